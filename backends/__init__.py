@@ -1,0 +1,8 @@
+"""The targets, one folder each. To add one: its folder, and its backend in `BACKENDS`."""
+
+from tcc.backends.arm.backend import Arm
+from tcc.backends.base import Backend
+from tcc.backends.onnxruntime.backend import OnnxRuntime
+
+BACKENDS: tuple[Backend, ...] = (OnnxRuntime(), Arm())
+"""Every backend; none imports what it builds with before it builds."""

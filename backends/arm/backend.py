@@ -1,0 +1,111 @@
+"""The targets `arm-a7`, `arm-a53`, `arm-a72`, `arm-a76` and `host`."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcc.backends.arm.machine import MACHINES, Machine, machine
+from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
+from tcc.compiler.graph import Graph, Input, Model, Pass
+from tcc.compiler.tools import MissingTool, Tool
+
+if TYPE_CHECKING:
+    import numpy as np
+
+EXTRA = "pip install 'tcc-compiler[arm]'"
+QEMU = "apt-get install qemu-user"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Builds libraries, a C header and a runner program; runs the latter, here or in qemu."""
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """One target for each processor, and this machine."""
+        return tuple(m.target for m in MACHINES)
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """What folds batch norms away."""
+        from tcc.compiler.passes import INFERENCE
+
+        return INFERENCE
+
+    def tools(self, target: Target) -> tuple[Tool, ...]:
+        """Return TVM and zig, which build, and qemu, if it takes that to run programs here."""
+        found = (
+            Tool("apache-tvm", "make kernels", _version("apache-tvm"), EXTRA),
+            Tool("ziglang", "compile and link", _version("ziglang"), EXTRA),
+        )
+        processor = machine(target)
+        return found if processor.native else (*found, _qemu(processor))
+
+    def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
+        """Yield each node for which there is no kernel, or that is too large."""
+        from tcc.backends.arm.limits import refusals
+
+        return refusals(target.name, graph)
+
+    def emit(self, target: Target, model: Model, progress: Progress = silent) -> Artifact:
+        """Return the libraries, the header, the runner program and the C sources.
+
+        Raises:
+            MissingTool: TVM or zig is not here.
+            BuildError: TVM or zig fails; the message names the node.
+        """
+        missing = [t for t in self.tools(target) if t.builds and t.version is None]
+        if missing:
+            raise MissingTool(missing[0])
+        from tcc.backends.arm.emit import emit
+
+        return emit(machine(target), model, progress)
+
+    def infer(
+        self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
+    ) -> "list[dict[str, np.ndarray]]":
+        """Run the program in `folder` on preprocessed tensors; return raw outputs by name.
+
+        Raises:
+            MissingTool: qemu is needed and not here.
+            UserError: The program fails on an input; the message says why.
+        """
+        from tcc.backends.arm import runner
+
+        return runner.infer(self._runs(target), folder, source, tensors)
+
+    def run(
+        self, target: Target, folder: Path, source: Input, images: "Sequence[np.ndarray]"
+    ) -> "list[dict[str, np.ndarray]]":
+        """Run the program on images, uint8 (height, width, 3); it preprocesses them itself.
+
+        Raises:
+            MissingTool: qemu is needed and not here.
+            UserError: The network takes no images, or the program fails on one.
+        """
+        from tcc.backends.arm import runner
+
+        return runner.run(self._runs(target), folder, source, images)
+
+    def _runs(self, target: Target) -> Machine:
+        """Return a target's machine, if its programs run here."""
+        processor = machine(target)
+        if not processor.native and _qemu(processor).version is None:
+            raise MissingTool(_qemu(processor))
+        return processor
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _qemu(processor: Machine) -> Tool:
+    found = "found" if shutil.which(processor.qemu) else None
+    needed_for = f"run {processor.target.name} programs here"
+    return Tool(processor.qemu, needed_for, found, QEMU, builds=False)

@@ -1,0 +1,44 @@
+"""From a model to an artifact: every step in turn."""
+
+from tcc.backends.arm import codegen, limits, link, names, source
+from tcc.backends.arm.machine import Machine
+from tcc.backends.arm.plan import plan
+from tcc.backends.arm.program import buffers, program
+from tcc.backends.arm.zig import ZigError
+from tcc.backends.base import Artifact, Progress, silent
+from tcc.compiler.graph import Model
+from tcc.compiler.passes.prune import prune
+from tcc.compiler.version import __version__
+
+
+class BuildError(Exception):
+    """A model cannot be built though nothing refused it: a fault of ours."""
+
+
+def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifact:
+    """Return the artifact of a model for a machine.
+
+    Raises:
+        UserError: It needs more memory than the machine's programs have (E0654).
+        BuildError: TVM or zig fails; the message names the node.
+    """
+    model = prune(model)
+    name = names.identifier(model.graph.name)
+    steps = program(model.graph, model.weights, machine, progress)
+    symbols = {k: f"{name}_k{i}_{k.word}" for i, k in enumerate(steps.kernels)}
+    try:
+        kernels = codegen.compiled({s: k for k, s in symbols.items()}, machine, progress)
+    except codegen.CodegenError as error:
+        node = next(n for k, n in steps.kernels.items() if symbols[k] == error.symbol)
+        at = next(n.at for n in model.graph.nodes if n.name == node)
+        raise BuildError(
+            f"{machine.target.name}: no kernel for `{node}` ({at}): {error}"
+        ) from error
+    arena = plan(buffers(steps))
+    limits.check_memory(machine.target.name, model.graph, arena.nbytes)
+    version = f"tcc {__version__}, {machine.target.name}"
+    texts = source.sources(steps, arena, symbols, name, version)
+    try:
+        return link.linked(texts, codegen.own(kernels, name), machine, name, progress)
+    except ZigError as error:
+        raise BuildError(f"{machine.target.name}: {model.graph.name}: {error}") from error

@@ -1,0 +1,67 @@
+"""What a kernel is to everything around it."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Shape3 = tuple[int, int, int]
+"""Channels, height, width; a vector of n features is (1, 1, n)."""
+
+
+class Kernel(ABC):
+    """One C function, described completely: equal kernels are the same function.
+
+    Its arguments are pointers to floats: what it reads, then its constants, then scratch
+    memory, then what it writes. None of them overlap what it writes.
+    """
+
+    word: ClassVar[str]
+    """Stands in the function's name."""
+
+    @abstractmethod
+    def build(self, symbol: str) -> Any:
+        """Return the function under that name, as a TVM PrimFunc."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An argument: a value of the graph."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Const:
+    """An argument: weights, in the order in which the kernel reads them."""
+
+    data: "np.ndarray"
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """An argument: memory of that many floats that the kernel alone uses."""
+
+    floats: int
+
+
+Argument = Value | Const | Scratch
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One use of a kernel: its arguments but the last, and the value that it writes."""
+
+    kernel: Kernel
+    arguments: tuple[Argument, ...]
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a rule makes of an anchor: the kernel still lacks what is fused behind it."""
+
+    kernel: Kernel
+    arguments: tuple[Argument, ...] = field(default=())

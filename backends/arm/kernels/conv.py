@@ -1,0 +1,179 @@
+"""Convolution and the linear layer: one direct kernel for all their attributes."""
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from tcc.backends.arm.kernels.base import Kernel, Shape3
+from tcc.backends.arm.kernels.tail import NOTHING, Tail
+from tcc.backends.arm.kernels.window import Layout, Staging, Window, layout
+from tcc.compiler.types import Pair
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+LANES = 4
+WIDE = 16
+"""Output channels of a block when vectors run along these."""
+MAX_PANEL = 1 << 15
+"""Most floats that a thread gathers on its stack; see `STACK` in `runtime/pool.h`."""
+MAX_GATHERED = 1 << 23
+"""Most floats that are gathered for a whole map."""
+
+
+class Gathered(Enum):
+    """Which pixels' taps are laid one after another before they are summed.
+
+    One loop over all taps then suffices; several loops in each other cost registers.
+    """
+
+    NONE = "none"  # there is one loop anyway, or nothing else fits
+    TILE = "tile"  # those of one tile, for all output channels
+    MAP = "map"  # all, where weights outweigh the map
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """How output channels are cut into blocks of `width`: `count` full ones, then `rest`."""
+
+    width: int
+    count: int
+    rest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Direct(Kernel):
+    """A convolution as a sum over taps, in register tiles of channels and pixels.
+
+    `flat`: the output's rows count as one; see `flattened`.
+    Weights come block by block, each (taps, block); see `packed`. Arguments: map,
+    weights, bias, the tail's operands, staged copy and gathered taps (if any), result.
+    """
+
+    word: ClassVar[str] = "conv"
+    window: Window
+    filters: int
+    groups: int
+    tile: tuple[int, int]
+    flat: bool = False
+    tail: Tail = NOTHING
+
+    @property
+    def plane(self) -> Pair:
+        """Height and width of the output as the loops see it."""
+        height, width = self.window.out
+        return (1, height * width) if self.flat else (height, width)
+
+    @property
+    def result(self) -> Shape3:
+        """The shape of the output as the loops see it."""
+        return (self.filters, *self.plane)
+
+    @property
+    def staging(self) -> Staging | None:
+        """The padded copy of the input, if one is needed."""
+        return self.window.staging(0.0)
+
+    @property
+    def layout(self) -> Layout:
+        """Where the window's elements lie."""
+        return layout(self.window, self.staging)
+
+    @property
+    def depth(self) -> int:
+        """Input channels of a group."""
+        return self.window.source[0] // self.groups
+
+    @property
+    def taps(self) -> int:
+        """Multiply-accumulates for one output element."""
+        return self.depth * prod(self.window.kernel)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one run."""
+        return prod(self.result) * self.taps
+
+    @property
+    def across(self) -> bool:
+        """Whether vectors run along output channels, as the map is too narrow for them."""
+        own = self.filters // self.groups
+        fits = own >= LANES if self.groups == 1 else own % LANES == 0
+        return fits and self.plane[1] < LANES
+
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks of the output channels; a block never spans groups."""
+        own = self.filters // self.groups
+        step = LANES if self.across else 1
+        width = min(WIDE if self.across else self.tile[0], own // step * step)
+        if self.groups > 1:
+            width = next(w for w in range(width, 0, -step) if own % w == 0)
+        return Blocks(width, self.filters // width, self.filters % width)
+
+    @property
+    def padding(self) -> int:
+        """Channels that are added to the last block, so that it has whole vectors."""
+        return -self.blocks.rest % LANES if self.across else 0
+
+    @property
+    def weights_outside(self) -> bool:
+        """Whether to walk through the weights once and the map often, rather than vice versa."""
+        return self.filters * self.taps >= prod(self.window.source)
+
+    @property
+    def gathered(self) -> Gathered:
+        """Which pixels' taps are gathered."""
+        if self.across or self.depth == 1 or self.window.kernel == (1, 1):
+            return Gathered.NONE
+        all_taps = self.taps * prod(self.plane)
+        if self.weights_outside and self.groups == 1 and all_taps <= MAX_GATHERED:
+            return Gathered.MAP
+        fits = self.taps * min(self.tile[1], self.plane[1]) <= MAX_PANEL
+        return Gathered.TILE if fits else Gathered.NONE
+
+    @property
+    def scratch(self) -> tuple[int, ...]:
+        """Sizes of staged copy and gathered taps, in floats, as far as they are needed."""
+        staging = self.staging
+        copy = (staging.floats,) if staging else ()
+        whole = self.gathered is Gathered.MAP
+        return (*copy, self.taps * prod(self.plane)) if whole else copy
+
+    def flattened(self) -> "Direct":
+        """Return the same with the output's rows laid end to end, if it may be written so."""
+        if not self.tail.flat(self.window.out):
+            return self
+        flat = replace(self, flat=True, tail=self.tail.flattened())
+        one_by_one = self.window.kernel == (1, 1)
+        in_a_row = self.window.pointwise or self.staging is not None
+        fits = in_a_row if one_by_one else flat.gathered is Gathered.MAP
+        return flat if fits else self
+
+    def build(self, symbol: str) -> Any:
+        """Return the function."""
+        from tcc.backends.arm.kernels.emit.conv import build
+
+        return build(self, symbol)
+
+    def packed(self, weight: "Floats") -> "Floats":
+        """Return weights (filters, depth, kernel height, kernel width) in the kernel's order."""
+        return self._blocked(weight.reshape(self.filters, self.taps))
+
+    def packed_bias(self, bias: "Floats") -> "Floats":
+        """Return a bias, one a filter, in the kernel's order."""
+        return self._blocked(bias.reshape(self.filters, 1))
+
+    def _blocked(self, rows: "Floats") -> "Floats":
+        """Return (filters, n) as blocks, each (n, block), padded with zeros to whole vectors."""
+        blocks = self.blocks
+        full = blocks.count * blocks.width
+        parts = [rows[:full].reshape(blocks.count, blocks.width, -1).transpose(0, 2, 1)]
+        if blocks.rest:
+            parts.append(np.pad(rows[full:], ((0, self.padding), (0, 0))).T)
+        return np.concatenate([part.ravel() for part in parts])

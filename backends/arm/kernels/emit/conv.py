@@ -1,0 +1,135 @@
+"""The loops of a direct convolution: which tiles in which order."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from tcc.backends.arm.kernels.conv import Direct, Gathered
+from tcc.backends.arm.kernels.emit import tir
+from tcc.backends.arm.kernels.emit.conv_tile import Block, Memory, compute
+from tcc.backends.arm.kernels.emit.stage import stage
+from tcc.backends.arm.kernels.emit.taps import Panel, Pixels, Taps, gather, in_a_row, nested
+from tcc.backends.arm.kernels.emit.tir import Buffer, Expr
+from tcc.compiler.types import Pair
+
+PARALLEL = 1 << 15
+"""Multiply-accumulates from which a loop is worth several threads."""
+
+
+def build(kernel: Direct, symbol: str) -> Any:
+    """Return the function."""
+    filters, extra = kernel.filters + kernel.padding, len(kernel.tail.operands)
+    sizes = [
+        prod(kernel.window.source),
+        filters * kernel.taps,
+        filters,
+        *kernel.tail.sizes,
+        *kernel.scratch,
+        prod(kernel.result),
+    ]
+
+    def body(source: Buffer, weights: Buffer, bias: Buffer, *rest: Buffer) -> None:
+        operands, scratch = rest[:extra], rest[extra:-1]
+        if staging := kernel.staging:
+            stage(staging, source, scratch[0])
+            source = scratch[0]
+        memory = Memory(source, weights, bias, operands, rest[-1])
+        match kernel.gathered:
+            case Gathered.MAP:
+                _gathered_map(kernel, memory, scratch[-1])
+            case Gathered.TILE:
+                _gathered_tiles(kernel, memory)
+            case Gathered.NONE:
+                _in_place(kernel, memory)
+
+    return tir.function(symbol, sizes, body)
+
+
+def _plane(
+    kernel: Direct,
+    body: Callable[[Pixels], None],
+    *,
+    parallel: bool = False,
+    rows: Pair | None = None,
+) -> None:
+    """Run `body` for all pixels of the output, or of `rows` (height, width), a tile at a time."""
+    height, width = rows or kernel.plane
+    count, lanes = (width, 1) if kernel.across else tir.tile_width(width, kernel.tile[1])
+    with (
+        tir.loop(height, parallel=parallel and height > 1) as y,
+        tir.tiles(width, count, parallel=parallel and height == 1) as x,
+    ):
+        body(Pixels(y, x, count, lanes))
+
+
+def _blocks(
+    kernel: Direct, body: Callable[[Block], None], *, group: Expr = 0, parallel: bool = False
+) -> None:
+    """Run `body` for each block of output channels of a group."""
+    blocks = kernel.blocks
+    own = blocks.count // kernel.groups
+    with tir.loop(own, parallel=parallel) as block:
+        body(Block(group * own + block, blocks.width))
+    if blocks.rest:
+        body(Block(blocks.count, blocks.rest))
+
+
+def _gathered_map(kernel: Direct, memory: Memory, gathered: Buffer) -> None:
+    """Gather the taps of all pixels, then walk through the weights once."""
+    rows, size = kernel.window.out, prod(kernel.plane)
+
+    def panel(pixels: Pixels, width: int) -> Panel:
+        return Panel(gathered, pixels.y * width + pixels.x, size)
+
+    def tile(block: Block, pixels: Pixels) -> None:
+        taps = in_a_row(kernel, panel(pixels, kernel.plane[1]))
+        compute(kernel, memory, block, pixels, taps)
+
+    parallel = kernel.macs >= PARALLEL
+    with tir.loop(kernel.depth, parallel=parallel) as c:
+        _plane(
+            kernel,
+            lambda p: gather(kernel, memory.source, 0, c, p, panel(p, rows[1])),
+            rows=rows,
+        )
+    _blocks(kernel, lambda block: _plane(kernel, lambda p: tile(block, p)), parallel=parallel)
+
+
+def _gathered_tiles(kernel: Direct, memory: Memory) -> None:
+    """Gather the taps of one tile of pixels, then use them for all output channels."""
+
+    def tile(pixels: Pixels) -> None:
+        panel = Panel(tir.local(kernel.taps * pixels.count), 0, pixels.count)
+        taps = in_a_row(kernel, panel)
+        with tir.loop(kernel.groups) as group:
+            with tir.loop(kernel.depth) as c:
+                gather(kernel, memory.source, group, c, pixels, panel)
+            _blocks(kernel, lambda block: compute(kernel, memory, block, pixels, taps), group=group)
+
+    _plane(kernel, tile, parallel=kernel.macs >= PARALLEL)
+
+
+def _in_place(kernel: Direct, memory: Memory) -> None:
+    """Read the map where it lies; the larger one of weights and map is walked through once."""
+    parallel = kernel.macs >= PARALLEL
+
+    def taps(group: Expr, pixels: Pixels) -> Taps:
+        return nested(kernel, memory.source, group, pixels)
+
+    if kernel.groups == 1 and not kernel.weights_outside:
+
+        def tile(pixels: Pixels) -> None:
+            walk = taps(0, pixels)
+            _blocks(kernel, lambda block: compute(kernel, memory, block, pixels, walk))
+
+        _plane(kernel, tile, parallel=parallel)
+        return
+
+    def channels(block: Block, group: Expr) -> None:
+        _plane(kernel, lambda p: compute(kernel, memory, block, p, taps(group, p)))
+
+    if kernel.groups == 1:
+        _blocks(kernel, lambda block: channels(block, 0), parallel=parallel)
+        return
+    with tir.loop(kernel.groups, parallel=parallel) as group:
+        _blocks(kernel, lambda block: channels(block, group), group=group)

@@ -1,0 +1,106 @@
+"""One register tile of a convolution: a block of output channels by some pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tcc.backends.arm.kernels.conv import Direct
+from tcc.backends.arm.kernels.emit import tir
+from tcc.backends.arm.kernels.emit.tail import At, apply
+from tcc.backends.arm.kernels.emit.taps import Pixels, Taps
+from tcc.backends.arm.kernels.emit.tir import LANES, Buffer, Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A function's arguments but its scratch memory; `source` is the map or its staged copy."""
+
+    source: Buffer
+    weights: Buffer
+    bias: Buffer
+    operands: Sequence[Buffer]
+    result: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Output channels: the index of their block, and how many there are."""
+
+    index: Expr
+    channels: int
+
+
+def compute(kernel: Direct, memory: Memory, block: Block, pixels: Pixels, taps: Taps) -> None:
+    """Compute and write one tile."""
+    (_across if kernel.across else _along)(kernel, memory, block, pixels, taps)
+
+
+def _along(kernel: Direct, memory: Memory, block: Block, pixels: Pixels, taps: Taps) -> None:
+    """A tile whose vectors run along pixels."""
+    lanes, first = pixels.lanes, block.index * kernel.blocks.width
+    sums = tir.local(block.channels * pixels.count)
+    spots = [
+        (t, u, t * pixels.count + u)
+        for t in range(block.channels)
+        for u in range(0, pixels.count, lanes)
+    ]
+    for t, _, spot in spots:
+        tir.store(sums, spot, tir.splat(tir.load(memory.bias, first + t), lanes), lanes)
+
+    def visit(read: Buffer, at: Expr, k: Expr) -> None:
+        weight = _weights(kernel, block) + k * block.channels
+        for t, u, spot in spots:
+            factor = tir.splat(tir.load(memory.weights, weight + t), lanes)
+            value = tir.load(read, at + u, lanes) * factor
+            tir.store(sums, spot, tir.load(sums, spot, lanes) + value, lanes)
+
+    taps(visit)
+    for t, u, spot in spots:
+        at = At(first + t, pixels.y, pixels.x + u)
+        value = apply(kernel.tail, memory.operands, tir.load(sums, spot, lanes), at, lanes)
+        tir.store(memory.result, at.offset(kernel.result), value, lanes)
+
+
+def _across(kernel: Direct, memory: Memory, block: Block, pixels: Pixels, taps: Taps) -> None:
+    """A tile whose vectors run along output channels, padded to whole vectors."""
+    channels = -(-block.channels // LANES) * LANES
+    first = block.index * kernel.blocks.width
+    sums = tir.local(pixels.count * channels)
+    spots = [
+        (u, t, u * channels + t) for u in range(pixels.count) for t in range(0, channels, LANES)
+    ]
+    for _, t, spot in spots:
+        tir.store(sums, spot, tir.load(memory.bias, first + t, LANES), LANES)
+
+    def visit(read: Buffer, at: Expr, k: Expr) -> None:
+        weight = _weights(kernel, block) + k * channels
+        for u, t, spot in spots:
+            value = tir.splat(tir.load(read, at + u), LANES)
+            value = value * tir.load(memory.weights, weight + t, LANES)
+            tir.store(sums, spot, tir.load(sums, spot, LANES) + value, LANES)
+
+    taps(visit)
+    if kernel.plane == (1, 1):
+        _write_vector(kernel, memory, sums, first, block.channels)
+        return
+    for u in range(pixels.count):
+        for t in range(block.channels):
+            at = At(first + t, pixels.y, pixels.x + u)
+            value = tir.load(sums, u * channels + t)
+            value = apply(kernel.tail, memory.operands, value, at, 1)
+            tir.store(memory.result, at.offset(kernel.result), value)
+
+
+def _weights(kernel: Direct, block: Block) -> Expr:
+    """Return where a block's weights begin; all blocks before it are full."""
+    return block.index * (kernel.blocks.width * kernel.taps)
+
+
+def _write_vector(kernel: Direct, memory: Memory, sums: Buffer, first: Expr, channels: int) -> None:
+    """Write the channels of a single pixel, in vectors as far as they are full."""
+    tail = kernel.tail.transposed()
+    full = channels // LANES * LANES
+    pieces = [(t, LANES) for t in range(0, full, LANES)] + [(t, 1) for t in range(full, channels)]
+    for t, lanes in pieces:
+        at = At(0, 0, first + t)
+        value = apply(tail, memory.operands, tir.load(sums, t, lanes), at, lanes)
+        tir.store(memory.result, at.x, value, lanes)

@@ -1,0 +1,110 @@
+"""Functions of one element, for one float or four: no calls into a C library.
+
+So the bits do not depend on whose library that is. Against the exact value each is within a
+few units in the last place. NaN gives NaN.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from tcc.backends.arm.kernels.emit import tir
+from tcc.backends.arm.kernels.emit.tir import Expr
+
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
+_TANH_ODD = (
+    -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
+    1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03,
+)  # fmt: skip
+_TANH_EVEN = (
+    1.19825839466702e-06,
+    1.18534705686654e-04,
+    2.26843463243900e-03,
+    4.89352518554385e-03,
+)
+_ERF_NEAR = (
+    -5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1,
+)  # fmt: skip
+_ERF_FAR = (
+    -1.72853470e-5, 3.83197126e-4, -3.88396438e-3, 2.42546219e-2, -1.06777877e-1, -6.34846687e-1,
+    -1.28717512e-1,
+)  # fmt: skip
+_ROUND = 12582912.0
+"""1.5 * 2**23: adding it rounds a float to a whole number, which its low bits then hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Math:
+    """Arithmetic on values of some lanes."""
+
+    lanes: int
+
+    def constant(self, value: float) -> Expr:
+        """Return a constant."""
+        return tir.constant(value, self.lanes)
+
+    def _bind(self, x: Expr) -> Expr:
+        return tir.bind(x, self.lanes)
+
+    def maximum(self, x: Expr, low: float) -> Expr:
+        """Return max(x, low)."""
+        return tir.maximum(x, self.constant(low), self.lanes)
+
+    def clamp(self, x: Expr, low: float, high: float) -> Expr:
+        """Return min(max(x, low), high)."""
+        return tir.minimum(self.maximum(x, low), self.constant(high), self.lanes)
+
+    def positive(self, x: Expr, then: Expr, otherwise: Expr) -> Expr:
+        """Return `then` where x > 0."""
+        return tirx.Select(x > self.constant(0.0), then, otherwise)
+
+    def exp(self, x: Expr) -> Expr:
+        """Return the exponential, where x outside [-87.3, 88] counts as the nearer end.
+
+        x = n ln 2 + r with n whole, exp(x) = 2**n exp(r), and a polynomial gives exp(r).
+        """
+        x = self._bind(self.clamp(x, -87.3, 88.0))
+        rounded = self._bind(x * self.constant(1.44269504088896341) + self.constant(_ROUND))
+        n = self._bind(rounded - self.constant(_ROUND))
+        r = self._bind(x - n * self.constant(0.693359375))
+        r = self._bind(r + n * self.constant(2.12194440e-4))
+        tail = self._polynomial(r, _EXP)
+        return (tail * (r * r) + r + self.constant(1.0)) * self._power_of_two(rounded)
+
+    def _power_of_two(self, rounded: Expr) -> Expr:
+        """Return 2**n of n + `_ROUND`, by writing n + 127 where a float has its exponent."""
+        integers, floats = ("int32", "float32") if self.lanes == 1 else ("int32x4", "float32x4")
+        shift = tir.splat(tirx.IntImm("int32", 23), self.lanes)
+        one = tir.splat(tirx.IntImm("int32", 127 << 23), self.lanes)
+        return tirx.reinterpret(floats, (tirx.reinterpret(integers, rounded) << shift) + one)
+
+    def _polynomial(self, x: Expr, coefficients: Sequence[float]) -> Expr:
+        """Return the polynomial with these coefficients, highest power first."""
+        value = self.constant(coefficients[0])
+        for coefficient in coefficients[1:]:
+            value = value * x + self.constant(coefficient)
+        return self._bind(value)
+
+    def sigmoid(self, x: Expr) -> Expr:
+        """Return 1 / (1 + exp(-x))."""
+        one = self.constant(1.0)
+        return one / (one + self.exp(self.constant(0.0) - x))
+
+    def erf(self, x: Expr) -> Expr:
+        """Return the error function: a polynomial near 0, else 1 - exp(polynomial)."""
+        size = self._bind(tir.maximum(x, self.constant(0.0) - x, self.lanes))
+        square = self._bind(x * x)
+        small = self._bind(self._polynomial(square, _ERF_NEAR) * x + x)
+        exponent = self._bind(self._polynomial(size, _ERF_FAR) * size - size)
+        one = self.constant(1.0)
+        large = self._bind(one - self.exp(exponent))
+        signed = self.positive(x, large, self.constant(0.0) - large)
+        return self.positive(size - self.constant(0.927734375), signed, small)
+
+    def tanh(self, x: Expr) -> Expr:
+        """Return the hyperbolic tangent, a quotient of polynomials; exactly 1 from 9 on."""
+        x = self._bind(self.clamp(x, -9.0, 9.0))
+        square = self._bind(x * x)
+        odd = x * self._polynomial(square, _TANH_ODD)
+        return odd / self._polynomial(square, _TANH_EVEN)

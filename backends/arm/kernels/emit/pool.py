@@ -1,0 +1,126 @@
+"""The loops of pooling."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from tcc.backends.arm.kernels.emit import tir
+from tcc.backends.arm.kernels.emit.stage import PARALLEL, stage
+from tcc.backends.arm.kernels.emit.tail import At, apply, operand
+from tcc.backends.arm.kernels.emit.tir import LANES, Buffer, Expr
+from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool
+
+UNROLLED = 16
+"""Most taps of a window that are written out."""
+
+
+def build(kernel: WindowPool, symbol: str) -> Any:
+    """Return the function of a pooling over windows."""
+    staging = kernel.staging
+    sizes = [
+        prod(kernel.window.source),
+        *([kernel.factors] if kernel.factors else []),
+        *kernel.tail.sizes,
+        *([staging.floats] if staging else []),
+        prod(kernel.result),
+    ]
+
+    def body(source: Buffer, *rest: Buffer) -> None:
+        read, first = source, 1 if kernel.factors else 0
+        if staging:
+            read = rest[-2]
+            stage(staging, source, read)
+        _windows(kernel, read, rest[:first], rest[first:], rest[-1])
+
+    return tir.function(symbol, sizes, body)
+
+
+def _windows(
+    kernel: WindowPool,
+    read: Buffer,
+    factors: Sequence[Buffer],
+    operands: Sequence[Buffer],
+    result: Buffer,
+) -> None:
+    channels, height, width = kernel.result
+    pixels, lanes = tir.tile_width(width, kernel.tile)
+    shape = (1, height, width) if kernel.factors > 1 else (1, 1, 1)
+    parallel = prod(kernel.result) * prod(kernel.window.kernel) >= PARALLEL
+    with (
+        tir.loop(channels, parallel=parallel) as c,
+        tir.loop(height) as y,
+        tir.tiles(width, pixels) as x,
+    ):
+        for u, value in _tile(kernel, read, At(c, y, x), pixels, lanes).items():
+            at = At(c, y, x + u)
+            for table in factors:
+                value = value * operand(table, shape, at, lanes)  # noqa: PLW2901
+            done = apply(kernel.tail, operands, value, at, lanes)
+            tir.store(result, at.offset(kernel.result), done, lanes)
+
+
+def _tile(kernel: WindowPool, read: Buffer, at: At, pixels: int, lanes: int) -> dict[int, Expr]:
+    """Return the reduced windows of some pixels in a row, by distance from the first."""
+    layout, (height, width) = kernel.layout, kernel.window.kernel
+    start = at.c * layout.channel + at.y * layout.row_step + at.x
+    spots = range(0, pixels, lanes)
+    found = tir.local(pixels)
+    for u in spots:
+        tir.store(found, u, tir.constant(kernel.reduction.neutral, lanes), lanes)
+
+    def line(i: Expr) -> None:
+        for j in range(width):
+            where = start + i * layout.row + layout.column(j)
+            for u in spots:
+                value = tir.load(read, where + u, lanes)
+                value = _both(kernel.reduction, tir.load(found, u, lanes), value, lanes)
+                tir.store(found, u, value, lanes)
+
+    if height * width <= UNROLLED:
+        for i in range(height):
+            line(i)
+    else:
+        with tir.loop(height) as i:
+            line(i)
+    return {u: tir.load(found, u, lanes) for u in spots}
+
+
+def _both(reduction: Reduction, a: Expr, b: Expr, lanes: int) -> Expr:
+    return tir.maximum(a, b, lanes) if reduction is Reduction.MAX else a + b
+
+
+def build_channel(kernel: ChannelPool, symbol: str) -> Any:
+    """Return the function of a pooling over whole channels."""
+    size = kernel.channels * kernel.pixels
+    sizes = [size, *kernel.tail.sizes, kernel.channels]
+
+    def body(source: Buffer, *rest: Buffer) -> None:
+        with tir.loop(kernel.channels, parallel=size >= PARALLEL) as c:
+            value = _reduced(kernel, source, c * kernel.pixels)
+            if kernel.reduction is Reduction.MEAN:
+                value = value * tir.constant(1.0 / kernel.pixels, 1)
+            value = apply(kernel.tail, rest, value, At(c, 0, 0), 1)
+            tir.store(rest[-1], c, value)
+
+    return tir.function(symbol, sizes, body)
+
+
+def _reduced(kernel: ChannelPool, source: Buffer, start: Expr) -> Expr:
+    """Return the reduction of a channel: four partial ones side by side, then these."""
+    partial, found = tir.local(LANES), tir.local(1)
+    full = kernel.pixels // LANES
+    neutral = kernel.reduction.neutral
+    tir.store(partial, 0, tir.constant(neutral, LANES), LANES)
+    tir.store(found, 0, tir.constant(neutral, 1))
+    if full:
+        with tir.loop(full) as i:
+            value = tir.load(source, start + i * LANES, LANES)
+            value = _both(kernel.reduction, tir.load(partial, 0, LANES), value, LANES)
+            tir.store(partial, 0, value, LANES)
+    for lane in range(LANES):
+        value = _both(kernel.reduction, tir.load(found, 0), tir.load(partial, lane), 1)
+        tir.store(found, 0, value)
+    for rest in range(full * LANES, kernel.pixels):
+        value = _both(kernel.reduction, tir.load(found, 0), tir.load(source, start + rest), 1)
+        tir.store(found, 0, value)
+    return tir.load(found, 0)

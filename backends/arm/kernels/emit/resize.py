@@ -1,0 +1,65 @@
+"""The loops of resizing."""
+
+from math import prod
+from typing import Any
+
+from tcc.backends.arm.kernels.emit import tir
+from tcc.backends.arm.kernels.emit.stage import PARALLEL
+from tcc.backends.arm.kernels.emit.tail import At, apply
+from tcc.backends.arm.kernels.emit.tir import Buffer, Expr
+from tcc.backends.arm.kernels.map import Bilinear, Nearest
+
+
+def build_nearest(kernel: Nearest, symbol: str) -> Any:
+    """Return the function of sampling the nearest pixel."""
+    (_, h, w), (channels, height, width) = kernel.source, kernel.result
+    size = prod(kernel.result)
+
+    def body(source: Buffer, *rest: Buffer) -> None:
+        with tir.loop(channels, parallel=size >= PARALLEL) as c, tir.loop(height) as y:
+            row = (c * h + y * h // height) * w
+            with tir.loop(width) as x:
+                at = At(c, y, x)
+                value = apply(kernel.tail, rest, tir.load(source, row + x * w // width), at, 1)
+                tir.store(rest[-1], at.offset(kernel.result), value)
+
+    return tir.function(symbol, [prod(kernel.source), *kernel.tail.sizes, size], body)
+
+
+def build_bilinear(kernel: Bilinear, symbol: str) -> Any:
+    """Return the function of sampling between four pixels."""
+    (_, h, w), (channels, height, width) = kernel.source, kernel.result
+    size = prod(kernel.result)
+
+    def body(source: Buffer, rows: Buffer, columns: Buffer, *rest: Buffer) -> None:
+        with (
+            tir.loop(channels, parallel=size >= PARALLEL) as c,
+            tir.loop(height) as y,
+            tir.loop(width) as x,
+        ):
+            above, below, down = _entry(rows, y)
+            left, right, across = _entry(columns, x)
+
+            def pixel(row: Expr, column: Expr) -> Expr:
+                return tir.load(source, (c * h + row) * w + column)
+
+            top = _between(pixel(above, left), pixel(above, right), across)
+            bottom = _between(pixel(below, left), pixel(below, right), across)
+            at = At(c, y, x)
+            value = tir.bind(_between(top, bottom, down), 1)
+            value = apply(kernel.tail, rest, value, at, 1)
+            tir.store(rest[-1], at.offset(kernel.result), value)
+
+    sizes = [prod(kernel.source), 3 * height, 3 * width, *kernel.tail.sizes, size]
+    return tir.function(symbol, sizes, body)
+
+
+def _entry(table: Buffer, i: Expr) -> tuple[Expr, Expr, Expr]:
+    """Return an entry of a table: two indices, and a share."""
+    before, after, share = (tir.load(table, i * 3 + k) for k in range(3))
+    return tir.whole(before), tir.whole(after), share
+
+
+def _between(first: Expr, second: Expr, share: Expr) -> Expr:
+    one = tir.constant(1.0, 1)
+    return tir.bind(first * (one - share) + second * share, 1)

@@ -1,0 +1,47 @@
+"""The loops' innermost part: applying what is fused behind an anchor."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tcc.backends.arm.kernels.base import Shape3
+from tcc.backends.arm.kernels.emit import tir
+from tcc.backends.arm.kernels.emit.math import Math
+from tcc.backends.arm.kernels.emit.tir import Buffer, Expr
+from tcc.backends.arm.kernels.pointwise import POINTWISE
+from tcc.backends.arm.kernels.tail import RUNNING, Tail
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Where an element, or four in a row along x, stands in the output."""
+
+    c: Expr
+    y: Expr
+    x: Expr
+
+    def offset(self, shape: Shape3) -> Expr:
+        """Return the index of that element in a buffer, broadcast along axes of size 1."""
+        c, y, x = (i if n > 1 else 0 for i, n in zip((self.c, self.y, self.x), shape, strict=True))
+        return (c * shape[1] + y) * shape[2] + x
+
+
+def operand(buffer: Buffer, shape: Shape3, at: At, lanes: int) -> Expr:
+    """Return what an operand holds for an element or four."""
+    index = at.offset(shape)
+    if shape[2] > 1:
+        return tir.load(buffer, index, lanes)
+    return tir.splat(tir.load(buffer, index), lanes)
+
+
+def apply(tail: Tail, buffers: Sequence[Buffer], value: Expr, at: At, lanes: int) -> Expr:
+    """Return the value after the tail's steps; without a running value it may be None."""
+    math = Math(lanes)
+    for step in tail.steps:
+        inputs = [
+            value
+            if number == RUNNING
+            else operand(buffers[number - 1], tail.operands[number - 1], at, lanes)
+            for number in step.operands
+        ]
+        value = tir.bind(POINTWISE[type(step.op)].value(math, step.op, *inputs), lanes)
+    return value

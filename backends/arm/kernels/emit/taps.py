@@ -1,0 +1,80 @@
+"""How a convolution's taps are walked through, and gathered so that one loop suffices."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tcc.backends.arm.kernels.conv import Direct
+from tcc.backends.arm.kernels.emit import tir
+from tcc.backends.arm.kernels.emit.tir import Buffer, Expr
+
+UNROLLED = 32
+"""Most taps of a kernel of one channel that are written out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """Some pixels in a row, `lanes` of them to a vector."""
+
+    y: Expr
+    x: Expr
+    count: int
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Where taps lie at regular distances: tap k of the first pixel at start + k * step."""
+
+    buffer: Buffer
+    start: Expr
+    step: int
+
+
+Visit = Callable[[Buffer, Expr, Expr], None]
+"""Told of one tap: what and where it reads for a tile's first pixel, and its number."""
+Taps = Callable[[Visit], None]
+"""Runs a visit for each tap of a tile."""
+
+
+def in_a_row(kernel: Direct, panel: Panel) -> Taps:
+    """Return a walk in one loop."""
+
+    def walk(visit: Visit) -> None:
+        with tir.loop(kernel.taps) as k:
+            visit(panel.buffer, panel.start + k * panel.step, k)
+
+    return walk
+
+
+def nested(kernel: Direct, source: Buffer, group: Expr, pixels: Pixels) -> Taps:
+    """Return a walk over channels, rows and columns of the window, where they lie."""
+    layout, (height, width) = kernel.layout, kernel.window.kernel
+    start = group * kernel.depth * layout.channel + pixels.y * layout.row_step + pixels.x
+
+    def walk(visit: Visit) -> None:
+        if kernel.depth == 1 and height * width <= UNROLLED:
+            for i in range(height):
+                for j in range(width):
+                    at = start + i * layout.row + layout.column(j)
+                    visit(source, at, i * width + j)
+            return
+        with tir.loop(kernel.depth) as c, tir.loop(height) as i, tir.loop(width) as j:
+            at = start + c * layout.channel + i * layout.row + layout.column(j)
+            visit(source, at, (c * height + i) * width + j)
+
+    return walk
+
+
+def gather(
+    kernel: Direct, source: Buffer, group: Expr, c: Expr, pixels: Pixels, panel: Panel
+) -> None:
+    """Write what the taps of a group's channel `c` read for some pixels into a panel."""
+    layout, (height, width) = kernel.layout, kernel.window.kernel
+    channel = (group * kernel.depth + c) * layout.channel
+    with tir.loop(height) as i, tir.loop(width) as j:
+        at = channel + pixels.y * layout.row_step + pixels.x
+        at = at + i * layout.row + layout.column(j)
+        to = panel.start + ((c * height + i) * width + j) * panel.step
+        for u in range(0, pixels.count, pixels.lanes):
+            value = tir.load(source, at + u, pixels.lanes)
+            tir.store(panel.buffer, to + u, value, pixels.lanes)

@@ -1,0 +1,128 @@
+"""Kernels that compute each element from one element of what they read."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from tcc.backends.arm.kernels.base import Kernel, Shape3
+from tcc.backends.arm.kernels.tail import NOTHING, Tail
+from tcc.backends.arm.kernels.window import Staging
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Map(Kernel):
+    """A tail without an anchor: element-wise operations over a whole map.
+
+    Arguments: the tail's operands, result.
+    """
+
+    word: ClassVar[str] = "map"
+    result: Shape3
+    tail: Tail
+    tile: int
+
+    def build(self, symbol: str) -> Any:
+        """Return the function."""
+        from tcc.backends.arm.kernels.emit.map import build
+
+        return build(self, symbol)
+
+
+@dataclass(frozen=True, slots=True)
+class Gather(Kernel):
+    """Channels in another order: output channel c is input channel `channel(c)`.
+
+    c = group * run + position (position below `run`) comes from
+    start + group * group_step + position * step. Arguments: map, the tail's operands, result.
+    """
+
+    word: ClassVar[str] = "gather"
+    source: Shape3
+    result: Shape3
+    start: int
+    step: int
+    run: int
+    group_step: int
+    tile: int
+    tail: Tail = NOTHING
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Floats of input and output."""
+        return prod(self.source), prod(self.result)
+
+    def build(self, symbol: str) -> Any:
+        """Return the function."""
+        from tcc.backends.arm.kernels.emit.map import build_gather
+
+        return build_gather(self, symbol)
+
+
+@dataclass(frozen=True, slots=True)
+class Border(Kernel):
+    """A map with a border around it. Arguments: map, result."""
+
+    word: ClassVar[str] = "pad"
+    staging: Staging
+
+    def build(self, symbol: str) -> Any:
+        """Return the function."""
+        from tcc.backends.arm.kernels.emit.map import build_border
+
+        return build_border(self, symbol)
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest(Kernel):
+    """Sampling: output (y, x) is input (y * height // out height, x * width // out width).
+
+    Arguments: map, the tail's operands, result.
+    """
+
+    word: ClassVar[str] = "nearest"
+    source: Shape3
+    result: Shape3
+    tail: Tail = NOTHING
+
+    def build(self, symbol: str) -> Any:
+        """Return the function."""
+        from tcc.backends.arm.kernels.emit.resize import build_nearest
+
+        return build_nearest(self, symbol)
+
+
+@dataclass(frozen=True, slots=True)
+class Bilinear(Kernel):
+    """Sampling between four pixels.
+
+    Arguments: map, a table for y and one for x, the tail's operands, result. A table has, for each
+    output pixel, the input pixel before it, the one after it, and the share of the latter.
+    """
+
+    word: ClassVar[str] = "bilinear"
+    source: Shape3
+    result: Shape3
+    tail: Tail = NOTHING
+
+    @staticmethod
+    def table(source: int, target: int) -> "Floats":
+        """Return the table of one axis, in float32 as the frameworks compute it."""
+        one = np.float32(1)
+        middles = (np.arange(target, dtype=np.float32) + one / 2) * np.float32(source / target)
+        places = np.maximum(middles - one / 2, np.float32(0))
+        before = np.minimum(np.floor(places), source - one)
+        after = np.minimum(before + one, source - one)
+        return np.stack([before, after, np.minimum(places - before, one)], axis=1)
+
+    def build(self, symbol: str) -> Any:
+        """Return the function."""
+        from tcc.backends.arm.kernels.emit.resize import build_bilinear
+
+        return build_bilinear(self, symbol)

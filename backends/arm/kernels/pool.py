@@ -1,0 +1,101 @@
+"""Pooling over windows."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from tcc.backends.arm.kernels.base import Kernel, Shape3
+from tcc.backends.arm.kernels.tail import NOTHING, Tail
+from tcc.backends.arm.kernels.window import Layout, Staging, Window, layout
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Reduction(Enum):
+    """What becomes of the elements of a window or of a whole channel."""
+
+    MAX = "max"
+    MEAN = "mean"
+
+    @property
+    def neutral(self) -> float:
+        """What does not change the result."""
+        return -np.inf if self is Reduction.MAX else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPool(Kernel):
+    """The largest element of each window, or the sum times a factor.
+
+    Arguments: map, factors (height, width), one for all, or none for the maximum; the tail's
+    operands, the staged copy (if any), result.
+    """
+
+    word: ClassVar[str] = "pool"
+    window: Window
+    reduction: Reduction
+    factors: int
+    tile: int
+    tail: Tail = NOTHING
+
+    @property
+    def staging(self) -> Staging | None:
+        """The copy of the input with its border, if one is needed."""
+        return self.window.staging(self.reduction.neutral)
+
+    @property
+    def layout(self) -> Layout:
+        """Where the window's elements lie."""
+        return layout(self.window, self.staging)
+
+    @property
+    def result(self) -> Shape3:
+        """The shape of the output."""
+        return (self.window.source[0], *self.window.out)
+
+    def build(self, symbol: str) -> Any:
+        """Return the function."""
+        from tcc.backends.arm.kernels.emit.pool import build
+
+        return build(self, symbol)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPool(Kernel):
+    """The largest element or the mean of each channel.
+
+    Arguments: map, the tail's operands, result.
+    """
+
+    word: ClassVar[str] = "global_pool"
+    channels: int
+    pixels: int
+    reduction: Reduction
+    tail: Tail = NOTHING
+
+    def build(self, symbol: str) -> Any:
+        """Return the function."""
+        from tcc.backends.arm.kernels.emit.pool import build_channel
+
+        return build_channel(self, symbol)
+
+
+def mean_factors(window: Window, *, count_border: bool) -> "NDArray[np.float32]":
+    """Return what each window's sum is multiplied by: a table (height, width), or one number.
+
+    A window is cut off at the padded border, or at the input's where the border does not
+    count; what is left of it is what the sum is divided by.
+    """
+    counts = []
+    for axis in (0, 1):
+        size, before, after = window.source[axis + 1], window.pads[axis], window.pads[axis + 2]
+        starts = np.arange(window.out[axis]) * window.stride[axis]
+        ends = np.minimum(starts + window.kernel[axis], before + size + after)
+        if not count_border:
+            starts, ends = np.maximum(starts, before), np.minimum(ends, before + size)
+        counts.append(ends - starts)
+    factors = (1.0 / np.outer(*counts)).astype(np.float32)
+    return factors.ravel()[:1] if (factors == factors.flat[0]).all() else factors

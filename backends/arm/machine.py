@@ -1,0 +1,116 @@
+"""The processors that this backend builds for."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tcc.backends.base import Target
+
+GLIBC = "2.28"
+"""Oldest C library that the shared library runs with: Debian 10, RHEL 8, Ubuntu 18.10."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One processor, in the words of TVM, zig and qemu.
+
+    `tile` is the register tile of matrix kernels: output channels and pixels; a vector holds
+    four floats everywhere.
+    """
+
+    target: Target
+    llvm: Mapping[str, object] = field(compare=False, hash=False)
+    arch: str
+    abi: str
+    cpu: str
+    qemu: str
+    qemu_cpu: str
+    tile: tuple[int, int]
+
+    def zig(self, libc: str) -> tuple[str, ...]:
+        """Return zig's option for this architecture and `gnu` or `musl`."""
+        version = f".{GLIBC}" if libc == "gnu" else ""
+        return ("-target", f"{self.arch}-linux-{libc}{self.abi}{version}")
+
+    @property
+    def native(self) -> bool:
+        """Whether this machine runs such programs itself."""
+        return platform.system() == "Linux" and platform.machine() in _RUNS[self.arch]
+
+
+_RUNS = {
+    "arm": {"armv7l", "armv8l"},
+    "aarch64": {"aarch64"},
+    "x86_64": {"x86_64"},
+}
+"""What `uname -m` says of the machines that run each architecture."""
+
+
+def _target(name: str, title: str) -> Target:
+    return Target(name, title, ("fp32",))
+
+
+def _cortex_a7() -> Machine:
+    return Machine(
+        target=_target("arm-a7", "Linux on ARM Cortex-A7 (32 bits, NEON, VFPv4)"),
+        llvm={
+            "mtriple": "armv7a-linux-gnueabihf",
+            "mcpu": "cortex-a7",
+            # without slowfpvfmx off, LLVM splits every fused multiply-add in two
+            "mattr": ["+neon", "+vfp4", "-slowfpvfmx", "-vmlx-hazards"],
+            "mfloat-abi": "hard",
+        },
+        arch="arm",
+        abi="eabihf",
+        cpu="cortex_a7",
+        qemu="qemu-arm",
+        qemu_cpu="cortex-a7",
+        tile=(4, 8),
+    )
+
+
+def _aarch64(name: str, title: str, cpu: str) -> Machine:
+    return Machine(
+        target=_target(name, title),
+        llvm={"mtriple": "aarch64-linux-gnu", "mcpu": cpu, "mattr": ["+neon"]},
+        arch="aarch64",
+        abi="",
+        cpu=cpu.replace("-", "_"),
+        qemu="qemu-aarch64",
+        qemu_cpu=cpu,
+        tile=(8, 8),
+    )
+
+
+def _x86_64(name: str, title: str) -> Machine:
+    return Machine(
+        target=_target(name, title),
+        llvm={"mtriple": "x86_64-linux-gnu", "mcpu": "x86-64-v2"},
+        arch="x86_64",
+        abi="",
+        cpu="x86_64_v2",
+        qemu="qemu-x86_64",
+        qemu_cpu="max",
+        tile=(4, 8),
+    )
+
+
+def _host() -> Machine:
+    """Return a baseline of this machine's family, so that its bytes are those of any other."""
+    if platform.machine() == "aarch64":
+        return _aarch64("host", "this machine (any 64-bit ARM)", "generic")
+    return _x86_64("host", "this machine (any x86-64 since 2009, x86-64-v2)")
+
+
+MACHINES: tuple[Machine, ...] = (
+    _cortex_a7(),
+    _aarch64("arm-a53", "Linux on ARM Cortex-A53 (64 bits)", "cortex-a53"),
+    _aarch64("arm-a72", "Linux on ARM Cortex-A72 (64 bits)", "cortex-a72"),
+    _aarch64("arm-a76", "Linux on ARM Cortex-A76 (64 bits)", "cortex-a76"),
+    _host(),
+)
+
+
+def machine(target: Target) -> Machine:
+    """Return the machine of one of this backend's targets."""
+    return next(m for m in MACHINES if m.target.name == target.name)

@@ -1,0 +1,33 @@
+"""C identifiers, strings and comments from a user's words."""
+
+import re
+from hashlib import sha256
+
+MAX_NAME = 64
+
+
+def identifier(name: str) -> str:
+    """Return a C identifier like a model's name, which begins all that is exported."""
+    clean = re.sub(r"\W", "_", name, flags=re.ASCII)[:MAX_NAME]
+    return clean if re.match(r"[A-Za-z]", clean) else f"net_{clean.lstrip('_')}"
+
+
+def literal(text: str) -> str:
+    """Return text as a C string literal, in UTF-8, with nothing left to interpret."""
+    plain = set(range(0x20, 0x7F)) - set(b'"\\?')
+    escaped = (chr(b) if b in plain else f"\\{b:03o}" for b in text.encode())
+    return f'"{"".join(escaped)}"'
+
+
+def comment(text: str) -> str:
+    """Return text as it may stand in a C comment."""
+    return re.sub(r"[^\w ,.:;/+()=-]", "_", text[:200], flags=re.ASCII).replace("*/", "* /")
+
+
+def prefix(name: str) -> str:
+    """Return 12 characters, different for each model, that take the place of `__TVMBackend`.
+
+    So that a program can hold several models' objects; equal in length, so that replacing one
+    by the other leaves an object file well-formed.
+    """
+    return f"tcc_{sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,53 @@
+"""Where in one block of memory each buffer lies."""
+
+from bisect import insort
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+ALIGNMENT = 64
+"""Every buffer begins at a multiple of this many bytes: a cache line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory in use from step `first` to step `last`, both included."""
+
+    name: str
+    nbytes: int
+    first: int
+    last: int
+
+    def meets(self, other: "Buffer") -> bool:
+        """Whether the two are ever in use at once."""
+        return self.first <= other.last and other.first <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """The offset of each buffer in bytes, and the size of the whole."""
+
+    offsets: Mapping[str, int]
+    nbytes: int
+
+
+def plan(buffers: Iterable[Buffer]) -> Arena:
+    """Return an arena in which buffers in use at once never overlap.
+
+    Each buffer, the largest first, takes the lowest place that is free for all its time.
+    """
+    placed: list[tuple[int, int, Buffer]] = []
+    for order, buffer in enumerate(sorted(buffers, key=lambda b: (-b.nbytes, b.first, b.name))):
+        offset = 0
+        for start, _, other in placed:
+            if not buffer.meets(other):
+                continue
+            if offset + buffer.nbytes <= start:
+                break
+            offset = max(offset, _aligned(start + other.nbytes))
+        insort(placed, (offset, order, buffer), key=lambda p: p[:2])
+    end = max((offset + buffer.nbytes for offset, _, buffer in placed), default=0)
+    return Arena({buffer.name: offset for offset, _, buffer in placed}, _aligned(end))
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,68 @@
+"""Zig from PyPI as C compiler, assembler, archiver and linker, for any processor."""
+
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+COMPILE = (
+    "-std=gnu11", "-O2", "-g0", "-fPIC", "-ffp-contract=off", "-fno-sanitize=all",
+    "-Wall", "-Wextra",
+)  # fmt: skip
+"""Options for C and assembly; in C no product and sum may be fused into one rounding."""
+TIMEOUT = 1800
+"""Seconds that one call may take; the first builds C libraries into the cache."""
+
+
+class ZigError(Exception):
+    """Zig failed on sources of ours: a fault of ours, or of the disk."""
+
+
+def cache() -> Path:
+    """Return the folder where zig keeps its C libraries between builds."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    try:
+        base = Path(given) if given else Path.home() / ".cache"
+        folder = base / "tcc" / "zig"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # no home, or not ours to write to
+        pass
+    return Path(tempfile.gettempdir()) / f"tcc-zig-{os.getuid()}"
+
+
+def mark(arch: str) -> Path:
+    """Return the file that says that zig has built its C libraries for an architecture."""
+    return cache() / f"{arch}-{version('ziglang')}.built"
+
+
+def run(folder: Path, command: str, *options: str) -> None:
+    """Run `zig <command> <options>` in a folder, so that all paths can be relative.
+
+    Raises:
+        ZigError: It fails.
+        OSError: The disk is full.
+    """
+    environment = {
+        **os.environ,
+        "ZIG_GLOBAL_CACHE_DIR": str(cache()),
+        "ZIG_LOCAL_CACHE_DIR": str(folder / ".zig"),
+        "SOURCE_DATE_EPOCH": "0",
+    }
+    arguments = [sys.executable, "-m", "ziglang", command, *options]
+    try:
+        subprocess.run(
+            arguments, cwd=folder, env=environment, check=True, timeout=TIMEOUT,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        said = error.stdout.decode(errors="replace").strip()
+        if "NoSpaceLeft" in said or os.strerror(errno.ENOSPC) in said:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(cache())) from None
+        raise ZigError(f"zig {command} failed:\n{said[-4000:]}") from None
+    except subprocess.TimeoutExpired:
+        raise ZigError(f"zig {command} did not end within {TIMEOUT} seconds") from None

@@ -1,0 +1,99 @@
+"""What a backend owes the rest."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from tcc.compiler.graph import Graph, Input, Model, Node, Pass
+from tcc.compiler.tools import MissingTool, Tool
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Artifact", "Backend", "MissingTool", "Progress", "Refusal", "Target", "Tool", "silent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One word after `--target`."""
+
+    name: str
+    title: str
+    precisions: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A node that a target cannot run: the rule it breaks, and what would fit."""
+
+    node: Node
+    why: str
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Files by relative path; the caller alone writes them. `executable` ones get the x bit."""
+
+    files: Mapping[str, bytes]
+    executable: frozenset[str] = field(default=frozenset())
+
+
+class Progress(Protocol):
+    """Told how far a long step is."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Report that `done` of `total` parts of `what` are finished."""
+        ...
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+class Backend(Protocol):
+    """A family of targets. Stateless: all that it knows comes in with the call."""
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The targets that it builds."""
+        ...
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """The passes that make of a model as written the one that it emits."""
+        ...
+
+    def tools(self, target: Target) -> tuple[Tool, ...]:
+        """Return what building for, and running, a target needs; `version` None is missing."""
+        ...
+
+    def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
+        """Yield each node that the target cannot run, before any work is done."""
+        ...
+
+    def emit(self, target: Target, model: Model, progress: Progress = silent) -> Artifact:
+        """Return the artifact of a model that `refusals` let pass.
+
+        Raises:
+            MissingTool: A tool that building needs is not here.
+        """
+        ...
+
+    def infer(
+        self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
+    ) -> "list[dict[str, np.ndarray]]":
+        """Run the artifact in `folder` on preprocessed tensors; return raw outputs by name."""
+        ...
+
+    def run(
+        self, target: Target, folder: Path, source: Input, images: "Sequence[np.ndarray]"
+    ) -> "list[dict[str, np.ndarray]]":
+        """Run the artifact on images, uint8 (height, width, 3), from preprocessing on.
+
+        Raises:
+            MissingTool: What runs the artifact here is not installed.
+        """
+        ...

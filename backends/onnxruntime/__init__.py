@@ -1,0 +1,1 @@
+"""ONNX files for ONNX Runtime, which is also what runs them here."""

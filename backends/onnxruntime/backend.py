@@ -1,0 +1,112 @@
+"""The target `onnxruntime`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
+from tcc.compiler.graph import Graph, Input, Model, Pass
+from tcc.compiler.source import fail, whole_file
+from tcc.compiler.tools import Tool
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnxruntime
+
+FILE = "model.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxRuntime:
+    """Builds `model.onnx`, with an open batch axis, and runs it on one thread.
+
+    Batch norms stay: the file's weights are those of the spec under the spec's names, which other
+    tools can read and train on, and ONNX Runtime folds them by itself when it loads it.
+    """
+
+    opset: int = 17
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The one target."""
+        return (Target("onnxruntime", "ONNX file, run by ONNX Runtime", ("fp32",), ("ort",)),)
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """What leaves all weights as they are."""
+        from tcc.compiler.passes import PLAIN
+
+        return PLAIN
+
+    def tools(self, target: Target) -> tuple[Tool, ...]:  # noqa: ARG002
+        """Return onnx, which builds, and ONNX Runtime, which runs; both come with tcc."""
+        needs = (("onnx", "write ONNX files", True), ("onnxruntime", "run ONNX files", False))
+        return tuple(
+            Tool(name, needed_for, version(name), f"pip install {name}", builds)
+            for name, needed_for, builds in needs
+        )
+
+    def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:  # noqa: ARG002
+        """Yield each node that ONNX Runtime cannot run."""
+        from tcc.backends.onnxruntime.rules import refusals
+
+        return refusals(graph)
+
+    def emit(self, target: Target, model: Model, progress: Progress = silent) -> Artifact:
+        """Return `model.onnx`, without what only training needs.
+
+        Raises:
+            UserError: The weights exceed what an ONNX file holds.
+        """
+        from tcc.compiler.lower.onnx import lower
+
+        progress(target.name, 0, 1)
+        data = lower(model, self.opset).SerializeToString(deterministic=True)
+        progress(target.name, 1, 1)
+        return Artifact({FILE: data})
+
+    def infer(
+        self,
+        target: Target,  # noqa: ARG002
+        folder: Path,
+        source: Input,
+        tensors: "Sequence[np.ndarray]",
+    ) -> "list[dict[str, np.ndarray]]":
+        """Run the file on preprocessed tensors, one at a time; return raw outputs by name."""
+        session = _session(folder / FILE)
+        names = [output.name for output in session.get_outputs()]
+        runs = (session.run(names, {source.name: tensor[None]}) for tensor in tensors)
+        return [dict(zip(names, (batch[0] for batch in run), strict=True)) for run in runs]
+
+    def run(
+        self, target: Target, folder: Path, source: Input, images: "Sequence[np.ndarray]"
+    ) -> "list[dict[str, np.ndarray]]":
+        """Run the file on images, uint8 (height, width, 3), from preprocessing on.
+
+        Raises:
+            UserError: The input is not made from images, or not from images of this size.
+        """
+        from tcc.compiler.preprocess import apply
+
+        contract = source.preprocess
+        if contract is None:
+            raise fail("E0625", "this network does not take an image", whole_file(str(folder)))
+        channels, height, width = source.type.shape
+        tensors = [apply(contract, image, (channels, height, width)) for image in images]
+        return self.infer(target, folder, source, tensors)
+
+
+def _session(path: Path) -> "onnxruntime.InferenceSession":
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    except Exception as error:  # the runtime has exception types of its own for each cause
+        message, label = "ONNX Runtime cannot load the model", str(error).splitlines()[0][:160]
+        raise fail("E0651", message, whole_file(str(path)), label=label) from error

@@ -1,0 +1,28 @@
+"""What ONNX Runtime accepts: every op of the language, since each says its ONNX meaning itself.
+
+An op that needs a rule gets one here: given node and graph, the reason why it cannot run, or None.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from tcc.backends.base import Refusal
+from tcc.compiler.graph import Graph, Node
+from tcc.compiler.ops import OPS, Op
+
+Rule = Callable[[Graph, Node], str | None]
+
+
+def always(_: Graph, __: Node) -> None:
+    """Accept the node."""
+
+
+ACCEPTS: Mapping[type[Op], Rule] = dict.fromkeys(OPS, always)
+
+
+def refusals(graph: Graph) -> Iterator[Refusal]:
+    """Yield each node that no rule accepts."""
+    for node in graph.nodes:
+        rule = ACCEPTS.get(type(node.op))
+        why = rule(graph, node) if rule else f"ONNX Runtime has no rule for {node.op.word}"
+        if why:
+            yield Refusal(node, why)

@@ -1,0 +1,200 @@
+"""The artifact bundle: a folder that says what it holds, and proves it.
+
+`manifest.json` lists every file with its size and SHA-256; `model/` holds the target's files,
+`graph/` the graph as text, `goldens/` images with what they must give. The same build writes
+the same bytes.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tcc.compiler import files, manifest
+from tcc.compiler.graph import Graph, Input
+from tcc.compiler.manifest import File, Manifest, Result, Source
+from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.types import DType, TensorType
+
+MODEL = "model"
+"""The folder of the target's files."""
+GRAPH = "graph"
+"""The folder of the graph's printed forms: `float.txt`, `fused.txt`."""
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A bundle that is not on a disk yet: bytes by path, and what its manifest says."""
+
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        about = self.manifest
+        return name(about.model.name, about.target, about.precision)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose every file was found to be what its manifest says."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def model(self) -> Path:
+        """The folder of the target's files."""
+        return self.folder / MODEL
+
+    @property
+    def input(self) -> Input:
+        """The input contract, as the backends take it."""
+        source = self.manifest.input
+        kind = TensorType(source.shape, DType(source.dtype))
+        return Input(source.name, kind, source.preprocess)
+
+
+def name(model: str, target: str, precision: str) -> str:
+    """Return what a bundle's folder is called."""
+    return f"{model}-{target}-{precision}"
+
+
+def listed(contents: Mapping[str, bytes], executable: frozenset[str]) -> tuple[File, ...]:
+    """Return the manifest's list of files."""
+    return tuple(
+        File(path, len(data), hashlib.sha256(data).hexdigest(), path in executable)
+        for path, data in sorted(contents.items())
+    )
+
+
+def source(graph: Graph) -> Source:
+    """Return the manifest's input contract of a graph with one input."""
+    (value,) = graph.inputs
+    return Source(value.name, value.type.shape, value.type.dtype.value, value.preprocess)
+
+
+def results(graph: Graph) -> tuple[Result, ...]:
+    """Return the manifest's outputs of a graph."""
+    return tuple(
+        Result(o.name, graph.types[o.value].shape, "float32", o.activation, o.labels)
+        for o in graph.outputs
+        if not o.train_only
+    )
+
+
+def write(contents: Contents, out: Path, accept: Callable[[Bundle], None] | None = None) -> Path:
+    """Write a bundle into the folder `out`, whole, in place of an older one; return its folder.
+
+    `accept` is given the bundle before it takes its place; what it raises keeps it away.
+
+    Raises:
+        UserError: The path cannot be written, or holds something else than a bundle.
+        MachineError: The disk is full or broken.
+    """
+    folder = out / contents.name
+    executable = frozenset(f.path for f in contents.manifest.files if f.executable)
+    all_files = {**contents.files, manifest.NAME: manifest.encode(contents.manifest)}
+    about = contents.manifest
+
+    def check(fresh: Path) -> None:
+        if accept:
+            accept(Bundle(fresh, about))
+
+    files.write_tree(folder, all_files, executable, replaceable, check)
+    return folder
+
+
+def replaceable(folder: Path) -> str | None:
+    """Say why a path is not a bundle with nothing added, which a new one may replace."""
+    if not folder.is_dir():
+        return "it is not a folder"
+    if not any(folder.iterdir()):
+        return None
+    if not (folder / manifest.NAME).is_file():
+        return "it is not a bundle"
+    try:
+        about = _manifest(folder)
+    except UserError as error:
+        return f"{error.diagnostics[0].message}: {error.diagnostics[0].label}"
+    known = {f.path for f in about.files} | {manifest.NAME}
+    extra = sorted(_walk(folder) - known)
+    return f"it holds a file that is not the bundle's: {extra[0]}" if extra else None
+
+
+def read(folder: Path) -> Bundle:
+    """Return the bundle in a folder, after checking every file against its manifest.
+
+    Raises:
+        UserError: There is no bundle (E0620), its manifest is damaged (E0621), or files are
+            missing, changed (E0622) or outside the folder (E0623); all of them are listed.
+    """
+    if not os.path.lexists(folder):
+        files.recover(folder)
+    if not os.path.isfile(folder / manifest.NAME):
+        help = "name the folder that `tcc build` wrote"
+        raise fail("E0620", "there is no bundle here", whole_file(str(folder)), help=help)
+    about = _manifest(folder)
+    wrong = tuple(d for file in about.files if (d := _problem(folder, file)))
+    if wrong:
+        raise UserError(wrong)
+    return Bundle(folder, about)
+
+
+def _manifest(folder: Path) -> Manifest:
+    path = folder / manifest.NAME
+    try:
+        with path.open("rb") as file:
+            data = file.read(manifest.MAX_BYTES + 1)
+    except OSError as error:
+        raise files.explain(error, path, "read this") from error
+    if len(data) > manifest.MAX_BYTES:
+        raise fail("E0621", "the manifest is too large", whole_file(str(path)))
+    return manifest.decode(data, str(path))
+
+
+def _problem(folder: Path, file: File) -> Diagnostic | None:
+    """Return what is wrong with a listed file, if anything."""
+    path = folder / file.path
+    code, help = "E0622", "build the bundle again"
+    if not _inside(folder, file.path):
+        code, message, label = "E0623", "a bundle's file must be in its folder", file.path
+    elif not path.is_file():
+        message, label = "a file of the bundle is missing", ""
+    elif (size := path.stat().st_size) != file.bytes:
+        message = "a file of the bundle was changed"
+        label = f"it has {size:,} bytes, the manifest says {file.bytes:,}"
+    elif _sha256(path) != file.sha256:
+        message, label = "a file of the bundle was changed", "its SHA-256 is not the manifest's"
+    else:
+        return None
+    return Diagnostic(code, message, whole_file(str(path)), label=label, help=help)
+
+
+def _inside(folder: Path, name: str) -> bool:
+    """Whether a listed path is a plain one below the folder, through no link."""
+    pure = PurePosixPath(name)
+    plain = not pure.is_absolute() and ".." not in pure.parts
+    return plain and Path(os.path.realpath(folder / name)) == folder.resolve() / pure
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise files.explain(error, path, "read this") from error
+    return digest.hexdigest()
+
+
+def _walk(folder: Path) -> set[str]:
+    return {
+        (Path(parent) / name).relative_to(folder).as_posix()
+        for parent, _, names in os.walk(folder)
+        for name in names
+    }

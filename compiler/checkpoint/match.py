@@ -1,0 +1,168 @@
+"""Which foreign module is which layer, by order and shape: certain, or refused.
+
+The modules of a checkpoint, in the order in which they were registered, are taken for the
+layers of a graph, in the order in which they run, only if both are the same sequence of roles and
+shapes: the match is then unique under that order. All else is refused, and what a rule file
+has to settle is listed.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcc.compiler.checkpoint.foreign import natural, shown
+from tcc.compiler.checkpoint.modules import Layer, Module, Signature, described
+from tcc.compiler.source import Diagnostic, UserError, whole_file
+
+LISTED = 200
+"""Most lines of a list in a message."""
+Key = Callable[[Module], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What is left to match once rules and names have had their say."""
+
+    path: Path
+    modules: Sequence[Module]
+    taken: Sequence[Module]
+    layers: Sequence[Layer]
+    ordered: bool
+
+
+def by_order(side: Side) -> tuple[str, list[Module]]:
+    """Return how the modules match, `order` or `shape`, and the module of each layer, in order.
+
+    Modules that are copies of others, such as a stem registered under two names, may be left out.
+
+    Raises:
+        UserError: Something has no counterpart (E0511), or more than one (E0512).
+    """
+    wanted = [layer.signature for layer in side.layers]
+    for key in (_identity, _storage, _content):
+        found = [v for v in _variants(side, key) if [m.signature for m in v] == wanted]
+        if not found:
+            continue
+        first = found[0]
+        if any(list(map(key, other)) != list(map(key, first)) for other in found):
+            raise _ambiguous(side, first, "copies of modules stand in more than one order")
+        if not side.ordered and (loose := _unnumbered(first)):
+            raise _ambiguous(side, first, "the file keeps no order of its modules", loose)
+        return "order", first
+    return "shape", _by_shape(side, wanted)
+
+
+def _identity(module: Module) -> object:
+    return module.name
+
+
+def _storage(module: Module) -> object:
+    return module.storage
+
+
+def _content(module: Module) -> object:
+    return module.content
+
+
+def _variants(side: Side, key: Key) -> Iterator[list[Module]]:
+    """Yield the modules with only the first, then with only the last, of those with equal keys."""
+    for step in (1, -1):
+        seen = {key(module) for module in side.taken}
+        kept = []
+        for module in side.modules[::step]:
+            if key(module) not in seen:
+                seen.add(key(module))
+                kept.append(module)
+        yield kept[::step]
+
+
+def _by_shape(side: Side, wanted: list[Signature]) -> list[Module]:
+    """Return the module of each layer where shapes alone decide."""
+    bags = (v for key in (_identity, _storage, _content) for v in _variants(side, key))
+    bag = next((b for b in bags if Counter(m.signature for m in b) == Counter(wanted)), None)
+    if bag is None:
+        raise _unmatched(side, next(_variants(side, _storage)))
+    several = {s for s, n in Counter(wanted).items() if n > 1}
+    if several:
+        reason = "the modules' order is not that of the layers"
+        raise _ambiguous(side, bag, f"{reason}: {_first_difference(side, bag)}", several)
+    by_signature = {module.signature: module for module in bag}
+    return [by_signature[signature] for signature in wanted]
+
+
+def _unnumbered(modules: list[Module]) -> set[Signature]:
+    """Return the signatures of modules whose names do not tell their order by numbers."""
+    last: dict[Signature, Module] = {}
+    loose = set()
+    for module in modules:
+        before = last.get(module.signature)
+        if before and not _numbered(before.name, module.name):
+            loose.add(module.signature)
+        last[module.signature] = module
+    return loose
+
+
+def _numbered(first: str, second: str) -> bool:
+    """Whether the first difference of two names is a number."""
+    pairs = enumerate(zip(natural(first), natural(second), strict=False))
+    return next((i % 2 == 1 for i, (a, b) in pairs if a != b), False)
+
+
+def _first_difference(side: Side, modules: Sequence[Module]) -> str:
+    for module, layer in zip(modules, side.layers, strict=False):
+        if module.signature != layer.signature:
+            there = f"{shown(module.name)} ({described(module.signature)})"
+            return f"first {there} where {layer.name} ({described(layer.signature)}) runs"
+    return "one of them goes on longer"
+
+
+def _ambiguous(
+    side: Side, modules: Sequence[Module], reason: str, only: set[Signature] | None = None
+) -> UserError:
+    there, here = _grouped(modules), _grouped(side.layers)
+    several = [s for s in here if (s in only if only else len(here[s]) > 1)]
+    notes = [f"{described(s)}: {_names(there[s])} <-> {_names(here[s])}" for s in several]
+    count = sum(len(here[s]) for s in several)
+    help = "a rule file (`--rules`) settles it; once it names enough of these, order does the rest"
+    message = f"it is not certain which module of the checkpoint is which of {count} layers"
+    return _error("E0512", side, message, reason, notes, help)
+
+
+def _unmatched(side: Side, modules: Sequence[Module]) -> UserError:
+    there, here = _grouped(modules), _grouped(side.layers)
+    both = {s: (there.get(s, []), here.get(s, [])) for s in [*here, *there]}
+    unlike = {s: (t, h) for s, (t, h) in both.items() if len(t) != len(h)}
+    notes = [
+        f"{described(s)}: {len(t)} in the checkpoint, {len(h)} in the graph:"
+        f" {_names(t)} <-> {_names(h)}"
+        for s, (t, h) in unlike.items()
+    ]
+    more = sum(max(len(t) - len(h), 0) for t, h in unlike.values())
+    fewer = sum(max(len(h) - len(t), 0) for t, h in unlike.values())
+    message = f"{more} modules of the checkpoint match no layer, {fewer} layers no module"
+    help = (
+        "other parameters of the spec (`--set`)? What is only for training is left out by a rule"
+        " file: `rules: [{ignore: aux.**}]`"
+    )
+    return _error("E0511", side, message, _first_difference(side, modules), notes, help)
+
+
+def _grouped(them: Sequence[Module] | Sequence[Layer]) -> dict[Signature, list[str]]:
+    groups: dict[Signature, list[str]] = {}
+    for one in them:
+        groups.setdefault(one.signature, []).append(shown(one.name))
+    return groups
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _error(
+    code: str, side: Side, message: str, label: str, notes: Sequence[str], help: str
+) -> UserError:
+    more = [f"... and {len(notes) - LISTED} more"] if len(notes) > LISTED else []
+    listed = (*notes[:LISTED], *more)
+    where = whole_file(str(side.path))
+    return UserError((Diagnostic(code, message, where, label, listed, help),))

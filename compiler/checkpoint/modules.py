@@ -1,0 +1,90 @@
+"""Both sides of a match: the modules of a checkpoint, and the layers of a graph."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from tcc.compiler.checkpoint.foreign import Checkpoint, Tensor
+from tcc.compiler.graph import Graph
+from tcc.compiler.types import Shape
+from tcc.compiler.weights import size_of
+
+Signature = tuple[tuple[str, Shape], ...]
+"""Roles and shapes of a module's tensors, in an order of their own."""
+
+ROLES = {"running_mean": "mean", "running_var": "var"}
+"""PyTorch's words for our roles, where they differ."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """The tensors of a checkpoint that share everything before the last dot, by our roles."""
+
+    name: str
+    tensors: Mapping[str, Tensor]
+
+    @cached_property
+    def signature(self) -> Signature:
+        """Roles and shapes."""
+        return _signature((role, tensor.shape) for role, tensor in self.tensors.items())
+
+    @cached_property
+    def storage(self) -> object:
+        """Equal for modules that are one and the same memory."""
+        return tuple((role, tensor.storage) for role, tensor in sorted(self.tensors.items()))
+
+    @cached_property
+    def content(self) -> object:
+        """Equal for modules of equal values; reads them."""
+        found = hashlib.sha256(repr(self.signature).encode())
+        for _, tensor in sorted(self.tensors.items()):
+            found.update(tensor.values().tobytes())
+        return found.digest()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node with weights: its name, and the name and shape of each tensor by role."""
+
+    name: str
+    tensors: Mapping[str, tuple[str, Shape]]
+
+    @cached_property
+    def signature(self) -> Signature:
+        """Roles and shapes."""
+        return _signature((role, shape) for role, (_, shape) in self.tensors.items())
+
+
+def modules(checkpoint: Checkpoint) -> list[Module]:
+    """Return the modules of a checkpoint in order; tensors of whole numbers belong to none."""
+    grouped: dict[str, dict[str, Tensor]] = {}
+    for tensor in checkpoint.tensors:
+        name, _, last = tensor.name.rpartition(".")
+        if tensor.floating:
+            tensors = grouped.setdefault(name, {})
+            role = ROLES.get(last, last)
+            tensors[last if role in tensors else role] = tensor
+    return [Module(name, tensors) for name, tensors in grouped.items()]
+
+
+def layers(graph: Graph) -> list[Layer]:
+    """Return the layers of a graph in order, each set of weights once."""
+    found: dict[tuple[str, ...], Layer] = {}
+    for node in graph.nodes:
+        params = {n: graph.params[n] for n in node.params}
+        tensors = {p.role: (n, p.shape) for n, p in params.items()}
+        if tensors:
+            found.setdefault(node.params, Layer(node.name, tensors))
+    return list(found.values())
+
+
+def described(signature: Signature) -> str:
+    """Return a signature as messages print it: `weight 64x3x7x7, bias 64`."""
+    return ", ".join(f"{role} {size_of(shape)}" for role, shape in signature)
+
+
+def _signature(tensors: Iterable[tuple[str, Shape]]) -> Signature:
+    order = ("weight", "bias", "mean", "var")
+    rank = {role: place for place, role in enumerate(order)}
+    return tuple(sorted(tensors, key=lambda t: (rank.get(t[0], len(order)), t[0])))

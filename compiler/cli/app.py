@@ -1,0 +1,137 @@
+"""The application: its sub-commands, and what happens before and after each."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from tcc.compiler.cli import failures
+from tcc.compiler.cli.build import build
+from tcc.compiler.cli.check import check
+from tcc.compiler.cli.doctor import doctor
+from tcc.compiler.cli.fmt import fmt
+from tcc.compiler.cli.import_ import import_
+from tcc.compiler.cli.import_weights import import_weights
+from tcc.compiler.cli.run import run
+from tcc.compiler.cli.show import show
+from tcc.compiler.cli.targets import targets
+from tcc.compiler.cli.zoo import zoo
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "check": check,
+    "show": show,
+    "build": build,
+    "run": run,
+    "import": import_,
+    "import-weights": import_weights,
+    "targets": targets,
+    "doctor": doctor,
+    "fmt": fmt,
+}
+"""The sub-commands, in the order in which help lists them. To add one: its file, and a line."""
+
+EPILOG = (
+    "Exit codes: 0 done, 1 tcc failed, 2 the input is wrong, 3 a tool is missing, "
+    "4 built but wrong, 130 and 143 interrupted."
+)
+
+
+class Commands(TyperGroup):
+    """The group of all sub-commands; the one place where errors become exit codes."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,  # noqa: ARG002 - the signature is typer's
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> NoReturn:
+        """Run the sub-command that `args` name, and exit with its code."""
+        words = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(words, "tcc", complete_var, False, windows_expand_args, **extra)
+            if sys.stdout:
+                sys.stdout.flush()
+        except Exception as error:
+            code = failures.report(error, words)
+        sys.exit(code or 0)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the group's own options, all of them flags.
+
+        Typer's own default to None, which it loads pydantic to convert; False it takes as it is,
+        so that `tcc build --help` is as quick as it can be.
+        """
+        params = super().get_params(ctx)
+        for option in params:
+            option.default = option.default or False
+        return params
+
+
+app = typer.Typer(
+    cls=Commands,
+    epilog=EPILOG,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for _name, _function in COMMANDS.items():
+    app.command(_name)(_function)
+app.add_typer(zoo, name="zoo")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from tcc.compiler.version import __version__
+
+        typer.echo(f"tcc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def tcc(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback answers
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """From a declarative network to device artifacts that agree with each other."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Run `tcc` as a process: an ending signal unwinds, so that nothing half-written stays."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    finally:
+        _leave()
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def _leave() -> None:
+    """Keep the interpreter from flushing a standard output that is closed or full."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,177 @@
+"""`tcc build`: from a spec to the bundles of its targets."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tcc.compiler.cli.given import SeedOption, WeightsOption, take
+from tcc.compiler.cli.options import (
+    Chosen,
+    Json,
+    Quiet,
+    Settings,
+    SpecArgument,
+    Verbose,
+    choose,
+    typed,
+)
+from tcc.compiler.cli.report import Report, Stages, size
+from tcc.compiler.cli.write import Written, write
+from tcc.compiler.source import fail
+
+if TYPE_CHECKING:
+    from tcc.compiler.bundle import Contents
+    from tcc.compiler.cli.devices import Bound
+    from tcc.compiler.pipeline import Given
+
+
+def _target_names(incomplete: str) -> list[str]:
+    from tcc.compiler.cli import devices
+
+    before, comma, last = incomplete.rpartition(",")
+    names = [bound.name for bound in devices.every()]
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="T[,T...]",
+        show_default=False,
+        autocompletion=_target_names,
+        help="What to build for (see `tcc targets`); may be repeated.",
+    ),
+]
+Precision = Annotated[
+    str | None, typer.Option(metavar="P", show_default=False, help="Precision; fp32 by default.")
+]
+Replay = Annotated[
+    bool,
+    typer.Option(help="Run what was built on a golden image first, where it can run here."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", show_default=False, help="Folder for the bundles; `build` by default."
+    ),
+]
+
+
+def build(
+    spec: SpecArgument = None,
+    target: Targets = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = None,
+    precision: Precision = None,
+    settings: Settings = None,
+    out: Out = None,
+    replay: Replay = True,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compile a spec into a bundle for each target.
+
+    A bundle is a folder: the artifact, its input contract, goldens and hashes. What does not
+    agree with the reference is not written, and the exit code is 4.
+    """
+    report = Report(json, quiet, verbose)
+    with report.stages() as stages:
+        stages("spec", 0, 1)
+        chosen = choose(spec, settings)
+        folder = out or chosen.project.out or Path("build")
+        report.detail(f"project file: {chosen.project.path or 'none'}")
+        report.detail(f"spec: {chosen.spec.path}")
+        stages("weights", 0, 1)
+        devices, level = _devices(chosen, target, precision)
+        given = take(report, chosen, weights, seed)
+        written = []
+        for device, contents in _built(chosen, given, devices, level, folder, stages):
+            written.append(write(contents, device, folder, stages, replaying=replay))
+        stages.end()
+    _print(report, written, stages)
+    report.document(_document(written, stages))
+
+
+def _devices(
+    chosen: Chosen, names: Sequence[str] | None, precision: str | None
+) -> "tuple[tuple[Bound, ...], str]":
+    """Return the targets that the command line names, or else the project file, and the precision.
+
+    Raises:
+        UserError: There are none, or they are not known.
+    """
+    from tcc.compiler.cli import devices
+
+    project = chosen.project
+    words = [(text, name.strip()) for text in names or () for name in text.split(",")]
+    asked = [(name, typed(f"--target {text}")) for text, name in words]
+    theirs = [(name, project.places["targets"]) for name in project.targets]
+    if not (asked or theirs):
+        known = ", ".join(bound.name for bound in devices.every())
+        raise fail("E0605", "which target?", typed("--target"), help=f"known targets: {known}")
+    level = (precision or "fp32", typed(f"--precision {precision}"))
+    if precision is None and project.precision:
+        level = (project.precision, project.places["precision"])
+    return devices.find_all(asked or theirs, level), level[0]
+
+
+def _built(
+    chosen: Chosen,
+    given: "Given",
+    devices: "Sequence[Bound]",
+    precision: str,
+    out: Path,
+    stages: Stages,
+) -> "Iterator[tuple[Bound, Contents]]":
+    """Yield each target with its bundle; refuse first what cannot be built or written."""
+    from tcc.compiler import bundle, files, pipeline
+    from tcc.compiler.tools import MissingTool
+
+    for device in devices:
+        if missing := device.missing():
+            raise MissingTool(missing[0])
+        name = bundle.name(chosen.spec.name, device.name, precision)
+        files.check_target(out / name, bundle.replaceable)
+    built = pipeline.build(chosen.spec, given, devices, precision, stages)
+    yield from zip(devices, built, strict=True)
+
+
+def _print(report: Report, written: "Sequence[Written]", stages: Stages) -> None:
+    for each in written:
+        report.text(str(each.folder))
+        if not report.quiet:
+            report.text(f"  {each}")
+            listed = each.manifest.files
+            rows = [(f"  {file.path}", size(file.bytes)) for file in listed]
+            rows.append((f"  {len(listed)} files", size(sum(f.bytes for f in listed))))
+            report.table(("  file", "size"), rows)
+    if not report.quiet:
+        report.text("")
+        rows = [(name, f"{seconds:.2f}") for name, seconds in stages.seconds.items()]
+        report.table(("stage", "seconds"), rows)
+
+
+def _document(written: "Sequence[Written]", stages: Stages) -> dict[str, Any]:
+    from tcc.compiler import records
+
+    bundles = []
+    for each in written:
+        about = each.manifest
+        bundles.append(
+            {
+                "path": str(each.folder),
+                "model": about.model.name,
+                "target": about.target,
+                "precision": about.precision,
+                "weights": records.encode(about.weights),
+                "bytes": sum(file.bytes for file in about.files),
+                "files": [records.encode(file) for file in about.files],
+                "agreement": [found.as_json() for found in each.agreement],
+                "unchecked": each.unchecked or None,
+            }
+        )
+    return {"bundles": bundles, "seconds": stages.seconds}

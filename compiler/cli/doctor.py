@@ -1,0 +1,136 @@
+"""`tcc doctor`: what is here, and what is missing."""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from tcc.compiler.cli import failures
+from tcc.compiler.cli.options import Json, Quiet, Verbose
+from tcc.compiler.cli.report import Report, size
+from tcc.compiler.tools import Tool
+
+BASE = {
+    "jsonschema": "jsonschema",
+    "ml-dtypes": "ml_dtypes",
+    "networkx": "networkx",
+    "numpy": "numpy",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "pillow": "PIL",
+    "rich": "rich",
+    "ruamel.yaml": "ruamel.yaml",
+    "safetensors": "safetensors",
+    "typer": "typer",
+}
+"""The packages that everything needs, and the module that shows that each works."""
+OPTIONAL = {"torch": "torch"}
+"""Packages that training and the import of PyTorch checkpoints need, and nothing else."""
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "neon", "asimd", "asimddp", "i8mm")
+"""Processor features that decide how fast, and on some runtimes how exactly, integers multiply."""
+ROOM = 1 << 30
+"""Bytes of free disk below which a build may fail."""
+
+
+def doctor(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """Show what is here, and how to get what is missing."""
+    report = Report(json, quiet, verbose)
+    packages = [*_packages(BASE, True), *_packages(OPTIONAL, False)]
+    broken = [p for p in packages if p["needed"] and p["problem"]]
+    tools = _tools() if not broken else []
+    document = {
+        "works": not broken,
+        "system": _system(),
+        "packages": packages,
+        "tools": [asdict(tool) for tool in tools],
+    }
+    if not quiet:
+        _print(report, document, tools)
+    report.document(document)
+    if broken:
+        raise typer.Exit(failures.TOOL)
+
+
+def _system() -> dict[str, Any]:
+    from tcc.compiler.version import __version__
+
+    places = {"working folder": Path.cwd(), "temporary folder": Path(tempfile.gettempdir())}
+    free = {name: shutil.disk_usage(path).free for name, path in places.items()}
+    return {
+        "tcc": __version__,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "flags": _flags(),
+        "free_bytes": free,
+        "low_on_disk": [where for where, count in free.items() if count < ROOM],
+    }
+
+
+def _flags() -> list[str]:
+    """Return which of `FLAGS` this machine's processor has; none where the system does not say."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return []
+    words = set(text.split())
+    return [flag for flag in FLAGS if flag in words]
+
+
+def _packages(names: dict[str, str], needed: bool) -> Iterator[dict[str, Any]]:
+    """Yield version and problem of packages; needed ones are imported, to see that they work."""
+    from importlib import import_module, metadata
+
+    for name, module in names.items():
+        version = problem = None
+        try:
+            version = metadata.version(name)
+            if needed:
+                import_module(module)
+        except metadata.PackageNotFoundError:
+            problem = "not installed"
+        except Exception as error:  # a broken package fails in any way at all
+            problem = f"does not load: {error}".splitlines()[0]
+        install = f"python -m pip install {name}"
+        yield {
+            "name": name,
+            "version": version,
+            "needed": needed,
+            "problem": problem,
+            "install": install if problem else None,
+        }
+
+
+def _tools() -> list[Tool]:
+    from tcc.compiler.cli import devices
+
+    tools = {tool.name: tool for bound in devices.every() for tool in bound.tools}
+    return [tool for name, tool in tools.items() if name not in BASE]
+
+
+def _print(report: Report, document: dict[str, Any], tools: list[Tool]) -> None:
+    system = document["system"]
+    free = [f"{size(count)} free in the {where}" for where, count in system["free_bytes"].items()]
+    report.text(
+        f"tcc {system['tcc']}, Python {system['python']} ({system['executable']})\n"
+        f"{system['platform']}, {system['processors']} processors, "
+        f"{' '.join(system['flags']) or 'no known features'}\n"
+        f"{', '.join(free)}"
+        f"{', which is little' if system['low_on_disk'] else ''}\n"
+    )
+    rows = [
+        (p["name"], p["version"] or "-", p["problem"] or "here", p["install"] or "")
+        for p in document["packages"]
+    ]
+    for tool in tools:
+        state, install = ("here", "") if tool.version else ("missing", tool.install)
+        rows.append((tool.name, tool.version or "-", state, install))
+    report.table(("what", "version", "state", "install it with"), rows)

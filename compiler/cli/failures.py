@@ -1,0 +1,124 @@
+"""What goes wrong, as the user sees it: text on standard error, JSON on request, an exit code."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import typer
+
+from tcc.compiler.agreement import Agreement, Disagreement
+from tcc.compiler.cli import report as reports
+from tcc.compiler.files import MachineError, explain
+from tcc.compiler.source import Diagnostic, UserError
+from tcc.compiler.tools import MissingTool
+
+OURS, INPUT, TOOL, BELOW, INTERRUPTED = 1, 2, 3, 4, 130
+
+
+class Rejected(UserError):  # noqa: N818 - what it is, not what it does
+    """The input is wrong, and this much was found out about it all the same."""
+
+    def __init__(self, diagnostics: tuple[Diagnostic, ...], document: Mapping[str, Any]) -> None:
+        super().__init__(diagnostics)
+        self.document = document
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An exit code, the text for a person, and the document for a program."""
+
+    code: int
+    text: str
+    summary: str
+    diagnostics: tuple[Diagnostic, ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON document."""
+        listed = [d.as_json() for d in self.diagnostics]
+        return {**self.more, "error": self.summary, "exit": self.code, "diagnostics": listed}
+
+
+def report(error: Exception, words: Sequence[str]) -> int:
+    """Tell the user of an error that ended a command; return the exit code.
+
+    `words` are the command line's: they ask for JSON, or for the traceback of our own failures.
+    """
+    failure = _failure(error, "--verbose" in words or "-v" in words or _debugging())
+    reports.complain(failure.text)
+    if "--json" in words:
+        reports.print_json(failure.document())
+    return failure.code
+
+
+def _failure(error: Exception, debug: bool) -> Failure:  # noqa: PLR0911 - one a kind
+    match error:
+        case UserError(diagnostics=found):
+            more = error.document if isinstance(error, Rejected) else {}
+            return Failure(INPUT, _numbered(error), _summary(found), found, more)
+        case MissingTool(tool=tool):
+            text = f"error: {tool.name} is needed to {tool.needed_for}, and is not here"
+            text += f"\n   = help: install it: {tool.install}"
+            return Failure(TOOL, text, str(error), more={"tool": asdict(tool)})
+        case MachineError(diagnostic=found):
+            return Failure(OURS, str(found), found.message, (found,))
+        case Disagreement(target=target, found=disagreed):
+            return _disagreement(target, disagreed)
+        case typer.TyperException():
+            return Failure(error.exit_code, _usage(error), error.format_message())
+        case typer.Abort():
+            return Failure(INTERRUPTED, "interrupted", "interrupted")
+        case OSError():
+            return _system(error, debug)
+        case _:
+            return _internal(error, debug)
+
+
+def _disagreement(target: str, found: Sequence[Agreement]) -> Failure:
+    summary = f"{target}: what was built does not agree with the reference; nothing is written"
+    notes = [
+        f"   = golden {each.golden}, output `{each.output}`: off by {each.difference:.1e} of its"
+        f" largest value, {each.allowed:.0e} is allowed"
+        for each in found
+        if not each.holds
+    ]
+    more = {"agreement": [each.as_json() for each in found]}
+    return Failure(BELOW, "\n".join([f"error: {summary}", *notes]), summary, more=more)
+
+
+def _numbered(error: UserError) -> str:
+    count = len(error.diagnostics)
+    return f"{error}\n\n{count} errors" if count > 1 else str(error)
+
+
+def _summary(found: tuple[Diagnostic, ...]) -> str:
+    return found[0].message if len(found) == 1 else f"{len(found)} errors"
+
+
+def _usage(error: typer.TyperException) -> str:
+    """Return what typer says of a wrong command line, with the usage of the command."""
+    context = getattr(error, "ctx", None)
+    usage = f"{context.get_usage()}\nTry `{context.command_path} --help`.\n\n" if context else ""
+    return f"{usage}error: {error.format_message()}"
+
+
+def _system(error: OSError, debug: bool) -> Failure:
+    """Return what to say of an operating system's error that nothing else explained."""
+    known = explain(error, error.filename or "<standard output>", "go on")
+    plain = isinstance(known, MachineError) or isinstance(error, PermissionError)
+    return _failure(known, debug) if plain else _internal(error, debug)
+
+
+def _internal(error: Exception, debug: bool) -> Failure:
+    import traceback
+
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    text = f"internal error: {what}\n   = help: please report this, with the output of --verbose"
+    if debug:
+        text = f"{''.join(traceback.format_exception(error))}\n{text}"
+    return Failure(OURS, text, f"internal error: {what}")
+
+
+def _debugging() -> bool:
+    return os.environ.get("TCC_DEBUG", "") not in ("", "0")

@@ -1,0 +1,104 @@
+"""`tcc fmt`: specs in canonical form, comments kept."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tcc.compiler.cli import failures
+from tcc.compiler.cli.options import Json, Quiet, Verbose
+from tcc.compiler.cli.report import Report
+from tcc.compiler.files import explain, write_file
+from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
+
+STDIN = "-"
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE",
+        show_default=False,
+        help="Specs to rewrite in place; - for stdin to stdout.",
+    ),
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Write nothing; exit with 1 if a file would change.")
+]
+
+
+def fmt(
+    files: Files,
+    check: Check = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Rewrite specs in canonical form.
+
+    What they mean stays, and so do their comments. With --check, exits with 1 if any would change.
+    """
+    report = Report(json, quiet, verbose)
+    if Path(STDIN) in files:
+        _filter(check, alone=len(files) == 1)
+        return
+    changed = _changed(files)
+    for path, data in changed.items():
+        if not check:
+            write_file(path, data)
+        report.text(f"{'would change' if check else 'changed'} {path}")
+    if not changed:
+        report.note(f"{len(files)} in canonical form")
+    names = [str(path) for path in changed]
+    report.document({"files": [str(path) for path in files], "changed": names, "check": check})
+    if check and changed:
+        raise typer.Exit(failures.OURS)
+
+
+def _filter(check: bool, alone: bool) -> None:
+    """Format standard input to standard output; with `check`, only say whether it would change."""
+    from tcc.compiler.frontend.fmt import format_spec
+    from tcc.compiler.frontend.yaml import MAX_BYTES
+
+    if not alone:
+        raise fail("E0601", "`-` cannot be mixed with files", whole_file("command line: -"))
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    result = format_spec(data, "<stdin>")
+    if not check:
+        typer.echo(result, nl=False)
+    elif result.encode() != data:
+        raise typer.Exit(failures.OURS)
+
+
+def _changed(files: list[Path]) -> dict[Path, bytes]:
+    """Return the canonical form of the files that have another; read all before any is written.
+
+    Raises:
+        UserError: Some cannot be read or are not YAML or JSON; all of them are listed.
+    """
+    from tcc.compiler.frontend.fmt import format_spec
+
+    found: dict[Path, bytes] = {}
+    problems: list[Diagnostic] = []
+    for path in files:
+        try:
+            data = _read(path)
+            result = format_spec(data, str(path)).encode()
+        except UserError as error:
+            problems += error.diagnostics
+            continue
+        if result != data:
+            found[path] = result
+    if problems:
+        raise UserError(tuple(problems))
+    return found
+
+
+def _read(path: Path) -> bytes:
+    from tcc.compiler.frontend.yaml import MAX_BYTES
+
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise explain(error, path, "read this") from error

@@ -1,0 +1,272 @@
+"""`tcc import`: a foreign ONNX classifier as a spec with weights."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import StrEnum
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tcc.compiler.cli.import_weights import SPEC_KEY
+from tcc.compiler.cli.options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.report import Report
+from tcc.compiler.source import fail
+
+if TYPE_CHECKING:
+    from tcc.compiler.graph import Graph
+    from tcc.compiler.onnx_import import Contract, Imported, Wanted
+
+
+class Color(StrEnum):
+    """The order of an image's channels."""
+
+    RGB = "rgb"
+    BGR = "bgr"
+    GRAY = "gray"
+
+
+class Mode(StrEnum):
+    """How an image is brought to the input's size."""
+
+    STRETCH = "stretch"
+    COVER = "cover"
+    NONE = "none"
+
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        show_default=False,
+        help="The spec to write; named after the model otherwise.",
+    ),
+]
+WeightsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        show_default=False,
+        help="The weights to write; weights.safetensors beside the spec otherwise.",
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option("--name", show_default=False, help="The network's name; the file's otherwise."),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels", metavar="A,B,...", show_default=False, help="The classes, in their order."
+    ),
+]
+Shape = Annotated[
+    str | None,
+    typer.Option(
+        "--shape",
+        metavar="C,H,W",
+        show_default=False,
+        help="The input's size, where the file leaves it open.",
+    ),
+]
+Until = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--until",
+        metavar="NAME",
+        show_default=False,
+        help="Cut the file after this value and take it as output; may be repeated.",
+    ),
+]
+Colors = Annotated[
+    Color | None,
+    typer.Option("--color", show_default=False, help="Preprocessing: the channels' order."),
+]
+Resize = Annotated[
+    Mode | None,
+    typer.Option(
+        "--resize", show_default=False, help="Preprocessing: how images get the input's size."
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        "--mean",
+        metavar="M,...",
+        show_default=False,
+        help="Preprocessing: subtracted per channel, after division by 255.",
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        "--std", metavar="S,...", show_default=False, help="Preprocessing: divided by per channel."
+    ),
+]
+Flat = Annotated[bool, typer.Option("--flat", help="Write every step, without `repeat`.")]
+
+
+def import_(
+    model: Model,
+    output: Output = None,
+    weights: WeightsFile = None,
+    name: Name = None,
+    labels: Labels = None,
+    shape: Shape = None,
+    until: Until = None,
+    color: Colors = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    flat: Flat = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Turn an ONNX classifier into a spec and weights.
+
+    The spec computes what the file does, which is tried out; what it cannot say is refused.
+    """
+    report = Report(json, quiet, verbose)
+
+    from tcc.compiler.onnx_import import Wanted
+
+    spec = output or Path(f"{model.stem}.yaml")
+    wanted = Wanted(
+        _checked_name(name),
+        _words("--labels", labels),
+        _preprocess(color, resize, _numbers("--mean", mean), _numbers("--std", std)),
+        _size(shape),
+        tuple(until or ()),
+        not flat,
+    )
+    _import(report, model, wanted, (spec, weights or spec.parent / "weights.safetensors"))
+
+
+def _import(report: Report, model: Path, wanted: "Wanted", paths: tuple[Path, Path]) -> None:
+    """Import a file into a new spec and a new file of weights, and say what became of it."""
+    from tcc.compiler import files
+    from tcc.compiler import weights as tensors
+    from tcc.compiler.onnx_import import import_onnx
+
+    for path in paths:
+        files.check_target(path, files.nothing)
+    found = import_onnx(model, wanted)
+    spec, values = paths
+    origin = {
+        SPEC_KEY: found.spec.name,
+        "tcc.digest": found.spec.digest,
+        "tcc.source": model.name,
+    }
+    tensors.write(values, found.weights, origin)
+    files.write_file(spec, found.text.encode(), files.nothing)
+    notes = (*found.notes, *_cautions(found.spec.graph, wanted.preprocess))
+    _print(report, found, paths)
+    for note in notes:
+        report.notice(note)
+    report.document(_document(found, notes, spec, values))
+
+
+def _print(report: Report, found: "Imported", paths: tuple[Path, Path]) -> None:
+    if not report.quiet:
+        rows = [
+            (r.node, r.types, r.path or "-", r.word or "-", "x".join(map(str, r.shape)) or "-")
+            for r in found.rows
+        ]
+        report.table(("ONNX node", "operators", "step", "op", "output"), rows)
+        report.text("")
+    if found.difference is not None:
+        report.note(
+            "on random inputs the outputs differ from the file's by at most "
+            f"{found.difference:.2g} of the largest"
+        )
+    report.text("\n".join(map(str, paths)))
+
+
+def _cautions(graph: "Graph", preprocess: "Contract | None") -> Iterator[str]:
+    """Yield what only the user can know: how an image becomes the input."""
+    from tcc.compiler.ops import BatchNorm, Scale, ScaleShift
+
+    source = graph.inputs[0]
+    if preprocess is None:
+        yield (
+            f"an ONNX file does not say how an image becomes its input: add `preprocess` to "
+            f"`{source.name}` as the network was trained with, or predictions will be wrong"
+        )
+    if any(isinstance(n.op, BatchNorm | Scale | ScaleShift) for n in graph.readers[source.name]):
+        yield "the network begins by scaling its input: its mean and std may be in there already"
+
+
+def _document(
+    found: "Imported", notes: tuple[str, ...], spec: Path, values: Path
+) -> dict[str, Any]:
+    return {
+        "output": str(spec),
+        "weights": str(values),
+        "name": found.spec.name,
+        "digest": found.spec.digest,
+        "difference": found.difference,
+        "notes": list(notes),
+        "nodes": [asdict(row) for row in found.rows],
+    }
+
+
+def _checked_name(name: str | None) -> str:
+    import re
+
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
+        help = "use letters, digits, `_`, `.` and `-`"
+        raise fail("E0601", "this is no name of a network", typed(f"--name {name}"), help=help)
+    return name or ""
+
+
+def _words(option: str, text: str | None) -> tuple[str, ...]:
+    """Return what stands between commas."""
+    if text is None:
+        return ()
+    words = tuple(word.strip() for word in text.split(","))
+    if not all(words) or len(set(words)) < len(words):
+        raise fail("E0601", f"`{option}` takes different words", typed(f"{option} {text}"))
+    return words
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+    if text is None:
+        return ()
+    at = typed(f"{option} {text}")
+    try:
+        found = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(map(isfinite, found)) or (option == "--std" and min(found) <= 0):
+        above = " above 0" if option == "--std" else ""
+        help = f"such as {option} 0.485,0.456,0.406"
+        raise fail("E0601", f"`{option}` takes numbers{above}", at, help=help)
+    return found
+
+
+def _size(text: str | None) -> tuple[int, int, int] | None:
+    if text is None:
+        return None
+    parts = text.replace("x", ",").split(",")
+    if len(parts) == 3 and all(p.strip().isdecimal() and 0 < int(p) < 1 << 20 for p in parts):
+        channels, height, width = map(int, parts)
+        return channels, height, width
+    help = "such as --shape 3,224,224"
+    raise fail("E0601", "a shape is three numbers", typed(f"--shape {text}"), help=help)
+
+
+def _preprocess(
+    color: Color | None, resize: Mode | None, mean: tuple[float, ...], std: tuple[float, ...]
+) -> "Contract | None":
+    """Return what the user says of preprocessing; what is left open is rgb and stretching."""
+    from tcc.compiler.onnx_import import Contract
+
+    if color is None and resize is None and not mean and not std:
+        return None
+    return Contract((color or Color.RGB).value, (resize or Mode.STRETCH).value, mean, std)

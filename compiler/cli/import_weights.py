@@ -1,0 +1,92 @@
+"""`tcc import-weights`: a foreign checkpoint under the spec's names."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tcc.compiler.cli.options import Json, Quiet, Settings, Verbose, choose
+from tcc.compiler.cli.report import Report
+from tcc.compiler.source import UserError
+
+if TYPE_CHECKING:
+    from tcc.compiler.checkpoint import Imported
+
+SPEC_KEY = "tcc.spec"
+"""The metadata of a weights file that says which spec it is for, and that it is ours."""
+
+SpecName = Annotated[
+    str, typer.Argument(metavar="SPEC", help="A spec file or the name of a known spec.")
+]
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="CHECKPOINT", help="A PyTorch state dict or safetensors file.")
+]
+Rules = Annotated[
+    Path | None,
+    typer.Option(
+        "--rules", metavar="FILE", show_default=False, help="Which foreign name is which of ours."
+    ),
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="The weights file to write.")
+]
+
+
+def import_weights(
+    spec: SpecName,
+    checkpoint: Checkpoint,
+    rules: Rules = None,
+    output: Output = Path("weights.safetensors"),
+    settings: Settings = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Bring a checkpoint under a spec's names.
+
+    Every tensor is listed with what it became; nothing is guessed where two would fit.
+    """
+    report = Report(json, quiet, verbose)
+    chosen = choose(spec, settings).spec
+
+    from tcc.compiler import files, weights
+    from tcc.compiler.checkpoint import import_checkpoint
+
+    files.check_target(output, _written_by_us)
+    found = import_checkpoint(checkpoint, chosen.graph, rules)
+    origin = {SPEC_KEY: chosen.name, "tcc.digest": chosen.digest, "tcc.source": checkpoint.name}
+    weights.write(output, found.weights, origin)
+    _print(report, found, output)
+    report.document(_document(found, output))
+
+
+def _print(report: Report, found: "Imported", output: Path) -> None:
+    if not report.quiet:
+        rows = [
+            (row.source, row.name, "x".join(map(str, row.shape)) or "scalar", row.how)
+            for row in found.rows
+        ]
+        report.table(("checkpoint", "spec", "shape", "how"), rows)
+        report.text("")
+    report.text(str(output))
+
+
+def _document(found: "Imported", output: Path) -> dict[str, Any]:
+    return {"output": str(output), "tensors": [asdict(row) for row in found.rows]}
+
+
+def _written_by_us(path: Path) -> str | None:
+    """Let weights that an earlier import wrote be replaced, and nothing else."""
+    from tcc.compiler import weights
+
+    try:
+        with weights.opened(path) as file:
+            ours = SPEC_KEY in (file.metadata() or {})
+    except UserError:
+        ours = False
+    return (
+        None
+        if ours or not path.stat().st_size
+        else "it is there already, and not by `tcc import-weights`"
+    )

@@ -1,0 +1,183 @@
+"""What a command tells: results on standard output, everything else on standard error."""
+
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import typer
+
+from tcc.compiler.source import Diagnostic
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Cell = str | int | float
+WIDEST = 1 << 16
+"""Columns that no table has."""
+
+_HEAD = re.compile(r"^(error|warning|internal error)(\[E\d+\])?:", re.MULTILINE)
+_SHADES = {"error": 31, "warning": 33, "internal error": 31}
+
+
+@dataclass(frozen=True)
+class Report:
+    """How much a command tells, and in which form."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    def document(self, data: Mapping[str, Any]) -> None:
+        """Print the one JSON document of the command, if JSON is wanted."""
+        if self.json:
+            print_json(data)
+
+    def text(self, text: str) -> None:
+        """Print a result, unless JSON is wanted."""
+        if not self.json:
+            typer.echo(printable(text))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Print a table; numbers stand right, and keep their thousands apart."""
+        self.lines(table(columns, rows))
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Print lines that `table` made, unless JSON is wanted."""
+        if not self.json:
+            typer.echo("\n".join(lines))
+
+    def notice(self, text: str) -> None:
+        """Say on standard error what must not be missed, even if quiet."""
+        complain(f"warning: {text}")
+
+    def warn(self, diagnostic: Diagnostic) -> None:
+        """Say on standard error what is worth knowing but no error."""
+        if not self.quiet:
+            complain(str(diagnostic))
+
+    def note(self, text: str) -> None:
+        """Say on standard error what goes on, unless quiet."""
+        if not self.quiet:
+            typer.echo(printable(text), err=True)
+
+    def detail(self, text: str) -> None:
+        """Say on standard error what goes on, if verbose."""
+        if self.verbose:
+            typer.echo(printable(text), err=True)
+
+    @contextmanager
+    def stages(self) -> Iterator["Stages"]:
+        """Measure the stages of long work, and show them while a terminal looks on."""
+        if self.quiet or not sys.stderr or not sys.stderr.isatty():
+            yield Stages()
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+            yield Stages(bars)
+
+
+@dataclass
+class Stages:
+    """The stages of long work by name: seconds each took, in order of their beginning."""
+
+    bars: "Progress | None" = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.perf_counter)
+    _stage: str = ""
+    _task: "TaskID | None" = None
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Hear that `done` of `total` parts of a stage are finished."""
+        if what != self._stage:
+            self.end()
+            self._stage = what
+            if self.bars:
+                self._task = self.bars.add_task(what, total=total)
+        if self.bars and self._task is not None:
+            self.bars.update(self._task, completed=done, total=total)
+
+    def end(self) -> None:
+        """End the stage that runs."""
+        now = time.perf_counter()
+        if self._stage:
+            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
+        if self.bars and self._task is not None:
+            self.bars.remove_task(self._task)
+        self._since, self._stage, self._task = now, "", None
+
+
+def print_json(data: Mapping[str, Any]) -> None:
+    """Print a JSON document on standard output."""
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def complain(text: str) -> None:
+    """Print errors or warnings on standard error, their first words in colour on a terminal."""
+    shown = printable(text)
+    if sys.stderr and colored(sys.stderr):
+        shown = _HEAD.sub(lambda head: f"\x1b[1;{_SHADES[head[1]]}m{head[0]}\x1b[0m", shown)
+    typer.echo(shown, err=True)
+
+
+def colored(stream: IO[str]) -> bool:
+    """Whether colour is wanted there: a terminal that can, and nobody who said no."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def printable(text: str) -> str:
+    """Replace what would move a terminal's cursor, but for line ends."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], gap: int = 2) -> list[str]:
+    """Return the lines of a table, one a row, as wide as its content."""
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out = io.StringIO()
+    colors: Literal["standard"] | None
+    colors = "standard" if sys.stdout and colored(sys.stdout) else None
+    console = Console(file=out, width=WIDEST, force_terminal=bool(colors), color_system=colors)
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
+    for index, name in enumerate(columns):
+        number = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        grid.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        grid.add_row(*(Text(cell(value)) for value in row))
+    console.print(grid)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def fits(lines: Sequence[str]) -> bool:
+    """Whether lines fit the terminal; where there is none, any do."""
+    if not (sys.stdout and sys.stdout.isatty()):
+        return True
+    return max(map(len, lines[1:]), default=0) <= shutil.get_terminal_size().columns
+
+
+def cell(value: Cell) -> str:
+    """Return a value as a table shows it."""
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))
+
+
+def size(count: int) -> str:
+    """Return bytes for a person: `737.0 KiB`."""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"

@@ -1,0 +1,55 @@
+"""`tcc targets`: what can be built, and what can run here."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from tcc.compiler.cli.options import Json, Quiet, Verbose
+from tcc.compiler.cli.report import Report
+
+if TYPE_CHECKING:
+    from tcc.compiler.cli.devices import Bound
+
+
+def targets(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """List what can be built, and what can run here."""
+    report = Report(json, quiet, verbose)
+
+    from tcc.compiler.cli import devices
+
+    listed = [_document(bound) for bound in devices.every()]
+    if quiet:
+        report.text("\n".join(each["name"] for each in listed))
+    else:
+        _print(report, listed)
+    report.document({"targets": listed})
+
+
+def _document(bound: "Bound") -> dict[str, Any]:
+    missing = [tool for tool in bound.tools if tool.version is None]
+    return {
+        "name": bound.name,
+        "aliases": list(bound.target.aliases),
+        "title": bound.target.title,
+        "precisions": list(bound.target.precisions),
+        "builds": not any(tool.builds for tool in missing),
+        "runs": not missing,
+        "missing": [asdict(tool) for tool in missing],
+    }
+
+
+def _print(report: Report, listed: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            ", ".join([each["name"], *each["aliases"]]),
+            each["title"],
+            " ".join(each["precisions"]),
+            "yes" if each["builds"] else "no",
+            "yes" if each["runs"] else "no",
+        )
+        for each in listed
+    ]
+    report.table(("target", "what", "precisions", "builds", "runs here"), rows)
+    tools = {tool["name"]: tool for each in listed for tool in each["missing"]}
+    for tool in tools.values():
+        report.text(f"\n{tool['name']} is missing; it is needed to {tool['needed_for']}.")
+        report.text(f"  install it: {tool['install']}")

@@ -1,0 +1,63 @@
+"""Writing what `tcc build` built, once its artifact has shown that it agrees with the reference."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcc.compiler.agreement import Agreement, Disagreement
+
+if TYPE_CHECKING:
+    from tcc.compiler.bundle import Bundle, Contents
+    from tcc.compiler.cli.devices import Bound
+    from tcc.compiler.cli.report import Stages
+    from tcc.compiler.manifest import Manifest
+
+GOLDENS = 1
+"""Goldens that are replayed after a build; under an emulator each takes its time."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """The folder that a bundle was written to, and what it says of itself.
+
+    `agreement` is empty where the artifact was not run; `unchecked` says why.
+    """
+
+    folder: Path
+    manifest: "Manifest"
+    agreement: tuple[Agreement, ...]
+    unchecked: str
+
+    def __str__(self) -> str:
+        """How the artifact agrees with the reference, in a line."""
+        if self.unchecked:
+            return f"not compared with the reference: {self.unchecked}"
+        worst = max(each.difference for each in self.agreement)
+        return f"agrees with the reference within {worst:.1e} of its largest value"
+
+
+def write(
+    contents: "Contents", device: "Bound", out: Path, stages: "Stages", *, replaying: bool
+) -> Written:
+    """Write a bundle whose artifact agrees with the reference, or cannot be run here.
+
+    Raises:
+        Disagreement: It does not agree; nothing is written.
+    """
+    from tcc.compiler import bundle
+    from tcc.compiler.replay import replay
+
+    found: list[Agreement] = []
+
+    def accept(fresh: "Bundle") -> None:
+        stages("replay", 0, 1)
+        found.extend(replay(fresh, device, GOLDENS))
+        if not all(each.holds for each in found):
+            raise Disagreement(device.name, found)
+
+    absent = device.absent()
+    unchecked = f"{absent[0].name} is not here" if absent else ""
+    unchecked = unchecked if replaying else "--no-replay"
+    stages("write", 0, 1)
+    folder = bundle.write(contents, out, None if unchecked else accept)
+    return Written(folder, contents.manifest, tuple(found), unchecked)

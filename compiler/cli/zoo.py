@@ -1,0 +1,237 @@
+"""`tcc zoo`: the networks that come with tcc, and papers' tables beside what they really cost."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tcc.compiler.cli.options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.report import Report, cell, fits, table
+from tcc.compiler.source import fail
+
+if TYPE_CHECKING:
+    from tcc.compiler.zoo.models import Entry
+    from tcc.compiler.zoo.tables import Cell, Line, Table
+
+
+class Format(StrEnum):
+    """What a table is printed as."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+
+
+def _table_names(incomplete: str) -> list[str]:
+    from tcc.compiler.zoo import tables
+
+    return [name for name in tables.names() if name.startswith(incomplete)]
+
+
+TableArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TABLE",
+        autocompletion=_table_names,
+        show_default=False,
+        help="ddsnet-1, fastnet-5, fastnet-6, fastnet-7, fastnet-8 or sensors-2.",
+    ),
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="Text, or a Markdown table.")]
+
+
+zoo = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+"""The command `tcc zoo` with its sub-command."""
+
+
+@zoo.callback()
+def models(
+    context: typer.Context, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """List the networks that come with tcc, or regenerate a paper's table."""
+    if context.invoked_subcommand:
+        if json or quiet or verbose:
+            help = f"such as `tcc zoo {context.invoked_subcommand} ... --json`"
+            raise fail("E0601", "options come after the sub-command", typed("zoo"), help=help)
+        return
+    report = Report(json, quiet, verbose)
+
+    from tcc.compiler.zoo.models import entries
+
+    found = tuple(entries())
+    if quiet:
+        report.text("\n".join(entry.name for entry in found))
+    else:
+        _list(report, found)
+    report.document({"models": [_entry_document(entry) for entry in found]})
+
+
+@zoo.command("table")
+def regenerate(
+    name: TableArgument,
+    format: FormatOption = Format.TEXT,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Regenerate a paper's table beside its printed figures."""
+    if json and format is not Format.TEXT:
+        raise fail("E0601", "--json and --format exclude each other", typed(f"--format {format}"))
+    report = Report(json, quiet, verbose)
+
+    from tcc.compiler.zoo import tables
+
+    read = tables.read(name, typed(name))
+    lines = tuple(tables.computed(read))
+    match format:
+        case Format.TEXT:
+            _print(report, read, lines)
+        case Format.MARKDOWN:
+            report.text("\n".join(_markdown(read, lines)))
+    report.document(_document(name, read, lines))
+
+
+def _list(report: Report, entries: Sequence["Entry"]) -> None:
+    columns = ("name", "input", "classes", "params", "MACs", "weights", "tables", "task", "paper")
+    rows = [
+        (
+            *(e.name, str(e.input), e.classes, e.params, e.macs),
+            ", ".join(e.about.weights) or "-",
+            ", ".join(e.tables) or "-",
+            *(e.about.task, e.about.paper),
+        )
+        for e in entries
+    ]
+    lines = table(columns, rows)
+    narrow = table(columns[:6], [row[:6] for row in rows])
+    report.lines(lines if fits(lines) else narrow)
+
+
+def _entry_document(entry: "Entry") -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "task": entry.about.task,
+        "classes": entry.classes,
+        "input": list(entry.input.shape),
+        "params": entry.params,
+        "macs": entry.macs,
+        "weights": list(entry.about.weights),
+        "paper": entry.about.paper,
+        "tables": list(entry.tables),
+    }
+
+
+def _heads(read: "Table") -> list[str]:
+    heads = ["model", "MACs"]
+    for column in read.columns.values():
+        heads += [column.title, f"paper {column.unit}".strip(), "difference"]
+    return heads
+
+
+def _rows(lines: Sequence["Line"]) -> list[list[str]]:
+    rows = []
+    for line in lines:
+        row = [line.row.model, cell(line.macs)]
+        for figure in line.cells.values():
+            row += [_computed(figure), f"{figure.printed:,.{figure.column.digits}f}"]
+            row += [_difference(figure)]
+        rows.append(row)
+    return rows
+
+
+def _computed(figure: "Cell") -> str:
+    """Return a count exactly, a size in the paper's unit with one more digit."""
+    if figure.column.unit in ("MB", "MiB"):
+        return f"{figure.scaled:,.{figure.column.digits + 1}f}"
+    return cell(figure.computed)
+
+
+def _difference(figure: "Cell") -> str:
+    """Return computed less printed, and whether rounding or truncation explains it."""
+    from tcc.compiler.zoo.tables import Agreement
+
+    if figure.agreement is Agreement.EQUAL:
+        return "0"
+    digits = figure.column.digits + 1
+    off = f"{round(figure.difference, digits):+,.{digits}f}"
+    return off if figure.agreement is Agreement.NONE else f"{off} {figure.agreement}"
+
+
+def _notes(read: "Table", lines: Sequence["Line"]) -> list[str]:
+    """Return what is counted, a line a column, then what holds for the table and for rows."""
+    rules = [f"{column.title}: {column.rule.rule}" for column in read.columns.values()]
+    own = [f"{line.row.model}: {line.row.why}" for line in lines if line.row.why]
+    return [*rules, *([read.note] if read.note else []), *own]
+
+
+def _print(report: Report, read: "Table", lines: Sequence["Line"]) -> None:
+    heads, rows = _heads(read), _rows(lines)
+    wide = table(heads, _aligned(heads, rows))
+    if not fits(wide):
+        wide = _long(read, lines)
+    notes = [] if report.quiet else ["", *_notes(read, lines)]
+    report.lines([*([] if report.quiet else [read.title, ""]), *wide, *notes])
+
+
+def _long(read: "Table", lines: Sequence["Line"]) -> list[str]:
+    """Return the table with a line a figure, for a narrow terminal."""
+    heads = ("model", "figure", "computed", "paper", "difference")
+    rows = []
+    for line, row in zip(lines, _rows(lines), strict=True):
+        cells = (row[2 + 3 * i : 5 + 3 * i] for i in range(len(line.cells)))
+        for column, figures in zip(read.columns.values(), cells, strict=True):
+            rows.append([row[0], f"{column.title} {column.unit}".strip(), *figures])
+    return table(heads, _aligned(heads, rows, 2))
+
+
+def _aligned(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1
+) -> list[list[str]]:
+    """Return rows whose cells after the first `words` stand right in their columns."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    return [
+        [*row[:words], *(c.rjust(w) for c, w in zip(row[words:], widths[words:], strict=True))]
+        for row in rows
+    ]
+
+
+def _markdown(read: "Table", lines: Sequence["Line"]) -> list[str]:
+    heads = _heads(read)
+    rule = ["---", *("---:" for _ in heads[1:])]
+    body = ["| " + " | ".join(row) + " |" for row in (heads, rule, *_rows(lines))]
+    return [f"**{read.title}**", "", *body, "", *(f"- {note}" for note in _notes(read, lines))]
+
+
+def _document(name: str, read: "Table", lines: Sequence["Line"]) -> dict[str, Any]:
+    return {
+        "table": name,
+        "title": read.title,
+        "note": read.note,
+        "columns": {
+            key: {"title": column.title, "unit": column.unit, "convention": column.rule.rule}
+            for key, column in read.columns.items()
+        },
+        "rows": [
+            {
+                "model": line.row.model,
+                "spec": line.row.spec,
+                "set": dict(line.row.settings or {}),
+                "params": line.params,
+                "macs": line.macs,
+                "figures": {key: _figure(figure) for key, figure in line.cells.items()},
+                "why": line.row.why,
+            }
+            for line in lines
+        ],
+    }
+
+
+def _figure(figure: "Cell") -> dict[str, Any]:
+    digits = figure.column.digits
+    return {
+        "computed": figure.computed,
+        "in_unit": float(round(figure.scaled, digits + 3)),
+        "printed": float(figure.printed),
+        "difference": float(round(figure.difference, digits + 3)),
+        "agreement": str(figure.agreement),
+    }

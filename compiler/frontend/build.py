@@ -1,0 +1,266 @@
+"""From a spec file to its graph."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tcc.compiler.frontend.contract import read_input, read_outputs
+from tcc.compiler.frontend.declare import declare
+from tcc.compiler.frontend.expand import Expander, TooMany
+from tcc.compiler.frontend.expr import Scope
+from tcc.compiler.frontend.library import Library, collect_blocks, read_library
+from tcc.compiler.frontend.parameters import bind
+from tcc.compiler.frontend.scope import POISON, Env, Place, Val, id_clashes, paths
+from tcc.compiler.frontend.steps import check_step, sequences
+from tcc.compiler.frontend.structure import bad_steps, check_structure
+from tcc.compiler.frontend.yaml import Mapping as MappingTree
+from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree, parse
+from tcc.compiler.graph import Graph, Node, Output, verify
+from tcc.compiler.signature import Required
+from tcc.compiler.source import NOWHERE, Diagnostic, Span, UserError, fail, nearest
+from tcc.compiler.types import Shape
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A spec as compiled with given settings.
+
+    `places` holds the result shape of every node, block call and loop turn by path;
+    `digest` is the SHA-256 of all the text and settings that it was made from.
+    """
+
+    name: str
+    doc: str
+    graph: Graph
+    params: Mapping[str, Any]
+    places: Mapping[str, Shape]
+    tests: Tree | None
+    path: Path
+    digest: str
+
+
+def load(path: Path, settings: Mapping[str, str] | None = None) -> Spec:
+    """Compile a spec file. `settings` are parameter values as text, as `--set` gives them.
+
+    Raises:
+        UserError: Everything that is wrong with the file, each located.
+    """
+    with _room_for_nesting():
+        library = read_library(path)
+        bad = _check(library)
+        return _Builder(path, library, bad, dict(settings or {})).spec()
+
+
+@contextmanager
+def _room_for_nesting() -> Iterator[None]:
+    """Let bounded recursion over a nested spec run deeper than Python's default."""
+    import sys
+
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 12_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+@dataclass
+class _Bad:
+    """Steps to leave out, and what was wrong with them."""
+
+    steps: set[int]
+    found: list[Diagnostic]
+
+
+def _check(library: Library) -> _Bad:
+    """Check structure, words and argument names of all files.
+
+    Raises:
+        UserError: Something outside the steps is wrong, so that there is nothing to expand.
+    """
+    bad = _Bad(set(), [])
+    fatal: list[Diagnostic] = []
+    for tree in library.files.values():
+        part = "spec" if tree is library.root else "library"
+        problems = check_structure(tree, part)
+        inside = bad_steps(tree, problems)
+        bad.steps |= inside
+        for problem in problems:
+            here = bool(bad_steps(tree, [problem]))
+            (bad.found if here else fatal).append(problem[0])
+    if fatal:
+        raise UserError(_ordered([*fatal, *bad.found]))
+    collect_blocks(library)
+    for tree in library.files.values():
+        for steps in sequences(tree):
+            _check_words(steps, library, bad)
+    return bad
+
+
+def _check_words(steps: Sequence, library: Library, bad: _Bad) -> None:
+    for step in steps.items:
+        if id(step) in bad.steps:
+            continue
+        try:
+            problems = list(check_step(step, library.blocks))
+        except UserError as error:
+            problems = list(error.diagnostics)
+        if problems:
+            bad.steps.add(id(step))
+            bad.found += problems
+
+
+def _ordered(found: list[Diagnostic]) -> tuple[Diagnostic, ...]:
+    unique = {(d.code, d.at, d.message): d for d in found}
+    return tuple(sorted(unique.values(), key=lambda d: (d.at.file, d.at.line, d.at.column)))
+
+
+class _Builder:
+    """One compilation: parameters, input, steps, outputs, names."""
+
+    def __init__(self, path: Path, library: Library, bad: _Bad, settings: dict[str, str]) -> None:
+        self.path, self.library, self.bad, self.settings = path, library, bad, settings
+        self.found = list(bad.found)
+        self.root = library.root
+        self.place = Place("")
+        self.params: Mapping[str, Any] = {}
+
+    def spec(self) -> Spec:
+        """Return the compiled spec.
+
+        Raises:
+            UserError: Anything was wrong, here or in the checks before.
+        """
+        self.params = self._params()
+        env = Env(self.place, self.params)
+        try:
+            source = read_input(self.root.get("input"), env)
+        except UserError as error:
+            raise UserError(_ordered([*self.found, *error.diagnostics])) from None
+        expander = Expander(self.library.blocks, self.bad.steps)
+        start = Val(source.name, source.type)
+        final, outputs = self._expand(expander, start, env.name_value(source.name, start))
+        self.found += expander.found()
+        self.found += _clashes(self.place, source.name)
+        if self.found:
+            raise UserError(_ordered(self.found))
+        assert final.type is not None
+        return self._finish(expander, (source,), outputs)
+
+    def _params(self) -> dict[str, Any]:
+        """Return the values of the spec's parameters, settings first, then defaults."""
+        declared = declare(self.root.get("params"))
+        settings = read_settings(self.settings, tuple(p.name for p in declared))
+        bound, problems = bind(declared, settings, Scope({}, {}), lambda own: Scope(own, {}))
+        for p in declared:
+            if isinstance(p.default, Required) and p.name not in self.settings:
+                problems.append(_unset(self.root, p.name))
+        self.found += problems
+        return bound
+
+    def _expand(self, ex: Expander, start: Val, env: Env) -> tuple[Val, list[Output]]:
+        graph = self.root.get("graph")
+        assert isinstance(graph, Sequence)
+        try:
+            final, env = ex.sequence(graph, start, env)
+        except TooMany:
+            return POISON, []
+        outputs, problems = read_outputs(self.root.get("output"), final, env)
+        # a value that is missing because of an earlier error is no error of its own
+        if not ex.diagnostics and not self.bad.found:
+            self.found += problems
+        return final, outputs
+
+    def _finish(self, ex: Expander, inputs: tuple[Any, ...], outputs: list[Output]) -> Spec:
+        by_place = paths(self.place)
+        places = _all(self.place)
+        names = {p.node: by_place[id(p)] for p in places if p.node is not None}
+        name, doc = self.root.get("name"), self.root.get("doc")
+        assert isinstance(name, Scalar)
+        nodes = tuple(_renamed(n, names) for n in ex.nodes)
+        ends = tuple(replace(o, value=names.get(o.value, o.value)) for o in outputs)
+        graph = verify(Graph(str(name.value), inputs, nodes, ends))
+        shapes = {
+            by_place[id(p)]: p.result.type.shape for p in places if p.result and p.result.type
+        }
+        settings = "\n".join(f"{k}={v}" for k, v in sorted(self.settings.items()))
+        digest = hashlib.sha256(f"{self.library.digest}\n{settings}".encode()).hexdigest()
+        return Spec(
+            graph.name,
+            str(doc.value) if isinstance(doc, Scalar) else "",
+            graph,
+            self.params,
+            shapes,
+            self.root.get("tests"),
+            self.path,
+            digest,
+        )
+
+
+def read_settings(settings: Mapping[str, str], known: tuple[str, ...]) -> MappingTree:
+    """Return `--set` values as the tree of a file that would hold `name: value` lines.
+
+    Raises:
+        UserError: A name is not a parameter, or a value is not well formed.
+    """
+    found: list[tuple[Scalar, Tree]] = []
+    for name, text in settings.items():
+        line = f"{name}: {text}"
+        at = Span("--set", 1, 1, line, len(name))
+        if name not in known:
+            close = nearest(name, known)
+            listed = f"parameters are {', '.join(known)}" if known else "it has none"
+            help = f"did you mean `{close}`?" if close else listed
+            raise fail("E0601", f"the spec has no parameter `{name}`", at, help=help)
+        tree = parse(line, "--set")
+        if not isinstance(tree, MappingTree) or len(tree.items) != 1:
+            raise fail("E0602", f"`{name}` must be set to one value", at)
+        found += tree.items
+    return MappingTree(tuple(found), NOWHERE)
+
+
+def _unset(root: MappingTree, name: str) -> Diagnostic:
+    params = root.get("params")
+    assert isinstance(params, MappingTree)
+    key = params.key(name)
+    assert key is not None
+    help = f"give --set {name}=..., or a default"
+    return Diagnostic("E0215", f"parameter `{name}` has no value", key.span, help=help)
+
+
+def _clashes(root: Place, source: str) -> Iterator[Diagnostic]:
+    """Yield a diagnostic for every two things of one name."""
+    for first, second in id_clashes(root):
+        assert second.at is not None
+        label = f"the first is at {first.at}"
+        yield Diagnostic("E0210", f"two steps have the id `{second.base}`", second.at, label=label)
+    by_place = paths(root)
+    for place in root.children:
+        if by_place[id(place)] == source and place.at is not None:
+            help = "give the step another `id`, or the input another name"
+            yield Diagnostic(
+                "E0210", f"a step and the input are both `{source}`", place.at, help=help
+            )
+
+
+def _all(root: Place) -> list[Place]:
+    found: list[Place] = []
+    pending = list(reversed(root.children))
+    while pending:
+        place = pending.pop()
+        found.append(place)
+        pending += reversed(place.children)
+    return found
+
+
+def _renamed(node: Node, names: Mapping[str, str]) -> Node:
+    name = names[node.name]
+    return replace(
+        node,
+        name=name,
+        inputs=tuple(names.get(i, i) for i in node.inputs),
+        params=tuple(name + p.removeprefix(node.name) for p in node.params),
+    )

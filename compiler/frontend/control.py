@@ -1,0 +1,123 @@
+"""Loops, conditions and the other steps that leave no node of their own."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tcc.compiler.frontend.declare import check_bindable
+from tcc.compiler.frontend.expr import Unknown
+from tcc.compiler.frontend.parameters import evaluated, value_of
+from tcc.compiler.frontend.scope import POISON, Env, Val
+from tcc.compiler.frontend.yaml import Mapping as MappingTree
+from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
+from tcc.compiler.signature import Kind, Parameter
+
+if TYPE_CHECKING:
+    from tcc.compiler.frontend.expand import Expander
+    from tcc.compiler.frontend.steps import Step
+
+Control = Callable[["Expander", "Step", Val, Env], tuple[Val, Env]]
+
+TIMES = Parameter("times", Kind.INT, low=0, high=10_000)
+CONDITION = Parameter("if", Kind.BOOL)
+LISTED = Parameter("of", Kind.LIST)
+
+
+def _part(step: "Step", key: str) -> Tree | None:
+    return step.args.get(key) if isinstance(step.args, MappingTree) else None
+
+
+def _argument(step: "Step", p: Parameter, current: Val, env: Env) -> Any:
+    tree = _part(step, p.name)
+    assert tree is not None
+    return value_of(p, tree, env.scope(current))
+
+
+def repeat(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+    """`repeat: {times, body}`: each turn is a part of the path, `repeat_1` and so on."""
+    times = _argument(step, TIMES, current, env)
+    if isinstance(times, Unknown):
+        return POISON, env
+    base, at = (str(step.id.value), step.id.span) if step.id else (step.word, step.at)
+    body = _part(step, "body")
+    assert isinstance(body, Sequence)
+    for index in range(times):
+        place = env.place.child(base, at, numbered=True)
+        inner = env.at(place).iteration("repeat", index, times)
+        current, _ = ex.sequence(body, current, inner)
+        place.result = current
+    return current, env
+
+
+def each(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+    """`each: {of, as, body}`: no part of the path unless it has an id."""
+    values = _argument(step, LISTED, current, env)
+    name, body = _part(step, "as"), _part(step, "body")
+    assert isinstance(name, Scalar)
+    assert isinstance(body, Sequence)
+    check_bindable(str(name.value), name.span)
+    if isinstance(values, Unknown):
+        return POISON, env
+    for index, value in enumerate(values):
+        inner = env.iteration("each", index, len(values)).bind(**{str(name.value): value})
+        if step.id:
+            inner = inner.at(env.place.child(str(step.id.value), step.id.span, numbered=True))
+        current, _ = ex.sequence(body, current, inner)
+        inner.place.result = current
+    return current, env
+
+
+def when(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+    """`when: {if, then, else}`: the chosen steps stand where the `when` stands."""
+    holds = _argument(step, CONDITION, current, env)
+    if isinstance(holds, Unknown):
+        return POISON, env
+    steps = _part(step, "then" if holds else "else")
+    if not isinstance(steps, Sequence):
+        return current, env
+    current, inner = ex.sequence(steps, current, replace(env, depth=env.depth + 1))
+    return current, replace(inner, depth=env.depth)
+
+
+def seq(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+    """`seq: [...]`: steps with names of their own; a part of the path if it has an id."""
+    assert isinstance(step.args, Sequence)
+    inner = replace(env, depth=env.depth + 1)
+    if step.id:
+        inner = inner.at(env.place.child(str(step.id.value), step.id.span, fixed=True))
+    current, _ = ex.sequence(step.args, current, inner)
+    if step.id:
+        inner.place.result = current
+    return current, env
+
+
+def let(_: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+    """`let: {name: expression}`: names for the rest of the sequence; each sees those before it."""
+    assert isinstance(step.args, MappingTree)
+    for key, tree in step.args.items:
+        name = str(key.value)
+        check_bindable(name, key.span)
+        env = env.bind(**{name: evaluated(tree, env.scope(current))})
+    return current, env
+
+
+def side(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+    """`side: {as, body}`: a named value beside the main line."""
+    name, body = _part(step, "as"), _part(step, "body")
+    assert isinstance(name, Scalar)
+    assert isinstance(body, Sequence)
+    inner = replace(env, depth=env.depth + 1)
+    if step.id:
+        inner = inner.at(env.place.child(str(step.id.value), step.id.span, fixed=True))
+    value, _ = ex.sequence(body, current, inner)
+    return current, env.name_value(str(name.value), value)
+
+
+CONTROLS: Mapping[str, Control] = {
+    "repeat": repeat,
+    "each": each,
+    "when": when,
+    "seq": seq,
+    "let": let,
+    "side": side,
+}

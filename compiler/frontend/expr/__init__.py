@@ -1,0 +1,83 @@
+"""Expressions: what a spec computes its arguments with (section 3 of the language).
+
+Numbers, truth values, 'strings', lists; names; `+ - * / // % **`, comparisons, `and or not`,
+`a if c else b`, indexing, and the functions of `arithmetic.FUNCTIONS` with `channels`, `height`
+and `width` of a named value. Nothing else evaluates, and every expression is bounded in
+length, nesting, size of numbers and length of lists.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from tcc.compiler.frontend.expr.arithmetic import MAX_INT, MAX_LIST
+from tcc.compiler.frontend.expr.nodes import Node
+from tcc.compiler.frontend.expr.scope import UNKNOWN, ExprError, Result, Scope, Unknown
+from tcc.compiler.frontend.expr.syntax import MAX_NESTING, MAX_TEXT, Parser
+from tcc.compiler.source import Diagnostic, Span, UserError
+
+__all__ = [
+    "MAX_INT",
+    "MAX_LIST",
+    "MAX_NESTING",
+    "MAX_TEXT",
+    "UNKNOWN",
+    "Expr",
+    "Scope",
+    "Unknown",
+    "evaluate",
+    "parse_expr",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Expr:
+    """An expression that was read, and the place of its text."""
+
+    text: str
+    span: Span
+    root: Node
+
+
+def parse_expr(text: str, span: Span) -> Expr:
+    """Return the expression that a text writes; `span` is that of its scalar, quotes included.
+
+    Raises:
+        UserError: E0220 for what is no expression, E0223 for one that is too large.
+    """
+    try:
+        return Expr(text, span, _read(text))
+    except ExprError as fault:
+        raise _located(fault, text, span) from None
+
+
+def evaluate(expr: Expr, scope: Scope) -> Result:
+    """Return the value of an expression; `UNKNOWN` where it rests on one that is unknown.
+
+    Raises:
+        UserError: E0221 for a name that is not in scope, E0222 for values of a wrong kind,
+            E0223 for a result over the limits.
+    """
+    try:
+        return expr.root.evaluate(scope)
+    except ExprError as fault:
+        raise _located(fault, expr.text, expr.span) from None
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> Node:
+    return Parser(text).whole()
+
+
+def _located(fault: ExprError, text: str, span: Span) -> UserError:
+    at = _within(span, text, fault.start, fault.end)
+    return UserError(
+        (Diagnostic(fault.code, fault.message, at, notes=fault.notes, help=fault.help),)
+    )
+
+
+def _within(span: Span, text: str, start: int, end: int) -> Span:
+    """Return the place of text[start:end]; the whole scalar's where its text spans lines."""
+    for quote in (0, 1):
+        if span.text.startswith(text, span.column - 1 + quote):
+            return replace(span, column=span.column + quote + start, width=max(1, end - start))
+    return span

@@ -1,0 +1,190 @@
+"""What operators and functions do with values; wrong kinds and sizes raise `OperandError`."""
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tcc.compiler.signature import Value
+
+MAX_INT = 1 << 63
+"""Largest whole number, in magnitude."""
+MAX_LIST = 4096
+"""Most entries of a list, those of lists in it included."""
+
+Number = int | float
+_KINDS = {int: "a number", float: "a number", bool: "a truth value", str: "a string"}
+
+
+@dataclass
+class OperandError(Exception):
+    """An operand that does not fit; `operand` is its position, None where it is all of them."""
+
+    message: str
+    operand: int | None = None
+    help: str = ""
+    code: str = "E0222"
+
+
+def kind(value: Value) -> str:
+    """Return what a value is, in the words of messages."""
+    return _KINDS.get(type(value), "a list")
+
+
+def shown(value: Value) -> str:
+    """Return a value as an expression writes it, cut where it is long."""
+    match value:
+        case bool():
+            text = str(value).lower()
+        case tuple():
+            text = "[" + ", ".join(map(shown, value[:9])) + (", ...]" if len(value) > 9 else "]")
+        case _:
+            text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def number(value: Value, who: str, operand: int | None = None) -> Number:
+    """Return a value that must be a finite number."""
+    if type(value) is int:
+        return value
+    if type(value) is float:
+        if math.isfinite(value):
+            return value
+        raise OperandError(f"{who} needs finite numbers, found {value}", operand)
+    raise OperandError(f"{who} needs numbers, found {kind(value)}: {shown(value)}", operand)
+
+
+def integer(value: Value, who: str, operand: int | None = None) -> int:
+    """Return a value that must be a whole number."""
+    if type(value) is int:
+        return value
+    hint = f"write {int(value)}" if type(value) is float and value.is_integer() else ""
+    raise OperandError(f"{who} needs whole numbers, found {shown(value)}", operand, hint)
+
+
+def boolean(value: Value, who: str, operand: int | None = None) -> bool:
+    """Return a value that must be true or false."""
+    if isinstance(value, bool):
+        return value
+    hint = "compare it, as in `x != 0`" if kind(value) == "a number" else ""
+    raise OperandError(
+        f"{who} needs true or false, found {kind(value)}: {shown(value)}", operand, hint
+    )
+
+
+def sequence(value: Value, who: str, operand: int | None = None) -> tuple[Value, ...]:
+    """Return a value that must be a list."""
+    if isinstance(value, tuple):
+        return value
+    raise OperandError(f"{who} needs a list, found {kind(value)}: {shown(value)}", operand)
+
+
+def bounded(value: Value) -> Value:
+    """Return a value that is within the limits."""
+    match value:
+        case tuple() if _entries(value) > MAX_LIST:
+            raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
+        case int() if abs(value) > MAX_INT:
+            raise OperandError("the result is too large for 64 bits", code="E0223")
+        case float() if not math.isfinite(value):
+            raise OperandError("the result is too large", code="E0223")
+    return value
+
+
+def _entries(value: tuple[Value, ...]) -> int:
+    """Return the number of entries at all levels; beyond the limit, some number beyond it."""
+    count = len(value)
+    for item in value:
+        if count > MAX_LIST:
+            break
+        if isinstance(item, tuple):
+            count += _entries(item)
+    return count
+
+
+def binary(sign: str, left: Value, right: Value) -> Value:
+    """Return what `left sign right` is."""
+    who = f"`{sign}`"
+    match sign, left, right:
+        case "+", tuple(), tuple():
+            return bounded(left + right)
+        case "*", tuple(), int() if not isinstance(right, bool):
+            return _repeated(left, right)
+    a, b = number(left, who, 0), number(right, who, 1)
+    try:
+        return bounded(_SIGNS[sign](a, b))
+    except ZeroDivisionError:
+        raise OperandError("division by zero", 1) from None
+    except OverflowError:
+        raise OperandError("the result is too large", code="E0223") from None
+
+
+def _repeated(items: tuple[Value, ...], times: int) -> Value:
+    if len(items) * times > MAX_LIST:
+        raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
+    return bounded(items * times)
+
+
+def _power(base: Number, exponent: Number) -> Number:
+    if abs(base) > 1 and exponent > 63 and isinstance(base, int) and isinstance(exponent, int):
+        raise OverflowError
+    result = base**exponent
+    if isinstance(result, complex):
+        raise OperandError("a negative number has no fractional power", 1)
+    return float(result) if isinstance(result, float) else int(result)
+
+
+_SIGNS: dict[str, Callable[[Number, Number], Number]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "**": _power,
+}
+
+
+def negative(value: Value) -> Value:
+    """Return `-value`."""
+    return -number(value, "`-`", 0)
+
+
+def positive(value: Value) -> Value:
+    """Return `+value`."""
+    return number(value, "`+`", 0)
+
+
+def compare(sign: str, left: Value, right: Value) -> bool:
+    """Return whether `left sign right` holds; only values of one kind are equal or unequal."""
+    if sign not in ("==", "!="):
+        who = f"`{sign}`"
+        return _ORDER[sign](number(left, who, 0), number(right, who, 1))
+    if kind(left) != kind(right):
+        raise OperandError(f"{kind(left)} is compared with {kind(right)}: {shown(right)}", 1)
+    return _equal(left, right) == (sign == "==")
+
+
+def _equal(left: Value, right: Value) -> bool:
+    match left, right:
+        case tuple(), tuple():
+            return len(left) == len(right) and all(map(_equal, left, right))
+        case _:
+            return kind(left) == kind(right) and left == right
+
+
+_ORDER: dict[str, Callable[[Number, Number], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def item(value: Value, index: Value) -> Value:
+    """Return `value[index]`; negative indices count from the end."""
+    items = sequence(value, "an index", 0)
+    place = integer(index, "an index", 1)
+    if not -len(items) <= place < len(items):
+        raise OperandError(f"index {place} is outside a list of {len(items)}", 1)
+    return items[place]

@@ -1,0 +1,92 @@
+"""The functions of expressions."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tcc.compiler.frontend.expr.arithmetic import (
+    MAX_LIST,
+    Number,
+    OperandError,
+    binary,
+    bounded,
+    integer,
+    number,
+    sequence,
+)
+from tcc.compiler.signature import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function: how it is written, its least and most arguments, and what it returns."""
+
+    usage: str
+    least: int
+    most: int
+    apply: Callable[[tuple[Value, ...]], Value]
+
+
+def _numbers(args: tuple[Value, ...], who: str) -> list[Number]:
+    """Return numbers given as arguments or as one list."""
+    if len(args) == 1:
+        return [number(item, who, 0) for item in sequence(args[0], who, 0)]
+    return [number(value, who, place) for place, value in enumerate(args)]
+
+
+def _extreme(pick: Callable[[list[Number]], Number], who: str) -> Callable[..., Value]:
+    def apply(args: tuple[Value, ...]) -> Value:
+        found = _numbers(args, who)
+        if not found:
+            raise OperandError(f"{who} of an empty list", 0)
+        return pick(found)
+
+    return apply
+
+
+def _rounding(pick: Callable[[Number], Number], who: str) -> Callable[..., Value]:
+    return lambda args: bounded(pick(number(args[0], who, 0)))
+
+
+def _sum(args: tuple[Value, ...]) -> Value:
+    total: Value = 0
+    for value in sequence(args[0], "`sum`", 0):
+        total = binary("+", total, number(value, "`sum`", 0))
+    return total
+
+
+def _range(args: tuple[Value, ...]) -> Value:
+    ends = [integer(value, "`range`", place) for place, value in enumerate(args)]
+    if len(ends) == 3 and ends[2] == 0:
+        raise OperandError("the step of `range` is zero", 2)
+    found = range(*ends)
+    if found[MAX_LIST:]:
+        raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
+    return tuple(found)
+
+
+def _divisible(args: tuple[Value, ...]) -> Value:
+    """Round to the nearest multiple, at least one, and up where rounding takes over 10 %."""
+    value, by = number(args[0], "`divisible`", 0), integer(args[1], "`divisible`", 1)
+    if by < 1:
+        raise OperandError("the divisor must be at least 1", 1)
+    rounded = max(by, math.floor((2 * value + by) / (2 * by)) * by)
+    if isinstance(value, int):
+        rounded = max(by, (2 * value + by) // (2 * by) * by)
+    return bounded(rounded + by if 10 * rounded < 9 * value else rounded)
+
+
+FUNCTIONS: dict[str, Function] = {
+    "min": Function("min(a, b, ...) or min(list)", 1, 16, _extreme(min, "`min`")),
+    "max": Function("max(a, b, ...) or max(list)", 1, 16, _extreme(max, "`max`")),
+    "abs": Function("abs(x)", 1, 1, _rounding(abs, "`abs`")),
+    "ceil": Function("ceil(x)", 1, 1, _rounding(math.ceil, "`ceil`")),
+    "floor": Function("floor(x)", 1, 1, _rounding(math.floor, "`floor`")),
+    "round": Function("round(x)", 1, 1, _rounding(round, "`round`")),
+    "len": Function("len(list)", 1, 1, lambda args: len(sequence(args[0], "`len`", 0))),
+    "sum": Function("sum(list)", 1, 1, _sum),
+    "range": Function("range(end), range(start, end) or range(start, end, step)", 1, 3, _range),
+    "divisible": Function("divisible(value, by)", 2, 2, _divisible),
+}
+AXES = {"channels": 0, "height": 1, "width": 2}
+"""The functions that take the name of a value, and the axis whose size they return."""

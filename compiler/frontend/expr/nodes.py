@@ -1,0 +1,270 @@
+"""The parts of an expression; each knows its place in the text and how to evaluate itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tcc.compiler.frontend.expr.arithmetic import (
+    OperandError,
+    binary,
+    boolean,
+    bounded,
+    compare,
+    item,
+    negative,
+    positive,
+)
+from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS, Function
+from tcc.compiler.frontend.expr.scope import UNKNOWN, ExprError, Result, Scope, Unknown
+from tcc.compiler.signature import Value
+from tcc.compiler.source import nearest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Node(ABC):
+    """A part of an expression, text[start:end]."""
+
+    start: int
+    end: int
+
+    @abstractmethod
+    def evaluate(self, scope: Scope) -> Result:
+        """Return the value, or raise `ExprError`."""
+
+
+def _apply(whole: Node, parts: tuple[Node, ...], do: Callable[..., T], *values: Any) -> T:
+    """Return `do(*values)`; its error is placed at the part whose value it refuses."""
+    try:
+        return do(*values)
+    except OperandError as error:
+        at = whole if error.operand is None else parts[min(error.operand, len(parts) - 1)]
+        raise ExprError(error.code, error.message, at.start, at.end, error.help) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Literal(Node):
+    """A number, string or truth value."""
+
+    value: Value
+
+    def evaluate(self, scope: Scope) -> Result:  # noqa: ARG002
+        """Return it."""
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Name(Node):
+    """A name that stands for a value."""
+
+    name: str
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Look it up."""
+        found = scope.names.get(self.name)
+        if found is None:
+            raise self.missing(scope)
+        return found
+
+    def missing(self, scope: Scope) -> ExprError:
+        """Return the fault of a name that is not in scope."""
+        names = sorted(scope.names)
+        close = nearest(self.name, names)
+        hint = f"did you mean `{close}`?" if close else ""
+        if self.name in FUNCTIONS:
+            hint = f"it is a function: {FUNCTIONS[self.name].usage}"
+        if self.name in scope.shapes:
+            hint = f"it names a value; its sizes are channels({self.name}) and so on"
+        if self.name in ("H", "W"):
+            hint = "only a feature map has a height and a width"
+        listed = "in scope: " + (", ".join(names) or "nothing")
+        notes = (listed,) if len(listed) <= 100 else ()
+        message = f"unknown name `{self.name}`"
+        return ExprError("E0221", message, self.start, self.end, hint, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf(Node):
+    """`[a, b]`."""
+
+    items: tuple[Node, ...]
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Return the values as a tuple."""
+        values: list[Value] = []
+        for part in self.items:
+            value = part.evaluate(scope)
+            if isinstance(value, Unknown):
+                return value
+            values.append(value)
+        return _apply(self, self.items, bounded, tuple(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Signed(Node):
+    """`-a` or `+a`."""
+
+    sign: str
+    operand: Node
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Return the number with its sign."""
+        value = self.operand.evaluate(scope)
+        if isinstance(value, Unknown):
+            return value
+        change = negative if self.sign == "-" else positive
+        return _apply(self, (self.operand,), change, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic(Node):
+    """`a + b - c`: operators of one rank, from left to right."""
+
+    first: Node
+    rest: tuple[tuple[str, Node], ...]
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Return the number, or the list where lists are joined or repeated."""
+        left = self.first.evaluate(scope)
+        done: Node = self.first
+        for sign, part in self.rest:
+            right = part.evaluate(scope)
+            if isinstance(left, Unknown) or isinstance(right, Unknown):
+                return left if isinstance(left, Unknown) else right
+            whole = Literal(self.start, part.end, 0)
+            left = _apply(whole, (done, part), binary, sign, left, right)
+            done = whole
+        return left
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison(Node):
+    """`a < b <= c`: true where every neighbouring pair fits."""
+
+    first: Node
+    rest: tuple[tuple[str, Node], ...]
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Return the truth value."""
+        left, before = self.first.evaluate(scope), self.first
+        for sign, part in self.rest:
+            right = part.evaluate(scope)
+            if isinstance(left, Unknown) or isinstance(right, Unknown):
+                return left if isinstance(left, Unknown) else right
+            parts = (before, part)
+            if not _apply(self, parts, compare, sign, left, right):
+                return False
+            left, before = right, part
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Logic(Node):
+    """`a and b and c`, or with `or`; what need not be known is not evaluated."""
+
+    word: str
+    parts: tuple[Node, ...]
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Return the truth value."""
+        ends = self.word == "or"
+        for part in self.parts:
+            value = part.evaluate(scope)
+            if isinstance(value, Unknown):
+                return value
+            if _apply(part, (part,), boolean, value, f"`{self.word}`", 0) is ends:
+                return ends
+        return not ends
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Node):
+    """`not a`."""
+
+    operand: Node
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Return the opposite."""
+        value = self.operand.evaluate(scope)
+        if isinstance(value, Unknown):
+            return value
+        return not _apply(self, (self.operand,), boolean, value, "`not`", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Node):
+    """`a if c else b`."""
+
+    then: Node
+    condition: Node
+    otherwise: Node
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Return one of two values; the other is not evaluated."""
+        value = self.condition.evaluate(scope)
+        if isinstance(value, Unknown):
+            return value
+        holds = _apply(self, (self.condition,), boolean, value, "`if`", 0)
+        return (self.then if holds else self.otherwise).evaluate(scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Index(Node):
+    """`a[b]`."""
+
+    value: Node
+    index: Node
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Return an entry of a list."""
+        found, place = self.value.evaluate(scope), self.index.evaluate(scope)
+        if isinstance(found, Unknown) or isinstance(place, Unknown):
+            return found if isinstance(found, Unknown) else place
+        return _apply(self, (self.value, self.index), item, found, place)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Node):
+    """`f(a, b)`."""
+
+    function: Function
+    args: tuple[Node, ...]
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Return what the function returns."""
+        values: list[Value] = []
+        for part in self.args:
+            value = part.evaluate(scope)
+            if isinstance(value, Unknown):
+                return value
+            values.append(value)
+        return _apply(self, self.args, self.function.apply, tuple(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Size(Node):
+    """`channels(name)`, `height(name)`, `width(name)`: a size of a named value."""
+
+    word: str
+    name: Name
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Return the size, unknown where the value's shape is."""
+        if self.name.name not in scope.shapes:
+            raise self._missing(scope)
+        shape, axis = scope.shapes[self.name.name], AXES[self.word]
+        if shape is None:
+            return UNKNOWN
+        if axis < len(shape):
+            return shape[axis]
+        message = f"`{self.name.name}` is a vector of {shape[0]} and has no {self.word}"
+        raise ExprError("E0222", message, self.name.start, self.name.end)
+
+    def _missing(self, scope: Scope) -> ExprError:
+        name = self.name.name
+        close = nearest(name, sorted(scope.shapes))
+        hint = f"did you mean `{close}`?" if close else "name a step's result with `as: name`"
+        message = f"no value is named `{name}` here"
+        return ExprError("E0221", message, self.name.start, self.name.end, hint)

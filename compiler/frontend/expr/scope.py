@@ -1,0 +1,41 @@
+"""What expressions see, and what goes wrong in them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tcc.compiler.signature import Value
+from tcc.compiler.types import Shape
+
+
+class Unknown:
+    """The type of `UNKNOWN`."""
+
+    def __repr__(self) -> str:
+        """The word that messages use."""
+        return "unknown"
+
+
+UNKNOWN = Unknown()
+"""Stands for a value that an earlier error keeps from being known; what uses it is unknown too."""
+
+Result = Value | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Names that stand for values, and the shapes of named tensors, None where unknown."""
+
+    names: Mapping[str, Result] = field(default_factory=dict)
+    shapes: Mapping[str, Shape | None] = field(default_factory=dict)
+
+
+@dataclass
+class ExprError(Exception):
+    """A mistake in text[start:end] of an expression."""
+
+    code: str
+    message: str
+    start: int
+    end: int
+    help: str = ""
+    notes: tuple[str, ...] = ()

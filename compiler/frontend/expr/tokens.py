@@ -1,0 +1,80 @@
+"""Cutting an expression into words."""
+
+import re
+from dataclasses import dataclass
+
+from tcc.compiler.frontend.expr.scope import ExprError
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)"
+    r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
+    r"|(?P<string>'[^']*'|\"[^\"]*\")"
+    r"|(?P<sign>\*\*|//|==|!=|<=|>=|[-+*/%<>()\[\],])"
+    r"|(?P<end>\Z))"
+)
+KEYWORDS = frozenset({"and", "or", "not", "if", "else", "true", "false"})
+"""Words that no name can be."""
+FOREIGN = {
+    "True": "true",
+    "False": "false",
+    "&": "and",
+    "&&": "and",
+    "|": "or",
+    "||": "or",
+    "!": "not",
+    "^": "**",
+    "=": "==",
+    "?": "a if c else b",
+    ":": "a if c else b",
+}
+"""What other languages write, and what to write for it."""
+_STRAY = re.compile(r"&&|\|\||.", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word of an expression; `text` is empty at its end."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+    @property
+    def shown(self) -> str:
+        """The token in the words of messages."""
+        return f"`{self.text}`" if self.text else "the end of the expression"
+
+
+def tokens(text: str) -> list[Token]:
+    """Return the tokens of an expression; the last one is its end.
+
+    Raises:
+        ExprError: for characters that start none.
+    """
+    found: list[Token] = []
+    index = 0
+    while not found or found[-1].kind != "end":
+        match = _TOKEN.match(text, index)
+        if match is None:
+            raise _stray(text, index)
+        kind = str(match.lastgroup)
+        word = match[kind]
+        start, index = match.span(kind)
+        found.append(Token("word" if word in KEYWORDS else kind, word, start, index))
+    return found
+
+
+def _stray(text: str, index: int) -> ExprError:
+    index += len(text[index:]) - len(text[index:].lstrip())
+    found = _STRAY.match(text, index)
+    word = found.group() if found else ""
+    hint = f"write `{FOREIGN[word]}`" if word in FOREIGN else ""
+    if word in ("'", '"'):
+        return ExprError("E0220", "this quote is never closed", index, len(text), hint)
+    if word == ".":
+        hint = "there are no attributes; values come from names, `C`, `H`, `W` and functions"
+    shown = word if word.isprintable() else f"U+{ord(word):04X}"
+    return ExprError(
+        "E0220", f"`{shown}` is not part of expressions", index, index + len(word), hint
+    )

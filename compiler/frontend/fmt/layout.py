@@ -1,0 +1,179 @@
+"""A text's layout: its tree with the words it is written in and the comments beside it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tcc.compiler.frontend.yaml.events import events
+from tcc.compiler.frontend.yaml.reader import after_properties, missing_at
+from tcc.compiler.frontend.yaml.text import SourceText
+
+
+@dataclass(slots=True)
+class Comment:
+    """A comment, `#` included; `blank` where an empty line stands before it."""
+
+    text: str
+    column: int
+    blank: bool = False
+
+
+@dataclass(slots=True)
+class Leaf:
+    """A scalar or alias, text[start:end]; `mark` holds its anchor and tag.
+
+    `style` is the quote, `|` or `>` that it is written with, `*` for an alias, else None;
+    `column` that of the list or mapping it stands in.
+    """
+
+    start: int
+    end: int
+    raw: str
+    value: str
+    style: str | None
+    mark: str
+    column: int
+
+
+@dataclass(slots=True)
+class Entry:
+    """An item of a list, or a key with its value.
+
+    `head` stands on lines before it, `tail` at the end of its first line; `blank` where an
+    empty line stands directly before it.
+    """
+
+    start: int
+    key: Leaf | None
+    node: "Leaf | Branch"
+    head: list[Comment] = field(default_factory=list)
+    tail: Comment | None = None
+    blank: bool = False
+
+
+@dataclass(slots=True)
+class Branch:
+    """A list or mapping, text[start:end]; `foot` holds the comments after its last entry.
+
+    `flow` where it was written in brackets; `inline` where it may stay so, on one line.
+    """
+
+    start: int
+    end: int
+    mapping: bool
+    flow: bool
+    mark: str
+    column: int
+    inline: bool
+    entries: list[Entry] = field(default_factory=list)
+    foot: list[Comment] = field(default_factory=list)
+
+
+Node = Leaf | Branch
+
+
+def read(source: SourceText) -> Branch:
+    """Return the layout of a text that can be parsed, without its comments."""
+    return _Layout(source).root()
+
+
+def leaves(node: Node) -> Iterator[Leaf]:
+    """Yield keys and scalars in the text's order."""
+    if isinstance(node, Leaf):
+        yield node
+        return
+    for entry in node.entries:
+        if entry.key is not None:
+            yield entry.key
+        yield from leaves(entry.node)
+
+
+def branches(node: Node) -> Iterator[Branch]:
+    """Yield lists and mappings, outer ones first."""
+    if isinstance(node, Branch):
+        yield node
+        for entry in node.entries:
+            yield from branches(entry.node)
+
+
+class _Layout:
+    """Reads events into the layout."""
+
+    def __init__(self, source: SourceText) -> None:
+        self.source = source
+        self.text = source.text
+        self.events = (e for e in events(self.text) if hasattr(e, "anchor") or _ends(e))
+        self.last = 0
+
+    def root(self) -> Branch:
+        """Return the layout of the whole text."""
+        node = self.node(next(self.events), None)
+        if not isinstance(node, Branch):
+            raise TypeError("a text that is a scalar has no layout")
+        node.inline = False
+        return node
+
+    def node(self, event: Any, parent: Branch | None) -> Node:
+        """Return what an event starts."""
+        kind = type(event).__name__
+        if kind in ("MappingStartEvent", "SequenceStartEvent"):
+            return self.branch(event, mapping=kind == "MappingStartEvent")
+        start, end = event.start_mark.index, event.end_mark.index
+        if start == end and parent is not None and parent.mapping:
+            start = end = missing_at(self.text, self.last, start)
+        self.last = end
+        if kind == "AliasEvent":
+            return Leaf(start, end, f"*{event.anchor}", "", "*", "", 0)
+        inner, mark = self.properties(event, end)
+        inner = min(inner, end)
+        raw = self.text[inner:end] if event.value or event.style else ""
+        if not raw and not mark and parent is not None and parent.flow:
+            raw = "null"
+        column = parent.column if parent else 0
+        return Leaf(inner, end, raw, event.value, event.style, mark, column)
+
+    def branch(self, event: Any, *, mapping: bool) -> Branch:
+        """Return the list or mapping that an event starts."""
+        start, mark = self.properties(event, len(self.text))
+        row = self.source.line(start)
+        column = start - self.source.starts[row]
+        flow = bool(event.flow_style)
+        found = Branch(start, start, mapping, flow, mark, column, flow)
+        while not _ends(event := next(self.events)):
+            found.entries.append(self.entry(event, found))
+        closing = event.end_mark.index
+        found.end = closing if closing > event.start_mark.index else self.last
+        self.last = found.end
+        return found
+
+    def entry(self, event: Any, parent: Branch) -> Entry:
+        """Return the entry that an event starts."""
+        before = self.last
+        node = self.node(event, parent)
+        if not parent.mapping:
+            start = node.start if parent.flow else self.dash(before, node.start, parent.column)
+            return Entry(start, None, node)
+        key = node if isinstance(node, Leaf) else None
+        value = self.node(next(self.events), parent)
+        return Entry(node.start, key, value)
+
+    def dash(self, before: int, start: int, column: int) -> int:
+        """Return the index of the dash of a list item whose content starts at `start`."""
+        for index in range(start - 1, before - 1, -1):
+            at_column = index - self.source.starts[self.source.line(index)] == column
+            if self.text[index] == "-" and at_column:
+                return index
+        return start
+
+    def properties(self, event: Any, end: int) -> tuple[int, str]:
+        """Return where an event's content starts, and the anchor and tag before it."""
+        start = int(event.start_mark.index)
+        if not event.anchor and event.ctag is None:
+            return start, ""
+        inner = after_properties(self.text, start, end)
+        words = [w for w in self.text[start:inner].split() if w[0] in "&!"]
+        return inner, " ".join(words)
+
+
+def _ends(event: Any) -> bool:
+    return type(event).__name__ in ("MappingEndEvent", "SequenceEndEvent")

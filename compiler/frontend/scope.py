@@ -1,0 +1,157 @@
+"""What a step can see, and where its nodes are named."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tcc.compiler.frontend.expr import UNKNOWN, Scope
+from tcc.compiler.frontend.yaml import Scalar
+from tcc.compiler.source import Span, fail, nearest
+from tcc.compiler.types import TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Val:
+    """A value of the graph being built; `type` None is one that an earlier error hides."""
+
+    name: str
+    type: TensorType | None
+
+
+POISON = Val("", None)
+"""Stands for a value that an error kept from being made; nothing is said of it again."""
+
+
+@dataclass
+class Place:
+    """A part of the path tree: a node, or a block call or loop body that holds more.
+
+    `base` is the step's id or word; `fixed` places keep it as it is, others are numbered.
+    """
+
+    base: str
+    fixed: bool = False
+    numbered: bool = False
+    at: Span | None = None
+    node: str | None = None
+    children: "list[Place]" = field(default_factory=list)
+    result: Val | None = None
+
+    def child(self, base: str, at: Span, *, fixed: bool = False, numbered: bool = False) -> "Place":
+        """Add and return a part below this one."""
+        made = Place(base, fixed, numbered, at)
+        self.children.append(made)
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Env:
+    """What is in scope for one step; a sequence hands a new one from each step to the next.
+
+    `chain` tells how this place was reached, innermost first; `calls` names the open blocks,
+    `loop` the turn of the innermost loop; `depth` counts nesting.
+    """
+
+    place: Place
+    names: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Val] = field(default_factory=dict)
+    chain: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
+    loop: str = ""
+    depth: int = 0
+
+    def bind(self, **names: Any) -> "Env":
+        """Return the scope with more names."""
+        return replace(self, names={**self.names, **names})
+
+    def name_value(self, name: str, value: Val) -> "Env":
+        """Return the scope with a value named."""
+        return replace(self, values={**self.values, name: value})
+
+    def at(self, place: Place) -> "Env":
+        """Return the scope with nodes named below another place."""
+        return replace(self, place=place)
+
+    def iteration(self, word: str, index: int, count: int) -> "Env":
+        """Return the scope of one turn of a loop."""
+        inner = self.bind(i=index, first=index == 0, last=index == count - 1)
+        return replace(inner, loop=f"{word} {index + 1} of {count}", depth=self.depth + 1)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the chain of calls for a diagnostic."""
+        own = () if self.calls or not self.loop else (f"in {self.loop}",)
+        return (*own, *self.chain)
+
+    def scope(self, current: Val) -> Scope:
+        """Return what an expression of a step with a given input sees."""
+        axes: dict[str, Any] = dict.fromkeys(("C", "H", "W"), UNKNOWN)
+        if current.type is not None:
+            axes = dict(zip(("C", "H", "W"), current.type.shape, strict=False))
+        shapes = {n: v.type.shape if v.type else None for n, v in self.values.items()}
+        return Scope({**axes, **self.names}, shapes)
+
+
+def lookup(name: Scalar, env: Env) -> Val:
+    """Return a named value.
+
+    Raises:
+        UserError: None of that name is in scope.
+    """
+    word = str(name.value)
+    if word in env.values:
+        return env.values[word]
+    close = nearest(word, tuple(env.values))
+    known = ", ".join(sorted(env.values)) or "none here: name one with `as:`"
+    raise fail(
+        "E0217",
+        f"no value is called `{word}`",
+        name.span,
+        help=f"did you mean `{close}`?" if close else f"named values are {known}",
+    )
+
+
+def paths(root: Place) -> dict[int, str]:
+    """Return the path of every place below a root, by the place's identity.
+
+    A word that occurs once among its siblings stands alone, else its occurrences are numbered
+    from 1; an id stays as written. A number that an id took is skipped.
+    """
+    found: dict[int, str] = {}
+    pending = [(root, "")]
+    while pending:
+        place, prefix = pending.pop()
+        for child, name in zip(place.children, _local(place.children), strict=True):
+            found[id(child)] = prefix + name
+            pending.append((child, f"{prefix}{name}/"))
+    return found
+
+
+def _local(children: list[Place]) -> list[str]:
+    count = Counter(c.base for c in children)
+    fixed = {c.base for c in children if c.fixed and count[c.base] == 1}
+    used: Counter[str] = Counter()
+    names = []
+    for c in children:
+        alone = count[c.base] == 1 and not c.numbered
+        if c.base in fixed or alone:
+            names.append(c.base)
+            continue
+        used[c.base] += 1
+        while f"{c.base}_{used[c.base]}" in fixed:
+            used[c.base] += 1
+        names.append(f"{c.base}_{used[c.base]}")
+    return names
+
+
+def id_clashes(root: Place) -> Iterator[tuple[Place, Place]]:
+    """Yield pairs of steps, written in two places, whose ids are equal in one part of the tree."""
+    pending = [root]
+    while pending:
+        place = pending.pop()
+        pending += place.children
+        first: dict[str, Place] = {}
+        for child in place.children:
+            known = first.setdefault(child.base, child) if child.fixed else child
+            if known.at != child.at:
+                yield known, child

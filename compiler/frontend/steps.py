@@ -1,0 +1,137 @@
+"""One step of a sequence, taken apart; and the check that its word and arguments exist."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tcc.compiler.frontend.library import CONTROL, Block
+from tcc.compiler.frontend.parameters import OPTIONS, check_names
+from tcc.compiler.frontend.yaml import Mapping as MappingTree
+from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
+from tcc.compiler.ops import JOINS, OPS, Op
+from tcc.compiler.signature import signature
+from tcc.compiler.source import Diagnostic, Span, UserError, fail, nearest
+
+WORDS: Mapping[str, type[Op]] = {op.word: op for op in OPS}
+JOIN_WORDS = frozenset(op.word for op in JOINS)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step's word with its arguments, and the options beside it; `at` is the word's place."""
+
+    word: str
+    args: Tree | None
+    at: Span
+    name: str | None = None
+    """`as:`"""
+    sources: tuple[Scalar, ...] = ()
+    """`from:`"""
+    id: Scalar | None = None
+
+
+def take_apart(tree: Tree) -> Step:
+    """Return the parts of a step.
+
+    Raises:
+        UserError: It has no word, or more than one.
+    """
+    if isinstance(tree, Scalar):
+        return Step(str(tree.value), None, tree.span)
+    if not isinstance(tree, MappingTree):
+        raise fail(
+            "E0204", "a step is a word such as `relu` or a mapping such as `conv: {...}`", tree.span
+        )
+    words = [(key, value) for key, value in tree.items if key.value not in OPTIONS]
+    if not words:
+        raise fail(
+            "E0205", "a step needs an op or a block", tree.span, help="add one, or `identity`"
+        )
+    if len(words) > 1:
+        raise _two_words(words[0][0], words[1][0])
+    key, args = words[0]
+    name, own = tree.get("as"), tree.get("id")
+    return Step(
+        str(key.value),
+        None if isinstance(args, Scalar) and args.value is None else args,
+        key.span,
+        str(name.value) if isinstance(name, Scalar) else None,
+        _names(tree.get("from")),
+        own if isinstance(own, Scalar) else None,
+    )
+
+
+def _two_words(first: Scalar, second: Scalar) -> UserError:
+    own = WORDS.get(str(first.value))
+    if own is not None and any(p.name == second.value for p in signature(own)):
+        return fail(
+            "E0205",
+            f"`{second.value}` is an argument of `{first.value}` but stands beside it",
+            second.span,
+            help=f"indent it further, or write `{first.value}: {{{second.value}: ...}}`",
+        )
+    return fail(
+        "E0205",
+        "a step has exactly one op or block",
+        second.span,
+        label=f"`{first.value}` is already this step's",
+        help=f"begin a new step with `- {second.value}`, or indent it under `{first.value}:`",
+    )
+
+
+def _names(tree: Tree | None) -> tuple[Scalar, ...]:
+    match tree:
+        case Scalar():
+            return (tree,)
+        case Sequence(items=items):
+            return tuple(i for i in items if isinstance(i, Scalar))
+        case _:
+            return ()
+
+
+def check_step(tree: Tree, blocks: Mapping[str, Block]) -> Iterator[Diagnostic]:
+    """Yield what is wrong with a step's word and the names of its arguments.
+
+    Arguments of ops in mapping form are the schema's to check; it does not know blocks.
+    """
+    step = take_apart(tree)
+    if step.word in blocks:
+        yield from check_names(step.word, blocks[step.word].params, step.args, step.at)
+    elif step.word in WORDS and step.word not in JOIN_WORDS:
+        if step.args is None:
+            yield from check_names(step.word, signature(WORDS[step.word]), None, step.at)
+    elif step.word in CONTROL or step.word in JOIN_WORDS:
+        if isinstance(tree, Scalar) or (step.args is None and not step.sources):
+            yield Diagnostic("E0215", f"`{step.word}` needs arguments", step.at)
+    else:
+        known = (*WORDS, *CONTROL, *blocks)
+        close = nearest(step.word, known)
+        help = f"did you mean `{close}`?" if close else "see the list of ops in the reference"
+        if step.word in ("if", "then", "else"):
+            help = "a condition is one step: `when: {if: ..., then: [...], else: [...]}`"
+        yield Diagnostic("E0201", f"no op or block is called `{step.word}`", step.at, help=help)
+
+
+def sequences(tree: MappingTree) -> Iterator[Sequence]:
+    """Yield every list of steps in a file, outermost first, whether or not anything calls it."""
+    pending: list[Tree | None] = [tree.get("graph")]
+    blocks = tree.get("blocks")
+    if isinstance(blocks, MappingTree):
+        pending += [b.get("body") for _, b in blocks.items if isinstance(b, MappingTree)]
+    while pending:
+        steps = pending.pop()
+        if isinstance(steps, Sequence):
+            yield steps
+            for step in steps.items:
+                pending += _nested(step)
+
+
+def _nested(step: Tree) -> Iterator[Tree | None]:
+    if not isinstance(step, MappingTree):
+        return
+    for key, args in step.items:
+        if key.value in JOIN_WORDS and isinstance(args, Sequence):
+            yield from args.items
+        elif key.value == "seq":
+            yield args
+        elif (key.value in CONTROL or key.value in JOIN_WORDS) and isinstance(args, MappingTree):
+            yield from (args.get(k) for k in ("body", "then", "else", "branch"))

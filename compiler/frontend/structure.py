@@ -1,0 +1,250 @@
+"""The structural check of a file against the language's schema, with every error located."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, cast
+
+import jsonschema
+from jsonschema.exceptions import ValidationError
+
+from tcc.compiler.frontend.library import CONTROL
+from tcc.compiler.frontend.parameters import unknown_argument
+from tcc.compiler.frontend.schema import schema
+from tcc.compiler.frontend.steps import WORDS
+from tcc.compiler.frontend.yaml import Mapping, Sequence, Tree, at, key_at, plain
+from tcc.compiler.source import Diagnostic, Span, nearest
+
+Problem = tuple[Diagnostic, tuple[str | int, ...]]
+"""A diagnostic, and the path of the part that is wrong."""
+
+
+@cache
+def _validator(part: str) -> Any:
+    body = {**schema(), "$ref": f"#/$defs/{part}"}
+    for key in ("if", "then", "else"):
+        del body[key]
+    return jsonschema.Draft202012Validator(body)
+
+
+def check_structure(tree: Mapping, part: str) -> list[Problem]:
+    """Return every structural error of a `spec` or a `library`, in the order of the text."""
+    found: list[Problem] = []
+    graph = tree.key("graph")
+    if part == "library" and graph is not None:
+        help = "move its blocks to a file that holds `tcc:` and `blocks:` alone"
+        message = "a spec with a graph cannot be used as a library"
+        return [(Diagnostic("E0202", message, graph.span, help=help), ())]
+    for error in _validator(part).iter_errors(plain(tree)):
+        found += [(d, tuple(error.absolute_path)) for d in _explain(tree, error)]
+    return sorted(found, key=lambda p: (p[0].at.line, p[0].at.column))
+
+
+def bad_steps(tree: Mapping, problems: list[Problem]) -> set[int]:
+    """Return the identities of the steps that hold an error, which expansion leaves out."""
+    bad = set()
+    for _, path in problems:
+        step = _enclosing_step(tree, path)
+        if step is not None:
+            bad.add(id(step))
+    return bad
+
+
+def _enclosing_step(tree: Tree, path: tuple[str | int, ...]) -> Tree | None:
+    """Return the innermost element of a list of steps on the way to a path."""
+    found: Tree | None = None
+    where: Tree | None = tree
+    for index, key in enumerate(path):
+        holder = path[index - 1] if index else ""
+        match where:
+            case Sequence(items=items) if isinstance(key, int):
+                where = items[key]
+                branch = index > 1 and isinstance(holder, int)
+                if holder in ("graph", "body", "then", "else", "seq", "branch") or branch:
+                    found = where
+            case Mapping():
+                where = where.get(str(key))
+            case _:
+                break
+    return found
+
+
+def _explain(tree: Mapping, error: ValidationError) -> Iterator[Diagnostic]:
+    path = tuple(error.absolute_path)
+    span = at(tree, path)
+    match error.validator:
+        case "additionalProperties":
+            yield from _unknown_keys(tree, error, path)
+        case "required":
+            yield from _missing_keys(tree, error, path, span)
+        case "type":
+            help = _wanted_form(path, error, span)
+            label = _found(error.instance)
+            yield Diagnostic("E0204", _expected(path, error), span, label=label, help=help)
+        case "enum" | "const":
+            yield _not_among(error, path, span)
+        case "pattern":
+            yield _bad_name(tree, error, path, span)
+        case _:
+            yield Diagnostic("E0204", f"{_label(path)} {_count(error)}", span)
+
+
+def _bad_name(
+    tree: Mapping, error: ValidationError, path: tuple[str | int, ...], span: Span
+) -> Diagnostic:
+    help = "names are letters, digits and _, and do not begin with a digit"
+    if path == ("name",):
+        help = "a network's name is a letter, then up to 63 letters, digits, _ . and -"
+    is_key = "propertyNames" in error.absolute_schema_path
+    place = key_at(tree, path, str(error.instance)) if is_key else span
+    return Diagnostic("E0206", f"`{_short(error.instance)}` cannot be a name", place, help=help)
+
+
+def _rules(error: ValidationError) -> dict[str, Any]:
+    """Return the part of the schema that was broken."""
+    return dict(cast("dict[str, Any]", error.schema))
+
+
+def _label(path: tuple[str | int, ...]) -> str:
+    names = [p for p in path if isinstance(p, str)]
+    return f"`{names[-1]}`" if names else "this"
+
+
+def _unknown_keys(
+    tree: Mapping, error: ValidationError, path: tuple[str | int, ...]
+) -> Iterator[Diagnostic]:
+    known = tuple(_rules(error).get("properties", {}))
+    holder = next((p for p in reversed(path) if isinstance(p, str)), "")
+    in_step = holder in WORDS or holder in CONTROL
+    for key in cast("dict[str, Any]", error.instance):
+        if key in known:
+            continue
+        span = key_at(tree, path, key)
+        if not path:
+            close = nearest(key, known)
+            help = f"did you mean `{close}`?" if close else f"keys are {', '.join(known)}"
+            what = "spec" if "graph" in known else "library"
+            yield Diagnostic("E0202", f"a {what} has no key `{key}`", span, help=help)
+        else:
+            yield unknown_argument(holder, key, known, span, "argument" if in_step else "key")
+
+
+def _missing_keys(
+    tree: Mapping, error: ValidationError, path: tuple[str | int, ...], span: Span
+) -> Iterator[Diagnostic]:
+    names = [p for p in path if isinstance(p, str)]
+    at_key = key_at(tree, path[:-1], names[-1]) if names and path[-1] == names[-1] else span
+    # jsonschema reports each missing key by itself, naming it only in its message
+    rules = _rules(error)
+    missing = [k for k in rules["required"] if error.message.startswith(f"'{k}' ")]
+    given = cast("dict[str, Any]", error.instance)
+    known = tuple(rules["properties"])
+    misspelt = {nearest(k, known) for k in given if k not in known}
+    for key in missing:
+        if key in misspelt:  # which is said of the misspelt key
+            continue
+        what = f"`{names[-1]}`" if names else "a spec" if "graph" in known else "a library"
+        yield Diagnostic("E0215", f"{what} needs `{key}`", at_key, help=f"add `{key}:`")
+
+
+_WORDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "an expression",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+}
+
+
+def _expected(path: tuple[str | int, ...], error: ValidationError) -> str:
+    types = _rules(error)["type"]
+    wanted = [types] if isinstance(types, str) else list(types)
+    words = [_WORDS[t] for t in wanted if t != "null"]
+    if wanted == ["string"]:
+        words = ["text"]
+    if wanted == ["string", "object"]:
+        words = ["a word such as `relu`", "a mapping such as `conv: {...}`"]
+    if wanted == ["array", "string"] and _rules(error).get("items", {}).get("$ref"):
+        words = ["a list of steps", "the name of a value"]
+    listed = " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    return f"{_subject(path, error, wanted)} must be {listed}"
+
+
+def _subject(path: tuple[str | int, ...], error: ValidationError, wanted: list[str]) -> str:
+    """Return what it is that has the wrong type."""
+    if wanted == ["string", "object"]:
+        return "a step"
+    if wanted == ["array", "string"] and _rules(error).get("items", {}).get("$ref"):
+        return "a branch"
+    return _label(path)
+
+
+def _wanted_form(path: tuple[str | int, ...], error: ValidationError, at: Span) -> str:
+    """Return how to write what was meant, where that is likely."""
+    word = str(path[-1]) if path else ""
+    rules = _rules(error)
+    needed = rules.get("required") or list(rules.get("properties", {}))[:1]
+    if path[:1] == ("input",) and len(path) == 2 and word in ("shape", "preprocess"):
+        return "an input has a name: `input: {image: {shape: [...]}}`"
+    if path == ("output",):
+        return "an output has a name: `output: {logits: {}}`"
+    if isinstance(error.instance, dict) and "items" in rules and "array" in rules["type"]:
+        flow = at.text[at.column - 1 : at.column] == "{"
+        return "put it in brackets: [...]" if flow else "begin each entry with `- `"
+    if "object" in rules["type"] and needed and (word in WORDS or word in CONTROL):
+        return f"write `{word}: {{{', '.join(f'{n}: ...' for n in needed)}}}`"
+    return ""
+
+
+def _found(value: object) -> str:
+    match value:
+        case None:
+            return "this is empty"
+        case bool():
+            return f"this is {str(value).lower()}"
+        case dict():
+            return "this is a mapping"
+        case list():
+            return "this is a list"
+        case str():
+            return "this is text"
+        case _:
+            return f"this is {_short(value)}"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _not_among(error: ValidationError, path: tuple[str | int, ...], span: Span) -> Diagnostic:
+    if error.validator == "const":
+        return Diagnostic(
+            "E0209",
+            f"{_label(path)} must be {_rules(error)['const']}",
+            span,
+            label=f"this is {_short(error.instance)}",
+            help="this version of tcc reads version 1 of the language",
+        )
+    choices = [str(c) for c in _rules(error)["enum"]]
+    close = nearest(str(error.instance), choices)
+    help = f"did you mean `{close}`?" if close else ""
+    return Diagnostic(
+        "E0213", f"{_label(path)} must be one of {', '.join(choices)}", span, help=help
+    )
+
+
+def _count(error: ValidationError) -> str:
+    bounds = _rules(error)
+    many = {
+        "minItems": ("at least", "entries"),
+        "maxItems": ("at most", "entries"),
+        "minProperties": ("at least", "keys"),
+        "maxProperties": ("at most", "keys"),
+    }
+    bound, noun = many[str(error.validator)]
+    limit = bounds[str(error.validator)]
+    singular = {"entries": "entry", "keys": "key"}[noun]
+    if bounds.get("minItems") == bounds.get("maxItems") == limit:
+        bound = "exactly"
+    return f"needs {bound} {limit} {noun if limit != 1 else singular}"

@@ -1,0 +1,63 @@
+"""YAML 1.2 and JSON text read into a located tree.
+
+The core schema of YAML 1.2 holds: `yes` and `on` are text, `0o17` is a number. Of what YAML
+has beyond plain data, anchors and aliases are allowed within the limits; merge keys, tags
+outside the core schema, several documents in a file and keys that are not text are errors.
+JSON goes by its own rules (RFC 8259) into the same tree.
+
+The text always goes through the pure Python parser of ruamel.yaml, so that the same text
+gives the same tree and the same errors wherever it is read.
+"""
+
+from collections.abc import Callable
+
+from tcc.compiler.frontend.yaml.builder import MAX_DEPTH, MAX_NODES, Builder
+from tcc.compiler.frontend.yaml.json import read_json
+from tcc.compiler.frontend.yaml.reader import read_yaml
+from tcc.compiler.frontend.yaml.text import MAX_BYTES, SourceText, decode
+from tcc.compiler.frontend.yaml.tree import Mapping, Scalar, Sequence, Tree, at, find, key_at, plain
+from tcc.compiler.source import UserError
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_NODES",
+    "Mapping",
+    "Scalar",
+    "Sequence",
+    "Tree",
+    "at",
+    "find",
+    "key_at",
+    "parse",
+    "plain",
+]
+
+
+def parse(text: str | bytes, file: str) -> Tree:
+    """Return the tree of a text; `file` names it in errors, and `.json` at its end means JSON.
+
+    Raises:
+        UserError: holding every mistake that can be found: E0101 not text, E0102 syntax,
+            E0103 a key twice, E0104 too large, E0105 too deep, E0106 no content,
+            E0107 a feature of YAML that is not allowed.
+    """
+    source = decode(text, file)
+    if file.endswith(".json"):
+        return _built(read_json, source)
+    if source.text.lstrip()[:1] in ("{", "["):
+        try:
+            return _built(read_json, source)
+        except UserError as error:
+            if error.diagnostics[-1].code != "E0102":
+                raise
+    return _built(read_yaml, source)
+
+
+def _built(read: Callable[[Builder], None], source: SourceText) -> Tree:
+    builder = Builder(source)
+    try:
+        read(builder)
+    except UserError as error:
+        raise builder.failed(*error.diagnostics) from None
+    return builder.finish()

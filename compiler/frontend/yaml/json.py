@@ -1,0 +1,179 @@
+"""JSON text (RFC 8259), handed to the builder of the tree with exact places."""
+
+import json
+import re
+from collections.abc import Callable
+from math import isinf
+
+from tcc.compiler.frontend.yaml.builder import Builder, whole
+from tcc.compiler.frontend.yaml.tree import Scalar
+from tcc.compiler.source import UserError, fail
+
+_SPACE = re.compile(r"[ \t\r\n]*+")
+_TOKEN = re.compile(
+    r'(?P<mark>[{}\[\],:])|(?P<text>"(?:[^"\\\x00-\x1f]++|\\.)*+")'
+    r"|(?P<number>-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?(?![\w.+-]))"
+    r"|(?P<word>(?:true|false|null)(?!\w))"
+)
+_STRAY = re.compile(r"[\w.+-]{1,40}|.", re.DOTALL)
+_WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
+_PAIRS = {"{": "}", "[": "]"}
+_HINTS = {
+    "'": "JSON text stands in double quotes",
+    "/": "JSON has no comments; a spec in YAML may have them",
+    "#": "JSON has no comments; a spec in YAML may have them",
+    '"': "close the quotes on the same line; a line break inside them is written \\n",
+}
+
+
+def read_json(builder: Builder) -> None:
+    """Hand the builder all that its text holds, read as JSON.
+
+    Raises:
+        UserError: E0102 where the text is no JSON.
+    """
+    reader = _Reader(builder)
+    while reader.step():
+        pass
+
+
+class _Reader:
+    """A state machine over tokens; `expects` takes the next one."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.source = builder.source
+        self.open: list[tuple[str, int]] = []
+        self.expects: Callable[[str, str], None] = self.value
+        self.start = 0
+        self.end = 0
+
+    def step(self) -> bool:
+        """Take one token; returns whether there was one."""
+        text = self.source.text
+        space = _SPACE.match(text, self.end)
+        self.start = space.end() if space else self.end
+        if self.start == len(text):
+            self.finish()
+            return False
+        found = _TOKEN.match(text, self.start)
+        if found is None:
+            raise self.stray()
+        self.end = found.end()
+        self.expects(str(found.lastgroup), found.group())
+        return True
+
+    def value(self, kind: str, token: str) -> None:
+        """Take a value, or the opening of one."""
+        if token in _PAIRS:
+            self.open.append((token, self.start))
+            self.builder.open(self.start, mapping=token == "{")
+            self.expects = self.first_key if token == "{" else self.first_item
+        elif kind == "mark":
+            raise self.unexpected("a value", token)
+        else:
+            self.scalar(kind, token)
+            self.expects = self.after
+
+    def first_item(self, kind: str, token: str) -> None:
+        """Take a list's first value or its end."""
+        if token == "]":
+            self.close()
+        else:
+            self.value(kind, token)
+
+    def first_key(self, kind: str, token: str) -> None:
+        """Take a mapping's first key or its end."""
+        if token == "}":
+            self.close()
+        else:
+            self.key(kind, token)
+
+    def key(self, kind: str, token: str) -> None:
+        """Take a key."""
+        if kind != "text":
+            raise self.unexpected("a key in double quotes", token)
+        self.scalar(kind, token)
+        self.expects = self.colon
+
+    def colon(self, _: str, token: str) -> None:
+        """Take the colon between key and value."""
+        if token != ":":
+            raise self.unexpected("`:` after the key", token)
+        self.expects = self.value
+
+    def after(self, _: str, token: str) -> None:
+        """Take what follows a value."""
+        if not self.open:
+            raise self.unexpected("the end of the file", token)
+        bracket, start = self.open[-1]
+        if token == ",":
+            self.expects = self.key if bracket == "{" else self.value
+        elif token == _PAIRS[bracket]:
+            self.close()
+        else:
+            error = self.unexpected(f"`,` or `{_PAIRS[bracket]}`", token)
+            opened = f"`{bracket}` opened at {self.source.span(start, start + 1)}"
+            raise UserError((error.diagnostics[0].noted(opened),))
+
+    def close(self) -> None:
+        """Take the end of what was opened last."""
+        self.open.pop()
+        self.builder.close(self.end)
+        self.expects = self.after
+
+    def scalar(self, kind: str, token: str) -> None:
+        """Hand on a text, number or word."""
+        value: str | int | float | bool | None
+        if kind == "text":
+            value = self.text(token)
+        elif kind == "word":
+            value = _WORDS[token]
+        else:
+            value = whole(token) if token.lstrip("-").isdigit() else float(token)
+        span = self.source.span(self.start, self.end)
+        if isinstance(value, float) and isinf(value):
+            self.builder.wrong("E0104", "the number is too large for 64 bits", span)
+        self.builder.scalar(Scalar(value, span, quoted=kind == "text"))
+
+    def text(self, token: str) -> str:
+        """Return the text that a token in quotes stands for."""
+        try:
+            return str(json.loads(token))
+        except json.JSONDecodeError as error:
+            start = self.start + error.pos
+            span = self.source.span(start, start + 2)
+            hint = "a backslash itself is written \\\\"
+            raise fail("E0102", "this is no escape of JSON", span, help=hint) from None
+
+    def finish(self) -> None:
+        """Check that nothing is left open at the end of the text."""
+        if self.open:
+            bracket, start = self.open[-1]
+            at = self.source.span(start, start + 1)
+            hint = f"the file ends before a `{_PAIRS[bracket]}` closes it"
+            raise fail("E0102", f"this `{bracket}` is never closed", at, help=hint)
+        if self.expects == self.value:
+            raise fail("E0106", "the file is empty", self.source.end(), label="expected `{`")
+
+    def unexpected(self, expected: str, token: str) -> UserError:
+        """Return the error of a token that does not belong here."""
+        span = self.source.span(self.start, self.end)
+        shown = token if len(token) <= 40 else token[:37] + "..."
+        before = self.source.text[: self.start].rstrip()[-1:]
+        hint = f"remove the comma before `{token}`" if before == "," and token in "}]" else ""
+        return fail("E0102", f"expected {expected}, found `{shown}`", span, help=hint)
+
+    def stray(self) -> UserError:
+        """Return the error of characters that are no token of JSON."""
+        found = _STRAY.match(self.source.text, self.start)
+        token = found.group() if found else ""
+        span = self.source.span(self.start, self.start + len(token))
+        hint = _HINTS.get(token, "")
+        if token[0].isalpha():
+            hint = "names and text stand in double quotes"
+        if token == '"':
+            message = "this quote is not closed on its line"
+        else:
+            message = f"`{token}` is not JSON"
+        return fail("E0102", message, span, help=hint)

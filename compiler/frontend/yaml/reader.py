@@ -1,0 +1,188 @@
+"""YAML's events, from ruamel.yaml, handed to the builder of the tree."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tcc.compiler.frontend.yaml.builder import Builder, whole
+from tcc.compiler.frontend.yaml.mistakes import explained
+from tcc.compiler.frontend.yaml.tree import Scalar
+from tcc.compiler.source import UserError, fail
+
+_WORDS: dict[str, bool | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_NUMBER = re.compile(
+    r"(?P<int>[-+]?[0-9]+)|0o(?P<octal>[0-7]+)|0x(?P<hex>[0-9a-fA-F]+)"
+    r"|(?P<float>[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?)"
+    r"|(?P<inf>[-+]?\.(?:inf|Inf|INF))|(?P<nan>\.(?:nan|NaN|NAN))"
+)
+_READ: dict[str, Callable[[str], int | float]] = {
+    "int": whole,
+    "octal": lambda text: int(text, 8),
+    "hex": lambda text: int(text, 16),
+    "float": float,
+    "inf": lambda text: float(text.replace(".", "")),
+    "nan": lambda _: float("nan"),
+}
+_PROPERTIES = re.compile(r"(?:(?:!<[^>\s]*+>|[&!][^\s,\[\]{}]*+)(?:\s|#[^\r\n]*+)*+)*+")
+_COLON = re.compile(r"[ \t]*:?")
+_CORE = "tag:yaml.org,2002:"
+
+
+def read_yaml(builder: Builder) -> None:
+    """Hand the builder all that its text holds, read as YAML.
+
+    Raises:
+        UserError: E0102 where the text is no YAML.
+    """
+    from tcc.compiler.frontend.yaml.events import events
+
+    reader = _Reader(builder)
+    try:
+        for event in events(builder.source.text):
+            reader.take(event)
+    except UserError:
+        raise
+    except Exception as error:  # the library's own slips on hostile text come in many types
+        raise explained(error, builder.source, reader.reached, builder.bracket) from None
+
+
+def resolve(text: str) -> str | int | float | bool | None:
+    """Return what a word without quotes stands for in the core schema."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] in "+-.0123456789" and (found := _NUMBER.fullmatch(text)):
+        kind = str(found.lastgroup)
+        return _READ[kind](found[kind])
+    return text
+
+
+def after_properties(text: str, start: int, end: int) -> int:
+    """Return the index after the anchor and tag that stand at `start`, and the space after them."""
+    found = _PROPERTIES.match(text, start, end)
+    return found.end() if found else start
+
+
+def missing_at(text: str, key: int, mark: int) -> int:
+    """Return the index at which a key's missing value would start; `key` is that of its end.
+
+    The library's own mark is sometimes that of the next token.
+    """
+    found = _COLON.match(text, key)
+    return min(mark, found.end() if found else mark)
+
+
+class _Reader:
+    """Passes events on, one method for each kind."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.source = builder.source
+        self.reached = 0
+        self.key = 0
+        self.documents = 0
+
+    def take(self, event: Any) -> None:
+        """Pass one event on."""
+        self.reached = event.start_mark.index
+        _TAKE[type(event).__name__](self, event)
+
+    def skip(self, event: Any) -> None:
+        """Let an event without content pass."""
+
+    def document(self, event: Any) -> None:
+        """Refuse a second document, and a version that is not 1.2."""
+        self.documents += 1
+        span = self.source.span(event.start_mark.index, event.end_mark.index)
+        if self.documents > 1:
+            raise fail("E0107", "a second document starts here", span, help="use one file for each")
+        if event.version not in (None, (1, 2)):
+            version = ".".join(map(str, event.version))
+            raise fail("E0107", f"the file asks for YAML {version}, and only 1.2 is read", span)
+
+    def scalar(self, event: Any) -> None:
+        """Pass a value on."""
+        start, end = event.start_mark.index, event.end_mark.index
+        if event.anchor or event.ctag is not None:
+            start = after_properties(self.source.text, start, end)
+        elif start == end and self.builder.awaits_value:
+            start = end = missing_at(self.source.text, self.key, start)
+        self.key = end
+        span = self.source.span(start, end)
+        quoted = event.style is not None
+        value = event.value if quoted else resolve(event.value)
+        if event.ctag is not None:
+            value = self._tagged(event, value)
+        self.builder.scalar(Scalar(value, span, quoted), event.anchor)
+
+    def mapping(self, event: Any) -> None:
+        """Pass a mapping's start on."""
+        self._open(event, "map")
+
+    def sequence(self, event: Any) -> None:
+        """Pass a list's start on."""
+        self._open(event, "seq")
+
+    def close(self, event: Any) -> None:
+        """Pass the end of a list or mapping on."""
+        start, end = event.start_mark.index, event.end_mark.index
+        self.key = max(self.key, end if end > start else 0)
+        self.builder.close(end if end > start else None)
+
+    def alias(self, event: Any) -> None:
+        """Pass a reference on."""
+        start, self.key = event.start_mark.index, event.end_mark.index
+        self.builder.alias(event.anchor, self.source.span(start, self.key))
+
+    def _open(self, event: Any, kind: str) -> None:
+        start = event.start_mark.index
+        if event.anchor or event.ctag is not None:
+            self._check_tag(event, (kind,))
+            start = after_properties(self.source.text, start, len(self.source.text))
+        self.key = start
+        self.builder.open(start, mapping=kind == "map", anchor=event.anchor)
+
+    def _check_tag(self, event: Any, allowed: tuple[str, ...]) -> str | None:
+        """Return the core tag of an event, `str` for `!`; a wrong one is an error and None."""
+        if event.ctag is None:
+            return None
+        tag = str(event.ctag)
+        name = tag.removeprefix(_CORE) if tag.startswith(_CORE) else {"!": "str"}.get(tag)
+        if name in allowed:
+            return name
+        span = self.source.span(event.start_mark.index, event.start_mark.index + 1)
+        message = f"the tag `{tag.replace(_CORE, '!!')[:40]}` is not allowed here"
+        hint = "leave tags out; put text that starts with `!` in quotes, and write `not x` for `!x`"
+        self.builder.wrong("E0107", message, span, help=hint)
+        return None
+
+    def _tagged(self, event: Any, value: object) -> Any:
+        """Return a scalar's value under its explicit tag."""
+        kinds = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None)}
+        name = self._check_tag(event, tuple(kinds))
+        if name == "str":
+            return event.value
+        value = resolve(event.value)
+        if name == "float" and type(value) is int:
+            return float(value)
+        if name is not None and type(value) is not kinds[name]:
+            span = self.source.span(event.start_mark.index, event.end_mark.index)
+            self.builder.wrong("E0107", f"the text `{event.value[:40]}` is no !!{name}", span)
+        return value
+
+
+_TAKE: dict[str, Callable[[_Reader, Any], None]] = {
+    "StreamStartEvent": _Reader.skip,
+    "StreamEndEvent": _Reader.skip,
+    "DocumentStartEvent": _Reader.document,
+    "DocumentEndEvent": _Reader.skip,
+    "ScalarEvent": _Reader.scalar,
+    "MappingStartEvent": _Reader.mapping,
+    "MappingEndEvent": _Reader.close,
+    "SequenceStartEvent": _Reader.sequence,
+    "SequenceEndEvent": _Reader.close,
+    "AliasEvent": _Reader.alias,
+}

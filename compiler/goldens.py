@@ -1,0 +1,131 @@
+"""Goldens: what an artifact must give for some inputs, from the bytes of an image on."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tcc.compiler import images, known, preprocess, reference
+from tcc.compiler.graph import Input, Model
+from tcc.compiler.manifest import Golden, Goldens, Tolerance
+from tcc.compiler.preprocess import Preprocess
+from tcc.compiler.reference import Tensor
+from tcc.compiler.source import Diagnostic, UserError
+
+COUNT = 2
+TOLERANCE = Tolerance(
+    relative=1e-4,
+    reason="float32 sums depend on the order of their terms and on fused multiply-adds, which "
+    "each target chooses for itself; nothing else may differ",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One input: the file it comes from (none where the input is no image), and its tensor."""
+
+    source: str
+    image: tuple[str, bytes] | None
+    tensor: Tensor
+
+
+def make(model: Model) -> tuple[Goldens, Mapping[str, bytes]]:
+    """Return the goldens of a model and their files by path in the bundle.
+
+    Raises:
+        UserError: An output is not finite (E0508).
+    """
+    cases = _cases(model.graph.inputs[0])
+    outputs = reference.run(model, [case.tensor for case in cases])
+    problems = tuple(p for found in outputs for p in _not_finite(model, found))
+    if problems:
+        raise UserError(problems[:1])
+    files: dict[str, bytes] = {}
+    listed = tuple(
+        _golden(f"goldens/{number}", case, found, files)
+        for number, (case, found) in enumerate(zip(cases, outputs, strict=True), 1)
+    )
+    return Goldens(reference.NAME, TOLERANCE, listed), files
+
+
+def _golden(
+    folder: str, case: Case, outputs: Mapping[str, Tensor], files: dict[str, bytes]
+) -> Golden:
+    image = None
+    if case.image:
+        image = f"{folder}/{case.image[0]}"
+        files[image] = case.image[1]
+    tensor = f"{folder}/input.bin"
+    files[tensor] = _raw(case.tensor)
+    paths = {name: f"{folder}/output_{index}.bin" for index, name in enumerate(outputs)}
+    files.update({paths[name]: _raw(value) for name, value in outputs.items()})
+    return Golden(folder.rpartition("/")[2], case.source, image, tensor, paths)
+
+
+def _raw(tensor: Tensor) -> bytes:
+    return tensor.astype("<f4").tobytes()
+
+
+def _cases(source: Input) -> Sequence[Case]:
+    if source.preprocess is None:
+        return [_noise_tensor(source, seed) for seed in range(COUNT)]
+    channels, height, width = source.type.shape
+    return [
+        Case(
+            text,
+            (f"image{Path(name).suffix}", data),
+            preprocess.apply(
+                source.preprocess, images.decode(data, name), (channels, height, width), name
+            ),
+        )
+        for text, name, data in _images(source.preprocess, height, width)
+    ]
+
+
+def _images(pre: Preprocess, height: int, width: int) -> list[tuple[str, str, bytes]]:
+    """Return where each image is from, its file's name and its bytes.
+
+    Sample images, or noise where there are none or the contract takes one size alone.
+    """
+    files = _spread(known.samples())
+    if preprocess.result_shape(pre) is None or len(files) < COUNT:
+        return [("noise", "image.ppm", _noise_image(height, width, n)) for n in range(COUNT)]
+    return [(f"sample image {p.parent.name}/{p.name}", p.name, p.read_bytes()) for p in files]
+
+
+def _spread(samples: Sequence[Path]) -> list[Path]:
+    """Return the first sample of each of the first folders."""
+    firsts = {path.parent: path for path in reversed(samples)}
+    return [firsts[folder] for folder in sorted(firsts)][:COUNT]
+
+
+def _noise_image(height: int, width: int, seed: int) -> bytes:
+    header = f"P6\n{width} {height}\n255\n".encode()
+    return header + _noise(seed, height * width * 3)
+
+
+def _noise_tensor(source: Input, seed: int) -> Case:
+    values = np.frombuffer(_noise(seed, source.type.elements), np.uint8)
+    tensor = (values.astype(np.float32) / np.float32(127.5)) - np.float32(1)
+    return Case("noise", None, tensor.reshape(source.type.shape))
+
+
+def _noise(seed: int, count: int) -> bytes:
+    return hashlib.shake_256(f"tcc golden {seed}".encode()).digest(count)
+
+
+def _not_finite(model: Model, outputs: Mapping[str, Tensor]) -> list[Diagnostic]:
+    at = {node.name: node.at for node in model.graph.nodes}
+    return [
+        Diagnostic(
+            "E0508",
+            f"with these weights, output `{output.name}` is not finite",
+            at[output.value],
+            label="NaN or infinity for a sample image",
+            help="look at the weights' magnitudes; the network overflows float32",
+        )
+        for output in model.graph.outputs
+        if output.name in outputs and not np.isfinite(outputs[output.name]).all()
+    ]

@@ -1,0 +1,131 @@
+"""A model as ONNX: named by the spec's paths, byte for byte the same every time."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from tcc.compiler.graph import Graph, Model, Node
+from tcc.compiler.ops.base import Const
+from tcc.compiler.rewrite import for_inference
+from tcc.compiler.source import fail, whole_file
+from tcc.compiler.types import TensorType
+from tcc.compiler.version import __version__
+
+OLDEST, NEWEST = 11, 21
+"""Opsets that can be asked for: from the one the ops are written for to the last that every ONNX
+Runtime the project allows (1.25 on) loads."""
+LARGEST = (1 << 31) - (1 << 24)
+"""Most bytes of weights: a protobuf file stays below 2 GiB, and the rest needs room as well."""
+
+
+def lower(model: Model, opset: int = 17, batch: int | None = None) -> onnx.ModelProto:
+    """Return the inference part of a model as ONNX; weights keep their names.
+
+    The batch axis has the given size, or is open and called `N`.
+
+    Raises:
+        UserError: The opset is not supported (E0650), or the weights exceed 2 GB (E0450).
+    """
+    graph = for_inference(model.graph)
+    _check(graph, opset)
+    names = _names(graph)
+    types = {names[value]: kind for value, kind in graph.types.items()}
+    outputs = {o.name: _info(o.name, graph.types[o.value], batch) for o in graph.outputs}
+    literals: list[onnx.TensorProto] = []
+    nodes = [made for node in graph.nodes for made in _nodes(graph, node, names, opset, literals)]
+    nodes += [
+        helper.make_node("Identity", [names[o.value]], [o.name], o.name)
+        for o in graph.outputs
+        if names[o.value] != o.name
+    ]
+    known = {*outputs, *(i.name for i in graph.inputs)}
+    body = helper.make_graph(
+        nodes,
+        graph.name,
+        [_info(i.name, i.type, batch) for i in graph.inputs],
+        list(outputs.values()),
+        [*_initialisers(model, graph), *literals],
+        value_info=[_info(n, t, batch) for n, t in types.items() if n not in known],
+    )
+    return _model(body, opset)
+
+
+def _model(body: onnx.GraphProto, opset: int) -> onnx.ModelProto:
+    imports = [helper.make_opsetid("", opset)]
+    return helper.make_model(
+        body,
+        opset_imports=imports,
+        ir_version=helper.find_min_ir_version_for(imports),
+        producer_name="tcc",
+        producer_version=__version__,
+    )
+
+
+def _check(graph: Graph, opset: int) -> None:
+    if not OLDEST <= opset <= NEWEST:
+        help = f"choose one from {OLDEST} to {NEWEST}; 17 is the default"
+        raise fail(
+            "E0650", f"ONNX opset {opset} is not supported", whole_file(graph.name), help=help
+        )
+    size = sum(4 * int(np.prod(param.shape)) for param in graph.params.values())
+    if size > LARGEST:
+        message = f"{graph.name} is too large for an ONNX file"
+        label = f"its weights take {size / 1e9:.2f} GB; a file holds {LARGEST / 1e9:.2f} GB"
+        raise fail("E0450", message, whole_file(graph.name), label=label)
+
+
+def _names(graph: Graph) -> Mapping[str, str]:
+    """Return what each value is called: an output's name, or its own where that is free."""
+    taken = {*(o.name for o in graph.outputs), *(i.name for i in graph.inputs)}
+    names = {i.name: i.name for i in graph.inputs}
+    for output in graph.outputs:
+        names.setdefault(output.value, output.name)
+    for node in graph.nodes:
+        names.setdefault(node.name, f"{node.name}:value" if node.name in taken else node.name)
+    return names
+
+
+def _nodes(
+    graph: Graph,
+    node: Node,
+    names: Mapping[str, str],
+    opset: int,
+    literals: list[onnx.TensorProto],
+) -> Iterator[onnx.NodeProto]:
+    """Yield the operators of one node; its literal tensors join `literals`."""
+    types = graph.input_types(node)
+    roles = (param.role for param in node.op.params(*types))
+    local = {f"x{i}": names[value] for i, value in enumerate(node.inputs)}
+    local |= dict(zip(roles, node.params, strict=True))
+    for call in node.op.onnx(*types, opset=opset):
+        result = names[node.name] if call.output == "y" else f"{node.name}:{call.output}"
+        inputs = []
+        for place, argument in enumerate(call.inputs):
+            match argument:
+                case None:
+                    inputs.append("")
+                case str():
+                    inputs.append(local[argument])
+                case Const():
+                    inputs.append(f"{node.name}:{call.output}.{place}")
+                    literals.append(_literal(argument, inputs[-1]))
+        local[call.output] = result
+        yield helper.make_node(call.function, inputs, [result], result, **call.attributes)
+
+
+def _literal(const: Const, name: str) -> onnx.TensorProto:
+    array = np.array(const.values, const.dtype)
+    return numpy_helper.from_array(array.reshape(()) if const.scalar else array, name)
+
+
+def _initialisers(model: Model, graph: Graph) -> Iterator[onnx.TensorProto]:
+    for name in graph.params:
+        yield numpy_helper.from_array(np.ascontiguousarray(model.weights[name]), name)
+
+
+def _info(name: str, kind: TensorType, batch: int | None) -> onnx.ValueInfoProto:
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(kind.dtype.value))
+    axis = "N" if batch is None else batch
+    return helper.make_tensor_value_info(name, element, [axis, *kind.shape])

@@ -1,0 +1,165 @@
+"""A foreign ONNX classifier as a spec and weights that compute the same.
+
+`read` and `contract` take the file in, `sandbox` cleans it, `fuse` and `convert` turn operators
+into the language's, `tidy` and `write` make a spec of them, `compare` holds it against the file.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.tools import MissingTool, Tool
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    import onnx_graphsurgeon as gs
+
+    from tcc.compiler.frontend.build import Spec
+    from tcc.compiler.onnx_import.rebuild import Row
+    from tcc.compiler.onnx_import.sandbox import Done
+    from tcc.compiler.weights import Weights
+
+INSTALL = "pip install 'tcc-compiler[import]'"
+LIBRARIES = {"onnx_graphsurgeon": "onnx-graphsurgeon", "onnxsim": "onnxsim"}
+"""What is needed beside the package's own dependencies: modules, and what they are called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """How an image becomes the input; `mode` is how it gets the input's size, `none` if at all."""
+
+    color: str = "rgb"
+    mode: str = "stretch"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user says beside the file.
+
+    `preprocess` is what the spec shall say of it, if anything; `shape` are channels, height and
+    width where the file leaves them open; `until` names values to take as outputs; `fold` makes
+    repeats of equal runs of steps.
+    """
+
+    name: str = ""
+    labels: tuple[str, ...] = ()
+    preprocess: Contract | None = None
+    shape: tuple[int, int, int] | None = None
+    until: tuple[str, ...] = ()
+    fold: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A spec's text, its weights, and what became of each operator.
+
+    `difference` is the largest between the file's outputs and the spec's, relative to the
+    largest output; None where the file could not be run, and `notes` say why.
+    """
+
+    text: str
+    spec: "Spec"
+    weights: "Weights"
+    rows: "tuple[Row, ...]"
+    notes: tuple[str, ...]
+    difference: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """What runs native libraries on the foreign model: `sandbox`, or something like it."""
+
+    clean: "Callable[[onnx.ModelProto], tuple[onnx.ModelProto, Done]]"
+    outputs: (
+        "Callable[[onnx.ModelProto, str, Sequence[np.ndarray]],"
+        " tuple[list[Mapping[str, np.ndarray]], Done]]"
+    )
+
+
+def import_onnx(path: Path, wanted: Wanted, runner: Runner | None = None) -> Imported:
+    """Return an ONNX file as a spec with weights.
+
+    Raises:
+        UserError: The file is wrong (E0901 to E0906), has operators that no step stands for
+            (E0910, E0911), or the spec would not compute what it does (E0920).
+        MissingTool: A library that is needed is not installed.
+    """
+    _check_tools()
+    from tcc.compiler.onnx_import import compare, contract, names, network, read, rebuild, sandbox
+    from tcc.compiler.onnx_import.fuse import fuse
+    from tcc.compiler.onnx_import.tidy import tidy
+
+    runner = runner or Runner(sandbox.clean, sandbox.outputs)
+    model = read.read(path)
+    until = tuple(dict.fromkeys(wanted.until))
+    contract.check_values(path, model, until)
+    source = contract.fix_input(path, model, wanted.shape)
+    cleaned, done = runner.clean(model)
+    notes = _cleaned(path, done)
+    graph = _graph(path, cleaned)
+    fuse(graph, until)
+    name = wanted.name or names.identifier(path.stem, "network")
+    try:
+        found = network.convert(graph, str(path), source, name)
+    except UserError as error:
+        raise _with(error, path, notes) from None
+    tidied, values = tidy(found.model, found.wished)
+    made = rebuild.rebuild(tidied, path, wanted)
+    rows = tuple(rebuild.rows(found.origins, values, made))
+    contract.take_outputs(model, until)
+    difference, unsure = compare.difference(path, model, source, made, runner)
+    return Imported(made.text, made.spec, made.weights, rows, (*notes, *unsure), difference)
+
+
+def _check_tools() -> None:
+    from importlib.util import find_spec
+
+    for module, name in LIBRARIES.items():
+        if find_spec(module) is None:
+            raise MissingTool(Tool(name, "import ONNX files", None, INSTALL))
+
+
+def _cleaned(path: Path, done: "Done") -> tuple[str, ...]:
+    """Return what is to say of cleaning a model.
+
+    Raises:
+        UserError: It is no valid model (E0902).
+    """
+    if "checked" not in done.steps:
+        raise fail(
+            "E0902", "this is no valid ONNX model", whole_file(str(path)), label=done.problem
+        )
+    if "simplified" not in done.steps:
+        return (f"onnxsim could not simplify the file, which is taken as it is: {done.problem}",)
+    return ()
+
+
+def _graph(path: Path, model: "onnx.ModelProto") -> "gs.Graph":
+    """Return a model as a graph to work on.
+
+    Raises:
+        UserError: Its parts are not well formed (E0902).
+    """
+    import onnx_graphsurgeon as gs
+
+    try:
+        return gs.import_onnx(model)
+    except Exception as error:  # a broken tensor or attribute fails in any way at all
+        label = " ".join(str(error).split())[:200]
+        message = "this is no valid ONNX model"
+        raise fail("E0902", message, whole_file(str(path)), label=label) from None
+
+
+def _with(error: UserError, path: Path, notes: tuple[str, ...]) -> UserError:
+    """Return an error with notes that may explain it."""
+    where = whole_file(str(path))
+    more = (Diagnostic("E0902", note, where, severity="warning") for note in notes)
+    return UserError((*error.diagnostics, *more))
+
+
+__all__ = ["Contract", "Imported", "Runner", "UserError", "Wanted", "import_onnx"]

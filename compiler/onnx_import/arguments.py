@@ -1,0 +1,52 @@
+"""What a node is told beside its tensors: attributes, or constants in later opsets."""
+
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+
+class NotConstantError(ValueError):
+    """An argument is computed while the network runs."""
+
+
+def argument(node: gs.Node, name: str, position: int) -> NDArray[Any] | None:
+    """Return what is the attribute `name` in old opsets and the input at `position` in new ones.
+
+    Raises:
+        NotConstantError: It is computed.
+    """
+    if name in node.attrs:
+        return np.asarray(node.attrs[name])
+    tensor = node.inputs[position] if position < len(node.inputs) else None
+    if tensor is None or tensor.is_empty():
+        return None
+    if not isinstance(tensor, gs.Constant):
+        raise NotConstantError(name)
+    return np.asarray(tensor.values)
+
+
+def numbers(node: gs.Node, name: str, position: int) -> tuple[int, ...] | None:
+    """Return an argument that is a list of whole numbers; None where it is not given."""
+    found = argument(node, name, position)
+    return None if found is None else tuple(int(v) for v in found.reshape(-1))
+
+
+def scalar(node: gs.Node, name: str, position: int, default: float) -> float:
+    """Return an argument that is one number."""
+    found = argument(node, name, position)
+    return default if found is None or not found.size else float(found.reshape(-1)[0])
+
+
+def short(value: float) -> float:
+    """Return the number of fewest digits that is the same in float32.
+
+    Raises:
+        ValueError: It is not finite.
+    """
+    number = float(str(np.float32(value)))
+    if not isfinite(number):
+        raise ValueError(f"a constant is {number}")
+    return number

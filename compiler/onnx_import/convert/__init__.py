@@ -1,0 +1,71 @@
+"""What each ONNX operator becomes. To add one: its function, and its line in `CONVERTERS`."""
+
+from collections.abc import Callable, Mapping
+
+from tcc.compiler.onnx_import.convert import (
+    arithmetic,
+    functions,
+    layers,
+    layout,
+    pools,
+)
+from tcc.compiler.onnx_import.convert.call import Call, Operand
+from tcc.compiler.onnx_import.fuse import CHANNEL_NORM
+from tcc.compiler.ops import Relu, Sigmoid, Tanh
+
+Converter = Callable[[Call], Operand | tuple[Operand, ...]]
+
+CONVERTERS: Mapping[str, Converter] = {
+    "Conv": layers.conv,
+    "ConvTranspose": layers.conv_transpose,
+    "Gemm": layers.gemm,
+    "MatMul": layers.matmul,
+    "BatchNormalization": layers.batch_norm,
+    "LayerNormalization": layers.layer_norm,
+    CHANNEL_NORM: layers.channel_norm,
+    "MaxPool": pools.max_pool,
+    "AveragePool": pools.avg_pool,
+    "GlobalAveragePool": pools.global_avg_pool,
+    "GlobalMaxPool": pools.global_max_pool,
+    "ReduceMean": pools.reduce_mean,
+    "ReduceMax": pools.reduce_max,
+    "Relu": functions.plain(Relu()),
+    "Sigmoid": functions.plain(Sigmoid()),
+    "Tanh": functions.plain(Tanh()),
+    "LeakyRelu": functions.leaky_relu,
+    "PRelu": functions.prelu,
+    "Clip": functions.clip,
+    "HardSigmoid": functions.hard_sigmoid,
+    "HardSwish": functions.hard_swish,
+    "Swish": functions.swish,
+    "Gelu": functions.gelu,
+    "Softmax": functions.softmax,
+    "Dropout": functions.dropout,
+    "Identity": functions.nothing,
+    "Cast": functions.cast,
+    "Add": arithmetic.add,
+    "Sub": arithmetic.sub,
+    "Mul": arithmetic.mul,
+    "Div": arithmetic.div,
+    "Neg": arithmetic.neg,
+    "Pow": arithmetic.power,
+    "Concat": layout.concat,
+    "Reshape": layout.reshape,
+    "Flatten": layout.flatten,
+    "Squeeze": layout.squeeze,
+    "Unsqueeze": layout.unsqueeze,
+    "Transpose": layout.transpose,
+    "Slice": layout.slice_,
+    "Split": layout.split,
+    "Gather": layout.gather,
+    "Expand": layout.expand,
+    "Pad": layout.pad,
+    "Resize": layout.resize,
+    "Upsample": layout.resize,
+}
+"""Converters by operator, as files name them once `fuse` has gone through."""
+
+PATTERNS = ("Constant", "Erf", "Sqrt")
+"""Operators that are understood as parts of others alone."""
+
+__all__ = ["CONVERTERS", "PATTERNS", "Call", "Converter", "Operand"]

@@ -1,0 +1,145 @@
+"""Operators with weights: convolutions, linear layers, normalisation."""
+
+import numpy as np
+
+from tcc.compiler.onnx_import.arguments import short
+from tcc.compiler.onnx_import.builder import Refusal
+from tcc.compiler.onnx_import.convert.call import Array, Call, pads_of
+from tcc.compiler.onnx_import.view import View, along_last_axis, last_axis_channels
+from tcc.compiler.ops import BatchNorm, Conv, ConvTranspose, Flatten, LayerNorm, Linear, ScaleShift
+from tcc.compiler.ops.window import effective
+
+
+def conv(call: Call) -> View:
+    """Convert Conv."""
+    x, weight, bias = _convolved(call)
+    kernel, stride, dilation = weight.shape[2:], call.pair("strides"), call.pair("dilations")
+    groups = int(call.attribute("group", 1))
+    window = effective(kernel, dilation)
+    pads = pads_of(call, (x.type.shape[1], x.type.shape[2]), window, stride)
+    op = Conv(weight.shape[0], kernel, stride, pads, dilation, groups, bool(bias))
+    return call.emit(op, x, weights=[weight, *bias])
+
+
+def conv_transpose(call: Call) -> View:
+    """Convert ConvTranspose."""
+    x, weight, bias = _convolved(call)
+    kernel, stride, dilation = weight.shape[2:], call.pair("strides"), call.pair("dilations")
+    groups = int(call.attribute("group", 1))
+    if call.attribute("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in call.node.attrs:
+        raise Refusal("its padding follows from an output size", "give it `pads` instead")
+    top, left, bottom, right = pads_of(call, (0, 0), kernel, stride)
+    extra = call.pair("output_padding", (0, 0))
+    # Less padding at the end than at the start leaves as many more rows.
+    extra = (extra[0] + top - bottom, extra[1] + left - right)
+    if min(extra) < 0:
+        raise Refusal("it cuts more off at the bottom or right than at the top or left")
+    filters = weight.shape[1] * groups
+    op = ConvTranspose(filters, kernel, stride, (top, left), extra, dilation, groups, bool(bias))
+    return call.emit(op, x, weights=[weight, *bias])
+
+
+def _convolved(call: Call) -> tuple[View, Array, list[Array]]:
+    """Return a convolution's input, weight and, in a list, its bias."""
+    weight = call.weights(1)
+    if weight.ndim != 4:
+        raise Refusal(f"it has {weight.ndim - 2} spatial axes; images have height and width")
+    bias = [call.weights(2)] if call.has(2) else []
+    return call.map(), weight, bias
+
+
+def gemm(call: Call) -> View:
+    """Convert Gemm: alpha * x @ weight + beta * bias."""
+    if call.attribute("transA", 0):
+        raise Refusal("it transposes its input")
+    weight = call.weights(1) * np.float32(call.attribute("alpha", 1.0))
+    if weight.ndim != 2:
+        raise Refusal(f"its weight has {weight.ndim} axes, not two")
+    weight = weight if call.attribute("transB", 0) else weight.T
+    beta = np.float32(call.attribute("beta", 1.0))
+    bias = [_per_unit(call.weights(2) * beta, weight.shape[0])] if call.has(2) else []
+    return _linear(call, weight, bias)
+
+
+def matmul(call: Call) -> View:
+    """Convert MatMul with a constant."""
+    if isinstance(call.operand(1), View):
+        raise Refusal("it multiplies two computed matrices, as attention does")
+    weight = call.weights(1)
+    if weight.ndim != 2:
+        raise Refusal(f"its weight has {weight.ndim} axes, not two")
+    return _linear(call, weight.T, [])
+
+
+def _per_unit(bias: Array, units: int) -> Array:
+    try:
+        return np.ascontiguousarray(np.broadcast_to(bias, (1, units)).reshape(units))
+    except ValueError:
+        raise Refusal(f"its bias is {list(bias.shape)}, not one number per unit") from None
+
+
+def _linear(call: Call, weight: Array, bias: list[Array]) -> View:
+    """Return what a matrix makes of the last axis: of a vector, or of each pixel's channels."""
+    x = call.view()
+    units = weight.shape[0]
+    if x.settled and len(x.type.shape) == 1:
+        return call.emit(Linear(units, bool(bias)), x, weights=[weight, *bias])
+    if len(x.shape) == 2 and x.whole():
+        return _linear_of_a_map(call, x, weight, bias)
+    row = last_axis_channels(x) if len(x.type.shape) == 3 else None
+    if row is None:
+        raise Refusal("its input is neither a vector nor the channels of each pixel")
+    op = Conv(units, (1, 1), bias=bool(bias))
+    made = call.build.emit(call.name, op, [x.value], [weight[:, :, None, None], *bias])
+    return along_last_axis(made, call.build.type(made), row)
+
+
+def _linear_of_a_map(call: Call, x: View, weight: Array, bias: list[Array]) -> View:
+    """Return what a matrix makes of a map that was flattened in another order than channels."""
+    flat = call.build.emit("", Flatten(), [x.value])
+    ordered = np.empty_like(weight)
+    ordered[:, x.positions().ravel()] = weight
+    op = Linear(weight.shape[0], bool(bias))
+    return call.emit(op, call.build.view(flat), weights=[ordered, *bias])
+
+
+def batch_norm(call: Call) -> View:
+    """Convert BatchNormalization in its inference form."""
+    if call.attribute("training_mode", 0):
+        raise Refusal("it normalises with the batch itself", "export the network in eval mode")
+    op = BatchNorm(short(call.attribute("epsilon", 1e-5)))
+    return call.emit(op, call.settled(), weights=[call.weights(i) for i in (1, 2, 3, 4)])
+
+
+def layer_norm(call: Call) -> View:
+    """Convert LayerNormalization, which normalises from an axis to the last one."""
+    x = call.view()
+    axis = int(call.attribute("axis", -1)) % len(x.shape)
+    if axis != len(x.shape) - 1:
+        raise Refusal("it normalises over several axes, not over the channels alone")
+    return channel_norm(call, axis)
+
+
+def channel_norm(call: Call, axis: int | None = None) -> View:
+    """Convert normalisation along one axis, which must be the channels."""
+    x = call.view()
+    rank = len(x.shape)
+    axis = int(call.attribute("axis", -1)) % rank if axis is None else axis
+    if rank > 2 and axis == rank - 1:
+        channels = last_axis_channels(x) is not None
+    else:
+        channels = x.settled and axis == 1
+    if not channels:
+        raise Refusal("it normalises over other axes than the channels")
+    c = (x.type.shape[0], *(1 for _ in x.type.shape[1:]))
+    weight = call.weights(1).reshape(c) if call.has(1) else np.ones(c, np.float32)
+    bias = call.weights(2).reshape(c) if call.has(2) else np.zeros(c, np.float32)
+    op = LayerNorm(short(call.attribute("epsilon", 1e-5)))
+    value = call.build.emit(call.name, op, [x.value], [weight, bias])
+    return x.other(value, call.build.type(value))
+
+
+def scale_shift(call: Call, x: View, weight: Array, bias: Array) -> View:
+    """Return a value times one constant per channel plus another, both shaped to broadcast."""
+    value = call.build.emit(call.name, ScaleShift(), [x.value], [weight, bias])
+    return x.other(value, call.build.type(value))

@@ -1,0 +1,118 @@
+"""Pooling."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tcc.compiler.onnx_import.builder import Refusal
+from tcc.compiler.onnx_import.convert.call import Call, pads_of
+from tcc.compiler.onnx_import.view import View
+from tcc.compiler.ops import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool, Op
+from tcc.compiler.ops.base import OpError
+from tcc.compiler.ops.window import out_size
+from tcc.compiler.types import Pair, Quad, TensorType
+
+
+def max_pool(call: Call) -> View:
+    """Convert MaxPool."""
+    x, kernel, stride, pads, ceil = _window(call)
+    if len(call.node.outputs) > 1 and call.node.outputs[1].outputs:
+        raise Refusal("the positions of its maxima are used")
+    choices = (MaxPool(kernel, stride, p, c) for p, c in _windows(pads, ceil=ceil))
+    return call.emit(_fitting(choices, x.type, _out(x.type, kernel, stride, pads, ceil)), x)
+
+
+def avg_pool(call: Call) -> View:
+    """Convert AveragePool."""
+    x, kernel, stride, pads, ceil = _window(call)
+    out = _out(x.type, kernel, stride, pads, ceil)
+    counted = bool(call.attribute("count_include_pad", 0))
+    if not any(pads):
+        return call.emit(AvgPool(kernel, stride, 0, ceil), x)
+    if counted:
+        return call.emit(AvgPool(kernel, stride, pads, ceil), x)
+    # Padding at the end alone comes of `ceil`, and is no padding then.
+    free = any(pads[:2])
+    choices = (
+        AvgPool(kernel, stride, p, c, count_include_pad=not free)
+        for p, c in _windows(pads, ceil=ceil)
+    )
+    return call.emit(_fitting(choices, x.type, out), x)
+
+
+def _window(call: Call) -> tuple[View, Pair, Pair, Quad, bool]:
+    """Return input, kernel, stride, padding and whether partial windows count."""
+    kernel = call.pair("kernel_shape", (0, 0))
+    if call.pair("dilations") != (1, 1):
+        raise Refusal("its window is dilated")
+    x, stride = call.map(), call.pair("strides")
+    pads = pads_of(call, (x.type.shape[1], x.type.shape[2]), kernel, stride)
+    return x, kernel, stride, pads, bool(call.attribute("ceil_mode", 0))
+
+
+def _out(x: TensorType, kernel: Pair, stride: Pair, pads: Quad, ceil: bool) -> Pair:
+    try:
+        return out_size((x.shape[1], x.shape[2]), kernel, stride, pads, ceil=ceil)
+    except OpError as error:
+        raise Refusal(str(error)) from None
+
+
+def _windows(pads: Quad, *, ceil: bool) -> Iterator[tuple[Quad, bool]]:
+    """Yield paddings and modes under which windows may be the same, the plainest first.
+
+    Where padding adds nothing to a window, only the number of windows counts.
+    """
+    even = (pads[0], pads[1], pads[0], pads[1])
+    yield even, False
+    yield even, True
+    yield pads, ceil
+
+
+def _fitting(choices: Iterator[Op], x: TensorType, out: Pair) -> Op:
+    """Return the first op with a result of that height and width."""
+    reason = ""
+    for op in choices:
+        try:
+            if op.infer(x).shape[1:] == out:
+                return op
+        except OpError as error:
+            reason = str(error)
+    raise Refusal(reason or f"no padding gives {out[0]}x{out[1]} windows")
+
+
+def global_avg_pool(call: Call) -> View:
+    """Convert GlobalAveragePool."""
+    return call.emit(GlobalAvgPool(), call.map())
+
+
+def global_max_pool(call: Call) -> View:
+    """Convert GlobalMaxPool."""
+    return call.emit(GlobalMaxPool(), call.map())
+
+
+def reduce_mean(call: Call) -> View:
+    """Convert ReduceMean over all pixels."""
+    return _reduced(call, GlobalAvgPool())
+
+
+def reduce_max(call: Call) -> View:
+    """Convert ReduceMax over all pixels."""
+    return _reduced(call, GlobalMaxPool())
+
+
+def _reduced(call: Call, op: Op) -> View:
+    x = call.view()
+    rank = len(x.shape)
+    given = call.numbers("axes", 1)
+    axes = sorted({axis % rank for axis in given or range(rank)})
+    channels, *size = x.type.shape
+    pixels = int(np.prod(size, dtype=np.int64))
+    rows = np.moveaxis(x.positions(), axes, range(-len(axes), 0)).reshape(-1, pixels or 1)
+    every = np.arange(channels * pixels).reshape(channels, pixels)
+    if not size or rows.shape != every.shape or not np.array_equal(np.sort(rows), every):
+        raise Refusal("it reduces over other axes than height and width")
+    pooled = call.emit(op, call.build.view(x.value))
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    if not call.attribute("keepdims", 1):
+        kept = tuple(n for i, n in enumerate(x.shape) if i not in axes)
+    return pooled.moved(lambda index: index.reshape(kept), call.name)

@@ -1,0 +1,166 @@
+"""Operators that exporters spell out are made one again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import isclose, sqrt
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from tcc.compiler.onnx_import.arguments import NotConstantError, numbers, scalar
+from tcc.compiler.onnx_import.pattern import Anything, Constant, Found, Made, find, made
+
+PARTS = "parts"
+"""The attribute of a fused node that names the operators it was: (name, type) pairs."""
+
+CHANNEL_NORM = "ChannelNorm"
+"""Layer normalisation along one axis, which need not be the last."""
+
+X = Anything("x")
+SIXTH = 1 / 6
+Attributes = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A pattern and the operator that means the same; `attributes` None refuses a match."""
+
+    pattern: Made
+    type: str
+    attributes: Callable[[Found], Attributes | None] = lambda _: {}
+    inputs: tuple[str, ...] = ("x",)
+
+
+def fuse(graph: gs.Graph, until: Sequence[str] = ()) -> None:
+    """Replace every pattern by the one operator that it spells out, and drop what is dead.
+
+    Where values are named by `until`, the graph is cut after them.
+    """
+    tensors = graph.tensors() if until else {}
+    graph.outputs = [tensors[name] for name in until] or graph.outputs
+    _constants(graph)
+    graph.toposort()
+    for node in reversed(list(graph.nodes)):
+        for rule in RULES.get(node.op, ()):
+            if _apply(rule, node):
+                break
+    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+
+
+def _constants(graph: gs.Graph) -> None:
+    """Turn nodes that hold a constant into constants."""
+    for node in graph.nodes:
+        if node.op == "Constant" and len(node.outputs) == 1 and len(node.attrs) == 1:
+            (held,) = node.attrs.values()
+            values = held.values if isinstance(held, gs.Constant) else np.array(held)
+            (tensor,) = node.outputs
+            node.outputs.clear()
+            tensor.to_constant(_narrow(values))
+
+
+def _narrow(values: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers in the types that ONNX gives to plain ones."""
+    return values.astype(np.float32) if values.dtype == np.float64 else values
+
+
+def _apply(rule: Rule, node: gs.Node) -> bool:
+    found = find(rule.pattern, node)
+    if found is None:
+        return False
+    try:
+        attributes = rule.attributes(found)
+    except NotConstantError:
+        return False
+    if attributes is None:
+        return False
+    attributes[PARTS] = tuple(_parts(rule.pattern, node))
+    node.op, node.attrs = rule.type, attributes
+    node.inputs = [found[name] for name in rule.inputs]
+    return True
+
+
+def _parts(pattern: Made, node: gs.Node) -> Iterator[tuple[str, str]]:
+    """Yield the operators of a match that has just been found, the last one first."""
+    yield node.name, node.op
+    wanted = [p for p in pattern.inputs if isinstance(p, Made)]
+    for tensor in node.inputs:
+        maker = tensor.inputs[0] if len(tensor.inputs) == 1 else None
+        inner = next((p for p in wanted if maker is not None and p.type == maker.op), None)
+        if inner is not None and maker is not None:
+            wanted.remove(inner)
+            yield from _parts(inner, maker)
+
+
+def _is_sixth(found: Found) -> Attributes | None:
+    node = found["h"]
+    alpha, beta = node.attrs.get("alpha", 0.2), node.attrs.get("beta", 0.5)
+    return {} if isclose(alpha, SIXTH, rel_tol=1e-6) and beta == 0.5 else None
+
+
+def _is_relu6(found: Found) -> Attributes | None:
+    node = found["c"]
+    low, high = scalar(node, "min", 1, float("-inf")), scalar(node, "max", 2, float("inf"))
+    return {} if (low, high) == (0.0, 6.0) else None
+
+
+def _layer_norm(found: Found) -> Attributes | None:
+    axes = {numbers(found[name], "axes", 1) for name in ("mean", "var")}
+    power = found.get("two")
+    if len(axes) != 1 or (power is not None and float(power.values.reshape(-1)[0]) != 2.0):
+        return None
+    epsilon = found["eps"].values
+    (axis,) = axes.pop() or (None,)
+    return {"axis": axis, "epsilon": float(epsilon.reshape(-1)[0])} if axis is not None else None
+
+
+def _layer_norms() -> Iterator[Rule]:
+    """Yield (x - mean) / sqrt(mean of squares + eps), with a weight and bias or without."""
+    centred = made("Sub", X, made("ReduceMean", X, name="mean"), name="centred")
+    squares = (
+        made("Pow", centred, Constant("two")),
+        made("Mul", centred, centred),
+    )
+    for square in squares:
+        variance = made("ReduceMean", square, name="var")
+        norm = made("Div", centred, made("Sqrt", made("Add", variance, Constant("eps"))))
+        scaled = made("Mul", norm, Constant("weight"))
+        shifted = made("Add", scaled, Constant("bias"))
+        yield Rule(shifted, CHANNEL_NORM, _layer_norm, ("x", "weight", "bias"))
+        yield Rule(norm, CHANNEL_NORM, _layer_norm)
+
+
+def _gelus() -> Iterator[Rule]:
+    """Yield the ways to write x / 2 * (1 + erf(x / sqrt(2)))."""
+    for inner in (made("Div", X, sqrt(2)), made("Mul", X, sqrt(0.5))):
+        gate = made("Add", made("Erf", inner), 1.0)
+        yield Rule(made("Mul", made("Mul", X, 0.5), gate), "Gelu")
+        yield Rule(made("Mul", made("Mul", X, gate), 0.5), "Gelu")
+        yield Rule(made("Mul", X, made("Mul", gate, 0.5)), "Gelu")
+
+
+def _hard() -> Iterator[Rule]:
+    """Yield the ways to write hard swish and hard sigmoid."""
+    gate = made("HardSigmoid", X, name="h")
+    yield Rule(made("Mul", X, gate), "HardSwish", _is_sixth)
+    clipped = made("Clip", made("Add", X, 3.0), name="c")
+    for type, number in (("Div", 6.0), ("Mul", SIXTH)):
+        yield Rule(made("Mul", X, made(type, clipped, number)), "HardSwish", _is_relu6)
+        yield Rule(made(type, made("Mul", X, clipped), number), "HardSwish", _is_relu6)
+        yield Rule(made(type, clipped, number), "HardSigmoid", _relu6_gate)
+
+
+def _relu6_gate(found: Found) -> Attributes | None:
+    return None if _is_relu6(found) is None else {"alpha": SIXTH, "beta": 0.5}
+
+
+def _table() -> dict[str, tuple[Rule, ...]]:
+    silu = Rule(made("Mul", X, made("Sigmoid", X)), "Swish")
+    rules = (silu, *_hard(), *_gelus(), *_layer_norms())
+    last = {rule.pattern.type for rule in rules}
+    return {type: tuple(r for r in rules if r.pattern.type == type) for type in sorted(last)}
+
+
+RULES = _table()
+"""Rules by the operator that ends their pattern; the first that matches holds."""

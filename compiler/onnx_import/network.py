@@ -1,0 +1,215 @@
+"""From an ONNX graph to a model of the language's operations, node by node."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from tcc.compiler.graph import Input, Model, Output
+from tcc.compiler.onnx_import.arguments import NotConstantError
+from tcc.compiler.onnx_import.builder import Builder, Refusal
+from tcc.compiler.onnx_import.contract import Source
+from tcc.compiler.onnx_import.convert import CONVERTERS, PATTERNS, Call, Operand
+from tcc.compiler.onnx_import.fuse import PARTS
+from tcc.compiler.onnx_import.names import Names, identifier, of_node, of_weight
+from tcc.compiler.onnx_import.view import LARGEST, TooLargeError, View
+from tcc.compiler.ops import Sigmoid, Softmax
+from tcc.compiler.source import Diagnostic, UserError, whole_file
+
+SHOWN = 8
+"""Nodes that one diagnostic names."""
+MOST = 50
+"""Diagnostics of one file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Operators of the file, last first as (name, type), and the value that they became."""
+
+    nodes: tuple[tuple[str, str], ...]
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A model, the names its steps are to have, and what became of each operator of the file."""
+
+    model: Model
+    wished: Mapping[str, str]
+    origins: tuple[Origin, ...]
+
+
+def convert(graph: gs.Graph, file: str, source: Source, name: str) -> Converted:
+    """Return the model of a graph that `fuse` has gone through.
+
+    Args:
+        graph: The graph.
+        file: What diagnostics call the file.
+        source: Its input.
+        name: What the network is called.
+
+    Raises:
+        UserError: Nodes that the language has no step for, all of them (E0910, E0911); or outputs
+            that are no values of it (E0906).
+    """
+    return _Converter(graph, file, source, name).converted()
+
+
+@dataclass
+class _Problems:
+    """What was refused, equal reasons together."""
+
+    file: str
+    nodes: dict[tuple[str, str, str, str], list[str]] = field(default_factory=dict)
+
+    def add(self, code: str, message: str, help: str, node: gs.Node) -> None:
+        key = (code, node.op, message, help)
+        self.nodes.setdefault(key, []).append(_place(node))
+
+    def found(self) -> Iterator[Diagnostic]:
+        for (code, op, message, help), names in list(self.nodes.items())[:MOST]:
+            others = ", ".join(names[1:SHOWN])
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            notes = (f"also {others}{more}",) if others else ()
+            where = whole_file(f"{self.file}: node {names[0]}")
+            yield Diagnostic(code, f"{op}: {message}", where, notes=notes, help=help)
+
+
+class _Converter:
+    """One conversion; a tensor that failed is None, of which nothing more is said."""
+
+    def __init__(self, graph: gs.Graph, file: str, source: Source, name: str) -> None:
+        self.graph, self.file, self.name = graph, file, name
+        names = Names(identifier(o.name, "output") for o in graph.outputs)
+        given = Input(names.fresh(identifier(source.name, "image")), source.type)
+        self.build = Builder(given, names)
+        image = self.build.view(given.name)
+        if source.channels_last:
+            image = image.moved(lambda index: np.moveaxis(index, 1, -1))
+        self.tensors: dict[str, Operand | None] = {source.name: image}
+        self.problems = _Problems(file)
+        self.results: list[tuple[gs.Node, Operand | None]] = []
+
+    def converted(self) -> Converted:
+        for node in self.graph.nodes:
+            self._node(node)
+        found = tuple(self.problems.found())
+        if found:
+            raise UserError(found)
+        model = self.build.model(self.name, tuple(self._outputs()))
+        return Converted(model, self.build.wished, tuple(self._origins()))
+
+    def _origins(self) -> Iterator[Origin]:
+        for node, result in self.results:
+            value = ""
+            if isinstance(result, View):
+                value = self.build.settled.get(result, result).value
+            widened = self.build.as_maps.get(value, value)
+            yield Origin(_parts(node), widened)
+
+    def _node(self, node: gs.Node) -> None:
+        results: Sequence[Operand | None] = [None] * len(node.outputs)
+        known = [t for t in node.inputs if not isinstance(t, gs.Constant) and not t.is_empty()]
+        if all(self.tensors.get(t.name) is not None for t in known):
+            results = self._converted(node) or results
+        for tensor, result in zip(node.outputs, results, strict=False):
+            self.tensors[tensor.name] = result
+        self.results.append((node, results[0] if results else None))
+
+    def _converted(self, node: gs.Node) -> Sequence[Operand] | None:
+        converter = CONVERTERS.get(node.op) if node.domain in (None, "", "ai.onnx") else None
+        if converter is None:
+            self.problems.add("E0910", "the language has no step for this operator", _known(), node)
+            return None
+        inputs = tuple(self._operand(tensor) for tensor in node.inputs)
+        call = Call(node, inputs, self.build, _named(node), self.graph.opset)
+        try:
+            made = converter(call)
+            results = made if isinstance(made, tuple) else (made,)
+            _agree(node, results)
+        except Refusal as refusal:
+            self.problems.add("E0911", str(refusal), refusal.help, node)
+        except NotConstantError as error:
+            message = f"`{error}` is computed while the network runs"
+            self.problems.add("E0911", message, "export it with a fixed size", node)
+        except TooLargeError:
+            message = f"it rearranges a value of more than {LARGEST} elements"
+            self.problems.add("E0911", message, "", node)
+        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+            self.problems.add("E0911", f"it is not well formed ({_brief(error)})", "", node)
+        else:
+            return results
+        return None
+
+    def _operand(self, tensor: gs.Tensor) -> Operand | None:
+        if tensor.is_empty():
+            return None
+        return tensor.values if isinstance(tensor, gs.Constant) else self.tensors[tensor.name]
+
+    def _outputs(self) -> Iterator[Output]:
+        names = Names()
+        for tensor in self.graph.outputs:
+            found = self.tensors.get(tensor.name)
+            view = self.build.settle(found) if isinstance(found, View) else None
+            name = names.fresh(identifier(tensor.name, "output"))
+            if view is None or not view.settled:
+                message = f"the output `{_short(tensor.name)}` is no feature map and no vector"
+                help = "choose other outputs with --until"
+                raise UserError((Diagnostic("E0906", message, whole_file(self.file), help=help),))
+            value, activation = self._activated(view.value)
+            yield Output(name, value, activation)
+
+    def _activated(self, value: str) -> tuple[str, str]:
+        """Return a value before the activation that ends it, and which that is."""
+        node = self.build.nodes.get(value)
+        if node is not None and len(node.type.shape) == 1:
+            match node.op:
+                case Softmax():
+                    return node.inputs[0], "softmax"
+                case Sigmoid():
+                    return node.inputs[0], "sigmoid"
+        return value, "none"
+
+
+def _named(node: gs.Node) -> str:
+    """Return what the step of a node is called: after its weights, or its place; else nothing."""
+    weights = [t.name for t in node.inputs if isinstance(t, gs.Constant) and t.values.size > 1]
+    layer = next(filter(None, map(of_weight, weights)), "")
+    name, type = _parts(node)[0]
+    return identifier(layer or of_node(name, type))
+
+
+def _parts(node: gs.Node) -> tuple[tuple[str, str], ...]:
+    """Return the operators of the file that a node stands for, the last first."""
+    return tuple(node.attrs.get(PARTS, ((node.name, node.op),)))
+
+
+def _agree(node: gs.Node, results: Sequence[Operand]) -> None:
+    """Refuse a result of another shape than the file says."""
+    for tensor, result in zip(node.outputs, results, strict=False):
+        said = tensor.shape
+        if said and all(isinstance(n, int) and n > 0 for n in said):
+            found = tuple(np.shape(result)) if not isinstance(result, View) else result.shape
+            if tuple(said) != found:
+                raise Refusal(f"its result is {list(found)}, but {list(said)} in the file")
+
+
+def _place(node: gs.Node) -> str:
+    """Return a node's name, or else what it makes."""
+    if node.name:
+        return f"`{_short(node.name)}`"
+    return f"of `{_short(node.outputs[0].name)}`" if node.outputs else "without a result"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:77]}..."
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def _known() -> str:
+    words = sorted({*CONVERTERS, *PATTERNS} - {"ChannelNorm"})
+    return f"operators that are known: {', '.join(words)}; --until NAME cuts the file before others"

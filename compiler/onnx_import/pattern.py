@@ -1,0 +1,106 @@
+"""Small trees of ONNX operators, found in a graph by their last operator."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isclose
+from typing import Any
+
+import onnx_graphsurgeon as gs
+
+COMMUTATIVE = frozenset({"Add", "Mul"})
+Found = Mapping[str, Any]
+"""What the names of a pattern stand for: tensors of captures, nodes of operators."""
+
+
+class Pattern(ABC):
+    """What a tensor may be."""
+
+    @abstractmethod
+    def fits(self, tensor: gs.Tensor, found: Found) -> Iterator[Found]:
+        """Yield what the names stand for, in each way in which a tensor fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anything(Pattern):
+    """Any value that is computed, the same one wherever the name stands."""
+
+    name: str
+
+    def fits(self, tensor: gs.Tensor, found: Found) -> Iterator[Found]:
+        """Yield the tensor under the name."""
+        if found.get(self.name, tensor) is tensor and not isinstance(tensor, gs.Constant):
+            yield {**found, self.name: tensor}
+
+
+@dataclass(frozen=True, slots=True)
+class Number(Pattern):
+    """A constant that is one number, or nearly."""
+
+    value: float
+
+    def fits(self, tensor: gs.Tensor, found: Found) -> Iterator[Found]:
+        """Yield what was found before."""
+        if isinstance(tensor, gs.Constant) and tensor.values.size == 1:
+            (number,) = tensor.values.reshape(-1)
+            if isclose(float(number), self.value, rel_tol=1e-6):
+                yield found
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Pattern):
+    """Any constant."""
+
+    name: str
+
+    def fits(self, tensor: gs.Tensor, found: Found) -> Iterator[Found]:
+        """Yield the tensor under the name."""
+        if isinstance(tensor, gs.Constant):
+            yield {**found, self.name: tensor}
+
+
+@dataclass(frozen=True, slots=True)
+class Made(Pattern):
+    """What an operator makes of its first inputs; the node is found under `name`."""
+
+    type: str
+    inputs: tuple[Pattern, ...]
+    name: str = ""
+
+    def fits(self, tensor: gs.Tensor, found: Found) -> Iterator[Found]:
+        """Yield each way in which the node that makes the tensor fits."""
+        if len(tensor.inputs) == 1 and tensor.inputs[0].outputs[0] is tensor:
+            yield from self.ends(tensor.inputs[0], found)
+
+    def ends(self, node: gs.Node, found: Found) -> Iterator[Found]:
+        """Yield each way in which a node fits."""
+        if node.op != self.type or len(node.inputs) < len(self.inputs):
+            return
+        if self.name:
+            found = {**found, self.name: node}
+        orders = [self.inputs]
+        if node.op in COMMUTATIVE:
+            orders.append(self.inputs[::-1])
+        for order in orders:
+            yield from _all(order, tuple(node.inputs), found)
+
+
+def _all(
+    patterns: tuple[Pattern, ...], tensors: tuple[gs.Tensor, ...], found: Found
+) -> Iterator[Found]:
+    if not patterns:
+        yield found
+        return
+    for more in patterns[0].fits(tensors[0], found):
+        yield from _all(patterns[1:], tensors[1:], more)
+
+
+def made(type: str, *inputs: Pattern | float, name: str = "") -> Made:
+    """Return the pattern of an operator; plain numbers stand for constants."""
+    wrapped = (i if isinstance(i, Pattern) else Number(i) for i in inputs)
+    return Made(type, tuple(wrapped), name)
+
+
+def find(pattern: Made, node: gs.Node) -> Found | None:
+    """Return what the names stand for if a node ends the pattern."""
+    return next(pattern.ends(node, {}), None)

@@ -1,0 +1,167 @@
+"""Foreign models are handed to native libraries in a process of its own: it may crash or hang.
+
+The parent calls `clean` and `outputs`; the child runs this file.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+PATIENCE = 300
+"""Seconds that one task may take."""
+MEMORY, COPIES = 4 << 30, 8
+"""Bytes of address space that the child may take, and as many times the file's size besides,
+where the system can limit it."""
+FOLDED = "1GB"
+"""Largest constant that cleaning computes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What the child did: the task's steps that it finished, and why it went no further."""
+
+    steps: tuple[str, ...]
+    problem: str = ""
+
+
+def clean(model: "onnx.ModelProto") -> "tuple[onnx.ModelProto, Done]":
+    """Return a model checked and with its constants computed; the same where that failed.
+
+    The steps are `checked` and `simplified`.
+    """
+    import onnx
+
+    with TemporaryDirectory(prefix="tcc-") as place:
+        folder = Path(place)
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        done = _run("clean", folder)
+        result = folder / "clean.onnx"
+        if "simplified" not in done.steps or not result.is_file():
+            return model, done
+        return onnx.load_model_from_string(result.read_bytes()), done
+
+
+def outputs(
+    model: "onnx.ModelProto", source: str, tensors: "Sequence[np.ndarray]"
+) -> "tuple[list[Mapping[str, np.ndarray]], Done]":
+    """Return what ONNX Runtime computes of each tensor for the input `source`, by output.
+
+    The list is empty where it cannot; the step is `ran`.
+    """
+    import numpy as np
+
+    with TemporaryDirectory(prefix="tcc-") as place:
+        folder = Path(place)
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        np.save(folder / "inputs.npy", np.stack(tensors))
+        (folder / "source.txt").write_text(source)
+        done = _run("outputs", folder)
+        if "ran" not in done.steps:
+            return [], done
+        names = json.loads((folder / "names.json").read_text())
+        found = [_stored(folder, i, len(names)) for i in range(len(tensors))]
+        return [dict(zip(names, values, strict=True)) for values in found], done
+
+
+def _stored(folder: Path, trial: int, count: int) -> "list[np.ndarray]":
+    import numpy as np
+
+    return [np.load(folder / f"{trial}_{i}.npy", allow_pickle=False) for i in range(count)]
+
+
+def _run(task: str, folder: Path) -> Done:
+    # -P: a file in the working folder must not pass for a library.
+    command = [sys.executable, "-P", "-m", __name__, task, str(folder)]
+    log = folder / "steps.txt"
+    try:
+        ended = subprocess.run(
+            command, capture_output=True, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        return Done(_steps(log), f"it took longer than {PATIENCE} s")
+    if ended.returncode < 0:
+        return Done(_steps(log), f"the library was ended by signal {-ended.returncode}")
+    lines = ended.stderr.decode(errors="replace").strip().splitlines()
+    return Done(_steps(log), lines[-1][:300] if ended.returncode and lines else "")
+
+
+def _steps(log: Path) -> tuple[str, ...]:
+    return tuple(log.read_text().split()) if log.is_file() else ()
+
+
+def _limit(model: Path) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = MEMORY + COPIES * model.stat().st_size
+    allowed = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
+
+
+def _clean(folder: Path) -> None:
+    import onnx
+    from onnx import checker, inliner
+
+    checker.check_model(folder / "model.onnx")
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    _finish(folder, "checked")
+    # onnxsim loads torch where it is installed, for what is not used here.
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    import onnxsim
+
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    # Only what is constant is computed: operators stay as the file has them.
+    simple, _ = onnxsim.simplify(model, 0, perform_optimization=False, tensor_size_threshold=FOLDED)
+    (folder / "clean.onnx").write_bytes(simple.SerializeToString())
+    _finish(folder, "simplified")
+
+
+def _outputs(folder: Path) -> None:
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
+    )
+    source = (folder / "source.txt").read_text()
+    wanted = [output.name for output in session.get_outputs()]
+    (folder / "names.json").write_text(json.dumps(wanted))
+    for trial, tensor in enumerate(np.load(folder / "inputs.npy", allow_pickle=False)):
+        for index, value in enumerate(session.run(wanted, {source: tensor})):
+            np.save(folder / f"{trial}_{index}.npy", value)
+    _finish(folder, "ran")
+
+
+def _finish(folder: Path, step: str) -> None:
+    with (folder / "steps.txt").open("a") as log:
+        log.write(f"{step}\n")
+
+
+def _main(task: str, place: str) -> int:
+    try:
+        _limit(Path(place) / "model.onnx")
+        {"clean": _clean, "outputs": _outputs}[task](Path(place))
+    except Exception as error:
+        sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}"[:400])
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))

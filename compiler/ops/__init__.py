@@ -1,0 +1,52 @@
+"""All operations. To add one: its file, and its class in `OPS`."""
+
+from tcc.compiler.ops.activation import (
+    ELEMENTWISE,
+    Activation,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Relu,
+    Relu6,
+    Sigmoid,
+    Silu,
+    Softmax,
+    Tanh,
+)
+from tcc.compiler.ops.base import Op
+from tcc.compiler.ops.conv import Conv, DepthwiseConv, Linear
+from tcc.compiler.ops.join import Add, Concat, Mul
+from tcc.compiler.ops.layout import ChannelShuffle, Flatten, Pad, Slice
+from tcc.compiler.ops.norm import (
+    BatchNorm,
+    Dropout,
+    Identity,
+    LayerNorm,
+    Scale,
+    ScaleShift,
+    StochasticDepth,
+)
+from tcc.compiler.ops.pool import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from tcc.compiler.ops.resample import ConvTranspose, Resize
+
+JOINS: tuple[type[Op], ...] = (Concat, Add, Mul)
+"""Words that take branches."""
+
+OPS: tuple[type[Op], ...] = (
+    Conv, DepthwiseConv, ConvTranspose, Linear,
+    BatchNorm, LayerNorm, ScaleShift, Scale, Dropout, StochasticDepth, Identity,
+    *ELEMENTWISE, Activation, Softmax,
+    MaxPool, AvgPool, GlobalAvgPool, GlobalMaxPool, AdaptiveAvgPool,
+    *JOINS,
+    Flatten, Slice, ChannelShuffle, Pad, Resize,
+)  # fmt: skip
+"""Every word of the language that is an operation."""
+
+__all__ = [
+    "ELEMENTWISE", "JOINS", "OPS", "Activation", "AdaptiveAvgPool", "Add", "AvgPool", "BatchNorm",
+    "ChannelShuffle", "Concat", "Conv", "ConvTranspose", "DepthwiseConv", "Dropout", "Flatten",
+    "Gelu", "GlobalAvgPool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LayerNorm",
+    "LeakyRelu", "Linear", "MaxPool", "Mul", "Op", "Pad", "Relu", "Relu6", "Resize", "Scale",
+    "ScaleShift", "Sigmoid", "Silu", "Slice", "Softmax", "StochasticDepth", "Tanh",
+]  # fmt: skip

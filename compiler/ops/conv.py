@@ -1,0 +1,159 @@
+"""Convolution and the linear layer."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tcc.compiler.ops.base import Alias, Argument, Call, Init, Op, OpError, Param, image
+from tcc.compiler.ops.window import Padding, effective, out_size, pads
+from tcc.compiler.signature import Kind, arg
+from tcc.compiler.types import Pair, Quad, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Conv(Op):
+    """Slide a bank of filters over a feature map, with zero padding.
+
+    Weight: (filters, channels / groups, kernel height, kernel width).
+    """
+
+    word: ClassVar[str] = "conv"
+    filters: int = arg(Kind.INT, low=1, doc="output channels")
+    kernel: Pair = arg(Kind.PAIR, low=1, doc="kernel size")
+    stride: Pair = arg(Kind.PAIR, (1, 1), low=1, doc="step of the window")
+    padding: Padding = arg(Kind.PADDING, 0, low=0, doc="zeros around the input")
+    dilation: Pair = arg(Kind.PAIR, (1, 1), low=1, doc="distance of kernel taps")
+    groups: int = arg(Kind.INT, 1, low=1, doc="independent channel groups")
+    bias: bool = arg(Kind.BOOL, True, doc="add a learned offset per channel")
+
+    def resolve(self, x: TensorType) -> "Conv":
+        """Return the same with its padding as four numbers."""
+        _, h, w = image(x, self.word)
+        pad = pads(self.padding, (h, w), self.window, self.stride)
+        return Conv(
+            self.filters, self.kernel, self.stride, pad, self.dilation, self.groups, self.bias
+        )
+
+    @property
+    def window(self) -> Pair:
+        """Extent of the dilated kernel."""
+        return effective(self.kernel, self.dilation)
+
+    @property
+    def pads(self) -> Quad:
+        """Resolved padding: top, left, bottom, right."""
+        return pads(self.padding, (0, 0), self.window, self.stride)
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (filters, output height, output width)."""
+        c, h, w = image(x, self.word)
+        for what, n in (("channels", c), ("filters", self.filters)):
+            if n % self.groups:
+                raise OpError(
+                    "E0303",
+                    f"groups must divide the {what}",
+                    f"{n} {what} in {self.groups} groups",
+                )
+        pad = pads(self.padding, (h, w), self.window, self.stride)
+        return TensorType((self.filters, *out_size((h, w), self.window, self.stride, pad)))
+
+    def params(self, x: TensorType) -> tuple[Param, ...]:
+        """Return weight and, unless switched off, bias."""
+        depth = x.shape[0] // self.groups
+        fan_in = depth * self.kernel[0] * self.kernel[1]
+        weight = Param("weight", (self.filters, depth, *self.kernel), Init.KAIMING, fan_in)
+        bias = Param("bias", (self.filters,), Init.KAIMING, fan_in)
+        return (weight, bias) if self.bias else (weight,)
+
+    def macs(self, x: TensorType) -> int:
+        """Return one multiply-accumulate per output element and filter tap."""
+        taps = x.shape[0] // self.groups * self.kernel[0] * self.kernel[1]
+        return self.infer(x).elements * taps
+
+    def _tensors(self) -> tuple[Argument, ...]:
+        return ("x0", "weight", "bias") if self.bias else ("x0", "weight")
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return conv2d, after an explicit pad where the padding is lopsided."""
+        top, left, bottom, right = self.pads
+        how = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
+        if (top, left) == (bottom, right):
+            return (Call("conv2d", self._tensors(), {**how, "padding": (top, left)}),)
+        pad = Call("pad", ("x0",), {"pad": (left, right, top, bottom)}, "p")
+        return (pad, Call("conv2d", ("p", *self._tensors()[1:]), how))
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Conv."""
+        return (
+            Call(
+                "Conv",
+                self._tensors(),
+                {
+                    "kernel_shape": [*self.kernel],
+                    "strides": [*self.stride],
+                    "pads": [*self.pads],
+                    "dilations": [*self.dilation],
+                    "group": self.groups,
+                },
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DepthwiseConv(Alias):
+    """Convolve each channel by itself; `multiplier` filters a channel."""
+
+    word: ClassVar[str] = "depthwise_conv"
+    kernel: Pair = arg(Kind.PAIR, low=1, doc="kernel size")
+    stride: Pair = arg(Kind.PAIR, (1, 1), low=1, doc="step of the window")
+    padding: Padding = arg(Kind.PADDING, 0, low=0, doc="zeros around the input")
+    dilation: Pair = arg(Kind.PAIR, (1, 1), low=1, doc="distance of kernel taps")
+    bias: bool = arg(Kind.BOOL, True, doc="add a learned offset per channel")
+    multiplier: int = arg(Kind.INT, 1, low=1, doc="filters per channel")
+
+    def resolve(self, x: TensorType) -> Conv:
+        """Return the grouped convolution that this is."""
+        c, _, _ = image(x, self.word)
+        full = Conv(
+            c * self.multiplier, self.kernel, self.stride, self.padding, self.dilation, c, self.bias
+        )
+        return full.resolve(x)
+
+
+@dataclass(frozen=True, slots=True)
+class Linear(Op):
+    """Multiply a vector by a learned matrix. Weight: (units, features)."""
+
+    word: ClassVar[str] = "linear"
+    units: int = arg(Kind.INT, low=1, doc="output features")
+    bias: bool = arg(Kind.BOOL, True, doc="add a learned offset")
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (units,)."""
+        if len(x.shape) != 1:
+            raise OpError(
+                "E0304",
+                "linear needs a vector",
+                f"the input is {x}",
+                "put `flatten` (after `global_avg_pool`) before it",
+            )
+        return TensorType((self.units,))
+
+    def params(self, x: TensorType) -> tuple[Param, ...]:
+        """Return weight and, unless switched off, bias."""
+        features = x.shape[0]
+        weight = Param("weight", (self.units, features), Init.KAIMING, features)
+        bias = Param("bias", (self.units,), Init.KAIMING, features)
+        return (weight, bias) if self.bias else (weight,)
+
+    def macs(self, x: TensorType) -> int:
+        """Return one multiply-accumulate per weight."""
+        return x.shape[0] * self.units
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return torch's linear."""
+        return (Call("linear", ("x0", "weight", "bias") if self.bias else ("x0", "weight")),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Gemm with the weight transposed."""
+        tensors: tuple[Argument, ...] = ("x0", "weight", "bias") if self.bias else ("x0", "weight")
+        return (Call("Gemm", tensors, {"transB": 1}),)

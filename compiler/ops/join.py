@@ -1,0 +1,107 @@
+"""Operations that join several values into one."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tcc.compiler.ops.base import Call, Op, OpError
+from tcc.compiler.types import TensorType
+
+
+def _found(xs: tuple[TensorType, ...]) -> str:
+    """Name the first branch and the first one unlike it."""
+    other = next((i for i, x in enumerate(xs) if x.shape[1:] != xs[0].shape[1:]), len(xs) - 1)
+    return f"branch 0 is {xs[0]}, branch {other} is {xs[other]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Concat(Op):
+    """Lay the branches' channels one after another."""
+
+    word: ClassVar[str] = "concat"
+    arity: ClassVar[tuple[int, int | None]] = (1, None)
+
+    def infer(self, *xs: TensorType) -> TensorType:
+        """Return the first branch's type with all channels."""
+        if any(len(x.shape) != len(xs[0].shape) for x in xs):
+            raise OpError(
+                "E0312",
+                "concat cannot join feature maps and vectors",
+                _found(xs),
+                "put `flatten` into every branch, or into none",
+            )
+        if any(x.shape[1:] != xs[0].shape[1:] for x in xs):
+            raise OpError(
+                "E0312",
+                "concat needs equal heights and widths",
+                _found(xs),
+                "give the convolution `padding: same` and equal strides, or pool the larger branch",
+            )
+        return TensorType((sum(x.shape[0] for x in xs), *xs[0].shape[1:]))
+
+    def torch(self, *xs: TensorType) -> tuple[Call, ...]:
+        """Return cat over the channels."""
+        return (Call("cat", tuple(f"x{i}" for i in range(len(xs))), {"dim": 1}, packed=True),)
+
+    def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Concat."""
+        return (Call("Concat", tuple(f"x{i}" for i in range(len(xs))), {"axis": 1}),)
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcasting(Op):
+    """An element-wise join; a branch of height and width 1 holds for every pixel."""
+
+    arity: ClassVar[tuple[int, int | None]] = (1, None)
+
+    def resolve(self, *xs: TensorType) -> "Broadcasting | None":
+        """Return the same, or None for a single branch."""
+        return self if len(xs) > 1 else None
+
+    def infer(self, *xs: TensorType) -> TensorType:
+        """Return the type that all branches broadcast to."""
+        if any(len(x.shape) != len(xs[0].shape) for x in xs):
+            raise OpError("E0314", f"{self.word} cannot mix maps and vectors", _found(xs))
+        full = tuple(max(sizes) for sizes in zip(*(x.shape for x in xs), strict=True))
+        for x in xs:
+            if any(n not in (1, m) for n, m in zip(x.shape, full, strict=True)):
+                raise OpError(
+                    "E0313",
+                    f"{self.word} needs equal shapes, or 1 where a branch is broadcast",
+                    ", ".join(f"branch {i} is {x}" for i, x in enumerate(xs[:4])),
+                    "a 1x1 convolution with `filters: C` and equal strides makes branches equal",
+                )
+        return TensorType(full)
+
+    def _chain(self, function: str, n: int) -> tuple[Call, ...]:
+        names = ["x0", *(f"s{i}" for i in range(1, n - 1)), "y"]
+        return tuple(Call(function, (names[i - 1], f"x{i}"), output=names[i]) for i in range(1, n))
+
+
+@dataclass(frozen=True, slots=True)
+class Add(Broadcasting):
+    """The sum of the branches."""
+
+    word: ClassVar[str] = "add"
+
+    def torch(self, *xs: TensorType) -> tuple[Call, ...]:
+        """Return a chain of add."""
+        return self._chain("add", len(xs))
+
+    def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return a chain of Add."""
+        return self._chain("Add", len(xs))
+
+
+@dataclass(frozen=True, slots=True)
+class Mul(Broadcasting):
+    """The product of the branches."""
+
+    word: ClassVar[str] = "mul"
+
+    def torch(self, *xs: TensorType) -> tuple[Call, ...]:
+        """Return a chain of mul."""
+        return self._chain("mul", len(xs))
+
+    def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return a chain of Mul."""
+        return self._chain("Mul", len(xs))

@@ -1,0 +1,130 @@
+"""Operations that move elements without changing them."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tcc.compiler.ops.base import Call, Const, Op, OpError, image
+from tcc.compiler.ops.window import Padding, pads
+from tcc.compiler.signature import Kind, arg
+from tcc.compiler.types import Quad, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Flatten(Op):
+    """A feature map as one vector, channel by channel."""
+
+    word: ClassVar[str] = "flatten"
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (elements,)."""
+        return TensorType((x.elements,))
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return flatten."""
+        return (Call("flatten", ("x0",), {"start_dim": 1}),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Flatten."""
+        return (Call("Flatten", ("x0",), {"axis": 1}),)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Op):
+    """Channels start, start + step, ... below stop; negative numbers count from the end."""
+
+    word: ClassVar[str] = "slice"
+    start: int = arg(Kind.INT, 0, doc="first channel")
+    stop: int | None = arg(Kind.INT, None, doc="one past the last channel; all if not given")
+    step: int = arg(Kind.INT, 1, low=1, doc="distance of channels taken")
+
+    def resolve(self, x: TensorType) -> "Slice":
+        """Return the same with its bounds counted from the first channel."""
+        self.infer(x)
+        return Slice(*slice(self.start, self.stop, self.step).indices(x.shape[0]))
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return the input's type with the channels taken."""
+        taken = len(range(*slice(self.start, self.stop, self.step).indices(x.shape[0])))
+        if not taken:
+            raise OpError(
+                "E0308",
+                "slice takes no channel",
+                f"start {self.start}, stop {'the end' if self.stop is None else self.stop}"
+                f" of {x.shape[0]} channels",
+            )
+        return TensorType((taken, *x.shape[1:]))
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return slice_copy."""
+        how = {"dim": 1, "start": self.start, "end": self.stop, "step": self.step}
+        return (Call("slice_copy", ("x0",), how),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Slice."""
+        start, stop, step = slice(self.start, self.stop, self.step).indices(x.shape[0])
+        bounds = (Const((start,)), Const((stop,)), Const((1,)), Const((step,)))
+        return (Call("Slice", ("x0", *bounds)),)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelShuffle(Op):
+    """Interleave `groups` equal runs of channels (ShuffleNet)."""
+
+    word: ClassVar[str] = "channel_shuffle"
+    groups: int = arg(Kind.INT, low=1, doc="runs to interleave")
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return the input's type."""
+        c, _, _ = image(x, self.word)
+        if c % self.groups:
+            raise OpError(
+                "E0303", "groups must divide the channels", f"{c} channels in {self.groups} groups"
+            )
+        return x
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return channel_shuffle."""
+        return (Call("channel_shuffle", ("x0",), {"groups": self.groups}),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Reshape, Transpose, Reshape; the batch axis stays open."""
+        c, h, w = x.shape
+        split, joined = Const((0, self.groups, c // self.groups, h, w)), Const((0, c, h, w))
+        return (
+            Call("Reshape", ("x0", split), output="r"),
+            Call("Transpose", ("r",), {"perm": [0, 2, 1, 3, 4]}, "t"),
+            Call("Reshape", ("t", joined)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pad(Op):
+    """Put a constant border around a feature map."""
+
+    word: ClassVar[str] = "pad"
+    padding: Padding = arg(Kind.PADDING, low=0, doc="border width; `same` is not possible here")
+    value: float = arg(Kind.FLOAT, 0.0, doc="what the border holds")
+
+    @property
+    def pads(self) -> Quad:
+        """Resolved padding: top, left, bottom, right."""
+        return pads(self.padding, (0, 0), (1, 1), (1, 1))
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return the input's type with the border added."""
+        c, h, w = image(x, self.word)
+        if self.padding == "same":
+            raise OpError("E0315", "pad has no window that `same` could fit", help="give numbers")
+        top, left, bottom, right = self.pads
+        return TensorType((c, h + top + bottom, w + left + right))
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return pad."""
+        top, left, bottom, right = self.pads
+        return (Call("pad", ("x0",), {"pad": (left, right, top, bottom), "value": self.value}),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Pad."""
+        top, left, bottom, right = self.pads
+        widths = Const((0, 0, top, left, 0, 0, bottom, right))
+        return (Call("Pad", ("x0", widths, Const((self.value,), "float32", scalar=True))),)

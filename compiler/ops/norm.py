@@ -1,0 +1,196 @@
+"""Normalisation and what only training does."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tcc.compiler.ops.activation import Elementwise
+from tcc.compiler.ops.base import Call, Const, Init, Op, Param
+from tcc.compiler.signature import Kind, arg
+from tcc.compiler.types import TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNorm(Op):
+    """(x - mean) / sqrt(var + eps) * weight + bias, per channel."""
+
+    word: ClassVar[str] = "batch_norm"
+    eps: float = arg(Kind.FLOAT, 1e-5, low=0.0, doc="added to the variance")
+    momentum: float = arg(Kind.FLOAT, 0.1, low=0.0, high=1.0, doc="weight of a new batch")
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return the input's type."""
+        return x
+
+    def params(self, x: TensorType) -> tuple[Param, ...]:
+        """Return weight, bias and the running mean and var."""
+        c = (x.shape[0],)
+        return (
+            Param("weight", c, Init.ONES),
+            Param("bias", c, Init.ZEROS),
+            Param("mean", c, Init.ZEROS, trainable=False),
+            Param("var", c, Init.ONES, trainable=False),
+        )
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return batch_norm with running statistics."""
+        how = {"eps": self.eps, "momentum": self.momentum}
+        tensors = ("x0", "mean", "var", "weight", "bias")
+        return (Call("batch_norm", tensors, how, trains=True),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return BatchNormalization in inference form."""
+        tensors = ("x0", "weight", "bias", "mean", "var")
+        return (Call("BatchNormalization", tensors, {"epsilon": self.eps}),)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleShift(Op):
+    """x * weight + bias, per channel: a batch norm whose statistics are folded in."""
+
+    word: ClassVar[str] = "scale_shift"
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return the input's type."""
+        return x
+
+    def params(self, x: TensorType) -> tuple[Param, ...]:
+        """Return weight and bias, shaped to broadcast over height and width."""
+        c = (x.shape[0], *(1 for _ in x.shape[1:]))
+        return (Param("weight", c, Init.ONES), Param("bias", c, Init.ZEROS))
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return mul and add."""
+        return (Call("mul", ("x0", "weight"), output="s"), Call("add", ("s", "bias")))
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Mul and Add."""
+        return (Call("Mul", ("x0", "weight"), output="s"), Call("Add", ("s", "bias")))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm(Op):
+    """(x - m) / sqrt(v + eps) * weight + bias; m and v of the channels of each pixel by itself."""
+
+    word: ClassVar[str] = "layer_norm"
+    eps: float = arg(Kind.FLOAT, 1e-5, low=0.0, doc="added to the variance")
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return the input's type."""
+        return x
+
+    def params(self, x: TensorType) -> tuple[Param, ...]:
+        """Return weight and bias, shaped to broadcast over height and width."""
+        return ScaleShift().params(x)
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return the formula, call by call."""
+        mean = {"dim": 1, "keepdim": True}
+        return (
+            Call("mean", ("x0",), mean, "m"),
+            Call("sub", ("x0", "m"), output="d"),
+            Call("mul", ("d", "d"), output="q"),
+            Call("mean", ("q",), mean, "v"),
+            Call("add", ("v",), {"other": self.eps}, "e"),
+            Call("sqrt", ("e",), output="s"),
+            Call("div", ("d", "s"), output="n"),
+            Call("mul", ("n", "weight"), output="w"),
+            Call("add", ("w", "bias")),
+        )
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return the formula, operator by operator."""
+        eps = Const((self.eps,), "float32", scalar=True)
+        return (
+            _onnx_mean("x0", "m", opset),
+            Call("Sub", ("x0", "m"), output="d"),
+            Call("Mul", ("d", "d"), output="q"),
+            _onnx_mean("q", "v", opset),
+            Call("Add", ("v", eps), output="e"),
+            Call("Sqrt", ("e",), output="s"),
+            Call("Div", ("d", "s"), output="n"),
+            Call("Mul", ("n", "weight"), output="w"),
+            Call("Add", ("w", "bias")),
+        )
+
+
+def _onnx_mean(source: str, output: str, opset: int) -> Call:
+    """Return the mean over the channels; its axes are an input from opset 18 on."""
+    if opset >= 18:
+        return Call("ReduceMean", (source, Const((1,))), output=output)
+    return Call("ReduceMean", (source,), {"axes": [1]}, output)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale(Elementwise):
+    """x * factor + offset, two constants."""
+
+    word: ClassVar[str] = "scale"
+    factor: float = arg(Kind.FLOAT, 1.0, doc="what x is multiplied by")
+    offset: float = arg(Kind.FLOAT, 0.0, doc="what is added then")
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return mul and add."""
+        return (
+            Call("mul", ("x0",), {"other": self.factor}, "s"),
+            Call("add", ("s",), {"other": self.offset}),
+        )
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Mul and Add."""
+        factor, offset = (
+            Const((value,), "float32", scalar=True) for value in (self.factor, self.offset)
+        )
+        return (Call("Mul", ("x0", factor), output="s"), Call("Add", ("s", offset)))
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout(Elementwise):
+    """Zero elements with probability `rate` while training; the identity afterwards."""
+
+    word: ClassVar[str] = "dropout"
+    rate: float = arg(Kind.FLOAT, 0.5, low=0.0, high=1.0, doc="probability of zero")
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return dropout."""
+        return (Call("dropout", ("x0",), {"p": self.rate}, trains=True),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Identity: artifacts do not train."""
+        return (Call("Identity", ("x0",)),)
+
+
+@dataclass(frozen=True, slots=True)
+class StochasticDepth(Elementwise):
+    """Zero a whole image's value with probability `rate` while training; then the identity."""
+
+    word: ClassVar[str] = "stochastic_depth"
+    rate: float = arg(Kind.FLOAT, low=0.0, high=1.0, doc="probability of zero")
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return a product with one dropped-out number per image."""
+        axes = tuple(range(1, len(x.shape) + 1))
+        return (
+            Call("mean", ("x0",), {"dim": axes, "keepdim": True}, "m"),
+            Call("ones_like", ("m",), output="o"),
+            Call("dropout", ("o",), {"p": self.rate}, "g", trains=True),
+            Call("mul", ("x0", "g")),
+        )
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Identity: artifacts do not train."""
+        return (Call("Identity", ("x0",)),)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity(Elementwise):
+    """The value itself; gives a place a name."""
+
+    word: ClassVar[str] = "identity"
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return dropout with probability 0, which is the identity."""
+        return (Call("dropout", ("x0",), {"p": 0.0}),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Identity."""
+        return (Call("Identity", ("x0",)),)

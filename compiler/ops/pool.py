@@ -1,0 +1,193 @@
+"""Pooling: the largest or the mean of a window, or of a whole channel."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+from tcc.compiler.ops.base import Alias, Call, Const, Op, OpError, image
+from tcc.compiler.ops.window import Padding, out_size, pads, reached
+from tcc.compiler.signature import Kind, arg
+from tcc.compiler.types import Pair, Quad, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Pool(Op):
+    """A window over each channel; `stride` is the kernel unless given."""
+
+    kernel: Pair = arg(Kind.PAIR, low=1, doc="window size")
+    stride: Pair | None = arg(Kind.PAIR, None, low=1, doc="step; the kernel if not given")
+    padding: Padding = arg(Kind.PADDING, 0, low=0, doc="border around the input")
+    ceil: bool = arg(Kind.BOOL, False, doc="keep a last, partial window")
+
+    @property
+    def step(self) -> Pair:
+        """Resolved stride."""
+        return self.stride or self.kernel
+
+    @property
+    def pads(self) -> Quad:
+        """Resolved padding: top, left, bottom, right."""
+        return pads(self.padding, (0, 0), self.kernel, self.step)
+
+    def resolve(self, x: TensorType) -> Self:
+        """Return the same with stride and padding spelt out."""
+        _, h, w = image(x, self.word)
+        pad = pads(self.padding, (h, w), self.kernel, self.step)
+        return replace(self, stride=self.step, padding=pad)
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (channels, output height, output width)."""
+        c, h, w = image(x, self.word)
+        pad = pads(self.padding, (h, w), self.kernel, self.step)
+        if any(p >= k for p, k in zip(pad, (*self.kernel, *self.kernel), strict=True)):
+            raise OpError(
+                "E0305",
+                f"{self.word} needs padding smaller than its window",
+                f"window {self.kernel[0]}x{self.kernel[1]}, padding {list(pad)}",
+            )
+        size = out_size((h, w), self.kernel, self.step, pad, ceil=self.ceil)
+        return TensorType((c, *size))
+
+    def _reached(self, x: TensorType) -> Pair:
+        """Return the bottom and right padding that the windows reach."""
+        _, h, w = x.shape
+        _, out_h, out_w = self.infer(x).shape
+        return reached((h, w), self.kernel, self.step, self.pads, (out_h, out_w))
+
+    def _onnx(self, pad: Quad) -> dict[str, Any]:
+        """Return attributes with padding in which the last window is whole.
+
+        So `ceil_mode` is never needed, whose meaning beside padding has differed between versions
+        of ONNX and of its runtimes.
+        """
+        return {"kernel_shape": [*self.kernel], "strides": [*self.step], "pads": [*pad]}
+
+    def _torch(
+        self, function: str, x: TensorType, fill: float, how: dict[str, Any]
+    ) -> tuple[Call, ...]:
+        top, left, bottom, right = self.pads
+        how = {"kernel_size": self.kernel, "stride": self.step, "ceil_mode": self.ceil, **how}
+        inside = top <= self.kernel[0] // 2 and left <= self.kernel[1] // 2
+        if (top, left) == (bottom, right) and inside:
+            return (Call(function, ("x0",), {**how, "padding": (top, left)}),)
+        # What no window reaches stays away: torch would start one more window there.
+        down, across = self._reached(x)
+        border = {"pad": (left, min(right, across), top, min(bottom, down)), "value": fill}
+        return (Call("pad", ("x0",), border, "p"), Call(function, ("p",), how))
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool(Pool):
+    """The largest value of each window; padding never wins."""
+
+    word: ClassVar[str] = "max_pool"
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return max_pool2d."""
+        return self._torch("max_pool2d", x, float("-inf"), {})
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return MaxPool."""
+        top, left, bottom, right = self.pads
+        down, across = self._reached(x)
+        pad = (top, left, max(bottom, down), max(right, across))
+        return (Call("MaxPool", ("x0",), self._onnx(pad)),)
+
+
+@dataclass(frozen=True, slots=True)
+class AvgPool(Pool):
+    """The mean of each window."""
+
+    word: ClassVar[str] = "avg_pool"
+    count_include_pad: bool = arg(Kind.BOOL, True, doc="count padding as zeros in the mean")
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (channels, output height, output width)."""
+        _, h, w = image(x, self.word)
+        top, left, bottom, right = pads(self.padding, (h, w), self.kernel, self.step)
+        lopsided = (top, left) != (bottom, right)
+        if lopsided and not self.count_include_pad:
+            raise OpError(
+                "E0306",
+                "avg_pool without the padding in its mean needs equal padding on both sides",
+                f"padding is {[top, left, bottom, right]}",
+                "use an odd window, or `count_include_pad: true`",
+            )
+        return Pool.infer(self, x)
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return avg_pool2d."""
+        return self._torch("avg_pool2d", x, 0.0, {"count_include_pad": self.count_include_pad})
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return AveragePool, after a Pad where a window counts some padding but not all of it."""
+        top, left, bottom, right = self.pads
+        down, across = self._reached(x)
+        beyond = (0, 0, max(down - bottom, 0), max(across - right, 0))
+        if any(beyond) and any(self.pads) and self.count_include_pad:
+            border = Const((0, 0, top, left, 0, 0, bottom, right))
+            pad = Call("Pad", ("x0", border), output="p")
+            return (pad, Call("AveragePool", ("p",), self._onnx(beyond)))
+        inner = (top, left, max(bottom, down), max(right, across))
+        counted = int(self.count_include_pad and any(self.pads))
+        how = {**self._onnx(inner), "count_include_pad": counted}
+        return (Call("AveragePool", ("x0",), how),)
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalAvgPool(Op):
+    """The mean of each channel, as (channels, 1, 1)."""
+
+    word: ClassVar[str] = "global_avg_pool"
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (channels, 1, 1)."""
+        return TensorType((image(x, self.word)[0], 1, 1))
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return adaptive_avg_pool2d to one pixel."""
+        return (Call("adaptive_avg_pool2d", ("x0",), {"output_size": 1}),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return GlobalAveragePool."""
+        return (Call("GlobalAveragePool", ("x0",)),)
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalMaxPool(Op):
+    """The largest value of each channel, as (channels, 1, 1)."""
+
+    word: ClassVar[str] = "global_max_pool"
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (channels, 1, 1)."""
+        return TensorType((image(x, self.word)[0], 1, 1))
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return adaptive_max_pool2d to one pixel."""
+        return (Call("adaptive_max_pool2d", ("x0",), {"output_size": 1}),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return GlobalMaxPool."""
+        return (Call("GlobalMaxPool", ("x0",)),)
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveAvgPool(Alias):
+    """The mean of windows chosen so that the output has the given size."""
+
+    word: ClassVar[str] = "adaptive_avg_pool"
+    size: Pair = arg(Kind.PAIR, low=1, doc="output height and width")
+
+    def resolve(self, x: TensorType) -> Op | None:
+        """Return the average pooling that this is; None where the input has that size already."""
+        _, h, w = image(x, self.word)
+        if (h, w) == self.size:
+            return None
+        if h % self.size[0] or w % self.size[1]:
+            raise OpError(
+                "E0307",
+                "adaptive_avg_pool needs an input size that its output size divides",
+                f"the input is {h}x{w}, the output {self.size[0]}x{self.size[1]}",
+                "choose a divisor, or use `avg_pool` with an explicit window",
+            )
+        return AvgPool((h // self.size[0], w // self.size[1])).resolve(x)

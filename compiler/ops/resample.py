@@ -1,0 +1,179 @@
+"""Operations that change the resolution upwards: transposed convolution and resizing."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tcc.compiler.ops.base import Argument, Call, Const, Init, Op, OpError, Param, image
+from tcc.compiler.ops.window import effective
+from tcc.compiler.signature import Kind, arg
+from tcc.compiler.types import Pair, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class ConvTranspose(Op):
+    """The transpose of a convolution: each input pixel adds a scaled kernel to the output.
+
+    Output size: (n - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1.
+    Weight: (channels, filters / groups, kernel height, kernel width).
+    """
+
+    word: ClassVar[str] = "conv_transpose"
+    filters: int = arg(Kind.INT, low=1, doc="output channels")
+    kernel: Pair = arg(Kind.PAIR, low=1, doc="kernel size")
+    stride: Pair = arg(Kind.PAIR, (1, 1), low=1, doc="factor of enlargement")
+    padding: Pair = arg(Kind.PAIR, (0, 0), low=0, doc="border cut off the result")
+    output_padding: Pair = arg(Kind.PAIR, (0, 0), low=0, doc="rows and columns added at the end")
+    dilation: Pair = arg(Kind.PAIR, (1, 1), low=1, doc="distance of kernel taps")
+    groups: int = arg(Kind.INT, 1, low=1, doc="independent channel groups")
+    bias: bool = arg(Kind.BOOL, True, doc="add a learned offset per channel")
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (filters, output height, output width)."""
+        c, *size = image(x, self.word)
+        for what, n in (("channels", c), ("filters", self.filters)):
+            if n % self.groups:
+                raise OpError(
+                    "E0303",
+                    f"groups must divide the {what}",
+                    f"{n} {what} in {self.groups} groups",
+                )
+        for extra, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True):
+            if extra >= max(s, d):
+                raise OpError(
+                    "E0309",
+                    "output_padding must be smaller than the stride or the dilation",
+                    f"it is {list(self.output_padding)}, the stride {list(self.stride)}",
+                )
+        window = effective(self.kernel, self.dilation)
+        out = [
+            (n - 1) * s - 2 * p + k + extra
+            for n, s, p, k, extra in zip(
+                size, self.stride, self.padding, window, self.output_padding, strict=True
+            )
+        ]
+        if min(out) < 1:
+            raise OpError(
+                "E0302",
+                "nothing is left after cutting the padding off",
+                f"the input is {size[0]}x{size[1]}, padding {list(self.padding)}",
+                "use less padding",
+            )
+        return TensorType((self.filters, *out))
+
+    def params(self, x: TensorType) -> tuple[Param, ...]:
+        """Return weight and, unless switched off, bias."""
+        depth = self.filters // self.groups
+        fan_in = depth * self.kernel[0] * self.kernel[1]
+        weight = Param("weight", (x.shape[0], depth, *self.kernel), Init.KAIMING, fan_in)
+        bias = Param("bias", (self.filters,), Init.KAIMING, fan_in)
+        return (weight, bias) if self.bias else (weight,)
+
+    def macs(self, x: TensorType) -> int:
+        """Return one multiply-accumulate per input element and filter tap."""
+        return x.elements * (self.filters // self.groups) * self.kernel[0] * self.kernel[1]
+
+    def _tensors(self) -> tuple[Argument, ...]:
+        return ("x0", "weight", "bias") if self.bias else ("x0", "weight")
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return conv_transpose2d."""
+        how = {
+            "stride": self.stride,
+            "padding": self.padding,
+            "output_padding": self.output_padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+        }
+        return (Call("conv_transpose2d", self._tensors(), how),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return ConvTranspose."""
+        how = {
+            "kernel_shape": [*self.kernel],
+            "strides": [*self.stride],
+            "pads": [*self.padding, *self.padding],
+            "output_padding": [*self.output_padding],
+            "dilations": [*self.dilation],
+            "group": self.groups,
+        }
+        return (Call("ConvTranspose", self._tensors(), how),)
+
+
+@dataclass(frozen=True, slots=True)
+class Resize(Op):
+    """Sample at another resolution, `size` or `scale` times the input's.
+
+    Output pixel y reads the input at: `nearest`, floor(y * in / out), where one size is a multiple
+    of the other; `bilinear`, (y + 1/2) * in / out - 1/2, without antialiasing.
+    """
+
+    word: ClassVar[str] = "resize"
+    size: Pair | None = arg(Kind.PAIR, None, low=1, doc="output height and width")
+    scale: Pair | None = arg(Kind.PAIR, None, low=1, doc="factors, in place of `size`")
+    mode: str = arg(Kind.ENUM, "nearest", choices=("nearest", "bilinear"), doc="how to sample")
+
+    def resolve(self, x: TensorType) -> "Resize | None":
+        """Return the same with its size spelt out; None where the input has that size."""
+        size = self.target(x)
+        return None if size == x.shape[1:] else Resize(size, mode=self.mode)
+
+    def target(self, x: TensorType) -> Pair:
+        """Return the output size."""
+        _, h, w = image(x, self.word)
+        match self.size, self.scale:
+            case (int(), int()) as size, None:
+                return size
+            case None, (int(down), int(across)):
+                return (h * down, w * across)
+        raise OpError("E0310", "resize needs either `size` or `scale`", help="give one of them")
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (channels, height, width)."""
+        c, h, w = image(x, self.word)
+        target = self.target(x)
+        multiples = all(a % b == 0 or b % a == 0 for a, b in zip((h, w), target, strict=True))
+        if self.mode == "nearest" and not multiples:
+            raise OpError(
+                "E0311",
+                "nearest resizing needs sizes of which one is a multiple of the other",
+                f"the input is {h}x{w}, the output {target[0]}x{target[1]}",
+                "use `mode: bilinear`, or another size",
+            )
+        return TensorType((c, *target))
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return interpolate."""
+        how: dict[str, object] = {"size": self.target(x), "mode": self.mode}
+        if self.mode == "bilinear":
+            how["align_corners"] = False
+        return (Call("interpolate", ("x0",), how),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Resize by scales, so that the batch axis stays open.
+
+        `nearest` to a smaller size is Slice, which is exact where a scale of 1/3 is not.
+        """
+        _, *size = x.shape
+        factors = [_factor(out, n) for out, n in zip(self.target(x), size, strict=True)]
+        if self.mode == "bilinear":
+            return (_onnx_resize("x0", factors, "linear", "half_pixel"),)
+        steps = [max(1, n // out) for out, n in zip(self.target(x), size, strict=True)]
+        bounds = (Const((0, 0)), Const((size[0], size[1])), Const((2, 3)), Const(tuple(steps)))
+        grown = [max(1.0, f) for f in factors]
+        if grown == [1.0, 1.0]:
+            return (Call("Slice", ("x0", *bounds)),)
+        taken = Call("Slice", ("x0", *bounds), output="t")
+        source, before = ("x0", ()) if steps == [1, 1] else ("t", (taken,))
+        return (*before, _onnx_resize(source, grown, "nearest", "asymmetric"))
+
+
+def _onnx_resize(source: str, factors: list[float], mode: str, coordinates: str) -> Call:
+    how = {"mode": mode, "coordinate_transformation_mode": coordinates, "nearest_mode": "floor"}
+    scales = Const((1.0, 1.0, *factors), "float32")
+    return Call("Resize", (source, Const((), "float32"), scales), how)
+
+
+def _factor(out: int, size: int) -> float:
+    """Return out / size such that floor(float32(factor) * size) is `out`."""
+    exact = out / size
+    return exact if out % size == 0 else exact * (1 + 2**-23)

@@ -1,0 +1,73 @@
+"""Arithmetic that all sliding-window operations share."""
+
+from tcc.compiler.ops.base import OpError
+from tcc.compiler.types import Pair, Quad
+
+Padding = int | Pair | Quad | str
+"""As written: n, [vertical, horizontal], [top, left, bottom, right] or `same`."""
+
+
+def pair(value: int | Pair) -> Pair:
+    """Return height and width of what may be written as one number."""
+    return (value, value) if isinstance(value, int) else value
+
+
+def effective(kernel: Pair, dilation: Pair) -> Pair:
+    """Return the extent that a dilated kernel covers."""
+    return (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
+
+
+def pads(padding: Padding, size: Pair, kernel: Pair, stride: Pair) -> Quad:
+    """Return top, left, bottom, right; `same` gives ceil(size / stride) outputs, odd pixel last."""
+    match padding:
+        case "same":
+            needed = [
+                max((-(-n // s) - 1) * s + k - n, 0)
+                for n, k, s in zip(size, kernel, stride, strict=True)
+            ]
+            top, left = needed[0] // 2, needed[1] // 2
+            return (top, left, needed[0] - top, needed[1] - left)
+        case int(n):
+            return (n, n, n, n)
+        case (int(v), int(h)):
+            return (v, h, v, h)
+        case (int(t), int(left), int(b), int(r)):
+            return (t, left, b, r)
+    raise AssertionError(padding)
+
+
+def out_size(size: Pair, kernel: Pair, stride: Pair, pad: Quad, *, ceil: bool = False) -> Pair:
+    """Return output height and width: floor((n + pads - k) / s) + 1, or ceil.
+
+    With ceil a last window that would start in the trailing padding is dropped, as in torch.
+
+    Raises:
+        OpError: The window is larger than the padded input.
+    """
+    result = []
+    for axis, name in ((0, "height"), (1, "width")):
+        n, k, s = size[axis], kernel[axis], stride[axis]
+        before, after = pad[axis], pad[axis + 2]
+        room = n + before + after - k
+        if room < 0:
+            raise OpError(
+                "E0302",
+                f"a window of {name} {k} does not fit the input",
+                f"the input is {size[0]}x{size[1]}, padded {name} {n + before + after}",
+                "use a smaller kernel, more padding, or less striding before this step",
+            )
+        out = (-(-room // s) if ceil else room // s) + 1
+        if ceil and (out - 1) * s >= n + before:
+            out -= 1
+        result.append(out)
+    return (result[0], result[1])
+
+
+def reached(size: Pair, kernel: Pair, stride: Pair, pad: Quad, out: Pair) -> Pair:
+    """Return the bottom and right padding that `out` windows reach: as in `pad`, less or more."""
+    ends = (
+        (m - 1) * s + k - n - before
+        for n, k, s, before, m in zip(size, kernel, stride, pad[:2], out, strict=True)
+    )
+    bottom, right = (max(end, 0) for end in ends)
+    return bottom, right

@@ -1,0 +1,20 @@
+"""Remove operations that do nothing at inference."""
+
+from tcc.compiler.graph import Model, Node
+from tcc.compiler.ops import Dropout, Identity, StochasticDepth
+from tcc.compiler.rewrite import Lookup, Vanish, rewrite
+
+
+def drop_identity(model: Model) -> Model:
+    """Return the model without dropout and identity; who reads them reads their input.
+
+    Identity: exact.
+    """
+    return rewrite(model, _rule)
+
+
+def _rule(node: Node, source: Node | None, values: Lookup) -> Vanish | None:  # noqa: ARG001
+    match node.op:
+        case Dropout() | StochasticDepth() | Identity():
+            return Vanish(node.inputs[0])
+    return None

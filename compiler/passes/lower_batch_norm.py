@@ -1,0 +1,25 @@
+"""Spell out the batch norms that no layer takes in: after a concat, say, or a relu."""
+
+import numpy as np
+
+from tcc.compiler.graph import Model, Node
+from tcc.compiler.ops import BatchNorm, ScaleShift
+from tcc.compiler.passes.fold_batch_norm import affine
+from tcc.compiler.rewrite import Become, Lookup, rewrite
+
+
+def lower_batch_norm(model: Model) -> Model:
+    """Return the model with a scale and shift per channel in place of each batch norm.
+
+    Identity: within rounding; scale and shift are computed in float64 and rounded once.
+    """
+    return rewrite(model, _rule)
+
+
+def _rule(node: Node, source: Node | None, values: Lookup) -> Become | None:  # noqa: ARG001
+    match node.op:
+        case BatchNorm(eps=eps):
+            shape = (-1, *(1 for _ in node.type.shape[1:]))
+            both = (v.astype(np.float32).reshape(shape) for v in affine(eps, values(node)))
+            return Become(ScaleShift(), node.inputs, tuple(both), node.at)
+    return None

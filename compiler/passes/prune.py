@@ -1,0 +1,12 @@
+"""Leave out what only training needs."""
+
+from tcc.compiler.graph import Model
+from tcc.compiler.rewrite import for_inference, live
+
+
+def prune(model: Model) -> Model:
+    """Return the model without train-only outputs and without what then leads to no output.
+
+    Identity: exact. What remains is computed by the same nodes.
+    """
+    return live(Model(for_inference(model.graph), model.weights))

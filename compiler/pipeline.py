@@ -1,0 +1,185 @@
+"""The journey from a spec to its bundles, in a dozen lines."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tcc.compiler import bundle, goldens, manifest, passes, text, weights
+from tcc.compiler.bundle import Contents
+from tcc.compiler.frontend.build import Spec
+from tcc.compiler.graph import Graph, Model, Node, Pass
+from tcc.compiler.source import Diagnostic, UserError
+
+
+class Watch(Protocol):
+    """Told how far a long step is; a stage begins with 0 done."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Hear that `done` of `total` parts of `what` are finished."""
+        ...
+
+
+def unwatched(what: str, done: int, total: int) -> None:
+    """Hear nothing."""
+
+
+class Refused(Protocol):
+    """A node that a target cannot run: the rule it breaks, and what would fit."""
+
+    @property
+    def node(self) -> Node: ...  # noqa: D102
+    @property
+    def why(self) -> str: ...  # noqa: D102
+    @property
+    def help(self) -> str: ...  # noqa: D102
+
+
+class Emitted(Protocol):
+    """A target's files by relative path, and which of them are programs."""
+
+    @property
+    def files(self) -> Mapping[str, bytes]: ...  # noqa: D102
+    @property
+    def executable(self) -> frozenset[str]: ...  # noqa: D102
+
+
+class Device(Protocol):
+    """One target, as whoever runs the pipeline passes it in."""
+
+    @property
+    def name(self) -> str:
+        """The target's name, as after `--target`."""
+        ...
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """The passes that the model goes through before it is emitted."""
+        ...
+
+    def refusals(self, graph: Graph) -> Iterable[Refused]:
+        """Yield each node that the target cannot run."""
+        ...
+
+    def emit(self, model: Model, watch: Watch) -> Emitted:
+        """Return the target's files."""
+        ...
+
+    def versions(self) -> Mapping[str, str]:
+        """Return the versions of what decides the files' bytes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Weights, and what a manifest says of where they come from."""
+
+    tensors: weights.Weights
+    origin: manifest.Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the bundles of all targets of one build share; `files` are not the targets' own."""
+
+    spec: Spec
+    given: Given
+    precision: str
+    goldens: manifest.Goldens
+    files: Mapping[str, bytes]
+
+
+def read_weights(path: Path, graph: Graph, warn: weights.Warn = weights.quiet) -> Given:
+    """Return the weights of a safetensors file.
+
+    Raises:
+        UserError: The file does not fit the graph.
+    """
+    tensors = weights.read(path, graph, warn)
+    origin = manifest.Weights("file", weights.digest(tensors), path.name, None, None)
+    return Given(tensors, origin)
+
+
+def random_weights(graph: Graph, seed: int = 0) -> Given:
+    """Return random weights, whose origin says loudly what they are."""
+    tensors = weights.random(graph, seed)
+    notice = f"the weights are random (seed {seed}): predictions mean nothing"
+    origin = manifest.Weights("random", weights.digest(tensors), None, seed, notice)
+    return Given(tensors, origin)
+
+
+def build(
+    spec: Spec, given: Given, devices: Sequence[Device], precision: str, watch: Watch
+) -> Iterator[Contents]:
+    """Yield the bundle of each target, in order.
+
+    Raises:
+        UserError: A target refuses the graph (E0607), said before any work is done, or the
+            weights give no finite outputs.
+    """
+    watch("passes", 0, 1)
+    model = Model(spec.graph, given.tensors)
+    lean = {device.passes: passes.run(model, device.passes) for device in devices}
+    check([(device, lean[device.passes].graph) for device in devices])
+    watch("goldens", 0, 1)
+    golden, files = goldens.make(model)
+    for device in devices:
+        watch(device.name, 0, 1)
+        ready = lean[device.passes]
+        job = Job(spec, given, precision, golden, {**files, **_texts(model.graph, ready.graph)})
+        yield _packed(job, device, device.emit(ready, watch))
+
+
+def fused(model: Model) -> Model:
+    """Return a model as devices run it: nothing train-only, no batch norm, no dropout."""
+    return passes.run(model, passes.INFERENCE)
+
+
+def check(planned: Iterable[tuple[Device, Graph]]) -> None:
+    """Refuse graphs that their targets cannot run, listing every such node.
+
+    Raises:
+        UserError: E0607 for each node and target.
+    """
+    found = tuple(_refused(d, r) for d, graph in planned for r in d.refusals(graph))
+    if found:
+        raise UserError(found)
+
+
+def _refused(device: Device, refusal: Refused) -> Diagnostic:
+    node = refusal.node
+    message = f"{device.name} cannot run `{node.name}` ({node.op.word})"
+    return Diagnostic("E0607", message, node.at, label=refusal.why, help=refusal.help)
+
+
+def _texts(written: Graph, lean: Graph) -> dict[str, bytes]:
+    stages = {"float": written, "fused": lean}
+    return {f"{bundle.GRAPH}/{s}.txt": text.show(graph).encode() for s, graph in stages.items()}
+
+
+def _packed(job: Job, device: Device, artifact: Emitted) -> Contents:
+    files = {f"{bundle.MODEL}/{path}": data for path, data in artifact.files.items()}
+    files |= job.files
+    executable = frozenset(f"{bundle.MODEL}/{path}" for path in artifact.executable)
+    spec = job.spec
+    params = {name: setting(value) for name, value in spec.params.items()}
+    about = manifest.Manifest(
+        tcc_bundle=manifest.VERSION,
+        model=manifest.Network(spec.name, spec.doc, spec.digest, params),
+        weights=job.given.origin,
+        target=device.name,
+        precision=job.precision,
+        made_with=dict(sorted(device.versions().items())),
+        input=bundle.source(spec.graph),
+        outputs=bundle.results(spec.graph),
+        goldens=job.goldens,
+        files=bundle.listed(files, executable),
+    )
+    return Contents(manifest.sealed(about), files)
+
+
+def setting(value: object) -> str:
+    """Return a parameter's value as `--set` takes it."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(setting, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,82 @@
+"""What arguments a word of the language takes: ops and blocks alike.
+
+An op declares its arguments as dataclass fields made by `arg`; a block declares them in its
+`params:`. Both become a tuple of `Parameter`, the one thing that binding, the JSON Schema
+and the language reference are made from.
+"""
+
+from dataclasses import MISSING, Field, dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+Value = int | float | bool | str | tuple["Value", ...]
+"""What an argument can be once its expression is evaluated."""
+
+
+class Kind(StrEnum):
+    """The type of an argument."""
+
+    INT = "int"
+    FLOAT = "float"
+    BOOL = "bool"
+    ENUM = "enum"
+    PAIR = "pair"
+    PADDING = "padding"
+    LIST = "list"
+    STRING = "string"
+    NAMES = "names"
+    """A list of strings, taken as they stand."""
+    ANY = "any"
+    """Whatever a parameter's default, an expression, evaluates to."""
+
+
+class Required:
+    """The type of `REQUIRED`."""
+
+    def __repr__(self) -> str:
+        """The word that messages and references use."""
+        return "required"
+
+
+REQUIRED = Required()
+"""Stands where a default would: the argument must be given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One argument of an op or block; numbers lie in [low, high] where these are given."""
+
+    name: str
+    kind: Kind
+    default: Any = REQUIRED
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    doc: str = ""
+
+
+def arg(
+    kind: Kind,
+    default: Any = REQUIRED,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    doc: str = "",
+) -> Any:
+    """Declare a dataclass field that is an argument in the spec language."""
+    meta = {"arg": (kind, choices, low, high, doc)}
+    if isinstance(default, Required):
+        return field(metadata=meta)
+    return field(default=default, metadata=meta)
+
+
+def signature(word: type) -> tuple[Parameter, ...]:
+    """Return the arguments that a dataclass declared with `arg`, in order."""
+    return tuple(_parameter(f) for f in fields(word) if "arg" in f.metadata)
+
+
+def _parameter(f: "Field[Any]") -> Parameter:
+    kind, choices, low, high, doc = f.metadata["arg"]
+    default = REQUIRED if f.default is MISSING else f.default
+    return Parameter(f.name, kind, default, choices, low, high, doc)

@@ -1,0 +1,50 @@
+"""What is known of a tensor before any data exists."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import prod
+
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+"""Height, width."""
+Quad = tuple[int, int, int, int]
+"""Top, left, bottom, right."""
+
+
+class DType(StrEnum):
+    """The type of one element."""
+
+    F32 = "float32"
+    I32 = "int32"
+    I8 = "int8"
+    U8 = "uint8"
+
+    @property
+    def size(self) -> int:
+        """Bytes of one element."""
+        return {"float32": 4, "int32": 4, "int8": 1, "uint8": 1}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """A shape without its batch axis, and the type of one element.
+
+    An image or feature map is (channels, height, width), a vector (features,).
+    """
+
+    shape: Shape
+    dtype: DType = DType.F32
+
+    @property
+    def elements(self) -> int:
+        """Number of elements of one batch item."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one batch item."""
+        return self.elements * self.dtype.size
+
+    def __str__(self) -> str:
+        """Shape as diagnostics and tables print it: `64x112x112`."""
+        return "x".join(map(str, self.shape))

@@ -1,0 +1,51 @@
+"""The networks that come with tcc: their specs, costs and weights, and the tables they are in."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tcc.compiler import known, records
+from tcc.compiler.cost import cost
+from tcc.compiler.frontend.build import load
+from tcc.compiler.source import NOWHERE
+from tcc.compiler.types import TensorType
+from tcc.compiler.zoo import tables
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a spec's text does not say: see `zoo/models.yaml`."""
+
+    task: str = ""
+    paper: str = ""
+    weights: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A network with its default settings; `tables` are those that one of its rows is in."""
+
+    name: str
+    about: About
+    input: TensorType
+    classes: int
+    params: int
+    macs: int
+    tables: tuple[str, ...]
+
+
+def entries() -> Iterator[Entry]:
+    """Yield every network that comes with tcc, by name."""
+    about = tables.document(tables.folder() / "models.yaml")
+    used = {name: {row.spec for row in tables.read(name, NOWHERE).rows} for name in tables.names()}
+    for name, path in known.specs().items():
+        graph = load(path).graph
+        total = cost(graph)
+        yield Entry(
+            name,
+            records.decode(About, about.get(name, {})),
+            graph.inputs[0].type,
+            graph.types[graph.outputs[0].value].elements,
+            total.params,
+            total.macs,
+            tuple(table for table, specs in used.items() if name in specs),
+        )

@@ -1,0 +1,156 @@
+"""The papers' tables: what they print, beside what the specs cost under the same convention.
+
+A table is a file of `zoo/tables`: for each row a spec with its settings and the printed figures.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from enum import StrEnum
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from tcc.compiler import known, records
+from tcc.compiler.frontend.build import load
+from tcc.compiler.frontend.yaml import parse, plain
+from tcc.compiler.source import Span, fail, nearest
+from tcc.compiler.zoo.counting import CONVENTIONS, Convention, Counted
+
+UNITS: Mapping[str, int] = {"": 1, "M": 10**6, "G": 10**9, "MB": 10**6, "MiB": 2**20}
+"""What a paper's units hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a paper: its title, unit, decimals, and the convention that it counts by."""
+
+    title: str
+    convention: str
+    unit: str = ""
+    digits: int = 0
+
+    @property
+    def rule(self) -> Convention:
+        """The convention itself."""
+        return CONVENTIONS[self.convention]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A network of a paper: the spec that it is, and the printed figures by column.
+
+    `functions` and `twice` say how the program is written that the paper counted; `why` says in
+    a line what the figures do not follow from.
+    """
+
+    model: str
+    spec: str
+    printed: Mapping[str, float]
+    settings: Mapping[str, str] | None = None
+    functions: tuple[str, ...] = ()
+    twice: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of a paper; `note` says in a line what holds for all of it."""
+
+    title: str
+    columns: Mapping[str, Column]
+    rows: tuple[Row, ...]
+    note: str = ""
+
+
+class Agreement(StrEnum):
+    """How a printed figure comes from the computed one."""
+
+    EQUAL = "equal"
+    ROUNDED = "rounded"
+    TRUNCATED = "truncated"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A figure: computed, exactly, and as the paper prints it, in the unit of its column."""
+
+    column: Column
+    computed: int
+    printed: Decimal
+
+    @property
+    def scaled(self) -> Decimal:
+        """The computed figure in the column's unit."""
+        return Decimal(self.computed) / UNITS[self.column.unit]
+
+    @property
+    def difference(self) -> Decimal:
+        """What the computed figure exceeds the printed one by, in the column's unit."""
+        return self.scaled - self.printed
+
+    @property
+    def agreement(self) -> Agreement:
+        """Whether the printed figure is the computed one to the printed digits."""
+        last = Decimal(1).scaleb(-self.column.digits)
+        if self.difference == 0:
+            return Agreement.EQUAL
+        if self.scaled.quantize(last, ROUND_HALF_UP) == self.printed:
+            return Agreement.ROUNDED
+        if self.scaled.quantize(last, ROUND_DOWN) == self.printed:
+            return Agreement.TRUNCATED
+        return Agreement.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row as computed: exact costs, and a figure for each column that the paper prints."""
+
+    row: Row
+    params: int
+    macs: int
+    cells: Mapping[str, Cell]
+
+
+def folder() -> Path:
+    """Return the folder of the zoo's data."""
+    return Path(str(files("tcc"))) / "zoo"
+
+
+def names() -> tuple[str, ...]:
+    """Return the tables' names, in order."""
+    return tuple(sorted(path.stem for path in (folder() / "tables").glob("*.yaml")))
+
+
+def read(name: str, at: Span) -> Table:
+    """Return a table; `at` is where the user named it.
+
+    Raises:
+        UserError: There is none (E0609); the nearest is named.
+    """
+    if name not in names():
+        close = nearest(name, set(names()))
+        listed = f"tables are {', '.join(names())}"
+        help = f"did you mean `{close}`? {listed}" if close else listed
+        raise fail("E0609", f"there is no table `{name[:80]}`", at, help=help)
+    table: Table = records.decode(Table, document(folder() / "tables" / f"{name}.yaml"))
+    return table
+
+
+def document(path: Path) -> Any:
+    """Return a file of the zoo's data as dicts and lists."""
+    return plain(parse(path.read_text(), path.name))
+
+
+def computed(table: Table) -> Iterator[Line]:
+    """Yield each row of a table with what its spec costs."""
+    specs = known.specs()
+    for row in table.rows:
+        graph = load(specs[row.spec], row.settings).graph
+        network = Counted(graph, row.functions, row.twice)
+        cells = {
+            name: Cell(column, column.rule.count(network), Decimal(str(row.printed[name])))
+            for name, column in table.columns.items()
+        }
+        yield Line(row, network.cost.params, network.cost.macs, cells)

@@ -1,0 +1,120 @@
+"""Running programs of the `host` target step by step, many from one shared library.
+
+Each kernel is called on arrays of its own, so that what is tested is rules and kernels alone.
+"""
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.backends.arm import codegen, names, zig
+from tcc.backends.arm.kernels.base import Call, Const, Kernel, Scratch, Value
+from tcc.backends.arm.link import LINK
+from tcc.backends.arm.machine import Machine
+from tcc.backends.arm.program import Copy, Program, program
+from tcc.compiler.graph import Model
+
+Array = NDArray[np.float32]
+
+_LAUNCH = """
+typedef int (*body)(int task, void *environment, void *data);
+static int launch(body run, void *data, int tasks)
+{
+    struct { void *handle; int tasks; } environment = {0, %d};
+    int status = 0;
+    for (int task = 0; task < environment.tasks; task++)
+        status |= run(task, &environment, data);
+    return status;
+}
+int (*%sParallelLaunch)(body, void *, int) = launch;
+"""
+
+
+@dataclass(frozen=True)
+class Library:
+    """The kernels of some programs, compiled for this machine."""
+
+    functions: ctypes.CDLL
+    symbols: Mapping[Kernel, str]
+
+    def run(self, program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the graph's outputs for inputs by name."""
+        memory = {
+            place.buffer: np.full(program.graph.types[place.buffer].elements, np.nan, np.float32)
+            for place in program.places.values()
+        }
+        for name, tensor in inputs.items():
+            self._view(program, memory, name)[:] = tensor.ravel()
+        for step in program.steps:
+            self._step(program, memory, step)
+        return {
+            o.name: self._view(program, memory, o.value).reshape(program.graph.types[o.value].shape)
+            for o in program.graph.outputs
+        }
+
+    def _step(self, program: Program, memory: Mapping[str, Array], step: Call | Copy) -> None:
+        match step:
+            case Copy(source, result, offset):
+                values = self._view(program, memory, source)
+                self._view(program, memory, result)[offset // 4 :][: values.size] = values
+            case Call(kernel, arguments, result):
+                given: list[Array] = []
+                for argument in arguments:
+                    match argument:
+                        case Value(name):
+                            given.append(self._view(program, memory, name))
+                        case Const(data):
+                            given.append(data)
+                        case Scratch(floats):
+                            given.append(np.full(floats, np.nan, np.float32))
+                function = self.functions[self.symbols[kernel]]
+                spaces = [_Guarded(a) for a in (*given, self._view(program, memory, result))]
+                assert function(*(space.pointer for space in spaces)) == 0
+                assert all(space.whole for space in spaces)
+                self._view(program, memory, result)[:] = spaces[-1].values
+
+    @staticmethod
+    def _view(program: Program, memory: Mapping[str, Array], value: str) -> Array:
+        place = program.places[value]
+        start = place.offset // 4
+        return memory[place.buffer][start : start + program.graph.types[value].elements]
+
+
+class _Guarded:
+    """A copy of an array that begins where vectors may, and no better, with NaN around it."""
+
+    def __init__(self, values: Array) -> None:
+        self.space = np.full(values.size + 64, np.nan, np.float32)
+        self.start = 16 + -(self.space.ctypes.data // 4) % 16 + 4
+        self.end = self.start + values.size
+        self.values = self.space[self.start : self.end]
+        self.values[:] = values.ravel()
+
+    @property
+    def pointer(self) -> ctypes.c_void_p:
+        return self.values.ctypes.data_as(ctypes.c_void_p)
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was written around it."""
+        around = np.concatenate([self.space[: self.start], self.space[self.end :]])
+        return bool(np.isnan(around).all())
+
+
+def library(
+    models: Sequence[Model], machine: Machine, folder: Path, tasks: int = 1
+) -> tuple[Library, list[Program]]:
+    """Return the programs of models, and their kernels compiled; loops run in `tasks` parts."""
+    programs = [program(m.graph, m.weights, machine) for m in models]
+    kernels = dict.fromkeys(k for p in programs for k in p.kernels)
+    symbols = {k: f"k{i}_{k.word}" for i, k in enumerate(kernels)}
+    made = codegen.compiled({s: k for k, s in symbols.items()}, machine)
+    (folder / "kernels.o").write_bytes(codegen.own(made, "test"))
+    (folder / "launch.c").write_text(_LAUNCH % (tasks, names.prefix("test")))
+    options = (*machine.zig("gnu"), *LINK, "-fPIC", "-shared", "-o", "kernels.so")
+    zig.run(folder, "cc", *options, "launch.c", "kernels.o")
+    return Library(ctypes.CDLL(str(folder / "kernels.so")), symbols), programs

@@ -1,0 +1,151 @@
+"""How values share memory: the arena, and values placed within others."""
+
+import numpy as np
+import pytest
+from arm_graphs import random_graph, random_model
+from hypothesis import given
+from hypothesis import strategies as st
+from nets import Steps
+
+from tcc.backends.arm.kernels.base import Call, Scratch, Value
+from tcc.backends.arm.machine import MACHINES
+from tcc.backends.arm.plan import ALIGNMENT, Buffer, plan
+from tcc.backends.arm.program import VECTOR, Copy, Program, buffers, program, scratch
+from tcc.compiler.graph import Graph
+from tcc.compiler.ops import Concat, Conv, Flatten, Identity, Relu, Slice
+from tcc.compiler.weights import random
+
+BUFFERS = st.lists(
+    st.tuples(st.integers(0, 5000), st.integers(0, 30), st.integers(0, 10)), max_size=40
+).map(lambda rows: [Buffer(f"b{i}", n, a, a + d) for i, (n, a, d) in enumerate(rows)])
+
+
+def built(graph: Graph) -> Program:
+    return program(graph, random(graph), MACHINES[0])
+
+
+@given(BUFFERS)
+def test_buffers_in_use_at_once_never_overlap(given: list[Buffer]) -> None:
+    arena = plan(given)
+    assert set(arena.offsets) == {b.name for b in given}
+    assert all(offset % ALIGNMENT == 0 for offset in arena.offsets.values())
+    for buffer in given:
+        start = arena.offsets[buffer.name]
+        assert start + buffer.nbytes <= arena.nbytes
+        for other in given:
+            if other is not buffer and buffer.first <= other.last and other.first <= buffer.last:
+                begins = arena.offsets[other.name]
+                assert begins >= start + buffer.nbytes or start >= begins + other.nbytes
+
+
+@given(BUFFERS)
+def test_the_order_of_the_buffers_does_not_matter(given: list[Buffer]) -> None:
+    assert plan(given) == plan(list(reversed(given)))
+
+
+def test_memory_is_used_again() -> None:
+    arena = plan([Buffer("a", 100, 0, 1), Buffer("b", 100, 1, 2), Buffer("c", 100, 2, 3)])
+    assert arena.offsets["a"] == arena.offsets["c"] == 0
+    assert arena.nbytes == 256
+
+
+class Memory:
+    """An arena in which each float knows of which value, and which element of it, it is."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.arena = plan(buffers(program))
+        self.owner = np.full(self.arena.nbytes // 4, -1, np.int64)
+
+    def view(self, value: str) -> np.ndarray:
+        place = self.program.places[value]
+        start = (self.arena.offsets[place.buffer] + place.offset) // 4
+        return self.owner[start : start + self.program.graph.types[value].elements]
+
+    def step(self, step: Call | Copy, known: dict[str, np.ndarray]) -> None:
+        if isinstance(step, Copy):
+            assert np.array_equal(self.view(step.source), known[step.source])
+            start = step.offset // 4
+            self.view(step.result)[start:][: known[step.source].size] = known[step.source]
+            return
+        for index, argument in enumerate(step.arguments):
+            if isinstance(argument, Scratch):
+                start = self.arena.offsets[scratch(step, index)] // 4
+                self.owner[start : start + argument.floats] = -2
+        self.view(step.result)[:] = known[step.result]
+        for argument in step.arguments:  # written first: what is read must not lie there
+            if isinstance(argument, Value):
+                assert np.array_equal(self.view(argument.name), known[argument.name])
+
+
+def contents(graph: Graph) -> dict[str, np.ndarray]:
+    """Return what each value holds: marks that only joining and renaming values hand on."""
+    known: dict[str, np.ndarray] = {}
+    for i, (name, kind) in enumerate(graph.types.items()):
+        known[name] = np.arange(kind.elements) + (i << 32)
+    for node in graph.nodes:
+        inputs = [known[v] for v in node.inputs]
+        match node.op:
+            case Concat():
+                known[node.name] = np.concatenate(inputs)
+            case Flatten() | Identity():
+                known[node.name] = inputs[0]
+            case Slice(start, stop, step) if step == 1:
+                channels = inputs[0].reshape(graph.types[node.inputs[0]].shape)
+                known[node.name] = channels[start:stop].ravel()
+    return known
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_every_step_reads_what_was_written_for_it(seed: int) -> None:
+    model = random_model(seed, steps=25)
+    steps = program(model.graph, model.weights, MACHINES[0])
+    memory, known = Memory(steps), contents(model.graph)
+    memory.view("x0")[:] = known["x0"]
+    for step in steps.steps:
+        memory.step(step, known)
+    for output in model.graph.outputs:
+        assert np.array_equal(memory.view(output.value), known[output.value])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_value_begins_where_vectors_can(seed: int) -> None:
+    steps = built(random_graph(seed, steps=25))
+    assert all(place.offset % VECTOR == 0 for place in steps.places.values())
+
+
+def test_a_chain_of_concats_copies_nothing() -> None:
+    add = Steps(4, 6, 6)
+    last = add("stem", Conv(8, (3, 3), padding=1))
+    for i in range(4):
+        grown = add(f"layer_{i}", Conv(4, (3, 3), padding=1), last)
+        last = add(f"concat_{i}", Concat(), last, grown)
+    steps = built(add.graph())
+    assert all(isinstance(step, Call) for step in steps.steps)
+    assert {steps.places[f"layer_{i}"].buffer for i in range(4)} == {"concat_3"}
+    assert [steps.places[f"layer_{i}"].offset for i in range(4)] == [
+        channels * 6 * 6 * 4 for channels in (8, 12, 16, 20)
+    ]
+
+
+def test_what_two_concats_join_is_copied_into_the_second() -> None:
+    add = Steps(4, 4, 4)
+    a = add("a", Relu(), "image")
+    b = add("b", Conv(4, (1, 1)), "image")
+    first = add("first", Concat(), a, b)
+    second = add("second", Concat(), b, a)
+    add("end", Concat(), first, second)
+    steps = built(add.graph())
+    assert [step for step in steps.steps if isinstance(step, Copy)] == [
+        Copy("b", "second", 0),
+        Copy("a", "second", 4 * 4 * 4 * 4),
+    ]
+
+
+def test_a_value_that_cannot_begin_there_is_copied() -> None:
+    add = Steps(3, 3, 3)
+    a, b = add("a", Relu(), "image"), add("b", Conv(3, (1, 1)), "image")
+    add("join", Concat(), a, b)
+    steps = built(add.graph())
+    assert [step for step in steps.steps if isinstance(step, Copy)] == [Copy("b", "join", 108)]
+    assert steps.places["a"].buffer == "join"

@@ -1,0 +1,166 @@
+"""Kernels of the ARM family, compiled for this machine: each op, and ops fused and joined."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from arm_graphs import followed_model, random_model
+from arm_steps import Array, Library, library
+from numpy.typing import NDArray
+from op_cases import CASES, Case, one_op, tensors
+
+from tcc.backends.arm.machine import MACHINES
+from tcc.backends.arm.program import Program, program
+from tcc.compiler.graph import Model
+from tcc.compiler.lower.onnx import lower
+from tcc.compiler.ops import (
+    AvgPool,
+    ChannelShuffle,
+    Conv,
+    DepthwiseConv,
+    Gelu,
+    GlobalAvgPool,
+    HardSwish,
+    LayerNorm,
+    LeakyRelu,
+    Linear,
+    MaxPool,
+    Op,
+    Relu,
+    Relu6,
+    Resize,
+    Sigmoid,
+    Silu,
+    Softmax,
+    Tanh,
+)
+
+HOST = next(m for m in MACHINES if m.target.name == "host")
+FOLLOWED = {
+    "conv": (Conv(10, (3, 3), padding=1), (4, 9, 11)),
+    "conv-small": (Conv(10, (3, 3), padding=1), (12, 4, 5)),
+    "conv-1x1": (Conv(9, (1, 1)), (8, 5, 3)),
+    "conv-1x1-strided": (Conv(9, (1, 1), (2, 2)), (8, 5, 9)),
+    "conv-narrow": (Conv(18, (1, 1)), (8, 1, 3)),
+    "conv-narrow-rows": (Conv(18, (3, 3), padding=1), (8, 3, 2)),
+    "conv-one-pixel": (Conv(18, (1, 1)), (8, 1, 1)),
+    "conv-groups": (Conv(8, (3, 3), groups=2), (12, 6, 9)),
+    "depthwise": (DepthwiseConv((3, 3), (2, 2), 1), (6, 9, 9)),
+    "linear": (Linear(21), (10,)),
+    "linear-few": (Linear(3), (10,)),
+    "max_pool": (MaxPool((3, 3), (2, 2), 1), (5, 9, 9)),
+    "avg_pool": (AvgPool((3, 3), (2, 2), 1, count_include_pad=False), (5, 9, 6)),
+    "global_avg_pool": (GlobalAvgPool(), (5, 9, 6)),
+    "softmax": (Softmax(), (5, 3, 6)),
+    "softmax-vector": (Softmax(), (5,)),
+    "layer_norm": (LayerNorm(), (5, 3, 6)),
+    "layer_norm-vector": (LayerNorm(), (6,)),
+    "channel_shuffle": (ChannelShuffle(2), (6, 3, 5)),
+    "resize": (Resize(scale=(2, 3)), (4, 3, 5)),
+    "resize-bilinear": (Resize((4, 7), mode="bilinear"), (4, 3, 5)),
+    "relu": (Relu(), (4, 3, 5)),
+}
+MODELS = {
+    **{name: one_op(case) for name, case in CASES.items()},
+    **{f"followed-{name}": followed_model(*case) for name, case in FOLLOWED.items()},
+    **{f"random-{seed}": random_model(seed) for seed in range(20)},
+}
+
+
+def reference(model: Model, inputs: dict[str, Array]) -> dict[str, Array]:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(lower(model).SerializeToString(), options)
+    names = [o.name for o in session.get_outputs()]
+    found = session.run(names, {name: x[None] for name, x in inputs.items()})
+    return {name: y[0] for name, y in zip(names, found, strict=True)}
+
+
+def vector(op: Op, size: int) -> Model:
+    return one_op(Case(op, ((size,),)))
+
+
+def assert_agree(got: Array, expected: Array, rtol: float) -> None:
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol * float(np.abs(expected).max()))
+
+
+WIDE = np.concatenate([np.linspace(-12, 12, 2001), np.linspace(-120, 120, 400), [0.0, -0.0]])
+erf = np.vectorize(math.erf)
+FUNCTIONS: dict[str, tuple[Op, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = {
+    "sigmoid": (Sigmoid(), lambda x: 1 / (1 + np.exp(-x))),
+    "tanh": (Tanh(), np.tanh),
+    "silu": (Silu(), lambda x: x / (1 + np.exp(-x))),
+    "gelu": (Gelu(), lambda x: x / 2 * (1 + erf(x / np.sqrt(2)))),
+    "softmax": (Softmax(), lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum()),
+}
+MODELS |= {f"wide-{name}": vector(op, WIDE.size) for name, (op, _) in FUNCTIONS.items()}
+ANYTHING = {
+    "relu": Relu(), "relu6": Relu6(), "leaky_relu": LeakyRelu(), "hard_swish": HardSwish(),
+    "sigmoid": Sigmoid(), "tanh": Tanh(), "silu": Silu(), "gelu": Gelu(), "softmax": Softmax(),
+    "layer_norm": LayerNorm(), "linear": Linear(9),
+}  # fmt: skip
+MODELS |= {f"nan-{name}": vector(op, 7) for name, op in ANYTHING.items()}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Library, dict[str, Program]]:
+    """All models' kernels in one library, whose loops run in three parts."""
+    folder = tmp_path_factory.mktemp("kernels")
+    compiled, programs = library(list(MODELS.values()), HOST, folder, tasks=3)
+    return compiled, dict(zip(MODELS, programs, strict=True))
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_what_follows_an_op_is_fused(name: str) -> None:
+    model = MODELS[f"followed-{name}"]
+    results = [step.result for step in program(model.graph, model.weights, HOST).steps]
+    gate_of_one_pixel = name in {"global_avg_pool", "conv-one-pixel"}  # takes the chain's end
+    maps = ["other", "sum", "end"] if gate_of_one_pixel else ["other", "gate", "end"]
+    vector = len(model.graph.types["op"].shape) == 1
+    assert results == (["other", "end"] if vector else maps)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MODELS if not name.startswith(("wide-", "nan-"))]
+)
+def test_agrees_with_onnxruntime(name: str, built: tuple[Library, dict[str, Program]]) -> None:
+    compiled, programs = built
+    model = MODELS[name]
+    inputs = {i.name: x[0] for i, x in zip(model.graph.inputs, tensors(model, 1), strict=True)}
+    got = compiled.run(programs[name], inputs)
+    expected = reference(model, inputs)
+    assert got.keys() == expected.keys()
+    for output, values in expected.items():
+        assert_agree(got[output], values, 2e-5)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_exact_to_a_few_units_in_the_last_place(
+    name: str, built: tuple[Library, dict[str, Program]]
+) -> None:
+    compiled, programs = built
+    x = WIDE.astype(np.float32)
+    got = compiled.run(programs[f"wide-{name}"], {"x0": x})["y"]
+    with np.errstate(over="ignore"):
+        exact = FUNCTIONS[name][1](x.astype(np.float64))
+    # below 2**-126 floats lose precision; gelu's terms cancel; softmax rounds x - max(x) first
+    floor = 2e-7 if name == "gelu" else 1e-35
+    units = 128 if name == "softmax" else 8
+    np.testing.assert_allclose(got, exact, rtol=units * 2.0**-24, atol=floor)
+
+
+@pytest.mark.parametrize("name", ANYTHING)
+def test_what_is_not_a_number_stays_so(
+    name: str, built: tuple[Library, dict[str, Program]]
+) -> None:
+    compiled, programs = built
+    x = np.linspace(-1, 1, 7, dtype=np.float32)
+    x[3] = np.nan
+    got = compiled.run(programs[f"nan-{name}"], {"x0": x})["y"]
+    spreads = name in {"softmax", "layer_norm", "linear"}
+    assert np.isnan(got).all() if spreads else np.isnan(got[3])
+    assert np.isnan(got).sum() == (got.size if spreads else 1)

@@ -1,0 +1,72 @@
+"""What is fused with what."""
+
+import pytest
+from arm_graphs import random_graph
+from nets import dense, gated
+
+from tcc.backends.arm.kernels.pointwise import POINTWISE
+from tcc.backends.arm.partition import MAX_NODES, Group, partition
+from tcc.backends.arm.program import supported
+from tcc.compiler.graph import Graph
+from tcc.compiler.ops import OPS
+from tcc.compiler.ops.base import Alias
+
+
+def shown(groups: tuple[Group, ...]) -> list[str]:
+    return [" + ".join(node.name for node in group.nodes) for group in groups]
+
+
+def test_what_element_wise_nodes_follow_they_join() -> None:
+    assert shown(partition(dense())) == [
+        "stem + stem_bn + stem_relu",
+        "layer/depthwise + layer/bn + layer/relu",
+        "concat",
+        "bn + relu",
+        "pool",
+        "gap",
+        "flat",
+        "drop",
+        "fc",
+        "aux_gap",
+        "aux_flat",
+        "aux_fc",
+    ]
+
+
+def test_a_gate_and_a_residual_join_the_convolution_before_them() -> None:
+    assert shown(partition(gated())) == [
+        "pool",
+        "conv + conv_bn",
+        "squeeze",
+        "shrink + shrink_relu",
+        "grow + gate",
+        "gated",
+        "reduce + sum",
+        "gap",
+        "flat",
+        "fc + fc_bn",
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_hold_every_node_once_each_after_what_it_reads(seed: int) -> None:
+    graph: Graph = random_graph(seed, steps=40)
+    groups = partition(graph)
+    names = [node.name for group in groups for node in group.nodes]
+    assert sorted(names) == sorted(node.name for node in graph.nodes)
+    known = {source.name for source in graph.inputs}
+    for group in groups:
+        assert len(group.nodes) <= MAX_NODES
+        inside: set[str] = set()
+        for node in group.nodes:
+            assert set(node.inputs) <= known | inside
+            inside.add(node.name)
+        known.add(group.result.name)
+        for before, after in zip(group.nodes, group.nodes[1:], strict=False):
+            assert before.name in after.inputs
+            assert graph.sole_reader(before.name) is after
+            assert type(after.op) in POINTWISE
+
+
+def test_every_operation_of_the_language_has_a_kernel() -> None:
+    assert [op.word for op in OPS if not issubclass(op, Alias) and not supported(op)] == []

@@ -1,0 +1,145 @@
+"""Preprocessing in C: equal to the reference, and so to Pillow, to the bit."""
+
+import ctypes
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from tcc.backends.arm import source, zig
+from tcc.backends.arm.link import LINK
+from tcc.backends.arm.machine import MACHINES
+from tcc.compiler.preprocess import COLORS, Preprocess, Resize, apply
+
+Pixels = NDArray[np.uint8]
+C = Callable[[Preprocess, Pixels, tuple[int, int, int]], NDArray[np.float32]]
+
+OK, BAD_SIZE = 0, 2
+HARNESS = """
+enum { MODEL_OK, MODEL_BAD_SIZE = 2, MODEL_NO_MEMORY = 4 };
+#include "preprocess.h"
+int go(const preprocess_contract *contract, const uint8_t *rgb, int width, int height, float *to)
+{
+    return preprocess(contract, rgb, width, height, to);
+}
+"""
+
+
+class Contract(ctypes.Structure):
+    _fields_ = [
+        ("color", ctypes.c_int),
+        ("resize", ctypes.c_int),
+        ("size", ctypes.c_int * 2),
+        ("crop", ctypes.c_int),
+        ("input", ctypes.c_int * 3),
+        ("mean", ctypes.c_float * 3),
+        ("std", ctypes.c_float * 3),
+    ]
+
+
+def contract(pre: Preprocess, shape: tuple[int, int, int]) -> Contract:
+    mode = ("stretch", "cover").index(pre.resize.mode) + 1 if pre.resize else 0
+    return Contract(
+        COLORS.index(pre.color),
+        mode,
+        pre.resize.size if pre.resize else (0, 0),
+        pre.crop is not None,
+        shape,
+        tuple(np.float32(pre.mean * 3)[:3]),
+        tuple(np.float32(pre.std * 3)[:3]),
+    )
+
+
+@pytest.fixture(scope="module")
+def in_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., int]:
+    folder = tmp_path_factory.mktemp("preprocess")
+    machine = next(m for m in MACHINES if m.target.name == "host")
+    (folder / "preprocess.h").write_text(source.runtime("model")["preprocess.h"])
+    (folder / "harness.c").write_text(HARNESS)
+    options = (*machine.zig("gnu"), *zig.COMPILE, *LINK, "-Werror", "-shared", "-o", "harness.so")
+    zig.run(folder, "cc", *options, "harness.c")
+    function: Callable[..., int] = ctypes.CDLL(str(folder / "harness.so")).go
+    return function
+
+
+def run(
+    function: Callable[..., int], pre: Preprocess, image: Pixels, shape: tuple[int, int, int]
+) -> tuple[int, NDArray[np.float32]]:
+    result = np.full(shape, np.nan, np.float32)
+    height, width, _ = image.shape
+    pointers = (a.ctypes.data_as(ctypes.c_void_p) for a in (np.ascontiguousarray(image), result))
+    first, second = pointers
+    status = function(ctypes.byref(contract(pre, shape)), first, width, height, second)
+    return status, result
+
+
+def noise(height: int, width: int, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+SIDES = st.integers(1, 70)
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Preprocess, Pixels, tuple[int, int, int]]:
+    color = draw(st.sampled_from(COLORS))
+    channels = 1 if color == "gray" else 3
+    resize = draw(
+        st.none() | st.builds(Resize, size=SIZES, mode=st.sampled_from(["stretch", "cover"]))
+    )
+    crop = draw(st.none() | SIZES)
+    count = draw(st.sampled_from([1, channels]))
+    numbers = st.lists(st.floats(0.01, 2), min_size=count, max_size=count).map(tuple)
+    pre = Preprocess(color, resize, crop, draw(numbers), draw(numbers))
+    image = noise(
+        draw(SIDES), draw(st.one_of(SIDES, st.integers(500, 700))), draw(st.integers(0, 9))
+    )
+    size = crop or (resize.size if resize else image.shape[:2])
+    return pre, image, (channels, *size)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(case=cases())
+def test_equals_the_reference_to_the_bit(
+    in_c: Callable[..., int], case: tuple[Preprocess, Pixels, tuple[int, int, int]]
+) -> None:
+    status, got = run(in_c, *case)
+    assert status == OK
+    assert got.tobytes() == apply(*case).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "to"),
+    [(512, 512, (224, 224)), (450, 601, (224, 224)), (37, 53, (96, 101)), (1, 9, (5, 3))],
+)
+def test_equals_pillow(
+    in_c: Callable[..., int], height: int, width: int, to: tuple[int, int]
+) -> None:
+    image = noise(height, width)
+    # one axis a call, as the order of the two depends on Pillow's version
+    across = Image.fromarray(image).resize((to[1], height), Image.Resampling.BILINEAR)
+    resized = np.asarray(across.resize((to[1], to[0]), Image.Resampling.BILINEAR))
+    status, got = run(in_c, Preprocess("rgb", Resize(to)), image, (3, *to))
+    assert status == OK
+    assert np.array_equal(np.round(got * 255).astype(np.uint8).transpose(1, 2, 0), resized)
+
+
+def test_an_image_of_another_size_is_refused_where_nothing_resizes(
+    in_c: Callable[..., int],
+) -> None:
+    assert run(in_c, Preprocess("rgb"), noise(8, 9), (3, 8, 9))[0] == OK
+    assert run(in_c, Preprocess("rgb"), noise(8, 8), (3, 8, 9))[0] == BAD_SIZE
+    assert run(in_c, Preprocess("rgb"), noise(9, 9), (3, 8, 9))[0] == BAD_SIZE
+
+
+def test_a_very_thin_image_covers(in_c: Callable[..., int]) -> None:
+    pre = Preprocess("rgb", Resize((32, 32), "cover"))
+    image = noise(1, 5000)
+    status, got = run(in_c, pre, image, (3, 32, 32))
+    assert status == OK
+    assert got.tobytes() == apply(pre, image, (3, 32, 32)).tobytes()

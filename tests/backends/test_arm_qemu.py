@@ -1,0 +1,93 @@
+"""The ARM targets' programs, run by qemu: the same network as everywhere, from the image on."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from arm_graphs import random_model
+from nets import gated
+
+from tcc.backends.arm.backend import Arm
+from tcc.backends.base import Artifact, Target
+from tcc.compiler import images, reference
+from tcc.compiler.checkpoint import import_checkpoint
+from tcc.compiler.frontend.build import load
+from tcc.compiler.graph import Model
+from tcc.compiler.passes import INFERENCE, run
+from tcc.compiler.weights import random
+
+ARM = Arm()
+TARGETS = {t.name: t for t in ARM.targets}
+
+
+@pytest.fixture(params=["arm-a7", "arm-a53", "arm-a72", "arm-a76"])
+def target(request: pytest.FixtureRequest) -> Target:
+    found: Target = TARGETS[request.param]
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _qemu() -> None:
+    for program in ("qemu-arm", "qemu-aarch64"):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}: apt-get install qemu-user")
+
+
+def written(folder: Path, artifact: Artifact) -> Path:
+    for name, data in artifact.files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o755)
+    return folder
+
+
+def assert_agrees(target: Target, model: Model, folder: Path) -> None:
+    written(folder, ARM.emit(target, model))
+    source = model.graph.inputs[0]
+    rng = np.random.default_rng(0)
+    tensors = [rng.standard_normal(source.type.shape, np.float32) for _ in range(2)]
+    got = ARM.infer(target, folder, source, tensors)
+    for found, expected in zip(got, reference.run(model, tensors), strict=True):
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            bound = 2e-5 * float(np.abs(values).max())
+            np.testing.assert_allclose(found[name], values, rtol=2e-5, atol=bound)
+
+
+def test_agrees_with_the_reference(target: Target, tmp_path: Path) -> None:
+    graph = gated()
+    assert_agrees(target, Model(graph, random(graph)), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_random_networks_agree(target: Target, seed: int, tmp_path: Path) -> None:
+    assert_agrees(target, random_model(seed, steps=40), tmp_path)
+
+
+def test_the_program_names_what_it_needs() -> None:
+    (qemu,) = (t for t in ARM.tools(TARGETS["arm-a7"]) if not t.builds)
+    assert (qemu.name, qemu.install) == ("qemu-arm", "apt-get install qemu-user")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "labels"), [("GC", None), ("Sipak", "[D, K, M, P, S]")])
+@pytest.mark.parametrize("name", ["arm-a7", "host"])
+def test_published_weights_predict_what_was_published(
+    name: str, network: str, labels: str | None, root: Path, shared: Path, tmp_path: Path
+) -> None:
+    known = json.loads((shared / "facts" / "ddsnet_reference.json").read_text())[network]
+    folder = shared / "data" / "ddsnet_checkpoints"
+    spec = load(root / "spec" / "ddsnet.yaml", {"labels": labels} if labels else {})
+    weights = import_checkpoint(folder / known["checkpoint"], spec.graph).weights
+    model = run(Model(spec.graph, weights), INFERENCE)
+    written(tmp_path, ARM.emit(TARGETS[name], model))
+    pixels = images.read(folder / known["image"])
+    (found,) = ARM.run(TARGETS[name], tmp_path, model.graph.inputs[0], [pixels])
+    (logits,) = found.values()
+    np.testing.assert_allclose(
+        logits, known["runs"]["resize224_bilinear"]["logits"], rtol=0, atol=1e-4
+    )

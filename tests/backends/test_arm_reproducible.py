@@ -1,0 +1,41 @@
+"""The same model gives the same bytes for every target, in any process."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from nets import dense
+
+from tcc.backends.arm.backend import Arm
+from tcc.backends.base import Artifact
+from tcc.compiler.graph import Model
+from tcc.compiler.weights import random
+
+ARM = Arm()
+
+
+def digest(artifact: Artifact) -> str:
+    parts = [f"{name} {hashlib.sha256(data).hexdigest()}" for name, data in artifact.files.items()]
+    return "\n".join(parts)
+
+
+def made(name: str) -> str:
+    graph = dense()
+    target = next(t for t in ARM.targets if t.name == name)
+    return digest(ARM.emit(target, Model(graph, random(graph))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["arm-a7", "arm-a76", "host"])
+def test_another_process_makes_the_same_bytes(name: str) -> None:
+    here = str(Path(__file__).parent)
+    path = os.pathsep.join([here, *(p for p in sys.path if p)])
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", f"import test_arm_reproducible as t; print(t.made({name!r}))"],
+        env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": path},
+        cwd="/", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert elsewhere.stdout.strip() == made(name)

@@ -1,0 +1,516 @@
+"""The target `host`: what it builds, what others can do with it, and what the program refuses."""
+
+import ctypes
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nets import Steps
+from numpy.typing import NDArray
+from op_cases import trained
+
+from tcc.backends.arm import codegen, emit, limits, names, zig
+from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.kernels.conv import Direct
+from tcc.backends.arm.link import LINK
+from tcc.backends.arm.machine import MACHINES
+from tcc.backends.base import Artifact, MissingTool
+from tcc.compiler import reference
+from tcc.compiler.graph import Graph, Input, Model, Output
+from tcc.compiler.ops import Concat, Conv, Flatten, GlobalAvgPool, Linear, Relu, Sigmoid
+from tcc.compiler.ops.base import Op
+from tcc.compiler.preprocess import Preprocess, Resize, apply
+from tcc.compiler.source import UserError
+from tcc.compiler.types import TensorType
+
+ARM = Arm()
+(HOST,) = (t for t in ARM.targets if t.name == "host")
+LABELS = ("adipose", 'quo"ted \\ ??/', "naïve", "stroma")
+
+
+def small(name: str = "small") -> Model:
+    """A network with a vector and a map as outputs, from an image."""
+    add = Steps(3, 20, 24, name=name)
+    skip = add("stem", Conv(8, (3, 3), (2, 2), 1))
+    add("relu", Relu())
+    add("grow", Conv(8, (3, 3), padding=1))
+    joined = add("join", Concat(), skip, "grow")
+    add("mask", Conv(2, (1, 1)), joined)
+    mask = add("mask_end", Sigmoid())
+    add("gap", GlobalAvgPool(), joined)
+    add("flat", Flatten())
+    add("fc", Linear(4))
+    graph = add.graph(Output("logits", "fc", "softmax", LABELS), Output("mask", mask))
+    pre = Preprocess("rgb", Resize((20, 24), "cover"), None, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+    graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=pre),))
+    return Model(graph, trained(graph))
+
+
+def written(folder: Path, artifact: Artifact) -> Path:
+    for name, data in artifact.files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o755 if name in artifact.executable else 0o644)
+    return folder
+
+
+@dataclass(frozen=True)
+class Built:
+    model: Model
+    artifact: Artifact
+    folder: Path
+
+    @property
+    def source(self) -> Input:
+        return self.model.graph.inputs[0]
+
+    def program(self, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+        command = [self.folder / "small-run", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    model = small()
+    artifact = ARM.emit(HOST, model)
+    return Built(model, artifact, written(tmp_path_factory.mktemp("small"), artifact))
+
+
+def image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def ppm(pixels: NDArray[np.uint8], comment: str = "") -> bytes:
+    height, width, _ = pixels.shape
+    return f"P6{comment}\n{width} {height}\n255\n".encode() + pixels.tobytes()
+
+
+def tensor(built: Built, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal(built.source.type.shape, np.float32)
+
+
+def test_its_files(built: Built) -> None:
+    assert sorted(built.artifact.files) == [
+        "libsmall.a", "libsmall.so", "small-run", "small.h",
+        "src/functions.h", "src/pool.h", "src/preprocess.h", "src/reader.h", "src/runner.c", "src/small.c",
+    ]  # fmt: skip
+    assert built.artifact.executable == {"small-run"}
+
+
+def test_its_outputs_agree_with_the_reference(built: Built) -> None:
+    tensors = [tensor(built, seed) for seed in range(3)]
+    got = ARM.infer(HOST, built.folder, built.source, tensors)
+    for found, expected in zip(got, reference.run(built.model, tensors), strict=True):
+        assert found.keys() == expected.keys() == {"logits", "mask"}
+        for name, values in expected.items():
+            assert found[name].shape == values.shape
+            assert found[name].dtype == np.float32
+            np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5)
+
+
+def test_it_preprocesses_images_itself(built: Built) -> None:
+    images = [image(31, 50), image(20, 24, 1), image(9, 8, 2)]
+    assert built.source.preprocess is not None
+    tensors = [apply(built.source.preprocess, i, (3, 20, 24)) for i in images]
+    by_image = ARM.run(HOST, built.folder, built.source, images)
+    by_tensor = ARM.infer(HOST, built.folder, built.source, tensors)
+    for a, b in zip(by_image, by_tensor, strict=True):
+        assert all(a[name].tobytes() == b[name].tobytes() for name in ("logits", "mask"))
+
+
+def test_many_inputs_come_back_in_order(built: Built) -> None:
+    tensors = [tensor(built, seed) for seed in range(70)]
+    together = ARM.infer(HOST, built.folder, built.source, tensors)
+    alone = ARM.infer(HOST, built.folder, built.source, tensors[66:67])
+    assert together[66]["logits"].tobytes() == alone[0]["logits"].tobytes()
+    assert len({t["logits"].tobytes() for t in together}) == 70
+
+
+def test_the_program_prints_classes_the_best_first(built: Built, tmp_path: Path) -> None:
+    (tmp_path / "a.ppm").write_bytes(ppm(image(31, 50), " # a comment"))
+    done = built.program("--top", "0", tmp_path / "a.ppm")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    raw = ARM.run(HOST, built.folder, built.source, [image(31, 50)])[0]["logits"].astype(float)
+    chances = np.exp(raw - raw.max()) / np.exp(raw - raw.max()).sum()
+    best = sorted(range(4), key=lambda i: -chances[i])
+    assert lines[:2] == [str(tmp_path / "a.ppm"), " logits"]
+    assert [line.split()[:-1] for line in lines[2:6]] == [LABELS[i].split() for i in best]
+    assert [float(line.split()[-1]) for line in lines[2:6]] == pytest.approx(
+        [chances[i] for i in best], abs=1e-6
+    )
+    assert lines[6:] == [" mask", lines[7]]
+    assert lines[7].startswith("  map of 2 x 10 x 12, from 0.")
+
+
+def test_raw_pixels_are_an_image_too(built: Built, tmp_path: Path) -> None:
+    pixels = image(31, 50)
+    (tmp_path / "a.rgb").write_bytes(pixels.tobytes())
+    (tmp_path / "a.ppm").write_bytes(ppm(pixels))
+    arguments = ("--quiet", "--raw", tmp_path / "raw", tmp_path / "a.ppm")
+    assert built.program(*arguments, "--size", "50x31", "--rgb", tmp_path / "a.rgb").stdout == ""
+    values = np.fromfile(tmp_path / "raw", np.float32).reshape(2, -1)
+    assert values.shape == (2, 4 + 2 * 10 * 12)
+    assert np.array_equal(values[0], values[1])
+
+
+def test_threads_change_no_bit(built: Built, tmp_path: Path) -> None:
+    tensor(built).tofile(tmp_path / "t")
+    raw = []
+    for threads in ("1", "2", "5"):
+        done = built.program(
+            "--quiet", "--threads", threads, "--repeat", "20", "--raw", tmp_path / "raw",
+            "--tensor", tmp_path / "t",
+        )  # fmt: skip
+        assert done.returncode == 0
+        raw.append((tmp_path / "raw").read_bytes())
+    assert raw[0] == raw[1] == raw[2]
+
+
+def test_what_the_program_says_of_itself(built: Built) -> None:
+    assert built.program("--version").stdout.endswith(", host\n")
+    assert built.program("--help").stdout.startswith("usage: small-run [OPTION]... [INPUT]...\n")
+    assert "median of 3 runs" not in built.program("--help").stdout
+
+
+FULL = 3 * 20 * 24 * 4
+BAD: dict[str, tuple[list[str], bytes, str]] = {
+    "no input": ([], b"", "no input: name an image or a tensor; see --help"),
+    "no such option": (["--fast", "x"], b"", "--fast: there is no such option; see --help"),
+    "no value": (["--top"], b"", "--top: not an option, or one that takes a value; see --help"),
+    "not a number": (["--top", "x"], b"", "--top: takes a whole number from 0 to 1073741824"),
+    "too many threads": (["--threads", "99"], b"", "--threads: takes a whole number from 1 to 16"),
+    "no threads": (["--threads", "0"], b"", "--threads: takes a whole number from 1 to 16"),
+    "raw twice": (["--raw", "F.1", "--raw", "F.2"], b"", "--raw: can be given once"),
+    "raw nowhere": (["--raw", "none/F"], b"", "none/F: No such file or directory"),
+    "not there": (["F.none"], b"", "F.none: No such file or directory"),
+    "a folder": (["--tensor", "/"], b"", "/: Is a directory"),
+    "empty tensor": (
+        ["--tensor", "F"], b"", f"F: the file ends after 0 of {FULL} bytes of data",
+    ),
+    "short tensor": (
+        ["--tensor", "F"], bytes(99), f"F: the file ends after 99 of {FULL} bytes of data",
+    ),
+    "long tensor": (
+        ["--tensor", "F"], bytes(FULL + 1),
+        f"F: the file has more than the {FULL} bytes of data expected",
+    ),
+    "NaN": (
+        ["--tensor", "F"], b"\0\0\xc0\x7f" + bytes(FULL - 4),
+        "F: the input or an output holds NaN or infinity",
+    ),
+    "infinity": (
+        ["--tensor", "F"], bytes(FULL - 4) + b"\0\0\x80\xff",
+        "F: the input or an output holds NaN or infinity",
+    ),
+    "not a PPM": (["F"], b"\x89PNG\r\n", "F: this is not a binary PPM image (P6)"),
+    "text PPM": (["F"], b"P3\n1 1\n255\n0 0 0\n", "F: this is not a binary PPM image (P6)"),
+    "no size": (["F"], b"P6\nx", "F: the header is not that of a binary PPM (P6)"),
+    "header cut off": (["F"], b"P6\n10", "F: the header is not that of a binary PPM (P6)"),
+    "endless comment": (["F"], b"P6 #" + bytes(500), "F: the header is not that of a binary PPM (P6)"),
+    "16 bits": (
+        ["F"], b"P6 1 1 65535\n" + bytes(6),
+        "F: a PPM image needs 8 bits a sample (a maximum of 255)",
+    ),
+    "no pixels": (["F"], b"P6 0 5 255\n", "F: the image does not have a size that the network takes"),
+    "too wide": (
+        ["F"], b"P6 65537 1 255\n", "F: the image does not have a size that the network takes",
+    ),
+    "too large": (
+        ["F"], b"P6 60000 60000 255\n", "F: the image does not have a size that the network takes",
+    ),
+    "cut off": (["F"], b"P6 5 5 255\n" + bytes(74), "F: the file ends after 74 of 75 bytes of data"),
+    "pixels without size": (["--rgb", "F"], b"", "F: give the size as --size WxH before --rgb"),
+    "bad size": (
+        ["--size", "5by5", "--rgb", "F"], bytes(75), "--size: give the size as --size WxH before --rgb",
+    ),
+    "size with more": (
+        ["--size", "5x5x3", "--rgb", "F"], bytes(75),
+        "--size: give the size as --size WxH before --rgb",
+    ),
+    "negative size": (
+        ["--size", "-5x5", "--rgb", "F"], bytes(75),
+        "F: the image does not have a size that the network takes",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_refused(what: str, built: Built, tmp_path: Path) -> None:
+    arguments, data, message = BAD[what]
+    (tmp_path / "F").write_bytes(data)
+    done = subprocess.run(
+        [built.folder / "small-run", *arguments],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"small-run: {message}\n"
+
+
+def test_a_bad_tensor_is_the_users_error(built: Built) -> None:
+    bad = tensor(built)
+    bad[1, 2, 3] = np.nan
+    with pytest.raises(UserError, match="the program refuses its input") as caught:
+        ARM.infer(HOST, built.folder, built.source, [tensor(built), bad])
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "E0653"
+    assert diagnostic.label == "input 1: the input or an output holds NaN or infinity"
+
+
+def test_a_folder_without_a_program_is_the_users_error(built: Built, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no runner program here"):
+        ARM.infer(HOST, tmp_path, built.source, [])
+    (tmp_path / "x-run").write_bytes(b"\x7fELF nonsense")
+    with pytest.raises(UserError, match="the program cannot be run"):
+        ARM.infer(HOST, tmp_path, built.source, [tensor(built)])
+
+
+USER = """
+#include <stdio.h>
+#include "small.h"
+int main(void)
+{
+    static uint8_t rgb[31 * 50 * 3];
+    static float p[SMALL_OUTPUT_SIZE], t[SMALL_INPUT_SIZE], q[SMALL_OUTPUT_SIZE];
+    for (int i = 0; i < (int)sizeof rgb; i++)
+        rgb[i] = (uint8_t)(i * 7 + i / 50);
+    int bad = small_classify(rgb, 50, 31, p) || small_preprocess(rgb, 50, 31, t) ||
+              small_set_threads(3) || small_run(t, q) || small_activate(q) ||
+              small_threads() != 3;
+    for (int i = 0; i < SMALL_OUTPUT_SIZE; i++)
+        bad |= p[i] != q[i];
+    bad |= small_run(0, q) != SMALL_BAD_ARGUMENT || small_run(t, 0) != SMALL_BAD_ARGUMENT;
+    bad |= small_classify(rgb, 0, 31, p) != SMALL_BAD_SIZE;
+    bad |= small_classify(rgb, 50, -1, p) != SMALL_BAD_SIZE;
+    bad |= small_classify(rgb, SMALL_MAX_SIDE + 1, 1, p) != SMALL_BAD_SIZE;
+    bad |= small_set_threads(0) != SMALL_BAD_ARGUMENT;
+    bad |= small_set_threads(SMALL_MAX_THREADS + 1) != SMALL_BAD_ARGUMENT;
+    bad |= small_set_threads(1) || small_threads() != 1;
+    for (int i = 0; i < SMALL_OUTPUT_COUNT; i++)
+        printf("%s %zu %zu\\n", small_outputs[i].name, small_outputs[i].offset,
+               small_outputs[i].label_count);
+    printf("%s; %s\\n", small_outputs[0].labels[1], small_message(SMALL_BAD_SIZE));
+    return bad;
+}
+"""
+
+
+@pytest.mark.parametrize("library", ["libsmall.a", "libsmall.so"])
+@pytest.mark.parametrize("language", ["c", "c++"])
+def test_others_link_it(library: str, language: str, built: Built, tmp_path: Path) -> None:
+    (tmp_path / "user.c").write_text(USER)
+    standard = {"c": "-std=c99", "c++": "-std=c++11"}[language]
+    machine = next(m for m in MACHINES if m.target is HOST)
+    zig.run(
+        tmp_path, "cc", *machine.zig("gnu"), *LINK, "-x", language, standard, "-Wall", "-Wextra",
+        "-Wpedantic", "-Werror", f"-I{built.folder}", "user.c", "-x", "none",
+        str(built.folder / library), "-o", "user", "-lpthread", "-lm",
+    )  # fmt: skip
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(built.folder)}
+    done = subprocess.run(
+        [tmp_path / "user"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines() == [
+        "logits 0 4", "mask 4 0",
+        f"{LABELS[1]}; the image does not have a size that the network takes",
+    ]  # fmt: skip
+    assert done.returncode == 0
+
+
+def test_the_program_builds_from_its_sources(built: Built, tmp_path: Path) -> None:
+    machine = next(m for m in MACHINES if m.target is HOST)
+    zig.run(
+        built.folder / "src", "cc", *machine.zig("gnu"), *LINK, "-I..", "runner.c",
+        "../libsmall.a", "-o", str(tmp_path / "again"), "-lpthread", "-lm",
+    )  # fmt: skip
+    done = subprocess.run([tmp_path / "again", "--help"], capture_output=True, check=False)
+    assert done.stdout.decode() == built.program("--help").stdout
+
+
+def test_the_shared_library_shows_the_headers_functions_alone(built: Built) -> None:
+    library = ctypes.CDLL(str(built.folder / "libsmall.so"))
+    for word in ("run", "preprocess", "activate", "classify", "set_threads", "threads", "message",
+                 "version", "outputs"):  # fmt: skip
+        assert hasattr(library, f"small_{word}")
+    prefix = names.prefix("small")
+    for hidden in ("small_k0_conv", "small_weights", f"{prefix}ParallelLaunch", "pool_launch"):
+        assert not hasattr(library, hidden)
+
+
+def test_two_models_fit_into_one_program(built: Built, tmp_path: Path) -> None:
+    other = written(tmp_path / "other", ARM.emit(HOST, small("other")))
+    (tmp_path / "both.c").write_text(
+        '#include "small.h"\n#include "other.h"\n'
+        "static float x[SMALL_INPUT_SIZE], a[SMALL_OUTPUT_SIZE], b[OTHER_OUTPUT_SIZE];\n"
+        "int main(void) { int s = small_set_threads(2) || other_set_threads(3) ||\n"
+        "small_run(x, a) || other_run(x, b);\n"
+        "for (int i = 0; i < SMALL_OUTPUT_SIZE; i++) s |= a[i] != b[i]; return s; }\n"
+    )
+    machine = next(m for m in MACHINES if m.target is HOST)
+    zig.run(
+        tmp_path, "cc", *machine.zig("gnu"), *LINK, f"-I{built.folder}", f"-I{other}", "both.c",
+        str(built.folder / "libsmall.a"), str(other / "libother.a"), "-o", "both",
+        "-lpthread", "-lm",
+    )  # fmt: skip
+    assert subprocess.run([tmp_path / "both"], check=False, timeout=60).returncode == 0
+
+
+def test_the_same_model_gives_the_same_bytes_anywhere(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "another temporary folder"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    again = ARM.emit(HOST, small())
+    assert again == built.artifact
+    assert list(elsewhere.iterdir()) == []
+    for data in built.artifact.files.values():
+        assert b"/tmp" not in data
+        assert os.getcwd().encode() not in data
+        assert str(Path.home()).encode() + b"/" not in data
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.b-c", "a_b_c"), ("2nets", "net_2nets"), ("_x", "net_x"), ("é", "net_"), ("int", "int")],
+)
+def test_names_become_identifiers(name: str, expected: str) -> None:
+    assert names.identifier(name) == expected
+
+
+def one(op: Op, *shape: int, name: str = "one") -> Model:
+    add = Steps(*shape, name=name)
+    add("op", op)
+    graph = add.graph(Output("y", "op"), Output("again", "op"), Output("given", "image"))
+    return Model(graph, trained(graph))
+
+
+def test_a_network_of_vectors_with_values_put_out_twice(tmp_path: Path) -> None:
+    model = one(Linear(3), 7, name="42.v")
+    folder = written(tmp_path, ARM.emit(HOST, model))
+    assert (folder / "libnet_42_v.so").is_file()
+    source, x = model.graph.inputs[0], np.arange(7, dtype=np.float32)
+    (found,) = ARM.infer(HOST, folder, source, [x])
+    assert np.array_equal(found["given"], x)
+    assert found["y"].tobytes() == found["again"].tobytes()
+    np.testing.assert_allclose(found["y"], reference.run(model, [x])[0]["y"], rtol=1e-5)
+    with pytest.raises(UserError, match="this network does not take an image"):
+        ARM.run(HOST, folder, source, [image(3, 3)])
+    (tmp_path / "a.ppm").write_bytes(ppm(image(3, 3)))
+    command = [tmp_path / "net_42_v-run", tmp_path / "a.ppm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith("a.ppm: this network does not take an image\n")
+
+
+class Strange(Op):
+    word = "strange"
+
+    def infer(self, x: TensorType) -> TensorType:
+        return x
+
+    torch = onnx = infer  # type: ignore[assignment]
+
+
+def test_what_has_no_kernel_is_refused() -> None:
+    model = one(Relu(), 3, 4, 4)
+    node = replace(model.graph.nodes[0], op=Strange())
+    graph = replace(model.graph, nodes=(node,))
+    (refusal,) = ARM.refusals(HOST, graph)
+    assert refusal.node is node
+    assert refusal.why == "host has no kernel for `strange`"
+
+
+def test_what_is_too_large_is_refused() -> None:
+    add = Steps(1, 1, 40000)
+    add("flat", Flatten())
+    add("huge", Linear(9000))
+    (refusal,) = ARM.refusals(HOST, add.graph())
+    assert refusal.node.name == "huge"
+    assert refusal.why == "host takes values and weights of up to 1024 MiB, and this has 1373 MiB"
+
+
+def test_what_needs_too_much_memory_is_refused(
+    built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_MEMORY", 1 << 10)
+    with pytest.raises(UserError, match=r"needs 0 MiB of memory, and host takes up to 0 MiB"):
+        ARM.emit(HOST, built.model)
+
+
+def test_what_only_training_needs_is_left_out(tmp_path: Path) -> None:
+    model = one(Relu(), 3, 4, 4)
+    head = replace(model.graph.outputs[2], train_only=True)
+    graph = replace(model.graph, outputs=(model.graph.outputs[0], head))
+    folder = written(tmp_path, ARM.emit(HOST, Model(graph, model.weights)))
+    (found,) = ARM.infer(HOST, folder, graph.inputs[0], [np.ones((3, 4, 4), np.float32)])
+    assert list(found) == ["y"]
+
+
+def test_a_second_input_is_refused() -> None:
+    model = one(Relu(), 3, 4, 4)
+    second = Input("second", TensorType((3, 4, 4)))
+    node = replace(model.graph.nodes[0], inputs=("second",))
+    graph = Graph("two", (*model.graph.inputs, second), (node,), model.graph.outputs)
+    (refusal,) = ARM.refusals(HOST, graph)
+    assert refusal.why == "host takes networks of one input, and this reads another"
+
+
+def test_nothing_refuses_what_it_builds(built: Built) -> None:
+    assert [list(ARM.refusals(t, built.model.graph)) for t in ARM.targets] == [[]] * 5
+
+
+def test_a_missing_tool_comes_with_its_install_command(
+    built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tcc.backends.arm.backend._version", lambda _: None)
+    with pytest.raises(MissingTool, match=r"apache-tvm is needed to .* 'tcc-compiler\[arm\]'"):
+        ARM.emit(HOST, built.model)
+
+
+def test_a_kernel_that_cannot_be_built_names_its_node(
+    built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(kernel: Direct, symbol: str) -> None:
+        raise ValueError("no such loop")
+
+    monkeypatch.setattr(Direct, "build", fails)
+    with pytest.raises(emit.BuildError, match=r"host: no kernel for `stem` .*: no such loop"):
+        ARM.emit(HOST, built.model)
+
+
+def test_a_failing_linker_leaves_nothing_behind(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(codegen, "own", lambda kernels, name: b"not an object file")
+    with pytest.raises(emit.BuildError, match=r"host: small: zig .* failed"):
+        ARM.emit(HOST, built.model)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_the_machines_fault(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(command: list[str], **_: object) -> None:
+        raise subprocess.CalledProcessError(1, command, b"error: unable to write: NoSpaceLeft\n")
+
+    monkeypatch.setattr(subprocess, "run", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        ARM.emit(HOST, built.model)
+
+
+def test_progress_is_told(built: Built) -> None:
+    told: list[tuple[str, int, int]] = []
+    ARM.emit(HOST, built.model, lambda *what: told.append(what))
+    stages = list(dict.fromkeys(stage for stage, _, _ in told))
+    assert stages == ["choose kernels", "write kernels", "compile kernels", "link"]
+    for stage in stages:
+        parts = [(done, total) for name, done, total in told if name == stage]
+        assert parts[0][0] == 0
+        assert parts[-1][0] == parts[-1][1]
+        assert parts == sorted(parts)

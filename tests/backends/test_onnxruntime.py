@@ -1,0 +1,175 @@
+"""The target `onnxruntime`: what it builds, refuses and computes."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from nets import dense, gated
+from op_cases import CASES, Case, one_input, tensors, trained
+
+from tcc.backends.base import Artifact, Backend, Target
+from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
+from tcc.compiler import images
+from tcc.compiler.checkpoint import import_checkpoint
+from tcc.compiler.frontend.build import load
+from tcc.compiler.graph import Graph, Model
+from tcc.compiler.lower.torch import module
+from tcc.compiler.ops import Relu
+from tcc.compiler.passes import INFERENCE, run
+from tcc.compiler.preprocess import Preprocess, Resize
+from tcc.compiler.source import UserError
+
+BACKEND: Backend = OnnxRuntime()
+(TARGET,) = BACKEND.targets
+
+
+def written(folder: Path, artifact: Artifact) -> Path:
+    for name, data in artifact.files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def by_torch(model: Model, x: np.ndarray) -> dict[str, np.ndarray]:
+    network = module(model.graph, model.weights).eval()
+    with torch.no_grad():
+        return {name: y.numpy() for name, y in network(torch.from_numpy(x)).items()}
+
+
+def assert_agree(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert got.keys() == expected.keys()
+    for name, y in expected.items():
+        assert got[name].shape == y.shape
+        bound = 2e-5 * max(1.0, float(np.abs(y).max()))
+        np.testing.assert_allclose(got[name], y, rtol=2e-5, atol=bound)
+
+
+def test_its_target() -> None:
+    assert Target("onnxruntime", "ONNX file, run by ONNX Runtime", ("fp32",), ("ort",)) == TARGET
+    tools = {tool.name: tool for tool in BACKEND.tools(TARGET)}
+    assert {name: tool.builds for name, tool in tools.items()} == {
+        "onnx": True,
+        "onnxruntime": False,
+    }
+    assert tools["onnx"].version == onnx.__version__
+
+
+@pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+@pytest.mark.parametrize("fused", [False, True])
+def test_its_artifact_computes_the_model(tmp_path: Path, graph: Graph, fused: bool) -> None:
+    plain = Model(graph, trained(graph))
+    model = run(plain, INFERENCE) if fused else plain
+    assert list(BACKEND.refusals(TARGET, model.graph)) == []
+    folder = written(tmp_path, BACKEND.emit(TARGET, model))
+    (x,) = tensors(model, batch=3)
+    found = BACKEND.infer(TARGET, folder, graph.inputs[0], list(x))
+    expected = by_torch(plain, x)
+    assert len(found) == 3
+    for i, outputs in enumerate(found):
+        assert_agree(outputs, {name: y[i] for name, y in expected.items()})
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_op_case_builds_and_runs(tmp_path: Path, case: Case) -> None:
+    model = one_input(case)
+    assert list(BACKEND.refusals(TARGET, model.graph)) == []
+    folder = written(tmp_path, BACKEND.emit(TARGET, model))
+    (x,) = tensors(model, batch=1)
+    (found,) = BACKEND.infer(TARGET, folder, model.graph.inputs[0], list(x))
+    assert_agree(found, {name: y[0] for name, y in by_torch(model, x).items()})
+
+
+def test_the_artifact_holds_the_weights_of_the_spec() -> None:
+    graph = dense()
+    artifact = BACKEND.emit(TARGET, Model(graph, trained(graph)))
+    assert list(artifact.files) == [FILE]
+    assert artifact.executable == frozenset()
+    found = onnx.load_from_string(artifact.files[FILE])
+    names = {t.name for t in found.graph.initializer}
+    assert {n for n in graph.params if not n.startswith("aux")} <= names
+    assert found.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
+
+
+def test_its_bytes_are_the_same_every_time() -> None:
+    graph = gated()
+    model = Model(graph, trained(graph))
+    assert BACKEND.emit(TARGET, model).files == BACKEND.emit(TARGET, model).files
+
+
+def test_its_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
+    graph = gated()
+    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
+    (x,) = tensors(Model(graph, {}), batch=4)
+    source = graph.inputs[0]
+    together = BACKEND.infer(TARGET, folder, source, list(x))
+    alone = [BACKEND.infer(TARGET, folder, source, [one])[0] for one in x[::-1]][::-1]
+    for a, b in zip(together, alone, strict=True):
+        for name in a:
+            assert a[name].tobytes() == b[name].tobytes()
+
+
+def test_it_says_how_far_it_is() -> None:
+    graph = gated()
+    told: list[tuple[str, int, int]] = []
+    BACKEND.emit(TARGET, Model(graph, trained(graph)), lambda *step: told.append(step))
+    assert told == [("onnxruntime", 0, 1), ("onnxruntime", 1, 1)]
+
+
+def test_an_op_without_a_rule_is_refused() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Odd(Relu):
+        word = "odd"
+
+    graph = gated()
+    nodes = tuple(replace(n, op=Odd()) if n.op == Relu() else n for n in graph.nodes)
+    found = list(BACKEND.refusals(TARGET, replace(graph, nodes=nodes)))
+    assert [(r.node.name, r.why) for r in found] == [
+        ("shrink_relu", "ONNX Runtime has no rule for odd")
+    ]
+
+
+def test_images_go_through_the_contract(tmp_path: Path) -> None:
+    graph = dense()
+    contract = Preprocess(resize=Resize((16, 16)), mean=(0.5,), std=(0.25,))
+    source = replace(graph.inputs[0], preprocess=contract)
+    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    (found,) = BACKEND.run(TARGET, folder, source, [image])
+    x = (image.astype(np.float32).transpose(2, 0, 1)[None] / 255 - 0.5) / 0.25
+    expected = by_torch(Model(graph, trained(graph)), x.astype(np.float32))
+    assert_agree(found, {name: y[0] for name, y in expected.items()})
+
+
+def test_a_network_without_a_contract_takes_no_image(tmp_path: Path) -> None:
+    graph = dense()
+    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
+    with pytest.raises(UserError, match="this network does not take an image"):
+        BACKEND.run(TARGET, folder, graph.inputs[0], [np.zeros((16, 16, 3), np.uint8)])
+
+
+@pytest.mark.parametrize("data", [b"", b"\x08\x08", b"not a model" * 9])
+def test_a_damaged_file_is_the_users_error(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / FILE).write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        BACKEND.infer(TARGET, tmp_path, dense().inputs[0], [])
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.message) == ("E0651", "ONNX Runtime cannot load the model")
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "classes"), [("GC", "GC.png", 6), ("Sipak", "Sipak.bmp", 5)]
+)
+def test_the_authors_images_get_their_classes(
+    shared: Path, root: Path, tmp_path: Path, name: str, picture: str, classes: int
+) -> None:
+    data = shared / "data" / "ddsnet_checkpoints"
+    facts = json.loads((shared / "facts" / "ddsnet_reference.json").read_text())[name]
+    graph = load(root / "spec" / "ddsnet.yaml", {"classes": str(classes)}).graph
+    weights = import_checkpoint(data / facts["checkpoint"], graph).weights
+    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, weights)))
+    (found,) = BACKEND.run(TARGET, folder, graph.inputs[0], [images.read(data / picture)])
+    expected = facts["runs"]["resize224_bilinear"]["logits"]
+    np.testing.assert_allclose(found["logits"], expected, atol=1e-4)

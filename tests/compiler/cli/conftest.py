@@ -1,0 +1,103 @@
+"""The `tcc` command, as a user types it: in this process for speed, or in one of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+SPEC = """\
+tcc: 1
+name: tiny
+params: {classes: 3, width: 4}
+
+input:
+  image:
+    shape: [3, 8, 8]
+    preprocess: {resize: {size: [8, 8], mode: stretch}}
+
+graph:
+  - conv: {filters: width, kernel: 3, padding: 1}
+  - batch_norm
+  - relu
+  - global_avg_pool
+  - flatten
+  - linear: {units: classes}
+
+output:
+  logits: {activation: softmax, labels: "['cat', 'dog', 'owl'] if classes == 3 else []"}
+
+tests: {params: 135}
+"""
+PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document of standard output."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A working folder with a spec and nothing else."""
+    (tmp_path / "tiny.yaml").write_text(SPEC)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TCC_DEBUG", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def tcc(home):
+    """Run a command in this process."""
+    from tcc.compiler.cli import app
+
+    def run(*words: object, input: bytes | None = None) -> Ended:
+        found = CliRunner().invoke(app, list(map(str, words)), input=input)
+        return Ended(found.exit_code, found.stdout, found.stderr)
+
+    return run
+
+
+@pytest.fixture
+def process(home):
+    """Run a command in a process of its own."""
+
+    def run(*words: object, program: str = PROGRAM, **options: Any) -> Ended:
+        env = os.environ | options.pop("env", {})
+        command = [sys.executable, "-c", program, *map(str, words)]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        found = subprocess.run(command, check=False, text=True, env=env, **streams)
+        return Ended(found.returncode, found.stdout or "", found.stderr or "")
+
+    return run
+
+
+@pytest.fixture
+def built(tcc, home) -> Path:
+    """A bundle of the spec for ONNX Runtime."""
+    assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
+    return home / "build/tiny-onnxruntime-fp32"
+
+
+@pytest.fixture
+def picture(home) -> Path:
+    """An image."""
+    from PIL import Image
+
+    path = home / "one.png"
+    Image.effect_mandelbrot((20, 10), (-2, -1, 1, 1), 20).convert("RGB").save(path)
+    return path

@@ -1,0 +1,337 @@
+"""`tcc build` and `tcc run`: from a spec to classes."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tcc.compiler import weights
+from tcc.compiler.frontend.build import load
+
+RANDOM = "warning: the weights are random (seed 0): predictions mean nothing"
+
+
+def tree(folder):
+    found = (p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found}
+
+
+@pytest.fixture
+def trained(home):
+    """Weights as a file."""
+    graph = load(home / "tiny.yaml").graph
+    weights.write(home / "w.safetensors", weights.random(graph, 7))
+    return home / "w.safetensors"
+
+
+class TestBuild:
+    def test_writes_a_bundle_and_says_what(self, tcc, home):
+        found = tcc("build", "tiny.yaml", "--target", "onnxruntime")
+        assert found.code == 0
+        assert found.err.startswith(RANDOM)
+        lines = found.out.splitlines()
+        assert lines[0] == "build/tiny-onnxruntime-fp32"
+        assert lines[1].startswith("  agrees with the reference within ")
+        assert [line.split()[0] for line in lines[2:5]] == [
+            "file",
+            "goldens/1/image.png",
+            "goldens/1/input.bin",
+        ]
+        stages = lines[lines.index("stage        seconds") + 1 :]
+        assert [line.split()[0] for line in stages] == [
+            "spec",
+            "weights",
+            "passes",
+            "goldens",
+            "onnxruntime",
+            "write",
+            "replay",
+        ]
+        assert (home / "build/tiny-onnxruntime-fp32/manifest.json").is_file()
+
+    def test_quiet_prints_the_folder_and_still_warns(self, tcc):
+        found = tcc("build", "tiny.yaml", "--target", "ort", "-q")
+        assert found.out == "build/tiny-onnxruntime-fp32\n"
+        assert found.err.startswith(RANDOM)
+
+    def test_as_json(self, tcc, home):
+        found = tcc("build", "tiny.yaml", "--target", "ort", "--out", "here", "--json").document
+        (bundle,) = found["bundles"]
+        assert bundle["path"] == "here/tiny-onnxruntime-fp32"
+        assert (bundle["model"], bundle["target"], bundle["precision"]) == (
+            "tiny",
+            "onnxruntime",
+            "fp32",
+        )
+        assert bundle["weights"]["origin"] == "random"
+        assert sum(file["bytes"] for file in bundle["files"]) == bundle["bytes"]
+        assert "write" in found["seconds"]
+
+    def test_the_same_bytes_every_time(self, process, home):
+        for number in (1, 2):
+            found = process(
+                *("build", "tiny.yaml", "--target", "onnxruntime", "--out", f"b{number}"),
+                env={"PYTHONHASHSEED": str(number)},
+            )
+            assert found.code == 0
+        assert tree(home / "b1") == tree(home / "b2")
+        assert len(tree(home / "b1")) == 10
+
+    def test_with_weights(self, tcc, home, trained):
+        found = tcc("build", "tiny.yaml", "--target", "ort", "--weights", trained)
+        assert (found.code, found.err) == (0, "")
+        about = json.loads((home / "build/tiny-onnxruntime-fp32/manifest.json").read_text())
+        graph = load(home / "tiny.yaml").graph
+        assert about["weights"] == {
+            "origin": "file",
+            "digest": weights.digest(weights.random(graph, 7)),
+            "file": "w.safetensors",
+            "seed": None,
+            "notice": None,
+        }
+
+    def test_seeds_differ(self, tcc, home):
+        digests = set()
+        for seed in (0, 1):
+            tcc("build", "tiny.yaml", "--target", "ort", "--seed", seed)
+            about = json.loads((home / "build/tiny-onnxruntime-fp32/manifest.json").read_text())
+            assert about["weights"]["seed"] == seed
+            digests.add(about["weights"]["digest"])
+        assert len(digests) == 2
+
+    def test_weights_that_do_not_fit(self, tcc, home, trained):
+        words = ("build", "tiny.yaml", "--target", "ort", "--weights", trained)
+        found = tcc(*words, "--set", "width=5")
+        assert found.code == 2
+        assert "E0504" in found.err
+        assert not (home / "build").exists()
+
+    def test_a_seed_with_weights(self, tcc, trained):
+        found = tcc("build", "tiny.yaml", "--target", "ort", "--weights", trained, "--seed", 1)
+        assert found.code == 2
+        assert "--weights and --seed exclude each other" in found.err
+
+    def test_every_unknown_target_and_precision_is_named(self, tcc):
+        found = tcc("build", "tiny.yaml", "--target", "hots,onnxruntime", "--precision", "fp23")
+        assert found.code == 2
+        assert found.err.startswith(
+            "error[E0605]: there is no target `hots`\n"
+            "  --> command line: --target hots,onnxruntime\n"
+            "   = help: did you mean `host`? known targets: onnxruntime, "
+        )
+        assert "error[E0606]: onnxruntime does not build at precision `fp23`" in found.err
+        assert "did you mean `fp32`?" in found.err
+
+    def test_without_a_target(self, tcc):
+        found = tcc("build", "tiny.yaml")
+        assert found.code == 2
+        assert "which target?" in found.err
+
+    @pytest.mark.parametrize(
+        ("setting", "message"),
+        [
+            ("width", "a setting is `name=value`"),
+            ("=3", "a setting is `name=value`"),
+            ("wdith=3", "did you mean `width`?"),
+            ("width=relu", "width"),
+        ],
+    )
+    def test_a_wrong_setting(self, tcc, setting, message):
+        found = tcc("build", "tiny.yaml", "--target", "ort", "--set", setting)
+        assert found.code == 2
+        assert message in found.err
+
+    def test_a_setting_twice(self, tcc):
+        words = ("build", "tiny.yaml", "--target", "ort", "--set", "width=3", "--set", "width=4")
+        assert "`width` is set twice" in tcc(*words).err
+
+    def test_replaces_its_own_bundle_and_nothing_else(self, tcc, built):
+        assert tcc("build", "tiny.yaml", "--target", "ort").code == 0
+        (built / "notes.txt").write_text("mine")
+        found = tcc("build", "tiny.yaml", "--target", "ort")
+        assert found.code == 2
+        assert "it holds a file that is not the bundle's: notes.txt" in found.err
+        assert (built / "notes.txt").read_text() == "mine"
+
+
+class TestProject:
+    @pytest.fixture
+    def project(self, home, trained):
+        (home / "tcc.toml").write_text(
+            'spec = "tiny.yaml"\nweights = "w.safetensors"\ntargets = ["ort"]\nout = "made"\n'
+        )
+        return home
+
+    def test_gives_what_the_command_line_leaves_out(self, tcc, project):
+        found = tcc("build", "-q")
+        assert (found.code, found.out, found.err) == (0, "made/tiny-onnxruntime-fp32\n", "")
+
+    def test_holds_in_folders_below(self, tcc, project, monkeypatch):
+        (project / "deep").mkdir()
+        monkeypatch.chdir(project / "deep")
+        assert tcc("build", "-q").code == 0
+        assert (project / "made/tiny-onnxruntime-fp32").is_dir()
+
+    def test_its_weights_and_parameters_are_for_its_spec_alone(self, tcc, project):
+        (project / "other.yaml").write_text((project / "tiny.yaml").read_text())
+        found = tcc("build", "other.yaml", "-q")
+        assert found.code == 0
+        assert found.err.startswith(RANDOM)
+
+    def test_parameters_hold_and_set_goes_before_them(self, tcc, project):
+        with (project / "tcc.toml").open("a") as file:
+            file.write("[params]\nwidth = 8\nclasses = 2\n")
+        found = tcc("check", "--set", "classes=5", "--json").document
+        assert found["params"] == {"classes": 5, "width": 8}
+
+    def test_a_seed_goes_before_its_weights(self, tcc, project):
+        assert "random (seed 3)" in tcc("build", "--seed", 3, "-q").err
+
+    def test_its_mistakes_are_located(self, tcc, project):
+        text = (project / "tcc.toml").read_text()
+        (project / "tcc.toml").write_text(text.replace("ort", "otr"))
+        found = tcc("build")
+        assert found.code == 2
+        assert "there is no target `otr`" in found.err
+        assert "--> tcc.toml:3:1" in found.err
+        (project / "tcc.toml").write_text("spec = \n")
+        found = tcc("check", "tiny.yaml")
+        assert found.code == 2
+        assert "--> tcc.toml:1:8" in found.err
+
+    def test_its_spec_does_not_matter_where_another_is_named(self, tcc, project):
+        (project / "tcc.toml").write_text('spec = "missing.yaml"\n')
+        assert tcc("check", "tiny.yaml").code == 0
+
+    def test_a_spec_that_is_not_there(self, tcc, project):
+        (project / "tcc.toml").write_text('spec = "tny.yaml"\n')
+        found = tcc("check")
+        assert found.code == 2
+        assert "--> tcc.toml:1:1" in found.err
+        assert "did you mean `tiny.yaml`?" in found.err
+
+
+class TestRun:
+    def test_prints_classes_the_likeliest_first(self, tcc, built, picture):
+        found = tcc("run", built, picture)
+        assert found.code == 0
+        assert found.err == f"{RANDOM}\n"
+        first, *lines = found.out.splitlines()
+        assert first == str(picture)
+        classes = {line.split()[0]: float(line.split()[1]) for line in lines}
+        assert set(classes) == {"cat", "dog", "owl"}
+        assert list(classes.values()) == sorted(classes.values(), reverse=True)
+        assert abs(sum(classes.values()) - 1) < 2e-4
+
+    def test_as_json_with_raw_values(self, tcc, built, picture):
+        (found,) = tcc("run", built, picture, "--json").document["images"]
+        logits = found["outputs"]["logits"]
+        powers = [math.exp(v - max(logits["raw"])) for v in logits["raw"]]
+        for each in logits["classes"]:
+            assert each["value"] == pytest.approx(powers[each["index"]] / sum(powers), abs=1e-12)
+        assert [c["label"] for c in logits["classes"]] == [
+            ("cat", "dog", "owl")[c["index"]] for c in logits["classes"]
+        ]
+
+    def test_without_labels_prints_indices(self, tcc, home, picture):
+        tcc("build", "tiny.yaml", "--target", "ort", "--set", "classes=7")
+        found = tcc("run", "build/tiny-onnxruntime-fp32", picture, "--top", 2)
+        lines = found.out.splitlines()[1:]
+        assert len(lines) == 2
+        assert all(line.split()[0] in "0123456" for line in lines)
+
+    def test_sigmoid_and_several_outputs(self, tcc, home, picture):
+        text = (home / "tiny.yaml").read_text()
+        text = text.replace("  - relu\n", "  - {relu: {}, as: map}\n").replace(
+            "name: tiny", "name: two"
+        )
+        head, _, _ = text.partition("output:")
+        (home / "two.yaml").write_text(
+            f"{head}output:\n  flags: {{activation: sigmoid}}\n  map: {{from: map}}\n"
+        )
+        assert tcc("build", "two.yaml", "--target", "ort").code == 0
+        found = tcc("run", "build/two-onnxruntime-fp32", picture, "--json")
+        outputs = found.document["images"][0]["outputs"]
+        for each in outputs["flags"]["classes"]:
+            raw = outputs["flags"]["raw"][each["index"]]
+            assert each["value"] == pytest.approx(1 / (1 + math.exp(-raw)), abs=1e-12)
+            assert each["label"] is None
+        assert outputs["map"]["shape"] == [4, 8, 8]
+        assert "classes" not in outputs["map"]
+        text = tcc("run", "build/two-onnxruntime-fp32", picture).out
+        assert "  flags\n" in text
+        assert "  map\n  4x8x8 values from 0.0000 to " in text
+
+    def test_a_folder_stands_for_its_images(self, tcc, built, picture, home):
+        (home / "images/b").mkdir(parents=True)
+        for name in ("b/2.png", "1.PNG", "notes.txt"):
+            (home / "images" / name).write_bytes(picture.read_bytes())
+        found = tcc("run", built, "images", "--json").document
+        assert [each["image"] for each in found["images"]] == ["images/1.PNG", "images/b/2.png"]
+
+    def test_more_images_than_one_batch(self, tcc, built, picture):
+        found = tcc("run", built, *[picture] * 11, "--json").document["images"]
+        assert len(found) == 11
+        assert all(each == found[0] for each in found)
+
+    def test_an_empty_folder(self, tcc, built, home):
+        (home / "none").mkdir()
+        found = tcc("run", built, "none")
+        assert found.code == 2
+        assert "no image in this folder" in found.err
+
+    def test_every_wrong_image_is_listed(self, tcc, built, home):
+        (home / "x.png").write_text("no image")
+        found = tcc("run", built, "x.png", "missing.png")
+        assert found.code == 2
+        assert "x.png" in found.err
+        assert "missing.png" in found.err
+        assert found.out == ""
+
+    def test_a_network_that_takes_no_image(self, tcc, home, picture):
+        text = (home / "tiny.yaml").read_text()
+        (home / "raw.yaml").write_text(
+            text.replace("    preprocess: {resize: {size: [8, 8], mode: stretch}}\n", "")
+        )
+        assert tcc("build", "raw.yaml", "--target", "ort").code == 0
+        found = tcc("run", "build/tiny-onnxruntime-fp32", picture)
+        assert found.code == 2
+        assert "this network does not take an image" in found.err
+
+    def test_a_damaged_bundle_is_not_run(self, tcc, built, picture):
+        (built / "model/model.onnx").write_bytes(b"")
+        found = tcc("run", built, picture)
+        assert (found.code, found.out) == (2, "")
+        assert "error[E0622]: a file of the bundle was changed" in found.err
+        assert "model/model.onnx" in found.err
+
+    def test_a_folder_that_is_no_bundle(self, tcc, home, picture):
+        found = tcc("run", home, picture)
+        assert found.code == 2
+        assert "error[E0620]: there is no bundle here" in found.err
+
+
+def test_the_python_interface_gives_the_same_bundle(tcc, built, home):
+    import tcc as api
+
+    spec = api.load(home / "tiny.yaml", classes=3)
+    made = api.build(spec, "onnxruntime", out=home / "api")
+    assert made.manifest.target == "onnxruntime"
+    ours = tree(made.folder)
+    theirs = tree(built)
+    assert {k for k in ours if ours[k] != theirs[k]} == {"manifest.json"}
+    with pytest.raises(api.UserError, match="did you mean `ddsnet`"):
+        api.load("ddsnt")
+    with pytest.raises(api.UserError, match="E0605"):
+        api.build("ddsnet", "nothing")
+
+
+def test_the_runs_of_a_bundle_are_those_of_its_goldens(tcc, built):
+    """What `run` prints of a golden's image is what the golden holds."""
+    about = json.loads((built / "manifest.json").read_text())
+    for case in about["goldens"]["cases"]:
+        (found,) = tcc("run", built, built / case["image"], "--json").document["images"]
+        expected = np.frombuffer((built / case["outputs"]["logits"]).read_bytes(), "<f4")
+        limit = about["goldens"]["tolerance"]["relative"] * np.abs(expected).max()
+        np.testing.assert_allclose(found["outputs"]["logits"]["raw"], expected, atol=limit, rtol=0)

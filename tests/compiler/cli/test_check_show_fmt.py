@@ -1,0 +1,278 @@
+"""`tcc check`, `tcc show` and `tcc fmt`."""
+
+import json
+import os
+import pty
+import stat
+import subprocess
+import sys
+import termios
+
+import onnx
+import pytest
+
+TABLE = """\
+layer            op               output  params   MACs  bytes
+conv             conv             4x8x8      112  6,912  1,024
+batch_norm       batch_norm       4x8x8        8      0  1,024
+relu             relu             4x8x8        0      0  1,024
+global_avg_pool  global_avg_pool  4x1x1        0      0     16
+flatten          flatten          4            0      0     16
+linear           linear           3           15     12     12
+
+tiny: 6 layers, 135 parameters (and 8 statistics), 6,924 MACs
+weights 572 B at fp32, activations at most 2.0 KiB at once
+tests: 1 of 1 hold
+"""
+
+DEEP = """\
+tcc: 1
+name: deep
+input:
+  image: {shape: [3, 128, 128]}
+blocks:
+  a_block_with_a_long_name: {body: [another_such_block]}
+  another_such_block: {body: [conv: {filters: 64, kernel: 3}, relu]}
+graph: [a_block_with_a_long_name]
+output: {value: {}}
+"""
+
+
+class TestCheck:
+    def test_prints_layers_and_totals(self, tcc):
+        found = tcc("check", "tiny.yaml")
+        assert (found.code, found.out, found.err) == (0, TABLE, "")
+
+    def test_as_json(self, tcc):
+        found = tcc("check", "tiny.yaml", "--json").document
+        assert found["name"] == "tiny"
+        assert found["params"] == {"classes": 3, "width": 4}
+        assert found["layers"][0] == {
+            "path": "conv",
+            "op": "conv",
+            "shape": [4, 8, 8],
+            "params": 112,
+            "macs": 6912,
+            "activation_bytes": 1024,
+        }
+        assert found["totals"] == {
+            "layers": 6,
+            "params": 135,
+            "buffers": 8,
+            "macs": 6924,
+            "weight_bytes": 572,
+            "peak_activation_bytes": 2048,
+        }
+        assert [test["holds"] for test in found["tests"]] == [True]
+
+    def test_quiet_says_nothing(self, tcc):
+        assert tcc("check", "tiny.yaml", "-q").out == ""
+
+    def test_parameters_are_set(self, tcc):
+        found = tcc("check", "tiny.yaml", "--set", "width=8", "--set", "classes=2", "--json")
+        assert found.document["layers"][-1]["shape"] == [2]
+        assert found.document["layers"][0]["params"] == 224
+
+    def test_a_test_that_fails_is_located(self, tcc, home):
+        text = (home / "tiny.yaml").read_text().replace("params: 135", "params: 136")
+        (home / "tiny.yaml").write_text(text)
+        found = tcc("check", "tiny.yaml")
+        assert found.code == 2
+        assert "tests: 0 of 1 hold" in found.out
+        assert "tiny.yaml:21:17" in found.err
+        assert "expected 136, found 135" in found.err
+
+    def test_a_test_that_fails_is_in_the_one_document(self, tcc, home):
+        text = (home / "tiny.yaml").read_text().replace("params: 135", "params: 136")
+        (home / "tiny.yaml").write_text(text)
+        found = tcc("check", "tiny.yaml", "--json")
+        assert found.code == found.document["exit"] == 2
+        assert found.document["totals"]["params"] == 135
+        assert found.document["diagnostics"][0]["line"] == 21
+
+    def test_all_mistakes_of_a_spec_are_shown(self, tcc, home):
+        text = (home / "tiny.yaml").read_text()
+        (home / "tiny.yaml").write_text(text.replace("- relu", "- rleu").replace("units", "unit"))
+        found = tcc("check", "tiny.yaml")
+        assert found.code == 2
+        assert "did you mean `relu`?" in found.err
+        assert "did you mean `units`?" in found.err
+        assert found.err.endswith("2 errors\n")
+        assert "Traceback" not in found.err
+
+    @pytest.mark.parametrize("columns", [80, 120])
+    def test_fits_a_terminal(self, home, columns):
+        """Where paths are too long for the line, they stand above their layers."""
+        (home / "deep.yaml").write_text(DEEP)
+        outer, inner = pty.openpty()
+        termios.tcsetwinsize(inner, (50, columns))
+        program = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", program, "check", "deep.yaml"]
+        env = os.environ | {"NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "", "LINES": ""}
+        with subprocess.Popen(command, stdout=inner, stderr=inner, env=env) as child:
+            os.close(inner)
+            text = b""
+            while True:
+                try:
+                    text += os.read(outer, 1 << 16)
+                except OSError:
+                    break
+        os.close(outer)
+        lines = text.decode().splitlines()
+        assert child.returncode == 0
+        assert max(map(len, lines)) <= columns
+        assert ("a_block_with_a_long_name/another_such_block" in lines) == (columns == 80)
+        assert "\x1b" not in text.decode()
+
+
+class TestSpec:
+    def test_a_known_name(self, tcc):
+        assert "ddsnet: " in tcc("check", "ddsnet").out
+
+    def test_a_misspelt_name_gets_its_nearest(self, tcc):
+        found = tcc("check", "ddsnt")
+        assert found.code == 2
+        assert found.err.startswith(
+            "error[E0608]: there is no file and no known spec `ddsnt`\n"
+            "  --> command line: ddsnt\n"
+            "   = help: did you mean `ddsnet`? known specs: "
+        )
+
+    def test_a_misspelt_file_gets_its_neighbour(self, tcc):
+        found = tcc("check", "tny.yaml")
+        assert "there is no file `tny.yaml`" in found.err
+        assert "did you mean `tiny.yaml`?" in found.err
+
+    def test_a_folder_is_no_spec(self, tcc, home):
+        (home / "some").mkdir()
+        assert "`some` is a folder, not a spec" in tcc("check", "some").err
+
+    def test_a_folder_does_not_hide_a_known_name(self, tcc, home):
+        (home / "ddsnet").mkdir()
+        assert tcc("check", "ddsnet").code == 0
+
+    @pytest.mark.parametrize("name", ["x" * 300, "~nobody", "a/b.yaml", "x" * 300 + ".yaml"])
+    def test_what_can_be_no_file(self, tcc, name):
+        found = tcc("check", name)
+        assert found.code == 2
+        assert found.err.startswith("error[E0608]: there is no file")
+
+    def test_none_at_all(self, tcc):
+        found = tcc("check")
+        assert found.code == 2
+        assert "which spec?" in found.err
+
+
+class TestShow:
+    def test_prints_the_graph_as_written(self, tcc):
+        found = tcc("show", "tiny.yaml")
+        assert found.code == 0
+        assert found.out.startswith("graph tiny {\n  input %image : float32[3x8x8]\n")
+        assert " = batch_norm(%conv)" in found.out
+
+    def test_prints_the_graph_as_devices_run_it(self, tcc):
+        found = tcc("show", "tiny.yaml", "--stage", "fused")
+        assert "%batch_norm = conv(%image)" in found.out
+        assert "batch_norm(" not in found.out
+
+    def test_prints_the_canonical_spec(self, tcc, home):
+        found = tcc("show", "tiny.yaml", "--stage", "spec")
+        assert found.out == tcc("fmt", "-", input=(home / "tiny.yaml").read_bytes()).out
+
+    def test_as_json(self, tcc):
+        found = tcc("show", "tiny.yaml", "--json").document
+        assert found["nodes"][0]["attributes"]["filters"] == 4
+        assert found["nodes"][0]["line"] == 11
+
+    @pytest.mark.parametrize("stage", ["float", "fused"])
+    def test_writes_onnx(self, tcc, home, stage):
+        words = ("show", "tiny.yaml", "--format", "onnx", "--stage", stage, "-o", "net.onnx")
+        found = tcc(*words)
+        assert (found.code, found.out) == (0, "")
+        onnx.checker.check_model(onnx.load(home / "net.onnx"), full_check=True)
+        assert tcc(*words).code == 0
+
+    def test_onnx_needs_a_file(self, tcc):
+        found = tcc("show", "tiny.yaml", "--format", "onnx")
+        assert found.code == 2
+        assert "add `-o FILE`" in found.err
+
+    def test_replaces_only_its_own(self, tcc, home):
+        assert tcc("show", "tiny.yaml", "-o", "graph.txt").code == 0
+        assert tcc("show", "tiny.yaml", "-o", "graph.txt").code == 0
+        for text in ("mine", "# A title for all\n", "graph of sales\n"):
+            (home / "notes.txt").write_text(text)
+            found = tcc("show", "tiny.yaml", "-o", "notes.txt")
+            assert found.code == 2
+            assert "error[E0602]: will not replace this" in found.err
+            assert (home / "notes.txt").read_text() == text
+
+    def test_describes_a_bundle(self, tcc, built):
+        found = tcc("show", built)
+        assert found.code == 0
+        assert found.out.startswith("# tiny for onnxruntime at fp32\n# spec ")
+        assert "\n# the weights are random (seed 0): predictions mean nothing\n" in found.out
+        assert "# output logits: 3 float32, softmax: cat, dog, owl\n" in found.out
+        assert "\ngraph tiny {\n" in found.out
+        assert tcc("show", built, "--json").document["target"] == "onnxruntime"
+
+    def test_a_bundles_text_is_replaced_too(self, tcc, built):
+        assert tcc("show", built, "-o", "bundle.txt").code == 0
+        assert tcc("show", built, "-o", "bundle.txt").code == 0
+
+    def test_a_bundle_holds_no_onnx_form(self, tcc, built):
+        assert tcc("show", built, "--format", "onnx", "-o", "x").code == 2
+
+
+MESSY = b"# mine\nname:   x\ntcc:   1\n"
+NEAT = b"# mine\ntcc: 1\nname: x\n"
+
+
+class TestFmt:
+    def test_rewrites_in_place_and_keeps_permissions(self, tcc, home):
+        path = home / "messy.yaml"
+        path.write_bytes(MESSY)
+        path.chmod(0o600)
+        found = tcc("fmt", "messy.yaml")
+        assert (found.code, found.out) == (0, "changed messy.yaml\n")
+        assert path.read_bytes() == NEAT
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        again = tcc("fmt", "messy.yaml")
+        assert (again.code, again.out, again.err) == (0, "", "1 in canonical form\n")
+
+    def test_check_changes_nothing_and_exits_with_1(self, tcc, home):
+        (home / "messy.yaml").write_bytes(MESSY)
+        (home / "neat.yaml").write_bytes(NEAT)
+        found = tcc("fmt", "--check", "messy.yaml", "neat.yaml")
+        assert (found.code, found.out) == (1, "would change messy.yaml\n")
+        assert (home / "messy.yaml").read_bytes() == MESSY
+        assert tcc("fmt", "--check", "neat.yaml").code == 0
+
+    def test_as_json(self, tcc, home):
+        (home / "messy.yaml").write_bytes(MESSY)
+        found = tcc("fmt", "--check", "messy.yaml", "--json")
+        assert found.code == 1
+        assert found.document == {"files": ["messy.yaml"], "changed": ["messy.yaml"], "check": True}
+
+    def test_filters_standard_input(self, tcc):
+        found = tcc("fmt", "-", input=MESSY)
+        assert (found.code, found.out) == (0, NEAT.decode())
+        assert tcc("fmt", "-", "--check", input=MESSY).code == 1
+        assert tcc("fmt", "-", "--check", input=NEAT).code == 0
+
+    def test_one_wrong_file_keeps_all_as_they_are(self, tcc, home):
+        (home / "messy.yaml").write_bytes(MESSY)
+        (home / "broken.yaml").write_bytes(b"a: [")
+        found = tcc("fmt", "messy.yaml", "broken.yaml", "missing.yaml")
+        assert found.code == 2
+        assert "broken.yaml:1:4" in found.err
+        assert "missing.yaml" in found.err
+        assert (home / "messy.yaml").read_bytes() == MESSY
+
+    def test_standard_input_comes_alone(self, tcc):
+        assert tcc("fmt", "-", "tiny.yaml").code == 2
+
+    def test_json_stays_json(self, tcc, home):
+        (home / "x.json").write_text('{"name": "x", "tcc": 1}')
+        assert tcc("fmt", "x.json").code == 0
+        assert json.loads((home / "x.json").read_text()) == {"tcc": 1, "name": "x"}

@@ -1,0 +1,211 @@
+"""`tcc import`."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx_nets import clean, outputs
+from safetensors.numpy import load_file
+
+from tcc.compiler.graph import Model
+from tcc.compiler.lower.onnx import lower
+from tcc.compiler.onnx_import import sandbox
+
+WITH_HINTS = ("--color", "rgb", "--mean", "0.5", "--std", ".2,.3,.4")
+CAUTION = (
+    "warning: an ONNX file does not say how an image becomes its input: add `preprocess` to "
+    "`image` as the network was trained with, or predictions will be wrong\n"
+)
+TABLE = """\
+ONNX node        operators           step             op               output
+conv             Conv                conv             conv             4x8x8
+batch_norm       BatchNormalization  batch_norm       batch_norm       4x8x8
+relu             Relu                relu             relu             4x8x8
+global_avg_pool  GlobalAveragePool   global_avg_pool  global_avg_pool  4x1x1
+flatten          Flatten             flatten          flatten          4
+logits           Gemm                linear           linear           3
+
+net.yaml
+weights.safetensors
+"""
+SPEC = """\
+tcc: 1
+name: net
+doc: Imported from net.onnx.
+
+input:
+  image: {shape: [3, 8, 8]}
+
+graph:
+  - {conv: {filters: 4, kernel: 3, padding: 1}, id: conv}
+  - {batch_norm: {}, id: batch_norm}
+  - relu
+  - global_avg_pool
+  - flatten
+  - {linear: {units: 3}, id: linear}
+
+output:
+  logits: {}
+
+tests:
+  params: 135
+  macs: 6924
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick(request, monkeypatch):
+    """Take files in without child processes, which have tests of their own."""
+    if "process" not in request.fixturenames:
+        monkeypatch.setattr(sandbox, "clean", clean)
+        monkeypatch.setattr(sandbox, "outputs", outputs)
+
+
+@pytest.fixture
+def net(home):
+    """A foreign ONNX file in the working folder."""
+    from tcc.compiler.frontend.build import load
+    from tcc.compiler.weights import random
+
+    graph = load(home / "tiny.yaml").graph
+    onnx.save(lower(Model(graph, random(graph))), home / "net.onnx")
+    return "net.onnx"
+
+
+def test_writes_a_spec_and_weights(tcc, home, net):
+    found = tcc("import", net)
+    assert (found.code, found.out) == (0, TABLE)
+    assert (home / "net.yaml").read_text() == SPEC
+    assert set(load_file(home / "weights.safetensors")) == {
+        *(f"{layer}.{role}" for layer in ("conv", "linear") for role in ("weight", "bias")),
+        *(f"batch_norm.{role}" for role in ("weight", "bias", "mean", "var")),
+    }
+    assert CAUTION in found.err
+    assert "on random inputs the outputs differ from the file's by at most" in found.err
+
+
+def test_in_a_process_of_its_own(process, home, net):
+    found = process("import", net)
+    assert (found.code, found.out) == (0, TABLE)
+    assert (home / "net.yaml").read_text() == SPEC
+
+
+def test_the_result_checks_and_builds(tcc, home, net):
+    labels = ("--labels", "cat,dog,big owl")
+    assert tcc("import", net, *WITH_HINTS, *labels, "--name", "cats").code == 0
+    checked = tcc("check", "net.yaml", "--json").document
+    assert all(test["holds"] for test in checked["tests"])
+    assert checked["name"] == "cats"
+    words = ("build", "net.yaml", "--target", "onnxruntime", "--weights", "weights.safetensors")
+    assert tcc(*words, "-q").code == 0
+    manifest = json.loads((home / "build/cats-onnxruntime-fp32/manifest.json").read_text())
+    assert manifest["outputs"][0]["labels"] == ["cat", "dog", "big owl"]
+    assert manifest["input"]["preprocess"] == {
+        "color": "rgb",
+        "resize": {"size": [8, 8], "mode": "stretch"},
+        "crop": None,
+        "mean": [0.5],
+        "std": [0.2, 0.3, 0.4],
+    }
+
+
+def test_as_json(tcc, net):
+    found = tcc("import", net, *WITH_HINTS, "--json")
+    document = found.document
+    assert document["output"] == "net.yaml"
+    assert document["weights"] == "weights.safetensors"
+    assert document["notes"] == []
+    assert document["difference"] < 1e-6
+    assert document["nodes"][1] == {
+        "node": "batch_norm",
+        "types": "BatchNormalization",
+        "path": "batch_norm",
+        "word": "batch_norm",
+        "shape": [4, 8, 8],
+    }
+    assert "warning" not in found.err
+
+
+def test_quiet_is_the_paths_and_the_warning(tcc, net):
+    found = tcc("import", net, "-q", "-o", "new/made.yaml")
+    assert (found.code, found.out, found.err) == (
+        0, "new/made.yaml\nnew/weights.safetensors\n", CAUTION
+    )  # fmt: skip
+
+
+def test_the_same_bytes_every_time(tcc, home, net):
+    for name in "ab":
+        assert tcc("import", net, "-o", f"{name}/net.yaml", "-q").code == 0
+    for file in ("net.yaml", "weights.safetensors"):
+        assert (home / "a" / file).read_bytes() == (home / "b" / file).read_bytes()
+
+
+@pytest.mark.parametrize("taken", ["net.yaml", "weights.safetensors"])
+def test_replaces_nothing(tcc, home, net, taken):
+    (home / taken).write_text("mine")
+    found = tcc("import", net)
+    assert found.code == 2
+    assert "error[E0602]: will not replace this: it exists already" in found.err
+    assert (home / taken).read_text() == "mine"
+    assert len([*home.iterdir()]) == 3
+
+
+def test_a_refusal_writes_nothing(tcc, home, net):
+    model = onnx.load(net)
+    model.graph.node[2].op_type = "Elu"
+    onnx.save(model, net)
+    found = tcc("import", net)
+    assert found.code == 2
+    assert found.err.startswith(
+        "error[E0910]: Elu: the language has no step for this operator\n"
+        "  --> net.onnx: node `relu`\n"
+        "   = help: operators that are known: Add, "
+    )
+    assert {path.name for path in home.iterdir()} == {"net.onnx", "tiny.yaml"}
+
+
+def test_a_network_that_scales_its_input_says_so(tcc, net):
+    model = onnx.load(net)
+    half = onnx.numpy_helper.from_array(np.float32(0.5), "half")
+    model.graph.initializer.append(half)
+    scale = onnx.helper.make_node("Mul", ["image", "half"], ["scaled"])
+    model.graph.node[0].input[0] = "scaled"
+    model.graph.node.insert(0, scale)
+    onnx.save(model, net)
+    found = tcc("import", net, *WITH_HINTS)
+    assert found.code == 0
+    assert "the network begins by scaling its input: its mean and std may be in there" in found.err
+
+
+def test_missing_libraries_are_named(tcc, net, monkeypatch):
+    from tcc.compiler import onnx_import
+
+    monkeypatch.setattr(onnx_import, "LIBRARIES", {"no_such_module": "no-such-module"})
+    found = tcc("import", net)
+    assert found.code == 3
+    assert "no-such-module is needed to import ONNX files" in found.err
+    assert "pip install 'tcc-compiler[import]'" in found.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--name", "a b"), "error[E0601]: this is no name of a network"),
+        (("--labels", "a,,b"), "error[E0601]: `--labels` takes different words"),
+        (("--labels", "a,b,a"), "error[E0601]: `--labels` takes different words"),
+        (("--labels", "a,b"), "error[E0906]: there must be one label for each class"),
+        (("--mean", "a"), "error[E0601]: `--mean` takes numbers"),
+        (("--mean", "nan"), "error[E0601]: `--mean` takes numbers"),
+        (("--mean", "1,2"), "error[E0905]: `mean` is one number per channel"),
+        (("--std", "0"), "error[E0601]: `--std` takes numbers above 0"),
+        (("--color", "gray"), "error[E0905]: `gray` images do not fit the input"),
+        (("--shape", "3,8"), "error[E0601]: a shape is three numbers"),
+        (("--shape", "3,8,9"), "error[E0905]: the input has another size"),
+        (("--until", "nowhere"), "error[E0906]: no value of the file is called `nowhere`"),
+    ],
+)
+def test_wrong_options(tcc, home, net, words, message):
+    found = tcc("import", net, *words)
+    assert (found.code, found.err.splitlines()[0]) == (2, message)
+    assert not (home / "net.yaml").exists()

@@ -1,0 +1,127 @@
+"""`tcc import-weights`: a checkpoint under the spec's names."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tcc.compiler import weights
+from tcc.compiler.frontend.build import load
+
+NAMES = {
+    "conv": "features.0",
+    "batch_norm": "features.1",
+    "linear": "classifier",
+}
+ROLES = {"mean": "running_mean", "var": "running_var"}
+
+
+@pytest.fixture
+def tensors(home):
+    """The network's weights under foreign names."""
+    ours = weights.random(load(home / "tiny.yaml").graph, 3)
+    found = {}
+    for name, value in ours.items():
+        layer, role = name.rsplit(".", 1)
+        found[f"{NAMES[layer]}.{ROLES.get(role, role)}"] = np.asarray(value)
+    return found
+
+
+@pytest.fixture
+def checkpoint(home, tensors):
+    save_file(tensors, home / "theirs.safetensors")
+    (home / "rules.yaml").write_text(
+        "rules:\n"
+        "  - {from: features.0, to: conv}\n"
+        "  - {from: features.1, to: batch_norm}\n"
+        "  - {from: classifier, to: linear}\n"
+    )
+    return home / "theirs.safetensors"
+
+
+def test_every_tensor_is_listed_and_written(tcc, home, checkpoint, tensors):
+    found = tcc("import-weights", "tiny.yaml", checkpoint, "--rules", "rules.yaml")
+    assert (found.code, found.err) == (0, "")
+    lines = [line.split() for line in found.out.splitlines()]
+    assert lines[0] == ["checkpoint", "spec", "shape", "how"]
+    assert ["features.1.running_var", "batch_norm.var", "4", "rule"] in lines
+    assert ["classifier.weight", "linear.weight", "3x4", "rule"] in lines
+    assert len(lines) == 1 + len(tensors) + 2
+    assert found.out.endswith("\nweights.safetensors\n")
+    written = load_file(home / "weights.safetensors")
+    np.testing.assert_array_equal(written["linear.weight"], tensors["classifier.weight"])
+    build = tcc("build", "tiny.yaml", "--target", "ort", "--weights", "weights.safetensors")
+    assert (build.code, build.err) == (0, "")
+
+
+def test_as_json(tcc, checkpoint):
+    words = ("import-weights", "tiny.yaml", checkpoint, "--rules", "rules.yaml", "-o", "w.st")
+    found = tcc(*words, "--json").document
+    assert found["output"] == "w.st"
+    assert {
+        "source": "classifier.bias",
+        "name": "linear.bias",
+        "shape": [3],
+        "how": "rule",
+    } in found["tensors"]
+
+
+def test_replaces_its_own_file_and_no_other(tcc, home, checkpoint):
+    words = ("import-weights", "tiny.yaml", checkpoint, "--rules", "rules.yaml", "-q")
+    assert tcc(*words).code == 0
+    assert tcc(*words).code == 0
+    before = checkpoint.read_bytes()
+    found = tcc(*words, "-o", checkpoint)
+    assert found.code == 2
+    assert "will not replace this: it is there already" in found.err
+    assert checkpoint.read_bytes() == before
+
+
+def test_a_checkpoint_that_does_not_fit(tcc, home, tensors):
+    save_file(
+        {k: v for k, v in tensors.items() if "classifier" not in k}, home / "part.safetensors"
+    )
+    found = tcc("import-weights", "tiny.yaml", "part.safetensors", "--json")
+    assert found.code == 2
+    assert found.document["diagnostics"][0]["code"] == "E0511"
+    assert not (home / "weights.safetensors").exists()
+
+
+def test_a_full_disk_leaves_nothing(tcc, home, checkpoint, full_disk):
+    with full_disk():
+        found = tcc("import-weights", "tiny.yaml", checkpoint, "--rules", "rules.yaml")
+    assert found.code == 1
+    assert "No space left on device" in found.err
+    assert sorted(p.name for p in home.iterdir()) == [
+        "rules.yaml",
+        "theirs.safetensors",
+        "tiny.yaml",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "settings", "label", "value"),
+    [
+        ("GC", "classes=6", "TUM", 0.9998),
+        ("Sipak", "labels=[DYS, KOI, MET, PAR, SUP]", "DYS", 0.9987),
+    ],
+)
+def test_checkpoints_of_others_predict_what_they_published(
+    tcc, shared, case, settings, label, value
+):
+    folder = shared / "data/ddsnet_checkpoints"
+    (checkpoint,) = folder.glob(f"{case}_DDS_*.pth")
+    (image,) = (p for p in folder.glob(f"{case}.*") if p.suffix != ".pth")
+    spec = ("ddsnet", "--set", settings)
+    assert tcc("import-weights", *spec, checkpoint, "-q").code == 0
+    words = ("build", *spec, "--target", "ort", "--weights", "weights.safetensors", "-q")
+    assert tcc(*words).code == 0
+    (found,) = tcc("run", "build/ddsnet-onnxruntime-fp32", image, "--json").document["images"]
+    first = found["outputs"]["logits"]["classes"][0]
+    assert (first["label"], round(first["value"], 4)) == (label, value)
+    facts = json.loads((shared / "facts/ddsnet_reference.json").read_text())
+    (reference,) = (f for f in facts.values() if "image" in f and f["image"] == image.name)
+    expected = reference["runs"]["resize224_bilinear"]["logits"]
+    assert found["outputs"]["logits"]["raw"] == pytest.approx(expected, abs=1e-4)

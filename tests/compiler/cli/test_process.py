@@ -1,0 +1,312 @@
+"""`tcc` as a process: exit codes, signals, streams, full disks, and what it loads."""
+
+import contextlib
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {
+    "PIL", "jsonschema", "networkx", "numpy", "onnx", "onnxruntime", "pydantic", "rich", "ruamel",
+    "safetensors", "torch", "tvm",
+}  # fmt: skip
+PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
+BUILD = ("build", "tiny.yaml", "--target", "onnxruntime", "-q")
+STUCK = """
+import sys, time
+from tcc.compiler import goldens
+def stuck(model):
+    print("stuck", flush=True)
+    time.sleep(60)
+goldens.make = stuck
+from tcc.compiler.cli import main
+main()
+"""
+DYING = """
+import os, signal, sys
+from pathlib import Path
+call, number = sys.argv.pop(1), int(sys.argv.pop(1))
+home = os if call == "fsync" else Path
+original, calls = getattr(home, call), []
+def dying(*arguments):
+    calls.append(1)
+    if len(calls) == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments)
+setattr(home, call, dying)
+from tcc.compiler.cli import main
+main()
+"""
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    found = (p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found}
+
+
+def test_the_command_line_loads_nothing_heavy():
+    program = (
+        "import sys, tcc.compiler.cli\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert HEAVY & set(found.stdout.split()) == set()
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("build", "--help"), ("--version",)])
+def test_help_loads_nothing_heavy(process, words):
+    program = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print(*sorted(m.partition('.')[0] for m in sys.modules),"
+        " file=sys.stderr))\n" + PROGRAM
+    )
+    found = process(*words, program=program)
+    assert found.code == 0
+    assert found.out
+    assert HEAVY & set(found.err.split()) == set()
+
+
+def test_help_names_every_command_and_each_has_its_own(tcc):
+    listed = tcc("--help").out.partition("Commands:")[2]
+    commands = re.findall(r"^  ([a-z-]+)  ", listed, re.MULTILINE)
+    ours = {"check", "show", "build", "run", "import-weights", "targets", "doctor", "fmt"}
+    assert ours <= set(commands)
+    for command in commands:
+        text = tcc(command, "--help").out
+        assert all(option in text for option in ("--json", "--quiet", "--verbose"))
+
+
+def test_shell_completion_knows_specs_and_targets(process):
+    def completed(words):
+        count = str(len(words.split(" ")) - 1)
+        env = {"_TCC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": count}
+        return process(env=env).out.split()
+
+    assert completed("tcc import-") == ["import-weights"]
+    assert "ddsnet" in completed("tcc check dds")
+    assert completed("tcc build --target host,onnx") == ["host,onnxruntime"]
+    assert "complete -o default -F _tcc_completion tcc" in process("--show-completion", "bash").out
+
+
+class TestUsage:
+    def test_a_misspelt_command(self, tcc):
+        found = tcc("bild")
+        assert (found.code, found.out) == (2, "")
+        assert "No such command 'bild'. Did you mean 'build'?" in found.err
+
+    def test_a_misspelt_option(self, tcc):
+        found = tcc("build", "--tagret", "x")
+        assert found.code == 2
+        assert "Usage: tcc build [OPTIONS] [SPEC]" in found.err
+        assert "--target" in found.err
+
+    def test_a_missing_argument(self, tcc):
+        found = tcc("run")
+        assert found.code == 2
+        assert "Missing argument 'BUNDLE'" in found.err
+
+    def test_as_json(self, tcc):
+        found = tcc("check", "--nope", "--json")
+        assert found.code == 2
+        assert found.document == {"error": "No such option: --nope", "exit": 2, "diagnostics": []}
+
+
+class TestErrors:
+    def test_a_users_error_as_json(self, tcc):
+        found = tcc("check", "nothing.yaml", "--json")
+        assert found.code == 2
+        assert found.document["error"] == "there is no file `nothing.yaml`"
+        (diagnostic,) = found.document["diagnostics"]
+        assert (diagnostic["code"], diagnostic["severity"]) == ("E0608", "error")
+        assert "error[E0608]" in found.err
+
+    def test_our_own_failure_is_one_line(self, tcc, monkeypatch):
+        from tcc.compiler import cost
+
+        monkeypatch.setattr(cost, "cost", lambda graph: 1 // 0)
+        found = tcc("check", "tiny.yaml")
+        assert (found.code, found.out) == (1, "")
+        assert found.err == (
+            "internal error: ZeroDivisionError: integer division or modulo by zero\n"
+            "   = help: please report this, with the output of --verbose\n"
+        )
+        assert "Traceback" in tcc("check", "tiny.yaml", "--verbose").err
+        document = tcc("check", "tiny.yaml", "--json").document
+        assert document["exit"] == 1
+        monkeypatch.setenv("TCC_DEBUG", "1")
+        assert "Traceback" in tcc("check", "tiny.yaml").err
+
+    def test_control_characters_do_not_reach_the_terminal(self, tcc):
+        found = tcc("check", "x\x1b[31my")
+        assert found.code == 2
+        assert "\x1b" not in found.err
+
+    def test_text_that_the_terminal_cannot_show(self, process, home):
+        text = (home / "tiny.yaml").read_text().replace("'owl'", "'猫'")
+        (home / "tiny.yaml").write_text(text)
+        env = {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+        found = process("show", "tiny.yaml", "--stage", "spec", env=env)
+        assert (found.code, found.err) == (0, "")
+        assert "\\u732b" in found.out
+
+
+class TestStreams:
+    def test_a_reader_that_leaves_early(self, home):
+        command = f"{sys.executable} -c '{PROGRAM}' show ddsnet | head -1"
+        found = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True)
+        assert (found.stdout, found.stderr) == ("graph ddsnet {\n", "")
+
+    def test_standard_output_on_a_full_disk(self, process):
+        with open("/dev/full", "w") as full:
+            found = process("check", "tiny.yaml", stdout=full)
+        assert found.code == 1
+        assert "error[E0604]: cannot go on: No space left on device" in found.err
+        assert "Traceback" not in found.err
+
+    def test_a_closed_standard_output(self, home):
+        command = f"{sys.executable} -c '{PROGRAM}' check tiny.yaml >&-"
+        found = subprocess.run(["bash", "-c", command], check=False, capture_output=True)
+        assert (found.returncode, found.stderr) == (0, b"")
+
+
+class TestInterrupted:
+    @pytest.mark.parametrize(
+        ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    )
+    def test_a_signal_ends_it_cleanly(self, built, home, number, code):
+        before = tree(home)
+        # A shell starts what runs in the background with some signals ignored.
+        reset = f"import signal; signal.signal({int(number)}, signal.SIG_DFL)\n"
+        if number == signal.SIGINT:
+            reset = reset.replace("SIG_DFL", "default_int_handler")
+        command = [sys.executable, "-c", reset + STUCK, *BUILD]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout
+            assert child.stdout.readline() == "stuck\n"
+            child.send_signal(number)
+            _, text = child.communicate(timeout=30)
+        assert child.returncode == code
+        assert "Traceback" not in text
+        assert tree(home) == before
+
+    @pytest.mark.parametrize(("call", "number"), [("fsync", 3), ("rename", 1), ("rename", 2)])
+    def test_a_kill_loses_nothing(self, process, built, home, call, number):
+        """Killed while it writes, before and between the two renames that replace a bundle."""
+        before = tree(built)
+        found = process(call, number, *BUILD, "--seed", 5, program=DYING)
+        assert found.code == -signal.SIGKILL
+        image = home / "x.png"
+        image.write_bytes(before["goldens/1/image.png"])
+        assert process("run", built, image, "-q").code == 0
+        assert tree(built) == before
+        assert process(*BUILD, "--seed", 5).code == 0
+        assert (
+            "random (seed 5)"
+            in json.loads((built / "manifest.json").read_text())["weights"]["notice"]
+        )
+        assert [p.name for p in built.parent.iterdir()] == [built.name]
+
+
+class TestDisk:
+    @pytest.fixture
+    def small(self, tmp_path):
+        """A disk of 64 KiB."""
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tcc-test", str(folder)]
+        with contextlib.suppress(OSError):
+            if subprocess.run(command, check=False, capture_output=True).returncode == 0:
+                yield folder
+                subprocess.run(["umount", str(folder)], check=True)
+                return
+        pytest.skip("may not mount a small disk")
+
+    def test_a_full_disk(self, process, small, home):
+        found = process(*BUILD, "--out", small)
+        assert found.code == 1
+        assert "error[E0604]: cannot write this: No space left on device" in found.err
+        assert "nothing half-written is left" in found.err
+        assert list(small.iterdir()) == []
+
+    def test_a_full_disk_leaves_the_old_bundle(self, tcc, built, full_disk):
+        before = tree(built)
+        with full_disk(after=4):
+            found = tcc(*BUILD, "--seed", 5, "--json")
+        assert found.code == 1
+        assert found.document["diagnostics"][0]["code"] == "E0604"
+        assert tree(built) == before
+        assert [p.name for p in built.parent.iterdir()] == [built.name]
+
+    def test_an_output_folder_that_is_a_file(self, tcc, home):
+        found = tcc(*BUILD, "--out", "tiny.yaml")
+        assert found.code == 2
+        assert "error[E0603]: cannot write this" in found.err
+
+
+class TestTools:
+    def test_targets(self, tcc):
+        found = tcc("targets")
+        assert found.code == 0
+        assert found.out.splitlines()[0].split() == (
+            ["target", "what", "precisions", "builds", "runs", "here"]
+        )
+        listed = {each["name"]: each for each in tcc("targets", "--json").document["targets"]}
+        assert {"onnxruntime", "arm-a7", "host"} <= set(listed)
+        assert listed["onnxruntime"]["aliases"] == ["ort"]
+        assert listed["onnxruntime"]["builds"] is listed["onnxruntime"]["runs"] is True
+        assert tcc("targets", "-q").out.split() == list(listed)
+
+    def test_targets_say_what_is_missing(self, process):
+        found = process("targets", "--json", env={"PATH": "/nonexistent"}).document
+        (arm,) = (each for each in found["targets"] if each["name"] == "arm-a7")
+        assert arm["runs"] is False
+        assert "apt-get install" in arm["missing"][-1]["install"]
+        text = process("targets", env={"PATH": "/nonexistent"}).out
+        assert "install it: apt-get install" in text
+
+    def test_doctor(self, tcc):
+        found = tcc("doctor")
+        assert found.code == 0
+        assert found.out.startswith("tcc ")
+        document = tcc("doctor", "--json").document
+        assert document["works"] is True
+        assert {"numpy", "onnx", "typer"} <= {each["name"] for each in document["packages"]}
+        assert document["system"]["free_bytes"]["working folder"] > 0
+
+    def test_doctor_finds_what_is_broken(self, process, home):
+        """A package that does not load is named, with what installs it, and the exit code is 3."""
+        (home / "safetensors.py").write_text("raise ImportError('no such symbol')")
+        found = process("doctor", "--json", env={"PYTHONPATH": str(home)})
+        assert found.code == 3
+        (package,) = (p for p in found.document["packages"] if p["problem"])
+        assert package["name"] == "safetensors"
+        assert package["problem"] == "does not load: no such symbol"
+        assert package["install"] == "python -m pip install safetensors"
+        assert "safetensors" in process("doctor", env={"PYTHONPATH": str(home)}).out
+
+
+@pytest.mark.slow
+def test_an_arm_program_runs_under_qemu_or_says_what_is_missing(process, home, picture):
+    import shutil
+
+    assert process("build", "tiny.yaml", "--target", "arm-a7", "-q").code == 0
+    bundle = home / "build/tiny-arm-a7-fp32"
+    found = process("run", bundle, picture, "--json", env={"PATH": "/nonexistent"})
+    assert found.code == 3
+    assert found.document["tool"]["name"] == "qemu-arm"
+    assert "help: install it: apt-get install" in found.err
+    if not shutil.which("qemu-arm"):
+        pytest.skip("qemu-arm is not installed")
+    assert process("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
+    arm = process("run", bundle, picture, "--json").document["images"][0]
+    ort = process("run", "build/tiny-onnxruntime-fp32", picture, "--json").document["images"][0]
+    for name, output in arm["outputs"].items():
+        assert output["raw"] == pytest.approx(ort["outputs"][name]["raw"], abs=1e-6)

@@ -1,0 +1,67 @@
+"""Every example of the language reference compiles, and generated parts are up to date."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tcc.compiler.checkpoint.rules import read as read_rules
+from tcc.compiler.frontend.build import load
+from tcc.compiler.frontend.facts import check_facts
+
+ROOT = Path(__file__).parents[3]
+REFERENCE = ROOT / "spec" / "reference.md"
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", REFERENCE.read_text(), re.M | re.S)
+AROUND = {
+    "tcc": "tcc: 1\n",
+    "name": "name: example\n",
+    "input": "input: {image: {shape: [3, 16, 16]}}\n",
+    "graph": "graph: [global_avg_pool, flatten, {linear: {units: 2}}]\n",
+    "output": "output: {logits: {activation: none}}\n",
+}
+
+
+def whole(example: str) -> str:
+    keys = set(re.findall(r"^(\w+):", example, re.M))
+    return "".join(text for key, text in AROUND.items() if key not in keys) + example
+
+
+def test_the_reference_has_examples() -> None:
+    assert len(EXAMPLES) >= 9
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_example_compiles_and_its_tests_hold(example: str, tmp_path: Path) -> None:
+    path = tmp_path / "example.yaml"
+    path.write_text(whole(example))
+    spec = load(path)
+    assert spec.graph.nodes
+    assert [f for f in check_facts(spec) if not f.holds] == []
+
+
+def test_the_example_of_a_rule_file_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```text\n(rules:.*?)^```", REFERENCE.read_text(), re.M | re.S)
+    path = tmp_path / "rules.yaml"
+    path.write_text(text)
+    assert [rule.to for rule in read_rules(path)] == ["stage_1/repeat_{1+1}/conv_1", "linear", None]
+
+
+def test_schema_and_list_of_ops_are_up_to_date() -> None:
+    tool = ROOT / "tools" / "make_reference.py"
+    done = subprocess.run(
+        [sys.executable, str(tool), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted([*ROOT.glob("spec/*.yaml"), *ROOT.glob("spec/baselines/*.yaml")]),
+    ids=lambda p: p.stem,
+)
+def test_shipped_spec_states_facts_that_hold(path: Path) -> None:
+    facts = check_facts(load(path))
+    assert facts
+    assert [f for f in facts if not f.holds] == []

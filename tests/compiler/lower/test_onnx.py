@@ -1,0 +1,231 @@
+"""The ONNX form of a model: what it is called, what it leaves out, what it computes."""
+
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxsim
+import pytest
+import torch
+from nets import Steps, chain, dense, gated
+from op_cases import CASES, one_op, tensors, trained
+
+from tcc import __version__
+from tcc.compiler import weights
+from tcc.compiler.frontend.build import load
+from tcc.compiler.graph import Graph, Model, Output
+from tcc.compiler.lower.onnx import NEWEST, lower
+from tcc.compiler.lower.torch import module
+from tcc.compiler.ops import Conv, Linear, Relu
+from tcc.compiler.source import UserError
+
+OPSETS = (11, 13, 17, NEWEST)
+SPECS = Path(__file__).resolve().parents[3] / "spec"
+graphs = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+
+
+def model(graph: Graph) -> Model:
+    return Model(graph, trained(graph))
+
+
+def image(graph: Graph, batch: int = 2) -> np.ndarray:
+    return np.random.default_rng(3).standard_normal(
+        (batch, *graph.inputs[0].type.shape), np.float32
+    )
+
+
+def by_onnx(lowered: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(lowered.SerializeToString(), options)
+    names = [output.name for output in session.get_outputs()]
+    values = session.run(names, {session.get_inputs()[0].name: x})
+    return dict(zip(names, values, strict=True))
+
+
+def by_torch(given: Model, x: np.ndarray) -> dict[str, np.ndarray]:
+    network = module(given.graph, given.weights).eval()
+    with torch.no_grad():
+        return {name: y.numpy() for name, y in network(torch.from_numpy(x)).items()}
+
+
+def assert_agree(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert got.keys() == expected.keys()
+    for name, y in expected.items():
+        bound = 1e-5 * float(np.abs(y).max())
+        np.testing.assert_allclose(got[name], y, rtol=1e-5, atol=bound, err_msg=name)
+
+
+@graphs
+@pytest.mark.parametrize("opset", OPSETS)
+def test_it_computes_what_torch_computes(graph: Graph, opset: int) -> None:
+    lowered = lower(model(graph), opset)
+    onnx.checker.check_model(lowered, full_check=True)
+    assert_agree(by_onnx(lowered, image(graph)), by_torch(model(graph), image(graph)))
+
+
+@graphs
+@pytest.mark.parametrize("opset", [11, 17])
+def test_onnxsim_accepts_it_and_its_result_agrees(graph: Graph, opset: int) -> None:
+    simple, sound = onnxsim.simplify(lower(model(graph), opset))
+    assert sound
+    assert len(simple.graph.node) < len(lower(model(graph), opset).graph.node)
+    assert_agree(by_onnx(simple, image(graph)), by_torch(model(graph), image(graph)))
+
+
+@pytest.mark.parametrize("path", sorted(SPECS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_specs_agree(path: Path) -> None:
+    graph = load(path).graph
+    lowered = lower(model(graph))
+    onnx.checker.check_model(lowered, full_check=True)
+    x = image(graph, 1)
+    expected = by_torch(model(graph), x)
+    assert_agree(by_onnx(lowered, x), expected)
+    assert_agree(by_onnx(onnxsim.simplify(lowered)[0], x), expected)
+
+
+@graphs
+def test_weights_inputs_and_outputs_keep_the_names_of_the_spec(graph: Graph) -> None:
+    lowered = lower(model(graph)).graph
+    params = [name for name in graph.params if not name.startswith("aux")]
+    assert [t.name for t in lowered.initializer if "." in t.name and ":" not in t.name] == params
+    assert [i.name for i in lowered.input] == ["image"]
+    assert [o.name for o in lowered.output] == [o.name for o in graph.outputs if not o.train_only]
+    assert lowered.name == graph.name
+    for tensor in lowered.initializer[: len(params)]:
+        expected = trained(graph)[tensor.name]
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), expected)
+
+
+def test_values_bear_the_paths_of_their_steps() -> None:
+    lowered = lower(model(dense())).graph
+    made = [name for node in lowered.node for name in node.output]
+    assert made[:4] == ["stem", "stem_bn", "stem_relu", "layer/depthwise"]
+    assert [node.name for node in lowered.node] == made
+    types = {v.name: v.type.tensor_type for v in lowered.value_info}
+    shape = [d.dim_param or d.dim_value for d in types["concat"].shape.dim]
+    assert shape == ["N", 16, 8, 8]
+
+
+def test_nothing_that_only_trains_is_left() -> None:
+    lowered = lower(model(dense())).graph
+    text = str(lowered)
+    assert "aux" not in text
+    unused = {**trained(dense()), "other.weight": np.ones(3, np.float32)}
+    assert lower(Model(dense(), unused)).graph == lowered
+
+
+def test_an_output_may_be_called_like_another_value() -> None:
+    add = Steps(2, 3, 3)
+    first = add("first", Conv(2, (1, 1)))
+    second = add("second", Relu())
+    graph = add.graph(Output("second", first), Output("first", second))
+    assert_agree(by_onnx(lower(model(graph)), image(graph)), by_torch(model(graph), image(graph)))
+
+
+def test_a_value_may_be_two_outputs_and_the_input_one() -> None:
+    add = Steps(2, 3, 3)
+    relu = add("relu", Relu())
+    graph = add.graph(
+        Output("a", relu), Output("b", relu), Output("relu", relu), Output("raw", "image")
+    )
+    got = by_onnx(lower(model(graph)), image(graph))
+    assert_agree(got, by_torch(model(graph), image(graph)))
+    assert set(got) == {"a", "b", "relu", "raw"}
+
+
+def test_the_batch_axis_is_open_or_fixed() -> None:
+    graph = gated()
+    for batch, dim in ((None, "N"), (3, 3)):
+        lowered = lower(model(graph), batch=batch).graph
+        for value in (*lowered.input, *lowered.output, *lowered.value_info):
+            first = value.type.tensor_type.shape.dim[0]
+            assert (first.dim_param or first.dim_value) == dim, value.name
+
+
+@pytest.mark.parametrize(("opset", "ir"), [(11, 6), (13, 7), (17, 8), (21, 10)])
+def test_the_format_is_as_old_as_the_opset_lets_it_be(opset: int, ir: int) -> None:
+    lowered = lower(model(gated()), opset)
+    assert lowered.ir_version == ir
+    assert [(o.domain, o.version) for o in lowered.opset_import] == [("", opset)]
+
+
+def test_it_says_who_made_it_and_nothing_of_where_or_when() -> None:
+    lowered = lower(model(dense()))
+    assert (lowered.producer_name, lowered.producer_version) == ("tcc", __version__)
+    assert not lowered.doc_string
+    assert not lowered.metadata_props
+    assert not any(n.doc_string for n in lowered.graph.node)
+    assert b"net.yaml" not in lowered.SerializeToString()
+
+
+PROGRAM = """
+import hashlib, sys
+sys.path.insert(0, sys.argv[1])
+from nets import dense
+from op_cases import trained
+from tcc.compiler.graph import Model
+from tcc.compiler.lower.onnx import lower
+graph = dense()
+data = lower(Model(graph, trained(graph))).SerializeToString(deterministic=True)
+print(hashlib.sha256(data).hexdigest())
+"""
+
+
+def test_the_bytes_are_the_same_in_every_process() -> None:
+    here = lower(model(dense())).SerializeToString(deterministic=True)
+    for seed in ("1", "2"):
+        found = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[2])],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert found.stdout.strip() == sha256(here).hexdigest()
+
+
+@pytest.mark.parametrize("opset", [-1, 10, NEWEST + 1, 99])
+def test_an_opset_that_is_not_supported_is_refused(opset: int) -> None:
+    with pytest.raises(UserError) as caught:
+        lower(model(gated()), opset)
+    assert str(caught.value) == (
+        f"error[E0650]: ONNX opset {opset} is not supported\n"
+        "  --> gated\n"
+        f"   = help: choose one from 11 to {NEWEST}; 17 is the default"
+    )
+
+
+def test_more_than_a_file_holds_is_refused_before_any_is_copied() -> None:
+    add = Steps(30_000, name="huge")
+    add("fc", Linear(20_000))
+    graph = add.graph()
+    nothing = {n: np.broadcast_to(np.float32(0), p.shape) for n, p in graph.params.items()}
+    with pytest.raises(UserError) as caught:
+        lower(Model(graph, nothing))
+    assert str(caught.value) == (
+        "error[E0450]: huge is too large for an ONNX file\n"
+        "  --> huge\n"
+        "   = its weights take 2.40 GB; a file holds 2.13 GB"
+    )
+
+
+def test_several_inputs_keep_their_names() -> None:
+    given = one_op(CASES["add-gate"])
+    lowered = lower(given)
+    assert [i.name for i in lowered.graph.input] == ["x0", "x1"]
+    session = onnxruntime.InferenceSession(lowered.SerializeToString())
+    a, b = tensors(given)
+    (y,) = session.run(["y"], {"x1": b, "x0": a})
+    np.testing.assert_allclose(y, a + b, rtol=1e-6)
+
+
+def test_a_thousand_layers() -> None:
+    graph = chain(1000)
+    lowered = lower(Model(graph, weights.random(graph)))
+    assert len(lowered.graph.node) == len(graph.nodes)
+    onnx.checker.check_model(lowered)

@@ -1,0 +1,235 @@
+"""The PyTorch module of a graph: trainable, under the spec's names."""
+
+import copy
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from nets import Steps, chain, dense, gated
+from op_cases import trained
+
+from tcc.compiler import weights
+from tcc.compiler.graph import Graph, Output
+from tcc.compiler.lower.torch import module
+from tcc.compiler.ops import BatchNorm, Concat, Conv, Dropout, Flatten, Linear, Relu
+
+graphs = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+
+
+def image(graph: Graph, batch: int = 4) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, *graph.inputs[0].type.shape, generator=generator)
+
+
+@graphs
+def test_the_state_dict_has_the_names_and_shapes_of_the_spec(graph: Graph) -> None:
+    state = module(graph).state_dict()
+    assert {n: tuple(t.shape) for n, t in state.items()} == {
+        n: p.shape for n, p in graph.params.items()
+    }
+    assert list(state) == list(graph.params)
+
+
+@graphs
+def test_parameters_train_and_buffers_do_not(graph: Graph) -> None:
+    network = module(graph)
+    trainable = {n for n, p in graph.params.items() if p.trainable}
+    assert {n for n, _ in network.named_parameters()} == trainable
+    assert {n for n, _ in network.named_buffers()} == set(graph.params) - trainable
+
+
+def test_it_starts_with_the_seeded_random_weights() -> None:
+    graph = dense()
+    expected = weights.random(graph)
+    state = module(graph).state_dict()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(state[name].numpy(), values)
+
+
+def test_given_weights_are_copied() -> None:
+    graph = gated()
+    values = trained(graph)
+    network = module(graph, values)
+    kept = values["conv.weight"].copy()
+    with torch.no_grad():
+        network.get_parameter("conv.weight").zero_()
+    np.testing.assert_array_equal(values["conv.weight"], kept)
+
+
+def test_layers_may_be_called_like_methods_of_a_module() -> None:
+    add = Steps(3, 4, 4)
+    for name in ("train", "type", "forward", "eval", "half", "_modules", "training"):
+        add(name, Conv(3, (1, 1)))
+    graph = add.graph()
+    network = module(graph).eval()
+    assert list(network.state_dict()) == list(graph.params)
+    copied = copy.deepcopy(network).train()
+    assert copied.training
+    assert torch.equal(network(image(graph))["logits"], copied(image(graph))["logits"])
+
+
+def test_train_only_outputs_are_there_while_training_alone() -> None:
+    graph = dense()
+    network = module(graph)
+    assert set(network.train()(image(graph))) == {"logits", "aux"}
+    assert set(network.eval()(image(graph))) == {"logits"}
+
+
+def test_batch_norm_updates_its_statistics_by_its_momentum() -> None:
+    add = Steps(3, 5, 5)
+    add("bn", BatchNorm(momentum=0.25))
+    graph = add.graph()
+    network = module(graph)
+    x = image(graph) * 3 + 2
+    network.train()(x)
+    state = network.state_dict()
+    mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=True)
+    torch.testing.assert_close(state["bn.mean"], 0.25 * mean)
+    torch.testing.assert_close(state["bn.var"], 0.75 + 0.25 * var)
+    before = {n: t.clone() for n, t in state.items()}
+    network.eval()(x)
+    assert all(torch.equal(before[n], t) for n, t in network.state_dict().items())
+
+
+def test_dropout_drops_in_training_alone() -> None:
+    add = Steps(1000)
+    add("drop", Dropout(0.25))
+    graph = add.graph()
+    x = torch.ones(1, 1000)
+    network = module(graph)
+    torch.manual_seed(0)
+    dropped = network.train()(x)["logits"]
+    assert dropped.unique().tolist() == pytest.approx([0.0, 4 / 3])
+    assert 150 < int((dropped == 0).sum()) < 350
+    assert torch.equal(network.eval()(x)["logits"], x)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_training_lowers_the_loss_and_moves_every_weight(seed: int) -> None:
+    graph = dense()
+    torch.manual_seed(seed)
+    network = module(graph).train()
+    optimizer = torch.optim.SGD(network.parameters(), 0.05)
+    labels = torch.arange(20) % 5
+    x = image(graph, 20) + labels[:, None, None, None]
+    start = {n: t.clone() for n, t in network.state_dict().items()}
+    losses = []
+    for _ in range(20):
+        outputs = network(x)
+        loss = sum(torch.nn.functional.cross_entropy(y, labels) for y in outputs.values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] * 0.9
+    # A bias before a batch norm has no effect, so its gradient is but rounding.
+    inert = {"stem.bias"}
+    moved = {n for n, t in network.state_dict().items() if not torch.equal(t, start[n])}
+    assert moved | inert == set(graph.params)
+
+
+def test_a_state_dict_goes_from_one_module_to_another(tmp_path) -> None:
+    graph = gated()
+    source, target = module(graph, trained(graph)), module(graph)
+    torch.save(source.state_dict(), tmp_path / "state.pt")
+    target.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    x = image(graph)
+    for name, y in source.eval()(x).items():
+        assert torch.equal(target.eval()(x)[name], y)
+
+
+def test_a_copy_is_independent() -> None:
+    graph = gated()
+    network = module(graph).eval()
+    copied = copy.deepcopy(network)
+    before = network(image(graph))["logits"].clone()
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.zero_()
+    assert torch.equal(network(image(graph))["logits"], before)
+    assert torch.equal(copied(image(graph))["logits"], torch.zeros(4, 3))
+
+
+def test_it_moves_to_another_type_and_device() -> None:
+    graph = gated()
+    network = module(graph, trained(graph)).eval()
+    double = copy.deepcopy(network).to(torch.float64)
+    x = image(graph)
+    torch.testing.assert_close(double(x.double())["logits"].float(), network(x)["logits"])
+    meta = copy.deepcopy(network).to("meta")
+    assert meta(x.to("meta"))["features"].shape == (4, 4, 4, 4)
+
+
+def test_tied_layers_share_one_tensor() -> None:
+    add = Steps(4)
+    add("first", Linear(4))
+    add("second", Linear(4))
+    graph = add.graph()
+    first, second = graph.nodes
+    tied = Graph(
+        "tied",
+        graph.inputs,
+        (first, type(second)("second", second.op, ("first",), first.params, second.type)),
+        graph.outputs,
+    )
+    network = module(tied)
+    assert list(network.state_dict()) == ["first.weight", "first.bias"]
+    x = image(tied)
+    w, b = network.state_dict().values()
+    torch.testing.assert_close(network(x)["logits"], (x @ w.T + b) @ w.T + b)
+
+
+def test_several_inputs_come_in_order() -> None:
+    from op_cases import CASES, one_op, tensors
+
+    model = one_op(CASES["concat-3"])
+    a, b, c = map(torch.from_numpy, tensors(model))
+    y = module(model.graph).eval()(a, b, c)["y"]
+    assert torch.equal(y, torch.cat([a, b, c], 1))
+
+
+def test_values_are_freed_once_nothing_reads_them() -> None:
+    add = Steps(2, 3, 3)
+    add("first", Relu())
+    add("second", Relu())
+    skip = add("third", Relu())
+    add("fourth", Relu())
+    add("join", Concat(), skip, "fourth")
+    graph = add.graph(Output("y", "join"), Output("skip", skip))
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    class Watched(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            nonlocal most
+            result = super().__torch_function__(function, types, args, kwargs or {})
+            gc.collect()
+            most = max(most, sum(ref() is not None for ref in alive))
+            alive.append(weakref.ref(result))
+            return result
+
+    with torch.no_grad():
+        outputs = module(graph).eval()(image(graph).as_subclass(Watched))
+    assert set(outputs) == {"y", "skip"}
+    assert most == 2  # at each call what it reads, and the skip
+
+
+def test_a_thousand_layers_neither_recurse_nor_pile_up() -> None:
+    graph = chain(3000)
+    network = module(graph).eval()
+    with torch.no_grad():
+        y = copy.deepcopy(network)(image(graph, 1))["logits"]
+    assert torch.isfinite(y).all()
+    assert len(network.state_dict()) == len(graph.params)
+
+
+def test_a_vector_network_takes_vectors() -> None:
+    add = Steps(2, 2, 2)
+    add("flat", Flatten())
+    add("bn", BatchNorm())
+    graph = add.graph()
+    x = image(graph)
+    torch.testing.assert_close(module(graph).eval()(x)["logits"], x.flatten(1) / (1 + 1e-5) ** 0.5)

@@ -1,0 +1,61 @@
+"""Every op case comes back from ONNX as it was."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from op_cases import CASES, Case, one_input, one_op, tensors
+
+from tcc.compiler.graph import Graph, Input, Model, Output, make_node, verify
+from tcc.compiler.lower.onnx import NEWEST, lower
+from tcc.compiler.ops import Flatten, Tanh
+from tcc.compiler.reference import run
+from tcc.compiler.types import TensorType
+
+OPSETS = [17, *(pytest.param(opset, marks=pytest.mark.slow) for opset in (11, NEWEST))]
+
+
+def of_an_image(case: Case) -> Model:
+    """The case's model with an image as input, which a vector is made of, and tanh at its end."""
+    model = one_op(case) if len(case.shapes[0]) == 1 else one_input(case)
+    graph = model.graph
+    sources = [replace(s, type=TensorType((*s.type.shape, 1, 1)[:3])) for s in graph.inputs]
+    flat = [
+        make_node(f"flat{i}", Flatten(), (s.name,), (s.type,))
+        for i, s in enumerate(sources)
+        if s.type != graph.inputs[i].type
+    ]
+    named = {s.name: f"flat{i}" for i, s in enumerate(sources)} if flat else {}
+    nodes = [replace(n, inputs=tuple(named.get(v, v) for v in n.inputs)) for n in graph.nodes]
+    last = graph.outputs[0].value
+    end = make_node("end", Tanh(), (last,), (graph.types[last],))
+    body = Graph("case", tuple(sources), (*flat, *nodes, end), (Output("y", "end"),))
+    return Model(verify(body), model.weights)
+
+
+def one_vector(case: Case) -> bool:
+    return len(case.shapes[0]) == 3 or len(case.shapes) == 1
+
+
+KEPT = {name: case for name, case in CASES.items() if one_vector(case)}
+
+
+@pytest.mark.parametrize("case", KEPT.values(), ids=KEPT)
+@pytest.mark.parametrize("opset", OPSETS)
+def test_comes_back(case, opset, tmp_path, imported):
+    model = of_an_image(case)
+    path = tmp_path / "case.onnx"
+    onnx.save(lower(model, opset), path)
+    found = imported(path)
+    assert isinstance(found.spec.graph.inputs[0], Input)
+    (x,) = (tensor[0] for tensor in tensors(model))
+    (before,), (after,) = (
+        run(Model(graph, weights), [x])[0].values()
+        for graph, weights in (
+            (model.graph, model.weights),
+            (found.spec.graph, found.weights),
+        )
+    )
+    assert after.shape == before.shape
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,34 @@
+"""Every spec goes to ONNX and comes back, with equal outputs."""
+
+import numpy as np
+import onnx
+import pytest
+from op_cases import trained
+
+from tcc.compiler import known
+from tcc.compiler.frontend.build import load
+from tcc.compiler.frontend.fmt import format_spec
+from tcc.compiler.graph import Model
+from tcc.compiler.lower.onnx import lower
+from tcc.compiler.reference import run
+
+QUICK = {"ddsnet", "efficientnet_b0", "fastnet", "mobilenet_v2", "shufflenet_v2", "squeezenet"}
+SPECS = [
+    pytest.param(path, id=name, marks=[pytest.mark.slow] * (name not in QUICK))
+    for name, path in known.specs().items()
+]
+
+
+@pytest.mark.parametrize("path", SPECS)
+def test_comes_back(path, tmp_path, imported):
+    graph = load(path).graph
+    model = Model(graph, trained(graph))
+    file = tmp_path / "network.onnx"
+    onnx.save(lower(model), file)
+    found = imported(file)
+    assert format_spec(found.text, "network.yaml") == found.text
+    x = np.random.default_rng(0).standard_normal(graph.inputs[0].type.shape, np.float32)
+    (before,), (after,) = run(model, [x]), run(Model(found.spec.graph, found.weights), [x])
+    assert list(after) == list(before)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value)

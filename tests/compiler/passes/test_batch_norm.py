@@ -1,0 +1,202 @@
+"""Batch norms become part of the layer before them, or a scale and shift."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from nets import Steps
+from op_cases import trained
+
+from tcc.compiler.graph import Graph, Model, Output, verify
+from tcc.compiler.lower.torch import module
+from tcc.compiler.ops import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    DepthwiseConv,
+    Flatten,
+    Linear,
+    Op,
+    Relu,
+)
+from tcc.compiler.passes import fold_batch_norm, lower_batch_norm
+from tcc.compiler.text import show
+
+
+def outputs(model: Model) -> dict[str, np.ndarray]:
+    verify(model.graph)
+    assert model.weights.keys() == model.graph.params.keys()
+    for name, param in model.graph.params.items():
+        assert model.weights[name].shape == param.shape
+        assert model.weights[name].dtype == np.float32
+    x = torch.randn(
+        3, *model.graph.inputs[0].type.shape, generator=torch.Generator().manual_seed(0)
+    )
+    with torch.no_grad():
+        found = module(model.graph, model.weights).eval()(x)
+    return {name: y.numpy() for name, y in found.items()}
+
+
+def assert_agree(after: Model, before: Model) -> None:
+    got, expected = outputs(after), outputs(before)
+    assert got.keys() == expected.keys()
+    for name, y in expected.items():
+        bound = 1e-5 * float(np.abs(y).max())
+        np.testing.assert_allclose(got[name], y, rtol=1e-5, atol=bound)
+
+
+def words(graph: Graph) -> list[str]:
+    return [node.op.word for node in graph.nodes]
+
+
+def model(graph: Graph) -> Model:
+    return Model(graph, trained(graph))
+
+
+def test_a_convolution_takes_it_in_under_the_batch_norms_name() -> None:
+    add = Steps(3, 6, 6, name="folded")
+    add("conv", Conv(4, (3, 3), bias=False))
+    add("bn", BatchNorm())
+    add("relu", Relu())
+    before = model(add.graph())
+    after = fold_batch_norm(before)
+    assert show(after.graph) == (
+        "graph folded {\n"
+        "  input %image : float32[3x6x6]\n"
+        "  %bn = conv(%image) {filters=4, kernel=[3, 3], stride=[1, 1], padding=[0, 0, 0, 0],"
+        " dilation=[1, 1], groups=1, bias=true} : float32[4x4x4]\n"
+        "  %relu = relu(%bn) : float32[4x4x4]\n"
+        "  output logits = %relu\n"
+        "}\n"
+    )
+    assert_agree(after, before)
+
+
+def test_the_weights_are_computed_in_float64_and_rounded_once() -> None:
+    add = Steps(3, 6, 6)
+    add("conv", Conv(4, (3, 3)))
+    add("bn", BatchNorm(eps=1e-3))
+    before = model(add.graph())
+    w = {name: values.astype(np.float64) for name, values in before.weights.items()}
+    scale = w["bn.weight"] / np.sqrt(w["bn.var"] + 1e-3)
+    after = fold_batch_norm(before).weights
+    weight = w["conv.weight"] * scale[:, None, None, None]
+    bias = (w["conv.bias"] - w["bn.mean"]) * scale + w["bn.bias"]
+    np.testing.assert_array_equal(after["bn.weight"], weight.astype(np.float32))
+    np.testing.assert_allclose(after["bn.bias"], bias, rtol=1e-7)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Conv(4, (3, 3), (2, 2), "same"),
+        Conv(6, (3, 3), padding=1, groups=2),
+        DepthwiseConv((3, 3), padding=1, multiplier=2),
+        ConvTranspose(6, (3, 2), (2, 2)),
+        ConvTranspose(6, (2, 2), (2, 2), groups=2),
+        Linear(5),
+    ],
+    ids=["conv", "groups", "depthwise", "transposed", "transposed-groups", "linear"],
+)
+def test_every_kind_of_layer_takes_it_in(layer: Op, bias: bool) -> None:
+    add = Steps(4, 6, 6)
+    if isinstance(layer, Linear):
+        add("flat", Flatten())
+    add("layer", replace(layer, bias=bias))
+    add("bn", BatchNorm())
+    before = model(add.graph())
+    after = fold_batch_norm(before)
+    assert "batch_norm" not in words(after.graph)
+    assert after.graph.nodes[-1].op.bias
+    assert_agree(after, before)
+
+
+def test_one_after_another_both_go_in() -> None:
+    add = Steps(3, 6, 6)
+    add("conv", Conv(4, (1, 1)))
+    add("bn_1", BatchNorm())
+    add("bn_2", BatchNorm())
+    before = model(add.graph())
+    after = fold_batch_norm(before)
+    assert [node.name for node in after.graph.nodes] == ["bn_2"]
+    assert_agree(after, before)
+
+
+def test_it_stays_where_others_read_the_convolution() -> None:
+    add = Steps(3, 6, 6)
+    add("conv", Conv(4, (1, 1)))
+    add("bn", BatchNorm())
+    add("relu", Relu(), "conv")
+    before = model(add.graph(Output("a", "bn"), Output("b", "relu")))
+    assert fold_batch_norm(before).graph == before.graph
+
+
+def test_it_stays_where_the_convolution_is_an_output() -> None:
+    add = Steps(3, 6, 6)
+    add("conv", Conv(4, (1, 1)))
+    add("bn", BatchNorm())
+    before = model(add.graph(Output("a", "bn"), Output("b", "conv")))
+    assert fold_batch_norm(before).graph == before.graph
+
+
+def test_it_stays_after_an_input_and_after_a_relu() -> None:
+    add = Steps(3, 6, 6)
+    add("bn_1", BatchNorm())
+    add("conv", Conv(4, (1, 1)))
+    add("relu", Relu())
+    add("bn_2", BatchNorm())
+    before = model(add.graph())
+    assert fold_batch_norm(before).graph == before.graph
+
+
+def test_the_place_is_that_of_the_layer() -> None:
+    from nets import place
+
+    add = Steps(3, 6, 6)
+    add("conv", Conv(4, (1, 1)), at=place(7))
+    add("bn", BatchNorm(), at=place(8))
+    (node,) = fold_batch_norm(model(add.graph())).graph.nodes
+    assert node.at == place(7)
+
+
+def test_shared_weights_are_not_overwritten() -> None:
+    add = Steps(4, 6, 6)
+    add("conv_1", Conv(4, (1, 1)))
+    add("bn_1", BatchNorm())
+    add("conv_2", Conv(4, (1, 1)))
+    add("bn_2", BatchNorm())
+    add("conv_3", Conv(4, (1, 1)))
+    add("relu", Relu())
+    add("bn_3", BatchNorm())
+    graph = add.graph()
+    shared = {"bn_2": "bn_1", "bn_3": "bn_1", "conv_2": "conv_1"}
+    nodes = tuple(
+        replace(n, params=tuple(p.replace(n.name, shared.get(n.name, n.name)) for p in n.params))
+        for n in graph.nodes
+    )
+    before = model(verify(replace(graph, nodes=nodes)))
+    after = lower_batch_norm(fold_batch_norm(before))
+    assert words(after.graph) == ["conv", "conv", "conv", "relu", "scale_shift"]
+    assert_agree(after, before)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 5), (7,)])
+def test_what_cannot_go_in_becomes_a_scale_and_shift(shape: tuple[int, ...]) -> None:
+    add = Steps(*shape, name="alone")
+    add("bn", BatchNorm())
+    add("relu", Relu())
+    before = model(add.graph())
+    after = lower_batch_norm(before)
+    size = "x".join(map(str, shape))
+    assert show(after.graph) == (
+        "graph alone {\n"
+        f"  input %image : float32[{size}]\n"
+        f"  %bn = scale_shift(%image) : float32[{size}]\n"
+        f"  %relu = relu(%bn) : float32[{size}]\n"
+        "  output logits = %relu\n"
+        "}\n"
+    )
+    assert list(after.weights) == ["bn.weight", "bn.bias"]
+    assert_agree(after, before)

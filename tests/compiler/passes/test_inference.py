@@ -1,0 +1,101 @@
+"""The passes together: from what is trained to what a device runs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nets import chain, dense, gated
+from op_cases import trained
+
+from tcc.compiler import weights
+from tcc.compiler.frontend.build import load
+from tcc.compiler.graph import Graph, GraphError, Model
+from tcc.compiler.lower.torch import module
+from tcc.compiler.passes import INFERENCE, run
+from tcc.compiler.text import show
+
+SPECS = Path(__file__).resolve().parents[3] / "spec"
+GRAPHS: dict[str, Graph] = {
+    "dense": dense(),
+    "gated": gated(),
+    **{path.stem: load(path).graph for path in sorted(SPECS.glob("*.yaml"))},
+}
+
+
+def outputs(model: Model) -> dict[str, np.ndarray]:
+    shape = model.graph.inputs[0].type.shape
+    x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = module(model.graph, model.weights).eval()(x)
+    return {name: y.numpy() for name, y in found.items()}
+
+
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
+def test_the_outputs_stay_the_same(graph: Graph) -> None:
+    before = Model(graph, trained(graph))
+    after = run(before, INFERENCE)
+    assert {node.op.word for node in after.graph.nodes} & {"batch_norm", "dropout"} == set()
+    expected, got = outputs(before), outputs(after)
+    assert got.keys() == expected.keys()
+    for name, y in expected.items():
+        bound = 2e-5 * float(np.abs(y).max())
+        np.testing.assert_allclose(got[name], y, rtol=2e-5, atol=bound)
+
+
+def test_the_whole_of_it_as_text() -> None:
+    graph = dense()
+    after = run(Model(graph, trained(graph)), INFERENCE)
+    conv = "stride=[1, 1], padding=[1, 1, 1, 1], dilation=[1, 1], groups=8, bias=true"
+    assert show(after.graph) == (
+        "graph dense {\n"
+        "  input %image : float32[3x16x16]\n"
+        "  %stem_bn = conv(%image) {filters=8, kernel=[3, 3], stride=[2, 2],"
+        " padding=[1, 1, 1, 1], dilation=[1, 1], groups=1, bias=true} : float32[8x8x8]\n"
+        "  %stem_relu = relu(%stem_bn) : float32[8x8x8]\n"
+        f"  %layer/bn = conv(%stem_relu) {{filters=8, kernel=[3, 3], {conv}}} : float32[8x8x8]\n"
+        "  %layer/relu = relu6(%layer/bn) : float32[8x8x8]\n"
+        "  %concat = concat(%stem_relu, %layer/relu) : float32[16x8x8]\n"
+        "  %bn = scale_shift(%concat) : float32[16x8x8]\n"
+        "  %relu = relu(%bn) : float32[16x8x8]\n"
+        "  %pool = avg_pool(%relu) {kernel=[2, 2], stride=[2, 2], padding=[0, 0, 0, 0],"
+        " ceil=false, count_include_pad=true} : float32[16x4x4]\n"
+        "  %gap = global_avg_pool(%pool) : float32[16x1x1]\n"
+        "  %flat = flatten(%gap) : float32[16]\n"
+        "  %fc = linear(%flat) {units=5, bias=true} : float32[5]\n"
+        "  output logits = %fc softmax\n"
+        "}\n"
+    )
+
+
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
+def test_running_them_again_changes_nothing(graph: Graph) -> None:
+    once = run(Model(graph, trained(graph)), INFERENCE)
+    twice = run(once, INFERENCE)
+    assert show(twice.graph) == show(once.graph)
+    assert all(np.array_equal(twice.weights[name], once.weights[name]) for name in once.weights)
+
+
+def test_the_model_given_stays_as_it_was() -> None:
+    graph = gated()
+    model = Model(graph, trained(graph))
+    run(model, INFERENCE)
+    fresh = trained(graph)
+    assert model.weights.keys() == fresh.keys()
+    assert all(np.array_equal(model.weights[name], fresh[name]) for name in fresh)
+
+
+def test_a_pass_that_breaks_the_graph_is_caught() -> None:
+    def loses_a_node(model: Model) -> Model:
+        return Model(replace(model.graph, nodes=model.graph.nodes[1:]), model.weights)
+
+    graph = gated()
+    with pytest.raises(GraphError, match="conv reads pool, which no earlier node defines"):
+        run(Model(graph, trained(graph)), (loses_a_node,))
+
+
+def test_three_thousand_nodes_fold_into_two_thousand() -> None:
+    graph = chain(3000)
+    after = run(Model(graph, weights.random(graph)), INFERENCE)
+    assert [node.op.word for node in after.graph.nodes] == ["conv", "relu"] * 1000

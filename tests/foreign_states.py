@@ -1,0 +1,76 @@
+"""Checkpoints as other projects save them, made from a graph's weights, and graphs to match them."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nets import Steps
+from op_cases import trained
+
+from tcc.compiler.checkpoint import Imported, import_checkpoint
+from tcc.compiler.graph import Graph
+from tcc.compiler.ops import BatchNorm, Conv, Op
+from tcc.compiler.source import UserError
+
+ROLES = {"mean": "running_mean", "var": "running_var"}
+State = OrderedDict[str, torch.Tensor]
+
+
+def layers(graph: Graph) -> list[str]:
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in graph.params))
+
+
+def foreign(
+    graph: Graph, names: Mapping[str, str] | None = None, order: Sequence[str] = ()
+) -> State:
+    """Return a graph's trained weights as PyTorch would save them, under other names."""
+    values = trained(graph)
+    state: State = OrderedDict()
+    for layer in order or layers(graph):
+        other = names[layer] if names else f"net.{layers(graph).index(layer)}"
+        for name, tensor in values.items():
+            if name.rpartition(".")[0] == layer:
+                role = name.rpartition(".")[2]
+                state[f"{other}.{ROLES.get(role, role)}"] = torch.from_numpy(tensor)
+        if f"{other}.running_var" in state:
+            state[f"{other}.num_batches_tracked"] = torch.tensor(7)
+    return state
+
+
+def saved(folder: Path, state: object, **how: object) -> Path:
+    path = folder / "net.pth"
+    torch.save(state, path, **how)
+    return path
+
+
+def refused(path: Path, graph: Graph, rules: Path | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        import_checkpoint(path, graph, rules)
+    text = str(caught.value).replace(str(path), "net.pth")
+    return text.replace(str(rules), "rules.yaml")
+
+
+def assert_whole(found: Imported, graph: Graph) -> None:
+    assert list(found.weights) == list(graph.params)
+    for name, values in trained(graph).items():
+        np.testing.assert_array_equal(found.weights[name], values, err_msg=name)
+
+
+def hows(found: Imported) -> Counter[str]:
+    return Counter(row.how for row in found.rows)
+
+
+def block(*convolutions: tuple[str, Op]) -> Graph:
+    add = Steps(4, 6, 6, name="block")
+    for name, op in convolutions:
+        add(name, op)
+        add(f"{name}_bn", BatchNorm())
+    return add.graph()
+
+
+def twins() -> Graph:
+    """Two layers of one shape after one of another."""
+    return block(("a", Conv(4, (3, 3))), ("b", Conv(4, (1, 1))), ("c", Conv(4, (1, 1))))

@@ -1,0 +1,30 @@
+"""Weights for tests of foreign ONNX files, and their import without child processes."""
+
+import numpy as np
+import onnxruntime
+import onnxsim
+from onnx import checker
+
+from tcc.compiler.onnx_import.sandbox import Done
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    """Random weights."""
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def clean(model):
+    """What the sandbox does, in this process."""
+    checker.check_model(model)
+    simple, _ = onnxsim.simplify(model, 0, perform_optimization=False)
+    return simple, Done(("checked", "simplified"))
+
+
+def outputs(model, source, tensors):
+    """What the sandbox does, in this process."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    names = [output.name for output in session.get_outputs()]
+    found = [dict(zip(names, session.run(names, {source: t}), strict=True)) for t in tensors]
+    return found, Done(("ran",))

@@ -1,0 +1,63 @@
+"""MobileNetV2 (Sandler et al., CVPR 2018), Table 2, with a width multiplier."""
+
+from torch import nn
+
+# t, c, n, s
+TABLE = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+def scaled(channels, width):
+    """To a multiple of 8 that is at least 90 % of the product."""
+    wanted = channels * width
+    near = max(8, int(wanted + 4) // 8 * 8)
+    return near + 8 if near < 0.9 * wanted else near
+
+
+def unit(before, after, kernel, stride=1, groups=1, act=True):
+    layers = [
+        nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(after),
+    ]
+    return nn.Sequential(*layers, *([nn.ReLU6()] if act else []))
+
+
+class InvertedResidual(nn.Module):
+    def __init__(self, before, after, stride, t):
+        super().__init__()
+        wide = before * t
+        self.layers = nn.Sequential(
+            unit(before, wide, 1) if t > 1 else nn.Identity(),
+            unit(wide, wide, 3, stride, groups=wide),
+            unit(wide, after, 1, act=False),
+        )
+        self.residual = stride == 1 and before == after
+
+    def forward(self, x):
+        return x + self.layers(x) if self.residual else self.layers(x)
+
+
+class MobileNetV2(nn.Module):
+    def __init__(self, classes=2, width=0.5):
+        super().__init__()
+        before = scaled(32, width)
+        layers = [unit(3, before, 3, stride=2)]
+        for t, c, n, s in TABLE:
+            after = scaled(c, width)
+            for index in range(n):
+                layers.append(InvertedResidual(before, after, 1 if index else s, t))
+                before = after
+        last = scaled(1280, max(1.0, width))
+        layers.append(unit(before, last, 1))
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(last, classes))
+
+    def forward(self, x):
+        return self.head(self.layers(x).mean(dim=(2, 3)))

@@ -1,0 +1,181 @@
+"""What users install: a wheel with all data, that runs without a checkout."""
+
+import ast
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from tcc.compiler.cli import doctor
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PACKAGED = ("compiler", "backends", "spec", "zoo")
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A folder with the source distribution, and the wheel built from that alone."""
+    place = tmp_path_factory.mktemp("packaging")
+    shutil.copytree(ROOT, place / "source", symlinks=True, ignore=LEFT_OUT)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", place / "dist"]
+    done = subprocess.run([*command, place / "source"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    return place / "dist"
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """The `tcc` of a fresh environment that holds the wheel, and borrows its dependencies."""
+    place = tmp_path_factory.mktemp("installed")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    (wheel,) = built.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    pip += ["--python", place / "bin/python", "install", "--no-deps", "--no-index", wheel]
+    subprocess.run(pip, check=True)
+    (site,) = place.glob("lib/python*/site-packages")
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return place / "bin/tcc"
+
+
+def tcc(installed, folder, *words):
+    """What `tcc` prints outside the checkout."""
+    clean = {"PATH": f"{installed.parent}:/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+    clean["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+    done = subprocess.run(
+        [installed, *words], cwd=folder, env=clean, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def data_files():
+    """The files that the packages hold here."""
+    for folder in PACKAGED:
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path.relative_to(ROOT).as_posix()
+
+
+def test_the_wheel_holds_every_file_of_the_packages(built):
+    (wheel,) = built.glob("tcc_compiler-*-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as file:
+        names = set(file.namelist())
+    assert {f"tcc/{name}" for name in data_files()} - names == set()
+    assert {"tcc/__init__.py", "tcc/py.typed", "tcc/spec/ddsnet.yaml"} <= names
+    outside = {name.split("/")[0] for name in names} - {"tcc"}
+    assert outside == {f"tcc_compiler-{version()}.dist-info"}
+
+
+def test_the_source_distribution_holds_the_same_and_the_licence(built):
+    (archive,) = built.glob("tcc_compiler-*.tar.gz")
+    with tarfile.open(archive) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    assert {f"src/tcc/{name}" for name in data_files()} - names == set()
+    assert {"LICENSE", "README.md", "pyproject.toml"} <= names
+
+
+def version():
+    from tcc import __version__
+
+    return __version__
+
+
+def test_the_wheel_runs_outside_the_checkout(installed, tmp_path):
+    program = "import tcc, tcc.compiler; print(tcc.__file__)"
+    python = installed.with_name("python")
+    found = subprocess.run(
+        [python, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert Path(found.stdout.strip()).is_relative_to(installed.parents[1])
+    assert "import-weights" in tcc(installed, tmp_path, "--help")
+    assert version() in tcc(installed, tmp_path, "--version")
+
+
+def test_the_wheel_checks_a_known_spec(installed, tmp_path):
+    assert "189,870 parameters" in tcc(installed, tmp_path, "check", "ddsnet")
+
+
+@pytest.mark.slow
+def test_the_wheel_builds_for_a_device_and_runs(installed, tmp_path):
+    pytest.importorskip("tvm", reason="needs the extra `arm`")
+    tcc(installed, tmp_path, "build", "ddsnet", "--target", "host", "--out", "made")
+    (bundle,) = (tmp_path / "made").iterdir()
+    sample = ROOT / "zoo/samples/TUM/1.png"
+    assert "TUM" in tcc(installed, tmp_path, "run", bundle, sample)
+
+
+def test_links_are_links_in_a_clone():
+    done = subprocess.run(
+        ["git", "ls-files", "-s", "src/tcc"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("needs a git checkout")
+    modes = {line.split()[-1]: line.split()[0] for line in done.stdout.splitlines()}
+    assert {name for name, mode in modes.items() if mode == "120000"} == {
+        f"src/tcc/{folder}" for folder in PACKAGED
+    }
+    assert all(os.readlink(ROOT / f"src/tcc/{f}") == f"../../{f}" for f in PACKAGED)
+
+
+def test_an_old_python_is_told_what_is_needed(monkeypatch):
+    make = runpy.run_path(str(ROOT / "tools/make_environment.py"))["main"]
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2))
+    assert make("nowhere") == (
+        "tcc needs Python 3.11 or newer, and this is 3.9: make PYTHON=python3.11"
+    )
+
+
+def imported(*folders, but=()):
+    """The distributions whose modules the code in these folders imports."""
+    modules = set()
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            if any(path.is_relative_to(ROOT / other) for other in but):
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    modules |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    modules.add(str(node.module).partition(".")[0])
+    known = packages_distributions()
+    outside = modules - sys.stdlib_module_names - {"tcc"}
+    # a namespace such as `ruamel` has several distributions, of which the shortest name is the one
+    return {plain(min(known.get(module, [module]), key=len)) for module in outside}
+
+
+def plain(requirement):
+    """A requirement's name alone, as the package index compares names."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
+
+
+def test_dependencies_are_what_is_imported():
+    extras = PROJECT["optional-dependencies"]
+    optional = {plain(r) for extra in ("import", "train") for r in extras[extra]}
+    base = imported("compiler", "backends", but=("backends/arm",))
+    assert base - optional == {plain(r) for r in PROJECT["dependencies"]}
+    assert base - optional == {plain(name) for name in doctor.BASE}
+    arm = imported("backends/arm") - base
+    assert arm - {plain(r) for r in extras["arm"]} == set()
+
+
+def test_every_dependency_has_a_lower_bound_and_a_constraint():
+    extras = PROJECT["optional-dependencies"]
+    listed = [*PROJECT["dependencies"], *(r for group in extras.values() for r in group)]
+    listed = [r for r in listed if not r.startswith("tcc-compiler")]
+    assert [r for r in listed if not re.search(r"[>=]=\d", r)] == []
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {plain(line) for line in lines if re.fullmatch(r"[\w.-]+==[\w.]+", line)}
+    assert len(pinned) == len([line for line in lines if line and not line.startswith("#")])
+    assert {plain(r) for r in listed} - pinned == set()

@@ -1,0 +1,283 @@
+"""Every architecture of the zoo equals a second, independent definition of it, weight for weight."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from reference_nets.ddsnet import DDSNet
+from reference_nets.densenet import DenseNet
+from reference_nets.efficientnet import EfficientNetB0
+from reference_nets.fastnet import fastnet, multi_branch, multi_scale, one_block
+from reference_nets.googlenet import GoogLeNet
+from reference_nets.inception import InceptionV3
+from reference_nets.mobilenet import MobileNetV2
+from reference_nets.resnet import ResNet
+from reference_nets.shufflenet import ShuffleNetV2
+from reference_nets.squeezenet import SqueezeNet
+from reference_nets.vgg import Vgg11, Vgg16Gap
+from torch import nn
+
+import tcc
+from tcc.compiler import known, pipeline
+from tcc.compiler.cli import devices
+from tcc.compiler.cost import cost
+from tcc.compiler.frontend.build import Spec
+from tcc.compiler.frontend.facts import check_facts
+from tcc.compiler.graph import Graph, Model
+from tcc.compiler.lower.onnx import lower
+from tcc.compiler.lower.torch import module
+from tcc.compiler.source import NOWHERE
+
+TOLERANCE = 1e-4
+"""Largest difference of two outputs, as a part of the largest output."""
+ROLES = {"mean": "running_mean", "var": "running_var"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A spec with settings, and the same network by its second definition.
+
+    `gain` is a layer's growth of the signal's variance, as far as an activation does not halve it.
+    """
+
+    spec: str
+    twin: Callable[[], nn.Module]
+    settings: dict[str, object] = field(default_factory=dict)
+    slow: bool = False
+    gain: float = 2.0
+
+    def __str__(self) -> str:
+        return "-".join([self.spec, *(f"{k}={v}" for k, v in self.settings.items())])
+
+
+def _scales(n):
+    block = {"separable": False, "scales": n, "merge": "sum"}
+    return Pair("fastnet_block", lambda: one_block(multi_scale(8, 1, 4, **block)), {"scales": n})
+
+
+def _branches(n):
+    settings = {"block": "multi_branch", "branches": n}
+    return Pair(
+        "fastnet_block", lambda: one_block(multi_branch(8, 1, n, separable=False)), settings
+    )
+
+
+PAIRS = [
+    Pair("ddsnet", DDSNet),
+    Pair(
+        "ddsnet",
+        lambda: DDSNet(3, growth=8, layers=2),
+        {"classes": 3, "growth": 8, "layers": [2] * 4},
+    ),
+    Pair("fastnet", fastnet),
+    Pair("fastnet", lambda: fastnet(shortcut=False), {"shortcut": False}, slow=True),
+    Pair("fastnet", lambda: fastnet(separable=False), {"convolution": "standard"}),
+    Pair(
+        "fastnet",
+        lambda: fastnet(separable=False, shortcut=False),
+        {"convolution": "standard", "shortcut": False},
+        slow=True,
+    ),
+    *map(_scales, (1, 2, 3, 4)),
+    *map(_branches, (1, 2, 4, 8, 16)),
+    Pair("squeezenet", SqueezeNet),
+    Pair("shufflenet_v2", ShuffleNetV2, gain=1.6),
+    Pair("mobilenet_v2", MobileNetV2),
+    Pair("mobilenet_v2", lambda: MobileNetV2(5, width=1.4), {"width": 1.4, "classes": 5}),
+    Pair("efficientnet_b0", EfficientNetB0, gain=1.6),
+    Pair("googlenet", GoogLeNet),
+    Pair("googlenet", lambda: GoogLeNet(large=3), {"large": 3}, slow=True),
+    Pair("googlenet", lambda: GoogLeNet(cam=1024), {"cam": 1024}, slow=True),
+    Pair("resnet18", lambda: ResNet((2, 2, 2, 2), 7)),
+    Pair("resnet34", lambda: ResNet((3, 4, 6, 3), 2), slow=True),
+    Pair("densenet121", DenseNet, slow=True),
+    Pair("inception_v3", InceptionV3, slow=True),
+    Pair("vgg11", Vgg11, slow=True),
+    Pair("vgg16_bn_gap", Vgg16Gap, slow=True),
+    Pair("vgg16_bn_gap", lambda: Vgg16Gap(cam=1024), {"cam": 1024}, slow=True),
+]
+pairs = pytest.mark.parametrize(
+    "pair", [pytest.param(p, id=str(p), marks=[pytest.mark.slow] * p.slow) for p in PAIRS]
+)
+every = pytest.mark.parametrize("pair", PAIRS, ids=str)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Test processes run side by side, one a core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def loaded(pair: Pair) -> Spec:
+    return tcc.load(pair.spec, **pair.settings)
+
+
+def twin(pair: Pair) -> nn.Module:
+    """The second definition, without memory for weights."""
+    with torch.device("meta"):
+        return pair.twin()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A layer with weights as it ran: its multiply-accumulates for one image."""
+
+    name: str
+    layer: nn.Module
+    macs: int
+
+
+def executed(network: nn.Module, spec: Spec) -> list[Run]:
+    """The layers with weights in the order in which they run in training."""
+    found = []
+
+    def ran(name):
+        def hook(layer, inputs, output):
+            norm = isinstance(layer, nn.BatchNorm2d)
+            taps = 0 if norm else layer.weight[0].numel()
+            found.append(Run(name, layer, output[0].numel() * taps))
+
+        return hook
+
+    hooks = [
+        layer.register_forward_hook(ran(name))
+        for name, layer in network.named_modules()
+        if next(layer.parameters(recurse=False), None) is not None
+    ]
+    network(torch.empty(2, *spec.graph.inputs[0].type.shape, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def lively(graph: Graph, gain: float) -> dict[str, np.ndarray]:
+    """Weights that keep the signal alive through any depth, with statistics that matter."""
+    random = np.random.default_rng(7)
+
+    def drawn(name, param):
+        role = name.rpartition(".")[2]
+        low, high = (0.5, 1.5) if role == "var" else (-0.3, 0.3)
+        if role == "weight":
+            bound = (3 * gain / param.fan_in) ** 0.5
+            low, high = (-bound, bound) if len(param.shape) > 1 else (0.5, 1.5)
+        part = random.random(param.shape, np.float32)
+        part *= np.float32(high - low)
+        part += np.float32(low)
+        return part
+
+    return {name: drawn(name, param) for name, param in graph.params.items()}
+
+
+def filled(network: nn.Module, spec: Spec, weights: dict[str, np.ndarray]) -> nn.Module:
+    """The second definition with the spec's weights, layer by layer in the order of running."""
+    nodes = [node for node in spec.graph.nodes if node.params]
+    state = {
+        name: torch.zeros((), dtype=torch.long)
+        for name in network.state_dict()
+        if name.endswith("num_batches_tracked")
+    }
+    for node, run in zip(nodes, executed(network, spec), strict=True):
+        for name in node.params:
+            role = name.rpartition(".")[2]
+            state[f"{run.name}.{ROLES.get(role, role)}"] = torch.from_numpy(weights[name].copy())
+    network.load_state_dict(state, assign=True)
+    return network
+
+
+def images(spec: Spec) -> np.ndarray:
+    """Two unlike images."""
+    random = np.random.default_rng(11)
+    shape = spec.graph.inputs[0].type.shape
+    bright = np.broadcast_to(np.linspace(0, 4, shape[2], dtype=np.float32), shape)
+    return np.stack([random.standard_normal(shape, np.float32), bright])
+
+
+def difference(found: np.ndarray, expected: np.ndarray) -> float:
+    assert found.shape == expected.shape
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def onnx_runtime(model: Model, batch: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    proto = lower(model).SerializeToString()
+    session = onnxruntime.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
+    return session.run(["logits"], {model.graph.inputs[0].name: batch})[0]
+
+
+@pairs
+def test_outputs_are_those_of_a_second_definition(pair):
+    spec = loaded(pair)
+    weights = lively(spec.graph, pair.gain)
+    batch = images(spec)
+    second = filled(twin(pair), spec, weights).eval()
+    with torch.inference_mode():
+        expected = second(torch.from_numpy(batch)).numpy()
+        found = module(spec.graph, weights).eval()(torch.from_numpy(batch))["logits"].numpy()
+    assert difference(expected[:1], expected[1:]) > 0.05, "the outputs hardly depend on the image"
+    assert difference(found, expected) < TOLERANCE
+    assert difference(onnx_runtime(Model(spec.graph, weights), batch), expected) < TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["ddsnet", "fastnet", "squeezenet", "shufflenet_v2", "mobilenet_v2"]
+)
+def test_the_host_program_computes_the_outputs_of_a_second_definition(name, tmp_path):
+    pytest.importorskip("tvm", reason="needs the extra `arm`")
+    pair = next(p for p in PAIRS if p.spec == name)
+    spec = loaded(pair)
+    weights = lively(spec.graph, pair.gain)
+    batch = images(spec)
+    second = filled(twin(pair), spec, weights).eval()
+    with torch.inference_mode():
+        expected = second(torch.from_numpy(batch)).numpy()
+    host = devices.find("host", NOWHERE)
+    artifact = host.emit(pipeline.fused(Model(spec.graph, weights)), pipeline.unwatched)
+    for path, data in artifact.files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+        (tmp_path / path).chmod(0o755 if path in artifact.executable else 0o644)
+    outputs = host.backend.infer(host.target, tmp_path, spec.graph.inputs[0], [*batch])
+    found = np.stack([output["logits"] for output in outputs])
+    assert difference(found, expected) < TOLERANCE
+
+
+@every
+def test_parameters_and_macs_are_those_of_a_second_definition(pair):
+    spec = loaded(pair)
+    network = twin(pair)
+    total = cost(spec.graph)
+    assert total.params == sum(p.numel() for p in network.parameters())
+    assert total.macs == sum(
+        run.macs for run in executed(network, spec) if "auxiliary" not in run.name
+    )
+
+
+@pytest.mark.slow
+def test_inception_trains_with_its_auxiliary_head():
+    pair = next(p for p in PAIRS if p.spec == "inception_v3")
+    spec = loaded(pair)
+    weights = lively(spec.graph, pair.gain)
+    ours, second = module(spec.graph, weights).train(), filled(twin(pair), spec, weights).train()
+    batch = torch.from_numpy(images(spec))
+    torch.manual_seed(3)
+    found = ours(batch)
+    torch.manual_seed(3)
+    logits, auxiliary = second(batch)
+    assert set(found) == {"logits", "auxiliary"}
+    assert difference(found["logits"].detach().numpy(), logits.detach().numpy()) < TOLERANCE
+    assert difference(found["auxiliary"].detach().numpy(), auxiliary.detach().numpy()) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", known.specs())
+def test_every_spec_has_a_second_definition_and_states_its_costs(name):
+    assert name in {pair.spec for pair in PAIRS}
+    assert {fact.what for fact in check_facts(tcc.load(name))} >= {"params", "macs"}

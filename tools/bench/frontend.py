@@ -1,0 +1,49 @@
+"""Time the front end on a spec of many layers, beside reading its text alone.
+
+    python tools/bench/frontend.py [LAYERS]
+
+Prints JSON: medians in seconds of processor time, and the ratio of compiling a spec (text, checks,
+expansion, graph) to ruamel.yaml's own loading of the same text into plain data.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from tcc.compiler.frontend.build import load
+
+HEAD = "tcc: 1\nname: bench\ninput: {image: {shape: [3, 32, 32]}}\noutput: {y: {}}\ngraph:\n"
+LAYER = "  - conv: {filters: 16, kernel: 3, padding: 1}\n  - batch_norm\n  - relu\n"
+RUNS = 7
+
+
+def median_seconds(work: Callable[[], object]) -> float:
+    """Return the median processor time of several runs, in seconds."""
+    times = []
+    for _ in range(RUNS):
+        begin = time.process_time()
+        work()
+        times.append(time.process_time() - begin)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Measure and print."""
+    layers = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bench.yaml"
+        path.write_text(HEAD + LAYER * (layers // 3) + "  - relu\n" * (layers % 3))
+        ours = median_seconds(lambda: load(path))
+        text = path.read_text()
+        peer = median_seconds(lambda: YAML(typ="safe", pure=True).load(text))
+    print(json.dumps({"layers": layers, "tcc_s": ours, "ruamel_s": peer, "ratio": ours / peer}))
+
+
+if __name__ == "__main__":
+    main()

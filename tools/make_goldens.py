@@ -1,0 +1,63 @@
+"""Write the printed graphs of every spec that comes with tcc, as they should be at each stage.
+
+    python tools/make_goldens.py [--check]
+
+`--check` writes nothing and fails when one differs. Regenerate only for a reason, which the
+commit gives.
+"""
+
+import sys
+from difflib import unified_diff
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from tcc.compiler.frontend.build import load
+from tcc.compiler.graph import Graph, Model
+from tcc.compiler.passes import INFERENCE, run
+from tcc.compiler.text import show
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = ROOT / "tests" / "golden"
+
+
+def stages(spec: Path) -> dict[str, str]:
+    """Return the printed graph by stage: `float` as written, `fused` as devices run it."""
+    graph = load(spec).graph
+    return {"float": show(graph), "fused": show(run(ones(graph), INFERENCE).graph)}
+
+
+def ones(graph: Graph) -> Model:
+    """Return a model whose weights are all 1, without memory for them."""
+    one = np.float32(1)
+    return Model(graph, {n: np.broadcast_to(one, p.shape) for n, p in graph.params.items()})
+
+
+def specs() -> list[Path]:
+    """Return the specs, in order."""
+    return sorted([*ROOT.glob("spec/*.yaml"), *ROOT.glob("spec/baselines/*.yaml")])
+
+
+def main() -> int:
+    """Write or check all goldens; return the exit code."""
+    checking = "--check" in sys.argv
+    stale = 0
+    for spec in specs():
+        for stage, text in stages(spec).items():
+            path = GOLDEN / f"{spec.stem}.{stage}.txt"
+            before = path.read_text() if path.exists() else ""
+            if before == text:
+                continue
+            stale += 1
+            if checking:
+                diff = unified_diff(before.splitlines(), text.splitlines(), path.name, "now", n=1)
+                print("\n".join(islice(diff, 20)))
+            else:
+                path.write_text(text)
+                print(f"written: {path.name}")
+    return int(checking and stale > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
