@@ -49,6 +49,7 @@ class Preprocess:
 
     `crop` (height, width) takes the centre, with zeros around where it is larger than the image.
     `mean` and `std` hold one value for all channels, or one a channel in the order of `color`.
+    A `raw` result is the grey levels themselves, 0 to 255, neither divided nor normalised.
     """
 
     color: str = "rgb"
@@ -56,6 +57,7 @@ class Preprocess:
     crop: Pair | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    raw: bool = False
 
     @property
     def channels(self) -> int:
@@ -102,7 +104,12 @@ def apply(
 
 
 def normalized(pre: Preprocess, pixels: "Pixels") -> "NDArray[np.float32]":
-    """Return (pixels / 255 - mean) / std as float32 (C, H, W), of uint8 (H, W, C)."""
+    """Return (pixels / 255 - mean) / std as float32 (C, H, W), of uint8 (H, W, C).
+
+    A raw contract gives the pixels as they are.
+    """
+    if pre.raw:
+        return np.ascontiguousarray(pixels.astype(np.float32).transpose(2, 0, 1))
     mean, std = (np.array(v, np.float32) for v in (pre.mean, pre.std))
     values = pixels.astype(np.float32) / np.float32(255)
     values = (values - mean) / std
@@ -199,6 +206,7 @@ def as_json(pre: Preprocess) -> dict[str, Any]:
         "crop": pre.crop and list(pre.crop),
         "mean": list(pre.mean),
         "std": list(pre.std),
+        "raw": pre.raw,
     }
 
 
@@ -208,7 +216,7 @@ def from_json(data: object) -> Preprocess:
     Raises:
         ValueError: It is not one; the message names the field.
     """
-    fields = _mapping(data, "preprocess", {"color", "resize", "crop", "mean", "std"})
+    fields = _mapping(data, "preprocess", {"color", "resize", "crop", "mean", "std", "raw"})
     resize = fields["resize"]
     pre = Preprocess(
         color=_choice(fields["color"], "color", COLORS),
@@ -216,6 +224,7 @@ def from_json(data: object) -> Preprocess:
         crop=None if fields["crop"] is None else _pair(fields["crop"], "crop"),
         mean=_numbers(fields["mean"], "mean"),
         std=_numbers(fields["std"], "std"),
+        raw=_flag(fields["raw"], "raw"),
     )
     if any(len(v) not in {1, pre.channels} for v in (pre.mean, pre.std)):
         raise ValueError(f"mean and std take 1 or {pre.channels} numbers")
@@ -238,6 +247,12 @@ def _mapping(data: object, what: str, keys: set[str]) -> Mapping[str, object]:
 def _choice(value: object, what: str, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{what} must be one of {', '.join(choices)}")
+    return value
+
+
+def _flag(value: object, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{what} must be true or false")
     return value
 
 

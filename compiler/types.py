@@ -29,11 +29,18 @@ class DType(StrEnum):
 class TensorType:
     """A shape without its batch axis, and the type of one element.
 
-    An image or feature map is (channels, height, width), a vector (features,).
+    An image or feature map is (channels, height, width), a vector (features,). The real value of
+    a quantised integer q is scale * q; `scale` is a float32.
     """
 
     shape: Shape
     dtype: DType = DType.F32
+    scale: float | None = None
+
+    @property
+    def limits(self) -> Pair:
+        """The smallest and the largest number that an 8-bit integer element may hold."""
+        return (-128, 127) if self.dtype is DType.I8 else (0, 255)
 
     @property
     def elements(self) -> int:

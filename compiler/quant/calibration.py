@@ -1,0 +1,57 @@
+"""What calibration finds, and all that the integer program is made from beside the model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int8 = NDArray[np.int8]
+Int32 = NDArray[np.int32]
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """How one value becomes integers: real = scale * q, zero point 0.
+
+    Unsigned values have q in [0, 255], signed ones in [-128, 127]; `scale` is a float32.
+    """
+
+    scale: float
+    signed: bool
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The smallest and the largest q."""
+        return (-128, 127) if self.signed else (0, 255)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rounded:
+    """The integer weights of one convolution: real weight = scale[filter] * weight.
+
+    `weight` is (filters, channels / groups, kernel height, kernel width) in [-127, 127]; `bias`
+    counts steps of input scale * weight scale.
+    """
+
+    weight: Int8
+    scale: Float32
+    bias: Int32
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Ranges of all values of a ready model, and weights of its convolutions.
+
+    `ranges` holds the graph's input and every value that the integer program keeps, by name;
+    values that must share a scale have equal ones. A convolution that `rounded` does not name has
+    its float weights rounded to nearest, at absmax / 127 per filter. Where channels were equalised,
+    `factors` (channels,) says what a channel's real value is: scale * q * factor. The nodes in
+    `in_float` stay in float.
+    """
+
+    ranges: Mapping[str, Range]
+    rounded: Mapping[str, Rounded] = field(default_factory=dict)
+    factors: Mapping[str, Float32] = field(default_factory=dict)
+    in_float: frozenset[str] = frozenset()
