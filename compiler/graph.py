@@ -104,7 +104,40 @@ class Model:
     weights: "Mapping[str, np.ndarray]"
 
 
-Pass = Callable[[Model], Model]
+Step = Callable[[Model], Model]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A pure step from model to model that keeps what the model computes.
+
+    `bound` is the most that an output may move, relative to the outputs' largest magnitude (at
+    least 1); 0 is exact, to the bit. `doc` is the first line of what it says of itself.
+    """
+
+    name: str
+    bound: float
+    doc: str
+    apply: Step
+
+    def __call__(self, model: Model) -> Model:
+        """Return the model after the pass."""
+        return self.apply(model)
+
+
+def exact(step: Step) -> Pass:
+    """Make a pass of a function that changes no bit of any output."""
+    return within(0.0)(step)
+
+
+def within(bound: float) -> Callable[[Step], Pass]:
+    """Make a pass of a function that rounds differently, within a bound."""
+
+    def made(step: Step) -> Pass:
+        doc, _, _ = (step.__doc__ or "").partition("\n")
+        return Pass(step.__name__, bound, doc, step)
+
+    return made
 
 
 class GraphError(AssertionError):

@@ -211,12 +211,13 @@ def as_json(pre: Preprocess) -> dict[str, Any]:
 
 
 def from_json(data: object) -> Preprocess:
-    """Return the contract that `as_json` wrote.
+    """Return the contract that `as_json` wrote; without the field `raw` it is not raw.
 
     Raises:
         ValueError: It is not one; the message names the field.
     """
-    fields = _mapping(data, "preprocess", {"color", "resize", "crop", "mean", "std", "raw"})
+    full = {"raw": False, **data} if isinstance(data, dict) else data
+    fields = _mapping(full, "preprocess", {"color", "resize", "crop", "mean", "std", "raw"})
     resize = fields["resize"]
     pre = Preprocess(
         color=_choice(fields["color"], "color", COLORS),
@@ -251,9 +252,10 @@ def _choice(value: object, what: str, choices: tuple[str, ...]) -> str:
 
 
 def _flag(value: object, what: str) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{what} must be true or false")
-    return value
+    match value:
+        case bool():
+            return value
+    raise ValueError(f"{what} must be true or false")
 
 
 def _pair(value: object, what: str) -> Pair:

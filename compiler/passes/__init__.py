@@ -1,8 +1,10 @@
 """Model to model: each pass one file, pure, stating what it keeps identical.
 
-To add one: its file, and its name in the pipelines that shall run it.
+To add one: its file, its name in `PASSES`, and in the pipelines that shall run it. Each is sound
+by itself, so that any order is correct; some orders merely find more to do.
 """
 
+from collections.abc import Sequence
 from functools import reduce
 
 from tcc.compiler.graph import Model, Pass, verify
@@ -10,21 +12,52 @@ from tcc.compiler.passes.drop_identity import drop_identity
 from tcc.compiler.passes.fold_batch_norm import fold_batch_norm
 from tcc.compiler.passes.lower_batch_norm import lower_batch_norm
 from tcc.compiler.passes.prune import prune
+from tcc.compiler.source import Diagnostic, Span, UserError, nearest
 
-INFERENCE: tuple[Pass, ...] = (prune, drop_identity, fold_batch_norm, lower_batch_norm)
-"""From what is trained to what a device runs: no batch norm, no dropout, nothing train-only."""
+PASSES: tuple[Pass, ...] = (prune, drop_identity, fold_batch_norm, lower_batch_norm)
+"""Every pass there is."""
 
 PLAIN: tuple[Pass, ...] = (prune, drop_identity)
-"""The same without changing a weight: what remains keeps its name and its values."""
+"""What leaves all weights as they are: what remains keeps its name and its values."""
+
+INFERENCE: tuple[Pass, ...] = (*PLAIN, fold_batch_norm, lower_batch_norm)
+"""From what is trained to what a device runs: no batch norm, no dropout, nothing train-only."""
 
 
-def run(model: Model, passes: tuple[Pass, ...]) -> Model:
+def run(model: Model, passes: Sequence[Pass]) -> Model:
     """Return the model after the passes in turn, the graph verified after each.
 
     Raises:
         GraphError: A pass left a graph that breaks the rules.
     """
     return reduce(_step, passes, model)
+
+
+def spell(passes: Sequence[Pass]) -> str:
+    """Return a pipeline as text: the names of its passes, with commas between."""
+    return ",".join(one.name for one in passes)
+
+
+def parse(text: str, at: Span) -> tuple[Pass, ...]:
+    """Return the pipeline that a text spells; an empty one has no passes.
+
+    Raises:
+        UserError: A name is not a pass's (E0614); each such name is listed, with the nearest.
+    """
+    known = {one.name: one for one in PASSES}
+    names = [name.strip() for name in text.split(",")] if text.strip() else []
+    problems = tuple(_unknown(name, at) for name in names if name not in known)
+    if problems:
+        raise UserError(problems)
+    return tuple(known[name] for name in names)
+
+
+def _unknown(name: str, at: Span) -> Diagnostic:
+    names = [one.name for one in PASSES]
+    close = nearest(name, names)
+    listed = f"known passes: {', '.join(names)}"
+    help = f"did you mean `{close}`? {listed}" if close else listed
+    return Diagnostic("E0614", f"there is no pass `{name[:80]}`", at, help=help)
 
 
 def _step(model: Model, one: Pass) -> Model:

@@ -1,10 +1,11 @@
 """Remove operations that do nothing at inference."""
 
-from tcc.compiler.graph import Model, Node
+from tcc.compiler.graph import Model, Node, exact
 from tcc.compiler.ops import Dropout, Identity, StochasticDepth
 from tcc.compiler.rewrite import Lookup, Vanish, rewrite
 
 
+@exact
 def drop_identity(model: Model) -> Model:
     """Return the model without dropout and identity; who reads them reads their input.
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.graph import Model, Node
+from tcc.compiler.graph import Model, Node, within
 from tcc.compiler.ops import BatchNorm, Conv, ConvTranspose, Linear
 from tcc.compiler.rewrite import Become, Lookup, Values, rewrite
 
 
+@within(1e-5)
 def fold_batch_norm(model: Model) -> Model:
     """Return the model with each batch norm inside the layer whose output it alone reads.
 

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from tcc.compiler.graph import Model, Node
+from tcc.compiler.graph import Model, Node, within
 from tcc.compiler.ops import BatchNorm, ScaleShift
 from tcc.compiler.passes.fold_batch_norm import affine
 from tcc.compiler.rewrite import Become, Lookup, rewrite
 
 
+@within(1e-5)
 def lower_batch_norm(model: Model) -> Model:
     """Return the model with a scale and shift per channel in place of each batch norm.
 

@@ -1,9 +1,10 @@
 """Leave out what only training needs."""
 
-from tcc.compiler.graph import Model
+from tcc.compiler.graph import Model, exact
 from tcc.compiler.rewrite import for_inference, live
 
 
+@exact
 def prune(model: Model) -> Model:
     """Return the model without train-only outputs and without what then leads to no output.
 

@@ -212,10 +212,25 @@ PAIRS = st.tuples(st.integers(1, MAX_SIDE), st.integers(1, MAX_SIDE))
         crop=st.none() | PAIRS,
         mean=st.tuples(NUMBERS) | st.tuples(NUMBERS, NUMBERS, NUMBERS),
         std=st.tuples(st.floats(1e-6, 10)),
+        raw=st.booleans(),
     )
 )
 def test_json_keeps_the_contract(pre):
     assert from_json(json.loads(json.dumps(as_json(pre)))) == pre
+
+
+def test_a_contract_written_before_there_were_raw_ones_is_not_raw():
+    data = as_json(IMAGENET)
+    del data["raw"]
+    assert from_json(data) == IMAGENET
+
+
+def test_a_raw_contract_gives_the_grey_levels():
+    image = picture(12, 17)
+    pre = replace(IMAGENET, resize=Resize((8, 9)))
+    raw = apply(replace(pre, raw=True), image, (3, 8, 9))
+    assert raw.dtype == np.float32
+    assert np.array_equal(raw.transpose(1, 2, 0), levels(pre, image, (3, 8, 9)))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +250,11 @@ def test_json_keeps_the_contract(pre):
         ({"mean": [0, 0]}, "mean and std take 1 or 3 numbers"),
         ({"color": "gray", "mean": [0, 0, 0]}, "mean and std take 1 or 1 numbers"),
         ({"std": [0.0]}, "std must be above 0"),
-        ({"extra": 1}, "preprocess must have exactly the fields color, crop, mean, resize, std"),
+        ({"raw": 1}, "raw must be true or false"),
+        (
+            {"extra": 1},
+            "preprocess must have exactly the fields color, crop, mean, raw, resize, std",
+        ),
     ],
 )
 def test_what_is_no_contract_is_refused(change, message):
