@@ -1,0 +1,85 @@
+"""What was seen of a float model over a set of images; all that calibration knows of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from tcc.compiler.ops import Conv
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What was seen of one value.
+
+    `low` and `high` (images,) are the extremes of each image, `channel_low` and `channel_high`
+    (channels,) those of each channel over all images: of all elements, not of the sample.
+    `sample` (positions, channels) holds all channels at positions that hashes of the images chose.
+    """
+
+    low: Float32
+    high: Float32
+    channel_low: Float32
+    channel_high: Float32
+    sample: Float32
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest number seen."""
+        return float(self.low.min()), float(self.high.max())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """Parts of a convolution's input, its padding of zeros included where they reach the border.
+
+    `parts` is (windows, channels, height, width); each holds the inputs of several neighbouring
+    outputs.
+    """
+
+    op: Conv
+    parts: Float32
+
+    def patches(self) -> Float32:
+        """Return what each output reads, (groups, samples, channels / groups * kh * kw).
+
+        A patch is laid out as a filter of the weight tensor.
+        """
+        height, width = self.op.window
+        (down, right), (tall, wide) = self.op.stride, self.op.dilation
+        views = sliding_window_view(self.parts, (height, width), (2, 3))
+        views = views[:, :, ::down, ::right, ::tall, ::wide]
+        windows, channels, *_ = views.shape
+        split = views.reshape(windows, self.op.groups, channels // self.op.groups, *views.shape[2:])
+        ordered = split.transpose(1, 0, 3, 4, 2, 5, 6)
+        return np.ascontiguousarray(ordered).reshape(
+            self.op.groups, -1, channels // self.op.groups * self.op.kernel[0] * self.op.kernel[1]
+        )
+
+
+def outputs(op: Conv, patches: Float32, weight: Float32, bias: Float32 | None = None) -> Float32:
+    """Return a convolution's outputs for patches, (groups, samples, filters / groups)."""
+    filters = weight.reshape(op.groups, op.filters // op.groups, -1)
+    found = patches @ filters.transpose(0, 2, 1)
+    return found if bias is None else found + bias.reshape(op.groups, 1, -1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statistics:
+    """What was seen of every kept value by name, and of the input of every convolution node.
+
+    `images` are the digests of the images, in order: the axis of `Seen.low` and `Seen.high`.
+    """
+
+    images: tuple[str, ...]
+    seen: Mapping[str, Seen]
+    windows: Mapping[str, Windows]
+
+    @property
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """The smallest and the largest number of each value."""
+        return {name: seen.limits for name, seen in self.seen.items()}
