@@ -38,7 +38,7 @@ def read(path: Path) -> "NDArray[np.uint8]":
         UserError: The file cannot be read (E0701), is no image of a known format (E0702), is
             damaged (E0703), too large (E0704) or has no 8-bit samples (E0705).
     """
-    return decode(_bytes(path), str(path))
+    return decode(contents(path), str(path))
 
 
 def decode(data: bytes, name: str) -> "NDArray[np.uint8]":
@@ -82,7 +82,12 @@ def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
         return np.array(upright.convert("RGB"), np.uint8)
 
 
-def _bytes(path: Path) -> bytes:
+def contents(path: Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises:
+        UserError: The file cannot be read (E0701) or is too large (E0704).
+    """
     where = whole_file(str(path))
     try:
         if path.exists() and not path.is_file():
