@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from tcc.compiler import arrays, images, known, preprocess
 from tcc.compiler.graph import Input
 from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
