@@ -13,20 +13,33 @@ from numpy.typing import NDArray
 from tcc.compiler.graph import Graph, Model, Node
 from tcc.compiler.ops.base import Op
 from tcc.compiler.source import Span
+from tcc.compiler.types import TensorType
 
 Values = tuple[NDArray[np.float32], ...]
 """The weight tensors of one node, in order."""
-Lookup = Callable[[Node], Values]
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """An op that reads the value of the one before it, and nothing else."""
+
+    op: Op
+    weights: Values
+    at: Span
 
 
 @dataclass(frozen=True, slots=True)
 class Become:
-    """Another op stands in a node's place; `weights` are the values of its tensors, in order."""
+    """Another op stands in a node's place; `weights` are the values of its tensors, in order.
+
+    Or a chain of them, of which the last bears the node's name.
+    """
 
     op: Op
     inputs: tuple[str, ...]
     weights: Values
     at: Span
+    then: tuple[Then, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,39 +49,58 @@ class Vanish:
     value: str
 
 
-Rule = Callable[[Node, Node | None, Lookup], Become | Vanish | None]
-"""Says what becomes of a node; None keeps it.
+@dataclass(slots=True)
+class View:
+    """What a rule may look at: the nodes before its own as rewritten already, and all weights."""
 
-Given the node, the node that makes its only input if nothing else reads that, and what looks up
-the weights of either.
-"""
+    graph: Graph
+    made: dict[str, Node]
+    types: dict[str, TensorType]
+    weights: dict[str, NDArray[np.float32]]
+
+    def maker(self, value: str) -> Node | None:
+        """Return the node that makes a value; None for an input of the graph."""
+        return self.made.get(value)
+
+    def source(self, node: Node) -> Node | None:
+        """Return the node that makes a node's only input, if nothing else reads that."""
+        if len(node.inputs) != 1:
+            return None
+        reader = (
+            self.graph.sole_reader(node.inputs[0]) if node.inputs[0] in self.graph.types else None
+        )
+        return self.maker(node.inputs[0]) if reader and reader.name == node.name else None
+
+    def values(self, node: Node) -> Values:
+        """Return a node's weight tensors, in order."""
+        return tuple(self.weights[name] for name in node.params)
+
+
+Rule = Callable[[Node, View], Become | Vanish | None]
+"""Says what becomes of a node; None keeps it."""
 
 
 def rewrite(model: Model, rule: Rule) -> Model:
     """Return a model in which each node has become what the rule says, without dead nodes.
 
-    Nodes are visited in order, so that a rule sees its source as rewritten already.
+    Nodes are visited in order, so that a rule sees what is before a node as rewritten already.
     """
-    graph, weights = model.graph, dict(model.weights)
-    made: dict[str, Node] = {}
+    graph = model.graph
+    view = View(graph, {}, dict(graph.types), dict(model.weights))
     instead: dict[str, str] = {}
     users = _users(graph)
-
-    def values(node: Node) -> Values:
-        return tuple(weights[name] for name in node.params)
-
     for old in graph.nodes:
         node = replace(old, inputs=tuple(instead.get(v, v) for v in old.inputs))
-        match rule(node, _sole_source(node, graph, made), values):
+        match rule(node, view):
             case None:
-                made[node.name] = node
+                view.made[node.name] = node
             case Vanish(value):
                 instead[node.name] = value
             case Become() as new:
-                made[node.name] = _replaced(node, new, graph, users)
-                weights.update(zip(made[node.name].params, new.weights, strict=True))
+                _place(node, new, view, users)
     outputs = tuple(replace(o, value=instead.get(o.value, o.value)) for o in graph.outputs)
-    return live(Model(replace(graph, nodes=tuple(made.values()), outputs=outputs), weights))
+    nodes = tuple(view.made.values())
+    return live(Model(replace(graph, nodes=nodes, outputs=outputs), view.weights))
 
 
 def live(model: Model) -> Model:
@@ -94,19 +126,27 @@ def for_inference(graph: Graph) -> Graph:
     return live_graph(replace(graph, outputs=outputs))
 
 
-def _sole_source(node: Node, graph: Graph, made: Mapping[str, Node]) -> Node | None:
-    if len(node.inputs) != 1:
-        return None
-    reader = graph.sole_reader(node.inputs[0])
-    return made.get(node.inputs[0]) if reader and reader.name == node.name else None
+def _place(node: Node, new: Become, view: View, users: Mapping[str, set[str]]) -> None:
+    """Put a chain of nodes in a node's place."""
+    inputs = new.inputs
+    for step in (chain := (Then(new.op, new.weights, new.at), *new.then)):
+        name = node.name if step is chain[-1] else _free(f"{node.name}/{step.op.word}", view.types)
+        types = tuple(view.types[value] for value in inputs)
+        params = tuple(
+            _unshared(f"{name}.{param.role}", node, users) for param in step.op.params(*types)
+        )
+        made = Node(name, step.op, inputs, params, step.op.infer(*types), step.at)
+        view.made[name] = made
+        view.types[name] = made.type
+        view.weights.update(zip(params, step.weights, strict=True))
+        inputs = (name,)
 
 
-def _replaced(node: Node, new: Become, graph: Graph, users: Mapping[str, set[str]]) -> Node:
-    types = tuple(graph.types[value] for value in new.inputs)
-    names = tuple(
-        _unshared(f"{node.name}.{param.role}", node, users) for param in new.op.params(*types)
-    )
-    return Node(node.name, new.op, new.inputs, names, node.type, new.at)
+def _free(name: str, taken: Mapping[str, object]) -> str:
+    """Return a name for a new value that nothing else bears."""
+    while name in taken:
+        name += "'"
+    return name
 
 
 def _unshared(name: str, node: Node, users: Mapping[str, set[str]]) -> str:

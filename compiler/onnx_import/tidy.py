@@ -9,7 +9,7 @@ from tcc.compiler.graph import Graph, Model, Node
 from tcc.compiler.onnx_import.builder import Tensor
 from tcc.compiler.onnx_import.names import Names
 from tcc.compiler.ops import Concat, Conv, ConvTranspose, Linear, Scale, ScaleShift
-from tcc.compiler.rewrite import Become, Lookup, Rule, Vanish, live, rewrite
+from tcc.compiler.rewrite import Become, Rule, Vanish, View, live, rewrite
 from tcc.compiler.source import NOWHERE
 
 
@@ -74,20 +74,20 @@ def _survivors(graph: Graph, kept: set[str]) -> Mapping[str, str]:
     return found
 
 
-def _affine(node: Node, source: Node | None, values: Lookup) -> Become | Vanish | None:
-    match node.op, source:
+def _affine(node: Node, view: View) -> Become | Vanish | None:
+    match node.op, view.source(node):
         case Scale(factor=1.0, offset=0.0), _:
             return Vanish(node.inputs[0])
         case Scale(factor=1.0, offset=offset), Node(op=Scale(factor=factor, offset=0.0)) as before:
             return Become(Scale(factor, offset), before.inputs, (), NOWHERE)
         case ScaleShift(), Node() as before:
-            return _shifted(node, before, values)
+            return _shifted(node, before, view)
     return None
 
 
-def _shifted(node: Node, source: Node, values: Lookup) -> Become | None:
+def _shifted(node: Node, source: Node, view: View) -> Become | None:
     """Return a layer with what is added after it as its bias."""
-    (weight, bias), before = values(node), values(source)
+    (weight, bias), before = view.values(node), view.values(source)
     if (weight != 1).any():
         return None
     match source.op:
@@ -104,7 +104,7 @@ def _prefixes() -> Rule:
     """Return the rule that lets a concat read an earlier one of its first values."""
     known: dict[tuple[str, ...], str] = {}
 
-    def rule(node: Node, source: Node | None, values: Lookup) -> Become | Vanish | None:  # noqa: ARG001
+    def rule(node: Node, _: View) -> Become | Vanish | None:
         if not isinstance(node.op, Concat):
             return None
         if node.inputs in known:

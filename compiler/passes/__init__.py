@@ -11,10 +11,13 @@ from tcc.compiler.graph import Model, Pass, verify
 from tcc.compiler.passes.drop_identity import drop_identity
 from tcc.compiler.passes.fold_batch_norm import fold_batch_norm
 from tcc.compiler.passes.lower_batch_norm import lower_batch_norm
+from tcc.compiler.passes.pool_first import pool_first
 from tcc.compiler.passes.prune import prune
 from tcc.compiler.source import Diagnostic, Span, UserError, nearest
 
-PASSES: tuple[Pass, ...] = (prune, drop_identity, fold_batch_norm, lower_batch_norm)
+PASSES: tuple[Pass, ...] = (
+    prune, drop_identity, fold_batch_norm, lower_batch_norm, pool_first,
+)  # fmt: skip
 """Every pass there is."""
 
 PLAIN: tuple[Pass, ...] = (prune, drop_identity)

@@ -2,7 +2,7 @@
 
 from tcc.compiler.graph import Model, Node, exact
 from tcc.compiler.ops import Dropout, Identity, StochasticDepth
-from tcc.compiler.rewrite import Lookup, Vanish, rewrite
+from tcc.compiler.rewrite import Vanish, View, rewrite
 
 
 @exact
@@ -14,7 +14,7 @@ def drop_identity(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, source: Node | None, values: Lookup) -> Vanish | None:  # noqa: ARG001
+def _rule(node: Node, _: View) -> Vanish | None:
     match node.op:
         case Dropout() | StochasticDepth() | Identity():
             return Vanish(node.inputs[0])

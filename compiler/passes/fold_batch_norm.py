@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.graph import Model, Node, within
 from tcc.compiler.ops import BatchNorm, Conv, ConvTranspose, Linear
-from tcc.compiler.rewrite import Become, Lookup, Values, rewrite
+from tcc.compiler.rewrite import Become, Values, View, rewrite
 
 
 @within(1e-5)
@@ -27,11 +27,11 @@ def affine(eps: float, values: Values) -> tuple[NDArray[np.float64], NDArray[np.
     return scale, bias - mean * scale
 
 
-def _rule(node: Node, source: Node | None, values: Lookup) -> Become | None:
-    match node.op, source:
-        case BatchNorm(eps=eps), Node(op=Conv() | ConvTranspose() | Linear() as layer):
-            scale, shift = affine(eps, values(node))
-            weight, *bias = values(source)
+def _rule(node: Node, view: View) -> Become | None:
+    match node.op, view.source(node):
+        case BatchNorm(eps=eps), Node(op=Conv() | ConvTranspose() | Linear() as layer) as source:
+            scale, shift = affine(eps, view.values(node))
+            weight, *bias = view.values(source)
             folded = (_scaled(layer, weight, scale), sum(bias, np.float64(0)) * scale + shift)
             as_floats = tuple(tensor.astype(np.float32) for tensor in folded)
             return Become(replace(layer, bias=True), source.inputs, as_floats, source.at)

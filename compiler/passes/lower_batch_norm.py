@@ -5,7 +5,7 @@ import numpy as np
 from tcc.compiler.graph import Model, Node, within
 from tcc.compiler.ops import BatchNorm, ScaleShift
 from tcc.compiler.passes.fold_batch_norm import affine
-from tcc.compiler.rewrite import Become, Lookup, rewrite
+from tcc.compiler.rewrite import Become, View, rewrite
 
 
 @within(1e-5)
@@ -17,10 +17,10 @@ def lower_batch_norm(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, source: Node | None, values: Lookup) -> Become | None:  # noqa: ARG001
+def _rule(node: Node, view: View) -> Become | None:
     match node.op:
         case BatchNorm(eps=eps):
             shape = (-1, *(1 for _ in node.type.shape[1:]))
-            both = (v.astype(np.float32).reshape(shape) for v in affine(eps, values(node)))
+            both = (v.astype(np.float32).reshape(shape) for v in affine(eps, view.values(node)))
             return Become(ScaleShift(), node.inputs, tuple(both), node.at)
     return None

@@ -1,0 +1,112 @@
+"""Pooling moves before 1x1 convolutions."""
+
+import numpy as np
+import pytest
+from nets import Steps, place
+from op_cases import tensors, trained
+
+from tcc.compiler import reference, weights
+from tcc.compiler.cost import cost
+from tcc.compiler.frontend.build import load
+from tcc.compiler.graph import Model, Output, verify
+from tcc.compiler.known import specs
+from tcc.compiler.ops import AvgPool, BatchNorm, Conv, GlobalAvgPool, MaxPool, Op, Relu
+from tcc.compiler.passes import INFERENCE, pool_first, run
+from tcc.compiler.text import show
+
+
+def model(*ops: Op, shape: tuple[int, ...] = (6, 8, 8)) -> Model:
+    add = Steps(*shape)
+    for index, op in enumerate(ops):
+        add(f"{op.word}_{index}", op, at=place(index + 1))
+    graph = add.graph()
+    return Model(graph, trained(graph))
+
+
+def words(of: Model) -> list[str]:
+    return [node.op.word for node in of.graph.nodes]
+
+
+def assert_agree(after: Model, before: Model) -> None:
+    verify(after.graph)
+    (x,) = tensors(before, 1)
+    (got,), (expected,) = reference.run(after, [x[0]]), reference.run(before, [x[0]])
+    for name, y in expected.items():
+        bound = pool_first.bound * max(1.0, float(np.abs(y).max()))
+        np.testing.assert_allclose(got[name], y, rtol=0, atol=bound)
+
+
+def test_the_convolution_bears_the_pools_name() -> None:
+    before = model(Conv(4, (1, 1)), AvgPool((2, 2)))
+    after = pool_first(before)
+    assert show(after.graph) == (
+        "graph net {\n"
+        "  input %image : float32[6x8x8]\n"
+        "  %avg_pool_1/avg_pool = avg_pool(%image) {kernel=[2, 2], stride=[2, 2],"
+        " padding=[0, 0, 0, 0], ceil=false, count_include_pad=true} : float32[6x4x4]\n"
+        "  %avg_pool_1 = conv(%avg_pool_1/avg_pool) {filters=4, kernel=[1, 1], stride=[1, 1],"
+        " padding=[0, 0, 0, 0], dilation=[1, 1], groups=1, bias=true} : float32[4x4x4]\n"
+        "  output logits = %avg_pool_1\n"
+        "}\n"
+    )
+    assert [node.at for node in after.graph.nodes] == [place(2), place(1)]
+    assert list(after.weights) == ["avg_pool_1.weight", "avg_pool_1.bias"]
+    assert_agree(after, before)
+
+
+@pytest.mark.parametrize(
+    ("conv", "pool"),
+    [
+        (Conv(4, (1, 1), groups=2), AvgPool((2, 2))),
+        (Conv(6, (1, 1), groups=6), AvgPool((2, 2))),
+        (Conv(5, (1, 1)), GlobalAvgPool()),
+        (Conv(9, (1, 1)), AvgPool((3, 3), (2, 2))),
+        (Conv(9, (1, 1)), AvgPool((3, 3), (2, 2), 1, count_include_pad=False)),
+        (Conv(9, (1, 1)), AvgPool((3, 3), (2, 2), ceil=True)),
+        (Conv(9, (1, 1), bias=False), AvgPool((3, 3), (2, 2), 1)),
+    ],
+)
+def test_what_commutes_moves(conv: Conv, pool: Op) -> None:
+    before = model(conv, pool)
+    after = pool_first(before)
+    assert words(after) == [pool.word, "conv"]
+    assert_agree(after, before)
+
+
+@pytest.mark.parametrize(
+    "ops",
+    [
+        (Conv(9, (1, 1)), AvgPool((3, 3), (2, 2), 1)),  # the border takes no bias
+        (Conv(9, (1, 1)), MaxPool((2, 2))),
+        (Conv(9, (1, 1)), Relu(), AvgPool((2, 2))),
+        (Conv(9, (1, 1), padding=1), AvgPool((2, 2))),
+        (Conv(9, (1, 1), (2, 2)), AvgPool((2, 2))),
+        (Conv(9, (3, 3)), AvgPool((2, 2))),
+        (Conv(1, (1, 1)), AvgPool((5, 5), (1, 1))),  # six times the pooling saves few products
+    ],
+)
+def test_what_does_not_commute_or_not_pay_stays(ops: tuple[Op, ...]) -> None:
+    before = model(*ops)
+    assert pool_first(before).graph == before.graph
+
+
+def test_it_stays_where_others_read_the_convolution() -> None:
+    add = Steps(6, 8, 8)
+    add("conv", Conv(4, (1, 1)))
+    add("pool", AvgPool((2, 2)))
+    graph = add.graph(Output("a", "pool"), Output("b", "conv"))
+    assert pool_first(Model(graph, trained(graph))).graph == graph
+
+
+def test_one_after_another_both_convolutions_come_last() -> None:
+    before = model(Conv(8, (1, 1)), BatchNorm(), Conv(6, (1, 1)), AvgPool((2, 2)))
+    after = run(before, (*INFERENCE, pool_first, pool_first))
+    assert words(after) == ["avg_pool", "conv", "conv"]
+    assert_agree(after, before)
+
+
+def test_ddsnet_multiplies_a_fifth_less() -> None:
+    graph = load(specs()["ddsnet"]).graph
+    before = run(Model(graph, weights.random(graph)), INFERENCE)
+    assert cost(before.graph).macs == 283_742_064
+    assert cost(pool_first(before).graph).macs == 221_404_656
