@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from tcc.compiler.graph import Graph, Node, Output
+from tcc.compiler.types import TensorType
 
 
 def show(graph: Graph) -> str:
@@ -13,7 +14,7 @@ def show(graph: Graph) -> str:
 def _lines(graph: Graph) -> Iterator[str]:
     yield f"graph {graph.name} {{"
     for source in graph.inputs:
-        yield f"  input %{source.name} : {source.type.dtype}[{source.type}]"
+        yield f"  input %{source.name} : {_type(source.type)}"
     for node in graph.nodes:
         yield f"  {_node(graph, node)}"
     for output in graph.outputs:
@@ -28,8 +29,13 @@ def _node(graph: Graph, node: Node) -> str:
     own = tuple(f"{node.name}.{graph.params[p].role}" for p in node.params)
     shared = "" if own == node.params else " params(" + ", ".join(node.params) + ")"
     braces = f" {{{listed}}}" if listed else ""
-    kind = f"{node.type.dtype}[{node.type}]"
-    return f"%{node.name} = {node.op.word}({inputs}){braces}{shared} : {kind}"
+    return f"%{node.name} = {node.op.word}({inputs}){braces}{shared} : {_type(node.type)}"
+
+
+def _type(kind: TensorType) -> str:
+    """Return an element's type and the shape, with the scale of quantised integers."""
+    scale = "" if kind.scale is None else f" * {kind.scale:.9g}"
+    return f"{kind.dtype}[{kind}]{scale}"
 
 
 def _output(output: Output) -> str:

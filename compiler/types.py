@@ -42,6 +42,10 @@ class TensorType:
         """The smallest and the largest number that an 8-bit integer element may hold."""
         return (-128, 127) if self.dtype is DType.I8 else (0, 255)
 
+    def like(self, shape: Shape) -> "TensorType":
+        """Return the type of another shape with elements of the same meaning."""
+        return TensorType(shape, self.dtype, self.scale)
+
     @property
     def elements(self) -> int:
         """Number of elements of one batch item."""

@@ -10,7 +10,7 @@ from tcc.compiler.graph import Graph, Model, Node
 from tcc.compiler.ops.base import Const
 from tcc.compiler.rewrite import for_inference
 from tcc.compiler.source import fail, whole_file
-from tcc.compiler.types import TensorType
+from tcc.compiler.types import DType, TensorType
 from tcc.compiler.version import __version__
 
 OLDEST, NEWEST = 11, 21
@@ -18,6 +18,9 @@ OLDEST, NEWEST = 11, 21
 Runtime the project allows (1.25 on) loads."""
 LARGEST = (1 << 31) - (1 << 24)
 """Most bytes of weights: a protobuf file stays below 2 GiB, and the rest needs room as well."""
+
+HELD_AS = {DType.I8: "uint8"}
+"""Values of another type in ONNX: signed 8-bit integers are unsigned with the zero point 128."""
 
 
 def lower(model: Model, opset: int = 17, batch: int | None = None) -> onnx.ModelProto:
@@ -30,7 +33,7 @@ def lower(model: Model, opset: int = 17, batch: int | None = None) -> onnx.Model
     """
     graph = for_inference(model.graph)
     _check(graph, opset)
-    names = _names(graph)
+    names = value_names(graph)
     types = {names[value]: kind for value, kind in graph.types.items()}
     outputs = {o.name: _info(o.name, graph.types[o.value], batch) for o in graph.outputs}
     literals: list[onnx.TensorProto] = []
@@ -69,14 +72,14 @@ def _check(graph: Graph, opset: int) -> None:
         raise fail(
             "E0650", f"ONNX opset {opset} is not supported", whole_file(graph.name), help=help
         )
-    size = sum(4 * int(np.prod(param.shape)) for param in graph.params.values())
+    size = sum(p.dtype.size * int(np.prod(p.shape)) for p in graph.params.values())
     if size > LARGEST:
         message = f"{graph.name} is too large for an ONNX file"
         label = f"its weights take {size / 1e9:.2f} GB; a file holds {LARGEST / 1e9:.2f} GB"
         raise fail("E0450", message, whole_file(graph.name), label=label)
 
 
-def _names(graph: Graph) -> Mapping[str, str]:
+def value_names(graph: Graph) -> Mapping[str, str]:
     """Return what each value is called: an output's name, or its own where that is free."""
     taken = {*(o.name for o in graph.outputs), *(i.name for i in graph.inputs)}
     names = {i.name: i.name for i in graph.inputs}
@@ -126,6 +129,6 @@ def _initialisers(model: Model, graph: Graph) -> Iterator[onnx.TensorProto]:
 
 
 def _info(name: str, kind: TensorType, batch: int | None) -> onnx.ValueInfoProto:
-    element = helper.np_dtype_to_tensor_dtype(np.dtype(kind.dtype.value))
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(HELD_AS.get(kind.dtype, kind.dtype.value)))
     axis = "N" if batch is None else batch
     return helper.make_tensor_value_info(name, element, [axis, *kind.shape])

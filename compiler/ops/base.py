@@ -5,9 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from math import prod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from tcc.compiler.types import Shape, TensorType
+from tcc.compiler.types import DType, Shape, TensorType
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Array: TypeAlias = "NDArray[Any]"
+"""Numbers, with a leading batch axis where they are a value."""
 
 
 class OpError(ValueError):
@@ -41,6 +47,7 @@ class Param:
     init: Init = Init.KAIMING
     fan_in: int = 1
     trainable: bool = True
+    dtype: DType = DType.F32
 
     @property
     def elements(self) -> int:
@@ -119,6 +126,16 @@ class Op(ABC):
     def attributes(self) -> dict[str, object]:
         """Return the fields by name, for the printed IR."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+
+class Exact(ABC):
+    """What an operation on 8-bit integers is as well: it has one result, the same to the bit."""
+
+    @abstractmethod
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the output (N, *shape) of inputs (N, *shape) of given types, and of weights."""
 
 
 class Alias(Op):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tcc.compiler.ops.base import Call, Op, OpError
+from tcc.compiler.ops.base import Array, Call, Exact, Op, OpError
 from tcc.compiler.types import TensorType
 
 
@@ -14,7 +14,7 @@ def _found(xs: tuple[TensorType, ...]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Concat(Op):
+class Concat(Op, Exact):
     """Lay the branches' channels one after another."""
 
     word: ClassVar[str] = "concat"
@@ -36,7 +36,7 @@ class Concat(Op):
                 _found(xs),
                 "give the convolution `padding: same` and equal strides, or pool the larger branch",
             )
-        return TensorType((sum(x.shape[0] for x in xs), *xs[0].shape[1:]))
+        return xs[0].like((sum(x.shape[0] for x in xs), *xs[0].shape[1:]))
 
     def torch(self, *xs: TensorType) -> tuple[Call, ...]:
         """Return cat over the channels."""
@@ -45,6 +45,14 @@ class Concat(Op):
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Concat."""
         return (Call("Concat", tuple(f"x{i}" for i in range(len(xs))), {"axis": 1}),)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the channels one after another."""
+        from tcc.compiler.ops.integer import levels
+
+        return levels.concat(xs)
 
 
 @dataclass(frozen=True, slots=True)

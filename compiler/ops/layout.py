@@ -3,21 +3,21 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tcc.compiler.ops.base import Call, Const, Op, OpError, image
+from tcc.compiler.ops.base import Array, Call, Const, Exact, Op, OpError, image
 from tcc.compiler.ops.window import Padding, pads
 from tcc.compiler.signature import Kind, arg
 from tcc.compiler.types import Quad, TensorType
 
 
 @dataclass(frozen=True, slots=True)
-class Flatten(Op):
+class Flatten(Op, Exact):
     """A feature map as one vector, channel by channel."""
 
     word: ClassVar[str] = "flatten"
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (elements,)."""
-        return TensorType((x.elements,))
+        return x.like((x.elements,))
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return flatten."""
@@ -27,9 +27,15 @@ class Flatten(Op):
         """Return Flatten."""
         return (Call("Flatten", ("x0",), {"axis": 1}),)
 
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return flatten."""
+        return xs[0].reshape(len(xs[0]), -1)
+
 
 @dataclass(frozen=True, slots=True)
-class Slice(Op):
+class Slice(Op, Exact):
     """Channels start, start + step, ... below stop; negative numbers count from the end."""
 
     word: ClassVar[str] = "slice"
@@ -52,7 +58,7 @@ class Slice(Op):
                 f"start {self.start}, stop {'the end' if self.stop is None else self.stop}"
                 f" of {x.shape[0]} channels",
             )
-        return TensorType((taken, *x.shape[1:]))
+        return x.like((taken, *x.shape[1:]))
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return slice_copy."""
@@ -65,9 +71,15 @@ class Slice(Op):
         bounds = (Const((start,)), Const((stop,)), Const((1,)), Const((step,)))
         return (Call("Slice", ("x0", *bounds)),)
 
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the channels taken."""
+        return xs[0][:, slice(self.start, self.stop, self.step)]
+
 
 @dataclass(frozen=True, slots=True)
-class ChannelShuffle(Op):
+class ChannelShuffle(Op, Exact):
     """Interleave `groups` equal runs of channels (ShuffleNet)."""
 
     word: ClassVar[str] = "channel_shuffle"
@@ -96,6 +108,13 @@ class ChannelShuffle(Op):
             Call("Reshape", ("t", joined)),
         )
 
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the channels interleaved."""
+        (x,) = xs
+        return x.reshape(len(x), self.groups, -1, *x.shape[2:]).swapaxes(1, 2).reshape(x.shape)
+
 
 @dataclass(frozen=True, slots=True)
 class Pad(Op):
@@ -116,7 +135,7 @@ class Pad(Op):
         if self.padding == "same":
             raise OpError("E0315", "pad has no window that `same` could fit", help="give numbers")
         top, left, bottom, right = self.pads
-        return TensorType((c, h + top + bottom, w + left + right))
+        return x.like((c, h + top + bottom, w + left + right))
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return pad."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from tcc.compiler.ops.base import Alias, Call, Const, Op, OpError, image
+from tcc.compiler.ops.base import Alias, Array, Call, Const, Exact, Op, OpError, image
 from tcc.compiler.ops.window import Padding, out_size, pads, reached
 from tcc.compiler.signature import Kind, arg
 from tcc.compiler.types import Pair, Quad, TensorType
@@ -45,7 +45,7 @@ class Pool(Op):
                 f"window {self.kernel[0]}x{self.kernel[1]}, padding {list(pad)}",
             )
         size = out_size((h, w), self.kernel, self.step, pad, ceil=self.ceil)
-        return TensorType((c, *size))
+        return x.like((c, *size))
 
     def _reached(self, x: TensorType) -> Pair:
         """Return the bottom and right padding that the windows reach."""
@@ -76,7 +76,7 @@ class Pool(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class MaxPool(Pool):
+class MaxPool(Pool, Exact):
     """The largest value of each window; padding never wins."""
 
     word: ClassVar[str] = "max_pool"
@@ -91,6 +91,15 @@ class MaxPool(Pool):
         down, across = self._reached(x)
         pad = (top, left, max(bottom, down), max(right, across))
         return (Call("MaxPool", ("x0",), self._onnx(pad)),)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the largest level of each window."""
+        from tcc.compiler.ops.integer import levels
+
+        _, *size = self.infer(*types).shape
+        return levels.largest(xs[0], self.kernel, self.step, self.pads[:2], (size[0], size[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +162,14 @@ class GlobalAvgPool(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class GlobalMaxPool(Op):
+class GlobalMaxPool(Op, Exact):
     """The largest value of each channel, as (channels, 1, 1)."""
 
     word: ClassVar[str] = "global_max_pool"
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (channels, 1, 1)."""
-        return TensorType((image(x, self.word)[0], 1, 1))
+        return x.like((image(x, self.word)[0], 1, 1))
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return adaptive_max_pool2d to one pixel."""
@@ -169,6 +178,14 @@ class GlobalMaxPool(Op):
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return GlobalMaxPool."""
         return (Call("GlobalMaxPool", ("x0",)),)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the largest level of each channel."""
+        from tcc.compiler.ops.integer import levels
+
+        return levels.largest(xs[0], types[0].shape[1:], (1, 1), (0, 0), (1, 1))
 
 
 @dataclass(frozen=True, slots=True)

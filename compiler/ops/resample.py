@@ -3,7 +3,18 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tcc.compiler.ops.base import Argument, Call, Const, Init, Op, OpError, Param, image
+from tcc.compiler.ops.base import (
+    Argument,
+    Array,
+    Call,
+    Const,
+    Exact,
+    Init,
+    Op,
+    OpError,
+    Param,
+    image,
+)
 from tcc.compiler.ops.window import effective
 from tcc.compiler.signature import Kind, arg
 from tcc.compiler.types import Pair, TensorType
@@ -100,7 +111,7 @@ class ConvTranspose(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Resize(Op):
+class Resize(Op, Exact):
     """Sample at another resolution, `size` or `scale` times the input's.
 
     Output pixel y reads the input at: `nearest`, floor(y * in / out), where one size is a multiple
@@ -139,7 +150,7 @@ class Resize(Op):
                 f"the input is {h}x{w}, the output {target[0]}x{target[1]}",
                 "use `mode: bilinear`, or another size",
             )
-        return TensorType((c, *target))
+        return x.like((c, *target))
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return interpolate."""
@@ -165,6 +176,17 @@ class Resize(Op):
         taken = Call("Slice", ("x0", *bounds), output="t")
         source, before = ("x0", ()) if steps == [1, 1] else ("t", (taken,))
         return (*before, _onnx_resize(source, grown, "nearest", "asymmetric"))
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the nearest levels."""
+        _, *size = types[0].shape
+        rows, columns = (
+            [y * n // out for y in range(out)]
+            for n, out in zip(size, self.target(*types), strict=True)
+        )
+        return xs[0][:, :, rows][:, :, :, columns]
 
 
 def _onnx_resize(source: str, factors: list[float], mode: str, coordinates: str) -> Call:

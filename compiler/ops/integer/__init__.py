@@ -1,0 +1,16 @@
+"""Operations on 8-bit integers: what the integer program is made of, beside what only moves.
+
+Each has one defined result (`Exact.integer`), which every exact target gives to the bit.
+"""
+
+from tcc.compiler.ops.integer.base import Quantized
+from tcc.compiler.ops.integer.border import QPad
+from tcc.compiler.ops.integer.conv import QConv
+from tcc.compiler.ops.integer.edge import Dequantize, Quantize
+from tcc.compiler.ops.integer.join import QAdd, QMul
+from tcc.compiler.ops.integer.pool import QAvgPool
+from tcc.compiler.ops.integer.table import Table
+
+__all__ = [
+    "Dequantize", "QAdd", "QAvgPool", "QConv", "QMul", "QPad", "Quantize", "Quantized", "Table",
+]  # fmt: skip

@@ -1,0 +1,89 @@
+"""What operations on 8-bit integers share: their output's type, and how ONNX holds their values.
+
+The int8 graph has zero point 0 everywhere. ONNX Runtime's kernels want one type throughout, so in
+ONNX every value is a uint8, and a signed one has the zero point 128: the same meaning.
+"""
+
+from dataclasses import dataclass
+
+from tcc.compiler.ops.base import Call, Const, Exact, Op
+from tcc.compiler.types import DType, Shape, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized(Op, Exact):
+    """An operation whose output has a scale of its own: real value = scale * level.
+
+    Levels are clamped to [low, high], which an activation may have narrowed.
+    """
+
+    scale: float
+    signed: bool
+    low: int
+    high: int
+
+    def typed(self, shape: Shape) -> TensorType:
+        """Return the output's type."""
+        return TensorType(shape, DType.I8 if self.signed else DType.U8, self.scale)
+
+    def clamp(self, y: TensorType) -> tuple[Call, ...]:
+        """Return the clamp of stored levels `c` to `y`, if there is one; name the result `y`."""
+        low, high = (stored(bound, y) for bound in (self.low, self.high))
+        if (low, high) == (0, 255):
+            return ()
+        bounds = (Const((bound,), "uint8", scalar=True) for bound in (low, high))
+        return (Call("Clip", ("c", *bounds)),)
+
+    def torch(self, *xs: TensorType) -> tuple[Call, ...]:
+        """Never called: integer graphs do not train."""
+        raise AssertionError(self)
+
+    def attributes(self) -> dict[str, object]:
+        """Return the fields by name, without those that the output's type shows."""
+        fields = Op.attributes(self)
+        return {name: fields[name] for name in fields if name not in {"scale", "signed"}}
+
+
+def zero_point(x: TensorType) -> int:
+    """Return the number that stands for zero in ONNX."""
+    return 128 if x.dtype is DType.I8 else 0
+
+
+def stored(level: int, x: TensorType) -> int:
+    """Return the uint8 that stands for a level in ONNX."""
+    return level + zero_point(x)
+
+
+def zero(x: TensorType) -> Const:
+    """Return the zero point as ONNX holds it."""
+    return Const((zero_point(x),), "uint8", scalar=True)
+
+
+def scale(x: TensorType) -> Const:
+    """Return the scale as ONNX holds it."""
+    return number(float(x.scale or 0))
+
+
+def number(value: float) -> Const:
+    """Return a float32 scalar."""
+    return Const((value,), "float32", scalar=True)
+
+
+def integer(value: int) -> Const:
+    """Return an int32 scalar."""
+    return Const((value,), "int32", scalar=True)
+
+
+def widened(source: str, x: TensorType, output: str) -> tuple[Call, ...]:
+    """Return calls that give the levels of a stored value as int32."""
+    if not zero_point(x):
+        return (Call("Cast", (source,), {"to": INT32}, output),)
+    raw = f"{output}r"
+    return (
+        Call("Cast", (source,), {"to": INT32}, raw),
+        Call("Sub", (raw, integer(zero_point(x))), output=output),
+    )
+
+
+UINT8, INT32, FLOAT32 = 2, 6, 1
+"""Element types by ONNX's numbers."""

@@ -1,0 +1,68 @@
+"""Convolution on 8-bit integers."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tcc.compiler.ops.base import Array, Call, Const, Init, Param
+from tcc.compiler.ops.conv import Conv
+from tcc.compiler.ops.integer import levels
+from tcc.compiler.ops.integer.base import Quantized, scale, zero
+from tcc.compiler.types import DType, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class QConv(Quantized):
+    """clamp(rint(float32(sum x * w + b) * M)), with M = x.scale * w.scale / y.scale a filter.
+
+    Weights are int8 in [-127, 127], one scale a filter; the bias is int32 at x.scale * w.scale.
+    `conv` is the convolution itself.
+    """
+
+    word: ClassVar[str] = "qconv"
+    conv: Conv
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (filters, output height, output width)."""
+        return self.typed(self.conv.infer(x).shape)
+
+    def params(self, x: TensorType) -> tuple[Param, ...]:
+        """Return the weight, its scale per filter, and the bias."""
+        weight, bias = self.conv.params(x)
+        return (
+            Param("weight", weight.shape, Init.ZEROS, dtype=DType.I8),
+            Param("scale", bias.shape, Init.ONES),
+            Param("bias", bias.shape, Init.ZEROS, dtype=DType.I32),
+        )
+
+    def macs(self, x: TensorType) -> int:
+        """Return one multiply-accumulate per output element and filter tap."""
+        return self.conv.macs(x)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the levels of the output."""
+        (x,), (weight, weight_scale, bias) = types, params
+        y, conv = self.infer(x), self.conv
+        padded = levels.bordered(xs[0], conv.pads)
+        total = levels.sums(padded, weight, conv.stride, conv.dilation, conv.groups)
+        total += bias.astype(np.int32)[:, None, None]
+        factor = levels.multiplier(x, weight_scale.astype(np.float32), y)
+        return levels.requantize(total, factor[:, None, None], y, self.low, self.high)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return QLinearConv, and Clip where the type's own bounds are not the clamp's."""
+        y = self.infer(x)
+        clamp = self.clamp(y)
+        weight = ("weight", "scale", Const((0,), "int8", scalar=True))
+        how = self.conv.onnx(x, opset)[0].attributes
+        operands = ("x0", scale(x), zero(x), *weight, scale(y), zero(y), "bias")
+        return (Call("QLinearConv", operands, how, "c" if clamp else "y"), *clamp)
+
+    def attributes(self) -> dict[str, object]:
+        """Return the convolution's fields and the clamp."""
+        own = Quantized.attributes(self)
+        del own["conv"]
+        return self.conv.attributes() | own

@@ -1,0 +1,61 @@
+"""Where real numbers become 8-bit integers, and integers real numbers again."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tcc.compiler.ops.base import Array, Call, Exact, Op
+from tcc.compiler.ops.integer import levels
+from tcc.compiler.ops.integer.base import Quantized, scale, zero
+from tcc.compiler.types import TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Quantize(Quantized):
+    """clamp(rint(x / scale)), a float32 division, ties to the even integer."""
+
+    word: ClassVar[str] = "quantize"
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return the input's shape with the output's scale."""
+        return self.typed(x.shape)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the levels of float32 numbers."""
+        scaled = np.rint(xs[0].astype(np.float32) / np.float32(self.scale))
+        return levels.clamped(scaled, self.infer(*types), self.low, self.high)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return QuantizeLinear."""
+        y = self.infer(x)
+        clamp = self.clamp(y)
+        call = Call("QuantizeLinear", ("x0", scale(y), zero(y)), output="c" if clamp else "y")
+        return (call, *clamp)
+
+
+@dataclass(frozen=True, slots=True)
+class Dequantize(Op, Exact):
+    """float32(level) * scale."""
+
+    word: ClassVar[str] = "dequantize"
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return float32 numbers of the input's shape."""
+        return TensorType(x.shape)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the numbers that levels stand for."""
+        return xs[0].astype(np.float32) * np.float32(types[0].scale)
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Never called: integer graphs do not train."""
+        raise AssertionError(self)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return DequantizeLinear."""
+        return (Call("DequantizeLinear", ("x0", scale(x), zero(x))),)

@@ -1,0 +1,145 @@
+"""Sums and products of 8-bit integers."""
+
+from dataclasses import dataclass
+from functools import reduce
+from math import frexp
+from typing import ClassVar
+
+import numpy as np
+
+from tcc.compiler.ops.base import Array, Call
+from tcc.compiler.ops.integer import levels
+from tcc.compiler.ops.integer.base import (
+    FLOAT32,
+    INT32,
+    UINT8,
+    Quantized,
+    integer,
+    number,
+    widened,
+    zero_point,
+)
+from tcc.compiler.ops.join import Add
+from tcc.compiler.types import TensorType
+
+FRACTION = 20
+"""Bits of the larger multiplier of a sum, after its first: as in XNNPACK's kernels."""
+LARGEST_SHIFT = 28
+"""More would let the rounding term overflow; it is met where the output's scale is 256 times the
+inputs', of which then nothing is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class QAdd(Quantized):
+    """clamp((sum x_i * m_i + 2**(shift - 1)) >> shift), all in int32.
+
+    m_i = rint(x_i.scale / y.scale * 2**shift), where shift lets the largest m_i have 21 bits (one
+    less for each doubling beyond two inputs). Equal scales make every m_i a power of two, and the
+    sum exact.
+    """
+
+    word: ClassVar[str] = "qadd"
+    arity: ClassVar[tuple[int, int | None]] = (2, None)
+
+    def infer(self, *xs: TensorType) -> TensorType:
+        """Return the type that all branches broadcast to."""
+        return self.typed(Add().infer(*xs).shape)
+
+    def fixed_point(self, *xs: TensorType) -> tuple[tuple[int, ...], int]:
+        """Return the multipliers and the shift."""
+        ratios = [np.float32(x.scale) / np.float32(self.scale) for x in xs]
+        _, exponent = frexp(float(max(ratios)))  # max is in [2**(exponent - 1), 2**exponent)
+        shift = FRACTION - (exponent - 1) - (len(xs) - 1).bit_length() + 1
+        shift = min(shift, LARGEST_SHIFT)
+        return tuple(int(np.rint(np.float64(r) * 2.0**shift)) for r in ratios), shift
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the levels of the output."""
+        factors, shift = self.fixed_point(*types)
+        total = sum(x.astype(np.int32) * np.int32(m) for x, m in zip(xs, factors, strict=True))
+        rounded = (np.asarray(total, np.int32) + np.int32(1 << (shift - 1))) >> np.int32(shift)
+        return levels.clamped(rounded, self.infer(*types), self.low, self.high)
+
+    def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return int32 arithmetic; a division of a number made positive is the shift."""
+        factors, shift = self.fixed_point(*xs)
+        y = self.infer(*xs)
+        least = sum(x.limits[0] * m for x, m in zip(xs, factors, strict=True))
+        lift = -(least >> shift)  # levels to add, so that nothing below zero is divided
+        calls: list[Call] = []
+        for i, (x, m) in enumerate(zip(xs, factors, strict=True)):
+            calls += widened(f"x{i}", x, f"w{i}")
+            calls.append(Call("Mul", (f"w{i}", integer(m)), output=f"m{i}"))
+        names = ["m0", *(f"t{i}" for i in range(1, len(xs)))]
+        for i in range(1, len(xs)):
+            calls.append(Call("Add", (names[i - 1], f"m{i}"), output=names[i]))
+        rounding = (1 << (shift - 1)) + (lift << shift)
+        low, high = (integer(n + lift) for n in (self.low, self.high))
+        return (
+            *calls,
+            Call("Add", (names[-1], integer(rounding)), output="a"),
+            Call("Div", ("a", integer(1 << shift)), output="d"),
+            Call("Clip", ("d", low, high), output="b"),
+            *narrowed("b", y, lift),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QMul(Quantized):
+    """clamp(rint(float32(x_0 * x_1) * M)), with M = x_0.scale * x_1.scale / y.scale."""
+
+    word: ClassVar[str] = "qmul"
+    arity: ClassVar[tuple[int, int | None]] = (2, 2)
+
+    def infer(self, *xs: TensorType) -> TensorType:
+        """Return the type that both branches broadcast to."""
+        return self.typed(Add().infer(*xs).shape)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the levels of the output."""
+        product = reduce(np.multiply, (x.astype(np.int32) for x in xs))
+        y = self.infer(*types)
+        return levels.requantize(product, self._factor(*types), y, self.low, self.high)
+
+    def _factor(self, *xs: TensorType) -> levels.Float32:
+        first, second = xs
+        return levels.multiplier(first, float(second.scale or 0), self.infer(*xs))
+
+    def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return the int32 product and its rounding, operator by operator."""
+        y = self.infer(*xs)
+        return (
+            *widened("x0", xs[0], "w0"),
+            *widened("x1", xs[1], "w1"),
+            Call("Mul", ("w0", "w1"), output="p"),
+            *requantized("p", float(self._factor(*xs)), y, self),
+        )
+
+
+def narrowed(source: str, y: TensorType, lift: int = 0) -> tuple[Call, ...]:
+    """Return calls that store int32 levels, raised by `lift`, as the output."""
+    move = zero_point(y) - lift
+    if not move:
+        return (Call("Cast", (source,), {"to": UINT8}),)
+    moved = f"{source}m"
+    return (
+        Call("Add", (source, integer(move)), output=moved),
+        Call("Cast", (moved,), {"to": UINT8}),
+    )
+
+
+def requantized(source: str, factor: float, y: TensorType, op: Quantized) -> tuple[Call, ...]:
+    """Return calls that multiply int32 sums, round them and store them as the output."""
+    low, high = number(op.low), number(op.high)
+    return (
+        Call("Cast", (source,), {"to": FLOAT32}, "f"),
+        Call("Mul", ("f", number(factor)), output="s"),
+        Call("Round", ("s",), output="r"),
+        Call("Clip", ("r", low, high), output="k"),
+        Call("Cast", ("k",), {"to": INT32}, "i"),
+        *narrowed("i", y),
+    )

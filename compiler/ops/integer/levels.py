@@ -1,0 +1,109 @@
+"""Arithmetic on levels, the integers q of quantised values, in numpy: exact, or rounded once.
+
+Feature maps are (N, C, H, W). Sums of products run through float32 matrix products of integers
+small enough that every partial sum is an exact float32 integer, whatever the order.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.types import Pair, Quad, TensorType
+
+Levels = NDArray[Any]
+Int32 = NDArray[np.int32]
+Float32 = NDArray[np.float32]
+
+EXACT_CHANNELS = 512
+"""Channels that one float32 product may sum: 512 * 255 * 128 is 2**24 - 2**16."""
+
+
+def concat(xs: Sequence[Levels]) -> Levels:
+    """Return the channels of all inputs one after another."""
+    joined: Levels = np.concatenate(xs, axis=1)
+    return joined
+
+
+def largest(x: Levels, kernel: Sequence[int], stride: Pair, start: Pair, size: Pair) -> Levels:
+    """Return the largest level of each window; what lies outside the input never wins.
+
+    `start` is the padding at the top and left, `size` the output's height and width.
+    """
+    bottom, right = (
+        max((m - 1) * s + k - p - n, 0)
+        for m, s, k, p, n in zip(size, stride, kernel, start, x.shape[2:], strict=True)
+    )
+    widths = ((0, 0), (0, 0), (start[0], bottom), (start[1], right))
+    padded = np.pad(x, widths, constant_values=np.iinfo(x.dtype).min)
+    windows = (view for _, view in taps(padded, (kernel[0], kernel[1]), stride, (1, 1), size))
+    result = next(windows).copy()
+    for view in windows:
+        np.maximum(result, view, out=result)
+    return result
+
+
+def taps(
+    x: Levels, kernel: Pair, stride: Pair, dilation: Pair, size: Pair
+) -> Iterator[tuple[Pair, Levels]]:
+    """Yield each place in the kernel with what all `size` windows hold there."""
+    (down, across), (height, width) = stride, size
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            top, left = i * dilation[0], j * dilation[1]
+            rows = slice(top, top + (height - 1) * down + 1, down)
+            yield (i, j), x[:, :, rows, left : left + (width - 1) * across + 1 : across]
+
+
+def bordered(x: Levels, padding: Quad, level: int = 0) -> Levels:
+    """Return a map with a border: top, left, bottom, right."""
+    top, left, bottom, right = padding
+    widths = ((0, 0), (0, 0), (top, bottom), (left, right))
+    return np.pad(x, widths, constant_values=level)
+
+
+def sums(x: Levels, weight: NDArray[np.int8], stride: Pair, dilation: Pair, groups: int) -> Int32:
+    """Return the convolution of a padded map with (filters, channels / groups, kh, kw) weights."""
+    filters, depth, *window = weight.shape
+    kernel = (window[0], window[1])
+    size = [
+        (n - d * (k - 1) - 1) // s + 1
+        for n, d, k, s in zip(x.shape[2:], dilation, kernel, stride, strict=True)
+    ]
+    result = np.zeros((len(x), filters, *size), np.int32)
+    for (i, j), view in taps(x, kernel, stride, dilation, (size[0], size[1])):
+        if depth == 1:
+            repeated = np.repeat(view, filters // groups, axis=1)
+            result += repeated * weight[:, 0, i, j].astype(np.int32)[:, None, None]
+        else:
+            _add_products(result, view, weight[:, :, i, j], groups)
+    return result
+
+
+def _add_products(result: Int32, view: Levels, weight: NDArray[np.int8], groups: int) -> None:
+    """Add to (N, filters, H, W) the product of (filters, depth) weights and (N, C, H, W)."""
+    (filters, depth), count = weight.shape, len(view)
+    flat = view.reshape(count, groups, depth, -1)
+    by_group = weight.reshape(groups, filters // groups, depth)
+    total = result.reshape(count, groups, filters // groups, -1)
+    for start in range(0, depth, EXACT_CHANNELS):
+        part = slice(start, start + EXACT_CHANNELS)
+        left, right = (a.astype(np.float32) for a in (by_group[:, :, part], flat[:, :, part]))
+        total += np.matmul(left, right).astype(np.int32)
+
+
+def multiplier(x: TensorType, weight: Float32 | float, y: TensorType) -> Float32:
+    """Return M = x.scale * weight / y.scale, in float32 and in this order, as runtimes do."""
+    return np.asarray(np.float32(x.scale) * np.float32(weight) / np.float32(y.scale), np.float32)
+
+
+def requantize(total: Int32, factor: Float32, y: TensorType, low: int, high: int) -> Levels:
+    """Return clamp(rint(float32(total) * factor), low, high), ties to the even integer."""
+    return clamped(np.rint(total.astype(np.float32) * factor), y, low, high)
+
+
+def clamped(values: Levels, y: TensorType, low: int, high: int) -> Levels:
+    """Return whole numbers, kept within [low, high], as levels of a type."""
+    kept: Levels = np.clip(values, low, high).astype(y.dtype.value)
+    return kept

@@ -1,0 +1,81 @@
+"""The mean of 8-bit integers where windows hold unequal numbers of them."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tcc.compiler.ops.base import Array, Call, Init, Param
+from tcc.compiler.ops.integer import levels
+from tcc.compiler.ops.integer.base import FLOAT32, INT32, Quantized, number, zero
+from tcc.compiler.ops.integer.join import narrowed
+from tcc.compiler.ops.pool import AvgPool
+from tcc.compiler.ops.window import reached
+from tcc.compiler.types import DType, Quad, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class QAvgPool(Quantized):
+    """clamp(rint(float32(sum x) * M)), M = x.scale / y.scale / (elements of the window).
+
+    `factor` (1, output height, output width) holds M; `ones` (channels, 1, kh, kw) sums.
+    """
+
+    word: ClassVar[str] = "qavg_pool"
+    pool: AvgPool
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (channels, output height, output width)."""
+        return self.typed(self.pool.infer(x).shape)
+
+    def params(self, x: TensorType) -> tuple[Param, ...]:
+        """Return the ones that sum, and the factor of each window."""
+        _, height, width = self.infer(x).shape
+        ones = Param("ones", (x.shape[0], 1, *self.pool.kernel), Init.ONES, dtype=DType.I8)
+        return (ones, Param("factor", (1, height, width), Init.ONES))
+
+    def padding(self, x: TensorType) -> Quad:
+        """Return the border that the windows reach: top, left, bottom, right."""
+        pool, (_, height, width), (_, rows, columns) = self.pool, x.shape, self.infer(x).shape
+        top, left, bottom, right = pool.pads
+        down, across = reached((height, width), pool.kernel, pool.step, pool.pads, (rows, columns))
+        return (top, left, max(bottom, down), max(right, across))
+
+    def counted(self, x: TensorType) -> levels.Float32:
+        """Return how many elements each window's mean divides by, (1, height, width)."""
+        inside = np.ones((1, 1, *x.shape[1:]), np.int8)
+        inside = levels.bordered(inside, self.pool.pads, int(self.pool.count_include_pad))
+        _, _, bottom, right = (a - b for a, b in zip(self.padding(x), self.pool.pads, strict=True))
+        one = np.ones((1, 1, *self.pool.kernel), np.int8)
+        padded = levels.bordered(inside, (0, 0, bottom, right))
+        counts: levels.Float32 = levels.sums(padded, one, self.pool.step, (1, 1), 1)[0].astype(
+            np.float32
+        )
+        return counts
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the levels of the output."""
+        (x,), (ones, factor) = types, params
+        padded = levels.bordered(xs[0], self.padding(x))
+        total = levels.sums(padded, ones, self.pool.step, (1, 1), x.shape[0])
+        return levels.requantize(total, factor, self.infer(x), self.low, self.high)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return ConvInteger and its rounding."""
+        how = {
+            "kernel_shape": [*self.pool.kernel],
+            "strides": [*self.pool.step],
+            "pads": [*self.padding(x)],
+            "group": x.shape[0],
+        }
+        return (
+            Call("ConvInteger", ("x0", "ones", zero(x)), how, "t"),
+            Call("Cast", ("t",), {"to": FLOAT32}, "f"),
+            Call("Mul", ("f", "factor"), output="s"),
+            Call("Round", ("s",), output="r"),
+            Call("Clip", ("r", number(self.low), number(self.high)), output="k"),
+            Call("Cast", ("k",), {"to": INT32}, "i"),
+            *narrowed("i", self.infer(x)),
+        )

@@ -1,0 +1,42 @@
+"""Any function of one 8-bit integer, as a table of its 256 results."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tcc.compiler.ops.base import Array, Call, Init, Param
+from tcc.compiler.ops.integer.base import INT32, Quantized
+from tcc.compiler.types import DType, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Quantized):
+    """y = table[x - smallest x]; `function` names the function that the table holds.
+
+    Entries are levels of y above its smallest, as uint8.
+    """
+
+    word: ClassVar[str] = "table"
+    function: str
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return the input's shape with the output's scale."""
+        return self.typed(x.shape)
+
+    def params(self, x: TensorType) -> tuple[Param, ...]:
+        """Return the table."""
+        return (Param("table", (256,), Init.ZEROS, dtype=DType.U8),)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the levels that the table gives."""
+        (x,), (y,) = types, (self.infer(*types),)
+        entries = params[0].astype(np.int32) + y.limits[0]
+        return entries[xs[0].astype(np.int32) - x.limits[0]].astype(y.dtype.value)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Gather."""
+        index = Call("Cast", ("x0",), {"to": INT32}, "i")
+        return (index, Call("Gather", ("table", "i"), {"axis": 0}))

@@ -1,0 +1,232 @@
+"""From a ready float model and its calibration to the integer program."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.graph import Graph, Input, Model, Node, Output, verify
+from tcc.compiler.ops import Add, AvgPool, Conv, GlobalAvgPool, Mul, Op, Pad, Relu, Relu6
+from tcc.compiler.ops.integer import (
+    Dequantize,
+    QAdd,
+    QAvgPool,
+    QConv,
+    QMul,
+    QPad,
+    Quantize,
+    Table,
+    levels,
+)
+from tcc.compiler.quant import functions
+from tcc.compiler.quant.calibration import Calibration, Range, Rounded
+from tcc.compiler.quant.groups import SMALLEST, fused, moves
+from tcc.compiler.quant.nearest import largest, round_nearest
+from tcc.compiler.source import Diagnostic, UserError
+from tcc.compiler.types import DType, TensorType
+
+Tensors = tuple[NDArray[Any], ...]
+Out = tuple[float, bool, int, int]
+"""An output's scale, whether it is signed, and the levels that it is kept within."""
+
+
+def quantize(model: Model, calibration: Calibration) -> Model:
+    """Return the integer program of a ready model: 8-bit values, int8 weights, int32 biases.
+
+    A value keeps its name; `<name>:real` is its float form where a float needs it, and
+    `<input>:levels` the integers of a float input. What has no exact form stays a float operation
+    between a `dequantize` and a `quantize`.
+
+    Raises:
+        UserError: A scale is no normal number (E0801), or a sum could overflow (E0802); each is
+            named with its layer.
+    """
+    rounded = {**round_nearest(model, calibration.ranges), **calibration.rounded}
+    _check(model, calibration, rounded)
+    work = _Work(model, calibration, rounded)
+    for source in model.graph.inputs:
+        work.enter(source)
+    inside = {source: clamp for clamp, source in work.clamps.items()}
+    for node in model.graph.nodes:
+        if node.name not in inside:
+            work.place(node)
+    return work.finished()
+
+
+@dataclass
+class _Work:
+    """The integer program while it grows: its nodes, weights and inputs so far."""
+
+    model: Model
+    calibration: Calibration
+    rounded: Mapping[str, Rounded]
+    nodes: dict[str, Node] = field(default_factory=dict)
+    inputs: list[Input] = field(default_factory=list)
+    weights: dict[str, NDArray[Any]] = field(default_factory=dict)
+    types: dict[str, TensorType] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        graph = self.model.graph
+        self.clamps = fused(graph)
+        self.by_name = {node.name: node for node in graph.nodes}
+        self.named = {source.name: source.name for source in graph.inputs}
+
+    def enter(self, source: Input) -> None:
+        """Take in an input: grey levels as they are, a float tensor through `quantize`."""
+        found = self.calibration.ranges[source.name]
+        if source.preprocess is not None and source.preprocess.raw:
+            kind = TensorType(source.type.shape, DType.U8, 1.0)
+            self.inputs.append(replace(source, type=kind))
+            self.types[source.name] = kind
+            return
+        self.inputs.append(source)
+        self.types[source.name] = source.type
+        self.named[source.name] = f"{source.name}:levels"
+        self.add(
+            self.named[source.name],
+            Quantize(found.scale, found.signed, *found.limits),
+            (source.name,),
+            (),
+        )
+
+    def place(self, node: Node) -> None:
+        """Add what a node becomes."""
+        clamp, worked = None, node
+        if node.name in self.clamps:
+            clamp, worked = node.op, self.by_name[self.clamps[node.name]]
+        y = self.calibration.ranges[node.name]
+        bounds = _bounds(y, clamp)
+        if not self.calibration.in_float & {node.name, worked.name}:
+            inputs = tuple(self.named.get(value, value) for value in worked.inputs)
+            types = tuple(self.types[value] for value in inputs)
+            form = self.form(worked, types, (y.scale, y.signed, *bounds))
+            if form:
+                op, params = form
+                self.add(node.name, op, inputs, params, worked)
+                return
+        self.in_float(node.name, worked, (y.scale, y.signed, *bounds))
+
+    def form(  # noqa: PLR0911 - a case an operation
+        self, node: Node, types: tuple[TensorType, ...], out: Out
+    ) -> tuple[Op, Tensors] | None:
+        """Return the integer operation that a node is, with its weights; None if there is none."""
+        scale, signed, low, high = out
+        match node.op:
+            case Conv() as conv:
+                own = self.rounded[node.name]
+                return QConv(*out, replace(conv, bias=True)), (own.weight, own.scale, own.bias)
+            case Add():
+                return QAdd(*out), ()
+            case Mul() if len(types) == 2:
+                return QMul(*out), ()
+            case AvgPool() | GlobalAvgPool() as pool:
+                return _mean(pool, types[0], out)
+            case Pad(value=value) as pad:
+                level = int(np.clip(np.rint(value / scale), low, high))
+                return QPad(pad.pads, (level,)), ()
+            case op if moves(op):
+                return op, ()
+            case op if functions.known(op):
+                entries = table(op, types[0], Range(scale, signed))
+                return Table(*out, op.word), (entries,)
+        return None
+
+    def in_float(self, name: str, node: Node, out: Out) -> None:
+        """Add a float operation, after what makes its inputs floats and before `quantize`."""
+        inputs = tuple(self.real(value) for value in node.inputs)
+        before = f"{name}:float"
+        own = tuple(self.model.weights[param] for param in node.params)
+        self.add(before, node.op, inputs, own, node)
+        self.add(name, Quantize(*out), (before,), (), node)
+
+    def real(self, value: str) -> str:
+        """Return the name of a value's float form, which is made once."""
+        name = f"{value}:real"
+        if name not in self.nodes:
+            self.add(name, Dequantize(), (self.named.get(value, value),), ())
+        return name
+
+    def add(
+        self,
+        name: str,
+        op: Op,
+        inputs: tuple[str, ...],
+        params: Tensors,
+        origin: Node | None = None,
+    ) -> None:
+        """Add a node and its weights."""
+        types = tuple(self.types[value] for value in inputs)
+        names = tuple(f"{name}.{param.role}" for param in op.params(*types))
+        node = Node(name, op, inputs, names, op.infer(*types))
+        self.nodes[name] = replace(node, at=origin.at) if origin else node
+        self.types[name] = node.type
+        self.weights.update(zip(names, params, strict=True))
+
+    def finished(self) -> Model:
+        """Return the model; each output is the float form of its value."""
+        graph = self.model.graph
+        outputs: list[Output] = [
+            replace(output, value=self.real(output.value)) for output in graph.outputs
+        ]
+        made = Graph(graph.name, tuple(self.inputs), tuple(self.nodes.values()), tuple(outputs))
+        return Model(verify(made), self.weights)
+
+
+def table(op: Op, x: TensorType, y: Range) -> NDArray[np.uint8]:
+    """Return what a function gives for each level of x: levels of y above its smallest (256,)."""
+    smallest, _ = x.limits
+    low, high = y.limits
+    real = (np.arange(256) + smallest) * np.float64(x.scale or 0)
+    steps = np.rint(functions.apply(op, real) / np.float64(y.scale))
+    return (np.clip(steps, low, high) - low).astype(np.uint8)
+
+
+def _mean(pool: AvgPool | GlobalAvgPool, x: TensorType, out: Out) -> tuple[Op, Tensors]:
+    """Return an average pooling with the ones that sum and the factor of each window."""
+    window = pool if isinstance(pool, AvgPool) else AvgPool((x.shape[1], x.shape[2]))
+    op = QAvgPool(*out, window.resolve(x))
+    factor = levels.multiplier(x, 1.0, op.infer(x)) / op.counted(x)
+    return op, (np.ones(op.params(x)[0].shape, np.int8), factor.astype(np.float32))
+
+
+def _bounds(y: Range, clamp: Op | None) -> tuple[int, int]:
+    """Return the levels that a value is kept within."""
+    low, high = y.limits
+    match clamp:
+        case Relu():
+            return max(low, 0), high
+        case Relu6():
+            return max(low, 0), min(high, int(np.rint(6 / np.float64(y.scale))))
+    return low, high
+
+
+def _check(model: Model, calibration: Calibration, rounded: Mapping[str, Rounded]) -> None:
+    problems = tuple(_problems(model, calibration, rounded))
+    if problems:
+        raise UserError(problems)
+
+
+def _problems(
+    model: Model, calibration: Calibration, rounded: Mapping[str, Rounded]
+) -> Iterator[Diagnostic]:
+    help = "calibrate again, with images that the network is meant for"
+    at = {node.name: node for node in model.graph.nodes}
+    for name, found in calibration.ranges.items():
+        if name in at and not (isfinite(found.scale) and found.scale >= SMALLEST):
+            message = f"the scale of `{name}` is {found.scale:g}"
+            yield Diagnostic("E0801", message, at[name].at, "this layer's output", help=help)
+    for name, own in rounded.items():
+        node = at[name]
+        if not (np.isfinite(own.scale).all() and (own.scale >= SMALLEST).all()):
+            message = f"a weight scale of `{name}` is no normal number"
+            yield Diagnostic("E0801", message, node.at, "this layer's weights", help=help)
+        x = calibration.ranges[node.inputs[0]]
+        total = np.abs(own.weight.reshape(len(own.weight), -1).astype(np.int64)).sum(axis=1)
+        most = total * largest(x) + np.abs(own.bias.astype(np.int64))
+        if (most >= 1 << 31).any():
+            message = f"the sums of `{name}` could overflow 32 bits"
+            label = f"they may reach {int(most.max()):,}"
+            yield Diagnostic("E0802", message, node.at, label, help=help)
