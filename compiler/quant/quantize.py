@@ -25,6 +25,7 @@ from tcc.compiler.quant import functions
 from tcc.compiler.quant.calibration import Calibration, Range, Rounded
 from tcc.compiler.quant.groups import SMALLEST, fused, moves
 from tcc.compiler.quant.nearest import largest, round_nearest
+from tcc.compiler.rewrite import live
 from tcc.compiler.source import Diagnostic, UserError
 from tcc.compiler.types import DType, TensorType
 
@@ -107,7 +108,7 @@ class _Work:
                 op, params = form
                 self.add(node.name, op, inputs, params, worked)
                 return
-        self.in_float(node.name, worked, (y.scale, y.signed, *bounds))
+        self.in_float(node, worked, (y.scale, y.signed, *bounds))
 
     def form(  # noqa: PLR0911 - a case an operation
         self, node: Node, types: tuple[TensorType, ...], out: Out
@@ -134,16 +135,25 @@ class _Work:
                 return Table(*out, op.word), (entries,)
         return None
 
-    def in_float(self, name: str, node: Node, out: Out) -> None:
-        """Add a float operation, after what makes its inputs floats and before `quantize`."""
-        inputs = tuple(self.real(value) for value in node.inputs)
-        before = f"{name}:float"
-        own = tuple(self.model.weights[param] for param in node.params)
-        self.add(before, node.op, inputs, own, node)
-        self.add(name, Quantize(*out), (before,), (), node)
+    def in_float(self, node: Node, worked: Node, out: Out) -> None:
+        """Add a float operation and its clamp, and what makes integers of the result.
+
+        The latter is dropped again if only floats read it.
+        """
+        inputs = tuple(self.real(value) for value in worked.inputs)
+        own = tuple(self.model.weights[param] for param in worked.params)
+        last = f"{node.name}:float"
+        if node is worked:
+            self.add(last, node.op, inputs, own, node)
+        else:
+            self.add(f"{worked.name}:float", worked.op, inputs, own, worked)
+            self.add(last, node.op, (f"{worked.name}:float",), (), node)
+        self.add(node.name, Quantize(*out), (last,), (), node)
 
     def real(self, value: str) -> str:
         """Return the name of a value's float form, which is made once."""
+        if f"{value}:float" in self.nodes:
+            return f"{value}:float"
         name = f"{value}:real"
         if name not in self.nodes:
             self.add(name, Dequantize(), (self.named.get(value, value),), ())
@@ -172,7 +182,8 @@ class _Work:
             replace(output, value=self.real(output.value)) for output in graph.outputs
         ]
         made = Graph(graph.name, tuple(self.inputs), tuple(self.nodes.values()), tuple(outputs))
-        return Model(verify(made), self.weights)
+        verify(made)
+        return live(Model(made, self.weights))
 
 
 def table(op: Op, x: TensorType, y: Range) -> NDArray[np.uint8]:
