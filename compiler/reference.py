@@ -1,6 +1,9 @@
-"""The reference executor: the float graph as written, unfused, in ONNX Runtime."""
+"""The reference executor: the float graph as written, unfused, in ONNX Runtime.
 
-from collections.abc import Mapping, Sequence
+Integer graphs run in it as well, with the results that `tcc.compiler.quant.integer` defines.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnxruntime
@@ -15,11 +18,23 @@ Tensor = NDArray[np.float32]
 
 def run(model: Model, tensors: Sequence[Tensor]) -> list[Mapping[str, Tensor]]:
     """Return the raw outputs, by name, of each input tensor (without a batch axis)."""
+    one = prepared(model)
+    return [one(tensor) for tensor in tensors]
+
+
+def prepared(model: Model) -> Callable[[Tensor], Mapping[str, Tensor]]:
+    """Return what gives a model's raw outputs, by name, for an input tensor, without batch axes."""
     session = _session(model)
     names = [output.name for output in session.get_outputs()]
-    (source,) = session.get_inputs()
-    batches = (session.run(names, {source.name: tensor[None]}) for tensor in tensors)
-    return [dict(zip(names, (b[0] for b in batch), strict=True)) for batch in batches]
+    (source,) = model.graph.inputs
+
+    def one(tensor: Tensor) -> Mapping[str, Tensor]:
+        given = tensor[None].astype(source.type.dtype.value)
+        return {
+            n: v[0] for n, v in zip(names, session.run(names, {source.name: given}), strict=True)
+        }
+
+    return one
 
 
 def evaluate(model: Model, feeds: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
