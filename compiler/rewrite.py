@@ -126,11 +126,18 @@ def for_inference(graph: Graph) -> Graph:
     return live_graph(replace(graph, outputs=outputs))
 
 
+def free(name: str, taken: Mapping[str, object]) -> str:
+    """Return a name for a new value that nothing else bears."""
+    while name in taken:
+        name += "'"
+    return name
+
+
 def _place(node: Node, new: Become, view: View, users: Mapping[str, set[str]]) -> None:
     """Put a chain of nodes in a node's place."""
     inputs = new.inputs
     for step in (chain := (Then(new.op, new.weights, new.at), *new.then)):
-        name = node.name if step is chain[-1] else _free(f"{node.name}/{step.op.word}", view.types)
+        name = node.name if step is chain[-1] else free(f"{node.name}/{step.op.word}", view.types)
         types = tuple(view.types[value] for value in inputs)
         params = tuple(
             _unshared(f"{name}.{param.role}", node, users) for param in step.op.params(*types)
@@ -140,13 +147,6 @@ def _place(node: Node, new: Become, view: View, users: Mapping[str, set[str]]) -
         view.types[name] = made.type
         view.weights.update(zip(params, step.weights, strict=True))
         inputs = (name,)
-
-
-def _free(name: str, taken: Mapping[str, object]) -> str:
-    """Return a name for a new value that nothing else bears."""
-    while name in taken:
-        name += "'"
-    return name
 
 
 def _unshared(name: str, node: Node, users: Mapping[str, set[str]]) -> str:

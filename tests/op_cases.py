@@ -18,6 +18,7 @@ from tcc.compiler.ops import (
     Add,
     AvgPool,
     BatchNorm,
+    Border,
     ChannelShuffle,
     Concat,
     Conv,
@@ -41,6 +42,7 @@ from tcc.compiler.ops import (
     Slice,
     Softmax,
     StochasticDepth,
+    Unflatten,
 )
 from tcc.compiler.ops.base import Init, Param
 from tcc.compiler.types import Shape, TensorType
@@ -247,6 +249,14 @@ LAYOUT = {
 }
 
 CASES: dict[str, Case] = {**CONVOLUTIONS, **POINTWISE, **POOLS, **JOINS, **LAYOUT}
+
+INTERNAL_CASES: dict[str, Case] = {
+    "unflatten": _case(Unflatten(), (7,)),
+    "border": _case(Border((1, 1, 1, 1), (124.5, -3.0, 0.1)), (3, 4, 5)),
+    "border-lopsided": _case(Border((0, 1, 2, 3), (0.5, 7.0)), (2, 4, 5)),
+    "border-one-channel": _case(Border((2, 0, 0, 2), (1.5,)), (1, 4, 5)),
+}
+"""Ops that passes make, which not every target runs."""
 
 
 def one_op(case: Case) -> Model:

@@ -1,4 +1,4 @@
-"""What ONNX Runtime accepts: every op of the language, since each says its ONNX meaning itself.
+"""What ONNX Runtime accepts: every op, since each says its ONNX meaning itself.
 
 An op that needs a rule gets one here: given node and graph, the reason why it cannot run, or None.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from tcc.backends.base import Refusal
 from tcc.compiler.graph import Graph, Node
-from tcc.compiler.ops import OPS, Op
+from tcc.compiler.ops import INTERNAL, OPS, Op
 
 Rule = Callable[[Graph, Node], str | None]
 
@@ -16,7 +16,7 @@ def always(_: Graph, __: Node) -> None:
     """Accept the node."""
 
 
-ACCEPTS: Mapping[type[Op], Rule] = dict.fromkeys(OPS, always)
+ACCEPTS: Mapping[type[Op], Rule] = dict.fromkeys((*OPS, *INTERNAL), always)
 
 
 def refusals(graph: Graph) -> Iterator[Refusal]:

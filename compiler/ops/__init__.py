@@ -16,6 +16,7 @@ from tcc.compiler.ops.activation import (
 )
 from tcc.compiler.ops.base import Op
 from tcc.compiler.ops.conv import Conv, DepthwiseConv, Linear
+from tcc.compiler.ops.internal import Border, Unflatten
 from tcc.compiler.ops.join import Add, Concat, Mul
 from tcc.compiler.ops.layout import ChannelShuffle, Flatten, Pad, Slice
 from tcc.compiler.ops.norm import (
@@ -43,10 +44,14 @@ OPS: tuple[type[Op], ...] = (
 )  # fmt: skip
 """Every word of the language that is an operation."""
 
+INTERNAL: tuple[type[Op], ...] = (Border, Unflatten)
+"""What only passes make."""
+
 __all__ = [
-    "ELEMENTWISE", "JOINS", "OPS", "Activation", "AdaptiveAvgPool", "Add", "AvgPool", "BatchNorm",
-    "ChannelShuffle", "Concat", "Conv", "ConvTranspose", "DepthwiseConv", "Dropout", "Flatten",
-    "Gelu", "GlobalAvgPool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LayerNorm",
-    "LeakyRelu", "Linear", "MaxPool", "Mul", "Op", "Pad", "Relu", "Relu6", "Resize", "Scale",
-    "ScaleShift", "Sigmoid", "Silu", "Slice", "Softmax", "StochasticDepth", "Tanh",
+    "ELEMENTWISE", "INTERNAL", "JOINS", "OPS", "Activation", "AdaptiveAvgPool", "Add", "AvgPool",
+    "BatchNorm", "Border", "ChannelShuffle", "Concat", "Conv", "ConvTranspose", "DepthwiseConv",
+    "Dropout", "Flatten", "Gelu", "GlobalAvgPool", "GlobalMaxPool", "HardSigmoid", "HardSwish",
+    "Identity", "LayerNorm", "LeakyRelu", "Linear", "MaxPool", "Mul", "Op", "Pad", "Relu", "Relu6",
+    "Resize", "Scale", "ScaleShift", "Sigmoid", "Silu", "Slice", "Softmax", "StochasticDepth",
+    "Tanh", "Unflatten",
 ]  # fmt: skip

@@ -9,14 +9,22 @@ from functools import reduce
 
 from tcc.compiler.graph import Model, Pass, verify
 from tcc.compiler.passes.drop_identity import drop_identity
+from tcc.compiler.passes.fill_bias import fill_bias
+from tcc.compiler.passes.fold_ahead import fold_ahead
 from tcc.compiler.passes.fold_batch_norm import fold_batch_norm
 from tcc.compiler.passes.lower_batch_norm import lower_batch_norm
+from tcc.compiler.passes.lower_linear import lower_linear
+from tcc.compiler.passes.lower_pool import lower_pool
+from tcc.compiler.passes.lower_scale_shift import lower_scale_shift
 from tcc.compiler.passes.pool_first import pool_first
 from tcc.compiler.passes.prune import prune
+from tcc.compiler.passes.raw_input import raw_input
 from tcc.compiler.source import Diagnostic, Span, UserError, nearest
 
 PASSES: tuple[Pass, ...] = (
-    prune, drop_identity, fold_batch_norm, lower_batch_norm, pool_first,
+    prune, drop_identity,
+    fold_batch_norm, fold_ahead, lower_batch_norm,
+    pool_first, raw_input, lower_linear, lower_scale_shift, lower_pool, fill_bias,
 )  # fmt: skip
 """Every pass there is."""
 
@@ -25,6 +33,13 @@ PLAIN: tuple[Pass, ...] = (prune, drop_identity)
 
 INFERENCE: tuple[Pass, ...] = (*PLAIN, fold_batch_norm, lower_batch_norm)
 """From what is trained to what a device runs: no batch norm, no dropout, nothing train-only."""
+
+INT8: tuple[Pass, ...] = (
+    *INFERENCE,
+    pool_first, raw_input, lower_linear, lower_scale_shift, lower_pool, fill_bias,
+)  # fmt: skip
+"""The float graph that integers can compute: all that is linear is a convolution with a bias, and
+an image comes in as grey levels."""
 
 
 def run(model: Model, passes: Sequence[Pass]) -> Model:

@@ -10,7 +10,7 @@ from tcc.compiler.ops import BatchNorm, Conv, ConvTranspose, Linear
 from tcc.compiler.rewrite import Become, Values, View, rewrite
 
 
-@within(1e-5)
+@within(1e-4)
 def fold_batch_norm(model: Model) -> Model:
     """Return the model with each batch norm inside the layer whose output it alone reads.
 

@@ -8,7 +8,7 @@ from tcc.compiler.passes.fold_batch_norm import affine
 from tcc.compiler.rewrite import Become, View, rewrite
 
 
-@within(1e-5)
+@within(1e-4)
 def lower_batch_norm(model: Model) -> Model:
     """Return the model with a scale and shift per channel in place of each batch norm.
 

@@ -5,7 +5,7 @@ from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool
 from tcc.compiler.rewrite import Become, Then, View, rewrite
 
 
-@within(1e-5)
+@within(1e-4)
 def pool_first(model: Model) -> Model:
     """Move an average pooling before the 1x1 convolution that it alone reads.
 

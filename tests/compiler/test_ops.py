@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from op_cases import CASES, Case, one_input, one_op, tensors
+from op_cases import CASES, INTERNAL_CASES, Case, one_input, one_op, tensors
 from torch.nn import functional
 
 from tcc.compiler.graph import Model, make_node, verify
@@ -30,7 +30,8 @@ from tcc.compiler.ops.base import Alias
 from tcc.compiler.types import Pair, TensorType
 
 OPSETS = (11, 13, 17, NEWEST)
-cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+EVERY = {**CASES, **INTERNAL_CASES}
+cases = pytest.mark.parametrize("case", EVERY.values(), ids=EVERY)
 
 
 def by_torch(model: Model, *inputs: np.ndarray) -> np.ndarray:

@@ -1,0 +1,74 @@
+"""Operations that passes make and the language has no word for."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from tcc.compiler.ops.base import Call, Const, Op, OpError, image
+from tcc.compiler.types import Quad, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Unflatten(Op):
+    """A vector as a feature map of one pixel."""
+
+    word: ClassVar[str] = "unflatten"
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (features, 1, 1)."""
+        if len(x.shape) != 1:
+            raise OpError("E0304", "unflatten needs a vector", f"the input is {x}")
+        return replace(x, shape=(*x.shape, 1, 1))
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return unflatten."""
+        return (Call("unflatten", ("x0",), {"dim": 1, "sizes": (*x.shape, 1, 1)}),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Reshape; the batch axis stays open."""
+        return (Call("Reshape", ("x0", Const((0, *x.shape, 1, 1)))),)
+
+
+@dataclass(frozen=True, slots=True)
+class Border(Op):
+    """Put a border around a feature map that holds one value a channel.
+
+    `padding` is top, left, bottom, right.
+    """
+
+    word: ClassVar[str] = "border"
+    padding: Quad
+    values: tuple[float, ...]
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return the input's type with the border added."""
+        c, h, w = image(x, self.word)
+        if c != len(self.values):
+            raise OpError("E0303", "border needs a value a channel", f"{len(self.values)} for {x}")
+        top, left, bottom, right = self.padding
+        return replace(x, shape=(c, h + top + bottom, w + left + right))
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return a pad of each channel, and cat."""
+        top, left, bottom, right = self.padding
+        calls = []
+        for c, value in enumerate(self.values):
+            calls.append(Call("narrow", ("x0",), {"dim": 1, "start": c, "length": 1}, f"c{c}"))
+            how = {"pad": (left, right, top, bottom), "value": value}
+            calls.append(Call("pad", (f"c{c}",), how, f"p{c}"))
+        return (*calls, Call("cat", self._padded, {"dim": 1}, packed=True))
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return a Pad of each channel, and Concat."""
+        top, left, bottom, right = self.padding
+        widths = Const((0, 0, top, left, 0, 0, bottom, right))
+        calls = []
+        for c, value in enumerate(self.values):
+            bounds = (Const((c,)), Const((c + 1,)), Const((1,)))
+            fill = Const((value,), "float32", scalar=True)
+            calls.append(Call("Slice", ("x0", *bounds), output=f"c{c}"))
+            calls.append(Call("Pad", (f"c{c}", widths, fill), output=f"p{c}"))
+        return (*calls, Call("Concat", self._padded, {"axis": 1}))
+
+    @property
+    def _padded(self) -> tuple[str, ...]:
+        return tuple(f"p{c}" for c in range(len(self.values)))

@@ -1,0 +1,26 @@
+"""Give every convolution a bias."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from tcc.compiler.graph import Model, Node, exact
+from tcc.compiler.ops import Conv
+from tcc.compiler.rewrite import Become, View, rewrite
+
+
+@exact
+def fill_bias(model: Model) -> Model:
+    """Return the model with a bias of zeros at each convolution that has none.
+
+    Identity: exact.
+    """
+    return rewrite(model, _rule)
+
+
+def _rule(node: Node, view: View) -> Become | None:
+    match node.op:
+        case Conv(bias=False) as conv:
+            tensors = (*view.values(node), np.zeros(conv.filters, np.float32))
+            return Become(replace(conv, bias=True), node.inputs, tensors, node.at)
+    return None

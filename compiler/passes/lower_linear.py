@@ -1,0 +1,77 @@
+"""Write linear layers as convolutions, and what is between them as maps of one pixel."""
+
+import numpy as np
+
+from tcc.compiler.graph import Model, Node, within
+from tcc.compiler.ops import Conv, Flatten, Linear, Op, Softmax, Unflatten
+from tcc.compiler.ops.activation import Elementwise
+from tcc.compiler.ops.base import Param
+from tcc.compiler.rewrite import Become, Then, Values, View, rewrite
+from tcc.compiler.types import TensorType
+
+
+@within(1e-4)
+def lower_linear(model: Model) -> Model:
+    """Put a convolution and a flatten in place of each linear layer.
+
+    The convolution reads the map that was flattened before the layer, with a window of its size,
+    or a vector as a map of one pixel. What else reads flattened maps of one pixel reads these, and
+    is flattened itself. Identity: within rounding, for the order of the sums; the rest is exact.
+    """
+    return rewrite(model, _rule)
+
+
+def _rule(node: Node, view: View) -> Become | None:
+    if len(node.type.shape) != 1:
+        return None
+    maps = tuple(_map(value, view) for value in node.inputs)
+    match node.op:
+        case Flatten():
+            return None
+        case Linear() as linear:
+            return _convolution(linear, node, maps[0], view)
+    known = tuple(value for value in maps if value is not None)
+    if len(known) < len(maps) or not _same(node.op, known, view):
+        return None
+    types = tuple(view.types[value] for value in known)
+    tensors = _shaped(view.values(node), node.op.params(*types))
+    return Become(node.op, known, tensors, node.at, (Then(Flatten(), (), node.at),))
+
+
+def _map(value: str, view: View) -> str | None:
+    """Return the feature map that a vector was made of, if it was."""
+    maker = view.maker(value)
+    if maker is None or not isinstance(maker.op, Flatten):
+        return None
+    (source,) = maker.inputs
+    return source if len(view.types[source].shape) == 3 else _map(source, view)
+
+
+def _same(op: Op, maps: tuple[str, ...], view: View) -> bool:
+    """Whether an op means the same on maps as on their vectors."""
+    single = all(view.types[value].shape[1:] == (1, 1) for value in maps)
+    return single or (isinstance(op, Elementwise) and not isinstance(op, Softmax))
+
+
+def _convolution(linear: Linear, node: Node, source: str | None, view: View) -> Become:
+    weight, *bias = view.values(node)
+    offsets = bias[0] if bias else np.zeros(linear.units, np.float32)
+    x = view.types[source or node.inputs[0]]
+    size = _size(x)
+    conv = Conv(linear.units, size, padding=(0, 0, 0, 0))
+    tensors = (weight.reshape(linear.units, x.shape[0], *size), offsets)
+    flat = Then(Flatten(), (), node.at)
+    if source is not None:
+        return Become(conv, (source,), tensors, node.at, (flat,))
+    return Become(Unflatten(), node.inputs, (), node.at, (Then(conv, tensors, node.at), flat))
+
+
+def _size(x: TensorType) -> tuple[int, int]:
+    match x.shape:
+        case (_, height, width):
+            return height, width
+    return 1, 1
+
+
+def _shaped(tensors: Values, params: tuple[Param, ...]) -> Values:
+    return tuple(t.reshape(p.shape) for t, p in zip(tensors, params, strict=True))

@@ -1,0 +1,47 @@
+"""Write average poolings as convolutions, which integers know how to do exactly."""
+
+import numpy as np
+
+from tcc.compiler.graph import Model, Node, within
+from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool
+from tcc.compiler.ops.window import reached
+from tcc.compiler.rewrite import Become, View, rewrite
+from tcc.compiler.types import Pair, Quad, TensorType
+
+
+@within(1e-4)
+def lower_pool(model: Model) -> Model:
+    """Put a depthwise convolution with equal taps in place of each average pooling.
+
+    Identity: within rounding. A pooling whose windows count different numbers of pixels, because
+    the border does not count or a last window is partial, stays.
+    """
+    return rewrite(model, _rule)
+
+
+def _rule(node: Node, view: View) -> Become | None:
+    x = view.types[node.inputs[0]]
+    match node.op:
+        case AvgPool() as pool if (pads := _whole(pool, x, node.type)) is not None:
+            return _mean(node, x, pool.kernel, pool.step, pads)
+        case GlobalAvgPool():
+            _, height, width = x.shape
+            return _mean(node, x, (height, width), (1, 1), (0, 0, 0, 0))
+    return None
+
+
+def _whole(pool: AvgPool, x: TensorType, result: TensorType) -> Quad | None:
+    """Return the border that the windows reach, if all of them count equally many pixels."""
+    (_, *size), (_, *out) = x.shape, result.shape
+    top, left, bottom, right = pool.pads
+    down, across = reached((size[0], size[1]), pool.kernel, pool.step, pool.pads, (out[0], out[1]))
+    partial = down > bottom or across > right
+    uncounted = any(pool.pads) and not pool.count_include_pad
+    return None if partial or uncounted else (top, left, down, across)
+
+
+def _mean(node: Node, x: TensorType, kernel: Pair, stride: Pair, pads: Quad) -> Become:
+    channels = x.shape[0]
+    conv = Conv(channels, kernel, stride, pads, groups=channels)
+    taps = np.full((channels, 1, *kernel), 1 / (kernel[0] * kernel[1]), np.float32)
+    return Become(conv, node.inputs, (taps, np.zeros(channels, np.float32)), node.at)

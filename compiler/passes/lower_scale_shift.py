@@ -1,0 +1,32 @@
+"""Write scales of a feature map as convolutions, which integers know how to do exactly."""
+
+import numpy as np
+
+from tcc.compiler.graph import Model, Node, within
+from tcc.compiler.ops import Conv, Scale, ScaleShift
+from tcc.compiler.rewrite import Become, View, rewrite
+
+
+@within(1e-4)
+def lower_scale_shift(model: Model) -> Model:
+    """Put a depthwise 1x1 convolution in place of each scale, and scale and shift, of a map.
+
+    Identity: within rounding; a device may round product and sum together.
+    """
+    return rewrite(model, _rule)
+
+
+def _rule(node: Node, view: View) -> Become | None:
+    channels, *size = node.type.shape
+    if not size:
+        return None
+    match node.op:
+        case ScaleShift():
+            weight, bias = view.values(node)
+        case Scale(factor=factor, offset=offset):
+            weight, bias = (np.full(channels, v, np.float32) for v in (factor, offset))
+        case _:
+            return None
+    conv = Conv(channels, (1, 1), padding=(0, 0, 0, 0), groups=channels)
+    tensors = (weight.reshape(channels, 1, 1, 1), bias.reshape(channels))
+    return Become(conv, node.inputs, tensors, node.at)

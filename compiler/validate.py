@@ -1,0 +1,110 @@
+"""Translation validation: what a pass makes is run beside what it was made of.
+
+Not only the outputs must agree but every value whose name both graphs know, since a value keeps
+its name only with its meaning; so the first one that differs says where a pass went wrong.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler import passes, reference
+from tcc.compiler.graph import Graph, Input, Model, Output, Pass
+from tcc.compiler.preprocess import normalized
+
+Tensor = NDArray[np.float32]
+Values = Mapping[str, Tensor]
+
+
+class PassError(AssertionError):
+    """A pass changed what a model computes: a fault of the compiler, never of the user."""
+
+
+def run(model: Model, pipeline: Sequence[Pass], seeds: Sequence[int] = (0,)) -> Model:
+    """Return the model after the passes in turn, as `passes.run` does, each of them checked.
+
+    Args:
+        model: What the passes begin with; its graph has one input.
+        pipeline: The passes.
+        seeds: A random input is run for each.
+
+    Raises:
+        PassError: A pass moved a value by more than it says.
+        GraphError: A pass left a graph that breaks the rules.
+    """
+    before: list[Values] = []
+    for one in pipeline:
+        after = passes.run(model, (one,))
+        _check_outputs(one, model.graph, after.graph)
+        if not same(model, after):
+            before = before or values(model, seeds)
+            found = values(after, seeds)
+            for known, now in zip(before, found, strict=True):
+                _compare(one, known, now)
+            before = found
+        model = after
+    return model
+
+
+def same(model: Model, other: Model) -> bool:
+    """Whether two models are equal, node by node and weight by weight."""
+    return model.graph == other.graph and all(
+        tensor is other.weights[name] or np.array_equal(tensor, other.weights[name])
+        for name, tensor in ((name, model.weights[name]) for name in model.graph.params)
+    )
+
+
+def values(model: Model, seeds: Sequence[int]) -> list[Values]:
+    """Return every value but the inputs, by name, for a random input of each seed."""
+    graph = model.graph
+    tensors = [sample(graph.inputs[0], seed) for seed in seeds]
+    tapped = Model(replace(graph, outputs=tuple(_taps(graph))), model.weights)
+    return reference.run(tapped, tensors) if tapped.graph.outputs else [{} for _ in seeds]
+
+
+def sample(source: Input, seed: int) -> Tensor:
+    """Return a random input; that of an image is of the same pixels whatever its contract."""
+    stream = np.random.default_rng(seed)
+    if source.preprocess is None:
+        return stream.standard_normal(source.type.shape, np.float32)
+    channels, *size = source.type.shape
+    return normalized(source.preprocess, stream.integers(0, 256, (*size, channels), np.uint8))
+
+
+def _taps(graph: Graph) -> Iterator[Output]:
+    """Yield the graph's outputs, and one for each value that none of them is named like."""
+    inputs = {source.name for source in graph.inputs}
+    outputs = [o for o in graph.outputs if o.value not in inputs and not o.train_only]
+    yield from outputs
+    taken = {o.name for o in outputs}
+    yield from (Output(n.name, n.name) for n in graph.nodes if n.name not in taken)
+
+
+def _check_outputs(one: Pass, before: Graph, after: Graph) -> None:
+    """Refuse other outputs than there were; those that only training has may go."""
+    kept = [o.name for o in before.outputs if not o.train_only]
+    if kept != [o.name for o in after.outputs if not o.train_only]:
+        raise PassError(f"{one.name} changed which outputs there are")
+
+
+def _compare(one: Pass, before: Values, after: Values) -> None:
+    """Refuse values that differ by more than a pass allows itself."""
+    for name, known in before.items():
+        now = after.get(name)
+        if now is not None and not agrees(known, now, one.bound):
+            moved = float(np.nanmax(np.abs(known - now))) if known.shape == now.shape else np.nan
+            message = f"{one.name} moved `{name}` by {moved:g}; its bound is {one.bound:g}"
+            raise PassError(message)
+
+
+def agrees(known: Tensor, now: Tensor, bound: float) -> bool:
+    """Whether values are within a bound, relative to the largest magnitude (at least 1)."""
+    if bound == 0:
+        return np.array_equal(known, now, equal_nan=True)
+    finite = np.isfinite(known)
+    if known.shape != now.shape or not np.array_equal(finite, np.isfinite(now)):
+        return False
+    top = max(1.0, float(np.abs(known[finite]).max(initial=0)))
+    return float(np.abs(known[finite] - now[finite]).max(initial=0)) <= bound * top

@@ -1,0 +1,52 @@
+"""Each pass by itself, and all in any order, over every operation and random graphs."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_cases import CASES, INTERNAL_CASES, Case, one_input, trained
+from random_graphs import graphs
+
+from tcc.compiler import validate
+from tcc.compiler.graph import Graph, Model
+from tcc.compiler.passes import INT8, PASSES, Pass, run
+from tcc.compiler.preprocess import Preprocess
+from tcc.compiler.text import show
+
+EVERY = {**CASES, **INTERNAL_CASES}
+IMAGENET = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+def of_image(graph: Graph) -> Graph:
+    """The same graph with an image as its input, if it has three channels."""
+    (source,) = graph.inputs
+    if len(source.type.shape) != 3 or source.type.shape[0] != 3:
+        return graph
+    return replace(graph, inputs=(replace(source, preprocess=IMAGENET),))
+
+
+@pytest.mark.parametrize("case", EVERY.values(), ids=EVERY)
+def test_passes_keep_what_an_op_computes(case: Case) -> None:
+    model = one_input(case)
+    model = Model(of_image(model.graph), model.weights)
+    for one in PASSES:
+        validate.run(model, (one,))
+    validate.run(model, INT8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(), st.permutations(PASSES))
+def test_any_order_is_right(graph: Graph, order: list[Pass]) -> None:
+    model = Model(of_image(graph), trained(graph))
+    validate.run(model, order)
+
+
+@settings(max_examples=40, deadline=None)
+@given(graphs())
+def test_a_pipeline_leaves_itself_nothing_to_do(graph: Graph) -> None:
+    model = Model(of_image(graph), trained(graph))
+    once = run(model, INT8)
+    twice = run(once, INT8)
+    assert show(twice.graph) == show(once.graph)
+    assert validate.same(once, twice)

@@ -1,0 +1,111 @@
+"""Translation validation: wrong passes are caught, right ones pass."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from nets import Steps, dense, gated
+from op_cases import trained
+
+from tcc.compiler import validate
+from tcc.compiler.graph import Graph, GraphError, Model, Output, Pass, exact, within
+from tcc.compiler.ops import Conv, Relu, Relu6
+from tcc.compiler.passes import INT8, run
+from tcc.compiler.rewrite import Become, Vanish, rewrite
+from tcc.compiler.validate import PassError, agrees
+
+
+def small() -> Model:
+    add = Steps(3, 6, 6)
+    add("conv", Conv(4, (3, 3)))
+    add("relu", Relu())
+    graph = add.graph()
+    return Model(graph, trained(graph))
+
+
+@exact
+def relu_is_gone(model: Model) -> Model:
+    def rule(node, view):
+        return Vanish(node.inputs[0]) if isinstance(node.op, Relu) else None
+
+    return rewrite(model, rule)
+
+
+def nudged(factor: float) -> Pass:
+    @within(1e-4)
+    def nudge(model: Model) -> Model:
+        return Model(model.graph, {k: v * np.float32(factor) for k, v in model.weights.items()})
+
+    return nudge
+
+
+def test_a_wrong_pass_is_named_with_the_value_it_moved() -> None:
+    with pytest.raises(PassError, match=r"^relu_is_gone moved `logits` by [0-9.]+; its bound is 0"):
+        validate.run(small(), (relu_is_gone,))
+
+
+def test_a_wrong_value_inside_is_found_though_no_output_shows_it() -> None:
+    add = Steps(3, 6, 6)
+    add("conv", Conv(4, (3, 3)))
+    add("relu", Relu())
+    add("last", Relu6())
+    graph = add.graph()
+
+    @exact
+    def wrong(model: Model) -> Model:
+        def rule(node, view):
+            return Become(Relu6(), node.inputs, (), node.at) if node.name == "relu" else None
+
+        return rewrite(model, rule)
+
+    model = Model(graph, {k: v * 9 for k, v in trained(graph).items()})
+    with pytest.raises(PassError, match="wrong moved `relu` by"):
+        validate.run(model, (wrong,))
+
+
+def test_rounding_is_held_to_the_bound() -> None:
+    model = small()
+    after = validate.run(model, (nudged(1 + 1e-6),))
+    assert not validate.same(model, after)
+    with pytest.raises(PassError, match="nudge moved `logits` by"):
+        validate.run(model, (nudged(1.001),))
+
+
+def test_a_lost_output_is_found() -> None:
+    @exact
+    def loses(model: Model) -> Model:
+        return Model(replace(model.graph, outputs=model.graph.outputs[:1]), model.weights)
+
+    graph = gated()
+    with pytest.raises(PassError, match="loses changed which outputs there are"):
+        validate.run(Model(graph, trained(graph)), (loses,))
+
+
+def test_a_graph_that_breaks_the_rules_is_found() -> None:
+    @exact
+    def breaks(model: Model) -> Model:
+        return Model(replace(model.graph, nodes=model.graph.nodes[1:]), model.weights)
+
+    with pytest.raises(GraphError, match="relu reads conv, which no earlier node defines"):
+        validate.run(small(), (breaks,))
+
+
+@pytest.mark.parametrize("graph", [dense(), gated()], ids=["dense", "gated"])
+def test_what_comes_out_is_what_the_passes_make(graph: Graph) -> None:
+    model = Model(graph, trained(graph))
+    assert validate.same(validate.run(model, INT8, seeds=(0, 1)), run(model, INT8))
+
+
+def test_an_output_that_is_the_input_itself_is_no_matter() -> None:
+    add = Steps(3, 6, 6)
+    add("relu", Relu())
+    graph = add.graph(Output("a", "relu"), Output("b", "image"))
+    validate.run(Model(graph, {}), INT8)
+
+
+def test_what_is_not_finite_must_stay_where_it_is() -> None:
+    known = np.array([1.0, np.nan, np.inf], np.float32)
+    assert agrees(known, known, 0)
+    assert agrees(known, known + np.float32(1e-6), 1e-4)
+    assert not agrees(known, np.array([1.0, np.nan, 3.0], np.float32), 1e-4)
+    assert not agrees(known, known[:2], 1e-4)
