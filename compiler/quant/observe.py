@@ -17,10 +17,12 @@ from tcc.compiler.graph import Graph, Model
 from tcc.compiler.lower.taps import Extreme, Part, feeds, tapped
 from tcc.compiler.ops import Concat, Conv
 from tcc.compiler.quant.data import DataSet
+from tcc.compiler.quant.finite import overflow
 from tcc.compiler.quant.groups import kept, non_negative
 from tcc.compiler.quant.plan import POSITIONS, Choice, Plan, plan
-from tcc.compiler.quant.statistics import Float32, Seen, Statistics, Windows
-from tcc.compiler.source import NOWHERE, UserError, fail
+from tcc.compiler.quant.sessions import session
+from tcc.compiler.quant.statistics import Float32, Seen, Statistics, Windows, thin, thinned
+from tcc.compiler.source import UserError
 from tcc.compiler.types import Pair
 
 Watch = Callable[[str, int, int], None]
@@ -78,6 +80,7 @@ class _Run:
     taps: tuple[Extreme, ...]
     chosen: tuple[tuple[Part, Choice], ...]
     session: onnxruntime.InferenceSession
+    outputs: Mapping[str, Float32]
     low: Mapping[str, Float32]
     high: Mapping[str, Float32]
     parts: Mapping[str, Float32]
@@ -97,18 +100,17 @@ class _Run:
             given |= feeds(part, first, end)
             if index in choice.images:
                 wanted.append((part.name, choice.images.index(index), at))
-        names = [*(tap.name for tap in self.taps), *(name for name, _, _ in wanted)]
-        options = onnxruntime.RunOptions()
-        options.only_execute_path_to_fetches = True
-        found = self.session.run(names, given, options)
-        for tap, values in zip(self.taps, found, strict=False):
+        names = [*self.outputs, *(tap.name for tap in self.taps), *(name for name, *_ in wanted)]
+        found = dict(zip(names, self.session.run(names, given), strict=True))
+        for name, rows in self.outputs.items():
+            rows[index] = thin(found[name][0])
+        for tap in self.taps:
             where = self.high if tap.which == "Max" else self.low
-            where[tap.value][index] = values.reshape(-1)
-        for (name, slot, (down, right)), (values,) in zip(
-            wanted, found[len(self.taps) :], strict=True
-        ):
-            _, rows, columns = values.shape
-            self.parts[name][slot, :, down : down + rows, right : right + columns] = values
+            where[tap.value][index] = found[tap.name].reshape(-1)
+        for name, slot, (down, right) in wanted:
+            _, _, rows, columns = found[name].shape
+            room = self.parts[name][slot, :, down : down + rows, right : right + columns]
+            room[:] = found[name][0]
 
     def statistics(self) -> Statistics:
         """Return what was written down.
@@ -121,13 +123,21 @@ class _Run:
             if isinstance(node.op, Concat):
                 for table in (self.low, self.high):
                     table[node.name][:] = np.hstack([table[value] for value in node.inputs])
-        _finite(graph, self.low, self.high)
+        self._check_finite()
         samples = {name: self._sample(name) for name in self.plan.samples}
         for name, (outer, at) in self.plan.within.items():
             if name in self.high:
                 samples[name] = samples[outer][:, at : at + graph.types[name].shape[0]]
         seen = {name: _seen(self.low[name], self.high[name], samples[name]) for name in self.high}
-        return Statistics(self.data.digests, seen, dict(self._windows(samples)))
+        windows = dict(self._windows(samples))
+        return Statistics(self.data.digests, seen, windows, self.outputs)
+
+    def _check_finite(self) -> None:
+        tables = [*self.low.values(), *self.high.values(), *self.outputs.values()]
+        finite = np.all([np.isfinite(table).all(1) for table in tables], axis=0)
+        if not finite.all():
+            source = self.model.graph.inputs[0]
+            raise overflow(self.model, self.data.tensor(int(np.argmin(finite)), source))
 
     def _sample(self, value: str) -> Float32:
         if f"sample {value}" not in self.parts:  # a vector is its own extreme
@@ -170,7 +180,11 @@ def _prepared(model: Model, data: DataSet, chosen: Plan) -> _Run:
         chosen,
         tuple(taps),
         tuple(parts),
-        _session(tapped(model, taps, [part for part, _ in parts])),
+        session(tapped(model, taps, [part for part, _ in parts])),
+        {
+            o.name: np.zeros((count, thinned(graph.types[o.value].elements)), np.float32)
+            for o in graph.outputs
+        },
         table(),
         table(),
         {part.name: _room(graph, choice) for part, choice in parts},
@@ -181,13 +195,6 @@ def _room(graph: Graph, choice: Choice) -> Float32:
     return np.zeros(
         (len(choice.images), graph.types[choice.value].shape[0], *choice.size), np.float32
     )
-
-
-def _session(data: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def _bounds(choice: Choice, digest: str, graph: Graph) -> tuple[Pair, Pair, Pair]:
@@ -204,17 +211,3 @@ def _bounds(choice: Choice, digest: str, graph: Graph) -> tuple[Pair, Pair, Pair
 
 def _seen(low: Float32, high: Float32, sample: Float32) -> Seen:
     return Seen(low.min(1), high.max(1), low.min(0), high.max(0), sample)
-
-
-def _finite(graph: Graph, low: Mapping[str, Float32], high: Mapping[str, Float32]) -> None:
-    at = {node.name: node.at for node in graph.nodes}
-    for name in high:
-        bad = ~(np.isfinite(low[name]).all(1) & np.isfinite(high[name]).all(1))
-        if bad.any():
-            raise fail(
-                "E0720",
-                f"with these weights, the values of `{name}` are not finite",
-                at.get(name, NOWHERE),
-                label=f"NaN or infinity in {np.count_nonzero(bad)} of {bad.size} images",
-                help="look at the weights' magnitudes; the network overflows float32",
-            )

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from tcc.compiler.ops import Conv
 
 Float32 = NDArray[np.float32]
+MOST_OUTPUTS = 4096
+"""Most numbers that are kept of an output of one image."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,16 +70,30 @@ def outputs(op: Conv, patches: Float32, weight: Float32, bias: Float32 | None = 
     return found if bias is None else found + bias.reshape(op.groups, 1, -1)
 
 
+def thin(output: Float32) -> Float32:
+    """Return at most `MOST_OUTPUTS` numbers of an output, evenly spread, as a vector."""
+    flat = output.reshape(-1)
+    return flat[:: -(-flat.size // MOST_OUTPUTS)]
+
+
+def thinned(elements: int) -> int:
+    """Return how many of `elements` numbers `thin` keeps."""
+    step = -(-elements // MOST_OUTPUTS)
+    return -(-elements // step)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Statistics:
     """What was seen of every kept value by name, and of the input of every convolution node.
 
-    `images` are the digests of the images, in order: the axis of `Seen.low` and `Seen.high`.
+    `images` are the digests of the images, in order: the axis of `Seen.low` and `Seen.high`, and
+    the first of `outputs`, which hold the model's raw outputs by name, thinned.
     """
 
     images: tuple[str, ...]
     seen: Mapping[str, Seen]
     windows: Mapping[str, Windows]
+    outputs: Mapping[str, Float32]
 
     @property
     def limits(self) -> Mapping[str, tuple[float, float]]:

@@ -1,0 +1,28 @@
+"""Data sets and models for the tests of calibration."""
+
+from dataclasses import replace
+
+import numpy as np
+from op_cases import trained
+
+from tcc.compiler import passes
+from tcc.compiler.graph import Model
+from tcc.compiler.quant.data import read
+
+
+def tensors(folder, shape, count=6, seed=0, order=None, name="set"):
+    """A data set of random tensors, written in another order if one is given."""
+    values = np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32)
+    path = folder / f"{name}.npz"
+    np.savez(path, tensors=values if order is None else values[list(order)])
+    return read(path)
+
+
+def ready(graph, pipeline=passes.INFERENCE):
+    """A model with weights as after training, as calibration sees it."""
+    return passes.run(Model(graph, trained(graph)), pipeline)
+
+
+def with_weights(model, name, change):
+    """The model with one tensor changed."""
+    return replace(model, weights={**model.weights, name: change(model.weights[name])})
