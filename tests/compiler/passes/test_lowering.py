@@ -1,0 +1,178 @@
+"""Linear, pooling and scales become convolutions, which integers compute exactly."""
+
+import numpy as np
+import pytest
+from nets import Steps
+from op_cases import CASES, one_op, trained
+
+from tcc.compiler import validate
+from tcc.compiler.frontend.build import load
+from tcc.compiler.graph import Graph, Model
+from tcc.compiler.known import specs
+from tcc.compiler.ops import (
+    Add,
+    AvgPool,
+    BatchNorm,
+    Concat,
+    Conv,
+    Flatten,
+    GlobalAvgPool,
+    Linear,
+    Op,
+    Relu,
+    Scale,
+    ScaleShift,
+    Softmax,
+)
+from tcc.compiler.passes import (
+    INT8,
+    fill_bias,
+    lower_linear,
+    lower_pool,
+    lower_scale_shift,
+    run,
+)
+from tcc.compiler.text import show
+
+
+def model(graph: Graph) -> Model:
+    return Model(graph, trained(graph))
+
+
+def line(after: Model, name: str) -> str:
+    (found,) = (text for text in show(after.graph).splitlines() if f"%{name} = " in text)
+    return found.strip()
+
+
+def words(after: Model) -> list[str]:
+    return [node.op.word for node in after.graph.nodes]
+
+
+PARTIAL = {
+    "avg_pool-k3s1p1-inside", "avg_pool-inside-rectangular", "avg_pool-ceil",
+    "avg_pool-ceil-inside", "avg_pool-ceil-padded", "avg_pool-ceil-padded-inside",
+    "avg_pool-ceil-padded-one-axis", "avg_pool-ceil-drops-last-inside", "avg_pool-ceil-k5s3",
+    "avg_pool-lopsided-ceil",
+}  # fmt: skip
+POOLS = {name: case for name, case in CASES.items() if "avg_pool" in name}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_a_mean_of_whole_windows_is_a_convolution(name: str) -> None:
+    before = one_op(POOLS[name])
+    after = validate.run(before, (lower_pool,), seeds=(1, 2))
+    assert words(after) == (words(before) if name in PARTIAL else ["conv"])
+
+
+def test_a_mean_as_text() -> None:
+    add = Steps(6, 8, 9)
+    add("pool", AvgPool((2, 3)))
+    add("gap", GlobalAvgPool())
+    after = lower_pool(model(add.graph()))
+    tail = "dilation=[1, 1], groups=6, bias=true} : float32"
+    assert line(after, "pool") == (
+        "%pool = conv(%image) {filters=6, kernel=[2, 3], stride=[2, 3],"
+        f" padding=[0, 0, 0, 0], {tail}[6x4x3]"
+    )
+    assert line(after, "gap") == (
+        "%gap = conv(%pool) {filters=6, kernel=[4, 3], stride=[1, 1],"
+        f" padding=[0, 0, 0, 0], {tail}[6x1x1]"
+    )
+    assert np.all(after.weights["pool.weight"] == np.float32(1 / 6))
+    assert not after.weights["pool.bias"].any()
+
+
+@pytest.mark.parametrize("op", [ScaleShift(), Scale(0.5, -2.0)])
+def test_a_scale_of_a_map_is_a_depthwise_convolution(op: Op) -> None:
+    add = Steps(5, 4, 3)
+    add("scale", op)
+    after = validate.run(model(add.graph()), (lower_scale_shift,))
+    (node,) = after.graph.nodes
+    assert node.op == Conv(5, (1, 1), padding=(0, 0, 0, 0), groups=5)
+    assert after.weights["scale.weight"].shape == (5, 1, 1, 1)
+
+
+def test_a_scale_of_a_vector_stays() -> None:
+    add = Steps(5)
+    add("scale", ScaleShift())
+    before = model(add.graph())
+    assert lower_scale_shift(before).graph == before.graph
+
+
+def test_a_linear_layer_reads_the_map_before_the_flatten() -> None:
+    add = Steps(3, 4, 5)
+    add("flat", Flatten())
+    add("fc", Linear(7, bias=False))
+    after = validate.run(model(add.graph()), (lower_linear,))
+    assert show(after.graph) == (
+        "graph net {\n"
+        "  input %image : float32[3x4x5]\n"
+        "  %fc/conv = conv(%image) {filters=7, kernel=[4, 5], stride=[1, 1],"
+        " padding=[0, 0, 0, 0], dilation=[1, 1], groups=1, bias=true} : float32[7x1x1]\n"
+        "  %fc = flatten(%fc/conv) : float32[7]\n"
+        "  output logits = %fc\n"
+        "}\n"
+    )
+    assert list(after.weights) == ["fc/conv.weight", "fc/conv.bias"]
+
+
+def test_what_is_between_linear_layers_is_computed_on_maps() -> None:
+    add = Steps(3, 4, 5)
+    flat = add("flat", Flatten())
+    left = add("left", Linear(6))
+    add("left_bn", BatchNorm())
+    relu = add("left_relu", Relu())
+    right = add("right", Linear(6), flat)
+    total = add("sum", Add(), relu, right)
+    add("cat", Concat(), left, total)
+    add("out", Linear(4))
+    add("softmax", Softmax())
+    after = validate.run(model(add.graph()), (lower_linear,))
+    assert words(after) == [
+        "conv", "batch_norm", "relu", "conv", "add", "concat", "conv", "softmax", "flatten",
+    ]  # fmt: skip
+    assert after.graph.types["cat/concat"].shape == (12, 1, 1)
+
+
+def test_a_vector_is_a_map_of_one_pixel() -> None:
+    add = Steps(9, name="vector")
+    add("one", Linear(4))
+    add("relu", Relu())
+    add("two", Linear(2))
+    after = validate.run(model(add.graph()), INT8)
+    assert words(after) == ["unflatten", "conv", "relu", "conv", "flatten"]
+    assert line(after, "one/unflatten") == "%one/unflatten = unflatten(%image) : float32[9x1x1]"
+
+
+def test_elementwise_steps_on_a_flattened_map_come_before_the_flatten() -> None:
+    add = Steps(3, 4, 5)
+    add("flat", Flatten())
+    add("relu", Relu())
+    add("softmax", Softmax())
+    add("fc", Linear(2))
+    after = validate.run(model(add.graph()), (lower_linear,))
+    assert words(after) == ["relu", "flatten", "softmax", "unflatten", "conv", "flatten"]
+
+
+def test_every_convolution_has_a_bias() -> None:
+    add = Steps(3, 4, 5)
+    add("conv", Conv(4, (3, 3), bias=False))
+    add("relu", Relu())
+    before = model(add.graph())
+    after = validate.run(before, (fill_bias,))
+    assert after.weights["conv.weight"] is before.weights["conv.weight"]
+    assert after.graph.nodes[0].op.bias
+    assert not after.weights["conv.bias"].any()
+
+
+@pytest.mark.parametrize("name", ["ddsnet", "fastnet", "shufflenet_v2"])
+def test_all_that_is_linear_in_a_network_is_a_convolution(name: str) -> None:
+    graph = load(specs()[name]).graph
+    one = np.float32(1)
+    ones = {n: np.broadcast_to(one, p.shape) for n, p in graph.params.items()}
+    after = run(Model(graph, ones), INT8)
+    kept = {"conv", "relu", "relu6", "concat", "add", "max_pool", "slice", "channel_shuffle",
+            "border", "flatten"}  # fmt: skip
+    assert set(words(after)) <= kept
+    assert all(node.op.bias for node in after.graph.nodes if isinstance(node.op, Conv))
+    assert words(after).count("flatten") == 1
