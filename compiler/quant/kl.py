@@ -1,0 +1,94 @@
+"""The coarse search of kl-cosine: the clipping threshold by Kullback-Leibler divergence.
+
+Equation 9 of the DDSNet paper (SAC 2025, section 3.2.3): P is the histogram of a value's
+magnitudes, all that lies above the threshold counted in its last bin; Q that of the numbers below the threshold
+after quantisation, where those of one level are taken to lie evenly in its bins that are not empty.
+So what is clipped counts in P alone: that is the price of clipping. Bins that are empty in P
+contribute nothing. A threshold whose last bin is empty, so that Q would be zero where P is not, is
+none.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 2048
+"""Bins of a histogram, from zero to the largest magnitude."""
+
+Counts = NDArray[np.int64]
+Reals = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Coarse:
+    """A threshold, as a share of the largest magnitude, and its divergence."""
+
+    share: float
+    divergence: float
+
+
+def histogram(sample: NDArray[np.float32], top: float, bins: int = BINS) -> Counts:
+    """Return how many magnitudes lie in each bin of [0, top]; larger ones count in the last."""
+    places = np.abs(sample.reshape(-1)) * np.float32(bins / top)
+    return np.bincount(np.minimum(places, bins - 1).astype(np.int32), minlength=bins)
+
+
+def search(counts: Counts, levels: int) -> Coarse:
+    """Return the threshold of the least divergence, of equal ones the largest.
+
+    `levels` is the largest level, 127 or 255: thresholds have at least one bin for each level, so
+    that no histogram of fewer numbers is taken for a good one.
+    """
+    if not counts.any():
+        return Coarse(1.0, 0.0)
+    found = divergences(counts, levels)
+    best = len(found) - 1 - int(np.argmin(found[::-1]))
+    return Coarse((levels + 1 + best) / len(counts), float(found[best]))
+
+
+def divergences(counts: Counts, levels: int) -> Reals:
+    """Return the divergence of each threshold, from `levels` + 1 bins to all; inf where none.
+
+    With C the running sum of counts, and for the bins of each level their sum m and the number n
+    of those that are not empty: sum P log Q = sum m log(m / n) + outliers * log(m / n of the last
+    level), less the logarithms of the totals. All sums come from differences of running sums.
+    """
+    total = int(counts.sum())
+    ends = _ends(len(counts), levels)
+    below = np.concatenate([[0], np.cumsum(counts)])
+    filled = np.concatenate([[0], np.cumsum(counts > 0)])
+    mass = np.diff(below[ends], axis=1)
+    used = np.diff(filled[ends], axis=1)
+    inside = below[ends[:, -1]]
+    outside = total - inside
+    last = counts[ends[:, -1] - 1]
+    spread = np.log(np.maximum(mass, 1) / np.maximum(used, 1))
+    own = np.concatenate([[0.0], np.cumsum(_entropy(counts))])
+    clipped = own[ends[:, -1] - 1] + _entropy(last + outside)
+    quantised = (mass * spread).sum(axis=1) + outside * spread[:, -1]
+    found = (clipped - quantised) / total - np.log(total) + np.log(np.maximum(inside, 1))
+    found[last == 0] = np.inf
+    positive: Reals = np.maximum(found, 0.0)
+    return positive
+
+
+def _entropy(counts: Counts) -> Reals:
+    found: Reals = counts * np.log(np.maximum(counts, 1).astype(np.float64))
+    return found
+
+
+@lru_cache(maxsize=4)
+def _ends(bins: int, levels: int) -> NDArray[np.int32]:
+    """Return where the bins of each level end, (thresholds, levels + 2), the first being 0.
+
+    With a threshold of t bins a step is t / levels bins, and bin j, whose middle is j + 1/2, has
+    level rint((j + 1/2) * levels / t), half to even as everywhere.
+    """
+    thresholds = np.arange(levels + 1, bins + 1)
+    rows = []
+    for threshold in thresholds:
+        level = np.rint((np.arange(threshold) + 0.5) * levels / threshold)
+        rows.append(np.searchsorted(level, np.arange(-1, levels + 1), side="right"))
+    return np.array(rows, np.int32)
