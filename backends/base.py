@@ -61,9 +61,8 @@ class Backend(Protocol):
         """The targets that it builds."""
         ...
 
-    @property
-    def passes(self) -> tuple[Pass, ...]:
-        """The passes that make of a model as written the one that it emits."""
+    def passes(self, precision: str) -> tuple[Pass, ...]:
+        """Return the passes that make of a model as written the float one that it starts from."""
         ...
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
@@ -74,8 +73,12 @@ class Backend(Protocol):
         """Yield each node that the target cannot run, before any work is done."""
         ...
 
-    def emit(self, target: Target, model: Model, progress: Progress = silent) -> Artifact:
+    def emit(
+        self, target: Target, model: Model, precision: str = "fp32", progress: Progress = silent
+    ) -> Artifact:
         """Return the artifact of a model that `refusals` let pass.
+
+        At an integer precision, the model is the integer program.
 
         Raises:
             MissingTool: A tool that building needs is not here.

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,23 @@ from tcc.compiler import images, known, preprocess, reference
 from tcc.compiler.graph import Input, Model
 from tcc.compiler.manifest import Golden, Goldens, Tolerance
 from tcc.compiler.preprocess import Preprocess
+from tcc.compiler.quant import integer
 from tcc.compiler.reference import Tensor
 from tcc.compiler.source import Diagnostic, UserError
+from tcc.compiler.types import DType
 
 COUNT = 2
 TOLERANCE = Tolerance(
     relative=1e-4,
     reason="float32 sums depend on the order of their terms and on fused multiply-adds, which "
     "each target chooses for itself; nothing else may differ",
+)
+
+
+EXACT = Tolerance(relative=0.0, reason="integers have one result, the same to the bit everywhere")
+PARTLY_EXACT = Tolerance(
+    relative=0.1,
+    reason="parts of the network stay in float, whose last bits may round to another integer: {}",
 )
 
 
@@ -29,6 +38,7 @@ class Case:
     source: str
     image: tuple[str, bytes] | None
     tensor: Tensor
+    dtype: DType
 
 
 def make(model: Model) -> tuple[Goldens, Mapping[str, bytes]]:
@@ -42,12 +52,33 @@ def make(model: Model) -> tuple[Goldens, Mapping[str, bytes]]:
     problems = tuple(p for found in outputs for p in _not_finite(model, found))
     if problems:
         raise UserError(problems[:1])
+    return _listed(cases, outputs, reference.NAME, TOLERANCE)
+
+
+def exact(program: Model) -> tuple[Goldens, Mapping[str, bytes]]:
+    """Return the goldens of an integer program, by its own executor, and their files."""
+    cases = _cases(program.graph.inputs[0])
+    outputs = integer.run(program, [case.tensor for case in cases])
+    floats = integer.inexact(program.graph)
+    tolerance = EXACT
+    if floats:
+        named = ", ".join(floats[:3]) + (", ..." if len(floats) > 3 else "")
+        tolerance = replace(PARTLY_EXACT, reason=PARTLY_EXACT.reason.format(named))
+    return _listed(cases, outputs, integer.NAME, tolerance)
+
+
+def _listed(
+    cases: Sequence[Case],
+    outputs: Sequence[Mapping[str, Tensor]],
+    executor: str,
+    tolerance: Tolerance,
+) -> tuple[Goldens, Mapping[str, bytes]]:
     files: dict[str, bytes] = {}
     listed = tuple(
         _golden(f"goldens/{number}", case, found, files)
         for number, (case, found) in enumerate(zip(cases, outputs, strict=True), 1)
     )
-    return Goldens(reference.NAME, TOLERANCE, listed), files
+    return Goldens(executor, tolerance, listed), files
 
 
 def _golden(
@@ -58,14 +89,15 @@ def _golden(
         image = f"{folder}/{case.image[0]}"
         files[image] = case.image[1]
     tensor = f"{folder}/input.bin"
-    files[tensor] = _raw(case.tensor)
+    files[tensor] = _raw(case.tensor, case.dtype)
     paths = {name: f"{folder}/output_{index}.bin" for index, name in enumerate(outputs)}
-    files.update({paths[name]: _raw(value) for name, value in outputs.items()})
+    files.update({paths[name]: _raw(value, DType.F32) for name, value in outputs.items()})
     return Golden(folder.rpartition("/")[2], case.source, image, tensor, paths)
 
 
-def _raw(tensor: Tensor) -> bytes:
-    return tensor.astype("<f4").tobytes()
+def _raw(tensor: Tensor, dtype: DType) -> bytes:
+    kept: bytes = tensor.astype(np.dtype(dtype.value).newbyteorder("<")).tobytes()
+    return kept
 
 
 def _cases(source: Input) -> Sequence[Case]:
@@ -79,6 +111,7 @@ def _cases(source: Input) -> Sequence[Case]:
             preprocess.apply(
                 source.preprocess, images.decode(data, name), (channels, height, width), name
             ),
+            source.type.dtype,
         )
         for text, name, data in _images(source.preprocess, height, width)
     ]
@@ -109,7 +142,7 @@ def _noise_image(height: int, width: int, seed: int) -> bytes:
 def _noise_tensor(source: Input, seed: int) -> Case:
     values = np.frombuffer(_noise(seed, source.type.elements), np.uint8)
     tensor = (values.astype(np.float32) / np.float32(127.5)) - np.float32(1)
-    return Case("noise", None, tensor.reshape(source.type.shape))
+    return Case("noise", None, tensor.reshape(source.type.shape), source.type.dtype)
 
 
 def _noise(seed: int, count: int) -> bytes:

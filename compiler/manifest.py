@@ -57,6 +57,38 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """Integer outputs against float ones: `where` says over which images.
+
+    `cosine` of the raw outputs, `agreement` of the largest class, `difference` of probabilities.
+    """
+
+    where: str
+    images: int
+    cosine: float
+    least_cosine: float
+    agreement: float
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """How an integer program came about: `digest` is that of its calibration file.
+
+    `data` is the digest of the images and `images` their number; `in_float` lists the layers that
+    stay in float, `inexact` those whose results a target may round differently.
+    """
+
+    method: str
+    digest: str = field(metadata=_SHA256)
+    data: str
+    images: int
+    measured: Measured | None
+    in_float: tuple[str, ...]
+    inexact: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """The input contract: the tensor, and how an image becomes it (None: it is no image)."""
 
@@ -117,6 +149,7 @@ class Manifest:
     weights: Weights
     target: str
     precision: str
+    calibration: Calibrated | None
     made_with: Mapping[str, str]
     input: Source
     outputs: tuple[Result, ...]

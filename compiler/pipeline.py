@@ -52,17 +52,16 @@ class Device(Protocol):
         """The target's name, as after `--target`."""
         ...
 
-    @property
-    def passes(self) -> tuple[Pass, ...]:
-        """The passes that the model goes through before it is emitted."""
+    def passes(self, precision: str) -> tuple[Pass, ...]:
+        """Return the passes that the model goes through before it is emitted."""
         ...
 
     def refusals(self, graph: Graph) -> Iterable[Refused]:
         """Yield each node that the target cannot run."""
         ...
 
-    def emit(self, model: Model, watch: Watch) -> Emitted:
-        """Return the target's files."""
+    def emit(self, model: Model, precision: str, watch: Watch) -> Emitted:
+        """Return the target's files; at an integer precision the model is the integer program."""
         ...
 
     def versions(self) -> Mapping[str, str]:
@@ -79,12 +78,23 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
+class Integers:
+    """The integer program of a model, what a manifest says of it, and files that go with it."""
+
+    program: Model
+    calibrated: manifest.Calibrated
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """What the bundles of all targets of one build share; `files` are not the targets' own."""
 
     spec: Spec
     given: Given
     precision: str
+    graph: Graph
+    calibrated: manifest.Calibrated | None
     goldens: manifest.Goldens
     files: Mapping[str, bytes]
 
@@ -109,9 +119,14 @@ def random_weights(graph: Graph, seed: int = 0) -> Given:
 
 
 def build(
-    spec: Spec, given: Given, devices: Sequence[Device], precision: str, watch: Watch
+    spec: Spec,
+    given: Given,
+    devices: Sequence[Device],
+    precision: str,
+    watch: Watch,
+    integers: Integers | None = None,
 ) -> Iterator[Contents]:
-    """Yield the bundle of each target, in order.
+    """Yield the bundle of each target, in order; at an integer precision, of `integers`.
 
     Raises:
         UserError: A target refuses the graph (E0607), said before any work is done, or the
@@ -119,15 +134,23 @@ def build(
     """
     watch("passes", 0, 1)
     model = Model(spec.graph, given.tensors)
-    lean = {device.passes: passes.run(model, device.passes) for device in devices}
-    check([(device, lean[device.passes].graph) for device in devices])
+    lean = {d.name: _lean(model, d, precision, integers) for d in devices}
+    check([(device, lean[device.name].graph) for device in devices])
     watch("goldens", 0, 1)
-    golden, files = goldens.make(model)
+    golden, files = goldens.exact(integers.program) if integers else goldens.make(model)
+    files = {**files, **(integers.files if integers else {})}
+    calibrated = integers.calibrated if integers else None
+    contract = integers.program.graph if integers else model.graph
     for device in devices:
         watch(device.name, 0, 1)
-        ready = lean[device.passes]
-        job = Job(spec, given, precision, golden, {**files, **_texts(model.graph, ready.graph)})
-        yield _packed(job, device, device.emit(ready, watch))
+        ready = lean[device.name]
+        texts = _texts(model.graph, ready.graph, "int8" if integers else "fused")
+        job = Job(spec, given, precision, contract, calibrated, golden, {**files, **texts})
+        yield _packed(job, device, device.emit(ready, precision, watch))
+
+
+def _lean(model: Model, device: Device, precision: str, integers: Integers | None) -> Model:
+    return integers.program if integers else passes.run(model, device.passes(precision))
 
 
 def fused(model: Model) -> Model:
@@ -152,8 +175,8 @@ def _refused(device: Device, refusal: Refused) -> Diagnostic:
     return Diagnostic("E0607", message, node.at, label=refusal.why, help=refusal.help)
 
 
-def _texts(written: Graph, lean: Graph) -> dict[str, bytes]:
-    stages = {"float": written, "fused": lean}
+def _texts(written: Graph, lean: Graph, stage: str) -> dict[str, bytes]:
+    stages = {"float": written, stage: lean}
     return {f"{bundle.GRAPH}/{s}.txt": text.show(graph).encode() for s, graph in stages.items()}
 
 
@@ -169,9 +192,10 @@ def _packed(job: Job, device: Device, artifact: Emitted) -> Contents:
         weights=job.given.origin,
         target=device.name,
         precision=job.precision,
+        calibration=job.calibrated,
         made_with=dict(sorted(device.versions().items())),
-        input=bundle.source(spec.graph),
-        outputs=bundle.results(spec.graph),
+        input=bundle.source(job.graph),
+        outputs=bundle.results(job.graph),
         goldens=job.goldens,
         files=bundle.listed(files, executable),
     )

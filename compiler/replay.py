@@ -43,20 +43,21 @@ def _outputs(bundle: Bundle, device: Runs, cases: Sequence[Golden]) -> "list[Out
     pictures = [bundle.folder / case.image for case in cases if case.image]
     if len(pictures) == len(cases):
         return device.run(bundle, [images.read(path) for path in pictures])
-    shape = bundle.manifest.input.shape
-    tensors = [_tensor(bundle, case.tensor).reshape(shape) for case in cases]
+    source = bundle.manifest.input
+    tensors = [_tensor(bundle, c.tensor, source.dtype).reshape(source.shape) for c in cases]
     return device.infer(bundle, tensors)
 
 
 def _compared(bundle: Bundle, case: Golden, outputs: "Outputs") -> Iterator[Agreement]:
     allowed = bundle.manifest.goldens.tolerance.relative
     for name, path in case.outputs.items():
-        expected = _tensor(bundle, path).astype(np.float64)
+        expected = _tensor(bundle, path, "float32").astype(np.float64)
         found = outputs[name].reshape(-1).astype(np.float64)
         scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
         difference = float(np.abs(found - expected).max(initial=0.0)) / scale
         yield Agreement(case.name, name, difference, allowed)
 
 
-def _tensor(bundle: Bundle, path: str) -> "NDArray[np.float32]":
-    return np.frombuffer((bundle.folder / path).read_bytes(), "<f4")
+def _tensor(bundle: Bundle, path: str, dtype: str) -> "NDArray[np.float32]":
+    kind = np.dtype(dtype).newbyteorder("<")
+    return np.frombuffer((bundle.folder / path).read_bytes(), kind).astype(np.float32)

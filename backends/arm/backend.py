@@ -28,9 +28,8 @@ class Arm:
         """One target for each processor, and this machine."""
         return tuple(m.target for m in MACHINES)
 
-    @property
-    def passes(self) -> tuple[Pass, ...]:
-        """What folds batch norms away."""
+    def passes(self, precision: str) -> tuple[Pass, ...]:  # noqa: ARG002
+        """Return what folds batch norms away."""
         from tcc.compiler.passes import INFERENCE
 
         return INFERENCE
@@ -50,7 +49,13 @@ class Arm:
 
         return refusals(target.name, graph)
 
-    def emit(self, target: Target, model: Model, progress: Progress = silent) -> Artifact:
+    def emit(
+        self,
+        target: Target,
+        model: Model,
+        precision: str = "fp32",  # noqa: ARG002
+        progress: Progress = silent,
+    ) -> Artifact:
         """Return the libraries, the header, the runner program and the C sources.
 
         Raises:

@@ -33,9 +33,8 @@ class OnnxRuntime:
         """The one target."""
         return (Target("onnxruntime", "ONNX file, run by ONNX Runtime", ("fp32",), ("ort",)),)
 
-    @property
-    def passes(self) -> tuple[Pass, ...]:
-        """What leaves all weights as they are."""
+    def passes(self, precision: str) -> tuple[Pass, ...]:  # noqa: ARG002
+        """Return what leaves all weights as they are."""
         from tcc.compiler.passes import PLAIN
 
         return PLAIN
@@ -54,7 +53,13 @@ class OnnxRuntime:
 
         return refusals(graph)
 
-    def emit(self, target: Target, model: Model, progress: Progress = silent) -> Artifact:
+    def emit(
+        self,
+        target: Target,
+        model: Model,
+        precision: str = "fp32",  # noqa: ARG002
+        progress: Progress = silent,
+    ) -> Artifact:
         """Return `model.onnx`, without what only training needs.
 
         Raises:

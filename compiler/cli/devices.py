@@ -36,23 +36,22 @@ class Bound:
         """What building for the target, and running it here, needs."""
         return self.backend.tools(self.target)
 
-    @property
-    def passes(self) -> "tuple[Pass, ...]":
-        """The passes that the model goes through before it is emitted."""
-        return self.backend.passes
+    def passes(self, precision: str) -> "tuple[Pass, ...]":
+        """Return the passes that the model goes through before it is emitted."""
+        return self.backend.passes(precision)
 
     def refusals(self, graph: "Graph") -> Iterator[Refusal]:
         """Yield each node that the target cannot run."""
         return self.backend.refusals(self.target, graph)
 
-    def emit(self, model: "Model", watch: "Watch") -> Artifact:
+    def emit(self, model: "Model", precision: str, watch: "Watch") -> Artifact:
         """Return the target's files."""
 
         def of_this_target(what: str, done: int, total: int) -> None:
             name = self.name if what == self.name else f"{self.name}: {what}"
             watch(name, done, total)
 
-        return self.backend.emit(self.target, model, of_this_target)
+        return self.backend.emit(self.target, model, precision, of_this_target)
 
     def run(self, bundle: "Bundle", images: "Sequence[np.ndarray]") -> "list[Outputs]":
         """Run a bundle's artifact on images, uint8 (height, width, 3); return raw outputs."""

@@ -13,6 +13,7 @@ from tcc.compiler import reference
 from tcc.compiler.graph import Graph, Input, Model, Node, Output
 from tcc.compiler.ops.base import Exact
 
+NAME = "integers"
 Array = NDArray[Any]
 Values = Mapping[str, Array]
 

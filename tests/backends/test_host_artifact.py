@@ -506,7 +506,7 @@ def test_a_full_disk_is_the_machines_fault(built: Built, monkeypatch: pytest.Mon
 
 def test_progress_is_told(built: Built) -> None:
     told: list[tuple[str, int, int]] = []
-    ARM.emit(HOST, built.model, lambda *what: told.append(what))
+    ARM.emit(HOST, built.model, progress=lambda *what: told.append(what))
     stages = list(dict.fromkeys(stage for stage, _, _ in told))
     assert stages == ["choose kernels", "write kernels", "compile kernels", "link"]
     for stage in stages:

@@ -114,7 +114,7 @@ def test_its_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
 def test_it_says_how_far_it_is() -> None:
     graph = gated()
     told: list[tuple[str, int, int]] = []
-    BACKEND.emit(TARGET, Model(graph, trained(graph)), lambda *step: told.append(step))
+    BACKEND.emit(TARGET, Model(graph, trained(graph)), "fp32", lambda *step: told.append(step))
     assert told == [("onnxruntime", 0, 1), ("onnxruntime", 1, 1)]
 
 

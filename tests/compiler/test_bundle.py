@@ -51,12 +51,14 @@ class Printer:
     """A target whose artifact is the printed graph."""
 
     name = "printer"
-    passes = INFERENCE
 
     def refusals(self, graph):
         return ()
 
-    def emit(self, model, watch):
+    def passes(self, precision):
+        return INFERENCE
+
+    def emit(self, model, precision, watch):
         watch("print", 1, 1)
         return Files({"graph.txt": show(model.graph).encode(), "run": b"#!"}, frozenset({"run"}))
 

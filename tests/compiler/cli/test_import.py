@@ -107,6 +107,7 @@ def test_the_result_checks_and_builds(tcc, home, net):
         "crop": None,
         "mean": [0.5],
         "std": [0.2, 0.3, 0.4],
+        "raw": False,
     }
 
 
