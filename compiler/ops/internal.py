@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from tcc.compiler.ops.base import Call, Const, Op, OpError, image
+from tcc.compiler.ops.base import Array, Call, Const, Exact, Op, OpError, image
 from tcc.compiler.types import Quad, TensorType
 
 
 @dataclass(frozen=True, slots=True)
-class Unflatten(Op):
+class Unflatten(Op, Exact):
     """A vector as a feature map of one pixel."""
 
     word: ClassVar[str] = "unflatten"
@@ -26,6 +26,12 @@ class Unflatten(Op):
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Reshape; the batch axis stays open."""
         return (Call("Reshape", ("x0", Const((0, *x.shape, 1, 1)))),)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return unflatten."""
+        return xs[0].reshape(*xs[0].shape, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)

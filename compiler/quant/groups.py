@@ -8,6 +8,7 @@ import numpy as np
 from tcc.compiler.graph import Graph, Model, Node
 from tcc.compiler.ops import (
     Add,
+    Border,
     ChannelShuffle,
     Concat,
     Conv,
@@ -24,10 +25,13 @@ from tcc.compiler.ops import (
     Sigmoid,
     Slice,
     Softmax,
+    Unflatten,
 )
 from tcc.compiler.quant.calibration import Range
 
-MOVES: tuple[type[Op], ...] = (MaxPool, GlobalMaxPool, Flatten, Slice, ChannelShuffle, Pad, Concat)
+MOVES: tuple[type[Op], ...] = (
+    MaxPool, GlobalMaxPool, Flatten, Unflatten, Slice, ChannelShuffle, Pad, Border, Concat,
+)  # fmt: skip
 """Operations that only choose or move elements; `resize` to the nearest does as well."""
 CLAMPS: tuple[type[Op], ...] = (Relu, Relu6)
 """Activations that are the bounds of the operation before them."""
@@ -100,6 +104,8 @@ def _cannot_be_negative(node: Node, model: Model, known: set[str]) -> bool:
             return inputs and all(bool(np.all(model.weights[p] >= 0)) for p in node.params)
         case Pad(value=value):
             return inputs and value >= 0
+        case Border(values=values):
+            return inputs and min(values) >= 0
         case Add() | Mul():
             return inputs
     return inputs and moves(node.op)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.graph import Graph, Input, Model, Node, Output, verify
-from tcc.compiler.ops import Add, AvgPool, Conv, GlobalAvgPool, Mul, Op, Pad, Relu, Relu6
+from tcc.compiler.ops import Add, AvgPool, Border, Conv, GlobalAvgPool, Mul, Op, Pad, Relu, Relu6
 from tcc.compiler.ops.integer import (
     Dequantize,
     QAdd,
@@ -110,11 +110,10 @@ class _Work:
                 return
         self.in_float(node, worked, (y.scale, y.signed, *bounds))
 
-    def form(  # noqa: PLR0911 - a case an operation
+    def form(  # noqa: C901, PLR0911 - a case an operation
         self, node: Node, types: tuple[TensorType, ...], out: Out
     ) -> tuple[Op, Tensors] | None:
         """Return the integer operation that a node is, with its weights; None if there is none."""
-        scale, signed, low, high = out
         match node.op:
             case Conv() as conv:
                 own = self.rounded[node.name]
@@ -126,12 +125,13 @@ class _Work:
             case AvgPool() | GlobalAvgPool() as pool:
                 return _mean(pool, types[0], out)
             case Pad(value=value) as pad:
-                level = int(np.clip(np.rint(value / scale), low, high))
-                return QPad(pad.pads, (level,)), ()
+                return QPad(pad.pads, _levels((value,), out)), ()
+            case Border(padding=padding, values=values):
+                return QPad(padding, _levels(values, out)), ()
             case op if moves(op):
                 return op, ()
             case op if functions.known(op):
-                entries = table(op, types[0], Range(scale, signed))
+                entries = table(op, types[0], Range(*out[:2]))
                 return Table(*out, op.word), (entries,)
         return None
 
@@ -201,6 +201,12 @@ def _mean(pool: AvgPool | GlobalAvgPool, x: TensorType, out: Out) -> tuple[Op, T
     op = QAvgPool(*out, window.resolve(x))
     factor = levels.multiplier(x, 1.0, op.infer(x)) / op.counted(x)
     return op, (np.ones(op.params(x)[0].shape, np.int8), factor.astype(np.float32))
+
+
+def _levels(values: tuple[float, ...], out: Out) -> tuple[int, ...]:
+    """Return the levels nearest to some numbers."""
+    scale, _, low, high = out
+    return tuple(int(np.clip(np.rint(value / scale), low, high)) for value in values)
 
 
 def _bounds(y: Range, clamp: Op | None) -> tuple[int, int]:
