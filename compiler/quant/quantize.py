@@ -9,7 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.graph import Graph, Input, Model, Node, Output, verify
-from tcc.compiler.ops import Add, AvgPool, Border, Conv, GlobalAvgPool, Mul, Op, Pad, Relu, Relu6
+from tcc.compiler.ops import (
+    Add,
+    AvgPool,
+    Border,
+    Conv,
+    GlobalAvgPool,
+    Mul,
+    Op,
+    Pad,
+    Relu,
+    Relu6,
+    ScaleShift,
+)
 from tcc.compiler.ops.integer import (
     Dequantize,
     QAdd,
@@ -22,7 +34,7 @@ from tcc.compiler.ops.integer import (
     levels,
 )
 from tcc.compiler.quant import functions
-from tcc.compiler.quant.calibration import Calibration, Range, Rounded
+from tcc.compiler.quant.calibration import Calibration, Float32, Range, Rounded
 from tcc.compiler.quant.groups import SMALLEST, fused, moves
 from tcc.compiler.quant.nearest import largest, round_nearest
 from tcc.compiler.rewrite import live
@@ -148,6 +160,9 @@ class _Work:
         else:
             self.add(f"{worked.name}:float", worked.op, inputs, own, worked)
             self.add(last, node.op, (f"{worked.name}:float",), (), node)
+        factor = self.calibration.factors.get(node.name)
+        if factor is not None:
+            last = self.scaled(f"{node.name}:equalised", last, 1 / factor)
         self.add(node.name, Quantize(*out), (last,), (), node)
 
     def real(self, value: str) -> str:
@@ -156,7 +171,18 @@ class _Work:
             return f"{value}:float"
         name = f"{value}:real"
         if name not in self.nodes:
-            self.add(name, Dequantize(), (self.named.get(value, value),), ())
+            factor = self.calibration.factors.get(value)
+            first = name if factor is None else f"{value}:equal"
+            self.add(first, Dequantize(), (self.named.get(value, value),), ())
+            if factor is not None:
+                self.scaled(name, first, factor)
+        return name
+
+    def scaled(self, name: str, value: str, factor: Float32) -> str:
+        """Add what multiplies the channels of a float value; return its name."""
+        shape = ScaleShift().params(self.types[value])[0].shape
+        factor = factor.astype(np.float32).reshape(shape)
+        self.add(name, ScaleShift(), (value,), (factor, np.zeros_like(factor)))
         return name
 
     def add(

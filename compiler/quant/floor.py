@@ -1,0 +1,44 @@
+"""The accuracy below which nothing is built."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tcc.compiler.quant.judge import Quality
+
+COSINE = 0.98
+"""The least mean cosine of raw outputs unless told otherwise, as in the DDSNet paper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The least mean cosine of raw outputs, and the largest share of images with another class."""
+
+    cosine: float = COSINE
+    drop: float | None = None
+
+    def holds(self, found: Quality) -> bool:
+        """Whether a quality is at or above the floor; NaN never is."""
+        return not self.broken(found)
+
+    def broken(self, found: Quality) -> tuple[str, ...]:
+        """Return which bounds a quality does not keep, in words."""
+        said = []
+        if not found.cosine >= self.cosine:
+            said.append(f"the mean cosine of the outputs is {found.cosine:.4f}, not {self.cosine}")
+        drop = 1 - found.agreement
+        if self.drop is not None and not drop <= self.drop:
+            said.append(f"{drop:.1%} of the images change their class, not {self.drop:.1%}")
+        return tuple(said)
+
+
+class BelowFloor(Exception):  # noqa: N818 - it is what was found
+    """An integer program loses too much; the command line exits with 4.
+
+    `worst` names the layers that lose the most, with their signal-to-noise ratios in decibels.
+    """
+
+    def __init__(
+        self, broken: Sequence[str], found: Quality, worst: Sequence[tuple[str, str]]
+    ) -> None:
+        super().__init__("; ".join(broken))
+        self.broken, self.found, self.worst = tuple(broken), found, tuple(worst)

@@ -1,0 +1,108 @@
+"""Which layers to keep in float where integers alone lose too much."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from tcc.compiler.graph import Model
+from tcc.compiler.quant import judge
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.data import DataSet
+from tcc.compiler.quant.floor import Floor
+from tcc.compiler.quant.groups import fused, kept, moves
+from tcc.compiler.quant.judge import Quality, Rows
+from tcc.compiler.quant.quantize import quantize
+from tcc.compiler.quant.report import Comparison
+
+Watch = Callable[[str, int, int], None]
+CANDIDATES = 48
+"""Layers that are tried one by one, those that add the most noise first."""
+IMAGES = 16
+"""Most images that the search judges by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One more layer in float: the quality then, and what all layers in float so far cost.
+
+    `macs` is their share of the network's multiply-accumulates.
+    """
+
+    name: str
+    quality: Quality
+    macs: float
+
+
+def search(
+    ready: Model,
+    calibration: Calibration,
+    comparison: Comparison,
+    data: DataSet,
+    floor: Floor,
+    watch: Watch,
+) -> tuple[Calibration, tuple[Step, ...]]:
+    """Return a calibration with as few layers in float as the floor needs, and how it got there.
+
+    Each of the layers that add the most noise is put into float by itself, and judged by the
+    model's own outputs; then they go into float together, the most useful first, until the floor
+    is met. Where none are left, the last calibration is returned.
+    """
+    few = data.first(IMAGES)
+    expected = judge.rows(ready, few)
+    trial = _Trial(ready, calibration, expected, few)
+    names = candidates(ready, comparison)[:CANDIDATES]
+    gains: list[tuple[float, int]] = []
+    for index, name in enumerate(names):
+        watch("search", index, 2 * len(names))
+        gains.append((trial.quality({name}).cosine, index))
+    chosen: set[str] = set()
+    steps: list[Step] = []
+    for count, (_, index) in enumerate(sorted(gains, key=lambda gain: (-gain[0], gain[1]))):
+        watch("search", len(names) + count, 2 * len(names))
+        chosen.add(names[index])
+        found = trial.quality(chosen)
+        steps.append(Step(names[index], found, share(ready, chosen)))
+        if floor.holds(found):
+            break
+    in_float = calibration.in_float | chosen
+    return replace(calibration, in_float=in_float), tuple(steps)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    ready: Model
+    calibration: Calibration
+    expected: Rows
+    data: DataSet
+
+    def quality(self, names: set[str]) -> Quality:
+        """Return the quality with some more layers in float."""
+        in_float = self.calibration.in_float | names
+        program = quantize(self.ready, replace(self.calibration, in_float=in_float))
+        return judge.quality(self.expected, judge.rows(program, self.data))
+
+
+def candidates(ready: Model, comparison: Comparison) -> Sequence[str]:
+    """Return the values whose layer adds noise, by how much of it: decibels from input to output.
+
+    What only moves numbers adds none.
+    """
+    by_name = {node.name: node for node in ready.graph.nodes}
+    sources = fused(ready.graph)
+    snr = {layer.name: layer.snr for layer in comparison.layers}
+    lost = {}
+    for name in kept(ready.graph):
+        node = by_name.get(sources.get(name, name))
+        if node is None or name not in snr or moves(node.op):
+            continue
+        before = min((snr[v] for v in node.inputs if v in snr), default=snr[name])
+        lost[name] = before - snr[name]
+    order = list(lost)
+    return sorted(order, key=lambda name: (-lost[name], order.index(name)))
+
+
+def share(ready: Model, names: set[str]) -> float:
+    """Return the share of the multiply-accumulates that layers have."""
+    graph, sources = ready.graph, fused(ready.graph)
+    chosen = names | {sources[name] for name in names if name in sources}
+    macs = {node.name: node.op.macs(*graph.input_types(node)) for node in graph.nodes}
+    return sum(macs[name] for name in chosen if name in macs) / max(sum(macs.values()), 1)
