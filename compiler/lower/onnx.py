@@ -16,6 +16,8 @@ from tcc.compiler.version import __version__
 OLDEST, NEWEST = 11, 21
 """Opsets that can be asked for: from the one the ops are written for to the last that every ONNX
 Runtime the project allows (1.25 on) loads."""
+OLDEST_INTEGER = 13
+"""The first opset whose operators all take 8-bit integers."""
 LARGEST = (1 << 31) - (1 << 24)
 """Most bytes of weights: a protobuf file stays below 2 GiB, and the rest needs room as well."""
 
@@ -67,11 +69,13 @@ def _model(body: onnx.GraphProto, opset: int) -> onnx.ModelProto:
 
 
 def _check(graph: Graph, opset: int) -> None:
-    if not OLDEST <= opset <= NEWEST:
-        help = f"choose one from {OLDEST} to {NEWEST}; 17 is the default"
-        raise fail(
-            "E0650", f"ONNX opset {opset} is not supported", whole_file(graph.name), help=help
-        )
+    eight = any(kind.dtype in {DType.I8, DType.U8} for kind in graph.types.values())
+    oldest = OLDEST_INTEGER if eight else OLDEST
+    if not oldest <= opset <= NEWEST:
+        lacking = OLDEST <= opset < oldest
+        what = "has no operators for 8-bit integers" if lacking else "is not supported"
+        help = f"choose one from {oldest} to {NEWEST}; 17 is the default"
+        raise fail("E0650", f"ONNX opset {opset} {what}", whole_file(graph.name), help=help)
     size = sum(p.dtype.size * int(np.prod(p.shape)) for p in graph.params.values())
     if size > LARGEST:
         message = f"{graph.name} is too large for an ONNX file"

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 from tcc.compiler.ops.base import Alias, Array, Call, Const, Exact, Op, OpError, image
 from tcc.compiler.ops.window import Padding, out_size, pads, reached
 from tcc.compiler.signature import Kind, arg
-from tcc.compiler.types import Pair, Quad, TensorType
+from tcc.compiler.types import DType, Pair, Quad, TensorType
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,9 @@ class GlobalMaxPool(Op, Exact):
         return (Call("adaptive_max_pool2d", ("x0",), {"output_size": 1}),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return GlobalMaxPool."""
+        """Return GlobalMaxPool, which takes floats alone, or MaxPool."""
+        if x.dtype is not DType.F32:
+            return (Call("MaxPool", ("x0",), {"kernel_shape": [*x.shape[1:]]}),)
         return (Call("GlobalMaxPool", ("x0",)),)
 
     def integer(
