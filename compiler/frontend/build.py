@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tcc.compiler.frontend.accuracy import Accuracy, read_accuracy
 from tcc.compiler.frontend.contract import read_input, read_outputs
 from tcc.compiler.frontend.declare import declare
 from tcc.compiler.frontend.expand import Expander, TooMany
@@ -37,6 +38,7 @@ class Spec:
     graph: Graph
     params: Mapping[str, Any]
     places: Mapping[str, Shape]
+    accuracy: Accuracy
     tests: Tree | None
     path: Path
     digest: str
@@ -127,6 +129,7 @@ class _Builder:
         self.root = library.root
         self.place = Place("")
         self.params: Mapping[str, Any] = {}
+        self.accuracy = Accuracy()
 
     def spec(self) -> Spec:
         """Return the compiled spec.
@@ -138,6 +141,7 @@ class _Builder:
         env = Env(self.place, self.params)
         try:
             source = read_input(self.root.get("input"), env)
+            self.accuracy = read_accuracy(self.root.get("accuracy"), Scope(dict(self.params), {}))
         except UserError as error:
             raise UserError(_ordered([*self.found, *error.diagnostics])) from None
         expander = Expander(self.library.blocks, self.bad.steps)
@@ -194,6 +198,7 @@ class _Builder:
             graph,
             self.params,
             shapes,
+            self.accuracy,
             self.root.get("tests"),
             self.path,
             digest,

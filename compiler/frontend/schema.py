@@ -199,6 +199,11 @@ def _tests() -> Schema:
     return {**case, "type": ["object", "array"], "items": case}
 
 
+def _accuracy() -> Schema:
+    bound = {"type": ["number", "string"]}
+    return _object({"min_cosine": bound, "max_drop": bound})
+
+
 @cache
 def schema() -> Schema:
     """Return the whole schema, draft 2020-12."""
@@ -219,6 +224,7 @@ def schema() -> Schema:
         "input": _input(),
         "graph": {"type": "array", "items": {"$ref": "#/$defs/step"}, "minItems": 1},
         "output": _outputs(),
+        "accuracy": _accuracy(),
         "tests": _tests(),
     }
     return {

@@ -5,6 +5,7 @@ from textwrap import dedent
 
 import pytest
 
+from tcc.compiler.frontend.accuracy import Accuracy
 from tcc.compiler.frontend.build import load
 from tcc.compiler.frontend.facts import check_facts
 from tcc.compiler.source import Diagnostic, UserError
@@ -370,6 +371,22 @@ def test_truth_value_in_quotes_is_one(tmp_path: Path) -> None:
     path = tmp_path / "right.yaml"
     path.write_text(HEAD + 'graph: [conv: {filters: 1, kernel: 1, bias: "false"}]\n')
     assert len(load(path).graph.params) == 1
+
+
+@pytest.mark.parametrize("bound", ["1.5", "-0.1", "high", "'yes'", "true"])
+def test_accuracy_is_a_share(tmp_path: Path, bound: str) -> None:
+    (error,) = errors(tmp_path, f"graph: [relu]\naccuracy: {{min_cosine: {bound}}}\n")
+    assert error.at.line == 6
+    assert error.at.text[error.at.column - 1 :].startswith(bound.strip("'"))
+
+
+def test_accuracy_may_depend_on_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(
+        f"{HEAD}params: {{least: 0.9}}\ngraph: [relu]\naccuracy: {{min_cosine: least}}\n"
+    )
+    assert load(path).accuracy == Accuracy(min_cosine=0.9)
+    assert load(path, {"least": "0.95"}).accuracy == Accuracy(min_cosine=0.95)
 
 
 def test_settings_of_a_case_keep_their_text(tmp_path: Path) -> None:
