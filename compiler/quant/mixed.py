@@ -1,9 +1,9 @@
 """Which layers to keep in float where integers alone lose too much."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
-from tcc.compiler.graph import Model
+from tcc.compiler.graph import Graph, Model
 from tcc.compiler.quant import judge
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.data import DataSet
@@ -22,9 +22,9 @@ IMAGES = 16
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One more layer in float: the quality then, and what all layers in float so far cost.
+    """One more layer in float with what reads it: the quality then, and what floats cost so far.
 
-    `macs` is their share of the network's multiply-accumulates.
+    `macs` is the share of the network's multiply-accumulates that are floats'.
     """
 
     name: str
@@ -42,9 +42,10 @@ def search(
 ) -> tuple[Calibration, tuple[Step, ...]]:
     """Return a calibration with as few layers in float as the floor needs, and how it got there.
 
-    Each of the layers that add the most noise is put into float by itself, and judged by the
-    model's own outputs; then they go into float together, the most useful first, until the floor
-    is met. Where none are left, the last calibration is returned.
+    Each of the layers that add the most noise is put into float by itself, with what reads it, so
+    that its result is not rounded either, and judged by the model's own outputs; then they go into
+    float together, the most useful first, until the floor is met. Where none are left, the last
+    calibration is returned.
     """
     few = data.first(IMAGES)
     expected = judge.rows(ready, few)
@@ -53,12 +54,12 @@ def search(
     gains: list[tuple[float, int]] = []
     for index, name in enumerate(names):
         watch("search", index, 2 * len(names))
-        gains.append((trial.quality({name}).cosine, index))
+        gains.append((trial.quality(around(ready.graph, name)).cosine, index))
     chosen: set[str] = set()
     steps: list[Step] = []
     for count, (_, index) in enumerate(sorted(gains, key=lambda gain: (-gain[0], gain[1]))):
         watch("search", len(names) + count, 2 * len(names))
-        chosen.add(names[index])
+        chosen |= around(ready.graph, names[index])
         found = trial.quality(chosen)
         steps.append(Step(names[index], found, share(ready, chosen)))
         if floor.holds(found):
@@ -74,11 +75,28 @@ class _Trial:
     expected: Rows
     data: DataSet
 
-    def quality(self, names: set[str]) -> Quality:
+    def quality(self, names: Set[str]) -> Quality:
         """Return the quality with some more layers in float."""
         in_float = self.calibration.in_float | names
         program = quantize(self.ready, replace(self.calibration, in_float=in_float))
         return judge.quality(self.expected, judge.rows(program, self.data))
+
+
+def around(graph: Graph, name: str) -> frozenset[str]:
+    """Return a kept value and the kept values of the layers that read it.
+
+    Through what only moves numbers, on to the layers behind it.
+    """
+    outer = {source: clamp for clamp, source in fused(graph).items()}
+    found = {name}
+    pending = [name]
+    while pending:
+        for reader in graph.readers[pending.pop()]:
+            value = outer.get(reader.name, reader.name)
+            if moves(reader.op) and value not in found:
+                pending.append(value)
+            found.add(value)
+    return frozenset(found)
 
 
 def candidates(ready: Model, comparison: Comparison) -> Sequence[str]:
@@ -100,7 +118,7 @@ def candidates(ready: Model, comparison: Comparison) -> Sequence[str]:
     return sorted(order, key=lambda name: (-lost[name], order.index(name)))
 
 
-def share(ready: Model, names: set[str]) -> float:
+def share(ready: Model, names: Set[str]) -> float:
     """Return the share of the multiply-accumulates that layers have."""
     graph, sources = ready.graph, fused(ready.graph)
     chosen = names | {sources[name] for name in names if name in sources}
