@@ -12,18 +12,24 @@ from tcc.compiler.passes.drop_identity import drop_identity
 from tcc.compiler.passes.fill_bias import fill_bias
 from tcc.compiler.passes.fold_ahead import fold_ahead
 from tcc.compiler.passes.fold_batch_norm import fold_batch_norm
+from tcc.compiler.passes.fold_pad import fold_pad
+from tcc.compiler.passes.fuse_clamps import fuse_clamps
 from tcc.compiler.passes.lower_batch_norm import lower_batch_norm
 from tcc.compiler.passes.lower_linear import lower_linear
 from tcc.compiler.passes.lower_pool import lower_pool
 from tcc.compiler.passes.lower_scale_shift import lower_scale_shift
+from tcc.compiler.passes.merge_equal import merge_equal
+from tcc.compiler.passes.merge_linear import merge_linear
+from tcc.compiler.passes.merge_parallel import merge_parallel
 from tcc.compiler.passes.pool_first import pool_first
 from tcc.compiler.passes.prune import prune
 from tcc.compiler.passes.raw_input import raw_input
 from tcc.compiler.source import Diagnostic, Span, UserError, nearest
 
 PASSES: tuple[Pass, ...] = (
-    prune, drop_identity,
+    prune, drop_identity, merge_equal,
     fold_batch_norm, fold_ahead, lower_batch_norm,
+    fold_pad, fuse_clamps, merge_linear, merge_parallel,
     pool_first, raw_input, lower_linear, lower_scale_shift, lower_pool, fill_bias,
 )  # fmt: skip
 """Every pass there is."""

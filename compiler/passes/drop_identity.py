@@ -1,21 +1,49 @@
 """Remove operations that do nothing at inference."""
 
 from tcc.compiler.graph import Model, Node, exact
-from tcc.compiler.ops import Dropout, Identity, StochasticDepth
+from tcc.compiler.ops import (
+    AvgPool,
+    ChannelShuffle,
+    Concat,
+    Dropout,
+    Flatten,
+    Identity,
+    MaxPool,
+    Pad,
+    Resize,
+    Scale,
+    ScaleShift,
+    Slice,
+    StochasticDepth,
+)
 from tcc.compiler.rewrite import Vanish, View, rewrite
 
 
 @exact
 def drop_identity(model: Model) -> Model:
-    """Return the model without dropout and identity; who reads them reads their input.
+    """Return the model without what gives its input; who reads that reads the input.
 
-    Identity: exact.
+    That is dropout, and whatever moves, pools, pads or scales nothing. Identity: exact.
     """
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, _: View) -> Vanish | None:
+def _rule(node: Node, view: View) -> Vanish | None:
+    return Vanish(node.inputs[0]) if _nothing(node, view) else None
+
+
+def _nothing(node: Node, view: View) -> bool:
+    before = view.types[node.inputs[0]]
     match node.op:
-        case Dropout() | StochasticDepth() | Identity():
-            return Vanish(node.inputs[0])
-    return None
+        case Dropout() | StochasticDepth() | Identity() | Scale(factor=1.0, offset=0.0):
+            return True
+        case ScaleShift():
+            weight, bias = view.values(node)
+            return bool((weight == 1).all()) and not bias.any()
+        case MaxPool() | AvgPool() as pool:
+            return pool.kernel == (1, 1) == pool.step
+        case ChannelShuffle(groups=groups):
+            return groups in {1, before.shape[0]}
+        case Concat() | Flatten() | Pad() | Resize() | Slice():  # what changes anything, resizes
+            return node.type == before
+    return False

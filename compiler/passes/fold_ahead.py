@@ -2,15 +2,10 @@
 
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tcc.compiler.graph import Model, Node, within
-from tcc.compiler.ops import BatchNorm, Conv, ConvTranspose, Linear, Scale, ScaleShift
-from tcc.compiler.passes.fold_batch_norm import affine
-from tcc.compiler.rewrite import Become, Values, View, rewrite
-
-Array = NDArray[np.float64]
+from tcc.compiler.ops import Conv, ConvTranspose, Linear
+from tcc.compiler.passes.scaling import ahead, rounded, scaling
+from tcc.compiler.rewrite import Become, View, rewrite
 
 
 @within(1e-4)
@@ -24,53 +19,20 @@ def fold_ahead(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def folded(layer: Conv | Linear, values: Values, scale: Array, shift: Array) -> Values:
-    """Return the weight and bias with which a layer reads x as it reads x * scale + shift.
-
-    Args:
-        layer: A layer without a border of zeros.
-        values: Its tensors.
-        scale: A factor for each channel of the input.
-        shift: What is added to each channel then.
-    """
-    weight, *bias = (tensor.astype(np.float64) for tensor in values)
-    groups = layer.groups if isinstance(layer, Conv) else 1
-    grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
-    factors, offsets = (v.reshape(groups, 1, -1, 1) for v in (scale, shift))
-    added = (grouped * offsets).sum((2, 3)).reshape(-1) + sum(bias, np.float64(0))
-    scaled = (grouped * factors).reshape(weight.shape)
-    return scaled.astype(np.float32), added.astype(np.float32)
-
-
 def _rule(node: Node, view: View) -> Become | None:
     source = view.source(node)
-    if source is None or (found := _scaling(source, view)) is None:
+    if source is None or (found := scaling(source, view)) is None:
         return None
     scale, shift = found
     match node.op:
         case Linear() as layer:
-            tensors = folded(layer, view.values(node), scale, shift)
+            tensors = ahead(layer, view.values(node), scale, shift)
+            return Become(replace(layer, bias=True), source.inputs, tensors, node.at)
         case Conv() as layer if not (any(layer.pads) and shift.any()):
-            tensors = folded(layer, view.values(node), scale, shift)
-        case ConvTranspose() if not shift.any():
+            tensors = ahead(layer, view.values(node), scale, shift)
+            return Become(replace(layer, bias=True), source.inputs, tensors, node.at)
+        case ConvTranspose() if not shift.any():  # its border pixels read fewer taps
             weight, *bias = view.values(node)
-            factors = scale.reshape(-1, 1, 1, 1)
-            scaled = (weight * factors).astype(np.float32)
-            return Become(node.op, source.inputs, (scaled, *bias), node.at)
-        case _:
-            return None
-    return Become(replace(layer, bias=True), source.inputs, tensors, node.at)
-
-
-def _scaling(node: Node, view: View) -> tuple[Array, Array] | None:
-    """Return scale and shift of each channel, if that is all a node does."""
-    match node.op:
-        case BatchNorm(eps=eps):
-            return affine(eps, view.values(node))
-        case ScaleShift():
-            scale, shift = (v.reshape(-1).astype(np.float64) for v in view.values(node))
-            return scale, shift
-        case Scale(factor=factor, offset=offset):
-            channels = node.type.shape[0]
-            return np.full(channels, factor), np.full(channels, offset)
+            tensors = (*rounded(weight * scale.reshape(-1, 1, 1, 1)), *bias)
+            return Become(node.op, source.inputs, tensors, node.at)
     return None

@@ -4,7 +4,7 @@ import numpy as np
 
 from tcc.compiler.graph import Model, Node, within
 from tcc.compiler.ops import BatchNorm, ScaleShift
-from tcc.compiler.passes.fold_batch_norm import affine
+from tcc.compiler.passes.scaling import affine
 from tcc.compiler.rewrite import Become, View, rewrite
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.graph import Input, Model, Node, make_node, within
 from tcc.compiler.ops import Border, Conv, Op, Pad, ScaleShift
-from tcc.compiler.passes.fold_ahead import folded
+from tcc.compiler.passes.scaling import ahead
 from tcc.compiler.preprocess import Preprocess
 from tcc.compiler.rewrite import Become, Then, View, free, rewrite
 from tcc.compiler.types import Quad
@@ -58,7 +58,7 @@ def _levels(pre: Preprocess, channels: int) -> tuple[Array, Array]:
 
 
 def _normalizing(conv: Conv, node: Node, view: View, scale: Array, shift: Array) -> Become:
-    tensors = folded(conv, view.values(node), scale, shift)
+    tensors = ahead(conv, view.values(node), scale, shift)
     inner = replace(conv, bias=True)
     if not (any(conv.pads) and shift.any()):
         return Become(inner, node.inputs, tensors, node.at)

@@ -1,0 +1,35 @@
+"""Take a border of zeros into the convolution that reads it."""
+
+from dataclasses import replace
+
+from tcc.compiler.graph import Model, Node, within
+from tcc.compiler.ops import Conv, Pad
+from tcc.compiler.rewrite import Become, View, rewrite
+from tcc.compiler.types import Quad
+
+
+@within(1e-4)
+def fold_pad(model: Model) -> Model:
+    """Return the model with each border of zeros inside the convolution that alone reads it.
+
+    Two borders of one value become one. Identity: within rounding, since a convolution may sum in
+    another order where its border is its own.
+    """
+    return rewrite(model, _rule)
+
+
+def _rule(node: Node, view: View) -> Become | None:
+    source = view.source(node)
+    match source, node.op:
+        case Node(op=Pad(value=0.0) as pad), Conv() as conv:
+            op = replace(conv, padding=_sum(pad.pads, conv.pads))
+            return Become(op, source.inputs, view.values(node), node.at)
+        case Node(op=Pad(value=inner) as pad), Pad(value=outer) as border if inner == outer:
+            both = Pad(_sum(pad.pads, border.pads), outer)
+            return Become(both, source.inputs, (), node.at)
+    return None
+
+
+def _sum(one: Quad, other: Quad) -> Quad:
+    top, left, bottom, right = (a + b for a, b in zip(one, other, strict=True))
+    return top, left, bottom, right

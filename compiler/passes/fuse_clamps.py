@@ -1,0 +1,110 @@
+"""Leave out clamps that clamp nothing, join those in a row, and put them next to their layer."""
+
+from dataclasses import dataclass, field
+from math import inf
+
+from tcc.compiler.graph import Model, Node, exact
+from tcc.compiler.ops import (
+    Add,
+    AvgPool,
+    ChannelShuffle,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Flatten,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    HardSigmoid,
+    LeakyRelu,
+    MaxPool,
+    Mul,
+    Op,
+    Pad,
+    Relu,
+    Relu6,
+    Resize,
+    Sigmoid,
+    Slice,
+    Softmax,
+    Unflatten,
+)
+from tcc.compiler.rewrite import Become, Then, Vanish, View, rewrite
+
+Range = tuple[float, float]
+"""Least and greatest number that a value can hold."""
+
+
+@exact
+def fuse_clamps(model: Model) -> Model:
+    """Return the model with fewer clamps: relu, relu6 and leaky_relu.
+
+    One whose input is in range already goes, as does one that another overrides; one after a max
+    pooling of a convolution or sum comes before it, where it is part of that layer on a device.
+    Identity: exact.
+    """
+    return rewrite(model, _Rule())
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """The rule, and what is known of the values that it has met."""
+
+    ranges: dict[str, Range] = field(default_factory=dict)
+
+    def __call__(self, node: Node, view: View) -> Become | Vanish | None:
+        known = tuple(self.ranges.get(value, (-inf, inf)) for value in node.inputs)
+        self.ranges[node.name] = _range(node.op, known)
+        match node.op:
+            case Relu() | Relu6() | LeakyRelu() if _clamps_nothing(node.op, known[0]):
+                return Vanish(node.inputs[0])
+            case Relu() | Relu6():
+                return _joined(node, view) or _swapped(node, view)
+        return None
+
+
+def _clamps_nothing(op: Op, known: Range) -> bool:
+    low, high = known
+    return low >= 0 and (high <= 6 or not isinstance(op, Relu6))
+
+
+def _joined(node: Node, view: View) -> Become | None:
+    """Return a clamp that reads what an earlier one read, where that has no effect on it."""
+    match view.maker(node.inputs[0]):
+        case Node(op=Relu() | LeakyRelu()) as before if not _negative_slope(before.op):
+            return Become(node.op, before.inputs, (), node.at)
+    return None
+
+
+def _negative_slope(op: Op) -> bool:
+    return isinstance(op, LeakyRelu) and op.slope < 0
+
+
+def _swapped(node: Node, view: View) -> Become | None:
+    """Return a max pooling of the clamped values, which is the same as the pooling clamped."""
+    match view.source(node):
+        case Node(op=MaxPool()) as pool:
+            match view.source(pool):
+                case Node(op=Conv() | ConvTranspose() | Add()):
+                    return Become(node.op, pool.inputs, (), node.at, (Then(pool.op, (), pool.at),))
+    return None
+
+
+def _range(op: Op, known: tuple[Range, ...]) -> Range:
+    """Return the range of an op's result, given those of its inputs; rounding included."""
+    low, high = min(k[0] for k in known), max(k[1] for k in known)
+    match op:
+        case Relu() | Relu6():
+            top = 6.0 if isinstance(op, Relu6) else inf
+            return min(max(low, 0.0), top), min(max(high, 0.0), top)
+        case Sigmoid() | HardSigmoid() | Softmax():
+            return 0.0, 1.0
+        case (
+            MaxPool() | GlobalMaxPool() | Concat() | Flatten() | Unflatten() | Slice()
+            | ChannelShuffle() | Resize(mode="nearest")
+        ):  # fmt: skip
+            return low, high
+        case Pad(value=value):
+            return min(low, value), max(high, value)
+        case AvgPool() | GlobalAvgPool() | Add() | Mul() | Resize() | LeakyRelu() if low >= 0:
+            return 0.0, inf
+    return -inf, inf

@@ -1,0 +1,35 @@
+"""Compute once what is computed several times."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tcc.compiler.graph import Model, Node, exact
+from tcc.compiler.ops import Op
+from tcc.compiler.rewrite import Values, Vanish, View, rewrite
+
+
+@exact
+def merge_equal(model: Model) -> Model:
+    """Return the model without a node that does what an earlier one does.
+
+    That is the same op on the same values with weights of equal numbers; who reads the later one
+    reads the earlier. Identity: exact.
+    """
+    return rewrite(model, _Rule())
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """The rule, and the nodes that it has met."""
+
+    met: dict[tuple[Op, tuple[str, ...]], list[tuple[str, Values]]] = field(default_factory=dict)
+
+    def __call__(self, node: Node, view: View) -> Vanish | None:
+        same = self.met.setdefault((node.op, node.inputs), [])
+        tensors = view.values(node)
+        for name, others in same:
+            if all(map(np.array_equal, tensors, others)):
+                return Vanish(name)
+        same.append((node.name, tensors))
+        return None

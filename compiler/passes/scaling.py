@@ -1,0 +1,53 @@
+"""What scales each channel by itself, in one form; no pass, but what several share."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.graph import Node
+from tcc.compiler.ops import BatchNorm, Conv, Linear, Scale, ScaleShift
+from tcc.compiler.rewrite import Values, View
+
+Array = NDArray[np.float64]
+
+
+def scaling(node: Node, view: View) -> tuple[Array, Array] | None:
+    """Return factor and shift of each channel in float64, if that is all a node does."""
+    match node.op:
+        case BatchNorm(eps=eps):
+            return affine(eps, view.values(node))
+        case ScaleShift():
+            scale, shift = (v.reshape(-1).astype(np.float64) for v in view.values(node))
+            return scale, shift
+        case Scale(factor=factor, offset=offset):
+            channels = node.type.shape[0]
+            return np.full(channels, factor), np.full(channels, offset)
+    return None
+
+
+def affine(eps: float, values: Values) -> tuple[Array, Array]:
+    """Return factor and shift per channel that do what a batch norm of these tensors does."""
+    weight, bias, mean, var = (tensor.astype(np.float64) for tensor in values)
+    scale = weight / np.sqrt(var + eps)
+    return scale, bias - mean * scale
+
+
+def ahead(layer: Conv | Linear, values: Values, scale: Array, shift: Array) -> Values:
+    """Return the weight and bias with which a layer reads x as it reads x * scale + shift.
+
+    Args:
+        layer: A layer without a border of zeros.
+        values: Its tensors.
+        scale: A factor for each channel of the input.
+        shift: What is added to each channel then.
+    """
+    weight, *bias = (tensor.astype(np.float64) for tensor in values)
+    groups = layer.groups if isinstance(layer, Conv) else 1
+    grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
+    factors, offsets = (v.reshape(groups, 1, -1, 1) for v in (scale, shift))
+    added = (grouped * offsets).sum((2, 3)).reshape(-1) + sum(bias, np.float64(0))
+    return rounded((grouped * factors).reshape(weight.shape), added)
+
+
+def rounded(*tensors: Array) -> Values:
+    """Return tensors as float32."""
+    return tuple(tensor.astype(np.float32) for tensor in tensors)

@@ -1,0 +1,102 @@
+"""Clamps that clamp nothing go, and others stand where they cost least."""
+
+import pytest
+from nets import Steps
+from passes_nets import after, chain, model
+
+from tcc.compiler.graph import Output
+from tcc.compiler.ops import (
+    Add,
+    AvgPool,
+    ChannelShuffle,
+    Concat,
+    Conv,
+    Flatten,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    MaxPool,
+    Mul,
+    Op,
+    Pad,
+    Relu,
+    Relu6,
+    Resize,
+    Scale,
+    Sigmoid,
+    Slice,
+    Softmax,
+)
+from tcc.compiler.passes import fuse_clamps
+
+
+@pytest.mark.parametrize(
+    ("ops", "left"),
+    [
+        ((Relu(), Relu()), ["relu"]),
+        ((Relu6(), Relu6()), ["relu6"]),
+        ((Relu6(), Relu()), ["relu6"]),
+        ((Relu(), Relu6()), ["relu6"]),
+        ((Relu(), LeakyRelu()), ["relu"]),
+        ((LeakyRelu(), Relu()), ["relu"]),
+        ((LeakyRelu(), Relu6()), ["relu6"]),
+        ((LeakyRelu(-0.5), Relu()), ["leaky_relu", "relu"]),
+        ((Sigmoid(), Relu6()), ["sigmoid"]),
+        ((HardSigmoid(), Relu()), ["hard_sigmoid"]),
+        ((Softmax(), Relu6()), ["softmax"]),
+        ((HardSwish(), Relu()), ["hard_swish", "relu"]),
+        ((Relu(), Scale(2.0), Relu()), ["relu", "scale", "relu"]),
+        ((Relu(), MaxPool((3, 3), (1, 1), 1), Relu()), ["relu", "max_pool"]),
+        ((Relu(), AvgPool((2, 2)), Relu()), ["relu", "avg_pool"]),
+        ((Relu6(), AvgPool((2, 2)), Relu6()), ["relu6", "avg_pool", "relu6"]),
+        ((Relu(), GlobalAvgPool(), Relu()), ["relu", "global_avg_pool"]),
+        ((Relu6(), GlobalMaxPool(), Relu6()), ["relu6", "global_max_pool"]),
+        ((Relu(), Slice(0, 3), ChannelShuffle(3), Flatten(), Relu()),
+         ["relu", "slice", "channel_shuffle", "flatten"]),
+        ((Relu(), Resize(scale=(2, 2), mode="bilinear"), Relu()), ["relu", "resize"]),
+        ((Relu6(), Resize(scale=(2, 2)), Relu6()), ["relu6", "resize"]),
+        ((Relu(), Pad(1, 0.5), Relu()), ["relu", "pad"]),
+        ((Relu(), Pad(1, -0.5), Relu()), ["relu", "pad", "relu"]),
+        ((Relu6(), Pad(1, 7.0), Relu6()), ["relu6", "pad", "relu6"]),
+        ((Pad(1), Relu()), ["pad", "relu"]),
+    ],
+)  # fmt: skip
+def test_what_is_in_range_is_not_clamped(ops: tuple[Op, ...], left: list[str]) -> None:
+    assert after(chain(*ops), fuse_clamps) == left
+
+
+@pytest.mark.parametrize("join", [Add(), Mul(), Concat()])
+def test_joins_of_what_is_not_negative_are_not(join: Op) -> None:
+    add = Steps(4, 5, 5)
+    one, two = add("one", Relu()), add("two", Sigmoid(), "image")
+    add("join", join, one, two)
+    add("relu", Relu())
+    assert after(model(add.graph()), fuse_clamps) == ["relu", "sigmoid", join.word]
+
+
+def test_a_join_with_what_may_be_negative_is_clamped() -> None:
+    add = Steps(4, 5, 5)
+    one = add("one", Relu())
+    add("join", Add(), one, "image")
+    add("relu", Relu())
+    assert after(model(add.graph()), fuse_clamps) == ["relu", "add", "relu"]
+
+
+@pytest.mark.parametrize("clamp", [Relu(), Relu6()])
+def test_a_clamp_after_a_max_pooling_comes_before_it(clamp: Op) -> None:
+    before = chain(Conv(4, (1, 1)), MaxPool((3, 3), (2, 2), 1), clamp)
+    assert after(before, fuse_clamps) == ["conv", clamp.word, "max_pool"]
+    name = f"{clamp.word}_2"
+    assert [n.name for n in fuse_clamps(before).graph.nodes][1:] == [f"{name}/{clamp.word}", name]
+
+
+def test_where_it_is_no_part_of_a_layer_it_stays_behind() -> None:
+    assert after(chain(MaxPool((2, 2)), Relu()), fuse_clamps) == ["max_pool", "relu"]
+    add = Steps(4, 6, 6)
+    conv = add("conv", Conv(4, (1, 1)))
+    add("pool", MaxPool((2, 2)))
+    add("relu", Relu())
+    before = model(add.graph(Output("a", "relu"), Output("b", conv)))
+    assert after(before, fuse_clamps) == ["conv", "max_pool", "relu"]

@@ -1,0 +1,29 @@
+"""What tests of passes share: a chain of steps as a model, and its words before and after."""
+
+from nets import Steps
+from op_cases import trained
+
+from tcc.compiler import validate
+from tcc.compiler.graph import Graph, Model, Pass
+from tcc.compiler.ops import Op
+
+
+def model(graph: Graph) -> Model:
+    return Model(graph, trained(graph))
+
+
+def chain(*ops: Op, shape: tuple[int, ...] = (6, 8, 8)) -> Model:
+    """Return the model of steps in a row, called by their words and places."""
+    add = Steps(*shape)
+    for index, op in enumerate(ops):
+        add(f"{op.word}_{index}", op)
+    return model(add.graph())
+
+
+def words(of: Model) -> list[str]:
+    return [node.op.word for node in of.graph.nodes]
+
+
+def after(before: Model, *passes: Pass) -> list[str]:
+    """Return the words that checked passes leave."""
+    return words(validate.run(before, passes, seeds=(5, 6)))
