@@ -1,0 +1,170 @@
+"""The fine search of kl-cosine: scales in the neighbourhood of a start, by cosine similarity.
+
+Equation 10 of the DDSNet paper (SAC 2025, section 3.2.3), as in EasyQuant (arXiv 2006.16669): the
+scale of a layer's input, then that of its weights, then the input's again, each the one at which
+the layer's output with quantised input and weights makes the largest cosine with its float output.
+Filters keep the ratios of their scales: a cosine of one filter alone would not see its output
+shrink. A value that no convolution reads is judged by itself. Of equal cosines the larger scale
+wins.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.quant.statistics import Float32, Windows, outputs
+
+Reals = NDArray[np.float64]
+
+STEPS = 21
+"""Scales that are tried."""
+REACH = 2.0
+"""The neighbourhood reaches from the start divided by this to the start times this."""
+TURNS = 2
+"""How often input and weights take turns."""
+MOST = 1 << 16
+"""Most numbers of a layer's patches that are looked at."""
+FEWEST = 16
+"""Patches that are looked at however wide they are."""
+SPREAD = 4
+"""Of how many times as many windows as are needed the patches are taken."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """A convolution as the product of patches (groups, n, k) and weights (groups, filters, k).
+
+    `scales` (groups, filters, 1) are those of the weights; `real` is the float output.
+    """
+
+    patches: Float32
+    weight: Float32
+    bias: Float32
+    real: Float32
+    scales: Float32
+
+    @property
+    def quantised(self) -> Float32:
+        """The weights after quantisation."""
+        return quantised(self.weight, self.scales, (-127, 127))
+
+
+def layer(windows: Windows, weight: Float32, bias: Float32) -> Layer:
+    """Return a convolution with weight scales at absmax / 127; a filter of zeros has scale 1."""
+    op = windows.op
+    patches = _few(windows)
+    real = outputs(op, patches, weight, bias)
+    shaped = weight.reshape(op.groups, op.filters // op.groups, -1)
+    return Layer(patches, shaped, bias.reshape(op.groups, 1, -1), real, _start(shaped))
+
+
+def _start(weight: Float32) -> Float32:
+    """Return absmax / 127 of filters (groups, filters, k); 1 for a filter of zeros."""
+    top = np.abs(weight).max(axis=2, keepdims=True)
+    return np.where(top > 0, top / np.float32(127), np.float32(1))
+
+
+def quantised(values: Float32, scale: Float32 | np.float32, limits: tuple[int, int]) -> Float32:
+    """Return what numbers become that are stored as integers between limits."""
+    steps: Float32 = np.rint(values / scale)
+    np.clip(steps, *limits, out=steps)
+    steps *= scale
+    return steps
+
+
+def candidates(start: float, largest: float) -> Float32:
+    """Return the scales around a start, ascending; none above `largest`, the start among them."""
+    factors = np.geomspace(1 / REACH, REACH, STEPS)
+    factors[STEPS // 2] = 1.0
+    found = (start * factors).astype(np.float32)
+    return found[found <= np.float32(max(largest, start))]
+
+
+def search(
+    layers: Sequence[Layer], value: Float32, scales: Float32, limits: tuple[int, int]
+) -> tuple[float, float, tuple[Layer, ...]]:
+    """Return the best of scales for a value, its cosine, and the layers with their weights' scales.
+
+    `layers` are those that read the value; where there are none, `value` holds numbers of it.
+    """
+    found = tuple(layers)
+    best = cosine = -1.0
+    for _ in range(TURNS):
+        before = best
+        best, cosine = _activation(found, value, scales, limits)
+        if best == before or not found:
+            break
+        found = tuple(_weights(each, np.float32(best), limits) for each in found)
+    return best, cosine, found
+
+
+def _activation(
+    layers: Sequence[Layer], value: Float32, scales: Float32, limits: tuple[int, int]
+) -> tuple[float, float]:
+    """Return the best scale of a value, and the mean cosine over those that read it."""
+    if layers:
+        cosines = np.mean([_each(one, scales, limits) for one in layers], axis=0)
+    else:
+        cosines = np.array([alike(value, quantised(value, s, limits)) for s in scales])
+    best = len(scales) - 1 - int(np.argmax(cosines[::-1]))
+    return float(scales[best]), float(cosines[best])
+
+
+def _each(one: Layer, scales: Float32, limits: tuple[int, int]) -> list[float]:
+    weight = one.quantised.transpose(0, 2, 1)
+    return [
+        alike(one.real, quantised(one.patches, scale, limits) @ weight + one.bias)
+        for scale in scales
+    ]
+
+
+def _weights(one: Layer, scale: np.float32, limits: tuple[int, int]) -> Layer:
+    """Return a layer with the best scales of its weights, for an input of a given scale.
+
+    With X the quantised patches, O the float outputs and w a filter: the dot product of the two
+    outputs is (X'O)w + b sum(O), the square of the quantised one's length w'(X'X)w + 2b sum(X)w
+    + nb^2, so that the patches are gone through once for all candidates.
+    """
+    x = quantised(one.patches, scale, limits).astype(np.float64)
+    real, bias = one.real.astype(np.float64), one.bias.transpose(0, 2, 1).astype(np.float64)
+    gram, cross = x.transpose(0, 2, 1) @ x, real.transpose(0, 2, 1) @ x
+    sums, count = x.sum(axis=1)[:, None, :], x.shape[1]
+    constant = (bias[..., 0] * real.sum(axis=1)).sum(), count * (bias**2).sum()
+    start = _start(one.weight)
+    factors = candidates(1.0, 1.0)
+    cosines = []
+    for factor in factors:
+        w = quantised(one.weight, start * factor, (-127, 127)).astype(np.float64)
+        dot = (cross * w).sum() + constant[0]
+        square = ((w @ gram + 2 * bias * sums) * w).sum() + constant[1]
+        cosines.append(_cosine(dot, np.sqrt((real**2).sum()), np.sqrt(max(square, 0.0))))
+    best = len(factors) - 1 - int(np.argmax(cosines[::-1]))
+    return replace(one, scales=start * factors[best])
+
+
+def alike(a: Float32, b: Float32) -> float:
+    """Return the cosine of the angle between two tensors; two of zeros point the same way."""
+    x, y = (values.reshape(-1).astype(np.float64) for values in (a, b))
+    xy, xx, yy = (np.einsum("i,i->", a, b) for a, b in ((x, y), (x, x), (y, y)))
+    return float(_cosine(xy, np.sqrt(xx), np.sqrt(yy)))
+
+
+def _cosine(dot: Reals | np.float64, a: Reals | np.float64, b: Reals | np.float64) -> Reals:
+    both = np.asarray(a * b)
+    alone = (np.asarray(a) == 0) & (np.asarray(b) == 0)
+    return np.where(both > 0, dot / np.where(both > 0, both, 1.0), alone.astype(np.float64))
+
+
+def _few(windows: Windows) -> Float32:
+    """Return patches spread over all windows, at most `MOST` numbers but `FEWEST` patches."""
+    op, parts = windows.op, windows.parts
+    wanted = max(FEWEST, MOST // (parts.shape[1] * op.kernel[0] * op.kernel[1]))
+    each = prod(
+        (n - k) // s + 1 for n, k, s in zip(parts.shape[2:], op.window, op.stride, strict=True)
+    )
+    some = min(wanted, SPREAD * -(-wanted // each))
+    found = replace(windows, parts=parts[:: max(1, len(parts) // some)]).patches()
+    return np.ascontiguousarray(found[:, :: max(1, found.shape[1] // wanted)])
