@@ -1,11 +1,11 @@
 """The coarse search of kl-cosine: the clipping threshold by Kullback-Leibler divergence.
 
 Equation 9 of the DDSNet paper (SAC 2025, section 3.2.3): P is the histogram of a value's
-magnitudes, all that lies above the threshold counted in its last bin; Q that of the numbers below the threshold
-after quantisation, where those of one level are taken to lie evenly in its bins that are not empty.
-So what is clipped counts in P alone: that is the price of clipping. Bins that are empty in P
-contribute nothing. A threshold whose last bin is empty, so that Q would be zero where P is not, is
-none.
+magnitudes, all that lies above the threshold counted in its last bin; Q that of the numbers below
+the threshold after quantisation, where those of one level are taken to lie evenly in its bins that
+are not empty. So what is clipped counts in P alone: that is the price of clipping. Bins that are
+empty in P contribute nothing. A threshold whose last bin is empty, so that Q would be zero where P
+is not, is none.
 """
 
 from dataclasses import dataclass
@@ -75,7 +75,8 @@ def divergences(counts: Counts, levels: int) -> Reals:
 
 
 def _entropy(counts: Counts) -> Reals:
-    found: Reals = counts * np.log(np.maximum(counts, 1).astype(np.float64))
+    numbers = counts.astype(np.float64)
+    found: Reals = numbers * np.log(np.maximum(numbers, 1))
     return found
 
 
