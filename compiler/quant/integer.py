@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tcc.compiler import reference
 from tcc.compiler.graph import Graph, Input, Model, Node, Output
 from tcc.compiler.ops.base import Exact
+from tcc.compiler.types import DType
 
 NAME = "integers"
 Array = NDArray[Any]
@@ -30,7 +31,13 @@ def run(
 
 def inexact(graph: Graph) -> tuple[str, ...]:
     """Return the nodes whose results are floats that a target may round differently."""
-    return tuple(node.name for node in graph.nodes if not isinstance(node.op, Exact))
+    return tuple(node.name for node in graph.nodes if not _exact(graph, node))
+
+
+def _exact(graph: Graph, node: Node) -> bool:
+    """Whether a node computes on integers; what moves them does not when it moves floats."""
+    kinds = (*graph.input_types(node), node.type)
+    return isinstance(node.op, Exact) and any(kind.dtype is not DType.F32 for kind in kinds)
 
 
 def _one(model: Model, tensor: Array, every: bool) -> Values:
@@ -52,7 +59,8 @@ def _one(model: Model, tensor: Array, every: bool) -> Values:
 def _node(model: Model, node: Node, values: Mapping[str, Array]) -> Array:
     types = model.graph.input_types(node)
     xs = tuple(values[value] for value in node.inputs)
-    if isinstance(node.op, Exact):
+    if _exact(model.graph, node):
+        assert isinstance(node.op, Exact)
         own = tuple(model.weights[name] for name in node.params)
         return node.op.integer(types, xs, own)
     inputs = dict(zip(node.inputs, types, strict=True))

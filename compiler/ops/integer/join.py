@@ -24,6 +24,9 @@ from tcc.compiler.types import TensorType
 
 FRACTION = 20
 """Bits of the larger multiplier of a sum, after its first: as in XNNPACK's kernels."""
+LARGEST_RATIO = 2.0**15
+"""More counts as this much: then one level of an input is more than the whole range of the output.
+With it, and the first shift of at least 1, up to 127 inputs fit an int32."""
 LARGEST_SHIFT = 28
 """More would let the rounding term overflow; it is met where the output's scale is 256 times the
 inputs', of which then nothing is left."""
@@ -33,9 +36,9 @@ inputs', of which then nothing is left."""
 class QAdd(Quantized):
     """clamp((sum x_i * m_i + 2**(shift - 1)) >> shift), all in int32.
 
-    m_i = rint(x_i.scale / y.scale * 2**shift), where shift lets the largest m_i have 21 bits (one
-    less for each doubling beyond two inputs). Equal scales make every m_i a power of two, and the
-    sum exact.
+    m_i = rint(min(x_i.scale / y.scale, 2**15) * 2**shift), where shift lets the largest m_i have
+    21 bits (one less for each doubling beyond two inputs). Equal scales make every m_i a power of
+    two, and the sum exact.
     """
 
     word: ClassVar[str] = "qadd"
@@ -47,11 +50,13 @@ class QAdd(Quantized):
 
     def fixed_point(self, *xs: TensorType) -> tuple[tuple[int, ...], int]:
         """Return the multipliers and the shift."""
-        ratios = [np.float32(x.scale) / np.float32(self.scale) for x in xs]
-        _, exponent = frexp(float(max(ratios)))  # max is in [2**(exponent - 1), 2**exponent)
+        ratios = [
+            min(float(np.float32(x.scale) / np.float32(self.scale)), LARGEST_RATIO) for x in xs
+        ]
+        _, exponent = frexp(max(ratios))  # max is in [2**(exponent - 1), 2**exponent)
         shift = FRACTION - (exponent - 1) - (len(xs) - 1).bit_length() + 1
-        shift = min(shift, LARGEST_SHIFT)
-        return tuple(int(np.rint(np.float64(r) * 2.0**shift)) for r in ratios), shift
+        shift = min(max(shift, 1), LARGEST_SHIFT)
+        return tuple(int(np.rint(r * 2.0**shift)) for r in ratios), shift
 
     def integer(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
