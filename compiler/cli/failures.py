@@ -10,6 +10,7 @@ import typer
 from tcc.compiler.agreement import Agreement, Disagreement
 from tcc.compiler.cli import report as reports
 from tcc.compiler.files import MachineError, explain
+from tcc.compiler.floor import BelowFloor
 from tcc.compiler.source import Diagnostic, UserError
 from tcc.compiler.tools import MissingTool
 
@@ -52,7 +53,7 @@ def report(error: Exception, words: Sequence[str]) -> int:
     return failure.code
 
 
-def _failure(error: Exception, debug: bool) -> Failure:  # noqa: PLR0911 - one a kind
+def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 - one a kind
     match error:
         case UserError(diagnostics=found):
             more = error.document if isinstance(error, Rejected) else {}
@@ -65,6 +66,8 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: PLR0911 - one a
             return Failure(OURS, str(found), found.message, (found,))
         case Disagreement(target=target, found=disagreed):
             return _disagreement(target, disagreed)
+        case BelowFloor():
+            return _below(error)
         case typer.TyperException():
             return Failure(error.exit_code, _usage(error), error.format_message())
         case typer.Abort():
@@ -85,6 +88,20 @@ def _disagreement(target: str, found: Sequence[Agreement]) -> Failure:
     ]
     more = {"agreement": [each.as_json() for each in found]}
     return Failure(BELOW, "\n".join([f"error: {summary}", *notes]), summary, more=more)
+
+
+def _below(error: BelowFloor) -> Failure:
+    """Return what to say of integers that lose too much: the bounds, the layers, what helps."""
+    summary = f"with integers, {error}; nothing is written"
+    layers = [f"   = {c.name}, {c.at}: {c.loss}" for c in error.culprits]
+    help = (
+        "   = help: `--mixed` keeps the layers that need it in float; more or other images for the"
+        " calibration, or --min-cosine and --max-drop, are the other ways"
+    )
+    text = "\n".join([f"error: {summary}", "   = the layers that lose the most:", *layers, help])
+    culprits = [{"layer": c.name, "at": str(c.at), "loss": c.loss} for c in error.culprits]
+    more = {"quality": asdict(error.found), "culprits": culprits}
+    return Failure(BELOW, text, summary, more=more)
 
 
 def _numbered(error: UserError) -> str:

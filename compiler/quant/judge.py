@@ -1,32 +1,17 @@
 """How near one program's outputs come to another's: the measure that calibration is judged by."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler import activations, reference
+from tcc.compiler.floor import Quality
 from tcc.compiler.graph import Model
 from tcc.compiler.quant.data import DataSet
 
 Rows = NDArray[np.float64]
 """The first output of each image, flattened: (images, values)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """Integer outputs against float ones, over `images` images.
-
-    `cosine` of the raw outputs, its mean and its least; `agreement`, the share of images with the
-    same largest output; `difference`, the largest one between two probabilities.
-    """
-
-    images: int
-    cosine: float
-    least_cosine: float
-    agreement: float
-    difference: float
 
 
 def rows(model: Model, data: DataSet) -> Rows:

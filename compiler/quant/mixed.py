@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
+from tcc.compiler.floor import Floor, Quality
 from tcc.compiler.graph import Graph, Model
 from tcc.compiler.quant import judge
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.data import DataSet
-from tcc.compiler.quant.floor import Floor
 from tcc.compiler.quant.groups import fused, kept, moves
-from tcc.compiler.quant.judge import Quality, Rows
+from tcc.compiler.quant.judge import Rows
 from tcc.compiler.quant.quantize import quantize
 from tcc.compiler.quant.report import Comparison
 

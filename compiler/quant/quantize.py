@@ -162,7 +162,7 @@ class _Work:
             self.add(last, node.op, (f"{worked.name}:float",), (), node)
         factor = self.calibration.factors.get(node.name)
         if factor is not None:
-            last = self.scaled(f"{node.name}:equalised", last, 1 / factor)
+            last = self.scaled(f"{node.name}:equalised", last, np.float32(1) / factor)
         self.add(node.name, Quantize(*out), (last,), (), node)
 
     def real(self, value: str) -> str:

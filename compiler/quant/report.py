@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler import reference
+from tcc.compiler.floor import Quality
 from tcc.compiler.graph import Model, Output
 from tcc.compiler.quant import judge
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.groups import kept
 from tcc.compiler.quant.integer import inexact
-from tcc.compiler.quant.judge import Quality
 from tcc.compiler.quant.statistics import Float32
 from tcc.compiler.types import TensorType
 

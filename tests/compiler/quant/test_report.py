@@ -9,13 +9,12 @@ from op_cases import trained
 from quantised import calibrated, ready
 
 from tcc.compiler import reference
+from tcc.compiler.floor import Floor, Quality
 from tcc.compiler.graph import Graph, Model, Output
 from tcc.compiler.ops import Add, Conv, Flatten, GlobalAvgPool, Linear, MaxPool, Relu
 from tcc.compiler.quant import data, integer, judge
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.data import DataSet
-from tcc.compiler.quant.floor import Floor
-from tcc.compiler.quant.judge import Quality
 from tcc.compiler.quant.mixed import search, share
 from tcc.compiler.quant.quantize import quantize
 from tcc.compiler.quant.report import Comparison, compare

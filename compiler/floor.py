@@ -3,10 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tcc.compiler.quant.judge import Quality
+from tcc.compiler.source import Span
 
 COSINE = 0.98
 """The least mean cosine of raw outputs unless told otherwise, as in the DDSNet paper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Integer outputs against float ones, over `images` images.
+
+    `cosine` of the raw outputs, its mean and its least; `agreement`, the share of images with the
+    same largest output; `difference`, the largest one between two probabilities.
+    """
+
+    images: int
+    cosine: float
+    least_cosine: float
+    agreement: float
+    difference: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +46,18 @@ class Floor:
         return tuple(said)
 
 
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """A layer that loses much: what is left of it, in words, and its place in the spec."""
+
+    name: str
+    loss: str
+    at: Span
+
+
 class BelowFloor(Exception):  # noqa: N818 - it is what was found
-    """An integer program loses too much; the command line exits with 4.
+    """An integer program loses too much; the command line exits with 4."""
 
-    `worst` names the layers that lose the most, with their signal-to-noise ratios in decibels.
-    """
-
-    def __init__(
-        self, broken: Sequence[str], found: Quality, worst: Sequence[tuple[str, str]]
-    ) -> None:
+    def __init__(self, broken: Sequence[str], found: Quality, culprits: Sequence[Culprit]) -> None:
         super().__init__("; ".join(broken))
-        self.broken, self.found, self.worst = tuple(broken), found, tuple(worst)
+        self.broken, self.found, self.culprits = tuple(broken), found, tuple(culprits)

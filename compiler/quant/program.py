@@ -1,0 +1,63 @@
+"""From a calibration to an integer program that keeps its floor, or a refusal that names layers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tcc.compiler.floor import BelowFloor, Culprit, Floor
+from tcc.compiler.graph import Model
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.data import DataSet
+from tcc.compiler.quant.mixed import Step, search
+from tcc.compiler.quant.quantize import quantize
+from tcc.compiler.quant.report import Comparison, compare
+from tcc.compiler.source import NOWHERE
+
+Watch = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An integer program, its calibration, how it compares with floats, and how floats got in."""
+
+    program: Model
+    calibration: Calibration
+    comparison: Comparison
+    steps: tuple[Step, ...] = ()
+
+
+def make(ready: Model, calibration: Calibration, data: DataSet, watch: Watch) -> Made:
+    """Return the integer program of a calibration, compared with floats over a data set."""
+    program = quantize(ready, calibration)
+    return Made(program, calibration, compare(ready, program, calibration, data, watch))
+
+
+def above(
+    ready: Model, made: Made, floor: Floor, learn: DataSet, judge: DataSet, watch: Watch
+) -> Made:
+    """Return the program, with layers in float where the floor needs them.
+
+    They are chosen by the images to learn from; the others decide.
+    """
+    if floor.holds(made.comparison.quality):
+        return made
+    mixed, steps = search(ready, made.calibration, made.comparison, learn, floor, watch)
+    again = make(ready, mixed, judge, watch)
+    return Made(again.program, again.calibration, again.comparison, steps)
+
+
+def check(made: Made, floor: Floor) -> Made:
+    """Return the program, if it keeps the floor.
+
+    Raises:
+        BelowFloor: It does not; the layers that lose the most are named.
+    """
+    comparison = made.comparison
+    broken = floor.broken(comparison.quality)
+    if broken:
+        places = {node.name: node.at for node in made.program.graph.nodes}
+        culprits = [
+            Culprit(o.name, f"{o.snr:.1f} dB, cosine {o.cosine:.4f}", places.get(o.name, NOWHERE))
+            for o in comparison.worst()
+        ]
+        raise BelowFloor(broken, comparison.quality, culprits)
+    return made
