@@ -5,12 +5,14 @@ weights also make up for that: b += W E[x] - Q E[x_q].
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from tcc.compiler.graph import Model
+from tcc.compiler.graph import Model, Node
 from tcc.compiler.ops import Conv
 from tcc.compiler.quant import rounding
 from tcc.compiler.quant.calibration import Range, Rounded
@@ -36,78 +38,86 @@ class Layer:
 
 
 def round_moments(
-    model: Model, ranges: Mapping[str, Range], statistics: Statistics
+    model: Model,
+    ranges: Mapping[str, Range],
+    statistics: Statistics,
+    threads: int | None = None,
 ) -> Mapping[str, Rounded]:
-    """Return the integer weights of every convolution whose input was seen."""
+    """Return the integer weights of every convolution whose input was seen.
+
+    Each layer is worked on by one thread, so that their number does not change a bit.
+    """
     inside = {source: clamp for clamp, source in fused(model.graph).items()}
-    found = {}
-    for node in model.graph.nodes:
-        if isinstance(node.op, Conv) and node.name in statistics.windows:
-            weight, *bias = (model.weights[name] for name in node.params)
-            shift = bias[0] if bias else np.zeros(len(weight), np.float32)
-            x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
-            if most(weight[0].size, x) < rounding.LIMIT:
-                found[node.name] = rounded(weight, shift, x, y)
-                continue
-            flat = weight.reshape(len(weight), -1).astype(np.float64)
-            layer = Layer(flat, shift.astype(np.float64), x, y)
-            patches = statistics.windows[node.name].patches()
-            own = _rounded(layer, patches)
-            found[node.name] = Rounded(own.weight.reshape(weight.shape), own.scale, own.bias)
-    return found
+    nodes = [
+        n for n in model.graph.nodes if isinstance(n.op, Conv) and n.name in statistics.windows
+    ]
+
+    def one(node: Node) -> Rounded:
+        weight, *bias = (model.weights[name] for name in node.params)
+        shift = bias[0] if bias else np.zeros(len(weight), np.float32)
+        x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
+        if most(weight[0].size, x) < rounding.LIMIT:
+            return rounded(weight, shift, x, y)
+        flat = weight.reshape(len(weight), -1).astype(np.float64)
+        layer = Layer(flat, shift.astype(np.float64), x, y)
+        own = _rounded(layer, statistics.windows[node.name].patches())
+        return Rounded(own.weight.reshape(weight.shape), own.scale, own.bias)
+
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        return dict(zip((n.name for n in nodes), pool.map(one, nodes), strict=True))
 
 
-def levels(real: Float32, kind: Range) -> NDArray[np.float64]:
+def levels(real: Float32, kind: Range) -> Float32:
     """Return the levels that real numbers become, as floats."""
     low, high = kind.limits
-    steps: Float64 = np.clip(np.rint(real / np.float32(kind.scale)), low, high).astype(np.float64)
-    return steps
+    steps = np.multiply(real, np.float32(1 / kind.scale))
+    np.rint(steps, out=steps)
+    return np.clip(steps, low, high, out=steps)
 
 
 def _rounded(layer: Layer, patches: Float32) -> Rounded:
     """Return the weights of a layer that reads `patches` (groups, samples, taps)."""
-    groups, _, taps = patches.shape
-    each = len(layer.weight) // groups
-    weight = layer.weight.reshape(groups, each, taps)
-    known, read = patches.astype(np.float64), levels(patches, layer.x)
-    if each * taps <= LONGEST_DEPTHWISE and groups > 1:
+    groups, samples, taps = patches.shape
+    weight = layer.weight.reshape(groups, -1, taps)
+    read = levels(patches, layer.x)
+    if weight[0].size <= LONGEST_DEPTHWISE and groups > 1:
         scale, steps = _depthwise(weight, read)
     else:
         parts = [_dense(w, part) for w, part in zip(weight, read, strict=True)]
-        scale = np.stack([own for own, _ in parts])
-        steps = np.stack([own for _, own in parts])
-    flat, steps = scale.reshape(-1), steps.reshape(len(layer.weight), taps)
-    final = allowed(flat, layer.bias.astype(np.float32), layer.x, layer.y)
-    raised = final.astype(np.float64) != flat
+        scale = np.concatenate([own for own, _ in parts])
+        steps = np.concatenate([own for _, own in parts])
+    final = allowed(scale, layer.bias.astype(np.float32), layer.x, layer.y)
+    raised = final.astype(np.float64) != scale
     if raised.any():
         again = rounding.nearest(layer.weight, final.astype(np.float64))
         steps = np.where(raised[:, None], again, steps)
     real = (steps * final.astype(np.float64)[:, None]).reshape(weight.shape)
-    means, got = known.mean(axis=1), read.mean(axis=1) * layer.x.scale
-    shift = np.einsum("gft,gt->gf", weight, means) - np.einsum("gft,gt->gf", real, got)
-    bias = layer.bias + shift.reshape(-1)
-    return Rounded(steps, final, bias_steps(bias, final, layer.x))
+    ones = np.ones(samples, np.float32)
+    means = (ones @ patches).astype(np.float64) / samples
+    got = (ones @ read).astype(np.float64) / samples * layer.x.scale
+    shift = np.matmul(weight, means[:, :, None]) - np.matmul(real, got[:, :, None])
+    return Rounded(steps, final, bias_steps(layer.bias + shift.reshape(-1), final, layer.x))
 
 
 LONGEST_DEPTHWISE = 64
 """Most taps of all filters of a group that is one of many, for which rounding is to nearest."""
 
 
-def _depthwise(weight: Float64, read: Float64) -> tuple[Float64, NDArray[np.int8]]:
-    """Return scales (groups, filters) and weights of many small groups, rounded to nearest."""
-    groups, each, taps = weight.shape
-    moments = np.matmul(read.transpose(0, 2, 1), read) / read.shape[1]
+def _depthwise(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:
+    """Return scales and weights (filters, taps) of many small groups, rounded to nearest."""
+    _, each, taps = weight.shape
+    double = read.astype(np.float64)
+    moments = np.matmul(double.transpose(0, 2, 1), double) / read.shape[1]
     flat = weight.reshape(-1, taps)
     scale = rounding.best_scale(flat, np.repeat(moments, each, axis=0))
-    return scale.reshape(groups, each), rounding.nearest(flat, scale)
+    return scale, rounding.nearest(flat, scale)
 
 
-def _dense(weight: Float64, read: Float64) -> tuple[Float64, NDArray[np.int8]]:
+def _dense(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:
     """Return the scale and the weights of the filters (filters, taps) of one group."""
     taps = weight.shape[1]
-    count = -(-taps // BLOCK)
-    blocks = np.array_split(np.arange(taps), count)
-    moments = [np.atleast_2d(np.cov(read[:, part], rowvar=False, bias=True)) for part in blocks]
+    blocks = np.array_split(np.arange(taps), -(-taps // BLOCK))
+    moments = [_moments(read[:, part].astype(np.float64)) for part in blocks]
     if taps <= SEARCHED:
         scale = rounding.best_scale(weight, moments[0])
     else:
@@ -117,3 +127,13 @@ def _dense(weight: Float64, read: Float64) -> tuple[Float64, NDArray[np.int8]]:
         for part, own in zip(blocks, moments, strict=True)
     ]
     return scale, np.hstack(steps)
+
+
+def _moments(read: Float64) -> Float64:
+    """Return the second moments of levels (samples, taps) about their means.
+
+    Sums of products of levels are whole numbers, exact in any order.
+    """
+    total = read.sum(axis=0)
+    moments: Float64 = (read.T @ read - np.outer(total, total) / len(read)) / len(read)
+    return moments

@@ -21,6 +21,8 @@ CANDIDATES = np.linspace(1.0, 0.6, 21)
 """Parts of absmax that are tried as the largest weight, the largest first."""
 DAMPING = 0.01
 """Part of the mean second moment that is added to each before they are inverted."""
+MOST_TRIED = 1 << 21
+"""Weights that are rounded at a time, of all candidates together."""
 LAZY = 64
 """Taps whose errors are gathered before the taps far behind them hear of it."""
 
@@ -60,13 +62,15 @@ def best_scale(weight: Float64, moments: Float64) -> Float64:
 
     Of equal ones the largest.
     """
-    best = whole = absmax_scale(weight)
-    least = cost(nearest(weight, whole), whole, weight, moments)
-    for part in CANDIDATES[1:]:
-        scale = _scale(whole * part)
-        found = cost(nearest(weight, scale), scale, weight, moments)
-        better = found < least
-        best, least = np.where(better, scale, best), np.where(better, found, least)
+    whole = absmax_scale(weight)
+    scales = np.stack([_scale(whole * part) for part in CANDIDATES])
+    costs = []
+    for some in np.array_split(scales, -(-scales.size * weight.shape[1] // MOST_TRIED)):
+        tried, repeated = np.tile(weight, (len(some), 1)), some.reshape(-1)
+        own = np.tile(moments, (len(some), 1, 1)) if moments.ndim == 3 else moments
+        costs.append(cost(nearest(tried, repeated), repeated, tried, own).reshape(len(some), -1))
+    chosen = np.argmin(np.concatenate(costs), axis=0)
+    best: Float64 = np.take_along_axis(scales, chosen[None], axis=0)[0]
     return best
 
 

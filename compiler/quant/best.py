@@ -1,0 +1,171 @@
+"""The default method: several ways to calibrate, judged by the model's own outputs.
+
+All of them learn from one part of the images and are judged on another: by the mean cosine of the
+integer program's outputs and the float model's; of equal ones, by the least largest difference.
+`minmax` is among them, so that none that is worse there can win.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler import reference
+from tcc.compiler.floor import Quality
+from tcc.compiler.graph import Model
+from tcc.compiler.quant import bias, equalize, judge, methods
+from tcc.compiler.quant.calibration import Calibration, Range
+from tcc.compiler.quant.data import DataSet
+from tcc.compiler.quant.equalize import Setting
+from tcc.compiler.quant.groups import groups
+from tcc.compiler.quant.judge import Rows
+from tcc.compiler.quant.moments import round_moments
+from tcc.compiler.quant.nearest import round_nearest
+from tcc.compiler.quant.quantize import quantize
+from tcc.compiler.quant.statistics import Float32, Statistics
+
+Watch = Callable[[str, int, int], None]
+
+SETTINGS = (Setting(1.1, 0.0), Setting(1.1, 0.5), Setting(1.25, 0.5))
+"""How far channels are equalised, in turn."""
+IMAGES = 64
+"""Most images that candidates are judged on."""
+FOLDS = 4
+"""Parts of the images, each of which the others must foretell the outputs' range of."""
+HEADROOM = np.linspace(1.0, 1.5, 11)
+"""Factors between the largest output seen and the largest that has a level."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to calibrate: its name, and what it found."""
+
+    name: str
+    calibration: Calibration
+    traces: Mapping[str, methods.Trace] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The winner, and how all candidates did, in order."""
+
+    winner: Candidate
+    judged: tuple[tuple[str, Quality], ...]
+
+    @property
+    def quality(self) -> Quality:
+        """The winner's."""
+        return dict(self.judged)[self.winner.name]
+
+
+def best(
+    ready: Model,
+    seen: Statistics,
+    learn: DataSet,
+    held_out: DataSet,
+    watch: Watch,
+    threads: int | None = None,
+) -> Best:
+    """Return the best of all candidates by the outputs of `held_out` images.
+
+    `seen` is what was seen of `learn`. Neither the order of the images nor the number of threads
+    changes the result.
+    """
+    jury = Jury(ready, held_out.first(IMAGES), threads)
+    judged: list[tuple[Candidate, Quality]] = []
+    total = len(methods.PLAIN) + len(SETTINGS) + 2
+    for candidate in _candidates(ready, seen):
+        watch("best", len(judged), total)
+        judged.append((candidate, jury.quality(candidate.calibration)))
+    leader = _winner(judged)
+    if leader.calibration.rounded:
+        corrected = bias.sequential(ready, leader.calibration, learn.first(bias.IMAGES), watch)
+        last = replace(leader, name=f"{leader.name}, sequential bias", calibration=corrected)
+        judged.append((last, jury.quality(corrected)))
+    watch("best", total, total)
+    return Best(_winner(judged), tuple((one.name, quality) for one, quality in judged))
+
+
+def _winner(judged: Sequence[tuple[Candidate, Quality]]) -> Candidate:
+    """Return the candidate of the highest mean cosine; of equal ones the first."""
+    return max(judged, key=lambda pair: (pair[1].cosine, -pair[1].difference))[0]
+
+
+def _candidates(ready: Model, seen: Statistics) -> Iterator[Candidate]:
+    for method in methods.PLAIN:
+        found = methods.find(method, ready, seen)
+        rounded = {**round_nearest(ready, found.ranges), **found.rounded}
+        yield Candidate(method, Calibration(found.ranges, rounded), found.traces)
+    for setting in SETTINGS:
+        yield by_moments(ready, seen, setting)
+
+
+def by_moments(ready: Model, seen: Statistics, setting: Setting) -> Candidate:
+    """Return equalised channels, weights by second moments, biases corrected layer by layer."""
+    given = equalize.factors(ready, seen, setting)
+    model, known = equalize.equalized(ready, given), equalize.rescaled(ready, seen, given)
+    found = methods.find("minmax", model, known)
+    ranges = with_headroom(model, found.ranges, seen.outputs)
+    rounded = {**round_nearest(model, ranges), **round_moments(model, ranges, known)}
+    name = f"moments, headroom {setting.headroom:g}, power {setting.power:g}"
+    return Candidate(name, Calibration(ranges, rounded, given), found.traces)
+
+
+def with_headroom(
+    model: Model, ranges: Mapping[str, Range], outputs: Mapping[str, Float32]
+) -> Mapping[str, Range]:
+    """Return ranges in which the outputs of images not seen are likely to fit."""
+    found = dict(ranges)
+    for output in model.graph.outputs:
+        group = next(g for g in groups(model.graph) if output.value in g)
+        factor = np.float32(headroom(outputs[output.name], found[output.value]))
+        for name in group:
+            own = found[name]
+            found[name] = replace(own, scale=float(np.float32(own.scale) * factor))
+    return found
+
+
+def headroom(rows: NDArray[np.float32], kind: Range) -> float:
+    """Return the factor on the range by which outputs (images, values) are kept best.
+
+    The range that one part of the images would give, times the factor, is tried on the others.
+    """
+    values = rows.astype(np.float64)
+    tops = np.abs(values).max(axis=1)
+    fold = np.arange(len(values)) % FOLDS
+    if len(values) < 2 * FOLDS or not tops.any():
+        return 1.0
+    low, high = kind.limits
+    costs = []
+    for factor in HEADROOM:
+        cost = 0.0
+        for part in range(FOLDS):
+            step = max(float(tops[fold != part].max()), 1e-30) * factor / high
+            mine = values[fold == part]
+            kept = np.clip(np.rint(mine / step), low, high) * step
+            cost += sum(1 - judge.cosine(a, b) for a, b in zip(mine, kept, strict=True))
+        costs.append(cost)
+    return float(HEADROOM[int(np.argmin(costs))])
+
+
+class Jury:
+    """Images that integer programs are judged on, with what the float model says of them."""
+
+    def __init__(self, ready: Model, data: DataSet, threads: int | None = None) -> None:
+        (source,) = ready.graph.inputs
+        self.ready, self.threads = ready, threads
+        self.tensors = [data.tensor(index, source) for index in range(len(data))]
+        self.expected = self._rows(ready)
+
+    def quality(self, calibration: Calibration) -> Quality:
+        """Return how near the integer program of a calibration comes to the float model."""
+        return judge.quality(self.expected, self._rows(quantize(self.ready, calibration)))
+
+    def _rows(self, model: Model) -> Rows:
+        run = reference.prepared(model)
+        name = model.graph.outputs[0].name
+        with ThreadPoolExecutor(self.threads) as pool:
+            found = [out[name].reshape(-1) for out in pool.map(run, self.tensors)]
+        return np.array(found, np.float64)
