@@ -1,8 +1,7 @@
 """From a ready float model and its calibration to the integer program."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -35,10 +34,10 @@ from tcc.compiler.ops.integer import (
 )
 from tcc.compiler.quant import functions
 from tcc.compiler.quant.calibration import Calibration, Float32, Range, Rounded
-from tcc.compiler.quant.groups import SMALLEST, fused, moves
-from tcc.compiler.quant.nearest import largest, round_nearest
+from tcc.compiler.quant.checks import check_scales, check_sums
+from tcc.compiler.quant.groups import fused, moves
+from tcc.compiler.quant.nearest import round_nearest
 from tcc.compiler.rewrite import live
-from tcc.compiler.source import Diagnostic, UserError
 from tcc.compiler.types import DType, TensorType
 
 Tensors = tuple[NDArray[Any], ...]
@@ -57,8 +56,9 @@ def quantize(model: Model, calibration: Calibration) -> Model:
         UserError: A scale is no normal number (E0801), or a sum could overflow (E0802); each is
             named with its layer.
     """
+    check_scales(model, calibration)
     rounded = {**round_nearest(model, calibration.ranges), **calibration.rounded}
-    _check(model, calibration, rounded)
+    check_sums(model, calibration, rounded)
     work = _Work(model, calibration, rounded)
     for source in model.graph.inputs:
         work.enter(source)
@@ -244,32 +244,3 @@ def _bounds(y: Range, clamp: Op | None) -> tuple[int, int]:
         case Relu6():
             return max(low, 0), min(high, int(np.rint(6 / np.float64(y.scale))))
     return low, high
-
-
-def _check(model: Model, calibration: Calibration, rounded: Mapping[str, Rounded]) -> None:
-    problems = tuple(_problems(model, calibration, rounded))
-    if problems:
-        raise UserError(problems)
-
-
-def _problems(
-    model: Model, calibration: Calibration, rounded: Mapping[str, Rounded]
-) -> Iterator[Diagnostic]:
-    help = "calibrate again, with images that the network is meant for"
-    at = {node.name: node for node in model.graph.nodes}
-    for name, found in calibration.ranges.items():
-        if name in at and not (isfinite(found.scale) and found.scale >= SMALLEST):
-            message = f"the scale of `{name}` is {found.scale:g}"
-            yield Diagnostic("E0801", message, at[name].at, "this layer's output", help=help)
-    for name, own in rounded.items():
-        node = at[name]
-        if not (np.isfinite(own.scale).all() and (own.scale >= SMALLEST).all()):
-            message = f"a weight scale of `{name}` is no normal number"
-            yield Diagnostic("E0801", message, node.at, "this layer's weights", help=help)
-        x = calibration.ranges[node.inputs[0]]
-        total = np.abs(own.weight.reshape(len(own.weight), -1).astype(np.int64)).sum(axis=1)
-        most = total * largest(x) + np.abs(own.bias.astype(np.int64))
-        if (most >= 1 << 31).any():
-            message = f"the sums of `{name}` could overflow 32 bits"
-            label = f"they may reach {int(most.max()):,}"
-            yield Diagnostic("E0802", message, node.at, label, help=help)
