@@ -11,27 +11,25 @@ from difflib import unified_diff
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, Model
-from tcc.compiler.passes import INFERENCE, run
+from tcc.compiler.graph import Model
+from tcc.compiler.passes import INFERENCE, INT8, run
 from tcc.compiler.text import show
+from tcc.compiler.weights import placeholders
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 
 
 def stages(spec: Path) -> dict[str, str]:
-    """Return the printed graph by stage: `float` as written, `fused` as devices run it."""
+    """Return the printed graph by stage.
+
+    `float` is as written, `fused` as devices run it, `ready` as calibration finds it.
+    """
     graph = load(spec).graph
-    return {"float": show(graph), "fused": show(run(ones(graph), INFERENCE).graph)}
-
-
-def ones(graph: Graph) -> Model:
-    """Return a model whose weights are all 1, without memory for them."""
-    one = np.float32(1)
-    return Model(graph, {n: np.broadcast_to(one, p.shape) for n, p in graph.params.items()})
+    model = Model(graph, placeholders(graph))
+    lean = {"fused": run(model, INFERENCE).graph, "ready": run(model, INT8).graph}
+    return {"float": show(graph), **{stage: show(after) for stage, after in lean.items()}}
 
 
 def specs() -> list[Path]:

@@ -37,12 +37,19 @@ PASSES: tuple[Pass, ...] = (
 PLAIN: tuple[Pass, ...] = (prune, drop_identity)
 """What leaves all weights as they are: what remains keeps its name and its values."""
 
-INFERENCE: tuple[Pass, ...] = (*PLAIN, fold_batch_norm, lower_batch_norm)
-"""From what is trained to what a device runs: no batch norm, no dropout, nothing train-only."""
+FOLDED: tuple[Pass, ...] = (*PLAIN, fold_batch_norm, lower_batch_norm)
+"""The same without batch norms, and otherwise the layers that the spec says."""
+
+INFERENCE: tuple[Pass, ...] = (
+    *PLAIN, merge_equal,
+    fold_batch_norm, fold_pad, fold_ahead, fuse_clamps, merge_linear, lower_batch_norm, pool_first,
+)  # fmt: skip
+"""From what is trained to what a device runs: nothing train-only, no layer that another one can
+do as well, and as few products as that takes."""
 
 INT8: tuple[Pass, ...] = (
     *INFERENCE,
-    pool_first, raw_input, lower_linear, lower_scale_shift, lower_pool, fill_bias,
+    raw_input, lower_linear, lower_scale_shift, lower_pool, fill_bias,
 )  # fmt: skip
 """The float graph that integers can compute: all that is linear is a convolution with a bias, and
 an image comes in as grey levels."""

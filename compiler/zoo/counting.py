@@ -15,7 +15,7 @@ import numpy as np
 from tcc.compiler.cost import Cost, cost
 from tcc.compiler.graph import Graph, Model, Node
 from tcc.compiler.ops.pool import Pool
-from tcc.compiler.passes import INFERENCE, run
+from tcc.compiler.passes import FOLDED, run
 from tcc.compiler.rewrite import for_inference
 from tcc.compiler.types import TensorType
 
@@ -45,7 +45,7 @@ class Counted:
         """The graph as devices run it: batch norms folded."""
         one = np.float32(1)
         weights = {n: np.broadcast_to(one, p.shape) for n, p in self.graph.params.items()}
-        return run(Model(self.graph, weights), INFERENCE).graph
+        return run(Model(self.graph, weights), FOLDED).graph
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,11 +42,13 @@ def test_any_order_is_right(graph: Graph, order: list[Pass]) -> None:
     validate.run(model, order)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(graphs())
-def test_a_pipeline_leaves_itself_nothing_to_do(graph: Graph) -> None:
+def test_repeated_they_come_to_rest(graph: Graph) -> None:
     model = Model(of_image(graph), trained(graph))
-    once = run(model, INT8)
-    twice = run(once, INT8)
-    assert show(twice.graph) == show(once.graph)
-    assert validate.same(once, twice)
+    for _ in range(6):
+        after = run(model, INT8)
+        if validate.same(model, after):
+            return
+        model = after
+    raise AssertionError(show(model.graph))
