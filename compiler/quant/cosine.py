@@ -23,6 +23,9 @@ STEPS = 21
 """Scales that are tried."""
 REACH = 2.0
 """The neighbourhood reaches from the start divided by this to the start times this."""
+TIE = 1e-6
+"""Cosines that differ by less are equal: a layer of equal weights, such as an average, has the same
+cosine at every scale, however much is clipped, and only rounding would choose."""
 TURNS = 2
 """How often input and weights take turns."""
 MOST = 1 << 16
@@ -109,7 +112,7 @@ def _activation(
         cosines = np.mean([_each(one, scales, limits) for one in layers], axis=0)
     else:
         cosines = np.array([alike(value, quantised(value, s, limits)) for s in scales])
-    best = len(scales) - 1 - int(np.argmax(cosines[::-1]))
+    best = last_best(cosines)
     return float(scales[best]), float(cosines[best])
 
 
@@ -140,9 +143,14 @@ def _weights(one: Layer, scale: np.float32, limits: tuple[int, int]) -> Layer:
         w = quantised(one.weight, start * factor, (-127, 127)).astype(np.float64)
         dot = (cross * w).sum() + constant[0]
         square = ((w @ gram + 2 * bias * sums) * w).sum() + constant[1]
-        cosines.append(_cosine(dot, np.sqrt((real**2).sum()), np.sqrt(max(square, 0.0))))
-    best = len(factors) - 1 - int(np.argmax(cosines[::-1]))
-    return replace(one, scales=start * factors[best])
+        cosines.append(float(_cosine(dot, np.sqrt((real**2).sum()), np.sqrt(max(square, 0.0)))))
+    return replace(one, scales=start * factors[last_best(cosines)])
+
+
+def last_best(cosines: Sequence[float] | Reals) -> int:
+    """Return the place of the largest cosine; of those that are as good as equal, the last."""
+    found = np.asarray(cosines, np.float64)
+    return int(np.flatnonzero(found >= found.max() - TIE)[-1])
 
 
 def alike(a: Float32, b: Float32) -> float:

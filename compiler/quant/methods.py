@@ -208,7 +208,7 @@ def _found(model: Model, every: Sequence[Group], chosen: Sequence[Chosen]) -> Fo
     found = {n: Range(one.scale, group.range.signed) for group, one in pairs for n in group.names}
     traces = {n: _trace(group, one) for group, one in pairs for n in group.names}
     weights = {name: scale for one in chosen for name, scale in one.weights.items()}
-    return Found(found, traces, dict(_rounded(model, found, weights)))
+    return Found(found, traces, dict(round_at(model, found, weights)))
 
 
 def _trace(group: Group, one: Chosen) -> Trace:
@@ -216,7 +216,7 @@ def _trace(group: Group, one: Chosen) -> Trace:
     return Trace(group.low, group.high, threshold, one.divergence, one.cosine, group.spread)
 
 
-def _rounded(
+def round_at(
     model: Model, found: Mapping[str, Range], weights: Mapping[str, Float32]
 ) -> Iterator[tuple[str, Rounded]]:
     """Yield the weights of convolutions, rounded to nearest at given scales."""

@@ -46,13 +46,19 @@ def slow(numbers, scales, limits):
     factor, best = 1.0, None
     for _ in range(cosine.TURNS):
         by_scale = [score(numbers, s, factor, tops, real, limits) for s in scales]
-        found = max(by_scale)
-        before, best = best, max(s for s, c in zip(scales, by_scale, strict=True) if c == found)
+        before, best = best, largest(scales, by_scale)
+        found = by_scale[list(scales).index(best)]
         if before == best:
             break
         by_factor = [score(numbers, best, f, tops, real, limits) for f in factors]
-        factor = max(f for f, c in zip(factors, by_factor, strict=True) if c == max(by_factor))
+        factor = largest(factors, by_factor)
     return best, found
+
+
+def largest(scales, cosines):
+    """The largest scale whose cosine is as good as the best one."""
+    good = [s for s, c in zip(scales, cosines, strict=True) if c >= max(cosines) - cosine.TIE]
+    return max(good)
 
 
 def score(numbers, scale, factor, tops, real, limits):

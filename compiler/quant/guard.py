@@ -1,0 +1,78 @@
+"""What keeps kl-cosine from being worse than min-max: both are judged by the model's own outputs.
+
+The thresholds of the coarse search may be so low that the whole network suffers, though each layer
+by itself looks well. So the paper's scales, the same with none below `FLOOR` of min-max's, and
+min-max itself are tried on images that none of them has seen.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tcc.compiler.floor import Quality
+from tcc.compiler.graph import Model
+from tcc.compiler.quant import judge
+from tcc.compiler.quant.calibration import Calibration, Range
+from tcc.compiler.quant.data import DataSet
+from tcc.compiler.quant.methods import Found, find, round_at
+from tcc.compiler.quant.quantize import quantize
+from tcc.compiler.quant.statistics import Statistics
+
+PAPER, RAISED, SAFE = "kl-cosine", "kl-cosine, raised", "minmax"
+FLOOR = 0.8
+"""The least share of min-max's scale that `RAISED` keeps: below it, what a layer's own cosine says
+has little to do with the network's."""
+MARGIN = 0.95
+"""Min-max stands unless another's distance from the floats is below this share of its own: a
+difference of a few images may be chance."""
+IMAGES = 64
+"""Most images that are judged by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Who won, what each found, and how each did on the images held out."""
+
+    winner: str
+    found: Mapping[str, Found]
+    judged: Mapping[str, Quality]
+
+
+def guarded(
+    ready: Model, seen: Statistics, held_out: DataSet, threads: int | None = None
+) -> Verdict:
+    """Return the verdict over what was learnt from `seen`, on other images."""
+    paper, safe = (find(method, ready, seen, threads) for method in (PAPER, SAFE))
+    found = {SAFE: safe, PAPER: paper, RAISED: raised(ready, paper, safe)}
+    programs = {
+        name: quantize(ready, Calibration(one.ranges, one.rounded)) for name, one in found.items()
+    }
+    images = held_out.first(IMAGES)
+    with ThreadPoolExecutor(threads) as pool:
+        rows = list(pool.map(lambda one: judge.rows(one, images), (ready, *programs.values())))
+    judged = {
+        name: judge.quality(rows[0], own) for name, own in zip(programs, rows[1:], strict=True)
+    }
+    return Verdict(_winner(judged), found, judged)
+
+
+def raised(ready: Model, paper: Found, safe: Found) -> Found:
+    """Return the paper's scales where they are at least `FLOOR` of min-max's, else that share."""
+    ranges, traces = {}, {}
+    for name, own in paper.ranges.items():
+        least = float(np.float32(safe.ranges[name].scale * FLOOR))
+        ranges[name] = Range(max(own.scale, least), own.signed)
+        threshold = ranges[name].scale * own.limits[1]
+        traces[name] = replace(paper.traces[name], threshold=threshold)
+    weights = {name: rounded.scale for name, rounded in paper.rounded.items()}
+    return Found(ranges, traces, dict(round_at(ready, ranges, weights)))
+
+
+def _winner(judged: Mapping[str, Quality]) -> str:
+    safe = judged[SAFE]
+    best = max((PAPER, RAISED), key=lambda name: judged[name].cosine)
+    found = judged[best]
+    better = 1 - found.cosine < MARGIN * (1 - safe.cosine)
+    return best if better and found.agreement >= safe.agreement else SAFE
