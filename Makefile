@@ -56,7 +56,7 @@ qemu:
 constraints:
 	$(PYTHON) -m venv --clear build/constraints
 	build/constraints/bin/pip install torch==2.13.0
-	build/constraints/bin/pip install '.[all,dev]'
+	build/constraints/bin/pip install '.[all,bench,dev]'
 	{ head -n 1 constraints.txt
 	  build/constraints/bin/pip freeze --all --exclude pip --exclude tcc-compiler | sed 's/+.*//'; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
