@@ -12,8 +12,11 @@ from itertools import islice
 from pathlib import Path
 
 from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Model
+from tcc.compiler.graph import Graph, Model
 from tcc.compiler.passes import INFERENCE, INT8, run
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.groups import kept, ranges
+from tcc.compiler.quant.quantize import quantize
 from tcc.compiler.text import show
 from tcc.compiler.weights import placeholders
 
@@ -24,12 +27,22 @@ GOLDEN = ROOT / "tests" / "golden"
 def stages(spec: Path) -> dict[str, str]:
     """Return the printed graph by stage.
 
-    `float` is as written, `fused` as devices run it, `ready` as calibration finds it.
+    `float` is as written, `fused` as devices run it, `ready` as calibration finds it, `int8` the
+    integer program where every value lies between -1 and 1.
     """
     graph = load(spec).graph
     model = Model(graph, placeholders(graph))
-    lean = {"fused": run(model, INFERENCE).graph, "ready": run(model, INT8).graph}
+    fused = run(model, INFERENCE)
+    lean = {"fused": fused.graph, "ready": run(model, INT8).graph, "int8": int8(fused)}
     return {"float": show(graph), **{stage: show(after) for stage, after in lean.items()}}
+
+
+def int8(fused: Model) -> Graph:
+    """Return the integer program of a model whose weights are negative, as some always are."""
+    negative = Model(fused.graph, {name: -weight for name, weight in fused.weights.items()})
+    ready = run(negative, INT8)
+    bounds = dict.fromkeys(kept(ready.graph), (-1.0, 1.0))
+    return quantize(ready, Calibration(ranges(ready, bounds))).graph
 
 
 def specs() -> list[Path]:
