@@ -19,7 +19,7 @@ from tcc.compiler.quant import bias, equalize, judge, methods
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.equalize import Setting
-from tcc.compiler.quant.groups import groups
+from tcc.compiler.quant.groups import Limits, groups, ranges
 from tcc.compiler.quant.judge import Rows
 from tcc.compiler.quant.moments import round_moments
 from tcc.compiler.quant.nearest import round_nearest
@@ -105,19 +105,25 @@ def _candidates(ready: Model, seen: Statistics) -> Iterator[Candidate]:
 def by_moments(ready: Model, seen: Statistics, setting: Setting) -> Candidate:
     """Return equalised channels, weights by second moments, biases corrected layer by layer."""
     given = equalize.factors(ready, seen, setting)
-    model, known = equalize.equalized(ready, given), equalize.rescaled(ready, seen, given)
-    found = methods.find("minmax", model, known)
-    ranges = with_headroom(model, found.ranges, seen.outputs)
-    rounded = {**round_nearest(model, ranges), **round_moments(model, ranges, known)}
+    model = equalize.equalized(ready, given)
+    limits = equalize.limits(seen, given)
+    found = with_headroom(model, ranges(model, limits), seen.outputs)
+    rounded = {**round_nearest(model, found), **round_moments(model, found, seen, given)}
     name = f"moments, headroom {setting.headroom:g}, power {setting.power:g}"
-    return Candidate(name, Calibration(ranges, rounded, given), found.traces)
+    return Candidate(name, Calibration(found, rounded, given), _traces(found, limits))
+
+
+def _traces(found: Mapping[str, Range], limits: Limits) -> Mapping[str, methods.Trace]:
+    return {
+        name: methods.Trace(*limits[name], own.scale * own.limits[1]) for name, own in found.items()
+    }
 
 
 def with_headroom(
-    model: Model, ranges: Mapping[str, Range], outputs: Mapping[str, Float32]
+    model: Model, known: Mapping[str, Range], outputs: Mapping[str, Float32]
 ) -> Mapping[str, Range]:
     """Return ranges in which the outputs of images not seen are likely to fit."""
-    found = dict(ranges)
+    found = dict(known)
     for output in model.graph.outputs:
         group = next(g for g in groups(model.graph) if output.value in g)
         factor = np.float32(headroom(outputs[output.name], found[output.value]))

@@ -30,9 +30,7 @@ IMAGES = 16
 """Images that the means are taken over."""
 
 
-def sequential(
-    ready: Model, calibration: Calibration, data: DataSet, watch: Watch
-) -> Calibration:
+def sequential(ready: Model, calibration: Calibration, data: DataSet, watch: Watch) -> Calibration:
     """Return a calibration whose biases make good what shifts each layer's mean over images.
 
     All images are held at once: `IMAGES` are enough.

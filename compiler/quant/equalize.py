@@ -10,7 +10,7 @@ joined, added or moved form a class with one factor.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,8 @@ from tcc.compiler.ops import (
     Resize,
     Slice,
 )
-from tcc.compiler.quant.groups import groups
-from tcc.compiler.quant.statistics import Float32, Seen, Statistics, Windows
+from tcc.compiler.quant.groups import Limits, groups
+from tcc.compiler.quant.statistics import Float32, Seen, Statistics
 
 Ids = NDArray[np.int64]
 Factors = Mapping[str, Float32]
@@ -95,18 +95,15 @@ def equalized(model: Model, given: Factors) -> Model:
     return Model(model.graph, weights)
 
 
-def rescaled(model: Model, statistics: Statistics, given: Factors) -> Statistics:
-    """Return what would have been seen of the equalised model.
-
-    The extremes of single images can only be told in proportion to those of all.
-    """
-    seen = {n: _seen(s, given[n]) if n in given else s for n, s in statistics.seen.items()}
-    windows = dict(statistics.windows)
-    for node in model.graph.nodes:
-        if node.name in windows and node.inputs[0] in given:
-            old, factor = windows[node.name], given[node.inputs[0]][:, None, None]
-            windows[node.name] = Windows(old.op, old.parts / factor)
-    return replace(statistics, seen=seen, windows=windows)
+def limits(statistics: Statistics, given: Factors) -> Limits:
+    """Return the smallest and the largest number of each value of the equalised model."""
+    found = dict(statistics.limits)
+    for name, factor in given.items():
+        if name in found:
+            seen = statistics.seen[name]
+            low, high = seen.channel_low / factor, seen.channel_high / factor
+            found[name] = float(low.min()), float(high.max())
+    return found
 
 
 def classes(graph: Graph) -> Classes:
@@ -212,19 +209,3 @@ def _joined(parts: Sequence[Ids]) -> Ids:
 def _peaks(seen: Seen) -> NDArray[np.float64]:
     """Return the largest magnitude of each channel."""
     return np.maximum(np.abs(seen.channel_low), np.abs(seen.channel_high)).astype(np.float64)
-
-
-def _seen(seen: Seen, factor: Float32) -> Seen:
-    low, high = seen.channel_low / factor, seen.channel_high / factor
-    return Seen(
-        _proportional(seen.low, float(low.min()), float(seen.low.min())),
-        _proportional(seen.high, float(high.max()), float(seen.high.max())),
-        low,
-        high,
-        seen.sample / factor,
-    )
-
-
-def _proportional(each: Float32, now: float, before: float) -> Float32:
-    """Return extremes of images, of which the greatest magnitude was `before` and is `now`."""
-    return each * np.float32(now / before) if before else np.full_like(each, now)

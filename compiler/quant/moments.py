@@ -6,7 +6,7 @@ weights also make up for that: b += W E[x] - Q E[x_q].
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from tcc.compiler.graph import Model, Node
 from tcc.compiler.ops import Conv
 from tcc.compiler.quant import rounding
 from tcc.compiler.quant.calibration import Range, Rounded
+from tcc.compiler.quant.equalize import Factors
 from tcc.compiler.quant.groups import fused
 from tcc.compiler.quant.nearest import allowed, bias_steps, most, rounded
 from tcc.compiler.quant.rounding import Float64
@@ -41,11 +42,13 @@ def round_moments(
     model: Model,
     ranges: Mapping[str, Range],
     statistics: Statistics,
+    factors: Factors,
     threads: int | None = None,
 ) -> Mapping[str, Rounded]:
     """Return the integer weights of every convolution whose input was seen.
 
-    Each layer is worked on by one thread, so that their number does not change a bit.
+    `model` and `ranges` are of channels equalised by `factors`; what was seen is not. Each layer is
+    worked on by one thread, so that their number does not change a bit.
     """
     inside = {source: clamp for clamp, source in fused(model.graph).items()}
     nodes = [
@@ -60,7 +63,11 @@ def round_moments(
             return rounded(weight, shift, x, y)
         flat = weight.reshape(len(weight), -1).astype(np.float64)
         layer = Layer(flat, shift.astype(np.float64), x, y)
-        own = _rounded(layer, statistics.windows[node.name].patches())
+        windows = statistics.windows[node.name]
+        if node.inputs[0] in factors:
+            factor = factors[node.inputs[0]][:, None, None]
+            windows = replace(windows, parts=windows.parts / factor)
+        own = _rounded(layer, windows.patches())
         return Rounded(own.weight.reshape(weight.shape), own.scale, own.bias)
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
