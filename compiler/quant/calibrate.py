@@ -1,0 +1,139 @@
+"""From a ready model and a data set to its calibration, by a method."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tcc.compiler.floor import Quality
+from tcc.compiler.graph import Model
+from tcc.compiler.quant import groups, methods
+from tcc.compiler.quant.best import best
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.data import HELD_OUT, DataSet, check
+from tcc.compiler.quant.groups import Limits
+from tcc.compiler.quant.guard import PAPER, SAFE, Verdict, guarded
+from tcc.compiler.quant.methods import Trace
+from tcc.compiler.quant.observe import Watch, observe, unwatched
+
+METHODS = (*methods.PLAIN, "kl-cosine", "best")
+"""Every method; the last is the default."""
+DEFAULT = METHODS[-1]
+
+ENOUGH = 0.05
+"""The median spread of the ranges above which a data set is said to be too small."""
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How to run: images at a time and threads, which change no bit, and who is told."""
+
+    threads: int | None = None
+    batch: int = 1
+    watch: Watch = unwatched
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A calibration and how it came about.
+
+    `used` is the candidate that won; `judged` says how each did on `held_out` images, which none
+    had learnt from. `notices` are what the user must know.
+    """
+
+    calibration: Calibration
+    traces: Mapping[str, Trace]
+    used: str
+    held_out: int = 0
+    judged: Mapping[str, Quality] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+def calibrate(
+    ready: Model, data: DataSet, method: str = DEFAULT, how: How | None = None
+) -> Outcome:
+    """Return what a method makes of a ready model and images.
+
+    Neither names nor order of the images nor anything of `how` changes it.
+
+    Raises:
+        UserError: The network does not take these images, or gives no finite numbers for them.
+    """
+    check(data, ready.graph.inputs[0])
+    run = _RUNS.get(method, _plain)
+    found = run(ready, data, method, how or How())
+    return _noticed(found, data)
+
+
+def _plain(ready: Model, data: DataSet, method: str, how: How) -> Outcome:
+    seen = observe(ready, data, how.threads, how.batch, how.watch)
+    found = methods.find(method, ready, seen, how.threads)
+    return Outcome(Calibration(found.ranges, found.rounded), found.traces, method)
+
+
+def _kl_cosine(ready: Model, data: DataSet, method: str, how: How) -> Outcome:
+    learn, held_out = data.split()
+    seen = observe(ready, learn, how.threads, how.batch, how.watch)
+    how.watch(method, 0, 1)
+    verdict = guarded(ready, seen, held_out, how.threads)
+    paper, found = verdict.found[PAPER], verdict.found[verdict.winner]
+    ranges, rounded = found.ranges, found.rounded
+    if verdict.winner == SAFE and len(held_out) < len(data):
+        # min-max may learn from all images: it is not what is judged
+        rest = observe(ready, held_out, how.threads, how.batch, how.watch)
+        ranges = groups.ranges(ready, _wider(seen.limits, rest.limits))
+    traces = {
+        name: replace(paper.traces[name], threshold=own.scale * own.limits[1])
+        for name, own in ranges.items()
+    }
+    notices = () if verdict.winner == PAPER else (_guarded(verdict, method),)
+    calibration = Calibration(ranges, rounded)
+    return Outcome(calibration, traces, verdict.winner, len(held_out), verdict.judged, notices)
+
+
+def _best(ready: Model, data: DataSet, _: str, how: How) -> Outcome:
+    learn, held_out = data.split()
+    seen = observe(ready, learn, how.threads, how.batch, how.watch)
+    found = best(ready, seen, learn, held_out, how.watch, how.threads)
+    winner = found.winner
+    judged = dict(found.judged)
+    return Outcome(winner.calibration, winner.traces, winner.name, len(held_out), judged)
+
+
+def _wider(a: Limits, b: Limits) -> Limits:
+    return {name: (min(a[name][0], b[name][0]), max(a[name][1], b[name][1])) for name in a}
+
+
+def _guarded(verdict: Verdict, method: str) -> str:
+    lost, won = verdict.judged[PAPER].cosine, verdict.judged[verdict.winner].cosine
+    return (
+        f"`{method}` as published gives a mean cosine of {lost:.6f} on images held out,"
+        f" `{verdict.winner}` {won:.6f}: the latter is used"
+    )
+
+
+def _noticed(found: Outcome, data: DataSet) -> Outcome:
+    """Return the outcome with what is to be said of the data set."""
+    different = len(set(data.digests))
+    notices = []
+    if found.held_out and different < HELD_OUT:
+        notices.append(f"with {_images(different)}, what is learnt from is also what judges")
+    spreads = [trace.spread for trace in found.traces.values() if trace.spread is not None]
+    if not spreads:
+        notices.append("one image says nothing of how much the scales depend on the images")
+    elif float(np.median(spreads)) > ENOUGH:
+        notices.append(
+            f"{_images(different)} are few: by the jackknife, half of the ranges are uncertain"
+            f" by {float(np.median(spreads)):.0%} or more"
+        )
+    return replace(found, notices=(*found.notices, *notices))
+
+
+def _images(count: int) -> str:
+    return "one image" if count == 1 else f"{count} images"
+
+
+_RUNS: Mapping[str, Callable[[Model, DataSet, str, How], Outcome]] = {
+    "kl-cosine": _kl_cosine,
+    "best": _best,
+}
