@@ -3,6 +3,7 @@
 from tcc.backends.arm.backend import Arm
 from tcc.backends.base import Backend
 from tcc.backends.onnxruntime.backend import OnnxRuntime
+from tcc.backends.pulsar.backend import Pulsar
 
-BACKENDS: tuple[Backend, ...] = (OnnxRuntime(), Arm())
+BACKENDS: tuple[Backend, ...] = (OnnxRuntime(), Arm(), Pulsar())
 """Every backend; none imports what it builds with before it builds."""

@@ -16,12 +16,13 @@ __all__ = ["Artifact", "Backend", "MissingTool", "Progress", "Refusal", "Target"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One word after `--target`."""
+    """One word after `--target`; without precisions, it is not built, only calibrated for."""
 
     name: str
     title: str
     precisions: tuple[str, ...]
     aliases: tuple[str, ...] = ()
+    calibrates: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,11 @@ from tcc.compiler import bundle, goldens, manifest, passes, text, weights
 from tcc.compiler.bundle import Contents
 from tcc.compiler.frontend.build import Spec
 from tcc.compiler.graph import Graph, Model, Node, Pass
+from tcc.compiler.quant import calibrate as calibration
+from tcc.compiler.quant import stored
+from tcc.compiler.quant.calibrate import How
+from tcc.compiler.quant.data import DataSet
+from tcc.compiler.quant.document import Document
 from tcc.compiler.source import Diagnostic, UserError
 
 
@@ -153,6 +158,25 @@ def _lean(model: Model, device: Device, precision: str, integers: Integers | Non
     return integers.program if integers else passes.run(model, device.passes(precision))
 
 
+def ready(spec: Spec, given: Given) -> Model:
+    """Return a model as calibration sees it."""
+    return passes.run(Model(spec.graph, given.tensors), passes.INT8)
+
+
+def calibrate(
+    spec: Spec, given: Given, data: DataSet, target: str, method: str, how: How
+) -> Document:
+    """Return the calibration of a spec with weights for a target, by a method.
+
+    Raises:
+        UserError: The network does not take these images, or gives no finite numbers for them.
+    """
+    model = ready(spec, given)
+    found = calibration.calibrate(model, data, method, how)
+    about = stored.About(method, target, passes.spell(passes.INT8), network(spec), given.origin)
+    return stored.document(about, model, found, data)
+
+
 def fused(model: Model) -> Model:
     """Return a model as devices run it: nothing train-only, no batch norm, no dropout."""
     return passes.run(model, passes.INFERENCE)
@@ -184,11 +208,9 @@ def _packed(job: Job, device: Device, artifact: Emitted) -> Contents:
     files = {f"{bundle.MODEL}/{path}": data for path, data in artifact.files.items()}
     files |= job.files
     executable = frozenset(f"{bundle.MODEL}/{path}" for path in artifact.executable)
-    spec = job.spec
-    params = {name: setting(value) for name, value in spec.params.items()}
     about = manifest.Manifest(
         tcc_bundle=manifest.VERSION,
-        model=manifest.Network(spec.name, spec.doc, spec.digest, params),
+        model=network(job.spec),
         weights=job.given.origin,
         target=device.name,
         precision=job.precision,
@@ -200,6 +222,12 @@ def _packed(job: Job, device: Device, artifact: Emitted) -> Contents:
         files=bundle.listed(files, executable),
     )
     return Contents(manifest.sealed(about), files)
+
+
+def network(spec: Spec) -> manifest.Network:
+    """Return what a manifest says of a spec."""
+    params = {name: setting(value) for name, value in spec.params.items()}
+    return manifest.Network(spec.name, spec.doc, spec.digest, params)
 
 
 def setting(value: object) -> str:

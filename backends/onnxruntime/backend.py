@@ -31,7 +31,8 @@ class OnnxRuntime:
     @property
     def targets(self) -> tuple[Target, ...]:
         """The one target."""
-        return (Target("onnxruntime", "ONNX file, run by ONNX Runtime", ("fp32",), ("ort",)),)
+        title = "ONNX file, run by ONNX Runtime"
+        return (Target("onnxruntime", title, ("fp32",), ("ort",), calibrates=True),)
 
     def passes(self, precision: str) -> tuple[Pass, ...]:  # noqa: ARG002
         """Return what leaves all weights as they are."""

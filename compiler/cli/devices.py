@@ -101,6 +101,16 @@ def find(name: str, at: Span) -> Bound:
     raise fail("E0605", f"there is no target `{name[:80]}`", at, help=help)
 
 
+def calibrated_for(names: Sequence[tuple[str, Span]]) -> Bound | None:
+    """Return the first target of names that is calibrated for, if there is one.
+
+    Raises:
+        UserError: A name is not known (E0605).
+    """
+    found = (find(name, at) for name, at in names)
+    return next((bound for bound in found if bound.target.calibrates), None)
+
+
 def find_all(names: Sequence[tuple[str, Span]], precision: tuple[str, Span]) -> tuple[Bound, ...]:
     """Return the targets of names, each once, all of which build at a precision.
 
@@ -124,7 +134,11 @@ def find_all(names: Sequence[tuple[str, Span]], precision: tuple[str, Span]) -> 
 
 def _unfit(bound: Bound, precision: str, at: Span) -> Iterator[Diagnostic]:
     offered = bound.target.precisions
-    if precision not in offered:
+    if not offered:
+        message = f"this version calibrates for {bound.name}, but does not build it"
+        help = f"`tcc calibrate --target {bound.name}` works"
+        yield Diagnostic("E0606", message, at, help=help)
+    elif precision not in offered:
         close = nearest(precision, set(offered))
         known = f"it builds at {', '.join(offered)}"
         help = f"did you mean `{close}`? {known}" if close else known

@@ -26,13 +26,15 @@ def targets(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) 
 
 def _document(bound: "Bound") -> dict[str, Any]:
     missing = [tool for tool in bound.tools if tool.version is None]
+    builds = bool(bound.target.precisions)
     return {
         "name": bound.name,
         "aliases": list(bound.target.aliases),
         "title": bound.target.title,
         "precisions": list(bound.target.precisions),
-        "builds": not any(tool.builds for tool in missing),
-        "runs": not missing,
+        "calibrates": bound.target.calibrates,
+        "builds": builds and not any(tool.builds for tool in missing),
+        "runs": builds and not missing,
         "missing": [asdict(tool) for tool in missing],
     }
 
@@ -42,13 +44,12 @@ def _print(report: Report, listed: list[dict[str, Any]]) -> None:
         (
             ", ".join([each["name"], *each["aliases"]]),
             each["title"],
-            " ".join(each["precisions"]),
-            "yes" if each["builds"] else "no",
-            "yes" if each["runs"] else "no",
+            " ".join(each["precisions"]) or "-",
+            *("yes" if each[can] else "no" for can in ("calibrates", "builds", "runs")),
         )
         for each in listed
     ]
-    report.table(("target", "what", "precisions", "builds", "runs here"), rows)
+    report.table(("target", "what", "precisions", "calibrates", "builds", "runs here"), rows)
     tools = {tool["name"]: tool for each in listed for tool in each["missing"]}
     for tool in tools.values():
         report.text(f"\n{tool['name']} is missing; it is needed to {tool['needed_for']}.")
