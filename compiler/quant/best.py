@@ -110,12 +110,20 @@ def by_moments(ready: Model, seen: Statistics, setting: Setting) -> Candidate:
     found = with_headroom(model, ranges(model, limits), seen.outputs)
     rounded = {**round_nearest(model, found), **round_moments(model, found, seen, given)}
     name = f"moments, headroom {setting.headroom:g}, power {setting.power:g}"
-    return Candidate(name, Calibration(found, rounded, given), _traces(found, limits))
+    plain = methods.find("minmax", ready, seen).traces
+    return Candidate(name, Calibration(found, rounded, given), _traces(plain, found, limits))
 
 
-def _traces(found: Mapping[str, Range], limits: Limits) -> Mapping[str, methods.Trace]:
+def _traces(
+    plain: Mapping[str, methods.Trace], found: Mapping[str, Range], limits: Limits
+) -> Mapping[str, methods.Trace]:
+    """Return the traces of equalised values; how sure a range is, equalising does not change."""
     return {
-        name: methods.Trace(*limits[name], own.scale * own.limits[1]) for name, own in found.items()
+        name: replace(
+            trace, low=low, high=high, threshold=found[name].scale * found[name].limits[1]
+        )
+        for name, trace in plain.items()
+        for low, high in [limits[name]]
     }
 
 

@@ -65,10 +65,11 @@ def best_scale(weight: Float64, moments: Float64) -> Float64:
     whole = absmax_scale(weight)
     scales = np.stack([_scale(whole * part) for part in CANDIDATES])
     costs = []
-    for some in np.array_split(scales, -(-scales.size * weight.shape[1] // MOST_TRIED)):
+    parts = len(scales) if moments.ndim == 3 else -(-scales.size * weight.shape[1] // MOST_TRIED)
+    for some in np.array_split(scales, parts):
         tried, repeated = np.tile(weight, (len(some), 1)), some.reshape(-1)
-        own = np.tile(moments, (len(some), 1, 1)) if moments.ndim == 3 else moments
-        costs.append(cost(nearest(tried, repeated), repeated, tried, own).reshape(len(some), -1))
+        rounded = nearest(tried, repeated)
+        costs.append(cost(rounded, repeated, tried, moments).reshape(len(some), -1))
     chosen = np.argmin(np.concatenate(costs), axis=0)
     best: Float64 = np.take_along_axis(scales, chosen[None], axis=0)[0]
     return best
