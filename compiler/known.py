@@ -22,7 +22,12 @@ def specs() -> dict[str, Path]:
 
 def samples() -> tuple[Path, ...]:
     """Return the sample images of the package, sorted; they are generated, not photographed."""
-    return images_below(_packaged("zoo") / "samples")
+    return images_below(samples_folder())
+
+
+def samples_folder() -> Path:
+    """Return where the sample images lie, if they do."""
+    return _packaged("zoo") / "samples"
 
 
 def images_below(folder: Path) -> tuple[Path, ...]:

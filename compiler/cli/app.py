@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from tcc.compiler.cli import failures
 from tcc.compiler.cli.build import build
+from tcc.compiler.cli.calibrate import calibrate
 from tcc.compiler.cli.check import check
 from tcc.compiler.cli.doctor import doctor
 from tcc.compiler.cli.fmt import fmt
@@ -25,6 +26,7 @@ from tcc.compiler.cli.zoo import zoo
 COMMANDS: dict[str, Callable[..., None]] = {
     "check": check,
     "show": show,
+    "calibrate": calibrate,
     "build": build,
     "run": run,
     "import": import_,
@@ -111,6 +113,7 @@ def tcc(
 
 def main() -> None:
     """Run `tcc` as a process: an ending signal unwinds, so that nothing half-written stays."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # sums in one order; threads are our own
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)

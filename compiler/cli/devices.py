@@ -126,7 +126,12 @@ def find_all(names: Sequence[tuple[str, Span]], precision: tuple[str, Span]) -> 
             problems += error.diagnostics
             continue
         found[bound.name] = bound
-        problems += _unfit(bound, *precision)
+        if not bound.target.precisions:
+            message = f"this version calibrates for {bound.name}, but does not build it"
+            help = f"`tcc calibrate --target {bound.name}` works"
+            problems.append(Diagnostic("E0606", message, at, help=help))
+        else:
+            problems += _unfit(bound, *precision)
     if problems:
         raise UserError(tuple(problems))
     return tuple(found.values())
@@ -134,11 +139,7 @@ def find_all(names: Sequence[tuple[str, Span]], precision: tuple[str, Span]) -> 
 
 def _unfit(bound: Bound, precision: str, at: Span) -> Iterator[Diagnostic]:
     offered = bound.target.precisions
-    if not offered:
-        message = f"this version calibrates for {bound.name}, but does not build it"
-        help = f"`tcc calibrate --target {bound.name}` works"
-        yield Diagnostic("E0606", message, at, help=help)
-    elif precision not in offered:
+    if precision not in offered:
         close = nearest(precision, set(offered))
         known = f"it builds at {', '.join(offered)}"
         help = f"did you mean `{close}`? {known}" if close else known

@@ -1,4 +1,4 @@
-"""The weights that a command works with: the named ones, the project's, or random ones."""
+"""The weights and images that a command works with: the named ones, the project's, or others."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +11,7 @@ from tcc.compiler.source import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.pipeline import Given
+    from tcc.compiler.quant.data import DataSet
 
 WeightsOption = Annotated[
     Path | None,
@@ -25,6 +26,17 @@ SeedOption = Annotated[
     int | None,
     typer.Option(
         "--seed", metavar="N", min=0, show_default=False, help="Take random weights of this seed."
+    ),
+]
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        show_default=False,
+        help="Images to calibrate with: a folder, a folder of class folders, or an .npz file; "
+        "without it, the project file's.",
     ),
 ]
 
@@ -47,3 +59,27 @@ def take(report: Report, chosen: Chosen, weights: Path | None, seed: int | None)
     given = pipeline.random_weights(chosen.spec.graph, seed or 0)
     report.notice(f"{given.origin.notice}; give trained ones with --weights")
     return given
+
+
+def take_images(report: Report, chosen: Chosen, data: Path | None) -> "DataSet":
+    """Return the images to calibrate with; synthetic ones are announced on standard error.
+
+    Raises:
+        UserError: There are none (E0616), or they are no data set.
+    """
+    from tcc.compiler import known
+    from tcc.compiler.quant.data import read
+
+    path = data or chosen.project.data
+    if path is None:
+        help = "give images of the kind that the network is meant for, with --data"
+        raise fail("E0616", "calibrate with which images?", typed("--data"), help=help)
+    report.detail(f"images: {path}")
+    found = read(path)
+    folder = known.samples_folder()
+    if folder.is_dir() and set(found.digests) & set(read(folder).digests):
+        report.notice(
+            f"the images in {path} are synthetic: a program drew them. Calibrate with images of "
+            "the kind that the network is meant for"
+        )
+    return found

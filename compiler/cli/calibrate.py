@@ -1,0 +1,218 @@
+"""`tcc calibrate`: from images to the scales of an integer program."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tcc.compiler.cli.given import DataOption, SeedOption, WeightsOption, take, take_images
+from tcc.compiler.cli.options import (
+    Chosen,
+    Json,
+    Quiet,
+    Settings,
+    SpecArgument,
+    Verbose,
+    choose,
+    typed,
+)
+from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.source import fail, nearest
+
+if TYPE_CHECKING:
+    from tcc.compiler.cli.devices import Bound
+    from tcc.compiler.quant.document import Document
+
+WORST = 10
+"""Values that the table lists."""
+
+
+def _targets(incomplete: str) -> list[str]:
+    from tcc.compiler.cli import devices
+
+    found = [bound.name for bound in devices.every() if bound.target.calibrates]
+    return [name for name in found if name.startswith(incomplete)]
+
+
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="T",
+        show_default=False,
+        autocompletion=_targets,
+        help="What to calibrate for; without it, the project file's, or onnxruntime.",
+    ),
+]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="M",
+        show_default=False,
+        help="minmax, percentile, mse, kl-cosine or best, which is the default.",
+    ),
+]
+Images = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, show_default=False, help="Take N of the images; all of them."),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=256, show_default=False, help="Threads; one a processor."),
+]
+Batch = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Images that a thread takes at a time.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        show_default=False,
+        help="The file to write; build/SPEC-TARGET.calibration.json by default.",
+    ),
+]
+
+
+def calibrate(
+    spec: SpecArgument = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = None,
+    data: DataOption = None,
+    target: TargetOption = None,
+    method: MethodOption = None,
+    images: Images = None,
+    settings: Settings = None,
+    output: Output = None,
+    threads: Threads = None,
+    batch: Batch = 1,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Find the scales of an integer program by running images.
+
+    The file that it writes depends on the spec, the weights and what the images show: not on
+    their names or order, nor on --threads or --batch.
+    """
+    report = Report(json, quiet, verbose)
+    with report.stages() as stages:
+        stages("spec", 0, 1)
+        chosen = choose(spec, settings)
+        report.detail(f"project file: {chosen.project.path or 'none'}")
+        report.detail(f"spec: {chosen.spec.path}")
+        device, way = _device(chosen, target), _method(method)
+        path = output or _default(chosen, device)
+        stages("weights", 0, 1)
+        from tcc.compiler import files, pipeline
+        from tcc.compiler.quant import document
+        from tcc.compiler.quant.calibrate import How
+
+        files.check_target(path, files.anything)
+        given = take(report, chosen, weights, seed)
+        stages("images", 0, 1)
+        found = take_images(report, chosen, data).first(images)
+        how = How(threads, batch, stages)
+        made = pipeline.calibrate(chosen.spec, given, found, device.name, way, how)
+        stages("write", 0, 1)
+        files.write_file(path, document.encode(made))
+        stages.end()
+    for notice in made.notices:
+        report.notice(notice)
+    _print(report, path, made)
+    report.document(_document(path, made, stages))
+
+
+def _default(chosen: Chosen, device: "Bound") -> Path:
+    folder = chosen.project.out or Path("build")
+    return folder / f"{chosen.spec.name}-{device.name}.calibration.json"
+
+
+def _device(chosen: Chosen, name: str | None) -> "Bound":
+    """Return the target that the command line names, or else the project file, or onnxruntime.
+
+    Raises:
+        UserError: It is not known (E0605), or has no integers (E0606).
+    """
+    from tcc.compiler.cli import devices
+
+    places = chosen.project.places
+    theirs = [(each, places["targets"]) for each in chosen.project.targets]
+    at = typed(f"--target {name}")
+    wanted = [(name, at)] if name else [*theirs, ("onnxruntime", at)]
+    found = devices.calibrated_for(wanted)
+    if found is None:
+        known = [bound.name for bound in devices.every() if bound.target.calibrates]
+        message = f"{devices.find(*wanted[0]).name} has no integers to calibrate in this version"
+        raise fail("E0606", message, at, help=f"targets that have: {', '.join(known)}")
+    return found
+
+
+def _method(name: str | None) -> str:
+    from tcc.compiler.quant.calibrate import DEFAULT, METHODS
+
+    if name is None or name in METHODS:
+        return name or DEFAULT
+    close = nearest(name, METHODS)
+    known = f"known methods: {', '.join(METHODS)}"
+    help = f"did you mean `{close}`? {known}" if close else known
+    message = f"there is no method `{name[:80]}`"
+    raise fail("E0617", message, typed(f"--method {name}"), help=help)
+
+
+def _print(report: Report, path: Path, made: "Document") -> None:
+    report.text(str(path))
+    if report.quiet:
+        return
+    data = made.data
+    held = f", {data.held_out} of them held out" if data.held_out else ""
+    report.text(f"  {made.method}, {data.images} images{held}, {len(made.values)} values")
+    if made.judged:
+        report.text("")
+        rows = [
+            (
+                f"{name} *" if name == made.used else name,
+                f"{q.cosine:.6f}",
+                f"{q.least_cosine:.6f}",
+                f"{q.agreement:.1%}",
+                f"{q.difference:.1e}",
+            )
+            for name, q in made.judged.items()
+        ]
+        columns = ("candidate", "mean cosine", "least", "same class", "probabilities off by")
+        report.table(columns, rows)
+    report.text("\nthe ranges that depend the most on single images")
+    report.table(("value", "from", "to", "scale", "levels", "uncertain by"), _worst(made))
+
+
+def _worst(made: "Document") -> list[tuple[str, ...]]:
+    """Return the values of the largest spread, one of each group, the largest first."""
+    groups: dict[tuple[object, ...], str] = {}
+    for name, value in made.values.items():
+        groups.setdefault((value.scale, value.signed, value.trace), name)
+    listed = [(made.values[name], name) for name in groups.values()]
+    listed.sort(key=lambda pair: -((pair[0].trace.spread or 0.0) if pair[0].trace else 0.0))
+    return [
+        (
+            name,
+            f"{value.trace.low:.4g}",
+            f"{value.trace.high:.4g}",
+            f"{value.scale:.4g}",
+            "-128..127" if value.signed else "0..255",
+            "-" if value.trace.spread is None else f"{value.trace.spread:.1%}",
+        )
+        for value, name in listed[:WORST]
+        if value.trace
+    ]
+
+
+def _document(path: Path, made: "Document", stages: Stages) -> dict[str, Any]:
+    from tcc.compiler import records
+    from tcc.compiler.quant.document import digest
+
+    plain = records.encode(made)
+    left_out = ("tcc_calibration", "rounded", "factors", "seal", "input", "passes")
+    shown = {name: value for name, value in plain.items() if name not in left_out}
+    return {"path": str(path), "sha256": digest(made), **shown, "seconds": stages.seconds}
