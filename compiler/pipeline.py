@@ -1,6 +1,6 @@
 """The journey from a spec to its bundles, in a dozen lines."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +14,10 @@ from tcc.compiler.quant import stored
 from tcc.compiler.quant.calibrate import How
 from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.document import Document
-from tcc.compiler.source import Diagnostic, UserError
+from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
+
+Lower = Callable[[Model, tuple[Pass, ...]], Model]
+"""Takes a model through the passes that a target wants."""
 
 
 class Watch(Protocol):
@@ -130,8 +133,11 @@ def build(
     precision: str,
     watch: Watch,
     integers: Integers | None = None,
+    lower: Lower = passes.run,
 ) -> Iterator[Contents]:
     """Yield the bundle of each target, in order; at an integer precision, of `integers`.
+
+    `lower` takes the model through a target's passes.
 
     Raises:
         UserError: A target refuses the graph (E0607), said before any work is done, or the
@@ -139,7 +145,8 @@ def build(
     """
     watch("passes", 0, 1)
     model = Model(spec.graph, given.tensors)
-    lean = {d.name: _lean(model, d, precision, integers) for d in devices}
+    wanted = {d.name: d.passes(precision) for d in devices}
+    lean = _lean(model, wanted, integers, lower)
     check([(device, lean[device.name].graph) for device in devices])
     watch("goldens", 0, 1)
     golden, files = goldens.exact(integers.program) if integers else goldens.make(model)
@@ -154,8 +161,30 @@ def build(
         yield _packed(job, device, device.emit(ready, precision, watch))
 
 
-def _lean(model: Model, device: Device, precision: str, integers: Integers | None) -> Model:
-    return integers.program if integers else passes.run(model, device.passes(precision))
+def _lean(
+    model: Model, wanted: Mapping[str, tuple[Pass, ...]], integers: Integers | None, lower: Lower
+) -> Mapping[str, Model]:
+    """Return what each target is emitted from; targets that want equal passes share it."""
+    if integers:
+        return dict.fromkeys(wanted, integers.program)
+    made = {
+        pipeline: _lowered(model, pipeline, lower) for pipeline in dict.fromkeys(wanted.values())
+    }
+    return {name: made[pipeline] for name, pipeline in wanted.items()}
+
+
+def _lowered(model: Model, wanted: tuple[Pass, ...], lower: Lower) -> Model:
+    """Return the model after passes that leave its inputs as they are.
+
+    Raises:
+        UserError: They do not (E0615); goldens and input contract are those of the spec.
+    """
+    lean = lower(model, wanted)
+    if lean.graph.inputs != model.graph.inputs:
+        message = "these passes give the network another input contract"
+        help = "`raw_input` is for integer programs, whose pipeline has it"
+        raise fail("E0615", message, whole_file(model.graph.name), help=help)
+    return lean
 
 
 def ready(spec: Spec, given: Given) -> Model:

@@ -74,12 +74,12 @@ def sample(source: Input, seed: int) -> Tensor:
 
 
 def _taps(graph: Graph) -> Iterator[Output]:
-    """Yield the graph's outputs, and one for each value that none of them is named like."""
-    inputs = {source.name for source in graph.inputs}
-    outputs = [o for o in graph.outputs if o.value not in inputs and not o.train_only]
-    yield from outputs
-    taken = {o.name for o in outputs}
-    yield from (Output(n.name, n.name) for n in graph.nodes if n.name not in taken)
+    """Yield an output for each node's value, in order: the graph's own, or one named as it is."""
+    own = [o for o in graph.outputs if not o.train_only]
+    taken = {o.name for o in own}
+    for node in graph.nodes:
+        named = [o for o in own if o.value == node.name]
+        yield from named or ([Output(node.name, node.name)] if node.name not in taken else [])
 
 
 def _check_outputs(one: Pass, before: Graph, after: Graph) -> None:

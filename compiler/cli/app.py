@@ -18,6 +18,7 @@ from tcc.compiler.cli.doctor import doctor
 from tcc.compiler.cli.fmt import fmt
 from tcc.compiler.cli.import_ import import_
 from tcc.compiler.cli.import_weights import import_weights
+from tcc.compiler.cli.passes import passes
 from tcc.compiler.cli.run import run
 from tcc.compiler.cli.show import show
 from tcc.compiler.cli.targets import targets
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "import": import_,
     "import-weights": import_weights,
     "targets": targets,
+    "passes": passes,
     "doctor": doctor,
     "fmt": fmt,
 }

@@ -17,6 +17,7 @@ from tcc.compiler.cli.options import (
     choose,
     typed,
 )
+from tcc.compiler.cli.passes import PassesOption, Passing, VerifyOption
 from tcc.compiler.cli.report import Report, Stages, size
 from tcc.compiler.cli.write import Written, write
 from tcc.compiler.source import fail
@@ -69,6 +70,8 @@ def build(
     settings: Settings = None,
     out: Out = None,
     replay: Replay = True,
+    passes: PassesOption = None,
+    verify_passes: VerifyOption = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -87,9 +90,11 @@ def build(
         report.detail(f"spec: {chosen.spec.path}")
         stages("weights", 0, 1)
         devices, level = _devices(chosen, target, precision)
+        passing = Passing(passes, verify_passes)
+        passing.chosen()  # said before any work is done
         given = take(report, chosen, weights, seed)
         written = []
-        for device, contents in _built(chosen, given, devices, level, folder, stages):
+        for device, contents in _built(chosen, given, devices, level, folder, stages, passing):
             written.append(write(contents, device, folder, stages, replaying=replay))
         stages.end()
     _print(report, written, stages)
@@ -126,6 +131,7 @@ def _built(
     precision: str,
     out: Path,
     stages: Stages,
+    passing: Passing,
 ) -> "Iterator[tuple[Bound, Contents]]":
     """Yield each target with its bundle; refuse first what cannot be built or written."""
     from tcc.compiler import bundle, files, pipeline
@@ -136,7 +142,7 @@ def _built(
             raise MissingTool(missing[0])
         name = bundle.name(chosen.spec.name, device.name, precision)
         files.check_target(out / name, bundle.replaceable)
-    built = pipeline.build(chosen.spec, given, devices, precision, stages)
+    built = pipeline.build(chosen.spec, given, devices, precision, stages, lower=passing)
     yield from zip(devices, built, strict=True)
 
 

@@ -1,10 +1,6 @@
 """`tcc show`: a network's graph as text, ONNX or a picture, and what a bundle says of itself."""
 
-import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,13 +17,15 @@ from tcc.compiler.cli.options import (
     choose,
     typed,
 )
+from tcc.compiler.cli.passes import PassesOption, Passing, VerifyOption
 from tcc.compiler.cli.report import Report, size
+from tcc.compiler.cli.show_bundle import bundle_folder, of_bundle
+from tcc.compiler.cli.shown import Format, Shown, Stage, Wanted
 from tcc.compiler.draw import Level
 from tcc.compiler.source import fail
 
 if TYPE_CHECKING:
-    from tcc.compiler.graph import Graph
-    from tcc.compiler.manifest import Manifest
+    from tcc.compiler.graph import Graph, Model
 
 
 _OURS = re.compile(
@@ -38,27 +36,12 @@ _OURS = re.compile(
 """How each kind of file that `show` writes begins."""
 
 
-class Stage(StrEnum):
-    """How far the compiler goes before the graph is shown."""
-
-    SPEC = "spec"
-    FLOAT = "float"
-    FUSED = "fused"
-
-
-class Format(StrEnum):
-    """What a graph is shown as."""
-
-    TEXT = "text"
-    ONNX = "onnx"
-    SVG = "svg"
-
-
 StageOption = Annotated[
     Stage,
     typer.Option(
         "--stage",
-        help="The spec's canonical text, the float graph as written, or as devices run it.",
+        help="The spec's canonical text; the float graph as written, as devices run it, or ready "
+        "for calibration.",
     ),
 ]
 FormatOption = Annotated[
@@ -93,6 +76,8 @@ def show(
     weights: WeightsOption = None,
     seed: SeedOption = None,
     settings: Settings = None,
+    passes: PassesOption = None,
+    verify_passes: VerifyOption = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -102,11 +87,11 @@ def show(
     SPEC may also be a bundle's folder.
     """
     report = Report(json, quiet, verbose)
-    wanted = Wanted(stage, format, level, weights, seed)
+    wanted = Wanted(stage, format, level, weights, seed, Passing(passes, verify_passes))
     wanted.check()
-    folder = _bundle_folder(spec)
+    folder = bundle_folder(spec)
     if folder:
-        shown = _of_bundle(folder, wanted)
+        shown = of_bundle(folder, wanted)
     else:
         shown = _of_spec(report, choose(spec, settings), wanted)
     if output is None:
@@ -119,47 +104,6 @@ def show(
     report.document({"output": str(output), "bytes": len(shown.data)})
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be shown, and with which weights."""
-
-    stage: Stage
-    format: Format
-    level: Level | None = None
-    weights: Path | None = None
-    seed: int | None = None
-
-    def check(self) -> None:
-        """Refuse options that do not go together."""
-        if self.level and self.format is not Format.SVG:
-            message = "only pictures have levels"
-            given = typed(f"--format {self.format} --level {self.level}")
-            raise fail("E0601", message, given, help="say `--format svg`")
-        if self.format is not Format.TEXT and self.stage is Stage.SPEC:
-            message = "the stage `spec` is text, not a graph"
-            raise fail("E0601", message, typed(f"--stage spec --format {self.format}"))
-
-
-@dataclass(frozen=True)
-class Shown:
-    """The bytes for a file, and the document for `--json`."""
-
-    data: bytes
-    document: Mapping[str, Any]
-    binary: bool = False
-
-
-def _bundle_folder(name: str | None) -> Path | None:
-    """Return the folder that a user means, if it is a bundle's and not a spec."""
-    from tcc.compiler import files
-
-    if not name:
-        return None
-    if not os.path.lexists(name):
-        files.recover(Path(name))
-    return Path(name) if os.path.isfile(Path(name) / "manifest.json") else None
-
-
 def _print(report: Report, shown: Shown) -> None:
     if shown.binary:
         raise fail("E0601", "ONNX is not text", typed("--format onnx"), help="add `-o FILE`")
@@ -168,8 +112,7 @@ def _print(report: Report, shown: Shown) -> None:
 
 
 def _of_spec(report: Report, chosen: Chosen, wanted: Wanted) -> Shown:
-    from tcc.compiler import pipeline, text
-    from tcc.compiler.graph import Model
+    from tcc.compiler import text
 
     spec, stage = chosen.spec, wanted.stage
     if wanted.format is Format.ONNX:
@@ -177,11 +120,32 @@ def _of_spec(report: Report, chosen: Chosen, wanted: Wanted) -> Shown:
     if stage is Stage.SPEC:
         text_of_spec = _canonical(spec.path)
         return Shown(text_of_spec.encode(), {"name": spec.name, "text": text_of_spec})
-    model = Model(spec.graph, pipeline.random_weights(spec.graph).tensors)
-    graph = pipeline.fused(model).graph if stage is Stage.FUSED else spec.graph
+    graph = _lowered(report, chosen, wanted).graph
     if wanted.format is Format.SVG:
         return _picture(graph, wanted, spec.doc)
     return Shown(text.show(graph).encode(), _graph_document(graph, stage))
+
+
+def _lowered(report: Report, chosen: Chosen, wanted: Wanted) -> "Model":
+    """Return the model after the passes of the stage, or those that are asked for instead.
+
+    Its weights are placeholders where nobody gave any and only the graph is looked at.
+    """
+    from tcc.compiler.graph import Model
+    from tcc.compiler.passes import PIPELINES
+    from tcc.compiler.weights import placeholders
+
+    graph, passing = chosen.spec.graph, wanted.passing
+    if (
+        wanted.format is Format.ONNX
+        or passing.verified
+        or wanted.weights
+        or wanted.seed is not None
+    ):
+        model = Model(graph, take(report, chosen, wanted.weights, wanted.seed).tensors)
+    else:
+        model = Model(graph, placeholders(graph))
+    return passing(model, PIPELINES.get(wanted.stage, ()))
 
 
 def _picture(graph: "Graph", wanted: Wanted, doc: str) -> Shown:
@@ -199,41 +163,10 @@ def _canonical(path: Path) -> str:
 
 
 def _onnx(report: Report, chosen: Chosen, wanted: Wanted) -> Shown:
-    from tcc.compiler import pipeline
-    from tcc.compiler.graph import Model
     from tcc.compiler.lower.onnx import lower
 
-    given = take(report, chosen, wanted.weights, wanted.seed)
-    model = Model(chosen.spec.graph, given.tensors)
-    if wanted.stage is Stage.FUSED:
-        model = pipeline.fused(model)
+    model = _lowered(report, chosen, wanted)
     return Shown(lower(model).SerializeToString(deterministic=True), {}, binary=True)
-
-
-def _of_bundle(folder: Path, wanted: Wanted) -> Shown:
-    from tcc.compiler import bundle, records
-
-    if wanted.format is not Format.TEXT or wanted.stage is Stage.SPEC:
-        message = "a bundle holds its graph as text of the stages float and fused"
-        raise fail("E0601", message, typed(str(folder)), help="show the spec itself")
-    found = bundle.read(folder)
-    graph = (folder / bundle.GRAPH / f"{wanted.stage}.txt").read_text()
-    summary = "".join(f"# {line}\n" for line in _summary(found.manifest))
-    return Shown(f"{summary}{graph}".encode(), records.encode(found.manifest))
-
-
-def _summary(about: "Manifest") -> Iterator[str]:
-    yield f"{about.model.name} for {about.target} at {about.precision}"
-    yield f"spec {about.model.spec}"
-    yield f"weights {about.weights.digest}"
-    yield about.weights.notice or f"weights from {about.weights.file}"
-    yield f"input {about.input.name}: {'x'.join(map(str, about.input.shape))} {about.input.dtype}"
-    for output in about.outputs:
-        shape = "x".join(map(str, output.shape))
-        labels = f": {', '.join(output.labels)}" if output.labels else ""
-        yield f"output {output.name}: {shape} {output.dtype}, {output.activation}{labels}"
-    yield f"made with {', '.join(f'{k} {v}' for k, v in about.made_with.items())}"
-    yield f"{len(about.files)} files, {size(sum(file.bytes for file in about.files))}"
 
 
 def _graph_document(graph: "Graph", stage: Stage) -> dict[str, Any]:

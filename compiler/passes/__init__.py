@@ -4,7 +4,7 @@ To add one: its file, its name in `PASSES`, and in the pipelines that shall run 
 by itself, so that any order is correct; some orders merely find more to do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 
 from tcc.compiler.graph import Model, Pass, verify
@@ -54,6 +54,11 @@ INT8: tuple[Pass, ...] = (
 """The float graph that integers can compute: all that is linear is a convolution with a bias, and
 an image comes in as grey levels."""
 
+PIPELINES: Mapping[str, tuple[Pass, ...]] = {
+    "plain": PLAIN, "folded": FOLDED, "fused": INFERENCE, "ready": INT8,
+}  # fmt: skip
+"""The pipelines by the names that users know."""
+
 
 def run(model: Model, passes: Sequence[Pass]) -> Model:
     """Return the model after the passes in turn, the graph verified after each.
@@ -72,21 +77,23 @@ def spell(passes: Sequence[Pass]) -> str:
 def parse(text: str, at: Span) -> tuple[Pass, ...]:
     """Return the pipeline that a text spells; an empty one has no passes.
 
+    The name of a pipeline stands for its passes.
+
     Raises:
-        UserError: A name is not a pass's (E0614); each such name is listed, with the nearest.
+        UserError: A name is not known (E0614); each such name is listed, with the nearest.
     """
-    known = {one.name: one for one in PASSES}
+    known = {**PIPELINES, **{one.name: (one,) for one in PASSES}}
     names = [name.strip() for name in text.split(",")] if text.strip() else []
     problems = tuple(_unknown(name, at) for name in names if name not in known)
     if problems:
         raise UserError(problems)
-    return tuple(known[name] for name in names)
+    return tuple(one for name in names for one in known[name])
 
 
 def _unknown(name: str, at: Span) -> Diagnostic:
     names = [one.name for one in PASSES]
-    close = nearest(name, names)
-    listed = f"known passes: {', '.join(names)}"
+    close = nearest(name, [*names, *PIPELINES])
+    listed = f"known passes: {', '.join(names)}; pipelines: {', '.join(PIPELINES)}"
     help = f"did you mean `{close}`? {listed}" if close else listed
     return Diagnostic("E0614", f"there is no pass `{name[:80]}`", at, help=help)
 

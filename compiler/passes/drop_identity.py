@@ -21,9 +21,9 @@ from tcc.compiler.rewrite import Vanish, View, rewrite
 
 @exact
 def drop_identity(model: Model) -> Model:
-    """Return the model without what gives its input; who reads that reads the input.
+    """Leave out what gives its input; who reads that reads the input.
 
-    That is dropout, and whatever moves, pools, pads or scales nothing. Identity: exact.
+    That is dropout at inference, and what moves, pools, pads or scales nothing. Identity: exact.
     """
     return rewrite(model, _rule)
 

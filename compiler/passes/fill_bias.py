@@ -11,7 +11,7 @@ from tcc.compiler.rewrite import Become, View, rewrite
 
 @exact
 def fill_bias(model: Model) -> Model:
-    """Return the model with a bias of zeros at each convolution that has none.
+    """Give each convolution that has no bias one of zeros.
 
     Identity: exact.
     """

@@ -10,7 +10,7 @@ from tcc.compiler.rewrite import Become, View, rewrite
 
 @within(1e-4)
 def fold_ahead(model: Model) -> Model:
-    """Return the model with each batch norm and scale inside the layer that alone reads it.
+    """Take each batch norm and scale into the layer that alone reads it.
 
     A layer is a convolution, a transposed one or a linear layer. A shift stays before a window
     that reaches a border of zeros, since the border is not shifted. Identity: within rounding;

@@ -13,7 +13,7 @@ from tcc.compiler.rewrite import Become, View, rewrite
 
 @within(1e-4)
 def fold_batch_norm(model: Model) -> Model:
-    """Return the model with each batch norm and scale inside the layer that it alone reads.
+    """Take each batch norm and scale into the layer that it alone reads.
 
     A layer is a convolution, a transposed one or a linear layer; it gets a bias if it has none.
     Identity: within rounding; the new weights are computed in float64 and rounded to float32 once.

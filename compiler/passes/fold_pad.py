@@ -10,7 +10,7 @@ from tcc.compiler.types import Quad
 
 @within(1e-4)
 def fold_pad(model: Model) -> Model:
-    """Return the model with each border of zeros inside the convolution that alone reads it.
+    """Take each border of zeros into the convolution that alone reads it.
 
     Two borders of one value become one. Identity: within rounding, since a convolution may sum in
     another order where its border is its own.

@@ -36,7 +36,7 @@ Range = tuple[float, float]
 
 @exact
 def fuse_clamps(model: Model) -> Model:
-    """Return the model with fewer clamps: relu, relu6 and leaky_relu.
+    """Leave out clamps that clamp nothing, and put others next to their layer.
 
     One whose input is in range already goes, as does one that another overrides; one after a max
     pooling of a convolution or sum comes before it, where it is part of that layer on a device.

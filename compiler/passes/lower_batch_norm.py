@@ -10,7 +10,7 @@ from tcc.compiler.rewrite import Become, View, rewrite
 
 @within(1e-4)
 def lower_batch_norm(model: Model) -> Model:
-    """Return the model with a scale and shift per channel in place of each batch norm.
+    """Make each batch norm a scale and shift per channel.
 
     Identity: within rounding; scale and shift are computed in float64 and rounded once.
     """

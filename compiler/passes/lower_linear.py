@@ -12,7 +12,7 @@ from tcc.compiler.types import TensorType
 
 @within(1e-4)
 def lower_linear(model: Model) -> Model:
-    """Put a convolution and a flatten in place of each linear layer.
+    """Make each linear layer a convolution.
 
     The convolution reads the map that was flattened before the layer, with a window of its size,
     or a vector as a map of one pixel. What else reads flattened maps of one pixel reads these, and

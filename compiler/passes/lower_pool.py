@@ -11,7 +11,7 @@ from tcc.compiler.types import Pair, Quad, TensorType
 
 @within(1e-4)
 def lower_pool(model: Model) -> Model:
-    """Put a depthwise convolution with equal taps in place of each average pooling.
+    """Make each average pooling a depthwise convolution.
 
     Identity: within rounding. A pooling whose windows count different numbers of pixels, because
     the border does not count or a last window is partial, stays.

@@ -9,7 +9,7 @@ from tcc.compiler.rewrite import Become, View, rewrite
 
 @within(1e-4)
 def lower_scale_shift(model: Model) -> Model:
-    """Put a depthwise 1x1 convolution in place of each scale, and scale and shift, of a map.
+    """Make each scale of a map a depthwise 1x1 convolution.
 
     Identity: within rounding; a device may round product and sum together.
     """

@@ -11,9 +11,9 @@ from tcc.compiler.rewrite import Values, Vanish, View, rewrite
 
 @exact
 def merge_equal(model: Model) -> Model:
-    """Return the model without a node that does what an earlier one does.
+    """Compute once what several equal nodes compute.
 
-    That is the same op on the same values with weights of equal numbers; who reads the later one
+    Equal is the same op on the same values with weights of equal numbers; who reads the later one
     reads the earlier. Identity: exact.
     """
     return rewrite(model, _Rule())

@@ -16,7 +16,7 @@ Tensors = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @within(1e-4)
 def merge_linear(model: Model) -> Model:
-    """Return the model with a layer inside the one that alone reads it, with nothing between.
+    """Make one layer of two in a row, where that multiplies no more.
 
     Two linear layers, two scales, or two convolutions of which one has a 1x1 window and both or
     the other are not grouped. Only where the result multiplies no more than both did. Identity:

@@ -12,7 +12,7 @@ from tcc.compiler.rewrite import Become, Then, Values, View, rewrite
 
 @within(1e-4)
 def merge_parallel(model: Model) -> Model:
-    """Return the model with one convolution for all 1x1 ones of one value, and slices of it.
+    """Make one convolution of all 1x1 ones that read one value.
 
     It multiplies as much as they did, in one go. Identity: within rounding, for the order of the
     sums. In no pipeline: a slice between a convolution and its activation costs more than it saves

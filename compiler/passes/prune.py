@@ -6,7 +6,7 @@ from tcc.compiler.rewrite import for_inference, live
 
 @exact
 def prune(model: Model) -> Model:
-    """Return the model without train-only outputs and without what then leads to no output.
+    """Leave out what only training needs, and what then leads to no output.
 
     Identity: exact. What remains is computed by the same nodes.
     """

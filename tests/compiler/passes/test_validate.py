@@ -67,7 +67,7 @@ def test_rounding_is_held_to_the_bound() -> None:
     model = small()
     after = validate.run(model, (nudged(1 + 1e-6),))
     assert not validate.same(model, after)
-    with pytest.raises(PassError, match="nudge moved `logits` by"):
+    with pytest.raises(PassError, match="nudge moved `conv` by"):
         validate.run(model, (nudged(1.001),))
 
 

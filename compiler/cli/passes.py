@@ -1,0 +1,82 @@
+"""`tcc passes`: the passes, and the pipelines made of them; and how commands choose and check."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcc.compiler.cli.options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.report import Report
+
+if TYPE_CHECKING:
+    from tcc.compiler.graph import Model, Pass
+
+PassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--passes",
+        metavar="P[,P...]",
+        show_default=False,
+        help="Run these passes or pipelines instead of the usual ones (see `tcc passes`).",
+    ),
+]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify-passes",
+        help="Run the graph before and after each pass on a random input, and compare.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Passing:
+    """How the command line wants models to go through passes."""
+
+    text: str | None = None
+    verified: bool = False
+
+    def __call__(self, model: "Model", usual: "Sequence[Pass]") -> "Model":
+        """Return the model after the chosen passes, or else the usual ones.
+
+        Raises:
+            UserError: What is chosen is not known (E0614).
+            PassError: A pass changes what the model computes.
+        """
+        from tcc.compiler import passes, validate
+
+        run = validate.run if self.verified else passes.run
+        return run(model, self.chosen(usual))
+
+    def chosen(self, usual: "Sequence[Pass]" = ()) -> "tuple[Pass, ...]":
+        """Return the passes that the command line names, or else the usual ones.
+
+        Raises:
+            UserError: One is not known (E0614).
+        """
+        if self.text is None:
+            return tuple(usual)
+        from tcc.compiler import passes
+
+        return passes.parse(self.text, typed(f"--passes {self.text}"))
+
+
+def passes(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """List the passes and the pipelines that `--passes` takes."""
+    from tcc.compiler.passes import PASSES, PIPELINES, spell
+
+    report = Report(json, quiet, verbose)
+    if quiet:
+        report.text("\n".join(one.name for one in PASSES))
+    else:
+        rows = [(one.name, f"{one.bound:g}" if one.bound else "exact", one.doc) for one in PASSES]
+        report.table(("pass", "bound", "what"), rows)
+        for name, pipeline in PIPELINES.items():
+            report.text(f"\n{name}: {spell(pipeline)}")
+    report.document(
+        {
+            "passes": [{"name": p.name, "bound": p.bound, "what": p.doc} for p in PASSES],
+            "pipelines": {name: spell(pipeline) for name, pipeline in PIPELINES.items()},
+        }
+    )

@@ -1,0 +1,63 @@
+"""What `tcc show` is asked for, and what it then has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tcc.compiler.cli.options import typed
+from tcc.compiler.cli.passes import Passing
+from tcc.compiler.draw import Level
+from tcc.compiler.source import fail
+
+
+class Stage(StrEnum):
+    """How far the compiler goes before the graph is shown."""
+
+    SPEC = "spec"
+    FLOAT = "float"
+    FUSED = "fused"
+    READY = "ready"
+
+
+class Format(StrEnum):
+    """What a graph is shown as."""
+
+    TEXT = "text"
+    ONNX = "onnx"
+    SVG = "svg"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be shown, and with which weights."""
+
+    stage: Stage
+    format: Format
+    level: Level | None = None
+    weights: Path | None = None
+    seed: int | None = None
+    passing: Passing = field(default_factory=Passing)
+
+    def check(self) -> None:
+        """Refuse options that do not go together."""
+        if self.level and self.format is not Format.SVG:
+            message = "only pictures have levels"
+            given = typed(f"--format {self.format} --level {self.level}")
+            raise fail("E0601", message, given, help="say `--format svg`")
+        if self.format is not Format.TEXT and self.stage is Stage.SPEC:
+            message = "the stage `spec` is text, not a graph"
+            raise fail("E0601", message, typed(f"--stage spec --format {self.format}"))
+        if self.passing != Passing() and self.stage is Stage.SPEC:
+            message = "the stage `spec` is text, which goes through no passes"
+            raise fail("E0601", message, typed("--stage spec --passes"))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The bytes for a file, and the document for `--json`."""
+
+    data: bytes
+    document: Mapping[str, Any]
+    binary: bool = False

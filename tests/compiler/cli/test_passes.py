@@ -1,0 +1,104 @@
+"""`tcc passes`, and the options that choose and check passes."""
+
+import pytest
+
+from tcc.compiler.graph import Model, exact
+from tcc.compiler.passes import INT8, PASSES, PIPELINES, spell
+
+
+def nodes(ended):
+    return [line.split(" = ")[1].split("(")[0] for line in ended.out.splitlines() if " = " in line][
+        :-1
+    ]
+
+
+def test_the_passes_and_pipelines_are_listed(tcc):
+    ended = tcc("passes")
+    assert ended.code == 0
+    lines = ended.out.splitlines()
+    assert lines[0].split() == ["pass", "bound", "what"]
+    assert any(line.split()[:2] == ["pool_first", "0.0001"] for line in lines)
+    assert any(line.split()[:2] == ["fuse_clamps", "exact"] for line in lines)
+    assert f"ready: {spell(INT8)}" in lines
+
+
+def test_the_list_as_names_and_as_json(tcc):
+    assert tcc("passes", "--quiet").out.split() == [one.name for one in PASSES]
+    found = tcc("passes", "--json").document
+    assert found["passes"][0] == {
+        "name": "prune",
+        "bound": 0.0,
+        "what": "Leave out what only training needs, and what then leads to no output.",
+    }
+    assert found["pipelines"].keys() == PIPELINES.keys()
+
+
+def test_show_goes_through_the_stages(tcc, home):
+    shown = {s: nodes(tcc("show", "tiny.yaml", "--stage", s)) for s in ("float", "fused", "ready")}
+    assert shown == {
+        "float": ["conv", "batch_norm", "relu", "global_avg_pool", "flatten", "linear"],
+        "fused": ["conv", "relu", "global_avg_pool", "flatten", "linear"],
+        "ready": ["conv", "relu", "conv", "conv", "flatten"],
+    }
+
+
+@pytest.mark.parametrize("stage", ["float", "fused", "ready"])
+def test_given_passes_replace_the_stages_own(tcc, home, stage):
+    ended = tcc("show", "tiny.yaml", "--stage", stage, "--passes", "lower_batch_norm, fill_bias")
+    assert nodes(ended) == ["conv", "scale_shift", "relu", "global_avg_pool", "flatten", "linear"]
+
+
+def test_a_pipelines_name_stands_for_its_passes(tcc, home):
+    ended = tcc("show", "tiny.yaml", "--passes", "folded,lower_pool")
+    assert nodes(ended) == ["conv", "relu", "conv", "flatten", "linear"]
+
+
+@pytest.mark.parametrize("command", [("show",), ("build", "--target", "onnxruntime")])
+def test_a_pass_that_is_not_there_is_named_with_the_nearest(tcc, home, command):
+    ended = tcc(*command, "tiny.yaml", "--passes", "prune,pool_frist")
+    assert ended.code == 2
+    assert ended.err.startswith(
+        "error[E0614]: there is no pass `pool_frist`\n"
+        "  --> command line: --passes prune,pool_frist\n"
+        "   = help: did you mean `pool_first`? known passes: prune, drop_identity, "
+    )
+
+
+def test_the_canonical_text_goes_through_no_passes(tcc, home):
+    ended = tcc("show", "tiny.yaml", "--stage", "spec", "--passes", "prune")
+    assert ended.code == 2
+    assert "the stage `spec` is text, which goes through no passes" in ended.err
+
+
+def test_passes_are_verified_by_running_them(tcc, home, monkeypatch):
+    @exact
+    def fold_ahead(model: Model) -> Model:
+        return Model(model.graph, {name: 2 * w for name, w in model.weights.items()})
+
+    monkeypatch.setattr("tcc.compiler.passes.PIPELINES", {**PIPELINES, "fused": (fold_ahead,)})
+    wrong = ("show", "tiny.yaml", "--stage", "fused")
+    assert tcc(*wrong).code == 0
+    ended = tcc(*wrong, "--verify-passes")
+    assert ended.code == 1
+    assert "fold_ahead moved `conv` by" in ended.err
+    assert tcc("show", "tiny.yaml", "--stage", "ready", "--verify-passes").code == 0
+
+
+def test_build_with_other_passes(tcc, home):
+    build = ("build", "tiny.yaml", "--target", "onnxruntime")
+    ended = tcc(*build, "--passes", "fused,lower_linear", "--verify-passes", "--json")
+    assert ended.code == 0
+    (made,) = ended.document["bundles"]
+    assert made["agreement"]
+    assert all(each["holds"] for each in made["agreement"])
+    shown = tcc("show", made["path"], "--stage", "fused")
+    assert nodes(shown) == ["conv", "relu", "global_avg_pool", "conv", "flatten"]
+    refused = tcc("show", made["path"], "--stage", "ready")
+    assert refused.code == 2
+    assert "a bundle holds its graph as text of the stages float and fused" in refused.err
+
+
+def test_passes_that_change_the_input_are_refused_in_a_float_build(tcc, home):
+    ended = tcc("build", "tiny.yaml", "--target", "onnxruntime", "--passes", "raw_input")
+    assert ended.code == 2
+    assert "error[E0615]: these passes give the network another input contract" in ended.err

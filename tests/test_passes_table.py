@@ -1,0 +1,25 @@
+"""spec/passes.md says what the passes are and do now."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_file_is_what_the_tool_writes() -> None:
+    tool = ROOT / "tools" / "make_passes.py"
+    done = subprocess.run(
+        [sys.executable, str(tool), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ddsnet_multiplies_a_fifth_less_and_none_more_in_float() -> None:
+    text = (ROOT / "spec" / "passes.md").read_text()
+    rows = [re.findall(r"[^| ]+", line) for line in text.splitlines() if line.count("|") == 8][2:]
+    macs = {row[0]: [float(cell.replace(",", "")) for cell in row[4:]] for row in rows}
+    assert macs["ddsnet"][:2] == [283.74, 221.40]
+    assert len(macs) >= 14
+    assert all(fused <= written for written, fused, _ in macs.values())

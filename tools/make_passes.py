@@ -1,0 +1,87 @@
+"""Write spec/passes.md: the passes, the pipelines, and what they make of every network.
+
+    python tools/make_passes.py [--check]
+
+`--check` writes nothing and fails when the file is out of date.
+"""
+
+import sys
+from pathlib import Path
+
+from tcc.compiler.cost import cost
+from tcc.compiler.frontend.build import load
+from tcc.compiler.graph import Graph, Model
+from tcc.compiler.known import specs
+from tcc.compiler.passes import INFERENCE, INT8, PASSES, PIPELINES, run, spell
+from tcc.compiler.rewrite import for_inference
+from tcc.compiler.weights import placeholders
+
+PATH = Path(__file__).resolve().parents[1] / "spec" / "passes.md"
+TEXT = """\
+# Passes
+
+Between a spec and an artifact, a network goes through passes: each takes a model and returns one
+that computes the same, exactly (to the bit) or within a bound relative to the outputs' largest
+magnitude. Any order is correct; some find more to do than others. `tcc passes` lists them,
+`tcc show` and `tcc build` run other ones with `--passes`, and `--verify-passes` runs the graph
+before and after each on a random input and compares every value that keeps its name.
+
+This file is written by `tools/make_passes.py`.
+
+| pass | identity | what it does |
+|---|---|---|
+{passes}
+
+## Pipelines
+
+A pipeline is text: names of passes, or of pipelines, with commas between.
+
+{pipelines}
+
+## What they do
+
+Operations and millions of multiply-accumulates of each network's inference part: `float` as
+written, `fused` as devices run it in float32, `ready` as calibration finds it. In the last, pooling
+and the scales that no layer takes in are depthwise convolutions, and count as such.
+
+| network | ops: float | fused | ready | MACs (M): float | fused | ready |
+|---|---:|---:|---:|---:|---:|---:|
+{networks}
+"""
+
+
+def text() -> str:
+    """Return the whole file."""
+    passes = (
+        f"| `{p.name}` | {f'{p.bound:g}' if p.bound else 'exact'} | {p.doc} |" for p in PASSES
+    )
+    pipelines = (f"- `{name}`: `{spell(each)}`" for name, each in PIPELINES.items())
+    networks = (_row(name, load(path).graph) for name, path in specs().items())
+    return TEXT.format(
+        passes="\n".join(passes), pipelines="\n".join(pipelines), networks="\n".join(networks)
+    )
+
+
+def _row(name: str, graph: Graph) -> str:
+    model = Model(graph, placeholders(graph))
+    graphs = [for_inference(graph), *(run(model, each).graph for each in (INFERENCE, INT8))]
+    nodes = (str(len(each.nodes)) for each in graphs)
+    macs = (f"{cost(each).macs / 1e6:,.2f}" for each in graphs)
+    return f"| {name} | {' | '.join((*nodes, *macs))} |"
+
+
+def main() -> int:
+    """Write or check the file; return the exit code."""
+    wanted = text()
+    if PATH.exists() and PATH.read_text() == wanted:
+        return 0
+    if "--check" in sys.argv:
+        print(f"{PATH.name} is out of date: run tools/make_passes.py")
+        return 1
+    PATH.write_text(wanted)
+    print(f"written: {PATH.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
