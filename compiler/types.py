@@ -15,6 +15,7 @@ class DType(StrEnum):
     """The type of one element."""
 
     F32 = "float32"
+    F16 = "float16"
     I32 = "int32"
     I8 = "int8"
     U8 = "uint8"
@@ -22,7 +23,7 @@ class DType(StrEnum):
     @property
     def size(self) -> int:
         """Bytes of one element."""
-        return {"float32": 4, "int32": 4, "int8": 1, "uint8": 1}[self.value]
+        return {"float32": 4, "float16": 2, "int32": 4, "int8": 1, "uint8": 1}[self.value]
 
 
 @dataclass(frozen=True, slots=True)

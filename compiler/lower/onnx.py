@@ -107,7 +107,10 @@ def _nodes(
     local = {f"x{i}": names[value] for i, value in enumerate(node.inputs)}
     local |= dict(zip(roles, node.params, strict=True))
     for call in node.op.onnx(*types, opset=opset):
-        result = names[node.name] if call.output == "y" else f"{node.name}:{call.output}"
+        made = {name: f"{node.name}:{name}" for name in (call.output, *call.more)}
+        if call.output == "y":
+            made["y"] = names[node.name]
+        result, *more = made.values()
         inputs = []
         for place, argument in enumerate(call.inputs):
             match argument:
@@ -118,8 +121,8 @@ def _nodes(
                 case Const():
                     inputs.append(f"{node.name}:{call.output}.{place}")
                     literals.append(_literal(argument, inputs[-1]))
-        local[call.output] = result
-        yield helper.make_node(call.function, inputs, [result], result, **call.attributes)
+        local |= made
+        yield helper.make_node(call.function, inputs, [result, *more], result, **call.attributes)
 
 
 def _literal(const: Const, name: str) -> onnx.TensorProto:

@@ -75,7 +75,8 @@ class Call:
     An op's meaning there is a short sequence of calls; the last one's output is `y`.
     For torch, `function` is looked up in `torch.nn.functional`, then `torch`; a call
     that `trains` is given `training=` the module's mode; a `packed` call takes its
-    tensors as one list. For ONNX, `function` is the operator's name.
+    tensors as one list. For ONNX, `function` is the operator's name, and `more` names its
+    further outputs.
     """
 
     function: str
@@ -84,6 +85,7 @@ class Call:
     output: str = "y"
     trains: bool = False
     packed: bool = False
+    more: tuple[str, ...] = ()
 
 
 class Op(ABC):

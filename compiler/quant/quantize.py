@@ -29,6 +29,7 @@ from tcc.compiler.ops.integer import (
     QMul,
     QPad,
     Quantize,
+    RealConv,
     Table,
     levels,
 )
@@ -86,6 +87,11 @@ class _Work:
         self.clamps = fused(graph)
         self.by_name = {node.name: node for node in graph.nodes}
         self.named = {source.name: source.name for source in graph.inputs}
+        self.ends = ends(graph)
+
+    def largest(self, node: Node) -> int:
+        """Return the largest magnitude of a level that a node reads."""
+        return largest(self.calibration.ranges[node.inputs[0]])
 
     def enter(self, source: Input) -> None:
         """Take in an input: grey levels as they are, a float tensor through `quantize`."""
@@ -129,6 +135,11 @@ class _Work:
         match node.op:
             case Conv() as conv:
                 own = self.rounded[node.name]
+                if node.name in self.ends and fits(own.weight, own.bias, self.largest(node)):
+                    factor = np.float32(types[0].scale) * own.scale
+                    return RealConv(replace(conv, bias=True)), (
+                        own.weight, factor.reshape(-1, 1, 1), own.bias,
+                    )  # fmt: skip
                 return QConv(*out, replace(conv, bias=True)), (own.weight, own.scale, own.bias)
             case Add():
                 return QAdd(*out), ()
@@ -144,7 +155,7 @@ class _Work:
                 return op, ()
             case op if functions.known(op):
                 entries = table(op, types[0], Range(*out[:2]))
-                return Table(*out, op.word), (entries,)
+                return Table(*out, op), (entries,)
         return None
 
     def in_float(self, node: Node, worked: Node, out: Out) -> None:
@@ -169,6 +180,8 @@ class _Work:
         """Return the name of a value's float form, which is made once."""
         if f"{value}:float" in self.nodes:
             return f"{value}:float"
+        if value in self.nodes and self.types[value].scale is None:
+            return value
         name = f"{value}:real"
         if name not in self.nodes:
             factor = self.calibration.factors.get(value)

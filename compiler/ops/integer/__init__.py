@@ -5,12 +5,14 @@ Each has one defined result (`Exact.integer`), which every exact target gives to
 
 from tcc.compiler.ops.integer.base import Quantized
 from tcc.compiler.ops.integer.border import QPad
-from tcc.compiler.ops.integer.conv import QConv
+from tcc.compiler.ops.integer.conv import QConv, UnsignedQConv
 from tcc.compiler.ops.integer.edge import Dequantize, Quantize
 from tcc.compiler.ops.integer.join import QAdd, QMul
 from tcc.compiler.ops.integer.pool import QAvgPool
+from tcc.compiler.ops.integer.sums import RealConv
 from tcc.compiler.ops.integer.table import Table
 
 __all__ = [
-    "Dequantize", "QAdd", "QAvgPool", "QConv", "QMul", "QPad", "Quantize", "Quantized", "Table",
+    "Dequantize", "QAdd", "QAvgPool", "QConv", "QMul", "QPad", "Quantize", "Quantized", "RealConv",
+    "Table", "UnsignedQConv",
 ]  # fmt: skip

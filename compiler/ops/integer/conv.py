@@ -1,6 +1,6 @@
 """Convolution on 8-bit integers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -21,6 +21,7 @@ class QConv(Quantized):
     """
 
     word: ClassVar[str] = "qconv"
+    zero_weight: ClassVar[Const] = Const((0,), "int8", scalar=True)
     conv: Conv
 
     def infer(self, x: TensorType) -> TensorType:
@@ -56,7 +57,7 @@ class QConv(Quantized):
         """Return QLinearConv, and Clip where the type's own bounds are not the clamp's."""
         y = self.infer(x)
         clamp = self.clamp(y)
-        weight = ("weight", "scale", Const((0,), "int8", scalar=True))
+        weight = ("weight", "scale", self.zero_weight)
         how = self.conv.onnx(x, opset)[0].attributes
         operands = ("x0", scale(x), zero(x), *weight, scale(y), zero(y), "bias")
         return (Call("QLinearConv", operands, how, "c" if clamp else "y"), *clamp)
@@ -66,3 +67,28 @@ class QConv(Quantized):
         own = Quantized.attributes(self)
         del own["conv"]
         return self.conv.attributes() | own
+
+
+@dataclass(frozen=True, slots=True)
+class UnsignedQConv(QConv):
+    """The same with weights that are stored as uint8 and have the zero point 128.
+
+    The result is that of `QConv`, on processors too whose products of unsigned and signed 8-bit
+    integers saturate in pairs.
+    """
+
+    word: ClassVar[str] = "unsigned_qconv"
+    zero_weight: ClassVar[Const] = Const((128,), "uint8", scalar=True)
+
+    def params(self, x: TensorType) -> tuple[Param, ...]:
+        """Return the weight, its scale per filter, and the bias."""
+        weight, scales, bias = QConv.params(self, x)
+        return (replace(weight, dtype=DType.U8), scales, bias)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the levels of the output."""
+        weight, *others = params
+        signed = (weight.astype(np.int16) - 128).astype(np.int8)
+        return QConv.integer(self, types, xs, (signed, *others))

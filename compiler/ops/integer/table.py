@@ -5,20 +5,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ops.base import Array, Call, Init, Param
+from tcc.compiler.ops.base import Array, Call, Init, Op, Param
 from tcc.compiler.ops.integer.base import INT32, Quantized
 from tcc.compiler.types import DType, TensorType
 
 
 @dataclass(frozen=True, slots=True)
 class Table(Quantized):
-    """y = table[x - smallest x]; `function` names the function that the table holds.
+    """y = table[x - smallest x]; `function` is what the table holds.
 
     Entries are levels of y above its smallest, as uint8.
     """
 
     word: ClassVar[str] = "table"
-    function: str
+    function: Op
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's shape with the output's scale."""
@@ -40,3 +40,8 @@ class Table(Quantized):
         """Return Gather."""
         index = Call("Cast", ("x0",), {"to": INT32}, "i")
         return (index, Call("Gather", ("table", "i"), {"axis": 0}))
+
+    def attributes(self) -> dict[str, object]:
+        """Return the function's name and fields, and the clamp."""
+        own = Quantized.attributes(self)
+        return own | {"function": self.function.word} | self.function.attributes()

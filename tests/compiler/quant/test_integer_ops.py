@@ -19,7 +19,9 @@ from tcc.compiler.ops import (
     GlobalMaxPool,
     Op,
     Resize,
+    Silu,
     Slice,
+    Tanh,
 )
 from tcc.compiler.ops.base import Exact
 from tcc.compiler.ops.integer import (
@@ -131,8 +133,8 @@ CASES: dict[str, Case] = {
     "avg_pool-to-unsigned": pool("avg_pool-ceil-padded-inside", True, False),
     "avg_pool-relu": Case(replace(pool("avg_pool", True, True).op, low=0, high=9), pool("avg_pool", True, True).types),
     **signs(
-        table=lambda x, y: Case(Table(0.05, *bounds(y), "silu"), (typed(MAP, 0.03, x),)),
-        vector=lambda x, y: Case(Table(0.05, *bounds(y), "tanh"), (typed((9,), 0.03, x),)),
+        table=lambda x, y: Case(Table(0.05, *bounds(y), Silu()), (typed(MAP, 0.03, x),)),
+        vector=lambda x, y: Case(Table(0.05, *bounds(y), Tanh()), (typed((9,), 0.03, x),)),
     ),
     **{f"pad-{'us'[s]}": Case(QPad((0, 1, 2, 3), (-128 * s,)), (typed(MAP, 0.03, bool(s)),)) for s in (0, 1)},
     **{f"pad-channels-{'us'[s]}": Case(QPad((2, 1, 0, 1), (7, 0, 127)), (typed(MAP, 0.03, bool(s)),)) for s in (0, 1)},

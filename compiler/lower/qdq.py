@@ -1,0 +1,127 @@
+"""The integer program as tools expect it: float operations between integers and floats."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.graph import Graph, Model, Node, verify
+from tcc.compiler.ops import Add, Mul, Op, Pad, Relu, Relu6
+from tcc.compiler.ops.integer import (
+    Dequantize,
+    QAdd,
+    QAvgPool,
+    QConv,
+    QMul,
+    QPad,
+    Quantize,
+    Quantized,
+    Table,
+)
+from tcc.compiler.ops.internal import Border
+from tcc.compiler.ops.stored import Dequantized
+from tcc.compiler.rewrite import live
+from tcc.compiler.types import DType, TensorType
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+def simulated(model: Model) -> Model:
+    """Return the integer program in floats: each operation between `dequantize` and `quantize`.
+
+    Weights stay integers, with scales. Results are those of the integer program where a runtime
+    makes one of it again, and within a level of them elsewhere, since floats round otherwise.
+    """
+    work = _Work(model)
+    for node in model.graph.nodes:
+        work.place(node)
+    graph = model.graph
+    made = Graph(graph.name, graph.inputs, tuple(work.nodes.values()), graph.outputs)
+    return live(Model(verify(made), work.weights))
+
+
+@dataclass
+class _Work:
+    """The model in the making: its nodes and weights so far."""
+
+    model: Model
+    nodes: dict[str, Node] = field(default_factory=dict)
+    weights: dict[str, NDArray[Any]] = field(default_factory=dict)
+    types: dict[str, TensorType] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.types = {source.name: source.type for source in self.model.graph.inputs}
+
+    def place(self, node: Node) -> None:
+        """Add what a node becomes."""
+        types = self.model.graph.input_types(node)
+        own = {name: self.model.weights[name] for name in node.params}
+        if isinstance(node.op, Quantize | Dequantize) or node.type.dtype is DType.F32:
+            self.add(node, node.name, node.op, node.inputs, own)
+            return
+        op, tensors = _float(node, types, own)
+        inputs = tuple(self.real(node, value) for value in node.inputs)
+        last = self.add(node, f"{node.name}:float", op, inputs, tensors)
+        clamp = _clamp(node)
+        if clamp:
+            last = self.add(node, f"{node.name}:clamp", clamp, (last,), {})
+        y = node.type
+        quantize = Quantize(float(y.scale or 0), y.dtype is DType.I8, *y.limits)
+        self.add(node, node.name, quantize, (last,), {})
+
+    def real(self, node: Node, value: str) -> str:
+        """Return the name of a value's float form, which is made once."""
+        name = f"{value}:dequantized"
+        if name not in self.nodes:
+            self.add(node, name, Dequantize(), (value,), {})
+        return name
+
+    def add(
+        self, origin: Node, name: str, op: Op, inputs: tuple[str, ...], tensors: Tensors
+    ) -> str:
+        """Add a node with its weights, and return its name."""
+        kind = op.infer(*(self.types[value] for value in inputs))
+        self.nodes[name] = Node(name, op, inputs, tuple(tensors), kind, origin.at)
+        self.types[name] = kind
+        self.weights |= tensors
+        return name
+
+
+def _float(  # noqa: PLR0911 - a case an operation
+    node: Node, types: tuple[TensorType, ...], own: Tensors
+) -> tuple[Op, Tensors]:
+    """Return the float operation that an integer one stands for, with its weights."""
+    match node.op:
+        case QConv(conv=conv):
+            (weight, levels), (scale, steps), (bias, sums) = own.items()
+            wide = np.float32(types[0].scale) * np.asarray(steps, np.float32)
+            return Dequantized(conv), {
+                weight: levels,
+                scale: steps,
+                bias: sums,
+                f"{bias}.scale": wide,
+            }
+        case QAdd():
+            return Add(), {}
+        case QMul():
+            return Mul(), {}
+        case QAvgPool(pool=pool):
+            return pool, {}
+        case QPad(padding=padding, levels=levels):
+            values = tuple(level * float(types[0].scale or 0) for level in levels)
+            return (Pad(padding, *values) if len(values) == 1 else Border(padding, values)), {}
+        case Table(function=function):
+            return function, {}
+    return node.op, own
+
+
+def _clamp(node: Node) -> Op | None:
+    """Return the activation that an operation's narrower bounds are."""
+    if not isinstance(node.op, Quantized):
+        return None
+    low, high = node.type.limits
+    if node.op.high < high:
+        return Relu6()
+    return Relu() if node.op.low > low else None

@@ -1,0 +1,85 @@
+"""The last convolution on 8-bit integers: its exact sums are real numbers at once."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tcc.compiler.ops.base import Array, Call, Exact, Init, Op, Param
+from tcc.compiler.ops.conv import Conv
+from tcc.compiler.ops.integer import levels
+from tcc.compiler.ops.integer.base import FLOAT32, number, zero_point
+from tcc.compiler.types import DType, TensorType
+
+EXACT = 1 << 24
+"""Sums of products below this are exact in float32, in whatever order they are added."""
+
+
+@dataclass(frozen=True, slots=True)
+class RealConv(Op, Exact):
+    """float32(sum x * w + b) * factor: what leaves the program loses nothing to 8 bits.
+
+    Weights are int8 in [-127, 127], the bias int32 at x.scale * w.scale, which is the factor of
+    each filter. No sum may reach `EXACT`: then float arithmetic on the integers gives it as well,
+    so that every runtime has what this needs.
+    """
+
+    word: ClassVar[str] = "real_conv"
+    conv: Conv
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (filters, output height, output width) of float32."""
+        return TensorType(self.conv.infer(x).shape)
+
+    def params(self, x: TensorType) -> tuple[Param, ...]:
+        """Return the weight, the factor per filter, and the bias."""
+        weight, bias = self.conv.params(x)
+        return (
+            Param("weight", weight.shape, Init.ZEROS, dtype=DType.I8),
+            Param("factor", (*bias.shape, 1, 1), Init.ONES),
+            Param("bias", bias.shape, Init.ZEROS, dtype=DType.I32),
+        )
+
+    def macs(self, x: TensorType) -> int:
+        """Return one multiply-accumulate per output element and filter tap."""
+        return self.conv.macs(x)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the real numbers."""
+        weight, factor, bias = params
+        conv = self.conv
+        padded = levels.bordered(xs[0], conv.pads)
+        total = levels.sums(padded, weight, conv.stride, conv.dilation, conv.groups)
+        total += bias.astype(np.int32)[:, None, None]
+        return total.astype(np.float32) * factor.astype(np.float32)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return a float Conv of the integers, and Mul."""
+        shift = zero_point(x)
+        how = self.conv.onnx(x, opset)[0].attributes
+        read = (Call("Sub", ("xs", number(shift)), output="xf"),) if shift else ()
+        return (
+            Call("Cast", ("x0",), {"to": FLOAT32}, "xs" if shift else "xf"),
+            *read,
+            Call("Cast", ("weight",), {"to": FLOAT32}, "wf"),
+            Call("Cast", ("bias",), {"to": FLOAT32}, "bf"),
+            Call("Conv", ("xf", "wf", "bf"), how, "sum"),
+            Call("Mul", ("sum", "factor")),
+        )
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Never called: integer graphs do not train."""
+        raise AssertionError(self)
+
+    def attributes(self) -> dict[str, object]:
+        """Return the convolution's fields."""
+        return self.conv.attributes()
+
+
+def fits(weight: Array, bias: Array, largest: int) -> bool:
+    """Whether no sum of weights times levels of a magnitude, and a bias, can reach `EXACT`."""
+    total = np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(axis=1)
+    most = total * largest + np.abs(bias.astype(np.int64))
+    return bool((most < EXACT).all())

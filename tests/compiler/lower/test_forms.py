@@ -1,0 +1,273 @@
+"""Other forms of a model in ONNX: smaller weights, unsigned weights, floats between integers."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxsim
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import Steps, dense, gated
+from op_cases import CASES, Case, one_input, trained
+from quantised import LEVELS, calibrated, differing, held, int8, picture, ready, session
+from random_nets import extreme, graphs
+
+from tcc.compiler import reference
+from tcc.compiler.frontend.build import load
+from tcc.compiler.graph import Graph, Model
+from tcc.compiler.lower.onnx import NEWEST, lower
+from tcc.compiler.lower.qdq import simulated
+from tcc.compiler.lower.small import dynamic, half
+from tcc.compiler.lower.unsigned import unsigned
+from tcc.compiler.ops import Conv, Linear
+from tcc.compiler.ops.integer import QConv
+from tcc.compiler.quant import integer
+from tcc.compiler.quant.quantize import quantize
+
+Form = Callable[[Model], Model]
+SMALL: dict[str, tuple[Form, float]] = {"half": (half, 2e-3), "dynamic": (dynamic, 5e-2)}
+"""The form, and how far its outputs may be, as a part of the largest output."""
+small = pytest.mark.parametrize(("form", "bound"), SMALL.values(), ids=SMALL)
+nets = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+SPEC = Path(__file__).resolve().parents[3] / "spec"
+
+
+def outputs(model: Model, x: np.ndarray, level: str = "ORT_ENABLE_ALL") -> dict[str, np.ndarray]:
+    made = session(lower(model), level)
+    source = model.graph.inputs[0]
+    names = [o.name for o in made.get_outputs()]
+    got = made.run(names, {source.name: held(x[None].astype(source.type.dtype.value))})
+    return {name: y[0] for name, y in zip(names, got, strict=True)}
+
+
+def assert_near(got: dict[str, np.ndarray], expected: dict[str, np.ndarray], bound: float) -> None:
+    assert got.keys() == expected.keys()
+    for name, y in expected.items():
+        assert np.isfinite(got[name]).all()
+        assert np.abs(got[name] - y).max() <= bound * max(np.abs(y).max(), 1e-6), name
+
+
+@small
+@nets
+@pytest.mark.parametrize("level", LEVELS)
+def test_small_weights_come_near(graph: Graph, form: Form, bound: float, level: str) -> None:
+    model = Model(graph, trained(graph))
+    for seed in range(3):
+        x = picture(graph, seed)
+        (expected,) = reference.run(model, [x])
+        assert_near(outputs(form(model), x, level), dict(expected), bound)
+
+
+@small
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_step_of_the_language_has_small_weights(case: Case, form: Form, bound: float) -> None:
+    model = one_input(case)
+    x = picture(model.graph)
+    (expected,) = reference.run(model, [x])
+    assert_near(outputs(form(model), x), dict(expected), bound)
+
+
+@settings(max_examples=40)
+@given(data=st.data(), name=st.sampled_from(tuple(SMALL)))
+def test_random_networks_stay_finite_whatever_their_weights(data: st.DataObject, name: str) -> None:
+    graph = graphs(data.draw, floats=True)
+    form, _ = SMALL[name]
+    x = picture(graph)
+    made = outputs(form(Model(graph, extreme(data.draw, graph))), x)
+    assert all(np.isfinite(y).all() for y in made.values())
+
+
+@pytest.mark.parametrize("factor", [1e-7, 1e6])
+def test_weights_that_float16_cannot_hold_stay_float32(factor: float) -> None:
+    add = Steps(3, 5, 5)
+    add("plain", Conv(4, (3, 3)))
+    add("far", Conv(4, (3, 3)))
+    graph = add.graph()
+    weights = trained(graph)
+    weights["far.weight"] = weights["far.weight"] * np.float32(factor)
+    made = half(Model(graph, weights))
+    assert {n.name: n.op.word for n in made.graph.nodes} == {"plain": "half", "far": "conv"}
+    assert made.weights["plain.weight"].dtype == np.float16
+    assert made.weights["far.weight"].dtype == np.float32
+
+
+def test_weights_keep_their_names_and_shrink() -> None:
+    add = Steps(64, 4, 4)
+    add("conv", Conv(256, (3, 3)))
+    graph = add.graph()
+    model = Model(graph, trained(graph))
+    sizes = {f.__name__: lower(f(model)).ByteSize() for f in (lambda m: m, half, dynamic)}
+    assert sizes["half"] < 0.52 * sizes["<lambda>"]
+    assert sizes["dynamic"] < 0.28 * sizes["<lambda>"]
+    for form, element in ((half, onnx.TensorProto.FLOAT16), (dynamic, onnx.TensorProto.INT8)):
+        tensors = {t.name: t.data_type for t in lower(form(model)).graph.initializer}
+        assert tensors["conv.weight"] == element
+        assert tensors["conv.bias"] == onnx.TensorProto.FLOAT
+
+
+def test_tied_layers_still_share_their_weights() -> None:
+    add = Steps(4)
+    add("first", Linear(4))
+    add("second", Linear(4))
+    first, second = add.graph().nodes
+    tied = Graph("tied", add.inputs, (first, second), add.graph().outputs)
+    object.__setattr__(second, "params", first.params)
+    model = Model(tied, trained(tied))
+    x = picture(tied)
+    (expected,) = reference.run(model, [x])
+    for form, bound in SMALL.values():
+        assert_near(outputs(form(model), x), dict(expected), bound)
+
+
+def test_a_linear_layer_finds_its_inputs_scale_when_it_runs() -> None:
+    add = Steps(50)
+    add("fc", Linear(7))
+    model = Model(add.graph(), trained(add.graph()))
+    made = dynamic(model)
+    assert Counter(n.op_type for n in lower(made).graph.node)["MatMulInteger"] == 1
+    for scale in (1e-3, 1.0, 1e4):
+        x = picture(model.graph) * np.float32(scale)
+        (expected,) = reference.run(
+            Model(model.graph, {**model.weights, "fc.bias": np.zeros(7, np.float32)}), [x]
+        )
+        got = outputs(
+            dynamic(Model(model.graph, {**model.weights, "fc.bias": np.zeros(7, np.float32)})), x
+        )
+        assert_near(got, dict(expected), 2e-2)
+
+
+@nets
+@pytest.mark.parametrize("level", LEVELS)
+def test_unsigned_weights_change_no_value(graph: Graph, level: str) -> None:
+    program = int8(graph, trained(graph))
+    made = unsigned(program)
+    assert {n.op.word for n in made.graph.nodes if isinstance(n.op, QConv)} == {"unsigned_qconv"}
+    x = picture(graph, 5)
+    assert differing(made, x, level) == {}
+    expected = integer.run(program, [x], every=True)[0]
+    got = integer.run(made, [x], every=True)[0]
+    assert all(np.array_equal(got[name], y) for name, y in expected.items())
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_unsigned_weights_of_random_networks(data: st.DataObject) -> None:
+    graph = graphs(data.draw)
+    model = ready(graph, extreme(data.draw, graph))
+    x = picture(graph)
+    assert differing(unsigned(quantize(model, calibrated(model, x))), x) == {}
+
+
+def steps_apart(program: Model, x: np.ndarray, level: str) -> float:
+    """Return how far the float form's outputs are from the integer program's, in levels."""
+    got = outputs(simulated(program), x, level)
+    (expected,) = integer.run(program, [x])
+    inputs = {node.name: program.graph.input_types(node)[0] for node in program.graph.nodes}
+    apart = 0.0
+    for output in program.graph.outputs:
+        y = expected[output.name]
+        step = inputs[output.value].scale or float(np.abs(y).max(initial=0)) / 127 or 1.0
+        apart = max(apart, float(np.abs(got[output.name] - y).max(initial=0)) / step)
+    return apart
+
+
+@nets
+@pytest.mark.parametrize("level", LEVELS)
+def test_floats_between_integers_are_at_most_two_levels_away(graph: Graph, level: str) -> None:
+    program = int8(graph, trained(graph))
+    for seed in range(3):
+        assert steps_apart(program, picture(graph, seed), level) < 2.01
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_step_of_the_language_has_a_form_with_floats(case: Case) -> None:
+    given = one_input(case)
+    program = int8(given.graph, given.weights)
+    for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
+        assert steps_apart(program, picture(given.graph), level) < 2.01
+
+
+def test_each_operation_stands_between_integers_and_floats() -> None:
+    program = int8(dense(), trained(dense()))
+    lowered = lower(simulated(program))
+    made = {name: node for node in lowered.graph.node for name in node.output}
+    for node in lowered.graph.node:
+        if node.op_type == "Conv":
+            assert [made[name].op_type for name in node.input] == ["DequantizeLinear"] * 3
+            (y,) = node.output
+            (reader,) = (n for n in lowered.graph.node if y in n.input)
+            assert reader.op_type in {"QuantizeLinear", "Relu", "Clip"}
+    kinds = {t.name: t.data_type for t in lowered.graph.initializer}
+    weight = next(n.name for n in program.graph.nodes if isinstance(n.op, QConv))
+    assert kinds[f"{weight}.weight"] == onnx.TensorProto.INT8
+    assert kinds[f"{weight}.bias"] == onnx.TensorProto.INT32
+
+
+def test_onnx_runtime_makes_integers_of_it_again(tmp_path: Path) -> None:
+    program = int8(gated(), trained(gated()))
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    data = lower(simulated(program)).SerializeToString()
+    onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    kinds = Counter(n.op_type for n in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    convolutions = sum(isinstance(n.op, QConv) for n in program.graph.nodes)
+    assert kinds["QLinearConv"] == convolutions
+    assert kinds["Conv"] + kinds["FusedConv"] == 0
+
+
+def forms(graph: Graph) -> dict[str, Model]:
+    plain = Model(graph, trained(graph))
+    program = int8(graph, trained(graph))
+    return {
+        "half": half(plain),
+        "dynamic": dynamic(plain),
+        "int8": program,
+        "unsigned": unsigned(program),
+        "simulated": simulated(program),
+    }
+
+
+@nets
+@pytest.mark.parametrize("opset", [13, 17, NEWEST])
+def test_the_files_are_sound_and_the_same_every_time(graph: Graph, opset: int) -> None:
+    again = forms(graph)
+    for name, model in forms(graph).items():
+        lowered = lower(model, opset)
+        onnx.checker.check_model(lowered, full_check=True)
+        inferred = onnx.shape_inference.infer_shapes(lowered, strict_mode=True, data_prop=True)
+        types = {v.name: v.type for v in inferred.graph.value_info}
+        assert all(types[v.name] == v.type for v in lowered.graph.value_info)
+        first, second = (
+            lower(m, opset).SerializeToString(deterministic=True) for m in (model, again[name])
+        )
+        assert first == second
+
+
+@nets
+def test_onnxsim_accepts_them(graph: Graph) -> None:
+    x = picture(graph)
+    for name, model in forms(graph).items():
+        simple, sound = onnxsim.simplify(lower(model))
+        assert sound, name
+        made = session(simple)
+        source = model.graph.inputs[0]
+        feed = {source.name: held(x[None].astype(source.type.dtype.value))}
+        names = [o.name for o in made.get_outputs()]
+        got = dict(zip(names, (y[0] for y in made.run(names, feed)), strict=True))
+        assert_near(got, outputs(model, x), 1e-2)
+
+
+@pytest.mark.parametrize("path", sorted(SPEC.glob("ddsnet.yaml")), ids=lambda p: p.stem)
+def test_a_network_of_the_zoo(path: Path) -> None:
+    graph = load(path).graph
+    weights = trained(graph)
+    x = picture(graph)
+    (expected,) = reference.run(Model(graph, weights), [x])
+    for form, bound in SMALL.values():
+        assert_near(outputs(form(Model(graph, weights)), x), dict(expected), bound)
