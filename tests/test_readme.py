@@ -62,8 +62,10 @@ def test_every_command_runs(folder, environment):
         assert "Traceback" not in done.stderr
     assert sorted(p.name for p in (folder / "build").iterdir()) == [
         "ddsnet-arm-a7-fp32",
+        "ddsnet-ax620.calibration.json",
         "ddsnet-host-fp32",
         "ddsnet-onnxruntime-fp32",
+        "ddsnet-onnxruntime.calibration.json",
     ]
 
 

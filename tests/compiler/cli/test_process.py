@@ -75,7 +75,7 @@ def test_help_loads_nothing_heavy(process, words):
 def test_help_names_every_command_and_each_has_its_own(tcc):
     listed = tcc("--help").out.partition("Commands:")[2]
     commands = re.findall(r"^  ([a-z-]+)  ", listed, re.MULTILINE)
-    ours = {"check", "show", "build", "run", "import-weights", "targets", "doctor", "fmt"}
+    ours = {"check", "show", "calibrate", "build", "run", "import-weights", "targets", "doctor", "fmt"}
     assert ours <= set(commands)
     for command in commands:
         text = tcc(command, "--help").out
@@ -256,12 +256,14 @@ class TestTools:
         found = tcc("targets")
         assert found.code == 0
         assert found.out.splitlines()[0].split() == (
-            ["target", "what", "precisions", "builds", "runs", "here"]
+            ["target", "what", "precisions", "calibrates", "builds", "runs", "here"]
         )
         listed = {each["name"]: each for each in tcc("targets", "--json").document["targets"]}
         assert {"onnxruntime", "arm-a7", "host"} <= set(listed)
         assert listed["onnxruntime"]["aliases"] == ["ort"]
         assert listed["onnxruntime"]["builds"] is listed["onnxruntime"]["runs"] is True
+        abilities = [listed["ax620"][can] for can in ("calibrates", "builds", "runs")]
+        assert abilities == [True, False, False]
         assert tcc("targets", "-q").out.split() == list(listed)
 
     def test_targets_say_what_is_missing(self, process):

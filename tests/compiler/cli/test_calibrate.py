@@ -1,0 +1,153 @@
+"""`tcc calibrate`, as a user types it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tcc.compiler.quant.calibrate import METHODS
+
+FILE = "build/tiny-onnxruntime.calibration.json"
+
+
+@pytest.fixture
+def images(home):
+    """Nine images in two class folders, of several sizes, one of them grey."""
+    rng = np.random.default_rng(5)
+    for number in range(9):
+        shape = (8 + number, 11, 3) if number else (9, 9)
+        path = home / "set" / ("cat" if number % 2 else "dog") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(path)
+    return home / "set"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_writes_a_file(tcc, home, images, method):
+    found = tcc("calibrate", "tiny.yaml", "--data", images, "--method", method, "--json")
+    assert found.code == 0, found.err
+    assert "warning: the weights are random (seed 0)" in found.err
+    assert found.document["path"] == FILE
+    plain = json.loads((home / FILE).read_text())
+    assert plain["method"] == method == found.document["method"]
+    assert plain["target"] == "onnxruntime"
+    assert plain["values"] == found.document["values"]
+    assert plain["data"]["images"] == 9
+    assert plain["input"]["preprocess"]["raw"] is True
+    assert "rounded" not in found.document
+
+
+def test_names_order_threads_and_batch_change_no_byte(tcc, home, images):
+    words = ["calibrate", "tiny.yaml", "-q", "--target", "ax620"]
+    assert tcc(*words, "--data", images, "-o", "one.json", "--threads", 1).code == 0
+    for number, path in enumerate(sorted(images.rglob("*.png"), reverse=True)):
+        target = home / "other" / f"{number:02}.png"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(path, target)
+    again = ["--data", "other", "-o", "two.json", "--threads", 3, "--batch", 4]
+    assert tcc(*words, *again).code == 0
+    assert (home / "one.json").read_bytes() == (home / "two.json").read_bytes()
+
+
+def test_the_project_file_says_what_is_left_out(tcc, home, images):
+    (home / "tcc.toml").write_text(
+        'spec = "tiny.yaml"\ndata = "set"\ntargets = ["arm-a7", "ax620"]\nout = "made"\n'
+    )
+    found = tcc("calibrate", "--method", "minmax")
+    assert found.code == 0, found.err
+    assert found.out.splitlines()[0] == "made/tiny-ax620.calibration.json"
+    assert (home / "made/tiny-ax620.calibration.json").exists()
+    assert "minmax, 9 images, 10 values" in found.out or "minmax, 9 images," in found.out
+    assert "the ranges that depend the most on single images" in found.out
+
+
+def test_parameters_seeds_and_numbers_of_images_have_a_say(tcc, home, images):
+    words = ["calibrate", "tiny.yaml", "--data", images, "--method", "minmax", "--json"]
+    plain = tcc(*words).document
+    assert tcc(*words).document["sha256"] == plain["sha256"]
+    for more in (["--seed", 3], ["--images", 4], ["--set", "width=5"]):
+        assert tcc(*words, *more).document["sha256"] != plain["sha256"]
+    assert tcc(*words, "--images", 4).document["data"]["images"] == 4
+
+
+def test_synthetic_images_are_announced(tcc, root, images):
+    found = tcc("calibrate", "tiny.yaml", "--data", root / "zoo/samples", "--images", 2)
+    assert found.code == 0, found.err
+    assert "are synthetic: a program drew them" in found.err
+    own = tcc("calibrate", "tiny.yaml", "--data", images)
+    assert "synthetic" not in own.err
+
+
+def test_few_images_are_announced(tcc, images):
+    found = tcc("calibrate", "tiny.yaml", "--data", images, "--images", 1)
+    assert "warning: one image says nothing of how much the scales depend" in found.err
+    assert "warning: with one image, what is learnt from is also what judges" in found.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "error[E0616]: calibrate with which images?"),
+        (["--data", "nowhere"], "error[E0710]: not a data set"),
+        (["--data", "."], "error[E0711]: no image in this folder"),
+        (["--data", "set", "--method", "klcosine"], "did you mean `kl-cosine`?"),
+        (["--data", "set", "--target", "arm-a7"], "targets that have: onnxruntime, ax620"),
+        (["--data", "set", "--target", "ax62"], "did you mean `ax620`?"),
+        (["--data", "set", "--weights", "w", "--seed", "1"], "exclude each other"),
+    ],
+)
+def test_wrong_input_is_said_and_nothing_is_written(tcc, home, words, said):
+    if "set" in words:
+        (home / "set").mkdir()
+        Image.new("RGB", (8, 8)).save(home / "set" / "one.png")
+    found = tcc("calibrate", "tiny.yaml", *words)
+    assert found.code == 2
+    assert said in found.err
+    assert not (home / "build").exists()
+
+
+def test_damaged_images_are_listed(tcc, home, images):
+    bad = sorted(images.rglob("*.png"))[3:5]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:70])
+    found = tcc("calibrate", "tiny.yaml", "--data", images)
+    assert found.code == 2
+    for path in bad:
+        assert str(path) in found.err
+    assert found.err.count("error[E0703]") == 2
+    assert not (home / "build").exists()
+
+
+def test_weights_that_overflow_are_an_error_that_names_the_layer(tcc, home, images):
+    from tcc.compiler import weights
+    from tcc.compiler.frontend.build import load
+
+    graph = load(home / "tiny.yaml").graph
+    tensors = dict(weights.random(graph))
+    name = next(iter(tensors))
+    tensors[name] = np.full_like(tensors[name], 3e38)
+    weights.write(home / "w.safetensors", tensors)
+    found = tcc("calibrate", "tiny.yaml", "--data", images, "--weights", "w.safetensors")
+    assert found.code == 2
+    assert "error[E0720]: with these weights, the values of `" in found.err
+    assert "tiny.yaml:" in found.err
+
+
+def test_a_target_without_a_builder_is_not_built(tcc, images):
+    found = tcc("build", "tiny.yaml", "--target", "ax620")
+    assert found.code == 2
+    assert "error[E0606]: this version calibrates for ax620, but does not build it" in found.err
+    assert "--> command line: --target ax620" in found.err
+
+
+def test_as_typed_in_a_fresh_checkout(tcc, home, root):
+    for name in ("spec", "zoo"):
+        shutil.copytree(root / name, home / name)
+    shutil.copy(root / "tcc.toml", home)
+    found = tcc("calibrate", "--target", "ax620", "--method", "kl-cosine", "--images", 8)
+    assert found.code == 0, found.err
+    assert "the weights are random" in found.err
+    assert "are synthetic" in found.err
+    assert (home / "build/ddsnet-ax620.calibration.json").stat().st_size > 10_000

@@ -1,0 +1,124 @@
+"""Calibration as a whole: what has a say in the file, and what has none."""
+
+import numpy as np
+import pytest
+from nets import dense, gated
+from quant_sets import ready, tensors
+
+from tcc.compiler.manifest import Network, Weights
+from tcc.compiler.passes import INT8
+from tcc.compiler.quant import judge, stored
+from tcc.compiler.quant.calibrate import METHODS, How, calibrate
+from tcc.compiler.quant.document import encode
+from tcc.compiler.quant.guard import PAPER, RAISED, SAFE
+from tcc.compiler.quant.quantize import quantize
+
+ABOUT = stored.About(
+    "best", "ax620", "prune", Network("net", "", "0" * 64, {}),
+    Weights("random", "1" * 64, None, 0, "random"),
+)  # fmt: skip
+methods = pytest.mark.parametrize("method", METHODS)
+
+
+def written(model, data, method, how=None):
+    return encode(stored.document(ABOUT, model, calibrate(model, data, method, how), data))
+
+
+@methods
+def test_order_threads_and_batch_change_no_byte(method, tmp_path):
+    model = ready(dense(), INT8)
+    shape = model.graph.inputs[0].type.shape
+    one = written(model, tensors(tmp_path, shape, 11), method, How(threads=1))
+    order = np.random.default_rng(4).permutation(11)
+    other = tensors(tmp_path, shape, 11, order=order, name="other")
+    assert written(model, other, method, How(threads=3, batch=4)) == one
+
+
+@methods
+@pytest.mark.parametrize("net", [dense, gated])
+def test_the_result_makes_a_program_near_the_floats(net, method, tmp_path):
+    model = ready(net(), INT8)
+    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 9)
+    found = calibrate(model, data, method)
+    rows = judge.rows(quantize(model, found.calibration), data)
+    assert judge.quality(judge.rows(model, data), rows).cosine > 0.98
+
+
+@methods
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_images_are_enough_and_it_is_said(method, count, tmp_path):
+    model = ready(gated(), INT8)
+    data = tensors(tmp_path, model.graph.inputs[0].type.shape, count)
+    found = calibrate(model, data, method)
+    quantize(model, found.calibration)
+    said = " ".join(found.notices)
+    assert ("one image says nothing" in said) == (count == 1)
+    judges = method in ("kl-cosine", "best")
+    assert ("what is learnt from is also what judges" in said) == (judges and count < 4)
+
+
+@methods
+def test_a_constant_image_of_zeros_gives_normal_scales(method, tmp_path):
+    model = ready(gated(), INT8)
+    np.savez(tmp_path / "set.npz", tensors=np.zeros((6, *model.graph.inputs[0].type.shape)))
+    from tcc.compiler.quant.data import read
+
+    found = calibrate(model, read(tmp_path / "set.npz"), method)
+    assert all(2.0**-60 <= one.scale < np.inf for one in found.calibration.ranges.values())
+    quantize(model, found.calibration)
+
+
+@methods
+def test_a_dead_network_gives_normal_scales(method, tmp_path):
+    model = ready(dense(), INT8)
+    from dataclasses import replace
+
+    dead = replace(model, weights={n: np.zeros_like(w) for n, w in model.weights.items()})
+    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 5)
+    found = calibrate(dead, data, method)
+    assert all(2.0**-60 <= one.scale < np.inf for one in found.calibration.ranges.values())
+    assert not judge.rows(quantize(dead, found.calibration), data).any()
+
+
+def test_kl_cosine_is_never_below_minmax_on_images_held_out(tmp_path):
+    for seed, net in enumerate((dense, gated, dense)):
+        model = ready(net(), INT8)
+        shape = model.graph.inputs[0].type.shape
+        found = calibrate(model, tensors(tmp_path, shape, 12, seed), "kl-cosine")
+        assert found.judged[found.used].cosine >= found.judged[SAFE].cosine
+        assert set(found.judged) == {PAPER, RAISED, SAFE}
+        said = any("as published gives a mean cosine of" in notice for notice in found.notices)
+        assert said == (found.used != PAPER)
+
+
+def test_where_minmax_wins_it_has_learnt_from_all_images(tmp_path, monkeypatch):
+    from tcc.compiler.quant import guard
+
+    monkeypatch.setattr(guard, "MARGIN", -1.0)
+    model = ready(dense(), INT8)
+    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
+    found = calibrate(model, data, "kl-cosine")
+    assert found.used == SAFE
+    assert found.calibration.ranges == calibrate(model, data, "minmax").calibration.ranges
+    for name, own in found.calibration.ranges.items():
+        assert found.traces[name].threshold == pytest.approx(own.scale * own.limits[1])
+        assert found.traces[name].cosine is not None
+
+
+def test_uneven_images_are_said_to_be_few(tmp_path):
+    model = ready(dense(), INT8)
+    values = np.random.default_rng(0).normal(size=(8, *model.graph.inputs[0].type.shape))
+    values[0] *= 30
+    np.savez(tmp_path / "set.npz", tensors=values)
+    from tcc.compiler.quant.data import read
+
+    (notice,) = calibrate(model, read(tmp_path / "set.npz"), "minmax").notices
+    assert notice.startswith("8 images are few: by the jackknife, half of the ranges are uncertain")
+
+
+def test_progress_is_told(tmp_path):
+    model = ready(dense(), INT8)
+    told = []
+    how = How(watch=lambda what, done, total: told.append((what, done, total)))
+    calibrate(model, tensors(tmp_path, model.graph.inputs[0].type.shape, 5), "minmax", how)
+    assert told == [("observe", done, 5) for done in range(6)]
