@@ -240,7 +240,7 @@ def test_the_host_program_computes_the_outputs_of_a_second_definition(name, tmp_
     with torch.inference_mode():
         expected = second(torch.from_numpy(batch)).numpy()
     host = devices.find("host", NOWHERE)
-    artifact = host.emit(pipeline.fused(Model(spec.graph, weights)), pipeline.unwatched)
+    artifact = host.emit(pipeline.fused(Model(spec.graph, weights)), "fp32", pipeline.unwatched)
     for path, data in artifact.files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(data)

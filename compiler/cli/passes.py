@@ -12,12 +12,22 @@ from tcc.compiler.cli.report import Report
 if TYPE_CHECKING:
     from tcc.compiler.graph import Model, Pass
 
+
+def _names(incomplete: str) -> list[str]:
+    from tcc.compiler.passes import PASSES, PIPELINES
+
+    before, comma, last = incomplete.rpartition(",")
+    names = [*PIPELINES, *(one.name for one in PASSES)]
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
 PassesOption = Annotated[
     str | None,
     typer.Option(
         "--passes",
         metavar="P[,P...]",
         show_default=False,
+        autocompletion=_names,
         help="Run these passes or pipelines instead of the usual ones (see `tcc passes`).",
     ),
 ]

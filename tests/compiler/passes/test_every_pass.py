@@ -1,6 +1,7 @@
 """Each pass by itself, and all in any order, over every operation and random graphs."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -9,8 +10,10 @@ from op_cases import CASES, INTERNAL_CASES, Case, one_input, trained
 from random_graphs import graphs
 
 from tcc.compiler import validate
+from tcc.compiler.frontend.build import load
 from tcc.compiler.graph import Graph, Model
-from tcc.compiler.passes import INT8, PASSES, Pass, run
+from tcc.compiler.known import specs
+from tcc.compiler.passes import INT8, PASSES, Pass, merge_parallel, run
 from tcc.compiler.preprocess import Preprocess
 from tcc.compiler.text import show
 
@@ -33,6 +36,21 @@ def test_passes_keep_what_an_op_computes(case: Case) -> None:
     for one in PASSES:
         validate.run(model, (one,))
     validate.run(model, INT8)
+
+
+LARGE = {"densenet121", "inception_v3", "resnet34", "vgg11", "vgg16_bn_gap"}
+ZOO = [
+    pytest.param(path, id=name, marks=[pytest.mark.slow] if name in LARGE else [])
+    for name, path in specs().items()
+]
+
+
+@pytest.mark.parametrize("path", ZOO)
+def test_passes_keep_what_a_network_computes(path: Path) -> None:
+    graph = load(path).graph
+    model = Model(graph, trained(graph))
+    after = validate.run(model, (*INT8, merge_parallel))
+    assert validate.same(after, run(model, (*INT8, merge_parallel)))
 
 
 @settings(max_examples=60, deadline=None)
