@@ -20,8 +20,8 @@ def raw_input(model: Model) -> Model:
     """Make each image input its grey levels, and the first convolution normalise them.
 
     Where that convolution has a border of zeros, which are pixels of the mean, a border of these
-    comes before it. An input that is read by anything else gets a scale and shift. Identity:
-    within rounding; weights are computed in float64 and rounded once.
+    comes before it. An input that is read by anything else, or whose mean is no grey level, gets
+    a scale and shift. Identity: within rounding; weights are computed in float64 and rounded once.
     """
     for source in model.graph.inputs:
         if source.preprocess is not None and not source.preprocess.raw:
@@ -32,7 +32,7 @@ def raw_input(model: Model) -> Model:
 def _raw(model: Model, source: Input, pre: Preprocess) -> Model:
     scale, shift = _levels(pre, source.type.shape[0])
     reader = model.graph.sole_reader(source.name)
-    if reader is not None and isinstance(reader.op, Conv):
+    if reader is not None and _can_normalize(reader.op, -shift / scale):
 
         def rule(node: Node, view: View) -> Become | None:
             match node.op:
@@ -55,6 +55,12 @@ def _levels(pre: Preprocess, channels: int) -> tuple[Array, Array]:
         for v in (pre.mean, pre.std)
     )
     return 1 / (255 * std), -mean / std
+
+
+def _can_normalize(op: Op, zeros: Array) -> bool:
+    """Whether an op can read grey levels, given those that were zeros, as its border is."""
+    held = bool(((zeros >= 0) & (zeros <= 255)).all())
+    return isinstance(op, Conv) and (held or not any(op.pads))
 
 
 def _normalizing(conv: Conv, node: Node, view: View, scale: Array, shift: Array) -> Become:

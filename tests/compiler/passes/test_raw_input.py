@@ -70,6 +70,8 @@ def test_the_border_holds_the_mean() -> None:
         (WHITE, Conv(4, (3, 3), padding=1), ["pad", "conv"]),  # one level for all channels
         (PLAIN, Conv(4, (3, 3), padding=1), ["conv"]),  # a mean of 0 is a border of zeros
         (IMAGENET, Conv(4, (3, 3)), ["conv"]),
+        (Preprocess(mean=(1.5,)), Conv(4, (3, 3), padding=1), ["scale_shift", "conv"]),
+        (Preprocess(mean=(-0.5,)), Conv(4, (3, 3)), ["conv"]),
         (IMAGENET, Conv(6, (3, 3), padding=1, groups=3, bias=False), ["border", "conv"]),
         (IMAGENET, Conv(5, (1, 1), bias=False), ["conv"]),
     ],
