@@ -22,12 +22,22 @@ TOLERANCE = Tolerance(
     reason="float32 sums depend on the order of their terms and on fused multiply-adds, which "
     "each target chooses for itself; nothing else may differ",
 )
-
-
+ROUNDED = {
+    "fp16": Tolerance(relative=1e-2, reason="weights are rounded to float16"),
+    "dynamic": Tolerance(
+        relative=0.1,
+        reason="weights are rounded to int8, and what linear layers read while the network runs",
+    ),
+}
+"""What is allowed at precisions whose weights are not those of the reference."""
 EXACT = Tolerance(relative=0.0, reason="integers have one result, the same to the bit everywhere")
 PARTLY_EXACT = Tolerance(
     relative=0.1,
     reason="parts of the network stay in float, whose last bits may round to another integer: {}",
+)
+SIMULATED = Tolerance(
+    relative=0.1,
+    reason="floats between the integers round otherwise, where no runtime makes integers of them",
 )
 
 
@@ -41,8 +51,8 @@ class Case:
     dtype: DType
 
 
-def make(model: Model) -> tuple[Goldens, Mapping[str, bytes]]:
-    """Return the goldens of a model and their files by path in the bundle.
+def make(model: Model, precision: str = "fp32") -> tuple[Goldens, Mapping[str, bytes]]:
+    """Return the goldens of a model and their files by path in the bundle, for a precision.
 
     Raises:
         UserError: An output is not finite (E0508).
@@ -52,10 +62,10 @@ def make(model: Model) -> tuple[Goldens, Mapping[str, bytes]]:
     problems = tuple(p for found in outputs for p in _not_finite(model, found))
     if problems:
         raise UserError(problems[:1])
-    return _listed(cases, outputs, reference.NAME, TOLERANCE)
+    return _listed(cases, outputs, reference.NAME, ROUNDED.get(precision, TOLERANCE))
 
 
-def exact(program: Model) -> tuple[Goldens, Mapping[str, bytes]]:
+def exact(program: Model, precision: str = "int8") -> tuple[Goldens, Mapping[str, bytes]]:
     """Return the goldens of an integer program, by its own executor, and their files."""
     cases = _cases(program.graph.inputs[0])
     outputs = integer.run(program, [case.tensor for case in cases])
@@ -64,6 +74,8 @@ def exact(program: Model) -> tuple[Goldens, Mapping[str, bytes]]:
     if floats:
         named = ", ".join(floats[:3]) + (", ..." if len(floats) > 3 else "")
         tolerance = replace(PARTLY_EXACT, reason=PARTLY_EXACT.reason.format(named))
+    if precision == "int8-qdq":
+        tolerance = SIMULATED
     return _listed(cases, outputs, integer.NAME, tolerance)
 
 

@@ -149,7 +149,9 @@ def build(
     lean = _lean(model, wanted, integers, lower)
     check([(device, lean[device.name].graph) for device in devices])
     watch("goldens", 0, 1)
-    golden, files = goldens.exact(integers.program) if integers else goldens.make(model)
+    golden, files = (
+        goldens.exact(integers.program, precision) if integers else goldens.make(model, precision)
+    )
     files = {**files, **(integers.files if integers else {})}
     calibrated = integers.calibrated if integers else None
     contract = integers.program.graph if integers else model.graph
@@ -187,22 +189,32 @@ def _lowered(model: Model, wanted: tuple[Pass, ...], lower: Lower) -> Model:
     return lean
 
 
-def ready(spec: Spec, given: Given) -> Model:
+def ready(spec: Spec, given: Given, lower: Lower = passes.run) -> Model:
     """Return a model as calibration sees it."""
-    return passes.run(Model(spec.graph, given.tensors), passes.INT8)
+    return lower(Model(spec.graph, given.tensors), passes.INT8)
 
 
-def calibrate(
-    spec: Spec, given: Given, data: DataSet, target: str, method: str, how: How
-) -> Document:
+@dataclass(frozen=True, slots=True)
+class Calibrating:
+    """What is calibrated for, by which method and how, and what made the model ready for it."""
+
+    target: str
+    method: str
+    how: How
+    lower: Lower = passes.run
+    passes: tuple[Pass, ...] = passes.INT8
+
+
+def calibrate(spec: Spec, given: Given, data: DataSet, wanted: Calibrating) -> Document:
     """Return the calibration of a spec with weights for a target, by a method.
 
     Raises:
         UserError: The network does not take these images, or gives no finite numbers for them.
     """
-    model = ready(spec, given)
-    found = calibration.calibrate(model, data, method, how)
-    about = stored.About(method, target, passes.spell(passes.INT8), network(spec), given.origin)
+    model = ready(spec, given, wanted.lower)
+    found = calibration.calibrate(model, data, wanted.method, wanted.how)
+    text = passes.spell(wanted.passes)
+    about = stored.About(wanted.method, wanted.target, text, network(spec), given.origin)
     return stored.document(about, model, found, data)
 
 

@@ -44,7 +44,8 @@ def test_files_and_functions_are_short(path):
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     )
-    long = {f.name: f.end_lineno - f.lineno + 1 for f in functions}
+    # without the head: a command's options are its parameters, one a line
+    long = {f.name: f.end_lineno - f.body[0].lineno + 1 for f in functions}
     assert {name: lines for name, lines in long.items() if lines >= LONGEST_FUNCTION} == {}
 
 

@@ -1,12 +1,23 @@
 """`tcc build`: from a spec to the bundles of its targets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.given import SeedOption, WeightsOption, take
+from tcc.compiler.cli.calibrate import MethodOption
+from tcc.compiler.cli.given import DataOption, SeedOption, WeightsOption, take
+from tcc.compiler.cli.integers import (
+    INTEGER,
+    Asked,
+    CalibrationOption,
+    MaxDrop,
+    MinCosine,
+    Mixed,
+    Work,
+    integers,
+)
 from tcc.compiler.cli.options import (
     Chosen,
     Json,
@@ -23,9 +34,7 @@ from tcc.compiler.cli.write import Written, write
 from tcc.compiler.source import fail
 
 if TYPE_CHECKING:
-    from tcc.compiler.bundle import Contents
     from tcc.compiler.cli.devices import Bound
-    from tcc.compiler.pipeline import Given
 
 
 def _target_names(incomplete: str) -> list[str]:
@@ -67,6 +76,12 @@ def build(
     weights: WeightsOption = None,
     seed: SeedOption = None,
     precision: Precision = None,
+    calibration: CalibrationOption = None,
+    data: DataOption = None,
+    method: MethodOption = None,
+    min_cosine: MinCosine = None,
+    max_drop: MaxDrop = None,
+    mixed: Mixed = False,
     settings: Settings = None,
     out: Out = None,
     replay: Replay = True,
@@ -79,9 +94,12 @@ def build(
     """Compile a spec into a bundle for each target.
 
     A bundle is a folder: the artifact, its input contract, goldens and hashes. What does not
-    agree with the reference is not written, and the exit code is 4.
+    agree with the reference, or loses too much as integers, is not written, and the exit code is 4.
     """
+    from tcc.compiler import pipeline
+
     report = Report(json, quiet, verbose)
+    asked = Asked(calibration, data, method, min_cosine, max_drop, mixed)
     with report.stages() as stages:
         stages("spec", 0, 1)
         chosen = choose(spec, settings)
@@ -92,9 +110,15 @@ def build(
         devices, level = _devices(chosen, target, precision)
         passing = Passing(passes, verify_passes)
         passing.chosen()  # said before any work is done
+        asked.check(level)
+        _placed(chosen, devices, level, folder)
         given = take(report, chosen, weights, seed)
+        whole = None
+        if level in INTEGER:
+            whole = integers(Work(report, stages, chosen, given, asked, passing))
+        built = pipeline.build(chosen.spec, given, devices, level, stages, whole, passing)
         written = []
-        for device, contents in _built(chosen, given, devices, level, folder, stages, passing):
+        for device, contents in zip(devices, built, strict=True):
             written.append(write(contents, device, folder, stages, replaying=replay))
         stages.end()
     _print(report, written, stages)
@@ -124,17 +148,9 @@ def _devices(
     return devices.find_all(asked or theirs, level), level[0]
 
 
-def _built(
-    chosen: Chosen,
-    given: "Given",
-    devices: "Sequence[Bound]",
-    precision: str,
-    out: Path,
-    stages: Stages,
-    passing: Passing,
-) -> "Iterator[tuple[Bound, Contents]]":
-    """Yield each target with its bundle; refuse first what cannot be built or written."""
-    from tcc.compiler import bundle, files, pipeline
+def _placed(chosen: Chosen, devices: "Sequence[Bound]", precision: str, out: Path) -> None:
+    """Refuse, before any work is done, what cannot be built or written here."""
+    from tcc.compiler import bundle, files
     from tcc.compiler.tools import MissingTool
 
     for device in devices:
@@ -142,8 +158,6 @@ def _built(
             raise MissingTool(missing[0])
         name = bundle.name(chosen.spec.name, device.name, precision)
         files.check_target(out / name, bundle.replaceable)
-    built = pipeline.build(chosen.spec, given, devices, precision, stages, lower=passing)
-    yield from zip(devices, built, strict=True)
 
 
 def _print(report: Report, written: "Sequence[Written]", stages: Stages) -> None:
@@ -174,6 +188,7 @@ def _document(written: "Sequence[Written]", stages: Stages) -> dict[str, Any]:
                 "target": about.target,
                 "precision": about.precision,
                 "weights": records.encode(about.weights),
+                "calibration": about.calibration and records.encode(about.calibration),
                 "bytes": sum(file.bytes for file in about.files),
                 "files": [records.encode(file) for file in about.files],
                 "agreement": [found.as_json() for found in each.agreement],

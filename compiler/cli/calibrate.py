@@ -103,7 +103,7 @@ def calibrate(
         chosen = choose(spec, settings)
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
-        device, way = _device(chosen, target), _method(method)
+        device, way = _device(chosen, target), known_method(method)
         path = output or _default(chosen, device)
         stages("weights", 0, 1)
         from tcc.compiler import files, pipeline
@@ -115,7 +115,8 @@ def calibrate(
         stages("images", 0, 1)
         found = take_images(report, chosen, data).first(images)
         how = How(threads, batch, stages)
-        made = pipeline.calibrate(chosen.spec, given, found, device.name, way, how)
+        wanted = pipeline.Calibrating(device.name, way, how)
+        made = pipeline.calibrate(chosen.spec, given, found, wanted)
         stages("write", 0, 1)
         files.write_file(path, document.encode(made))
         stages.end()
@@ -150,7 +151,12 @@ def _device(chosen: Chosen, name: str | None) -> "Bound":
     return found
 
 
-def _method(name: str | None) -> str:
+def known_method(name: str | None) -> str:
+    """Return the method of a name, or the default.
+
+    Raises:
+        UserError: There is none of that name (E0617).
+    """
     from tcc.compiler.quant.calibrate import DEFAULT, METHODS
 
     if name is None or name in METHODS:

@@ -134,7 +134,7 @@ def _misfits(found: Document, ready: Model, name: str) -> Iterator[Diagnostic]:
     if lacking or spare:
         yield other(f"it lacks `{lacking[0]}`" if lacking else f"`{spare[0]}` is not in the graph")
     convolutions = {node.name for node in graph.nodes if isinstance(node.op, Conv)}
-    for node in (*(set(found.rounded) - convolutions), *(set(found.factors) - set(names))):
+    for node in (*(set(found.rounded) - convolutions), *(set(found.factors) - set(graph.types))):
         yield other(f"`{node}` is not in the graph")
     for value, own in found.values.items():
         normal = isfinite(own.scale) and own.scale >= SMALLEST
