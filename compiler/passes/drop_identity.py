@@ -10,7 +10,6 @@ from tcc.compiler.ops import (
     Identity,
     MaxPool,
     Pad,
-    Resize,
     Scale,
     ScaleShift,
     Slice,
@@ -44,6 +43,6 @@ def _nothing(node: Node, view: View) -> bool:
             return pool.kernel == (1, 1) == pool.step
         case ChannelShuffle(groups=groups):
             return groups in {1, before.shape[0]}
-        case Concat() | Flatten() | Pad() | Resize() | Slice():  # what changes anything, resizes
+        case Concat() | Flatten() | Pad() | Slice():  # what changes anything, resizes
             return node.type == before
     return False

@@ -1,12 +1,32 @@
 """Removing what does nothing at inference."""
 
+import numpy as np
+import pytest
 import torch
 from nets import Steps, gated
 from op_cases import CASES, one_op, trained
+from passes_nets import after, chain
 
 from tcc.compiler.graph import Model, Output
 from tcc.compiler.lower.torch import module
-from tcc.compiler.ops import Add, Conv, Dropout, Identity, Relu
+from tcc.compiler.ops import (
+    Add,
+    AvgPool,
+    ChannelShuffle,
+    Concat,
+    Conv,
+    Dropout,
+    Flatten,
+    Identity,
+    MaxPool,
+    Op,
+    Pad,
+    Relu,
+    Resize,
+    Scale,
+    ScaleShift,
+    Slice,
+)
 from tcc.compiler.ops.base import Call
 from tcc.compiler.passes import drop_identity
 from tcc.compiler.text import show
@@ -23,8 +43,8 @@ def test_readers_read_the_input_instead() -> None:
     add("end", Identity())
     before = add.graph(Output("logits", "end"), Output("middle", "drop_2"))
     model = Model(before, trained(before))
-    after = drop_identity(model)
-    assert show(after.graph) == (
+    lean = drop_identity(model)
+    assert show(lean.graph) == (
         "graph drops {\n"
         "  input %image : float32[2x4x4]\n"
         "  %conv = conv(%image) {filters=2, kernel=[1, 1], stride=[1, 1], padding=[0, 0, 0, 0],"
@@ -36,16 +56,16 @@ def test_readers_read_the_input_instead() -> None:
         "}\n"
     )
     x = torch.randn(2, 2, 4, 4)
-    old, new = (module(m.graph, m.weights).eval()(x) for m in (model, after))
+    old, new = (module(m.graph, m.weights).eval()(x) for m in (model, lean))
     assert all(torch.equal(old[name], new[name]) for name in ("logits", "middle"))
 
 
 def test_an_output_may_become_the_input_itself() -> None:
     add = Steps(2, 4, 4)
     add("drop", Dropout())
-    after = drop_identity(Model(add.graph(), {}))
-    assert after.graph.nodes == ()
-    assert after.graph.outputs == (Output("logits", "image"),)
+    lean = drop_identity(Model(add.graph(), {}))
+    assert lean.graph.nodes == ()
+    assert lean.graph.outputs == (Output("logits", "image"),)
 
 
 def test_a_graph_without_them_stays_as_it_is() -> None:
@@ -67,6 +87,44 @@ def test_every_op_that_does_nothing_at_inference_is_dropped() -> None:
     }
     for model in nothing.values():
         assert drop_identity(model).graph.nodes == ()
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Slice(0, 6), Slice(), ChannelShuffle(1), ChannelShuffle(6), Pad(0), Pad(0, 3.0), Concat(),
+        MaxPool((1, 1)), AvgPool((1, 1)), Scale(),
+    ],
+)  # fmt: skip
+def test_what_changes_nothing_is_dropped(op: Op) -> None:
+    assert after(chain(Relu(), op, shape=(6, 4, 5)), drop_identity) == ["relu"]
+
+
+def test_a_flatten_of_a_vector_is_dropped() -> None:
+    before = chain(Flatten(), Relu(), Flatten(), shape=(6, 4, 5))
+    assert after(before, drop_identity) == ["flatten", "relu"]
+
+
+def test_a_scale_of_ones_is_dropped_and_no_other() -> None:
+    before = chain(Relu(), ScaleShift(), shape=(6, 4, 5))
+    assert after(before, drop_identity) == ["relu", "scale_shift"]
+    weight, bias = np.ones((6, 1, 1), np.float32), np.zeros((6, 1, 1), np.float32)
+    names = before.graph.nodes[1].params
+    ones = Model(before.graph, dict(zip(names, (weight, bias), strict=True)))
+    assert after(ones, drop_identity) == ["relu"]
+    shifted = Model(before.graph, dict(zip(names, (weight, bias + 1), strict=True)))
+    assert after(shifted, drop_identity) == ["relu", "scale_shift"]
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Slice(1), Slice(step=2), ChannelShuffle(2), Pad((0, 1, 0, 0)), MaxPool((1, 1), (2, 2)),
+        MaxPool((3, 3), (1, 1), 1), AvgPool((2, 2)), Scale(1.0, 0.5), Scale(0.5), Resize((2, 5)),
+    ],
+)  # fmt: skip
+def test_what_changes_something_stays(op: Op) -> None:
+    assert after(chain(Relu(), op, shape=(6, 4, 5)), drop_identity) == ["relu", op.word]
 
 
 def _calls(model: Model) -> tuple[Call, ...]:
