@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from tcc.backends.base import Refusal
 from tcc.compiler.graph import Graph, Node
 from tcc.compiler.ops import INTERNAL, OPS, Op
+from tcc.compiler.ops.integer import INTEGERS
 
 Rule = Callable[[Graph, Node], str | None]
 
@@ -16,7 +17,7 @@ def always(_: Graph, __: Node) -> None:
     """Accept the node."""
 
 
-ACCEPTS: Mapping[type[Op], Rule] = dict.fromkeys((*OPS, *INTERNAL), always)
+ACCEPTS: Mapping[type[Op], Rule] = dict.fromkeys((*OPS, *INTERNAL, *INTEGERS), always)
 
 
 def refusals(graph: Graph) -> Iterator[Refusal]:

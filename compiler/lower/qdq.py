@@ -18,6 +18,7 @@ from tcc.compiler.ops.integer import (
     QPad,
     Quantize,
     Quantized,
+    RealConv,
     Table,
 )
 from tcc.compiler.ops.internal import Border
@@ -58,11 +59,15 @@ class _Work:
         """Add what a node becomes."""
         types = self.model.graph.input_types(node)
         own = {name: self.model.weights[name] for name in node.params}
-        if isinstance(node.op, Quantize | Dequantize) or node.type.dtype is DType.F32:
+        plain = isinstance(node.op, Quantize | Dequantize)
+        if plain or all(kind.dtype is DType.F32 for kind in (*types, node.type)):
             self.add(node, node.name, node.op, node.inputs, own)
             return
         op, tensors = _float(node, types, own)
         inputs = tuple(self.real(node, value) for value in node.inputs)
+        if node.type.dtype is DType.F32:
+            self.add(node, node.name, op, inputs, tensors)
+            return
         last = self.add(node, f"{node.name}:float", op, inputs, tensors)
         clamp = _clamp(node)
         if clamp:
@@ -102,6 +107,15 @@ def _float(  # noqa: PLR0911 - a case an operation
                 scale: steps,
                 bias: sums,
                 f"{bias}.scale": wide,
+            }
+        case RealConv(conv=conv):
+            (weight, levels), (factor, wide), (bias, sums) = own.items()
+            steps = np.asarray(wide, np.float32) / np.float32(types[0].scale)
+            return Dequantized(conv), {
+                weight: levels,
+                f"{weight}.scale": steps,
+                bias: sums,
+                factor: wide,
             }
         case QAdd():
             return Add(), {}

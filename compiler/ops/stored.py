@@ -97,10 +97,17 @@ class Dequantized(Stored):
         )
 
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return DequantizeLinear of both, and the operation itself."""
+        """Return DequantizeLinear of both, and the operation itself.
+
+        Zero points are there since some of ONNX Runtime's optimisations expect them.
+        """
+        _, scale, *_ = self.params(*xs)
+        zeros = (0,) * scale.elements
+        weight = ("weight", "scale", Const(zeros, "int8"))
+        bias = ("bias", "bias_scale", Const(zeros, "int32"))
         return (
-            Call("DequantizeLinear", ("weight", "scale"), {"axis": 0}, "weight"),
-            Call("DequantizeLinear", ("bias", "bias_scale"), {"axis": 0}, "bias"),
+            Call("DequantizeLinear", weight, {"axis": 0}, "weight"),
+            Call("DequantizeLinear", bias, {"axis": 0}, "bias"),
             *self.op.onnx(*xs, opset=opset),
         )
 

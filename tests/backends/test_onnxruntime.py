@@ -11,7 +11,7 @@ import torch
 from nets import dense, gated
 from op_cases import CASES, Case, one_input, tensors, trained
 
-from tcc.backends.base import Artifact, Backend, Target
+from tcc.backends.base import Artifact, Backend
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
 from tcc.compiler import images
 from tcc.compiler.checkpoint import import_checkpoint
@@ -48,7 +48,7 @@ def assert_agree(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) ->
 
 
 def test_its_target() -> None:
-    assert Target("onnxruntime", "ONNX file, run by ONNX Runtime", ("fp32",), ("ort",)) == TARGET
+    assert (TARGET.name, TARGET.aliases, TARGET.calibrates) == ("onnxruntime", ("ort",), True)
     tools = {tool.name: tool for tool in BACKEND.tools(TARGET)}
     assert {name: tool.builds for name, tool in tools.items()} == {
         "onnx": True,

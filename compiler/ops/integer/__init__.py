@@ -3,6 +3,7 @@
 Each has one defined result (`Exact.integer`), which every exact target gives to the bit.
 """
 
+from tcc.compiler.ops.base import Op
 from tcc.compiler.ops.integer.base import Quantized
 from tcc.compiler.ops.integer.border import QPad
 from tcc.compiler.ops.integer.conv import QConv, UnsignedQConv
@@ -16,3 +17,9 @@ __all__ = [
     "Dequantize", "QAdd", "QAvgPool", "QConv", "QMul", "QPad", "Quantize", "Quantized", "RealConv",
     "Table", "UnsignedQConv",
 ]  # fmt: skip
+
+INTEGERS: tuple[type[Op], ...] = (
+    Dequantize, QAdd, QAvgPool, QConv, QMul, QPad, Quantize, RealConv, Table,
+    UnsignedQConv,
+)  # fmt: skip
+"""Every one of them."""

@@ -1,0 +1,38 @@
+"""What a model becomes at each precision before it is written."""
+
+from collections.abc import Callable, Mapping
+
+from tcc.compiler.graph import Model
+from tcc.compiler.lower.onnx import lower
+from tcc.compiler.lower.qdq import simulated
+from tcc.compiler.lower.small import dynamic, half
+from tcc.compiler.lower.unsigned import unsigned
+
+
+def as_is(model: Model) -> Model:
+    """Return the model."""
+    return model
+
+
+FORMS: Mapping[str, Callable[[Model], Model]] = {
+    "fp32": as_is,
+    "fp16": half,
+    "dynamic": dynamic,
+    "int8": as_is,
+    "int8-u8u8": unsigned,
+    "int8-qdq": simulated,
+}
+NOTE = (
+    "On x86-64 processors without VNNI, products of unsigned and signed 8-bit integers saturate: "
+    "set ONNX Runtime's session option session.x64quantprecision to 1 there."
+)
+NOTES = {"int8": NOTE, "int8-qdq": NOTE}
+"""What a file says to whoever loads it without tcc."""
+
+
+def written(model: Model, precision: str, opset: int) -> bytes:
+    """Return the file of a model at a precision; an integer one takes the integer program."""
+    lowered = lower(FORMS[precision](model), opset)
+    lowered.doc_string = NOTES.get(precision, "")
+    data: bytes = lowered.SerializeToString(deterministic=True)
+    return data

@@ -1,0 +1,171 @@
+"""The precisions of the target `onnxruntime`: what each writes, and that it computes the same."""
+
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from nets import Steps, dense, gated
+from op_cases import trained
+from quantised import calibrated, int8, picture, ready
+
+from tcc.backends.base import Artifact
+from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
+from tcc.compiler import goldens, reference
+from tcc.compiler.graph import Graph, Model
+from tcc.compiler.ops import Conv, Flatten, Linear, Relu
+from tcc.compiler.passes import run
+from tcc.compiler.preprocess import Preprocess, Resize, apply
+from tcc.compiler.quant import integer
+from tcc.compiler.quant.quantize import quantize
+
+BACKEND = OnnxRuntime()
+(TARGET,) = BACKEND.targets
+INTEGER = ("int8", "int8-u8u8", "int8-qdq")
+SMALL = ("fp16", "dynamic")
+nets = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+
+
+def written(folder: Path, artifact: Artifact) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, data in artifact.files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def given(graph: Graph, precision: str) -> Model:
+    """Return what the pipeline hands to the backend at a precision."""
+    if precision in INTEGER:
+        return int8(graph, trained(graph))
+    return run(Model(graph, trained(graph)), BACKEND.passes(precision))
+
+
+def test_its_precisions() -> None:
+    assert TARGET.precisions == ("fp32", *SMALL, *INTEGER)
+
+
+@nets
+@pytest.mark.parametrize("precision", TARGET.precisions)
+def test_each_computes_what_its_goldens_say(tmp_path: Path, graph: Graph, precision: str) -> None:
+    model = given(graph, precision)
+    assert list(BACKEND.refusals(TARGET, model.graph)) == []
+    folder = written(tmp_path, BACKEND.emit(TARGET, model, precision))
+    plain = Model(graph, trained(graph))
+    whole = precision in INTEGER
+    found, _ = goldens.exact(model, precision) if whole else goldens.make(plain, precision)
+    source = model.graph.inputs[0]
+    xs = [picture(model.graph, seed) for seed in range(4)]
+    expected = integer.run(model, xs) if whole else reference.run(plain, xs)
+    for got, wanted in zip(BACKEND.infer(TARGET, folder, source, xs), expected, strict=True):
+        assert got.keys() == wanted.keys()
+        for name, y in wanted.items():
+            scale = max(1.0, float(np.abs(y).max()))
+            assert np.abs(got[name] - y).max() <= found.tolerance.relative * scale
+
+
+@nets
+def test_the_integer_forms_are_exact(graph: Graph) -> None:
+    for precision in ("int8", "int8-u8u8"):
+        assert goldens.exact(given(graph, precision), precision)[0].tolerance.relative == 0
+
+
+@nets
+@pytest.mark.parametrize("precision", TARGET.precisions)
+def test_bytes_are_the_same_every_time_and_sound(graph: Graph, precision: str) -> None:
+    first, second = (BACKEND.emit(TARGET, given(graph, precision), precision) for _ in range(2))
+    assert first.files == second.files
+    onnx.checker.check_model(onnx.load_from_string(first.files[FILE]), full_check=True)
+
+
+def test_each_is_as_small_as_its_weights() -> None:
+    add = Steps(32, 4, 4)
+    add("conv", Conv(512, (3, 3)))
+    graph = add.graph()
+    size = {p: len(BACKEND.emit(TARGET, given(graph, p), p).files[FILE]) for p in TARGET.precisions}
+    assert size["fp16"] < 0.52 * size["fp32"]
+    for precision in ("dynamic", *INTEGER):
+        assert size[precision] < 0.28 * size["fp32"]
+
+
+@pytest.mark.parametrize("precision", INTEGER)
+def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None:
+    contract = Preprocess(resize=Resize((16, 16)), mean=(0.5,), std=(0.25,))
+    graph = dense()
+    graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=contract),))
+    program = int8(graph, trained(graph))
+    source = program.graph.inputs[0]
+    assert source.preprocess is not None
+    assert source.preprocess.raw
+    folder = written(tmp_path, BACKEND.emit(TARGET, program, precision))
+    lowered = onnx.load(folder / FILE)
+    assert lowered.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    (got,) = BACKEND.run(TARGET, folder, source, [image])
+    x = apply(source.preprocess, image, (3, 16, 16))
+    (expected,) = integer.run(program, [x])
+    bound = 0.1 if precision == "int8-qdq" else 0.0
+    assert np.abs(got["logits"] - expected["logits"]).max() <= bound
+
+
+def test_files_say_what_a_processor_may_need() -> None:
+    for precision in TARGET.precisions:
+        data = BACKEND.emit(TARGET, given(gated(), precision), precision).files[FILE]
+        needs = precision in {"int8", "int8-qdq"}
+        assert ("session.x64quantprecision" in onnx.load_from_string(data).doc_string) is needs
+
+
+SATURATING = """
+import sys
+from pathlib import Path
+import numpy, onnxruntime
+from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
+from tcc.compiler.graph import Input
+from tcc.compiler.types import TensorType
+backend, home = OnnxRuntime(), Path(sys.argv[1])
+x = numpy.load(home / "x.npy")
+source = Input("image", TensorType(x.shape[1:]))
+for precision in ("int8", "int8-u8u8", "int8-qdq", "dynamic"):
+    found = backend.infer(backend.targets[0], home / precision, source, list(x))
+    numpy.save(home / f"{precision}.npy", [y["logits"] for y in found])
+session = onnxruntime.InferenceSession(home / "int8" / FILE)
+numpy.save(home / "trap.npy", session.run(["logits"], {"image": x})[0])
+"""
+
+
+def positive() -> Model:
+    """Return a network whose products of 8-bit integers are large."""
+    add = Steps(16, 6, 6)
+    add("first", Conv(16, (3, 3)))
+    add("relu", Relu())
+    add("second", Conv(8, (3, 3)))
+    add("flat", Flatten())
+    add("fc", Linear(5))
+    graph = add.graph()
+    return Model(graph, {name: np.abs(values) for name, values in trained(graph).items()})
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="it is about x86-64 processors")
+@pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64")
+def test_a_processor_whose_products_saturate_gives_the_same(tmp_path: Path) -> None:
+    model = positive()
+    xs = np.stack([np.abs(picture(model.graph, seed)) for seed in range(2)])
+    np.save(tmp_path / "x.npy", xs)
+    whole = ready(model.graph, model.weights)
+    program = quantize(whole, calibrated(whole, xs[0]))
+    for precision in INTEGER:
+        written(tmp_path / precision, BACKEND.emit(TARGET, program, precision))
+    written(tmp_path / "dynamic", BACKEND.emit(TARGET, model, "dynamic"))
+    command = ["qemu-x86_64", "-cpu", "Haswell", sys.executable, "-c", SATURATING, str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    expected = np.stack([y["logits"] for y in integer.run(program, list(xs))])
+    np.testing.assert_array_equal(np.load(tmp_path / "int8.npy"), expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "int8-u8u8.npy"), expected)
+    np.testing.assert_allclose(np.load(tmp_path / "int8-qdq.npy"), expected, rtol=0.02)
+    real = np.stack([y["logits"] for y in reference.run(model, list(xs))])
+    np.testing.assert_allclose(np.load(tmp_path / "dynamic.npy"), real, rtol=0.02)
+    assert (np.load(tmp_path / "trap.npy") != expected).any()  # without the session option
