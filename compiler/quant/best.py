@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tcc.compiler import reference
 from tcc.compiler.floor import Quality
@@ -19,12 +18,12 @@ from tcc.compiler.quant import bias, equalize, judge, methods
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.equalize import Setting
-from tcc.compiler.quant.groups import Limits, groups, ranges
+from tcc.compiler.quant.groups import Limits, ranges
 from tcc.compiler.quant.judge import Rows
 from tcc.compiler.quant.moments import round_moments
 from tcc.compiler.quant.nearest import round_nearest
 from tcc.compiler.quant.quantize import quantize
-from tcc.compiler.quant.statistics import Float32, Statistics
+from tcc.compiler.quant.statistics import Statistics
 
 Watch = Callable[[str, int, int], None]
 
@@ -32,10 +31,6 @@ SETTINGS = (Setting(1.1, 0.0), Setting(1.1, 0.5), Setting(1.25, 0.5))
 """How far channels are equalised, in turn."""
 IMAGES = 64
 """Most images that candidates are judged on."""
-FOLDS = 4
-"""Parts of the images, each of which the others must foretell the outputs' range of."""
-HEADROOM = np.linspace(1.0, 1.5, 11)
-"""Factors between the largest output seen and the largest that has a level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +102,7 @@ def by_moments(ready: Model, seen: Statistics, setting: Setting) -> Candidate:
     given = equalize.factors(ready, seen, setting)
     model = equalize.equalized(ready, given)
     limits = equalize.limits(seen, given)
-    found = with_headroom(model, ranges(model, limits), seen.outputs)
+    found = ranges(model, limits)
     rounded = {**round_nearest(model, found), **round_moments(model, found, seen, given)}
     name = f"moments, headroom {setting.headroom:g}, power {setting.power:g}"
     plain = methods.find("minmax", ready, seen).traces
@@ -125,43 +120,6 @@ def _traces(
         for name, trace in plain.items()
         for low, high in [limits[name]]
     }
-
-
-def with_headroom(
-    model: Model, known: Mapping[str, Range], outputs: Mapping[str, Float32]
-) -> Mapping[str, Range]:
-    """Return ranges in which the outputs of images not seen are likely to fit."""
-    found = dict(known)
-    for output in model.graph.outputs:
-        group = next(g for g in groups(model.graph) if output.value in g)
-        factor = np.float32(headroom(outputs[output.name], found[output.value]))
-        for name in group:
-            own = found[name]
-            found[name] = replace(own, scale=float(np.float32(own.scale) * factor))
-    return found
-
-
-def headroom(rows: NDArray[np.float32], kind: Range) -> float:
-    """Return the factor on the range by which outputs (images, values) are kept best.
-
-    The range that one part of the images would give, times the factor, is tried on the others.
-    """
-    values = rows.astype(np.float64)
-    tops = np.abs(values).max(axis=1)
-    fold = np.arange(len(values)) % FOLDS
-    if len(values) < 2 * FOLDS or not tops.any():
-        return 1.0
-    low, high = kind.limits
-    costs = []
-    for factor in HEADROOM:
-        cost = 0.0
-        for part in range(FOLDS):
-            step = max(float(tops[fold != part].max()), 1e-30) * factor / high
-            mine = values[fold == part]
-            kept = np.clip(np.rint(mine / step), low, high) * step
-            cost += sum(1 - judge.cosine(a, b) for a, b in zip(mine, kept, strict=True))
-        costs.append(cost)
-    return float(HEADROOM[int(np.argmin(costs))])
 
 
 class Jury:

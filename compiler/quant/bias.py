@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tcc.compiler import reference
 from tcc.compiler.graph import Graph, Input, Model, Node, Output, make_node
 from tcc.compiler.ops import Conv, GlobalAvgPool
-from tcc.compiler.ops.integer import QConv, levels
+from tcc.compiler.ops.integer import QConv, RealConv, levels
 from tcc.compiler.quant.calibration import Calibration, Rounded
 from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.groups import fused
@@ -33,7 +33,7 @@ IMAGES = 16
 def sequential(ready: Model, calibration: Calibration, data: DataSet, watch: Watch) -> Calibration:
     """Return a calibration whose biases make good what shifts each layer's mean over images.
 
-    All images are held at once: `IMAGES` are enough.
+    It must hold the weights of every convolution. All images are held at once: `IMAGES` are enough.
     """
     (source,) = ready.graph.inputs
     tensors = [data.tensor(index, source) for index in range(len(data))]
@@ -44,12 +44,12 @@ def sequential(ready: Model, calibration: Calibration, data: DataSet, watch: Wat
     rounded = dict(calibration.rounded)
     for place, node in enumerate(program.graph.nodes):
         watch("bias", place, len(program.graph.nodes))
-        if isinstance(node.op, QConv):
+        if isinstance(node.op, QConv | RealConv):
             conv = sources.get(node.name, node.name)
             target = wanted[conv]
             if node.name in calibration.factors:
                 target = target / calibration.factors[node.name]
-            rounded[conv] = work.correct(node, node.op, target)
+            rounded[conv] = work.correct(node, rounded[conv], target)
         work.step(node)
     return replace(calibration, rounded=rounded)
 
@@ -85,17 +85,17 @@ class _Walk:
         self.values = {source.name: np.stack(tensors).astype(source.type.dtype.value)}
         self.last = {value: node.name for node in graph.nodes for value in node.inputs}
 
-    def correct(self, node: Node, op: QConv, wanted: NDArray[np.float64]) -> Rounded:
+    def correct(self, node: Node, own: Rounded, wanted: NDArray[np.float64]) -> Rounded:
         """Change a convolution's bias so that its mean is the wanted one; return what it is now."""
+        assert isinstance(node.op, QConv | RealConv)
         (x,) = self.graph.input_types(node)
-        weight, scale, bias = (self.weights[name] for name in node.params)
-        step = float(x.scale or 1) * scale.astype(np.float64)
-        found = self._mean(node, op.conv, weight) + bias
+        step = float(x.scale or 1) * own.scale.astype(np.float64)
+        found = self._mean(node, node.op.conv, own.weight) + own.bias
         most = 1 << SUM_BITS
         shift = np.clip(np.rint(wanted / step - found), -most, most)
-        corrected = np.clip(bias + shift, -most, most).astype(np.int32)
+        corrected = np.clip(own.bias + shift, -most, most).astype(np.int32)
         self.weights[node.params[2]] = corrected
-        return Rounded(weight, scale, corrected)
+        return replace(own, bias=corrected)
 
     def _mean(self, node: Node, conv: Conv, weight: Array) -> NDArray[np.float64]:
         """Return the mean sum of products of each filter, which depends on mean inputs alone."""

@@ -70,6 +70,16 @@ def kept(graph: Graph) -> tuple[str, ...]:
     return tuple(name for name in graph.types if name not in inside)
 
 
+def ends(graph: Graph) -> frozenset[str]:
+    """Return the values that nothing but the graph's outputs reads, and what only flattens them."""
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        readers = graph.readers[node.name]
+        if all(isinstance(r.op, Flatten) and r.name in found for r in readers):
+            found.add(node.name)
+    return frozenset(found)
+
+
 def groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
     """Return the kept values in groups that have one scale, each in the graph's order."""
     names = kept(graph)

@@ -33,11 +33,12 @@ from tcc.compiler.ops.integer import (
     Table,
     levels,
 )
+from tcc.compiler.ops.integer.sums import fits
 from tcc.compiler.quant import functions
 from tcc.compiler.quant.calibration import Calibration, Float32, Range, Rounded
 from tcc.compiler.quant.checks import check_scales, check_sums
-from tcc.compiler.quant.groups import fused, moves
-from tcc.compiler.quant.nearest import round_nearest
+from tcc.compiler.quant.groups import ends, fused, moves
+from tcc.compiler.quant.nearest import largest, round_nearest
 from tcc.compiler.rewrite import live
 from tcc.compiler.types import DType, TensorType
 
@@ -49,9 +50,10 @@ Out = tuple[float, bool, int, int]
 def quantize(model: Model, calibration: Calibration) -> Model:
     """Return the integer program of a ready model: 8-bit values, int8 weights, int32 biases.
 
-    A value keeps its name; `<name>:real` is its float form where a float needs it, and
-    `<input>:levels` the integers of a float input. What has no exact form stays a float operation
-    between a `dequantize` and a `quantize`.
+    The sums of a convolution that only an output reads are real numbers at once, where they are
+    sure to be exact. A value keeps its name; `<name>:real` is its float form where a float needs
+    it, and `<input>:levels` the integers of a float input. What has no exact form stays a float
+    operation between a `dequantize` and a `quantize`.
 
     Raises:
         UserError: A scale is no normal number (E0801), or a sum could overflow (E0802); each is
@@ -138,7 +140,7 @@ class _Work:
                 if node.name in self.ends and fits(own.weight, own.bias, self.largest(node)):
                     factor = np.float32(types[0].scale) * own.scale
                     return RealConv(replace(conv, bias=True)), (
-                        own.weight, factor.reshape(-1, 1, 1), own.bias,
+                        own.weight, factor, own.bias,
                     )  # fmt: skip
                 return QConv(*out, replace(conv, bias=True)), (own.weight, own.scale, own.bias)
             case Add():
@@ -161,16 +163,18 @@ class _Work:
     def in_float(self, node: Node, worked: Node, out: Out) -> None:
         """Add a float operation and its clamp, and what makes integers of the result.
 
-        The latter is dropped again if only floats read it.
+        The latter is dropped again if only floats read it; at the end of the graph none do.
         """
         inputs = tuple(self.real(value) for value in worked.inputs)
         own = tuple(self.model.weights[param] for param in worked.params)
-        last = f"{node.name}:float"
+        last = node.name if node.name in self.ends else f"{node.name}:float"
         if node is worked:
             self.add(last, node.op, inputs, own, node)
         else:
             self.add(f"{worked.name}:float", worked.op, inputs, own, worked)
             self.add(last, node.op, (f"{worked.name}:float",), (), node)
+        if node.name in self.ends:
+            return
         factor = self.calibration.factors.get(node.name)
         if factor is not None:
             last = self.scaled(f"{node.name}:equalised", last, np.float32(1) / factor)

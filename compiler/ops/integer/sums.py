@@ -8,7 +8,7 @@ import numpy as np
 from tcc.compiler.ops.base import Array, Call, Exact, Init, Op, Param
 from tcc.compiler.ops.conv import Conv
 from tcc.compiler.ops.integer import levels
-from tcc.compiler.ops.integer.base import FLOAT32, number, zero_point
+from tcc.compiler.ops.integer.base import FLOAT32, INT32, number, zero_point
 from tcc.compiler.types import DType, TensorType
 
 EXACT = 1 << 24
@@ -36,7 +36,7 @@ class RealConv(Op, Exact):
         weight, bias = self.conv.params(x)
         return (
             Param("weight", weight.shape, Init.ZEROS, dtype=DType.I8),
-            Param("factor", (*bias.shape, 1, 1), Init.ONES),
+            Param("factor", bias.shape, Init.ONES),
             Param("bias", bias.shape, Init.ZEROS, dtype=DType.I32),
         )
 
@@ -53,10 +53,13 @@ class RealConv(Op, Exact):
         padded = levels.bordered(xs[0], conv.pads)
         total = levels.sums(padded, weight, conv.stride, conv.dilation, conv.groups)
         total += bias.astype(np.int32)[:, None, None]
-        return total.astype(np.float32) * factor.astype(np.float32)
+        return total.astype(np.float32) * factor.astype(np.float32)[:, None, None]
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return a float Conv of the integers, and Mul."""
+        """Return a float Conv of the integers, whose sums become real as a bias's int32 would.
+
+        A Mul in place of the last two would be folded into the weights, which rounds them.
+        """
         shift = zero_point(x)
         how = self.conv.onnx(x, opset)[0].attributes
         read = (Call("Sub", ("xs", number(shift)), output="xf"),) if shift else ()
@@ -66,7 +69,8 @@ class RealConv(Op, Exact):
             Call("Cast", ("weight",), {"to": FLOAT32}, "wf"),
             Call("Cast", ("bias",), {"to": FLOAT32}, "bf"),
             Call("Conv", ("xf", "wf", "bf"), how, "sum"),
-            Call("Mul", ("sum", "factor")),
+            Call("Cast", ("sum",), {"to": INT32}, "total"),
+            Call("DequantizeLinear", ("total", "factor"), {"axis": 1}),
         )
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
