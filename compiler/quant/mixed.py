@@ -36,31 +36,32 @@ def search(
     ready: Model,
     calibration: Calibration,
     comparison: Comparison,
-    data: DataSet,
+    images: tuple[DataSet, DataSet],
     floor: Floor,
     watch: Watch,
 ) -> tuple[Calibration, tuple[Step, ...]]:
     """Return a calibration with as few layers in float as the floor needs, and how it got there.
 
     Each of the layers that add the most noise is put into float by itself, with what reads it, so
-    that its result is not rounded either, and judged by the model's own outputs; then they go into
-    float together, the most useful first, until the floor is met. Where none are left, the last
-    calibration is returned.
+    that its result is not rounded either, and judged by the model's own outputs over the first of
+    two sets of images; then they go into float together, the most useful first, until the floor is
+    met over the second. Where none are left, the last calibration is returned.
     """
-    few = data.first(IMAGES)
-    expected = judge.rows(ready, few)
-    trial = _Trial(ready, calibration, expected, few)
+    learn, held_out = (
+        _Trial(ready, calibration, judge.rows(ready, few), few)
+        for few in (images[0].first(IMAGES), images[1])
+    )
     names = candidates(ready, comparison)[:CANDIDATES]
     gains: list[tuple[float, int]] = []
     for index, name in enumerate(names):
         watch("search", index, 2 * len(names))
-        gains.append((trial.quality(around(ready.graph, name)).cosine, index))
+        gains.append((learn.quality(around(ready.graph, name)).cosine, index))
     chosen: set[str] = set()
     steps: list[Step] = []
     for count, (_, index) in enumerate(sorted(gains, key=lambda gain: (-gain[0], gain[1]))):
         watch("search", len(names) + count, 2 * len(names))
         chosen |= around(ready.graph, names[index])
-        found = trial.quality(chosen)
+        found = held_out.quality(chosen)
         steps.append(Step(names[index], found, share(ready, chosen)))
         if floor.holds(found):
             break

@@ -36,11 +36,11 @@ def above(
 ) -> Made:
     """Return the program, with layers in float where the floor needs them.
 
-    They are chosen by the images to learn from; the others decide.
+    Their order comes from the images to learn from; how many it takes, from the others.
     """
     if floor.holds(made.comparison.quality):
         return made
-    mixed, steps = search(ready, made.calibration, made.comparison, learn, floor, watch)
+    mixed, steps = search(ready, made.calibration, made.comparison, (learn, judge), floor, watch)
     again = make(ready, mixed, judge, watch)
     return Made(again.program, again.calibration, again.comparison, steps)
 

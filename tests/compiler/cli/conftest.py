@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 SPEC = """\
@@ -101,3 +103,15 @@ def picture(home) -> Path:
     path = home / "one.png"
     Image.effect_mandelbrot((20, 10), (-2, -1, 1, 1), 20).convert("RGB").save(path)
     return path
+
+
+@pytest.fixture
+def images(home):
+    """Nine images in two class folders, of several sizes, one of them grey."""
+    rng = np.random.default_rng(5)
+    for number in range(9):
+        shape = (8 + number, 11, 3) if number else (9, 9)
+        path = home / "set" / ("cat" if number % 2 else "dog") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(path)
+    return home / "set"

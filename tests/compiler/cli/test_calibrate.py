@@ -12,18 +12,6 @@ from tcc.compiler.quant.calibrate import METHODS
 FILE = "build/tiny-onnxruntime.calibration.json"
 
 
-@pytest.fixture
-def images(home):
-    """Nine images in two class folders, of several sizes, one of them grey."""
-    rng = np.random.default_rng(5)
-    for number in range(9):
-        shape = (8 + number, 11, 3) if number else (9, 9)
-        path = home / "set" / ("cat" if number % 2 else "dog") / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(path)
-    return home / "set"
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_writes_a_file(tcc, home, images, method):
     found = tcc("calibrate", "tiny.yaml", "--data", images, "--method", method, "--json")

@@ -19,7 +19,7 @@ BUILD = ("build", "tiny.yaml", "--target", "onnxruntime", "-q")
 STUCK = """
 import sys, time
 from tcc.compiler import goldens
-def stuck(model):
+def stuck(*_):
     print("stuck", flush=True)
     time.sleep(60)
 goldens.make = stuck
@@ -75,7 +75,17 @@ def test_help_loads_nothing_heavy(process, words):
 def test_help_names_every_command_and_each_has_its_own(tcc):
     listed = tcc("--help").out.partition("Commands:")[2]
     commands = re.findall(r"^  ([a-z-]+)  ", listed, re.MULTILINE)
-    ours = {"check", "show", "calibrate", "build", "run", "import-weights", "targets", "doctor", "fmt"}
+    ours = {
+        "check",
+        "show",
+        "calibrate",
+        "build",
+        "run",
+        "import-weights",
+        "targets",
+        "doctor",
+        "fmt",
+    }
     assert ours <= set(commands)
     for command in commands:
         text = tcc(command, "--help").out

@@ -1,0 +1,147 @@
+"""`tcc build --precision int8`, as a user types it."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+BUILD = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8")
+FOLDER = "build/tiny-onnxruntime-int8"
+
+
+def test_a_bundle_holds_the_program_and_how_it_came_about(tcc, home, images):
+    found = tcc(*BUILD, "--data", images, "--json")
+    assert found.code == 0, found.err
+    (listed,) = found.document["bundles"]
+    assert listed["path"] == FOLDER
+    assert all(each["difference"] == 0 for each in listed["agreement"])
+    manifest = json.loads((home / FOLDER / "manifest.json").read_text())
+    about = manifest["calibration"]
+    assert about == listed["calibration"]
+    assert about["images"] == 9
+    assert about["inexact"] == about["in_float"] == []
+    assert about["measured"]["where"] == "held out of the calibration"
+    assert about["measured"]["cosine"] > 0.999
+    assert manifest["input"]["dtype"] == "uint8"
+    assert manifest["input"]["preprocess"]["raw"] is True
+    assert manifest["goldens"]["executor"] == "integers"
+    assert manifest["goldens"]["tolerance"]["relative"] == 0
+    text = (home / FOLDER / "graph/int8.txt").read_text()
+    assert "input %image : uint8[3x8x8] * 1" in text
+    model = onnx.load(home / FOLDER / "model/model.onnx")
+    assert {"QLinearConv"} <= {node.op_type for node in model.graph.node}
+
+
+def test_the_report_has_every_layer(tcc, home, images):
+    found = tcc(*BUILD, "--data", images)
+    assert found.code == 0, found.err
+    assert "integers against floats over 2 images held out of the calibration" in found.err
+    assert "SNR dB" in found.err
+    report = json.loads((home / FOLDER / "report/int8.json").read_text())
+    assert report["floor"] == {"cosine": 0.98, "drop": None}
+    assert report["layers"][0]["name"] == "image"
+    assert report["quality"]["images"] == 2
+    assert report["integer_bytes"] < report["float_bytes"]
+
+
+def test_the_same_inputs_give_the_same_bytes(tcc, home, images):
+    assert tcc(*BUILD, "--data", images, "-q").code == 0
+    assert tcc(*BUILD, "--data", images, "-q", "--out", "again").code == 0
+    first, second = (
+        {p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()}
+        for f in (home / FOLDER, home / "again/tiny-onnxruntime-int8")
+    )
+    assert first == second
+
+
+def test_a_calibration_file_is_as_good_as_its_images(tcc, home, images):
+    assert tcc("calibrate", "tiny.yaml", "--data", images, "-o", "c.json", "-q").code == 0
+    found = tcc(*BUILD, "--calibration", "c.json", "-q")
+    assert found.code == 0, found.err
+    manifest = json.loads((home / FOLDER / "manifest.json").read_text())
+    assert manifest["calibration"]["measured"]["where"] == "as the calibration says"
+    assert tcc(*BUILD, "--data", images, "-q", "--out", "fresh").code == 0
+    files = (home / FOLDER, home / "fresh/tiny-onnxruntime-int8")
+    assert len({(f / "model/model.onnx").read_bytes() for f in files}) == 1
+
+
+def test_without_images_there_are_no_integers(tcc, home):
+    found = tcc(*BUILD)
+    assert found.code == 2
+    assert "error[E0616]: calibrate with which images?" in found.err
+    assert not (home / "build").exists()
+
+
+def test_what_judges_nothing_needs_images(tcc, home, images):
+    words = ("calibrate", "tiny.yaml", "--data", images, "--method", "minmax", "-o", "c.json", "-q")
+    assert tcc(*words).code == 0
+    found = tcc(*BUILD, "--calibration", "c.json")
+    assert found.code == 2
+    assert "error[E0618]: the accuracy floor needs images" in found.err
+    found = tcc(*BUILD, "--calibration", "c.json", "--min-cosine", 0)
+    assert found.code == 0, found.err
+    assert "warning: nothing is known of how near these integers are to the floats" in found.err
+
+
+def test_below_the_floor_nothing_is_written(tcc, home, images):
+    found = tcc(*BUILD, "--data", images, "--min-cosine", 1, "--json")
+    assert found.code == 4
+    assert not (home / FOLDER).exists()
+    assert "error: with integers, the mean cosine of the outputs is" in found.err
+    assert "the layers that lose the most:" in found.err
+    assert "tiny.yaml:" in found.err
+    assert "`--mixed` keeps the layers" in found.err
+    assert found.document["exit"] == 4
+    assert found.document["culprits"][0]["layer"]
+
+
+def test_the_spec_sets_the_floor_and_the_command_line_goes_before_it(tcc, home, images):
+    spec = (home / "tiny.yaml").read_text()
+    (home / "tiny.yaml").write_text(spec + "\naccuracy: {min_cosine: 1.0}\n")
+    assert tcc(*BUILD, "--data", images, "-q").code == 4
+    assert tcc(*BUILD, "--data", images, "-q", "--min-cosine", 0.9).code == 0
+
+
+def test_mixed_precision_keeps_the_floor(tcc, home, images):
+    before = tcc(*BUILD, "--data", images, "--min-cosine", 0, "-q")
+    assert before.code == 0, before.err
+    manifest = json.loads((home / FOLDER / "manifest.json").read_text())
+    cosine = manifest["calibration"]["measured"]["cosine"]
+    floor = 1 - (1 - cosine) / 3
+    assert tcc(*BUILD, "--data", images, "--min-cosine", floor, "-q").code == 4
+    found = tcc(*BUILD, "--data", images, "--min-cosine", floor, "--mixed")
+    assert found.code == 0, found.err
+    assert "in float: " in found.err
+    manifest = json.loads((home / FOLDER / "manifest.json").read_text())
+    about = manifest["calibration"]
+    assert about["measured"]["cosine"] >= floor
+    assert about["in_float"]
+    assert about["inexact"]
+    assert manifest["goldens"]["tolerance"]["relative"] > 0
+
+
+@pytest.mark.parametrize(
+    "words", [("--mixed",), ("--min-cosine", "0.9"), ("--calibration", "c.json")], ids=str
+)
+def test_floats_take_no_option_of_integers(tcc, home, words):
+    found = tcc("build", "tiny.yaml", "--target", "onnxruntime", *words)
+    assert found.code == 2
+    assert f"{words[0]} is for integers, and this builds fp32" in found.err
+
+
+def test_a_target_without_integers_says_so(tcc, home, images):
+    found = tcc("build", "tiny.yaml", "--target", "host", "--precision", "int8", "--data", images)
+    assert found.code == 2
+    assert "error[E0606]: host does not build at precision `int8`" in found.err
+
+
+def test_predictions_come_from_the_pixels(tcc, home, images):
+    assert tcc(*BUILD, "--data", images, "-q").code == 0
+    paths = sorted(images.rglob("*.png"))
+    whole = tcc("run", FOLDER, *paths, "--json").document
+    assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
+    real = tcc("run", "build/tiny-onnxruntime-fp32", *paths, "--json").document
+    for a, b in zip(whole["images"], real["images"], strict=True):
+        first, second = (np.array(x["outputs"]["logits"]["raw"]) for x in (a, b))
+        assert np.abs(first - second).max() < 0.02
