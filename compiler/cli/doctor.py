@@ -33,8 +33,11 @@ BASE = {
 """The packages that everything needs, and the module that shows that each works."""
 OPTIONAL = {"torch": "torch"}
 """Packages that training and the import of PyTorch checkpoints need, and nothing else."""
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "neon", "asimd", "asimddp", "i8mm")
-"""Processor features that decide how fast, and on some runtimes how exactly, integers multiply."""
+ONNX_RUNTIME = {
+    "u8s8": "ONNX Runtime multiplies int8 files as they are",
+    "u8u8": "ONNX Runtime needs session.x64quantprecision=1 for int8 files, which `tcc run` sets",
+}
+"""How it multiplies unsigned activations by signed weights."""
 ROOM = 1 << 30
 """Bytes of free disk below which a build may fail."""
 
@@ -59,8 +62,10 @@ def doctor(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -
 
 
 def _system() -> dict[str, Any]:
+    from tcc.compiler import processor
     from tcc.compiler.version import __version__
 
+    found = processor.features()
     places = {"working folder": Path.cwd(), "temporary folder": Path(tempfile.gettempdir())}
     free = {name: shutil.disk_usage(path).free for name, path in places.items()}
     return {
@@ -69,20 +74,11 @@ def _system() -> dict[str, Any]:
         "executable": sys.executable,
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "flags": _flags(),
+        "flags": [flag for flag in processor.FLAGS if flag in found],
+        "products": asdict(processor.products(found)),
         "free_bytes": free,
         "low_on_disk": [where for where, count in free.items() if count < ROOM],
     }
-
-
-def _flags() -> list[str]:
-    """Return which of `FLAGS` this machine's processor has; none where the system does not say."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return []
-    words = set(text.split())
-    return [flag for flag in FLAGS if flag in words]
 
 
 def _packages(names: dict[str, str], needed: bool) -> Iterator[dict[str, Any]]:
@@ -119,10 +115,12 @@ def _tools() -> list[Tool]:
 def _print(report: Report, document: dict[str, Any], tools: list[Tool]) -> None:
     system = document["system"]
     free = [f"{size(count)} free in the {where}" for where, count in system["free_bytes"].items()]
+    products = system["products"]
     report.text(
         f"tcc {system['tcc']}, Python {system['python']} ({system['executable']})\n"
         f"{system['platform']}, {system['processors']} processors, "
         f"{' '.join(system['flags']) or 'no known features'}\n"
+        f"{ONNX_RUNTIME[products['form']]}: {products['why']}\n"
         f"{', '.join(free)}"
         f"{', which is little' if system['low_on_disk'] else ''}\n"
     )

@@ -292,6 +292,9 @@ class TestTools:
         assert document["works"] is True
         assert {"numpy", "onnx", "typer"} <= {each["name"] for each in document["packages"]}
         assert document["system"]["free_bytes"]["working folder"] > 0
+        products = document["system"]["products"]
+        assert products["form"] in {"u8s8", "u8u8"}
+        assert products["why"] in found.out
 
     def test_doctor_finds_what_is_broken(self, process, home):
         """A package that does not load is named, with what installs it, and the exit code is 3."""

@@ -1,0 +1,45 @@
+"""What this machine's processor says of itself, and how it must multiply 8-bit integers."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+VNNI = ("avx512_vnni", "avx_vnni")
+X86 = ("sse2", "avx2", "avx512f")
+ARM = ("asimd", "neon")
+FLAGS = ("avx2", "avx512f", *VNNI, "neon", "asimd", "asimddp", "i8mm")
+"""Features that decide how fast, and in some runtimes how exactly, integers multiply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """The types of activations and weights whose products are right here, and why.
+
+    `u8s8` are those of an `int8` file as it is; for `u8u8` ONNX Runtime makes the weights unsigned
+    when it loads the file, if it is told to, as `tcc run` does.
+    """
+
+    form: str
+    why: str
+
+
+def features(file: Path = CPUINFO) -> frozenset[str]:
+    """Return all the features that the system lists; none where it does not."""
+    try:
+        return frozenset(file.read_text().split())
+    except (OSError, UnicodeDecodeError):
+        return frozenset()
+
+
+def products(found: Collection[str]) -> Products:
+    """Return how ONNX Runtime must multiply on a processor of given features."""
+    vnni = next((flag for flag in VNNI if flag in found), None)
+    if vnni:
+        return Products("u8s8", f"{vnni} adds products of 8-bit integers without saturation")
+    if any(flag in found for flag in X86):
+        why = "without VNNI, sums of two products of unsigned and signed integers saturate"
+        return Products("u8u8", why)
+    if any(flag in found for flag in ARM):
+        return Products("u8s8", "the processor's products of 8-bit integers do not saturate")
+    return Products("u8u8", "the processor's features are not known, and this is right on all")
