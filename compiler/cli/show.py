@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcc.compiler.cli.given import SeedOption, WeightsOption, take
+from tcc.compiler.cli.integers import CalibrationOption
 from tcc.compiler.cli.options import (
     Chosen,
     Json,
@@ -41,7 +42,7 @@ StageOption = Annotated[
     typer.Option(
         "--stage",
         help="The spec's canonical text; the float graph as written, as devices run it, or ready "
-        "for calibration.",
+        "for calibration; the integer program, which needs --calibration.",
     ),
 ]
 FormatOption = Annotated[
@@ -76,6 +77,7 @@ def show(
     weights: WeightsOption = None,
     seed: SeedOption = None,
     settings: Settings = None,
+    calibration: CalibrationOption = None,
     passes: PassesOption = None,
     verify_passes: VerifyOption = False,
     json: Json = False,
@@ -87,7 +89,8 @@ def show(
     SPEC may also be a bundle's folder.
     """
     report = Report(json, quiet, verbose)
-    wanted = Wanted(stage, format, level, weights, seed, Passing(passes, verify_passes))
+    passing = Passing(passes, verify_passes)
+    wanted = Wanted(stage, format, level, weights, seed, passing, calibration)
     wanted.check()
     folder = bundle_folder(spec)
     if folder:
@@ -136,6 +139,8 @@ def _lowered(report: Report, chosen: Chosen, wanted: Wanted) -> "Model":
     from tcc.compiler.weights import placeholders
 
     graph, passing = chosen.spec.graph, wanted.passing
+    if wanted.calibration:
+        return _integers(report, chosen, wanted, wanted.calibration)
     if (
         wanted.format is Format.ONNX
         or passing.verified
@@ -146,6 +151,19 @@ def _lowered(report: Report, chosen: Chosen, wanted: Wanted) -> "Model":
     else:
         model = Model(graph, placeholders(graph))
     return passing(model, PIPELINES.get(wanted.stage, ()))
+
+
+def _integers(report: Report, chosen: Chosen, wanted: Wanted, path: Path) -> "Model":
+    """Return the integer program that a calibration file makes of a spec."""
+    from tcc.compiler import pipeline
+    from tcc.compiler.quant import document, stored
+    from tcc.compiler.quant.quantize import quantize
+
+    given = take(report, chosen, wanted.weights, wanted.seed)
+    found = document.read(path)
+    stored.check(found, pipeline.network(chosen.spec), given.origin, str(path))
+    ready = pipeline.ready(chosen.spec, given, wanted.passing)
+    return quantize(ready, stored.calibration(found, ready, str(path)))
 
 
 def _picture(graph: "Graph", wanted: Wanted, doc: str) -> Shown:

@@ -19,6 +19,7 @@ class Stage(StrEnum):
     FLOAT = "float"
     FUSED = "fused"
     READY = "ready"
+    INT8 = "int8"
 
 
 class Format(StrEnum):
@@ -39,6 +40,7 @@ class Wanted:
     weights: Path | None = None
     seed: int | None = None
     passing: Passing = field(default_factory=Passing)
+    calibration: Path | None = None
 
     def check(self) -> None:
         """Refuse options that do not go together."""
@@ -46,6 +48,14 @@ class Wanted:
             message = "only pictures have levels"
             given = typed(f"--format {self.format} --level {self.level}")
             raise fail("E0601", message, given, help="say `--format svg`")
+        if self.stage is Stage.INT8 and self.calibration is None:
+            message = "the stage `int8` needs a calibration"
+            help = "name a file that `tcc calibrate` wrote, with --calibration"
+            raise fail("E0601", message, typed("--stage int8"), help=help)
+        if self.calibration is not None and self.stage is not Stage.INT8:
+            message = f"the stage `{self.stage}` has no integers to calibrate"
+            given = typed(f"--stage {self.stage} --calibration")
+            raise fail("E0601", message, given, help="say `--stage int8`")
         if self.format is not Format.TEXT and self.stage is Stage.SPEC:
             message = "the stage `spec` is text, not a graph"
             raise fail("E0601", message, typed(f"--stage spec --format {self.format}"))

@@ -33,6 +33,8 @@ class Written:
         if self.unchecked:
             return f"not compared with the reference: {self.unchecked}"
         worst = max(each.difference for each in self.agreement)
+        if not any(each.allowed for each in self.agreement) and worst == 0:
+            return "gives the outputs of the reference to the bit"
         return f"agrees with the reference within {worst:.1e} of its largest value"
 
 

@@ -145,3 +145,28 @@ def test_predictions_come_from_the_pixels(tcc, home, images):
     for a, b in zip(whole["images"], real["images"], strict=True):
         first, second = (np.array(x["outputs"]["logits"]["raw"]) for x in (a, b))
         assert np.abs(first - second).max() < 0.02
+
+
+def test_the_integer_program_is_shown(tcc, home, images):
+    words = ("calibrate", "tiny.yaml", "--data", images, "--method", "minmax", "-o", "c.json", "-q")
+    assert tcc(*words).code == 0
+    show = ("show", "tiny.yaml", "--stage", "int8", "--calibration", "c.json")
+    found = tcc(*show)
+    assert found.code == 0, found.err
+    assert "  %relu = qconv(%image) {filters=4, " in found.out
+    assert "low=0, high=255} : uint8[4x8x8] * 0." in found.out
+    words = [node["op"] for node in tcc(*show, "--json").document["nodes"]]
+    assert words == ["qconv", "qconv", "real_conv", "flatten"]
+    assert tcc(*show, "--format", "svg", "--level", "op", "-o", "net.svg").code == 0
+    assert "qconv" in (home / "net.svg").read_text()
+    assert tcc(*show, "--format", "onnx", "-o", "net.onnx").code == 0
+    assert onnx.load(home / "net.onnx").graph.input[0].type.tensor_type.elem_type == 2
+
+
+def test_a_stage_and_a_calibration_go_together(tcc, home):
+    found = tcc("show", "tiny.yaml", "--stage", "int8")
+    assert found.code == 2
+    assert "the stage `int8` needs a calibration" in found.err
+    found = tcc("show", "tiny.yaml", "--calibration", "c.json")
+    assert found.code == 2
+    assert "the stage `float` has no integers to calibrate" in found.err
