@@ -65,6 +65,7 @@ def test_every_command_runs(folder, environment):
         "ddsnet-ax620.calibration.json",
         "ddsnet-host-fp32",
         "ddsnet-onnxruntime-fp32",
+        "ddsnet-onnxruntime-int8",
         "ddsnet-onnxruntime.calibration.json",
     ]
 
