@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
 from tcc.compiler.graph import Graph, Input, Model, Pass
+from tcc.compiler.processor import features, products
 from tcc.compiler.source import fail, whole_file
 from tcc.compiler.tools import Tool
 
@@ -19,8 +20,8 @@ FILE = "model.onnx"
 INTEGER = ("int8", "int8-u8u8", "int8-qdq")
 PRECISIONS = ("fp32", "fp16", "dynamic", *INTEGER)
 EXACT_PRODUCTS = "session.x64quantprecision"
-"""Makes the weights of integer operations unsigned when ONNX Runtime loads a model on a processor
-whose products of unsigned and signed 8-bit integers saturate; elsewhere it changes nothing."""
+"""Has ONNX Runtime make the weights of integer operations unsigned when it loads a model: the same
+results, slower, on processors whose products of unsigned and signed 8-bit integers saturate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +92,10 @@ class OnnxRuntime:
         tensors: "Sequence[np.ndarray]",
     ) -> "list[dict[str, np.ndarray]]":
         """Run the file on preprocessed tensors, one at a time; return raw outputs by name."""
-        session = _session(folder / FILE)
-        names = [output.name for output in session.get_outputs()]
+        loaded = session(folder / FILE)
+        names = [output.name for output in loaded.get_outputs()]
         feeds = (tensor[None].astype(source.type.dtype.value) for tensor in tensors)
-        runs = (session.run(names, {source.name: feed}) for feed in feeds)
+        runs = (loaded.run(names, {source.name: feed}) for feed in feeds)
         return [dict(zip(names, (batch[0] for batch in run), strict=True)) for run in runs]
 
     def run(
@@ -115,14 +116,20 @@ class OnnxRuntime:
         return self.infer(target, folder, source, tensors)
 
 
-def _session(path: Path) -> "onnxruntime.InferenceSession":
+def session(path: Path) -> "onnxruntime.InferenceSession":
+    """Return a session of one thread, whose integer products are right on this processor.
+
+    Raises:
+        UserError: It is no model that ONNX Runtime can load (E0651).
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = 3
-    options.add_session_config_entry(EXACT_PRODUCTS, "1")
+    if products(features()).form == "u8u8":
+        options.add_session_config_entry(EXACT_PRODUCTS, "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
     except Exception as error:  # the runtime has exception types of its own for each cause

@@ -1,5 +1,6 @@
 """The precisions of the target `onnxruntime`: what each writes, and that it computes the same."""
 
+import json
 import platform
 import shutil
 import subprocess
@@ -16,10 +17,12 @@ from quantised import calibrated, int8, picture, ready
 
 from tcc.backends.base import Artifact
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
-from tcc.compiler import goldens, reference
+from tcc.compiler import goldens, images, reference
+from tcc.compiler.checkpoint import import_checkpoint
+from tcc.compiler.frontend.build import load
 from tcc.compiler.graph import Graph, Model
 from tcc.compiler.ops import Conv, Flatten, Linear, Relu
-from tcc.compiler.passes import run
+from tcc.compiler.passes import INT8, run
 from tcc.compiler.preprocess import Preprocess, Resize, apply
 from tcc.compiler.quant import integer
 from tcc.compiler.quant.quantize import quantize
@@ -124,9 +127,11 @@ import sys
 from pathlib import Path
 import numpy, onnxruntime
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
+from tcc.compiler import processor
 from tcc.compiler.graph import Input
 from tcc.compiler.types import TensorType
 backend, home = OnnxRuntime(), Path(sys.argv[1])
+processor.CPUINFO = home / "cpuinfo"  # the emulator shows that of the machine below it
 x = numpy.load(home / "x.npy")
 source = Input("image", TensorType(x.shape[1:]))
 for precision in ("int8", "int8-u8u8", "int8-qdq", "dynamic"):
@@ -155,6 +160,7 @@ def test_a_processor_whose_products_saturate_gives_the_same(tmp_path: Path) -> N
     model = positive()
     xs = np.stack([np.abs(picture(model.graph, seed)) for seed in range(2)])
     np.save(tmp_path / "x.npy", xs)
+    (tmp_path / "cpuinfo").write_text("flags : fpu sse2 avx avx2 fma")
     whole = ready(model.graph, model.weights)
     program = quantize(whole, calibrated(whole, xs[0]))
     for precision in INTEGER:
@@ -169,3 +175,37 @@ def test_a_processor_whose_products_saturate_gives_the_same(tmp_path: Path) -> N
     real = np.stack([y["logits"] for y in reference.run(model, list(xs))])
     np.testing.assert_allclose(np.load(tmp_path / "dynamic.npy"), real, rtol=0.02)
     assert (np.load(tmp_path / "trap.npy") != expected).any()  # without the session option
+
+
+NEAR = {"fp16": (0.999999, 3e-3), "dynamic": (0.9997, 5e-2), "int8": (0.998, 0.15)}
+"""Least cosine, and largest difference as a part of the largest logit; measured ones are half."""
+
+
+@pytest.mark.parametrize(
+    ("name", "picture_", "classes"), [("GC", "GC.png", 6), ("Sipak", "Sipak.bmp", 5)]
+)
+def test_the_authors_networks_come_near(
+    shared: Path, root: Path, tmp_path: Path, name: str, picture_: str, classes: int
+) -> None:
+    data = shared / "data" / "ddsnet_checkpoints"
+    facts = json.loads((shared / "facts" / "ddsnet_reference.json").read_text())[name]
+    graph = load(root / "spec" / "ddsnet.yaml", {"classes": str(classes)}).graph
+    model = Model(graph, import_checkpoint(data / facts["checkpoint"], graph).weights)
+    image = images.read(data / picture_)
+    views = [np.ascontiguousarray(np.rot90(image, turns)) for turns in range(4)]
+    xs = [apply(graph.inputs[0].preprocess, view, (3, 224, 224)) for view in views]
+    expected = [y["logits"] for y in reference.run(model, xs)]
+    whole = run(model, INT8)
+    contract = whole.graph.inputs[0].preprocess
+    program = quantize(whole, calibrated(whole, apply(contract, views[0], (3, 224, 224))))
+    for precision, (least, most) in NEAR.items():
+        made = program if precision == "int8" else run(model, BACKEND.passes(precision))
+        folder = written(tmp_path / precision, BACKEND.emit(TARGET, made, precision))
+        found = BACKEND.run(TARGET, folder, made.graph.inputs[0], views)
+        for got, y in zip((each["logits"] for each in found), expected, strict=True):
+            assert got @ y / np.linalg.norm(got) / np.linalg.norm(y) > least
+            assert np.abs(got - y).max() < most * np.abs(y).max()
+            assert got.argmax() == y.argmax()
+    values = integer.run(program, [apply(contract, view, (3, 224, 224)) for view in views])
+    for got, y in zip(found, values, strict=True):
+        np.testing.assert_array_equal(got["logits"], y["logits"])
