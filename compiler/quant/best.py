@@ -29,6 +29,8 @@ Watch = Callable[[str, int, int], None]
 
 SETTINGS = (Setting(1.1, 0.0), Setting(1.1, 0.5), Setting(1.25, 0.5))
 """How far channels are equalised, in turn."""
+SLOW = ("kl-cosine",)
+"""Methods that search."""
 IMAGES = 64
 """Most images that candidates are judged on."""
 
@@ -70,7 +72,7 @@ def best(
     """
     jury = Jury(ready, held_out.first(IMAGES), threads)
     judged: list[tuple[Candidate, Quality]] = []
-    total = len(methods.PLAIN) + len(SETTINGS) + 2
+    total = len(methods.PLAIN) + len(SLOW) + len(SETTINGS) + 1
     for candidate in _candidates(ready, seen):
         watch("best", len(judged), total)
         judged.append((candidate, jury.quality(candidate.calibration)))
@@ -89,7 +91,7 @@ def _winner(judged: Sequence[tuple[Candidate, Quality]]) -> Candidate:
 
 
 def _candidates(ready: Model, seen: Statistics) -> Iterator[Candidate]:
-    for method in methods.PLAIN:
+    for method in (*methods.PLAIN, *SLOW):
         found = methods.find(method, ready, seen)
         rounded = {**round_nearest(ready, found.ranges), **found.rounded}
         yield Candidate(method, Calibration(found.ranges, rounded), found.traces)

@@ -1,0 +1,155 @@
+"""The default method, bias correction, and weights by second moments."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from nets import Steps, dense, gated
+from quant_sets import ready, tensors
+
+from tcc.compiler.graph import Graph
+from tcc.compiler.ops import Conv, DepthwiseConv, Flatten, GlobalAvgPool, Linear, Relu
+from tcc.compiler.passes import INT8
+from tcc.compiler.quant import best as module
+from tcc.compiler.quant import bias, integer, judge, moments
+from tcc.compiler.quant.best import Jury, best, by_moments
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.equalize import Setting
+from tcc.compiler.quant.groups import fused, ranges
+from tcc.compiler.quant.moments import round_moments
+from tcc.compiler.quant.nearest import round_nearest
+from tcc.compiler.quant.observe import observe
+from tcc.compiler.quant.quantize import quantize
+
+nets = pytest.mark.parametrize("net", [dense, gated])
+
+
+def deep() -> Graph:
+    """Enough layers for errors to add up."""
+    add = Steps(3, 12, 12, name="deep")
+    for i in range(5):
+        add(f"conv_{i}", Conv(12, (3, 3), padding=1))
+        add(f"relu_{i}", Relu())
+        add(f"wise_{i}", DepthwiseConv((3, 3), padding=1))
+        add(f"wise_relu_{i}", Relu())
+    add("gap", GlobalAvgPool())
+    add("flat", Flatten())
+    add("fc", Linear(4))
+    return add.graph()
+
+
+def unwatched(*_: object) -> None:
+    """Hear nothing."""
+
+
+@pytest.fixture
+def known(tmp_path):
+    """A ready model, its images, what was seen of them, and ranges."""
+    model = ready(deep(), INT8)
+    data = tensors(tmp_path, (3, 12, 12), 16)
+    seen = observe(model, data)
+    return model, data, seen, ranges(model, seen.limits)
+
+
+def loss(model, calibration, data) -> float:
+    rows = judge.rows(quantize(model, calibration), data)
+    return 1 - judge.quality(judge.rows(model, data), rows).cosine
+
+
+def test_moments_come_nearer_than_rounding_to_nearest(known):
+    model, data, seen, found = known
+    plain = loss(model, Calibration(found, round_nearest(model, found)), data)
+    better = loss(model, Calibration(found, round_moments(model, found, seen, {})), data)
+    assert better < 0.7 * plain
+
+
+def test_threads_and_blocks_of_taps(known, monkeypatch):
+    model, _, seen, found = known
+    one = round_moments(model, found, seen, {}, threads=1)
+    many = round_moments(model, found, seen, {}, threads=4)
+    for name, own in one.items():
+        assert np.array_equal(own.weight, many[name].weight)
+        assert np.array_equal(own.bias, many[name].bias)
+    monkeypatch.setattr(moments, "BLOCK", 40)  # of 108 taps
+    monkeypatch.setattr(moments, "SEARCHED", 40)
+    split = round_moments(model, found, seen, {})
+    assert not np.array_equal(split["conv_1"].weight, one["conv_1"].weight)
+    assert loss(model, Calibration(found, split), known[1]) < 2e-3
+
+
+def means(model, calibration, data) -> float:
+    """Return how far the mean of each layer's output is off, on average, in steps."""
+    program = quantize(model, calibration)
+    xs = [data.tensor(i, model.graph.inputs[0]) for i in range(len(data))]
+    wanted = bias.means(model, xs)
+    clamps = set(fused(model.graph).values())
+    found = integer.run(program, xs, every=True)
+    off = []
+    for name in (n for n in wanted if n not in clamps and n in program.graph.types):
+        kind = program.graph.types[name]
+        levels = np.mean([one[name].mean(axis=(1, 2)) for one in found], axis=0)
+        off.append(np.abs(levels * (kind.scale or 1) - wanted[name]).mean())
+    return float(np.mean(off))
+
+
+def test_sequential_correction_makes_good_the_means(known):
+    model, data, _, found = known
+    # Biased weights: each rounded down.
+    rounded = {
+        name: replace(own, weight=np.maximum(own.weight.astype(int) - 2, -127).astype(np.int8))
+        for name, own in round_nearest(model, found).items()
+    }
+    before = Calibration(found, rounded)
+    after = bias.sequential(model, before, data, unwatched)
+    assert means(model, after, data) < 0.1 * means(model, before, data)
+    assert loss(model, after, data) < 0.3 * loss(model, before, data)
+    assert all(np.array_equal(rounded[n].weight, after.rounded[n].weight) for n in rounded)
+
+
+def test_a_correct_network_is_hardly_corrected(known):
+    model, data, seen, found = known
+    before = Calibration(found, round_moments(model, found, seen, {}))
+    after = bias.sequential(model, before, data, unwatched)
+    first = model.graph.nodes[0].name
+    step = found[model.graph.inputs[0].name].scale * before.rounded[first].scale
+    moved = np.abs(after.rounded[first].bias - before.rounded[first].bias) * step
+    assert moved.max() < found["relu_0"].scale  # the layer's means were right but for the sample
+
+
+@nets
+def test_the_winner_is_no_worse_than_any_candidate(net, tmp_path):
+    model = ready(net(), INT8)
+    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
+    learn, held_out = data.split()
+    told = []
+    found = best(
+        model, observe(model, learn), learn, held_out, lambda *told_of: told.append(told_of)
+    )
+    names = [name for name, _ in found.judged]
+    assert len(set(names)) == len(names)
+    assert {"minmax", "percentile", "mse", "kl-cosine"} < set(names)
+    assert found.quality.cosine == max(quality.cosine for _, quality in found.judged)
+    jury = Jury(model, held_out)
+    assert jury.quality(found.winner.calibration) == found.quality
+    assert set(found.winner.traces) == set(found.winner.calibration.ranges)
+    assert [done for what, done, _ in told if what == "best"][-1] == told[-1][2]
+
+
+def test_minmax_wins_where_nothing_is_better(known, monkeypatch):
+    model, data, seen, _ = known
+    monkeypatch.setattr(module, "by_moments", lambda *_: pytest.fail("not asked for"))
+    monkeypatch.setattr(module, "SETTINGS", ())
+    monkeypatch.setattr(bias, "sequential", lambda _, calibration, *__: calibration)
+    monkeypatch.setattr(module.methods, "PLAIN", ("minmax",))
+    monkeypatch.setattr(module, "SLOW", ())
+    assert best(model, seen, data, data, unwatched).winner.name == "minmax"
+
+
+def test_a_candidate_says_what_it_is(known):
+    model, _, seen, _ = known
+    found = by_moments(model, seen, Setting(1.25, 0.5))
+    assert found.name == "moments, headroom 1.25, power 0.5"
+    for name, trace in found.traces.items():
+        own = found.calibration.ranges[name]
+        assert trace.threshold == own.scale * own.limits[1]
+        assert trace.threshold >= 0.999 * max(-trace.low, trace.high)
