@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.quant.statistics import Float32, Windows, outputs
+from tcc.compiler.quant.statistics import Float32, Windows
 
 Reals = NDArray[np.float64]
 
@@ -30,6 +30,8 @@ TURNS = 2
 """How often input and weights take turns."""
 MOST = 1 << 16
 """Most numbers of a layer's patches that are looked at."""
+MOST_WEIGHTS = 1 << 20
+"""Most weights of a layer that are looked at."""
 FEWEST = 16
 """Patches that are looked at however wide they are."""
 SPREAD = 4
@@ -40,7 +42,8 @@ SPREAD = 4
 class Layer:
     """A convolution as the product of patches (groups, n, k) and weights (groups, filters, k).
 
-    `scales` (groups, filters, 1) are those of the weights; `real` is the float output.
+    `scales` (groups, filters, 1) are the weights' at absmax / 127, of which each filter has
+    `factor`; `real` is the float output. Of a large layer it is some of the filters.
     """
 
     patches: Float32
@@ -48,25 +51,27 @@ class Layer:
     bias: Float32
     real: Float32
     scales: Float32
+    factor: float = 1.0
 
-    @property
-    def quantised(self) -> Float32:
-        """The weights after quantisation."""
-        return quantised(self.weight, self.scales, (-127, 127))
+    def quantised(self, factor: float) -> Float32:
+        """Return the weights after quantisation at `factor` of their scales."""
+        return quantised(self.weight, self.scales * np.float32(factor), (-127, 127))
 
 
 def layer(windows: Windows, weight: Float32, bias: Float32) -> Layer:
-    """Return a convolution with weight scales at absmax / 127; a filter of zeros has scale 1."""
+    """Return a convolution; what is left out of a large one lies evenly over its filters."""
     op = windows.op
     patches = _few(windows)
-    real = outputs(op, patches, weight, bias)
     shaped = weight.reshape(op.groups, op.filters // op.groups, -1)
-    return Layer(patches, shaped, bias.reshape(op.groups, 1, -1), real, _start(shaped))
+    step = -(-weight.size // MOST_WEIGHTS)
+    shaped, bias = shaped[:, ::step], bias.reshape(op.groups, 1, -1)[:, :, ::step]
+    real = patches @ shaped.transpose(0, 2, 1) + bias
+    return Layer(patches, shaped, bias, real, start(shaped))
 
 
-def _start(weight: Float32) -> Float32:
-    """Return absmax / 127 of filters (groups, filters, k); 1 for a filter of zeros."""
-    top = np.abs(weight).max(axis=2, keepdims=True)
+def start(weight: Float32) -> Float32:
+    """Return absmax / 127 over the last axis, which stays; 1 where all is zero."""
+    top = np.abs(weight).max(axis=-1, keepdims=True)
     return np.where(top > 0, top / np.float32(127), np.float32(1))
 
 
@@ -117,7 +122,7 @@ def _activation(
 
 
 def _each(one: Layer, scales: Float32, limits: tuple[int, int]) -> list[float]:
-    weight = one.quantised.transpose(0, 2, 1)
+    weight = one.quantised(one.factor).transpose(0, 2, 1)
     return [
         alike(one.real, quantised(one.patches, scale, limits) @ weight + one.bias)
         for scale in scales
@@ -125,26 +130,39 @@ def _each(one: Layer, scales: Float32, limits: tuple[int, int]) -> list[float]:
 
 
 def _weights(one: Layer, scale: np.float32, limits: tuple[int, int]) -> Layer:
-    """Return a layer with the best scales of its weights, for an input of a given scale.
+    """Return a layer with the best scales of its weights, for an input of a given scale."""
+    x = quantised(one.patches, scale, limits)
+    factors = candidates(1.0, 1.0)
+    count, taps = x.shape[1:]
+    found = (_by_gram if count > taps else _by_outputs)(one, x, factors)
+    return replace(one, factor=float(factors[last_best(found)]))
+
+
+def _by_outputs(one: Layer, x: Float32, factors: Float32) -> list[float]:
+    """Return the cosine at each factor, for quantised patches."""
+    weights = (one.quantised(factor).transpose(0, 2, 1) for factor in factors)
+    return [alike(one.real, x @ weight + one.bias) for weight in weights]
+
+
+def _by_gram(one: Layer, patches: Float32, factors: Float32) -> list[float]:
+    """Return the same where there are more patches than taps.
 
     With X the quantised patches, O the float outputs and w a filter: the dot product of the two
     outputs is (X'O)w + b sum(O), the square of the quantised one's length w'(X'X)w + 2b sum(X)w
-    + nb^2, so that the patches are gone through once for all candidates.
+    + nb^2, so that the patches are gone through once for all factors.
     """
-    x = quantised(one.patches, scale, limits).astype(np.float64)
-    real, bias = one.real.astype(np.float64), one.bias.transpose(0, 2, 1).astype(np.float64)
+    x, real = patches.astype(np.float64), one.real.astype(np.float64)
+    bias = one.bias.transpose(0, 2, 1).astype(np.float64)
     gram, cross = x.transpose(0, 2, 1) @ x, real.transpose(0, 2, 1) @ x
-    sums, count = x.sum(axis=1)[:, None, :], x.shape[1]
-    constant = (bias[..., 0] * real.sum(axis=1)).sum(), count * (bias**2).sum()
-    start = _start(one.weight)
-    factors = candidates(1.0, 1.0)
-    cosines = []
+    sums = x.sum(axis=1)[:, None, :]
+    constant = (bias[..., 0] * real.sum(axis=1)).sum(), x.shape[1] * (bias**2).sum()
+    length, found = np.sqrt((real**2).sum()), []
     for factor in factors:
-        w = quantised(one.weight, start * factor, (-127, 127)).astype(np.float64)
+        w = one.quantised(factor).astype(np.float64)
         dot = (cross * w).sum() + constant[0]
         square = ((w @ gram + 2 * bias * sums) * w).sum() + constant[1]
-        cosines.append(float(_cosine(dot, np.sqrt((real**2).sum()), np.sqrt(max(square, 0.0)))))
-    return replace(one, scales=start * factors[last_best(cosines)])
+        found.append(float(_cosine(dot, length, np.sqrt(max(square, 0.0)))))
+    return found
 
 
 def last_best(cosines: Sequence[float] | Reals) -> int:

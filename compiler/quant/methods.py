@@ -186,8 +186,13 @@ def _kl_cosine(
     value = np.concatenate([one.reshape(-1)[:: 1 + one.size // VALUES] for one in group.samples])
     layers = tuple(cosine.layer(seen.windows[n.name], *_params(n, model)) for n in nodes)
     scale, found, layers = cosine.search(layers, value, scales, group.range.limits)
-    weights = {n.name: one.scales.reshape(-1) for n, one in zip(nodes, layers, strict=True)}
+    weights = {n.name: _scaled(n, model, one) for n, one in zip(nodes, layers, strict=True)}
     return Chosen(scale, coarse.divergence, found, weights)
+
+
+def _scaled(node: Node, model: Model, one: cosine.Layer) -> Float32:
+    weight, _ = _params(node, model)
+    return cosine.start(weight.reshape(len(weight), -1))[:, 0] * np.float32(one.factor)
 
 
 def _params(node: Node, model: Model) -> tuple[Float32, Float32]:

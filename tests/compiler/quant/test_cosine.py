@@ -89,8 +89,7 @@ def test_the_search_is_the_equation(seed, signed, taps, filters):
     assert best == pytest.approx(found, abs=1e-5)
     if scale != expected:  # two candidates that differ by less than floats can tell
         tops = [max(abs(w) for w in row) / 127 for row in numbers[1]]
-        factor = float(after.scales.reshape(-1)[0] / np.float32(tops[0]))
-        mine = score(numbers, scale, factor, tops, product(*numbers), LIMITS[signed])
+        mine = score(numbers, scale, after.factor, tops, product(*numbers), LIMITS[signed])
         assert mine == pytest.approx(found, abs=1e-5)
 
 
@@ -107,12 +106,17 @@ def test_the_weights_products_are_those_of_the_outputs(seed):
     x = cosine.quantised(layer.patches, np.float32(0.03), (-128, 127))
     chosen = alike_of(layer, after, x)
     for factor in cosine.candidates(1.0, 1.0):
-        other = cosine.replace(layer, scales=layer.scales * factor)
-        assert alike_of(layer, other, x) <= chosen + 1e-6
+        other = cosine.replace(layer, factor=float(factor))
+        assert alike_of(layer, other, x) <= chosen + 2 * cosine.TIE
+    factors = cosine.candidates(1.0, 1.0)
+    by_gram, by_outputs = (f(layer, x, factors) for f in (cosine._by_gram, cosine._by_outputs))
+    np.testing.assert_allclose(by_gram, by_outputs, atol=1e-6)
 
 
 def alike_of(layer, other, x):
-    return cosine.alike(layer.real, x @ other.quantised.transpose(0, 2, 1) + layer.bias)
+    return cosine.alike(
+        layer.real, x @ other.quantised(other.factor).transpose(0, 2, 1) + layer.bias
+    )
 
 
 def test_candidates_hold_the_start_and_end_at_the_largest():
@@ -138,6 +142,7 @@ def test_a_layer_of_zeros_keeps_normal_scales():
     )
     assert (scale, found) == (1.0, 1.0)
     assert np.array_equal(after.scales.reshape(-1), [1.0, 1.0])
+    assert after.factor == 1.0
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3)])
@@ -147,3 +152,12 @@ def test_patches_are_few_however_many_windows(kernel):
     windows = Windows(op, np.ones((2000, 64, *size), np.float32))
     layer = cosine.layer(windows, np.ones((4, 64, *kernel), np.float32), np.zeros(4, np.float32))
     assert cosine.MOST / 2 < layer.patches.size <= 2 * cosine.MOST
+
+
+def test_a_large_layer_is_some_of_its_filters():
+    windows = Windows(Conv(4096, (1, 1)), np.ones((4, 1024, 1, 1), np.float32))
+    weight = np.ones((4096, 1024, 1, 1), np.float32)
+    layer = cosine.layer(windows, weight, np.arange(4096, dtype=np.float32))
+    assert layer.weight.size <= cosine.MOST_WEIGHTS
+    assert layer.bias.reshape(-1)[-1] > 4000
+    assert layer.real.shape == (1, 4, layer.weight.shape[1])
