@@ -4,8 +4,9 @@ Not only the outputs must agree but every value whose name both graphs know, sin
 its name only with its meaning; so the first one that differs says where a pass went wrong.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +17,27 @@ from tcc.compiler.preprocess import normalized
 
 Tensor = NDArray[np.float32]
 Values = Mapping[str, Tensor]
+Hear = Callable[[Pass, float], None]
 
 
 class PassError(AssertionError):
     """A pass changed what a model computes: a fault of the compiler, never of the user."""
 
 
-def run(model: Model, pipeline: Sequence[Pass], seeds: Sequence[int] = (0,)) -> Model:
+def quiet(one: Pass, moved: float) -> None:
+    """Hear nothing."""
+
+
+def run(
+    model: Model, pipeline: Sequence[Pass], seeds: Sequence[int] = (0,), hear: Hear = quiet
+) -> Model:
     """Return the model after the passes in turn, as `passes.run` does, each of them checked.
 
     Args:
         model: What the passes begin with; its graph has one input.
         pipeline: The passes.
         seeds: A random input is run for each.
+        hear: Told of each pass how far it moved the value that it moved the most.
 
     Raises:
         PassError: A pass moved a value by more than it says.
@@ -38,12 +47,13 @@ def run(model: Model, pipeline: Sequence[Pass], seeds: Sequence[int] = (0,)) -> 
     for one in pipeline:
         after = passes.run(model, (one,))
         _check_outputs(one, model.graph, after.graph)
+        moved = 0.0
         if not same(model, after):
             before = before or values(model, seeds)
             found = values(after, seeds)
-            for known, now in zip(before, found, strict=True):
-                _compare(one, known, now)
+            moved = max(_compared(one, *both) for both in zip(before, found, strict=True))
             before = found
+        hear(one, moved)
         model = after
     return model
 
@@ -57,11 +67,13 @@ def same(model: Model, other: Model) -> bool:
 
 
 def values(model: Model, seeds: Sequence[int]) -> list[Values]:
-    """Return every value but the inputs, by name, for a random input of each seed."""
+    """Return every value by name, the inputs where they are outputs, for inputs of each seed."""
     graph = model.graph
-    tensors = [sample(graph.inputs[0], seed) for seed in seeds]
     tapped = Model(replace(graph, outputs=tuple(_taps(graph))), model.weights)
-    return reference.run(tapped, tensors) if tapped.graph.outputs else [{} for _ in seeds]
+    tensors = [sample(graph.inputs[0], seed) for seed in seeds]
+    found = reference.run(tapped, tensors) if tapped.graph.outputs else [{} for _ in seeds]
+    straight = [o.name for o in graph.outputs if o.value == graph.inputs[0].name]
+    return [{**dict.fromkeys(straight, x), **y} for x, y in zip(tensors, found, strict=True)]
 
 
 def sample(source: Input, seed: int) -> Tensor:
@@ -89,22 +101,31 @@ def _check_outputs(one: Pass, before: Graph, after: Graph) -> None:
         raise PassError(f"{one.name} changed which outputs there are")
 
 
-def _compare(one: Pass, before: Values, after: Values) -> None:
-    """Refuse values that differ by more than a pass allows itself."""
+def _compared(one: Pass, before: Values, after: Values) -> float:
+    """Return how far a pass moved values at most; refuse more than it allows itself."""
+    most = 0.0
     for name, known in before.items():
-        now = after.get(name)
-        if now is not None and not agrees(known, now, one.bound):
-            moved = float(np.nanmax(np.abs(known - now))) if known.shape == now.shape else np.nan
-            message = f"{one.name} moved `{name}` by {moved:g}; its bound is {one.bound:g}"
-            raise PassError(message)
+        if name in after:
+            found = moved(known, after[name])
+            if found > one.bound:
+                message = f"{one.name} moved `{name}` by {found:.3g}; its bound is {one.bound:g}"
+                raise PassError(message)
+            most = max(most, found)
+    return most
 
 
-def agrees(known: Tensor, now: Tensor, bound: float) -> bool:
-    """Whether values are within a bound, relative to the largest magnitude (at least 1)."""
-    if bound == 0:
-        return np.array_equal(known, now, equal_nan=True)
+def moved(known: Tensor, now: Tensor) -> float:
+    """Return the largest difference, relative to the largest magnitude (at least 1).
+
+    It is infinite where shapes differ, or what is not finite.
+    """
+    if known.shape != now.shape:
+        return inf
     finite = np.isfinite(known)
-    if known.shape != now.shape or not np.array_equal(finite, np.isfinite(now)):
-        return False
-    top = max(1.0, float(np.abs(known[finite]).max(initial=0)))
-    return float(np.abs(known[finite] - now[finite]).max(initial=0)) <= bound * top
+    if not np.array_equal(known[~finite], now[~finite], equal_nan=True):
+        return inf
+    before, after = known[finite].astype(np.float64), now[finite].astype(np.float64)
+    if not np.isfinite(after).all():
+        return inf
+    top = max(1.0, float(np.abs(before).max(initial=0)))
+    return float(np.abs(before - after).max(initial=0)) / top

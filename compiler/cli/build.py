@@ -108,7 +108,7 @@ def build(
         report.detail(f"spec: {chosen.spec.path}")
         stages("weights", 0, 1)
         devices, level = _devices(chosen, target, precision)
-        passing = Passing(passes, verify_passes)
+        passing = Passing(passes, verify_passes, report)
         passing.chosen()  # said before any work is done
         asked.check(level)
         _placed(chosen, devices, level, folder)

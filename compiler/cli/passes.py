@@ -1,7 +1,7 @@
 """`tcc passes`: the passes, and the pipelines made of them; and how commands choose and check."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,6 +46,7 @@ class Passing:
 
     text: str | None = None
     verified: bool = False
+    report: Report = field(default=Report(), compare=False)
 
     def __call__(self, model: "Model", usual: "Sequence[Pass]") -> "Model":
         """Return the model after the chosen passes, or else the usual ones.
@@ -56,8 +57,14 @@ class Passing:
         """
         from tcc.compiler import passes, validate
 
-        run = validate.run if self.verified else passes.run
-        return run(model, self.chosen(usual))
+        chosen = self.chosen(usual)
+        if not self.verified:
+            return passes.run(model, chosen)
+        return validate.run(model, chosen, hear=self._verified)
+
+    def _verified(self, one: "Pass", moved: float) -> None:
+        found = f"within {moved:.1e}, bound {one.bound:g}" if one.bound else "exact"
+        self.report.note(f"verified {one.name}: {found}")
 
     def chosen(self, usual: "Sequence[Pass]" = ()) -> "tuple[Pass, ...]":
         """Return the passes that the command line names, or else the usual ones.

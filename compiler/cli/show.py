@@ -89,7 +89,7 @@ def show(
     SPEC may also be a bundle's folder.
     """
     report = Report(json, quiet, verbose)
-    passing = Passing(passes, verify_passes)
+    passing = Passing(passes, verify_passes, report)
     wanted = Wanted(stage, format, level, weights, seed, passing, calibration)
     wanted.check()
     folder = bundle_folder(spec)

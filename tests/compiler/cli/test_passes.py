@@ -81,7 +81,10 @@ def test_passes_are_verified_by_running_them(tcc, home, monkeypatch):
     ended = tcc(*wrong, "--verify-passes")
     assert ended.code == 1
     assert "fold_ahead moved `conv` by" in ended.err
-    assert tcc("show", "tiny.yaml", "--stage", "ready", "--verify-passes").code == 0
+    right = tcc("show", "tiny.yaml", "--stage", "ready", "--verify-passes")
+    assert right.code == 0
+    told = [line.split()[1] for line in right.err.splitlines() if line.startswith("verified ")]
+    assert told == [f"{one.name}:" for one in INT8]
 
 
 def test_build_with_other_passes(tcc, home):

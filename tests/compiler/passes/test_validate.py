@@ -12,7 +12,7 @@ from tcc.compiler.graph import Graph, GraphError, Model, Output, Pass, exact, wi
 from tcc.compiler.ops import Conv, Relu, Relu6
 from tcc.compiler.passes import INT8, run
 from tcc.compiler.rewrite import Become, Vanish, rewrite
-from tcc.compiler.validate import PassError, agrees
+from tcc.compiler.validate import PassError, moved
 
 
 def small() -> Model:
@@ -103,9 +103,28 @@ def test_an_output_that_is_the_input_itself_is_no_matter() -> None:
     validate.run(Model(graph, {}), INT8)
 
 
-def test_what_is_not_finite_must_stay_where_it_is() -> None:
-    known = np.array([1.0, np.nan, np.inf], np.float32)
-    assert agrees(known, known, 0)
-    assert agrees(known, known + np.float32(1e-6), 1e-4)
-    assert not agrees(known, np.array([1.0, np.nan, 3.0], np.float32), 1e-4)
-    assert not agrees(known, known[:2], 1e-4)
+def test_an_output_that_becomes_the_input_is_compared_with_it() -> None:
+    add = Steps(3, 6, 6)
+    add("relu", Relu())
+    with pytest.raises(PassError, match="relu_is_gone moved `logits` by"):
+        validate.run(Model(add.graph(), {}), (relu_is_gone,))
+
+
+def test_each_pass_is_heard_of_with_what_it_moved() -> None:
+    heard: list[tuple[str, float]] = []
+    validate.run(
+        small(), (nudged(1), nudged(1 + 1e-6)), hear=lambda p, m: heard.append((p.name, m))
+    )
+    (first, nothing), (second, something) = heard
+    assert (first, second, nothing) == ("nudge", "nudge", 0.0)
+    assert 0 < something < 1e-5
+
+
+def test_movement_is_relative_and_what_is_not_finite_must_stay() -> None:
+    known = np.array([1.0, -50.0, np.nan, np.inf], np.float32)
+    assert moved(known, known) == 0
+    assert moved(known, known + np.float32(0.5)) == 0.01
+    assert moved(known / 100, known / 100 + np.float32(0.5)) == 0.5
+    assert moved(known, np.array([1.0, -50.0, np.nan, -np.inf], np.float32)) == np.inf
+    assert moved(known, np.array([np.nan, -50.0, np.nan, np.inf], np.float32)) == np.inf
+    assert moved(known, known[:2]) == np.inf
