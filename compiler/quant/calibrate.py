@@ -22,6 +22,8 @@ DEFAULT = METHODS[-1]
 
 ENOUGH = 0.05
 """The median spread of the ranges above which a data set is said to be too small."""
+MANY = 128
+"""So many images are not few; where their ranges are uncertain, there are odd ones among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +121,13 @@ def _noticed(found: Outcome, data: DataSet) -> Outcome:
     if found.held_out and different < HELD_OUT:
         notices.append(f"with {_images(different)}, what is learnt from is also what judges")
     spreads = [trace.spread for trace in found.traces.values() if trace.spread is not None]
+    middle = float(np.median(spreads)) if spreads else 0.0
     if not spreads:
         notices.append("one image says nothing of how much the scales depend on the images")
-    elif float(np.median(spreads)) > ENOUGH:
+    elif middle > ENOUGH:
+        said = f"{_images(different)} are few" if different < MANY else "single images decide much"
         notices.append(
-            f"{_images(different)} are few: by the jackknife, half of the ranges are uncertain"
-            f" by {float(np.median(spreads)):.0%} or more"
+            f"{said}: by the jackknife, half of the ranges are uncertain by {middle:.0%} or more"
         )
     return replace(found, notices=(*found.notices, *notices))
 

@@ -116,6 +116,17 @@ def test_uneven_images_are_said_to_be_few(tmp_path):
     assert notice.startswith("8 images are few: by the jackknife, half of the ranges are uncertain")
 
 
+def test_many_images_are_not_called_few(tmp_path, monkeypatch):
+    from tcc.compiler.quant import calibrate as module
+
+    monkeypatch.setattr(module, "MANY", 8)
+    monkeypatch.setattr(module, "ENOUGH", -1.0)
+    model = ready(dense(), INT8)
+    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 8)
+    (notice,) = calibrate(model, data, "minmax").notices
+    assert notice.startswith("single images decide much: by the jackknife")
+
+
 def test_progress_is_told(tmp_path):
     model = ready(dense(), INT8)
     told = []
