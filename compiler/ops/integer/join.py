@@ -74,13 +74,14 @@ class QAdd(Quantized):
         least = sum(x.limits[0] * m for x, m in zip(xs, factors, strict=True))
         lift = -(least >> shift)  # levels to add, so that nothing below zero is divided
         calls: list[Call] = []
-        for i, (x, m) in enumerate(zip(xs, factors, strict=True)):
-            calls += widened(f"x{i}", x, f"w{i}")
+        for i, m in enumerate(factors):
+            calls.append(Call("Cast", (f"x{i}",), {"to": INT32}, f"w{i}"))
             calls.append(Call("Mul", (f"w{i}", integer(m)), output=f"m{i}"))
         names = ["m0", *(f"t{i}" for i in range(1, len(xs)))]
-        for i in range(1, len(xs)):
-            calls.append(Call("Add", (names[i - 1], f"m{i}"), output=names[i]))
-        rounding = (1 << (shift - 1)) + (lift << shift)
+        pairs = enumerate(zip(names, names[1:], strict=False), 1)
+        calls += (Call("Add", (a, f"m{i}"), output=b) for i, (a, b) in pairs)
+        zeros = sum(zero_point(x) * m for x, m in zip(xs, factors, strict=True))
+        rounding = (1 << (shift - 1)) + (lift << shift) - zeros
         low, high = (integer(n + lift) for n in (self.low, self.high))
         return (
             *calls,
