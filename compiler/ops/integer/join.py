@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 from math import frexp
 from typing import ClassVar
 
@@ -78,7 +79,7 @@ class QAdd(Quantized):
             calls.append(Call("Cast", (f"x{i}",), {"to": INT32}, f"w{i}"))
             calls.append(Call("Mul", (f"w{i}", integer(m)), output=f"m{i}"))
         names = ["m0", *(f"t{i}" for i in range(1, len(xs)))]
-        pairs = enumerate(zip(names, names[1:], strict=False), 1)
+        pairs = enumerate(pairwise(names), 1)
         calls += (Call("Add", (a, f"m{i}"), output=b) for i, (a, b) in pairs)
         zeros = sum(zero_point(x) * m for x, m in zip(xs, factors, strict=True))
         rounding = (1 << (shift - 1)) + (lift << shift) - zeros
