@@ -5,13 +5,15 @@ integer program's outputs and the float model's; of equal ones, by the least lar
 `minmax` is among them, so that none that is worse there can win.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from tcc.compiler import reference
+from tcc.compiler.cost import cost
 from tcc.compiler.floor import Quality
 from tcc.compiler.graph import Model
 from tcc.compiler.quant import bias, equalize, judge, methods
@@ -27,12 +29,16 @@ from tcc.compiler.quant.statistics import Statistics
 
 Watch = Callable[[str, int, int], None]
 
-SETTINGS = (Setting(1.1, 0.0), Setting(1.1, 0.5), Setting(1.25, 0.5))
-"""How far channels are equalised, in turn."""
-SLOW = ("kl-cosine",)
-"""Methods that search."""
-IMAGES = 64
-"""Most images that candidates are judged on."""
+SETTINGS = (Setting(1.1, 0.5), Setting(1.25, 0.5), Setting(1.1, 0.0))
+"""How far channels are equalised, in turn; large networks try the first alone."""
+SEARCHES = ("kl-cosine",)
+"""Methods that take long: small networks try them."""
+SMALL = 1 << 21
+"""Most weights of a small network."""
+FEWEST, MOST = 8, 64
+"""Images that candidates are judged on: as many as `WORK` allows."""
+WORK = 1 << 36
+"""Multiply-accumulates that a candidate's images may take, and a sequential correction's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +76,32 @@ def best(
     `seen` is what was seen of `learn`. Neither the order of the images nor the number of threads
     changes the result.
     """
-    jury = Jury(ready, held_out.first(IMAGES), threads)
+    macs = cost(ready.graph).macs
+    jury = Jury(ready, held_out.first(min(MOST, max(FEWEST, WORK // max(macs, 1)))), threads)
     judged: list[tuple[Candidate, Quality]] = []
-    total = len(methods.PLAIN) + len(SLOW) + len(SETTINGS) + 1
-    for candidate in _candidates(ready, seen):
-        watch("best", len(judged), total)
-        judged.append((candidate, jury.quality(candidate.calibration)))
-    leader = _winner(judged)
-    if leader.calibration.rounded:
+    plan = _plan(ready, seen)
+    for candidate in plan:
+        watch("best", len(judged), len(plan) + 1)
+        found = candidate()
+        judged.append((found, jury.quality(found.calibration)))
+    if macs * bias.IMAGES <= WORK:
+        leader = _winner(judged)
         corrected = bias.sequential(ready, leader.calibration, learn.first(bias.IMAGES), watch)
         last = replace(leader, name=f"{leader.name}, sequential bias", calibration=corrected)
         judged.append((last, jury.quality(corrected)))
-    watch("best", total, total)
+    watch("best", len(plan) + 1, len(plan) + 1)
     return Best(_winner(judged), tuple((one.name, quality) for one, quality in judged))
+
+
+def _plan(ready: Model, seen: Statistics) -> Sequence[Callable[[], Candidate]]:
+    """Return what to try, in order."""
+    small = sum(tensor.size for tensor in ready.weights.values()) <= SMALL
+    plain = (*methods.PLAIN, *(SEARCHES if small else ()))
+    own = SETTINGS if small else SETTINGS[:1]
+    return (
+        *(partial(by_method, ready, seen, method) for method in plain),
+        *(partial(by_moments, ready, seen, setting) for setting in own),
+    )
 
 
 def _winner(judged: Sequence[tuple[Candidate, Quality]]) -> Candidate:
@@ -90,13 +109,11 @@ def _winner(judged: Sequence[tuple[Candidate, Quality]]) -> Candidate:
     return max(judged, key=lambda pair: (pair[1].cosine, -pair[1].difference))[0]
 
 
-def _candidates(ready: Model, seen: Statistics) -> Iterator[Candidate]:
-    for method in (*methods.PLAIN, *SLOW):
-        found = methods.find(method, ready, seen)
-        rounded = {**round_nearest(ready, found.ranges), **found.rounded}
-        yield Candidate(method, Calibration(found.ranges, rounded), found.traces)
-    for setting in SETTINGS:
-        yield by_moments(ready, seen, setting)
+def by_method(ready: Model, seen: Statistics, method: str) -> Candidate:
+    """Return what one of the usual methods finds."""
+    found = methods.find(method, ready, seen)
+    rounded = {**round_nearest(ready, found.ranges), **found.rounded}
+    return Candidate(method, Calibration(found.ranges, rounded), found.traces)
 
 
 def by_moments(ready: Model, seen: Statistics, setting: Setting) -> Candidate:

@@ -22,10 +22,10 @@ from tcc.compiler.quant.nearest import allowed, bias_steps, most, rounded
 from tcc.compiler.quant.rounding import Float64
 from tcc.compiler.quant.statistics import Float32, Statistics
 
-BLOCK = 1152
+BLOCK = 256
 """Most taps whose moments are known together; of more, only those of a block with each other."""
-SEARCHED = 288
-"""Most taps of which a scale is found by all moments; of more, by the diagonal alone."""
+SEARCHED = 1 << 23
+"""Most products of moments for which scales are found by all of them; of more, by the squares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _dense(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:
     taps = weight.shape[1]
     blocks = np.array_split(np.arange(taps), -(-taps // BLOCK))
     moments = [_moments(read[:, part].astype(np.float64)) for part in blocks]
-    if taps <= SEARCHED:
+    if len(blocks) == 1 and weight.size * taps <= SEARCHED:
         scale = rounding.best_scale(weight, moments[0])
     else:
         scale = rounding.best_scale(weight, np.concatenate([np.diag(m) for m in moments]))

@@ -71,7 +71,6 @@ def test_threads_and_blocks_of_taps(known, monkeypatch):
         assert np.array_equal(own.weight, many[name].weight)
         assert np.array_equal(own.bias, many[name].bias)
     monkeypatch.setattr(moments, "BLOCK", 40)  # of 108 taps
-    monkeypatch.setattr(moments, "SEARCHED", 40)
     split = round_moments(model, found, seen, {})
     assert not np.array_equal(split["conv_1"].weight, one["conv_1"].weight)
     assert loss(model, Calibration(found, split), known[1]) < 2e-3
@@ -141,7 +140,7 @@ def test_minmax_wins_where_nothing_is_better(known, monkeypatch):
     monkeypatch.setattr(module, "SETTINGS", ())
     monkeypatch.setattr(bias, "sequential", lambda _, calibration, *__: calibration)
     monkeypatch.setattr(module.methods, "PLAIN", ("minmax",))
-    monkeypatch.setattr(module, "SLOW", ())
+    monkeypatch.setattr(module, "SEARCHES", ())
     assert best(model, seen, data, data, unwatched).winner.name == "minmax"
 
 
@@ -153,3 +152,11 @@ def test_a_candidate_says_what_it_is(known):
         own = found.calibration.ranges[name]
         assert trace.threshold == own.scale * own.limits[1]
         assert trace.threshold >= 0.999 * max(-trace.low, trace.high)
+
+
+def test_a_large_network_tries_less(known, monkeypatch):
+    model, data, seen, _ = known
+    monkeypatch.setattr(module, "SMALL", 100)
+    monkeypatch.setattr(module, "WORK", 1)
+    names = [name for name, _ in best(model, seen, data, data, unwatched).judged]
+    assert names == ["minmax", "percentile", "mse", "moments, headroom 1.1, power 0.5"]
