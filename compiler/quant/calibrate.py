@@ -78,18 +78,26 @@ def _kl_cosine(ready: Model, data: DataSet, method: str, how: How) -> Outcome:
     seen = observe(ready, learn, how.threads, how.batch, how.watch)
     how.watch(method, 0, 1)
     verdict = guarded(ready, seen, held_out, how.threads)
-    paper, found = verdict.found[PAPER], verdict.found[verdict.winner]
-    ranges, rounded = found.ranges, found.rounded
+    found = verdict.found[verdict.winner]
+    ranges, traces = found.ranges, found.traces
     if verdict.winner == SAFE and len(held_out) < len(data):
         # min-max may learn from all images: it is not what is judged
         rest = observe(ready, held_out, how.threads, how.batch, how.watch)
-        ranges = groups.ranges(ready, _wider(seen.limits, rest.limits))
+        limits = _wider(seen.limits, rest.limits)
+        ranges = groups.ranges(ready, limits)
+        traces = _learnt_more(ready, traces, limits)
+    paper = verdict.found[PAPER].traces
     traces = {
-        name: replace(paper.traces[name], threshold=own.scale * own.limits[1])
-        for name, own in ranges.items()
+        name: replace(
+            own,
+            threshold=ranges[name].scale * ranges[name].limits[1],
+            divergence=paper[name].divergence,
+            cosine=paper[name].cosine,
+        )
+        for name, own in traces.items()
     }
     notices = () if verdict.winner == PAPER else (_guarded(verdict, method),)
-    calibration = Calibration(ranges, rounded)
+    calibration = Calibration(ranges, found.rounded)
     return Outcome(calibration, traces, verdict.winner, len(held_out), verdict.judged, notices)
 
 
@@ -104,6 +112,15 @@ def _best(ready: Model, data: DataSet, _: str, how: How) -> Outcome:
 
 def _wider(a: Limits, b: Limits) -> Limits:
     return {name: (min(a[name][0], b[name][0]), max(a[name][1], b[name][1])) for name in a}
+
+
+def _learnt_more(ready: Model, traces: Mapping[str, Trace], limits: Limits) -> Mapping[str, Trace]:
+    """Return traces with the extremes of each group's limits."""
+    found: dict[str, Trace] = {}
+    for group in groups.groups(ready.graph):
+        low, high = (pick(limits[n][i] for n in group) for i, pick in ((0, min), (1, max)))
+        found |= {name: replace(traces[name], low=low, high=high) for name in group}
+    return found
 
 
 def _guarded(verdict: Verdict, method: str) -> str:

@@ -28,7 +28,7 @@ TIE = 1e-6
 cosine at every scale, however much is clipped, and only rounding would choose."""
 TURNS = 2
 """How often input and weights take turns."""
-MOST = 1 << 16
+MOST = 1 << 15
 """Most numbers of a layer's patches that are looked at."""
 MOST_WEIGHTS = 1 << 20
 """Most weights of a layer that are looked at."""

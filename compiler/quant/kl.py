@@ -56,7 +56,8 @@ def divergences(counts: Counts, levels: int) -> Reals:
     level), less the logarithms of the totals. All sums come from differences of running sums.
     """
     total = int(counts.sum())
-    ends = _ends(len(counts), levels)
+    known = counts[levels:] > 0
+    ends = _ends(len(counts), levels)[known]
     below = np.concatenate([[0], np.cumsum(counts)])
     filled = np.concatenate([[0], np.cumsum(counts > 0)])
     mass = np.diff(below[ends], axis=1)
@@ -69,9 +70,9 @@ def divergences(counts: Counts, levels: int) -> Reals:
     clipped = own[ends[:, -1] - 1] + _entropy(last + outside)
     quantised = (mass * spread).sum(axis=1) + outside * spread[:, -1]
     found = (clipped - quantised) / total - np.log(total) + np.log(np.maximum(inside, 1))
-    found[last == 0] = np.inf
-    positive: Reals = np.maximum(found, 0.0)
-    return positive
+    every = np.full(len(known), np.inf)
+    every[known] = np.maximum(found, 0.0)
+    return every
 
 
 def _entropy(counts: Counts) -> Reals:
@@ -87,9 +88,11 @@ def _ends(bins: int, levels: int) -> NDArray[np.int32]:
     With a threshold of t bins a step is t / levels bins, and bin j, whose middle is j + 1/2, has
     level rint((j + 1/2) * levels / t), half to even as everywhere.
     """
-    thresholds = np.arange(levels + 1, bins + 1)
-    rows = []
-    for threshold in thresholds:
-        level = np.rint((np.arange(threshold) + 0.5) * levels / threshold)
-        rows.append(np.searchsorted(level, np.arange(-1, levels + 1), side="right"))
-    return np.array(rows, np.int32)
+    threshold = np.arange(levels + 1, bins + 1)[:, None]
+    level = np.arange(-1, levels + 1)
+    # (j + 1/2) * levels / threshold < level + 1/2 in whole numbers: (2j + 1) * levels < edge
+    edge = (2 * level + 1) * threshold
+    below = (-(-edge // levels)) // 2
+    tied = (edge % levels == 0) & (edge // levels % 2 == 1) & (level % 2 == 0)
+    ends: NDArray[np.int32] = np.clip(below + tied, 0, threshold).astype(np.int32)
+    return ends

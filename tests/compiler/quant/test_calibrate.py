@@ -101,6 +101,8 @@ def test_where_minmax_wins_it_has_learnt_from_all_images(tmp_path, monkeypatch):
     assert found.used == SAFE
     assert found.calibration.ranges == calibrate(model, data, "minmax").calibration.ranges
     for name, own in found.calibration.ranges.items():
+        trace = found.traces[name]
+        assert max(-trace.low, trace.high) <= trace.threshold * 1.0001 or own.scale == 1.0
         assert found.traces[name].threshold == pytest.approx(own.scale * own.limits[1])
         assert found.traces[name].cosine is not None
 
