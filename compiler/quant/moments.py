@@ -28,6 +28,10 @@ SEARCHED = 1 << 23
 """Most products of moments for which scales are found by all of them; of more, by the squares."""
 
 
+SMALL_GROUP = 64
+"""Most weights of each of many groups, a depthwise filter say, for which rounding is to nearest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One convolution: float weight (filters, taps) and bias, and the ranges around it."""
@@ -59,9 +63,9 @@ def round_moments(
         weight, *bias = (model.weights[name] for name in node.params)
         shift = bias[0] if bias else np.zeros(len(weight), np.float32)
         x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
-        if most(weight[0].size, x) < rounding.LIMIT:
-            return rounded(weight, shift, x, y)
         flat = weight.reshape(len(weight), -1).astype(np.float64)
+        if most(flat.shape[1], x) < rounding.LIMIT or (flat == flat[:, :1]).all():
+            return rounded(weight, shift, x, y)  # a mean, or too many taps for 8 bits
         layer = Layer(flat, shift.astype(np.float64), x, y)
         windows = statistics.windows[node.name]
         if node.inputs[0] in factors:
@@ -87,8 +91,8 @@ def _rounded(layer: Layer, patches: Float32) -> Rounded:
     groups, samples, taps = patches.shape
     weight = layer.weight.reshape(groups, -1, taps)
     read = levels(patches, layer.x)
-    if weight[0].size <= LONGEST_DEPTHWISE and groups > 1:
-        scale, steps = _depthwise(weight, read)
+    if groups > 1 and weight[0].size <= SMALL_GROUP:
+        scale, steps = _small(weight, read)
     else:
         parts = [_dense(w, part) for w, part in zip(weight, read, strict=True)]
         scale = np.concatenate([own for own, _ in parts])
@@ -106,11 +110,7 @@ def _rounded(layer: Layer, patches: Float32) -> Rounded:
     return Rounded(steps, final, bias_steps(layer.bias + shift.reshape(-1), final, layer.x))
 
 
-LONGEST_DEPTHWISE = 64
-"""Most taps of all filters of a group that is one of many, for which rounding is to nearest."""
-
-
-def _depthwise(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:
+def _small(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:
     """Return scales and weights (filters, taps) of many small groups, rounded to nearest."""
     _, each, taps = weight.shape
     double = read.astype(np.float64)
