@@ -65,8 +65,8 @@ def best_scale(weight: Float64, moments: Float64) -> Float64:
     whole = absmax_scale(weight)
     scales = np.stack([_scale(whole * part) for part in CANDIDATES])
     costs = []
-    parts = len(scales) if moments.ndim == 3 else -(-scales.size * weight.shape[1] // MOST_TRIED)
-    for some in np.array_split(scales, parts):
+    parts = -(-scales.size * weight.shape[1] // MOST_TRIED) if moments.ndim < 3 else len(scales)
+    for some in np.array_split(scales, min(parts, len(scales))):
         tried, repeated = np.tile(weight, (len(some), 1)), some.reshape(-1)
         rounded = nearest(tried, repeated)
         costs.append(cost(rounded, repeated, tried, moments).reshape(len(some), -1))

@@ -59,8 +59,9 @@ def test_no_candidate_is_better_and_ties_go_to_the_larger(seed, alone):
 
 def test_candidates_tried_in_parts_are_the_same(monkeypatch):
     whole = best_scale(weights(1), moments(1))
-    monkeypatch.setattr(rounding, "MOST_TRIED", 30)
-    assert best_scale(weights(1), moments(1)).tolist() == whole.tolist()
+    for most in (100, 30, 1):
+        monkeypatch.setattr(rounding, "MOST_TRIED", most)
+        assert best_scale(weights(1), moments(1)).tolist() == whole.tolist()
     assert best_scale(weights(1), np.stack([moments(1)] * 4)).tolist() == whole.tolist()
 
 
