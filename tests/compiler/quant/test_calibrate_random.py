@@ -1,0 +1,59 @@
+"""Calibration of random networks with extreme weights, and of every operation."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_cases import CASES, one_input
+from quant_sets import tensors
+from random_nets import extreme, graphs
+
+from tcc.compiler.graph import Model
+from tcc.compiler.passes import INT8, run
+from tcc.compiler.quant.calibrate import METHODS, How, calibrate
+from tcc.compiler.quant.quantize import quantize
+from tcc.compiler.source import UserError
+
+
+def same(one, two):
+    assert one.calibration.ranges == two.calibration.ranges
+    assert one.traces == two.traces
+    assert one.judged == two.judged
+    assert one.calibration.rounded.keys() == two.calibration.rounded.keys()
+    for name, own in one.calibration.rounded.items():
+        for field in ("weight", "scale", "bias"):
+            assert np.array_equal(
+                getattr(own, field), getattr(two.calibration.rounded[name], field)
+            )
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_random_networks(data):
+    graph = graphs(data.draw, floats=True)
+    model = run(Model(graph, extreme(data.draw, graph)), INT8)
+    method = data.draw(st.sampled_from(METHODS[:-1]))
+    shape = model.graph.inputs[0].type.shape
+    with tempfile.TemporaryDirectory() as folder:
+        images = tensors(Path(folder), shape, 5)
+        order = data.draw(st.permutations(range(5)))
+        again = tensors(Path(folder), shape, 5, order=order, name="again")
+    try:
+        found = calibrate(model, images, method, How(threads=1))
+    except UserError as error:  # float32 itself overflows
+        assert {each.code for each in error.diagnostics} == {"E0720"}  # noqa: PT017
+        return
+    same(found, calibrate(model, again, method, How(threads=2, batch=2)))
+    scales = [one.scale for one in found.calibration.ranges.values()]
+    assert all(2.0**-60 <= scale < np.inf for scale in scales)
+    quantize(model, found.calibration)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_operation(case, tmp_path):
+    model = run(one_input(case), INT8)
+    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 4)
+    quantize(model, calibrate(model, data, "kl-cosine").calibration)
