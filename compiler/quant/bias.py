@@ -65,6 +65,8 @@ def means(model: Model, tensors: Sequence[Array]) -> Means:
             assert made is not None
             nodes.append(made)
             outputs.append(Output(node.name + ":means", name))
+    if not outputs:
+        return {}
     tapped = replace(graph, nodes=tuple(nodes), outputs=tuple(outputs))
     run = reference.prepared(Model(tapped, model.weights))
     total: dict[str, NDArray[np.float64]] = {}
