@@ -74,16 +74,5 @@ def integer(value: int) -> Const:
     return Const((value,), "int32", scalar=True)
 
 
-def widened(source: str, x: TensorType, output: str) -> tuple[Call, ...]:
-    """Return calls that give the levels of a stored value as int32."""
-    if not zero_point(x):
-        return (Call("Cast", (source,), {"to": INT32}, output),)
-    raw = f"{output}r"
-    return (
-        Call("Cast", (source,), {"to": INT32}, raw),
-        Call("Sub", (raw, integer(zero_point(x))), output=output),
-    )
-
-
 UINT8, INT32, FLOAT32 = 2, 6, 1
 """Element types by ONNX's numbers."""

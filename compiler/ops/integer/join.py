@@ -17,7 +17,7 @@ from tcc.compiler.ops.integer.base import (
     Quantized,
     integer,
     number,
-    widened,
+    zero,
     zero_point,
 )
 from tcc.compiler.ops.join import Add
@@ -117,13 +117,14 @@ class QMul(Quantized):
         return levels.multiplier(first, float(second.scale or 0), self.infer(*xs))
 
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return the int32 product and its rounding, operator by operator."""
-        y = self.infer(*xs)
+        """Return the float32 product, which is exact, and its rounding."""
+        calls = (call for i, x in enumerate(xs) for call in floats(f"x{i}", x, f"w{i}"))
+        factor = number(float(self._factor(*xs)))
         return (
-            *widened("x0", xs[0], "w0"),
-            *widened("x1", xs[1], "w1"),
+            *calls,
             Call("Mul", ("w0", "w1"), output="p"),
-            *requantized("p", float(self._factor(*xs)), y, self),
+            Call("Mul", ("p", factor), output="s"),
+            *rounded("s", self, self.infer(*xs)),
         )
 
 
@@ -139,14 +140,22 @@ def narrowed(source: str, y: TensorType, lift: int = 0) -> tuple[Call, ...]:
     )
 
 
-def requantized(source: str, factor: float, y: TensorType, op: Quantized) -> tuple[Call, ...]:
-    """Return calls that multiply int32 sums, round them and store them as the output."""
-    low, high = number(op.low), number(op.high)
+def floats(source: str, x: TensorType, output: str) -> tuple[Call, ...]:
+    """Return calls that give the levels of a stored value as float32."""
+    if not zero_point(x):
+        return (Call("Cast", (source,), {"to": FLOAT32}, output),)
+    raw = f"{output}r"
     return (
-        Call("Cast", (source,), {"to": FLOAT32}, "f"),
-        Call("Mul", ("f", number(factor)), output="s"),
-        Call("Round", ("s",), output="r"),
-        Call("Clip", ("r", low, high), output="k"),
-        Call("Cast", ("k",), {"to": INT32}, "i"),
-        *narrowed("i", y),
+        Call("Cast", (source,), {"to": FLOAT32}, raw),
+        Call("Sub", (raw, number(zero_point(x))), output=output),
     )
+
+
+def rounded(source: str, op: Quantized, y: TensorType) -> tuple[Call, ...]:
+    """Return calls that round float32 numbers of levels and store them as the output.
+
+    A quantisation at scale 1 is the rounding to the nearest, ties to even, and the type's bounds.
+    """
+    clamp = op.clamp(y)
+    call = Call("QuantizeLinear", (source, number(1.0), zero(y)), output="c" if clamp else "y")
+    return (call, *clamp)

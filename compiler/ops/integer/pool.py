@@ -7,8 +7,8 @@ import numpy as np
 
 from tcc.compiler.ops.base import Array, Call, Init, Param
 from tcc.compiler.ops.integer import levels
-from tcc.compiler.ops.integer.base import FLOAT32, INT32, Quantized, number, zero
-from tcc.compiler.ops.integer.join import narrowed
+from tcc.compiler.ops.integer.base import FLOAT32, Quantized, zero
+from tcc.compiler.ops.integer.join import rounded
 from tcc.compiler.ops.pool import AvgPool
 from tcc.compiler.ops.window import reached
 from tcc.compiler.types import DType, Quad, TensorType
@@ -74,8 +74,5 @@ class QAvgPool(Quantized):
             Call("ConvInteger", ("x0", "ones", zero(x)), how, "t"),
             Call("Cast", ("t",), {"to": FLOAT32}, "f"),
             Call("Mul", ("f", "factor"), output="s"),
-            Call("Round", ("s",), output="r"),
-            Call("Clip", ("r", number(self.low), number(self.high)), output="k"),
-            Call("Cast", ("k",), {"to": INT32}, "i"),
-            *narrowed("i", self.infer(x)),
+            *rounded("s", self, self.infer(x)),
         )
