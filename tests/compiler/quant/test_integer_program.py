@@ -13,7 +13,7 @@ from random_nets import extreme, graphs
 
 from tcc.compiler import reference, weights
 from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph
+from tcc.compiler.graph import Graph, Model
 from tcc.compiler.quant import integer
 from tcc.compiler.quant.quantize import quantize
 
@@ -38,6 +38,32 @@ def test_it_comes_near_the_float_network(graph: Graph) -> None:
     (expected,) = reference.run(model, [x])
     for name, y in expected.items():
         assert np.abs(got[name] - y).max() < 0.08 * np.abs(y).max()
+
+
+@nets
+@pytest.mark.parametrize("level", [0.0, 1.0, -1e-30, 1e20])
+def test_a_constant_image_calibrates_to_a_program_that_runs(graph: Graph, level: float) -> None:
+    model = ready(graph, trained(graph))
+    x = np.full_like(picture(graph), level)
+    program = quantize(model, calibrated(model, x))
+    for seen in (x, picture(graph)):
+        assert differing(program, seen) == {}
+        (found,) = integer.run(program, [seen])
+        assert all(np.isfinite(y).all() for y in found.values())
+
+
+@nets
+def test_layers_of_zeros_stay_zeros(graph: Graph) -> None:
+    weights_ = {
+        name: np.ones_like(w) if name.endswith(".var") else np.zeros_like(w)
+        for name, w in trained(graph).items()
+    }
+    program = int8(graph, weights_)
+    assert differing(program, picture(graph)) == {}
+    (found,) = integer.run(program, [picture(graph)])
+    expected = reference.run(Model(graph, weights_), [picture(graph)])[0]
+    for name, y in found.items():
+        np.testing.assert_allclose(y, expected[name], atol=0.01 * np.abs(expected[name]).max())
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
