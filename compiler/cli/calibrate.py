@@ -17,7 +17,6 @@ from tcc.compiler.cli.options import (
     typed,
 )
 from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.source import fail, nearest
 
 if TYPE_CHECKING:
     from tcc.compiler.cli.devices import Bound
@@ -143,12 +142,7 @@ def _device(chosen: Chosen, name: str | None) -> "Bound":
     theirs = [(each, places["targets"]) for each in chosen.project.targets]
     at = typed(f"--target {name}")
     wanted = [(name, at)] if name else [*theirs, ("onnxruntime", at)]
-    found = devices.calibrated_for(wanted)
-    if found is None:
-        known = [bound.name for bound in devices.every() if bound.target.calibrates]
-        message = f"{devices.find(*wanted[0]).name} has no integers to calibrate in this version"
-        raise fail("E0606", message, at, help=f"targets that have: {', '.join(known)}")
-    return found
+    return devices.calibrated_for(wanted)
 
 
 def known_method(name: str | None) -> str:
@@ -157,15 +151,9 @@ def known_method(name: str | None) -> str:
     Raises:
         UserError: There is none of that name (E0617).
     """
-    from tcc.compiler.quant.calibrate import DEFAULT, METHODS
+    from tcc.compiler.quant.calibrate import known
 
-    if name is None or name in METHODS:
-        return name or DEFAULT
-    close = nearest(name, METHODS)
-    known = f"known methods: {', '.join(METHODS)}"
-    help = f"did you mean `{close}`? {known}" if close else known
-    message = f"there is no method `{name[:80]}`"
-    raise fail("E0617", message, typed(f"--method {name}"), help=help)
+    return known(name, typed(f"--method {name}"))
 
 
 def _print(report: Report, path: Path, made: "Document") -> None:

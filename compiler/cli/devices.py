@@ -101,14 +101,19 @@ def find(name: str, at: Span) -> Bound:
     raise fail("E0605", f"there is no target `{name[:80]}`", at, help=help)
 
 
-def calibrated_for(names: Sequence[tuple[str, Span]]) -> Bound | None:
-    """Return the first target of names that is calibrated for, if there is one.
+def calibrated_for(names: Sequence[tuple[str, Span]]) -> Bound:
+    """Return the first target of names that is calibrated for.
 
     Raises:
-        UserError: A name is not known (E0605).
+        UserError: A name is not known (E0605), or none has integers (E0606).
     """
-    found = (find(name, at) for name, at in names)
-    return next((bound for bound in found if bound.target.calibrates), None)
+    found = [find(name, at) for name, at in names]
+    for bound in found:
+        if bound.target.calibrates:
+            return bound
+    known = [bound.name for bound in every() if bound.target.calibrates]
+    message = f"{found[0].name} has no integers to calibrate in this version"
+    raise fail("E0606", message, names[0][1], help=f"targets that have: {', '.join(known)}")
 
 
 def find_all(names: Sequence[tuple[str, Span]], precision: tuple[str, Span]) -> tuple[Bound, ...]:

@@ -15,6 +15,7 @@ from tcc.compiler.quant.groups import Limits
 from tcc.compiler.quant.guard import PAPER, SAFE, Verdict, guarded
 from tcc.compiler.quant.methods import Trace
 from tcc.compiler.quant.observe import Watch, observe, unwatched
+from tcc.compiler.source import Span, fail, nearest
 
 METHODS = (*methods.PLAIN, "kl-cosine", "best")
 """Every method; the last is the default."""
@@ -49,6 +50,20 @@ class Outcome:
     held_out: int = 0
     judged: Mapping[str, Quality] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+
+
+def known(method: str | None, at: Span) -> str:
+    """Return a method that is asked for, or the default.
+
+    Raises:
+        UserError: There is no such method (E0617).
+    """
+    if method is None or method in METHODS:
+        return method or DEFAULT
+    close = nearest(method, METHODS)
+    listed = f"known methods: {', '.join(METHODS)}"
+    help = f"did you mean `{close}`? {listed}" if close else listed
+    raise fail("E0617", f"there is no method `{method[:80]}`", at, help=help)
 
 
 def calibrate(

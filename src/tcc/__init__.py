@@ -4,6 +4,7 @@
 
     spec = tcc.load("ddsnet", classes=5)
     bundle = tcc.build(spec, "arm-a7", weights="weights.safetensors")
+    scales = tcc.calibrate(spec, "images", weights="weights.safetensors", out="scales.json")
 
 Wrong input raises `tcc.UserError`, whose `diagnostics` say where and what; a tool that is not
 installed raises `tcc.MissingTool`.
@@ -20,8 +21,10 @@ from tcc.compiler.version import __version__
 if TYPE_CHECKING:
     from tcc.compiler.bundle import Bundle
     from tcc.compiler.frontend.build import Spec
+    from tcc.compiler.pipeline import Given
+    from tcc.compiler.quant.document import Document
 
-__all__ = ["Diagnostic", "MissingTool", "UserError", "__version__", "build", "load"]
+__all__ = ["Diagnostic", "MissingTool", "UserError", "__version__", "build", "calibrate", "load"]
 
 
 def load(spec: str | PathLike[str], **params: object) -> "Spec":
@@ -76,9 +79,59 @@ def build(
     chosen = load(spec) if isinstance(spec, str | PathLike) else spec
     here = whole_file("tcc.build")
     bound = devices.find_all([(target, here)], (precision, here))
-    if weights is None:
-        given = pipeline.random_weights(chosen.graph, seed)
-    else:
-        given = pipeline.read_weights(Path(weights), chosen.graph)
+    given = _given(chosen, weights, seed)
     (contents,) = pipeline.build(chosen, given, bound, precision, pipeline.unwatched)
     return bundle.read(bundle.write(contents, Path(out)))
+
+
+def calibrate(
+    spec: "Spec | str | PathLike[str]",
+    data: str | PathLike[str],
+    target: str = "onnxruntime",
+    weights: str | PathLike[str] | None = None,
+    out: str | PathLike[str] | None = None,
+    *,
+    method: str = "best",
+    seed: int = 0,
+) -> "Document":
+    """Find the scales of a spec's integer program by running images.
+
+    Args:
+        spec: What `load` returned, or what it takes.
+        data: A folder of images or of class folders, or an `.npz` file.
+        target: The name of a target that is calibrated for.
+        weights: A safetensors file; without it the weights are random, and the result says so.
+        out: The file to write, if any.
+        method: `minmax`, `percentile`, `mse`, `kl-cosine` or `best`.
+        seed: The seed of random weights.
+
+    Returns:
+        What a calibration file says.
+
+    Raises:
+        UserError: The input is wrong, or gives no finite numbers.
+    """
+    from tcc.compiler import files, pipeline
+    from tcc.compiler.cli import devices
+    from tcc.compiler.quant import document
+    from tcc.compiler.quant.calibrate import How, known
+    from tcc.compiler.quant.data import read
+    from tcc.compiler.source import whole_file
+
+    chosen = load(spec) if isinstance(spec, str | PathLike) else spec
+    here = whole_file("tcc.calibrate")
+    bound, way = devices.calibrated_for([(target, here)]), known(method, here)
+    wanted = pipeline.Calibrating(bound.name, way, How())
+    given = _given(chosen, weights, seed)
+    made = pipeline.calibrate(chosen, given, read(Path(data)), wanted)
+    if out is not None:
+        files.write_file(Path(out), document.encode(made))
+    return made
+
+
+def _given(spec: "Spec", weights: str | PathLike[str] | None, seed: int) -> "Given":
+    from tcc.compiler import pipeline
+
+    if weights is None:
+        return pipeline.random_weights(spec.graph, seed)
+    return pipeline.read_weights(Path(weights), spec.graph)
