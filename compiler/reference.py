@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from tcc.compiler.graph import Model
 from tcc.compiler.lower.onnx import lower
+from tcc.compiler.lower.unsigned import unsigned
+from tcc.compiler.processor import features, products
 
 NAME = "onnxruntime"
 Tensor = NDArray[np.float32]
@@ -45,11 +47,15 @@ def evaluate(model: Model, feeds: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 def _session(model: Model) -> onnxruntime.InferenceSession:
-    """Return a session of one thread and no graph optimisation: sums run in the same order."""
+    """Return a session of one thread and no graph optimisation: sums run in the same order.
+
+    Integer weights are unsigned where the processor's products of mixed signs saturate.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
+    fit = unsigned(model) if products(features()).form == "u8u8" else model
     return onnxruntime.InferenceSession(
-        lower(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        lower(fit).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

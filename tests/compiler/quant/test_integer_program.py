@@ -11,9 +11,11 @@ from op_cases import CASES, Case, one_input, trained
 from quantised import LEVELS, calibrated, differing, int8, picture, ready
 from random_nets import extreme, graphs
 
-from tcc.compiler import reference, weights
+from tcc.compiler import processor, reference, weights
 from tcc.compiler.frontend.build import load
 from tcc.compiler.graph import Graph, Model
+from tcc.compiler.lower.onnx import lower
+from tcc.compiler.ops.integer import QConv
 from tcc.compiler.quant import integer
 from tcc.compiler.quant.quantize import quantize
 
@@ -38,6 +40,22 @@ def test_it_comes_near_the_float_network(graph: Graph) -> None:
     (expected,) = reference.run(model, [x])
     for name, y in expected.items():
         assert np.abs(got[name] - y).max() < 0.08 * np.abs(y).max()
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"), [("sse2 avx2", "unsigned_qconv"), ("sse2 avx2 avx512_vnni", "qconv")]
+)
+def test_onnx_runtime_as_a_judge_never_saturates(monkeypatch, tmp_path, flags, word) -> None:
+    program = int8(dense(), trained(dense()))
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    seen: list[Model] = []
+    monkeypatch.setattr(reference, "lower", lambda model: seen.append(model) or lower(model))
+    x = picture(program.graph)
+    (got,) = reference.run(program, [x])
+    (expected,) = integer.run(program, [x])
+    assert {n.op.word for n in seen[0].graph.nodes if isinstance(n.op, QConv)} == {word}
+    assert all(np.array_equal(got[name], y) for name, y in expected.items())
 
 
 @nets
