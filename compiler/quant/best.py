@@ -2,7 +2,8 @@
 
 All of them learn from one part of the images and are judged on another: by the mean cosine of the
 integer program's outputs and the float model's; of equal ones, by the least largest difference.
-`minmax` is among them, so that none that is worse there can win.
+`minmax` is among them, so that none that is worse there can win. Equalised channels fit the images
+more closely the less room they leave; of those that hardly differ, the roomiest is taken.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,8 +30,12 @@ from tcc.compiler.quant.statistics import Statistics
 
 Watch = Callable[[str, int, int], None]
 
-SETTINGS = (Setting(1.1, 0.5), Setting(1.25, 0.5), Setting(1.1, 0.0))
-"""How far channels are equalised, in turn; large networks try the first alone."""
+SETTINGS = (Setting(1.5, 1 / 2), Setting(1.25, 1 / 4), Setting(1.25, 1 / 8), Setting(1.1, 1 / 32))
+"""How far channels are equalised, in turn: each leaves less room than the one before."""
+LARGE = SETTINGS[1:2]
+"""The same for large networks."""
+ROOM = 2e-5
+"""Mean cosine that is given for room: other data may have more of what was hardly seen."""
 SEARCHES = ("kl-cosine",)
 """Methods that take long: small networks try them."""
 SMALL = 1 << 21
@@ -84,20 +89,22 @@ def best(
         watch("best", len(judged), len(plan) + 1)
         found = candidate()
         judged.append((found, jury.quality(found.calibration)))
+    leader = _winner(judged)
     if macs * bias.IMAGES <= WORK:
-        leader = _winner(judged)
         corrected = bias.sequential(ready, leader.calibration, learn.first(bias.IMAGES), watch)
         last = replace(leader, name=f"{leader.name}, sequential bias", calibration=corrected)
         judged.append((last, jury.quality(corrected)))
+        before = next(found for one, found in judged if one is leader)
+        leader = last if judged[-1][1].cosine > before.cosine else leader
     watch("best", len(plan) + 1, len(plan) + 1)
-    return Best(_winner(judged), tuple((one.name, quality) for one, quality in judged))
+    return Best(leader, tuple((one.name, quality) for one, quality in judged))
 
 
 def _plan(ready: Model, seen: Statistics) -> Sequence[Callable[[], Candidate]]:
     """Return what to try, in order."""
     small = sum(tensor.size for tensor in ready.weights.values()) <= SMALL
     plain = (*methods.PLAIN, *(SEARCHES if small else ()))
-    own = SETTINGS if small else SETTINGS[:1]
+    own = SETTINGS if small else LARGE
     return (
         *(partial(by_method, ready, seen, method) for method in plain),
         *(partial(by_moments, ready, seen, setting) for setting in own),
@@ -105,8 +112,20 @@ def _plan(ready: Model, seen: Statistics) -> Sequence[Callable[[], Candidate]]:
 
 
 def _winner(judged: Sequence[tuple[Candidate, Quality]]) -> Candidate:
-    """Return the candidate of the highest mean cosine; of equal ones the first."""
-    return max(judged, key=lambda pair: (pair[1].cosine, -pair[1].difference))[0]
+    """Return the candidate of the highest mean cosine, or one with more room that is hardly worse.
+
+    Of equal ones, the first.
+    """
+    best, top = max(judged, key=lambda pair: (pair[1].cosine, -pair[1].difference))
+    if not best.calibration.factors:
+        return best
+    plain = max((q.cosine for one, q in judged if not one.calibration.factors), default=0.0)
+    least = max(top.cosine - ROOM, plain)
+    return next(
+        one
+        for one, found in judged
+        if one.calibration.factors and found.cosine >= least and found.agreement >= top.agreement
+    )
 
 
 def by_method(ready: Model, seen: Statistics, method: str) -> Candidate:
@@ -123,7 +142,7 @@ def by_moments(ready: Model, seen: Statistics, setting: Setting) -> Candidate:
     limits = equalize.limits(seen, given)
     found = ranges(model, limits)
     rounded = {**round_nearest(model, found), **round_moments(model, found, seen, given)}
-    name = f"moments, headroom {setting.headroom:g}, power {setting.power:g}"
+    name = f"moments, headroom {setting.headroom:g}, floor {setting.floor:g}"
     plain = methods.find("minmax", ready, seen).traces
     return Candidate(name, Calibration(found, rounded, given), _traces(plain, found, limits))
 

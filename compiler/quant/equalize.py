@@ -39,20 +39,19 @@ Ids = NDArray[np.int64]
 Factors = Mapping[str, Float32]
 """The factor of each channel by value; a value that is not named has ones."""
 
-FLOOR = 1 / 32
-"""The least factor: a channel that was hardly seen may become larger."""
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """How far channels are brought to one size.
 
-    A channel's largest magnitude, times `headroom`, is where its class ends. Where a reader sums
-    over channels, so that small factors cost its weights their resolution, the factor is raised
-    to `power`: 0 leaves such channels alone.
+    A channel's levels end at its largest magnitude times `headroom`, but at no less than `floor`
+    times its value's: other images may have more of what was hardly seen in these. Where a reader
+    sums over channels, so that small factors cost its weights their resolution, the factor is
+    raised to `power`: 0 leaves such channels alone.
     """
 
-    headroom: float = 1.1
+    headroom: float = 1.25
+    floor: float = 1 / 4
     power: float = 0.5
 
 
@@ -79,7 +78,7 @@ def factors(model: Model, statistics: Statistics, setting: Setting) -> Factors:
         for name, peak in peaks.items():
             if top > 0:
                 np.maximum.at(size, found.of[name], peak / top)
-    factor = np.clip(size * setting.headroom, FLOOR, 1.0)
+    factor = np.clip(size * setting.headroom, setting.floor, 1.0)
     factor = np.where(found.free, factor, factor**setting.power)
     rounded = np.where(found.fixed, 1.0, factor).astype(np.float32)
     values = {name: rounded[ids] for name, ids in found.of.items()}

@@ -147,7 +147,7 @@ def _calibration(name: str, ready: Model, learn: DataSet) -> Calibration:
         found = methods.find(name, ready, observe(ready, learn))
         return Calibration(found.ranges, found.rounded)
     if name == "moments":
-        return best.by_moments(ready, observe(ready, learn), best.SETTINGS[0]).calibration
+        return best.by_moments(ready, observe(ready, learn), best.LARGE[0]).calibration
     part, held_out = learn.split()
     seen = observe(ready, part)
     if name == "best":

@@ -19,12 +19,14 @@ from tcc.compiler.ops import Add, ChannelShuffle, Concat, Conv, DepthwiseConv, R
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant import judge
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.equalize import FLOOR, Setting, classes, equalized, factors, limits
+from tcc.compiler.quant.equalize import Setting, classes, equalized, factors, limits
 from tcc.compiler.quant.groups import ranges
 from tcc.compiler.quant.moments import round_moments
 from tcc.compiler.quant.nearest import round_nearest
 from tcc.compiler.quant.observe import observe
 from tcc.compiler.quant.quantize import quantize
+
+FLOOR = 1 / 32
 
 
 def joined() -> Graph:
@@ -104,7 +106,7 @@ def test_the_function_stays_the_same(data, power):
 def test_factors_bring_channels_to_one_size(tmp_path):
     model = uneven(ready(joined(), INT8))
     seen = observe(model, tensors(tmp_path, (3, 8, 8), 6))
-    found = factors(model, seen, Setting(1.0, 0.0))
+    found = factors(model, seen, Setting(1.0, FLOOR, 0.0))
     assert set(found) >= {"first", "relu", "concat"}
     assert "wise_relu" not in found  # the dense reader sums over it, and its power is 0
     assert found["concat"].tolist() == [*found["first"], *found["relu"]]
@@ -116,7 +118,7 @@ def test_factors_bring_channels_to_one_size(tmp_path):
     assert found["concat"] == pytest.approx(wanted)
     low, high = limits(seen, found)["concat"]
     assert max(-low, high) == pytest.approx(peaks.max(), rel=1e-6)
-    half = factors(model, seen, Setting(1.0, 0.5))
+    half = factors(model, seen, Setting(1.0, FLOOR, 0.5))
     assert set(half) > set(found)
 
 
@@ -131,7 +133,7 @@ def test_the_integer_program_is_nearer_and_has_the_same_meaning(net, tmp_path):
         return judge.quality(expected, judge.rows(quantize(model, calibration), data))
 
     plain = quality(Calibration(ranges(model, seen.limits)))
-    given = factors(model, seen, Setting(1.0, 0.5))
+    given = factors(model, seen, Setting(1.0, FLOOR, 0.5))
     changed = equalized(model, given)
     found = ranges(changed, limits(seen, given))
     nearest = quality(Calibration(found, round_nearest(changed, found), given))
@@ -150,7 +152,7 @@ def test_a_dead_channel_has_a_finite_factor(tmp_path):
         value[1] = 0
     dead = Model(model.graph, {**model.weights, **second})
     seen = observe(dead, tensors(tmp_path, (3, 8, 8), 4))
-    given = factors(dead, seen, Setting())
+    given = factors(dead, seen, Setting(floor=FLOOR))
     assert given["relu"][1] == FLOOR
     changed = equalized(dead, given)
     found = ranges(changed, limits(seen, given))
