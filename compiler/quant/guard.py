@@ -6,18 +6,16 @@ min-max itself are tried on images that none of them has seen.
 """
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tcc.compiler.floor import Quality
 from tcc.compiler.graph import Model
-from tcc.compiler.quant import judge
+from tcc.compiler.quant.best import Jury
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.methods import Found, find, round_at
-from tcc.compiler.quant.quantize import quantize
 from tcc.compiler.quant.statistics import Statistics
 
 PAPER, RAISED, SAFE = "kl-cosine", "kl-cosine, raised", "minmax"
@@ -46,14 +44,9 @@ def guarded(
     """Return the verdict over what was learnt from `seen`, on other images."""
     paper, safe = (find(method, ready, seen, threads) for method in (PAPER, SAFE))
     found = {SAFE: safe, PAPER: paper, RAISED: raised(ready, paper, safe)}
-    programs = {
-        name: quantize(ready, Calibration(one.ranges, one.rounded)) for name, one in found.items()
-    }
-    images = held_out.first(IMAGES)
-    with ThreadPoolExecutor(threads) as pool:
-        rows = list(pool.map(lambda one: judge.rows(one, images), (ready, *programs.values())))
+    jury = Jury(ready, held_out.first(IMAGES), threads)
     judged = {
-        name: judge.quality(rows[0], own) for name, own in zip(programs, rows[1:], strict=True)
+        name: jury.quality(Calibration(one.ranges, one.rounded)) for name, one in found.items()
     }
     return Verdict(_winner(judged), found, judged)
 
