@@ -64,14 +64,15 @@ def int8(graph: Graph, weights: Mapping[str, Array], seed: int = 0) -> Model:
 
 
 def session(
-    proto: ModelProto, level: str = "ORT_ENABLE_ALL", threads: int = 1
+    proto: ModelProto, level: str = "ORT_ENABLE_ALL", threads: int = 1, exact: bool = False
 ) -> onnxruntime.InferenceSession:
-    """Return a session of one model."""
+    """Return a session of one model; `exact` as on processors whose products saturate."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.graph_optimization_level = LEVELS[level]
+    options.add_session_config_entry("session.x64quantprecision", str(int(exact)))
     providers = ["CPUExecutionProvider"]
     return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers)
 

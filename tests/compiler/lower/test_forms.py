@@ -190,6 +190,20 @@ def test_every_step_of_the_language_has_a_form_with_floats(case: Case) -> None:
         assert steps_apart(program, picture(given.graph), level) < 2.01
 
 
+@settings(max_examples=60)
+@given(data=st.data(), exact=st.booleans())
+def test_random_networks_have_forms_with_floats(data: st.DataObject, exact: bool) -> None:
+    graph = graphs(data.draw, floats=True)
+    model = ready(graph, extreme(data.draw, graph))
+    x = picture(graph)
+    program = quantize(model, calibrated(model, x))
+    lowered = lower(simulated(program))
+    onnx.checker.check_model(lowered, full_check=True)
+    for proto in (lowered, lower(program)):
+        found = session(proto, exact=exact).run(None, {"image": x[None]})
+        assert all(np.isfinite(y).all() for y in found)
+
+
 def test_each_operation_stands_between_integers_and_floats() -> None:
     program = int8(dense(), trained(dense()))
     lowered = lower(simulated(program))
