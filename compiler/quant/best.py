@@ -82,7 +82,7 @@ def best(
     changes the result.
     """
     macs = cost(ready.graph).macs
-    jury = Jury(ready, held_out.first(min(MOST, max(FEWEST, WORK // max(macs, 1)))), threads)
+    jury = convened(ready, held_out, threads)
     judged: list[tuple[Candidate, Quality]] = []
     plan = _plan(ready, seen)
     for candidate in plan:
@@ -158,6 +158,12 @@ def _traces(
         for name, trace in plain.items()
         for low, high in [limits[name]]
     }
+
+
+def convened(ready: Model, held_out: DataSet, threads: int | None = None) -> "Jury":
+    """Return a jury over as many images as the network's size allows."""
+    count = WORK // max(cost(ready.graph).macs, 1)
+    return Jury(ready, held_out.first(min(MOST, max(FEWEST, count))), threads)
 
 
 class Jury:

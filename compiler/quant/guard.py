@@ -12,7 +12,7 @@ import numpy as np
 
 from tcc.compiler.floor import Quality
 from tcc.compiler.graph import Model
-from tcc.compiler.quant.best import Jury
+from tcc.compiler.quant.best import convened
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.methods import Found, find, round_at
@@ -25,8 +25,6 @@ has little to do with the network's."""
 MARGIN = 0.95
 """Min-max stands unless another's distance from the floats is below this share of its own: a
 difference of a few images may be chance."""
-IMAGES = 64
-"""Most images that are judged by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ def guarded(
     """Return the verdict over what was learnt from `seen`, on other images."""
     paper, safe = (find(method, ready, seen, threads) for method in (PAPER, SAFE))
     found = {SAFE: safe, PAPER: paper, RAISED: raised(ready, paper, safe)}
-    jury = Jury(ready, held_out.first(IMAGES), threads)
+    jury = convened(ready, held_out, threads)
     judged = {
         name: jury.quality(Calibration(one.ranges, one.rounded)) for name, one in found.items()
     }
