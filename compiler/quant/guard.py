@@ -12,9 +12,9 @@ import numpy as np
 
 from tcc.compiler.floor import Quality
 from tcc.compiler.graph import Model
-from tcc.compiler.quant.best import convened
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.data import DataSet
+from tcc.compiler.quant.jury import convened
 from tcc.compiler.quant.methods import Found, find, round_at
 from tcc.compiler.quant.statistics import Statistics
 
@@ -22,7 +22,7 @@ PAPER, RAISED, SAFE = "kl-cosine", "kl-cosine, raised", "minmax"
 FLOOR = 0.8
 """The least share of min-max's scale that `RAISED` keeps: below it, what a layer's own cosine says
 has little to do with the network's."""
-MARGIN = 0.95
+MARGIN = 0.9
 """Min-max stands unless another's distance from the floats is below this share of its own: a
 difference of a few images may be chance."""
 
@@ -42,7 +42,7 @@ def guarded(
     """Return the verdict over what was learnt from `seen`, on other images."""
     paper, safe = (find(method, ready, seen, threads) for method in (PAPER, SAFE))
     found = {SAFE: safe, PAPER: paper, RAISED: raised(ready, paper, safe)}
-    jury = convened(ready, held_out, threads)
+    jury = convened(ready, held_out, threads=threads)
     judged = {
         name: jury.quality(Calibration(one.ranges, one.rounded)) for name, one in found.items()
     }

@@ -1,0 +1,59 @@
+"""Images that integer programs are run on, and what the float model says of them."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from tcc.compiler import reference
+from tcc.compiler.cost import cost
+from tcc.compiler.floor import Quality
+from tcc.compiler.graph import Model
+from tcc.compiler.quant import judge
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.data import DataSet
+from tcc.compiler.quant.judge import Rows
+from tcc.compiler.quant.quantize import quantize
+
+FEWEST, MOST = 8, 64
+"""Images that candidates are run on: as many as `WORK` allows, those held out first."""
+WORK = 1 << 36
+"""Multiply-accumulates that a candidate's images may take, and a sequential correction's."""
+
+
+def convened(
+    ready: Model, held_out: DataSet, more: DataSet | None = None, threads: int | None = None
+) -> "Jury":
+    """Return a jury of images held out, and of some more, as many as the network's size allows."""
+    count = min(MOST, max(FEWEST, WORK // max(cost(ready.graph).macs, 1)))
+    first = held_out.first(count)
+    return Jury(ready, first, more and more.first(count - len(first)), threads)
+
+
+class Jury:
+    """Tensors of images held out, then of others, with the float model's outputs for them."""
+
+    def __init__(
+        self, ready: Model, held_out: DataSet, more: DataSet | None, threads: int | None
+    ) -> None:
+        (source,) = ready.graph.inputs
+        self.ready, self.threads, self.held_out = ready, threads, len(held_out)
+        sets = (held_out, more) if more else (held_out,)
+        self.tensors = [one.tensor(i, source) for one in sets for i in range(len(one))]
+        self.expected = self._rows(ready)
+
+    def quality(self, calibration: Calibration) -> Quality:
+        """Return how near a calibration comes to the float model on images held out."""
+        return self.verdict(calibration)[0]
+
+    def verdict(self, calibration: Calibration) -> tuple[Quality, float]:
+        """Return the quality on images held out, and the mean cosine on all images."""
+        rows = self._rows(quantize(self.ready, calibration))
+        held_out = judge.quality(self.expected[: self.held_out], rows[: self.held_out])
+        return held_out, judge.quality(self.expected, rows).cosine
+
+    def _rows(self, model: Model) -> Rows:
+        run = reference.prepared(model)
+        name = model.graph.outputs[0].name
+        with ThreadPoolExecutor(self.threads) as pool:
+            found = [out[name].reshape(-1) for out in pool.map(run, self.tensors)]
+        return np.array(found, np.float64)
