@@ -10,12 +10,12 @@ from tcc.compiler.graph import Model
 from tcc.compiler.quant import groups, methods
 from tcc.compiler.quant.best import best
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.data import HELD_OUT, DataSet, check
+from tcc.compiler.quant.data import DAMAGED, HELD_OUT, DataSet, check
 from tcc.compiler.quant.groups import Limits
 from tcc.compiler.quant.guard import PAPER, SAFE, Verdict, guarded
 from tcc.compiler.quant.methods import Trace
 from tcc.compiler.quant.observe import Watch, observe, unwatched
-from tcc.compiler.source import Span, fail, nearest
+from tcc.compiler.source import Span, UserError, fail, nearest
 
 METHODS = (*methods.PLAIN, "kl-cosine", "best")
 """Every method; the last is the default."""
@@ -76,9 +76,15 @@ def calibrate(
     Raises:
         UserError: The network does not take these images, or gives no finite numbers for them.
     """
-    check(data, ready.graph.inputs[0])
+    source = ready.graph.inputs[0]
+    check(data, source)
     run = _RUNS.get(method, _plain)
-    found = run(ready, data, method, how or How())
+    try:
+        found = run(ready, data, method, how or How())
+    except UserError as error:
+        if error.diagnostics[0].code in DAMAGED:  # one of a part: look for them in all
+            raise data.damaged(source) from None
+        raise
     return _noticed(found, data)
 
 
