@@ -39,7 +39,8 @@ class Floor:
         """Return which bounds a quality does not keep, in words."""
         said = []
         if not found.cosine >= self.cosine:
-            said.append(f"the mean cosine of the outputs is {found.cosine:.6f}, not {self.cosine:.9g}")
+            wanted = f"{self.cosine:.9g}"
+            said.append(f"the mean cosine of the outputs is {found.cosine:.6f}, not {wanted}")
         drop = 1 - found.agreement
         if self.drop is not None and not drop <= self.drop:
             said.append(f"{drop:.1%} of the images change their class, not {self.drop:.1%}")
