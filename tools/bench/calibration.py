@@ -32,15 +32,15 @@ from tcc.compiler import known, passes, pipeline
 from tcc.compiler.frontend.build import load
 from tcc.compiler.graph import Model
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.quant import best, judge, methods
+from tcc.compiler.quant import best, judge
+from tcc.compiler.quant.calibrate import METHODS, calibrate
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.data import DataSet, read
-from tcc.compiler.quant.guard import guarded
 from tcc.compiler.quant.observe import observe
 from tcc.compiler.quant.quantize import quantize
 from tcc.compiler.source import whole_file
 
-OURS = (*methods.PLAIN, "kl-cosine", "moments", "best")
+OURS = (*METHODS, "moments")
 BASE = "onnxruntime MinMax u8"
 """The peer whose time others' are compared with."""
 
@@ -104,9 +104,9 @@ def _work(given: argparse.Namespace) -> None:
     graph = load(known.find_spec(given.spec, whole_file(given.spec)), settings).graph
     model = Model(graph, pipeline.read_weights(given.weights, graph).tensors)
     learn, judged = _parts(given)
-    calibrate = _ours if given.worker in OURS else _peer
+    quantized = _ours if given.worker in OURS else _peer
     begin = time.perf_counter()
-    rows = calibrate(given.worker, model, learn)
+    rows = quantized(given.worker, model, learn)
     seconds = time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     quality = judge.quality(judge.rows(model, judged), rows(judged))
@@ -143,18 +143,9 @@ def _ours(name: str, model: Model, learn: DataSet) -> Judged:
 
 
 def _calibration(name: str, ready: Model, learn: DataSet) -> Calibration:
-    if name in methods.PLAIN:
-        found = methods.find(name, ready, observe(ready, learn))
-        return Calibration(found.ranges, found.rounded)
-    if name == "moments":
+    if name == "moments":  # what `best` mostly ends with, without the other candidates
         return best.by_moments(ready, observe(ready, learn), best.LARGE[0]).calibration
-    part, held_out = learn.split()
-    seen = observe(ready, part)
-    if name == "best":
-        return best.best(ready, seen, part, held_out, pipeline.unwatched).winner.calibration
-    verdict = guarded(ready, seen, held_out)
-    winner = verdict.found[verdict.winner]
-    return Calibration(winner.ranges, winner.rounded)
+    return calibrate(ready, learn, name).calibration
 
 
 def _peer(name: str, model: Model, learn: DataSet) -> Judged:
