@@ -26,8 +26,8 @@ BLOCK = 256
 """Most taps whose moments are known together; of more, only those of a block with each other."""
 SEARCHED = 1 << 23
 """Most products of moments for which scales are found by all of them; of more, by the squares."""
-
-
+LARGEST = 1 << 22
+"""Most weights of a layer that is worked on; a larger one has more taps than images tell of."""
 SMALL_GROUP = 64
 """Most weights of each of many groups, a depthwise filter say, for which rounding is to nearest."""
 
@@ -63,9 +63,9 @@ def round_moments(
         weight, *bias = (model.weights[name] for name in node.params)
         shift = bias[0] if bias else np.zeros(len(weight), np.float32)
         x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
+        if most(weight[0].size, x) < rounding.LIMIT or _plain(weight):
+            return rounded(weight, shift, x, y)
         flat = weight.reshape(len(weight), -1).astype(np.float64)
-        if most(flat.shape[1], x) < rounding.LIMIT or (flat == flat[:, :1]).all():
-            return rounded(weight, shift, x, y)  # a mean, or too many taps for 8 bits
         layer = Layer(flat, shift.astype(np.float64), x, y)
         windows = statistics.windows[node.name]
         if node.inputs[0] in factors:
@@ -76,6 +76,12 @@ def round_moments(
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         return dict(zip((n.name for n in nodes), pool.map(one, nodes), strict=True))
+
+
+def _plain(weight: Float32) -> bool:
+    """Whether a layer is only rounded to nearest: it takes means, or too long to work on."""
+    flat = weight.reshape(len(weight), -1)
+    return weight.size > LARGEST or bool((flat == flat[:, :1]).all())
 
 
 def levels(real: Float32, kind: Range) -> Float32:

@@ -71,6 +71,14 @@ def test_threads_and_blocks_of_taps(known, monkeypatch):
     for name, own in one.items():
         assert np.array_equal(own.weight, many[name].weight)
         assert np.array_equal(own.bias, many[name].bias)
+    monkeypatch.setattr(moments, "LARGEST", 100)
+    nearest = round_nearest(model, found)
+    assert all(
+        np.array_equal(own.weight, nearest[name].weight)
+        for name, own in round_moments(model, found, seen, {}).items()
+        if own.weight.size > 100
+    )
+    monkeypatch.undo()
     monkeypatch.setattr(moments, "BLOCK", 40)  # of 108 taps
     split = round_moments(model, found, seen, {})
     assert not np.array_equal(split["conv_1"].weight, one["conv_1"].weight)
