@@ -9,6 +9,7 @@ from tcc.compiler import bundle, goldens, manifest, passes, text, weights
 from tcc.compiler.bundle import Contents
 from tcc.compiler.frontend.build import Spec
 from tcc.compiler.graph import Graph, Model, Node, Pass
+from tcc.compiler.precision import INTEGER
 from tcc.compiler.quant import calibrate as calibration
 from tcc.compiler.quant import stored
 from tcc.compiler.quant.calibrate import How
@@ -143,6 +144,7 @@ def build(
         UserError: A target refuses the graph (E0607), said before any work is done, or the
             weights give no finite outputs.
     """
+    assert (integers is not None) == (precision in INTEGER), precision
     watch("passes", 0, 1)
     model = Model(spec.graph, given.tensors)
     wanted = {d.name: d.passes(precision) for d in devices}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
 from tcc.compiler.graph import Graph, Input, Model, Pass
+from tcc.compiler.precision import INTEGER
 from tcc.compiler.processor import features, products
 from tcc.compiler.source import fail, whole_file
 from tcc.compiler.tools import Tool
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import onnxruntime
 
 FILE = "model.onnx"
-INTEGER = ("int8", "int8-u8u8", "int8-qdq")
 PRECISIONS = ("fp32", "fp16", "dynamic", *INTEGER)
 EXACT_PRODUCTS = "session.x64quantprecision"
 """Has ONNX Runtime make the weights of integer operations unsigned when it loads a model: the same

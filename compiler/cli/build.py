@@ -9,7 +9,6 @@ import typer
 from tcc.compiler.cli.calibrate import MethodOption
 from tcc.compiler.cli.given import DataOption, SeedOption, WeightsOption, take
 from tcc.compiler.cli.integers import (
-    INTEGER,
     Asked,
     CalibrationOption,
     MaxDrop,
@@ -31,6 +30,7 @@ from tcc.compiler.cli.options import (
 from tcc.compiler.cli.passes import PassesOption, Passing, VerifyOption
 from tcc.compiler.cli.report import Report, Stages, size
 from tcc.compiler.cli.write import Written, write
+from tcc.compiler.precision import INTEGER
 from tcc.compiler.source import fail
 
 if TYPE_CHECKING:

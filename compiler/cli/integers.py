@@ -1,10 +1,8 @@
 """The integer program that `tcc build` makes: its calibration, its floor, its report."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,26 +11,13 @@ from tcc.compiler.cli.given import take_images
 from tcc.compiler.cli.options import Chosen, typed
 from tcc.compiler.cli.passes import Passing
 from tcc.compiler.cli.report import Report, Stages, size, table
-from tcc.compiler.floor import COSINE, Floor
+from tcc.compiler.precision import INTEGER
 from tcc.compiler.source import fail
 
 if TYPE_CHECKING:
-    from tcc.compiler.graph import Model
-    from tcc.compiler.manifest import Measured
     from tcc.compiler.pipeline import Given, Integers
-    from tcc.compiler.quant.calibration import Calibration
-    from tcc.compiler.quant.data import DataSet
-    from tcc.compiler.quant.document import Document
     from tcc.compiler.quant.program import Made
-
-CALIBRATION = "calibration.json"
-"""The calibration's place in a bundle."""
-REPORT = "report/int8.json"
-"""The place of what each layer and the outputs lose."""
-INTEGER = ("int8", "int8-u8u8", "int8-qdq")
-"""The precisions at which a target is given the integer program."""
-ANY = "any"
-"""The target of a calibration that is made while building, for all targets at once."""
+    from tcc.compiler.whole import Source
 
 CalibrationOption = Annotated[
     Path | None,
@@ -79,12 +64,6 @@ class Asked:
     max_drop: float | None = None
     mixed: bool = False
 
-    def floor(self, chosen: Chosen) -> Floor:
-        """Return the floor: asked for, or else the spec's, or else the default."""
-        own = chosen.spec.accuracy
-        cosine = next(c for c in (self.min_cosine, own.min_cosine, COSINE) if c is not None)
-        return Floor(cosine, own.max_drop if self.max_drop is None else self.max_drop)
-
     def check(self, precision: str) -> None:
         """Refuse options that only integers understand at another precision (E0601)."""
         given = {
@@ -113,20 +92,6 @@ class Work:
     passing: Passing
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The document of a calibration, its file's name, and images to judge by, if there are any.
-
-    `learn` are those that a search for layers may look at; `where` says which `judge` are.
-    """
-
-    document: "Document"
-    name: str
-    learn: "DataSet | None" = None
-    judge: "DataSet | None" = None
-    where: str = ""
-
-
 def integers(work: Work) -> "Integers":
     """Return the integer program of a spec, at or above its floor.
 
@@ -135,109 +100,45 @@ def integers(work: Work) -> "Integers":
             another network's.
         BelowFloor: It loses too much.
     """
-    from tcc.compiler import pipeline
-    from tcc.compiler.manifest import Measured
-    from tcc.compiler.quant import program, stored
+    from tcc.compiler import pipeline, whole
 
+    asked, spec = work.asked, work.chosen.spec
     work.stages("passes", 0, 1)
-    ready = pipeline.ready(work.chosen.spec, work.given, work.passing)
-    source = _read(work) if work.asked.calibration else _calibrated(work)
-    calibration = stored.calibration(source.document, ready, source.name)
-    floor = work.asked.floor(work.chosen)
-    if source.judge is None or source.learn is None:
-        return _unmeasured(work, ready, source, calibration, floor)
-    made = program.make(ready, calibration, source.judge, work.stages)
-    if work.asked.mixed:
-        made = program.above(ready, made, floor, source.learn, source.judge, work.stages)
-    _tell(work.report, made, source.where)
-    program.check(made, floor)
-    measured = Measured(source.where, *astuple(made.comparison.quality))
-    text = json.dumps(_document(made, source.where, floor), indent=2) + "\n"
-    return _packed(made.program, source, made.calibration, measured, {REPORT: text.encode()})
+    ready = pipeline.ready(spec, work.given, work.passing)
+
+    def tell(made: "Made", where: str) -> None:
+        _tell(work.report, made, where)
+
+    result = whole.integers(
+        ready,
+        _source(work),
+        whole.floor(spec, asked.min_cosine, asked.max_drop),
+        mixed=asked.mixed,
+        watch=work.stages,
+        tell=tell,
+    )
+    if result.integers.calibrated.measured is None:
+        work.report.notice("nothing is known of how near these integers are to the floats")
+    return result.integers
 
 
-def _read(work: Work) -> Source:
-    """Return the calibration of a file, and the images that are at hand to judge it."""
-    from tcc.compiler import pipeline
-    from tcc.compiler.quant import document, stored
-
-    path, chosen = work.asked.calibration, work.chosen
-    assert path is not None
-    found = document.read(path)
-    stored.check(found, pipeline.network(chosen.spec), work.given.origin, str(path))
-    if work.asked.data is None and chosen.project.data is None:
-        return Source(found, str(path))
-    images = take_images(work.report, chosen, work.asked.data)
-    if images.digest != found.data.digest:
-        return Source(found, str(path), images, images, "not those of the calibration")
-    return Source(found, str(path), *images.split(), _where(found))
-
-
-def _calibrated(work: Work) -> Source:
-    """Return a fresh calibration with the images asked for, or else the project's."""
-    from tcc.compiler import passes, pipeline
+def _source(work: Work) -> "Source":
+    """Return the calibration of a file, or a fresh one, and the images at hand to judge it."""
+    from tcc.compiler import passes, pipeline, whole
     from tcc.compiler.quant.calibrate import How
 
-    images = take_images(work.report, work.chosen, work.asked.data)
-    method, run = known_method(work.asked.method), work.passing.chosen(passes.INT8)
-    wanted = pipeline.Calibrating(ANY, method, How(watch=work.stages), work.passing, run)
-    found = pipeline.calibrate(work.chosen.spec, work.given, images, wanted)
-    for notice in found.notices:
+    asked, chosen = work.asked, work.chosen
+    if asked.calibration is not None:
+        known = asked.data is not None or chosen.project.data is not None
+        images = take_images(work.report, chosen, asked.data) if known else None
+        return whole.from_file(asked.calibration, chosen.spec, work.given, images)
+    images = take_images(work.report, chosen, asked.data)
+    method, run = known_method(asked.method), work.passing.chosen(passes.INT8)
+    wanted = pipeline.Calibrating(whole.ANY, method, How(watch=work.stages), work.passing, run)
+    source = whole.from_images(chosen.spec, work.given, images, wanted)
+    for notice in source.document.notices:
         work.report.notice(notice)
-    return Source(found, CALIBRATION, *images.split(), _where(found))
-
-
-def _where(found: "Document") -> str:
-    """Say which images judge a calibration that was made with the same set."""
-    return "held out of the calibration" if found.data.held_out else "of the calibration itself"
-
-
-def _unmeasured(
-    work: Work, ready: "Model", source: Source, calibration: "Calibration", floor: Floor
-) -> "Integers":
-    """Return the program of a calibration file without images: its file says how good it is."""
-    from tcc.compiler.floor import BelowFloor
-    from tcc.compiler.manifest import Measured
-    from tcc.compiler.quant.quantize import quantize
-
-    quality = source.document.judged.get(source.document.used)
-    measured = None
-    if quality is not None:
-        if broken := floor.broken(quality):
-            raise BelowFloor(broken, quality, ())
-        measured = Measured("as the calibration says", *astuple(quality))
-    elif floor.cosine > 0 or floor.drop not in (None, 1):
-        help = "give images with --data, or --min-cosine 0 --max-drop 1 to build without"
-        raise fail("E0618", "the accuracy floor needs images", typed("--data"), help=help)
-    else:
-        work.report.notice("nothing is known of how near these integers are to the floats")
-    return _packed(quantize(ready, calibration), source, calibration, measured, {})
-
-
-def _packed(
-    program: "Model",
-    source: Source,
-    calibration: "Calibration",
-    measured: "Measured | None",
-    files: "Mapping[str, bytes]",
-) -> "Integers":
-    """Return what a build takes: the program, the manifest's words, and the files of the bundle."""
-    from tcc.compiler.manifest import Calibrated
-    from tcc.compiler.pipeline import Integers
-    from tcc.compiler.quant import document
-    from tcc.compiler.quant.integer import inexact
-
-    found = source.document
-    about = Calibrated(
-        found.used,
-        document.digest(found),
-        found.data.digest,
-        found.data.images,
-        measured,
-        tuple(sorted(calibration.in_float)),
-        tuple(name.removesuffix(":float") for name in inexact(program.graph)),
-    )
-    return Integers(program, about, {CALIBRATION: document.encode(found), **files})
+    return source
 
 
 def _tell(report: Report, made: "Made", where: str) -> None:
@@ -263,10 +164,3 @@ def _tell(report: Report, made: "Made", where: str) -> None:
     ]  # fmt: skip
     columns = ("layer", "op", "cosine", "SNR dB", "steps off", "saturated")
     report.note("\n".join(table(columns, rows)))
-
-
-def _document(made: "Made", where: str, floor: Floor) -> dict[str, Any]:
-    """Return the report as plain data."""
-    found = asdict(made.comparison)
-    steps = [asdict(step) for step in made.steps]
-    return {"where": where, "floor": asdict(floor), **found, "steps": steps}

@@ -7,13 +7,14 @@
     scales = tcc.calibrate(spec, "images", weights="weights.safetensors", out="scales.json")
 
 Wrong input raises `tcc.UserError`, whose `diagnostics` say where and what; a tool that is not
-installed raises `tcc.MissingTool`.
+installed raises `tcc.MissingTool`; integers that lose too much raise `tcc.BelowFloor`.
 """
 
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tcc.compiler.floor import BelowFloor
 from tcc.compiler.source import Diagnostic, UserError
 from tcc.compiler.tools import MissingTool
 from tcc.compiler.version import __version__
@@ -23,8 +24,18 @@ if TYPE_CHECKING:
     from tcc.compiler.frontend.build import Spec
     from tcc.compiler.pipeline import Given
     from tcc.compiler.quant.document import Document
+    from tcc.compiler.whole import Source
 
-__all__ = ["Diagnostic", "MissingTool", "UserError", "__version__", "build", "calibrate", "load"]
+__all__ = [
+    "BelowFloor",
+    "Diagnostic",
+    "MissingTool",
+    "UserError",
+    "__version__",
+    "build",
+    "calibrate",
+    "load",
+]
 
 
 def load(spec: str | PathLike[str], **params: object) -> "Spec":
@@ -54,6 +65,12 @@ def build(
     *,
     precision: str = "fp32",
     seed: int = 0,
+    calibration: str | PathLike[str] | None = None,
+    data: str | PathLike[str] | None = None,
+    method: str = "best",
+    min_cosine: float | None = None,
+    max_drop: float | None = None,
+    mixed: bool = False,
 ) -> "Bundle":
     """Compile a spec for a target and write its bundle, in place of an older one.
 
@@ -64,23 +81,37 @@ def build(
         out: The folder to write the bundle's folder into.
         precision: A precision that the target offers.
         seed: The seed of random weights.
+        calibration: For integers: a file that `calibrate` wrote; without it, `data` calibrates.
+        data: Images as `calibrate` takes them, which also judge the integer program.
+        method: As for `calibrate`.
+        min_cosine: The least mean cosine of integer and float outputs; the spec's, or 0.98.
+        max_drop: The largest share of images whose class may change; the spec's, or any.
+        mixed: Keep layers in float where these bounds need it.
 
     Returns:
         The bundle, as read back from the disk.
 
     Raises:
         UserError: The input is wrong, or the target refuses the network.
+        BelowFloor: The integer program loses more than its bounds allow.
         MissingTool: Building needs a tool that is not here.
     """
-    from tcc.compiler import bundle, pipeline
+    from tcc.compiler import bundle, pipeline, whole
     from tcc.compiler.cli import devices
+    from tcc.compiler.precision import INTEGER
     from tcc.compiler.source import whole_file
 
     chosen = load(spec) if isinstance(spec, str | PathLike) else spec
     here = whole_file("tcc.build")
     bound = devices.find_all([(target, here)], (precision, here))
     given = _given(chosen, weights, seed)
-    (contents,) = pipeline.build(chosen, given, bound, precision, pipeline.unwatched)
+    found = None
+    if precision in INTEGER:
+        ready = pipeline.ready(chosen, given)
+        source = _source(chosen, given, calibration, data, method)
+        least = whole.floor(chosen, min_cosine, max_drop)
+        found = whole.integers(ready, source, least, mixed=mixed).integers
+    (contents,) = pipeline.build(chosen, given, bound, precision, pipeline.unwatched, found)
     return bundle.read(bundle.write(contents, Path(out)))
 
 
@@ -127,6 +158,29 @@ def calibrate(
     if out is not None:
         files.write_file(Path(out), document.encode(made))
     return made
+
+
+def _source(
+    spec: "Spec",
+    given: "Given",
+    calibration: str | PathLike[str] | None,
+    data: str | PathLike[str] | None,
+    method: str,
+) -> "Source":
+    from tcc.compiler import pipeline, whole
+    from tcc.compiler.quant.calibrate import How, known
+    from tcc.compiler.quant.data import read
+    from tcc.compiler.source import fail, whole_file
+
+    here = whole_file("tcc.build")
+    images = None if data is None else read(Path(data))
+    if calibration is not None:
+        return whole.from_file(Path(calibration), spec, given, images)
+    if images is None:
+        help = "give `data`, or a file that `tcc.calibrate` wrote as `calibration`"
+        raise fail("E0616", "calibrate with which images?", here, help=help)
+    wanted = pipeline.Calibrating(whole.ANY, known(method, here), How())
+    return whole.from_images(spec, given, images, wanted)
 
 
 def _given(spec: "Spec", weights: str | PathLike[str] | None, seed: int) -> "Given":

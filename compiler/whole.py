@@ -1,0 +1,163 @@
+"""The integer program of a spec for its bundles: calibrated, measured, and held to a floor."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, astuple, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tcc.compiler import pipeline
+from tcc.compiler.floor import COSINE, BelowFloor, Floor
+from tcc.compiler.frontend.build import Spec
+from tcc.compiler.graph import Model
+from tcc.compiler.manifest import Calibrated, Measured
+from tcc.compiler.pipeline import Calibrating, Given, Integers
+from tcc.compiler.quant import document, program, stored
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.data import DataSet
+from tcc.compiler.quant.document import Document
+from tcc.compiler.quant.integer import inexact
+from tcc.compiler.quant.program import Made
+from tcc.compiler.quant.quantize import quantize
+from tcc.compiler.source import fail, whole_file
+
+CALIBRATION = "calibration.json"
+"""The calibration's place in a bundle."""
+REPORT = "report/int8.json"
+"""The place of what each layer and the outputs lose."""
+ANY = "any"
+"""The target of a calibration that is made while building, for all targets at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The document of a calibration, its file's name, and images to judge by, if there are any.
+
+    `learn` are those that a search for layers may look at; `where` says which `judge` are.
+    """
+
+    document: Document
+    name: str = CALIBRATION
+    learn: DataSet | None = None
+    judge: DataSet | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a build takes, how integers and floats compare if that was measured, and over what."""
+
+    integers: Integers
+    made: Made | None = None
+    where: str = ""
+
+
+def from_file(path: Path, spec: Spec, given: Given, images: DataSet | None) -> Source:
+    """Return the calibration of a file, and which of the images are to judge it.
+
+    Raises:
+        UserError: It is no calibration, or that of another spec or of other weights.
+    """
+    found = document.read(path)
+    stored.check(found, pipeline.network(spec), given.origin, str(path))
+    if images is None:
+        return Source(found, str(path))
+    if images.digest != found.data.digest:
+        return Source(found, str(path), images, images, "not those of the calibration")
+    return replace(_judged(found, images), name=str(path))
+
+
+def from_images(spec: Spec, given: Given, images: DataSet, wanted: Calibrating) -> Source:
+    """Return a fresh calibration.
+
+    Raises:
+        UserError: The network does not take these images, or gives no finite numbers for them.
+    """
+    return _judged(pipeline.calibrate(spec, given, images, wanted), images)
+
+
+def _judged(found: Document, images: DataSet) -> Source:
+    where = "held out of the calibration" if found.data.held_out else "of the calibration itself"
+    return Source(found, CALIBRATION, *images.split(), where)
+
+
+def floor(spec: Spec, cosine: float | None = None, drop: float | None = None) -> Floor:
+    """Return the floor: what is asked for, or else the spec's, or else the default."""
+    own = spec.accuracy
+    least = next(c for c in (cosine, own.min_cosine, COSINE) if c is not None)
+    return Floor(least, own.max_drop if drop is None else drop)
+
+
+def integers(
+    ready: Model,
+    source: Source,
+    least: Floor,
+    *,
+    mixed: bool = False,
+    watch: pipeline.Watch = pipeline.unwatched,
+    tell: Callable[[Made, str], None] | None = None,
+) -> Result:
+    """Return the integer program of a ready model, at or above its floor.
+
+    `mixed` keeps in float what the floor needs; `tell` hears how the program compares with the
+    floats before it may be refused.
+
+    Raises:
+        UserError: The calibration is another graph's, or nothing says whether the floor is kept.
+        BelowFloor: It is not.
+    """
+    calibration = stored.calibration(source.document, ready, source.name)
+    if source.judge is None or source.learn is None:
+        measured = _said(source, least)
+        return Result(_packed(quantize(ready, calibration), source, calibration, measured, {}))
+    made = program.make(ready, calibration, source.judge, watch)
+    if mixed:
+        made = program.above(ready, made, least, source.learn, source.judge, watch)
+    if tell:
+        tell(made, source.where)
+    program.check(made, least)
+    measured = Measured(source.where, *astuple(made.comparison.quality))
+    text = json.dumps(_report(made, source.where, least), indent=2) + "\n"
+    files = {REPORT: text.encode()}
+    packed = _packed(made.program, source, made.calibration, measured, files)
+    return Result(packed, made, source.where)
+
+
+def _said(source: Source, least: Floor) -> Measured | None:
+    """Return how good a calibration file says that it is, where there are no images."""
+    quality = source.document.judged.get(source.document.used)
+    if quality is not None:
+        if broken := least.broken(quality):
+            raise BelowFloor(broken, quality, ())
+        return Measured("as the calibration says", *astuple(quality))
+    if least.cosine > 0 or least.drop not in (None, 1):
+        help = "give images with --data, or --min-cosine 0 --max-drop 1 to build without"
+        raise fail("E0618", "the accuracy floor needs images", whole_file(source.name), help=help)
+    return None
+
+
+def _packed(
+    made: Model,
+    source: Source,
+    calibration: Calibration,
+    measured: Measured | None,
+    files: Mapping[str, bytes],
+) -> Integers:
+    """Return the program, the manifest's words, and the files of the bundle."""
+    found = source.document
+    about = Calibrated(
+        found.used,
+        document.digest(found),
+        found.data.digest,
+        found.data.images,
+        measured,
+        tuple(sorted(calibration.in_float)),
+        tuple(name.removesuffix(":float") for name in inexact(made.graph)),
+    )
+    return Integers(made, about, {CALIBRATION: document.encode(found), **files})
+
+
+def _report(made: Made, where: str, least: Floor) -> dict[str, Any]:
+    """Return the report as plain data."""
+    steps = [asdict(step) for step in made.steps]
+    return {"where": where, "floor": asdict(least), **asdict(made.comparison), "steps": steps}
