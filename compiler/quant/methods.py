@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tcc.compiler.graph import Model, Node
 from tcc.compiler.ops import Conv
@@ -111,7 +112,7 @@ def find(method: str, model: Model, seen: Statistics, threads: int | None = None
     if method in PLAIN:
         return _found(model, every, [Chosen(_scale(method, group)) for group in every])
     readers = _readers(model.graph.nodes)
-    with ThreadPoolExecutor(threads) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         chosen = list(pool.map(lambda group: _kl_cosine(group, readers, model, seen), every))
     return _found(model, every, chosen)
 
