@@ -28,6 +28,7 @@ BASE = {
     "rich": "rich",
     "ruamel.yaml": "ruamel.yaml",
     "safetensors": "safetensors",
+    "threadpoolctl": "threadpoolctl",
     "typer": "typer",
 }
 """The packages that everything needs, and the module that shows that each works."""
