@@ -45,11 +45,11 @@ class Jury:
         """Return how near a calibration comes to the float model on images held out."""
         return self.verdict(calibration)[0]
 
-    def verdict(self, calibration: Calibration) -> tuple[Quality, float]:
-        """Return the quality on images held out, and the mean cosine on all images."""
+    def verdict(self, calibration: Calibration) -> tuple[Quality, Quality]:
+        """Return the quality on images held out, and that on all images."""
         rows = self._rows(quantize(self.ready, calibration))
         held_out = judge.quality(self.expected[: self.held_out], rows[: self.held_out])
-        return held_out, judge.quality(self.expected, rows).cosine
+        return held_out, judge.quality(self.expected, rows)
 
     def _rows(self, model: Model) -> Rows:
         run = reference.prepared(model)

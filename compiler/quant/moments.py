@@ -4,6 +4,7 @@ Layers are independent. What a layer reads is quantised as the integer program d
 weights also make up for that: b += W E[x] - Q E[x_q].
 """
 
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -74,7 +75,8 @@ def round_moments(
         own = _rounded(layer, windows.patches())
         return Rounded(own.weight.reshape(weight.shape), own.scale, own.bias)
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+    count = threads or os.cpu_count()  # not more, since each holds a layer's patches
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
         return dict(zip((n.name for n in nodes), pool.map(one, nodes), strict=True))
 
 

@@ -144,12 +144,16 @@ def test_the_winner_is_no_worse_than_any_candidate(net, tmp_path):
     assert [done for what, done, _ in told if what == "best"][-1] == told[-1][2]
 
 
+def quality(cosine: float, agreement: float = 1.0) -> Quality:
+    return Quality(10, cosine, cosine, agreement, 0.0)
+
+
 @pytest.mark.parametrize(
     ("held_out", "overall", "winner"),
     [
-        ((0.9, 0.99993, 0.99991, 0.99992), (0.9, 0.99990, 0.99991, 0.99992), 1),  # within ROOM
+        ((0.9, 0.99993, 0.99991, 0.99992), (0.9, 0.999911, 0.99991, 0.99992), 1),  # within ROOM
         ((0.9, 0.99993, 0.99991, 0.99992), (0.9, 0.99990, 0.99991, 0.99999), 3),
-        ((0.9, 0.99993, 0.99991, 0.99992), (0.9, 0.99990, 0.99998, 0.99999), 2),
+        ((0.9, 0.99993, 0.99991, 0.99992), (0.9, 0.99990, 0.999981, 0.99999), 2),
         ((0.99992, 0.99990, 0.99991, 0.99993), (0.9, 0.99990, 0.99991, 0.99991), 3),  # not worse
         ((0.99999, 0.99990, 0.99998, 0.99998), (0.9, 0.99990, 0.99998, 0.99998), 0),
     ],
@@ -158,10 +162,12 @@ def test_room_is_taken_where_it_costs_little(held_out, overall, winner):
     given = {"a": np.ones(1, np.float32)}
     made = [Candidate(str(i), Calibration({}, {}, given if i else {})) for i in range(4)]
     judged = [
-        Judged(one, Quality(10, cosine, cosine, 1.0, 0.0), other)
+        Judged(one, quality(cosine), quality(other))
         for one, cosine, other in zip(made, held_out, overall, strict=True)
     ]
     assert module._winner(judged).candidate is made[winner]
+    judged[1] = replace(judged[1], overall=quality(overall[1], agreement=0.9))
+    assert module._winner(judged).candidate is not made[1]  # another class costs more than room
 
 
 def test_minmax_wins_where_nothing_is_better(known, monkeypatch):
