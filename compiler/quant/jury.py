@@ -1,5 +1,6 @@
 """Images that integer programs are run on, and what the float model says of them."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -54,6 +55,6 @@ class Jury:
     def _rows(self, model: Model) -> Rows:
         run = reference.prepared(model)
         name = model.graph.outputs[0].name
-        with ThreadPoolExecutor(self.threads) as pool:
+        with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
             found = [out[name].reshape(-1) for out in pool.map(run, self.tensors)]
         return np.array(found, np.float64)
