@@ -22,10 +22,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from tcc.backends.onnxruntime.backend import FILE, INTEGER, OnnxRuntime, session
+from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime, session
 from tcc.compiler import known, passes, pipeline, reference
 from tcc.compiler.frontend.build import load
 from tcc.compiler.graph import Graph, Model, Output
+from tcc.compiler.precision import INTEGER
 from tcc.compiler.preprocess import normalized
 from tcc.compiler.processor import features, products
 from tcc.compiler.quant.calibration import Calibration
