@@ -10,13 +10,11 @@ from tcc.compiler import reference
 from tcc.compiler.cost import cost
 from tcc.compiler.floor import Quality
 from tcc.compiler.graph import Model
-from tcc.compiler.lower.onnx import lower
 from tcc.compiler.quant import judge
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.judge import Rows
 from tcc.compiler.quant.quantize import quantize
-from tcc.compiler.quant.sessions import session
 from tcc.compiler.quant.statistics import Float32
 
 Run = Callable[[Float32], Mapping[str, Float32]]
@@ -55,7 +53,8 @@ class Jury:
 
     def verdict(self, calibration: Calibration) -> tuple[Quality, Quality]:
         """Return the quality on images held out, and that on all images."""
-        rows = self._rows(_fast(quantize(self.ready, calibration)))
+        program = quantize(self.ready, calibration)
+        rows = self._rows(reference.prepared(program, optimised=True))
         held_out = judge.quality(self.expected[: self.held_out], rows[: self.held_out])
         return held_out, judge.quality(self.expected, rows)
 
@@ -64,15 +63,3 @@ class Jury:
         with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
             found = [out[name].reshape(-1) for out in pool.map(run, self.tensors)]
         return np.array(found, np.float64)
-
-
-def _fast(program: Model) -> Run:
-    """Return what runs an integer program: the runtime's optimisations change no integer."""
-    ready = session(lower(program).SerializeToString())
-    (source,), names = program.graph.inputs, [output.name for output in program.graph.outputs]
-
-    def run(tensor: Float32) -> Mapping[str, Float32]:
-        found = ready.run(names, {source.name: tensor[None].astype(source.type.dtype.value)})
-        return dict(zip(names, (value[0] for value in found), strict=True))
-
-    return run
