@@ -44,8 +44,8 @@ def test_files_and_functions_are_short(path):
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     )
-    # without the head: a command's options are its parameters, one a line
-    long = {f.name: f.end_lineno - f.body[0].lineno + 1 for f in functions}
+    # of code: a command's options are its parameters, one a line, and what is public says more
+    long = {f.name: f.end_lineno - (f.body[1:] or f.body)[0].lineno + 1 for f in functions}
     assert {name: lines for name, lines in long.items() if lines >= LONGEST_FUNCTION} == {}
 
 
