@@ -3,18 +3,11 @@
 The records below are its whole definition: the JSON Schema that reads it is made from them.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
-
-from tcc.compiler import records
-from tcc.compiler.preprocess import Preprocess, from_json
-from tcc.compiler.source import UserError, fail, whole_file
+from tcc.compiler.preprocess import Preprocess, as_json, from_json
+from tcc.compiler.sealed import Kind
 
 NAME = "manifest.json"
 VERSION = 1
@@ -158,15 +151,14 @@ class Manifest:
     seal: str = ""
 
 
-def sealed(manifest: Manifest) -> Manifest:
-    """Return the manifest with its seal."""
-    return replace(manifest, seal=_seal(records.encode(manifest)))
+KIND = Kind(
+    Manifest, "tcc_bundle", VERSION, "E0621", "a bundle's manifest", "build the bundle again"
+)
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Return `manifest.json`: indented UTF-8, keys in the order of the records."""
-    text = json.dumps(records.encode(manifest), indent=2, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n".encode()
+    """Return `manifest.json`, sealed: indented UTF-8, keys in the order of the records."""
+    return KIND.encode(manifest)
 
 
 def decode(data: bytes, name: str) -> Manifest:
@@ -175,44 +167,10 @@ def decode(data: bytes, name: str) -> Manifest:
     Raises:
         UserError: It is no manifest of a version that is known, or was changed (E0621).
     """
+    found = KIND.decode(data, name)
     try:
-        plain = json.loads(data.decode())
-    except (ValueError, RecursionError):
-        raise _damaged(name, "it is not JSON; it may be truncated") from None
-    version = plain.get("tcc_bundle") if isinstance(plain, dict) else None
-    if version != VERSION:
-        raise fail(
-            "E0621",
-            "not a bundle's manifest of a known version",
-            whole_file(name),
-            label=f"`tcc_bundle` is {version!r:.40}, this tcc reads {VERSION}",
-        )
-    _check(plain, name)
-    found: Manifest = records.decode(Manifest, plain)
-    return found
-
-
-def _check(plain: Any, name: str) -> None:
-    error = best_match(Draft202012Validator(records.schema(Manifest)).iter_errors(plain))
-    if error:
-        place = "/".join(map(str, error.absolute_path)) or "the whole"
-        raise _damaged(name, f"{place}: {error.message[:160]}")
-    if plain["seal"] != _seal(plain):
-        raise _damaged(name, "its content does not match its seal; it was edited or damaged")
-    try:
-        if plain["input"]["preprocess"] is not None:
-            from_json(plain["input"]["preprocess"])
+        if found.input.preprocess is not None:
+            from_json(as_json(found.input.preprocess))
     except ValueError as error:
-        raise _damaged(name, f"input/preprocess: {error}") from None
-
-
-def _seal(plain: Mapping[str, Any]) -> str:
-    body = json.dumps(dict(plain) | {"seal": ""}, sort_keys=True)
-    return hashlib.sha256(body.encode()).hexdigest()
-
-
-def _damaged(name: str, label: str) -> UserError:
-    help = "build the bundle again"
-    return fail(
-        "E0621", "the bundle's manifest is damaged", whole_file(name), label=label, help=help
-    )
+        raise KIND.damaged(name, f"input/preprocess: {error}") from None
+    return found

@@ -264,7 +264,7 @@ def _packed(job: Job, device: Device, artifact: Emitted) -> Contents:
         goldens=job.goldens,
         files=bundle.listed(files, executable),
     )
-    return Contents(manifest.sealed(about), files)
+    return Contents(about, files)
 
 
 def network(spec: Spec) -> manifest.Network:

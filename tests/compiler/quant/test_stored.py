@@ -16,6 +16,7 @@ from tcc.compiler.passes import INT8
 from tcc.compiler.quant import document, stored
 from tcc.compiler.quant.calibrate import calibrate
 from tcc.compiler.quant.document import decode, encode
+from tcc.compiler.sealed import seal
 from tcc.compiler.source import UserError
 
 NETWORK = Network("net", "", "0" * 64, {"classes": "5"})
@@ -88,7 +89,7 @@ def changed(whole, *path, to):
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = to
-    plain["seal"] = document._seal(plain)
+    plain["seal"] = seal(plain)
     return json.dumps(plain).encode()
 
 
