@@ -1,0 +1,104 @@
+"""The forms of a float file with smaller weights."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.backends.tflite.emit import constants
+from tcc.backends.tflite.writer import File, Operator, Quantization, Tensor
+from tcc.compiler.lower.small import HALF_ERROR, levels
+
+WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
+"""The operators whose second input is most of a file."""
+DYNAMIC: Mapping[str, tuple[int, int]] = {
+    "CONV_2D": (5, 0),
+    "DEPTHWISE_CONV_2D": (6, 3),
+    "FULLY_CONNECTED": (12, 0),
+}
+"""Those that take int8 weights beside float values: the version that does, and the axis of the
+filters. TRANSPOSE_CONV is not among them, and stays in float."""
+DEQUANTIZE_VERSION = 3
+"""The first that takes float16."""
+
+Array = NDArray[Any]
+
+
+def single(file: File) -> File:
+    """Return the file."""
+    return file
+
+
+def half(file: File) -> File:
+    """Return a file with its weights in float16, of which runtimes make float32 as they load it."""
+    tensors: list[Tensor] = []
+    operators: list[Operator] = []
+    filters = {op.inputs[1] for op in file.operators if op.code in WEIGHTED}
+    for tensor in file.tensors:
+        small = _halved(tensor) if tensor.name in filters else None
+        if small is None:
+            tensors.append(tensor)
+            continue
+        tensors += [small, replace(tensor, data=None)]
+        operators.append(
+            Operator("DEQUANTIZE", (small.name,), (tensor.name,), version=DEQUANTIZE_VERSION)
+        )
+    return replace(file, tensors=tuple(tensors), operators=(*operators, *file.operators))
+
+
+def dynamic(file: File) -> File:
+    """Return a file with its weights in int8, a scale a filter; the runtime scales what they meet.
+
+    A grouped convolution stays in float: no kernel takes one so.
+    """
+    known = constants(file)
+    filters = dict(_dynamic_filters(file, known))
+    tensors = tuple(filters.get(tensor.name, tensor) for tensor in file.tensors)
+    operators = tuple(
+        replace(op, version=DYNAMIC[op.code][0])
+        if op.code in DYNAMIC and op.inputs[1] in filters
+        else op
+        for op in file.operators
+    )
+    return replace(file, tensors=tensors, operators=operators)
+
+
+FORMS: Mapping[str, Callable[[File], File]] = {"fp32": single, "fp16": half, "dynamic": dynamic}
+
+
+def _values(tensor: Tensor) -> Array:
+    return np.frombuffer(tensor.data or b"", np.dtype("<f4")).reshape(tensor.shape)
+
+
+def _halved(tensor: Tensor) -> Tensor | None:
+    """Return a weight in float16; none where that is too far from it."""
+    if tensor.data is None:
+        return None
+    values = _values(tensor)
+    with np.errstate(over="ignore"):
+        rounded = values.astype("<f2")
+    error = np.abs(rounded.astype(np.float64) - values).max(initial=0)
+    if not error <= HALF_ERROR * np.abs(values).max(initial=0):
+        return None
+    name = f"{tensor.name}/float16"
+    return replace(tensor, name=name, dtype="float16", data=rounded.tobytes())
+
+
+def _dynamic_filters(file: File, known: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    shapes = {tensor.name: tensor.shape for tensor in file.tensors}
+    for op in file.operators:
+        if op.code not in DYNAMIC or op.inputs[1] not in known:
+            continue
+        weight = known[op.inputs[1]]
+        if op.code == "CONV_2D" and shapes[op.inputs[0]][3] != weight.shape[3]:
+            continue
+        _, axis = DYNAMIC[op.code]
+        stored, scale = levels(np.moveaxis(_values(weight), axis, 0))
+        stored = np.ascontiguousarray(np.moveaxis(stored, 0, axis))
+        means = Quantization(tuple(map(float, scale)), (0,) * len(scale), axis)
+        yield (
+            weight.name,
+            replace(weight, dtype="int8", data=stored.tobytes(), quantization=means),
+        )
