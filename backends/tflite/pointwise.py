@@ -1,6 +1,8 @@
 """Operators of one element or one pixel, joins, and what moves elements."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
 
 import numpy as np
 
@@ -32,6 +34,8 @@ NAMES = {
     "hard_swish": "HARD_SWISH", "gelu": "GELU",
 }  # fmt: skip
 """The functions that the format has by themselves."""
+WIDEST = 5
+"""Most values that XNNPACK joins at once."""
 
 
 def function(net: Net, node: Node, op: Op) -> str:
@@ -80,8 +84,7 @@ def scale(net: Net, node: Node, op: Scale) -> str:
 
 def scale_shift(net: Net, node: Node, _: ScaleShift) -> str:
     """Write a product and a sum with a number a channel."""
-    weight, bias = net.weights(node)
-    return _scaled(net, node, weight.reshape(-1), bias.reshape(-1))
+    return _scaled(net, node, *(tensor.reshape(-1) for tensor in net.weights(node)))
 
 
 def batch_norm(net: Net, node: Node, op: BatchNorm) -> str:
@@ -126,10 +129,22 @@ def mul(net: Net, node: Node, _: Mul) -> str:
 
 def concat(net: Net, node: Node, op: Concat) -> str:
     """Write CONCATENATION over the last axis: the channels."""
-    if len(node.inputs) == 1:
+    values = net.inputs(node)
+    if len(values) == 1:
         return copy(net, node, op)
-    name, shape = _output(node)
-    return net.add("CONCATENATION", net.inputs(node), (name, shape), {"axis": len(shape) - 1})
+    names = (f"{node.name}/{i}" for i in count())
+    while len(values) > WIDEST:
+        groups = min(-(-(len(values) - WIDEST) // (WIDEST - 1)), len(values) // WIDEST)
+        cuts = [values[i * WIDEST : (i + 1) * WIDEST] for i in range(groups)]
+        joined = (_joined(net, next(names), cut) for cut in cuts)
+        values = (*joined, *values[groups * WIDEST :])
+    return _joined(net, node.name, values)
+
+
+def _joined(net: Net, name: str, values: tuple[str, ...]) -> str:
+    shapes = [net.tensors[value].shape for value in values]
+    shape = (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+    return net.add("CONCATENATION", values, (name, shape), {"axis": len(shape) - 1})
 
 
 def linear(net: Net, node: Node, op: Linear) -> str:
@@ -236,12 +251,17 @@ def _scalar(net: Net, name: str, value: float) -> str:
 
 
 def _scaled(net: Net, node: Node, factor: Array, offset: Array) -> str:
+    """Write a product and a sum; a number a channel of a feature map is one depthwise filter."""
     (x,) = net.inputs(node)
     name, shape = _output(node)
-    product = net.add(
-        "MUL", (x, net.constant(f"{name}/factor", factor)), (f"{name}/product", shape)
-    )
-    return net.add("ADD", (product, net.constant(f"{name}/offset", offset)), (name, shape))
+    tensors = (net.constant(f"{name}/factor", factor), net.constant(f"{name}/offset", offset))
+    if factor.ndim and len(shape) == 4:
+        net.tensors[tensors[0]] = replace(net.tensors[tensors[0]], shape=(1, 1, 1, shape[3]))
+        how = {"padding": "VALID", "strideH": 1, "strideW": 1, "depthMultiplier": 1}
+        how |= {"dilationHFactor": 1, "dilationWFactor": 1}
+        return net.add("DEPTHWISE_CONV_2D", (x, *tensors), (name, shape), how)
+    product = net.add("MUL", (x, tensors[0]), (f"{name}/product", shape))
+    return net.add("ADD", (product, tensors[1]), (name, shape))
 
 
 def _chain(net: Net, node: Node, code: str) -> str:

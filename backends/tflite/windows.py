@@ -108,12 +108,12 @@ def avg_pool(net: Net, node: Node, op: AvgPool) -> str:
     _, *size = net.graph.types[node.inputs[0]].shape
     counts = _counts(op, (size[0], size[1]), (shape[1], shape[2]))
     inside = _counts(op, (size[0], size[1]), (shape[1], shape[2]), inside=True)
-    if np.array_equal(counts, inside) and _padding(net, node, place)[0]:
-        padding = _padding(net, node, place)[0]
+    if np.array_equal(counts, inside) and padding(net, node, place)[0]:
+        word = padding(net, node, place)[0]
         return net.add(
-            "AVERAGE_POOL_2D", (x,), (node.name, shape), _pooling(op.kernel, op.step, padding)
+            "AVERAGE_POOL_2D", (x,), (node.name, shape), _pooling(op.kernel, op.step, word)
         )
-    x = net.padded(node, x, _padding(net, node, place)[1])
+    x = net.padded(node, x, padding(net, node, place)[1])
     options = _pooling(op.kernel, op.step, "VALID")
     if (counts == prod(op.kernel)).all():
         return net.add("AVERAGE_POOL_2D", (x,), (node.name, shape), options)
@@ -141,11 +141,11 @@ def _placed(
     net: Net, node: Node, x: str, place: tuple[Pair, Pair, Quad], fill: float = 0.0
 ) -> tuple[str, str]:
     """Return the input, with a border if that takes one, and the format's word for the padding."""
-    word, border = _padding(net, node, place)
+    word, border = padding(net, node, place)
     return (x, word) if word else (net.padded(node, x, border, fill), "VALID")
 
 
-def _padding(net: Net, node: Node, place: tuple[Pair, Pair, Quad]) -> tuple[str, Quad]:
+def padding(net: Net, node: Node, place: tuple[Pair, Pair, Quad]) -> tuple[str, Quad]:
     """Return the format's word for a padding, or none, and the border that the windows reach."""
     window, stride, (top, left, *_) = place
     _, *size = net.graph.types[node.inputs[0]].shape

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from tcc.compiler.source import fail, whole_file
 from tcc.compiler.version import __version__
 
 ALIGNMENT = 16
@@ -76,6 +77,7 @@ OPTIONS: Mapping[str, str] = {
     "GATHER": "Gather", "MAXIMUM": "MaximumMinimum", "MINIMUM": "MaximumMinimum",
     "SQUARED_DIFFERENCE": "SquaredDifference", "STRIDED_SLICE": "StridedSlice", "SUB": "Sub",
     "SUM": "Reducer", "TANH": "", "TRANSPOSE": "Transpose", "TRANSPOSE_CONV": "TransposeConv",
+    "CAST": "Cast", "DIV": "Div", "RIGHT_SHIFT": "RightShift",
 }  # fmt: skip
 """The operators that are written, in the order of the files' operator codes: the options' type."""
 
@@ -88,13 +90,22 @@ TYPES: Mapping[str, str] = {
     "float32": "FLOAT32", "float16": "FLOAT16", "int8": "INT8", "uint8": "UINT8",
     "int32": "INT32", "int64": "INT64", "bool": "BOOL",
 }  # fmt: skip
+NAMELESS = frozenset({"int32", "int64", "float16"})
+"""Constants of these types need no name in the file: axes, sizes, and stored forms of others."""
+LARGEST = (1 << 31) - (1 << 24)
+"""Most bytes of constants: a file stays below 2 GiB, and the rest needs room as well."""
 
 
 def pack(file: File) -> bytes:
-    """Return the bytes of a file."""
+    """Return the bytes of a file.
+
+    Raises:
+        UserError: The constants exceed 2 GB (E0450).
+    """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
+    _check(file)
     buffers = _Buffers(schema)
     codes = _codes(file.operators)
     index = {tensor.name: i for i, tensor in enumerate(file.tensors)} | {NONE: -1}
@@ -115,6 +126,14 @@ def pack(file: File) -> bytes:
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def _check(file: File) -> None:
+    size = sum(len(tensor.data) for tensor in file.tensors if tensor.data is not None)
+    if size > LARGEST:
+        message = f"{file.name} is too large for a TFLite file"
+        label = f"{size} bytes of weights, of at most {LARGEST}"
+        raise fail("E0450", message, whole_file(file.name), label=label)
 
 
 class _Buffers:
@@ -173,7 +192,7 @@ def _code(schema: Any, name: str, version: int) -> Any:
 
 def _tensor(schema: Any, tensor: Tensor, buffers: _Buffers) -> Any:
     made = schema.TensorT()
-    made.name = tensor.name
+    made.name = None if tensor.data is not None and tensor.dtype in NAMELESS else tensor.name
     made.shape = list(tensor.shape)
     made.type = getattr(schema.TensorType, TYPES[tensor.dtype])
     made.buffer = buffers.place(tensor.data)

@@ -7,9 +7,8 @@ import pytest
 from op_cases import CASES, INTERNAL_CASES, Case, one_input, tensors
 
 from tcc.backends.base import Artifact, Backend
-from tcc.backends.tflite.backend import FILE, TfLite
+from tcc.backends.tflite.backend import TfLite
 from tcc.compiler import reference
-from tcc.compiler.passes import INFERENCE, run
 
 BACKEND: Backend = TfLite()
 (TARGET,) = BACKEND.targets
