@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
 from tcc.compiler.graph import Graph, Input, Model, Pass
+from tcc.compiler.precision import INTEGER
 from tcc.compiler.source import fail, whole_file
 from tcc.compiler.tools import MissingTool, Tool
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 FILE = "model.tflite"
-PRECISIONS = ("fp32", "fp16", "dynamic")
+PRECISIONS = ("fp32", "fp16", "dynamic", "int8", "int8-u8")
 EXTRA = "pip install 'tcc-compiler[tflite]'"
 PACKAGES = (
     ("ai-edge-litert", "write and run TFLite files"),
@@ -30,13 +31,14 @@ class TfLite:
     @property
     def targets(self) -> tuple[Target, ...]:
         """The one target."""
-        return (Target("tflite", "TFLite file for phones and DSPs, run by LiteRT", PRECISIONS),)
+        title = "TFLite file for phones and DSPs, run by LiteRT"
+        return (Target("tflite", title, PRECISIONS, calibrates=True, real_ends=False),)
 
-    def passes(self, precision: str) -> tuple[Pass, ...]:  # noqa: ARG002
+    def passes(self, precision: str) -> tuple[Pass, ...]:
         """Return what makes of a network what a device runs."""
-        from tcc.compiler.passes import INFERENCE
+        from tcc.compiler.passes import INFERENCE, INT8
 
-        return INFERENCE
+        return INT8 if precision in INTEGER else INFERENCE
 
     def tools(self, target: Target) -> tuple[Tool, ...]:  # noqa: ARG002
         """Return what knows the format, and what writes it."""
@@ -62,11 +64,12 @@ class TfLite:
             UserError: The weights exceed what a file holds (E0450).
         """
         self._need(target)
-        from tcc.backends.tflite.emit import described
+        from tcc.backends.tflite import emit, program
         from tcc.backends.tflite.forms import FORMS
         from tcc.backends.tflite.writer import pack
 
         progress(target.name, 0, 1)
+        described = program.described if precision in INTEGER else emit.described
         data = pack(FORMS[precision](described(model)))
         progress(target.name, 1, 1)
         return Artifact({FILE: data})

@@ -1,7 +1,8 @@
-"""The forms of a float file with smaller weights."""
+"""The forms of a file: smaller weights of a float one, unsigned ends of an integer one."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from tcc.backends.tflite.emit import constants
 from tcc.backends.tflite.writer import File, Operator, Quantization, Tensor
 from tcc.compiler.lower.small import HALF_ERROR, levels
 
-WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
-"""The operators whose second input is most of a file."""
+WORTH = 80
+"""Elements of a constant from which on float16 is smaller, with what makes float32 of it."""
 DYNAMIC: Mapping[str, tuple[int, int]] = {
     "CONV_2D": (5, 0),
     "DEPTHWISE_CONV_2D": (6, 3),
@@ -20,6 +21,8 @@ DYNAMIC: Mapping[str, tuple[int, int]] = {
 }
 """Those that take int8 weights beside float values: the version that does, and the axis of the
 filters. TRANSPOSE_CONV is not among them, and stays in float."""
+LEAST = 5
+"""Weights of a filter from which on int8 is smaller, with a float32 scale and an int64 zero."""
 DEQUANTIZE_VERSION = 3
 """The first that takes float16."""
 
@@ -32,12 +35,14 @@ def single(file: File) -> File:
 
 
 def half(file: File) -> File:
-    """Return a file with its weights in float16, of which runtimes make float32 as they load it."""
+    """Return a file with its constants in float16, of which runtimes make float32 as they load it.
+
+    Those too small to be worth an operator stay.
+    """
     tensors: list[Tensor] = []
     operators: list[Operator] = []
-    filters = {op.inputs[1] for op in file.operators if op.code in WEIGHTED}
     for tensor in file.tensors:
-        small = _halved(tensor) if tensor.name in filters else None
+        small = _halved(tensor)
         if small is None:
             tensors.append(tensor)
             continue
@@ -51,7 +56,7 @@ def half(file: File) -> File:
 def dynamic(file: File) -> File:
     """Return a file with its weights in int8, a scale a filter; the runtime scales what they meet.
 
-    A grouped convolution stays in float: no kernel takes one so.
+    A grouped convolution stays in float: no kernel takes one so. So do filters of few weights.
     """
     known = constants(file)
     filters = dict(_dynamic_filters(file, known))
@@ -65,7 +70,22 @@ def dynamic(file: File) -> File:
     return replace(file, tensors=tensors, operators=operators)
 
 
-FORMS: Mapping[str, Callable[[File], File]] = {"fp32": single, "fp16": half, "dynamic": dynamic}
+def unsigned(file: File) -> File:
+    """Return a file whose 8-bit inputs and outputs are uint8, each of the same meaning."""
+    tensors = {tensor.name: tensor for tensor in file.tensors}
+    first: list[Operator] = []
+    last: list[Operator] = []
+    inputs = {k: _raised(tensors, first, v, enters=True) for k, v in file.inputs.items()}
+    outputs = {k: _raised(tensors, last, v, enters=False) for k, v in file.outputs.items()}
+    operators = (*first, *file.operators, *last)
+    return replace(
+        file, tensors=tuple(tensors.values()), operators=operators, inputs=inputs, outputs=outputs
+    )
+
+
+FORMS: Mapping[str, Callable[[File], File]] = {
+    "fp32": single, "fp16": half, "dynamic": dynamic, "int8": single, "int8-u8": unsigned,
+}  # fmt: skip
 
 
 def _values(tensor: Tensor) -> Array:
@@ -73,8 +93,8 @@ def _values(tensor: Tensor) -> Array:
 
 
 def _halved(tensor: Tensor) -> Tensor | None:
-    """Return a weight in float16; none where that is too far from it."""
-    if tensor.data is None:
+    """Return a constant in float16; none where that is not smaller, or too far from it."""
+    if tensor.data is None or tensor.dtype != "float32" or prod(tensor.shape) < WORTH:
         return None
     values = _values(tensor)
     with np.errstate(over="ignore"):
@@ -95,6 +115,8 @@ def _dynamic_filters(file: File, known: Mapping[str, Tensor]) -> Iterator[tuple[
         if op.code == "CONV_2D" and shapes[op.inputs[0]][3] != weight.shape[3]:
             continue
         _, axis = DYNAMIC[op.code]
+        if prod(weight.shape) < LEAST * weight.shape[axis]:
+            continue
         stored, scale = levels(np.moveaxis(_values(weight), axis, 0))
         stored = np.ascontiguousarray(np.moveaxis(stored, 0, axis))
         means = Quantization(tuple(map(float, scale)), (0,) * len(scale), axis)
@@ -102,3 +124,19 @@ def _dynamic_filters(file: File, known: Mapping[str, Tensor]) -> Iterator[tuple[
             weight.name,
             replace(weight, dtype="int8", data=stored.tobytes(), quantization=means),
         )
+
+
+def _raised(
+    tensors: dict[str, Tensor], operators: list[Operator], name: str, *, enters: bool
+) -> str:
+    """Add a tensor's uint8 form, and the operator from one to the other; return its name."""
+    tensor = tensors[name]
+    if tensor.dtype != "int8" or tensor.quantization is None:
+        return name
+    zeros = tuple(n + 128 for n in tensor.quantization.zeros)
+    made = f"{name}/uint8"
+    kept = Quantization(tensor.quantization.scales, zeros)
+    tensors[made] = replace(tensor, name=made, dtype="uint8", quantization=kept)
+    source, result = (made, name) if enters else (name, made)
+    operators.append(Operator("QUANTIZE", (source,), (result,), {}, 2))
+    return made

@@ -1,6 +1,7 @@
 """A TFLite file in the making: values channels-last, one operator after another."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,9 @@ class Net:
     def reshaped(self, value: str, output: str, shape: Shape) -> str:
         """Read a value's elements in order as another shape."""
         size = self.integers(f"{output}/shape", shape)
-        return self.add("RESHAPE", (value, size), (output, shape), {"newShape": list(shape)})
+        made = self.add("RESHAPE", (value, size), (output, shape), {"newShape": list(shape)})
+        self.tensors[made] = replace(self.tensors[value], name=made, shape=shape)
+        return made
 
 
 def channels_last(shape: Shape) -> Shape:

@@ -1,6 +1,9 @@
 """Running a file here, by LiteRT on one thread."""
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from tcc.compiler.graph import Input
 from tcc.compiler.source import fail, whole_file
 
 Array = NDArray[Any]
+STDERR = 2
 
 
 def infer(path: Path, source: Input, tensors: Sequence[Array]) -> list[dict[str, Array]]:
@@ -32,10 +36,27 @@ def _runner(path: Path) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
+        with _silent():
+            interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
+            interpreter.allocate_tensors()
         return interpreter.get_signature_runner(SIGNATURE)
     except Exception as error:  # the runtime documents no exception types
         raise _broken(path, error) from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep from standard error what the runtime says as it loads; no setting of its own does."""
+    sys.stderr.flush()
+    kept = os.dup(STDERR)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, STDERR)
+        yield
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _broken(path: Path, error: Exception) -> Exception:
@@ -47,9 +68,19 @@ def _broken(path: Path, error: Exception) -> Exception:
 def _run(runner: Any, source: Input, tensor: Array) -> dict[str, Array]:
     details = runner.get_input_details()
     x = tensor[None] if tensor.ndim == 1 else tensor.transpose(1, 2, 0)[None]
-    found = runner(**{source.name: x.astype(details[source.name]["dtype"])})
+    found = runner(**{source.name: _stored(x, details[source.name])})
     outputs = runner.get_output_details()
     return {name: _value(found[name], outputs[name]) for name in outputs}
+
+
+def _stored(x: Array, detail: dict[str, Any]) -> Array:
+    """Return an input as the file wants it: levels, ties to even, where it has a scale."""
+    (scale, zero), dtype = detail["quantization"], detail["dtype"]
+    if scale:
+        limits = np.iinfo(dtype)
+        steps = np.rint(x.astype(np.float32) / np.float32(scale)) + np.float32(zero)
+        x = np.clip(steps, limits.min, limits.max)
+    return x.astype(dtype)
 
 
 def _value(y: Array, detail: dict[str, Any]) -> Array:

@@ -52,6 +52,8 @@ FLOAT: Mapping[type[ops.Op], Writer] = {
 
 def refusals(graph: Graph) -> Iterator[Refusal]:
     """Yield each node that TFLite has nothing for."""
+    from tcc.backends.tflite.integers import INTEGER_OPERATORS
+
     for node in graph.nodes:
-        if type(node.op) not in FLOAT:
+        if type(node.op) not in FLOAT and type(node.op) not in INTEGER_OPERATORS:
             yield Refusal(node, f"TFLite has no rule for {node.op.word}")
