@@ -22,6 +22,7 @@ from tcc.compiler.cli.passes import passes
 from tcc.compiler.cli.run import run
 from tcc.compiler.cli.show import show
 from tcc.compiler.cli.targets import targets
+from tcc.compiler.cli.verify import verify
 from tcc.compiler.cli.zoo import zoo
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "build": build,
     "run": run,
+    "verify": verify,
     "import": import_,
     "import-weights": import_weights,
     "targets": targets,
