@@ -8,6 +8,7 @@ from tcc.backends.tflite.net import Net
 from tcc.backends.tflite.table import FLOAT
 from tcc.backends.tflite.writer import File, Operator, Tensor
 from tcc.compiler.graph import Graph, Model
+from tcc.compiler.rewrite import for_inference
 
 METADATA = "tcc"
 """The name of the metadata that say what goes in and what comes out."""
@@ -15,9 +16,9 @@ CLAMPS = {"RELU", "RELU6"}
 
 
 def described(model: Model) -> File:
-    """Return the file of a float model in float32."""
-    net = Net(model)
-    for node in model.graph.nodes:
+    """Return the file of a float model in float32, without what only training needs."""
+    net = Net(Model(for_inference(model.graph), model.weights))
+    for node in net.graph.nodes:
         net.values[node.name] = FLOAT[type(node.op)](net, node, node.op)
     return finished(net)
 

@@ -68,6 +68,9 @@ def _broken(path: Path, error: Exception) -> Exception:
 def _run(runner: Any, source: Input, tensor: Array) -> dict[str, Array]:
     details = runner.get_input_details()
     x = tensor[None] if tensor.ndim == 1 else tensor.transpose(1, 2, 0)[None]
+    wanted = tuple(int(n) for n in details[source.name]["shape"])
+    if x.shape != wanted:  # the runtime would give the whole network another size
+        raise ValueError(f"its input is {wanted}, not {x.shape}")
     found = runner(**{source.name: _stored(x, details[source.name])})
     outputs = runner.get_output_details()
     return {name: _value(found[name], outputs[name]) for name in outputs}
