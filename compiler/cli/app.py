@@ -15,6 +15,7 @@ from tcc.compiler.cli.build import build
 from tcc.compiler.cli.calibrate import calibrate
 from tcc.compiler.cli.check import check
 from tcc.compiler.cli.doctor import doctor
+from tcc.compiler.cli.eval import evaluate
 from tcc.compiler.cli.fmt import fmt
 from tcc.compiler.cli.import_ import import_
 from tcc.compiler.cli.import_weights import import_weights
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "build": build,
     "run": run,
+    "eval": evaluate,
     "verify": verify,
     "import": import_,
     "import-weights": import_weights,
