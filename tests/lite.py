@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 Array = np.ndarray
+TensorType = schema.TensorType
 KERNELS = {
     "xnnpack": OpResolverType.BUILTIN,
     "optimised": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,

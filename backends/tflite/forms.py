@@ -14,15 +14,13 @@ from tcc.compiler.lower.small import HALF_ERROR, levels
 
 WORTH = 80
 """Elements of a constant from which on float16 is smaller, with what makes float32 of it."""
-DYNAMIC: Mapping[str, tuple[int, int]] = {
-    "CONV_2D": (5, 0),
-    "DEPTHWISE_CONV_2D": (6, 3),
-    "FULLY_CONNECTED": (12, 0),
-}
-"""Those that take int8 weights beside float values: the version that does, and the axis of the
-filters. TRANSPOSE_CONV is not among them, and stays in float."""
-LEAST = 5
-"""Weights of a filter from which on int8 is smaller, with a float32 scale and an int64 zero."""
+DYNAMIC: Mapping[str, int] = {"CONV_2D": 5, "FULLY_CONNECTED": 12}
+"""The operators whose weights become int8 beside float values, and the version that takes them.
+
+DEPTHWISE_CONV_2D has one as well, which XNNPACK leaves to slower kernels, and which saves nothing:
+a scale and a zero point take 12 bytes a filter."""
+LEAST = 13
+"""Weights of a filter from which on int8 is smaller than float16, for the same reason."""
 DEQUANTIZE_VERSION = 3
 """The first that takes float16."""
 
@@ -34,15 +32,15 @@ def single(file: File) -> File:
     return file
 
 
-def half(file: File) -> File:
+def half(file: File, kept: frozenset[str] = frozenset()) -> File:
     """Return a file with its constants in float16, of which runtimes make float32 as they load it.
 
-    Those too small to be worth an operator stay.
+    Those too small to be worth an operator stay, and those `kept`.
     """
     tensors: list[Tensor] = []
     operators: list[Operator] = []
     for tensor in file.tensors:
-        small = _halved(tensor)
+        small = None if tensor.name in kept else _halved(tensor)
         if small is None:
             tensors.append(tensor)
             continue
@@ -56,18 +54,20 @@ def half(file: File) -> File:
 def dynamic(file: File) -> File:
     """Return a file with its weights in int8, a scale a filter; the runtime scales what they meet.
 
-    A grouped convolution stays in float: no kernel takes one so. So do filters of few weights.
+    Others are float16: depthwise and grouped convolutions, transposed ones, filters of few weights.
     """
-    known = constants(file)
-    filters = dict(_dynamic_filters(file, known))
+    filters = dict(_dynamic_filters(file, constants(file)))
     tensors = tuple(filters.get(tensor.name, tensor) for tensor in file.tensors)
     operators = tuple(
-        replace(op, version=DYNAMIC[op.code][0])
+        replace(op, version=DYNAMIC[op.code])
         if op.code in DYNAMIC and op.inputs[1] in filters
         else op
         for op in file.operators
     )
-    return replace(file, tensors=tensors, operators=operators)
+    biases = frozenset(
+        op.inputs[2] for op in operators if op.inputs[1:2] and op.inputs[1] in filters
+    )
+    return half(replace(file, tensors=tensors, operators=operators), biases)
 
 
 def unsigned(file: File) -> File:
@@ -114,12 +114,10 @@ def _dynamic_filters(file: File, known: Mapping[str, Tensor]) -> Iterator[tuple[
         weight = known[op.inputs[1]]
         if op.code == "CONV_2D" and shapes[op.inputs[0]][3] != weight.shape[3]:
             continue
-        _, axis = DYNAMIC[op.code]
-        if prod(weight.shape) < LEAST * weight.shape[axis]:
+        if prod(weight.shape[1:]) < LEAST:
             continue
-        stored, scale = levels(np.moveaxis(_values(weight), axis, 0))
-        stored = np.ascontiguousarray(np.moveaxis(stored, 0, axis))
-        means = Quantization(tuple(map(float, scale)), (0,) * len(scale), axis)
+        stored, scale = levels(_values(weight))
+        means = Quantization(tuple(map(float, scale)), (0,) * len(scale))
         yield (
             weight.name,
             replace(weight, dtype="int8", data=stored.tobytes(), quantization=means),

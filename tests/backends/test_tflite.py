@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lite import KERNELS, delegates, difference, opened, operators, outputs
+from lite import KERNELS, TensorType, delegates, difference, opened, operators, outputs
 from nets import Steps, dense, gated
 from op_cases import CASES, INTERNAL_CASES, Case, one_input, tensors, trained
 
@@ -22,6 +22,8 @@ from tcc.compiler.ops import (
     ChannelShuffle,
     Concat,
     Conv,
+    ConvTranspose,
+    DepthwiseConv,
     Flatten,
     GlobalAvgPool,
     Linear,
@@ -245,6 +247,22 @@ def test_operators_are_of_the_version_that_their_types_need() -> None:
     assert versions["dynamic"]["FULLY_CONNECTED"] == 12
     codes = opened(emitted(model)).operatorCodes
     assert all(code.deprecatedBuiltinCode == min(code.builtinCode, 127) for code in codes)
+
+
+def test_what_int8_would_not_make_smaller_is_float16_in_a_dynamic_file() -> None:
+    add = Steps(64, 8, 8)
+    add("depthwise", DepthwiseConv((3, 3), padding=1))
+    add("grouped", Conv(64, (3, 3), padding=1, groups=4))
+    add("conv", Conv(64, (3, 3)))
+    add("grown", ConvTranspose(16, (2, 2), (2, 2)))
+    model = fused(add.graph())
+    data = emitted(model, "dynamic")
+    found = opened(data).subgraphs[0]
+    kinds = {tensor.name.decode(): tensor.type for tensor in found.tensors if tensor.name}
+    assert kinds["conv.weight"] == TensorType.INT8
+    assert operators(data).count(("DEQUANTIZE", 3)) == 3
+    assert {("CONV_2D", 5), ("CONV_2D", 6), ("DEPTHWISE_CONV_2D", 1)} <= set(operators(data))
+    assert delegates(data) == 1
 
 
 def test_each_form_is_as_small_as_its_weights() -> None:
