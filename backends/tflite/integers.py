@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from tcc.backends.tflite import moves
-from tcc.backends.tflite.draft import Draft, zero
+from tcc.backends.tflite.draft import Array, Draft, zero
 from tcc.backends.tflite.writer import Quantization
 from tcc.compiler.graph import Node
 from tcc.compiler.ops import (
@@ -107,8 +107,22 @@ def _weights(draft: Draft, node: Node, *, by_channel: bool) -> tuple[str, str]:
     steps = Quantization(tuple(map(float, np.float32(x.scale) * scale)), zeros)
     return (
         draft.constant(node.params[0], weight.transpose(order), means),
-        draft.constant(node.params[2], bias.astype(np.int32), steps),
+        draft.constant(node.params[2], raised(bias, weight, x, node.type), steps),
     )
+
+
+def raised(bias: Array, weight: Array, x: TensorType, y: TensorType) -> Array:
+    """Return biases of which none is needlessly small: XNNPACK's scaled sums may reach -2**31.
+
+    Some of its kernels then wrap where they add a zero point that is not 0. A channel that no input
+    makes positive is 0 where levels are unsigned, however far below zero its sums are.
+    """
+    if not zero(y):
+        return bias.astype(np.int32)
+    flat = weight.reshape(len(weight), -1).astype(np.int64)
+    low, high = x.limits
+    largest = np.maximum(flat * low, flat * high).sum(axis=1)
+    return np.maximum(bias.astype(np.int64), -largest).astype(np.int32)
 
 
 def within_reach(x: TensorType, scale: levels.Float32, y: TensorType) -> levels.Float32:
