@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from lite import KERNELS, delegates, difference, opened, operators, outputs
 from lite_float import BACKEND, PRECISIONS, TARGET, emitted, fused, written
 from nets import Steps, dense, gated
 from op_cases import CASES, INTERNAL_CASES, Case, one_input, tensors, trained
+from random_graphs import graphs
 
 from tcc.compiler import reference
 from tcc.compiler.graph import Graph, Model, Output
@@ -26,6 +28,7 @@ from tcc.compiler.ops import (
     Sigmoid,
     Softmax,
 )
+from tcc.compiler.passes import INFERENCE, run
 
 MEASURED = {"fp32": (3e-6, 1e-5), "fp16": (1e-3, 1e-3), "dynamic": (2e-2, 5e-2)}
 """Largest difference from the float32 reference, of one op and of a network, as a part of the
@@ -157,3 +160,15 @@ def test_values_may_leave_twice_or_as_they_came() -> None:
     assert difference(outputs(emitted(model), x), reference.run(model, [x])[0]) < 1e-6
     graph = replace(graph, outputs=(*graph.outputs, Output("image", "image")))
     np.testing.assert_array_equal(outputs(emitted(Model(graph, {})), x)["image"], x)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(graph=graphs())
+def test_random_networks_compute_what_the_reference_does(graph: Graph) -> None:
+    plain = Model(graph, trained(graph))
+    ((x,),) = tensors(plain, batch=1)
+    (expected,) = reference.run(plain, [x])
+    for model in (plain, run(plain, INFERENCE)):
+        data = emitted(model)
+        for kernels in KERNELS:
+            assert difference(outputs(data, x, kernels), expected) <= 1e-5
