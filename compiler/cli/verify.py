@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Bundles = Annotated[
     list[Path],
-    typer.Argument(metavar="BUNDLE...", help="Folders that `tcc build` wrote.", show_default=False),
+    typer.Argument(metavar="BUNDLE", help="Folders that `tcc build` wrote.", show_default=False),
 ]
 
 
