@@ -122,7 +122,8 @@ def raised(bias: Array, weight: Array, x: TensorType, y: TensorType) -> Array:
     flat = weight.reshape(len(weight), -1).astype(np.int64)
     low, high = x.limits
     largest = np.maximum(flat * low, flat * high).sum(axis=1)
-    return np.maximum(bias.astype(np.int64), -largest).astype(np.int32)
+    least: Array = np.maximum(bias.astype(np.int64), -largest)
+    return least.astype(np.int32)
 
 
 def within_reach(x: TensorType, scale: levels.Float32, y: TensorType) -> levels.Float32:

@@ -87,7 +87,8 @@ def test_convolutions_of_any_scales(data: st.DataObject, channels: int, exponent
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
     weight = random.integers(-127, 128, (filters, channels // groups, *kernel)).astype(np.int8)
     scale = (2.0**exponent * random.uniform(0.5, 2, filters)).astype(np.float32)
-    bias = random.integers(-3000, 3000, filters).astype(np.int32)
+    most = 2 ** data.draw(st.integers(4, 30))
+    bias = random.integers(-most, most, filters).astype(np.int32)
     low, high = y.limits
     high = data.draw(st.sampled_from((high, high // 3, 120)))
     op = QConv(y.scale, y.dtype.value == "int8", low, high, conv)
