@@ -138,8 +138,8 @@ def test_markdown_has_the_columns_of_the_paper(study):
             ("--data", "data", "--weights", "X=x"),
             "`X`: the networks are VGG16, GoogLeNet, ResNet34",
         ),
-        (("--data", "data", "--set", "classes"), "`classes` is not NAME=VALUE"),
-        (("--data", "data", "--set", "labels=[a, b]"), "the network has no class `benign`"),
+        (("--data", "data", "--network", "B"), "`B` is not NAME=VALUE"),
+        (("--data", "data", "--network", "B=bright.yaml,classes=1"), "no output that is a row of"),
     ],
     ids=str,
 )
@@ -150,8 +150,11 @@ def test_what_is_wrong(study, words, said):
 
 
 @pytest.mark.slow
-def test_the_networks_of_the_study(study):
-    words = ("--data", "data", "--images", "1", "--format", "json")
+def test_the_networks_whose_sizes_the_paper_prints(study):
+    networks = ("VGG16=vgg16_bn_gap,cam=1024", "GoogLeNet=googlenet,cam=1024", "ResNet34=resnet34")
+    named = [word for network in networks for word in ("--network", network)]
+    words = ("--data", "data", "--images", "1", "--format", "json", *named)
     for network in json.loads(study(*words).stdout)["networks"]:
         for name, share in (("fp16", 1 / 2), ("dynamic", 1 / 4), ("int8", 1 / 4)):
-            assert network["forms"][name]["of_fp32"] == pytest.approx(share, rel=0.03), name
+            found = network["forms"][name]["of_fp32"]
+            assert found == pytest.approx(share, rel=0.03), (network["name"], name)

@@ -1,14 +1,15 @@
 """The quantisation study's Table 2 anew: accuracy and size of its networks in every TFLite form.
 
     python tools/case_study.py --data DIR [--weights NAME=FILE ...] [--calibrate-with DIR]
-        [--images N] [--network NAME=SPEC ...] [--set NAME=VALUE ...] [--format text]
+        [--images N] [--network NAME=SPEC[,PARAMETER=VALUE...] ...] [--format text]
 
 `--data` are labelled images: a folder of class folders, whose sorted names are the classes, in the
 order that the weights have them, or an .npz file with `labels`. Every form is judged by its own
 file, run by LiteRT, on the same images. int8 is calibrated with other images: `--calibrate-with`,
 or else three in four of the data, and then all forms are judged by the fourth. Networks without
 weights get random ones, which is said and marked; their sizes are right, their accuracies mean
-nothing. A size is that of the file, in MB of 10^6 bytes.
+nothing. A size is that of the file, in MB of 10^6 bytes. The networks are those that the paper's
+text describes, unless `--network` names others: `VGG16=vgg16_bn_gap,cam=1024` has its printed size.
 """
 
 import argparse
@@ -63,12 +64,12 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """The images: those that judge and those that int8 is calibrated with; and the settings."""
+    """The images: those that judge, those that int8 is calibrated with, the classes as settings."""
 
     path: Path
     judge: DataSet
     calibration: DataSet
-    settings: Mapping[str, str]
+    classes: Mapping[str, str]
 
 
 def main() -> None:
@@ -80,7 +81,7 @@ def main() -> None:
     if strange := sorted(set(weights) - set(networks)):
         known_ones = ", ".join(networks)
         raise fail("E0601", f"--weights for `{strange[0]}`: the networks are {known_ones}", HERE)
-    made = study(asked.data, asked.calibrate_with, asked.images, dict(map(_named, asked.set)))
+    made = study(asked.data, asked.calibrate_with, asked.images)
     found = []
     with report.stages() as stages:
         for name, spec in networks.items():
@@ -97,8 +98,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--weights", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--calibrate-with", type=Path, metavar="DIR")
     parser.add_argument("--images", type=int, metavar="N", help="take N of each set of images")
-    parser.add_argument("--network", action="append", default=[], metavar="NAME=SPEC")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--network", action="append", default=[], metavar="NAME=SPEC[,P=VALUE...]")
     parser.add_argument("--format", choices=sorted(SHOWN), default="text")
     return parser.parse_args()
 
@@ -110,9 +110,7 @@ def _named(text: str) -> tuple[str, str]:
     return name, value
 
 
-def study(
-    path: Path, calibration: Path | None, images: int | None, settings: Mapping[str, str]
-) -> Study:
+def study(path: Path, calibration: Path | None, images: int | None) -> Study:
     """Return the images that judge, those that calibrate, and the classes as settings.
 
     Raises:
@@ -124,7 +122,7 @@ def study(
     classes = {"classes": str(len(labels)), "labels": f"[{', '.join(labels)}]"}
     if all(label.isdecimal() for label in labels):
         classes = {"classes": str(1 + max(map(int, labels), default=0))}
-    return Study(path, judge.first(images), learn.first(images), {**classes, **settings})
+    return Study(path, judge.first(images), learn.first(images), classes)
 
 
 def measured(name: str, spec: str, weights: str | None, made: Study, stages: Stages) -> Network:
@@ -133,7 +131,8 @@ def measured(name: str, spec: str, weights: str | None, made: Study, stages: Sta
     Raises:
         UserError: The spec or the weights are wrong, or do not fit the images.
     """
-    network = load(known.find_spec(spec, HERE), made.settings)
+    file, *settings = spec.split(",")
+    network = load(known.find_spec(file, HERE), {**made.classes, **dict(map(_named, settings))})
     evaluation.labelled(made.judge, bundle.results(network.graph), made.path)  # before any work
     if weights:
         given = pipeline.read_weights(Path(weights), network.graph)
