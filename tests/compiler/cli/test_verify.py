@@ -1,5 +1,6 @@
 """`tcc verify`: goldens replayed on the artifact, bundles beside each other."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -9,7 +10,7 @@ import pytest
 
 from tcc.backends.base import Tool
 from tcc.backends.onnxruntime.backend import OnnxRuntime
-from tcc.compiler import bundle, manifest
+from tcc.compiler import manifest
 from tcc.compiler.tools import MissingTool
 
 INT8 = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8", "-q")
@@ -32,7 +33,7 @@ def wrong(monkeypatch):
 
 def resealed(folder, change):
     """Change the manifest of a bundle, and seal it again."""
-    about = change(bundle.read(folder).manifest)
+    about = change(manifest.decode((folder / manifest.NAME).read_bytes(), "manifest"))
     (folder / manifest.NAME).write_bytes(manifest.encode(manifest.sealed(replace(about, seal=""))))
 
 
@@ -169,6 +170,59 @@ class TestPairs:
         found = tcc("verify", built, other, "--json")
         assert found.code == 4
         assert found.document["not_compared"][0]["why"] == "their input contracts differ"
+
+
+class TestTargets:
+    """One network on two targets."""
+
+    @pytest.fixture(autouse=True)
+    def litert(self):
+        pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
+
+    def test_floats(self, tcc, home):
+        assert tcc("build", "tiny.yaml", "--target", "ort,tflite", "-q").code == 0
+        folders = ("build/tiny-onnxruntime-fp32", "build/tiny-tflite-fp32")
+        found = tcc("verify", *folders, "--json")
+        assert found.code == 0, found.err
+        (pair,) = found.document["pairs"]
+        assert pair["largest"] < 1e-5
+        assert pair["same"] == pair["inputs"] == 2
+
+    def test_integers(self, tcc, home, images):
+        build = ("build", "tiny.yaml", "--precision", "int8", "--data", images, "-q")
+        assert tcc(*build, "--target", "ort,tflite").code == 0
+        folders = ("build/tiny-onnxruntime-int8", "build/tiny-tflite-int8")
+        found = tcc("verify", *folders, "--json")
+        assert found.code == 0, found.err
+        for each in found.document["bundles"]:
+            assert [one["differing"] for one in each["agreement"]] == [0, 0]
+        # the last layer gives real numbers in one and 8-bit integers in the other
+        assert [pair["exact"] for pair in found.document["pairs"]] == [False]
+
+    def test_accuracy(self, tcc, home, images):
+        assert tcc("build", "tiny.yaml", "--target", "ort,tflite", "-q").code == 0
+        folders = ("build/tiny-onnxruntime-fp32", "build/tiny-tflite-fp32")
+        first, second = (tcc("eval", f, "--data", images, "--json").document for f in folders)
+        assert first["confusion"] == second["confusion"]
+        assert second["target"] == "tflite"
+
+    def test_a_model_that_the_runtime_cannot_load(self, tcc, home):
+        assert tcc("build", "tiny.yaml", "--target", "tflite", "-q").code == 0
+        folder = home / "build/tiny-tflite-fp32"
+        (folder / "model/model.tflite").write_bytes(b"TFL3")
+        digest = hashlib.sha256(b"TFL3").hexdigest()
+
+        def listed(about):
+            files = [
+                replace(f, bytes=4, sha256=digest) if f.path == "model/model.tflite" else f
+                for f in about.files
+            ]
+            return replace(about, files=tuple(files))
+
+        resealed(folder, listed)
+        found = tcc("verify", folder)
+        assert found.code == 2
+        assert "error[E0651]: LiteRT cannot run the model" in found.err
 
 
 def test_a_missing_runtime(tcc, built, monkeypatch):
