@@ -71,9 +71,14 @@ def hard_sigmoid(net: Net, node: Node, _: Op) -> str:
 
 
 def copy(net: Net, node: Node, _: Op) -> str:
-    """Write the value itself; so are what only trains, and flat pixels."""
+    """Write RESHAPE where the shape differs, else nothing: the value is its input.
+
+    A RESHAPE to the same shape is not a copy to all runtimes: LiteRT's own kernels then write over
+    what others still read.
+    """
     (x,) = net.inputs(node)
-    return net.reshaped(x, *_output(node))
+    name, shape = _output(node)
+    return x if net.tensors[x].shape == shape else net.reshaped(x, name, shape)
 
 
 def scale(net: Net, node: Node, op: Scale) -> str:
