@@ -17,10 +17,9 @@ WORTH = 80
 DYNAMIC: Mapping[str, int] = {"CONV_2D": 5, "FULLY_CONNECTED": 12}
 """The operators whose weights become int8 beside float values, and the version that takes them.
 
-DEPTHWISE_CONV_2D has one as well, which XNNPACK leaves to slower kernels, and which saves nothing:
-a scale and a zero point take 12 bytes a filter."""
-LEAST = 13
-"""Weights of a filter from which on int8 is smaller than float16, for the same reason."""
+DEPTHWISE_CONV_2D has one as well, which XNNPACK leaves to kernels several times as slow."""
+LEAST = 5
+"""Weights of a filter from which on int8 is smaller than float16: there is a scale as well."""
 DEQUANTIZE_VERSION = 3
 """The first that takes float16."""
 

@@ -123,7 +123,7 @@ def pack(file: File) -> bytes:
     model.signatureDefs = [_signature(schema, file, index)]
     model.metadata = [_metadata(schema, *item, buffers) for item in file.metadata.items()]
     model.buffers = buffers.made
-    builder = flatbuffers.Builder(1 << 20)
+    builder = _sharing(flatbuffers.Builder)(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 
@@ -173,6 +173,39 @@ def _aligned(schema: Any) -> Any:
             return int(schema.BufferEnd(builder))
 
     return Aligned
+
+
+def _sharing(kind: Any) -> Any:
+    """Return a builder that writes equal vectors of numbers once: shapes, and zeros above all.
+
+    The format lets one vector be of several tables.
+    """
+
+    class Sharing(kind):  # type: ignore[misc]
+        def StartVector(self, size: int, count: int, alignment: int) -> int:  # noqa: N802
+            self.known = getattr(self, "known", {})
+            self.started = None if alignment == ALIGNMENT else (self.Offset(), size * count)
+            self.kind = (size, alignment)
+            return int(super().StartVector(size, count, alignment))
+
+        def PrependUOffsetTRelative(self, offset: int) -> None:  # noqa: N802
+            self.started = None  # it points elsewhere from where it is
+            super().PrependUOffsetTRelative(offset)
+
+        def EndVector(self) -> int:  # noqa: N802
+            place = int(super().EndVector())
+            started, self.started = getattr(self, "started", None), None
+            if started is None:
+                return place
+            before, length = started
+            head = self.Head()
+            key = (self.kind, bytes(self.Bytes[head : head + 4 + length]))
+            found = int(self.known.setdefault(key, place))
+            if found != place:
+                self.head = len(self.Bytes) - before  # as if it had not been written
+            return found
+
+    return Sharing
 
 
 def _codes(operators: Iterable[Operator]) -> Mapping[tuple[str, int], int]:

@@ -51,6 +51,24 @@ def writer_places(data: bytes) -> list[int]:
     return [b._tab.Vector(b._tab.Offset(4)) for b in buffers if not b.DataIsNone()]
 
 
+def test_equal_shapes_and_zero_points_are_written_once() -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    add = Steps(16, 8, 8)
+    for i in range(4):
+        add(f"conv{i}", Conv(16, (3, 3), padding=1))
+        add(f"relu{i}", Relu())
+    graph = schema.Model.GetRootAs(emitted(fused(add.graph()), "dynamic")).Subgraphs(0)
+    tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
+    shapes = {t._tab.Vector(t._tab.Offset(4)): tuple(t.ShapeAsNumpy()) for t in tensors}
+    assert len(set(shapes.values())) == len(shapes)
+    scaled = [q for t in tensors if (q := t.Quantization()) is not None]
+    assert len(scaled) == 4
+    assert len({q._tab.Vector(q._tab.Offset(10)) for q in scaled}) == 1
+    assert len({q._tab.Vector(q._tab.Offset(8)) for q in scaled}) == 4
+    assert all((q.ZeroPointAsNumpy() == np.zeros(16)).all() for q in scaled)
+
+
 def test_what_a_file_says_of_itself() -> None:
     contract = Preprocess(resize=Resize((16, 16)), mean=(0.5,), std=(0.25,))
     graph = dense()
@@ -92,7 +110,7 @@ def test_operators_are_of_the_version_that_their_types_need() -> None:
     assert all(code.deprecatedBuiltinCode == min(code.builtinCode, 127) for code in codes)
 
 
-def test_what_int8_would_not_make_smaller_is_float16_in_a_dynamic_file() -> None:
+def test_what_is_slow_in_int8_is_float16_in_a_dynamic_file() -> None:
     add = Steps(64, 8, 8)
     add("depthwise", DepthwiseConv((3, 3), padding=1))
     add("grouped", Conv(64, (3, 3), padding=1, groups=4))
