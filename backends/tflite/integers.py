@@ -2,14 +2,14 @@
 
 What it has no exact operator for is put together: sums of extreme scales and of many values from
 int32 operators, means of unequal windows and products of extreme scales from float32 ones whose
-numbers are whole, tables from GATHER.
+numbers are whole.
 """
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tcc.backends.tflite import moves
+from tcc.backends.tflite import functions, moves
 from tcc.backends.tflite.draft import Array, Draft, zero
 from tcc.backends.tflite.writer import Quantization
 from tcc.compiler.graph import Node
@@ -223,19 +223,6 @@ def mean(draft: Draft, node: Node) -> None:
     draft.rounded(scaled, output, node.type, op.low, op.high)
 
 
-def table(draft: Draft, node: Node) -> None:
-    """Add GATHER from the table by what is stored, counted from its least."""
-    (entries,), name, (source,) = draft.weights(node), node.name, draft.net.inputs(node)
-    shape = draft.tensors[source].shape
-    wide, index = (draft.tensor(f"{name}:{what}", shape, "int32") for what in ("wide", "index"))
-    draft.run("CAST", (source,), wide)
-    draft.run("ADD", (wide, draft.number(f"{name}/128", 128, "int32")), index)
-    output = draft.value(name, node.type)
-    stored = (entries.astype(np.int16) - 128).astype(np.int8)
-    found = draft.constant(node.params[0], stored, draft.tensors[output].quantization)
-    draft.run("GATHER", (found, index), output, {"axis": 0}, 2)
-
-
 def pad(draft: Draft, node: Node) -> None:
     """Add a border: PAD for zeros, else constants that are joined to the map."""
     op, (x,), (source,) = node.op, draft.types(node), draft.net.inputs(node)
@@ -263,7 +250,7 @@ def dequantized(draft: Draft, node: Node) -> None:
 
 
 INTEGER_OPERATORS: Mapping[type[Op], Callable[[Draft, Node], None]] = {
-    QConv: conv, QAdd: add, QMul: mul, QAvgPool: mean, Table: table, QPad: pad,
+    QConv: conv, QAdd: add, QMul: mul, QAvgPool: mean, Table: functions.table, QPad: pad,
     Quantize: quantized, Dequantize: dequantized,
     MaxPool: moves.max_pool, GlobalMaxPool: moves.max_pool, Concat: moves.concat,
     Slice: moves.sliced, ChannelShuffle: moves.shuffled, Resize: moves.resized,
