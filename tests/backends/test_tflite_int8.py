@@ -17,15 +17,30 @@ from op_cases import CASES, Case, one_input, trained
 from quantised import calibrated, noise, picture, ready, typed
 from random_nets import extreme, graphs
 
+from tcc.backends.tflite.functions import sure
 from tcc.compiler import weights
 from tcc.compiler.frontend.build import load
 from tcc.compiler.graph import Graph, Input, Model, Node, Output, verify
-from tcc.compiler.ops import Concat, Conv, MaxPool, Op, Resize, Sigmoid
+from tcc.compiler.ops import (
+    Concat,
+    Conv,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    MaxPool,
+    Op,
+    Resize,
+    Sigmoid,
+    Silu,
+    Tanh,
+)
 from tcc.compiler.ops.integer import QAdd, QConv, QMul, Table
 from tcc.compiler.preprocess import Preprocess, apply
 from tcc.compiler.preprocess import Resize as Resized
-from tcc.compiler.quant import integer
-from tcc.compiler.quant.quantize import quantize
+from tcc.compiler.quant import functions, integer
+from tcc.compiler.quant.calibration import Range
+from tcc.compiler.quant.groups import scale_for
+from tcc.compiler.quant.quantize import quantize, table
 from tcc.compiler.types import TensorType
 
 SPEC = Path(__file__).resolve().parents[2] / "spec"
@@ -101,6 +116,34 @@ def test_a_table_is_its_table(signed: bool) -> None:
     x = typed((4, 9, 9), 0.1, signed)
     op = Table(0.1, not signed, *typed((), 0.1, not signed).limits, Sigmoid())
     assert run_one(op, x, params=(entries,)) == 0
+
+
+@settings(max_examples=150)
+@given(
+    function=st.sampled_from((Sigmoid(), Silu(), Tanh(), HardSwish(), HardSigmoid(), Gelu())),
+    exponent=st.floats(-16, 4),
+    signs=st.tuples(st.booleans(), st.booleans()),
+    stretch=st.floats(0.2, 3),
+)
+def test_functions_of_any_scales(
+    function: Op, exponent: float, signs: tuple[bool, bool], stretch: float
+) -> None:
+    signed, negative = signs
+    x = typed((4, 8, 8), 2.0**exponent, signed)
+    real = (np.arange(256) + x.limits[0]) * np.float64(x.scale)
+    top = float(np.abs(functions.apply(function, real)).max()) * stretch
+    y = Range(scale_for(top, negative), negative)
+    op = Table(y.scale, negative, *y.limits, function)
+    assert run_one(op, x, params=(table(function, x, y),)) == 0
+
+
+def test_a_function_is_a_table_where_its_rounding_is_not_sure() -> None:
+    x, op = typed((4, 8, 8), 0.02, True), Table(0.01, True, -128, 127, Silu())
+    entries = table(Silu(), x, Range(0.01, True))
+    assert sure(op, x, entries)
+    assert not sure(op, x, np.roll(entries, 1))
+    half = Table(float(np.float32(1 / 255)), False, 0, 255, Sigmoid())
+    assert not sure(half, x, table(Sigmoid(), x, Range(half.scale, False)))  # of zero: 127.5
 
 
 @nets
