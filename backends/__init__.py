@@ -4,6 +4,7 @@ from tcc.backends.arm.backend import Arm
 from tcc.backends.base import Backend
 from tcc.backends.onnxruntime.backend import OnnxRuntime
 from tcc.backends.pulsar.backend import Pulsar
+from tcc.backends.tflite.backend import TfLite
 
-BACKENDS: tuple[Backend, ...] = (OnnxRuntime(), Arm(), Pulsar())
+BACKENDS: tuple[Backend, ...] = (OnnxRuntime(), Arm(), Pulsar(), TfLite())
 """Every backend; none imports what it builds with before it builds."""

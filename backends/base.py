@@ -16,13 +16,17 @@ __all__ = ["Artifact", "Backend", "MissingTool", "Progress", "Refusal", "Target"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One word after `--target`; without precisions, it is not built, only calibrated for."""
+    """One word after `--target`; without precisions, it is not built, only calibrated for.
+
+    The last layers of its integer programs give real numbers with `real_ends`, else 8-bit integers.
+    """
 
     name: str
     title: str
     precisions: tuple[str, ...]
     aliases: tuple[str, ...] = ()
     calibrates: bool = False
+    real_ends: bool = True
 
 
 @dataclass(frozen=True, slots=True)

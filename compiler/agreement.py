@@ -10,23 +10,33 @@ class Agreement:
     """One output of one golden.
 
     `difference` is the largest one between the artifact's values and the reference's, relative to
-    the output's largest magnitude (at least 1).
+    the output's largest magnitude (at least 1), and `largest` the same as it is; `differing` counts
+    the values, of `values`, whose bits are others.
     """
 
     golden: str
     output: str
     difference: float
     allowed: float
+    values: int
+    differing: int
+    largest: float
 
     @property
     def holds(self) -> bool:
-        """Whether the two agree as the golden says they must; NaN agrees with nothing."""
-        return self.difference <= self.allowed
+        """Whether the two agree as the golden says they must; NaN agrees with nothing.
+
+        Where nothing is allowed, they must be equal to the bit.
+        """
+        return self.difference <= self.allowed and bool(self.allowed or not self.differing)
 
     def as_json(self) -> dict[str, object]:
         """Return plain data; a difference that is no number is null."""
-        difference = self.difference if isfinite(self.difference) else None
-        return {**asdict(self), "difference": difference, "holds": self.holds}
+        finite = {
+            name: value if isfinite(value) else None
+            for name, value in (("difference", self.difference), ("largest", self.largest))
+        }
+        return {**asdict(self), **finite, "holds": self.holds}
 
 
 class Disagreement(Exception):  # noqa: N818 - it is what was found

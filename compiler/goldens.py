@@ -26,7 +26,7 @@ ROUNDED = {
     "fp16": Tolerance(relative=1e-2, reason="weights are rounded to float16"),
     "dynamic": Tolerance(
         relative=0.1,
-        reason="weights are rounded to int8, and what linear layers read while the network runs",
+        reason="weights are rounded to int8, and what some layers read while the network runs",
     ),
 }
 """What is allowed at precisions whose weights are not those of the reference."""

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from tcc.compiler import bundle, goldens, manifest, passes, text, weights
 from tcc.compiler.bundle import Contents
+from tcc.compiler.device import Device, Emitted, Refused, Watch
 from tcc.compiler.frontend.build import Spec
-from tcc.compiler.graph import Graph, Model, Node, Pass
+from tcc.compiler.graph import Graph, Model, Pass
 from tcc.compiler.precision import INTEGER
 from tcc.compiler.quant import calibrate as calibration
 from tcc.compiler.quant import stored
@@ -21,61 +21,8 @@ Lower = Callable[[Model, tuple[Pass, ...]], Model]
 """Takes a model through the passes that a target wants."""
 
 
-class Watch(Protocol):
-    """Told how far a long step is; a stage begins with 0 done."""
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Hear that `done` of `total` parts of `what` are finished."""
-        ...
-
-
 def unwatched(what: str, done: int, total: int) -> None:
     """Hear nothing."""
-
-
-class Refused(Protocol):
-    """A node that a target cannot run: the rule it breaks, and what would fit."""
-
-    @property
-    def node(self) -> Node: ...  # noqa: D102
-    @property
-    def why(self) -> str: ...  # noqa: D102
-    @property
-    def help(self) -> str: ...  # noqa: D102
-
-
-class Emitted(Protocol):
-    """A target's files by relative path, and which of them are programs."""
-
-    @property
-    def files(self) -> Mapping[str, bytes]: ...  # noqa: D102
-    @property
-    def executable(self) -> frozenset[str]: ...  # noqa: D102
-
-
-class Device(Protocol):
-    """One target, as whoever runs the pipeline passes it in."""
-
-    @property
-    def name(self) -> str:
-        """The target's name, as after `--target`."""
-        ...
-
-    def passes(self, precision: str) -> tuple[Pass, ...]:
-        """Return the passes that the model goes through before it is emitted."""
-        ...
-
-    def refusals(self, graph: Graph) -> Iterable[Refused]:
-        """Yield each node that the target cannot run."""
-        ...
-
-    def emit(self, model: Model, precision: str, watch: Watch) -> Emitted:
-        """Return the target's files; at an integer precision the model is the integer program."""
-        ...
-
-    def versions(self) -> Mapping[str, str]:
-        """Return the versions of what decides the files' bytes."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +35,19 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Integers:
-    """The integer program of a model, what a manifest says of it, and files that go with it."""
+    """The integer program of a model, what a manifest says of it, and files that go with it.
+
+    `closed` is the program whose last layers too give 8-bit integers.
+    """
 
     program: Model
+    closed: Model
     calibrated: manifest.Calibrated
     files: Mapping[str, bytes]
+
+    def of(self, device: Device) -> Model:
+        """Return the program that a target takes."""
+        return self.program if device.real_ends else self.closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,30 +102,47 @@ def build(
     assert (integers is not None) == (precision in INTEGER), precision
     watch("passes", 0, 1)
     model = Model(spec.graph, given.tensors)
-    wanted = {d.name: d.passes(precision) for d in devices}
-    lean = _lean(model, wanted, integers, lower)
+    lean = _lean(model, devices, precision, integers, lower)
     check([(device, lean[device.name].graph) for device in devices])
     watch("goldens", 0, 1)
-    golden, files = (
-        goldens.exact(integers.program, precision) if integers else goldens.make(model, precision)
-    )
-    files = {**files, **(integers.files if integers else {})}
+    made = _goldens(model, devices, precision, integers)
+    shared = integers.files if integers else {}
     calibrated = integers.calibrated if integers else None
     contract = integers.program.graph if integers else model.graph
     for device in devices:
         watch(device.name, 0, 1)
         ready = lean[device.name]
-        texts = _texts(model.graph, ready.graph, "int8" if integers else "fused")
-        job = Job(spec, given, precision, contract, calibrated, golden, {**files, **texts})
+        golden, files = made[device.real_ends]
+        files = {**files, **shared}
+        files |= _texts(model.graph, ready.graph, "int8" if integers else "fused")
+        job = Job(spec, given, precision, contract, calibrated, golden, files)
         yield _packed(job, device, device.emit(ready, precision, watch))
 
 
+Expected = tuple[manifest.Goldens, Mapping[str, bytes]]
+
+
+def _goldens(
+    model: Model, devices: Sequence[Device], precision: str, integers: Integers | None
+) -> Mapping[bool, Expected]:
+    """Return the goldens of the targets whose integer programs end in real numbers, and others'."""
+    if integers is None:
+        return dict.fromkeys((True, False), goldens.make(model, precision))
+    programs = {device.real_ends: integers.of(device) for device in devices}
+    return {ends: goldens.exact(program, precision) for ends, program in programs.items()}
+
+
 def _lean(
-    model: Model, wanted: Mapping[str, tuple[Pass, ...]], integers: Integers | None, lower: Lower
+    model: Model,
+    devices: Sequence[Device],
+    precision: str,
+    integers: Integers | None,
+    lower: Lower,
 ) -> Mapping[str, Model]:
     """Return what each target is emitted from; targets that want equal passes share it."""
     if integers:
-        return dict.fromkeys(wanted, integers.program)
+        return {device.name: integers.of(device) for device in devices}
+    wanted = {device.name: device.passes(precision) for device in devices}
     made = {
         pipeline: _lowered(model, pipeline, lower) for pipeline in dict.fromkeys(wanted.values())
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tcc.compiler import pipeline
+from tcc.compiler.device import Watch
 from tcc.compiler.floor import COSINE, BelowFloor, Floor
 from tcc.compiler.frontend.build import Spec
 from tcc.compiler.graph import Model
@@ -94,7 +95,7 @@ def integers(
     least: Floor,
     *,
     mixed: bool = False,
-    watch: pipeline.Watch = pipeline.unwatched,
+    watch: Watch = pipeline.unwatched,
     tell: Callable[[Made, str], None] | None = None,
 ) -> Result:
     """Return the integer program of a ready model, at or above its floor.
@@ -109,7 +110,8 @@ def integers(
     calibration = stored.calibration(source.document, ready, source.name)
     if source.judge is None or source.learn is None:
         measured = _said(source, least)
-        return Result(_packed(quantize(ready, calibration), source, calibration, measured, {}))
+        programs = (quantize(ready, calibration), _closed(ready, calibration))
+        return Result(_packed(programs, source, calibration, measured, {}))
     made = program.make(ready, calibration, source.judge, watch)
     if mixed:
         made = program.above(ready, made, least, source.learn, source.judge, watch)
@@ -119,7 +121,8 @@ def integers(
     measured = Measured(source.where, *astuple(made.comparison.quality))
     text = json.dumps(_report(made, source.where, least), indent=2) + "\n"
     files = {REPORT: text.encode()}
-    packed = _packed(made.program, source, made.calibration, measured, files)
+    programs = (made.program, _closed(ready, made.calibration))
+    packed = _packed(programs, source, made.calibration, measured, files)
     return Result(packed, made, source.where)
 
 
@@ -136,8 +139,12 @@ def _said(source: Source, least: Floor) -> Measured | None:
     return None
 
 
+def _closed(ready: Model, calibration: Calibration) -> Model:
+    return quantize(ready, calibration, real_ends=False)
+
+
 def _packed(
-    made: Model,
+    programs: tuple[Model, Model],
     source: Source,
     calibration: Calibration,
     measured: Measured | None,
@@ -152,9 +159,9 @@ def _packed(
         found.data.images,
         measured,
         tuple(sorted(calibration.in_float)),
-        tuple(name.removesuffix(":float") for name in inexact(made.graph)),
+        tuple(name.removesuffix(":float") for name in inexact(programs[0].graph)),
     )
-    return Integers(made, about, {CALIBRATION: document.encode(found), **files})
+    return Integers(*programs, about, {CALIBRATION: document.encode(found), **files})
 
 
 def _report(made: Made, where: str, least: Floor) -> dict[str, Any]:

@@ -163,11 +163,13 @@ def plain(requirement):
 def test_dependencies_are_what_is_imported():
     extras = PROJECT["optional-dependencies"]
     optional = {plain(r) for extra in ("import", "train") for r in extras[extra]}
-    base = imported("compiler", "backends", but=("backends/arm",))
+    base = imported("compiler", "backends", but=("backends/arm", "backends/tflite"))
     assert base - optional == {plain(r) for r in PROJECT["dependencies"]}
     assert base - optional == {plain(name) for name in doctor.BASE}
     arm = imported("backends/arm") - base
     assert arm - {plain(r) for r in extras["arm"]} == set()
+    lite = imported("backends/tflite") - base
+    assert lite - {plain(r) for r in extras["tflite"]} == set()
 
 
 def test_every_dependency_has_a_lower_bound_and_a_constraint():

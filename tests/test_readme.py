@@ -49,6 +49,7 @@ def environment(tmp_path_factory):
 
 def test_every_command_runs(folder, environment):
     pytest.importorskip("tvm", reason="needs the extra `arm`")
+    pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     for command in commands():
         if command in MAKE:
             continue
@@ -67,6 +68,7 @@ def test_every_command_runs(folder, environment):
         "ddsnet-onnxruntime-fp32",
         "ddsnet-onnxruntime-int8",
         "ddsnet-onnxruntime.calibration.json",
+        "ddsnet-tflite-fp16",
     ]
 
 

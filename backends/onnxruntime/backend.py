@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 FILE = "model.onnx"
-PRECISIONS = ("fp32", "fp16", "dynamic", *INTEGER)
+PRECISIONS = ("fp32", "fp16", "dynamic", "int8", "int8-u8u8", "int8-qdq")
 EXACT_PRODUCTS = "session.x64quantprecision"
 """Has ONNX Runtime make the weights of integer operations unsigned when it loads a model: the same
 results, slower, on processors whose products of unsigned and signed 8-bit integers saturate."""

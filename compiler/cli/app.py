@@ -15,6 +15,7 @@ from tcc.compiler.cli.build import build
 from tcc.compiler.cli.calibrate import calibrate
 from tcc.compiler.cli.check import check
 from tcc.compiler.cli.doctor import doctor
+from tcc.compiler.cli.eval import evaluate
 from tcc.compiler.cli.fmt import fmt
 from tcc.compiler.cli.import_ import import_
 from tcc.compiler.cli.import_weights import import_weights
@@ -22,6 +23,7 @@ from tcc.compiler.cli.passes import passes
 from tcc.compiler.cli.run import run
 from tcc.compiler.cli.show import show
 from tcc.compiler.cli.targets import targets
+from tcc.compiler.cli.verify import verify
 from tcc.compiler.cli.zoo import zoo
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -30,6 +32,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "build": build,
     "run": run,
+    "eval": evaluate,
+    "verify": verify,
     "import": import_,
     "import-weights": import_weights,
     "targets": targets,

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tcc.compiler.bundle import Bundle
+    from tcc.compiler.device import Watch
     from tcc.compiler.graph import Graph, Model, Pass
-    from tcc.compiler.pipeline import Watch
 
     Outputs = dict[str, np.ndarray]
 
@@ -30,6 +30,11 @@ class Bound:
     def name(self) -> str:
         """The target's name, as after `--target`."""
         return self.target.name
+
+    @property
+    def real_ends(self) -> bool:
+        """Whether the target's integer programs may end in real numbers."""
+        return self.target.real_ends
 
     @property
     def tools(self) -> tuple[Tool, ...]:

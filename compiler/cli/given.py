@@ -67,7 +67,6 @@ def take_images(report: Report, chosen: Chosen, data: Path | None) -> "DataSet":
     Raises:
         UserError: There are none (E0616), or they are no data set.
     """
-    from tcc.compiler import known
     from tcc.compiler.quant.data import read
 
     path = data or chosen.project.data
@@ -76,10 +75,18 @@ def take_images(report: Report, chosen: Chosen, data: Path | None) -> "DataSet":
         raise fail("E0616", "calibrate with which images?", typed("--data"), help=help)
     report.detail(f"images: {path}")
     found = read(path)
-    folder = known.samples_folder()
-    if folder.is_dir() and set(found.digests) & set(read(folder).digests):
+    if synthetic(found):
         report.notice(
             f"the images in {path} are synthetic: a program drew them. Calibrate with images of "
             "the kind that the network is meant for"
         )
     return found
+
+
+def synthetic(data: "DataSet") -> bool:
+    """Whether some of the images are the samples, which a program drew."""
+    from tcc.compiler import known
+    from tcc.compiler.quant.data import read
+
+    folder = known.samples_folder()
+    return folder.is_dir() and bool(set(data.digests) & set(read(folder).digests))

@@ -53,7 +53,7 @@ def write(
 
     def accept(fresh: "Bundle") -> None:
         stages("replay", 0, 1)
-        found.extend(replay(fresh, device, GOLDENS))
+        found.extend(replay(fresh, device, GOLDENS).agreement)
         if not all(each.holds for each in found):
             raise Disagreement(device.name, found)
 

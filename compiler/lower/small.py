@@ -69,18 +69,18 @@ def _half(node: Node, weight: Array) -> tuple[Op, dict[str, Array]] | None:
 
 
 def _dynamic(node: Node, weight: Array) -> tuple[Op, dict[str, Array]] | None:
-    levels, scale = _levels(weight)
+    whole, scale = levels(weight)
     if isinstance(node.op, Linear):
-        shifted = (levels.astype(np.int16) + 128).astype(np.uint8)
+        shifted = (whole.astype(np.int16) + 128).astype(np.uint8)
         return DynamicLinear(node.op), {"": np.ascontiguousarray(shifted.T), "scale": scale}
     wide = scale.reshape(-1, *(1 for _ in weight.shape[1:]))
-    return Int8Weights(node.op), {"": levels, "scale": wide}
+    return Int8Weights(node.op), {"": whole, "scale": wide}
 
 
-def _levels(weight: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def levels(weight: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return a weight as int8 and a scale for each index of its first axis."""
     flat = weight.reshape(len(weight), -1).astype(np.float64)
     most = np.abs(flat).max(axis=1)
     scale = np.where(most > SMALLEST, most / 127, 1).astype(np.float32)
-    levels = np.rint(flat / scale[:, None].astype(np.float64)).astype(np.int8)
-    return levels.reshape(weight.shape), scale
+    whole = np.rint(flat / scale[:, None].astype(np.float64)).astype(np.int8)
+    return whole.reshape(weight.shape), scale

@@ -51,6 +51,7 @@ class Printer:
     """A target whose artifact is the printed graph."""
 
     name = "printer"
+    real_ends = True
 
     def refusals(self, graph):
         return ()

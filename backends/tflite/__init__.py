@@ -1,0 +1,1 @@
+"""TFLite files for phones and DSPs, written as flatbuffers directly; LiteRT runs them here."""

@@ -1,0 +1,119 @@
+"""The target `tflite`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
+from tcc.compiler.graph import Graph, Input, Model, Pass
+from tcc.compiler.precision import INTEGER
+from tcc.compiler.source import fail, whole_file
+from tcc.compiler.tools import MissingTool, Tool
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FILE = "model.tflite"
+PRECISIONS = ("fp32", "fp16", "dynamic", "int8", "int8-u8")
+EXTRA = "pip install 'tcc-compiler[tflite]'"
+PACKAGES = (
+    ("ai-edge-litert", "write and run TFLite files"),
+    ("flatbuffers", "write TFLite files"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TfLite:
+    """Builds `model.tflite`, channels-last with a batch of one, and runs it on one thread."""
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The one target."""
+        title = "TFLite file for phones and DSPs, run by LiteRT"
+        return (Target("tflite", title, PRECISIONS, calibrates=True, real_ends=False),)
+
+    def passes(self, precision: str) -> tuple[Pass, ...]:
+        """Return what makes of a network what a device runs."""
+        from tcc.compiler.passes import INFERENCE, INT8
+
+        return INT8 if precision in INTEGER else INFERENCE
+
+    def tools(self, target: Target) -> tuple[Tool, ...]:  # noqa: ARG002
+        """Return what knows the format, and what writes it."""
+        return tuple(Tool(name, use, _version(name), EXTRA) for name, use in PACKAGES)
+
+    def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:  # noqa: ARG002
+        """Yield each node that TFLite has nothing for."""
+        from tcc.backends.tflite.table import refusals
+
+        return refusals(graph)
+
+    def emit(
+        self,
+        target: Target,
+        model: Model,
+        precision: str = "fp32",
+        progress: Progress = silent,
+    ) -> Artifact:
+        """Return `model.tflite`.
+
+        Raises:
+            MissingTool: A package that writes the format is not here.
+            UserError: The weights exceed what a file holds (E0450).
+        """
+        self._need(target)
+        from tcc.backends.tflite import emit, program
+        from tcc.backends.tflite.forms import FORMS
+        from tcc.backends.tflite.writer import pack
+
+        progress(target.name, 0, 1)
+        described = program.described if precision in INTEGER else emit.described
+        data = pack(FORMS[precision](described(model)))
+        progress(target.name, 1, 1)
+        return Artifact({FILE: data})
+
+    def infer(
+        self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
+    ) -> "list[dict[str, np.ndarray]]":
+        """Run the file on preprocessed tensors, one at a time; return raw outputs by name.
+
+        Raises:
+            MissingTool: LiteRT is not here.
+            UserError: It is no file that LiteRT can run (E0651).
+        """
+        self._need(target)
+        from tcc.backends.tflite import runner
+
+        return runner.infer(folder / FILE, source, tensors)
+
+    def run(
+        self, target: Target, folder: Path, source: Input, images: "Sequence[np.ndarray]"
+    ) -> "list[dict[str, np.ndarray]]":
+        """Run the file on images, uint8 (height, width, 3), from preprocessing on.
+
+        Raises:
+            MissingTool: LiteRT is not here.
+            UserError: The input is not made from images, or not from images of this size.
+        """
+        from tcc.compiler.preprocess import apply
+
+        contract = source.preprocess
+        if contract is None:
+            raise fail("E0625", "this network does not take an image", whole_file(str(folder)))
+        channels, height, width = source.type.shape
+        tensors = [apply(contract, image, (channels, height, width)) for image in images]
+        return self.infer(target, folder, source, tensors)
+
+    def _need(self, target: Target) -> None:
+        missing = [tool for tool in self.tools(target) if tool.version is None]
+        if missing:
+            raise MissingTool(missing[0])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,86 @@
+"""From a float model to the description of its file."""
+
+import json
+from collections import Counter
+from dataclasses import asdict, replace
+
+from tcc.backends.tflite.net import Net
+from tcc.backends.tflite.table import FLOAT
+from tcc.backends.tflite.writer import File, Operator, Tensor
+from tcc.compiler.graph import Graph, Model
+from tcc.compiler.rewrite import for_inference
+
+METADATA = "tcc"
+"""The name of the metadata that say what goes in and what comes out."""
+CLAMPS = {"RELU", "RELU6"}
+
+
+def described(model: Model) -> File:
+    """Return the file of a float model in float32, without what only training needs."""
+    net = Net(Model(for_inference(model.graph), model.weights))
+    for node in net.graph.nodes:
+        net.values[node.name] = FLOAT[type(node.op)](net, node, node.op)
+    return finished(net)
+
+
+def finished(net: Net) -> File:
+    """Return the file of a net that is complete: clamps fused, named inputs and outputs."""
+    graph = net.graph
+    inputs = {source.name: net.values[source.name] for source in graph.inputs}
+    taken = set(inputs.values())
+    outputs: dict[str, str] = {}
+    for output in graph.outputs:
+        value = net.values[output.value]
+        if value in taken:  # a tensor leaves once, and never as it came
+            value = net.reshaped(value, f"{output.name}/copy", net.tensors[value].shape)
+        taken.add(value)
+        outputs[output.name] = value
+    operators = clamped(tuple(net.operators), frozenset(outputs.values()))
+    used = {*inputs.values(), *(v for op in operators for v in (*op.inputs, *op.outputs))}
+    tensors = tuple(tensor for tensor in net.tensors.values() if tensor.name in used)
+    return File(graph.name, tensors, operators, inputs, outputs, {METADATA: about(graph)})
+
+
+def clamped(operators: tuple[Operator, ...], outputs: frozenset[str]) -> tuple[Operator, ...]:
+    """Make a clamp part of the operator before it, where nothing else reads that one's result."""
+    readers = Counter(value for op in operators for value in op.inputs)
+    result: list[Operator] = []
+    makers: dict[str, int] = {}
+    for op in operators:
+        source = op.inputs[0]
+        maker = makers.get(source)
+        if op.code in CLAMPS and maker is not None and readers[source] == 1:
+            before = result[maker]
+            if before.options.get("fusedActivationFunction") == "NONE" and source not in outputs:
+                options = {**before.options, "fusedActivationFunction": op.code}
+                result[maker] = replace(before, outputs=op.outputs, options=options)
+                makers[op.outputs[0]] = maker
+                continue
+        makers[op.outputs[0]] = len(result)
+        result.append(op)
+    return tuple(result)
+
+
+def about(graph: Graph) -> bytes:
+    """Return what a file says of itself in JSON: the inputs' contracts, and the labels."""
+    document = {
+        "model": graph.name,
+        "inputs": [
+            {
+                "name": source.name,
+                "layout": "NHWC" if len(source.type.shape) == 3 else "NC",
+                "preprocess": asdict(source.preprocess) if source.preprocess else None,
+            }
+            for source in graph.inputs
+        ],
+        "outputs": [
+            {"name": o.name, "activation": o.activation, "labels": list(o.labels)}
+            for o in graph.outputs
+        ],
+    }
+    return json.dumps(document, sort_keys=True, ensure_ascii=False).encode()
+
+
+def constants(file: File) -> dict[str, Tensor]:
+    """Return the tensors of a file that have values, by name."""
+    return {tensor.name: tensor for tensor in file.tensors if tensor.data is not None}

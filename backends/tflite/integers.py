@@ -1,0 +1,259 @@
+"""The integer program as int8 operators that XNNPACK computes to the bit.
+
+What it has no exact operator for is put together: sums of extreme scales and of many values from
+int32 operators, means of unequal windows and products of extreme scales from float32 ones whose
+numbers are whole.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from tcc.backends.tflite import functions, moves
+from tcc.backends.tflite.draft import Array, Draft, zero
+from tcc.backends.tflite.writer import Quantization
+from tcc.compiler.graph import Node
+from tcc.compiler.ops import (
+    ChannelShuffle,
+    Concat,
+    Flatten,
+    GlobalMaxPool,
+    MaxPool,
+    Op,
+    Resize,
+    Slice,
+    Unflatten,
+)
+from tcc.compiler.ops.integer import (
+    Dequantize,
+    QAdd,
+    QAvgPool,
+    QConv,
+    QMul,
+    QPad,
+    Quantize,
+    Quantized,
+    Table,
+    levels,
+)
+from tcc.compiler.types import TensorType
+
+LARGEST_FACTOR = 2.0**8
+"""XNNPACK wants smaller factors from sums to levels."""
+SATURATED = 255.75
+"""As good as any larger factor: one step of the sum is already more than the range of levels."""
+SUM_RATIOS = (2.0**-10, 2.0**8)
+PRODUCT_RATIOS = (2.0**-16, 2.0**8)
+"""From the least ratio of scales that XNNPACK takes to the first that it does not."""
+
+
+def activation(op: Quantized, y: TensorType) -> str | None:
+    """Return the format's activation whose bounds are an operation's; None if there is none."""
+    low, high = y.limits
+    if (op.low, op.high) == (low, high):
+        return "NONE"
+    if op.low != max(low, 0):
+        return None
+    if op.high == high:
+        return "RELU"
+    six = 6 / np.float64(op.scale)
+    sure = abs(six % 1 - 0.5) > 1e-3 and op.high == round(six)  # however a runtime rounds it
+    return "RELU6" if sure else None
+
+
+def clamped(draft: Draft, node: Node, emit: Callable[[str, str], str]) -> None:
+    """Add what `emit` adds for an output and an activation, and the clamp that it lacks."""
+    op, y = node.op, node.type
+    assert isinstance(op, Quantized)
+    word = activation(op, y)
+    output = draft.value(node.name, y)
+    if word is not None:
+        emit(output, word)
+        return
+    wide = draft.like(output, f"{node.name}:wide", draft.tensors[output].shape)
+    emit(wide, "NONE")
+    draft.between(wide, output, op.low + zero(y), op.high + zero(y))
+
+
+def conv(draft: Draft, node: Node) -> None:
+    """Add CONV_2D or DEPTHWISE_CONV_2D, after a PAD where its words for padding do not do."""
+    op, (x,) = node.op, draft.types(node)
+    assert isinstance(op, QConv)
+    how, channels = op.conv, x.shape[0]
+    by_channel = how.groups == channels and channels > 1
+    code = "DEPTHWISE_CONV_2D" if by_channel else "CONV_2D"
+    source, word = draft.placed(node, (how.window, how.stride, how.pads))
+    inputs = (source, *_weights(draft, node, by_channel=by_channel))
+    options = {
+        "padding": word,
+        "strideH": how.stride[0],
+        "strideW": how.stride[1],
+        "dilationHFactor": how.dilation[0],
+        "dilationWFactor": how.dilation[1],
+        **({"depthMultiplier": how.filters // channels} if by_channel else {}),
+    }
+    clamped(draft, node, lambda y, word: draft.run(
+        code, inputs, y, {**options, "fusedActivationFunction": word}, 3
+    ))  # fmt: skip
+
+
+def _weights(draft: Draft, node: Node, *, by_channel: bool) -> tuple[str, str]:
+    """Add the weights and the bias of a convolution; return their names."""
+    (x,), (weight, scale, bias) = draft.types(node), draft.weights(node)
+    order, axis = ((1, 2, 3, 0), 3) if by_channel else ((0, 2, 3, 1), 0)
+    scale = within_reach(x, scale.astype(np.float32), node.type)
+    zeros = (0,) * len(scale)
+    means = Quantization(tuple(map(float, scale)), zeros, axis)
+    steps = Quantization(tuple(map(float, np.float32(x.scale) * scale)), zeros)
+    return (
+        draft.constant(node.params[0], weight.transpose(order), means),
+        draft.constant(node.params[2], raised(bias, weight, x, node.type), steps),
+    )
+
+
+def raised(bias: Array, weight: Array, x: TensorType, y: TensorType) -> Array:
+    """Return biases of which none is needlessly small: XNNPACK's scaled sums may reach -2**31.
+
+    Some of its kernels then wrap where they add a zero point that is not 0. A channel that no input
+    makes positive is 0 where levels are unsigned, however far below zero its sums are.
+    """
+    if not zero(y):
+        return bias.astype(np.int32)
+    flat = weight.reshape(len(weight), -1).astype(np.int64)
+    low, high = x.limits
+    largest = np.maximum(flat * low, flat * high).sum(axis=1)
+    least: Array = np.maximum(bias.astype(np.int64), -largest)
+    return least.astype(np.int32)
+
+
+def within_reach(x: TensorType, scale: levels.Float32, y: TensorType) -> levels.Float32:
+    """Return weight scales whose factors a runtime takes; no level differs by them."""
+    beyond = ~(levels.multiplier(x, scale, y) < LARGEST_FACTOR)
+    least = np.float32(SATURATED) * np.float32(y.scale) / np.float32(x.scale)
+    return np.where(beyond, least, scale).astype(np.float32)
+
+
+def add(draft: Draft, node: Node) -> None:
+    """Add ADD, or int32 arithmetic for what it does not compute exactly."""
+    op, xs = node.op, draft.types(node)
+    assert isinstance(op, QAdd)
+    low, high = SUM_RATIOS
+    ratios = [np.float32(x.scale) / np.float32(op.scale) for x in xs]
+    if len(xs) == 2 and all(low <= ratio < high for ratio in ratios):
+        clamped(draft, node, lambda y, word: draft.run(
+            "ADD", draft.net.inputs(node), y, {"fusedActivationFunction": word}, 2
+        ))  # fmt: skip
+        return
+    _wide_sum(draft, node, op, *op.fixed_point(*xs))
+
+
+def _wide_sum(draft: Draft, node: Node, op: QAdd, factors: tuple[int, ...], shift: int) -> None:
+    """Add the definition of a sum as it stands, in int32."""
+    name, xs = node.name, draft.types(node)
+    total, rounding = "", 1 << (shift - 1)
+    for i, (value, x, m) in enumerate(zip(draft.net.inputs(node), xs, factors, strict=True)):
+        shape = draft.tensors[value].shape
+        wide = draft.run("CAST", (value,), draft.tensor(f"{name}:wide{i}", shape, "int32"))
+        term = draft.tensor(f"{name}:term{i}", shape, "int32")
+        draft.run("MUL", (wide, draft.number(f"{name}/factor{i}", m, "int32")), term)
+        rounding -= zero(x) * m
+        total = _plus(draft, total, term, f"{name}:total{i}") if total else term
+    total = _plus(
+        draft, total, draft.number(f"{name}/rounding", rounding, "int32"), f"{name}:total"
+    )
+    output = draft.value(name, node.type)
+    shape = draft.tensors[output].shape
+    steps = [draft.tensor(f"{name}:{w}", shape, "int32") for w in ("levels", "kept", "stored")]
+    draft.run("RIGHT_SHIFT", (total, draft.number(f"{name}/shift", shift, "int32")), steps[0])
+    draft.between(steps[0], steps[1], op.low, op.high)
+    draft.run("ADD", (steps[1], draft.number(f"{name}/zero", zero(node.type), "int32")), steps[2])
+    draft.run("CAST", (steps[2],), output)
+
+
+def _plus(draft: Draft, first: str, second: str, name: str) -> str:
+    shape = np.broadcast_shapes(draft.tensors[first].shape, draft.tensors[second].shape)
+    return draft.run("ADD", (first, second), draft.tensor(name, tuple(shape), "int32"))
+
+
+def mul(draft: Draft, node: Node) -> None:
+    """Add MUL, or the float32 product, which is exact, and its rounding."""
+    op, (a, b), name = node.op, draft.types(node), node.name
+    assert isinstance(op, QMul)
+    factor = levels.multiplier(a, float(b.scale or 0), node.type)
+    low, high = PRODUCT_RATIOS
+    if low <= factor < high:
+        clamped(draft, node, lambda y, word: draft.run(
+            "MUL", draft.net.inputs(node), y, {"fusedActivationFunction": word}, 2
+        ))  # fmt: skip
+        return
+    first, second = (
+        draft.floats(value, f"{name}:{i}", x)
+        for i, (value, x) in enumerate(zip(draft.net.inputs(node), (a, b), strict=True))
+    )
+    output = draft.value(name, node.type)
+    shape = draft.tensors[output].shape
+    product, scaled = (draft.tensor(f"{name}:{w}", shape, "float32") for w in ("product", "scaled"))
+    draft.run("MUL", (first, second), product)
+    draft.run("MUL", (product, draft.number(f"{name}/factor", float(factor))), scaled)
+    draft.rounded(scaled, output, node.type, op.low, op.high)
+
+
+def mean(draft: Draft, node: Node) -> None:
+    """Add float32 sums, which are exact, their factors and the rounding."""
+    op, (x,), (ones, factor), name = node.op, draft.types(node), draft.weights(node), node.name
+    assert isinstance(op, QAvgPool)
+    source = draft.floats(draft.net.inputs(node)[0], name, x)
+    source = draft.padded(source, f"{name}:padded", op.padding(x))
+    output = draft.value(name, node.type)
+    shape = draft.tensors[output].shape
+    total, scaled = (draft.tensor(f"{name}:{what}", shape, "float32") for what in ("sum", "scaled"))
+    weight = draft.constant(node.params[0], ones.astype(np.float32).transpose(1, 2, 3, 0))
+    bias = draft.constant(f"{name}/bias", np.zeros(len(ones), np.float32))
+    options = {
+        "padding": "VALID",
+        "strideH": op.pool.step[0],
+        "strideW": op.pool.step[1],
+        "depthMultiplier": 1,
+        "dilationHFactor": 1,
+        "dilationWFactor": 1,
+    }
+    draft.run("DEPTHWISE_CONV_2D", (source, weight, bias), total, options)
+    factors = draft.constant(node.params[1], factor.astype(np.float32)[..., None])
+    draft.run("MUL", (total, factors), scaled)
+    draft.rounded(scaled, output, node.type, op.low, op.high)
+
+
+def pad(draft: Draft, node: Node) -> None:
+    """Add a border: PAD for zeros, else constants that are joined to the map."""
+    op, (x,), (source,) = node.op, draft.types(node), draft.net.inputs(node)
+    assert isinstance(op, QPad)
+    if not any(op.levels):
+        draft.net.values[node.name] = draft.padded(source, node.name, op.padding)
+        return
+    stored = np.array(op.levels) + zero(x)
+    draft.net.values[node.name] = draft.bordered(source, node.name, op.padding, stored)
+
+
+def quantized(draft: Draft, node: Node) -> None:
+    """Add the division by the scale and its rounding: QUANTIZE multiplies by the inverse."""
+    op, (source,), name = node.op, draft.net.inputs(node), node.name
+    assert isinstance(op, Quantize)
+    output = draft.value(name, node.type)
+    steps = draft.tensor(f"{name}:steps", draft.tensors[output].shape, "float32")
+    draft.run("DIV", (source, draft.number(f"{name}/scale", op.scale)), steps)
+    draft.rounded(steps, output, node.type, op.low, op.high)
+
+
+def dequantized(draft: Draft, node: Node) -> None:
+    """Add DEQUANTIZE."""
+    draft.run("DEQUANTIZE", draft.net.inputs(node), draft.value(node.name, node.type), {}, 2)
+
+
+INTEGER_OPERATORS: Mapping[type[Op], Callable[[Draft, Node], None]] = {
+    QConv: conv, QAdd: add, QMul: mul, QAvgPool: mean, Table: functions.table, QPad: pad,
+    Quantize: quantized, Dequantize: dequantized,
+    MaxPool: moves.max_pool, GlobalMaxPool: moves.max_pool, Concat: moves.concat,
+    Slice: moves.sliced, ChannelShuffle: moves.shuffled, Resize: moves.resized,
+    Flatten: moves.flattened, Unflatten: moves.flattened,
+}  # fmt: skip
+"""What writes each operation of the integer program; a float one has float operators."""

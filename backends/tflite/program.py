@@ -1,0 +1,56 @@
+"""From an integer program to the description of its file: 8-bit integers in and out."""
+
+from dataclasses import replace
+
+from tcc.backends.tflite.draft import Draft, meaning
+from tcc.backends.tflite.emit import finished
+from tcc.backends.tflite.integers import INTEGER_OPERATORS
+from tcc.backends.tflite.table import FLOAT
+from tcc.backends.tflite.writer import File
+from tcc.compiler.graph import Graph, Model
+from tcc.compiler.ops.integer import Dequantize, Quantize
+from tcc.compiler.rewrite import live
+from tcc.compiler.types import DType
+
+
+def described(model: Model) -> File:
+    """Return the file of an integer program, whose inputs and outputs are int8 where it has any.
+
+    Whoever runs it does what a `quantize` of an input and a `dequantize` to an output would: the
+    tensors say by which scale.
+    """
+    model = live(Model(_bare(model.graph), model.weights))
+    draft = Draft(model)
+    graph, net = model.graph, draft.net
+    for source in graph.inputs:
+        if source.type.dtype is not DType.F32:
+            name = net.values[source.name]
+            kept = meaning(source.type)
+            draft.tensors[name] = replace(draft.tensors[name], dtype="int8", quantization=kept)
+    for node in graph.nodes:
+        kinds = (*graph.input_types(node), node.type)
+        if all(kind.dtype is DType.F32 for kind in kinds):
+            net.values[node.name] = FLOAT[type(node.op)](net, node, node.op)
+        elif isinstance(node.op, Quantize) and _enters(graph, node.inputs[0]):
+            net.values[node.inputs[0]] = draft.value(node.name, node.type)
+        else:
+            INTEGER_OPERATORS[type(node.op)](draft, node)
+    return finished(net)
+
+
+def _enters(graph: Graph, value: str) -> bool:
+    """Whether a value is an input that one node reads: then its levels can be the input."""
+    return any(value == i.name for i in graph.inputs) and graph.sole_reader(value) is not None
+
+
+def _bare(graph: Graph) -> Graph:
+    """Return a program whose outputs are the levels, where real numbers are made of them last."""
+    last = {node.name: node.inputs[0] for node in graph.nodes if isinstance(node.op, Dequantize)}
+    entering = {source.name for source in graph.inputs}
+    outputs = (
+        replace(output, value=value)
+        if (value := last.get(output.value, output.value)) not in entering
+        else output
+        for output in graph.outputs
+    )
+    return replace(graph, outputs=tuple(outputs))

@@ -1,0 +1,94 @@
+"""Running a file here, by LiteRT on one thread."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.backends.tflite.writer import SIGNATURE
+from tcc.compiler.graph import Input
+from tcc.compiler.source import fail, whole_file
+
+Array = NDArray[Any]
+STDERR = 2
+
+
+def infer(path: Path, source: Input, tensors: Sequence[Array]) -> list[dict[str, Array]]:
+    """Run a file on tensors in the graph's layout; return outputs by name in that layout.
+
+    Raises:
+        UserError: It is no file that LiteRT can run on these (E0651).
+    """
+    runner = _runner(path)
+    try:
+        return [_run(runner, source, tensor) for tensor in tensors]
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise _broken(path, error) from error
+
+
+def _runner(path: Path) -> Any:
+    """Return what runs a file's signature, with XNNPACK."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        with _silent():
+            interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
+            interpreter.allocate_tensors()
+        return interpreter.get_signature_runner(SIGNATURE)
+    except Exception as error:  # the runtime documents no exception types
+        raise _broken(path, error) from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep from standard error what the runtime says as it loads; no setting of its own does."""
+    sys.stderr.flush()
+    kept = os.dup(STDERR)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, STDERR)
+        yield
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _broken(path: Path, error: Exception) -> Exception:
+    lines = str(error).splitlines() or [type(error).__name__]
+    message = "LiteRT cannot run the model"
+    return fail("E0651", message, whole_file(str(path)), label=lines[0][:160])
+
+
+def _run(runner: Any, source: Input, tensor: Array) -> dict[str, Array]:
+    details = runner.get_input_details()
+    x = tensor[None] if tensor.ndim == 1 else tensor.transpose(1, 2, 0)[None]
+    wanted = tuple(int(n) for n in details[source.name]["shape"])
+    if x.shape != wanted:  # the runtime would give the whole network another size
+        raise ValueError(f"its input is {wanted}, not {x.shape}")
+    found = runner(**{source.name: _stored(x, details[source.name])})
+    outputs = runner.get_output_details()
+    return {name: _value(found[name], outputs[name]) for name in outputs}
+
+
+def _stored(x: Array, detail: dict[str, Any]) -> Array:
+    """Return an input as the file wants it: levels, ties to even, where it has a scale."""
+    (scale, zero), dtype = detail["quantization"], detail["dtype"]
+    if scale:
+        limits = np.iinfo(dtype)
+        steps = np.rint(x.astype(np.float32) / np.float32(scale)) + np.float32(zero)
+        x = np.clip(steps, limits.min, limits.max)
+    return x.astype(dtype)
+
+
+def _value(y: Array, detail: dict[str, Any]) -> Array:
+    """Return an output in the graph's layout, in float."""
+    scale, zero = detail["quantization"]
+    if scale:
+        y = (y.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+    return np.ascontiguousarray(y[0].transpose(2, 0, 1) if y.ndim == 4 else y[0])

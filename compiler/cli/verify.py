@@ -1,0 +1,204 @@
+"""`tcc verify`: goldens replayed on the artifacts, and bundles compared with each other."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tcc.compiler.cli import failures
+from tcc.compiler.cli.options import Json, Quiet, Verbose
+from tcc.compiler.cli.report import Report, Stages, complain
+from tcc.compiler.source import Diagnostic, UserError, whole_file
+from tcc.compiler.tools import MissingTool, Tool
+
+if TYPE_CHECKING:
+    from tcc.compiler.agreement import Agreement
+    from tcc.compiler.bundle import Bundle
+    from tcc.compiler.cli.devices import Bound
+    from tcc.compiler.pairs import Pair
+    from tcc.compiler.replay import Replayed
+
+Bundles = Annotated[
+    list[Path],
+    typer.Argument(metavar="BUNDLE", help="Folders that `tcc build` wrote.", show_default=False),
+]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A bundle, and what its artifact gave or the tool that running it here lacks."""
+
+    bundle: "Bundle"
+    replayed: "Replayed | None" = None
+    missing: Tool | None = None
+
+    @property
+    def agreement(self) -> "tuple[Agreement, ...]":
+        """How it agrees with its goldens; nothing where it did not run."""
+        return self.replayed.agreement if self.replayed else ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether no golden disagrees."""
+        return all(each.holds for each in self.agreement)
+
+
+def verify(
+    bundles: Bundles,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Replay the goldens of bundles on their artifacts, and compare the bundles.
+
+    Artifacts of one spec with the same weights are compared with each other too. It runs the
+    programs in the bundles: take only those that you trust. Exit code 4: a golden disagrees.
+    """
+    report = Report(json, quiet, verbose)
+    with report.stages() as stages:
+        stages("bundles", 0, 1)
+        found = [_replayed(*each, stages) for each in _read(bundles)]
+        stages.end()
+    pairs, unlike = _pairs(found)
+    _print(report, found, pairs)
+    for first, second, why in unlike:
+        report.detail(f"{first} and {second} are not compared: {why}")
+    code = _code(found, pairs)
+    report.document(_document(found, pairs, unlike, code))
+    if code:
+        raise typer.Exit(code)
+
+
+def _read(folders: Sequence[Path]) -> "list[tuple[Bundle, Bound]]":
+    """Return bundles with their targets, or raise what is wrong with all of them."""
+    from tcc.compiler import bundle
+    from tcc.compiler.cli import devices
+
+    read = []
+    problems: list[Diagnostic] = []
+    for folder in folders:
+        try:
+            found = bundle.read(folder)
+            at = whole_file(str(folder / "manifest.json"))
+            read.append((found, devices.find(found.manifest.target, at)))
+        except UserError as error:
+            problems += error.diagnostics
+    if problems:
+        raise UserError(tuple(problems))
+    return read
+
+
+def _replayed(bundle: "Bundle", device: "Bound", stages: Stages) -> Verified:
+    from tcc.compiler.replay import replay
+
+    stages(f"{bundle.folder}", 0, 1)
+    try:
+        return Verified(bundle, replay(bundle, device))
+    except MissingTool as error:
+        return Verified(bundle, missing=error.tool)
+
+
+def _pairs(found: Sequence[Verified]) -> "tuple[list[Pair], list[tuple[str, str, str]]]":
+    """Return how bundles compare, and which do not and why."""
+    from tcc.compiler import pairs
+
+    made: list[Pair] = []
+    unlike = []
+    ran = [each.replayed for each in found if each.replayed]
+    for a, b in combinations(ran, 2):
+        if why := pairs.unlike(a.bundle, b.bundle):
+            unlike.append((str(a.bundle.folder), str(b.bundle.folder), why))
+        else:
+            made += pairs.compared(a, b)
+    return made, unlike
+
+
+def _print(report: Report, found: Sequence[Verified], pairs: "Sequence[Pair]") -> None:
+    rows = [
+        (
+            str(each.bundle.folder),
+            one.golden,
+            one.output,
+            f"{one.differing:,} of {one.values:,}",
+            f"{one.largest:.1e}",
+            f"{one.difference:.1e}",
+            f"{one.allowed:.0e}" if one.allowed else "0",
+            _verdict(one),
+        )
+        for each in found
+        for one in each.agreement
+    ]
+    columns = ("bundle", "golden", "output", "differ", "by", "relative", "allowed", "")
+    if rows:
+        report.table(columns, rows)
+    if pairs:
+        report.text("")
+        columns = ("bundle", "and", "output", "differ", "by", "cosine", "same class", "")
+        report.table(columns, [_row(pair) for pair in pairs])
+    for each in found:
+        if each.missing:
+            tool = each.missing
+            complain(
+                f"error: {tool.name} is needed to {tool.needed_for}, and is not here\n"
+                f"  --> {each.bundle.folder}\n   = help: install it: {tool.install}"
+            )
+
+
+def _row(pair: "Pair") -> tuple[str, ...]:
+    differ, by = f"{pair.differing:,} of {pair.values:,}", f"{pair.largest:.1e}"
+    same = "-" if pair.same is None else f"{pair.same} of {pair.inputs}"
+    verdict = "" if pair.holds else "DISAGREES"
+    if pair.inputs and not pair.differing:
+        verdict = "to the bit"
+    return (pair.first, pair.second, pair.output, differ, by, f"{pair.cosine:.6f}", same, verdict)
+
+
+def _verdict(found: "Agreement") -> str:
+    if not found.holds:
+        return "DISAGREES"
+    return "agrees" if found.differing else "to the bit"
+
+
+def _code(found: Sequence[Verified], pairs: "Sequence[Pair]") -> int:
+    """Return the exit code, once it is said what does not agree."""
+    wrong = [str(each.bundle.folder) for each in found if not each.holds]
+    for folder in wrong:
+        complain(f"error: {folder}: the artifact does not give its goldens")
+    apart = [pair for pair in pairs if not pair.holds]
+    for pair in apart:
+        complain(f"error: {pair.first} and {pair.second} promise the same bits, and differ")
+    if wrong or apart:
+        return failures.BELOW
+    return failures.TOOL if any(each.missing for each in found) else 0
+
+
+def _document(
+    found: Sequence[Verified],
+    pairs: "Sequence[Pair]",
+    unlike: Sequence[tuple[str, str, str]],
+    code: int,
+) -> dict[str, Any]:
+    from tcc.compiler import records
+
+    listed = []
+    for each in found:
+        about = each.bundle.manifest
+        listed.append(
+            {
+                "path": str(each.bundle.folder),
+                "model": about.model.name,
+                "target": about.target,
+                "precision": about.precision,
+                "executor": about.goldens.executor,
+                "tolerance": records.encode(about.goldens.tolerance),
+                "agreement": [one.as_json() for one in each.agreement],
+                "holds": each.holds if each.replayed else None,
+                "missing": asdict(each.missing) if each.missing else None,
+            }
+        )
+    apart = [{"first": a, "second": b, "why": why} for a, b, why in unlike]
+    compared = [pair.as_json() for pair in pairs]
+    return {"bundles": listed, "pairs": compared, "not_compared": apart, "exit": code}

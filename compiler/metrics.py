@@ -1,0 +1,113 @@
+"""How well classes are told apart: the usual figures, of counts alone.
+
+With TP images of a class taken for it, FP images of others taken for it, and FN of its images
+taken for others:
+
+- precision is TP / (TP + FP), recall TP / (TP + FN);
+- F1 is their harmonic mean, 2 TP / (2 TP + FP + FN);
+- support is TP + FN, the number of its images;
+- a quotient whose divisor is zero is 0: precision where nothing was taken for the class, recall
+  where it has no images, F1 where both hold;
+- a macro average is the plain mean over the classes that occur: those that an image is of or was
+  taken for;
+- accuracy is the share of images whose class was found.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.int64]
+"""Images by their class (row) and the one that they were taken for (column)."""
+LEVEL = 0.95
+"""The share of resamples within an interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Precision, recall and F1: of a class, or averages."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """One class: its rates, its images, and how many images were taken for it."""
+
+    rates: Rates
+    support: int
+    predicted: int
+
+    @property
+    def occurs(self) -> bool:
+        """Whether an image is of it or was taken for it."""
+        return bool(self.support or self.predicted)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """All figures of a confusion matrix; `classes` and `confusion` in the network's order."""
+
+    images: int
+    correct: int
+    classes: tuple[Class, ...]
+    macro: Rates
+    confusion: tuple[tuple[int, ...], ...]
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images whose class was found."""
+        return _ratio(self.correct, self.images)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Where the accuracy of `resamples` resamples lies, but for the outermost on each side."""
+
+    low: float
+    high: float
+    level: float
+    resamples: int
+    seed: int
+
+
+def scores(counts: Counts) -> Scores:
+    """Return the figures of a confusion matrix (classes, classes)."""
+    hits, support, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    classes = tuple(
+        Class(Rates(_ratio(tp, of_it), _ratio(tp, its), _ratio(2 * tp, its + of_it)), its, of_it)
+        for tp, its, of_it in zip(hits.tolist(), support.tolist(), predicted.tolist(), strict=True)
+    )
+    met = [each.rates for each in classes if each.occurs]
+    macro = Rates(
+        _mean([r.precision for r in met]),
+        _mean([r.recall for r in met]),
+        _mean([r.f1 for r in met]),
+    )
+    rows = tuple(tuple(row) for row in counts.tolist())
+    return Scores(int(counts.sum()), int(hits.sum()), classes, macro, rows)
+
+
+def interval(correct: int, images: int, resamples: int, seed: int) -> Interval:
+    """Return the percentile bootstrap interval of an accuracy.
+
+    A resample draws as many images as there are, with replacement: how many of them are correct
+    is binomial, and is drawn as such.
+    """
+    share = _ratio(correct, images)
+    drawn = np.random.default_rng(seed).binomial(images, share, resamples) / max(images, 1)
+    outside = (1 - LEVEL) / 2
+    low, high = np.quantile(drawn, (outside, 1 - outside))
+    return Interval(float(low), float(high), LEVEL, resamples, seed)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,224 @@
+"""The files of the target `tflite` in float: what they hold, and what is refused."""
+
+import json
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lite import TensorType, delegates, difference, opened, operators, outputs
+from lite_float import BACKEND, PRECISIONS, TARGET, emitted, fused, written
+from nets import Steps, dense, gated
+from op_cases import tensors, trained
+
+from tcc.backends.base import MissingTool
+from tcc.backends.tflite import backend as module
+from tcc.backends.tflite import writer
+from tcc.backends.tflite.backend import FILE
+from tcc.compiler import reference
+from tcc.compiler.graph import Graph, Model
+from tcc.compiler.ops import (
+    Conv,
+    ConvTranspose,
+    DepthwiseConv,
+    Relu,
+)
+from tcc.compiler.preprocess import Preprocess, Resize
+from tcc.compiler.source import UserError
+
+nets = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+
+
+@nets
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_bytes_are_the_same_every_time_and_aligned(graph: Graph, precision: str) -> None:
+    data = emitted(fused(graph), precision)
+    assert data == emitted(fused(graph), precision)
+    found = opened(data)
+    assert len(found.buffers) == len({bytes(b.data) for b in found.buffers[1:]}) + 1
+    places = writer_places(data)
+    assert len(places) == len(found.buffers) - 1
+    assert all(place % 16 == 0 for place in places)
+
+
+def writer_places(data: bytes) -> list[int]:
+    """Return where the bytes of each buffer begin, by the schema's reader."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(data)
+    buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
+    return [b._tab.Vector(b._tab.Offset(4)) for b in buffers if not b.DataIsNone()]
+
+
+def test_equal_shapes_and_zero_points_are_written_once() -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    add = Steps(16, 8, 8)
+    for i in range(4):
+        add(f"conv{i}", Conv(16, (3, 3), padding=1))
+        add(f"relu{i}", Relu())
+    graph = schema.Model.GetRootAs(emitted(fused(add.graph()), "dynamic")).Subgraphs(0)
+    tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
+    shapes = {t._tab.Vector(t._tab.Offset(4)): tuple(t.ShapeAsNumpy()) for t in tensors}
+    assert len(set(shapes.values())) == len(shapes)
+    scaled = [q for t in tensors if (q := t.Quantization()) is not None]
+    assert len(scaled) == 4
+    assert len({q._tab.Vector(q._tab.Offset(10)) for q in scaled}) == 1
+    assert len({q._tab.Vector(q._tab.Offset(8)) for q in scaled}) == 4
+    assert all((q.ZeroPointAsNumpy() == np.zeros(16)).all() for q in scaled)
+
+
+def test_what_a_file_says_of_itself() -> None:
+    contract = Preprocess(resize=Resize((16, 16)), mean=(0.5,), std=(0.25,))
+    graph = dense()
+    graph = replace(
+        graph,
+        inputs=(replace(graph.inputs[0], preprocess=contract),),
+        outputs=tuple(
+            replace(o, activation="softmax", labels=("a", "ü")) if o.name == "logits" else o
+            for o in graph.outputs
+        ),
+    )
+    found = opened(emitted(fused(graph)))
+    assert found.description.startswith(b"tcc ")
+    assert found.version == 3
+    (signature,) = found.signatureDefs
+    assert signature.signatureKey == b"serving_default"
+    assert [each.name for each in signature.inputs] == [b"image"]
+    assert [each.name for each in signature.outputs] == [b"logits"]
+    (metadata,) = found.metadata
+    assert metadata.name == b"tcc"
+    document = json.loads(bytes(found.buffers[metadata.buffer].data))
+    assert document["model"] == "dense"
+    (source,) = document["inputs"]
+    assert (source["name"], source["layout"]) == ("image", "NHWC")
+    assert source["preprocess"]["mean"] == [0.5]
+    assert document["outputs"] == [
+        {"name": "logits", "activation": "softmax", "labels": ["a", "ü"]}
+    ]
+
+
+def test_operators_are_of_the_version_that_their_types_need() -> None:
+    model = fused(dense())
+    versions = {p: dict(operators(emitted(model, p))) for p in PRECISIONS}
+    assert versions["fp32"]["CONV_2D"] == versions["fp16"]["CONV_2D"] == 1
+    assert versions["fp16"]["DEQUANTIZE"] == 3
+    assert versions["dynamic"]["CONV_2D"] == 5
+    assert versions["dynamic"]["FULLY_CONNECTED"] == 12
+    codes = opened(emitted(model)).operatorCodes
+    assert all(code.deprecatedBuiltinCode == min(code.builtinCode, 127) for code in codes)
+
+
+def test_what_is_slow_in_int8_is_float16_in_a_dynamic_file() -> None:
+    add = Steps(64, 8, 8)
+    add("depthwise", DepthwiseConv((3, 3), padding=1))
+    add("grouped", Conv(64, (3, 3), padding=1, groups=4))
+    add("conv", Conv(64, (3, 3)))
+    add("grown", ConvTranspose(16, (2, 2), (2, 2)))
+    model = fused(add.graph())
+    data = emitted(model, "dynamic")
+    found = opened(data).subgraphs[0]
+    kinds = {tensor.name.decode(): tensor.type for tensor in found.tensors if tensor.name}
+    assert kinds["conv.weight"] == TensorType.INT8
+    assert operators(data).count(("DEQUANTIZE", 3)) == 3
+    assert {("CONV_2D", 5), ("CONV_2D", 6), ("DEPTHWISE_CONV_2D", 1)} <= set(operators(data))
+    assert delegates(data) == 1
+
+
+def test_each_form_is_as_small_as_its_weights() -> None:
+    add = Steps(32, 4, 4)
+    add("conv", Conv(512, (3, 3)))
+    model = fused(add.graph())
+    size = {precision: len(emitted(model, precision)) for precision in PRECISIONS}
+    assert size["fp16"] < 0.51 * size["fp32"]
+    assert size["dynamic"] < 0.27 * size["fp32"]
+
+
+def test_weights_too_large_for_float16_stay() -> None:
+    add = Steps(32, 4, 4)
+    add("conv", Conv(64, (3, 3)))
+    graph = add.graph()
+    weights = {name: values * np.float32(1e6) for name, values in trained(graph).items()}
+    model = Model(graph, weights)
+    ((x,),) = tensors(model, batch=1)
+    assert difference(outputs(emitted(model, "fp16"), x), reference.run(model, [x])[0]) < 1e-5
+
+
+def test_a_file_of_two_gigabytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "LARGEST", 1000)
+    with pytest.raises(UserError) as caught:
+        emitted(fused(dense()))
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.message) == ("E0450", "dense is too large for a TFLite file")
+
+
+def test_an_op_without_a_rule_is_refused() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Odd(Relu):
+        word = "odd"
+
+    graph = gated()
+    nodes = tuple(replace(n, op=Odd()) if n.op == Relu() else n for n in graph.nodes)
+    found = list(BACKEND.refusals(TARGET, replace(graph, nodes=nodes)))
+    assert [(r.node.name, r.why) for r in found] == [("shrink_relu", "TFLite has no rule for odd")]
+
+
+def test_images_go_through_the_contract(tmp_path: Path) -> None:
+    graph = dense()
+    contract = Preprocess(resize=Resize((16, 16)), mean=(0.5,), std=(0.25,))
+    source = replace(graph.inputs[0], preprocess=contract)
+    model = Model(graph, trained(graph))
+    folder = written(tmp_path, BACKEND.emit(TARGET, model))
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    (found,) = BACKEND.run(TARGET, folder, source, [image])
+    x = (image.astype(np.float32).transpose(2, 0, 1) / 255 - 0.5) / 0.25
+    assert difference(found, reference.run(model, [x.astype(np.float32)])[0]) < 1e-5
+    with pytest.raises(UserError, match="this network does not take an image"):
+        BACKEND.run(TARGET, folder, graph.inputs[0], [image])
+
+
+def test_damaged_files_are_the_users_error(tmp_path: Path) -> None:
+    whole = emitted(fused(dense()))
+    source = dense().inputs[0]
+    for data in (b"", b"TFL3", b"not a model" * 9, whole[:100], whole[: len(whole) // 2]):
+        (tmp_path / FILE).write_bytes(data)
+        with pytest.raises(UserError) as caught:
+            BACKEND.infer(TARGET, tmp_path, source, [])
+        (found,) = caught.value.diagnostics
+        assert (found.code, found.message) == ("E0651", "LiteRT cannot run the model")
+        assert found.at.file == str(tmp_path / FILE)
+
+
+def test_another_networks_file_is_the_users_error(tmp_path: Path) -> None:
+    folder = written(tmp_path, BACKEND.emit(TARGET, fused(dense())))
+    source = replace(dense().inputs[0], name="other")
+    with pytest.raises(UserError, match="LiteRT cannot run the model"):
+        BACKEND.infer(TARGET, folder, source, [np.zeros((3, 16, 16), np.float32)])
+    wrong = np.zeros((3, 4, 4), np.float32)
+    with pytest.raises(UserError, match="LiteRT cannot run the model"):
+        BACKEND.infer(TARGET, folder, dense().inputs[0], [wrong])
+
+
+def test_it_loads_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path, BACKEND.emit(TARGET, fused(dense())))
+    BACKEND.infer(TARGET, folder, dense().inputs[0], [np.zeros((3, 16, 16), np.float32)])
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("absent", ["ai-edge-litert", "flatbuffers"])
+def test_what_is_missing_comes_with_its_install_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    def version(name: str) -> str:
+        if name == absent:
+            raise PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr(module, "version", version)
+    for step in (
+        lambda: emitted(fused(dense())),
+        lambda: BACKEND.infer(TARGET, tmp_path, dense().inputs[0], []),
+    ):
+        with pytest.raises(MissingTool, match=rf"{absent} is needed .*'tcc-compiler\[tflite\]'"):
+            step()

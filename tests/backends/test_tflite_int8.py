@@ -1,0 +1,296 @@
+"""Full int8 of the target `tflite`: under XNNPACK, every value is the reference executor's."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lite import KERNELS, interpreter, opened, operators
+from lite_int8 import BACKEND, TARGET, closed, differing, file, run, steps, whole
+from nets import Steps, chain, dense, gated
+from op_cases import CASES, Case, one_input, trained
+from quantised import calibrated, noise, picture, ready, typed
+from random_nets import extreme, graphs
+
+from tcc.backends.tflite.functions import sure
+from tcc.compiler import weights
+from tcc.compiler.frontend.build import load
+from tcc.compiler.graph import Graph, Input, Model, Node, Output, verify
+from tcc.compiler.ops import (
+    Concat,
+    Conv,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    MaxPool,
+    Op,
+    Resize,
+    Sigmoid,
+    Silu,
+    Tanh,
+)
+from tcc.compiler.ops.integer import QAdd, QConv, QMul, Table
+from tcc.compiler.preprocess import Preprocess, apply
+from tcc.compiler.preprocess import Resize as Resized
+from tcc.compiler.quant import functions, integer
+from tcc.compiler.quant.calibration import Range
+from tcc.compiler.quant.groups import scale_for
+from tcc.compiler.quant.quantize import quantize, table
+from tcc.compiler.types import TensorType
+
+SPEC = Path(__file__).resolve().parents[2] / "spec"
+nets = pytest.mark.parametrize("graph", [dense(), gated(), chain(30)], ids=lambda g: g.name)
+STEPS = 2.01
+"""Steps that kernels without XNNPACK may be away: they round in fixed point."""
+
+
+def run_one(op: Op, *xs: TensorType, seed: int = 0, params: tuple[np.ndarray, ...] = ()) -> int:
+    """Return how many levels of an operation differ."""
+    values = [noise(x, 1, seed + i)[0] for i, x in enumerate(xs)]
+    inputs = tuple(Input(f"x{i}", x) for i, x in enumerate(xs))
+    names = tuple(f"y.{i}" for i in range(len(params)))
+    node = Node("y", op, tuple(i.name for i in inputs), names, op.infer(*xs))
+    graph = verify(Graph("one", inputs, (node,), (Output("out", "y"),)))
+    made = interpreter(file(Model(graph, dict(zip(names, params, strict=True)))))
+    runner = made.get_signature_runner("serving_default")
+    feeds = {}
+    for source, x in zip(inputs, values, strict=True):
+        stored = x.astype(np.int16) - (0 if x.dtype == np.int8 else 128)
+        feeds[source.name] = stored.astype(np.int8).transpose(1, 2, 0)[None]
+    y = runner(**feeds)["out"][0].transpose(2, 0, 1)
+    wanted = op.integer(xs, tuple(x[None] for x in values), params)[0]
+    zero = 0 if wanted.dtype == np.int8 else -128
+    return int((y.astype(np.int16) - zero != wanted).sum())
+
+
+scales = st.floats(-18, 10).map(lambda e: float(np.float32(2.0**e)))
+signs = st.booleans()
+
+
+@settings(max_examples=150)
+@given(data=st.data(), joining=st.sampled_from((QAdd, QMul)))
+def test_joins_of_any_scales(data: st.DataObject, joining: type[QAdd] | type[QMul]) -> None:
+    count = data.draw(st.integers(2, 4)) if joining is QAdd else 2
+    y = typed((), data.draw(scales), data.draw(signs))
+    shapes = [(6, 5, 4), data.draw(st.sampled_from(((6, 5, 4), (6, 1, 1), (1, 5, 4))))]
+    shapes += [(6, 5, 4)] * (count - 2)
+    xs = [typed(shape, data.draw(scales), data.draw(signs)) for shape in shapes]
+    low, high = y.limits
+    low = max(low, 0) if data.draw(st.booleans()) else low
+    high = data.draw(st.sampled_from((high, high // 2, int(np.rint(min(6 / y.scale, high))))))
+    op = joining(y.scale, y.dtype.value == "int8", low, max(high, low))
+    assert run_one(op, *xs) == 0
+
+
+@settings(max_examples=100)
+@given(data=st.data(), channels=st.sampled_from((1, 4, 6)), exponent=st.integers(-40, 12))
+def test_convolutions_of_any_scales(data: st.DataObject, channels: int, exponent: int) -> None:
+    groups = data.draw(st.sampled_from((1, 2, channels) if channels % 2 == 0 else (1,)))
+    pads = tuple(data.draw(st.integers(0, 2)) for _ in range(4))
+    kernel = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)))
+    stride = data.draw(st.sampled_from(((1, 1), (2, 2), (1, 2))))
+    dilation = data.draw(st.sampled_from(((1, 1), (2, 1)))) if stride == (1, 1) else (1, 1)
+    filters = groups * data.draw(st.integers(1, 3))
+    conv = Conv(filters, kernel, stride, pads, dilation, groups)
+    x = typed((channels, 7, 8), 0.021, data.draw(signs))
+    y = typed((), 0.05, data.draw(signs))
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    weight = random.integers(-127, 128, (filters, channels // groups, *kernel)).astype(np.int8)
+    scale = (2.0**exponent * random.uniform(0.5, 2, filters)).astype(np.float32)
+    most = 2 ** data.draw(st.integers(4, 30))
+    bias = random.integers(-most, most, filters).astype(np.int32)
+    low, high = y.limits
+    high = data.draw(st.sampled_from((high, high // 3, 120)))
+    op = QConv(y.scale, y.dtype.value == "int8", low, high, conv)
+    assert run_one(op, x, params=(weight, scale, bias)) == 0
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_table_is_its_table(signed: bool) -> None:
+    entries = np.random.default_rng(0).integers(0, 256, 256).astype(np.uint8)
+    x = typed((4, 9, 9), 0.1, signed)
+    op = Table(0.1, not signed, *typed((), 0.1, not signed).limits, Sigmoid())
+    assert run_one(op, x, params=(entries,)) == 0
+
+
+@settings(max_examples=150)
+@given(
+    function=st.sampled_from((Sigmoid(), Silu(), Tanh(), HardSwish(), HardSigmoid(), Gelu())),
+    exponent=st.floats(-16, 4),
+    signs=st.tuples(st.booleans(), st.booleans()),
+    stretch=st.floats(0.2, 3),
+)
+def test_functions_of_any_scales(
+    function: Op, exponent: float, signs: tuple[bool, bool], stretch: float
+) -> None:
+    signed, negative = signs
+    x = typed((4, 8, 8), 2.0**exponent, signed)
+    real = (np.arange(256) + x.limits[0]) * np.float64(x.scale)
+    top = float(np.abs(functions.apply(function, real)).max()) * stretch
+    y = Range(scale_for(top, negative), negative)
+    op = Table(y.scale, negative, *y.limits, function)
+    assert run_one(op, x, params=(table(function, x, y),)) == 0
+
+
+def test_a_function_is_a_table_where_its_rounding_is_not_sure() -> None:
+    x, op = typed((4, 8, 8), 0.02, True), Table(0.01, True, -128, 127, Silu())
+    entries = table(Silu(), x, Range(0.01, True))
+    assert sure(op, x, entries)
+    assert not sure(op, x, np.roll(entries, 1))
+    half = Table(float(np.float32(1 / 255)), False, 0, 255, Sigmoid())
+    assert not sure(half, x, table(Sigmoid(), x, Range(half.scale, False)))  # of zero: 127.5
+
+
+@nets
+@pytest.mark.parametrize("precision", ["int8", "int8-u8"])
+def test_no_value_differs(graph: Graph, precision: str) -> None:
+    program = closed(graph, trained(graph))
+    for seed in range(3):
+        assert differing(program, picture(graph, seed), precision=precision) == {}
+
+
+@nets
+def test_other_kernels_come_near(graph: Graph) -> None:
+    program = closed(graph, trained(graph))
+    for kernels in ("optimised", "reference"):
+        assert steps(program, picture(graph, 1), kernels) <= STEPS
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_step_of_the_language(case: Case) -> None:
+    made = one_input(case)
+    program = closed(made.graph, made.weights)
+    x = picture(made.graph, 1)
+    if not integer.inexact(program.graph):
+        assert differing(program, x) == {}
+    for kernels in KERNELS:
+        assert steps(program, x, kernels) <= STEPS
+
+
+@settings(max_examples=60)
+@given(data=st.data(), stretch=st.sampled_from((1.0, 0.03, 40.0)))
+def test_random_networks(data: st.DataObject, stretch: float) -> None:
+    graph = graphs(data.draw)
+    program = closed(graph, extreme(data.draw, graph), stretch)
+    assert differing(program, picture(graph)) == {}, program
+
+
+@pytest.mark.slow
+@settings(max_examples=1000)
+@given(data=st.data(), stretch=st.sampled_from((1.0, 0.03, 40.0)))
+def test_many_random_networks(data: st.DataObject, stretch: float) -> None:
+    graph = graphs(data.draw)
+    program = closed(graph, extreme(data.draw, graph), stretch)
+    assert differing(program, picture(graph)) == {}, program
+
+
+@settings(max_examples=20)
+@given(data=st.data())
+def test_random_networks_with_floats_inside(data: st.DataObject) -> None:
+    graph = graphs(data.draw, floats=True)
+    program = closed(graph, extreme(data.draw, graph))
+    got = run(file(program), picture(graph))
+    assert got.keys() == {output.name for output in program.graph.outputs}
+
+
+FAST = {"ddsnet", "fastnet", "fastnet_block", "mobilenet_v2"}
+zoo = pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem in FAST else pytest.mark.slow)
+        for path in (*sorted(SPEC.glob("*.yaml")), *sorted((SPEC / "baselines").glob("*.yaml")))
+    ],
+)
+
+
+def delegated(data: bytes) -> bool:
+    """Whether XNNPACK has every operator: none of tables, and none of sums of more than two."""
+    used = {name for name, _ in operators(data)}
+    return not used & {"CAST", "GATHER", "RIGHT_SHIFT"}
+
+
+@zoo
+def test_no_value_of_the_zoo_differs(path: Path) -> None:
+    graph = load(path).graph
+    program = closed(graph, weights.random(graph))
+    x = picture(program.graph, seed=1)
+    assert differing(program, x) == {}
+    data = file(program)
+    assert whole(data) is delegated(data)
+    for kernels in ("optimised", "reference"):
+        assert steps(program, x, kernels) <= STEPS
+
+
+def test_padded_pools_and_wide_concats_stay_on_the_delegate() -> None:
+    add = Steps(3, 12, 12)
+    first = add("stem", Conv(4, (1, 1)))
+    pads = [(2, 2, 0, 0), *[(1, 1, 1, 1)] * 6]
+    parts = [add(f"pool{i}", MaxPool((3, 3), (1, 1), pad)) for i, pad in enumerate(pads)]
+    add("wide", Concat(), first, *parts)
+    graph = add.graph()
+    program = closed(graph, trained(graph))
+    assert differing(program, picture(graph)) == {}
+    assert whole(file(program))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 49])
+def test_nearest_reads_the_right_pixels(factor: int) -> None:
+    add = Steps(2, 3, 2)
+    add("up", Resize(scale=(factor, factor + 1)))
+    graph = add.graph()
+    assert differing(closed(graph, {}), picture(graph)) == {}
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-u8"])
+def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None:
+    contract = Preprocess(resize=Resized((16, 16)), mean=(0.5,), std=(0.25,))
+    graph = dense()
+    graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=contract),))
+    program = closed(graph, trained(graph))
+    source = program.graph.inputs[0]
+    artifact = BACKEND.emit(TARGET, program, precision)
+    for name, data in artifact.files.items():
+        (tmp_path / name).write_bytes(data)
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    (got,) = BACKEND.run(TARGET, tmp_path, source, [image])
+    assert source.preprocess is not None
+    (expected,) = integer.run(program, [apply(source.preprocess, image, (3, 16, 16))])
+    assert got.keys() == expected.keys()
+    assert all(np.array_equal(got[name], y) for name, y in expected.items())
+    model = opened(file(program, precision))
+    body = model.subgraphs[0]
+    kinds = {body.tensors[i].type for i in (*body.inputs, *body.outputs)}
+    assert kinds == {3 if precision == "int8-u8" else 9}
+    (grey,) = (body.tensors[i].quantization for i in body.inputs)
+    assert grey.scale == [1.0]
+    assert grey.zeroPoint == [0 if precision == "int8-u8" else -128]
+
+
+@nets
+def test_bytes_are_the_same_every_time(graph: Graph) -> None:
+    for precision in ("int8", "int8-u8"):
+        assert file(closed(graph, trained(graph)), precision) == file(
+            closed(graph, trained(graph)), precision
+        )
+
+
+def test_without_real_ends_all_sums_become_levels() -> None:
+    model = ready(dense(), trained(dense()))
+    found = calibrated(model, picture(model.graph))
+    words = {
+        ends: [n.op.word for n in quantize(model, found, real_ends=ends).graph.nodes]
+        for ends in (True, False)
+    }
+    assert words[True].count("real_conv") == 1
+    assert "real_conv" not in words[False]
+    assert words[False].count("qconv") == words[True].count("qconv") + 1
+
+
+def test_the_operators_of_a_plain_network_are_integers() -> None:
+    used = {name for name, _ in operators(file(closed(dense(), trained(dense()))))}
+    assert used <= {"CONV_2D", "DEPTHWISE_CONV_2D", "CONCATENATION", "RESHAPE", "PAD"}

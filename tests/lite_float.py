@@ -1,0 +1,30 @@
+"""The target `tflite` at float precisions, for tests."""
+
+from pathlib import Path
+
+import lite  # noqa: F401 - skips where the extra `tflite` is missing
+from op_cases import trained
+
+from tcc.backends.base import Artifact, Backend
+from tcc.backends.tflite.backend import FILE, TfLite
+from tcc.compiler.graph import Graph, Model
+from tcc.compiler.passes import INFERENCE, run
+
+BACKEND: Backend = TfLite()
+(TARGET,) = BACKEND.targets
+PRECISIONS = ("fp32", "fp16", "dynamic")
+
+
+def emitted(model: Model, precision: str = "fp32") -> bytes:
+    return BACKEND.emit(TARGET, model, precision).files[FILE]
+
+
+def written(folder: Path, artifact: Artifact) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, data in artifact.files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def fused(graph: Graph) -> Model:
+    return run(Model(graph, trained(graph)), INFERENCE)

@@ -1,0 +1,104 @@
+"""TFLite files of integer programs in tests: made, run by LiteRT, and compared value by value."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from lite import interpreter
+from quantised import calibrated, every, picture, ready
+
+from tcc.backends.tflite.backend import FILE, TfLite
+from tcc.compiler.graph import Graph, Model
+from tcc.compiler.quant import integer
+from tcc.compiler.quant.quantize import quantize
+
+Array = np.ndarray
+BACKEND = TfLite()
+(TARGET,) = BACKEND.targets
+
+
+def closed(graph: Graph, weights: Mapping[str, Array], stretch: float = 1.0) -> Model:
+    """Return the integer program of a float graph whose outputs are 8-bit integers."""
+    model = ready(graph, weights)
+    ranges = calibrated(model, picture(model.graph), stretch)
+    return quantize(model, ranges, real_ends=False)
+
+
+def file(program: Model, precision: str = "int8") -> bytes:
+    """Return the file of an integer program."""
+    return BACKEND.emit(TARGET, program, precision).files[FILE]
+
+
+def run(data: bytes, x: Array, kernels: str = "xnnpack") -> dict[str, tuple[Array, float, int]]:
+    """Return each output of a file in the graph's layout as stored, its scale and zero point."""
+    runner = interpreter(data, kernels).get_signature_runner("serving_default")
+    ((name, detail),) = runner.get_input_details().items()
+    (scale, zero), dtype = detail["quantization"], detail["dtype"]
+    batch = (x if x.ndim == 1 else x.transpose(1, 2, 0))[None].astype(np.float32)
+    if scale:
+        limits = np.iinfo(dtype)
+        levels = np.rint(batch / np.float32(scale)) + zero
+        batch = np.clip(levels, limits.min, limits.max)
+    found = runner(**{name: batch.astype(dtype)})
+    details = runner.get_output_details()
+    return {
+        k: (y[0] if y.ndim == 2 else y[0].transpose(2, 0, 1), *details[k]["quantization"])
+        for k, y in found.items()
+    }
+
+
+def differing(
+    program: Model, x: Array, kernels: str = "xnnpack", precision: str = "int8"
+) -> Mapping[str, int]:
+    """Return how many elements of each value differ from the reference executor's, where any do.
+
+    `x` (C, H, W) is the float form of the input; every value of the graph is compared to the bit,
+    and the outputs of the network by itself as well.
+    """
+    return _different(Model(every(program.graph), program.weights), x, kernels, precision) | (
+        _different(program, x, kernels, precision)
+    )
+
+
+def _different(model: Model, x: Array, kernels: str, precision: str) -> dict[str, int]:
+    (expected,) = integer.run(model, [x])
+    got = run(file(model, precision), x, kernels)
+    assert got.keys() == expected.keys()
+    counts = {}
+    for name, y in expected.items():
+        found = _meant(*got[name], y.dtype)
+        assert found.shape == y.shape, name
+        if (found != y).any():
+            counts[name] = int((found != y).sum())
+    return counts
+
+
+def _meant(y: Array, scale: float, zero: int, dtype: Any) -> Array:
+    """Return levels as the reference holds them, or the real numbers that they stand for."""
+    if y.dtype == np.float32:
+        return y
+    levels = y.astype(np.int32) - zero
+    return levels if dtype != np.float32 else levels.astype(np.float32) * np.float32(scale)
+
+
+def steps(program: Model, x: Array, kernels: str) -> float:
+    """Return the largest difference of an output from the reference executor's, in its steps."""
+    (expected,) = integer.run(program, [x])
+    got = run(file(program), x, kernels)
+    return max(
+        float(np.abs(_meant(*got[name], y.dtype) - y).max() / (got[name][1] or 1.0))
+        for name, y in expected.items()
+    )
+
+
+def whole(data: bytes) -> bool:
+    """Whether XNNPACK runs all of a file as one node."""
+    made = interpreter(data)
+    nodes = [op for op in made._get_ops_details() if op["op_name"] == "DELEGATE"]
+    inputs = {detail["index"] for detail in made.get_input_details()}
+    outputs = {detail["index"] for detail in made.get_output_details()}
+    return (
+        len(nodes) == 1
+        and inputs <= {int(i) for i in nodes[0]["inputs"]}
+        and outputs == {int(i) for i in nodes[0]["outputs"]}
+    )

@@ -1,0 +1,160 @@
+"""The quantisation study's Table 2, as the tool makes it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tcc.compiler import pipeline, weights
+from tcc.compiler.frontend.build import load
+from tcc.compiler.graph import Model
+
+pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
+
+SPEC = """\
+tcc: 1
+name: like_vgg
+params:
+  labels: {type: names, default: []}
+  classes: 2
+
+use: [blocks/vgg.yaml, blocks/conv.yaml]
+
+input:
+  image:
+    shape: [3, 16, 16]
+    preprocess: {resize: {size: [16, 16], mode: stretch}}
+
+graph:
+  - vgg_stage: {filters: 32, convs: 2, batch_norm: true}
+  - vgg_stage: {filters: 128, convs: 2, batch_norm: true}
+  - vgg_stage: {filters: 256, convs: 2, batch_norm: true}
+  - vgg_stage: {filters: 256, convs: 2, batch_norm: true, pool: false}
+  - classify: {classes: classes}
+
+output:
+  logits: {activation: softmax, labels: "labels if classes == len(labels) else []"}
+"""
+BRIGHT = (
+    SPEC.partition("graph:")[0].replace("like_vgg", "bright")
+    + "graph:\n  - conv: {filters: 1, kernel: 1}\n  - global_avg_pool\n  - flatten\n"
+    + "  - linear: {units: classes}\n\noutput:"
+    + SPEC.partition("output:")[2]
+)
+ROWS = ["No opt. (FP32)", "Dynamic-Range", "Half-Precision (FP16)", "Full-Integer (INT8)"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a network like VGG and images in class folders, dark and bright ones."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "like_vgg.yaml").write_text(SPEC)
+    (folder / "bright.yaml").write_text(BRIGHT)
+    rng = np.random.default_rng(2)
+    for number in range(16):
+        path = folder / "data" / ("benign", "malignant")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        low = 128 * (number % 2)
+        Image.fromarray(rng.integers(low, low + 128, (20, 18, 3), np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(root, home):
+    """Run the tool."""
+
+    def run(*words, code=0):
+        command = [sys.executable, root / "tools/case_study.py", *words]
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def table(study):
+    """The table of a network like VGG with random weights, as JSON."""
+    return study("--data", "data", "--network", "V=like_vgg.yaml", "--format", "json")
+
+
+def test_sizes_are_a_half_and_a_quarter_of_fp32(table, home):
+    (network,) = json.loads(table.stdout)["networks"]
+    forms = network["forms"]
+    assert list(forms) == ["fp32", "dynamic", "fp16", "int8"]
+    graph = load(home / "like_vgg.yaml").graph
+    fused = pipeline.fused(Model(graph, pipeline.random_weights(graph).tensors))
+    whole = sum(value.nbytes for value in fused.weights.values())
+    assert forms["fp32"]["bytes"] == pytest.approx(whole, rel=0.03)
+    for name, share in (("fp16", 1 / 2), ("dynamic", 1 / 4), ("int8", 1 / 4)):
+        assert forms[name]["of_fp32"] == pytest.approx(share, rel=0.03), name
+        assert forms[name]["of_fp32"] == forms[name]["bytes"] / forms["fp32"]["bytes"]
+
+
+def test_images_that_calibrate_do_not_judge(table):
+    document = json.loads(table.stdout)
+    assert document["images"] == {"judge": 4, "calibration": 12}
+    assert document["networks"][0]["weights"] == "random"
+    assert "warning: V: its weights are random; its accuracies mean nothing" in table.stderr
+
+
+def test_accuracies_are_those_of_the_weights(study, home):
+    """A network that answers with the brightness is right about dark and bright images."""
+    graph = load(home / "bright.yaml").graph
+    made = weights.random(graph, 0)
+    tensors = {name: np.zeros_like(value) for name, value in made.items()}
+    conv, linear = (next(n for n in made if made[n].ndim == d) for d in (4, 2))
+    tensors[conv] += 1 / 3
+    tensors[linear] += np.float32([[-1], [1]])
+    (bias,) = (n for n in made if n.startswith(linear.rpartition("/")[0]) and made[n].shape == (2,))
+    tensors[bias] += np.float32([0.5, -0.5])
+    weights.write(home / "bright.safetensors", tensors)
+    words = ("--network", "B=bright.yaml", "--weights", "B=bright.safetensors")
+    done = study("--data", "data", "--calibrate-with", "data", *words)
+    head, *rows = done.stdout.splitlines()
+    assert head.split() == ["Opt.", "type", "B", "Acc.", "B", "MB"]
+    assert [row[: len(name)] for row, name in zip(rows, ROWS, strict=False)] == ROWS
+    assert [row.split()[-2] for row in rows[:4]] == ["100.0%"] * 4
+    assert "16 images of data; int8 calibrated with 16, 16 of which judge too" in done.stdout
+    assert "random" not in done.stdout + done.stderr
+
+
+def test_markdown_has_the_columns_of_the_paper(study):
+    words = ("--network", "V=bright.yaml", "--images", "4", "--format", "markdown")
+    lines = study("--data", "data", *words).stdout.splitlines()
+    assert lines[:2] == ["| Opt. type | V* Acc. | V* MB |", "|---|---:|---:|"]
+    assert [line.split("|")[1].strip() for line in lines[2:6]] == ROWS
+    assert lines[-1] == "* random weights: the accuracies mean nothing"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--data", "nowhere"), "error[E0710]: not a data set"),
+        (
+            ("--data", "data", "--weights", "X=x"),
+            "`X`: the networks are VGG16, GoogLeNet, ResNet34",
+        ),
+        (("--data", "data", "--network", "B"), "`B` is not NAME=VALUE"),
+        (("--data", "data", "--network", "B=bright.yaml,classes=1"), "no output that is a row of"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong(study, words, said):
+    done = study(*words, code=2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_networks_whose_sizes_the_paper_prints(study):
+    networks = ("VGG16=vgg16_bn_gap,cam=1024", "GoogLeNet=googlenet,cam=1024", "ResNet34=resnet34")
+    named = [word for network in networks for word in ("--network", network)]
+    words = ("--data", "data", "--images", "1", "--format", "json", *named)
+    for network in json.loads(study(*words).stdout)["networks"]:
+        for name, share in (("fp16", 1 / 2), ("dynamic", 1 / 4), ("int8", 1 / 4)):
+            found = network["forms"][name]["of_fp32"]
+            assert found == pytest.approx(share, rel=0.03), (network["name"], name)
