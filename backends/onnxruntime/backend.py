@@ -10,7 +10,7 @@ from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
 from tcc.compiler.graph import Graph, Input, Model, Pass
 from tcc.compiler.precision import INTEGER
 from tcc.compiler.processor import features, products
-from tcc.compiler.source import fail, whole_file
+from tcc.compiler.source import UserError, fail, whole_file
 from tcc.compiler.tools import Tool
 
 if TYPE_CHECKING:
@@ -91,11 +91,18 @@ class OnnxRuntime:
         source: Input,
         tensors: "Sequence[np.ndarray]",
     ) -> "list[dict[str, np.ndarray]]":
-        """Run the file on preprocessed tensors, one at a time; return raw outputs by name."""
+        """Run the file on preprocessed tensors, one at a time; return raw outputs by name.
+
+        Raises:
+            UserError: It is no model that ONNX Runtime can run on these (E0651).
+        """
         loaded = session(folder / FILE)
         names = [output.name for output in loaded.get_outputs()]
         feeds = (tensor[None].astype(source.type.dtype.value) for tensor in tensors)
-        runs = (loaded.run(names, {source.name: feed}) for feed in feeds)
+        try:
+            runs = [loaded.run(names, {source.name: feed}) for feed in feeds]
+        except Exception as error:  # the runtime has exception types of its own for each cause
+            raise _broken(folder / FILE, "run", error) from error
         return [dict(zip(names, (batch[0] for batch in run), strict=True)) for run in runs]
 
     def run(
@@ -133,5 +140,10 @@ def session(path: Path) -> "onnxruntime.InferenceSession":
     try:
         return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
     except Exception as error:  # the runtime has exception types of its own for each cause
-        message, label = "ONNX Runtime cannot load the model", str(error).splitlines()[0][:160]
-        raise fail("E0651", message, whole_file(str(path)), label=label) from error
+        raise _broken(path, "load", error) from error
+
+
+def _broken(path: Path, what: str, error: Exception) -> UserError:
+    label = (str(error).splitlines() or [type(error).__name__])[0][:160]
+    message = f"ONNX Runtime cannot {what} the model"
+    return fail("E0651", message, whole_file(str(path)), label=label)

@@ -173,3 +173,15 @@ def test_the_authors_images_get_their_classes(
     (found,) = BACKEND.run(TARGET, folder, graph.inputs[0], [images.read(data / picture)])
     expected = facts["runs"]["resize224_bilinear"]["logits"]
     np.testing.assert_allclose(found["logits"], expected, atol=1e-4)
+
+
+def test_another_networks_file_is_the_users_error(tmp_path: Path) -> None:
+    graph = dense()
+    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
+    source = replace(graph.inputs[0], name="picture")
+    tensor = np.zeros(source.type.shape, np.float32)
+    for other, x in ((source, tensor), (graph.inputs[0], tensor[:, :5])):
+        with pytest.raises(UserError) as caught:
+            BACKEND.infer(TARGET, folder, other, [x])
+        (found,) = caught.value.diagnostics
+        assert (found.code, found.message) == ("E0651", "ONNX Runtime cannot run the model")
