@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
-pytest.importorskip("ai_edge_quantizer", reason="a peer that the project does not depend on")
+pytest.importorskip("ai_edge_quantizer", reason="needs the extra `dev`")
 
 from ai_edge_quantizer import quantizer, recipe
 from lite import opened
