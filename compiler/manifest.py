@@ -4,10 +4,11 @@ The records below are its whole definition: the JSON Schema that reads it is mad
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from tcc.compiler import records
 from tcc.compiler.preprocess import Preprocess, as_json, from_json
-from tcc.compiler.sealed import Kind
+from tcc.compiler.sealed import Kind, seal
 
 NAME = "manifest.json"
 VERSION = 1
@@ -154,6 +155,11 @@ class Manifest:
 KIND = Kind(
     Manifest, "tcc_bundle", VERSION, "E0621", "a bundle's manifest", "build the bundle again"
 )
+
+
+def sealed(manifest: Manifest) -> Manifest:
+    """Return the manifest with its seal."""
+    return replace(manifest, seal=seal(records.encode(manifest)))
 
 
 def encode(manifest: Manifest) -> bytes:

@@ -35,19 +35,16 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Integers:
-    """The integer program of a model, what a manifest says of it, and files that go with it.
-
-    `closed` is the program whose last layers too give 8-bit integers.
-    """
+    """The integer program of a model, what a manifest says of it, and files that go with it."""
 
     program: Model
-    closed: Model
     calibrated: manifest.Calibrated
     files: Mapping[str, bytes]
 
-    def of(self, device: Device) -> Model:
-        """Return the program that a target takes."""
-        return self.program if device.real_ends else self.closed
+
+Programs = Mapping[bool, Integers]
+"""The integer program whose last layers give real numbers, and that which gives integers: by
+`Device.real_ends`, those that are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ def build(
     devices: Sequence[Device],
     precision: str,
     watch: Watch,
-    integers: Integers | None = None,
+    integers: Programs | None = None,
     lower: Lower = passes.run,
 ) -> Iterator[Contents]:
     """Yield the bundle of each target, in order; at an integer precision, of `integers`.
@@ -105,43 +102,38 @@ def build(
     lean = _lean(model, devices, precision, integers, lower)
     check([(device, lean[device.name].graph) for device in devices])
     watch("goldens", 0, 1)
-    made = _goldens(model, devices, precision, integers)
-    shared = integers.files if integers else {}
-    calibrated = integers.calibrated if integers else None
-    contract = integers.program.graph if integers else model.graph
+    expected = _goldens(model, precision, integers)
     for device in devices:
         watch(device.name, 0, 1)
-        ready = lean[device.name]
-        golden, files = made[device.real_ends]
-        files = {**files, **shared}
-        files |= _texts(model.graph, ready.graph, "int8" if integers else "fused")
-        job = Job(spec, given, precision, contract, calibrated, golden, files)
+        ready, own = lean[device.name], integers[device.real_ends] if integers else None
+        golden, files = expected[device.real_ends]
+        texts = _texts(model.graph, ready.graph, "int8" if own else "fused")
+        files = {**files, **(own.files if own else {}), **texts}
+        contract = ready.graph if own else model.graph
+        job = Job(spec, given, precision, contract, own.calibrated if own else None, golden, files)
         yield _packed(job, device, device.emit(ready, precision, watch))
 
 
 Expected = tuple[manifest.Goldens, Mapping[str, bytes]]
 
 
-def _goldens(
-    model: Model, devices: Sequence[Device], precision: str, integers: Integers | None
-) -> Mapping[bool, Expected]:
+def _goldens(model: Model, precision: str, integers: Programs | None) -> Mapping[bool, Expected]:
     """Return the goldens of the targets whose integer programs end in real numbers, and others'."""
     if integers is None:
         return dict.fromkeys((True, False), goldens.make(model, precision))
-    programs = {device.real_ends: integers.of(device) for device in devices}
-    return {ends: goldens.exact(program, precision) for ends, program in programs.items()}
+    return {ends: goldens.exact(own.program, precision) for ends, own in integers.items()}
 
 
 def _lean(
     model: Model,
     devices: Sequence[Device],
     precision: str,
-    integers: Integers | None,
+    integers: Programs | None,
     lower: Lower,
 ) -> Mapping[str, Model]:
     """Return what each target is emitted from; targets that want equal passes share it."""
     if integers:
-        return {device.name: integers.of(device) for device in devices}
+        return {device.name: integers[device.real_ends].program for device in devices}
     wanted = {device.name: device.passes(precision) for device in devices}
     made = {
         pipeline: _lowered(model, pipeline, lower) for pipeline in dict.fromkeys(wanted.values())
@@ -236,7 +228,7 @@ def _packed(job: Job, device: Device, artifact: Emitted) -> Contents:
         goldens=job.goldens,
         files=bundle.listed(files, executable),
     )
-    return Contents(about, files)
+    return Contents(manifest.sealed(about), files)
 
 
 def network(spec: Spec) -> manifest.Network:

@@ -1,7 +1,7 @@
 """The integer program of a spec for its bundles: calibrated, measured, and held to a floor."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tcc.compiler.floor import COSINE, BelowFloor, Floor
 from tcc.compiler.frontend.build import Spec
 from tcc.compiler.graph import Model
 from tcc.compiler.manifest import Calibrated, Measured
-from tcc.compiler.pipeline import Calibrating, Given, Integers
+from tcc.compiler.pipeline import Calibrating, Given, Integers, Programs
 from tcc.compiler.quant import document, program, stored
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.data import DataSet
@@ -41,15 +41,6 @@ class Source:
     name: str = CALIBRATION
     learn: DataSet | None = None
     judge: DataSet | None = None
-    where: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a build takes, how integers and floats compare if that was measured, and over what."""
-
-    integers: Integers
-    made: Made | None = None
     where: str = ""
 
 
@@ -93,37 +84,52 @@ def integers(
     ready: Model,
     source: Source,
     least: Floor,
+    ends: Collection[bool] = (True,),
     *,
     mixed: bool = False,
     watch: Watch = pipeline.unwatched,
     tell: Callable[[Made, str], None] | None = None,
-) -> Result:
-    """Return the integer program of a ready model, at or above its floor.
+) -> Programs:
+    """Return the integer programs of a ready model with the ends asked for, above their floor.
 
-    `mixed` keeps in float what the floor needs; `tell` hears how the program compares with the
-    floats before it may be refused.
+    Each is measured by itself. `mixed` keeps in float what the floor needs; `tell` hears how a
+    program compares with the floats before it may be refused.
 
     Raises:
         UserError: The calibration is another graph's, or nothing says whether the floor is kept.
         BelowFloor: It is not.
     """
     calibration = stored.calibration(source.document, ready, source.name)
-    if source.judge is None or source.learn is None:
-        measured = _said(source, least)
-        programs = (quantize(ready, calibration), _closed(ready, calibration))
-        return Result(_packed(programs, source, calibration, measured, {}))
-    made = program.make(ready, calibration, source.judge, watch)
-    if mixed:
-        made = program.above(ready, made, least, source.learn, source.judge, watch)
-    if tell:
-        tell(made, source.where)
-    program.check(made, least)
-    measured = Measured(source.where, *astuple(made.comparison.quality))
-    text = json.dumps(_report(made, source.where, least), indent=2) + "\n"
-    files = {REPORT: text.encode()}
-    programs = (made.program, _closed(ready, made.calibration))
-    packed = _packed(programs, source, made.calibration, measured, files)
-    return Result(packed, made, source.where)
+    run = _Run(ready, source, least, mixed, watch, tell)
+    return {real: run.made(replace(calibration, real_ends=real)) for real in sorted(set(ends))}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the programs of one build have in common."""
+
+    ready: Model
+    source: Source
+    least: Floor
+    mixed: bool
+    watch: Watch
+    tell: Callable[[Made, str], None] | None
+
+    def made(self, calibration: Calibration) -> Integers:
+        """Return the program of a calibration."""
+        source, least, watch = self.source, self.least, self.watch
+        if source.judge is None or source.learn is None:
+            measured = _said(source, least)
+            return _packed(quantize(self.ready, calibration), source, calibration, measured, {})
+        made = program.make(self.ready, calibration, source.judge, watch)
+        if self.mixed:
+            made = program.above(self.ready, made, least, source.learn, source.judge, watch)
+        if self.tell:
+            self.tell(made, source.where)
+        program.check(made, least)
+        measured = Measured(source.where, *astuple(made.comparison.quality))
+        text = json.dumps(_report(made, source.where, least), indent=2) + "\n"
+        return _packed(made.program, source, made.calibration, measured, {REPORT: text.encode()})
 
 
 def _said(source: Source, least: Floor) -> Measured | None:
@@ -139,12 +145,8 @@ def _said(source: Source, least: Floor) -> Measured | None:
     return None
 
 
-def _closed(ready: Model, calibration: Calibration) -> Model:
-    return quantize(ready, calibration, real_ends=False)
-
-
 def _packed(
-    programs: tuple[Model, Model],
+    made: Model,
     source: Source,
     calibration: Calibration,
     measured: Measured | None,
@@ -159,9 +161,9 @@ def _packed(
         found.data.images,
         measured,
         tuple(sorted(calibration.in_float)),
-        tuple(name.removesuffix(":float") for name in inexact(programs[0].graph)),
+        tuple(name.removesuffix(":float") for name in inexact(made.graph)),
     )
-    return Integers(*programs, about, {CALIBRATION: document.encode(found), **files})
+    return Integers(made, about, {CALIBRATION: document.encode(found), **files})
 
 
 def _report(made: Made, where: str, least: Floor) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """TFLite files of integer programs in tests: made, run by LiteRT, and compared value by value."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def closed(graph: Graph, weights: Mapping[str, Array], stretch: float = 1.0) -> 
     """Return the integer program of a float graph whose outputs are 8-bit integers."""
     model = ready(graph, weights)
     ranges = calibrated(model, picture(model.graph), stretch)
-    return quantize(model, ranges, real_ends=False)
+    return quantize(model, replace(ranges, real_ends=False))
 
 
 def file(program: Model, precision: str = "int8") -> bytes:

@@ -155,12 +155,12 @@ def _form(form: str, spec: Spec, given: Given, made: Study, stages: Stages) -> F
     return Form(scores.accuracy, scores.correct, size)
 
 
-def _integers(spec: Spec, given: Given, made: Study, stages: Stages) -> pipeline.Integers:
+def _integers(spec: Spec, given: Given, made: Study, stages: Stages) -> pipeline.Programs:
     """Return the integer program, whatever it loses: that is what the table shows."""
     wanted = pipeline.Calibrating(whole.ANY, DEFAULT, How(watch=stages))
     source = whole.from_images(spec, given, made.calibration, wanted)
     ready = pipeline.ready(spec, given)
-    return whole.integers(ready, source, Floor(cosine=-1.0), watch=stages).integers
+    return whole.integers(ready, source, Floor(cosine=-1.0), (False,), watch=stages)
 
 
 def as_text(found: Sequence[Network], made: Study) -> str:

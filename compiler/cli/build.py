@@ -115,7 +115,10 @@ def build(
         given = take(report, chosen, weights, seed)
         whole = None
         if level in INTEGER:
-            whole = integers(Work(report, stages, chosen, given, asked, passing))
+            whole = integers(
+                Work(report, stages, chosen, given, asked, passing),
+                {device.real_ends for device in devices},
+            )
         built = pipeline.build(chosen.spec, given, devices, level, stages, whole, passing)
         written = []
         for device, contents in zip(devices, built, strict=True):

@@ -1,5 +1,6 @@
 """The integer program that `tcc build` makes: its calibration, its floor, its report."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,7 @@ from tcc.compiler.precision import INTEGER
 from tcc.compiler.source import fail
 
 if TYPE_CHECKING:
-    from tcc.compiler.pipeline import Given, Integers
+    from tcc.compiler.pipeline import Given, Programs
     from tcc.compiler.quant.program import Made
     from tcc.compiler.whole import Source
 
@@ -92,8 +93,8 @@ class Work:
     passing: Passing
 
 
-def integers(work: Work) -> "Integers":
-    """Return the integer program of a spec, at or above its floor.
+def integers(work: Work, ends: Collection[bool]) -> "Programs":
+    """Return the integer programs of a spec with the ends asked for, at or above their floor.
 
     Raises:
         UserError: There are no images to calibrate with, or they do not fit; the calibration is
@@ -113,13 +114,14 @@ def integers(work: Work) -> "Integers":
         ready,
         _source(work),
         whole.floor(spec, asked.min_cosine, asked.max_drop),
+        ends,
         mixed=asked.mixed,
         watch=work.stages,
         tell=tell,
     )
-    if result.integers.calibrated.measured is None:
+    if any(own.calibrated.measured is None for own in result.values()):
         work.report.notice("nothing is known of how near these integers are to the floats")
-    return result.integers
+    return result
 
 
 def _source(work: Work) -> "Source":

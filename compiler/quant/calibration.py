@@ -48,10 +48,13 @@ class Calibration:
     values that must share a scale have equal ones. A convolution that `rounded` does not name has
     its float weights rounded to nearest, at absmax / 127 per filter. Where channels were equalised,
     `factors` (channels,) says what a channel's real value is: scale * q * factor. The nodes in
-    `in_float` stay in float.
+    `in_float` stay in float. The sums of a convolution that only an output reads are real numbers
+    at once with `real_ends`; without, they become 8-bit integers first, for targets whose outputs
+    are integers.
     """
 
     ranges: Mapping[str, Range]
     rounded: Mapping[str, Rounded] = field(default_factory=dict)
     factors: Mapping[str, Float32] = field(default_factory=dict)
     in_float: frozenset[str] = frozenset()
+    real_ends: bool = True

@@ -47,14 +47,12 @@ Out = tuple[float, bool, int, int]
 """An output's scale, whether it is signed, and the levels that it is kept within."""
 
 
-def quantize(model: Model, calibration: Calibration, *, real_ends: bool = True) -> Model:
+def quantize(model: Model, calibration: Calibration) -> Model:
     """Return the integer program of a ready model: 8-bit values, int8 weights, int32 biases.
 
-    The sums of a convolution that only an output reads are real numbers at once, where they are
-    sure to be exact; without `real_ends` they become 8-bit integers first, as all others do, for
-    targets whose outputs are integers. A value keeps its name; `<name>:real` is its float form
-    where a float needs it, and `<input>:levels` the integers of a float input. What has no exact
-    form stays a float operation between a `dequantize` and a `quantize`.
+    Real ends are those whose sums are sure to be exact. A value keeps its name; `<name>:real` is
+    its float form where a float needs it, and `<input>:levels` the integers of a float input. What
+    has no exact form stays a float operation between a `dequantize` and a `quantize`.
 
     Raises:
         UserError: A scale is no normal number (E0801), or a sum could overflow (E0802); each is
@@ -63,7 +61,7 @@ def quantize(model: Model, calibration: Calibration, *, real_ends: bool = True) 
     check_scales(model, calibration)
     rounded = {**round_nearest(model, calibration.ranges), **calibration.rounded}
     check_sums(model, calibration, rounded)
-    work = _Work(model, calibration, rounded, real_ends)
+    work = _Work(model, calibration, rounded)
     for source in model.graph.inputs:
         work.enter(source)
     inside = {source: clamp for clamp, source in work.clamps.items()}
@@ -80,7 +78,6 @@ class _Work:
     model: Model
     calibration: Calibration
     rounded: Mapping[str, Rounded]
-    real_ends: bool
     nodes: dict[str, Node] = field(default_factory=dict)
     inputs: list[Input] = field(default_factory=list)
     weights: dict[str, NDArray[Any]] = field(default_factory=dict)
@@ -139,7 +136,7 @@ class _Work:
         match node.op:
             case Conv() as conv:
                 own = self.rounded[node.name]
-                last = self.real_ends and node.name in self.ends
+                last = self.calibration.real_ends and node.name in self.ends
                 if last and fits(own.weight, own.bias, self.largest(node)):
                     factor = np.float32(types[0].scale) * own.scale
                     return RealConv(replace(conv, bias=True)), (

@@ -110,7 +110,8 @@ def build(
         ready = pipeline.ready(chosen, given)
         source = _source(chosen, given, calibration, data, method)
         least = whole.floor(chosen, min_cosine, max_drop)
-        found = whole.integers(ready, source, least, mixed=mixed).integers
+        ends = {device.real_ends for device in bound}
+        found = whole.integers(ready, source, least, ends, mixed=mixed)
     (contents,) = pipeline.build(chosen, given, bound, precision, pipeline.unwatched, found)
     return bundle.read(bundle.write(contents, Path(out)))
 

@@ -61,7 +61,7 @@ def made(model: Model) -> Mapping[str, bytes]:
     # the peer gives constants that are joined to a map no scale, so its input has no border
     plain = passes.run(model, [one for one in passes.INT8 if one.name != "raw_input"])
     lean = {name: passes.run(model, BACKEND.passes(name)) for name in ("fp32", "fp16", "dynamic")}
-    lean["int8"] = quantize(ready, found, real_ends=False)
+    lean["int8"] = quantize(ready, replace(found, real_ends=False))
     ours = {name: BACKEND.emit(TARGET, m, name).files[FILE] for name, m in lean.items()}
     dynamic = quantizer.Quantizer(
         bytearray(_packed(_named(ours["fp32"]))), recipe.dynamic_wi8_afp32()

@@ -62,3 +62,20 @@ def test_a_calibration_made_for_it_builds_it(tcc, home, images):
     assert tcc(*BUILD, "tflite", "--calibration", "c.json", "-q").code == 0
     about = manifest(home, "tflite")
     assert about["calibration"]["measured"]["where"] == "as the calibration says"
+
+
+def test_each_program_is_measured_by_itself(tcc, home, images):
+    both = ("build", "tiny.yaml", "--target", "onnxruntime,tflite", "--precision", "int8", "-q")
+    assert tcc(*both, "--data", images).code == 0
+    found = {}
+    for target in ("onnxruntime", "tflite"):
+        folder = home / f"build/tiny-{target}-int8"
+        about = json.loads((folder / "manifest.json").read_text())["calibration"]
+        report = json.loads((folder / "report/int8.json").read_text())
+        assert report["quality"]["cosine"] == about["measured"]["cosine"]
+        found[target] = about["measured"]["cosine"]
+    assert found["tflite"] < found["onnxruntime"]  # its outputs are 8-bit integers
+    between = (found["tflite"] + found["onnxruntime"]) / 2
+    alone = ("build", "tiny.yaml", "--precision", "int8", "-q", "--min-cosine", between)
+    assert tcc(*alone, "--target", "onnxruntime", "--data", images).code == 0
+    assert tcc(*alone, "--target", "tflite", "--data", images, "--out", "other").code == 4
