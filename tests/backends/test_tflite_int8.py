@@ -283,7 +283,7 @@ def test_without_real_ends_all_sums_become_levels() -> None:
     model = ready(dense(), trained(dense()))
     found = calibrated(model, picture(model.graph))
     words = {
-        ends: [n.op.word for n in quantize(model, found, real_ends=ends).graph.nodes]
+        ends: [n.op.word for n in quantize(model, replace(found, real_ends=ends)).graph.nodes]
         for ends in (True, False)
     }
     assert words[True].count("real_conv") == 1
