@@ -119,7 +119,7 @@ class _Run:
         """Return the program of a calibration."""
         source, least, watch = self.source, self.least, self.watch
         if source.judge is None or source.learn is None:
-            measured = _said(source, least)
+            measured = _said(source, least, calibration)
             return _packed(quantize(self.ready, calibration), source, calibration, measured, {})
         made = program.make(self.ready, calibration, source.judge, watch)
         if self.mixed:
@@ -132,10 +132,13 @@ class _Run:
         return _packed(made.program, source, made.calibration, measured, {REPORT: text.encode()})
 
 
-def _said(source: Source, least: Floor) -> Measured | None:
-    """Return how good a calibration file says that it is, where there are no images."""
+def _said(source: Source, least: Floor, calibration: Calibration) -> Measured | None:
+    """Return how good a calibration file says that it is, where there are no images.
+
+    What it says is of real ends: it knows nothing of a program that ends in integers.
+    """
     quality = source.document.judged.get(source.document.used)
-    if quality is not None:
+    if quality is not None and calibration.real_ends:
         if broken := least.broken(quality):
             raise BelowFloor(broken, quality, ())
         return Measured("as the calibration says", *astuple(quality))

@@ -59,9 +59,9 @@ def test_the_forms_of_other_targets_are_refused(tcc, home, images):
 def test_a_calibration_made_for_it_builds_it(tcc, home, images):
     words = ("calibrate", "tiny.yaml", "--target", "tflite", "--data", images, "-o", "c.json")
     assert tcc(*words, "-q").code == 0
-    assert tcc(*BUILD, "tflite", "--calibration", "c.json", "-q").code == 0
+    assert tcc(*BUILD, "tflite", "--calibration", "c.json", "--data", images, "-q").code == 0
     about = manifest(home, "tflite")
-    assert about["calibration"]["measured"]["where"] == "as the calibration says"
+    assert about["calibration"]["measured"]["where"] == "held out of the calibration"
 
 
 def test_each_program_is_measured_by_itself(tcc, home, images):
@@ -79,3 +79,16 @@ def test_each_program_is_measured_by_itself(tcc, home, images):
     alone = ("build", "tiny.yaml", "--precision", "int8", "-q", "--min-cosine", between)
     assert tcc(*alone, "--target", "onnxruntime", "--data", images).code == 0
     assert tcc(*alone, "--target", "tflite", "--data", images, "--out", "other").code == 4
+
+
+def test_a_calibration_says_nothing_of_integer_ends(tcc, home, images):
+    assert tcc("calibrate", "tiny.yaml", "--data", images, "-o", "c.json", "-q").code == 0
+    words = (*BUILD, "tflite", "--calibration", "c.json", "-q")
+    found = tcc(*words)
+    assert found.code == 2
+    assert "error[E0618]: the accuracy floor needs images" in found.err
+    found = tcc(*words, "--min-cosine", 0)
+    assert found.code == 0, found.err
+    assert manifest(home, "tflite")["calibration"]["measured"] is None
+    assert tcc(*words, "--data", images).code == 0
+    assert manifest(home, "tflite")["calibration"]["measured"]["images"] > 0
