@@ -1,0 +1,81 @@
+"""One case in a forked process of its own: what it prints, how it ends, what it takes."""
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from case import Case, Outcome
+
+PATIENCE = 60
+"""Seconds after which a case is ended; what takes over the limit of a judgement is named anyway."""
+
+
+def run(case: Case, folder: Path) -> Outcome:
+    """Run a case in an empty folder; return how it ended."""
+    for name, content in case.files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    if case.prepare:
+        case.prepare(folder)
+    out, err = folder.with_suffix(".out"), folder.with_suffix(".err")
+    start = time.monotonic()
+    number = os.fork()
+    if not number:
+        _child(case, folder, out, err)
+    code, used = _wait(number)
+    wall = time.monotonic() - start
+    seconds = used.ru_utime + used.ru_stime
+    peak = max(0, used.ru_maxrss * 1024 - _resident())
+    texts = [path.read_text(errors="replace") for path in (out, err)]
+    return Outcome(code, texts[0], texts[1], seconds, wall, peak)
+
+
+def _wait(number: int) -> tuple[int, resource.struct_rusage]:
+    end = time.monotonic() + PATIENCE
+    while True:
+        found, status, used = os.wait4(number, os.WNOHANG)
+        if found:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(number, signal.SIGKILL)  # what it left running
+            return os.waitstatus_to_exitcode(status), used
+        if time.monotonic() > end:
+            os.killpg(number, signal.SIGKILL)
+            end = float("inf")
+        time.sleep(0.002)
+
+
+def _child(case: Case, folder: Path, out: Path, err: Path) -> NoReturn:
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        os.chdir(folder)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, path in ((1, out), (2, err)):
+            os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), number)
+        sys.argv = ["tcc", *case.words]
+        from tcc.compiler.cli import main
+
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # the process ends below, whatever happens
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()

@@ -1,0 +1,6 @@
+"""The fronts there are, in the order in which they are tried. To add one: its file, and a word."""
+
+from case import Front
+from specs import SPECS
+
+FRONTS: tuple[Front, ...] = (SPECS,)
