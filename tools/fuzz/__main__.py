@@ -22,26 +22,12 @@ from random import Random
 from typing import Any
 
 import child
-from case import EXPECTED, Case, Front, Outcome
+from case import Case, Front
 from fronts import FRONTS
+from judge import judged
 
-SECONDS, PEAK = 20.0, 1 << 30
-"""What a command may take: seconds of processor time, bytes of memory."""
 SHOWN = 20
 """Failures that are printed of each front."""
-
-
-def judged(outcome: Outcome, case: Case, folder: Path) -> str:
-    """Return what is wrong with how a case ended, or an empty string."""
-    if outcome.code not in EXPECTED:
-        return f"exit {outcome.code}"
-    if "Traceback (most recent call last)" in outcome.out + outcome.err:
-        return "traceback"
-    if outcome.seconds > SECONDS or outcome.wall > child.PATIENCE:
-        return f"{outcome.seconds:.0f} s"
-    if outcome.peak > PEAK:
-        return f"{outcome.peak >> 20} MiB"
-    return case.check(outcome, folder) if case.check else ""
 
 
 def cases(front: Front, seed: int, share: float) -> Iterator[tuple[int, Case]]:

@@ -1,0 +1,85 @@
+"""The fuzzer: a few cases of every front get an answer, and what is no answer is seen."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+SHARE = 0.004
+"""Of a full run, which takes hours: `python tools/fuzz`."""
+
+
+@pytest.mark.slow
+def test_hostile_inputs_get_an_answer(root, tmp_path):
+    counts = tmp_path / "counts.json"
+    program = [sys.executable, root / "tools/fuzz", "--share", str(SHARE), "--json", counts]
+    ended = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = json.loads(counts.read_text())
+    assert found
+    assert all(front["cases"] > 0 for front in found)
+
+
+def burn():
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    sys.exit(0)
+
+
+def fill():
+    held = bytearray(os.urandom(1)) * (64 << 20)
+    sys.exit(not held)
+
+
+def hang():
+    time.sleep(30)
+
+
+def fall():
+    raise ValueError
+
+
+def say():
+    sys.stderr.write("Traceback (most recent call last)")
+    sys.exit(2)
+
+
+@pytest.mark.parametrize(
+    ("program", "wrong"),
+    [
+        (lambda: sys.exit(0), ""),
+        (lambda: sys.exit(2), ""),
+        (lambda: sys.exit(1), "exit 1"),
+        (lambda: sys.exit("words"), "exit 1"),
+        (os.abort, "exit -6"),
+        (fall, "exit 1"),
+        (say, "traceback"),
+        (burn, "0 s"),
+        (fill, "MiB"),
+        (hang, "no end"),
+        (lambda: open("made", "w").close(), "made"),
+    ],
+)
+def test_what_is_no_answer_is_seen(root, monkeypatch, tmp_path, program, wrong):
+    monkeypatch.syspath_prepend(str(root / "tools/fuzz"))
+    import case
+    import child
+    import judge
+
+    monkeypatch.setattr("tcc.compiler.cli.main", program)
+    monkeypatch.setattr(child, "PATIENCE", 1)
+    monkeypatch.setattr(judge, "SECONDS", 0.2)
+    monkeypatch.setattr(judge, "PEAK", 50 << 20)
+
+    def check(_, folder):
+        return "made" if (folder / "made").exists() else ""
+
+    one = case.Case(("check", "spec.yaml"), {"spec.yaml": b"tcc: 1"}, check=check)
+    (tmp_path / "case").mkdir()
+    found = judge.judged(child.run(one, tmp_path / "case"), one, tmp_path / "case")
+    assert wrong in found
+    assert bool(found) == bool(wrong)

@@ -1,0 +1,24 @@
+"""What is wrong with how a command ended."""
+
+from pathlib import Path
+
+import child
+from case import EXPECTED, Case, Outcome
+
+SECONDS, PEAK = 20.0, 1 << 30
+"""What a command may take: seconds of processor time, bytes of memory."""
+
+
+def judged(outcome: Outcome, case: Case, folder: Path) -> str:
+    """Return what is wrong with how a case ended, or an empty string."""
+    if outcome.wall > child.PATIENCE:
+        return f"no end after {child.PATIENCE} s"
+    if outcome.code not in EXPECTED:
+        return f"exit {outcome.code}"
+    if "Traceback (most recent call last)" in outcome.out + outcome.err:
+        return "traceback"
+    if outcome.seconds > SECONDS:
+        return f"{outcome.seconds:.0f} s"
+    if outcome.peak > PEAK:
+        return f"{outcome.peak >> 20} MiB"
+    return case.check(outcome, folder) if case.check else ""
