@@ -43,9 +43,10 @@ def repeat(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, E
     assert isinstance(body, Sequence)
     for index in range(times):
         place = env.place.child(base, at, numbered=True)
-        inner = env.at(place).iteration("repeat", index, times)
-        current, _ = ex.sequence(body, current, inner)
+        turn = env.at(place).iteration("repeat", index, times)
+        current, turn = ex.sequence(body, current, turn)
         place.result = current
+        env = env.carry(turn)
     return current, env
 
 
@@ -59,11 +60,13 @@ def each(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env
     if isinstance(values, Unknown):
         return POISON, env
     for index, value in enumerate(values):
-        inner = env.iteration("each", index, len(values)).bind(**{str(name.value): value})
+        turn = env.iteration("each", index, len(values)).bind(**{str(name.value): value})
         if step.id:
-            inner = inner.at(env.place.child(str(step.id.value), step.id.span, numbered=True))
-        current, _ = ex.sequence(body, current, inner)
-        inner.place.result = current
+            turn = turn.at(env.place.child(str(step.id.value), step.id.span, numbered=True))
+        current, turn = ex.sequence(body, current, turn)
+        if step.id:
+            turn.place.result = current
+        env = env.carry(turn, str(name.value))
     return current, env
 
 

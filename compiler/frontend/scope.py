@@ -10,6 +10,9 @@ from tcc.compiler.frontend.yaml import Scalar
 from tcc.compiler.source import Span, fail, nearest
 from tcc.compiler.types import TensorType
 
+TURN = frozenset({"i", "first", "last"})
+"""What every turn of a loop binds anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class Val:
@@ -77,6 +80,18 @@ class Env:
         """Return the scope of one turn of a loop."""
         inner = self.bind(i=index, first=index == 0, last=index == count - 1)
         return replace(inner, loop=f"{word} {index + 1} of {count}", depth=self.depth + 1)
+
+    def carry(self, turn: "Env", *own: str) -> "Env":
+        """Return the scope after a turn of a loop: what stood before it has the turn's values.
+
+        `own` are the names that the loop itself binds, beside `i`, `first` and `last`.
+        """
+        names = {
+            name: before if name in TURN or name in own else turn.names[name]
+            for name, before in self.names.items()
+        }
+        values = {name: turn.values[name] for name in self.values}
+        return replace(self, names=names, values=values)
 
     def notes(self) -> tuple[str, ...]:
         """Return the chain of calls for a diagnostic."""
