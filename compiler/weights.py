@@ -7,23 +7,22 @@ later stages never meet a missing tensor, a NaN or a negative variance.
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod, sqrt
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401 - teaches numpy the name bfloat16, which safetensors looks up
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from tcc.compiler import tensor_file
 from tcc.compiler.files import write_file
 from tcc.compiler.graph import Graph, Node
 from tcc.compiler.ops.base import Init, Param
 from tcc.compiler.ops.norm import BatchNorm
-from tcc.compiler.source import Diagnostic, Span, UserError, fail, nearest, whole_file
+from tcc.compiler.source import Diagnostic, Span, UserError, nearest, whole_file
+from tcc.compiler.tensor_file import FLOATS
 from tcc.compiler.types import Shape
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -31,8 +30,8 @@ Weights = Mapping[str, NDArray[np.float32]]
 Warn = Callable[[Diagnostic], None]
 """Told what is worth knowing but no error."""
 
-CONVERTED = {"F64": "float64", "F16": "float16", "BF16": "bfloat16"}
-"""Element types of a file that become float32, and their names."""
+LISTED = 50
+"""Most tensors that a message names."""
 BLOCK = 1 << 20
 """Random numbers made at a time, which bounds the memory; no stream depends on it."""
 
@@ -123,17 +122,15 @@ def read(path: Path, graph: Graph, warn: Warn = quiet) -> Weights:
         UserError: The file cannot be read (E0501); tensors are missing (E0502), unknown (E0503),
             of another shape (E0504) or type (E0505), not finite (E0506) or no variance (E0507).
     """
-    with opened(path) as file:
-        kinds = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        shapes = {name: tuple(part.get_shape()) for name, part in kinds.items()}
-        dtypes = {name: str(part.get_dtype()) for name, part in kinds.items()}
-        problems = [*_misfits(shapes, graph, path), *_wrong_types(dtypes, graph)]
-        if problems:
-            raise UserError(tuple(problems))
-        found = {name: file.get_tensor(name) for name in graph.params}
-    for notice in _conversions({name: dtypes[name] for name in found}, path):
+    file = tensor_file.read(path)
+    dtypes = {name: part.dtype for name, part in file.parts.items()}
+    shapes = {name: part.shape for name, part in file.parts.items()}
+    problems = [*_misfits(shapes, graph, path), *_wrong_types(dtypes, graph)]
+    if problems:
+        raise UserError(tuple(problems))
+    for notice in _conversions({name: dtypes[name] for name in graph.params}, path):
         warn(notice)
-    return checked(found, graph)
+    return checked({name: file.values(name) for name in graph.params}, graph)
 
 
 def checked(tensors: Mapping[str, NDArray[Any]], graph: Graph) -> Weights:
@@ -148,27 +145,6 @@ def checked(tensors: Mapping[str, NDArray[Any]], graph: Graph) -> Weights:
     if problems:
         raise UserError(tuple(problems))
     return weights
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file; its header is bounded and checked, its tensors are read lazily.
-
-    Raises:
-        UserError: It cannot be read, or is not safetensors (E0501).
-    """
-    where = whole_file(str(path))
-    try:
-        if path.is_dir():
-            raise fail("E0501", "cannot read the weights: it is a folder", where)
-        with safe_open(path, "np") as file:
-            yield file
-    except SafetensorError as error:
-        help = "PyTorch checkpoints come in through `tcc import-weights`"
-        message = "not a whole safetensors file"
-        raise fail("E0501", message, where, label=_reason(error), help=help) from None
-    except (OSError, ValueError) as error:
-        raise fail("E0501", "cannot read the weights", where, label=_reason(error)) from None
 
 
 def size_of(shape: Shape) -> str:
@@ -186,7 +162,9 @@ def _misfits(shapes: Mapping[str, Shape], graph: Graph, path: Path) -> Iterator[
             "E0502",
             f"{len(missing)} of {len(graph.params)} weights of {graph.name} are missing",
             where,
-            notes=tuple(_missing(n, p, owners[n], unknown) for n, p in missing.items()),
+            notes=_listed(
+                [_missing(n, missing[n], owners[n], unknown) for n in _few(missing)], missing
+            ),
             help="were they saved for another spec, or with other parameters (`--set`)?",
         )
     if unknown:
@@ -194,7 +172,7 @@ def _misfits(shapes: Mapping[str, Shape], graph: Graph, path: Path) -> Iterator[
             "E0503",
             f"{graph.name} has no place for {len(unknown)} tensors of the file",
             where,
-            notes=tuple(_guess(n, s, missing) for n, s in unknown.items()),
+            notes=_listed([_guess(n, unknown[n], missing) for n in _few(unknown)], unknown),
             help="`tcc import-weights` takes in the names of other projects",
         )
     for name, param in graph.params.items():
@@ -202,6 +180,15 @@ def _misfits(shapes: Mapping[str, Shape], graph: Graph, path: Path) -> Iterator[
             wrong = f"{name} has shape {size_of(shapes[name])}, not {size_of(param.shape)}"
             help = "were the weights made with other parameters of the spec (`--set`)?"
             yield Diagnostic("E0504", wrong, _place(owners[name], where), "this layer", help=help)
+
+
+def _few(names: Mapping[str, object]) -> list[str]:
+    return list(names)[:LISTED]
+
+
+def _listed(lines: Sequence[str], all_of_them: Mapping[str, object]) -> tuple[str, ...]:
+    more = len(all_of_them) - len(lines)
+    return (*lines, *([f"... and {more:,} more"] if more else []))
 
 
 def _missing(name: str, param: Param, node: Node, unknown: Mapping[str, Shape]) -> str:
@@ -216,17 +203,16 @@ def _guess(name: str, shape: Shape, others: Mapping[str, object]) -> str:
 
 
 def _wrong_types(dtypes: Mapping[str, str], graph: Graph) -> Iterator[Diagnostic]:
-    known = {"F32", *CONVERTED}
     for name, node in _owners(graph).items():
-        if dtypes.get(name, "F32") not in known:
+        if dtypes.get(name, "F32") not in FLOATS:
             message = f"{name} holds {dtypes[name]} numbers"
             help = "store float32 (float16, bfloat16 and float64 are converted)"
             yield Diagnostic("E0505", message, node.at, "this layer needs floats", help=help)
 
 
 def _conversions(dtypes: Mapping[str, str], path: Path) -> Iterator[Diagnostic]:
-    for kind, word in CONVERTED.items():
-        names = [name for name, dtype in dtypes.items() if dtype == kind]
+    for kind, word in FLOATS.items():
+        names = [name for name, dtype in dtypes.items() if dtype == kind != "F32"]
         if names:
             some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             message = f"{len(names)} tensors are {word} and become float32: {some}"
@@ -260,9 +246,3 @@ def _owners(graph: Graph) -> dict[str, Node]:
 
 def _place(node: Node, otherwise: Span) -> Span:
     return node.at if node.at.line else otherwise
-
-
-def _reason(error: Exception) -> str:
-    """Return what went wrong in a few words, without a path."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:160].removeprefix("Error while deserializing header: ")

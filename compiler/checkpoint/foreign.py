@@ -7,12 +7,12 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler import weights
+from tcc.compiler import tensor_file
 from tcc.compiler.source import UserError, fail, whole_file
 from tcc.compiler.tools import MissingTool, Tool
 from tcc.compiler.types import Shape
@@ -111,25 +111,16 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _safetensors(path: Path) -> list[Tensor]:
-    floats = {"F32", *weights.CONVERTED}
-    with weights.opened(path) as file:
-        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        return [
-            Tensor(
-                name,
-                tuple(part.get_shape()),
-                str(part.get_dtype()) in floats,
-                name,
-                partial(_read, path, name),
-            )
-            for name, part in parts.items()
-        ]
+    file = tensor_file.read(path)
+    return [
+        Tensor(name, part.shape, part.dtype in tensor_file.FLOATS, name, partial(_read, file, name))
+        for name, part in file.parts.items()
+    ]
 
 
-def _read(path: Path, name: str) -> NDArray[np.float32]:
-    with weights.opened(path) as file, np.errstate(over="ignore"):  # infinity is found later on
-        values: NDArray[Any] = file.get_tensor(name)
-        return values.astype(np.float32)
+def _read(file: tensor_file.TensorFile, name: str) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # infinity is found later on
+        return file.values(name).astype(np.float32)
 
 
 def _pytorch(path: Path) -> list[Tensor]:

@@ -78,11 +78,10 @@ def _document(found: "Imported", output: Path) -> dict[str, Any]:
 
 def _written_by_us(path: Path) -> str | None:
     """Let weights that an earlier import wrote be replaced, and nothing else."""
-    from tcc.compiler import weights
+    from tcc.compiler import tensor_file
 
     try:
-        with weights.opened(path) as file:
-            ours = SPEC_KEY in (file.metadata() or {})
+        ours = SPEC_KEY in tensor_file.read(path).metadata
     except UserError:
         ours = False
     return (

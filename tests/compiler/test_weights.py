@@ -1,6 +1,7 @@
 """Weight files: what is written, what is read, and what is refused."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -247,6 +248,23 @@ HOSTILE = {
     "shape too large": raw({"bn.bias": {**TENSOR, "shape": [1 << 40, 1 << 40]}}, b"\0" * 8),
     "shape negative": raw({"bn.bias": {**TENSOR, "shape": [-2]}}, b"\0" * 8),
     "unknown type": raw({"bn.bias": {**TENSOR, "dtype": "F3"}}, b"\0" * 8),
+    "offsets that overlap": raw(
+        {"a": TENSOR, "b": {**TENSOR, "data_offsets": [4, 12]}}, b"\0" * 12
+    ),
+    "a gap": raw({"a": TENSOR, "b": {**TENSOR, "data_offsets": [12, 20]}}, b"\0" * 20),
+    "one place for two": raw({"a": TENSOR, "b": TENSOR}, b"\0" * 8),
+    "offsets beyond 2^63": raw({"a": {**TENSOR, "data_offsets": [1 << 64, (1 << 64) + 8]}}),
+    "shape of reals": raw({"bn.bias": {**TENSOR, "shape": [2.0]}}, b"\0" * 8),
+    "shape of truths": raw({"bn.bias": {**TENSOR, "shape": [True, 2]}}, b"\0" * 8),
+    "a name twice": raw(b'{"a": 1, "a": 2}'),
+    "no tensor": raw({"bn.bias": 3}),
+    "no object": raw([TENSOR]),
+    "metadata of numbers": raw({"__metadata__": {"a": 1}}),
+    "long numbers": raw(b'{"a": ' + b"9" * 5000 + b"}"),
+    "too many tensors": raw(
+        {str(i): {**TENSOR, "shape": [0], "data_offsets": [0, 0]} for i in range(50_001)}
+    ),
+    "a long header": raw(b"{" + b" " * (16 << 20) + b"}"),
     "a zip file": b"PK\x03\x04" + b"\0" * 60,
 }
 
@@ -281,10 +299,25 @@ def test_no_damage_to_the_header_gets_past(tmp_path: Path, cut: int, flip: int, 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert refused(tmp_path / "w.safetensors") == (
-        "error[E0501]: cannot read the weights\n"
-        "  --> w.safetensors\n"
-        "   = No such file or directory: w.safetensors"
+        "error[E0501]: cannot read the weights\n  --> w.safetensors\n   = No such file or directory"
     )
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.safetensors")
+    assert refused(tmp_path / "w.safetensors").endswith("   = it is a pipe, not a file")
+
+
+def test_shapes_are_compared_before_a_tensor_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    many = {f"{i}.weight": {**TENSOR, "data_offsets": [8 * i, 8 * i + 8]} for i in range(100)}
+    size = (1 << 40) - 800
+    large = {"large": {"dtype": "U8", "shape": [size], "data_offsets": [800, 800 + size]}}
+    path.write_bytes(raw({**many, **large}))
+    os.truncate(path, path.stat().st_size + (1 << 40))
+    found = refused(path)
+    assert "tiny has no place for 101 tensors of the file" in found
+    assert "... and 51 more" in found
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
