@@ -66,16 +66,15 @@ class TensorFile:
             UserError: The file cannot be read any more (E0501).
         """
         part = self.parts[name]
-        values = np.empty(part.shape, np.dtype(FLOATS[part.dtype]).newbyteorder("<"))
+        kind = np.dtype(FLOATS[part.dtype]).newbyteorder("<")
         try:
             with regular.opened(self.path) as file:
-                file.seek(part.start)
-                got = file.readinto(memoryview(values.reshape(-1).view(np.uint8)))
+                values = np.fromfile(file, kind, prod(part.shape), offset=part.start)
         except OSError as error:
             raise _unreadable(self.path, error) from None
-        if got != part.size:
+        if values.nbytes != part.size:
             raise _unreadable(self.path, OSError("it became shorter while it was read"))
-        return values
+        return values.reshape(part.shape)
 
 
 class _Wrong(Exception):  # noqa: N818 - a reason, made an error where the file is known
