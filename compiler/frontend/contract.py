@@ -5,7 +5,7 @@ from typing import Any
 from tcc.compiler.frontend.expand import MAX_ELEMENTS
 from tcc.compiler.frontend.expr import Unknown
 from tcc.compiler.frontend.parameters import value_of
-from tcc.compiler.frontend.scope import Env, Val, lookup
+from tcc.compiler.frontend.scope import Env, Val, one
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Tree
 from tcc.compiler.graph import Input, Output
@@ -142,7 +142,7 @@ def _output(key: Scalar, body: Tree, final: Val, env: Env) -> Output:
     name = str(key.value)
     settings = body if isinstance(body, MappingTree) else MappingTree((), key.span)
     source = settings.get("from")
-    value = lookup(source, env) if isinstance(source, Scalar) else env.values.get(name, final)
+    value = _source(name, source, final, env)
     activation = settings.get("activation")
     labels = _value(LABELS, settings, env)
     if value.type is not None and labels:
@@ -154,6 +154,14 @@ def _output(key: Scalar, body: Tree, final: Val, env: Env) -> Output:
         labels,
         _value(TRAIN_ONLY, settings, env),
     )
+
+
+def _source(name: str, given: Tree | None, final: Val, env: Env) -> Val:
+    """Return the value of an output: what `from` names, else its own name's, else the last."""
+    if isinstance(given, Scalar):
+        return one(given, final, env)
+    own = env.values.get(name, final)
+    return own if isinstance(own, Val) else final
 
 
 def _check_labels(labels: tuple[str, ...], kind: TensorType, settings: MappingTree) -> None:

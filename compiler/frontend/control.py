@@ -8,6 +8,7 @@ from tcc.compiler.frontend.declare import check_bindable
 from tcc.compiler.frontend.expr import Unknown
 from tcc.compiler.frontend.parameters import evaluated, value_of
 from tcc.compiler.frontend.scope import POISON, Env, Val
+from tcc.compiler.frontend.steps import bound_by, bound_in
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.signature import Kind, Parameter
@@ -37,17 +38,19 @@ def repeat(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, E
     """`repeat: {times, body}`: each turn is a part of the path, `repeat_1` and so on."""
     times = _argument(step, TIMES, current, env)
     if isinstance(times, Unknown):
-        return POISON, env
+        return POISON, _any_turns(step, env)
     base, at = (str(step.id.value), step.id.span) if step.id else (step.word, step.at)
     body = _part(step, "body")
     assert isinstance(body, Sequence)
+    ends = []
     for index in range(times):
         place = env.place.child(base, at, numbered=True)
         turn = env.at(place).iteration("repeat", index, times)
         current, turn = ex.sequence(body, current, turn)
         place.result = current
+        ends.append(current)
         env = env.carry(turn)
-    return current, env
+    return current, _collected(step, ends, env)
 
 
 def each(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
@@ -58,7 +61,8 @@ def each(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env
     assert isinstance(body, Sequence)
     check_bindable(str(name.value), name.span)
     if isinstance(values, Unknown):
-        return POISON, env
+        return POISON, _any_turns(step, env)
+    ends = []
     for index, value in enumerate(values):
         turn = env.iteration("each", index, len(values)).bind(**{str(name.value): value})
         if step.id:
@@ -66,15 +70,29 @@ def each(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env
         current, turn = ex.sequence(body, current, turn)
         if step.id:
             turn.place.result = current
+        ends.append(current)
         env = env.carry(turn, str(name.value))
-    return current, env
+    return current, _collected(step, ends, env)
+
+
+def _collected(step: "Step", ends: list[Val], env: Env) -> Env:
+    """Name the list of what the turns of a loop ended with, if it has a name."""
+    name = _part(step, "collect")
+    return env.name_value(str(name.value), tuple(ends)) if isinstance(name, Scalar) else env
+
+
+def _any_turns(step: "Step", env: Env) -> Env:
+    """Return the scope after a loop of which nobody knows how often it turns."""
+    values, names = bound_in(_part(step, "body"))
+    listed, _ = bound_by(step.tree)
+    return env.hidden(listed | values & env.values.keys(), names & env.names.keys())
 
 
 def when(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
     """`when: {if, then, else}`: the chosen steps stand where the `when` stands."""
     holds = _argument(step, CONDITION, current, env)
     if isinstance(holds, Unknown):
-        return POISON, env
+        return POISON, env.hidden(*bound_by(step.tree))
     steps = _part(step, "then" if holds else "else")
     if not isinstance(steps, Sequence):
         return current, env

@@ -14,7 +14,7 @@ from tcc.compiler.frontend.joins import branches
 from tcc.compiler.frontend.library import Block
 from tcc.compiler.frontend.parameters import bind, evaluated
 from tcc.compiler.frontend.scope import POISON, Env, Place, Val, lookup
-from tcc.compiler.frontend.steps import JOIN_WORDS, WORDS, Step, take_apart
+from tcc.compiler.frontend.steps import JOIN_WORDS, WORDS, Step, bound_by, take_apart
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.graph import Node, make_node
 from tcc.compiler.ops.base import Op, OpError
@@ -82,31 +82,25 @@ class Expander:
     def step(self, tree: Tree, current: Val, env: Env) -> tuple[Val, Env]:
         """Expand one step; return its value and what is in scope after it."""
         self._count(tree.span, env)
-        try:
-            step = take_apart(tree)
-        except UserError:
-            return POISON, env  # the check of words has said so
-        if id(tree) in self.bad:
-            return POISON, self._named(step, POISON, env)
+        if id(tree) in self.bad:  # of which the check of words has spoken
+            return POISON, env.hidden(*bound_by(tree))
+        step = take_apart(tree)
         try:
             value, env = self._dispatch(step, current, env)
         except UserError as error:
             self.report(error, env)
-            value = POISON
-        return value, self._named(step, value, env)
+            return POISON, env.hidden(*bound_by(tree))
+        return value, env.name_value(step.name, value) if step.name else env
 
     def _count(self, at: Span, env: Env) -> None:
         self.steps += 1
         if self.steps > MAX_STEPS:
             self.stop("E0404", f"the spec expands to more than {MAX_STEPS} steps", at, env)
 
-    def _named(self, step: Step, value: Val, env: Env) -> Env:
-        return env.name_value(step.name, value) if step.name else env
-
     def _dispatch(self, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
         inputs = self.sources(step, current, env)
         if len(inputs) > 1 and step.args is not None and step.word not in self.blocks:
-            raise _one_value(step)
+            raise _one_value(step, len(inputs))
         if step.word in CONTROLS:
             return CONTROLS[step.word](self, step, inputs[0], env)
         if step.word in JOIN_WORDS:
@@ -128,7 +122,13 @@ class Expander:
 
     def sources(self, step: Step, current: Val, env: Env) -> tuple[Val, ...]:
         """Return the values that a step reads: `from:`, or the current one."""
-        return tuple(lookup(s, env) for s in step.sources) or (current,)
+        if not step.sources:
+            return (current,)
+        found = tuple(v for name in step.sources for v in lookup(name, current, env))
+        if not found:
+            at = step.sources[0].span
+            raise fail("E0230", f"`{step.word}` reads no value", at, label="the list is empty")
+        return found
 
     # -- ops and blocks ---------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class Expander:
         place = place_of(step, env)
         fewest, most = op.arity
         if len(inputs) < fewest or (most is not None and len(inputs) > most):
-            raise _one_value(step)
+            raise _one_value(step, len(inputs))
         types = tuple(v.type for v in inputs if v.type is not None)
         if len(types) < len(inputs):
             return POISON
@@ -219,7 +219,7 @@ def _brief(value: Any) -> str:
     return "?" if value is UNKNOWN else str(list(value) if isinstance(value, tuple) else value)[:40]
 
 
-def _one_value(step: Step) -> UserError:
+def _one_value(step: Step, given: int) -> UserError:
     help = "join them first with `concat`, `add` or `mul`"
     if step.word in JOIN_WORDS:
         help = f"leave the branches away to {step.word} the values of `from`"
@@ -227,7 +227,7 @@ def _one_value(step: Step) -> UserError:
         "E0218",
         f"`{step.word}` takes one value",
         step.at,
-        label=f"`from` names {len(step.sources)}",
+        label=f"`from` names {given}",
         help=help,
     )
 

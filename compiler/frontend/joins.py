@@ -11,7 +11,7 @@ from tcc.compiler.frontend.scope import POISON, Env, Val, lookup
 from tcc.compiler.frontend.steps import WORDS
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
-from tcc.compiler.source import fail
+from tcc.compiler.source import Span, fail
 
 if TYPE_CHECKING:
     from tcc.compiler.frontend.expand import Expander
@@ -22,14 +22,20 @@ def branches(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val,
     """Return the values that a join joins: written one by one, or computed."""
     match step.args:
         case Sequence(items=items):
-            return tuple(_branch(ex, step.word, b, current, env) for b in items)
+            found = tuple(v for b in items for v in _branch(ex, step.word, b, current, env))
+            return found or _none(step.word, step.at)
         case MappingTree():
             return _computed(ex, step, step.args, current, env)
         case _:
             raise fail("E0204", f"`{step.word}` needs a list of branches", step.at)
 
 
-def _branch(ex: "Expander", word: str, tree: Tree, current: Val, env: Env) -> Val:
+def _none(word: str, at: Span) -> tuple[Val, ...]:
+    raise fail("E0230", f"`{word}` has no branch", at, label="the count is 0")
+
+
+def _branch(ex: "Expander", word: str, tree: Tree, current: Val, env: Env) -> tuple[Val, ...]:
+    """Return the value of a branch, or those of a list that is named in its place."""
     if isinstance(tree, Scalar):
         if str(tree.value) not in env.values and (tree.value in ex.blocks or tree.value in WORDS):
             raise fail(
@@ -38,10 +44,10 @@ def _branch(ex: "Expander", word: str, tree: Tree, current: Val, env: Env) -> Va
                 tree.span,
                 help=f"to apply the op in a branch of `{word}`, write [{tree.value}]",
             )
-        return lookup(tree, env)
+        return lookup(tree, current, env)
     assert isinstance(tree, Sequence)
     value, _ = ex.sequence(tree, current, replace(env, depth=env.depth + 1))
-    return value
+    return (value,)
 
 
 def _computed(
@@ -63,7 +69,7 @@ def _computed(
         return (POISON,)
     values = range(given) if parameter is TIMES else given
     if not values:
-        raise fail("E0230", f"`{step.word}` has no branch", step.at, label="the count is 0")
+        return _none(step.word, step.at)
     results = []
     for index, value in enumerate(values):
         inner = env.iteration("branch", index, len(values))

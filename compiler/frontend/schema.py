@@ -14,6 +14,8 @@ from tcc.compiler.signature import Kind, Parameter, Required, signature
 Schema = dict[str, Any]
 
 NAME = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
+VALUE = {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(\[.*\])?$"}
+"""A named value, or an entry of a list of them."""
 TEXT = {"type": "string"}
 STEPS = {"$ref": "#/$defs/steps"}
 EXPRESSION = ["string"]
@@ -71,10 +73,10 @@ def arguments(params: tuple[Parameter, ...]) -> Schema:
 
 
 def _controls() -> Schema:
-    loop = {"as": NAME, "body": STEPS}
+    loop = {"collect": NAME, "body": STEPS}
     return {
-        "repeat": _object({"times": INT, "body": STEPS}, "times", "body"),
-        "each": _object({"of": LIST, **loop}, "of", "as", "body"),
+        "repeat": _object({"times": INT, **loop}, "times", "body"),
+        "each": _object({"of": LIST, "as": NAME, **loop}, "of", "as", "body"),
         "when": _object(
             {"if": {"type": ["boolean", "string"]}, "then": STEPS, "else": STEPS}, "if", "then"
         ),
@@ -104,7 +106,7 @@ def _step() -> Schema:
     words |= {op.word: {"$ref": "#/$defs/join"} for op in JOINS}
     options: Schema = {
         "as": NAME,
-        "from": {"type": ["string", "array"], "items": NAME, "minItems": 1},
+        "from": {"type": ["string", "array"], "items": VALUE, "minItems": 1},
         "id": NAME,
         "doc": TEXT,
     }
@@ -167,7 +169,7 @@ def _input() -> Schema:
 def _outputs() -> Schema:
     one = _object(
         {
-            "from": NAME,
+            "from": VALUE,
             "activation": {"enum": ["none", "softmax", "sigmoid"]},
             "labels": LIST,
             "train_only": {"type": ["boolean", "string"]},

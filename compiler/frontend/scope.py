@@ -1,14 +1,14 @@
 """What a step can see, and where its nodes are named."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tcc.compiler.frontend.expr import UNKNOWN, Scope
+from tcc.compiler.frontend.expr import UNKNOWN, Expr, Scope, entries, parse_expr
 from tcc.compiler.frontend.yaml import Scalar
 from tcc.compiler.source import Span, fail, nearest
-from tcc.compiler.types import TensorType
+from tcc.compiler.types import Shape, TensorType
 
 TURN = frozenset({"i", "first", "last"})
 """What every turn of a loop binds anew."""
@@ -21,6 +21,9 @@ class Val:
     name: str
     type: TensorType | None
 
+
+Named = Val | tuple[Val, ...]
+"""What a name stands for: a value, or the list of those that a loop collected."""
 
 POISON = Val("", None)
 """Stands for a value that an error kept from being made; nothing is said of it again."""
@@ -58,7 +61,7 @@ class Env:
 
     place: Place
     names: Mapping[str, Any] = field(default_factory=dict)
-    values: Mapping[str, Val] = field(default_factory=dict)
+    values: Mapping[str, Named] = field(default_factory=dict)
     chain: tuple[str, ...] = ()
     calls: tuple[str, ...] = ()
     loop: str = ""
@@ -68,9 +71,17 @@ class Env:
         """Return the scope with more names."""
         return replace(self, names={**self.names, **names})
 
-    def name_value(self, name: str, value: Val) -> "Env":
-        """Return the scope with a value named."""
+    def name_value(self, name: str, value: Named) -> "Env":
+        """Return the scope with a value, or a list of values, named."""
         return replace(self, values={**self.values, name: value})
+
+    def hidden(self, values: Collection[str], names: Collection[str]) -> "Env":
+        """Return the scope with names of which an error, or a choice, hides what they stand for."""
+        return replace(
+            self,
+            names={**self.names, **dict.fromkeys(names, UNKNOWN)},
+            values={**self.values, **dict.fromkeys(values, POISON)},
+        )
 
     def at(self, place: Place) -> "Env":
         """Return the scope with nodes named below another place."""
@@ -103,17 +114,64 @@ class Env:
         axes: dict[str, Any] = dict.fromkeys(("C", "H", "W"), UNKNOWN)
         if current.type is not None:
             axes = dict(zip(("C", "H", "W"), current.type.shape, strict=False))
-        shapes = {n: v.type.shape if v.type else None for n, v in self.values.items()}
-        return Scope({**axes, **self.names}, shapes)
+        shapes = {n: _shape(v) for n, v in self.values.items() if isinstance(v, Val)}
+        lists = {n: tuple(map(_shape, v)) for n, v in self.values.items() if isinstance(v, tuple)}
+        return Scope({**axes, **self.names}, shapes, lists)
 
 
-def lookup(name: Scalar, env: Env) -> Val:
-    """Return a named value.
+def _shape(value: Val) -> Shape | None:
+    return value.type.shape if value.type else None
+
+
+def lookup(name: Scalar, current: Val, env: Env) -> tuple[Val, ...]:
+    """Return the value that a name stands for, or those of a list: `name`, `name[0]`, `name[1:]`.
 
     Raises:
-        UserError: None of that name is in scope.
+        UserError: None of that name is in scope, or the list has no such entry.
     """
     word = str(name.value)
+    if word.isidentifier():
+        found = _named(word, name, env)
+        return found if isinstance(found, tuple) else (found,)
+    return _entries(parse_expr(word, name.span), name, current, env)
+
+
+def one(name: Scalar, current: Val, env: Env) -> Val:
+    """Return the one value that a name stands for.
+
+    Raises:
+        UserError: It stands for several, or as `lookup`.
+    """
+    found = lookup(name, current, env)
+    if len(found) == 1:
+        return found[0]
+    raise fail(
+        "E0218",
+        f"`{name.value}` is a list of values, and one is taken here",
+        name.span,
+        label=f"it holds {len(found)}",
+        help=f"name one of them, such as `{name.value}[0]`, or join them: `concat: [{name.value}]`",
+    )
+
+
+def _entries(expr: Expr, name: Scalar, current: Val, env: Env) -> tuple[Val, ...]:
+    """Return the entries of a list that an index or a slice takes."""
+    word = expr.text.partition("[")[0].strip()
+    found = _named(word, name, env) if word.isidentifier() else ()
+    if found == POISON:
+        return (POISON,)
+    if isinstance(found, Val):
+        raise fail("E0222", f"`{word}` is one value, no list", name.span, help=f"write `{word}`")
+    match entries(expr, len(found), env.scope(current)):
+        case int(place):
+            return (found[place],)
+        case tuple(places):
+            return tuple(found[p] for p in places if isinstance(p, int))
+        case _:
+            return (POISON,)
+
+
+def _named(word: str, name: Scalar, env: Env) -> Named:
     if word in env.values:
         return env.values[word]
     close = nearest(word, tuple(env.values))

@@ -22,6 +22,7 @@ class Step:
     word: str
     args: Tree | None
     at: Span
+    tree: Tree
     name: str | None = None
     """`as:`"""
     sources: tuple[Scalar, ...] = ()
@@ -36,7 +37,7 @@ def take_apart(tree: Tree) -> Step:
         UserError: It has no word, or more than one.
     """
     if isinstance(tree, Scalar):
-        return Step(str(tree.value), None, tree.span)
+        return Step(str(tree.value), None, tree.span, tree)
     if not isinstance(tree, MappingTree):
         raise fail(
             "E0204", "a step is a word such as `relu` or a mapping such as `conv: {...}`", tree.span
@@ -54,6 +55,7 @@ def take_apart(tree: Tree) -> Step:
         str(key.value),
         None if isinstance(args, Scalar) and args.value is None else args,
         key.span,
+        tree,
         str(name.value) if isinstance(name, Scalar) else None,
         _names(tree.get("from")),
         own if isinstance(own, Scalar) else None,
@@ -86,6 +88,40 @@ def _names(tree: Tree | None) -> tuple[Scalar, ...]:
             return tuple(i for i in items if isinstance(i, Scalar))
         case _:
             return ()
+
+
+def bound_by(tree: Tree) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of values, and those of numbers, that a step binds for those after it."""
+    values: set[str] = set()
+    names: set[str] = set()
+    if not isinstance(tree, MappingTree):
+        return frozenset(), frozenset()
+    values |= _text(tree.get("as"))
+    for key, args in tree.items:
+        if not isinstance(args, MappingTree):
+            continue
+        if key.value == "let":
+            names |= {str(name.value) for name, _ in args.items}
+        elif key.value == "side":
+            values |= _text(args.get("as"))
+        elif key.value in ("repeat", "each"):
+            values |= _text(args.get("collect"))
+        elif key.value == "when":
+            inner = [bound_in(args.get(part)) for part in ("then", "else")]
+            values |= inner[0][0] | inner[1][0]
+            names |= inner[0][1] | inner[1][1]
+    return frozenset(values), frozenset(names)
+
+
+def bound_in(steps: Tree | None) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the same of all steps of a sequence."""
+    each = [bound_by(step) for step in steps.items] if isinstance(steps, Sequence) else []
+    values = frozenset[str]().union(*(values for values, _ in each))
+    return values, frozenset[str]().union(*(names for _, names in each))
+
+
+def _text(tree: Tree | None) -> frozenset[str]:
+    return frozenset((str(tree.value),)) if isinstance(tree, Scalar) else frozenset()
 
 
 def check_step(tree: Tree, blocks: Mapping[str, Block]) -> Iterator[Diagnostic]:

@@ -1,8 +1,8 @@
 """Expressions: what a spec computes its arguments with (section 3 of the language).
 
 Numbers, truth values, 'strings', lists; names; `+ - * / // % **`, comparisons, `and or not`,
-`a if c else b`, indexing, and the functions of `arithmetic.FUNCTIONS` with `channels`, `height`
-and `width` of a named value. Nothing else evaluates, and every expression is bounded in
+`a if c else b`, indices and slices, and the functions of `arithmetic.FUNCTIONS` with `channels`,
+`height` and `width` of a named value. Nothing else evaluates, and every expression is bounded in
 length, nesting, size of numbers and length of lists.
 """
 
@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tcc.compiler.frontend.expr.arithmetic import MAX_INT, MAX_LIST
-from tcc.compiler.frontend.expr.nodes import Node
+from tcc.compiler.frontend.expr.nodes import Index, Name, Node, Part
 from tcc.compiler.frontend.expr.scope import UNKNOWN, ExprError, Result, Scope, Unknown
+from tcc.compiler.frontend.expr.sizes import places
 from tcc.compiler.frontend.expr.syntax import MAX_NESTING, MAX_TEXT, Parser
-from tcc.compiler.source import Diagnostic, Span, UserError
+from tcc.compiler.source import Diagnostic, Span, UserError, fail
 
 __all__ = [
     "MAX_INT",
@@ -24,6 +25,7 @@ __all__ = [
     "Expr",
     "Scope",
     "Unknown",
+    "entries",
     "evaluate",
     "parse_expr",
 ]
@@ -59,6 +61,21 @@ def evaluate(expr: Expr, scope: Scope) -> Result:
     """
     try:
         return expr.root.evaluate(scope)
+    except ExprError as fault:
+        raise _located(fault, expr.text, expr.span) from None
+
+
+def entries(expr: Expr, count: int, scope: Scope) -> Result:
+    """Return which entries of a named list of values `name[index]` or `name[start:stop]` takes.
+
+    Raises:
+        UserError: as `evaluate` does; E0220 where the text is neither.
+    """
+    if not isinstance(expr.root, Index | Part) or not isinstance(expr.root.value, Name):
+        hint = "a value is its name, an entry of a list is name[0], some are name[1:]"
+        raise fail("E0220", "this names no value", expr.span, help=hint)
+    try:
+        return places(expr.root, count, scope)
     except ExprError as fault:
         raise _located(fault, expr.text, expr.span) from None
 

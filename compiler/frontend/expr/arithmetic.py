@@ -188,3 +188,20 @@ def item(value: Value, index: Value) -> Value:
     if not -len(items) <= place < len(items):
         raise OperandError(f"index {place} is outside a list of {len(items)}", 1)
     return items[place]
+
+
+def part(value: Value, *bounds: Value | None) -> Value:
+    """Return `value[start:stop:step]`; None is a bound that is not given.
+
+    Bounds count from the end where they are negative, and lie within the list: one beyond it
+    takes fewer entries than it says, which nobody would notice.
+    """
+    items = sequence(value, "a slice", 0)
+    given = [b if b is None else integer(b, "a slice", n + 1) for n, b in enumerate(bounds)]
+    for place, bound in enumerate(given[:2]):
+        if bound is not None and not -len(items) <= bound <= len(items):
+            hint = f"a bound is at most {len(items)} here; `min(n, len(list))` is one that fits"
+            raise OperandError(f"{bound} is beyond a list of {len(items)}", place + 1, hint)
+    if len(given) == 3 and given[2] == 0:
+        raise OperandError("the step of a slice is zero", 3)
+    return items[slice(*given)]

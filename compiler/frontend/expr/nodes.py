@@ -13,10 +13,11 @@ from tcc.compiler.frontend.expr.arithmetic import (
     compare,
     item,
     negative,
+    part,
     positive,
 )
-from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS, Function
-from tcc.compiler.frontend.expr.scope import UNKNOWN, ExprError, Result, Scope, Unknown
+from tcc.compiler.frontend.expr.functions import FUNCTIONS, Function
+from tcc.compiler.frontend.expr.scope import ExprError, Result, Scope, Unknown
 from tcc.compiler.signature import Value
 from tcc.compiler.source import nearest
 
@@ -77,6 +78,8 @@ class Name(Node):
             hint = f"it is a function: {FUNCTIONS[self.name].usage}"
         if self.name in scope.shapes:
             hint = f"it names a value; its sizes are channels({self.name}) and so on"
+        if self.name in scope.lists:
+            hint = f"it names a list of values; its length is len({self.name})"
         if self.name in ("H", "W"):
             hint = "only a feature map has a height and a width"
         listed = "in scope: " + (", ".join(names) or "nothing")
@@ -94,8 +97,8 @@ class ListOf(Node):
     def evaluate(self, scope: Scope) -> Result:
         """Return the values as a tuple."""
         values: list[Value] = []
-        for part in self.items:
-            value = part.evaluate(scope)
+        for each in self.items:
+            value = each.evaluate(scope)
             if isinstance(value, Unknown):
                 return value
             values.append(value)
@@ -129,12 +132,12 @@ class Arithmetic(Node):
         """Return the number, or the list where lists are joined or repeated."""
         left = self.first.evaluate(scope)
         done: Node = self.first
-        for sign, part in self.rest:
-            right = part.evaluate(scope)
+        for sign, each in self.rest:
+            right = each.evaluate(scope)
             if isinstance(left, Unknown) or isinstance(right, Unknown):
                 return left if isinstance(left, Unknown) else right
-            whole = Literal(self.start, part.end, 0)
-            left = _apply(whole, (done, part), binary, sign, left, right)
+            whole = Literal(self.start, each.end, 0)
+            left = _apply(whole, (done, each), binary, sign, left, right)
             done = whole
         return left
 
@@ -149,14 +152,14 @@ class Comparison(Node):
     def evaluate(self, scope: Scope) -> Result:
         """Return the truth value."""
         left, before = self.first.evaluate(scope), self.first
-        for sign, part in self.rest:
-            right = part.evaluate(scope)
+        for sign, each in self.rest:
+            right = each.evaluate(scope)
             if isinstance(left, Unknown) or isinstance(right, Unknown):
                 return left if isinstance(left, Unknown) else right
-            parts = (before, part)
+            parts = (before, each)
             if not _apply(self, parts, compare, sign, left, right):
                 return False
-            left, before = right, part
+            left, before = right, each
         return True
 
 
@@ -170,11 +173,11 @@ class Logic(Node):
     def evaluate(self, scope: Scope) -> Result:
         """Return the truth value."""
         ends = self.word == "or"
-        for part in self.parts:
-            value = part.evaluate(scope)
+        for each in self.parts:
+            value = each.evaluate(scope)
             if isinstance(value, Unknown):
                 return value
-            if _apply(part, (part,), boolean, value, f"`{self.word}`", 0) is ends:
+            if _apply(each, (each,), boolean, value, f"`{self.word}`", 0) is ends:
                 return ends
         return not ends
 
@@ -226,6 +229,24 @@ class Index(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Part(Node):
+    """`a[start:stop:step]`; a bound that is not given is None."""
+
+    value: Node
+    bounds: tuple[Node | None, ...]
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Return entries of a list, as a list."""
+        found = self.value.evaluate(scope)
+        ends = [b if b is None else b.evaluate(scope) for b in self.bounds]
+        unknown = next((v for v in (found, *ends) if isinstance(v, Unknown)), None)
+        if unknown is not None:
+            return unknown
+        parts = (self.value, *(b or self for b in self.bounds))
+        return _apply(self, parts, part, found, *ends)
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Node):
     """`f(a, b)`."""
 
@@ -235,36 +256,9 @@ class Call(Node):
     def evaluate(self, scope: Scope) -> Result:
         """Return what the function returns."""
         values: list[Value] = []
-        for part in self.args:
-            value = part.evaluate(scope)
+        for each in self.args:
+            value = each.evaluate(scope)
             if isinstance(value, Unknown):
                 return value
             values.append(value)
         return _apply(self, self.args, self.function.apply, tuple(values))
-
-
-@dataclass(frozen=True, slots=True)
-class Size(Node):
-    """`channels(name)`, `height(name)`, `width(name)`: a size of a named value."""
-
-    word: str
-    name: Name
-
-    def evaluate(self, scope: Scope) -> Result:
-        """Return the size, unknown where the value's shape is."""
-        if self.name.name not in scope.shapes:
-            raise self._missing(scope)
-        shape, axis = scope.shapes[self.name.name], AXES[self.word]
-        if shape is None:
-            return UNKNOWN
-        if axis < len(shape):
-            return shape[axis]
-        message = f"`{self.name.name}` is a vector of {shape[0]} and has no {self.word}"
-        raise ExprError("E0222", message, self.name.start, self.name.end)
-
-    def _missing(self, scope: Scope) -> ExprError:
-        name = self.name.name
-        close = nearest(name, sorted(scope.shapes))
-        hint = f"did you mean `{close}`?" if close else "name a step's result with `as: name`"
-        message = f"no value is named `{name}` here"
-        return ExprError("E0221", message, self.name.start, self.name.end, hint)

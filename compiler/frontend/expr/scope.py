@@ -23,10 +23,14 @@ Result = Value | Unknown
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Names that stand for values, and the shapes of named tensors, None where unknown."""
+    """Names that stand for values, and the shapes of named tensors, None where unknown.
+
+    `lists` has the shapes of each named list of tensors.
+    """
 
     names: Mapping[str, Result] = field(default_factory=dict)
     shapes: Mapping[str, Shape | None] = field(default_factory=dict)
+    lists: Mapping[str, tuple[Shape | None, ...]] = field(default_factory=dict)
 
 
 @dataclass

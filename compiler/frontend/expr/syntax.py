@@ -17,10 +17,11 @@ from tcc.compiler.frontend.expr.nodes import (
     Name,
     Node,
     Not,
+    Part,
     Signed,
-    Size,
 )
 from tcc.compiler.frontend.expr.scope import ExprError
+from tcc.compiler.frontend.expr.sizes import Length, Size
 from tcc.compiler.frontend.expr.tokens import FOREIGN, Token, tokens
 from tcc.compiler.source import nearest
 
@@ -124,11 +125,27 @@ class Parser:
         while self.next.text == "[":
             count += 1
             self.limit(self.depth + count)
-            self.take()
-            index = self.expression()
-            end = self.expect("]").end
-            node = Index(node.start, end, node, index)
+            node = self.subscript(node)
         return node
+
+    def subscript(self, value: Node) -> Node:
+        """Return `value[index]` or `value[start:stop:step]`, of which each bound may be missing."""
+        self.take()
+        bounds: list[Node | None] = [None]
+        while self.next.text != "]":
+            if self.next.text == ":" and len(bounds) < 3:
+                self.take()
+                bounds.append(None)
+            elif bounds[-1] is None:
+                bounds[-1] = self.expression()
+            else:
+                break
+        if bounds == [None]:
+            raise self.wrong("a value")
+        end = self.expect("]").end
+        if len(bounds) == 1 and bounds[0] is not None:
+            return Index(value.start, end, value, bounds[0])
+        return Part(value.start, end, value, tuple(bounds))
 
     def atom(self) -> Node:
         """Return a literal, name, call, list, or expression in parentheses."""
@@ -182,6 +199,9 @@ class Parser:
         end = self.tokens[self.place - 1].end
         if token.text in AXES:
             return self.size(token, args, end)
+        match token.text, args:
+            case "len", (Name() as listed,):
+                return Length(token.start, end, listed)
         function = FUNCTIONS.get(token.text)
         if function is None:
             known = [*FUNCTIONS, *AXES]
@@ -201,6 +221,8 @@ class Parser:
         match args:
             case (Name() as name,):
                 return Size(token.start, end, token.text, name)
+            case (Index(value=Name() as name, index=index),):
+                return Size(token.start, end, token.text, name, index)
         message = f"`{token.text}` takes the name of one value"
         raise ExprError("E0220", message, token.start, end, f"write {token.text}(name)")
 
@@ -256,6 +278,8 @@ class Parser:
     def wrong(self, expected: str, help: str = "") -> ExprError:
         """Return the fault of a token that does not belong here."""
         found = self.next
+        if found.text == ":":
+            help = "`:` stands in slices alone, as in `list[1:]`; a choice is `a if c else b`"
         message = f"expected {expected}, found {found.shown}"
         return ExprError("E0220", message, found.start, found.end, help)
 

@@ -29,7 +29,8 @@ NAMES = {
     "last": False,
     "rows": ((1, 2), (3, 4)),
 }
-SCOPE = Scope(NAMES, {"skip": (16, 56, 28), "gate": (10,), "lost": None})
+SHAPES = {"skip": (16, 56, 28), "gate": (10,), "lost": None}
+SCOPE = Scope(NAMES, SHAPES, {"outputs": ((4, 8, 8), (5, 7, 7), (5,))})
 
 
 def value(text, scope=SCOPE):
@@ -105,6 +106,25 @@ def pointed(found):
         ("1 + 1 if last else 2 + 2", 4),
         ("layers[0]", 4),
         ("layers[-1]", 8),
+        ("layers[:2]", (4, 4)),
+        ("layers[2:]", (4, 8)),
+        ("layers[:]", (4, 4, 4, 8)),
+        ("layers[1:-1]", (4, 4)),
+        ("layers[::2]", (4, 4)),
+        ("layers[::-1]", (8, 4, 4, 4)),
+        ("layers[-1:0:-2]", (8, 4)),
+        ("layers[4:]", ()),
+        ("layers[:0]", ()),
+        ("layers[3:1]", ()),
+        ("layers[-4:4:1]", (4, 4, 4, 8)),
+        ("rows[:1][0][1:]", (2,)),
+        ("[1, 2, 3][1 if first else 2:]", (2, 3)),
+        ("sum(layers[:len(layers) - 1])", 12),
+        ("layers[1:][0] + 1", 5),
+        ("len(outputs)", 3),
+        ("channels(outputs[-1]) + height(outputs[1])", 12),
+        ("layers[:len(lost)]", UNKNOWN),
+        ("channels(outputs[2 - 1])", 5),
         ("rows[1][0]", 3),
         ("[5, 6][1]", 6),
         ("layers[1 + 1] * 2", 8),
@@ -323,7 +343,18 @@ def test_the_caret_stands_inside_the_scalar(line, text, column):
         ("min()", "min()", "`min` does not take 0 arguments", "write min(a, b, ...) or min(list)"),
         ("height(1 + 2)", "height(1 + 2)", "`height` takes the name of one value", "write height"),
         ("a[]", "]", "expected a value, found `]`", ""),
-        ("a[1:2]", ":", "`:` is not part of expressions", ""),
+        ("a[", "", "expected a value, found the end of the expression", ""),
+        ("a[1:2", "", "expected `]`, found the end of the expression", ""),
+        ("a[1:2:3:4]", ":", "expected `]`, found `:`", "`:` stands in slices alone"),
+        ("a[1 2]", "2", "expected `]`, found `2`", ""),
+        ("a[1, 2]", ",", "expected `]`, found `,`", ""),
+        ("a : b", ":", "expected an operator or the end, found `:`", "`:` stands in slices alone"),
+        (
+            "[1:2]",
+            ":",
+            "expected `]`, found `:`",
+            "`:` stands in slices alone, as in `list[1:]`; a choice is `a if c else b`",
+        ),
     ],
 )
 def test_what_is_no_expression(text, where, message, help):
@@ -389,6 +420,16 @@ def test_the_names_in_scope_are_listed_where_they_are_few():
         ("not act", "act", "`not` needs true or false, found a string: 'relu'"),
         ("layers[4]", "4", "index 4 is outside a list of 4"),
         ("layers[-5]", "-5", "index -5 is outside a list of 4"),
+        ("layers[5:]", "5", "5 is beyond a list of 4"),
+        ("layers[:-5]", "-5", "-5 is beyond a list of 4"),
+        ("layers[1:width]", "width", "a slice needs whole numbers, found 1.5"),
+        ("layers[::0]", "0", "the step of a slice is zero"),
+        ("act[1:]", "act", "a slice needs a list, found a string: 'relu'"),
+        ("C[1:]", "C", "a slice needs a list, found a number: 64"),
+        ("channels(outputs)", "outputs", "`outputs` is a list of values"),
+        ("channels(outputs[3])", "3", "index 3 is outside a list of 3"),
+        ("channels(skip[0])", "skip[0])", "`skip` is one value, no list"),
+        ("len(skip)", "skip", "`skip` is one value, no list"),
         ("layers[1.0]", "1.0", "an index needs whole numbers, found 1.0"),
         ("layers[true]", "true", "an index needs whole numbers, found true"),
         ("act[0]", "act", "an index needs a list, found a string: 'relu'"),

@@ -1,0 +1,83 @@
+"""The parts of an expression that ask about named values: their sizes, and the lengths of lists."""
+
+from dataclasses import dataclass, replace
+
+from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
+from tcc.compiler.frontend.expr.nodes import Call, Index, Literal, Name, Node, Part
+from tcc.compiler.frontend.expr.scope import UNKNOWN, ExprError, Result, Scope
+from tcc.compiler.source import nearest
+from tcc.compiler.types import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Size(Node):
+    """`channels(name)`, `height(name)`, `width(name)`: a size of a named value.
+
+    With `place`, of the value there in a named list: `channels(name[i])`.
+    """
+
+    word: str
+    name: Name
+    place: Node | None = None
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Return the size, unknown where the value's shape is."""
+        shape = self._shape(scope)
+        if shape is None:
+            return UNKNOWN
+        axis = AXES[self.word]
+        if axis < len(shape):
+            return shape[axis]
+        message = f"`{self.name.name}` is a vector of {shape[0]} and has no {self.word}"
+        raise ExprError("E0222", message, self.name.start, self.name.end)
+
+    def _shape(self, scope: Scope) -> Shape | None:
+        name = self.name.name
+        if name in scope.lists and self.place is not None:
+            shapes = scope.lists[name]
+            whole = Index(self.start, self.end, self.name, self.place)
+            found = places(whole, len(shapes), scope)
+            return shapes[found] if isinstance(found, int) else None
+        if name in scope.lists:
+            message = f"`{name}` is a list of values"
+            hint = f"name one of them: {self.word}({name}[0])"
+            raise ExprError("E0222", message, self.name.start, self.name.end, hint)
+        if name not in scope.shapes:
+            raise self._missing(scope)
+        shape = scope.shapes[name]
+        if shape is not None and self.place is not None:
+            message, hint = f"`{name}` is one value, no list", f"write {self.word}({name})"
+            raise ExprError("E0222", message, self.name.start, self.end, hint)
+        return shape
+
+    def _missing(self, scope: Scope) -> ExprError:
+        name = self.name.name
+        close = nearest(name, sorted({*scope.shapes, *scope.lists}))
+        hint = f"did you mean `{close}`?" if close else "name a step's result with `as: name`"
+        message = f"no value is named `{name}` here"
+        return ExprError("E0221", message, self.name.start, self.name.end, hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Length(Node):
+    """`len(name)`: how many entries a list has, of numbers or of values."""
+
+    name: Name
+
+    def evaluate(self, scope: Scope) -> Result:
+        """Return the number of entries."""
+        name = self.name.name
+        if name in scope.names or (name not in scope.lists and name not in scope.shapes):
+            return Call(self.start, self.end, FUNCTIONS["len"], (self.name,)).evaluate(scope)
+        if name in scope.lists:
+            return len(scope.lists[name])
+        if scope.shapes[name] is None:
+            return UNKNOWN
+        raise ExprError("E0222", f"`{name}` is one value, no list", self.name.start, self.name.end)
+
+
+def places(entries: Index | Part, count: int, scope: Scope) -> Result:
+    """Return the place, or the places, that an index or a slice takes of a list of values."""
+    name = entries.value
+    numbers = Literal(name.start, name.end, tuple(range(count)))
+    return replace(entries, value=numbers).evaluate(scope)
