@@ -1,9 +1,16 @@
 """Places in a user's text, and the diagnostics that point at them."""
 
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 MAX_LINE = 160
 """Longest stretch of a source line that a diagnostic shows, in characters."""
+MAX_TOLD = 50
+"""Most mistakes of one input that are told; further ones are counted."""
+MANY_NAMES = 300
+"""Names among which no misspelt one is looked for any more."""
+LONGEST_NAME = 64
+"""Longest word that a misspelling is looked for of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +103,59 @@ def _printable(text: str) -> str:
 class UserError(Exception):
     """The user's input is wrong; the command line exits with 2.
 
-    Carries one or more diagnostics, all of which are shown.
+    Carries one or more diagnostics, all of which are shown, and the number of `more` mistakes that
+    were only counted.
     """
 
     diagnostics: tuple[Diagnostic, ...] = field(default=())
+    more: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many mistakes there are."""
+        return len(self.diagnostics) + self.more
 
     def __str__(self) -> str:
         """All diagnostics, a blank line between."""
-        return "\n\n".join(map(str, self.diagnostics))
+        rest = [f"and {self.more:,} more"] if self.more else []
+        return "\n\n".join([*map(str, self.diagnostics), *rest])
+
+
+class Mistakes:
+    """What is wrong with one input: as many mistakes as are told, and the number of the others."""
+
+    def __init__(self) -> None:
+        self.told: list[Diagnostic] = []
+        self.more = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether further mistakes are only counted."""
+        return len(self.told) >= MAX_TOLD
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.told)
+
+    def add(self, found: Iterable[Diagnostic]) -> None:
+        """Take mistakes that are known already."""
+        listed = tuple(found)
+        room = MAX_TOLD - len(self.told)
+        self.told += listed[:room]
+        self.more += len(listed[room:])
+
+    def explain(self, explained: Callable[[], Iterable[Diagnostic]]) -> None:
+        """Take a mistake whose message costs time; one too many is counted without it."""
+        if self.full:
+            self.more += 1
+        else:
+            self.add(explained())
+
+    def error(self, more: Sequence[Diagnostic] = ()) -> UserError:
+        """Return the error of all of these and some more, in the order of the text, none twice."""
+        unique = {(d.code, d.at, d.message): d for d in (*self.told, *more)}
+        found = sorted(unique.values(), key=lambda d: (d.at.file, d.at.line, d.at.column))
+        return UserError(tuple(found[:MAX_TOLD]), self.more + len(found[MAX_TOLD:]))
 
 
 def fail(code: str, message: str, at: Span, *, label: str = "", help: str = "") -> UserError:
@@ -116,10 +168,50 @@ def whole_file(path: str) -> Span:
     return Span(path, 0, 0)
 
 
-def nearest(word: str, known: "tuple[str, ...] | list[str] | set[str]") -> str | None:
-    """Return the known name closest to a misspelt word, if any is close; case does not count."""
-    from difflib import get_close_matches
+def nearest(word: str, known: "Collection[str]") -> str | None:
+    """Return the known name that a word misspells, if there is one; case does not count.
 
-    as_written = {k.lower(): k for k in sorted(known, reverse=True)}
-    found = get_close_matches(word[:64].lower(), sorted(as_written), n=1, cutoff=0.6)
-    return as_written[found[0]] if found else None
+    A misspelling is a slip of the fingers: one letter more, less, wrong or out of order, and two
+    in longer words. Numbers are not misspelt, `resnet50` is not meant to be `resnet34`; and
+    among very many names none is looked for.
+    """
+    if len(known) > MANY_NAMES or len(word) > LONGEST_NAME:
+        return None
+    lower = word.lower()
+    best: tuple[int, str] | None = None
+    for name in sorted(known):
+        slips = _slips(lower, name.lower())
+        if slips is not None and (best is None or slips < best[0]):
+            best = slips, name
+    return best[1] if best else None
+
+
+def _slips(word: str, name: str) -> int | None:
+    """Return how many slips make a name into a word; None for more than one would make."""
+    shorter = min(len(word), len(name))
+    most = (shorter > 1) + (shorter > 4)
+    if abs(len(word) - len(name)) > most:
+        return None
+    digits, wanted = ("".join(filter(str.isdigit, text)) for text in (word, name))
+    if len(digits) == len(wanted) and sorted(digits) != sorted(wanted):
+        return None
+    found = _distance(word, name, most)
+    if found == 1 and shorter == len(word) == len(name) <= 3 and sorted(word) != sorted(name):
+        return None  # another letter makes another word of so short a one
+    return found if found <= most else None
+
+
+def _distance(a: str, b: str, most: int) -> int:
+    """Return the Damerau-Levenshtein distance of two words; beyond `most`, some number above it."""
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, letter in enumerate(a, 1):
+        older, before, row = before, row, [i]
+        for j, other in enumerate(b, 1):
+            cost = min(before[j] + 1, row[-1] + 1, before[j - 1] + (letter != other))
+            if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == other:
+                cost = min(cost, older[j - 2] + 1)
+            row.append(cost)
+        if min(row) > most:
+            return most + 1
+    return row[-1]

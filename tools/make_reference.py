@@ -1,4 +1,4 @@
-"""Write what is generated from the op tables: the JSON Schema and the reference's list of ops.
+"""Write what is generated from tables: the JSON Schema, the reference's lists of ops and of names.
 
     python tools/make_reference.py [--check]
 
@@ -9,12 +9,19 @@ import json
 import sys
 from pathlib import Path
 
+from tcc.compiler.frontend.foreign_names import Foreign, entries
 from tcc.compiler.frontend.schema import schema
 from tcc.compiler.ops import OPS, Op
 from tcc.compiler.signature import Parameter, Required, signature
 
 SPEC = Path(__file__).resolve().parents[1] / "spec"
-BEGIN, END = "<!-- ops: generated -->", "<!-- ops: end -->"
+NAMES = {
+    "op": "Operations",
+    "argument": "Arguments",
+    "key": "Keys of a file",
+    "value": "Values",
+}
+"""The kinds of foreign names, as the reference heads them."""
 
 
 def schema_text() -> str:
@@ -23,10 +30,27 @@ def schema_text() -> str:
 
 
 def reference_text(before: str) -> str:
-    """Return the reference with its list of ops brought up to date."""
-    head, rest = before.split(BEGIN)
-    tail = rest.split(END)[1]
-    return f"{head}{BEGIN}\n{ops_table()}{END}{tail}"
+    """Return the reference with its lists brought up to date."""
+    for name, text in (("ops", ops_table()), ("names", names_table())):
+        begin, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
+        head, rest = before.split(begin)
+        before = f"{head}{begin}\n{text}{end}{rest.split(end)[1]}"
+    return before
+
+
+def names_table() -> str:
+    """Return what other frameworks call things as a markdown table."""
+    rows = ["| there | here |", "|---|---|"]
+    for kind, heading in NAMES.items():
+        rows.append(f"| **{heading}** | |")
+        rows += [f"| {', '.join(e.names)} | {_meaning(e, kind)} |" for e in entries(kind)]
+    return "\n".join(rows) + "\n"
+
+
+def _meaning(entry: Foreign, kind: str) -> str:
+    """Return what a diagnostic would say, without its first word."""
+    said = entry.help if kind in ("op", "value") or entry.ours else entry.note
+    return said.removeprefix("write ").replace("|", "\\|")
 
 
 def ops_table() -> str:

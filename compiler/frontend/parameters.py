@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from tcc.compiler.frontend.expr import UNKNOWN, Scope, Unknown, evaluate, parse_expr
+from tcc.compiler.frontend.foreign_names import argument
+from tcc.compiler.frontend.foreign_names import value as foreign
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.signature import Kind, Parameter, Required, Value
 from tcc.compiler.source import Diagnostic, Span, UserError, fail, nearest
@@ -35,7 +37,8 @@ def check_names(
         if key.value not in known:
             yield unknown_argument(word, str(key.value), tuple(p.name for p in params), key.span)
     names = {key.value for key, _ in keys}
-    names |= {nearest(str(n), tuple(known)) for n in names - known}  # said of the misspelt key
+    every = tuple(p.name for p in params)
+    names |= {argument(str(n), every).ours for n in names - known}  # said of the wrong key
     for p in params:
         if isinstance(p.default, Required) and p.name not in names:
             yield Diagnostic(
@@ -56,9 +59,8 @@ def unknown_argument(
     if key in OPTIONS and noun == "argument":
         help = f"`{key}` stands beside `{word}:`, not in it"
         return Diagnostic("E0202", f"`{word}` has no argument `{key}`", at, help=help)
-    close = nearest(key, known)
     listed = f"it takes {', '.join(known)}" if known else "it takes none"
-    help = f"did you mean `{close}`?" if close else listed
+    help = argument(key, known).help or listed
     return Diagnostic("E0202", f"`{word}` has no {noun} `{key}`", at, help=help)
 
 
@@ -247,8 +249,8 @@ def _mismatch(p: Parameter, value: Any, at: Span) -> UserError:
     help = ""
     if p.kind is Kind.INT and isinstance(value, float):
         help = "`//` divides to a whole number; `round`, `ceil` and `floor` make one"
-    elif isinstance(value, str) and (close := nearest(value, p.choices or ("same",))):
-        help = f"did you mean `{close}`?"
+    elif isinstance(value, str) and (meant := foreign(value, _choices(p))).help:
+        help = meant.help
     elif p.kind is Kind.BOOL and value in _SWITCHES:
         help = f"write `{_SWITCHES[value]}`"
     elif p.kind is Kind.NAMES:
@@ -260,6 +262,10 @@ def _mismatch(p: Parameter, value: Any, at: Span) -> UserError:
         label=f"this is {shown(value)}",
         help=help,
     )
+
+
+def _choices(p: Parameter) -> tuple[str, ...]:
+    return ("same", "0") if p.kind is Kind.PADDING else p.choices
 
 
 def _in_range(p: Parameter, value: Any, at: Span) -> None:

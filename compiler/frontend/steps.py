@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from tcc.compiler.frontend.foreign_names import operation
 from tcc.compiler.frontend.library import CONTROL, Block
 from tcc.compiler.frontend.parameters import OPTIONS, check_names
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ops import JOINS, OPS, Op
 from tcc.compiler.signature import signature
-from tcc.compiler.source import Diagnostic, Span, UserError, fail, nearest
+from tcc.compiler.source import Diagnostic, Span, UserError, fail
 
 WORDS: Mapping[str, type[Op]] = {op.word: op for op in OPS}
 JOIN_WORDS = frozenset(op.word for op in JOINS)
@@ -140,8 +141,7 @@ def check_step(tree: Tree, blocks: Mapping[str, Block]) -> Iterator[Diagnostic]:
             yield Diagnostic("E0215", f"`{step.word}` needs arguments", step.at)
     else:
         known = (*WORDS, *CONTROL, *blocks)
-        close = nearest(step.word, known)
-        help = f"did you mean `{close}`?" if close else "see the list of ops in the reference"
+        help = operation(step.word, known).help or "see the list of ops in the reference"
         if step.word in ("if", "then", "else"):
             help = "a condition is one step: `when: {if: ..., then: [...], else: [...]}`"
         yield Diagnostic("E0201", f"no op or block is called `{step.word}`", step.at, help=help)

@@ -7,12 +7,13 @@ from typing import Any, cast
 import jsonschema
 from jsonschema.exceptions import ValidationError
 
+from tcc.compiler.frontend import foreign_names
 from tcc.compiler.frontend.library import CONTROL
 from tcc.compiler.frontend.parameters import unknown_argument
 from tcc.compiler.frontend.schema import schema
 from tcc.compiler.frontend.steps import WORDS
 from tcc.compiler.frontend.yaml import Mapping, Sequence, Tree, at, key_at, plain
-from tcc.compiler.source import Diagnostic, Span, nearest
+from tcc.compiler.source import Diagnostic, Span
 
 Problem = tuple[Diagnostic, tuple[str | int, ...]]
 """A diagnostic, and the path of the part that is wrong."""
@@ -120,8 +121,7 @@ def _unknown_keys(
             continue
         span = key_at(tree, path, key)
         if not path:
-            close = nearest(key, known)
-            help = f"did you mean `{close}`?" if close else f"keys are {', '.join(known)}"
+            help = foreign_names.key(key, known).help or f"keys are {', '.join(known)}"
             what = "spec" if "graph" in known else "library"
             yield Diagnostic("E0202", f"a {what} has no key `{key}`", span, help=help)
         else:
@@ -138,7 +138,8 @@ def _missing_keys(
     missing = [k for k in rules["required"] if error.message.startswith(f"'{k}' ")]
     given = cast("dict[str, Any]", error.instance)
     known = tuple(rules["properties"])
-    misspelt = {nearest(k, known) for k in given if k not in known}
+    meant = foreign_names.argument if path else foreign_names.key
+    misspelt = {meant(k, known).ours for k in given if k not in known}
     for key in missing:
         if key in misspelt:  # which is said of the misspelt key
             continue
@@ -227,8 +228,7 @@ def _not_among(error: ValidationError, path: tuple[str | int, ...], span: Span) 
             help="this version of tcc reads version 1 of the language",
         )
     choices = [str(c) for c in _rules(error)["enum"]]
-    close = nearest(str(error.instance), choices)
-    help = f"did you mean `{close}`?" if close else ""
+    help = foreign_names.value(str(error.instance), tuple(choices)).help
     return Diagnostic(
         "E0213", f"{_label(path)} must be one of {', '.join(choices)}", span, help=help
     )

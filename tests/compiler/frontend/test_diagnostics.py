@@ -207,7 +207,7 @@ CASES = {
         "graph: [else: [relu]]", "E0201", 5, 9, None,
         "a condition is one step: `when: {if: ..., then: [...], else: [...]}`",
     ),
-    "capitals": ("graph: [ReLU]", "E0201", 5, 9, None, "did you mean `relu`?"),
+    "capitals": ("graph: [ReLU]", "E0201", 5, 9, None, "write `relu`"),
     "size with x": (
         "graph: [conv: {filters: 3, kernel: 3x3}]", "E0220", 5, 36, "`3x3` is no number", "sizes are written [3, 3]",
     ),

@@ -1,0 +1,114 @@
+"""What other frameworks call things, from foreign_names.toml, and what is said of a wrong word.
+
+Names alike do not mean alike: `elu` and `prelu` are one letter from `relu`. What users of another
+framework write is looked up first, and a computation that the language lacks is called so; only a
+word that is no name anywhere is taken for a misspelling.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tcc.compiler.source import nearest
+
+TABLE = Path(__file__).with_suffix(".toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Names of one thing elsewhere; `ours` is the word for it here, empty if there is none.
+
+    `write` shows it where the bare word would not do; `note` tells of differences.
+    """
+
+    names: tuple[str, ...]
+    ours: str = ""
+    write: str = ""
+    note: str = ""
+
+    @property
+    def help(self) -> str:
+        """What to do, as a diagnostic's help says it."""
+        if not self.ours:
+            return f"there is none: {self.note}"
+        return f"write `{self.write or self.ours}`" + (f": {self.note}" if self.note else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """The known word that a wrong one stands for, if there is one, and the help that says so."""
+
+    ours: str = ""
+    help: str = ""
+
+
+@cache
+def entries(kind: str) -> tuple[Foreign, ...]:
+    """Return the entries of a kind: `op`, `argument`, `key` or `value`."""
+    listed = tomllib.loads(TABLE.read_text())[kind]
+    return tuple(Foreign(**(entry | {"names": tuple(entry["names"].split())})) for entry in listed)
+
+
+@cache
+def _table(kind: str) -> Mapping[str, tuple[Foreign, ...]]:
+    found: dict[str, tuple[Foreign, ...]] = {}
+    for entry in entries(kind):
+        for name in dict.fromkeys(map(folded, entry.names)):
+            found[name] = (*found.get(name, ()), entry)
+    return found
+
+
+def folded(name: str) -> str:
+    """Return a name without its module's path, case, `_` and `-`."""
+    last = name.strip().replace("::", ".").rpartition(".")[2]
+    return last.replace("_", "").replace("-", "").replace(" ", "").lower()
+
+
+def operation(word: str, known: tuple[str, ...]) -> Meant:
+    """Return what a word stands for that is no op or block."""
+    found = _table("op").get(folded(word))
+    return Meant(found[0].ours, found[0].help) if found else _ours(word, known)
+
+
+def argument(word: str, known: tuple[str, ...]) -> Meant:
+    """Return what an argument or key stands for that a word lacks; `known` are those it has."""
+    found = _table("argument").get(folded(word), ())
+    for entry in found:
+        if entry.ours in known:
+            return Meant(entry.ours, entry.help)
+    for entry in found:
+        if not entry.ours:
+            return Meant("", entry.note)
+    return Meant() if found else _ours(word, known)
+
+
+def key(word: str, known: tuple[str, ...]) -> Meant:
+    """Return what a key stands for that a file lacks at its top."""
+    found = _table("key").get(folded(word))
+    if not found:
+        return _ours(word, known)
+    return Meant(found[0].ours, found[0].help if found[0].ours else found[0].note)
+
+
+def value(word: str, known: tuple[str, ...]) -> Meant:
+    """Return what a value stands for that is not among `known`."""
+    found = (*_table("value").get(folded(word), ()), *_table("op").get(folded(word), ()))
+    for entry in found:
+        if entry.ours in known:
+            note = f": {entry.note}" if entry.note else ""
+            return Meant(entry.ours, f"write `{entry.ours}`{note}")
+    for entry in found:
+        if not entry.ours:
+            return Meant("", entry.help)
+    return Meant() if found else _ours(word, known)
+
+
+def _ours(word: str, known: tuple[str, ...]) -> Meant:
+    """Return the known word that is the same but for its case, or that one misspells."""
+    for name in known:
+        if folded(name) == folded(word):
+            return Meant(name, f"write `{name}`")
+    close = nearest(word, known)
+    return Meant(close, f"did you mean `{close}`?") if close else Meant()
