@@ -20,11 +20,11 @@ def clean(model):
     return simple, Done(("checked", "simplified"))
 
 
-def outputs(model, source, tensors):
+def outputs(model, feeds):
     """What the sandbox does, in this process."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     names = [output.name for output in session.get_outputs()]
-    found = [dict(zip(names, session.run(names, {source: t}), strict=True)) for t in tensors]
+    found = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
     return found, Done(("ran",))

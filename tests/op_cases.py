@@ -189,8 +189,20 @@ POOLS = {
     "avg_pool-ceil-k5s3": _case(AvgPool((5, 4), (3, 3), (2, 1), ceil=True), (2, 9, 10)),
     "avg_pool-lopsided": _case(AvgPool((3, 3), (2, 2), (0, 1, 1, 0)), (4, 8, 9)),
     "avg_pool-lopsided-ceil": _case(AvgPool((3, 3), (2, 2), (1, 0, 0, 1), ceil=True), (4, 7, 8)),
+    "avg_pool-lopsided-inside": _case(
+        AvgPool((3, 3), (2, 2), (0, 1, 1, 0), count_include_pad=False), (4, 8, 9)
+    ),
+    "avg_pool-lopsided-ceil-inside": _case(
+        AvgPool((3, 3), (2, 2), (1, 0, 0, 2), ceil=True, count_include_pad=False), (4, 7, 8)
+    ),
     "avg_pool-wide-padding": _case(AvgPool((3, 3), (2, 2), 2), (4, 6, 6)),
+    "avg_pool-wide-padding-inside": _case(
+        AvgPool((3, 3), (2, 2), 2, count_include_pad=False), (4, 6, 6)
+    ),
     "avg_pool-same": _case(AvgPool((2, 2), (1, 1), "same"), (4, 5, 6)),
+    "avg_pool-same-inside": _case(
+        AvgPool((2, 2), (1, 1), "same", count_include_pad=False), (4, 5, 6)
+    ),
     "avg_pool-whole-image": _case(AvgPool((5, 6)), (4, 5, 6)),
     "global_avg_pool": _case(GlobalAvgPool(), (6, 5, 7)),
     "global_avg_pool-1x1": _case(GlobalAvgPool(), (6, 1, 1)),

@@ -59,7 +59,7 @@ class Imported:
     """A spec's text, its weights, and what became of each operator.
 
     `difference` is the largest between the file's outputs and the spec's, relative to the
-    largest output; None where the file could not be run, and `notes` say why.
+    largest output.
     """
 
     text: str
@@ -67,7 +67,7 @@ class Imported:
     weights: "Weights"
     rows: "tuple[Row, ...]"
     notes: tuple[str, ...]
-    difference: float | None
+    difference: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Runner:
 
     clean: "Callable[[onnx.ModelProto], tuple[onnx.ModelProto, Done]]"
     outputs: (
-        "Callable[[onnx.ModelProto, str, Sequence[np.ndarray]],"
+        "Callable[[onnx.ModelProto, Sequence[Mapping[str, np.ndarray]]],"
         " tuple[list[Mapping[str, np.ndarray]], Done]]"
     )
 
@@ -86,11 +86,21 @@ def import_onnx(path: Path, wanted: Wanted, runner: Runner | None = None) -> Imp
 
     Raises:
         UserError: The file is wrong (E0901 to E0906), has operators that no step stands for
-            (E0910, E0911), or the spec would not compute what it does (E0920).
+            (E0910, E0911), the spec would not compute what it does (E0920), or it cannot be
+            run to see that (E0921).
         MissingTool: A library that is needed is not installed.
     """
     _check_tools()
-    from tcc.compiler.onnx_import import compare, contract, names, network, read, rebuild, sandbox
+    from tcc.compiler.onnx_import import (
+        apart,
+        compare,
+        contract,
+        names,
+        network,
+        read,
+        rebuild,
+        sandbox,
+    )
     from tcc.compiler.onnx_import.fuse import fuse
     from tcc.compiler.onnx_import.tidy import tidy
 
@@ -111,8 +121,11 @@ def import_onnx(path: Path, wanted: Wanted, runner: Runner | None = None) -> Imp
     tidied, values = tidy(found.model, found.wished)
     made = rebuild.rebuild(tidied, path, wanted)
     rows = tuple(rebuild.rows(found.origins, values, made))
+    apart.check(path, cleaned, found, runner)
     contract.take_outputs(model, until)
-    difference, unsure = compare.difference(path, model, source, made, runner)
+    difference, unsure = compare.difference(
+        path, model, source, made, found.raws, wanted.preprocess, runner
+    )
     return Imported(made.text, made.spec, made.weights, rows, (*notes, *unsure), difference)
 
 

@@ -1,6 +1,7 @@
 """An imported spec is held against its file: both are run on the same inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,60 +10,162 @@ from numpy.typing import NDArray
 
 from tcc.compiler import reference
 from tcc.compiler.activations import applied
-from tcc.compiler.graph import Graph, Model
-from tcc.compiler.onnx_import.contract import Source
+from tcc.compiler.graph import Graph, Model, Output
+from tcc.compiler.onnx_import.apart import distance, unrun
+from tcc.compiler.onnx_import.contract import Source, add_output
+from tcc.compiler.onnx_import.network import Raw
 from tcc.compiler.onnx_import.rebuild import Rebuilt
+from tcc.compiler.onnx_import.view import View
 from tcc.compiler.source import fail, whole_file
+from tcc.compiler.types import TensorType
 
 if TYPE_CHECKING:
     import onnx
 
-    from tcc.compiler.onnx_import import Runner
+    from tcc.compiler.onnx_import import Contract, Runner
 
 TOLERANCE = 1e-3
-"""Largest difference of an output, relative to the largest of its values."""
-TRIALS = 2
+"""Largest difference of an output, relative to what the input changes of it at most."""
+ROUNDING = 3e-5
+"""Difference of an output that rounding explains, relative to the largest of its values."""
+COLLAPSED = 1e-4
+"""What an input changes of an output, relative to its largest value, if it shows little."""
 Tensor = NDArray[np.float32]
 
 
 def difference(
-    path: Path, model: "onnx.ModelProto", source: Source, made: Rebuilt, runner: "Runner"
-) -> tuple[float | None, tuple[str, ...]]:
-    """Return how far a spec's outputs are from its file's, or None and why that is not known.
+    path: Path,
+    model: "onnx.ModelProto",
+    source: Source,
+    made: Rebuilt,
+    raws: Mapping[str, Raw],
+    contract: "Contract | None",
+    runner: "Runner",
+) -> tuple[float, tuple[str, ...]]:
+    """Return how far a spec's outputs are from its file's, and what is to say of the comparison.
+
+    Args:
+        path: The file, for diagnostics.
+        model: The file, whose outputs may be added to.
+        source: Its input.
+        made: The spec.
+        raws: What enters the activation of outputs, by the spec's name of the output.
+        contract: What the spec says of preprocessing.
+        runner: What runs the file.
 
     Raises:
-        UserError: They are further apart than rounding explains (E0920).
+        UserError: They are further apart than rounding explains (E0920), or the file cannot be
+            run (E0921).
     """
     graph = made.spec.graph
-    tensors = [_noise(graph, seed) for seed in range(TRIALS)]
-    ours = reference.run(Model(graph, made.weights), tensors)
-    theirs, done = runner.outputs(model, source.name, [source.arranged(t) for t in tensors])
+    ends = _ends(model, graph, raws)
+    tensors = list(probes(graph.inputs[0].type, contract))
+    theirs, done = runner.outputs(model, [{source.name: source.arranged(t)} for t in tensors])
     if not theirs:
-        return None, (f"the file could not be run, so nothing is compared: {done.problem}",)
-    furthest = max(_furthest(graph, *both) for both in zip(ours, theirs, strict=True))
-    if not furthest <= TOLERANCE:
-        raise fail(
-            "E0920",
-            "the spec would not compute what the file does",
-            whole_file(str(path)),
-            label=f"its outputs differ by {furthest:.2g} of the largest on random inputs",
-            help="please report this with the file; nothing was written",
-        )
-    return furthest, ()
+        raise unrun(path, done.problem)
+    ours = reference.run(Model(graph, made.weights), tensors)
+    furthest, still = 0.0, True
+    for end in ends:
+        own = [end.own(run) for run in ours]
+        other = [end.other(run) for run in theirs]
+        furthest = max(furthest, *map(_relative, own, other))
+        still &= _judge(path, end, own, other)
+    note = "on the inputs tried, the outputs hardly change: each operator was compared by itself"
+    return furthest, (note,) if still else ()
 
 
-def _furthest(graph: Graph, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
-    """Return the largest difference of any output, relative to that output's largest value."""
-    found = 0.0
-    for output, their in zip(graph.outputs, theirs.values(), strict=True):
-        own = applied(output.activation, ours[output.name])
-        other = their[0].astype(np.float64).reshape(own.shape)
-        if np.array_equal(own, other, equal_nan=True):
-            continue
-        found = max(found, float(np.abs(own - other).max() / max(np.abs(other).max(), 1e-6)))
-    return found
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A value at which both are compared."""
+
+    output: Output
+    name: str
+    view: View | None = None
+
+    def own(self, run: Mapping[str, Tensor]) -> NDArray[np.float64]:
+        raw = run[self.output.name]
+        return applied("none" if self.view else self.output.activation, raw)
+
+    def other(self, run: Mapping[str, Tensor]) -> NDArray[np.float64]:
+        found = np.asarray(run[self.name], np.float64)
+        if self.view is None:
+            return found[0] if found.ndim else found
+        shown = np.empty(self.view.type.elements)
+        shown[self.view.positions().ravel()] = found.ravel()
+        return shown.reshape(self.view.type.shape)
 
 
-def _noise(graph: Graph, seed: int) -> Tensor:
-    shape = graph.inputs[0].type.shape
-    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+def _ends(model: "onnx.ModelProto", graph: Graph, raws: Mapping[str, Raw]) -> list[_End]:
+    """Return the outputs of both, before their activation as well where the file holds that."""
+    ends = [_End(o, v.name) for o, v in zip(graph.outputs, model.graph.output, strict=True)]
+    here = {name for node in model.graph.node for name in node.output}
+    for output in graph.outputs:
+        raw = raws.get(output.name)
+        if raw is not None and raw.name in here:
+            ends.append(_End(output, raw.name, raw.view))
+            add_output(model, raw.name)
+    return ends
+
+
+def _judge(
+    path: Path, end: _End, own: list[NDArray[np.float64]], other: list[NDArray[np.float64]]
+) -> bool:
+    """Refuse outputs that are too far apart; return whether they hardly change."""
+    still = True
+    for mine, their in zip(own, other, strict=True):
+        largest = _largest(their)
+        change = _largest(their - other[0]) if their.shape == other[0].shape else 0.0
+        still &= change <= COLLAPSED * largest
+        apart = distance(mine, their, max(TOLERANCE * change + ROUNDING * largest, 1e-30))
+        if apart > 1:
+            before = f" before its {end.output.activation}" if end.view else ""
+            found = f"differs by {_relative(mine, their):.2g} of the largest"
+            raise fail(
+                "E0920",
+                "the spec would not compute what the file does",
+                whole_file(str(path)),
+                label=f"its output `{end.output.name}`{before} {found}",
+                help="please report this with the file; nothing was written",
+            )
+    return still
+
+
+def _relative(own: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    return distance(own, other, max(_largest(other), 1e-30))
+
+
+def _largest(tensor: NDArray[np.float64]) -> float:
+    return float(np.abs(np.where(np.isfinite(tensor), tensor, 0)).max(initial=0.0))
+
+
+def probes(kind: TensorType, contract: "Contract | None") -> Iterator[Tensor]:
+    """Yield the inputs that are tried: nothing at all, noise of several sizes, pixels, extremes.
+
+    The first is all zeros, to which the change of an output is taken.
+    """
+    shape = kind.shape
+    random = np.random.default_rng(0)
+    yield np.zeros(shape, np.float32)
+    for size in (1.0, 1.0, 0.01, 100.0):
+        yield random.standard_normal(shape, np.float32) * np.float32(size)
+    mean, std = _scaling(shape[0], contract)
+    yield ((random.random(shape, np.float32) - mean) / std).astype(np.float32)
+    yield np.broadcast_to((1 - mean) / std, shape).astype(np.float32)
+    corner = np.zeros(shape, np.float32)
+    corner[:, -1, -1] = 1
+    yield corner
+    one = np.zeros(shape, np.float32)
+    one[0] = -1
+    yield one
+
+
+def _scaling(channels: int, contract: "Contract | None") -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel, shaped to broadcast."""
+    mean = contract.mean if contract and contract.mean else (0.0,)
+    std = contract.std if contract and contract.std else (1.0,)
+    return _per_channel(mean, channels), _per_channel(std, channels)
+
+
+def _per_channel(values: tuple[float, ...], channels: int) -> Tensor:
+    column = np.asarray(values, np.float32)[:, None, None]
+    return np.broadcast_to(column, (channels, 1, 1))

@@ -81,6 +81,12 @@ def take_outputs(model: ModelProto, names: Sequence[str]) -> None:
         model.graph.output.extend(ValueInfoProto(name=n, type=_FLOATS) for n in names)
 
 
+def add_output(model: ModelProto, name: str) -> None:
+    """Let a value be one of the graph's outputs, if it is none yet."""
+    if all(output.name != name for output in model.graph.output):
+        model.graph.output.append(ValueInfoProto(name=name, type=_FLOATS))
+
+
 def _only_input(path: Path, model: ModelProto) -> ValueInfoProto:
     constants = {tensor.name for tensor in model.graph.initializer}
     sources: list[ValueInfoProto] = [

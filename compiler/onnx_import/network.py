@@ -32,12 +32,27 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Raw:
+    """What enters the activation of an output: what the file calls it, and how it holds it."""
+
+    name: str
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
 class Converted:
-    """A model, the names its steps are to have, and what became of each operator of the file."""
+    """A model, the names its steps are to have, and what became of each operator of the file.
+
+    `views` are the values of the network as the file has them, by its names; `maps` are vectors
+    that were made again as maps of one pixel; `raws` is there for each output with an activation.
+    """
 
     model: Model
     wished: Mapping[str, str]
     origins: tuple[Origin, ...]
+    views: Mapping[str, View]
+    maps: Mapping[str, str]
+    raws: Mapping[str, Raw]
 
 
 def convert(graph: gs.Graph, file: str, source: Source, name: str) -> Converted:
@@ -98,7 +113,16 @@ class _Converter:
         if found:
             raise UserError(found)
         model = self.build.model(self.name, tuple(self._outputs()))
-        return Converted(model, self.build.wished, tuple(self._origins()))
+        views = {name: v for name, v in self.tensors.items() if isinstance(v, View)}
+        origins = tuple(self._origins())
+        raws = self._raws(model, views)
+        return Converted(model, self.build.wished, origins, views, self.build.as_maps, raws)
+
+    def _raws(self, model: Model, views: Mapping[str, View]) -> Mapping[str, Raw]:
+        last = ((name, self.build.settled.get(view, view)) for name, view in views.items())
+        held = {view.value: Raw(name, view) for name, view in last if view.whole()}
+        ends = (output for output in model.graph.outputs if output.activation != "none")
+        return {output.name: held[output.value] for output in ends if output.value in held}
 
     def _origins(self) -> Iterator[Origin]:
         for node, result in self.results:
@@ -127,7 +151,6 @@ class _Converter:
         try:
             made = converter(call)
             results = made if isinstance(made, tuple) else (made,)
-            _agree(node, results)
         except Refusal as refusal:
             self.problems.add("E0911", str(refusal), refusal.help, node)
         except NotConstantError as error:
@@ -183,16 +206,6 @@ def _named(node: gs.Node) -> str:
 def _parts(node: gs.Node) -> tuple[tuple[str, str], ...]:
     """Return the operators of the file that a node stands for, the last first."""
     return tuple(node.attrs.get(PARTS, ((node.name, node.op),)))
-
-
-def _agree(node: gs.Node, results: Sequence[Operand]) -> None:
-    """Refuse a result of another shape than the file says."""
-    for tensor, result in zip(node.outputs, results, strict=False):
-        said = tensor.shape
-        if said and all(isinstance(n, int) and n > 0 for n in said):
-            found = tuple(np.shape(result)) if not isinstance(result, View) else result.shape
-            if tuple(said) != found:
-                raise Refusal(f"its result is {list(found)}, but {list(said)} in the file")
 
 
 def _place(node: gs.Node) -> str:

@@ -1,5 +1,6 @@
 """An ONNX file from a stranger, read whole and bounded: nothing outside its folder is opened."""
 
+import os
 import stat
 from collections.abc import Iterator
 from math import prod
@@ -8,6 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
 
+from tcc.compiler import regular
 from tcc.compiler.source import UserError, fail, whole_file
 
 LARGEST = (1 << 31) - (1 << 20)
@@ -54,14 +56,15 @@ def read(path: Path) -> ModelProto:
 def _bytes(path: Path) -> bytes:
     where = whole_file(str(path))
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
+        with regular.opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > LARGEST:
+                label = "an ONNX file ends at 2 GB"
+                raise fail("E0901", "the file is too large", where, label=label)
+            return file.read(size)
     except OSError as error:
         reason = error.strerror or "it cannot be opened"
         raise fail("E0901", f"cannot read the model: {reason}", where) from None
-    if len(data) > LARGEST:
-        raise fail("E0901", "the file is too large", where, label="an ONNX file ends at 2 GB")
-    return data
 
 
 def _no_model(path: Path, data: bytes) -> UserError:

@@ -4,6 +4,7 @@ The parent calls `clean` and `outputs`; the child runs this file.
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 PATIENCE = 300
 """Seconds that one task may take."""
 MEMORY, COPIES = 4 << 30, 8
-"""Bytes of address space that the child may take, and as many times the file's size besides,
-where the system can limit it."""
+"""Bytes of address space that the child may take at most, and as many times the sizes of its files
+besides, where the system can limit it."""
 FOLDED = "1GB"
 """Largest constant that cleaning computes."""
+LACKING = ("MemoryError", "bad_alloc", "bad allocation", "allocate memory", "failed to map segment")
+"""What libraries say where memory is short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,9 @@ def clean(model: "onnx.ModelProto") -> "tuple[onnx.ModelProto, Done]":
 
 
 def outputs(
-    model: "onnx.ModelProto", source: str, tensors: "Sequence[np.ndarray]"
+    model: "onnx.ModelProto", feeds: "Sequence[Mapping[str, np.ndarray]]"
 ) -> "tuple[list[Mapping[str, np.ndarray]], Done]":
-    """Return what ONNX Runtime computes of each tensor for the input `source`, by output.
+    """Return what ONNX Runtime computes of each set of inputs, by output.
 
     The list is empty where it cannot; the step is `ran`.
     """
@@ -62,17 +65,19 @@ def outputs(
     with TemporaryDirectory(prefix="tcc-") as place:
         folder = Path(place)
         (folder / "model.onnx").write_bytes(model.SerializeToString())
-        np.save(folder / "inputs.npy", np.stack(tensors))
-        (folder / "source.txt").write_text(source)
+        (folder / "inputs.json").write_text(json.dumps([list(feed) for feed in feeds]))
+        for trial, feed in enumerate(feeds):
+            for index, tensor in enumerate(feed.values()):
+                np.save(folder / f"in_{trial}_{index}.npy", tensor)
         done = _run("outputs", folder)
         if "ran" not in done.steps:
             return [], done
         names = json.loads((folder / "names.json").read_text())
-        found = [_stored(folder, i, len(names)) for i in range(len(tensors))]
+        found = [_stored(folder, f"out_{i}", len(names)) for i in range(len(feeds))]
         return [dict(zip(names, values, strict=True)) for values in found], done
 
 
-def _stored(folder: Path, trial: int, count: int) -> "list[np.ndarray]":
+def _stored(folder: Path, trial: str, count: int) -> "list[np.ndarray]":
     import numpy as np
 
     return [np.load(folder / f"{trial}_{i}.npy", allow_pickle=False) for i in range(count)]
@@ -84,37 +89,46 @@ def _run(task: str, folder: Path) -> Done:
     log = folder / "steps.txt"
     try:
         ended = subprocess.run(
-            command, capture_output=True, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # each thread takes address space
         )
     except subprocess.TimeoutExpired:
         return Done(_steps(log), f"it took longer than {PATIENCE} s")
+    words = ended.stderr.decode(errors="replace").strip()
+    if ended.returncode and any(word in words for word in LACKING):
+        return Done(_steps(log), "there is not enough memory for it")
     if ended.returncode < 0:
         return Done(_steps(log), f"the library was ended by signal {-ended.returncode}")
-    lines = ended.stderr.decode(errors="replace").strip().splitlines()
-    return Done(_steps(log), lines[-1][:300] if ended.returncode and lines else "")
+    return Done(_steps(log), words.splitlines()[-1][:300] if ended.returncode and words else "")
 
 
 def _steps(log: Path) -> tuple[str, ...]:
     return tuple(log.read_text().split()) if log.is_file() else ()
 
 
-def _limit(model: Path) -> None:
+def _limit(folder: Path) -> None:
     try:
         import resource
     except ImportError:  # Windows
         return
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = MEMORY + COPIES * model.stat().st_size
-    allowed = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
-    resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
+    limits = [n for n in resource.getrlimit(resource.RLIMIT_AS) if n != resource.RLIM_INFINITY]
+    given = sum(path.stat().st_size for path in folder.iterdir())
+    allowed = min(MEMORY + COPIES * given, *limits, sys.maxsize)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
 
 
 def _clean(folder: Path) -> None:
     import onnx
     from onnx import checker, inliner
 
-    checker.check_model(folder / "model.onnx")
-    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    # As bytes: native code must not meet the name of the folder, which may be in any encoding.
+    data = (folder / "model.onnx").read_bytes()
+    checker.check_model(data)
+    model = onnx.load_model_from_string(data)
     _finish(folder, "checked")
     # onnxsim loads torch where it is installed, for what is not used here.
     sys.modules["torch"] = None  # type: ignore[assignment]
@@ -137,14 +151,14 @@ def _outputs(folder: Path) -> None:
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(
-        str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
+        (folder / "model.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
     )
-    source = (folder / "source.txt").read_text()
     wanted = [output.name for output in session.get_outputs()]
     (folder / "names.json").write_text(json.dumps(wanted))
-    for trial, tensor in enumerate(np.load(folder / "inputs.npy", allow_pickle=False)):
-        for index, value in enumerate(session.run(wanted, {source: tensor})):
-            np.save(folder / f"{trial}_{index}.npy", value)
+    for trial, names in enumerate(json.loads((folder / "inputs.json").read_text())):
+        feed = dict(zip(names, _stored(folder, f"in_{trial}", len(names)), strict=True))
+        for index, value in enumerate(session.run(wanted, feed)):
+            np.save(folder / f"out_{trial}_{index}.npy", value)
     _finish(folder, "ran")
 
 
@@ -155,7 +169,7 @@ def _finish(folder: Path, step: str) -> None:
 
 def _main(task: str, place: str) -> int:
     try:
-        _limit(Path(place) / "model.onnx")
+        _limit(Path(place))
         {"clean": _clean, "outputs": _outputs}[task](Path(place))
     except Exception as error:
         sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}"[:400])

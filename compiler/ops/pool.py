@@ -109,23 +109,24 @@ class AvgPool(Pool):
     word: ClassVar[str] = "avg_pool"
     count_include_pad: bool = arg(Kind.BOOL, True, doc="count padding as zeros in the mean")
 
-    def infer(self, x: TensorType) -> TensorType:
-        """Return (channels, output height, output width)."""
-        _, h, w = image(x, self.word)
-        top, left, bottom, right = pads(self.padding, (h, w), self.kernel, self.step)
-        lopsided = (top, left) != (bottom, right)
-        if lopsided and not self.count_include_pad:
-            raise OpError(
-                "E0306",
-                "avg_pool without the padding in its mean needs equal padding on both sides",
-                f"padding is {[top, left, bottom, right]}",
-                "use an odd window, or `count_include_pad: true`",
-            )
-        return Pool.infer(self, x)
-
     def torch(self, x: TensorType) -> tuple[Call, ...]:
-        """Return avg_pool2d."""
-        return self._torch("avg_pool2d", x, 0.0, {"count_include_pad": self.count_include_pad})
+        """Return avg_pool2d, or two where torch would count what is padded for it.
+
+        The second one is of ones: the share of each window that is not padding.
+        """
+        how = {"count_include_pad": self.count_include_pad}
+        sums = self._torch("avg_pool2d", x, 0.0, how)
+        if self.count_include_pad or len(sums) == 1:
+            return sums
+        pad, pool = sums
+        return (
+            Call("ones_like", ("x0",), output="o"),
+            pad,
+            replace(pool, output="s"),
+            replace(pad, inputs=("o",), output="q"),
+            replace(pool, inputs=("q",), output="c"),
+            Call("div", ("s", "c")),
+        )
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return AveragePool, after a Pad where a window counts some padding but not all of it."""

@@ -84,12 +84,6 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
         ((3, 4, 4),),
         "E0305 max_pool needs padding smaller than its window: window 2x2, padding [2, 2, 2, 2]",
     ),
-    "avg_pool-lopsided": (
-        AvgPool((2, 2), padding="same", stride=(1, 1), count_include_pad=False),
-        ((3, 4, 4),),
-        "E0306 avg_pool without the padding in its mean needs equal padding on both sides:"
-        " padding is [0, 0, 1, 1] (use an odd window, or `count_include_pad: true`)",
-    ),
     "adaptive-indivisible": (
         AdaptiveAvgPool((2, 3)),
         ((3, 7, 9),),

@@ -165,7 +165,11 @@ def test_lopsided_pools_agree(
     padding = tuple(data.draw(st.integers(0, k - 1), label="padding") for k in (*kernel, *kernel))
     room = (n + a + b - k for n, a, b, k in zip(size, padding, padding[2:], kernel, strict=False))
     assume(all(r >= 0 for r in room))
-    for op in (MaxPool(kernel, stride, padding, ceil), AvgPool(kernel, stride, padding, ceil)):
+    for op in (
+        MaxPool(kernel, stride, padding, ceil),
+        AvgPool(kernel, stride, padding, ceil),
+        AvgPool(kernel, stride, padding, ceil, count_include_pad=False),
+    ):
         model = one_op(Case(op, ((2, *size),)))
         (x,) = tensors(model)
         assert_close(by_onnx(lower(model), x), by_torch(model, x))

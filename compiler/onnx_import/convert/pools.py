@@ -26,15 +26,11 @@ def avg_pool(call: Call) -> View:
     """Convert AveragePool."""
     x, kernel, stride, pads, ceil = _window(call)
     out = _out(x.type, kernel, stride, pads, ceil)
-    counted = bool(call.attribute("count_include_pad", 0))
-    if not any(pads):
-        return call.emit(AvgPool(kernel, stride, 0, ceil), x)
-    if counted:
+    if bool(call.attribute("count_include_pad", 0)):
         return call.emit(AvgPool(kernel, stride, pads, ceil), x)
-    # Padding at the end alone comes of `ceil`, and is no padding then.
-    free = any(pads[:2])
+    # What is not counted only moves windows, which other padding may do as well.
     choices = (
-        AvgPool(kernel, stride, p, c, count_include_pad=not free)
+        AvgPool(kernel, stride, p, c, count_include_pad=not any(p))
         for p, c in _windows(pads, ceil=ceil)
     )
     return call.emit(_fitting(choices, x.type, out), x)
@@ -43,8 +39,10 @@ def avg_pool(call: Call) -> View:
 def _window(call: Call) -> tuple[View, Pair, Pair, Quad, bool]:
     """Return input, kernel, stride, padding and whether partial windows count."""
     kernel = call.pair("kernel_shape", (0, 0))
-    if call.pair("dilations") != (1, 1):
-        raise Refusal("its window is dilated")
+    if any(d > 1 < k for d, k in zip(call.pair("dilations"), kernel, strict=True)):
+        raise Refusal(
+            "its window is dilated", "the language's windows are not: export it otherwise"
+        )
     x, stride = call.map(), call.pair("strides")
     pads = pads_of(call, (x.type.shape[1], x.type.shape[2]), kernel, stride)
     return x, kernel, stride, pads, bool(call.attribute("ceil_mode", 0))

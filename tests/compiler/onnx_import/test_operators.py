@@ -210,6 +210,48 @@ def test_means_that_count_padding(steps, text, step):
     assert found == f"- avg_pool: {{kernel: 3, {step}"
 
 
+@pytest.mark.parametrize("operator", ["AveragePool", "MaxPool"])
+@pytest.mark.parametrize("ceil", [0, 1])
+@pytest.mark.parametrize("counted", [0, 1])
+@pytest.mark.parametrize(
+    "border",
+    [
+        'auto_pad = "SAME_UPPER"',
+        'auto_pad = "SAME_LOWER"',
+        'auto_pad = "VALID"',
+        (0, 0, 1, 1),
+        (1, 0, 0, 2),
+        (2, 1, 2, 1),
+    ],
+)
+def test_borders_of_pools(steps, operator, ceil, counted, border):
+    """Windows of even and odd sizes, with steps that fit and that do not."""
+    count = f", count_include_pad = {counted}" if operator == "AveragePool" else ""
+    for kernel, stride, size in (((2, 3), 1, 5), ((3, 2), 2, 6), ((3, 4), 3, 7), ((3, 3), 2, 7)):
+        pads = border
+        if isinstance(border, tuple):  # no wider than the window
+            pads = f"pads = {[min(p, k - 1) for p, k in zip(border, kernel * 2, strict=True)]}"
+        how = f"kernel_shape = {[*kernel]}, strides = {[stride, stride]}, ceil_mode = {ceil}{count}"
+        found = steps(f"y = {operator} <{how}, {pads}> (x)", shape=(2, size, size + 1), opset=13)
+        word = {"AveragePool": "- avg_pool", "MaxPool": "- max_pool"}[operator]
+        assert [line for line in found if line.startswith("-")] == found[:1]
+        assert found[0].startswith(word)
+
+
+@pytest.mark.parametrize(
+    ("pads", "step"),
+    [
+        ("pads = [0, 0, 1, 1]", "padding: [0, 0, 1, 1], count_include_pad: false}"),
+        ('auto_pad = "SAME_UPPER"', "padding: [0, 0, 1, 1], count_include_pad: false}"),
+        ('auto_pad = "SAME_LOWER"', "padding: [1, 1, 0, 0], count_include_pad: false}"),
+        ("pads = [0, 0, 1, 1], count_include_pad = 1", "padding: [0, 0, 1, 1]}"),
+    ],
+)
+def test_means_with_a_lopsided_border(steps, pads, step):
+    found = steps(f"y = AveragePool <kernel_shape = [2, 2], {pads}> (x)")
+    assert found == [f"- avg_pool: {{kernel: 2, stride: 1, {step}"]
+
+
 @pytest.mark.parametrize(
     ("text", "opset", "word"),
     [

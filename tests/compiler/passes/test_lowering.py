@@ -52,7 +52,8 @@ PARTIAL = {
     "avg_pool-k3s1p1-inside", "avg_pool-inside-rectangular", "avg_pool-ceil",
     "avg_pool-ceil-inside", "avg_pool-ceil-padded", "avg_pool-ceil-padded-inside",
     "avg_pool-ceil-padded-one-axis", "avg_pool-ceil-drops-last-inside", "avg_pool-ceil-k5s3",
-    "avg_pool-lopsided-ceil",
+    "avg_pool-lopsided-ceil", "avg_pool-lopsided-inside", "avg_pool-lopsided-ceil-inside",
+    "avg_pool-wide-padding-inside", "avg_pool-same-inside",
 }  # fmt: skip
 POOLS = {name: case for name, case in CASES.items() if "avg_pool" in name}
 
