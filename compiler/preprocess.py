@@ -1,8 +1,9 @@
 """From the pixels of an image to the network's input: one definition for every target.
 
 The steps, in order: colour (`rgb`, `bgr`, or `gray`, Pillow's `L`), resize, centre crop,
-division by 255, and (x - mean) / std per channel, each rounded to float32. Every other
-implementation is held against this one to the bit, and this one against Pillow.
+division by 255 or by the largest of all values that are left, and (x - mean) / std per channel,
+each rounded to float32. Every other implementation is held against this one to the bit, and this
+one against Pillow.
 
 The horizontal pass of a resize always comes first, whatever Pillow's version: from 13 on, Pillow
 itself takes the vertical one first where that is faster, which moves some pixels by one level.
@@ -10,11 +11,13 @@ itself takes the vertical one first where that is faster, which moves some pixel
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, floor, isfinite
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tcc.compiler import bounds
+from tcc.compiler.resample import Axis, axis, covering, resampled, strips
 from tcc.compiler.source import fail, whole_file
 from tcc.compiler.types import Pair
 
@@ -25,10 +28,9 @@ if TYPE_CHECKING:
 
 COLORS = ("rgb", "bgr", "gray")
 MODES = ("stretch", "cover")
-MAX_SIDE = 8192
+SCALES = ("255", "max")
+MAX_SIDE = 1 << 14
 """Largest height or width that a resize or crop may ask for, in pixels."""
-PRECISION = 22
-"""Fraction bits of a resize coefficient, as in Pillow's 8-bit resampling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Preprocess:
     """An input contract.
 
     `crop` (height, width) takes the centre, with zeros around where it is larger than the image.
+    `scale` is what the 8-bit pixels are divided by: `255`, or `max`, the largest value of all
+    channels of this image's own pixels, after resize and crop; 1 for a black image, which stays 0.
     `mean` and `std` hold one value for all channels, or one a channel in the order of `color`.
     A `raw` result is the grey levels themselves, 0 to 255, neither divided nor normalised.
     """
@@ -58,6 +62,7 @@ class Preprocess:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     raw: bool = False
+    scale: str = "255"
 
     @property
     def channels(self) -> int:
@@ -83,37 +88,62 @@ def apply(
         name: What to call the image in an error.
 
     Raises:
-        UserError: The contract neither resizes nor crops, and the image has another size.
+        UserError: As for `plan`.
     """
-    pixels = _colored(pre.color, image)
+    down, across = plan(pre, image.shape, size, name)
+    shown = image[slice(*down.read), slice(*across.read)]
+    pixels = resampled(_colored(pre.color, shown), 1, across)
+    return normalized(pre, center(resampled(pixels, 0, down), size[1:]))
+
+
+def plan(
+    pre: Preprocess, shape: tuple[int, ...], size: tuple[int, int, int], name: str
+) -> tuple[Axis, Axis]:
+    """Return what an image of (height, width, ...) goes through, down and across.
+
+    It allocates nothing, so that a command can refuse an image before a target gets it.
+
+    Raises:
+        UserError: The image is too large (E0704), or the contract neither resizes nor crops and
+            the image has another size (E0706).
+    """
+    source, wanted = (shape[0], shape[1]), size[1:]
+    bounds.check(*source, name)
+    kept = scaled = source
     if pre.resize:
-        pixels = _resized(pre.resize, pixels)
-    if pre.crop:
-        pixels = center(pixels, pre.crop)
-    found = (pixels.shape[2], *pixels.shape[:2])
-    if found != size:
-        (channels, height, width), (_, h, w) = size, found
+        kept = scaled = pre.resize.size
+        if pre.resize.mode == "cover":
+            scaled = covering(source, kept)
+    if pre.channels != size[0] or (not pre.crop and kept != wanted):
+        (height, width), (h, w) = wanted, kept
         raise fail(
             "E0706",
-            f"the image is {w}x{h} pixels in {found[0]} channels, "
-            f"but the network takes {width}x{height} in {channels}",
+            f"the image is {w}x{h} pixels, but the network takes {width}x{height}",
             whole_file(name),
             help="give the image that size, or add `resize` to the spec's `preprocess`",
         )
-    return normalized(pre, pixels)
+    down, across = map(axis, source, scaled, kept, wanted)
+    first, end = down.read
+    bounds.check_rows(end - first, across.count, pre.channels, name)
+    return down, across
 
 
 def normalized(pre: Preprocess, pixels: "Pixels") -> "NDArray[np.float32]":
-    """Return (pixels / 255 - mean) / std as float32 (C, H, W), of uint8 (H, W, C).
+    """Return (pixels / scale - mean) / std as float32 (C, H, W), of uint8 (H, W, C).
 
     A raw contract gives the pixels as they are.
     """
     if pre.raw:
         return np.ascontiguousarray(pixels.astype(np.float32).transpose(2, 0, 1))
     mean, std = (np.array(v, np.float32) for v in (pre.mean, pre.std))
-    values = pixels.astype(np.float32) / np.float32(255)
+    values = pixels.astype(np.float32) / np.float32(divisor(pre, pixels))
     values = (values - mean) / std
     return np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+def divisor(pre: Preprocess, pixels: "Pixels") -> int:
+    """Return what the pixels of an image are divided by; a black image's maximum counts as 1."""
+    return 255 if pre.scale == "255" else max(1, int(pixels.max()))
 
 
 def center(pixels: "Pixels", size: Pair) -> "Pixels":
@@ -136,65 +166,12 @@ def _overlap(source: int, target: int) -> tuple[slice, slice]:
 
 def _colored(color: str, image: "Pixels") -> "Pixels":
     if color == "gray":
-        luma = image.astype(np.int32) @ np.array([19595, 38470, 7471], np.int32)
-        return ((luma + 0x8000) >> 16).astype(np.uint8)[:, :, None]
+        gray = np.empty((*image.shape[:2], 1), np.uint8)
+        for rows in strips(*image.shape[:2]):
+            luma = image[rows].astype(np.int32) @ np.array([19595, 38470, 7471], np.int32)
+            gray[rows, :, 0] = (luma + 0x8000) >> 16
+        return gray
     return image[:, :, ::-1] if color == "bgr" else image
-
-
-def _resized(resize: Resize, pixels: "Pixels") -> "Pixels":
-    """Resize (H, W, C): the horizontal pass first, each rounded to 8 bits."""
-    target = resize.size
-    scaled = target if resize.mode == "stretch" else covering(pixels.shape[:2], target)
-    for axis in (1, 0):
-        pixels = _resample(pixels, axis, scaled[axis], target[axis])
-    return pixels
-
-
-def covering(source: tuple[int, ...], target: Pair) -> Pair:
-    """Return the size that `source` (height, width) is scaled to so as to cover `target`."""
-    h, w = source
-    scale = max(target[0] / h, target[1] / w)
-    return (
-        max(target[0], floor(h * scale + 0.5)),
-        max(target[1], floor(w * scale + 0.5)),
-    )
-
-
-def _resample(pixels: "Pixels", axis: int, scaled: int, kept: int) -> "Pixels":
-    """Scale one axis to length `scaled` and keep the middle `kept`; only these are computed."""
-    first = (scaled - kept) // 2
-    lines = np.moveaxis(pixels, axis, 0)
-    if scaled == len(lines):
-        return np.moveaxis(lines[first : first + kept], 0, axis)
-    starts, taps = coefficients(len(lines), scaled, first, kept)
-    total = np.full((kept, *lines.shape[1:]), 1 << (PRECISION - 1), np.int32)
-    for offset, tap in enumerate(taps.T):
-        at = np.minimum(starts + offset, len(lines) - 1)
-        total += lines[at] * tap[:, None, None]
-    result = np.clip(total >> PRECISION, 0, 255).astype(np.uint8)
-    return np.moveaxis(result, 0, axis)
-
-
-def coefficients(
-    source: int, target: int, first: int, count: int
-) -> "tuple[NDArray[np.int64], NDArray[np.int32]]":
-    """Return how `count` of `target` output pixels, from `first` on, sum `source` input pixels.
-
-    Output i is the sum over t of taps[i, t] * input[starts[i] + t], in fixed point with
-    `PRECISION` fraction bits; a tap of 0 may reach past the input's end. Computed in float64
-    in Pillow's order of operations, with no multiply-add contracted.
-    """
-    scale = source / target
-    support = max(scale, 1.0)
-    middle = (np.arange(first, first + count) + 0.5) * scale
-    starts = np.maximum((middle - support + 0.5).astype(np.int64), 0)
-    ends = np.minimum((middle + support + 0.5).astype(np.int64), source)
-    offsets = np.arange(ceil(support) * 2 + 1)
-    reach = ((offsets + starts[:, None]) - middle[:, None] + 0.5) * (1.0 / support)
-    weights = np.maximum(1.0 - np.abs(reach), 0.0)
-    weights[offsets >= (ends - starts)[:, None]] = 0.0
-    weights /= np.add.accumulate(weights, axis=1)[:, -1:]  # summed in order, as Pillow does
-    return starts, (weights * (1 << PRECISION) + 0.5).astype(np.int32)
 
 
 def as_json(pre: Preprocess) -> dict[str, Any]:
@@ -207,17 +184,18 @@ def as_json(pre: Preprocess) -> dict[str, Any]:
         "mean": list(pre.mean),
         "std": list(pre.std),
         "raw": pre.raw,
+        "scale": pre.scale,
     }
 
 
 def from_json(data: object) -> Preprocess:
-    """Return the contract that `as_json` wrote; without the field `raw` it is not raw.
+    """Return the contract that `as_json` wrote; `raw` and `scale` may be missing.
 
     Raises:
         ValueError: It is not one; the message names the field.
     """
-    full = {"raw": False, **data} if isinstance(data, dict) else data
-    fields = _mapping(full, "preprocess", {"color", "resize", "crop", "mean", "std", "raw"})
+    full = {"raw": False, "scale": "255", **data} if isinstance(data, dict) else data
+    fields = _mapping(full, "preprocess", set(as_json(Preprocess())))
     resize = fields["resize"]
     pre = Preprocess(
         color=_choice(fields["color"], "color", COLORS),
@@ -226,11 +204,14 @@ def from_json(data: object) -> Preprocess:
         mean=_numbers(fields["mean"], "mean"),
         std=_numbers(fields["std"], "std"),
         raw=_flag(fields["raw"], "raw"),
+        scale=_choice(fields["scale"], "scale", SCALES),
     )
     if any(len(v) not in {1, pre.channels} for v in (pre.mean, pre.std)):
         raise ValueError(f"mean and std take 1 or {pre.channels} numbers")
     if min(pre.std) <= 0:
         raise ValueError("std must be above 0")
+    if pre.raw and pre.scale != "255":
+        raise ValueError("raw levels are divided by nothing")
     return pre
 
 

@@ -11,6 +11,7 @@ from tcc.backends.arm import names
 from tcc.backends.arm.kernels.base import Argument, Call, Const, Kernel, Scratch, Value
 from tcc.backends.arm.plan import ALIGNMENT, Arena
 from tcc.backends.arm.program import Copy, Program, Step, scratch
+from tcc.compiler import bounds
 from tcc.compiler.graph import Input, Output
 from tcc.compiler.types import Shape
 
@@ -24,10 +25,9 @@ PUBLIC = (
     "outputs",
 )  # fmt: skip
 """What the libraries export, each behind the model's name and an underscore."""
+_SCALES = {"255": "255", "max": "MAX"}
 _MODES = {"none": "KEEP", "stretch": "STRETCH", "cover": "COVER"}
 MAX_THREADS = 16
-MAX_SIDE = 1 << 16
-MAX_PIXELS = 1 << 26
 
 
 def renamed(text: str, name: str) -> str:
@@ -118,8 +118,9 @@ def _constants(program: Program) -> Iterator[str]:
     yield f"#define MODEL_OUTPUT_COUNT {len(program.graph.outputs)}"
     yield f"#define MODEL_OUTPUT_SIZE {total} /* floats of all outputs together */"
     yield f"#define MODEL_MAX_THREADS {MAX_THREADS}"
-    yield f"#define MODEL_MAX_SIDE {MAX_SIDE} /* largest width or height of an image */"
-    yield f"#define MODEL_MAX_PIXELS {MAX_PIXELS} /* most pixels of an image */"
+    yield f"#define MODEL_MAX_SIDE {bounds.MAX_SIDE} /* largest width or height of an image */"
+    yield f"#define MODEL_MAX_PIXELS {bounds.MAX_PIXELS} /* most pixels of an image */"
+    yield f"#define MODEL_MAX_ROWS_BYTES {bounds.MAX_ROWS_BYTES} /* most bytes a resize holds */"
 
 
 def _head(name: str) -> Iterator[str]:
@@ -160,6 +161,8 @@ def _tables(program: Program, version: str) -> Iterator[str]:
 def _contract(source: Input) -> Iterator[str]:
     pre = source.preprocess
     yield f"static const int takes_image = {int(pre is not None)};"
+    yield f"static const char too_large[] = {names.literal(bounds.TOO_LARGE)};"
+    yield f"static const char too_costly[] = {names.literal(bounds.TOO_COSTLY)};"
     if pre is None:
         yield "static const preprocess_contract contract = {0};"
         return
@@ -170,6 +173,7 @@ def _contract(source: Input) -> Iterator[str]:
     yield f"    .color = PREPROCESS_{pre.color.upper()}, .resize = PREPROCESS_{mode},"
     yield f"    .size = {{{size[0]}, {size[1]}}}, .crop = {int(pre.crop is not None)},"
     yield f"    .input = {{{channels}, {height}, {width}}},"
+    yield f"    .scale = PREPROCESS_BY_{_SCALES[pre.scale]},"
     yield f"    .mean = {{{_floats(pre.mean, channels)}}},"
     yield f"    .std = {{{_floats(pre.std, channels)}}},"
     yield "};"

@@ -9,16 +9,25 @@ from tcc.compiler.frontend.scope import Env, Val, one
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Tree
 from tcc.compiler.graph import Input, Output
-from tcc.compiler.preprocess import Preprocess, Resize, result_shape
+from tcc.compiler.preprocess import (
+    COLORS,
+    MAX_SIDE,
+    MODES,
+    SCALES,
+    Preprocess,
+    Resize,
+    result_shape,
+)
 from tcc.compiler.signature import Kind, Parameter
 from tcc.compiler.source import Diagnostic, UserError, fail
 from tcc.compiler.types import TensorType
 
 SHAPE = Parameter("shape", Kind.LIST, low=1)
-COLOR = Parameter("color", Kind.ENUM, "rgb", choices=("rgb", "bgr", "gray"))
-SIZE = Parameter("size", Kind.PAIR, low=1, high=16384)
-MODE = Parameter("mode", Kind.ENUM, "stretch", choices=("stretch", "cover", "none"))
-CROP = Parameter("crop", Kind.PAIR, low=1, high=16384)
+COLOR = Parameter("color", Kind.ENUM, "rgb", choices=COLORS)
+SIZE = Parameter("size", Kind.PAIR, low=1, high=MAX_SIDE)
+MODE = Parameter("mode", Kind.ENUM, "stretch", choices=(*MODES, "none"))
+CROP = Parameter("crop", Kind.PAIR, low=1, high=MAX_SIDE)
+SCALE = Parameter("scale", Kind.ENUM, "255", choices=SCALES)
 MEAN = Parameter("mean", Kind.LIST, (0.0,))
 STD = Parameter("std", Kind.LIST, (1.0,))
 LABELS = Parameter("labels", Kind.NAMES, ())
@@ -68,7 +77,12 @@ def _preprocess(tree: MappingTree, kind: TensorType, env: Env) -> Preprocess:
         how = None if mode == "none" else Resize(size, mode)
     crop = _value(CROP, tree, env) if tree.get("crop") is not None else None
     made = Preprocess(
-        _value(COLOR, tree, env), how, crop, _numbers(MEAN, tree, env), _numbers(STD, tree, env)
+        _value(COLOR, tree, env),
+        how,
+        crop,
+        _numbers(MEAN, tree, env),
+        _numbers(STD, tree, env),
+        scale=_value(SCALE, tree, env),
     )
     channels, *size = kind.shape
     _check_statistics(tree, made, channels)

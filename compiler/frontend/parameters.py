@@ -200,7 +200,7 @@ _CONVERT: dict[Kind, Callable[[Any], Any]] = {
     Kind.INT: lambda v: v if _whole(v) else None,
     Kind.FLOAT: _real,
     Kind.BOOL: lambda v: v if isinstance(v, bool) else None,
-    Kind.ENUM: lambda v: v if isinstance(v, str) else None,
+    Kind.ENUM: lambda v: v if isinstance(v, str) else str(v) if _whole(v) else None,
     Kind.STRING: lambda v: v if isinstance(v, str) else None,
     Kind.PAIR: lambda v: (v, v) if _whole(v) else _wholes(v, 2),
     Kind.PADDING: lambda v: v if _whole(v) or v == "same" else _wholes(v, 2, 4),

@@ -152,6 +152,7 @@ def _input() -> Schema:
             "color": TEXT,
             "resize": resize,
             "crop": _KINDS[Kind.PAIR],
+            "scale": {**number, "examples": [255, "max"]},
             "mean": {"type": ["array", "string"], "items": number, "minItems": 1},
             "std": {"type": ["array", "string"], "items": number, "minItems": 1},
         }

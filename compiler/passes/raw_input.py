@@ -22,10 +22,13 @@ def raw_input(model: Model) -> Model:
     Where that convolution has a border of zeros, which are pixels of the mean, a border of these
     comes before it. An input that is read by anything else, or whose mean is no grey level, gets
     a scale and shift. Identity: within rounding; weights are computed in float64 and rounded once.
+    What is divided by its own maximum stays as it is: no weights can stand for another number for
+    each image.
     """
     for source in model.graph.inputs:
-        if source.preprocess is not None and not source.preprocess.raw:
-            model = _raw(model, source, source.preprocess)
+        pre = source.preprocess
+        if pre is not None and not pre.raw and pre.scale == "255":
+            model = _raw(model, source, pre)
     return model
 
 

@@ -97,7 +97,8 @@ def non_negative(model: Model) -> frozenset[str]:
     """Return the values that cannot be negative, whatever the input."""
     found: set[str] = set()
     for source in model.graph.inputs:
-        if source.preprocess is not None and source.preprocess.raw:
+        pre = source.preprocess
+        if pre is not None and (pre.raw or max(pre.mean) <= 0):
             found.add(source.name)
     for node in model.graph.nodes:
         if _cannot_be_negative(node, model, found):

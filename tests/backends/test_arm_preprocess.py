@@ -13,14 +13,16 @@ from PIL import Image
 from tcc.backends.arm import source, zig
 from tcc.backends.arm.link import LINK
 from tcc.backends.arm.machine import MACHINES
-from tcc.compiler.preprocess import COLORS, Preprocess, Resize, apply
+from tcc.compiler.preprocess import COLORS, SCALES, Preprocess, Resize, apply, plan
+from tcc.compiler.source import UserError
 
 Pixels = NDArray[np.uint8]
 C = Callable[[Preprocess, Pixels, tuple[int, int, int]], NDArray[np.float32]]
 
-OK, BAD_SIZE = 0, 2
+OK, BAD_SIZE, TOO_COSTLY = 0, 2, 10
 HARNESS = """
-enum { MODEL_OK, MODEL_BAD_SIZE = 2, MODEL_NO_MEMORY = 4 };
+enum { MODEL_OK, MODEL_BAD_SIZE = 2, MODEL_NO_MEMORY = 4, MODEL_TOO_COSTLY = 10 };
+#define MODEL_MAX_ROWS_BYTES (1 << 28)
 #include "preprocess.h"
 int go(const preprocess_contract *contract, const uint8_t *rgb, int width, int height, float *to)
 {
@@ -36,6 +38,7 @@ class Contract(ctypes.Structure):
         ("size", ctypes.c_int * 2),
         ("crop", ctypes.c_int),
         ("input", ctypes.c_int * 3),
+        ("scale", ctypes.c_int),
         ("mean", ctypes.c_float * 3),
         ("std", ctypes.c_float * 3),
     ]
@@ -49,6 +52,7 @@ def contract(pre: Preprocess, shape: tuple[int, int, int]) -> Contract:
         pre.resize.size if pre.resize else (0, 0),
         pre.crop is not None,
         shape,
+        SCALES.index(pre.scale),
         tuple(np.float32(pre.mean * 3)[:3]),
         tuple(np.float32(pre.std * 3)[:3]),
     )
@@ -95,10 +99,12 @@ def cases(draw: st.DrawFn) -> tuple[Preprocess, Pixels, tuple[int, int, int]]:
     crop = draw(st.none() | SIZES)
     count = draw(st.sampled_from([1, channels]))
     numbers = st.lists(st.floats(0.01, 2), min_size=count, max_size=count).map(tuple)
-    pre = Preprocess(color, resize, crop, draw(numbers), draw(numbers))
+    scale = draw(st.sampled_from(SCALES))
+    pre = Preprocess(color, resize, crop, draw(numbers), draw(numbers), scale=scale)
     image = noise(
         draw(SIDES), draw(st.one_of(SIDES, st.integers(500, 700))), draw(st.integers(0, 9))
     )
+    image //= draw(st.sampled_from([1, 1, 3, 50, 255]))
     size = crop or (resize.size if resize else image.shape[:2])
     return pre, image, (channels, *size)
 
@@ -143,3 +149,32 @@ def test_a_very_thin_image_covers(in_c: Callable[..., int]) -> None:
     status, got = run(in_c, pre, image, (3, 32, 32))
     assert status == OK
     assert got.tobytes() == apply(pre, image, (3, 32, 32)).tobytes()
+
+
+def test_a_black_image_is_zeros(in_c: Callable[..., int]) -> None:
+    pre = Preprocess("rgb", scale="max", mean=(0.5,), std=(0.25,))
+    status, got = run(in_c, pre, np.zeros((4, 5, 3), np.uint8), (3, 4, 5))
+    assert status == OK
+    assert np.array_equal(got, np.full((3, 4, 5), -2, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("pre", "height", "width", "shape"),
+    [
+        (Preprocess("rgb", Resize((1, 4096))), 21845, 1, (3, 1, 4096)),
+        (Preprocess("gray", Resize((1, 4097))), 65520, 2, (1, 1, 4097)),
+    ],
+)
+def test_a_resize_that_would_hold_too_much_is_refused_as_the_reference_does(
+    in_c: Callable[..., int],
+    pre: Preprocess,
+    height: int,
+    width: int,
+    shape: tuple[int, int, int],
+) -> None:
+    image = np.full((height + 1, width, 3), 9, np.uint8)
+    assert plan(pre, (height, width), shape, "x")
+    assert run(in_c, pre, image[:height], shape)[0] == OK
+    with pytest.raises(UserError, match="E0704"):
+        plan(pre, image.shape, shape, "x")
+    assert run(in_c, pre, image, shape)[0] == TOO_COSTLY

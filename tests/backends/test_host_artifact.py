@@ -20,6 +20,7 @@ from tcc.backends.arm.link import LINK
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.base import Artifact, MissingTool
 from tcc.compiler import reference
+from tcc.compiler.bounds import TOO_LARGE
 from tcc.compiler.graph import Graph, Input, Model, Output
 from tcc.compiler.ops import Concat, Conv, Flatten, GlobalAvgPool, Linear, Relu, Sigmoid
 from tcc.compiler.ops.base import Op
@@ -218,12 +219,10 @@ BAD: dict[str, tuple[list[str], bytes, str]] = {
         "F: a PPM image needs 8 bits a sample (a maximum of 255)",
     ),
     "no pixels": (["F"], b"P6 0 5 255\n", "F: the image does not have a size that the network takes"),
-    "too wide": (
-        ["F"], b"P6 65537 1 255\n", "F: the image does not have a size that the network takes",
-    ),
-    "too large": (
-        ["F"], b"P6 60000 60000 255\n", "F: the image does not have a size that the network takes",
-    ),
+    "too wide": (["F"], b"P6 65537 1 255\n", f"F: {TOO_LARGE}"),
+    "too large": (["F"], b"P6 60000 60000 255\n", f"F: {TOO_LARGE}"),
+    "too long": (["F"], b"P6 1 67108864 255\n", f"F: {TOO_LARGE}"),
+    "too large a size": (["--size", "1x67108864", "--rgb", "F"], b"", f"F: {TOO_LARGE}"),
     "cut off": (["F"], b"P6 5 5 255\n" + bytes(74), "F: the file ends after 74 of 75 bytes of data"),
     "pixels without size": (["--rgb", "F"], b"", "F: give the size as --size WxH before --rgb"),
     "bad size": (
@@ -287,7 +286,8 @@ int main(void)
     bad |= small_run(0, q) != SMALL_BAD_ARGUMENT || small_run(t, 0) != SMALL_BAD_ARGUMENT;
     bad |= small_classify(rgb, 0, 31, p) != SMALL_BAD_SIZE;
     bad |= small_classify(rgb, 50, -1, p) != SMALL_BAD_SIZE;
-    bad |= small_classify(rgb, SMALL_MAX_SIDE + 1, 1, p) != SMALL_BAD_SIZE;
+    bad |= small_classify(rgb, SMALL_MAX_SIDE + 1, 1, p) != SMALL_TOO_LARGE;
+    bad |= small_classify(rgb, SMALL_MAX_SIDE, SMALL_MAX_SIDE, p) != SMALL_TOO_LARGE;
     bad |= small_set_threads(0) != SMALL_BAD_ARGUMENT;
     bad |= small_set_threads(SMALL_MAX_THREADS + 1) != SMALL_BAD_ARGUMENT;
     bad |= small_set_threads(1) || small_threads() != 1;

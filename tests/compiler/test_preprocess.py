@@ -12,14 +12,15 @@ from PIL import Image
 from tcc.compiler.images import read
 from tcc.compiler.preprocess import (
     MAX_SIDE,
+    SCALES,
     Preprocess,
     Resize,
     apply,
     as_json,
-    covering,
     from_json,
     result_shape,
 )
+from tcc.compiler.resample import covering
 from tcc.compiler.source import UserError
 
 BILINEAR = Image.Resampling.BILINEAR
@@ -157,6 +158,49 @@ def test_mean_and_std_round_each_step_to_float32():
             assert result[channel, value // 16, value % 16] == expected
 
 
+def test_the_largest_of_all_values_divides():
+    image = np.zeros((2, 3, 3), np.uint8)
+    image[0, 1] = (10, 40, 25)
+    image[1, 2, 0] = 7
+    pre = Preprocess(scale="max", mean=(0.1, 0.2, 0.3), std=(0.5,))
+    found = apply(pre, image, (3, 2, 3))
+    for c, y, x in np.ndindex(3, 2, 3):
+        unit = np.float32(np.float32(image[y, x, c]) / np.float32(40))
+        mean = np.float32(pre.mean[c])
+        assert found[c, y, x] == np.float32(np.float32(unit - mean) / np.float32(0.5))
+
+
+def test_the_maximum_is_that_of_what_the_network_sees():
+    image = np.full((40, 40, 3), 100, np.uint8)
+    image[0, 0] = 255  # cut away
+    found = apply(Preprocess(scale="max", crop=(20, 20)), image, (3, 20, 20))
+    assert np.array_equal(found, np.ones((3, 20, 20), np.float32))
+    small = Preprocess(scale="max", resize=Resize((7, 9)))
+    gray = picture(31, 45) // 2
+    expected = pillow(gray, (7, 9)).astype(np.float32)
+    expected /= expected.max()
+    assert np.array_equal(apply(small, gray, (3, 7, 9)).transpose(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize("color", ["rgb", "gray"])
+def test_a_black_image_is_zeros_whatever_divides(color):
+    black = np.zeros((5, 6, 3), np.uint8)
+    channels = 1 if color == "gray" else 3
+    results = [
+        apply(Preprocess(color, scale=scale, mean=(0.5,), std=(0.25,)), black, (channels, 5, 6))
+        for scale in SCALES
+    ]
+    assert np.array_equal(*results)
+    assert np.array_equal(results[0], np.full((channels, 5, 6), -2, np.float32))
+
+
+def test_an_image_with_a_white_pixel_is_the_same_under_both_scales():
+    image = picture(9, 8)
+    image[3, 3, 1] = 255
+    one, other = (apply(Preprocess(scale=scale), image, (3, 9, 8)) for scale in SCALES)
+    assert np.array_equal(one, other)
+
+
 def test_one_mean_serves_all_channels():
     image = picture(3, 3)
     one = apply(Preprocess(mean=(0.5,), std=(0.25,)), image, (3, 3, 3))
@@ -193,8 +237,7 @@ def test_an_image_of_the_wrong_size_is_named():
     with pytest.raises(UserError) as caught:
         apply(Preprocess(), picture(20, 30), (3, 224, 200), "tile.png")
     assert str(caught.value) == (
-        "error[E0706]: the image is 30x20 pixels in 3 channels, "
-        "but the network takes 200x224 in 3\n"
+        "error[E0706]: the image is 30x20 pixels, but the network takes 200x224\n"
         "  --> tile.png\n"
         "   = help: give the image that size, or add `resize` to the spec's `preprocess`"
     )
@@ -214,14 +257,15 @@ PAIRS = st.tuples(st.integers(1, MAX_SIDE), st.integers(1, MAX_SIDE))
         std=st.tuples(st.floats(1e-6, 10)),
         raw=st.booleans(),
     )
+    | st.builds(Preprocess, scale=st.sampled_from(SCALES))
 )
 def test_json_keeps_the_contract(pre):
     assert from_json(json.loads(json.dumps(as_json(pre)))) == pre
 
 
-def test_a_contract_written_before_there_were_raw_ones_is_not_raw():
+def test_a_contract_written_before_there_were_raw_ones_and_scales_has_neither():
     data = as_json(IMAGENET)
-    del data["raw"]
+    del data["raw"], data["scale"]
     assert from_json(data) == IMAGENET
 
 
@@ -241,9 +285,9 @@ def test_a_raw_contract_gives_the_grey_levels():
         ({"resize": {"size": [224, 224]}}, "resize must have exactly the fields mode, size"),
         ({"resize": {"size": [0, 4], "mode": "cover"}}, "size must be two whole numbers from 1 to"),
         ({"resize": {"size": [4, 4], "mode": "fit"}}, "mode must be one of stretch, cover"),
-        ({"crop": [True, True]}, "crop must be two whole numbers from 1 to 8192"),
-        ({"crop": [10**9, 1]}, "crop must be two whole numbers from 1 to 8192"),
-        ({"crop": "ab"}, "crop must be two whole numbers from 1 to 8192"),
+        ({"crop": [True, True]}, "crop must be two whole numbers from 1 to 16384"),
+        ({"crop": [10**9, 1]}, "crop must be two whole numbers from 1 to 16384"),
+        ({"crop": "ab"}, "crop must be two whole numbers from 1 to 16384"),
         ({"mean": []}, "mean must be a list of numbers"),
         ({"mean": ["0.5"]}, "mean must be a list of numbers"),
         ({"mean": [float("nan")]}, "mean must be a list of numbers"),
@@ -251,9 +295,12 @@ def test_a_raw_contract_gives_the_grey_levels():
         ({"color": "gray", "mean": [0, 0, 0]}, "mean and std take 1 or 1 numbers"),
         ({"std": [0.0]}, "std must be above 0"),
         ({"raw": 1}, "raw must be true or false"),
+        ({"scale": "min"}, "scale must be one of 255, max"),
+        ({"scale": 255}, "scale must be one of 255, max"),
+        ({"scale": "max", "raw": True}, "raw levels are divided by nothing"),
         (
             {"extra": 1},
-            "preprocess must have exactly the fields color, crop, mean, raw, resize, std",
+            "preprocess must have exactly the fields color, crop, mean, raw, resize, scale, std",
         ),
     ],
 )

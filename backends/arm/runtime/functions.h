@@ -1,5 +1,6 @@
 /* The functions of model.h, on top of what is particular to a model, which model.c defines
- * before it includes this: `arena`, `steps`, `takes_image`, `contract`, INPUT_AT, `output_at`.
+ * before it includes this: `arena`, `steps`, `takes_image`, `contract`, INPUT_AT, `output_at`,
+ * `too_large`, `too_costly`.
  */
 #ifndef MODEL_FUNCTIONS_H
 #define MODEL_FUNCTIONS_H
@@ -49,9 +50,10 @@ static int preprocess_checked(const uint8_t *rgb, int width, int height, float *
 {
     if (!takes_image)
         return MODEL_NO_IMAGE;
-    if (width < 1 || height < 1 || width > MODEL_MAX_SIDE || height > MODEL_MAX_SIDE ||
-        height > MODEL_MAX_PIXELS / width)
+    if (width < 1 || height < 1)
         return MODEL_BAD_SIZE;
+    if (width > MODEL_MAX_SIDE || height > MODEL_MAX_SIDE || height > MODEL_MAX_PIXELS / width)
+        return MODEL_TOO_LARGE;
     return preprocess(&contract, rgb, width, height, input);
 }
 
@@ -147,6 +149,8 @@ const char *model_message(int status)
     case MODEL_NO_IMAGE: return "this network does not take an image";
     case MODEL_NO_THREADS: return "the system gives no more threads";
     case MODEL_BUSY: return "another call is at work";
+    case MODEL_TOO_LARGE: return too_large;
+    case MODEL_TOO_COSTLY: return too_costly;
     default: return "a kernel failed";
     }
 }

@@ -30,14 +30,16 @@ extern "C" {
 enum {
     MODEL_OK = 0,
     MODEL_BAD_ARGUMENT = 1, /* a pointer is NULL, or a number is out of range */
-    MODEL_BAD_SIZE = 2,     /* the image has no pixels, too many (MODEL_MAX_SIDE, MODEL_MAX_PIXELS),
-                               or, where the network does not resize, not the size it takes */
+    MODEL_BAD_SIZE = 2,     /* the image has no pixels, or, where the network does not resize, not
+                               the size it takes */
     MODEL_NOT_FINITE = 3,   /* the input or an output holds NaN or infinity */
     MODEL_NO_MEMORY = 4,    /* there is no memory for resizing */
     MODEL_NO_IMAGE = 5,     /* this network does not take an image */
     MODEL_NO_THREADS = 6,   /* the system gives no more threads; one is used */
     MODEL_BUSY = 7,         /* another call is at work */
-    MODEL_FAILED = 8        /* a kernel failed; this does not happen */
+    MODEL_FAILED = 8,       /* a kernel failed; this does not happen */
+    MODEL_TOO_LARGE = 9,    /* the image is larger than MODEL_MAX_SIDE or MODEL_MAX_PIXELS */
+    MODEL_TOO_COSTLY = 10   /* its resize would hold more than MODEL_MAX_ROWS_BYTES */
 };
 
 /* What is to be applied to a raw output: see model_activate. */

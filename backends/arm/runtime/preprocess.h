@@ -2,7 +2,8 @@
  * bilinear resize) to the bit. Compile without contracting multiply-adds: -ffp-contract=off.
  *
  * Only the pixels that the input shows are computed. Colours are converted first; then come the
- * horizontal and the vertical pass of the resize, each rounded to 8 bits.
+ * horizontal and the vertical pass of the resize, each rounded to 8 bits. The 8-bit levels lie in
+ * the input itself, as floats, until all are known: then they are divided and normalised in place.
  */
 #ifndef MODEL_PREPROCESS_H
 #define MODEL_PREPROCESS_H
@@ -13,6 +14,7 @@
 
 enum { PREPROCESS_RGB, PREPROCESS_BGR, PREPROCESS_GRAY };
 enum { PREPROCESS_KEEP, PREPROCESS_STRETCH, PREPROCESS_COVER };
+enum { PREPROCESS_BY_255, PREPROCESS_BY_MAX };
 
 typedef struct {
     int color;         /* PREPROCESS_RGB... */
@@ -20,6 +22,7 @@ typedef struct {
     int size[2];       /* height and width to resize to */
     int crop;          /* whether the centre is taken after that */
     int input[3];      /* channels, height, width of the network's input */
+    int scale;         /* PREPROCESS_BY_255... */
     float mean[3], std[3];
 } preprocess_contract;
 
@@ -166,16 +169,43 @@ static void preprocess_column(const preprocess_axis *y, int i, const uint8_t *ro
         result[b] = preprocess_pixel(sums[b]);
 }
 
-/* Write (value / 255 - mean) / std of one row of pixels into each channel's plane. */
+/* Write the levels of one row of pixels into each channel's plane. */
 static void preprocess_store(const preprocess_contract *contract, const uint8_t *row, int pixels,
                              float *input, size_t plane)
 {
     int channels = contract->input[0];
     for (int c = 0; c < channels; c++)
-        for (int i = 0; i < pixels; i++) {
-            float value = (float)row[i * channels + c] / 255.0f;
-            input[c * plane + i] = (value - contract->mean[c]) / contract->std[c];
-        }
+        for (int i = 0; i < pixels; i++)
+            input[c * plane + i] = (float)row[i * channels + c];
+}
+
+/* Make (level / scale - mean) / std of the levels; the largest level of a black image is 1. */
+static void preprocess_normalize(const preprocess_contract *contract, float *input, size_t plane)
+{
+    float scale = 255.0f;
+    size_t count = plane * contract->input[0];
+    if (contract->scale == PREPROCESS_BY_MAX) {
+        scale = 1.0f;
+        for (size_t i = 0; i < count; i++)
+            scale = input[i] > scale ? input[i] : scale;
+    }
+    for (int c = 0; c < contract->input[0]; c++, input += plane)
+        for (size_t i = 0; i < plane; i++)
+            input[i] = (input[i] / scale - contract->mean[c]) / contract->std[c];
+}
+
+/* Return where the source pixels that an axis reads begin, or end. */
+static int preprocess_first(const preprocess_axis *axis)
+{
+    return axis->factors ? axis->spans[0].start : axis->first;
+}
+
+static int preprocess_end(const preprocess_axis *axis)
+{
+    preprocess_span last = {axis->first, axis->count};
+    if (axis->factors)
+        last = axis->spans[axis->count - 1];
+    return last.start + last.count;
 }
 
 static int preprocess_image(const preprocess_contract *contract, const uint8_t *rgb,
@@ -184,12 +214,9 @@ static int preprocess_image(const preprocess_contract *contract, const uint8_t *
     int channels = contract->input[0], height = contract->input[1], width = contract->input[2];
     size_t plane = (size_t)height * width;
     int bytes = x->count * channels;
-    int first = y->first, last = y->first + y->count; /* the rows that are read */
-    if (y->factors) {
-        preprocess_span end = y->spans[y->count - 1];
-        first = y->spans[0].start;
-        last = end.start + end.count;
-    }
+    int first = preprocess_first(y), last = preprocess_end(y); /* the rows that are read */
+    if ((uint64_t)(last - first) * (uint64_t)bytes > MODEL_MAX_ROWS_BYTES)
+        return MODEL_TOO_COSTLY;
     uint8_t *colored = malloc((size_t)x->source * channels);
     uint8_t *rows = calloc((size_t)(last - first), (size_t)bytes); /* guards the product */
     uint8_t *line = calloc((size_t)width, (size_t)channels);
@@ -208,6 +235,8 @@ static int preprocess_image(const preprocess_contract *contract, const uint8_t *
             memset(line, 0, (size_t)width * channels);
         preprocess_store(contract, line, width, input + (size_t)row * width, plane);
     }
+    if (fine)
+        preprocess_normalize(contract, input, plane);
     free(colored);
     free(rows);
     free(line);

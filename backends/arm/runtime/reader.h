@@ -58,7 +58,7 @@ static int header_number(FILE *file, const char *path)
         else
             c = fgetc(file);
     }
-    for (; c >= '0' && c <= '9' && digits < 7; c = fgetc(file), digits++)
+    for (; c >= '0' && c <= '9' && digits < 9; c = fgetc(file), digits++)
         value = value * 10 + (c - '0');
     if (!digits || !(c == ' ' || c == '\t' || c == '\n' || c == '\r'))
         fail(BAD_INPUT, path, "the header is not that of a binary PPM (P6)");
@@ -67,23 +67,52 @@ static int header_number(FILE *file, const char *path)
 
 static void check(const char *path, int status)
 {
-    if (status)
-        fail(status == MODEL_NO_MEMORY || status >= MODEL_NO_THREADS ? FAULT : BAD_INPUT, path,
-             model_message(status));
+    switch (status) {
+    case MODEL_OK:
+        return;
+    case MODEL_NO_MEMORY:
+    case MODEL_NO_THREADS:
+    case MODEL_BUSY:
+    case MODEL_FAILED:
+        fail(FAULT, path, model_message(status));
+    default:
+        fail(BAD_INPUT, path, model_message(status));
+    }
+}
+
+/* Refuse the size of an image, before any memory is taken for it. */
+static void check_size(const char *path, int width, int height)
+{
+    if (width < 1 || height < 1)
+        check(path, MODEL_BAD_SIZE);
+    if (width > MODEL_MAX_SIDE || height > MODEL_MAX_SIDE || height > MODEL_MAX_PIXELS / width)
+        check(path, MODEL_TOO_LARGE);
+}
+
+/* Say of an image that nothing resizes which size it has, and which it should have. */
+static void wrong_size(const char *path, int width, int height)
+{
+    static const int shape[] = MODEL_INPUT_SHAPE;
+    const int *end = shape + MODEL_INPUT_RANK;
+    char why[128];
+    snprintf(why, sizeof why, "the image is %dx%d pixels, but the network takes %dx%d", width,
+             height, end[-1], end[-1 - (MODEL_INPUT_RANK > 1)]);
+    fail(BAD_INPUT, path, why);
 }
 
 /* Make the input of the pixels in the rest of a file. */
 static void read_pixels(FILE *file, const char *path, int width, int height)
 {
-    if (width < 1 || height < 1 || width > MODEL_MAX_SIDE || height > MODEL_MAX_SIDE ||
-        height > MODEL_MAX_PIXELS / width)
-        check(path, MODEL_BAD_SIZE);
+    check_size(path, width, height);
     size_t size = (size_t)width * (size_t)height * 3;
     uint8_t *rgb = malloc(size);
     if (!rgb)
         fail(FAULT, path, "there is no memory for the image");
     read_rest(file, path, rgb, size);
-    check(path, model_preprocess(rgb, width, height, input));
+    int status = model_preprocess(rgb, width, height, input);
+    if (status == MODEL_BAD_SIZE)
+        wrong_size(path, width, height);
+    check(path, status);
     free(rgb);
 }
 

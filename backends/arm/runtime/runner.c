@@ -176,7 +176,7 @@ static void read_input(const char *option, const char *path, const char *size)
         read_rest(opened(path), path, input, sizeof input);
     } else if (!strcmp(option, "--rgb")) {
         int width, height, end = 0;
-        if (!size || sscanf(size, "%6dx%6d%n", &width, &height, &end) != 2 || size[end])
+        if (!size || sscanf(size, "%9dx%9d%n", &width, &height, &end) != 2 || size[end])
             fail(BAD_INPUT, size ? "--size" : path, "give the size as --size WxH before --rgb");
         read_pixels(opened(path), path, width, height);
     } else {

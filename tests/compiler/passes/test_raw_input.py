@@ -110,6 +110,11 @@ def test_what_is_raw_or_no_image_stays() -> None:
     assert raw_input(plain) == plain
 
 
+def test_what_is_divided_by_its_own_maximum_stays() -> None:
+    own = model(Preprocess(scale="max"), Conv(4, (3, 3), padding=1))
+    assert raw_input(own) == own
+
+
 def test_the_weights_are_computed_in_float64_and_rounded_once() -> None:
     before = model(IMAGENET, Conv(4, (3, 3)))
     weight, bias = (
