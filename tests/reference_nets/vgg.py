@@ -7,7 +7,7 @@ D = (2, 2, 3, 3, 3)
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-def features(depths, norm, last_pool=True):
+def features(depths, norm, last_pool):
     layers, before = [], 3
     for width, depth in zip(WIDTHS, depths, strict=True):
         for _ in range(depth):
@@ -22,7 +22,7 @@ def features(depths, norm, last_pool=True):
 class Vgg11(nn.Module):
     def __init__(self, classes=7):
         super().__init__()
-        self.features = features(A, norm=False)
+        self.features = features(A, norm=False, last_pool=True)
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Linear(512 * 7 * 7, 4096),
@@ -39,11 +39,11 @@ class Vgg11(nn.Module):
 
 
 class Vgg16Gap(nn.Module):
-    """`cam` filters of a class-activation convolution stand for the last pooling."""
+    """There is no last pooling; `cam` is the filters of a class-activation convolution, if any."""
 
     def __init__(self, classes=2, cam=0):
         super().__init__()
-        self.features = features(D, norm=True, last_pool=not cam)
+        self.features = features(D, norm=True, last_pool=False)
         self.cam = nn.Sequential(nn.Conv2d(512, cam, 3, padding=1), nn.ReLU()) if cam else None
         self.fc = nn.Linear(cam or 512, classes)
 
