@@ -8,6 +8,7 @@ the same bytes.
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -132,8 +133,25 @@ def read(folder: Path) -> Bundle:
         UserError: There is no bundle (E0620), its manifest is damaged (E0621), or files are
             missing, changed (E0622) or outside the folder (E0623); all of them are listed.
     """
-    if not os.path.lexists(folder):
-        files.recover(folder)
+    while True:
+        before = identity(folder)
+        try:
+            return _read(folder)
+        except UserError:
+            files.recover(folder)  # it waits for whoever replaces the folder
+            if identity(folder) == before:
+                raise
+
+
+def identity(folder: Path) -> tuple[int, ...] | None:
+    """Return what tells a bundle from one that takes its place; None where there is none."""
+    with suppress(OSError, ValueError):
+        found = os.stat(folder / manifest.NAME)
+        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    return None
+
+
+def _read(folder: Path) -> Bundle:
     if not os.path.isfile(folder / manifest.NAME):
         help = "name the folder that `tcc build` wrote"
         raise fail("E0620", "there is no bundle here", whole_file(str(folder)), help=help)

@@ -1,28 +1,23 @@
 """Files and folders written whole: whatever happens, the old or the new is there, never a part.
 
-A new file or folder grows beside its target as `.<name>.tcc-new-<hex>`, is synced to the disk and
-renamed into place. Its writer holds a lock on it, which the kernel drops when the process ends
-in any way, so that leftovers of killed processes can be told from work in progress. A folder
-that is replaced waits as `.<name>.tcc-old-<hex>` for the moment between two renames; should
-the process die in that moment, the next one that writes or reads the target puts it back.
+A new file or folder grows beside its target as `.<name>.tcc-new-<hex>`, claimed by its writer (see
+`claim`), is synced to the disk and renamed into place. A folder that is replaced waits as
+`.<name>.tcc-old-<hex>` for the moment between two renames; should the process die in that moment,
+the next one that writes or reads the target puts it back. Whoever swaps a folder, or has to know
+whether it is there, holds the lock of the folder around it, so that nobody sees that moment.
 """
 
 import errno
 import os
 import re
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tcc.compiler import claim
 from tcc.compiler.source import Diagnostic, UserError, whole_file
-
-try:
-    import fcntl
-except ImportError:  # Windows: no locks, so no clearing of leftovers either
-    fcntl = None  # type: ignore[assignment]
 
 Ours = Callable[[Path], str | None]
 """Says why an existing path may not be replaced; None lets it be."""
@@ -30,7 +25,9 @@ Ours = Callable[[Path], str | None]
 PATIENCE = 30.0
 """Seconds to wait for another process that is replacing a folder beside ours."""
 
-_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_MACHINE = _FULL | {errno.EIO, errno.EMFILE, errno.ENFILE}
+_STAGED = re.compile(r"\..+\.tcc-new-[0-9a-f]{8}")
 
 
 class MachineError(Exception):
@@ -41,17 +38,22 @@ class MachineError(Exception):
         self.diagnostic = diagnostic
 
 
+def is_machine(error: OSError) -> bool:
+    """Whether it is the machine that failed, and not the user who asked for what cannot be."""
+    return error.errno in _MACHINE
+
+
 def explain(error: OSError, path: Path | str, doing: str) -> UserError | MachineError:
     """Return what to raise for an operating system's error: the user's mistake or the machine's.
 
     `doing` completes "cannot ..."; the diagnostic names the path.
     """
     reason = error.strerror or str(error)
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.errno in _FULL
     help = "free some space, or choose another disk; nothing half-written is left" if full else ""
-    code = "E0604" if error.errno in _MACHINE else "E0603"
+    code = "E0604" if is_machine(error) else "E0603"
     found = Diagnostic(code, f"cannot {doing}: {reason}", whole_file(str(path)), help=help)
-    return MachineError(found) if error.errno in _MACHINE else UserError((found,))
+    return MachineError(found) if is_machine(error) else UserError((found,))
 
 
 def anything(_: Path) -> str | None:
@@ -65,7 +67,7 @@ def nothing(_: Path) -> str | None:
 
 
 def check_target(path: Path, ours: Ours) -> None:
-    """Refuse a target that exists and may not be replaced, before any work is done.
+    """Refuse a file that exists and may not be replaced, before any work is done.
 
     Raises:
         UserError: E0602, saying why.
@@ -77,6 +79,21 @@ def check_target(path: Path, ours: Ours) -> None:
         at = whole_file(str(path))
         help = "choose another output path, or move this one away"
         raise UserError((Diagnostic("E0602", f"will not replace this: {why}", at, help=help),))
+
+
+def check_folder(path: Path, ours: Ours) -> None:
+    """Refuse a folder that exists and may not be replaced, once nobody is replacing it.
+
+    Raises:
+        UserError: E0602, saying why, or the folder around it cannot be looked at.
+    """
+    with _explained(path):
+        target = Path(os.path.realpath(path))
+        if not target.parent.is_dir():
+            return
+        with _locked(target.parent):
+            _settle(target)
+            check_target(target, ours)
 
 
 def write_file(path: Path, data: bytes, ours: Ours = anything) -> None:
@@ -94,11 +111,9 @@ def write_file(path: Path, data: bytes, ours: Ours = anything) -> None:
             target.write_bytes(data)
             return
         check_target(target, ours)
-        if target.exists() and not os.access(target, os.W_OK):
-            raise PermissionError(errno.EACCES, "the file is read-only")
-        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+        mode = _mode(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _staged(target, _new_file) as fresh:
+        with _staged(target, claim.new_file) as fresh:
             _fill(fresh, data, mode)
             fresh.replace(target)
             _sync(target.parent)
@@ -120,10 +135,10 @@ def write_tree(
         MachineError: The disk is full or broken.
     """
     with _explained(path):
+        check_folder(path, ours)
         target = Path(os.path.realpath(path))
-        check_target(target, ours)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _staged(target, _new_folder) as fresh:
+        with _staged(target, claim.new_folder) as fresh:
             _grow(fresh, files, executable)
             accept(fresh)
             with _locked(target.parent):
@@ -135,16 +150,17 @@ def write_tree(
 
 def recover(path: Path) -> None:
     """Put back a folder whose replacement was killed between its two renames, if there is one."""
-    target = Path(os.path.realpath(path))
-    with suppress(OSError), _locked(target.parent):
-        _settle(target)
+    with suppress(OSError, ValueError):  # a name may be too long, or hold a null
+        target = Path(os.path.realpath(path))
+        with _locked(target.parent):
+            _settle(target)
 
 
 def _grow(folder: Path, files: Mapping[str, bytes], executable: frozenset[str]) -> None:
     for name, data in sorted(files.items()):
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        os.close(_new_file(place, 0o777 if name in executable else 0o666))
+        os.close(claim.new_file(place, 0o777 if name in executable else 0o666))
         _fill(place, data, None)
     for parent, _, _ in os.walk(folder):
         _sync(Path(parent))
@@ -172,74 +188,53 @@ def _swap(target: Path, fresh: Path) -> None:
 
 
 def _settle(target: Path) -> None:
-    """Under the parent's lock: put a folder that was moved aside back, or away if replaced."""
-    for aside in _leftovers(target, "old"):
+    """Under the parent's lock: put a folder that was moved aside back, or away if replaced.
+
+    What is put away first gets a name that a sweep knows, lest a part of it be put back later.
+    """
+    for aside in _leftovers(target.parent, re.compile(_name(target, "old", "[0-9a-f]{8}"))):
         if os.path.lexists(target):
-            shutil.rmtree(aside)
+            away = _beside(target, "new")
+            aside.rename(away)
+            claim.remove(away)
         else:
             aside.rename(target)
 
 
 @contextmanager
-def _staged(target: Path, create: Callable[[Path, int], int]) -> Iterator[Path]:
-    """Give a fresh, locked path beside a target; it is gone afterwards unless renamed."""
-    _sweep(target)
-    fresh, descriptor = _claim(target, create)
+def _staged(target: Path, create: Callable[[Path], int]) -> Iterator[Path]:
+    """Give a fresh, claimed path beside a target; it is gone afterwards unless renamed."""
+    claim.sweep(_leftovers(target.parent, _STAGED), claim.remove)
+    fresh, descriptor = claim.claim(lambda: _beside(target, "new"), create)
     try:
         yield fresh
     finally:
-        _remove(fresh)
+        claim.remove(fresh)
         os.close(descriptor)
-
-
-def _claim(target: Path, create: Callable[[Path, int], int]) -> tuple[Path, int]:
-    while True:
-        fresh = _beside(target, "new")
-        descriptor = create(fresh, 0o666)
-        _lock(descriptor)
-        # Between its creation and its lock, another process may have swept it away.
-        with suppress(OSError):
-            if os.path.samestat(fresh.lstat(), os.fstat(descriptor)):
-                return fresh, descriptor
-        os.close(descriptor)
-
-
-def _sweep(target: Path) -> None:
-    """Remove what killed processes left of this target; locked ones are at work."""
-    for path in _leftovers(target, "new"):
-        with suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-            try:
-                if _lock(descriptor):
-                    _remove(path)
-            finally:
-                os.close(descriptor)
 
 
 def _beside(target: Path, kind: str) -> Path:
     return target.with_name(f".{target.name}.tcc-{kind}-{os.urandom(4).hex()}")
 
 
-def _leftovers(target: Path, kind: str) -> list[Path]:
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.tcc-{kind}-[0-9a-f]{{8}}")
-    with os.scandir(target.parent) as entries:
+def _name(target: Path, kind: str, hex: str) -> str:
+    return rf"\.{re.escape(target.name)}\.tcc-{kind}-{hex}"
+
+
+def _leftovers(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    with os.scandir(folder) as entries:
         return sorted(Path(e.path) for e in entries if pattern.fullmatch(e.name))
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _new_file(path: Path, mode: int) -> int:
-    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
-
-
-def _new_folder(path: Path, _: int) -> int:
-    path.mkdir()
-    return os.open(path, os.O_RDONLY)
+def _mode(path: Path) -> int | None:
+    """Return the permissions that a file which replaces this one, if it is there, is to have."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, "the file is read-only")
+    return stat.S_IMODE(mode)
 
 
 @contextmanager
@@ -248,26 +243,13 @@ def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     deadline = time.monotonic() + PATIENCE
     try:
-        while _lock(descriptor) is None:
+        while claim.lock(descriptor) is None:
             if time.monotonic() > deadline:
                 raise TimeoutError(errno.ETIMEDOUT, "another process holds the folder's lock")
             time.sleep(0.02)
         yield
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Lock an open file or folder; None if another process has it, False if the disk cannot."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return False
-    return True
 
 
 def _sync(folder: Path) -> None:

@@ -90,6 +90,14 @@ def test_no_text_names_one_machine():
     assert found == []
 
 
+def test_temporary_files_have_one_place():
+    """What is made elsewhere, nobody sweeps when the process is killed."""
+    found = [named(path) for path in CODE if re.search(r"\btempfile\b", path.read_text())]
+    assert [name for name in found if not name.startswith(("tools/", "tests/"))] == [
+        "compiler/scratch.py"
+    ]
+
+
 def test_no_work_is_left_marked():
     marks = re.compile(r"\b(TODO|FIXME|XXX|raise NotImplementedError)\b")
     found = [named(p) for p in CODE if marks.search(p.read_text())]

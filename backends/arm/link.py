@@ -1,12 +1,12 @@
 """From sources and kernels to what a user links or runs."""
 
-import tempfile
 from pathlib import Path
 
 from tcc.backends.arm import source, zig
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.source import Sources
 from tcc.backends.base import Artifact, Progress, silent
+from tcc.compiler import scratch
 
 _WEIGHTS = """\
     .section .rodata
@@ -33,8 +33,7 @@ def linked(
     files = {f"{name}.h": sources.header, f"src/{name}.c": sources.model}
     files |= {f"src/{file}": text for file, text in source.runtime(name).items()}
     made = (f"lib{name}.a", f"lib{name}.so", f"{name}-run")
-    with tempfile.TemporaryDirectory(prefix="tcc-") as temporary:
-        folder = Path(temporary)
+    with scratch.folder() as folder:
         (folder / "src").mkdir()
         for path, text in files.items():
             (folder / path).write_text(text, "utf-8")

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tcc.backends.arm.machine import Machine
+from tcc.compiler import scratch
 from tcc.compiler.graph import Input
 from tcc.compiler.source import Span, UserError, fail, whole_file
 
@@ -63,8 +63,8 @@ def _batches(
     program = _program(folder)
     shapes = _outputs(machine, program)
     found: list[Outputs] = []
-    with tempfile.TemporaryDirectory(prefix="tcc-") as temporary:
-        while paths := _written(Path(temporary), suffix, inputs, len(found)):
+    with scratch.folder() as temporary:
+        while paths := _written(temporary, suffix, inputs, len(found)):
             found += _batch(machine, program, option, paths, shapes)
             for path in paths:
                 path.unlink()

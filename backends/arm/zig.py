@@ -2,11 +2,13 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
+
+from tcc.compiler import scratch
 
 COMPILE = (
     "-std=gnu11", "-O2", "-g0", "-fPIC", "-ffp-contract=off", "-fno-sanitize=all",
@@ -22,7 +24,11 @@ class ZigError(Exception):
 
 
 def cache() -> Path:
-    """Return the folder where zig keeps its C libraries between builds."""
+    """Return the folder where zig keeps its C libraries between builds.
+
+    Raises:
+        OSError: There is no home, and in the place for temporary files it is somebody else's.
+    """
     given = os.environ.get("XDG_CACHE_HOME")
     try:
         base = Path(given) if given else Path.home() / ".cache"
@@ -32,7 +38,12 @@ def cache() -> Path:
             return folder
     except (OSError, RuntimeError):  # no home, or not ours to write to
         pass
-    return Path(tempfile.gettempdir()) / f"tcc-zig-{os.getuid()}"
+    folder = scratch.root() / f"tcc-zig-{os.getuid()}"
+    folder.mkdir(0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        why = "it belongs to somebody else; set XDG_CACHE_HOME to a folder of yours"
+        raise PermissionError(errno.EACCES, why, str(folder))
+    return folder
 
 
 def mark(arch: str) -> Path:
@@ -52,6 +63,7 @@ def run(folder: Path, command: str, *options: str) -> None:
         "ZIG_GLOBAL_CACHE_DIR": str(cache()),
         "ZIG_LOCAL_CACHE_DIR": str(folder / ".zig"),
         "SOURCE_DATE_EPOCH": "0",
+        "TMPDIR": str(folder),
     }
     arguments = [sys.executable, "-m", "ziglang", command, *options]
     try:
@@ -62,7 +74,8 @@ def run(folder: Path, command: str, *options: str) -> None:
     except subprocess.CalledProcessError as error:
         said = error.stdout.decode(errors="replace").strip()
         if "NoSpaceLeft" in said or os.strerror(errno.ENOSPC) in said:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(cache())) from None
+            full = min((folder, cache()), key=lambda place: shutil.disk_usage(place).free)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(full)) from None
         raise ZigError(f"zig {command} failed:\n{said[-4000:]}") from None
     except subprocess.TimeoutExpired:
         raise ZigError(f"zig {command} did not end within {TIMEOUT} seconds") from None

@@ -20,6 +20,7 @@ from tcc.compiler.cli.fmt import fmt
 from tcc.compiler.cli.import_ import import_
 from tcc.compiler.cli.import_weights import import_weights
 from tcc.compiler.cli.passes import passes
+from tcc.compiler.cli.report import echo, named
 from tcc.compiler.cli.run import run
 from tcc.compiler.cli.show import show
 from tcc.compiler.cli.targets import targets
@@ -66,7 +67,8 @@ class Commands(TyperGroup):
         try:
             code = super().main(words, "tcc", complete_var, False, windows_expand_args, **extra)
             if sys.stdout:
-                sys.stdout.flush()
+                with named("<standard output>"):
+                    sys.stdout.flush()
         except Exception as error:
             code = failures.report(error, words)
         sys.exit(code or 0)
@@ -100,7 +102,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from tcc.compiler.version import __version__
 
-        typer.echo(f"tcc {__version__}")
+        echo(f"tcc {__version__}")
         raise typer.Exit
 
 
@@ -114,7 +116,7 @@ def tcc(
 ) -> None:
     """From a declarative network to device artifacts that agree with each other."""
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        echo(context.get_help())
 
 
 def main() -> None:

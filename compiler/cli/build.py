@@ -160,7 +160,7 @@ def _placed(chosen: Chosen, devices: "Sequence[Bound]", precision: str, out: Pat
         if missing := device.missing():
             raise MissingTool(missing[0])
         name = bundle.name(chosen.spec.name, device.name, precision)
-        files.check_target(out / name, bundle.replaceable)
+        files.check_folder(out / name, bundle.replaceable)
 
 
 def _print(report: Report, written: "Sequence[Written]", stages: Stages) -> None:

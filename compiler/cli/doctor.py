@@ -4,7 +4,6 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -63,11 +62,11 @@ def doctor(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -
 
 
 def _system() -> dict[str, Any]:
-    from tcc.compiler import processor
+    from tcc.compiler import processor, scratch
     from tcc.compiler.version import __version__
 
     found = processor.features()
-    places = {"working folder": Path.cwd(), "temporary folder": Path(tempfile.gettempdir())}
+    places = {"working folder": Path.cwd(), "temporary folder": scratch.root()}
     free = {name: shutil.disk_usage(path).free for name, path in places.items()}
     return {
         "tcc": __version__,

@@ -8,7 +8,7 @@ import typer
 
 from tcc.compiler.cli import failures
 from tcc.compiler.cli.options import Json, Quiet, Verbose
-from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.report import Report, echo
 from tcc.compiler.files import explain, write_file
 from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
 
@@ -65,7 +65,7 @@ def _filter(check: bool, alone: bool) -> None:
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
     result = format_spec(data, "<stdin>")
     if not check:
-        typer.echo(result, nl=False)
+        echo(result, nl=False)
     elif result.encode() != data:
         raise typer.Exit(failures.OURS)
 

@@ -42,7 +42,7 @@ class Report:
     def text(self, text: str) -> None:
         """Print a result, unless JSON is wanted."""
         if not self.json:
-            typer.echo(printable(text))
+            echo(printable(text))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         """Print a table; numbers stand right, and keep their thousands apart."""
@@ -51,7 +51,7 @@ class Report:
     def lines(self, lines: Sequence[str]) -> None:
         """Print lines that `table` made, unless JSON is wanted."""
         if not self.json:
-            typer.echo("\n".join(lines))
+            echo("\n".join(lines))
 
     def notice(self, text: str) -> None:
         """Say on standard error what must not be missed, even if quiet."""
@@ -65,12 +65,12 @@ class Report:
     def note(self, text: str) -> None:
         """Say on standard error what goes on, unless quiet."""
         if not self.quiet:
-            typer.echo(printable(text), err=True)
+            echo(printable(text), err=True)
 
     def detail(self, text: str) -> None:
         """Say on standard error what goes on, if verbose."""
         if self.verbose:
-            typer.echo(printable(text), err=True)
+            echo(printable(text), err=True)
 
     @contextmanager
     def stages(self) -> Iterator["Stages"]:
@@ -116,9 +116,25 @@ class Stages:
         self._since, self._stage, self._task = now, "", None
 
 
+def echo(text: str | bytes, err: bool = False, nl: bool = True) -> None:
+    """Print on standard output, or on standard error."""
+    with named("<standard error>" if err else "<standard output>"):
+        typer.echo(text, err=err, nl=nl)
+
+
+@contextmanager
+def named(stream: str) -> Iterator[None]:
+    """Have an error of the operating system say which stream it is about."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or stream
+        raise
+
+
 def print_json(data: Mapping[str, Any]) -> None:
     """Print a JSON document on standard output."""
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+    echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def complain(text: str) -> None:
@@ -126,7 +142,7 @@ def complain(text: str) -> None:
     shown = printable(text)
     if sys.stderr and colored(sys.stderr):
         shown = _HEAD.sub(lambda head: f"\x1b[1;{_SHADES[head[1]]}m{head[0]}\x1b[0m", shown)
-    typer.echo(shown, err=True)
+    echo(shown, err=True)
 
 
 def colored(stream: IO[str]) -> bool:

@@ -21,9 +21,14 @@ def bundle_folder(name: str | None) -> Path | None:
 
     if not name:
         return None
-    if not os.path.lexists(name):
-        files.recover(Path(name))
-    return Path(name) if os.path.isfile(Path(name) / "manifest.json") else None
+    folder = Path(name)
+    if not (os.path.isfile(folder) or _has_manifest(folder)):
+        files.recover(folder)  # it waits for whoever replaces the folder
+    return folder if _has_manifest(folder) else None
+
+
+def _has_manifest(folder: Path) -> bool:
+    return os.path.isfile(folder / "manifest.json")
 
 
 def of_bundle(folder: Path, wanted: Wanted) -> Shown:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from tcc.compiler import scratch
 from tcc.compiler.frontend.build import Spec, load
 from tcc.compiler.graph import Graph, GraphError, Model
 from tcc.compiler.onnx_import.builder import Tensor
@@ -111,8 +111,8 @@ def _loaded(path: Path, words: str) -> Spec:
     Raises:
         UserError: It is beyond the limits of the language; the place is the file's.
     """
-    with TemporaryDirectory(prefix="tcc-") as place:
-        file = Path(place) / "network.yaml"
+    with scratch.folder() as place:
+        file = place / "network.yaml"
         file.write_text(words)
         try:
             return load(file)

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+from tcc.compiler import scratch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,8 +44,7 @@ def clean(model: "onnx.ModelProto") -> "tuple[onnx.ModelProto, Done]":
     """
     import onnx
 
-    with TemporaryDirectory(prefix="tcc-") as place:
-        folder = Path(place)
+    with scratch.folder() as folder:
         (folder / "model.onnx").write_bytes(model.SerializeToString())
         done = _run("clean", folder)
         result = folder / "clean.onnx"
@@ -62,8 +62,7 @@ def outputs(
     """
     import numpy as np
 
-    with TemporaryDirectory(prefix="tcc-") as place:
-        folder = Path(place)
+    with scratch.folder() as folder:
         (folder / "model.onnx").write_bytes(model.SerializeToString())
         (folder / "inputs.json").write_text(json.dumps([list(feed) for feed in feeds]))
         for trial, feed in enumerate(feeds):

@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tcc.backends.arm.machine import MACHINES
 from tcc.backends.base import Artifact, MissingTool
 from tcc.compiler import reference
 from tcc.compiler.bounds import TOO_LARGE
+from tcc.compiler.files import MachineError
 from tcc.compiler.graph import Graph, Input, Model, Output
 from tcc.compiler.ops import Concat, Conv, Flatten, GlobalAvgPool, Linear, Relu, Sigmoid
 from tcc.compiler.ops.base import Op
@@ -500,8 +502,28 @@ def test_a_full_disk_is_the_machines_fault(built: Built, monkeypatch: pytest.Mon
         raise subprocess.CalledProcessError(1, command, b"error: unable to write: NoSpaceLeft\n")
 
     monkeypatch.setattr(subprocess, "run", full)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(MachineError, match=r"E0604.*No space left on device"):
         ARM.emit(HOST, built.model)
+
+
+@pytest.fixture
+def full_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A place for temporary files where one page has room."""
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(tmp_path)]
+    if os.geteuid() or subprocess.run(mounted, check=False).returncode:
+        pytest.skip("mounting a small disk takes root")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_kernels_need_no_room_on_a_disk(built: Built, full_scratch: Path) -> None:
+    """LLVM would end the process where it cannot write them."""
+    with pytest.raises(MachineError) as found:
+        ARM.emit(HOST, built.model)
+    assert "cannot write temporary files: No space left on device" in str(found.value)
+    assert f"--> {full_scratch}" in str(found.value)
+    assert list(full_scratch.iterdir()) == []
 
 
 def test_progress_is_told(built: Built) -> None:

@@ -145,8 +145,13 @@ class TestTree:
         write_tree(tmp_path / "b", NEW, frozenset(), files.anything)
         assert names(tmp_path) == ["b"]
 
+    def test_what_a_killed_process_left_of_another_target_goes_too(self, tmp_path):
+        (tmp_path / ".c.tcc-new-01234567").mkdir()
+        write_tree(tmp_path / "b", NEW, frozenset())
+        assert names(tmp_path) == ["b"]
+
     def test_names_that_only_look_like_ours_are_left_alone(self, tmp_path):
-        for name in (".b.tcc-new-0123456", ".c.tcc-new-01234567", "b.tcc-new-01234567"):
+        for name in (".b.tcc-new-0123456", ".c.tcc-old-01234567", "b.tcc-new-01234567"):
             (tmp_path / name).mkdir()
         before = names(tmp_path)
         write_tree(tmp_path / "b", NEW, frozenset())

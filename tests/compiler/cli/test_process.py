@@ -176,7 +176,8 @@ class TestStreams:
         with open("/dev/full", "w") as full:
             found = process("check", "tiny.yaml", stdout=full)
         assert found.code == 1
-        assert "error[E0604]: cannot go on: No space left on device" in found.err
+        assert "error[E0604]: cannot go on: No space left on device\n" in found.err
+        assert "--> <standard output>" in found.err
         assert "Traceback" not in found.err
 
     def test_a_closed_standard_output(self, home):

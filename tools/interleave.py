@@ -1,0 +1,172 @@
+"""Force those who write and read one folder into every order that a few switches between them make.
+
+    python tools/interleave.py                every case: all orders of two switches, with kills
+    python tools/interleave.py --only 2,17,9  one order of all cases, to look into
+    python tools/interleave.py --random 2000  as many orders of up to six switches, drawn
+
+Whatever the order, all that are not killed succeed, what was there stays until something new is
+there whole, and the next one leaves nothing behind but what it wrote.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from random import Random
+
+from actors import Actor, ordered, patched
+
+from tcc.compiler import files, scratch
+
+TREES = ({"manifest": b"first", "a/x": b"1"}, {"manifest": b"second", "y": b"22"})
+OLD = {"manifest": b"old", "z": b"0"}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def whole(folder: Path) -> str | None:
+    """Refuse, as for a bundle, what is not one of the trees."""
+    found = tree(folder)
+    return None if found in (*TREES, OLD) else f"it holds {sorted(found)}"
+
+
+def _writer(base: Path, number: int) -> Callable[[], None]:
+    def write() -> None:
+        files.check_folder(base / "b", whole)
+        files.write_tree(base / "b", TREES[number], frozenset(), whole)
+
+    return write
+
+
+def _file_writer(base: Path, number: int) -> Callable[[], None]:
+    return lambda: files.write_file(base / "f", b"%d" % number)
+
+
+def _scratch(base: Path, _: int) -> Callable[[], None]:
+    def use() -> None:
+        with scratch.folder() as folder:
+            if not folder.is_relative_to(base):
+                raise AssertionError(folder)
+            (folder / "x").write_bytes(b"1")
+            if (folder / "x").read_bytes() != b"1":
+                raise AssertionError("somebody else was in it")
+
+    return use
+
+
+@dataclass(frozen=True)
+class Play:
+    """What two actors do, what is there before, and what must hold: while they run, and after."""
+
+    name: str
+    actor: Callable[[Path, int], Callable[[], None]]
+    before: bool
+    kills: bool
+    after: frozenset[str]
+
+
+PLAYS = (
+    Play("two writers of a new folder", _writer, False, False, frozenset({"b"})),
+    Play("two writers of a folder that is there", _writer, True, False, frozenset({"b"})),
+    Play("two writers, the first killed", _writer, True, True, frozenset({"b"})),
+    Play("two writers of a file", _file_writer, False, True, frozenset({"f"})),
+    Play("two scratch folders", _scratch, False, True, frozenset()),
+)
+
+
+def tried(play: Play, switches: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+    """Play one order; return what is wrong with it, and how many stops each actor made."""
+    room = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    base = Path(tempfile.mkdtemp(dir=room))
+    kept, tempfile.tempdir = tempfile.tempdir, str(base)
+    try:
+        if play.before:
+            files.write_tree(base / "b", OLD, frozenset())
+        actors = [Actor(play.actor(base, number)) for number in (0, 1)]
+        with patched(base) as close:
+            ordered(actors, switches, close)
+        wrong = _wrong(play, actors, base)
+        return wrong, tuple(actor.stops for actor in actors)
+    finally:
+        tempfile.tempdir = kept
+        shutil.rmtree(base)
+
+
+def _wrong(play: Play, actors: Sequence[Actor], base: Path) -> str:
+    for number, actor in enumerate(actors):
+        if actor.error:
+            return f"actor {number}: {actor.error!r}"
+    if play.before and not any(actor.killed for actor in actors) and tree(base / "b") == OLD:
+        return "nothing was written"
+    if (base / "b").exists() and (why := whole(base / "b")):
+        return why
+    play.actor(base, 1)()  # the next run
+    left = {path.name for path in base.iterdir()}
+    if left != play.after:
+        return f"left: {sorted(left)}"
+    return (whole(base / "b") or "") if "b" in left else ""
+
+
+def orders(play: Play) -> Iterator[tuple[int, ...]]:
+    """Yield every order of two switches, and where one is killed, each place of that."""
+    _, (first, second) = tried(play, ())
+    for a, b in product(range(first + 1), range(second + 6)):
+        yield (a, b)
+        if play.kills:
+            yield (-a - 1, b)
+            yield (a, b, -1)
+
+
+def drawn(play: Play, count: int, seed: int) -> Iterator[tuple[int, ...]]:
+    """Yield orders of up to six switches."""
+    numbers = Random(f"{play.name} {seed}")
+    for _ in range(count):
+        order = [numbers.randint(0, 12) for _ in range(numbers.randint(2, 6))]
+        if play.kills and numbers.random() < 0.5:
+            order[-1] = -order[-1] - 1
+        yield tuple(order)
+
+
+def main() -> int:
+    """Try all plays in the orders that the command line asks for."""
+    words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    words.add_argument("--random", type=int, metavar="N")
+    words.add_argument("--seed", type=int, default=0)
+    words.add_argument("--every", type=int, default=1, help="leave out all but one of so many")
+    words.add_argument("--only", help="numbers of steps, with commas between")
+    options = words.parse_args()
+    failed = 0
+    for play in PLAYS:
+        listed: Iterator[tuple[int, ...]] = orders(play)
+        if options.only:
+            listed = iter([tuple(map(int, options.only.split(",")))])
+        elif options.random:
+            listed = drawn(play, options.random, options.seed)
+        count = wrong = 0
+        for number, order in enumerate(listed):
+            if number % options.every:
+                continue
+            count += 1
+            if why := tried(play, order)[0]:
+                wrong += 1
+                if wrong <= 5:
+                    print(f"{play.name}: --only={','.join(map(str, order))}: {why}")
+        failed += wrong
+        print(f"{play.name}: {count} orders, {wrong} wrong", flush=True)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
