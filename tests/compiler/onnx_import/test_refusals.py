@@ -323,14 +323,14 @@ class TestOutputs:
         assert unfit("y = Identity (x)").message == "the network does nothing with its input"
 
     def test_cut_before_what_is_unknown(self, refused, imported, written):
-        path = written("a = Relu (x) b = Tanh (a) y = Sin (b)")
+        path = written("a = Relu (x) bent = Tanh (a) y = Sin (bent)")
         assert [d.code for d in refused(path)] == ["E0910"]
-        found = imported(path, until=("b", "a"))
-        assert [o.name for o in found.spec.graph.outputs] == ["b", "a"]
-        (unknown,) = refused(path, until=("bb",))
+        found = imported(path, until=("bent", "a"))
+        assert [o.name for o in found.spec.graph.outputs] == ["bent", "a"]
+        (unknown,) = refused(path, until=("bnet",))
         assert (unknown.message, unknown.help) == (
-            "no value of the file is called `bb`",
-            "did you mean `b`?",
+            "no value of the file is called `bnet`",
+            "did you mean `bent`?",
         )
 
     def test_labels_are_one_for_each_class(self, refused, imported, written):
