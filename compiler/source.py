@@ -1,12 +1,16 @@
 """Places in a user's text, and the diagnostics that point at them."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass, field, replace
 
 MAX_LINE = 160
 """Longest stretch of a source line that a diagnostic shows, in characters."""
+MAX_TEXT = 1000
+"""Longest part of a diagnostic, in characters."""
 MAX_TOLD = 50
 """Most mistakes of one input that are told; further ones are counted."""
+MAX_LISTED = 30
+"""Most names that a message lists."""
 MANY_NAMES = 300
 """Names among which no misspelt one is looked for any more."""
 LONGEST_NAME = 64
@@ -54,11 +58,11 @@ class Diagnostic:
 
     def __str__(self) -> str:
         """Several lines of text: header, place, source line with caret, notes, help."""
-        head = f"{self.severity}[{self.code}]: {self.message}"
-        lines = [head, *_excerpt(self.at, self.label)]
-        lines += [f"   = {note}" for note in self.notes]
+        head = f"{self.severity}[{self.code}]: {_cut(self.message)}"
+        lines = [head, *_excerpt(self.at, _cut(self.label))]
+        lines += [f"   = {_cut(note)}" for note in self.notes]
         if self.help:
-            lines.append(f"   = help: {self.help}")
+            lines.append(f"   = help: {_cut(self.help)}")
         return "\n".join(map(_printable, lines))
 
     def as_json(self) -> dict[str, object]:
@@ -66,13 +70,13 @@ class Diagnostic:
         return {
             "code": self.code,
             "severity": self.severity,
-            "message": self.message,
+            "message": _cut(self.message),
             "file": self.at.file,
             "line": self.at.line,
             "column": self.at.column,
-            "label": self.label,
-            "notes": list(self.notes),
-            "help": self.help,
+            "label": _cut(self.label),
+            "notes": list(map(_cut, self.notes)),
+            "help": _cut(self.help),
         }
 
 
@@ -92,6 +96,11 @@ def _excerpt(at: Span, label: str) -> list[str]:
         f"{at.line} | {shown}",
         f"{blank} {caret}",
     ]
+
+
+def _cut(text: str) -> str:
+    """Return what is said, cut where a name or a list in it is endless."""
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
 
 
 def _printable(text: str) -> str:
@@ -139,23 +148,35 @@ class Mistakes:
 
     def add(self, found: Iterable[Diagnostic]) -> None:
         """Take mistakes that are known already."""
-        listed = tuple(found)
-        room = MAX_TOLD - len(self.told)
-        self.told += listed[:room]
-        self.more += len(listed[room:])
+        for diagnostic in found:
+            if self.full:
+                self.more += 1
+            else:
+                self.told.append(diagnostic)
 
-    def explain(self, explained: Callable[[], Iterable[Diagnostic]]) -> None:
+    def explain(self, explained: "Explain") -> None:
         """Take a mistake whose message costs time; one too many is counted without it."""
         if self.full:
             self.more += 1
         else:
             self.add(explained())
 
-    def error(self, more: Sequence[Diagnostic] = ()) -> UserError:
-        """Return the error of all of these and some more, in the order of the text, none twice."""
-        unique = {(d.code, d.at, d.message): d for d in (*self.told, *more)}
+    def take(self, others: "Mistakes") -> None:
+        """Take those that were found before."""
+        self.add(others.told)
+        self.more += others.more
+
+    def error(self, others: "Mistakes | None" = None) -> UserError:
+        """Return the error of all of these, and of others, in the order of the text, none twice."""
+        if others is not None:
+            self.take(others)
+        unique = {(d.code, d.at, d.message): d for d in self.told}
         found = sorted(unique.values(), key=lambda d: (d.at.file, d.at.line, d.at.column))
-        return UserError(tuple(found[:MAX_TOLD]), self.more + len(found[MAX_TOLD:]))
+        return UserError(tuple(found), self.more)
+
+
+Explain = Callable[[], Iterable[Diagnostic]]
+"""Makes the diagnostics of a mistake, which costs time where a name is looked for."""
 
 
 def fail(code: str, message: str, at: Span, *, label: str = "", help: str = "") -> UserError:
@@ -166,6 +187,13 @@ def fail(code: str, message: str, at: Span, *, label: str = "", help: str = "") 
 def whole_file(path: str) -> Span:
     """Return the place that stands for a file as a whole."""
     return Span(path, 0, 0)
+
+
+def listed(names: Collection[str]) -> str:
+    """Return names in a row, in words where they are too many for a line."""
+    shown = sorted(names) if isinstance(names, Set) else list(names)
+    rest = f" and {len(shown) - MAX_LISTED:,} more" if len(shown) > MAX_LISTED else ""
+    return ", ".join(shown[:MAX_LISTED]) + rest
 
 
 def nearest(word: str, known: "Collection[str]") -> str | None:

@@ -11,7 +11,7 @@ from tcc.compiler.agreement import Agreement, Disagreement
 from tcc.compiler.cli import report as reports
 from tcc.compiler.files import MachineError, explain
 from tcc.compiler.floor import BelowFloor
-from tcc.compiler.source import Diagnostic, UserError
+from tcc.compiler.source import MAX_TOLD, Diagnostic, UserError
 from tcc.compiler.tools import MissingTool
 
 OURS, INPUT, TOOL, BELOW, INTERRUPTED = 1, 2, 3, 4, 130
@@ -55,9 +55,10 @@ def report(error: Exception, words: Sequence[str]) -> int:
 
 def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 - one a kind
     match error:
-        case UserError(diagnostics=found):
-            more = error.document if isinstance(error, Rejected) else {}
-            return Failure(INPUT, _numbered(error), _summary(found), found, more)
+        case UserError():
+            told = _told(error)
+            more = {**(error.document if isinstance(error, Rejected) else {}), "more": told.more}
+            return Failure(INPUT, _numbered(told), _summary(told), told.diagnostics, more)
         case MissingTool(tool=tool):
             text = f"error: {tool.name} is needed to {tool.needed_for}, and is not here"
             text += f"\n   = help: install it: {tool.install}"
@@ -105,12 +106,18 @@ def _below(error: BelowFloor) -> Failure:
 
 
 def _numbered(error: UserError) -> str:
-    count = len(error.diagnostics)
-    return f"{error}\n\n{count} errors" if count > 1 else str(error)
+    return f"{error}\n\n{error.count:,} errors" if error.count > 1 else str(error)
 
 
-def _summary(found: tuple[Diagnostic, ...]) -> str:
-    return found[0].message if len(found) == 1 else f"{len(found)} errors"
+def _told(error: UserError) -> UserError:
+    """Return an error with as many diagnostics as are told, and the number of the others."""
+    found = error.diagnostics
+    return UserError(found[:MAX_TOLD], error.more + len(found[MAX_TOLD:]))
+
+
+def _summary(error: UserError) -> str:
+    one = len(error.diagnostics) == error.count == 1
+    return error.diagnostics[0].message if one else f"{error.count:,} errors"
 
 
 def _usage(error: typer.TyperException) -> str:

@@ -16,12 +16,21 @@ from tcc.compiler.frontend.library import Library, collect_blocks, read_library
 from tcc.compiler.frontend.parameters import bind
 from tcc.compiler.frontend.scope import POISON, Env, Place, Val, id_clashes, paths
 from tcc.compiler.frontend.steps import check_step, sequences
-from tcc.compiler.frontend.structure import bad_steps, check_structure
+from tcc.compiler.frontend.structure import check_structure, enclosing_step
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree, parse
 from tcc.compiler.graph import Graph, Node, Output, verify
 from tcc.compiler.signature import Required
-from tcc.compiler.source import NOWHERE, Diagnostic, Span, UserError, fail, nearest
+from tcc.compiler.source import (
+    NOWHERE,
+    Diagnostic,
+    Mistakes,
+    Span,
+    UserError,
+    fail,
+    listed,
+    nearest,
+)
 from tcc.compiler.types import Shape
 
 
@@ -74,7 +83,7 @@ class _Bad:
     """Steps to leave out, and what was wrong with them."""
 
     steps: set[int]
-    found: list[Diagnostic]
+    found: Mistakes
 
 
 def _check(library: Library) -> _Bad:
@@ -83,41 +92,32 @@ def _check(library: Library) -> _Bad:
     Raises:
         UserError: Something outside the steps is wrong, so that there is nothing to expand.
     """
-    bad = _Bad(set(), [])
-    fatal: list[Diagnostic] = []
+    bad = _Bad(set(), Mistakes())
+    fatal = Mistakes()
     for tree in library.files.values():
-        part = "spec" if tree is library.root else "library"
-        problems = check_structure(tree, part)
-        inside = bad_steps(tree, problems)
-        bad.steps |= inside
-        for problem in problems:
-            here = bool(bad_steps(tree, [problem]))
-            (bad.found if here else fatal).append(problem[0])
+        for fault in check_structure(tree, "spec" if tree is library.root else "library"):
+            step = enclosing_step(tree, fault.path)
+            (fatal if step is None else bad.found).explain(fault.explain)
+            bad.steps |= set() if step is None else {id(step)}
     if fatal:
-        raise UserError(_ordered([*fatal, *bad.found]))
+        raise fatal.error(bad.found)
     collect_blocks(library)
     for tree in library.files.values():
-        for steps in sequences(tree):
-            _check_words(steps, library, bad)
+        every = [step for steps in sequences(tree) for step in steps.items]
+        for step in sorted(every, key=lambda step: (step.span.line, step.span.column)):
+            if id(step) not in bad.steps:
+                _check_words(step, library, bad)
     return bad
 
 
-def _check_words(steps: Sequence, library: Library, bad: _Bad) -> None:
-    for step in steps.items:
-        if id(step) in bad.steps:
-            continue
-        try:
-            problems = list(check_step(step, library.blocks))
-        except UserError as error:
-            problems = list(error.diagnostics)
-        if problems:
+def _check_words(step: Tree, library: Library, bad: _Bad) -> None:
+    try:
+        for explain in check_step(step, library.blocks):
             bad.steps.add(id(step))
-            bad.found += problems
-
-
-def _ordered(found: list[Diagnostic]) -> tuple[Diagnostic, ...]:
-    unique = {(d.code, d.at, d.message): d for d in found}
-    return tuple(sorted(unique.values(), key=lambda d: (d.at.file, d.at.line, d.at.column)))
+            bad.found.explain(explain)
+    except UserError as error:
+        bad.steps.add(id(step))
+        bad.found.add(error.diagnostics)
 
 
 class _Builder:
@@ -125,7 +125,8 @@ class _Builder:
 
     def __init__(self, path: Path, library: Library, bad: _Bad, settings: dict[str, str]) -> None:
         self.path, self.library, self.bad, self.settings = path, library, bad, settings
-        self.found = list(bad.found)
+        self.found = Mistakes()
+        self.found.take(bad.found)
         self.root = library.root
         self.place = Place("")
         self.params: Mapping[str, Any] = {}
@@ -143,14 +144,15 @@ class _Builder:
             source = read_input(self.root.get("input"), env)
             self.accuracy = read_accuracy(self.root.get("accuracy"), Scope(dict(self.params), {}))
         except UserError as error:
-            raise UserError(_ordered([*self.found, *error.diagnostics])) from None
+            self.found.add(error.diagnostics)
+            raise self.found.error() from None
         expander = Expander(self.library.blocks, self.bad.steps)
         start = Val(source.name, source.type)
         final, outputs = self._expand(expander, start, env.name_value(source.name, start))
-        self.found += expander.found()
-        self.found += _clashes(self.place, source.name)
+        self.found.add(expander.found())
+        self.found.add(_clashes(self.place, source.name))
         if self.found:
-            raise UserError(_ordered(self.found))
+            raise self.found.error()
         assert final.type is not None
         return self._finish(expander, (source,), outputs)
 
@@ -162,7 +164,7 @@ class _Builder:
         for p in declared:
             if isinstance(p.default, Required) and p.name not in self.settings:
                 problems.append(_unset(self.root, p.name))
-        self.found += problems
+        self.found.add(problems)
         return bound
 
     def _expand(self, ex: Expander, start: Val, env: Env) -> tuple[Val, list[Output]]:
@@ -175,7 +177,7 @@ class _Builder:
         outputs, problems = read_outputs(self.root.get("output"), final, env)
         # a value that is missing because of an earlier error is no error of its own
         if not ex.diagnostics and not self.bad.found:
-            self.found += problems
+            self.found.add(problems)
         return final, outputs
 
     def _finish(self, ex: Expander, inputs: tuple[Any, ...], outputs: list[Output]) -> Spec:
@@ -217,8 +219,8 @@ def read_settings(settings: Mapping[str, str], known: tuple[str, ...]) -> Mappin
         at = Span("--set", 1, 1, line, len(name))
         if name not in known:
             close = nearest(name, known)
-            listed = f"parameters are {', '.join(known)}" if known else "it has none"
-            help = f"did you mean `{close}`?" if close else listed
+            there = f"parameters are {listed(known)}" if known else "it has none"
+            help = f"did you mean `{close}`?" if close else there
             raise fail("E0601", f"the spec has no parameter `{name}`", at, help=help)
         tree = parse(line, "--set")
         if not isinstance(tree, MappingTree) or len(tree.items) != 1:

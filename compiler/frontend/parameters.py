@@ -1,7 +1,8 @@
 """How the arguments of a call get their values."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tcc.compiler.frontend.expr import UNKNOWN, Scope, Unknown, evaluate, parse_expr
@@ -9,7 +10,7 @@ from tcc.compiler.frontend.foreign_names import argument
 from tcc.compiler.frontend.foreign_names import value as foreign
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.signature import Kind, Parameter, Required, Value
-from tcc.compiler.source import Diagnostic, Span, UserError, fail, nearest
+from tcc.compiler.source import Diagnostic, Explain, Span, UserError, fail, listed, nearest
 
 Bound = dict[str, Any]
 """Values by parameter name; `UNKNOWN` where an earlier error hides the value."""
@@ -20,33 +21,39 @@ OPTIONS = ("as", "from", "id", "doc")
 
 def check_names(
     word: str, params: tuple[Parameter, ...], given: Tree | None, at: Span
-) -> Iterator[Diagnostic]:
-    """Yield a diagnostic for each unknown or missing argument of a call."""
-    keys = given.items if isinstance(given, Mapping) else ()
-    known = {p.name for p in params}
+) -> Iterator[Explain]:
+    """Yield an explanation for each unknown or missing argument of a call."""
     if given is not None and not isinstance(given, Mapping) and not _empty(given):
-        expected = ", ".join(f"{p.name}: ..." for p in params if isinstance(p.default, Required))
-        yield Diagnostic(
-            "E0204",
-            f"`{word}` takes its arguments as a mapping",
-            given.span,
-            help=f"write `{word}: {{{expected or '...'}}}`",
-        )
+        yield lambda: [_no_mapping(word, params, given.span)]
         return
-    for key, _ in keys:
-        if key.value not in known:
-            yield unknown_argument(word, str(key.value), tuple(p.name for p in params), key.span)
-    names = {key.value for key, _ in keys}
-    every = tuple(p.name for p in params)
-    names |= {argument(str(n), every).ours for n in names - known}  # said of the wrong key
+    known = tuple(p.name for p in params)
+    keys = {str(key.value): key for key, _ in given.items} if isinstance(given, Mapping) else {}
+    wrong = keys.keys() - set(known)
+    for name, key in keys.items():
+        if name in wrong:
+            yield partial(_unknown, word, name, known, key.span)
     for p in params:
-        if isinstance(p.default, Required) and p.name not in names:
-            yield Diagnostic(
-                "E0215",
-                f"`{word}` needs the argument `{p.name}`",
-                at,
-                help=f"add `{p.name}:`, {article(p)}" + (f": {p.doc}" if p.doc else ""),
-            )
+        if isinstance(p.default, Required) and p.name not in keys:
+            yield partial(_missing, word, p, wrong, known, at)
+
+
+def _no_mapping(word: str, params: tuple[Parameter, ...], at: Span) -> Diagnostic:
+    expected = ", ".join(f"{p.name}: ..." for p in params if isinstance(p.default, Required))
+    message = f"`{word}` takes its arguments as a mapping"
+    return Diagnostic("E0204", message, at, help=f"write `{word}: {{{expected or '...'}}}`")
+
+
+def _unknown(word: str, key: str, known: tuple[str, ...], at: Span) -> list[Diagnostic]:
+    return [unknown_argument(word, key, known, at)]
+
+
+def _missing(
+    word: str, p: Parameter, wrong: Set[str], known: tuple[str, ...], at: Span
+) -> list[Diagnostic]:
+    if any(argument(key, known).ours == p.name for key in wrong):
+        return []  # which is said of the wrong key
+    help = f"add `{p.name}:`, {article(p)}" + (f": {p.doc}" if p.doc else "")
+    return [Diagnostic("E0215", f"`{word}` needs the argument `{p.name}`", at, help=help)]
 
 
 def unknown_argument(
@@ -59,9 +66,9 @@ def unknown_argument(
     if key in OPTIONS and noun == "argument":
         help = f"`{key}` stands beside `{word}:`, not in it"
         return Diagnostic("E0202", f"`{word}` has no argument `{key}`", at, help=help)
-    listed = f"it takes {', '.join(known)}" if known else "it takes none"
-    help = argument(key, known).help or listed
-    return Diagnostic("E0202", f"`{word}` has no {noun} `{key}`", at, help=help)
+    takes = f"it takes {listed(known)}" if known else "it takes none"
+    help = argument(key, known).help or takes
+    return Diagnostic("E0202", f"`{word}` has no {noun} `{key[:80]}`", at, help=help)
 
 
 def _empty(tree: Tree) -> bool:

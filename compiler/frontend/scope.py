@@ -7,7 +7,7 @@ from typing import Any
 
 from tcc.compiler.frontend.expr import UNKNOWN, Expr, Scope, entries, parse_expr
 from tcc.compiler.frontend.yaml import Scalar
-from tcc.compiler.source import Span, fail, nearest
+from tcc.compiler.source import Span, fail, listed, nearest
 from tcc.compiler.types import Shape, TensorType
 
 TURN = frozenset({"i", "first", "last"})
@@ -175,7 +175,7 @@ def _named(word: str, name: Scalar, env: Env) -> Named:
     if word in env.values:
         return env.values[word]
     close = nearest(word, tuple(env.values))
-    known = ", ".join(sorted(env.values)) or "none here: name one with `as:`"
+    known = listed(env.values.keys()) or "none here: name one with `as:`"
     raise fail(
         "E0217",
         f"no value is called `{word}`",

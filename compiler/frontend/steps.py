@@ -10,7 +10,7 @@ from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ops import JOINS, OPS, Op
 from tcc.compiler.signature import signature
-from tcc.compiler.source import Diagnostic, Span, UserError, fail
+from tcc.compiler.source import Diagnostic, Explain, Span, UserError, fail
 
 WORDS: Mapping[str, type[Op]] = {op.word: op for op in OPS}
 JOIN_WORDS = frozenset(op.word for op in JOINS)
@@ -125,8 +125,8 @@ def _text(tree: Tree | None) -> frozenset[str]:
     return frozenset((str(tree.value),)) if isinstance(tree, Scalar) else frozenset()
 
 
-def check_step(tree: Tree, blocks: Mapping[str, Block]) -> Iterator[Diagnostic]:
-    """Yield what is wrong with a step's word and the names of its arguments.
+def check_step(tree: Tree, blocks: Mapping[str, Block]) -> Iterator[Explain]:
+    """Yield explanations of what is wrong with a step's word and the names of its arguments.
 
     Arguments of ops in mapping form are the schema's to check; it does not know blocks.
     """
@@ -138,13 +138,18 @@ def check_step(tree: Tree, blocks: Mapping[str, Block]) -> Iterator[Diagnostic]:
             yield from check_names(step.word, signature(WORDS[step.word]), None, step.at)
     elif step.word in CONTROL or step.word in JOIN_WORDS:
         if isinstance(tree, Scalar) or (step.args is None and not step.sources):
-            yield Diagnostic("E0215", f"`{step.word}` needs arguments", step.at)
+            yield lambda: [Diagnostic("E0215", f"`{step.word}` needs arguments", step.at)]
     else:
-        known = (*WORDS, *CONTROL, *blocks)
-        help = operation(step.word, known).help or "see the list of ops in the reference"
-        if step.word in ("if", "then", "else"):
-            help = "a condition is one step: `when: {if: ..., then: [...], else: [...]}`"
-        yield Diagnostic("E0201", f"no op or block is called `{step.word}`", step.at, help=help)
+        yield lambda: [_unknown_word(step, blocks)]
+
+
+def _unknown_word(step: Step, blocks: Mapping[str, Block]) -> Diagnostic:
+    known = (*WORDS, *CONTROL, *blocks)
+    help = operation(step.word, known).help or "see the list of ops in the reference"
+    if step.word in ("if", "then", "else"):
+        help = "a condition is one step: `when: {if: ..., then: [...], else: [...]}`"
+    message = f"no op or block is called `{step.word[:80]}`"
+    return Diagnostic("E0201", message, step.at, help=help)
 
 
 def sequences(tree: MappingTree) -> Iterator[Sequence]:

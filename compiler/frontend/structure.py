@@ -1,7 +1,8 @@
 """The structural check of a file against the language's schema, with every error located."""
 
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, cast
 
 import jsonschema
@@ -15,8 +16,19 @@ from tcc.compiler.frontend.steps import WORDS
 from tcc.compiler.frontend.yaml import Mapping, Sequence, Tree, at, key_at, plain
 from tcc.compiler.source import Diagnostic, Span
 
-Problem = tuple[Diagnostic, tuple[str | int, ...]]
-"""A diagnostic, and the path of the part that is wrong."""
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A part that is wrong, by its path, and the place to tell of; `explain` says what is wrong.
+
+    The explanation may be none, where that of another fault says it too.
+    """
+
+    path: Path
+    at: Span
+    explain: Callable[[], Iterable[Diagnostic]]
 
 
 @cache
@@ -27,30 +39,34 @@ def _validator(part: str) -> Any:
     return jsonschema.Draft202012Validator(body)
 
 
-def check_structure(tree: Mapping, part: str) -> list[Problem]:
+def check_structure(tree: Mapping, part: str) -> list[Fault]:
     """Return every structural error of a `spec` or a `library`, in the order of the text."""
-    found: list[Problem] = []
+    found: list[Fault] = []
     graph = tree.key("graph")
     if part == "library" and graph is not None:
         help = "move its blocks to a file that holds `tcc:` and `blocks:` alone"
         message = "a spec with a graph cannot be used as a library"
-        return [(Diagnostic("E0202", message, graph.span, help=help), ())]
+        return [
+            Fault((), graph.span, lambda: [Diagnostic("E0202", message, graph.span, help=help)])
+        ]
     for error in _validator(part).iter_errors(plain(tree)):
-        found += [(d, tuple(error.absolute_path)) for d in _explain(tree, error)]
-    return sorted(found, key=lambda p: (p[0].at.line, p[0].at.column))
+        found += _faults(tree, error)
+    return sorted(found, key=lambda fault: (fault.at.line, fault.at.column))
 
 
-def bad_steps(tree: Mapping, problems: list[Problem]) -> set[int]:
-    """Return the identities of the steps that hold an error, which expansion leaves out."""
-    bad = set()
-    for _, path in problems:
-        step = _enclosing_step(tree, path)
-        if step is not None:
-            bad.add(id(step))
-    return bad
+def _faults(tree: Mapping, error: ValidationError) -> Iterator[Fault]:
+    path = tuple(error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = tuple(_rules(error).get("properties", {}))
+        for key in cast("dict[str, Any]", error.instance):
+            if key not in known:
+                place = key_at(tree, path, key)
+                yield Fault(path, place, partial(_unknown_key, path, key, known, place))
+    else:
+        yield Fault(path, at(tree, path), partial(_explain, tree, error))
 
 
-def _enclosing_step(tree: Tree, path: tuple[str | int, ...]) -> Tree | None:
+def enclosing_step(tree: Tree, path: Path) -> Tree | None:
     """Return the innermost element of a list of steps on the way to a path."""
     found: Tree | None = None
     where: Tree | None = tree
@@ -73,8 +89,6 @@ def _explain(tree: Mapping, error: ValidationError) -> Iterator[Diagnostic]:
     path = tuple(error.absolute_path)
     span = at(tree, path)
     match error.validator:
-        case "additionalProperties":
-            yield from _unknown_keys(tree, error, path)
         case "required":
             yield from _missing_keys(tree, error, path, span)
         case "type":
@@ -89,9 +103,7 @@ def _explain(tree: Mapping, error: ValidationError) -> Iterator[Diagnostic]:
             yield Diagnostic("E0204", f"{_label(path)} {_count(error)}", span)
 
 
-def _bad_name(
-    tree: Mapping, error: ValidationError, path: tuple[str | int, ...], span: Span
-) -> Diagnostic:
+def _bad_name(tree: Mapping, error: ValidationError, path: Path, span: Span) -> Diagnostic:
     help = "names are letters, digits and _, and do not begin with a digit"
     if path == ("name",):
         help = "a network's name is a letter, then up to 63 letters, digits, _ . and -"
@@ -105,31 +117,23 @@ def _rules(error: ValidationError) -> dict[str, Any]:
     return dict(cast("dict[str, Any]", error.schema))
 
 
-def _label(path: tuple[str | int, ...]) -> str:
+def _label(path: Path) -> str:
     names = [p for p in path if isinstance(p, str)]
     return f"`{names[-1]}`" if names else "this"
 
 
-def _unknown_keys(
-    tree: Mapping, error: ValidationError, path: tuple[str | int, ...]
-) -> Iterator[Diagnostic]:
-    known = tuple(_rules(error).get("properties", {}))
+def _unknown_key(path: Path, key: str, known: tuple[str, ...], span: Span) -> list[Diagnostic]:
+    if not path:
+        help = foreign_names.key(key, known).help or f"keys are {', '.join(known)}"
+        what = "spec" if "graph" in known else "library"
+        return [Diagnostic("E0202", f"a {what} has no key `{_short(key)}`", span, help=help)]
     holder = next((p for p in reversed(path) if isinstance(p, str)), "")
     in_step = holder in WORDS or holder in CONTROL
-    for key in cast("dict[str, Any]", error.instance):
-        if key in known:
-            continue
-        span = key_at(tree, path, key)
-        if not path:
-            help = foreign_names.key(key, known).help or f"keys are {', '.join(known)}"
-            what = "spec" if "graph" in known else "library"
-            yield Diagnostic("E0202", f"a {what} has no key `{key}`", span, help=help)
-        else:
-            yield unknown_argument(holder, key, known, span, "argument" if in_step else "key")
+    return [unknown_argument(holder, key, known, span, "argument" if in_step else "key")]
 
 
 def _missing_keys(
-    tree: Mapping, error: ValidationError, path: tuple[str | int, ...], span: Span
+    tree: Mapping, error: ValidationError, path: Path, span: Span
 ) -> Iterator[Diagnostic]:
     names = [p for p in path if isinstance(p, str)]
     at_key = key_at(tree, path[:-1], names[-1]) if names and path[-1] == names[-1] else span
@@ -157,7 +161,7 @@ _WORDS = {
 }
 
 
-def _expected(path: tuple[str | int, ...], error: ValidationError) -> str:
+def _expected(path: Path, error: ValidationError) -> str:
     types = _rules(error)["type"]
     wanted = [types] if isinstance(types, str) else list(types)
     words = [_WORDS[t] for t in wanted if t != "null"]
@@ -171,7 +175,7 @@ def _expected(path: tuple[str | int, ...], error: ValidationError) -> str:
     return f"{_subject(path, error, wanted)} must be {listed}"
 
 
-def _subject(path: tuple[str | int, ...], error: ValidationError, wanted: list[str]) -> str:
+def _subject(path: Path, error: ValidationError, wanted: list[str]) -> str:
     """Return what it is that has the wrong type."""
     if wanted == ["string", "object"]:
         return "a step"
@@ -180,7 +184,7 @@ def _subject(path: tuple[str | int, ...], error: ValidationError, wanted: list[s
     return _label(path)
 
 
-def _wanted_form(path: tuple[str | int, ...], error: ValidationError, at: Span) -> str:
+def _wanted_form(path: Path, error: ValidationError, at: Span) -> str:
     """Return how to write what was meant, where that is likely."""
     word = str(path[-1]) if path else ""
     rules = _rules(error)
@@ -218,7 +222,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _not_among(error: ValidationError, path: tuple[str | int, ...], span: Span) -> Diagnostic:
+def _not_among(error: ValidationError, path: Path, span: Span) -> Diagnostic:
     if error.validator == "const":
         return Diagnostic(
             "E0209",

@@ -276,3 +276,16 @@ class TestFmt:
         (home / "x.json").write_text('{"name": "x", "tcc": 1}')
         assert tcc("fmt", "x.json").code == 0
         assert json.loads((home / "x.json").read_text()) == {"tcc": 1, "name": "x"}
+
+
+def test_of_many_mistakes_the_first_are_printed_and_the_others_counted(tcc, home):
+    head = (home / "tiny.yaml").read_text().partition("graph:")[0]
+    words = "".join(f"  - word{n}\n" for n in range(600))
+    (home / "many.yaml").write_text(f"{head}graph:\n{words}")
+    found = tcc("check", "many.yaml", "--json")
+    assert found.code == 2
+    assert found.err.count("error[") == 50
+    assert found.err.endswith("and 550 more\n\n600 errors\n")
+    document = json.loads(found.out)
+    assert (len(document["diagnostics"]), document["more"]) == (50, 550)
+    assert document["error"] == "600 errors"

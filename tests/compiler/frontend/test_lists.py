@@ -112,12 +112,22 @@ WRONG = {
     "one value is taken": ("{relu: , from: ys}", "E0218", "relu", "`relu` takes one value"),
     "beyond the end": ('{relu: , from: "ys[3]"}', "E0222", "3]", "index 3 is outside a list of 3"),
     "slice beyond the end": ('concat: ["ys[1:9]"]', "E0222", "9]", "9 is beyond a list of 3"),
-    "no list": ('{relu: , from: "image[0]"}', "E0222", '"image[0]', "`image` is one value, no list"),
+    "no list": (
+        '{relu: , from: "image[0]"}',
+        "E0222",
+        '"image[0]',
+        "`image` is one value, no list",
+    ),
     "a sum": ("{relu: , from: 1 + 2}", "E0220", "1 + 2", "this names no value"),
     "unknown": ('{relu: , from: "zs[0]"}', "E0217", '"zs[0]', "no value is called `zs`"),
     "empty": ('{concat: , from: "ys[3:]"}', "E0230", '"ys[3:]', "`concat` reads no value"),
     "empty branches": ('concat: ["ys[3:]"]', "E0230", "concat", "`concat` has no branch"),
-    "a block of one value": ("{one: , from: ys}", "E0218", "one", "`one` takes 1 value (one value)"),
+    "a block of one value": (
+        "{one: , from: ys}",
+        "E0218",
+        "one",
+        "`one` takes 1 value (one value)",
+    ),
     "as a number": ("conv: {filters: ys, kernel: 1}", "E0221", "ys, kernel", "unknown name `ys`"),
 }
 

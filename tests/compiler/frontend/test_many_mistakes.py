@@ -1,0 +1,75 @@
+"""Of very many mistakes the first are told, in the order of the text, and the others are counted."""
+
+from pathlib import Path
+
+import pytest
+
+from tcc.compiler.frontend.build import load
+from tcc.compiler.source import UserError
+
+HEAD = "tcc: 1\nname: many\ninput: {image: {shape: [3, 8, 8]}}\noutput: {logits: {}}\n"
+
+
+def told(tmp_path: Path, text: str) -> UserError:
+    path = tmp_path / "many.yaml"
+    path.write_text(HEAD + text)
+    with pytest.raises(UserError) as caught:
+        load(path)
+    return caught.value
+
+
+def lines(error: UserError) -> list[int]:
+    return [d.at.line for d in error.diagnostics]
+
+
+def test_unknown_words(tmp_path: Path) -> None:
+    found = told(tmp_path, "graph:\n" + "".join(f"  - word{n}\n" for n in range(130)))
+    assert lines(found) == list(range(6, 56))
+    assert (found.more, found.count) == (80, 130)
+    assert str(found).endswith("\n\nand 80 more")
+
+
+def test_nested_words_come_in_the_order_of_the_text(tmp_path: Path) -> None:
+    nested = "".join(f"  - seq: [word{n}]\n  - other{n}\n" for n in range(40))
+    found = told(tmp_path, "graph:\n" + nested)
+    assert lines(found) == list(range(6, 56))
+    assert found.more == 30
+
+
+def test_unknown_arguments(tmp_path: Path) -> None:
+    keys = ", ".join(f"key{n}: 1" for n in range(120))
+    found = told(tmp_path, f"graph:\n  - relu: {{{keys}}}\n")
+    assert [d.message for d in found.diagnostics] == [
+        f"`relu` has no argument `key{n}`" for n in range(50)
+    ]
+    assert found.more == 70
+
+
+def test_wrong_types(tmp_path: Path) -> None:
+    found = told(tmp_path, "graph:\n" + "  - conv: {filters: [], kernel: 3}\n" * 99)
+    assert lines(found) == list(range(6, 56))
+    assert found.more == 49
+
+
+def test_parameters(tmp_path: Path) -> None:
+    wrong = "".join(f"  p{n}: {{type: int, default: 1.5}}\n" for n in range(90))
+    found = told(tmp_path, f"params:\n{wrong}graph: [relu]\n")
+    assert lines(found) == list(range(6, 56))
+    assert found.more == 40
+
+
+def test_words_and_what_comes_after_them_share_the_room(tmp_path: Path) -> None:
+    words = "".join(f"  - word{n}\n" for n in range(45))
+    steps = "  - conv: {filters: 0, kernel: 3}\n    from: image\n" * 45
+    found = told(tmp_path, f"graph:\n{steps}{words}")
+    assert len(found.diagnostics) == 50
+    assert found.count == 90
+
+
+def test_a_message_lists_no_thousands_of_names(tmp_path: Path) -> None:
+    named = "".join(f"  - relu:\n    as: name{n}\n" for n in range(2000))
+    found = told(tmp_path, f"graph:\n{named}  - add: [[], other]\n")
+    (diagnostic,) = found.diagnostics
+    assert diagnostic.message == "no value is called `other`"
+    assert diagnostic.help.endswith(" and 1,971 more")
+    assert len(diagnostic.help) < 500
