@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 Cell = str | int | float
-WIDEST = 1 << 16
-"""Columns that no table has."""
 
 _HEAD = re.compile(r"^(error|warning|internal error)(\[E\d+\])?:", re.MULTILINE)
 _SHADES = {"error": 31, "warning": 33, "internal error": 31}
@@ -157,24 +155,24 @@ def printable(text: str) -> str:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], gap: int = 2) -> list[str]:
     """Return the lines of a table, one a row, as wide as its content."""
-    import io
+    from rich.cells import cell_len
 
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    out = io.StringIO()
-    colors: Literal["standard"] | None
-    colors = "standard" if sys.stdout and colored(sys.stdout) else None
-    console = Console(file=out, width=WIDEST, force_terminal=bool(colors), color_system=colors)
-    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
-    for index, name in enumerate(columns):
-        number = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        grid.add_column(name, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        grid.add_row(*(Text(cell(value)) for value in row))
-    console.print(grid)
-    return [line.rstrip() for line in out.getvalue().splitlines()]
+    numbers = [
+        bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        for index in range(len(columns))
+    ]
+    texts = [columns, *([cell(value) for value in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
+    lines = []
+    for row in texts:
+        line = ""
+        for text, width, number in zip(row, widths, numbers, strict=True):
+            space = " " * (width - cell_len(text))
+            line += (space + text if number else text + space) + " " * gap
+        lines.append(line.rstrip())
+    if sys.stdout and colored(sys.stdout):
+        lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
+    return lines
 
 
 def fits(lines: Sequence[str]) -> bool:

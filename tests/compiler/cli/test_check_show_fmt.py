@@ -281,7 +281,7 @@ class TestFmt:
 def test_of_many_mistakes_the_first_are_printed_and_the_others_counted(tcc, home):
     head = (home / "tiny.yaml").read_text().partition("graph:")[0]
     words = "".join(f"  - word{n}\n" for n in range(600))
-    (home / "many.yaml").write_text(f"{head}graph:\n{words}")
+    (home / "many.yaml").write_text(f"{head}output: {{logits: {{}}}}\ngraph:\n{words}")
     found = tcc("check", "many.yaml", "--json")
     assert found.code == 2
     assert found.err.count("error[") == 50
