@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from tcc.compiler.ops.base import Op, OpError, Param
 from tcc.compiler.source import NOWHERE, Span
-from tcc.compiler.types import TensorType
+from tcc.compiler.types import Activation, OutputKind, TensorType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,13 +41,32 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A value that leaves the graph. `activation` is applied after it, by whoever runs it."""
+    """A value that leaves the graph. `activation` is applied after it, by whoever runs it.
+
+    `kind` is what the spec says of its meaning, if it says anything.
+    """
 
     name: str
     value: str
-    activation: str = "none"
+    activation: Activation = "none"
     labels: tuple[str, ...] = ()
     train_only: bool = False
+    kind: OutputKind | None = None
+
+    @property
+    def meaning(self) -> OutputKind:
+        """What its values stand for: as the spec says, else as activation and labels tell."""
+        if self.kind is not None:
+            return self.kind
+        match self.activation:
+            case "softmax":
+                return "classes"
+            case "sigmoid":
+                return "decisions"
+            case "none":
+                return "classes" if self.labels else "regression"
+            case _:
+                assert_never(self.activation)
 
 
 @dataclass(frozen=True)

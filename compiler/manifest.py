@@ -1,4 +1,4 @@
-"""What a bundle says of itself: `manifest.json`, version 1.
+"""What a bundle says of itself: `manifest.json`, version 2.
 
 The records below are its whole definition: the JSON Schema that reads it is made from them.
 """
@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tcc.compiler import records
+from tcc.compiler.floor import Quality
 from tcc.compiler.preprocess import Preprocess, as_json, from_json
 from tcc.compiler.sealed import Kind, seal
 
 NAME = "manifest.json"
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 4 << 20
 """Largest manifest that is read."""
 
@@ -52,17 +53,10 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Integer outputs against float ones: `where` says over which images.
-
-    `cosine` of the raw outputs, `agreement` of the largest class, `difference` of probabilities.
-    """
+    """Each output's integers against its floats: `where` says over which images."""
 
     where: str
-    images: int
-    cosine: float
-    least_cosine: float
-    agreement: float
-    difference: float
+    outputs: Mapping[str, Quality]
 
 
 @dataclass(frozen=True, slots=True)

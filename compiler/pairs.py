@@ -10,7 +10,7 @@ from tcc.compiler import replay
 from tcc.compiler.bundle import Bundle
 from tcc.compiler.manifest import Manifest
 from tcc.compiler.preprocess import Preprocess
-from tcc.compiler.quant.judge import cosine
+from tcc.compiler.quant.measures import cosine
 from tcc.compiler.replay import Replayed
 
 

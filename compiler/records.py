@@ -1,14 +1,14 @@
 """Frozen dataclasses as JSON documents: one definition gives the type, the schema and the reader.
 
-A field is a `str`, `int`, `float`, `bool`, another record, a `tuple[X, ...]`, a
-`Mapping[str, X]`, or any of these `| None`. Its limits stand in the field's metadata, as JSON
-Schema words (`field(metadata={"pattern": ...})`).
+A field is a `str`, `int`, `float`, `bool`, one of a `Literal`'s strings, another record, a
+`tuple[X, ...]`, a `Mapping[str, X]`, or any of these `| None`. Its limits stand in the field's
+metadata, as JSON Schema words (`field(metadata={"pattern": ...})`).
 """
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 
@@ -28,6 +28,8 @@ def schema(record: type) -> dict[str, Any]:
 def _schema(hint: Any) -> dict[str, Any]:
     if is_dataclass(hint) and isinstance(hint, type):
         return schema(hint)
+    if get_origin(hint) is Literal:
+        return {"enum": list(get_args(hint))}
     if get_origin(hint) is UnionType:
         return {"anyOf": [_schema(choice) for choice in get_args(hint)]}
     if get_origin(hint) is tuple:

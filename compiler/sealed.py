@@ -58,7 +58,7 @@ class Kind(Generic[T]):
         if version != self.version:
             label = f"`{self.key}` is {version!r:.40}, this tcc reads {self.version}"
             message = f"not {self.what} of a known version"
-            raise fail(self.code, message, whole_file(name), label=label)
+            raise fail(self.code, message, whole_file(name), label=label, help=self.help)
         self._check(plain, name)
         try:
             found_document: T = records.decode(self.record, plain)

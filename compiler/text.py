@@ -40,6 +40,7 @@ def _type(kind: TensorType) -> str:
 
 def _output(output: Output) -> str:
     extras = f" {output.activation}" if output.activation != "none" else ""
+    extras += f" {output.kind}" if output.kind else ""
     extras += " train_only" if output.train_only else ""
     return f"{output.name} = %{output.value}{extras}"
 

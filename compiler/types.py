@@ -3,12 +3,18 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
+from typing import Literal
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
 """Height, width."""
 Quad = tuple[int, int, int, int]
 """Top, left, bottom, right."""
+Activation = Literal["none", "softmax", "sigmoid"]
+"""What is applied to an output's raw values by whoever reads them."""
+OutputKind = Literal["classes", "decisions", "regression"]
+"""What an output's values stand for: classes of which one holds, decisions of which each holds or
+does not, or quantities."""
 
 
 class DType(StrEnum):

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tcc.compiler import pipeline
 from tcc.compiler.device import Watch
-from tcc.compiler.floor import COSINE, BelowFloor, Floor
+from tcc.compiler.floor import CORRELATION, BelowFloor, Floor
+from tcc.compiler.frontend.accuracy import Accuracy
 from tcc.compiler.frontend.build import Spec
 from tcc.compiler.graph import Model
 from tcc.compiler.manifest import Calibrated, Measured
@@ -18,6 +19,7 @@ from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.document import Document
 from tcc.compiler.quant.integer import inexact
+from tcc.compiler.quant.judge import panel
 from tcc.compiler.quant.program import Made
 from tcc.compiler.quant.quantize import quantize
 from tcc.compiler.source import fail, whole_file
@@ -73,11 +75,20 @@ def _judged(found: Document, images: DataSet) -> Source:
     return Source(found, CALIBRATION, *images.split(), where)
 
 
-def floor(spec: Spec, cosine: float | None = None, drop: float | None = None) -> Floor:
+def floor(spec: Spec, asked: Accuracy) -> Floor:
     """Return the floor: what is asked for, or else the spec's, or else the default."""
     own = spec.accuracy
-    least = next(c for c in (cosine, own.min_cosine, COSINE) if c is not None)
-    return Floor(least, own.max_drop if drop is None else drop)
+    correlation = _first(asked.min_correlation, own.min_correlation)
+    return Floor(
+        _first(asked.min_cosine, own.min_cosine),
+        _first(asked.max_drop, own.max_drop),
+        CORRELATION if correlation is None else correlation,
+        _first(asked.max_error, own.max_error),
+    )
+
+
+def _first(asked: float | None, own: float | None) -> float | None:
+    return own if asked is None else asked
 
 
 def integers(
@@ -121,13 +132,14 @@ class _Run:
         if source.judge is None or source.learn is None:
             measured = _said(source, least, calibration)
             return _packed(quantize(self.ready, calibration), source, calibration, measured, {})
-        made = program.make(self.ready, calibration, source.judge, watch)
+        images = panel(source.judge, source.learn)
+        made = program.make(self.ready, calibration, images, watch)
         if self.mixed:
-            made = program.above(self.ready, made, least, source.learn, source.judge, watch)
+            made = program.above(self.ready, made, least, source.learn, images, watch)
         if self.tell:
             self.tell(made, source.where)
         program.check(made, least)
-        measured = Measured(source.where, *astuple(made.comparison.quality))
+        measured = Measured(source.where, made.comparison.quality)
         text = json.dumps(_report(made, source.where, least), indent=2) + "\n"
         return _packed(made.program, source, made.calibration, measured, {REPORT: text.encode()})
 
@@ -141,8 +153,8 @@ def _said(source: Source, least: Floor, calibration: Calibration) -> Measured | 
     if quality is not None and calibration.real_ends:
         if broken := least.broken(quality):
             raise BelowFloor(broken, quality, ())
-        return Measured("as the calibration says", *astuple(quality))
-    if least.cosine > 0 or least.drop not in (None, 1):
+        return Measured("as the calibration says", quality)
+    if least.cosine != 0 or least.drop not in (None, 1):
         help = "give images with --data, or --min-cosine 0 --max-drop 1 to build without"
         raise fail("E0618", "the accuracy floor needs images", whole_file(source.name), help=help)
     return None
@@ -172,4 +184,6 @@ def _packed(
 def _report(made: Made, where: str, least: Floor) -> dict[str, Any]:
     """Return the report as plain data."""
     steps = [asdict(step) for step in made.steps]
-    return {"where": where, "floor": asdict(least), **asdict(made.comparison), "steps": steps}
+    found = made.comparison
+    bounds = {name: asdict(least.of(one.kind)) for name, one in found.quality.items()}
+    return {"where": where, "floor": bounds, **asdict(found), "steps": steps}

@@ -6,6 +6,7 @@ import numpy as np
 from op_cases import trained
 
 from tcc.compiler import passes
+from tcc.compiler.floor import Quality
 from tcc.compiler.graph import Model
 from tcc.compiler.quant.data import read
 
@@ -26,3 +27,22 @@ def ready(graph, pipeline=passes.INFERENCE):
 def with_weights(model, name, change):
     """The model with one tensor changed."""
     return replace(model, weights={**model.weights, name: change(model.weights[name])})
+
+
+def of_classes(images, cosine, agreement=1.0, correlation=1.0):
+    """The quality of an output of classes whose mean cosine is given."""
+    return Quality(
+        kind="classes",
+        images=images,
+        cosine=cosine,
+        least_cosine=cosine,
+        agreement=agreement,
+        difference=0.0,
+        spread_images=images,
+        correlation=correlation,
+        error=0.0,
+        margin=1.0,
+        moved=0.0,
+        ties=None,
+        loss=1 - cosine,
+    )

@@ -12,6 +12,8 @@ from tcc.compiler.cli.integers import (
     Asked,
     CalibrationOption,
     MaxDrop,
+    MaxError,
+    MinCorrelation,
     MinCosine,
     Mixed,
     Work,
@@ -81,6 +83,8 @@ def build(
     method: MethodOption = None,
     min_cosine: MinCosine = None,
     max_drop: MaxDrop = None,
+    min_correlation: MinCorrelation = None,
+    max_error: MaxError = None,
     mixed: Mixed = False,
     settings: Settings = None,
     out: Out = None,
@@ -99,7 +103,8 @@ def build(
     from tcc.compiler import pipeline
 
     report = Report(json, quiet, verbose)
-    asked = Asked(calibration, data, method, min_cosine, max_drop, mixed)
+    bounds = (min_cosine, max_drop, min_correlation, max_error)
+    asked = Asked(calibration, data, method, bounds, mixed)
     with report.stages() as stages:
         stages("spec", 0, 1)
         chosen = choose(spec, settings)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tcc.compiler.cli import quality
 from tcc.compiler.cli.given import DataOption, SeedOption, WeightsOption, take, take_images
 from tcc.compiler.cli.options import (
     Chosen,
@@ -166,17 +167,11 @@ def _print(report: Report, path: Path, made: "Document") -> None:
     if made.judged:
         report.text("")
         rows = [
-            (
-                f"{name} *" if name == made.used else name,
-                f"{q.cosine:.6f}",
-                f"{q.least_cosine:.6f}",
-                f"{q.agreement:.1%}",
-                f"{q.difference:.1e}",
-            )
-            for name, q in made.judged.items()
+            (f"{name} *" if name == made.used else name, output, *quality.cells(one))
+            for name, found in made.judged.items()
+            for output, one in found.items()
         ]
-        columns = ("candidate", "mean cosine", "least", "same class", "probabilities off by")
-        report.table(columns, rows)
+        report.table(("candidate", "output", *quality.COLUMNS), rows)
     report.text("\nthe ranges that depend the most on single images")
     report.table(("value", "from", "to", "scale", "levels", "uncertain by"), _worst(made))
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any
 
 import typer
@@ -97,12 +98,20 @@ def _below(error: BelowFloor) -> Failure:
     layers = [f"   = {c.name}, {c.at}: {c.loss}" for c in error.culprits]
     help = (
         "   = help: `--mixed` keeps the layers that need it in float; more or other images for the"
-        " calibration, or --min-cosine and --max-drop, are the other ways"
+        " calibration, or --min-cosine, --max-drop, --min-correlation and --max-error, are the"
+        " other ways"
     )
     text = "\n".join([f"error: {summary}", "   = the layers that lose the most:", *layers, help])
     culprits = [{"layer": c.name, "at": str(c.at), "loss": c.loss} for c in error.culprits]
-    more = {"quality": asdict(error.found), "culprits": culprits}
+    found = {name: _numbers(asdict(one)) for name, one in error.found.items()}
+    more = {"quality": found, "culprits": culprits}
     return Failure(BELOW, text, summary, more=more)
+
+
+def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain data in which null stands for what is no number."""
+    odd = {key for key, one in plain.items() if isinstance(one, float) and not isfinite(one)}
+    return {key: None if key in odd else one for key, one in plain.items()}
 
 
 def _numbered(error: UserError) -> str:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tcc.compiler.cli import quality
 from tcc.compiler.cli.calibrate import known_method
 from tcc.compiler.cli.given import take_images
 from tcc.compiler.cli.options import Chosen, typed
 from tcc.compiler.cli.passes import Passing
 from tcc.compiler.cli.report import Report, Stages, size, table
+from tcc.compiler.floor import loss
 from tcc.compiler.precision import INTEGER
 from tcc.compiler.source import fail
 
@@ -36,7 +38,7 @@ MinCosine = Annotated[
         min=0.0,
         max=1.0,
         show_default=False,
-        help="Least mean cosine of integer and float outputs; the spec's, or 0.98.",
+        help="Least mean cosine of integer and float outputs; the spec's, or 0.98 for classes.",
     ),
 ]
 MaxDrop = Annotated[
@@ -46,12 +48,37 @@ MaxDrop = Annotated[
         min=0.0,
         max=1.0,
         show_default=False,
-        help="Largest share of images whose class may change; the spec's, or any.",
+        help="Largest share of images whose class or decision may change; the spec's, or any.",
+    ),
+]
+MinCorrelation = Annotated[
+    float | None,
+    typer.Option(
+        metavar="R",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        help="Least correlation of each output with the floats' over images; the spec's, or 0.5.",
+    ),
+]
+MaxError = Annotated[
+    float | None,
+    typer.Option(
+        metavar="E",
+        min=0.0,
+        show_default=False,
+        help="Largest error of each output, relative to the floats' spread; the spec's, or 1 but"
+        " for classes.",
     ),
 ]
 Mixed = Annotated[
     bool, typer.Option("--mixed", help="Keep layers in float where the floor needs it.")
 ]
+
+
+BOUNDS = ("--min-cosine", "--max-drop", "--min-correlation", "--max-error")
+Bounds = tuple[float | None, float | None, float | None, float | None]
+"""What is asked for by each of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +88,7 @@ class Asked:
     calibration: Path | None = None
     data: Path | None = None
     method: str | None = None
-    min_cosine: float | None = None
-    max_drop: float | None = None
+    bounds: Bounds = (None, None, None, None)
     mixed: bool = False
 
     def check(self, precision: str) -> None:
@@ -71,8 +97,7 @@ class Asked:
             "--calibration": self.calibration,
             "--data": self.data,
             "--method": self.method,
-            "--min-cosine": self.min_cosine,
-            "--max-drop": self.max_drop,
+            **dict(zip(BOUNDS, self.bounds, strict=True)),
             "--mixed": self.mixed or None,
         }
         idle = [name for name, value in given.items() if value is not None]
@@ -102,18 +127,24 @@ def integers(work: Work, ends: Collection[bool]) -> "Programs":
         BelowFloor: It loses too much.
     """
     from tcc.compiler import pipeline, whole
+    from tcc.compiler.frontend.accuracy import Accuracy
 
     asked, spec = work.asked, work.chosen.spec
     work.stages("passes", 0, 1)
     ready = pipeline.ready(spec, work.given, work.passing)
 
+    least = whole.floor(spec, Accuracy(*asked.bounds))
+
     def tell(made: "Made", where: str) -> None:
         _tell(work.report, made, where)
+        if quality.idle(made.comparison.quality, least.cosine):
+            text = "a least cosine says nothing of an output of one value: bound its correlation"
+            work.report.notice(text)
 
     result = whole.integers(
         ready,
         _source(work),
-        whole.floor(spec, asked.min_cosine, asked.max_drop),
+        least,
         ends,
         mixed=asked.mixed,
         watch=work.stages,
@@ -145,17 +176,19 @@ def _source(work: Work) -> "Source":
 
 def _tell(report: Report, made: "Made", where: str) -> None:
     """Say on standard error how integers compare with floats, and which layers lose the most."""
-    comparison, quality = made.comparison, made.comparison.quality
-    report.note(
-        f"integers against floats over {quality.images} images {where}: mean cosine"
-        f" {quality.cosine:.6f}, least {quality.least_cosine:.6f}, same class"
-        f" {quality.agreement:.1%}, probabilities within {quality.difference:.4f}"
-    )
+    comparison, found = made.comparison, made.comparison.quality
+    report.note(f"integers against floats over {quality.over(found, where)}")
+    outputs = [(name, one.kind, *quality.cells(one)) for name, one in found.items()]
+    report.note("\n".join(table(("output", "kind", *quality.COLUMNS), outputs)))
+    for line in quality.margins(found):
+        report.note(line)
+    for line in quality.unknown(found):
+        report.notice(line)
     share = comparison.integer_bytes / comparison.float_bytes
     report.note(f"weights: {size(comparison.integer_bytes)}, {share:.0%} of the floats'")
     for step in made.steps:
         report.note(
-            f"in float: {step.name} and what reads it: mean cosine {step.quality.cosine:.6f},"
+            f"in float: {step.name} and what reads it: loss {loss(step.quality):.1e},"
             f" {step.macs:.1%} of the products"
         )
     layers = comparison.layers if report.verbose else comparison.worst()

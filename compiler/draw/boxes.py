@@ -54,6 +54,8 @@ def nest(graph: Graph) -> Box:
 def _output(output: Output) -> Iterator[str]:
     if output.activation != "none":
         yield output.activation
+    if output.kind:
+        yield output.kind
     if output.labels:
         yield ", ".join(output.labels)
     if output.train_only:

@@ -1,38 +1,46 @@
 """A spec's `accuracy:`: what its integer program must keep of its float outputs."""
 
 from dataclasses import dataclass
+from math import inf
 
 from tcc.compiler.frontend.expr import Scope
 from tcc.compiler.frontend.parameters import evaluated
 from tcc.compiler.frontend.yaml import Mapping, Tree
 from tcc.compiler.source import Diagnostic, UserError
 
+BOUNDS = {"min_cosine": 1.0, "max_drop": 1.0, "min_correlation": 1.0, "max_error": inf}
+"""What each bound may be at most; all are at least 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The least mean cosine of raw outputs, and the largest share of images with another class.
-
-    None is what the spec does not say.
-    """
+    """The bounds of `tcc.compiler.floor.Floor`; None is what the spec does not say."""
 
     min_cosine: float | None = None
     max_drop: float | None = None
+    min_correlation: float | None = None
+    max_error: float | None = None
 
 
 def read_accuracy(tree: Tree | None, env: Scope) -> Accuracy:
     """Return what a spec's `accuracy:` says.
 
     Raises:
-        UserError: A bound is no number from 0 to 1 (E0213).
+        UserError: A bound is no number that it may be (E0213).
     """
     if not isinstance(tree, Mapping):
         return Accuracy()
     found: dict[str, float] = {}
     problems = []
     for key, value in tree.items:
-        number = evaluated(value, env)
-        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1:
-            message = f"`{key.value}` must be a number from 0 to 1"
+        number, most = evaluated(value, env), BOUNDS[str(key.value)]
+        if (
+            isinstance(number, bool)
+            or not isinstance(number, int | float)
+            or not 0 <= number <= most
+        ):
+            wanted = "from 0 to 1" if most == 1 else "that is not negative"
+            message = f"`{key.value}` must be a number {wanted}"
             problems.append(Diagnostic("E0213", message, value.span))
             continue
         found[str(key.value)] = float(number)

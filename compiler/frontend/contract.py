@@ -1,9 +1,10 @@
 """What a spec says of its input and outputs: shapes, preprocessing, labels."""
 
-from typing import Any
+from typing import Any, get_args
 
 from tcc.compiler.frontend.expand import MAX_ELEMENTS
 from tcc.compiler.frontend.expr import Unknown
+from tcc.compiler.frontend.meaning import check_kind
 from tcc.compiler.frontend.parameters import value_of
 from tcc.compiler.frontend.scope import Env, Val, one
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
@@ -20,7 +21,7 @@ from tcc.compiler.preprocess import (
 )
 from tcc.compiler.signature import Kind, Parameter
 from tcc.compiler.source import Diagnostic, UserError, fail
-from tcc.compiler.types import TensorType
+from tcc.compiler.types import Activation, OutputKind, TensorType
 
 SHAPE = Parameter("shape", Kind.LIST, low=1)
 COLOR = Parameter("color", Kind.ENUM, "rgb", choices=COLORS)
@@ -157,17 +158,30 @@ def _output(key: Scalar, body: Tree, final: Val, env: Env) -> Output:
     settings = body if isinstance(body, MappingTree) else MappingTree((), key.span)
     source = settings.get("from")
     value = _source(name, source, final, env)
-    activation = settings.get("activation")
     labels = _value(LABELS, settings, env)
     if value.type is not None and labels:
         _check_labels(labels, value.type, settings)
-    return Output(
+    found = Output(
         name,
         value.name,
-        str(activation.value) if isinstance(activation, Scalar) else "none",
+        _word(settings, "activation", get_args(Activation), "none"),
         labels,
         _value(TRAIN_ONLY, settings, env),
+        _word(settings, "kind", get_args(OutputKind), None),
     )
+    if value.type is not None and (given := settings.get("kind")) is not None:
+        check_kind(found, value.type, given)
+    return found
+
+
+def _word(settings: MappingTree, key: str, known: tuple[str, ...], default: Any) -> Any:
+    """Return the value of a key, one of the words that the schema let pass."""
+    given = settings.get(key)
+    if given is None:
+        return default
+    assert isinstance(given, Scalar)
+    assert given.value in known, given.value
+    return given.value
 
 
 def _source(name: str, given: Tree | None, final: Val, env: Env) -> Val:

@@ -5,11 +5,13 @@ structure of every spec. Blocks are known to a spec alone, so their calls are le
 """
 
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
+from tcc.compiler.frontend.accuracy import BOUNDS
 from tcc.compiler.frontend.declare import TYPES
 from tcc.compiler.ops import JOINS, OPS
 from tcc.compiler.signature import Kind, Parameter, Required, signature
+from tcc.compiler.types import Activation, OutputKind
 
 Schema = dict[str, Any]
 
@@ -171,7 +173,8 @@ def _outputs() -> Schema:
     one = _object(
         {
             "from": VALUE,
-            "activation": {"enum": ["none", "softmax", "sigmoid"]},
+            "activation": {"enum": list(get_args(Activation))},
+            "kind": {"enum": list(get_args(OutputKind))},
             "labels": LIST,
             "train_only": {"type": ["boolean", "string"]},
         }
@@ -204,7 +207,7 @@ def _tests() -> Schema:
 
 def _accuracy() -> Schema:
     bound = {"type": ["number", "string"]}
-    return _object({"min_cosine": bound, "max_drop": bound})
+    return _object(dict.fromkeys(BOUNDS, bound))
 
 
 @cache

@@ -16,6 +16,7 @@ from tcc.compiler.onnx_import.names import Names, identifier, of_node, of_weight
 from tcc.compiler.onnx_import.view import LARGEST, TooLargeError, View
 from tcc.compiler.ops import Sigmoid, Softmax
 from tcc.compiler.source import Diagnostic, UserError, whole_file
+from tcc.compiler.types import Activation
 
 SHOWN = 8
 """Nodes that one diagnostic names."""
@@ -183,7 +184,7 @@ class _Converter:
             value, activation = self._activated(view.value)
             yield Output(name, value, activation)
 
-    def _activated(self, value: str) -> tuple[str, str]:
+    def _activated(self, value: str) -> tuple[str, Activation]:
         """Return a value before the activation that ends it, and which that is."""
         node = self.build.nodes.get(value)
         if node is not None and len(node.type.shape) == 1:

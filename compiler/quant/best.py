@@ -1,7 +1,7 @@
 """The default method: several ways to calibrate, judged by the model's own outputs.
 
-All of them learn from one part of the images and are judged on another: by the mean cosine of the
-integer program's outputs and the float model's; of equal ones, by the least largest difference.
+All of them learn from one part of the images and are judged on another: by the loss of the
+integer program's outputs against the float model's; of equal ones, by the least largest difference.
 `minmax` is among them, so that none that is worse there can win. Equalised channels fit the images
 more closely the less room they leave; of those that hardly differ, the roomiest is taken. What
 little they differ by takes more images to tell: all of them. Last, the winner's biases are
@@ -11,9 +11,10 @@ corrected in sequence, which is kept unless it is seen to do harm.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 
 from tcc.compiler.cost import cost
-from tcc.compiler.floor import Quality
+from tcc.compiler.floor import Qualities, agreement, difference, loss
 from tcc.compiler.graph import Model
 from tcc.compiler.quant import bias, equalize, methods
 from tcc.compiler.quant.calibration import Calibration, Range
@@ -32,7 +33,7 @@ SETTINGS = (Setting(1.5, 1 / 2), Setting(1.25, 1 / 4), Setting(1.1, 1 / 4), Sett
 LARGE = SETTINGS[2:3]
 """The same for large networks."""
 ROOM = 1e-5
-"""Mean cosine that is given for room: other data may have more of what was hardly seen."""
+"""Loss that is accepted for room: other data may have more of what was hardly seen."""
 SEARCHES = ("kl-cosine",)
 """Methods that take long: small networks try them."""
 SMALL = 1 << 21
@@ -53,8 +54,8 @@ class Judged:
     """A candidate, how it did on images held out, and how on others as well."""
 
     candidate: Candidate
-    quality: Quality
-    overall: Quality
+    quality: Qualities
+    overall: Qualities
 
     @property
     def equalised(self) -> bool:
@@ -64,7 +65,7 @@ class Judged:
     @property
     def rank(self) -> tuple[float, float]:
         """What is larger for a better one."""
-        return self.quality.cosine, -self.quality.difference
+        return -loss(self.quality), -difference(self.quality)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,10 @@ class Best:
     """The winner, and how all candidates did on images held out, in order."""
 
     winner: Candidate
-    judged: tuple[tuple[str, Quality], ...]
+    judged: tuple[tuple[str, Qualities], ...]
 
     @property
-    def quality(self) -> Quality:
+    def quality(self) -> Qualities:
         """The winner's."""
         return dict(self.judged)[self.winner.name]
 
@@ -133,17 +134,17 @@ def _winner(judged: Sequence[Judged]) -> Judged:
     equal = [one for one in judged if one.equalised]
     if best not in equal:
         return best
-    top = max((one.overall for one in equal), key=lambda quality: quality.cosine)
+    top = min((one.overall for one in equal), key=loss)
     return next((one for one in equal if _hardly_worse(one, top, judged)), best)
 
 
-def _hardly_worse(one: Judged, than: Quality, judged: Sequence[Judged]) -> bool:
+def _hardly_worse(one: Judged, than: Qualities, judged: Sequence[Judged]) -> bool:
     """Whether one is nearly as good on all images, and on those held out no worse than any plain.
 
     A plain one is without equalised channels.
     """
-    plain = max((other.rank for other in judged if not other.equalised), default=(0.0, 0.0))
-    near = one.overall.cosine >= than.cosine - ROOM and one.overall.agreement >= than.agreement
+    plain = max((other.rank for other in judged if not other.equalised), default=(-inf, -inf))
+    near = loss(one.overall) <= loss(than) + ROOM and agreement(one.overall) >= agreement(than)
     return near and one.rank >= plain
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tcc.compiler.floor import Quality
+from tcc.compiler.floor import Qualities, loss
 from tcc.compiler.graph import Model
 from tcc.compiler.quant import groups, methods
 from tcc.compiler.quant.best import best
@@ -48,7 +48,7 @@ class Outcome:
     traces: Mapping[str, Trace]
     used: str
     held_out: int = 0
-    judged: Mapping[str, Quality] = field(default_factory=dict)
+    judged: Mapping[str, Qualities] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
 
@@ -145,10 +145,10 @@ def _learnt_more(ready: Model, traces: Mapping[str, Trace], limits: Limits) -> M
 
 
 def _guarded(verdict: Verdict, method: str) -> str:
-    lost, won = verdict.judged[PAPER].cosine, verdict.judged[verdict.winner].cosine
+    lost, won = (loss(verdict.judged[name]) for name in (PAPER, verdict.winner))
     return (
-        f"`{method}` as published gives a mean cosine of {lost:.6f} on images held out,"
-        f" `{verdict.winner}` {won:.6f}: the latter is used"
+        f"`{method}` as published loses more on images held out than `{verdict.winner}`"
+        f" ({lost:.1e}, not {won:.1e}): the latter is used"
     )
 
 

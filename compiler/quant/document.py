@@ -1,4 +1,4 @@
-"""`calibration.json`, version 1: a calibration with all that it depends on, sealed.
+"""`calibration.json`, version 2: a calibration with all that it depends on, sealed.
 
 The records below are its whole definition. Tensors are base64 of their bytes, little-endian, row by
 row; their shapes are the model's. Numbers that are float32 come back to the bit. Nothing in it
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tcc.compiler import files
-from tcc.compiler.floor import Quality
+from tcc.compiler.floor import Qualities
 from tcc.compiler.manifest import Network, Source, Weights
 from tcc.compiler.quant.methods import Trace
 from tcc.compiler.sealed import Kind
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 1 << 30
 """Largest file that is read."""
 
@@ -54,7 +54,8 @@ class Tensors:
 class Document:
     """All that a calibration file says; `seal` is the SHA-256 of the rest.
 
-    `used` is the candidate that `method` chose, `judged` how each did on the images held out.
+    `used` is the candidate that `method` chose, `judged` how each did on the images held out,
+    output by output.
     """
 
     tcc_calibration: int = field(metadata={"const": VERSION})
@@ -70,7 +71,7 @@ class Document:
     rounded: Mapping[str, Tensors]
     factors: Mapping[str, str]
     in_float: tuple[str, ...]
-    judged: Mapping[str, Quality]
+    judged: Mapping[str, Qualities]
     notices: tuple[str, ...]
     made_with: Mapping[str, str]
     seal: str = ""

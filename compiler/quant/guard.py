@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tcc.compiler.floor import Quality
+from tcc.compiler.floor import Qualities, agreement, loss
 from tcc.compiler.graph import Model
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.data import DataSet
@@ -23,8 +23,8 @@ FLOOR = 0.8
 """The least share of min-max's scale that `RAISED` keeps: below it, what a layer's own cosine says
 has little to do with the network's."""
 MARGIN = 0.9
-"""Min-max stands unless another's distance from the floats is below this share of its own: a
-difference of a few images may be chance."""
+"""Min-max stands unless another's loss is below this share of its own: a difference of a few images
+may be chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Verdict:
 
     winner: str
     found: Mapping[str, Found]
-    judged: Mapping[str, Quality]
+    judged: Mapping[str, Qualities]
 
 
 def guarded(
@@ -44,7 +44,7 @@ def guarded(
     found = {SAFE: safe, PAPER: paper, RAISED: raised(ready, paper, safe)}
     jury = convened(ready, held_out, threads=threads)
     judged = {
-        name: jury.quality(Calibration(one.ranges, one.rounded)) for name, one in found.items()
+        name: jury.qualities(Calibration(one.ranges, one.rounded)) for name, one in found.items()
     }
     return Verdict(_winner(judged), found, judged)
 
@@ -61,9 +61,9 @@ def raised(ready: Model, paper: Found, safe: Found) -> Found:
     return Found(ranges, traces, dict(round_at(ready, ranges, weights)))
 
 
-def _winner(judged: Mapping[str, Quality]) -> str:
+def _winner(judged: Mapping[str, Qualities]) -> str:
     safe = judged[SAFE]
-    best = max((PAPER, RAISED), key=lambda name: judged[name].cosine)
+    best = min((PAPER, RAISED), key=lambda name: loss(judged[name]))
     found = judged[best]
-    better = 1 - found.cosine < MARGIN * (1 - safe.cosine)
-    return best if better and found.agreement >= safe.agreement else SAFE
+    better = loss(found) < MARGIN * loss(safe)
+    return best if better and agreement(found) >= agreement(safe) else SAFE

@@ -1,54 +1,81 @@
-"""How near one program's outputs come to another's: the measure that calibration is judged by."""
+"""How near one program's outputs come to another's: the measures that calibration is judged by.
 
-from collections.abc import Iterator, Sequence
+Each output is measured by itself and as what it is: classes by the largest value, decisions one by
+one at a probability of 0.5, quantities against how far they spread. Common to all is the
+correlation with the floats after the mean over the images: a program that gives the same answer
+for every image has none, however near that answer is.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler import activations, reference
-from tcc.compiler.floor import Quality
-from tcc.compiler.graph import Model
+from tcc.compiler import reference
+from tcc.compiler.floor import Qualities
+from tcc.compiler.graph import Model, Output
+from tcc.compiler.quant import measures
 from tcc.compiler.quant.data import DataSet
 
-Rows = NDArray[np.float64]
-"""The first output of each image, flattened: (images, values)."""
+Tensors = Mapping[str, NDArray[np.float32]]
+"""Each output by name, for one image."""
+Rows = Mapping[str, NDArray[np.float32]]
+"""Each output by name, for all images: (images, *shape)."""
+ENOUGH = 16
+"""Images that show how far outputs spread: where fewer judge, others help."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Images to compare over: the first `judges` are held out, all show how outputs spread."""
+
+    data: DataSet
+    judges: int
+
+
+def panel(judges: DataSet, others: DataSet | None = None) -> Panel:
+    """Return images that judge, and as many of others as it takes to see a spread."""
+    known = set(judges.digests)
+    spare = [item for item in others.items if item.digest not in known] if others else []
+    more = spare[: max(0, ENOUGH - len(judges))]
+    return Panel(replace(judges, items=(*judges.items, *more)), len(judges))
+
+
+def judged(model: Model) -> tuple[Output, ...]:
+    """Return the outputs that are judged: all but what only training has."""
+    return tuple(o for o in model.graph.outputs if not o.train_only)
 
 
 def rows(model: Model, data: DataSet) -> Rows:
-    """Return the first output of a model, float or integer, for each image of a set."""
-    return np.array([values[0] for values in outputs(model, data)]).reshape(len(data), -1)
+    """Return the outputs of a model, float or integer, for each image of a set."""
+    return stacked(model, list(outputs(model, data)))
 
 
-def outputs(model: Model, data: DataSet) -> Iterator[list[NDArray[np.float64]]]:
-    """Yield the outputs of a model, flattened, for each image of a set."""
+def outputs(model: Model, data: DataSet) -> Iterator[Tensors]:
+    """Yield the outputs of a model for each image of a set."""
     (source,) = model.graph.inputs
     run = reference.prepared(model)
     for index in range(len(data)):
-        found = run(data.tensor(index, source))
-        yield [found[o.name].reshape(-1).astype(np.float64) for o in model.graph.outputs]
+        yield run(data.tensor(index, source))
 
 
-def quality(expected: Rows, found: Rows) -> Quality:
-    """Return how near outputs (images, values) come to the expected ones."""
-    cosines = np.array([cosine(a, b) for a, b in zip(expected, found, strict=True)])
-    same = expected.argmax(axis=1) == found.argmax(axis=1)
-    shares = [_probabilities(rows) for rows in (expected, found)]
-    return Quality(
-        len(expected),
-        float(cosines.mean()),
-        float(cosines.min()),
-        float(same.mean()),
-        float(np.abs(shares[0] - shares[1]).max()),
-    )
+def stacked(model: Model, found: Sequence[Tensors]) -> Rows:
+    """Return the outputs of all images in one array each."""
+    return {o.name: np.stack([one[o.name] for one in found]) for o in judged(model)}
 
 
-def cosine(a: Sequence[float] | NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return the cosine of the angle between two vectors; two of zeros point the same way."""
-    lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
-    if lengths == 0:
-        return float(not (np.any(a) or np.any(b)))
-    return float(np.dot(a, b)) / lengths
+def qualities(model: Model, expected: Rows, found: Rows, judges: int | None = None) -> Qualities:
+    """Return how near each output comes to the expected one.
+
+    `model` is that of the expected ones; the first `judges` images judge, or all.
+    """
+    return {
+        o.name: measures.quality(o, expected[o.name], found[o.name], judges) for o in judged(model)
+    }
 
 
-def _probabilities(values: Rows) -> Rows:
-    return activations.applied("softmax", values.T).T
+def compared(model: Model, program: Model, images: Panel) -> Qualities:
+    """Return how near a program's outputs come to those of its float model."""
+    expected, found = (rows(one, images.data) for one in (model, program))
+    return qualities(model, expected, found, images.judges)

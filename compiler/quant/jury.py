@@ -4,11 +4,9 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
 from tcc.compiler import reference
 from tcc.compiler.cost import cost
-from tcc.compiler.floor import Quality
+from tcc.compiler.floor import Qualities
 from tcc.compiler.graph import Model
 from tcc.compiler.quant import judge
 from tcc.compiler.quant.calibration import Calibration
@@ -47,19 +45,17 @@ class Jury:
         self.tensors = [one.tensor(i, source) for one in sets for i in range(len(one))]
         self.expected = self._rows(reference.prepared(ready))
 
-    def quality(self, calibration: Calibration) -> Quality:
+    def qualities(self, calibration: Calibration) -> Qualities:
         """Return how near a calibration comes to the float model on images held out."""
         return self.verdict(calibration)[0]
 
-    def verdict(self, calibration: Calibration) -> tuple[Quality, Quality]:
-        """Return the quality on images held out, and that on all images."""
+    def verdict(self, calibration: Calibration) -> tuple[Qualities, Qualities]:
+        """Return the qualities on images held out, and those on all images."""
         program = quantize(self.ready, calibration)
         rows = self._rows(reference.prepared(program, optimised=True))
-        held_out = judge.quality(self.expected[: self.held_out], rows[: self.held_out])
-        return held_out, judge.quality(self.expected, rows)
+        held_out = judge.qualities(self.ready, self.expected, rows, self.held_out)
+        return held_out, judge.qualities(self.ready, self.expected, rows)
 
     def _rows(self, run: Run) -> Rows:
-        name = self.ready.graph.outputs[0].name
         with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
-            found = [out[name].reshape(-1) for out in pool.map(run, self.tensors)]
-        return np.array(found, np.float64)
+            return judge.stacked(self.ready, list(pool.map(run, self.tensors)))

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
-from tcc.compiler.floor import Floor, Quality
+from tcc.compiler.floor import Floor, Qualities, loss
 from tcc.compiler.graph import Graph, Model
 from tcc.compiler.quant import judge
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.groups import fused, kept, moves
-from tcc.compiler.quant.judge import Rows
+from tcc.compiler.quant.judge import Panel, Rows
 from tcc.compiler.quant.quantize import quantize
 from tcc.compiler.quant.report import Comparison
 
@@ -28,7 +28,7 @@ class Step:
     """
 
     name: str
-    quality: Quality
+    quality: Qualities
     macs: float
 
 
@@ -36,7 +36,7 @@ def search(
     ready: Model,
     calibration: Calibration,
     comparison: Comparison,
-    images: tuple[DataSet, DataSet],
+    images: tuple[DataSet, Panel],
     floor: Floor,
     watch: Watch,
 ) -> tuple[Calibration, tuple[Step, ...]]:
@@ -48,20 +48,20 @@ def search(
     met over the second. Where none are left, the last calibration is returned.
     """
     learn, held_out = (
-        _Trial(ready, calibration, judge.rows(ready, few), few)
-        for few in (images[0].first(IMAGES), images[1])
+        _Trial(ready, calibration, judge.rows(ready, few.data), few)
+        for few in (judge.panel(images[0].first(IMAGES)), images[1])
     )
     names = candidates(ready, comparison)[:CANDIDATES]
     gains: list[tuple[float, int]] = []
     for index, name in enumerate(names):
         watch("search", index, 2 * len(names))
-        gains.append((learn.quality(around(ready.graph, name)).cosine, index))
+        gains.append((loss(learn.qualities(around(ready.graph, name))), index))
     chosen: set[str] = set()
     steps: list[Step] = []
-    for count, (_, index) in enumerate(sorted(gains, key=lambda gain: (-gain[0], gain[1]))):
+    for count, (_, index) in enumerate(sorted(gains)):
         watch("search", len(names) + count, 2 * len(names))
         chosen |= around(ready.graph, names[index])
-        found = held_out.quality(chosen)
+        found = held_out.qualities(chosen)
         steps.append(Step(names[index], found, share(ready, chosen)))
         if floor.holds(found):
             break
@@ -74,13 +74,14 @@ class _Trial:
     ready: Model
     calibration: Calibration
     expected: Rows
-    data: DataSet
+    images: Panel
 
-    def quality(self, names: Set[str]) -> Quality:
-        """Return the quality with some more layers in float."""
+    def qualities(self, names: Set[str]) -> Qualities:
+        """Return the qualities with some more layers in float."""
         in_float = self.calibration.in_float | names
         program = quantize(self.ready, replace(self.calibration, in_float=in_float))
-        return judge.quality(self.expected, judge.rows(program, self.data))
+        found = judge.rows(program, self.images.data)
+        return judge.qualities(self.ready, self.expected, found, self.images.judges)
 
 
 def around(graph: Graph, name: str) -> frozenset[str]:

@@ -7,6 +7,7 @@ from tcc.compiler.floor import BelowFloor, Culprit, Floor
 from tcc.compiler.graph import Model
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.data import DataSet
+from tcc.compiler.quant.judge import Panel
 from tcc.compiler.quant.mixed import Step, search
 from tcc.compiler.quant.quantize import quantize
 from tcc.compiler.quant.report import Comparison, compare
@@ -25,14 +26,14 @@ class Made:
     steps: tuple[Step, ...] = ()
 
 
-def make(ready: Model, calibration: Calibration, data: DataSet, watch: Watch) -> Made:
-    """Return the integer program of a calibration, compared with floats over a data set."""
+def make(ready: Model, calibration: Calibration, images: Panel, watch: Watch) -> Made:
+    """Return the integer program of a calibration, compared with floats over images."""
     program = quantize(ready, calibration)
-    return Made(program, calibration, compare(ready, program, calibration, data, watch))
+    return Made(program, calibration, compare(ready, program, calibration, images, watch))
 
 
 def above(
-    ready: Model, made: Made, floor: Floor, learn: DataSet, judge: DataSet, watch: Watch
+    ready: Model, made: Made, floor: Floor, learn: DataSet, judge: Panel, watch: Watch
 ) -> Made:
     """Return the program, with layers in float where the floor needs them.
 

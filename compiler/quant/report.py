@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler import reference
-from tcc.compiler.floor import Quality
+from tcc.compiler.floor import Qualities
 from tcc.compiler.graph import Model, Output
 from tcc.compiler.quant import judge
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.groups import kept
 from tcc.compiler.quant.integer import inexact
+from tcc.compiler.quant.judge import Panel
 from tcc.compiler.quant.statistics import Float32
 from tcc.compiler.types import TensorType
 
@@ -44,9 +44,9 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All layers, the worst of them, and the model's own outputs."""
+    """All layers, the worst of them, and each of the model's own outputs."""
 
-    quality: Quality
+    quality: Qualities
     layers: tuple[Layer, ...]
     in_float: tuple[str, ...]
     inexact: tuple[str, ...]
@@ -59,30 +59,32 @@ class Comparison:
 
 
 def compare(
-    ready: Model, program: Model, calibration: Calibration, data: DataSet, watch: Watch
+    ready: Model, program: Model, calibration: Calibration, images: Panel, watch: Watch
 ) -> Comparison:
     """Return how an integer program differs from the float model that it was made from.
 
-    One image at a time, so that the memory does not grow with their number.
+    One image at a time, so that only what the outputs take grows with their number. Layers are
+    compared over the images that judge.
     """
     names = [n for n in kept(ready.graph) if n in program.graph.types and n in ready.graph.types]
     names = [n for n in names if program.graph.types[n].scale is not None]
     sums = {name: _Sums(calibration.factors.get(name)) for name in names}
-    expected, found = _tapped(ready, names), _tapped(program, names)
-    outputs = []
-    watch("compare", 0, len(data))
-    for index in range(len(data)):
-        tensor = data.tensor(index, ready.graph.inputs[0])
-        floats, integers = expected(tensor), found(tensor)
-        for name in names:
+    both = _tapped(ready, names), _tapped(program, names)
+    outputs: tuple[list[judge.Tensors], ...] = ([], [])
+    total = len(images.data)
+    watch("compare", 0, total)
+    for index in range(total):
+        tensor = images.data.tensor(index, ready.graph.inputs[0])
+        floats, integers = (run(tensor) for run in both)
+        for name in names if index < images.judges else ():
             sums[name].add(floats[name], integers[name], program.graph.types[name])
-        first = ready.graph.outputs[0].name
-        outputs.append([v[first].reshape(-1).astype(np.float64) for v in (floats, integers)])
-        watch("compare", index + 1, len(data))
+        for kept_ones, values in zip(outputs, (floats, integers), strict=True):
+            kept_ones.append({o.name: values[o.name] for o in judge.judged(ready)})
+        watch("compare", index + 1, total)
     words = {node.name: node.op.word for node in ready.graph.nodes}
-    both = np.array(outputs)
+    expected, found = (judge.stacked(ready, rows) for rows in outputs)
     return Comparison(
-        judge.quality(both[:, 0], both[:, 1]),
+        judge.qualities(ready, expected, found, images.judges),
         tuple(s.layer(n, words.get(n, "input"), program.graph.types[n]) for n, s in sums.items()),
         tuple(sorted(calibration.in_float)),
         tuple(name.removesuffix(":float") for name in inexact(program.graph)),

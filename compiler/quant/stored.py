@@ -19,6 +19,7 @@ from tcc.compiler.quant.calibration import Calibration, Range, Rounded
 from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.document import VERSION, Data, Document, Tensors, Value
 from tcc.compiler.quant.groups import SMALLEST, groups, kept
+from tcc.compiler.quant.judge import judged
 from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.version import __version__
 
@@ -133,17 +134,35 @@ def _misfits(found: Document, ready: Model, name: str) -> Iterator[Diagnostic]:
     spare = [value for value in found.values if value not in names]
     if lacking or spare:
         yield other(f"it lacks `{lacking[0]}`" if lacking else f"`{spare[0]}` is not in the graph")
+    elif not _told(found, ready):
+        yield other("it was judged by other outputs")
     convolutions = {node.name for node in graph.nodes if isinstance(node.op, Conv)}
     for node in (*(set(found.rounded) - convolutions), *(set(found.factors) - set(graph.types))):
         yield other(f"`{node}` is not in the graph")
     for value, own in found.values.items():
-        normal = isfinite(own.scale) and own.scale >= SMALLEST
-        if not (normal and own.scale == float(np.float32(own.scale))):
+        if not _is_scale(own.scale):
             yield Diagnostic("E0730", f"the scale of `{value}` is {own.scale:g}", at)
-    for group in groups(graph):
+    for first, last in _torn(found, ready):
+        yield Diagnostic("E0730", f"`{first}` and `{last}` need one scale", at)
+
+
+def _torn(found: Document, ready: Model) -> Iterator[tuple[str, str]]:
+    """Yield the ends of groups that need one scale and have several."""
+    for group in groups(ready.graph):
         kinds = {(v.scale, v.signed) for v in map(found.values.get, group) if v}
         if len(kinds) > 1:
-            yield Diagnostic("E0730", f"`{group[0]}` and `{group[-1]}` need one scale", at)
+            yield group[0], group[-1]
+
+
+def _is_scale(number: float) -> bool:
+    normal = isfinite(number) and number >= SMALLEST
+    return normal and number == float(np.float32(number))
+
+
+def _told(found: Document, ready: Model) -> bool:
+    """Whether what judged the candidates are the outputs of a model."""
+    outputs = {o.name: o.meaning for o in judged(ready)}
+    return all({n: one.kind for n, one in by.items()} == outputs for by in found.judged.values())
 
 
 def _tensors(own: Rounded) -> Tensors:

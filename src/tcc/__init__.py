@@ -70,6 +70,8 @@ def build(
     method: str = "best",
     min_cosine: float | None = None,
     max_drop: float | None = None,
+    min_correlation: float | None = None,
+    max_error: float | None = None,
     mixed: bool = False,
 ) -> "Bundle":
     """Compile a spec for a target and write its bundle, in place of an older one.
@@ -84,8 +86,14 @@ def build(
         calibration: For integers: a file that `calibrate` wrote; without it, `data` calibrates.
         data: Images as `calibrate` takes them, which also judge the integer program.
         method: As for `calibrate`.
-        min_cosine: The least mean cosine of integer and float outputs; the spec's, or 0.98.
-        max_drop: The largest share of images whose class may change; the spec's, or any.
+        min_cosine: The least mean cosine of integer and float outputs; the spec's, or 0.98 for
+            classes and any for others.
+        max_drop: The largest share of images whose class or decision may change; the spec's, or
+            any.
+        min_correlation: The least correlation of each output with the floats over the images; the
+            spec's, or 0.5.
+        max_error: The largest error of each output, relative to the spread of the floats; the
+            spec's, or 1 for decisions and regression and any for classes.
         mixed: Keep layers in float where these bounds need it.
 
     Returns:
@@ -98,6 +106,7 @@ def build(
     """
     from tcc.compiler import bundle, pipeline, whole
     from tcc.compiler.cli import devices
+    from tcc.compiler.frontend.accuracy import Accuracy
     from tcc.compiler.precision import INTEGER
     from tcc.compiler.source import whole_file
 
@@ -109,7 +118,8 @@ def build(
     if precision in INTEGER:
         ready = pipeline.ready(chosen, given)
         source = _source(chosen, given, calibration, data, method)
-        least = whole.floor(chosen, min_cosine, max_drop)
+        bounds = Accuracy(min_cosine, max_drop, min_correlation, max_error)
+        least = whole.floor(chosen, bounds)
         ends = {device.real_ends for device in bound}
         found = whole.integers(ready, source, least, ends, mixed=mixed)
     (contents,) = pipeline.build(chosen, given, bound, precision, pipeline.unwatched, found)

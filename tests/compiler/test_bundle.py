@@ -282,8 +282,8 @@ class TestDamage:
 
     def test_a_manifest_of_another_version(self, folder):
         path = folder / "manifest.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"tcc_bundle": 2}))
-        with pytest.raises(UserError, match="`tcc_bundle` is 2, this tcc reads 1"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"tcc_bundle": 1}))
+        with pytest.raises(UserError, match="`tcc_bundle` is 1, this tcc reads 2"):
             bundle.read(folder)
 
     @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a": NaN}'])

@@ -32,7 +32,7 @@ from tcc.compiler import known, passes, pipeline
 from tcc.compiler.frontend.build import load
 from tcc.compiler.graph import Model
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.quant import best, judge
+from tcc.compiler.quant import best, judge, measures
 from tcc.compiler.quant.calibrate import METHODS, calibrate
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.data import DataSet, read
@@ -44,7 +44,7 @@ OURS = (*METHODS, "moments")
 BASE = "onnxruntime MinMax u8"
 """The peer whose time others' are compared with."""
 
-Rows = NDArray[np.float64]
+Rows = NDArray[np.float32]
 Judged = Callable[[DataSet], Rows]
 """Gives a model's logits (images, classes)."""
 
@@ -109,10 +109,13 @@ def _work(given: argparse.Namespace) -> None:
     rows = quantized(given.worker, model, learn)
     seconds = time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    quality = judge.quality(judge.rows(model, judged), rows(judged))
+    output = judge.judged(model)[0]
+    expected = judge.rows(model, judged)[output.name]
+    quality = measures.quality(output, expected, rows(judged).reshape(expected.shape), None)
     result = {
         "cosine": quality.cosine,
-        "loss": round((1 - quality.cosine) * 1e4, 4),
+        "loss": round(quality.loss * 1e4, 4),
+        "correlation": quality.correlation,
         "least_cosine": quality.least_cosine,
         "agreement": quality.agreement,
         "difference": quality.difference,
@@ -139,7 +142,8 @@ def _parts(given: argparse.Namespace) -> tuple[DataSet, DataSet]:
 def _ours(name: str, model: Model, learn: DataSet) -> Judged:
     ready = passes.run(model, passes.INT8)
     program = quantize(ready, _calibration(name, ready, learn))
-    return lambda judged: judge.rows(program, judged)
+    first = judge.judged(ready)[0].name
+    return lambda judged: judge.rows(program, judged)[first]
 
 
 def _calibration(name: str, ready: Model, learn: DataSet) -> Calibration:
@@ -157,7 +161,7 @@ def _peer(name: str, model: Model, learn: DataSet) -> Judged:
     def rows(judged: DataSet) -> Rows:
         tensors = (judged.tensor(index, source) for index in range(len(judged)))
         outputs = [session.run(None, {source.name: t[None]})[0].reshape(-1) for t in tensors]
-        return np.array(outputs, np.float64)
+        return np.array(outputs, np.float32)
 
     return rows
 

@@ -24,7 +24,7 @@ def test_wrong_names_are_said(images):
 def test_integers_are_built_from_images_or_from_a_file(home, images):
     whole = tcc.build("tiny.yaml", "onnxruntime", out="a", precision="int8", data=images)
     about = whole.manifest.calibration
-    assert about.measured.cosine > 0.999
+    assert about.measured.outputs["logits"].cosine > 0.999
     tcc.calibrate("tiny.yaml", images, out="c.json")
     again = tcc.build("tiny.yaml", "onnxruntime", out="b", precision="int8", calibration="c.json")
     first, second = (b.model.joinpath("model.onnx").read_bytes() for b in (whole, again))
@@ -36,7 +36,7 @@ def test_integers_are_built_from_images_or_from_a_file(home, images):
 
 
 def test_integers_below_the_floor_are_refused(home, images):
-    with pytest.raises(tcc.BelowFloor, match="the mean cosine of the outputs is"):
+    with pytest.raises(tcc.BelowFloor, match="the mean cosine of `logits` is"):
         tcc.build("tiny.yaml", "onnxruntime", precision="int8", data=images, min_cosine=1.0)
     assert not (home / "build").exists()
 

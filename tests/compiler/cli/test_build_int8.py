@@ -22,7 +22,7 @@ def test_a_bundle_holds_the_program_and_how_it_came_about(tcc, home, images):
     assert about["images"] == 9
     assert about["inexact"] == about["in_float"] == []
     assert about["measured"]["where"] == "held out of the calibration"
-    assert about["measured"]["cosine"] > 0.999
+    assert about["measured"]["outputs"]["logits"]["cosine"] > 0.999
     assert manifest["input"]["dtype"] == "uint8"
     assert manifest["input"]["preprocess"]["raw"] is True
     assert manifest["goldens"]["executor"] == "integers"
@@ -39,9 +39,10 @@ def test_the_report_has_every_layer(tcc, home, images):
     assert "integers against floats over 2 images held out of the calibration" in found.err
     assert "SNR dB" in found.err
     report = json.loads((home / FOLDER / "report/int8.json").read_text())
-    assert report["floor"] == {"cosine": 0.98, "drop": None}
+    kept = {"cosine": 0.98, "drop": None, "correlation": 0.5, "error": None}
+    assert report["floor"] == {"logits": kept}
     assert report["layers"][0]["name"] == "image"
-    assert report["quality"]["images"] == 2
+    assert report["quality"]["logits"]["images"] == 2
     assert report["integer_bytes"] < report["float_bytes"]
 
 
@@ -88,7 +89,7 @@ def test_below_the_floor_nothing_is_written(tcc, home, images):
     found = tcc(*BUILD, "--data", images, "--min-cosine", 1, "--json")
     assert found.code == 4
     assert not (home / FOLDER).exists()
-    assert "error: with integers, the mean cosine of the outputs is" in found.err
+    assert "error: with integers, the mean cosine of `logits` is" in found.err
     assert "the layers that lose the most:" in found.err
     assert "tiny.yaml:" in found.err
     assert "`--mixed` keeps the layers" in found.err
@@ -107,7 +108,7 @@ def test_mixed_precision_keeps_the_floor(tcc, home, images):
     before = tcc(*BUILD, "--data", images, "--min-cosine", 0, "-q")
     assert before.code == 0, before.err
     manifest = json.loads((home / FOLDER / "manifest.json").read_text())
-    cosine = manifest["calibration"]["measured"]["cosine"]
+    cosine = manifest["calibration"]["measured"]["outputs"]["logits"]["cosine"]
     floor = 1 - (1 - cosine) / 3
     assert tcc(*BUILD, "--data", images, "--min-cosine", floor, "-q").code == 4
     found = tcc(*BUILD, "--data", images, "--min-cosine", floor, "--mixed")
@@ -115,7 +116,7 @@ def test_mixed_precision_keeps_the_floor(tcc, home, images):
     assert "in float: " in found.err
     manifest = json.loads((home / FOLDER / "manifest.json").read_text())
     about = manifest["calibration"]
-    assert about["measured"]["cosine"] >= floor
+    assert about["measured"]["outputs"]["logits"]["cosine"] >= floor
     assert about["in_float"]
     assert about["inexact"]
     assert manifest["goldens"]["tolerance"]["relative"] > 0

@@ -72,8 +72,8 @@ def test_each_program_is_measured_by_itself(tcc, home, images):
         folder = home / f"build/tiny-{target}-int8"
         about = json.loads((folder / "manifest.json").read_text())["calibration"]
         report = json.loads((folder / "report/int8.json").read_text())
-        assert report["quality"]["cosine"] == about["measured"]["cosine"]
-        found[target] = about["measured"]["cosine"]
+        assert report["quality"] == about["measured"]["outputs"]
+        found[target] = about["measured"]["outputs"]["logits"]["cosine"]
     assert found["tflite"] < found["onnxruntime"]  # its outputs are 8-bit integers
     between = (found["tflite"] + found["onnxruntime"]) / 2
     alone = ("build", "tiny.yaml", "--precision", "int8", "-q", "--min-cosine", between)
@@ -91,4 +91,4 @@ def test_a_calibration_says_nothing_of_integer_ends(tcc, home, images):
     assert found.code == 0, found.err
     assert manifest(home, "tflite")["calibration"]["measured"] is None
     assert tcc(*words, "--data", images).code == 0
-    assert manifest(home, "tflite")["calibration"]["measured"]["images"] > 0
+    assert manifest(home, "tflite")["calibration"]["measured"]["outputs"]["logits"]["images"] > 0

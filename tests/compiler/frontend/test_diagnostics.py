@@ -380,6 +380,59 @@ def test_accuracy_is_a_share(tmp_path: Path, bound: str) -> None:
     assert error.at.text[error.at.column - 1 :].startswith(bound.strip("'"))
 
 
+def test_an_error_may_be_larger_than_the_spread(tmp_path: Path) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(f"{HEAD}graph: [relu]\naccuracy: {{max_error: 2.5, min_correlation: 0}}\n")
+    assert load(path).accuracy == Accuracy(max_error=2.5, min_correlation=0)
+    (error,) = errors(tmp_path, "graph: [relu]\naccuracy: {max_error: -1}\n")
+    assert error.message == "`max_error` must be a number that is not negative"
+
+
+@pytest.mark.parametrize(
+    ("settings", "meaning"),
+    [
+        ("activation: softmax", "classes"),
+        ("activation: sigmoid", "decisions"),
+        ("activation: sigmoid, labels: [a, b]", "decisions"),
+        ("labels: [a, b]", "classes"),
+        ("activation: none", "regression"),
+        ("kind: classes", "classes"),
+        ("activation: sigmoid, kind: regression", "regression"),
+        ("activation: sigmoid, kind: classes", "classes"),
+        ("labels: [a, b], kind: regression", "regression"),
+    ],
+)
+def test_what_an_output_stands_for(tmp_path: Path, settings: str, meaning: str) -> None:
+    path = tmp_path / "net.yaml"
+    graph = "graph: [global_avg_pool, flatten, linear: {units: 2}]"
+    head = HEAD[: HEAD.index("output:")]
+    path.write_text(f"{head}{graph}\noutput: {{y: {{{settings}}}}}\n")
+    assert load(path).graph.outputs[0].meaning == meaning
+
+
+@pytest.mark.parametrize(
+    ("units", "settings", "label"),
+    [
+        (2, "activation: softmax, kind: decisions", "its activation is `softmax`"),
+        (2, "kind: decisions", "its activation is `none`, and decisions are probabilities"),
+        (2, "activation: softmax, kind: regression", "softmax gives shares of classes"),
+        (1, "activation: sigmoid, kind: classes", "the output is 1: one value"),
+    ],
+)
+def test_a_kind_that_contradicts(tmp_path: Path, units: int, settings: str, label: str) -> None:
+    graph = f"graph: [global_avg_pool, flatten, linear: {{units: {units}}}]"
+    head = HEAD[: HEAD.index("output:")]
+    path = tmp_path / "net.yaml"
+    path.write_text(f"{head}{graph}\noutput:\n  y: {{{settings}}}\n")
+    with pytest.raises(UserError) as caught:
+        load(path)
+    (error,) = caught.value.diagnostics
+    assert error.code == "E0235"
+    assert label in error.label
+    assert error.at.line == len(path.read_text().splitlines())
+    assert error.at.text[error.at.column - 1 :].startswith(settings.rpartition(" ")[2])
+
+
 def test_accuracy_may_depend_on_parameters(tmp_path: Path) -> None:
     path = tmp_path / "net.yaml"
     path.write_text(

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nets import Steps, dense, gated
-from quant_sets import ready, tensors
+from quant_sets import of_classes, ready, tensors
 
-from tcc.compiler.floor import Quality
-from tcc.compiler.graph import Graph
+from tcc.compiler import floor
+from tcc.compiler.floor import Qualities
+from tcc.compiler.graph import Graph, Output
 from tcc.compiler.ops import Conv, DepthwiseConv, Flatten, GlobalAvgPool, Linear, Relu
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant import best as module
@@ -36,7 +37,7 @@ def deep() -> Graph:
     add("gap", GlobalAvgPool())
     add("flat", Flatten())
     add("fc", Linear(4))
-    return add.graph()
+    return add.graph(Output("logits", "fc", "softmax"))
 
 
 def unwatched(*_: object) -> None:
@@ -53,8 +54,7 @@ def known(tmp_path):
 
 
 def loss(model, calibration, data) -> float:
-    rows = judge.rows(quantize(model, calibration), data)
-    return 1 - judge.quality(judge.rows(model, data), rows).cosine
+    return floor.loss(judge.compared(model, quantize(model, calibration), judge.panel(data)))
 
 
 def test_moments_come_nearer_than_rounding_to_nearest(known):
@@ -137,15 +137,15 @@ def test_the_winner_is_no_worse_than_any_candidate(net, tmp_path):
     assert len(set(names)) == len(names)
     assert {"minmax", "percentile", "mse", "kl-cosine"} < set(names)
     plain = ("minmax", "percentile", "mse", "kl-cosine")
-    assert all(found.quality.cosine >= dict(found.judged)[name].cosine for name in plain)
-    rows = judge.rows(quantize(model, found.winner.calibration), held_out)
-    assert judge.quality(judge.rows(model, held_out), rows) == found.quality
+    assert all(floor.loss(found.quality) <= floor.loss(dict(found.judged)[name]) for name in plain)
+    program = quantize(model, found.winner.calibration)
+    assert judge.compared(model, program, judge.panel(held_out, learn)) == found.quality
     assert set(found.winner.traces) == set(found.winner.calibration.ranges)
     assert [done for what, done, _ in told if what == "best"][-1] == told[-1][2]
 
 
-def quality(cosine: float, agreement: float = 1.0) -> Quality:
-    return Quality(10, cosine, cosine, agreement, 0.0)
+def quality(cosine: float, agreement: float = 1.0) -> Qualities:
+    return {"logits": of_classes(10, cosine, agreement)}
 
 
 @pytest.mark.parametrize(

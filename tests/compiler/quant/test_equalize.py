@@ -13,7 +13,7 @@ from quantised import picture
 from quantised import ready as ready_random
 from random_nets import extreme, graphs
 
-from tcc.compiler import reference
+from tcc.compiler import floor, reference
 from tcc.compiler.graph import Graph, Model
 from tcc.compiler.ops import Add, ChannelShuffle, Concat, Conv, DepthwiseConv, Relu, Relu6, Slice
 from tcc.compiler.passes import INT8
@@ -127,22 +127,22 @@ def test_the_integer_program_is_nearer_and_has_the_same_meaning(net, tmp_path):
     model = uneven(ready(net(), INT8))
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
     seen = observe(model, data)
-    expected = judge.rows(model, data)
 
-    def quality(calibration):
-        return judge.quality(expected, judge.rows(quantize(model, calibration), data))
+    def loss(calibration):
+        program = quantize(model, calibration)
+        return floor.loss(judge.compared(model, program, judge.panel(data)))
 
-    plain = quality(Calibration(ranges(model, seen.limits)))
+    plain = loss(Calibration(ranges(model, seen.limits)))
     given = factors(model, seen, Setting(1.0, FLOOR, 0.5))
     changed = equalized(model, given)
     found = ranges(changed, limits(seen, given))
-    nearest = quality(Calibration(found, round_nearest(changed, found), given))
-    moments = quality(Calibration(found, round_moments(changed, found, seen, given), given))
-    assert 1 - nearest.cosine < 1.5 * (1 - plain.cosine) + 1e-6
-    assert 1 - moments.cosine < 1 - plain.cosine
+    nearest = loss(Calibration(found, round_nearest(changed, found), given))
+    moments = loss(Calibration(found, round_moments(changed, found, seen, given), given))
+    assert nearest < 1.5 * plain + 1e-6
+    assert moments < plain
     mixed = Calibration(found, round_nearest(changed, found), given)
     names = frozenset(n.name for n in model.graph.nodes[len(model.graph.nodes) // 2 :])
-    assert quality(replace(mixed, in_float=names)).cosine > 0.99
+    assert loss(replace(mixed, in_float=names)) < 0.01
 
 
 def test_a_dead_channel_has_a_finite_factor(tmp_path):

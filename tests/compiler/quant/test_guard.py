@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from nets import dense, gated
-from quant_sets import ready, tensors
+from quant_sets import of_classes, ready, tensors
 
-from tcc.compiler.floor import Quality
+from tcc.compiler.floor import loss
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant import guard, judge
 from tcc.compiler.quant.calibration import Calibration
@@ -20,11 +20,10 @@ def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
     learn, held = tensors(tmp_path, model.graph.inputs[0].type.shape, 16).split()
     found = guarded(model, observe(model, learn), held)
     assert set(found.judged) == set(found.found) == {PAPER, RAISED, SAFE}
-    expected = judge.rows(model, held)
     for name, one in found.found.items():
-        rows = judge.rows(quantize(model, Calibration(one.ranges, one.rounded)), held)
-        assert judge.quality(expected, rows) == found.judged[name]
-    assert found.judged[found.winner].cosine >= found.judged[SAFE].cosine
+        program = quantize(model, Calibration(one.ranges, one.rounded))
+        assert judge.compared(model, program, judge.panel(held)) == found.judged[name]
+    assert loss(found.judged[found.winner]) <= loss(found.judged[SAFE])
     for name, own in found.found[RAISED].ranges.items():
         assert own.scale >= np.float32(FLOOR * found.found[SAFE].ranges[name].scale)
         assert own.scale >= found.found[PAPER].ranges[name].scale
@@ -43,7 +42,7 @@ def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
 )
 def test_minmax_stands_unless_another_is_clearly_better(paper, raised, safe, agreement, winner):
     def quality(cosine, agreement=1.0):
-        return Quality(8, cosine, cosine, agreement, 0.0)
+        return {"logits": of_classes(8, cosine, agreement)}
 
     judged = {
         SAFE: quality(safe), PAPER: quality(paper, agreement), RAISED: quality(raised, agreement)

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from nets import Steps
 from op_cases import trained
+from quant_sets import of_classes
 from quantised import calibrated, ready
 
 from tcc.compiler import reference
-from tcc.compiler.floor import Floor, Quality
+from tcc.compiler.floor import Floor
 from tcc.compiler.graph import Graph, Model, Output
 from tcc.compiler.ops import Add, Conv, Flatten, GlobalAvgPool, Linear, MaxPool, Relu
-from tcc.compiler.quant import data, integer, judge
+from tcc.compiler.quant import data, integer, judge, measures
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.mixed import search, share
@@ -60,7 +61,7 @@ def good(model, images) -> Calibration:
 
 def compared(model: Model, calibration: Calibration, images: DataSet) -> Comparison:
     program = quantize(model, calibration)
-    return compare(model, program, calibration, images, unwatched)
+    return compare(model, program, calibration, judge.panel(images), unwatched)
 
 
 def test_each_layer_is_what_the_executors_give(model, images, good):
@@ -82,7 +83,7 @@ def test_each_layer_is_what_the_executors_give(model, images, good):
         low, high = program.graph.types[name].limits
         assert layer.error == pytest.approx(np.abs(steps - whole).max())
         assert layer.snr == pytest.approx(10 * np.log10((steps**2).sum() / noise))
-        assert layer.cosine == pytest.approx(judge.cosine(steps.ravel(), whole.ravel()))
+        assert layer.cosine == pytest.approx(measures.cosine(steps.ravel(), whole.ravel()))
         outside = ((steps < low - 0.5) | (steps > high + 0.5)).mean()
         assert layer.saturated == pytest.approx(outside)
 
@@ -90,10 +91,12 @@ def test_each_layer_is_what_the_executors_give(model, images, good):
 def test_the_outputs_are_judged_over_all_images(model, images, good):
     found = compared(model, good, images)
     program = quantize(model, good)
-    expected, got = (judge.rows(one, images) for one in (model, program))
-    assert found.quality == judge.quality(expected, got)
-    assert found.quality.images == 6
-    assert 0.999 < found.quality.least_cosine <= found.quality.cosine < 1
+    assert found.quality == judge.compared(model, program, judge.panel(images))
+    (one,) = found.quality.values()
+    assert (one.kind, one.images, one.spread_images) == ("regression", 6, 6)
+    assert 0.999 < one.least_cosine <= one.cosine < 1
+    assert 0 < one.error < 0.5
+    assert 0.95 < one.correlation < 1
     assert found.integer_bytes < found.float_bytes / 2
     assert found.inexact == ()
 
@@ -117,7 +120,7 @@ def test_the_search_puts_the_guilty_layer_into_float(model, images, good):
     before = compared(model, bad, images)
     floor = Floor(0.999)
     assert not floor.holds(before.quality)
-    mixed, steps = search(model, bad, before, (images, images), floor, unwatched)
+    mixed, steps = search(model, bad, before, (images, judge.panel(images)), floor, unwatched)
     assert mixed.in_float == {"last_relu", "gap"}  # what is not rounded, and what reads it
     assert [step.name for step in steps] == ["last_relu"]
     after = compared(model, mixed, images)
@@ -131,11 +134,15 @@ def test_the_search_puts_the_guilty_layer_into_float(model, images, good):
 
 def test_what_no_search_can_reach_is_told(model, images, good):
     mixed, steps = search(
-        model, good, compared(model, good, images), (images, images), Floor(2), unwatched
+        model,
+        good,
+        compared(model, good, images),
+        (images, judge.panel(images)),
+        Floor(2),
+        unwatched,
     )
     assert len(steps) > 3
-    assert steps[-1].quality.cosine < 2
-    assert steps[-1].quality.cosine >= 0.9999
+    assert 0.9999 <= steps[-1].quality["logits"].cosine < 2
     assert {step.name for step in steps} <= mixed.in_float
 
 
@@ -145,8 +152,8 @@ def test_all_in_float_is_the_float_model(model, images, good):
     assert not any(node.op.word.startswith("q") for node in program.graph.nodes[1:])
     expected, got = (judge.rows(one, images) for one in (model, program))
     half = good.ranges["image"].scale / 2  # the input alone is quantised
-    np.testing.assert_allclose(got, expected, atol=100 * half)
-    assert judge.quality(expected, got).cosine > 0.99999
+    np.testing.assert_allclose(got["logits"], expected["logits"], atol=100 * half)
+    assert judge.qualities(model, expected, got)["logits"].cosine > 0.99999
 
 
 def test_the_share_counts_fused_layers_by_their_clamp(model):
@@ -154,30 +161,31 @@ def test_the_share_counts_fused_layers_by_their_clamp(model):
     assert share(model, {"pool"}) == 0
 
 
-QUALITY = Quality(images=10, cosine=0.97, least_cosine=0.9, agreement=0.8, difference=0.2)
+QUALITY = of_classes(10, 0.97, 0.8)
 
 
 @pytest.mark.parametrize(
     ("floor", "broken"),
     [
-        (Floor(), ("the mean cosine of the outputs is 0.970000, not 0.98",)),
+        (Floor(), ("the mean cosine of `logits` is 0.970000, not 0.98",)),
         (Floor(0.9), ()),
         (Floor(0.9, 0.2), ()),
-        (Floor(0.9, 0.1), ("20.0% of the images change their class, not 10.0%",)),
+        (Floor(0.9, 0.1), ("20.0% of the images change their class of `logits`, not 10.0%",)),
         (
             Floor(0.99, 0.0),
             (
-                "the mean cosine of the outputs is 0.970000, not 0.99",
-                "20.0% of the images change their class, not 0.0%",
+                "the mean cosine of `logits` is 0.970000, not 0.99",
+                "20.0% of the images change their class of `logits`, not 0.0%",
             ),
         ),
     ],
 )
 def test_a_floor_says_what_is_below_it(floor, broken):
-    assert floor.broken(QUALITY) == broken
-    assert floor.holds(QUALITY) == (not broken)
+    assert floor.broken({"logits": QUALITY}) == broken
+    assert floor.holds({"logits": QUALITY}) == (not broken)
 
 
 def test_no_number_is_below_every_floor():
-    assert not Floor(0.0).holds(replace(QUALITY, cosine=float("nan")))
-    assert not Floor(0.0, 1.0).holds(replace(QUALITY, agreement=float("nan")))
+    for bound in ("cosine", "agreement", "correlation", "error"):
+        odd = replace(QUALITY, **{bound: float("nan")})
+        assert not Floor(0.0, 1.0, 0.0, 1e9).holds({"logits": odd})

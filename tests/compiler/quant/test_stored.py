@@ -72,7 +72,7 @@ def test_what_is_written_is_read_to_the_bit(made, tmp_path):
 
 def test_it_says_what_it_depends_on(made):
     plain = json.loads(encode(made[2]))
-    assert plain["tcc_calibration"] == 1
+    assert plain["tcc_calibration"] == 2
     assert plain["data"]["images"] == 8
     assert plain["data"]["held_out"] == 2
     assert plain["model"]["params"] == {"classes": "5"}
@@ -96,7 +96,7 @@ def changed(whole, *path, to):
 @pytest.mark.parametrize(
     ("path", "to", "words"),
     [
-        (("tcc_calibration",), 9, "`tcc_calibration` is 9, this tcc reads 1"),
+        (("tcc_calibration",), 9, "`tcc_calibration` is 9, this tcc reads 2"),
         (("values",), [], "values: [] is not of type 'object'"),
         (("data", "images"), 0, "data/images: 0 is less than the minimum of 1"),
         (("data", "digest"), "x", "data/digest"),

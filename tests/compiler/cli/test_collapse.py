@@ -1,0 +1,216 @@
+"""A calibration spoilt on purpose: every image gets the same answer, however near it is."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tcc.compiler.quant import document
+
+HEAD = """\
+tcc: 1
+name: net
+input:
+  image:
+    shape: [3, 12, 12]
+    preprocess: {resize: {size: [12, 12], mode: stretch}}
+graph:
+  - conv: {filters: 6, kernel: 3, padding: same}
+  - relu
+"""
+BODY = """\
+  - conv: {filters: 6, kernel: 3, padding: same}
+  - relu:
+    id: last
+  - global_avg_pool
+  - flatten
+"""
+SIDE = """\
+  - side:
+      as: other
+      body:
+        - conv: {filters: 6, kernel: 3, padding: same}
+        - relu:
+          id: second
+        - global_avg_pool
+        - flatten
+        - linear: {units: 1}
+"""
+ONE = {
+    "one sigmoid": ("units: 1", "activation: sigmoid"),
+    "several sigmoids": ("units: 4", "activation: sigmoid, labels: [a, b, c, d]"),
+    "two classes": ("units: 2", "activation: softmax"),
+    "six classes": ("units: 6", "activation: softmax"),
+    "classes by their labels": ("units: 3", "labels: [a, b, c]"),
+    "one quantity": ("units: 1", "activation: none"),
+    "three quantities": ("units: 3", "activation: none"),
+    "classes, said to be": ("units: 3", "kind: classes"),
+    "quantities, said to be": ("units: 2", "activation: sigmoid, kind: regression"),
+}
+TARGETS = ("onnxruntime", "tflite")
+
+
+def spec(units: str, output: str) -> str:
+    """A network with one output."""
+    return f"{HEAD}{BODY}  - linear: {{{units}}}\noutput:\n  found: {{{output}}}\n"
+
+
+def two(activation: str) -> str:
+    """A network with one output of classes, and another."""
+    outputs = f"  found: {{activation: softmax}}\n  other: {{activation: {activation}}}\n"
+    return f"{HEAD}{SIDE}{BODY}  - linear: {{units: 3}}\noutput:\n{outputs}"
+
+
+@pytest.fixture
+def pictures(home) -> Path:
+    """Twenty-four images that differ in brightness and colour."""
+    rng = np.random.default_rng(1)
+    tint = rng.uniform(0.2, 1, (24, 1, 1, 3))
+    values = (rng.integers(0, 256, (24, 12, 12, 3)) * tint).astype(np.uint8)
+    np.savez(home / "set.npz", images=values)
+    return home / "set.npz"
+
+
+@pytest.fixture
+def spoilt(tcc, home, pictures) -> Callable[[str], Path]:
+    """Write a calibration in which the value of a step can hold but zero."""
+
+    def make(step: str) -> Path:
+        words = (
+            "calibrate",
+            "net.yaml",
+            "--seed",
+            1,
+            "--data",
+            pictures,
+            "--method",
+            "minmax",
+            "-o",
+            "c.json",
+        )
+        assert tcc(*words, "-q").code == 0
+        found = document.read(home / "c.json")
+        scale = found.values[step].scale
+        values = {
+            name: replace(own, scale=2.0**20) if own.scale == scale else own
+            for name, own in found.values.items()
+        }
+        bad = replace(found, values=values, rounded={})
+        (home / "bad.json").write_bytes(document.encode(bad))
+        return home / "bad.json"
+
+    return make
+
+
+def build(tcc, pictures, target, *words):
+    given = ("net.yaml", "--seed", 1, "--target", target, "--precision", "int8", "--data", pictures)
+    return tcc("build", *given, *words)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", ONE)
+def test_one_value_for_every_image_is_refused(tcc, home, pictures, spoilt, case, target):
+    (home / "net.yaml").write_text(spec(*ONE[case]))
+    found = build(tcc, pictures, target, "--calibration", spoilt("last"), "--json")
+    assert found.code == 4, found.err
+    assert "`found` does not tell the images apart: its correlation with the floats is" in found.err
+    assert found.document["quality"]["found"]["correlation"] == 0
+    assert not (home / f"build/net-{target}-int8").exists()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", ONE)
+def test_what_follows_the_floats_is_built(tcc, home, pictures, case, target):
+    (home / "net.yaml").write_text(spec(*ONE[case]))
+    found = build(tcc, pictures, target, "--json")
+    assert found.code == 0, found.err
+    measured = found.document["bundles"][0]["calibration"]["measured"]["outputs"]
+    assert measured["found"]["correlation"] > (0.95 if target == "onnxruntime" else 0.5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("activation", ["sigmoid", "none"])
+def test_each_output_stands_for_itself(tcc, home, pictures, spoilt, activation, target):
+    (home / "net.yaml").write_text(two(activation))
+    found = build(tcc, pictures, target, "--calibration", spoilt("second"), "--json")
+    assert found.code == 4, found.err
+    assert "`other` does not tell the images apart" in found.err
+    assert "`found` " not in found.document["error"]
+    assert found.document["quality"]["found"]["correlation"] > 0.95
+    assert build(tcc, pictures, target, "-q").code == 0
+
+
+def test_what_only_training_has_is_left_out(tcc, home, pictures, spoilt):
+    (home / "net.yaml").write_text(two("sigmoid, train_only: true"))
+    found = build(tcc, pictures, "onnxruntime", "--json")
+    assert found.code == 0, found.err
+    measured = found.document["bundles"][0]["calibration"]["measured"]["outputs"]
+    assert set(measured) == {"found"}
+
+
+def test_no_method_prefers_a_collapse(tcc, home, pictures):
+    (home / "net.yaml").write_text(spec(*ONE["one sigmoid"]))
+    for method in ("best", "kl-cosine"):
+        words = (
+            "calibrate",
+            "net.yaml",
+            "--seed",
+            1,
+            "--data",
+            pictures,
+            "--method",
+            method,
+            "--json",
+        )
+        found = tcc(*words).document
+        losses = {name: one["found"]["loss"] for name, one in found["judged"].items()}
+        assert found["judged"][found["used"]]["found"]["correlation"] > 0.95
+        assert len(set(losses.values())) > 1  # the cosine of one value would be 1 for all
+
+
+def test_images_that_are_alike_show_nothing_and_it_is_said(tcc, home, pictures):
+    (home / "net.yaml").write_text(spec(*ONE["one sigmoid"]))
+    for count, words in ((1, "one image: nothing shows"), (3, "images that are alike in floats")):
+        same = np.full((count, 12, 12, 3), 90, np.uint8)
+        np.savez(home / "same.npz", images=same)
+        found = build(tcc, home / "same.npz", "onnxruntime", "-q")
+        assert found.code == 0, found.err
+        assert words in found.err
+        assert "whether the integers of `found` tell images apart" in found.err
+
+
+def test_margins_explain_classes_that_change(tcc, home, pictures):
+    """Of three classes whose weights hardly differ, ties decide."""
+    (home / "net.yaml").write_text(spec(*ONE["six classes"]))
+    found = build(tcc, pictures, "onnxruntime")
+    assert found.code == 0, found.err
+    assert "`found`: half of the float margins are below" in found.err
+    assert ", integers move them by " in found.err
+
+
+def test_bounds_of_correlation_and_error(tcc, home, pictures):
+    (home / "net.yaml").write_text(spec(*ONE["one quantity"]))
+    found = build(tcc, pictures, "onnxruntime", "--max-error", 1e-9)
+    assert found.code == 4
+    assert "the error of `found` is 0.0" in found.err
+    found = build(tcc, pictures, "onnxruntime", "--min-correlation", 1)
+    assert found.code == 4
+    assert "`found` hardly tells the images apart: its correlation with the floats is" in found.err
+    text = (home / "net.yaml").read_text()
+    (home / "net.yaml").write_text(text + "accuracy: {max_error: 1e-9, min_correlation: 0.9}\n")
+    assert build(tcc, pictures, "onnxruntime", "-q").code == 4
+    found = build(tcc, pictures, "onnxruntime", "--max-error", 0.5, "--min-cosine", 0.9)
+    assert found.code == 0, found.err
+    assert "a least cosine says nothing of an output of one value" in found.err
+
+
+def test_one_decision_of_several_may_not_collapse(tcc, home, pictures, spoilt):
+    """Of a decision that has a branch of its own, no other makes good."""
+    head = HEAD + SIDE.replace("units: 1", "units: 1")
+    joined = f"{head}{BODY}  - linear: {{units: 3}}\n  - concat: [[], other]\n"
+    (home / "net.yaml").write_text(f"{joined}output:\n  found: {{activation: sigmoid}}\n")
+    found = build(tcc, pictures, "onnxruntime", "--calibration", spoilt("second"), "--json")
+    assert found.code == 4, found.err
+    assert "`found` does not tell the images apart" in found.document["error"]
