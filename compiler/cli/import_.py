@@ -161,7 +161,7 @@ def _import(report: Report, model: Path, wanted: "Wanted", paths: tuple[Path, Pa
     origin = {
         SPEC_KEY: found.spec.name,
         "tcc.digest": found.spec.digest,
-        "tcc.source": model.name,
+        "tcc.source": model.name.encode(errors="replace").decode(),
     }
     tensors.write(values, found.weights, origin)
     files.write_file(spec, found.text.encode(), files.nothing)

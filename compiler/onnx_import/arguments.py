@@ -50,3 +50,9 @@ def short(value: float) -> float:
     if not isfinite(number):
         raise ValueError(f"a constant is {number}")
     return number
+
+
+def before(node: gs.Node) -> str:
+    """Return what the file calls the first value that a node reads and another one makes."""
+    computed = (t for t in node.inputs if not isinstance(t, gs.Constant) and t.inputs)
+    return next((tensor.name[:80] for tensor in computed), "NAME")

@@ -191,6 +191,8 @@ def _choice(view: View) -> Op | bool | None:
     A map as a vector counts as the map.
     """
     shape = view.shape
+    if shape[:1] != (1,):
+        return False
     size = every_nth(view)
     if size is not None:
         return Resize(size)

@@ -151,13 +151,26 @@ def _hard() -> Iterator[Rule]:
         yield Rule(made(type, clipped, number), "HardSigmoid", _relu6_gate)
 
 
+def _bounded() -> Iterator[Rule]:
+    """Yield the ways to write relu6 that are two operators."""
+    for inner in (made("Max", X, 0.0), made("Relu", X)):
+        yield Rule(made("Min", inner, 6.0), "Clip", lambda _: {"min": 0.0, "max": 6.0})
+        yield Rule(made("Clip", inner, name="c"), "Clip", _upper)
+
+
+def _upper(found: Found) -> Attributes | None:
+    low = scalar(found["c"], "min", 1, float("-inf"))
+    high = scalar(found["c"], "max", 2, float("inf"))
+    return {"min": 0.0, "max": high} if low <= 0.0 < high else None
+
+
 def _relu6_gate(found: Found) -> Attributes | None:
     return None if _is_relu6(found) is None else {"alpha": SIXTH, "beta": 0.5}
 
 
 def _table() -> dict[str, tuple[Rule, ...]]:
     silu = Rule(made("Mul", X, made("Sigmoid", X)), "Swish")
-    rules = (silu, *_hard(), *_gelus(), *_layer_norms())
+    rules = (silu, *_hard(), *_bounded(), *_gelus(), *_layer_norms())
     last = {rule.pattern.type for rule in rules}
     return {type: tuple(r for r in rules if r.pattern.type == type) for type in sorted(last)}
 

@@ -7,8 +7,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from tcc.compiler.graph import Input, Model, Output
-from tcc.compiler.onnx_import.arguments import NotConstantError
+from tcc.compiler.onnx_import.arguments import NotConstantError, before
 from tcc.compiler.onnx_import.builder import Builder, Refusal
+from tcc.compiler.onnx_import.causes import cause
 from tcc.compiler.onnx_import.contract import Source
 from tcc.compiler.onnx_import.convert import CONVERTERS, PATTERNS, Call, Operand
 from tcc.compiler.onnx_import.fuse import PARTS
@@ -77,14 +78,17 @@ class _Problems:
     """What was refused, equal reasons together."""
 
     file: str
-    nodes: dict[tuple[str, str, str, str], list[str]] = field(default_factory=dict)
+    nodes: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
+    helps: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
     def add(self, code: str, message: str, help: str, node: gs.Node) -> None:
-        key = (code, node.op, message, help)
+        key = (code, node.op, message)
         self.nodes.setdefault(key, []).append(_place(node))
+        self.helps.setdefault(key, help)
 
     def found(self) -> Iterator[Diagnostic]:
-        for (code, op, message, help), names in list(self.nodes.items())[:MOST]:
+        for (code, op, message), names in list(self.nodes.items())[:MOST]:
+            help = self.helps[code, op, message]
             others = ", ".join(names[1:SHOWN])
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             notes = (f"also {others}{more}",) if others else ()
@@ -143,9 +147,11 @@ class _Converter:
         self.results.append((node, results[0] if results else None))
 
     def _converted(self, node: gs.Node) -> Sequence[Operand] | None:
-        converter = CONVERTERS.get(node.op) if node.domain in (None, "", "ai.onnx") else None
+        converter = CONVERTERS.get(node.op) if _is_onnx(node) else None
         if converter is None:
-            self.problems.add("E0910", "the language has no step for this operator", _known(), node)
+            message, help = cause(node.op, before(node)) if _is_onnx(node) else ("", "")
+            message = message or "the language has no step for this operator"
+            self.problems.add("E0910", message, help or _known(), node)
             return None
         inputs = tuple(self._operand(tensor) for tensor in node.inputs)
         call = Call(node, inputs, self.build, _named(node), self.graph.opset)
@@ -194,6 +200,10 @@ class _Converter:
                 case Sigmoid():
                     return node.inputs[0], "sigmoid"
         return value, "none"
+
+
+def _is_onnx(node: gs.Node) -> bool:
+    return node.domain in (None, "", "ai.onnx")
 
 
 def _named(node: gs.Node) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_graphsurgeon as gs
 
-COMMUTATIVE = frozenset({"Add", "Mul"})
+COMMUTATIVE = frozenset({"Add", "Max", "Min", "Mul"})
 Found = Mapping[str, Any]
 """What the names of a pattern stand for: tensors of captures, nodes of operators."""
 
@@ -76,6 +76,8 @@ class Made(Pattern):
         """Yield each way in which a node fits."""
         if node.op != self.type or len(node.inputs) < len(self.inputs):
             return
+        if node.op in COMMUTATIVE and len(node.inputs) != len(self.inputs):
+            return  # one of three
         if self.name:
             found = {**found, self.name: node}
         orders = [self.inputs]

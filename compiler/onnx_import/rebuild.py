@@ -59,7 +59,8 @@ def rebuild(model: Model, path: Path, wanted: "Wanted") -> Rebuilt:
     if wanted.fold:
         items = folded(items, graph, named)
     preprocess = _preprocess(path, graph.inputs[0].type, wanted.preprocess)
-    heading = Heading(graph.name, f"Imported from {path.name}.", preprocess, wanted.labels)
+    file = path.name.encode(errors="replace").decode()  # a name of a file may be in any encoding
+    heading = Heading(graph.name, f"Imported from {file}.", preprocess, wanted.labels)
     words = text(graph, items, named, heading)
     spec = _loaded(path, words)
     order = [node.name for node in nodes(items)]

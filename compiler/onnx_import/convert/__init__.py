@@ -8,6 +8,7 @@ from tcc.compiler.onnx_import.convert import (
     layers,
     layout,
     pools,
+    resizing,
 )
 from tcc.compiler.onnx_import.convert.call import Call, Operand
 from tcc.compiler.onnx_import.fuse import CHANNEL_NORM
@@ -49,6 +50,10 @@ CONVERTERS: Mapping[str, Converter] = {
     "Div": arithmetic.div,
     "Neg": arithmetic.neg,
     "Pow": arithmetic.power,
+    "Sum": arithmetic.total,
+    "Mean": arithmetic.mean,
+    "Max": functions.largest,
+    "Min": functions.smallest,
     "Concat": layout.concat,
     "Reshape": layout.reshape,
     "Flatten": layout.flatten,
@@ -60,8 +65,8 @@ CONVERTERS: Mapping[str, Converter] = {
     "Gather": layout.gather,
     "Expand": layout.expand,
     "Pad": layout.pad,
-    "Resize": layout.resize,
-    "Upsample": layout.resize,
+    "Resize": resizing.resize,
+    "Upsample": resizing.resize,
 }
 """Converters by operator, as files name them once `fuse` has gone through."""
 

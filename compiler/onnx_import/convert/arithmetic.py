@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,12 +18,12 @@ Combine = Callable[[Array, Array], Array]
 
 def add(call: Call) -> Operand:
     """Convert Add."""
-    return _binary(call, operator.add, Add(), lambda x, c: _affine(call, x, offset=c))
+    return _binary(call, operator.add, Add(), lambda x, c: affine(call, x, offset=c))
 
 
 def mul(call: Call) -> Operand:
     """Convert Mul."""
-    return _binary(call, operator.mul, Mul(), lambda x, c: _affine(call, x, factor=c))
+    return _binary(call, operator.mul, Mul(), lambda x, c: affine(call, x, factor=c))
 
 
 def _binary(
@@ -45,9 +46,9 @@ def sub(call: Call) -> Operand:
         case View(), View():
             return _joined(call, Add(), call.view(0), call.each(Scale(-1.0), call.view(1)))
         case View(), b:
-            return _affine(call, call.view(0), offset=-_weights(b))
+            return affine(call, call.view(0), offset=-_weights(b))
         case a, View():
-            return _affine(call, call.each(Scale(-1.0), call.view(1)), offset=_weights(a))
+            return affine(call, call.each(Scale(-1.0), call.view(1)), offset=_weights(a))
         case a, b:
             return a - b
 
@@ -56,10 +57,13 @@ def div(call: Call) -> Operand:
     """Convert Div by a constant."""
     a, b = call.operand(0), call.operand(1)
     if isinstance(b, View):
-        raise Refusal("it divides by a value that is computed")
+        help = (
+            "multiply by a sigmoid or another bounded value, or cut the file before it by --until"
+        )
+        raise Refusal("it divides by a value that is computed", help)
     with np.errstate(divide="ignore"):
         inverse = np.float32(1) / _weights(b)
-    return _affine(call, call.view(), factor=inverse) if isinstance(a, View) else a / b
+    return affine(call, call.view(), factor=inverse) if isinstance(a, View) else a / b
 
 
 def neg(call: Call) -> View:
@@ -68,12 +72,26 @@ def neg(call: Call) -> View:
 
 
 def power(call: Call) -> View:
-    """Convert Pow with the exponent 2."""
-    if call.weights(1).reshape(-1).tolist() != [2.0]:
-        raise Refusal("it raises to another power than 2")
-    x = call.view()
-    value = call.build.emit(call.name, Mul(), [x.value, x.value])
-    return x.other(value, call.build.type(value))
+    """Convert Pow with the exponent 2 or 3: a product of the value with itself."""
+    given = call.operand(1)
+    exponents = [] if isinstance(given, View) else np.unique(given).tolist()
+    if exponents not in ([2], [3]):
+        raise Refusal("it raises to another power than 2 or 3")
+    return call.joined(Mul(), *[call.view()] * int(exponents[0]))
+
+
+def total(call: Call) -> Operand:
+    """Convert Sum."""
+    found = call.operand(0)
+    for position in range(1, len(call.inputs)):
+        found = add(replace(call, inputs=(found, call.operand(position))))
+    return found
+
+
+def mean(call: Call) -> Operand:
+    """Convert Mean of several values."""
+    found, share = total(call), np.asarray(1 / len(call.inputs), np.float32)
+    return affine(call, found, factor=share) if isinstance(found, View) else found * share
 
 
 def _joined(call: Call, op: Op, a: View, b: View) -> View:
@@ -99,10 +117,9 @@ def _weights(constant: Operand) -> Array:
     return constant.astype(np.float32)
 
 
-def _affine(call: Call, x: View, factor: Array | None = None, offset: Array | None = None) -> View:
+def affine(call: Call, x: View, factor: Array | None = None, offset: Array | None = None) -> View:
     """Return a value times a constant, or plus one: a number, or one for each channel."""
-    given = factor if factor is not None else offset
-    assert given is not None
+    given = np.asarray(factor if factor is not None else offset, np.float32)
     if given.size == 1 and given.ndim <= len(x.shape):
         number = short(float(given.reshape(-1)[0]))
         return call.each(Scale(number) if factor is not None else Scale(offset=number), x)
@@ -123,5 +140,8 @@ def _per_channel(x: View, constant: Array) -> Array:
         raise Refusal(f"its constant is {list(constant.shape)}, the value {list(x.shape)}")
     rows = spread.reshape(spread.shape[0], -1)
     if (rows != rows[:, :1]).any():
-        raise Refusal("its constant differs from pixel to pixel")
+        help = (
+            "as position embeddings of transformers do; constants are one number for each channel"
+        )
+        raise Refusal("its constant differs from pixel to pixel", help)
     return rows[:, :1].reshape(spread.shape[0], *(1 for _ in spread.shape[1:]))

@@ -113,6 +113,11 @@ class Call:
         value = self.build.emit(self.name, op, [view.value])
         return view.other(value, self.build.type(value))
 
+    def joined(self, op: Op, *views: View) -> View:
+        """Add a step that joins values which are arranged in the same way."""
+        value = self.build.emit(self.name, op, [view.value for view in views])
+        return views[0].other(value, self.build.type(value))
+
 
 def pads_of(call: Call, size: Pair, window: Pair, stride: Pair) -> Quad:
     """Return the padding of a convolution or pool: top, left, bottom, right."""

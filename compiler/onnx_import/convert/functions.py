@@ -1,28 +1,36 @@
 """Functions of one element, softmax, and what does nothing at inference."""
 
 from collections.abc import Callable
-from math import isclose
+from math import isclose, pi, sqrt
 
 import numpy as np
 
 from tcc.compiler.onnx_import.arguments import short
 from tcc.compiler.onnx_import.builder import Refusal
+from tcc.compiler.onnx_import.convert.arithmetic import affine
 from tcc.compiler.onnx_import.convert.call import Call, Operand
 from tcc.compiler.onnx_import.view import View, last_axis_channels
 from tcc.compiler.ops import (
+    Add,
     Gelu,
     HardSigmoid,
     HardSwish,
     LeakyRelu,
+    Mul,
     Op,
     Relu,
     Relu6,
+    Scale,
+    Sigmoid,
     Silu,
     Softmax,
+    Tanh,
 )
 
 UNBOUNDED = 3e38
-"""What exporters write for no upper bound: the largest float32, or infinity."""
+"""What exporters write for no bound: the largest float32, or infinity."""
+WIDEST = 100.0
+"""Largest bound that is brought to 0 or 6 by scaling, which costs small values their last bits."""
 
 
 def plain(op: Op) -> Callable[[Call], View]:
@@ -36,33 +44,39 @@ def leaky_relu(call: Call) -> View:
 
 
 def prelu(call: Call) -> View:
-    """Convert PRelu with one slope for all channels."""
-    slopes = np.unique(call.weights(1))
-    if slopes.size != 1:
-        raise Refusal("its slope differs from channel to channel")
-    return call.each(LeakyRelu(short(float(slopes[0]))), call.view())
+    """Convert PRelu: with slopes for each channel, max(x, 0) - slope * max(-x, 0)."""
+    x, slopes = call.view(), call.weights(1)
+    if np.unique(slopes).size == 1:
+        return call.each(LeakyRelu(short(float(slopes.flat[0]))), x)
+    below = call.each(Relu(), call.each(Scale(-1.0), x))
+    return call.joined(Add(), call.each(Relu(), x), affine(call, below, factor=-slopes))
 
 
 def hard_sigmoid(call: Call) -> View:
-    """Convert HardSigmoid as most frameworks define it."""
+    """Convert HardSigmoid; unless it is x / 6 + 1/2 between bounds, x is scaled before."""
     alpha, beta = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
-    if not isclose(alpha, 1 / 6, rel_tol=1e-6) or beta != 0.5:
-        raise Refusal(f"it is {alpha:g} * x + {beta:g} between 0 and 1; x / 6 + 0.5 is known")
-    return call.each(HardSigmoid(), call.view())
+    if isclose(alpha, 1 / 6, rel_tol=1e-6) and beta == 0.5:
+        return call.each(HardSigmoid(), call.view())
+    return call.each(HardSigmoid(), _scaled(call, call.view(), 6 * alpha, 6 * (beta - 0.5)))
 
 
 def gelu(call: Call) -> View:
-    """Convert Gelu."""
-    if call.attribute("approximate", "none") != "none":
-        raise Refusal("it is approximated by tanh", "export it with `approximate='none'`")
-    return call.each(Gelu(), call.view())
+    """Convert Gelu: exact, or x / 2 * (1 + tanh(a * x * (1 + b * x * x)))."""
+    x = call.view()
+    if call.attribute("approximate", "none") != "tanh":
+        return call.each(Gelu(), x)
+    slope = sqrt(2 / pi)
+    square = _scaled(call, call.joined(Mul(), x, x), 0.044715 * slope, slope)
+    gate = call.each(Tanh(), call.joined(Mul(), x, square))
+    return call.joined(Mul(), x, _scaled(call, gate, 0.5, 0.5))
 
 
 def swish(call: Call) -> View:
-    """Convert Swish."""
-    if call.attribute("alpha", 1.0) != 1.0:
-        raise Refusal(f"its factor is {call.attribute('alpha', 1.0):g}; only 1 is known")
-    return call.each(Silu(), call.view())
+    """Convert Swish: x * sigmoid(alpha * x)."""
+    x, alpha = call.view(), call.attribute("alpha", 1.0)
+    if alpha == 1.0:
+        return call.each(Silu(), x)
+    return call.joined(Mul(), x, call.each(Sigmoid(), _scaled(call, x, alpha, 0.0)))
 
 
 def hard_swish(call: Call) -> View:
@@ -70,14 +84,58 @@ def hard_swish(call: Call) -> View:
     return call.each(HardSwish(), call.view())
 
 
-def clip(call: Call) -> View:
-    """Convert Clip from 0 on, to 6 or without end."""
+def clip(call: Call) -> Operand:
+    """Convert Clip; bounds that no activation has are brought to those of one."""
     low, high = call.scalar("min", 1, float("-inf")), call.scalar("max", 2, float("inf"))
-    if low == 0.0 and high == 6.0:
-        return call.each(Relu6(), call.view())
-    if low == 0.0 and high >= UNBOUNDED:
-        return call.each(Relu(), call.view())
-    raise Refusal(f"it clips to {low:g} ... {high:g}; from 0 to 6, or from 0 on, is known")
+    return _clipped(call, call.operand(0), low, high)
+
+
+def largest(call: Call) -> Operand:
+    """Convert Max with a number, which is the lower bound."""
+    x, number = _with_number(call)
+    return _clipped(call, x, number, float("inf"))
+
+
+def smallest(call: Call) -> Operand:
+    """Convert Min with a number, which is the upper bound."""
+    x, number = _with_number(call)
+    return _clipped(call, x, float("-inf"), number)
+
+
+def _with_number(call: Call) -> tuple[View, float]:
+    views = [i for i, x in enumerate(call.inputs) if isinstance(x, View)]
+    others = [i for i in range(len(call.inputs)) if i not in views]
+    if len(views) != 1 or len(others) != 1 or call.weights(others[0]).size != 1:
+        raise Refusal(
+            "it compares values with each other", "only a bound that is one number is known"
+        )
+    return call.view(views[0]), float(call.weights(others[0]).flat[0])
+
+
+def _clipped(call: Call, given: Operand, low: float, high: float) -> Operand:
+    """Return a value held between bounds: by relu and relu6, after a scaling that is undone."""
+    below, above = low > -UNBOUNDED, high < UNBOUNDED
+    if not isinstance(given, View):
+        return np.clip(given, low, high)
+    x = call.build.settle(given)
+    if not below and not above:
+        return given
+    if low >= high or max(abs(low) * below, abs(high) * above) > WIDEST:
+        raise Refusal(
+            f"it clips to {low:g} ... {high:g}", f"bounds of at most {WIDEST:g} are known"
+        )
+    if below and above:
+        wide = (high - low) / 6
+        inner = call.each(Relu6(), _scaled(call, x, 1 / wide, -low / wide))
+        return _scaled(call, inner, wide, low)
+    if below:
+        return _scaled(call, call.each(Relu(), _scaled(call, x, 1.0, -low)), 1.0, low)
+    return _scaled(call, call.each(Relu(), _scaled(call, x, -1.0, high)), -1.0, high)
+
+
+def _scaled(call: Call, x: View, factor: float, offset: float) -> View:
+    plain = factor == 1.0 and offset == 0.0
+    return x if plain else call.each(Scale(short(factor), short(offset)), x)
 
 
 def softmax(call: Call) -> View:

@@ -2,12 +2,14 @@
 
 import numpy as np
 
-from tcc.compiler.onnx_import.arguments import short
+from tcc.compiler.onnx_import.arguments import before, short
 from tcc.compiler.onnx_import.builder import Refusal
+from tcc.compiler.onnx_import.causes import attention
 from tcc.compiler.onnx_import.convert.call import Array, Call, pads_of
 from tcc.compiler.onnx_import.view import View, along_last_axis, last_axis_channels
 from tcc.compiler.ops import BatchNorm, Conv, ConvTranspose, Flatten, LayerNorm, Linear, ScaleShift
 from tcc.compiler.ops.window import effective
+from tcc.compiler.types import Pair
 
 
 def conv(call: Call) -> View:
@@ -22,21 +24,61 @@ def conv(call: Call) -> View:
 
 
 def conv_transpose(call: Call) -> View:
-    """Convert ConvTranspose."""
+    """Convert ConvTranspose.
+
+    What is cut off its result differs from side to side: less at the end are rows that the step
+    adds there; more at the end, or less than it may add, is a kernel with rows of zeros.
+    """
     x, weight, bias = _convolved(call)
-    kernel, stride, dilation = weight.shape[2:], call.pair("strides"), call.pair("dilations")
+    stride, dilation = call.pair("strides"), call.pair("dilations")
     groups = int(call.attribute("group", 1))
-    if call.attribute("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in call.node.attrs:
-        raise Refusal("its padding follows from an output size", "give it `pads` instead")
-    top, left, bottom, right = pads_of(call, (0, 0), kernel, stride)
-    extra = call.pair("output_padding", (0, 0))
-    # Less padding at the end than at the start leaves as many more rows.
-    extra = (extra[0] + top - bottom, extra[1] + left - right)
-    if min(extra) < 0:
-        raise Refusal("it cuts more off at the bottom or right than at the top or left")
+    cuts = _cuts(call, x, weight.shape[2:], stride, dilation)
+    each = list(zip(cuts, stride, dilation, strict=True))
+    zeros = [_zeros(start - end, s, d) for (start, end), s, d in each]
+    (top, bottom), (left, right) = (
+        (start + before * d, end + after * d)
+        for ((start, end), _, d), (before, after) in zip(each, zeros, strict=True)
+    )
+    weight = np.pad(weight, ((0, 0), (0, 0), *zeros))
+    kernel, extra = weight.shape[2:], (top - bottom, left - right)
     filters = weight.shape[1] * groups
     op = ConvTranspose(filters, kernel, stride, (top, left), extra, dilation, groups, bool(bias))
     return call.emit(op, x, weights=[weight, *bias])
+
+
+def _cuts(call: Call, x: View, kernel: Pair, stride: Pair, dilation: Pair) -> list[Pair]:
+    """Return for each axis how much is cut off the full result at its start and its end.
+
+    What is added at the end counts as cut off less.
+    """
+    window, size = effective(kernel, dilation), x.type.shape[1:]
+    extra = call.pair("output_padding", (0, 0))
+    auto = str(call.attribute("auto_pad", "NOTSET"))
+    wanted = call.pair("output_shape", (0, 0)) if "output_shape" in call.node.attrs else None
+    if wanted is None and auto in ("SAME_UPPER", "SAME_LOWER"):
+        wanted = (size[0] * stride[0], size[1] * stride[1])
+    if wanted is None:
+        top, left, bottom, right = pads_of(call, (0, 0), kernel, stride)
+        return [(top, bottom - extra[0]), (left, right - extra[1])]
+    cuts = []
+    for n, out, k, s, more in zip(size, wanted, window, stride, extra, strict=True):
+        room = max((n - 1) * s + k + more - out, 0)
+        less = room // 2
+        start = less if auto == "SAME_UPPER" else room - less
+        cuts.append((start, (n - 1) * s + k - start - out))
+    return cuts
+
+
+def _zeros(more: int, stride: int, dilation: int) -> Pair:
+    """Return rows of zeros before and after a kernel.
+
+    With them what is cut off at the start exceeds what is cut off at the end, `more` without them,
+    by nothing or more, and by no more than a step may add.
+    """
+    before = max(-(more // dilation), 0) if more < 0 else 0
+    most = max(stride, dilation) - 1
+    after = max(-((most - more) // dilation), 0) if more > most else 0
+    return (before, after)
 
 
 def _convolved(call: Call) -> tuple[View, Array, list[Array]]:
@@ -64,7 +106,8 @@ def gemm(call: Call) -> View:
 def matmul(call: Call) -> View:
     """Convert MatMul with a constant."""
     if isinstance(call.operand(1), View):
-        raise Refusal("it multiplies two computed matrices, as attention does")
+        help = attention(before(call.node))
+        raise Refusal("this is self-attention: it multiplies two computed values", help)
     weight = call.weights(1)
     if weight.ndim != 2:
         raise Refusal(f"its weight has {weight.ndim} axes, not two")
@@ -84,7 +127,7 @@ def _linear(call: Call, weight: Array, bias: list[Array]) -> View:
     units = weight.shape[0]
     if x.settled and len(x.type.shape) == 1:
         return call.emit(Linear(units, bool(bias)), x, weights=[weight, *bias])
-    if len(x.shape) == 2 and x.whole():
+    if len(x.shape) == 2 and x.shape[0] == 1 and x.whole():
         return _linear_of_a_map(call, x, weight, bias)
     row = last_axis_channels(x) if len(x.type.shape) == 3 else None
     if row is None:

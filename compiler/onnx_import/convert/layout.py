@@ -11,7 +11,7 @@ from tcc.compiler.onnx_import.builder import Refusal
 from tcc.compiler.onnx_import.convert.call import Array, Call, Operand
 from tcc.compiler.onnx_import.view import View, along_last_axis, last_axis_channels
 from tcc.compiler.ops import Concat, Pad, Resize
-from tcc.compiler.types import Pair, Shape
+from tcc.compiler.types import Shape
 
 
 def _moved(call: Call, change: Callable[[Any], Any]) -> Operand:
@@ -41,8 +41,8 @@ def flatten(call: Call) -> Operand:
     shape = call.operand(0).shape
     axis = int(call.attribute("axis", 1))
     axis += len(shape) if axis < 0 else 0
-    rows = int(np.prod(shape[:axis], dtype=np.int64))
-    return _moved(call, lambda x: x.reshape(rows, -1))
+    rows, columns = (int(np.prod(part, dtype=np.int64)) for part in (shape[:axis], shape[axis:]))
+    return _moved(call, lambda x: x.reshape(rows, columns))
 
 
 def squeeze(call: Call) -> Operand:
@@ -129,6 +129,9 @@ def concat(call: Call) -> Operand:
     axis = int(call.attribute("axis", 1)) % rank
     if axis != 1 and _of_one(raw):
         return _interleaved(call, axis)
+    if any(not isinstance(x, View) for x in raw):
+        help = "as the class token of a transformer is; constants can be added or multiplied only"
+        raise Refusal("it joins a constant to a value", help)
     views = [call.view(i) for i in range(len(raw))]
     if axis == 1 and all(view.settled for view in views):
         return call.emit(Concat(), *views)
@@ -168,50 +171,6 @@ def pad(call: Call) -> View:
         raise Refusal("it pads or cuts other than by a border around height and width")
     (top, bottom), (left, right) = widths[2], widths[3]
     return call.emit(Pad((top, left, bottom, right), short(call.scalar("value", 2, 0.0))), x)
-
-
-def resize(call: Call) -> View:
-    """Convert Resize and Upsample."""
-    x = call.map()
-    size = _target(call, x)
-    mode = str(call.attribute("mode", "nearest"))
-    old = call.node.op == "Upsample" or call.opset < 11
-    how = str(call.attribute("coordinate_transformation_mode", "half_pixel"))
-    how = "asymmetric" if old else how
-    if call.attribute("antialias", 0):
-        raise Refusal("it resizes with antialiasing")
-    if mode == "nearest" and _nearest(call, x, size, how, old=old):
-        return call.emit(Resize(size), x)
-    half = how == "half_pixel" or (how == "pytorch_half_pixel" and min(size) > 1)
-    if mode in ("linear", "bilinear") and half:
-        return call.emit(Resize(size, mode="bilinear"), x)
-    raise Refusal(
-        f"it resizes by `{mode}` with `{how}` coordinates",
-        "nearest with whole factors and bilinear with half_pixel coordinates are known",
-    )
-
-
-def _nearest(call: Call, x: View, size: Pair, how: str, *, old: bool) -> bool:
-    """Whether nearest sampling takes the pixel at floor(y * in / out)."""
-    rounding = "floor" if old else str(call.attribute("nearest_mode", "round_prefer_floor"))
-    if how == "asymmetric" and rounding == "floor":
-        return True
-    larger = all(out % n == 0 for out, n in zip(size, x.type.shape[1:], strict=True))
-    return larger and how == "half_pixel" and rounding.startswith("round_prefer")
-
-
-def _target(call: Call, x: View) -> Pair:
-    """Return the height and width after resizing."""
-    late = len(call.inputs) > 2
-    sizes = call.numbers("sizes", 3)
-    if sizes is None:
-        factors: Array | None = call.argument("scales", 2 if late else 1)
-        if factors is None or factors.size != 4:
-            raise Refusal("how much it resizes is not said for every axis")
-        sizes = tuple(int(n * f) for n, f in zip(x.shape, factors.astype(np.float64), strict=True))
-    if len(sizes) != 4 or sizes[:2] != x.shape[:2]:
-        raise Refusal("it resizes other axes than height and width")
-    return sizes[2], sizes[3]
 
 
 def _needed(found: tuple[int, ...] | None, what: str) -> tuple[int, ...]:

@@ -159,9 +159,9 @@ def test_a_refusal_writes_nothing(tcc, home, net):
     found = tcc("import", net)
     assert found.code == 2
     assert found.err.startswith(
-        "error[E0910]: Elu: the language has no step for this operator\n"
+        "error[E0910]: Elu: the language has no such function\n"
         "  --> net.onnx: node `relu`\n"
-        "   = help: operators that are known: Add, "
+        "   = help: train it with one that is known: relu, "
     )
     assert {path.name for path in home.iterdir()} == {"net.onnx", "tiny.yaml"}
 

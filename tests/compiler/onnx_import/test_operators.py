@@ -125,6 +125,15 @@ def test_batch_norm(steps):
         ("d = Div (x, sqrt2) e = Erf (d) a = Add (e, one) m = Mul (x, a) y = Mul (m, half)", "gelu"),
         ("d = Div (x, sqrt2) e = Erf (d) a = Add (one, e) h = Mul (x, half) y = Mul (h, a)", "gelu"),
         ("d = Mul (x, isqrt2) e = Erf (d) a = Add (e, one) h = Mul (a, half) y = Mul (x, h)", "gelu"),
+        ("m = Max (x, zero) y = Min (m, six)", "relu6"),
+        ("m = Relu (x) y = Min (six, m)", "relu6"),
+        ("m = Relu (x) y = Clip (m, , six)", "relu6"),
+        ("m = Max (zero, x) y = Clip (m, zero, huge)", "relu"),
+        ("y = Max (x, zero)", "relu"),
+        ("y = Pow (x, three)", "mul: [[], [], []]"),
+        ("y = Sum (x)", "identity"),
+        ("y = Sum (x, x)", "add: [[], []]"),
+        ("y = Clip (x)", "identity"),
         ("y = Neg (x)", "scale: {factor: -1.0}"),
         ("y = Pow (x, two)", "mul: [[], []]"),
         ("y = Mul (x, x)", "mul: [[], []]"),
@@ -141,9 +150,69 @@ def test_functions(steps, text, step):
     numbers = {"quarter": 0.25, "zero": 0, "one": 1, "two": 2, "three": 3, "six": 6, "half": 0.5}
     numbers |= {"huge": 3.4028235e38, "sixth": 1 / 6, "sqrt2": np.sqrt(2), "isqrt2": np.sqrt(0.5)}
     weights = {name: np.float32(value).reshape(()) for name, value in numbers.items()}
-    relu = " z = Relu (y)" if step == "identity" else ""
+    relu = " z = Relu (y)" if step == "identity" else ""  # what does nothing is no network
     found = steps(f"{text}{relu}", weights, outputs={"z" if relu else "y": 4})
     assert found == [f"- {'relu' if relu else step}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "steps_of_it"),
+    [
+        (
+            "y = Clip (x, half, two)",
+            ["scale: {factor: 4.0, offset: -2.0}", "relu6", "scale: {factor: 0.25, offset: 0.5}"],
+        ),
+        ("y = Clip (x, half)", ["scale: {offset: -0.5}", "relu", "scale: {offset: 0.5}"]),
+        ("y = Max (x, half)", ["scale: {offset: -0.5}", "relu", "scale: {offset: 0.5}"]),
+        (
+            "y = Min (x, two)",
+            ["scale: {factor: -1.0, offset: 2.0}", "relu", "scale: {factor: -1.0, offset: 2.0}"],
+        ),
+        ("y = HardSigmoid (x)", ["scale: {factor: 1.2}", "hard_sigmoid"]),
+        ("y = HardSigmoid <alpha = 0.5, beta = 0.0> (x)", ["scale: {factor: 3.0, offset: -3.0}", "hard_sigmoid"]),
+        (
+            "s = Mul (x, two) g = Sigmoid (s) y = Mul (x, g)",
+            ["mul: [[], [scale: {factor: 2.0}, sigmoid]]"],
+        ),
+        ("y = PRelu (x, each)", None),
+        ("y = Mean (x, x)", ["add: [[], []]", "scale: {factor: 0.5}"]),
+    ],
+)  # fmt: skip
+def test_functions_of_several_steps(steps, text, steps_of_it):
+    numbers = {"half": np.float32(0.5).reshape(()), "two": np.float32(2).reshape(())}
+    # Scaling costs the last bits of what is far larger than the bounds.
+    found = steps(text, numbers | {"each": noise(4, 1, 1)}, tolerance=1e-5)
+    assert steps_of_it is None or found == [f"- {step}" for step in steps_of_it]
+
+
+def test_gelu_by_tanh(steps):
+    assert len(steps('y = Gelu <approximate = "tanh"> (x)', opset=20)) > 1
+    numbers = {"half": 0.5, "one": 1, "three": 3, "b": 0.044715, "a": np.sqrt(2 / np.pi)}
+    text = (
+        "p = Pow (x, three) q = Mul (p, b) s = Add (x, q) r = Mul (s, a) t = Tanh (r)"
+        " u = Add (t, one) h = Mul (x, half) y = Mul (h, u)"
+    )
+    steps(text, {name: np.float32(n).reshape(()) for name, n in numbers.items()})
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "strides = [2, 2], pads = [0, 0, 1, 1]",
+        "strides = [2, 2], pads = [3, 0, 0, 3]",
+        "strides = [3, 2], dilations = [2, 1], pads = [0, 1, 3, 0]",
+        "strides = [2, 2], pads = [1, 1, 1, 1], output_padding = [1, 0]",
+        'strides = [2, 2], auto_pad = "SAME_UPPER"',
+        'strides = [2, 3], auto_pad = "SAME_LOWER"',
+        'strides = [2, 2], auto_pad = "VALID"',
+        "strides = [2, 2], output_shape = [11, 12]",
+        'strides = [3, 2], output_shape = [18, 13], auto_pad = "SAME_UPPER"',
+    ],
+)
+def test_what_a_transposed_convolution_cuts_off(steps, attributes):
+    weights = {"w": noise(4, 6, 3, 4), "b": noise(6)}
+    found = steps(f"y = ConvTranspose <{attributes}> (x, w, b)", weights)
+    assert found[0].startswith("- conv_transpose") or found[0].startswith("- {conv_transpose")
 
 
 def test_functions_of_later_opsets(steps):

@@ -1,0 +1,156 @@
+"""Resize and Upsample: understood by the pixels that they sample, however that is said."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.onnx_import.builder import Refusal
+from tcc.compiler.onnx_import.convert.call import Array, Call
+from tcc.compiler.onnx_import.view import View
+from tcc.compiler.ops import Resize
+
+Places = NDArray[np.float32]
+"""Where in the input each pixel of the output lies, along one axis."""
+NEAR = 1e-4
+"""Distance of two places, in pixels, that rounding explains."""
+KNOWN = "nearest with whole factors and bilinear with half_pixel coordinates are known"
+
+ROUNDINGS: Mapping[str, Callable[[Places], Places]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda at: np.ceil(at - np.float32(0.5)),
+    "round_prefer_ceil": lambda at: np.floor(at + np.float32(0.5)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Pixels before and after, and what their number is multiplied by, before it is rounded."""
+
+    n: int
+    out: int
+    factor: float
+
+
+def resize(call: Call) -> View:
+    """Convert Resize and Upsample."""
+    x = call.map()
+    _check(call)
+    mode = str(call.attribute("mode", "nearest"))
+    axes = _axes(call, x)
+    match mode:
+        case "nearest":
+            same = all(_nearest(call, axis) for axis in axes)
+        case "linear" | "bilinear":
+            same = all(_between(call, axis) for axis in axes)
+        case _:
+            raise Refusal(f"it resizes by `{mode}`", KNOWN)
+    if not same:
+        raise _unlike(call, mode, axes)
+    height, width = (axis.out for axis in axes)
+    return call.emit(Resize((height, width), mode=mode if mode == "nearest" else "bilinear"), x)
+
+
+def _check(call: Call) -> None:
+    """Refuse what samples in other ways than the coordinates say."""
+    if call.attribute("antialias", 0):
+        raise Refusal("it resizes with antialiasing", "export it with `antialias=False`")
+    policy = call.attribute("keep_aspect_ratio_policy", "stretch")
+    if policy != "stretch":
+        raise Refusal(f"its size follows from the policy `{policy}`", "give it the size itself")
+
+
+def _unlike(call: Call, mode: str, axes: Sequence[Axis]) -> Refusal:
+    """Return what to say of a resizing that samples other pixels than the language's."""
+    for axis in axes:
+        exact = axis.n * axis.factor
+        if abs(exact - axis.out) > NEAR and _coordinates(call) != "align_corners":
+            return Refusal(
+                f"its factor {axis.factor:g} makes {axis.out} of {axis.n} pixels: it is rounded",
+                "export it with the size in place of the factor",
+            )
+    return Refusal(f"it resizes by `{mode}` with `{_coordinates(call)}` coordinates", KNOWN)
+
+
+def _coordinates(call: Call) -> str:
+    old = call.node.op == "Upsample" or call.opset < 11
+    how = str(call.attribute("coordinate_transformation_mode", "half_pixel"))
+    return "asymmetric" if old else how
+
+
+def _places(call: Call, axis: Axis) -> Places:
+    """Return the places that each way to count defines, in float32 as runtimes compute them."""
+    n, out, scale = axis.n, axis.out, np.float32(axis.factor)
+    at = np.arange(out, dtype=np.float32)
+    half = np.float32(0.5)
+    match _coordinates(call):
+        case "half_pixel":
+            return (at + half) / scale - half
+        case "pytorch_half_pixel":
+            return (at + half) / scale - half if out > 1 else np.zeros(out, np.float32)
+        case "half_pixel_symmetric":
+            offset = np.float32(n / 2 * (1 - out / (n * axis.factor)))
+            return offset + (at + half) / scale - half
+        case "tf_half_pixel_for_nn":
+            return (at + half) / scale
+        case "asymmetric":
+            return at / scale
+        case "align_corners":
+            return at * np.float32((n - 1) / (out - 1)) if out > 1 else np.zeros(1, np.float32)
+        case how:
+            raise Refusal(f"it resizes with `{how}` coordinates", KNOWN)
+
+
+def _nearest(call: Call, axis: Axis) -> bool:
+    """Whether nearest sampling takes the pixel at floor(y * in / out)."""
+    n, out = axis.n, axis.out
+    old = call.node.op == "Upsample" or call.opset < 11
+    rounding = str(call.attribute("nearest_mode", "round_prefer_floor"))
+    # Runtimes round up where old files make images smaller.
+    rounding = rounding if not old else "ceil" if out < n else "floor"
+    if rounding not in ROUNDINGS:
+        raise Refusal(f"it rounds by `{rounding}`", KNOWN)
+    taken = np.clip(ROUNDINGS[rounding](_places(call, axis)), 0, n - 1).astype(np.int64)
+    return bool(np.array_equal(taken, np.arange(out) * n // out))
+
+
+def _between(call: Call, axis: Axis) -> bool:
+    """Whether bilinear sampling is at (y + 1/2) * in / out - 1/2, held inside the image."""
+    n, out = axis.n, axis.out
+    wanted = (np.arange(out) + 0.5) * n / out - 0.5
+    apart = np.clip(wanted, 0, n - 1) - np.clip(_places(call, axis), 0, n - 1)
+    return bool(np.abs(apart).max() <= NEAR)
+
+
+def _axes(call: Call, x: View) -> Sequence[Axis]:
+    """Return what becomes of height and width."""
+    late = len(call.inputs) > 2
+    sizes = call.numbers("sizes", 3)
+    if sizes is not None:
+        wanted = _every_axis(call, np.asarray(sizes), x.shape)
+        factors = wanted / np.asarray(x.shape)
+    else:
+        given: Array | None = call.argument("scales", 2 if late else 1)
+        if given is None or not given.size:
+            raise Refusal("how much it resizes is not said")
+        factors = _every_axis(call, given.astype(np.float32), np.ones(4, np.float32))
+        wanted = np.floor(factors * np.asarray(x.shape, np.float32)).astype(np.int64)
+    if [*wanted[:2]] != [*x.shape[:2]]:
+        raise Refusal("it resizes other axes than height and width")
+    if wanted.min() < 1:
+        raise Refusal("nothing is left of its input")
+    ends = zip(x.shape, wanted, factors, strict=True)
+    return [Axis(int(n), int(out), float(factor)) for n, out, factor in ends][2:]
+
+
+def _every_axis(call: Call, given: Array, otherwise: object) -> Array:
+    """Return what is said for some axes, or in their order for all, for each of four axes."""
+    axes = call.node.attrs.get("axes", range(4))
+    found = np.array(otherwise, given.dtype)
+    if len(axes) != given.size:
+        raise Refusal("how much it resizes is not said for every axis")
+    for axis, number in zip(axes, given.ravel(), strict=True):
+        found[int(axis)] = number
+    return found
