@@ -1,8 +1,11 @@
 """Arrays of images or tensors from `.npz` files: bounded, never pickled."""
 
 import zipfile
+from collections.abc import Iterator
+from io import BufferedReader, FileIO
 from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -12,6 +15,13 @@ from tcc.compiler.source import UserError, fail, whole_file
 
 MAX_BYTES = 1 << 32
 """Most bytes that the images or tensors of a file may take in memory."""
+FREE_BYTES, MAX_RATIO = 1 << 28, 100
+"""What is larger than this may not be more than so many times as large as it is in the file, where
+images shrink to a third: so that a small file takes little memory."""
+MAX_DIRECTORY, MAX_HEADER = 1 << 20, 10_000
+"""Most bytes of the file's list of arrays, and of what is said of one, which is NumPy's limit."""
+PART = 1 << 22
+"""Numbers that are looked at a time."""
 MAX_LABELS = 1 << 26
 """Most bytes of all labels."""
 IMAGES, TENSORS, LABELS = "images", "tensors", "labels"
@@ -26,13 +36,23 @@ def read(path: Path) -> tuple[Array, tuple[str, ...] | None]:
         UserError: The file is not such a one (E0712).
     """
     try:
-        with zipfile.ZipFile(path) as file:
-            return _read(file)
+        with _Directory(FileIO(path)) as file, zipfile.ZipFile(file) as opened:
+            return _read(opened)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise _unfit(path, reason) from None
     except Exception as error:  # a decompressor meets damaged data with errors of its own
         raise _unfit(path, f"damaged: {type(error).__name__}") from None
+
+
+class _Directory(BufferedReader):
+    """A file of which `zipfile` gets its list of arrays, and all else, in small parts only."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes."""
+        if size is not None and size > MAX_DIRECTORY:
+            raise ValueError("it lists too many arrays")
+        return super().read(size)
 
 
 def _read(file: zipfile.ZipFile) -> tuple[Array, tuple[str, ...] | None]:
@@ -47,17 +67,34 @@ def _read(file: zipfile.ZipFile) -> tuple[Array, tuple[str, ...] | None]:
 
 def _member(file: zipfile.ZipFile, name: str, most: int) -> NDArray[np.generic]:
     """Return an array of the file, whose header is looked at before any memory is taken."""
-    with file.open(f"{name}.npy") as stream:
-        version = npy.read_magic(stream)
-        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = header(stream)
-        if dtype.hasobject:
-            raise ValueError(f"`{name}` holds Python objects, not numbers")
-        if prod(shape) * dtype.itemsize > most:
+    stored = file.getinfo(f"{name}.npy")
+    if stored.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"`{name}` is compressed in a way that NumPy does not write")
+    if stored.header_offset + stored.compress_size > file.start_dir:
+        raise ValueError(f"`{name}` ends outside the file")
+    with file.open(stored) as stream:
+        takes = _size(stream, name)
+        if takes > most:
             raise ValueError(f"`{name}` takes more than {most >> 20} MiB")
-    with file.open(f"{name}.npy") as stream:
+        if takes > max(FREE_BYTES, stored.compress_size * MAX_RATIO):
+            packed = f"{takes >> 20} MiB in {stored.compress_size >> 10} KiB"
+            raise ValueError(f"`{name}` is {packed}: more than {MAX_RATIO} times as large")
+        stream.seek(0)
         found: NDArray[np.generic] = npy.read_array(stream, allow_pickle=False)
         return found
+
+
+def _size(stream: IO[bytes], name: str) -> int:
+    """Return how many bytes an array takes, as its header says."""
+    version = npy.read_magic(stream)
+    first = version == (1, 0)
+    if int.from_bytes(stream.read(2 if first else 4), "little") > MAX_HEADER:
+        raise ValueError(f"the header of `{name}` is larger than {MAX_HEADER} bytes")
+    stream.seek(npy.MAGIC_LEN)
+    shape, _, dtype = (npy.read_array_header_1_0 if first else npy.read_array_header_2_0)(stream)
+    if dtype.hasobject:
+        raise ValueError(f"`{name}` holds Python objects, not numbers")
+    return prod(shape) * max(dtype.itemsize, 1)
 
 
 def _checked(array: NDArray[np.generic], kind: str) -> Array:
@@ -71,9 +108,15 @@ def _checked(array: NDArray[np.generic], kind: str) -> Array:
         raise ValueError(f"`tensors` is {_kind(array)}, not floats")
     with np.errstate(over="ignore"):
         floats = np.ascontiguousarray(array, np.float32)
-    if not np.isfinite(floats).all():
+    if not all(np.isfinite(part).all() for part in _parts(floats)):
         raise ValueError("`tensors` holds NaN or infinity")
     return floats
+
+
+def _parts(array: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Yield all numbers, some at a time."""
+    flat = array.reshape(-1)
+    return (flat[first : first + PART] for first in range(0, flat.size, PART))
 
 
 def _labels(labels: NDArray[np.generic], count: int) -> tuple[str, ...]:

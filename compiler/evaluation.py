@@ -17,7 +17,7 @@ from tcc.compiler.bundle import Bundle
 from tcc.compiler.graph import Input, Model
 from tcc.compiler.manifest import Result
 from tcc.compiler.metrics import Scores
-from tcc.compiler.quant.data import DAMAGED, MOST_LISTED, DataSet, check, indices
+from tcc.compiler.quant.data import DAMAGED, MOST_LISTED, DataSet, check, fitting, indices
 from tcc.compiler.replay import Runs
 from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
 
@@ -48,7 +48,7 @@ def by_artifact(found: Bundle, device: Runs, given: Labelled, watch: Watch) -> S
     source, data = found.input, check(given.data, found.input)
     floats = data.array is not None and data.array.dtype != np.uint8
     run = device.infer if floats else device.run
-    each = (data.tensor(i, source) if floats else pixels(data, i) for i in range(len(data)))
+    each = (data.tensor(i, source) if floats else pixels(data, i, source) for i in range(len(data)))
     answers = (outputs for batch in _batches(each) for outputs in run(found, batch))
     return _scored(given, source, answers, watch)
 
@@ -90,13 +90,18 @@ def labelled(data: DataSet, outputs: Sequence[Result], path: Path) -> Labelled:
     return Labelled(data, known, output, path)
 
 
-def pixels(data: DataSet, place: int) -> NDArray[np.uint8]:
-    """Return the pixels of an item, uint8 (height, width, 3)."""
+def pixels(data: DataSet, place: int, source: Input) -> NDArray[np.uint8]:
+    """Return the pixels of an item that a network takes, uint8 (height, width, 3).
+
+    Raises:
+        UserError: The image is damaged, or of a size that the network does not take.
+    """
     item = data.items[place]
     if data.array is None:
-        return images.read(item.path)
-    found: NDArray[np.uint8] = data.array[item.place or 0].astype(np.uint8, copy=False)
-    return found
+        found = images.read(item.path)
+    else:
+        found = data.array[item.place or 0].astype(np.uint8, copy=False)
+    return fitting(found, source, item.name)
 
 
 def _unknown(

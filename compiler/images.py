@@ -5,30 +5,46 @@
   none, the pixels are those of `Image.open(path).convert("RGB")`.
 - Grey and palette pixels become RGB; alpha is dropped, CMYK and YCbCr converted by Pillow's
   formulas; embedded colour profiles are not applied.
-- 16-bit colour keeps the high byte of each sample, as Pillow reads it. 16- and 32-bit grey and
+- 16-bit colour keeps 8 bits of each sample, as Pillow reads it. 16- and 32-bit grey and
   float pixels are refused: which values are black and white is for the user to say.
+- JPEG is decoded at its own size, however large: libjpeg's reduced scales average blocks in the
+  frequency domain, which is not the resize that a contract names.
+
+What is lost or chosen on the way is said in `remarks`. Sizes are looked at before pixels are
+unpacked, and pixels are converted a strip at a time.
 """
 
 import io
+import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tcc.compiler import bounds
+from tcc.compiler.folders import FORMATS, kind
 from tcc.compiler.source import UserError, fail, whole_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "PPM")
 MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
-"""Pillow's pixel modes of 8 bits or fewer a sample."""
-MAX_PIXELS = 1 << 26
-"""Most pixels of an image: 8192 x 8192."""
+"""Pillow's pixel modes of 8 bits or fewer a sample that become RGB."""
 MAX_BYTES = 1 << 28
 """Largest image file, in bytes."""
+MAX_SCANS = 100
+"""Most scans of a JPEG file, each of which goes over all its pixels; encoders make some ten."""
+STRIP = 1 << 22
+"""Pixels that are converted at a time."""
+TILE_WIDTH, TILE_HEIGHT = 322, 323
+"""Tags of TIFF files."""
+FRAMES = "of several frames or pages, the first is taken"
+DEPTH = "of samples of more than 8 bits, 8 are kept"
+ALPHA = "transparency is dropped: transparent pixels get the colour that is stored under them"
+CMYK = "CMYK becomes RGB by a plain formula, without its colour profile"
 
 
 def read(path: Path) -> "NDArray[np.uint8]":
@@ -53,14 +69,10 @@ def decode(data: bytes, name: str) -> "NDArray[np.uint8]":
         except (UserError, MemoryError):
             raise
         except UnidentifiedImageError:
-            raise fail(
-                "E0702",
-                "not an image of a known format",
-                whole_file(name),
-                help=f"known formats: {', '.join(FORMATS)}",
-            ) from None
-        except Image.DecompressionBombError:
-            raise _too_large(name) from None
+            raise _unknown(data, name) from None
+        except Image.DecompressionBombError as error:
+            pixels = re.search(r"\d+ pixels", str(error))
+            raise bounds.too_large(name, f"it is of {pixels[0]}" if pixels else "") from None
         except Exception as error:  # a decoder meets damaged data with any exception at all
             raise fail(
                 "E0703", "the image is damaged", whole_file(name), label=_reason(error)
@@ -68,18 +80,90 @@ def decode(data: bytes, name: str) -> "NDArray[np.uint8]":
 
 
 def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise _too_large(name, f"it has {image.width} x {image.height} pixels")
+    _check_file(data, name)
+    with _opened(data) as image:
+        bounds.check(image.height, image.width, name)
+        bounds.check(*_tile(image), name)
         if image.mode not in MODES:
-            raise fail(
-                "E0705",
-                f"pixels of mode {image.mode} are not 8 bits a sample",
-                whole_file(name),
-                help="convert the image to 8 bits, choosing which values are black and white",
-            )
-        upright = ImageOps.exif_transpose(image)
-        return np.array(upright.convert("RGB"), np.uint8)
+            raise _unfit(image.mode, name)
+        ImageOps.exif_transpose(image, in_place=True)
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        for rows, strip in _strips(image):
+            pixels[rows] = np.asarray(strip.convert("RGB"))
+        return pixels
+
+
+def _opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _check_file(data: bytes, name: str) -> None:
+    """Look at what Pillow does not, or only when it is late.
+
+    Raises:
+        UserError: A JPEG file goes over its pixels too often (E0704).
+        SyntaxError: The checksum of a part of a PNG file is wrong.
+    """
+    match kind(data[:256]):
+        case "PNG":
+            with _opened(data) as image:
+                image.verify()
+        case "JPEG" if data.count(b"\xff\xda") > MAX_SCANS:  # as data, 0xff is never before this
+            message = f"this JPEG file has more than {MAX_SCANS} scans, each over all its pixels"
+            raise fail("E0704", message, whole_file(name), help="save it anew")
+        case _:
+            pass
+
+
+def _tile(image: Image.Image) -> tuple[int, int]:
+    """Return the height and width of what a file stores its pixels in: of a TIFF file's tiles."""
+    tags = getattr(image, "tag_v2", {})
+    found = (tags.get(number, 0) for number in (TILE_HEIGHT, TILE_WIDTH))
+    height, width = (int(side) if isinstance(side, int) else 0 for side in found)
+    return height, width
+
+
+def _strips(image: Image.Image) -> "Iterator[tuple[slice, Image.Image]]":
+    """Yield parts of an image from the top, with the rows that they are."""
+    step = max(1, STRIP // image.width)
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
+
+
+def remarks(data: bytes) -> tuple[str, ...]:
+    """Return what is lost or chosen when an encoded image is read: nothing of most.
+
+    Of what cannot be read, whose errors `decode` has, it says nothing.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with _opened(data) as image:
+                bounds.check(image.height, image.width, "")
+                bounds.check(*_tile(image), "")
+                return tuple(_remarks(image)) if image.mode in MODES else ()
+        except Exception:  # a decoder meets damaged data with any exception at all
+            return ()
+
+
+def _remarks(image: Image.Image) -> Iterator[str]:
+    if getattr(image, "is_animated", False):
+        yield FRAMES
+    if any(_deep(tile) for tile in getattr(image, "tile", ())):
+        yield DEPTH
+    if image.mode == "CMYK":
+        yield CMYK
+    if image.has_transparency_data and any(
+        int(np.asarray(strip.convert("RGBA"))[:, :, 3].min()) < 255 for _, strip in _strips(image)
+    ):
+        yield ALPHA
+
+
+def _deep(tile: Any) -> bool:
+    """Whether a part of a file, as Pillow describes it, has more than 8 bits a sample."""
+    mode, *more = (tile.args,) if isinstance(tile.args, str) else tile.args
+    return ";16" in str(mode) or (tile.codec_name == "ppm" and more[0] > 255)
 
 
 def contents(path: Path) -> bytes:
@@ -97,18 +181,31 @@ def contents(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         raise fail("E0701", "cannot read the image", where, label=_reason(error)) from None
     if len(data) > MAX_BYTES:
-        raise _too_large(str(path), f"its file is larger than {MAX_BYTES >> 20} MiB")
+        raise bounds.too_large(str(path), f"its file is larger than {MAX_BYTES >> 20} MiB")
     return data
 
 
-def _too_large(name: str, label: str = "") -> UserError:
+def _unknown(data: bytes, name: str) -> UserError:
+    found = kind(data[:256])
+    known = ", ".join(FORMATS)
     return fail(
-        "E0704",
-        f"the image is larger than {MAX_PIXELS >> 20} Mi pixels",
+        "E0702",
+        "not an image of a known format",
         whole_file(name),
-        label=label,
-        help="cut it into tiles",
+        label=f"it begins as {found} does" if found else "",
+        help=f"known formats: {known}"
+        if found in FORMATS or not found
+        else f"convert it to one of {known}",
     )
+
+
+def _unfit(mode: str, name: str) -> UserError:
+    if mode in ("LAB", "HSV"):
+        message, help = f"colours of mode {mode} are not read", "convert the image to RGB"
+    else:
+        message = f"pixels of mode {mode} are not 8 bits a sample"
+        help = "convert the image to 8 bits, choosing which values are black and white"
+    return fail("E0705", message, whole_file(name), help=help)
 
 
 def _reason(error: Exception) -> str:

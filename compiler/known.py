@@ -8,6 +8,7 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
+from tcc.compiler.folders import listing
 from tcc.compiler.source import Span, fail, nearest
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -22,18 +23,12 @@ def specs() -> dict[str, Path]:
 
 def samples() -> tuple[Path, ...]:
     """Return the sample images of the package, sorted; they are generated, not photographed."""
-    return images_below(samples_folder())
+    return listing(samples_folder()).images
 
 
 def samples_folder() -> Path:
     """Return where the sample images lie, if they do."""
     return _packaged("zoo") / "samples"
-
-
-def images_below(folder: Path) -> tuple[Path, ...]:
-    """Return the image files in a folder and those below it, sorted by path."""
-    kinds = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
-    return tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in kinds and p.is_file()))
 
 
 def find_spec(name: str, at: Span, base: Path = Path()) -> Path:

@@ -11,6 +11,7 @@ from tcc.compiler import images
 from tcc.compiler.agreement import Agreement
 from tcc.compiler.bundle import Bundle
 from tcc.compiler.manifest import NAME, Golden
+from tcc.compiler.quant.data import fitting
 from tcc.compiler.source import UserError, fail, whole_file
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def _outputs(bundle: Bundle, device: Runs, cases: Sequence[Golden]) -> "Sequence
     pictures = [bundle.folder / _listed(bundle, case.image) for case in cases if case.image]
     source = bundle.manifest.input
     if source.preprocess and len(pictures) == len(cases):
-        return device.run(bundle, [images.read(path) for path in pictures])
+        given = [fitting(images.read(path), bundle.input, str(path)) for path in pictures]
+        return device.run(bundle, given)
     tensors = [_tensor(bundle, case.tensor, source.dtype, source.shape) for case in cases]
     return device.infer(bundle, [tensor.reshape(source.shape) for tensor in tensors])
 

@@ -163,6 +163,7 @@ def _labelled(
     report.detail(f"images: {where}")
     stages("data", 0, 1)
     found = read(where)
+    report.warnings(found.warnings)
     if synthetic(found):
         report.notice(f"the images in {where} are synthetic: a program drew them")
     return evaluation.labelled(found, outputs, where)

@@ -75,6 +75,7 @@ def take_images(report: Report, chosen: Chosen, data: Path | None) -> "DataSet":
         raise fail("E0616", "calibrate with which images?", typed("--data"), help=help)
     report.detail(f"images: {path}")
     found = read(path)
+    report.warnings(found.warnings)
     if synthetic(found):
         report.notice(
             f"the images in {path} are synthetic: a program drew them. Calibrate with images of "

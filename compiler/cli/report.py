@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
@@ -59,6 +59,11 @@ class Report:
         """Say on standard error what is worth knowing but no error."""
         if not self.quiet:
             complain(str(diagnostic))
+
+    def warnings(self, found: Iterable[Diagnostic]) -> None:
+        """Say each warning."""
+        for diagnostic in found:
+            self.warn(diagnostic)
 
     def note(self, text: str) -> None:
         """Say on standard error what goes on, unless quiet."""

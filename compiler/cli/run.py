@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
     from tcc.compiler.bundle import Bundle
     from tcc.compiler.cli.devices import Bound
+    from tcc.compiler.graph import Input
     from tcc.compiler.manifest import Result
 
 BATCH = 8
-"""Images handed to the artifact at a time, which bounds the memory."""
+"""Most images handed to the artifact at a time."""
+BATCH_BYTES = 1 << 26
+"""Bytes of pixels beyond which a batch is full."""
 
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A folder that `tcc build` wrote.")
@@ -74,41 +77,44 @@ def run(
         raise fail("E0625", "this network does not take an image", whole_file(str(bundle)))
     if about.weights.notice:
         report.notice(about.weights.notice)
-    paths = _expanded(images)
+    paths = _expanded(report, images)
     listed = []
     with report.stages() as stages:
-        for index, (path, predictions) in enumerate(_predicted(found, device, paths)):
+        for index, (path, predictions) in enumerate(_predicted(report, found, device, paths)):
             _print(report, path, predictions, top)
             listed.append(_document(path, predictions))
             stages("images", index + 1, len(paths))
     report.document({"bundle": str(bundle), "target": about.target, "images": listed})
 
 
-def _expanded(images: Sequence[Path]) -> list[Path]:
+def _expanded(report: Report, images: Sequence[Path]) -> list[Path]:
     """Return image files; a folder stands for those in it and below, sorted."""
-    from tcc.compiler import known
+    from tcc.compiler.folders import listing
 
     paths: list[Path] = []
     empty: list[Diagnostic] = []
     for path in images:
-        below = known.images_below(path) if os.path.isdir(path) else (path,)
-        if not below:
-            empty.append(Diagnostic("E0701", "no image in this folder", whole_file(str(path))))
-        paths += below
+        if not os.path.isdir(path):
+            paths.append(path)
+            continue
+        found = listing(path)
+        if not found.images:
+            empty.append(found.nothing("E0701", path))
+            continue
+        report.warnings(found.warnings())
+        paths += found.images
     if empty:
         raise UserError(tuple(empty))
     return paths
 
 
 def _predicted(
-    bundle: "Bundle", device: "Bound", paths: Sequence[Path]
+    report: Report, bundle: "Bundle", device: "Bound", paths: Sequence[Path]
 ) -> "Iterator[tuple[Path, list[Prediction]]]":
     from tcc.compiler.activations import applied
 
     outputs = bundle.manifest.outputs
-    for start in range(0, len(paths), BATCH):
-        batch = paths[start : start + BATCH]
-        images = _read(batch)
+    for batch, images in _batches(report, bundle.input, paths):
         for path, raw in zip(batch, device.run(bundle, images), strict=True):
             yield (
                 path,
@@ -116,20 +122,46 @@ def _predicted(
             )
 
 
-def _read(paths: Sequence[Path]) -> "list[np.ndarray]":
-    """Return the pixels of image files, or raise what is wrong with all of them."""
-    from tcc.compiler import images
+def _batches(
+    report: Report, source: "Input", paths: Sequence[Path]
+) -> "Iterator[tuple[Sequence[Path], list[np.ndarray]]]":
+    """Yield image files with their pixels, some at a time, fewer where they are large."""
+    first = 0
+    found: list[np.ndarray] = []
+    for end, path in enumerate(paths, 1):
+        found.append(_read(report, source, path, paths[end : first + BATCH]))
+        if end - first == BATCH or end == len(paths) or sum(a.nbytes for a in found) > BATCH_BYTES:
+            yield paths[first:end], found
+            first, found = end, []
 
-    found = []
-    problems: list[Diagnostic] = []
-    for path in paths:
+
+def _read(report: Report, source: "Input", path: Path, others: Sequence[Path]) -> "np.ndarray":
+    """Return the pixels of an image file that the network takes, and say what is lost of it.
+
+    Raises:
+        UserError: What is wrong with this one, and with others that were to come with it.
+    """
+    try:
+        return _taken(report, source, path)
+    except UserError as error:
+        problems = [*error.diagnostics]
+    for other in others:
         try:
-            found.append(images.read(path))
+            _taken(report, source, other)
         except UserError as error:
             problems += error.diagnostics
-    if problems:
-        raise UserError(tuple(problems))
-    return found
+    raise UserError(tuple(problems))
+
+
+def _taken(report: Report, source: "Input", path: Path) -> "np.ndarray":
+    from tcc.compiler import images
+    from tcc.compiler.folders import remarks
+    from tcc.compiler.quant.data import fitting
+
+    data = images.contents(path)
+    pixels = fitting(images.decode(data, str(path)), source, str(path))
+    report.warnings(remarks([(str(path), images.remarks(data))]))
+    return pixels
 
 
 def _print(report: Report, path: Path, predictions: Sequence[Prediction], top: int) -> None:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.compiler import arrays, images, known, preprocess
+from tcc.compiler import arrays, images, preprocess
+from tcc.compiler.folders import listing, remarks
 from tcc.compiler.graph import Input
 from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
 
@@ -54,10 +55,14 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Items in the order of their digests; `array` holds their pixels or tensors, if no files."""
+    """Items in the order of their digests; `array` holds their pixels or tensors, if no files.
+
+    `warnings` say what was passed over and what is lost in reading.
+    """
 
     items: tuple[Item, ...]
     array: "NDArray[np.uint8] | Float32 | None" = None
+    warnings: tuple[Diagnostic, ...] = ()
 
     def __len__(self) -> int:
         """Return how many items there are."""
@@ -169,21 +174,26 @@ def indices(data: DataSet, labels: Sequence[str]) -> tuple[int | None, ...]:
 
 
 def _folder(path: Path) -> DataSet:
-    files = known.images_below(path)
+    found = listing(path)
+    files = found.images
     if not files:
-        raise fail("E0711", "no image in this folder", whole_file(str(path)))
+        raise UserError((found.nothing("E0711", path),))
     classes = all(file.parent != path for file in files)
     items = []
+    said: list[tuple[str, Sequence[str]]] = []
     problems: list[Diagnostic] = []
     for file in files:
         label = file.relative_to(path).parts[0] if classes else None
         try:
-            items.append(Item(hashlib.sha256(images.contents(file)).hexdigest(), file, label))
+            data = images.contents(file)
         except UserError as error:
             problems += error.diagnostics
+            continue
+        items.append(Item(hashlib.sha256(data).hexdigest(), file, label))
+        said.append((str(file), images.remarks(data)))
     if problems:
         raise UserError(tuple(problems[:MOST_LISTED]))
-    return DataSet(_ordered(items))
+    return DataSet(_ordered(items), warnings=(*found.warnings(), *remarks(said)))
 
 
 def _npz(path: Path) -> DataSet:
@@ -207,10 +217,25 @@ def _ordered(items: Sequence[Item]) -> tuple[Item, ...]:
     return tuple(sorted(items, key=lambda item: (item.digest, item.label or "")))
 
 
+def fitting(image: "NDArray[np.uint8]", source: Input, name: str) -> "NDArray[np.uint8]":
+    """Return an image if a network that takes images takes this one, whatever the target.
+
+    Raises:
+        UserError: It is too large (E0704), or of a size that the network does not take (E0706).
+    """
+    assert source.preprocess is not None
+    preprocess.plan(source.preprocess, image.shape, _size(source), name)
+    return image
+
+
 def _preprocessed(image: "NDArray[np.uint8]", source: Input, name: str) -> "Float32":
     assert source.preprocess is not None
+    return preprocess.apply(source.preprocess, image, _size(source), name)
+
+
+def _size(source: Input) -> tuple[int, int, int]:
     channels, height, width = source.type.shape
-    return preprocess.apply(source.preprocess, image, (channels, height, width), name)
+    return channels, height, width
 
 
 def _raw(values: "Float32", source: Input) -> "Float32":

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcc.compiler import images
+from tcc.compiler import bounds, images
 from tcc.compiler.images import decode, read
 from tcc.compiler.source import UserError
 
@@ -142,10 +142,117 @@ def test_16_bit_colour_keeps_the_high_bytes():
     assert np.array_equal(decode(png(5, 4, 16, 2, rows), "x"), values >> 8)
 
 
-@pytest.mark.parametrize("side", [1 << 14, 1 << 20, (1 << 31) - 1])
-def test_a_decompression_bomb_is_refused_before_it_is_unpacked(side):
-    text = refused(png(side, side, 8, 2, b"\0" * 1000), "E0704")
-    assert text.startswith("error[E0704]: the image is larger than 64 Mi pixels\n  --> tile.png")
+@pytest.mark.parametrize(
+    ("width", "height", "label"),
+    [
+        (1, 65537, "it is 1x65537 pixels"),
+        (2_000_000, 1, "it is 2000000x1 pixels"),
+        (1 << 26, 1, "it is 67108864x1 pixels"),
+        (8192, 8193, "it is 8192x8193 pixels"),
+        (1 << 14, 1 << 14, "it is of 268435456 pixels"),
+        (1 << 16, 1 << 16, "it is of 4294967296 pixels"),
+        ((1 << 31) - 1, (1 << 31) - 1, "it is of 4611686014132420609 pixels"),
+    ],
+)
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(width, height, label):
+    text = refused(png(width, height, 8, 2, b"\0" * 1000), "E0704")
+    assert text == (
+        f"error[E0704]: {bounds.TOO_LARGE}\n  --> tile.png\n   = {label}\n"
+        "   = help: cut it into tiles"
+    )
+
+
+@pytest.mark.parametrize("size", [(65536, 3), (3, 65536)])
+def test_the_longest_side_is_read(size):
+    image = Image.new("RGB", size, (1, 2, 3))
+    found = decode(encoded(image), "x")
+    assert found.shape == (size[1], size[0], 3)
+    assert (found == (1, 2, 3)).all()
+
+
+def tiff(tags, rest=b""):
+    """A TIFF file of one directory: tag, type, value or values of each entry, and what follows."""
+    kinds = {3: "<H", 4: "<I"}
+    entries, out = b"", b""
+    start = 8 + 2 + 12 * len(tags) + 4
+    for tag, kind, value in tags:
+        values = value if isinstance(value, tuple) else (value,)
+        data = b"".join(struct.pack(kinds[kind], v) for v in values)
+        if len(data) > 4:
+            entries += struct.pack("<HHII", tag, kind, len(values), start + len(out))
+            out += data
+        else:
+            entries += struct.pack("<HHI", tag, kind, len(values)) + data.ljust(4, b"\0")
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + out + rest
+
+
+def test_a_small_tiff_of_huge_tiles_is_refused():
+    packed = zlib.compress(bytes(1 << 20))
+    tags = [(256, 4, 16), (257, 4, 16), (258, 3, (8, 8, 8)), (259, 3, 8), (262, 3, 2), (277, 3, 3),
+            (322, 4, 32768), (323, 4, 16384), (324, 4, 300), (325, 4, len(packed))]  # fmt: skip
+    text = refused(tiff(tags, bytes(300) + packed), "E0704")
+    assert "   = it is 32768x16384 pixels\n" in text
+
+
+def test_a_jpeg_that_goes_over_its_pixels_for_ever_is_refused():
+    data = encoded(PICTURE, "JPEG", progressive=True)
+    scans = data.index(b"\xff\xda")
+    assert data.count(b"\xff\xda") <= 20
+    decode(data, "x")
+    last = data[scans:-2]
+    text = refused(data[:scans] + last * 40 + data[-2:], "E0704")
+    assert "more than 100 scans" in text
+
+
+def test_a_checksum_that_is_wrong_is_refused():
+    data = bytearray(encoded(PICTURE))
+    end = data.index(b"IEND") - 4  # the checksum of the pixels stands before it
+    data[end - 1] ^= 1
+    assert "the image is damaged" in refused(bytes(data), "E0703")
+
+
+def test_nothing_is_said_of_most_images():
+    for kind in [*LOSSLESS, "JPEG"]:
+        assert images.remarks(encoded(PICTURE, kind)) == ()
+    for mode in ("1", "L", "P"):
+        assert images.remarks(encoded(PICTURE.convert(mode))) == ()
+    opaque = PICTURE.convert("RGBA")
+    assert images.remarks(encoded(opaque)) == ()
+    assert images.remarks(b"no image") == ()
+
+
+def test_what_is_lost_is_said():
+    clear = PICTURE.convert("RGBA")
+    clear.putpixel((3, 10), (9, 9, 9, 254))
+    assert images.remarks(encoded(clear)) == (images.ALPHA,)
+    palette = encoded(PICTURE.quantize(16), transparency=3)
+    assert images.remarks(palette) == (images.ALPHA,)
+    cmyk = PICTURE.convert("CMYK")
+    for kind in ("TIFF", "JPEG"):
+        assert images.remarks(encoded(cmyk, kind)) == (images.CMYK,)
+    for kind in ("TIFF", "PNG"):
+        frames = encoded(PICTURE, kind, save_all=True, append_images=[Image.new("RGB", (17, 11))])
+        assert images.remarks(frames) == (images.FRAMES,)
+        assert np.array_equal(decode(frames, "x"), PIXELS)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(5, 4, 16, 2, b"\0" * 31 * 4),
+        b"P6 2 1 65535\n" + bytes(12),
+        tiff([(256, 4, 2), (257, 4, 1), (258, 3, (16, 16, 16)), (259, 3, 1), (262, 3, 2),
+              (273, 4, 200), (277, 3, 3), (278, 4, 1), (279, 4, 12)], bytes(400)),
+    ],
+)  # fmt: skip
+def test_bits_that_are_dropped_are_said(data):
+    assert images.remarks(data) == (images.DEPTH,)
+    assert decode(data, "x").dtype == np.uint8
+
+
+def test_colours_that_are_not_read():
+    text = refused(encoded(Image.new("LAB", (4, 4)), "TIFF"), "E0705")
+    assert "colours of mode LAB are not read" in text
 
 
 def test_a_large_file_is_refused(tmp_path, monkeypatch):
@@ -164,9 +271,7 @@ def test_a_large_file_is_refused(tmp_path, monkeypatch):
         b"",
         b"tcc: 1\nname: net\n",
         random.Random(5).randbytes(4000),
-        b"GIF89a" + bytes(100),
         b"%!PS-Adobe-3.0 EPSF-3.0\n",
-        b"\x89PNG\r\n\x1a\n",
     ],
 )
 def test_what_is_no_image_is_refused(data):
@@ -176,6 +281,20 @@ def test_what_is_no_image_is_refused(data):
         "  --> tile.png\n"
         "   = help: known formats: PNG, JPEG, BMP, TIFF, PPM"
     )
+
+
+@pytest.mark.parametrize(
+    ("data", "label", "help"),
+    [
+        (b"GIF89a" + bytes(100), "GIF", "convert it to one of PNG, JPEG, BMP, TIFF, PPM"),
+        (b"RIFF\x20\0\0\0WEBPVP8 ", "WebP", "convert it to one of PNG, JPEG, BMP, TIFF, PPM"),
+        (bytes(128) + b"DICM", "DICOM", "convert it to one of PNG, JPEG, BMP, TIFF, PPM"),
+        (b"\x89PNG\r\n\x1a\n", "PNG", "known formats: PNG, JPEG, BMP, TIFF, PPM"),
+    ],
+)
+def test_another_format_is_named(data, label, help):
+    text = refused(data, "E0702")
+    assert text.endswith(f"   = it begins as {label} does\n   = help: {help}")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "PPM", "TIFF"])

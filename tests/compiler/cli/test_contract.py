@@ -79,3 +79,66 @@ def test_255_is_the_default(tcc, own):
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
     about = json.loads((own / "build/tiny-onnxruntime-fp32/manifest.json").read_text())
     assert about["input"]["preprocess"]["scale"] == "255"
+
+
+SIZES = """\
+error[E0704]: the image is too large: at most 65536 pixels a side and 64 Mi in all are read
+  --> set/cat/long.png
+   = it is 1x70000 pixels
+   = help: cut it into tiles
+
+error[E0706]: the image is 9x8 pixels, but the network takes 8x8
+  --> set/cat/other.png
+   = help: give the image that size, or add `resize` to the spec's `preprocess`
+
+error[E0706]: the image is 8x9 pixels, but the network takes 8x8
+  --> set/cat/wrong.png
+   = help: give the image that size, or add `resize` to the spec's `preprocess`
+"""
+
+
+def test_sizes_are_refused_in_the_same_words_with_the_users_file_on_every_target(tcc, home):
+    pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
+    spec = home / "tiny.yaml"
+    spec.write_text(spec.read_text().replace("{resize: {size: [8, 8], mode: stretch}}", "{}"))
+    rng = np.random.default_rng(3)
+    for name, height, width in (("fine", 8, 8), ("other", 8, 9), ("wrong", 9, 8)):
+        path = home / f"set/cat/{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(path)
+    Image.new("L", (1, 70_000)).save(home / "set/cat/long.png")
+    np.savez(home / "set.npz", images=np.zeros((2, 8, 9, 3), np.uint8), labels=[0, 1])
+    assert tcc("build", "tiny.yaml", *OWN).code == 0
+    for bundle in (home / f"build/tiny-{t}-fp32" for t in ("onnxruntime", "host", "tflite")):
+        for words in (("run", bundle, "set"), ("eval", bundle, "--data", "set")):
+            found = tcc(*words)
+            assert (found.code, found.out) == (2, "")
+            assert all(part.rstrip() in found.err for part in SIZES.split("\n\n"))
+        found = tcc("eval", bundle, "--data", "set.npz")
+        assert found.code == 2
+        assert "the image is 9x8 pixels, but the network takes 8x8\n  --> set.npz[0]" in found.err
+
+
+def test_what_is_skipped_or_lost_is_said_by_every_command(tcc, home, built, images):
+    picture = Image.effect_mandelbrot((20, 10), (-2, -1, 1, 1), 20).convert("RGB")
+    picture.save(images / "cat/moving.gif")
+    clear = picture.convert("RGBA")
+    clear.putalpha(3)
+    clear.save(images / "cat/clear.png")
+    calibrate = ("calibrate", "tiny.yaml", "--data", images, "--method", "minmax")
+    for words in (("run", built, images), ("eval", built, "--data", images), calibrate):
+        found = tcc(*words)
+        assert found.code == 0, found.err
+        assert "warning[E0717]: 1 file that looks like an image is skipped" in found.err
+        assert f"  --> {images}/cat/moving.gif\n   = GIF is not read\n" in found.err
+        assert "warning[E0718]: transparency is dropped" in found.err
+        assert f"  --> {images}/cat/clear.png\n" in found.err
+
+
+def test_a_folder_of_gifs_alone(tcc, home, built):
+    (home / "set").mkdir()
+    Image.new("RGB", (8, 8)).save(home / "set/a.gif")
+    for words in (("run", built, "set"), ("eval", built, "--data", "set")):
+        found = tcc(*words)
+        assert found.code == 2
+        assert "no image in this folder\n  --> set\n   = set/a.gif: GIF is not read\n" in found.err

@@ -2,12 +2,15 @@
 
 import re
 import shutil
+import struct
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tcc.compiler import arrays
+from tcc.compiler import arrays, bounds
 from tcc.compiler.graph import Input
 from tcc.compiler.preprocess import Preprocess, Resize
 from tcc.compiler.quant.data import HELD_OUT, check, indices, read
@@ -182,6 +185,89 @@ def test_tensors_of_an_image_network_become_grey_levels_where_it_is_raw(tmp_path
 def test_other_arrays_are_refused(tmp_path, content, words):
     np.savez(tmp_path / "set.npz", **content)
     fails("E0712", lambda: read(tmp_path / "set.npz"), words)
+
+
+def packed(path, name, shape, dtype="|u1", content=b"", *, kind=zipfile.ZIP_DEFLATED, version=1):
+    """A file with an array whose header says what it likes."""
+    head = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    head = head.ljust(118) + b"\n"
+    size = struct.pack("<H" if version == 1 else "<I", len(head))
+    with zipfile.ZipFile(path, "w", kind) as file:
+        file.writestr(f"{name}.npy", b"\x93NUMPY" + bytes((version, 0)) + size + head + content)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "words"),
+    [
+        ("(1, 40000, 40000, 3)", "|u1", "`images` takes more than 4096 MiB"),
+        ("(10, 8192, 8192, 3)", "|u1", "more than 100 times as large"),
+        ("(-1, 8, 8, 3)", "|u1", ""),
+        ("(0, 1000000000000000000000000, 8, 3)", "|u1", ""),
+        ("(8, 8, 8, 3)", "|u1", ""),
+        ("(9223372036854775807, 2, 2, 3)", "|u1", "takes more than"),
+        ("(1000000000000,)", "|V0", "takes more than"),
+        ("(3,)", "|O", "Python objects"),
+        ("(", "|u1", ""),
+        ("(" * 60 + ")" * 60, "|u1", ""),
+    ],
+)
+def test_headers_that_lie_are_refused_before_memory_is_taken(tmp_path, shape, dtype, words):
+    path = tmp_path / "set.npz"
+    packed(path, "images", shape, dtype, bytes(30))
+    tracemalloc.start()
+    fails("E0712", lambda: read(path), words)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_a_file_that_unpacks_to_very_much_more_is_refused(tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez_compressed(path, images=np.zeros((6, 4096, 4096, 3), np.uint8))
+    assert path.stat().st_size < 1 << 20
+    fails("E0712", lambda: read(path), "`images` is 288 MiB in ", "more than 100 times as large")
+
+
+def test_a_header_that_is_a_bomb_itself_is_refused(tmp_path):
+    path = tmp_path / "set.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        size = struct.pack("<I", 1 << 26)
+        file.writestr("images.npy", b"\x93NUMPY\2\0" + size + bytes(1 << 26))
+    fails("E0712", lambda: read(path), "the header of `images` is larger than 10000 bytes")
+
+
+def test_very_many_arrays_are_not_listed(tmp_path):
+    path = tmp_path / "set.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        for number in range(15_000):
+            file.writestr(f"{number:040}", b"")
+    fails("E0712", lambda: read(path), "it lists too many arrays")
+
+
+def test_what_numpy_does_not_write_is_refused(tmp_path):
+    path = tmp_path / "set.npz"
+    packed(path, "images", "(1, 2, 2, 3)", "|u1", bytes(12), kind=zipfile.ZIP_LZMA)
+    fails("E0712", lambda: read(path), "compressed in a way that NumPy does not write")
+    packed(path, "images", "(1, 2, 2, 3)", "|u1", bytes(12), version=2)
+    assert len(read(path)) == 1
+
+
+def test_images_that_are_too_large_are_named_by_their_place(tmp_path):
+    np.savez(tmp_path / "set.npz", images=np.zeros((1, 65537, 1, 3), np.uint8))
+    data = read(tmp_path / "set.npz")
+    found = fails("E0704", lambda: data.tensor(0, SOURCE), bounds.TOO_LARGE)
+    assert found[0].at.file == f"{tmp_path}/set.npz[0]"
+
+
+def test_what_is_skipped_or_lost_is_kept_with_the_set(folder):
+    assert read(folder).warnings == ()
+    Image.new("RGB", (3, 3)).save(folder / "a" / "x.gif")
+    Image.new("RGBA", (3, 3), (9, 9, 9, 100)).save(folder / "a" / "y.png")
+    found = read(folder)
+    assert [(d.code, d.at.file) for d in found.warnings] == [
+        ("E0717", str(folder / "a/x.gif")), ("E0718", str(folder / "a/y.png")),
+    ]  # fmt: skip
+    assert len(found) == 11
 
 
 def test_a_damaged_file_and_a_too_large_one_are_refused(tmp_path, monkeypatch):
