@@ -41,8 +41,8 @@ A pipeline is text: names of passes, or of pipelines, with commas between.
 ## What they do
 
 Operations and millions of multiply-accumulates of each network's inference part: `float` as
-written, `fused` as devices run it in float32, `ready` as calibration finds it. In the last, pooling
-and the scales that no layer takes in are depthwise convolutions, and count as such.
+written, `fused` as devices run it in float32, `ready` as calibration finds it. In the last,
+poolings by windows and the scales that no layer takes in are depthwise convolutions, and count so.
 
 | network | ops: float | fused | ready | MACs (M): float | fused | ready |
 |---|---:|---:|---:|---:|---:|---:|

@@ -6,6 +6,7 @@ numbers are whole.
 """
 
 from collections.abc import Callable, Mapping
+from math import prod
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from tcc.compiler.ops.integer import (
     QAdd,
     QAvgPool,
     QConv,
+    QGlobalAvgPool,
     QMul,
     QPad,
     Quantize,
@@ -36,12 +38,17 @@ from tcc.compiler.ops.integer import (
     Table,
     levels,
 )
+from tcc.compiler.ops.integer import mean as mean_of
 from tcc.compiler.types import TensorType
 
 LARGEST_FACTOR = 2.0**8
 """XNNPACK wants smaller factors from sums to levels."""
 SATURATED = 255.75
 """As good as any larger factor: one step of the sum is already more than the range of levels."""
+SMALLEST_FACTOR = 2.0**-32
+"""XNNPACK wants no smaller factors either."""
+HARDLY = SMALLEST_FACTOR * (1 + 2.0**-20)
+"""As good as any smaller factor: no sum reaches half a step."""
 SUM_RATIOS = (2.0**-10, 2.0**8)
 PRODUCT_RATIOS = (2.0**-16, 2.0**8)
 """From the least ratio of scales that XNNPACK takes to the first that it does not."""
@@ -128,9 +135,10 @@ def raised(bias: Array, weight: Array, x: TensorType, y: TensorType) -> Array:
 
 def within_reach(x: TensorType, scale: levels.Float32, y: TensorType) -> levels.Float32:
     """Return weight scales whose factors a runtime takes; no level differs by them."""
-    beyond = ~(levels.multiplier(x, scale, y) < LARGEST_FACTOR)
-    least = np.float32(SATURATED) * np.float32(y.scale) / np.float32(x.scale)
-    return np.where(beyond, least, scale).astype(np.float32)
+    factor, one = levels.multiplier(x, scale, y), np.float32(y.scale) / np.float32(x.scale)
+    raised = np.where(factor < SMALLEST_FACTOR, np.float32(HARDLY) * one, scale)
+    saturated = np.float32(SATURATED) * one
+    return np.where(factor < LARGEST_FACTOR, raised, saturated).astype(np.float32)
 
 
 def add(draft: Draft, node: Node) -> None:
@@ -223,6 +231,29 @@ def mean(draft: Draft, node: Node) -> None:
     draft.rounded(scaled, output, node.type, op.low, op.high)
 
 
+def global_mean(draft: Draft, node: Node) -> None:
+    """Add a FULLY_CONNECTED with ones, of channels as rows: XNNPACK's MEAN rounds twice."""
+    op, (x,), name = node.op, draft.types(node), node.name
+    assert isinstance(op, QGlobalAvgPool)
+    (source,), (channels, *size) = draft.net.inputs(node), x.shape
+    turned = draft.like(source, f"{name}:channels", (1, channels, *size))
+    draft.transposed(source, turned, (0, 3, 1, 2))
+    rows = draft.reshaped(turned, draft.like(source, f"{name}:rows", (channels, prod(size))))
+    scale = within_reach(x, np.asarray(mean_of.share(x)), node.type)
+    ones = np.ones((1, prod(size)), np.int8)
+    weight = draft.constant(f"{name}/ones", ones, Quantization((float(scale),), (0,)))
+    step = Quantization((float(np.float32(x.scale) * scale),), (0,))
+    bias = draft.constant(f"{name}/bias", np.zeros(1, np.int32), step)
+
+    def emit(output: str, word: str) -> str:
+        each = draft.like(output, f"{output}:each", (channels, 1))
+        options = {"fusedActivationFunction": word}
+        draft.run("FULLY_CONNECTED", (rows, weight, bias), each, options, 4)
+        return draft.reshaped(each, output)
+
+    clamped(draft, node, emit)
+
+
 def pad(draft: Draft, node: Node) -> None:
     """Add a border: PAD for zeros, else constants that are joined to the map."""
     op, (x,), (source,) = node.op, draft.types(node), draft.net.inputs(node)
@@ -250,8 +281,8 @@ def dequantized(draft: Draft, node: Node) -> None:
 
 
 INTEGER_OPERATORS: Mapping[type[Op], Callable[[Draft, Node], None]] = {
-    QConv: conv, QAdd: add, QMul: mul, QAvgPool: mean, Table: functions.table, QPad: pad,
-    Quantize: quantized, Dequantize: dequantized,
+    QConv: conv, QAdd: add, QMul: mul, QAvgPool: mean, QGlobalAvgPool: global_mean,
+    Table: functions.table, QPad: pad, Quantize: quantized, Dequantize: dequantized,
     MaxPool: moves.max_pool, GlobalMaxPool: moves.max_pool, Concat: moves.concat,
     Slice: moves.sliced, ChannelShuffle: moves.shuffled, Resize: moves.resized,
     Flatten: moves.flattened, Unflatten: moves.flattened,

@@ -14,11 +14,13 @@ from tcc.compiler.ops.integer import (
     QAdd,
     QAvgPool,
     QConv,
+    QGlobalAvgPool,
     QMul,
     QPad,
     Quantize,
     Quantized,
     RealConv,
+    RealGlobalAvgPool,
     Table,
 )
 from tcc.compiler.ops.internal import Border
@@ -27,6 +29,8 @@ from tcc.compiler.rewrite import live
 from tcc.compiler.types import DType, TensorType
 
 Tensors = Mapping[str, NDArray[Any]]
+PLAIN: tuple[type[Op], ...] = (Quantize, Dequantize, QGlobalAvgPool, RealGlobalAvgPool)
+"""What stays as it is. Runtimes round a global mean of floats in other ways than its definition."""
 
 
 def simulated(model: Model) -> Model:
@@ -59,7 +63,7 @@ class _Work:
         """Add what a node becomes."""
         types = self.model.graph.input_types(node)
         own = {name: self.model.weights[name] for name in node.params}
-        plain = isinstance(node.op, Quantize | Dequantize)
+        plain = isinstance(node.op, PLAIN)
         if plain or all(kind.dtype is DType.F32 for kind in (*types, node.type)):
             self.add(node, node.name, node.op, node.inputs, own)
             return

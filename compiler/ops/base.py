@@ -57,9 +57,9 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Const:
-    """A small literal tensor in a call, such as an axis list; `shape` () is a scalar."""
+    """A small literal tensor in a call, such as an axis list; rows of one element are a column."""
 
-    values: tuple[int | float, ...]
+    values: tuple[int | float, ...] | tuple[tuple[int], ...]
     dtype: str = "int64"
     scalar: bool = False
 

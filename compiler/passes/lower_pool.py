@@ -1,4 +1,4 @@
-"""Write average poolings as convolutions, which integers know how to do exactly."""
+"""Write average poolings as what integers know how to do exactly."""
 
 import numpy as np
 
@@ -11,10 +11,11 @@ from tcc.compiler.types import Pair, Quad, TensorType
 
 @within(1e-4)
 def lower_pool(model: Model) -> Model:
-    """Make each average pooling a depthwise convolution.
+    """Make each average pooling a depthwise convolution, or a global one if it has one window.
 
     Identity: within rounding. A pooling whose windows count different numbers of pixels, because
-    the border does not count or a last window is partial, stays.
+    the border does not count or a last window is partial, stays; so does a global one, which
+    needs no weights.
     """
     return rewrite(model, _rule)
 
@@ -22,11 +23,10 @@ def lower_pool(model: Model) -> Model:
 def _rule(node: Node, view: View) -> Become | None:
     x = view.types[node.inputs[0]]
     match node.op:
+        case AvgPool() as pool if pool.kernel == x.shape[1:] and not any(pool.pads):
+            return Become(GlobalAvgPool(), node.inputs, (), node.at)
         case AvgPool() as pool if (pads := _whole(pool, x, node.type)) is not None:
             return _mean(node, x, pool.kernel, pool.step, pads)
-        case GlobalAvgPool():
-            _, height, width = x.shape
-            return _mean(node, x, (height, width), (1, 1), (0, 0, 0, 0))
     return None
 
 

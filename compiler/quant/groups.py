@@ -8,11 +8,13 @@ import numpy as np
 from tcc.compiler.graph import Graph, Model, Node
 from tcc.compiler.ops import (
     Add,
+    AvgPool,
     Border,
     ChannelShuffle,
     Concat,
     Conv,
     Flatten,
+    GlobalAvgPool,
     GlobalMaxPool,
     HardSigmoid,
     MaxPool,
@@ -117,7 +119,7 @@ def _cannot_be_negative(node: Node, model: Model, known: set[str]) -> bool:
             return inputs and value >= 0
         case Border(values=values):
             return inputs and min(values) >= 0
-        case Add() | Mul():
+        case Add() | Mul() | AvgPool() | GlobalAvgPool():
             return inputs
     return inputs and moves(node.op)
 

@@ -26,12 +26,15 @@ from tcc.compiler.ops.integer import (
     QAdd,
     QAvgPool,
     QConv,
+    QGlobalAvgPool,
     QMul,
     QPad,
     Quantize,
     RealConv,
+    RealGlobalAvgPool,
     Table,
     levels,
+    mean,
 )
 from tcc.compiler.ops.integer.sums import fits
 from tcc.compiler.quant import functions
@@ -147,7 +150,10 @@ class _Work:
                 return QAdd(*out), ()
             case Mul() if len(types) == 2:
                 return QMul(*out), ()
-            case AvgPool() | GlobalAvgPool() as pool:
+            case GlobalAvgPool() if mean.fits(types[0]):
+                last = self.calibration.real_ends and node.name in self.ends
+                return (RealGlobalAvgPool() if last else QGlobalAvgPool(*out)), ()
+            case AvgPool() as pool:
                 return _mean(pool, types[0], out)
             case Pad(value=value) as pad:
                 return QPad(pad.pads, _levels((value,), out)), ()
@@ -238,10 +244,9 @@ def table(op: Op, x: TensorType, y: Range) -> NDArray[np.uint8]:
     return (np.clip(steps, low, high) - low).astype(np.uint8)
 
 
-def _mean(pool: AvgPool | GlobalAvgPool, x: TensorType, out: Out) -> tuple[Op, Tensors]:
+def _mean(pool: AvgPool, x: TensorType, out: Out) -> tuple[Op, Tensors]:
     """Return an average pooling with the ones that sum and the factor of each window."""
-    window = pool if isinstance(pool, AvgPool) else AvgPool((x.shape[1], x.shape[2]))
-    op = QAvgPool(*out, window.resolve(x))
+    op = QAvgPool(*out, pool.resolve(x))
     factor = levels.multiplier(x, 1.0, op.infer(x)) / op.counted(x)
     return op, (np.ones(op.params(x)[0].shape, np.int8), factor.astype(np.float32))
 

@@ -25,6 +25,7 @@ from tcc.compiler.ops import (
     Concat,
     Conv,
     Gelu,
+    GlobalAvgPool,
     HardSigmoid,
     HardSwish,
     MaxPool,
@@ -34,7 +35,7 @@ from tcc.compiler.ops import (
     Silu,
     Tanh,
 )
-from tcc.compiler.ops.integer import QAdd, QConv, QMul, Table
+from tcc.compiler.ops.integer import QAdd, QConv, QGlobalAvgPool, QMul, Table
 from tcc.compiler.preprocess import Preprocess, apply
 from tcc.compiler.preprocess import Resize as Resized
 from tcc.compiler.quant import functions, integer
@@ -108,6 +109,34 @@ def test_convolutions_of_any_scales(data: st.DataObject, channels: int, exponent
     high = data.draw(st.sampled_from((high, high // 3, 120)))
     op = QConv(y.scale, y.dtype.value == "int8", low, high, conv)
     assert run_one(op, x, params=(weight, scale, bias)) == 0
+
+
+@settings(max_examples=100)
+@given(data=st.data(), exponent=st.integers(-40, 12), near=st.booleans())
+def test_global_means_of_any_scales(data: st.DataObject, exponent: int, near: bool) -> None:
+    size = (data.draw(st.integers(1, 15)), data.draw(st.integers(1, 15)))
+    count = size[0] * size[1]
+    x = typed((40, *size), 0.021, data.draw(signs))
+    scale = 2.0**-exponent
+    if near:  # many sums lie in the middle between two levels, but for a last bit
+        scale = 0.021 * 2 * data.draw(st.integers(1, 2 * count)) / count
+    y = typed((), scale, data.draw(signs))
+    op = QGlobalAvgPool(float(y.scale), y.dtype.value == "int8", *y.limits)
+    if data.draw(st.booleans()):
+        op = replace(op, low=max(op.low, 0), high=data.draw(st.integers(0, op.high)))
+    assert run_one(op, x) == 0
+
+
+def test_a_global_mean_has_no_weights_to_speak_of() -> None:
+    add = Steps(200, 12, 12)
+    add("gap", GlobalAvgPool())
+    add("last", Conv(2, (1, 1)))
+    graph = add.graph()
+    made = ready(graph, weights.random(graph, 0))
+    found = replace(calibrated(made, picture(made.graph)), real_ends=False)
+    data = file(quantize(made, found))
+    assert whole(data)
+    assert max(len(b.data) for b in opened(data).buffers if b.data is not None) == 2 * 200
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -293,4 +322,5 @@ def test_without_real_ends_all_sums_become_levels() -> None:
 
 def test_the_operators_of_a_plain_network_are_integers() -> None:
     used = {name for name, _ in operators(file(closed(dense(), trained(dense()))))}
-    assert used <= {"CONV_2D", "DEPTHWISE_CONV_2D", "CONCATENATION", "RESHAPE", "PAD"}
+    mean = {"TRANSPOSE", "RESHAPE", "FULLY_CONNECTED"}
+    assert used <= {"CONV_2D", "DEPTHWISE_CONV_2D", "CONCATENATION", "PAD"} | mean

@@ -9,17 +9,18 @@ from tcc.compiler.ops.integer.border import QPad
 from tcc.compiler.ops.integer.conv import QConv, UnsignedQConv
 from tcc.compiler.ops.integer.edge import Dequantize, Quantize
 from tcc.compiler.ops.integer.join import QAdd, QMul
+from tcc.compiler.ops.integer.mean import QGlobalAvgPool, RealGlobalAvgPool
 from tcc.compiler.ops.integer.pool import QAvgPool
 from tcc.compiler.ops.integer.sums import RealConv
 from tcc.compiler.ops.integer.table import Table
 
 __all__ = [
-    "Dequantize", "QAdd", "QAvgPool", "QConv", "QMul", "QPad", "Quantize", "Quantized", "RealConv",
-    "Table", "UnsignedQConv",
+    "Dequantize", "QAdd", "QAvgPool", "QConv", "QGlobalAvgPool", "QMul", "QPad", "Quantize",
+    "Quantized", "RealConv", "RealGlobalAvgPool", "Table", "UnsignedQConv",
 ]  # fmt: skip
 
 INTEGERS: tuple[type[Op], ...] = (
-    Dequantize, QAdd, QAvgPool, QConv, QMul, QPad, Quantize, RealConv, Table,
-    UnsignedQConv,
+    Dequantize, QAdd, QAvgPool, QConv, QGlobalAvgPool, QMul, QPad, Quantize, RealConv,
+    RealGlobalAvgPool, Table, UnsignedQConv,
 )  # fmt: skip
 """Every one of them."""

@@ -157,7 +157,7 @@ def test_the_integer_program_is_shown(tcc, home, images):
     assert "  %relu = qconv(%image) {filters=4, " in found.out
     assert "low=0, high=255} : uint8[4x8x8] * 0." in found.out
     words = [node["op"] for node in tcc(*show, "--json").document["nodes"]]
-    assert words == ["qconv", "qconv", "real_conv", "flatten"]
+    assert words == ["qconv", "qglobal_avg_pool", "real_conv", "flatten"]
     assert tcc(*show, "--format", "svg", "--level", "op", "-o", "net.svg").code == 0
     assert "qconv" in (home / "net.svg").read_text()
     assert tcc(*show, "--format", "onnx", "-o", "net.onnx").code == 0

@@ -30,9 +30,11 @@ from tcc.compiler.ops.integer import (
     QAdd,
     QAvgPool,
     QConv,
+    QGlobalAvgPool,
     QMul,
     QPad,
     Quantize,
+    RealGlobalAvgPool,
     Table,
     levels,
 )
@@ -133,6 +135,12 @@ CASES: dict[str, Case] = {
     "avg_pool-to-signed": pool("avg_pool-ceil-padded-inside", False, True),
     "avg_pool-to-unsigned": pool("avg_pool-ceil-padded-inside", True, False),
     "avg_pool-relu": Case(replace(pool("avg_pool", True, True).op, low=0, high=9), pool("avg_pool", True, True).types),
+    **signs(
+        mean=lambda x, y: Case(QGlobalAvgPool(0.0131, *bounds(y)), (typed((7, 5, 6), 0.02, x),)),
+        wide_mean=lambda x, y: Case(QGlobalAvgPool(0.5, *bounds(y)), (typed((2, 300, 300), 0.02, x),)),
+    ),
+    "mean-clamped": Case(QGlobalAvgPool(0.0131, True, 0, 9), (typed((7, 5, 6), 0.02, True),)),
+    **{f"real-mean-{'us'[s]}": Case(RealGlobalAvgPool(), (typed((7, 5, 6), 0.02, bool(s)),)) for s in (0, 1)},
     **signs(
         table=lambda x, y: Case(Table(0.05, *bounds(y), Silu()), (typed(MAP, 0.03, x),)),
         vector=lambda x, y: Case(Table(0.05, *bounds(y), Tanh()), (typed((9,), 0.03, x),)),
@@ -294,3 +302,17 @@ def test_older_opsets_have_no_operators_for_it(opset: int) -> None:
         "  --> case\n"
         f"   = help: choose one from 13 to {NEWEST}; 17 is the default"
     )
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_global_mean_is_rounded_as_defined_where_sums_lie_between_two_levels(
+    signed: bool,
+) -> None:
+    """The scales make many sums halves of a level, but for the last bit of the factor."""
+    random = np.random.default_rng(int(signed))
+    for _ in range(25):
+        size = tuple(int(n) for n in random.integers(1, 12, 2))
+        count = size[0] * size[1]
+        x = typed((300, *size), float(random.uniform(1e-3, 3)), signed)
+        scale = float(np.float32((x.scale or 0) * 2 * random.integers(1, 2 * count + 1) / count))
+        check(Case(QGlobalAvgPool(scale, *bounds(not signed)), (x,)))

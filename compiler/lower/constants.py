@@ -1,0 +1,83 @@
+"""Constants of an ONNX file written once: equal ones, and those of one number."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+WORTH = 512
+"""Bytes of one number from which on an operator that fills a shape is smaller."""
+
+
+def compact(model: onnx.ModelProto, *, fill: bool) -> onnx.ModelProto:
+    """Return a file in which equal constants are one; of those the first keeps its name.
+
+    With `fill`, operators fill large constants of one number. Runtimes do so when they load the
+    file, and what reads them reads what it read before.
+    """
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    graph = made.graph
+    kept, names = _distinct(graph.initializer, _alone(graph))
+    fills = [(tensor, _shape(tensor)) for tensor in kept if fill and _is_one_number(tensor)]
+    shapes, same = _distinct(shape for _, shape in fills)
+    filled = {tensor.name for tensor, _ in fills}
+    operators = [_fill(tensor, same.get(shape.name, shape.name)) for tensor, shape in fills]
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    operators += graph.node
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend([*(t for t in kept if t.name not in filled), *shapes])
+    graph.node.extend(operators)
+    return made
+
+
+def _alone(graph: onnx.GraphProto) -> frozenset[str]:
+    """Return the constants of int8, and the scales with which they are made floats.
+
+    ONNX Runtime makes them unsigned where a processor needs it, names the results after them, and
+    does not load a file in which it would do so twice.
+    """
+    signed = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.INT8}
+    read = (n.input for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in signed)
+    return frozenset(signed.union(*read))
+
+
+def _distinct(
+    tensors: Iterable[onnx.TensorProto], alone: frozenset[str] = frozenset()
+) -> tuple[list[onnx.TensorProto], dict[str, str]]:
+    """Return the first of equal tensors, in order, and its name by the others' names."""
+    kept: list[onnx.TensorProto] = []
+    first: dict[bytes, onnx.TensorProto] = {}
+    names: dict[str, str] = {}
+    for tensor in tensors:
+        bare = onnx.TensorProto()
+        bare.CopyFrom(tensor)
+        bare.ClearField("name")
+        known = tensor
+        if tensor.name not in alone:
+            known = first.setdefault(bare.SerializeToString(deterministic=True), tensor)
+        if known is tensor:
+            kept.append(tensor)
+        else:
+            names[tensor.name] = known.name
+    return kept, names
+
+
+def _is_one_number(tensor: onnx.TensorProto) -> bool:
+    """Whether all elements have the same bits, and there are enough of them."""
+    values = numpy_helper.to_array(tensor)
+    if values.nbytes < WORTH:
+        return False
+    elements = np.frombuffer(values.tobytes(), np.uint8).reshape(values.size, -1)
+    return bool((elements == elements[0]).all())
+
+
+def _shape(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(tensor.dims, np.int64), f"{tensor.name}:shape")
+
+
+def _fill(tensor: onnx.TensorProto, shape: str) -> onnx.NodeProto:
+    value = numpy_helper.from_array(numpy_helper.to_array(tensor).reshape(-1)[:1].copy())
+    return helper.make_node("ConstantOfShape", [shape], [tensor.name], value=value)

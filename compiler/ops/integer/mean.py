@@ -1,0 +1,126 @@
+"""The mean of a whole channel of 8-bit integers: a sum and one factor, without weights."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar
+
+import numpy as np
+
+from tcc.compiler.ops.base import Array, Call, Const, Exact, Op, image
+from tcc.compiler.ops.integer import levels
+from tcc.compiler.ops.integer.base import (
+    FLOAT32,
+    INT32,
+    Quantized,
+    integer,
+    number,
+    scale,
+    zero,
+    zero_point,
+)
+from tcc.compiler.types import Shape, TensorType
+
+MOST = 1 << 23
+"""Elements of a channel below this have a sum that fits an int32."""
+ZERO = Const((0,), "int8", scalar=True)
+
+
+@dataclass(frozen=True, slots=True)
+class QGlobalAvgPool(Quantized):
+    """clamp(rint(float32(sum x) * M)), with M = x.scale * (1 / elements) / y.scale.
+
+    It is what a matrix product with ones of the scale 1 / elements computes.
+    """
+
+    word: ClassVar[str] = "qglobal_avg_pool"
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (channels, 1, 1)."""
+        return self.typed(_one_each(x, self.word))
+
+    def factor(self, x: TensorType) -> levels.Float32:
+        """Return M."""
+        return levels.multiplier(x, float(share(x)), self.infer(x))
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the levels of the output."""
+        factor, y = self.factor(*types), self.infer(*types)
+        return levels.requantize(_sums(xs[0]), factor, y, self.low, self.high)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return QLinearMatMul with as many ones as a channel has elements."""
+        y, channels, count = self.infer(x), x.shape[0], prod(x.shape[1:])
+        clamp = self.clamp(y)
+        ones = (Const(((1,),) * count, "int8"), number(float(share(x))), ZERO)
+        operands = ("r", scale(x), zero(x), *ones, scale(y), zero(y))
+        return (
+            Call("Reshape", ("x0", Const((0, channels, count))), output="r"),
+            Call("QLinearMatMul", operands, output="m"),
+            Call("Reshape", ("m", Const((0, channels, 1, 1))), output="c" if clamp else "y"),
+            *clamp,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RealGlobalAvgPool(Op, Exact):
+    """float32(sum x) * (x.scale * (1 / elements)): a mean that leaves the program as it is."""
+
+    word: ClassVar[str] = "real_global_avg_pool"
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return (channels, 1, 1) of float32."""
+        return TensorType(_one_each(x, self.word))
+
+    def factor(self, x: TensorType) -> np.float32:
+        """Return what a sum is multiplied by."""
+        return np.float32(x.scale) * share(x)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the real numbers."""
+        return _sums(xs[0]).astype(np.float32) * self.factor(*types)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return the sum in int32 and its factor."""
+        return (
+            *_summed(x),
+            Call("Cast", ("t",), {"to": FLOAT32}, "f"),
+            Call("Mul", ("f", number(float(self.factor(x))))),
+        )
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Never called: integer graphs do not train."""
+        raise AssertionError(self)
+
+
+def share(x: TensorType) -> np.float32:
+    """Return what one element counts in the mean."""
+    return np.float32(1) / np.float32(prod(x.shape[1:]))
+
+
+def fits(x: TensorType) -> bool:
+    """Whether no sum of a channel overflows."""
+    return prod(x.shape[1:]) < MOST
+
+
+def _one_each(x: TensorType, word: str) -> Shape:
+    return (image(x, word)[0], 1, 1)
+
+
+def _sums(x: Array) -> levels.Int32:
+    total: levels.Int32 = x.sum(axis=(2, 3), keepdims=True, dtype=np.int32)
+    return total
+
+
+def _summed(x: TensorType) -> tuple[Call, ...]:
+    """Return calls that give the sum of each channel's levels as `t`."""
+    shift = zero_point(x) * prod(x.shape[1:])
+    sums = "r" if shift else "t"
+    calls = (
+        Call("Cast", ("x0",), {"to": INT32}, "w"),
+        Call("ReduceSum", ("w", Const((2, 3))), {"keepdims": 1}, sums),
+    )
+    return (*calls, Call("Sub", ("r", integer(shift)), output="t")) if shift else calls
