@@ -4,14 +4,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 
+HALF, TINY = 0.5, 1e-5
+"""Most that an artifact may be off, as a share of an output's largest magnitude, and what is always
+let pass: sums of float32 that come to nothing have rounding errors of their terms' size."""
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """One output of one golden.
 
     `difference` is the largest one between the artifact's values and the reference's, relative to
-    the output's largest magnitude (at least 1), and `largest` the same as it is; `differing` counts
-    the values, of `values`, whose bits are others.
+    the output's largest magnitude `own` (at least 1), and `largest` the same as it is; `differing`
+    counts the values, of `values`, whose bits are others. An artifact that gives the same for every
+    golden, where the reference does not, is `stuck`.
     """
 
     golden: str
@@ -21,20 +26,27 @@ class Agreement:
     values: int
     differing: int
     largest: float
+    own: float
+    stuck: bool = False
 
     @property
     def holds(self) -> bool:
         """Whether the two agree as the golden says they must; NaN agrees with nothing.
 
-        Where nothing is allowed, they must be equal to the bit.
+        Where nothing is allowed, they must be equal to the bit. Whatever is allowed, a difference
+        of half of the largest magnitude is none of rounding: zeros agree with small outputs never.
         """
-        return self.difference <= self.allowed and bool(self.allowed or not self.differing)
+        if not (self.allowed and isfinite(self.largest)):
+            return not self.differing and self.largest == 0
+        rounding = self.largest <= max(HALF * self.own, TINY)
+        return self.difference <= self.allowed and rounding and not self.stuck
 
     def as_json(self) -> dict[str, object]:
         """Return plain data; a difference that is no number is null."""
         finite = {
             name: value if isfinite(value) else None
-            for name, value in (("difference", self.difference), ("largest", self.largest))
+            for name, value in asdict(self).items()
+            if isinstance(value, float)
         }
         return {**asdict(self), **finite, "holds": self.holds}
 
@@ -42,6 +54,6 @@ class Agreement:
 class Disagreement(Exception):  # noqa: N818 - it is what was found
     """An artifact was built but does not give its goldens; the command line exits with 4."""
 
-    def __init__(self, target: str, found: Sequence[Agreement]) -> None:
+    def __init__(self, target: str, found: Sequence[Agreement], why: str = "") -> None:
         super().__init__(f"{target}: what was built does not agree with the reference")
-        self.target, self.found = target, tuple(found)
+        self.target, self.found, self.why = target, tuple(found), why

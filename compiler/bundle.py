@@ -7,12 +7,12 @@ the same bytes.
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tcc.compiler import files, manifest
+from tcc.compiler import files, integrity, manifest, regular
 from tcc.compiler.graph import Graph, Input
 from tcc.compiler.manifest import File, Manifest, Result, Source
 from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
@@ -45,6 +45,8 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
+    seen: tuple[int, ...] | None = None
+    """What tells it from a bundle that takes its place while it is in use."""
 
     @property
     def model(self) -> Path:
@@ -131,12 +133,13 @@ def read(folder: Path) -> Bundle:
 
     Raises:
         UserError: There is no bundle (E0620), its manifest is damaged (E0621), or files are
-            missing, changed (E0622) or outside the folder (E0623); all of them are listed.
+            missing, changed, not listed (E0622) or outside the folder (E0623); all of these are
+            listed. A manifest that does not hold together is damaged too (E0621).
     """
     while True:
         before = identity(folder)
         try:
-            return _read(folder)
+            return _read(folder, before)
         except UserError:
             files.recover(folder)  # it waits for whoever replaces the folder
             if identity(folder) == before:
@@ -151,21 +154,24 @@ def identity(folder: Path) -> tuple[int, ...] | None:
     return None
 
 
-def _read(folder: Path) -> Bundle:
+def _read(folder: Path, seen: tuple[int, ...] | None) -> Bundle:
     if not os.path.isfile(folder / manifest.NAME):
         help = "name the folder that `tcc build` wrote"
         raise fail("E0620", "there is no bundle here", whole_file(str(folder)), help=help)
     about = _manifest(folder)
-    wrong = tuple(d for file in about.files if (d := _problem(folder, file)))
-    if wrong:
+    if wrong := tuple(_outside(folder, about)):
         raise UserError(wrong)
-    return Bundle(folder, about)
+    integrity.check(about, str(folder / manifest.NAME))
+    wrong = tuple(d for file in about.files if (d := _problem(folder, file)))
+    if wrong := (*wrong, *_unlisted(folder, about)):
+        raise UserError(wrong)
+    return Bundle(folder, about, seen)
 
 
 def _manifest(folder: Path) -> Manifest:
     path = folder / manifest.NAME
     try:
-        with path.open("rb") as file:
+        with regular.opened(path) as file:
             data = file.read(manifest.MAX_BYTES + 1)
     except OSError as error:
         raise files.explain(error, path, "read this") from error
@@ -177,10 +183,7 @@ def _manifest(folder: Path) -> Manifest:
 def _problem(folder: Path, file: File) -> Diagnostic | None:
     """Return what is wrong with a listed file, if anything."""
     path = folder / file.path
-    code, help = "E0622", "build the bundle again"
-    if not _inside(folder, file.path):
-        code, message, label = "E0623", "a bundle's file must be in its folder", file.path
-    elif not path.is_file():
+    if not path.is_file():
         message, label = "a file of the bundle is missing", ""
     elif (size := path.stat().st_size) != file.bytes:
         message = "a file of the bundle was changed"
@@ -189,7 +192,25 @@ def _problem(folder: Path, file: File) -> Diagnostic | None:
         message, label = "a file of the bundle was changed", "its SHA-256 is not the manifest's"
     else:
         return None
-    return Diagnostic(code, message, whole_file(str(path)), label=label, help=help)
+    help = "build the bundle again"
+    return Diagnostic("E0622", message, whole_file(str(path)), label=label, help=help)
+
+
+def _outside(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
+    """Yield the listed paths that leave the folder."""
+    for file in about.files:
+        if not _inside(folder, file.path):
+            where, message = whole_file(str(folder / file.path)), "a bundle's file must be in it"
+            yield Diagnostic("E0623", message, where, label=file.path, help="build it again")
+
+
+def _unlisted(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
+    """Yield what lies beside the target's files, and might be taken for one of them."""
+    listed = {file.path for file in about.files}
+    for path in sorted(f"{MODEL}/{name}" for name in _walk(folder / MODEL)):
+        if path not in listed:
+            where = whole_file(str(folder / path))
+            yield Diagnostic("E0622", "this file is not the bundle's", where, help="remove it")
 
 
 def _inside(folder: Path, name: str) -> bool:
@@ -202,7 +223,7 @@ def _inside(folder: Path, name: str) -> bool:
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with regular.opened(path) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except OSError as error:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler import images, metrics, reference
+from tcc.compiler import artifact, images, metrics, reference
+from tcc.compiler.artifact import Runs
 from tcc.compiler.bundle import Bundle
 from tcc.compiler.graph import Input, Model
 from tcc.compiler.manifest import Result
 from tcc.compiler.metrics import Scores
 from tcc.compiler.quant.data import DAMAGED, MOST_LISTED, DataSet, check, fitting, indices
-from tcc.compiler.replay import Runs
 from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
 
 Watch = Callable[[str, int, int], None]
@@ -47,9 +47,9 @@ def by_artifact(found: Bundle, device: Runs, given: Labelled, watch: Watch) -> S
     """
     source, data = found.input, check(given.data, found.input)
     floats = data.array is not None and data.array.dtype != np.uint8
-    run = device.infer if floats else device.run
+    run = artifact.infer if floats else artifact.run
     each = (data.tensor(i, source) if floats else pixels(data, i, source) for i in range(len(data)))
-    answers = (outputs for batch in _batches(each) for outputs in run(found, batch))
+    answers = (outputs for batch in _batches(each) for outputs in run(found, device, batch))
     return _scored(given, source, answers, watch)
 
 

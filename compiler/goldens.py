@@ -2,43 +2,20 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tcc.compiler import images, known, preprocess, reference
+from tcc.compiler import images, known, preprocess, reference, tolerance
 from tcc.compiler.graph import Input, Model
+from tcc.compiler.integrity import GOLDENS
 from tcc.compiler.manifest import Golden, Goldens, Tolerance
 from tcc.compiler.preprocess import Preprocess
 from tcc.compiler.quant import integer
 from tcc.compiler.reference import Tensor
 from tcc.compiler.source import Diagnostic, UserError
 from tcc.compiler.types import DType
-
-COUNT = 2
-TOLERANCE = Tolerance(
-    relative=1e-4,
-    reason="float32 sums depend on the order of their terms and on fused multiply-adds, which "
-    "each target chooses for itself; nothing else may differ",
-)
-ROUNDED = {
-    "fp16": Tolerance(relative=1e-2, reason="weights are rounded to float16"),
-    "dynamic": Tolerance(
-        relative=0.1,
-        reason="weights are rounded to int8, and what some layers read while the network runs",
-    ),
-}
-"""What is allowed at precisions whose weights are not those of the reference."""
-EXACT = Tolerance(relative=0.0, reason="integers have one result, the same to the bit everywhere")
-PARTLY_EXACT = Tolerance(
-    relative=0.1,
-    reason="parts of the network stay in float, whose last bits may round to another integer: {}",
-)
-SIMULATED = Tolerance(
-    relative=0.1,
-    reason="floats between the integers round otherwise, where no runtime makes integers of them",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,35 +39,29 @@ def make(model: Model, precision: str = "fp32") -> tuple[Goldens, Mapping[str, b
     problems = tuple(p for found in outputs for p in _not_finite(model, found))
     if problems:
         raise UserError(problems[:1])
-    return _listed(cases, outputs, reference.NAME, ROUNDED.get(precision, TOLERANCE))
+    return _listed(cases, outputs, reference.NAME, tolerance.allowed(precision))
 
 
 def exact(program: Model, precision: str = "int8") -> tuple[Goldens, Mapping[str, bytes]]:
     """Return the goldens of an integer program, by its own executor, and their files."""
     cases = _cases(program.graph.inputs[0])
     outputs = integer.run(program, [case.tensor for case in cases])
-    floats = integer.inexact(program.graph)
-    tolerance = EXACT
-    if floats:
-        named = ", ".join(floats[:3]) + (", ..." if len(floats) > 3 else "")
-        tolerance = replace(PARTLY_EXACT, reason=PARTLY_EXACT.reason.format(named))
-    if precision == "int8-qdq":
-        tolerance = SIMULATED
-    return _listed(cases, outputs, integer.NAME, tolerance)
+    allowed = tolerance.allowed(precision, integer.inexact(program.graph))
+    return _listed(cases, outputs, integer.NAME, allowed)
 
 
 def _listed(
     cases: Sequence[Case],
     outputs: Sequence[Mapping[str, Tensor]],
     executor: str,
-    tolerance: Tolerance,
+    allowed: Tolerance,
 ) -> tuple[Goldens, Mapping[str, bytes]]:
     files: dict[str, bytes] = {}
     listed = tuple(
         _golden(f"goldens/{number}", case, found, files)
         for number, (case, found) in enumerate(zip(cases, outputs, strict=True), 1)
     )
-    return Goldens(executor, tolerance, listed), files
+    return Goldens(executor, allowed, listed), files
 
 
 def _golden(
@@ -114,7 +85,7 @@ def _raw(tensor: Tensor, dtype: DType) -> bytes:
 
 def _cases(source: Input) -> Sequence[Case]:
     if source.preprocess is None:
-        return [_noise_tensor(source, seed) for seed in range(COUNT)]
+        return [_noise_tensor(source, seed) for seed in range(GOLDENS)]
     channels, height, width = source.type.shape
     return [
         Case(
@@ -135,15 +106,15 @@ def _images(pre: Preprocess, height: int, width: int) -> list[tuple[str, str, by
     Sample images, or noise where there are none or the contract takes one size alone.
     """
     files = _spread(known.samples())
-    if preprocess.result_shape(pre) is None or len(files) < COUNT:
-        return [("noise", "image.ppm", _noise_image(height, width, n)) for n in range(COUNT)]
+    if preprocess.result_shape(pre) is None or len(files) < GOLDENS:
+        return [("noise", "image.ppm", _noise_image(height, width, n)) for n in range(GOLDENS)]
     return [(f"sample image {p.parent.name}/{p.name}", p.name, p.read_bytes()) for p in files]
 
 
 def _spread(samples: Sequence[Path]) -> list[Path]:
     """Return the first sample of each of the first folders."""
     firsts = {path.parent: path for path in reversed(samples)}
-    return [firsts[folder] for folder in sorted(firsts)][:COUNT]
+    return [firsts[folder] for folder in sorted(firsts)][:GOLDENS]
 
 
 def _noise_image(height: int, width: int, seed: int) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
+from tcc.compiler import regular
 from tcc.compiler.graph import Graph, Input, Model, Pass
 from tcc.compiler.precision import INTEGER
 from tcc.compiler.processor import features, products
@@ -101,9 +102,9 @@ class OnnxRuntime:
         feeds = (tensor[None].astype(source.type.dtype.value) for tensor in tensors)
         try:
             runs = [loaded.run(names, {source.name: feed}) for feed in feeds]
+            return [dict(zip(names, map(_only, run), strict=True)) for run in runs]
         except Exception as error:  # the runtime has exception types of its own for each cause
             raise _broken(folder / FILE, "run", error) from error
-        return [dict(zip(names, (batch[0] for batch in run), strict=True)) for run in runs]
 
     def run(
         self, target: Target, folder: Path, source: Input, images: "Sequence[np.ndarray]"
@@ -123,6 +124,15 @@ class OnnxRuntime:
         return self.infer(target, folder, source, tensors)
 
 
+def _only(batch: object) -> "np.ndarray":
+    """Return what an output gives for the one input of a batch."""
+    shape = getattr(batch, "shape", ())
+    if shape[:1] != (1,):
+        raise ValueError(f"an output of shape {shape} is no batch of one")
+    found: np.ndarray = batch[0]  # type: ignore[index]
+    return found
+
+
 def session(path: Path) -> "onnxruntime.InferenceSession":
     """Return a session of one thread, whose integer products are right on this processor.
 
@@ -138,7 +148,9 @@ def session(path: Path) -> "onnxruntime.InferenceSession":
     if products(features()).form == "u8u8":
         options.add_session_config_entry(EXACT_PRODUCTS, "1")
     try:
-        return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+        with regular.opened(path) as file:  # whose bytes have no name that a locale could not spell
+            data = file.read()
+        return onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
     except Exception as error:  # the runtime has exception types of its own for each cause
         raise _broken(path, "load", error) from error
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.backends.tflite.writer import SIGNATURE
+from tcc.compiler import regular
 from tcc.compiler.graph import Input
 from tcc.compiler.source import fail, whole_file
 
@@ -27,7 +28,7 @@ def infer(path: Path, source: Input, tensors: Sequence[Array]) -> list[dict[str,
     runner = _runner(path)
     try:
         return [_run(runner, source, tensor) for tensor in tensors]
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
         raise _broken(path, error) from error
 
 
@@ -37,7 +38,9 @@ def _runner(path: Path) -> Any:
 
     try:
         with _silent():
-            interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
+            with regular.opened(path) as file:
+                data = file.read()
+            interpreter = Interpreter(model_content=data, num_threads=1)
             interpreter.allocate_tensors()
         return interpreter.get_signature_runner(SIGNATURE)
     except Exception as error:  # the runtime documents no exception types
@@ -91,4 +94,6 @@ def _value(y: Array, detail: dict[str, Any]) -> Array:
     scale, zero = detail["quantization"]
     if scale:
         y = (y.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+    if y.ndim == 0 or len(y) != 1:
+        raise ValueError(f"an output of shape {y.shape} is no batch of one")
     return np.ascontiguousarray(y[0].transpose(2, 0, 1) if y.ndim == 4 else y[0])

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.backends import BACKENDS
 from tcc.backends.base import Artifact, Backend, Refusal, Target
-from tcc.compiler.source import Diagnostic, Span, UserError, fail, nearest
+from tcc.compiler.source import Diagnostic, Span, UserError, fail, nearest, whole_file
 from tcc.compiler.tools import Tool
 
 if TYPE_CHECKING:
@@ -104,6 +105,22 @@ def find(name: str, at: Span) -> Bound:
     known = f"known targets: {', '.join(b.name for b in bound)}"
     help = f"did you mean `{close}`? {known}" if close else known
     raise fail("E0605", f"there is no target `{name[:80]}`", at, help=help)
+
+
+def load(folder: Path) -> "tuple[Bundle, Bound]":
+    """Return the bundle in a folder, checked, and the target that runs it.
+
+    Raises:
+        UserError: It is no whole bundle, or of a target (E0605) or precision (E0606) unknown.
+    """
+    from tcc.compiler import bundle
+
+    found = bundle.read(folder)
+    at = whole_file(str(folder / "manifest.json"))
+    bound = find(found.manifest.target, at)
+    if problems := tuple(_unfit(bound, found.manifest.precision, at)):
+        raise UserError(problems)
+    return found, bound
 
 
 def calibrated_for(names: Sequence[tuple[str, Span]]) -> Bound:

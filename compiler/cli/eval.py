@@ -20,7 +20,7 @@ from tcc.compiler.cli.options import (
 )
 from tcc.compiler.cli.report import Cell, Report, Stages
 from tcc.compiler.cli.show_bundle import bundle_folder
-from tcc.compiler.source import fail, whole_file
+from tcc.compiler.source import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.evaluation import Labelled
@@ -118,12 +118,11 @@ def _only_specs(weights: Path | None, seed: int | None, settings: Sequence[str] 
 
 
 def _of_bundle(report: Report, stages: Stages, folder: Path, data: Path | None) -> Evaluated:
-    from tcc.compiler import bundle, evaluation, project
+    from tcc.compiler import evaluation, project
     from tcc.compiler.cli import devices
 
-    found = bundle.read(folder)
+    found, device = devices.load(folder)
     about = found.manifest
-    device = devices.find(about.target, whole_file(str(folder / "manifest.json")))
     if about.weights.notice:
         report.notice(about.weights.notice)
     given = _labelled(report, stages, project.find(Path()), data, about.outputs)

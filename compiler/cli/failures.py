@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from tcc.compiler.agreement import Agreement, Disagreement
+from tcc.compiler.agreement import Disagreement
 from tcc.compiler.cli import report as reports
 from tcc.compiler.files import MachineError, explain
 from tcc.compiler.floor import BelowFloor
@@ -66,8 +66,8 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 -
             return Failure(TOOL, text, str(error), more={"tool": asdict(tool)})
         case MachineError(diagnostic=found):
             return Failure(OURS, str(found), found.message, (found,))
-        case Disagreement(target=target, found=disagreed):
-            return _disagreement(target, disagreed)
+        case Disagreement():
+            return _disagreement(error)
         case BelowFloor():
             return _below(error)
         case typer.TyperException():
@@ -80,15 +80,16 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 -
             return _internal(error, debug)
 
 
-def _disagreement(target: str, found: Sequence[Agreement]) -> Failure:
-    summary = f"{target}: what was built does not agree with the reference; nothing is written"
-    notes = [
+def _disagreement(error: Disagreement) -> Failure:
+    summary = f"{error}; nothing is written"
+    notes = [f"   = {error.why}"] if error.why else []
+    notes += [
         f"   = golden {each.golden}, output `{each.output}`: off by {each.difference:.1e} of its"
         f" largest value, {each.allowed:.0e} is allowed"
-        for each in found
+        for each in error.found
         if not each.holds
     ]
-    more = {"agreement": [each.as_json() for each in found]}
+    more = {"agreement": [each.as_json() for each in error.found]}
     return Failure(BELOW, "\n".join([f"error: {summary}", *notes]), summary, more=more)
 
 

@@ -11,7 +11,7 @@ import typer
 
 from tcc.compiler.cli.options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report
-from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.source import Diagnostic, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,14 +67,12 @@ def run(
     """
     report = Report(json, quiet, verbose)
 
-    from tcc.compiler import bundle as bundles
+    from tcc.compiler import artifact
     from tcc.compiler.cli import devices
 
-    found = bundles.read(bundle)
+    found, device = devices.load(bundle)
+    artifact.check_images(found)
     about = found.manifest
-    device = devices.find(about.target, whole_file(str(bundle / "manifest.json")))
-    if about.input.preprocess is None:
-        raise fail("E0625", "this network does not take an image", whole_file(str(bundle)))
     if about.weights.notice:
         report.notice(about.weights.notice)
     paths = _expanded(report, images)
@@ -111,11 +109,12 @@ def _expanded(report: Report, images: Sequence[Path]) -> list[Path]:
 def _predicted(
     report: Report, bundle: "Bundle", device: "Bound", paths: Sequence[Path]
 ) -> "Iterator[tuple[Path, list[Prediction]]]":
+    from tcc.compiler import artifact
     from tcc.compiler.activations import applied
 
     outputs = bundle.manifest.outputs
     for batch, images in _batches(report, bundle.input, paths):
-        for path, raw in zip(batch, device.run(bundle, images), strict=True):
+        for path, raw in zip(batch, artifact.run(bundle, device, images), strict=True):
             yield (
                 path,
                 [Prediction(o, raw[o.name], applied(o.activation, raw[o.name])) for o in outputs],

@@ -2,17 +2,21 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from tcc.compiler.cli.options import typed
 from tcc.compiler.cli.passes import Passing
-from tcc.compiler.cli.report import size
+from tcc.compiler.cli.report import printable, size
 from tcc.compiler.cli.shown import Format, Shown, Wanted
 from tcc.compiler.source import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.manifest import Manifest
+
+
+MAX_BYTES = 1 << 26
+"""Most bytes of a graph's text that are shown."""
 
 
 def bundle_folder(name: str | None) -> Path | None:
@@ -37,15 +41,18 @@ def of_bundle(folder: Path, wanted: Wanted) -> Shown:
     Raises:
         UserError: It is no whole bundle, or has no such stage.
     """
-    from tcc.compiler import bundle, records
+    from tcc.compiler import bundle, records, regular
 
     found = bundle.read(folder)
-    file = folder / bundle.GRAPH / f"{wanted.stage}.txt"
-    if wanted.format is not Format.TEXT or wanted.passing != Passing() or not file.exists():
-        stages = " and ".join(sorted(path.stem for path in file.parent.glob("*.txt")))
+    listed = [PurePosixPath(file.path) for file in found.manifest.files]
+    graphs = [path for path in listed if str(path.parent) == bundle.GRAPH and path.suffix == ".txt"]
+    own = [path for path in graphs if path.stem == wanted.stage]
+    if wanted.format is not Format.TEXT or wanted.passing != Passing() or not own:
+        stages = " and ".join(sorted(path.stem for path in graphs))
         message = f"a bundle holds its graph as text of the stages {stages}"
         raise fail("E0601", message, typed(str(folder)), help="show the spec itself")
-    graph = file.read_text()
+    with regular.opened(folder / own[0]) as stream:
+        graph = printable(stream.read(MAX_BYTES).decode(errors="replace"))
     summary = "".join(f"# {line}\n" for line in _summary(found.manifest))
     return Shown(f"{summary}{graph}".encode(), records.encode(found.manifest))
 

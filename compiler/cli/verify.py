@@ -11,7 +11,7 @@ import typer
 from tcc.compiler.cli import failures
 from tcc.compiler.cli.options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, Stages, complain
-from tcc.compiler.source import Diagnostic, UserError, whole_file
+from tcc.compiler.source import Diagnostic, UserError
 from tcc.compiler.tools import MissingTool, Tool
 
 if TYPE_CHECKING:
@@ -64,6 +64,10 @@ def verify(
         stages.end()
     pairs, unlike = _pairs(found)
     _print(report, found, pairs)
+    for each in found:
+        for output in each.replayed.flat if each.replayed else ():
+            folder, same = each.bundle.folder, f"all goldens have the same `{output}`"
+            report.notice(f"{folder}: {same}: they do not show whether it depends on the image")
     for first, second, why in unlike:
         report.detail(f"{first} and {second} are not compared: {why}")
     code = _code(found, pairs)
@@ -74,16 +78,13 @@ def verify(
 
 def _read(folders: Sequence[Path]) -> "list[tuple[Bundle, Bound]]":
     """Return bundles with their targets, or raise what is wrong with all of them."""
-    from tcc.compiler import bundle
     from tcc.compiler.cli import devices
 
     read = []
     problems: list[Diagnostic] = []
     for folder in folders:
         try:
-            found = bundle.read(folder)
-            at = whole_file(str(folder / "manifest.json"))
-            read.append((found, devices.find(found.manifest.target, at)))
+            read.append(devices.load(folder))
         except UserError as error:
             problems += error.diagnostics
     if problems:

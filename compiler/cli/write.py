@@ -47,13 +47,17 @@ def write(
         Disagreement: It does not agree; nothing is written.
     """
     from tcc.compiler import bundle
+    from tcc.compiler.artifact import Misfit
     from tcc.compiler.replay import replay
 
     found: list[Agreement] = []
 
     def accept(fresh: "Bundle") -> None:
         stages("replay", 0, 1)
-        found.extend(replay(fresh, device, GOLDENS).agreement)
+        try:
+            found.extend(replay(fresh, device, GOLDENS).agreement)
+        except Misfit as error:
+            raise Disagreement(device.name, (), error.diagnostics[0].label) from None
         if not all(each.holds for each in found):
             raise Disagreement(device.name, found)
 

@@ -1,0 +1,46 @@
+"""How far a replay may be from its goldens: by what a bundle is, whatever its manifest says."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tcc.compiler.manifest import Tolerance
+from tcc.compiler.precision import INTEGER
+
+FLOAT = Tolerance(
+    relative=1e-4,
+    reason="float32 sums depend on the order of their terms and on fused multiply-adds, which "
+    "each target chooses for itself; nothing else may differ",
+)
+ROUNDED = {
+    "fp16": Tolerance(relative=1e-2, reason="weights are rounded to float16"),
+    "dynamic": Tolerance(
+        relative=0.1,
+        reason="weights are rounded to int8, and what some layers read while the network runs",
+    ),
+}
+"""What is allowed at precisions whose weights are not those of the reference."""
+EXACT = Tolerance(relative=0.0, reason="integers have one result, the same to the bit everywhere")
+PARTLY_EXACT = Tolerance(
+    relative=0.1,
+    reason="parts of the network stay in float, whose last bits may round to another integer: {}",
+)
+SIMULATED = Tolerance(
+    relative=0.1,
+    reason="floats between the integers round otherwise, where no runtime makes integers of them",
+)
+
+
+def allowed(precision: str, inexact: Sequence[str] = ()) -> Tolerance:
+    """Return what is allowed at a precision; `inexact` are an integer program's layers in float."""
+    match precision:
+        case "fp32":
+            return FLOAT
+        case "fp16" | "dynamic":
+            return ROUNDED[precision]
+        case "int8-qdq":
+            return SIMULATED
+        case _ if precision in INTEGER:
+            named = ", ".join(inexact[:3]) + (", ..." if len(inexact) > 3 else "")
+            partly = replace(PARTLY_EXACT, reason=PARTLY_EXACT.reason.format(named))
+            return partly if inexact else EXACT
+    raise ValueError(f"there is no precision {precision}")

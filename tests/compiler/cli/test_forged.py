@@ -1,0 +1,345 @@
+"""Bundles that somebody edited and sealed again: each command that runs them finds it out."""
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tcc.backends.onnxruntime.backend import OnnxRuntime
+from tcc.compiler import manifest
+
+RUN, VERIFY, EVAL = "run", "verify", "eval"
+
+
+def about(folder: Path) -> manifest.Manifest:
+    return manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
+
+
+def sealed(folder: Path, found: manifest.Manifest) -> None:
+    """Write a manifest as a forger would: files hashed anew, sealed."""
+    files = tuple(
+        replace(f, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        for f in found.files
+        for data in [(folder / f.path).read_bytes()]
+    )
+    path = folder / manifest.NAME
+    path.write_bytes(manifest.encode(replace(found, files=files)))
+
+
+@pytest.fixture
+def commands(tcc, picture, images):
+    """The three commands that run a bundle, on one."""
+
+    def run(folder: Path):
+        return {
+            RUN: tcc("run", folder, picture),
+            VERIFY: tcc("verify", folder),
+            EVAL: tcc("eval", folder, "--data", images),
+        }
+
+    return run
+
+
+def goldens(change):
+    return lambda m: replace(m, goldens=change(m.goldens))
+
+
+def tolerance(value: float):
+    return goldens(lambda g: replace(g, tolerance=replace(g.tolerance, relative=value)))
+
+
+def output(**change):
+    return lambda m: replace(m, outputs=(replace(m.outputs[0], **change),))
+
+
+def source(**change):
+    return lambda m: replace(m, input=replace(m.input, **change))
+
+
+FORGED = {
+    "no goldens": (goldens(lambda g: replace(g, cases=())), "goldens: there are 0, a bundle has 2"),
+    "one golden": (goldens(lambda g: replace(g, cases=g.cases[:1])), "goldens: there are 1, a bun"),
+    "one golden twice": (
+        goldens(lambda g: replace(g, cases=(g.cases[0], replace(g.cases[0], name="2")))),
+        "goldens: two of them are of one input",
+    ),
+    "a huge tolerance": (tolerance(1e9), "1e+09 is not what onnxruntime is allowed at fp32: 0.0001"),
+    "a larger tolerance": (tolerance(0.001), "goldens/tolerance: 0.001 is not what"),
+    "a negative tolerance": (tolerance(-1.0), "goldens/tolerance: -1 is not what"),
+    "another precision's tolerance": (
+        lambda m: tolerance(0.1)(replace(m, precision="dynamic", calibration=None)),
+        "",
+    ),
+    "integers without a calibration": (
+        lambda m: replace(m, precision="int8"),
+        "calibration: at int8 there is none",
+    ),
+    "a precision that is none": (lambda m: replace(m, precision="int7"), "no precision int7"),
+    "too few labels": (output(labels=("a", "b")), "there are 2 labels for 3 classes"),
+    "too many labels": (output(labels=("a", "b", "c", "d")), "there are 4 labels for 3 classes"),
+    "a label twice": (output(labels=("a", "b", "a")), "`a` is there 2 times"),
+    "no outputs": (lambda m: replace(m, outputs=()), "outputs: there is none"),
+    "an output twice": (lambda m: replace(m, outputs=m.outputs * 2), "`logits` is there 2 times"),
+    "an output without a shape": (output(shape=()), "() is no shape of an output"),
+    "an empty output": (output(shape=(0,), labels=()), "0 is no shape of an output"),
+    "a huge output": (output(shape=(1 << 40,), labels=()), "1099511627776 is no shape of an output"),
+    "a larger output": (output(shape=(4,), labels=()), "which is not its tensor's size"),
+    "an output of another type": (output(dtype="int64"), "raw outputs are float32, not `int64`"),
+    "an input of no type": (source(dtype="text"), "`text` is no type of an element"),
+    "an input of no shape": (source(shape=()), "() is no image and no row of numbers"),
+    "an input of 0 rows": (source(shape=(3, 0, 8)), "3x0x8 is no image and no row of numbers"),
+    "a larger input": (source(shape=(3, 16, 16)), "preprocessing gives 3x8x8, not 3x16x16"),
+    "no preprocessing": (source(preprocess=None), "the input is no image"),
+    "random weights, unsaid": (
+        lambda m: replace(m, weights=replace(m.weights, notice=None)),
+        "weights: they are random, and `notice` does not say so",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "label"), FORGED.values(), ids=FORGED)
+def test_a_manifest_that_contradicts_itself(commands, built, change, label):
+    sealed(built, change(about(built)))
+    for command, found in commands(built).items():
+        if not label:  # a `dynamic` bundle by its own word: what it gives is within that
+            assert found.code == 0
+            continue
+        assert found.code == 2, command
+        assert "error[E0621]: the bundle's manifest is damaged" in found.err
+        assert f"--> {built / manifest.NAME}" in found.err
+        assert label in found.err
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999", '"0"', "true", "null"])
+def test_a_tolerance_that_is_no_number(commands, built, word):
+    path = built / manifest.NAME
+    path.write_text(path.read_text().replace('"relative": 0.0001', f'"relative": {word}'))
+    for found in commands(built).values():
+        assert found.code == 2
+        assert "error[E0621]" in found.err
+
+
+WRONG = {
+    "another name": (
+        lambda found: {"other": found["logits"]},
+        "its outputs are other, not logits",
+    ),
+    "one too many": (
+        lambda found: {**found, "other": found["logits"]},
+        "its outputs are logits, other, not logits",
+    ),
+    "none": (lambda found: {}, "its outputs are none, not logits"),
+    "another shape": (
+        lambda found: {"logits": found["logits"][:2]},
+        "output `logits` is float32 (2,), not float32 (3,)",
+    ),
+    "another rank": (
+        lambda found: {"logits": found["logits"][:, None]},
+        "output `logits` is float32 (3, 1), not float32 (3,)",
+    ),
+    "empty": (
+        lambda found: {"logits": found["logits"][:0]},
+        "output `logits` is float32 (0,), not float32 (3,)",
+    ),
+    "another type": (
+        lambda found: {"logits": found["logits"].astype(np.int64)},
+        "output `logits` is int64 (3,), not float32 (3,)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "label"), WRONG.values(), ids=WRONG)
+def test_an_artifact_of_other_outputs(commands, built, monkeypatch, change, label):
+    infer = OnnxRuntime.infer
+    monkeypatch.setattr(OnnxRuntime, "infer", lambda *w: [change(o) for o in infer(*w)])
+    for command, found in commands(built).items():
+        assert found.code == 2, command
+        assert "error[E0655]: the artifact does not give what the bundle's manifest" in found.err
+        assert f"--> {built / 'model'}" in found.err
+        assert label in found.err
+
+
+def test_a_build_of_other_outputs_is_not_written(tcc, home, monkeypatch):
+    infer = OnnxRuntime.infer
+    wrong = lambda *words: [{"logits": o["logits"][:2]} for o in infer(*words)]  # noqa: E731
+    monkeypatch.setattr(OnnxRuntime, "infer", wrong)
+    found = tcc("build", "tiny.yaml", "--target", "ort")
+    assert found.code == 4
+    assert "does not agree with the reference; nothing is written" in found.err
+    assert "output `logits` is float32 (2,), not float32 (3,)" in found.err
+    assert list((home / "build").iterdir()) == []
+
+
+class TestCollapse:
+    """Outputs that would pass, were only a share of the largest number looked at."""
+
+    @pytest.fixture
+    def small(self, tcc, built, monkeypatch):
+        """An artifact whose outputs are below what rounding is allowed at `dynamic`."""
+        infer = OnnxRuntime.infer
+        share = np.float32(1e-3)
+        scale = lambda found: {k: v * share for k, v in found.items()}  # noqa: E731
+        monkeypatch.setattr(OnnxRuntime, "infer", lambda *w: [scale(o) for o in infer(*w)])
+        for path in built.glob("goldens/*/output_0.bin"):
+            path.write_bytes((np.frombuffer(path.read_bytes(), "<f4") * share).tobytes())
+        dynamic = replace(about(built), precision="dynamic")
+        sealed(built, tolerance(0.1)(dynamic))
+        assert tcc("verify", built).code == 0
+        return OnnxRuntime.infer
+
+    @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+    def test_the_same_value_everywhere(self, tcc, built, small, monkeypatch, value):
+        gives = {"logits": np.full(3, value, np.float32)}
+        monkeypatch.setattr(OnnxRuntime, "infer", lambda *words: [gives, gives])
+        assert tcc("verify", built).code == 4
+
+    def test_the_same_answer_for_every_image(self, tcc, built, small, monkeypatch):
+        first = lambda *words: [small(*words)[0]] * 2  # noqa: E731
+        monkeypatch.setattr(OnnxRuntime, "infer", first)
+        found = tcc("verify", built, "--json")
+        assert found.code == 4
+        agreement = found.document["bundles"][0]["agreement"]
+        assert [one["stuck"] for one in agreement] == [True, True]
+
+    def test_goldens_that_are_no_numbers_agree_with_nothing(self, tcc, built, monkeypatch):
+        none = np.full(3, np.nan, np.float32)
+        monkeypatch.setattr(OnnxRuntime, "infer", lambda *words: [{"logits": none}] * 2)
+        for path in built.glob("goldens/*/output_0.bin"):
+            path.write_bytes(none.tobytes())
+        sealed(built, tolerance(0.0)(about(built)))
+        assert tcc("verify", built).code == 4
+
+    def test_goldens_that_are_all_the_same_are_said(self, tcc, built, monkeypatch):
+        same = np.float32([1, 2, 3])
+        monkeypatch.setattr(OnnxRuntime, "infer", lambda *words: [{"logits": same}] * 2)
+        for path in built.glob("goldens/*/output_0.bin"):
+            path.write_bytes(same.tobytes())
+        sealed(built, about(built))
+        found = tcc("verify", built)
+        assert found.code == 0
+        assert "all goldens have the same `logits`" in found.err
+
+    def test_a_tensor_that_is_not_what_the_image_becomes(self, tcc, built):
+        path = built / "goldens/1/input.bin"
+        path.write_bytes(bytes(len(path.read_bytes())))
+        sealed(built, about(built))
+        found = tcc("verify", built)
+        assert found.code == 2
+        assert "its tensor is not what the input contract makes of it" in found.err
+
+
+def test_a_file_beside_the_targets(commands, built):
+    (built / "model/evil-run").write_text("#!/bin/sh\n")
+    for found in commands(built).values():
+        assert found.code == 2
+        assert "error[E0622]: this file is not the bundle's" in found.err
+
+
+@pytest.mark.parametrize("name", ["model/model.onnx", "goldens/1/input.bin", "manifest.json"])
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
+def test_what_is_no_file(commands, built, name, kind):
+    path = built / name
+    path.unlink()
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+    for found in commands(built).values():
+        assert found.code == 2
+        assert "error[" in found.err
+        assert str(built) in found.err
+
+
+def test_another_bundle_takes_its_place_meanwhile(tcc, built, images, monkeypatch):
+    infer = OnnxRuntime.infer
+
+    def replaced(*words):
+        (built / "manifest.json").rename(built / "kept")
+        (built / "manifest.json").write_bytes((built / "kept").read_bytes())
+        return infer(*words)
+
+    monkeypatch.setattr(OnnxRuntime, "infer", replaced)
+    found = tcc("eval", built, "--data", images)
+    assert found.code == 2
+    assert "another bundle took this one's place while it was in use" in found.err
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory):
+    """A bundle for this machine, built once."""
+    pytest.importorskip("tvm", reason="needs the extra `arm`")
+    from typer.testing import CliRunner
+
+    from tcc.compiler.cli import app
+
+    folder = tmp_path_factory.mktemp("host")
+    text = (Path(__file__).parent / "conftest.py").read_text().partition('SPEC = """\\\n')[2]
+    (folder / "tiny.yaml").write_text(text.partition('"""')[0])
+    words = ["build", str(folder / "tiny.yaml"), "--target", "host", "--out", str(folder), "-q"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    return folder / "tiny-host-fp32"
+
+
+DESCRIBED = json.dumps({"outputs": [{"name": "logits", "shape": [3]}]})
+PROGRAMS = {
+    "no JSON": ("print('hello')", "E0652", "it prints no JSON"),
+    "nothing": ("", "E0652", "it prints no JSON"),
+    "no text": ("sys.stdout.buffer.write(bytes(range(256)))", "E0652", "the program does not say"),
+    "another document": ("print('[]')", "E0652", "its outputs are none, or too large"),
+    "no shape": ("print('{\"outputs\": [{\"name\": \"x\"}]}')", "E0652", "no name or no shape"),
+    "a shape of words": (
+        "print('{\"outputs\": [{\"name\": \"x\", \"shape\": [\"3\"]}]}')", "E0652", "no shape",
+    ),
+    "a huge shape": (
+        "print('{\"outputs\": [{\"name\": \"x\", \"shape\": [99999999999]}]}')", "E0652", "too lar",
+    ),
+    "deep": ("print('[' * 100000)", "E0652", "the program does not say what its outputs are"),
+    "without end": (
+        "while True: print('x' * 65536)", "E0652", "the program writes more than it has to say",
+    ),
+    "no raw file": (f"print('{DESCRIBED}')", "E0652", "the program did not write its raw outputs"),
+    "a short raw file": (
+        f"print('{DESCRIBED}'); raw(b'1234')", "E0652", "4 bytes in place of ",
+    ),
+    "a long raw file": (f"print('{DESCRIBED}'); raw(bytes(999))", "E0652", "more bytes in place of"),
+    "another output": (
+        f"print('{DESCRIBED}'.replace('logits', 'x')); raw(bytes(12 * images))", "E0655",
+        "its outputs are x, not logits",
+    ),
+    "status 9": ("sys.stderr.write('no\\n'); sys.exit(9)", "E0652", "failed with status 9"),
+    "a signal": ("os.kill(os.getpid(), 11)", "E0652", "the program failed with signal 11"),
+    "sleep": ("import time; time.sleep(600)", "E0652", "the program did nothing for "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "code", "label"), PROGRAMS.values(), ids=PROGRAMS)
+def test_a_program_that_is_another(commands, runner, tmp_path, monkeypatch, text, code, label):
+    import shutil
+
+    from tcc.backends.arm import process
+
+    monkeypatch.setattr(process, "IDLE", 1)
+    folder = tmp_path / "forged"
+    shutil.copytree(runner, folder)
+    program = folder / "model/tiny-run"
+    program.write_text(
+        f"#!{sys.executable}\nimport os, sys\n"
+        "images = sum(1 for word in sys.argv if word.startswith('/')) - 2\n"
+        "def raw(data):\n"
+        "    if '--raw' in sys.argv:\n"
+        "        open(sys.argv[sys.argv.index('--raw') + 1], 'wb').write(data)\n"
+        f"{text}\n"
+    )
+    sealed(folder, about(folder))
+    for command, found in commands(folder).items():
+        assert found.code == 2, (command, found.out, found.err)
+        assert f"error[{code}]" in found.err
+        assert label in found.err
