@@ -24,14 +24,7 @@ class Runs(Protocol):
         """Return the raw outputs for images."""
         ...
 
-    def check_images(bundle: Bundle) -> None:
-    """Refuse a network that does not take images (E0625)."""
-    if bundle.manifest.input.preprocess is None:
-        where = whole_file(str(bundle.folder))
-        raise fail("E0625", "this network does not take an image", where)
-
-
-def infer(
+    def infer(
         self, bundle: Bundle, tensors: "Sequence[NDArray[np.float32]]"
     ) -> "list[dict[str, NDArray[np.float32]]]":
         """Return the raw outputs for preprocessed tensors."""
