@@ -7,6 +7,7 @@ and the language reference are made from.
 
 from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 Value = int | float | bool | str | tuple["Value", ...]
@@ -71,6 +72,7 @@ def arg(
     return field(default=default, metadata=meta)
 
 
+@cache
 def signature(word: type) -> tuple[Parameter, ...]:
     """Return the arguments that a dataclass declared with `arg`, in order."""
     return tuple(_parameter(f) for f in fields(word) if "arg" in f.metadata)

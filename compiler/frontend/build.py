@@ -4,14 +4,17 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tcc.compiler.frontend.accuracy import Accuracy, read_accuracy
+from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.contract import read_input, read_outputs
 from tcc.compiler.frontend.declare import declare
 from tcc.compiler.frontend.expand import Expander, TooMany
 from tcc.compiler.frontend.expr import Scope
+from tcc.compiler.frontend.expr.arithmetic import Budget
 from tcc.compiler.frontend.library import Library, collect_blocks, read_library
 from tcc.compiler.frontend.parameters import bind
 from tcc.compiler.frontend.scope import POISON, Env, Place, Val, id_clashes, paths
@@ -131,6 +134,7 @@ class _Builder:
         self.place = Place("")
         self.params: Mapping[str, Any] = {}
         self.accuracy = Accuracy()
+        self.budget = Budget()
 
     def spec(self) -> Spec:
         """Return the compiled spec.
@@ -139,10 +143,11 @@ class _Builder:
             UserError: Anything was wrong, here or in the checks before.
         """
         self.params = self._params()
-        env = Env(self.place, self.params)
+        env = Env(self.place, Bindings(self.params), budget=self.budget)
         try:
             source = read_input(self.root.get("input"), env)
-            self.accuracy = read_accuracy(self.root.get("accuracy"), Scope(dict(self.params), {}))
+            scope = Scope(self.params, budget=self.budget)
+            self.accuracy = read_accuracy(self.root.get("accuracy"), scope)
         except UserError as error:
             self.found.add(error.diagnostics)
             raise self.found.error() from None
@@ -160,7 +165,8 @@ class _Builder:
         """Return the values of the spec's parameters, settings first, then defaults."""
         declared = declare(self.root.get("params"))
         settings = read_settings(self.settings, tuple(p.name for p in declared))
-        bound, problems = bind(declared, settings, Scope({}, {}), lambda own: Scope(own, {}))
+        own = partial(Scope, budget=self.budget)
+        bound, problems = bind(declared, settings, own(), own)
         for p in declared:
             if isinstance(p.default, Required) and p.name not in self.settings:
                 problems.append(_unset(self.root, p.name))

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.declare import check_bindable
 from tcc.compiler.frontend.expr import Unknown
 from tcc.compiler.frontend.parameters import evaluated, value_of
 from tcc.compiler.frontend.scope import POISON, Env, Val
-from tcc.compiler.frontend.steps import bound_by, bound_in
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.signature import Kind, Parameter
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Control = Callable[["Expander", "Step", Val, Env], tuple[Val, Env]]
 
 TIMES = Parameter("times", Kind.INT, low=0, high=10_000)
+COST_OF_NAME = 20
+"""What it costs to bind a name, measured in entries of lists."""
 CONDITION = Parameter("if", Kind.BOOL)
 LISTED = Parameter("of", Kind.LIST)
 
@@ -38,18 +40,18 @@ def repeat(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, E
     """`repeat: {times, body}`: each turn is a part of the path, `repeat_1` and so on."""
     times = _argument(step, TIMES, current, env)
     if isinstance(times, Unknown):
-        return POISON, _any_turns(step, env)
+        return POISON, _any_turns(ex, step, env)
     base, at = (str(step.id.value), step.id.span) if step.id else (step.word, step.at)
     body = _part(step, "body")
     assert isinstance(body, Sequence)
-    ends = []
+    ends, bound = [], ex.bound_by(body)
     for index in range(times):
         place = env.place.child(base, at, numbered=True)
         turn = env.at(place).iteration("repeat", index, times)
         current, turn = ex.sequence(body, current, turn)
         place.result = current
         ends.append(current)
-        env = env.carry(turn)
+        env = env.carry(turn, bound)
     return current, _collected(step, ends, env)
 
 
@@ -61,17 +63,17 @@ def each(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env
     assert isinstance(body, Sequence)
     check_bindable(str(name.value), name.span)
     if isinstance(values, Unknown):
-        return POISON, _any_turns(step, env)
-    ends = []
+        return POISON, _any_turns(ex, step, env)
+    ends, bound = [], ex.bound_by(body)
     for index, value in enumerate(values):
-        turn = env.iteration("each", index, len(values)).bind(**{str(name.value): value})
+        turn = env.iteration("each", index, len(values)).bind({str(name.value): value})
         if step.id:
             turn = turn.at(env.place.child(str(step.id.value), step.id.span, numbered=True))
         current, turn = ex.sequence(body, current, turn)
         if step.id:
             turn.place.result = current
         ends.append(current)
-        env = env.carry(turn, str(name.value))
+        env = env.carry(turn, bound, str(name.value))
     return current, _collected(step, ends, env)
 
 
@@ -81,10 +83,12 @@ def _collected(step: "Step", ends: list[Val], env: Env) -> Env:
     return env.name_value(str(name.value), tuple(ends)) if isinstance(name, Scalar) else env
 
 
-def _any_turns(step: "Step", env: Env) -> Env:
+def _any_turns(ex: "Expander", step: "Step", env: Env) -> Env:
     """Return the scope after a loop of which nobody knows how often it turns."""
-    values, names = bound_in(_part(step, "body"))
-    listed, _ = bound_by(step.tree)
+    body = _part(step, "body")
+    assert body is not None
+    values, names = ex.bound_by(body)
+    listed, _ = ex.bound_by(step.tree)
     return env.hidden(listed | values & env.values.keys(), names & env.names.keys())
 
 
@@ -92,7 +96,7 @@ def when(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env
     """`when: {if, then, else}`: the chosen steps stand where the `when` stands."""
     holds = _argument(step, CONDITION, current, env)
     if isinstance(holds, Unknown):
-        return POISON, env.hidden(*bound_by(step.tree))
+        return POISON, env.hidden(*ex.bound_by(step.tree))
     steps = _part(step, "then" if holds else "else")
     if not isinstance(steps, Sequence):
         return current, env
@@ -115,11 +119,14 @@ def seq(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]
 def let(_: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
     """`let: {name: expression}`: names for the rest of the sequence; each sees those before it."""
     assert isinstance(step.args, MappingTree)
+    env.spend(COST_OF_NAME * len(step.args.items), step.at)
+    new: dict[str, Any] = {}
+    scope = replace(env, names=Bindings(new, *env.names.layers)).scope(current)
     for key, tree in step.args.items:
         name = str(key.value)
         check_bindable(name, key.span)
-        env = env.bind(**{name: evaluated(tree, env.scope(current))})
-    return current, env
+        new[name] = evaluated(tree, scope)
+    return current, env.bind(new)
 
 
 def side(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:

@@ -8,18 +8,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tcc.compiler.frontend.control import CONTROLS
+from tcc.compiler.frontend.bindings import Bindings
+from tcc.compiler.frontend.control import CONTROLS, COST_OF_NAME
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
 from tcc.compiler.frontend.joins import branches
 from tcc.compiler.frontend.library import Block
 from tcc.compiler.frontend.parameters import bind, evaluated
-from tcc.compiler.frontend.scope import POISON, Env, Place, Val, lookup
-from tcc.compiler.frontend.steps import JOIN_WORDS, WORDS, Step, bound_by, take_apart
+from tcc.compiler.frontend.scope import POISON, Bound, Env, Place, Val, lookup
+from tcc.compiler.frontend.steps import JOIN_WORDS, WORDS, Step, bound_by, bound_in, take_apart
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.graph import Node, make_node
 from tcc.compiler.ops.base import Op, OpError
 from tcc.compiler.signature import signature
-from tcc.compiler.source import Diagnostic, Span, UserError, fail
+from tcc.compiler.source import MAX_TOLD, Diagnostic, Span, UserError, fail, listed
 from tcc.compiler.types import TensorType
 
 MAX_NODES = 20_000
@@ -27,7 +28,10 @@ MAX_STEPS = 200_000
 MAX_DEPTH = 100
 MAX_ELEMENTS = 2**31 - 1
 """Most elements of one tensor: what a 32-bit device can index."""
-MAX_ERRORS = 50
+MAX_REPORTS = 1000
+"""Most mistakes that are found, the same in every turn of a loop included."""
+FINAL = ("E0406",)
+"""Mistakes after which nothing more can be expanded."""
 
 
 class TooMany(Exception):  # noqa: N818 - it is a limit that ends expansion, not a mistake by itself
@@ -44,6 +48,15 @@ class Expander:
         self.diagnostics: dict[tuple[str, Span, str], Diagnostic] = {}
         self.repeats: dict[tuple[str, Span, str], int] = {}
         self.steps = 0
+        self.reports = 0
+        self._bound: dict[int, Bound] = {}
+
+    def bound_by(self, tree: Tree) -> Bound:
+        """Return the names that a step, or the body of a loop, binds for what comes after."""
+        if id(tree) not in self._bound:
+            body = isinstance(tree, Sequence)
+            self._bound[id(tree)] = bound_in(tree, loops=True) if body else bound_by(tree)
+        return self._bound[id(tree)]
 
     # -- diagnostics ------------------------------------------------------------------------
 
@@ -53,7 +66,10 @@ class Expander:
             key = (d.code, d.at, d.message)
             self.repeats[key] = self.repeats.get(key, 0) + 1
             self.diagnostics.setdefault(key, d.noted(*env.notes()))
-        if len(self.diagnostics) >= MAX_ERRORS:
+            self.reports += 1
+            if d.code in FINAL:
+                raise TooMany
+        if len(self.diagnostics) >= MAX_TOLD or self.reports >= MAX_REPORTS:
             raise TooMany
 
     def found(self) -> list[Diagnostic]:
@@ -83,13 +99,13 @@ class Expander:
         """Expand one step; return its value and what is in scope after it."""
         self._count(tree.span, env)
         if id(tree) in self.bad:  # of which the check of words has spoken
-            return POISON, env.hidden(*bound_by(tree))
+            return POISON, env.hidden(*self.bound_by(tree))
         step = take_apart(tree)
         try:
             value, env = self._dispatch(step, current, env)
         except UserError as error:
             self.report(error, env)
-            return POISON, env.hidden(*bound_by(tree))
+            return POISON, env.hidden(*self.bound_by(tree))
         return value, env.name_value(step.name, value) if step.name else env
 
     def _count(self, at: Span, env: Env) -> None:
@@ -135,6 +151,7 @@ class Expander:
     def emit(self, step: Step, op: Op, inputs: tuple[Val, ...], env: Env) -> Val:
         """Add the node of an op; return its value."""
         place = place_of(step, env)
+        env.spend(COST_OF_NAME * len(inputs), step.at)
         fewest, most = op.arity
         if len(inputs) < fewest or (most is not None and len(inputs) > most):
             raise _one_value(step, len(inputs))
@@ -165,31 +182,33 @@ class Expander:
             raise TooMany
         wanted = max(1, len(block.inputs))
         if len(inputs) != wanted:
-            listed = ", ".join(block.inputs) or "one value"
+            given = ", ".join(block.inputs) or "one value"
             raise fail(
                 "E0218",
-                f"`{block.name}` takes {wanted} value{'s' * (wanted > 1)} ({listed})",
+                f"`{block.name}` takes {wanted} value{'s' * (wanted > 1)} ({given})",
                 step.at,
                 label=f"it is given {len(inputs)}",
-                help=f"write `from: [{listed}]`" if wanted > 1 else "",
+                help=f"write `from: [{given}]`" if wanted > 1 else "",
             )
         where = f"{step.at}" + (f" ({env.loop})" if env.loop else "")
         inner = Env(
             place_of(step, env),
-            values=dict(zip(block.inputs, inputs, strict=False)),
+            values=Bindings(dict(zip(block.inputs, inputs, strict=False))),
             chain=(f"in block `{block.name}` called from {where}", *env.chain),
             calls=(*env.calls, block.name),
             depth=env.depth + 1,
+            budget=env.budget,
         )
+        env.spend(COST_OF_NAME * (len(block.params) + len(block.require)), step.at)
         names, problems = bind(
             block.params,
             step.args,
             env.scope(inputs[0]),
-            lambda bound: replace(inner, names=bound).scope(inputs[0]),
+            lambda bound: replace(inner, names=Bindings(bound)).scope(inputs[0]),
         )
         if problems:
             self.report(UserError(tuple(problems)), env)
-        inner = replace(inner, names=names)
+        inner = replace(inner, names=Bindings(names))
         self._require(block, inputs[0], inner, step.at)
         result, _ = self.sequence(block.body, inputs[0], inner)
         inner.place.result = result
@@ -204,7 +223,7 @@ class Expander:
             if holds is False:
                 said = message.value if isinstance(message, Scalar) else "its contract is broken"
                 text = that.value if isinstance(that, Scalar) else ""
-                given = ", ".join(f"{k} = {_brief(v)}" for k, v in inner.names.items())
+                given = listed([f"{k} = {_brief(v)}" for k, v in inner.names.items()])
                 raise fail(
                     "E0219",
                     f"`{block.name}` cannot be used so: {said}",

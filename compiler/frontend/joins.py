@@ -74,6 +74,6 @@ def _computed(
     for index, value in enumerate(values):
         inner = env.iteration("branch", index, len(values))
         if isinstance(name, Scalar):
-            inner = inner.bind(**{str(name.value): value})
+            inner = inner.bind({str(name.value): value})
         results.append(ex.sequence(steps, current, inner)[0])
     return tuple(results)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from tcc.compiler.frontend.expr import UNKNOWN, Scope, Unknown, evaluate, parse_expr
+from tcc.compiler.frontend.expr.arithmetic import OperandError
 from tcc.compiler.frontend.foreign_names import argument
 from tcc.compiler.frontend.foreign_names import value as foreign
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
@@ -15,6 +16,8 @@ from tcc.compiler.source import Diagnostic, Explain, Span, UserError, fail, list
 Bound = dict[str, Any]
 """Values by parameter name; `UNKNOWN` where an earlier error hides the value."""
 
+COST_OF_ENTRY = 10
+"""What it costs to take an entry of a written list, measured in entries of computed ones."""
 OPTIONS = ("as", "from", "id", "doc")
 """Keys that stand beside a step's word."""
 
@@ -176,9 +179,17 @@ def evaluated(tree: Tree, scope: Scope) -> Any:
         case Scalar(value=value):
             return value
         case Sequence(items=items):
+            _spend(scope, COST_OF_ENTRY * len(items), tree.span)
             return tuple(evaluated(i, scope) for i in items)
         case _:
             raise fail("E0204", "a value is expected here, not a mapping", tree.span)
+
+
+def _spend(scope: Scope, amount: int, at: Span) -> None:
+    try:
+        scope.budget.spend(amount)
+    except OperandError as error:
+        raise fail(error.code, error.message, at, help=error.help) from None
 
 
 def _any_unknown(value: Any) -> bool:

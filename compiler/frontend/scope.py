@@ -5,7 +5,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.expr import UNKNOWN, Expr, Scope, entries, parse_expr
+from tcc.compiler.frontend.expr.arithmetic import Budget, OperandError
 from tcc.compiler.frontend.yaml import Scalar
 from tcc.compiler.source import Span, fail, listed, nearest
 from tcc.compiler.types import Shape, TensorType
@@ -24,6 +26,9 @@ class Val:
 
 Named = Val | tuple[Val, ...]
 """What a name stands for: a value, or the list of those that a loop collected."""
+
+Bound = tuple[frozenset[str], frozenset[str]]
+"""Names of values, and names of numbers, that steps bind."""
 
 POISON = Val("", None)
 """Stands for a value that an error kept from being made; nothing is said of it again."""
@@ -60,27 +65,28 @@ class Env:
     """
 
     place: Place
-    names: Mapping[str, Any] = field(default_factory=dict)
-    values: Mapping[str, Named] = field(default_factory=dict)
+    names: Bindings[Any] = field(default_factory=Bindings)
+    values: Bindings[Named] = field(default_factory=Bindings)
     chain: tuple[str, ...] = ()
     calls: tuple[str, ...] = ()
     loop: str = ""
     depth: int = 0
+    budget: Budget = field(default_factory=Budget)
 
-    def bind(self, **names: Any) -> "Env":
+    def bind(self, names: Mapping[str, Any]) -> "Env":
         """Return the scope with more names."""
-        return replace(self, names={**self.names, **names})
+        return replace(self, names=self.names.plus(names))
 
     def name_value(self, name: str, value: Named) -> "Env":
         """Return the scope with a value, or a list of values, named."""
-        return replace(self, values={**self.values, name: value})
+        return replace(self, values=self.values.plus({name: value}))
 
     def hidden(self, values: Collection[str], names: Collection[str]) -> "Env":
         """Return the scope with names of which an error, or a choice, hides what they stand for."""
         return replace(
             self,
-            names={**self.names, **dict.fromkeys(names, UNKNOWN)},
-            values={**self.values, **dict.fromkeys(values, POISON)},
+            names=self.names.plus(dict.fromkeys(names, UNKNOWN)),
+            values=self.values.plus(dict.fromkeys(values, POISON)),
         )
 
     def at(self, place: Place) -> "Env":
@@ -89,20 +95,26 @@ class Env:
 
     def iteration(self, word: str, index: int, count: int) -> "Env":
         """Return the scope of one turn of a loop."""
-        inner = self.bind(i=index, first=index == 0, last=index == count - 1)
-        return replace(inner, loop=f"{word} {index + 1} of {count}", depth=self.depth + 1)
+        turn = {"i": index, "first": index == 0, "last": index == count - 1}
+        return replace(
+            self,
+            names=self.names.plus(turn),
+            loop=f"{word} {index + 1} of {count}",
+            depth=self.depth + 1,
+        )
 
-    def carry(self, turn: "Env", *own: str) -> "Env":
+    def carry(self, turn: "Env", bound: Bound, *own: str) -> "Env":
         """Return the scope after a turn of a loop: what stood before it has the turn's values.
 
-        `own` are the names that the loop itself binds, beside `i`, `first` and `last`.
+        `bound` are the names that steps of its body bind; `own` those that the loop itself binds,
+        beside `i`, `first` and `last`.
         """
-        names = {
-            name: before if name in TURN or name in own else turn.names[name]
-            for name, before in self.names.items()
-        }
-        values = {name: turn.values[name] for name in self.values}
-        return replace(self, names=names, values=values)
+        values, names = bound
+        changed = {n: turn.names[n] for n in names - TURN - {*own} if n in self.names}
+        renewed = {n: turn.values[n] for n in values if n in self.values}
+        if not changed and not renewed:
+            return self
+        return replace(self, names=self.names.plus(changed), values=self.values.plus(renewed))
 
     def notes(self) -> tuple[str, ...]:
         """Return the chain of calls for a diagnostic."""
@@ -114,9 +126,66 @@ class Env:
         axes: dict[str, Any] = dict.fromkeys(("C", "H", "W"), UNKNOWN)
         if current.type is not None:
             axes = dict(zip(("C", "H", "W"), current.type.shape, strict=False))
-        shapes = {n: _shape(v) for n, v in self.values.items() if isinstance(v, Val)}
-        lists = {n: tuple(map(_shape, v)) for n, v in self.values.items() if isinstance(v, tuple)}
-        return Scope({**axes, **self.names}, shapes, lists)
+        return Scope(self.names.over(axes), _Shapes(self.values), _Lists(self.values), self.budget)
+
+    def spend(self, amount: int, at: Span) -> None:
+        """Take from what the spec may cost.
+
+        Raises:
+            UserError: Nothing is left (E0406).
+        """
+        try:
+            self.budget.spend(amount)
+        except OperandError as error:
+            raise fail(error.code, error.message, at, help=error.help) from None
+
+
+class _Shapes(Mapping[str, Shape | None]):
+    """The shapes of named values, looked up where they are asked for."""
+
+    __slots__ = ("values_",)
+
+    def __init__(self, values: Mapping[str, Named]) -> None:
+        self.values_ = values
+
+    def __getitem__(self, name: str) -> Shape | None:
+        """The shape of a value; None where it is not known."""
+        found = self.values_[name]
+        if isinstance(found, tuple):
+            raise KeyError(name)
+        return _shape(found)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of values."""
+        return (name for name, value in self.values_.items() if isinstance(value, Val))
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return sum(1 for _ in self)
+
+
+class _Lists(Mapping[str, tuple[Shape | None, ...]]):
+    """The shapes of named lists of values, looked up where they are asked for."""
+
+    __slots__ = ("values_",)
+
+    def __init__(self, values: Mapping[str, Named]) -> None:
+        self.values_ = values
+
+    def __getitem__(self, name: str) -> tuple[Shape | None, ...]:
+        """The shapes of the entries of a list."""
+        found = self.values_[name]
+        if isinstance(found, Val):
+            raise KeyError(name)
+        return tuple(map(_shape, found))
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of lists."""
+        return (name for name, value in self.values_.items() if isinstance(value, tuple))
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return sum(1 for _ in self)
 
 
 def _shape(value: Val) -> Shape | None:

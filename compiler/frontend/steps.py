@@ -93,6 +93,17 @@ def _names(tree: Tree | None) -> tuple[Scalar, ...]:
 
 def bound_by(tree: Tree) -> tuple[frozenset[str], frozenset[str]]:
     """Return the names of values, and those of numbers, that a step binds for those after it."""
+    return _bound(tree, loops=False)
+
+
+def bound_in(steps: Tree | None, *, loops: bool = False) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the same of all steps of a sequence; with `loops`, what loops in it may carry too."""
+    each = [_bound(s, loops=loops) for s in steps.items] if isinstance(steps, Sequence) else []
+    values = frozenset[str]().union(*(values for values, _ in each))
+    return values, frozenset[str]().union(*(names for _, names in each))
+
+
+def _bound(tree: Tree, *, loops: bool) -> tuple[frozenset[str], frozenset[str]]:
     values: set[str] = set()
     names: set[str] = set()
     if not isinstance(tree, MappingTree):
@@ -105,20 +116,20 @@ def bound_by(tree: Tree) -> tuple[frozenset[str], frozenset[str]]:
             names |= {str(name.value) for name, _ in args.items}
         elif key.value == "side":
             values |= _text(args.get("as"))
-        elif key.value in ("repeat", "each"):
+        for part in _nested_parts(str(key.value), loops=loops):
+            inner = bound_in(args.get(part), loops=loops)
+            values |= inner[0]
+            names |= inner[1]
+        if key.value in ("repeat", "each"):
             values |= _text(args.get("collect"))
-        elif key.value == "when":
-            inner = [bound_in(args.get(part)) for part in ("then", "else")]
-            values |= inner[0][0] | inner[1][0]
-            names |= inner[0][1] | inner[1][1]
     return frozenset(values), frozenset(names)
 
 
-def bound_in(steps: Tree | None) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the same of all steps of a sequence."""
-    each = [bound_by(step) for step in steps.items] if isinstance(steps, Sequence) else []
-    values = frozenset[str]().union(*(values for values, _ in each))
-    return values, frozenset[str]().union(*(names for _, names in each))
+def _nested_parts(word: str, *, loops: bool) -> tuple[str, ...]:
+    """Return the parts of a step whose names stay bound after it."""
+    if word == "when":
+        return ("then", "else")
+    return ("body",) if loops and word in ("repeat", "each") else ()
 
 
 def _text(tree: Tree | None) -> frozenset[str]:

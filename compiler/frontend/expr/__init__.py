@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tcc.compiler.frontend.expr.arithmetic import MAX_INT, MAX_LIST
-from tcc.compiler.frontend.expr.nodes import Index, Name, Node, Part
+from tcc.compiler.frontend.expr.nodes import Index, Name, Node, Part, spend
 from tcc.compiler.frontend.expr.scope import UNKNOWN, ExprError, Result, Scope, Unknown
 from tcc.compiler.frontend.expr.sizes import places
 from tcc.compiler.frontend.expr.syntax import MAX_NESTING, MAX_TEXT, Parser
@@ -29,6 +29,10 @@ __all__ = [
     "evaluate",
     "parse_expr",
 ]
+
+
+COST_OF_LETTER = 4
+"""What it costs to evaluate a letter of an expression, measured in entries of lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ def evaluate(expr: Expr, scope: Scope) -> Result:
             E0223 for a result over the limits.
     """
     try:
+        spend(expr.root, scope, COST_OF_LETTER * len(expr.text))
         return expr.root.evaluate(scope)
     except ExprError as fault:
         raise _located(fault, expr.text, expr.span) from None
@@ -80,7 +85,7 @@ def entries(expr: Expr, count: int, scope: Scope) -> Result:
         raise _located(fault, expr.text, expr.span) from None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 16)
 def _read(text: str) -> Node:
     return Parser(text).whole()
 

@@ -12,6 +12,9 @@ MAX_INT = 1 << 63
 MAX_LIST = 4096
 """Most entries of a list, those of lists in it included."""
 
+MAX_WORK = 20_000_000
+"""Most that a spec's expressions and loops may cost: a unit is an entry of a list, or a letter."""
+
 Number = int | float
 _KINDS = {int: "a number", float: "a number", bool: "a truth value", str: "a string"}
 
@@ -24,6 +27,29 @@ class OperandError(Exception):
     operand: int | None = None
     help: str = ""
     code: str = "E0222"
+
+
+class Budget:
+    """What a spec may cost to expand, so that loops over nothing end as well."""
+
+    def __init__(self, left: int = MAX_WORK) -> None:
+        self.left = left
+
+    def spend(self, amount: int) -> None:
+        """Take an amount.
+
+        Raises:
+            OperandError: Nothing is left (E0406).
+        """
+        self.left -= amount
+        if self.left < 0:
+            help = "its loops and lists are too long; compute what they share once, with `let`"
+            raise OperandError("the spec takes too many steps to expand", None, help, "E0406")
+
+
+def cost(values: tuple[Value, ...]) -> int:
+    """Return what it costs to go through values: the entries of lists at all levels."""
+    return sum(_entries(value) for value in values if isinstance(value, tuple))
 
 
 def kind(value: Value) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tcc.compiler.frontend.expr.arithmetic import (
+    MAX_INT,
     MAX_LIST,
     Number,
     OperandError,
@@ -49,9 +50,12 @@ def _rounding(pick: Callable[[Number], Number], who: str) -> Callable[..., Value
 
 
 def _sum(args: tuple[Value, ...]) -> Value:
+    found = [number(value, "`sum`", 0) for value in sequence(args[0], "`sum`", 0)]
+    if all(type(value) is int and abs(value) < MAX_INT // MAX_LIST for value in found):
+        return sum(found)
     total: Value = 0
-    for value in sequence(args[0], "`sum`", 0):
-        total = binary("+", total, number(value, "`sum`", 0))
+    for value in found:
+        total = binary("+", total, value)
     return total
 
 

@@ -11,6 +11,7 @@ from tcc.compiler.frontend.expr.arithmetic import (
     boolean,
     bounded,
     compare,
+    cost,
     item,
     negative,
     part,
@@ -43,6 +44,18 @@ def _apply(whole: Node, parts: tuple[Node, ...], do: Callable[..., T], *values: 
     except OperandError as error:
         at = whole if error.operand is None else parts[min(error.operand, len(parts) - 1)]
         raise ExprError(error.code, error.message, at.start, at.end, error.help) from None
+
+
+def _pay(whole: Node, scope: Scope, value: Value) -> Value:
+    """Take what it costs to go through a value from the scope's budget; return the value."""
+    if isinstance(value, tuple):
+        spend(whole, scope, cost((value,)))
+    return value
+
+
+def spend(whole: Node, scope: Scope, amount: int) -> None:
+    """Take an amount from the scope's budget, or raise `ExprError` at a part."""
+    _apply(whole, (), scope.budget.spend, amount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,7 @@ class ListOf(Node):
             if isinstance(value, Unknown):
                 return value
             values.append(value)
+        _pay(self, scope, tuple(values))
         return _apply(self, self.items, bounded, tuple(values))
 
 
@@ -138,6 +152,7 @@ class Arithmetic(Node):
                 return left if isinstance(left, Unknown) else right
             whole = Literal(self.start, each.end, 0)
             left = _apply(whole, (done, each), binary, sign, left, right)
+            _pay(whole, scope, left)
             done = whole
         return left
 
@@ -157,6 +172,7 @@ class Comparison(Node):
             if isinstance(left, Unknown) or isinstance(right, Unknown):
                 return left if isinstance(left, Unknown) else right
             parts = (before, each)
+            _pay(self, scope, left)
             if not _apply(self, parts, compare, sign, left, right):
                 return False
             left, before = right, each
@@ -243,7 +259,7 @@ class Part(Node):
         if unknown is not None:
             return unknown
         parts = (self.value, *(b or self for b in self.bounds))
-        return _apply(self, parts, part, found, *ends)
+        return _pay(self, scope, _apply(self, parts, part, found, *ends))
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,4 +277,5 @@ class Call(Node):
             if isinstance(value, Unknown):
                 return value
             values.append(value)
-        return _apply(self, self.args, self.function.apply, tuple(values))
+        _pay(self, scope, tuple(values))
+        return _pay(self, scope, _apply(self, self.args, self.function.apply, tuple(values)))

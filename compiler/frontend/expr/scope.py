@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tcc.compiler.frontend.expr.arithmetic import Budget
 from tcc.compiler.signature import Value
 from tcc.compiler.types import Shape
 
@@ -25,12 +26,13 @@ Result = Value | Unknown
 class Scope:
     """Names that stand for values, and the shapes of named tensors, None where unknown.
 
-    `lists` has the shapes of each named list of tensors.
+    `lists` has the shapes of each named list of tensors; `budget` is what evaluation may cost.
     """
 
     names: Mapping[str, Result] = field(default_factory=dict)
     shapes: Mapping[str, Shape | None] = field(default_factory=dict)
     lists: Mapping[str, tuple[Shape | None, ...]] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget, compare=False)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
-from tcc.compiler.frontend.expr.nodes import Call, Index, Literal, Name, Node, Part
+from tcc.compiler.frontend.expr.nodes import Call, Index, Literal, Name, Node, Part, spend
 from tcc.compiler.frontend.expr.scope import UNKNOWN, ExprError, Result, Scope
 from tcc.compiler.source import nearest
 from tcc.compiler.types import Shape
@@ -70,7 +70,9 @@ class Length(Node):
         if name in scope.names or (name not in scope.lists and name not in scope.shapes):
             return Call(self.start, self.end, FUNCTIONS["len"], (self.name,)).evaluate(scope)
         if name in scope.lists:
-            return len(scope.lists[name])
+            found = scope.lists[name]
+            spend(self, scope, len(found))
+            return len(found)
         if scope.shapes[name] is None:
             return UNKNOWN
         raise ExprError("E0222", f"`{name}` is one value, no list", self.name.start, self.name.end)
@@ -79,5 +81,6 @@ class Length(Node):
 def places(entries: Index | Part, count: int, scope: Scope) -> Result:
     """Return the place, or the places, that an index or a slice takes of a list of values."""
     name = entries.value
+    spend(entries, scope, count)
     numbers = Literal(name.start, name.end, tuple(range(count)))
     return replace(entries, value=numbers).evaluate(scope)
