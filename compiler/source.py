@@ -41,7 +41,7 @@ class Diagnostic:
     """One mistake: a stable code, what and where, and what would be right.
 
     `label` stands beside the caret; `notes` are printed one a line (the chain of
-    block calls comes this way); `help` says what to do.
+    block calls comes this way); `help` says what to do; `kind` is the name of a kind of warning.
     """
 
     code: str
@@ -51,6 +51,7 @@ class Diagnostic:
     notes: tuple[str, ...] = ()
     help: str = ""
     severity: str = "error"
+    kind: str = ""
 
     def noted(self, *notes: str) -> "Diagnostic":
         """Return the diagnostic with notes added."""
@@ -59,6 +60,7 @@ class Diagnostic:
     def __str__(self) -> str:
         """Several lines of text: header, place, source line with caret, notes, help."""
         head = f"{self.severity}[{self.code}]: {_cut(self.message)}"
+        head += f" [{self.kind}]" if self.kind else ""
         lines = [head, *_excerpt(self.at, _cut(self.label))]
         lines += [f"   = {_cut(note)}" for note in self.notes]
         if self.help:
@@ -77,6 +79,7 @@ class Diagnostic:
             "label": _cut(self.label),
             "notes": list(map(_cut, self.notes)),
             "help": _cut(self.help),
+            **({"kind": self.kind} if self.kind else {}),
         }
 
 
@@ -106,6 +109,10 @@ def _cut(text: str) -> str:
 def _printable(text: str) -> str:
     """Replace what would move a terminal's cursor; keeps one character a column."""
     return "".join(c if c.isprintable() else " " if c == "\t" else "\ufffd" for c in text)
+
+
+class SpecWarning(UserWarning):
+    """A spec compiles, but its author hardly meant all that it says."""
 
 
 @dataclass

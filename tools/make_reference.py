@@ -1,4 +1,4 @@
-"""Write what is generated from tables: the JSON Schema, the reference's lists of ops and of names.
+"""Write what is generated from tables: the JSON Schema, the reference's lists.
 
     python tools/make_reference.py [--check]
 
@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+from tcc.compiler.frontend.doubts.kinds import KINDS
 from tcc.compiler.frontend.foreign_names import Foreign, entries
 from tcc.compiler.frontend.schema import schema
 from tcc.compiler.ops import OPS, Op
@@ -31,7 +32,8 @@ def schema_text() -> str:
 
 def reference_text(before: str) -> str:
     """Return the reference with its lists brought up to date."""
-    for name, text in (("ops", ops_table()), ("names", names_table())):
+    lists = {"ops": ops_table(), "names": names_table(), "warnings": warnings_table()}
+    for name, text in lists.items():
         begin, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
         head, rest = before.split(begin)
         before = f"{head}{begin}\n{text}{end}{rest.split(end)[1]}"
@@ -51,6 +53,12 @@ def _meaning(entry: Foreign, kind: str) -> str:
     """Return what a diagnostic would say, without its first word."""
     said = entry.help if kind in ("op", "value") or entry.ours else entry.note
     return said.removeprefix("write ").replace("|", "\\|")
+
+
+def warnings_table() -> str:
+    """Return the list of warnings as a markdown table."""
+    rows = [f"| `{kind.name}` | {kind.code} | {kind.doc} |" for kind in KINDS]
+    return "| kind | code | what is warned about |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def ops_table() -> str:

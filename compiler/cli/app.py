@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from tcc.compiler.cli import failures
+from tcc.compiler.cli import report as reports
 from tcc.compiler.cli.build import build
 from tcc.compiler.cli.calibrate import calibrate
 from tcc.compiler.cli.check import check
@@ -64,6 +65,7 @@ class Commands(TyperGroup):
     ) -> NoReturn:
         """Run the sub-command that `args` name, and exit with its code."""
         words = list(sys.argv[1:] if args is None else args)
+        reports.HEARD.set(None)
         try:
             code = super().main(words, "tcc", complete_var, False, windows_expand_args, **extra)
             if sys.stdout:

@@ -25,6 +25,7 @@ from tcc.compiler.cli.options import (
     Quiet,
     Settings,
     SpecArgument,
+    Strict,
     Verbose,
     choose,
     typed,
@@ -87,6 +88,7 @@ def build(
     max_error: MaxError = None,
     mixed: Mixed = False,
     settings: Settings = None,
+    strict: Strict = False,
     out: Out = None,
     replay: Replay = True,
     passes: PassesOption = None,
@@ -107,7 +109,7 @@ def build(
     asked = Asked(calibration, data, method, bounds, mixed)
     with report.stages() as stages:
         stages("spec", 0, 1)
-        chosen = choose(spec, settings)
+        chosen = choose(spec, settings, strict)
         folder = out or chosen.project.out or Path("build")
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")

@@ -13,6 +13,7 @@ from tcc.compiler.cli.options import (
     Quiet,
     Settings,
     SpecArgument,
+    Strict,
     Verbose,
     choose,
     typed,
@@ -85,6 +86,7 @@ def calibrate(
     method: MethodOption = None,
     images: Images = None,
     settings: Settings = None,
+    strict: Strict = False,
     output: Output = None,
     threads: Threads = None,
     batch: Batch = 1,
@@ -100,7 +102,7 @@ def calibrate(
     report = Report(json, quiet, verbose)
     with report.stages() as stages:
         stages("spec", 0, 1)
-        chosen = choose(spec, settings)
+        chosen = choose(spec, settings, strict)
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
         device, way = _device(chosen, target), known_method(method)

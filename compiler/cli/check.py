@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.cli.failures import Rejected
-from tcc.compiler.cli.options import Json, Quiet, Settings, SpecArgument, Verbose, choose
+from tcc.compiler.cli.options import Json, Quiet, Settings, SpecArgument, Strict, Verbose, choose
 from tcc.compiler.cli.report import Report, fits, size, table
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def check(
     spec: SpecArgument = None,
     settings: Settings = None,
+    strict: Strict = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -25,7 +26,7 @@ def check(
     The `tests:` that the spec states of itself are run too.
     """
     report = Report(json, quiet, verbose)
-    chosen = choose(spec, settings).spec
+    chosen = choose(spec, settings, strict).spec
 
     from tcc.compiler.cost import cost
     from tcc.compiler.frontend.facts import check_facts

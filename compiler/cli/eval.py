@@ -14,6 +14,7 @@ from tcc.compiler.cli.options import (
     Quiet,
     Settings,
     SpecArgument,
+    Strict,
     Verbose,
     choose,
     typed,
@@ -78,6 +79,7 @@ def evaluate(
     weights: WeightsOption = None,
     seed: SeedOption = None,
     settings: Settings = None,
+    strict: Strict = False,
     bootstrap: Bootstrap = None,
     bootstrap_seed: BootstrapSeed = 0,
     json: Json = False,
@@ -97,7 +99,7 @@ def evaluate(
             _only_specs(weights, seed, settings)
             found = _of_bundle(report, stages, folder, data)
         else:
-            chosen = choose(spec, settings)
+            chosen = choose(spec, settings, strict)
             found = _of_spec(report, stages, chosen, take(report, chosen, weights, seed), data)
         stages.end()
     within = None

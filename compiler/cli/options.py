@@ -1,12 +1,13 @@
 """The arguments and options that several sub-commands share, and what they stand for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tcc.compiler.cli.report import doubt
 from tcc.compiler.source import Span, UserError, fail, whole_file
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ Settings = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Take warnings about the spec as errors.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; trace our own failures.")]
 
@@ -55,11 +57,13 @@ class Chosen:
     own: bool
 
 
-def choose(name: str | None, settings: Sequence[str] | None) -> Chosen:
+def choose(name: str | None, settings: Sequence[str] | None, strict: bool = False) -> Chosen:
     """Return the spec that the command line names, or else the project file.
 
+    What is doubtful about it is said on standard error.
+
     Raises:
-        UserError: There is none, or it is wrong.
+        UserError: There is none, or it is wrong; or, if `strict`, it is doubtful.
     """
     from tcc.compiler import known, project
     from tcc.compiler.frontend.build import load
@@ -68,7 +72,11 @@ def choose(name: str | None, settings: Sequence[str] | None) -> Chosen:
     path = known.find_spec(name, typed(name)) if name is not None else _theirs(found)
     own = name is None or _is_theirs(path, found)
     chosen = {**(found.params if own else {}), **parsed(settings or ())}
-    return Chosen(load(path, chosen), found, own)
+    spec = load(path, chosen)
+    if strict and spec.warnings:
+        raise UserError(tuple(replace(w, severity="error") for w in spec.warnings))
+    doubt(spec.warnings)
+    return Chosen(spec, found, own)
 
 
 def _theirs(project: "Project") -> Path:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 Cell = str | int | float
 
-_HEAD = re.compile(r"^(error|warning|internal error)(\[E\d+\])?:", re.MULTILINE)
+MOST = 50
+"""Warnings about a spec that are printed; JSON has them all."""
+HEARD: ContextVar[tuple[Diagnostic, ...] | None] = ContextVar("HEARD", default=None)
+"""The warnings about the spec that a command works on; None where it works on none."""
+
+_HEAD = re.compile(r"^(error|warning|internal error)(\[[EW]\d+\])?:", re.MULTILINE)
 _SHADES = {"error": 31, "warning": 33, "internal error": 31}
 
 
@@ -135,8 +141,22 @@ def named(stream: str) -> Iterator[None]:
         raise
 
 
+def doubt(warnings: tuple[Diagnostic, ...]) -> None:
+    """Say what is doubtful about a spec, even if quiet, and put it into the command's document."""
+    HEARD.set(warnings)
+    for warning in warnings[:MOST]:
+        complain(f"{warning}\n")
+    if warnings:
+        more = f"{len(warnings)} warnings" if len(warnings) > 1 else "1 warning"
+        most = f", {MOST} of them shown" if len(warnings) > MOST else ""
+        echo(f"{more}{most}; `allow: [...]` in the spec silences a kind", err=True)
+
+
 def print_json(data: Mapping[str, Any]) -> None:
-    """Print a JSON document on standard output."""
+    """Print a JSON document on standard output, with the warnings about the command's spec."""
+    heard = HEARD.get()
+    if heard is not None:
+        data = {**data, "warnings": [warning.as_json() for warning in heard]}
     echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
 
 

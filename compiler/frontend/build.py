@@ -12,6 +12,8 @@ from tcc.compiler.frontend.accuracy import Accuracy, read_accuracy
 from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.contract import read_input, read_outputs
 from tcc.compiler.frontend.declare import declare
+from tcc.compiler.frontend.doubts.parts import needed
+from tcc.compiler.frontend.doubts.whole import Expanded, warnings
 from tcc.compiler.frontend.expand import Expander, TooMany
 from tcc.compiler.frontend.expr import Scope
 from tcc.compiler.frontend.expr.arithmetic import Budget
@@ -41,6 +43,7 @@ from tcc.compiler.types import Shape
 class Spec:
     """A spec as compiled with given settings.
 
+    Its graph holds what its outputs need and nothing else: what is left out, `warnings` name.
     `places` holds the result shape of every node, block call and loop turn by path;
     `digest` is the SHA-256 of all the text and settings that it was made from.
     """
@@ -54,6 +57,7 @@ class Spec:
     tests: Tree | None
     path: Path
     digest: str
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 def load(path: Path, settings: Mapping[str, str] | None = None) -> Spec:
@@ -192,7 +196,8 @@ class _Builder:
         names = {p.node: by_place[id(p)] for p in places if p.node is not None}
         name, doc = self.root.get("name"), self.root.get("doc")
         assert isinstance(name, Scalar)
-        nodes = tuple(_renamed(n, names) for n in ex.nodes)
+        live = needed(ex.nodes, outputs)
+        nodes = tuple(_renamed(n, names) for n in ex.nodes if n.name in live)
         ends = tuple(replace(o, value=names.get(o.value, o.value)) for o in outputs)
         graph = verify(Graph(str(name.value), inputs, nodes, ends))
         shapes = {
@@ -210,7 +215,13 @@ class _Builder:
             self.root.get("tests"),
             self.path,
             digest,
+            self._warnings(ex, live, graph),
         )
+
+    def _warnings(self, ex: Expander, live: set[str], graph: Graph) -> tuple[Diagnostic, ...]:
+        nodes = {node.name: node for node in ex.nodes}
+        made = Expanded(nodes, live, self.place, ex.named, tuple(ex.doubts.values()))
+        return warnings(self.library, made, graph)
 
 
 def read_settings(settings: Mapping[str, str], known: tuple[str, ...]) -> MappingTree:

@@ -138,7 +138,7 @@ def side(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env
     if step.id:
         inner = inner.at(env.place.child(str(step.id.value), step.id.span, fixed=True))
     value, _ = ex.sequence(body, current, inner)
-    return current, env.name_value(str(name.value), value)
+    return current, ex.name(name, value, env)
 
 
 CONTROLS: Mapping[str, Control] = {

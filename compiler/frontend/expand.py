@@ -10,6 +10,7 @@ from typing import Any
 
 from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.control import CONTROLS, COST_OF_NAME
+from tcc.compiler.frontend.doubts.steps import doubtful_op
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
 from tcc.compiler.frontend.joins import branches
 from tcc.compiler.frontend.library import Block
@@ -47,6 +48,8 @@ class Expander:
         self.nodes: list[Node] = []
         self.diagnostics: dict[tuple[str, Span, str], Diagnostic] = {}
         self.repeats: dict[tuple[str, Span, str], int] = {}
+        self.named: dict[Span, set[str]] = {}
+        self.doubts: dict[tuple[str, Span], Diagnostic] = {}
         self.steps = 0
         self.reports = 0
         self._bound: dict[int, Bound] = {}
@@ -106,7 +109,12 @@ class Expander:
         except UserError as error:
             self.report(error, env)
             return POISON, env.hidden(*self.bound_by(tree))
-        return value, env.name_value(step.name, value) if step.name else env
+        return value, self.name(step.name, value, env) if step.name else env
+
+    def name(self, name: Scalar, value: Val, env: Env) -> Env:
+        """Name a value, and remember which value a place in the text names."""
+        self.named.setdefault(name.span, set()).add(value.name)
+        return env.name_value(str(name.value), value)
 
     def _count(self, at: Span, env: Env) -> None:
         self.steps += 1
@@ -159,6 +167,8 @@ class Expander:
         if len(types) < len(inputs):
             return POISON
         name = f"%{len(self.nodes)}"
+        for doubt in doubtful_op(op, types, step.at):
+            self.doubts.setdefault((doubt.code, doubt.at), doubt)
         try:
             node = make_node(name, op, tuple(v.name for v in inputs), types, step.at)
         except OpError as e:

@@ -34,6 +34,15 @@ class Block:
     at: Span
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """An entry of a file's `use:`, and the display name of the file that it names."""
+
+    user: str
+    entry: Scalar
+    file: str
+
+
 @dataclass
 class Library:
     """The main file's tree, every file read by its display name, and all blocks."""
@@ -41,6 +50,7 @@ class Library:
     root: MappingTree
     files: dict[str, MappingTree]
     texts: dict[str, bytes]
+    uses: list[Use] = field(default_factory=list)
     blocks: Mapping[str, Block] = field(default_factory=dict)
 
     @property
@@ -61,7 +71,7 @@ def read_library(path: Path) -> Library:
     """
     reader = _Reader(path.parent.resolve())
     root = reader.file(path, str(path), whole_file(str(path)))
-    return Library(root, reader.files, reader.texts)
+    return Library(root, reader.files, reader.texts, reader.uses)
 
 
 @lru_cache(maxsize=MAX_FILES)
@@ -77,7 +87,8 @@ class _Reader:
         self.root = root
         self.files: dict[str, MappingTree] = {}
         self.texts: dict[str, bytes] = {}
-        self.done: set[Path] = set()
+        self.uses: list[Use] = []
+        self.done: dict[Path, str] = {}
 
     def file(
         self, path: Path, shown: str, at: Span, open_files: tuple[Path, ...] = ()
@@ -94,10 +105,11 @@ class _Reader:
         self.files[shown] = tree
         opened = (*open_files, path.resolve())
         for entry in _uses(tree):
-            self.use(entry, path, opened)
+            self.uses.append(Use(shown, entry, self.use(entry, path, opened)))
         return tree
 
-    def use(self, entry: Scalar, user: Path, opened: tuple[Path, ...]) -> None:
+    def use(self, entry: Scalar, user: Path, opened: tuple[Path, ...]) -> str:
+        """Read what an entry names, if that was not done; return its display name."""
         target, shown = self.find(entry, user)
         resolved = target.resolve()
         if resolved in opened:
@@ -106,8 +118,9 @@ class _Reader:
                 "E0112", "block libraries use each other in a cycle", entry.span, label=cycle
             )
         if resolved not in self.done:
-            self.done.add(resolved)
+            self.done[resolved] = shown
             self.file(target, shown, entry.span, opened)
+        return self.done[resolved]
 
     def find(self, entry: Scalar, user: Path) -> tuple[Path, str]:
         """Look beside the file that uses it, then among the libraries that come with tcc."""

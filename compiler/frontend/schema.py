@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from tcc.compiler.frontend.accuracy import BOUNDS
 from tcc.compiler.frontend.declare import TYPES
+from tcc.compiler.frontend.doubts.kinds import KINDS
 from tcc.compiler.ops import JOINS, OPS
 from tcc.compiler.signature import Kind, Parameter, Required, signature
 from tcc.compiler.types import Activation, OutputKind
@@ -210,6 +211,11 @@ def _accuracy() -> Schema:
     return _object(dict.fromkeys(BOUNDS, bound))
 
 
+def _allow() -> Schema:
+    one = {"enum": [kind.name for kind in KINDS]}
+    return {"type": "array", "items": one, "description": "kinds of warnings that are not said"}
+
+
 @cache
 def schema() -> Schema:
     """Return the whole schema, draft 2020-12."""
@@ -231,6 +237,7 @@ def schema() -> Schema:
         "graph": {"type": "array", "items": {"$ref": "#/$defs/step"}, "minItems": 1},
         "output": _outputs(),
         "accuracy": _accuracy(),
+        "allow": _allow(),
         "tests": _tests(),
     }
     return {

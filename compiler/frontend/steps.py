@@ -24,7 +24,7 @@ class Step:
     args: Tree | None
     at: Span
     tree: Tree
-    name: str | None = None
+    name: Scalar | None = None
     """`as:`"""
     sources: tuple[Scalar, ...] = ()
     """`from:`"""
@@ -57,7 +57,7 @@ def take_apart(tree: Tree) -> Step:
         None if isinstance(args, Scalar) and args.value is None else args,
         key.span,
         tree,
-        str(name.value) if isinstance(name, Scalar) else None,
+        name if isinstance(name, Scalar) else None,
         _names(tree.get("from")),
         own if isinstance(own, Scalar) else None,
     )

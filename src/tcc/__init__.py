@@ -6,16 +6,18 @@
     bundle = tcc.build(spec, "arm-a7", weights="weights.safetensors")
     scales = tcc.calibrate(spec, "images", weights="weights.safetensors", out="scales.json")
 
-Wrong input raises `tcc.UserError`, whose `diagnostics` say where and what; a tool that is not
-installed raises `tcc.MissingTool`; integers that lose too much raise `tcc.BelowFloor`.
+Wrong input raises `tcc.UserError`, whose `diagnostics` say where and what; what is doubtful about a
+spec is in its `warnings`, and Python warns of it (`tcc.SpecWarning`). A tool that is not installed
+raises `tcc.MissingTool`; integers that lose too much raise `tcc.BelowFloor`.
 """
 
+import warnings
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.compiler.floor import BelowFloor
-from tcc.compiler.source import Diagnostic, UserError
+from tcc.compiler.source import Diagnostic, SpecWarning, UserError
 from tcc.compiler.tools import MissingTool
 from tcc.compiler.version import __version__
 
@@ -30,6 +32,7 @@ __all__ = [
     "BelowFloor",
     "Diagnostic",
     "MissingTool",
+    "SpecWarning",
     "UserError",
     "__version__",
     "build",
@@ -39,7 +42,7 @@ __all__ = [
 
 
 def load(spec: str | PathLike[str], **params: object) -> "Spec":
-    """Return a compiled spec: its graph, parameters and digest.
+    """Return a compiled spec: its graph, parameters, digest and warnings.
 
     Args:
         spec: A spec file, or the name of a spec of the package, such as `ddsnet`.
@@ -54,7 +57,10 @@ def load(spec: str | PathLike[str], **params: object) -> "Spec":
     from tcc.compiler.source import whole_file
 
     path = known.find_spec(str(spec), whole_file("tcc.load"))
-    return compiled(path, {name: setting(value) for name, value in params.items()})
+    found = compiled(path, {name: setting(value) for name, value in params.items()})
+    for doubt in found.warnings:
+        warnings.warn(SpecWarning(str(doubt)), stacklevel=2)
+    return found
 
 
 def build(

@@ -25,6 +25,7 @@ ORDER = (
     "blocks",
     "graph",
     "output",
+    "allow",
     "tests",
 )
 """The top-level keys of a spec; others follow in the text's order."""

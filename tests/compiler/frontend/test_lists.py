@@ -100,8 +100,9 @@ def test_a_list_of_an_inner_loop_is_new_in_each_turn(tmp_path: Path) -> None:
 
 def test_a_list_from_before_a_loop_carries(tmp_path: Path) -> None:
     inner = "repeat: {times: 2, collect: ys, body: [concat: [ys]]}"
-    text = f"graph: [{LOOP}, repeat: {{times: 2, body: [{inner}]}}]\n"
-    joins = [n for n in spec(tmp_path, text).graph.nodes if n.op.word == "concat"]
+    text = f"graph: [{LOOP}, repeat: {{times: 2, body: [{inner}]}}, concat: [ys]]\n"
+    nodes = spec(tmp_path, text).graph.nodes[:-1]
+    joins = [n for n in nodes if n.op.word == "concat"]
     assert [n.inputs for n in joins] == [
         *[CONVS] * 2,
         *[("repeat_4/repeat_1/concat", "repeat_4/repeat_2/concat")] * 2,

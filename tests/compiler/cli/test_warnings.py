@@ -1,0 +1,146 @@
+"""What is doubtful about a spec, as each command says it: once, on standard error, and in JSON."""
+
+import warnings
+
+import pytest
+
+import tcc as api
+
+DOUBTFUL = """\
+tcc: 1
+name: doubtful
+params: {spare: 3}
+input: {image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8]}}}}
+graph:
+  - side: {as: head, body: [conv: {filters: 90, kernel: 1}]}
+  - global_avg_pool
+  - flatten
+  - linear: {units: 2}
+output: {logits: {activation: softmax, labels: [cat, dog]}}
+ALLOW
+"""
+KINDS = ["unused-parameter", "unused-branch"]
+SAID = """\
+warning[W0504]: nothing reads the parameter `spare` [unused-parameter]
+ --> doubtful.yaml:3:10
+  |
+3 | params: {spare: 3}
+  |          ^^^^^
+   = help: read it in an expression, or leave it away
+
+warning[W0501]: nothing reads the side `head` [unused-branch]
+ --> doubtful.yaml:6:16
+  |
+6 |   - side: {as: head, body: [conv: {filters: 90, kernel: 1}]}
+  |                ^^^^
+   = help: read it with `from`, in a branch or as an output, or leave it away
+
+2 warnings; `allow: [...]` in the spec silences a kind
+"""
+
+
+@pytest.fixture
+def doubtful(home):
+    """Write the spec, with kinds that it silences."""
+
+    def write(*allowed: str) -> None:
+        allow = f"allow: [{', '.join(allowed)}]" if allowed else ""
+        (home / "doubtful.yaml").write_text(DOUBTFUL.replace("ALLOW", allow))
+
+    write()
+    return write
+
+
+COMMANDS = {
+    "check": (),
+    "show": ("--format", "svg"),
+    "build": ("--target", "onnxruntime,tflite"),
+    "calibrate": ("--data", "set", "--method", "minmax"),
+    "eval": ("--data", "set"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("quiet", [(), ("-q",)], ids=["", "quiet"])
+def test_every_command_says_it_once(tcc, doubtful, images, command, quiet):
+    found = tcc(command, "doubtful.yaml", *COMMANDS[command], *quiet)
+    assert found.code == 0
+    assert found.err.count(SAID) == 1
+    assert found.err.count("warning[W") == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_json_has_it_too(tcc, doubtful, images, command):
+    document = tcc(command, "doubtful.yaml", *COMMANDS[command], "--json").document
+    assert [w["kind"] for w in document["warnings"]] == KINDS
+    assert [(w["severity"], w["line"]) for w in document["warnings"]] == [
+        ("warning", 3),
+        ("warning", 6),
+    ]
+    assert tcc(command, "tiny.yaml", *COMMANDS[command], "--json").document["warnings"] == []
+
+
+def test_a_command_that_fails_later_has_them_in_json(tcc, doubtful):
+    found = tcc("build", "doubtful.yaml", "--target", "nowhere", "--json")
+    assert found.code == 2
+    assert [w["kind"] for w in found.document["warnings"]] == KINDS
+    assert "warnings" not in tcc("build", "absent.yaml", "--json").document
+
+
+@pytest.mark.parametrize("command", ["check", "build", "calibrate", "eval"])
+def test_strict_makes_errors_of_them(tcc, home, doubtful, images, command):
+    found = tcc(command, "doubtful.yaml", *COMMANDS[command], "--strict", "--json")
+    assert found.code == 2
+    assert [d["kind"] for d in found.document["diagnostics"]] == KINDS
+    assert "error[W0504]: nothing reads the parameter `spare`" in found.err
+    assert found.err.endswith("2 errors\n")
+    assert not (home / "build").exists()
+    doubtful(*KINDS)
+    assert tcc(command, "doubtful.yaml", *COMMANDS[command], "--strict").code == 0
+
+
+def test_what_is_silenced_is_not_said(tcc, doubtful):
+    doubtful("unused-branch")
+    found = tcc("check", "doubtful.yaml")
+    assert found.err.count("warning[W") == 1
+    assert "1 warning; " in found.err
+    doubtful(*KINDS)
+    assert tcc("check", "doubtful.yaml").err == ""
+    assert tcc("check", "doubtful.yaml", "--json").document["warnings"] == []
+
+
+def test_many_are_counted_and_json_has_all(tcc, home, doubtful):
+    names = ", ".join(f"p{n}: {n}" for n in range(70))
+    (home / "many.yaml").write_text(DOUBTFUL.replace("spare: 3", names).replace("ALLOW", ""))
+    found = tcc("check", "many.yaml")
+    assert found.err.count("warning[W") == 50
+    assert "71 warnings, 50 of them shown; " in found.err
+    assert len(tcc("check", "many.yaml", "--json").document["warnings"]) == 71
+
+
+def test_dead_parts_are_in_no_total(tcc, doubtful):
+    totals = tcc("check", "doubtful.yaml", "--json").document["totals"]
+    assert (totals["layers"], totals["params"], totals["macs"]) == (3, 8, 6)
+    assert "conv" not in tcc("show", "doubtful.yaml").out
+
+
+def test_imported_weights_need_none_for_them(tcc, home, doubtful):
+    import torch
+
+    torch.save({"fc.weight": torch.ones(2, 3), "fc.bias": torch.zeros(2)}, home / "c.pth")
+    found = tcc("import-weights", "doubtful.yaml", "c.pth", "-o", "w.safetensors")
+    assert found.code == 0, found.err
+    assert found.err.count("warning[W") == 2
+
+
+def test_python_warns_and_keeps_them(home, doubtful):
+    with pytest.warns(api.SpecWarning) as caught:
+        spec = api.load("doubtful.yaml")
+    assert [w.kind for w in spec.warnings] == KINDS
+    assert [str(w.message) for w in caught] == [str(w) for w in spec.warnings]
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert api.load("tiny.yaml").warnings == ()
+    with pytest.warns(api.SpecWarning):
+        api.build("doubtful.yaml", "onnxruntime", out="a")
