@@ -40,13 +40,14 @@ def quiet(_: Diagnostic) -> None:
     """Drop a warning."""
 
 
-def random(graph: Graph, seed: int = 0) -> Weights:
-    """Return weights as at the start of training, equal on every machine.
+def random(graph: Graph, seed: int = 0, only: Sequence[str] | None = None) -> Weights:
+    """Return weights as at the start of training, equal on every machine; `only` those named.
 
     Each tensor has a stream of its own, seeded by its name, so that one more layer changes
     no other's weights.
     """
-    return {name: _fresh(name, param, seed) for name, param in graph.params.items()}
+    names = graph.params if only is None else only
+    return {name: _fresh(name, graph.params[name], seed) for name in names}
 
 
 def _fresh(name: str, param: Param, seed: int) -> NDArray[np.float32]:

@@ -1,22 +1,25 @@
 """Weights from elsewhere: a foreign checkpoint's tensors under the names of a graph's weights.
 
 A module of the checkpoint finds its layer by a rule file, else by bearing the layer's own path,
-else by order and shape (`match`). Nothing is left over or guessed: see `Imported.rows`.
+else by names that are known, or by order and shape (`match`). Nothing is left over or guessed: see
+`Imported.rows`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcc.compiler.checkpoint import foreign, match
+from tcc.compiler.checkpoint import foreign, match, namings
 from tcc.compiler.checkpoint import rules as rule_files
-from tcc.compiler.checkpoint.foreign import Checkpoint, shown
-from tcc.compiler.checkpoint.modules import Layer, Module, described, layers, modules
+from tcc.compiler.checkpoint.foreign import Checkpoint
+from tcc.compiler.checkpoint.modules import LOSS, Layer, Module, described, layers, modules
 from tcc.compiler.checkpoint.rules import Rule
+from tcc.compiler.checkpoint.tensors import shown
 from tcc.compiler.graph import Graph
+from tcc.compiler.rewrite import for_inference
 from tcc.compiler.source import fail, nearest
 from tcc.compiler.types import Shape
-from tcc.compiler.weights import Weights, checked
+from tcc.compiler.weights import Weights, checked, random
 
 __all__ = ["Imported", "Row", "import_checkpoint"]
 
@@ -26,7 +29,8 @@ class Row:
     """What became of one tensor of a checkpoint.
 
     `source` is its name there, `name` the weight that it gives, or would give, or none. `how` is
-    `rule`, `name`, `order`, `shape`, `duplicate` (of one taken already) or `ignored`.
+    `rule`, `name`, `names` (those of a well-known program), `order`, `shape`, `duplicate` (of one
+    taken already) or `ignored`.
     """
 
     source: str
@@ -37,46 +41,67 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The weights of a graph, and where each tensor of the checkpoint went."""
+    """The weights of a graph, where each tensor of the checkpoint went, and what else to say."""
 
     weights: Weights
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a module goes: no layer if it is left out."""
+    """Where a module goes: no layer if it is left out; `module` has the shapes of the layer."""
 
     how: str
     layer: Layer | None
+    module: Module
 
 
 Places = dict[str, Place]
 """By the names of modules."""
 
 
-def import_checkpoint(path: Path, graph: Graph, rules: Path | None = None) -> Imported:
+def import_checkpoint(
+    path: Path, graph: Graph, rules: Path | None = None, entry: str | None = None
+) -> Imported:
     """Return the weights of a graph from a PyTorch checkpoint or safetensors of any names.
+
+    `entry` names the part of the checkpoint to take, where there are several.
 
     Raises:
         UserError: The checkpoint cannot be read (E0510); a module has no counterpart (E0511) or
-            several (E0512); the rule file is wrong (E0513) or does not fit (E0514); a value is
-            not finite (E0506).
-        MissingTool: PyTorch is needed to read it.
+            several (E0512); the rule file is wrong (E0513) or does not fit (E0514); the
+            checkpoint has several entries or none of that name (E0515); a value is not finite
+            (E0506).
     """
     listed = rule_files.read(rules) if rules else ()
-    checkpoint = foreign.read(path)
+    checkpoint = foreign.read(path, entry)
     there, here = modules(checkpoint), layers(graph)
     places = _by_rule(listed, there, here)
     _by_name(there, here, places)
-    _by_order(checkpoint, there, here, places)
+    found = _by_order(checkpoint, there, graph, places)
     tensors = {
-        layer.tensors[role][0]: tensor.values()
-        for module in there
-        if (layer := places[module.name].layer) and places[module.name].how != "duplicate"
-        for role, tensor in module.tensors.items()
+        place.layer.tensors[role][0]: tensor.values()
+        for place in places.values()
+        if place.layer and place.how != "duplicate"
+        for role, tensor in place.module.tensors.items()
     }
-    return Imported(checked(tensors, graph), _rows(checkpoint, there, places))
+    missing = [name for name in graph.params if name not in tensors]
+    tensors |= random(graph, only=missing)
+    notes = (*checkpoint.notes, *found.notes, *_notes(found, missing))
+    return Imported(checked(tensors, graph), _rows(checkpoint, there, places), notes)
+
+
+def _notes(found: match.Match, missing: Sequence[str]) -> Iterator[str]:
+    if found.dropped:
+        names = ", ".join(shown(module.name) for module in found.dropped[:8])
+        more = ", ..." if found.dropped[8:] else ""
+        yield f"ignored, since only training uses it: {names}{more}"
+    if missing:
+        yield (
+            f"the checkpoint has no {missing[0].rpartition('.')[0]}"
+            f" and what else only training uses ({len(missing)} tensors); it starts anew"
+        )
 
 
 def _by_rule(listed: Sequence[Rule], there: Sequence[Module], here: Sequence[Layer]) -> Places:
@@ -91,7 +116,7 @@ def _by_rule(listed: Sequence[Rule], there: Sequence[Module], here: Sequence[Lay
             continue
         unused.pop(rule, None)
         if rule.to is None:
-            places[module.name] = Place("ignored", None)
+            places[module.name] = Place("ignored", None, module)
             continue
         layer = _target(rule, module, rule_files.target(rule, stars), named)
         owner = owners.setdefault(layer.name, module)
@@ -99,7 +124,7 @@ def _by_rule(listed: Sequence[Rule], there: Sequence[Module], here: Sequence[Lay
             message = f"two modules become {layer.name}"
             label = f"{shown(owner.name)} and {shown(module.name)}"
             raise fail("E0514", message, rule.at, label=label)
-        places[module.name] = Place("rule" if owner is module else "duplicate", layer)
+        places[module.name] = Place("rule" if owner is module else "duplicate", layer, module)
     for rule in unused:
         raise fail("E0514", f"no module of the checkpoint fits `{rule.pattern}`", rule.at)
     return places
@@ -122,30 +147,48 @@ def _target(rule: Rule, module: Module, name: str, named: Mapping[str, Layer]) -
 def _by_name(there: Sequence[Module], here: Sequence[Layer], places: Places) -> None:
     taken = {place.layer.name for place in places.values() if place.layer}
     free = {(layer.name, layer.signature): layer for layer in here if layer.name not in taken}
-    for module in there:
-        layer = free.get((module.name, module.signature))
-        if layer and module.name not in places:
-            places[module.name] = Place("name", layer)
+    for prefix in namings.prefixes([m.name for m in there if not LOSS.match(m.name)]):
+        for module in there:
+            layer = free.get((module.name.removeprefix(prefix), module.signature))
+            if layer and module.name not in places:
+                places[module.name] = Place("name", layer, module)
+        if any(place.how == "name" for place in places.values()):
+            return
 
 
 def _by_order(
-    checkpoint: Checkpoint, there: Sequence[Module], here: Sequence[Layer], places: Places
-) -> None:
+    checkpoint: Checkpoint, there: Sequence[Module], graph: Graph, places: Places
+) -> match.Match:
+    """Place what rules and names left over."""
+    here = layers(graph)
+    needed = {layer.name for layer in layers(for_inference(graph))}
     taken = {place.layer.name for place in places.values() if place.layer}
     side = match.Side(
         checkpoint.path,
         modules=[m for m in there if m.name not in places],
         taken=[m for m in there if m.name in places and places[m.name].layer],
         layers=[layer for layer in here if layer.name not in taken],
+        side_layers=frozenset(layer.name for layer in here if layer.name not in needed),
         ordered=checkpoint.ordered,
     )
-    how, found = match.by_order(side)
-    for module, layer in zip(found, side.layers, strict=True):
-        places[module.name] = Place(how, layer)
-    copies = [module for module in side.modules if module.name not in places]
-    originals = {m.content: places[m.name].layer for m in [*side.taken, *found] if copies}
+    found = match.matched(side)
+    for module, layer in zip(found.modules, found.layers, strict=True):
+        places[module.name] = Place(found.how, layer, module)
+    for module in found.dropped:
+        places[module.name] = Place("ignored", None, module)
+    _place_copies([m for m in side.modules if m.name not in places], there, places)
+    return found
+
+
+def _place_copies(copies: Sequence[Module], there: Sequence[Module], places: Places) -> None:
+    placed = [m for m in there if m.name in places and places[m.name].layer and copies]
+    shared = {module.storage: module for module in reversed(placed)}
+    alike: dict[object, Module] = {}
     for module in copies:
-        places[module.name] = Place("duplicate", originals[module.content])
+        if module.storage not in shared and not alike:
+            alike = {m.content: m for m in reversed(placed)}
+        original = shared.get(module.storage) or alike[module.content]
+        places[module.name] = Place("duplicate", places[original.name].layer, module)
 
 
 def _rows(checkpoint: Checkpoint, there: Sequence[Module], places: Places) -> tuple[Row, ...]:

@@ -1,46 +1,138 @@
-"""Which foreign module is which layer, by order and shape: certain, or refused.
+"""Which foreign module is which layer, by names that are known, by order and by shape.
 
-The modules of a checkpoint, in the order in which they were registered, are taken for the
-layers of a graph, in the order in which they run, only if both are the same sequence of roles and
-shapes: the match is then unique under that order. All else is refused, and what a rule file
-has to settle is listed.
+Modules whose names a well-known program gives are put in the order in which that runs them; others
+are taken in the order in which they were registered. They are the layers of a graph, in the order
+in which those run, only if both are the same sequence of roles and shapes: the match is then
+unique under that order. All else is refused, and what a rule file has to settle is listed.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
-from tcc.compiler.checkpoint.foreign import natural, shown
-from tcc.compiler.checkpoint.modules import Layer, Module, Signature, described
+from tcc.compiler.checkpoint import namings
+from tcc.compiler.checkpoint.foreign import natural
+from tcc.compiler.checkpoint.modules import (
+    AUXILIARY,
+    LOSS,
+    Layer,
+    Module,
+    Signature,
+    described,
+)
+from tcc.compiler.checkpoint.tensors import shown
 from tcc.compiler.source import Diagnostic, UserError, whole_file
 
 LISTED = 200
 """Most lines of a list in a message."""
+COPIES = 4
+"""How many times the network's own weights are read, at most, to find copies among modules."""
 Key = Callable[[Module], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What is left to match once rules and names have had their say."""
+    """What is left to match once rules and names have had their say.
+
+    `side_layers` names those layers that only train-only outputs need.
+    """
 
     path: Path
     modules: Sequence[Module]
     taken: Sequence[Module]
     layers: Sequence[Layer]
+    side_layers: frozenset[str]
     ordered: bool
 
 
-def by_order(side: Side) -> tuple[str, list[Module]]:
-    """Return how the modules match, `order` or `shape`, and the module of each layer, in order.
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How modules match, `names`, `order` or `shape`, and the module of each layer.
 
-    Modules that are copies of others, such as a stem registered under two names, may be left out.
+    What only training uses may be missing from the layers, and stands among `dropped` modules.
+    """
+
+    how: str
+    modules: Sequence[Module]
+    layers: Sequence[Layer] = ()
+    dropped: Sequence[Module] = ()
+    notes: tuple[str, ...] = ()
+
+
+def matched(side: Side) -> Match:
+    """Return which module is which layer.
+
+    Modules that are copies of others, such as a stem registered under two names, may be left out;
+    so may what measures the loss, heads that only training uses, and the layers of such heads,
+    but only where all does not fit with them.
 
     Raises:
         UserError: Something has no counterpart (E0511), or more than one (E0512).
     """
-    wanted = [layer.signature for layer in side.layers]
-    for key in (_identity, _storage, _content):
+    for each, dropped in _attempts(side):
+        wanted = [layer.signature for layer in each.layers]
+        for find in (_by_names, _by_order, _by_shape):
+            found = find(each, wanted)
+            if found is not None:
+                return replace(found, layers=each.layers, dropped=dropped)
+    raise _unmatched(side, next(_variants(side, _storage)))
+
+
+def _attempts(side: Side) -> Iterator[tuple[Side, Sequence[Module]]]:
+    """Yield a side, then what is left of it without losses, and without heads for training."""
+    lean = [layer for layer in side.layers if layer.name not in side.side_layers]
+    seen = set()
+    for layers in (side.layers, lean):
+        for patterns in ((), (LOSS,), (LOSS, AUXILIARY)):
+            out = [m for m in side.modules if any(p.match(m.name) for p in patterns)]
+            if (len(layers), len(out)) not in seen:
+                seen.add((len(layers), len(out)))
+                names = {module.name for module in out}
+                left = [m for m in side.modules if m.name not in names]
+                yield replace(side, modules=left, layers=layers), out
+
+
+def _by_names(side: Side, wanted: list[Signature]) -> Match | None:
+    """Return the modules in the order that their names have in a well-known program.
+
+    Raises:
+        UserError: Two such programs would run them in different orders (E0512).
+    """
+    names = [module.name for module in (*side.taken, *side.modules)]
+    found: list[Match] = []
+    for prefix in namings.prefixes(names):
+        bare = [name.removeprefix(prefix) for name in names]
+        for naming in namings.known():
+            keys = naming.keys(bare)
+            if keys is not None:
+                modules = _sorted(side.modules, prefix, naming, keys)
+                variants = _variants(replace(side, modules=modules), _storage)
+                fit = next((v for v in variants if [m.signature for m in v] == wanted), None)
+                notes = (f"the names are those of {naming.title}", naming.note)
+                found += [Match("names", fit, notes=tuple(filter(None, notes)))] if fit else []
+    first = found[0].modules if found else []
+    if any([m.name for m in other.modules] != [m.name for m in first] for other in found):
+        raise _ambiguous(side, first, "the names fit two programs that run them in other orders")
+    return found[0] if found else None
+
+
+def _sorted(
+    modules: Sequence[Module], prefix: str, naming: namings.Naming, keys: dict[str, namings.Key]
+) -> list[Module]:
+    named = sorted((keys[module.name.removeprefix(prefix)], i) for i, module in enumerate(modules))
+    found = [modules[i] for _, i in named]
+    return [m.flattened() if m.name.removeprefix(prefix) in naming.flat else m for m in found]
+
+
+def _by_order(side: Side, wanted: list[Signature]) -> Match | None:
+    """Return the modules in the order in which they were registered, if it is the layers'.
+
+    Raises:
+        UserError: It is not certain that it is (E0512).
+    """
+    for key in _keys(side, wanted):
         found = [v for v in _variants(side, key) if [m.signature for m in v] == wanted]
         if not found:
             continue
@@ -49,8 +141,21 @@ def by_order(side: Side) -> tuple[str, list[Module]]:
             raise _ambiguous(side, first, "copies of modules stand in more than one order")
         if not side.ordered and (loose := _unnumbered(first)):
             raise _ambiguous(side, first, "the file keeps no order of its modules", loose)
-        return "order", first
-    return "shape", _by_shape(side, wanted)
+        return Match("order", first)
+    return None
+
+
+def _keys(side: Side, wanted: list[Signature]) -> list[Key]:
+    """Return by what copies are known; values are read only where shapes say that it may help."""
+    bag, known = Counter(m.signature for m in side.modules), {m.signature for m in side.taken}
+    enough = Counter(wanted) <= bag and bag.keys() <= {*wanted, *known}
+    elements = sum(map(_elements, bag.elements()))
+    few = elements <= COPIES * sum(map(_elements, [*wanted, *known]))
+    return [_identity, _storage, *([_content] if enough and few else [])]
+
+
+def _elements(signature: Signature) -> int:
+    return sum(prod(shape) for _, shape in signature)
 
 
 def _identity(module: Module) -> object:
@@ -77,18 +182,22 @@ def _variants(side: Side, key: Key) -> Iterator[list[Module]]:
         yield kept[::step]
 
 
-def _by_shape(side: Side, wanted: list[Signature]) -> list[Module]:
-    """Return the module of each layer where shapes alone decide."""
-    bags = (v for key in (_identity, _storage, _content) for v in _variants(side, key))
+def _by_shape(side: Side, wanted: list[Signature]) -> Match | None:
+    """Return the module of each layer where shapes alone decide; None where they do not fit.
+
+    Raises:
+        UserError: Several layers have one shape (E0512).
+    """
+    bags = (v for key in _keys(side, wanted) for v in _variants(side, key))
     bag = next((b for b in bags if Counter(m.signature for m in b) == Counter(wanted)), None)
     if bag is None:
-        raise _unmatched(side, next(_variants(side, _storage)))
+        return None
     several = {s for s, n in Counter(wanted).items() if n > 1}
     if several:
         reason = "the modules' order is not that of the layers"
         raise _ambiguous(side, bag, f"{reason}: {_first_difference(side, bag)}", several)
     by_signature = {module.signature: module for module in bag}
-    return [by_signature[signature] for signature in wanted]
+    return Match("shape", [by_signature[signature] for signature in wanted])
 
 
 def _unnumbered(modules: list[Module]) -> set[Signature]:

@@ -1,11 +1,14 @@
 """Both sides of a match: the modules of a checkpoint, and the layers of a graph."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
-from tcc.compiler.checkpoint.foreign import Checkpoint, Tensor
+from tcc.compiler.checkpoint.foreign import Checkpoint
+from tcc.compiler.checkpoint.tensors import Tensor
 from tcc.compiler.graph import Graph
 from tcc.compiler.types import Shape
 from tcc.compiler.weights import size_of
@@ -15,6 +18,16 @@ Signature = tuple[tuple[str, Shape], ...]
 
 ROLES = {"running_mean": "mean", "running_var": "var"}
 """PyTorch's words for our roles, where they differ."""
+
+
+LOSS = re.compile(
+    r"(^|.*[._])(criterion|criteria|loss(es)?|metrics?)(_?(fn|func|function))?([._].*|$)", re.I
+)
+"""Names of what measures a network in training, and may have weights of its own."""
+AUXILIARY = re.compile(r"(^|.*[._])aux(iliary)?([._0-9].*|logits.*|head.*|classifier.*|$)", re.I)
+"""Names of heads that only training uses."""
+COUNTER = "num_batches_tracked"
+"""What PyTorch's batch norms count; of floats where a whole state dict was cast."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,11 @@ class Module:
     def storage(self) -> object:
         """Equal for modules that are one and the same memory."""
         return tuple((role, tensor.storage) for role, tensor in sorted(self.tensors.items()))
+
+    def flattened(self) -> "Module":
+        """Return the module with its kernels as the rows of a linear layer."""
+        tensors = {role: _rows(tensor) for role, tensor in self.tensors.items()}
+        return Module(self.name, tensors)
 
     @cached_property
     def content(self) -> object:
@@ -57,11 +75,11 @@ class Layer:
 
 
 def modules(checkpoint: Checkpoint) -> list[Module]:
-    """Return the modules of a checkpoint in order; tensors of whole numbers belong to none."""
+    """Return the modules of a checkpoint in order; whole numbers and counters belong to none."""
     grouped: dict[str, dict[str, Tensor]] = {}
     for tensor in checkpoint.tensors:
         name, _, last = tensor.name.rpartition(".")
-        if tensor.floating:
+        if tensor.floating and last != COUNTER:
             tensors = grouped.setdefault(name, {})
             role = ROLES.get(last, last)
             tensors[last if role in tensors else role] = tensor
@@ -77,6 +95,11 @@ def layers(graph: Graph) -> list[Layer]:
         if tensors:
             found.setdefault(node.params, Layer(node.name, tensors))
     return list(found.values())
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    shape = (tensor.shape[0], prod(tensor.shape[1:])) if len(tensor.shape) > 2 else tensor.shape
+    return replace(tensor, shape=shape, values=lambda: tensor.values().reshape(shape))
 
 
 def described(signature: Signature) -> str:

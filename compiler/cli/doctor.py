@@ -32,7 +32,7 @@ BASE = {
 }
 """The packages that everything needs, and the module that shows that each works."""
 OPTIONAL = {"torch": "torch"}
-"""Packages that training and the import of PyTorch checkpoints need, and nothing else."""
+"""Packages that training needs, and nothing else."""
 ONNX_RUNTIME = {
     "u8s8": "ONNX Runtime multiplies int8 files as they are",
     "u8u8": "ONNX Runtime needs session.x64quantprecision=1 for int8 files, which `tcc run` sets",

@@ -28,6 +28,15 @@ Rules = Annotated[
         "--rules", metavar="FILE", show_default=False, help="Which foreign name is which of ours."
     ),
 ]
+EntryName = Annotated[
+    str | None,
+    typer.Option(
+        "--entry",
+        metavar="NAME",
+        show_default=False,
+        help="Which part of the checkpoint to take, such as `model_ema`, where there are several.",
+    ),
+]
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="FILE", help="The weights file to write.")
 ]
@@ -37,6 +46,7 @@ def import_weights(
     spec: SpecName,
     checkpoint: Checkpoint,
     rules: Rules = None,
+    entry: EntryName = None,
     output: Output = Path("weights.safetensors"),
     settings: Settings = None,
     json: Json = False,
@@ -54,7 +64,7 @@ def import_weights(
     from tcc.compiler.checkpoint import import_checkpoint
 
     files.check_target(output, _written_by_us)
-    found = import_checkpoint(checkpoint, chosen.graph, rules)
+    found = import_checkpoint(checkpoint, chosen.graph, rules, entry)
     origin = {SPEC_KEY: chosen.name, "tcc.digest": chosen.digest, "tcc.source": checkpoint.name}
     weights.write(output, found.weights, origin)
     _print(report, found, output)
@@ -69,11 +79,14 @@ def _print(report: Report, found: "Imported", output: Path) -> None:
         ]
         report.table(("checkpoint", "spec", "shape", "how"), rows)
         report.text("")
+    for note in found.notes:
+        report.note(f"note: {note}")
     report.text(str(output))
 
 
 def _document(found: "Imported", output: Path) -> dict[str, Any]:
-    return {"output": str(output), "tensors": [asdict(row) for row in found.rows]}
+    rows = [asdict(row) for row in found.rows]
+    return {"output": str(output), "tensors": rows, "notes": list(found.notes)}
 
 
 def _written_by_us(path: Path) -> str | None:

@@ -1,11 +1,13 @@
 """Checkpoint files that are damaged, hostile or of another kind."""
 
 import pickle
+import subprocess
 import sys
 import zipfile
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 
-import pytest
 import torch
 from foreign_states import foreign, refused, saved, twins
 from hypothesis import HealthCheck, given, settings
@@ -14,19 +16,20 @@ from op_cases import trained
 
 from tcc.compiler.checkpoint import import_checkpoint
 from tcc.compiler.source import UserError
-from tcc.compiler.tools import MissingTool
 
 
-def test_pytorch_is_asked_for_when_it_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pytorch_is_not_needed(tmp_path: Path) -> None:
     path = saved(tmp_path, foreign(twins()))
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingTool) as caught:
-        import_checkpoint(path, twins())
-    assert str(caught.value) == (
-        "torch is needed to read PyTorch checkpoints; install it: pip install 'tcc-compiler[train]'"
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['torch'] = None\n"
+        "from pathlib import Path\n"
+        "from nets import dense\n"
+        "from tcc.compiler.checkpoint import foreign\n"
+        "print(len(foreign.read(Path(sys.argv[2])).tensors))"
     )
+    command = [sys.executable, "-c", program, str(Path(__file__).parents[1]), str(path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(found.stdout) == len(foreign(twins()))
 
 
 class Runs:
@@ -58,11 +61,9 @@ def damaged(folder: Path) -> dict[str, Path]:
     with zipfile.ZipFile(folder / "compressed", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("net/data.pkl", b"\0" * 10_000_000)
     torch.save({"a": Runs(folder / "ran")}, folder / "a program")
-    torch.save({"a": torch.ones(1).expand(1 << 40)}, folder / "a bomb")
     torch.save({"epoch": 3, "loss": 0.5}, folder / "no tensors")
     torch.save([torch.ones(3)], folder / "a list")
     torch.save({}, folder / "nothing")
-    torch.save(torch.nn.Linear(2, 2), folder / "a whole module")
     return {p.name: p for p in folder.iterdir() if p.name != "net.pth"}
 
 
@@ -72,13 +73,22 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     assert {text.splitlines()[0].split(":")[0] for text in found.values()} == {"error[E0510]"}
     assert "the checkpoint is damaged" in found["damaged"]
     assert "the checksum of " in found["damaged"]
-    assert "the checkpoint is a compressed archive" in found["compressed"]
-    assert "a claims more than there is" in found["a bomb"]
+    assert "its entries are compressed" in found["compressed"]
+    assert "the archive's directory is missing: the file was cut" in found["cut"]
+    assert "it is a pickle, but not one that `torch.save` wrote" in found["a pickle of numbers"]
     assert "the checkpoint holds no state dict" in found["no tensors"]
     assert "its keys are epoch, loss" in found["no tensors"]
-    assert "save it anew: `torch.save(model.state_dict(), path)`" in found["a whole module"]
+    assert "save it anew: `torch.save(model.state_dict(), path)`" in found["text"]
     assert "cannot read the checkpoint" in refused(tmp_path / "none.pth", twins())
     assert "cannot read the checkpoint" in refused(tmp_path, twins())
+
+
+@cache
+def written(old: bool) -> bytes:
+    """A checkpoint's bytes, always the same ones: the old format has addresses in it."""
+    file = BytesIO()
+    torch.save(foreign(twins()), file, _use_new_zipfile_serialization=not old)
+    return file.getvalue()
 
 
 @settings(
@@ -86,8 +96,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 )
 @given(data=st.data(), old=st.booleans())
 def test_no_damage_gets_past(tmp_path: Path, data: st.DataObject, old: bool) -> None:
-    path = saved(tmp_path, foreign(twins()), _use_new_zipfile_serialization=not old)
-    whole = bytearray(path.read_bytes())
+    path = tmp_path / "net.pth"
+    whole = bytearray(written(old))
     for _ in range(data.draw(st.integers(0, 3))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
