@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
 from tcc.compiler import regular
 from tcc.compiler.source import UserError, fail, whole_file
@@ -50,6 +50,7 @@ def read(path: Path) -> ModelProto:
         label = f"it has {len(model.graph.node)} nodes; at most {MAX_NODES} are taken"
         raise fail("E0901", "the graph is too large", whole_file(str(path)), label=label)
     _fill(path, model)
+    _check_tensors(path, model)
     return model
 
 
@@ -97,6 +98,34 @@ def _fill(path: Path, model: ModelProto) -> None:
             tensor.raw_data = data
             tensor.data_location = TensorProto.DEFAULT
             del tensor.external_data[:]
+
+
+def _check_tensors(path: Path, model: ModelProto) -> None:
+    """Refuse weights of which there are more or fewer bytes than their shape and type take.
+
+    Raises:
+        UserError: There are such (E0902).
+    """
+    at = whole_file(str(path))
+    for sparse in model.graph.sparse_initializer[:1]:
+        label, help = f"`{sparse.values.name[:80]}`", "export the network with dense ones"
+        message = "weights that are sparse are not understood"
+        raise fail("E0902", message, at, label=label, help=help)
+    for tensor in _tensors(model.graph):
+        why = _damage(tensor)
+        if why:
+            label = f"`{tensor.name[:80]}` of shape {list(tensor.dims)[:8]}: {why}"
+            raise fail("E0902", "weights of the model are damaged", at, label=label)
+
+
+def _damage(tensor: TensorProto) -> str:
+    if any(size < 0 for size in tensor.dims):
+        return "a size is negative"
+    try:
+        numpy_helper.to_array(tensor)
+    except Exception as error:  # onnx meets damaged tensors with any exception at all
+        return " ".join(str(error).split())[:160] or type(error).__name__
+    return ""
 
 
 def _names(graph: GraphProto) -> Iterator[object]:

@@ -1,6 +1,7 @@
 """The fronts there are, in the order in which they are tried. To add one: its file, and a word."""
 
 from case import Front
+from foreign import ONNX
 from specs import SPECS
 
-FRONTS: tuple[Front, ...] = (SPECS,)
+FRONTS: tuple[Front, ...] = (SPECS, ONNX)

@@ -1,5 +1,8 @@
 """What cannot be imported is refused, with the node and what would fit; nothing is guessed."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -40,6 +43,22 @@ class TestFiles:
         assert (found.code, found.message) == (
             "E0901", "cannot read the model: No such file or directory"
         )  # fmt: skip
+
+    @pytest.mark.parametrize("kind", ["a pipe", "a device"])
+    def test_what_might_never_end(self, refused, tmp_path, kind):
+        path = Path("/dev/zero")
+        if kind == "a pipe":
+            path = tmp_path / "pipe"
+            os.mkfifo(path)
+        (found,) = refused(path)
+        assert (found.code, found.message) == (
+            "E0901", f"cannot read the model: it is {kind}, not a file"
+        )  # fmt: skip
+
+    def test_a_name_in_any_encoding(self, imported, written):
+        path = written("y = Relu (x)")
+        found = imported(path.rename(path.parent / os.fsdecode(b"\xff\xe9.onnx")))
+        assert "doc: Imported from ??.onnx.\n" in found.text
 
     def test_a_folder(self, refused, tmp_path):
         (found,) = refused(tmp_path)
@@ -131,6 +150,49 @@ class TestWeightsInOtherFiles:
         path.write_bytes(model.SerializeToString())
         (found,) = refused(path)
         assert (found.code, found.message) == ("E0901", "the weights are too large")
+
+
+class TestDamagedWeights:
+    @pytest.fixture
+    def damaged(self, written, refused):
+        """The diagnostic of a model whose weights were changed."""
+
+        def run(change):
+            path = written("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
+            model = onnx.load(path)
+            change(model.graph.initializer[0])
+            path.write_bytes(model.SerializeToString())
+            (found,) = refused(path)
+            return found
+
+        return run
+
+    @pytest.mark.parametrize("dims", [[4, 4, 3], [1 << 40, 4, 3, 3], [-4, -4, 3, 3], [], [0]])
+    def test_of_another_shape(self, damaged, dims):
+        found = damaged(lambda tensor: tensor.dims.__setitem__(slice(None), dims))
+        assert (found.code, found.message) == ("E0902", "weights of the model are damaged")
+        assert found.label.startswith(f"`w` of shape {dims}: ")
+
+    @pytest.mark.parametrize("kind", [0, 8, 11, 99])
+    def test_of_another_type(self, damaged, kind):
+        found = damaged(lambda tensor: setattr(tensor, "data_type", kind))
+        assert (found.code, found.message) == ("E0902", "weights of the model are damaged")
+
+    @pytest.mark.parametrize("size", [0, 575, 577, 580])
+    def test_of_another_length(self, damaged, size):
+        found = damaged(lambda tensor: setattr(tensor, "raw_data", bytes(size)))
+        assert (found.code, found.message) == ("E0902", "weights of the model are damaged")
+
+    def test_that_are_sparse(self, written, refused):
+        path = written("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
+        model = onnx.load(path)
+        model.graph.sparse_initializer.add().values.CopyFrom(model.graph.initializer[0])
+        path.write_bytes(model.SerializeToString())
+        (found,) = refused(path)
+        assert (found.code, found.message) == (
+            "E0902",
+            "weights that are sparse are not understood",
+        )
 
 
 class TestInputs:

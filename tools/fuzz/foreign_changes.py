@@ -1,0 +1,343 @@
+"""What is done to an ONNX file: edits of its fields, of its bytes, and networks made otherwise."""
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+import numpy as np
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+HUGE = (0, 1, -1, 2, 7, 255, 1 << 20, 1 << 31, 1 << 40, 1 << 62, -(1 << 63))
+FLOATS = (0.0, -1.0, 1e-30, 1e30, 3.4e38, float("nan"), float("inf"), -float("inf"))
+OPERATORS = (
+    "Relu", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Identity", "Dropout", "Clip", "HardSwish",
+    "HardSigmoid", "LeakyRelu", "Flatten", "GlobalAveragePool", "GlobalMaxPool", "Neg", "Abs",
+    "Exp", "Transpose", "Shape", "Squeeze", "Sum", "Mean", "Max", "Min", "Loop", "If", "Scan",
+    "LSTM", "QuantizeLinear", "DequantizeLinear", "Cast", "Upsample", "Softplus", "LRN",
+    "Constant", "",
+)  # fmt: skip
+PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", "SAME", "")
+PLACES = (
+    "weights.bin",
+    "../secret",
+    "/etc/passwd",
+    "/dev/zero",
+    "",
+    ".",
+    "pipe",
+    "a\0b",
+    "é" * 300,
+)
+KINDS = (0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 14, 16, 17, 21, 23, 99)
+
+Change = Callable[[ModelProto, Random], None]
+
+
+def _tensor(model: ModelProto, numbers: Random) -> TensorProto:
+    held: list[TensorProto] = list(model.graph.initializer)
+    return numbers.choice(held) if held else model.graph.initializer.add(name="new")
+
+
+def _node(model: ModelProto, numbers: Random) -> NodeProto:
+    nodes: list[NodeProto] = list(model.graph.node)
+    return numbers.choice(nodes) if nodes else model.graph.node.add(op_type="Relu")
+
+
+def _values(model: ModelProto) -> list[str]:
+    graph = model.graph
+    made = [name for node in graph.node for name in (*node.input, *node.output)]
+    return sorted({*made, *(t.name for t in graph.initializer), "", "x"})
+
+
+def dims(model: ModelProto, numbers: Random) -> None:
+    """Change the shape that a weight says it has."""
+    tensor = _tensor(model, numbers)
+    found = list(tensor.dims) or [1]
+    match numbers.randrange(5):
+        case 0:
+            found[numbers.randrange(len(found))] = numbers.choice(HUGE)
+        case 1:
+            numbers.shuffle(found)
+        case 2:
+            found = [int(np.prod(found, dtype=np.int64))]
+        case 3:
+            found.append(numbers.choice(HUGE))
+        case _:
+            found = found[:-1]
+    tensor.dims[:] = found
+
+
+def data(model: ModelProto, numbers: Random) -> None:
+    """Change what a weight holds, or where."""
+    tensor = _tensor(model, numbers)
+    match numbers.randrange(6):
+        case 0:
+            tensor.raw_data = tensor.raw_data[: numbers.randrange(len(tensor.raw_data) + 1)]
+        case 1:
+            tensor.raw_data += bytes(numbers.randrange(1, 99))
+        case 2:
+            tensor.data_type = numbers.choice(KINDS)
+        case 3:
+            tensor.ClearField("raw_data")
+            tensor.float_data.extend([1.0] * numbers.randrange(9))
+        case 4:
+            tensor.data_location = TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value=numbers.choice(PLACES))
+            if numbers.random() < 0.5:
+                key = numbers.choice(("offset", "length", "checksum"))
+                tensor.external_data.add(key=key, value=str(numbers.choice((*HUGE, "x", "1e9"))))
+        case _:
+            sparse = model.graph.sparse_initializer.add()
+            sparse.values.CopyFrom(tensor)
+            sparse.dims.extend(tensor.dims)
+
+
+def cast(model: ModelProto, numbers: Random) -> None:
+    """Hold a weight in another type, or in numbers of another kind."""
+    tensor = _tensor(model, numbers)
+    try:
+        values = numpy_helper.to_array(tensor)
+    except Exception:  # it is damaged already
+        return
+    kinds = (np.float16, np.float64, np.int8, np.int64, np.float32)
+    with np.errstate(all="ignore"):
+        made = np.array(values, numbers.choice(kinds) if numbers.random() < 0.5 else values.dtype)
+        if made.dtype.kind == "f" and made.size:
+            change = numbers.randrange(4)
+            if change == 0:
+                made.flat[numbers.randrange(made.size)] = numbers.choice(FLOATS)
+            elif change == 1:
+                made *= made.dtype.type(numbers.choice((0, 1e-3, 30, 1e4)))
+    tensor.CopyFrom(numpy_helper.from_array(made, tensor.name))
+
+
+def window(model: ModelProto, numbers: Random) -> None:
+    """Give a pooling or a convolution another border, step or window, as an exporter might."""
+    nodes = [n for n in model.graph.node if n.op_type.endswith(("Pool", "Conv", "ConvTranspose"))]
+    if not nodes:
+        return
+    node = numbers.choice(nodes)
+    given: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    name = numbers.choice(
+        (
+            "pads",
+            "strides",
+            "auto_pad",
+            "ceil_mode",
+            "count_include_pad",
+            "dilations",
+            "kernel_shape",
+        )
+    )
+    made: dict[str, Any] = {
+        "pads": [numbers.randrange(3) for _ in range(4)],
+        "auto_pad": numbers.choice(PADS),
+        "ceil_mode": 1,
+        "count_include_pad": 1,
+    }
+    given[name] = made.get(name, [numbers.randrange(1, 4) for _ in range(2)])
+    if name == "auto_pad":
+        given.pop("pads", None)
+    if name == "pads":
+        given.pop("auto_pad", None)
+    _attributes(node, [helper.make_attribute(key, value) for key, value in given.items()])
+
+
+def _attributes(node: NodeProto, made: Sequence[AttributeProto]) -> None:
+    del node.attribute[:]
+    node.attribute.extend(made)
+
+
+def attribute(model: ModelProto, numbers: Random) -> None:
+    """Remove, repeat or change an attribute, or its type."""
+    node = _node(model, numbers)
+    if not node.attribute:
+        names = ("axis", "perm", "alpha", "to", "axes", "value", "epsilon", "keepdims", "é\0")
+        value = numbers.choice((*HUGE, *FLOATS, "", "text"))
+        node.attribute.append(helper.make_attribute(numbers.choice(names), value))
+        return
+    at = numbers.randrange(len(node.attribute))
+    found = node.attribute[at]
+    match numbers.randrange(5):
+        case 0:
+            del node.attribute[at]
+        case 1:
+            node.attribute.append(found)
+        case 2:
+            found.type = numbers.randrange(16)
+        case 3:
+            found.ints[:] = [numbers.choice(HUGE) for _ in range(numbers.randrange(6))]
+            found.i, found.f = numbers.choice(HUGE), numbers.choice(FLOATS)
+        case _:
+            node.attribute[at].CopyFrom(helper.make_attribute(found.name, [1.5, 2.5]))
+
+
+def wiring(model: ModelProto, numbers: Random) -> None:
+    """Read or make a value in another place: cyclic, twice, or nowhere."""
+    node, values = _node(model, numbers), _values(model)
+    match numbers.randrange(5):
+        case 0 if node.input:
+            node.input[numbers.randrange(len(node.input))] = numbers.choice(values)
+        case 1 if node.output:
+            node.output[numbers.randrange(len(node.output))] = numbers.choice(values)
+        case 2:
+            node.input.append(numbers.choice(values))
+        case 3 if node.input:
+            del node.input[numbers.randrange(len(node.input))]
+        case _:
+            _tensor(model, numbers).name = numbers.choice(values)
+
+
+def nodes(model: ModelProto, numbers: Random) -> None:
+    """Drop, repeat, move or rename an operator."""
+    found = list(model.graph.node)
+    at = numbers.randrange(len(found)) if found else 0
+    match numbers.randrange(5):
+        case 0:
+            del found[at : at + 1]
+        case 1:
+            found[at:at] = found[at : at + 1]
+        case 2:
+            numbers.shuffle(found)
+        case 3:
+            _node(model, numbers).op_type = numbers.choice(OPERATORS)
+            return
+        case _:
+            node = _node(model, numbers)
+            node.domain = numbers.choice(("ai.onnx", "com.microsoft", "own", "é"))
+            return
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in found]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+
+
+def insert(model: ModelProto, numbers: Random) -> None:
+    """Put an operator between two others, which may well be right."""
+    found = list(model.graph.node)
+    at = numbers.randrange(len(found)) if found else 0
+    if not found or not found[at].output:
+        return
+    value = found[at].output[0]
+    choices: tuple[tuple[str, dict[str, Any]], ...] = (
+        *((name, {}) for name in OPERATORS), ("Cast", {"to": 1}), ("Cast", {"to": 10}),
+        ("Flatten", {"axis": numbers.randrange(-2, 5)}), ("Transpose", {"perm": [0, 1, 3, 2]}),
+        ("Softmax", {"axis": numbers.randrange(-2, 4)}), ("Elu", {}),
+        ("ReduceMean", {"axes": [numbers.randrange(4)]}),
+        ("MaxPool", {"kernel_shape": [2, 2], "auto_pad": numbers.choice(PADS[1:3])}),
+        ("AveragePool", {"kernel_shape": [3, 2], "auto_pad": numbers.choice(PADS[1:3])}),
+        ("AveragePool", {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1], "ceil_mode": 1}),
+        ("HardSigmoid", {"alpha": numbers.random(), "beta": numbers.random()}),
+    )  # fmt: skip
+    op, attributes = numbers.choice(choices)
+    found[at].output[0] = f"{value} before"
+    made = helper.make_node(op, [f"{value} before"], [value], **attributes)
+    model.graph.node.insert(at + 1, made)
+
+
+def versions(model: ModelProto, numbers: Random) -> None:
+    """Say other versions of the format and of the operators."""
+    match numbers.randrange(4):
+        case 0:
+            model.ir_version = numbers.choice(HUGE)
+        case 1 | 2:
+            version = numbers.choice(
+                (0, -1, 6, 7, 8, 9, 10, 11, 12, 13, 15, 18, 21, 22, 24, 26, 1 << 40)
+            )
+            model.opset_import[0].version = version
+        case _:
+            model.opset_import.add(
+                domain=numbers.choice(("", "ai.onnx", "own")), version=numbers.randrange(30)
+            )
+
+
+def ends(model: ModelProto, numbers: Random) -> None:
+    """Change what goes in and comes out."""
+    graph = model.graph
+    kind = numbers.choice((graph.input, graph.output))
+    if not kind:
+        return
+    value = kind[0]
+    match numbers.randrange(5):
+        case 0:
+            value.type.tensor_type.elem_type = numbers.choice(KINDS)
+        case 1:
+            sizes = value.type.tensor_type.shape.dim
+            if sizes:
+                sizes[numbers.randrange(len(sizes))].dim_value = numbers.choice(HUGE)
+        case 2:
+            value.name = numbers.choice(_values(model))
+        case 3:
+            kind.add().CopyFrom(value)
+        case _:
+            value.type.tensor_type.shape.dim.add(dim_param="more")
+
+
+def wide(model: ModelProto, numbers: Random) -> None:
+    """Compute a constant or a value of very many elements."""
+    graph = model.graph
+    if numbers.random() < 0.5:
+        shape, op, inputs = [1 << numbers.randrange(14, 40)] * 2, "ConstantOfShape", ["shape"]
+    else:
+        shape, op, inputs = [1, 3, 1 << 14, 1 << 14], "Expand", ["x", "shape"]
+    graph.initializer.append(numpy_helper.from_array(np.array(shape, np.int64), "shape"))
+    if graph.node and graph.node[0].input:
+        graph.node[0].input[0] = "much"
+    graph.node.insert(0, helper.make_node(op, inputs, ["much"]))
+
+
+def deep(model: ModelProto, numbers: Random) -> None:
+    """Nest graphs in graphs."""
+    inner = helper.make_graph([], "inner", [], [])
+    for _ in range(numbers.choice((3, 60, 300))):
+        node = helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)
+        inner = helper.make_graph([node], "inner", [], [])
+        if inner.ByteSize() > 1 << 20:
+            break
+    model.graph.node.extend(inner.node)
+
+
+def named(model: ModelProto, numbers: Random) -> None:
+    """Call something by a very long name."""
+    name = "long" * (1 << numbers.randrange(4, 18))
+    _node(model, numbers).name = name
+    _tensor(model, numbers).name = name
+
+
+def calls(model: ModelProto, _: Random) -> None:
+    """Let two functions call each other."""
+    domains = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    for name, other in (("a", "b"), ("b", "a")):
+        body = [helper.make_node(other, ["i"], ["o"], domain="own")]
+        model.functions.append(helper.make_function("own", name, ["i"], ["o"], body, domains))
+    model.opset_import.append(domains[1])
+    model.graph.node.insert(0, helper.make_node("a", ["x"], ["unused"], domain="own"))
+
+
+def long(model: ModelProto, numbers: Random) -> None:
+    """Put very many operators before the others."""
+    for turn in range(numbers.choice((100, 3000))):
+        value = "x" if not turn else f"turn {turn}"
+        model.graph.node.insert(turn, helper.make_node("Relu", [value], [f"turn {turn + 1}"]))
+
+
+CHANGES: tuple[Change, ...] = (
+    dims, data, cast, cast, window, window, attribute, attribute, wiring, nodes, insert, insert,
+    insert, versions, ends, wide, deep, named, calls, long,
+)  # fmt: skip
+
+
+def flipped(content: bytes, numbers: Random) -> bytes:
+    """Return bytes with some of them changed, cut, doubled or put elsewhere."""
+    made = bytearray(content)
+    for _ in range(numbers.choice((1, 1, 3, 20))):
+        at = numbers.randrange(len(made) or 1)
+        match numbers.randrange(5):
+            case 0 | 1 if made:
+                made[at] ^= 1 << numbers.randrange(8)
+            case 2:
+                made = made[:at]
+            case 3:
+                made[at:at] = made[at : at + 64]
+            case _:
+                made[at:at] = bytes([numbers.randrange(256)] * numbers.randrange(1, 9))
+    return bytes(made)
