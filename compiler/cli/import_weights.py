@@ -60,10 +60,12 @@ def import_weights(
     report = Report(json, quiet, verbose)
     chosen = choose(spec, settings).spec
 
-    from tcc.compiler import files, weights
+    from tcc.compiler import files, kinds, weights
     from tcc.compiler.checkpoint import import_checkpoint
 
     files.check_target(output, _written_by_us)
+    others = (k for k in kinds.KINDS if k not in (kinds.PYTORCH, kinds.SAFETENSORS))
+    kinds.refuse(checkpoint, "E0510", "a checkpoint", *others)
     found = import_checkpoint(checkpoint, chosen.graph, rules, entry)
     origin = {SPEC_KEY: chosen.name, "tcc.digest": chosen.digest, "tcc.source": checkpoint.name}
     weights.write(output, found.weights, origin)

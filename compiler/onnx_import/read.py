@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
-from tcc.compiler import regular
+from tcc.compiler import kinds, regular
 from tcc.compiler.source import UserError, fail, whole_file
 
 LARGEST = (1 << 31) - (1 << 20)
@@ -17,6 +17,7 @@ LARGEST = (1 << 31) - (1 << 20)
 OLDEST, NEWEST = 7, onnx.defs.onnx_opset_version()
 """Opsets whose operators are understood."""
 MAX_NODES = 50_000
+NO_MODEL = "this is no ONNX model"
 DEEPEST = 50
 """How deep graphs may nest in each other."""
 
@@ -69,10 +70,11 @@ def _bytes(path: Path) -> bytes:
 
 
 def _no_model(path: Path, data: bytes) -> UserError:
-    help = ""
-    if data[:2] == b"PK" or data[:2] == b"\x80\x02":
-        help = "this may be a PyTorch file: export the network with `torch.onnx.export`"
-    return fail("E0902", "this is no ONNX model", whole_file(str(path)), help=help)
+    found = kinds.kind(path, data[: kinds.HEAD])
+    known = found not in (None, kinds.ONNX)
+    message = f"this is {found.name}, not an ONNX model" if found and known else NO_MODEL
+    help = found.help if found and known else ""
+    return fail("E0902", message, whole_file(str(path)), help=help)
 
 
 def _check_opset(path: Path, model: ModelProto) -> None:

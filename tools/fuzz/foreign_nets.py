@@ -93,8 +93,8 @@ def _constants() -> dict[str, np.ndarray]:
     return {
         "w": noise(8, 3, 3, 3), "b": noise(8), "s": noise(8), "t": noise(8), "m": noise(8),
         "v": np.abs(noise(8)) + np.float32(0.5), "fc": noise(5, 8), "fb": noise(5),
-        "sq": noise(8, 8),        "tw": noise(8, 8, 3, 3), "axes": whole(2, 3), "groups": whole(0, 2, 4, 10, 10),
-        "whole": whole(0, 8, 10, 10), "rows": whole(0, 8, 100),
+        "sq": noise(8, 8), "tw": noise(8, 8, 3, 3), "axes": whole(2, 3),
+        "groups": whole(0, 2, 4, 10, 10), "whole": whole(0, 8, 10, 10), "rows": whole(0, 8, 100),
         "scales": np.array([1, 1, 0.5, 2], np.float32), "border": whole(0, 0, 1, 0, 0, 0, 0, 2),
         **{name: np.array(number, np.float32) for name, number in floats.items()},
     }  # fmt: skip

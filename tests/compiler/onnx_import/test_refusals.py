@@ -13,6 +13,22 @@ from tcc.compiler.onnx_import.causes import CAUSES
 from tcc.compiler.onnx_import.convert import CONVERTERS
 from tcc.compiler.source import UserError
 
+ENTRY = b"PK\3\4" + bytes(22)
+MISTAKEN = {
+    "net.pt": (b"PK\3\4" + bytes(100), "a PyTorch checkpoint", "tcc import-weights SPEC FILE"),
+    "net": (ENTRY + b"\x0c\0\0\0net/data.pkl", "a PyTorch checkpoint", "torch.onnx.export"),
+    "old.bin": (b"\x80\2\x8a\x0al", "a PyTorch checkpoint", "tcc import-weights SPEC FILE"),
+    "empty.pth": (b"", "a PyTorch checkpoint", "tcc import-weights SPEC FILE"),
+    "net.bin": (b"\x40" + bytes(7) + b"{}", "a safetensors file", "tcc import-weights SPEC FILE"),
+    "data.zip": (ENTRY + b"\x0a\0\0\0images.npy", "a file of NumPy arrays", "tcc calibrate"),
+    "one.npy": (b"\x93NUMPY\1\0", "a file of NumPy arrays", "tcc eval"),
+    "net.h5": (b"\x89HDF\r\n", "a Keras file", "tf2onnx"),
+    "net.tflite": (b"\x1c\0\0\0TFL3", "a TFLite model", "as ONNX"),
+    "photo": (b"\x89PNG\r\n", "an image", "tcc run BUNDLE IMAGE"),
+    "net.txt": (b"# mine\ntcc: 1\nname: net\n", "a spec", "tcc check"),
+}
+"""First bytes of files of other kinds, by name; what each is and a command that takes it."""
+
 
 @pytest.fixture
 def refused(imported):
@@ -71,11 +87,14 @@ class TestFiles:
         (found,) = refused(path)
         assert (found.code, found.message) == ("E0902", "this is no ONNX model")
 
-    def test_a_checkpoint(self, refused, tmp_path):
-        path = tmp_path / "net.pt"
-        path.write_bytes(b"PK\3\4" + bytes(100))
+    @pytest.mark.parametrize("name", MISTAKEN)
+    def test_files_for_other_commands(self, refused, tmp_path, name):
+        head, what, command = MISTAKEN[name]
+        path = tmp_path / name
+        path.write_bytes(head)
         (found,) = refused(path)
-        assert "torch.onnx.export" in found.help
+        assert (found.code, found.message) == ("E0902", f"this is {what}, not an ONNX model")
+        assert command in found.help
 
     def test_every_truncation(self, refused, written):
         path = written("y = Conv (x, w)", {"w": noise(4, 4, 3, 3)})

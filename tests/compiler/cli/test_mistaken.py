@@ -1,0 +1,45 @@
+"""A file given to the wrong command: what it is, and which command takes it."""
+
+import io
+
+import numpy as np
+import pytest
+from onnx import parser
+
+
+def a_model():
+    text = '<ir_version: 8, opset_import: ["" : 17]> net (float[N, 3] x) => (float[N, 3] y) { y = Relu (x) }'
+    return parser.parse_model(text).SerializeToString()
+
+
+def arrays():
+    held = io.BytesIO()
+    np.savez(held, images=np.zeros((1, 2, 2, 3), np.uint8))
+    return held.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what", "command"),
+    [
+        ("net.onnx", a_model, "an ONNX model", "`tcc import FILE` makes a spec and weights of it"),
+        ("net", a_model, "an ONNX model", "`tcc import FILE` makes a spec and weights of it"),
+        ("cut.onnx", bytes, "an ONNX model", "`tcc import FILE` makes a spec and weights of it"),
+        ("data.npz", arrays, "a file of NumPy arrays", "`tcc calibrate` and `tcc eval` take"),
+        ("data", arrays, "a file of NumPy arrays", "`tcc calibrate` and `tcc eval` take"),
+    ],
+)
+def test_import_weights(tcc, home, name, content, what, command):
+    (home / name).write_bytes(content())
+    found = tcc("import-weights", "tiny.yaml", name)
+    assert found.code == 2
+    assert found.err.startswith(f"error[E0510]: this is {what}, not a checkpoint\n  --> {name}\n")
+    assert f"help: {command}" in found.err
+    assert not (home / "weights.safetensors").exists()
+
+
+def test_import(tcc, home):
+    (home / "weights.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    found = tcc("import", "weights.safetensors", "-o", "new/net.yaml")
+    assert found.code == 2
+    assert found.err.startswith("error[E0902]: this is a safetensors file, not an ONNX model\n")
+    assert "`tcc import-weights SPEC FILE` brings its weights under a spec's names" in found.err
