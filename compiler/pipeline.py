@@ -9,7 +9,7 @@ from tcc.compiler.bundle import Contents
 from tcc.compiler.device import Device, Emitted, Refused, Watch
 from tcc.compiler.frontend.build import Spec
 from tcc.compiler.graph import Graph, Model, Pass
-from tcc.compiler.precision import INTEGER
+from tcc.compiler.precision import FULL, INTEGER
 from tcc.compiler.quant import calibrate as calibration
 from tcc.compiler.quant import stored
 from tcc.compiler.quant.calibrate import How
@@ -112,6 +112,17 @@ def build(
         contract = ready.graph if own else model.graph
         job = Job(spec, given, precision, contract, own.calibrated if own else None, golden, files)
         yield _packed(job, device, device.emit(ready, precision, watch))
+
+
+def full_size(spec: Spec, given: Given, device: Device, watch: Watch) -> int:
+    """Return the bytes of a target's files at fp32, with which those of other precisions compare.
+
+    Raises:
+        UserError: The weights exceed what a file holds.
+    """
+    model = Model(spec.graph, given.tensors)
+    lean = passes.run(model, device.passes(FULL))
+    return sum(map(len, device.emit(lean, FULL, watch).files.values()))
 
 
 Expected = tuple[manifest.Goldens, Mapping[str, bytes]]

@@ -1,7 +1,8 @@
 """`tcc build`: from a spec to the bundles of its targets."""
 
+import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,7 +34,7 @@ from tcc.compiler.cli.options import (
 from tcc.compiler.cli.passes import PassesOption, Passing, VerifyOption
 from tcc.compiler.cli.report import Report, Stages, size
 from tcc.compiler.cli.write import Written, write
-from tcc.compiler.precision import INTEGER
+from tcc.compiler.precision import FULL, INTEGER
 from tcc.compiler.source import fail
 
 if TYPE_CHECKING:
@@ -68,9 +69,14 @@ Replay = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", show_default=False, help="Folder for the bundles; `build` by default."
+        "--output",
+        "-o",
+        metavar="DIR",
+        show_default=False,
+        help="Folder for the bundles; `build` by default.",
     ),
 ]
+Formerly = Annotated[Path | None, typer.Option("--out", metavar="DIR", hidden=True)]
 
 
 def build(
@@ -89,7 +95,8 @@ def build(
     mixed: Mixed = False,
     settings: Settings = None,
     strict: Strict = False,
-    out: Out = None,
+    output: Out = None,
+    out: Formerly = None,
     replay: Replay = True,
     passes: PassesOption = None,
     verify_passes: VerifyOption = False,
@@ -110,7 +117,7 @@ def build(
     with report.stages() as stages:
         stages("spec", 0, 1)
         chosen = choose(spec, settings, strict)
-        folder = out or chosen.project.out or Path("build")
+        folder = output or out or chosen.project.out or Path("build")
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
         stages("weights", 0, 1)
@@ -129,7 +136,10 @@ def build(
         built = pipeline.build(chosen.spec, given, devices, level, stages, whole, passing)
         written = []
         for device, contents in zip(devices, built, strict=True):
-            written.append(write(contents, device, folder, stages, replaying=replay))
+            made = write(contents, device, folder, stages, replaying=replay)
+            compared = level != FULL and (json or not quiet)
+            full = pipeline.full_size(chosen.spec, given, device, stages) if compared else None
+            written.append(dataclasses.replace(made, full=full))
         stages.end()
     _print(report, written, stages)
     report.document(_document(written, stages))
@@ -173,16 +183,27 @@ def _placed(chosen: Chosen, devices: "Sequence[Bound]", precision: str, out: Pat
 def _print(report: Report, written: "Sequence[Written]", stages: Stages) -> None:
     for each in written:
         report.text(str(each.folder))
-        if not report.quiet:
-            report.text(f"  {each}")
-            listed = each.manifest.files
-            rows = [(f"  {file.path}", size(file.bytes)) for file in listed]
-            rows.append((f"  {len(listed)} files", size(sum(f.bytes for f in listed))))
+        if report.quiet:
+            continue
+        report.text(f"  {_sizes(each)}")
+        report.text(f"  {each}")
+        if report.verbose:
+            rows = [(f"  {file.path}", size(file.bytes)) for file in each.manifest.files]
             report.table(("  file", "size"), rows)
-    if not report.quiet:
+    if report.verbose:
         report.text("")
         rows = [(name, f"{seconds:.2f}") for name, seconds in stages.seconds.items()]
         report.table(("stage", "seconds"), rows)
+
+
+def _sizes(each: "Written") -> str:
+    """Return what the target's files take, what they take at fp32, and what the bundle takes."""
+    artifact, listed = each.artifact, each.manifest.files
+    total = sum(file.bytes for file in artifact)
+    what = PurePosixPath(artifact[0].path).name if len(artifact) == 1 else f"{len(artifact)} files"
+    beside = "" if each.full is None else f", {total / each.full:.1%} of {size(each.full)} at fp32"
+    whole = sum(file.bytes for file in listed)
+    return f"{what}: {size(total)}{beside}; with goldens and all, {size(whole)}"
 
 
 def _document(written: "Sequence[Written]", stages: Stages) -> dict[str, Any]:
@@ -200,6 +221,8 @@ def _document(written: "Sequence[Written]", stages: Stages) -> dict[str, Any]:
                 "weights": records.encode(about.weights),
                 "calibration": about.calibration and records.encode(about.calibration),
                 "bytes": sum(file.bytes for file in about.files),
+                "artifact_bytes": sum(file.bytes for file in each.artifact),
+                "artifact_bytes_fp32": each.full,
                 "files": [records.encode(file) for file in about.files],
                 "agreement": [found.as_json() for found in each.agreement],
                 "unchecked": each.unchecked or None,

@@ -12,7 +12,7 @@ from tcc.compiler.cli.calibrate import known_method
 from tcc.compiler.cli.given import take_images
 from tcc.compiler.cli.options import Chosen, typed
 from tcc.compiler.cli.passes import Passing
-from tcc.compiler.cli.report import Report, Stages, size, table
+from tcc.compiler.cli.report import Report, Stages, table
 from tcc.compiler.floor import loss
 from tcc.compiler.precision import INTEGER
 from tcc.compiler.source import fail
@@ -178,24 +178,25 @@ def _tell(report: Report, made: "Made", where: str) -> None:
     """Say on standard error how integers compare with floats, and which layers lose the most."""
     comparison, found = made.comparison, made.comparison.quality
     report.note(f"integers against floats over {quality.over(found, where)}")
-    outputs = [(name, one.kind, *quality.cells(one)) for name, one in found.items()]
-    report.note("\n".join(table(("output", "kind", *quality.COLUMNS), outputs)))
-    for line in quality.margins(found):
-        report.note(line)
-    for line in quality.unknown(found):
-        report.notice(line)
-    share = comparison.integer_bytes / comparison.float_bytes
-    report.note(f"weights: {size(comparison.integer_bytes)}, {share:.0%} of the floats'")
     for step in made.steps:
         report.note(
             f"in float: {step.name} and what reads it: loss {loss(step.quality):.1e},"
             f" {step.macs:.1%} of the products"
         )
-    layers = comparison.layers if report.verbose else comparison.worst()
+    for line in quality.unknown(found):
+        report.notice(line)
+    if not report.verbose:
+        for line in quality.lines(found):
+            report.note(f"  {line}")
+        return
+    outputs = [(name, one.kind, *quality.cells(one)) for name, one in found.items()]
+    report.note("\n".join(table(("output", "kind", *quality.COLUMNS), outputs)))
+    for line in quality.margins(found):
+        report.note(line)
     rows = [
         (layer.name, layer.op, f"{layer.cosine:.6f}", f"{layer.snr:.1f}", f"{layer.error:.1f}",
          f"{layer.saturated:.3%}")
-        for layer in layers
+        for layer in comparison.layers
     ]  # fmt: skip
     columns = ("layer", "op", "cosine", "SNR dB", "steps off", "saturated")
     report.note("\n".join(table(columns, rows)))

@@ -23,6 +23,14 @@ def cells(found: "Quality") -> tuple[str, ...]:
     )
 
 
+def lines(found: "Qualities") -> Iterator[str]:
+    """Yield a line an output, of what it has."""
+    for name, one in found.items():
+        said = zip(COLUMNS, cells(one), strict=True)
+        shown = ", ".join(f"{column} {cell}" for column, cell in said if cell != "-")
+        yield f"{name} ({one.kind}): {shown}"
+
+
 def over(found: "Qualities", where: str) -> str:
     """Return over which images outputs were compared."""
     one = next(iter(found.values()))

@@ -213,10 +213,10 @@ def cell(value: Cell) -> str:
 
 
 def size(count: int) -> str:
-    """Return bytes for a person: `737.0 KiB`."""
+    """Return bytes for a person, in thousands as file managers count: `737.0 KB`."""
     value, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB"):
-        if value < 1024:
+    for larger in ("KB", "MB", "GB"):
+        if value < 1000:
             break
-        value, unit = value / 1024, larger
+        value, unit = value / 1000, larger
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"

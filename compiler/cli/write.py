@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle import Bundle, Contents
     from tcc.compiler.cli.devices import Bound
     from tcc.compiler.cli.report import Stages
-    from tcc.compiler.manifest import Manifest
+    from tcc.compiler.manifest import File, Manifest
 
 GOLDENS = 1
 """Goldens that are replayed after a build; under an emulator each takes its time."""
@@ -20,13 +20,22 @@ GOLDENS = 1
 class Written:
     """The folder that a bundle was written to, and what it says of itself.
 
-    `agreement` is empty where the artifact was not run; `unchecked` says why.
+    `agreement` is empty where the artifact was not run; `unchecked` says why. `full` is the bytes
+    of the target's files at fp32, where others were built and those were measured too.
     """
 
     folder: Path
     manifest: "Manifest"
     agreement: tuple[Agreement, ...]
     unchecked: str
+    full: int | None = None
+
+    @property
+    def artifact(self) -> "tuple[File, ...]":
+        """The target's own files."""
+        from tcc.compiler.bundle import MODEL
+
+        return tuple(f for f in self.manifest.files if f.path.startswith(f"{MODEL}/"))
 
     def __str__(self) -> str:
         """How the artifact agrees with the reference, in a line."""

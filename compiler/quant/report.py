@@ -50,8 +50,6 @@ class Comparison:
     layers: tuple[Layer, ...]
     in_float: tuple[str, ...]
     inexact: tuple[str, ...]
-    float_bytes: int
-    integer_bytes: int
 
     def worst(self, count: int = 5) -> tuple[Layer, ...]:
         """Return the layers with the most noise, the worst first."""
@@ -88,8 +86,6 @@ def compare(
         tuple(s.layer(n, words.get(n, "input"), program.graph.types[n]) for n, s in sums.items()),
         tuple(sorted(calibration.in_float)),
         tuple(name.removesuffix(":float") for name in inexact(program.graph)),
-        size(ready),
-        size(program),
     )
 
 
@@ -142,11 +138,6 @@ def _decibels(signal: float, noise: float) -> float:
     if not noise:
         return BEST
     return min(BEST, 10 * log10(signal / noise)) if signal else 0.0
-
-
-def size(model: Model) -> int:
-    """Return the bytes of a model's weights."""
-    return sum(tensor.nbytes for tensor in model.weights.values())
 
 
 def _tapped(model: Model, names: list[str]) -> Callable[[Any], Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -32,8 +33,14 @@ class TestBuild:
         assert found.err.startswith(RANDOM)
         lines = found.out.splitlines()
         assert lines[0] == "build/tiny-onnxruntime-fp32"
-        assert lines[1].startswith("  agrees with the reference within ")
-        assert [line.split()[0] for line in lines[2:5]] == [
+        assert re.fullmatch(r"  model\.onnx: [\d.]+ KB; with goldens and all, [\d.]+ KB", lines[1])
+        assert lines[2].startswith("  agrees with the reference within ")
+        assert len(lines) == 3
+        assert (home / "build/tiny-onnxruntime-fp32/manifest.json").is_file()
+
+    def test_verbose_lists_files_and_stages(self, tcc):
+        lines = tcc("build", "tiny.yaml", "--target", "onnxruntime", "-v").out.splitlines()
+        assert [line.split()[0] for line in lines[3:6]] == [
             "file",
             "goldens/1/image.png",
             "goldens/1/input.bin",
@@ -48,7 +55,24 @@ class TestBuild:
             "write",
             "replay",
         ]
-        assert (home / "build/tiny-onnxruntime-fp32/manifest.json").is_file()
+
+    def test_sizes_are_those_of_files_of_one_target(self, tcc, home):
+        build = ("build", "tiny.yaml", "--target", "ort")
+        assert tcc(*build, "--precision", "fp32").code == 0
+        found = tcc(*build, "--precision", "fp16", "--json").document["bundles"][0]
+        small, full = (
+            (home / f"build/tiny-onnxruntime-{p}/model/model.onnx").stat().st_size
+            for p in ("fp16", "fp32")
+        )
+        assert (found["artifact_bytes"], found["artifact_bytes_fp32"]) == (small, full)
+        line = tcc(*build, "--precision", "fp16").out.splitlines()[1]
+        assert f", {small / full:.1%} of {full / 1000:.1f} KB at fp32; " in line
+
+    @pytest.mark.parametrize("option", ["-o", "--output", "--out"])
+    def test_the_folder_of_bundles(self, tcc, home, option):
+        assert tcc("build", "tiny.yaml", "--target", "ort", option, "here", "-q").code == 0
+        assert (home / "here/tiny-onnxruntime-fp32/manifest.json").is_file()
+        assert "--out " not in tcc("build", "--help").out
 
     def test_quiet_prints_the_folder_and_still_warns(self, tcc):
         found = tcc("build", "tiny.yaml", "--target", "ort", "-q")

@@ -21,7 +21,7 @@ flatten          flatten          4            0      0     16
 linear           linear           3           15     12     12
 
 tiny: 6 layers, 135 parameters (and 8 statistics), 6,924 MACs
-weights 572 B at fp32, activations at most 2.0 KiB at once
+weights 572 B at fp32, activations at most 2.0 KB at once
 tests: 1 of 1 hold
 """
 
