@@ -1,12 +1,16 @@
 """What is applied to a network's raw outputs, in float64."""
 
+from typing import assert_never
+
 import numpy as np
 from numpy.typing import NDArray
+
+from tcc.compiler.types import Activation
 
 Values = NDArray[np.float64]
 
 
-def applied(activation: str, raw: "NDArray[np.floating]") -> Values:
+def applied(activation: Activation, raw: "NDArray[np.floating]") -> Values:
     """Return probabilities of raw outputs; classes are the first axis.
 
     `softmax` over that axis, `sigmoid` of each value, `none` the values as they are.
@@ -21,5 +25,7 @@ def applied(activation: str, raw: "NDArray[np.floating]") -> Values:
         case "sigmoid":
             small = np.exp(-np.abs(values))  # at most 1, so that nothing overflows
             return np.where(values >= 0, 1.0, small) / (1.0 + small)
-        case _:
+        case "none":
             return values
+        case _:
+            assert_never(activation)

@@ -51,6 +51,8 @@ class Quality:
     loss: float
 
 
+_DECIDED: Mapping[OutputKind, str] = {"classes": "class", "decisions": "decision"}
+
 Qualities = Mapping[str, Quality]
 """The quality of each output by name; what only training has is not among them."""
 
@@ -111,7 +113,7 @@ class Floor:
         if found.agreement is not None and self.drop is not None:
             drop = 1 - found.agreement
             if not drop <= self.drop:
-                what = f"{'class' if found.kind == 'classes' else 'decision'} of `{name}`"
+                what = f"{_DECIDED[found.kind]} of `{name}`"
                 yield f"{drop:.1%} of the images change their {what}, not {self.drop:.1%}"
         if found.correlation is not None and _below(found.correlation, self.correlation):
             told = "hardly tells" if found.correlation else "does not tell"

@@ -10,6 +10,7 @@ from tcc.compiler import records
 from tcc.compiler.floor import Quality
 from tcc.compiler.preprocess import Preprocess, as_json, from_json
 from tcc.compiler.sealed import Kind, seal
+from tcc.compiler.types import Activation
 
 NAME = "manifest.json"
 VERSION = 2
@@ -93,7 +94,7 @@ class Result:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    activation: str = field(metadata={"enum": ["none", "softmax", "sigmoid"]})
+    activation: Activation
     labels: tuple[str, ...]
 
 

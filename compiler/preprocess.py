@@ -20,6 +20,7 @@ from tcc.compiler import bounds
 from tcc.compiler.resample import Axis, axis, covering, resampled, strips
 from tcc.compiler.source import fail, whole_file
 from tcc.compiler.types import Pair
+from tcc.compiler.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,7 +68,18 @@ class Preprocess:
     @property
     def channels(self) -> int:
         """Channels of the result."""
-        return 1 if self.color == "gray" else 3
+        return channels_of(self.color)
+
+
+def channels_of(color: str) -> int:
+    """Return how many channels pixels of a colour have."""
+    match color:
+        case "gray":
+            return 1
+        case "rgb" | "bgr":
+            return 3
+        case _:
+            raise UnhandledError("colour", color)
 
 
 def result_shape(pre: Preprocess) -> tuple[int, int, int] | None:
@@ -111,9 +123,8 @@ def plan(
     bounds.check(*source, name)
     kept = scaled = source
     if pre.resize:
-        kept = scaled = pre.resize.size
-        if pre.resize.mode == "cover":
-            scaled = covering(source, kept)
+        kept = pre.resize.size
+        scaled = _scaled(pre.resize, source)
     if pre.channels != size[0] or (not pre.crop and kept != wanted):
         (height, width), (h, w) = wanted, kept
         raise fail(
@@ -126,6 +137,17 @@ def plan(
     first, end = down.read
     bounds.check_rows(end - first, across.count, pre.channels, name)
     return down, across
+
+
+def _scaled(resize: Resize, source: Pair) -> Pair:
+    """Return the size that the whole image is brought to, of which the centre is kept."""
+    match resize.mode:
+        case "stretch":
+            return resize.size
+        case "cover":
+            return covering(source, resize.size)
+        case _:
+            raise UnhandledError("way to resize", resize.mode)
 
 
 def normalized(pre: Preprocess, pixels: "Pixels") -> "NDArray[np.float32]":
@@ -143,7 +165,13 @@ def normalized(pre: Preprocess, pixels: "Pixels") -> "NDArray[np.float32]":
 
 def divisor(pre: Preprocess, pixels: "Pixels") -> int:
     """Return what the pixels of an image are divided by; a black image's maximum counts as 1."""
-    return 255 if pre.scale == "255" else max(1, int(pixels.max()))
+    match pre.scale:
+        case "255":
+            return 255
+        case "max":
+            return max(1, int(pixels.max()))
+        case _:
+            raise UnhandledError("scale of pixels", pre.scale)
 
 
 def center(pixels: "Pixels", size: Pair) -> "Pixels":
@@ -165,13 +193,19 @@ def _overlap(source: int, target: int) -> tuple[slice, slice]:
 
 
 def _colored(color: str, image: "Pixels") -> "Pixels":
-    if color == "gray":
-        gray = np.empty((*image.shape[:2], 1), np.uint8)
-        for rows in strips(*image.shape[:2]):
-            luma = image[rows].astype(np.int32) @ np.array([19595, 38470, 7471], np.int32)
-            gray[rows, :, 0] = (luma + 0x8000) >> 16
-        return gray
-    return image[:, :, ::-1] if color == "bgr" else image
+    match color:
+        case "rgb":
+            return image
+        case "bgr":
+            return image[:, :, ::-1]
+        case "gray":
+            gray = np.empty((*image.shape[:2], 1), np.uint8)
+            for rows in strips(*image.shape[:2]):
+                luma = image[rows].astype(np.int32) @ np.array([19595, 38470, 7471], np.int32)
+                gray[rows, :, 0] = (luma + 0x8000) >> 16
+            return gray
+        case _:
+            raise UnhandledError("colour", color)
 
 
 def as_json(pre: Preprocess) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, assert_never
 
 CPUINFO = Path("/proc/cpuinfo")
 VNNI = ("avx512_vnni", "avx_vnni")
@@ -20,8 +21,19 @@ class Products:
     when it loads the file, if it is told to, as `tcc run` does. That takes about twice as long.
     """
 
-    form: str
+    form: Literal["u8s8", "u8u8"]
     why: str
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether weights have to be unsigned."""
+        match self.form:
+            case "u8u8":
+                return True
+            case "u8s8":
+                return False
+            case _:
+                assert_never(self.form)
 
 
 def features(file: Path | None = None) -> frozenset[str]:

@@ -62,7 +62,7 @@ def _session(model: Model, *, optimised: bool = False) -> onnxruntime.InferenceS
         levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
     )
     options.log_severity_level = 3
-    fit = unsigned(model) if products(features()).form == "u8u8" else model
+    fit = unsigned(model) if products(features()).unsigned else model
     return onnxruntime.InferenceSession(
         lower(fit).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

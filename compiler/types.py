@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
-from typing import Literal
+from typing import Literal, assert_never
+
+from tcc.compiler.unhandled import UnhandledError
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -47,7 +49,15 @@ class TensorType:
     @property
     def limits(self) -> Pair:
         """The smallest and the largest number that an 8-bit integer element may hold."""
-        return (-128, 127) if self.dtype is DType.I8 else (0, 255)
+        match self.dtype:
+            case DType.I8:
+                return (-128, 127)
+            case DType.U8:
+                return (0, 255)
+            case DType.F32 | DType.F16 | DType.I32:
+                raise UnhandledError("type of 8-bit integers", self.dtype.value)
+            case _:
+                assert_never(self.dtype)
 
     def like(self, shape: Shape) -> "TensorType":
         """Return the type of another shape with elements of the same meaning."""

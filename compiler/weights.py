@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod, sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,8 @@ def _fresh(name: str, param: Param, seed: int) -> NDArray[np.float32]:
             return np.ones(param.shape, np.float32)
         case Init.KAIMING:
             return uniform(param.shape, 1 / sqrt(param.fan_in), f"{seed}:{name}")
+        case _:
+            assert_never(param.init)
 
 
 def uniform(shape: Shape, bound: float, key: str) -> NDArray[np.float32]:

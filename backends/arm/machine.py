@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tcc.backends.base import Target
+from tcc.compiler.unhandled import UnhandledError
 
 GLIBC = "2.28"
 """Oldest C library that the shared library runs with: Debian 10, RHEL 8, Ubuntu 18.10."""
@@ -29,7 +30,13 @@ class Machine:
 
     def zig(self, libc: str) -> tuple[str, ...]:
         """Return zig's option for this architecture and `gnu` or `musl`."""
-        version = f".{GLIBC}" if libc == "gnu" else ""
+        match libc:
+            case "gnu":
+                version = f".{GLIBC}"
+            case "musl":
+                version = ""
+            case _:
+                raise UnhandledError("C library", libc)
         return ("-target", f"{self.arch}-linux-{libc}{self.abi}{version}")
 
     @property
@@ -95,11 +102,18 @@ def _x86_64(name: str, title: str) -> Machine:
     )
 
 
-def _host() -> Machine:
-    """Return a baseline of this machine's family, so that its bytes are those of any other."""
-    if platform.machine() == "aarch64":
-        return _aarch64("host", "this machine (any 64-bit ARM)", "generic")
-    return _x86_64("host", "this machine (any x86-64 since 2009, x86-64-v2)")
+def _host() -> tuple[Machine, ...]:
+    """Return a baseline of this machine's family, so that its bytes are those of any other.
+
+    There is none for other families than these.
+    """
+    match platform.machine():
+        case "aarch64" | "arm64":
+            return (_aarch64("host", "this machine (any 64-bit ARM)", "generic"),)
+        case "x86_64" | "AMD64":
+            return (_x86_64("host", "this machine (any x86-64 since 2009, x86-64-v2)"),)
+        case _:
+            return ()
 
 
 MACHINES: tuple[Machine, ...] = (
@@ -107,7 +121,7 @@ MACHINES: tuple[Machine, ...] = (
     _aarch64("arm-a53", "Linux on ARM Cortex-A53 (64 bits)", "cortex-a53"),
     _aarch64("arm-a72", "Linux on ARM Cortex-A72 (64 bits)", "cortex-a72"),
     _aarch64("arm-a76", "Linux on ARM Cortex-A76 (64 bits)", "cortex-a76"),
-    _host(),
+    *_host(),
 )
 
 

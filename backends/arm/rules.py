@@ -24,6 +24,7 @@ from tcc.backends.arm.partition import Group
 from tcc.compiler import ops
 from tcc.compiler.graph import Graph
 from tcc.compiler.types import Pair
+from tcc.compiler.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -180,11 +181,15 @@ def layer_norm(op: ops.LayerNorm, site: Site) -> Call:
 def resize(op: ops.Resize, site: Site) -> Call:
     """Return a sampling at another resolution."""
     tail, operands = site.tail()
-    if op.mode == "nearest":
-        return site.call(Nearest(site.source, site.result, tail), *operands)
-    axes = zip(site.source[1:], site.result[1:], strict=True)
-    tables = (Const(Bilinear.table(n, out)) for n, out in axes)
-    return site.call(Bilinear(site.source, site.result, tail), *tables, *operands)
+    match op.mode:
+        case "nearest":
+            return site.call(Nearest(site.source, site.result, tail), *operands)
+        case "bilinear":
+            axes = zip(site.source[1:], site.result[1:], strict=True)
+            tables = (Const(Bilinear.table(n, out)) for n, out in axes)
+            return site.call(Bilinear(site.source, site.result, tail), *tables, *operands)
+        case _:
+            raise UnhandledError("way to resize", op.mode)
 
 
 def channels_taken(op: ops.Slice, site: Site) -> Call:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
 from tcc.compiler import regular
 from tcc.compiler.graph import Graph, Input, Model, Pass
-from tcc.compiler.precision import INTEGER
 from tcc.compiler.processor import features, products
 from tcc.compiler.source import UserError, fail, whole_file
 from tcc.compiler.tools import Tool
+from tcc.compiler.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,9 +48,15 @@ class OnnxRuntime:
         """Return what leaves all weights as they are, or else what a device runs."""
         from tcc.compiler.passes import INFERENCE, INT8, PLAIN
 
-        if precision in INTEGER:
-            return INT8
-        return PLAIN if precision == "fp32" else INFERENCE
+        match precision:
+            case "fp32":
+                return PLAIN
+            case "fp16" | "dynamic":
+                return INFERENCE
+            case "int8" | "int8-u8u8" | "int8-qdq":
+                return INT8
+            case _:
+                raise UnhandledError("precision", precision)
 
     def tools(self, target: Target) -> tuple[Tool, ...]:  # noqa: ARG002
         """Return onnx, which builds, and ONNX Runtime, which runs; both come with tcc."""
@@ -145,7 +151,7 @@ def session(path: Path) -> "onnxruntime.InferenceSession":
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = 3
-    if products(features()).form == "u8u8":
+    if products(features()).unsigned:
         options.add_session_config_entry(EXACT_PRODUCTS, "1")
     try:
         with regular.opened(path) as file:  # whose bytes have no name that a locale could not spell

@@ -32,7 +32,7 @@ NOTE = (
     "On x86-64 processors without VNNI, products of unsigned and signed 8-bit integers saturate: "
     "set ONNX Runtime's session option session.x64quantprecision to 1 there."
 )
-NOTES = {"int8": NOTE, "int8-qdq": NOTE}
+NOTES = {**dict.fromkeys(FORMS, ""), "int8": NOTE, "int8-qdq": NOTE}
 """What a file says to whoever loads it without tcc."""
 
 
@@ -41,6 +41,6 @@ def written(model: Model, precision: str, opset: int) -> bytes:
     lowered = lower(FORMS[precision](model), opset)
     if precision not in NAMED:
         lowered = compact(lowered, fill=precision not in WRITTEN_OUT)
-    lowered.doc_string = NOTES.get(precision, "")
+    lowered.doc_string = NOTES[precision]
     data: bytes = lowered.SerializeToString(deterministic=True)
     return data

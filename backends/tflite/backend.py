@@ -11,6 +11,7 @@ from tcc.compiler.graph import Graph, Input, Model, Pass
 from tcc.compiler.precision import INTEGER
 from tcc.compiler.source import fail, whole_file
 from tcc.compiler.tools import MissingTool, Tool
+from tcc.compiler.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +39,13 @@ class TfLite:
         """Return what makes of a network what a device runs."""
         from tcc.compiler.passes import INFERENCE, INT8
 
-        return INT8 if precision in INTEGER else INFERENCE
+        match precision:
+            case "fp32" | "fp16" | "dynamic":
+                return INFERENCE
+            case "int8" | "int8-u8":
+                return INT8
+            case _:
+                raise UnhandledError("precision", precision)
 
     def tools(self, target: Target) -> tuple[Tool, ...]:  # noqa: ARG002
         """Return what knows the format, and what writes it."""

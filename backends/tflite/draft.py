@@ -15,20 +15,22 @@ from tcc.backends.tflite.net import Net
 from tcc.backends.tflite.windows import padding
 from tcc.backends.tflite.writer import Operator, Quantization, Tensor
 from tcc.compiler.graph import Model, Node
-from tcc.compiler.types import DType, Pair, Quad, Shape, TensorType
+from tcc.compiler.types import Pair, Quad, Shape, TensorType
 
 Array = NDArray[Any]
 SMALLEST = -128
 """The least int8."""
 JOINED = 5
 """Most inputs of a CONCATENATION that XNNPACK takes."""
+VERSIONS = {"float32": 1, "int32": 1, "int8": 2}
+"""The first versions of PAD, MAXIMUM and MINIMUM that take a type."""
 MAGIC = 1.5 * 2.0**23
 """Added to and taken from a float32 below 2**22, it rounds that to the nearest, ties to even."""
 
 
 def zero(kind: TensorType) -> int:
     """Return the stored int8 that stands for zero."""
-    return 0 if kind.dtype is DType.I8 else -128
+    return SMALLEST - kind.limits[0]
 
 
 def laid_out(shape: Shape) -> Shape:
@@ -135,7 +137,7 @@ class Draft:
         shape = (1, height + top + bottom, width + left + right, channels)
         made = self.like(source, name, shape)
         widths = np.array([(0, 0), (top, bottom), (left, right), (0, 0)], np.int32)
-        version = 2 if self.tensors[source].dtype == "int8" else 1
+        version = VERSIONS[self.tensors[source].dtype]
         return self.run("PAD", (source, self.constant(f"{name}/widths", widths)), made, {}, version)
 
     def placed(
@@ -189,7 +191,7 @@ class Draft:
         """Add bounds; return the output."""
         kind = self.tensors[output]
         raised = self.like(source, f"{output}:raised", kind.shape)
-        version = 2 if kind.dtype == "int8" else 1
+        version = VERSIONS[kind.dtype]
         for code, bound, x, y in (
             ("MAXIMUM", low, source, raised),
             ("MINIMUM", high, raised, output),

@@ -28,6 +28,7 @@ from tcc.compiler.ops import (
     Unflatten,
 )
 from tcc.compiler.ops.activation import Elementwise
+from tcc.compiler.unhandled import UnhandledError
 
 NAMES = {
     "relu": "RELU", "relu6": "RELU6", "sigmoid": "LOGISTIC", "tanh": "TANH",
@@ -232,11 +233,22 @@ def resize(net: Net, node: Node, op: Resize) -> str:
     Half pixels make the nearest pixel certain: no product is near a whole number.
     """
     (x,) = net.inputs(node)
+    match op.mode:
+        case "nearest":
+            return _nearest(net, node, x)
+        case "bilinear":
+            name, shape = _output(node)
+            size = net.integers(f"{name}/size", shape[1:3])
+            return net.add("RESIZE_BILINEAR", (x, size), (name, shape), _HALF_PIXELS)
+        case _:
+            raise UnhandledError("way to resize", op.mode)
+
+
+_HALF_PIXELS = {"alignCorners": False, "halfPixelCenters": True}
+
+
+def _nearest(net: Net, node: Node, x: str) -> str:
     name, shape = _output(node)
-    options = {"alignCorners": False, "halfPixelCenters": True}
-    if op.mode == "bilinear":
-        size = net.integers(f"{name}/size", shape[1:3])
-        return net.add("RESIZE_BILINEAR", (x, size), (name, shape), options)
     _, height, width, channels = net.tensors[x].shape
     steps = [max(1, n // out) for n, out in zip((height, width), shape[1:3], strict=True)]
     if steps != [1, 1]:
@@ -244,7 +256,7 @@ def resize(net: Net, node: Node, op: Resize) -> str:
     if net.tensors[x].shape == shape:
         return x
     size = net.integers(f"{name}/size", shape[1:3])
-    return net.add("RESIZE_NEAREST_NEIGHBOR", (x, size), (name, shape), options, 3)
+    return net.add("RESIZE_NEAREST_NEIGHBOR", (x, size), (name, shape), _HALF_PIXELS, 3)
 
 
 def _output(node: Node) -> tuple[str, tuple[int, ...]]:

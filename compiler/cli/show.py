@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
@@ -24,6 +24,7 @@ from tcc.compiler.cli.show_bundle import bundle_folder, of_bundle
 from tcc.compiler.cli.shown import Format, Shown, Stage, Wanted
 from tcc.compiler.draw import Level
 from tcc.compiler.source import fail
+from tcc.compiler.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     from tcc.compiler.graph import Graph, Model
@@ -118,15 +119,19 @@ def _of_spec(report: Report, chosen: Chosen, wanted: Wanted) -> Shown:
     from tcc.compiler import text
 
     spec, stage = chosen.spec, wanted.stage
-    if wanted.format is Format.ONNX:
-        return _onnx(report, chosen, wanted)
-    if stage is Stage.SPEC:
-        text_of_spec = _canonical(spec.path)
-        return Shown(text_of_spec.encode(), {"name": spec.name, "text": text_of_spec})
-    graph = _lowered(report, chosen, wanted).graph
-    if wanted.format is Format.SVG:
-        return _picture(graph, wanted, spec.doc)
-    return Shown(text.show(graph).encode(), _graph_document(graph, stage))
+    match wanted.format:
+        case Format.ONNX:
+            return _onnx(report, chosen, wanted)
+        case Format.SVG:
+            return _picture(_lowered(report, chosen, wanted).graph, wanted, spec.doc)
+        case Format.TEXT if stage is Stage.SPEC:
+            text_of_spec = _canonical(spec.path)
+            return Shown(text_of_spec.encode(), {"name": spec.name, "text": text_of_spec})
+        case Format.TEXT:
+            graph = _lowered(report, chosen, wanted).graph
+            return Shown(text.show(graph).encode(), _graph_document(graph, stage))
+        case _:
+            assert_never(wanted.format)
 
 
 def _lowered(report: Report, chosen: Chosen, wanted: Wanted) -> "Model":
@@ -150,7 +155,15 @@ def _lowered(report: Report, chosen: Chosen, wanted: Wanted) -> "Model":
         model = Model(graph, take(report, chosen, wanted.weights, wanted.seed).tensors)
     else:
         model = Model(graph, placeholders(graph))
-    return passing(model, PIPELINES.get(wanted.stage, ()))
+    match wanted.stage:
+        case Stage.FLOAT:
+            return passing(model, ())
+        case Stage.FUSED | Stage.READY:
+            return passing(model, PIPELINES[wanted.stage])
+        case Stage.SPEC | Stage.INT8:
+            raise UnhandledError("stage of a float graph", wanted.stage)
+        case _:
+            assert_never(wanted.stage)
 
 
 def _integers(report: Report, chosen: Chosen, wanted: Wanted, path: Path) -> "Model":

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
@@ -88,6 +88,8 @@ def regenerate(
             _print(report, read, lines)
         case Format.MARKDOWN:
             report.text("\n".join(_markdown(read, lines)))
+        case _:
+            assert_never(format)
     report.document(_document(name, read, lines))
 
 

@@ -1,5 +1,7 @@
 """A graph's picture, from its boxes to the text of the file."""
 
+from typing import assert_never
+
 from tcc.compiler.cost import cost
 from tcc.compiler.draw import Level
 from tcc.compiler.draw.blocks import fold
@@ -21,6 +23,12 @@ def draw(graph: Graph, level: Level = Level.BLOCK, doc: str = "") -> str:
 def plan(graph: Graph, level: Level = Level.BLOCK) -> Drawing:
     """Return where everything stands in the picture of a graph."""
     root = nest(graph)
-    shown = fold(root) if level is Level.BLOCK else root
+    match level:
+        case Level.BLOCK:
+            shown = fold(root)
+        case Level.OP:
+            shown = root
+        case _:
+            assert_never(level)
     shapes = {value: clip(shape_of(kind)) for value, kind in graph.types.items()}
     return lay_out(shown, shapes)

@@ -87,7 +87,7 @@ def _preprocess(tree: MappingTree, kind: TensorType, env: Env) -> Preprocess:
     )
     channels, *size = kind.shape
     _check_statistics(tree, made, channels)
-    wanted = 1 if made.color == "gray" else 3
+    wanted = made.channels
     result = result_shape(made)
     if channels != wanted or (result is not None and tuple(result[-2:]) != tuple(size)):
         got = "x".join(map(str, (wanted, *(result[-2:] if result else size))))

@@ -240,12 +240,13 @@ _ARTICLE = {
     Kind.STRING: "a string",
     Kind.NAMES: "a list of strings",
     Kind.ANY: "a value",
+    Kind.ENUM: "a name",
 }
 
 
 def article(p: Parameter) -> str:
     """Return what a parameter's values are, in words."""
-    return f"one of {', '.join(p.choices)}" if p.choices else _ARTICLE.get(p.kind, "a name")
+    return f"one of {', '.join(p.choices)}" if p.choices else _ARTICLE[p.kind]
 
 
 def shown(value: Any) -> str:

@@ -27,6 +27,7 @@ from tcc.compiler.ops.internal import Border
 from tcc.compiler.ops.stored import Dequantized
 from tcc.compiler.rewrite import live
 from tcc.compiler.types import DType, TensorType
+from tcc.compiler.unhandled import UnhandledError
 
 Tensors = Mapping[str, NDArray[Any]]
 PLAIN: tuple[type[Op], ...] = (Quantize, Dequantize, QGlobalAvgPool, RealGlobalAvgPool)
@@ -98,7 +99,7 @@ class _Work:
         return name
 
 
-def _float(  # noqa: PLR0911 - a case an operation
+def _float(  # noqa: C901, PLR0911 - a case an operation
     node: Node, types: tuple[TensorType, ...], own: Tensors
 ) -> tuple[Op, Tensors]:
     """Return the float operation that an integer one stands for, with its weights."""
@@ -132,7 +133,10 @@ def _float(  # noqa: PLR0911 - a case an operation
             return (Pad(padding, *values) if len(values) == 1 else Border(padding, values)), {}
         case Table(function=function):
             return function, {}
-    return node.op, own
+        case Quantized() as op:
+            raise UnhandledError("integer operation", op.word)
+        case op:  # only moves numbers
+            return op, own
 
 
 def _clamp(node: Node) -> Op | None:

@@ -15,6 +15,7 @@ from tcc.compiler.onnx_import.write.steps import nodes
 from tcc.compiler.onnx_import.write.structure import structured
 from tcc.compiler.onnx_import.write.text import Heading, text
 from tcc.compiler.onnx_import.write.words import written
+from tcc.compiler.preprocess import channels_of
 from tcc.compiler.source import UserError, fail, whole_file
 from tcc.compiler.types import TensorType
 from tcc.compiler.weights import Weights, checked
@@ -88,7 +89,7 @@ def _preprocess(path: Path, kind: TensorType, given: "Contract | None") -> dict[
     if given is None:
         return {}
     channels, height, width = kind.shape
-    if channels != (1 if given.color == "gray" else 3):
+    if channels != channels_of(given.color):
         label = f"the input has {channels} channels"
         message = f"`{given.color}` images do not fit the input"
         raise fail("E0905", message, whole_file(str(path)), label=label)

@@ -18,6 +18,7 @@ from tcc.compiler.ops.base import (
 from tcc.compiler.ops.window import effective
 from tcc.compiler.signature import Kind, arg
 from tcc.compiler.types import Pair, TensorType
+from tcc.compiler.unhandled import UnhandledError
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +156,13 @@ class Resize(Op, Exact):
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return interpolate."""
         how: dict[str, object] = {"size": self.target(x), "mode": self.mode}
-        if self.mode == "bilinear":
-            how["align_corners"] = False
-        return (Call("interpolate", ("x0",), how),)
+        match self.mode:
+            case "nearest":
+                return (Call("interpolate", ("x0",), how),)
+            case "bilinear":
+                return (Call("interpolate", ("x0",), {**how, "align_corners": False}),)
+            case _:
+                raise UnhandledError("way to resize", self.mode)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Resize by scales, so that the batch axis stays open.
@@ -166,8 +171,15 @@ class Resize(Op, Exact):
         """
         _, *size = x.shape
         factors = [_factor(out, n) for out, n in zip(self.target(x), size, strict=True)]
-        if self.mode == "bilinear":
-            return (_onnx_resize("x0", factors, "linear", "half_pixel"),)
+        match self.mode:
+            case "nearest":
+                return self._nearest(x, size, factors)
+            case "bilinear":
+                return (_onnx_resize("x0", factors, "linear", "half_pixel"),)
+            case _:
+                raise UnhandledError("way to resize", self.mode)
+
+    def _nearest(self, x: TensorType, size: list[int], factors: list[float]) -> tuple[Call, ...]:
         steps = [max(1, n // out) for out, n in zip(self.target(x), size, strict=True)]
         bounds = (Const((0, 0)), Const((size[0], size[1])), Const((2, 3)), Const(tuple(steps)))
         grown = [max(1.0, f) for f in factors]

@@ -105,6 +105,8 @@ def _range(op: Op, known: tuple[Range, ...]) -> Range:
             return low, high
         case Pad(value=value):
             return min(low, value), max(high, value)
-        case AvgPool() | GlobalAvgPool() | Add() | Mul() | Resize() | LeakyRelu() if low >= 0:
+        case (
+            AvgPool() | GlobalAvgPool() | Add() | Mul() | Resize(mode="bilinear") | LeakyRelu()
+        ) if low >= 0:
             return 0.0, inf
     return -inf, inf

@@ -16,8 +16,9 @@ from tcc.compiler.quant.guard import PAPER, SAFE, Verdict, guarded
 from tcc.compiler.quant.methods import Trace
 from tcc.compiler.quant.observe import Watch, observe, unwatched
 from tcc.compiler.source import Span, UserError, fail, nearest
+from tcc.compiler.unhandled import UnhandledError
 
-METHODS = (*methods.PLAIN, "kl-cosine", "best")
+METHODS = (*methods.PLAIN, methods.SEARCHED, "best")
 """Every method; the last is the default."""
 DEFAULT = METHODS[-1]
 
@@ -78,7 +79,9 @@ def calibrate(
     """
     source = ready.graph.inputs[0]
     check(data, source)
-    run = _RUNS.get(method, _plain)
+    run = _RUNS.get(method)
+    if run is None:
+        raise UnhandledError("calibration method", method)
     try:
         found = run(ready, data, method, how or How())
     except UserError as error:
@@ -175,6 +178,7 @@ def _images(count: int) -> str:
 
 
 _RUNS: Mapping[str, Callable[[Model, DataSet, str, How], Outcome]] = {
-    "kl-cosine": _kl_cosine,
+    **dict.fromkeys(methods.PLAIN, _plain),
+    methods.SEARCHED: _kl_cosine,
     "best": _best,
 }

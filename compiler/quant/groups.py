@@ -30,6 +30,7 @@ from tcc.compiler.ops import (
     Unflatten,
 )
 from tcc.compiler.quant.calibration import Range
+from tcc.compiler.unhandled import UnhandledError
 
 MOVES: tuple[type[Op], ...] = (
     MaxPool, GlobalMaxPool, Flatten, Unflatten, Slice, ChannelShuffle, Pad, Border, Concat,
@@ -50,7 +51,15 @@ Limits = Mapping[str, tuple[float, float]]
 
 def moves(op: Op) -> bool:
     """Whether an operation's output holds numbers of its inputs and constants alone."""
-    return isinstance(op, MOVES) or (isinstance(op, Resize) and op.mode == "nearest")
+    if not isinstance(op, Resize):
+        return isinstance(op, MOVES)
+    match op.mode:
+        case "nearest":
+            return True
+        case "bilinear":
+            return False
+        case _:
+            raise UnhandledError("way to resize", op.mode)
 
 
 def fused(graph: Graph) -> Mapping[str, str]:

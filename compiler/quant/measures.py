@@ -1,5 +1,6 @@
 """The quality of one output, from its float and its integer values over images."""
 
+from collections.abc import Mapping
 from math import isfinite, sqrt
 from typing import Any, assert_never
 
@@ -25,9 +26,9 @@ SINGLY = 4
 """Fewest images at which a unit is measured by itself: any two correlate by 1 or -1."""
 WORST = 2.0
 """The loss of what is not finite: as much as that of the opposite."""
-VISIBLE = 0.01
-"""The standard deviation over images from which on the probability of a decision is anything that
-somebody looks at."""
+_VISIBLE: Mapping[OutputKind, float] = {"classes": 0.0, "decisions": 0.01, "regression": 0.0}
+"""The standard deviation over images from which on an error is measured: a probability that differs
+by less is nothing that somebody looks at."""
 
 
 def quality(
@@ -43,8 +44,7 @@ def quality(
         shares = [_activated(one, _applied(output, raw)) for one in (raw, own)]
         cosines = _cosines(raw[first], own[first])
         correlation = _correlation(*(_parts(kind, _deciding(output, v)) for v in (raw, own)))
-        visible = VISIBLE if kind == "decisions" else 0.0
-        error = _error(_parts(kind, shares[0]), _parts(kind, shares[1]), visible)
+        error = _error(_parts(kind, shares[0]), _parts(kind, shares[1]), _VISIBLE[kind])
         kept = _kept(kind, raw[first], own[first])
         margin, moved, ties = _near(_margins(kind, raw[first], own[first]), kept)
         difference = float(np.abs(shares[0][first] - shares[1][first]).max())
@@ -154,7 +154,7 @@ def _alike(a: Values, b: Values, varies: bool) -> float:
     return float(np.minimum(1.0, (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())))
 
 
-def _error(answers: list[Values], own: list[Values], visible: float = 0.0) -> float | None:
+def _error(answers: list[Values], own: list[Values], visible: float) -> float | None:
     """Return the largest error of a part, relative to its spread; None where no float varies.
 
     That of a part whose floats never vary, or not `visible`, is relative to the widest spread.
@@ -226,7 +226,7 @@ def _loss(
     if kind == "classes" and cosines is not None:
         return _finite(float(1 - cosines.mean())) + collapsed
     if error is None:
-        error = _error([raw.reshape(len(raw), -1)], [own.reshape(len(own), -1)])
+        error = _error([raw.reshape(len(raw), -1)], [own.reshape(len(own), -1)], 0.0)
     if error is None:
         length = float(np.sqrt((raw**2).mean()))
         error = float(np.sqrt(((own - raw) ** 2).mean())) / (length or 1.0)

@@ -23,9 +23,12 @@ from tcc.compiler.quant.groups import SMALLEST, fused, groups, ranges
 from tcc.compiler.quant.nearest import allowed, bias_steps, most
 from tcc.compiler.quant.plan import within
 from tcc.compiler.quant.statistics import Float32, Statistics
+from tcc.compiler.unhandled import UnhandledError
 
 PLAIN = ("minmax", "percentile", "mse")
 """Methods that look at each value by itself."""
+SEARCHED = "kl-cosine"
+"""The method that searches, by the layers that read a value."""
 
 OUTLIERS = 1e-4
 """The share of all numbers that `percentile` clips."""
@@ -111,6 +114,8 @@ def find(method: str, model: Model, seen: Statistics, threads: int | None = None
     every = tuple(gathered(model, seen))
     if method in PLAIN:
         return _found(model, every, [Chosen(_scale(method, group)) for group in every])
+    if method != SEARCHED:
+        raise UnhandledError("calibration method", method)
     readers = _readers(model.graph.nodes)
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         chosen = list(pool.map(lambda group: _kl_cosine(group, readers, model, seen), every))
@@ -150,9 +155,16 @@ def spread(tops: Float32) -> float | None:
 
 
 def _scale(method: str, group: Group) -> float:
-    if group.fixed or method == "minmax":
-        return group.range.scale
-    share = _percentile(group) if method == "percentile" else _least_error(group)
+    """Return the scale that a plain method finds; where it is fixed, there is nothing to find."""
+    match method:
+        case "minmax":
+            share = 1.0
+        case "percentile":
+            share = 1.0 if group.fixed else _percentile(group)
+        case "mse":
+            share = 1.0 if group.fixed else _least_error(group)
+        case _:
+            raise UnhandledError("calibration method", method)
     return float(np.float32(group.range.scale * share))
 
 

@@ -104,9 +104,9 @@ class _Run:
         found = dict(zip(names, self.session.run(names, given), strict=True))
         for name, rows in self.outputs.items():
             rows[index] = thin(found[name][0])
+        extremes = {"Max": self.high, "Min": self.low}
         for tap in self.taps:
-            where = self.high if tap.which == "Max" else self.low
-            where[tap.value][index] = found[tap.name].reshape(-1)
+            extremes[tap.which][tap.value][index] = found[tap.name].reshape(-1)
         for name, slot, (down, right) in wanted:
             _, _, rows, columns = found[name].shape
             room = self.parts[name][slot, :, down : down + rows, right : right + columns]

@@ -44,6 +44,7 @@ from tcc.compiler.quant.groups import ends, fused, moves
 from tcc.compiler.quant.nearest import largest, round_nearest
 from tcc.compiler.rewrite import live
 from tcc.compiler.types import DType, TensorType
+from tcc.compiler.unhandled import UnhandledError
 
 Tensors = tuple[NDArray[Any], ...]
 Out = tuple[float, bool, int, int]
@@ -265,4 +266,7 @@ def _bounds(y: Range, clamp: Op | None) -> tuple[int, int]:
             return max(low, 0), high
         case Relu6():
             return max(low, 0), min(high, int(np.rint(6 / np.float64(y.scale))))
-    return low, high
+        case None:
+            return low, high
+        case _:
+            raise UnhandledError("clamp", clamp.word)

@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from tcc.compiler.unhandled import UnhandledError
+
 Images = Sequence[NDArray[np.float32]]
 
 ONNXRUNTIME = {
@@ -30,7 +32,11 @@ def absent(name: str) -> str | None:
 
 def quantized(name: str, model: onnx.ModelProto, images: Images) -> bytes:
     """Return a model that a peer quantised: 8-bit activations, weights per channel."""
-    return _nncf(model, images) if name == "nncf" else _onnxruntime(name, model, images)
+    if name == "nncf":
+        return _nncf(model, images)
+    if name not in ONNXRUNTIME:
+        raise UnhandledError("peer", name)
+    return _onnxruntime(name, model, images)
 
 
 def _onnxruntime(name: str, model: onnx.ModelProto, images: Images) -> bytes:

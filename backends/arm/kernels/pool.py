@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, assert_never
 
 import numpy as np
 
@@ -23,7 +23,23 @@ class Reduction(Enum):
     @property
     def neutral(self) -> float:
         """What does not change the result."""
-        return -np.inf if self is Reduction.MAX else 0.0
+        match self:
+            case Reduction.MAX:
+                return -np.inf
+            case Reduction.MEAN:
+                return 0.0
+            case _:
+                assert_never(self)
+
+    def factor(self, count: int) -> float | None:
+        """Return what the reduction of `count` elements is multiplied by at last, if anything."""
+        match self:
+            case Reduction.MAX:
+                return None
+            case Reduction.MEAN:
+                return 1.0 / count
+            case _:
+                assert_never(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,8 +63,16 @@ def hard_sigmoid(call: Call) -> View:
 def gelu(call: Call) -> View:
     """Convert Gelu: exact, or x / 2 * (1 + tanh(a * x * (1 + b * x * x)))."""
     x = call.view()
-    if call.attribute("approximate", "none") != "tanh":
-        return call.each(Gelu(), x)
+    match call.attribute("approximate", "none"):
+        case "none":
+            return call.each(Gelu(), x)
+        case "tanh":
+            return _by_tanh(call, x)
+        case other:
+            raise Refusal(f"it approximates by `{other}`", "`none` and `tanh` are known")
+
+
+def _by_tanh(call: Call, x: View) -> View:
     slope = sqrt(2 / pi)
     square = _scaled(call, call.joined(Mul(), x, x), 0.044715 * slope, slope)
     gate = call.each(Tanh(), call.joined(Mul(), x, square))

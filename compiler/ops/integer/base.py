@@ -46,7 +46,7 @@ class Quantized(Op, Exact):
 
 def zero_point(x: TensorType) -> int:
     """Return the number that stands for zero in ONNX."""
-    return 128 if x.dtype is DType.I8 else 0
+    return -x.limits[0]
 
 
 def stored(level: int, x: TensorType) -> int:

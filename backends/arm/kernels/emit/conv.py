@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, assert_never
 
 from tcc.backends.arm.kernels.conv import Direct, Gathered
 from tcc.backends.arm.kernels.emit import tir
@@ -41,6 +41,8 @@ def build(kernel: Direct, symbol: str) -> Any:
                 _gathered_tiles(kernel, memory)
             case Gathered.NONE:
                 _in_place(kernel, memory)
+            case _:
+                assert_never(kernel.gathered)
 
     return tir.function(symbol, sizes, body)
 

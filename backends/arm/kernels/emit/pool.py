@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, assert_never
 
 from tcc.backends.arm.kernels.emit import tir
 from tcc.backends.arm.kernels.emit.stage import PARALLEL, stage
@@ -86,7 +86,13 @@ def _tile(kernel: WindowPool, read: Buffer, at: At, pixels: int, lanes: int) -> 
 
 
 def _both(reduction: Reduction, a: Expr, b: Expr, lanes: int) -> Expr:
-    return tir.maximum(a, b, lanes) if reduction is Reduction.MAX else a + b
+    match reduction:
+        case Reduction.MAX:
+            return tir.maximum(a, b, lanes)
+        case Reduction.MEAN:
+            return a + b
+        case _:
+            assert_never(reduction)
 
 
 def build_channel(kernel: ChannelPool, symbol: str) -> Any:
@@ -97,8 +103,8 @@ def build_channel(kernel: ChannelPool, symbol: str) -> Any:
     def body(source: Buffer, *rest: Buffer) -> None:
         with tir.loop(kernel.channels, parallel=size >= PARALLEL) as c:
             value = _reduced(kernel, source, c * kernel.pixels)
-            if kernel.reduction is Reduction.MEAN:
-                value = value * tir.constant(1.0 / kernel.pixels, 1)
+            if (factor := kernel.reduction.factor(kernel.pixels)) is not None:
+                value = value * tir.constant(factor, 1)
             value = apply(kernel.tail, rest, value, At(c, 0, 0), 1)
             tir.store(rest[-1], c, value)
 

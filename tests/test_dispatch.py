@@ -1,0 +1,268 @@
+"""No dispatch on a name or a type falls through to what is written for another."""
+
+import ast
+import platform
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from nets import Steps, dense
+from op_cases import trained
+from quant_sets import ready, tensors
+
+from tcc.backends.arm import machine
+from tcc.backends.onnxruntime.backend import PRECISIONS, OnnxRuntime
+from tcc.backends.onnxruntime.forms import written
+from tcc.backends.tflite.backend import PRECISIONS as LITE
+from tcc.backends.tflite.backend import TfLite
+from tcc.compiler import activations, goldens, preprocess
+from tcc.compiler.graph import Model, Output
+from tcc.compiler.lower.onnx import lower
+from tcc.compiler.ops import OPS, Resize
+from tcc.compiler.passes import INT8
+from tcc.compiler.precision import INTEGER
+from tcc.compiler.preprocess import COLORS, MODES, SCALES, Preprocess
+from tcc.compiler.quant import calibrate, groups, methods
+from tcc.compiler.quant.observe import observe
+from tcc.compiler.signature import Kind, signature
+from tcc.compiler.types import Activation, DType, OutputKind, TensorType
+from tcc.compiler.unhandled import UnhandledError
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("compiler", "backends", "tools", "src/tcc")
+
+
+@pytest.fixture
+def seen(tmp_path):
+    model = ready(dense(), INT8)
+    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 4)
+    return model, data, observe(model, data)
+
+
+def test_a_method_that_is_listed_and_not_written(seen, monkeypatch):
+    model, data, statistics = seen
+    with pytest.raises(UnhandledError, match="for the calibration method 'entropy'"):
+        methods.find("entropy", model, statistics)
+    monkeypatch.setattr(methods, "PLAIN", (*methods.PLAIN, "entropy"))
+    monkeypatch.setattr(calibrate, "METHODS", (*calibrate.METHODS, "entropy"))
+    for run in (
+        lambda: methods.find("entropy", model, statistics),
+        lambda: calibrate.calibrate(model, data, "entropy"),
+    ):
+        with pytest.raises(UnhandledError, match="for the calibration method 'entropy'"):
+            run()
+
+
+def test_every_method_that_is_listed_is_written():
+    assert set(calibrate.METHODS) == set(calibrate._RUNS)
+
+
+@pytest.mark.parametrize("target", [OnnxRuntime(), TfLite()], ids=["onnxruntime", "tflite"])
+def test_a_precision_that_is_not_written(target):
+    with pytest.raises(UnhandledError, match="for the precision 'int4'"):
+        target.passes("int4")
+    for precision in PRECISIONS if isinstance(target, OnnxRuntime) else LITE:
+        assert target.passes(precision) is not None
+
+
+def test_goldens_at_a_precision_that_is_not_written():
+    graph = dense()
+    with pytest.raises(ValueError, match="there is no precision int4"):
+        goldens.make(Model(graph, trained(graph)), "int4")
+
+
+def test_files_at_a_precision_that_is_not_written():
+    graph = dense()
+    with pytest.raises(KeyError, match="int4"):
+        written(Model(graph, trained(graph)), "int4", 17)
+
+
+PIXELS = np.zeros((4, 4, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("contract", "what"),
+    [
+        (Preprocess(color="cmyk"), "colour 'cmyk'"),
+        (Preprocess(scale="mean"), "scale of pixels 'mean'"),
+        (Preprocess(resize=preprocess.Resize((4, 4), "contain")), "way to resize 'contain'"),
+    ],
+)
+def test_a_contract_that_is_not_written(contract, what):
+    with pytest.raises(UnhandledError, match=f"for the {what}"):
+        preprocess.apply(contract, PIXELS, (3, 4, 4))
+
+
+def test_a_way_to_resize_that_is_not_written():
+    add = Steps(3, 4, 4)
+    add("resize", Resize((8, 8), mode="bicubic"))
+    graph = add.graph()
+    kind, op = graph.inputs[0].type, graph.nodes[0].op
+    for run in (
+        lambda: lower(Model(graph, {})),
+        lambda: op.torch(kind),
+        lambda: groups.moves(op),
+    ):
+        with pytest.raises(UnhandledError, match="for the way to resize 'bicubic'"):
+            run()
+
+
+def test_an_activation_that_is_not_written():
+    with pytest.raises(AssertionError, match="softplus"):
+        activations.applied("softplus", np.zeros(3))
+    with pytest.raises(AssertionError, match="softplus"):
+        _ = Output("y", "x", "softplus").meaning
+
+
+@pytest.mark.parametrize(
+    ("family", "found"), [("x86_64", ["host"]), ("aarch64", ["host"]), ("riscv64", [])]
+)
+def test_a_processor_that_no_host_program_runs_on(monkeypatch, family, found):
+    monkeypatch.setattr(platform, "machine", lambda: family)
+    assert [one.target.name for one in machine._host()] == found
+
+
+def test_floats_have_no_limits():
+    with pytest.raises(UnhandledError, match="for the type of 8-bit integers 'float32'"):
+        _ = TensorType((3,)).limits
+    assert replace(TensorType((3,)), dtype=DType.I8).limits == (-128, 127)
+
+
+@cache
+def trees():
+    files = (path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in files}
+
+
+@cache
+def enums():
+    """The names of all enumerations."""
+    classes = (
+        n for tree in trees().values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)
+    )
+    return {c.name for c in classes if any(ast.unparse(b).endswith("Enum") for b in c.bases)}
+
+
+def words():
+    """The names of all closed sets: what a spec, a target or a command line may say."""
+    choices = (p for op in OPS for p in signature(op) if p.kind is Kind.ENUM)
+    own = (*get_args(Activation), *get_args(OutputKind), *calibrate.METHODS, *INTEGER, *PRECISIONS)
+    found = {*own, *LITE, *COLORS, *MODES, *SCALES, "same", "u8u8", "u8s8", "gnu", "musl", "Max"}
+    return found | {word for p in choices for word in p.choices}
+
+
+def of_a_set(node):
+    """Whether an expression is a name of a closed set, or holds one in a tuple."""
+    match node:
+        case ast.Constant(value=str(word)):
+            return word in words()
+        case ast.Attribute(value=ast.Name(id=name)):
+            return name in enums()
+        case ast.Tuple(elts=parts) | ast.Set(elts=parts) | ast.List(elts=parts):
+            return any(map(of_a_set, parts))
+    return False
+
+
+YES_OR_NO = {
+    "whether there is an activation": {
+        "output.activation != 'none'", "output.activation in ('softmax', 'sigmoid')",
+    },
+    "whether names of a sequence are its own, or those of one that may be run": {
+        "form is Form.CHOICE", "form is Form.OWN", "form is not Form.CHOICE",
+    },
+    "whether there are levels": {
+        "kind.dtype is DType.F32", "kind.dtype is not DType.F32", "x.dtype is not DType.F32",
+        "node.type.dtype is DType.F32", "source.type.dtype is not DType.F32",
+        "tensor.dtype != 'int8'", "kind.dtype in {DType.I8, DType.U8}",
+    },
+    "whether levels are signed": {"y.dtype is DType.I8"},
+    "whether the spec resizes": {"mode == 'none'", "given.mode != 'none'"},
+    "whether pixels are levels as they are": {"pre.scale == '255'", "pre.scale != '255'"},
+    "whether a border is a word": {"v == 'same'", "self.padding == 'same'"},
+    "what a kind of argument takes besides, or what is said of it": {
+        "p.kind is not Kind.LIST", "p.kind is Kind.ENUM", "p.kind is Kind.STRING",
+        "p.kind is Kind.PADDING", "p.kind is Kind.NAMES", "p.kind is Kind.BOOL",
+        "p.kind is Kind.INT", "parameter.kind in (Kind.PAIR, Kind.PADDING)",
+        "declared.kind is Kind.ENUM", "k is not Kind.ANY",
+    },
+    "whether a contradiction is refused": {
+        "output.activation != 'sigmoid'", "output.activation == 'softmax'",
+        "self.mode == 'nearest'",
+    },
+    "whether an option fits what is shown": {
+        "wanted.format is not Format.TEXT", "self.format is not Format.SVG",
+        "self.stage is Stage.INT8", "self.stage is not Stage.INT8", "format is not Format.TEXT",
+        "self.format is not Format.TEXT", "self.stage is Stage.SPEC",
+        "wanted.format is Format.ONNX", "stage is Stage.SPEC",
+    },
+    "what somebody else's file may say, the rest being refused": {
+        "policy != 'stretch'", "mode == 'nearest'",
+    },
+    "what a paper counts, or is printed beside it": {
+        "o.activation == 'softmax'", "figure.agreement is Agreement.EQUAL",
+        "figure.agreement is Agreement.NONE",
+    },
+    "whether a kernel has room for its gathered taps": {
+        "self.gathered is Gathered.MAP", "flat.gathered is Gathered.MAP",
+    },
+    "what softmax does not see": {
+        "output.meaning != 'classes'", "output.meaning == 'classes'", "kind == 'classes'",
+    },
+}  # fmt: skip
+"""Comparisons with a name whose other answer is right for every other name, by what they ask."""
+PARTIAL = {
+    "compiler/frontend/parameters.py": "what is taken as it stands; all else is an expression",
+    "compiler/passes/fuse_clamps.py": "a range that is not known is all numbers",
+}
+"""Matches that may leave names out."""
+
+
+def test_every_comparison_with_a_name_asks_yes_or_no():
+    known = {each for asked in YES_OR_NO.values() for each in asked}
+    found = [
+        (name, node.lineno, ast.unparse(node))
+        for name, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare) and any(map(of_a_set, (node.left, *node.comparators)))
+    ]
+    assert [each for each in found if each[2] not in known] == []
+    assert known - {asked for *_, asked in found} == set()  # no reason without a use
+
+
+def ends(block, place):
+    """Whether a match is total: its last case raises, or what follows it does."""
+    *_, last = block[place].cases
+    every = isinstance(last.pattern, ast.MatchAs) and not last.pattern.pattern
+    after = last.body if every and not last.guard else block[place + 1 : place + 2]
+    return bool(after) and (
+        "assert_never" in ast.unparse(after[0]) or isinstance(after[0], ast.Raise)
+    )
+
+
+def blocks(tree):
+    for node in ast.walk(tree):
+        for field in ("body", "orelse", "finalbody"):
+            block = getattr(node, field, None)
+            if isinstance(block, list):
+                yield block
+
+
+def test_every_match_of_names_is_total():
+    open_ones = [
+        (name, block[place].lineno)
+        for name, tree in trees().items()
+        for block in blocks(tree)
+        for place, node in enumerate(block)
+        if isinstance(node, ast.Match)
+        and any(
+            isinstance(one, ast.MatchValue) and of_a_set(one.value)
+            for case in node.cases
+            for one in ast.walk(case.pattern)
+        )
+        and name not in PARTIAL
+        and not ends(block, place)
+    ]
+    assert open_ones == []
