@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from tcc.compiler import regular
 from tcc.compiler.source import UserError, fail, whole_file
 
 MAX_BYTES = 1 << 32
@@ -36,7 +37,7 @@ def read(path: Path) -> tuple[Array, tuple[str, ...] | None]:
         UserError: The file is not such a one (E0712).
     """
     try:
-        with _Directory(FileIO(path)) as file, zipfile.ZipFile(file) as opened:
+        with _Directory(FileIO(regular.descriptor(path))) as file, zipfile.ZipFile(file) as opened:
             return _read(opened)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tcc.compiler import bounds
+from tcc.compiler import bounds, regular
 from tcc.compiler.folders import FORMATS, kind
 from tcc.compiler.source import UserError, fail, whole_file
 
@@ -174,9 +174,7 @@ def contents(path: Path) -> bytes:
     """
     where = whole_file(str(path))
     try:
-        if path.exists() and not path.is_file():
-            raise fail("E0701", "not a file", where)
-        with path.open("rb") as file:
+        with regular.opened(path) as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise fail("E0701", "cannot read the image", where, label=_reason(error)) from None

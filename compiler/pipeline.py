@@ -1,5 +1,6 @@
 """The journey from a spec to its bundles, in a dozen lines."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,8 @@ def read_weights(path: Path, graph: Graph, warn: weights.Warn = weights.quiet) -
         UserError: The file does not fit the graph.
     """
     tensors = weights.read(path, graph, warn)
-    origin = manifest.Weights("file", weights.digest(tensors), path.name, None, None)
+    name = os.fsencode(path.name).decode(errors="replace")  # names need not be text
+    origin = manifest.Weights("file", weights.digest(tensors), name, None, None)
     return Given(tensors, origin)
 
 

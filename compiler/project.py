@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler import files
+from tcc.compiler import files, regular
 from tcc.compiler.source import Diagnostic, Span, UserError, fail, nearest, whole_file
 
 NAME = "tcc.toml"
@@ -74,7 +74,7 @@ def find(start: Path) -> Project:
     """
     for folder in (start, *start.absolute().parents)[:MAX_DEPTH]:
         path = folder / NAME
-        if path.is_file():
+        if os.path.exists(path) and not os.path.isdir(path):
             return parse(_text(path), path)
     return Project()
 
@@ -111,7 +111,7 @@ def parse(text: str, path: Path) -> Project:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with regular.opened(path) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise files.explain(error, path, "read the project file") from error

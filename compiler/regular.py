@@ -18,15 +18,20 @@ def opened(path: Path) -> BinaryIO:
     Raises:
         OSError: It cannot be opened, or is no regular file, which is found before it is touched.
     """
+    return os.fdopen(descriptor(path), "rb")
+
+
+def descriptor(path: Path) -> int:
+    """Open a file as `opened` does; return its descriptor."""
     _check(path, path.stat().st_mode)
     # Should a pipe have taken its place meanwhile, nobody waits for a writer.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    found = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
-        _check(path, os.fstat(descriptor).st_mode)
+        _check(path, os.fstat(found).st_mode)
     except OSError:
-        os.close(descriptor)
+        os.close(found)
         raise
-    return os.fdopen(descriptor, "rb")
+    return found
 
 
 def _check(path: Path, mode: int) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tcc.compiler import regular
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Tree, parse
 from tcc.compiler.frontend.yaml import Sequence as List
 from tcc.compiler.source import Diagnostic, Span, UserError, fail, nearest, whole_file
@@ -43,7 +44,7 @@ def read(path: Path) -> tuple[Rule, ...]:
         UserError: It cannot be read or is not YAML (E01xx), or not a list of rules (E0513).
     """
     try:
-        with path.open("rb") as file:
+        with regular.opened(path) as file:
             text = file.read((1 << 20) + 1)
     except OSError as error:
         message = "cannot read the rule file"

@@ -95,10 +95,11 @@ def _changed(files: list[Path]) -> dict[Path, bytes]:
 
 
 def _read(path: Path) -> bytes:
+    from tcc.compiler import regular
     from tcc.compiler.frontend.yaml import MAX_BYTES
 
     try:
-        with path.open("rb") as file:
+        with regular.opened(path) as file:
             return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise explain(error, path, "read this") from error

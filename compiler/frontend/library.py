@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from tcc.compiler import regular
 from tcc.compiler.frontend.declare import declare
 from tcc.compiler.frontend.parameters import OPTIONS
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
@@ -166,7 +167,7 @@ def _read(path: Path, shown: str, at: Span) -> bytes:
     try:
         if path.is_dir():
             raise fail("E0114", f"{shown} is a folder, not a spec", at)
-        with path.open("rb") as stream:
+        with regular.opened(path) as stream:
             return stream.read(8 * 1024 * 1024)
     except FileNotFoundError:
         raise fail("E0110", f"no file is at {shown}", at) from None

@@ -132,7 +132,7 @@ def read(path: Path) -> DataSet:
     where = whole_file(str(path))
     if path.is_dir():
         return _folder(path)
-    if path.suffix.lower() == ".npz" and path.is_file():
+    if path.suffix.lower() == ".npz" and path.exists():
         return _npz(path)
     found = "this is a file of another kind" if path.exists() else "there is nothing here"
     help = "give a folder of images or of class folders, or an .npz file"

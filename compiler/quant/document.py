@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tcc.compiler import files
+from tcc.compiler import files, regular
 from tcc.compiler.floor import Qualities
 from tcc.compiler.manifest import Network, Source, Weights
 from tcc.compiler.quant.methods import Trace
@@ -94,7 +94,7 @@ def read(path: Path) -> Document:
         UserError: It cannot be read (E0603), or is not a whole calibration (E0730).
     """
     try:
-        with path.open("rb") as file:
+        with regular.opened(path) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise files.explain(error, path, "read the calibration") from error

@@ -1,0 +1,48 @@
+"""Paths that a locale cannot spell: every command works on them."""
+
+import os
+
+import pytest
+
+from tcc.compiler import weights
+from tcc.compiler.frontend.build import load
+
+LOCALES = {
+    "C": ({"LC_ALL": "C"}, "ünï ćö"),
+    "C in ASCII": ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "ünï ćö"),
+    "no text": ({}, os.fsdecode(b"\xff\xfe lat")),
+}
+
+
+@pytest.fixture
+def place(request, home, images):
+    """A folder of such a name with a spec, weights and images, which is the one for scratch too."""
+    folder = home / request.param
+    folder.mkdir()
+    (folder / "tiny.yaml").write_bytes((home / "tiny.yaml").read_bytes())
+    images.rename(folder / "set")
+    graph = load(home / "tiny.yaml").graph
+    weights.write(folder / f"{request.param}.safetensors", weights.random(graph))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("env", "place"), LOCALES.values(), ids=LOCALES, indirect=["place"])
+def test_each_command_takes_them(process, place, env):
+    own = place / f"{place.name}.safetensors"
+    bundle = place / "out/tiny-onnxruntime-fp32"
+    commands = [
+        ("check", place / "tiny.yaml"),
+        ("show", place / "tiny.yaml", "--format", "onnx", "-o", place / "x.onnx"),
+        ("build", place / "tiny.yaml", "--target", "ort", "--weights", own, "--out", place / "out"),
+        ("verify", bundle, "--json"),
+        ("run", bundle, place / "set", "--json"),
+        ("eval", bundle, "--data", place / "set"),
+        ("show", bundle),
+        ("import-weights", place / "tiny.yaml", own, "-o", place / "w.safetensors"),
+    ]  # fmt: skip
+    for words in commands:
+        found = process(*words, env={**env, "TMPDIR": str(place)})
+        assert found.code == 0, (words, found.err)
+    left = [path.name for path in place.iterdir() if path.name.startswith("tcc-")]
+    assert left == []

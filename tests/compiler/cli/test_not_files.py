@@ -1,0 +1,86 @@
+"""Pipes and devices where a file is read: refused at once, with what they are."""
+
+import os
+import signal
+from contextlib import contextmanager
+
+import pytest
+
+BUILD = ("build", "tiny.yaml", "--target", "ort", "-q")
+INT8 = (*BUILD, "--precision", "int8")
+READ = {
+    "spec": ("check", "PATH.yaml"),
+    "spec of show": ("show", "PATH.yaml"),
+    "spec of a build": ("build", "PATH.yaml", "--target", "ort"),
+    "spec to format": ("fmt", "PATH.yaml"),
+    "weights": (*BUILD, "--weights", "PATH.safetensors"),
+    "arrays": ("calibrate", "tiny.yaml", "--target", "ort", "--data", "PATH.npz"),
+    "labelled arrays": ("eval", "tiny.yaml", "--data", "PATH.npz"),
+    "calibration": (*INT8, "--calibration", "PATH.json"),
+    "image": ("run", "build/tiny-onnxruntime-fp32", "PATH.png"),
+    "bundle": ("verify", "PATH"),
+    "model": ("import", "PATH.onnx"),
+    "rules": ("import-weights", "tiny.yaml", "w.safetensors", "--rules", "PATH.yaml"),
+}
+WORDS = {
+    "pipe": "a pipe",
+    "zeros": "a device",
+    "terminal": "a device",
+}
+
+
+@contextmanager
+def in_time(seconds: int):
+    """End what waits for a writer that never comes."""
+
+    def late(*_: object) -> None:
+        raise AssertionError("it waits")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def place(path, kind: str) -> None:
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "zeros":
+            path.symlink_to("/dev/zero")
+        case "terminal":
+            path.symlink_to("/dev/tty")
+
+
+@pytest.mark.parametrize("kind", WORDS)
+@pytest.mark.parametrize("words", READ.values(), ids=READ)
+def test_it_is_refused_at_once(tcc, home, words, kind):
+    if "run" in words:
+        assert tcc(*BUILD).code == 0
+    if "--rules" in words:
+        from tcc.compiler import weights
+        from tcc.compiler.frontend.build import load
+
+        graph = load(home / "tiny.yaml").graph
+        weights.write(home / "w.safetensors", weights.random(graph))
+    (name,) = (word for word in words if word.startswith("PATH"))
+    place(home / name, kind)
+    with in_time(20):
+        found = tcc(*words)
+    assert found.code == 2
+    assert name in found.err
+    said = "there is no bundle here" if name == "PATH" else f"it is {WORDS[kind]}, not a file"
+    assert said in found.err
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_a_project_file(tcc, home, kind):
+    place(home / "tcc.toml", kind)
+    with in_time(20):
+        found = tcc("check", "tiny.yaml")
+    assert found.code == 2
+    assert f"error[E0603]: cannot read the project file: it is {WORDS[kind]}" in found.err
+    assert "tcc.toml" in found.err
