@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from tcc.compiler.frontend.parameters import bind
 from tcc.compiler.frontend.scope import POISON, Env, Place, Val, id_clashes, paths
 from tcc.compiler.frontend.steps import check_step, sequences
 from tcc.compiler.frontend.structure import check_structure, enclosing_step
+from tcc.compiler.frontend.untried import default_problems, try_rest
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree, parse
 from tcc.compiler.graph import Graph, Node, Output, verify
@@ -174,7 +175,8 @@ class _Builder:
         for p in declared:
             if isinstance(p.default, Required) and p.name not in self.settings:
                 problems.append(_unset(self.root, p.name))
-        self.found.add(problems)
+        rest = [d for d in default_problems(declared, sizes=False) if d not in problems]
+        self.found.add([*problems, *rest])
         return bound
 
     def _expand(self, ex: Expander, start: Val, env: Env) -> tuple[Val, list[Output]]:
@@ -188,6 +190,8 @@ class _Builder:
         # a value that is missing because of an earlier error is no error of its own
         if not ex.diagnostics and not self.bad.found:
             self.found.add(problems)
+        with suppress(TooMany):
+            try_rest(ex, graph)
         return final, outputs
 
     def _finish(self, ex: Expander, inputs: tuple[Any, ...], outputs: list[Output]) -> Spec:

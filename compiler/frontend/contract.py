@@ -2,8 +2,8 @@
 
 from typing import Any, get_args
 
-from tcc.compiler.frontend.expand import MAX_ELEMENTS
 from tcc.compiler.frontend.expr import Unknown
+from tcc.compiler.frontend.limits import MAX_ELEMENTS
 from tcc.compiler.frontend.meaning import check_kind
 from tcc.compiler.frontend.parameters import value_of
 from tcc.compiler.frontend.scope import Env, Val, one
@@ -23,6 +23,8 @@ from tcc.compiler.signature import Kind, Parameter
 from tcc.compiler.source import Diagnostic, UserError, fail
 from tcc.compiler.types import Activation, OutputKind, TensorType
 
+MAX_FLOAT = 3.4028234663852886e38
+"""The largest number of 32 bits."""
 SHAPE = Parameter("shape", Kind.LIST, low=1)
 COLOR = Parameter("color", Kind.ENUM, "rgb", choices=COLORS)
 SIZE = Parameter("size", Kind.PAIR, low=1, high=MAX_SIDE)
@@ -128,6 +130,18 @@ def _check_statistics(tree: MappingTree, made: Preprocess, channels: int) -> Non
             raise fail(
                 "E0214", f"`{name}` must be finite" + " and above 0" * (name == "std"), given.span
             )
+    _check_pixels(tree, made)
+
+
+def _check_pixels(tree: MappingTree, made: Preprocess) -> None:
+    """Refuse statistics that make pixels between 0 and 1 too large for float32."""
+    count = max(len(made.mean), len(made.std))
+    means, stds = made.mean * (count // len(made.mean)), made.std * (count // len(made.std))
+    for mean, std in zip(means, stds, strict=True):
+        given = tree.get("std") or tree.get("mean")
+        if given is not None and max(abs(mean), abs(1 - mean)) > MAX_FLOAT * std:
+            message = f"pixels become infinite with the mean {mean:g} and the std {std:g}"
+            raise fail("E0214", message, given.span, label="float32 ends at 3.4e38")
 
 
 def read_outputs(tree: Tree | None, final: Val, env: Env) -> tuple[list[Output], list[Diagnostic]]:

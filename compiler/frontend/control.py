@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.declare import check_bindable
-from tcc.compiler.frontend.expr import Unknown
+from tcc.compiler.frontend.expr import UNKNOWN, Unknown
 from tcc.compiler.frontend.parameters import evaluated, value_of
 from tcc.compiler.frontend.scope import POISON, Env, Val
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
@@ -30,20 +30,23 @@ def _part(step: "Step", key: str) -> Tree | None:
     return step.args.get(key) if isinstance(step.args, MappingTree) else None
 
 
-def _argument(step: "Step", p: Parameter, current: Val, env: Env) -> Any:
+def _argument(ex: "Expander", step: "Step", p: Parameter, current: Val, env: Env) -> Any:
     tree = _part(step, p.name)
     assert tree is not None
-    return value_of(p, tree, env.scope(current))
+    value = value_of(p, tree, env.scope(current))
+    return UNKNOWN if ex.untried.trying else value
 
 
 def repeat(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
     """`repeat: {times, body}`: each turn is a part of the path, `repeat_1` and so on."""
-    times = _argument(step, TIMES, current, env)
-    if isinstance(times, Unknown):
-        return POISON, _any_turns(ex, step, env)
-    base, at = (str(step.id.value), step.id.span) if step.id else (step.word, step.at)
+    times = _argument(ex, step, TIMES, current, env)
     body = _part(step, "body")
     assert isinstance(body, Sequence)
+    if isinstance(times, Unknown):
+        return POISON, _any_turns(ex, step, env)
+    if not times:
+        ex.untried.leave(body, env, turn=True)
+    base, at = (str(step.id.value), step.id.span) if step.id else (step.word, step.at)
     ends, bound = [], ex.bound_by(body)
     for index in range(times):
         place = env.place.child(base, at, numbered=True)
@@ -57,13 +60,15 @@ def repeat(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, E
 
 def each(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
     """`each: {of, as, body}`: no part of the path unless it has an id."""
-    values = _argument(step, LISTED, current, env)
+    values = _argument(ex, step, LISTED, current, env)
     name, body = _part(step, "as"), _part(step, "body")
     assert isinstance(name, Scalar)
     assert isinstance(body, Sequence)
     check_bindable(str(name.value), name.span)
     if isinstance(values, Unknown):
-        return POISON, _any_turns(ex, step, env)
+        return POISON, _any_turns(ex, step, env, str(name.value))
+    if not values:
+        ex.untried.leave(body, env, str(name.value), turn=True)
     ends, bound = [], ex.bound_by(body)
     for index, value in enumerate(values):
         turn = env.iteration("each", index, len(values)).bind({str(name.value): value})
@@ -83,10 +88,11 @@ def _collected(step: "Step", ends: list[Val], env: Env) -> Env:
     return env.name_value(str(name.value), tuple(ends)) if isinstance(name, Scalar) else env
 
 
-def _any_turns(ex: "Expander", step: "Step", env: Env) -> Env:
+def _any_turns(ex: "Expander", step: "Step", env: Env, *own: str) -> Env:
     """Return the scope after a loop of which nobody knows how often it turns."""
     body = _part(step, "body")
     assert body is not None
+    ex.untried.leave(body, env, *own, turn=True)
     values, names = ex.bound_by(body)
     listed, _ = ex.bound_by(step.tree)
     return env.hidden(listed | values & env.values.keys(), names & env.names.keys())
@@ -94,7 +100,11 @@ def _any_turns(ex: "Expander", step: "Step", env: Env) -> Env:
 
 def when(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
     """`when: {if, then, else}`: the chosen steps stand where the `when` stands."""
-    holds = _argument(step, CONDITION, current, env)
+    holds = _argument(ex, step, CONDITION, current, env)
+    if holds is not True:
+        ex.untried.leave(_part(step, "then"), env)
+    if holds is not False:
+        ex.untried.leave(_part(step, "else"), env)
     if isinstance(holds, Unknown):
         return POISON, env.hidden(*ex.bound_by(step.tree))
     steps = _part(step, "then" if holds else "else")

@@ -8,6 +8,7 @@ from tcc.compiler.signature import Kind, Parameter
 from tcc.compiler.source import Span, fail
 
 TYPES = tuple(k.value for k in Kind if k is not Kind.ANY)
+_UNBOUNDED = (Kind.BOOL, Kind.ENUM, Kind.STRING, Kind.NAMES)
 _LITERAL = {bool: Kind.BOOL, int: Kind.INT, float: Kind.FLOAT}
 
 
@@ -57,7 +58,7 @@ def _full(name: str, at: Span, body: Mapping) -> Parameter:
         if isinstance(values, Sequence)
         else ()
     )
-    declared = Parameter(name, bare.kind, bare.default, choices)
+    declared = Parameter(name, Kind.ENUM if choices else bare.kind, bare.default, choices)
     if isinstance(kind, Scalar):
         declared = replace(declared, kind=Kind(str(kind.value)))
     elif default is None:
@@ -68,7 +69,29 @@ def _full(name: str, at: Span, body: Mapping) -> Parameter:
             help=f"types are {', '.join(TYPES)}",
         )
     low, high = body.get("min"), body.get("max")
-    return replace(declared, default=default or bare.default, low=_number(low), high=_number(high))
+    declared = replace(declared, low=_number(low), high=_number(high))
+    _check_bounds(declared, body)
+    return replace(declared, default=default or bare.default)
+
+
+def _check_bounds(p: Parameter, body: Mapping) -> None:
+    """Refuse bounds and values that no argument could keep, or that would bound nothing.
+
+    Raises:
+        UserError: E0211, at the bound.
+    """
+    for key in ("min", "max"):
+        bound = body.key(key)
+        if bound is not None and p.kind in _UNBOUNDED:
+            message = f"a parameter of type `{p.kind}` has no `{key}`"
+            raise fail("E0211", message, bound.span, help="`min` and `max` are those of numbers")
+    values, low = body.key("values"), body.get("min")
+    if values is not None and p.kind is not Kind.ENUM:
+        message = f"a parameter of type `{p.kind}` has no `values`"
+        raise fail("E0211", message, values.span, help="`values` are those of an `enum`")
+    if low is not None and p.low is not None and p.high is not None and p.low > p.high:
+        label = f"`max` is {p.high:g}"
+        raise fail("E0211", f"`min` of `{p.name}` is above its `max`", low.span, label=label)
 
 
 def _number(tree: Tree | None) -> float | None:

@@ -5,33 +5,38 @@ goes on: one run shows every independent error.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
 
-from tcc.compiler.frontend.bindings import Bindings
+from tcc.compiler.frontend.calls import call, place_of
 from tcc.compiler.frontend.control import CONTROLS, COST_OF_NAME
 from tcc.compiler.frontend.doubts.steps import doubtful_op
-from tcc.compiler.frontend.expr import UNKNOWN, Unknown
+from tcc.compiler.frontend.expr import Unknown
 from tcc.compiler.frontend.joins import branches
 from tcc.compiler.frontend.library import Block
-from tcc.compiler.frontend.parameters import bind, evaluated
-from tcc.compiler.frontend.scope import POISON, Bound, Env, Place, Val, lookup
-from tcc.compiler.frontend.steps import JOIN_WORDS, WORDS, Step, bound_by, bound_in, take_apart
+from tcc.compiler.frontend.limits import check_size
+from tcc.compiler.frontend.parameters import bind
+from tcc.compiler.frontend.scope import POISON, Bound, Env, Val, lookup
+from tcc.compiler.frontend.steps import (
+    JOIN_WORDS,
+    WORDS,
+    Step,
+    bound_by,
+    bound_in,
+    nested_in,
+    take_apart,
+)
+from tcc.compiler.frontend.untried import Untried
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.graph import Node, make_node
 from tcc.compiler.ops.base import Op, OpError
 from tcc.compiler.signature import signature
-from tcc.compiler.source import MAX_TOLD, Diagnostic, Span, UserError, fail, listed
-from tcc.compiler.types import TensorType
+from tcc.compiler.source import MAX_TOLD, Diagnostic, Span, UserError, fail
 
 MAX_NODES = 20_000
 MAX_STEPS = 200_000
 MAX_DEPTH = 100
-MAX_ELEMENTS = 2**31 - 1
-"""Most elements of one tensor: what a 32-bit device can index."""
 MAX_REPORTS = 1000
 """Most mistakes that are found, the same in every turn of a loop included."""
-FINAL = ("E0406",)
+FINAL = ("E0403", "E0406")
 """Mistakes after which nothing more can be expanded."""
 
 
@@ -50,6 +55,7 @@ class Expander:
         self.repeats: dict[tuple[str, Span, str], int] = {}
         self.named: dict[Span, set[str]] = {}
         self.doubts: dict[tuple[str, Span], Diagnostic] = {}
+        self.untried = Untried()
         self.steps = 0
         self.reports = 0
         self._bound: dict[int, Bound] = {}
@@ -67,6 +73,8 @@ class Expander:
         """Record a step's errors with the chain of calls; the same error of another call counts."""
         for d in error.diagnostics:
             key = (d.code, d.at, d.message)
+            if self.untried.trying and key in self.diagnostics:
+                continue
             self.repeats[key] = self.repeats.get(key, 0) + 1
             self.diagnostics.setdefault(key, d.noted(*env.notes()))
             self.reports += 1
@@ -89,6 +97,7 @@ class Expander:
         if env.depth > MAX_DEPTH:
             self.stop("E0402", f"steps are nested more than {MAX_DEPTH} deep", steps.span, env)
         self._count(steps.span, env)  # loops over nothing take time as well
+        self.untried.reached.add(id(steps))
         for tree in steps.items:
             current, env = self.step(tree, current, env)
         return current, env
@@ -108,16 +117,19 @@ class Expander:
             value, env = self._dispatch(step, current, env)
         except UserError as error:
             self.report(error, env)
+            for nested in nested_in(tree):
+                self.untried.leave(nested, env, turn=True)
             return POISON, env.hidden(*self.bound_by(tree))
         return value, self.name(step.name, value, env) if step.name else env
 
     def name(self, name: Scalar, value: Val, env: Env) -> Env:
         """Name a value, and remember which value a place in the text names."""
-        self.named.setdefault(name.span, set()).add(value.name)
+        if value.type is not None:
+            self.named.setdefault(name.span, set()).add(value.name)
         return env.name_value(str(name.value), value)
 
     def _count(self, at: Span, env: Env) -> None:
-        self.steps += 1
+        self.steps += not self.untried.trying
         if self.steps > MAX_STEPS:
             self.stop("E0404", f"the spec expands to more than {MAX_STEPS} steps", at, env)
 
@@ -131,7 +143,7 @@ class Expander:
             values = inputs if step.args is None else branches(self, step, inputs[0], env)
             return self.emit(step, WORDS[step.word](), values, env), env
         if step.word in self.blocks:
-            return self.call(step, self.blocks[step.word], inputs, env), env
+            return call(self, step, self.blocks[step.word], inputs, env), env
         bound, problems = bind(
             signature(WORDS[step.word]),
             step.args,
@@ -184,69 +196,6 @@ class Expander:
             self.stop("E0401", f"the graph has more than {MAX_NODES} nodes", step.at, env)
         return place.result
 
-    def call(self, step: Step, block: Block, inputs: tuple[Val, ...], env: Env) -> Val:
-        """Expand a block's body in a scope of its own."""
-        if block.name in env.calls:
-            cycle = " -> ".join((*env.calls[env.calls.index(block.name) :], block.name))
-            self.report(fail("E0403", "a block calls itself", step.at, label=cycle), env)
-            raise TooMany
-        wanted = max(1, len(block.inputs))
-        if len(inputs) != wanted:
-            given = ", ".join(block.inputs) or "one value"
-            raise fail(
-                "E0218",
-                f"`{block.name}` takes {wanted} value{'s' * (wanted > 1)} ({given})",
-                step.at,
-                label=f"it is given {len(inputs)}",
-                help=f"write `from: [{given}]`" if wanted > 1 else "",
-            )
-        where = f"{step.at}" + (f" ({env.loop})" if env.loop else "")
-        inner = Env(
-            place_of(step, env),
-            values=Bindings(dict(zip(block.inputs, inputs, strict=False))),
-            chain=(f"in block `{block.name}` called from {where}", *env.chain),
-            calls=(*env.calls, block.name),
-            depth=env.depth + 1,
-            budget=env.budget,
-        )
-        env.spend(COST_OF_NAME * (len(block.params) + len(block.require)), step.at)
-        names, problems = bind(
-            block.params,
-            step.args,
-            env.scope(inputs[0]),
-            lambda bound: replace(inner, names=Bindings(bound)).scope(inputs[0]),
-        )
-        if problems:
-            self.report(UserError(tuple(problems)), env)
-        inner = replace(inner, names=Bindings(names))
-        self._require(block, inputs[0], inner, step.at)
-        result, _ = self.sequence(block.body, inputs[0], inner)
-        inner.place.result = result
-        return result
-
-    def _require(self, block: Block, current: Val, inner: Env, at: Span) -> None:
-        """Check a block's contracts; a broken one is reported at the call."""
-        for rule in block.require:
-            that, message = rule.get("that"), rule.get("else")
-            assert that is not None
-            holds = evaluated(that, inner.scope(current))
-            if holds is False:
-                said = message.value if isinstance(message, Scalar) else "its contract is broken"
-                text = that.value if isinstance(that, Scalar) else ""
-                given = listed([f"{k} = {_brief(v)}" for k, v in inner.names.items()])
-                raise fail(
-                    "E0219",
-                    f"`{block.name}` cannot be used so: {said}",
-                    at,
-                    label=f"`{text}` is false" + (f" ({given})" if given else ""),
-                )
-            if not isinstance(holds, bool | Unknown):
-                raise fail("E0213", "a contract must be true or false", that.span)
-
-
-def _brief(value: Any) -> str:
-    return "?" if value is UNKNOWN else str(list(value) if isinstance(value, tuple) else value)[:40]
-
 
 def _one_value(step: Step, given: int) -> UserError:
     help = "join them first with `concat`, `add` or `mul`"
@@ -259,35 +208,3 @@ def _one_value(step: Step, given: int) -> UserError:
         label=f"`from` names {given}",
         help=help,
     )
-
-
-def place_of(step: Step, env: Env) -> Place:
-    """Add the step's part of the path."""
-    if step.id is not None:
-        return env.place.child(str(step.id.value), step.id.span, fixed=True)
-    return env.place.child(step.word, step.at)
-
-
-def check_size(node: Node, types: tuple[TensorType, ...], at: Span) -> None:
-    """Refuse tensors that no 32-bit device can index.
-
-    Raises:
-        UserError: The result or a weight has more than `MAX_ELEMENTS` elements.
-    """
-    result = node.type
-    sizes = [
-        ("the result", result.elements),
-        *((p.role, _prod(p.shape)) for p in node.op.params(*types)),
-    ]
-    for what, elements in sizes:
-        if elements > MAX_ELEMENTS:
-            raise fail(
-                "E0405",
-                f"{what} of `{node.op.word}` is too large",
-                at,
-                label=f"{elements} elements, the limit is {MAX_ELEMENTS}",
-            )
-
-
-def _prod(shape: tuple[int, ...]) -> int:
-    return TensorType(shape).elements

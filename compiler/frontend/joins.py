@@ -65,7 +65,9 @@ def _computed(
     if isinstance(name, Scalar):
         check_bindable(str(name.value), name.span)
     given = value_of(parameter, tree, env.scope(current))
-    if isinstance(given, Unknown):
+    if isinstance(given, Unknown) or ex.untried.trying:
+        own = (str(name.value),) if isinstance(name, Scalar) else ()
+        ex.untried.leave(steps, env, *own, turn=True)
         return (POISON,)
     values = range(given) if parameter is TIMES else given
     if not values:

@@ -174,10 +174,11 @@ def sequences(tree: MappingTree) -> Iterator[Sequence]:
         if isinstance(steps, Sequence):
             yield steps
             for step in steps.items:
-                pending += _nested(step)
+                pending += nested_in(step)
 
 
-def _nested(step: Tree) -> Iterator[Tree | None]:
+def nested_in(step: Tree) -> Iterator[Tree | None]:
+    """Yield the sequences in a step."""
     if not isinstance(step, MappingTree):
         return
     for key, args in step.items:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from tcc.compiler.frontend.expr.arithmetic import MAX_INT, MAX_LIST
 from tcc.compiler.frontend.expr.nodes import Index, Name, Node, Part, spend
 from tcc.compiler.frontend.expr.scope import UNKNOWN, ExprError, Result, Scope, Unknown
-from tcc.compiler.frontend.expr.sizes import places
+from tcc.compiler.frontend.expr.sizes import check_names, places
 from tcc.compiler.frontend.expr.syntax import MAX_NESTING, MAX_TEXT, Parser
 from tcc.compiler.source import Diagnostic, Span, UserError, fail
 
@@ -65,9 +65,13 @@ def evaluate(expr: Expr, scope: Scope) -> Result:
     """
     try:
         spend(expr.root, scope, COST_OF_LETTER * len(expr.text))
-        return expr.root.evaluate(scope)
+        found = expr.root.evaluate(scope)
+        if isinstance(found, Unknown):
+            check_names(expr.root, scope)
     except ExprError as fault:
         raise _located(fault, expr.text, expr.span) from None
+    else:
+        return found
 
 
 def entries(expr: Expr, count: int, scope: Scope) -> Result:

@@ -1,6 +1,6 @@
 """The parts of an expression that ask about named values: their sizes, and the lengths of lists."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
 from tcc.compiler.frontend.expr.nodes import Call, Index, Literal, Name, Node, Part, spend
@@ -76,6 +76,27 @@ class Length(Node):
         if scope.shapes[name] is None:
             return UNKNOWN
         raise ExprError("E0222", f"`{name}` is one value, no list", self.name.start, self.name.end)
+
+
+def check_names(root: Node, scope: Scope) -> None:
+    """Refuse names that are not in scope in what was not evaluated, since a part is unknown.
+
+    Raises:
+        ExprError: E0221 for the first of them.
+    """
+    pending: list[object] = [root]
+    while pending:
+        match pending.pop():
+            case Name() as name if scope.names.get(name.name) is None:
+                raise name.missing(scope)
+            case Size() | Length() as asked:
+                asked.evaluate(scope)
+            case tuple() as parts:
+                pending += reversed(parts)
+            case Node() as node:
+                pending += [getattr(node, field.name) for field in reversed(fields(node))]
+            case _:
+                pass
 
 
 def places(entries: Index | Part, count: int, scope: Scope) -> Result:

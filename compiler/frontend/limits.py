@@ -1,0 +1,33 @@
+"""What a 32-bit device can index."""
+
+from tcc.compiler.graph import Node
+from tcc.compiler.source import Span, fail
+from tcc.compiler.types import TensorType
+
+MAX_ELEMENTS = 2**31 - 1
+"""Most elements of one tensor."""
+
+
+def check_size(node: Node, types: tuple[TensorType, ...], at: Span) -> None:
+    """Refuse tensors that no 32-bit device can index.
+
+    Raises:
+        UserError: The result or a weight has more than `MAX_ELEMENTS` elements.
+    """
+    result = node.type
+    sizes = [
+        ("the result", result.elements),
+        *((p.role, _prod(p.shape)) for p in node.op.params(*types)),
+    ]
+    for what, elements in sizes:
+        if elements > MAX_ELEMENTS:
+            raise fail(
+                "E0405",
+                f"{what} of `{node.op.word}` is too large",
+                at,
+                label=f"{elements} elements, the limit is {MAX_ELEMENTS}",
+            )
+
+
+def _prod(shape: tuple[int, ...]) -> int:
+    return TensorType(shape).elements
