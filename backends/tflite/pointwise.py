@@ -21,14 +21,12 @@ from tcc.compiler.ops import (
     Mul,
     Op,
     Pad,
-    Resize,
     Scale,
     ScaleShift,
     Slice,
     Unflatten,
 )
 from tcc.compiler.ops.activation import Elementwise
-from tcc.compiler.unhandled import UnhandledError
 
 NAMES = {
     "relu": "RELU", "relu6": "RELU6", "sigmoid": "LOGISTIC", "tanh": "TANH",
@@ -225,38 +223,6 @@ def border(net: Net, node: Node, op: Border) -> str:
     if channels == 1:
         return parts[0]
     return net.add("CONCATENATION", parts, _output(node), {"axis": 3})
-
-
-def resize(net: Net, node: Node, op: Resize) -> str:
-    """Write RESIZE_BILINEAR; or every nth pixel, and RESIZE_NEAREST_NEIGHBOR of what grows.
-
-    Half pixels make the nearest pixel certain: no product is near a whole number.
-    """
-    (x,) = net.inputs(node)
-    match op.mode:
-        case "nearest":
-            return _nearest(net, node, x)
-        case "bilinear":
-            name, shape = _output(node)
-            size = net.integers(f"{name}/size", shape[1:3])
-            return net.add("RESIZE_BILINEAR", (x, size), (name, shape), _HALF_PIXELS)
-        case _:
-            raise UnhandledError("way to resize", op.mode)
-
-
-_HALF_PIXELS = {"alignCorners": False, "halfPixelCenters": True}
-
-
-def _nearest(net: Net, node: Node, x: str) -> str:
-    name, shape = _output(node)
-    _, height, width, channels = net.tensors[x].shape
-    steps = [max(1, n // out) for n, out in zip((height, width), shape[1:3], strict=True)]
-    if steps != [1, 1]:
-        x = net.cut(x, f"{name}/taken", (0,) * 4, (1, height, width, channels), (1, *steps, 1))
-    if net.tensors[x].shape == shape:
-        return x
-    size = net.integers(f"{name}/size", shape[1:3])
-    return net.add("RESIZE_NEAREST_NEIGHBOR", (x, size), (name, shape), _HALF_PIXELS, 3)
 
 
 def _output(node: Node) -> tuple[str, tuple[int, ...]]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tcc.backends.base import Refusal
-from tcc.backends.tflite import pointwise, windows
+from tcc.backends.tflite import pointwise, resize, windows
 from tcc.backends.tflite.net import Net
 from tcc.compiler import ops
 from tcc.compiler.graph import Graph, Node
@@ -46,7 +46,7 @@ FLOAT: Mapping[type[ops.Op], Writer] = {
     ops.ChannelShuffle: pointwise.channel_shuffle,
     ops.Pad: pointwise.pad,
     ops.Border: pointwise.border,
-    ops.Resize: pointwise.resize,
+    ops.Resize: resize.resize,
 }
 
 
