@@ -1,6 +1,25 @@
 """What the project needs from outside and may not find."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "arm": ("apache-tvm", "apache-tvm-ffi", "ziglang"),
+    "import": ("onnx-graphsurgeon", "onnxsim"),
+    "tflite": ("ai-edge-litert", "flatbuffers"),
+    "train": ("torch",),
+}
+"""Packages by the extra of this one that brings them; all others come with it."""
+PROGRAMS: Mapping[str, str] = {"qemu-arm": "qemu-user", "qemu-aarch64": "qemu-user"}
+"""Programs that are no Python, and the Debian package of each."""
+
+
+def install(name: str) -> str:
+    """Return the command that installs a package or program: the only place that knows it."""
+    if name in PROGRAMS:
+        return f"apt-get install {PROGRAMS[name]}"
+    extra = next((extra for extra, names in EXTRAS.items() if name in names), "")
+    return f"pip install 'tcc-compiler[{extra}]'" if extra else f"pip install {name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +33,12 @@ class Tool:
     name: str
     needed_for: str
     version: str | None
-    install: str
-    builds: bool = True
+    install: str = field(init=False)
+    builds: bool = field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Look the command up, so that everything that names the tool says the same."""
+        object.__setattr__(self, "install", install(self.name))
 
 
 class MissingTool(Exception):  # noqa: N818 - it is the tool that is missing

@@ -15,9 +15,6 @@ from tcc.compiler.tools import MissingTool, Tool
 if TYPE_CHECKING:
     import numpy as np
 
-EXTRA = "pip install 'tcc-compiler[arm]'"
-QEMU = "apt-get install qemu-user"
-
 
 @dataclass(frozen=True, slots=True)
 class Arm:
@@ -37,8 +34,8 @@ class Arm:
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return TVM and zig, which build, and qemu, if it takes that to run programs here."""
         found = (
-            Tool("apache-tvm", "make kernels", _version("apache-tvm"), EXTRA),
-            Tool("ziglang", "compile and link", _version("ziglang"), EXTRA),
+            Tool("apache-tvm", "make kernels", _version("apache-tvm")),
+            Tool("ziglang", "compile and link", _version("ziglang")),
         )
         processor = machine(target)
         return found if processor.native else (*found, _qemu(processor))
@@ -113,4 +110,4 @@ def _version(package: str) -> str | None:
 def _qemu(processor: Machine) -> Tool:
     found = "found" if shutil.which(processor.qemu) else None
     needed_for = f"run {processor.target.name} programs here"
-    return Tool(processor.qemu, needed_for, found, QEMU, builds=False)
+    return Tool(processor.qemu, needed_for, found, builds=False)

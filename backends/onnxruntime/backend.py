@@ -62,7 +62,7 @@ class OnnxRuntime:
         """Return onnx, which builds, and ONNX Runtime, which runs; both come with tcc."""
         needs = (("onnx", "write ONNX files", True), ("onnxruntime", "run ONNX files", False))
         return tuple(
-            Tool(name, needed_for, version(name), f"pip install {name}", builds)
+            Tool(name, needed_for, version(name), builds=builds)
             for name, needed_for, builds in needs
         )
 

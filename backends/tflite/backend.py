@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 FILE = "model.tflite"
 PRECISIONS = ("fp32", "fp16", "dynamic", "int8", "int8-u8")
-EXTRA = "pip install 'tcc-compiler[tflite]'"
 PACKAGES = (
     ("ai-edge-litert", "write and run TFLite files"),
     ("flatbuffers", "write TFLite files"),
@@ -49,7 +48,7 @@ class TfLite:
 
     def tools(self, target: Target) -> tuple[Tool, ...]:  # noqa: ARG002
         """Return what knows the format, and what writes it."""
-        return tuple(Tool(name, use, _version(name), EXTRA) for name, use in PACKAGES)
+        return tuple(Tool(name, use, _version(name)) for name, use in PACKAGES)
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:  # noqa: ARG002
         """Yield each node that TFLite has nothing for."""

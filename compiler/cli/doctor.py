@@ -14,7 +14,7 @@ import typer
 from tcc.compiler.cli import failures
 from tcc.compiler.cli.options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, size
-from tcc.compiler.tools import Tool
+from tcc.compiler.tools import Tool, install
 
 BASE = {
     "jsonschema": "jsonschema",
@@ -31,8 +31,8 @@ BASE = {
     "typer": "typer",
 }
 """The packages that everything needs, and the module that shows that each works."""
-OPTIONAL = {"torch": "torch"}
-"""Packages that training needs, and nothing else."""
+OPTIONAL = {"torch": "torch", "onnx-graphsurgeon": "onnx_graphsurgeon", "onnxsim": "onnxsim"}
+"""Packages that training and the import of ONNX files need, and nothing else."""
 ONNX_RUNTIME = {
     "u8s8": "ONNX Runtime multiplies int8 files as they are",
     "u8u8": "ONNX Runtime needs session.x64quantprecision=1 for int8 files, which `tcc run` sets",
@@ -95,13 +95,12 @@ def _packages(names: dict[str, str], needed: bool) -> Iterator[dict[str, Any]]:
             problem = "not installed"
         except Exception as error:  # a broken package fails in any way at all
             problem = f"does not load: {error}".splitlines()[0]
-        install = f"python -m pip install {name}"
         yield {
             "name": name,
             "version": version,
             "needed": needed,
             "problem": problem,
-            "install": install if problem else None,
+            "install": install(name) if problem else None,
         }
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tcc.compiler.onnx_import.sandbox import Done
     from tcc.compiler.weights import Weights
 
-INSTALL = "pip install 'tcc-compiler[import]'"
 LIBRARIES = {"onnx_graphsurgeon": "onnx-graphsurgeon", "onnxsim": "onnxsim"}
 """What is needed beside the package's own dependencies: modules, and what they are called."""
 
@@ -134,7 +133,7 @@ def _check_tools() -> None:
 
     for module, name in LIBRARIES.items():
         if find_spec(module) is None:
-            raise MissingTool(Tool(name, "import ONNX files", None, INSTALL))
+            raise MissingTool(Tool(name, "import ONNX files", None))
 
 
 def _cleaned(path: Path, done: "Done") -> tuple[str, ...]:

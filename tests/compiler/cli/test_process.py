@@ -305,7 +305,7 @@ class TestTools:
         (package,) = (p for p in found.document["packages"] if p["problem"])
         assert package["name"] == "safetensors"
         assert package["problem"] == "does not load: no such symbol"
-        assert package["install"] == "python -m pip install safetensors"
+        assert package["install"] == "pip install safetensors"
         assert "safetensors" in process("doctor", env={"PYTHONPATH": str(home)}).out
 
 

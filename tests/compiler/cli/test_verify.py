@@ -228,7 +228,7 @@ class TestTargets:
 
 
 def test_a_missing_runtime(tcc, built, monkeypatch):
-    tool = Tool("a-runtime", "run this", None, "pip install a-runtime", builds=False)
+    tool = Tool("a-runtime", "run this", None, builds=False)
 
     def run(self, target, folder, *rest):
         if folder.parent != built:

@@ -1,0 +1,62 @@
+"""What is missing is installed by the same command, whoever says so."""
+
+import re
+import tomllib
+
+import pytest
+
+from tcc.compiler.cli import devices, doctor
+from tcc.compiler.tools import EXTRAS, PROGRAMS, Tool, install
+
+
+@pytest.fixture
+def project(root):
+    return tomllib.loads((root / "pyproject.toml").read_text())["project"]
+
+
+def names(requirements):
+    return {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
+
+
+def test_extras_are_the_projects(project):
+    extras = project["optional-dependencies"]
+    assert {extra: names(extras[extra]) for extra in EXTRAS} == {
+        extra: set(packages) for extra, packages in EXTRAS.items()
+    }
+
+
+def test_every_tool_is_known(project):
+    known = names(project["dependencies"]) | {name for group in EXTRAS.values() for name in group}
+    tools = {tool.name for bound in devices.every() for tool in bound.tools}
+    assert tools
+    assert tools <= known | PROGRAMS.keys()
+    assert {*doctor.BASE, *doctor.OPTIONAL} <= known
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("numpy", "pip install numpy"),
+        ("torch", "pip install 'tcc-compiler[train]'"),
+        ("onnxsim", "pip install 'tcc-compiler[import]'"),
+        ("ziglang", "pip install 'tcc-compiler[arm]'"),
+        ("flatbuffers", "pip install 'tcc-compiler[tflite]'"),
+        ("qemu-aarch64", "apt-get install qemu-user"),
+    ],
+)
+def test_commands(name, command):
+    assert install(name) == Tool(name, "do this", None).install == command
+
+
+def test_doctor_says_the_same(tcc, monkeypatch):
+    from importlib import metadata
+
+    def version(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    packages = tcc("doctor", "--json").document["packages"]
+    assert {"torch", "onnxsim", "onnx-graphsurgeon", "numpy"} <= {each["name"] for each in packages}
+    assert {each["name"]: each["install"] for each in packages} == {
+        each["name"]: install(each["name"]) for each in packages
+    }
