@@ -9,10 +9,11 @@ from tcc.compiler.types import Shape
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One node: its result's shape, and the multiply-accumulates for one image."""
+    """One node: what it reads, its result's shape, its multiply-accumulates for one image."""
 
     path: str
     op: str
+    inputs: tuple[str, ...]
     shape: Shape
     params: int
     macs: int
@@ -52,6 +53,7 @@ def cost(graph: Graph) -> Cost:
             Row(
                 node.name,
                 node.op.word,
+                node.inputs,
                 node.type.shape,
                 params,
                 node.op.macs(*types),

@@ -1,11 +1,14 @@
 """`tcc check`: is a spec right, and what does it cost."""
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from tcc.compiler.cli import layers
 from tcc.compiler.cli.failures import Rejected
 from tcc.compiler.cli.options import Json, Quiet, Settings, SpecArgument, Strict, Verbose, choose
-from tcc.compiler.cli.report import Report, fits, size, table
+from tcc.compiler.cli.report import Report, size
 
 if TYPE_CHECKING:
     from tcc.compiler.cost import Cost
@@ -13,9 +16,32 @@ if TYPE_CHECKING:
     from tcc.compiler.frontend.facts import Fact
 
 
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        "--depth",
+        metavar="N",
+        min=1,
+        show_default=False,
+        help="Open blocks down to this depth; as deep as fits the screen by default.",
+    ),
+]
+Layers = Annotated[bool, typer.Option("--layers", help="Open all blocks: show every layer.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How much of a network is shown."""
+
+    depth: int | None
+    layers: bool
+
+
 def check(
     spec: SpecArgument = None,
     settings: Settings = None,
+    depth: Depth = None,
+    layers_: Layers = False,
     strict: Strict = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -35,44 +61,25 @@ def check(
     facts = check_facts(chosen)
     document = _document(chosen, costs, facts)
     if not quiet:
-        _print(report, chosen, costs, facts)
+        _print(report, chosen, costs, facts, Shown(depth, layers_))
     wrong = tuple(fact.diagnostic() for fact in facts if not fact.holds)
     if wrong:
         raise Rejected(wrong, document)
     report.document(document)
 
 
-def _print(report: Report, spec: "Spec", costs: "Cost", facts: "tuple[Fact, ...]") -> None:
-    report.lines(_layers(costs))
+def _print(
+    report: Report, spec: "Spec", costs: "Cost", facts: "tuple[Fact, ...]", shown: Shown
+) -> None:
+    report.lines(layers.shown(layers.tree(costs.rows), shown.depth, every=shown.layers))
     report.text(
         f"\n{spec.name}: {len(costs.rows)} layers, {costs.params:,} parameters"
         f" (and {costs.buffers:,} statistics), {costs.macs:,} MACs\n"
-        f"weights {size(costs.weight_bytes)} at fp32, "
+        f"weights {size(costs.weight_bytes)} in float32, "
         f"activations at most {size(costs.peak_bytes)} at once"
     )
     if facts:
         report.text(f"tests: {sum(fact.holds for fact in facts)} of {len(facts)} hold")
-
-
-def _layers(costs: "Cost") -> list[str]:
-    """Return the layer table; where the terminal is too narrow, with paths as headings."""
-    columns = ("layer", "op", "output", "params", "MACs", "bytes")
-    rows = [
-        (r.path, r.op, "x".join(map(str, r.shape)), r.params, r.macs, r.activation_bytes)
-        for r in costs.rows
-    ]
-    lines = table(columns, rows)
-    if fits(lines):
-        return lines
-    paths = [row[0].rpartition("/") for row in rows]
-    leaves = [f"  {leaf}" if above else leaf for above, _, leaf in paths]
-    short = [(leaf, *row[1:]) for leaf, row in zip(leaves, rows, strict=True)]
-    head, *body = table(columns, short, gap=1)
-    grouped, last = [head], ""
-    for (above, _, _), line in zip(paths, body, strict=True):
-        grouped += [above, line] if above and above != last else [line]
-        last = above
-    return grouped
 
 
 def _document(spec: "Spec", costs: "Cost", facts: "tuple[Fact, ...]") -> dict[str, Any]:
@@ -81,6 +88,7 @@ def _document(spec: "Spec", costs: "Cost", facts: "tuple[Fact, ...]") -> dict[st
         "digest": spec.digest,
         "params": dict(spec.params),
         "layers": [asdict(row) for row in costs.rows],
+        "blocks": [_block(part) for part in layers.blocks(layers.tree(costs.rows))],
         "totals": {
             "layers": len(costs.rows),
             "params": costs.params,
@@ -100,4 +108,15 @@ def _document(spec: "Spec", costs: "Cost", facts: "tuple[Fact, ...]") -> dict[st
             }
             for f in facts
         ],
+    }
+
+
+def _block(part: layers.Part) -> dict[str, Any]:
+    rows = tuple(part.rows())
+    return {
+        "path": "/".join(part.path),
+        "layers": len(rows),
+        "params": sum(row.params for row in rows),
+        "macs": sum(row.macs for row in rows),
+        "activation_bytes": sum(row.activation_bytes for row in rows),
     }

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import stat
 import subprocess
 import sys
@@ -12,18 +13,34 @@ import onnx
 import pytest
 
 TABLE = """\
-layer            op               output  params   MACs  bytes
-conv             conv             4x8x8      112  6,912  1,024
-batch_norm       batch_norm       4x8x8        8      0  1,024
-relu             relu             4x8x8        0      0  1,024
-global_avg_pool  global_avg_pool  4x1x1        0      0     16
-flatten          flatten          4            0      0     16
-linear           linear           3           15     12     12
+layer            op               inputs           output  params   MACs  bytes
+conv             conv             image            4x8x8      112  6,912  1,024
+batch_norm       batch_norm       conv             4x8x8        8      0  1,024
+relu             relu             batch_norm       4x8x8        0      0  1,024
+global_avg_pool  global_avg_pool  relu             4x1x1        0      0     16
+flatten          flatten          global_avg_pool  4            0      0     16
+linear           linear           flatten          3           15     12     12
 
 tiny: 6 layers, 135 parameters (and 8 statistics), 6,924 MACs
-weights 572 B at fp32, activations at most 2.0 KB at once
+weights 572 B in float32, activations at most 2.0 KB at once
 tests: 1 of 1 hold
 """
+
+ROWS = [
+    ["repeat_3/basic_block", "9 layers", "repeat_2"],
+    ["conv_bn_1", "3 layers", "../../repeat_2"],
+    ["conv", "conv", "../../../repeat_2"],
+    ["batch_norm", "batch_norm", "conv"],
+    ["activation", "relu", "batch_norm"],
+    ["conv_bn_2", "2 layers", "conv_bn_1"],
+    ["conv", "conv", "../conv_bn_1"],
+    ["batch_norm", "batch_norm", "conv"],
+    ["conv_bn_3", "2 layers", "../../repeat_2"],
+    ["conv", "conv", "../../../repeat_2"],
+    ["batch_norm", "batch_norm", "conv"],
+    ["add", "add", "conv_bn_2, conv_bn_3"],
+]
+"""A block of ResNet that shrinks the map: its second branch reads what the first one does."""
 
 DEEP = """\
 tcc: 1
@@ -50,6 +67,7 @@ class TestCheck:
         assert found["layers"][0] == {
             "path": "conv",
             "op": "conv",
+            "inputs": ["image"],
             "shape": [4, 8, 8],
             "params": 112,
             "macs": 6912,
@@ -64,6 +82,60 @@ class TestCheck:
             "peak_activation_bytes": 2048,
         }
         assert [test["holds"] for test in found["tests"]] == [True]
+
+    @pytest.mark.parametrize("name", ["ddsnet", "fastnet", "googlenet", "densenet121", "resnet34"])
+    def test_a_network_of_the_zoo_fits_a_screen(self, tcc, name):
+        lines = tcc("check", name).out.splitlines()
+        assert len(lines) <= 40
+        assert "(--depth N opens more blocks, --layers all)" in lines
+        assert not any(line.startswith("...") for line in lines)
+
+    def test_blocks_have_totals_and_inputs(self, tcc):
+        lines = tcc("check", "ddsnet", "--depth", "2").out.splitlines()
+        dense = next(line for line in lines if line.startswith("dense_1 "))
+        assert dense.split() == [
+            *("dense_1", "28", "layers", "max_pool", "192x56x56"),
+            *("20,096", "57,602,048", "28,901,376"),
+        ]
+        second = next(line for line in lines if line.startswith("  repeat_2 "))
+        assert second.split()[1:5] == ["7", "layers", "repeat_1", "128x56x56"]
+        assert sum(line.startswith("  repeat_") for line in lines) == 16
+
+    def test_totals_of_blocks_add_up(self, tcc):
+        found = tcc("check", "ddsnet", "--json").document
+        top = {layer["path"].split("/")[0] for layer in found["layers"]}
+        blocks = {b["path"]: b for b in found["blocks"]}
+        alone = [layer for layer in found["layers"] if layer["path"] in top]
+        for key in ("params", "macs"):
+            parts = sum(blocks[n][key] for n in top if n in blocks) + sum(o[key] for o in alone)
+            assert parts == found["totals"][key]
+        assert len(found["layers"]) == found["totals"]["layers"] == 133
+
+    def test_every_layer_if_asked(self, tcc):
+        lines = tcc("check", "ddsnet", "--layers").out.splitlines()
+        leaves = [
+            line for line in lines if re.search(r"\d+x\d+x\d+ ", line) and " layers " not in line
+        ]
+        assert len(leaves) == 131  # and two without a map
+        assert "opens more" not in "\n".join(lines)
+
+    def test_inputs_are_named_as_their_block_sees_them(self, tcc):
+        lines = tcc("check", "resnet18", "--layers").out.splitlines()
+        start = next(i for i, line in enumerate(lines) if "repeat_3/basic_block" in line)
+        rows = (re.split(r"  +", line.strip())[:3] for line in lines[start : start + 12])
+        assert list(rows) == ROWS
+
+    def test_a_long_flat_network_leaves_out_its_middle(self, tcc, home):
+        text = (home / "tiny.yaml").read_text().replace("  - relu\n", "  - relu\n" * 90)
+        (home / "tiny.yaml").write_text(text)
+        lines = tcc("check", "tiny.yaml").out.splitlines()
+        assert len(lines) < 40
+        assert "... 63 more ..." in lines
+        assert "..." not in tcc("check", "tiny.yaml", "--layers").out
+
+    @pytest.mark.parametrize("depth", ["0", "-1", "x"])
+    def test_a_depth_is_a_positive_number(self, tcc, depth):
+        assert tcc("check", "tiny.yaml", "--depth", depth).code == 2
 
     def test_quiet_says_nothing(self, tcc):
         assert tcc("check", "tiny.yaml", "-q").out == ""
@@ -102,7 +174,7 @@ class TestCheck:
 
     @pytest.mark.parametrize("columns", [80, 120])
     def test_fits_a_terminal(self, home, columns):
-        """Where paths are too long for the line, they stand above their layers."""
+        """Where the line is too short, inputs and then bytes are left out."""
         (home / "deep.yaml").write_text(DEEP)
         outer, inner = pty.openpty()
         termios.tcsetwinsize(inner, (50, columns))
@@ -121,7 +193,7 @@ class TestCheck:
         lines = text.decode().splitlines()
         assert child.returncode == 0
         assert max(map(len, lines)) <= columns
-        assert ("a_block_with_a_long_name/another_such_block" in lines) == (columns == 80)
+        assert ("inputs" in lines[0]) == (columns == 120)
         assert "\x1b" not in text.decode()
 
 
