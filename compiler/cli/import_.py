@@ -1,7 +1,7 @@
 """`tcc import`: a foreign ONNX classifier as a spec with weights."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from math import isfinite
 from pathlib import Path
@@ -11,8 +11,8 @@ import typer
 
 from tcc.compiler.cli.import_weights import SPEC_KEY
 from tcc.compiler.cli.options import Json, Quiet, Verbose, typed
-from tcc.compiler.cli.report import Report
-from tcc.compiler.source import fail
+from tcc.compiler.cli.report import Report, doubt
+from tcc.compiler.source import fail, whole_file
 
 if TYPE_CHECKING:
     from tcc.compiler.graph import Graph
@@ -167,6 +167,7 @@ def _import(report: Report, model: Path, wanted: "Wanted", paths: tuple[Path, Pa
     files.write_file(spec, found.text.encode(), files.nothing)
     notes = (*found.notes, *_cautions(found.spec.graph, wanted.preprocess))
     _print(report, found, paths)
+    doubt(tuple(replace(w, at=whole_file(str(spec))) for w in found.spec.warnings))
     for note in notes:
         report.notice(note)
     report.document(_document(found, notes, spec, values))

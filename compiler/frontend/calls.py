@@ -23,16 +23,8 @@ def call(ex: "Expander", step: Step, block: Block, inputs: tuple[Val, ...], env:
     if block.name in env.calls:
         cycle = " -> ".join((*env.calls[env.calls.index(block.name) :], block.name))
         ex.report(fail("E0403", "a block calls itself", step.at, label=cycle), env)
-    wanted = max(1, len(block.inputs))
-    if len(inputs) != wanted and not (ex.untried.trying and len(inputs) < wanted and step.sources):
-        given = ", ".join(block.inputs) or "one value"
-        raise fail(
-            "E0218",
-            f"`{block.name}` takes {wanted} value{'s' * (wanted > 1)} ({given})",
-            step.at,
-            label=f"it is given {len(inputs)}",
-            help=f"write `from: [{given}]`" if wanted > 1 else "",
-        )
+    if not (ex.untried.trying and step.sources and len(inputs) < len(block.inputs)):
+        _check_inputs(step, block, len(inputs))
     where = f"{step.at}" + (f" ({env.loop})" if env.loop else "")
     inner = Env(
         place_of(step, env),
@@ -60,6 +52,19 @@ def call(ex: "Expander", step: Step, block: Block, inputs: tuple[Val, ...], env:
     result, _ = ex.sequence(block.body, inputs[0], inner)
     inner.place.result = result
     return result
+
+
+def _check_inputs(step: Step, block: Block, given: int) -> None:
+    wanted = max(1, len(block.inputs))
+    if given != wanted:
+        names = ", ".join(block.inputs) or "one value"
+        raise fail(
+            "E0218",
+            f"`{block.name}` takes {wanted} value{'s' * (wanted > 1)} ({names})",
+            step.at,
+            label=f"it is given {given}",
+            help=f"write `from: [{names}]`" if wanted > 1 else "",
+        )
 
 
 def _require(block: Block, current: Val, inner: Env, at: Span) -> None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from tcc.compiler.onnx_import import Contract, Wanted
 
 
+USERS = frozenset({"pixel-statistics"})
+"""Kinds of warnings about what the user says; others are about the network, which is as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
     """A spec's text, what it compiles to, its weights, and its paths of the model's values."""
@@ -64,6 +68,9 @@ def rebuild(model: Model, path: Path, wanted: "Wanted") -> Rebuilt:
     heading = Heading(graph.name, f"Imported from {file}.", preprocess, wanted.labels)
     words = text(graph, items, named, heading)
     spec = _loaded(path, words)
+    if allow := sorted({w.kind for w in spec.warnings} - USERS):
+        words = text(graph, items, named, replace(heading, allow=tuple(allow)))
+        spec = _loaded(path, words)
     order = [node.name for node in nodes(items)]
     paths = dict(zip(order, (node.name for node in spec.graph.nodes), strict=True))
     paths[graph.inputs[0].name] = spec.graph.inputs[0].name

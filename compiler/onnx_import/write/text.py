@@ -25,6 +25,7 @@ class Heading:
     doc: str
     preprocess: Mapping[str, Any]
     labels: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
 
 
 def text(graph: Graph, items: tuple[Item, ...], named: frozenset[str], heading: Heading) -> str:
@@ -43,6 +44,7 @@ def text(graph: Graph, items: tuple[Item, ...], named: frozenset[str], heading: 
         "graph:",
         *(f"  - {_flow(step)}" for step in steps),
         *_entries("output", _outputs(graph, named, heading.labels)),
+        *([f"allow: {_flow(list(heading.allow))}"] if heading.allow else []),
         *_entries("tests", {"params": costs.params, "macs": costs.macs}),
     ]
     return format_spec("\n".join(rows) + "\n", "the spec")

@@ -128,6 +128,26 @@ def test_as_json(tcc, net):
     assert "warning" not in found.err
 
 
+def test_what_is_doubtful_about_the_users_words_is_said(tcc, net):
+    words = ("--color", "rgb", "--mean", "124,0.5,0.5")
+    found = tcc("import", net, *words, "--json")
+    assert [w["kind"] for w in found.document["warnings"]] == ["pixel-statistics"]
+    message = "warning[W0541]: no pixels between 0 and 1 have the mean 124 [pixel-statistics]\n"
+    assert f"{message}  --> net.yaml\n" in found.err
+
+
+def test_what_is_doubtful_about_the_network_is_its_own(tcc, home, net):
+    model = onnx.load(net)
+    twice = onnx.helper.make_node("Relu", [model.graph.node[2].output[0]], ["twice"])
+    model.graph.node.insert(3, twice)
+    model.graph.node[4].input[0] = "twice"
+    onnx.save(model, net)
+    found = tcc("import", net, *WITH_HINTS, "-o", "net2.yaml", "--weights", "w.safetensors")
+    assert found.code == 0, found.err
+    assert "allow: [repeated-op]" in (home / "net2.yaml").read_text()
+    assert tcc("check", "net2.yaml", "--strict").code == 0
+
+
 def test_quiet_is_the_paths_and_the_warning(tcc, net):
     found = tcc("import", net, "-q", "-o", "new/made.yaml")
     assert (found.code, found.out, found.err) == (
