@@ -83,7 +83,7 @@ def source(graph: Graph) -> Source:
 def results(graph: Graph) -> tuple[Result, ...]:
     """Return the manifest's outputs of a graph."""
     return tuple(
-        Result(o.name, graph.types[o.value].shape, "float32", o.activation, o.labels)
+        Result(o.name, graph.types[o.value].shape, "float32", o.activation, o.labels, o.meaning)
         for o in graph.outputs
         if not o.train_only
     )

@@ -69,15 +69,20 @@ def by_reference(model: Model, given: Labelled, watch: Watch) -> Scores:
 def labelled(data: DataSet, outputs: Sequence[Result], path: Path) -> Labelled:
     """Return a data set with the classes that a network's first row of classes has for it.
 
+    Where none is said to be one, the first row of numbers is taken for it.
+
     Raises:
-        UserError: No output is such a row (E0716), images have no label (E0714), or one that the
-            network does not have (E0715).
+        UserError: No output is such a row, or each decides by itself (E0716), images have no label
+            (E0714), or one that the network does not have (E0715).
     """
     where = whole_file(str(path))
     rows = [o for o in outputs if len(o.shape) == 1 and o.shape[0] > 1]
-    if not rows:
-        raise fail("E0716", "this network has no output that is a row of classes", where)
-    output = rows[0]
+    classes_first = [o for kind in ("classes", "regression") for o in rows if o.kind == kind]
+    if not classes_first:
+        help = "say `kind: classes` in the spec if one of its decisions alone may hold"
+        message = "this network has no output that is a row of classes"
+        raise fail("E0716", message, where, help=help if rows else "")
+    output = classes_first[0]
     bare = [item for item in data.items if item.label is None]
     if bare:
         found = f"{len(bare)} of {len(data)} have none; the first is {bare[0].name}"

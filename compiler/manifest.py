@@ -10,7 +10,7 @@ from tcc.compiler import records
 from tcc.compiler.floor import Quality
 from tcc.compiler.preprocess import Preprocess, as_json, from_json
 from tcc.compiler.sealed import Kind, seal
-from tcc.compiler.types import Activation
+from tcc.compiler.types import Activation, OutputKind
 
 NAME = "manifest.json"
 VERSION = 2
@@ -89,13 +89,17 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """An output: raw values; `activation` is for whoever reads them to apply."""
+    """An output: raw values; `activation` is for whoever reads them to apply.
+
+    `kind` is what they stand for.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     activation: Activation
     labels: tuple[str, ...]
+    kind: OutputKind
 
 
 @dataclass(frozen=True, slots=True)

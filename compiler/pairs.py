@@ -3,15 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
+from typing import assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler import replay
 from tcc.compiler.bundle import Bundle
-from tcc.compiler.manifest import Manifest
+from tcc.compiler.manifest import Manifest, Result
 from tcc.compiler.preprocess import Preprocess
 from tcc.compiler.quant.measures import cosine
 from tcc.compiler.replay import Replayed
+
+Values = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +23,9 @@ class Pair:
     """One output of two bundles over `inputs` inputs.
 
     `differing` counts the values, of `values` in all, whose bits are others, and `largest` is by
-    how much at most; `cosine` is the least; `same` counts the inputs whose largest value is in
-    one place (None: the output is no row of classes). `exact` says that both promise to give the
-    same bits, as they have one integer program.
+    how much at most; `cosine` is the least; `same` counts the inputs that get the same class, or
+    the same decisions (None: the output is no row of either). `exact` says that both promise to
+    give the same bits, as they have one integer program.
     """
 
     first: str
@@ -73,7 +77,7 @@ def compared(a: Replayed, b: Replayed) -> Iterator[Pair]:
             if result.name in a.outputs[key] and result.name in b.outputs.get(key, {})
         ]
         parts = [replay.apart(*row) for row in rows]
-        same = sum(int(one.argmax() == other.argmax()) for one, other in rows)
+        decided = [_decided(result, one, other) for one, other in rows]
         yield Pair(
             str(a.bundle.folder),
             str(b.bundle.folder),
@@ -83,9 +87,24 @@ def compared(a: Replayed, b: Replayed) -> Iterator[Pair]:
             sum(differing for differing, _ in parts),
             float(np.max([largest for _, largest in parts], initial=0.0)),
             min((cosine(x.astype(np.float64), y.astype(np.float64)) for x, y in rows), default=1.0),
-            same if len(result.shape) == 1 else None,
+            None if None in decided or not decided else sum(map(bool, decided)),
             same_bits,
         )
+
+
+def _decided(result: Result, one: Values, other: Values) -> bool | None:
+    """Whether two rows choose the same class, or decide all the same; None where nothing is."""
+    if len(result.shape) != 1:
+        return None
+    match result.kind:
+        case "classes":
+            return bool(one.argmax() == other.argmax())
+        case "decisions":
+            return bool(np.array_equal(one >= 0, other >= 0))
+        case "regression":
+            return None
+        case _:
+            assert_never(result.kind)
 
 
 Contract = tuple[str, tuple[int, ...], Preprocess | str]

@@ -66,6 +66,7 @@ def _summary(about: "Manifest") -> Iterator[str]:
     for output in about.outputs:
         shape = "x".join(map(str, output.shape))
         labels = f": {', '.join(output.labels)}" if output.labels else ""
-        yield f"output {output.name}: {shape} {output.dtype}, {output.activation}{labels}"
+        meaning = f"{output.activation}, {output.kind}{labels}"
+        yield f"output {output.name}: {shape} {output.dtype}, {meaning}"
     yield f"made with {', '.join(f'{k} {v}' for k, v in about.made_with.items())}"
     yield f"{len(about.files)} files, {size(sum(file.bytes for file in about.files))}"

@@ -284,7 +284,7 @@ class TestShow:
         assert found.code == 0
         assert found.out.startswith("# tiny for onnxruntime at fp32\n# spec ")
         assert "\n# the weights are random (seed 0): predictions mean nothing\n" in found.out
-        assert "# output logits: 3 float32, softmax: cat, dog, owl\n" in found.out
+        assert "# output logits: 3 float32, softmax, classes: cat, dog, owl\n" in found.out
         assert "\ngraph tiny {\n" in found.out
         assert tcc("show", built, "--json").document["target"] == "onnxruntime"
 

@@ -245,6 +245,17 @@ class TestWhatIsWrong:
         assert found.code == 2
         assert "error[E0716]: this network has no output that is a row of classes" in found.err
 
+    def test_decisions_are_no_classes_unless_the_spec_says_so(self, tcc, home, images):
+        text = (home / "tiny.yaml").read_text()
+        (home / "tiny.yaml").write_text(text.replace("activation: softmax", "activation: sigmoid"))
+        found = tcc(*EVAL, images)
+        assert found.code == 2
+        assert "error[E0716]: this network has no output that is a row of classes" in found.err
+        assert "say `kind: classes` in the spec if one of its decisions alone may hold" in found.err
+        said = text.replace("activation: softmax", "activation: sigmoid, kind: classes")
+        (home / "tiny.yaml").write_text(said)
+        assert tcc(*EVAL, images, "-q").code == 0
+
     def test_outputs_that_are_not_finite(self, tcc, built, images, monkeypatch):
         def run(self, target, folder, source, pictures):
             return [{"logits": np.array([0, np.nan, 1], np.float32)} for _ in pictures]

@@ -302,3 +302,19 @@ def test_a_network_that_takes_no_image(tcc, home):
     assert found.code == 0, found.err
     assert json.loads((home / folder / "manifest.json").read_text())["input"]["preprocess"] is None
     assert found.document["pairs"][0]["inputs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("output", "decided"),
+    [("activation: softmax", True), ("activation: sigmoid", True), ("activation: none", False)],
+)
+def test_what_is_decided_is_compared(tcc, home, output, decided):
+    spec = (home / "tiny.yaml").read_text()
+    head = spec[: spec.index("output:")]
+    (home / "tiny.yaml").write_text(f"{head}output:\n  logits: {{{output}}}\n")
+    for precision in ("fp32", "fp16"):
+        words = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", precision)
+        assert tcc(*words, "-q").code == 0
+    folders = [f"build/tiny-onnxruntime-{precision}" for precision in ("fp32", "fp16")]
+    (pair,) = tcc("verify", *folders, "--json").document["pairs"]
+    assert pair["same"] == (pair["inputs"] if decided else None)
