@@ -16,7 +16,9 @@ from tcc.compiler.source import UserError, fail, whole_file
 
 MAX_BYTES = 1 << 32
 """Most bytes that the images or tensors of a file may take in memory."""
-FREE_BYTES, MAX_RATIO = 1 << 28, 100
+MAX_COUNT = 1 << 20
+"""Most images or tensors of a file."""
+FREE_BYTES, MAX_RATIO = 1 << 26, 100
 """What is larger than this may not be more than so many times as large as it is in the file, where
 images shrink to a third: so that a small file takes little memory."""
 MAX_DIRECTORY, MAX_HEADER = 1 << 20, 10_000
@@ -74,7 +76,9 @@ def _member(file: zipfile.ZipFile, name: str, most: int) -> NDArray[np.generic]:
     if stored.header_offset + stored.compress_size > file.start_dir:
         raise ValueError(f"`{name}` ends outside the file")
     with file.open(stored) as stream:
-        takes = _size(stream, name)
+        shape, takes = _claims(stream, name)
+        if shape and shape[0] > MAX_COUNT:
+            raise ValueError(f"`{name}` holds {shape[0]:,}, the limit is {MAX_COUNT:,}")
         if takes > most:
             raise ValueError(f"`{name}` takes more than {most >> 20} MiB")
         if takes > max(FREE_BYTES, stored.compress_size * MAX_RATIO):
@@ -85,8 +89,8 @@ def _member(file: zipfile.ZipFile, name: str, most: int) -> NDArray[np.generic]:
         return found
 
 
-def _size(stream: IO[bytes], name: str) -> int:
-    """Return how many bytes an array takes, as its header says."""
+def _claims(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], int]:
+    """Return the shape of an array and how many bytes it takes, as its header says."""
     version = npy.read_magic(stream)
     first = version == (1, 0)
     if int.from_bytes(stream.read(2 if first else 4), "little") > MAX_HEADER:
@@ -95,7 +99,7 @@ def _size(stream: IO[bytes], name: str) -> int:
     shape, _, dtype = (npy.read_array_header_1_0 if first else npy.read_array_header_2_0)(stream)
     if dtype.hasobject:
         raise ValueError(f"`{name}` holds Python objects, not numbers")
-    return prod(shape) * max(dtype.itemsize, 1)
+    return shape, prod(shape) * max(dtype.itemsize, 1)
 
 
 def _checked(array: NDArray[np.generic], kind: str) -> Array:

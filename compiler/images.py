@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from tcc.compiler import bounds, regular
 from tcc.compiler.folders import FORMATS, kind
@@ -37,10 +37,12 @@ MAX_BYTES = 1 << 28
 """Largest image file, in bytes."""
 MAX_SCANS = 100
 """Most scans of a JPEG file, each of which goes over all its pixels; encoders make some ten."""
-STRIP = 1 << 22
-"""Pixels that are converted at a time."""
+STRIP, LARGE = 1 << 22, 1 << 24
+"""Pixels that are converted at a time, and of which an image has more that is large."""
 TILE_WIDTH, TILE_HEIGHT = 322, 323
 """Tags of TIFF files."""
+_imaging.set_block_size(1 << 26)
+"""Bytes that Pillow takes at a time: more than glibc keeps for a thread once they are freed."""
 FRAMES = "of several frames or pages, the first is taken"
 DEPTH = "of samples of more than 8 bits, 8 are kept"
 ALPHA = "transparency is dropped: transparent pixels get the colour that is stored under them"
@@ -129,6 +131,17 @@ def _strips(image: Image.Image) -> "Iterator[tuple[slice, Image.Image]]":
     for top in range(0, image.height, step):
         bottom = min(top + step, image.height)
         yield slice(top, bottom), image.crop((0, top, image.width, bottom))
+
+
+def is_large(data: bytes) -> bool:
+    """Whether so many pixels are encoded that no two such images should be decoded at once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with _opened(data) as image:
+                return image.width * image.height > LARGE
+        except Exception:  # a decoder meets damaged data with any exception at all
+            return False
 
 
 def remarks(data: bytes) -> tuple[str, ...]:

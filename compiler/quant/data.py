@@ -14,8 +14,10 @@ are decoded when they are asked for.
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +38,8 @@ DAMAGED = frozenset(f"E070{number}" for number in range(1, 7))
 """Codes of errors that an image by itself gives rise to."""
 MOST_LISTED = 20
 """Damaged images that an error lists."""
+_ONE_AT_A_TIME = Lock()
+"""Held while a large image is decoded, so that threads do not multiply what it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,9 @@ class DataSet:
         """
         item = self.items[index]
         if self.array is None:
-            return _preprocessed(images.read(item.path), source, item.name)
+            data = images.contents(item.path)
+            with _ONE_AT_A_TIME if images.is_large(data) else nullcontext():
+                return _preprocessed(images.decode(data, item.name), source, item.name)
         values = self.array[item.place or 0]
         if values.dtype == np.uint8:
             return _preprocessed(values, source, item.name)

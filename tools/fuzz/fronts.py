@@ -2,6 +2,7 @@
 
 from case import Front
 from foreign import ONNX
+from images import IMAGES
 from specs import SPECS
 
-FRONTS: tuple[Front, ...] = (SPECS, ONNX)
+FRONTS: tuple[Front, ...] = (SPECS, ONNX, IMAGES)

@@ -204,8 +204,8 @@ def packed(path, name, shape, dtype="|u1", content=b"", *, kind=zipfile.ZIP_DEFL
         ("(-1, 8, 8, 3)", "|u1", ""),
         ("(0, 1000000000000000000000000, 8, 3)", "|u1", ""),
         ("(8, 8, 8, 3)", "|u1", ""),
-        ("(9223372036854775807, 2, 2, 3)", "|u1", "takes more than"),
-        ("(1000000000000,)", "|V0", "takes more than"),
+        ("(9223372036854775807, 2, 2, 3)", "|u1", "the limit is 1,048,576"),
+        ("(1000000000000,)", "|V0", "`images` holds 1,000,000,000,000, the limit is 1,048,576"),
         ("(3,)", "|O", "Python objects"),
         ("(", "|u1", ""),
         ("(" * 60 + ")" * 60, "|u1", ""),
@@ -223,9 +223,9 @@ def test_headers_that_lie_are_refused_before_memory_is_taken(tmp_path, shape, dt
 
 def test_a_file_that_unpacks_to_very_much_more_is_refused(tmp_path):
     path = tmp_path / "set.npz"
-    np.savez_compressed(path, images=np.zeros((6, 4096, 4096, 3), np.uint8))
+    np.savez_compressed(path, images=np.zeros((2, 4096, 4096, 3), np.uint8))
     assert path.stat().st_size < 1 << 20
-    fails("E0712", lambda: read(path), "`images` is 288 MiB in ", "more than 100 times as large")
+    fails("E0712", lambda: read(path), "`images` is 96 MiB in ", "more than 100 times as large")
 
 
 def test_a_header_that_is_a_bomb_itself_is_refused(tmp_path):

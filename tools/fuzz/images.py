@@ -1,0 +1,171 @@
+"""Images and `.npz` files, whole, damaged and as bombs, through `run`, `calibrate` and `eval`.
+
+The network of `run` gives its input as it is, so that what an accepted image becomes is held
+against Pillow's own decoding and the definition in numpy, value by value, on ONNX Runtime and in C.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from random import Random
+
+from case import Case, Front, Outcome
+from pictures import damaged, pixels, whole
+
+from tcc.compiler.preprocess import Preprocess, Resize, apply
+
+CONTRACTS: Mapping[str, tuple[str, Preprocess, tuple[int, int, int]]] = {
+    "stretch": (
+        "{resize: {size: [9, 11]}, mean: [0.4, 0.5, 0.6], std: [0.2, 0.25, 0.3]}",
+        Preprocess("rgb", Resize((9, 11)), None, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)),
+        (3, 9, 11),
+    ),
+    "cover": (
+        "{color: gray, resize: {size: [12, 10], mode: cover}, crop: [14, 8], scale: max}",
+        Preprocess("gray", Resize((12, 10), "cover"), (14, 8), scale="max"),
+        (1, 14, 8),
+    ),
+    "fixed": (
+        "{color: bgr, scale: max, mean: [0.5]}",
+        Preprocess("bgr", mean=(0.5,), scale="max"),
+        (3, 20, 30),
+    ),
+    "costly": (
+        "{color: gray, resize: {size: [1, 8192]}}",
+        Preprocess("gray", Resize((1, 8192))),
+        (1, 1, 8192),
+    ),
+}
+"""The contracts that images go through: as a spec says them, as they are, and the input's shape."""
+TARGETS = ("onnxruntime", "host")
+NET = """\
+tcc: 1
+name: {name}
+input:
+  image:
+    shape: {shape}
+    preprocess: {contract}
+graph:
+{graph}
+output:
+  logits: {{labels: {labels}}}
+"""
+SAME = "  - flatten"
+CLASSES = "  - conv: {filters: 2, kernel: 1}\n  - global_avg_pool\n  - flatten"
+
+
+def _spec(name: str, graph: str, labels: str) -> str:
+    contract, _, shape = CONTRACTS[name]
+    return NET.format(name=name, shape=list(shape), contract=contract, graph=graph, labels=labels)
+
+
+@cache
+def _bundles() -> Path:
+    """Build the bundles that images are run with, once."""
+    folder = Path(tempfile.mkdtemp(prefix="tcc-fuzz-"))
+    for name in CONTRACTS:
+        (folder / f"{name}.yaml").write_text(_spec(name, SAME, "[]"))
+        words = ("build", f"{name}.yaml", "--target", ",".join(TARGETS), "-q")
+        program = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", program, *words]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / "build"
+
+
+def _as_defined(name: str, contract: str) -> Callable[[Outcome, Path], str]:
+    """Return what holds the values of an accepted image against the definition."""
+
+    def check(outcome: Outcome, folder: Path) -> str:
+        if outcome.code:
+            return "" if name in outcome.err else "the message does not name the file"
+        (image,) = json.loads(outcome.out)["images"]
+        _, pre, shape = CONTRACTS[contract]
+        wanted = apply(pre, pixels((folder / name).read_bytes()), shape).reshape(-1)
+        found = image["outputs"]["logits"]["raw"]
+        return "" if found == wanted.tolist() else "the values are not those of the definition"
+
+    return check
+
+
+def _run(numbers: Random) -> Case:
+    contract = numbers.choice(list(CONTRACTS))
+    bundle = _bundles() / f"{contract}-{numbers.choice(TARGETS)}-fp32"
+    name, data = whole(numbers)
+    if numbers.random() < 0.45:
+        data = damaged(numbers, data)
+    check = _as_defined(name, contract)
+    return Case(("run", str(bundle), name, "--json"), {name: data}, check=check)
+
+
+def _strange(numbers: Random) -> Case:
+    """Return a run on what is no regular file, or a folder of several things."""
+
+    def prepare(folder: Path) -> None:
+        match kind:
+            case "pipe":
+                os.mkfifo(folder / "x.png")
+            case "device":
+                (folder / "x.png").symlink_to("/dev/zero")
+            case "link":
+                (folder / "x.png").symlink_to("x.png")
+            case _:
+                (folder / "x.png").mkdir()
+
+    kind = numbers.choice(("pipe", "device", "link", "folder"))
+    words = numbers.choice((("run", str(_bundles() / "stretch-host-fp32"), "x.png"),
+                            ("eval", "net.yaml", "--data", "."),
+                            ("calibrate", "net.yaml", "--data", ".")))  # fmt: skip
+    net = _spec("stretch", CLASSES, "[a, b]").encode()
+    return Case(words, {"net.yaml": net}, prepare, _refused)
+
+
+def _refused(outcome: Outcome, _: Path) -> str:
+    return "" if outcome.code == 2 else "it is accepted"
+
+
+def _folder(numbers: Random) -> Case:
+    """Return an evaluation or a calibration with class folders of whole and damaged images."""
+    files = {"net.yaml": _spec("stretch", CLASSES, "[a, b]").encode()}
+    damage = numbers.random() < 0.5
+    for number in range(numbers.randint(1, 4)):
+        name, data = whole(numbers, huge=False)
+        if damage and numbers.random() < 0.5:
+            data = damaged(numbers, data)
+        files[f"set/{numbers.choice('ab')}/{number}-{name}"] = data
+    return Case((*_command(numbers), "--data", "set"), files)
+
+
+def _array(numbers: Random) -> Case:
+    from arrays import npz
+
+    files = {"net.yaml": _spec("stretch", CLASSES, "[a, b]").encode(), "set.npz": npz(numbers)}
+    return Case((*_command(numbers), "--data", "set.npz"), files)
+
+
+def _command(numbers: Random) -> tuple[str, ...]:
+    if numbers.random() < 0.5:
+        return ("eval", "net.yaml")
+    return ("calibrate", "net.yaml", "--method", "minmax", "-q")
+
+
+def _any(numbers: Random) -> Case:
+    makers = numbers.choices((_run, _folder, _array, _strange), (12, 3, 4, 1))
+    return makers[0](numbers)
+
+
+def _warm() -> None:
+    import onnxruntime  # noqa: F401
+
+    import tcc.compiler.cli
+    import tcc.compiler.evaluation
+    import tcc.compiler.pipeline  # noqa: F401
+
+    _bundles()
+
+
+IMAGES = Front("images", 500, _any, _warm)
