@@ -1,0 +1,197 @@
+"""ruamel.yaml's scanner with its inner loops by regular expressions, several times as quick.
+
+What it reads is the same but for tabs: YAML 1.2 allows them wherever white space only separates,
+where the library knows spaces alone. As indentation they stay an error.
+"""
+
+import re
+from typing import Any
+
+from ruamel.yaml.reader import Reader
+from ruamel.yaml.scanner import Scanner, ScannerError
+from ruamel.yaml.tokens import ScalarToken
+
+_MAX_TAG = 200
+_ENDS = " \t\r\n\0"
+_SPACES = re.compile(" *+")
+_WHITE = re.compile(r"[ \t]*+")
+_COMMENT = re.compile("[^\r\n\0]*+")
+_BREAK = re.compile("\r\n|\r|\n")
+_BLOCK = re.compile(rf"(?:[^:{_ENDS}]|:(?![{_ENDS}]))*+")
+_FLOW = re.compile(rf"(?:[^:,\[\]{{}}{_ENDS}]|:(?![{_ENDS}]))*+")
+_WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789(/+$")
+
+
+class Mark:
+    """A place in a text."""
+
+    __slots__ = ("column", "index", "line")
+    name = ""
+
+    def __init__(self, index: int, line: int, column: int) -> None:
+        self.index, self.line, self.column = index, line, column
+
+
+class QuickReader(Reader):
+    """The library's reader of a whole text; its marks do not hold the text."""
+
+    def get_mark(self) -> Any:
+        """Return the place that is reached."""
+        return Mark(self.index, self.line, self.column)
+
+    def forward(self, length: int = 1) -> None:
+        """Go on by some characters."""
+        end = self.pointer + length
+        passed = self.buffer[self.pointer : end]
+        if "\n" in passed or "\r" in passed or "\ufeff" in passed:
+            super().forward(length)
+        else:
+            self.jump(end)
+
+    def jump(self, end: int) -> None:
+        """Go on to an index on the same line."""
+        length = end - self.pointer
+        self.pointer = end
+        self.index += length
+        self.column += length
+
+    def next_line(self, end: int) -> None:
+        """Go on to an index at which a line starts."""
+        self.index += end - self.pointer
+        self.pointer = end
+        self.line += 1
+        self.column = 0
+
+
+class QuickScanner(Scanner):
+    """Looks for further tokens once for each that is taken, not for every look at the next one."""
+
+    reader: Any = None
+    scanner_processing_version = (1, 2)
+
+    def __init__(self, loader: Any) -> None:
+        self.reader = loader.reader
+        self.ready = False
+        super().__init__(loader)
+
+    def check_token(self, *kinds: type) -> bool:
+        """Return whether the next token is of one of some kinds."""
+        if not self.ready:
+            self.peek_token()
+        return bool(self.tokens) and (not kinds or isinstance(self.tokens[0], kinds))
+
+    def peek_token(self) -> Any:
+        """Return the next token, None after the last."""
+        while not self.ready:
+            self.ready = not self.need_more_tokens()
+            if not self.ready:
+                self._fetch()
+        return self.tokens[0] if self.tokens else None
+
+    def get_token(self) -> Any:
+        """Take the next token."""
+        if self.peek_token() is None:
+            return None
+        self.ready = False
+        self.tokens_taken += 1
+        return self.tokens.pop(0)
+
+    def _fetch(self) -> None:
+        """Read on; what the library itself slips on becomes an error with a place."""
+        try:
+            self.fetch_more_tokens()
+        except (ValueError, LookupError, AttributeError, TypeError) as error:
+            raise ScannerError(None, None, str(error), self.reader.get_mark()) from None
+
+    def fetch_more_tokens(self) -> Any:
+        """Read the next token; that of a word, the most frequent one, without asking further."""
+        self.scan_to_next_token()
+        if self.reader.buffer[self.reader.pointer] not in _WORD:
+            return super().fetch_more_tokens()
+        self.stale_possible_simple_keys()
+        if not self.flow_context:
+            self.unwind_indent(self.reader.column)
+        return self.fetch_plain()
+
+    def stale_possible_simple_keys(self) -> None:
+        """Forget keys that can be none, as the library does, where there are any."""
+        if self.possible_simple_keys:
+            super().stale_possible_simple_keys()
+
+    def scan_to_next_token(self) -> Any:
+        """Skip white space, comments and line ends.
+
+        A tab before the first word of a line cannot indent, so that no list or mapping may start
+        after it: what follows a tab is a value, or is refused.
+        """
+        reader, flow = self.reader, bool(self.flow_context)
+        buffer = reader.buffer
+        while True:
+            start, fresh = reader.pointer, not reader.column
+            reader.jump(_SPACES.match(buffer, start).end())
+            if buffer[reader.pointer] == "\t":
+                end = _WHITE.match(buffer, reader.pointer).end()
+                content = buffer[end] not in "#\r\n\0"
+                if content and fresh and not flow and reader.column <= max(self.indent, 0):
+                    return
+                if content and not flow:
+                    self.allow_simple_key = False
+                reader.jump(end)
+            if buffer[reader.pointer] == "#":
+                reader.jump(_COMMENT.match(buffer, reader.pointer).end())
+            ended = _BREAK.match(buffer, reader.pointer)
+            if ended is None:
+                return
+            reader.next_line(ended.end())
+            if not flow:
+                self.allow_simple_key = True
+
+    def scan_plain(self) -> Any:
+        """Read a value without quotes."""
+        reader, flow = self.reader, bool(self.flow_context)
+        start = end = reader.get_mark()
+        pattern, indent = _FLOW if flow else _BLOCK, self.indent + 1
+        chunks: list[str] = []
+        spaces: list[str] | None = []
+        while reader.buffer[reader.pointer] != "#":
+            found = pattern.match(reader.buffer, reader.pointer)
+            if not found.group():
+                break
+            self.allow_simple_key = False
+            chunks += [*(spaces or ()), found.group()]
+            reader.jump(found.end())
+            end = reader.get_mark()
+            spaces = self.scan_plain_spaces(indent, start)
+            if not spaces or (not flow and reader.column < indent):
+                break
+        return ScalarToken("".join(chunks), True, start, end)
+
+    def scan_plain_spaces(self, indent: Any, start_mark: Any) -> Any:  # noqa: ARG002 - the library's
+        """Skip white space after a piece of a value; return what of it the value would hold."""
+        reader = self.reader
+        buffer = reader.buffer
+        end = _WHITE.match(buffer, reader.pointer).end()
+        if buffer[end] not in "\r\n":
+            white = buffer[reader.pointer : end]
+            reader.jump(end)
+            return [white] if white else []
+        reader.jump(end)
+        self.allow_simple_key = True
+        breaks = 0
+        while ended := _BREAK.match(buffer, reader.pointer):
+            reader.next_line(ended.end())
+            breaks += 1
+            if buffer[reader.pointer : reader.pointer + 3] in ("---", "..."):
+                if buffer[reader.pointer + 3] in _ENDS:
+                    return None
+            reader.jump(_SPACES.match(buffer, reader.pointer).end())
+            if buffer[reader.pointer] == "\t" and reader.column >= indent:
+                reader.jump(_WHITE.match(buffer, reader.pointer).end())
+        return [" "] if breaks == 1 else ["\n"] * (breaks - 1)
+
+    def scan_tag(self) -> Any:
+        """Read a tag, which the library takes long for where it is long."""
+        token = super().scan_tag()
+        if len(token.value[1]) > _MAX_TAG:
+            raise ScannerError("while scanning a tag", token.start_mark, "too long")
+        return token
