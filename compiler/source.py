@@ -62,7 +62,7 @@ class Diagnostic:
         head = f"{self.severity}[{self.code}]: {_cut(self.message)}"
         head += f" [{self.kind}]" if self.kind else ""
         lines = [head, *_excerpt(self.at, _cut(self.label))]
-        lines += [f"   = {_cut(note)}" for note in self.notes]
+        lines += [f"   = {_cut(note)}" for note in (*self.notes, *_unseen(self.at))]
         if self.help:
             lines.append(f"   = help: {_cut(self.help)}")
         return "\n".join(map(_printable, lines))
@@ -77,7 +77,7 @@ class Diagnostic:
             "line": self.at.line,
             "column": self.at.column,
             "label": _cut(self.label),
-            "notes": list(map(_cut, self.notes)),
+            "notes": [*map(_cut, self.notes), *_unseen(self.at)],
             "help": _cut(self.help),
             **({"kind": self.kind} if self.kind else {}),
         }
@@ -99,6 +99,18 @@ def _excerpt(at: Span, label: str) -> list[str]:
         f"{at.line} | {shown}",
         f"{blank} {caret}",
     ]
+
+
+def _unseen(at: Span) -> list[str]:
+    """Return a note on the first character of a line that looks like a space or like nothing."""
+    from unicodedata import category, name
+
+    for column, letter in enumerate(at.text[: 1 << 16], 1):
+        if letter > "~" and category(letter) in ("Zs", "Cf"):
+            what = f"U+{ord(letter):04X} ({name(letter, 'unnamed').lower()})"
+            meant = "write a space" if category(letter) == "Zs" else "remove it"
+            return [f"column {column} holds {what}, which is no plain space: {meant}"]
+    return []
 
 
 def _cut(text: str) -> str:

@@ -17,6 +17,7 @@ from tcc.compiler.frontend.doubts.whole import Expanded, warnings
 from tcc.compiler.frontend.expand import Expander, TooMany
 from tcc.compiler.frontend.expr import Scope
 from tcc.compiler.frontend.expr.arithmetic import Budget
+from tcc.compiler.frontend.hints import explained
 from tcc.compiler.frontend.library import Library, collect_blocks, read_library
 from tcc.compiler.frontend.parameters import bind
 from tcc.compiler.frontend.scope import POISON, Env, Place, Val, id_clashes, paths
@@ -159,7 +160,7 @@ class _Builder:
         expander = Expander(self.library.blocks, self.bad.steps)
         start = Val(source.name, source.type)
         final, outputs = self._expand(expander, start, env.name_value(source.name, start))
-        self.found.add(expander.found())
+        self.found.add(explained(expander.found(), self.library))
         self.found.add(_clashes(self.place, source.name))
         if self.found:
             raise self.found.error()

@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 from tcc.compiler.frontend.expr import Unknown
+from tcc.compiler.frontend.forms import channels_first
 from tcc.compiler.frontend.limits import MAX_ELEMENTS
 from tcc.compiler.frontend.meaning import check_kind
 from tcc.compiler.frontend.parameters import value_of
@@ -98,9 +99,22 @@ def _preprocess(tree: MappingTree, kind: TensorType, env: Env) -> Preprocess:
             "preprocessing does not give the input's shape",
             tree.span,
             label=f"it gives {got}, `shape` is {kind}",
-            help="make `resize.size` or `crop` equal to the input's height and width",
+            help=_fitting(made.color, wanted, kind),
         )
     return made
+
+
+def _fitting(color: str, wanted: int, kind: TensorType) -> str:
+    """Return how shape and preprocessing come to fit."""
+    channels, height, width = kind.shape
+    if meant := channels_first(kind.shape):
+        return f"channels come first: write `shape: {meant}`"
+    if channels != wanted:
+        other = "rgb" if channels == 3 else "gray"
+        fits = f", or `color: {other}`" if channels in (1, 3) else ""
+        many = "one channel" if wanted == 1 else "three channels"
+        return f"`color: {color}` gives {many}: write `shape: [{wanted}, {height}, {width}]`{fits}"
+    return "make `resize.size` or `crop` equal to the input's height and width"
 
 
 def _numbers(p: Parameter, tree: MappingTree, env: Env) -> tuple[float, ...]:

@@ -11,19 +11,11 @@ from tcc.compiler.frontend.control import CONTROLS, COST_OF_NAME
 from tcc.compiler.frontend.doubts.steps import doubtful_op
 from tcc.compiler.frontend.expr import Unknown
 from tcc.compiler.frontend.joins import branches
-from tcc.compiler.frontend.library import Block
+from tcc.compiler.frontend.library import JOIN_WORDS, WORDS, Block
 from tcc.compiler.frontend.limits import check_size
 from tcc.compiler.frontend.parameters import bind
 from tcc.compiler.frontend.scope import POISON, Bound, Env, Val, lookup
-from tcc.compiler.frontend.steps import (
-    JOIN_WORDS,
-    WORDS,
-    Step,
-    bound_by,
-    bound_in,
-    nested_in,
-    take_apart,
-)
+from tcc.compiler.frontend.steps import Step, bound_by, bound_in, nested_in, take_apart
 from tcc.compiler.frontend.untried import Untried
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.graph import Node, make_node

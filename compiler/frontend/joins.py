@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from tcc.compiler.frontend.control import LISTED, TIMES
 from tcc.compiler.frontend.declare import check_bindable
 from tcc.compiler.frontend.expr import Unknown
+from tcc.compiler.frontend.library import WORDS
 from tcc.compiler.frontend.parameters import value_of
 from tcc.compiler.frontend.scope import POISON, Env, Val, lookup
-from tcc.compiler.frontend.steps import WORDS
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.source import Span, fail

@@ -11,7 +11,7 @@ from tcc.compiler.frontend.declare import declare
 from tcc.compiler.frontend.parameters import OPTIONS
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree, parse, plain
-from tcc.compiler.ops import OPS
+from tcc.compiler.ops import JOINS, OPS, Op
 from tcc.compiler.signature import Parameter
 from tcc.compiler.source import Diagnostic, Span, UserError, fail, whole_file
 
@@ -20,6 +20,8 @@ MAX_FILES = 64
 SHIPPED = Path(__file__).resolve().parents[2] / "spec"
 """The folder of the specs and libraries that come with tcc."""
 CONTROL = ("repeat", "each", "when", "seq", "let", "side")
+WORDS: Mapping[str, type[Op]] = {op.word: op for op in OPS}
+JOIN_WORDS = frozenset(op.word for op in JOINS)
 RESERVED = frozenset((*CONTROL, *OPTIONS, *(op.word for op in OPS)))
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from tcc.compiler.frontend.expr import UNKNOWN, Scope, Unknown, evaluate, parse_expr
-from tcc.compiler.frontend.expr.arithmetic import OperandError
+from tcc.compiler.frontend.expr.arithmetic import OperandError, whole_meant
 from tcc.compiler.frontend.foreign_names import argument
 from tcc.compiler.frontend.foreign_names import value as foreign
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
@@ -266,8 +266,8 @@ _SWITCHES: dict[Any, str] = {
 
 def _mismatch(p: Parameter, value: Any, at: Span) -> UserError:
     help = ""
-    if p.kind is Kind.INT and isinstance(value, float):
-        help = "`//` divides to a whole number; `round`, `ceil` and `floor` make one"
+    if p.kind in (Kind.INT, Kind.PAIR, Kind.PADDING) and isinstance(value, float):
+        help = whole_meant(value)
     elif isinstance(value, str) and (meant := foreign(value, _choices(p))).help:
         help = meant.help
     elif p.kind is Kind.BOOL and value in _SWITCHES:

@@ -4,16 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tcc.compiler.frontend.foreign_names import operation
-from tcc.compiler.frontend.library import CONTROL, Block
+from tcc.compiler.frontend.forms import as_call
+from tcc.compiler.frontend.library import CONTROL, JOIN_WORDS, WORDS, Block
 from tcc.compiler.frontend.parameters import OPTIONS, check_names
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
-from tcc.compiler.ops import JOINS, OPS, Op
 from tcc.compiler.signature import signature
 from tcc.compiler.source import Diagnostic, Explain, Span, UserError, fail
-
-WORDS: Mapping[str, type[Op]] = {op.word: op for op in OPS}
-JOIN_WORDS = frozenset(op.word for op in JOINS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +153,8 @@ def check_step(tree: Tree, blocks: Mapping[str, Block]) -> Iterator[Explain]:
 
 def _unknown_word(step: Step, blocks: Mapping[str, Block]) -> Diagnostic:
     known = (*WORDS, *CONTROL, *blocks)
-    help = operation(step.word, known).help or "see the list of ops in the reference"
+    help = as_call(step.word, blocks) or operation(step.word, known).help
+    help = help or "see the list of ops in the reference"
     if step.word in ("if", "then", "else"):
         help = "a condition is one step: `when: {if: ..., then: [...], else: [...]}`"
     message = f"no op or block is called `{step.word[:80]}`"
@@ -165,10 +163,16 @@ def _unknown_word(step: Step, blocks: Mapping[str, Block]) -> Diagnostic:
 
 def sequences(tree: MappingTree) -> Iterator[Sequence]:
     """Yield every list of steps in a file, outermost first, whether or not anything calls it."""
-    pending: list[Tree | None] = [tree.get("graph")]
+    roots: list[Tree | None] = [tree.get("graph")]
     blocks = tree.get("blocks")
     if isinstance(blocks, MappingTree):
-        pending += [b.get("body") for _, b in blocks.items if isinstance(b, MappingTree)]
+        roots += [b.get("body") for _, b in blocks.items if isinstance(b, MappingTree)]
+    return sequences_in(*roots)
+
+
+def sequences_in(*roots: Tree | None) -> Iterator[Sequence]:
+    """Yield some lists of steps and all those within them."""
+    pending = list(roots)
     while pending:
         steps = pending.pop()
         if isinstance(steps, Sequence):

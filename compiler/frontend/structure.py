@@ -8,11 +8,10 @@ from typing import Any, cast
 import jsonschema
 from jsonschema.exceptions import ValidationError
 
-from tcc.compiler.frontend import foreign_names
-from tcc.compiler.frontend.library import CONTROL
+from tcc.compiler.frontend import foreign_names, forms
+from tcc.compiler.frontend.library import CONTROL, JOIN_WORDS, WORDS
 from tcc.compiler.frontend.parameters import unknown_argument
 from tcc.compiler.frontend.schema import schema
-from tcc.compiler.frontend.steps import WORDS
 from tcc.compiler.frontend.yaml import Mapping, Sequence, Tree, at, key_at, plain
 from tcc.compiler.source import Diagnostic, Span
 
@@ -92,7 +91,7 @@ def _explain(tree: Mapping, error: ValidationError) -> Iterator[Diagnostic]:
         case "required":
             yield from _missing_keys(tree, error, path, span)
         case "type":
-            help = _wanted_form(path, error, span)
+            help = forms.of_type(path, error.instance, _rules(error), span)
             label = _found(error.instance)
             yield Diagnostic("E0204", _expected(path, error), span, label=label, help=help)
         case "enum" | "const":
@@ -100,7 +99,9 @@ def _explain(tree: Mapping, error: ValidationError) -> Iterator[Diagnostic]:
         case "pattern":
             yield _bad_name(tree, error, path, span)
         case _:
-            yield Diagnostic("E0204", f"{_label(path)} {_count(error)}", span)
+            shape = path[:1] == ("input",) and path[-1] == "shape"
+            help = forms.of_shape(cast("list[object]", error.instance)) if shape else ""
+            yield Diagnostic("E0204", f"{_label(path)} {_count(error)}", span, help=help)
 
 
 def _bad_name(tree: Mapping, error: ValidationError, path: Path, span: Span) -> Diagnostic:
@@ -129,6 +130,8 @@ def _unknown_key(path: Path, key: str, known: tuple[str, ...], span: Span) -> li
         return [Diagnostic("E0202", f"a {what} has no key `{_short(key)}`", span, help=help)]
     holder = next((p for p in reversed(path) if isinstance(p, str)), "")
     in_step = holder in WORDS or holder in CONTROL
+    if holder in JOIN_WORDS and (help := forms.in_join(holder, key)):
+        return [Diagnostic("E0202", f"`{holder}` has no argument `{key}`", span, help=help)]
     return [unknown_argument(holder, key, known, span, "argument" if in_step else "key")]
 
 
@@ -144,6 +147,8 @@ def _missing_keys(
     known = tuple(rules["properties"])
     meant = foreign_names.argument if path else foreign_names.key
     misspelt = {meant(k, known).ours for k in given if k not in known}
+    if names and names[-1] in JOIN_WORDS and any(forms.in_join(names[-1], k) for k in given):
+        return  # which is said of that key
     for key in missing:
         if key in misspelt:  # which is said of the misspelt key
             continue
@@ -182,23 +187,6 @@ def _subject(path: Path, error: ValidationError, wanted: list[str]) -> str:
     if wanted == ["array", "string"] and _rules(error).get("items", {}).get("$ref"):
         return "a branch"
     return _label(path)
-
-
-def _wanted_form(path: Path, error: ValidationError, at: Span) -> str:
-    """Return how to write what was meant, where that is likely."""
-    word = str(path[-1]) if path else ""
-    rules = _rules(error)
-    needed = rules.get("required") or list(rules.get("properties", {}))[:1]
-    if path[:1] == ("input",) and len(path) == 2 and word in ("shape", "preprocess"):
-        return "an input has a name: `input: {image: {shape: [...]}}`"
-    if path == ("output",):
-        return "an output has a name: `output: {logits: {}}`"
-    if isinstance(error.instance, dict) and "items" in rules and "array" in rules["type"]:
-        flow = at.text[at.column - 1 : at.column] == "{"
-        return "put it in brackets: [...]" if flow else "begin each entry with `- `"
-    if "object" in rules["type"] and needed and (word in WORDS or word in CONTROL):
-        return f"write `{word}: {{{', '.join(f'{n}: ...' for n in needed)}}}`"
-    return ""
 
 
 def _found(value: object) -> str:

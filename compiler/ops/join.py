@@ -13,6 +13,18 @@ def _found(xs: tuple[TensorType, ...]) -> str:
     return f"branch 0 is {xs[0]}, branch {other} is {xs[other]}"
 
 
+def off_by_one(xs: tuple[TensorType, ...]) -> str:
+    """Return what to do where heights and widths differ by one, as even kernels leave them."""
+    axes = zip(*(x.shape[1:] for x in xs), strict=True)
+    gaps = [max(sizes) - min(sizes) for sizes in axes]
+    if not gaps or max(gaps) != 1:
+        return ""
+    return (
+        "an even kernel cannot keep a size with equal padding: take an odd one, or `padding: same`;"
+        " where branches have strides, give all of them `padding: same`"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Concat(Op, Exact):
     """Lay the branches' channels one after another."""
@@ -34,7 +46,9 @@ class Concat(Op, Exact):
                 "E0312",
                 "concat needs equal heights and widths",
                 _found(xs),
-                "give the convolution `padding: same` and equal strides, or pool the larger branch",
+                off_by_one(xs)
+                or "give the convolution `padding: same` and equal strides, or pool "
+                "the larger branch",
             )
         return xs[0].like((sum(x.shape[0] for x in xs), *xs[0].shape[1:]))
 
@@ -76,7 +90,8 @@ class Broadcasting(Op):
                     "E0313",
                     f"{self.word} needs equal shapes, or 1 where a branch is broadcast",
                     ", ".join(f"branch {i} is {x}" for i, x in enumerate(xs[:4])),
-                    "a 1x1 convolution with `filters: C` and equal strides makes branches equal",
+                    off_by_one(xs)
+                    or "a 1x1 convolution with `filters: C` and equal strides makes branches equal",
                 )
         return TensorType(full)
 

@@ -32,6 +32,7 @@ KINDS = (
     Kind("double-activation", "W0531", "an output's activation after a step that did it"),
     Kind("constant-output", "W0532", "a softmax over one number, which is always 1"),
     Kind("same-output", "W0533", "two outputs that are the same value"),
+    Kind("channels-last", "W0542", "an input shape that looks like height, width, channels"),
     Kind("pixel-statistics", "W0541", "a mean or std that pixels between 0 and 1 cannot have"),
 )  # fmt: skip
 """Every kind there is. To add one: a line, and who finds it."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from tcc.compiler.frontend.doubts.kinds import warning
 from tcc.compiler.frontend.doubts.scopes import Form, Key, Scopes, Site
 from tcc.compiler.frontend.doubts.steps import doubtful
+from tcc.compiler.frontend.library import JOIN_WORDS
 from tcc.compiler.frontend.scope import TURN
-from tcc.compiler.frontend.steps import JOIN_WORDS, Step, take_apart
+from tcc.compiler.frontend.steps import Step, take_apart
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.source import Diagnostic, Span
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from tcc.compiler.frontend.doubts.kinds import warning
+from tcc.compiler.frontend.forms import channels_first
 from tcc.compiler.frontend.scope import Place
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
@@ -170,6 +171,18 @@ def _twice(output: Output, makers: Mapping[str, Node], at: Span) -> Iterator[Dia
 
 
 # -- the input ----------------------------------------------------------------------------------
+
+
+def shape(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
+    """Yield an input shape that looks like height, width, channels."""
+    body = tree.items[0][1] if isinstance(tree, MappingTree) else None
+    given = body.get("shape") if isinstance(body, MappingTree) else None
+    meant = channels_first(source.type.shape)
+    if given is not None and meant:
+        channels, _, width = source.type.shape
+        message = f"the input has {channels} channels and is {width} wide"
+        help = f"channels come first: write {meant} if that is meant"
+        yield warning("channels-last", message, given.span, help=help)
 
 
 def pixels(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from tcc.compiler.frontend.doubts.kinds import warning
-from tcc.compiler.frontend.steps import JOIN_WORDS, Step
+from tcc.compiler.frontend.library import JOIN_WORDS
+from tcc.compiler.frontend.steps import Step
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.ops import Op, Slice
 from tcc.compiler.source import Diagnostic, Span

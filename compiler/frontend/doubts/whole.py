@@ -36,6 +36,7 @@ def warnings(library: Library, made: Expanded, graph: Graph) -> tuple[Diagnostic
     found += parts.dead(made.root, made.nodes, made.live, told)
     found += parts.repeated(graph)
     found += parts.outputs(graph, root.get("output"))
+    found += parts.shape(graph.inputs[0], root.get("input"))
     found += parts.pixels(graph.inputs[0], root.get("input"))
     return heard(found, root)
 

@@ -88,6 +88,15 @@ def integer(value: Value, who: str, operand: int | None = None) -> int:
     raise OperandError(f"{who} needs whole numbers, found {shown(value)}", operand, hint)
 
 
+def whole_meant(value: float) -> str:
+    """Return the help for a number that is to be whole."""
+    if not abs(value) < float("inf"):
+        return "write a number; nothing here is infinite or undefined"
+    if value.is_integer() and abs(value) < 1e9:
+        return f"write {int(value)}"
+    return "`//` divides to a whole number; `round`, `ceil` and `floor` make one"
+
+
 def boolean(value: Value, who: str, operand: int | None = None) -> bool:
     """Return a value that must be true or false."""
     if isinstance(value, bool):

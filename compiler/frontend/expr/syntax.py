@@ -22,7 +22,7 @@ from tcc.compiler.frontend.expr.nodes import (
 )
 from tcc.compiler.frontend.expr.scope import ExprError
 from tcc.compiler.frontend.expr.sizes import Length, Size
-from tcc.compiler.frontend.expr.tokens import FOREIGN, Token, tokens
+from tcc.compiler.frontend.expr.tokens import FOREIGN, Token, percentage, tokens
 from tcc.compiler.source import nearest
 
 MAX_TEXT = 1000
@@ -280,6 +280,7 @@ class Parser:
         found = self.next
         if found.text == ":":
             help = "`:` stands in slices alone, as in `list[1:]`; a choice is `a if c else b`"
+        help = help or percentage(self.tokens[: self.place + 1])
         message = f"expected {expected}, found {found.shown}"
         return ExprError("E0220", message, found.start, found.end, help)
 

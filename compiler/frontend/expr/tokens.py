@@ -65,6 +65,14 @@ def tokens(text: str) -> list[Token]:
     return found
 
 
+def percentage(read: list[Token]) -> str:
+    """Return the help where the tokens read so far end as `50%` does, empty elsewhere."""
+    match read[-3:]:
+        case [before, Token(text="%"), Token(kind="end")]:
+            return f"a percentage is a fraction: write {before.text} / 100"
+    return ""
+
+
 def _stray(text: str, index: int) -> ExprError:
     index += len(text[index:]) - len(text[index:].lstrip())
     found = _STRAY.match(text, index)

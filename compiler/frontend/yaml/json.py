@@ -161,7 +161,7 @@ class _Reader:
         span = self.source.span(self.start, self.end)
         shown = token if len(token) <= 40 else token[:37] + "..."
         before = self.source.text[: self.start].rstrip()[-1:]
-        hint = f"remove the comma before `{token}`" if before == "," and token in "}]" else ""
+        hint = f"remove the comma before `{token}`" if before == "," and token in "}]," else ""
         return fail("E0102", f"expected {expected}, found `{shown}`", span, help=hint)
 
     def stray(self) -> UserError:

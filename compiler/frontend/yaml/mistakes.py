@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tcc.compiler.frontend.yaml.slips import slip
 from tcc.compiler.frontend.yaml.text import SourceText
 from tcc.compiler.source import Diagnostic, UserError
 
@@ -86,7 +87,8 @@ def explained(error: Exception, source: SourceText, reached: int, bracket: int |
     since = _index(getattr(error, "context_mark", None), source, at)
     broken = _Broken(source, problem, at, since, reached, bracket)
     rule = next((rule for words, rule in _RULES if words in problem), _other)
-    return UserError((rule(broken),))
+    meant = slip(source, at) if bracket is None and broken.char else None
+    return UserError((meant or rule(broken),))
 
 
 def _index(mark: Any, source: SourceText, default: int) -> int:
@@ -176,6 +178,8 @@ def _unclosed(b: _Broken, bracket: int) -> Diagnostic:
 def _no_value(b: _Broken) -> Diagnostic:
     if b.bracket is not None and not b.char:
         return _unclosed(b, b.bracket)
+    if b.char == ",":
+        return b.error("a value is missing before this `,`", b.at, help="remove one comma")
     return b.error(f"expected a value, found {b.found}", b.at, help=_QUOTE)
 
 

@@ -16,6 +16,7 @@ _ENDS = " \t\r\n\0"
 _SPACES = re.compile(" *+")
 _WHITE = re.compile(r"[ \t]*+")
 _COMMENT = re.compile("[^\r\n\0]*+")
+_DOCUMENT = re.compile(rf"(?:---|\.\.\.)[{_ENDS}]")
 _BREAK = re.compile("\r\n|\r|\n")
 _BLOCK = re.compile(rf"(?:[^:{_ENDS}]|:(?![{_ENDS}]))*+")
 _FLOW = re.compile(rf"(?:[^:,\[\]{{}}{_ENDS}]|:(?![{_ENDS}]))*+")
@@ -47,6 +48,11 @@ class QuickReader(Reader):
             super().forward(length)
         else:
             self.jump(end)
+
+    def past(self, pattern: re.Pattern[str], start: int) -> int:
+        """Return the index after what a pattern matches at another one, which may be nothing."""
+        found = pattern.match(self.buffer, start)
+        return found.end() if found else start
 
     def jump(self, end: int) -> None:
         """Go on to an index on the same line."""
@@ -128,9 +134,9 @@ class QuickScanner(Scanner):
         buffer = reader.buffer
         while True:
             start, fresh = reader.pointer, not reader.column
-            reader.jump(_SPACES.match(buffer, start).end())
+            reader.jump(reader.past(_SPACES, start))
             if buffer[reader.pointer] == "\t":
-                end = _WHITE.match(buffer, reader.pointer).end()
+                end = reader.past(_WHITE, reader.pointer)
                 content = buffer[end] not in "#\r\n\0"
                 if content and fresh and not flow and reader.column <= max(self.indent, 0):
                     return
@@ -138,7 +144,7 @@ class QuickScanner(Scanner):
                     self.allow_simple_key = False
                 reader.jump(end)
             if buffer[reader.pointer] == "#":
-                reader.jump(_COMMENT.match(buffer, reader.pointer).end())
+                reader.jump(reader.past(_COMMENT, reader.pointer))
             ended = _BREAK.match(buffer, reader.pointer)
             if ended is None:
                 return
@@ -154,12 +160,12 @@ class QuickScanner(Scanner):
         chunks: list[str] = []
         spaces: list[str] | None = []
         while reader.buffer[reader.pointer] != "#":
-            found = pattern.match(reader.buffer, reader.pointer)
-            if not found.group():
+            piece = reader.buffer[reader.pointer : reader.past(pattern, reader.pointer)]
+            if not piece:
                 break
             self.allow_simple_key = False
-            chunks += [*(spaces or ()), found.group()]
-            reader.jump(found.end())
+            chunks += [*(spaces or ()), piece]
+            reader.jump(reader.pointer + len(piece))
             end = reader.get_mark()
             spaces = self.scan_plain_spaces(indent, start)
             if not spaces or (not flow and reader.column < indent):
@@ -170,7 +176,7 @@ class QuickScanner(Scanner):
         """Skip white space after a piece of a value; return what of it the value would hold."""
         reader = self.reader
         buffer = reader.buffer
-        end = _WHITE.match(buffer, reader.pointer).end()
+        end = reader.past(_WHITE, reader.pointer)
         if buffer[end] not in "\r\n":
             white = buffer[reader.pointer : end]
             reader.jump(end)
@@ -181,12 +187,11 @@ class QuickScanner(Scanner):
         while ended := _BREAK.match(buffer, reader.pointer):
             reader.next_line(ended.end())
             breaks += 1
-            if buffer[reader.pointer : reader.pointer + 3] in ("---", "..."):
-                if buffer[reader.pointer + 3] in _ENDS:
-                    return None
-            reader.jump(_SPACES.match(buffer, reader.pointer).end())
+            if _DOCUMENT.match(buffer, reader.pointer):
+                return None
+            reader.jump(reader.past(_SPACES, reader.pointer))
             if buffer[reader.pointer] == "\t" and reader.column >= indent:
-                reader.jump(_WHITE.match(buffer, reader.pointer).end())
+                reader.jump(reader.past(_WHITE, reader.pointer))
         return [" "] if breaks == 1 else ["\n"] * (breaks - 1)
 
     def scan_tag(self) -> Any:

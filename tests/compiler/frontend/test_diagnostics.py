@@ -178,7 +178,8 @@ CASES = {
         "graph:\n  - repeat:\n    times: 2\n    body: []", "E0204", 6, 12, None,
         "write `repeat: {times: ..., body: ...}`",
     ),
-    "two sizes": ("input: {x: {shape: [4, 4]}}\ngraph: [relu]", "E0204", 5, 20, "`shape` needs exactly 3 entries", ""),
+    "two sizes": ("input: {x: {shape: [4, 4]}}\ngraph: [relu]", "E0204", 5, 20, "`shape` needs exactly 3 entries",
+        "channels come first: write [1, 4, 4] for one channel"),
     "pair in parentheses": (
         "graph: [conv: {filters: 3, kernel: (3, 3)}]", "E0202", 5, 40, None,
         'text with commas stands in quotes: "max(a, b)"; a list is [a, b]',

@@ -11,8 +11,7 @@ import pytest
 
 from tcc.compiler.frontend.build import load
 from tcc.compiler.frontend.foreign_names import entries, folded
-from tcc.compiler.frontend.library import RESERVED
-from tcc.compiler.frontend.steps import WORDS
+from tcc.compiler.frontend.library import RESERVED, WORDS
 from tcc.compiler.signature import signature
 from tcc.compiler.source import Diagnostic, UserError, nearest
 

@@ -179,6 +179,7 @@ WARNED = {
     ),
     "softmax of one channel": ("graph: [conv: {filters: 1, kernel: 1}, softmax]", [("constant-output", 5, "softmax")]),
     "one value, two outputs": ("graph: [relu]\noutput: {y: {}, z: {}}", [("same-output", 6, "z")]),
+    "channels last": ("input: {image: {shape: [32, 32, 3]}}\ngraph: [relu]", [("channels-last", 5, "[32, 32, 3]")]),
     "grey levels": (
         f"{IMAGE.replace('STATISTICS', 'mean: [124, 0.5, 0.5], std: [0.2, 0.2, 57]')}\ngraph: [relu]",
         [("pixel-statistics", 5, "124"), ("pixel-statistics", 5, "57")],

@@ -236,7 +236,7 @@ def test_anchors_and_tags_are_no_part_of_the_place():
 
 BROKEN = {
     "tab-indent": ("a:\n\tb: 2", "2:1 a tab cannot stand here"),
-    "tab-before-value": ("a:\tb", "1:3 a tab cannot stand here"),
+    "tab-before-key": ("a:\n  -\tb: 1", "2:4 a tab cannot stand here"),
     "no-space": ("shape:[3, 4]\nb: 1", "1:6 a space is missing after this `:`"),
     "no-space-below": ("x:\n  shape:[3]\n  y: 2\n", "2:8 a space is missing after this `:`"),
     "no-space-in-braces": ("a: {stride:2}", "1:5 a space is missing after the `:` of `stride:2`"),
@@ -253,7 +253,7 @@ BROKEN = {
     "open-list-goes-on": ("a: [1, 2\nb: 3", "1:4 this `[` is never closed"),
     "open-comma": ("a: {b: 1,\n  c: [1,", "2:6 this `[` is never closed"),
     "wrong-bracket": ("a: {b: [1, 2}", "1:13 expected `]`, found `}`"),
-    "two-commas": ("a: [1,, 2]", "1:7 expected a value, found `,`"),
+    "two-commas": ("a: [1,, 2]", "1:7 a value is missing before this `,`"),
     "no-comma": ("a: {b: 1 c: 2}", "1:11 expected `,` or `}`, found `:`"),
     "lone-bracket": ("a: ]", "1:4 expected a value, found `]`"),
     "extra-bracket": ("a: {b: 1}}", "1:10 this `}` closes nothing"),
