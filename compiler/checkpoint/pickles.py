@@ -100,13 +100,21 @@ class _Machine:
         self.named: set[Global] = set()
         self.outside: list[object] = []
 
+    def popped(self, count: int) -> list[Any]:
+        """Return that many values that were pushed last, and take them off."""
+        if len(self.stack) < count:
+            raise DamagedError("its stack is empty")
+        found = self.stack[-count:]
+        del self.stack[-count:]
+        return found
+
     def marked(self) -> list[Any]:
         """Return what was pushed since the last mark, and take it off."""
         found, self.stack = self.stack, self.aside.pop()
         return found
 
 
-_Do = Callable[[_Machine, Any], None]
+_Do = Callable[[_Machine, Any], object]
 
 
 def _push(value: Callable[[Any], object]) -> _Do:
@@ -121,19 +129,6 @@ def _gather(value: Callable[[list[Any]], object]) -> _Do:
     return do
 
 
-def _tuple(count: int) -> _Do:
-    def do(machine: _Machine, _: object) -> None:
-        if len(machine.stack) < count:
-            raise DamagedError("its stack is empty")
-        machine.stack[-count:] = [tuple(machine.stack[-count:])]
-
-    return do
-
-
-def _nothing(machine: _Machine, _: object) -> None:
-    pass
-
-
 def _mark(machine: _Machine, _: object) -> None:
     machine.aside.append(machine.stack)
     machine.stack = []
@@ -144,10 +139,6 @@ def _pop(machine: _Machine, _: object) -> None:
         machine.stack.pop()
     else:
         machine.marked()
-
-
-def _pop_mark(machine: _Machine, _: object) -> None:
-    machine.marked()
 
 
 def _remember(machine: _Machine, index: int) -> None:
@@ -215,19 +206,9 @@ def _build(machine: _Machine, _: object) -> None:
         made.state = state
 
 
-def _append(machine: _Machine, _: object) -> None:
-    element = machine.stack.pop()
-    _extend(machine.stack[-1], [element])
-
-
-def _appends(machine: _Machine, _: object) -> None:
-    elements = machine.marked()
-    _extend(machine.stack[-1], elements)
-
-
-def _extend(value: object, elements: list[Any]) -> None:
-    match value:
-        case list():
+def _extend(machine: _Machine, elements: list[Any]) -> None:
+    match machine.stack[-1]:
+        case list() as value:
             value.extend(elements)
         case Made():  # of a class that is a list besides
             pass
@@ -235,26 +216,15 @@ def _extend(value: object, elements: list[Any]) -> None:
             raise DamagedError("it adds elements to what is no list")
 
 
-def _set_item(machine: _Machine, _: object) -> None:
-    item, key = machine.stack.pop(), machine.stack.pop()
-    _set(machine.stack[-1], [key, item])
-
-
-def _set_items(machine: _Machine, _: object) -> None:
-    flat = machine.marked()
-    _set(machine.stack[-1], flat)
-
-
-def _set(value: object, flat: list[Any]) -> None:
+def _set(machine: _Machine, flat: list[Any]) -> None:
+    value = machine.stack[-1]
     if not isinstance(value, Made) or len(flat) % 2:
         raise DamagedError("it adds items to what is no dict")
     value.items.extend(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _dict(flat: list[Any]) -> Made:
-    made = Made(DICT)
-    _set(made, flat)
-    return made
+    return Made(DICT, items=list(zip(flat[::2], flat[1::2], strict=True)))
 
 
 def _outside(machine: _Machine, _: object) -> None:
@@ -263,7 +233,7 @@ def _outside(machine: _Machine, _: object) -> None:
 
 
 _DO: Mapping[str, _Do] = {
-    **dict.fromkeys(("PROTO", "FRAME", "STOP"), _nothing),
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda *_: None),
     **dict.fromkeys(
         (
             *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
@@ -283,12 +253,12 @@ _DO: Mapping[str, _Do] = {
     "TUPLE": _gather(tuple),
     "FROZENSET": _gather(tuple),
     "DICT": _gather(_dict),
-    "TUPLE1": _tuple(1),
-    "TUPLE2": _tuple(2),
-    "TUPLE3": _tuple(3),
+    "TUPLE1": lambda machine, _: machine.stack.append(tuple(machine.popped(1))),
+    "TUPLE2": lambda machine, _: machine.stack.append(tuple(machine.popped(2))),
+    "TUPLE3": lambda machine, _: machine.stack.append(tuple(machine.popped(3))),
     "MARK": _mark,
     "POP": _pop,
-    "POP_MARK": _pop_mark,
+    "POP_MARK": lambda machine, _: machine.marked(),
     "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _remember),
     **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _recall),
@@ -300,11 +270,11 @@ _DO: Mapping[str, _Do] = {
     "INST": _old_instance,
     "OBJ": _old_object,
     "BUILD": _build,
-    "APPEND": _append,
-    "APPENDS": _appends,
-    "ADDITEMS": _appends,
-    "SETITEM": _set_item,
-    "SETITEMS": _set_items,
+    "APPEND": lambda machine, _: _extend(machine, [machine.stack.pop()]),
+    "APPENDS": lambda machine, _: _extend(machine, machine.marked()),
+    "ADDITEMS": lambda machine, _: _extend(machine, machine.marked()),
+    "SETITEM": lambda machine, _: _set(machine, machine.popped(2)),
+    "SETITEMS": lambda machine, _: _set(machine, machine.marked()),
     "BINPERSID": _outside,
 }
 """What each instruction does; buffers outside the pickle and extension codes are not there."""

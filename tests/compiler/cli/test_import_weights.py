@@ -125,3 +125,33 @@ def test_checkpoints_of_others_predict_what_they_published(
     (reference,) = (f for f in facts.values() if "image" in f and f["image"] == image.name)
     expected = reference["runs"]["resize224_bilinear"]["logits"]
     assert found["outputs"]["logits"]["raw"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_which_weights_were_taken_and_what_was_ignored_is_said(tcc, home, tensors):
+    import torch
+
+    state = {name: torch.from_numpy(value) for name, value in tensors.items()}
+    averaged = {name: value + 1 for name, value in state.items()}
+    both = {"model": {**state, "criterion.weight": torch.ones(2)}, "model_ema": averaged}
+    torch.save({**both, "epoch": 3}, home / "both.pth")
+    words = ("import-weights", "tiny.yaml", "both.pth", "-o", "w.st")
+    found = tcc(*words)
+    assert found.code == 0
+    assert (
+        "note: took the weights of `model`; others are in `model_ema` (`--entry NAME`)" in found.err
+    )
+    assert "note: not read: model_ema, epoch" in found.err
+    assert "note: ignored, since only training uses it: criterion" in found.err
+    np.testing.assert_array_equal(
+        load_file(home / "w.st")["linear.bias"], tensors["classifier.bias"]
+    )
+    found = tcc(*words, "--entry", "model_ema", "--json")
+    assert found.code == 0
+    assert found.document["notes"][0] == (
+        "took the weights of `model_ema`; others are in `model` (`--entry NAME`)"
+    )
+    written = load_file(home / "w.st")["linear.bias"]
+    np.testing.assert_array_equal(written, tensors["classifier.bias"] + 1)
+    found = tcc(*words, "--entry", "none")
+    assert (found.code, found.out) == (2, "")
+    assert "error[E0515]: no entry is called `none`" in found.err
