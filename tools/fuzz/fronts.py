@@ -1,8 +1,9 @@
 """The fronts there are, in the order in which they are tried. To add one: its file, and a word."""
 
 from case import Front
+from checkpoints import CHECKPOINTS
 from foreign import ONNX
 from images import IMAGES
 from specs import SPECS
 
-FRONTS: tuple[Front, ...] = (SPECS, ONNX, IMAGES)
+FRONTS: tuple[Front, ...] = (SPECS, ONNX, IMAGES, CHECKPOINTS)

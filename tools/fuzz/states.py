@@ -1,0 +1,106 @@
+"""A small network, its weights, and what training programs make of them."""
+
+import io
+from collections import OrderedDict
+from functools import cache
+from random import Random
+from typing import Any
+
+SPEC = b"""tcc: 1
+name: net
+input: {image: {shape: [2, 8, 8]}}
+graph:
+  - conv: {filters: 3, kernel: 3, bias: false}
+  - batch_norm
+  - conv: {filters: 4, kernel: 1}
+  - relu
+  - global_avg_pool
+  - flatten
+  - linear: {units: 5}
+output: {logits: {activation: softmax}}
+"""
+OURS = (
+    ("conv_1.weight", "net.0.weight", (3, 2, 3, 3)),
+    ("batch_norm.weight", "net.1.weight", (3,)),
+    ("batch_norm.bias", "net.1.bias", (3,)),
+    ("batch_norm.mean", "net.1.running_mean", (3,)),
+    ("batch_norm.var", "net.1.running_var", (3,)),
+    ("conv_2.weight", "net.2.weight", (4, 3, 1, 1)),
+    ("conv_2.bias", "net.2.bias", (4,)),
+    ("linear.weight", "net.6.weight", (5, 4)),
+    ("linear.bias", "net.6.bias", (5,)),
+)
+"""Our names of the weights, other ones, and shapes."""
+State = dict[str, Any]
+
+
+@cache
+def values() -> dict[str, Any]:
+    """The weights by our names: each number is another one, which float16 holds."""
+    import numpy as np
+
+    found, count = {}, 1
+    for name, _, shape in OURS:
+        size = int(np.prod(shape))
+        found[name] = (np.arange(count, count + size, dtype=np.float32) / 64).reshape(shape)
+        count += size
+    return found
+
+
+def state_dict() -> State:
+    """Return the weights as another program would save them."""
+    import torch
+
+    state: State = OrderedDict((there, torch.from_numpy(values()[ours])) for ours, there, _ in OURS)
+    state["net.1.num_batches_tracked"] = torch.tensor(3)
+    return state
+
+
+def saved(value: object, numbers: Random) -> bytes:
+    """Return what `torch.save` makes of a value, in its old or its new format."""
+    import torch
+
+    file = io.BytesIO()
+    torch.save(value, file, _use_new_zipfile_serialization=numbers.random() < 0.6)
+    return file.getvalue()
+
+
+def wrapped(state: State, numbers: Random) -> object:
+    """Return a state dict in what training programs save: always one that is to be taken."""
+    import argparse
+
+    import torch
+
+    def average() -> State:
+        return OrderedDict((k, v + 1) for k, v in state.items())
+
+    def under(prefix: str) -> State:
+        return OrderedDict((prefix + k, v) for k, v in state.items())
+
+    return numbers.choice(
+        (
+            lambda: state,
+            lambda: {"state_dict": state, "args": argparse.Namespace(lr=0.1), "epoch": 3},
+            lambda: {"model": state, "model_ema": average()},
+            lambda: {"state_dict": {**under("model."), "criterion.weight": torch.ones(5)}},
+            lambda: under("module._orig_mod."),
+            lambda: {"ema_state_dict": average(), "state_dict": state, "scaler": {}},
+            lambda: {k: v.double() for k, v in state.items()},
+            lambda: {k: v.half() for k, v in state.items()},
+            lambda: {k: torch.nn.Parameter(v.float()) for k, v in state.items()},
+            lambda: {k: _viewed(v, numbers) for k, v in state.items()},
+            lambda: {**state, "aux.fc.weight": torch.ones(2, 2)},
+        )
+    )()
+
+
+def _viewed(value: Any, numbers: Random) -> Any:
+    """Return the same numbers in memory of another layout."""
+    import torch
+
+    pad = torch.full((numbers.randint(0, 9),), 7.0, dtype=value.dtype)
+    joined = torch.cat([pad, value.ravel(), pad])
+    inside = joined[pad.numel() : pad.numel() + value.numel()].view(value.shape)
+    axes = tuple(reversed(range(value.dim())))
+    turned = value.permute(axes).contiguous().permute(axes)
+    return numbers.choice((value, inside, turned))
