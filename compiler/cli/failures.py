@@ -15,6 +15,9 @@ from tcc.compiler.floor import BelowFloor
 from tcc.compiler.source import MAX_TOLD, Diagnostic, UserError
 from tcc.compiler.tools import MissingTool
 
+NO_MEMORY = (
+    "there is not enough memory for this: free some, or let this process have more (`ulimit -v`)"
+)
 OURS, INPUT, TOOL, BELOW, INTERRUPTED = 1, 2, 3, 4, 130
 
 
@@ -74,6 +77,8 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 -
             return Failure(error.exit_code, _usage(error), error.format_message())
         case typer.Abort():
             return Failure(INTERRUPTED, "interrupted", "interrupted")
+        case MemoryError():
+            return Failure(OURS, f"error: {NO_MEMORY}", NO_MEMORY)
         case OSError():
             return _system(error, debug)
         case _:

@@ -17,6 +17,19 @@ _FUNCTION = (
     "train it with one that is known: relu, relu6, leaky_relu, sigmoid, tanh, silu, gelu,"
     " hard_sigmoid or hard_swish",
 )
+_CHOICE = (
+    "choice between values, element by element",
+    "thresholds are written with relu, relu6 or Clip",
+)
+_EINSUM = (
+    "sums of products over named axes",
+    "export them as linear layers or convolutions of one pixel",
+)
+_REDUCED = (
+    "such reduction: the mean, the sum and the largest value over the whole image are known",
+    "train it with one of them, or " + CUT,
+)
+_FOREIGN = ("operators of other makers than ONNX", "export it without them, or " + CUT)
 _AFTER = ("step for what comes after the outputs", CUT)
 _NORM = (
     "such normalisation: batch_norm and layer_norm over the channels are known",
@@ -34,28 +47,33 @@ _POOL = (
 _SIGNAL = ("signal processing: the input is an image", CUT)
 
 _GROUPS: Mapping[tuple[str, str], str] = {
-    _ATTENTION: "Attention Einsum MultiHeadAttention RotaryEmbedding SkipLayerNormalization",
+    _ATTENTION: "Attention RotaryEmbedding",
     _RECURRENT: "GRU LSTM RNN",
     _CONTROL: "If Loop Scan SequenceAt SequenceConstruct SequenceEmpty SplitToSequence",
     _INTEGER: (
-        "BitShift ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QGemm"
-        " QLinearAdd QLinearConv QLinearMatMul QuantizeLinear"
+        "BitShift ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearConv"
+        " QLinearMatMul QuantizeLinear"
     ),
     _FUNCTION: (
         "Abs Acos Asin Atan Ceil Celu Cos Elu Exp Floor Log Mish Reciprocal Round Selu Sign Sin"
         " Softplus Softsign Sqrt Tan ThresholdedRelu Erf"
     ),
-    _AFTER: "ArgMax ArgMin Hardmax LogSoftmax NonMaxSuppression OneHot TopK ZipMap",
+    _AFTER: "ArgMax ArgMin Hardmax LogSoftmax NonMaxSuppression OneHot TopK",
     _NORM: (
         "GroupNormalization InstanceNormalization LRN LpNormalization MeanVarianceNormalization"
         " RMSNormalization"
     ),
     _SHAPE: (
-        "And ConstantOfShape CumSum Equal Greater GatherElements GatherND Less Mod NonZero Not Or"
-        " Range ScatterElements ScatterND Shape Size Tile Where Xor"
+        "ConstantOfShape CumSum GatherElements GatherND NonZero Range ScatterElements ScatterND"
+        " Shape Size Tile"
+    ),
+    _CHOICE: "And Equal Greater GreaterOrEqual Less LessOrEqual Mod Not Or Where Xor",
+    _EINSUM: "Einsum",
+    _REDUCED: (
+        "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMin ReduceProd ReduceSumSquare"
     ),
     _PIXELS: "AffineGrid CenterCropPad Col2Im DepthToSpace GridSample SpaceToDepth",
-    _POOL: "LpPool GlobalLpPool MaxRoiPool MaxUnpool RoiAlign ReduceL1 ReduceL2 ReduceMin",
+    _POOL: "LpPool GlobalLpPool MaxRoiPool MaxUnpool RoiAlign",
     _SIGNAL: "Bernoulli DFT MelWeightMatrix RandomNormal RandomNormalLike RandomUniform STFT",
 }  # fmt: skip
 
@@ -69,16 +87,17 @@ CAUSES: Mapping[str, tuple[str, str]] = dict(_table())
 """What the language lacks and what helps, by operator; `{value}` is what the operator reads."""
 
 
-def cause(operator: str, value: str) -> tuple[str, str]:
-    """Return why an operator of ONNX has no step, and what to do; empty where nothing is known.
+def cause(operator: str, domain: str, value: str) -> tuple[str, str]:
+    """Return why an operator has no step, and what to do; empty where nothing is known.
 
     Args:
         operator: Its name.
+        domain: Who defines it; empty for ONNX.
         value: What the file calls its first input, before which it can be cut.
     """
-    if operator not in CAUSES:
+    if not domain and operator not in CAUSES:
         return "", ""
-    what, help = CAUSES[operator]
+    what, help = _FOREIGN if domain else CAUSES[operator]
     return LEFT_OUT.format(what=what), help.format(value=value)
 
 

@@ -149,7 +149,8 @@ class _Converter:
     def _converted(self, node: gs.Node) -> Sequence[Operand] | None:
         converter = CONVERTERS.get(node.op) if _is_onnx(node) else None
         if converter is None:
-            message, help = cause(node.op, before(node)) if _is_onnx(node) else ("", "")
+            domain = "" if _is_onnx(node) else node.domain
+            message, help = cause(node.op, domain, before(node))
             message = message or "the language has no step for this operator"
             self.problems.add("E0910", message, help or _known(), node)
             return None

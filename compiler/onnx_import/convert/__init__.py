@@ -30,6 +30,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "GlobalMaxPool": pools.global_max_pool,
     "ReduceMean": pools.reduce_mean,
     "ReduceMax": pools.reduce_max,
+    "ReduceSum": pools.reduce_sum,
     "Relu": functions.plain(Relu()),
     "Sigmoid": functions.plain(Sigmoid()),
     "Tanh": functions.plain(Tanh()),

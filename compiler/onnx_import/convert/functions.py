@@ -182,5 +182,6 @@ def cast(call: Call) -> Operand:
     if not isinstance(found, View):
         return found.astype(wanted)
     if wanted != np.float32:
-        raise Refusal(f"it casts to {wanted.name}; the network computes in float32")
+        help = "export the network in float32"
+        raise Refusal(f"it casts to {wanted.name}; the network computes in float32", help)
     return found

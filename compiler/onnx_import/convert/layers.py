@@ -93,7 +93,7 @@ def _convolved(call: Call) -> tuple[View, Array, list[Array]]:
 def gemm(call: Call) -> View:
     """Convert Gemm: alpha * x @ weight + beta * bias."""
     if call.attribute("transA", 0):
-        raise Refusal("it transposes its input")
+        raise Refusal("it transposes its input", "export it as a linear layer, with transA 0")
     weight = call.weights(1) * np.float32(call.attribute("alpha", 1.0))
     if weight.ndim != 2:
         raise Refusal(f"its weight has {weight.ndim} axes, not two")
@@ -159,7 +159,8 @@ def layer_norm(call: Call) -> View:
     x = call.view()
     axis = int(call.attribute("axis", -1)) % len(x.shape)
     if axis != len(x.shape) - 1:
-        raise Refusal("it normalises over several axes, not over the channels alone")
+        help = "train it with a layer norm over the channels of each pixel, or with batch norms"
+        raise Refusal("it normalises over several axes, not over the channels alone", help)
     return channel_norm(call, axis)
 
 

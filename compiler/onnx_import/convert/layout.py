@@ -132,9 +132,9 @@ def concat(call: Call) -> Operand:
     if any(not isinstance(x, View) for x in raw):
         help = "as the class token of a transformer is; constants can be added or multiplied only"
         raise Refusal("it joins a constant to a value", help)
+    if axis == 1 and rank in (2, 4):
+        return call.emit(Concat(), *(call.settled(i) for i in range(len(raw))))
     views = [call.view(i) for i in range(len(raw))]
-    if axis == 1 and all(view.settled for view in views):
-        return call.emit(Concat(), *views)
     rows = [last_axis_channels(view) if axis == rank - 1 else None for view in views]
     first = rows[0]
     if first is None or any(row is None or not np.array_equal(row, first) for row in rows):
@@ -160,7 +160,8 @@ def pad(call: Call) -> View:
     """Convert Pad with a constant around height and width."""
     mode = call.attribute("mode", "constant")
     if mode != "constant":
-        raise Refusal(f"its border is `{mode}`; only a constant one is known")
+        help = "train it with a border of zeros, as convolutions have it"
+        raise Refusal(f"its border is `{mode}`; only a constant one is known", help)
     x = call.map()
     given = _needed(call.numbers("pads", 1) or call.numbers("paddings", 1), "pads")
     axes = call.numbers("axes", 3) or tuple(range(len(given) // 2))

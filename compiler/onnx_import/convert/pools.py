@@ -7,7 +7,7 @@ import numpy as np
 from tcc.compiler.onnx_import.builder import Refusal
 from tcc.compiler.onnx_import.convert.call import Call, pads_of
 from tcc.compiler.onnx_import.view import View
-from tcc.compiler.ops import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool, Op
+from tcc.compiler.ops import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool, Op, Scale
 from tcc.compiler.ops.base import OpError
 from tcc.compiler.ops.window import out_size
 from tcc.compiler.types import Pair, Quad, TensorType
@@ -93,6 +93,13 @@ def reduce_mean(call: Call) -> View:
     return _reduced(call, GlobalAvgPool())
 
 
+def reduce_sum(call: Call) -> View:
+    """Convert ReduceSum over all pixels: their mean times their number."""
+    before, after = call.view(), _reduced(call, GlobalAvgPool())
+    pixels = before.type.elements // before.type.shape[0]
+    return call.each(Scale(float(pixels)), after) if after.value != before.value else after
+
+
 def reduce_max(call: Call) -> View:
     """Convert ReduceMax over all pixels."""
     return _reduced(call, GlobalMaxPool())
@@ -107,10 +114,13 @@ def _reduced(call: Call, op: Op) -> View:
     axes = sorted({axis % rank for axis in given or range(rank)})
     channels, *size = x.type.shape
     pixels = int(np.prod(size, dtype=np.int64))
+    counted = int(np.prod([x.shape[axis] for axis in axes], dtype=np.int64))
     rows = np.moveaxis(x.positions(), axes, range(-len(axes), 0)).reshape(-1, pixels or 1)
     every = np.arange(channels * pixels).reshape(channels, pixels)
-    if not size or rows.shape != every.shape or not np.array_equal(np.sort(rows), every):
-        raise Refusal("it reduces over other axes than height and width")
+    alike = counted == pixels and rows.shape == every.shape
+    if not size or not alike or not np.array_equal(np.sort(rows), every):
+        help = "the mean and the largest value of each channel over the whole image are known"
+        raise Refusal("it reduces over other axes than height and width", help)
     pooled = call.emit(op, call.build.view(x.value))
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     if not call.attribute("keepdims", 1):

@@ -1,6 +1,8 @@
 """`tcc import`."""
 
 import json
+import os
+import resource
 
 import numpy as np
 import onnx
@@ -89,6 +91,35 @@ def test_in_a_process_of_its_own(process, home, net):
     found = process("import", net)
     assert (found.code, found.out) == (0, TABLE)
     assert (home / "net.yaml").read_text() == SPEC
+
+
+def test_with_little_address_space(process, home, net):
+    """As on a shared machine; what is needed grows with the file."""
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_AS, (900 << 20, 900 << 20))
+
+    assert process("import", net, preexec_fn=limited).code == 0
+
+
+@pytest.mark.parametrize("coerced", ["0", "1"])
+def test_names_in_any_alphabet(process, home, net, coerced):
+    """In the C locale as well, with the folder of temporary files called so too."""
+    folder = home / "\u017c\u00f3\u0142\u0107"
+    folder.mkdir()
+    (home / net).rename(folder / "\u0144.onnx")
+    env = {"LC_ALL": "C", "PYTHONUTF8": coerced, "TMPDIR": str(folder)}
+    words = ("import", folder / "\u0144.onnx", "-o", folder / "\u0105.yaml", "-q")
+    found = process(*words, env=env)
+    assert found.code == 0
+    assert "doc: Imported from" in (folder / "\u0105.yaml").read_text(encoding="utf-8")
+
+
+def test_a_pipe_is_refused_at_once(process, home):
+    os.mkfifo(home / "pipe.onnx")
+    found = process("import", "pipe.onnx", timeout=60)
+    assert found.code == 2
+    assert "error[E0901]: cannot read the model: it is a pipe, not a file" in found.err
 
 
 def test_the_result_checks_and_builds(tcc, home, net):

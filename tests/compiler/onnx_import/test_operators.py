@@ -330,6 +330,11 @@ def test_means_with_a_lopsided_border(steps, pads, step):
         ("y = ReduceMean <axes = [-1, -2], keepdims = 1> (x)", 13, "global_avg_pool"),
         ("y = ReduceMean (x, axes)", 18, "global_avg_pool"),
         ("y = ReduceMax <axes = [2, 3]> (x)", 17, "global_max_pool"),
+        (
+            "s = ReduceMean <noop_with_empty_axes = 1> (x) y = GlobalMaxPool (s)",
+            18,
+            "global_max_pool",
+        ),
         ("y = ReduceMax (x, axes)", 18, "global_max_pool"),
         (
             "r = Reshape (x, rows) m = ReduceMean <axes = [2]> (r) y = Unsqueeze (m, last)",
@@ -347,6 +352,11 @@ def test_means_with_a_lopsided_border(steps, pads, step):
 def test_global_pools(steps, text, opset, word):
     weights = {"axes": np.int64([2, 3]), "rows": np.int64([0, 4, -1]), "last": np.int64([3])}
     assert steps(text, weights, opset=opset) == [f"- {word}"]
+
+
+def test_a_sum_over_all_pixels(steps):
+    found = steps("y = ReduceSum (x, axes)", {"axes": np.int64([2, 3])})
+    assert found == ["- global_avg_pool", "- scale: {factor: 36.0}"]
 
 
 @pytest.mark.parametrize(
