@@ -104,7 +104,8 @@ def _count(what: str, case: str, tree: Tree, found: int, scope: Scope) -> Fact:
         slack = float(match["by"]) * (expected / 100 if match["percent"] else 1)
     else:
         expected = None if "±" in text else evaluated(tree, scope)
-    if not isinstance(expected, int | float) or not abs(expected) < float("inf"):
+    known = isinstance(expected, int | float) and abs(expected) < float("inf")
+    if not known or not slack < float("inf"):
         raise fail(
             "E0213",
             f"the expected {what} must be a number",

@@ -9,8 +9,8 @@ import jsonschema
 from jsonschema.exceptions import ValidationError
 
 from tcc.compiler.frontend import foreign_names, forms
+from tcc.compiler.frontend.arguments import unknown_argument
 from tcc.compiler.frontend.library import CONTROL, JOIN_WORDS, WORDS
-from tcc.compiler.frontend.parameters import unknown_argument
 from tcc.compiler.frontend.schema import schema
 from tcc.compiler.frontend.yaml import Mapping, Sequence, Tree, at, key_at, plain
 from tcc.compiler.source import Diagnostic, Span

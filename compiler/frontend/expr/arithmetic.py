@@ -88,6 +88,13 @@ def integer(value: Value, who: str, operand: int | None = None) -> int:
     raise OperandError(f"{who} needs whole numbers, found {shown(value)}", operand, hint)
 
 
+def finite(value: Value) -> bool:
+    """Whether all numbers of a value are finite, which JSON and every target ask for."""
+    if isinstance(value, tuple):
+        return all(map(finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def whole_meant(value: float) -> str:
     """Return the help for a number that is to be whole."""
     if not abs(value) < float("inf"):

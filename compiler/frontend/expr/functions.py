@@ -27,6 +27,13 @@ class Function:
     most: int
     apply: Callable[[tuple[Value, ...]], Value]
 
+    def __call__(self, args: tuple[Value, ...]) -> Value:
+        """Return the function's value; one beyond all floats is an error like any other."""
+        try:
+            return self.apply(args)
+        except OverflowError:
+            raise OperandError("the result is too large", code="E0223") from None
+
 
 def _numbers(args: tuple[Value, ...], who: str) -> list[Number]:
     """Return numbers given as arguments or as one list."""

@@ -278,4 +278,4 @@ class Call(Node):
                 return value
             values.append(value)
         _pay(self, scope, tuple(values))
-        return _pay(self, scope, _apply(self, self.args, self.function.apply, tuple(values)))
+        return _pay(self, scope, _apply(self, self.args, self.function, tuple(values)))

@@ -361,3 +361,24 @@ def test_of_many_mistakes_the_first_are_printed_and_the_others_counted(tcc, home
     document = json.loads(found.out)
     assert (len(document["diagnostics"]), document["more"]) == (50, 550)
     assert document["error"] == "600 errors"
+
+
+@pytest.mark.parametrize("given", [".inf", "[1, [.nan]]", "[1e999]"])
+def test_a_parameter_that_is_not_finite_is_refused(tcc, home, given):
+    text = (home / "tiny.yaml").read_text()
+    text = text.replace("width: 4}", f"width: 4, other: {{type: list, default: {given}}}}}")
+    (home / "odd.yaml").write_text(text if given[0] == "[" else text.replace("type: list, ", ""))
+    found = tcc("check", "odd.yaml", "--json")
+    assert found.code == 2
+    (wrong,) = found.document["diagnostics"]
+    assert (wrong["line"], wrong["code"]) == (3, "E0214" if given[0] == "[" else "E0213")
+
+
+def test_a_tolerance_that_is_not_finite_is_refused(tcc, home):
+    text = (home / "tiny.yaml").read_text().replace("params: 135", "params: 0 ± 1e999")
+    (home / "odd.yaml").write_text(text)
+    found = tcc("check", "odd.yaml")
+    assert (found.code, found.err.partition("\n")[0]) == (
+        2,
+        "error[E0213]: the expected params must be a number",
+    )

@@ -1,0 +1,59 @@
+"""Expressions of the largest, smallest and strangest operands: each is a value or an error."""
+
+import pytest
+
+from tcc.compiler.frontend.expr import MAX_INT, UNKNOWN, Scope, evaluate, parse_expr
+from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
+from tcc.compiler.source import Span, UserError
+
+HOSTILE = (
+    "0", "(-0.0)", "1", "(-1)", "0.5", "5e-324", "1e308", "(-1e308)", "1.7976931348623157e308",
+    "9223372036854775807", "(-9223372036854775807)", "1e19", "true", "'8'", "[]", "[1e308, 1e308]",
+    "[9223372036854775807] * 2", "[[1], 2.5]", "big", "tiny", "lost", "nothing",
+)  # fmt: skip
+EXTREMES = {"big": float("inf"), "tiny": -0.0, "lost": float("nan"), "nothing": UNKNOWN}
+SIGNS = ("+", "-", "*", "/", "//", "%", "**", "<", ">=", "==", "!=", "and", "or")
+CALLS = tuple(name for name in FUNCTIONS) + tuple(AXES)
+
+
+def answered(text: str) -> None:
+    """Check that an expression has a value within the limits, or an error with a place."""
+    try:
+        found = evaluate(parse_expr(text, Span("x", 1, 1, text)), Scope(EXTREMES))
+    except UserError as error:
+        codes = {d.code for d in error.diagnostics}
+    else:
+        codes = {"E0222"}
+        check(text, found)
+    assert codes <= {"E0220", "E0221", "E0222", "E0223"}, text
+
+
+def check(text: str, found: object) -> None:
+    if isinstance(found, float) and not (text in EXTREMES or "nothing" in text):
+        assert abs(found) < float("inf") or any(name in text for name in ("big", "lost")), text
+    assert not isinstance(found, int) or abs(found) <= MAX_INT, text
+    assert not isinstance(found, complex), text
+
+
+@pytest.mark.parametrize("left", HOSTILE)
+def test_no_operand_is_beyond_an_answer(left: str) -> None:
+    answered(f"-{left}")
+    answered(f"not {left}")
+    answered(f"{left}[{left}]")
+    for right in HOSTILE:
+        answered(f"[1, 2][{left}:{right}]")
+        for sign in SIGNS:
+            answered(f"{left} {sign} {right}")
+        for name in CALLS:
+            answered(f"{name}({left}, {right})")
+    for name in CALLS:
+        answered(f"{name}({left})")
+        answered(f"{name}({left}, 1, {left})")
+
+
+def test_a_result_beyond_all_floats_is_too_large() -> None:
+    text = "divisible(1e308, 8)"
+    with pytest.raises(UserError) as caught:
+        evaluate(parse_expr(text, Span("x", 1, 1, text)), Scope())
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.message, found.at.column) == ("E0223", "the result is too large", 1)
