@@ -10,7 +10,7 @@ itself takes the vertical one first where that is faster, which moves some pixel
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,7 @@ class Preprocess:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     raw: bool = False
-    scale: str = "255"
+    scale: str = field(default="255", metadata={"enum": SCALES, "default": "255"})
 
     @property
     def channels(self) -> int:

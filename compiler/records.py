@@ -2,11 +2,12 @@
 
 A field is a `str`, `int`, `float`, `bool`, one of a `Literal`'s strings, another record, a
 `tuple[X, ...]`, a `Mapping[str, X]`, or any of these `| None`. Its limits stand in the field's
-metadata, as JSON Schema words (`field(metadata={"pattern": ...})`).
+metadata, as JSON Schema words (`field(metadata={"pattern": ...})`); a field with the word `default`
+is written only where it has another value, so that documents from before it stay as they are.
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -40,8 +41,29 @@ def _schema(hint: Any) -> dict[str, Any]:
 
 
 def encode(record: Any) -> dict[str, Any]:
-    """Return a record as plain data for JSON, its fields in their order."""
-    return asdict(record)
+    """Return a record as plain data for JSON, its fields in their order.
+
+    Fields that have the value of their schema's `default` are left out.
+    """
+    found: dict[str, Any] = _plain(record)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case tuple() | list():
+            return type(value)(_plain(item) for item in value)
+        case Mapping():
+            return {name: _plain(item) for name, item in value.items()}
+        case _ if is_dataclass(value):
+            shown = (f for f in fields(value) if not _left_out(f, getattr(value, f.name)))
+            return {f.name: _plain(getattr(value, f.name)) for f in shown}
+        case _:
+            return value
+
+
+def _left_out(own: "Field[Any]", value: Any) -> bool:
+    return "default" in own.metadata and own.metadata["default"] == value
 
 
 def decode(hint: Any, data: Any) -> Any:

@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from tcc.backends.tflite.net import Net
 from tcc.backends.tflite.table import FLOAT
 from tcc.backends.tflite.writer import File, Operator, Tensor
+from tcc.compiler import records
 from tcc.compiler.graph import Graph, Model
 from tcc.compiler.rewrite import for_inference
 
@@ -69,7 +70,7 @@ def about(graph: Graph) -> bytes:
             {
                 "name": source.name,
                 "layout": "NHWC" if len(source.type.shape) == 3 else "NC",
-                "preprocess": asdict(source.preprocess) if source.preprocess else None,
+                "preprocess": records.encode(source.preprocess) if source.preprocess else None,
             }
             for source in graph.inputs
         ],

@@ -27,6 +27,13 @@ class Color(StrEnum):
     GRAY = "gray"
 
 
+class Divisor(StrEnum):
+    """What an image's values are divided by."""
+
+    FULL = "255"
+    MAX = "max"
+
+
 class Mode(StrEnum):
     """How an image is brought to the input's size."""
 
@@ -99,7 +106,15 @@ Mean = Annotated[
         "--mean",
         metavar="M,...",
         show_default=False,
-        help="Preprocessing: subtracted per channel, after division by 255.",
+        help="Preprocessing: subtracted per channel, after division.",
+    ),
+]
+Scales = Annotated[
+    Divisor | None,
+    typer.Option(
+        "--scale",
+        show_default=False,
+        help="Preprocessing: values are divided by 255, or by the image's own maximum.",
     ),
 ]
 Std = Annotated[
@@ -121,6 +136,7 @@ def import_(
     until: Until = None,
     color: Colors = None,
     resize: Resize = None,
+    scale: Scales = None,
     mean: Mean = None,
     std: Std = None,
     flat: Flat = False,
@@ -140,7 +156,7 @@ def import_(
     wanted = Wanted(
         _checked_name(name),
         _words("--labels", labels),
-        _preprocess(color, resize, _numbers("--mean", mean), _numbers("--std", std)),
+        _preprocess(color, resize, scale, _numbers("--mean", mean), _numbers("--std", std)),
         _size(shape),
         tuple(until or ()),
         not flat,
@@ -262,11 +278,16 @@ def _size(text: str | None) -> tuple[int, int, int] | None:
 
 
 def _preprocess(
-    color: Color | None, resize: Mode | None, mean: tuple[float, ...], std: tuple[float, ...]
+    color: Color | None,
+    resize: Mode | None,
+    scale: Divisor | None,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
 ) -> "Contract | None":
     """Return what the user says of preprocessing; what is left open is rgb and stretching."""
     from tcc.compiler.onnx_import import Contract
 
-    if color is None and resize is None and not mean and not std:
+    if color is None and resize is None and scale is None and not mean and not std:
         return None
-    return Contract((color or Color.RGB).value, (resize or Mode.STRETCH).value, mean, std)
+    first = (color or Color.RGB).value, (resize or Mode.STRETCH).value
+    return Contract(*first, mean, std, (scale or Divisor.FULL).value)

@@ -34,6 +34,7 @@ class Contract:
     mode: str = "stretch"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    scale: str = "255"
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,8 @@ def _preprocess(path: Path, kind: TensorType, given: "Contract | None") -> dict[
     found: dict[str, Any] = {"color": given.color}
     if given.mode != "none":
         found["resize"] = {"size": [height, width], "mode": given.mode}
+    if given.scale != "255":
+        found["scale"] = given.scale
     for name, values in (("mean", given.mean), ("std", given.std)):
         if len(values) not in (0, 1, channels):
             label = f"there are {len(values)}, the input has {channels} channels"

@@ -4,8 +4,10 @@ The network of `run` gives its input as it is, so that what an accepted image be
 against Pillow's own decoding and the definition in numpy, value by value, on ONNX Runtime and in C.
 """
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -68,6 +70,7 @@ def _spec(name: str, graph: str, labels: str) -> str:
 def _bundles() -> Path:
     """Build the bundles that images are run with, once."""
     folder = Path(tempfile.mkdtemp(prefix="tcc-fuzz-"))
+    atexit.register(shutil.rmtree, folder)
     for name in CONTRACTS:
         (folder / f"{name}.yaml").write_text(_spec(name, SAME, "[]"))
         words = ("build", f"{name}.yaml", "--target", ",".join(TARGETS), "-q")

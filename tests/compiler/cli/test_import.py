@@ -142,6 +142,14 @@ def test_the_result_checks_and_builds(tcc, home, net):
     }
 
 
+def test_values_divided_by_their_own_maximum(tcc, home, net):
+    assert tcc("import", net, "--scale", "max").code == 0
+    assert "scale: max" in (home / "net.yaml").read_text()
+    found = tcc("import", net, "--scale", "127")
+    assert found.code == 2
+    assert "'127' is not one of '255', 'max'" in found.err
+
+
 def test_as_json(tcc, net):
     found = tcc("import", net, *WITH_HINTS, "--json")
     document = found.document
