@@ -27,7 +27,7 @@ def run(case: Case, folder: Path) -> Outcome:
     start = time.monotonic()
     number = os.fork()
     if not number:
-        _child(case, folder, out, err)
+        act(case, folder, out, err)
     code, used = _wait(number)
     wall = time.monotonic() - start
     seconds = used.ru_utime + used.ru_stime
@@ -50,7 +50,8 @@ def _wait(number: int) -> tuple[int, resource.struct_rusage]:
         time.sleep(0.002)
 
 
-def _child(case: Case, folder: Path, out: Path, err: Path) -> NoReturn:
+def act(case: Case, folder: Path, out: Path, err: Path) -> NoReturn:
+    """Run a case's command in this process, which was forked for it, and end it."""
     code = 1
     try:
         os.setpgid(0, 0)

@@ -1,9 +1,11 @@
 """The fronts there are, in the order in which they are tried. To add one: its file, and a word."""
 
+from bundles import BUNDLES
 from case import Front
 from checkpoints import CHECKPOINTS
 from foreign import ONNX
 from images import IMAGES
+from kills import KILLS
 from specs import SPECS
 
-FRONTS: tuple[Front, ...] = (SPECS, ONNX, IMAGES, CHECKPOINTS)
+FRONTS: tuple[Front, ...] = (SPECS, ONNX, IMAGES, CHECKPOINTS, BUNDLES, KILLS)

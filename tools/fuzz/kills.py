@@ -1,0 +1,134 @@
+"""Builds that are killed at any moment, while another command works in the same folder.
+
+The other one succeeds; what was there stays until something new is whole; the bundle that is there
+afterwards holds its goldens; and the next build leaves nothing of the killed one behind, neither
+beside the bundle nor among the temporary files.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import child
+from bundles import SPEC, templates
+from case import Case, Front, Outcome
+
+LONGEST = 1.0
+"""Seconds within which a build is killed; half of them much earlier."""
+
+
+@dataclass
+class _Scratch:
+    """The folder for temporary files of forked processes, if it is to be another."""
+
+    place: str | None = None
+
+    def enter(self) -> None:
+        """Take it, in a process that was just forked."""
+        if self.place and os.path.isdir(self.place):
+            os.environ["TMPDIR"] = tempfile.tempdir = self.place
+
+
+SCRATCH = _Scratch()
+os.register_at_fork(after_in_child=SCRATCH.enter)
+
+
+@dataclass
+class _Killed:
+    """A process that builds, and the one that ends it."""
+
+    numbers: tuple[int, ...] = ()
+
+    def end(self) -> None:
+        """Wait for both."""
+        for number in self.numbers:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(number, 0)
+        self.numbers = ()
+
+
+def _words(target: str, *more: str) -> tuple[str, ...]:
+    return ("build", "tiny.yaml", "--target", target, "--out", "out", "-q", *more)
+
+
+def _case(numbers: Random) -> Case:
+    target = "host" if numbers.random() < 0.04 else "onnxruntime"
+    was_there = numbers.random() < 0.7
+    delay = numbers.random() * LONGEST * numbers.choice((1, 0.3))
+    delay *= 8 if target == "host" else 1
+    number = numbers.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
+    killed = _Killed()
+    name = f"tiny-{target}-fp32"
+    words = _words(target, "--seed", "1")
+    if was_there and numbers.random() < 0.3:
+        words = ("verify", f"out/{name}")
+    return Case(
+        words,
+        {"tiny.yaml": SPEC.encode()},
+        partial(_started, killed, name if was_there else "", _words(target), (delay, number)),
+        partial(_checked, killed, target),
+    )
+
+
+def _started(
+    killed: _Killed, there: str, words: tuple[str, ...], end: tuple[float, int], folder: Path
+) -> None:
+    """Start a build that will be killed."""
+    (folder / "tmp").mkdir()
+    (folder / "out").mkdir()
+    if there:
+        shutil.copytree(templates() / there, folder / "out" / there)
+    SCRATCH.place = str(folder / "tmp")
+    victim = os.fork()
+    if not victim:
+        out = folder.with_suffix(".victim")
+        child.act(Case(words), folder, out, out)
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        os.setpgid(victim, victim)
+    killer = os.fork()
+    if not killer:
+        time.sleep(end[0])
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(victim, end[1])
+        os._exit(0)
+    killed.numbers = (killer, victim)
+
+
+def _checked(killed: _Killed, target: str, outcome: Outcome, folder: Path) -> str:
+    """Say what was lost, or left behind."""
+    killed.end()
+    if outcome.code:
+        return f"exit {outcome.code} beside a killed one: {outcome.err.strip()[-200:]}"
+    name = f"tiny-{target}-fp32"
+    verified = child.run(Case(("verify", f"out/{name}")), folder)
+    if verified.code:
+        return f"verify: exit {verified.code}: {verified.err.strip()[-200:]}"
+    again = child.run(Case(_words(target)), folder)
+    if again.code:
+        return f"the next build: exit {again.code}: {again.err.strip()[-200:]}"
+    if (left := sorted(os.listdir(folder / "out"))) != [name]:
+        return f"left beside the bundle: {left}"
+    left = [entry for entry in os.listdir(folder / "tmp") if entry.startswith("tcc")]
+    return f"left among the temporary files: {left}" if left else ""
+
+
+def _warm() -> None:
+
+    import tcc.compiler.cli
+    import tcc.compiler.cli.devices
+    import tcc.compiler.cli.write
+    import tcc.compiler.frontend.facts
+    import tcc.compiler.pipeline
+    import tcc.compiler.replay  # noqa: F401
+
+    templates()
+
+
+KILLS = Front("kills", 300, _case, _warm)
