@@ -6,6 +6,7 @@ from checkpoints import CHECKPOINTS
 from foreign import ONNX
 from images import IMAGES
 from kills import KILLS
+from programs import PROGRAMS
 from specs import SPECS
 
-FRONTS: tuple[Front, ...] = (SPECS, ONNX, IMAGES, CHECKPOINTS, BUNDLES, KILLS)
+FRONTS: tuple[Front, ...] = (SPECS, PROGRAMS, ONNX, IMAGES, CHECKPOINTS, BUNDLES, KILLS)
