@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+ATTENTION = "this is self-attention: it multiplies two computed values"
 LEFT_OUT = "the language has no {what}"
 CUT = "cut the file before it: --until {value}"
 

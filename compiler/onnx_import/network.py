@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from tcc.compiler.graph import Input, Model, Output
 from tcc.compiler.onnx_import.arguments import NotConstantError, before
 from tcc.compiler.onnx_import.builder import Builder, Refusal
-from tcc.compiler.onnx_import.causes import cause
+from tcc.compiler.onnx_import.causes import ATTENTION, attention, cause
 from tcc.compiler.onnx_import.contract import Source
 from tcc.compiler.onnx_import.convert import CONVERTERS, PATTERNS, Call, Operand
 from tcc.compiler.onnx_import.fuse import PARTS
@@ -87,7 +87,8 @@ class _Problems:
         self.helps.setdefault(key, help)
 
     def found(self) -> Iterator[Diagnostic]:
-        for (code, op, message), names in list(self.nodes.items())[:MOST]:
+        first = sorted(self.nodes.items(), key=lambda item: item[0][2] != ATTENTION)
+        for (code, op, message), names in first[:MOST]:
             help = self.helps[code, op, message]
             others = ", ".join(names[1:SHOWN])
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
@@ -114,6 +115,7 @@ class _Converter:
     def converted(self) -> Converted:
         for node in self.graph.nodes:
             self._node(node)
+        self._attention()
         found = tuple(self.problems.found())
         if found:
             raise UserError(found)
@@ -145,6 +147,18 @@ class _Converter:
         for tensor, result in zip(node.outputs, results, strict=False):
             self.tensors[tensor.name] = result
         self.results.append((node, results[0] if results else None))
+
+    def _attention(self) -> None:
+        """Name self-attention beyond what was refused: it is why a transformer cannot be taken."""
+        for node in self.graph.nodes:
+            operands = [
+                self.tensors.get(t.name) for t in node.inputs if not isinstance(t, gs.Constant)
+            ]
+            computed = len(operands) == 2 and all(
+                x is None or isinstance(x, View) for x in operands
+            )
+            if node.op == "MatMul" and computed and None in operands:
+                self.problems.add("E0911", ATTENTION, attention(before(node)), node)
 
     def _converted(self, node: gs.Node) -> Sequence[Operand] | None:
         converter = CONVERTERS.get(node.op) if _is_onnx(node) else None

@@ -4,7 +4,7 @@ import numpy as np
 
 from tcc.compiler.onnx_import.arguments import before, short
 from tcc.compiler.onnx_import.builder import Refusal
-from tcc.compiler.onnx_import.causes import attention
+from tcc.compiler.onnx_import.causes import ATTENTION, attention
 from tcc.compiler.onnx_import.convert.call import Array, Call, pads_of
 from tcc.compiler.onnx_import.view import View, along_last_axis, last_axis_channels
 from tcc.compiler.ops import BatchNorm, Conv, ConvTranspose, Flatten, LayerNorm, Linear, ScaleShift
@@ -106,8 +106,7 @@ def gemm(call: Call) -> View:
 def matmul(call: Call) -> View:
     """Convert MatMul with a constant."""
     if isinstance(call.operand(1), View):
-        help = attention(before(call.node))
-        raise Refusal("this is self-attention: it multiplies two computed values", help)
+        raise Refusal(ATTENTION, attention(before(call.node)))
     weight = call.weights(1)
     if weight.ndim != 2:
         raise Refusal(f"its weight has {weight.ndim} axes, not two")

@@ -323,6 +323,22 @@ class TestOperators:
         found = unfit(text, used)
         assert (found.message, found.help) == (message, help)
 
+    def test_a_transformer_is_refused_for_its_attention(self, refused, written):
+        """First of all, whatever stands before it in the file."""
+        text = (
+            "f = Reshape (x, rows) t = Transpose <perm = [0, 2, 1]> (f) p = Add (t, places)"
+            " n = LayerNormalization (p, four, four) k = Transpose <perm = [0, 2, 1]> (n)"
+            " a = MatMul (n, k) s = Softmax (a) y = MatMul (s, n)"
+        )
+        weights = {"rows": np.int64([0, 4, 36]), "places": noise(1, 36, 4), "four": noise(4)}
+        attention, places = refused(written(text, weights, outputs={"y": 3}))
+        assert attention.message == (
+            "MatMul: this is self-attention: it multiplies two computed values"
+        )
+        assert attention.notes == ("also `MatMul_7`",)
+        assert "choose a network of convolutions" in attention.help
+        assert places.message == "Add: its constant differs from pixel to pixel"
+
     def test_every_operator_has_a_cause_or_the_list_of_those_known(self):
         """No operator of ONNX that is known is said to be missing."""
         operators = {s.name for s in onnx.defs.get_all_schemas() if s.domain == ""}
