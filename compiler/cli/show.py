@@ -22,7 +22,7 @@ from tcc.compiler.cli.passes import PassesOption, Passing, VerifyOption
 from tcc.compiler.cli.report import Report, size
 from tcc.compiler.cli.show_bundle import bundle_folder, of_bundle
 from tcc.compiler.cli.shown import Format, Shown, Stage, Wanted
-from tcc.compiler.draw import Level
+from tcc.compiler.draw import Direction, Level
 from tcc.compiler.source import fail
 from tcc.compiler.unhandled import UnhandledError
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _OURS = re.compile(
     rb"graph \w+ \{\n|# \w+ for [\w-]+ at \w+\n# spec [0-9a-f]{64}\n|\x08.\x12\x03tcc"
-    rb"|<!-- tcc show -->\n",
+    rb"|<!-- tcc show -->\n|%PDF-1.6\n%\xe2\xe3\xcf\xd3\n% tcc show\n"
+    rb"|\x89PNG\r\n\x1a\n.{25}.{4}tEXtSoftware\0tcc show",
     re.DOTALL,
 )
 """How each kind of file that `show` writes begins."""
@@ -47,7 +48,8 @@ StageOption = Annotated[
     ),
 ]
 FormatOption = Annotated[
-    Format, typer.Option("--format", help="Text, ONNX (needs -o), or a picture (SVG).")
+    Format,
+    typer.Option("--format", help="Text, ONNX, or a picture; ONNX, PNG and PDF need -o."),
 ]
 LevelOption = Annotated[
     Level | None,
@@ -57,6 +59,13 @@ LevelOption = Annotated[
         help="What a picture shows: blocks (unless told), or every operation.",
     ),
 ]
+DirectionOption = Annotated[
+    Direction | None,
+    typer.Option(
+        "--direction", show_default=False, help="Where a picture's values flow to; down by default."
+    ),
+]
+LegendOption = Annotated[bool, typer.Option("--legend", help="Explain a picture's colours.")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -74,6 +83,8 @@ def show(
     stage: StageOption = Stage.FLOAT,
     format: FormatOption = Format.TEXT,
     level: LevelOption = None,
+    direction: DirectionOption = None,
+    legend: LegendOption = False,
     output: Output = None,
     weights: WeightsOption = None,
     seed: SeedOption = None,
@@ -91,7 +102,7 @@ def show(
     """
     report = Report(json, quiet, verbose)
     passing = Passing(passes, verify_passes, report)
-    wanted = Wanted(stage, format, level, weights, seed, passing, calibration)
+    wanted = Wanted(stage, format, level, direction, legend, weights, seed, passing, calibration)
     wanted.check()
     folder = bundle_folder(spec)
     if folder:
@@ -110,7 +121,8 @@ def show(
 
 def _print(report: Report, shown: Shown) -> None:
     if shown.binary:
-        raise fail("E0601", "ONNX is not text", typed("--format onnx"), help="add `-o FILE`")
+        message = f"{shown.binary.upper()} is not text"
+        raise fail("E0601", message, typed(f"--format {shown.binary}"), help="add `-o FILE`")
     report.text(shown.data.decode().removesuffix("\n"))
     report.document(shown.document)
 
@@ -122,7 +134,7 @@ def _of_spec(report: Report, chosen: Chosen, wanted: Wanted) -> Shown:
     match wanted.format:
         case Format.ONNX:
             return _onnx(report, chosen, wanted)
-        case Format.SVG:
+        case Format.SVG | Format.PNG | Format.PDF:
             return _picture(_lowered(report, chosen, wanted).graph, wanted, spec.doc)
         case Format.TEXT if stage is Stage.SPEC:
             text_of_spec = _canonical(spec.path)
@@ -180,11 +192,23 @@ def _integers(report: Report, chosen: Chosen, wanted: Wanted, path: Path) -> "Mo
 
 
 def _picture(graph: "Graph", wanted: Wanted, doc: str) -> Shown:
-    from tcc.compiler.draw.picture import draw
+    from tcc.compiler.draw import pdf, png
+    from tcc.compiler.draw.picture import Look, draw, shapes
 
     level = wanted.level or Level.BLOCK
-    svg = draw(graph, level, doc)
-    return Shown(svg.encode(), {"name": graph.name, "level": level.value, "svg": svg})
+    look = Look(level, wanted.direction or Direction.DOWN, wanted.legend)
+    match wanted.format:
+        case Format.SVG:
+            svg = draw(graph, look, doc)
+            return Shown(svg.encode(), {"name": graph.name, "level": level.value, "svg": svg})
+        case Format.PNG:
+            return Shown(png.render(shapes(graph, look), graph.name), {}, Format.PNG)
+        case Format.PDF:
+            return Shown(pdf.render(shapes(graph, look), graph.name), {}, Format.PDF)
+        case Format.TEXT | Format.ONNX:
+            raise UnhandledError("kind of picture", wanted.format)
+        case _:
+            assert_never(wanted.format)
 
 
 def _canonical(path: Path) -> str:
@@ -197,7 +221,7 @@ def _onnx(report: Report, chosen: Chosen, wanted: Wanted) -> Shown:
     from tcc.compiler.lower.onnx import lower
 
     model = _lowered(report, chosen, wanted)
-    return Shown(lower(model).SerializeToString(deterministic=True), {}, binary=True)
+    return Shown(lower(model).SerializeToString(deterministic=True), {}, Format.ONNX)
 
 
 def _graph_document(graph: "Graph", stage: Stage) -> dict[str, Any]:

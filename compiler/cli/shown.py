@@ -8,7 +8,7 @@ from typing import Any
 
 from tcc.compiler.cli.options import typed
 from tcc.compiler.cli.passes import Passing
-from tcc.compiler.draw import Level
+from tcc.compiler.draw import Direction, Level
 from tcc.compiler.source import fail
 
 
@@ -28,6 +28,11 @@ class Format(StrEnum):
     TEXT = "text"
     ONNX = "onnx"
     SVG = "svg"
+    PNG = "png"
+    PDF = "pdf"
+
+
+PICTURES = (Format.SVG, Format.PNG, Format.PDF)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Wanted:
     stage: Stage
     format: Format
     level: Level | None = None
+    direction: Direction | None = None
+    legend: bool = False
     weights: Path | None = None
     seed: int | None = None
     passing: Passing = field(default_factory=Passing)
@@ -44,10 +51,12 @@ class Wanted:
 
     def check(self) -> None:
         """Refuse options that do not go together."""
-        if self.level and self.format is not Format.SVG:
-            message = "only pictures have levels"
-            given = typed(f"--format {self.format} --level {self.level}")
-            raise fail("E0601", message, given, help="say `--format svg`")
+        look = {"level": self.level, "direction": self.direction, "legend": self.legend or None}
+        for word, value in look.items():
+            if value is not None and self.format not in PICTURES:
+                message = f"only pictures have a {word}"
+                given = typed(f"--format {self.format} --{word}")
+                raise fail("E0601", message, given, help="say `--format svg`, or png or pdf")
         if self.stage is Stage.INT8 and self.calibration is None:
             message = "the stage `int8` needs a calibration"
             help = "name a file that `tcc calibrate` wrote, with --calibration"
@@ -66,8 +75,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Shown:
-    """The bytes for a file, and the document for `--json`."""
+    """The bytes for a file, and the document for `--json`; those of a `binary` are no text."""
 
     data: bytes
     document: Mapping[str, Any]
-    binary: bool = False
+    binary: Format | None = None

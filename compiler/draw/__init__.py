@@ -1,8 +1,9 @@
-"""Pictures of graphs as SVG.
+"""Pictures of graphs: SVG, PNG and PDF.
 
 A graph becomes boxes in boxes (`boxes`), of which the block level leaves most closed (`blocks`);
-they are put in rows and lanes (`lanes`), joined by lines (`tracks`), given pixels (`layout`) and
-written (`svg`); `picture` is all of that.
+they are put in rows and lanes (`lanes`), joined by lines (`tracks`), given pixels (`layout`, in a
+direction: `page`) and written (`svg`, or as a `scene` by `png` and `pdf`); `picture` is all of
+that.
 """
 
 from enum import StrEnum
@@ -13,3 +14,10 @@ class Level(StrEnum):
 
     BLOCK = "block"
     OP = "op"
+
+
+class Direction(StrEnum):
+    """Where a picture's values flow to."""
+
+    DOWN = "down"
+    RIGHT = "right"

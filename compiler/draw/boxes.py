@@ -37,6 +37,11 @@ class Box:
         """Whether it stands for a block of the spec."""
         return self.kind == "block"
 
+    @property
+    def kind_shown(self) -> str:
+        """The kind that its colour shows: blocks are open or closed."""
+        return "closed" if self.is_block and not self.children else self.kind
+
 
 def nest(graph: Graph) -> Box:
     """Return the box of a whole graph, with its inputs and outputs and every block open."""

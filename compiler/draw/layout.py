@@ -1,79 +1,29 @@
 """Boxes in boxes become frames, lines and texts at whole pixels."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from tcc.compiler.draw.boxes import Box
 from tcc.compiler.draw.lanes import Grid, Item, arrange
+from tcc.compiler.draw.page import Drawing, Page, Point, Wire, header_of
 from tcc.compiler.draw.tracks import Channel, Jog, channel, jogs, turns
-from tcc.compiler.draw.words import DETAIL, SHAPE, TITLE, Font, clip, counted, rounded
 
-PAD = 12
-"""Pixels between a block's border and what it holds, or a box's and its text."""
-LINE = 16
-"""Height of a line of text."""
-STUB, TRACK, ARROW = 18, 8, 12
-"""Height of the space below a row: for shapes, for each track, and for arrow heads."""
-NARROW = 36
-"""Half the width of the narrowest box."""
-
-Point = tuple[int, int]
-Shapes = Mapping[str, str]
-"""What is said of each value on its edges."""
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A line of text; `x` is its middle if `centred`, else its left end, `y` its base line."""
-
-    x: int
-    y: int
-    text: str
-    font: Font
-    centred: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A box's rectangle and its texts; `inside` is the index of the frame that holds it."""
-
-    box: Box
-    inside: int
-    x: int
-    y: int
-    width: int
-    height: int
-    texts: tuple[Text, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Wire:
-    """A line through points in the frame `inside`; an `arrow` has a head at its end."""
-
-    inside: int
-    points: tuple[Point, ...]
-    arrow: bool = True
-
-
-@dataclass
-class Drawing:
-    """Everything that is drawn, frames before those that they hold."""
-
-    width: int = 0
-    height: int = 0
-    frames: list[Frame] = field(default_factory=list)
-    wires: list[Wire] = field(default_factory=list)
-    shapes: list[Text] = field(default_factory=list)
+TRACK, ARROW = 8, 12
+"""Height of the space below a row: for each track, and for arrow heads."""
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A box laid out about its axis: extents, where values enter and leave, what it holds."""
+    """A box laid out about its axis: extents, where values enter and leave, what it holds.
+
+    What it holds begins `before` pixels along the flow.
+    """
 
     box: Box
     item: Item
     header: tuple[str, ...] = ()
     inner: "_Inner | None" = None
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,86 +40,62 @@ class _Inner:
     height: int
 
 
-def lay_out(root: Box, shapes: Shapes) -> Drawing:
+def lay_out(root: Box, page: Page) -> Drawing:
     """Return a drawing of a graph's box, its top left corner at 0, 0."""
-    inner = _inner(root, shapes, ports=False)
-    drawing = Drawing(inner.grid.left + inner.grid.right, inner.height)
-    _draw_inner(drawing, inner, -1, (inner.grid.left, 0), shapes)
+    inner = _inner(root, page, ports=False)
+    drawing = Drawing(*page.point((inner.grid.left + inner.grid.right, inner.height)))
+    _draw_inner(drawing, inner, -1, (inner.grid.left, 0), page)
     return drawing
 
 
-def _plan(box: Box, shapes: Shapes) -> _Plan:
-    return _open(box, shapes) if box.children else _closed(box, shapes)
+def _plan(box: Box, page: Page) -> _Plan:
+    return _open(box, page) if box.children else _closed(box, page)
 
 
-def _closed(box: Box, shapes: Shapes) -> _Plan:
+def _closed(box: Box, page: Page) -> _Plan:
     """Plan a box that shows only text: values enter at its middle and leave side by side."""
-    header = tuple(_header(box))
-    widest = max(font.width(text) for text, font in _fonts(header))
-    labels = [_label(shapes[value]) for value in box.gives]
+    header = tuple(header_of(box))
+    least, height = page.closed(header)
+    labels = [page.label(value) for value in box.gives]
     offset = sum(labels) // 2 if len(labels) > 1 else 0
     places = {v: sum(labels[:n]) - offset for n, v in enumerate(box.gives)}
-    half = max((widest + 1) // 2 + PAD, sum(labels) - offset, NARROW)
-    height = LINE * len(header) + 8
+    half = max(least, sum(labels) - offset)
     tops = dict.fromkeys(box.reads, 0)
     return _Plan(
         box, Item(box.reads, box.gives, half, half, height, tops, places, _weight(box)), header
     )
 
 
-def _label(shape: str) -> int:
-    """Return the space that a shape takes beside its line."""
-    return SHAPE.width(shape) + 8
-
-
-def _open(box: Box, shapes: Shapes) -> _Plan:
+def _open(box: Box, page: Page) -> _Plan:
     """Plan a box that shows what it holds: values enter and leave where they do so inside."""
-    inner = _inner(box, shapes, ports=True)
-    header = tuple(_header(box))
-    widest = max(font.width(text) for text, font in _fonts(header)) + 2 * PAD
-    left, right = inner.grid.left + PAD, inner.grid.right + PAD
-    spare = max(0, widest - left - right)
-    left, right = left + spare // 2, right + spare - spare // 2
+    header = tuple(header_of(box))
+    *_, least = page.opened(header, 0, 0)
+    inner = _inner(box, page, ports=True, least=least)
+    left, right, before, _ = page.opened(header, inner.grid.left, inner.grid.right)
     tops = {v: inner.grid.lane_of[n].x for n, v in enumerate(box.reads)}
     bottoms = {
         v: inner.grid.lane_of[len(inner.items) - len(box.gives) + n].x
         for n, v in enumerate(box.gives)
     }
-    height = LINE * len(header) + 8 + inner.height
+    height = before + inner.height
     return _Plan(
         box,
         Item(box.reads, box.gives, left, right, height, tops, bottoms, _weight(box)),
         header,
         inner,
+        before,
     )
-
-
-def _header(box: Box) -> Iterator[str]:
-    turns = f" \u00d7 {box.turns}" if box.turns > 1 else ""
-    yield clip(box.name, 48) + turns
-    yield from (clip(text) for text in box.details)
-    if box.is_block:
-        cost = [counted(box.params, "params")] * bool(box.params)
-        cost += [rounded(box.macs, "MACs")] * bool(box.macs)
-        if cost:
-            yield ", ".join(cost) + (" in all" if box.turns > 1 else "")
-        if box.turns > 1 and box.children:
-            yield "the last one is drawn"
-
-
-def _fonts(header: Sequence[str]) -> list[tuple[str, Font]]:
-    return [(text, DETAIL if index else TITLE) for index, text in enumerate(header)]
 
 
 def _weight(box: Box) -> int:
     return max(1, len(box.nodes)) * box.turns
 
 
-def _inner(box: Box, shapes: Shapes, ports: bool) -> _Inner:
+def _inner(box: Box, page: Page, *, ports: bool, least: int = 0) -> _Inner:
     """Lay out what a box holds, between ports for what it reads and gives."""
-    plans = [_plan(child, shapes) for child in box.children]
+    plans = [_plan(child, page) for child in box.children]
     tops = [_port((), (v,), 8) for v in box.reads] if ports else []
-    bottoms = [_port((v,), (), _label(shapes[v])) for v in box.gives] if ports else []
+    bottoms = [_port((v,), (), page.label(v)) for v in box.gives] if ports else []
     items = [*tops, *(plan.item for plan in plans), *bottoms]
     grid = arrange(items)
     count = max(grid.rows, default=0) + 1
@@ -181,14 +107,20 @@ def _inner(box: Box, shapes: Shapes, ports: bool) -> _Inner:
     stubs = [0] * count
     for route in grid.routes:
         if padded[route.source] and padded[route.target]:
-            stubs[grid.rows[route.source]] = STUB
+            row = grid.rows[route.source]
+            stubs[row] = max(stubs[row], page.stub(route.value))
+    if ports:
+        stubs[0] = max(stubs[0], page.inset)
     places, y = [], 0
     for row, height in enumerate(heights):
         places.append(y)
         y += height
         if row < count - 1:
             y += stubs[row] + TRACK * channels[row].count + ARROW
-    return _Inner(padded, items, grid, channels, places, heights, stubs, y)
+    spare = max(least - y, 0)
+    if ports and spare and count > 1:  # between the ports, which stand at its ends
+        places = [places[0], *(p + spare // 2 for p in places[1:-1]), places[-1] + spare]
+    return _Inner(padded, items, grid, channels, places, heights, stubs, y + spare)
 
 
 def _port(reads: tuple[str, ...], gives: tuple[str, ...], right: int) -> Item:
@@ -196,38 +128,28 @@ def _port(reads: tuple[str, ...], gives: tuple[str, ...], right: int) -> Item:
     return Item(reads, gives, 8, right, 0, tops, bottoms, last=bool(reads))
 
 
-def _draw(drawing: Drawing, plan: _Plan, inside: int, at: Point, shapes: Shapes) -> None:
-    """Draw a box whose axis meets its upper edge at a point."""
-    x, y = at
-    item = plan.item
-    left, width = x - item.left, item.left + item.right
-    middle = left + width // 2
-    texts = tuple(
-        Text(middle, y + LINE * n + 16, text, font, centred=True)
-        if plan.inner is None
-        else Text(left + PAD, y + LINE * n + 16, text, font)
-        for n, (text, font) in enumerate(_fonts(plan.header))
-    )
-    index = len(drawing.frames)
-    drawing.frames.append(Frame(plan.box, inside, left, y, width, item.height, texts))
+def _draw(drawing: Drawing, plan: _Plan, inside: int, at: Point, page: Page) -> None:
+    """Draw a box whose axis meets the edge where its values enter at a point."""
+    (x, y), item, index = at, plan.item, len(drawing.frames)
+    size = (item.left + item.right, item.height)
+    drawing.frames.append(page.frame(plan.box, inside, (x - item.left, y), size, plan.header))
     if plan.inner:
-        _draw_inner(drawing, plan.inner, index, (x, y + LINE * len(plan.header) + 8), shapes)
+        _draw_inner(drawing, plan.inner, index, (x, y + plan.before), page)
 
 
-def _draw_inner(drawing: Drawing, inner: _Inner, inside: int, at: Point, shapes: Shapes) -> None:
+def _draw_inner(drawing: Drawing, inner: _Inner, inside: int, at: Point, page: Page) -> None:
     ys = [_row_y(inner, index) + at[1] for index in range(len(inner.items))]
     leaving = _leaving(inner)
     for index, plan in enumerate(inner.plans):
         if plan is None:
             continue
         x = at[0] + inner.grid.lane_of[index].x
-        _draw(drawing, plan, inside, (x, ys[index]), shapes)
+        _draw(drawing, plan, inside, (x, ys[index]), page)
         bottom = ys[index] + plan.item.height
         for value, dx in plan.item.bottoms.items():
-            if value in leaving:
-                continue
-            drawing.shapes.append(Text(x + dx + 5, bottom + 12, shapes[value], SHAPE))
-    drawing.wires.extend(_wires(inner, ys, inside, at))
+            if value not in leaving:
+                drawing.shapes.append(page.shape(value, (x + dx, bottom)))
+    drawing.wires.extend(_wires(inner, ys, inside, at, page))
 
 
 def _leaving(inner: _Inner) -> set[str]:
@@ -243,7 +165,7 @@ def _row_y(inner: _Inner, index: int) -> int:
     return inner.tops[row] + (inner.heights[row] - inner.items[index].height) // 2
 
 
-def _wires(inner: _Inner, ys: Sequence[int], inside: int, at: Point) -> Iterator[Wire]:
+def _wires(inner: _Inner, ys: Sequence[int], inside: int, at: Point, page: Page) -> Iterator[Wire]:
     grid, items = inner.grid, inner.items
 
     def turn(row: int, jog: Jog) -> list[Point]:
@@ -261,4 +183,5 @@ def _wires(inner: _Inner, ys: Sequence[int], inside: int, at: Point) -> Iterator
             p for row, jog in zip((first, last), jogged, strict=False) for p in turn(row, jog)
         ]
         end = (at[0] + jogged[-1].end, ys[route.target])
-        yield Wire(inside, ((x, y), *middle, end), arrow=inner.plans[route.target] is not None)
+        points = tuple(map(page.point, ((x, y), *middle, end)))
+        yield Wire(inside, points, arrow=inner.plans[route.target] is not None)

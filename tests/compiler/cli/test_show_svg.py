@@ -1,4 +1,4 @@
-"""`tcc show --format svg`."""
+"""`tcc show --format svg`, png and pdf."""
 
 import xml.etree.ElementTree as ET
 
@@ -45,8 +45,14 @@ def test_the_fused_graph_is_drawn_as_devices_run_it(tcc):
     ("words", "said"),
     [
         (("--format", "svg", "--level", "layer"), "'layer' is not one of 'block', 'op'"),
-        (("--level", "op"), "error[E0601]: only pictures have levels"),
+        (("--level", "op"), "error[E0601]: only pictures have a level"),
         (("--format", "svg", "--stage", "spec"), "error[E0601]: the stage `spec` is text"),
+        (("--direction", "right"), "error[E0601]: only pictures have a direction"),
+        (("--legend",), "error[E0601]: only pictures have a legend"),
+        (("--format", "onnx", "--legend", "-o", "x"), "error[E0601]: only pictures have a legend"),
+        (("--format", "svg", "--direction", "up"), "'up' is not one of 'down', 'right'"),
+        (("--format", "png"), "error[E0601]: PNG is not text"),
+        (("--format", "pdf"), "error[E0601]: PDF is not text"),
     ],
 )
 def test_what_does_not_go_together(tcc, words, said):
@@ -59,3 +65,35 @@ def test_a_bundle_is_no_picture(tcc, built):
     found = tcc("show", built, "--format", "svg")
     assert found.code == 2
     assert "a bundle holds its graph as text" in found.err
+
+
+@pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG\r\n"), ("pdf", b"%PDF-1.6\n")])
+def test_writes_and_rewrites_pictures_of_other_kinds(tcc, home, kind, start):
+    command = ("show", "tiny.yaml", "--format", kind, "-o", f"tiny.{kind}")
+    written = []
+    for look in ((), ("--direction", "right", "--legend"), ()):
+        assert tcc(*command, *look).code == 0
+        written.append((home / f"tiny.{kind}").read_bytes())
+    assert written[0] == written[2] != written[1]
+    assert all(data.startswith(start) for data in written)
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf"])
+def test_keeps_a_picture_that_it_did_not_write(tcc, home, kind):
+    from PIL import Image
+
+    path = home / f"mine.{kind}"
+    Image.new("RGB", (4, 4)).save(path)
+    before = path.read_bytes()
+    found = tcc("show", "tiny.yaml", "--format", kind, "-o", path.name)
+    assert found.code == 2
+    assert "error[E0602]: will not replace this" in found.err
+    assert path.read_bytes() == before
+
+
+def test_a_picture_lies_down_and_explains_itself(tcc):
+    words = ("show", "tiny.yaml", "--format", "svg")
+    down, right = (ET.fromstring(tcc(*words, "--direction", d).out) for d in ("down", "right"))
+    assert int(down.get("height")) > int(down.get("width"))
+    assert int(right.get("height")) < int(right.get("width"))
+    assert "convolution, linear" in tcc(*words, "--legend").out

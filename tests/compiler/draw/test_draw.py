@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from nets import Steps, dense
 
-from tcc.compiler.draw import Level
-from tcc.compiler.draw.picture import draw, plan
+from tcc.compiler.draw import Direction, Level
+from tcc.compiler.draw.picture import Look, draw, plan
 from tcc.compiler.frontend.build import load
 from tcc.compiler.graph import Graph, Input, Node, Output, make_node, verify
 from tcc.compiler.ops import Add, Concat, Conv, GlobalAvgPool, Relu
@@ -50,7 +50,7 @@ def extent(text):
     return left, text.y - text.font.size, left + width, text.y + 3
 
 
-def check(drawing):
+def check(drawing, right=False):
     """Nothing overlaps, all is inside of what holds it, and lines are upright or level."""
     page = (0, 0, drawing.width, drawing.height)
     siblings = defaultdict(list)
@@ -65,7 +65,7 @@ def check(drawing):
     check_texts(drawing, page)
     check_apart(drawing.wires)
     for wire in drawing.wires:
-        check_wire(wire, siblings[wire.inside], page)
+        check_wire(wire, siblings[wire.inside], page, right)
 
 
 def check_texts(drawing, page):
@@ -96,24 +96,25 @@ def check_apart(wires):
                 assert ends, (one, two)
 
 
-def check_wire(wire, boxes, page):
+def check_wire(wire, boxes, page, right):
     for (x, y), (to_x, to_y) in zip(wire.points, wire.points[1:], strict=False):
         assert x == to_x or y == to_y
-        assert to_y >= y, "lines go down"
+        assert to_x >= x if right else to_y >= y, "lines go with the flow"
         line = (min(x, to_x), y, max(x, to_x), to_y)
         assert holds(page, line)
         assert not [box for box in boxes if meet(box, line)], wire
 
 
 @BOTH
-def test_every_spec_is_drawn_in_its_place(graph, level):
-    check(plan(graph, level))
+@pytest.mark.parametrize("direction", list(Direction))
+def test_every_spec_is_drawn_in_its_place(graph, level, direction):
+    check(plan(graph, level, direction), direction is Direction.RIGHT)
 
 
 @BOTH
 def test_every_spec_is_well_formed_and_the_same_each_time(graph, level):
-    text = draw(graph, level)
-    assert text == draw(graph, level)
+    text = draw(graph, Look(level))
+    assert text == draw(graph, Look(level))
     root = ET.fromstring(text)
     assert root.tag == f"{SVG}svg"
     assert "href" not in text
@@ -272,7 +273,7 @@ def test_many_inputs_and_outputs():
     graph = verify(Graph("many", inputs, tuple(nodes), outputs))
     for level in Level:
         check(plan(graph, level))
-        assert ET.fromstring(draw(graph, level)) is not None
+        assert ET.fromstring(draw(graph, Look(level))) is not None
 
 
 HOSTILE = "</text><script>alert(1)</script>&amp;\"'\x00\x1b[31m\u202e]]>" + "W字🧪" * 400
@@ -285,7 +286,7 @@ def test_hostile_names_are_only_text(level):
     outer = make_node(f"{HOSTILE}/{HOSTILE}", Conv(4, (1, 1)), (inner.name,), (image,))
     graph = Graph(HOSTILE, (Input("image", image),), (inner, outer), (Output(HOSTILE, outer.name, labels=(HOSTILE, "a")),))  # fmt: skip
     check(plan(graph, level))
-    root = ET.fromstring(draw(graph, level, HOSTILE))
+    root = ET.fromstring(draw(graph, Look(level), HOSTILE))
     assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
         "svg", "title", "desc", "style", "rect", "g", "text", "path",
     }  # fmt: skip
