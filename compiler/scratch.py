@@ -8,6 +8,7 @@ its process (see `claim`), as systemd's cleaner of temporary files wants it too.
 import errno
 import os
 import re
+import shutil
 import stat
 import tempfile
 import time
@@ -24,6 +25,8 @@ MARK = "this-is-of-tcc"
 """The file that marks a folder as ours; it is the first to come and the last to go."""
 LOOKED, SECONDS = 100_000, 2.0
 """How many entries a sweep looks at, and how long it may take before it leaves the rest."""
+NO_ROOM = 1 << 16
+"""Bytes below which a disk is full."""
 _NAME = re.compile(r"tcc-scratch-[0-9a-f]{12}")
 
 
@@ -55,6 +58,8 @@ def folder() -> Iterator[Path]:
     try:
         yield path
     except OSError as error:
+        if error.errno is None and _is_full(path):  # as numpy raises it
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if _is_of(path, error):
             raise _failed(error, str(base)) from error
         raise
@@ -68,6 +73,20 @@ def sweep() -> None:
     end = time.monotonic() + SECONDS
     with suppress(OSError):
         claim.sweep((path for path in _ours() if time.monotonic() < end), _remove)
+
+
+def check_room(path: Path) -> None:
+    """Find out whether a failure is the disk's, where what failed does not tell.
+
+    Raises:
+        OSError: The disk of a scratch folder is full.
+    """
+    if _is_full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _is_full(path: Path) -> bool:
+    return shutil.disk_usage(path).free < NO_ROOM
 
 
 def _ours() -> list[Path]:

@@ -1,9 +1,7 @@
 """Running a bundle's program: bounded in what it says and writes, and ended where it hangs."""
 
-import errno
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import time
@@ -12,12 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tcc.compiler import scratch
+
 IDLE = 20
 """Seconds after which a program that uses no processor is taken to wait for what never comes."""
 SAID = 1 << 20
 """Most bytes that a program may print."""
-NO_ROOM = 1 << 16
-"""Bytes below which a disk is full."""
 
 
 class HangsError(Exception):
@@ -63,8 +61,8 @@ def execute(command: Sequence[str], folder: Path, seconds: float, written: int) 
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    if code and shutil.disk_usage(folder).free < NO_ROOM:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    if code:
+        scratch.check_room(folder)
     return Ended(code, _start(out), _start(err))
 
 

@@ -109,7 +109,7 @@ def build(
     A bundle is a folder: the artifact, its input contract, goldens and hashes. What does not
     agree with the reference, or loses too much as integers, is not written, and the exit code is 4.
     """
-    from tcc.compiler import pipeline
+    from tcc.compiler import pipeline, scratch
 
     report = Report(json, quiet, verbose)
     bounds = (min_cosine, max_drop, min_correlation, max_error)
@@ -126,6 +126,7 @@ def build(
         passing.chosen()  # said before any work is done
         asked.check(level)
         _placed(chosen, devices, level, folder)
+        scratch.sweep()
         given = take(report, chosen, weights, seed)
         whole = None
         if level in INTEGER:

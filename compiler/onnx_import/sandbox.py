@@ -97,6 +97,8 @@ def _run(task: str, folder: Path) -> Done:
         )
     except subprocess.TimeoutExpired:
         return Done(_steps(log), f"it took longer than {PATIENCE} s")
+    if ended.returncode:
+        scratch.check_room(folder)
     words = ended.stderr.decode(errors="replace").strip()
     if ended.returncode and any(word in words for word in LACKING):
         return Done(_steps(log), "there is not enough memory for it")

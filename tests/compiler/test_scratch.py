@@ -129,6 +129,15 @@ def test_a_full_disk_is_said_with_its_place(temporary, named):
     assert names(temporary) == []
 
 
+def test_a_full_disk_that_an_error_does_not_name(temporary, monkeypatch):
+    """As numpy has it, and programs that only say that they failed."""
+    monkeypatch.setattr(scratch, "NO_ROOM", 1 << 60)
+    with pytest.raises(MachineError, match="No space left on device"), scratch.folder():
+        raise OSError("262144 requested and 9184 written")
+    with pytest.raises(MachineError, match="No space left on device"), scratch.folder() as folder:
+        scratch.check_room(folder)
+
+
 def test_a_full_disk_elsewhere_is_not_this_one(temporary, tmp_path):
     with pytest.raises(OSError, match="No space left"), scratch.folder():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/elsewhere/x")
