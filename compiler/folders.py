@@ -20,7 +20,7 @@ OTHERS = frozenset({
 """Endings of images in formats that are not."""
 HEADS = (
     (0, b"\x89PNG\r\n\x1a\n", "PNG"), (0, b"\xff\xd8\xff", "JPEG"), (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"), (0, b"II+\0", "BigTIFF"), (0, b"GIF87a", "GIF"), (0, b"GIF89a", "GIF"),
+    (0, b"MM\0*", "TIFF"), (0, b"II+\0", "TIFF"), (0, b"GIF87a", "GIF"), (0, b"GIF89a", "GIF"),
     (8, b"WEBP", "WebP"), (128, b"DICM", "DICOM"), (4, b"jP  \r\n\x87\n", "JPEG 2000"),
     (4, b"ftypheic", "HEIC"), (4, b"ftypmif1", "HEIC"), (4, b"ftypavif", "AVIF"),
     (0, b"\xff\x0a", "JPEG XL"), (4, b"JXL \r\n\x87\n", "JPEG XL"), (0, b"8BPS", "Photoshop"),

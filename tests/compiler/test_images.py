@@ -250,6 +250,20 @@ def test_bits_that_are_dropped_are_said(data):
     assert decode(data, "x").dtype == np.uint8
 
 
+@pytest.mark.parametrize(
+    ("kind", "largest"),
+    [*((5, n) for n in (1, 7, 254)), *((6, n) for n in (1, 100, 254, 256, 1000, 65535))],
+)
+def test_other_largest_values_are_scaled_as_pillow_does(kind, largest):
+    wide = RNG.integers(0, min(2 * largest, 65535 if largest > 255 else 255) + 1, 17 * 11 * 3)
+    values = wide.astype(">u2" if largest > 255 else "u1").tobytes()
+    data = f"P{kind}\n# a comment\n17 11 {largest}\n".encode() + values
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
+    cut = data[: len(data) // 4]
+    assert "the image is damaged" in refused(cut, "E0703")
+
+
 def test_colours_that_are_not_read():
     text = refused(encoded(Image.new("LAB", (4, 4)), "TIFF"), "E0705")
     assert "colours of mode LAB are not read" in text
