@@ -1,6 +1,7 @@
 """Preprocessing, held against Pillow to the bit."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tcc.compiler import resample
 from tcc.compiler.images import read
 from tcc.compiler.preprocess import (
     MAX_SIDE,
@@ -321,3 +323,29 @@ def test_the_reference_images_give_the_reference_input(shared):
     tensor = apply(IMAGENET, image, (3, 224, 224))
     expected = reference["GC"]["runs"]["resize224_bilinear"]
     assert float(tensor.sum(dtype=np.float64)) == pytest.approx(expected["input_sum"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pre", "shape", "most"),
+    [
+        (IMAGENET, (16000, 16), 70),  # of which the rows between the passes are 10 MiB
+        (Preprocess("gray", Resize((224, 224))), (3000, 3000), 100),
+        (Preprocess(resize=Resize((224, 224), "cover")), (1, 65536), 60),
+    ],
+)
+def test_memory_is_that_of_the_rows_and_a_strip(pre, shape, most):
+    image = np.broadcast_to(np.uint8([3, 90, 7]), (*shape, 3))
+    tracemalloc.start()
+    apply(pre, image, (pre.channels, 224, 224))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < most << 20
+
+
+def test_strips_have_no_say(monkeypatch):
+    image = picture(211, 157)
+    pre = replace(IMAGENET, color="gray", mean=(0.5,), std=(0.25,))
+    whole = apply(pre, image, (1, 224, 224))
+    for strip in (1, 1000, 50_000):
+        monkeypatch.setattr(resample, "STRIP", strip)
+        assert np.array_equal(apply(pre, image, (1, 224, 224)), whole)

@@ -1,6 +1,7 @@
 """The input contract from a spec to every target: what becomes of an image's values."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -117,6 +118,11 @@ def test_sizes_are_refused_in_the_same_words_with_the_users_file_on_every_target
         found = tcc("eval", bundle, "--data", "set.npz")
         assert found.code == 2
         assert "the image is 9x8 pixels, but the network takes 8x8\n  --> set.npz[0]" in found.err
+    (program,) = (home / "build/tiny-host-fp32/model").glob("*-run")
+    (home / "x.ppm").write_bytes(b"P6 9 8 255\n" + bytes(9 * 8 * 3))
+    done = subprocess.run([program, "x.ppm"], capture_output=True, text=True, check=False)
+    said = f"{program.name}: x.ppm: the image is 9x8 pixels, but the network takes 8x8\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
 def test_what_is_skipped_or_lost_is_said_by_every_command(tcc, home, built, images):
