@@ -27,6 +27,8 @@ from tcc.compiler.source import Diagnostic, UserError, whole_file
 
 LISTED = 200
 """Most lines of a list in a message."""
+NAMED = 50
+"""Most names in a line of it."""
 COPIES = 4
 """How many times the network's own weights are read, at most, to find copies among modules."""
 Key = Callable[[Module], object]
@@ -139,6 +141,9 @@ def _by_order(side: Side, wanted: list[Signature]) -> Match | None:
         first = found[0]
         if any(list(map(key, other)) != list(map(key, first)) for other in found):
             raise _ambiguous(side, first, "copies of modules stand in more than one order")
+        if not side.ordered:
+            # Of copies, those whose names are numbered tell the order.
+            first = next((v for v in found if not _unnumbered(v)), first)
         if not side.ordered and (loose := _unnumbered(first)):
             raise _ambiguous(side, first, "the file keeps no order of its modules", loose)
         return Match("order", first)
@@ -265,7 +270,8 @@ def _grouped(them: Sequence[Module] | Sequence[Layer]) -> dict[Signature, list[s
 
 
 def _names(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return (", ".join(names[:NAMED]) or "none") + more
 
 
 def _error(

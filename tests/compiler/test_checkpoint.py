@@ -207,6 +207,28 @@ def test_safetensors_keep_no_order_but_numbers_do(tmp_path: Path) -> None:
     assert_whole(found, graph)
 
 
+def test_of_copies_the_numbered_names_tell_the_order(tmp_path: Path) -> None:
+    graph = twins()
+    state = foreign(graph)
+    stem = {
+        k.replace("net.", "stem."): v
+        for k, v in state.items()
+        if k.startswith(("net.0.", "net.1."))
+    }
+    path = tmp_path / "net.safetensors"
+    save_file({k: v.numpy() for k, v in {**state, **stem}.items()}, path)
+    found = import_checkpoint(path, graph)
+    assert_whole(found, graph)
+    assert {row.source for row in found.rows if row.how == "duplicate"} == {
+        name for name in stem if "num_batches" not in name
+    }
+
+
+def test_a_message_names_some_of_very_many_modules(tmp_path: Path) -> None:
+    text = refused(saved(tmp_path, {f"m{i}.weight": torch.ones(1) for i in range(3000)}), twins())
+    assert "m48, m49 and 2,950 more <-> none" in text
+
+
 def test_sorted_names_that_are_no_numbers_are_not_trusted(tmp_path: Path) -> None:
     add = Steps(4)
     for name in ("query", "value", "key"):

@@ -1,5 +1,6 @@
 """Rule files: what they settle, and what is wrong with them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,12 @@ def test_a_rule_leaves_out_what_is_only_for_training(tmp_path: Path) -> None:
     assert_whole(found, twins())
     assert found.rows[-1].how == "ignored"
     assert found.rows[-1].name == ""
+
+
+def test_a_pipe_of_rules_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rules.yaml")
+    path = saved(tmp_path, foreign(twins()))
+    assert "it is a pipe, not a file" in refused(path, twins(), tmp_path / "rules.yaml")
 
 
 BAD_RULES = {
