@@ -76,13 +76,17 @@ def values(model: Model, seeds: Sequence[int]) -> list[Values]:
     return [{**dict.fromkeys(straight, x), **y} for x, y in zip(tensors, found, strict=True)]
 
 
-def sample(source: Input, seed: int) -> Tensor:
-    """Return a random input; that of an image is of the same pixels whatever its contract."""
+def sample(source: Input, seed: int, bright: float = 1.0) -> Tensor:
+    """Return a random input; that of an image is of the same pixels whatever its contract.
+
+    `bright` is the share of the largest magnitudes that it has.
+    """
     stream = np.random.default_rng(seed)
     if source.preprocess is None:
-        return stream.standard_normal(source.type.shape, np.float32)
+        return stream.standard_normal(source.type.shape, np.float32) * np.float32(bright)
     channels, *size = source.type.shape
-    return normalized(source.preprocess, stream.integers(0, 256, (*size, channels), np.uint8))
+    top = int(256 * bright)
+    return normalized(source.preprocess, stream.integers(0, top, (*size, channels), np.uint8))
 
 
 def _taps(graph: Graph) -> Iterator[Output]:

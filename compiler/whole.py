@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler import pipeline
+from tcc.compiler import pipeline, reference
 from tcc.compiler.device import Watch
 from tcc.compiler.floor import CORRELATION, BelowFloor, Floor
 from tcc.compiler.frontend.accuracy import Accuracy
@@ -14,7 +14,7 @@ from tcc.compiler.frontend.build import Spec
 from tcc.compiler.graph import Model
 from tcc.compiler.manifest import Calibrated, Measured
 from tcc.compiler.pipeline import Calibrating, Given, Integers, Programs
-from tcc.compiler.quant import document, program, stored
+from tcc.compiler.quant import document, judge, measures, program, stored
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.data import DataSet
 from tcc.compiler.quant.document import Document
@@ -23,11 +23,14 @@ from tcc.compiler.quant.judge import panel
 from tcc.compiler.quant.program import Made
 from tcc.compiler.quant.quantize import quantize
 from tcc.compiler.source import fail, whole_file
+from tcc.compiler.validate import sample
 
 CALIBRATION = "calibration.json"
 """The calibration's place in a bundle."""
 REPORT = "report/int8.json"
 """The place of what each layer and the outputs lose."""
+TRIED = 4
+"""Inputs that a program is tried on where there are no images."""
 ANY = "any"
 """The target of a calibration that is made while building, for all targets at once."""
 
@@ -131,7 +134,10 @@ class _Run:
         source, least, watch = self.source, self.least, self.watch
         if source.judge is None or source.learn is None:
             measured = _said(source, least, calibration)
-            return _packed(quantize(self.ready, calibration), source, calibration, measured, {})
+            blind = quantize(self.ready, calibration)
+            if least.correlation > 0 and calibration.real_ends:
+                _tried(self.ready, blind)
+            return _packed(blind, source, calibration, measured, {})
         images = panel(source.judge, source.learn)
         made = program.make(self.ready, calibration, images, watch)
         if self.mixed:
@@ -158,6 +164,21 @@ def _said(source: Source, least: Floor, calibration: Calibration) -> Measured | 
         help = "give images with --data, or --min-cosine 0 --max-drop 1 to build without"
         raise fail("E0618", "the accuracy floor needs images", whole_file(source.name), help=help)
     return None
+
+
+def _tried(ready: Model, made: Model) -> None:
+    """Refuse a program that gives one answer for pixels dark and bright, whatever was said of it.
+
+    Raises:
+        BelowFloor: Floats tell these well apart.
+    """
+    (source,) = ready.graph.inputs
+    tensors = [sample(source, seed, (seed + 1) / TRIED) for seed in range(TRIED)]
+    expected, found = (judge.stacked(ready, reference.run(one, tensors)) for one in (ready, made))
+    same = [name for name in expected if measures.frozen(expected[name], found[name])]
+    if same:
+        said = (f"`{name}` is the same for {TRIED} inputs that floats tell apart" for name in same)
+        raise BelowFloor(tuple(said), judge.qualities(ready, expected, found), ())
 
 
 def _packed(

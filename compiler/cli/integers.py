@@ -188,6 +188,8 @@ def _tell(report: Report, made: "Made", where: str) -> None:
     if not report.verbose:
         for line in quality.lines(found):
             report.note(f"  {line}")
+        for line in quality.margins(quality.changed(found)):
+            report.note(f"  {line}")
         return
     outputs = [(name, one.kind, *quality.cells(one)) for name, one in found.items()]
     report.note("\n".join(table(("output", "kind", *quality.COLUMNS), outputs)))

@@ -39,6 +39,11 @@ def over(found: "Qualities", where: str) -> str:
     return f"{one.images} images {where}{more}"
 
 
+def changed(found: "Qualities") -> "Qualities":
+    """Return the outputs some of whose decisions integers change."""
+    return {name: one for name, one in found.items() if one.ties is not None}
+
+
 def margins(found: "Qualities") -> Iterator[str]:
     """Yield how far decisions are from ties, and whether those that changed were near them."""
     for name, one in found.items():

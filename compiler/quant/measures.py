@@ -24,6 +24,8 @@ FEW = 16
 """Most quantities that are measured one by one; more are the features of something."""
 SINGLY = 4
 """Fewest images at which a unit is measured by itself: any two correlate by 1 or -1."""
+APART = 1e-4
+"""The spread, as a share of the magnitude, that real numbers made of integers cannot miss."""
 WORST = 2.0
 """The loss of what is not finite: as much as that of the opposite."""
 _VISIBLE: Mapping[OutputKind, float] = {"classes": 0.0, "decisions": 0.01, "regression": 0.0}
@@ -63,6 +65,13 @@ def quality(
             ties=ties,
             loss=_loss(kind, cosines, correlation, error, (raw, own)),
         )
+
+
+def frozen(expected: NDArray[Any], found: NDArray[Any]) -> bool:
+    """Whether integers are the same for all of some inputs that floats tell well apart."""
+    part, own = (one.astype(np.float64).reshape(len(one), -1) for one in (expected, found))
+    spread = np.sqrt((_centred(part) ** 2).mean())
+    return bool(spread >= APART * np.sqrt((part**2).mean()) > 0) and not _varies(own)
 
 
 def cosine(a: Values, b: Values) -> float:

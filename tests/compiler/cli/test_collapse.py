@@ -77,20 +77,9 @@ def pictures(home) -> Path:
 def spoilt(tcc, home, pictures) -> Callable[[str], Path]:
     """Write a calibration in which the value of a step can hold but zero."""
 
-    def make(step: str) -> Path:
-        words = (
-            "calibrate",
-            "net.yaml",
-            "--seed",
-            1,
-            "--data",
-            pictures,
-            "--method",
-            "minmax",
-            "-o",
-            "c.json",
-        )
-        assert tcc(*words, "-q").code == 0
+    def make(step: str, method: str = "minmax") -> Path:
+        words = ("calibrate", "net.yaml", "--seed", 1, "--data", pictures, "--method", method)
+        assert tcc(*words, "-o", "c.json", "-q").code == 0
         found = document.read(home / "c.json")
         scale = found.values[step].scale
         values = {
@@ -182,12 +171,18 @@ def test_images_that_are_alike_show_nothing_and_it_is_said(tcc, home, pictures):
 
 
 def test_margins_explain_classes_that_change(tcc, home, pictures):
-    """Of three classes whose weights hardly differ, ties decide."""
-    (home / "net.yaml").write_text(spec(*ONE["six classes"]))
-    found = build(tcc, pictures, "onnxruntime")
+    """Two classes that are one but for a little: ties decide."""
+    body = f"{HEAD}{BODY}  - linear: {{units: 1}}\n  - scale: {{factor: -0.001, offset: 5}}\n"
+    joined = f"{body}  - concat: [[], [scale: {{factor: -1, offset: 10}}]]\n"
+    (home / "net.yaml").write_text(f"{joined}output:\n  found: {{activation: softmax}}\n")
+    found = build(tcc, pictures, "tflite", "--min-correlation", 0)
     assert found.code == 0, found.err
+    assert "same 0.0%" in found.err
     assert "`found`: half of the float margins are below" in found.err
-    assert ", integers move them by " in found.err
+    assert "; 100% of what changed was as near to a tie as that" in found.err
+    (home / "net.yaml").write_text(spec(*ONE["six classes"]))
+    found = build(tcc, pictures, "onnxruntime", "-v")
+    assert "`found`: half of the float margins are below" in found.err
 
 
 def test_bounds_of_correlation_and_error(tcc, home, pictures):
@@ -214,3 +209,13 @@ def test_one_decision_of_several_may_not_collapse(tcc, home, pictures, spoilt):
     found = build(tcc, pictures, "onnxruntime", "--calibration", spoilt("second"), "--json")
     assert found.code == 4, found.err
     assert "`found` does not tell the images apart" in found.document["error"]
+
+
+def test_what_a_calibration_says_of_itself_is_not_all(tcc, home, pictures, spoilt):
+    """Without images, a few inputs of random pixels are tried."""
+    (home / "net.yaml").write_text(spec(*ONE["one sigmoid"]))
+    words = ("build", "net.yaml", "--seed", 1, "--target", "onnxruntime", "--precision", "int8")
+    found = tcc(*words, "--calibration", spoilt("last", "best"))
+    assert found.code == 4, found.err
+    assert "`found` is the same for 4 inputs that floats tell apart" in found.err
+    assert tcc(*words, "--calibration", home / "c.json", "-q").code == 0
