@@ -160,7 +160,9 @@ def _integers(spec: Spec, given: Given, made: Study, stages: Stages) -> pipeline
     wanted = pipeline.Calibrating(whole.ANY, DEFAULT, How(watch=stages))
     source = whole.from_images(spec, given, made.calibration, wanted)
     ready = pipeline.ready(spec, given)
-    return whole.integers(ready, source, Floor(cosine=-1.0, correlation=0.0), (False,), watch=stages)
+    return whole.integers(
+        ready, source, Floor(cosine=-1.0, correlation=0.0), (False,), watch=stages
+    )
 
 
 def as_text(found: Sequence[Network], made: Study) -> str:

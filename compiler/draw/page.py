@@ -6,6 +6,7 @@ the right, the other way round, and texts, which lie always, take their width al
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from tcc.compiler.draw import Direction
 from tcc.compiler.draw.boxes import Box
@@ -79,7 +80,13 @@ class Page:
     @property
     def down(self) -> bool:
         """Whether values flow down."""
-        return self.direction is Direction.DOWN
+        match self.direction:
+            case Direction.DOWN:
+                return True
+            case Direction.RIGHT:
+                return False
+            case _:
+                assert_never(self.direction)
 
     @property
     def inset(self) -> int:
