@@ -1,0 +1,194 @@
+"""Specs of up to 1 MiB that are wrong, or take long: many words, names, blocks, loops, lists."""
+
+from collections.abc import Callable, Mapping
+from random import Random
+
+LIMIT = (1 << 20) - 4096
+"""Bytes that a giant fills, with room for its head."""
+HEAD = "tcc: 1\nname: giant\ninput: {image: {shape: [3, 8, 8]}}\noutput: {y: {}}\n"
+LOOPS = ("repeat: {times: 4096, body: [BODY]}", "each: {of: range(4096), as: NAME, body: [BODY]}")
+WORK = (
+    "",
+    "relu",
+    "let: {v: sum(range(4096))}",
+    "let: {v: '[1] * 4096 == [1] * 4096'}",
+    "let: {v: max(range(4096)) + min(range(4096))}",
+    "when: {if: first, then: [], else: []}",
+    "seq: []",
+    "side: {as: s, body: []}",
+    "add: [[]]",
+    "identity",
+    "unknown",
+    "conv: {filters: lost, kernel: 1}",
+    "empty",
+)
+
+
+def _lines(line: Callable[[int], str], numbers: Random, before: str = HEAD) -> str:
+    """Return lines up to the limit, or fewer."""
+    text, number, size = [before], 0, len(before)
+    most = numbers.choice((1000, 8000, 20_000, 60_000, 200_000))
+    while size < LIMIT and number < most:
+        text.append(line(number))
+        size += len(text[-1])
+        number += 1
+    return "".join(text)
+
+
+def words(numbers: Random) -> str:
+    """Unknown words, each another or all the same, some of them nearly known."""
+    stem = numbers.choice(("word", "rel", "con", "gelu", "é", "x" * 200, "matmul", "Conv2d"))
+    many = numbers.choice((1, 7, 100_000))
+    return _lines(lambda n: f"  - {stem}{n % many}\n", numbers, HEAD + "graph:\n")
+
+
+def names(numbers: Random) -> str:
+    """Values of many names, and one that is none of them."""
+    step = numbers.choice(("relu:", "identity:", "conv: {filters: 3, kernel: 1}"))
+    text = _lines(lambda n: f"  - {step}\n    as: a{n}\n", numbers, HEAD + "graph:\n")
+    end = numbers.choice(("add: [[], zzz]", "add: [[], a1]", "conv: {filters: a, kernel: 1}"))
+    return text + f"  - {end}\n"
+
+
+def blocks(numbers: Random) -> str:
+    """Many blocks, called or not, and words that are none of them."""
+    body = numbers.choice(("[relu]", "[]", "[b1]", "[wrong]", "[conv: {filters: w, kernel: 1}]"))
+    params = numbers.choice(("", "params: {w: 8}, ", "params: {w: int}, ", "inputs: [x, y], "))
+    text = _lines(lambda n: f"  b{n}: {{{params}body: {body}}}\n", numbers, HEAD + "blocks:\n")
+    call = numbers.choice(("b{}", "wor{}", "b{}: {{w: 3}}", "b{}: {{other: 3}}"))
+    room = range(max(1, (LIMIT - len(text)) // 30))
+    return text + "graph:\n" + "".join(f"  - {call.format(n)}\n" for n in room)
+
+
+def calls(numbers: Random) -> str:
+    """Blocks that call each other, twice a level: very many calls without a node."""
+    deep, wide = numbers.choice((20, 60, 90)), numbers.choice((1, 2, 3))
+    last = numbers.choice(("[]", "[relu]", "[wrong]", "[b0]"))
+    rows = [f"  b{n}: {{body: [{', '.join([f'b{n + 1}'] * wide)}]}}\n" for n in range(deep)]
+    return f"{HEAD}blocks:\n{''.join(rows)}  b{deep}: {{body: {last}}}\ngraph: [b0]\n"
+
+
+def keys(numbers: Random) -> str:
+    """Keys that stand twice, or that there are none of."""
+    where = numbers.choice(("params:\n", "input:\n", "tests:\n", "blocks:\n", "output:\n", ""))
+    many = numbers.choice((1, 100, 1 << 20))
+    margin = "  " if where else ""
+    text = _lines(lambda n: f"{margin}key{n % many}: 1\n", numbers, HEAD + where)
+    return text + "graph: [relu]\n"
+
+
+def flow(numbers: Random) -> str:
+    """One line of very many entries."""
+    entry = numbers.choice(("a: 1, ", "a{}: 1, ", "'a{}': [], ", "{}, ", "[], ", "relu, ", "*a, "))
+    bracket = numbers.choice(("{}", "[]"))
+    inner = "".join(entry.format(n) if "{}" in entry else entry for n in range(80_000))[:LIMIT]
+    key = numbers.choice(("params", "graph", "blocks", "doc", "tests", "use", "allow"))
+    return (
+        f"{HEAD}{key}: {bracket[0]}{inner}{bracket[1] * numbers.choice((1, 1, 0))}\ngraph: [relu]\n"
+    )
+
+
+def loops(numbers: Random) -> str:
+    """Loops in loops whose bodies make few nodes, or none."""
+    body = numbers.choice(WORK)
+    for level in range(numbers.choice((2, 3, 5, 30))):
+        loop = numbers.choice(LOOPS).replace("NAME", f"n{level}")
+        body = loop.replace("BODY", ", ".join([body] * numbers.choice((1, 1, 2))) or "")
+    extra = numbers.choice(("", "".join(f"  - let: {{x{n}: {n}}}\n" for n in range(15_000))))
+    head = f"{HEAD}blocks: {{empty: {{params: {{a: 1, b: a + 1}}, body: []}}}}\ngraph:\n{extra}"
+    return f"{head}  - {body or 'relu'}\n"[: 1 << 20]
+
+
+def deep(numbers: Random) -> str:
+    """Lists and mappings within one another."""
+    depth = numbers.choice((90, 110, 250, 300, 5000, 100_000))
+    opened, closed = numbers.choice((("[", "]"), ("{a: ", "}"), ("[seq: [", "]]"), ("- ", "")))
+    return f"{HEAD}graph: {opened * depth}relu{closed * depth}\n"[: 1 << 20]
+
+
+def expressions(numbers: Random) -> str:
+    """Parameters, or lets, each computed at some length."""
+    text = numbers.choice(
+        (
+            "sum(range(4096)) + " * 40 + "1",
+            "[1] * 4096 + [2] * {0}",
+            "(" * 60 + "1" + ")" * 60,
+            "2 ** 62 // {0}",
+            "p{1}" + " + p{1}" * 100,
+            "1 + " * 249 + "1",
+            "'" + "x" * 900 + "'",
+        )
+    )
+    line = '  p{0}: "{1}"\n'
+    made = _lines(
+        lambda n: line.format(n, text.format(n + 1, max(0, n - 1))), numbers, HEAD + "params:\n"
+    )
+    return made + "graph: [relu]\n"
+
+
+def lists(numbers: Random) -> str:
+    """Labels, tests, contracts, outputs, parameters of a block: lists of very many."""
+    part = numbers.choice(
+        (
+            "output: {{y: {{labels: [{}]}}}}\n|a{0}, ",
+            "tests: [{}]\n|{{params: {0}}}, ",
+            "tests: [{}]\n|{{set: {{n: {0}}}, params: 0}}, ",
+            "tests: {{shape: {{{}}}}}\n|relu_{0}: [3, 8, 8], ",
+            "blocks: {{b: {{require: [{}], body: [relu]}}}}\n|{{that: true}}, ",
+            "blocks: {{b: {{params: {{{}}}, body: [relu]}}}}\n|p{0}: {0}, ",
+            "blocks: {{b: {{inputs: [{}], body: [relu]}}}}\n|i{0}, ",
+            "use: [{}]\n|lib{0}.yaml, ",
+            "allow: [{}]\n|kind{0}, ",
+            "outputs: {{{}}}\n|o{0}: {{}}, ",
+        )
+    )
+    frame, _, entry = part.partition("|")
+    most = numbers.choice((1000, 15_000, 45_000))
+    inner = "".join(entry.format(n) for n in range(most))
+    head = HEAD.replace("output: {y: {}}\n", "") if frame.startswith("output:") else HEAD
+    loop = numbers.choice(("b", "relu", "repeat: {times: 4096, body: [b]}"))
+    return f"{head}params: {{n: 1}}\n{frame.format(inner)}graph: [{loop}]\n"[: 1 << 20]
+
+
+def anchors(numbers: Random) -> str:
+    """Aliases of aliases, and very many of them."""
+    width = numbers.choice((2, 10, 100))
+    rows = ["a0: &a0 [relu]\n"]
+    rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * width)}]\n" for n in range(1, 60)]
+    many = "".join(f"  - *s\n" for _ in range(numbers.choice((10, 30_000))))  # noqa: F541
+    return HEAD + "".join(rows) + f"graph:\n  - &s {{relu: null, as: x}}\n{many}"
+
+
+def long(numbers: Random) -> str:
+    """One name, number, text or comment that fills the file."""
+    piece = numbers.choice(
+        ("x", "9", "é", "\\u0041", "# ", "a b ", "- ", "\t", "\n", "{", "'", "!")
+    )
+    place = numbers.choice(("name: {}", "doc: {}", "graph: [{}]", 'doc: "{}"', "params: {{{}: 1}}"))
+    return HEAD + place.format(piece * (LIMIT // 2 // len(piece.encode()))) + "\ngraph: [relu]\n"
+
+
+def sound(numbers: Random) -> str:
+    """Networks of nearly as many nodes as there may be: these compile."""
+    text = numbers.choice(
+        (
+            "graph:\n" + "  - relu\n" * 19_990,
+            "graph: [repeat: {times: 9990, body: [conv: {filters: 3, kernel: 1}, relu]}]\n",
+            "graph:\n"
+            + "".join(f"  - conv: {{filters: {n % 5 + 1}, kernel: 1}}\n" for n in range(14_000)),
+            "graph: [concat: {times: 9990, branch: [conv: {filters: 1, kernel: 1}, relu]}]\n",
+            "graph: [repeat: {times: 9900, body: [concat: [[], [conv: {filters: 1, kernel: 1}]]]}]\n",
+            "blocks: {b: {params: {f: 3}, body: [conv: {filters: f, kernel: 1}, relu]}}\n"
+            "graph: [repeat: {times: 9990, body: [b: {f: 'i % 7 + 1'}]}]\n",
+        )
+    )
+    return HEAD + text
+
+
+GIANTS: Mapping[str, Callable[[Random], str]] = {
+    made.__name__: made
+    for made in (
+        words, names, blocks, calls, keys, flow, loops, deep, expressions, lists, anchors, long, sound,
+    )
+}  # fmt: skip
+"""The shapes of giants by name."""
