@@ -54,6 +54,9 @@ def _constant(step: Step, args: Mapping) -> Iterator[Diagnostic]:
     times, condition, body = args.get("times"), args.get("if"), args.get("body")
     if step.word == "repeat" and isinstance(times, Scalar) and times.value == 0:
         yield _nothing("this loop has no turns", times.span)
+    of = args.get("of")
+    if step.word == "each" and isinstance(of, Sequence) and not of.items:
+        yield _nothing("this loop has no turns", of.span)
     if step.word in ("repeat", "each") and isinstance(body, Sequence) and not body.items:
         yield _nothing("the body of this loop is empty", body.span)
     if step.word == "when" and isinstance(condition, Scalar):

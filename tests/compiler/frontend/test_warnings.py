@@ -160,6 +160,9 @@ WARNED = {
     "norm of norm": ("graph: [batch_norm, batch_norm]", [("repeated-op", 5, "batch_norm")]),
     "across blocks": ("blocks: {b: {body: [relu]}}\ngraph: [b, relu]", [("repeated-op", 6, "relu")]),
     "no turn": ("graph: [relu, repeat: {times: 0, body: [tanh]}]", [("no-effect", 5, "0")]),
+    "no entry": (
+        "graph: [relu, each: {of: [], as: n, body: [conv: {filters: n, kernel: 1}]}]", [("no-effect", 5, "[]")],
+    ),
     "empty body": ("graph: [relu, repeat: {times: 3, body: []}]", [("no-effect", 5, "[]")]),
     "always": ("graph: [when: {if: true, then: [relu]}]", [("no-effect", 5, "true")]),
     "nothing chosen": (
