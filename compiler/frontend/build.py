@@ -1,9 +1,9 @@
 """From a spec file to its graph."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tcc.compiler.frontend.expr import Scope
 from tcc.compiler.frontend.expr.arithmetic import Budget
 from tcc.compiler.frontend.hints import explained
 from tcc.compiler.frontend.library import Library, collect_blocks, read_library
+from tcc.compiler.frontend.limits import room_for_nesting
 from tcc.compiler.frontend.parameters import bind
 from tcc.compiler.frontend.scope import POISON, Env, Place, Val, id_clashes, paths
 from tcc.compiler.frontend.steps import check_step, sequences
@@ -47,7 +48,8 @@ class Spec:
 
     Its graph holds what its outputs need and nothing else: what is left out, `warnings` name.
     `places` holds the result shape of every node, block call and loop turn by path;
-    `digest` is the SHA-256 of all the text and settings that it was made from.
+    `digest` is the SHA-256 of all the text and settings that it was made from; `again` compiles
+    the same text with other settings, and raises as `load` does.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Spec:
     tests: Tree | None
     path: Path
     digest: str
+    again: "Callable[[Mapping[str, str]], Spec]" = field(repr=False, compare=False)
     warnings: tuple[Diagnostic, ...] = ()
 
 
@@ -68,23 +71,15 @@ def load(path: Path, settings: Mapping[str, str] | None = None) -> Spec:
     Raises:
         UserError: Everything that is wrong with the file, each located.
     """
-    with _room_for_nesting():
+    with room_for_nesting():
         library = read_library(path)
         bad = _check(library)
-        return _Builder(path, library, bad, dict(settings or {})).spec()
+    return _compiled(path, library, bad, settings or {})
 
 
-@contextmanager
-def _room_for_nesting() -> Iterator[None]:
-    """Let bounded recursion over a nested spec run deeper than Python's default."""
-    import sys
-
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, 12_000))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
+def _compiled(path: Path, library: Library, bad: "_Bad", settings: Mapping[str, str]) -> Spec:
+    with room_for_nesting():
+        return _Builder(path, library, bad, dict(settings)).spec()
 
 
 @dataclass
@@ -220,6 +215,7 @@ class _Builder:
             self.root.get("tests"),
             self.path,
             digest,
+            partial(_compiled, self.path, self.library, self.bad),
             self._warnings(ex, live, graph),
         )
 

@@ -2,20 +2,27 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tcc.compiler.cost import cost
-from tcc.compiler.frontend.build import Spec, load
+from tcc.compiler.cost import Cost, cost
+from tcc.compiler.frontend.build import Spec
 from tcc.compiler.frontend.expr import Scope
+from tcc.compiler.frontend.expr.arithmetic import Budget
 from tcc.compiler.frontend.parameters import evaluated, shown
-from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
+from tcc.compiler.frontend.yaml import Mapping as MappingTree
+from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.source import Diagnostic, Span, UserError, fail, nearest
 
 _NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?"
 TOLERANCE = re.compile(rf"^\s*(?P<value>{_NUMBER})\s*±\s*(?P<by>{_NUMBER})\s*(?P<percent>%?)\s*$")
 """`4.3e8 ± 1 %` or `186950 ± 10`."""
+
+
+MAX_WORK = 60_000
+"""Most nodes that the cases of a spec may have together; each counts as some more."""
+WORK_OF_CASE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +57,54 @@ def check_facts(spec: Spec) -> tuple[Fact, ...]:
         UserError: A case's settings or expressions are wrong.
     """
     match spec.tests:
-        case Mapping():
-            return tuple(_case(spec, spec.tests))
+        case MappingTree():
+            return tuple(_case(_Cases(spec), spec.tests))
         case Sequence(items=items):
-            return tuple(f for c in items if isinstance(c, Mapping) for f in _case(spec, c))
+            cases = _Cases(spec)
+            return tuple(f for c in items if isinstance(c, MappingTree) for f in _case(cases, c))
         case _:
             return ()
 
 
-def _case(spec: Spec, tree: Mapping) -> Iterator[Fact]:
+class _Cases:
+    """A spec as its cases set it: each setting is compiled once, and all of them are bounded."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.budget = Budget()
+        self.work = 0
+        self._built: dict[tuple[tuple[str, str], ...], tuple[Spec, Cost]] = {}
+
+    def built(self, texts: Mapping[str, str], at: Span) -> tuple[Spec, Cost]:
+        """Return the spec with some settings, and its costs."""
+        key = tuple(texts.items())
+        if key not in self._built:
+            if self.work > MAX_WORK:
+                help = "test fewer settings"
+                raise fail("E0242", "the cases of `tests` take too long", at, help=help)
+            try:
+                made = self.spec.again(texts)
+            except UserError as error:
+                told = (d.noted(f"while testing the case at {at}") for d in error.diagnostics)
+                raise UserError(tuple(told), error.more) from None
+            self.work += len(made.graph.nodes) + WORK_OF_CASE
+            self._built[key] = made, cost(made.graph)
+        return self._built[key]
+
+
+def _case(cases: _Cases, tree: MappingTree) -> Iterator[Fact]:
     settings = tree.get("set")
-    chosen = settings.items if isinstance(settings, Mapping) else ()
+    chosen = settings.items if isinstance(settings, MappingTree) else ()
     texts = {str(key.value): _text(value) for key, value in chosen}
-    try:
-        built = load(spec.path, texts)
-    except UserError as error:
-        at = settings.span if settings else tree.span
-        raise UserError(
-            tuple(d.noted(f"while testing the case at {at}") for d in error.diagnostics)
-        ) from None
+    built, total = cases.built(texts, settings.span if settings else tree.span)
     case = ", ".join(f"{k} = {v}" for k, v in texts.items())
-    scope = Scope(dict(built.params), {})
-    total = cost(built.graph)
+    scope = Scope(dict(built.params), budget=cases.budget)
     for what, found in (("params", total.params), ("macs", total.macs)):
         expected = tree.get(what)
         if expected is not None:
             yield _count(what, case, expected, found, scope)
     shapes = tree.get("shape")
-    for key, expected in shapes.items if isinstance(shapes, Mapping) else ():
+    for key, expected in shapes.items if isinstance(shapes, MappingTree) else ():
         yield _shape(built, case, key, expected, scope)
 
 

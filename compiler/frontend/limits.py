@@ -1,4 +1,7 @@
-"""What a 32-bit device can index."""
+"""What a 32-bit device can index, and how deep a spec may nest."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tcc.compiler.graph import Node
 from tcc.compiler.source import Span, fail
@@ -31,3 +34,16 @@ def check_size(node: Node, types: tuple[TensorType, ...], at: Span) -> None:
 
 def _prod(shape: tuple[int, ...]) -> int:
     return TensorType(shape).elements
+
+
+@contextmanager
+def room_for_nesting() -> Iterator[None]:
+    """Let bounded recursion over a nested spec run deeper than Python's default."""
+    import sys
+
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 12_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)

@@ -175,9 +175,10 @@ def sound(numbers: Random) -> str:
             "graph:\n" + "  - relu\n" * 19_990,
             "graph: [repeat: {times: 9990, body: [conv: {filters: 3, kernel: 1}, relu]}]\n",
             "graph:\n"
-            + "".join(f"  - conv: {{filters: {n % 5 + 1}, kernel: 1}}\n" for n in range(14_000)),
+            + "".join(f"  - conv: {{filters: {n % 5 + 1}, kernel: 1}}\n" for n in range(9900)),
             "graph: [concat: {times: 9990, branch: [conv: {filters: 1, kernel: 1}, relu]}]\n",
-            "graph: [repeat: {times: 9900, body: [concat: [[], [conv: {filters: 1, kernel: 1}]]]}]\n",
+            "graph: [repeat: {times: 9900, body: [concat: [[], [conv: "
+            "{filters: 1, kernel: 1}]]]}]\n",
             "blocks: {b: {params: {f: 3}, body: [conv: {filters: f, kernel: 1}, relu]}}\n"
             "graph: [repeat: {times: 9990, body: [b: {f: 'i % 7 + 1'}]}]\n",
         )
@@ -188,7 +189,8 @@ def sound(numbers: Random) -> str:
 GIANTS: Mapping[str, Callable[[Random], str]] = {
     made.__name__: made
     for made in (
-        words, names, blocks, calls, keys, flow, loops, deep, expressions, lists, anchors, long, sound,
+        words, names, blocks, calls, keys, flow, loops, deep, expressions, lists, anchors, long,
+        sound,
     )
 }  # fmt: skip
 """The shapes of giants by name."""

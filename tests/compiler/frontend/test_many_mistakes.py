@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tcc.compiler.frontend.build import load
+from tcc.compiler.frontend.facts import check_facts
 from tcc.compiler.source import UserError
 
 HEAD = "tcc: 1\nname: many\ninput: {image: {shape: [3, 8, 8]}}\noutput: {logits: {}}\n"
@@ -73,3 +74,27 @@ def test_a_message_lists_no_thousands_of_names(tmp_path: Path) -> None:
     assert diagnostic.message == "no value is called `other`"
     assert diagnostic.help.endswith(" and 1,971 more")
     assert len(diagnostic.help) < 500
+
+
+def test_thousands_of_cases_are_bounded_and_equal_ones_compile_once(tmp_path: Path) -> None:
+    path = tmp_path / "many.yaml"
+    params = "params: {n: 3}\ngraph: [conv: {filters: n, kernel: 1}]\n"
+    same = "  - {set: {n: 4}, params: 16}\n" * 2000
+    path.write_text(f"{HEAD}{params}tests:\n{same}")
+    facts = check_facts(load(path))
+    assert (len(facts), {fact.holds for fact in facts}) == (2000, {True})
+    other = "".join(f"  - {{set: {{n: {n + 1}}}, params: {4 * (n + 1)}}}\n" for n in range(400))
+    path.write_text(f"{HEAD}{params}tests:\n{other}")
+    with pytest.raises(UserError) as caught:
+        check_facts(load(path))
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.message) == ("E0242", "the cases of `tests` take too long")
+    assert found.at.line > 200
+
+
+def test_loops_over_nothing_end(tmp_path: Path) -> None:
+    loop = "each: {of: range(4096), as: NAME, body: [BODY]}"
+    work = "let: {v: sum(range(4096))}"
+    body = loop.replace("NAME", "a").replace("BODY", loop.replace("NAME", "b"))
+    found = told(tmp_path, f"graph:\n  - {body.replace('BODY', work)}\n")
+    assert [(d.code, d.at.line) for d in found.diagnostics] == [("E0406", 6)]
