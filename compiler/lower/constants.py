@@ -1,6 +1,6 @@
 """Constants of an ONNX file written once: equal ones, and those of one number."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -20,7 +20,7 @@ def compact(model: onnx.ModelProto, *, fill: bool) -> onnx.ModelProto:
     made.CopyFrom(model)
     graph = made.graph
     kept, names = _distinct(graph.initializer, _alone(graph))
-    fills = [(tensor, _shape(tensor)) for tensor in kept if fill and _is_one_number(tensor)]
+    fills = [(tensor, _shape(tensor)) for tensor in _fillable(kept)] if fill else []
     shapes, same = _distinct(shape for _, shape in fills)
     filled = {tensor.name for tensor, _ in fills}
     operators = [_fill(tensor, same.get(shape.name, shape.name)) for tensor, shape in fills]
@@ -63,6 +63,20 @@ def _distinct(
         else:
             names[tensor.name] = known.name
     return kept, names
+
+
+def _fillable(tensors: Iterable[onnx.TensorProto]) -> Iterator[onnx.TensorProto]:
+    """Yield large constants of one number; of equal ones of int8 the first alone.
+
+    ONNX Runtime makes one of equal fills, and does not load a file in which it would then make
+    one constant unsigned twice.
+    """
+    known = set()
+    for tensor in filter(_is_one_number, tensors):
+        key = (tuple(tensor.dims), numpy_helper.to_array(tensor).reshape(-1)[0].tobytes())
+        if tensor.data_type != onnx.TensorProto.INT8 or key not in known:
+            known.add(key)
+            yield tensor
 
 
 def _is_one_number(tensor: onnx.TensorProto) -> bool:
