@@ -16,7 +16,8 @@ LARGEST = (1 << 31) - (1 << 20)
 """Most bytes of a file and of all the weights: what a protobuf message can hold."""
 OLDEST, NEWEST = 7, onnx.defs.onnx_opset_version()
 """Opsets whose operators are understood."""
-MAX_NODES = 50_000
+MAX_NODES = 6_000
+"""More than any classifier has; as many are written as a spec and compared within 20 s."""
 NO_MODEL = "this is no ONNX model"
 DEEPEST = 50
 """How deep graphs may nest in each other."""

@@ -114,6 +114,17 @@ class TestFiles:
         assert f"the opset is {opset}; 7 to " in found.label
 
 
+    def test_more_operators_than_a_classifier_has(self, refused, written):
+        path = written("y = Relu (x)")
+        model = onnx.load(path)
+        for turn in range(6000):
+            model.graph.node.add(op_type="Relu", input=["y"], output=[f"z{turn}"])
+        onnx.save(model, path)
+        (found,) = refused(path)
+        assert (found.code, found.message) == ("E0901", "the graph is too large")
+        assert found.label == "it has 6001 nodes; at most 6000 are taken"
+
+
 class TestWeightsInOtherFiles:
     @pytest.fixture
     def outside(self, written):
