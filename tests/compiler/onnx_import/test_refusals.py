@@ -113,7 +113,6 @@ class TestFiles:
         assert found.code == "E0904"
         assert f"the opset is {opset}; 7 to " in found.label
 
-
     def test_more_operators_than_a_classifier_has(self, refused, written):
         path = written("y = Relu (x)")
         model = onnx.load(path)
