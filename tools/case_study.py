@@ -82,6 +82,7 @@ def main() -> None:
         known_ones = ", ".join(networks)
         raise fail("E0601", f"--weights for `{strange[0]}`: the networks are {known_ones}", HERE)
     made = study(asked.data, asked.calibrate_with, asked.images)
+    report.warnings(dict.fromkeys((*made.judge.warnings, *made.calibration.warnings)))
     found = []
     with report.stages() as stages:
         for name, spec in networks.items():

@@ -99,7 +99,7 @@ def _run(numbers: Random) -> Case:
     contract = numbers.choice(list(CONTRACTS))
     bundle = _bundles() / f"{contract}-{numbers.choice(TARGETS)}-fp32"
     name, data = whole(numbers)
-    if numbers.random() < 0.45:
+    if numbers.random() < 0.35:
         data = damaged(numbers, data)
     check = _as_defined(name, contract)
     return Case(("run", str(bundle), name, "--json"), {name: data}, check=check)

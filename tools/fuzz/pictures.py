@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGB", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F", "LAB")
 KINDS = (
-    ("png", "PNG"), ("jpg", "JPEG"), ("bmp", "BMP"), ("tif", "TIFF"), ("ppm", "PPM"),
-    ("gif", "GIF"), ("webp", "WEBP"), ("tga", "TGA"),
-)  # fmt: skip
+    *(("png", "PNG"), ("jpg", "JPEG"), ("tif", "TIFF")) * 3,
+    *(("bmp", "BMP"), ("ppm", "PPM"), ("gif", "GIF"), ("webp", "WEBP"), ("tga", "TGA")),
+)
 SIDES = (
     0,
     1,
