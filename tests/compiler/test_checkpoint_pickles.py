@@ -241,13 +241,11 @@ def test_tensors_of_every_layout_have_their_values(tmp_path: Path, how: str, old
     assert hows(found)["ignored"] == 3
 
 
-@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])  # PyTorch itself fails at 0
 @pytest.mark.parametrize("old", [False, True])
 def test_every_protocol_of_pickles_is_read(tmp_path: Path, protocol: int, old: bool) -> None:
     state = {"state_dict": foreign(twins()), "args": argparse.Namespace(a=1), "s": {1, 2}}
     how = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": not old}
-    if protocol < 1:
-        pytest.skip("persistent names of protocol 0 are text, which PyTorch's are not")
     assert_whole(import_checkpoint(saved(tmp_path, state, **how), twins()), twins())
 
 
