@@ -241,10 +241,10 @@ def test_a_network_that_scales_its_input_says_so(tcc, net):
 def test_missing_libraries_are_named(tcc, net, monkeypatch):
     from tcc.compiler import onnx_import
 
-    monkeypatch.setattr(onnx_import, "LIBRARIES", {"no_such_module": "no-such-module"})
+    monkeypatch.setattr(onnx_import, "LIBRARIES", {"no_such_module": "onnxsim"})
     found = tcc("import", net)
     assert found.code == 3
-    assert "no-such-module is needed to import ONNX files" in found.err
+    assert "onnxsim is needed to import ONNX files" in found.err
     assert "pip install 'tcc-compiler[import]'" in found.err
 
 
