@@ -1,6 +1,7 @@
 """`tcc` as a process: exit codes, signals, streams, full disks, and what it loads."""
 
 import contextlib
+import importlib
 import json
 import re
 import signal
@@ -139,6 +140,7 @@ class TestErrors:
     def test_our_own_failure_is_one_line(self, tcc, monkeypatch):
         from tcc.compiler import cost
 
+        importlib.import_module("tcc.compiler.frontend.facts")  # which keeps what it imports
         monkeypatch.setattr(cost, "cost", lambda graph: 1 // 0)
         found = tcc("check", "tiny.yaml")
         assert (found.code, found.out) == (1, "")
