@@ -41,11 +41,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The weights of a graph, where each tensor of the checkpoint went, and what else to say."""
+    """The weights of a graph, where each tensor of the checkpoint went, and what else to say.
+
+    `pixels` are those that torchvision's weights under the checkpoint's names were trained on,
+    where the graph's input contract gives it others.
+    """
 
     weights: Weights
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    pixels: namings.Pixels | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +93,20 @@ def import_checkpoint(
     }
     missing = [name for name in graph.params if name not in tensors]
     tensors |= random(graph, only=missing)
-    notes = (*checkpoint.notes, *found.notes, *_notes(found, missing))
-    return Imported(checked(tensors, graph), _rows(checkpoint, there, places), notes)
+    notes = (*checkpoint.notes, *_notes(found, missing))
+    rows = _rows(checkpoint, there, places)
+    return Imported(checked(tensors, graph), rows, notes, _other_pixels(found, graph))
+
+
+def _other_pixels(found: match.Match, graph: Graph) -> namings.Pixels | None:
+    wanted = found.naming.pixels if found.naming else None
+    return None if wanted is None or wanted.fit(graph.inputs[0].preprocess) else wanted
 
 
 def _notes(found: match.Match, missing: Sequence[str]) -> Iterator[str]:
+    if found.naming:
+        yield f"the names are those of {found.naming.title}"
+        yield from filter(None, [found.naming.note])
     if found.dropped:
         names = ", ".join(shown(module.name) for module in found.dropped[:8])
         more = ", ..." if found.dropped[8:] else ""

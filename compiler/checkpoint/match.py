@@ -54,13 +54,14 @@ class Match:
     """How modules match, `names`, `order` or `shape`, and the module of each layer.
 
     What only training uses may be missing from the layers, and stands among `dropped` modules.
+    `naming` is the well-known one that told the order, if one did.
     """
 
     how: str
     modules: Sequence[Module]
     layers: Sequence[Layer] = ()
     dropped: Sequence[Module] = ()
-    notes: tuple[str, ...] = ()
+    naming: namings.Naming | None = None
 
 
 def matched(side: Side) -> Match:
@@ -112,8 +113,7 @@ def _by_names(side: Side, wanted: list[Signature]) -> Match | None:
                 modules = _sorted(side.modules, prefix, naming, keys)
                 variants = _variants(replace(side, modules=modules), _storage)
                 fit = next((v for v in variants if [m.signature for m in v] == wanted), None)
-                notes = (f"the names are those of {naming.title}", naming.note)
-                found += [Match("names", fit, notes=tuple(filter(None, notes)))] if fit else []
+                found += [Match("names", fit, naming=naming)] if fit else []
     first = found[0].modules if found else []
     if any([m.name for m in other.modules] != [m.name for m in first] for other in found):
         raise _ambiguous(side, first, "the names fit two programs that run them in other orders")

@@ -19,6 +19,7 @@ from tcc.compiler.checkpoint.foreign import natural
 from tcc.compiler.checkpoint.modules import AUXILIARY
 from tcc.compiler.checkpoint.rules import capture
 from tcc.compiler.frontend.yaml import parse, plain
+from tcc.compiler.preprocess import Preprocess
 
 Key = tuple[Any, ...]
 """Sorts names in the order of the network: places in lists, and what stars stand for."""
@@ -33,16 +34,34 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Pixels:
+    """What images are divided to, channel by channel in RGB: ((value / 255) - mean) / std."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def fit(self, contract: Preprocess | None) -> bool:
+        """Whether an input contract gives a network such pixels."""
+        if contract is None or contract.raw or contract.color != "rgb" or contract.scale != "255":
+            return False
+        given = (contract.mean, contract.std)
+        wide = [one * 3 if len(one) == 1 else one for one in given]
+        return wide == [self.mean, self.std]
+
+
+@dataclass(frozen=True, slots=True)
 class Naming:
     """A way of naming modules; the kernels of `flat` ones are the rows of linear layers.
 
-    `note` says what names and shapes do not tell of the weights that come with that program.
+    `note` says what names and shapes do not tell of the weights that come with that program,
+    `pixels` what torchvision's own were trained on, where it is one of torchvision's namings.
     """
 
     title: str
     order: tuple[Item, ...]
     flat: frozenset[str]
     note: str
+    pixels: Pixels | None
 
     def keys(self, names: Sequence[str]) -> dict[str, Key] | None:
         """Return the place of each name, or None if the naming does not fit."""
@@ -89,9 +108,19 @@ def known() -> tuple[Naming, ...]:
     path = Path(str(files("tcc"))) / "zoo" / "namings.yaml"
     found: Any = plain(parse(path.read_text(), path.name))
     return tuple(
-        Naming(title, _items(one["order"]), frozenset(one.get("flat", ())), one.get("note", ""))
+        Naming(
+            title,
+            _items(one["order"]),
+            frozenset(one.get("flat", ())),
+            one.get("note", ""),
+            _pixels(one["pixels"]) if "pixels" in one else None,
+        )
         for title, one in found.items()
     )
+
+
+def _pixels(one: Any) -> Pixels:
+    return Pixels(tuple(one["mean"]), tuple(one["std"]))
 
 
 def _items(listed: Sequence[Any]) -> tuple[Item, ...]:

@@ -1,17 +1,21 @@
 """`tcc import-weights`: a foreign checkpoint under the spec's names."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.options import Json, Quiet, Settings, Verbose, choose
+from tcc.compiler.cli.options import Json, Quiet, Settings, Verbose, choose, parsed
 from tcc.compiler.cli.report import Report
 from tcc.compiler.source import UserError
 
 if TYPE_CHECKING:
     from tcc.compiler.checkpoint import Imported
+    from tcc.compiler.checkpoint.namings import Pixels
+    from tcc.compiler.frontend.build import Spec
 
 SPEC_KEY = "tcc.spec"
 """The metadata of a weights file that says which spec it is for, and that it is ours."""
@@ -69,8 +73,11 @@ def import_weights(
     found = import_checkpoint(checkpoint, chosen.graph, rules, entry)
     origin = {SPEC_KEY: chosen.name, "tcc.digest": chosen.digest, "tcc.source": checkpoint.name}
     weights.write(output, found.weights, origin)
+    doubts = [_pixels(chosen, settings or (), found.pixels)] if found.pixels else []
     _print(report, found, output)
-    report.document(_document(found, output))
+    for doubt in doubts:
+        report.notice(doubt)
+    report.document(_document(found, output, doubts))
 
 
 def _print(report: Report, found: "Imported", output: Path) -> None:
@@ -86,9 +93,39 @@ def _print(report: Report, found: "Imported", output: Path) -> None:
     report.text(str(output))
 
 
-def _document(found: "Imported", output: Path) -> dict[str, Any]:
+def _document(found: "Imported", output: Path, doubts: Sequence[str]) -> dict[str, Any]:
     rows = [asdict(row) for row in found.rows]
-    return {"output": str(output), "tensors": rows, "notes": list(found.notes)}
+    return {"output": str(output), "tensors": rows, "notes": [*found.notes, *doubts]}
+
+
+def _pixels(spec: "Spec", settings: Sequence[str], wanted: "Pixels") -> str:
+    """Say that weights may be for other pixels than the spec's, and how the spec takes theirs."""
+    given = spec.graph.inputs[0].preprocess
+    assert given is not None
+    scale = {"255": "255", "max": "the image's largest value"}[given.scale]
+    values = f"mean: {list(wanted.mean)}, std: {list(wanted.std)}"
+    setting = _setting(spec, settings, wanted)
+    if setting:
+        remedy = f"for those, import and build with `--set {setting}`"
+    else:
+        remedy = f"for those, write `{values}` in the spec's `preprocess`, with `color: rgb`"
+    return (
+        f"torchvision's own weights of these names are for RGB pixels divided by 255, {values};"
+        f" this spec gives {given.color} divided by {scale}, mean: {list(given.mean)},"
+        f" std: {list(given.std)}: {remedy}"
+    )
+
+
+def _setting(spec: "Spec", settings: Sequence[str], wanted: "Pixels") -> str | None:
+    """Return the setting of an enum with which the spec gives a network such pixels."""
+    now = parsed(settings)
+    for name, values in spec.choices.items():
+        for value in values:
+            with suppress(UserError):
+                other = spec.again({**now, name: value})
+                if wanted.fit(other.graph.inputs[0].preprocess):
+                    return f"{name}={value}"
+    return None
 
 
 def _written_by_us(path: Path) -> str | None:

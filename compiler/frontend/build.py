@@ -49,7 +49,7 @@ class Spec:
     Its graph holds what its outputs need and nothing else: what is left out, `warnings` name.
     `places` holds the result shape of every node, block call and loop turn by path;
     `digest` is the SHA-256 of all the text and settings that it was made from; `again` compiles
-    the same text with other settings, and raises as `load` does.
+    the same text with other settings, and raises as `load` does; `choices` are the values of enums.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Spec:
     digest: str
     again: "Callable[[Mapping[str, str]], Spec]" = field(repr=False, compare=False)
     warnings: tuple[Diagnostic, ...] = ()
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def load(path: Path, settings: Mapping[str, str] | None = None) -> Spec:
@@ -134,6 +135,7 @@ class _Builder:
         self.root = library.root
         self.place = Place("")
         self.params: Mapping[str, Any] = {}
+        self.choices: Mapping[str, tuple[str, ...]] = {}
         self.accuracy = Accuracy()
         self.budget = Budget()
 
@@ -165,6 +167,7 @@ class _Builder:
     def _params(self) -> dict[str, Any]:
         """Return the values of the spec's parameters, settings first, then defaults."""
         declared = declare(self.root.get("params"))
+        self.choices = {p.name: p.choices for p in declared if p.choices}
         settings = read_settings(self.settings, tuple(p.name for p in declared))
         own = partial(Scope, budget=self.budget)
         bound, problems = bind(declared, settings, own(), own)
@@ -217,6 +220,7 @@ class _Builder:
             digest,
             partial(_compiled, self.path, self.library, self.bad),
             self._warnings(ex, live, graph),
+            self.choices,
         )
 
     def _warnings(self, ex: Expander, live: set[str], graph: Graph) -> tuple[Diagnostic, ...]:

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from tcc.compiler import known
-from tcc.compiler.checkpoint import Imported, import_checkpoint
+from tcc.compiler.checkpoint import Imported, import_checkpoint, namings
 from tcc.compiler.frontend.build import load
 from tcc.compiler.graph import Graph
 from tcc.compiler.lower.torch import module
@@ -155,3 +155,20 @@ def test_state_dicts_of_others_import_as_they_are(tmp_path: Path, pair: Pair) ->
     assert found.weights.keys() == again.weights.keys()
     for name, values in found.weights.items():
         np.testing.assert_array_equal(again.weights[name], values, err_msg=name)
+
+
+def test_every_naming_of_torchvision_says_what_its_weights_see() -> None:
+    for naming in namings.known():
+        assert (naming.pixels is not None) == ("torchvision" in naming.title), naming.title
+
+
+@pytest.mark.parametrize("name", ["vgg16_bn_gap", *sorted({pair.ours for pair in PAIRS})])
+def test_every_network_can_be_given_what_the_weights_see(name: str) -> None:
+    kin = name.partition("_")[0].rstrip("0123456789")
+    found = [n.pixels for n in namings.known() if n.pixels and n.title.startswith(kin)]
+    spec = load(known.specs()[name])
+    assert found
+    for pixels in found:
+        settings = [{"pixels": value} for value in spec.choices.get("pixels", ())]
+        graphs = [spec.graph, *(spec.again(one).graph for one in settings)]
+        assert any(pixels.fit(graph.inputs[0].preprocess) for graph in graphs)

@@ -155,3 +155,61 @@ def test_which_weights_were_taken_and_what_was_ignored_is_said(tcc, home, tensor
     found = tcc(*words, "--entry", "none")
     assert (found.code, found.out) == (2, "")
     assert "error[E0515]: no entry is called `none`" in found.err
+
+
+PIXELS = """\
+tcc: 1
+name: seen
+params: {pixels: {type: enum, values: [VALUES], default: maximum}}
+input:
+  image:
+    shape: [3, 8, 8]
+    preprocess:
+      resize: {size: [8, 8], mode: stretch}
+      scale: "'max' if pixels == 'maximum' else 255"
+      mean: "[0.485, 0.456, 0.406] if pixels == 'imagenet' else [0]"
+      std: "[0.229, 0.224, 0.225] if pixels == 'imagenet' else [1]"
+graph:
+  - conv: {filters: 4, kernel: 1}
+  - global_avg_pool
+  - flatten
+  - linear: {units: 2}
+output: {logits: {}}
+"""
+THEIRS = (
+    "torchvision's own weights of these names are for RGB pixels divided by 255,"
+    " mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]; this spec gives rgb divided by "
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "told"),
+    [
+        ("maximum, plain, imagenet", [], "the image's largest value, mean: [0.0], std: [1.0]: "
+         "for those, import and build with `--set pixels=imagenet`"),
+        ("maximum, plain, imagenet", ["pixels=plain"], "255, mean: [0.0], std: [1.0]: "
+         "for those, import and build with `--set pixels=imagenet`"),
+        ("maximum, plain", [], "the image's largest value, mean: [0.0], std: [1.0]: for those, write "
+         "`mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]` in the spec's `preprocess`, "
+         "with `color: rgb`"),
+        ("maximum, plain, imagenet", ["pixels=imagenet"], None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("words", [(), ("--quiet",)])
+def test_weights_that_know_other_pixels_are_warned_about(tcc, home, values, settings, told, words):
+    (home / "seen.yaml").write_text(PIXELS.replace("VALUES", values))
+    ours = weights.random(load(home / "seen.yaml").graph, 3)
+    names = {"conv": "features.0", "linear": "classifier.0"}
+    renamed = {
+        k.replace(part, names[part]): v for k, v in ours.items() for part in names if part in k
+    }
+    save_file({k: np.asarray(v) for k, v in renamed.items()}, home / "theirs.safetensors")
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    found = tcc("import-weights", "seen.yaml", "theirs.safetensors", *chosen, *words)
+    assert found.code == 0, found.err
+    warned = [line for line in found.err.splitlines() if line.startswith("warning: ")]
+    assert warned == ([f"warning: {THEIRS}{told}"] if told else [])
+    again = tcc("import-weights", "seen.yaml", "theirs.safetensors", *chosen, "--json")
+    assert [n for n in again.document["notes"] if "pixels" in n] == (
+        [THEIRS + told] if told else []
+    )
