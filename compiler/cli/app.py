@@ -51,6 +51,11 @@ EPILOG = (
 )
 
 
+def _spelling(word: str) -> str:
+    """Return how a word is spelt now: `--out` stands for `--output` of every command."""
+    return "output" if word == "out" else word
+
+
 class Commands(TyperGroup):
     """The group of all sub-commands; the one place where errors become exit codes."""
 
@@ -93,7 +98,11 @@ app = typer.Typer(
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "token_normalize_func": _spelling,
+    },
 )
 for _name, _function in COMMANDS.items():
     app.command(_name)(_function)

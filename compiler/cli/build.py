@@ -76,7 +76,6 @@ Out = Annotated[
         help="Folder for the bundles; `build` by default.",
     ),
 ]
-Formerly = Annotated[Path | None, typer.Option("--out", metavar="DIR", hidden=True)]
 
 
 def build(
@@ -96,7 +95,6 @@ def build(
     settings: Settings = None,
     strict: Strict = False,
     output: Out = None,
-    out: Formerly = None,
     replay: Replay = True,
     passes: PassesOption = None,
     verify_passes: VerifyOption = False,
@@ -117,7 +115,7 @@ def build(
     with report.stages() as stages:
         stages("spec", 0, 1)
         chosen = choose(spec, settings, strict)
-        folder = output or out or chosen.project.out or Path("build")
+        folder = output or chosen.project.out or Path("build")
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
         stages("weights", 0, 1)

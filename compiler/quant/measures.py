@@ -45,7 +45,11 @@ def quality(
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite gives NaN
         shares = [_activated(one, _applied(output, raw)) for one in (raw, own)]
         cosines = _cosines(raw[first], own[first])
-        correlation = _correlation(*(_parts(kind, _deciding(output, v)) for v in (raw, own)))
+        correlation = (
+            0.0
+            if _still(raw, own)
+            else _correlation(*(_parts(kind, _deciding(output, v)) for v in (raw, own)))
+        )
         error = _error(_parts(kind, shares[0]), _parts(kind, shares[1]), _VISIBLE[kind])
         kept = _kept(kind, raw[first], own[first])
         margin, moved, ties = _near(_margins(kind, raw[first], own[first]), kept)
@@ -140,6 +144,23 @@ def _varies(part: Values) -> bool:
     """Whether values (images, numbers) differ between images by more than rounding."""
     spread = np.sqrt((_centred(part) ** 2).mean())
     return not spread <= NOISE * np.sqrt((part**2).mean())
+
+
+def _still(raw: Values, own: Values) -> bool:
+    """Whether a unit is the same for all images whose floats move as those of others do.
+
+    They move by half of the widest spread, and by more than two steps of the integers: to stand
+    still then is no rounding, and is seen where units are measured all together, too.
+    """
+    still = (own == own[:1]).all(axis=(0, 2))
+    if len(raw) < 2 or not still.any():
+        return False
+    spreads = np.sqrt((_centred(raw) ** 2).mean(axis=(0, 2)))
+    step = np.diff(np.unique(own)).min(initial=np.inf)
+    reach = np.ptp(raw, axis=0).max(axis=1)
+    seen = [_varies(raw[:, unit]) for unit in range(raw.shape[1])]
+    moves = np.array(seen) & (spreads >= spreads.max() / 2) & (reach > 2 * step)
+    return bool((still & moves).any())
 
 
 def _centred(part: Values) -> Values:

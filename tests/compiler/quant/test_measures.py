@@ -50,9 +50,32 @@ def test_a_collapse_has_no_correlation_wherever_it_lies(activation, units):
 )
 def test_units_that_count_by_themselves(units, activation, alone):
     values = floats(16, units)
-    found = measured(values, with_one(values, 1), activation)
-    assert (found.correlation == 0) == alone
+    wrong = near(values)
+    wrong[:, 1] = wrong[::-1, 1]
+    assert (measured(values, wrong, activation).correlation < 0.5) == alone
     assert measured(values, near(values), activation).correlation > 0.95
+
+
+@pytest.mark.parametrize("images", [2, 3, 16])
+@pytest.mark.parametrize(
+    ("units", "activation"), [(100, "none"), (1000, "softmax"), (6, "softmax"), (4, "sigmoid")]
+)
+def test_a_unit_that_stands_still_among_many_has_no_correlation(images, units, activation):
+    values = floats(images, units)
+    moved = int(np.abs(values - values.mean(axis=0)).mean(axis=0).argmax())
+    found = measured(values, with_one(values, moved), activation)
+    assert found.correlation == 0
+    assert not Floor().holds({"y": found})
+
+
+def test_a_unit_that_integers_cannot_show_may_stand_still():
+    values = floats(16, 20)
+    values[:, 1] *= 0.1  # it hardly moves, where others do
+    assert measured(values, with_one(values, 1)).correlation > 0.95
+    coarse = np.repeat(np.repeat([[0.0, 1.0]], 8, axis=0).reshape(-1, 1), 2, axis=1)
+    values = (coarse * 0.9).astype(np.float32)
+    coarse[:, 1] = 0  # a step of the integers is more than the floats move
+    assert measured(values, coarse, "softmax").correlation != 0
 
 
 def test_what_softmax_does_not_see_is_no_answer():
