@@ -26,6 +26,15 @@ FOREIGN = {
     "=": "==",
     "?": "a if c else b",
     ":": "a if c else b",
+    "\u00d7": "*",
+    "\u00b7": "*",
+    "\u00f7": "/",
+    "\u2212": "-",
+    "\u2013": "-",
+    "\u2264": "<=",
+    "\u2265": ">=",
+    "\u2260": "!=",
+    **dict.fromkeys("\u201c\u201d\u2018\u2019", "'"),
 }
 """What other languages write, and what to write for it."""
 _STRAY = re.compile(r"&&|\|\||.", re.DOTALL)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tcc.compiler.frontend.yaml.slips import slip
+from tcc.compiler.frontend.yaml.slips import look, slip
 from tcc.compiler.frontend.yaml.text import SourceText
 from tcc.compiler.source import Diagnostic, UserError
 
@@ -76,18 +76,30 @@ class _Broken:
         return len(text) - len(text.lstrip())
 
 
-def explained(error: Exception, source: SourceText, reached: int, bracket: int | None) -> UserError:
+def explained(
+    error: Exception,
+    source: SourceText,
+    reached: int,
+    last: tuple[int, int],
+    bracket: int | None,
+) -> UserError:
     """Return the located error that stands for one of ruamel.yaml's.
 
     `reached` is the index of the last piece that could be read, the place of an error that
-    carries none; `bracket` that of the innermost bracket still open.
+    carries none; `last` is the place of the last word, empty for a quoted one; `bracket` the index
+    of the innermost bracket still open.
     """
     problem = str(getattr(error, "problem", None) or "")
     at = _index(getattr(error, "problem_mark", None), source, reached)
     since = _index(getattr(error, "context_mark", None), source, at)
     broken = _Broken(source, problem, at, since, reached, bracket)
     rule = next((rule for words, rule in _RULES if words in problem), _other)
-    meant = slip(source, at) if bracket is None and broken.char else None
+    # A word that goes on to the error holds lines that were meant to be something else.
+    read = last[0] if not source.text[last[1] : at].strip() else last[1]
+    rows = {source.line(since), *range(source.line(read), source.line(at) + 1)}
+    meant = look(source, sorted(rows))
+    if meant is None and bracket is None and broken.char:
+        meant = slip(source, at)
     return UserError((meant or rule(broken),))
 
 

@@ -47,7 +47,8 @@ def read_yaml(builder: Builder) -> None:
     except UserError:
         raise
     except Exception as error:  # the library's own slips on hostile text come in many types
-        raise explained(error, builder.source, reader.reached, builder.bracket) from None
+        at = (reader.reached, reader.last, builder.bracket)
+        raise explained(error, builder.source, *at) from None
 
 
 def resolve(text: str) -> str | int | float | bool | None:
@@ -83,6 +84,7 @@ class _Reader:
         self.source = builder.source
         self.reached = 0
         self.key = 0
+        self.last = (0, 0)
         self.documents = 0
 
     def take(self, event: Any) -> None:
@@ -113,6 +115,7 @@ class _Reader:
         self.key = end
         span = self.source.span(start, end)
         quoted = event.style is not None
+        self.last = (end if quoted else start, end)
         value = event.value if quoted else resolve(event.value)
         if event.ctag is not None:
             value = self._tagged(event, value)

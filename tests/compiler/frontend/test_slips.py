@@ -141,6 +141,45 @@ def test_a_character_that_cannot_be_seen(tmp_path: Path, steps: str, line: int, 
     assert note in found.as_json()["notes"]  # type: ignore[operator]
 
 
+REST = "  - global_avg_pool\n  - flatten\n  - linear: {units: 2}\noutput: {logits: {}}\n"
+PLAIN = "this is no plain space"
+GLUED = "a space is missing after this `-`"
+
+
+@pytest.mark.parametrize(
+    ("steps", "line", "column", "message"),
+    [
+        ("  -\u00a0relu\n", 6, 4, PLAIN),
+        ("  -\u00a0conv: {filters: 3, kernel: 1}\n", 6, 4, PLAIN),
+        ("  - relu\n  -\u00a0conv: {filters: 3, kernel: 1}\n", 7, 4, PLAIN),
+        ("  - relu\n  -\u2003relu6\n  - relu\n", 7, 4, PLAIN),
+        ("  - conv:\u00a0{filters: 3, kernel: 1}\n", 6, 10, PLAIN),
+        (" \u00a0- relu\n", 6, 2, PLAIN),
+        ("\u200b  - relu\n", 6, 1, PLAIN),
+        ("  - relu:\n    as:\u00a0x\n", 7, 8, PLAIN),
+        ("  - relu:\n   \u00a0as: x\n", 7, 4, PLAIN),
+        ("  \u2013 relu\n", 6, 3, "`\u2013` (U+2013) is no `-`"),
+        ("  - relu\n  \u2022 relu6\n", 7, 3, "`\u2022` (U+2022) is no `-`"),
+        ("  - conv\uff1a {filters: 3, kernel: 1}\n", 6, 9, "`\uff1a` (U+FF1A) is no `:`"),
+        ("  -relu\n", 6, 3, GLUED),
+        ("  -relu\n  -conv: {filters: 3, kernel: 1}\n", 6, 3, GLUED),
+        ("  - relu\n  -conv: {filters: 3, kernel: 1}\n", 7, 3, GLUED),
+    ],
+)
+def test_a_character_that_shows_lines_below(
+    tmp_path: Path, steps: str, line: int, column: int, message: str
+) -> None:
+    found = told(tmp_path, f"{HEAD}graph:\n{steps}{REST}")
+    assert (found.message, found.at.line, found.at.column) == (message, line, column), str(found)
+
+
+def test_text_may_hold_any_character(tmp_path: Path) -> None:
+    doc = "doc: |\n  -glued\n  \u2013 dash\n  -\u00a0space\n"
+    found = told(tmp_path, f"{HEAD}{doc}graph:\n  - relu\n  relu6\n{REST}")
+    assert found.message == "expected `key: value`, found no `:`"
+    assert found.at.line == 11
+
+
 def test_a_shape_that_looks_like_channels_last_is_warned_about(tmp_path: Path) -> None:
     path = tmp_path / "slip.yaml"
     path.write_text(SHAPE.format("shape: [64, 64, 3]"))

@@ -247,7 +247,7 @@ BROKEN = {
     ),
     "text-then-key": ("foo\nbar: 1", "1:1 expected `key: value`, found no `:`"),
     "no-colon": ("a: 1\nfoo\nb: 2", "2:1 expected `key: value`, found no `:`"),
-    "no-space-after-dash": ("a:\n- b\n-c\n", "3:1 expected `key: value`, found no `:`"),
+    "no-space-after-dash": ("a:\n- b\n-c\n", "3:1 a space is missing after this `-`"),
     "dash-in-line": ("a: - b", "1:4 a list with `- ` cannot start in the middle of a line"),
     "open-list": ("a: [1, 2", "1:4 this `[` is never closed"),
     "open-list-goes-on": ("a: [1, 2\nb: 3", "1:4 this `[` is never closed"),
