@@ -136,6 +136,8 @@ def bounded(value: Value) -> Value:
 def _entries(value: tuple[Value, ...]) -> int:
     """Return the number of entries at all levels; beyond the limit, some number beyond it."""
     count = len(value)
+    if tuple not in set(map(type, value)):
+        return count
     for item in value:
         if count > MAX_LIST:
             break

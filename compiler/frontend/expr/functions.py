@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from tcc.compiler.frontend.expr.arithmetic import (
     MAX_INT,
@@ -38,7 +39,10 @@ class Function:
 def _numbers(args: tuple[Value, ...], who: str) -> list[Number]:
     """Return numbers given as arguments or as one list."""
     if len(args) == 1:
-        return [number(item, who, 0) for item in sequence(args[0], who, 0)]
+        items = sequence(args[0], who, 0)
+        if set(map(type, items)) <= {int}:  # most are, and long
+            return cast("list[Number]", list(items))
+        return [number(item, who, 0) for item in items]
     return [number(value, who, place) for place, value in enumerate(args)]
 
 
@@ -57,8 +61,9 @@ def _rounding(pick: Callable[[Number], Number], who: str) -> Callable[..., Value
 
 
 def _sum(args: tuple[Value, ...]) -> Value:
-    found = [number(value, "`sum`", 0) for value in sequence(args[0], "`sum`", 0)]
-    if all(type(value) is int and abs(value) < MAX_INT // MAX_LIST for value in found):
+    found = _numbers(args, "`sum`")
+    most = MAX_INT // MAX_LIST
+    if found and set(map(type, found)) == {int} and -most < min(found) and max(found) < most:
         return sum(found)
     total: Value = 0
     for value in found:

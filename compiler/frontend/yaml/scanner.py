@@ -84,12 +84,15 @@ class QuickScanner(Scanner):
         """Return whether the next token is of one of some kinds."""
         if not self.ready:
             self.peek_token()
-        return bool(self.tokens) and (not kinds or isinstance(self.tokens[0], kinds))
+        return bool(self.tokens) and (not kinds or type(self.tokens[0]) in kinds)
 
     def peek_token(self) -> Any:
         """Return the next token, None after the last."""
         while not self.ready:
-            self.ready = not self.need_more_tokens()
+            if self.tokens and not self.possible_simple_keys:
+                self.ready = True  # what may be a key alone needs a look at what follows
+            else:
+                self.ready = not self.need_more_tokens()
             if not self.ready:
                 self._fetch()
         return self.tokens[0] if self.tokens else None
