@@ -105,8 +105,10 @@ def _unseen(at: Span) -> list[str]:
     """Return a note on the first character of a line that looks like a space or like nothing."""
     from unicodedata import category, name
 
-    for column, letter in enumerate(at.text[: 1 << 16], 1):
-        if letter > "~" and category(letter) in ("Zs", "Cf"):
+    text = at.text[: 1 << 16]
+    odd = {c for c in set(text) if c > "~" and category(c) in ("Zs", "Cf")}
+    for column, letter in enumerate(text if odd else "", 1):
+        if letter in odd:
             what = f"U+{ord(letter):04X} ({name(letter, 'unnamed').lower()})"
             meant = "write a space" if category(letter) == "Zs" else "remove it"
             return [f"column {column} holds {what}, which is no plain space: {meant}"]

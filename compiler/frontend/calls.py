@@ -1,6 +1,5 @@
 """The expansion of blocks."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.frontend.bindings import Bindings
@@ -39,11 +38,11 @@ def call(ex: "Expander", step: Step, block: Block, inputs: tuple[Val, ...], env:
         block.params,
         step.args,
         env.scope(inputs[0]),
-        lambda bound: replace(inner, names=Bindings(bound)).scope(inputs[0]),
+        lambda bound: inner.but(names=Bindings(bound)).scope(inputs[0]),
     )
     if problems:
         ex.report(UserError(tuple(problems)), env)
-    inner = replace(inner, names=Bindings(names))
+    inner = inner.but(names=Bindings(names))
     _require(block, inputs[0], inner, step.at)
     if ex.untried.trying:
         try_block(ex, block, (*env.calls, block.name))

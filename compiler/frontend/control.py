@@ -1,7 +1,6 @@
 """Loops, conditions and the other steps that leave no node of their own."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.frontend.bindings import Bindings
@@ -110,14 +109,14 @@ def when(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env
     steps = _part(step, "then" if holds else "else")
     if not isinstance(steps, Sequence):
         return current, env
-    current, inner = ex.sequence(steps, current, replace(env, depth=env.depth + 1))
-    return current, replace(inner, depth=env.depth)
+    current, inner = ex.sequence(steps, current, env.but(depth=env.depth + 1))
+    return current, inner.but(depth=env.depth)
 
 
 def seq(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
     """`seq: [...]`: steps with names of their own; a part of the path if it has an id."""
     assert isinstance(step.args, Sequence)
-    inner = replace(env, depth=env.depth + 1)
+    inner = env.but(depth=env.depth + 1)
     if step.id:
         inner = inner.at(env.place.child(str(step.id.value), step.id.span, fixed=True))
     current, _ = ex.sequence(step.args, current, inner)
@@ -131,7 +130,7 @@ def let(_: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
     assert isinstance(step.args, MappingTree)
     env.spend(COST_OF_NAME * len(step.args.items), step.at)
     new: dict[str, Any] = {}
-    scope = replace(env, names=Bindings(new, *env.names.layers)).scope(current)
+    scope = env.but(names=Bindings(new, *env.names.layers)).scope(current)
     for key, tree in step.args.items:
         name = str(key.value)
         check_bindable(name, key.span)
@@ -144,7 +143,7 @@ def side(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env
     name, body = _part(step, "as"), _part(step, "body")
     assert isinstance(name, Scalar)
     assert isinstance(body, Sequence)
-    inner = replace(env, depth=env.depth + 1)
+    inner = env.but(depth=env.depth + 1)
     if step.id:
         inner = inner.at(env.place.child(str(step.id.value), step.id.span, fixed=True))
     value, _ = ex.sequence(body, current, inner)

@@ -1,6 +1,5 @@
 """The branches of `concat`, `add` and `mul`."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tcc.compiler.frontend.control import LISTED, TIMES
@@ -46,7 +45,7 @@ def _branch(ex: "Expander", word: str, tree: Tree, current: Val, env: Env) -> tu
             )
         return lookup(tree, current, env)
     assert isinstance(tree, Sequence)
-    value, _ = ex.sequence(tree, current, replace(env, depth=env.depth + 1))
+    value, _ = ex.sequence(tree, current, env.but(depth=env.depth + 1))
     return (value,)
 
 

@@ -38,12 +38,20 @@ def _prod(shape: tuple[int, ...]) -> int:
 
 @contextmanager
 def room_for_nesting() -> Iterator[None]:
-    """Let bounded recursion over a nested spec run deeper than Python's default."""
+    """Let bounded recursion over a nested spec run deeper than Python's default.
+
+    Its tree holds no cycles, so that nothing is looked for in it to be collected meanwhile: of a
+    large one, that takes a fifth of the time.
+    """
+    import gc
     import sys
 
-    before = sys.getrecursionlimit()
+    before, collects = sys.getrecursionlimit(), gc.isenabled()
     sys.setrecursionlimit(max(before, 12_000))
+    gc.disable()
     try:
         yield
     finally:
         sys.setrecursionlimit(before)
+        if collects:
+            gc.enable()

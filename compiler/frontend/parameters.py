@@ -29,6 +29,7 @@ def bind(
     before them, which `own` makes a scope of.
     """
     bound: Bound = {}
+    defaults: Scope | None = None  # of all that is bound, however late
     problems: list[Diagnostic] = []
     trees = {k.value: v for k, v in given.items} if isinstance(given, Mapping) else {}
     for p in params:
@@ -36,7 +37,8 @@ def bind(
             if p.name in trees:
                 bound[p.name] = value_of(p, trees[p.name], caller)
             elif isinstance(p.default, (Scalar, Sequence, Mapping)):
-                bound[p.name] = value_of(p, p.default, own(bound))
+                defaults = defaults or own(bound)
+                bound[p.name] = value_of(p, p.default, defaults)
             else:
                 bound[p.name] = UNKNOWN if isinstance(p.default, Required) else p.default
         except UserError as error:

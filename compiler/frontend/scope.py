@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tcc.compiler.frontend.bindings import Bindings
@@ -56,7 +56,7 @@ class Place:
         return made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Env:
     """What is in scope for one step; a sequence hands a new one from each step to the next.
 
@@ -73,31 +73,35 @@ class Env:
     depth: int = 0
     budget: Budget = field(default_factory=Budget)
 
+    def but(self, **changes: Any) -> "Env":
+        """Return the scope with other fields, as `dataclasses.replace` makes it, but sooner."""
+        made = object.__new__(Env)
+        made.__dict__.update(self.__dict__, **changes)
+        return made
+
     def bind(self, names: Mapping[str, Any]) -> "Env":
         """Return the scope with more names."""
-        return replace(self, names=self.names.plus(names))
+        return self.but(names=self.names.plus(names))
 
     def name_value(self, name: str, value: Named) -> "Env":
         """Return the scope with a value, or a list of values, named."""
-        return replace(self, values=self.values.plus({name: value}))
+        return self.but(values=self.values.plus({name: value}))
 
     def hidden(self, values: Collection[str], names: Collection[str]) -> "Env":
         """Return the scope with names of which an error, or a choice, hides what they stand for."""
-        return replace(
-            self,
+        return self.but(
             names=self.names.plus(dict.fromkeys(names, UNKNOWN)),
             values=self.values.plus(dict.fromkeys(values, POISON)),
         )
 
     def at(self, place: Place) -> "Env":
         """Return the scope with nodes named below another place."""
-        return replace(self, place=place)
+        return self.but(place=place)
 
     def iteration(self, word: str, index: int, count: int) -> "Env":
         """Return the scope of one turn of a loop."""
         turn = {"i": index, "first": index == 0, "last": index == count - 1}
-        return replace(
-            self,
+        return self.but(
             names=self.names.plus(turn),
             loop=f"{word} {index + 1} of {count}",
             depth=self.depth + 1,
@@ -114,7 +118,7 @@ class Env:
         renewed = {n: turn.values[n] for n in values if n in self.values}
         if not changed and not renewed:
             return self
-        return replace(self, names=self.names.plus(changed), values=self.values.plus(renewed))
+        return self.but(names=self.names.plus(changed), values=self.values.plus(renewed))
 
     def notes(self) -> tuple[str, ...]:
         """Return the chain of calls for a diagnostic."""

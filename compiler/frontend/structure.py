@@ -39,7 +39,8 @@ def _defined(_: Any, ref: str, instance: Any, __: Any) -> Iterator[ValidationErr
 
 @cache
 def _validator(part: str) -> Any:
-    checked = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"$ref": _defined})
+    extend = cast("Callable[..., Any]", jsonschema.validators.extend)
+    checked = extend(jsonschema.Draft202012Validator, {"$ref": _defined})
     return checked(schema()["$defs"][part])
 
 

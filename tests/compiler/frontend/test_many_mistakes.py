@@ -1,21 +1,33 @@
 """Of very many mistakes the first are told, in the order of the text, and the others are counted."""
 
+import gc
 from pathlib import Path
 
 import pytest
 
+from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.build import load
+from tcc.compiler.frontend.expr import Scope
 from tcc.compiler.frontend.facts import check_facts
-from tcc.compiler.source import UserError
+from tcc.compiler.frontend.parameters import Bound, bind
+from tcc.compiler.frontend.scope import POISON, Env, Place
+from tcc.compiler.frontend.structure import _validator
+from tcc.compiler.frontend.yaml import Scalar
+from tcc.compiler.signature import Kind, Parameter
+from tcc.compiler.source import Span, UserError
 
 HEAD = "tcc: 1\nname: many\ninput: {image: {shape: [3, 8, 8]}}\noutput: {logits: {}}\n"
 
 
-def told(tmp_path: Path, text: str) -> UserError:
+def written(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "many.yaml"
     path.write_text(HEAD + text)
+    return path
+
+
+def told(tmp_path: Path, text: str) -> UserError:
     with pytest.raises(UserError) as caught:
-        load(path)
+        load(written(tmp_path, text))
     return caught.value
 
 
@@ -98,3 +110,32 @@ def test_loops_over_nothing_end(tmp_path: Path) -> None:
     body = loop.replace("NAME", "a").replace("BODY", loop.replace("NAME", "b"))
     found = told(tmp_path, f"graph:\n  - {body.replace('BODY', work)}\n")
     assert [(d.code, d.at.line) for d in found.diagnostics] == [("E0406", 6)]
+
+
+def test_parts_of_the_schema_are_looked_up_once_however_many_steps(tmp_path: Path) -> None:
+    load(written(tmp_path, "graph: [relu]\n"))
+    looked_up = _validator.cache_info().misses
+    found = told(tmp_path, "graph: [" + "[], " * 3000 + "]\n")
+    assert found.count == 3000
+    assert _validator.cache_info().misses <= looked_up + 7  # the parts that the schema defines
+
+
+def test_a_default_is_evaluated_in_one_scope_of_the_call() -> None:
+    here = Span("a.yaml", 1, 1, "", 1)
+    default = [Parameter("a", Kind.INT, Scalar(1, here))]
+    default += [Parameter(f"p{n}", Kind.INT, Scalar("a + 1", here)) for n in range(50)]
+    made: list[Bound] = []
+
+    def own(bound: Bound) -> Scope:
+        made.append(bound)
+        return Env(Place(""), Bindings(bound)).scope(POISON)
+
+    bound, problems = bind(tuple(default), None, Env(Place("")).scope(POISON), own)
+    assert (problems, len(made)) == ([], 1)
+    assert bound == {"a": 1, **{f"p{n}": 2 for n in range(50)}}
+
+
+def test_collection_goes_on_after_a_wrong_spec(tmp_path: Path) -> None:
+    assert gc.isenabled()
+    told(tmp_path, "graph: [wrong]\n")
+    assert gc.isenabled()
