@@ -12,7 +12,7 @@ from pathlib import Path
 from tcc.compiler.checkpoint import foreign, match, namings
 from tcc.compiler.checkpoint import rules as rule_files
 from tcc.compiler.checkpoint.foreign import Checkpoint
-from tcc.compiler.checkpoint.modules import LOSS, Layer, Module, described, layers, modules
+from tcc.compiler.checkpoint.modules import COUNTER, LOSS, Layer, Module, described, layers, modules
 from tcc.compiler.checkpoint.rules import Rule
 from tcc.compiler.checkpoint.tensors import shown
 from tcc.compiler.graph import Graph
@@ -184,6 +184,11 @@ def _by_order(
         layers=[layer for layer in here if layer.name not in taken],
         side_layers=frozenset(layer.name for layer in here if layer.name not in needed),
         ordered=checkpoint.ordered,
+        strange=[
+            f"{shown(tensor.name)} ({tensor.kind})"
+            for tensor in checkpoint.tensors
+            if not tensor.floating and not tensor.name.endswith(COUNTER)
+        ],
     )
     found = match.matched(side)
     for module, layer in zip(found.modules, found.layers, strict=True):

@@ -38,7 +38,8 @@ Key = Callable[[Module], object]
 class Side:
     """What is left to match once rules and names have had their say.
 
-    `side_layers` names those layers that only train-only outputs need.
+    `side_layers` names those layers that only train-only outputs need, `strange` has tensors of
+    the checkpoint that are none of floats, with what they are.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Side:
     layers: Sequence[Layer]
     side_layers: frozenset[str]
     ordered: bool
+    strange: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +254,8 @@ def _unmatched(side: Side, modules: Sequence[Module]) -> UserError:
         f" {_names(t)} <-> {_names(h)}"
         for s, (t, h) in unlike.items()
     ]
+    if side.strange:
+        notes.insert(0, f"not read, since weights are plain floats: {_names(side.strange)}")
     more = sum(max(len(t) - len(h), 0) for t, h in unlike.values())
     fewer = sum(max(len(h) - len(t), 0) for t, h in unlike.values())
     message = f"{more} modules of the checkpoint match no layer, {fewer} layers no module"

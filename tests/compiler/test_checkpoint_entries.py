@@ -210,3 +210,23 @@ def test_layers_for_training_alone_may_be_missing(tmp_path: Path) -> None:
     assert set(found.weights) == set(graph.params)
     again = import_checkpoint(saved(tmp_path, part), graph)
     np.testing.assert_array_equal(found.weights["side.weight"], again.weights["side.weight"])
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda value: value.to(torch.int8), "int8"),
+        (lambda value: torch.complex(value, value), "complex64"),
+        (lambda value: value.to_sparse(), "sparse"),
+    ],
+    ids=["int8", "complex", "sparse"],
+)
+def test_tensors_that_are_no_floats_are_named_where_a_layer_lacks_them(
+    tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor], kind: str
+) -> None:
+    graph = twins()
+    state = foreign(graph)
+    name = next(name for name in state if name.endswith(".weight"))
+    text = refused(saved(tmp_path, {**state, name: change(state[name])}), graph)
+    assert text.startswith("error[E0511]")
+    assert f"not read, since weights are plain floats: {name} ({kind})\n" in text
