@@ -13,6 +13,7 @@ from tcc.compiler.ops import (
 )
 from tcc.compiler.ops.integer import QAdd, QAvgPool, QMul, levels
 from tcc.compiler.types import TensorType
+from tcc.compiler.unhandled import UnhandledError
 
 sums = st.integers(-(1 << 31), (1 << 31) - 1)
 scales = st.floats(2.0**-40, 2.0**20, width=32)
@@ -185,5 +186,7 @@ def test_a_mean_divides_by_what_its_window_holds(inside: bool) -> None:
 
 
 def test_the_types_know_their_limits() -> None:
-    assert TensorType((1,)).limits == (0, 255)
+    assert typed((1,), 1, False).limits == (0, 255)
     assert typed((1,), 1, True).limits == (-128, 127)
+    with pytest.raises(UnhandledError, match="float32"):
+        TensorType((1,)).limits  # noqa: B018 - a property that raises
