@@ -147,6 +147,8 @@ def session(path: Path) -> "onnxruntime.InferenceSession":
     """
     import onnxruntime
 
+    from tcc.compiler.lower import straight
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
@@ -156,6 +158,7 @@ def session(path: Path) -> "onnxruntime.InferenceSession":
     try:
         with regular.opened(path) as file:  # whose bytes have no name that a locale could not spell
             data = file.read()
+        straight.check(data)
         return onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
     except Exception as error:  # the runtime has exception types of its own for each cause
         raise _broken(path, "load", error) from error

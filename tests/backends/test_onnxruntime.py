@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -157,6 +158,44 @@ def test_a_damaged_file_is_the_users_error(tmp_path: Path, data: bytes) -> None:
         BACKEND.infer(TARGET, tmp_path, dense().inputs[0], [])
     (found,) = caught.value.diagnostics
     assert (found.code, found.message) == ("E0651", "ONNX Runtime cannot load the model")
+
+
+def looped(model: onnx.ModelProto) -> str:
+    """Put a loop of one turn before the output: one without end would be the same to see."""
+    info, body = onnx.helper.make_tensor_value_info, ("turn", "on", "value")
+    inner = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", [a], [f"{a}:next"]) for a in body[1:]],
+        "body",
+        [info(a, kind, None) for a, kind in zip(body, (7, 9, 1), strict=True)],
+        [info(f"{a}:next", kind, None) for a, kind in zip(body[1:], (9, 1), strict=True)],
+    )
+    last = model.graph.node[-1]
+    result, last.output[0] = last.output[0], "before"
+    model.graph.initializer.append(onnx.helper.make_tensor("turns", 7, [], [1]))
+    loop = onnx.helper.make_node("Loop", ["turns", "", "before"], [result], body=inner)
+    model.graph.node.append(loop)
+    return "it has control flow, `Loop`"
+
+
+def called(model: onnx.ModelProto) -> str:
+    nodes = [onnx.helper.make_node("Identity", ["x"], ["y"])]
+    model.functions.append(
+        onnx.helper.make_function("other", "Same", ["x"], ["y"], nodes, model.opset_import)
+    )
+    return "it has functions of its own"
+
+
+@pytest.mark.parametrize("forge", [looped, called])
+def test_a_file_with_control_flow_is_not_run(tmp_path: Path, forge: Any) -> None:
+    graph = dense()
+    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
+    model = onnx.load(folder / FILE)
+    label = forge(model)
+    onnx.save(model, folder / FILE)
+    with pytest.raises(UserError) as caught:
+        BACKEND.infer(TARGET, folder, graph.inputs[0], [])
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.label.split(":")[0]) == ("E0651", label)
 
 
 @pytest.mark.parametrize(
