@@ -21,7 +21,8 @@ from tcc.compiler.frontend.hints import explained
 from tcc.compiler.frontend.library import Library, collect_blocks, read_library
 from tcc.compiler.frontend.limits import room_for_nesting
 from tcc.compiler.frontend.parameters import bind
-from tcc.compiler.frontend.scope import POISON, Env, Place, Val, id_clashes, paths
+from tcc.compiler.frontend.paths import id_clashes, paths
+from tcc.compiler.frontend.scope import POISON, Env, Place, Val
 from tcc.compiler.frontend.steps import check_step, sequences
 from tcc.compiler.frontend.structure import check_structure, enclosing_step
 from tcc.compiler.frontend.untried import default_problems, try_rest

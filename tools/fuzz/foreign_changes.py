@@ -5,10 +5,9 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from foreign_weights import FLOATS, HUGE, KINDS, cast, data, dims, weight
+from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
 
-HUGE = (0, 1, -1, 2, 7, 255, 1 << 20, 1 << 31, 1 << 40, 1 << 62, -(1 << 63))
-FLOATS = (0.0, -1.0, 1e-30, 1e30, 3.4e38, float("nan"), float("inf"), -float("inf"))
 OPERATORS = (
     "Relu", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Identity", "Dropout", "Clip", "HardSwish",
     "HardSigmoid", "LeakyRelu", "Flatten", "GlobalAveragePool", "GlobalMaxPool", "Neg", "Abs",
@@ -17,25 +16,8 @@ OPERATORS = (
     "Constant", "",
 )  # fmt: skip
 PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", "SAME", "")
-PLACES = (
-    "weights.bin",
-    "../secret",
-    "/etc/passwd",
-    "/dev/zero",
-    "",
-    ".",
-    "pipe",
-    "a\0b",
-    "é" * 300,
-)
-KINDS = (0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 14, 16, 17, 21, 23, 99)
 
 Change = Callable[[ModelProto, Random], None]
-
-
-def _tensor(model: ModelProto, numbers: Random) -> TensorProto:
-    held: list[TensorProto] = list(model.graph.initializer)
-    return numbers.choice(held) if held else model.graph.initializer.add(name="new")
 
 
 def _node(model: ModelProto, numbers: Random) -> NodeProto:
@@ -47,68 +29,6 @@ def _values(model: ModelProto) -> list[str]:
     graph = model.graph
     made = [name for node in graph.node for name in (*node.input, *node.output)]
     return sorted({*made, *(t.name for t in graph.initializer), "", "x"})
-
-
-def dims(model: ModelProto, numbers: Random) -> None:
-    """Change the shape that a weight says it has."""
-    tensor = _tensor(model, numbers)
-    found = list(tensor.dims) or [1]
-    match numbers.randrange(5):
-        case 0:
-            found[numbers.randrange(len(found))] = numbers.choice(HUGE)
-        case 1:
-            numbers.shuffle(found)
-        case 2:
-            found = [int(np.prod(found, dtype=np.int64))]
-        case 3:
-            found.append(numbers.choice(HUGE))
-        case _:
-            found = found[:-1]
-    tensor.dims[:] = found
-
-
-def data(model: ModelProto, numbers: Random) -> None:
-    """Change what a weight holds, or where."""
-    tensor = _tensor(model, numbers)
-    match numbers.randrange(6):
-        case 0:
-            tensor.raw_data = tensor.raw_data[: numbers.randrange(len(tensor.raw_data) + 1)]
-        case 1:
-            tensor.raw_data += bytes(numbers.randrange(1, 99))
-        case 2:
-            tensor.data_type = numbers.choice(KINDS)
-        case 3:
-            tensor.ClearField("raw_data")
-            tensor.float_data.extend([1.0] * numbers.randrange(9))
-        case 4:
-            tensor.data_location = TensorProto.EXTERNAL
-            tensor.external_data.add(key="location", value=numbers.choice(PLACES))
-            if numbers.random() < 0.5:
-                key = numbers.choice(("offset", "length", "checksum"))
-                tensor.external_data.add(key=key, value=str(numbers.choice((*HUGE, "x", "1e9"))))
-        case _:
-            sparse = model.graph.sparse_initializer.add()
-            sparse.values.CopyFrom(tensor)
-            sparse.dims.extend(tensor.dims)
-
-
-def cast(model: ModelProto, numbers: Random) -> None:
-    """Hold a weight in another type, or in numbers of another kind."""
-    tensor = _tensor(model, numbers)
-    try:
-        values = numpy_helper.to_array(tensor)
-    except Exception:  # it is damaged already
-        return
-    kinds = (np.float16, np.float64, np.int8, np.int64, np.float32)
-    with np.errstate(all="ignore"):
-        made = np.array(values, numbers.choice(kinds) if numbers.random() < 0.5 else values.dtype)
-        if made.dtype.kind == "f" and made.size:
-            change = numbers.randrange(4)
-            if change == 0:
-                made.flat[numbers.randrange(made.size)] = numbers.choice(FLOATS)
-            elif change == 1:
-                made *= made.dtype.type(numbers.choice((0, 1e-3, 30, 1e4)))
-    tensor.CopyFrom(numpy_helper.from_array(made, tensor.name))
 
 
 def window(model: ModelProto, numbers: Random) -> None:
@@ -185,7 +105,7 @@ def wiring(model: ModelProto, numbers: Random) -> None:
         case 3 if node.input:
             del node.input[numbers.randrange(len(node.input))]
         case _:
-            _tensor(model, numbers).name = numbers.choice(values)
+            weight(model, numbers).name = numbers.choice(values)
 
 
 def nodes(model: ModelProto, numbers: Random) -> None:
@@ -300,7 +220,7 @@ def named(model: ModelProto, numbers: Random) -> None:
     """Call something by a very long name."""
     name = "long" * (1 << numbers.randrange(4, 18))
     _node(model, numbers).name = name
-    _tensor(model, numbers).name = name
+    weight(model, numbers).name = name
 
 
 def calls(model: ModelProto, _: Random) -> None:
