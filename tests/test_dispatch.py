@@ -181,7 +181,9 @@ YES_OR_NO = {
     "what nearest resizing asks of sizes, or somebody else's file may say": {
         "mode nearest", "policy stretch",
     },
-    "whether pixels are levels as they are": {"scale 255"},
+    "whether pixels are levels as they are, or those that somebody's weights know": {
+        "scale 255", "color rgb",
+    },
     "whether a border is a word": {"v same", "padding same"},
     "what a kind of argument takes besides, or what is said of it": {
         "kind Kind.LIST", "kind Kind.ENUM", "kind Kind.STRING", "kind Kind.PADDING",

@@ -236,7 +236,7 @@ def reach(calls: dict[str, set[str]]) -> set[str]:
     reached: set[str] = set()
     pending = [""]
     while pending:
-        new = calls.get(pending.pop(), set()) & calls.keys() - reached
-        reached |= new
+        new = [n for n in calls.get(pending.pop(), ()) if n in calls and n not in reached]
+        reached.update(new)
         pending += new
     return reached
