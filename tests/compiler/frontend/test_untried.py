@@ -1,28 +1,11 @@
 """Text that no value of the parameters brings into the graph is checked as far as it can be."""
 
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
+from spec_texts import spec
 
-from tcc.compiler.frontend.build import Spec, load
 from tcc.compiler.source import Diagnostic, UserError
-
-HEAD = """\
-tcc: 1
-name: net
-input: {image: {shape: [4, 8, 8]}}
-output: {y: {}}
-"""
-
-
-def spec(tmp_path: Path, text: str, **settings: str) -> Spec:
-    keys = [line.partition(":")[0] for line in text.splitlines()]
-    lines = HEAD.splitlines(keepends=True)
-    head = "".join("doc: x\n" if line.partition(":")[0] in keys else line for line in lines)
-    path = tmp_path / "net.yaml"
-    path.write_text(head + dedent(text))
-    return load(path, settings)
 
 
 def errors(tmp_path: Path, text: str, **settings: str) -> tuple[Diagnostic, ...]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from spec_texts import spec
 
 from tcc.compiler.cost import cost
 from tcc.compiler.frontend.build import Spec, load
@@ -13,21 +14,6 @@ from tcc.compiler.frontend.facts import check_facts
 from tcc.compiler.source import UserError
 
 ROOT = Path(__file__).parents[3]
-HEAD = """\
-tcc: 1
-name: net
-input: {image: {shape: [4, 8, 8]}}
-output: {y: {}}
-"""
-
-
-def spec(tmp_path: Path, text: str, **settings: str) -> Spec:
-    keys = [line.partition(":")[0] for line in text.splitlines()]
-    lines = HEAD.splitlines(keepends=True)
-    head = "".join("doc: x\n" if line.partition(":")[0] in keys else line for line in lines)
-    path = tmp_path / "net.yaml"
-    path.write_text(head + dedent(text))
-    return load(path, settings)
 
 
 def said(built: Spec) -> list[tuple[str, int, str]]:

@@ -1,0 +1,23 @@
+"""Specs of a few lines, as tests write them: what they leave out is filled in."""
+
+from pathlib import Path
+from textwrap import dedent
+
+from tcc.compiler.frontend.build import Spec, load
+
+HEAD = """\
+tcc: 1
+name: net
+input: {image: {shape: [4, 8, 8]}}
+output: {y: {}}
+"""
+
+
+def spec(tmp_path: Path, text: str, **settings: str) -> Spec:
+    """Compile a text; keys that it has itself are not filled in."""
+    keys = [line.partition(":")[0] for line in text.splitlines()]
+    lines = HEAD.splitlines(keepends=True)
+    head = "".join("doc: x\n" if line.partition(":")[0] in keys else line for line in lines)
+    path = tmp_path / "net.yaml"
+    path.write_text(head + dedent(text))
+    return load(path, settings)
