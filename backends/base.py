@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tcc.compiler.graph import Graph, Input, Model, Node, Pass
+from tcc.compiler.numbers import Numbers
 from tcc.compiler.tools import MissingTool, Tool
 
 if TYPE_CHECKING:
@@ -87,6 +88,14 @@ class Backend(Protocol):
 
         Raises:
             MissingTool: A tool that building needs is not here.
+        """
+        ...
+
+    def numbers(self, target: Target, folder: Path) -> Numbers | None:
+        """Return what the artifact in `folder` computes with, None where its file hides it.
+
+        Raises:
+            UserError: It cannot be read, or holds what no artifact of tcc does.
         """
         ...
 

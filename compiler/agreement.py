@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 
+from tcc.compiler.source import UserError
+
 HALF, TINY = 0.5, 1e-5
 """Most that an artifact may be off, as a share of an output's largest magnitude, and what is always
 let pass: sums of float32 that come to nothing have rounding errors of their terms' size."""
@@ -57,3 +59,7 @@ class Disagreement(Exception):  # noqa: N818 - it is what was found
     def __init__(self, target: str, found: Sequence[Agreement], why: str = "") -> None:
         super().__init__(f"{target}: what was built does not agree with the reference")
         self.target, self.found, self.why = target, tuple(found), why
+
+
+class Mislabelled(UserError):  # noqa: N818 - it is what was found
+    """A manifest says what its artifact belies; the command line exits with 4."""

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tcc.compiler import bundle as bundles
+from tcc.compiler import manifest, tolerance
+from tcc.compiler.agreement import Mislabelled
 from tcc.compiler.bundle import Bundle
+from tcc.compiler.manifest import Tolerance
+from tcc.compiler.numbers import Numbers
 from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
 
 if TYPE_CHECKING:
@@ -30,9 +34,35 @@ class Runs(Protocol):
         """Return the raw outputs for preprocessed tensors."""
         ...
 
+    def numbers(self, bundle: Bundle) -> Numbers | None:
+        """Return what the artifact computes with, None where its file does not say it."""
+        ...
+
 
 class Misfit(UserError):  # noqa: N818 - what it is, not what it does
     """An artifact gives something else than its manifest says."""
+
+
+def allowed(bundle: Bundle, device: Runs) -> Tolerance:
+    """Return how far the artifact may be from its goldens: by its manifest, and by its own numbers.
+
+    Raises:
+        Mislabelled: The two contradict each other (E0656).
+        UserError: The artifact cannot be read.
+    """
+    about = bundle.manifest
+    said = about.goldens.tolerance
+    found = device.numbers(bundle)
+    if found is None:
+        return said
+    listed = about.calibration.inexact if about.calibration else ()
+    if problem := tolerance.problem(about.precision, listed, found):
+        where = whole_file(str(bundle.folder / manifest.NAME))
+        message = "the manifest says of the artifact what it is not"
+        help = "build the bundle again"
+        raise Mislabelled((Diagnostic("E0656", message, where, label=problem, help=help),))
+    own = tolerance.earned(about.precision, listed, found)
+    return min(said, own, key=lambda one: one.relative)
 
 
 def run(bundle: Bundle, device: Runs, images: "Sequence[NDArray[np.uint8]]") -> "list[Outputs]":
@@ -40,11 +70,12 @@ def run(bundle: Bundle, device: Runs, images: "Sequence[NDArray[np.uint8]]") -> 
 
     Raises:
         Misfit: It gives other outputs, or outputs of another shape or type (E0655).
+        Mislabelled: The artifact is not what the manifest says (E0656).
         UserError: The input is not made from images (E0625), the artifact cannot be run, or
             another bundle took its place meanwhile (E0622).
     """
     check_images(bundle)
-    return _answers(bundle, device.run, images)
+    return _answers(bundle, device, device.run, images)
 
 
 def check_images(bundle: Bundle) -> None:
@@ -58,12 +89,13 @@ def infer(
     bundle: Bundle, device: Runs, tensors: "Sequence[NDArray[np.float32]]"
 ) -> "list[Outputs]":
     """Return the raw outputs for preprocessed tensors of the input's shape; errors as for `run`."""
-    return _answers(bundle, device.infer, tensors)
+    return _answers(bundle, device, device.infer, tensors)
 
 
 def _answers(
-    bundle: Bundle, work: Callable[[Bundle, Any], Any], inputs: Sequence[Any]
+    bundle: Bundle, device: Runs, work: Callable[[Bundle, Any], Any], inputs: Sequence[Any]
 ) -> "list[Outputs]":
+    allowed(bundle, device)
     found: list[Outputs] = work(bundle, inputs)
     if bundle.seen and bundle.seen != bundles.identity(bundle.folder):
         help = "run the command again"

@@ -51,10 +51,11 @@ def replay(bundle: Bundle, device: Runs, most: int | None = None) -> Replayed:
     """
     cases = bundle.manifest.goldens.cases[:most]
     outputs = _outputs(bundle, device, cases)
+    most_off = artifact.allowed(bundle, device).relative
     agreement = tuple(
         found
         for case, given in zip(cases, outputs, strict=True)
-        for found in _compared(bundle, case, given)
+        for found in _compared(bundle, case, given, most_off)
     )
     stuck = _stuck(bundle, cases, outputs)
     agreement = tuple(replace(one, stuck=one.output in stuck) for one in agreement)
@@ -86,8 +87,9 @@ def _outputs(bundle: Bundle, device: Runs, cases: Sequence[Golden]) -> "Sequence
     return artifact.run(bundle, device, pixels)
 
 
-def _compared(bundle: Bundle, case: Golden, outputs: "Outputs") -> Iterator[Agreement]:
-    allowed = bundle.manifest.goldens.tolerance.relative
+def _compared(
+    bundle: Bundle, case: Golden, outputs: "Outputs", allowed: float
+) -> Iterator[Agreement]:
     for name in case.outputs:
         wanted, found = expected(bundle, case, name), outputs[name].reshape(-1)
         differing, largest = apart(wanted, found)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tcc.compiler.manifest import Tolerance
+from tcc.compiler.numbers import Numbers
 from tcc.compiler.precision import INTEGER
 
 FLOAT = Tolerance(
@@ -44,3 +45,29 @@ def allowed(precision: str, inexact: Sequence[str] = ()) -> Tolerance:
             partly = replace(PARTLY_EXACT, reason=PARTLY_EXACT.reason.format(named))
             return partly if inexact else EXACT
     raise ValueError(f"there is no precision {precision}")
+
+
+def problem(precision: str, inexact: Sequence[str], found: Numbers) -> str | None:
+    """Say which of a manifest's words an artifact belies, where they would let it be off."""
+    if precision not in INTEGER:
+        if found.integers:
+            return f"precision: `{precision}` is of floats, and the artifact computes on integers"
+    elif precision == "int8-qdq":
+        if found.products and not found.floats:
+            return f"precision: `{precision}` has products of floats, and the artifact none"
+    elif inexact and not found.floats:
+        return f"calibration/inexact: `{inexact[0][:40]}` is there, and no layer is in float"
+    return None
+
+
+def earned(precision: str, inexact: Sequence[str], found: Numbers) -> Tolerance:
+    """Return what is allowed to an artifact of these numbers: at most that of its precision."""
+    if precision in INTEGER:
+        if not found.floats:
+            return EXACT
+        return allowed(precision, inexact) if found.integers else FLOAT
+    if precision == "dynamic" and "int8" not in found.stored and "uint8" not in found.stored:
+        precision = "fp16"
+    if precision == "fp16" and "float16" not in found.stored:
+        precision = "fp32"
+    return allowed(precision)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tcc.backends.arm.machine import MACHINES, Machine, machine
 from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
 from tcc.compiler.graph import Graph, Input, Model, Pass
+from tcc.compiler.numbers import Numbers
 from tcc.compiler.tools import MissingTool, Tool
 
 if TYPE_CHECKING:
@@ -65,6 +66,10 @@ class Arm:
         from tcc.backends.arm.emit import emit
 
         return emit(machine(target), model, progress)
+
+    def numbers(self, target: Target, folder: Path) -> Numbers | None:  # noqa: ARG002
+        """Return nothing: it is a program, whose one precision is exact enough."""
+        return None
 
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"

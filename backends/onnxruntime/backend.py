@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
 from tcc.compiler import regular
 from tcc.compiler.graph import Graph, Input, Model, Pass
+from tcc.compiler.numbers import Numbers
 from tcc.compiler.processor import features, products
 from tcc.compiler.source import UserError, fail, whole_file
 from tcc.compiler.tools import Tool
@@ -91,6 +92,19 @@ class OnnxRuntime:
         progress(target.name, 1, 1)
         return Artifact({FILE: data})
 
+    def numbers(self, target: Target, folder: Path) -> Numbers | None:  # noqa: ARG002
+        """Return what the file computes with.
+
+        Raises:
+            UserError: It is no ONNX model, or one that tcc does not write (E0651).
+        """
+        from tcc.compiler.lower.contained import numbers
+
+        try:
+            return numbers(_data(folder / FILE))
+        except Exception as error:  # protobuf has exception types of its own
+            raise _broken(folder / FILE, "load", error) from error
+
     def infer(
         self,
         target: Target,  # noqa: ARG002
@@ -156,12 +170,16 @@ def session(path: Path) -> "onnxruntime.InferenceSession":
     if products(features()).unsigned:
         options.add_session_config_entry(EXACT_PRODUCTS, "1")
     try:
-        with regular.opened(path) as file:  # whose bytes have no name that a locale could not spell
-            data = file.read()
+        data = _data(path)
         straight.check(data)
         return onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
     except Exception as error:  # the runtime has exception types of its own for each cause
         raise _broken(path, "load", error) from error
+
+
+def _data(path: Path) -> bytes:
+    with regular.opened(path) as file:  # whose bytes have no name that a locale could not spell
+        return file.read()
 
 
 def _broken(path: Path, what: str, error: Exception) -> UserError:

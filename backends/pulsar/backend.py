@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
 from tcc.compiler.graph import Graph, Input, Model, Pass
+from tcc.compiler.numbers import Numbers
 from tcc.compiler.source import fail, whole_file
 from tcc.compiler.tools import Tool
 
@@ -48,6 +49,10 @@ class Pulsar:
     ) -> Artifact:
         """Refuse to build."""
         _absent(target)
+
+    def numbers(self, target: Target, folder: Path) -> Numbers | None:  # noqa: ARG002
+        """Return nothing: there is no artifact."""
+        return None
 
     def infer(
         self,

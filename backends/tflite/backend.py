@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
 from tcc.compiler.graph import Graph, Input, Model, Pass
+from tcc.compiler.numbers import Numbers
 from tcc.compiler.precision import INTEGER
 from tcc.compiler.source import fail, whole_file
 from tcc.compiler.tools import MissingTool, Tool
@@ -79,6 +80,18 @@ class TfLite:
         data = pack(FORMS[precision](described(model)))
         progress(target.name, 1, 1)
         return Artifact({FILE: data})
+
+    def numbers(self, target: Target, folder: Path) -> Numbers | None:
+        """Return what the file computes with.
+
+        Raises:
+            MissingTool: What reads the format is not here.
+            UserError: It is no TFLite file, or one that tcc does not write (E0651).
+        """
+        self._need(target)
+        from tcc.backends.tflite import runner
+
+        return runner.numbers(folder / FILE)
 
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tcc.backends.tflite import contained
 from tcc.backends.tflite.writer import SIGNATURE
 from tcc.compiler import regular
 from tcc.compiler.graph import Input
+from tcc.compiler.numbers import Numbers
 from tcc.compiler.source import fail, whole_file
 
 Array = NDArray[Any]
@@ -32,14 +34,28 @@ def infer(path: Path, source: Input, tensors: Sequence[Array]) -> list[dict[str,
         raise _broken(path, error) from error
 
 
+def numbers(path: Path) -> Numbers:
+    """Return what a file computes with.
+
+    Raises:
+        UserError: It is no TFLite file, or one that tcc does not write (E0651).
+    """
+    try:
+        with regular.opened(path) as file:
+            return contained.numbers(file.read())
+    except (OSError, ValueError) as error:
+        raise _broken(path, error) from error
+
+
 def _runner(path: Path) -> Any:
     """Return what runs a file's signature, with XNNPACK."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
+        with regular.opened(path) as file:
+            data = file.read()
+        contained.read(data)
         with _silent():
-            with regular.opened(path) as file:
-                data = file.read()
             interpreter = Interpreter(model_content=data, num_threads=1)
             interpreter.allocate_tensors()
         return interpreter.get_signature_runner(SIGNATURE)

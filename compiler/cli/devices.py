@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle import Bundle
     from tcc.compiler.device import Watch
     from tcc.compiler.graph import Graph, Model, Pass
+    from tcc.compiler.numbers import Numbers
 
     Outputs = dict[str, np.ndarray]
 
@@ -66,6 +67,10 @@ class Bound:
     def infer(self, bundle: "Bundle", tensors: "Sequence[np.ndarray]") -> "list[Outputs]":
         """Run a bundle's artifact on preprocessed tensors; return raw outputs."""
         return self.backend.infer(self.target, bundle.model, bundle.input, tensors)
+
+    def numbers(self, bundle: "Bundle") -> "Numbers | None":
+        """Return what a bundle's artifact computes with, None where its file does not say it."""
+        return self.backend.numbers(self.target, bundle.model)
 
     def versions(self) -> Mapping[str, str]:
         """Return the versions of what decides the files' bytes."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from tcc.compiler.agreement import Disagreement
+from tcc.compiler.agreement import Disagreement, Mislabelled
 from tcc.compiler.cli import report as reports
 from tcc.compiler.files import MachineError, explain
 from tcc.compiler.floor import BelowFloor
@@ -62,7 +62,8 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 -
         case UserError():
             told = _told(error)
             more = {**(error.document if isinstance(error, Rejected) else {}), "more": told.more}
-            return Failure(INPUT, _numbered(told), _summary(told), told.diagnostics, more)
+            code = BELOW if isinstance(error, Mislabelled) else INPUT
+            return Failure(code, _numbered(told), _summary(told), told.diagnostics, more)
         case MissingTool(tool=tool):
             text = f"error: {tool.name} is needed to {tool.needed_for}, and is not here"
             text += f"\n   = help: install it: {tool.install}"

@@ -1,0 +1,95 @@
+"""TFLite files that hold what no model of tcc has are refused before anything runs them."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+from lite import opened
+from lite_float import BACKEND, TARGET, emitted, fused
+from nets import dense
+
+from tcc.backends.tflite import contained
+from tcc.backends.tflite.backend import FILE
+from tcc.compiler.source import UserError
+
+FLOW = ("WHILE", "IF", "CALL_ONCE", "CALL", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE",
+        "HASHTABLE", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE", "CUSTOM", "RANDOM_UNIFORM")  # fmt: skip
+
+
+def packed(model: object) -> bytes:
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    return emitted(fused(dense()), "fp32")
+
+
+def with_code(data: bytes, word: str, *, old: bool) -> bytes:
+    """Return a file whose last kind of operator is another, said in one of the two fields."""
+    model = opened(data)
+    code, number = model.operatorCodes[-1], getattr(schema.BuiltinOperator, word)
+    code.builtinCode = 0 if old else number
+    code.deprecatedBuiltinCode = min(number, 127) if old or number > 127 else number
+    return packed(model)
+
+
+@pytest.mark.parametrize("word", FLOW)
+def test_operators_that_no_model_has(data: bytes, word: str) -> None:
+    with pytest.raises(ValueError, match=rf"it has `{word}`, which no model of tcc has"):
+        contained.read(with_code(data, word, old=False))
+
+
+@pytest.mark.parametrize("word", ["WHILE", "IF", "CUSTOM"])
+def test_operators_by_their_older_number(data: bytes, word: str) -> None:
+    with pytest.raises(ValueError, match=rf"it has `{word}`"):
+        contained.read(with_code(data, word, old=True))
+
+
+def test_graphs_beside_the_first(data: bytes) -> None:
+    model = opened(data)
+    model.subgraphs.append(model.subgraphs[0])
+    with pytest.raises(ValueError, match="it has 2 graphs: a model of tcc has one"):
+        contained.read(packed(model))
+
+
+def test_what_is_no_file_of_the_format(data: bytes) -> None:
+    random = np.random.default_rng(3)
+    texts = [b"", b"TFL3", b"\0" * 64, b"\xff" * 4 + b"TFL3" + b"\xff" * 64]
+    texts += [data[:n] for n in (8, 20, 100, len(data) // 2)]
+    for _ in range(200):
+        damaged = bytearray(data)
+        for place in random.integers(8, 4096, 8):
+            damaged[place] = random.integers(256)
+        texts.append(bytes(damaged))
+    for text in texts:
+        with suppress(ValueError):  # many are still whole
+            contained.numbers(text)
+    for text in texts[:8]:
+        with pytest.raises(ValueError, match=r"no TFLite file|graphs"):
+            contained.numbers(text)
+
+
+def test_such_a_file_is_not_run(data: bytes, tmp_path: Path, monkeypatch) -> None:
+    from ai_edge_litert import interpreter
+
+    def never(**_: object) -> None:
+        pytest.fail("it is loaded")
+
+    monkeypatch.setattr(interpreter, "Interpreter", never)
+    (tmp_path / FILE).write_bytes(with_code(data, "WHILE", old=False))
+    (source,) = dense().inputs
+    with pytest.raises(UserError, match="LiteRT cannot run the model") as found:
+        BACKEND.infer(TARGET, tmp_path, source, [np.zeros(source.type.shape, np.float32)])
+    (one,) = found.value.diagnostics
+    assert (one.code, one.label) == ("E0651", "it has `WHILE`, which no model of tcc has")
+    with pytest.raises(UserError, match="LiteRT cannot run the model"):
+        BACKEND.numbers(TARGET, tmp_path)

@@ -1,0 +1,129 @@
+"""Bundles sealed again that claim less exact numbers than their artifacts compute with."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tcc.compiler import manifest
+
+INT8 = "calibration/inexact: `fc` is there, and no layer is in float"
+
+
+def about(folder: Path) -> manifest.Manifest:
+    return manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
+
+
+def sealed(folder: Path, found: manifest.Manifest, relative: float) -> None:
+    """Write a manifest with a tolerance as a forger would: files hashed anew, sealed."""
+    files = tuple(
+        replace(f, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        for f in found.files
+        for data in [(folder / f.path).read_bytes()]
+    )
+    within = replace(found.goldens.tolerance, relative=relative)
+    found = replace(found, files=files, goldens=replace(found.goldens, tolerance=within))
+    (folder / manifest.NAME).write_bytes(manifest.encode(found))
+
+
+def inexact(m: manifest.Manifest) -> manifest.Manifest:
+    return replace(m, calibration=replace(m.calibration, inexact=("fc",)))
+
+
+def of(precision: str):
+    calibrated = precision.startswith("int8")
+    return lambda m: replace(
+        m, precision=precision, calibration=m.calibration if calibrated else None
+    )
+
+
+FORGED = {
+    "a layer that is in float": ("onnxruntime", "int8", inexact, 0.1, INT8),
+    "such a layer, of unsigned weights": ("onnxruntime", "int8-u8u8", inexact, 0.1, INT8),
+    "dynamic": (
+        "onnxruntime", "int8", of("dynamic"), 0.1,
+        "precision: `dynamic` is of floats, and the artifact computes on integers",
+    ),
+    "fp16": ("onnxruntime", "int8", of("fp16"), 0.01, "precision: `fp16` is of floats"),
+    "fp32": ("onnxruntime", "int8", of("fp32"), 1e-4, "precision: `fp32` is of floats"),
+    "integers between floats": (
+        "onnxruntime", "int8", of("int8-qdq"), 0.1,
+        "precision: `int8-qdq` has products of floats, and the artifact none",
+    ),
+    "tflite: a layer that is in float": ("tflite", "int8", inexact, 0.1, INT8),
+    "tflite: such a layer, unsigned": ("tflite", "int8-u8", inexact, 0.1, INT8),
+    "tflite: dynamic": ("tflite", "int8", of("dynamic"), 0.1, "precision: `dynamic` is of floats"),
+    "tflite: fp16": ("tflite", "int8", of("fp16"), 0.01, "precision: `fp16` is of floats"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def build(tcc, home, images):
+    """Build a bundle of the spec; a wide one has weights that are worth a smaller type."""
+
+    def made(target: str, precision: str) -> Path:
+        if target == "tflite":
+            pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
+        data = ("--data", images) if precision.startswith("int8") else ()
+        words = ("build", "tiny.yaml", "--target", target, "--precision", precision, "-q")
+        found = tcc(*words, "--set", "width=32", *data)
+        assert found.code == 0, found.err
+        return home / f"build/tiny-{target}-{precision}"
+
+    return made
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
+def test_a_manifest_that_its_artifact_belies(tcc, build, picture, images, forged):
+    target, precision, change, relative, label = forged
+    folder = build(target, precision)
+    sealed(folder, change(about(folder)), relative)
+    for command in (
+        ("run", folder, picture),
+        ("verify", folder),
+        ("eval", folder, "--data", images),
+    ):
+        found = tcc(*command)
+        assert found.code == 4, (command, found.err)
+        assert "error[E0656]: the manifest says of the artifact what it is not" in found.err
+        assert f"--> {folder / manifest.NAME}" in found.err
+        assert label in found.err
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
+@pytest.mark.parametrize(("precision", "relative"), [("fp16", 0.01), ("dynamic", 0.1)])
+def test_weights_that_nobody_rounded_earn_what_floats_do(tcc, build, target, precision, relative):
+    folder = build(target, "fp32")
+    for path in folder.glob("goldens/*/output_0.bin"):
+        path.write_bytes((np.fromfile(path, "<f4") + np.float32(1e-3)).tobytes())
+    sealed(folder, of(precision)(about(folder)), relative)
+    found = tcc("verify", folder, "--json")
+    assert found.code == 4
+    allowed = [one["allowed"] for one in found.document["bundles"][0]["agreement"]]
+    assert allowed == [1e-4, 1e-4]
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
+@pytest.mark.parametrize(("precision", "relative"), [("fp16", 0.01), ("dynamic", 0.1)])
+def test_rounded_weights_earn_their_tolerance(tcc, build, target, precision, relative):
+    found = tcc("verify", build(target, precision), "--json")
+    assert found.code == 0, found.err
+    allowed = [one["allowed"] for one in found.document["bundles"][0]["agreement"]]
+    assert allowed == [relative, relative]
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
+def test_a_layer_in_float_earns_a_tolerance(tcc, home, images, target):
+    words = ("build", "tiny.yaml", "--target", target, "--precision", "int8", "--data", images)
+    measured = tcc(*words, "--min-cosine", 0, "-q")
+    assert measured.code == 0, measured.err
+    folder = home / f"build/tiny-{target}-int8"
+    cosine = about(folder).calibration.measured.outputs["logits"].cosine
+    floor = 1 - (1 - cosine) / 3
+    assert tcc(*words, "--min-cosine", floor, "--mixed", "-q").code == 0
+    assert about(folder).calibration.inexact
+    found = tcc("verify", folder, "--json")
+    assert found.code == 0, found.err
+    assert found.document["bundles"][0]["agreement"][0]["allowed"] == 0.1
