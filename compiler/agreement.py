@@ -6,19 +6,28 @@ from math import isfinite
 
 from tcc.compiler.source import UserError
 
+COARSE = 1e-2
+"""What is allowed from here on is for roundings that shrink with the numbers: it is a share of
+them. Less is for sums in float32, whose errors have the size of terms, and is of 1 at least."""
 HALF, TINY = 0.5, 1e-5
 """Most that an artifact may be off, as a share of an output's largest magnitude, and what is always
 let pass: sums of float32 that come to nothing have rounding errors of their terms' size."""
+
+
+def relative(largest: float, magnitude: float, allowed: float) -> float:
+    """Return a difference relative to the largest magnitude of its output, as Agreement has it."""
+    return largest / max(TINY if allowed >= COARSE else 1.0, magnitude)
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """One output of one golden.
 
-    `difference` is the largest one between the artifact's values and the reference's, relative to
-    the output's largest magnitude `own` (at least 1), and `largest` the same as it is; `differing`
-    counts the values, of `values`, whose bits are others. An artifact that gives the same for every
-    golden, where the reference does not, is `stuck`.
+    `largest` is the largest difference between the artifact's values and the reference's, whose
+    largest magnitude is `own`, and `difference` the same relative to that of all goldens, or to 1
+    where that is more and the artifact computes in float32; `differing` counts the values, of
+    `values`, whose bits are others. An artifact that gives the same for every golden, where the
+    reference does not, is `stuck`.
     """
 
     golden: str

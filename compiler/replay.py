@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tcc.compiler import artifact, images, preprocess, regular
-from tcc.compiler.agreement import Agreement
+from tcc.compiler.agreement import Agreement, relative
 from tcc.compiler.artifact import Runs
 from tcc.compiler.bundle import Bundle
 from tcc.compiler.manifest import Golden
@@ -94,9 +94,14 @@ def _compared(
         wanted, found = expected(bundle, case, name), outputs[name].reshape(-1)
         differing, largest = apart(wanted, found)
         own = float(np.abs(wanted.astype(np.float64)).max(initial=0.0))
-        yield Agreement(
-            case.name, name, largest / max(1.0, own), allowed, wanted.size, differing, largest, own
-        )
+        share = relative(largest, _magnitude(bundle, name), allowed)
+        yield Agreement(case.name, name, share, allowed, wanted.size, differing, largest, own)
+
+
+def _magnitude(bundle: Bundle, output: str) -> float:
+    """Return the largest magnitude of an output in all goldens."""
+    cases = bundle.manifest.goldens.cases
+    return max(float(np.abs(expected(bundle, case, output)).max(initial=0.0)) for case in cases)
 
 
 def _stuck(bundle: Bundle, cases: Sequence[Golden], outputs: "Sequence[Outputs]") -> set[str]:

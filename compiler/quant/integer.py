@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from tcc.compiler import reference
 from tcc.compiler.graph import Graph, Input, Model, Node, Output
-from tcc.compiler.ops import Flatten
+from tcc.compiler.ops import ChannelShuffle, Flatten, Unflatten
 from tcc.compiler.ops.base import Exact
 from tcc.compiler.types import DType
 
 NAME = "integers"
+MOVES = (Flatten, Unflatten, ChannelShuffle)
+"""What leaves floats as they are, and only puts them elsewhere."""
 Array = NDArray[Any]
 Values = Mapping[str, Array]
 
@@ -34,7 +36,7 @@ def inexact(graph: Graph) -> tuple[str, ...]:
     """Return the nodes whose results are floats that a target may round differently."""
     found: dict[str, None] = {}
     for node in graph.nodes:
-        moved = isinstance(node.op, Flatten) and not found.keys() & set(node.inputs)
+        moved = isinstance(node.op, MOVES) and not found.keys() & set(node.inputs)
         if not moved and not _exact(graph, node):
             found[node.name] = None
     return tuple(found)

@@ -199,6 +199,17 @@ class TestCollapse:
         monkeypatch.setattr(OnnxRuntime, "infer", lambda *words: [gives, gives])
         assert tcc("verify", built).code == 4
 
+    def test_a_share_of_the_goldens_own_magnitude(self, tcc, built, small, monkeypatch):
+        def off(share):
+            scaled = lambda *words: [  # noqa: E731
+                {k: v * np.float32(1 + share) for k, v in o.items()} for o in small(*words)
+            ]
+            monkeypatch.setattr(OnnxRuntime, "infer", scaled)
+            return tcc("verify", built)
+
+        assert off(0.3).code == 4
+        assert off(0.05).code == 0
+
     def test_the_same_answer_for_every_image(self, tcc, built, small, monkeypatch):
         first = lambda *words: [small(*words)[0]] * 2  # noqa: E731
         monkeypatch.setattr(OnnxRuntime, "infer", first)
