@@ -1,13 +1,13 @@
 """Whether the arguments of a call have the names that its word knows."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from tcc.compiler.frontend.foreign_names import argument
 from tcc.compiler.frontend.parameters import OPTIONS, article
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Tree
 from tcc.compiler.signature import Parameter, Required
-from tcc.compiler.source import Diagnostic, Explain, Span, listed
+from tcc.compiler.source import MANY_NAMES, Diagnostic, Explain, Span, listed
 
 
 def check_names(
@@ -19,10 +19,10 @@ def check_names(
         return
     known = tuple(p.name for p in params)
     keys = {str(key.value): key for key, _ in given.items} if isinstance(given, Mapping) else {}
-    wrong = keys.keys() - set(known)
-    for name, key in keys.items():
-        if name in wrong:
-            yield partial(_unknown, word, name, known, key.span)
+    takes = set(known)
+    wrong = [name for name in keys if name not in takes]
+    for name in wrong:
+        yield partial(_unknown, word, name, known, keys[name].span)
     for p in params:
         if isinstance(p.default, Required) and p.name not in keys:
             yield partial(_missing, word, p, wrong, known, at)
@@ -39,9 +39,9 @@ def _unknown(word: str, key: str, known: tuple[str, ...], at: Span) -> list[Diag
 
 
 def _missing(
-    word: str, p: Parameter, wrong: Set[str], known: tuple[str, ...], at: Span
+    word: str, p: Parameter, wrong: Sequence[str], known: tuple[str, ...], at: Span
 ) -> list[Diagnostic]:
-    if any(argument(key, known).ours == p.name for key in wrong):
+    if any(argument(key, known).ours == p.name for key in wrong[:MANY_NAMES]):
         return []  # which is said of the wrong key
     help = f"add `{p.name}:`, {article(p)}" + (f": {p.doc}" if p.doc else "")
     return [Diagnostic("E0215", f"`{word}` needs the argument `{p.name}`", at, help=help)]

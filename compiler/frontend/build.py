@@ -15,7 +15,7 @@ from tcc.compiler.frontend.declare import declare
 from tcc.compiler.frontend.doubts.parts import needed
 from tcc.compiler.frontend.doubts.whole import Expanded, warnings
 from tcc.compiler.frontend.expand import Expander, TooMany
-from tcc.compiler.frontend.expr import Scope
+from tcc.compiler.frontend.expr import UNKNOWN, Scope
 from tcc.compiler.frontend.expr.arithmetic import Budget
 from tcc.compiler.frontend.hints import explained
 from tcc.compiler.frontend.library import Library, collect_blocks, read_library
@@ -175,7 +175,8 @@ class _Builder:
         for p in declared:
             if isinstance(p.default, Required) and p.name not in self.settings:
                 problems.append(_unset(self.root, p.name))
-        rest = [d for d in default_problems(declared, sizes=False) if d not in problems]
+        tried = {p.name for p in declared if bound[p.name] is UNKNOWN} - self.settings.keys()
+        rest = default_problems(declared, Budget(), sizes=False, tried=tried)
         self.found.add([*problems, *rest])
         return bound
 

@@ -16,6 +16,8 @@ Bound = dict[str, Any]
 
 COST_OF_ENTRY = 10
 """What it costs to take an entry of a written list, measured in entries of computed ones."""
+MAX_PROBLEMS = 1000
+"""Mistakes in the arguments of one call, or in their defaults, that are looked for."""
 OPTIONS = ("as", "from", "id", "doc")
 """Keys that stand beside a step's word."""
 
@@ -26,13 +28,16 @@ def bind(
     """Return the values of a call's arguments, `UNKNOWN` for those that have an error.
 
     Arguments are expressions of the caller's scope; defaults, of the word's own parameters
-    before them, which `own` makes a scope of.
+    before them, which `own` makes a scope of. After very many mistakes, no more are looked for.
     """
     bound: Bound = {}
     defaults: Scope | None = None  # of all that is bound, however late
     problems: list[Diagnostic] = []
     trees = {k.value: v for k, v in given.items} if isinstance(given, Mapping) else {}
     for p in params:
+        if len(problems) >= MAX_PROBLEMS:
+            bound[p.name] = UNKNOWN
+            continue
         try:
             if p.name in trees:
                 bound[p.name] = value_of(p, trees[p.name], caller)

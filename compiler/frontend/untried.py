@@ -4,7 +4,7 @@ They are expanded beside the graph with everything unknown, so that what is wron
 whatever the values is said: names, types and ranges of arguments, numbers of inputs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -110,7 +110,7 @@ def try_rest(ex: "Expander", graph: Sequence) -> None:
     untried.trying = True
     _try_left(ex, graph)
     for block in ex.blocks.values():
-        problems = tuple(default_problems(block.params, block.inputs))
+        problems = tuple(default_problems(block.params, untried.budget, block.inputs))
         if problems:
             ex.report(UserError(problems), Env(Place("")))
         try_block(ex, block, (block.name,))
@@ -151,14 +151,22 @@ def try_block(ex: "Expander", block: Block, calls: tuple[str, ...]) -> None:
 
 
 def default_problems(
-    params: tuple[Parameter, ...], inputs: tuple[str, ...] = (), sizes: bool = True
+    params: tuple[Parameter, ...],
+    budget: Budget,
+    inputs: tuple[str, ...] = (),
+    sizes: bool = True,
+    tried: Set[str] = frozenset(),
 ) -> Iterator[Diagnostic]:
-    """Yield what is wrong with defaults, whether or not anything takes them."""
+    """Yield what is wrong with defaults, whether or not anything takes them.
+
+    Those of `tried` were found wrong, or resting on what is, where they were taken.
+    """
     names = dict.fromkeys(("C", "H", "W") if sizes else (), UNKNOWN)
+    scope = Scope(names, dict.fromkeys(inputs), budget=budget)
     for p in params:
-        if isinstance(p.default, Scalar | Sequence | MappingTree):
+        if p.name not in tried and isinstance(p.default, Scalar | Sequence | MappingTree):
             try:
-                value_of(p, p.default, Scope(names, dict.fromkeys(inputs)))
+                value_of(p, p.default, scope)
             except UserError as error:
                 yield from error.diagnostics
         names[p.name] = UNKNOWN

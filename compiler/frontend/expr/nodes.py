@@ -20,7 +20,7 @@ from tcc.compiler.frontend.expr.arithmetic import (
 from tcc.compiler.frontend.expr.functions import FUNCTIONS, Function
 from tcc.compiler.frontend.expr.scope import ExprError, Result, Scope, Unknown
 from tcc.compiler.signature import Value
-from tcc.compiler.source import nearest
+from tcc.compiler.source import MANY_NAMES, nearest
 
 T = TypeVar("T")
 
@@ -84,7 +84,8 @@ class Name(Node):
 
     def missing(self, scope: Scope) -> ExprError:
         """Return the fault of a name that is not in scope."""
-        names = sorted(scope.names)
+        few = len(scope.names) <= MANY_NAMES  # of more, none is told
+        names = sorted(scope.names) if few else []
         close = nearest(self.name, names)
         hint = f"did you mean `{close}`?" if close else ""
         if self.name in FUNCTIONS:
@@ -96,7 +97,7 @@ class Name(Node):
         if self.name in ("H", "W"):
             hint = "only a feature map has a height and a width"
         listed = "in scope: " + (", ".join(names) or "nothing")
-        notes = (listed,) if len(listed) <= 100 else ()
+        notes = (listed,) if few and len(listed) <= 100 else ()
         message = f"unknown name `{self.name}`"
         return ExprError("E0221", message, self.start, self.end, hint, notes)
 

@@ -1,6 +1,7 @@
 """Of very many mistakes the first are told, in the order of the text, and the others are counted."""
 
 import gc
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from tcc.compiler.frontend.expr import Scope
 from tcc.compiler.frontend.facts import check_facts
 from tcc.compiler.frontend.parameters import Bound, bind
 from tcc.compiler.frontend.scope import POISON, Env, Place
-from tcc.compiler.frontend.structure import _validator
 from tcc.compiler.frontend.yaml import Scalar
 from tcc.compiler.signature import Kind, Parameter
 from tcc.compiler.source import Span, UserError
@@ -112,14 +112,6 @@ def test_loops_over_nothing_end(tmp_path: Path) -> None:
     assert [(d.code, d.at.line) for d in found.diagnostics] == [("E0406", 6)]
 
 
-def test_parts_of_the_schema_are_looked_up_once_however_many_steps(tmp_path: Path) -> None:
-    load(written(tmp_path, "graph: [relu]\n"))
-    looked_up = _validator.cache_info().misses
-    found = told(tmp_path, "graph: [" + "[], " * 3000 + "]\n")
-    assert found.count == 3000
-    assert _validator.cache_info().misses <= looked_up + 7  # the parts that the schema defines
-
-
 def test_a_default_is_evaluated_in_one_scope_of_the_call() -> None:
     here = Span("a.yaml", 1, 1, "", 1)
     default = [Parameter("a", Kind.INT, Scalar(1, here))]
@@ -139,3 +131,22 @@ def test_collection_goes_on_after_a_wrong_spec(tmp_path: Path) -> None:
     assert gc.isenabled()
     told(tmp_path, "graph: [wrong]\n")
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [("'[1] * 4096 + [2] * {n}'", "E0223"), ("zzz", "E0221"), ("[zzz, zzz]", "E0221")],
+)
+def test_wrong_parameters_take_time_in_proportion(tmp_path: Path, value: str, code: str) -> None:
+    rows = "".join(f"  p{n}: {value.format(n=n + 1)}\n" for n in range(4000))
+    start = time.process_time()
+    found = told(tmp_path, f"params:\n{rows}graph: [relu]\n")
+    assert time.process_time() - start < 5  # all pairs of them took over 10 s
+    assert {d.code for d in found.diagnostics} == {code}
+    assert lines(found) == list(range(6, 56))
+
+
+def test_defaults_share_what_they_may_cost(tmp_path: Path) -> None:
+    rows = "".join(f"  p{n}: {{type: int, default: sum(range(4096))}}\n" for n in range(3000))
+    found = told(tmp_path, f"params:\n{rows}graph: [relu]\n")
+    assert found.diagnostics[0].code == "E0406"
