@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tcc.compiler.graph import Graph, Input, Model, Node, Pass
-from tcc.compiler.numbers import Numbers
-from tcc.compiler.tools import MissingTool, Tool
+from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
+from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,7 +3,9 @@
 import numpy as np
 from op_cases import trained
 
-from tcc.compiler.graph import Graph, Input, Model, Node, Output, make_node, verify
+from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node, verify
+from tcc.compiler.ir.op import OpError
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import (
     Add,
     AvgPool,
@@ -29,8 +31,6 @@ from tcc.compiler.ops import (
     Slice,
     Softmax,
 )
-from tcc.compiler.ops.base import OpError
-from tcc.compiler.types import TensorType
 
 
 def random_graph(seed: int, steps: int = 14) -> Graph:

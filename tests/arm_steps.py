@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.backends.arm import codegen, names, zig
+from tcc.backends.arm.codegen import c_names, objects, zig
+from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.kernels.base import Call, Const, Kernel, Scratch, Value
-from tcc.backends.arm.link import LINK
 from tcc.backends.arm.machine import Machine
-from tcc.backends.arm.program import Copy, Program, program
-from tcc.compiler.graph import Model
+from tcc.backends.arm.schedule.program import Copy, Program, program
+from tcc.compiler.ir.graph import Model
 
 Array = NDArray[np.float32]
 
@@ -112,9 +112,9 @@ def library(
     programs = [program(m.graph, m.weights, machine) for m in models]
     kernels = dict.fromkeys(k for p in programs for k in p.kernels)
     symbols = {k: f"k{i}_{k.word}" for i, k in enumerate(kernels)}
-    made = codegen.compiled({s: k for k, s in symbols.items()}, machine)
-    (folder / "kernels.o").write_bytes(codegen.own(made, "test"))
-    (folder / "launch.c").write_text(_LAUNCH % (tasks, names.prefix("test")))
+    made = objects.compiled({s: k for k, s in symbols.items()}, machine)
+    (folder / "kernels.o").write_bytes(objects.own(made, "test"))
+    (folder / "launch.c").write_text(_LAUNCH % (tasks, c_names.prefix("test")))
     options = (*machine.zig("gnu"), *LINK, "-fPIC", "-shared", "-o", "kernels.so")
     zig.run(folder, "cc", *options, "launch.c", "kernels.o")
     return Library(ctypes.CDLL(str(folder / "kernels.so")), symbols), programs

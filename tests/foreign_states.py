@@ -11,9 +11,9 @@ from nets import Steps
 from op_cases import trained
 
 from tcc.compiler.checkpoint import Imported, import_checkpoint
-from tcc.compiler.graph import Graph
+from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import BatchNorm, Conv, Op
-from tcc.compiler.source import UserError
+from tcc.compiler.support.diagnostics import UserError
 
 ROLES = {"mean": "running_mean", "var": "running_var"}
 State = OrderedDict[str, torch.Tensor]

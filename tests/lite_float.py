@@ -7,7 +7,7 @@ from op_cases import trained
 
 from tcc.backends.base import Artifact, Backend
 from tcc.backends.tflite.backend import FILE, TfLite
-from tcc.compiler.graph import Graph, Model
+from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.passes import INFERENCE, run
 
 BACKEND: Backend = TfLite()

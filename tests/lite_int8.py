@@ -9,9 +9,9 @@ from lite import interpreter
 from quantised import calibrated, every, picture, ready
 
 from tcc.backends.tflite.backend import FILE, TfLite
-from tcc.compiler.graph import Graph, Model
-from tcc.compiler.quant import integer
-from tcc.compiler.quant.quantize import quantize
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import integer_program
 
 Array = np.ndarray
 BACKEND = TfLite()
@@ -62,7 +62,7 @@ def differing(
 
 
 def _different(model: Model, x: Array, kernels: str, precision: str) -> dict[str, int]:
-    (expected,) = integer.run(model, [x])
+    (expected,) = integer_program.run(model, [x])
     got = run(file(model, precision), x, kernels)
     assert got.keys() == expected.keys()
     counts = {}
@@ -84,7 +84,7 @@ def _meant(y: Array, scale: float, zero: int, dtype: Any) -> Array:
 
 def steps(program: Model, x: Array, kernels: str) -> float:
     """Return the largest difference of an output from the reference executor's, in its steps."""
-    (expected,) = integer.run(program, [x])
+    (expected,) = integer_program.run(program, [x])
     got = run(file(program), x, kernels)
     return max(
         float(np.abs(_meant(*got[name], y.dtype) - y).max() / (got[name][1] or 1.0))

@@ -1,6 +1,7 @@
 """Small graphs for tests, built step by step."""
 
-from tcc.compiler.graph import Graph, Input, Node, Output, make_node, verify
+from tcc.compiler.ir.graph import Graph, Input, Node, Output, make_node, verify
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import (
     Add,
     AvgPool,
@@ -19,8 +20,7 @@ from tcc.compiler.ops import (
     Relu6,
     Sigmoid,
 )
-from tcc.compiler.source import NOWHERE, Span
-from tcc.compiler.types import TensorType
+from tcc.compiler.support.diagnostics import NOWHERE, Span
 
 
 class Steps:

@@ -10,7 +10,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.graph import Graph, Input, Model, Node, Output, make_node, verify
+from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node, verify
+from tcc.compiler.ir.op import Init, Param
+from tcc.compiler.ir.types import Shape, TensorType
 from tcc.compiler.ops import (
     ELEMENTWISE,
     Activation,
@@ -44,8 +46,6 @@ from tcc.compiler.ops import (
     StochasticDepth,
     Unflatten,
 )
-from tcc.compiler.ops.base import Init, Param
-from tcc.compiler.types import Shape, TensorType
 
 Array = NDArray[np.float32]
 

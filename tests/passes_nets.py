@@ -3,9 +3,9 @@
 from nets import Steps
 from op_cases import trained
 
-from tcc.compiler import validate
-from tcc.compiler.graph import Graph, Model, Pass
+from tcc.compiler.ir.graph import Graph, Model, Pass
 from tcc.compiler.ops import Op
+from tcc.compiler.passes import validate
 
 
 def model(graph: Graph) -> Model:

@@ -6,9 +6,9 @@ import numpy as np
 from op_cases import trained
 
 from tcc.compiler import passes
-from tcc.compiler.floor import Quality
-from tcc.compiler.graph import Model
-from tcc.compiler.quant.data import read
+from tcc.compiler.data.dataset import read
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.reference.quality import Quality
 
 
 def tensors(folder, shape, count=6, seed=0, order=None, name="set"):

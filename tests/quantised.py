@@ -9,15 +9,14 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from tcc.compiler import reference
-from tcc.compiler.graph import Graph, Model, Output
+from tcc.compiler.ir.graph import Graph, Model, Output
+from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.passes import INT8, run
-from tcc.compiler.quant import integer
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.groups import kept, ranges
-from tcc.compiler.quant.quantize import quantize
-from tcc.compiler.types import DType, TensorType
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.scale_groups import kept, ranges
+from tcc.compiler.reference import float_program, integer_program
 
 Array = NDArray[Any]
 LEVELS = {
@@ -47,7 +46,7 @@ def every(graph: Graph) -> Graph:
 
 def calibrated(model: Model, x: Array, stretch: float = 1.0) -> Calibration:
     """Return the ranges of a ready model's values on one input, each `stretch` times as wide."""
-    (found,) = reference.run(Model(every(model.graph), model.weights), [x])
+    (found,) = float_program.run(Model(every(model.graph), model.weights), [x])
     values = {name[:-1]: y for name, y in found.items() if name.endswith("!")}
     values[model.graph.inputs[0].name] = x
     limits = {
@@ -90,7 +89,7 @@ def differing(
     `x` (C, H, W) is the float form of the input; every value of the graph is compared to the bit.
     """
     source = model.graph.inputs[0]
-    (expected,) = integer.run(model, [x], every=True)
+    (expected,) = integer_program.run(model, [x], every=True)
     made = session(lower(Model(every(model.graph), model.weights), opset), level, threads)
     names = [f"{node.name}!" for node in model.graph.nodes]
     got = made.run(names, {source.name: held(x[None].astype(source.type.dtype.value))})

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from nets import Steps
 
-from tcc.compiler.graph import Graph, Output
+from tcc.compiler.ir.graph import Graph, Output
 from tcc.compiler.ops import (
     Add,
     AvgPool,

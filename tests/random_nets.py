@@ -9,7 +9,7 @@ from nets import Steps
 from numpy.typing import NDArray
 from op_cases import trained
 
-from tcc.compiler.graph import Graph
+from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import (
     Add,
     AvgPool,

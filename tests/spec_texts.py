@@ -3,7 +3,7 @@
 from pathlib import Path
 from textwrap import dedent
 
-from tcc.compiler.frontend.build import Spec, load
+from tcc.compiler.frontend.spec import Spec, load
 
 HEAD = """\
 tcc: 1

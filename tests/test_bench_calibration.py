@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from tcc.compiler import known, weights
-from tcc.compiler.frontend.build import load
+from tcc.compiler.data import weights
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.zoo import shipped
 
 
 def run(root, *given):
@@ -18,7 +19,7 @@ def run(root, *given):
 
 @pytest.mark.slow
 def test_it_prints_quality_and_cost(root, tmp_path):
-    graph = load(known.specs()["ddsnet"]).graph
+    graph = load(shipped.specs()["ddsnet"]).graph
     weights.write(tmp_path / "w.safetensors", weights.random(graph))
     found = run(
         root, "--weights", tmp_path / "w.safetensors", "--data", root / "zoo/samples",
@@ -40,7 +41,7 @@ def test_it_prints_quality_and_cost(root, tmp_path):
 
 @pytest.mark.slow
 def test_images_must_be_left_to_learn_from(root, tmp_path):
-    graph = load(known.specs()["ddsnet"]).graph
+    graph = load(shipped.specs()["ddsnet"]).graph
     weights.write(tmp_path / "w.safetensors", weights.random(graph))
     found = run(
         root, "--weights", tmp_path / "w.safetensors", "--data", root / "zoo/samples",

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcc.compiler import pipeline, weights
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Model
+from tcc.compiler.data import weights
+from tcc.compiler.driver import pipeline
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Model
 
 pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
 

@@ -18,18 +18,21 @@ from tcc.backends.onnxruntime.backend import PRECISIONS, OnnxRuntime
 from tcc.backends.onnxruntime.forms import written
 from tcc.backends.tflite.backend import PRECISIONS as LITE
 from tcc.backends.tflite.backend import TfLite
-from tcc.compiler import activations, goldens, preprocess
-from tcc.compiler.graph import Model, Output
+from tcc.compiler.bundle import goldens
+from tcc.compiler.ir import preprocess
+from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.ir.precision import INTEGER
+from tcc.compiler.ir.preprocess import COLORS, MODES, SCALES, Preprocess
+from tcc.compiler.ir.signature import Kind, signature
+from tcc.compiler.ir.types import Activation, DType, OutputKind, TensorType
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.ops import OPS, Resize
 from tcc.compiler.passes import INT8
-from tcc.compiler.precision import INTEGER
-from tcc.compiler.preprocess import COLORS, MODES, SCALES, Preprocess
-from tcc.compiler.quant import calibrate, groups, methods
-from tcc.compiler.quant.observe import observe
-from tcc.compiler.signature import Kind, signature
-from tcc.compiler.types import Activation, DType, OutputKind, TensorType
-from tcc.compiler.unhandled import UnhandledError
+from tcc.compiler.quant import calibrate, scale_groups
+from tcc.compiler.quant.methods import value_ranges
+from tcc.compiler.quant.observe.observer import observe
+from tcc.compiler.reference import activations
+from tcc.compiler.support.unhandled import UnhandledError
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("compiler", "backends", "tools", "src/tcc")
@@ -45,11 +48,11 @@ def seen(tmp_path):
 def test_a_method_that_is_listed_and_not_written(seen, monkeypatch):
     model, data, statistics = seen
     with pytest.raises(UnhandledError, match="for the calibration method 'entropy'"):
-        methods.find("entropy", model, statistics)
-    monkeypatch.setattr(methods, "PLAIN", (*methods.PLAIN, "entropy"))
+        value_ranges.find("entropy", model, statistics)
+    monkeypatch.setattr(value_ranges, "PLAIN", (*value_ranges.PLAIN, "entropy"))
     monkeypatch.setattr(calibrate, "METHODS", (*calibrate.METHODS, "entropy"))
     for run in (
-        lambda: methods.find("entropy", model, statistics),
+        lambda: value_ranges.find("entropy", model, statistics),
         lambda: calibrate.calibrate(model, data, "entropy"),
     ):
         with pytest.raises(UnhandledError, match="for the calibration method 'entropy'"):
@@ -104,7 +107,7 @@ def test_a_way_to_resize_that_is_not_written():
     for run in (
         lambda: lower(Model(graph, {})),
         lambda: op.torch(kind),
-        lambda: groups.moves(op),
+        lambda: scale_groups.moves(op),
     ):
         with pytest.raises(UnhandledError, match="for the way to resize 'bicubic'"):
             run()
@@ -177,6 +180,9 @@ YES_OR_NO = {
         "dtype DType.F32", "dtype DType.I8, DType.U8", "dtype DType.I8", "dtype int8",
     },
     "whether a bundle is of the precision that a case is tried on": {"precision int8"},
+    "what the numbers of an artifact make of its precision": {
+        "precision int8-qdq", "precision dynamic", "precision fp16",
+    },
     "whether the spec resizes": {"mode none"},
     "what nearest resizing asks of sizes, or somebody else's file may say": {
         "mode nearest", "policy stretch",
@@ -205,7 +211,7 @@ YES_OR_NO = {
 """Comparisons with a name whose other answer is right for every other name, by what they ask. Any
 other is a `match` that ends in `assert_never` or raises `UnhandledError`."""
 PARTIAL = {
-    "compiler/frontend/parameters.py": "what is taken as it stands; all else is an expression",
+    "compiler/frontend/argument_values.py": "what is taken as it stands; all else is an expression",
     "compiler/passes/fuse_clamps.py": "a range that is not known is all numbers",
 }
 """Matches that may leave names out."""

@@ -25,7 +25,7 @@ def commands():
 def folder(tmp_path):
     """A folder with what a checkout offers a user, and a checkpoint of their own."""
     torch = pytest.importorskip("torch", reason="needs the extra `train`")
-    from tcc.compiler.frontend.build import load
+    from tcc.compiler.frontend.spec import load
     from tcc.compiler.lower.torch import module
 
     for name in ("spec", "zoo"):

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from tcc.compiler.images import read
+from tcc.compiler.data.images import read
 
 CLASSES = ["ADI", "MUC", "MUS", "STR", "STU", "TUM"]
 

@@ -21,15 +21,16 @@ from reference_nets.vgg import Vgg11, Vgg16Gap
 from torch import nn
 
 import tcc
-from tcc.compiler import known, pipeline
 from tcc.compiler.cli import devices
-from tcc.compiler.cost import cost
-from tcc.compiler.frontend.build import Spec
-from tcc.compiler.frontend.facts import check_facts
-from tcc.compiler.graph import Graph, Model
+from tcc.compiler.driver import pipeline
+from tcc.compiler.frontend.spec import Spec
+from tcc.compiler.frontend.spec_tests import check_facts
+from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.lower.torch import module
-from tcc.compiler.source import NOWHERE
+from tcc.compiler.support.diagnostics import NOWHERE
+from tcc.compiler.zoo import shipped
 
 TOLERANCE = 1e-4
 """Largest difference of two outputs, as a part of the largest output."""
@@ -277,7 +278,7 @@ def test_inception_trains_with_its_auxiliary_head():
     assert difference(found["auxiliary"].detach().numpy(), auxiliary.detach().numpy()) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", known.specs())
+@pytest.mark.parametrize("name", shipped.specs())
 def test_every_spec_has_a_second_definition_and_states_its_costs(name):
     assert name in {pair.spec for pair in PAIRS}
     assert {fact.what for fact in check_facts(tcc.load(name))} >= {"params", "macs"}

@@ -21,16 +21,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler import bundle, evaluation, known, pipeline, whole
+from tcc.compiler.bundle import bundle_folder
 from tcc.compiler.cli import devices, failures
 from tcc.compiler.cli.report import Report, Stages, table
-from tcc.compiler.floor import Floor
-from tcc.compiler.frontend.build import Spec, load
-from tcc.compiler.pipeline import Given
-from tcc.compiler.precision import INTEGER
+from tcc.compiler.data.dataset import DataSet, read
+from tcc.compiler.driver import evaluation, int8_program, pipeline
+from tcc.compiler.driver.pipeline import Given
+from tcc.compiler.frontend.spec import Spec, load
+from tcc.compiler.ir.precision import INTEGER
 from tcc.compiler.quant.calibrate import DEFAULT, How
-from tcc.compiler.quant.data import DataSet, read
-from tcc.compiler.source import fail, whole_file
+from tcc.compiler.reference.quality import Floor
+from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.zoo import shipped
 
 NETWORKS = {"VGG16": "vgg16_bn_gap", "GoogLeNet": "googlenet", "ResNet34": "resnet34"}
 FORMS = {
@@ -133,8 +135,10 @@ def measured(name: str, spec: str, weights: str | None, made: Study, stages: Sta
         UserError: The spec or the weights are wrong, or do not fit the images.
     """
     file, *settings = spec.split(",")
-    network = load(known.find_spec(file, HERE), {**made.classes, **dict(map(_named, settings))})
-    evaluation.labelled(made.judge, bundle.results(network.graph), made.path)  # before any work
+    network = load(shipped.find_spec(file, HERE), {**made.classes, **dict(map(_named, settings))})
+    evaluation.labelled(
+        made.judge, bundle_folder.results(network.graph), made.path
+    )  # before any work
     if weights:
         given = pipeline.read_weights(Path(weights), network.graph)
     else:
@@ -150,7 +154,7 @@ def _form(form: str, spec: Spec, given: Given, made: Study, stages: Stages) -> F
     (contents,) = pipeline.build(spec, given, [device], form, stages, integers)
     size = sum(len(data) for path, data in contents.files.items() if path.startswith("model/"))
     with tempfile.TemporaryDirectory() as folder:
-        built = bundle.read(bundle.write(contents, Path(folder)))
+        built = bundle_folder.read(bundle_folder.write(contents, Path(folder)))
         labelled = evaluation.labelled(made.judge, built.manifest.outputs, made.path)
         scores = evaluation.by_artifact(built, device, labelled, stages)
     return Form(scores.accuracy, scores.correct, size)
@@ -158,10 +162,10 @@ def _form(form: str, spec: Spec, given: Given, made: Study, stages: Stages) -> F
 
 def _integers(spec: Spec, given: Given, made: Study, stages: Stages) -> pipeline.Programs:
     """Return the integer program, whatever it loses: that is what the table shows."""
-    wanted = pipeline.Calibrating(whole.ANY, DEFAULT, How(watch=stages))
-    source = whole.from_images(spec, given, made.calibration, wanted)
+    wanted = pipeline.Calibrating(int8_program.ANY, DEFAULT, How(watch=stages))
+    source = int8_program.from_images(spec, given, made.calibration, wanted)
     ready = pipeline.ready(spec, given)
-    return whole.integers(
+    return int8_program.integers(
         ready, source, Floor(cosine=-1.0, correlation=0.0), (False,), watch=stages
     )
 

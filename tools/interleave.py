@@ -21,7 +21,7 @@ from random import Random
 
 from actors import Actor, ordered, patched
 
-from tcc.compiler import files, scratch
+from tcc.compiler.support import atomic_files, scratch_folders
 
 TREES = ({"manifest": b"first", "a/x": b"1"}, {"manifest": b"second", "y": b"22"})
 OLD = {"manifest": b"old", "z": b"0"}
@@ -44,19 +44,19 @@ def whole(folder: Path) -> str | None:
 
 def _writer(base: Path, number: int) -> Callable[[], None]:
     def write() -> None:
-        files.check_folder(base / "b", whole)
-        files.write_tree(base / "b", TREES[number], frozenset(), whole)
+        atomic_files.check_folder(base / "b", whole)
+        atomic_files.write_tree(base / "b", TREES[number], frozenset(), whole)
 
     return write
 
 
 def _file_writer(base: Path, number: int) -> Callable[[], None]:
-    return lambda: files.write_file(base / "f", b"%d" % number)
+    return lambda: atomic_files.write_file(base / "f", b"%d" % number)
 
 
 def _scratch(base: Path, _: int) -> Callable[[], None]:
     def use() -> None:
-        with scratch.folder() as folder:
+        with scratch_folders.folder() as folder:
             if not folder.is_relative_to(base):
                 raise AssertionError(folder)
             (folder / "x").write_bytes(b"1")
@@ -93,7 +93,7 @@ def tried(play: Play, switches: Sequence[int]) -> tuple[str, tuple[int, ...]]:
     kept, tempfile.tempdir = tempfile.tempdir, str(base)
     try:
         if play.before:
-            files.write_tree(base / "b", OLD, frozenset())
+            atomic_files.write_tree(base / "b", OLD, frozenset())
         actors = [Actor(play.actor(base, number)) for number in (0, 1)]
         with patched(base) as close:
             ordered(actors, switches, close)

@@ -11,14 +11,14 @@ from difflib import unified_diff
 from itertools import islice
 from pathlib import Path
 
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, Model
+from tcc.compiler.data.weights import placeholders
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.printer import show
 from tcc.compiler.passes import INFERENCE, INT8, run
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.groups import kept, ranges
-from tcc.compiler.quant.quantize import quantize
-from tcc.compiler.text import show
-from tcc.compiler.weights import placeholders
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.scale_groups import kept, ranges
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"

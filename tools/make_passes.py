@@ -8,13 +8,13 @@
 import sys
 from pathlib import Path
 
-from tcc.compiler.cost import cost
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, Model
-from tcc.compiler.known import specs
+from tcc.compiler.data.weights import placeholders
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.rewrite import for_inference
 from tcc.compiler.passes import INFERENCE, INT8, PASSES, PIPELINES, run, spell
-from tcc.compiler.rewrite import for_inference
-from tcc.compiler.weights import placeholders
+from tcc.compiler.zoo.shipped import specs
 
 PATH = Path(__file__).resolve().parents[1] / "spec" / "passes.md"
 TEXT = """\

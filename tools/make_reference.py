@@ -9,11 +9,11 @@ import json
 import sys
 from pathlib import Path
 
-from tcc.compiler.frontend.doubts.kinds import KINDS
 from tcc.compiler.frontend.foreign_names import Foreign, entries
 from tcc.compiler.frontend.schema import schema
+from tcc.compiler.frontend.warnings.kinds import KINDS
+from tcc.compiler.ir.signature import Parameter, Required, signature
 from tcc.compiler.ops import OPS, Op
-from tcc.compiler.signature import Parameter, Required, signature
 
 SPEC = Path(__file__).resolve().parents[1] / "spec"
 NAMES = {

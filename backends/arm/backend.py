@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from tcc.backends.arm.machine import MACHINES, Machine, machine
 from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
-from tcc.compiler.graph import Graph, Input, Model, Pass
-from tcc.compiler.numbers import Numbers
-from tcc.compiler.tools import MissingTool, Tool
+from tcc.compiler.ir.graph import Graph, Input, Model, Pass
+from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ class Arm:
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node for which there is no kernel, or that is too large."""
-        from tcc.backends.arm.limits import refusals
+        from tcc.backends.arm.schedule.limits import refusals
 
         return refusals(target.name, graph)
 
@@ -80,7 +80,7 @@ class Arm:
             MissingTool: qemu is needed and not here.
             UserError: The program fails on an input; the message says why.
         """
-        from tcc.backends.arm import runner
+        from tcc.backends.arm.execute import runner
 
         return runner.infer(self._runs(target), folder, source, tensors)
 
@@ -93,7 +93,7 @@ class Arm:
             MissingTool: qemu is needed and not here.
             UserError: The network takes no images, or the program fails on one.
         """
-        from tcc.backends.arm import runner
+        from tcc.backends.arm.execute import runner
 
         return runner.run(self._runs(target), folder, source, images)
 

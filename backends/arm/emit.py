@@ -1,12 +1,13 @@
 """From a model to an artifact: every step in turn."""
 
-from tcc.backends.arm import codegen, limits, link, names, source
+from tcc.backends.arm.codegen import c_names, c_source, link, objects
+from tcc.backends.arm.codegen.zig import ZigError
 from tcc.backends.arm.machine import Machine
-from tcc.backends.arm.plan import plan
-from tcc.backends.arm.program import buffers, program
-from tcc.backends.arm.zig import ZigError
+from tcc.backends.arm.schedule import limits
+from tcc.backends.arm.schedule.arena import plan
+from tcc.backends.arm.schedule.program import buffers, program
 from tcc.backends.base import Artifact, Progress, silent
-from tcc.compiler.graph import Model
+from tcc.compiler.ir.graph import Model
 from tcc.compiler.passes.prune import prune
 from tcc.compiler.version import __version__
 
@@ -23,12 +24,12 @@ def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifac
         BuildError: TVM or zig fails; the message names the node.
     """
     model = prune(model)
-    name = names.identifier(model.graph.name)
+    name = c_names.identifier(model.graph.name)
     steps = program(model.graph, model.weights, machine, progress)
     symbols = {k: f"{name}_k{i}_{k.word}" for i, k in enumerate(steps.kernels)}
     try:
-        kernels = codegen.compiled({s: k for k, s in symbols.items()}, machine, progress)
-    except codegen.CodegenError as error:
+        kernels = objects.compiled({s: k for k, s in symbols.items()}, machine, progress)
+    except objects.CodegenError as error:
         node = next(n for k, n in steps.kernels.items() if symbols[k] == error.symbol)
         at = next(n.at for n in model.graph.nodes if n.name == node)
         raise BuildError(
@@ -37,8 +38,8 @@ def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifac
     arena = plan(buffers(steps))
     limits.check_memory(machine.target.name, model.graph, arena.nbytes)
     version = f"tcc {__version__}, {machine.target.name}"
-    texts = source.sources(steps, arena, symbols, name, version)
+    texts = c_source.sources(steps, arena, symbols, name, version)
     try:
-        return link.linked(texts, codegen.own(kernels, name), machine, name, progress)
+        return link.linked(texts, objects.own(kernels, name), machine, name, progress)
     except ZigError as error:
         raise BuildError(f"{machine.target.name}: {model.graph.name}: {error}") from error

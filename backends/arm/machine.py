@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tcc.backends.base import Target
-from tcc.compiler.unhandled import UnhandledError
+from tcc.compiler.support.unhandled import UnhandledError
 
 GLIBC = "2.28"
 """Oldest C library that the shared library runs with: Debian 10, RHEL 8, Ubuntu 18.10."""

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
-from tcc.compiler import regular
-from tcc.compiler.graph import Graph, Input, Model, Pass
-from tcc.compiler.numbers import Numbers
-from tcc.compiler.processor import features, products
-from tcc.compiler.source import UserError, fail, whole_file
-from tcc.compiler.tools import Tool
-from tcc.compiler.unhandled import UnhandledError
+from tcc.compiler.ir.graph import Graph, Input, Model, Pass
+from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.cpu import features, products
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.external_tools import Tool
+from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +98,7 @@ class OnnxRuntime:
         Raises:
             UserError: It is no ONNX model, or one that tcc does not write (E0651).
         """
-        from tcc.compiler.lower.contained import numbers
+        from tcc.compiler.lower.onnx_numbers import numbers
 
         try:
             return numbers(_data(folder / FILE))
@@ -134,7 +134,7 @@ class OnnxRuntime:
         Raises:
             UserError: The input is not made from images, or not from images of this size.
         """
-        from tcc.compiler.preprocess import apply
+        from tcc.compiler.ir.preprocess import apply
 
         contract = source.preprocess
         if contract is None:
@@ -161,7 +161,7 @@ def session(path: Path) -> "onnxruntime.InferenceSession":
     """
     import onnxruntime
 
-    from tcc.compiler.lower import straight
+    from tcc.compiler.lower import control_flow
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -171,14 +171,16 @@ def session(path: Path) -> "onnxruntime.InferenceSession":
         options.add_session_config_entry(EXACT_PRODUCTS, "1")
     try:
         data = _data(path)
-        straight.check(data)
+        control_flow.check(data)
         return onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
     except Exception as error:  # the runtime has exception types of its own for each cause
         raise _broken(path, "load", error) from error
 
 
 def _data(path: Path) -> bytes:
-    with regular.opened(path) as file:  # whose bytes have no name that a locale could not spell
+    with regular_files.opened(
+        path
+    ) as file:  # whose bytes have no name that a locale could not spell
         return file.read()
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 
-from tcc.compiler.graph import Model
-from tcc.compiler.lower.constants import compact
+from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
+from tcc.compiler.lower.onnx_constants import compact
 from tcc.compiler.lower.qdq import simulated
-from tcc.compiler.lower.small import dynamic, half
-from tcc.compiler.lower.unsigned import unsigned
+from tcc.compiler.lower.small_weights import dynamic, half
+from tcc.compiler.lower.unsigned_weights import unsigned
 
 
 def as_is(model: Model) -> Model:

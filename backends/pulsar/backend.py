@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
-from tcc.compiler.graph import Graph, Input, Model, Pass
-from tcc.compiler.numbers import Numbers
-from tcc.compiler.source import fail, whole_file
-from tcc.compiler.tools import Tool
+from tcc.compiler.ir.graph import Graph, Input, Model, Pass
+from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.external_tools import Tool
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
-from tcc.compiler.graph import Graph, Input, Model, Pass
-from tcc.compiler.numbers import Numbers
-from tcc.compiler.precision import INTEGER
-from tcc.compiler.source import fail, whole_file
-from tcc.compiler.tools import MissingTool, Tool
-from tcc.compiler.unhandled import UnhandledError
+from tcc.compiler.ir.graph import Graph, Input, Model, Pass
+from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.precision import INTEGER
+from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +116,7 @@ class TfLite:
             MissingTool: LiteRT is not here.
             UserError: The input is not made from images, or not from images of this size.
         """
-        from tcc.compiler.preprocess import apply
+        from tcc.compiler.ir.preprocess import apply
 
         contract = source.preprocess
         if contract is None:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from tcc.backends.tflite.net import Net
 from tcc.backends.tflite.windows import padding
 from tcc.backends.tflite.writer import Operator, Quantization, Tensor
-from tcc.compiler.graph import Model, Node
-from tcc.compiler.types import Pair, Quad, Shape, TensorType
+from tcc.compiler.ir.graph import Model, Node
+from tcc.compiler.ir.types import Pair, Quad, Shape, TensorType
 
 Array = NDArray[Any]
 SMALLEST = -128

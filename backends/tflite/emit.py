@@ -7,9 +7,9 @@ from dataclasses import replace
 from tcc.backends.tflite.net import Net
 from tcc.backends.tflite.table import FLOAT
 from tcc.backends.tflite.writer import File, Operator, Tensor
-from tcc.compiler import records
-from tcc.compiler.graph import Graph, Model
-from tcc.compiler.rewrite import for_inference
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.support import json_records
 
 METADATA = "tcc"
 """The name of the metadata that say what goes in and what comes out."""
@@ -70,7 +70,7 @@ def about(graph: Graph) -> bytes:
             {
                 "name": source.name,
                 "layout": "NHWC" if len(source.type.shape) == 3 else "NC",
-                "preprocess": records.encode(source.preprocess) if source.preprocess else None,
+                "preprocess": json_records.encode(source.preprocess) if source.preprocess else None,
             }
             for source in graph.inputs
         ],

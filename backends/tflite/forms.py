@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tcc.backends.tflite.emit import constants
 from tcc.backends.tflite.writer import File, Operator, Quantization, Tensor
-from tcc.compiler.lower.small import HALF_ERROR, levels
+from tcc.compiler.lower.small_weights import HALF_ERROR, levels
 
 WORTH = 80
 """Elements of a constant from which on float16 is smaller, with what makes float32 of it."""

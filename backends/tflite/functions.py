@@ -4,11 +4,11 @@ import numpy as np
 
 from tcc.backends.tflite.draft import Array, Draft
 from tcc.backends.tflite.table import FLOAT
-from tcc.compiler.graph import Node
+from tcc.compiler.ir.graph import Node
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import HardSigmoid, HardSwish, Op, Sigmoid, Silu, Tanh
 from tcc.compiler.ops.integer import Table
-from tcc.compiler.quant import functions
-from tcc.compiler.types import TensorType
+from tcc.compiler.quant.program import functions
 
 SMOOTH: dict[type[Op], float] = {Sigmoid: 0, Silu: 0, Tanh: 0, HardSwish: 1, HardSigmoid: 1}
 """Functions that runtimes compute within `ERROR` of their magnitude and of this number."""

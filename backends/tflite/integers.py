@@ -13,7 +13,8 @@ import numpy as np
 from tcc.backends.tflite import functions, moves
 from tcc.backends.tflite.draft import Array, Draft, zero
 from tcc.backends.tflite.writer import Quantization
-from tcc.compiler.graph import Node
+from tcc.compiler.ir.graph import Node
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import (
     ChannelShuffle,
     Concat,
@@ -39,7 +40,6 @@ from tcc.compiler.ops.integer import (
     levels,
 )
 from tcc.compiler.ops.integer import mean as mean_of
-from tcc.compiler.types import TensorType
 
 LARGEST_FACTOR = 2.0**8
 """XNNPACK wants smaller factors from sums to levels."""

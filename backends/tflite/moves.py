@@ -3,7 +3,7 @@
 import numpy as np
 
 from tcc.backends.tflite.draft import Draft
-from tcc.compiler.graph import Node
+from tcc.compiler.ir.graph import Node
 from tcc.compiler.ops import ChannelShuffle, MaxPool, Resize, Slice
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.backends.tflite.writer import Operator, Tensor
-from tcc.compiler.graph import Model, Node
-from tcc.compiler.types import Shape
+from tcc.compiler.ir.graph import Model, Node
+from tcc.compiler.ir.types import Shape
 
 Array = NDArray[Any]
 FUSES = frozenset(

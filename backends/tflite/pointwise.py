@@ -7,7 +7,7 @@ from itertools import count
 import numpy as np
 
 from tcc.backends.tflite.net import Array, Net, channels_last
-from tcc.compiler.graph import Graph, Node
+from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ops import (
     Add,
     BatchNorm,

@@ -7,10 +7,10 @@ from tcc.backends.tflite.emit import finished
 from tcc.backends.tflite.integers import INTEGER_OPERATORS
 from tcc.backends.tflite.table import FLOAT
 from tcc.backends.tflite.writer import File
-from tcc.compiler.graph import Graph, Model
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.rewrite import live
+from tcc.compiler.ir.types import DType
 from tcc.compiler.ops.integer import Dequantize, Quantize
-from tcc.compiler.rewrite import live
-from tcc.compiler.types import DType
 
 
 def described(model: Model) -> File:

@@ -1,9 +1,9 @@
 """Resizing, written as TFLite operators."""
 
 from tcc.backends.tflite.net import Net, channels_last
-from tcc.compiler.graph import Node
+from tcc.compiler.ir.graph import Node
 from tcc.compiler.ops import Resize
-from tcc.compiler.unhandled import UnhandledError
+from tcc.compiler.support.unhandled import UnhandledError
 
 _HALF_PIXELS = {"alignCorners": False, "halfPixelCenters": True}
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.backends.tflite import contained
+from tcc.backends.tflite import file_numbers
 from tcc.backends.tflite.writer import SIGNATURE
-from tcc.compiler import regular
-from tcc.compiler.graph import Input
-from tcc.compiler.numbers import Numbers
-from tcc.compiler.source import fail, whole_file
+from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.diagnostics import fail, whole_file
 
 Array = NDArray[Any]
 STDERR = 2
@@ -41,8 +41,8 @@ def numbers(path: Path) -> Numbers:
         UserError: It is no TFLite file, or one that tcc does not write (E0651).
     """
     try:
-        with regular.opened(path) as file:
-            return contained.numbers(file.read())
+        with regular_files.opened(path) as file:
+            return file_numbers.numbers(file.read())
     except (OSError, ValueError) as error:
         raise _broken(path, error) from error
 
@@ -52,9 +52,9 @@ def _runner(path: Path) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        with regular.opened(path) as file:
+        with regular_files.opened(path) as file:
             data = file.read()
-        contained.read(data)
+        file_numbers.read(data)
         with _silent():
             interpreter = Interpreter(model_content=data, num_threads=1)
             interpreter.allocate_tensors()

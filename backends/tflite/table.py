@@ -7,7 +7,7 @@ from tcc.backends.base import Refusal
 from tcc.backends.tflite import pointwise, resize, windows
 from tcc.backends.tflite.net import Net
 from tcc.compiler import ops
-from tcc.compiler.graph import Graph, Node
+from tcc.compiler.ir.graph import Graph, Node
 
 Writer = Callable[[Net, Node, Any], str]
 """Writes the operators of a node; returns the tensor that holds its value."""

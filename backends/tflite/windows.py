@@ -8,7 +8,8 @@ from math import prod
 import numpy as np
 
 from tcc.backends.tflite.net import Array, Net, channels_last
-from tcc.compiler.graph import Graph, Node
+from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.ir.types import Pair, Quad
 from tcc.compiler.ops import (
     Add,
     AvgPool,
@@ -31,7 +32,6 @@ from tcc.compiler.ops import (
     Unflatten,
 )
 from tcc.compiler.ops.window import effective, reached
-from tcc.compiler.types import Pair, Quad
 
 LOWEST = float(np.finfo(np.float32).min)
 """What never wins in a max pooling."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from tcc.compiler.source import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.version import __version__
 
 ALIGNMENT = 16

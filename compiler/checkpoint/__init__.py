@@ -9,17 +9,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcc.compiler.checkpoint import foreign, match, namings
-from tcc.compiler.checkpoint import rules as rule_files
-from tcc.compiler.checkpoint.foreign import Checkpoint
-from tcc.compiler.checkpoint.modules import COUNTER, LOSS, Layer, Module, described, layers, modules
-from tcc.compiler.checkpoint.rules import Rule
+from tcc.compiler.checkpoint import known_namings, match, read_file, rule_files
+from tcc.compiler.checkpoint.modules import (
+    COUNTER,
+    LOSS,
+    Layer,
+    Module,
+    described,
+    layers,
+    modules,
+)
+from tcc.compiler.checkpoint.read_file import Checkpoint
+from tcc.compiler.checkpoint.rule_files import Rule
 from tcc.compiler.checkpoint.tensors import shown
-from tcc.compiler.graph import Graph
-from tcc.compiler.rewrite import for_inference
-from tcc.compiler.source import fail, nearest
-from tcc.compiler.types import Shape
-from tcc.compiler.weights import Weights, checked, random
+from tcc.compiler.data.weights import Weights, checked, random
+from tcc.compiler.ir.graph import Graph
+from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.ir.types import Shape
+from tcc.compiler.support.diagnostics import fail, nearest
 
 __all__ = ["Imported", "Row", "import_checkpoint"]
 
@@ -50,7 +57,7 @@ class Imported:
     weights: Weights
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
-    pixels: namings.Pixels | None = None
+    pixels: known_namings.Pixels | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ def import_checkpoint(
             (E0506).
     """
     listed = rule_files.read(rules) if rules else ()
-    checkpoint = foreign.read(path, entry)
+    checkpoint = read_file.read(path, entry)
     there, here = modules(checkpoint), layers(graph)
     places = _by_rule(listed, there, here)
     _by_name(there, here, places)
@@ -98,7 +105,7 @@ def import_checkpoint(
     return Imported(checked(tensors, graph), rows, notes, _other_pixels(found, graph))
 
 
-def _other_pixels(found: match.Match, graph: Graph) -> namings.Pixels | None:
+def _other_pixels(found: match.Match, graph: Graph) -> known_namings.Pixels | None:
     wanted = found.naming.pixels if found.naming else None
     return None if wanted is None or wanted.fit(graph.inputs[0].preprocess) else wanted
 
@@ -161,7 +168,7 @@ def _target(rule: Rule, module: Module, name: str, named: Mapping[str, Layer]) -
 def _by_name(there: Sequence[Module], here: Sequence[Layer], places: Places) -> None:
     taken = {place.layer.name for place in places.values() if place.layer}
     free = {(layer.name, layer.signature): layer for layer in here if layer.name not in taken}
-    for prefix in namings.prefixes([m.name for m in there if not LOSS.match(m.name)]):
+    for prefix in known_namings.prefixes([m.name for m in there if not LOSS.match(m.name)]):
         for module in there:
             layer = free.get((module.name.removeprefix(prefix), module.signature))
             if layer and module.name not in places:

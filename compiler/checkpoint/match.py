@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
-from tcc.compiler.checkpoint import namings
-from tcc.compiler.checkpoint.foreign import natural
+from tcc.compiler.checkpoint import known_namings
 from tcc.compiler.checkpoint.modules import (
     AUXILIARY,
     LOSS,
@@ -22,8 +21,9 @@ from tcc.compiler.checkpoint.modules import (
     Signature,
     described,
 )
+from tcc.compiler.checkpoint.read_file import natural
 from tcc.compiler.checkpoint.tensors import shown
-from tcc.compiler.source import Diagnostic, UserError, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 
 LISTED = 200
 """Most lines of a list in a message."""
@@ -63,7 +63,7 @@ class Match:
     modules: Sequence[Module]
     layers: Sequence[Layer] = ()
     dropped: Sequence[Module] = ()
-    naming: namings.Naming | None = None
+    naming: known_namings.Naming | None = None
 
 
 def matched(side: Side) -> Match:
@@ -107,9 +107,9 @@ def _by_names(side: Side, wanted: list[Signature]) -> Match | None:
     """
     names = [module.name for module in (*side.taken, *side.modules)]
     found: list[Match] = []
-    for prefix in namings.prefixes(names):
+    for prefix in known_namings.prefixes(names):
         bare = [name.removeprefix(prefix) for name in names]
-        for naming in namings.known():
+        for naming in known_namings.known():
             keys = naming.keys(bare)
             if keys is not None:
                 modules = _sorted(side.modules, prefix, naming, keys)
@@ -123,7 +123,10 @@ def _by_names(side: Side, wanted: list[Signature]) -> Match | None:
 
 
 def _sorted(
-    modules: Sequence[Module], prefix: str, naming: namings.Naming, keys: dict[str, namings.Key]
+    modules: Sequence[Module],
+    prefix: str,
+    naming: known_namings.Naming,
+    keys: dict[str, known_namings.Key],
 ) -> list[Module]:
     named = sorted((keys[module.name.removeprefix(prefix)], i) for i, module in enumerate(modules))
     found = [modules[i] for _, i in named]

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from tcc.compiler.checkpoint.foreign import Checkpoint
+from tcc.compiler.checkpoint.read_file import Checkpoint
 from tcc.compiler.checkpoint.tensors import Tensor
-from tcc.compiler.graph import Graph
-from tcc.compiler.types import Shape
-from tcc.compiler.weights import size_of
+from tcc.compiler.data.weights import size_of
+from tcc.compiler.ir.graph import Graph
+from tcc.compiler.ir.types import Shape
 
 Signature = tuple[tuple[str, Shape], ...]
 """Roles and shapes of a module's tensors, in an order of their own."""

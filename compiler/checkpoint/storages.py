@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tcc.compiler.checkpoint.pickles import Global
+from tcc.compiler.checkpoint.pickle_reader import Global
 
 WIDTHS: Mapping[str, int] = {
     **dict.fromkeys(("complex128",), 16),

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from tcc.compiler import regular
-from tcc.compiler.checkpoint import archive
-from tcc.compiler.checkpoint.archive import Archive, Room
-from tcc.compiler.checkpoint.pickles import DamagedError, Global, Made, Outside
+from tcc.compiler.checkpoint import torch_archive
+from tcc.compiler.checkpoint.pickle_reader import DamagedError, Global, Made, Outside
 from tcc.compiler.checkpoint.storages import FLOATS, WIDTHS, dtype, storage
-from tcc.compiler.source import UserError, fail, whole_file
-from tcc.compiler.types import Shape
+from tcc.compiler.checkpoint.torch_archive import Archive, Room
+from tcc.compiler.ir.types import Shape
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 SAVE = "save it anew: `torch.save(model.state_dict(), path)`"
 LARGEST = 8 << 30
@@ -113,7 +113,7 @@ class Reader:
             if max(part.room.size, part.bytes) > LARGEST or part.bytes > SPREAD + 16 * prod(shape):
                 raise bad(path, f"{shown(part.name)} is part of a far larger tensor", help=SAVE)
             if key not in self.checked:
-                archive.check(path, part.room)
+                torch_archive.check(path, part.room)
                 self.checked.add(key)
             flat = part.read(path, self.archive.order)
         except DamagedError as error:
@@ -141,7 +141,7 @@ class _Stretch:
 
     def read(self, path: Path, order: Literal["<", ">"]) -> NDArray[np.generic]:
         kind = np.dtype(self.kind)
-        with regular.opened(path) as file:
+        with regular_files.opened(path) as file:
             count, at = self.stop - self.start, self.room.start + self.start * kind.itemsize
             flat = np.fromfile(file, kind.newbyteorder(order), count, offset=at)
         if flat.size != count:

@@ -8,19 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcc.compiler.cli.calibrate import MethodOption
-from tcc.compiler.cli.given import DataOption, SeedOption, WeightsOption, take
-from tcc.compiler.cli.integers import (
-    Asked,
-    CalibrationOption,
-    MaxDrop,
-    MaxError,
-    MinCorrelation,
-    MinCosine,
-    Mixed,
-    Work,
-    integers,
-)
-from tcc.compiler.cli.options import (
+from tcc.compiler.cli.common_options import (
     Chosen,
     Json,
     Quiet,
@@ -31,11 +19,23 @@ from tcc.compiler.cli.options import (
     choose,
     typed,
 )
+from tcc.compiler.cli.int8 import (
+    Asked,
+    CalibrationOption,
+    MaxDrop,
+    MaxError,
+    MinCorrelation,
+    MinCosine,
+    Mixed,
+    Work,
+    integers,
+)
 from tcc.compiler.cli.passes import PassesOption, Passing, VerifyOption
 from tcc.compiler.cli.report import Report, Stages, size
-from tcc.compiler.cli.write import Written, write
-from tcc.compiler.precision import FULL, INTEGER
-from tcc.compiler.source import fail
+from tcc.compiler.cli.weights_and_images import DataOption, SeedOption, WeightsOption, take
+from tcc.compiler.cli.write_bundle import Written, write
+from tcc.compiler.ir.precision import FULL, INTEGER
+from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.cli.devices import Bound
@@ -107,7 +107,8 @@ def build(
     A bundle is a folder: the artifact, its input contract, goldens and hashes. What does not
     agree with the reference, or loses too much as integers, is not written, and the exit code is 4.
     """
-    from tcc.compiler import pipeline, scratch
+    from tcc.compiler.driver import pipeline
+    from tcc.compiler.support import scratch_folders
 
     report = Report(json, quiet, verbose)
     bounds = (min_cosine, max_drop, min_correlation, max_error)
@@ -124,7 +125,7 @@ def build(
         passing.chosen()  # said before any work is done
         asked.check(level)
         _placed(chosen, devices, level, folder)
-        scratch.sweep()
+        scratch_folders.sweep()
         given = take(report, chosen, weights, seed)
         whole = None
         if level in INTEGER:
@@ -169,14 +170,15 @@ def _devices(
 
 def _placed(chosen: Chosen, devices: "Sequence[Bound]", precision: str, out: Path) -> None:
     """Refuse, before any work is done, what cannot be built or written here."""
-    from tcc.compiler import bundle, files
-    from tcc.compiler.tools import MissingTool
+    from tcc.compiler.bundle import bundle_folder
+    from tcc.compiler.support import atomic_files
+    from tcc.compiler.support.external_tools import MissingTool
 
     for device in devices:
         if missing := device.missing():
             raise MissingTool(missing[0])
-        name = bundle.name(chosen.spec.name, device.name, precision)
-        files.check_folder(out / name, bundle.replaceable)
+        name = bundle_folder.name(chosen.spec.name, device.name, precision)
+        atomic_files.check_folder(out / name, bundle_folder.replaceable)
 
 
 def _print(report: Report, written: "Sequence[Written]", stages: Stages) -> None:
@@ -206,7 +208,7 @@ def _sizes(each: "Written") -> str:
 
 
 def _document(written: "Sequence[Written]", stages: Stages) -> dict[str, Any]:
-    from tcc.compiler import records
+    from tcc.compiler.support import json_records
 
     bundles = []
     for each in written:
@@ -217,12 +219,12 @@ def _document(written: "Sequence[Written]", stages: Stages) -> dict[str, Any]:
                 "model": about.model.name,
                 "target": about.target,
                 "precision": about.precision,
-                "weights": records.encode(about.weights),
-                "calibration": about.calibration and records.encode(about.calibration),
+                "weights": json_records.encode(about.weights),
+                "calibration": about.calibration and json_records.encode(about.calibration),
                 "bytes": sum(file.bytes for file in about.files),
                 "artifact_bytes": sum(file.bytes for file in each.artifact),
                 "artifact_bytes_fp32": each.full,
-                "files": [records.encode(file) for file in about.files],
+                "files": [json_records.encode(file) for file in about.files],
                 "agreement": [found.as_json() for found in each.agreement],
                 "unchecked": each.unchecked or None,
             }

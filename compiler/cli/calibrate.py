@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import quality
-from tcc.compiler.cli.given import DataOption, SeedOption, WeightsOption, take, take_images
-from tcc.compiler.cli.options import (
+from tcc.compiler.cli import quality_table
+from tcc.compiler.cli.common_options import (
     Chosen,
     Json,
     Quiet,
@@ -19,10 +18,17 @@ from tcc.compiler.cli.options import (
     typed,
 )
 from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.cli.weights_and_images import (
+    DataOption,
+    SeedOption,
+    WeightsOption,
+    take,
+    take_images,
+)
 
 if TYPE_CHECKING:
     from tcc.compiler.cli.devices import Bound
-    from tcc.compiler.quant.document import Document
+    from tcc.compiler.quant.calibration_document import Document
 
 WORST = 10
 """Values that the table lists."""
@@ -108,11 +114,12 @@ def calibrate(
         device, way = _device(chosen, target), known_method(method)
         path = output or _default(chosen, device)
         stages("weights", 0, 1)
-        from tcc.compiler import files, pipeline
-        from tcc.compiler.quant import document
+        from tcc.compiler.driver import pipeline
+        from tcc.compiler.quant import calibration_document
         from tcc.compiler.quant.calibrate import How
+        from tcc.compiler.support import atomic_files
 
-        files.check_target(path, files.anything)
+        atomic_files.check_target(path, atomic_files.anything)
         given = take(report, chosen, weights, seed)
         stages("images", 0, 1)
         found = take_images(report, chosen, data).first(images)
@@ -120,7 +127,7 @@ def calibrate(
         wanted = pipeline.Calibrating(device.name, way, how)
         made = pipeline.calibrate(chosen.spec, given, found, wanted)
         stages("write", 0, 1)
-        files.write_file(path, document.encode(made))
+        atomic_files.write_file(path, calibration_document.encode(made))
         stages.end()
     for notice in made.notices:
         report.notice(notice)
@@ -169,11 +176,11 @@ def _print(report: Report, path: Path, made: "Document") -> None:
     if made.judged:
         report.text("")
         rows = [
-            (f"{name} *" if name == made.used else name, output, *quality.cells(one))
+            (f"{name} *" if name == made.used else name, output, *quality_table.cells(one))
             for name, found in made.judged.items()
             for output, one in found.items()
         ]
-        report.table(("candidate", "output", *quality.COLUMNS), rows)
+        report.table(("candidate", "output", *quality_table.COLUMNS), rows)
     report.text("\nthe ranges that depend the most on single images")
     report.table(("value", "from", "to", "scale", "levels", "uncertain by"), _worst(made))
 
@@ -200,10 +207,10 @@ def _worst(made: "Document") -> list[tuple[str, ...]]:
 
 
 def _document(path: Path, made: "Document", stages: Stages) -> dict[str, Any]:
-    from tcc.compiler import records
-    from tcc.compiler.quant.document import digest
+    from tcc.compiler.quant.calibration_document import digest
+    from tcc.compiler.support import json_records
 
-    plain = records.encode(made)
+    plain = json_records.encode(made)
     left_out = ("tcc_calibration", "rounded", "factors", "seal", "input", "passes")
     shown = {name: value for name, value in plain.items() if name not in left_out}
     return {"path": str(path), "sha256": digest(made), **shown, "seconds": stages.seconds}

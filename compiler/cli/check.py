@@ -5,15 +5,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import layers
+from tcc.compiler.cli import layer_table
+from tcc.compiler.cli.common_options import (
+    Json,
+    Quiet,
+    Settings,
+    SpecArgument,
+    Strict,
+    Verbose,
+    choose,
+)
 from tcc.compiler.cli.failures import Rejected
-from tcc.compiler.cli.options import Json, Quiet, Settings, SpecArgument, Strict, Verbose, choose
 from tcc.compiler.cli.report import Report, size
 
 if TYPE_CHECKING:
-    from tcc.compiler.cost import Cost
-    from tcc.compiler.frontend.build import Spec
-    from tcc.compiler.frontend.facts import Fact
+    from tcc.compiler.frontend.spec import Spec
+    from tcc.compiler.frontend.spec_tests import Fact
+    from tcc.compiler.ir.cost import Cost
 
 
 Depth = Annotated[
@@ -54,8 +62,8 @@ def check(
     report = Report(json, quiet, verbose)
     chosen = choose(spec, settings, strict).spec
 
-    from tcc.compiler.cost import cost
-    from tcc.compiler.frontend.facts import check_facts
+    from tcc.compiler.frontend.spec_tests import check_facts
+    from tcc.compiler.ir.cost import cost
 
     costs = cost(chosen.graph)
     facts = check_facts(chosen)
@@ -71,7 +79,7 @@ def check(
 def _print(
     report: Report, spec: "Spec", costs: "Cost", facts: "tuple[Fact, ...]", shown: Shown
 ) -> None:
-    report.lines(layers.shown(layers.tree(costs.rows), shown.depth, every=shown.layers))
+    report.lines(layer_table.shown(layer_table.tree(costs.rows), shown.depth, every=shown.layers))
     report.text(
         f"\n{spec.name}: {len(costs.rows)} layers, {costs.params:,} parameters"
         f" (and {costs.buffers:,} statistics), {costs.macs:,} MACs\n"
@@ -88,7 +96,7 @@ def _document(spec: "Spec", costs: "Cost", facts: "tuple[Fact, ...]") -> dict[st
         "digest": spec.digest,
         "params": dict(spec.params),
         "layers": [asdict(row) for row in costs.rows],
-        "blocks": [_block(part) for part in layers.blocks(layers.tree(costs.rows))],
+        "blocks": [_block(part) for part in layer_table.blocks(layer_table.tree(costs.rows))],
         "totals": {
             "layers": len(costs.rows),
             "params": costs.params,
@@ -111,7 +119,7 @@ def _document(spec: "Spec", costs: "Cost", facts: "tuple[Fact, ...]") -> dict[st
     }
 
 
-def _block(part: layers.Part) -> dict[str, Any]:
+def _block(part: layer_table.Part) -> dict[str, Any]:
     rows = tuple(part.rows())
     return {
         "path": "/".join(part.path),

@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING
 
 from tcc.backends import BACKENDS
 from tcc.backends.base import Artifact, Backend, Refusal, Target
-from tcc.compiler.source import Diagnostic, Span, UserError, fail, nearest, whole_file
-from tcc.compiler.tools import Tool
+from tcc.compiler.support.diagnostics import (
+    Diagnostic,
+    Span,
+    UserError,
+    fail,
+    nearest,
+    whole_file,
+)
+from tcc.compiler.support.external_tools import Tool
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from tcc.compiler.bundle import Bundle
-    from tcc.compiler.device import Watch
-    from tcc.compiler.graph import Graph, Model, Pass
-    from tcc.compiler.numbers import Numbers
+    from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.driver.device import Watch
+    from tcc.compiler.ir.graph import Graph, Model, Pass
+    from tcc.compiler.ir.number_types import Numbers
 
     Outputs = dict[str, np.ndarray]
 
@@ -118,9 +125,9 @@ def load(folder: Path) -> "tuple[Bundle, Bound]":
     Raises:
         UserError: It is no whole bundle, or of a target (E0605) or precision (E0606) unknown.
     """
-    from tcc.compiler import bundle
+    from tcc.compiler.bundle import bundle_folder
 
-    found = bundle.read(folder)
+    found = bundle_folder.read(folder)
     at = whole_file(str(folder / "manifest.json"))
     bound = find(found.manifest.target, at)
     if problems := tuple(_unfit(bound, found.manifest.precision, at)):

@@ -12,9 +12,9 @@ from typing import Any
 import typer
 
 from tcc.compiler.cli import failures
-from tcc.compiler.cli.options import Json, Quiet, Verbose
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, size
-from tcc.compiler.tools import Tool, install
+from tcc.compiler.support.external_tools import Tool, install
 
 BASE = {
     "jsonschema": "jsonschema",
@@ -62,11 +62,11 @@ def doctor(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -
 
 
 def _system() -> dict[str, Any]:
-    from tcc.compiler import processor, scratch
+    from tcc.compiler.support import cpu, scratch_folders
     from tcc.compiler.version import __version__
 
-    found = processor.features()
-    places = {"working folder": Path.cwd(), "temporary folder": scratch.root()}
+    found = cpu.features()
+    places = {"working folder": Path.cwd(), "temporary folder": scratch_folders.root()}
     free = {name: shutil.disk_usage(path).free for name, path in places.items()}
     return {
         "tcc": __version__,
@@ -74,8 +74,8 @@ def _system() -> dict[str, Any]:
         "executable": sys.executable,
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "flags": [flag for flag in processor.FLAGS if flag in found],
-        "products": asdict(processor.products(found)),
+        "flags": [flag for flag in cpu.FLAGS if flag in found],
+        "products": asdict(cpu.products(found)),
         "free_bytes": free,
         "low_on_disk": [where for where, count in free.items() if count < ROOM],
     }

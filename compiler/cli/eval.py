@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.given import SeedOption, WeightsOption, synthetic, take
-from tcc.compiler.cli.options import (
+from tcc.compiler.cli.common_options import (
     Chosen,
     Json,
     Quiet,
@@ -21,13 +20,14 @@ from tcc.compiler.cli.options import (
 )
 from tcc.compiler.cli.report import Cell, Report, Stages
 from tcc.compiler.cli.show_bundle import bundle_folder
-from tcc.compiler.source import fail
+from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, synthetic, take
+from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
-    from tcc.compiler.evaluation import Labelled
-    from tcc.compiler.metrics import Interval, Scores
-    from tcc.compiler.pipeline import Given
-    from tcc.compiler.project import Project
+    from tcc.compiler.driver.evaluation import Labelled
+    from tcc.compiler.driver.pipeline import Given
+    from tcc.compiler.reference.metrics import Interval, Scores
+    from tcc.compiler.support.project_file import Project
 
 MATRIX = 12
 """Most classes whose confusion matrix is printed whole."""
@@ -104,7 +104,7 @@ def evaluate(
         stages.end()
     within = None
     if bootstrap:
-        from tcc.compiler.metrics import interval
+        from tcc.compiler.reference.metrics import interval
 
         within = interval(found.scores.correct, found.scores.images, bootstrap, bootstrap_seed)
     _print(report, found, within)
@@ -120,14 +120,15 @@ def _only_specs(weights: Path | None, seed: int | None, settings: Sequence[str] 
 
 
 def _of_bundle(report: Report, stages: Stages, folder: Path, data: Path | None) -> Evaluated:
-    from tcc.compiler import evaluation, project
     from tcc.compiler.cli import devices
+    from tcc.compiler.driver import evaluation
+    from tcc.compiler.support import project_file
 
     found, device = devices.load(folder)
     about = found.manifest
     if about.weights.notice:
         report.notice(about.weights.notice)
-    given = _labelled(report, stages, project.find(Path()), data, about.outputs)
+    given = _labelled(report, stages, project_file.find(Path()), data, about.outputs)
     scores = evaluation.by_artifact(found, device, given, stages)
     said = {"bundle": str(folder), "target": about.target, "precision": about.precision}
     return Evaluated(said, given, scores)
@@ -136,13 +137,15 @@ def _of_bundle(report: Report, stages: Stages, folder: Path, data: Path | None) 
 def _of_spec(
     report: Report, stages: Stages, chosen: Chosen, weights: "Given", data: Path | None
 ) -> Evaluated:
-    from tcc.compiler import bundle, evaluation, reference
-    from tcc.compiler.graph import Model
+    from tcc.compiler.bundle import bundle_folder
+    from tcc.compiler.driver import evaluation
+    from tcc.compiler.ir.graph import Model
+    from tcc.compiler.reference import float_program
 
     spec = chosen.spec
-    given = _labelled(report, stages, chosen.project, data, bundle.results(spec.graph))
+    given = _labelled(report, stages, chosen.project, data, bundle_folder.results(spec.graph))
     scores = evaluation.by_reference(Model(spec.graph, weights.tensors), given, stages)
-    said = {"spec": spec.name, "target": f"reference ({reference.NAME})", "precision": "fp32"}
+    said = {"spec": spec.name, "target": f"reference ({float_program.NAME})", "precision": "fp32"}
     return Evaluated(said, given, scores)
 
 
@@ -154,8 +157,8 @@ def _labelled(
     Raises:
         UserError: There are none (E0616), or they are no labelled data set for the network.
     """
-    from tcc.compiler import evaluation
-    from tcc.compiler.quant.data import read
+    from tcc.compiler.data.dataset import read
+    from tcc.compiler.driver import evaluation
 
     where = path or project.data
     if where is None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import typer
 
-from tcc.compiler.agreement import Disagreement, Mislabelled
+from tcc.compiler.bundle.agreement import Disagreement, Mislabelled
 from tcc.compiler.cli import report as reports
-from tcc.compiler.files import MachineError, explain
-from tcc.compiler.floor import BelowFloor
-from tcc.compiler.source import MAX_TOLD, Diagnostic, UserError
-from tcc.compiler.tools import MissingTool
+from tcc.compiler.reference.quality import BelowFloor
+from tcc.compiler.support.atomic_files import MachineError, explain
+from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, UserError
+from tcc.compiler.support.external_tools import MissingTool
 
 NO_MEMORY = (
     "there is not enough memory for this: free some, or let this process have more (`ulimit -v`)"

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from tcc.compiler.cli import failures
-from tcc.compiler.cli.options import Json, Quiet, Verbose
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, echo
-from tcc.compiler.files import explain, write_file
-from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.atomic_files import explain, write_file
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 
 STDIN = "-"
 
@@ -95,11 +95,11 @@ def _changed(files: list[Path]) -> dict[Path, bytes]:
 
 
 def _read(path: Path) -> bytes:
-    from tcc.compiler import regular
     from tcc.compiler.frontend.yaml import MAX_BYTES
+    from tcc.compiler.support import regular_files
 
     try:
-        with regular.opened(path) as file:
+        with regular_files.opened(path) as file:
             return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise explain(error, path, "read this") from error

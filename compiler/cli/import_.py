@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
 from tcc.compiler.cli.import_weights import SPEC_KEY
-from tcc.compiler.cli.options import Json, Quiet, Verbose, typed
 from tcc.compiler.cli.report import Report, doubt
-from tcc.compiler.source import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:
-    from tcc.compiler.graph import Graph
+    from tcc.compiler.ir.graph import Graph
     from tcc.compiler.onnx_import import Contract, Imported, Wanted
 
 
@@ -166,12 +166,12 @@ def import_(
 
 def _import(report: Report, model: Path, wanted: "Wanted", paths: tuple[Path, Path]) -> None:
     """Import a file into a new spec and a new file of weights, and say what became of it."""
-    from tcc.compiler import files
-    from tcc.compiler import weights as tensors
+    from tcc.compiler.data import weights as tensors
     from tcc.compiler.onnx_import import import_onnx
+    from tcc.compiler.support import atomic_files
 
     for path in paths:
-        files.check_target(path, files.nothing)
+        atomic_files.check_target(path, atomic_files.nothing)
     found = import_onnx(model, wanted)
     spec, values = paths
     origin = {
@@ -180,7 +180,7 @@ def _import(report: Report, model: Path, wanted: "Wanted", paths: tuple[Path, Pa
         "tcc.source": model.name.encode(errors="replace").decode(),
     }
     tensors.write(values, found.weights, origin)
-    files.write_file(spec, found.text.encode(), files.nothing)
+    atomic_files.write_file(spec, found.text.encode(), atomic_files.nothing)
     notes = (*found.notes, *_cautions(found.spec.graph, wanted.preprocess))
     _print(report, found, paths)
     doubt(tuple(replace(w, at=whole_file(str(spec))) for w in found.spec.warnings))

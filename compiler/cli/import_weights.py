@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.options import Json, Quiet, Settings, Verbose, choose, parsed
+from tcc.compiler.cli.common_options import Json, Quiet, Settings, Verbose, choose, parsed
 from tcc.compiler.cli.report import Report
-from tcc.compiler.source import UserError
+from tcc.compiler.support.diagnostics import UserError
 
 if TYPE_CHECKING:
     from tcc.compiler.checkpoint import Imported
-    from tcc.compiler.checkpoint.namings import Pixels
-    from tcc.compiler.frontend.build import Spec
+    from tcc.compiler.checkpoint.known_namings import Pixels
+    from tcc.compiler.frontend.spec import Spec
 
 SPEC_KEY = "tcc.spec"
 """The metadata of a weights file that says which spec it is for, and that it is ours."""
@@ -64,12 +64,13 @@ def import_weights(
     report = Report(json, quiet, verbose)
     chosen = choose(spec, settings).spec
 
-    from tcc.compiler import files, kinds, weights
     from tcc.compiler.checkpoint import import_checkpoint
+    from tcc.compiler.data import weights
+    from tcc.compiler.support import atomic_files, file_kinds
 
-    files.check_target(output, _written_by_us)
-    others = (k for k in kinds.KINDS if k not in (kinds.PYTORCH, kinds.SAFETENSORS))
-    kinds.refuse(checkpoint, "E0510", "a checkpoint", *others)
+    atomic_files.check_target(output, _written_by_us)
+    others = (k for k in file_kinds.KINDS if k not in (file_kinds.PYTORCH, file_kinds.SAFETENSORS))
+    file_kinds.refuse(checkpoint, "E0510", "a checkpoint", *others)
     found = import_checkpoint(checkpoint, chosen.graph, rules, entry)
     origin = {SPEC_KEY: chosen.name, "tcc.digest": chosen.digest, "tcc.source": checkpoint.name}
     weights.write(output, found.weights, origin)
@@ -130,10 +131,10 @@ def _setting(spec: "Spec", settings: Sequence[str], wanted: "Pixels") -> str | N
 
 def _written_by_us(path: Path) -> str | None:
     """Let weights that an earlier import wrote be replaced, and nothing else."""
-    from tcc.compiler import tensor_file
+    from tcc.compiler.data import safetensors_file
 
     try:
-        ours = SPEC_KEY in tensor_file.read(path).metadata
+        ours = SPEC_KEY in safetensors_file.read(path).metadata
     except UserError:
         ours = False
     return (

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
 from tcc.compiler.cli.report import Report
 
 if TYPE_CHECKING:
-    from tcc.compiler.graph import Model, Pass
+    from tcc.compiler.ir.graph import Model, Pass
 
 
 def _names(incomplete: str) -> list[str]:
@@ -55,7 +55,8 @@ class Passing:
             UserError: What is chosen is not known (E0614).
             PassError: A pass changes what the model computes.
         """
-        from tcc.compiler import passes, validate
+        from tcc.compiler import passes
+        from tcc.compiler.passes import validate
 
         chosen = self.chosen(usual)
         if not self.verified:

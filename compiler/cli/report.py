@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
-from tcc.compiler.source import Diagnostic
+from tcc.compiler.support.diagnostics import Diagnostic
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

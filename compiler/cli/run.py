@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.options import Json, Quiet, Verbose
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report
-from tcc.compiler.source import Diagnostic, UserError
+from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from tcc.compiler.bundle import Bundle
+    from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.bundle.manifest import Result
     from tcc.compiler.cli.devices import Bound
-    from tcc.compiler.graph import Input
-    from tcc.compiler.manifest import Result
+    from tcc.compiler.ir.graph import Input
 
 BATCH = 8
 """Most images handed to the artifact at a time."""
@@ -67,7 +67,7 @@ def run(
     """
     report = Report(json, quiet, verbose)
 
-    from tcc.compiler import artifact
+    from tcc.compiler.bundle import artifact
     from tcc.compiler.cli import devices
 
     found, device = devices.load(bundle)
@@ -87,7 +87,7 @@ def run(
 
 def _expanded(report: Report, images: Sequence[Path]) -> list[Path]:
     """Return image files; a folder stands for those in it and below, sorted."""
-    from tcc.compiler.folders import listing
+    from tcc.compiler.support.image_folders import listing
 
     paths: list[Path] = []
     empty: list[Diagnostic] = []
@@ -109,8 +109,8 @@ def _expanded(report: Report, images: Sequence[Path]) -> list[Path]:
 def _predicted(
     report: Report, bundle: "Bundle", device: "Bound", paths: Sequence[Path]
 ) -> "Iterator[tuple[Path, list[Prediction]]]":
-    from tcc.compiler import artifact
-    from tcc.compiler.activations import applied
+    from tcc.compiler.bundle import artifact
+    from tcc.compiler.reference.activations import applied
 
     outputs = bundle.manifest.outputs
     for batch, images in _batches(report, bundle.input, paths):
@@ -153,9 +153,9 @@ def _read(report: Report, source: "Input", path: Path, others: Sequence[Path]) -
 
 
 def _taken(report: Report, source: "Input", path: Path) -> "np.ndarray":
-    from tcc.compiler import images
-    from tcc.compiler.folders import remarks
-    from tcc.compiler.quant.data import fitting
+    from tcc.compiler.data import images
+    from tcc.compiler.data.dataset import fitting
+    from tcc.compiler.support.image_folders import remarks
 
     data = images.contents(path)
     pixels = fitting(images.decode(data, str(path)), source, str(path))

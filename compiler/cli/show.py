@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
-from tcc.compiler.cli.given import SeedOption, WeightsOption, take
-from tcc.compiler.cli.integers import CalibrationOption
-from tcc.compiler.cli.options import (
+from tcc.compiler.cli.common_options import (
     Chosen,
     Json,
     Quiet,
@@ -18,16 +16,18 @@ from tcc.compiler.cli.options import (
     choose,
     typed,
 )
+from tcc.compiler.cli.int8 import CalibrationOption
 from tcc.compiler.cli.passes import PassesOption, Passing, VerifyOption
 from tcc.compiler.cli.report import Report, size
 from tcc.compiler.cli.show_bundle import bundle_folder, of_bundle
-from tcc.compiler.cli.shown import Format, Shown, Stage, Wanted
-from tcc.compiler.draw import Direction, Level
-from tcc.compiler.source import fail
-from tcc.compiler.unhandled import UnhandledError
+from tcc.compiler.cli.show_options import Format, Shown, Stage, Wanted
+from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, take
+from tcc.compiler.figures import Direction, Level
+from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:
-    from tcc.compiler.graph import Graph, Model
+    from tcc.compiler.ir.graph import Graph, Model
 
 
 _OURS = re.compile(
@@ -112,9 +112,9 @@ def show(
     if output is None:
         _print(report, shown)
         return
-    from tcc.compiler import files
+    from tcc.compiler.support import atomic_files
 
-    files.write_file(output, shown.data, _written_by_us)
+    atomic_files.write_file(output, shown.data, _written_by_us)
     report.note(f"{output}: {size(len(shown.data))}")
     report.document({"output": str(output), "bytes": len(shown.data)})
 
@@ -128,7 +128,7 @@ def _print(report: Report, shown: Shown) -> None:
 
 
 def _of_spec(report: Report, chosen: Chosen, wanted: Wanted) -> Shown:
-    from tcc.compiler import text
+    from tcc.compiler.ir import printer
 
     spec, stage = chosen.spec, wanted.stage
     match wanted.format:
@@ -141,7 +141,7 @@ def _of_spec(report: Report, chosen: Chosen, wanted: Wanted) -> Shown:
             return Shown(text_of_spec.encode(), {"name": spec.name, "text": text_of_spec})
         case Format.TEXT:
             graph = _lowered(report, chosen, wanted).graph
-            return Shown(text.show(graph).encode(), _graph_document(graph, stage))
+            return Shown(printer.show(graph).encode(), _graph_document(graph, stage))
         case _:
             assert_never(wanted.format)
 
@@ -151,9 +151,9 @@ def _lowered(report: Report, chosen: Chosen, wanted: Wanted) -> "Model":
 
     Its weights are placeholders where nobody gave any and only the graph is looked at.
     """
-    from tcc.compiler.graph import Model
+    from tcc.compiler.data.weights import placeholders
+    from tcc.compiler.ir.graph import Model
     from tcc.compiler.passes import PIPELINES
-    from tcc.compiler.weights import placeholders
 
     graph, passing = chosen.spec.graph, wanted.passing
     if wanted.calibration:
@@ -180,20 +180,20 @@ def _lowered(report: Report, chosen: Chosen, wanted: Wanted) -> "Model":
 
 def _integers(report: Report, chosen: Chosen, wanted: Wanted, path: Path) -> "Model":
     """Return the integer program that a calibration file makes of a spec."""
-    from tcc.compiler import pipeline
-    from tcc.compiler.quant import document, stored
-    from tcc.compiler.quant.quantize import quantize
+    from tcc.compiler.driver import pipeline
+    from tcc.compiler.quant import calibration_document, calibration_file
+    from tcc.compiler.quant.program.quantize import quantize
 
     given = take(report, chosen, wanted.weights, wanted.seed)
-    found = document.read(path)
-    stored.check(found, pipeline.network(chosen.spec), given.origin, str(path))
+    found = calibration_document.read(path)
+    calibration_file.check(found, pipeline.network(chosen.spec), given.origin, str(path))
     ready = pipeline.ready(chosen.spec, given, wanted.passing)
-    return quantize(ready, stored.calibration(found, ready, str(path)))
+    return quantize(ready, calibration_file.calibration(found, ready, str(path)))
 
 
 def _picture(graph: "Graph", wanted: Wanted, doc: str) -> Shown:
-    from tcc.compiler.draw import pdf, png
-    from tcc.compiler.draw.picture import Look, draw, shapes
+    from tcc.compiler.figures import pdf, png
+    from tcc.compiler.figures.picture import Look, draw, shapes
 
     level = wanted.level or Level.BLOCK
     look = Look(level, wanted.direction or Direction.DOWN, wanted.legend)

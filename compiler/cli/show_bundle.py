@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli.options import typed
+from tcc.compiler.cli.common_options import typed
 from tcc.compiler.cli.passes import Passing
 from tcc.compiler.cli.report import printable, size
-from tcc.compiler.cli.shown import Format, Shown, Wanted
-from tcc.compiler.source import fail
+from tcc.compiler.cli.show_options import Format, Shown, Wanted
+from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
-    from tcc.compiler.manifest import Manifest
+    from tcc.compiler.bundle.manifest import Manifest
 
 
 MAX_BYTES = 1 << 26
@@ -21,13 +21,13 @@ MAX_BYTES = 1 << 26
 
 def bundle_folder(name: str | None) -> Path | None:
     """Return the folder that a user means, if it is a bundle's and not a spec."""
-    from tcc.compiler import files
+    from tcc.compiler.support import atomic_files
 
     if not name:
         return None
     folder = Path(name)
     if not (os.path.isfile(folder) or _has_manifest(folder)):
-        files.recover(folder)  # it waits for whoever replaces the folder
+        atomic_files.recover(folder)  # it waits for whoever replaces the folder
     return folder if _has_manifest(folder) else None
 
 
@@ -41,20 +41,23 @@ def of_bundle(folder: Path, wanted: Wanted) -> Shown:
     Raises:
         UserError: It is no whole bundle, or has no such stage.
     """
-    from tcc.compiler import bundle, records, regular
+    from tcc.compiler.bundle import bundle_folder
+    from tcc.compiler.support import json_records, regular_files
 
-    found = bundle.read(folder)
+    found = bundle_folder.read(folder)
     listed = [PurePosixPath(file.path) for file in found.manifest.files]
-    graphs = [path for path in listed if str(path.parent) == bundle.GRAPH and path.suffix == ".txt"]
+    graphs = [
+        path for path in listed if str(path.parent) == bundle_folder.GRAPH and path.suffix == ".txt"
+    ]
     own = [path for path in graphs if path.stem == wanted.stage]
     if wanted.format is not Format.TEXT or wanted.passing != Passing() or not own:
         stages = " and ".join(sorted(path.stem for path in graphs))
         message = f"a bundle holds its graph as text of the stages {stages}"
         raise fail("E0601", message, typed(str(folder)), help="show the spec itself")
-    with regular.opened(folder / own[0]) as stream:
+    with regular_files.opened(folder / own[0]) as stream:
         graph = printable(stream.read(MAX_BYTES).decode(errors="replace"))
     summary = "".join(f"# {line}\n" for line in _summary(found.manifest))
-    return Shown(f"{summary}{graph}".encode(), records.encode(found.manifest))
+    return Shown(f"{summary}{graph}".encode(), json_records.encode(found.manifest))
 
 
 def _summary(about: "Manifest") -> Iterator[str]:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcc.compiler.cli import failures
-from tcc.compiler.cli.options import Json, Quiet, Verbose
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, Stages, complain
-from tcc.compiler.source import Diagnostic, UserError
-from tcc.compiler.tools import MissingTool, Tool
+from tcc.compiler.support.diagnostics import Diagnostic, UserError
+from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
-    from tcc.compiler.agreement import Agreement
-    from tcc.compiler.bundle import Bundle
+    from tcc.compiler.bundle.agreement import Agreement
+    from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.bundle.compare import Pair
+    from tcc.compiler.bundle.replay import Replayed
     from tcc.compiler.cli.devices import Bound
-    from tcc.compiler.pairs import Pair
-    from tcc.compiler.replay import Replayed
 
 Bundles = Annotated[
     list[Path],
@@ -93,7 +93,7 @@ def _read(folders: Sequence[Path]) -> "list[tuple[Bundle, Bound]]":
 
 
 def _replayed(bundle: "Bundle", device: "Bound", stages: Stages) -> Verified:
-    from tcc.compiler.replay import replay
+    from tcc.compiler.bundle.replay import replay
 
     stages(f"{bundle.folder}", 0, 1)
     try:
@@ -104,16 +104,16 @@ def _replayed(bundle: "Bundle", device: "Bound", stages: Stages) -> Verified:
 
 def _pairs(found: Sequence[Verified]) -> "tuple[list[Pair], list[tuple[str, str, str]]]":
     """Return how bundles compare, and which do not and why."""
-    from tcc.compiler import pairs
+    from tcc.compiler.bundle import compare
 
     made: list[Pair] = []
     unlike = []
     ran = [each.replayed for each in found if each.replayed]
     for a, b in combinations(ran, 2):
-        if why := pairs.unlike(a.bundle, b.bundle):
+        if why := compare.unlike(a.bundle, b.bundle):
             unlike.append((str(a.bundle.folder), str(b.bundle.folder), why))
         else:
-            made += pairs.compared(a, b)
+            made += compare.compared(a, b)
     return made, unlike
 
 
@@ -182,7 +182,7 @@ def _document(
     unlike: Sequence[tuple[str, str, str]],
     code: int,
 ) -> dict[str, Any]:
-    from tcc.compiler import records
+    from tcc.compiler.support import json_records
 
     listed = []
     for each in found:
@@ -194,7 +194,7 @@ def _document(
                 "target": about.target,
                 "precision": about.precision,
                 "executor": about.goldens.executor,
-                "tolerance": records.encode(about.goldens.tolerance),
+                "tolerance": json_records.encode(about.goldens.tolerance),
                 "agreement": [one.as_json() for one in each.agreement],
                 "holds": each.holds if each.replayed else None,
                 "missing": asdict(each.missing) if each.missing else None,

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from math import inf
 
+from tcc.compiler.frontend.argument_values import evaluated
 from tcc.compiler.frontend.expr import Scope
-from tcc.compiler.frontend.parameters import evaluated
 from tcc.compiler.frontend.yaml import Mapping, Tree
-from tcc.compiler.source import Diagnostic, UserError
+from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 BOUNDS = {"min_cosine": 1.0, "max_drop": 1.0, "min_correlation": 1.0, "max_error": inf}
 """What each bound may be at most; all are at least 0."""

@@ -6,22 +6,22 @@ goes on: one run shows every independent error.
 
 from collections.abc import Mapping
 
-from tcc.compiler.frontend.calls import call, place_of
-from tcc.compiler.frontend.control import CONTROLS, COST_OF_NAME
-from tcc.compiler.frontend.doubts.steps import doubtful_op
+from tcc.compiler.frontend.argument_values import bind
+from tcc.compiler.frontend.block_calls import call, place_of
+from tcc.compiler.frontend.block_library import JOIN_WORDS, WORDS, Block
+from tcc.compiler.frontend.control_flow import CONTROLS, COST_OF_NAME
 from tcc.compiler.frontend.expr import Unknown
-from tcc.compiler.frontend.joins import branches
-from tcc.compiler.frontend.library import JOIN_WORDS, WORDS, Block
+from tcc.compiler.frontend.join_branches import branches
 from tcc.compiler.frontend.limits import check_size
-from tcc.compiler.frontend.parameters import bind
 from tcc.compiler.frontend.scope import POISON, Bound, Env, Val, lookup
 from tcc.compiler.frontend.steps import Step, bound_by, bound_in, nested_in, take_apart
-from tcc.compiler.frontend.untried import Untried
+from tcc.compiler.frontend.unreached import Untried
+from tcc.compiler.frontend.warnings.steps import doubtful_op
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
-from tcc.compiler.graph import Node, make_node
-from tcc.compiler.ops.base import Op, OpError
-from tcc.compiler.signature import signature
-from tcc.compiler.source import MAX_TOLD, Diagnostic, Span, UserError, fail
+from tcc.compiler.ir.graph import Node, make_node
+from tcc.compiler.ir.op import Op, OpError
+from tcc.compiler.ir.signature import signature
+from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, Span, UserError, fail
 
 MAX_NODES = 20_000
 MAX_STEPS = 200_000

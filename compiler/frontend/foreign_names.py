@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tcc.compiler.source import nearest
+from tcc.compiler.support.diagnostics import nearest
 
 TABLE = Path(__file__).with_suffix(".toml")
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tcc.compiler.graph import Node
-from tcc.compiler.source import Span, fail
-from tcc.compiler.types import TensorType
+from tcc.compiler.ir.graph import Node
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.support.diagnostics import Span, fail
 
 MAX_ELEMENTS = 2**31 - 1
 """Most elements of one tensor."""

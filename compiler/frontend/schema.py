@@ -8,11 +8,11 @@ from functools import cache
 from typing import Any, get_args
 
 from tcc.compiler.frontend.accuracy import BOUNDS
-from tcc.compiler.frontend.declare import TYPES
-from tcc.compiler.frontend.doubts.kinds import KINDS
+from tcc.compiler.frontend.declarations import TYPES
+from tcc.compiler.frontend.warnings.kinds import KINDS
+from tcc.compiler.ir.signature import Kind, Parameter, Required, signature
+from tcc.compiler.ir.types import Activation, OutputKind
 from tcc.compiler.ops import JOINS, OPS
-from tcc.compiler.signature import Kind, Parameter, Required, signature
-from tcc.compiler.types import Activation, OutputKind
 
 Schema = dict[str, Any]
 

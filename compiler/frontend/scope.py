@@ -8,8 +8,8 @@ from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.expr import UNKNOWN, Expr, Scope, entries, parse_expr
 from tcc.compiler.frontend.expr.arithmetic import Budget, OperandError
 from tcc.compiler.frontend.yaml import Scalar
-from tcc.compiler.source import Span, fail, listed, nearest
-from tcc.compiler.types import Shape, TensorType
+from tcc.compiler.ir.types import Shape, TensorType
+from tcc.compiler.support.diagnostics import Span, fail, listed, nearest
 
 TURN = frozenset({"i", "first", "last"})
 """What every turn of a loop binds anew."""

@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tcc.compiler.frontend.arguments import check_names
+from tcc.compiler.frontend.argument_names import check_names
+from tcc.compiler.frontend.argument_values import OPTIONS
+from tcc.compiler.frontend.block_library import CONTROL, JOIN_WORDS, WORDS, Block
 from tcc.compiler.frontend.foreign_names import operation
-from tcc.compiler.frontend.forms import as_call
-from tcc.compiler.frontend.library import CONTROL, JOIN_WORDS, WORDS, Block
-from tcc.compiler.frontend.parameters import OPTIONS
+from tcc.compiler.frontend.suggestions import as_call
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
-from tcc.compiler.signature import signature
-from tcc.compiler.source import Diagnostic, Explain, Span, UserError, fail
+from tcc.compiler.ir.signature import signature
+from tcc.compiler.support.diagnostics import Diagnostic, Explain, Span, UserError, fail
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from tcc.compiler.frontend import foreign_names, forms
-from tcc.compiler.frontend.arguments import unknown_argument
+from tcc.compiler.frontend import foreign_names, suggestions
+from tcc.compiler.frontend.argument_names import unknown_argument
+from tcc.compiler.frontend.block_library import CONTROL, JOIN_WORDS, WORDS
 from tcc.compiler.frontend.conformance import Breach, Path, breaches
-from tcc.compiler.frontend.library import CONTROL, JOIN_WORDS, WORDS
 from tcc.compiler.frontend.schema import schema
 from tcc.compiler.frontend.yaml import Mapping, Sequence, Tree, at, key_at, plain
-from tcc.compiler.source import MANY_NAMES, Diagnostic, Span
+from tcc.compiler.support.diagnostics import MANY_NAMES, Diagnostic, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def _explain(tree: Mapping, breach: Breach) -> Iterator[Diagnostic]:
         case "required":
             yield from _missing_keys(tree, breach, path, span)
         case "type":
-            help = forms.of_type(path, breach.value, breach.rules, span)
+            help = suggestions.of_type(path, breach.value, breach.rules, span)
             label = _found(breach.value)
             yield Diagnostic("E0204", _expected(path, breach), span, label=label, help=help)
         case "enum" | "const":
@@ -88,7 +88,7 @@ def _explain(tree: Mapping, breach: Breach) -> Iterator[Diagnostic]:
             yield _bad_name(tree, breach, path, span)
         case _:
             shape = path[:1] == ("input",) and path[-1] == "shape"
-            help = forms.of_shape(breach.value) if shape else ""
+            help = suggestions.of_shape(breach.value) if shape else ""
             yield Diagnostic("E0204", f"{_label(path)} {_count(breach)}", span, help=help)
 
 
@@ -112,7 +112,7 @@ def _unknown_key(path: Path, key: str, known: tuple[str, ...], span: Span) -> li
         return [Diagnostic("E0202", f"a {what} has no key `{_short(key)}`", span, help=help)]
     holder = next((p for p in reversed(path) if isinstance(p, str)), "")
     in_step = holder in WORDS or holder in CONTROL
-    if holder in JOIN_WORDS and (help := forms.in_join(holder, key)):
+    if holder in JOIN_WORDS and (help := suggestions.in_join(holder, key)):
         return [Diagnostic("E0202", f"`{holder}` has no argument `{key}`", span, help=help)]
     return [unknown_argument(holder, key, known, span, "argument" if in_step else "key")]
 
@@ -123,7 +123,7 @@ def _missing_keys(tree: Mapping, breach: Breach, path: Path, span: Span) -> Iter
     known, missing = tuple(breach.rules["properties"]), breach.missing
     meant = foreign_names.argument if path else foreign_names.key
     others = [key for key in breach.value if key not in known][:MANY_NAMES]
-    if names and names[-1] in JOIN_WORDS and any(forms.in_join(names[-1], k) for k in others):
+    if names and names[-1] in JOIN_WORDS and any(suggestions.in_join(names[-1], k) for k in others):
         return  # which is said of that key
     if any(meant(key, known).ours == missing for key in others):
         return  # which is said of the misspelt key

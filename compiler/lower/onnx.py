@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tcc.compiler.graph import Graph, Model, Node
-from tcc.compiler.ops.base import Const
-from tcc.compiler.rewrite import for_inference
-from tcc.compiler.source import fail, whole_file
-from tcc.compiler.types import DType, TensorType
+from tcc.compiler.ir.graph import Graph, Model, Node
+from tcc.compiler.ir.op import Const
+from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.ir.types import DType, TensorType
+from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.version import __version__
 
 OLDEST, NEWEST = 11, 21

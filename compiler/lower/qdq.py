@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.graph import Graph, Model, Node, verify
+from tcc.compiler.ir.graph import Graph, Model, Node, verify
+from tcc.compiler.ir.rewrite import live
+from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import Add, Mul, Op, Pad, Relu, Relu6
 from tcc.compiler.ops.integer import (
     Dequantize,
@@ -25,9 +27,7 @@ from tcc.compiler.ops.integer import (
 )
 from tcc.compiler.ops.internal import Border
 from tcc.compiler.ops.stored import Dequantized
-from tcc.compiler.rewrite import live
-from tcc.compiler.types import DType, TensorType
-from tcc.compiler.unhandled import UnhandledError
+from tcc.compiler.support.unhandled import UnhandledError
 
 Tensors = Mapping[str, NDArray[Any]]
 PLAIN: tuple[type[Op], ...] = (Quantize, Dequantize, QGlobalAvgPool, RealGlobalAvgPool)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tcc.compiler.graph import Graph, Node
-from tcc.compiler.ops.base import Argument, Call
-from tcc.compiler.rewrite import for_inference, live_graph
-from tcc.compiler.weights import Weights, random
+from tcc.compiler.data.weights import Weights, random
+from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.ir.op import Argument, Call
+from tcc.compiler.ir.rewrite import for_inference, live_graph
 
 
 @dataclass(frozen=True, slots=True)

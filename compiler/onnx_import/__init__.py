@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.source import Diagnostic, UserError, fail, whole_file
-from tcc.compiler.tools import MissingTool, Tool
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
     import onnx_graphsurgeon as gs
 
-    from tcc.compiler.frontend.build import Spec
+    from tcc.compiler.data.weights import Weights
+    from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.onnx_import.rebuild import Row
     from tcc.compiler.onnx_import.sandbox import Done
-    from tcc.compiler.weights import Weights
 
 LIBRARIES = {"onnx_graphsurgeon": "onnx-graphsurgeon", "onnxsim": "onnxsim"}
 """What is needed beside the package's own dependencies: modules, and what they are called."""
@@ -92,37 +92,37 @@ def import_onnx(path: Path, wanted: Wanted, runner: Runner | None = None) -> Imp
     """
     _check_tools()
     from tcc.compiler.onnx_import import (
-        apart,
         compare,
-        contract,
+        conversion,
+        inputs_outputs,
         names,
-        network,
-        read,
+        operator_check,
+        read_file,
         rebuild,
         sandbox,
     )
     from tcc.compiler.onnx_import.fuse import fuse
-    from tcc.compiler.onnx_import.tidy import tidy
+    from tcc.compiler.onnx_import.simplify import tidy
 
     runner = runner or Runner(sandbox.clean, sandbox.outputs)
-    model = read.read(path)
+    model = read_file.read(path)
     until = tuple(dict.fromkeys(wanted.until))
-    contract.check_values(path, model, until)
-    source = contract.fix_input(path, model, wanted.shape)
+    inputs_outputs.check_values(path, model, until)
+    source = inputs_outputs.fix_input(path, model, wanted.shape)
     cleaned, done = runner.clean(model)
     notes = _cleaned(path, done)
     graph = _graph(path, cleaned)
     fuse(graph, until)
     name = wanted.name or names.identifier(path.stem, "network")
     try:
-        found = network.convert(graph, str(path), source, name)
+        found = conversion.convert(graph, str(path), source, name)
     except UserError as error:
         raise _with(error, path, notes) from None
     tidied, values = tidy(found.model, found.wished)
     made = rebuild.rebuild(tidied, path, wanted)
     rows = tuple(rebuild.rows(found.origins, values, made))
-    apart.check(path, cleaned, found, runner)
-    contract.take_outputs(model, until)
+    operator_check.check(path, cleaned, found, runner)
+    inputs_outputs.take_outputs(model, until)
     difference, unsure = compare.difference(
         path, model, source, made, found.raws, wanted.preprocess, runner
     )

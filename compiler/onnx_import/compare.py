@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler import reference
-from tcc.compiler.activations import applied
-from tcc.compiler.graph import Graph, Model, Output
-from tcc.compiler.onnx_import.apart import distance, unrun
-from tcc.compiler.onnx_import.contract import Source, add_output
-from tcc.compiler.onnx_import.network import Raw
+from tcc.compiler.ir.graph import Graph, Model, Output
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.onnx_import.conversion import Raw
+from tcc.compiler.onnx_import.inputs_outputs import Source, add_output
+from tcc.compiler.onnx_import.operator_check import distance, unrun
 from tcc.compiler.onnx_import.rebuild import Rebuilt
-from tcc.compiler.onnx_import.view import View
-from tcc.compiler.source import fail, whole_file
-from tcc.compiler.types import TensorType
+from tcc.compiler.onnx_import.tensor_view import View
+from tcc.compiler.reference import float_program
+from tcc.compiler.reference.activations import applied
+from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:
     import onnx
@@ -63,7 +63,7 @@ def difference(
     theirs, done = runner.outputs(model, [{source.name: source.arranged(t)} for t in tensors])
     if not theirs:
         raise unrun(path, done.problem)
-    ours = reference.run(Model(graph, made.weights), tensors)
+    ours = float_program.run(Model(graph, made.weights), tensors)
     furthest, still = 0.0, True
     for end in ends:
         own = [end.own(run) for run in ours]

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from tcc.compiler.onnx_import.arguments import NotConstantError, numbers, scalar
+from tcc.compiler.onnx_import.node_arguments import NotConstantError, numbers, scalar
 from tcc.compiler.onnx_import.pattern import Anything, Constant, Found, Made, find, made
 
 PARTS = "parts"

@@ -5,20 +5,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler import scratch
-from tcc.compiler.frontend.build import Spec, load
-from tcc.compiler.graph import Graph, GraphError, Model
-from tcc.compiler.onnx_import.builder import Tensor
-from tcc.compiler.onnx_import.network import Origin
-from tcc.compiler.onnx_import.write.fold import folded
-from tcc.compiler.onnx_import.write.steps import nodes
-from tcc.compiler.onnx_import.write.structure import structured
-from tcc.compiler.onnx_import.write.text import Heading, text
-from tcc.compiler.onnx_import.write.words import written
-from tcc.compiler.preprocess import channels_of
-from tcc.compiler.source import UserError, fail, whole_file
-from tcc.compiler.types import TensorType
-from tcc.compiler.weights import Weights, checked
+from tcc.compiler.data.weights import Weights, checked
+from tcc.compiler.frontend.spec import Spec, load
+from tcc.compiler.ir.graph import Graph, GraphError, Model
+from tcc.compiler.ir.preprocess import channels_of
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.onnx_import.conversion import Origin
+from tcc.compiler.onnx_import.graph_builder import Tensor
+from tcc.compiler.onnx_import.spec_writer.branches import structured
+from tcc.compiler.onnx_import.spec_writer.fold_repeats import folded
+from tcc.compiler.onnx_import.spec_writer.op_words import written
+from tcc.compiler.onnx_import.spec_writer.steps import nodes
+from tcc.compiler.onnx_import.spec_writer.text import Heading, text
+from tcc.compiler.support import scratch_folders
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 if TYPE_CHECKING:
     from tcc.compiler.onnx_import import Contract, Wanted
@@ -122,7 +122,7 @@ def _loaded(path: Path, words: str) -> Spec:
     Raises:
         UserError: It is beyond the limits of the language; the place is the file's.
     """
-    with scratch.folder() as place:
+    with scratch_folders.folder() as place:
         file = place / "network.yaml"
         file.write_text(words)
         try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler import scratch
+from tcc.compiler.support import scratch_folders
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,7 @@ def clean(model: "onnx.ModelProto") -> "tuple[onnx.ModelProto, Done]":
     """
     import onnx
 
-    with scratch.folder() as folder:
+    with scratch_folders.folder() as folder:
         (folder / "model.onnx").write_bytes(model.SerializeToString())
         done = _run("clean", folder)
         result = folder / "clean.onnx"
@@ -62,7 +62,7 @@ def outputs(
     """
     import numpy as np
 
-    with scratch.folder() as folder:
+    with scratch_folders.folder() as folder:
         (folder / "model.onnx").write_bytes(model.SerializeToString())
         (folder / "inputs.json").write_text(json.dumps([list(feed) for feed in feeds]))
         for trial, feed in enumerate(feeds):
@@ -98,7 +98,7 @@ def _run(task: str, folder: Path) -> Done:
     except subprocess.TimeoutExpired:
         return Done(_steps(log), f"it took longer than {PATIENCE} s")
     if ended.returncode:
-        scratch.check_room(folder)
+        scratch_folders.check_room(folder)
     words = ended.stderr.decode(errors="replace").strip()
     if ended.returncode and any(word in words for word in LACKING):
         return Done(_steps(log), "there is not enough memory for it")

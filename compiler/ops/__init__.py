@@ -1,5 +1,6 @@
 """All operations. To add one: its file, and its class in `OPS`."""
 
+from tcc.compiler.ir.op import Op
 from tcc.compiler.ops.activation import (
     ELEMENTWISE,
     Activation,
@@ -14,7 +15,6 @@ from tcc.compiler.ops.activation import (
     Softmax,
     Tanh,
 )
-from tcc.compiler.ops.base import Op
 from tcc.compiler.ops.conv import Conv, DepthwiseConv, Linear
 from tcc.compiler.ops.internal import Border, Unflatten
 from tcc.compiler.ops.join import Add, Concat, Mul
@@ -28,7 +28,13 @@ from tcc.compiler.ops.norm import (
     ScaleShift,
     StochasticDepth,
 )
-from tcc.compiler.ops.pool import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from tcc.compiler.ops.pool import (
+    AdaptiveAvgPool,
+    AvgPool,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    MaxPool,
+)
 from tcc.compiler.ops.resample import ConvTranspose, Resize
 
 JOINS: tuple[type[Op], ...] = (Concat, Add, Mul)

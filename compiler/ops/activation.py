@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import ClassVar
 
-from tcc.compiler.ops.base import Alias, Call, Const, Op
-from tcc.compiler.signature import Kind, arg
-from tcc.compiler.types import TensorType
+from tcc.compiler.ir.op import Alias, Call, Const, Op
+from tcc.compiler.ir.signature import Kind, arg
+from tcc.compiler.ir.types import TensorType
 
 
 def _scalar(value: float) -> Const:

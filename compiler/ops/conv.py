@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tcc.compiler.ops.base import Alias, Argument, Call, Init, Op, OpError, Param, image
+from tcc.compiler.ir.op import Alias, Argument, Call, Init, Op, OpError, Param, image
+from tcc.compiler.ir.signature import Kind, arg
+from tcc.compiler.ir.types import Pair, Quad, TensorType
 from tcc.compiler.ops.window import Padding, effective, out_size, pads
-from tcc.compiler.signature import Kind, arg
-from tcc.compiler.types import Pair, Quad, TensorType
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from tcc.compiler.ops.base import Array, Call, Const, Exact, Op, OpError, image
-from tcc.compiler.types import Quad, TensorType
+from tcc.compiler.ir.op import Array, Call, Const, Exact, Op, OpError, image
+from tcc.compiler.ir.types import Quad, TensorType
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tcc.compiler.ops.base import Array, Call, Exact, Op, OpError
-from tcc.compiler.types import TensorType
+from tcc.compiler.ir.op import Array, Call, Exact, Op, OpError
+from tcc.compiler.ir.types import TensorType
 
 
 def _found(xs: tuple[TensorType, ...]) -> str:

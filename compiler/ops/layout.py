@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tcc.compiler.ops.base import Array, Call, Const, Exact, Op, OpError, image
+from tcc.compiler.ir.op import Array, Call, Const, Exact, Op, OpError, image
+from tcc.compiler.ir.signature import Kind, arg
+from tcc.compiler.ir.types import Quad, TensorType
 from tcc.compiler.ops.window import Padding, pads
-from tcc.compiler.signature import Kind, arg
-from tcc.compiler.types import Quad, TensorType
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tcc.compiler.ir.op import Call, Const, Init, Op, Param
+from tcc.compiler.ir.signature import Kind, arg
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops.activation import Elementwise
-from tcc.compiler.ops.base import Call, Const, Init, Op, Param
-from tcc.compiler.signature import Kind, arg
-from tcc.compiler.types import TensorType
 
 
 @dataclass(frozen=True, slots=True)

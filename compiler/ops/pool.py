@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from tcc.compiler.ops.base import Alias, Array, Call, Const, Exact, Op, OpError, image
+from tcc.compiler.ir.op import Alias, Array, Call, Const, Exact, Op, OpError, image
+from tcc.compiler.ir.signature import Kind, arg
+from tcc.compiler.ir.types import DType, Pair, Quad, TensorType
 from tcc.compiler.ops.window import Padding, out_size, pads, reached
-from tcc.compiler.signature import Kind, arg
-from tcc.compiler.types import DType, Pair, Quad, TensorType
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tcc.compiler.ops.base import (
+from tcc.compiler.ir.op import (
     Argument,
     Array,
     Call,
@@ -15,10 +15,10 @@ from tcc.compiler.ops.base import (
     Param,
     image,
 )
+from tcc.compiler.ir.signature import Kind, arg
+from tcc.compiler.ir.types import Pair, TensorType
 from tcc.compiler.ops.window import effective
-from tcc.compiler.signature import Kind, arg
-from tcc.compiler.types import Pair, TensorType
-from tcc.compiler.unhandled import UnhandledError
+from tcc.compiler.support.unhandled import UnhandledError
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ with the rounded weights.
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from tcc.compiler.ops.base import Call, Const, Init, Op, Param
+from tcc.compiler.ir.op import Call, Const, Init, Op, Param
+from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops.conv import Linear
-from tcc.compiler.types import DType, TensorType
 
 FLOAT32 = 1
 """The element type by ONNX's number."""

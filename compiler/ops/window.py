@@ -1,7 +1,7 @@
 """Arithmetic that all sliding-window operations share."""
 
-from tcc.compiler.ops.base import OpError
-from tcc.compiler.types import Pair, Quad
+from tcc.compiler.ir.op import OpError
+from tcc.compiler.ir.types import Pair, Quad
 
 Padding = int | Pair | Quad | str
 """As written: n, [vertical, horizontal], [top, left, bottom, right] or `same`."""

@@ -7,7 +7,7 @@ by itself, so that any order is correct; some orders merely find more to do.
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
-from tcc.compiler.graph import Model, Pass, verify
+from tcc.compiler.ir.graph import Model, Pass, verify
 from tcc.compiler.passes.drop_identity import drop_identity
 from tcc.compiler.passes.fill_bias import fill_bias
 from tcc.compiler.passes.fold_ahead import fold_ahead
@@ -24,7 +24,7 @@ from tcc.compiler.passes.merge_parallel import merge_parallel
 from tcc.compiler.passes.pool_first import pool_first
 from tcc.compiler.passes.prune import prune
 from tcc.compiler.passes.raw_input import raw_input
-from tcc.compiler.source import Diagnostic, Span, UserError, nearest
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, nearest
 
 PASSES: tuple[Pass, ...] = (
     prune, drop_identity, merge_equal,

@@ -1,6 +1,7 @@
 """Remove operations that do nothing at inference."""
 
-from tcc.compiler.graph import Model, Node, exact
+from tcc.compiler.ir.graph import Model, Node, exact
+from tcc.compiler.ir.rewrite import Vanish, View, rewrite
 from tcc.compiler.ops import (
     AvgPool,
     ChannelShuffle,
@@ -15,7 +16,6 @@ from tcc.compiler.ops import (
     Slice,
     StochasticDepth,
 )
-from tcc.compiler.rewrite import Vanish, View, rewrite
 
 
 @exact

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from tcc.compiler.graph import Model, Node, exact
+from tcc.compiler.ir.graph import Model, Node, exact
+from tcc.compiler.ir.rewrite import Become, View, rewrite
 from tcc.compiler.ops import Conv
-from tcc.compiler.rewrite import Become, View, rewrite
 
 
 @exact

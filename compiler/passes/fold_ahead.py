@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from tcc.compiler.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.rewrite import Become, View, rewrite
 from tcc.compiler.ops import Conv, ConvTranspose, Linear
 from tcc.compiler.passes.scaling import ahead, rounded, scaling
-from tcc.compiler.rewrite import Become, View, rewrite
 
 
 @within(1e-4)

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.rewrite import Become, View, rewrite
 from tcc.compiler.ops import Conv, ConvTranspose, Linear
 from tcc.compiler.passes.scaling import rounded, scaling
-from tcc.compiler.rewrite import Become, View, rewrite
 
 
 @within(1e-4)

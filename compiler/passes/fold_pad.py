@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from tcc.compiler.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.rewrite import Become, View, rewrite
+from tcc.compiler.ir.types import Quad
 from tcc.compiler.ops import Conv, Pad
-from tcc.compiler.rewrite import Become, View, rewrite
-from tcc.compiler.types import Quad
 
 
 @within(1e-4)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from math import inf
 
-from tcc.compiler.graph import Model, Node, exact
+from tcc.compiler.ir.graph import Model, Node, exact
+from tcc.compiler.ir.rewrite import Become, Then, Vanish, View, rewrite
 from tcc.compiler.ops import (
     Add,
     AvgPool,
@@ -28,7 +29,6 @@ from tcc.compiler.ops import (
     Softmax,
     Unflatten,
 )
-from tcc.compiler.rewrite import Become, Then, Vanish, View, rewrite
 
 Range = tuple[float, float]
 """Least and greatest number that a value can hold."""

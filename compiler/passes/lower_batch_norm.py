@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from tcc.compiler.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.rewrite import Become, View, rewrite
 from tcc.compiler.ops import BatchNorm, ScaleShift
 from tcc.compiler.passes.scaling import affine
-from tcc.compiler.rewrite import Become, View, rewrite
 
 
 @within(1e-4)

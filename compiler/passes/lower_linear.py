@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from tcc.compiler.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.op import Param
+from tcc.compiler.ir.rewrite import Become, Then, Values, View, rewrite
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Conv, Flatten, Linear, Op, Softmax, Unflatten
 from tcc.compiler.ops.activation import Elementwise
-from tcc.compiler.ops.base import Param
-from tcc.compiler.rewrite import Become, Then, Values, View, rewrite
-from tcc.compiler.types import TensorType
 
 
 @within(1e-4)

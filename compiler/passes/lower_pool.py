@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from tcc.compiler.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.rewrite import Become, View, rewrite
+from tcc.compiler.ir.types import Pair, Quad, TensorType
 from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool
 from tcc.compiler.ops.window import reached
-from tcc.compiler.rewrite import Become, View, rewrite
-from tcc.compiler.types import Pair, Quad, TensorType
 
 
 @within(1e-4)

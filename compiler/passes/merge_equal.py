@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tcc.compiler.graph import Model, Node, exact
+from tcc.compiler.ir.graph import Model, Node, exact
+from tcc.compiler.ir.rewrite import Values, Vanish, View, rewrite
 from tcc.compiler.ops import Op
-from tcc.compiler.rewrite import Values, Vanish, View, rewrite
 
 
 @exact

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.rewrite import Become, Values, View, rewrite
 from tcc.compiler.ops import Conv, Linear, ScaleShift
 from tcc.compiler.passes.scaling import ahead, rounded, scaling
-from tcc.compiler.rewrite import Become, Values, View, rewrite
 
 Tensors = tuple[NDArray[np.float64], NDArray[np.float64]]
 """The weight and the bias of a layer."""

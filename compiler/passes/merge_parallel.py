@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tcc.compiler.graph import Graph, Model, Node, within
+from tcc.compiler.ir.graph import Graph, Model, Node, within
+from tcc.compiler.ir.rewrite import Become, Then, Values, View, rewrite
 from tcc.compiler.ops import Conv, Slice
-from tcc.compiler.rewrite import Become, Then, Values, View, rewrite
 
 
 @within(1e-4)

@@ -1,8 +1,8 @@
 """Pool before a 1x1 convolution instead of after it, where that takes less work."""
 
-from tcc.compiler.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.rewrite import Become, Then, View, rewrite
 from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool
-from tcc.compiler.rewrite import Become, Then, View, rewrite
 
 
 @within(1e-4)

@@ -1,7 +1,7 @@
 """Leave out what only training needs."""
 
-from tcc.compiler.graph import Model, exact
-from tcc.compiler.rewrite import for_inference, live
+from tcc.compiler.ir.graph import Model, exact
+from tcc.compiler.ir.rewrite import for_inference, live
 
 
 @exact

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.graph import Input, Model, Node, make_node, within
+from tcc.compiler.ir.graph import Input, Model, Node, make_node, within
+from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.ir.rewrite import Become, Then, View, free, rewrite
+from tcc.compiler.ir.types import Quad
 from tcc.compiler.ops import Border, Conv, Op, Pad, ScaleShift
 from tcc.compiler.passes.scaling import ahead
-from tcc.compiler.preprocess import Preprocess
-from tcc.compiler.rewrite import Become, Then, View, free, rewrite
-from tcc.compiler.types import Quad
 
 Array = NDArray[np.float64]
 

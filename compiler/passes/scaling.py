@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.graph import Node
+from tcc.compiler.ir.graph import Node
+from tcc.compiler.ir.rewrite import Values, View
 from tcc.compiler.ops import BatchNorm, Conv, Linear, Scale, ScaleShift
-from tcc.compiler.rewrite import Values, View
 
 Array = NDArray[np.float64]
 

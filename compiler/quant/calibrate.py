@@ -5,20 +5,21 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tcc.compiler.floor import Qualities, loss
-from tcc.compiler.graph import Model
-from tcc.compiler.quant import groups, methods
-from tcc.compiler.quant.best import best
+from tcc.compiler.data.dataset import DAMAGED, HELD_OUT, DataSet, check
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.quant import scale_groups
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.data import DAMAGED, HELD_OUT, DataSet, check
-from tcc.compiler.quant.groups import Limits
-from tcc.compiler.quant.guard import PAPER, SAFE, Verdict, guarded
-from tcc.compiler.quant.methods import Trace
-from tcc.compiler.quant.observe import Watch, observe, unwatched
-from tcc.compiler.source import Span, UserError, fail, nearest
-from tcc.compiler.unhandled import UnhandledError
+from tcc.compiler.quant.methods import value_ranges
+from tcc.compiler.quant.methods.best import best
+from tcc.compiler.quant.methods.guard import PAPER, SAFE, Verdict, guarded
+from tcc.compiler.quant.methods.value_ranges import Trace
+from tcc.compiler.quant.observe.observer import Watch, observe, unwatched
+from tcc.compiler.quant.scale_groups import Limits
+from tcc.compiler.reference.quality import Qualities, loss
+from tcc.compiler.support.diagnostics import Span, UserError, fail, nearest
+from tcc.compiler.support.unhandled import UnhandledError
 
-METHODS = (*methods.PLAIN, methods.SEARCHED, "best")
+METHODS = (*value_ranges.PLAIN, value_ranges.SEARCHED, "best")
 """Every method; the last is the default."""
 DEFAULT = METHODS[-1]
 
@@ -93,7 +94,7 @@ def calibrate(
 
 def _plain(ready: Model, data: DataSet, method: str, how: How) -> Outcome:
     seen = observe(ready, data, how.threads, how.batch, how.watch)
-    found = methods.find(method, ready, seen, how.threads)
+    found = value_ranges.find(method, ready, seen, how.threads)
     return Outcome(Calibration(found.ranges, found.rounded), found.traces, method)
 
 
@@ -108,7 +109,7 @@ def _kl_cosine(ready: Model, data: DataSet, method: str, how: How) -> Outcome:
         # min-max may learn from all images: it is not what is judged
         rest = observe(ready, held_out, how.threads, how.batch, how.watch)
         limits = _wider(seen.limits, rest.limits)
-        ranges = groups.ranges(ready, limits)
+        ranges = scale_groups.ranges(ready, limits)
         traces = _learnt_more(ready, traces, limits)
     paper = verdict.found[PAPER].traces
     traces = {
@@ -141,7 +142,7 @@ def _wider(a: Limits, b: Limits) -> Limits:
 def _learnt_more(ready: Model, traces: Mapping[str, Trace], limits: Limits) -> Mapping[str, Trace]:
     """Return traces with the extremes of each group's limits."""
     found: dict[str, Trace] = {}
-    for group in groups.groups(ready.graph):
+    for group in scale_groups.groups(ready.graph):
         low, high = (pick(limits[n][i] for n in group) for i, pick in ((0, min), (1, max)))
         found |= {name: replace(traces[name], low=low, high=high) for name in group}
     return found
@@ -178,7 +179,7 @@ def _images(count: int) -> str:
 
 
 _RUNS: Mapping[str, Callable[[Model, DataSet, str, How], Outcome]] = {
-    **dict.fromkeys(methods.PLAIN, _plain),
-    methods.SEARCHED: _kl_cosine,
+    **dict.fromkeys(value_ranges.PLAIN, _plain),
+    value_ranges.SEARCHED: _kl_cosine,
     "best": _best,
 }

@@ -12,12 +12,12 @@ from math import prod
 
 import numpy as np
 
-from tcc.compiler.cost import Cost, cost
-from tcc.compiler.graph import Graph, Model, Node
+from tcc.compiler.ir.cost import Cost, cost
+from tcc.compiler.ir.graph import Graph, Model, Node
+from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops.pool import Pool
 from tcc.compiler.passes import FOLDED, run
-from tcc.compiler.rewrite import for_inference
-from tcc.compiler.types import TensorType
 
 Inputs = tuple[TensorType, ...]
 Work = Callable[[Node, Inputs], int]

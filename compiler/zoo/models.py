@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tcc.compiler import known, records
-from tcc.compiler.cost import cost
-from tcc.compiler.frontend.build import load
-from tcc.compiler.source import NOWHERE
-from tcc.compiler.types import TensorType
-from tcc.compiler.zoo import tables
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.support import json_records
+from tcc.compiler.support.diagnostics import NOWHERE
+from tcc.compiler.zoo import shipped, tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ def entries() -> Iterator[Entry]:
     """Yield every network that comes with tcc, by name."""
     about = tables.document(tables.folder() / "models.yaml")
     used = {name: {row.spec for row in tables.read(name, NOWHERE).rows} for name in tables.names()}
-    for name, path in known.specs().items():
+    for name, path in shipped.specs().items():
         graph = load(path).graph
         total = cost(graph)
         yield Entry(
             name,
-            records.decode(About, about.get(name, {})),
+            json_records.decode(About, about.get(name, {})),
             graph.inputs[0].type,
             graph.types[graph.outputs[0].value].elements,
             total.params,

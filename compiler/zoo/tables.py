@@ -11,10 +11,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler import known, records
-from tcc.compiler.frontend.build import load
+from tcc.compiler.frontend.spec import load
 from tcc.compiler.frontend.yaml import parse, plain
-from tcc.compiler.source import Span, fail, nearest
+from tcc.compiler.support import json_records
+from tcc.compiler.support.diagnostics import Span, fail, nearest
+from tcc.compiler.zoo import shipped
 from tcc.compiler.zoo.counting import CONVENTIONS, Convention, Counted
 
 UNITS: Mapping[str, int] = {"": 1, "M": 10**6, "G": 10**9, "MB": 10**6, "MiB": 2**20}
@@ -134,7 +135,7 @@ def read(name: str, at: Span) -> Table:
         listed = f"tables are {', '.join(names())}"
         help = f"did you mean `{close}`? {listed}" if close else listed
         raise fail("E0609", f"there is no table `{name[:80]}`", at, help=help)
-    table: Table = records.decode(Table, document(folder() / "tables" / f"{name}.yaml"))
+    table: Table = json_records.decode(Table, document(folder() / "tables" / f"{name}.yaml"))
     return table
 
 
@@ -145,7 +146,7 @@ def document(path: Path) -> Any:
 
 def computed(table: Table) -> Iterator[Line]:
     """Yield each row of a table with what its spec costs."""
-    specs = known.specs()
+    specs = shipped.specs()
     for row in table.rows:
         graph = load(specs[row.spec], row.settings).graph
         network = Counted(graph, row.functions, row.twice)

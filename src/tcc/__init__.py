@@ -16,17 +16,17 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.floor import BelowFloor
-from tcc.compiler.source import Diagnostic, SpecWarning, UserError
-from tcc.compiler.tools import MissingTool
+from tcc.compiler.reference.quality import BelowFloor
+from tcc.compiler.support.diagnostics import Diagnostic, SpecWarning, UserError
+from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.version import __version__
 
 if TYPE_CHECKING:
-    from tcc.compiler.bundle import Bundle
-    from tcc.compiler.frontend.build import Spec
-    from tcc.compiler.pipeline import Given
-    from tcc.compiler.quant.document import Document
-    from tcc.compiler.whole import Source
+    from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.driver.int8_program import Source
+    from tcc.compiler.driver.pipeline import Given
+    from tcc.compiler.frontend.spec import Spec
+    from tcc.compiler.quant.calibration_document import Document
 
 __all__ = [
     "BelowFloor",
@@ -51,12 +51,12 @@ def load(spec: str | PathLike[str], **params: object) -> "Spec":
     Raises:
         UserError: There is no such spec, or something is wrong with it.
     """
-    from tcc.compiler import known
-    from tcc.compiler.frontend.build import load as compiled
-    from tcc.compiler.pipeline import setting
-    from tcc.compiler.source import whole_file
+    from tcc.compiler.driver.pipeline import setting
+    from tcc.compiler.frontend.spec import load as compiled
+    from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.zoo import shipped
 
-    path = known.find_spec(str(spec), whole_file("tcc.load"))
+    path = shipped.find_spec(str(spec), whole_file("tcc.load"))
     found = compiled(path, {name: setting(value) for name, value in params.items()})
     for doubt in found.warnings:
         warnings.warn(SpecWarning(str(doubt)), stacklevel=2)
@@ -110,11 +110,12 @@ def build(
         BelowFloor: The integer program loses more than its bounds allow.
         MissingTool: Building needs a tool that is not here.
     """
-    from tcc.compiler import bundle, pipeline, whole
+    from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.cli import devices
+    from tcc.compiler.driver import int8_program, pipeline
     from tcc.compiler.frontend.accuracy import Accuracy
-    from tcc.compiler.precision import INTEGER
-    from tcc.compiler.source import whole_file
+    from tcc.compiler.ir.precision import INTEGER
+    from tcc.compiler.support.diagnostics import whole_file
 
     chosen = load(spec) if isinstance(spec, str | PathLike) else spec
     here = whole_file("tcc.build")
@@ -125,11 +126,11 @@ def build(
         ready = pipeline.ready(chosen, given)
         source = _source(chosen, given, calibration, data, method)
         bounds = Accuracy(min_cosine, max_drop, min_correlation, max_error)
-        least = whole.floor(chosen, bounds)
+        least = int8_program.floor(chosen, bounds)
         ends = {device.real_ends for device in bound}
-        found = whole.integers(ready, source, least, ends, mixed=mixed)
+        found = int8_program.integers(ready, source, least, ends, mixed=mixed)
     (contents,) = pipeline.build(chosen, given, bound, precision, pipeline.unwatched, found)
-    return bundle.read(bundle.write(contents, Path(out)))
+    return bundle_folder.read(bundle_folder.write(contents, Path(out)))
 
 
 def calibrate(
@@ -159,12 +160,13 @@ def calibrate(
     Raises:
         UserError: The input is wrong, or gives no finite numbers.
     """
-    from tcc.compiler import files, pipeline
     from tcc.compiler.cli import devices
-    from tcc.compiler.quant import document
+    from tcc.compiler.data.dataset import read
+    from tcc.compiler.driver import pipeline
+    from tcc.compiler.quant import calibration_document
     from tcc.compiler.quant.calibrate import How, known
-    from tcc.compiler.quant.data import read
-    from tcc.compiler.source import whole_file
+    from tcc.compiler.support import atomic_files
+    from tcc.compiler.support.diagnostics import whole_file
 
     chosen = load(spec) if isinstance(spec, str | PathLike) else spec
     here = whole_file("tcc.calibrate")
@@ -173,7 +175,7 @@ def calibrate(
     given = _given(chosen, weights, seed)
     made = pipeline.calibrate(chosen, given, read(Path(data)), wanted)
     if out is not None:
-        files.write_file(Path(out), document.encode(made))
+        atomic_files.write_file(Path(out), calibration_document.encode(made))
     return made
 
 
@@ -184,24 +186,24 @@ def _source(
     data: str | PathLike[str] | None,
     method: str,
 ) -> "Source":
-    from tcc.compiler import pipeline, whole
+    from tcc.compiler.data.dataset import read
+    from tcc.compiler.driver import int8_program, pipeline
     from tcc.compiler.quant.calibrate import How, known
-    from tcc.compiler.quant.data import read
-    from tcc.compiler.source import fail, whole_file
+    from tcc.compiler.support.diagnostics import fail, whole_file
 
     here = whole_file("tcc.build")
     images = None if data is None else read(Path(data))
     if calibration is not None:
-        return whole.from_file(Path(calibration), spec, given, images)
+        return int8_program.from_file(Path(calibration), spec, given, images)
     if images is None:
         help = "give `data`, or a file that `tcc.calibrate` wrote as `calibration`"
         raise fail("E0616", "calibrate with which images?", here, help=help)
-    wanted = pipeline.Calibrating(whole.ANY, known(method, here), How())
-    return whole.from_images(spec, given, images, wanted)
+    wanted = pipeline.Calibrating(int8_program.ANY, known(method, here), How())
+    return int8_program.from_images(spec, given, images, wanted)
 
 
 def _given(spec: "Spec", weights: str | PathLike[str] | None, seed: int) -> "Given":
-    from tcc.compiler import pipeline
+    from tcc.compiler.driver import pipeline
 
     if weights is None:
         return pipeline.random_weights(spec.graph, seed)

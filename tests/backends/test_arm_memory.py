@@ -9,11 +9,11 @@ from nets import Steps
 
 from tcc.backends.arm.kernels.base import Call, Scratch, Value
 from tcc.backends.arm.machine import MACHINES
-from tcc.backends.arm.plan import ALIGNMENT, Buffer, plan
-from tcc.backends.arm.program import VECTOR, Copy, Program, buffers, program, scratch
-from tcc.compiler.graph import Graph
+from tcc.backends.arm.schedule.arena import ALIGNMENT, Buffer, plan
+from tcc.backends.arm.schedule.program import VECTOR, Copy, Program, buffers, program, scratch
+from tcc.compiler.data.weights import random
+from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import Concat, Conv, Flatten, Identity, Relu, Slice
-from tcc.compiler.weights import random
 
 BUFFERS = st.lists(
     st.tuples(st.integers(0, 5000), st.integers(0, 30), st.integers(0, 10)), max_size=40

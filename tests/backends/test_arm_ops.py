@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from op_cases import CASES, Case, one_op, tensors
 
 from tcc.backends.arm.machine import MACHINES
-from tcc.backends.arm.program import Program, program
-from tcc.compiler.graph import Model
+from tcc.backends.arm.schedule.program import Program, program
+from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.ops import (
     AvgPool,

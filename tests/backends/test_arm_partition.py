@@ -5,11 +5,11 @@ from arm_graphs import random_graph
 from nets import dense, gated
 
 from tcc.backends.arm.kernels.pointwise import POINTWISE
-from tcc.backends.arm.partition import MAX_NODES, Group, partition
-from tcc.backends.arm.program import supported
-from tcc.compiler.graph import Graph
+from tcc.backends.arm.schedule.partition import MAX_NODES, Group, partition
+from tcc.backends.arm.schedule.program import supported
+from tcc.compiler.ir.graph import Graph
+from tcc.compiler.ir.op import Alias
 from tcc.compiler.ops import OPS
-from tcc.compiler.ops.base import Alias
 
 
 def shown(groups: tuple[Group, ...]) -> list[str]:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from tcc.backends.arm import source, zig
-from tcc.backends.arm.link import LINK
+from tcc.backends.arm.codegen import c_source, zig
+from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.machine import MACHINES
-from tcc.compiler.preprocess import COLORS, SCALES, Preprocess, Resize, apply, plan
-from tcc.compiler.source import UserError
+from tcc.compiler.ir.preprocess import COLORS, SCALES, Preprocess, Resize, apply, plan
+from tcc.compiler.support.diagnostics import UserError
 
 Pixels = NDArray[np.uint8]
 C = Callable[[Preprocess, Pixels, tuple[int, int, int]], NDArray[np.float32]]
@@ -62,7 +62,7 @@ def contract(pre: Preprocess, shape: tuple[int, int, int]) -> Contract:
 def in_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., int]:
     folder = tmp_path_factory.mktemp("preprocess")
     machine = next(m for m in MACHINES if m.target.name == "host")
-    (folder / "preprocess.h").write_text(source.runtime("model")["preprocess.h"])
+    (folder / "preprocess.h").write_text(c_source.runtime("model")["preprocess.h"])
     (folder / "harness.c").write_text(HARNESS)
     options = (*machine.zig("gnu"), *zig.COMPILE, *LINK, "-Werror", "-shared", "-o", "harness.so")
     zig.run(folder, "cc", *options, "harness.c")

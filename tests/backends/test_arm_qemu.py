@@ -11,12 +11,13 @@ from nets import gated
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.base import Artifact, Target
-from tcc.compiler import images, reference
 from tcc.compiler.checkpoint import import_checkpoint
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Model
+from tcc.compiler.data import images
+from tcc.compiler.data.weights import random
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Model
 from tcc.compiler.passes import INFERENCE, run
-from tcc.compiler.weights import random
+from tcc.compiler.reference import float_program
 
 ARM = Arm()
 TARGETS = {t.name: t for t in ARM.targets}
@@ -50,7 +51,7 @@ def assert_agrees(target: Target, model: Model, folder: Path) -> None:
     rng = np.random.default_rng(0)
     tensors = [rng.standard_normal(source.type.shape, np.float32) for _ in range(2)]
     got = ARM.infer(target, folder, source, tensors)
-    for found, expected in zip(got, reference.run(model, tensors), strict=True):
+    for found, expected in zip(got, float_program.run(model, tensors), strict=True):
         assert found.keys() == expected.keys()
         for name, values in expected.items():
             bound = 2e-5 * float(np.abs(values).max())

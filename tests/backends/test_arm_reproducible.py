@@ -11,8 +11,8 @@ from nets import dense
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.base import Artifact
-from tcc.compiler.graph import Model
-from tcc.compiler.weights import random
+from tcc.compiler.data.weights import random
+from tcc.compiler.ir.graph import Model
 
 ARM = Arm()
 

@@ -14,21 +14,23 @@ from nets import Steps
 from numpy.typing import NDArray
 from op_cases import trained
 
-from tcc.backends.arm import codegen, emit, limits, names, zig
+from tcc.backends.arm import emit
 from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.codegen import c_names, objects, zig
+from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.kernels.conv import Direct
-from tcc.backends.arm.link import LINK
 from tcc.backends.arm.machine import MACHINES
+from tcc.backends.arm.schedule import limits
 from tcc.backends.base import Artifact, MissingTool
-from tcc.compiler import reference
-from tcc.compiler.bounds import TOO_LARGE
-from tcc.compiler.files import MachineError
-from tcc.compiler.graph import Graph, Input, Model, Output
+from tcc.compiler.ir.graph import Graph, Input, Model, Output
+from tcc.compiler.ir.image_limits import TOO_LARGE
+from tcc.compiler.ir.op import Op
+from tcc.compiler.ir.preprocess import Preprocess, Resize, apply
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Concat, Conv, Flatten, GlobalAvgPool, Linear, Relu, Sigmoid
-from tcc.compiler.ops.base import Op
-from tcc.compiler.preprocess import Preprocess, Resize, apply
-from tcc.compiler.source import UserError
-from tcc.compiler.types import TensorType
+from tcc.compiler.reference import float_program
+from tcc.compiler.support.atomic_files import MachineError
+from tcc.compiler.support.diagnostics import UserError
 
 ARM = Arm()
 (HOST,) = (t for t in ARM.targets if t.name == "host")
@@ -108,7 +110,7 @@ def test_its_files(built: Built) -> None:
 def test_its_outputs_agree_with_the_reference(built: Built) -> None:
     tensors = [tensor(built, seed) for seed in range(3)]
     got = ARM.infer(HOST, built.folder, built.source, tensors)
-    for found, expected in zip(got, reference.run(built.model, tensors), strict=True):
+    for found, expected in zip(got, float_program.run(built.model, tensors), strict=True):
         assert found.keys() == expected.keys() == {"logits", "mask"}
         for name, values in expected.items():
             assert found[name].shape == values.shape
@@ -339,7 +341,7 @@ def test_the_shared_library_shows_the_headers_functions_alone(built: Built) -> N
     for word in ("run", "preprocess", "activate", "classify", "set_threads", "threads", "message",
                  "version", "outputs"):  # fmt: skip
         assert hasattr(library, f"small_{word}")
-    prefix = names.prefix("small")
+    prefix = c_names.prefix("small")
     for hidden in ("small_k0_conv", "small_weights", f"{prefix}ParallelLaunch", "pool_launch"):
         assert not hasattr(library, hidden)
 
@@ -383,7 +385,7 @@ def test_the_same_model_gives_the_same_bytes_anywhere(
     [("a.b-c", "a_b_c"), ("2nets", "net_2nets"), ("_x", "net_x"), ("é", "net_"), ("int", "int")],
 )
 def test_names_become_identifiers(name: str, expected: str) -> None:
-    assert names.identifier(name) == expected
+    assert c_names.identifier(name) == expected
 
 
 def one(op: Op, *shape: int, name: str = "one") -> Model:
@@ -401,7 +403,7 @@ def test_a_network_of_vectors_with_values_put_out_twice(tmp_path: Path) -> None:
     (found,) = ARM.infer(HOST, folder, source, [x])
     assert np.array_equal(found["given"], x)
     assert found["y"].tobytes() == found["again"].tobytes()
-    np.testing.assert_allclose(found["y"], reference.run(model, [x])[0]["y"], rtol=1e-5)
+    np.testing.assert_allclose(found["y"], float_program.run(model, [x])[0]["y"], rtol=1e-5)
     with pytest.raises(UserError, match="this network does not take an image"):
         ARM.run(HOST, folder, source, [image(3, 3)])
     (tmp_path / "a.ppm").write_bytes(ppm(image(3, 3)))
@@ -491,7 +493,7 @@ def test_a_failing_linker_leaves_nothing_behind(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(codegen, "own", lambda kernels, name: b"not an object file")
+    monkeypatch.setattr(objects, "own", lambda kernels, name: b"not an object file")
     with pytest.raises(emit.BuildError, match=r"host: small: zig .* failed"):
         ARM.emit(HOST, built.model)
     assert list(tmp_path.iterdir()) == []

@@ -14,15 +14,15 @@ from op_cases import CASES, Case, one_input, tensors, trained
 
 from tcc.backends.base import Artifact, Backend
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
-from tcc.compiler import images
 from tcc.compiler.checkpoint import import_checkpoint
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, Model
+from tcc.compiler.data import images
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.preprocess import Preprocess, Resize
 from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import Relu
 from tcc.compiler.passes import INFERENCE, run
-from tcc.compiler.preprocess import Preprocess, Resize
-from tcc.compiler.source import UserError
+from tcc.compiler.support.diagnostics import UserError
 
 BACKEND: Backend = OnnxRuntime()
 (TARGET,) = BACKEND.targets

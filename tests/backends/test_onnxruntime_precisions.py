@@ -17,15 +17,16 @@ from quantised import calibrated, int8, picture, ready
 
 from tcc.backends.base import Artifact
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
-from tcc.compiler import goldens, images, reference
+from tcc.compiler.bundle import goldens
 from tcc.compiler.checkpoint import import_checkpoint
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, Model
+from tcc.compiler.data import images
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.preprocess import Preprocess, Resize, apply
 from tcc.compiler.ops import Conv, Flatten, Linear, Relu
 from tcc.compiler.passes import INT8, run
-from tcc.compiler.preprocess import Preprocess, Resize, apply
-from tcc.compiler.quant import integer
-from tcc.compiler.quant.quantize import quantize
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import float_program, integer_program
 
 BACKEND = OnnxRuntime()
 (TARGET,) = BACKEND.targets
@@ -63,7 +64,7 @@ def test_each_computes_what_its_goldens_say(tmp_path: Path, graph: Graph, precis
     found, _ = goldens.exact(model, precision) if whole else goldens.make(plain, precision)
     source = model.graph.inputs[0]
     xs = [picture(model.graph, seed) for seed in range(4)]
-    expected = integer.run(model, xs) if whole else reference.run(plain, xs)
+    expected = integer_program.run(model, xs) if whole else float_program.run(plain, xs)
     for got, wanted in zip(BACKEND.infer(TARGET, folder, source, xs), expected, strict=True):
         assert got.keys() == wanted.keys()
         for name, y in wanted.items():
@@ -110,7 +111,7 @@ def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     (got,) = BACKEND.run(TARGET, folder, source, [image])
     x = apply(source.preprocess, image, (3, 16, 16))
-    (expected,) = integer.run(program, [x])
+    (expected,) = integer_program.run(program, [x])
     bound = 0.1 if precision == "int8-qdq" else 0.0
     assert np.abs(got["logits"] - expected["logits"]).max() <= bound
 
@@ -126,10 +127,11 @@ SATURATING = """
 import sys
 from pathlib import Path
 import numpy, onnxruntime
-from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
-from tcc.compiler import processor
-from tcc.compiler.graph import Input
-from tcc.compiler.types import TensorType
+from tcc.backends.onnxruntime.backend import FILE
+from tcc.backends.onnxruntime.backend import OnnxRuntime
+from tcc.compiler.support import cpu as processor
+from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.types import TensorType
 backend, home = OnnxRuntime(), Path(sys.argv[1])
 processor.CPUINFO = home / "cpuinfo"  # the emulator shows that of the machine below it
 x = numpy.load(home / "x.npy")
@@ -168,11 +170,11 @@ def test_a_processor_whose_products_saturate_gives_the_same(tmp_path: Path) -> N
     written(tmp_path / "dynamic", BACKEND.emit(TARGET, model, "dynamic"))
     command = ["qemu-x86_64", "-cpu", "Haswell", sys.executable, "-c", SATURATING, str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
-    expected = np.stack([y["logits"] for y in integer.run(program, list(xs))])
+    expected = np.stack([y["logits"] for y in integer_program.run(program, list(xs))])
     np.testing.assert_array_equal(np.load(tmp_path / "int8.npy"), expected)
     np.testing.assert_array_equal(np.load(tmp_path / "int8-u8u8.npy"), expected)
     np.testing.assert_allclose(np.load(tmp_path / "int8-qdq.npy"), expected, rtol=0.02)
-    real = np.stack([y["logits"] for y in reference.run(model, list(xs))])
+    real = np.stack([y["logits"] for y in float_program.run(model, list(xs))])
     np.testing.assert_allclose(np.load(tmp_path / "dynamic.npy"), real, rtol=0.02)
     assert (np.load(tmp_path / "trap.npy") != expected).any()  # without the session option
 
@@ -194,7 +196,7 @@ def test_the_authors_networks_come_near(
     image = images.read(data / picture_)
     views = [np.ascontiguousarray(np.rot90(image, turns)) for turns in range(2)]
     xs = [apply(graph.inputs[0].preprocess, view, (3, 224, 224)) for view in views]
-    expected = [y["logits"] for y in reference.run(model, xs)]
+    expected = [y["logits"] for y in float_program.run(model, xs)]
     whole = run(model, INT8)
     contract = whole.graph.inputs[0].preprocess
     program = quantize(whole, calibrated(whole, apply(contract, views[0], (3, 224, 224))))
@@ -206,6 +208,6 @@ def test_the_authors_networks_come_near(
             assert got @ y / np.linalg.norm(got) / np.linalg.norm(y) > least
             assert np.abs(got - y).max() < most * np.abs(y).max()
             assert got.argmax() == y.argmax()
-    values = integer.run(program, [apply(contract, view, (3, 224, 224)) for view in views])
+    values = integer_program.run(program, [apply(contract, view, (3, 224, 224)) for view in views])
     for got, y in zip(found, values, strict=True):
         np.testing.assert_array_equal(got["logits"], y["logits"])

@@ -12,8 +12,7 @@ from nets import Steps, dense, gated
 from op_cases import CASES, INTERNAL_CASES, Case, one_input, tensors, trained
 from random_graphs import graphs
 
-from tcc.compiler import reference
-from tcc.compiler.graph import Graph, Model, Output
+from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ops import (
     AvgPool,
     ChannelShuffle,
@@ -29,6 +28,7 @@ from tcc.compiler.ops import (
     Softmax,
 )
 from tcc.compiler.passes import INFERENCE, run
+from tcc.compiler.reference import float_program
 
 MEASURED = {"fp32": (3e-6, 1e-5), "fp16": (1e-3, 1e-3), "dynamic": (2e-2, 5e-2)}
 """Largest difference from the float32 reference, of one op and of a network, as a part of the
@@ -51,7 +51,7 @@ def test_every_op_computes_what_the_reference_does(tmp_path: Path, case: Case) -
     model = one_input(case)
     assert list(BACKEND.refusals(TARGET, model.graph)) == []
     (xs,) = tensors(model, batch=2)
-    expected = reference.run(model, list(xs))
+    expected = float_program.run(model, list(xs))
     for precision in PRECISIONS:
         folder = written(tmp_path / precision, BACKEND.emit(TARGET, model, precision))
         found = BACKEND.infer(TARGET, folder, model.graph.inputs[0], list(xs))
@@ -63,7 +63,7 @@ def test_every_op_computes_what_the_reference_does(tmp_path: Path, case: Case) -
 def test_every_op_runs_with_all_kernels(case: Case) -> None:
     model = one_input(case)
     ((x,),) = tensors(model, batch=1)
-    (expected,) = reference.run(model, [x])
+    (expected,) = float_program.run(model, [x])
     for precision in PRECISIONS:
         data = emitted(model, precision)
         for kernels in KERNELS:
@@ -77,7 +77,7 @@ def test_networks_compute_what_the_reference_does(
 ) -> None:
     plain = Model(graph, trained(graph))
     (xs,) = tensors(plain, batch=3)
-    expected = reference.run(plain, list(xs))
+    expected = float_program.run(plain, list(xs))
     for name, model in {"plain": plain, "fused": fused(graph)}.items():
         folder = written(tmp_path / name, BACKEND.emit(TARGET, model, precision))
         found = BACKEND.infer(TARGET, folder, graph.inputs[0], list(xs))
@@ -108,7 +108,7 @@ def test_clamps_are_part_of_the_operator_before() -> None:
         "CONV_2D", "MAX_POOL_2D", "PAD", "AVERAGE_POOL_2D", "CONV_2D", "RELU",
     ]  # fmt: skip
     ((x,),) = tensors(model, batch=1)
-    (expected,) = reference.run(model, [x])
+    (expected,) = float_program.run(model, [x])
     assert difference(outputs(data, x), expected) < 1e-5
 
 
@@ -122,7 +122,7 @@ def test_no_transposition_is_left_that_weights_can_take() -> None:
     data = emitted(model)
     assert "TRANSPOSE" not in dict(operators(data))
     ((x,),) = tensors(model, batch=1)
-    assert difference(outputs(data, x), reference.run(model, [x])[0]) < 1e-5
+    assert difference(outputs(data, x), float_program.run(model, [x])[0]) < 1e-5
 
 
 def test_a_flat_feature_map_leaves_channel_by_channel() -> None:
@@ -148,7 +148,7 @@ def test_xnnpack_joins_any_number_of_values(count: int) -> None:
     assert all(len(op.inputs) <= 5 for op in joins)
     assert delegates(data) == 1
     ((x,),) = tensors(model, batch=1)
-    assert difference(outputs(data, x), reference.run(model, [x])[0]) < 1e-5
+    assert difference(outputs(data, x), float_program.run(model, [x])[0]) < 1e-5
 
 
 def test_values_may_leave_twice_or_as_they_came() -> None:
@@ -157,7 +157,7 @@ def test_values_may_leave_twice_or_as_they_came() -> None:
     graph = add.graph(Output("a", value), Output("b", value))
     model = Model(graph, {})
     ((x,),) = tensors(model, batch=1)
-    assert difference(outputs(emitted(model), x), reference.run(model, [x])[0]) < 1e-6
+    assert difference(outputs(emitted(model), x), float_program.run(model, [x])[0]) < 1e-6
     graph = replace(graph, outputs=(*graph.outputs, Output("image", "image")))
     np.testing.assert_array_equal(outputs(emitted(Model(graph, {})), x)["image"], x)
 
@@ -167,7 +167,7 @@ def test_values_may_leave_twice_or_as_they_came() -> None:
 def test_random_networks_compute_what_the_reference_does(graph: Graph) -> None:
     plain = Model(graph, trained(graph))
     ((x,),) = tensors(plain, batch=1)
-    (expected,) = reference.run(plain, [x])
+    (expected,) = float_program.run(plain, [x])
     for model in (plain, run(plain, INFERENCE)):
         data = emitted(model)
         for kernels in KERNELS:

@@ -14,9 +14,9 @@ from lite import opened
 from lite_float import BACKEND, TARGET, emitted, fused
 from nets import dense
 
-from tcc.backends.tflite import contained
+from tcc.backends.tflite import file_numbers
 from tcc.backends.tflite.backend import FILE
-from tcc.compiler.source import UserError
+from tcc.compiler.support.diagnostics import UserError
 
 FLOW = ("WHILE", "IF", "CALL_ONCE", "CALL", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE",
         "HASHTABLE", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE", "CUSTOM", "RANDOM_UNIFORM")  # fmt: skip
@@ -45,20 +45,20 @@ def with_code(data: bytes, word: str, *, old: bool) -> bytes:
 @pytest.mark.parametrize("word", FLOW)
 def test_operators_that_no_model_has(data: bytes, word: str) -> None:
     with pytest.raises(ValueError, match=rf"it has `{word}`, which no model of tcc has"):
-        contained.read(with_code(data, word, old=False))
+        file_numbers.read(with_code(data, word, old=False))
 
 
 @pytest.mark.parametrize("word", ["WHILE", "IF", "CUSTOM"])
 def test_operators_by_their_older_number(data: bytes, word: str) -> None:
     with pytest.raises(ValueError, match=rf"it has `{word}`"):
-        contained.read(with_code(data, word, old=True))
+        file_numbers.read(with_code(data, word, old=True))
 
 
 def test_graphs_beside_the_first(data: bytes) -> None:
     model = opened(data)
     model.subgraphs.append(model.subgraphs[0])
     with pytest.raises(ValueError, match="it has 2 graphs: a model of tcc has one"):
-        contained.read(packed(model))
+        file_numbers.read(packed(model))
 
 
 def test_what_is_no_file_of_the_format(data: bytes) -> None:
@@ -72,10 +72,10 @@ def test_what_is_no_file_of_the_format(data: bytes) -> None:
         texts.append(bytes(damaged))
     for text in texts:
         with suppress(ValueError):  # many are still whole
-            contained.numbers(text)
+            file_numbers.numbers(text)
     for text in texts[:8]:
         with pytest.raises(ValueError, match=r"no TFLite file|graphs"):
-            contained.numbers(text)
+            file_numbers.numbers(text)
 
 
 def test_such_a_file_is_not_run(data: bytes, tmp_path: Path, monkeypatch) -> None:

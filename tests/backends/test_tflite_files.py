@@ -16,16 +16,11 @@ from tcc.backends.base import MissingTool
 from tcc.backends.tflite import backend as module
 from tcc.backends.tflite import writer
 from tcc.backends.tflite.backend import FILE
-from tcc.compiler import reference
-from tcc.compiler.graph import Graph, Model
-from tcc.compiler.ops import (
-    Conv,
-    ConvTranspose,
-    DepthwiseConv,
-    Relu,
-)
-from tcc.compiler.preprocess import Preprocess, Resize
-from tcc.compiler.source import UserError
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.preprocess import Preprocess, Resize
+from tcc.compiler.ops import Conv, ConvTranspose, DepthwiseConv, Relu
+from tcc.compiler.reference import float_program
+from tcc.compiler.support.diagnostics import UserError
 
 nets = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
 
@@ -142,7 +137,7 @@ def test_weights_too_large_for_float16_stay() -> None:
     weights = {name: values * np.float32(1e6) for name, values in trained(graph).items()}
     model = Model(graph, weights)
     ((x,),) = tensors(model, batch=1)
-    assert difference(outputs(emitted(model, "fp16"), x), reference.run(model, [x])[0]) < 1e-5
+    assert difference(outputs(emitted(model, "fp16"), x), float_program.run(model, [x])[0]) < 1e-5
 
 
 def test_a_file_of_two_gigabytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +168,7 @@ def test_images_go_through_the_contract(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     (found,) = BACKEND.run(TARGET, folder, source, [image])
     x = (image.astype(np.float32).transpose(2, 0, 1) / 255 - 0.5) / 0.25
-    assert difference(found, reference.run(model, [x.astype(np.float32)])[0]) < 1e-5
+    assert difference(found, float_program.run(model, [x.astype(np.float32)])[0]) < 1e-5
     with pytest.raises(UserError, match="this network does not take an image"):
         BACKEND.run(TARGET, folder, graph.inputs[0], [image])
 

@@ -18,9 +18,12 @@ from quantised import calibrated, noise, picture, ready, typed
 from random_nets import extreme, graphs
 
 from tcc.backends.tflite.functions import sure
-from tcc.compiler import weights
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, Input, Model, Node, Output, verify
+from tcc.compiler.data import weights
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, verify
+from tcc.compiler.ir.preprocess import Preprocess, apply
+from tcc.compiler.ir.preprocess import Resize as Resized
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import (
     Concat,
     Conv,
@@ -36,13 +39,11 @@ from tcc.compiler.ops import (
     Tanh,
 )
 from tcc.compiler.ops.integer import QAdd, QConv, QGlobalAvgPool, QMul, Table
-from tcc.compiler.preprocess import Preprocess, apply
-from tcc.compiler.preprocess import Resize as Resized
-from tcc.compiler.quant import functions, integer
 from tcc.compiler.quant.calibration import Range
-from tcc.compiler.quant.groups import scale_for
-from tcc.compiler.quant.quantize import quantize, table
-from tcc.compiler.types import TensorType
+from tcc.compiler.quant.program import functions
+from tcc.compiler.quant.program.quantize import quantize, table
+from tcc.compiler.quant.scale_groups import scale_for
+from tcc.compiler.reference import integer_program
 
 SPEC = Path(__file__).resolve().parents[2] / "spec"
 nets = pytest.mark.parametrize("graph", [dense(), gated(), chain(30)], ids=lambda g: g.name)
@@ -195,7 +196,7 @@ def test_every_step_of_the_language(case: Case) -> None:
     made = one_input(case)
     program = closed(made.graph, made.weights)
     x = picture(made.graph, 1)
-    if not integer.inexact(program.graph):
+    if not integer_program.inexact(program.graph):
         assert differing(program, x) == {}
     for kernels in KERNELS:
         assert steps(program, x, kernels) <= STEPS
@@ -288,7 +289,7 @@ def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     (got,) = BACKEND.run(TARGET, tmp_path, source, [image])
     assert source.preprocess is not None
-    (expected,) = integer.run(program, [apply(source.preprocess, image, (3, 16, 16))])
+    (expected,) = integer_program.run(program, [apply(source.preprocess, image, (3, 16, 16))])
     assert got.keys() == expected.keys()
     assert all(np.array_equal(got[name], y) for name, y in expected.items())
     model = opened(file(program, precision))

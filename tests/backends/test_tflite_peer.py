@@ -18,10 +18,10 @@ from quantised import calibrated, picture, ready
 
 from tcc.backends.tflite.emit import described
 from tcc.backends.tflite.writer import pack
-from tcc.compiler.graph import Graph, Model
+from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ops import Add, Concat, Conv, DepthwiseConv, MaxPool, Relu
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.quantize import quantize
+from tcc.compiler.quant.program.quantize import quantize
 
 
 def residual() -> Graph:

@@ -8,17 +8,19 @@ import pytest
 from lite import delegates, interpreter, operators, outputs
 
 from tcc.backends.tflite.backend import FILE, TfLite
-from tcc.compiler import images, known, reference, weights
 from tcc.compiler.checkpoint import import_checkpoint
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, Model
+from tcc.compiler.data import images, weights
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.preprocess import apply
 from tcc.compiler.passes import INFERENCE, run
-from tcc.compiler.preprocess import apply
+from tcc.compiler.reference import float_program
+from tcc.compiler.zoo import shipped
 
 BACKEND = TfLite()
 (TARGET,) = BACKEND.targets
 SMALL = ("ddsnet", "fastnet", "squeezenet", "shufflenet_v2")
-NAMES = sorted(name for name in known.specs() if name != "fastnet_block")
+NAMES = sorted(name for name in shipped.specs() if name != "fastnet_block")
 BOUND = {"fp32": 1e-5, "fp16": 2e-3, "dynamic": 6e-2}
 """Largest difference from the float32 reference, as a part of the largest output."""
 zoo = pytest.mark.parametrize(
@@ -27,7 +29,7 @@ zoo = pytest.mark.parametrize(
 
 
 def graph_of(name: str) -> Graph:
-    return load(known.specs()[name]).graph
+    return load(shipped.specs()[name]).graph
 
 
 @zoo
@@ -37,7 +39,7 @@ def test_every_form_of_every_network_computes_the_same(name: str) -> None:
     fused = run(model, INFERENCE)
     assert list(BACKEND.refusals(TARGET, fused.graph)) == []
     x = np.random.default_rng(0).standard_normal(graph.inputs[0].type.shape, np.float32)
-    (expected,) = reference.run(model, [x])
+    (expected,) = float_program.run(model, [x])
     sizes = {}
     for precision, bound in BOUND.items():
         data = BACKEND.emit(TARGET, fused, precision).files[FILE]
@@ -71,7 +73,7 @@ def test_the_authors_networks_come_near(
     for turns in range(2):
         view = np.ascontiguousarray(np.rot90(image, turns))
         x = apply(graph.inputs[0].preprocess, view, (3, 224, 224))
-        ((y,),) = (found.values() for found in reference.run(model, [x]))
+        ((y,),) = (found.values() for found in float_program.run(model, [x]))
         for precision, (least, most) in NEAR.items():
             file = BACKEND.emit(TARGET, run(model, INFERENCE), precision).files[FILE]
             (got,) = outputs(file, x).values()

@@ -28,17 +28,20 @@ import onnxruntime
 import peers
 from numpy.typing import NDArray
 
-from tcc.compiler import known, passes, pipeline
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Model
+from tcc.compiler import passes
+from tcc.compiler.data.dataset import DataSet, read
+from tcc.compiler.driver import pipeline
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.quant import best, judge, measures
 from tcc.compiler.quant.calibrate import METHODS, calibrate
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.data import DataSet, read
-from tcc.compiler.quant.observe import observe
-from tcc.compiler.quant.quantize import quantize
-from tcc.compiler.source import whole_file
+from tcc.compiler.quant.methods import best
+from tcc.compiler.quant.observe.observer import observe
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import output_quality, similarity
+from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.zoo import shipped
 
 OURS = (*METHODS, "moments")
 BASE = "onnxruntime MinMax u8"
@@ -101,7 +104,7 @@ def _measured(name: str, runs: int) -> dict[str, Any]:
 def _work(given: argparse.Namespace) -> None:
     """Calibrate by one method; print what it cost and how good the result is."""
     settings = dict(item.split("=", 1) for item in given.set)
-    graph = load(known.find_spec(given.spec, whole_file(given.spec)), settings).graph
+    graph = load(shipped.find_spec(given.spec, whole_file(given.spec)), settings).graph
     model = Model(graph, pipeline.read_weights(given.weights, graph).tensors)
     learn, judged = _parts(given)
     quantized = _ours if given.worker in OURS else _peer
@@ -109,9 +112,9 @@ def _work(given: argparse.Namespace) -> None:
     rows = quantized(given.worker, model, learn)
     seconds = time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    output = judge.judged(model)[0]
-    expected = judge.rows(model, judged)[output.name]
-    quality = measures.quality(output, expected, rows(judged).reshape(expected.shape), None)
+    output = similarity.judged(model)[0]
+    expected = similarity.rows(model, judged)[output.name]
+    quality = output_quality.quality(output, expected, rows(judged).reshape(expected.shape), None)
     result = {
         "cosine": quality.cosine,
         "loss": round(quality.loss * 1e4, 4),
@@ -142,8 +145,8 @@ def _parts(given: argparse.Namespace) -> tuple[DataSet, DataSet]:
 def _ours(name: str, model: Model, learn: DataSet) -> Judged:
     ready = passes.run(model, passes.INT8)
     program = quantize(ready, _calibration(name, ready, learn))
-    first = judge.judged(ready)[0].name
-    return lambda judged: judge.rows(program, judged)[first]
+    first = similarity.judged(ready)[0].name
+    return lambda judged: similarity.rows(program, judged)[first]
 
 
 def _calibration(name: str, ready: Model, learn: DataSet) -> Calibration:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from tcc.compiler.frontend.build import load
+from tcc.compiler.frontend.spec import load
 
 HEAD = "tcc: 1\nname: bench\ninput: {image: {shape: [3, 32, 32]}}\noutput: {y: {}}\ngraph:\n"
 LAYER = "  - conv: {filters: 16, kernel: 3, padding: 1}\n  - batch_norm\n  - relu\n"

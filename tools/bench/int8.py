@@ -23,16 +23,19 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime, session
-from tcc.compiler import known, passes, pipeline, reference
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, Model, Output
-from tcc.compiler.precision import INTEGER
-from tcc.compiler.preprocess import normalized
-from tcc.compiler.processor import features, products
+from tcc.compiler import passes
+from tcc.compiler.driver import pipeline
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model, Output
+from tcc.compiler.ir.precision import INTEGER
+from tcc.compiler.ir.preprocess import normalized
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.groups import kept, ranges
-from tcc.compiler.quant.quantize import quantize
-from tcc.compiler.source import whole_file
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.scale_groups import kept, ranges
+from tcc.compiler.reference import float_program
+from tcc.compiler.support.cpu import features, products
+from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.zoo import shipped
 
 BACKEND = OnnxRuntime()
 (TARGET,) = BACKEND.targets
@@ -43,7 +46,7 @@ def main() -> None:
     """Measure and print."""
     given = _arguments()
     settings = dict(item.split("=", 1) for item in given.set)
-    graph = load(known.find_spec(given.spec, whole_file(given.spec)), settings).graph
+    graph = load(shipped.find_spec(given.spec, whole_file(given.spec)), settings).graph
     read = pipeline.read_weights(given.weights, graph) if given.weights else None
     weights = (read or pipeline.random_weights(graph)).tensors
     models = _models(Model(graph, weights))
@@ -82,7 +85,7 @@ def _limits(ready: Model) -> Mapping[str, tuple[float, float]]:
     graph = ready.graph
     outputs = tuple(Output(f"{node.name}!", node.name) for node in graph.nodes)
     x = _picture(graph)
-    (found,) = reference.run(Model(replace(graph, outputs=outputs), ready.weights), [x])
+    (found,) = float_program.run(Model(replace(graph, outputs=outputs), ready.weights), [x])
     values = {graph.inputs[0].name: x, **{name[:-1]: y for name, y in found.items()}}
     return {name: (float(values[name].min()), float(values[name].max())) for name in kept(graph)}
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tcc.compiler.unhandled import UnhandledError
+from tcc.compiler.support.unhandled import UnhandledError
 
 Images = Sequence[NDArray[np.float32]]
 

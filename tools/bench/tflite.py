@@ -25,13 +25,16 @@ from numpy.typing import NDArray
 from tcc.backends.tflite.backend import FILE, TfLite
 from tcc.backends.tflite.emit import described
 from tcc.backends.tflite.writer import pack
-from tcc.compiler import known, passes, pipeline, reference
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, Model, Output
+from tcc.compiler import passes
+from tcc.compiler.driver import pipeline
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.groups import kept, ranges
-from tcc.compiler.quant.quantize import quantize
-from tcc.compiler.source import whole_file
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.scale_groups import kept, ranges
+from tcc.compiler.reference import float_program
+from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.zoo import shipped
 
 BACKEND = TfLite()
 (TARGET,) = BACKEND.targets
@@ -48,7 +51,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     given = parser.parse_args()
     settings = dict(item.split("=", 1) for item in given.set)
-    graph = load(known.find_spec(given.spec, whole_file(given.spec)), settings).graph
+    graph = load(shipped.find_spec(given.spec, whole_file(given.spec)), settings).graph
     files = made(Model(graph, pipeline.random_weights(graph).tensors))
     about = {"spec": given.spec, "rounds": given.rounds}
     print(json.dumps({**about, "files": measured(files, given.rounds)}, indent=2))
@@ -110,7 +113,7 @@ def _limits(ready: Model) -> Mapping[str, tuple[float, float]]:
     graph = ready.graph
     outputs = tuple(Output(f"{node.name}!", node.name) for node in graph.nodes)
     x = _noise(graph)
-    (found,) = reference.run(Model(replace(graph, outputs=outputs), ready.weights), [x])
+    (found,) = float_program.run(Model(replace(graph, outputs=outputs), ready.weights), [x])
     values = {graph.inputs[0].name: x, **{name[:-1]: y for name, y in found.items()}}
     return {name: (float(values[name].min()), float(values[name].max())) for name in kept(graph)}
 

@@ -20,7 +20,7 @@ import numpy as np
 from bundle_changes import CHANGES, Bundle
 from case import Case, Front, Outcome
 
-from tcc.compiler.known import samples_folder
+from tcc.compiler.zoo.shipped import samples_folder
 
 SPEC = """\
 tcc: 1
@@ -168,12 +168,6 @@ def _given(name: str, image: bytes) -> list[float]:
 
 
 def _warm() -> None:
-
-    import tcc.compiler.cli
-    import tcc.compiler.cli.devices
-    import tcc.compiler.evaluation
-    import tcc.compiler.pairs
-    import tcc.compiler.replay  # noqa: F401
 
     templates()
 

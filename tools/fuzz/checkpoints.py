@@ -21,13 +21,13 @@ def _right(outcome: Outcome, folder: Path) -> str:
     """Say what is wrong: a command of the file ran, or weights are not those written."""
     import numpy as np
 
-    from tcc.compiler import tensor_file
+    from tcc.compiler.data import safetensors_file
 
     if (folder / "ran").exists():
         return "the checkpoint's command ran"
     if outcome.code or not (folder / "w.safetensors").exists():
         return "" if outcome.code else "no weights were written"
-    file = tensor_file.read(folder / "w.safetensors")
+    file = safetensors_file.read(folder / "w.safetensors")
     for name, expected in values().items():
         if not np.array_equal(file.values(name), expected):
             return f"other values in {name}"
@@ -162,11 +162,6 @@ def _make(numbers: Random) -> Case:
 
 def _warm() -> None:
     import torch  # noqa: F401 - which makes the cases
-
-    import tcc.compiler.checkpoint
-    import tcc.compiler.cli
-    import tcc.compiler.frontend.facts
-    import tcc.compiler.pipeline  # noqa: F401
 
     values()
 

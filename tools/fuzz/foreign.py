@@ -47,10 +47,11 @@ def _wrong(ended: Outcome, folder: Path, seed: int, until: tuple[str, ...]) -> s
     import numpy as np
     import onnx
 
-    from tcc.compiler import reference, weights
-    from tcc.compiler.activations import applied
-    from tcc.compiler.frontend.build import load
-    from tcc.compiler.graph import Model
+    from tcc.compiler.data import weights
+    from tcc.compiler.frontend.spec import load
+    from tcc.compiler.ir.graph import Model
+    from tcc.compiler.reference import float_program
+    from tcc.compiler.reference.activations import applied
 
     graph = load(spec).graph
     model = Model(graph, weights.read(values, graph))
@@ -64,7 +65,7 @@ def _wrong(ended: Outcome, folder: Path, seed: int, until: tuple[str, ...]) -> s
         theirs = _run(file, inputs, until)
     except Exception as error:  # whatever ONNX Runtime says of a file that it does not take
         return f"ONNX Runtime does not run it: {error}"
-    ours = reference.run(model, inputs)
+    ours = float_program.run(model, inputs)
     for position, end in enumerate(graph.outputs):
         own = [applied(end.activation, run[end.name]) for run in ours]
         if wrong := _apart(own, [run[position] for run in theirs]):
@@ -129,7 +130,7 @@ def _warm() -> None:
 
     import tcc.compiler.cli.import_
     import tcc.compiler.onnx_import.compare
-    import tcc.compiler.onnx_import.network
+    import tcc.compiler.onnx_import.conversion
     import tcc.compiler.onnx_import.rebuild  # noqa: F401
 
     foreign_nets.nets()

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 from onnx import ModelProto, helper, numpy_helper, parser
 
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Model
-from tcc.compiler.known import specs
+from tcc.compiler.data.weights import random
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.weights import random
+from tcc.compiler.zoo.shipped import specs
 
 ZOO: Mapping[str, tuple[int, Mapping[str, str]]] = {
     "mobilenet_v2": (32, {"width": "0.1"}),

@@ -19,7 +19,7 @@ from random import Random
 from case import Case, Front, Outcome
 from pictures import damaged, pixels, whole
 
-from tcc.compiler.preprocess import Preprocess, Resize, apply
+from tcc.compiler.ir.preprocess import Preprocess, Resize, apply
 
 CONTRACTS: Mapping[str, tuple[str, Preprocess, tuple[int, int, int]]] = {
     "stretch": (
@@ -165,8 +165,8 @@ def _warm() -> None:
     import onnxruntime  # noqa: F401
 
     import tcc.compiler.cli
-    import tcc.compiler.evaluation
-    import tcc.compiler.pipeline  # noqa: F401
+    import tcc.compiler.driver.evaluation
+    import tcc.compiler.driver.pipeline  # noqa: F401
 
     _bundles()
 

@@ -121,13 +121,6 @@ def _checked(killed: _Killed, target: str, outcome: Outcome, folder: Path) -> st
 
 def _warm() -> None:
 
-    import tcc.compiler.cli
-    import tcc.compiler.cli.devices
-    import tcc.compiler.cli.write
-    import tcc.compiler.frontend.facts
-    import tcc.compiler.pipeline
-    import tcc.compiler.replay  # noqa: F401
-
     templates()
 
 

@@ -16,7 +16,7 @@ from case import Case, Front, Outcome
 from giants import GIANTS
 
 from tcc.compiler.frontend.yaml import parse, plain
-from tcc.compiler.known import specs
+from tcc.compiler.zoo.shipped import specs
 
 PIECES = (
     *"[]{}:,-'\"#&*!|>%@ \t\0é\u00a0\u200b\u2028\ufeff\r",
@@ -289,10 +289,7 @@ def _any(numbers: Random) -> Case:
 
 
 def _warm() -> None:
-    import tcc.compiler.cli
-    import tcc.compiler.cost
-    import tcc.compiler.frontend.facts
-    import tcc.compiler.frontend.fmt  # noqa: F401
+    pass
 
 
 SPECS = Front("specs", 5000, _any, _warm)

@@ -10,7 +10,7 @@ import numpy as np
 from tcc.backends.arm.kernels.base import Kernel, Shape3
 from tcc.backends.arm.kernels.tail import NOTHING, Tail
 from tcc.backends.arm.kernels.window import Layout, Staging, Window, layout
-from tcc.compiler.types import Pair
+from tcc.compiler.ir.types import Pair
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from tcc.backends.arm.kernels.base import Argument, Const, Shape3, Value
 from tcc.backends.arm.kernels.pointwise import POINTWISE
-from tcc.compiler.graph import Graph, Node
+from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.ir.types import Pair, Shape
 from tcc.compiler.ops import Op
-from tcc.compiler.types import Pair, Shape
 
 if TYPE_CHECKING:
     import numpy as np

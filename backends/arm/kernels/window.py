@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcc.backends.arm.kernels.base import Shape3
-from tcc.compiler.types import Pair, Quad
+from tcc.compiler.ir.types import Pair, Quad
 
 Index = Any
 """A number, or an expression of loop indices."""

@@ -14,7 +14,7 @@ from tcc.compiler.frontend.expr.nodes import Index, Name, Node, Part, spend
 from tcc.compiler.frontend.expr.scope import UNKNOWN, ExprError, Result, Scope, Unknown
 from tcc.compiler.frontend.expr.sizes import check_names, places
 from tcc.compiler.frontend.expr.syntax import MAX_NESTING, MAX_TEXT, Parser
-from tcc.compiler.source import Diagnostic, Span, UserError, fail
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail
 
 __all__ = [
     "MAX_INT",

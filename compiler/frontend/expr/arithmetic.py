@@ -5,7 +5,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tcc.compiler.signature import Value
+from tcc.compiler.ir.signature import Value
 
 MAX_INT = 1 << 63
 """Largest whole number, in magnitude."""

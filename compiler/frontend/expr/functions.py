@@ -16,7 +16,7 @@ from tcc.compiler.frontend.expr.arithmetic import (
     number,
     sequence,
 )
-from tcc.compiler.signature import Value
+from tcc.compiler.ir.signature import Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from tcc.compiler.frontend.expr.arithmetic import (
 )
 from tcc.compiler.frontend.expr.functions import FUNCTIONS, Function
 from tcc.compiler.frontend.expr.scope import ExprError, Result, Scope, Unknown
-from tcc.compiler.signature import Value
-from tcc.compiler.source import MANY_NAMES, nearest
+from tcc.compiler.ir.signature import Value
+from tcc.compiler.support.diagnostics import MANY_NAMES, nearest
 
 T = TypeVar("T")
 

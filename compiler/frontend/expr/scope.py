@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tcc.compiler.frontend.expr.arithmetic import Budget
-from tcc.compiler.signature import Value
-from tcc.compiler.types import Shape
+from tcc.compiler.ir.signature import Value
+from tcc.compiler.ir.types import Shape
 
 
 class Unknown:

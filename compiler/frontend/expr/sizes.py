@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields, replace
 from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
 from tcc.compiler.frontend.expr.nodes import Call, Index, Literal, Name, Node, Part, spend
 from tcc.compiler.frontend.expr.scope import UNKNOWN, ExprError, Result, Scope
-from tcc.compiler.source import nearest
-from tcc.compiler.types import Shape
+from tcc.compiler.ir.types import Shape
+from tcc.compiler.support.diagnostics import nearest
 
 
 @dataclass(frozen=True, slots=True)

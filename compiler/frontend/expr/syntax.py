@@ -23,7 +23,7 @@ from tcc.compiler.frontend.expr.nodes import (
 from tcc.compiler.frontend.expr.scope import ExprError
 from tcc.compiler.frontend.expr.sizes import Length, Size
 from tcc.compiler.frontend.expr.tokens import FOREIGN, Token, percentage, tokens
-from tcc.compiler.source import nearest
+from tcc.compiler.support.diagnostics import nearest
 
 MAX_TEXT = 1000
 """Longest expression, in characters."""

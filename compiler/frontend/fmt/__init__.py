@@ -12,8 +12,8 @@ from tcc.compiler.frontend.fmt.comments import fasten
 from tcc.compiler.frontend.fmt.layout import Branch, Entry, leaves, read
 from tcc.compiler.frontend.fmt.writer import write
 from tcc.compiler.frontend.yaml import Mapping, Tree, parse, plain
-from tcc.compiler.frontend.yaml.text import SourceText, decode
-from tcc.compiler.source import UserError, fail, whole_file
+from tcc.compiler.frontend.yaml.source_text import SourceText, decode
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 ORDER = (
     "tcc",

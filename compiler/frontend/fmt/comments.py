@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tcc.compiler.frontend.fmt.layout import Branch, Comment, Entry, branches, leaves
-from tcc.compiler.frontend.yaml.text import SourceText
+from tcc.compiler.frontend.yaml.source_text import SourceText
 
 _COMMENT = re.compile(r"!<[^>\s]*>|[&*!%][^\s,\[\]{}]*|(#[^\r\n]*)")
 _HEADER = re.compile(r"[|>][-+0-9]*[ \t]+(#[^\r\n]*)")

@@ -6,7 +6,7 @@ from typing import Any
 
 from tcc.compiler.frontend.yaml.events import events
 from tcc.compiler.frontend.yaml.reader import after_properties, missing_at
-from tcc.compiler.frontend.yaml.text import SourceText
+from tcc.compiler.frontend.yaml.source_text import SourceText
 
 
 @dataclass(slots=True)

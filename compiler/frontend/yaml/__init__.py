@@ -11,12 +11,21 @@ gives the same tree and the same errors wherever it is read.
 
 from collections.abc import Callable
 
-from tcc.compiler.frontend.yaml.builder import MAX_DEPTH, MAX_NODES, Builder
 from tcc.compiler.frontend.yaml.json import read_json
 from tcc.compiler.frontend.yaml.reader import read_yaml
-from tcc.compiler.frontend.yaml.text import MAX_BYTES, SourceText, decode
-from tcc.compiler.frontend.yaml.tree import Mapping, Scalar, Sequence, Tree, at, find, key_at, plain
-from tcc.compiler.source import UserError
+from tcc.compiler.frontend.yaml.source_text import MAX_BYTES, SourceText, decode
+from tcc.compiler.frontend.yaml.tree import (
+    Mapping,
+    Scalar,
+    Sequence,
+    Tree,
+    at,
+    find,
+    key_at,
+    plain,
+)
+from tcc.compiler.frontend.yaml.tree_builder import MAX_DEPTH, MAX_NODES, Builder
+from tcc.compiler.support.diagnostics import UserError
 
 __all__ = [
     "MAX_BYTES",

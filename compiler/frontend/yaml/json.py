@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable
 from math import isinf
 
-from tcc.compiler.frontend.yaml.builder import Builder, whole
 from tcc.compiler.frontend.yaml.tree import Scalar
-from tcc.compiler.source import UserError, fail
+from tcc.compiler.frontend.yaml.tree_builder import Builder, whole
+from tcc.compiler.support.diagnostics import UserError, fail
 
 _SPACE = re.compile(r"[ \t\r\n]*+")
 _TOKEN = re.compile(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcc.compiler.frontend.yaml.slips import look, slip
-from tcc.compiler.frontend.yaml.text import SourceText
-from tcc.compiler.source import Diagnostic, UserError
+from tcc.compiler.frontend.yaml.source_text import SourceText
+from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 _NAMES = {
     "<stream end>": "the end of the file",

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tcc.compiler.frontend.yaml.builder import Builder, whole
 from tcc.compiler.frontend.yaml.mistakes import explained
 from tcc.compiler.frontend.yaml.tree import Scalar
-from tcc.compiler.source import UserError, fail
+from tcc.compiler.frontend.yaml.tree_builder import Builder, whole
+from tcc.compiler.support.diagnostics import UserError, fail
 
 _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),

@@ -7,8 +7,8 @@ those of YAML and are text to it: other spaces, dashes and colons, as word proce
 import re
 from collections.abc import Iterable
 
-from tcc.compiler.frontend.yaml.text import SourceText
-from tcc.compiler.source import Diagnostic
+from tcc.compiler.frontend.yaml.source_text import SourceText
+from tcc.compiler.support.diagnostics import Diagnostic
 
 _LEADING = re.compile(r"[ \t]*(?:-[ \t]+)*")
 _BARE = re.compile(r"( *)- (\w+)\s*(?:#.*)?")

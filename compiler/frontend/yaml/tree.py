@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tcc.compiler.source import Span
+from tcc.compiler.support.diagnostics import Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from tcc.compiler.onnx_import.arguments import short
-from tcc.compiler.onnx_import.builder import Refusal
 from tcc.compiler.onnx_import.convert.call import Array, Call, Operand
 from tcc.compiler.onnx_import.convert.layers import scale_shift
-from tcc.compiler.onnx_import.view import View
+from tcc.compiler.onnx_import.graph_builder import Refusal
+from tcc.compiler.onnx_import.node_arguments import short
+from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.ops import Add, Mul, Op, Scale
 
 Combine = Callable[[Array, Array], Array]

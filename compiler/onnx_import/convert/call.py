@@ -8,11 +8,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from tcc.compiler.onnx_import.arguments import argument, numbers, scalar
-from tcc.compiler.onnx_import.builder import Builder, Refusal
-from tcc.compiler.onnx_import.view import View
+from tcc.compiler.ir.types import Pair, Quad
+from tcc.compiler.onnx_import.graph_builder import Builder, Refusal
+from tcc.compiler.onnx_import.node_arguments import argument, numbers, scalar
+from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.ops import Op
-from tcc.compiler.types import Pair, Quad
 
 Array = NDArray[Any]
 Operand = View | Array

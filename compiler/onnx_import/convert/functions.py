@@ -5,11 +5,11 @@ from math import isclose, pi, sqrt
 
 import numpy as np
 
-from tcc.compiler.onnx_import.arguments import short
-from tcc.compiler.onnx_import.builder import Refusal
 from tcc.compiler.onnx_import.convert.arithmetic import affine
 from tcc.compiler.onnx_import.convert.call import Call, Operand
-from tcc.compiler.onnx_import.view import View, last_axis_channels
+from tcc.compiler.onnx_import.graph_builder import Refusal
+from tcc.compiler.onnx_import.node_arguments import short
+from tcc.compiler.onnx_import.tensor_view import View, last_axis_channels
 from tcc.compiler.ops import (
     Add,
     Gelu,

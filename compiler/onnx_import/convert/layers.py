@@ -2,14 +2,22 @@
 
 import numpy as np
 
-from tcc.compiler.onnx_import.arguments import before, short
-from tcc.compiler.onnx_import.builder import Refusal
-from tcc.compiler.onnx_import.causes import ATTENTION, attention
+from tcc.compiler.ir.types import Pair
 from tcc.compiler.onnx_import.convert.call import Array, Call, pads_of
-from tcc.compiler.onnx_import.view import View, along_last_axis, last_axis_channels
-from tcc.compiler.ops import BatchNorm, Conv, ConvTranspose, Flatten, LayerNorm, Linear, ScaleShift
+from tcc.compiler.onnx_import.graph_builder import Refusal
+from tcc.compiler.onnx_import.node_arguments import before, short
+from tcc.compiler.onnx_import.refusal_causes import ATTENTION, attention
+from tcc.compiler.onnx_import.tensor_view import View, along_last_axis, last_axis_channels
+from tcc.compiler.ops import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Flatten,
+    LayerNorm,
+    Linear,
+    ScaleShift,
+)
 from tcc.compiler.ops.window import effective
-from tcc.compiler.types import Pair
 
 
 def conv(call: Call) -> View:

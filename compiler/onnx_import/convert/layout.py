@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from tcc.compiler.onnx_import.arguments import short
-from tcc.compiler.onnx_import.builder import Refusal
+from tcc.compiler.ir.types import Shape
 from tcc.compiler.onnx_import.convert.call import Array, Call, Operand
-from tcc.compiler.onnx_import.view import View, along_last_axis, last_axis_channels
+from tcc.compiler.onnx_import.graph_builder import Refusal
+from tcc.compiler.onnx_import.node_arguments import short
+from tcc.compiler.onnx_import.tensor_view import View, along_last_axis, last_axis_channels
 from tcc.compiler.ops import Concat, Pad, Resize
-from tcc.compiler.types import Shape
 
 
 def _moved(call: Call, change: Callable[[Any], Any]) -> Operand:

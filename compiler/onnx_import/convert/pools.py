@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tcc.compiler.onnx_import.builder import Refusal
+from tcc.compiler.ir.op import OpError
+from tcc.compiler.ir.types import Pair, Quad, TensorType
 from tcc.compiler.onnx_import.convert.call import Call, pads_of
-from tcc.compiler.onnx_import.view import View
+from tcc.compiler.onnx_import.graph_builder import Refusal
+from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.ops import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool, Op, Scale
-from tcc.compiler.ops.base import OpError
 from tcc.compiler.ops.window import out_size
-from tcc.compiler.types import Pair, Quad, TensorType
 
 
 def max_pool(call: Call) -> View:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.onnx_import.builder import Refusal
 from tcc.compiler.onnx_import.convert.call import Array, Call
-from tcc.compiler.onnx_import.view import View
+from tcc.compiler.onnx_import.graph_builder import Refusal
+from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.ops import Resize
 
 Places = NDArray[np.float32]

@@ -3,7 +3,7 @@
 Each has one defined result (`Exact.integer`), which every exact target gives to the bit.
 """
 
-from tcc.compiler.ops.base import Op
+from tcc.compiler.ir.op import Op
 from tcc.compiler.ops.integer.base import Quantized
 from tcc.compiler.ops.integer.border import QPad
 from tcc.compiler.ops.integer.conv import QConv, UnsignedQConv

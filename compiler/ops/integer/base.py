@@ -6,8 +6,8 @@ ONNX every value is a uint8, and a signed one has the zero point 128: the same m
 
 from dataclasses import dataclass
 
-from tcc.compiler.ops.base import Call, Const, Exact, Op
-from tcc.compiler.types import DType, Shape, TensorType
+from tcc.compiler.ir.op import Call, Const, Exact, Op
+from tcc.compiler.ir.types import DType, Shape, TensorType
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ops.base import Array, Call, Const, Exact, Op
+from tcc.compiler.ir.op import Array, Call, Const, Exact, Op
+from tcc.compiler.ir.types import Quad, TensorType
 from tcc.compiler.ops.integer.base import stored
-from tcc.compiler.types import Quad, TensorType
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ops.base import Array, Call, Const, Init, Param
+from tcc.compiler.ir.op import Array, Call, Const, Init, Param
+from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops.conv import Conv
 from tcc.compiler.ops.integer import levels
 from tcc.compiler.ops.integer.base import Quantized, scale, zero
-from tcc.compiler.types import DType, TensorType
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ops.base import Array, Call, Exact, Op
+from tcc.compiler.ir.op import Array, Call, Exact, Op
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops.integer import levels
 from tcc.compiler.ops.integer.base import Quantized, scale, zero
-from tcc.compiler.types import TensorType
 
 
 @dataclass(frozen=True, slots=True)

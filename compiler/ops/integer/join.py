@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ops.base import Array, Call
+from tcc.compiler.ir.op import Array, Call
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops.integer import levels
 from tcc.compiler.ops.integer.base import (
     FLOAT32,
@@ -21,7 +22,6 @@ from tcc.compiler.ops.integer.base import (
     zero_point,
 )
 from tcc.compiler.ops.join import Add
-from tcc.compiler.types import TensorType
 
 FRACTION = 20
 """Bits of the larger multiplier of a sum, after its first: as in XNNPACK's kernels."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.types import Pair, Quad, TensorType
+from tcc.compiler.ir.types import Pair, Quad, TensorType
 
 Levels = NDArray[Any]
 Int32 = NDArray[np.int32]

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ops.base import Array, Call, Const, Exact, Op, image
+from tcc.compiler.ir.op import Array, Call, Const, Exact, Op, image
+from tcc.compiler.ir.types import Shape, TensorType
 from tcc.compiler.ops.integer import levels
 from tcc.compiler.ops.integer.base import (
     FLOAT32,
@@ -18,7 +19,6 @@ from tcc.compiler.ops.integer.base import (
     zero,
     zero_point,
 )
-from tcc.compiler.types import Shape, TensorType
 
 MOST = 1 << 23
 """Elements of a channel below this have a sum that fits an int32."""

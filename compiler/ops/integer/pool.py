@@ -5,13 +5,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ops.base import Array, Call, Init, Param
+from tcc.compiler.ir.op import Array, Call, Init, Param
+from tcc.compiler.ir.types import DType, Quad, TensorType
 from tcc.compiler.ops.integer import levels
 from tcc.compiler.ops.integer.base import FLOAT32, Quantized, zero
 from tcc.compiler.ops.integer.join import rounded
 from tcc.compiler.ops.pool import AvgPool
 from tcc.compiler.ops.window import reached
-from tcc.compiler.types import DType, Quad, TensorType
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ops.base import Array, Call, Exact, Init, Op, Param
+from tcc.compiler.ir.op import Array, Call, Exact, Init, Op, Param
+from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops.conv import Conv
 from tcc.compiler.ops.integer import levels
 from tcc.compiler.ops.integer.base import FLOAT32, INT32, number, zero_point
-from tcc.compiler.types import DType, TensorType
 
 EXACT = 1 << 24
 """Sums of products below this are exact in float32, in whatever order they are added."""

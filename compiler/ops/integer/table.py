@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ops.base import Array, Call, Const, Init, Op, Param
+from tcc.compiler.ir.op import Array, Call, Const, Init, Op, Param
+from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops.integer.base import INT32, Quantized
-from tcc.compiler.types import DType, TensorType
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import pytest
 
 import tcc
-from tcc.compiler.quant.document import read
+from tcc.compiler.quant.calibration_document import read
 
 
 def test_a_spec_is_calibrated_and_written(home, images):

@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from tcc.compiler import weights
-from tcc.compiler.frontend.build import load
+from tcc.compiler.data import weights
+from tcc.compiler.frontend.spec import load
 
 RANDOM = "warning: the weights are random (seed 0): predictions mean nothing"
 

@@ -110,8 +110,8 @@ def test_damaged_images_are_listed(tcc, home, images, method):
 
 
 def test_weights_that_overflow_are_an_error_that_names_the_layer(tcc, home, images):
-    from tcc.compiler import weights
-    from tcc.compiler.frontend.build import load
+    from tcc.compiler.data import weights
+    from tcc.compiler.frontend.spec import load
 
     graph = load(home / "tiny.yaml").graph
     tensors = dict(weights.random(graph))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tcc.compiler.quant import document
+from tcc.compiler.quant import calibration_document
 
 HEAD = """\
 tcc: 1
@@ -80,14 +80,14 @@ def spoilt(tcc, home, pictures) -> Callable[[str], Path]:
     def make(step: str, method: str = "minmax") -> Path:
         words = ("calibrate", "net.yaml", "--seed", 1, "--data", pictures, "--method", method)
         assert tcc(*words, "-o", "c.json", "-q").code == 0
-        found = document.read(home / "c.json")
+        found = calibration_document.read(home / "c.json")
         scale = found.values[step].scale
         values = {
             name: replace(own, scale=2.0**20) if own.scale == scale else own
             for name, own in found.values.items()
         }
         bad = replace(found, values=values, rounded={})
-        (home / "bad.json").write_bytes(document.encode(bad))
+        (home / "bad.json").write_bytes(calibration_document.encode(bad))
         return home / "bad.json"
 
     return make

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tcc.backends.onnxruntime.backend import OnnxRuntime
-from tcc.compiler import evaluation, metrics
+from tcc.compiler.driver import evaluation
+from tcc.compiler.reference import metrics
 
 EVAL = ("eval", "tiny.yaml", "--data")
 PAIRS = st.integers(2, 6).flatmap(

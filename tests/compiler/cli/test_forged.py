@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tcc.backends.onnxruntime.backend import OnnxRuntime
-from tcc.compiler import manifest
+from tcc.compiler.bundle import manifest
 
 RUN, VERIFY, EVAL = "run", "verify", "eval"
 
@@ -336,7 +336,7 @@ PROGRAMS = {
 def test_a_program_that_is_another(commands, runner, tmp_path, monkeypatch, text, code, label):
     import shutil
 
-    from tcc.backends.arm import process
+    from tcc.backends.arm.execute import process
 
     monkeypatch.setattr(process, "IDLE", 1)
     folder = tmp_path / "forged"

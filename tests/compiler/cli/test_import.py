@@ -10,7 +10,7 @@ import pytest
 from onnx_nets import clean, outputs
 from safetensors.numpy import load_file
 
-from tcc.compiler.graph import Model
+from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.onnx_import import sandbox
 
@@ -67,8 +67,8 @@ def quick(request, monkeypatch):
 @pytest.fixture
 def net(home):
     """A foreign ONNX file in the working folder."""
-    from tcc.compiler.frontend.build import load
-    from tcc.compiler.weights import random
+    from tcc.compiler.data.weights import random
+    from tcc.compiler.frontend.spec import load
 
     graph = load(home / "tiny.yaml").graph
     onnx.save(lower(Model(graph, random(graph))), home / "net.onnx")

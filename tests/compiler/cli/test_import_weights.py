@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tcc.compiler import weights
-from tcc.compiler.frontend.build import load
+from tcc.compiler.data import weights
+from tcc.compiler.frontend.spec import load
 
 NAMES = {
     "conv": "features.0",

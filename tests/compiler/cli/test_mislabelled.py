@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tcc.compiler import manifest
+from tcc.compiler.bundle import manifest
 
 INT8 = "calibration/inexact: `fc` is there, and no layer is in float"
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from tcc.compiler import weights
-from tcc.compiler.frontend.build import load
+from tcc.compiler.data import weights
+from tcc.compiler.frontend.spec import load
 
 LOCALES = {
     "C": ({"LC_ALL": "C"}, "ünï ćö"),

@@ -61,8 +61,8 @@ def test_it_is_refused_at_once(tcc, home, words, kind):
     if "run" in words:
         assert tcc(*BUILD).code == 0
     if "--rules" in words:
-        from tcc.compiler import weights
-        from tcc.compiler.frontend.build import load
+        from tcc.compiler.data import weights
+        from tcc.compiler.frontend.spec import load
 
         graph = load(home / "tiny.yaml").graph
         weights.write(home / "w.safetensors", weights.random(graph))

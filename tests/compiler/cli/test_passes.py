@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcc.compiler.graph import Model, exact
+from tcc.compiler.ir.graph import Model, exact
 from tcc.compiler.passes import INT8, PASSES, PIPELINES, spell
 
 

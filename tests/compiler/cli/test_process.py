@@ -19,7 +19,7 @@ PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
 BUILD = ("build", "tiny.yaml", "--target", "onnxruntime", "-q")
 STUCK = """
 import sys, time
-from tcc.compiler import goldens
+from tcc.compiler.bundle import goldens
 def stuck(*_):
     print("stuck", flush=True)
     time.sleep(60)
@@ -138,9 +138,9 @@ class TestErrors:
         assert "error[E0608]" in found.err
 
     def test_our_own_failure_is_one_line(self, tcc, monkeypatch):
-        from tcc.compiler import cost
+        from tcc.compiler.ir import cost
 
-        importlib.import_module("tcc.compiler.frontend.facts")  # which keeps what it imports
+        importlib.import_module("tcc.compiler.frontend.spec_tests")  # which keeps what it imports
         monkeypatch.setattr(cost, "cost", lambda graph: 1 // 0)
         found = tcc("check", "tiny.yaml")
         assert (found.code, found.out) == (1, "")

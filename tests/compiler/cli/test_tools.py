@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 from tcc.compiler.cli import devices, doctor
-from tcc.compiler.tools import EXTRAS, PROGRAMS, Tool, install
+from tcc.compiler.support.external_tools import EXTRAS, PROGRAMS, Tool, install
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import pytest
 
 from tcc.backends.base import Tool
 from tcc.backends.onnxruntime.backend import OnnxRuntime
-from tcc.compiler import manifest, records
-from tcc.compiler.tools import MissingTool
+from tcc.compiler.bundle import manifest
+from tcc.compiler.support import json_records
+from tcc.compiler.support.external_tools import MissingTool
 
 INT8 = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8", "-q")
 
@@ -35,7 +36,7 @@ def resealed(folder, change):
     """Change the manifest of a bundle, and seal it again."""
     path = folder / manifest.NAME
     about = change(manifest.decode(path.read_bytes(), "manifest"))
-    plain = records.encode(replace(about, seal=""))
+    plain = json_records.encode(replace(about, seal=""))
     seal = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps({**plain, "seal": seal}))
 

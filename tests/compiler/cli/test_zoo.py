@@ -5,10 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from tcc.compiler import known
-from tcc.compiler.frontend.build import load
-from tcc.compiler.source import NOWHERE
-from tcc.compiler.zoo import tables
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.support.diagnostics import NOWHERE
+from tcc.compiler.zoo import shipped, tables
 from tcc.compiler.zoo.counting import CONVENTIONS, Counted
 from tcc.compiler.zoo.tables import Agreement, Cell, Column
 
@@ -35,7 +34,7 @@ def table(tcc, known_tables):
 
 def test_every_network_is_listed_with_its_costs(tcc):
     models = {m["name"]: m for m in tcc("zoo", "--json").document["models"]}
-    assert set(models) == set(known.specs())
+    assert set(models) == set(shipped.specs())
     assert models["vgg11"] == {
         "name": "vgg11",
         "task": "tumour images",
@@ -60,12 +59,12 @@ def test_the_list_as_text(tcc):
     fastnet = next(row for row in rows if row.startswith("fastnet "))
     assert fastnet.split()[:6] == ["fastnet", "3x256x256", "2", "218,534", "104,934,932", "-"]
     assert "fastnet-7, fastnet-8" in fastnet
-    assert tcc("zoo", "-q").out.split() == list(known.specs())
+    assert tcc("zoo", "-q").out.split() == list(shipped.specs())
 
 
 def test_weights_that_are_listed_are_there():
     about = tables.document(tables.folder() / "models.yaml")
-    assert set(about) == set(known.specs())
+    assert set(about) == set(shipped.specs())
     listed = [name for one in about.values() for name in one.get("weights", ())]
     assert [name for name in listed if not (tables.folder() / "weights" / name).is_file()] == []
 
@@ -122,7 +121,7 @@ def test_operations_are_counted_as_the_tools_of_the_papers_do(table):
 
 
 def test_a_stem_that_is_registered_once_counts_once():
-    graph = load(known.specs()["ddsnet"], {"classes": "7"}).graph
+    graph = load(shipped.specs()["ddsnet"], {"classes": "7"}).graph
     assert CONVENTIONS["ptflops"].count(Counted(graph)) == 306_711_167
 
 
@@ -220,7 +219,7 @@ def test_the_tables_hold_numbers_for_every_column_and_specs_that_exist():
         assert {column.convention for column in read.columns.values()} <= set(CONVENTIONS)
         for row in read.rows:
             assert set(row.printed) == set(read.columns)
-            assert row.spec in known.specs()
+            assert row.spec in shipped.specs()
 
 
 def test_patterns_of_a_counted_program_name_operations():
@@ -229,7 +228,7 @@ def test_patterns_of_a_counted_program_name_operations():
 
     for name in TABLES:
         for row in tables.read(name, NOWHERE).rows:
-            nodes = load(known.specs()[row.spec], row.settings).graph.nodes
+            nodes = load(shipped.specs()[row.spec], row.settings).graph.nodes
             for pattern in (*row.functions, *row.twice):
                 assert [n for n in nodes if fnmatchcase(n.name, pattern)], (name, pattern)
 

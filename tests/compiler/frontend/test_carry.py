@@ -5,8 +5,8 @@ from textwrap import dedent
 
 import pytest
 
-from tcc.compiler.frontend.build import Spec, load
-from tcc.compiler.source import UserError
+from tcc.compiler.frontend.spec import Spec, load
+from tcc.compiler.support.diagnostics import UserError
 
 HEAD = """\
 tcc: 1

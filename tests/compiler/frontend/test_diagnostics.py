@@ -6,9 +6,9 @@ from textwrap import dedent
 import pytest
 
 from tcc.compiler.frontend.accuracy import Accuracy
-from tcc.compiler.frontend.build import load
-from tcc.compiler.frontend.facts import check_facts
-from tcc.compiler.source import Diagnostic, UserError
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.frontend.spec_tests import check_facts
+from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 HEAD = """\
 tcc: 1

@@ -6,8 +6,8 @@ from textwrap import dedent
 
 import pytest
 
-from tcc.compiler.frontend.build import Spec, load
-from tcc.compiler.text import show
+from tcc.compiler.frontend.spec import Spec, load
+from tcc.compiler.ir.printer import show
 
 HEAD = """\
 tcc: 1

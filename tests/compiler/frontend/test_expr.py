@@ -17,7 +17,7 @@ from tcc.compiler.frontend.expr import (
     parse_expr,
 )
 from tcc.compiler.frontend.yaml import at, parse
-from tcc.compiler.source import Diagnostic, Span, UserError
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError
 
 NAMES = {
     "growth": 32,

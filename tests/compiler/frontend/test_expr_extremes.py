@@ -4,7 +4,7 @@ import pytest
 
 from tcc.compiler.frontend.expr import MAX_INT, UNKNOWN, Scope, evaluate, parse_expr
 from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
-from tcc.compiler.source import Span, UserError
+from tcc.compiler.support.diagnostics import Span, UserError
 
 HOSTILE = (
     "0", "(-0.0)", "1", "(-1)", "0.5", "5e-324", "1e308", "(-1e308)", "1.7976931348623157e308",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tcc.compiler.frontend.fmt import format_spec
 from tcc.compiler.frontend.yaml import parse, plain
-from tcc.compiler.source import UserError
+from tcc.compiler.support.diagnostics import UserError
 
 
 def formatted(text, file="t.yaml"):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.frontend.build import load
+from tcc.compiler.frontend.block_library import RESERVED, WORDS
 from tcc.compiler.frontend.foreign_names import entries, folded
-from tcc.compiler.frontend.library import RESERVED, WORDS
-from tcc.compiler.signature import signature
-from tcc.compiler.source import Diagnostic, UserError, nearest
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.signature import signature
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, nearest
 
 HEAD = "tcc: 1\nname: foreign\ninput: {image: {shape: [3, 32, 32]}}\noutput: {logits: {}}\n"
 

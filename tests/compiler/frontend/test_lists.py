@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.nn import functional as f
 
-from tcc.compiler.cost import cost
-from tcc.compiler.frontend.build import Spec, load
 from tcc.compiler.frontend.fmt import format_spec
+from tcc.compiler.frontend.spec import Spec, load
+from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.printer import show
 from tcc.compiler.lower.torch import module
-from tcc.compiler.source import Diagnostic, UserError
-from tcc.compiler.text import show
+from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 HEAD = """\
 tcc: 1

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from tcc.compiler.frontend.argument_values import Bound, bind
 from tcc.compiler.frontend.bindings import Bindings
-from tcc.compiler.frontend.build import load
 from tcc.compiler.frontend.expr import Scope
-from tcc.compiler.frontend.facts import check_facts
-from tcc.compiler.frontend.parameters import Bound, bind
 from tcc.compiler.frontend.scope import POISON, Env, Place
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.frontend.spec_tests import check_facts
 from tcc.compiler.frontend.yaml import Scalar
-from tcc.compiler.signature import Kind, Parameter
-from tcc.compiler.source import Span, UserError
+from tcc.compiler.ir.signature import Kind, Parameter
+from tcc.compiler.support.diagnostics import Span, UserError
 
 HEAD = "tcc: 1\nname: many\ninput: {image: {shape: [3, 8, 8]}}\noutput: {logits: {}}\n"
 

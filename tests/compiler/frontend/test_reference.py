@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.checkpoint.rules import read as read_rules
-from tcc.compiler.frontend.build import load
-from tcc.compiler.frontend.facts import check_facts
+from tcc.compiler.checkpoint.rule_files import read as read_rules
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.frontend.spec_tests import check_facts
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "spec" / "reference.md"

@@ -5,9 +5,9 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tcc.compiler.frontend.build import load
-from tcc.compiler.frontend.facts import check_facts
-from tcc.compiler.source import Diagnostic, UserError
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.frontend.spec_tests import check_facts
+from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 ROOT = Path(__file__).parents[3]
 LINES = (ROOT / "spec" / "ddsnet.yaml").read_text().split("\n")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.frontend.build import load
 from tcc.compiler.frontend.fmt import format_spec
-from tcc.compiler.source import Diagnostic, UserError
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 HEAD = "tcc: 1\nname: slip\ninput: {image: {shape: [3, 32, 32]}}\noutput: {logits: {}}\n"
 SHAPE = "tcc: 1\nname: slip\noutput: {{logits: {{}}}}\ngraph: [relu]\ninput: {{image: {{{}}}}}\n"

@@ -7,11 +7,11 @@ from textwrap import dedent
 import pytest
 from spec_texts import spec
 
-from tcc.compiler.cost import cost
-from tcc.compiler.frontend.build import Spec, load
-from tcc.compiler.frontend.doubts.kinds import KINDS
-from tcc.compiler.frontend.facts import check_facts
-from tcc.compiler.source import UserError
+from tcc.compiler.frontend.spec import Spec, load
+from tcc.compiler.frontend.spec_tests import check_facts
+from tcc.compiler.frontend.warnings.kinds import KINDS
+from tcc.compiler.ir.cost import cost
+from tcc.compiler.support.diagnostics import UserError
 
 ROOT = Path(__file__).parents[3]
 

@@ -20,7 +20,7 @@ from tcc.compiler.frontend.yaml import (
     parse,
     plain,
 )
-from tcc.compiler.source import UserError
+from tcc.compiler.support.diagnostics import UserError
 
 SPEC = """\
 # a header

@@ -15,17 +15,16 @@ from op_cases import CASES, Case, one_input, trained
 from quantised import LEVELS, calibrated, differing, held, int8, picture, ready, session
 from random_nets import extreme, graphs
 
-from tcc.compiler import reference
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, Model
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.lower.onnx import NEWEST, lower
 from tcc.compiler.lower.qdq import simulated
-from tcc.compiler.lower.small import dynamic, half
-from tcc.compiler.lower.unsigned import unsigned
+from tcc.compiler.lower.small_weights import dynamic, half
+from tcc.compiler.lower.unsigned_weights import unsigned
 from tcc.compiler.ops import Conv, Linear
 from tcc.compiler.ops.integer import QConv, RealConv
-from tcc.compiler.quant import integer
-from tcc.compiler.quant.quantize import quantize
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import float_program, integer_program
 
 Form = Callable[[Model], Model]
 SMALL: dict[str, tuple[Form, float]] = {"half": (half, 2e-3), "dynamic": (dynamic, 5e-2)}
@@ -57,7 +56,7 @@ def test_small_weights_come_near(graph: Graph, form: Form, bound: float, level: 
     model = Model(graph, trained(graph))
     for seed in range(3):
         x = picture(graph, seed)
-        (expected,) = reference.run(model, [x])
+        (expected,) = float_program.run(model, [x])
         assert_near(outputs(form(model), x, level), dict(expected), bound)
 
 
@@ -66,7 +65,7 @@ def test_small_weights_come_near(graph: Graph, form: Form, bound: float, level: 
 def test_every_step_of_the_language_has_small_weights(case: Case, form: Form, bound: float) -> None:
     model = one_input(case)
     x = picture(model.graph)
-    (expected,) = reference.run(model, [x])
+    (expected,) = float_program.run(model, [x])
     assert_near(outputs(form(model), x), dict(expected), bound)
 
 
@@ -117,7 +116,7 @@ def test_tied_layers_still_share_their_weights() -> None:
     object.__setattr__(second, "params", first.params)
     model = Model(tied, trained(tied))
     x = picture(tied)
-    (expected,) = reference.run(model, [x])
+    (expected,) = float_program.run(model, [x])
     for form, bound in SMALL.values():
         assert_near(outputs(form(model), x), dict(expected), bound)
 
@@ -130,7 +129,7 @@ def test_a_linear_layer_finds_its_inputs_scale_when_it_runs() -> None:
     assert Counter(n.op_type for n in lower(made).graph.node)["MatMulInteger"] == 1
     for scale in (1e-3, 1.0, 1e4):
         x = picture(model.graph) * np.float32(scale)
-        (expected,) = reference.run(
+        (expected,) = float_program.run(
             Model(model.graph, {**model.weights, "fc.bias": np.zeros(7, np.float32)}), [x]
         )
         got = outputs(
@@ -147,8 +146,8 @@ def test_unsigned_weights_change_no_value(graph: Graph, level: str) -> None:
     assert {n.op.word for n in made.graph.nodes if isinstance(n.op, QConv)} == {"unsigned_qconv"}
     x = picture(graph, 5)
     assert differing(made, x, level) == {}
-    expected = integer.run(program, [x], every=True)[0]
-    got = integer.run(made, [x], every=True)[0]
+    expected = integer_program.run(program, [x], every=True)[0]
+    got = integer_program.run(made, [x], every=True)[0]
     assert all(np.array_equal(got[name], y) for name, y in expected.items())
 
 
@@ -164,7 +163,7 @@ def test_unsigned_weights_of_random_networks(data: st.DataObject) -> None:
 def steps_apart(program: Model, x: np.ndarray, level: str) -> float:
     """Return how far the float form's outputs are from the integer program's, in levels."""
     got = outputs(simulated(program), x, level)
-    (expected,) = integer.run(program, [x])
+    (expected,) = integer_program.run(program, [x])
     inputs = {node.name: program.graph.input_types(node)[0] for node in program.graph.nodes}
     apart = 0.0
     for output in program.graph.outputs:
@@ -284,6 +283,6 @@ def test_a_network_of_the_zoo(path: Path) -> None:
     graph = load(path).graph
     weights = trained(graph)
     x = picture(graph)
-    (expected,) = reference.run(Model(graph, weights), [x])
+    (expected,) = float_program.run(Model(graph, weights), [x])
     for form, bound in SMALL.values():
         assert_near(outputs(form(Model(graph, weights)), x), dict(expected), bound)

@@ -15,13 +15,13 @@ from nets import Steps, chain, dense, gated
 from op_cases import CASES, one_op, tensors, trained
 
 from tcc import __version__
-from tcc.compiler import weights
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, Model, Output
+from tcc.compiler.data import weights
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.lower.onnx import NEWEST, lower
 from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import Conv, Linear, Relu
-from tcc.compiler.source import UserError
+from tcc.compiler.support.diagnostics import UserError
 
 OPSETS = (11, 13, 17, NEWEST)
 SPECS = Path(__file__).resolve().parents[3] / "spec"
@@ -168,7 +168,7 @@ import hashlib, sys
 sys.path.insert(0, sys.argv[1])
 from nets import dense
 from op_cases import trained
-from tcc.compiler.graph import Model
+from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
 graph = dense()
 data = lower(Model(graph, trained(graph))).SerializeToString(deterministic=True)

@@ -10,8 +10,8 @@ import torch
 from nets import Steps, chain, dense, gated
 from op_cases import trained
 
-from tcc.compiler import weights
-from tcc.compiler.graph import Graph, Output
+from tcc.compiler.data import weights
+from tcc.compiler.ir.graph import Graph, Output
 from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import BatchNorm, Concat, Conv, Dropout, Flatten, Linear, Relu
 

@@ -9,7 +9,7 @@ from onnx_nets import noise
 from tcc.compiler.onnx_import import Runner, Wanted, import_onnx
 from tcc.compiler.onnx_import.convert import CONVERTERS, functions, layers, pools
 from tcc.compiler.ops import AvgPool, LeakyRelu, Relu6
-from tcc.compiler.source import UserError
+from tcc.compiler.support.diagnostics import UserError
 
 
 def counted(call):

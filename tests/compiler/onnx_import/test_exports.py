@@ -23,8 +23,8 @@ from reference_nets.vgg import Vgg16Gap
 from torch import nn
 from torch.nn import functional
 
-from tcc.compiler import known
-from tcc.compiler.frontend.build import load
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.zoo import shipped
 
 slow = pytest.mark.slow
 STILL = "on the inputs tried, the outputs hardly change: each operator was compared by itself"
@@ -91,7 +91,7 @@ def _settle(network):
 @pytest.mark.parametrize(("make", "spec"), NETWORKS)
 @pytest.mark.parametrize("dynamo", [False, pytest.param(True, marks=slow)], ids=["old", "dynamo"])
 def test_networks(make, spec, dynamo, exported, imported):
-    shape = load(known.specs()[spec]).graph.inputs[0].type.shape
+    shape = load(shipped.specs()[spec]).graph.inputs[0].type.shape
     found = imported(exported(make(), shape, dynamo=dynamo))
     assert set(found.notes) <= {STILL}  # weights drawn at random leave little of an input
     assert found.difference < 1e-5

@@ -7,11 +7,11 @@ import onnx
 import pytest
 from op_cases import CASES, Case, one_input, one_op, tensors
 
-from tcc.compiler.graph import Graph, Input, Model, Output, make_node, verify
+from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.lower.onnx import NEWEST, lower
 from tcc.compiler.ops import Flatten, Tanh
-from tcc.compiler.reference import run
-from tcc.compiler.types import TensorType
+from tcc.compiler.reference.float_program import run
 
 OPSETS = [17, *(pytest.param(opset, marks=pytest.mark.slow) for opset in (11, NEWEST))]
 

@@ -9,9 +9,9 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_nets import noise
 
-from tcc.compiler.onnx_import.causes import CAUSES
 from tcc.compiler.onnx_import.convert import CONVERTERS
-from tcc.compiler.source import UserError
+from tcc.compiler.onnx_import.refusal_causes import CAUSES
+from tcc.compiler.support.diagnostics import UserError
 
 ENTRY = b"PK\3\4" + bytes(22)
 MISTAKEN = {

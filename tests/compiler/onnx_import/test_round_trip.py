@@ -5,17 +5,17 @@ import onnx
 import pytest
 from op_cases import trained
 
-from tcc.compiler import known
-from tcc.compiler.frontend.build import load
 from tcc.compiler.frontend.fmt import format_spec
-from tcc.compiler.graph import Model
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.reference import run
+from tcc.compiler.reference.float_program import run
+from tcc.compiler.zoo import shipped
 
 QUICK = {"ddsnet", "efficientnet_b0", "fastnet", "mobilenet_v2", "shufflenet_v2", "squeezenet"}
 SPECS = [
     pytest.param(path, id=name, marks=[pytest.mark.slow] * (name not in QUICK))
-    for name, path in known.specs().items()
+    for name, path in shipped.specs().items()
 ]
 
 

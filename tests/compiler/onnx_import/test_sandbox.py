@@ -9,7 +9,7 @@ from onnx import helper
 from onnx_nets import noise
 
 from tcc.compiler.onnx_import import Runner, Wanted, import_onnx, sandbox
-from tcc.compiler.source import UserError
+from tcc.compiler.support.diagnostics import UserError
 
 
 def refused(path):

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from nets import Steps
 from op_cases import trained
 
-from tcc.compiler.graph import Model, Output
+from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.ir.rewrite import live
 from tcc.compiler.onnx_import import Wanted
 from tcc.compiler.onnx_import.rebuild import rebuild
 from tcc.compiler.ops import Add, BatchNorm, Concat, Conv, Mul, Relu, Sigmoid, Slice
-from tcc.compiler.reference import run
-from tcc.compiler.rewrite import live
+from tcc.compiler.reference.float_program import run
 
 SINGLE = (Relu(), Sigmoid(), BatchNorm(), Conv(4, (3, 3), padding=1), Conv(4, (1, 1), bias=False))
 

@@ -8,7 +8,8 @@ import torch
 from nets import Steps
 from op_cases import trained
 
-from tcc.compiler.graph import Graph, Model, Output, verify
+from tcc.compiler.ir.graph import Graph, Model, Output, verify
+from tcc.compiler.ir.printer import show
 from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import (
     BatchNorm,
@@ -21,7 +22,6 @@ from tcc.compiler.ops import (
     Relu,
 )
 from tcc.compiler.passes import fold_batch_norm, lower_batch_norm
-from tcc.compiler.text import show
 
 
 def outputs(model: Model) -> dict[str, np.ndarray]:

@@ -7,7 +7,9 @@ from nets import Steps, gated
 from op_cases import CASES, one_op, trained
 from passes_nets import after, chain
 
-from tcc.compiler.graph import Model, Output
+from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.ir.op import Call
+from tcc.compiler.ir.printer import show
 from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import (
     Add,
@@ -27,9 +29,7 @@ from tcc.compiler.ops import (
     ScaleShift,
     Slice,
 )
-from tcc.compiler.ops.base import Call
 from tcc.compiler.passes import drop_identity
-from tcc.compiler.text import show
 
 
 def test_readers_read_the_input_instead() -> None:

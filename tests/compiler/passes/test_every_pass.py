@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from op_cases import CASES, INTERNAL_CASES, Case, one_input, trained
 from random_graphs import graphs
 
-from tcc.compiler import validate
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, Model
-from tcc.compiler.known import specs
-from tcc.compiler.passes import INT8, PASSES, Pass, merge_parallel, run
-from tcc.compiler.preprocess import Preprocess
-from tcc.compiler.text import show
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.ir.printer import show
+from tcc.compiler.passes import INT8, PASSES, Pass, merge_parallel, run, validate
+from tcc.compiler.zoo.shipped import specs
 
 EVERY = {**CASES, **INTERNAL_CASES}
 IMAGENET = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

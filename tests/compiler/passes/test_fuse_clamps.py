@@ -4,7 +4,7 @@ import pytest
 from nets import Steps
 from passes_nets import after, chain, model
 
-from tcc.compiler.graph import Output
+from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import (
     Add,
     AvgPool,

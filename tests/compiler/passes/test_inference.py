@@ -9,12 +9,12 @@ import torch
 from nets import chain, dense, gated
 from op_cases import trained
 
-from tcc.compiler import weights
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, GraphError, Model, exact
+from tcc.compiler.data import weights
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, GraphError, Model, exact
+from tcc.compiler.ir.printer import show
 from tcc.compiler.lower.torch import module
 from tcc.compiler.passes import INFERENCE, run
-from tcc.compiler.text import show
 
 SPECS = Path(__file__).resolve().parents[3] / "spec"
 GRAPHS: dict[str, Graph] = {

@@ -5,10 +5,9 @@ import pytest
 from nets import Steps
 from op_cases import CASES, one_op, trained
 
-from tcc.compiler import validate
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Graph, Model
-from tcc.compiler.known import specs
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.printer import show
 from tcc.compiler.ops import (
     Add,
     AvgPool,
@@ -31,8 +30,9 @@ from tcc.compiler.passes import (
     lower_pool,
     lower_scale_shift,
     run,
+    validate,
 )
-from tcc.compiler.text import show
+from tcc.compiler.zoo.shipped import specs
 
 
 def model(graph: Graph) -> Model:

@@ -4,8 +4,9 @@ import pytest
 from nets import Steps
 from passes_nets import after, chain, model, words
 
-from tcc.compiler.cost import cost
-from tcc.compiler.graph import Model, Output
+from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.ir.printer import show
 from tcc.compiler.ops import (
     Add,
     BatchNorm,
@@ -20,7 +21,6 @@ from tcc.compiler.ops import (
     ScaleShift,
 )
 from tcc.compiler.passes import merge_equal, merge_linear, merge_parallel
-from tcc.compiler.text import show
 
 
 def forked(*ops: Op) -> Steps:

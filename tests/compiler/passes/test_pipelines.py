@@ -3,7 +3,7 @@
 import pytest
 
 from tcc.compiler.passes import INFERENCE, PASSES, PLAIN, parse, spell
-from tcc.compiler.source import UserError, whole_file
+from tcc.compiler.support.diagnostics import UserError, whole_file
 
 HERE = whole_file("command line: --passes")
 

@@ -5,14 +5,15 @@ import pytest
 from nets import Steps, place
 from op_cases import tensors, trained
 
-from tcc.compiler import reference, weights
-from tcc.compiler.cost import cost
-from tcc.compiler.frontend.build import load
-from tcc.compiler.graph import Model, Output, verify
-from tcc.compiler.known import specs
+from tcc.compiler.data import weights
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.graph import Model, Output, verify
+from tcc.compiler.ir.printer import show
 from tcc.compiler.ops import AvgPool, BatchNorm, Conv, GlobalAvgPool, MaxPool, Op, Relu
 from tcc.compiler.passes import FOLDED, INFERENCE, pool_first, run
-from tcc.compiler.text import show
+from tcc.compiler.reference import float_program
+from tcc.compiler.zoo.shipped import specs
 
 
 def model(*ops: Op, shape: tuple[int, ...] = (6, 8, 8)) -> Model:
@@ -30,7 +31,7 @@ def words(of: Model) -> list[str]:
 def assert_agree(after: Model, before: Model) -> None:
     verify(after.graph)
     (x,) = tensors(before, 1)
-    (got,), (expected,) = reference.run(after, [x[0]]), reference.run(before, [x[0]])
+    (got,), (expected,) = float_program.run(after, [x[0]]), float_program.run(before, [x[0]])
     for name, y in expected.items():
         bound = pool_first.bound * max(1.0, float(np.abs(y).max()))
         np.testing.assert_allclose(got[name], y, rtol=0, atol=bound)

@@ -4,10 +4,10 @@ import pytest
 from nets import Steps, dense, gated
 from op_cases import trained
 
-from tcc.compiler.graph import Graph, Model, Output
+from tcc.compiler.ir.graph import Graph, Model, Output
+from tcc.compiler.ir.printer import show
 from tcc.compiler.ops import Conv, Relu
 from tcc.compiler.passes import prune
-from tcc.compiler.text import show
 
 
 def test_train_only_heads_go_with_all_that_leads_only_there() -> None:

@@ -7,12 +7,12 @@ import pytest
 from nets import Steps
 from op_cases import trained
 
-from tcc.compiler import reference, validate
-from tcc.compiler.graph import Model, Output
+from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.ir.preprocess import Preprocess, normalized
+from tcc.compiler.ir.printer import show
 from tcc.compiler.ops import Conv, MaxPool, Op, Relu
-from tcc.compiler.passes import raw_input
-from tcc.compiler.preprocess import Preprocess, normalized
-from tcc.compiler.text import show
+from tcc.compiler.passes import raw_input, validate
+from tcc.compiler.reference import float_program
 
 IMAGENET = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 WHITE = Preprocess(mean=(1.0,), std=(0.5,))
@@ -37,7 +37,7 @@ def check(before: Model) -> Model:
     inputs = [normalized(source.preprocess, pixels) for source in (old, new)]
     assert np.array_equal(inputs[1].transpose(1, 2, 0), pixels)
     (known,), (found,) = (
-        reference.run(m, [x]) for m, x in zip((before, after), inputs, strict=True)
+        float_program.run(m, [x]) for m, x in zip((before, after), inputs, strict=True)
     )
     for name, y in known.items():
         np.testing.assert_allclose(found[name], y, atol=2e-6 * float(np.abs(y).max()), rtol=0)

@@ -7,12 +7,11 @@ import pytest
 from nets import Steps, dense, gated
 from op_cases import trained
 
-from tcc.compiler import validate
-from tcc.compiler.graph import Graph, GraphError, Model, Output, Pass, exact, within
+from tcc.compiler.ir.graph import Graph, GraphError, Model, Output, Pass, exact, within
+from tcc.compiler.ir.rewrite import Become, Vanish, rewrite
 from tcc.compiler.ops import Conv, Relu, Relu6
-from tcc.compiler.passes import INT8, run
-from tcc.compiler.rewrite import Become, Vanish, rewrite
-from tcc.compiler.validate import PassError, moved
+from tcc.compiler.passes import INT8, run, validate
+from tcc.compiler.passes.validate import PassError, moved
 
 
 def small() -> Model:

@@ -5,16 +5,17 @@ import pytest
 from nets import dense, gated
 from quant_sets import ready, tensors
 
-from tcc.compiler.floor import loss
-from tcc.compiler.manifest import Network, Weights
+from tcc.compiler.bundle.manifest import Network, Weights
 from tcc.compiler.passes import INT8
-from tcc.compiler.quant import judge, stored
+from tcc.compiler.quant import calibration_file
 from tcc.compiler.quant.calibrate import METHODS, How, calibrate
-from tcc.compiler.quant.document import encode
-from tcc.compiler.quant.guard import PAPER, RAISED, SAFE
-from tcc.compiler.quant.quantize import quantize
+from tcc.compiler.quant.calibration_document import encode
+from tcc.compiler.quant.methods.guard import PAPER, RAISED, SAFE
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import similarity
+from tcc.compiler.reference.quality import loss
 
-ABOUT = stored.About(
+ABOUT = calibration_file.About(
     "best", "ax620", "prune", Network("net", "", "0" * 64, {}),
     Weights("random", "1" * 64, None, 0, "random"),
 )  # fmt: skip
@@ -22,7 +23,9 @@ methods = pytest.mark.parametrize("method", METHODS)
 
 
 def written(model, data, method, how=None):
-    return encode(stored.document(ABOUT, model, calibrate(model, data, method, how), data))
+    return encode(
+        calibration_file.document(ABOUT, model, calibrate(model, data, method, how), data)
+    )
 
 
 @methods
@@ -42,7 +45,7 @@ def test_the_result_makes_a_program_near_the_floats(net, method, tmp_path):
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 9)
     found = calibrate(model, data, method)
     program = quantize(model, found.calibration)
-    near = judge.compared(model, program, judge.panel(data))
+    near = similarity.compared(model, program, similarity.panel(data))
     assert all(one.cosine > 0.98 and one.correlation > 0.9 for one in near.values())
 
 
@@ -63,7 +66,7 @@ def test_few_images_are_enough_and_it_is_said(method, count, tmp_path):
 def test_a_constant_image_of_zeros_gives_normal_scales(method, tmp_path):
     model = ready(gated(), INT8)
     np.savez(tmp_path / "set.npz", tensors=np.zeros((6, *model.graph.inputs[0].type.shape)))
-    from tcc.compiler.quant.data import read
+    from tcc.compiler.data.dataset import read
 
     found = calibrate(model, read(tmp_path / "set.npz"), method)
     assert all(2.0**-60 <= one.scale < np.inf for one in found.calibration.ranges.values())
@@ -79,7 +82,7 @@ def test_a_dead_network_gives_normal_scales(method, tmp_path):
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 5)
     found = calibrate(dead, data, method)
     assert all(2.0**-60 <= one.scale < np.inf for one in found.calibration.ranges.values())
-    assert not judge.rows(quantize(dead, found.calibration), data)["logits"].any()
+    assert not similarity.rows(quantize(dead, found.calibration), data)["logits"].any()
 
 
 def test_kl_cosine_is_never_below_minmax_on_images_held_out(tmp_path):
@@ -94,7 +97,7 @@ def test_kl_cosine_is_never_below_minmax_on_images_held_out(tmp_path):
 
 
 def test_where_minmax_wins_it_has_learnt_from_all_images(tmp_path, monkeypatch):
-    from tcc.compiler.quant import guard
+    from tcc.compiler.quant.methods import guard
 
     monkeypatch.setattr(guard, "MARGIN", -1.0)
     model = ready(dense(), INT8)
@@ -114,7 +117,7 @@ def test_uneven_images_are_said_to_be_few(tmp_path):
     values = np.random.default_rng(0).normal(size=(8, *model.graph.inputs[0].type.shape))
     values[0] *= 30
     np.savez(tmp_path / "set.npz", tensors=values)
-    from tcc.compiler.quant.data import read
+    from tcc.compiler.data.dataset import read
 
     (notice,) = calibrate(model, read(tmp_path / "set.npz"), "minmax").notices
     assert notice.startswith("8 images are few: by the jackknife, half of the ranges are uncertain")

@@ -11,11 +11,11 @@ from op_cases import CASES, one_input
 from quant_sets import tensors
 from random_nets import extreme, graphs
 
-from tcc.compiler.graph import Model
+from tcc.compiler.ir.graph import Model
 from tcc.compiler.passes import INT8, run
 from tcc.compiler.quant.calibrate import METHODS, How, calibrate
-from tcc.compiler.quant.quantize import quantize
-from tcc.compiler.source import UserError
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.support.diagnostics import UserError
 
 
 def same(one, two):

@@ -10,7 +10,7 @@ from tcc.backends.arm.kernels.emit.conv_tile import Block, Memory, compute
 from tcc.backends.arm.kernels.emit.stage import stage
 from tcc.backends.arm.kernels.emit.taps import Panel, Pixels, Taps, gather, in_a_row, nested
 from tcc.backends.arm.kernels.emit.tir import Buffer, Expr
-from tcc.compiler.types import Pair
+from tcc.compiler.ir.types import Pair
 
 PARALLEL = 1 << 15
 """Multiply-accumulates from which a loop is worth several threads."""

@@ -1,0 +1,115 @@
+"""From kernels to one object file, by TVM and its LLVM.
+
+The functions have plain C signatures, `int kernel(float *, ...)`, and need nothing of TVM's
+runtime but the one function that runs a loop in parallel (see `runtime/pool.h`).
+
+Floating point is strict except that a product and a sum may be fused into one rounding:
+NaN and infinity keep their meaning everywhere.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.ir import IRModule, PointerType, PrimType
+
+from tcc.backends.arm.codegen import c_names
+from tcc.backends.arm.kernels.base import Kernel
+from tcc.backends.arm.machine import Machine
+from tcc.backends.base import Progress, silent
+
+
+class CodegenError(Exception):
+    """TVM cannot build a kernel: a fault of ours. `symbol` names the kernel."""
+
+    def __init__(self, symbol: str, error: Exception) -> None:
+        super().__init__(f"{symbol}: {error}")
+        self.symbol = symbol
+
+
+def compiled(kernels: Mapping[str, Kernel], machine: Machine, progress: Progress = silent) -> bytes:
+    """Return the object file with a function for each symbol.
+
+    Raises:
+        CodegenError: TVM cannot build one of them.
+    """
+    target = tvm.target.Target({"kind": "llvm", **machine.llvm})
+    lowered = {}
+    for done, (symbol, kernel) in enumerate(kernels.items()):
+        progress("write kernels", done, len(kernels))
+        try:
+            lowered[symbol] = _lowered(symbol, kernel, target)
+        except Exception as error:  # whatever TVM raises
+            raise CodegenError(symbol, error) from error
+    progress("write kernels", len(kernels), len(kernels))
+    progress("compile kernels", 0, 1)
+    try:
+        made = _object(lowered, target)
+    except Exception as error:  # whatever LLVM raises
+        raise CodegenError(_culprit(lowered, target), error) from error
+    progress("compile kernels", 1, 1)
+    return made
+
+
+def _lowered(symbol: str, kernel: Kernel, target: Any) -> Any:
+    """Return a kernel's function, ready for LLVM."""
+    module = IRModule({symbol: kernel.build(symbol)})
+    module = tvm.transform.Sequential(
+        [
+            tirx.transform.BindTarget(target.with_host(target)),
+            tirx.transform.FlattenBuffer(),
+            tirx.transform.NarrowDataType(32),
+            tirx.transform.VerifyMemory(),
+        ]
+    )(module)
+    module = IRModule({symbol: _plain(module[symbol])})
+    last = [tirx.transform.LowerTVMBuiltin(), tirx.transform.LowerIntrin()]
+    return tvm.transform.Sequential(last)(module)[symbol]
+
+
+def _plain(function: Any) -> Any:
+    """Return a function with pointers in place of buffers, that returns 0."""
+    body = function.body
+    for key, value in (("device_type", 1), ("device_id", 0)):
+        body = tirx.AttrStmt(tvm.ir.StringImm("default"), key, tirx.IntImm("int32", value), body)
+    pointers = [
+        tirx.Var(f"{buffer.name}_pointer", PointerType(PrimType(str(buffer.dtype))))
+        for buffer in function.params
+    ]
+    declared = [
+        tirx.DeclBuffer(buffer, data=pointer)
+        for buffer, pointer in zip(function.params, pointers, strict=True)
+    ]
+    done = tirx.stmt.Return(tirx.IntImm("int32", 0))
+    statements = tirx.SeqStmt([*declared, body, done])
+    return tirx.PrimFunc(pointers, statements, PrimType("int32"), attrs=function.attrs)
+
+
+def _object(functions: Mapping[str, Any], target: Any) -> bytes:
+    library = tvm.get_global_func("target.build.llvm")(IRModule(dict(functions)), target)
+    # LLVM writes to a name alone, and ends the process where the disk is full: here it is memory.
+    with open(os.memfd_create("kernels"), "rb") as file:
+        library.write_to_file(f"/proc/self/fd/{file.fileno()}", "o")
+        return file.read()
+
+
+def _culprit(functions: Mapping[str, Any], target: Any) -> str:
+    """Return the first function that cannot be compiled by itself; the first of all if each can."""
+    for symbol, function in functions.items():
+        try:
+            _object({symbol: function}, target)
+        except Exception:
+            return symbol
+    return next(iter(functions))
+
+
+def own(kernels: bytes, name: str) -> bytes:
+    """Return the object file with TVM's own symbols under a name that only this model has.
+
+    All of them begin with one of these words, which are as long as what replaces them.
+    """
+    for word in (b"__TVMBackend", b"__truncsfhf2", b"__extendhfsf"):
+        kernels = kernels.replace(word, c_names.prefix(name).encode())
+    return kernels

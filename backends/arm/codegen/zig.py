@@ -1,0 +1,81 @@
+"""Zig from PyPI as C compiler, assembler, archiver and linker, for any processor."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from tcc.compiler.support import scratch_folders
+
+COMPILE = (
+    "-std=gnu11", "-O2", "-g0", "-fPIC", "-ffp-contract=off", "-fno-sanitize=all",
+    "-Wall", "-Wextra",
+)  # fmt: skip
+"""Options for C and assembly; in C no product and sum may be fused into one rounding."""
+TIMEOUT = 1800
+"""Seconds that one call may take; the first builds C libraries into the cache."""
+
+
+class ZigError(Exception):
+    """Zig failed on sources of ours: a fault of ours, or of the disk."""
+
+
+def cache() -> Path:
+    """Return the folder where zig keeps its C libraries between builds.
+
+    Raises:
+        OSError: There is no home, and in the place for temporary files it is somebody else's.
+    """
+    given = os.environ.get("XDG_CACHE_HOME")
+    try:
+        base = Path(given) if given else Path.home() / ".cache"
+        folder = base / "tcc" / "zig"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # no home, or not ours to write to
+        pass
+    folder = scratch_folders.root() / f"tcc-zig-{os.getuid()}"
+    folder.mkdir(0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        why = "it belongs to somebody else; set XDG_CACHE_HOME to a folder of yours"
+        raise PermissionError(errno.EACCES, why, str(folder))
+    return folder
+
+
+def mark(arch: str) -> Path:
+    """Return the file that says that zig has built its C libraries for an architecture."""
+    return cache() / f"{arch}-{version('ziglang')}.built"
+
+
+def run(folder: Path, command: str, *options: str) -> None:
+    """Run `zig <command> <options>` in a folder, so that all paths can be relative.
+
+    Raises:
+        ZigError: It fails.
+        OSError: The disk is full.
+    """
+    environment = {
+        **os.environ,
+        "ZIG_GLOBAL_CACHE_DIR": str(cache()),
+        "ZIG_LOCAL_CACHE_DIR": str(folder / ".zig"),
+        "SOURCE_DATE_EPOCH": "0",
+        "TMPDIR": str(folder),
+    }
+    arguments = [sys.executable, "-m", "ziglang", command, *options]
+    try:
+        subprocess.run(
+            arguments, cwd=folder, env=environment, check=True, timeout=TIMEOUT,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        said = error.stdout.decode(errors="replace").strip()
+        if "NoSpaceLeft" in said or os.strerror(errno.ENOSPC) in said:
+            full = min((folder, cache()), key=lambda place: shutil.disk_usage(place).free)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(full)) from None
+        raise ZigError(f"zig {command} failed:\n{said[-4000:]}") from None
+    except subprocess.TimeoutExpired:
+        raise ZigError(f"zig {command} did not end within {TIMEOUT} seconds") from None

@@ -1,0 +1,101 @@
+"""Running a bundle's program: bounded in what it says and writes, and ended where it hangs."""
+
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcc.compiler.support import scratch_folders
+
+IDLE = 20
+"""Seconds after which a program that uses no processor is taken to wait for what never comes."""
+SAID = 1 << 20
+"""Most bytes that a program may print."""
+
+
+class HangsError(Exception):
+    """A program was ended, as it took too long; says how long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended (negative: by that signal), and what it printed."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+
+def execute(command: Sequence[str], folder: Path, seconds: float, written: int) -> Ended:
+    """Run a program, and all that it starts, to its end.
+
+    Args:
+        command: The program and its arguments.
+        folder: A scratch folder.
+        seconds: How long it may take.
+        written: How many bytes its largest file may have.
+
+    Raises:
+        HangsError: It takes longer, or does nothing for `IDLE` seconds.
+        OSError: It cannot be started, or the disk of the folder is full.
+    """
+    out, err = folder / "stdout", folder / "stderr"
+    with out.open("wb") as to_out, err.open("wb") as to_err:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=to_out,
+            stderr=to_err,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("LD_", "QEMU_"))},
+            start_new_session=True,
+        )
+        try:
+            _limit(process.pid, max(written, SAID) + 1)
+            code = _awaited(process, seconds)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if code:
+        scratch_folders.check_room(folder)
+    return Ended(code, _start(out), _start(err))
+
+
+def _limit(number: int, written: int) -> None:
+    """Have the system end the program by SIGXFSZ where a file of its gets too large."""
+    with suppress(OSError, AttributeError):  # it has ended already, or this is no Linux
+        resource.prlimit(number, resource.RLIMIT_FSIZE, (written, written))
+
+
+def _awaited(process: "subprocess.Popen[bytes]", seconds: float) -> int:
+    start = since = time.monotonic()
+    used = ""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(1)
+        now, before = time.monotonic(), used
+        used = _processor(process.pid)
+        if used != before or not used:
+            since = now
+        if now - start > seconds:
+            raise HangsError(f"did not end in {seconds:.0f} s")
+        if now - since > IDLE:
+            raise HangsError(f"did nothing for {IDLE} s")
+
+
+def _processor(number: int) -> str:
+    """Return the time of processor that a program has used, as Linux tells it."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        return " ".join(fields[11:15])
+    return ""
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(SAID + 1)

@@ -1,0 +1,213 @@
+"""Running the runner program, here or under qemu."""
+
+import json
+import re
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tcc.backends.arm.execute import process
+from tcc.backends.arm.execute.process import HangsError
+from tcc.backends.arm.machine import Machine
+from tcc.compiler.ir.graph import Input
+from tcc.compiler.support import atomic_files, regular_files, scratch_folders
+from tcc.compiler.support.diagnostics import Span, UserError, fail, whole_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Outputs = dict[str, NDArray[np.float32]]
+
+BATCH, BATCH_BYTES = 64, 1 << 26
+"""Most inputs of one process, and bytes of outputs at which it has enough of them."""
+START, EACH = 120, 600
+"""Seconds that a process may take: to start, and for each input. qemu is some 30 times slower
+than the device, so this only ends what hangs."""
+BAD_INPUT = 2
+MOST = 1 << 26
+"""Most values that a program may give for one input."""
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def infer(
+    machine: Machine, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
+) -> "list[Outputs]":
+    """Return the raw outputs for each tensor, float32 of the input's shape."""
+    shape = source.type.shape
+    if any(t.shape != shape for t in tensors):
+        raise AssertionError(f"the network takes {shape}")
+    encoded = (np.ascontiguousarray(t, "<f4").tobytes() for t in tensors)
+    return _batches(machine, folder, ("--tensor",), ".bin", encoded)
+
+
+def run(
+    machine: Machine, folder: Path, source: Input, images: "Sequence[np.ndarray]"
+) -> "list[Outputs]":
+    """Return the raw outputs for each image, uint8 (height, width, 3)."""
+    if source.preprocess is None:
+        raise fail("E0625", "this network does not take an image", whole_file(str(folder)))
+    return _batches(machine, folder, (), ".ppm", map(_ppm, images))
+
+
+def _ppm(image: "np.ndarray") -> bytes:
+    height, width, _ = image.shape
+    return f"P6\n{width} {height}\n255\n".encode() + np.ascontiguousarray(image, np.uint8).tobytes()
+
+
+def _batches(
+    machine: Machine,
+    folder: Path,
+    option: tuple[str, ...],
+    suffix: str,
+    inputs: Iterator[bytes],
+) -> "list[Outputs]":
+    program = _program(folder)
+    found: list[Outputs] = []
+    with scratch_folders.folder() as temporary:
+        calls = _Calls(machine, program, temporary)
+        shapes = calls.described()
+        most = max(1, min(BATCH, BATCH_BYTES // (4 * sum(map(prod, shapes.values())))))
+        while paths := _written(temporary, suffix, islice(inputs, most), len(found)):
+            found += _batch(calls, option, paths, shapes)
+            for path in paths:
+                path.unlink()
+    return found
+
+
+def _written(folder: Path, suffix: str, inputs: Iterator[bytes], first: int) -> list[Path]:
+    """Write the next inputs into files that are called by their number."""
+    paths = []
+    for number, data in enumerate(inputs, first):
+        paths.append(folder / f"input {number}{suffix}")
+        paths[-1].write_bytes(data)
+    return paths
+
+
+def _batch(
+    calls: "_Calls", option: tuple[str, ...], paths: Sequence[Path], shapes: Shapes
+) -> "list[Outputs]":
+    """Return the raw outputs of the inputs in some files, from one process.
+
+    Raises:
+        UserError: The program writes something else (E0652).
+    """
+    raw = calls.folder / "raw"
+    sizes = [prod(shape) for shape in shapes.values()]
+    size = 4 * sum(sizes) * len(paths)
+    listed = [word for path in paths for word in (*option, str(path))]
+    raw.unlink(missing_ok=True)
+    calls.execute("--quiet", "--raw", str(raw), *listed, inputs=len(paths), written=size)
+    try:
+        with regular_files.opened(raw) as file:
+            data = file.read(size + 1)
+    except OSError:
+        raise calls.wrong("the program did not write its raw outputs") from None
+    if len(data) != size:
+        more = "more" if len(data) > size else f"{len(data):,}"
+        label = f"{more} bytes in place of {size:,}"
+        raise calls.wrong("the program wrote raw outputs of another size", label)
+    values = np.frombuffer(data, "<f4").astype(np.float32)
+    ends = np.cumsum(sizes)
+    found = []
+    for row in values.reshape(len(paths), -1):
+        parts = zip(shapes.items(), np.split(row, ends[:-1]), strict=True)
+        found.append({name: part.reshape(shape) for (name, shape), part in parts})
+    return found
+
+
+def _program(folder: Path) -> Path:
+    """Return the runner program of an artifact."""
+    programs = sorted(folder.glob("*-run"))
+    if len(programs) != 1:
+        raise fail("E0652", "there is no runner program here", whole_file(str(folder)))
+    return programs[0].resolve()
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """A program, the machine that it is for, and a scratch folder."""
+
+    machine: Machine
+    program: Path
+    folder: Path
+
+    def described(self) -> Shapes:
+        """Return the shapes of the outputs by name, as the program itself tells them.
+
+        Raises:
+            UserError: It tells something else (E0652).
+        """
+        said = self.execute("--describe", inputs=0, written=0)
+        try:
+            return _shapes(json.loads(said))
+        except (ValueError, RecursionError) as error:
+            reason = "" if isinstance(error, json.JSONDecodeError) else str(error)[:120]
+            message = "the program does not say what its outputs are"
+            raise self.wrong(message, reason or "it prints no JSON") from None
+
+    def execute(self, *arguments: str, inputs: int, written: int) -> bytes:
+        """Run the program and return what it prints.
+
+        Raises:
+            UserError: It refuses an input (E0653), or fails (E0652).
+        """
+        emulator = [] if self.machine.native else [self.machine.qemu, "-cpu", self.machine.qemu_cpu]
+        command = [*emulator, str(self.program), *arguments]
+        try:
+            done = process.execute(command, self.folder, START + EACH * inputs, written)
+        except HangsError as error:
+            raise self.wrong(f"the program {error}") from None
+        except OSError as error:
+            if atomic_files.is_machine(error):
+                raise
+            raise self.wrong("the program cannot be run", str(error.strerror)) from None
+        if done.code == -signal.SIGXFSZ or len(done.out) > process.SAID:
+            raise self.wrong("the program writes more than it has to say")
+        if done.code == BAD_INPUT:
+            label = _last(done.err)
+            raise fail("E0653", "the program refuses its input", self._at, label=label)
+        if done.code:
+            cause = f"signal {-done.code}" if done.code < 0 else f"status {done.code}"
+            raise self.wrong(f"the program failed with {cause}", _last(done.err))
+        return done.out
+
+    def wrong(self, message: str, label: str = "") -> UserError:
+        """Return the error of a program that does not do what it is for."""
+        return fail("E0652", message, self._at, label=label)
+
+    @property
+    def _at(self) -> Span:
+        return whole_file(str(self.program))
+
+
+def _shapes(about: object) -> Shapes:
+    """Return the shapes that a description holds.
+
+    Raises:
+        ValueError: It holds none, or they make no sense.
+    """
+    listed = about.get("outputs") if isinstance(about, dict) else None
+    found: dict[str, tuple[int, ...]] = {}
+    for output in listed if isinstance(listed, list) else ():
+        match output:
+            case {"name": str(name), "shape": [*sides]} if name not in found and all(
+                type(side) is int and side > 0 for side in sides
+            ):
+                found[name] = tuple(sides)
+            case _:
+                raise ValueError("an output of it has no name or no shape")
+    if not found or sum(map(prod, found.values())) > MOST:
+        raise ValueError("its outputs are none, or too large")
+    return found
+
+
+def _last(said: bytes) -> str:
+    """Return the last line, with the number of an input in place of its file's path."""
+    lines = said.decode(errors="replace").strip().splitlines()
+    return re.sub(r"^.*/(input \d+)\.\w+", r"\1", lines[-1] if lines else "")[:200]

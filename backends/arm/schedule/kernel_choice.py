@@ -1,0 +1,272 @@
+"""Which kernel computes which operation.
+
+For each kind of anchor the rules stand in order of preference; the first that takes a group
+makes its call, and the last takes any. To add an operation: its rule here, or its line in
+`kernels.pointwise`. To add a faster kernel: its rule, before the ones there are.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tcc.backends.arm.kernels.base import (
+    Argument,
+    Call,
+    Const,
+    Kernel,
+    Scratch,
+    Shape3,
+    Value,
+)
+from tcc.backends.arm.kernels.channels import Exponential, Normal
+from tcc.backends.arm.kernels.conv import Direct
+from tcc.backends.arm.kernels.map import Bilinear, Border, Gather, Map, Nearest
+from tcc.backends.arm.kernels.pointwise import POINTWISE
+from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool, mean_factors
+from tcc.backends.arm.kernels.tail import Tail, fused, shape3
+from tcc.backends.arm.kernels.window import Staging, Window
+from tcc.backends.arm.machine import Machine
+from tcc.backends.arm.schedule.partition import Group
+from tcc.compiler import ops
+from tcc.compiler.ir.graph import Graph
+from tcc.compiler.ir.types import Pair
+from tcc.compiler.support.unhandled import UnhandledError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A group where it stands: all that a rule may look at."""
+
+    graph: Graph
+    weights: "Mapping[str, NDArray[np.float32]]"
+    machine: Machine
+    group: Group
+
+    @property
+    def source(self) -> Shape3:
+        """The shape of the anchor's first input."""
+        return shape3(self.graph.types[self.group.anchor.inputs[0]].shape)
+
+    @property
+    def result(self) -> Shape3:
+        """The shape of the group's value."""
+        return shape3(self.group.result.type.shape)
+
+    @property
+    def tensors(self) -> "list[NDArray[np.float32]]":
+        """The anchor's weights."""
+        return [self.weights[name] for name in self.group.anchor.params]
+
+    def tail(self) -> tuple[Tail, tuple[Argument, ...]]:
+        """Return what is fused behind the anchor, and its operands."""
+        first, *rest = self.group.nodes
+        return fused(self.graph, self.weights, rest, first.name)
+
+    def call(self, kernel: Kernel, *arguments: Argument) -> Call:
+        """Return the call of a kernel that reads the anchor's input and then these."""
+        first = Value(self.group.anchor.inputs[0])
+        return Call(kernel, (first, *arguments), self.group.result.name)
+
+
+Rule = Callable[[Any, Site], Call | None]
+"""Returns the call that computes a group with that anchor, or None to leave it to the next."""
+
+
+def direct(op: ops.Conv, site: Site) -> Call:
+    """Return a direct convolution."""
+    _, *out = site.result
+    window = Window(site.source, (out[0], out[1]), op.kernel, op.stride, op.dilation, op.pads)
+    tail, operands = site.tail()
+    return _convolution(site, window, op.groups, tail, operands)
+
+
+def transposed(op: ops.ConvTranspose, site: Site) -> Call:
+    """Return a transposed convolution as a convolution of the input's pixels spread out."""
+    _, height, width = site.result
+    top, left = (
+        d * (k - 1) - p for d, k, p in zip(op.dilation, op.kernel, op.padding, strict=True)
+    )
+    window = Window(
+        site.source, (height, width), op.kernel, (1, 1), op.dilation, (top, left, top, left),
+        spread=op.stride,
+    )  # fmt: skip
+    weight, *bias = site.tensors
+    channels, own, kh, kw = weight.shape
+    apart = weight.reshape(op.groups, channels // op.groups, own, kh, kw)[..., ::-1, ::-1]
+    turned = apart.swapaxes(1, 2).reshape(op.groups * own, -1, kh, kw)
+    tail, operands = site.tail()
+    return _convolution(site, window, op.groups, tail, operands, (turned, *bias))
+
+
+def matrix(_op: ops.Linear, site: Site) -> Call:
+    """Return a linear layer as a convolution of a map of one pixel."""
+    tail, operands = site.tail()
+    window = Window((site.source[2], 1, 1), (1, 1), (1, 1))
+    return _convolution(site, window, 1, tail.upright(), operands)
+
+
+def _convolution(
+    site: Site,
+    window: Window,
+    groups: int,
+    tail: Tail,
+    operands: tuple[Argument, ...],
+    tensors: "Sequence[NDArray[np.float32]] | None" = None,
+) -> Call:
+    weight, *bias = tensors or site.tensors
+    filters = weight.shape[0]
+    kernel = Direct(window, filters, groups, site.machine.tile, tail=tail).flattened()
+    offsets = bias[0] if bias else np.zeros(filters, np.float32)
+    constants = (Const(kernel.packed(weight)), Const(kernel.packed_bias(offsets)))
+    return site.call(kernel, *constants, *operands, *map(Scratch, kernel.scratch))
+
+
+def _scratch(staging: Staging | None) -> tuple[Scratch, ...]:
+    return (Scratch(staging.floats),) if staging else ()
+
+
+def window_max(op: ops.MaxPool, site: Site) -> Call:
+    """Return a maximum over windows."""
+    return _window_pool(op, site, Reduction.MAX, ())
+
+
+def window_mean(op: ops.AvgPool, site: Site) -> Call:
+    """Return a mean over windows."""
+    factors = mean_factors(_pooled(op, site), count_border=op.count_include_pad)
+    return _window_pool(op, site, Reduction.MEAN, (Const(factors),))
+
+
+def _pooled(op: ops.MaxPool | ops.AvgPool, site: Site) -> Window:
+    _, height, width = site.result
+    return Window(site.source, (height, width), op.kernel, op.step, pads=op.pads)
+
+
+def _window_pool(
+    op: ops.MaxPool | ops.AvgPool, site: Site, reduction: Reduction, factors: tuple[Const, ...]
+) -> Call:
+    tail, operands = site.tail()
+    count = sum(f.data.size for f in factors)
+    kernel = WindowPool(_pooled(op, site), reduction, count, site.machine.tile[1], tail)
+    return site.call(kernel, *factors, *operands, *_scratch(kernel.staging))
+
+
+def channel_max(_op: ops.GlobalMaxPool, site: Site) -> Call:
+    """Return the maximum of each channel."""
+    return _channel_pool(site, Reduction.MAX)
+
+
+def channel_mean(_op: ops.GlobalAvgPool, site: Site) -> Call:
+    """Return the mean of each channel."""
+    return _channel_pool(site, Reduction.MEAN)
+
+
+def _channel_pool(site: Site, reduction: Reduction) -> Call:
+    tail, operands = site.tail()
+    channels, height, width = site.source
+    return site.call(ChannelPool(channels, height * width, reduction, tail), *operands)
+
+
+def softmax(_op: ops.Softmax, site: Site) -> Call:
+    """Return softmax over the channels."""
+    tail, operands = site.tail()
+    shape, tail = _channels_first(site, site.result, tail)
+    return site.call(Exponential(shape, tail), *operands)
+
+
+def layer_norm(op: ops.LayerNorm, site: Site) -> Call:
+    """Return a normalisation of the channels of each pixel."""
+    tail, operands = site.tail()
+    shape, tail = _channels_first(site, site.result, tail)
+    constants = (Const(tensor.ravel()) for tensor in site.tensors)
+    return site.call(Normal(shape, op.eps, tail), *constants, *operands)
+
+
+def resize(op: ops.Resize, site: Site) -> Call:
+    """Return a sampling at another resolution."""
+    tail, operands = site.tail()
+    match op.mode:
+        case "nearest":
+            return site.call(Nearest(site.source, site.result, tail), *operands)
+        case "bilinear":
+            axes = zip(site.source[1:], site.result[1:], strict=True)
+            tables = (Const(Bilinear.table(n, out)) for n, out in axes)
+            return site.call(Bilinear(site.source, site.result, tail), *tables, *operands)
+        case _:
+            raise UnhandledError("way to resize", op.mode)
+
+
+def channels_taken(op: ops.Slice, site: Site) -> Call:
+    """Return a choice of channels."""
+    source, _ = _channels_first(site, site.source, Tail())
+    result, _ = _channels_first(site, site.result, Tail())
+    start, _, step = slice(op.start, op.stop, op.step).indices(source[0])
+    tile = site.machine.tile[1]
+    return site.call(Gather(source, result, start, step, result[0], 0, tile))
+
+
+def channels_dealt(op: ops.ChannelShuffle, site: Site) -> Call:
+    """Return a channel shuffle: channel j * groups + i comes from i * (channels / groups) + j."""
+    tail, operands = site.tail()
+    shape, tail = _channels_first(site, site.result, tail)
+    tile, run = site.machine.tile[1], op.groups
+    kernel = Gather(shape, shape, 0, shape[0] // run, run, 1, tile, tail)
+    return site.call(kernel, *operands)
+
+
+def _channels_first(site: Site, shape: Shape3, tail: Tail) -> tuple[Shape3, Tail]:
+    """Return a shape and tail with a vector stood upright, and rows laid end to end."""
+    c, h, w = shape
+    if len(site.group.anchor.type.shape) == 1:
+        return (w, 1, 1), tail.upright()
+    if tail.flat((h, w)):
+        return (c, 1, h * w), tail.flattened()
+    return shape, tail
+
+
+def border(op: ops.Pad, site: Site) -> Call:
+    """Return a copy with a border."""
+    _, height, width = site.result
+    top, left, _, _ = op.pads
+    plan = Staging(site.source, height, width, 1, 1, 1, top, left, op.value)
+    return site.call(Border(plan))
+
+
+def elementwise(_op: ops.Op, site: Site) -> Call:
+    """Return element-wise operations that follow no other anchor."""
+    tail, operands = fused(site.graph, site.weights, site.group.nodes, "")
+    shape = site.result
+    plane: Pair = shape[1:]
+    if tail.flat(plane):
+        shape, tail = (shape[0], 1, plane[0] * plane[1]), tail.flattened()
+    kernel = Map(shape, tail, 2 * site.machine.tile[1])
+    return Call(kernel, operands, site.group.result.name)
+
+
+RULES: Mapping[type[ops.Op], tuple[Rule, ...]] = {
+    ops.Conv: (direct,),
+    ops.ConvTranspose: (transposed,),
+    ops.Linear: (matrix,),
+    ops.MaxPool: (window_max,),
+    ops.AvgPool: (window_mean,),
+    ops.GlobalMaxPool: (channel_max,),
+    ops.GlobalAvgPool: (channel_mean,),
+    ops.Softmax: (softmax,),
+    ops.LayerNorm: (layer_norm,),
+    ops.Resize: (resize,),
+    ops.Slice: (channels_taken,),
+    ops.ChannelShuffle: (channels_dealt,),
+    ops.Pad: (border,),
+    **dict.fromkeys(POINTWISE, (elementwise,)),
+}
+"""Every operation that takes a kernel."""
+
+
+def select(site: Site) -> Call:
+    """Return the call of the first rule that takes a group."""
+    op = site.group.anchor.op
+    return next(call for rule in RULES[type(op)] if (call := rule(op, site)))

@@ -1,0 +1,66 @@
+"""What the target refuses before any work is done."""
+
+from collections.abc import Iterator
+from math import prod
+
+from tcc.backends.arm.schedule.program import supported
+from tcc.backends.base import Refusal
+from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.support.diagnostics import fail
+
+MAX_BYTES = 1 << 30
+"""Largest value or weight tensor: offsets in kernels are 32-bit numbers."""
+MAX_MEMORY = 3 << 29
+"""Most bytes of weights and values together: what static memory can be addressed anywhere."""
+
+
+def refusals(target: str, graph: Graph) -> Iterator[Refusal]:
+    """Yield each node that cannot be built, with the rule it breaks."""
+    for node in graph.nodes:
+        if not supported(type(node.op)):
+            yield Refusal(
+                node,
+                f"{target} has no kernel for `{node.op.word}`",
+                "write it with other ops, or build for onnxruntime, which runs every op",
+            )
+        elif (size := _largest(graph, node)) > MAX_BYTES:
+            yield Refusal(
+                node,
+                f"{target} takes values and weights of up to {MAX_BYTES >> 20} MiB, "
+                f"and this has {size >> 20} MiB",
+                "use a smaller input, fewer filters or units, or stride earlier",
+            )
+    if len(graph.inputs) > 1:
+        extra = {source.name for source in graph.inputs[1:]}
+        for node in graph.nodes:
+            if extra & set(node.inputs):
+                why = f"{target} takes networks of one input, and this reads another"
+                yield Refusal(node, why, "put what belongs together into channels of one input")
+
+
+def check_memory(target: str, graph: Graph, arena: int) -> None:
+    """Refuse a network whose values and weights together exceed what a program may have.
+
+    `arena` is the size of the values' memory in bytes.
+
+    Raises:
+        UserError: E0654, at the largest value.
+    """
+    needed = arena + sum(4 * prod(p.shape) for p in graph.params.values())
+    if needed > MAX_MEMORY:
+        largest = max(graph.nodes, key=lambda node: node.type.nbytes)
+        raise fail(
+            "E0654",
+            f"the network needs {needed >> 20} MiB of memory, and {target} takes up to "
+            f"{MAX_MEMORY >> 20} MiB",
+            largest.at,
+            label=f"the largest value, {largest.type.nbytes >> 20} MiB",
+            help="use a smaller input, fewer filters or units, or stride earlier",
+        )
+
+
+def _largest(graph: Graph, node: Node) -> int:
+    """Return the bytes of the largest tensor that a node reads, keeps or writes."""
+    params = (4 * prod(graph.params[name].shape) for name in node.params)
+    values = (t.nbytes for t in (*graph.input_types(node), node.type))
+    return max(*params, *values)

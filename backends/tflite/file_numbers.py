@@ -1,0 +1,149 @@
+"""What a file holds, read before anything runs it: operators that tcc writes, and which numbers."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tcc.backends.tflite.writer import OPTIONS, TYPES
+from tcc.compiler.ir.number_types import Numbers
+
+MOST = 1 << 20
+"""Most tensors and operators that are looked at: some fifty of each node of the largest network."""
+MOVED = frozenset({"RESHAPE", "TRANSPOSE"})
+"""What a flattened map of floats goes through, none of which is computed with."""
+LEVELS = frozenset({"int8", "uint8"})
+ENDS = frozenset({"DIV", "QUANTIZE"})
+"""What makes levels of floats; DIV begins a rounding that is exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An operator: its code by the schema's name, and the tensors' places."""
+
+    code: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A file's one graph: the type of each tensor, which are constants, its inputs, its steps."""
+
+    types: Sequence[str]
+    constant: frozenset[int]
+    inputs: tuple[int, ...]
+    steps: Sequence[Step]
+
+
+def read(data: bytes) -> Contents:
+    """Return what a file holds.
+
+    Raises:
+        ValueError: It is no TFLite file, or has what no model of tcc has: more than one graph, or
+            an operator that tcc does not write, such as WHILE, whose loop nothing would end.
+    """
+    try:
+        return _contents(data)
+    except (struct.error, IndexError, TypeError, OverflowError, AttributeError) as error:
+        raise ValueError("it is no TFLite file, or a damaged one") from error
+
+
+def numbers(data: bytes) -> Numbers:
+    """Return what a file computes with.
+
+    Raises:
+        ValueError: As for `read`.
+    """
+    found = read(data)
+    moving = {i for i, kind in enumerate(found.types) if kind in LEVELS} - found.constant
+    codes = {step.code for step in found.steps}
+    return Numbers(
+        integers=bool(moving),
+        products=bool(moving) and bool(codes & {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}),
+        floats=_floats(found, moving),
+        stored=frozenset(found.types[i] for i in found.constant),
+    )
+
+
+def _contents(data: bytes) -> Contents:
+    from ai_edge_litert import schema_py_generated as schema
+
+    if data[4:8] != b"TFL3":
+        raise ValueError("it is no TFLite file")
+    model = schema.Model.GetRootAs(data)
+    if model.SubgraphsLength() != 1:
+        raise ValueError(f"it has {model.SubgraphsLength()} graphs: a model of tcc has one")
+    graph = model.Subgraphs(0)
+    if max(graph.TensorsLength(), graph.OperatorsLength(), model.OperatorCodesLength()) > MOST:
+        raise ValueError("it has more operators or tensors than a model of tcc")
+    codes = list(_codes(model, schema))
+    tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
+    words = {getattr(schema.TensorType, name): word for word, name in TYPES.items()}
+    types = [words.get(tensor.Type(), "another type") for tensor in tensors]
+    filled = {
+        i for i, tensor in enumerate(tensors) if not model.Buffers(tensor.Buffer()).DataIsNone()
+    }
+    operators = [graph.Operators(i) for i in range(graph.OperatorsLength())]
+    steps = [
+        Step(
+            codes[o.OpcodeIndex()],
+            _places(o, "Inputs", len(types)),
+            _places(o, "Outputs", len(types)),
+        )
+        for o in operators
+    ]
+    return Contents(types, frozenset(filled), _places(graph, "Inputs", len(types)), steps)
+
+
+def _places(table: Any, what: str, tensors: int) -> tuple[int, ...]:
+    count = getattr(table, f"{what}Length")()
+    if count > tensors:
+        raise ValueError("an operator has more values than there are")
+    found = tuple(getattr(table, what)(i) for i in range(count))
+    if not all(-1 <= i < tensors for i in found):  # -1: an optional input left out
+        raise ValueError("an operator has a value that there is not")
+    return found
+
+
+def _codes(model: Any, schema: Any) -> Iterator[str]:
+    """Yield the operators' names; of two numbers of one, readers take the larger."""
+    names = {getattr(schema.BuiltinOperator, word): word for word in OPTIONS}
+    known = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+    for i in range(model.OperatorCodesLength()):
+        code = model.OperatorCodes(i)
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        if number not in names:
+            word = known.get(number, f"operator {number}")
+            raise ValueError(f"it has `{word}`, which no model of tcc has")
+        yield names[number]
+
+
+def _floats(found: Contents, moving: set[int]) -> bool:
+    """Whether floats of an input, or of levels by DEQUANTIZE, are computed with.
+
+    What QUANTIZE makes levels of again is a function of levels, not a layer in float.
+    """
+    functions = _functions(found)
+    real = {i for i in found.inputs if found.types[i] == "float32"}
+    for place, step in enumerate(found.steps):
+        if step.code == "DEQUANTIZE" and moving.intersection(step.inputs):
+            real.update(step.outputs)
+        elif real.isdisjoint(step.inputs) or place in functions or step.code in ENDS:
+            continue
+        elif step.code not in MOVED:
+            return True
+        else:
+            real.update(step.outputs)
+    return False
+
+
+def _functions(found: Contents) -> set[int]:
+    """Return the places of the steps whose floats end in QUANTIZE."""
+    ends: set[int] = set()
+    places = set()
+    for place, step in reversed(list(enumerate(found.steps))):
+        if step.code == "QUANTIZE" or not ends.isdisjoint(step.outputs):
+            ends.update(i for i in step.inputs if found.types[i] == "float32")
+            places.add(place)
+    return places

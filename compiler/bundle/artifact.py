@@ -1,0 +1,129 @@
+"""A bundle's artifact at work: the one way for all commands to run it, and what it must give."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from tcc.compiler.bundle import bundle_folder as bundles
+from tcc.compiler.bundle import manifest, tolerance
+from tcc.compiler.bundle.agreement import Mislabelled
+from tcc.compiler.bundle.bundle_folder import Bundle
+from tcc.compiler.bundle.manifest import Tolerance
+from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Outputs = Mapping[str, NDArray[np.float32]]
+
+
+class Runs(Protocol):
+    """What runs a bundle's artifact."""
+
+    def run(
+        self, bundle: Bundle, images: "Sequence[NDArray[np.uint8]]"
+    ) -> "list[dict[str, NDArray[np.float32]]]":
+        """Return the raw outputs for images."""
+        ...
+
+    def infer(
+        self, bundle: Bundle, tensors: "Sequence[NDArray[np.float32]]"
+    ) -> "list[dict[str, NDArray[np.float32]]]":
+        """Return the raw outputs for preprocessed tensors."""
+        ...
+
+    def numbers(self, bundle: Bundle) -> Numbers | None:
+        """Return what the artifact computes with, None where its file does not say it."""
+        ...
+
+
+class Misfit(UserError):  # noqa: N818 - what it is, not what it does
+    """An artifact gives something else than its manifest says."""
+
+
+def allowed(bundle: Bundle, device: Runs) -> Tolerance:
+    """Return how far the artifact may be from its goldens: by its manifest, and by its own numbers.
+
+    Raises:
+        Mislabelled: The two contradict each other (E0656).
+        UserError: The artifact cannot be read.
+    """
+    about = bundle.manifest
+    said = about.goldens.tolerance
+    found = device.numbers(bundle)
+    if found is None:
+        return said
+    listed = about.calibration.inexact if about.calibration else ()
+    if problem := tolerance.problem(about.precision, listed, found):
+        where = whole_file(str(bundle.folder / manifest.NAME))
+        message = "the manifest says of the artifact what it is not"
+        help = "build the bundle again"
+        raise Mislabelled((Diagnostic("E0656", message, where, label=problem, help=help),))
+    own = tolerance.earned(about.precision, listed, found)
+    return min(said, own, key=lambda one: one.relative)
+
+
+def run(bundle: Bundle, device: Runs, images: "Sequence[NDArray[np.uint8]]") -> "list[Outputs]":
+    """Return the raw outputs for images, uint8 (height, width, 3): those of the manifest.
+
+    Raises:
+        Misfit: It gives other outputs, or outputs of another shape or type (E0655).
+        Mislabelled: The artifact is not what the manifest says (E0656).
+        UserError: The input is not made from images (E0625), the artifact cannot be run, or
+            another bundle took its place meanwhile (E0622).
+    """
+    check_images(bundle)
+    return _answers(bundle, device, device.run, images)
+
+
+def check_images(bundle: Bundle) -> None:
+    """Refuse a network that does not take images (E0625)."""
+    if bundle.manifest.input.preprocess is None:
+        where = whole_file(str(bundle.folder))
+        raise fail("E0625", "this network does not take an image", where)
+
+
+def infer(
+    bundle: Bundle, device: Runs, tensors: "Sequence[NDArray[np.float32]]"
+) -> "list[Outputs]":
+    """Return the raw outputs for preprocessed tensors of the input's shape; errors as for `run`."""
+    return _answers(bundle, device, device.infer, tensors)
+
+
+def _answers(
+    bundle: Bundle, device: Runs, work: Callable[[Bundle, Any], Any], inputs: Sequence[Any]
+) -> "list[Outputs]":
+    allowed(bundle, device)
+    found: list[Outputs] = work(bundle, inputs)
+    if bundle.seen and bundle.seen != bundles.identity(bundle.folder):
+        help = "run the command again"
+        message = "another bundle took this one's place while it was in use"
+        raise fail("E0622", message, whole_file(str(bundle.folder)), help=help)
+    if len(found) != len(inputs):
+        raise _misfit(bundle, f"{len(found)} answers to {len(inputs)} inputs")
+    for outputs in found:
+        for problem in _problems(bundle, outputs):
+            raise _misfit(bundle, problem)
+    return found
+
+
+def _problems(bundle: Bundle, outputs: "Outputs") -> "list[str]":
+    wanted = {result.name: result for result in bundle.manifest.outputs}
+    if outputs.keys() != wanted.keys():
+        gives = ", ".join(sorted(outputs))[:80] or "none"
+        return [f"its outputs are {gives}, not {', '.join(sorted(wanted))[:80]}"]
+    return [
+        f"output `{name}` is {value.dtype} {value.shape}, "
+        f"not {wanted[name].dtype} {wanted[name].shape}"
+        for name, value in outputs.items()
+        if value.shape != wanted[name].shape or value.dtype != wanted[name].dtype
+    ]
+
+
+def _misfit(bundle: Bundle, label: str) -> Misfit:
+    where = whole_file(str(bundle.model))
+    message = "the artifact does not give what the bundle's manifest says"
+    help = "build the bundle again"
+    return Misfit((Diagnostic("E0655", message, where, label=label, help=help),))

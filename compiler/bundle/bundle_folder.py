@@ -1,0 +1,240 @@
+"""The artifact bundle: a folder that says what it holds, and proves it.
+
+`manifest.json` lists every file with its size and SHA-256; `model/` holds the target's files,
+`graph/` the graph as text, `goldens/` images with what they must give. The same build writes
+the same bytes.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tcc.compiler.bundle import integrity, manifest
+from tcc.compiler.bundle.manifest import File, Manifest, Result, Source
+from tcc.compiler.ir.graph import Graph, Input
+from tcc.compiler.ir.types import DType, TensorType
+from tcc.compiler.support import atomic_files, regular_files
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+
+MODEL = "model"
+"""The folder of the target's files."""
+GRAPH = "graph"
+"""The folder of the graph's printed forms: `float.txt`, `fused.txt`."""
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A bundle that is not on a disk yet: bytes by path, and what its manifest says."""
+
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        about = self.manifest
+        return name(about.model.name, about.target, about.precision)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose every file was found to be what its manifest says."""
+
+    folder: Path
+    manifest: Manifest
+    seen: tuple[int, ...] | None = None
+    """What tells it from a bundle that takes its place while it is in use."""
+
+    @property
+    def model(self) -> Path:
+        """The folder of the target's files."""
+        return self.folder / MODEL
+
+    @property
+    def input(self) -> Input:
+        """The input contract, as the backends take it."""
+        source = self.manifest.input
+        kind = TensorType(source.shape, DType(source.dtype))
+        return Input(source.name, kind, source.preprocess)
+
+
+def name(model: str, target: str, precision: str) -> str:
+    """Return what a bundle's folder is called."""
+    return f"{model}-{target}-{precision}"
+
+
+def listed(contents: Mapping[str, bytes], executable: frozenset[str]) -> tuple[File, ...]:
+    """Return the manifest's list of files."""
+    return tuple(
+        File(path, len(data), hashlib.sha256(data).hexdigest(), path in executable)
+        for path, data in sorted(contents.items())
+    )
+
+
+def source(graph: Graph) -> Source:
+    """Return the manifest's input contract of a graph with one input."""
+    (value,) = graph.inputs
+    return Source(value.name, value.type.shape, value.type.dtype.value, value.preprocess)
+
+
+def results(graph: Graph) -> tuple[Result, ...]:
+    """Return the manifest's outputs of a graph."""
+    return tuple(
+        Result(o.name, graph.types[o.value].shape, "float32", o.activation, o.labels, o.meaning)
+        for o in graph.outputs
+        if not o.train_only
+    )
+
+
+def write(contents: Contents, out: Path, accept: Callable[[Bundle], None] | None = None) -> Path:
+    """Write a bundle into the folder `out`, whole, in place of an older one; return its folder.
+
+    `accept` is given the bundle before it takes its place; what it raises keeps it away.
+
+    Raises:
+        UserError: The path cannot be written, or holds something else than a bundle.
+        MachineError: The disk is full or broken.
+    """
+    folder = out / contents.name
+    executable = frozenset(f.path for f in contents.manifest.files if f.executable)
+    all_files = {**contents.files, manifest.NAME: manifest.encode(contents.manifest)}
+    about = contents.manifest
+
+    def check(fresh: Path) -> None:
+        if accept:
+            accept(Bundle(fresh, about))
+
+    atomic_files.write_tree(folder, all_files, executable, replaceable, check)
+    return folder
+
+
+def replaceable(folder: Path) -> str | None:
+    """Say why a path is not a bundle with nothing added, which a new one may replace."""
+    if not folder.is_dir():
+        return "it is not a folder"
+    if not any(folder.iterdir()):
+        return None
+    if not (folder / manifest.NAME).is_file():
+        return "it is not a bundle"
+    try:
+        about = _manifest(folder)
+    except UserError as error:
+        return f"{error.diagnostics[0].message}: {error.diagnostics[0].label}"
+    known = {f.path for f in about.files} | {manifest.NAME}
+    extra = sorted(_walk(folder) - known)
+    return f"it holds a file that is not the bundle's: {extra[0]}" if extra else None
+
+
+def read(folder: Path) -> Bundle:
+    """Return the bundle in a folder, after checking every file against its manifest.
+
+    Raises:
+        UserError: There is no bundle (E0620), its manifest is damaged (E0621), or files are
+            missing, changed, not listed (E0622) or outside the folder (E0623); all of these are
+            listed. A manifest that does not hold together is damaged too (E0621).
+    """
+    while True:
+        before = identity(folder)
+        try:
+            return _read(folder, before)
+        except UserError:
+            atomic_files.recover(folder)  # it waits for whoever replaces the folder
+            if identity(folder) == before:
+                raise
+
+
+def identity(folder: Path) -> tuple[int, ...] | None:
+    """Return what tells a bundle from one that takes its place; None where there is none."""
+    with suppress(OSError, ValueError):
+        found = os.stat(folder / manifest.NAME)
+        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    return None
+
+
+def _read(folder: Path, seen: tuple[int, ...] | None) -> Bundle:
+    if not os.path.isfile(folder / manifest.NAME):
+        help = "name the folder that `tcc build` wrote"
+        raise fail("E0620", "there is no bundle here", whole_file(str(folder)), help=help)
+    about = _manifest(folder)
+    if wrong := tuple(_outside(folder, about)):
+        raise UserError(wrong)
+    integrity.check(about, str(folder / manifest.NAME))
+    wrong = tuple(d for file in about.files if (d := _problem(folder, file)))
+    if wrong := (*wrong, *_unlisted(folder, about)):
+        raise UserError(wrong)
+    return Bundle(folder, about, seen)
+
+
+def _manifest(folder: Path) -> Manifest:
+    path = folder / manifest.NAME
+    try:
+        with regular_files.opened(path) as file:
+            data = file.read(manifest.MAX_BYTES + 1)
+    except OSError as error:
+        raise atomic_files.explain(error, path, "read this") from error
+    if len(data) > manifest.MAX_BYTES:
+        raise fail("E0621", "the manifest is too large", whole_file(str(path)))
+    return manifest.decode(data, str(path))
+
+
+def _problem(folder: Path, file: File) -> Diagnostic | None:
+    """Return what is wrong with a listed file, if anything."""
+    path = folder / file.path
+    if not path.is_file():
+        message, label = "a file of the bundle is missing", ""
+    elif (size := path.stat().st_size) != file.bytes:
+        message = "a file of the bundle was changed"
+        label = f"it has {size:,} bytes, the manifest says {file.bytes:,}"
+    elif _sha256(path) != file.sha256:
+        message, label = "a file of the bundle was changed", "its SHA-256 is not the manifest's"
+    else:
+        return None
+    help = "build the bundle again"
+    return Diagnostic("E0622", message, whole_file(str(path)), label=label, help=help)
+
+
+def _outside(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
+    """Yield the listed paths that leave the folder."""
+    for file in about.files:
+        if not _inside(folder, file.path):
+            where, message = whole_file(str(folder / file.path)), "a bundle's file must be in it"
+            yield Diagnostic("E0623", message, where, label=file.path, help="build it again")
+
+
+def _unlisted(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
+    """Yield what lies beside the target's files, and might be taken for one of them."""
+    listed = {file.path for file in about.files}
+    for path in sorted(f"{MODEL}/{name}" for name in _walk(folder / MODEL)):
+        if path not in listed:
+            where = whole_file(str(folder / path))
+            yield Diagnostic("E0622", "this file is not the bundle's", where, help="remove it")
+
+
+def _inside(folder: Path, name: str) -> bool:
+    """Whether a listed path is a plain one below the folder, through no link."""
+    pure = PurePosixPath(name)
+    plain = not pure.is_absolute() and ".." not in pure.parts
+    return plain and Path(os.path.realpath(folder / name)) == folder.resolve() / pure
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with regular_files.opened(path) as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise atomic_files.explain(error, path, "read this") from error
+    return digest.hexdigest()
+
+
+def _walk(folder: Path) -> set[str]:
+    return {
+        (Path(parent) / name).relative_to(folder).as_posix()
+        for parent, _, names in os.walk(folder)
+        for name in names
+    }

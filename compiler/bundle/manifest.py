@@ -1,0 +1,181 @@
+"""What a bundle says of itself: `manifest.json`, version 2.
+
+The records below are its whole definition: the JSON Schema that reads it is made from them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from tcc.compiler.ir.preprocess import Preprocess, as_json, from_json
+from tcc.compiler.ir.types import Activation, OutputKind
+from tcc.compiler.reference.quality import Quality
+from tcc.compiler.support import json_records
+from tcc.compiler.support.sealed_json import Kind, seal
+
+NAME = "manifest.json"
+VERSION = 2
+MAX_BYTES = 4 << 20
+"""Largest manifest that is read."""
+
+_PATH = {"pattern": "^/?[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*$"}
+_SHA256 = {"pattern": "^[0-9a-f]{64}$"}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a bundle: path below its folder, with `/`; bytes; SHA-256 in hex."""
+
+    path: str = field(metadata=_PATH)
+    bytes: int
+    sha256: str = field(metadata=_SHA256)
+    executable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The model as compiled: `spec` is the digest over its text, libraries and settings."""
+
+    name: str
+    doc: str
+    spec: str
+    params: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Where the weights come from; `random` ones make every prediction meaningless."""
+
+    origin: str = field(metadata={"enum": ["file", "zoo", "random"]})
+    digest: str
+    file: str | None
+    seed: int | None
+    notice: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Each output's integers against its floats: `where` says over which images."""
+
+    where: str
+    outputs: Mapping[str, Quality]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """How an integer program came about: `digest` is that of its calibration file.
+
+    `data` is the digest of the images and `images` their number; `in_float` lists the layers that
+    stay in float, `inexact` those whose results a target may round differently.
+    """
+
+    method: str
+    digest: str = field(metadata=_SHA256)
+    data: str
+    images: int
+    measured: Measured | None
+    in_float: tuple[str, ...]
+    inexact: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The input contract: the tensor, and how an image becomes it (None: it is no image)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    preprocess: Preprocess | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An output: raw values; `activation` is for whoever reads them to apply.
+
+    `kind` is what they stand for.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    activation: Activation
+    labels: tuple[str, ...]
+    kind: OutputKind
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """An image's bytes, the tensor they become, and the raw outputs of the reference.
+
+    Values are paths of the bundle's files. Tensors are little-endian, row by row, without a header.
+    """
+
+    name: str
+    source: str
+    image: str | None
+    tensor: str
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a replay may be from a golden: `relative` to the output's largest magnitude."""
+
+    relative: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Goldens:
+    """The goldens, who computed them, and how near a replay must come."""
+
+    executor: str
+    tolerance: Tolerance
+    cases: tuple[Golden, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All that a bundle says of itself; `seal` is the SHA-256 of the rest."""
+
+    tcc_bundle: int = field(metadata={"const": VERSION})
+    model: Network
+    weights: Weights
+    target: str
+    precision: str
+    calibration: Calibrated | None
+    made_with: Mapping[str, str]
+    input: Source
+    outputs: tuple[Result, ...]
+    goldens: Goldens
+    files: tuple[File, ...]
+    seal: str = ""
+
+
+KIND = Kind(
+    Manifest, "tcc_bundle", VERSION, "E0621", "a bundle's manifest", "build the bundle again"
+)
+
+
+def sealed(manifest: Manifest) -> Manifest:
+    """Return the manifest with its seal."""
+    return replace(manifest, seal=seal(json_records.encode(manifest)))
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Return `manifest.json`, sealed: indented UTF-8, keys in the order of the records."""
+    return KIND.encode(manifest)
+
+
+def decode(data: bytes, name: str) -> Manifest:
+    """Return the manifest of the bytes of `manifest.json`; `name` stands for it in errors.
+
+    Raises:
+        UserError: It is no manifest of a version that is known, or was changed (E0621).
+    """
+    found = KIND.decode(data, name)
+    try:
+        if found.input.preprocess is not None:
+            from_json(as_json(found.input.preprocess))
+    except ValueError as error:
+        raise KIND.damaged(name, f"input/preprocess: {error}") from None
+    return found

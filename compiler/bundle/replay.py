@@ -1,0 +1,139 @@
+"""Replaying a bundle's goldens on its own artifact: does it give what the reference gave?"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tcc.compiler.bundle import artifact
+from tcc.compiler.bundle.agreement import Agreement, relative
+from tcc.compiler.bundle.artifact import Runs
+from tcc.compiler.bundle.bundle_folder import Bundle
+from tcc.compiler.bundle.manifest import Golden
+from tcc.compiler.data import images
+from tcc.compiler.data.dataset import fitting
+from tcc.compiler.ir import preprocess
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Outputs = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replayed:
+    """How an artifact agrees with its goldens, and what it gave.
+
+    `outputs` go by the SHA-256 of each golden's image, or of its tensor where there is none.
+    """
+
+    bundle: Bundle
+    agreement: tuple[Agreement, ...]
+    outputs: "Mapping[str, Outputs]"
+
+    @property
+    def flat(self) -> tuple[str, ...]:
+        """The outputs for which all goldens want the same: these tell nothing of what goes in."""
+        cases, results = self.bundle.manifest.goldens.cases, self.bundle.manifest.outputs
+        kept = {
+            r.name: {expected(self.bundle, c, r.name).tobytes() for c in cases} for r in results
+        }
+        return tuple(name for name, values in kept.items() if len(values) == 1)
+
+
+def replay(bundle: Bundle, device: Runs, most: int | None = None) -> Replayed:
+    """Return what an artifact gives for the first `most` goldens of its bundle, or for all.
+
+    Raises:
+        UserError: The goldens are not those of the manifest's contract (E0621), or the artifact
+            cannot be run, or gives something else than the manifest says (E0655).
+    """
+    cases = bundle.manifest.goldens.cases[:most]
+    outputs = _outputs(bundle, device, cases)
+    most_off = artifact.allowed(bundle, device).relative
+    agreement = tuple(
+        found
+        for case, given in zip(cases, outputs, strict=True)
+        for found in _compared(bundle, case, given, most_off)
+    )
+    stuck = _stuck(bundle, cases, outputs)
+    agreement = tuple(replace(one, stuck=one.output in stuck) for one in agreement)
+    digests = {file.path: file.sha256 for file in bundle.manifest.files}
+    keys = [digests[case.image or case.tensor] for case in cases]
+    return Replayed(bundle, agreement, dict(zip(keys, outputs, strict=True)))
+
+
+def expected(bundle: Bundle, case: Golden, output: str) -> "NDArray[np.float32]":
+    """Return what a golden says of an output, as the file holds it: in one row."""
+    return _values(bundle, case.outputs[output], "float32")
+
+
+def _outputs(bundle: Bundle, device: Runs, cases: Sequence[Golden]) -> "Sequence[Outputs]":
+    """Run the artifact from the bytes of the images on, where there are images."""
+    source = bundle.input
+    kept = [_values(bundle, case.tensor, source.type.dtype) for case in cases]
+    tensors = [tensor.reshape(source.type.shape) for tensor in kept]
+    if source.preprocess is None:
+        return artifact.infer(bundle, device, tensors)
+    pictures = [bundle.folder / case.image for case in cases if case.image]
+    pixels = [fitting(images.read(path), source, str(path)) for path in pictures]
+    channels, height, width = source.type.shape
+    for path, image, tensor in zip(pictures, pixels, tensors, strict=True):
+        made = preprocess.apply(source.preprocess, image, (channels, height, width), str(path))
+        if not np.array_equal(made, tensor):
+            label = "its tensor is not what the input contract makes of it"
+            raise _damaged(path, label)
+    return artifact.run(bundle, device, pixels)
+
+
+def _compared(
+    bundle: Bundle, case: Golden, outputs: "Outputs", allowed: float
+) -> Iterator[Agreement]:
+    for name in case.outputs:
+        wanted, found = expected(bundle, case, name), outputs[name].reshape(-1)
+        differing, largest = apart(wanted, found)
+        own = float(np.abs(wanted.astype(np.float64)).max(initial=0.0))
+        share = relative(largest, _magnitude(bundle, name), allowed)
+        yield Agreement(case.name, name, share, allowed, wanted.size, differing, largest, own)
+
+
+def _magnitude(bundle: Bundle, output: str) -> float:
+    """Return the largest magnitude of an output in all goldens."""
+    cases = bundle.manifest.goldens.cases
+    return max(float(np.abs(expected(bundle, case, output)).max(initial=0.0)) for case in cases)
+
+
+def _stuck(bundle: Bundle, cases: Sequence[Golden], outputs: "Sequence[Outputs]") -> set[str]:
+    """Return the outputs that are the same for every golden, where they are not to be."""
+    return {
+        name
+        for name in (result.name for result in bundle.manifest.outputs)
+        if len({given[name].tobytes() for given in outputs}) == 1
+        and len({expected(bundle, case, name).tobytes() for case in cases}) > 1
+    }
+
+
+def apart(a: "NDArray[np.float32]", b: "NDArray[np.float32]") -> tuple[int, float]:
+    """Return how many values of two arrays of one shape differ in bits, and by how much at most."""
+    differing = int(np.count_nonzero(a.view(np.uint32) != b.view(np.uint32)))
+    with np.errstate(invalid="ignore"):
+        largest = float(np.abs(a.astype(np.float64) - b).max(initial=0.0))
+    return differing, largest
+
+
+def _values(bundle: Bundle, path: str, dtype: str) -> "NDArray[np.float32]":
+    """Return the numbers of a file whose size was found to be that of its tensor."""
+    place = bundle.folder / path
+    with regular_files.opened(place) as file:
+        return np.frombuffer(file.read(), np.dtype(dtype).newbyteorder("<")).astype(np.float32)
+
+
+def _damaged(path: Path, label: str) -> UserError:
+    help = "build the bundle again"
+    return fail(
+        "E0621", "the bundle's goldens are damaged", whole_file(str(path)), label=label, help=help
+    )

@@ -1,0 +1,122 @@
+"""The arguments and options that several sub-commands share, and what they stand for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcc.compiler.cli.report import doubt
+from tcc.compiler.support.diagnostics import Span, UserError, fail, whole_file
+
+if TYPE_CHECKING:
+    from tcc.compiler.frontend.spec import Spec
+    from tcc.compiler.support.project_file import Project
+
+
+def _spec_names(incomplete: str) -> list[str]:
+    from tcc.compiler.zoo import shipped
+
+    return [name for name in shipped.specs() if name.startswith(incomplete)]
+
+
+SpecArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SPEC",
+        show_default=False,
+        autocompletion=_spec_names,
+        help="A spec file or the name of a known spec; without it, the project file's.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        show_default=False,
+        help="Set a parameter of the spec; may be repeated.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Take warnings about the spec as errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; trace our own failures.")]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The spec that a command works on, and the project whose defaults hold.
+
+    `own` says that it is the project's spec, so that its weights belong to it.
+    """
+
+    spec: "Spec"
+    project: "Project"
+    own: bool
+
+
+def choose(name: str | None, settings: Sequence[str] | None, strict: bool = False) -> Chosen:
+    """Return the spec that the command line names, or else the project file.
+
+    What is doubtful about it is said on standard error.
+
+    Raises:
+        UserError: There is none, or it is wrong; or, if `strict`, it is doubtful.
+    """
+    from tcc.compiler.frontend.spec import load
+    from tcc.compiler.support import project_file
+    from tcc.compiler.zoo import shipped
+
+    found = project_file.find(Path())
+    path = shipped.find_spec(name, typed(name)) if name is not None else _theirs(found)
+    own = name is None or _is_theirs(path, found)
+    chosen = {**(found.params if own else {}), **parsed(settings or ())}
+    spec = load(path, chosen)
+    if strict and spec.warnings:
+        raise UserError(tuple(replace(w, severity="error") for w in spec.warnings))
+    doubt(spec.warnings)
+    return Chosen(spec, found, own)
+
+
+def _theirs(project: "Project") -> Path:
+    """Return the spec that a project file names."""
+    from tcc.compiler.zoo import shipped
+
+    if project.spec is None:
+        help = "name a spec, such as `ddsnet`, or say `spec = ...` in tcc.toml"
+        raise fail("E0608", "which spec?", whole_file("command line"), help=help)
+    return shipped.find_spec(project.spec, project.places["spec"], project.folder)
+
+
+def _is_theirs(path: Path, project: "Project") -> bool:
+    """Whether a file is the spec that a project file names, if there is one."""
+    try:
+        return path.resolve() == _theirs(project).resolve()
+    except UserError:
+        return False
+
+
+def parsed(settings: Sequence[str]) -> Mapping[str, str]:
+    """Return what `--set` says, by parameter.
+
+    Raises:
+        UserError: It is not `name=value` (E0601), or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        at = typed(f"--set {setting}")
+        if not equals or not name.strip().isidentifier():
+            raise fail("E0601", "a setting is `name=value`", at, help="such as --set classes=5")
+        if name.strip() in found:
+            raise fail("E0601", f"`{name.strip()}` is set twice", at)
+        found[name.strip()] = value.strip()
+    return found
+
+
+def typed(words: str) -> Span:
+    """Return the place of words on the command line."""
+    shown = words if len(words) <= 120 else f"{words[:117]}..."
+    return whole_file(f"command line: {shown}")

@@ -1,0 +1,82 @@
+"""What `tcc show` is asked for, and what it then has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tcc.compiler.cli.common_options import typed
+from tcc.compiler.cli.passes import Passing
+from tcc.compiler.figures import Direction, Level
+from tcc.compiler.support.diagnostics import fail
+
+
+class Stage(StrEnum):
+    """How far the compiler goes before the graph is shown."""
+
+    SPEC = "spec"
+    FLOAT = "float"
+    FUSED = "fused"
+    READY = "ready"
+    INT8 = "int8"
+
+
+class Format(StrEnum):
+    """What a graph is shown as."""
+
+    TEXT = "text"
+    ONNX = "onnx"
+    SVG = "svg"
+    PNG = "png"
+    PDF = "pdf"
+
+
+PICTURES = (Format.SVG, Format.PNG, Format.PDF)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be shown, and with which weights."""
+
+    stage: Stage
+    format: Format
+    level: Level | None = None
+    direction: Direction | None = None
+    legend: bool = False
+    weights: Path | None = None
+    seed: int | None = None
+    passing: Passing = field(default_factory=Passing)
+    calibration: Path | None = None
+
+    def check(self) -> None:
+        """Refuse options that do not go together."""
+        look = {"level": self.level, "direction": self.direction, "legend": self.legend or None}
+        for word, value in look.items():
+            if value is not None and self.format not in PICTURES:
+                message = f"only pictures have a {word}"
+                given = typed(f"--format {self.format} --{word}")
+                raise fail("E0601", message, given, help="say `--format svg`, or png or pdf")
+        if self.stage is Stage.INT8 and self.calibration is None:
+            message = "the stage `int8` needs a calibration"
+            help = "name a file that `tcc calibrate` wrote, with --calibration"
+            raise fail("E0601", message, typed("--stage int8"), help=help)
+        if self.calibration is not None and self.stage is not Stage.INT8:
+            message = f"the stage `{self.stage}` has no integers to calibrate"
+            given = typed(f"--stage {self.stage} --calibration")
+            raise fail("E0601", message, given, help="say `--stage int8`")
+        if self.format is not Format.TEXT and self.stage is Stage.SPEC:
+            message = "the stage `spec` is text, not a graph"
+            raise fail("E0601", message, typed(f"--stage spec --format {self.format}"))
+        if self.passing != Passing() and self.stage is Stage.SPEC:
+            message = "the stage `spec` is text, which goes through no passes"
+            raise fail("E0601", message, typed("--stage spec --passes"))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The bytes for a file, and the document for `--json`; those of a `binary` are no text."""
+
+    data: bytes
+    document: Mapping[str, Any]
+    binary: Format | None = None

@@ -1,0 +1,78 @@
+"""Writing what `tcc build` built, once its artifact has shown that it agrees with the reference."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcc.compiler.bundle.agreement import Agreement, Disagreement
+
+if TYPE_CHECKING:
+    from tcc.compiler.bundle.bundle_folder import Bundle, Contents
+    from tcc.compiler.bundle.manifest import File, Manifest
+    from tcc.compiler.cli.devices import Bound
+    from tcc.compiler.cli.report import Stages
+
+GOLDENS = 1
+"""Goldens that are replayed after a build; under an emulator each takes its time."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """The folder that a bundle was written to, and what it says of itself.
+
+    `agreement` is empty where the artifact was not run; `unchecked` says why. `full` is the bytes
+    of the target's files at fp32, where others were built and those were measured too.
+    """
+
+    folder: Path
+    manifest: "Manifest"
+    agreement: tuple[Agreement, ...]
+    unchecked: str
+    full: int | None = None
+
+    @property
+    def artifact(self) -> "tuple[File, ...]":
+        """The target's own files."""
+        from tcc.compiler.bundle.bundle_folder import MODEL
+
+        return tuple(f for f in self.manifest.files if f.path.startswith(f"{MODEL}/"))
+
+    def __str__(self) -> str:
+        """How the artifact agrees with the reference, in a line."""
+        if self.unchecked:
+            return f"not compared with the reference: {self.unchecked}"
+        worst = max(each.difference for each in self.agreement)
+        if not any(each.allowed for each in self.agreement) and worst == 0:
+            return "gives the outputs of the reference to the bit"
+        return f"agrees with the reference within {worst:.1e} of its largest value"
+
+
+def write(
+    contents: "Contents", device: "Bound", out: Path, stages: "Stages", *, replaying: bool
+) -> Written:
+    """Write a bundle whose artifact agrees with the reference, or cannot be run here.
+
+    Raises:
+        Disagreement: It does not agree; nothing is written.
+    """
+    from tcc.compiler.bundle import bundle_folder
+    from tcc.compiler.bundle.artifact import Misfit
+    from tcc.compiler.bundle.replay import replay
+
+    found: list[Agreement] = []
+
+    def accept(fresh: "Bundle") -> None:
+        stages("replay", 0, 1)
+        try:
+            found.extend(replay(fresh, device, GOLDENS).agreement)
+        except Misfit as error:
+            raise Disagreement(device.name, (), error.diagnostics[0].label) from None
+        if not all(each.holds for each in found):
+            raise Disagreement(device.name, found)
+
+    absent = device.absent()
+    unchecked = f"{absent[0].name} is not here" if absent else ""
+    unchecked = unchecked if replaying else "--no-replay"
+    stages("write", 0, 1)
+    folder = bundle_folder.write(contents, out, None if unchecked else accept)
+    return Written(folder, contents.manifest, tuple(found), unchecked)

@@ -1,0 +1,248 @@
+"""Image files to pixels, by Pillow, with what it leaves open decided here.
+
+- Formats: PNG, JPEG, BMP, TIFF and PPM/PGM; of several frames or pages, the first.
+- An EXIF orientation is applied, so that the network sees what a viewer shows. Where there is
+  none, the pixels are those of `Image.open(path).convert("RGB")`.
+- Grey and palette pixels become RGB; alpha is dropped, CMYK and YCbCr converted by Pillow's
+  formulas; embedded colour profiles are not applied.
+- 16-bit colour keeps 8 bits of each sample, as Pillow reads it. 16- and 32-bit grey and
+  float pixels are refused: which values are black and white is for the user to say.
+- JPEG is decoded at its own size, however large: libjpeg's reduced scales average blocks in the
+  frequency domain, which is not the resize that a contract names.
+
+What is lost or chosen on the way is said in `remarks`. Sizes are looked at before pixels are
+unpacked, and pixels are converted a strip at a time.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
+
+from tcc.compiler.ir import image_limits
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.image_folders import FORMATS, kind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+"""Pillow's pixel modes of 8 bits or fewer a sample that become RGB."""
+MAX_BYTES = 1 << 28
+"""Largest image file, in bytes."""
+MAX_SCANS = 100
+"""Most scans of a JPEG file, each of which goes over all its pixels; encoders make some ten."""
+STRIP, LARGE = 1 << 22, 1 << 24
+"""Pixels that are converted at a time, and of which an image has more that is large."""
+TILE_WIDTH, TILE_HEIGHT = 322, 323
+"""Tags of TIFF files."""
+_imaging.set_block_size(1 << 26)
+"""Bytes that Pillow takes at a time: more than glibc keeps for a thread once they are freed."""
+FRAMES = "of several frames or pages, the first is taken"
+DEPTH = "of samples of more than 8 bits, 8 are kept"
+ALPHA = "transparency is dropped: transparent pixels get the colour that is stored under them"
+CMYK = "CMYK becomes RGB by a plain formula, without its colour profile"
+
+
+def read(path: Path) -> "NDArray[np.uint8]":
+    """Return the RGB pixels of an image file, uint8 (height, width, 3).
+
+    Raises:
+        UserError: The file cannot be read (E0701), is no image of a known format (E0702), is
+            damaged (E0703), too large (E0704) or has no 8-bit samples (E0705).
+    """
+    return decode(contents(path), str(path))
+
+
+def decode(data: bytes, name: str) -> "NDArray[np.uint8]":
+    """Return the RGB pixels of an encoded image, uint8 (height, width, 3).
+
+    `name` stands for it in errors, which are those of `read`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return _decode(data, name)
+        except (UserError, MemoryError):
+            raise
+        except UnidentifiedImageError:
+            raise _unknown(data, name) from None
+        except Image.DecompressionBombError as error:
+            pixels = re.search(r"\d+ pixels", str(error))
+            raise image_limits.too_large(name, f"it is of {pixels[0]}" if pixels else "") from None
+        except Exception as error:  # a decoder meets damaged data with any exception at all
+            raise fail(
+                "E0703", "the image is damaged", whole_file(name), label=_reason(error)
+            ) from None
+
+
+def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
+    _check_file(data, name)
+    with _opened(data) as image:
+        image_limits.check(image.height, image.width, name)
+        image_limits.check(*_tile(image), name)
+        if image.mode not in MODES:
+            raise _unfit(image.mode, name)
+        if (scaled := _scaled(image, data)) is not None:
+            return scaled
+        ImageOps.exif_transpose(image, in_place=True)
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        for rows, strip in _strips(image):
+            pixels[rows] = np.asarray(strip.convert("RGB"))
+        return pixels
+
+
+def _opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _check_file(data: bytes, name: str) -> None:
+    """Look at what Pillow does not, or only when it is late.
+
+    Raises:
+        UserError: A JPEG file goes over its pixels too often (E0704).
+        SyntaxError: The checksum of a part of a PNG file is wrong.
+    """
+    match kind(data[:256]):
+        case "PNG":
+            with _opened(data) as image:
+                image.verify()
+        case "JPEG" if data.count(b"\xff\xda") > MAX_SCANS:  # as data, 0xff is never before this
+            message = f"this JPEG file has more than {MAX_SCANS} scans, each over all its pixels"
+            raise fail("E0704", message, whole_file(name), help="save it anew")
+        case _:
+            pass
+
+
+def _tile(image: Image.Image) -> tuple[int, int]:
+    """Return the height and width of what a file stores its pixels in: of a TIFF file's tiles."""
+    tags = getattr(image, "tag_v2", {})
+    found = (tags.get(number, 0) for number in (TILE_HEIGHT, TILE_WIDTH))
+    height, width = (int(side) if isinstance(side, int) else 0 for side in found)
+    return height, width
+
+
+def _scaled(image: Image.Image, data: bytes) -> "NDArray[np.uint8] | None":
+    """Return the pixels of a PPM file whose largest value is not 255; None of all else.
+
+    They are what Pillow makes of them, value by value in Python: some 20 s for 20 million.
+    """
+    (tile, *_) = getattr(image, "tile", None) or [None]
+    if tile is None or tile.codec_name != "ppm":
+        return None
+    largest, bands = tile.args[1], len(image.getbands())
+    kind = np.dtype("u1" if largest < 256 else ">u2")
+    values = np.frombuffer(data, kind, image.width * image.height * bands, tile.offset)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = values.reshape(image.height, image.width, bands)
+    step = max(1, STRIP // 4 // image.width)
+    for top in range(0, image.height, step):
+        shares = rows[top : top + step] / np.float64(largest) * 255
+        pixels[top : top + step] = np.minimum(np.rint(shares), 255)
+    return pixels
+
+
+def _strips(image: Image.Image) -> "Iterator[tuple[slice, Image.Image]]":
+    """Yield parts of an image from the top, with the rows that they are."""
+    step = max(1, STRIP // image.width)
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
+
+
+def is_large(data: bytes) -> bool:
+    """Whether so many pixels are encoded that no two such images should be decoded at once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with _opened(data) as image:
+                return image.width * image.height > LARGE
+        except Exception:  # a decoder meets damaged data with any exception at all
+            return False
+
+
+def remarks(data: bytes) -> tuple[str, ...]:
+    """Return what is lost or chosen when an encoded image is read: nothing of most.
+
+    Of what cannot be read, whose errors `decode` has, it says nothing.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with _opened(data) as image:
+                image_limits.check(image.height, image.width, "")
+                image_limits.check(*_tile(image), "")
+                return tuple(_remarks(image)) if image.mode in MODES else ()
+        except Exception:  # a decoder meets damaged data with any exception at all
+            return ()
+
+
+def _remarks(image: Image.Image) -> Iterator[str]:
+    if getattr(image, "is_animated", False):
+        yield FRAMES
+    if any(_deep(tile) for tile in getattr(image, "tile", ())):
+        yield DEPTH
+    if image.mode == "CMYK":
+        yield CMYK
+    if image.has_transparency_data and any(
+        int(np.asarray(strip.convert("RGBA"))[:, :, 3].min()) < 255 for _, strip in _strips(image)
+    ):
+        yield ALPHA
+
+
+def _deep(tile: Any) -> bool:
+    """Whether a part of a file, as Pillow describes it, has more than 8 bits a sample."""
+    mode, *more = (tile.args,) if isinstance(tile.args, str) else tile.args
+    return ";16" in str(mode) or (tile.codec_name == "ppm" and more[0] > 255)
+
+
+def contents(path: Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises:
+        UserError: The file cannot be read (E0701) or is too large (E0704).
+    """
+    where = whole_file(str(path))
+    try:
+        with regular_files.opened(path) as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise fail("E0701", "cannot read the image", where, label=_reason(error)) from None
+    if len(data) > MAX_BYTES:
+        raise image_limits.too_large(str(path), f"its file is larger than {MAX_BYTES >> 20} MiB")
+    return data
+
+
+def _unknown(data: bytes, name: str) -> UserError:
+    found = kind(data[:256])
+    known = ", ".join(FORMATS)
+    return fail(
+        "E0702",
+        "not an image of a known format",
+        whole_file(name),
+        label=f"it begins as {found} does" if found else "",
+        help=f"known formats: {known}"
+        if found in FORMATS or not found
+        else f"convert it to one of {known}",
+    )
+
+
+def _unfit(mode: str, name: str) -> UserError:
+    if mode in ("LAB", "HSV"):
+        message, help = f"colours of mode {mode} are not read", "convert the image to RGB"
+    else:
+        message = f"pixels of mode {mode} are not 8 bits a sample"
+        help = "convert the image to 8 bits, choosing which values are black and white"
+    return fail("E0705", message, whole_file(name), help=help)
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong in a few words, without a path or a memory address."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:160] or type(error).__name__

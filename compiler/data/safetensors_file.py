@@ -1,0 +1,172 @@
+"""Reading safetensors: the header first, whole and checked, then a tensor at a time.
+
+The format: eight bytes that say how long the header is, the header, which is JSON and says of each
+tensor its type, shape and place, then the tensors' bytes, side by side and nothing else.
+https://huggingface.co/docs/safetensors
+"""
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401 - teaches numpy the name bfloat16
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.ir.types import Shape
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+
+LONGEST = 16 << 20
+"""Bytes of the longest header: 50,000 tensors of long names take 8 MiB."""
+MAX_TENSORS = 50_000
+"""Most tensors of a file."""
+FLOATS = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
+"""The types that are read, and numpy's names of them."""
+BITS = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
+    **dict.fromkeys(("F32", "I32", "U32"), 32),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
+    **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
+    **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    "F4": 4,
+}
+"""Bits of an element of each type there is."""
+HELP = "PyTorch checkpoints come in through `tcc import-weights`"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A tensor as the header describes it: `start` and `size` count the file's bytes."""
+
+    dtype: str
+    shape: Shape
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFile:
+    """A safetensors file whose header fits the file; its tensors are not read yet."""
+
+    path: Path
+    parts: Mapping[str, Part]
+    metadata: Mapping[str, str]
+
+    def values(self, name: str) -> NDArray[Any]:
+        """Return a tensor of floats in the type of the file.
+
+        Raises:
+            UserError: The file cannot be read any more (E0501).
+        """
+        part = self.parts[name]
+        kind = np.dtype(FLOATS[part.dtype]).newbyteorder("<")
+        try:
+            with regular_files.opened(self.path) as file:
+                values = np.fromfile(file, kind, prod(part.shape), offset=part.start)
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+        if values.nbytes != part.size:
+            raise _unreadable(self.path, OSError("it became shorter while it was read"))
+        return values.reshape(part.shape)
+
+
+class _Wrong(Exception):  # noqa: N818 - a reason, made an error where the file is known
+    """Why a file is no safetensors file."""
+
+
+def read(path: Path) -> TensorFile:
+    """Return a file by its header.
+
+    Raises:
+        UserError: It cannot be read, or is no whole safetensors file (E0501).
+    """
+    where = whole_file(str(path))
+    try:
+        with regular_files.opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            text = _header(file.read(8), size, file)
+        return _described(path, text, size)
+    except IsADirectoryError:
+        raise fail("E0501", "cannot read the weights: it is a folder", where) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except _Wrong as why:
+        message = "not a whole safetensors file"
+        raise fail("E0501", message, where, label=str(why), help=HELP) from None
+
+
+def _header(start: bytes, size: int, file: Any) -> bytes:
+    if len(start) < 8:
+        raise _Wrong("it ends before its header")
+    (length,) = struct.unpack("<Q", start)
+    if length > size - 8:
+        raise _Wrong("its header would be longer than the file")
+    if length > LONGEST:
+        raise _Wrong(f"its header is of {length >> 20} MiB, longer than {LONGEST >> 20} MiB")
+    text: bytes = file.read(length)
+    if not text.startswith(b"{"):
+        raise _Wrong("its header is no JSON object")
+    return text
+
+
+def _described(path: Path, text: bytes, size: int) -> TensorFile:
+    try:
+        header = json.loads(text.decode(), object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        raise _Wrong("its header is no valid JSON") from None
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise _Wrong("its metadata are no texts")
+    if len(header) > MAX_TENSORS:
+        raise _Wrong(f"it holds {len(header)} tensors, more than {MAX_TENSORS}")
+    parts = {name: _part(name, entry, 8 + len(text)) for name, entry in header.items()}
+    _check_places(parts, 8 + len(text), size)
+    return TensorFile(path, parts, metadata)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _Wrong("its header names something twice")
+    return found
+
+
+def _part(name: str, entry: object, begin: int) -> Part:
+    match entry:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [first, last]}:
+            if dtype not in BITS:
+                raise _Wrong(f"{_shown(name)} is of an unknown type, {_shown(dtype)}")
+            numbers = (*shape, first, last)
+            if len(shape) > 64 or not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
+                raise _Wrong(f"{_shown(name)} has no whole sizes")
+            if prod(shape) * BITS[dtype] != (last - first) * 8:
+                raise _Wrong(f"{_shown(name)} has a shape that its bytes do not fill")
+            return Part(dtype, tuple(shape), begin + first, last - first)
+    raise _Wrong(f"{_shown(name)} lacks its type, shape or place")
+
+
+def _check_places(parts: Mapping[str, Part], begin: int, size: int) -> None:
+    """Refuse tensors that overlap, leave gaps, or end before or after the file does."""
+    end = begin
+    for name, part in sorted(parts.items(), key=lambda item: (item[1].start, item[1].size)):
+        if part.start != end:
+            raise _Wrong(f"{_shown(name)} does not lie where the tensor before it ends")
+        end += part.size
+    if end != size:
+        raise _Wrong(f"its tensors end at byte {end} of {size}")
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else "\ufffd" for c in text[:80])
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    reason = error.strerror or str(error)
+    return fail("E0501", "cannot read the weights", whole_file(str(path)), label=reason)

@@ -1,0 +1,251 @@
+"""Weight tensors of a graph, by their paths in the spec: safetensors in and out, and random ones.
+
+Every tensor is float32 and has the shape its op asks for; what is read is checked whole, so that
+later stages never meet a missing tensor, a NaN or a negative variance.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod, sqrt
+from pathlib import Path
+from typing import Any, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from tcc.compiler.data import safetensors_file
+from tcc.compiler.data.safetensors_file import FLOATS
+from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.ir.op import Init, Param
+from tcc.compiler.ir.types import Shape
+from tcc.compiler.ops.norm import BatchNorm
+from tcc.compiler.support.atomic_files import write_file
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, nearest, whole_file
+
+Weights = Mapping[str, NDArray[np.float32]]
+"""Tensors by name, such as `dense_1/conv.weight`."""
+Warn = Callable[[Diagnostic], None]
+"""Told what is worth knowing but no error."""
+
+LISTED = 50
+"""Most tensors that a message names."""
+BLOCK = 1 << 20
+"""Random numbers made at a time, which bounds the memory; no stream depends on it."""
+
+
+def quiet(_: Diagnostic) -> None:
+    """Drop a warning."""
+
+
+def random(graph: Graph, seed: int = 0, only: Sequence[str] | None = None) -> Weights:
+    """Return weights as at the start of training, equal on every machine; `only` those named.
+
+    Each tensor has a stream of its own, seeded by its name, so that one more layer changes
+    no other's weights.
+    """
+    names = graph.params if only is None else only
+    return {name: _fresh(name, graph.params[name], seed) for name in names}
+
+
+def _fresh(name: str, param: Param, seed: int) -> NDArray[np.float32]:
+    match param.init:
+        case Init.ZEROS:
+            return np.zeros(param.shape, np.float32)
+        case Init.ONES:
+            return np.ones(param.shape, np.float32)
+        case Init.KAIMING:
+            return uniform(param.shape, 1 / sqrt(param.fan_in), f"{seed}:{name}")
+        case _:
+            assert_never(param.init)
+
+
+def uniform(shape: Shape, bound: float, key: str) -> NDArray[np.float32]:
+    """Return numbers evenly spread over [-bound, bound), drawn from a stream of that key.
+
+    Taken from the bits of PCG64 themselves, since numpy promises those alone to stay as they are.
+    """
+    values = np.empty(prod(shape), np.float32)
+    stream = np.random.PCG64(int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
+    for start in range(0, values.size, BLOCK):
+        part = values[start : start + BLOCK]
+        unit = (stream.random_raw(part.size) >> np.uint64(40)).astype(np.float64) * 2.0**-23
+        part[:] = (unit - 1.0) * bound
+    return values.reshape(shape)
+
+
+def placeholders(graph: Graph) -> Weights:
+    """Return weights that stand for any others, without memory, where only the graph matters.
+
+    Each tensor holds one number that no other one does, so that nothing takes two for equal.
+    """
+    return {
+        name: np.broadcast_to(np.float32(1 + index / 1024), param.shape)
+        for index, (name, param) in enumerate(graph.params.items())
+    }
+
+
+def encode(weights: Weights, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return weights as safetensors: the same bytes for the same tensors and metadata."""
+    tensors = {k: np.ascontiguousarray(v, np.float32) for k, v in sorted(weights.items())}
+    data = save(tensors)
+    (size,) = struct.unpack_from("<Q", data)
+    # The library lists metadata in an order that changes from run to run, and writes no valid
+    # header where there are no tensors beside it.
+    header = json.loads(data[8 : 8 + size]) | {"__metadata__": dict(metadata or {})}
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data[8 + size :]
+
+
+def digest(weights: Weights) -> str:
+    """Return the SHA-256 of names, shapes and values, as hexadecimal digits."""
+    return hashlib.sha256(encode(weights)).hexdigest()
+
+
+def write(path: Path, weights: Weights, metadata: Mapping[str, str] | None = None) -> None:
+    """Write weights as safetensors, whole or not at all.
+
+    Raises:
+        UserError: The file cannot be written.
+        MachineError: The disk is full or broken.
+    """
+    write_file(path, encode(weights, metadata))
+
+
+def read(path: Path, graph: Graph, warn: Warn = quiet) -> Weights:
+    """Return the weights of a graph from a safetensors file.
+
+    Reads the tensors that the graph names and no others. float16, bfloat16 and float64 become
+    float32, and `warn` is told.
+
+    Raises:
+        UserError: The file cannot be read (E0501); tensors are missing (E0502), unknown (E0503),
+            of another shape (E0504) or type (E0505), not finite (E0506) or no variance (E0507).
+    """
+    file = safetensors_file.read(path)
+    dtypes = {name: part.dtype for name, part in file.parts.items()}
+    shapes = {name: part.shape for name, part in file.parts.items()}
+    problems = [*_misfits(shapes, graph, path), *_wrong_types(dtypes, graph)]
+    if problems:
+        raise UserError(tuple(problems))
+    for notice in _conversions({name: dtypes[name] for name in graph.params}, path):
+        warn(notice)
+    return checked({name: file.values(name) for name in graph.params}, graph)
+
+
+def checked(tensors: Mapping[str, NDArray[Any]], graph: Graph) -> Weights:
+    """Return tensors as float32 weights of a graph, which they name and fit.
+
+    Raises:
+        UserError: A value is NaN or infinite (E0506), or a variance negative (E0507).
+    """
+    with np.errstate(over="ignore"):  # float64 too large for float32 is found as infinite below
+        weights = {name: np.asarray(tensors[name], np.float32) for name in graph.params}
+    problems = [p for name, node in _owners(graph).items() for p in _unfit(name, node, weights)]
+    if problems:
+        raise UserError(tuple(problems))
+    return weights
+
+
+def size_of(shape: Shape) -> str:
+    """Return a tensor's shape as diagnostics print it."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _misfits(shapes: Mapping[str, Shape], graph: Graph, path: Path) -> Iterator[Diagnostic]:
+    where = whole_file(str(path))
+    missing = {n: p for n, p in graph.params.items() if n not in shapes}
+    unknown = {n: s for n, s in sorted(shapes.items()) if n not in graph.params}
+    owners = _owners(graph)
+    if missing:
+        yield Diagnostic(
+            "E0502",
+            f"{len(missing)} of {len(graph.params)} weights of {graph.name} are missing",
+            where,
+            notes=_listed(
+                [_missing(n, missing[n], owners[n], unknown) for n in _few(missing)], missing
+            ),
+            help="were they saved for another spec, or with other parameters (`--set`)?",
+        )
+    if unknown:
+        yield Diagnostic(
+            "E0503",
+            f"{graph.name} has no place for {len(unknown)} tensors of the file",
+            where,
+            notes=_listed([_guess(n, unknown[n], missing) for n in _few(unknown)], unknown),
+            help="`tcc import-weights` takes in the names of other projects",
+        )
+    for name, param in graph.params.items():
+        if name in shapes and shapes[name] != param.shape:
+            wrong = f"{name} has shape {size_of(shapes[name])}, not {size_of(param.shape)}"
+            help = "were the weights made with other parameters of the spec (`--set`)?"
+            yield Diagnostic("E0504", wrong, _place(owners[name], where), "this layer", help=help)
+
+
+def _few(names: Mapping[str, object]) -> list[str]:
+    return list(names)[:LISTED]
+
+
+def _listed(lines: Sequence[str], all_of_them: Mapping[str, object]) -> tuple[str, ...]:
+    more = len(all_of_them) - len(lines)
+    return (*lines, *([f"... and {more:,} more"] if more else []))
+
+
+def _missing(name: str, param: Param, node: Node, unknown: Mapping[str, Shape]) -> str:
+    at = f", {node.at}" if node.at.line else ""
+    return f"{_guess(name, param.shape, unknown)}{at}"
+
+
+def _guess(name: str, shape: Shape, others: Mapping[str, object]) -> str:
+    # A nearest name is a costly search: among many it is no help either.
+    other = nearest(name, set(others)) if len(others) <= 100 else None
+    return f"{name} ({size_of(shape)})" + (f", like {other}" if other else "")
+
+
+def _wrong_types(dtypes: Mapping[str, str], graph: Graph) -> Iterator[Diagnostic]:
+    for name, node in _owners(graph).items():
+        if dtypes.get(name, "F32") not in FLOATS:
+            message = f"{name} holds {dtypes[name]} numbers"
+            help = "store float32 (float16, bfloat16 and float64 are converted)"
+            yield Diagnostic("E0505", message, node.at, "this layer needs floats", help=help)
+
+
+def _conversions(dtypes: Mapping[str, str], path: Path) -> Iterator[Diagnostic]:
+    for kind, word in FLOATS.items():
+        names = [name for name, dtype in dtypes.items() if dtype == kind != "F32"]
+        if names:
+            some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            message = f"{len(names)} tensors are {word} and become float32: {some}"
+            yield Diagnostic("E0505", message, whole_file(str(path)), severity="warning")
+
+
+def _unfit(name: str, node: Node, weights: Weights) -> Iterator[Diagnostic]:
+    values = weights[name]
+    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if bad:
+        nans = int(np.count_nonzero(np.isnan(values)))
+        label = f"of {node.name}: {nans} are NaN, {bad - nans} infinite"
+        message = f"{name} has {bad} of {values.size} values that are not finite"
+        help = "the training diverged, or the file is damaged; take an earlier checkpoint"
+        yield Diagnostic("E0506", message, node.at, label, help=help)
+    elif isinstance(node.op, BatchNorm) and name == node.params[3]:
+        low = float(values.min())
+        if low + node.op.eps <= 0:
+            label = f"the smallest is {low:g}, eps is {node.op.eps:g}"
+            yield Diagnostic("E0507", f"{name} has variances that cannot be", node.at, label)
+
+
+def _owners(graph: Graph) -> dict[str, Node]:
+    """Return the first node that reads each weight."""
+    owners: dict[str, Node] = {}
+    for node in graph.nodes:
+        for name in node.params:
+            owners.setdefault(name, node)
+    return owners
+
+
+def _place(node: Node, otherwise: Span) -> Span:
+    return node.at if node.at.line else otherwise

@@ -1,0 +1,1 @@
+"""What commands set out to do: build bundles, calibrate, evaluate."""

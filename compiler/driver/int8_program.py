@@ -1,0 +1,214 @@
+"""The integer program of a spec for its bundles: calibrated, measured, and held to a floor."""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tcc.compiler.bundle.manifest import Calibrated, Measured
+from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.driver import pipeline
+from tcc.compiler.driver.device import Watch
+from tcc.compiler.driver.pipeline import Calibrating, Given, Integers, Programs
+from tcc.compiler.frontend.accuracy import Accuracy
+from tcc.compiler.frontend.spec import Spec
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.passes.validate import sample
+from tcc.compiler.quant import calibration_document, calibration_file
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.calibration_document import Document
+from tcc.compiler.quant.program import build
+from tcc.compiler.quant.program.build import Made
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import float_program, output_quality, similarity
+from tcc.compiler.reference.integer_program import inexact
+from tcc.compiler.reference.quality import CORRELATION, BelowFloor, Floor
+from tcc.compiler.reference.similarity import panel
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+CALIBRATION = "calibration.json"
+"""The calibration's place in a bundle."""
+REPORT = "report/int8.json"
+"""The place of what each layer and the outputs lose."""
+TRIED = 4
+"""Inputs that a program is tried on where there are no images."""
+ANY = "any"
+"""The target of a calibration that is made while building, for all targets at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The document of a calibration, its file's name, and images to judge by, if there are any.
+
+    `learn` are those that a search for layers may look at; `where` says which `judge` are.
+    """
+
+    document: Document
+    name: str = CALIBRATION
+    learn: DataSet | None = None
+    judge: DataSet | None = None
+    where: str = ""
+
+
+def from_file(path: Path, spec: Spec, given: Given, images: DataSet | None) -> Source:
+    """Return the calibration of a file, and which of the images are to judge it.
+
+    Raises:
+        UserError: It is no calibration, or that of another spec or of other weights.
+    """
+    found = calibration_document.read(path)
+    calibration_file.check(found, pipeline.network(spec), given.origin, str(path))
+    if images is None:
+        return Source(found, str(path))
+    if images.digest != found.data.digest:
+        return Source(found, str(path), images, images, "not those of the calibration")
+    return replace(_judged(found, images), name=str(path))
+
+
+def from_images(spec: Spec, given: Given, images: DataSet, wanted: Calibrating) -> Source:
+    """Return a fresh calibration.
+
+    Raises:
+        UserError: The network does not take these images, or gives no finite numbers for them.
+    """
+    return _judged(pipeline.calibrate(spec, given, images, wanted), images)
+
+
+def _judged(found: Document, images: DataSet) -> Source:
+    where = "held out of the calibration" if found.data.held_out else "of the calibration itself"
+    return Source(found, CALIBRATION, *images.split(), where)
+
+
+def floor(spec: Spec, asked: Accuracy) -> Floor:
+    """Return the floor: what is asked for, or else the spec's, or else the default."""
+    own = spec.accuracy
+    correlation = _first(asked.min_correlation, own.min_correlation)
+    return Floor(
+        _first(asked.min_cosine, own.min_cosine),
+        _first(asked.max_drop, own.max_drop),
+        CORRELATION if correlation is None else correlation,
+        _first(asked.max_error, own.max_error),
+    )
+
+
+def _first(asked: float | None, own: float | None) -> float | None:
+    return own if asked is None else asked
+
+
+def integers(
+    ready: Model,
+    source: Source,
+    least: Floor,
+    ends: Collection[bool] = (True,),
+    *,
+    mixed: bool = False,
+    watch: Watch = pipeline.unwatched,
+    tell: Callable[[Made, str], None] | None = None,
+) -> Programs:
+    """Return the integer programs of a ready model with the ends asked for, above their floor.
+
+    Each is measured by itself. `mixed` keeps in float what the floor needs; `tell` hears how a
+    program compares with the floats before it may be refused.
+
+    Raises:
+        UserError: The calibration is another graph's, or nothing says whether the floor is kept.
+        BelowFloor: It is not.
+    """
+    calibration = calibration_file.calibration(source.document, ready, source.name)
+    run = _Run(ready, source, least, mixed, watch, tell)
+    return {real: run.made(replace(calibration, real_ends=real)) for real in sorted(set(ends))}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the programs of one build have in common."""
+
+    ready: Model
+    source: Source
+    least: Floor
+    mixed: bool
+    watch: Watch
+    tell: Callable[[Made, str], None] | None
+
+    def made(self, calibration: Calibration) -> Integers:
+        """Return the program of a calibration."""
+        source, least, watch = self.source, self.least, self.watch
+        if source.judge is None or source.learn is None:
+            measured = _said(source, least, calibration)
+            blind = quantize(self.ready, calibration)
+            if least.correlation > 0 and calibration.real_ends:
+                _tried(self.ready, blind)
+            return _packed(blind, source, calibration, measured, {})
+        images = panel(source.judge, source.learn)
+        made = build.make(self.ready, calibration, images, watch)
+        if self.mixed:
+            made = build.above(self.ready, made, least, source.learn, images, watch)
+        if self.tell:
+            self.tell(made, source.where)
+        build.check(made, least)
+        measured = Measured(source.where, made.comparison.quality)
+        text = json.dumps(_report(made, source.where, least), indent=2) + "\n"
+        return _packed(made.program, source, made.calibration, measured, {REPORT: text.encode()})
+
+
+def _said(source: Source, least: Floor, calibration: Calibration) -> Measured | None:
+    """Return how good a calibration file says that it is, where there are no images.
+
+    What it says is of real ends: it knows nothing of a program that ends in integers.
+    """
+    quality = source.document.judged.get(source.document.used)
+    if quality is not None and calibration.real_ends:
+        if broken := least.broken(quality):
+            raise BelowFloor(broken, quality, ())
+        return Measured("as the calibration says", quality)
+    if least.cosine != 0 or least.drop not in (None, 1):
+        help = "give images with --data, or --min-cosine 0 --max-drop 1 to build without"
+        raise fail("E0618", "the accuracy floor needs images", whole_file(source.name), help=help)
+    return None
+
+
+def _tried(ready: Model, made: Model) -> None:
+    """Refuse a program that gives one answer for pixels dark and bright, whatever was said of it.
+
+    Raises:
+        BelowFloor: Floats tell these well apart.
+    """
+    (source,) = ready.graph.inputs
+    tensors = [sample(source, seed, (seed + 1) / TRIED) for seed in range(TRIED)]
+    expected, found = (
+        similarity.stacked(ready, float_program.run(one, tensors)) for one in (ready, made)
+    )
+    same = [name for name in expected if output_quality.frozen(expected[name], found[name])]
+    if same:
+        said = (f"`{name}` is the same for {TRIED} inputs that floats tell apart" for name in same)
+        raise BelowFloor(tuple(said), similarity.qualities(ready, expected, found), ())
+
+
+def _packed(
+    made: Model,
+    source: Source,
+    calibration: Calibration,
+    measured: Measured | None,
+    files: Mapping[str, bytes],
+) -> Integers:
+    """Return the program, the manifest's words, and the files of the bundle."""
+    found = source.document
+    about = Calibrated(
+        found.used,
+        calibration_document.digest(found),
+        found.data.digest,
+        found.data.images,
+        measured,
+        tuple(sorted(calibration.in_float)),
+        tuple(name.removesuffix(":float") for name in inexact(made.graph)),
+    )
+    return Integers(made, about, {CALIBRATION: calibration_document.encode(found), **files})
+
+
+def _report(made: Made, where: str, least: Floor) -> dict[str, Any]:
+    """Return the report as plain data."""
+    steps = [asdict(step) for step in made.steps]
+    found = made.comparison
+    bounds = {name: asdict(least.of(one.kind)) for name, one in found.quality.items()}
+    return {"where": where, "floor": bounds, **asdict(found), "steps": steps}

@@ -1,0 +1,263 @@
+"""The journey from a spec to its bundles, in a dozen lines."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcc.compiler import passes
+from tcc.compiler.bundle import bundle_folder, goldens, manifest
+from tcc.compiler.bundle.bundle_folder import Contents
+from tcc.compiler.data import weights
+from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.driver.device import Device, Emitted, Refused, Watch
+from tcc.compiler.frontend.spec import Spec
+from tcc.compiler.ir import printer
+from tcc.compiler.ir.graph import Graph, Model, Pass
+from tcc.compiler.ir.precision import FULL, INTEGER
+from tcc.compiler.quant import calibrate as calibration
+from tcc.compiler.quant import calibration_file
+from tcc.compiler.quant.calibrate import How
+from tcc.compiler.quant.calibration_document import Document
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+
+Lower = Callable[[Model, tuple[Pass, ...]], Model]
+"""Takes a model through the passes that a target wants."""
+
+
+def unwatched(what: str, done: int, total: int) -> None:
+    """Hear nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Weights, and what a manifest says of where they come from."""
+
+    tensors: weights.Weights
+    origin: manifest.Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Integers:
+    """The integer program of a model, what a manifest says of it, and files that go with it."""
+
+    program: Model
+    calibrated: manifest.Calibrated
+    files: Mapping[str, bytes]
+
+
+Programs = Mapping[bool, Integers]
+"""The integer program whose last layers give real numbers, and that which gives integers: by
+`Device.real_ends`, those that are needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the bundles of all targets of one build share; `files` are not the targets' own."""
+
+    spec: Spec
+    given: Given
+    precision: str
+    graph: Graph
+    calibrated: manifest.Calibrated | None
+    goldens: manifest.Goldens
+    files: Mapping[str, bytes]
+
+
+def read_weights(path: Path, graph: Graph, warn: weights.Warn = weights.quiet) -> Given:
+    """Return the weights of a safetensors file.
+
+    Raises:
+        UserError: The file does not fit the graph.
+    """
+    tensors = weights.read(path, graph, warn)
+    name = os.fsencode(path.name).decode(errors="replace")  # names need not be text
+    origin = manifest.Weights("file", weights.digest(tensors), name, None, None)
+    return Given(tensors, origin)
+
+
+def random_weights(graph: Graph, seed: int = 0) -> Given:
+    """Return random weights, whose origin says loudly what they are."""
+    tensors = weights.random(graph, seed)
+    notice = f"the weights are random (seed {seed}): predictions mean nothing"
+    origin = manifest.Weights("random", weights.digest(tensors), None, seed, notice)
+    return Given(tensors, origin)
+
+
+def build(
+    spec: Spec,
+    given: Given,
+    devices: Sequence[Device],
+    precision: str,
+    watch: Watch,
+    integers: Programs | None = None,
+    lower: Lower = passes.run,
+) -> Iterator[Contents]:
+    """Yield the bundle of each target, in order; at an integer precision, of `integers`.
+
+    `lower` takes the model through a target's passes.
+
+    Raises:
+        UserError: A target refuses the graph (E0607), said before any work is done, or the
+            weights give no finite outputs.
+    """
+    assert (integers is not None) == (precision in INTEGER), precision
+    watch("passes", 0, 1)
+    model = Model(spec.graph, given.tensors)
+    lean = _lean(model, devices, precision, integers, lower)
+    check([(device, lean[device.name].graph) for device in devices])
+    watch("goldens", 0, 1)
+    expected = _goldens(model, precision, integers)
+    for device in devices:
+        watch(device.name, 0, 1)
+        ready, own = lean[device.name], integers[device.real_ends] if integers else None
+        golden, files = expected[device.real_ends]
+        texts = _texts(model.graph, ready.graph, "int8" if own else "fused")
+        files = {**files, **(own.files if own else {}), **texts}
+        contract = ready.graph if own else model.graph
+        job = Job(spec, given, precision, contract, own.calibrated if own else None, golden, files)
+        yield _packed(job, device, device.emit(ready, precision, watch))
+
+
+def full_size(spec: Spec, given: Given, device: Device, watch: Watch) -> int:
+    """Return the bytes of a target's files at fp32, with which those of other precisions compare.
+
+    Raises:
+        UserError: The weights exceed what a file holds.
+    """
+    model = Model(spec.graph, given.tensors)
+    lean = passes.run(model, device.passes(FULL))
+    return sum(map(len, device.emit(lean, FULL, watch).files.values()))
+
+
+Expected = tuple[manifest.Goldens, Mapping[str, bytes]]
+
+
+def _goldens(model: Model, precision: str, integers: Programs | None) -> Mapping[bool, Expected]:
+    """Return the goldens of the targets whose integer programs end in real numbers, and others'."""
+    if integers is None:
+        return dict.fromkeys((True, False), goldens.make(model, precision))
+    return {ends: goldens.exact(own.program, precision) for ends, own in integers.items()}
+
+
+def _lean(
+    model: Model,
+    devices: Sequence[Device],
+    precision: str,
+    integers: Programs | None,
+    lower: Lower,
+) -> Mapping[str, Model]:
+    """Return what each target is emitted from; targets that want equal passes share it."""
+    if integers:
+        return {device.name: integers[device.real_ends].program for device in devices}
+    wanted = {device.name: device.passes(precision) for device in devices}
+    made = {
+        pipeline: _lowered(model, pipeline, lower) for pipeline in dict.fromkeys(wanted.values())
+    }
+    return {name: made[pipeline] for name, pipeline in wanted.items()}
+
+
+def _lowered(model: Model, wanted: tuple[Pass, ...], lower: Lower) -> Model:
+    """Return the model after passes that leave its inputs as they are.
+
+    Raises:
+        UserError: They do not (E0615); goldens and input contract are those of the spec.
+    """
+    lean = lower(model, wanted)
+    if lean.graph.inputs != model.graph.inputs:
+        message = "these passes give the network another input contract"
+        help = "`raw_input` is for integer programs, whose pipeline has it"
+        raise fail("E0615", message, whole_file(model.graph.name), help=help)
+    return lean
+
+
+def ready(spec: Spec, given: Given, lower: Lower = passes.run) -> Model:
+    """Return a model as calibration sees it."""
+    return lower(Model(spec.graph, given.tensors), passes.INT8)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrating:
+    """What is calibrated for, by which method and how, and what made the model ready for it."""
+
+    target: str
+    method: str
+    how: How
+    lower: Lower = passes.run
+    passes: tuple[Pass, ...] = passes.INT8
+
+
+def calibrate(spec: Spec, given: Given, data: DataSet, wanted: Calibrating) -> Document:
+    """Return the calibration of a spec with weights for a target, by a method.
+
+    Raises:
+        UserError: The network does not take these images, or gives no finite numbers for them.
+    """
+    model = ready(spec, given, wanted.lower)
+    found = calibration.calibrate(model, data, wanted.method, wanted.how)
+    text = passes.spell(wanted.passes)
+    about = calibration_file.About(wanted.method, wanted.target, text, network(spec), given.origin)
+    return calibration_file.document(about, model, found, data)
+
+
+def fused(model: Model) -> Model:
+    """Return a model as devices run it: nothing train-only, no batch norm, no dropout."""
+    return passes.run(model, passes.INFERENCE)
+
+
+def check(planned: Iterable[tuple[Device, Graph]]) -> None:
+    """Refuse graphs that their targets cannot run, listing every such node.
+
+    Raises:
+        UserError: E0607 for each node and target.
+    """
+    found = tuple(_refused(d, r) for d, graph in planned for r in d.refusals(graph))
+    if found:
+        raise UserError(found)
+
+
+def _refused(device: Device, refusal: Refused) -> Diagnostic:
+    node = refusal.node
+    message = f"{device.name} cannot run `{node.name}` ({node.op.word})"
+    return Diagnostic("E0607", message, node.at, label=refusal.why, help=refusal.help)
+
+
+def _texts(written: Graph, lean: Graph, stage: str) -> dict[str, bytes]:
+    stages = {"float": written, stage: lean}
+    return {
+        f"{bundle_folder.GRAPH}/{s}.txt": printer.show(graph).encode()
+        for s, graph in stages.items()
+    }
+
+
+def _packed(job: Job, device: Device, artifact: Emitted) -> Contents:
+    files = {f"{bundle_folder.MODEL}/{path}": data for path, data in artifact.files.items()}
+    files |= job.files
+    executable = frozenset(f"{bundle_folder.MODEL}/{path}" for path in artifact.executable)
+    about = manifest.Manifest(
+        tcc_bundle=manifest.VERSION,
+        model=network(job.spec),
+        weights=job.given.origin,
+        target=device.name,
+        precision=job.precision,
+        calibration=job.calibrated,
+        made_with=dict(sorted(device.versions().items())),
+        input=bundle_folder.source(job.graph),
+        outputs=bundle_folder.results(job.graph),
+        goldens=job.goldens,
+        files=bundle_folder.listed(files, executable),
+    )
+    return Contents(manifest.sealed(about), files)
+
+
+def network(spec: Spec) -> manifest.Network:
+    """Return what a manifest says of a spec."""
+    params = {name: setting(value) for name, value in spec.params.items()}
+    return manifest.Network(spec.name, spec.doc, spec.digest, params)
+
+
+def setting(value: object) -> str:
+    """Return a parameter's value as `--set` takes it."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(setting, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,50 @@
+"""What the colours of boxes mean, below a drawing."""
+
+from dataclasses import dataclass
+
+from tcc.compiler.figures.label_text import DETAIL
+from tcc.compiler.figures.page import Drawing, Text
+
+MEANINGS = {
+    "input": "input, output",
+    "conv": "convolution, linear",
+    "norm": "normalisation",
+    "activation": "activation",
+    "pool": "pooling, resizing",
+    "join": "join",
+    "layout": "moves or drops values",
+    "closed": "block, closed",
+    "block": "block, open",
+}
+"""The kinds of boxes, in the legend's order."""
+EDGES = "on lines: channels x height x width"
+SIZE, LINE, GAP = 14, 24, 18
+"""Side of a patch of colour, height of a line, and pixels between entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A patch of a kind's colour, and its text; the last entry, of lines, has no patch."""
+
+    kind: str
+    x: int
+    y: int
+    text: Text
+
+
+def legend(drawing: Drawing, width: int, left: int, top: int) -> tuple[tuple[Entry, ...], int]:
+    """Return the entries for what a drawing shows, in lines of a width, and their height."""
+    shown = {frame.box.kind_shown for frame in drawing.frames}
+    words = [(kind, text) for kind, text in MEANINGS.items() if kind in shown]
+    if drawing.shapes:
+        words.append(("", EDGES))
+    entries, x, y = [], 0, 0
+    for kind, text in words:
+        patch = SIZE + 6 if kind else 0
+        wide = patch + DETAIL.width(text)
+        if x and x + wide > width:
+            x, y = 0, y + LINE
+        at = Text(left + x + patch, top + y + SIZE - 3, text, DETAIL)
+        entries.append(Entry(kind, left + x, top + y, at))
+        x += wide + GAP
+    return tuple(entries), y + LINE

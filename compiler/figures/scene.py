@@ -1,0 +1,115 @@
+"""A drawing as shapes of plain colours at their places on a page, for writers without styles."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tcc.compiler.figures.colours import DARK, FAINT, LINE, PAINTS, TEXT, WHITE, Paint
+from tcc.compiler.figures.legend import SIZE
+from tcc.compiler.figures.page import Point, Text
+from tcc.compiler.figures.sheet import ROUND, Sheet, head, path
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Rect:
+    """A rectangle with round corners."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    fill: Colour
+    stroke: Colour
+    radius: int = ROUND
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A text and its colour."""
+
+    text: Text
+    colour: Colour
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is drawn, in order: boxes, lines with round corners, arrow heads, texts.
+
+    A line is a start, then for each corner its point and those where it begins and ends, and an
+    end. All of its numbers are pixels.
+    """
+
+    width: int
+    height: int
+    rects: tuple[Rect, ...]
+    lines: tuple[tuple[Point, ...], ...]
+    heads: tuple[tuple[Point, Point, Point], ...]
+    labels: tuple[Label, ...]
+    line: Colour
+
+
+def scene(sheet: Sheet) -> Scene:
+    """Return a sheet's shapes."""
+    drawing, right, down = sheet.drawing, sheet.left, sheet.top
+    wires = [tuple(_moved(p, right, down) for p in wire.points) for wire in drawing.wires]
+    arrows = (w for w, wire in zip(wires, drawing.wires, strict=True) if wire.arrow)
+    return Scene(
+        sheet.width,
+        sheet.height,
+        tuple(_rects(sheet)),
+        tuple(dict.fromkeys(path(points) for points in wires)),
+        tuple(dict.fromkeys(head(points) for points in arrows)),
+        tuple(_labels(sheet)),
+        rgb(LINE),
+    )
+
+
+def rgb(code: str) -> Colour:
+    """Return the red, green and blue of a colour such as #8c959f or #fff."""
+    digits = code[1:] if len(code) == 7 else "".join(2 * digit for digit in code[1:])
+    red, green, blue = (int(digits[n : n + 2], 16) for n in (0, 2, 4))
+    return red, green, blue
+
+
+def _rects(sheet: Sheet) -> Iterator[Rect]:
+    fills: list[Colour] = []
+    for frame in sheet.drawing.frames:
+        paint = PAINTS[frame.box.kind_shown]
+        below = fills[frame.inside] if frame.inside >= 0 else rgb(WHITE)
+        fills.append(_over(paint, below))
+        x, y = frame.x + sheet.left, frame.y + sheet.top
+        yield Rect(x, y, frame.width, frame.height, fills[-1], rgb(paint.stroke))
+    for entry in sheet.legend:
+        if entry.kind:
+            paint = PAINTS[entry.kind]
+            fill = _over(paint, rgb(WHITE))
+            yield Rect(entry.x, entry.y, SIZE, SIZE, fill, rgb(paint.stroke), 3)
+
+
+def _labels(sheet: Sheet) -> Iterator[Label]:
+    drawing, by = sheet.drawing, (sheet.left, sheet.top)
+    yield Label(sheet.title, rgb(TEXT))
+    for frame in drawing.frames:
+        colour = rgb(WHITE if frame.box.kind in DARK else TEXT)
+        yield from (Label(_placed(text, by), colour) for text in frame.texts)
+    yield from (Label(_placed(text, by), rgb(FAINT)) for text in drawing.shapes)
+    yield from (Label(entry.text, rgb(TEXT)) for entry in sheet.legend)
+
+
+def _placed(text: Text, by: Point) -> Text:
+    return Text(text.x + by[0], text.y + by[1], text.text, text.font, text.centred)
+
+
+def _over(paint: Paint, below: Colour) -> Colour:
+    """Return a box's colour as it looks over what is below."""
+    share = float(paint.opacity or 1)
+    red, green, blue = (
+        round(share * own + (1 - share) * under)
+        for own, under in zip(rgb(paint.fill), below, strict=True)
+    )
+    return red, green, blue
+
+
+def _moved(point: Point, right: int, down: int) -> Point:
+    return point[0] + right, point[1] + down

@@ -1,0 +1,249 @@
+"""How the arguments of a call get their values."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tcc.compiler.frontend.expr import UNKNOWN, Scope, Unknown, evaluate, parse_expr
+from tcc.compiler.frontend.expr.arithmetic import OperandError, finite, whole_meant
+from tcc.compiler.frontend.foreign_names import value as foreign
+from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
+from tcc.compiler.ir.signature import Kind, Parameter, Required, Value
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, nearest
+
+Bound = dict[str, Any]
+"""Values by parameter name; `UNKNOWN` where an earlier error hides the value."""
+
+COST_OF_ENTRY = 10
+"""What it costs to take an entry of a written list, measured in entries of computed ones."""
+MAX_PROBLEMS = 1000
+"""Mistakes in the arguments of one call, or in their defaults, that are looked for."""
+OPTIONS = ("as", "from", "id", "doc")
+"""Keys that stand beside a step's word."""
+
+
+def bind(
+    params: tuple[Parameter, ...], given: Tree | None, caller: Scope, own: Callable[[Bound], Scope]
+) -> tuple[Bound, list[Diagnostic]]:
+    """Return the values of a call's arguments, `UNKNOWN` for those that have an error.
+
+    Arguments are expressions of the caller's scope; defaults, of the word's own parameters
+    before them, which `own` makes a scope of. After very many mistakes, no more are looked for.
+    """
+    bound: Bound = {}
+    defaults: Scope | None = None  # of all that is bound, however late
+    problems: list[Diagnostic] = []
+    trees = {k.value: v for k, v in given.items} if isinstance(given, Mapping) else {}
+    for p in params:
+        if len(problems) >= MAX_PROBLEMS:
+            bound[p.name] = UNKNOWN
+            continue
+        try:
+            if p.name in trees:
+                bound[p.name] = value_of(p, trees[p.name], caller)
+            elif isinstance(p.default, (Scalar, Sequence, Mapping)):
+                defaults = defaults or own(bound)
+                bound[p.name] = value_of(p, p.default, defaults)
+            else:
+                bound[p.name] = UNKNOWN if isinstance(p.default, Required) else p.default
+        except UserError as error:
+            bound[p.name] = UNKNOWN
+            problems += error.diagnostics
+    return bound, problems
+
+
+def value_of(p: Parameter, tree: Tree, scope: Scope) -> Any:
+    """Return the value of one argument, checked against its type, choices and range.
+
+    `UNKNOWN` where an earlier error hides it.
+    """
+    value = _literal(p, tree)
+    if value is None:
+        _check_choice(p, tree, scope)
+        try:
+            value = evaluated(tree, scope)
+        except UserError as error:
+            raise _quoted(p, error) from None
+    if isinstance(value, Unknown) or _any_unknown(value):
+        return UNKNOWN
+    converted: Any = _CONVERT[p.kind](value)
+    if converted is None or (p.choices and p.kind is Kind.ENUM and converted not in p.choices):
+        raise _mismatch(p, value, tree.span)
+    if not finite(converted):
+        raise fail("E0214", f"`{p.name}` must be finite", tree.span)
+    _in_range(p, converted, tree.span)
+    return converted
+
+
+def _quoted(p: Parameter, error: UserError) -> UserError:
+    """Add to the error of an unknown name, where text may stand, how text is written."""
+    if p.kind is not Kind.LIST:
+        return error
+    help = "text in an expression stands in quotes of its own: \"'text'\""
+    return UserError(
+        tuple(
+            replace(d, help=help) if d.code == "E0221" and not d.help else d
+            for d in error.diagnostics
+        )
+    )
+
+
+def _literal(p: Parameter, tree: Tree) -> Value | None:
+    """Return what is taken as it stands: names of choices, and strings."""
+    match tree:
+        case Scalar(value=str(word)) if word in p.choices or p.kind is Kind.STRING:
+            return word
+        case Scalar(value="same") if p.kind is Kind.PADDING:
+            return "same"
+        case Sequence(items=items) if p.kind is Kind.NAMES:
+            return tuple(map(_name, items))
+        case _:
+            return None
+
+
+def _name(tree: Tree) -> str:
+    value = tree.value if isinstance(tree, Scalar) else None
+    if not isinstance(value, str) and not _whole(value):
+        raise fail("E0213", "a list of strings holds text", tree.span, help="put it in quotes")
+    return str(value)
+
+
+def _check_choice(p: Parameter, tree: Tree, scope: Scope) -> None:
+    """Refuse a bare word that is neither a choice nor a name in scope."""
+    word = tree.value if isinstance(tree, Scalar) else None
+    named = isinstance(word, str) and word.isidentifier()
+    if not named or word in scope.names or word in scope.shapes:
+        return
+    switch = p.kind is Kind.BOOL and word in _SWITCHES
+    names = p.kind is Kind.NAMES and nearest(str(word), tuple(scope.names)) is None
+    if p.choices or p.kind is Kind.PADDING or switch or names:
+        raise _mismatch(p, word, tree.span)
+
+
+def evaluated(tree: Tree, scope: Scope) -> Any:
+    """Return the value of a tree in which every string is an expression."""
+    match tree:
+        case Scalar(value=str(text)):
+            return evaluate(parse_expr(text, tree.span), scope)
+        case Scalar(value=None):
+            raise fail("E0216", "a value is missing here", tree.span)
+        case Scalar(value=value):
+            return value
+        case Sequence(items=items):
+            _spend(scope, COST_OF_ENTRY * len(items), tree.span)
+            return tuple(evaluated(i, scope) for i in items)
+        case _:
+            raise fail("E0204", "a value is expected here, not a mapping", tree.span)
+
+
+def _spend(scope: Scope, amount: int, at: Span) -> None:
+    try:
+        scope.budget.spend(amount)
+    except OperandError as error:
+        raise fail(error.code, error.message, at, help=error.help) from None
+
+
+def _any_unknown(value: Any) -> bool:
+    return isinstance(value, tuple) and any(
+        isinstance(v, Unknown) or _any_unknown(v) for v in value
+    )
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _real(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    number = float(value)
+    return number if abs(number) < float("inf") else None
+
+
+def _wholes(value: Any, *counts: int) -> Any:
+    fits = isinstance(value, tuple) and len(value) in counts and all(map(_whole, value))
+    return value if fits else None
+
+
+_CONVERT: dict[Kind, Callable[[Any], Any]] = {
+    Kind.INT: lambda v: v if _whole(v) else None,
+    Kind.FLOAT: _real,
+    Kind.BOOL: lambda v: v if isinstance(v, bool) else None,
+    Kind.ENUM: lambda v: v if isinstance(v, str) else str(v) if _whole(v) else None,
+    Kind.STRING: lambda v: v if isinstance(v, str) else None,
+    Kind.PAIR: lambda v: (v, v) if _whole(v) else _wholes(v, 2),
+    Kind.PADDING: lambda v: v if _whole(v) or v == "same" else _wholes(v, 2, 4),
+    Kind.LIST: lambda v: v if isinstance(v, tuple) else None,
+    Kind.NAMES: lambda v: (
+        v if isinstance(v, tuple) and all(isinstance(s, str) for s in v) else None
+    ),
+    Kind.ANY: lambda v: v,
+}
+
+
+_ARTICLE = {
+    Kind.INT: "a whole number",
+    Kind.FLOAT: "a finite number",
+    Kind.BOOL: "true or false",
+    Kind.PAIR: "a whole number or [height, width]",
+    Kind.PADDING: "a whole number, [vertical, horizontal], [top, left, bottom, right] or `same`",
+    Kind.LIST: "a list",
+    Kind.STRING: "a string",
+    Kind.NAMES: "a list of strings",
+    Kind.ANY: "a value",
+    Kind.ENUM: "a name",
+}
+
+
+def article(p: Parameter) -> str:
+    """Return what a parameter's values are, in words."""
+    return f"one of {', '.join(p.choices)}" if p.choices else _ARTICLE[p.kind]
+
+
+def shown(value: Any) -> str:
+    """Return a value as a spec writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(shown, value))}]"
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+_SWITCHES: dict[Any, str] = {
+    **dict.fromkeys(("yes", "on", "True", 1), "true"),
+    **dict.fromkeys(("no", "off", "False", 0), "false"),
+}
+
+
+def _mismatch(p: Parameter, value: Any, at: Span) -> UserError:
+    help = ""
+    if p.kind in (Kind.INT, Kind.PAIR, Kind.PADDING) and isinstance(value, float):
+        help = whole_meant(value)
+    elif isinstance(value, str) and (meant := foreign(value, _choices(p))).help:
+        help = meant.help
+    elif p.kind is Kind.BOOL and value in _SWITCHES:
+        help = f"write `{_SWITCHES[value]}`"
+    elif p.kind is Kind.NAMES:
+        help = "put them in brackets: [a, b]"
+    return fail(
+        "E0213",
+        f"`{p.name}` must be {article(p)}",
+        at,
+        label=f"this is {shown(value)}",
+        help=help,
+    )
+
+
+def _choices(p: Parameter) -> tuple[str, ...]:
+    return ("same", "0") if p.kind is Kind.PADDING else p.choices
+
+
+def _in_range(p: Parameter, value: Any, at: Span) -> None:
+    numbers = value if isinstance(value, tuple) else (value,)
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            continue
+        low, high = p.low, p.high
+        if (low is not None and number < low) or (high is not None and number > high):
+            bound = f"at least {low:g}" if low is not None and number < low else f"at most {high:g}"
+            raise fail("E0214", f"`{p.name}` must be {bound}", at, label=f"this is {shown(number)}")

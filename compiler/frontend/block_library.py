@@ -1,0 +1,233 @@
+"""Reading a spec and the block libraries it uses, with their blocks in one table."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from tcc.compiler.frontend.argument_values import OPTIONS
+from tcc.compiler.frontend.declarations import declare
+from tcc.compiler.frontend.yaml import Mapping as MappingTree
+from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree, parse, plain
+from tcc.compiler.ir.signature import Parameter
+from tcc.compiler.ops import JOINS, OPS, Op
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, whole_file
+
+MAX_FILES = 64
+"""Most files that one spec may use."""
+SHIPPED = Path(__file__).resolve().parents[2] / "spec"
+"""The folder of the specs and libraries that come with tcc."""
+CONTROL = ("repeat", "each", "when", "seq", "let", "side")
+WORDS: Mapping[str, type[Op]] = {op.word: op for op in OPS}
+JOIN_WORDS = frozenset(op.word for op in JOINS)
+RESERVED = frozenset((*CONTROL, *OPTIONS, *(op.word for op in OPS)))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block as written: its arguments, the names of its inputs, and its steps."""
+
+    name: str
+    params: tuple[Parameter, ...]
+    inputs: tuple[str, ...]
+    require: tuple[MappingTree, ...]
+    body: Sequence
+    at: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """An entry of a file's `use:`, and the display name of the file that it names."""
+
+    user: str
+    entry: Scalar
+    file: str
+
+
+@dataclass
+class Library:
+    """The main file's tree, every file read by its display name, and all blocks."""
+
+    root: MappingTree
+    files: dict[str, MappingTree]
+    texts: dict[str, bytes]
+    uses: list[Use] = field(default_factory=list)
+    blocks: Mapping[str, Block] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the contents of all files, in the order in which they were read."""
+        total = hashlib.sha256()
+        for text in self.texts.values():
+            total.update(hashlib.sha256(text).digest())
+        return total.hexdigest()
+
+
+def read_library(path: Path) -> Library:
+    """Read a spec and what it uses; blocks are added by `collect_blocks` after the structure check.
+
+    Raises:
+        UserError: A file is missing, unreadable, outside the spec's folder or in a cycle,
+            or its text is not well formed.
+    """
+    reader = _Reader(path.parent.resolve())
+    root = reader.file(path, str(path), whole_file(str(path)))
+    return Library(root, reader.files, reader.texts, reader.uses)
+
+
+@lru_cache(maxsize=MAX_FILES)
+def _parsed(text: bytes, shown: str) -> Tree:
+    """Return the tree of a text, which a spec's tests and other specs ask for again."""
+    return parse(text, shown)
+
+
+class _Reader:
+    """Follows `use:` depth first; each file is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.files: dict[str, MappingTree] = {}
+        self.texts: dict[str, bytes] = {}
+        self.uses: list[Use] = []
+        self.done: dict[Path, str] = {}
+
+    def file(
+        self, path: Path, shown: str, at: Span, open_files: tuple[Path, ...] = ()
+    ) -> MappingTree:
+        if len(self.files) >= MAX_FILES:
+            raise fail("E0113", f"more than {MAX_FILES} files are used", at)
+        text = _read(path, shown, at)
+        tree = _parsed(text, shown)
+        if not isinstance(tree, MappingTree):
+            raise fail(
+                "E0203", "a spec is a mapping of keys such as `tcc:` and `graph:`", tree.span
+            )
+        self.texts[shown] = text
+        self.files[shown] = tree
+        opened = (*open_files, path.resolve())
+        for entry in _uses(tree):
+            self.uses.append(Use(shown, entry, self.use(entry, path, opened)))
+        return tree
+
+    def use(self, entry: Scalar, user: Path, opened: tuple[Path, ...]) -> str:
+        """Read what an entry names, if that was not done; return its display name."""
+        target, shown = self.find(entry, user)
+        resolved = target.resolve()
+        if resolved in opened:
+            cycle = " -> ".join(p.name for p in (*opened[opened.index(resolved) :], resolved))
+            raise fail(
+                "E0112", "block libraries use each other in a cycle", entry.span, label=cycle
+            )
+        if resolved not in self.done:
+            self.done[resolved] = shown
+            self.file(target, shown, entry.span, opened)
+        return self.done[resolved]
+
+    def find(self, entry: Scalar, user: Path) -> tuple[Path, str]:
+        """Look beside the file that uses it, then among the libraries that come with tcc."""
+        name = str(entry.value)
+        beside = user.parent / name
+        for base, root in ((beside, self.root), (SHIPPED / name, SHIPPED)):
+            real = _resolved(base, entry)
+            inside = real.is_relative_to(root) or real.is_relative_to(SHIPPED)
+            if not inside or Path(name).is_absolute():
+                raise fail(
+                    "E0111",
+                    "a used file must lie in the spec's folder",
+                    entry.span,
+                    label=f"{name} leaves it",
+                    help=f"copy the library into {self.root.name}/, or use one that comes with tcc",
+                )
+            if base.is_file():
+                return base, str(base) if base is beside else f"tcc:{name}"
+        raise fail(
+            "E0110",
+            f"no block library is at {name}",
+            entry.span,
+            help=f"looked in {user.parent}/ and among tcc's own: {', '.join(shipped_libraries())}",
+        )
+
+
+def _resolved(path: Path, entry: Scalar) -> Path:
+    try:
+        real = path.resolve()
+        real.is_file()  # refuses names that are too long
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "its links lead in a circle"
+        raise fail("E0114", f"cannot read what `use` names: {reason}", entry.span) from None
+    return real
+
+
+def shipped_libraries() -> tuple[str, ...]:
+    """Return the names of the block libraries that come with tcc."""
+    return tuple(sorted(f"blocks/{p.name}" for p in SHIPPED.glob("blocks/*.yaml")))
+
+
+def _read(path: Path, shown: str, at: Span) -> bytes:
+    try:
+        if path.is_dir():
+            raise fail("E0114", f"{shown} is a folder, not a spec", at)
+        with regular_files.opened(path) as stream:
+            return stream.read(8 * 1024 * 1024)
+    except FileNotFoundError:
+        raise fail("E0110", f"no file is at {shown}", at) from None
+    except OSError as error:
+        raise fail("E0114", f"cannot read {shown}: {error.strerror}", at) from None
+
+
+def _uses(tree: MappingTree) -> Iterator[Scalar]:
+    entries = tree.get("use")
+    if isinstance(entries, Sequence):
+        yield from (e for e in entries.items if isinstance(e, Scalar) and isinstance(e.value, str))
+
+
+def collect_blocks(library: Library) -> None:
+    """Fill `library.blocks` from all files.
+
+    Raises:
+        UserError: A block's name is taken, or its parameters are badly declared.
+    """
+    found: dict[str, Block] = {}
+    problems: list[Diagnostic] = []
+    for tree in library.files.values():
+        blocks = tree.get("blocks")
+        for key, body in blocks.items if isinstance(blocks, MappingTree) else ():
+            try:
+                _add(found, key, body)
+            except UserError as error:
+                problems += error.diagnostics
+    library.blocks = found
+    if problems:
+        raise UserError(tuple(problems))
+
+
+def _add(found: dict[str, Block], key: Scalar, body: Tree) -> None:
+    name = str(key.value)
+    if name in RESERVED:
+        raise fail("E0207", f"`{name}` is a word of the language and cannot name a block", key.span)
+    if name in found:
+        raise fail(
+            "E0208",
+            f"two blocks are called `{name}`",
+            key.span,
+            label=f"the first is at {found[name].at}",
+        )
+    assert isinstance(body, MappingTree)
+    steps, inputs, require = body.get("body"), body.get("inputs"), body.get("require")
+    assert isinstance(steps, Sequence)
+    names = inputs.items if isinstance(inputs, Sequence) else ()
+    for index, item in enumerate(names):
+        if any(plain(item) == plain(n) for n in names[:index]):
+            raise fail("E0210", f"two inputs are called `{plain(item)}`", item.span)
+    found[name] = Block(
+        name,
+        declare(body.get("params")),
+        tuple(str(plain(n)) for n in names),
+        tuple(r for r in require.items if isinstance(r, MappingTree))
+        if isinstance(require, Sequence)
+        else (),
+        steps,
+        key.span,
+    )

@@ -1,0 +1,160 @@
+"""Loops, conditions and the other steps that leave no node of their own."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tcc.compiler.frontend.argument_values import evaluated, value_of
+from tcc.compiler.frontend.bindings import Bindings
+from tcc.compiler.frontend.declarations import check_bindable
+from tcc.compiler.frontend.expr import UNKNOWN, Unknown
+from tcc.compiler.frontend.scope import POISON, Env, Val
+from tcc.compiler.frontend.yaml import Mapping as MappingTree
+from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
+from tcc.compiler.ir.signature import Kind, Parameter
+
+if TYPE_CHECKING:
+    from tcc.compiler.frontend.expand import Expander
+    from tcc.compiler.frontend.steps import Step
+
+Control = Callable[["Expander", "Step", Val, Env], tuple[Val, Env]]
+
+TIMES = Parameter("times", Kind.INT, low=0, high=10_000)
+COST_OF_NAME = 20
+"""What it costs to bind a name, measured in entries of lists."""
+CONDITION = Parameter("if", Kind.BOOL)
+LISTED = Parameter("of", Kind.LIST)
+
+
+def _part(step: "Step", key: str) -> Tree | None:
+    return step.args.get(key) if isinstance(step.args, MappingTree) else None
+
+
+def _argument(ex: "Expander", step: "Step", p: Parameter, current: Val, env: Env) -> Any:
+    tree = _part(step, p.name)
+    assert tree is not None
+    value = value_of(p, tree, env.scope(current))
+    return UNKNOWN if ex.untried.trying else value
+
+
+def repeat(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+    """`repeat: {times, body}`: each turn is a part of the path, `repeat_1` and so on."""
+    times = _argument(ex, step, TIMES, current, env)
+    body = _part(step, "body")
+    assert isinstance(body, Sequence)
+    if isinstance(times, Unknown):
+        return POISON, _any_turns(ex, step, env)
+    if not times:
+        ex.untried.leave(body, env, turn=True)
+    base, at = (str(step.id.value), step.id.span) if step.id else (step.word, step.at)
+    ends, bound = [], ex.bound_by(body)
+    for index in range(times):
+        place = env.place.child(base, at, numbered=True)
+        turn = env.at(place).iteration("repeat", index, times)
+        current, turn = ex.sequence(body, current, turn)
+        place.result = current
+        ends.append(current)
+        env = env.carry(turn, bound)
+    return current, _collected(step, ends, env)
+
+
+def each(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+    """`each: {of, as, body}`: no part of the path unless it has an id."""
+    values = _argument(ex, step, LISTED, current, env)
+    name, body = _part(step, "as"), _part(step, "body")
+    assert isinstance(name, Scalar)
+    assert isinstance(body, Sequence)
+    check_bindable(str(name.value), name.span)
+    if isinstance(values, Unknown):
+        return POISON, _any_turns(ex, step, env, str(name.value))
+    if not values:
+        ex.untried.leave(body, env, str(name.value), turn=True)
+    ends, bound = [], ex.bound_by(body)
+    for index, value in enumerate(values):
+        turn = env.iteration("each", index, len(values)).bind({str(name.value): value})
+        if step.id:
+            turn = turn.at(env.place.child(str(step.id.value), step.id.span, numbered=True))
+        current, turn = ex.sequence(body, current, turn)
+        if step.id:
+            turn.place.result = current
+        ends.append(current)
+        env = env.carry(turn, bound, str(name.value))
+    return current, _collected(step, ends, env)
+
+
+def _collected(step: "Step", ends: list[Val], env: Env) -> Env:
+    """Name the list of what the turns of a loop ended with, if it has a name."""
+    name = _part(step, "collect")
+    return env.name_value(str(name.value), tuple(ends)) if isinstance(name, Scalar) else env
+
+
+def _any_turns(ex: "Expander", step: "Step", env: Env, *own: str) -> Env:
+    """Return the scope after a loop of which nobody knows how often it turns."""
+    body = _part(step, "body")
+    assert body is not None
+    ex.untried.leave(body, env, *own, turn=True)
+    values, names = ex.bound_by(body)
+    listed, _ = ex.bound_by(step.tree)
+    return env.hidden(listed | values & env.values.keys(), names & env.names.keys())
+
+
+def when(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+    """`when: {if, then, else}`: the chosen steps stand where the `when` stands."""
+    holds = _argument(ex, step, CONDITION, current, env)
+    if holds is not True:
+        ex.untried.leave(_part(step, "then"), env)
+    if holds is not False:
+        ex.untried.leave(_part(step, "else"), env)
+    if isinstance(holds, Unknown):
+        return POISON, env.hidden(*ex.bound_by(step.tree))
+    steps = _part(step, "then" if holds else "else")
+    if not isinstance(steps, Sequence):
+        return current, env
+    current, inner = ex.sequence(steps, current, env.but(depth=env.depth + 1))
+    return current, inner.but(depth=env.depth)
+
+
+def seq(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+    """`seq: [...]`: steps with names of their own; a part of the path if it has an id."""
+    assert isinstance(step.args, Sequence)
+    inner = env.but(depth=env.depth + 1)
+    if step.id:
+        inner = inner.at(env.place.child(str(step.id.value), step.id.span, fixed=True))
+    current, _ = ex.sequence(step.args, current, inner)
+    if step.id:
+        inner.place.result = current
+    return current, env
+
+
+def let(_: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+    """`let: {name: expression}`: names for the rest of the sequence; each sees those before it."""
+    assert isinstance(step.args, MappingTree)
+    env.spend(COST_OF_NAME * len(step.args.items), step.at)
+    new: dict[str, Any] = {}
+    scope = env.but(names=Bindings(new, *env.names.layers)).scope(current)
+    for key, tree in step.args.items:
+        name = str(key.value)
+        check_bindable(name, key.span)
+        new[name] = evaluated(tree, scope)
+    return current, env.bind(new)
+
+
+def side(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+    """`side: {as, body}`: a named value beside the main line."""
+    name, body = _part(step, "as"), _part(step, "body")
+    assert isinstance(name, Scalar)
+    assert isinstance(body, Sequence)
+    inner = env.but(depth=env.depth + 1)
+    if step.id:
+        inner = inner.at(env.place.child(str(step.id.value), step.id.span, fixed=True))
+    value, _ = ex.sequence(body, current, inner)
+    return current, ex.name(name, value, env)
+
+
+CONTROLS: Mapping[str, Control] = {
+    "repeat": repeat,
+    "each": each,
+    "when": when,
+    "seq": seq,
+    "let": let,
+    "side": side,
+}

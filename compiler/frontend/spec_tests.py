@@ -1,0 +1,159 @@
+"""A spec's `tests:`: what it says of itself, compared with what was built."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tcc.compiler.frontend.argument_values import evaluated, shown
+from tcc.compiler.frontend.expr import Scope
+from tcc.compiler.frontend.expr.arithmetic import Budget
+from tcc.compiler.frontend.spec import Spec
+from tcc.compiler.frontend.yaml import Mapping as MappingTree
+from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
+from tcc.compiler.ir.cost import Cost, cost
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, nearest
+
+_NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?"
+TOLERANCE = re.compile(rf"^\s*(?P<value>{_NUMBER})\s*±\s*(?P<by>{_NUMBER})\s*(?P<percent>%?)\s*$")
+"""`4.3e8 ± 1 %` or `186950 ± 10`."""
+
+
+MAX_WORK = 60_000
+"""Most nodes that the cases of a spec may have together; each counts as some more."""
+WORK_OF_CASE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One expectation and what was found, for the settings `case` (empty: the defaults)."""
+
+    what: str
+    case: str
+    expected: str
+    found: str
+    holds: bool
+    at: Span
+
+    def diagnostic(self) -> Diagnostic:
+        """Return the error that a fact which does not hold is."""
+        where = f" with {self.case}" if self.case else ""
+        return Diagnostic(
+            "E0240",
+            f"the spec's test of {self.what} fails{where}",
+            self.at,
+            label=f"expected {self.expected}, found {self.found}",
+        )
+
+
+def check_facts(spec: Spec) -> tuple[Fact, ...]:
+    """Evaluate every expectation of a spec's `tests:`.
+
+    Cases with a `set` compile the spec with those settings; others use the spec's own defaults,
+    whatever settings `spec` was compiled with.
+
+    Raises:
+        UserError: A case's settings or expressions are wrong.
+    """
+    match spec.tests:
+        case MappingTree():
+            return tuple(_case(_Cases(spec), spec.tests))
+        case Sequence(items=items):
+            cases = _Cases(spec)
+            return tuple(f for c in items if isinstance(c, MappingTree) for f in _case(cases, c))
+        case _:
+            return ()
+
+
+class _Cases:
+    """A spec as its cases set it: each setting is compiled once, and all of them are bounded."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.budget = Budget()
+        self.work = 0
+        self._built: dict[tuple[tuple[str, str], ...], tuple[Spec, Cost]] = {}
+
+    def built(self, texts: Mapping[str, str], at: Span) -> tuple[Spec, Cost]:
+        """Return the spec with some settings, and its costs."""
+        key = tuple(texts.items())
+        if key not in self._built:
+            if self.work > MAX_WORK:
+                help = "test fewer settings"
+                raise fail("E0242", "the cases of `tests` take too long", at, help=help)
+            try:
+                made = self.spec.again(texts)
+            except UserError as error:
+                told = (d.noted(f"while testing the case at {at}") for d in error.diagnostics)
+                raise UserError(tuple(told), error.more) from None
+            self.work += len(made.graph.nodes) + WORK_OF_CASE
+            self._built[key] = made, cost(made.graph)
+        return self._built[key]
+
+
+def _case(cases: _Cases, tree: MappingTree) -> Iterator[Fact]:
+    settings = tree.get("set")
+    chosen = settings.items if isinstance(settings, MappingTree) else ()
+    texts = {str(key.value): _text(value) for key, value in chosen}
+    built, total = cases.built(texts, settings.span if settings else tree.span)
+    case = ", ".join(f"{k} = {v}" for k, v in texts.items())
+    scope = Scope(dict(built.params), budget=cases.budget)
+    for what, found in (("params", total.params), ("macs", total.macs)):
+        expected = tree.get(what)
+        if expected is not None:
+            yield _count(what, case, expected, found, scope)
+    shapes = tree.get("shape")
+    for key, expected in shapes.items if isinstance(shapes, MappingTree) else ():
+        yield _shape(built, case, key, expected, scope)
+
+
+def _text(tree: Tree) -> str:
+    """Return a setting's value as `--set` takes it."""
+    match tree:
+        case Scalar(value=str(text)):
+            plain = text.isidentifier() and text.lower() not in ("true", "false", "null")
+            return text if plain else json.dumps(text, ensure_ascii=False)
+        case Scalar(value=value):
+            return str(value).lower() if isinstance(value, bool) else str(value)
+        case Sequence(items=items):
+            return f"[{', '.join(map(_text, items))}]"
+        case _:
+            raise fail("E0204", "a setting is a value, not a mapping", tree.span)
+
+
+def _count(what: str, case: str, tree: Tree, found: int, scope: Scope) -> Fact:
+    text = str(tree.value) if isinstance(tree, Scalar) else ""
+    slack = 0.0
+    match = TOLERANCE.match(text)
+    if match:
+        expected: Any = float(match["value"])
+        slack = float(match["by"]) * (expected / 100 if match["percent"] else 1)
+    else:
+        expected = None if "±" in text else evaluated(tree, scope)
+    known = isinstance(expected, int | float) and abs(expected) < float("inf")
+    if not known or not slack < float("inf"):
+        raise fail(
+            "E0213",
+            f"the expected {what} must be a number",
+            tree.span,
+            help="a tolerance is written `4.3e8 ± 1 %`",
+        )
+    holds = abs(found - expected) <= slack
+    return Fact(what, case, text or shown(expected), str(found), holds, tree.span)
+
+
+def _shape(built: Spec, case: str, key: Scalar, tree: Tree, scope: Scope) -> Fact:
+    path = str(key.value)
+    if path not in built.places:
+        close = nearest(path, tuple(built.places))
+        raise fail(
+            "E0241",
+            f"the graph has no step `{path}`",
+            key.span,
+            help=f"did you mean `{close}`?" if close else "`tcc check` lists the paths",
+        )
+    expected, found = evaluated(tree, scope), built.places[path]
+    return Fact(
+        f"the shape of {path}", case, shown(expected), shown(found), expected == found, tree.span
+    )

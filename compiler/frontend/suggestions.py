@@ -1,0 +1,113 @@
+"""How to write what was meant, where something was written in a form that the language lacks."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tcc.compiler.frontend.block_library import CONTROL, JOIN_WORDS, WORDS, Block
+from tcc.compiler.ir.signature import Parameter, Required, signature
+from tcc.compiler.support.diagnostics import Span
+
+_CALL = re.compile(r"(\w+)\((.*)", re.DOTALL)
+Path = tuple[str | int, ...]
+
+
+def of_type(path: Path, instance: object, rules: Mapping[str, Any], at: Span) -> str:
+    """Return the help for a value of a wrong type at a path of a file."""
+    word = str(path[-1]) if path else ""
+    if path[:1] == ("input",) and len(path) == 2 and word in ("shape", "preprocess"):
+        return "an input has a name: `input: {image: {shape: [...]}}`"
+    if path == ("output",):
+        return "an output has a name: `output: {logits: {}}`"
+    if isinstance(instance, dict) and "items" in rules and "array" in rules["type"]:
+        flow = at.text[at.column - 1 : at.column] == "{"
+        return "put it in brackets: [...]" if flow else "begin each entry with `- `"
+    if isinstance(instance, float) and not abs(instance) < float("inf"):
+        return "write a number; nothing here is infinite or undefined"
+    return _of_step(word, instance, rules) if "object" in rules["type"] else ""
+
+
+def _of_step(word: str, instance: object, rules: Mapping[str, Any]) -> str:
+    if word in JOIN_WORDS:
+        return _joined(word, instance)
+    if word in WORDS:
+        return called(word, signature(WORDS[word]), instance)
+    needed = rules.get("required") or list(rules.get("properties", {}))[:1]
+    pairs = ", ".join(f"{name}: ..." for name in needed)
+    return f"write `{word}: {{{pairs}}}`" if needed and word in CONTROL else ""
+
+
+def _joined(word: str, instance: object) -> str:
+    name = instance if isinstance(instance, str) and instance.isidentifier() else "earlier"
+    return f"write `{word}: [[], {name}]`: a list of branches, `[]` is the current value"
+
+
+def in_join(word: str, key: str) -> str:
+    """Return the help for a key in a join's mapping that means its branches, empty for others."""
+    if key == "from":
+        return (
+            f"write `{word}: [[], earlier]`, where `[]` is the current value; or `{word}:` and "
+            "beside it `from: [a, b]`"
+        )
+    if key in ("branches", "inputs", "values", "of_branches"):
+        return f"the branches are `{word}`'s own list: write `{word}: [[], earlier]`"
+    return ""
+
+
+def called(word: str, params: tuple[Parameter, ...], given: object = None) -> str:
+    """Return the help for arguments that stand in no mapping."""
+    if not params:
+        return f"it takes no arguments: write `{word}`"
+    values = given if isinstance(given, list) else [] if given is None else [given]
+    needed = [p for p in params if isinstance(p.default, Required)] or list(params[:1])
+    texts = ["..."] * len(needed)
+    if len(values) == len(needed):
+        texts = [_written(v) for v in values]
+    pairs = (f"{p.name}: {text}" for p, text in zip(needed, texts, strict=True))
+    return f"write `{word}: {{{', '.join(pairs)}}}`"
+
+
+def _written(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 40 else "..."
+
+
+def as_call(text: str, blocks: Mapping[str, Block]) -> str:
+    """Return the help for a step written as a call, `conv(8, 3)`, empty for others."""
+    found = _CALL.fullmatch(text)
+    word = found[1] if found else ""
+    if found is None or (word not in blocks and word not in WORDS):
+        part = found is None and text.endswith(")")
+        return "arguments stand in a mapping, `word: {name: value}`, not in ( )" if part else ""
+    params = blocks[word].params if word in blocks else signature(WORDS[word])
+    if word in JOIN_WORDS:
+        return _joined(word, None)
+    whole = found[2].endswith(")")
+    parts = [part.strip() for part in found[2].removesuffix(")").split(",")] if whole else []
+    named = [part.partition("=") for part in parts if part]
+    if named and all(
+        equals and key.strip() in {p.name for p in params} for key, equals, _ in named
+    ):
+        pairs = ", ".join(f"{key.strip()}: {value.strip()}" for key, _, value in named)
+        return f"arguments stand in a mapping: write `{word}: {{{pairs}}}`"
+    plain = parts if all(parts) and not any(equals for _, equals, _ in named) else []
+    return f"arguments stand in a mapping: {called(word, params, plain)}"
+
+
+def of_shape(entries: list[object]) -> str:
+    """Return the help for an input's shape that has not three entries."""
+    sizes = [n for n in entries if isinstance(n, int) and not isinstance(n, bool)]
+    if len(entries) == 4:
+        last = entries[1:] if len(sizes) < 4 else channels_first(sizes[1:]) or sizes[1:]
+        return f"the batch is implied: write {json.dumps(last)}"
+    if len(entries) == 2 and len(sizes) == 2:
+        return f"channels come first: write [1, {sizes[0]}, {sizes[1]}] for one channel"
+    return "write [channels, height, width]"
+
+
+def channels_first(shape: "tuple[int, ...] | list[int]") -> list[int]:
+    """Return the shape that [height, width, channels] means; empty where it is not likely one."""
+    height, width, channels = shape
+    likely = channels in (1, 3) and height > channels and min(height, width) >= 8
+    return [channels, height, width] if likely else []

@@ -1,0 +1,108 @@
+"""The text of a file: decoded, checked character by character, and cut into lines."""
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+from tcc.compiler.support.diagnostics import Span, UserError, fail, whole_file
+
+MAX_BYTES = 1 << 20
+"""Largest text that is read, in bytes; a thousand steps take about 50,000."""
+
+_BREAK = re.compile(r"\r\n|\r|\n")
+_FORBIDDEN = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_KINDS = {
+    "\0": "a NUL character",
+    "\ufeff": "a byte order mark",
+    "\u2028": "a line separator",
+    "\u2029": "a paragraph separator",
+}
+
+
+@dataclass(frozen=True)
+class SourceText:
+    """A decoded text and where its lines start."""
+
+    file: str
+    text: str
+    lines: tuple[str, ...] = field(init=False, repr=False)
+    starts: tuple[int, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Cut the text into lines at LF, CR LF and CR, as editors count them."""
+        starts = (0, *(found.end() for found in _BREAK.finditer(self.text)))
+        object.__setattr__(self, "starts", starts)
+        object.__setattr__(self, "lines", tuple(_BREAK.split(self.text)))
+
+    def line(self, index: int) -> int:
+        """Return the number, from 0, of the line that the character at `index` stands in."""
+        return bisect_right(self.starts, index) - 1
+
+    def span(self, start: int, end: int) -> Span:
+        """Return the place of text[start:end], cut at the end of its first line."""
+        row = self.line(start)
+        text = self.lines[row]
+        column = min(start - self.starts[row], len(text))
+        width = max(1, min(end - start, len(text) - column))
+        return Span(self.file, row + 1, column + 1, text, width)
+
+    def end(self) -> Span:
+        """Return the place just after the last character that is not white space."""
+        last = len(self.text.rstrip())
+        return self.span(last, last)
+
+
+def decode(raw: str | bytes, file: str) -> SourceText:
+    """Return the text of a file, which must be UTF-8 and hold no control characters.
+
+    Raises:
+        UserError: E0104 for a text that is too long, E0101 for one that is not text.
+    """
+    size = len(raw)
+    if size > MAX_BYTES:
+        raise fail(
+            "E0104",
+            f"the file is too large: {size:,} of at most {MAX_BYTES:,} bytes",
+            whole_file(file),
+            help="use `repeat`, `each` and blocks for what comes many times",
+        )
+    text = raw if isinstance(raw, str) else _utf8(raw, file)
+    source = SourceText(file, text.removeprefix("\ufeff"))
+    if found := _FORBIDDEN.search(source.text):
+        raise fail(
+            "E0101",
+            f"the file holds {_described(found.group())}",
+            source.span(found.start(), found.end()),
+            label="not allowed in a text",
+            help="remove it",
+        )
+    return source
+
+
+def _utf8(raw: bytes, file: str) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _undecodable(raw, error.start, file) from None
+
+
+def _undecodable(raw: bytes, index: int, file: str) -> UserError:
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        message, hint = "the file is UTF-16, not UTF-8", "save it as UTF-8"
+        return fail("E0101", message, whole_file(file), help=hint)
+    before = raw[:index].decode("utf-8")
+    rest = raw[index : index + 200].decode("utf-8", "replace")
+    source = SourceText(file, before + _BREAK.split(rest)[0])
+    return fail(
+        "E0101",
+        f"the file is not UTF-8 text: byte 0x{raw[index]:02x} at offset {index}",
+        source.span(len(before), len(before) + 1),
+        label="cannot be decoded",
+        help="save the file as UTF-8",
+    )
+
+
+def _described(character: str) -> str:
+    return f"{_KINDS.get(character, 'a control character')} (U+{ord(character):04X})"

@@ -1,0 +1,239 @@
+"""Building a tree from what a reader of some notation reports, piece by piece, within limits."""
+
+import re
+from dataclasses import dataclass, field
+
+from tcc.compiler.frontend.yaml.source_text import SourceText
+from tcc.compiler.frontend.yaml.tree import Mapping, Scalar, Sequence, Tree
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, nearest
+
+MAX_NODES = 100_000
+"""Most values, keys and lists in one text, with every alias counted as what it stands for."""
+MAX_DEPTH = 256
+"""Most lists and mappings within one another."""
+MAX_INT = 1 << 63
+"""Largest whole number, in magnitude."""
+MAX_ERRORS = 50
+"""Most mistakes that are collected before reading stops."""
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(slots=True)
+class _Open:
+    """A list or mapping whose end has not come yet."""
+
+    mapping: bool
+    start: int
+    anchor: str | None
+    before: int
+    deepest: int
+    children: list[Tree] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchored:
+    tree: Tree
+    nodes: int
+    height: int
+
+
+class Builder:
+    """Takes values, openings and closings in the text's order and makes the tree.
+
+    What is wrong but can be stepped over is collected, and raised by `finish`; a broken limit is
+    raised at once.
+    """
+
+    def __init__(self, source: SourceText) -> None:
+        self.source = source
+        self.errors: list[Diagnostic] = []
+        self._root: Tree | None = None
+        self._open: list[_Open] = []
+        self._anchors: dict[str, _Anchored] = {}
+        self._nodes = 0
+
+    @property
+    def awaits_value(self) -> bool:
+        """Whether what comes next is the value of a key."""
+        return bool(self._open) and self._open[-1].mapping and len(self._open[-1].children) % 2 == 1
+
+    @property
+    def bracket(self) -> int | None:
+        """The index of the innermost bracket that is open, if one is."""
+        start = self._open[-1].start if self._open else -1
+        return start if self.source.text[start : start + 1] in ("[", "{") else None
+
+    def wrong(self, code: str, message: str, at: Span, *, label: str = "", help: str = "") -> None:
+        """Collect a mistake that reading can go on after.
+
+        Raises:
+            UserError: when there are too many.
+        """
+        self.errors.append(Diagnostic(code, message, at, label=label, help=help))
+        if len(self.errors) >= MAX_ERRORS:
+            raise UserError(())
+
+    def scalar(self, scalar: Scalar, anchor: str | None = None) -> None:
+        """Take a value or key."""
+        value = scalar.value
+        if isinstance(value, str) and (found := _CONTROL.search(value)):
+            code = f"U+{ord(found.group()):04X}"
+            self.wrong("E0101", f"the text in quotes holds the character {code}", scalar.span)
+        elif isinstance(value, int) and abs(value) > MAX_INT:
+            self.wrong("E0104", "the number is too large for 64 bits", scalar.span)
+        self._count(1, scalar.span)
+        self._place(scalar, anchor, 1, 0)
+
+    def open(self, start: int, *, mapping: bool, anchor: str | None = None) -> None:
+        """Take the start of a mapping or list, by its index in the text."""
+        span = self.source.span(start, start + 1)
+        depth = len(self._open) + 1
+        self._check_depth(depth, span)
+        self._open.append(_Open(mapping, start, anchor, self._nodes, depth))
+        self._count(1, span)
+
+    def close(self, end: int | None = None) -> None:
+        """Take the end of what was opened last; `end` is the index after its closing bracket."""
+        done = self._open.pop()
+        children = tuple(done.children)
+        span = self.source.span(done.start, done.start + 1 if end is None else end)
+        if done.mapping and end is None and children:
+            span = children[0].span
+        tree = self._mapping(children, span) if done.mapping else Sequence(children, span)
+        height = done.deepest - len(self._open)
+        self._place(tree, done.anchor, self._nodes - done.before, height)
+
+    def alias(self, name: str, span: Span) -> None:
+        """Take a reference to what an anchor marked earlier."""
+        known = self._anchors.get(name)
+        if known is None:
+            self._unknown_alias(name, span)
+            self.scalar(Scalar(None, span))
+            return
+        self._count(known.nodes, span)
+        self._check_depth(len(self._open) + known.height, span)
+        self._place(known.tree, None, known.nodes, known.height)
+
+    def finish(self) -> Tree:
+        """Return the tree.
+
+        Raises:
+            UserError: holding every mistake, in the text's order.
+        """
+        if self._root is None and not self.errors:
+            raise fail(
+                "E0106", "the file is empty", self.source.end(), label="expected `key: value`"
+            )
+        if isinstance(self._root, Scalar) and not self.errors:
+            self.wrong(
+                "E0106",
+                f"expected `key: value`, found {named(self._root)} alone",
+                self._root.span,
+            )
+        if self.errors or self._root is None:
+            raise self.failed()
+        return self._root
+
+    def failed(self, *more: Diagnostic) -> UserError:
+        """Return the error of all that was collected, and more, in the text's order."""
+        found = [*self.errors, *more]
+        return UserError(tuple(sorted(found, key=lambda d: (d.at.line, d.at.column))))
+
+    def _place(self, tree: Tree, anchor: str | None, nodes: int, height: int) -> None:
+        if anchor is not None:
+            self._anchors[anchor] = _Anchored(tree, nodes, height)
+        if not self._open:
+            self._root = tree
+            return
+        parent = self._open[-1]
+        parent.children.append(tree)
+        parent.deepest = max(parent.deepest, len(self._open) + height)
+
+    def _mapping(self, children: tuple[Tree, ...], span: Span) -> Mapping:
+        items: dict[str, tuple[Scalar, Tree]] = {}
+        for key, value in zip(children[::2], children[1::2], strict=True):
+            if (name := self._name(key)) is None or self._glued(key, value):
+                continue
+            if name in items:
+                self._duplicate(items[name][0], key)
+            else:
+                items[name] = (Scalar(name, key.span, quoted=True), value)
+        return Mapping(tuple(items.values()), span)
+
+    def _name(self, key: Tree) -> str | None:
+        match key:
+            case Scalar(value="<<", quoted=False):
+                message = "merge keys (`<<`) are not part of YAML 1.2"
+                hint = "write the keys out, or put what is shared into a block or a parameter"
+                self.wrong("E0107", message, key.span, help=hint)
+            case Scalar(value=str() as name):
+                return name
+            case Scalar(value=None, span=span) if span.text[span.column - 1 :].startswith(":"):
+                self.wrong("E0107", "a key is missing before this `:`", span)
+            case Scalar():
+                hint = "put it in quotes"
+                message = f"a key must be a name, found {named(key)}"
+                self.wrong("E0107", message, key.span, help=hint)
+            case _:
+                self.wrong("E0107", f"a key must be a name, found {named(key)}", key.span)
+        return None
+
+    def _glued(self, key: Tree, value: Tree) -> bool:
+        """Report a key such as `stride:2`, which lacks a space and so has no value."""
+        match key, value:
+            case Scalar(value=str() as name, quoted=False), Scalar(value=None) if ":" in name:
+                hint = "write " + name.replace(":", ": ", 1)
+                message = f"a space is missing after the `:` of `{name[:40]}`"
+                self.wrong("E0102", message, key.span, help=hint)
+                return True
+        return False
+
+    def _duplicate(self, first: Scalar, second: Tree) -> None:
+        message = f"the key `{first.value}` is here twice"
+        self.wrong("E0103", message, second.span, label="second of this name")
+        self.errors[-1] = self.errors[-1].noted(f"first at {first.span}")
+
+    def _unknown_alias(self, name: str, span: Span) -> None:
+        if any(opened.anchor == name for opened in self._open):
+            self.wrong("E0107", f"`*{name}` stands inside what it refers to", span)
+            return
+        close = nearest(name, set(self._anchors))
+        hint = f"did you mean `*{close}`?" if close else "put the text in quotes if it is no alias"
+        self.wrong("E0107", f"no `&{name}` comes before `*{name}`", span, help=hint)
+
+    def _count(self, nodes: int, span: Span) -> None:
+        self._nodes += nodes
+        if self._nodes > MAX_NODES:
+            message = f"the file holds more than {MAX_NODES:,} values, aliases written out"
+            hint = "use `repeat`, `each` and blocks for what comes many times"
+            raise fail("E0104", message, span, label="one too many from here on", help=hint)
+
+    def _check_depth(self, depth: int, span: Span) -> None:
+        if depth > MAX_DEPTH:
+            message = f"more than {MAX_DEPTH} lists and mappings within one another"
+            hint = "move inner parts into blocks"
+            raise fail("E0105", message, span, label="too deep from here on", help=hint)
+
+
+def whole(digits: str) -> int:
+    """Return the number that decimal digits write; of very many digits, one beyond `MAX_INT`."""
+    return int(digits) if len(digits) < 100 else MAX_INT + 1
+
+
+def named(tree: Tree) -> str:
+    """Return what a tree is, in the words of messages: `the number 3`, `a list`."""
+    match tree:
+        case Mapping():
+            return "a mapping"
+        case Sequence():
+            return "a list"
+        case Scalar(value=None):
+            return "nothing (`null`)"
+        case Scalar(value=bool() as value):
+            return f"the truth value `{str(value).lower()}`"
+        case Scalar(value=str() as value):
+            shown = value if len(value) <= 40 else value[:37] + "..."
+            return f"the text `{shown}`".replace("\n", " ")
+        case Scalar(value=value):
+            return f"the number {value}"

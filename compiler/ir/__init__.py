@@ -1,0 +1,1 @@
+"""The intermediate representation: types, operations, graphs, and the contract of the input."""

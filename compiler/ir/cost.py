@@ -1,0 +1,94 @@
+"""What a graph costs: parameters, multiply-accumulates and memory, by layer and in all."""
+
+from dataclasses import dataclass
+
+from tcc.compiler.ir.graph import Graph
+from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.ir.types import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One node: what it reads, its result's shape, its multiply-accumulates for one image."""
+
+    path: str
+    op: str
+    inputs: tuple[str, ...]
+    shape: Shape
+    params: int
+    macs: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Costs of a graph for one image, in fp32.
+
+    `params` counts trainable numbers, `buffers` others (running statistics), heads that only
+    training uses included; `macs` and `peak_bytes`, the largest sum of activations alive at
+    once, are those of inference.
+    """
+
+    rows: tuple[Row, ...]
+    params: int
+    buffers: int
+    macs: int
+    weight_bytes: int
+    peak_bytes: int
+
+
+def cost(graph: Graph) -> Cost:
+    """Return the costs of a graph; weights that nodes share count once."""
+    rows = []
+    counted: set[str] = set()
+    for node in graph.nodes:
+        types = graph.input_types(node)
+        own = [
+            p for name, p in zip(node.params, node.op.params(*types), strict=True)
+            if name not in counted and p.trainable
+        ]  # fmt: skip
+        counted |= set(node.params)
+        params = sum(p.elements for p in own)
+        rows.append(
+            Row(
+                node.name,
+                node.op.word,
+                node.inputs,
+                node.type.shape,
+                params,
+                node.op.macs(*types),
+                node.type.nbytes,
+            )
+        )
+    inference = for_inference(graph)
+    kept = {node.name for node in inference.nodes}
+    every = graph.params.values()
+    buffers = sum(p.elements for p in every if not p.trainable)
+    total = sum(r.params for r in rows)
+    return Cost(
+        tuple(rows),
+        total,
+        buffers,
+        sum(r.macs for r in rows if r.path in kept),
+        4 * (total + buffers),
+        peak_bytes(inference),
+    )
+
+
+def peak_bytes(graph: Graph) -> int:
+    """Return the most bytes of activations alive at once, in the order of the nodes."""
+    last_read = dict.fromkeys(graph.types, 0)
+    for index, node in enumerate(graph.nodes):
+        last_read |= dict.fromkeys(node.inputs, index)
+    last_read |= {o.value: len(graph.nodes) for o in graph.outputs}
+    alive = {i.name: i.type.nbytes for i in graph.inputs}
+    peak = total = sum(alive.values())
+    ends: dict[int, list[str]] = {}
+    for name, index in last_read.items():
+        ends.setdefault(index, []).append(name)
+    for index, node in enumerate(graph.nodes):
+        alive[node.name] = node.type.nbytes
+        total += node.type.nbytes
+        peak = max(peak, total)
+        total -= sum(alive.pop(name, 0) for name in ends.get(index, ()))
+    return peak

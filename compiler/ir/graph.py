@@ -1,0 +1,237 @@
+"""The graph that every stage reads and returns; nothing here ever changes."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, assert_never
+
+from tcc.compiler.ir.op import Op, OpError, Param
+from tcc.compiler.ir.types import Activation, OutputKind, TensorType
+from tcc.compiler.support.diagnostics import NOWHERE, Span
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tcc.compiler.ir.preprocess import Preprocess
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A value that comes from outside; `preprocess` says how an image becomes it."""
+
+    name: str
+    type: TensorType
+    preprocess: "Preprocess | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One use of an operation; its output bears its name, the path of its step in the spec.
+
+    `params` names the weight tensors in the order of `op.params`; `at` is the step's place.
+    """
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    params: tuple[str, ...]
+    type: TensorType
+    at: Span = field(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A value that leaves the graph. `activation` is applied after it, by whoever runs it.
+
+    `kind` is what the spec says of its meaning, if it says anything.
+    """
+
+    name: str
+    value: str
+    activation: Activation = "none"
+    labels: tuple[str, ...] = ()
+    train_only: bool = False
+    kind: OutputKind | None = None
+
+    @property
+    def meaning(self) -> OutputKind:
+        """What its values stand for: as the spec says, else as activation and labels tell."""
+        if self.kind is not None:
+            return self.kind
+        match self.activation:
+            case "softmax":
+                return "classes"
+            case "sigmoid":
+                return "decisions"
+            case "none":
+                return "classes" if self.labels else "regression"
+            case _:
+                assert_never(self.activation)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in an order in which each comes after its inputs."""
+
+    name: str
+    inputs: tuple[Input, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Output, ...]
+
+    @cached_property
+    def types(self) -> Mapping[str, TensorType]:
+        """The type of every value by name."""
+        values = {i.name: i.type for i in self.inputs}
+        return values | {n.name: n.type for n in self.nodes}
+
+    @cached_property
+    def readers(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each value, in order."""
+        found: dict[str, list[Node]] = {name: [] for name in self.types}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.inputs):
+                found[value].append(node)
+        return {name: tuple(nodes) for name, nodes in found.items()}
+
+    @cached_property
+    def params(self) -> Mapping[str, Param]:
+        """Every weight tensor by name, in order of first use."""
+        return {
+            name: param
+            for node in self.nodes
+            for name, param in zip(
+                node.params, node.op.params(*self.input_types(node)), strict=True
+            )
+        }
+
+    def input_types(self, node: Node) -> tuple[TensorType, ...]:
+        """Return the types of a node's inputs."""
+        return tuple(self.types[value] for value in node.inputs)
+
+    def sole_reader(self, value: str) -> Node | None:
+        """Return the one node that reads a value, if nothing else does."""
+        readers = self.readers[value]
+        alone = len(readers) == 1 and all(value != o.value for o in self.outputs)
+        return readers[0] if alone else None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A graph with the values of its weights."""
+
+    graph: Graph
+    weights: "Mapping[str, np.ndarray]"
+
+
+Step = Callable[[Model], Model]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A pure step from model to model that keeps what the model computes.
+
+    `bound` is the most that an output may move, relative to the outputs' largest magnitude (at
+    least 1); 0 is exact, to the bit. `doc` is the first line of what it says of itself.
+    """
+
+    name: str
+    bound: float
+    doc: str
+    apply: Step
+
+    def __call__(self, model: Model) -> Model:
+        """Return the model after the pass."""
+        return self.apply(model)
+
+
+def exact(step: Step) -> Pass:
+    """Make a pass of a function that changes no bit of any output."""
+    return within(0.0)(step)
+
+
+def within(bound: float) -> Callable[[Step], Pass]:
+    """Make a pass of a function that rounds differently, within a bound."""
+
+    def made(step: Step) -> Pass:
+        doc, _, _ = (step.__doc__ or "").partition("\n")
+        return Pass(step.__name__, bound, doc, step)
+
+    return made
+
+
+class GraphError(AssertionError):
+    """A graph breaks its own rules: a fault of the compiler, never of the user."""
+
+
+def verify(graph: Graph) -> Graph:
+    """Return the graph if it is well formed.
+
+    Checked: names are unique, every value is defined before it is read, input counts fit the
+    ops, every type is what the op infers, and every output exists.
+
+    Raises:
+        GraphError: A rule is broken; the message names the node.
+    """
+    problem = next(_problems(graph), None)
+    if problem:
+        raise GraphError(f"{graph.name}: {problem}")
+    return graph
+
+
+def _problems(graph: Graph) -> Iterator[str]:
+    known: dict[str, TensorType] = {}
+    for source in graph.inputs:
+        if source.name in known:
+            yield f"two inputs are called {source.name}"
+        known[source.name] = source.type
+    for node in graph.nodes:
+        yield from _node_problems(node, known)
+        known[node.name] = node.type
+    names = [o.name for o in graph.outputs]
+    if len(set(names)) != len(names):
+        yield "two outputs share a name"
+    sources = {source.name for source in graph.inputs}
+    for output in graph.outputs:
+        if output.value not in known:
+            yield f"output {output.name} is not defined"
+        elif output.name in sources and output.name != output.value:
+            yield f"output {output.name} bears the name of an input"
+
+
+def _node_problems(node: Node, known: Mapping[str, TensorType]) -> Iterator[str]:
+    if node.name in known:
+        yield f"{node.name} is defined twice"
+    missing = [value for value in node.inputs if value not in known]
+    if missing:
+        yield f"{node.name} reads {missing[0]}, which no earlier node defines"
+        return
+    fewest, most = node.op.arity
+    if len(node.inputs) < fewest or (most is not None and len(node.inputs) > most):
+        yield f"{node.name} has {len(node.inputs)} inputs"
+        return
+    types = tuple(known[value] for value in node.inputs)
+    try:
+        inferred = node.op.infer(*types)
+    except OpError as error:
+        yield f"{node.name}: {error}"
+        return
+    if inferred != node.type:
+        yield f"{node.name} is {node.type}, but its op infers {inferred}"
+    if len(node.params) != len(node.op.params(*types)):
+        yield f"{node.name} has {len(node.params)} weight tensors"
+
+
+def make_node(
+    name: str, op: Op, inputs: tuple[str, ...], types: tuple[TensorType, ...], at: Span = NOWHERE
+) -> Node | None:
+    """Return the node of a word applied to inputs of given types; None where it is the identity.
+
+    Raises:
+        OpError: The inputs do not fit the op.
+    """
+    resolved: Op | None = op.resolve(*types)
+    if resolved is None:
+        return None
+    result = resolved.infer(*types)
+    params = tuple(f"{name}.{p.role}" for p in resolved.params(*types))
+    return Node(name, resolved, inputs, params, result, at)

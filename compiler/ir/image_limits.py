@@ -1,0 +1,45 @@
+"""How large an image may be: the same on every target, whose C says it in the same words.
+
+They bound memory and time, not what images show: a file of 4 KB can unpack to gigabytes.
+"""
+
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+
+MAX_SIDE = 1 << 16
+"""Largest height or width of an image, in pixels."""
+MAX_PIXELS = 1 << 26
+"""Most pixels of an image: 8192 x 8192."""
+MAX_ROWS_BYTES = 1 << 28
+"""Most bytes of the rows that a resize holds between its two passes, which is all the memory of
+preprocessing that grows with the image: (source rows that are read) x (columns of the result that
+are kept) x channels."""
+TOO_LARGE = "the image is too large: at most 65536 pixels a side and 64 Mi in all are read"
+TOO_COSTLY = "the image is too large for this resize: its rows would take more than 256 MiB"
+
+
+def check(height: int, width: int, name: str) -> None:
+    """Refuse an image whose sides are too long, before any memory is taken.
+
+    Raises:
+        UserError: It is too large (E0704).
+    """
+    if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
+        raise too_large(name, f"it is {width}x{height} pixels")
+
+
+def check_rows(rows: int, columns: int, channels: int, name: str) -> None:
+    """Refuse an image whose resize would hold too much.
+
+    Raises:
+        UserError: It would (E0704).
+    """
+    held = rows * columns * channels
+    if held > MAX_ROWS_BYTES:
+        label = f"{rows} rows of {columns} pixels: {held >> 20} MiB"
+        help = "cut it into tiles, or scale it down first"
+        raise fail("E0704", TOO_COSTLY, whole_file(name), label=label, help=help)
+
+
+def too_large(name: str, label: str = "") -> UserError:
+    """Return the error of an image that is too large; `label` says how large."""
+    return fail("E0704", TOO_LARGE, whole_file(name), label=label, help="cut it into tiles")

@@ -1,0 +1,173 @@
+"""What every operation must be able to say of itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from tcc.compiler.ir.types import DType, Shape, TensorType
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Array: TypeAlias = "NDArray[Any]"
+"""Numbers, with a leading batch axis where they are a value."""
+
+
+class OpError(ValueError):
+    """The inputs do not fit the operation.
+
+    `label` says what was found, `help` what to do; the front end adds the place.
+    """
+
+    def __init__(self, code: str, message: str, label: str = "", help: str = "") -> None:
+        super().__init__(f"{message}: {label}" if label else message)
+        self.code, self.message, self.label, self.help = code, message, label, help
+
+
+class Init(Enum):
+    """How a weight tensor is filled before training."""
+
+    KAIMING = "kaiming"  # uniform in +-sqrt(1 / fan-in), the default of torch's conv and linear
+    ZEROS = "zeros"
+    ONES = "ones"
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A weight tensor of an op: `<node>.<role>`; buffers are not trainable.
+
+    `fan_in` is the number of inputs one output element reads, for `Init.KAIMING`.
+    """
+
+    role: str
+    shape: Shape
+    init: Init = Init.KAIMING
+    fan_in: int = 1
+    trainable: bool = True
+    dtype: DType = DType.F32
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A small literal tensor in a call, such as an axis list; rows of one element are a column."""
+
+    values: tuple[int | float, ...] | tuple[tuple[int], ...]
+    dtype: str = "int64"
+    scalar: bool = False
+
+
+Argument = str | Const | None
+"""An input of a call: an op input `x0`, `x1`..., a role, an earlier output, a literal, or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a function of another framework, as plain data.
+
+    An op's meaning there is a short sequence of calls; the last one's output is `y`.
+    For torch, `function` is looked up in `torch.nn.functional`, then `torch`; a call
+    that `trains` is given `training=` the module's mode; a `packed` call takes its
+    tensors as one list. For ONNX, `function` is the operator's name, and `more` names its
+    further outputs.
+    """
+
+    function: str
+    inputs: tuple[Argument, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    output: str = "y"
+    trains: bool = False
+    packed: bool = False
+    more: tuple[str, ...] = ()
+
+
+class Op(ABC):
+    """An operation: its fields are its attributes, its methods what it means.
+
+    Each method takes the types of the operation's inputs by position; an operation names
+    them in its own signature (a checker lets a base of `*_: Any` be narrowed so, and
+    the front end checks the count by `arity`).
+    """
+
+    word: ClassVar[str]
+    """What the language calls it."""
+    arity: ClassVar[tuple[int, int | None]] = (1, 1)
+    """Fewest and most inputs; None is unbounded."""
+
+    def resolve(self, *_: Any) -> "Op | None":
+        """Return the op that this word stands for, given input types; None is the identity."""
+        return self
+
+    @abstractmethod
+    def infer(self, *_: Any, **__: Any) -> TensorType:
+        """Return the output's type, or raise OpError saying what does not fit."""
+
+    def params(self, *_: Any, **__: Any) -> tuple[Param, ...]:
+        """Return the weight tensors, in the order of `Node.params`."""
+        return ()
+
+    def macs(self, *_: Any, **__: Any) -> int:
+        """Return the multiply-accumulates of conv and linear for one image; 0 elsewhere."""
+        return 0
+
+    @abstractmethod
+    def torch(self, *_: Any, **__: Any) -> tuple[Call, ...]:
+        """Return the torch calls that are the float meaning all else is held against."""
+
+    @abstractmethod
+    def onnx(self, *_: Any, **__: Any) -> tuple[Call, ...]:
+        """Return the ONNX operators that mean the same, valid from opset 11 on."""
+
+    def attributes(self) -> dict[str, object]:
+        """Return the fields by name, for the printed IR."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+
+class Exact(ABC):
+    """What an operation on 8-bit integers is as well: it has one result, the same to the bit."""
+
+    @abstractmethod
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the output (N, *shape) of inputs (N, *shape) of given types, and of weights."""
+
+
+class Alias(Op):
+    """A word that always resolves to another op, so that no graph holds it."""
+
+    @abstractmethod
+    def resolve(self, *_: Any) -> Op | None:
+        """Return the op that this word stands for; None is the identity."""
+
+    def infer(self, *_: Any, **__: Any) -> TensorType:
+        """Never called: the front end resolves the word away."""
+        raise AssertionError(self)
+
+    def torch(self, *_: Any, **__: Any) -> tuple[Call, ...]:
+        """Never called: the front end resolves the word away."""
+        raise AssertionError(self)
+
+    def onnx(self, *_: Any, **__: Any) -> tuple[Call, ...]:
+        """Never called: the front end resolves the word away."""
+        raise AssertionError(self)
+
+
+def image(x: TensorType, word: str) -> tuple[int, int, int]:
+    """Return C, H, W of a feature map, or raise OpError."""
+    if len(x.shape) != 3:
+        raise OpError(
+            "E0301",
+            f"{word} needs a channels x height x width value",
+            f"the input is a vector of {x}",
+            "move this step before `flatten`",
+        )
+    c, h, w = x.shape
+    return c, h, w

@@ -1,0 +1,287 @@
+"""From the pixels of an image to the network's input: one definition for every target.
+
+The steps, in order: colour (`rgb`, `bgr`, or `gray`, Pillow's `L`), resize, centre crop,
+division by 255 or by the largest of all values that are left, and (x - mean) / std per channel,
+each rounded to float32. Every other implementation is held against this one to the bit, and this
+one against Pillow.
+
+The horizontal pass of a resize always comes first, whatever Pillow's version: from 13 on, Pillow
+itself takes the vertical one first where that is faster, which moves some pixels by one level.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tcc.compiler.ir import image_limits
+from tcc.compiler.ir.resample import Axis, axis, covering, resampled, strips
+from tcc.compiler.ir.types import Pair
+from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.unhandled import UnhandledError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+COLORS = ("rgb", "bgr", "gray")
+MODES = ("stretch", "cover")
+SCALES = ("255", "max")
+MAX_SIDE = 1 << 14
+"""Largest height or width that a resize or crop may ask for, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Bilinear with antialiasing on 8-bit pixels, equal to Pillow's `BILINEAR` to the bit.
+
+    `mode`: `stretch` gives exactly `size` (height, width); `cover` keeps the aspect ratio, scales
+    until the image covers `size`, and takes its centre.
+    """
+
+    size: Pair
+    mode: str = "stretch"
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """An input contract.
+
+    `crop` (height, width) takes the centre, with zeros around where it is larger than the image.
+    `scale` is what the 8-bit pixels are divided by: `255`, or `max`, the largest value of all
+    channels of this image's own pixels, after resize and crop; 1 for a black image, which stays 0.
+    `mean` and `std` hold one value for all channels, or one a channel in the order of `color`.
+    A `raw` result is the grey levels themselves, 0 to 255, neither divided nor normalised.
+    """
+
+    color: str = "rgb"
+    resize: Resize | None = None
+    crop: Pair | None = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    raw: bool = False
+    scale: str = field(default="255", metadata={"enum": SCALES, "default": "255"})
+
+    @property
+    def channels(self) -> int:
+        """Channels of the result."""
+        return channels_of(self.color)
+
+
+def channels_of(color: str) -> int:
+    """Return how many channels pixels of a colour have."""
+    match color:
+        case "gray":
+            return 1
+        case "rgb" | "bgr":
+            return 3
+        case _:
+            raise UnhandledError("colour", color)
+
+
+def result_shape(pre: Preprocess) -> tuple[int, int, int] | None:
+    """Return (channels, height, width) of the result; None where the image's size decides."""
+    size = pre.crop or (pre.resize.size if pre.resize else None)
+    return (pre.channels, *size) if size else None
+
+
+def apply(
+    pre: Preprocess, image: "Pixels", size: tuple[int, int, int], name: str = "<image>"
+) -> "NDArray[np.float32]":
+    """Return the input tensor, float32 (channels, height, width) = `size`, of an image.
+
+    Args:
+        pre: The input contract.
+        image: RGB pixels, uint8 (height, width, 3).
+        size: The shape that the network declares.
+        name: What to call the image in an error.
+
+    Raises:
+        UserError: As for `plan`.
+    """
+    down, across = plan(pre, image.shape, size, name)
+    shown = image[slice(*down.read), slice(*across.read)]
+    pixels = resampled(_colored(pre.color, shown), 1, across)
+    return normalized(pre, center(resampled(pixels, 0, down), size[1:]))
+
+
+def plan(
+    pre: Preprocess, shape: tuple[int, ...], size: tuple[int, int, int], name: str
+) -> tuple[Axis, Axis]:
+    """Return what an image of (height, width, ...) goes through, down and across.
+
+    It allocates nothing, so that a command can refuse an image before a target gets it.
+
+    Raises:
+        UserError: The image is too large (E0704), or the contract neither resizes nor crops and
+            the image has another size (E0706).
+    """
+    source, wanted = (shape[0], shape[1]), size[1:]
+    image_limits.check(*source, name)
+    kept = scaled = source
+    if pre.resize:
+        kept = pre.resize.size
+        scaled = _scaled(pre.resize, source)
+    if pre.channels != size[0] or (not pre.crop and kept != wanted):
+        (height, width), (h, w) = wanted, kept
+        raise fail(
+            "E0706",
+            f"the image is {w}x{h} pixels, but the network takes {width}x{height}",
+            whole_file(name),
+            help="give the image that size, or add `resize` to the spec's `preprocess`",
+        )
+    down, across = map(axis, source, scaled, kept, wanted)
+    first, end = down.read
+    image_limits.check_rows(end - first, across.count, pre.channels, name)
+    return down, across
+
+
+def _scaled(resize: Resize, source: Pair) -> Pair:
+    """Return the size that the whole image is brought to, of which the centre is kept."""
+    match resize.mode:
+        case "stretch":
+            return resize.size
+        case "cover":
+            return covering(source, resize.size)
+        case _:
+            raise UnhandledError("way to resize", resize.mode)
+
+
+def normalized(pre: Preprocess, pixels: "Pixels") -> "NDArray[np.float32]":
+    """Return (pixels / scale - mean) / std as float32 (C, H, W), of uint8 (H, W, C).
+
+    A raw contract gives the pixels as they are.
+    """
+    if pre.raw:
+        return np.ascontiguousarray(pixels.astype(np.float32).transpose(2, 0, 1))
+    mean, std = (np.array(v, np.float32) for v in (pre.mean, pre.std))
+    values = pixels.astype(np.float32) / np.float32(divisor(pre, pixels))
+    values = (values - mean) / std
+    return np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+def divisor(pre: Preprocess, pixels: "Pixels") -> int:
+    """Return what the pixels of an image are divided by; a black image's maximum counts as 1."""
+    match pre.scale:
+        case "255":
+            return 255
+        case "max":
+            return max(1, int(pixels.max()))
+        case _:
+            raise UnhandledError("scale of pixels", pre.scale)
+
+
+def center(pixels: "Pixels", size: Pair) -> "Pixels":
+    """Return the centre of an image (H, W, C), with zeros around where `size` is larger.
+
+    An odd difference leaves the larger part at the bottom and right.
+    """
+    result = np.zeros((*size, pixels.shape[2]), np.uint8)
+    there, here = zip(*map(_overlap, pixels.shape, size), strict=True)
+    result[here] = pixels[there]
+    return result
+
+
+def _overlap(source: int, target: int) -> tuple[slice, slice]:
+    """Return where the centred stretches of two lengths overlap, in each of them."""
+    both = min(source, target)
+    first, second = (source - both) // 2, (target - both) // 2
+    return slice(first, first + both), slice(second, second + both)
+
+
+def _colored(color: str, image: "Pixels") -> "Pixels":
+    match color:
+        case "rgb":
+            return image
+        case "bgr":
+            return image[:, :, ::-1]
+        case "gray":
+            gray = np.empty((*image.shape[:2], 1), np.uint8)
+            for rows in strips(*image.shape[:2]):
+                luma = image[rows].astype(np.int32) @ np.array([19595, 38470, 7471], np.int32)
+                gray[rows, :, 0] = (luma + 0x8000) >> 16
+            return gray
+        case _:
+            raise UnhandledError("colour", color)
+
+
+def as_json(pre: Preprocess) -> dict[str, Any]:
+    """Return the contract as plain data, for a bundle's manifest."""
+    resize = pre.resize and {"size": list(pre.resize.size), "mode": pre.resize.mode}
+    return {
+        "color": pre.color,
+        "resize": resize,
+        "crop": pre.crop and list(pre.crop),
+        "mean": list(pre.mean),
+        "std": list(pre.std),
+        "raw": pre.raw,
+        "scale": pre.scale,
+    }
+
+
+def from_json(data: object) -> Preprocess:
+    """Return the contract that `as_json` wrote; `raw` and `scale` may be missing.
+
+    Raises:
+        ValueError: It is not one; the message names the field.
+    """
+    full = {"raw": False, "scale": "255", **data} if isinstance(data, dict) else data
+    fields = _mapping(full, "preprocess", set(as_json(Preprocess())))
+    resize = fields["resize"]
+    pre = Preprocess(
+        color=_choice(fields["color"], "color", COLORS),
+        resize=None if resize is None else _resize(resize),
+        crop=None if fields["crop"] is None else _pair(fields["crop"], "crop"),
+        mean=_numbers(fields["mean"], "mean"),
+        std=_numbers(fields["std"], "std"),
+        raw=_flag(fields["raw"], "raw"),
+        scale=_choice(fields["scale"], "scale", SCALES),
+    )
+    if any(len(v) not in {1, pre.channels} for v in (pre.mean, pre.std)):
+        raise ValueError(f"mean and std take 1 or {pre.channels} numbers")
+    if min(pre.std) <= 0:
+        raise ValueError("std must be above 0")
+    if pre.raw and pre.scale != "255":
+        raise ValueError("raw levels are divided by nothing")
+    return pre
+
+
+def _resize(data: object) -> Resize:
+    fields = _mapping(data, "resize", {"size", "mode"})
+    return Resize(_pair(fields["size"], "size"), _choice(fields["mode"], "mode", MODES))
+
+
+def _mapping(data: object, what: str, keys: set[str]) -> Mapping[str, object]:
+    if not isinstance(data, dict) or set(data) != keys:
+        raise ValueError(f"{what} must have exactly the fields {', '.join(sorted(keys))}")
+    return data
+
+
+def _choice(value: object, what: str, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{what} must be one of {', '.join(choices)}")
+    return value
+
+
+def _flag(value: object, what: str) -> bool:
+    match value:
+        case bool():
+            return value
+    raise ValueError(f"{what} must be true or false")
+
+
+def _pair(value: object, what: str) -> Pair:
+    match value:
+        case [int(h), int(w)] if all(type(v) is int and 1 <= v <= MAX_SIDE for v in (h, w)):
+            return h, w
+    raise ValueError(f"{what} must be two whole numbers from 1 to {MAX_SIDE}")
+
+
+def _numbers(value: object, what: str) -> tuple[float, ...]:
+    numbers = value if isinstance(value, list) else []
+    if not numbers or not all(type(v) in {int, float} and isfinite(v) for v in numbers):
+        raise ValueError(f"{what} must be a list of numbers")
+    return tuple(float(v) for v in numbers)

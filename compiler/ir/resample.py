@@ -1,0 +1,107 @@
+"""Scaling pixels along one axis: bilinear with antialiasing, equal to Pillow's to the bit.
+
+Sums are in fixed point, so that neither the order of their terms nor the strips that they are
+computed in has a say.
+"""
+
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tcc.compiler.ir.types import Pair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+PRECISION = 22
+"""Fraction bits of a coefficient, as in Pillow's 8-bit resampling."""
+STRIP = 1 << 22
+"""Numbers that are computed at a time, which bounds the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of an image: `source` pixels are scaled to `scaled`.
+
+    `count` of these, from `first` on, are kept; only they are computed.
+    """
+
+    source: int
+    scaled: int
+    first: int
+    count: int
+
+    @property
+    def read(self) -> tuple[int, int]:
+        """The first source pixel that is read, and the end of them."""
+        if self.scaled == self.source:
+            return self.first, self.first + self.count
+        scale = self.source / self.scaled
+        support = max(scale, 1.0)
+        low, high = ((self.first + i + 0.5) * scale for i in (0, self.count - 1))
+        return max(int(low - support + 0.5), 0), min(int(high + support + 0.5), self.source)
+
+
+def axis(source: int, scaled: int, kept: int, shown: int) -> Axis:
+    """Return the axis of which the middle `kept` are kept, and of these the middle `shown`."""
+    both = min(kept, shown)
+    return Axis(source, scaled, (scaled - kept) // 2 + (kept - both) // 2, both)
+
+
+def covering(source: tuple[int, ...], target: Pair) -> Pair:
+    """Return the size that `source` (height, width) is scaled to so as to cover `target`."""
+    h, w = source
+    scale = max(target[0] / h, target[1] / w)
+    return (
+        max(target[0], floor(h * scale + 0.5)),
+        max(target[1], floor(w * scale + 0.5)),
+    )
+
+
+def resampled(pixels: "Pixels", number: int, along: Axis) -> "Pixels":
+    """Scale axis `number` of pixels (H, W, C), which holds what is `read` alone."""
+    lines = np.moveaxis(pixels, number, 0)
+    if along.scaled == along.source:
+        return pixels
+    starts, taps = coefficients(along)
+    starts -= along.read[0]
+    result = np.empty((along.count, *lines.shape[1:]), np.uint8)
+    for part in strips(lines.shape[1], along.count * lines.shape[2]):
+        total = np.full(result[:, part].shape, 1 << (PRECISION - 1), np.int32)
+        for offset, tap in enumerate(taps.T):
+            at = np.minimum(starts + offset, len(lines) - 1)
+            total += lines[at, part] * tap[:, None, None]
+        result[:, part] = np.clip(total >> PRECISION, 0, 255)
+    return np.moveaxis(result, 0, number)
+
+
+def strips(count: int, size: int) -> "Iterator[slice]":
+    """Yield slices of `count` lines of `size` numbers each, as many lines as are worked on."""
+    step = max(1, STRIP // size)
+    return (slice(first, first + step) for first in range(0, count, step))
+
+
+def coefficients(along: Axis) -> "tuple[NDArray[np.int64], NDArray[np.int32]]":
+    """Return how the kept pixels of an axis sum source pixels.
+
+    Kept pixel i is the sum over t of taps[i, t] * source[starts[i] + t], in fixed point with
+    `PRECISION` fraction bits; a tap of 0 may reach past the source's end. Computed in float64
+    in Pillow's order of operations, with no multiply-add contracted.
+    """
+    scale = along.source / along.scaled
+    support = max(scale, 1.0)
+    middle = (np.arange(along.first, along.first + along.count) + 0.5) * scale
+    starts = np.maximum((middle - support + 0.5).astype(np.int64), 0)
+    ends = np.minimum((middle + support + 0.5).astype(np.int64), along.source)
+    offsets = np.arange(ceil(support) * 2 + 1)
+    reach = ((offsets + starts[:, None]) - middle[:, None] + 0.5) * (1.0 / support)
+    weights = np.maximum(1.0 - np.abs(reach), 0.0)
+    weights[offsets >= (ends - starts)[:, None]] = 0.0
+    weights /= np.add.accumulate(weights, axis=1)[:, -1:]  # summed in order, as Pillow does
+    return starts, (weights * (1 << PRECISION) + 0.5).astype(np.int32)

@@ -1,0 +1,164 @@
+"""One walk that replaces nodes, and the removal of what nothing reads any more.
+
+A value keeps its name and its meaning through every rewrite: a node that swallows others bears
+the name of the last of them, so that stages can be compared value by value.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.ir.graph import Graph, Model, Node
+from tcc.compiler.ir.op import Op
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.support.diagnostics import Span
+
+Values = tuple[NDArray[np.float32], ...]
+"""The weight tensors of one node, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """An op that reads the value of the one before it, and nothing else."""
+
+    op: Op
+    weights: Values
+    at: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Become:
+    """Another op stands in a node's place; `weights` are the values of its tensors, in order.
+
+    Or a chain of them, of which the last bears the node's name.
+    """
+
+    op: Op
+    inputs: tuple[str, ...]
+    weights: Values
+    at: Span
+    then: tuple[Then, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vanish:
+    """Nothing stands in a node's place: its readers read `value` instead."""
+
+    value: str
+
+
+@dataclass(slots=True)
+class View:
+    """What a rule may look at: the nodes before its own as rewritten already, and all weights."""
+
+    graph: Graph
+    made: dict[str, Node]
+    types: dict[str, TensorType]
+    weights: dict[str, NDArray[np.float32]]
+
+    def maker(self, value: str) -> Node | None:
+        """Return the node that makes a value; None for an input of the graph."""
+        return self.made.get(value)
+
+    def source(self, node: Node) -> Node | None:
+        """Return the node that makes a node's only input, if nothing else reads that."""
+        if len(node.inputs) != 1:
+            return None
+        reader = (
+            self.graph.sole_reader(node.inputs[0]) if node.inputs[0] in self.graph.types else None
+        )
+        return self.maker(node.inputs[0]) if reader and reader.name == node.name else None
+
+    def values(self, node: Node) -> Values:
+        """Return a node's weight tensors, in order."""
+        return tuple(self.weights[name] for name in node.params)
+
+
+Rule = Callable[[Node, View], Become | Vanish | None]
+"""Says what becomes of a node; None keeps it."""
+
+
+def rewrite(model: Model, rule: Rule) -> Model:
+    """Return a model in which each node has become what the rule says, without dead nodes.
+
+    Nodes are visited in order, so that a rule sees what is before a node as rewritten already.
+    """
+    graph = model.graph
+    view = View(graph, {}, dict(graph.types), dict(model.weights))
+    instead: dict[str, str] = {}
+    users = _users(graph)
+    for old in graph.nodes:
+        node = replace(old, inputs=tuple(instead.get(v, v) for v in old.inputs))
+        match rule(node, view):
+            case None:
+                view.made[node.name] = node
+            case Vanish(value):
+                instead[node.name] = value
+            case Become() as new:
+                _place(node, new, view, users)
+    outputs = tuple(replace(o, value=instead.get(o.value, o.value)) for o in graph.outputs)
+    nodes = tuple(view.made.values())
+    return live(Model(replace(graph, nodes=nodes, outputs=outputs), view.weights))
+
+
+def live(model: Model) -> Model:
+    """Return a model without the nodes and weights that no output needs."""
+    graph = live_graph(model.graph)
+    return Model(graph, {name: model.weights[name] for name in graph.params})
+
+
+def live_graph(graph: Graph) -> Graph:
+    """Return a graph without the nodes that no output needs; its inputs stay."""
+    needed = {output.value for output in graph.outputs}
+    kept = []
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(node.inputs)
+            kept.append(node)
+    return graph if len(kept) == len(graph.nodes) else replace(graph, nodes=tuple(reversed(kept)))
+
+
+def for_inference(graph: Graph) -> Graph:
+    """Return the part of a graph that artifacts contain: no train-only output, no dead node."""
+    outputs = tuple(output for output in graph.outputs if not output.train_only)
+    return live_graph(replace(graph, outputs=outputs))
+
+
+def free(name: str, taken: Mapping[str, object]) -> str:
+    """Return a name for a new value that nothing else bears."""
+    while name in taken:
+        name += "'"
+    return name
+
+
+def _place(node: Node, new: Become, view: View, users: Mapping[str, set[str]]) -> None:
+    """Put a chain of nodes in a node's place."""
+    inputs = new.inputs
+    for step in (chain := (Then(new.op, new.weights, new.at), *new.then)):
+        name = node.name if step is chain[-1] else free(f"{node.name}/{step.op.word}", view.types)
+        types = tuple(view.types[value] for value in inputs)
+        params = tuple(
+            _unshared(f"{name}.{param.role}", node, users) for param in step.op.params(*types)
+        )
+        made = Node(name, step.op, inputs, params, step.op.infer(*types), step.at)
+        view.made[name] = made
+        view.types[name] = made.type
+        view.weights.update(zip(params, step.weights, strict=True))
+        inputs = (name,)
+
+
+def _unshared(name: str, node: Node, users: Mapping[str, set[str]]) -> str:
+    """Return a name for a new tensor of a node that overwrites no other node's."""
+    while users.get(name, set()) - {node.name}:
+        name += "'"
+    return name
+
+
+def _users(graph: Graph) -> Mapping[str, set[str]]:
+    users: dict[str, set[str]] = {}
+    for node in graph.nodes:
+        for name in node.params:
+            users.setdefault(name, set()).add(node.name)
+    return users

@@ -1,0 +1,78 @@
+"""What is known of a tensor before any data exists."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import prod
+from typing import Literal, assert_never
+
+from tcc.compiler.support.unhandled import UnhandledError
+
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+"""Height, width."""
+Quad = tuple[int, int, int, int]
+"""Top, left, bottom, right."""
+Activation = Literal["none", "softmax", "sigmoid"]
+"""What is applied to an output's raw values by whoever reads them."""
+OutputKind = Literal["classes", "decisions", "regression"]
+"""What an output's values stand for: classes of which one holds, decisions of which each holds or
+does not, or quantities."""
+
+
+class DType(StrEnum):
+    """The type of one element."""
+
+    F32 = "float32"
+    F16 = "float16"
+    I32 = "int32"
+    I8 = "int8"
+    U8 = "uint8"
+
+    @property
+    def size(self) -> int:
+        """Bytes of one element."""
+        return {"float32": 4, "float16": 2, "int32": 4, "int8": 1, "uint8": 1}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """A shape without its batch axis, and the type of one element.
+
+    An image or feature map is (channels, height, width), a vector (features,). The real value of
+    a quantised integer q is scale * q; `scale` is a float32.
+    """
+
+    shape: Shape
+    dtype: DType = DType.F32
+    scale: float | None = None
+
+    @property
+    def limits(self) -> Pair:
+        """The smallest and the largest number that an 8-bit integer element may hold."""
+        match self.dtype:
+            case DType.I8:
+                return (-128, 127)
+            case DType.U8:
+                return (0, 255)
+            case DType.F32 | DType.F16 | DType.I32:
+                raise UnhandledError("type of 8-bit integers", self.dtype.value)
+            case _:
+                assert_never(self.dtype)
+
+    def like(self, shape: Shape) -> "TensorType":
+        """Return the type of another shape with elements of the same meaning."""
+        return TensorType(shape, self.dtype, self.scale)
+
+    @property
+    def elements(self) -> int:
+        """Number of elements of one batch item."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one batch item."""
+        return self.elements * self.dtype.size
+
+    def __str__(self) -> str:
+        """Shape as diagnostics and tables print it: `64x112x112`."""
+        return "x".join(map(str, self.shape))

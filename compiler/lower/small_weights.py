@@ -1,0 +1,86 @@
+"""Float models with smaller weights: half the size in float16, a quarter in int8."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.ir.graph import Model, Node, verify
+from tcc.compiler.ops import Conv, ConvTranspose, Linear, Op
+from tcc.compiler.ops.stored import DynamicLinear, Half, Int8Weights
+
+WEIGHTED: tuple[type[Op], ...] = (Conv, ConvTranspose, Linear)
+"""The operations whose weights are most of a model."""
+HALF_ERROR = 2.0**-10
+"""Where float16 is further from a weight than this part of the largest one, float32 stays: the
+numbers are too large or too small for it."""
+SMALLEST = 2.0**-100
+"""Below this, weights are zero."""
+
+Array = NDArray[Any]
+Rule = Callable[[Node, Array], tuple[Op, dict[str, Array]] | None]
+"""Says what a node becomes, given its weight: an operation, and the tensors that are new to it."""
+
+
+def half(model: Model) -> Model:
+    """Return a model whose weights are float16, with which it computes in float32."""
+    return _replaced(model, _half)
+
+
+def dynamic(model: Model) -> Model:
+    """Return a model whose weights are int8, a scale a filter.
+
+    Linear layers compute in 8-bit integers, their inputs' scales found when they run. ONNX
+    Runtime takes three times as long for convolutions of that kind as for those in float, so
+    these remain in float.
+    """
+    return _replaced(model, _dynamic)
+
+
+def _replaced(model: Model, rule: Rule) -> Model:
+    """Return a model with each operation that has weights as the rule says.
+
+    New tensors are called `<weight>.<role>`.
+    """
+    weights = dict(model.weights)
+    nodes = []
+    for node in model.graph.nodes:
+        if isinstance(node.op, WEIGHTED):
+            weight, *others = node.params
+            found = rule(node, np.asarray(model.weights[weight]))
+            if found:
+                op, tensors = found
+                made = {f"{weight}.{role}" if role else weight: t for role, t in tensors.items()}
+                weights |= made
+                node = replace(node, op=op, params=(*made, *others))  # noqa: PLW2901
+        nodes.append(node)
+    return Model(verify(replace(model.graph, nodes=tuple(nodes))), weights)
+
+
+def _half(node: Node, weight: Array) -> tuple[Op, dict[str, Array]] | None:
+    with np.errstate(over="ignore"):
+        rounded = weight.astype(np.float16)
+    error = np.abs(rounded.astype(np.float64) - weight).max(initial=0)
+    if not error <= HALF_ERROR * np.abs(weight).max(initial=0):
+        return None
+    return Half(node.op), {"": rounded}
+
+
+def _dynamic(node: Node, weight: Array) -> tuple[Op, dict[str, Array]] | None:
+    whole, scale = levels(weight)
+    if isinstance(node.op, Linear):
+        shifted = (whole.astype(np.int16) + 128).astype(np.uint8)
+        return DynamicLinear(node.op), {"": np.ascontiguousarray(shifted.T), "scale": scale}
+    wide = scale.reshape(-1, *(1 for _ in weight.shape[1:]))
+    return Int8Weights(node.op), {"": whole, "scale": wide}
+
+
+def levels(weight: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return a weight as int8 and a scale for each index of its first axis."""
+    flat = weight.reshape(len(weight), -1).astype(np.float64)
+    most = np.abs(flat).max(axis=1)
+    scale = np.where(most > SMALLEST, most / 127, 1).astype(np.float32)
+    whole = np.rint(flat / scale[:, None].astype(np.float64)).astype(np.int8)
+    return whole.reshape(weight.shape), scale

@@ -1,0 +1,163 @@
+"""Values of the graph as ONNX tensors show them: reshaped, transposed or cut.
+
+A tensor of a network that is a chain of steps is a feature map (1, C, H, W) or a vector (1, n).
+What reshapes and transposes make of it in between is kept as the position of each element in the
+value, whatever the operators were; when the result is again a map or a vector, the positions
+say which step it takes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.ir.types import Pair, Shape, TensorType
+from tcc.compiler.ops import ChannelShuffle, Op, Slice
+
+Positions = NDArray[np.int64]
+LARGEST = 1 << 24
+"""Most elements of a value whose positions are written out."""
+
+
+class TooLargeError(ValueError):
+    """A tensor has too many elements to follow them one by one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A batch of one of a value; `index` holds positions in it, None where nothing moved.
+
+    `name` is what a step that settles it is called.
+    """
+
+    value: str
+    type: TensorType
+    index: Positions | None = None
+    name: str = ""
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the ONNX tensor, the batch axis first."""
+        return (1, *self.type.shape) if self.index is None else self.index.shape
+
+    @property
+    def settled(self) -> bool:
+        """Whether the tensor is the value as it is."""
+        return self.index is None
+
+    def positions(self) -> Positions:
+        """Return the position of each element in the value.
+
+        Raises:
+            TooLargeError: There are too many.
+        """
+        if self.index is not None:
+            return self.index
+        if self.type.elements > LARGEST:
+            raise TooLargeError
+        return np.arange(self.type.elements).reshape(self.shape)
+
+    def moved(self, change: Callable[[Positions], Positions], name: str = "") -> "View":
+        """Return the tensor after an operator that only moves or drops elements."""
+        index = change(self.positions())
+        whole = index.size == self.type.elements and index.shape == (1, *self.type.shape)
+        if whole and np.array_equal(index.ravel(), np.arange(index.size)):
+            return View(self.value, self.type)
+        return View(self.value, self.type, index, name)
+
+    def whole(self) -> bool:
+        """Whether every element of the value is there once."""
+        if self.index is None:
+            return True
+        return bool(np.array_equal(np.sort(self.index, axis=None), np.arange(self.type.elements)))
+
+    def other(self, value: str, type: TensorType) -> "View":
+        """Return another value of equal shape, looked at in the same way."""
+        return View(value, type, self.index, self.name)
+
+    def unmoved(self, tensor: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Return a tensor of the view's shape in the shape of the value; None if that lacks some.
+
+        What broadcasts to the view's shape is broadcast.
+        """
+        if not self.whole():
+            return None
+        spread = np.broadcast_to(tensor, self.shape)
+        if self.index is None:
+            return np.asarray(spread[0], np.float32)
+        flat = np.empty(self.type.elements, np.float32)
+        flat[self.index.ravel()] = spread.ravel()
+        return flat.reshape(self.type.shape)
+
+
+def channels_of(view: View) -> list[int] | None:
+    """Return which channels of a map a view holds in its second axis, pixels in order; else None.
+
+    The view may be a map, or the map as one vector.
+    """
+    channels, *size = view.type.shape
+    pixels = int(np.prod(size, dtype=np.int64))
+    index = view.positions()
+    if index.size % pixels or not index.size:
+        return None
+    rows = index.reshape(-1, pixels)
+    first = rows[:, 0] // pixels
+    if not np.array_equal(rows, first[:, None] * pixels + np.arange(pixels)):
+        return None
+    return [int(c) for c in first] if channels else None
+
+
+def choosing(channels: list[int], count: int) -> Op | bool | None:
+    """Return the op that takes these of `count` channels: None for all, False where no op does."""
+    if channels == list(range(count)):
+        return None
+    step = channels[1] - channels[0] if len(channels) > 1 else 1
+    if step > 0 and channels == list(range(channels[0], channels[-1] + 1, step)):
+        return Slice(channels[0], channels[-1] + 1, step)
+    if len(channels) == count and step > 0 and count % step == 0:
+        groups = count // step
+        shuffled = np.arange(count).reshape(groups, step).T.ravel()
+        if channels == shuffled.tolist():
+            return ChannelShuffle(groups)
+    return False
+
+
+def every_nth(view: View) -> Pair | None:
+    """Return the height and width of a view that holds every n-th row and column of a map."""
+    if len(view.type.shape) != 3 or len(view.shape) != 4 or view.shape[2:] == view.type.shape[1:]:
+        return None
+    _, *sizes = view.type.shape
+    steps = [
+        n // out if out and n % out == 0 else n
+        for n, out in zip(sizes, view.shape[2:], strict=True)
+    ]
+    whole = np.arange(view.type.elements).reshape(1, *view.type.shape)
+    if not np.array_equal(whole[:, :, :: steps[0], :: steps[1]], view.positions()):
+        return None
+    return view.shape[2], view.shape[3]
+
+
+def last_axis_channels(view: View) -> Positions | None:
+    """Return the pixel that each row of a channels-last view is; None where it is no such view.
+
+    The result has the view's shape without its last axis.
+    """
+    channels, *size = view.type.shape
+    pixels = int(np.prod(size, dtype=np.int64))
+    index = view.positions()
+    if index.ndim < 2 or index.shape[-1] != channels:
+        return None
+    row = index[..., 0]
+    if row.size and (row.max() >= pixels or not view.whole()):
+        return None
+    expected = row[..., None] + np.arange(channels) * pixels
+    return row if np.array_equal(index, expected) else None
+
+
+def along_last_axis(value: str, type: TensorType, row: Positions) -> View:
+    """Return the channels-last view of a map whose pixels are `row`."""
+    channels, *size = type.shape
+    pixels = int(np.prod(size, dtype=np.int64))
+    whole = View(value, type)
+    return whole.moved(lambda _: row[..., None] + np.arange(channels) * pixels)

@@ -1,0 +1,117 @@
+"""`calibration.json`, version 2: a calibration with all that it depends on, sealed.
+
+The records below are its whole definition. Tensors are base64 of their bytes, little-endian, row by
+row; their shapes are the model's. Numbers that are float32 come back to the bit. Nothing in it
+depends on what images are called, where they lie or when it was made.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tcc.compiler.bundle.manifest import Network, Source, Weights
+from tcc.compiler.quant.methods.value_ranges import Trace
+from tcc.compiler.reference.quality import Qualities
+from tcc.compiler.support import atomic_files, regular_files
+from tcc.compiler.support.sealed_json import Kind
+
+VERSION = 2
+MAX_BYTES = 1 << 30
+"""Largest file that is read."""
+
+_SHA256 = {"pattern": "^[0-9a-f]{64}$"}
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The images: the digest of the set, how many, and how many of them judged the candidates."""
+
+    digest: str = field(metadata=_SHA256)
+    images: int = field(metadata={"minimum": 1})
+    held_out: int = field(metadata={"minimum": 0})
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """How one value becomes integers, and how that came about; `trace` as in `methods.Trace`."""
+
+    scale: float
+    signed: bool
+    trace: Trace | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """The integer weights of one convolution: int8, float32 and int32."""
+
+    weight: str
+    scale: str
+    bias: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """All that a calibration file says; `seal` is the SHA-256 of the rest.
+
+    `used` is the candidate that `method` chose, `judged` how each did on the images held out,
+    output by output.
+    """
+
+    tcc_calibration: int = field(metadata={"const": VERSION})
+    method: str
+    used: str
+    target: str
+    model: Network
+    weights: Weights
+    data: Data
+    input: Source
+    passes: str
+    values: Mapping[str, Value]
+    rounded: Mapping[str, Tensors]
+    factors: Mapping[str, str]
+    in_float: tuple[str, ...]
+    judged: Mapping[str, Qualities]
+    notices: tuple[str, ...]
+    made_with: Mapping[str, str]
+    seal: str = ""
+
+
+KIND = Kind(
+    Document, "tcc_calibration", VERSION, "E0730", "a calibration file", "calibrate again", indent=1
+)
+
+
+def encode(document: Document) -> bytes:
+    """Return the bytes of the file, sealed: the same for the same document."""
+    return KIND.encode(document)
+
+
+def read(path: Path) -> Document:
+    """Return the document of a file.
+
+    Raises:
+        UserError: It cannot be read (E0603), or is not a whole calibration (E0730).
+    """
+    try:
+        with regular_files.opened(path) as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise atomic_files.explain(error, path, "read the calibration") from error
+    if len(data) > MAX_BYTES:
+        raise KIND.damaged(str(path), f"it is larger than {MAX_BYTES >> 20} MiB")
+    return decode(data, str(path))
+
+
+def decode(data: bytes, name: str) -> Document:
+    """Return the document of a file's bytes; `name` stands for it in errors.
+
+    Raises:
+        UserError: It is not a whole calibration of a version that is known (E0730).
+    """
+    return KIND.decode(data, name)
+
+
+def digest(document: Document) -> str:
+    """Return the SHA-256 of the file's bytes."""
+    return hashlib.sha256(encode(document)).hexdigest()

@@ -1,0 +1,1 @@
+"""From what was observed to scales: the methods of calibration."""

@@ -1,0 +1,1 @@
+"""What float models do with images, as far as calibration needs to know."""

@@ -1,0 +1,219 @@
+"""Running a float model over images, keeping extremes of all values and parts of some.
+
+ONNX Runtime runs one image at a time on one thread; several images run side by side. What is
+written down of an image depends on that image alone, so that the threads have no say.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.types import Pair
+from tcc.compiler.lower.onnx_taps import Extreme, Part, feeds, tapped
+from tcc.compiler.ops import Concat, Conv
+from tcc.compiler.quant.observe.overflow import overflow
+from tcc.compiler.quant.observe.sampling import POSITIONS, Choice, Plan, plan
+from tcc.compiler.quant.observe.statistics import (
+    Float32,
+    Seen,
+    Statistics,
+    Windows,
+    thin,
+    thinned,
+)
+from tcc.compiler.quant.scale_groups import kept, non_negative
+from tcc.compiler.reference.session import Session, session
+from tcc.compiler.support.diagnostics import UserError
+
+Watch = Callable[[str, int, int], None]
+"""Told how many of how many parts of a stage are done."""
+
+
+def unwatched(_: str, __: int, ___: int) -> None:
+    """Hear nothing."""
+
+
+def observe(
+    model: Model,
+    data: DataSet,
+    threads: int | None = None,
+    batch: int = 1,
+    watch: Watch = unwatched,
+    positions: int = POSITIONS,
+) -> Statistics:
+    """Return what is seen of a model over a data set.
+
+    Neither the order of the images nor `threads` (None: one a processor) nor `batch`, the images
+    that a thread takes at a time, changes a bit of it.
+
+    Raises:
+        UserError: An image is damaged, or a value is not finite (E0720), which names the layer.
+    """
+    run = _prepared(model, data, plan(model.graph, data.digests, positions))
+    count, done = len(data), 0
+    watch("observe", 0, count)
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        tasks = [range(i, min(i + batch, count)) for i in range(0, count, batch)]
+        try:
+            for looked in pool.map(run.look, tasks):
+                done += looked
+                watch("observe", done, count)
+        except BaseException as error:
+            pool.shutdown(cancel_futures=True)
+            if isinstance(error, UserError):
+                raise data.damaged(model.graph.inputs[0]) from None
+            raise
+    return run.statistics()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One pass over a data set; each image has places of its own, so that threads never meet.
+
+    `low` and `high` are (images, channels) by value, `parts` (images, channels, rows, columns) by
+    name of the tap.
+    """
+
+    model: Model
+    data: DataSet
+    plan: Plan
+    taps: tuple[Extreme, ...]
+    chosen: tuple[tuple[Part, Choice], ...]
+    session: Session
+    outputs: Mapping[str, Float32]
+    low: Mapping[str, Float32]
+    high: Mapping[str, Float32]
+    parts: Mapping[str, Float32]
+
+    def look(self, images: Sequence[int]) -> int:
+        """Write down what is to be kept of images; return how many they were."""
+        source = self.model.graph.inputs[0]
+        for index in images:
+            self._look(index, {source.name: self.data.tensor(index, source)[None]})
+        return len(images)
+
+    def _look(self, index: int, given: dict[str, NDArray[np.generic]]) -> None:
+        digest = self.data.items[index].digest
+        bounds = [_bounds(choice, digest, self.model.graph) for _, choice in self.chosen]
+        wanted = []
+        for (part, choice), (first, end, at) in zip(self.chosen, bounds, strict=True):
+            given |= feeds(part, first, end)
+            if index in choice.images:
+                wanted.append((part.name, choice.images.index(index), at))
+        names = [*self.outputs, *(tap.name for tap in self.taps), *(name for name, *_ in wanted)]
+        found = dict(zip(names, self.session.run(names, given), strict=True))
+        for name, rows in self.outputs.items():
+            rows[index] = thin(found[name][0])
+        extremes = {"Max": self.high, "Min": self.low}
+        for tap in self.taps:
+            extremes[tap.which][tap.value][index] = found[tap.name].reshape(-1)
+        for name, slot, (down, right) in wanted:
+            _, _, rows, columns = found[name].shape
+            room = self.parts[name][slot, :, down : down + rows, right : right + columns]
+            room[:] = found[name][0]
+
+    def statistics(self) -> Statistics:
+        """Return what was written down.
+
+        Raises:
+            UserError: A value is not finite.
+        """
+        graph = self.model.graph
+        for node in graph.nodes:
+            if isinstance(node.op, Concat):
+                for table in (self.low, self.high):
+                    table[node.name][:] = np.hstack([table[value] for value in node.inputs])
+        self._check_finite()
+        samples = {name: self._sample(name) for name in self.plan.samples}
+        for name, (outer, at) in self.plan.within.items():
+            if name in self.high:
+                samples[name] = samples[outer][:, at : at + graph.types[name].shape[0]]
+        seen = {name: _seen(self.low[name], self.high[name], samples[name]) for name in self.high}
+        windows = dict(self._windows(samples))
+        return Statistics(self.data.digests, seen, windows, self.outputs)
+
+    def _check_finite(self) -> None:
+        tables = [*self.low.values(), *self.high.values(), *self.outputs.values()]
+        finite = np.all([np.isfinite(table).all(1) for table in tables], axis=0)
+        if not finite.all():
+            source = self.model.graph.inputs[0]
+            raise overflow(self.model, self.data.tensor(int(np.argmin(finite)), source))
+
+    def _sample(self, value: str) -> Float32:
+        if f"sample {value}" not in self.parts:  # a vector is its own extreme
+            return self.high[value][list(self.plan.samples[value].images)]
+        part = self.parts[f"sample {value}"]
+        return np.ascontiguousarray(part.transpose(0, 2, 3, 1)).reshape(-1, part.shape[1])
+
+    def _windows(self, samples: Mapping[str, Float32]) -> Iterator[tuple[str, Windows]]:
+        for node in self.model.graph.nodes:
+            match node.op:
+                case Conv(kernel=(1, 1)) as op:
+                    yield node.name, Windows(op, samples[node.inputs[0]][:, :, None, None])
+                case Conv() as op:
+                    yield node.name, Windows(op, self.parts[f"window {node.name}"])
+
+
+def _prepared(model: Model, data: DataSet, chosen: Plan) -> _Run:
+    graph, count = model.graph, len(data)
+    concats = {node.name for node in graph.nodes if isinstance(node.op, Concat)}
+    values = kept(graph)
+    positive = non_negative(model)
+    taps = [Extreme(f"most {name}", name, "Max") for name in values if name not in concats]
+    taps += [
+        Extreme(f"least {name}", name, "Min")
+        for name in values
+        if name not in positive and name not in concats
+    ]
+    parts = [
+        *((Part(f"sample {name}", name, c.step), c) for name, c in chosen.samples.items()
+          if len(graph.types[name].shape) == 3),
+        *((Part(f"window {name}", c.value), c) for name, c in chosen.windows.items()),
+    ]  # fmt: skip
+
+    def table() -> dict[str, Float32]:
+        return {name: np.zeros((count, graph.types[name].shape[0]), np.float32) for name in values}
+
+    return _Run(
+        model,
+        data,
+        chosen,
+        tuple(taps),
+        tuple(parts),
+        session(tapped(model, taps, [part for part, _ in parts])),
+        {
+            o.name: np.zeros((count, thinned(graph.types[o.value].elements)), np.float32)
+            for o in graph.outputs
+        },
+        table(),
+        table(),
+        {part.name: _room(graph, choice) for part, choice in parts},
+    )
+
+
+def _room(graph: Graph, choice: Choice) -> Float32:
+    return np.zeros(
+        (len(choice.images), graph.types[choice.value].shape[0], *choice.size), np.float32
+    )
+
+
+def _bounds(choice: Choice, digest: str, graph: Graph) -> tuple[Pair, Pair, Pair]:
+    """Return the first and the end row and column of a part, and where it begins in its room."""
+    sizes = graph.types[choice.value].shape[1:]
+    first = choice.first(digest)
+    spans = [
+        (max(start, 0), min(start + (count - 1) * step + 1, size), max(-start, 0))
+        for start, count, step, size in zip(first, choice.size, choice.step, sizes, strict=True)
+    ]
+    (top, bottom, down), (left, end, right) = spans
+    return (top, left), (bottom, end), (down, right)
+
+
+def _seen(low: Float32, high: Float32, sample: Float32) -> Seen:
+    return Seen(low.min(1), high.max(1), low.min(0), high.max(0), sample)

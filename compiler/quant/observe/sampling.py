@@ -1,0 +1,135 @@
+"""Which parts of which values are kept of which images: decided before the first image is read.
+
+Hashes of an image's contents and a value's name choose, so that neither the order of the images
+nor how many are looked at at once has a say.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isqrt
+
+from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.ir.types import Pair, TensorType
+from tcc.compiler.ops import Concat, Conv
+from tcc.compiler.quant.scale_groups import kept
+
+POSITIONS = 2048
+"""Positions of a value, or outputs of a convolution, that are looked at closely."""
+FEWEST = 64
+"""Positions that are looked at however large the network is."""
+RUN = 8
+"""Neighbouring columns of a sample, and the least side of a window, in outputs."""
+BUDGET = 1 << 25
+"""Most numbers that all samples take, and all windows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is taken of one value: every `step`-th row of `size` (rows, columns), of some images.
+
+    `images` are their places in the set, in order; `corner` are the largest first row and column.
+    A window may begin before a map and end after it, where `before` rows and columns are padding.
+    """
+
+    value: str
+    images: tuple[int, ...]
+    size: Pair
+    step: Pair
+    corner: Pair
+    stride: Pair = (1, 1)
+    before: Pair = (0, 0)
+
+    def first(self, digest: str) -> Pair:
+        """Return the first row and column of an image's part, by its contents."""
+        row, column = _pair(f"{digest} {self.value}")
+        down, right = self.stride
+        return (
+            row % (self.corner[0] + 1) * down - self.before[0],
+            column % (self.corner[1] + 1) * right - self.before[1],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Samples by value and windows by convolution; `within` finds other values in a sample.
+
+    `within[value]` is the value whose sample holds it, and its first channel there.
+    """
+
+    samples: Mapping[str, Choice]
+    windows: Mapping[str, Choice]
+    within: Mapping[str, tuple[str, int]]
+
+
+def plan(graph: Graph, digests: Sequence[str], positions: int = POSITIONS) -> Plan:
+    """Return what to keep of the images of those digests."""
+    inside = within(graph)
+    values = [name for name in kept(graph) if name not in inside]
+    convolutions = [n for n in graph.nodes if isinstance(n.op, Conv) and n.op.kernel != (1, 1)]
+    channels = sum(graph.types[name].shape[0] for name in values)
+    each = min(positions, max(FEWEST, BUDGET // channels))
+    samples = {name: _sample(name, graph.types[name], digests, each) for name in values}
+    found = {n.name: _window(n, digests, positions) for n in convolutions}
+    taken = sum(_numbers(graph, choice) for choice in found.values())
+    if taken > BUDGET:
+        few = positions * BUDGET // taken
+        found = {n.name: _window(n, digests, max(FEWEST, few)) for n in convolutions}
+    return Plan(samples, found, inside)
+
+
+def within(graph: Graph) -> Mapping[str, tuple[str, int]]:
+    """Return the values that a concat holds: the outermost concat, and where they begin there."""
+    found: dict[str, tuple[str, int]] = {}
+    for node in reversed(graph.nodes):
+        if isinstance(node.op, Concat):
+            outer, at = found.get(node.name, (node.name, 0))
+            for value in node.inputs:
+                found.setdefault(value, (outer, at))
+                at += graph.types[value].shape[0]
+    return found
+
+
+def _sample(value: str, kind: TensorType, digests: Sequence[str], positions: int) -> Choice:
+    """Return runs of columns in rows that lie evenly over the whole height."""
+    height, width = kind.shape[1:] if len(kind.shape) == 3 else (1, 1)
+    count = min(len(digests), max(1, positions // (4 * RUN)))
+    each = max(1, positions // count)
+    columns = min(width, max(RUN, isqrt(each)))
+    rows = min(height, max(1, each // columns))
+    step = height // rows
+    corner = (height - (rows - 1) * step - 1, width - columns)
+    return Choice(value, _least(value, digests, count), (rows, columns), (step, 1), corner)
+
+
+def _window(node: Node, digests: Sequence[str], positions: int) -> Choice:
+    """Return what neighbouring outputs of a convolution read, padding included."""
+    op = node.op
+    assert isinstance(op, Conv)
+    _, *out = node.type.shape
+    count = min(len(digests), max(1, positions // RUN**2))
+    side = max(RUN, isqrt(positions // count))
+    rows, columns = (min(side, n) for n in out)
+    (down, right), (tall, wide), (top, left, *_) = op.stride, op.window, op.pads
+    size = ((rows - 1) * down + tall, (columns - 1) * right + wide)
+    corner = (out[0] - rows, out[1] - columns)
+    images = _least(node.name, digests, count)
+    return Choice(node.inputs[0], images, size, (1, 1), corner, op.stride, (top, left))
+
+
+def _numbers(graph: Graph, choice: Choice) -> int:
+    rows, columns = choice.size
+    return len(choice.images) * rows * columns * graph.types[choice.value].shape[0]
+
+
+def _least(key: str, digests: Sequence[str], count: int) -> tuple[int, ...]:
+    """Return the places of the images whose hashes with a key are the smallest, in order."""
+    if count >= len(digests):
+        return tuple(range(len(digests)))
+    order = sorted(range(len(digests)), key=lambda i: (_pair(f"{digests[i]} {key}"), i))
+    return tuple(sorted(order[:count]))
+
+
+def _pair(text: str) -> Pair:
+    data = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(data[:6], "little"), int.from_bytes(data[6:12], "little")

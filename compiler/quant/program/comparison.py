@@ -1,0 +1,156 @@
+"""Integers beside floats, value by value: what each layer loses, and what the outputs lose."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import log10, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.observe.statistics import Float32
+from tcc.compiler.quant.scale_groups import kept
+from tcc.compiler.reference import float_program, similarity
+from tcc.compiler.reference.integer_program import inexact
+from tcc.compiler.reference.quality import Qualities
+from tcc.compiler.reference.similarity import Panel
+
+Watch = Callable[[str, int, int], None]
+BEST = 200.0
+"""The signal-to-noise ratio, in decibels, that stands for no noise at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One value as integers against floats, over all images.
+
+    `error` is the largest difference in steps of the scale, `saturated` the share of numbers whose
+    float lies more than half a step outside of what the integers reach.
+    """
+
+    name: str
+    op: str
+    scale: float
+    signed: bool
+    cosine: float
+    snr: float
+    error: float
+    saturated: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All layers, the worst of them, and each of the model's own outputs."""
+
+    quality: Qualities
+    layers: tuple[Layer, ...]
+    in_float: tuple[str, ...]
+    inexact: tuple[str, ...]
+
+    def worst(self, count: int = 5) -> tuple[Layer, ...]:
+        """Return the layers with the most noise, the worst first."""
+        return tuple(sorted(self.layers, key=lambda layer: layer.snr)[:count])
+
+
+def compare(
+    ready: Model, program: Model, calibration: Calibration, images: Panel, watch: Watch
+) -> Comparison:
+    """Return how an integer program differs from the float model that it was made from.
+
+    One image at a time, so that only what the outputs take grows with their number. Layers are
+    compared over the images that judge.
+    """
+    names = [n for n in kept(ready.graph) if n in program.graph.types and n in ready.graph.types]
+    names = [n for n in names if program.graph.types[n].scale is not None]
+    sums = {name: _Sums(calibration.factors.get(name)) for name in names}
+    both = _tapped(ready, names), _tapped(program, names)
+    outputs: tuple[list[similarity.Tensors], ...] = ([], [])
+    total = len(images.data)
+    watch("compare", 0, total)
+    for index in range(total):
+        tensor = images.data.tensor(index, ready.graph.inputs[0])
+        floats, integers = (run(tensor) for run in both)
+        for name in names if index < images.judges else ():
+            sums[name].add(floats[name], integers[name], program.graph.types[name])
+        for kept_ones, values in zip(outputs, (floats, integers), strict=True):
+            kept_ones.append({o.name: values[o.name] for o in similarity.judged(ready)})
+        watch("compare", index + 1, total)
+    words = {node.name: node.op.word for node in ready.graph.nodes}
+    expected, found = (similarity.stacked(ready, rows) for rows in outputs)
+    return Comparison(
+        similarity.qualities(ready, expected, found, images.judges),
+        tuple(s.layer(n, words.get(n, "input"), program.graph.types[n]) for n, s in sums.items()),
+        tuple(sorted(calibration.in_float)),
+        tuple(name.removesuffix(":float") for name in inexact(program.graph)),
+    )
+
+
+@dataclass
+class _Sums:
+    """What is known of one value so far; `factor` makes real numbers of equalised channels."""
+
+    factor: Float32 | None
+    dot: float = 0.0
+    floats: float = 0.0
+    integers: float = 0.0
+    noise: float = 0.0
+    worst: float = 0.0
+    outside: int = 0
+    count: int = 0
+
+    def add(self, real: NDArray[Any], stored: NDArray[Any], kind: TensorType) -> None:
+        """Take in one image's floats and the levels as ONNX holds them."""
+        if self.factor is not None:
+            real = real / self.factor.reshape(-1, *(1 for _ in real.shape[1:]))
+        low, high = kind.limits
+        steps = real.astype(np.float64).ravel() / float(kind.scale or 1)
+        levels = stored.astype(np.float64).ravel() + min(low, 0)
+        error = np.abs(steps - levels)
+        self.dot += float(steps @ levels)
+        self.floats += float(steps @ steps)
+        self.integers += float(levels @ levels)
+        self.noise += float(error @ error)
+        self.worst = max(self.worst, float(error.max(initial=0.0)))
+        self.outside += int(((steps < low - 0.5) | (steps > high + 0.5)).sum())
+        self.count += steps.size
+
+    def layer(self, name: str, op: str, kind: TensorType) -> Layer:
+        """Return what the sums say."""
+        lengths = sqrt(self.floats) * sqrt(self.integers)
+        cosine = self.dot / lengths if lengths else float(self.floats == self.integers)
+        return Layer(
+            name,
+            op,
+            float(kind.scale or 0),
+            kind.limits[0] < 0,
+            min(cosine, 1.0),
+            _decibels(self.floats, self.noise),
+            self.worst,
+            self.outside / max(self.count, 1),
+        )
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if not noise:
+        return BEST
+    return min(BEST, 10 * log10(signal / noise)) if signal else 0.0
+
+
+def _tapped(model: Model, names: list[str]) -> Callable[[Any], Mapping[str, Any]]:
+    """Return what gives a model's outputs, and the values of names, as floats or levels."""
+    graph = model.graph
+    more = tuple(Output(f"tap {name}", name) for name in names if name not in _inputs(model))
+    run = float_program.prepared(replace(model, graph=replace(graph, outputs=graph.outputs + more)))
+
+    def one(tensor: Any) -> Mapping[str, Any]:
+        given = dict.fromkeys(_inputs(model), tensor)
+        return given | {key.removeprefix("tap "): value for key, value in run(tensor).items()}
+
+    return one
+
+
+def _inputs(model: Model) -> tuple[str, ...]:
+    return tuple(source.name for source in model.graph.inputs)

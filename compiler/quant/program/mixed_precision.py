@@ -1,0 +1,128 @@
+"""Which layers to keep in float where integers alone lose too much."""
+
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
+
+from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.program.comparison import Comparison
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.scale_groups import fused, kept, moves
+from tcc.compiler.reference import similarity
+from tcc.compiler.reference.quality import Floor, Qualities, loss
+from tcc.compiler.reference.similarity import Panel, Rows
+
+Watch = Callable[[str, int, int], None]
+CANDIDATES = 48
+"""Layers that are tried one by one, those that add the most noise first."""
+IMAGES = 16
+"""Most images that the search judges by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One more layer in float with what reads it: the quality then, and what floats cost so far.
+
+    `macs` is the share of the network's multiply-accumulates that are floats'.
+    """
+
+    name: str
+    quality: Qualities
+    macs: float
+
+
+def search(
+    ready: Model,
+    calibration: Calibration,
+    comparison: Comparison,
+    images: tuple[DataSet, Panel],
+    floor: Floor,
+    watch: Watch,
+) -> tuple[Calibration, tuple[Step, ...]]:
+    """Return a calibration with as few layers in float as the floor needs, and how it got there.
+
+    Each of the layers that add the most noise is put into float by itself, with what reads it, so
+    that its result is not rounded either, and judged by the model's own outputs over the first of
+    two sets of images; then they go into float together, the most useful first, until the floor is
+    met over the second. Where none are left, the last calibration is returned.
+    """
+    learn, held_out = (
+        _Trial(ready, calibration, similarity.rows(ready, few.data), few)
+        for few in (similarity.panel(images[0].first(IMAGES)), images[1])
+    )
+    names = candidates(ready, comparison)[:CANDIDATES]
+    gains: list[tuple[float, int]] = []
+    for index, name in enumerate(names):
+        watch("search", index, 2 * len(names))
+        gains.append((loss(learn.qualities(around(ready.graph, name))), index))
+    chosen: set[str] = set()
+    steps: list[Step] = []
+    for count, (_, index) in enumerate(sorted(gains)):
+        watch("search", len(names) + count, 2 * len(names))
+        chosen |= around(ready.graph, names[index])
+        found = held_out.qualities(chosen)
+        steps.append(Step(names[index], found, share(ready, chosen)))
+        if floor.holds(found):
+            break
+    in_float = calibration.in_float | chosen
+    return replace(calibration, in_float=in_float), tuple(steps)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    ready: Model
+    calibration: Calibration
+    expected: Rows
+    images: Panel
+
+    def qualities(self, names: Set[str]) -> Qualities:
+        """Return the qualities with some more layers in float."""
+        in_float = self.calibration.in_float | names
+        program = quantize(self.ready, replace(self.calibration, in_float=in_float))
+        found = similarity.rows(program, self.images.data)
+        return similarity.qualities(self.ready, self.expected, found, self.images.judges)
+
+
+def around(graph: Graph, name: str) -> frozenset[str]:
+    """Return a kept value and the kept values of the layers that read it.
+
+    Through what only moves numbers, on to the layers behind it.
+    """
+    outer = {source: clamp for clamp, source in fused(graph).items()}
+    found = {name}
+    pending = [name]
+    while pending:
+        for reader in graph.readers[pending.pop()]:
+            value = outer.get(reader.name, reader.name)
+            if moves(reader.op) and value not in found:
+                pending.append(value)
+            found.add(value)
+    return frozenset(found)
+
+
+def candidates(ready: Model, comparison: Comparison) -> Sequence[str]:
+    """Return the values whose layer adds noise, by how much of it: decibels from input to output.
+
+    What only moves numbers adds none.
+    """
+    by_name = {node.name: node for node in ready.graph.nodes}
+    sources = fused(ready.graph)
+    snr = {layer.name: layer.snr for layer in comparison.layers}
+    lost = {}
+    for name in kept(ready.graph):
+        node = by_name.get(sources.get(name, name))
+        if node is None or name not in snr or moves(node.op):
+            continue
+        before = min((snr[v] for v in node.inputs if v in snr), default=snr[name])
+        lost[name] = before - snr[name]
+    order = list(lost)
+    return sorted(order, key=lambda name: (-lost[name], order.index(name)))
+
+
+def share(ready: Model, names: Set[str]) -> float:
+    """Return the share of the multiply-accumulates that layers have."""
+    graph, sources = ready.graph, fused(ready.graph)
+    chosen = names | {sources[name] for name in names if name in sources}
+    macs = {node.name: node.op.macs(*graph.input_types(node)) for node in graph.nodes}
+    return sum(macs[name] for name in chosen if name in macs) / max(sum(macs.values()), 1)

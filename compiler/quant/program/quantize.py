@@ -1,0 +1,272 @@
+"""From a ready float model and its calibration to the integer program."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, verify
+from tcc.compiler.ir.rewrite import live
+from tcc.compiler.ir.types import DType, TensorType
+from tcc.compiler.ops import (
+    Add,
+    AvgPool,
+    Border,
+    Conv,
+    GlobalAvgPool,
+    Mul,
+    Op,
+    Pad,
+    Relu,
+    Relu6,
+    ScaleShift,
+)
+from tcc.compiler.ops.integer import (
+    Dequantize,
+    QAdd,
+    QAvgPool,
+    QConv,
+    QGlobalAvgPool,
+    QMul,
+    QPad,
+    Quantize,
+    RealConv,
+    RealGlobalAvgPool,
+    Table,
+    levels,
+    mean,
+)
+from tcc.compiler.ops.integer.sums import fits
+from tcc.compiler.quant.calibration import Calibration, Float32, Range, Rounded
+from tcc.compiler.quant.program import functions
+from tcc.compiler.quant.program.checks import check_scales, check_sums
+from tcc.compiler.quant.rounding.nearest import largest, round_nearest
+from tcc.compiler.quant.scale_groups import ends, fused, moves
+from tcc.compiler.support.unhandled import UnhandledError
+
+Tensors = tuple[NDArray[Any], ...]
+Out = tuple[float, bool, int, int]
+"""An output's scale, whether it is signed, and the levels that it is kept within."""
+
+
+def quantize(model: Model, calibration: Calibration) -> Model:
+    """Return the integer program of a ready model: 8-bit values, int8 weights, int32 biases.
+
+    Real ends are those whose sums are sure to be exact. A value keeps its name; `<name>:real` is
+    its float form where a float needs it, and `<input>:levels` the integers of a float input. What
+    has no exact form stays a float operation between a `dequantize` and a `quantize`.
+
+    Raises:
+        UserError: A scale is no normal number (E0801), or a sum could overflow (E0802); each is
+            named with its layer.
+    """
+    check_scales(model, calibration)
+    rounded = {**round_nearest(model, calibration.ranges), **calibration.rounded}
+    check_sums(model, calibration, rounded)
+    work = _Work(model, calibration, rounded)
+    for source in model.graph.inputs:
+        work.enter(source)
+    inside = {source: clamp for clamp, source in work.clamps.items()}
+    for node in model.graph.nodes:
+        if node.name not in inside:
+            work.place(node)
+    return work.finished()
+
+
+@dataclass
+class _Work:
+    """The integer program while it grows: its nodes, weights and inputs so far."""
+
+    model: Model
+    calibration: Calibration
+    rounded: Mapping[str, Rounded]
+    nodes: dict[str, Node] = field(default_factory=dict)
+    inputs: list[Input] = field(default_factory=list)
+    weights: dict[str, NDArray[Any]] = field(default_factory=dict)
+    types: dict[str, TensorType] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        graph = self.model.graph
+        self.clamps = fused(graph)
+        self.by_name = {node.name: node for node in graph.nodes}
+        self.named = {source.name: source.name for source in graph.inputs}
+        self.ends = ends(graph)
+
+    def largest(self, node: Node) -> int:
+        """Return the largest magnitude of a level that a node reads."""
+        return largest(self.calibration.ranges[node.inputs[0]])
+
+    def enter(self, source: Input) -> None:
+        """Take in an input: grey levels as they are, a float tensor through `quantize`."""
+        found = self.calibration.ranges[source.name]
+        if source.preprocess is not None and source.preprocess.raw:
+            kind = TensorType(source.type.shape, DType.U8, 1.0)
+            self.inputs.append(replace(source, type=kind))
+            self.types[source.name] = kind
+            return
+        self.inputs.append(source)
+        self.types[source.name] = source.type
+        self.named[source.name] = f"{source.name}:levels"
+        self.add(
+            self.named[source.name],
+            Quantize(found.scale, found.signed, *found.limits),
+            (source.name,),
+            (),
+        )
+
+    def place(self, node: Node) -> None:
+        """Add what a node becomes."""
+        clamp, worked = None, node
+        if node.name in self.clamps:
+            clamp, worked = node.op, self.by_name[self.clamps[node.name]]
+        y = self.calibration.ranges[node.name]
+        bounds = _bounds(y, clamp)
+        if not self.calibration.in_float & {node.name, worked.name}:
+            inputs = tuple(self.named.get(value, value) for value in worked.inputs)
+            types = tuple(self.types[value] for value in inputs)
+            form = self.form(worked, types, (y.scale, y.signed, *bounds))
+            if form:
+                op, params = form
+                self.add(node.name, op, inputs, params, worked)
+                return
+        self.in_float(node, worked, (y.scale, y.signed, *bounds))
+
+    def form(  # noqa: C901, PLR0911 - a case an operation
+        self, node: Node, types: tuple[TensorType, ...], out: Out
+    ) -> tuple[Op, Tensors] | None:
+        """Return the integer operation that a node is, with its weights; None if there is none."""
+        match node.op:
+            case Conv() as conv:
+                own = self.rounded[node.name]
+                last = self.calibration.real_ends and node.name in self.ends
+                if last and fits(own.weight, own.bias, self.largest(node)):
+                    factor = np.float32(types[0].scale) * own.scale
+                    return RealConv(replace(conv, bias=True)), (
+                        own.weight, factor, own.bias,
+                    )  # fmt: skip
+                return QConv(*out, replace(conv, bias=True)), (own.weight, own.scale, own.bias)
+            case Add():
+                return QAdd(*out), ()
+            case Mul() if len(types) == 2:
+                return QMul(*out), ()
+            case GlobalAvgPool() if mean.fits(types[0]):
+                last = self.calibration.real_ends and node.name in self.ends
+                return (RealGlobalAvgPool() if last else QGlobalAvgPool(*out)), ()
+            case AvgPool() as pool:
+                return _mean(pool, types[0], out)
+            case Pad(value=value) as pad:
+                return QPad(pad.pads, _levels((value,), out)), ()
+            case Border(padding=padding, values=values):
+                return QPad(padding, _levels(values, out)), ()
+            case op if moves(op):
+                return op, ()
+            case op if functions.known(op):
+                entries = table(op, types[0], Range(*out[:2]))
+                return Table(*out, op), (entries,)
+        return None
+
+    def in_float(self, node: Node, worked: Node, out: Out) -> None:
+        """Add a float operation and its clamp, and what makes integers of the result.
+
+        The latter is dropped again if only floats read it; at the end of the graph none do.
+        """
+        inputs = tuple(self.real(value) for value in worked.inputs)
+        own = tuple(self.model.weights[param] for param in worked.params)
+        last = node.name if node.name in self.ends else f"{node.name}:float"
+        if node is worked:
+            self.add(last, node.op, inputs, own, node)
+        else:
+            self.add(f"{worked.name}:float", worked.op, inputs, own, worked)
+            self.add(last, node.op, (f"{worked.name}:float",), (), node)
+        if node.name in self.ends:
+            return
+        factor = self.calibration.factors.get(node.name)
+        if factor is not None:
+            last = self.scaled(f"{node.name}:equalised", last, np.float32(1) / factor)
+        self.add(node.name, Quantize(*out), (last,), (), node)
+
+    def real(self, value: str) -> str:
+        """Return the name of a value's float form, which is made once."""
+        if f"{value}:float" in self.nodes:
+            return f"{value}:float"
+        if value in self.nodes and self.types[value].scale is None:
+            return value
+        name = f"{value}:real"
+        if name not in self.nodes:
+            factor = self.calibration.factors.get(value)
+            first = name if factor is None else f"{value}:equal"
+            self.add(first, Dequantize(), (self.named.get(value, value),), ())
+            if factor is not None:
+                self.scaled(name, first, factor)
+        return name
+
+    def scaled(self, name: str, value: str, factor: Float32) -> str:
+        """Add what multiplies the channels of a float value; return its name."""
+        shape = ScaleShift().params(self.types[value])[0].shape
+        factor = factor.astype(np.float32).reshape(shape)
+        self.add(name, ScaleShift(), (value,), (factor, np.zeros_like(factor)))
+        return name
+
+    def add(
+        self,
+        name: str,
+        op: Op,
+        inputs: tuple[str, ...],
+        params: Tensors,
+        origin: Node | None = None,
+    ) -> None:
+        """Add a node and its weights."""
+        types = tuple(self.types[value] for value in inputs)
+        names = tuple(f"{name}.{param.role}" for param in op.params(*types))
+        node = Node(name, op, inputs, names, op.infer(*types))
+        self.nodes[name] = replace(node, at=origin.at) if origin else node
+        self.types[name] = node.type
+        self.weights.update(zip(names, params, strict=True))
+
+    def finished(self) -> Model:
+        """Return the model; each output is the float form of its value."""
+        graph = self.model.graph
+        outputs: list[Output] = [
+            replace(output, value=self.real(output.value)) for output in graph.outputs
+        ]
+        made = Graph(graph.name, tuple(self.inputs), tuple(self.nodes.values()), tuple(outputs))
+        verify(made)
+        return live(Model(made, self.weights))
+
+
+def table(op: Op, x: TensorType, y: Range) -> NDArray[np.uint8]:
+    """Return what a function gives for each level of x: levels of y above its smallest (256,)."""
+    smallest, _ = x.limits
+    low, high = y.limits
+    real = (np.arange(256) + smallest) * np.float64(x.scale or 0)
+    steps = np.rint(functions.apply(op, real) / np.float64(y.scale))
+    return (np.clip(steps, low, high) - low).astype(np.uint8)
+
+
+def _mean(pool: AvgPool, x: TensorType, out: Out) -> tuple[Op, Tensors]:
+    """Return an average pooling with the ones that sum and the factor of each window."""
+    op = QAvgPool(*out, pool.resolve(x))
+    factor = levels.multiplier(x, 1.0, op.infer(x)) / op.counted(x)
+    return op, (np.ones(op.params(x)[0].shape, np.int8), factor.astype(np.float32))
+
+
+def _levels(values: tuple[float, ...], out: Out) -> tuple[int, ...]:
+    """Return the levels nearest to some numbers."""
+    scale, _, low, high = out
+    return tuple(int(np.clip(np.rint(value / scale), low, high)) for value in values)
+
+
+def _bounds(y: Range, clamp: Op | None) -> tuple[int, int]:
+    """Return the levels that a value is kept within."""
+    low, high = y.limits
+    match clamp:
+        case Relu():
+            return max(low, 0), high
+        case Relu6():
+            return max(low, 0), min(high, int(np.rint(6 / np.float64(y.scale))))
+        case None:
+            return low, high
+        case _:
+            raise UnhandledError("clamp", clamp.word)

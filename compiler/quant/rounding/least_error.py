@@ -1,0 +1,123 @@
+"""How float weights become integers: nearest, or with the least error at a layer's output.
+
+A filter w reads windows x with second moments G = E[x xT], centred where a bias correction follows.
+Rounding w to s * q costs E[((s q - w) x)^2] = (s q - w) G (s q - w)T at the output. All in float64,
+with no randomness, so that the same moments give the same integers everywhere.
+
+GPTQ: Frantar et al., arXiv 2210.17323.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.quant.scale_groups import SMALLEST
+
+Float64 = NDArray[np.float64]
+Int8 = NDArray[np.int8]
+
+LIMIT = 127
+"""Largest weight: -128 is not used, so that a filter and its negative round alike."""
+CANDIDATES = np.linspace(1.0, 0.6, 21)
+"""Parts of absmax that are tried as the largest weight, the largest first."""
+DAMPING = 0.01
+"""Part of the mean second moment that is added to each before they are inverted."""
+MOST_TRIED = 1 << 21
+"""Weights that are rounded at a time, of all candidates together."""
+LAZY = 64
+"""Taps whose errors are gathered before the taps far behind them hear of it."""
+
+
+def absmax_scale(weight: Float64) -> Float64:
+    """Return the scale of each filter (filters, taps) that lets its largest tap just fit.
+
+    Scales are float32 values, as the integer program holds them; that of zeros is 1.
+    """
+    return _scale(np.abs(weight).max(axis=1) / LIMIT)
+
+
+def nearest(weight: Float64, scale: Float64) -> Int8:
+    """Return weights (filters, taps) in steps of each filter's scale, halves to even."""
+    return np.clip(np.rint(weight / scale[:, None]), -LIMIT, LIMIT).astype(np.int8)
+
+
+def cost(rounded: Int8, scale: Float64, weight: Float64, moments: Float64) -> Float64:
+    """Return what rounding adds to each filter's output on average, squared: (filters,).
+
+    `moments` is (taps, taps) for all filters, (filters, taps, taps), or the diagonal (taps,).
+    """
+    error = rounded * scale[:, None] - weight
+    match moments.ndim:
+        case 1:
+            through = error * moments
+        case 2:
+            through = error @ moments
+        case _:
+            through = np.einsum("fi,fij->fj", error, moments)
+    total: Float64 = np.einsum("fj,fj->f", through, error)
+    return total
+
+
+def best_scale(weight: Float64, moments: Float64) -> Float64:
+    """Return for each filter the scale, of 21 up to absmax, that rounds to nearest at least cost.
+
+    Of equal ones the largest.
+    """
+    whole = absmax_scale(weight)
+    scales = np.stack([_scale(whole * part) for part in CANDIDATES])
+    costs = []
+    parts = -(-scales.size * weight.shape[1] // MOST_TRIED) if moments.ndim < 3 else len(scales)
+    for some in np.array_split(scales, min(parts, len(scales))):
+        tried, repeated = np.tile(weight, (len(some), 1)), some.reshape(-1)
+        rounded = nearest(tried, repeated)
+        costs.append(cost(rounded, repeated, tried, moments).reshape(len(some), -1))
+    chosen = np.argmin(np.concatenate(costs), axis=0)
+    best: Float64 = np.take_along_axis(scales, chosen[None], axis=0)[0]
+    return best
+
+
+def gptq(weight: Float64, scale: Float64, moments: Float64) -> Int8:
+    """Return weights rounded tap by tap, each error made good by the taps still to come.
+
+    Taps come in order of falling second moment. Where that costs a filter more than rounding to
+    nearest, it is rounded to nearest.
+    """
+    order = np.argsort(-np.diag(moments), kind="stable")
+    inverse = _inverse_factor(moments[np.ix_(order, order)])
+    left = weight[:, order] / scale[:, None]
+    for start in range(0, left.shape[1], LAZY):
+        end = min(start + LAZY, left.shape[1])
+        errors = _settle(left[:, start:end], inverse[start:end, start:end])
+        left[:, end:] -= errors @ inverse[start:end, end:]
+    rounded = np.empty(left.shape, np.int8)
+    rounded[:, order] = left.astype(np.int8)
+    plain = nearest(weight, scale)
+    worse = cost(rounded, scale, weight, moments) > cost(plain, scale, weight, moments)
+    return np.where(worse[:, None], plain, rounded)
+
+
+def _settle(left: Float64, inverse: Float64) -> Float64:
+    """Round some taps in place; return their errors (filters, taps) for those that come later."""
+    errors = np.empty_like(left)
+    for tap in range(left.shape[1]):
+        rounded = np.clip(np.rint(left[:, tap]), -LIMIT, LIMIT)
+        errors[:, tap] = (left[:, tap] - rounded) / inverse[tap, tap]
+        left[:, tap] = rounded
+        left[:, tap + 1 :] -= np.outer(errors[:, tap], inverse[tap, tap + 1 :])
+    return errors
+
+
+def _scale(values: Float64) -> Float64:
+    """Return scales as float32 values; those too small to count are 1."""
+    scale = values.astype(np.float32).astype(np.float64)
+    return np.where(scale < SMALLEST, 1.0, scale)
+
+
+def _inverse_factor(moments: Float64) -> Float64:
+    """Return the upper triangle U with UT U = inverse of the damped moments."""
+    size = len(moments)
+    damping = DAMPING * float(np.trace(moments)) / size
+    damped = moments + np.eye(size) * (damping if damping > 0 else 1.0)
+    # Turned around, the lower factor of the matrix gives the upper factor of its inverse.
+    lower = np.linalg.cholesky(damped[::-1, ::-1])
+    factor: Float64 = np.linalg.inv(lower)[::-1, ::-1]
+    return np.ascontiguousarray(factor)

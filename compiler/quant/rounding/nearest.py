@@ -1,0 +1,68 @@
+"""Weights rounded to the nearest integer, and what bounds every choice of a weight's scale."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ops import Conv
+from tcc.compiler.quant.calibration import Float32, Range, Rounded
+from tcc.compiler.quant.scale_groups import SMALLEST, fused
+
+Real = NDArray[np.float32] | NDArray[np.float64]
+
+SUM_BITS = 30
+"""The products of a sum, and its bias, each stay below 2**30: so the sum fits an int32."""
+SMALLEST_FACTOR = 2.0**-32
+"""Below this M, no sum that fits an int32 reaches half a step of the output."""
+
+
+def round_nearest(model: Model, ranges: Mapping[str, Range]) -> Mapping[str, Rounded]:
+    """Return the integer weights of every convolution, each rounded to nearest."""
+    inside = {source: clamp for clamp, source in fused(model.graph).items()}
+    found = {}
+    for node in model.graph.nodes:
+        if isinstance(node.op, Conv):
+            weight, *bias = (model.weights[name] for name in node.params)
+            shift = bias[0] if bias else np.zeros(len(weight), np.float32)
+            x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
+            found[node.name] = rounded(weight, shift, x, y)
+    return found
+
+
+def rounded(weight: Real, bias: Real, x: Range, y: Range) -> Rounded:
+    """Return weights (filters, ...) rounded to nearest at absmax / 127 per filter, or above.
+
+    The scale is larger where the sum could overflow an int32 or the bias would not fit, and 1 for
+    a filter of zeros.
+    """
+    flat = np.abs(weight.reshape(len(weight), -1)).astype(np.float64)
+    scale = allowed(flat.max(axis=1) / most(flat.shape[1], x), bias, x, y)
+    steps = np.rint(weight / scale.astype(np.float64).reshape(-1, *(1 for _ in weight.shape[1:])))
+    return Rounded(steps.astype(np.int8), scale, bias_steps(bias, scale, x))
+
+
+def most(taps: int, x: Range) -> int:
+    """Return the largest weight of which `taps` products with any input cannot overflow."""
+    return max(1, min(127, (1 << SUM_BITS) // (taps * largest(x))))
+
+
+def largest(x: Range) -> int:
+    """Return the largest magnitude of a level."""
+    return max(abs(limit) for limit in x.limits)
+
+
+def allowed(scale: NDArray[np.float64], bias: Real, x: Range, y: Range) -> Float32:
+    """Return weight scales (filters,), each raised to the least that the arithmetic allows."""
+    least = np.abs(bias.astype(np.float64)) / (x.scale * 2.0**SUM_BITS)
+    least = np.maximum(least, y.scale / x.scale * SMALLEST_FACTOR * (1 + 2.0**-20))
+    dead = scale < SMALLEST
+    raised = np.where(dead & (least < SMALLEST), 1.0, np.maximum(scale, least))
+    return raised.astype(np.float32)
+
+
+def bias_steps(bias: Real, scale: Float32, x: Range) -> NDArray[np.int32]:
+    """Return a bias (filters,) in steps of x.scale * scale, rounded to nearest."""
+    step = np.float64(x.scale) * scale.astype(np.float64)
+    return np.rint(bias.astype(np.float64) / step).astype(np.int32)

@@ -1,0 +1,154 @@
+"""Integer weights by second moments: each layer's output error made least, its mean made good.
+
+Layers are independent. What a layer reads is quantised as the integer program does, so that its
+weights also make up for that: b += W E[x] - Q E[x_q].
+"""
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from tcc.compiler.ir.graph import Model, Node
+from tcc.compiler.ops import Conv
+from tcc.compiler.quant.calibration import Range, Rounded
+from tcc.compiler.quant.observe.statistics import Float32, Statistics
+from tcc.compiler.quant.rounding import least_error
+from tcc.compiler.quant.rounding.equalization import Factors
+from tcc.compiler.quant.rounding.least_error import Float64
+from tcc.compiler.quant.rounding.nearest import allowed, bias_steps, most, rounded
+from tcc.compiler.quant.scale_groups import fused
+
+BLOCK = 256
+"""Most taps whose moments are known together; of more, only those of a block with each other."""
+SEARCHED = 1 << 23
+"""Most products of moments for which scales are found by all of them; of more, by the squares."""
+LARGEST = 1 << 22
+"""Most weights of a layer that is worked on; a larger one has more taps than images tell of."""
+SMALL_GROUP = 64
+"""Most weights of each of many groups, a depthwise filter say, for which rounding is to nearest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One convolution: float weight (filters, taps) and bias, and the ranges around it."""
+
+    weight: Float64
+    bias: Float64
+    x: Range
+    y: Range
+
+
+def round_moments(
+    model: Model,
+    ranges: Mapping[str, Range],
+    statistics: Statistics,
+    factors: Factors,
+    threads: int | None = None,
+) -> Mapping[str, Rounded]:
+    """Return the integer weights of every convolution whose input was seen.
+
+    `model` and `ranges` are of channels equalised by `factors`; what was seen is not. Each layer is
+    worked on by one thread, so that their number does not change a bit.
+    """
+    inside = {source: clamp for clamp, source in fused(model.graph).items()}
+    nodes = [
+        n for n in model.graph.nodes if isinstance(n.op, Conv) and n.name in statistics.windows
+    ]
+
+    def one(node: Node) -> Rounded:
+        weight, *bias = (model.weights[name] for name in node.params)
+        shift = bias[0] if bias else np.zeros(len(weight), np.float32)
+        x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
+        if most(weight[0].size, x) < least_error.LIMIT or _plain(weight):
+            return rounded(weight, shift, x, y)
+        flat = weight.reshape(len(weight), -1).astype(np.float64)
+        layer = Layer(flat, shift.astype(np.float64), x, y)
+        windows = statistics.windows[node.name]
+        if node.inputs[0] in factors:
+            factor = factors[node.inputs[0]][:, None, None]
+            windows = replace(windows, parts=windows.parts / factor)
+        own = _rounded(layer, windows.patches())
+        return Rounded(own.weight.reshape(weight.shape), own.scale, own.bias)
+
+    count = threads or os.cpu_count()  # not more, since each holds a layer's patches
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
+        return dict(zip((n.name for n in nodes), pool.map(one, nodes), strict=True))
+
+
+def _plain(weight: Float32) -> bool:
+    """Whether a layer is only rounded to nearest: it takes means, or too long to work on."""
+    flat = weight.reshape(len(weight), -1)
+    return weight.size > LARGEST or bool((flat == flat[:, :1]).all())
+
+
+def levels(real: Float32, kind: Range) -> Float32:
+    """Return the levels that real numbers become, as floats."""
+    low, high = kind.limits
+    steps = np.multiply(real, np.float32(1 / kind.scale))
+    np.rint(steps, out=steps)
+    return np.clip(steps, low, high, out=steps)
+
+
+def _rounded(layer: Layer, patches: Float32) -> Rounded:
+    """Return the weights of a layer that reads `patches` (groups, samples, taps)."""
+    groups, samples, taps = patches.shape
+    weight = layer.weight.reshape(groups, -1, taps)
+    read = levels(patches, layer.x)
+    if groups > 1 and weight[0].size <= SMALL_GROUP:
+        scale, steps = _small(weight, read)
+    else:
+        parts = [_dense(w, part) for w, part in zip(weight, read, strict=True)]
+        scale = np.concatenate([own for own, _ in parts])
+        steps = np.concatenate([own for _, own in parts])
+    final = allowed(scale, layer.bias.astype(np.float32), layer.x, layer.y)
+    raised = final.astype(np.float64) != scale
+    if raised.any():
+        again = least_error.nearest(layer.weight, final.astype(np.float64))
+        steps = np.where(raised[:, None], again, steps)
+    real = (steps * final.astype(np.float64)[:, None]).reshape(weight.shape)
+    ones = np.ones(samples, np.float32)
+    means = (ones @ patches).astype(np.float64) / samples
+    got = (ones @ read).astype(np.float64) / samples * layer.x.scale
+    shift = np.matmul(weight, means[:, :, None]) - np.matmul(real, got[:, :, None])
+    return Rounded(steps, final, bias_steps(layer.bias + shift.reshape(-1), final, layer.x))
+
+
+def _small(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:
+    """Return scales and weights (filters, taps) of many small groups, rounded to nearest."""
+    _, each, taps = weight.shape
+    double = read.astype(np.float64)
+    moments = np.matmul(double.transpose(0, 2, 1), double) / read.shape[1]
+    flat = weight.reshape(-1, taps)
+    scale = least_error.best_scale(flat, np.repeat(moments, each, axis=0))
+    return scale, least_error.nearest(flat, scale)
+
+
+def _dense(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:
+    """Return the scale and the weights of the filters (filters, taps) of one group."""
+    taps = weight.shape[1]
+    blocks = np.array_split(np.arange(taps), -(-taps // BLOCK))
+    moments = [_moments(read[:, part].astype(np.float64)) for part in blocks]
+    if len(blocks) == 1 and weight.size * taps <= SEARCHED:
+        scale = least_error.best_scale(weight, moments[0])
+    else:
+        scale = least_error.best_scale(weight, np.concatenate([np.diag(m) for m in moments]))
+    steps = [
+        least_error.gptq(weight[:, part], scale, own)
+        for part, own in zip(blocks, moments, strict=True)
+    ]
+    return scale, np.hstack(steps)
+
+
+def _moments(read: Float64) -> Float64:
+    """Return the second moments of levels (samples, taps) about their means.
+
+    Sums of products of levels are whole numbers, exact in any order.
+    """
+    total = read.sum(axis=0)
+    moments: Float64 = (read.T @ read - np.outer(total, total) / len(read)) / len(read)
+    return moments

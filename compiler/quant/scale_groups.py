@@ -1,0 +1,162 @@
+"""Which values the integer program keeps, which of them share a scale, and which are unsigned."""
+
+from collections.abc import Mapping, Sequence
+
+import networkx as nx
+import numpy as np
+
+from tcc.compiler.ir.graph import Graph, Model, Node
+from tcc.compiler.ops import (
+    Add,
+    AvgPool,
+    Border,
+    ChannelShuffle,
+    Concat,
+    Conv,
+    Flatten,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    HardSigmoid,
+    MaxPool,
+    Mul,
+    Op,
+    Pad,
+    Relu,
+    Relu6,
+    Resize,
+    Sigmoid,
+    Slice,
+    Softmax,
+    Unflatten,
+)
+from tcc.compiler.quant.calibration import Range
+from tcc.compiler.support.unhandled import UnhandledError
+
+MOVES: tuple[type[Op], ...] = (
+    MaxPool, GlobalMaxPool, Flatten, Unflatten, Slice, ChannelShuffle, Pad, Border, Concat,
+)  # fmt: skip
+"""Operations that only choose or move elements; `resize` to the nearest does as well."""
+CLAMPS: tuple[type[Op], ...] = (Relu, Relu6)
+"""Activations that are the bounds of the operation before them."""
+CLAMPED: tuple[type[Op], ...] = (Conv, Add, Mul)
+"""Operations that take in a clamp which alone reads them."""
+
+SMALLEST = 2.0**-60
+"""A smaller scale is that of a value which is zero; the product of two scales, which counts a
+bias, stays a normal float32."""
+
+Limits = Mapping[str, tuple[float, float]]
+"""The smallest and the largest real number of each kept value."""
+
+
+def moves(op: Op) -> bool:
+    """Whether an operation's output holds numbers of its inputs and constants alone."""
+    if not isinstance(op, Resize):
+        return isinstance(op, MOVES)
+    match op.mode:
+        case "nearest":
+            return True
+        case "bilinear":
+            return False
+        case _:
+            raise UnhandledError("way to resize", op.mode)
+
+
+def fused(graph: Graph) -> Mapping[str, str]:
+    """Return the clamps that are part of the node before them: that node's name by theirs."""
+    made = {node.name: node for node in graph.nodes}
+    found: dict[str, str] = {}
+    for node in graph.nodes:
+        source = made.get(node.inputs[0])
+        if source is None or not isinstance(node.op, CLAMPS) or not isinstance(source.op, CLAMPED):
+            continue
+        if graph.sole_reader(source.name) == node:
+            found[node.name] = source.name
+    return found
+
+
+def kept(graph: Graph) -> tuple[str, ...]:
+    """Return the values that the integer program holds, the graph's input first."""
+    inside = set(fused(graph).values())
+    return tuple(name for name in graph.types if name not in inside)
+
+
+def ends(graph: Graph) -> frozenset[str]:
+    """Return the values that nothing but the graph's outputs reads, and what only flattens them."""
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        readers = graph.readers[node.name]
+        if all(isinstance(r.op, Flatten) and r.name in found for r in readers):
+            found.add(node.name)
+    return frozenset(found)
+
+
+def groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
+    """Return the kept values in groups that have one scale, each in the graph's order."""
+    names = kept(graph)
+    order = {name: place for place, name in enumerate(names)}
+    same: nx.Graph[str] = nx.Graph()
+    same.add_nodes_from(names)
+    for node in graph.nodes:
+        if moves(node.op):
+            same.add_edges_from((node.name, value) for value in node.inputs)
+    found = (tuple(sorted(group, key=order.__getitem__)) for group in nx.connected_components(same))
+    return tuple(sorted(found, key=lambda group: order[group[0]]))
+
+
+def non_negative(model: Model) -> frozenset[str]:
+    """Return the values that cannot be negative, whatever the input."""
+    found: set[str] = set()
+    for source in model.graph.inputs:
+        pre = source.preprocess
+        if pre is not None and (pre.raw or max(pre.mean) <= 0):
+            found.add(source.name)
+    for node in model.graph.nodes:
+        if _cannot_be_negative(node, model, found):
+            found.add(node.name)
+    return frozenset(found)
+
+
+def _cannot_be_negative(node: Node, model: Model, known: set[str]) -> bool:
+    inputs = all(value in known for value in node.inputs)
+    match node.op:
+        case Relu() | Relu6() | Sigmoid() | HardSigmoid() | Softmax():
+            return True
+        case Conv():
+            return inputs and all(bool(np.all(model.weights[p] >= 0)) for p in node.params)
+        case Pad(value=value):
+            return inputs and value >= 0
+        case Border(values=values):
+            return inputs and min(values) >= 0
+        case Add() | Mul() | AvgPool() | GlobalAvgPool():
+            return inputs
+    return inputs and moves(node.op)
+
+
+def ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
+    """Return the range of every kept value, given the least and greatest number of each.
+
+    A group's scale lets its largest magnitude be the largest q: max / 255 where no member can be
+    negative, else absmax / 127. A group of zeros gets scale 1. A raw input is its grey levels.
+    """
+    positive = non_negative(model)
+    raw = {i.name for i in model.graph.inputs if i.preprocess is not None and i.preprocess.raw}
+    found: dict[str, Range] = {}
+    for group in groups(model.graph):
+        signed = any(name not in positive for name in group)
+        top = max(max(abs(bound) for bound in limits[name]) for name in group)
+        scale = 1.0 if raw.intersection(group) else scale_for(top, signed)
+        found |= dict.fromkeys(group, Range(scale, signed))
+    return found
+
+
+def scale_for(top: float, signed: bool) -> float:
+    """Return the float32 scale at which the magnitude `top` is the largest q; 1 for none."""
+    scale = float(np.float32(top) / np.float32(127 if signed else 255))
+    return scale if scale >= SMALLEST else 1.0
+
+
+def ordered(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
+    """Return names in the order in which the graph defines them."""
+    order = {name: place for place, name in enumerate(graph.types)}
+    return tuple(sorted(names, key=order.__getitem__))

@@ -1,0 +1,1 @@
+"""What is right: the reference programs, and how far others are from them."""

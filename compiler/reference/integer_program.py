@@ -1,0 +1,79 @@
+"""The reference executor of the integer program: numpy, the same to the bit everywhere.
+
+What is not exact (`inexact` names it) runs in ONNX Runtime, an operation at a time.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output
+from tcc.compiler.ir.op import Exact
+from tcc.compiler.ir.types import DType
+from tcc.compiler.ops import ChannelShuffle, Flatten, Unflatten
+from tcc.compiler.reference import float_program
+
+NAME = "integers"
+MOVES = (Flatten, Unflatten, ChannelShuffle)
+"""What leaves floats as they are, and only puts them elsewhere."""
+Array = NDArray[Any]
+Values = Mapping[str, Array]
+
+
+def run(
+    model: Model, tensors: Sequence[Array], *, every: bool = False
+) -> list[Mapping[str, Array]]:
+    """Return the raw outputs, by name, of each input tensor (without a batch axis).
+
+    With `every`, all values of the graph by their names instead: integers as int8 or uint8.
+    """
+    return [_one(model, tensor, every) for tensor in tensors]
+
+
+def inexact(graph: Graph) -> tuple[str, ...]:
+    """Return the nodes whose results are floats that a target may round differently."""
+    found: dict[str, None] = {}
+    for node in graph.nodes:
+        moved = isinstance(node.op, MOVES) and not found.keys() & set(node.inputs)
+        if not moved and not _exact(graph, node):
+            found[node.name] = None
+    return tuple(found)
+
+
+def _exact(graph: Graph, node: Node) -> bool:
+    """Whether a node computes on integers; what moves them does not when it moves floats."""
+    kinds = (*graph.input_types(node), node.type)
+    return isinstance(node.op, Exact) and any(kind.dtype is not DType.F32 for kind in kinds)
+
+
+def _one(model: Model, tensor: Array, every: bool) -> Values:
+    graph = model.graph
+    (source,) = graph.inputs
+    values = {source.name: tensor[None].astype(source.type.dtype.value)}
+    wanted = set(graph.types) if every else {output.value for output in graph.outputs}
+    last = {value: place for place, node in enumerate(graph.nodes) for value in node.inputs}
+    for place, node in enumerate(graph.nodes):
+        values[node.name] = _node(model, node, values)
+        for value in set(node.inputs) - wanted:
+            if last[value] == place:
+                del values[value]
+    if every:
+        return {name: value[0] for name, value in values.items()}
+    return {output.name: values[output.value][0] for output in graph.outputs}
+
+
+def _node(model: Model, node: Node, values: Mapping[str, Array]) -> Array:
+    types = model.graph.input_types(node)
+    xs = tuple(values[value] for value in node.inputs)
+    if _exact(model.graph, node):
+        assert isinstance(node.op, Exact)
+        own = tuple(model.weights[name] for name in node.params)
+        return node.op.integer(types, xs, own)
+    inputs = dict(zip(node.inputs, types, strict=True))
+    sources = tuple(Input(name, kind) for name, kind in inputs.items())
+    alone = Graph(node.name, sources, (node,), (Output("result", node.name),))
+    weights = {name: model.weights[name] for name in node.params}
+    feeds = {name: values[name] for name in inputs}
+    return np.asarray(float_program.evaluate(Model(alone, weights), feeds)["result"])

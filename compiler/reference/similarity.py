@@ -1,0 +1,81 @@
+"""How near one program's outputs come to another's: the measures that calibration is judged by.
+
+Each output is measured by itself and as what it is: classes by the largest value, decisions one by
+one at a probability of 0.5, quantities against how far they spread. Common to all is the
+correlation with the floats after the mean over the images: a program that gives the same answer
+for every image has none, however near that answer is.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.reference import float_program, output_quality
+from tcc.compiler.reference.quality import Qualities
+
+Tensors = Mapping[str, NDArray[np.float32]]
+"""Each output by name, for one image."""
+Rows = Mapping[str, NDArray[np.float32]]
+"""Each output by name, for all images: (images, *shape)."""
+ENOUGH = 16
+"""Images that show how far outputs spread: where fewer judge, others help."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Images to compare over: the first `judges` are held out, all show how outputs spread."""
+
+    data: DataSet
+    judges: int
+
+
+def panel(judges: DataSet, others: DataSet | None = None) -> Panel:
+    """Return images that judge, and as many of others as it takes to see a spread."""
+    known = set(judges.digests)
+    spare = [item for item in others.items if item.digest not in known] if others else []
+    more = spare[: max(0, ENOUGH - len(judges))]
+    return Panel(replace(judges, items=(*judges.items, *more)), len(judges))
+
+
+def judged(model: Model) -> tuple[Output, ...]:
+    """Return the outputs that are judged: all but what only training has."""
+    return tuple(o for o in model.graph.outputs if not o.train_only)
+
+
+def rows(model: Model, data: DataSet) -> Rows:
+    """Return the outputs of a model, float or integer, for each image of a set."""
+    return stacked(model, list(outputs(model, data)))
+
+
+def outputs(model: Model, data: DataSet) -> Iterator[Tensors]:
+    """Yield the outputs of a model for each image of a set."""
+    (source,) = model.graph.inputs
+    run = float_program.prepared(model)
+    for index in range(len(data)):
+        yield run(data.tensor(index, source))
+
+
+def stacked(model: Model, found: Sequence[Tensors]) -> Rows:
+    """Return the outputs of all images in one array each."""
+    return {o.name: np.stack([one[o.name] for one in found]) for o in judged(model)}
+
+
+def qualities(model: Model, expected: Rows, found: Rows, judges: int | None = None) -> Qualities:
+    """Return how near each output comes to the expected one.
+
+    `model` is that of the expected ones; the first `judges` images judge, or all.
+    """
+    return {
+        o.name: output_quality.quality(o, expected[o.name], found[o.name], judges)
+        for o in judged(model)
+    }
+
+
+def compared(model: Model, program: Model, images: Panel) -> Qualities:
+    """Return how near a program's outputs come to those of its float model."""
+    expected, found = (rows(one, images.data) for one in (model, program))
+    return qualities(model, expected, found, images.judges)

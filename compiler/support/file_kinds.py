@@ -1,0 +1,114 @@
+"""What a file is by its first bytes, and which command takes it: what users mistake for another."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+HEAD = 512
+"""Bytes that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of file: what it is called, the endings of its names, and what takes it."""
+
+    name: str
+    suffixes: frozenset[str]
+    help: str
+
+
+_WEIGHTS = (
+    "`tcc import-weights SPEC FILE` brings its weights under a spec's names; `tcc import` takes the"
+    " network itself, once it is exported with `torch.onnx.export`"
+)
+ONNX = Kind(
+    "an ONNX model",
+    frozenset({".onnx"}),
+    "`tcc import FILE` makes a spec and weights of it",
+)
+PYTORCH = Kind("a PyTorch checkpoint", frozenset({".pth", ".pt", ".ckpt", ".pkl"}), _WEIGHTS)
+SAFETENSORS = Kind("a safetensors file", frozenset({".safetensors"}), _WEIGHTS)
+ARRAYS = Kind(
+    "a file of NumPy arrays",
+    frozenset({".npz", ".npy"}),
+    "`tcc calibrate` and `tcc eval` take images and tensors from an .npz file, with --data; weights"
+    " come from a PyTorch checkpoint or a safetensors file",
+)
+KERAS = Kind(
+    "a Keras file",
+    frozenset({".h5", ".hdf5", ".keras"}),
+    "export the network as ONNX, with tf2onnx say, and give that to `tcc import`",
+)
+TFLITE = Kind(
+    "a TFLite model",
+    frozenset({".tflite"}),
+    "export the network that it was made of as ONNX, and give that to `tcc import`",
+)
+IMAGE = Kind(
+    "an image",
+    frozenset({".png", ".jpg", ".jpeg"}),
+    "`tcc run BUNDLE IMAGE` takes it, once a network is built",
+)
+SPEC = Kind(
+    "a spec",
+    frozenset({".yaml", ".yml"}),
+    "`tcc check` and `tcc build` take it as it is",
+)
+KINDS = (ONNX, PYTORCH, SAFETENSORS, ARRAYS, KERAS, TFLITE, IMAGE, SPEC)
+
+_STARTS = (
+    (rb"\x80[\x02-\x05]", PYTORCH),
+    (rb"\x93NUMPY", ARRAYS),
+    (rb"\x89HDF", KERAS),
+    (rb".{4}TFL3", TFLITE),
+    (rb"\x89PNG|\xff\xd8\xff", IMAGE),
+    (rb"(?:#[^\n]*\n|\s)*tcc\s*:", SPEC),
+    (rb"\x08[\x01-\x1f][\x12\x3a\x42]", ONNX),
+)
+
+
+def kind(path: Path, head: bytes) -> Kind | None:
+    """Return what a file is by its first bytes, or else by its name; None if neither tells."""
+    if head.startswith(b"PK\x03\x04"):
+        return _archive(head) or _named(path)
+    if head[8:9] == b"{" and not head.startswith(b"{"):
+        return SAFETENSORS
+    for start, found in _STARTS:
+        if re.match(start, head, re.DOTALL):
+            return found
+    return _named(path)
+
+
+def refuse(path: Path, code: str, wanted: str, *kinds: Kind) -> None:
+    """Refuse a file that is plainly of one of these kinds.
+
+    `wanted` completes "this is an image, not ...".
+
+    Raises:
+        UserError: It is, with the given code and the command that takes it.
+    """
+    try:
+        with regular_files.opened(path) as file:
+            found = kind(path, file.read(HEAD))
+    except OSError:
+        return  # whoever reads it says so
+    if found in kinds:
+        message = f"this is {found.name}, not {wanted}"
+        raise fail(code, message, whole_file(str(path)), help=found.help)
+
+
+def _archive(head: bytes) -> Kind | None:
+    """Return what a zip archive is by the name of its first file."""
+    name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+    if name.endswith(b".npy"):
+        return ARRAYS
+    if re.fullmatch(rb"[^/]+/(data\.pkl|\.?format_version|byteorder|version)", name):
+        return PYTORCH
+    return KERAS if name in (b"metadata.json", b"config.json") else None
+
+
+def _named(path: Path) -> Kind | None:
+    return next((kind for kind in KINDS if path.suffix.lower() in kind.suffixes), None)

@@ -1,0 +1,81 @@
+"""The specs and samples that come with the package, and what a user may call a spec.
+
+What users type may be too long for a file's name or hold a null: `os.path` says of such a path
+that there is none, where `Path` raises.
+"""
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from tcc.compiler.support.diagnostics import Span, fail, nearest
+from tcc.compiler.support.image_folders import listing
+
+SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def specs() -> dict[str, Path]:
+    """Return the specs of the package by name, in order: `ddsnet` is spec/ddsnet.yaml."""
+    root = _packaged("spec")
+    found = [*root.glob("*.yaml"), *root.glob("baselines/*.yaml")]
+    return {path.stem: path for path in sorted(found, key=lambda p: p.stem)}
+
+
+def samples() -> tuple[Path, ...]:
+    """Return the sample images of the package, sorted; they are generated, not photographed."""
+    return listing(samples_folder()).images
+
+
+def samples_folder() -> Path:
+    """Return where the sample images lie, if they do."""
+    return _packaged("zoo") / "samples"
+
+
+def find_spec(name: str, at: Span, base: Path = Path()) -> Path:
+    """Return the file that a user calls `name`: a path, or the name of a spec of the package.
+
+    Args:
+        name: What the user wrote.
+        at: Where the user wrote it.
+        base: The folder that a relative path starts from.
+
+    Raises:
+        UserError: There is no such file and no such name (E0608).
+    """
+    path = base / name
+    if os.path.exists(path) and not os.path.isdir(path):
+        return path
+    known = specs()
+    if name in known:
+        return known[name]
+    if os.path.isdir(path):
+        raise fail("E0608", f"`{_short(name)}` is a folder, not a spec", at, help=_names(known))
+    if path.suffix.lower() in SUFFIXES or "/" in name:
+        close = _neighbour(path) or nearest(path.stem, set(known))
+        help = f"did you mean `{close}`?" if close else _names(known)
+        raise fail("E0608", f"there is no file `{_short(name)}`", at, help=help)
+    close = nearest(name, set(known))
+    help = f"did you mean `{close}`? {_names(known)}" if close else _names(known)
+    raise fail("E0608", f"there is no file and no known spec `{_short(name)}`", at, help=help)
+
+
+def _neighbour(path: Path) -> str | None:
+    """Return the file beside a missing one with the most similar name."""
+    try:
+        names = {p.name for p in path.parent.iterdir() if p.suffix.lower() in SUFFIXES}
+    except OSError:
+        return None
+    close = nearest(path.name, names)
+    return str(path.with_name(close)) if close else None
+
+
+def _names(known: dict[str, Path]) -> str:
+    return f"known specs: {', '.join(known)}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:77]}..."
+
+
+def _packaged(folder: str) -> Path:
+    return Path(str(files("tcc"))) / folder

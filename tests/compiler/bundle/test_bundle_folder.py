@@ -1,0 +1,334 @@
+"""Bundles: what they hold, that they prove it, and what they may replace."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcc.compiler.bundle import bundle_folder, manifest
+from tcc.compiler.data import images
+from tcc.compiler.driver import pipeline
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir import preprocess
+from tcc.compiler.ir.printer import show
+from tcc.compiler.passes import INFERENCE
+from tcc.compiler.support.diagnostics import UserError
+
+SPEC = """\
+tcc: 1
+name: tiny
+doc: A small network.
+params: {classes: 3}
+input:
+  image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8], mode: stretch}, mean: [0.5], std: [0.25]}}
+graph:
+  - conv: {filters: classes, kernel: 3, padding: 1}
+  - batch_norm
+  - relu
+  - global_avg_pool
+  - flatten
+output:
+  logits: {activation: softmax, labels: [a, b, c]}
+"""
+MEANS = """\
+tcc: 1
+name: means
+input:
+  image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8], mode: stretch}}}
+graph: [global_avg_pool, flatten]
+output: {value: {}}
+"""
+
+
+@dataclass(frozen=True)
+class Files:
+    files: dict
+    executable: frozenset
+
+
+class Printer:
+    """A target whose artifact is the printed graph."""
+
+    name = "printer"
+    real_ends = True
+
+    def refusals(self, graph):
+        return ()
+
+    def passes(self, precision):
+        return INFERENCE
+
+    def emit(self, model, precision, watch):
+        watch("print", 1, 1)
+        return Files({"graph.txt": show(model.graph).encode(), "run": b"#!"}, frozenset({"run"}))
+
+    def versions(self):
+        return {"printer": "1.2"}
+
+
+@dataclass(frozen=True)
+class Refusing(Printer):
+    name: str = "picky"
+
+    def refusals(self, graph):
+        for node in graph.nodes:
+            if node.op.word == "conv":
+                yield Refusal(node, "kernels of 3 are too small", "take 5")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    node: object
+    why: str
+    help: str
+
+
+def made(folder: Path, text: str = SPEC, weights=None, device=None):
+    path = folder / "net.yaml"
+    path.write_text(text)
+    spec = load(path)
+    chosen = pipeline.random_weights(spec.graph)
+    if weights:
+        chosen = replace(chosen, tensors={**chosen.tensors, **weights})
+    found = pipeline.build(spec, chosen, (device or Printer(),), "fp32", pipeline.unwatched)
+    return next(iter(found))
+
+
+@pytest.fixture
+def contents(tmp_path):
+    return made(tmp_path)
+
+
+@pytest.fixture
+def folder(contents, tmp_path):
+    return bundle_folder.write(contents, tmp_path / "out")
+
+
+def errors(folder: Path) -> list[str]:
+    with pytest.raises(UserError) as found:
+        bundle_folder.read(folder)
+    return [d.code for d in found.value.diagnostics]
+
+
+def resealed(folder: Path, change) -> None:
+    """Change a manifest and seal it again, as only a forger would."""
+    path = folder / "manifest.json"
+    about = manifest.decode(path.read_bytes(), "manifest.json")
+    path.write_bytes(manifest.encode(change(about)))
+
+
+def values(folder: Path, name: str) -> np.ndarray:
+    return np.frombuffer((folder / name).read_bytes(), "<f4")
+
+
+def test_it_says_what_it_is(contents):
+    about = contents.manifest
+    assert contents.name == "tiny-printer-fp32"
+    assert (about.model.name, about.model.doc) == ("tiny", "A small network.")
+    assert about.model.params == {"classes": "3"}
+    assert len(about.model.spec) == 64
+    assert about.made_with == {"printer": "1.2"}
+    assert (about.input.name, about.input.shape, about.input.dtype) == (
+        "image",
+        (3, 8, 8),
+        "float32",
+    )
+    (output,) = about.outputs
+    assert (output.name, output.shape, output.activation) == ("logits", (3,), "softmax")
+    assert output.labels == ("a", "b", "c")
+
+
+def test_random_weights_are_said_loudly(contents):
+    assert contents.manifest.weights.origin == "random"
+    assert contents.manifest.weights.seed == 0
+    assert contents.manifest.weights.notice == (
+        "the weights are random (seed 0): predictions mean nothing"
+    )
+
+
+def test_what_was_written_is_read_back(contents, folder):
+    found = bundle_folder.read(folder)
+    assert found.manifest == contents.manifest
+    assert (found.model / "graph.txt").read_text().startswith("graph tiny {")
+    assert (found.model / "run").stat().st_mode & 0o100
+    assert found.input.preprocess == preprocess.Preprocess(
+        resize=preprocess.Resize((8, 8)), mean=(0.5,), std=(0.25,)
+    )
+
+
+def test_the_same_build_gives_the_same_bytes(tmp_path):
+    first, second = made(tmp_path), made(tmp_path)
+    assert first.files == second.files
+    assert manifest.encode(first.manifest) == manifest.encode(second.manifest)
+
+
+def test_goldens_go_from_image_bytes_to_outputs(tmp_path):
+    """The network is the mean of each channel, so that numpy can tell what must come out."""
+    folder = bundle_folder.write(made(tmp_path, MEANS), tmp_path / "out")
+    about = bundle_folder.read(folder).manifest
+    assert len(about.goldens.cases) == 2
+    for case in about.goldens.cases:
+        pixels = images.read(folder / case.image)
+        tensor = preprocess.apply(about.input.preprocess, pixels, (3, 8, 8))
+        assert values(folder, case.tensor).tobytes() == tensor.astype("<f4").tobytes()
+        expected = tensor.mean(axis=(1, 2), dtype=np.float64)
+        np.testing.assert_allclose(values(folder, case.outputs["value"]), expected, rtol=1e-6)
+        assert case.source.startswith("sample image ")
+    assert 0 < about.goldens.tolerance.relative < 1e-3
+    assert about.goldens.tolerance.reason
+
+
+def test_goldens_are_noise_where_the_contract_takes_one_size_alone(tmp_path):
+    text = MEANS.replace(
+        ", preprocess: {resize: {size: [8, 8], mode: stretch}}", ", preprocess: {}"
+    )
+    text = text.replace("[3, 8, 8]", "[3, 5, 7]")
+    folder = bundle_folder.write(made(tmp_path, text), tmp_path / "out")
+    for case in bundle_folder.read(folder).manifest.goldens.cases:
+        assert case.source == "noise"
+        assert images.read(folder / case.image).shape == (5, 7, 3)
+
+
+def test_goldens_without_an_image(tmp_path):
+    text = MEANS.replace(", preprocess: {resize: {size: [8, 8], mode: stretch}}", "")
+    folder = bundle_folder.write(made(tmp_path, text), tmp_path / "out")
+    for case in bundle_folder.read(folder).manifest.goldens.cases:
+        assert (case.source, case.image) == ("noise", None)
+        tensor = values(folder, case.tensor).reshape(3, 8, 8)
+        assert np.abs(tensor).max() <= 1
+        np.testing.assert_allclose(
+            values(folder, case.outputs["value"]), tensor.mean(axis=(1, 2)), atol=1e-6
+        )
+
+
+def test_weights_that_overflow_are_refused(tmp_path):
+    huge = {"conv.weight": np.full((3, 3, 3, 3), 3e38, np.float32)}
+    with pytest.raises(UserError, match=r"E0508.*output `logits` is not finite") as found:
+        made(tmp_path, weights=huge)
+    assert found.value.diagnostics[0].at.line == 12
+
+
+def test_a_refusal_is_located_before_any_work(tmp_path):
+    with pytest.raises(UserError) as found:
+        made(tmp_path, device=Refusing())
+    text = str(found.value).replace(str(tmp_path), "TMP")
+    assert text.startswith("error[E0607]: picky cannot run `batch_norm` (conv)\n")
+    assert "--> TMP/net.yaml:8:5" in text
+    assert "kernels of 3 are too small\n" in text
+    assert text.endswith("= help: take 5")
+
+
+class TestReplacing:
+    def test_an_older_bundle(self, contents, folder):
+        (folder / "model/graph.txt").write_text("damaged")
+        bundle_folder.write(contents, folder.parent)
+        assert bundle_folder.read(folder)
+
+    def test_an_empty_folder(self, contents, tmp_path):
+        (tmp_path / "out/tiny-printer-fp32").mkdir(parents=True)
+        assert bundle_folder.read(bundle_folder.write(contents, tmp_path / "out"))
+
+    @pytest.mark.parametrize(
+        ("spoil", "why"),
+        [
+            (lambda f: (f / "notes.txt").write_text("mine"), "not the bundle's: notes.txt"),
+            (lambda f: (f / "model/x").write_text("mine"), "not the bundle's: model/x"),
+            (lambda f: (f / "manifest.json").unlink(), "it is not a bundle"),
+            (lambda f: (f / "manifest.json").write_text("{}"), "not a bundle's manifest"),
+            (lambda f: (f / "manifest.json").write_text("{"), "manifest is damaged"),
+        ],
+    )
+    def test_what_is_not_only_ours_stays(self, contents, folder, spoil, why):
+        spoil(folder)
+        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        with pytest.raises(UserError, match=f"E0602.*{why}"):
+            bundle_folder.write(contents, folder.parent)
+        assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+    def test_a_file_stays(self, contents, tmp_path):
+        (tmp_path / "tiny-printer-fp32").write_text("mine")
+        with pytest.raises(UserError, match=r"E0602.*it is not a folder"):
+            bundle_folder.write(contents, tmp_path)
+        assert (tmp_path / "tiny-printer-fp32").read_text() == "mine"
+
+
+class TestDamage:
+    def test_there_is_none(self, tmp_path):
+        with pytest.raises(UserError, match=r"E0620.*there is no bundle here"):
+            bundle_folder.read(tmp_path / "nothing")
+
+    def test_all_damaged_files_are_listed(self, folder):
+        (folder / "model/graph.txt").write_bytes(b"x")
+        (folder / "goldens/1/input.bin").unlink()
+        data = bytearray((folder / "goldens/2/input.bin").read_bytes())
+        data[100] ^= 1
+        (folder / "goldens/2/input.bin").write_bytes(data)
+        with pytest.raises(UserError) as found:
+            bundle_folder.read(folder)
+        assert [d.message for d in found.value.diagnostics] == [
+            "a file of the bundle is missing",
+            "a file of the bundle was changed",
+            "a file of the bundle was changed",
+        ]
+        assert [d.code for d in found.value.diagnostics] == ["E0622"] * 3
+        assert found.value.diagnostics[1].label == "its SHA-256 is not the manifest's"
+        assert found.value.diagnostics[2].label.startswith("it has 1 bytes, the manifest says ")
+
+    def test_an_edited_manifest(self, folder):
+        path = folder / "manifest.json"
+        path.write_text(path.read_text().replace('"a",', '"z",'))
+        assert errors(folder) == ["E0621"]
+
+    def test_a_manifest_of_another_version(self, folder):
+        path = folder / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"tcc_bundle": 1}))
+        with pytest.raises(UserError, match="`tcc_bundle` is 1, this tcc reads 2"):
+            bundle_folder.read(folder)
+
+    @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a": NaN}'])
+    def test_a_manifest_that_is_none(self, folder, data):
+        (folder / "manifest.json").write_bytes(data)
+        assert errors(folder) == ["E0621"]
+
+    @pytest.mark.parametrize("path", ["../../net.yaml", "/etc/passwd", "model/../../../net.yaml"])
+    def test_a_path_that_leaves_the_folder(self, folder, path):
+        def escape(about):
+            return replace(about, files=(replace(about.files[0], path=path), *about.files[1:]))
+
+        resealed(folder, escape)
+        assert errors(folder) == ["E0623"]
+
+    def test_a_link_that_leaves_the_folder(self, folder, tmp_path):
+        (tmp_path / "same").write_bytes((folder / "model/run").read_bytes())
+        (folder / "model/run").unlink()
+        (folder / "model/run").symlink_to(tmp_path / "same")
+        assert errors(folder) == ["E0623"]
+
+    def test_a_contract_that_makes_no_sense(self, folder):
+        def negative(about):
+            contract = replace(about.input.preprocess, std=(-1.0,))
+            return replace(about, input=replace(about.input, preprocess=contract))
+
+        resealed(folder, negative)
+        assert errors(folder) == ["E0621"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle")
+    return manifest.encode(made(folder).manifest)
+
+
+@given(st.data())
+def test_a_manifest_cut_or_changed_anywhere_is_refused(whole, data):
+    at = data.draw(st.integers(0, len(whole) - 2))
+    byte = data.draw(st.none() | st.integers(0, 255).filter(lambda b: b != whole[at]))
+    spoiled = whole[:at] if byte is None else whole[:at] + bytes([byte]) + whole[at + 1 :]
+    if byte is not None and spoiled.split() == whole.split():
+        return  # a space for a space
+    with pytest.raises(UserError, match="E0621"):
+        manifest.decode(spoiled, "manifest.json")

@@ -1,0 +1,286 @@
+"""Data sets: what they are made of, and that no name or order has a say."""
+
+import re
+import shutil
+import struct
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tcc.compiler.data import npz
+from tcc.compiler.data.dataset import HELD_OUT, check, indices, read
+from tcc.compiler.ir import image_limits
+from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.preprocess import Preprocess, Resize
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.support.diagnostics import UserError
+
+RNG = np.random.default_rng(3)
+CONTRACT = Preprocess(resize=Resize((8, 8)), mean=(0.5,), std=(0.25,))
+SOURCE = Input("image", TensorType((3, 8, 8)), CONTRACT)
+VECTOR = Input("features", TensorType((5,)))
+
+
+def picture(path, size=(9, 7), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (*size[::-1], 3) if mode == "RGB" else size[::-1]
+    Image.fromarray(RNG.integers(0, 256, shape, np.uint8), mode).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten images in folders of three classes."""
+    for number in range(10):
+        picture(tmp_path / "set" / "abc"[number % 3] / f"{number}.png")
+    return tmp_path / "set"
+
+
+def fails(code, run, *words):
+    with pytest.raises(UserError) as caught:
+        run()
+    assert caught.value.diagnostics[0].code == code
+    for word in words:
+        assert word in str(caught.value)
+    return caught.value.diagnostics
+
+
+def same(one, other):
+    assert one.digest == other.digest
+    assert one.digests == other.digests
+    for index in range(len(one)):
+        assert np.array_equal(one.tensor(index, SOURCE), other.tensor(index, SOURCE))
+
+
+def test_names_and_folders_have_no_say(folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for number, path in enumerate(sorted(folder.rglob("*.png"), reverse=True)):
+        shutil.copy(path, other / f"{number:03}.bmp")
+    same(read(folder), read(other))
+
+
+def test_class_folders_are_labels(folder):
+    data = read(folder)
+    assert {item.label for item in data.items} == {"a", "b", "c"}
+    assert all(item.path.parent.name == item.label for item in data.items)
+    found = indices(data, ("B", "other", "a"))
+    assert {(item.label, index) for item, index in zip(data.items, found, strict=True)} == {
+        ("a", 2), ("b", 0), ("c", None),
+    }  # fmt: skip
+
+
+def test_a_folder_with_images_of_its_own_has_no_classes(folder):
+    picture(folder / "own.png")
+    data = read(folder)
+    assert len(data) == 11
+    assert {item.label for item in data.items} == {None}
+
+
+def test_one_more_image_changes_the_digest_and_keeps_the_order(folder):
+    before = read(folder)
+    picture(folder / "a" / "more.png")
+    after = read(folder)
+    assert after.digest != before.digest
+    assert [d for d in after.digests if d in before.digests] == list(before.digests)
+
+
+def test_the_split_is_one_in_four_by_content(folder, tmp_path):
+    data = read(folder)
+    learn, judge = data.split()
+    assert len(judge) == len(data) // HELD_OUT
+    assert sorted(learn.digests + judge.digests) == list(data.digests)
+    shutil.copytree(folder / "a", folder / "again")
+    twice = read(folder)
+    assert len(twice) > len(data)
+    learn, judge = twice.split()
+    assert not set(learn.digests) & set(judge.digests)
+
+
+def test_few_images_are_both_parts(tmp_path):
+    for number in range(HELD_OUT - 1):
+        picture(tmp_path / f"{number}.png")
+    data = read(tmp_path)
+    assert data.split() == (data, data)
+    assert len(data.first(1)) == 1
+    assert data.first(None).digests == data.digests
+
+
+def test_grey_images_and_other_sizes_become_what_the_network_takes(tmp_path):
+    picture(tmp_path / "grey.png", (31, 5), "L")
+    data = check(read(tmp_path), SOURCE)
+    tensor = data.tensor(0, SOURCE)
+    assert tensor.shape == (3, 8, 8)
+    assert np.array_equal(tensor[0], tensor[2])
+
+
+def test_an_empty_folder_and_what_is_no_set(tmp_path):
+    fails("E0711", lambda: read(tmp_path), "no image in this folder", str(tmp_path))
+    fails("E0710", lambda: read(tmp_path / "none"), "there is nothing here")
+    fails("E0710", lambda: read(picture(tmp_path / "one.png")), "this is a file of another kind")
+
+
+def test_damaged_images_are_all_listed(folder):
+    bad = sorted(folder.rglob("*.png"))[:2]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:60])
+    data = read(folder)
+    found = data.damaged(SOURCE).diagnostics
+    assert sorted(each.at.file for each in found) == sorted(map(str, bad))
+    assert {each.code for each in found} == {"E0703"}
+
+
+def test_a_network_without_images_refuses_them(folder):
+    fails("E0625", lambda: check(read(folder), VECTOR), "does not take an image", "of 5")
+
+
+def test_arrays_are_the_same_in_any_order_and_compression(tmp_path):
+    images = RNG.integers(0, 256, (6, 9, 7, 3), np.uint8)
+    labels = np.array(["x", "y", "x", "z", "y", "x"])
+    np.savez(tmp_path / "one.npz", images=images, labels=labels)
+    np.savez_compressed(tmp_path / "two.npz", images=images[::-1], labels=labels[::-1])
+    one, two = read(tmp_path / "one.npz"), read(tmp_path / "two.npz")
+    same(one, two)
+    assert [item.label for item in one.items] == [item.label for item in two.items]
+    assert check(one, SOURCE) is one
+
+
+def test_tensors_are_what_the_network_takes(tmp_path):
+    tensors = RNG.normal(size=(4, 5))
+    np.savez(tmp_path / "set.npz", tensors=tensors, labels=np.arange(4))
+    data = check(read(tmp_path / "set.npz"), VECTOR)
+    for index, item in enumerate(data.items):
+        assert np.array_equal(data.tensor(index, VECTOR), tensors[item.place].astype(np.float32))
+    assert indices(data, ()) == tuple(item.place for item in data.items)
+    fails("E0713", lambda: check(data, SOURCE), "tensors of 3x8x8", "those of the file are 5")
+
+
+def test_tensors_of_an_image_network_become_grey_levels_where_it_is_raw(tmp_path):
+    from dataclasses import replace
+
+    picture(tmp_path / "one.png", (8, 8))
+    data = read(tmp_path)
+    np.savez(tmp_path / "set.npz", tensors=data.tensor(0, SOURCE)[None])
+    raw = replace(SOURCE, preprocess=replace(CONTRACT, raw=True))
+    again = read(tmp_path / "set.npz")
+    assert np.array_equal(again.tensor(0, raw), data.tensor(0, raw))
+    assert np.array_equal(again.tensor(0, SOURCE), data.tensor(0, SOURCE))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"other": np.zeros(3)}, "it holds other"),
+        ({"images": np.zeros((2, 8, 8, 3))}, "`images` is float64 (2, 8, 8, 3), not uint8"),
+        ({"images": np.zeros((2, 8, 8), np.uint8)}, "not uint8 (N, height, width, 3)"),
+        ({"images": np.zeros((0, 8, 8, 3), np.uint8)}, "`images` holds none"),
+        ({"tensors": np.zeros((2, 5), np.int32)}, "`tensors` is int32 (2, 5), not floats"),
+        ({"tensors": np.full((2, 5), np.nan)}, "`tensors` holds NaN or infinity"),
+        ({"tensors": np.array([{}])}, "Python objects"),
+        ({"tensors": np.zeros((2, 5)), "labels": np.zeros(3, int)}, "`labels` is int64 (3)"),
+    ],
+)  # fmt: skip
+def test_other_arrays_are_refused(tmp_path, content, words):
+    np.savez(tmp_path / "set.npz", **content)
+    fails("E0712", lambda: read(tmp_path / "set.npz"), words)
+
+
+def packed(path, name, shape, dtype="|u1", content=b"", *, kind=zipfile.ZIP_DEFLATED, version=1):
+    """A file with an array whose header says what it likes."""
+    head = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    head = head.ljust(118) + b"\n"
+    size = struct.pack("<H" if version == 1 else "<I", len(head))
+    with zipfile.ZipFile(path, "w", kind) as file:
+        file.writestr(f"{name}.npy", b"\x93NUMPY" + bytes((version, 0)) + size + head + content)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "words"),
+    [
+        ("(1, 40000, 40000, 3)", "|u1", "`images` takes more than 4096 MiB"),
+        ("(10, 8192, 8192, 3)", "|u1", "more than 100 times as large"),
+        ("(-1, 8, 8, 3)", "|u1", ""),
+        ("(0, 1000000000000000000000000, 8, 3)", "|u1", ""),
+        ("(8, 8, 8, 3)", "|u1", ""),
+        ("(9223372036854775807, 2, 2, 3)", "|u1", "the limit is 1,048,576"),
+        ("(1000000000000,)", "|V0", "`images` holds 1,000,000,000,000, the limit is 1,048,576"),
+        ("(3,)", "|O", "Python objects"),
+        ("(", "|u1", ""),
+        ("(" * 60 + ")" * 60, "|u1", ""),
+    ],
+)
+def test_headers_that_lie_are_refused_before_memory_is_taken(tmp_path, shape, dtype, words):
+    path = tmp_path / "set.npz"
+    packed(path, "images", shape, dtype, bytes(30))
+    tracemalloc.start()
+    fails("E0712", lambda: read(path), words)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_a_file_that_unpacks_to_very_much_more_is_refused(tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez_compressed(path, images=np.zeros((2, 4096, 4096, 3), np.uint8))
+    assert path.stat().st_size < 1 << 20
+    fails("E0712", lambda: read(path), "`images` is 96 MiB in ", "more than 100 times as large")
+
+
+def test_a_header_that_is_a_bomb_itself_is_refused(tmp_path):
+    path = tmp_path / "set.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        size = struct.pack("<I", 1 << 26)
+        file.writestr("images.npy", b"\x93NUMPY\2\0" + size + bytes(1 << 26))
+    fails("E0712", lambda: read(path), "the header of `images` is larger than 10000 bytes")
+
+
+def test_very_many_arrays_are_not_listed(tmp_path):
+    path = tmp_path / "set.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        for number in range(15_000):
+            file.writestr(f"{number:040}", b"")
+    fails("E0712", lambda: read(path), "it lists too many arrays")
+
+
+def test_what_numpy_does_not_write_is_refused(tmp_path):
+    path = tmp_path / "set.npz"
+    packed(path, "images", "(1, 2, 2, 3)", "|u1", bytes(12), kind=zipfile.ZIP_LZMA)
+    fails("E0712", lambda: read(path), "compressed in a way that NumPy does not write")
+    packed(path, "images", "(1, 2, 2, 3)", "|u1", bytes(12), version=2)
+    assert len(read(path)) == 1
+
+
+def test_images_that_are_too_large_are_named_by_their_place(tmp_path):
+    np.savez(tmp_path / "set.npz", images=np.zeros((1, 65537, 1, 3), np.uint8))
+    data = read(tmp_path / "set.npz")
+    found = fails("E0704", lambda: data.tensor(0, SOURCE), image_limits.TOO_LARGE)
+    assert found[0].at.file == f"{tmp_path}/set.npz[0]"
+
+
+def test_what_is_skipped_or_lost_is_kept_with_the_set(folder):
+    assert read(folder).warnings == ()
+    Image.new("RGB", (3, 3)).save(folder / "a" / "x.gif")
+    Image.new("RGBA", (3, 3), (9, 9, 9, 100)).save(folder / "a" / "y.png")
+    found = read(folder)
+    assert [(d.code, d.at.file) for d in found.warnings] == [
+        ("E0717", str(folder / "a/x.gif")), ("E0718", str(folder / "a/y.png")),
+    ]  # fmt: skip
+    assert len(found) == 11
+
+
+def test_a_damaged_file_and_a_too_large_one_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "set.npz"
+    np.savez_compressed(path, images=RNG.integers(0, 256, (4, 30, 30, 3), np.uint8))
+    data = path.read_bytes()
+    for size in (0, 30, len(data) // 2):
+        path.write_bytes(data[:size])
+        fails("E0712", lambda: read(path))
+    path.write_bytes(data[:400] + bytes(200) + data[600:])
+    fails("E0712", lambda: read(path))
+    path.write_bytes(data)
+    monkeypatch.setattr(npz, "MAX_BYTES", 1000)
+    found = fails("E0712", lambda: read(path))
+    assert re.search("`images` takes more than", found[0].label)

@@ -1,0 +1,363 @@
+"""Image files: what is read and how, and what is refused."""
+
+import io
+import os
+import random
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tcc.compiler.data import images
+from tcc.compiler.data.images import decode, read
+from tcc.compiler.ir import image_limits
+from tcc.compiler.support.diagnostics import UserError
+
+RNG = np.random.default_rng(7)
+PIXELS = RNG.integers(0, 256, (11, 17, 3), dtype=np.uint8)
+PICTURE = Image.fromarray(PIXELS)
+LOSSLESS = ["PNG", "BMP", "TIFF", "PPM"]
+
+
+def encoded(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def refused(data, code):
+    """The diagnostic with which `decode` refuses; a warning of Pillow's would be an error here."""
+    with pytest.raises(UserError) as caught:
+        decode(data, "tile.png")
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == code
+    return str(diagnostic)
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_lossless_formats_give_their_pixels(tmp_path, kind):
+    path = tmp_path / "tile"
+    path.write_bytes(encoded(PICTURE, kind))
+    found = read(path)
+    assert found.dtype == np.uint8
+    assert found.flags.writeable
+    assert np.array_equal(found, PIXELS)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg", ""])
+def test_the_format_is_told_by_the_bytes_not_the_name(tmp_path, suffix):
+    path = tmp_path / f"tile{suffix}"
+    path.write_bytes(encoded(PICTURE, "BMP"))
+    assert np.array_equal(read(path), PIXELS)
+
+
+def test_jpeg_is_what_pillow_decodes():
+    data = encoded(PICTURE, "JPEG", quality=80)
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
+def test_other_modes_become_rgb_as_pillow_converts_them(mode):
+    image = PICTURE.convert(mode)
+    expected = np.asarray(image.convert("RGB"))
+    assert np.array_equal(decode(encoded(image), "x"), expected)
+
+
+def test_alpha_is_dropped():
+    image = PICTURE.copy()
+    image.putalpha(Image.fromarray(RNG.integers(0, 256, (11, 17), dtype=np.uint8)))
+    assert np.array_equal(decode(encoded(image), "x"), PIXELS)
+
+
+def test_a_palette_with_transparency_is_read_without_a_warning():
+    image = PICTURE.quantize(16)
+    data = encoded(image, transparency=bytes(range(16)))
+    assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
+
+
+def test_cmyk_is_converted():
+    image = PICTURE.convert("CMYK")
+    found = decode(encoded(image, "TIFF"), "x")
+    assert np.array_equal(found, np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_exif_orientation_is_applied(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = {
+        1: PIXELS,
+        2: PIXELS[:, ::-1],
+        3: PIXELS[::-1, ::-1],
+        4: PIXELS[::-1],
+        5: PIXELS.transpose(1, 0, 2),
+        6: PIXELS.transpose(1, 0, 2)[:, ::-1],
+        7: PIXELS.transpose(1, 0, 2)[::-1, ::-1],
+        8: PIXELS.transpose(1, 0, 2)[::-1],
+    }[orientation]
+    assert np.array_equal(decode(encoded(PICTURE, kind, exif=exif), "x"), upright)
+
+
+def test_the_first_of_several_frames():
+    black = Image.new("RGB", PICTURE.size)
+    data = encoded(PICTURE, "TIFF", save_all=True, append_images=[black])
+    assert np.array_equal(decode(data, "x"), PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (np.arange(35, dtype=np.uint16).reshape(5, 7) * 1000, "PNG"),
+        (np.arange(35, dtype=np.uint16).reshape(5, 7) * 1000, "TIFF"),
+        (np.arange(35, dtype=np.int32).reshape(5, 7) * 70000, "TIFF"),
+        (np.arange(35, dtype=np.float32).reshape(5, 7), "TIFF"),
+    ],
+)
+def test_grey_of_more_than_8_bits_is_refused(values, kind):
+    text = refused(encoded(Image.fromarray(values), kind), "E0705")
+    assert "are not 8 bits a sample\n  --> tile.png\n" in text
+    assert "= help: convert the image to 8 bits, choosing which values are black and" in text
+
+
+def png(width, height, depth, color, rows):
+    """A PNG file of raw rows, for what Pillow does not write itself."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    body = zlib.compress(rows)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def test_16_bit_colour_keeps_the_high_bytes():
+    values = np.random.default_rng(3).integers(0, 1 << 16, (4, 5, 3), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    assert np.array_equal(decode(png(5, 4, 16, 2, rows), "x"), values >> 8)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "label"),
+    [
+        (1, 65537, "it is 1x65537 pixels"),
+        (2_000_000, 1, "it is 2000000x1 pixels"),
+        (1 << 26, 1, "it is 67108864x1 pixels"),
+        (8192, 8193, "it is 8192x8193 pixels"),
+        (1 << 14, 1 << 14, "it is of 268435456 pixels"),
+        (1 << 16, 1 << 16, "it is of 4294967296 pixels"),
+        ((1 << 31) - 1, (1 << 31) - 1, "it is of 4611686014132420609 pixels"),
+    ],
+)
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(width, height, label):
+    text = refused(png(width, height, 8, 2, b"\0" * 1000), "E0704")
+    assert text == (
+        f"error[E0704]: {image_limits.TOO_LARGE}\n  --> tile.png\n   = {label}\n"
+        "   = help: cut it into tiles"
+    )
+
+
+@pytest.mark.parametrize("size", [(65536, 3), (3, 65536)])
+def test_the_longest_side_is_read(size):
+    image = Image.new("RGB", size, (1, 2, 3))
+    found = decode(encoded(image), "x")
+    assert found.shape == (size[1], size[0], 3)
+    assert (found == (1, 2, 3)).all()
+
+
+def tiff(tags, rest=b""):
+    """A TIFF file of one directory: tag, type, value or values of each entry, and what follows."""
+    kinds = {3: "<H", 4: "<I"}
+    entries, out = b"", b""
+    start = 8 + 2 + 12 * len(tags) + 4
+    for tag, kind, value in tags:
+        values = value if isinstance(value, tuple) else (value,)
+        data = b"".join(struct.pack(kinds[kind], v) for v in values)
+        if len(data) > 4:
+            entries += struct.pack("<HHII", tag, kind, len(values), start + len(out))
+            out += data
+        else:
+            entries += struct.pack("<HHI", tag, kind, len(values)) + data.ljust(4, b"\0")
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + out + rest
+
+
+def test_a_small_tiff_of_huge_tiles_is_refused():
+    packed = zlib.compress(bytes(1 << 20))
+    tags = [(256, 4, 16), (257, 4, 16), (258, 3, (8, 8, 8)), (259, 3, 8), (262, 3, 2), (277, 3, 3),
+            (322, 4, 32768), (323, 4, 16384), (324, 4, 300), (325, 4, len(packed))]  # fmt: skip
+    text = refused(tiff(tags, bytes(300) + packed), "E0704")
+    assert "   = it is 32768x16384 pixels\n" in text
+
+
+def test_a_jpeg_that_goes_over_its_pixels_for_ever_is_refused():
+    data = encoded(PICTURE, "JPEG", progressive=True)
+    scans = data.index(b"\xff\xda")
+    assert data.count(b"\xff\xda") <= 20
+    decode(data, "x")
+    last = data[scans:-2]
+    text = refused(data[:scans] + last * 40 + data[-2:], "E0704")
+    assert "more than 100 scans" in text
+
+
+def test_a_checksum_that_is_wrong_is_refused():
+    data = bytearray(encoded(PICTURE))
+    end = data.index(b"IEND") - 4  # the checksum of the pixels stands before it
+    data[end - 1] ^= 1
+    assert "the image is damaged" in refused(bytes(data), "E0703")
+
+
+def test_nothing_is_said_of_most_images():
+    for kind in [*LOSSLESS, "JPEG"]:
+        assert images.remarks(encoded(PICTURE, kind)) == ()
+    for mode in ("1", "L", "P"):
+        assert images.remarks(encoded(PICTURE.convert(mode))) == ()
+    opaque = PICTURE.convert("RGBA")
+    assert images.remarks(encoded(opaque)) == ()
+    assert images.remarks(b"no image") == ()
+
+
+def test_what_is_lost_is_said():
+    clear = PICTURE.convert("RGBA")
+    clear.putpixel((3, 10), (9, 9, 9, 254))
+    assert images.remarks(encoded(clear)) == (images.ALPHA,)
+    palette = encoded(PICTURE.quantize(16), transparency=3)
+    assert images.remarks(palette) == (images.ALPHA,)
+    cmyk = PICTURE.convert("CMYK")
+    for kind in ("TIFF", "JPEG"):
+        assert images.remarks(encoded(cmyk, kind)) == (images.CMYK,)
+    for kind in ("TIFF", "PNG"):
+        frames = encoded(PICTURE, kind, save_all=True, append_images=[Image.new("RGB", (17, 11))])
+        assert images.remarks(frames) == (images.FRAMES,)
+        assert np.array_equal(decode(frames, "x"), PIXELS)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(5, 4, 16, 2, b"\0" * 31 * 4),
+        b"P6 2 1 65535\n" + bytes(12),
+        tiff([(256, 4, 2), (257, 4, 1), (258, 3, (16, 16, 16)), (259, 3, 1), (262, 3, 2),
+              (273, 4, 200), (277, 3, 3), (278, 4, 1), (279, 4, 12)], bytes(400)),
+    ],
+)  # fmt: skip
+def test_bits_that_are_dropped_are_said(data):
+    assert images.remarks(data) == (images.DEPTH,)
+    assert decode(data, "x").dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("kind", "largest"),
+    [*((5, n) for n in (1, 7, 254)), *((6, n) for n in (1, 100, 254, 256, 1000, 65535))],
+)
+def test_other_largest_values_are_scaled_as_pillow_does(kind, largest):
+    wide = RNG.integers(0, min(2 * largest, 65535 if largest > 255 else 255) + 1, 17 * 11 * 3)
+    values = wide.astype(">u2" if largest > 255 else "u1").tobytes()
+    data = f"P{kind}\n# a comment\n17 11 {largest}\n".encode() + values
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
+    cut = data[: len(data) // 4]
+    assert "the image is damaged" in refused(cut, "E0703")
+
+
+def test_colours_that_are_not_read():
+    text = refused(encoded(Image.new("LAB", (4, 4)), "TIFF"), "E0705")
+    assert "colours of mode LAB are not read" in text
+
+
+def test_a_large_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MAX_BYTES", 1 << 20)
+    path = tmp_path / "large.png"
+    with path.open("wb") as file:
+        file.truncate((1 << 20) + 1)
+    with pytest.raises(UserError, match="E0704") as caught:
+        read(path)
+    assert "its file is larger than 1 MiB" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"tcc: 1\nname: net\n",
+        random.Random(5).randbytes(4000),
+        b"%!PS-Adobe-3.0 EPSF-3.0\n",
+    ],
+)
+def test_what_is_no_image_is_refused(data):
+    text = refused(data, "E0702")
+    assert text == (
+        "error[E0702]: not an image of a known format\n"
+        "  --> tile.png\n"
+        "   = help: known formats: PNG, JPEG, BMP, TIFF, PPM"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "label", "help"),
+    [
+        (b"GIF89a" + bytes(100), "GIF", "convert it to one of PNG, JPEG, BMP, TIFF, PPM"),
+        (b"RIFF\x20\0\0\0WEBPVP8 ", "WebP", "convert it to one of PNG, JPEG, BMP, TIFF, PPM"),
+        (bytes(128) + b"DICM", "DICOM", "convert it to one of PNG, JPEG, BMP, TIFF, PPM"),
+        (b"\x89PNG\r\n\x1a\n", "PNG", "known formats: PNG, JPEG, BMP, TIFF, PPM"),
+    ],
+)
+def test_another_format_is_named(data, label, help):
+    text = refused(data, "E0702")
+    assert text.endswith(f"   = it begins as {label} does\n   = help: {help}")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "PPM", "TIFF"])
+def test_a_truncated_image_is_refused(kind):
+    noise = np.random.default_rng(1).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), kind)
+    text = refused(data[: len(data) * 2 // 3], "E0703")
+    assert text.startswith("error[E0703]: the image is damaged\n  --> tile.png\n   = ")
+
+
+@pytest.mark.parametrize("kind", [*LOSSLESS, "JPEG"])
+def test_flipped_bytes_give_an_image_or_a_located_error(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"exif": exif} if kind in {"PNG", "JPEG", "TIFF"} else {}
+    data = encoded(PICTURE, kind, **options)
+    flips = random.Random(kind)
+    codes = set()
+    for _ in range(300):
+        damaged = bytearray(data)
+        for _ in range(flips.randint(1, 4)):
+            damaged[flips.randrange(len(damaged))] = flips.randrange(256)
+        try:
+            decode(bytes(damaged), "x")
+        except UserError as error:
+            codes.add(error.diagnostics[0].code)
+    assert codes
+    assert codes <= {"E0702", "E0703", "E0704", "E0705"}
+
+
+def test_a_missing_file_is_named(tmp_path):
+    path = tmp_path / "none.png"
+    with pytest.raises(UserError) as caught:
+        read(path)
+    assert str(caught.value) == (
+        f"error[E0701]: cannot read the image\n  --> {path}\n   = No such file or directory"
+    )
+
+
+def test_a_folder_and_a_pipe_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(UserError, match="E0701") as caught:
+            read(path)
+        assert str(caught.value).startswith("error[E0701]: cannot read the image\n")
+
+
+def test_an_impossible_name_is_refused():
+    for name in ("a\0b.png", "x" * 5000):
+        with pytest.raises(UserError, match="E0701"):
+            read(Path(name))

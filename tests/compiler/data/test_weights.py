@@ -1,0 +1,334 @@
+"""Weight files: what is written, what is read, and what is refused."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nets import Steps, dense, gated, place
+from op_cases import trained
+from safetensors.numpy import load_file, save_file
+
+from tcc.compiler.data import weights
+from tcc.compiler.ir.graph import Graph
+from tcc.compiler.ops import BatchNorm, Conv, Linear
+from tcc.compiler.support.diagnostics import Diagnostic, UserError
+
+RECORDED = [
+    "0x1.bcb2e40000000p-6",
+    "0x1.58142a0000000p-3",
+    "0x1.48d6e40000000p-4",
+    "-0x1.12616e0000000p-3",
+]
+DIGEST = "20e9aacfa693be24c0171c95293235595fbeb391afbcbaf6b543d1d89a334c30"
+
+
+def graph() -> Graph:
+    add = Steps(3, 4, 4, name="tiny")
+    add("conv", Conv(2, (1, 1)), at=place(3))
+    add("bn", BatchNorm(), at=place(4, "  - batch_norm"))
+    return add.graph()
+
+
+def refused(path: Path, net: Graph | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        weights.read(path, net or graph())
+    return str(caught.value).replace(str(path), "w.safetensors")
+
+
+def file(folder: Path, **changes: np.ndarray | None) -> Path:
+    tensors = {**trained(graph()), **{k.replace("__", "."): v for k, v in changes.items()}}
+    path = folder / "w.safetensors"
+    save_file({k: v for k, v in tensors.items() if v is not None}, path)
+    return path
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    net = dense()
+    path = tmp_path / "w.safetensors"
+    weights.write(path, trained(net), {"spec": "dense"})
+    found = weights.read(path, net)
+    assert list(found) == list(net.params)
+    for name, values in trained(net).items():
+        np.testing.assert_array_equal(found[name], values)
+    assert load_file(path).keys() == net.params.keys()
+
+
+def test_the_bytes_depend_on_content_alone() -> None:
+    tensors = trained(graph())
+    about = {"b": "2", "a": "1", "spec": "tiny", "z": "é"}
+    data = weights.encode(tensors, about)
+    backwards = dict(reversed(tensors.items()))
+    assert weights.encode(backwards, dict(reversed(about.items()))) == data
+    (size,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8 : 8 + size])
+    assert header["__metadata__"] == about
+    assert size % 8 == 0
+    other = weights.encode(tensors | {"bn.bias": tensors["bn.bias"] + 1}, about)
+    assert other != data
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from hashlib import sha256
+from nets import dense
+from tcc.compiler.data import weights
+data = weights.encode(weights.random(dense(), 7), {c: c for c in "abcdefgh"})
+print(sha256(data).hexdigest())
+"""
+
+
+def test_the_bytes_are_the_same_in_every_process() -> None:
+    here = weights.encode(weights.random(dense(), 7), {c: c for c in "abcdefgh"})
+    command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[2])]
+    for seed in ("1", "2"):
+        found = subprocess.run(
+            command, env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        )
+        assert found.stdout.strip() == sha256(here).hexdigest()
+
+
+def test_the_digest_tells_weights_apart() -> None:
+    first, second = weights.random(graph(), 1), weights.random(graph(), 2)
+    assert weights.digest(first) == weights.digest(dict(first)) != weights.digest(second)
+    assert len(weights.digest(first)) == 64
+
+
+def test_random_weights_do_not_change_between_versions() -> None:
+    found = weights.random(dense(), 0)
+    start = found["stem.weight"].ravel()[:4]
+    assert [float(v).hex() for v in start] == RECORDED
+    assert weights.digest(found) == DIGEST
+
+
+def test_random_weights_of_a_layer_depend_on_its_name_and_the_seed_alone() -> None:
+    few, more = Steps(3, 4, 4), Steps(3, 4, 4)
+    more("first", Conv(3, (3, 3), padding=1))
+    for add in (few, more):
+        add("conv", Conv(2, (1, 1)))
+    one, two = weights.random(few.graph()), weights.random(more.graph())
+    np.testing.assert_array_equal(one["conv.weight"], two["conv.weight"])
+    assert not np.array_equal(one["conv.weight"], weights.random(few.graph(), 1)["conv.weight"])
+
+
+def test_random_weights_are_spread_as_torch_spreads_them() -> None:
+    add = Steps(64)
+    add("fc", Linear(5000))
+    values = weights.random(add.graph())["fc.weight"]
+    assert values.shape == (5000, 64)
+    assert -0.125 <= values.min() < -0.1249
+    assert 0.1249 < values.max() <= 0.125
+    assert abs(values.mean()) < 1e-3
+    assert abs(values.std() - 0.125 / 3**0.5) < 1e-4
+    assert len(np.unique(values)) > 300_000
+
+
+def test_batch_norm_starts_as_the_identity() -> None:
+    found = weights.random(graph())
+    for role, value in {"weight": 1, "bias": 0, "mean": 0, "var": 1}.items():
+        np.testing.assert_array_equal(found[f"bn.{role}"], np.full(2, value, np.float32))
+
+
+def test_large_tensors_are_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = weights.uniform((1000,), 1.0, "key")
+    monkeypatch.setattr(weights, "BLOCK", 64)
+    np.testing.assert_array_equal(weights.uniform((1000,), 1.0, "key"), whole)
+
+
+def test_missing_weights_are_all_listed(tmp_path: Path) -> None:
+    path = file(tmp_path, conv__bias=None, bn__var=None, bn__va=np.ones(2, np.float32))
+    assert refused(path) == (
+        "error[E0502]: 2 of 6 weights of tiny are missing\n"
+        "  --> w.safetensors\n"
+        "   = conv.bias (2), net.yaml:3:5\n"
+        "   = bn.var (2), like bn.va, net.yaml:4:5\n"
+        "   = help: were they saved for another spec, or with other parameters (`--set`)?\n"
+        "\n"
+        "error[E0503]: tiny has no place for 1 tensors of the file\n"
+        "  --> w.safetensors\n"
+        "   = bn.va (2), like bn.var\n"
+        "   = help: `tcc import-weights` takes in the names of other projects"
+    )
+
+
+def test_a_hostile_name_does_not_reach_the_terminal(tmp_path: Path) -> None:
+    path = file(tmp_path, **{"\x1b[2J\n\u202e": np.ones(1, np.float32)})
+    assert "   = \ufffd[2J\ufffd\ufffd (1)\n" in refused(path)
+
+
+def test_a_wrong_shape_names_the_layer(tmp_path: Path) -> None:
+    path = file(tmp_path, conv__weight=np.ones((2, 4, 1, 1), np.float32))
+    assert refused(path) == (
+        "error[E0504]: conv.weight has shape 2x4x1x1, not 2x3x1x1\n"
+        " --> net.yaml:3:5\n"
+        "  |\n"
+        "3 |   - conv: {filters: 8}\n"
+        "  |     ^^^^ this layer\n"
+        "   = help: were the weights made with other parameters of the spec (`--set`)?"
+    )
+
+
+def test_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
+    weight = np.array([1, np.nan, np.inf, -np.inf, np.nan, 0], np.float32).reshape(2, 3, 1, 1)
+    path = file(tmp_path, conv__weight=weight, bn__mean=np.array([0, np.inf], np.float32))
+    assert refused(path) == (
+        "error[E0506]: conv.weight has 4 of 6 values that are not finite\n"
+        " --> net.yaml:3:5\n"
+        "  |\n"
+        "3 |   - conv: {filters: 8}\n"
+        "  |     ^^^^ of conv: 2 are NaN, 2 infinite\n"
+        "   = help: the training diverged, or the file is damaged; take an earlier checkpoint\n"
+        "\n"
+        "error[E0506]: bn.mean has 1 of 2 values that are not finite\n"
+        " --> net.yaml:4:5\n"
+        "  |\n"
+        "4 |   - batch_norm\n"
+        "  |     ^^^^ of bn: 0 are NaN, 1 infinite\n"
+        "   = help: the training diverged, or the file is damaged; take an earlier checkpoint"
+    )
+
+
+def test_a_negative_variance_is_refused(tmp_path: Path) -> None:
+    path = file(tmp_path, bn__var=np.array([1, -0.5], np.float32))
+    assert refused(path).splitlines()[0] == "error[E0507]: bn.var has variances that cannot be"
+    assert "the smallest is -0.5, eps is 1e-05" in refused(path)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64, ml_dtypes.bfloat16])
+def test_other_floats_are_converted_and_that_is_said(tmp_path: Path, kind: type) -> None:
+    values = np.array([0.5, -1.25], np.float32)
+    path = file(tmp_path, bn__bias=values.astype(kind), bn__mean=values.astype(kind))
+    told: list[Diagnostic] = []
+    found = weights.read(path, graph(), told.append)
+    np.testing.assert_array_equal(found["bn.bias"], values)
+    assert found["bn.bias"].dtype == np.float32
+    (warning,) = told
+    assert warning.severity == "warning"
+    name = np.dtype(kind).name
+    assert warning.message == f"2 tensors are {name} and become float32: bn.bias, bn.mean"
+
+
+def test_float64_beyond_float32_is_found(tmp_path: Path) -> None:
+    path = file(tmp_path, bn__bias=np.array([1e300, 0]))
+    assert "bn.bias has 1 of 2 values that are not finite" in refused(path)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.uint8, np.bool_, np.int64])
+def test_other_types_are_refused(tmp_path: Path, kind: type) -> None:
+    path = file(tmp_path, bn__bias=np.ones(2, kind))
+    word = {"int32": "I32", "uint8": "U8", "bool": "BOOL", "int64": "I64"}[np.dtype(kind).name]
+    assert refused(path).splitlines()[0] == f"error[E0505]: bn.bias holds {word} numbers"
+
+
+def raw(header: object, data: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+TENSOR = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+HOSTILE = {
+    "empty": b"",
+    "three bytes": b"abc",
+    "header of 2^60 bytes": struct.pack("<Q", 1 << 60) + b"{}",
+    "header cut": raw(b'{"conv.bias":'),
+    "no JSON": raw(b"\xff\xfe{"),
+    "nested brackets": raw(b"[" * 50_000),
+    "data cut": raw({"bn.bias": TENSOR}, b"\0" * 7),
+    "data left over": raw({"bn.bias": TENSOR}, b"\0" * 9),
+    "offsets backwards": raw({"bn.bias": {**TENSOR, "data_offsets": [8, 0]}}, b"\0" * 8),
+    "shape too large": raw({"bn.bias": {**TENSOR, "shape": [1 << 40, 1 << 40]}}, b"\0" * 8),
+    "shape negative": raw({"bn.bias": {**TENSOR, "shape": [-2]}}, b"\0" * 8),
+    "unknown type": raw({"bn.bias": {**TENSOR, "dtype": "F3"}}, b"\0" * 8),
+    "offsets that overlap": raw(
+        {"a": TENSOR, "b": {**TENSOR, "data_offsets": [4, 12]}}, b"\0" * 12
+    ),
+    "a gap": raw({"a": TENSOR, "b": {**TENSOR, "data_offsets": [12, 20]}}, b"\0" * 20),
+    "one place for two": raw({"a": TENSOR, "b": TENSOR}, b"\0" * 8),
+    "offsets beyond 2^63": raw({"a": {**TENSOR, "data_offsets": [1 << 64, (1 << 64) + 8]}}),
+    "shape of reals": raw({"bn.bias": {**TENSOR, "shape": [2.0]}}, b"\0" * 8),
+    "shape of truths": raw({"bn.bias": {**TENSOR, "shape": [True, 2]}}, b"\0" * 8),
+    "a name twice": raw(b'{"a": 1, "a": 2}'),
+    "no tensor": raw({"bn.bias": 3}),
+    "no object": raw([TENSOR]),
+    "metadata of numbers": raw({"__metadata__": {"a": 1}}),
+    "long numbers": raw(b'{"a": ' + b"9" * 5000 + b"}"),
+    "too many tensors": raw(
+        {str(i): {**TENSOR, "shape": [0], "data_offsets": [0, 0]} for i in range(50_001)}
+    ),
+    "a long header": raw(b"{" + b" " * (16 << 20) + b"}"),
+    "a zip file": b"PK\x03\x04" + b"\0" * 60,
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
+def test_damaged_and_hostile_files_are_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(data)
+    first, *_, last = refused(path).splitlines()
+    assert first == "error[E0501]: not a whole safetensors file"
+    assert last == "   = help: PyTorch checkpoints come in through `tcc import-weights`"
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(cut=st.integers(0, 400), flip=st.integers(0, 400), byte=st.integers(0, 255))
+def test_no_damage_to_the_header_gets_past(tmp_path: Path, cut: int, flip: int, byte: int) -> None:
+    data = bytearray(weights.encode(trained(graph())))
+    data[flip % len(data)] = byte
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(data[: len(data) - cut] if cut % 3 == 0 else data)
+    codes: set[str] = set()
+    found = None
+    try:
+        found = weights.read(path, graph())
+    except UserError as error:
+        codes = {d.code for d in error.diagnostics}
+    assert (found is None) == bool(codes)
+    assert codes <= {"E0501", "E0502", "E0503", "E0504", "E0505", "E0506", "E0507"}
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    assert refused(tmp_path / "w.safetensors") == (
+        "error[E0501]: cannot read the weights\n  --> w.safetensors\n   = No such file or directory"
+    )
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.safetensors")
+    assert refused(tmp_path / "w.safetensors").endswith("   = it is a pipe, not a file")
+
+
+def test_shapes_are_compared_before_a_tensor_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    many = {f"{i}.weight": {**TENSOR, "data_offsets": [8 * i, 8 * i + 8]} for i in range(100)}
+    size = (1 << 40) - 800
+    large = {"large": {"dtype": "U8", "shape": [size], "data_offsets": [800, 800 + size]}}
+    path.write_bytes(raw({**many, **large}))
+    os.truncate(path, path.stat().st_size + (1 << 40))
+    found = refused(path)
+    assert "tiny has no place for 101 tensors of the file" in found
+    assert "... and 51 more" in found
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    assert (
+        refused(tmp_path).splitlines()[0] == "error[E0501]: cannot read the weights: it is a folder"
+    )
+
+
+def test_weights_of_another_network_say_so_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    weights.write(path, trained(gated()))
+    found = refused(path, dense())
+    assert "17 of 19 weights of dense are missing" in found
+    assert "dense has no place for" in found

@@ -1,0 +1,295 @@
+"""Pictures of graphs: nothing overlaps, every text fits, whatever a spec says."""
+
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from nets import Steps, dense
+
+from tcc.compiler.figures import Direction, Level
+from tcc.compiler.figures.picture import Look, draw, plan
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Input, Node, Output, make_node, verify
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.ops import Add, Concat, Conv, GlobalAvgPool, Relu
+
+ROOT = Path(__file__).resolve().parents[3]
+SPECS = sorted(p for p in (ROOT / "spec").rglob("*.yaml") if "\ngraph:" in p.read_text())
+SVG = "{http://www.w3.org/2000/svg}"
+BOTH = pytest.mark.parametrize("level", list(Level))
+
+
+@pytest.fixture(scope="module", params=SPECS, ids=lambda p: p.stem)
+def graph(request):
+    return load(request.param).graph
+
+
+def rectangle(frame):
+    return frame.x, frame.y, frame.x + frame.width, frame.y + frame.height
+
+
+def meet(a, b):
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def holds(outer, inner):
+    return (
+        outer[0] <= inner[0]
+        and outer[1] <= inner[1]
+        and inner[2] <= outer[2]
+        and inner[3] <= outer[3]
+    )
+
+
+def extent(text):
+    """The rectangle that a text takes at most."""
+    width = text.font.width(text.text)
+    left = text.x - width // 2 if text.centred else text.x
+    return left, text.y - text.font.size, left + width, text.y + 3
+
+
+def check(drawing, right=False):
+    """Nothing overlaps, all is inside of what holds it, and lines are upright or level."""
+    page = (0, 0, drawing.width, drawing.height)
+    siblings = defaultdict(list)
+    for frame in drawing.frames:
+        siblings[frame.inside].append(rectangle(frame))
+        outer = page if frame.inside < 0 else rectangle(drawing.frames[frame.inside])
+        assert holds(outer, rectangle(frame)), frame.box.path
+        for text in frame.texts:
+            assert holds(rectangle(frame), extent(text)), text
+    for boxes in siblings.values():
+        assert not [pair for pair in combinations(boxes, 2) if meet(*pair)]
+    check_texts(drawing, page)
+    check_apart(drawing.wires)
+    for wire in drawing.wires:
+        check_wire(wire, siblings[wire.inside], page, right)
+
+
+def check_texts(drawing, page):
+    """No box covers a block's header or a shape, and no two shapes meet."""
+    for frame in drawing.frames:
+        if frame.inside >= 0:
+            for text in drawing.frames[frame.inside].texts:
+                assert not meet(rectangle(frame), extent(text)), text
+    leaves = [rectangle(f) for f in drawing.frames if not f.box.children]
+    shapes = [extent(text) for text in drawing.shapes]
+    for shape in shapes:
+        assert holds(page, shape)
+        assert not [box for box in leaves if meet(box, shape)], shape
+    assert not [pair for pair in combinations(shapes, 2) if meet(*pair)]
+
+
+def check_apart(wires):
+    """Lines run in one another only where they are one value's, or enter one box."""
+    tracks = defaultdict(list)
+    for wire in wires:
+        for a, b in zip(wire.points, wire.points[1:], strict=False):
+            axis = 0 if a[0] == b[0] else 1
+            tracks[axis, a[axis]].append((*sorted((a[1 - axis], b[1 - axis])), wire))
+    for segments in tracks.values():
+        for (low, high, one), (low_2, high_2, two) in combinations(segments, 2):
+            if low < high_2 and low_2 < high:
+                ends = {one.points[0], one.points[-1]} & {two.points[0], two.points[-1]}
+                assert ends, (one, two)
+
+
+def check_wire(wire, boxes, page, right):
+    for (x, y), (to_x, to_y) in zip(wire.points, wire.points[1:], strict=False):
+        assert x == to_x or y == to_y
+        assert to_x >= x if right else to_y >= y, "lines go with the flow"
+        line = (min(x, to_x), y, max(x, to_x), to_y)
+        assert holds(page, line)
+        assert not [box for box in boxes if meet(box, line)], wire
+
+
+@BOTH
+@pytest.mark.parametrize("direction", list(Direction))
+def test_every_spec_is_drawn_in_its_place(graph, level, direction):
+    check(plan(graph, level, direction), direction is Direction.RIGHT)
+
+
+@BOTH
+def test_every_spec_is_well_formed_and_the_same_each_time(graph, level):
+    text = draw(graph, Look(level))
+    assert text == draw(graph, Look(level))
+    root = ET.fromstring(text)
+    assert root.tag == f"{SVG}svg"
+    assert "href" not in text
+    assert "script" not in text
+
+
+def test_every_operation_stands_at_op_level(graph):
+    paths = [f.box.path for f in plan(graph, Level.OP).frames if f.box.nodes and not f.box.children]
+    assert sorted(paths) == sorted(node.name for node in graph.nodes)
+
+
+def test_the_block_level_counts_everything_once(graph):
+    """What the boxes at the top cost is what the graph costs, whatever is folded."""
+    from tcc.compiler.ir.cost import cost
+
+    top = [f.box for f in plan(graph, Level.BLOCK).frames if f.inside < 0]
+    assert sum(box.params for box in top) == cost(graph).params
+    assert sum(box.macs for box in top) == sum(row.macs for row in cost(graph).rows)
+
+
+def test_blocks_stay_few(graph):
+    assert len(plan(graph, Level.BLOCK).frames) < 150
+
+
+def titles(drawing):
+    return [frame.texts[0].text for frame in drawing.frames]
+
+
+class TestDenseNet:
+    @pytest.fixture
+    def drawing(self):
+        return plan(load(ROOT / "spec/baselines/densenet121.yaml").graph)
+
+    def test_equal_layers_are_one_box(self, drawing):
+        found = [title for title in titles(drawing) if title.startswith("dense_layer")]
+        assert found == [f"dense_layer \u00d7 {n}" for n in (6, 12, 24, 16)]
+
+    def test_it_says_what_all_of_them_cost(self, drawing):
+        [stage] = [f for f in drawing.frames if f.box.path == "stage_1/repeat_6/dense_layer"]
+        assert [t.text for t in stage.texts][1:] == [
+            "335,040 params, 1.04 G MACs in all",
+            "the last one is drawn",
+        ]
+
+    def test_the_main_line_is_straight(self, drawing):
+        """Every arrow into a box of the outermost level comes down at one place."""
+        ends = {
+            wire.points[-1][0]
+            for wire in drawing.wires
+            for frame in drawing.frames
+            if frame.inside < 0 and wire.points[-1][1] == frame.y
+        }
+        assert len(ends) == 1
+
+
+def test_blocks_that_differ_stay_apart():
+    names = titles(plan(load(ROOT / "spec/baselines/resnet18.yaml").graph))
+    assert "basic_block \u00d7 2" in names
+    assert [f"repeat_{n}/basic_block" in names for n in range(3, 9)] == [True] * 6
+
+
+def test_many_equal_branches_are_one_box():
+    """FastNet has 2, 4 and 8 branches in its stages."""
+    names = titles(plan(load(ROOT / "spec/fastnet.yaml").graph))
+    assert [name for name in names if "\u00d7" in name] == ["branch_conv_1..8 \u00d7 8"]
+    assert names.count("branch_conv_3") == 4
+
+
+def test_boxes_say_what_their_operations_do():
+    add = Steps(3, 32, 32)
+    add("stem", Conv(8, (3, 3), (2, 2), 1))
+    add("down/conv", Conv(16, (1, 7), padding=(0, 3, 0, 3), groups=4))
+    add("down/relu", Relu())
+    drawing = plan(add.graph(), Level.OP)
+    said = {f.box.path: [t.text for t in f.texts] for f in drawing.frames}
+    assert said["stem"] == ["stem: conv", "3x3, 8 filters, stride 2, pad 1"]
+    assert said["down/conv"] == ["conv", "1x7, 16 filters, pad 0x3, 4 groups"]
+    assert said["down/relu"] == ["relu"]
+    assert said["down"] == ["down", "240 params, 57.34 k MACs"]
+    assert [s.text for s in drawing.shapes] == ["3x32x32", "8x16x16", "16x16x16", "16x16x16"]
+
+
+def test_outputs_say_when_they_are_there():
+    drawing = plan(dense())
+    said = [[t.text for t in f.texts] for f in drawing.frames if f.box.kind == "output"]
+    assert any("only in training" in lines[-1] for lines in said)
+
+
+def test_a_block_read_by_what_it_reads_is_dissolved():
+    """No order of boxes could draw two blocks that wait for each other."""
+    add = Steps(4, 8, 8)
+    add("a/first", Relu())
+    add("b/first", Relu())
+    add("a/second", Relu())
+    add("b/second", Relu())
+    drawing = plan(add.graph(), Level.OP)
+    check(drawing)
+    assert set(titles(drawing)) >= {
+        f"{block}/{n}: relu" for block in "ab" for n in ("first", "second")
+    }
+
+
+def woven(count):
+    """A graph in which each value is read at once, a little later and much later."""
+    add = Steps(4, 8, 8)
+    names = ["image"]
+    for n in range(count // 2):
+        add(f"block_{n // 10}/relu_{n}", Relu(), names[-1])
+        far = names[(n * 7919) % len(names)]
+        names.append(add(f"block_{n // 10}/add_{n}", Add(), f"block_{n // 10}/relu_{n}", far))
+    return add.graph()
+
+
+@BOTH
+def test_a_thousand_nodes_of_any_order(level):
+    drawing = plan(woven(1000), level)
+    check(drawing)
+    if level is Level.OP:
+        assert len([f for f in drawing.frames if not f.box.children]) == 1002
+
+
+@BOTH
+def test_values_read_by_many(level):
+    """A flat DenseNet: every step reads the last twenty."""
+    add = Steps(4, 8, 8)
+    names = [add("stem", Relu())]
+    for n in range(60):
+        if n:
+            add(f"concat_{n}", Concat(), *names[-20:], "image")
+        names.append(add(f"conv_{n}", Conv(4, (1, 1))))
+    check(plan(add.graph(), level))
+
+
+def test_a_graph_without_operations():
+    graph = Graph("none", (Input("image", TensorType((3, 4, 4))),), (), (Output("image", "image"),))
+    drawing = plan(verify(graph))
+    check(drawing)
+    assert [f.box.kind for f in drawing.frames] == ["input", "output"]
+
+
+def test_many_inputs_and_outputs():
+    image = TensorType((4, 8, 8))
+    nodes: list[Node] = []
+    types = {"one": image, "two": image}
+    for name, op, reads in (
+        ("mix/add", Add(), ("one", "two")),
+        ("mix/relu", Relu(), ("two",)),
+        ("mix/concat", Concat(), ("mix/add", "mix/relu", "one")),
+        ("gap", GlobalAvgPool(), ("mix/concat",)),
+    ):
+        node = make_node(name, op, reads, tuple(types[r] for r in reads))
+        nodes.append(node)
+        types[name] = node.type
+    outputs = tuple(Output(f"o{n}", v) for n, v in enumerate(("gap", "mix/add", "mix/relu")))
+    inputs = (Input("one", image), Input("two", image))
+    graph = verify(Graph("many", inputs, tuple(nodes), outputs))
+    for level in Level:
+        check(plan(graph, level))
+        assert ET.fromstring(draw(graph, Look(level))) is not None
+
+
+HOSTILE = "</text><script>alert(1)</script>&amp;\"'\x00\x1b[31m\u202e]]>" + "W字🧪" * 400
+
+
+@BOTH
+def test_hostile_names_are_only_text(level):
+    image = TensorType((4, 8, 8))
+    inner = make_node(f"{HOSTILE}/relu", Relu(), ("image",), (image,))
+    outer = make_node(f"{HOSTILE}/{HOSTILE}", Conv(4, (1, 1)), (inner.name,), (image,))
+    graph = Graph(HOSTILE, (Input("image", image),), (inner, outer), (Output(HOSTILE, outer.name, labels=(HOSTILE, "a")),))  # fmt: skip
+    check(plan(graph, level))
+    root = ET.fromstring(draw(graph, Look(level), HOSTILE))
+    assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
+        "svg", "title", "desc", "style", "rect", "g", "text", "path",
+    }  # fmt: skip
+    told = "".join(root.itertext())
+    assert "<script>alert(1)</script>&amp;" in told
+    assert not set(told) & set("\x00\x1b\u202e")

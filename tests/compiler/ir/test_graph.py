@@ -1,0 +1,132 @@
+"""What a graph knows of itself, and what the verifier finds."""
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+from nets import Steps, dense, gated
+
+from tcc.compiler.ir.graph import Graph, GraphError, Input, Node, Output, make_node, verify
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.ops import Add, BatchNorm, Concat, Conv, Linear, Relu
+
+MAP = TensorType((4, 6, 6))
+
+
+def small() -> Graph:
+    add = Steps(4, 6, 6)
+    add("conv", Conv(4, (1, 1)))
+    add("relu", Relu())
+    add("sum", Add(), "conv", "relu", "conv")
+    return add.graph()
+
+
+def changed(node: str, **fields: object) -> Graph:
+    graph = small()
+    nodes = tuple(replace(n, **fields) if n.name == node else n for n in graph.nodes)
+    return replace(graph, nodes=nodes)
+
+
+BROKEN = {
+    "net: two inputs are called image": replace(small(), inputs=small().inputs * 2),
+    "net: conv is defined twice": changed("relu", name="conv"),
+    "net: image is defined twice": changed("conv", name="image"),
+    "net: relu reads later, which no earlier node defines": changed("relu", inputs=("later",)),
+    "net: conv reads relu, which no earlier node defines": changed("conv", inputs=("relu",)),
+    "net: relu has 2 inputs": changed("relu", inputs=("conv", "image")),
+    "net: sum has 0 inputs": changed("sum", inputs=()),
+    "net: conv is 4x6x6, but its op infers 8x6x6": changed("conv", op=Conv(8, (1, 1))),
+    "net: relu is 4x6x5, but its op infers 4x6x6": changed("relu", type=TensorType((4, 6, 5))),
+    "net: conv: a window of height 9 does not fit the input: the input is 6x6, padded height 6": (
+        changed("conv", op=Conv(4, (9, 9)))
+    ),
+    "net: conv has 1 weight tensors": changed("conv", params=("conv.weight",)),
+    "net: two outputs share a name": replace(
+        small(), outputs=(Output("y", "sum"), Output("y", "relu"))
+    ),
+    "net: output y is not defined": replace(small(), outputs=(Output("y", "nothing"),)),
+    "net: output image bears the name of an input": replace(
+        small(), outputs=(Output("image", "sum"),)
+    ),
+}
+
+
+@pytest.mark.parametrize(("message", "graph"), BROKEN.items(), ids=BROKEN)
+def test_the_verifier_names_the_broken_rule(message: str, graph: Graph) -> None:
+    with pytest.raises(GraphError) as caught:
+        verify(graph)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("graph", [small(), dense(), gated()], ids=lambda g: g.name)
+def test_a_sound_graph_is_returned_as_it_is(graph: Graph) -> None:
+    assert verify(graph) is graph
+
+
+def test_types_are_those_of_inputs_and_nodes() -> None:
+    graph = small()
+    assert dict(graph.types) == dict.fromkeys(("image", "conv", "relu", "sum"), MAP)
+    assert graph.input_types(graph.nodes[2]) == (MAP, MAP, MAP)
+
+
+def test_readers_are_listed_once_and_in_order() -> None:
+    readers = {value: [n.name for n in nodes] for value, nodes in small().readers.items()}
+    assert readers == {"image": ["conv"], "conv": ["relu", "sum"], "relu": ["sum"], "sum": []}
+
+
+def test_a_sole_reader_is_the_only_use_of_a_value() -> None:
+    graph = small()
+    assert graph.sole_reader("relu") is graph.nodes[2]
+    assert graph.sole_reader("conv") is None
+    assert graph.sole_reader("sum") is None
+    seen = replace(graph, outputs=(*graph.outputs, Output("middle", "relu")))
+    assert seen.sole_reader("relu") is None
+
+
+def test_params_stand_in_the_order_of_first_use() -> None:
+    graph = dense()
+    assert list(graph.params)[:8] == [
+        "stem.weight",
+        "stem.bias",
+        "stem_bn.weight",
+        "stem_bn.bias",
+        "stem_bn.mean",
+        "stem_bn.var",
+        "layer/depthwise.weight",
+        "layer/bn.weight",
+    ]
+    assert graph.params["layer/depthwise.weight"].shape == (8, 1, 3, 3)
+    assert [graph.params[f"bn.{role}"].trainable for role in ("weight", "var")] == [True, False]
+
+
+def test_weights_may_be_shared() -> None:
+    first = make_node("first", Linear(4), ("x",), (TensorType((4,)),))
+    assert first is not None
+    second = replace(first, name="second", inputs=("first",))
+    graph = verify(
+        Graph("tied", (Input("x", TensorType((4,))),), (first, second), (Output("y", "second"),))
+    )
+    assert list(graph.params) == ["first.weight", "first.bias"]
+
+
+def test_a_graph_never_changes() -> None:
+    with pytest.raises(FrozenInstanceError):
+        small().name = "other"  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        small().nodes[0].name = "other"  # type: ignore[misc]
+
+
+def test_a_node_gets_its_weights_from_its_path() -> None:
+    node = make_node("block/bn", BatchNorm(), ("x",), (MAP,))
+    assert node == Node(
+        "block/bn",
+        BatchNorm(),
+        ("x",),
+        ("block/bn.weight", "block/bn.bias", "block/bn.mean", "block/bn.var"),
+        MAP,
+    )
+
+
+def test_a_node_of_many_inputs_infers_from_all() -> None:
+    node = make_node("concat", Concat(), ("a", "b"), (MAP, TensorType((3, 6, 6))))
+    assert node is not None
+    assert node.type == TensorType((7, 6, 6))

@@ -1,0 +1,351 @@
+"""Preprocessing, held against Pillow to the bit."""
+
+import json
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tcc.compiler.data.images import read
+from tcc.compiler.ir import resample
+from tcc.compiler.ir.preprocess import (
+    MAX_SIDE,
+    SCALES,
+    Preprocess,
+    Resize,
+    apply,
+    as_json,
+    from_json,
+    result_shape,
+)
+from tcc.compiler.ir.resample import covering
+from tcc.compiler.support.diagnostics import UserError
+
+BILINEAR = Image.Resampling.BILINEAR
+SIDES = st.one_of(st.integers(1, 5), st.integers(1, 200))
+IMAGENET = Preprocess("rgb", Resize((224, 224)), None, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def picture(height, width, seed=0):
+    """Noise with flat black and white parts, so that clipping and rounding are both met."""
+    rng = np.random.default_rng([seed, height, width])
+    noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return np.where(rng.random((height, width, 1)) < 0.3, np.uint8(255) * (noise > 127), noise)
+
+
+def levels(pre, image, size):
+    """The 8-bit pixels that `apply` computes, back as (H, W, C)."""
+    values = apply(replace(pre, mean=(0.0,), std=(1.0,)), image, size) * np.float32(255)
+    assert np.array_equal(values, np.rint(values))
+    return values.astype(np.uint8).transpose(1, 2, 0)
+
+
+def pillow(image, size):
+    """Pillow's resize, a call for each axis: from 13 on it may choose their order itself."""
+    height, width = size
+    wide = Image.fromarray(image).resize((width, image.shape[0]), BILINEAR)
+    return np.asarray(wide.resize((width, height), BILINEAR))
+
+
+@settings(max_examples=150)
+@given(SIDES, SIDES, SIDES, SIDES)
+@example(512, 512, 224, 224)
+@example(101, 131, 224, 224)
+@example(1, 1, 7, 9)
+@example(200, 3, 1, 1)
+@example(64, 64, 64, 31)
+@example(64, 64, 31, 64)
+def test_stretch_is_pillow_to_the_bit(height, width, to_height, to_width):
+    image = picture(height, width)
+    pre = Preprocess(resize=Resize((to_height, to_width)))
+    found = levels(pre, image, (3, to_height, to_width))
+    assert np.array_equal(found, pillow(image, (to_height, to_width)))
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (101, 131), (224, 224), (96, 96), (300, 450)])
+def test_one_call_of_pillow_gives_the_same_where_the_height_shrinks_no_more(shape):
+    image = picture(*shape)
+    expected = Image.fromarray(image).resize((224, 224), BILINEAR)
+    assert np.array_equal(levels(IMAGENET, image, (3, 224, 224)), np.asarray(expected))
+
+
+@settings(max_examples=100)
+@given(SIDES, SIDES, SIDES, SIDES)
+@example(3, 200, 50, 50)
+@example(5, 5, 5, 5)
+def test_cover_is_the_centre_of_a_resize(height, width, to_height, to_width):
+    image, target = picture(height, width), (to_height, to_width)
+    scaled = covering((height, width), target)
+    top, left = ((s - t) // 2 for s, t in zip(scaled, target, strict=True))
+    whole = pillow(image, scaled)
+    pre = Preprocess(resize=Resize(target, "cover"))
+    found = levels(pre, image, (3, *target))
+    assert np.array_equal(found, whole[top : top + to_height, left : left + to_width])
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "scaled"),
+    [
+        ((100, 200), (50, 50), (50, 100)),
+        ((200, 100), (50, 50), (100, 50)),
+        ((101, 131), (224, 224), (224, 291)),
+        ((3, 7), (5, 5), (5, 12)),  # 7 * 5 / 3 = 11.67 rounds up
+        ((4, 7), (2, 2), (2, 4)),  # 3.5 rounds up
+        ((10, 10), (10, 10), (10, 10)),
+        ((10, 10), (7, 20), (20, 20)),
+    ],
+)
+def test_covering_size(source, target, scaled):
+    assert covering(source, target) == scaled
+
+
+def test_cover_of_a_thin_image_computes_only_what_is_kept():
+    # scaled whole it would be 224 x 8,960,000 pixels
+    thin = picture(1, 40000)
+    result = apply(Preprocess(resize=Resize((224, 224), "cover")), thin, (3, 224, 224))
+    assert result.shape == (3, 224, 224)
+
+
+@pytest.mark.parametrize(
+    ("shape", "crop", "there", "here"),
+    [
+        ((6, 8), (4, 4), np.s_[1:5, 2:6], np.s_[:, :]),
+        ((7, 7), (4, 4), np.s_[1:5, 1:5], np.s_[:, :]),
+        ((2, 3), (5, 6), np.s_[:, :], np.s_[1:3, 1:4]),
+        ((2, 9), (4, 4), np.s_[:, 2:6], np.s_[1:3, :]),
+        ((4, 4), (4, 4), np.s_[:, :], np.s_[:, :]),
+    ],
+)
+def test_crop_takes_the_centre_and_pads_with_zeros(shape, crop, there, here):
+    image = picture(*shape)
+    expected = np.zeros((*crop, 3), np.uint8)
+    expected[here] = image[there]
+    assert np.array_equal(levels(Preprocess(crop=crop), image, (3, *crop)), expected)
+
+
+def test_resize_comes_before_crop():
+    image = picture(90, 70)
+    pre = Preprocess(resize=Resize((40, 50)), crop=(30, 20))
+    expected = pillow(image, (40, 50))[5:35, 15:35]
+    assert np.array_equal(levels(pre, image, (3, 30, 20)), expected)
+
+
+def test_gray_is_pillow_luma_taken_before_resizing():
+    image = picture(61, 83)
+    gray = np.asarray(Image.fromarray(image).convert("L"))
+    assert np.array_equal(levels(Preprocess("gray"), image, (1, 61, 83))[:, :, 0], gray)
+    small = Image.fromarray(gray).resize((20, 61), BILINEAR).resize((20, 30), BILINEAR)
+    found = levels(Preprocess("gray", Resize((30, 20))), image, (1, 30, 20))
+    assert np.array_equal(found[:, :, 0], np.asarray(small))
+
+
+def test_bgr_reverses_the_channels():
+    image = picture(4, 5)
+    assert np.array_equal(levels(Preprocess("bgr"), image, (3, 4, 5)), image[:, :, ::-1])
+
+
+def test_mean_and_std_round_each_step_to_float32():
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+    result = apply(replace(IMAGENET, resize=None), image, (3, 16, 16))
+    assert result.dtype == np.float32
+    assert result.flags.c_contiguous
+    for channel, (m, s) in enumerate(zip(IMAGENET.mean, IMAGENET.std, strict=True)):
+        for value in range(256):
+            unit = np.float32(np.float32(value) / np.float32(255))
+            expected = np.float32(np.float32(unit - np.float32(m)) / np.float32(s))
+            assert result[channel, value // 16, value % 16] == expected
+
+
+def test_the_largest_of_all_values_divides():
+    image = np.zeros((2, 3, 3), np.uint8)
+    image[0, 1] = (10, 40, 25)
+    image[1, 2, 0] = 7
+    pre = Preprocess(scale="max", mean=(0.1, 0.2, 0.3), std=(0.5,))
+    found = apply(pre, image, (3, 2, 3))
+    for c, y, x in np.ndindex(3, 2, 3):
+        unit = np.float32(np.float32(image[y, x, c]) / np.float32(40))
+        mean = np.float32(pre.mean[c])
+        assert found[c, y, x] == np.float32(np.float32(unit - mean) / np.float32(0.5))
+
+
+def test_the_maximum_is_that_of_what_the_network_sees():
+    image = np.full((40, 40, 3), 100, np.uint8)
+    image[0, 0] = 255  # cut away
+    found = apply(Preprocess(scale="max", crop=(20, 20)), image, (3, 20, 20))
+    assert np.array_equal(found, np.ones((3, 20, 20), np.float32))
+    small = Preprocess(scale="max", resize=Resize((7, 9)))
+    gray = picture(31, 45) // 2
+    expected = pillow(gray, (7, 9)).astype(np.float32)
+    expected /= expected.max()
+    assert np.array_equal(apply(small, gray, (3, 7, 9)).transpose(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize("color", ["rgb", "gray"])
+def test_a_black_image_is_zeros_whatever_divides(color):
+    black = np.zeros((5, 6, 3), np.uint8)
+    channels = 1 if color == "gray" else 3
+    results = [
+        apply(Preprocess(color, scale=scale, mean=(0.5,), std=(0.25,)), black, (channels, 5, 6))
+        for scale in SCALES
+    ]
+    assert np.array_equal(*results)
+    assert np.array_equal(results[0], np.full((channels, 5, 6), -2, np.float32))
+
+
+def test_an_image_with_a_white_pixel_is_the_same_under_both_scales():
+    image = picture(9, 8)
+    image[3, 3, 1] = 255
+    one, other = (apply(Preprocess(scale=scale), image, (3, 9, 8)) for scale in SCALES)
+    assert np.array_equal(one, other)
+
+
+def test_one_mean_serves_all_channels():
+    image = picture(3, 3)
+    one = apply(Preprocess(mean=(0.5,), std=(0.25,)), image, (3, 3, 3))
+    three = apply(Preprocess(mean=(0.5,) * 3, std=(0.25,) * 3), image, (3, 3, 3))
+    assert np.array_equal(one, three)
+
+
+def test_the_image_is_not_changed():
+    image = picture(9, 9)
+    before = image.copy()
+    apply(IMAGENET, image, (3, 224, 224))
+    assert np.array_equal(image, before)
+
+
+@pytest.mark.parametrize(
+    ("pre", "shape"),
+    [
+        (Preprocess(), None),
+        (Preprocess("gray"), None),
+        (Preprocess(resize=Resize((5, 6))), (3, 5, 6)),
+        (Preprocess("gray", Resize((5, 6))), (1, 5, 6)),
+        (Preprocess(resize=Resize((5, 6), "cover"), crop=(2, 9)), (3, 2, 9)),
+        (Preprocess(crop=(2, 9)), (3, 2, 9)),
+    ],
+)
+def test_result_shape_is_what_apply_gives(pre, shape):
+    assert result_shape(pre) == shape
+    image = picture(12, 17)
+    size = shape or (pre.channels, 12, 17)
+    assert apply(pre, image, size).shape == size
+
+
+def test_an_image_of_the_wrong_size_is_named():
+    with pytest.raises(UserError) as caught:
+        apply(Preprocess(), picture(20, 30), (3, 224, 200), "tile.png")
+    assert str(caught.value) == (
+        "error[E0706]: the image is 30x20 pixels, but the network takes 200x224\n"
+        "  --> tile.png\n"
+        "   = help: give the image that size, or add `resize` to the spec's `preprocess`"
+    )
+
+
+NUMBERS = st.floats(-10, 10).map(float)
+PAIRS = st.tuples(st.integers(1, MAX_SIDE), st.integers(1, MAX_SIDE))
+
+
+@given(
+    st.builds(
+        Preprocess,
+        color=st.sampled_from(["rgb", "bgr"]),
+        resize=st.none() | st.builds(Resize, PAIRS, st.sampled_from(["stretch", "cover"])),
+        crop=st.none() | PAIRS,
+        mean=st.tuples(NUMBERS) | st.tuples(NUMBERS, NUMBERS, NUMBERS),
+        std=st.tuples(st.floats(1e-6, 10)),
+        raw=st.booleans(),
+    )
+    | st.builds(Preprocess, scale=st.sampled_from(SCALES))
+)
+def test_json_keeps_the_contract(pre):
+    assert from_json(json.loads(json.dumps(as_json(pre)))) == pre
+
+
+def test_a_contract_written_before_there_were_raw_ones_and_scales_has_neither():
+    data = as_json(IMAGENET)
+    del data["raw"], data["scale"]
+    assert from_json(data) == IMAGENET
+
+
+def test_a_raw_contract_gives_the_grey_levels():
+    image = picture(12, 17)
+    pre = replace(IMAGENET, resize=Resize((8, 9)))
+    raw = apply(replace(pre, raw=True), image, (3, 8, 9))
+    assert raw.dtype == np.float32
+    assert np.array_equal(raw.transpose(1, 2, 0), levels(pre, image, (3, 8, 9)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"color": "cmyk"}, "color must be one of rgb, bgr, gray"),
+        ({"color": ["rgb"]}, "color must be one of rgb, bgr, gray"),
+        ({"resize": {"size": [224, 224]}}, "resize must have exactly the fields mode, size"),
+        ({"resize": {"size": [0, 4], "mode": "cover"}}, "size must be two whole numbers from 1 to"),
+        ({"resize": {"size": [4, 4], "mode": "fit"}}, "mode must be one of stretch, cover"),
+        ({"crop": [True, True]}, "crop must be two whole numbers from 1 to 16384"),
+        ({"crop": [10**9, 1]}, "crop must be two whole numbers from 1 to 16384"),
+        ({"crop": "ab"}, "crop must be two whole numbers from 1 to 16384"),
+        ({"mean": []}, "mean must be a list of numbers"),
+        ({"mean": ["0.5"]}, "mean must be a list of numbers"),
+        ({"mean": [float("nan")]}, "mean must be a list of numbers"),
+        ({"mean": [0, 0]}, "mean and std take 1 or 3 numbers"),
+        ({"color": "gray", "mean": [0, 0, 0]}, "mean and std take 1 or 1 numbers"),
+        ({"std": [0.0]}, "std must be above 0"),
+        ({"raw": 1}, "raw must be true or false"),
+        ({"scale": "min"}, "scale must be one of 255, max"),
+        ({"scale": 255}, "scale must be one of 255, max"),
+        ({"scale": "max", "raw": True}, "raw levels are divided by nothing"),
+        (
+            {"extra": 1},
+            "preprocess must have exactly the fields color, crop, mean, raw, resize, scale, std",
+        ),
+    ],
+)
+def test_what_is_no_contract_is_refused(change, message):
+    with pytest.raises(ValueError, match="^" + message):
+        from_json(as_json(Preprocess()) | change)
+
+
+@pytest.mark.parametrize("data", [None, [], 3, "rgb", {}])
+def test_what_is_no_mapping_is_refused(data):
+    with pytest.raises(ValueError, match="exactly the fields"):
+        from_json(data)
+
+
+def test_the_reference_images_give_the_reference_input(shared):
+    reference = json.loads((shared / "facts/ddsnet_reference.json").read_text())
+    image = read(shared / "data/ddsnet_checkpoints/GC.png")
+    tensor = apply(IMAGENET, image, (3, 224, 224))
+    expected = reference["GC"]["runs"]["resize224_bilinear"]
+    assert float(tensor.sum(dtype=np.float64)) == pytest.approx(expected["input_sum"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pre", "shape", "most"),
+    [
+        (IMAGENET, (16000, 16), 70),  # of which the rows between the passes are 10 MiB
+        (Preprocess("gray", Resize((224, 224))), (3000, 3000), 100),
+        (Preprocess(resize=Resize((224, 224), "cover")), (1, 65536), 60),
+    ],
+)
+def test_memory_is_that_of_the_rows_and_a_strip(pre, shape, most):
+    image = np.broadcast_to(np.uint8([3, 90, 7]), (*shape, 3))
+    tracemalloc.start()
+    apply(pre, image, (pre.channels, 224, 224))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < most << 20
+
+
+def test_strips_have_no_say(monkeypatch):
+    image = picture(211, 157)
+    pre = replace(IMAGENET, color="gray", mean=(0.5,), std=(0.25,))
+    whole = apply(pre, image, (1, 224, 224))
+    for strip in (1, 1000, 50_000):
+        monkeypatch.setattr(resample, "STRIP", strip)
+        assert np.array_equal(apply(pre, image, (1, 224, 224)), whole)

@@ -1,0 +1,54 @@
+"""The printed form of a graph."""
+
+from dataclasses import replace
+
+from nets import Steps, dense
+
+from tcc.compiler.ir.graph import Graph, Input, Output, make_node, verify
+from tcc.compiler.ir.printer import show
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.ops import Conv, Linear, Relu, Softmax
+
+
+def test_a_graph_reads_like_a_program() -> None:
+    add = Steps(3, 8, 8, name="tiny")
+    add("stem", Conv(4, (3, 3), (2, 2), 1, bias=False))
+    add("block_1/relu", Relu())
+    assert show(add.graph(Output("maps", "block_1/relu"))) == (
+        "graph tiny {\n"
+        "  input %image : float32[3x8x8]\n"
+        "  %stem = conv(%image) {filters=4, kernel=[3, 3], stride=[2, 2], padding=[1, 1, 1, 1],"
+        " dilation=[1, 1], groups=1, bias=false} : float32[4x4x4]\n"
+        "  %block_1/relu = relu(%stem) : float32[4x4x4]\n"
+        "  output maps = %block_1/relu\n"
+        "}\n"
+    )
+
+
+def test_outputs_tell_their_activation_and_whether_they_only_train() -> None:
+    lines = show(dense()).splitlines()
+    assert lines[-3:] == [
+        "  output logits = %fc softmax",
+        "  output aux = %aux_fc train_only",
+        "}",
+    ]
+
+
+def test_shared_weights_are_named() -> None:
+    kind = TensorType((4,))
+    first = make_node("first", Linear(4), ("x",), (kind,))
+    assert first is not None
+    second = replace(first, name="second", inputs=("first",))
+    graph = verify(Graph("tied", (Input("x", kind),), (first, second), (Output("y", "second"),)))
+    assert "%first = linear(%x) {units=4, bias=true} : float32[4]" in show(graph)
+    assert (
+        "%second = linear(%first) {units=4, bias=true} params(first.weight, first.bias)"
+        " : float32[4]" in show(graph)
+    )
+
+
+def test_equal_graphs_print_equally_and_places_do_not_show() -> None:
+    plain = Steps(4)
+    plain("softmax", Softmax())
+    assert show(plain.graph()) == show(plain.graph())
+    assert ".yaml" not in show(dense())

@@ -1,0 +1,110 @@
+"""Constants of ONNX files: equal ones once, those of one number without the bytes of each."""
+
+from collections.abc import Mapping
+from functools import cache
+
+import numpy as np
+import onnx
+import pytest
+from nets import Steps, gated
+from onnx import numpy_helper
+from op_cases import trained
+from quantised import LEVELS, Array, int8, picture, session
+
+from tcc.backends.onnxruntime.forms import FORMS, WRITTEN_OUT, written
+from tcc.compiler.data import weights
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.precision import INTEGER
+from tcc.compiler.lower.onnx import lower
+from tcc.compiler.lower.onnx_constants import WORTH, compact
+from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool, Relu
+from tcc.compiler.passes import INFERENCE, PLAIN, run
+from tcc.compiler.zoo import shipped
+
+SLOW = pytest.mark.slow
+SMALLER = [form for form in FORMS if form != "fp32"]
+
+
+def pooled() -> Graph:
+    add = Steps(3, 24, 24, name="pooled")
+    add("conv", Conv(64, (3, 3)))
+    add("relu", Relu())
+    add("pool", AvgPool((3, 3), (2, 2)))
+    add("again", Conv(64, (1, 1)))
+    add("clamp", Relu())
+    add("pool_again", AvgPool((3, 3), (1, 1), 1))
+    add("clamp_again", Relu())
+    add("mean", GlobalAvgPool())
+    add("last", Conv(3, (1, 1)))
+    return add.graph()
+
+
+@cache
+def model(name: str, integers: bool) -> Model:
+    if name in ("gated", "pooled"):
+        graph = {"gated": gated, "pooled": pooled}[name]()
+        values: Mapping[str, Array] = trained(graph)
+    else:
+        graph = load(shipped.specs()[name]).graph
+        values = weights.random(graph, 0)
+    return int8(graph, values) if integers else run(Model(graph, values), INFERENCE)
+
+
+@pytest.mark.parametrize("form", SMALLER)
+@pytest.mark.parametrize(
+    "name", ["gated", "pooled", "shufflenet_v2", pytest.param("googlenet", marks=SLOW)]
+)
+def test_a_compact_file_computes_the_same_bits(name: str, form: str) -> None:
+    made = model(name, form in INTEGER)
+    plain, small = lower(FORMS[form](made)), onnx.load_from_string(written(made, form, 17))
+    onnx.checker.check_model(small, full_check=True)
+    assert small.graph.ByteSize() <= plain.graph.ByteSize()
+    source = made.graph.inputs[0]
+    feeds = {source.name: picture(made.graph)[None].astype(source.type.dtype.value)}
+    for level in LEVELS:
+        for exact in (False, True) if form in INTEGER else (False,):
+            one, other = (session(p, level, exact=exact).run(None, feeds) for p in (plain, small))
+            for wanted, got in zip(one, other, strict=True):
+                np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("form", SMALLER)
+def test_no_large_constant_is_there_twice_or_of_one_number(form: str) -> None:
+    made = onnx.load_from_string(written(model("shufflenet_v2", form in INTEGER), form, 17))
+    seen = set()
+    for tensor in made.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.nbytes < WORTH or form in WRITTEN_OUT:
+            continue
+        assert len(np.unique(values)) > 1, tensor.name
+        key = (values.dtype, values.shape, values.tobytes())
+        assert key not in seen, tensor.name
+        seen.add(key)
+
+
+def test_a_pooling_kernel_takes_no_bytes() -> None:
+    """The kernel of the windows is 64 x 3 x 3 times 127, that of the global mean 10 x 10 ones."""
+    made = onnx.load_from_string(written(model("pooled", True), "int8", 17))
+    filled = {node.output[0] for node in made.graph.node if node.op_type == "ConstantOfShape"}
+    assert "pool.weight" in filled
+    assert "pool_again.weight" not in filled  # ONNX Runtime would make one of both
+    sizes = [numpy_helper.to_array(t).nbytes for t in made.graph.initializer if "mean" in t.name]
+    assert max(sizes) == 10 * 10
+
+
+def test_float32_files_hold_every_weight_under_its_name() -> None:
+    graph = load(shipped.specs()["ddsnet"]).graph
+    made = run(Model(graph, weights.random(graph, 0)), PLAIN)
+    file = onnx.load_from_string(written(made, "fp32", 17))
+    assert {t.name for t in file.graph.initializer} >= set(made.graph.params)
+
+
+def test_numbers_that_only_compare_equal_stay() -> None:
+    values = np.zeros(WORTH, np.float32)
+    values[7] = -0.0
+    tensors = [numpy_helper.from_array(values, "a"), numpy_helper.from_array(np.abs(values), "b")]
+    graph = onnx.helper.make_graph([], "g", [], [], tensors)
+    made = compact(onnx.helper.make_model(graph), fill=True).graph
+    assert [t.name for t in made.initializer if t.data_type == onnx.TensorProto.FLOAT] == ["a"]
+    assert [node.output[0] for node in made.node] == ["b"]

@@ -1,0 +1,318 @@
+"""Every operation on 8-bit integers: what it is defined to give is what ONNX Runtime gives."""
+
+from dataclasses import dataclass, replace
+from zlib import crc32
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+from op_cases import CONVOLUTIONS, POOLS
+from quantised import LEVELS, Array, held, noise, session, typed
+
+from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
+from tcc.compiler.ir.op import Exact
+from tcc.compiler.ir.types import DType, Shape, TensorType
+from tcc.compiler.lower.onnx import NEWEST, lower
+from tcc.compiler.ops import (
+    ChannelShuffle,
+    Concat,
+    Conv,
+    Flatten,
+    GlobalMaxPool,
+    Op,
+    Resize,
+    Silu,
+    Slice,
+    Tanh,
+)
+from tcc.compiler.ops.integer import (
+    Dequantize,
+    QAdd,
+    QAvgPool,
+    QConv,
+    QGlobalAvgPool,
+    QMul,
+    QPad,
+    Quantize,
+    RealGlobalAvgPool,
+    Table,
+    levels,
+)
+from tcc.compiler.support.diagnostics import UserError
+
+OPSETS = (13, 15, 17, 19, NEWEST)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operation and the types of its inputs."""
+
+    op: Op
+    types: tuple[TensorType, ...]
+
+
+def rng(key: str) -> np.random.Generator:
+    return np.random.default_rng(crc32(key.encode()))
+
+
+def bounds(signed: bool) -> tuple[bool, int, int]:
+    return (True, -128, 127) if signed else (False, 0, 255)
+
+
+def signs(**cases) -> dict[str, Case]:
+    """Return each case for all mixes of unsigned (u) and signed (s) input and output."""
+    return {
+        f"{name}-{'us'[x]}{'us'[y]}": make(bool(x), bool(y))
+        for name, make in cases.items()
+        for x in (0, 1)
+        for y in (0, 1)
+    }
+
+
+def conv(case: str, x: bool, y: bool, **clamp: int) -> Case:
+    op, (shape,) = CONVOLUTIONS[case].op, CONVOLUTIONS[case].shapes
+    kind = typed(shape, 0.02, x)
+    resolved = op.resolve(kind)
+    assert isinstance(resolved, Conv)
+    quantised = QConv(0.1, *bounds(y), conv=replace(resolved, bias=True))
+    return Case(replace(quantised, **clamp), (kind,))
+
+
+def pool(case: str, x: bool, y: bool) -> Case:
+    kind = typed(POOLS[case].shapes[0], 0.02, x)
+    return Case(QAvgPool(0.0131, *bounds(y), POOLS[case].op.resolve(kind)), (kind,))
+
+
+def joined(op: type[QAdd | QMul], signs: str, *shapes: Shape, scale: float = 0.05, **clamp) -> Case:
+    """Return a join; `signs` holds a letter an input and one for the output."""
+    *xs, y = (letter == "s" for letter in signs)
+    kinds = tuple(
+        typed(s, 0.011 * 1.7**i, x) for i, (s, x) in enumerate(zip(shapes, xs, strict=True))
+    )
+    return Case(replace(op(float(np.float32(scale)), *bounds(y)), **clamp), kinds)
+
+
+MAP, GATE, PLANE = (3, 4, 5), (3, 1, 1), (1, 4, 5)
+LINEAR = [name for name in CONVOLUTIONS if name.startswith(("conv", "depthwise"))]
+LINEAR = [name for name in LINEAR if not name.startswith("conv_transpose")]
+CASES: dict[str, Case] = {
+    **{name: conv(name, False, False) for name in LINEAR},
+    **{f"{name}-signed": conv(name, True, True) for name in LINEAR},
+    **signs(
+        plain=lambda x, y: conv("conv", x, y),
+        padded=lambda x, y: conv("conv-padding-quad", x, y),
+        pointwise=lambda x, y: conv("conv-1x1", x, y),
+        depthwise=lambda x, y: conv("depthwise", x, y),
+        groups=lambda x, y: conv("conv-groups", x, y),
+    ),
+    "conv-relu": conv("conv", True, True, low=0),
+    "conv-relu6": conv("conv", False, False, high=60),
+    "conv-relu6-signed": conv("conv", False, True, low=0, high=60),
+    "depthwise-relu6": conv("depthwise", True, True, low=-3, high=5),
+    "conv-wide": Case(QConv(9.0, *bounds(True), conv=Conv(3, (1, 1))), (typed((1200, 2, 2), 0.02, False),)),
+    "conv-wide-signed": Case(QConv(9.0, *bounds(True), conv=Conv(3, (3, 3))), (typed((300, 4, 3), 0.02, True),)),
+    **{f"add-{s}": joined(QAdd, s, MAP, MAP) for s in ("uuu", "uss", "sus", "sss", "ssu", "uus")},
+    "add-gate": joined(QAdd, "usu", MAP, GATE),
+    "add-outer": joined(QAdd, "sss", GATE, PLANE),
+    "add-relu": joined(QAdd, "sss", MAP, MAP, low=0),
+    "add-relu6": joined(QAdd, "ssu", MAP, MAP, high=60),
+    "add-3": joined(QAdd, "uss" "s", MAP, MAP, MAP),
+    "add-4-gates": joined(QAdd, "ussu" "s", MAP, GATE, PLANE, MAP),
+    "add-5": joined(QAdd, "sssss" "u", *[MAP] * 5),
+    "add-equal": Case(QAdd(0.25, *bounds(True)), (typed(MAP, 0.25, True),) * 2),
+    "add-vectors": joined(QAdd, "uss", (7,), (7,)),
+    "add-to-a-large-scale": joined(QAdd, "sss", MAP, MAP, scale=30.0),
+    "add-to-a-small-scale": joined(QAdd, "sss", MAP, MAP, scale=1e-5),
+    "add-unequal": Case(QAdd(0.1, *bounds(True)), (typed(MAP, 0.1, True), typed(MAP, 1e-9, True))),
+    **{f"mul-{s}": joined(QMul, s, MAP, MAP, scale=0.008) for s in ("uuu", "uss", "sus", "sss", "ssu")},
+    "mul-gate": joined(QMul, "uuu", MAP, GATE, scale=0.008),
+    "mul-gate-signed": joined(QMul, "sus", MAP, GATE, scale=0.008),
+    "mul-outer": joined(QMul, "sus", GATE, PLANE, scale=0.008),
+    "mul-relu6": joined(QMul, "sss", MAP, MAP, scale=0.008, low=0, high=77),
+    "mul-saturates": joined(QMul, "sss", MAP, MAP, scale=1e-6),
+    **{f"{name}-{s}": pool(name, s == "signed", s == "signed") for name in POOLS if name.startswith("avg") for s in ("", "signed")},
+    "avg_pool-to-signed": pool("avg_pool-ceil-padded-inside", False, True),
+    "avg_pool-to-unsigned": pool("avg_pool-ceil-padded-inside", True, False),
+    "avg_pool-relu": Case(replace(pool("avg_pool", True, True).op, low=0, high=9), pool("avg_pool", True, True).types),
+    **signs(
+        mean=lambda x, y: Case(QGlobalAvgPool(0.0131, *bounds(y)), (typed((7, 5, 6), 0.02, x),)),
+        wide_mean=lambda x, y: Case(QGlobalAvgPool(0.5, *bounds(y)), (typed((2, 300, 300), 0.02, x),)),
+    ),
+    "mean-clamped": Case(QGlobalAvgPool(0.0131, True, 0, 9), (typed((7, 5, 6), 0.02, True),)),
+    **{f"real-mean-{'us'[s]}": Case(RealGlobalAvgPool(), (typed((7, 5, 6), 0.02, bool(s)),)) for s in (0, 1)},
+    **signs(
+        table=lambda x, y: Case(Table(0.05, *bounds(y), Silu()), (typed(MAP, 0.03, x),)),
+        vector=lambda x, y: Case(Table(0.05, *bounds(y), Tanh()), (typed((9,), 0.03, x),)),
+    ),
+    **{f"pad-{'us'[s]}": Case(QPad((0, 1, 2, 3), (-128 * s,)), (typed(MAP, 0.03, bool(s)),)) for s in (0, 1)},
+    **{f"pad-channels-{'us'[s]}": Case(QPad((2, 1, 0, 1), (7, 0, 127)), (typed(MAP, 0.03, bool(s)),)) for s in (0, 1)},
+    **{f"quantize-{'us'[s]}": Case(Quantize(0.037, *bounds(bool(s))), (TensorType(MAP),)) for s in (0, 1)},
+    "quantize-clamped": Case(Quantize(0.037, True, -7, 9), (TensorType(MAP),)),
+    "quantize-ties": Case(Quantize(0.5, *bounds(True)), (TensorType(MAP),)),
+    "quantize-vector": Case(Quantize(0.037, *bounds(True)), (TensorType((9,)),)),
+    **{f"dequantize-{'us'[s]}": Case(Dequantize(), (typed(MAP, 0.037, bool(s)),)) for s in (0, 1)},
+    **{
+        f"{name}-{'us'[s]}": Case(op, (typed(shape, 0.037, bool(s)),) * inputs)
+        for s in (0, 1)
+        for name, op, shape, inputs in (
+            ("concat", Concat(), MAP, 3),
+            ("flatten", Flatten(), MAP, 1),
+            ("slice", Slice(0, 6, 2), (6, 2, 3), 1),
+            ("shuffle", ChannelShuffle(3), (6, 2, 3), 1),
+            ("nearest", Resize(scale=(2, 3)), MAP, 1),
+            ("global_max_pool", GlobalMaxPool(), MAP, 1),
+        )
+    },
+    **{
+        f"{name}-{'us'[s]}": Case(POOLS[name].op.resolve(kind), (kind,))
+        for s in (0, 1)
+        for name in POOLS
+        if name.startswith("max_pool")
+        for kind in (typed(POOLS[name].shapes[0], 0.037, bool(s)),)
+    },
+}  # fmt: skip
+cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def model(case: Case) -> Model:
+    """Return the graph of one operation with random weights: inputs `x0`..., output `y`."""
+    sources = tuple(Input(f"x{i}", kind) for i, kind in enumerate(case.types))
+    node = make_node("op", case.op, tuple(s.name for s in sources), case.types)
+    assert node is not None
+    graph = verify(Graph("case", sources, (node,), (Output("y", "op"),)))
+    return Model(graph, weights(case, graph))
+
+
+def weights(case: Case, graph: Graph) -> dict[str, Array]:
+    random, found = rng(str(case)), {}
+    for name, param in graph.params.items():
+        match param.role, param.dtype:
+            case "weight", _:
+                found[name] = random.integers(-127, 128, param.shape).astype(np.int8)
+            case "ones", _:
+                found[name] = np.ones(param.shape, np.int8)
+            case "scale", _:
+                found[name] = random.uniform(1e-4, 2e-2, param.shape).astype(np.float32)
+            case "bias", _:
+                found[name] = random.integers(-3000, 3000, param.shape).astype(np.int32)
+            case "table", _:
+                found[name] = random.permutation(256).astype(np.uint8)
+            case "factor", _:
+                (x,) = case.types
+                assert isinstance(case.op, QAvgPool)
+                factor = levels.multiplier(x, 1.0, case.op.infer(x)) / case.op.counted(x)
+                found[name] = factor.astype(np.float32)
+    return found
+
+
+def inputs(case: Case, batch: int) -> tuple[Array, ...]:
+    return tuple(
+        rng(f"{i}").standard_normal((batch, *x.shape), np.float32) * 3
+        if x.dtype is DType.F32
+        else noise(x, batch, i)
+        for i, x in enumerate(case.types)
+    )
+
+
+def expected(case: Case, made: Model, xs: tuple[Array, ...]) -> Array:
+    assert isinstance(case.op, Exact)
+    own = tuple(made.weights[name] for name in made.graph.nodes[0].params)
+    return case.op.integer(case.types, xs, own)
+
+
+def check(case: Case, batch: int = 1, opset: int = 17, **how) -> None:
+    made = model(case)
+    xs = inputs(case, batch)
+    y = held(expected(case, made, xs))
+    feeds = {f"x{i}": held(x) for i, x in enumerate(xs)}
+    (got,) = session(lower(made, opset), **how).run(["y"], feeds)
+    assert (got.shape, got.dtype) == (y.shape, y.dtype)
+    np.testing.assert_array_equal(got, y)
+
+
+@cases
+@pytest.mark.parametrize("level", LEVELS)
+def test_onnx_runtime_gives_what_is_defined_at_every_optimisation_level(
+    case: Case, level: str
+) -> None:
+    check(case, level=level)
+
+
+@cases
+def test_a_batch_on_several_threads_is_the_same(case: Case) -> None:
+    check(case, batch=3, threads=3)
+
+
+@cases
+@pytest.mark.parametrize("opset", OPSETS)
+def test_every_opset_gives_the_same(case: Case, opset: int) -> None:
+    check(case, opset=opset)
+
+
+@cases
+def test_the_files_are_sound_and_onnx_infers_the_same_types(case: Case) -> None:
+    for opset in OPSETS:
+        made = model(case)
+        lowered = lower(made, opset)
+        onnx.checker.check_model(lowered, full_check=True)
+        del lowered.graph.value_info[:]
+        lowered.graph.output[0].type.tensor_type.ClearField("shape")
+        inferred = onnx.shape_inference.infer_shapes(lowered, strict_mode=True, data_prop=True)
+        found = inferred.graph.output[0].type.tensor_type
+        y = made.graph.nodes[0].type
+        assert tuple(d.dim_value for d in found.shape.dim[1:]) == y.shape
+        element = np.float32 if y.dtype is DType.F32 else np.uint8
+        assert found.elem_type == onnx.helper.np_dtype_to_tensor_dtype(np.dtype(element))
+
+
+LACKING = (Table, Dequantize)
+"""What ONNX's own evaluator has no operators for, or not for so many entries."""
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # its max pool pads integers with NaN
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, id=name) for name, c in CASES.items() if not isinstance(c.op, LACKING)],
+)
+def test_the_standards_own_evaluator_gives_the_same(case: Case) -> None:
+    made = model(case)
+    xs = inputs(case, 1)
+    feeds = {f"x{i}": held(x) for i, x in enumerate(xs)}
+    (got,) = ReferenceEvaluator(lower(made)).run(None, feeds)
+    np.testing.assert_array_equal(got, held(expected(case, made, xs)))
+
+
+@cases
+def test_the_results_are_levels_of_the_outputs_type_within_the_clamp(case: Case) -> None:
+    made = model(case)
+    y = expected(case, made, inputs(case, 2))
+    kind = made.graph.nodes[0].type
+    assert (y.dtype, y.shape) == (np.dtype(kind.dtype.value), (2, *kind.shape))
+    if hasattr(case.op, "low"):
+        assert case.op.low <= y.min() <= y.max() <= case.op.high
+
+
+@pytest.mark.parametrize("opset", [11, 12])
+def test_older_opsets_have_no_operators_for_it(opset: int) -> None:
+    with pytest.raises(UserError) as caught:
+        lower(model(CASES["conv"]), opset)
+    assert str(caught.value) == (
+        f"error[E0650]: ONNX opset {opset} has no operators for 8-bit integers\n"
+        "  --> case\n"
+        f"   = help: choose one from 13 to {NEWEST}; 17 is the default"
+    )
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_global_mean_is_rounded_as_defined_where_sums_lie_between_two_levels(
+    signed: bool,
+) -> None:
+    """The scales make many sums halves of a level, but for the last bit of the factor."""
+    random = np.random.default_rng(int(signed))
+    for _ in range(25):
+        size = tuple(int(n) for n in random.integers(1, 12, 2))
+        count = size[0] * size[1]
+        x = typed((300, *size), float(random.uniform(1e-3, 3)), signed)
+        scale = float(np.float32((x.scale or 0) * 2 * random.integers(1, 2 * count + 1) / count))
+        check(Case(QGlobalAvgPool(scale, *bounds(not signed)), (x,)))

@@ -1,0 +1,214 @@
+"""Every op case: what the op infers, torch computes, ONNX declares and ONNX Runtime computes."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from op_cases import CASES, INTERNAL_CASES, Case, one_input, one_op, tensors
+from torch.nn import functional
+
+from tcc.compiler.ir.graph import Model, make_node, verify
+from tcc.compiler.ir.op import Alias
+from tcc.compiler.ir.types import Pair, TensorType
+from tcc.compiler.lower.onnx import NEWEST, lower
+from tcc.compiler.lower.torch import module
+from tcc.compiler.ops import (
+    OPS,
+    Activation,
+    AdaptiveAvgPool,
+    Add,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Linear,
+    MaxPool,
+    Mul,
+    Op,
+)
+
+OPSETS = (11, 13, 17, NEWEST)
+EVERY = {**CASES, **INTERNAL_CASES}
+cases = pytest.mark.parametrize("case", EVERY.values(), ids=EVERY)
+
+
+def by_torch(model: Model, *inputs: np.ndarray) -> np.ndarray:
+    network = module(model.graph, model.weights).eval()
+    with torch.no_grad():
+        return network(*map(torch.from_numpy, inputs))["y"].numpy()
+
+
+def by_onnx(lowered: onnx.ModelProto, *inputs: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(lowered.SerializeToString(), options)
+    names = [i.name for i in session.get_inputs()]
+    return session.run(["y"], dict(zip(names, inputs, strict=True)))[0]
+
+
+def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
+    assert got.shape == expected.shape
+    bound = 1e-5 * max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=bound)
+
+
+@cases
+def test_torch_computes_the_inferred_shape(case: Case) -> None:
+    model = one_op(case)
+    got = by_torch(model, *tensors(model))
+    assert got.shape == (2, *model.graph.nodes[-1].type.shape)
+
+
+@cases
+def test_the_op_as_written_infers_what_the_resolved_op_infers(case: Case) -> None:
+    model = one_op(case)
+    node = model.graph.nodes[-1]
+    if not isinstance(case.op, Alias):
+        assert case.op.infer(*model.graph.input_types(node)) == node.type
+    assert node.op.resolve(*model.graph.input_types(node)) == node.op
+
+
+@cases
+@pytest.mark.parametrize("opset", OPSETS)
+def test_onnx_runtime_agrees_with_torch(case: Case, opset: int) -> None:
+    model = one_op(case)
+    inputs = tensors(model)
+    assert_close(by_onnx(lower(model, opset), *inputs), by_torch(model, *inputs))
+
+
+@cases
+@pytest.mark.parametrize(("opset", "batch"), [*((o, None) for o in OPSETS), (17, 2)])
+def test_onnx_infers_the_same_shapes(case: Case, opset: int, batch: int | None) -> None:
+    model = one_op(case)
+    lowered = lower(model, opset, batch)
+    onnx.checker.check_model(lowered, full_check=True)
+    del lowered.graph.value_info[:]
+    lowered.graph.output[0].type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(lowered, strict_mode=True, data_prop=True)
+    first, *rest = inferred.graph.output[0].type.tensor_type.shape.dim
+    assert tuple(d.dim_value for d in rest) == model.graph.nodes[-1].type.shape
+    assert first.dim_value == (batch or 0)
+    if all(n.op_type != "Resize" for n in lowered.graph.node):  # its inference forgets the name
+        assert first.dim_param == ("" if batch else "N")
+
+
+@cases
+def test_gradients_reach_every_weight_and_input(case: Case) -> None:
+    model = one_op(case)
+    network = module(model.graph, model.weights).train()
+    inputs = [torch.from_numpy(x).requires_grad_() for x in tensors(model)]
+    # Batch norm refuses a batch of one value per channel; two images of one pixel are enough.
+    network(*inputs)["y"].square().sum().backward()
+    for tensor in (*network.parameters(), *inputs):
+        assert tensor.grad is not None
+        assert torch.isfinite(tensor.grad).all()
+
+
+@cases
+def test_one_input_is_the_same_op(case: Case) -> None:
+    model = one_input(case)
+    assert len(verify(model.graph).inputs) == 1
+    (x,) = tensors(model)
+    cut = one_op(case)
+    pieces = np.split(x, np.cumsum([s[0] for s in case.shapes])[:-1], axis=1)
+    inputs = [
+        p.mean((2, 3), keepdims=True) if p.shape[1:] != s else p
+        for p, s in zip(pieces, case.shapes, strict=True)
+    ]
+    assert_close(by_torch(model, x), by_torch(cut, *inputs))
+
+
+def test_every_op_has_a_case() -> None:
+    written = {type(case.op) for case in CASES.values()}
+    assert written == set(OPS)
+
+
+sizes = st.integers(1, 9)
+steps = st.integers(1, 4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), size=st.tuples(sizes, sizes), ceil=st.booleans())
+def test_pools_are_those_of_torch(data: st.DataObject, size: Pair, ceil: bool) -> None:
+    kernel = data.draw(st.tuples(steps, steps), label="kernel")
+    stride = data.draw(st.tuples(steps, steps), label="stride")
+    padding = tuple(data.draw(st.integers(0, k // 2), label="padding") for k in kernel)
+    assume(all(n + 2 * p >= k for n, p, k in zip(size, padding, kernel, strict=True)))
+    counted = data.draw(st.booleans(), label="count_include_pad")
+    x = np.random.default_rng(0).standard_normal((1, 2, *size), np.float32)
+    shape = (2, *size)
+    how = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil}
+    largest = one_op(Case(MaxPool(kernel, stride, padding, ceil), (shape,)))
+    mean = one_op(Case(AvgPool(kernel, stride, padding, ceil, counted), (shape,)))
+    expected = [
+        (largest, functional.max_pool2d(torch.from_numpy(x), **how)),
+        (mean, functional.avg_pool2d(torch.from_numpy(x), count_include_pad=counted, **how)),
+    ]
+    for model, y in expected:
+        assert_close(by_torch(model, x), y.numpy())
+        assert_close(by_onnx(lower(model), x), y.numpy())
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    size=st.tuples(sizes, sizes),
+    kernel=st.tuples(steps, steps),
+    stride=st.tuples(steps, steps),
+    ceil=st.booleans(),
+    data=st.data(),
+)
+def test_lopsided_pools_agree(
+    size: Pair, kernel: Pair, stride: Pair, ceil: bool, data: st.DataObject
+) -> None:
+    padding = tuple(data.draw(st.integers(0, k - 1), label="padding") for k in (*kernel, *kernel))
+    room = (n + a + b - k for n, a, b, k in zip(size, padding, padding[2:], kernel, strict=False))
+    assume(all(r >= 0 for r in room))
+    for op in (
+        MaxPool(kernel, stride, padding, ceil),
+        AvgPool(kernel, stride, padding, ceil),
+        AvgPool(kernel, stride, padding, ceil, count_include_pad=False),
+    ):
+        model = one_op(Case(op, ((2, *size),)))
+        (x,) = tensors(model)
+        assert_close(by_onnx(lower(model), x), by_torch(model, x))
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 40), k=st.integers(1, 7), s=st.integers(1, 5), d=st.integers(1, 3))
+def test_same_padding_gives_one_output_per_step(n: int, k: int, s: int, d: int) -> None:
+    op = Conv(1, (k, k), (s, s), "same", (d, d))
+    x = TensorType((1, n, n))
+    assert op.infer(x).shape == (1, -(-n // s), -(-n // s))
+    resolved = op.resolve(x)
+    assert resolved.infer(x) == op.infer(x)
+    top, left, bottom, _ = resolved.pads
+    assert (top, left) == (left, top)
+    assert 0 <= bottom - top <= 1
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "macs"),
+    [
+        (Conv(8, (3, 3), padding=1), (4, 5, 6), 8 * 5 * 6 * 4 * 9),
+        (Conv(8, (3, 3), (2, 2), 1, groups=4), (4, 5, 6), 8 * 3 * 3 * 9),
+        (Linear(7), (12,), 84),
+        (BatchNorm(), (4, 5, 6), 0),
+    ],
+)
+def test_macs(op: Op, shape: tuple[int, ...], macs: int) -> None:
+    assert op.macs(TensorType(shape)) == macs
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes"),
+    [
+        (Activation("none"), [(3, 4, 5)]),
+        (AdaptiveAvgPool((4, 5)), [(3, 4, 5)]),
+        (Add(), [(3, 4, 5)]),
+        (Mul(), [(3,)]),
+    ],
+)
+def test_words_that_change_nothing_make_no_node(op: Op, shapes: list[tuple[int, ...]]) -> None:
+    assert make_node("op", op, ("x",), tuple(map(TensorType, shapes))) is None

@@ -1,0 +1,171 @@
+"""The fine search, held against equation 10 written out, a number at a time."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcc.compiler.ops import Conv
+from tcc.compiler.quant.methods import cosine_search
+from tcc.compiler.quant.observe.statistics import Windows
+
+LIMITS = {True: (-128, 127), False: (0, 255)}
+
+
+def alike(a, b):
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    lengths = math.sqrt(sum(x * x for x in a)), math.sqrt(sum(y * y for y in b))
+    if lengths == (0, 0):
+        return 1.0
+    return dot / lengths[0] / lengths[1] if all(lengths) else 0.0
+
+
+def rounded(value, scale, limits):
+    return scale * min(
+        max(round(float(np.float32(value) / np.float32(scale))), limits[0]), limits[1]
+    )
+
+
+def product(patches, weight, bias):
+    """All outputs of a convolution without groups."""
+    return [
+        sum(x * w for x, w in zip(patch, row, strict=True)) + b
+        for patch in patches
+        for row, b in zip(weight, bias, strict=True)
+    ]
+
+
+def slow(numbers, scales, limits):
+    """Input and weights in turn; the cosine of each candidate by the equation."""
+    patches, weight, bias = numbers
+    real = product(patches, weight, bias)
+    tops = [max(abs(w) for w in row) / 127 or 1.0 for row in weight]
+    factors = [float(f) for f in cosine_search.candidates(1.0, 1.0)]
+    factor, best = 1.0, None
+    for _ in range(cosine_search.TURNS):
+        by_scale = [score(numbers, s, factor, tops, real, limits) for s in scales]
+        before, best = best, largest(scales, by_scale)
+        found = by_scale[list(scales).index(best)]
+        if before == best:
+            break
+        by_factor = [score(numbers, best, f, tops, real, limits) for f in factors]
+        factor = largest(factors, by_factor)
+    return best, found
+
+
+def largest(scales, cosines):
+    """The largest scale whose cosine is as good as the best one."""
+    good = [
+        s for s, c in zip(scales, cosines, strict=True) if c >= max(cosines) - cosine_search.TIE
+    ]
+    return max(good)
+
+
+def score(numbers, scale, factor, tops, real, limits):
+    patches, weight, bias = numbers
+    x = [[rounded(v, scale, limits) for v in patch] for patch in patches]
+    w = [
+        [rounded(v, np.float32(top) * np.float32(factor), (-127, 127)) for v in row]
+        for row, top in zip(weight, tops, strict=True)
+    ]
+    return alike(real, product(x, w, bias))
+
+
+@given(st.integers(0, 10_000), st.booleans(), st.integers(1, 4), st.integers(1, 3))
+def test_the_search_is_the_equation(seed, signed, taps, filters):
+    rng = np.random.default_rng(seed)
+    patches = rng.normal(size=(12, taps)).astype(np.float32)
+    patches = patches if signed else np.abs(patches)
+    weight = rng.normal(size=(filters, taps)).astype(np.float32)
+    bias = rng.normal(size=filters).astype(np.float32)
+    top = float(np.abs(patches).max()) / LIMITS[signed][1]
+    scales = cosine_search.candidates(top * 0.6, top)
+
+    windows = Windows(Conv(filters, (1, 1)), patches[:, :, None, None])
+    layer = cosine_search.layer(windows, weight[:, :, None, None], bias)
+    scale, best, (after,) = cosine_search.search((layer,), patches, scales, LIMITS[signed])
+    numbers = (patches.tolist(), weight.tolist(), bias.tolist())
+    expected, found = slow(numbers, scales, LIMITS[signed])
+    assert best == pytest.approx(found, abs=1e-5)
+    if scale != expected:  # two candidates that differ by less than floats can tell
+        tops = [max(abs(w) for w in row) / 127 for row in numbers[1]]
+        mine = score(numbers, scale, after.factor, tops, product(*numbers), LIMITS[signed])
+        assert mine == pytest.approx(found, abs=1e-5)
+
+
+@given(st.integers(0, 1000))
+def test_the_weights_products_are_those_of_the_outputs(seed):
+    """The products that spare the patches give the cosine of the outputs themselves."""
+    rng = np.random.default_rng(seed)
+    op = Conv(4, (2, 2), groups=2)
+    windows = Windows(op, rng.normal(size=(3, 4, 4, 4)).astype(np.float32))
+    weight = rng.normal(size=(4, 2, 2, 2)).astype(np.float32)
+    bias = rng.normal(size=4).astype(np.float32)
+    layer = cosine_search.layer(windows, weight, bias)
+    after = cosine_search._weights(layer, np.float32(0.03), (-128, 127))
+    x = cosine_search.quantised(layer.patches, np.float32(0.03), (-128, 127))
+    chosen = alike_of(layer, after, x)
+    for factor in cosine_search.candidates(1.0, 1.0):
+        other = cosine_search.replace(layer, factor=float(factor))
+        assert alike_of(layer, other, x) <= chosen + 2 * cosine_search.TIE
+    factors = cosine_search.candidates(1.0, 1.0)
+    by_gram, by_outputs = (
+        f(layer, x, factors) for f in (cosine_search._by_gram, cosine_search._by_outputs)
+    )
+    np.testing.assert_allclose(by_gram, by_outputs, atol=1e-6)
+
+
+def alike_of(layer, other, x):
+    return cosine_search.alike(
+        layer.real, x @ other.quantised(other.factor).transpose(0, 2, 1) + layer.bias
+    )
+
+
+def test_candidates_hold_the_start_and_end_at_the_largest():
+    found = cosine_search.candidates(1.0, 1.5)
+    assert np.float32(1.0) in found
+    assert found.min() == pytest.approx(0.5)
+    assert found.max() <= 1.5
+    assert np.all(np.diff(found) > 0)
+    assert cosine_search.candidates(1.0, 1.0).max() == 1.0
+
+
+def test_equal_cosines_take_the_larger_scale():
+    scales = cosine_search.candidates(1.0, 2.0)
+    scale, found, layers = cosine_search.search((), np.zeros(9, np.float32), scales, LIMITS[True])
+    assert (scale, found, layers) == (2.0, 1.0, ())
+
+
+def test_a_layer_of_zeros_keeps_normal_scales():
+    windows = Windows(Conv(2, (1, 1)), np.zeros((5, 3, 1, 1), np.float32))
+    layer = cosine_search.layer(
+        windows, np.zeros((2, 3, 1, 1), np.float32), np.zeros(2, np.float32)
+    )
+    scale, found, (after,) = cosine_search.search(
+        (layer,), np.zeros(5, np.float32), np.array([1.0], np.float32), LIMITS[False]
+    )
+    assert (scale, found) == (1.0, 1.0)
+    assert np.array_equal(after.scales.reshape(-1), [1.0, 1.0])
+    assert after.factor == 1.0
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3)])
+def test_patches_are_few_however_many_windows(kernel):
+    op = Conv(4, kernel)
+    size = (1, 1) if kernel == (1, 1) else (10, 10)
+    windows = Windows(op, np.ones((2000, 64, *size), np.float32))
+    layer = cosine_search.layer(
+        windows, np.ones((4, 64, *kernel), np.float32), np.zeros(4, np.float32)
+    )
+    assert cosine_search.MOST / 2 < layer.patches.size <= 2 * cosine_search.MOST
+
+
+def test_a_large_layer_is_some_of_its_filters():
+    windows = Windows(Conv(4096, (1, 1)), np.ones((4, 1024, 1, 1), np.float32))
+    weight = np.ones((4096, 1024, 1, 1), np.float32)
+    layer = cosine_search.layer(windows, weight, np.arange(4096, dtype=np.float32))
+    assert layer.weight.size <= cosine_search.MOST_WEIGHTS
+    assert layer.bias.reshape(-1)[-1] > 4000
+    assert layer.real.shape == (1, 4, layer.weight.shape[1])

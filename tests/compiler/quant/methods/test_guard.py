@@ -1,0 +1,51 @@
+"""The guard of kl-cosine: what it lets win, and that it is never worse than min-max there."""
+
+import numpy as np
+import pytest
+from nets import dense, gated
+from quant_sets import of_classes, ready, tensors
+
+from tcc.compiler.passes import INT8
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.methods import guard
+from tcc.compiler.quant.methods.guard import FLOOR, PAPER, RAISED, SAFE, guarded
+from tcc.compiler.quant.observe.observer import observe
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import similarity
+from tcc.compiler.reference.quality import loss
+
+
+@pytest.mark.parametrize("net", [dense, gated])
+def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
+    model = ready(net(), INT8)
+    learn, held = tensors(tmp_path, model.graph.inputs[0].type.shape, 16).split()
+    found = guarded(model, observe(model, learn), held)
+    assert set(found.judged) == set(found.found) == {PAPER, RAISED, SAFE}
+    for name, one in found.found.items():
+        program = quantize(model, Calibration(one.ranges, one.rounded))
+        assert similarity.compared(model, program, similarity.panel(held)) == found.judged[name]
+    assert loss(found.judged[found.winner]) <= loss(found.judged[SAFE])
+    for name, own in found.found[RAISED].ranges.items():
+        assert own.scale >= np.float32(FLOOR * found.found[SAFE].ranges[name].scale)
+        assert own.scale >= found.found[PAPER].ranges[name].scale
+
+
+@pytest.mark.parametrize(
+    ("paper", "raised", "safe", "agreement", "winner"),
+    [
+        (0.9999, 0.999, 0.998, 1.0, PAPER),
+        (0.9, 0.9999, 0.998, 1.0, RAISED),
+        (0.9, 0.99801, 0.998, 1.0, SAFE),
+        (0.9, 0.91, 0.998, 1.0, SAFE),
+        (0.998, 0.998, 0.998, 1.0, SAFE),
+        (0.9999, 0.999, 0.998, 0.5, SAFE),
+    ],
+)
+def test_minmax_stands_unless_another_is_clearly_better(paper, raised, safe, agreement, winner):
+    def quality(cosine, agreement=1.0):
+        return {"logits": of_classes(8, cosine, agreement)}
+
+    judged = {
+        SAFE: quality(safe), PAPER: quality(paper, agreement), RAISED: quality(raised, agreement)
+    }  # fmt: skip
+    assert guard._winner(judged) == winner

@@ -1,0 +1,90 @@
+"""The coarse search, held against the equation written out."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcc.compiler.quant.methods.kl_divergence import BINS, divergences, histogram, search
+
+
+def literal(counts, levels, threshold):
+    """Equation 9 for one threshold, a bin at a time."""
+    clipped = [int(c) for c in counts[:threshold]]
+    clipped[-1] += int(sum(counts[threshold:]))
+    if counts[threshold - 1] == 0:
+        return math.inf
+    members = {}
+    for j in range(threshold):
+        members.setdefault(round((j + 0.5) * levels / threshold), []).append(j)
+    quantised = [0.0] * threshold
+    for bins in members.values():
+        mass = sum(int(counts[j]) for j in bins)
+        used = [j for j in bins if counts[j]]
+        for j in used:
+            quantised[j] = mass / len(used)
+    p, q = sum(clipped), sum(quantised)
+    return sum(c / p * math.log((c / p) / (quantised[j] / q)) for j, c in enumerate(clipped) if c)
+
+
+def slow(counts, levels):
+    found = [literal(counts, levels, t) for t in range(levels + 1, len(counts) + 1)]
+    best = min(found)
+    largest = max(i for i, value in enumerate(found) if value <= best + 1e-13)
+    return found, (levels + 1 + largest) / len(counts)
+
+
+HISTOGRAMS = st.lists(
+    st.integers(0, 60) | st.sampled_from([0, 0, 0, 1, 1000]), min_size=24, max_size=60
+)
+
+
+@given(HISTOGRAMS, st.sampled_from([3, 7, 15]))
+def test_all_thresholds_at_once_are_the_equation(counts, levels):
+    counts[-1] = max(counts[-1], 1)  # the largest magnitude lies in the last bin
+    counts = np.array(counts)
+    expected, share = slow(counts, levels)
+    np.testing.assert_allclose(divergences(counts, levels), expected, atol=1e-12)
+    found = search(counts, levels)
+    assert found.share == pytest.approx(share)
+    assert found.divergence == pytest.approx(min(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", [127, 255])
+def test_real_sizes_are_the_equation_too(levels):
+    sample = np.random.default_rng(0).laplace(size=20_000).astype(np.float32)
+    counts = histogram(sample, float(np.abs(sample).max()))
+    found = divergences(counts, levels)
+    for threshold in (levels + 1, 500, 777, 1024, BINS - 1, BINS):
+        expected = literal(counts, levels, threshold)
+        assert found[threshold - levels - 1] == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=50))
+def test_the_histogram_counts_every_number_once(values):
+    sample = np.array(values, np.float32)
+    counts = histogram(sample, 8.0, 16)
+    expected = [0] * 16
+    for value in values:
+        expected[min(int(abs(value) * 2), 15)] += 1
+    assert counts.tolist() == expected
+
+
+def test_long_tails_are_cut_and_even_ones_are_not():
+    rng = np.random.default_rng(1)
+    tail = np.abs(rng.normal(size=100_000)).astype(np.float32)
+    tail[:3] = 60.0
+    assert search(histogram(tail, 60.0), 127).share < 0.3
+    even = rng.uniform(0, 1, 100_000).astype(np.float32)
+    assert search(histogram(even, 1.0), 127).share > 0.9
+
+
+def test_a_histogram_of_nothing_keeps_the_whole_range():
+    assert search(np.zeros(BINS, np.int64), 127).share == 1.0
+
+
+def test_one_number_alone_keeps_the_whole_range():
+    counts = histogram(np.full(100, 3.0, np.float32), 3.0)
+    assert search(counts, 255).share == 1.0

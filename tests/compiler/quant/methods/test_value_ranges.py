@@ -1,0 +1,148 @@
+"""The methods: what they clip, and that no scale is ever zero or not a number."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nets import dense, gated
+from quant_sets import ready, tensors, with_weights
+
+from tcc.compiler.passes import INT8
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.methods.value_ranges import OUTLIERS, PLAIN, find, gathered, spread
+from tcc.compiler.quant.observe.observer import observe
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.scale_groups import groups, ranges
+from tcc.compiler.reference import similarity
+
+METHODS = (*PLAIN, "kl-cosine")
+NETS = {"dense": dense, "gated": gated}
+methods = pytest.mark.parametrize("method", METHODS)
+
+
+@pytest.fixture(scope="module", params=NETS.values(), ids=NETS)
+def seen(request, tmp_path_factory):
+    """A model, its data and what was seen of it."""
+    model = ready(request.param(), INT8)
+    folder = tmp_path_factory.mktemp("set")
+    data = tensors(folder, model.graph.inputs[0].type.shape, 8)
+    return model, data, observe(model, data)
+
+
+def test_minmax_lets_the_largest_number_be_the_largest_level(seen):
+    model, _, statistics = seen
+    assert find("minmax", model, statistics).ranges == ranges(model, statistics.limits)
+
+
+@methods
+def test_a_group_has_one_scale_that_is_not_above_minmax(seen, method):
+    model, _, statistics = seen
+    found = find(method, model, statistics)
+    most = find("minmax", model, statistics)
+    for group in groups(model.graph):
+        assert len({found.ranges[name] for name in group}) == 1
+    for name, one in found.ranges.items():
+        assert 0 < one.scale <= most.ranges[name].scale
+        assert one.signed == most.ranges[name].signed
+        assert one.scale == float(np.float32(one.scale))
+        trace = found.traces[name]
+        assert trace.threshold == pytest.approx(one.scale * one.limits[1])
+        assert trace.low <= trace.high
+
+
+@methods
+def test_the_integers_come_near_the_floats(seen, method):
+    model, data, statistics = seen
+    found = find(method, model, statistics)
+    program = quantize(model, Calibration(found.ranges, found.rounded))
+    near = similarity.compared(model, program, similarity.panel(data))
+    assert all(one.cosine > 0.9 for one in near.values())
+
+
+def test_threads_have_no_say(seen):
+    model, _, statistics = seen
+    one, two = (find("kl-cosine", model, statistics, threads) for threads in (1, 4))
+    assert one.ranges == two.ranges
+    assert one.traces == two.traces
+    for name, rounded in one.rounded.items():
+        for field in ("weight", "scale", "bias"):
+            assert np.array_equal(getattr(rounded, field), getattr(two.rounded[name], field))
+
+
+def test_percentile_clips_one_in_ten_thousand(seen):
+    model, _, statistics = seen
+    numbers = np.abs(np.random.default_rng(0).normal(size=(40_000, 1)).astype(np.float32))
+    group = next(group for group in gathered(model, statistics) if not group.fixed)
+    top = float(numbers.max())
+    known = replace(group.range, scale=top / group.levels)
+    odd = replace(group, samples=(numbers,), low=0.0, high=top, range=known)
+    from tcc.compiler.quant.methods import value_ranges
+
+    clipped = value_ranges._scale("percentile", odd) * group.levels
+    assert np.count_nonzero(numbers > clipped * 1.0001) == int(numbers.size * OUTLIERS)
+
+
+def test_mse_is_no_worse_than_the_whole_range(seen):
+    model, _, statistics = seen
+    rng = np.random.default_rng(0)
+    numbers = rng.laplace(size=(30_000, 1)).astype(np.float32)
+    numbers[0] = 3 * np.abs(numbers).max()
+    from tcc.compiler.quant.methods import value_ranges
+
+    group = next(g for g in gathered(model, statistics) if not g.fixed and g.range.signed)
+    top = float(np.abs(numbers).max())
+    known = replace(group.range, scale=top / 127)
+    odd = replace(group, samples=(numbers,), low=-top, high=top, range=known)
+
+    def error(scale):
+        return float(np.mean((np.clip(np.rint(numbers / scale), -128, 127) * scale - numbers) ** 2))
+
+    scale = value_ranges._scale("mse", odd)
+    assert scale < known.scale
+    assert error(scale) < error(known.scale)
+
+
+def first_filter_of_zeros(weight):
+    return np.concatenate([np.zeros_like(weight[:1]), weight[1:]])
+
+
+@methods
+def test_dead_channels_and_dead_layers_have_normal_scales(method, tmp_path):
+    model = ready(dense(), INT8)
+    convs = [node for node in model.graph.nodes if node.op.word == "conv"]
+    dead = with_weights(model, convs[1].params[0], np.zeros_like)
+    dead = with_weights(dead, convs[1].params[1], lambda b: -np.ones_like(b))
+    dead = with_weights(dead, convs[0].params[0], first_filter_of_zeros)
+    data = tensors(tmp_path, dead.graph.inputs[0].type.shape, 4)
+    found = find(method, dead, observe(dead, data))
+    assert all(2.0**-60 <= one.scale < np.inf for one in found.ranges.values())
+    for rounded in found.rounded.values():
+        assert np.isfinite(rounded.scale).all()
+        assert (rounded.scale > 0).all()
+    quantize(dead, Calibration(found.ranges, found.rounded))
+
+
+@methods
+def test_a_constant_image_and_one_image_only(method, tmp_path):
+    model = ready(gated(), INT8)
+    np.savez(tmp_path / "set.npz", tensors=np.zeros((1, *model.graph.inputs[0].type.shape)))
+    from tcc.compiler.data.dataset import read
+
+    data = read(tmp_path / "set.npz")
+    found = find(method, model, observe(model, data))
+    assert found.ranges[model.graph.inputs[0].name].scale == 1.0
+    assert all(trace.spread is None for trace in found.traces.values())
+    rows = similarity.rows(quantize(model, Calibration(found.ranges, found.rounded)), data)
+    assert all(values.any() for values in rows.values())
+
+
+@given(st.lists(st.floats(0, 100, width=32), min_size=2, max_size=12))
+def test_the_spread_is_the_jackknife(tops):
+    tops = np.array(tops, np.float32)
+    count = len(tops)
+    without = np.array([np.delete(tops, i).max() for i in range(count)], np.float64)
+    variance = (count - 1) / count * ((without - without.mean()) ** 2).sum()
+    expected = np.sqrt(variance) / tops.max() if tops.max() > 0 else 0.0
+    assert spread(tops) == pytest.approx(expected, rel=1e-5, abs=1e-6)

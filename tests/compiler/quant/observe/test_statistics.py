@@ -1,0 +1,35 @@
+"""Patches of convolutions from windows of their inputs."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from nets import Steps
+
+from tcc.compiler.data import weights
+from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.ops import Conv
+from tcc.compiler.quant.observe.statistics import Windows, outputs
+from tcc.compiler.reference import float_program
+
+
+@given(
+    st.integers(1, 3), st.integers(1, 2), st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.integers(1, 2), st.integers(1, 2), st.booleans(),
+)  # fmt: skip
+def test_patches_give_what_the_convolution_gives(groups, depth, kernel, stride, dilation, bias):
+    op = Conv(
+        2 * groups, kernel, (stride, 1), (1, 0, 2, 1), (dilation, 1), groups=groups, bias=bias
+    )
+    add = Steps(groups * depth, 7, 8)
+    add("conv", op)
+    model = Model(graph := add.graph(Output("y", "conv")), weights.random(graph))
+    image = weights.uniform(graph.inputs[0].type.shape, 1.0, "image")
+    (found,) = float_program.run(model, [image])
+
+    padded = np.pad(image, ((0, 0), (1, 2), (0, 1)))
+    windows = Windows(op, padded[None])
+    params = [model.weights[name] for name in graph.nodes[0].params]
+    patches = windows.patches()
+    assert patches.shape[::2] == (groups, params[0][0].size)
+    mine = outputs(op, patches, *params).transpose(0, 2, 1).reshape(found["y"].shape)
+    np.testing.assert_allclose(mine, found["y"], atol=1e-5)

@@ -1,0 +1,190 @@
+"""Integers beside floats: the report, the floor, and the search for layers to keep in float."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from nets import Steps
+from op_cases import trained
+from quant_sets import of_classes
+from quantised import calibrated, ready
+
+from tcc.compiler.data import dataset
+from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.ir.graph import Graph, Model, Output
+from tcc.compiler.ops import Add, Conv, Flatten, GlobalAvgPool, Linear, MaxPool, Relu
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.program.comparison import Comparison, compare
+from tcc.compiler.quant.program.mixed_precision import search, share
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import float_program, integer_program, output_quality, similarity
+from tcc.compiler.reference.quality import Floor
+
+
+def unwatched(*_: object) -> None:
+    """Hear nothing."""
+
+
+def graph() -> Graph:
+    add = Steps(3, 12, 12)
+    add("stem", Conv(8, (3, 3), (1, 1), 1))
+    skip = add("stem_relu", Relu())
+    add("middle", Conv(8, (3, 3), (1, 1), 1))
+    add("sum", Add(), skip, "middle")
+    add("sum_relu", Relu())
+    add("pool", MaxPool((2, 2)))
+    add("last", Conv(12, (1, 1)))
+    add("last_relu", Relu())
+    add("gap", GlobalAvgPool())
+    add("flat", Flatten())
+    add("classes", Linear(5))
+    return add.graph()
+
+
+@pytest.fixture
+def model() -> Model:
+    net = graph()
+    return ready(net, trained(net))
+
+
+@pytest.fixture
+def images(tmp_path) -> DataSet:
+    tensors = np.random.default_rng(0).standard_normal((6, 3, 12, 12), np.float32)
+    np.savez(tmp_path / "images.npz", tensors=tensors)
+    return dataset.read(tmp_path / "images.npz")
+
+
+@pytest.fixture
+def good(model, images) -> Calibration:
+    return calibrated(model, images.tensor(0, model.graph.inputs[0]), 1.5)
+
+
+def compared(model: Model, calibration: Calibration, images: DataSet) -> Comparison:
+    program = quantize(model, calibration)
+    return compare(model, program, calibration, similarity.panel(images), unwatched)
+
+
+def test_each_layer_is_what_the_executors_give(model, images, good):
+    found = {layer.name: layer for layer in compared(model, good, images).layers}
+    program = quantize(model, good)
+    taps = (Output(f"{n.name}!", n.name) for n in model.graph.nodes)
+    tapped = replace(model, graph=replace(model.graph, outputs=tuple(taps)))
+    xs = [images.tensor(i, model.graph.inputs[0]) for i in range(len(images))]
+    floats = float_program.run(tapped, xs)
+    levels = integer_program.run(program, xs, every=True)
+    assert {"stem_relu", "sum_relu", "pool", "gap"} <= set(found)
+    assert not {"stem", "sum"} & set(found)  # they are part of their clamps
+    assert "classes" not in found  # its sums are real numbers at once
+    for name, layer in found.items():
+        real = np.stack([one[f"{name}!"] for one in floats]).astype(np.float64)
+        whole = np.stack([one[name] for one in levels]).astype(np.float64)
+        steps = real / layer.scale
+        noise = ((steps - whole) ** 2).sum()
+        low, high = program.graph.types[name].limits
+        assert layer.error == pytest.approx(np.abs(steps - whole).max())
+        assert layer.snr == pytest.approx(10 * np.log10((steps**2).sum() / noise))
+        assert layer.cosine == pytest.approx(output_quality.cosine(steps.ravel(), whole.ravel()))
+        outside = ((steps < low - 0.5) | (steps > high + 0.5)).mean()
+        assert layer.saturated == pytest.approx(outside)
+
+
+def test_the_outputs_are_judged_over_all_images(model, images, good):
+    found = compared(model, good, images)
+    program = quantize(model, good)
+    assert found.quality == similarity.compared(model, program, similarity.panel(images))
+    (one,) = found.quality.values()
+    assert (one.kind, one.images, one.spread_images) == ("regression", 6, 6)
+    assert 0.999 < one.least_cosine <= one.cosine < 1
+    assert 0 < one.error < 0.5
+    assert 0.95 < one.correlation < 1
+    assert found.inexact == ()
+
+
+def test_a_layer_of_a_bad_scale_is_named_first(model, images, good):
+    bad = coarse(good, "stem_relu", 60)
+    worst = compared(model, bad, images).worst(2)
+    assert worst[0].name == "stem_relu"
+    assert compared(model, good, images).worst(1)[0].name != "stem_relu"
+
+
+def coarse(calibration: Calibration, name: str, factor: float) -> Calibration:
+    """Return a calibration in which one value's scale is too large."""
+    own = calibration.ranges[name]
+    spoilt = replace(own, scale=float(np.float32(own.scale * factor)))
+    return replace(calibration, ranges={**calibration.ranges, name: spoilt})
+
+
+def test_the_search_puts_the_guilty_layer_into_float(model, images, good):
+    bad = coarse(good, "last_relu", 60)
+    before = compared(model, bad, images)
+    floor = Floor(0.999)
+    assert not floor.holds(before.quality)
+    mixed, steps = search(model, bad, before, (images, similarity.panel(images)), floor, unwatched)
+    assert mixed.in_float == {"last_relu", "gap"}  # what is not rounded, and what reads it
+    assert [step.name for step in steps] == ["last_relu"]
+    after = compared(model, mixed, images)
+    assert floor.holds(after.quality)
+    assert after.quality == steps[-1].quality
+    assert after.in_float == ("gap", "last_relu")
+    macs = {"stem": 27 * 8 * 144, "middle": 72 * 8 * 144, "last": 8 * 12 * 36}
+    total = sum(macs.values()) + 60
+    assert steps[-1].macs == pytest.approx(macs["last"] / total)
+
+
+def test_what_no_search_can_reach_is_told(model, images, good):
+    mixed, steps = search(
+        model,
+        good,
+        compared(model, good, images),
+        (images, similarity.panel(images)),
+        Floor(2),
+        unwatched,
+    )
+    assert len(steps) > 3
+    assert 0.9999 <= steps[-1].quality["logits"].cosine < 2
+    assert {step.name for step in steps} <= mixed.in_float
+
+
+def test_all_in_float_is_the_float_model(model, images, good):
+    names = frozenset(node.name for node in model.graph.nodes)
+    program = quantize(model, replace(good, in_float=names))
+    assert not any(node.op.word.startswith("q") for node in program.graph.nodes[1:])
+    expected, got = (similarity.rows(one, images) for one in (model, program))
+    half = good.ranges["image"].scale / 2  # the input alone is quantised
+    np.testing.assert_allclose(got["logits"], expected["logits"], atol=100 * half)
+    assert similarity.qualities(model, expected, got)["logits"].cosine > 0.99999
+
+
+def test_the_share_counts_fused_layers_by_their_clamp(model):
+    assert share(model, {"stem_relu"}) == share(model, {"stem"}) > 0
+    assert share(model, {"pool"}) == 0
+
+
+QUALITY = of_classes(10, 0.97, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("floor", "broken"),
+    [
+        (Floor(), ("the mean cosine of `logits` is 0.970000, not 0.98",)),
+        (Floor(0.9), ()),
+        (Floor(0.9, 0.2), ()),
+        (Floor(0.9, 0.1), ("20.0% of the images change their class of `logits`, not 10.0%",)),
+        (
+            Floor(0.99, 0.0),
+            (
+                "the mean cosine of `logits` is 0.970000, not 0.99",
+                "20.0% of the images change their class of `logits`, not 0.0%",
+            ),
+        ),
+    ],
+)
+def test_a_floor_says_what_is_below_it(floor, broken):
+    assert floor.broken({"logits": QUALITY}) == broken
+    assert floor.holds({"logits": QUALITY}) == (not broken)
+
+
+def test_no_number_is_below_every_floor():
+    for bound in ("cosine", "agreement", "correlation", "error"):
+        odd = replace(QUALITY, **{bound: float("nan")})
+        assert not Floor(0.0, 1.0, 0.0, 1e9).holds({"logits": odd})

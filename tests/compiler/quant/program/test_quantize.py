@@ -1,0 +1,191 @@
+"""From a ready model to integers: tables of functions, and what is refused."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nets import Steps, place
+from op_cases import trained
+from quantised import calibrated, picture, ready, typed
+
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ops import (
+    Conv,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Op,
+    Relu,
+    Relu6,
+    Scale,
+    Sigmoid,
+    Silu,
+    Tanh,
+)
+from tcc.compiler.quant.calibration import Calibration, Range
+from tcc.compiler.quant.program.quantize import quantize, table
+from tcc.compiler.quant.rounding.nearest import round_nearest, rounded
+from tcc.compiler.quant.scale_groups import scale_for
+from tcc.compiler.support.diagnostics import UserError
+
+signed = st.booleans()
+
+
+FUNCTIONS: dict[str, tuple[Op, float]] = {
+    "relu": (Relu(), 0.0),
+    "relu6": (Relu6(), 0.0),
+    "leaky_relu": (LeakyRelu(0.2), 0.0),
+    "scale": (Scale(-0.7, 0.3), 0.0),
+    "sigmoid": (Sigmoid(), 1e-12),
+    "silu": (Silu(), 1e-12),
+    "tanh": (Tanh(), 1e-12),
+    "gelu": (Gelu(), 1e-12),
+    "hard_sigmoid": (HardSigmoid(), 1e-12),
+    "hard_swish": (HardSwish(), 1e-12),
+}
+
+
+def real(op: Op, x: float) -> float:  # noqa: C901, PLR0911
+    match op:
+        case Relu():
+            return max(x, 0.0)
+        case Relu6():
+            return min(max(x, 0.0), 6.0)
+        case LeakyRelu(slope=slope):
+            return x if x > 0 else slope * x
+        case Scale(factor=factor, offset=offset):
+            return factor * x + offset
+        case Sigmoid():
+            return 1 / (1 + math.exp(-x))
+        case Silu():
+            return x / (1 + math.exp(-x))
+        case Tanh():
+            return math.tanh(x)
+        case Gelu():
+            return x / 2 * (1 + math.erf(x / math.sqrt(2)))
+        case HardSigmoid():
+            return min(max(x / 6 + 0.5, 0.0), 1.0)
+        case HardSwish():
+            return x * min(max(x / 6 + 0.5, 0.0), 1.0)
+    raise AssertionError(op)
+
+
+@pytest.mark.parametrize(("op", "slack"), FUNCTIONS.values(), ids=FUNCTIONS)
+@given(st.floats(2.0**-13, 4.0, width=32), st.floats(2.0**-13, 1.0, width=32), signed, signed)
+def test_a_table_holds_its_function(
+    op: Op, slack: float, a: float, b: float, s: bool, t: bool
+) -> None:
+    x, y = typed((1,), a, s), Range(b, t)
+    entries = table(op, x, y)
+    assert (entries.dtype, entries.shape) == (np.uint8, (256,))
+    low, high = y.limits
+    for place_, entry in enumerate(entries):
+        expected = min(max(real(op, (place_ + x.limits[0]) * a) / b, low), high)
+        assert abs(int(entry) + low - expected) <= 0.5 + slack * max(1.0, abs(expected)) + 1e-9
+
+
+def layered() -> Model:
+    add = Steps(3, 6, 6)
+    add("stem", Conv(4, (3, 3), padding=1), at=place(7))
+    add("relu", Relu())
+    add("head", Conv(2, (1, 1)), at=place(9))
+    return ready(add.graph(), trained(add.graph()))
+
+
+def refused(model: Model, calibration: Calibration) -> str:
+    with pytest.raises(UserError) as caught:
+        quantize(model, calibration)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [0.0, math.inf, math.nan, 1e-40, -1.0])
+def test_a_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: float) -> None:
+    model = layered()
+    found = calibrated(model, picture(model.graph))
+    ranges = {**found.ranges, "head": replace(found.ranges["head"], scale=scale)}
+    assert refused(model, Calibration(ranges)) == (
+        f"error[E0801]: the scale of `head` is {scale:g}\n"
+        " --> net.yaml:9:5\n"
+        "  |\n"
+        "9 |   - conv: {filters: 8}\n"
+        "  |     ^^^^ this layer's output\n"
+        "   = help: calibrate again, with images that the network is meant for"
+    )
+
+
+@pytest.mark.parametrize("scale", [0.0, math.inf, math.nan, 1e-40])
+def test_a_weight_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: float) -> None:
+    model = layered()
+    found = calibrated(model, picture(model.graph))
+    own = round_nearest(model, found.ranges)["stem"]
+    wrong = own.scale.copy()
+    wrong[2] = scale
+    text = refused(model, replace(found, rounded={"stem": replace(own, scale=wrong)}))
+    assert text.startswith(
+        "error[E0801]: a weight scale of `stem` is no normal number\n --> net.yaml:7:5"
+    )
+    assert "this layer's weights" in text
+
+
+def test_a_sum_that_could_overflow_is_refused_by_its_layer() -> None:
+    model = layered()
+    found = calibrated(model, picture(model.graph))
+    own = round_nearest(model, found.ranges)["head"]
+    bias = own.bias.copy()
+    total = np.abs(own.weight[1].astype(np.int64)).sum() * 255
+    for more, fits in ((0, False), (-1, True)):
+        bias[1] = (1 << 31) - total + more
+        changed = replace(found, rounded={"head": replace(own, bias=bias)})
+        if fits:
+            quantize(model, changed)
+            continue
+        text = refused(model, changed)
+        assert text.startswith(
+            "error[E0802]: the sums of `head` could overflow 32 bits\n --> net.yaml:9:5"
+        )
+        assert "they may reach 2,147,483,648" in text
+
+
+@given(
+    st.integers(1, 1 << 20),
+    st.floats(2.0**-99, 2.0**33, width=32),
+    st.floats(0, 2.0**33, width=32),
+    st.floats(2.0**-60, 2.0**40, width=32),
+    st.floats(2.0**-60, 2.0**40, width=32),
+    signed,
+)
+def test_rounding_never_gives_weights_whose_sums_could_overflow(
+    taps: int, weight: float, bias: float, x: float, y: float, s: bool
+) -> None:
+    values = np.full((2, min(taps, 5000)), weight, np.float32)
+    values[1] = 0
+    own = rounded(values, np.array([bias, -bias], np.float32), Range(x, s), Range(y, True))
+    assert np.isfinite(own.scale).all()
+    assert (own.scale > 0).all()
+    assert np.abs(own.weight.astype(int)).max() <= 127
+    total = np.abs(own.weight.astype(np.int64)).sum(axis=1) * (128 if s else 255)
+    assert (total + np.abs(own.bias.astype(np.int64)) < 1 << 31).all()
+
+
+@given(st.floats(0, 2.0**99, width=32), signed)
+def test_a_scale_lets_the_largest_number_be_the_largest_level(top: float, s: bool) -> None:
+    scale = scale_for(top, s)
+    most = 127 if s else 255
+    assert scale == float(np.float32(scale)) > 0
+    if top >= 2.0**-50:
+        assert abs(top / scale - most) < 1e-4
+    elif scale == 1.0:
+        assert top < 1e-15
+
+
+def test_the_scale_of_an_input_is_checked_as_well() -> None:
+    model = layered()
+    found = calibrated(model, picture(model.graph))
+    ranges = {**found.ranges, "image": replace(found.ranges["image"], scale=math.nan)}
+    text = refused(model, Calibration(ranges))
+    assert text.startswith("error[E0801]: the scale of `image` is nan\n  --> net\n")
+    assert "the network's input" in text

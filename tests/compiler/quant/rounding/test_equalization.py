@@ -1,0 +1,184 @@
+"""Channel equalisation: the same function in floats, finer levels in integers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import Steps, dense, gated
+from op_cases import trained
+from quant_sets import ready, tensors
+from quantised import picture
+from quantised import ready as ready_random
+from random_nets import extreme, graphs
+
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ops import (
+    Add,
+    ChannelShuffle,
+    Concat,
+    Conv,
+    DepthwiseConv,
+    Relu,
+    Relu6,
+    Slice,
+)
+from tcc.compiler.passes import INT8
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.observe.observer import observe
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.rounding.equalization import (
+    Setting,
+    classes,
+    equalized,
+    factors,
+    limits,
+)
+from tcc.compiler.quant.rounding.nearest import round_nearest
+from tcc.compiler.quant.rounding.second_moments import round_moments
+from tcc.compiler.quant.scale_groups import ranges
+from tcc.compiler.reference import float_program, quality, similarity
+
+FLOOR = 1 / 32
+
+
+def joined() -> Graph:
+    """Two convolutions in a concat that a depthwise convolution reads, and then a dense one."""
+    add = Steps(3, 8, 8, name="joined")
+    first = add("first", Conv(4, (1, 1)))
+    add("second", Conv(4, (3, 3), padding=1), "image")
+    second = add("relu", Relu())
+    add("concat", Concat(), first, second)
+    add("wise", DepthwiseConv((3, 3), padding=1))
+    add("wise_relu", Relu())
+    add("last", Conv(5, (1, 1)))
+    return add.graph()
+
+
+def uneven(model: Model, seed: int = 0) -> Model:
+    """Return a model whose filters differ much in size."""
+    random = np.random.default_rng(seed)
+    weights = dict(model.weights)
+    for node in model.graph.nodes:
+        if isinstance(node.op, Conv):
+            size = np.exp(random.uniform(-3, 1, node.op.filters)).astype(np.float32)
+            for name in node.params:
+                shape = (-1, *(1 for _ in weights[name].shape[1:]))
+                weights[name] = weights[name] * size.reshape(shape)
+    return Model(model.graph, weights)
+
+
+def test_classes_follow_channels_through_joins():
+    add = Steps(4, 6, 6)
+    a = add("a", Conv(4, (1, 1)))
+    b = add("b", Conv(4, (1, 1)), "image")
+    add("sum", Add(), a, b)
+    add("both", Concat(), "sum", "image")
+    add("shuffle", ChannelShuffle(2))
+    add("cut", Slice(0, 8, 2))
+    add("end", Conv(2, (1, 1)))
+    found = classes(add.graph())
+    assert found.of["a"].tolist() == found.of["b"].tolist() == found.of["sum"].tolist()
+    both = [*found.of["a"], *found.of["image"]]
+    assert found.of["both"].tolist() == both
+    shuffled = [both[i] for i in (0, 4, 1, 5, 2, 6, 3, 7)]
+    assert found.of["shuffle"].tolist() == shuffled
+    assert found.of["cut"].tolist() == shuffled[::2]
+    assert found.fixed[found.of["image"]].all()
+    assert found.fixed[found.of["end"]].all()
+    assert not found.fixed[found.of["a"]].any()
+    assert not found.free[found.of["a"]].any()  # `end` sums over them
+
+
+def test_what_is_not_homogeneous_keeps_its_channels():
+    add = Steps(3, 6, 6)
+    add("a", Conv(4, (1, 1)))
+    add("clamp", Relu6())
+    add("end", Conv(2, (1, 1)))
+    assert classes(add.graph()).fixed.all()
+
+
+@settings(max_examples=30)
+@given(data=st.data(), power=st.sampled_from((0.0, 0.5, 1.0)))
+def test_the_function_stays_the_same(data, power):
+    """With any factors that classes allow, whatever the network."""
+    graph = graphs(data.draw)
+    model = ready_random(graph, extreme(data.draw, graph))
+    found = classes(model.graph)
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    factor = np.exp(random.uniform(-2, 0, len(found.free))).astype(np.float32)
+    factor = np.where(found.fixed, np.float32(1), factor)
+    changed = equalized(model, {name: factor[ids] for name, ids in found.of.items()})
+    x = picture(model.graph)
+    (a,), (b,) = float_program.run(model, [x]), float_program.run(changed, [x])
+    for name, expected in a.items():
+        room = 1e-3 * max(float(np.abs(expected).max()), 1e-6)
+        assert np.abs(b[name] - expected).max() <= room
+
+
+def test_factors_bring_channels_to_one_size(tmp_path):
+    model = uneven(ready(joined(), INT8))
+    seen = observe(model, tensors(tmp_path, (3, 8, 8), 6))
+    found = factors(model, seen, Setting(1.0, FLOOR, 0.0))
+    assert set(found) >= {"first", "relu", "concat"}
+    assert "wise_relu" not in found  # the dense reader sums over it, and its power is 0
+    assert found["concat"].tolist() == [*found["first"], *found["relu"]]
+    for factor in found.values():
+        assert ((factor >= FLOOR) & (factor <= 1)).all()
+    peaks = np.abs([seen.seen["concat"].channel_low, seen.seen["concat"].channel_high]).max(0)
+    size = peaks / peaks.max()
+    wanted = np.clip(size, FLOOR, 1).astype(np.float32)
+    assert found["concat"] == pytest.approx(wanted)
+    low, high = limits(seen, found)["concat"]
+    assert max(-low, high) == pytest.approx(peaks.max(), rel=1e-6)
+    half = factors(model, seen, Setting(1.0, FLOOR, 0.5))
+    assert set(half) > set(found)
+
+
+@pytest.mark.parametrize(("net", "most"), [(joined, 1.0), (dense, 1.0), (gated, 1.5)])
+def test_the_integer_program_is_nearer_and_has_the_same_meaning(net, most, tmp_path):
+    """A gate leaves little to equalise: what it multiplies and its mean keep their channels."""
+    model = uneven(ready(net(), INT8))
+    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
+    seen = observe(model, data)
+
+    def loss(calibration):
+        program = quantize(model, calibration)
+        return quality.loss(similarity.compared(model, program, similarity.panel(data)))
+
+    plain = loss(Calibration(ranges(model, seen.limits)))
+    given = factors(model, seen, Setting(1.0, FLOOR, 0.5))
+    changed = equalized(model, given)
+    found = ranges(changed, limits(seen, given))
+    nearest = loss(Calibration(found, round_nearest(changed, found), given))
+    moments = loss(Calibration(found, round_moments(changed, found, seen, given), given))
+    assert nearest < 1.5 * plain + 1e-6
+    assert moments < most * plain
+    mixed = Calibration(found, round_nearest(changed, found), given)
+    names = frozenset(n.name for n in model.graph.nodes[len(model.graph.nodes) // 2 :])
+    assert loss(replace(mixed, in_float=names)) < 0.01
+
+
+def test_a_dead_channel_has_a_finite_factor(tmp_path):
+    model = ready(joined(), INT8)
+    second = {n: v.copy() for n, v in model.weights.items() if n.startswith("second")}
+    for value in second.values():
+        value[1] = 0
+    dead = Model(model.graph, {**model.weights, **second})
+    seen = observe(dead, tensors(tmp_path, (3, 8, 8), 4))
+    given = factors(dead, seen, Setting(floor=FLOOR))
+    assert given["relu"][1] == FLOOR
+    changed = equalized(dead, given)
+    found = ranges(changed, limits(seen, given))
+    rounded = round_moments(changed, found, seen, given)
+    assert all(np.isfinite(one.scale).all() and (one.scale > 0).all() for one in rounded.values())
+
+
+def test_trained_weights_are_not_touched(tmp_path):
+    graph = joined()
+    before = {name: value.copy() for name, value in trained(graph).items()}
+    model = Model(graph, before)
+    ones = {name: np.full(kind.shape[0], 0.5, np.float32) for name, kind in graph.types.items()}
+    equalized(model, {"first": ones["first"], "concat": ones["concat"]})
+    assert all(np.array_equal(before[name], value) for name, value in trained(graph).items())

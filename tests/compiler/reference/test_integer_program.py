@@ -1,0 +1,132 @@
+"""Whole integer programs: the reference executor gives what ONNX Runtime gives, to the bit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import chain, dense, gated
+from op_cases import CASES, Case, one_input, trained
+from quantised import LEVELS, calibrated, differing, int8, picture, ready
+from random_nets import extreme, graphs
+
+from tcc.compiler.data import weights
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.lower.onnx import lower
+from tcc.compiler.ops.integer import QConv
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import float_program, integer_program
+from tcc.compiler.support import cpu
+
+SPEC = Path(__file__).resolve().parents[3] / "spec"
+nets = pytest.mark.parametrize("graph", [dense(), gated(), chain(30)], ids=lambda g: g.name)
+
+
+@nets
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_no_value_differs(graph: Graph, level: str, threads: int) -> None:
+    program = int8(graph, trained(graph))
+    for seed in range(3):
+        assert differing(program, picture(graph, seed), level, threads) == {}
+
+
+@nets
+def test_it_comes_near_the_float_network(graph: Graph) -> None:
+    x = picture(graph)
+    model = ready(graph, trained(graph))
+    (got,) = integer_program.run(quantize(model, calibrated(model, x)), [x])
+    (expected,) = float_program.run(model, [x])
+    for name, y in expected.items():
+        assert np.abs(got[name] - y).max() < 0.08 * np.abs(y).max()
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"), [("sse2 avx2", "unsigned_qconv"), ("sse2 avx2 avx512_vnni", "qconv")]
+)
+def test_onnx_runtime_as_a_judge_never_saturates(monkeypatch, tmp_path, flags, word) -> None:
+    program = int8(dense(), trained(dense()))
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}")
+    monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
+    seen: list[Model] = []
+    monkeypatch.setattr(float_program, "lower", lambda model: seen.append(model) or lower(model))
+    x = picture(program.graph)
+    (got,) = float_program.run(program, [x])
+    (expected,) = integer_program.run(program, [x])
+    assert {n.op.word for n in seen[0].graph.nodes if isinstance(n.op, QConv)} == {word}
+    assert all(np.array_equal(got[name], y) for name, y in expected.items())
+
+
+@nets
+@pytest.mark.parametrize("level", [0.0, 1.0, -1e-30, 1e20])
+def test_a_constant_image_calibrates_to_a_program_that_runs(graph: Graph, level: float) -> None:
+    model = ready(graph, trained(graph))
+    x = np.full_like(picture(graph), level)
+    program = quantize(model, calibrated(model, x))
+    for seen in (x, picture(graph)):
+        assert differing(program, seen) == {}
+        (found,) = integer_program.run(program, [seen])
+        assert all(np.isfinite(y).all() for y in found.values())
+
+
+@nets
+def test_layers_of_zeros_stay_zeros(graph: Graph) -> None:
+    weights_ = {
+        name: np.ones_like(w) if name.endswith(".var") else np.zeros_like(w)
+        for name, w in trained(graph).items()
+    }
+    program = int8(graph, weights_)
+    assert differing(program, picture(graph)) == {}
+    (found,) = integer_program.run(program, [picture(graph)])
+    expected = float_program.run(Model(graph, weights_), [picture(graph)])[0]
+    for name, y in found.items():
+        np.testing.assert_allclose(y, expected[name], atol=0.01 * np.abs(expected[name]).max())
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_step_of_the_language_has_a_program(case: Case) -> None:
+    given = one_input(case)
+    program = int8(given.graph, given.weights)
+    assert differing(program, picture(given.graph), "ORT_DISABLE_ALL") == {}
+
+
+@settings(max_examples=120)
+@given(data=st.data(), stretch=st.sampled_from((1.0, 0.03, 40.0)))
+def test_random_networks(data: st.DataObject, stretch: float) -> None:
+    graph = graphs(data.draw)
+    model = ready(graph, extreme(data.draw, graph))
+    x = picture(graph)
+    program = quantize(model, calibrated(model, x, stretch))
+    assert integer_program.inexact(program.graph) == ()
+    for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
+        assert differing(program, x, level) == {}, program
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_random_networks_with_floats_inside(data: st.DataObject) -> None:
+    graph = graphs(data.draw, floats=True)
+    model = ready(graph, extreme(data.draw, graph))
+    x = picture(graph)
+    program = quantize(model, calibrated(model, x))
+    assert differing(program, x, "ORT_DISABLE_ALL") == {}, program
+
+
+SLOW = {"vgg11", "inception_v3", "vgg16_bn_gap", "squeezenet", "densenet121", "efficientnet_b0"}
+"""Networks that take more than a second and a half each."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SLOW else ())
+        for path in (*sorted(SPEC.glob("*.yaml")), *sorted((SPEC / "baselines").glob("*.yaml")))
+    ],
+)
+def test_no_value_of_the_zoo_differs(path: Path) -> None:
+    graph = load(path).graph
+    program = int8(graph, weights.random(graph))
+    x = picture(program.graph, seed=1)
+    assert differing(program, x) == {}

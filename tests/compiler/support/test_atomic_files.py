@@ -1,0 +1,234 @@
+"""Files and folders are there whole or not at all."""
+
+import errno
+import fcntl
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tcc.compiler.support import atomic_files
+from tcc.compiler.support.atomic_files import MachineError, recover, write_file, write_tree
+from tcc.compiler.support.diagnostics import UserError
+
+OLD = {"manifest": b"old", "model/a.bin": b"1"}
+NEW = {"manifest": b"new", "model/b.bin": b"22", "run": b"#!"}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    found = (p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def code(found: pytest.ExceptionInfo[UserError]) -> str:
+    return found.value.diagnostics[0].code
+
+
+class TestFile:
+    def test_is_written_with_its_folders(self, tmp_path):
+        write_file(tmp_path / "a/b/c.txt", b"text")
+        assert tree(tmp_path) == {"a/b/c.txt": b"text"}
+
+    def test_replaces_and_keeps_permissions(self, tmp_path):
+        path = tmp_path / "x"
+        path.write_bytes(b"old")
+        path.chmod(0o640)
+        write_file(path, b"new")
+        assert path.read_bytes() == b"new"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert names(tmp_path) == ["x"]
+
+    def test_new_files_follow_the_umask(self, tmp_path):
+        before = os.umask(0o027)
+        try:
+            write_file(tmp_path / "x", b"")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
+
+    def test_a_symbolic_link_stays_one(self, tmp_path):
+        (tmp_path / "real").write_bytes(b"old")
+        (tmp_path / "link").symlink_to("real")
+        write_file(tmp_path / "link", b"new")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "real").read_bytes() == b"new"
+
+    def test_a_device_is_written_to_and_not_replaced(self):
+        write_file(Path("/dev/null"), b"anything")
+        assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+    def test_a_folder_is_refused(self, tmp_path):
+        with pytest.raises(UserError, match="it is a folder") as found:
+            write_file(tmp_path, b"")
+        assert code(found) == "E0603"
+
+    def test_what_is_not_ours_is_refused_and_untouched(self, tmp_path):
+        (tmp_path / "x").write_bytes(b"theirs")
+        with pytest.raises(UserError, match="will not replace this: it exists already") as found:
+            write_file(tmp_path / "x", b"", atomic_files.nothing)
+        assert code(found) == "E0602"
+        assert tree(tmp_path) == {"x": b"theirs"}
+
+    def test_a_full_disk_leaves_the_old(self, tmp_path, full_disk):
+        (tmp_path / "x").write_bytes(b"old")
+        with full_disk(), pytest.raises(MachineError, match="No space left on device") as found:
+            write_file(tmp_path / "x", b"new")
+        assert found.value.diagnostic.code == "E0604"
+        assert tree(tmp_path) == {"x": b"old"}
+
+
+class TestTree:
+    def test_is_written_with_the_bits_of_programs(self, tmp_path):
+        write_tree(tmp_path / "b", NEW, frozenset({"run"}))
+        assert tree(tmp_path / "b") == NEW
+        assert os.access(tmp_path / "b/run", os.X_OK)
+        assert not (tmp_path / "b/manifest").stat().st_mode & 0o111
+
+    def test_replaces_what_is_ours_whole(self, tmp_path):
+        write_tree(tmp_path / "b", OLD, frozenset())
+        write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.anything)
+        assert tree(tmp_path / "b") == NEW
+        assert names(tmp_path) == ["b"]
+
+    def test_what_is_not_ours_is_refused_and_untouched(self, tmp_path):
+        write_tree(tmp_path / "b", OLD, frozenset())
+        with pytest.raises(UserError, match="will not replace this"):
+            write_tree(tmp_path / "b", NEW, frozenset())
+        assert tree(tmp_path / "b") == OLD
+        assert names(tmp_path) == ["b"]
+
+    def test_a_link_to_a_folder_stays_one(self, tmp_path):
+        write_tree(tmp_path / "real", OLD, frozenset())
+        (tmp_path / "link").symlink_to("real")
+        write_tree(tmp_path / "link", NEW, frozenset(), atomic_files.anything)
+        assert (tmp_path / "link").is_symlink()
+        assert tree(tmp_path / "real") == NEW
+
+    def test_a_full_disk_leaves_the_old_and_no_rest(self, tmp_path, full_disk):
+        write_tree(tmp_path / "b", OLD, frozenset())
+        with full_disk(after=1), pytest.raises(MachineError, match="nothing half-written"):
+            write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.anything)
+        assert tree(tmp_path / "b") == OLD
+        assert names(tmp_path) == ["b"]
+
+    def test_an_interrupt_between_the_renames_puts_the_old_back(self, tmp_path, monkeypatch):
+        write_tree(tmp_path / "b", OLD, frozenset())
+        rename = Path.rename
+
+        def interrupted(self, target):
+            if ".tcc-new-" in self.name:
+                raise KeyboardInterrupt
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.anything)
+        assert tree(tmp_path / "b") == OLD
+        assert names(tmp_path) == ["b"]
+
+    def test_work_in_progress_of_others_is_left_alone(self, tmp_path):
+        other = tmp_path / ".b.tcc-new-01234567"
+        other.mkdir()
+        held = os.open(other, os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        write_tree(tmp_path / "b", NEW, frozenset())
+        assert names(tmp_path) == [other.name, "b"]
+        os.close(held)
+        write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.anything)
+        assert names(tmp_path) == ["b"]
+
+    def test_what_a_killed_process_left_of_another_target_goes_too(self, tmp_path):
+        (tmp_path / ".c.tcc-new-01234567").mkdir()
+        write_tree(tmp_path / "b", NEW, frozenset())
+        assert names(tmp_path) == ["b"]
+
+    def test_names_that_only_look_like_ours_are_left_alone(self, tmp_path):
+        for name in (".b.tcc-new-0123456", ".c.tcc-old-01234567", "b.tcc-new-01234567"):
+            (tmp_path / name).mkdir()
+        before = names(tmp_path)
+        write_tree(tmp_path / "b", NEW, frozenset())
+        assert names(tmp_path) == sorted([*before, "b"])
+
+    def test_another_process_that_holds_the_folder_is_waited_for_only_so_long(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(atomic_files, "PATIENCE", 0.05)
+        held = os.open(tmp_path, os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process holds the folder's lock"):
+            write_tree(tmp_path / "b", NEW, frozenset())
+        os.close(held)
+        assert names(tmp_path) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tcc.compiler.support import atomic_files as files
+call, number, target = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+home, name = (os, call) if hasattr(os, call) and call == "fsync" else (Path, call)
+original, calls = getattr(home, name), []
+def dying(*arguments):
+    calls.append(1)
+    if len(calls) == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments)
+setattr(home, name, dying)
+files.write_tree(target, {"manifest": b"new", "model/b.bin": b"22", "run": b"#!"}, frozenset(), files.anything)
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "number"), [("fsync", 1), ("fsync", 3), ("rename", 1), ("rename", 2)]
+)
+def test_a_kill_at_any_moment_loses_nothing(tmp_path, call, number):
+    """Killed while writing, before and between the renames."""
+    target = tmp_path / "b"
+    write_tree(target, OLD, frozenset())
+    words = [sys.executable, "-c", KILLED, call, str(number), str(target)]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    if (call, number) == ("rename", 2):
+        assert not target.exists()
+        recover(target)
+    assert tree(target) == OLD
+    write_tree(target, NEW, frozenset(), atomic_files.anything)
+    assert tree(target) == NEW
+    assert names(tmp_path) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "expected"),
+    [
+        (errno.EACCES, UserError, "E0603"),
+        (errno.EROFS, UserError, "E0603"),
+        (errno.ENOSPC, MachineError, "E0604"),
+        (errno.EDQUOT, MachineError, "E0604"),
+        (errno.EIO, MachineError, "E0604"),
+    ],
+)
+def test_errors_of_the_system_are_the_users_or_the_machines(number, kind, expected):
+    raised = atomic_files.explain(OSError(number, os.strerror(number)), "out/x", "write this")
+    assert isinstance(raised, kind)
+    assert f"[{expected}]: cannot write this: {os.strerror(number)}" in str(raised)
+    assert "--> out/x" in str(raised)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="Permission denied"):
+        write_file(tmp_path / "x", b"")
+
+
+def test_a_file_where_a_folder_is_needed(tmp_path):
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises(UserError, match=r"E0603.*cannot write this"):
+        write_tree(tmp_path / "out/b", NEW, frozenset())

@@ -1,0 +1,35 @@
+"""What a processor's features mean for products of 8-bit integers."""
+
+from pathlib import Path
+
+import pytest
+
+from tcc.compiler.support.cpu import features, products
+
+CPUS = {
+    "Haswell": ("fpu sse2 avx avx2 fma", "u8u8"),
+    "Skylake-X": ("sse2 avx2 avx512f avx512bw", "u8u8"),
+    "Nehalem": ("sse2 sse4_1 sse4_2", "u8u8"),
+    "Ice Lake": ("sse2 avx2 avx512f avx512_vnni", "u8s8"),
+    "Alder Lake": ("sse2 avx2 avx_vnni", "u8s8"),
+    "Cortex-A76": ("fp asimd asimddp", "u8s8"),
+    "Cortex-A7": ("half thumb neon vfpv4", "u8s8"),
+    "unknown": ("", "u8u8"),
+    "RISC-V": ("rv64imafdc", "u8u8"),
+}
+
+
+@pytest.mark.parametrize(("flags", "form"), CPUS.values(), ids=CPUS)
+def test_the_form_is_right_on_the_processor(tmp_path: Path, flags: str, form: str) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : spectre_v1\n")
+    found = products(features(file))
+    assert found.form == form
+    assert found.why
+
+
+def test_a_system_that_does_not_say_gets_what_is_right_on_all(tmp_path: Path) -> None:
+    assert features(tmp_path / "none") == frozenset()
+    (tmp_path / "odd").write_bytes(b"\xff\xfe\x00")
+    assert features(tmp_path / "odd") == frozenset()
+    assert products(frozenset()).form == "u8u8"

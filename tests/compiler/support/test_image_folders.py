@@ -1,0 +1,95 @@
+"""Folders of images: what is taken, and that what is not is named."""
+
+import os
+
+from PIL import Image
+
+from tcc.compiler.support.image_folders import MOST_NAMED, kind, listing, remarks
+
+PICTURE = Image.new("RGB", (3, 2))
+
+
+def said(folder):
+    """The one warning of a folder, without the folder's own path."""
+    (found,) = listing(folder).warnings()
+    return str(found).replace(f"{folder}/", "")
+
+
+def test_images_are_taken_whatever_the_case_of_their_endings(tmp_path):
+    names = ["b.png", "a/z.JPG", "a/c/y.jfif", "x.pnm", "w.PBM"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = listing(tmp_path)
+    assert found.images == tuple(sorted(tmp_path / name for name in names))
+    assert found.skipped == ()
+    assert list(found.warnings()) == []
+
+
+def test_what_is_no_image_is_not_mentioned(tmp_path):
+    for name in ("notes.txt", "labels.csv", "SOURCE.md", ".DS_Store", "Thumbs.db", "set.npz"):
+        (tmp_path / name).write_bytes(b"what stands here is text\n")
+    assert listing(tmp_path).skipped == ()
+
+
+def test_images_that_are_skipped_are_named(tmp_path):
+    PICTURE.save(tmp_path / "a.gif")
+    assert said(tmp_path) == (
+        "warning[E0717]: 1 file that looks like an image is skipped\n"
+        "  --> a.gif\n"
+        "   = GIF is not read\n"
+        "   = help: formats that are read: PNG, JPEG, BMP, TIFF, PPM"
+    )
+    PICTURE.save(tmp_path / "b.webp")
+    PICTURE.save(tmp_path / "c", "PNG")
+    (tmp_path / "d.dcm").write_bytes(b"no preamble")
+    (tmp_path / "scan").write_bytes(bytes(128) + b"DICM" + bytes(100))
+    os.mkfifo(tmp_path / "e.png")
+    (tmp_path / "f.png").symlink_to("nowhere")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "g").symlink_to("real")
+    assert listing(tmp_path).images == ()
+    assert said(tmp_path) == (
+        "warning[E0717]: 8 files that look like images are skipped\n"
+        "  --> a.gif\n"
+        "   = GIF is not read\n"
+        "   = b.webp: WebP is not read\n"
+        "   = c: it is PNG, but is not called so\n"
+        "   = d.dcm: .dcm is not read\n"
+        "   = e.png: it is no file\n"
+        "   = f.png: there is no file behind this link\n"
+        "   = g: a link to a folder, which is not followed\n"
+        "   = scan: DICOM is not read\n"
+        "   = help: formats that are read: PNG, JPEG, BMP, TIFF, PPM"
+    )
+
+
+def test_very_many_are_counted(tmp_path):
+    for number in range(MOST_NAMED + 5):
+        (tmp_path / f"{number:02}.gif").write_bytes(b"GIF89a")
+    text = said(tmp_path)
+    assert text.startswith("warning[E0717]: 15 files that look like images are skipped\n")
+    assert text.count(".gif") == MOST_NAMED
+    assert "   = and 5 more\n" in text
+
+
+def test_a_folder_of_other_images_alone_says_which(tmp_path):
+    PICTURE.save(tmp_path / "a.gif")
+    error = listing(tmp_path).nothing("E0711", tmp_path)
+    assert error.message == "no image in this folder"
+    assert error.notes == (f"{tmp_path}/a.gif: GIF is not read",)
+
+
+def test_each_remark_is_made_once():
+    found = list(remarks([("a", ("one", "two")), ("b", ("two",)), ("c", ())]))
+    assert [(d.severity, d.message, d.at.file, d.notes) for d in found] == [
+        ("warning", "one", "a", ()),
+        ("warning", "two", "a", ("b",)),
+    ]
+
+
+def test_formats_are_told_by_their_first_bytes():
+    assert kind(b"GIF87a..") == "GIF"
+    assert kind(b"MM\0*") == "TIFF"
+    assert kind(b"\0\0\0 ftypheic") == "HEIC"
+    assert kind(b"") == kind(b"text") == ""

@@ -1,0 +1,188 @@
+"""The project file: found, read, and every mistake in it located."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcc.compiler.support import project_file
+from tcc.compiler.support.diagnostics import UserError
+
+WHOLE = """\
+spec = "spec/ddsnet.yaml"
+weights = "w.safetensors"
+data = "../images"
+targets = ["arm-a7", "host"]
+precision = "fp32"
+out = "build"
+
+[params]
+classes = 5
+layers = [4, 4]
+rate = 0.5
+act = "relu6"
+bias = false
+"""
+
+
+def parsed(text: str) -> project_file.Project:
+    return project_file.parse(text, Path("top/tcc.toml"))
+
+
+def wrong(text: str) -> str:
+    with pytest.raises(UserError) as found:
+        parsed(text)
+    return str(found.value)
+
+
+def test_every_key_is_read_and_paths_start_from_the_file():
+    found = parsed(WHOLE)
+    assert found.spec == "spec/ddsnet.yaml"
+    assert found.weights == Path("top/w.safetensors")
+    assert found.data == Path("top/../images")
+    assert found.targets == ("arm-a7", "host")
+    assert found.precision == "fp32"
+    assert found.out == Path("top/build")
+    assert found.folder == Path("top")
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/h")
+    found = parsed('spec = "~/a.yaml"\nout = "~/b"\nweights = "~c"')
+    assert (found.spec, found.out, found.weights) == ("/h/a.yaml", Path("/h/b"), Path("top/~c"))
+
+
+def test_parameters_become_what_set_takes():
+    assert parsed(WHOLE).params == {
+        "classes": "5",
+        "layers": "[4, 4]",
+        "rate": "0.5",
+        "act": "relu6",
+        "bias": "false",
+    }
+
+
+def test_the_nearest_file_above_is_found(tmp_path):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "tcc.toml").write_text('precision = "far"')
+    assert project_file.find(tmp_path / "a/b").path == tmp_path / "tcc.toml"
+    (tmp_path / "a/tcc.toml").write_text('precision = "near"')
+    assert project_file.find(tmp_path / "a/b").precision == "near"
+
+
+def test_in_the_working_directory_paths_stay_relative(tmp_path, monkeypatch):
+    (tmp_path / "tcc.toml").write_text('out = "build"')
+    monkeypatch.chdir(tmp_path)
+    assert project_file.find(Path()).out == Path("build")
+
+
+def test_without_a_file_there_are_no_defaults(tmp_path):
+    assert project_file.find(tmp_path) == project_file.Project()
+
+
+def test_a_folder_of_that_name_is_no_project(tmp_path):
+    (tmp_path / "tcc.toml").mkdir()
+    assert project_file.find(tmp_path).path is None
+
+
+def test_the_repository_has_one(root):
+    found = project_file.find(root)
+    assert found.path == root / "tcc.toml"
+    assert found.spec is not None
+    assert (root / found.spec).is_file()
+    assert found.data is not None
+    assert found.data.is_dir()
+
+
+def test_a_misspelt_key_gets_its_nearest():
+    assert wrong('spec = "a.yaml"\ntargts = ["host"]\n') == (
+        "error[E0612]: the project file has no key `targts`\n"
+        " --> top/tcc.toml:2:1\n"
+        "  |\n"
+        '2 | targts = ["host"]\n'
+        "  | ^^^^^^\n"
+        "   = help: did you mean `targets`?"
+    )
+
+
+def test_an_unknown_key_gets_the_list():
+    assert "help: known keys: spec, weights, data, targets," in wrong("colour = 1\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('targets = "host"', "`targets` must be a list of strings"),
+        ("targets = []", "this is an empty list"),
+        ("targets = [1]", "this is a list"),
+        ("spec = 3", "this is a whole number"),
+        ("spec = true", "this is true or false"),
+        ('spec = ""', "this is an empty string"),
+        ("out = 1979-05-27", "this is a date or time"),
+        ("params = 1", "`params` must be a table"),
+        ("[params]\nx = 1979-05-27", "`x` must be a number, a string, true, false or a list"),
+        ("[params.x]\ny = 1", "this is a table"),
+        ("[spec]\ny = 1", "`spec` must be a string"),
+    ],
+)
+def test_a_value_of_the_wrong_kind(text, message):
+    found = wrong(text)
+    assert "error[E0613]" in found
+    assert message in found
+    assert "--> top/tcc.toml:" in found
+
+
+def test_all_mistakes_are_shown_at_once():
+    found = wrong("spec = 1\nfoo = 2\n[params]\nbad = 1979-05-27\n")
+    assert [line for line in found.splitlines() if "-->" in line] == [
+        " --> top/tcc.toml:1:1",
+        " --> top/tcc.toml:2:1",
+        " --> top/tcc.toml:4:1",
+    ]
+
+
+def test_a_syntax_error_is_located():
+    assert wrong('spec = "a"\nout = \n') == (
+        "error[E0611]: the project file is not TOML\n"
+        " --> top/tcc.toml:2:7\n"
+        "  |\n"
+        "2 | out = \n"
+        "  |       ^ Invalid value"
+    )
+
+
+def test_a_syntax_error_at_the_end_is_located():
+    assert " --> top/tcc.toml:1:10" in wrong('spec = "a')
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"spec = '" + b"x" * 70_000 + b"'"])
+def test_what_is_no_text_or_too_large(tmp_path, data):
+    (tmp_path / "tcc.toml").write_bytes(data)
+    with pytest.raises(UserError, match="E0610"):
+        project_file.find(tmp_path)
+
+
+def test_deep_nesting_is_an_error_and_no_crash():
+    assert "error[E0611]" in wrong("spec = " + "[" * 20_000)
+
+
+LINES = st.one_of(
+    st.text(max_size=20),
+    st.builds(
+        "{} = {}".format,
+        st.sampled_from([*project_file.KEYS, "spce", '"a b"', "a.b", "\\u001b"]),
+        st.sampled_from(["1", "true", '"x"', "[]", '["host"]', "{a = 1}", "07:32:00", '"\\u0000"']),
+    ),
+    st.sampled_from(["[params]", "[[params]]", "[x.y]", "# note"]),
+)
+
+
+@given(st.lists(LINES, max_size=6).map("\n".join))
+def test_any_text_is_read_or_refused(text):
+    codes = set()
+    try:
+        parsed(text)
+    except UserError as error:
+        codes = {d.code for d in error.diagnostics}
+    assert codes <= {"E0611", "E0612", "E0613"}

@@ -1,0 +1,158 @@
+"""Scratch folders: gone when their step ends or, where its process was killed, with the next one."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tcc.compiler.support import scratch_folders
+from tcc.compiler.support.atomic_files import MachineError
+
+KILLED = """
+import os, signal
+from tcc.compiler.support import scratch_folders as scratch
+with scratch.folder() as folder:
+    (folder / "deep").mkdir()
+    (folder / "deep/file").write_bytes(b"1")
+    print(folder, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return tmp_path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def killed(temporary: Path) -> Path:
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    return Path(ended.stdout.strip())
+
+
+def test_it_is_there_for_its_step_alone(temporary):
+    with scratch_folders.folder() as folder:
+        assert folder.parent == temporary
+        assert folder.stat().st_mode & 0o777 == 0o700
+        (folder / "a").mkdir()
+        (folder / "a/b").write_bytes(b"1")
+    assert names(temporary) == []
+
+
+def test_an_error_of_the_step_is_its_own(temporary):
+    with pytest.raises(ValueError, match="mine"), scratch_folders.folder():
+        raise ValueError("mine")
+    with pytest.raises(FileNotFoundError), scratch_folders.folder() as folder:
+        (folder / "nothing").read_bytes()
+    assert names(temporary) == []
+
+
+def test_what_a_killed_process_left_goes_with_the_next(temporary):
+    left = killed(temporary)
+    assert (left / "deep/file").is_file()
+    with scratch_folders.folder() as folder:
+        assert names(temporary) == [folder.name]
+    assert names(temporary) == []
+
+
+def test_one_in_use_stays(temporary):
+    with scratch_folders.folder() as first:
+        (first / "x").write_bytes(b"1")
+        with scratch_folders.folder():
+            assert (first / "x").is_file()
+        scratch_folders.sweep()
+        assert (first / "x").is_file()
+
+
+def test_what_is_not_ours_stays(temporary):
+    (temporary / "tcc-projects").mkdir()
+    (temporary / "tcc-scratch-0123456789").mkdir()
+    (temporary / "tcc-scratch-0123456789ab").mkdir()
+    (temporary / "tcc-scratch-0123456789ab/mine.txt").write_text("no mark is here")
+    (temporary / "tcc-scratch-0123456789ac").write_text("a file")
+    (temporary / "elsewhere").mkdir()
+    (temporary / "elsewhere" / scratch_folders.MARK).touch()
+    (temporary / "tcc-scratch-0123456789ad").symlink_to(temporary / "elsewhere")
+    before = names(temporary)
+    scratch_folders.sweep()
+    assert names(temporary) == before
+    assert names(temporary / "elsewhere") == [scratch_folders.MARK]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
+def test_another_users_stays(temporary):
+    left = killed(temporary)
+    os.chown(left, 12345, 12345)
+    scratch_folders.sweep()
+    assert (left / "deep/file").is_file()
+
+
+def test_one_that_was_killed_before_its_mark_goes_too(temporary):
+    (temporary / "tcc-scratch-0123456789ab").mkdir()
+    scratch_folders.sweep()
+    assert names(temporary) == []
+
+
+def test_a_sweep_ends_in_time(temporary, monkeypatch):
+    killed(temporary)
+    monkeypatch.setattr(scratch_folders, "SECONDS", -1)
+    scratch_folders.sweep()
+    assert len(names(temporary)) == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_full_disk_is_said_with_its_place(temporary, named):
+    def fill() -> None:
+        with scratch_folders.folder() as folder:
+            words = [str(folder / "x")] if named else []
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *words)
+
+    with pytest.raises(MachineError) as found:
+        fill()
+    said = str(found.value)
+    assert said.startswith("error[E0604]: cannot write temporary files: No space left on device\n")
+    assert f"--> {temporary}\n" in said
+    assert "set TMPDIR to a folder on another disk" in said
+    assert names(temporary) == []
+
+
+def test_a_full_disk_that_an_error_does_not_name(temporary, monkeypatch):
+    """As numpy has it, and programs that only say that they failed."""
+    monkeypatch.setattr(scratch_folders, "NO_ROOM", 1 << 60)
+    with pytest.raises(MachineError, match="No space left on device"), scratch_folders.folder():
+        raise OSError("262144 requested and 9184 written")
+    with (
+        pytest.raises(MachineError, match="No space left on device"),
+        scratch_folders.folder() as folder,
+    ):
+        scratch_folders.check_room(folder)
+
+
+def test_a_full_disk_elsewhere_is_not_this_one(temporary, tmp_path):
+    with pytest.raises(OSError, match="No space left"), scratch_folders.folder():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/elsewhere/x")
+
+
+def test_no_place_at_all(temporary, monkeypatch):
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with (
+        pytest.raises(MachineError, match="No usable temporary directory"),
+        scratch_folders.folder(),
+    ):
+        pass
