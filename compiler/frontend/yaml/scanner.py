@@ -9,9 +9,18 @@ from typing import Any
 
 from ruamel.yaml.reader import Reader
 from ruamel.yaml.scanner import Scanner, ScannerError
-from ruamel.yaml.tokens import ScalarToken
+from ruamel.yaml.tokens import (
+    FlowEntryToken,
+    FlowMappingEndToken,
+    FlowMappingStartToken,
+    FlowSequenceEndToken,
+    FlowSequenceStartToken,
+    ScalarToken,
+)
 
 _MAX_TAG = 200
+_LONGEST_KEY = 1024
+"""Characters after which the library takes a value for no key any more."""
 _ENDS = " \t\r\n\0"
 _SPACES = re.compile(" *+")
 _WHITE = re.compile(r"[ \t]*+")
@@ -20,7 +29,10 @@ _DOCUMENT = re.compile(rf"(?:---|\.\.\.)[{_ENDS}]")
 _BREAK = re.compile("\r\n|\r|\n")
 _BLOCK = re.compile(rf"(?:[^:{_ENDS}]|:(?![{_ENDS}]))*+")
 _FLOW = re.compile(rf"(?:[^:,\[\]{{}}{_ENDS}]|:(?![{_ENDS}]))*+")
+_BETWEEN = frozenset(" \t#\r\n")
 _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789(/+$")
+_OPENING = {"[": FlowSequenceStartToken, "{": FlowMappingStartToken}
+_CLOSING = {"]": FlowSequenceEndToken, "}": FlowMappingEndToken, ",": FlowEntryToken}
 
 
 class Mark:
@@ -113,19 +125,55 @@ class QuickScanner(Scanner):
             raise ScannerError(None, None, str(error), self.reader.get_mark()) from None
 
     def fetch_more_tokens(self) -> Any:
-        """Read the next token; that of a word, the most frequent one, without asking further."""
+        """Read the next token; the most frequent ones, words and brackets, without asking further.
+
+        Brackets outside of flow lists and mappings, where they end some block or begin a key, are
+        the library's.
+        """
         self.scan_to_next_token()
-        if self.reader.buffer[self.reader.pointer] not in _WORD:
+        letter = self.reader.buffer[self.reader.pointer]
+        if self.flow_context and (letter in _OPENING or letter in _CLOSING):
+            self.stale_possible_simple_keys()
+            return self._bracket(letter)
+        if letter not in _WORD:
             return super().fetch_more_tokens()
         self.stale_possible_simple_keys()
         if not self.flow_context:
             self.unwind_indent(self.reader.column)
         return self.fetch_plain()
 
+    def _bracket(self, letter: str) -> None:
+        """Read a bracket or comma inside of a flow list or mapping."""
+        reader = self.reader
+        start = reader.get_mark()
+        if letter in _OPENING:
+            self.save_possible_simple_key()
+            self.flow_context.append(letter)
+            kind = _OPENING[letter]
+        else:
+            self.remove_possible_simple_key()
+            if letter != ",":
+                self.flow_context.pop()
+            kind = _CLOSING[letter]
+        self.allow_simple_key = letter in "[{,"
+        reader.jump(reader.pointer + 1)
+        self.tokens.append(kind(start, reader.get_mark()))
+
     def stale_possible_simple_keys(self) -> None:
         """Forget keys that can be none, as the library does, where there are any."""
-        if self.possible_simple_keys:
-            super().stale_possible_simple_keys()
+        line, index = self.reader.line, self.reader.index
+        for key in self.possible_simple_keys.values():
+            if key.line != line or index - key.index > _LONGEST_KEY:
+                super().stale_possible_simple_keys()
+                return
+
+    def need_more_tokens(self) -> bool:
+        """Return whether the next token is not read yet, or may turn out to follow a key's mark."""
+        if self.done or not self.tokens:
+            return not self.done
+        self.stale_possible_simple_keys()
+        keys = self.possible_simple_keys
+        return bool(keys) and min(k.token_number for k in keys.values()) == self.tokens_taken
 
     def scan_to_next_token(self) -> Any:
         """Skip white space, comments and line ends.
@@ -135,7 +183,7 @@ class QuickScanner(Scanner):
         """
         reader, flow = self.reader, bool(self.flow_context)
         buffer = reader.buffer
-        while True:
+        while buffer[reader.pointer] in _BETWEEN:
             start, fresh = reader.pointer, not reader.column
             reader.jump(reader.past(_SPACES, start))
             if buffer[reader.pointer] == "\t":
@@ -179,6 +227,8 @@ class QuickScanner(Scanner):
         """Skip white space after a piece of a value; return what of it the value would hold."""
         reader = self.reader
         buffer = reader.buffer
+        if buffer[reader.pointer] not in " \t\r\n":
+            return []
         end = reader.past(_WHITE, reader.pointer)
         if buffer[end] not in "\r\n":
             white = buffer[reader.pointer : end]
