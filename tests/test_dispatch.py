@@ -181,7 +181,7 @@ YES_OR_NO = {
     },
     "whether a bundle is of the precision that a case is tried on": {"precision int8"},
     "what the numbers of an artifact make of its precision": {
-        "precision int8-qdq", "precision dynamic", "precision fp16",
+        "precision int8-qdq", "precision dynamic", "precision fp16", "stored int8",
     },
     "whether the spec resizes": {"mode none"},
     "what nearest resizing asks of sizes, or somebody else's file may say": {

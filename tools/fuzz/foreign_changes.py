@@ -84,7 +84,7 @@ def attribute(model: ModelProto, numbers: Random) -> None:
         case 1:
             node.attribute.append(found)
         case 2:
-            found.type = numbers.randrange(16)
+            found.type = numbers.choice(AttributeProto.AttributeType.values())
         case 3:
             found.ints[:] = [numbers.choice(HUGE) for _ in range(numbers.randrange(6))]
             found.i, found.f = numbers.choice(HUGE), numbers.choice(FLOATS)
