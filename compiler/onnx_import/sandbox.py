@@ -23,8 +23,9 @@ PATIENCE = 300
 MEMORY, COPIES = 4 << 30, 8
 """Bytes of address space that the child may take at most, and as many times the sizes of its files
 besides, where the system can limit it."""
-FOLDED = "1GB"
-"""Largest constant that cleaning computes."""
+FOLDED = 64 << 20
+"""Largest constant, in bytes, that cleaning computes, where the file itself is smaller: what is
+computed of weights, such as their transposition, is no larger than they are."""
 LACKING = ("MemoryError", "bad_alloc", "bad allocation", "allocate memory", "failed to map segment")
 """What libraries say where memory is short."""
 
@@ -138,7 +139,10 @@ def _clean(folder: Path) -> None:
     if model.functions:
         model = inliner.inline_local_functions(model)
     # Only what is constant is computed: operators stay as the file has them.
-    simple, _ = onnxsim.simplify(model, 0, perform_optimization=False, tensor_size_threshold=FOLDED)
+    largest = f"{max(len(data), FOLDED) >> 20}MB"
+    simple, _ = onnxsim.simplify(
+        model, 0, perform_optimization=False, tensor_size_threshold=largest
+    )
     (folder / "clean.onnx").write_bytes(simple.SerializeToString())
     _finish(folder, "simplified")
 

@@ -56,6 +56,19 @@ def test_an_invalid_graph(written):
     assert "nowhere" in found.label
 
 
+def test_a_constant_much_larger_than_the_file_is_not_computed(written):
+    sizes = {"shape": np.array([1 << 14, 1 << 14]), "few": np.array([2, 3])}
+    path = written(
+        "a = ConstantOfShape (shape) b = ReduceMax (a) c = ConstantOfShape (few)"
+        " d = ReduceMax (c) e = Add (b, d) y = Add (x, e)",
+        sizes,
+    )
+    model, done = sandbox.clean(onnx.load(path))
+    assert done.steps == ("checked", "simplified")
+    assert "ConstantOfShape" in [node.op_type for node in model.graph.node]
+    assert model.ByteSize() < 10_000
+
+
 def test_a_hang(network, monkeypatch):
     monkeypatch.setattr(sandbox, "PATIENCE", 0.001)
     assert refused(network).label == "it took longer than 0.001 s"
