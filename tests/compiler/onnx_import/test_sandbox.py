@@ -57,7 +57,7 @@ def test_an_invalid_graph(written):
 
 
 def test_a_constant_much_larger_than_the_file_is_not_computed(written):
-    sizes = {"shape": np.array([1 << 14, 1 << 14]), "few": np.array([2, 3])}
+    sizes = {"shape": np.array([1 << 14, 1 << 13]), "few": np.array([2, 3])}
     path = written(
         "a = ConstantOfShape (shape) b = ReduceMax (a) c = ConstantOfShape (few)"
         " d = ReduceMax (c) e = Add (b, d) y = Add (x, e)",
