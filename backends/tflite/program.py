@@ -8,7 +8,7 @@ from tcc.backends.tflite.integers import INTEGER_OPERATORS
 from tcc.backends.tflite.table import FLOAT
 from tcc.backends.tflite.writer import File
 from tcc.compiler.ir.graph import Graph, Model
-from tcc.compiler.ir.rewrite import live
+from tcc.compiler.ir.rewrite import eliminate_dead
 from tcc.compiler.ir.types import DType
 from tcc.compiler.ops.integer import Dequantize, Quantize
 
@@ -19,7 +19,7 @@ def described(model: Model) -> File:
     Whoever runs it does what a `quantize` of an input and a `dequantize` to an output would: the
     tensors say by which scale.
     """
-    model = live(Model(_bare(model.graph), model.weights))
+    model = eliminate_dead(Model(_bare(model.graph), model.weights))
     draft = Draft(model)
     graph, net = model.graph, draft.net
     for source in graph.inputs:

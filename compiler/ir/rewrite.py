@@ -2,6 +2,12 @@
 
 A value keeps its name and its meaning through every rewrite: a node that swallows others bears
 the name of the last of them, so that stages can be compared value by value.
+
+The walk is linear in nodes and edges: one visit a node, in the graph's order, each by a rule that
+looks at few neighbours; who reads what is indexed once. A pass that needs a fixed point, such as
+folding chains, gets it in the same walk, since what is before a node is rewritten already: three
+layers in a row are folded by two visits. Patterns are Python's `match` on frozen nodes, for which a
+pattern language of its own would be a second notation for the same trees.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,21 +21,21 @@ from tcc.compiler.ir.op import Op
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support.diagnostics import Span
 
-Values = tuple[NDArray[np.float32], ...]
+NodeWeights = tuple[NDArray[np.float32], ...]
 """The weight tensors of one node, in order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Then:
+class ChainedOp:
     """An op that reads the value of the one before it, and nothing else."""
 
     op: Op
-    weights: Values
+    weights: NodeWeights
     at: Span
 
 
 @dataclass(frozen=True, slots=True)
-class Become:
+class Replacement:
     """Another op stands in a node's place; `weights` are the values of its tensors, in order.
 
     Or a chain of them, of which the last bears the node's name.
@@ -37,28 +43,32 @@ class Become:
 
     op: Op
     inputs: tuple[str, ...]
-    weights: Values
+    weights: NodeWeights
     at: Span
-    then: tuple[Then, ...] = ()
+    then: tuple[ChainedOp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Vanish:
+class Bypass:
     """Nothing stands in a node's place: its readers read `value` instead."""
 
     value: str
 
 
 @dataclass(slots=True)
-class View:
-    """What a rule may look at: the nodes before its own as rewritten already, and all weights."""
+class RewriteContext:
+    """What a rule may look at: the nodes before its own as rewritten already, and all weights.
+
+    `graph` is the graph before the walk, which alone knows all readers of a value; `made` holds the
+    nodes so far, `types` and `weights` those of old and new values alike.
+    """
 
     graph: Graph
     made: dict[str, Node]
     types: dict[str, TensorType]
     weights: dict[str, NDArray[np.float32]]
 
-    def maker(self, value: str) -> Node | None:
+    def producer(self, value: str) -> Node | None:
         """Return the node that makes a value; None for an input of the graph."""
         return self.made.get(value)
 
@@ -69,24 +79,29 @@ class View:
         reader = (
             self.graph.sole_reader(node.inputs[0]) if node.inputs[0] in self.graph.types else None
         )
-        return self.maker(node.inputs[0]) if reader and reader.name == node.name else None
+        return self.producer(node.inputs[0]) if reader and reader.name == node.name else None
 
-    def values(self, node: Node) -> Values:
+    def values(self, node: Node) -> NodeWeights:
         """Return a node's weight tensors, in order."""
         return tuple(self.weights[name] for name in node.params)
 
 
-Rule = Callable[[Node, View], Become | Vanish | None]
-"""Says what becomes of a node; None keeps it."""
+Rule = Callable[[Node, RewriteContext], Replacement | Bypass | None]
+"""Says what becomes of a node, whose inputs are renamed already; None keeps it."""
 
 
 def rewrite(model: Model, rule: Rule) -> Model:
     """Return a model in which each node has become what the rule says, without dead nodes.
 
-    Nodes are visited in order, so that a rule sees what is before a node as rewritten already.
+    Args:
+        model: What is rewritten; it stays as it is.
+        rule: Says what becomes of each node. It sees what is before a node as rewritten already.
+
+    Returns:
+        A model whose values of old names mean what they did, within the bound of the pass.
     """
     graph = model.graph
-    view = View(graph, {}, dict(graph.types), dict(model.weights))
+    view = RewriteContext(graph, {}, dict(graph.types), dict(model.weights))
     instead: dict[str, str] = {}
     users = _users(graph)
     for old in graph.nodes:
@@ -94,22 +109,22 @@ def rewrite(model: Model, rule: Rule) -> Model:
         match rule(node, view):
             case None:
                 view.made[node.name] = node
-            case Vanish(value):
+            case Bypass(value):
                 instead[node.name] = value
-            case Become() as new:
+            case Replacement() as new:
                 _place(node, new, view, users)
     outputs = tuple(replace(o, value=instead.get(o.value, o.value)) for o in graph.outputs)
     nodes = tuple(view.made.values())
-    return live(Model(replace(graph, nodes=nodes, outputs=outputs), view.weights))
+    return eliminate_dead(Model(replace(graph, nodes=nodes, outputs=outputs), view.weights))
 
 
-def live(model: Model) -> Model:
+def eliminate_dead(model: Model) -> Model:
     """Return a model without the nodes and weights that no output needs."""
-    graph = live_graph(model.graph)
+    graph = eliminate_dead_nodes(model.graph)
     return Model(graph, {name: model.weights[name] for name in graph.params})
 
 
-def live_graph(graph: Graph) -> Graph:
+def eliminate_dead_nodes(graph: Graph) -> Graph:
     """Return a graph without the nodes that no output needs; its inputs stay."""
     needed = {output.value for output in graph.outputs}
     kept = []
@@ -123,21 +138,27 @@ def live_graph(graph: Graph) -> Graph:
 def for_inference(graph: Graph) -> Graph:
     """Return the part of a graph that artifacts contain: no train-only output, no dead node."""
     outputs = tuple(output for output in graph.outputs if not output.train_only)
-    return live_graph(replace(graph, outputs=outputs))
+    return eliminate_dead_nodes(replace(graph, outputs=outputs))
 
 
-def free(name: str, taken: Mapping[str, object]) -> str:
+def unused_name(name: str, taken: Mapping[str, object]) -> str:
     """Return a name for a new value that nothing else bears."""
     while name in taken:
         name += "'"
     return name
 
 
-def _place(node: Node, new: Become, view: View, users: Mapping[str, set[str]]) -> None:
+def _place(
+    node: Node, new: Replacement, view: RewriteContext, users: Mapping[str, set[str]]
+) -> None:
     """Put a chain of nodes in a node's place."""
     inputs = new.inputs
-    for step in (chain := (Then(new.op, new.weights, new.at), *new.then)):
-        name = node.name if step is chain[-1] else free(f"{node.name}/{step.op.word}", view.types)
+    for step in (chain := (ChainedOp(new.op, new.weights, new.at), *new.then)):
+        name = (
+            node.name
+            if step is chain[-1]
+            else unused_name(f"{node.name}/{step.op.word}", view.types)
+        )
         types = tuple(view.types[value] for value in inputs)
         params = tuple(
             _unshared(f"{name}.{param.role}", node, users) for param in step.op.params(*types)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Graph, Model, Node, verify
-from tcc.compiler.ir.rewrite import live
+from tcc.compiler.ir.rewrite import eliminate_dead
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import Add, Mul, Op, Pad, Relu, Relu6
 from tcc.compiler.ops.integer import (
@@ -45,7 +45,7 @@ def simulated(model: Model) -> Model:
         work.place(node)
     graph = model.graph
     made = Graph(graph.name, graph.inputs, tuple(work.nodes.values()), graph.outputs)
-    return live(Model(verify(made), work.weights))
+    return eliminate_dead(Model(verify(made), work.weights))
 
 
 @dataclass

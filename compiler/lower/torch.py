@@ -11,7 +11,7 @@ from torch.nn import functional
 from tcc.compiler.data.weights import Weights, random
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.op import Argument, Call
-from tcc.compiler.ir.rewrite import for_inference, live_graph
+from tcc.compiler.ir.rewrite import eliminate_dead_nodes, for_inference
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Network(nn.Module):
         self._inputs = tuple(source.name for source in graph.inputs)
         self._places = tuple(name.rpartition(".")[::2] for name in graph.params)
         self._programs = {
-            True: _program(live_graph(graph)),
+            True: _program(eliminate_dead_nodes(graph)),
             False: _program(for_inference(graph)),
         }
         for (layer, role), (name, param) in zip(self._places, graph.params.items(), strict=True):

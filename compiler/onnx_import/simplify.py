@@ -6,7 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from tcc.compiler.ir.graph import Graph, Model, Node
-from tcc.compiler.ir.rewrite import Become, Rule, Vanish, View, live, rewrite
+from tcc.compiler.ir.rewrite import (
+    Bypass,
+    Replacement,
+    RewriteContext,
+    Rule,
+    eliminate_dead,
+    rewrite,
+)
 from tcc.compiler.onnx_import.graph_builder import Tensor
 from tcc.compiler.onnx_import.names import Names
 from tcc.compiler.ops import Concat, Conv, ConvTranspose, Linear, Scale, ScaleShift
@@ -23,7 +30,7 @@ def tidy(model: Model, wished: Mapping[str, str]) -> tuple[Model, Mapping[str, s
     become one step; a concat that begins with what another one joins, as in dense blocks,
     reads that one. Identity: exact, but for the rounding of a bias.
     """
-    small = live(rewrite(rewrite(model, _affine), _prefixes()))
+    small = eliminate_dead(rewrite(rewrite(model, _affine), _prefixes()))
     after = _survivors(model.graph, {node.name for node in small.graph.nodes})
     ends = (*(i.name for i in small.graph.inputs), *(o.name for o in small.graph.outputs))
     names = Names(ends)
@@ -74,29 +81,29 @@ def _survivors(graph: Graph, kept: set[str]) -> Mapping[str, str]:
     return found
 
 
-def _affine(node: Node, view: View) -> Become | Vanish | None:
+def _affine(node: Node, view: RewriteContext) -> Replacement | Bypass | None:
     match node.op, view.source(node):
         case Scale(factor=1.0, offset=0.0), _:
-            return Vanish(node.inputs[0])
+            return Bypass(node.inputs[0])
         case Scale(factor=1.0, offset=offset), Node(op=Scale(factor=factor, offset=0.0)) as before:
-            return Become(Scale(factor, offset), before.inputs, (), NOWHERE)
+            return Replacement(Scale(factor, offset), before.inputs, (), NOWHERE)
         case ScaleShift(), Node() as before:
             return _shifted(node, before, view)
     return None
 
 
-def _shifted(node: Node, source: Node, view: View) -> Become | None:
+def _shifted(node: Node, source: Node, view: RewriteContext) -> Replacement | None:
     """Return a layer with what is added after it as its bias."""
     (weight, bias), before = view.values(node), view.values(source)
     if (weight != 1).any():
         return None
     match source.op:
         case ScaleShift():
-            joined = Become(ScaleShift(), source.inputs, (before[0], bias), NOWHERE)
+            joined = Replacement(ScaleShift(), source.inputs, (before[0], bias), NOWHERE)
             return None if before[1].any() else joined
         case Conv(bias=False) | ConvTranspose(bias=False) | Linear(bias=False) as layer:
             tensors = (*before, np.ascontiguousarray(bias.reshape(-1)))
-            return Become(replace(layer, bias=True), source.inputs, tensors, NOWHERE)
+            return Replacement(replace(layer, bias=True), source.inputs, tensors, NOWHERE)
     return None
 
 
@@ -104,16 +111,16 @@ def _prefixes() -> Rule:
     """Return the rule that lets a concat read an earlier one of its first values."""
     known: dict[tuple[str, ...], str] = {}
 
-    def rule(node: Node, _: View) -> Become | Vanish | None:
+    def rule(node: Node, _: RewriteContext) -> Replacement | Bypass | None:
         if not isinstance(node.op, Concat):
             return None
         if node.inputs in known:
-            return Vanish(known[node.inputs])
+            return Bypass(known[node.inputs])
         known[node.inputs] = node.name
         for count in range(len(node.inputs) - 1, 1, -1):
             first = known.get(node.inputs[:count])
             if first is not None:
-                return Become(Concat(), (first, *node.inputs[count:]), (), NOWHERE)
+                return Replacement(Concat(), (first, *node.inputs[count:]), (), NOWHERE)
         return None
 
     return rule

@@ -1,7 +1,7 @@
 """Remove operations that do nothing at inference."""
 
 from tcc.compiler.ir.graph import Model, Node, exact
-from tcc.compiler.ir.rewrite import Vanish, View, rewrite
+from tcc.compiler.ir.rewrite import Bypass, RewriteContext, rewrite
 from tcc.compiler.ops import (
     AvgPool,
     ChannelShuffle,
@@ -27,11 +27,11 @@ def drop_identity(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, view: View) -> Vanish | None:
-    return Vanish(node.inputs[0]) if _nothing(node, view) else None
+def _rule(node: Node, view: RewriteContext) -> Bypass | None:
+    return Bypass(node.inputs[0]) if _nothing(node, view) else None
 
 
-def _nothing(node: Node, view: View) -> bool:
+def _nothing(node: Node, view: RewriteContext) -> bool:
     before = view.types[node.inputs[0]]
     match node.op:
         case Dropout() | StochasticDepth() | Identity() | Scale(factor=1.0, offset=0.0):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from tcc.compiler.ir.graph import Model, Node, exact
-from tcc.compiler.ir.rewrite import Become, View, rewrite
+from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv
 
 
@@ -18,9 +18,9 @@ def fill_bias(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, view: View) -> Become | None:
+def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     match node.op:
         case Conv(bias=False) as conv:
             tensors = (*view.values(node), np.zeros(conv.filters, np.float32))
-            return Become(replace(conv, bias=True), node.inputs, tensors, node.at)
+            return Replacement(replace(conv, bias=True), node.inputs, tensors, node.at)
     return None

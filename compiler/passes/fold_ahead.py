@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tcc.compiler.ir.graph import Model, Node, within
-from tcc.compiler.ir.rewrite import Become, View, rewrite
+from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, ConvTranspose, Linear
 from tcc.compiler.passes.scaling import ahead, rounded, scaling
 
@@ -19,7 +19,7 @@ def fold_ahead(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, view: View) -> Become | None:
+def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     source = view.source(node)
     if source is None or (found := scaling(source, view)) is None:
         return None
@@ -27,12 +27,12 @@ def _rule(node: Node, view: View) -> Become | None:
     match node.op:
         case Linear() as layer:
             tensors = ahead(layer, view.values(node), scale, shift)
-            return Become(replace(layer, bias=True), source.inputs, tensors, node.at)
+            return Replacement(replace(layer, bias=True), source.inputs, tensors, node.at)
         case Conv() as layer if not (any(layer.pads) and shift.any()):
             tensors = ahead(layer, view.values(node), scale, shift)
-            return Become(replace(layer, bias=True), source.inputs, tensors, node.at)
+            return Replacement(replace(layer, bias=True), source.inputs, tensors, node.at)
         case ConvTranspose() if not shift.any():  # its border pixels read fewer taps
             weight, *bias = view.values(node)
             tensors = (*rounded(weight * scale.reshape(-1, 1, 1, 1)), *bias)
-            return Become(node.op, source.inputs, tensors, node.at)
+            return Replacement(node.op, source.inputs, tensors, node.at)
     return None

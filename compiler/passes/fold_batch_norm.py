@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Model, Node, within
-from tcc.compiler.ir.rewrite import Become, View, rewrite
+from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, ConvTranspose, Linear
 from tcc.compiler.passes.scaling import rounded, scaling
 
@@ -21,14 +21,14 @@ def fold_batch_norm(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, view: View) -> Become | None:
+def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     source, found = view.source(node), scaling(node, view)
     match source, found:
         case Node(op=Conv() | ConvTranspose() | Linear() as layer), (scale, shift):
             weight, *bias = view.values(source)
             added = sum(bias, np.float64(0)) * scale + shift
             tensors = rounded(_scaled(layer, weight, scale), added)
-            return Become(replace(layer, bias=True), source.inputs, tensors, source.at)
+            return Replacement(replace(layer, bias=True), source.inputs, tensors, source.at)
     return None
 
 

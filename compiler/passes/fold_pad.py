@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tcc.compiler.ir.graph import Model, Node, within
-from tcc.compiler.ir.rewrite import Become, View, rewrite
+from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ir.types import Quad
 from tcc.compiler.ops import Conv, Pad
 
@@ -18,15 +18,15 @@ def fold_pad(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, view: View) -> Become | None:
+def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     source = view.source(node)
     match source, node.op:
         case Node(op=Pad(value=0.0) as pad), Conv() as conv:
             op = replace(conv, padding=_sum(pad.pads, conv.pads))
-            return Become(op, source.inputs, view.values(node), node.at)
+            return Replacement(op, source.inputs, view.values(node), node.at)
         case Node(op=Pad(value=inner) as pad), Pad(value=outer) as border if inner == outer:
             both = Pad(_sum(pad.pads, border.pads), outer)
-            return Become(both, source.inputs, (), node.at)
+            return Replacement(both, source.inputs, (), node.at)
     return None
 
 

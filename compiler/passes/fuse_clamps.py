@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from tcc.compiler.ir.graph import Model, Node, exact
-from tcc.compiler.ir.rewrite import Become, Then, Vanish, View, rewrite
+from tcc.compiler.ir.rewrite import Bypass, ChainedOp, Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import (
     Add,
     AvgPool,
@@ -51,12 +51,12 @@ class _Rule:
 
     ranges: dict[str, Range] = field(default_factory=dict)
 
-    def __call__(self, node: Node, view: View) -> Become | Vanish | None:
+    def __call__(self, node: Node, view: RewriteContext) -> Replacement | Bypass | None:
         known = tuple(self.ranges.get(value, (-inf, inf)) for value in node.inputs)
         self.ranges[node.name] = _range(node.op, known)
         match node.op:
             case Relu() | Relu6() | LeakyRelu() if _clamps_nothing(node.op, known[0]):
-                return Vanish(node.inputs[0])
+                return Bypass(node.inputs[0])
             case Relu() | Relu6():
                 return _joined(node, view) or _swapped(node, view)
         return None
@@ -67,11 +67,11 @@ def _clamps_nothing(op: Op, known: Range) -> bool:
     return low >= 0 and (high <= 6 or not isinstance(op, Relu6))
 
 
-def _joined(node: Node, view: View) -> Become | None:
+def _joined(node: Node, view: RewriteContext) -> Replacement | None:
     """Return a clamp that reads what an earlier one read, where that has no effect on it."""
-    match view.maker(node.inputs[0]):
+    match view.producer(node.inputs[0]):
         case Node(op=Relu() | LeakyRelu()) as before if not _negative_slope(before.op):
-            return Become(node.op, before.inputs, (), node.at)
+            return Replacement(node.op, before.inputs, (), node.at)
     return None
 
 
@@ -79,13 +79,15 @@ def _negative_slope(op: Op) -> bool:
     return isinstance(op, LeakyRelu) and op.slope < 0
 
 
-def _swapped(node: Node, view: View) -> Become | None:
+def _swapped(node: Node, view: RewriteContext) -> Replacement | None:
     """Return a max pooling of the clamped values, which is the same as the pooling clamped."""
     match view.source(node):
         case Node(op=MaxPool()) as pool:
             match view.source(pool):
                 case Node(op=Conv() | ConvTranspose() | Add()):
-                    return Become(node.op, pool.inputs, (), node.at, (Then(pool.op, (), pool.at),))
+                    return Replacement(
+                        node.op, pool.inputs, (), node.at, (ChainedOp(pool.op, (), pool.at),)
+                    )
     return None
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tcc.compiler.ir.graph import Model, Node, within
-from tcc.compiler.ir.rewrite import Become, View, rewrite
+from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import BatchNorm, ScaleShift
 from tcc.compiler.passes.scaling import affine
 
@@ -17,10 +17,10 @@ def lower_batch_norm(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, view: View) -> Become | None:
+def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     match node.op:
         case BatchNorm(eps=eps):
             shape = (-1, *(1 for _ in node.type.shape[1:]))
             both = (v.astype(np.float32).reshape(shape) for v in affine(eps, view.values(node)))
-            return Become(ScaleShift(), node.inputs, tuple(both), node.at)
+            return Replacement(ScaleShift(), node.inputs, tuple(both), node.at)
     return None

@@ -4,7 +4,7 @@ import numpy as np
 
 from tcc.compiler.ir.graph import Model, Node, within
 from tcc.compiler.ir.op import Param
-from tcc.compiler.ir.rewrite import Become, Then, Values, View, rewrite
+from tcc.compiler.ir.rewrite import ChainedOp, NodeWeights, Replacement, RewriteContext, rewrite
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Conv, Flatten, Linear, Op, Softmax, Unflatten
 from tcc.compiler.ops.activation import Elementwise
@@ -21,7 +21,7 @@ def lower_linear(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, view: View) -> Become | None:
+def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     if len(node.type.shape) != 1:
         return None
     maps = tuple(_map(value, view) for value in node.inputs)
@@ -35,35 +35,39 @@ def _rule(node: Node, view: View) -> Become | None:
         return None
     types = tuple(view.types[value] for value in known)
     tensors = _shaped(view.values(node), node.op.params(*types))
-    return Become(node.op, known, tensors, node.at, (Then(Flatten(), (), node.at),))
+    return Replacement(node.op, known, tensors, node.at, (ChainedOp(Flatten(), (), node.at),))
 
 
-def _map(value: str, view: View) -> str | None:
+def _map(value: str, view: RewriteContext) -> str | None:
     """Return the feature map that a vector was made of, if it was."""
-    maker = view.maker(value)
+    maker = view.producer(value)
     if maker is None or not isinstance(maker.op, Flatten):
         return None
     (source,) = maker.inputs
     return source if len(view.types[source].shape) == 3 else _map(source, view)
 
 
-def _same(op: Op, maps: tuple[str, ...], view: View) -> bool:
+def _same(op: Op, maps: tuple[str, ...], view: RewriteContext) -> bool:
     """Whether an op means the same on maps as on their vectors."""
     single = all(view.types[value].shape[1:] == (1, 1) for value in maps)
     return single or (isinstance(op, Elementwise) and not isinstance(op, Softmax))
 
 
-def _convolution(linear: Linear, node: Node, source: str | None, view: View) -> Become:
+def _convolution(
+    linear: Linear, node: Node, source: str | None, view: RewriteContext
+) -> Replacement:
     weight, *bias = view.values(node)
     offsets = bias[0] if bias else np.zeros(linear.units, np.float32)
     x = view.types[source or node.inputs[0]]
     size = _size(x)
     conv = Conv(linear.units, size, padding=(0, 0, 0, 0))
     tensors = (weight.reshape(linear.units, x.shape[0], *size), offsets)
-    flat = Then(Flatten(), (), node.at)
+    flat = ChainedOp(Flatten(), (), node.at)
     if source is not None:
-        return Become(conv, (source,), tensors, node.at, (flat,))
-    return Become(Unflatten(), node.inputs, (), node.at, (Then(conv, tensors, node.at), flat))
+        return Replacement(conv, (source,), tensors, node.at, (flat,))
+    return Replacement(
+        Unflatten(), node.inputs, (), node.at, (ChainedOp(conv, tensors, node.at), flat)
+    )
 
 
 def _size(x: TensorType) -> tuple[int, int]:
@@ -73,5 +77,5 @@ def _size(x: TensorType) -> tuple[int, int]:
     return 1, 1
 
 
-def _shaped(tensors: Values, params: tuple[Param, ...]) -> Values:
+def _shaped(tensors: NodeWeights, params: tuple[Param, ...]) -> NodeWeights:
     return tuple(t.reshape(p.shape) for t, p in zip(tensors, params, strict=True))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tcc.compiler.ir.graph import Model, Node, within
-from tcc.compiler.ir.rewrite import Become, View, rewrite
+from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ir.types import Pair, Quad, TensorType
 from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool
 from tcc.compiler.ops.window import reached
@@ -20,11 +20,11 @@ def lower_pool(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, view: View) -> Become | None:
+def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     x = view.types[node.inputs[0]]
     match node.op:
         case AvgPool() as pool if pool.kernel == x.shape[1:] and not any(pool.pads):
-            return Become(GlobalAvgPool(), node.inputs, (), node.at)
+            return Replacement(GlobalAvgPool(), node.inputs, (), node.at)
         case AvgPool() as pool if (pads := _whole(pool, x, node.type)) is not None:
             return _mean(node, x, pool.kernel, pool.step, pads)
     return None
@@ -40,8 +40,8 @@ def _whole(pool: AvgPool, x: TensorType, result: TensorType) -> Quad | None:
     return None if partial or uncounted else (top, left, down, across)
 
 
-def _mean(node: Node, x: TensorType, kernel: Pair, stride: Pair, pads: Quad) -> Become:
+def _mean(node: Node, x: TensorType, kernel: Pair, stride: Pair, pads: Quad) -> Replacement:
     channels = x.shape[0]
     conv = Conv(channels, kernel, stride, pads, groups=channels)
     taps = np.full((channels, 1, *kernel), 1 / (kernel[0] * kernel[1]), np.float32)
-    return Become(conv, node.inputs, (taps, np.zeros(channels, np.float32)), node.at)
+    return Replacement(conv, node.inputs, (taps, np.zeros(channels, np.float32)), node.at)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tcc.compiler.ir.graph import Model, Node, within
-from tcc.compiler.ir.rewrite import Become, View, rewrite
+from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, Scale, ScaleShift
 
 
@@ -16,7 +16,7 @@ def lower_scale_shift(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, view: View) -> Become | None:
+def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     channels, *size = node.type.shape
     if not size:
         return None
@@ -29,4 +29,4 @@ def _rule(node: Node, view: View) -> Become | None:
             return None
     conv = Conv(channels, (1, 1), padding=(0, 0, 0, 0), groups=channels)
     tensors = (weight.reshape(channels, 1, 1, 1), bias.reshape(channels))
-    return Become(conv, node.inputs, tensors, node.at)
+    return Replacement(conv, node.inputs, tensors, node.at)

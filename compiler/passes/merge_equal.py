@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tcc.compiler.ir.graph import Model, Node, exact
-from tcc.compiler.ir.rewrite import Values, Vanish, View, rewrite
+from tcc.compiler.ir.rewrite import Bypass, NodeWeights, RewriteContext, rewrite
 from tcc.compiler.ops import Op
 
 
@@ -23,13 +23,15 @@ def merge_equal(model: Model) -> Model:
 class _Rule:
     """The rule, and the nodes that it has met."""
 
-    met: dict[tuple[Op, tuple[str, ...]], list[tuple[str, Values]]] = field(default_factory=dict)
+    met: dict[tuple[Op, tuple[str, ...]], list[tuple[str, NodeWeights]]] = field(
+        default_factory=dict
+    )
 
-    def __call__(self, node: Node, view: View) -> Vanish | None:
+    def __call__(self, node: Node, view: RewriteContext) -> Bypass | None:
         same = self.met.setdefault((node.op, node.inputs), [])
         tensors = view.values(node)
         for name, others in same:
             if all(map(np.array_equal, tensors, others)):
-                return Vanish(name)
+                return Bypass(name)
         same.append((node.name, tensors))
         return None

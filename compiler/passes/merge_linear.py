@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Model, Node, within
-from tcc.compiler.ir.rewrite import Become, Values, View, rewrite
+from tcc.compiler.ir.rewrite import NodeWeights, Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, Linear, ScaleShift
 from tcc.compiler.passes.scaling import ahead, rounded, scaling
 
@@ -25,7 +25,7 @@ def merge_linear(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, view: View) -> Become | None:
+def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     source = view.source(node)
     found = _joined(source, node, view) if source else None
     if source is None or found is None:
@@ -35,7 +35,7 @@ def _rule(node: Node, view: View) -> Become | None:
     return found if found.op.macs(before) <= apart else None
 
 
-def _joined(source: Node, node: Node, view: View) -> Become | None:
+def _joined(source: Node, node: Node, view: RewriteContext) -> Replacement | None:
     match source.op, node.op:
         case Linear(), Linear() as linear:
             weight, bias = _chained(_tensors(source, view), _tensors(node, view))
@@ -47,11 +47,13 @@ def _joined(source: Node, node: Node, view: View) -> Become | None:
     return _scales(source, node, view)
 
 
-def _merged(op: Conv | Linear | ScaleShift, source: Node, tensors: Values, node: Node) -> Become:
-    return Become(op, source.inputs, tensors, node.at)
+def _merged(
+    op: Conv | Linear | ScaleShift, source: Node, tensors: NodeWeights, node: Node
+) -> Replacement:
+    return Replacement(op, source.inputs, tensors, node.at)
 
 
-def _scales(source: Node, node: Node, view: View) -> Become | None:
+def _scales(source: Node, node: Node, view: RewriteContext) -> Replacement | None:
     inner, outer = scaling(source, view), scaling(node, view)
     if inner is None or outer is None:
         return None
@@ -60,7 +62,9 @@ def _scales(source: Node, node: Node, view: View) -> Become | None:
     return _merged(ScaleShift(), source, tuple(v.reshape(shape) for v in both), node)
 
 
-def _behind(one: Conv, two: Conv, source: Node, node: Node, view: View) -> Become | None:
+def _behind(
+    one: Conv, two: Conv, source: Node, node: Node, view: RewriteContext
+) -> Replacement | None:
     """Return a convolution that does what a 1x1 one behind it did as well."""
     strides = (one.stride[0] * two.stride[0], one.stride[1] * two.stride[1])
     op = replace(one, filters=two.filters, stride=strides, bias=True)
@@ -75,7 +79,9 @@ def _behind(one: Conv, two: Conv, source: Node, node: Node, view: View) -> Becom
     return _merged(op, source, rounded(*both), node)
 
 
-def _before(one: Conv, two: Conv, source: Node, node: Node, view: View) -> Become | None:
+def _before(
+    one: Conv, two: Conv, source: Node, node: Node, view: RewriteContext
+) -> Replacement | None:
     """Return a convolution that does what a 1x1 one before it did as well."""
     (weight, bias), second = _tensors(source, view), _tensors(node, view)
     if any(two.pads) and bias.any():  # the border of zeros has no bias
@@ -97,7 +103,7 @@ def _chained(first: Tensors, second: Tensors) -> Tensors:
     return weight, second[0] @ first[1] + second[1]
 
 
-def _tensors(node: Node, view: View) -> Tensors:
+def _tensors(node: Node, view: RewriteContext) -> Tensors:
     weight, *bias = (tensor.astype(np.float64) for tensor in view.values(node))
     return weight, bias[0] if bias else np.zeros(weight.shape[0])
 

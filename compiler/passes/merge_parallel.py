@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tcc.compiler.ir.graph import Graph, Model, Node, within
-from tcc.compiler.ir.rewrite import Become, Then, Values, View, rewrite
+from tcc.compiler.ir.rewrite import ChainedOp, NodeWeights, Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, Slice
 
 
@@ -27,7 +27,7 @@ class _Rule:
 
     groups: Mapping[str, tuple[Node, ...]]
 
-    def __call__(self, node: Node, view: View) -> Become | None:
+    def __call__(self, node: Node, view: RewriteContext) -> Replacement | None:
         group = self.groups.get(node.name, ())
         if len(group) < 2 or not isinstance(node.op, Conv):
             return None
@@ -36,18 +36,20 @@ class _Rule:
         start = sum(filters[:place])
         part = Slice(start, start + filters[place], 1)
         if place:
-            return Become(part, (_whole(group[0], view),), (), node.at)
+            return Replacement(part, (_whole(group[0], view),), (), node.at)
         whole = replace(node.op, filters=sum(filters), bias=True)
-        return Become(whole, node.inputs, _joined(group, view), node.at, (Then(part, (), node.at),))
+        return Replacement(
+            whole, node.inputs, _joined(group, view), node.at, (ChainedOp(part, (), node.at),)
+        )
 
 
-def _whole(first: Node, view: View) -> str:
+def _whole(first: Node, view: RewriteContext) -> str:
     """Return the name of the convolution that a group has become."""
     (name,) = view.made[first.name].inputs
     return name
 
 
-def _joined(group: tuple[Node, ...], view: View) -> Values:
+def _joined(group: tuple[Node, ...], view: RewriteContext) -> NodeWeights:
     weights, biases = [], []
     for node in group:
         weight, *bias = view.values(node)

@@ -1,7 +1,7 @@
 """Pool before a 1x1 convolution instead of after it, where that takes less work."""
 
 from tcc.compiler.ir.graph import Model, Node, within
-from tcc.compiler.ir.rewrite import Become, Then, View, rewrite
+from tcc.compiler.ir.rewrite import ChainedOp, Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool
 
 
@@ -16,7 +16,7 @@ def pool_first(model: Model) -> Model:
     return rewrite(model, _rule)
 
 
-def _rule(node: Node, view: View) -> Become | None:
+def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     source = view.source(node)
     match node.op, source:
         case AvgPool() | GlobalAvgPool() as pool, Node(op=Conv() as conv) if _pointwise(conv) and (
@@ -29,8 +29,8 @@ def _rule(node: Node, view: View) -> Become | None:
             now = conv.macs(before) + node.type.elements * window
             then = conv.macs(pooled) + pooled.elements * window
             if then < now:
-                last = Then(conv, view.values(source), source.at)
-                return Become(pool, source.inputs, (), node.at, (last,))
+                last = ChainedOp(conv, view.values(source), source.at)
+                return Replacement(pool, source.inputs, (), node.at, (last,))
     return None
 
 

@@ -1,7 +1,7 @@
 """Leave out what only training needs."""
 
 from tcc.compiler.ir.graph import Model, exact
-from tcc.compiler.ir.rewrite import for_inference, live
+from tcc.compiler.ir.rewrite import eliminate_dead, for_inference
 
 
 @exact
@@ -10,4 +10,4 @@ def prune(model: Model) -> Model:
 
     Identity: exact. What remains is computed by the same nodes.
     """
-    return live(Model(for_inference(model.graph), model.weights))
+    return eliminate_dead(Model(for_inference(model.graph), model.weights))

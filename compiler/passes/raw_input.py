@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Input, Model, Node, make_node, within
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.ir.rewrite import Become, Then, View, free, rewrite
+from tcc.compiler.ir.rewrite import ChainedOp, Replacement, RewriteContext, rewrite, unused_name
 from tcc.compiler.ir.types import Quad
 from tcc.compiler.ops import Border, Conv, Op, Pad, ScaleShift
 from tcc.compiler.passes.scaling import ahead
@@ -37,7 +37,7 @@ def _raw(model: Model, source: Input, pre: Preprocess) -> Model:
     reader = model.graph.sole_reader(source.name)
     if reader is not None and _can_normalize(reader.op, -shift / scale):
 
-        def rule(node: Node, view: View) -> Become | None:
+        def rule(node: Node, view: RewriteContext) -> Replacement | None:
             match node.op:
                 case Conv() as conv if node.name == reader.name:
                     return _normalizing(conv, node, view, scale, shift)
@@ -66,14 +66,16 @@ def _can_normalize(op: Op, zeros: Array) -> bool:
     return isinstance(op, Conv) and (held or not any(op.pads))
 
 
-def _normalizing(conv: Conv, node: Node, view: View, scale: Array, shift: Array) -> Become:
+def _normalizing(
+    conv: Conv, node: Node, view: RewriteContext, scale: Array, shift: Array
+) -> Replacement:
     tensors = ahead(conv, view.values(node), scale, shift)
     inner = replace(conv, bias=True)
     if not (any(conv.pads) and shift.any()):
-        return Become(inner, node.inputs, tensors, node.at)
+        return Replacement(inner, node.inputs, tensors, node.at)
     border = _border(conv.pads, -shift / scale)
-    last = Then(replace(inner, padding=(0, 0, 0, 0)), tensors, node.at)
-    return Become(border, node.inputs, (), node.at, (last,))
+    last = ChainedOp(replace(inner, padding=(0, 0, 0, 0)), tensors, node.at)
+    return Replacement(border, node.inputs, (), node.at, (last,))
 
 
 def _border(pads: Quad, levels: Array) -> Op:
@@ -85,7 +87,7 @@ def _border(pads: Quad, levels: Array) -> Op:
 def _normalized(model: Model, source: Input, scale: Array, shift: Array) -> Model:
     """Return a model that reads a normalisation of an input instead of the input."""
     graph = model.graph
-    name = free(f"{source.name}/normalized", graph.types)
+    name = unused_name(f"{source.name}/normalized", graph.types)
     first = make_node(name, ScaleShift(), (source.name,), (source.type,))
     assert first is not None
 

@@ -4,13 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Node
-from tcc.compiler.ir.rewrite import Values, View
+from tcc.compiler.ir.rewrite import NodeWeights, RewriteContext
 from tcc.compiler.ops import BatchNorm, Conv, Linear, Scale, ScaleShift
 
 Array = NDArray[np.float64]
 
 
-def scaling(node: Node, view: View) -> tuple[Array, Array] | None:
+def scaling(node: Node, view: RewriteContext) -> tuple[Array, Array] | None:
     """Return factor and shift of each channel in float64, if that is all a node does."""
     match node.op:
         case BatchNorm(eps=eps):
@@ -24,14 +24,14 @@ def scaling(node: Node, view: View) -> tuple[Array, Array] | None:
     return None
 
 
-def affine(eps: float, values: Values) -> tuple[Array, Array]:
+def affine(eps: float, values: NodeWeights) -> tuple[Array, Array]:
     """Return factor and shift per channel that do what a batch norm of these tensors does."""
     weight, bias, mean, var = (tensor.astype(np.float64) for tensor in values)
     scale = weight / np.sqrt(var + eps)
     return scale, bias - mean * scale
 
 
-def ahead(layer: Conv | Linear, values: Values, scale: Array, shift: Array) -> Values:
+def ahead(layer: Conv | Linear, values: NodeWeights, scale: Array, shift: Array) -> NodeWeights:
     """Return the weight and bias with which a layer reads x as it reads x * scale + shift.
 
     Args:
@@ -48,6 +48,6 @@ def ahead(layer: Conv | Linear, values: Values, scale: Array, shift: Array) -> V
     return rounded((grouped * factors).reshape(weight.shape), added)
 
 
-def rounded(*tensors: Array) -> Values:
+def rounded(*tensors: Array) -> NodeWeights:
     """Return tensors as float32."""
     return tuple(tensor.astype(np.float32) for tensor in tensors)

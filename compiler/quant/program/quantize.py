@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, verify
-from tcc.compiler.ir.rewrite import live
+from tcc.compiler.ir.rewrite import eliminate_dead
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import (
     Add,
@@ -233,7 +233,7 @@ class _Work:
         ]
         made = Graph(graph.name, tuple(self.inputs), tuple(self.nodes.values()), tuple(outputs))
         verify(made)
-        return live(Model(made, self.weights))
+        return eliminate_dead(Model(made, self.weights))
 
 
 def table(op: Op, x: TensorType, y: Range) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from nets import Steps
 from op_cases import trained
 
 from tcc.compiler.ir.graph import Model, Output
-from tcc.compiler.ir.rewrite import live
+from tcc.compiler.ir.rewrite import eliminate_dead
 from tcc.compiler.onnx_import import Wanted
 from tcc.compiler.onnx_import.rebuild import rebuild
 from tcc.compiler.ops import Add, BatchNorm, Concat, Conv, Mul, Relu, Sigmoid, Slice
@@ -42,7 +42,7 @@ def graphs(draw):
 @settings(max_examples=150)
 @given(graph=graphs(), fold=st.booleans())
 def test_any_graph_comes_back(graph, fold, tmp_path_factory):
-    model = live(Model(graph, trained(graph)))
+    model = eliminate_dead(Model(graph, trained(graph)))
     made = rebuild(model, tmp_path_factory.getbasetemp() / "net.onnx", Wanted(fold=fold))
     x = np.random.default_rng(0).standard_normal((4, 3, 3), np.float32)
     (before,) = run(model, [x])

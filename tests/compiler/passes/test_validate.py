@@ -8,7 +8,7 @@ from nets import Steps, dense, gated
 from op_cases import trained
 
 from tcc.compiler.ir.graph import Graph, GraphError, Model, Output, Pass, exact, within
-from tcc.compiler.ir.rewrite import Become, Vanish, rewrite
+from tcc.compiler.ir.rewrite import Bypass, Replacement, rewrite
 from tcc.compiler.ops import Conv, Relu, Relu6
 from tcc.compiler.passes import INT8, run, validate
 from tcc.compiler.passes.validate import PassError, moved
@@ -25,7 +25,7 @@ def small() -> Model:
 @exact
 def relu_is_gone(model: Model) -> Model:
     def rule(node, view):
-        return Vanish(node.inputs[0]) if isinstance(node.op, Relu) else None
+        return Bypass(node.inputs[0]) if isinstance(node.op, Relu) else None
 
     return rewrite(model, rule)
 
@@ -53,7 +53,7 @@ def test_a_wrong_value_inside_is_found_though_no_output_shows_it() -> None:
     @exact
     def wrong(model: Model) -> Model:
         def rule(node, view):
-            return Become(Relu6(), node.inputs, (), node.at) if node.name == "relu" else None
+            return Replacement(Relu6(), node.inputs, (), node.at) if node.name == "relu" else None
 
         return rewrite(model, rule)
 
