@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 from tcc.compiler.frontend.argument_values import bind, evaluated
 from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.block_library import Block
-from tcc.compiler.frontend.control_flow import COST_OF_NAME
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
 from tcc.compiler.frontend.scope import POISON, Env, Place, Val
 from tcc.compiler.frontend.steps import Step
@@ -15,6 +14,9 @@ from tcc.compiler.support.diagnostics import Span, UserError, fail, listed
 
 if TYPE_CHECKING:
     from tcc.compiler.frontend.expand import Expander
+
+COST_OF_ARGUMENT = 40
+"""What it costs to bind an argument or check a contract, measured in entries of lists."""
 
 
 def call(ex: "Expander", step: Step, block: Block, inputs: tuple[Val, ...], env: Env) -> Val:
@@ -33,7 +35,7 @@ def call(ex: "Expander", step: Step, block: Block, inputs: tuple[Val, ...], env:
         depth=env.depth + 1,
         budget=env.budget,
     )
-    env.spend(COST_OF_NAME * (len(block.params) + len(block.require)), step.at)
+    env.spend(COST_OF_ARGUMENT * (len(block.params) + len(block.require)), step.at)
     names, problems = bind(
         block.params,
         step.args,

@@ -139,6 +139,7 @@ class _Builder:
         self.choices: Mapping[str, tuple[str, ...]] = {}
         self.accuracy = Accuracy()
         self.budget = Budget()
+        self.cut = False  # where expansion ended early, ids are not compared
 
     def spec(self) -> Spec:
         """Return the compiled spec.
@@ -159,7 +160,8 @@ class _Builder:
         start = Val(source.name, source.type)
         final, outputs = self._expand(expander, start, env.name_value(source.name, start))
         self.found.add(explained(expander.found(), self.library))
-        self.found.add(_clashes(self.place, source.name))
+        if not self.cut:
+            self.found.add(_clashes(self.place, source.name))
         if self.found:
             raise self.found.error()
         assert final.type is not None
@@ -176,8 +178,7 @@ class _Builder:
             if isinstance(p.default, Required) and p.name not in self.settings:
                 problems.append(_unset(self.root, p.name))
         tried = {p.name for p in declared if bound[p.name] is UNKNOWN} - self.settings.keys()
-        rest = default_problems(declared, Budget(), sizes=False, tried=tried)
-        self.found.add([*problems, *rest])
+        self.found.add([*problems, *default_problems(declared, Budget(), sizes=False, tried=tried)])
         return bound
 
     def _expand(self, ex: Expander, start: Val, env: Env) -> tuple[Val, list[Output]]:
@@ -186,6 +187,7 @@ class _Builder:
         try:
             final, env = ex.sequence(graph, start, env)
         except TooMany:
+            self.cut = True
             return POISON, []
         outputs, problems = read_outputs(self.root.get("output"), final, env)
         # a value that is missing because of an earlier error is no error of its own

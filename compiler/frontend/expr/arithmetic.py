@@ -212,6 +212,9 @@ def compare(sign: str, left: Value, right: Value) -> bool:
 def _equal(left: Value, right: Value) -> bool:
     match left, right:
         case tuple(), tuple():
+            kinds = set(map(type, left + right))
+            if kinds <= {int, float} or kinds <= {str}:  # most are, and long
+                return left == right
             return len(left) == len(right) and all(map(_equal, left, right))
         case _:
             return kind(left) == kind(right) and left == right

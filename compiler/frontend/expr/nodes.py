@@ -23,6 +23,8 @@ from tcc.compiler.ir.signature import Value
 from tcc.compiler.support.diagnostics import MANY_NAMES, nearest
 
 T = TypeVar("T")
+COST_OF_PAIR = 8
+"""What it costs to compare two entries, measured in entries of lists that are gone through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,8 @@ class Comparison(Node):
             if isinstance(left, Unknown) or isinstance(right, Unknown):
                 return left if isinstance(left, Unknown) else right
             parts = (before, each)
-            _pay(self, scope, left)
+            if isinstance(left, tuple):
+                spend(self, scope, COST_OF_PAIR * cost((left,)))
             if not _apply(self, parts, compare, sign, left, right):
                 return False
             left, before = right, each
