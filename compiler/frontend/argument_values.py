@@ -14,6 +14,8 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, 
 Bound = dict[str, Any]
 """Values by parameter name; `UNKNOWN` where an earlier error hides the value."""
 
+LARGEST, SMALLEST = 3.4028234663852886e38, 2.0**-126
+"""The ends of float32; what is smaller yet, ARM's vector units take for zero, as others may."""
 COST_OF_ENTRY = 10
 """What it costs to take an entry of a written list, measured in entries of computed ones."""
 MAX_PROBLEMS = 1000
@@ -71,8 +73,31 @@ def value_of(p: Parameter, tree: Tree, scope: Scope) -> Any:
         raise _mismatch(p, value, tree.span)
     if not finite(converted):
         raise fail("E0214", f"`{p.name}` must be finite", tree.span)
+    if p.single:
+        check_single(p.name, converted, tree.span)
     _in_range(p, converted, tree.span)
     return converted
+
+
+def check_single(name: str, value: Any, at: Span) -> None:
+    """Refuse floats that devices, which compute in float32, have not: too large, or too small.
+
+    Raises:
+        UserError: E0214.
+    """
+    for number in value if isinstance(value, tuple) else (value,):
+        size = abs(number) if isinstance(number, float) else 0.0
+        if size > LARGEST:
+            help = "write a smaller number: float32, in which devices compute, ends at 3.4e38"
+            label = f"{number:g} is infinite in float32"
+            raise fail("E0214", f"`{name}` is too large", at, label=label, help=help)
+        if 0 < size < SMALLEST:
+            zero = "" if name == "std" else "0 or "
+            help = (
+                f"write {zero}a larger number: float32, in which devices compute, ends at 1.2e-38"
+            )
+            label = f"{number:g} is 0 in float32 on many devices"
+            raise fail("E0214", f"`{name}` is too small", at, label=label, help=help)
 
 
 def _quoted(p: Parameter, error: UserError) -> UserError:
@@ -223,6 +248,10 @@ def _mismatch(p: Parameter, value: Any, at: Span) -> UserError:
         help = meant.help
     elif p.kind is Kind.BOOL and value in _SWITCHES:
         help = f"write `{_SWITCHES[value]}`"
+    elif p.name == "of" and _whole(value):
+        help = f"write `of: range({value})` for 0 to {value - 1}, or `repeat: {{times: {value}}}`"
+    elif p.kind is Kind.LIST and not isinstance(value, str):
+        help = f"put it in brackets: [{shown(value)}]"
     elif p.kind is Kind.NAMES:
         help = "put them in brackets: [a, b]"
     return fail(

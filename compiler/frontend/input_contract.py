@@ -2,7 +2,7 @@
 
 from typing import Any, get_args
 
-from tcc.compiler.frontend.argument_values import value_of
+from tcc.compiler.frontend.argument_values import LARGEST, check_single, value_of
 from tcc.compiler.frontend.expr import Unknown
 from tcc.compiler.frontend.limits import MAX_ELEMENTS
 from tcc.compiler.frontend.output_kinds import check_kind
@@ -24,8 +24,6 @@ from tcc.compiler.ir.signature import Kind, Parameter
 from tcc.compiler.ir.types import Activation, OutputKind, TensorType
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail
 
-MAX_FLOAT = 3.4028234663852886e38
-"""The largest number of 32 bits."""
 SHAPE = Parameter("shape", Kind.LIST, low=1)
 COLOR = Parameter("color", Kind.ENUM, "rgb", choices=COLORS)
 SIZE = Parameter("size", Kind.PAIR, low=1, high=MAX_SIDE)
@@ -145,6 +143,9 @@ def _check_statistics(tree: MappingTree, made: Preprocess, channels: int) -> Non
                 "E0214", f"`{name}` must be finite" + " and above 0" * (name == "std"), given.span
             )
     _check_pixels(tree, made)
+    for name, values in (("mean", made.mean), ("std", made.std)):
+        if (given := tree.get(name)) is not None:
+            check_single(name, values, given.span)
 
 
 def _check_pixels(tree: MappingTree, made: Preprocess) -> None:
@@ -153,7 +154,7 @@ def _check_pixels(tree: MappingTree, made: Preprocess) -> None:
     means, stds = made.mean * (count // len(made.mean)), made.std * (count // len(made.std))
     for mean, std in zip(means, stds, strict=True):
         given = tree.get("std") or tree.get("mean")
-        if given is not None and max(abs(mean), abs(1 - mean)) > MAX_FLOAT * std:
+        if given is not None and max(abs(mean), abs(1 - mean)) > LARGEST * std:
             message = f"pixels become infinite with the mean {mean:g} and the std {std:g}"
             raise fail("E0214", message, given.span, label="float32 ends at 3.4e38")
 

@@ -15,6 +15,12 @@ TURN = frozenset({"i", "first", "last"})
 """What every turn of a loop binds anew."""
 
 
+CURRENT = frozenset(
+    ("current", "cur", "this", "self", "it", "x", "prev", "previous", "last", "_", "here")
+)
+"""What the current value is called where it has a name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Val:
     """A value of the graph being built; `type` None is one that an earlier error hides."""
@@ -246,6 +252,9 @@ def _entries(expr: Expr, name: Scalar, current: Val, env: Env) -> tuple[Val, ...
 def _named(word: str, name: Scalar, env: Env) -> Named:
     if word in env.values:
         return env.values[word]
+    if word in CURRENT:
+        help = "the current value has no name: write `[]` in its place, as in `add: [[], earlier]`"
+        raise fail("E0217", f"no value is called `{word}`", name.span, help=help)
     close = nearest(word, tuple(env.values))
     known = listed(env.values.keys()) or "none here: name one with `as:`"
     raise fail(

@@ -7,7 +7,7 @@ from tcc.compiler.frontend.argument_names import check_names
 from tcc.compiler.frontend.argument_values import OPTIONS
 from tcc.compiler.frontend.block_library import CONTROL, JOIN_WORDS, WORDS, Block
 from tcc.compiler.frontend.foreign_names import operation
-from tcc.compiler.frontend.suggestions import as_call
+from tcc.compiler.frontend.suggestions import as_call, without_colon
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ir.signature import signature
@@ -154,7 +154,8 @@ def check_step(tree: Tree, blocks: Mapping[str, Block]) -> Iterator[Explain]:
 
 def _unknown_word(step: Step, blocks: Mapping[str, Block]) -> Diagnostic:
     known = (*WORDS, *CONTROL, *blocks)
-    help = as_call(step.word, blocks) or operation(step.word, known).help
+    help = as_call(step.word, blocks) or without_colon(step.word, blocks)
+    help = help or operation(step.word, known).help
     help = help or "see the list of ops in the reference"
     if step.word in ("if", "then", "else"):
         help = "a condition is one step: `when: {if: ..., then: [...], else: [...]}`"

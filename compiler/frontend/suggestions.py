@@ -5,10 +5,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tcc.compiler.frontend.argument_values import OPTIONS
 from tcc.compiler.frontend.block_library import CONTROL, JOIN_WORDS, WORDS, Block
 from tcc.compiler.ir.signature import Parameter, Required, signature
 from tcc.compiler.support.diagnostics import Span
 
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _CALL = re.compile(r"(\w+)\((.*)", re.DOTALL)
 Path = tuple[str | int, ...]
 
@@ -23,9 +25,21 @@ def of_type(path: Path, instance: object, rules: Mapping[str, Any], at: Span) ->
     if isinstance(instance, dict) and "items" in rules and "array" in rules["type"]:
         flow = at.text[at.column - 1 : at.column] == "{"
         return "put it in brackets: [...]" if flow else "begin each entry with `- `"
+    if isinstance(instance, int | float) and (help := _in_place_of_list(word, instance)):
+        return help
     if isinstance(instance, float) and not abs(instance) < float("inf"):
         return "write a number; nothing here is infinite or undefined"
     return _of_step(word, instance, rules) if "object" in rules["type"] else ""
+
+
+def _in_place_of_list(word: str, number: float) -> str:
+    """Return the help for one number where a list stands."""
+    if word in ("mean", "std") and abs(number) < float("inf"):
+        text = json.dumps(number)
+        return f"write [{text}] for all channels, or one number for each: [{text}, {text}, {text}]"
+    if word == "of" and not isinstance(number, float):
+        return f"write `of: range({number})`, or `repeat:` with `times: {number}`"
+    return ""
 
 
 def _of_step(word: str, instance: object, rules: Mapping[str, Any]) -> str:
@@ -60,6 +74,8 @@ def called(word: str, params: tuple[Parameter, ...], given: object = None) -> st
     if not params:
         return f"it takes no arguments: write `{word}`"
     values = given if isinstance(given, list) else [] if given is None else [given]
+    if isinstance(given, str) and "," in given:
+        values = [part.strip() for part in given.split(",")]
     needed = [p for p in params if isinstance(p.default, Required)] or list(params[:1])
     texts = ["..."] * len(needed)
     if len(values) == len(needed):
@@ -70,6 +86,8 @@ def called(word: str, params: tuple[Parameter, ...], given: object = None) -> st
 
 def _written(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
+    if (share := _SHARE.fullmatch(text)) is not None:
+        text = f"{share[1]} / 100"
     return text if len(text) <= 40 else "..."
 
 
@@ -80,7 +98,7 @@ def as_call(text: str, blocks: Mapping[str, Block]) -> str:
     if found is None or (word not in blocks and word not in WORDS):
         part = found is None and text.endswith(")")
         return "arguments stand in a mapping, `word: {name: value}`, not in ( )" if part else ""
-    params = blocks[word].params if word in blocks else signature(WORDS[word])
+    params = _parameters(word, blocks)
     if word in JOIN_WORDS:
         return _joined(word, None)
     whole = found[2].endswith(")")
@@ -93,6 +111,29 @@ def as_call(text: str, blocks: Mapping[str, Block]) -> str:
         return f"arguments stand in a mapping: write `{word}: {{{pairs}}}`"
     plain = parts if all(parts) and not any(equals for _, equals, _ in named) else []
     return f"arguments stand in a mapping: {called(word, params, plain)}"
+
+
+def without_colon(text: str, blocks: Mapping[str, Block]) -> str:
+    """Return the help for a step's word that lacks its colon, `relu as`, empty for others."""
+    word, _, rest = text.partition(" ")
+    rest = rest.strip()
+    if word not in (*blocks, *WORDS, *CONTROL) or not rest:
+        return ""
+    key = rest.split()[0].rstrip(":")
+    if key in OPTIONS:
+        where = f"on the next line, below the first letter of `{word}`"
+        return f"write `- {word}:`, and `{key}:` {where}"
+    if key in blocks or key in WORDS:
+        return f"one step is one entry: begin another with `- {key}`"
+    if key in {p.name for p in _parameters(word, blocks)}:
+        return f"write `- {word}:`, and `{key}:` below it, indented further"
+    return f"a `:` is missing: write `{word}: ...`"
+
+
+def _parameters(word: str, blocks: Mapping[str, Block]) -> tuple[Parameter, ...]:
+    if word in blocks:
+        return blocks[word].params
+    return signature(WORDS[word]) if word in WORDS else ()
 
 
 def of_shape(entries: list[object]) -> str:

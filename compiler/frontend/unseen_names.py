@@ -28,14 +28,19 @@ def _explained(found: Diagnostic, library: Library) -> Diagnostic:
         return found
     own = next((span for span, _ in _bindings(body, word)), None)
     if own is not None:
-        return replace(found, help=_elsewhere(word, own, at))
+        return replace(found, help=_elsewhere(word, own, at, _chosen(body, word)))
     outer = _of_spec(word, library) if block else ""
     return replace(found, help=_outside(word, block, outer)) if block and outer else found
 
 
-def _elsewhere(word: str, bound: Span, at: Span) -> str:
+def _elsewhere(word: str, bound: Span, at: Span, chosen: Span | None) -> str:
     if (bound.line, bound.column) > (at.line, at.column):
         return f"`{word}` is bound later, at {bound}; a step sees what stands before it"
+    if chosen is not None:
+        return (
+            f"`{word}` is bound at {bound}, on a side of the `when` at {chosen} that is not taken"
+            " here: bind it on both sides, or after the `when`"
+        )
     return f"`{word}` is bound at {bound}, among steps of their own; only those see it"
 
 
@@ -83,6 +88,22 @@ def _bindings(steps: object, word: str) -> Iterator[tuple[Span, str]]:
         for step in sequence.items:
             if isinstance(step, MappingTree):
                 yield from _of_step(step, word)
+
+
+def _chosen(body: Sequence, word: str) -> Span | None:
+    """Return the `when` that binds a name on one of its sides, as steps of the body itself."""
+    for step in body.items:
+        key = step.key("when") if isinstance(step, MappingTree) else None
+        when = step.get("when") if isinstance(step, MappingTree) else None
+        if key is None or not isinstance(when, MappingTree):
+            continue
+        for side in (when.get("then"), when.get("else")):
+            if not isinstance(side, Sequence):
+                continue
+            own = (s for s in side.items if isinstance(s, MappingTree))
+            if any(True for s in own for _ in _of_step(s, word)) or _chosen(side, word):
+                return key.span
+    return None
 
 
 def _of_step(step: MappingTree, word: str) -> Iterator[tuple[Span, str]]:

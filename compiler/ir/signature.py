@@ -45,7 +45,10 @@ REQUIRED = Required()
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One argument of an op or block; numbers lie in [low, high] where these are given."""
+    """One argument of an op or block; numbers lie in [low, high] where these are given.
+
+    A number of an op (`single`) is one that float32 has, as devices compute in it.
+    """
 
     name: str
     kind: Kind
@@ -54,6 +57,7 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     doc: str = ""
+    single: bool = False
 
 
 def arg(
@@ -81,4 +85,4 @@ def signature(word: type) -> tuple[Parameter, ...]:
 def _parameter(f: "Field[Any]") -> Parameter:
     kind, choices, low, high, doc = f.metadata["arg"]
     default = REQUIRED if f.default is MISSING else f.default
-    return Parameter(f.name, kind, default, choices, low, high, doc)
+    return Parameter(f.name, kind, default, choices, low, high, doc, single=True)

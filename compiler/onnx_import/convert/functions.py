@@ -129,9 +129,9 @@ def _clipped(call: Call, given: Operand, low: float, high: float) -> Operand:
     if not below and not above:
         return given
     if low >= high or max(abs(low) * below, abs(high) * above) > WIDEST:
-        raise Refusal(
-            f"it clips to {low:g} ... {high:g}", f"bounds of at most {WIDEST:g} are known"
-        )
+        why = f"bounds of at most {WIDEST:g} are known"
+        why = "its `min` is not below its `max`" if low >= high else why
+        raise Refusal(f"it clips to {low:g} ... {high:g}", why)
     if below and above:
         wide = (high - low) / 6
         inner = call.each(Relu6(), _scaled(call, x, 1 / wide, -low / wide))

@@ -63,6 +63,50 @@ STEPS = {
     "a number for a pool": ("- max_pool: 2", "E0204", 6, 15, "write `max_pool: {kernel: 2}`"),
     "a list for conv": ("- conv: [8, 3]", "E0204", 6, 11, "write `conv: {filters: 8, kernel: 3}`"),
     "per cent": ("- dropout: {rate: 50%}", "E0220", 6, 24, "a percentage is a fraction: write 50 / 100"),
+    "per cent of a word": ("- dropout: 50%", "E0204", 6, 14, "write `dropout: {rate: 50 / 100}`"),
+    "arguments with commas": ("- conv: 8, 3", "E0204", 6, 11, "write `conv: {filters: 8, kernel: 3}`"),
+    "as without its colon": (
+        "- relu as: x", "E0201", 6, 5,
+        "write `- relu:`, and `as:` on the next line, below the first letter of `relu`"),
+    "as in words": (
+        "- relu as x", "E0201", 6, 5,
+        "write `- relu:`, and `as:` on the next line, below the first letter of `relu`"),
+    "an argument without a colon before it": (
+        "- conv filters: 8", "E0201", 6, 5, "write `- conv:`, and `filters:` below it, indented further"),
+    "a value without a colon": ("- dropout half", "E0201", 6, 5, "a `:` is missing: write `dropout: ...`"),
+    "two words": ("- relu relu6", "E0201", 6, 5, "one step is one entry: begin another with `- relu6`"),
+    "the current value by name": (
+        "- relu:\n    as: e\n  - concat: [current, e]", "E0217", 8, 14,
+        "the current value has no name: write `[]` in its place, as in `add: [[], earlier]`"),
+    "a number of turns": (
+        "- each: {of: 3, as: i, body: [relu]}", "E0204", 6, 16, "write `of: range(3)`, or `repeat:` with `times: 3`"),
+    "a computed number of turns": (
+        "- each: {of: C, as: i, body: [relu]}", "E0213", 6, 16,
+        "write `of: range(3)` for 0 to 2, or `repeat: {times: 3}`"),
+    "a side that is not taken": (
+        "- when: {if: 'false', then: [{relu: {}, as: q}]}\n  - add: [[], q]", "E0217", 7, 15,
+        "`q` is bound at slip.yaml:6:47, on a side of the `when` at slip.yaml:6:5 that is not taken"
+        " here: bind it on both sides, or after the `when`"),
+    "a side within a side": (
+        "- when: {if: 'C > 3', then: [relu], else: [when: {if: 'C > 3', then: [{relu: {}, as: q}]}]}\n"
+        "  - conv: {filters: channels(q), kernel: 1}", "E0221", 7, 30,
+        "`q` is bound at slip.yaml:6:88, on a side of the `when` at slip.yaml:6:5 that is not taken"
+        " here: bind it on both sides, or after the `when`"),
+    "infinite in float32": (
+        "- scale: {factor: 1e39}", "E0214", 6, 21,
+        "write a smaller number: float32, in which devices compute, ends at 3.4e38"),
+    "infinite in float32, computed": (
+        "- leaky_relu: {slope: -(10.0 ** 40)}", "E0214", 6, 25,
+        "write a smaller number: float32, in which devices compute, ends at 3.4e38"),
+    "a border that is infinite": (
+        "- pad: {padding: 1, value: -1.0e+39}", "E0214", 6, 30,
+        "write a smaller number: float32, in which devices compute, ends at 3.4e38"),
+    "nothing in float32": (
+        "- batch_norm: {eps: 1.0e-60}", "E0214", 6, 23,
+        "write 0 or a larger number: float32, in which devices compute, ends at 1.2e-38"),
+    "next to nothing in float32": (
+        "- layer_norm: {eps: 1.0e-39}", "E0214", 6, 23,
+        "write 0 or a larger number: float32, in which devices compute, ends at 1.2e-38"),
     "tab as indentation": ("- relu:\n  \tas: x", "E0102", 7, 3, "indent with spaces"),
     "tab between dash and key": ("-\tconv: {filters: 8, kernel: 3}", "E0102", 6, 4, "indent with spaces"),
 }  # fmt: skip
@@ -97,6 +141,39 @@ def test_a_slip_in_a_shape(tmp_path: Path, given: str, code: str, column: int, h
     found = told(tmp_path, SHAPE.format(given))
     assert (found.code, found.at.line, found.at.column) == (code, 5, column), str(found)
     assert found.help == help
+
+
+PIXELS = {
+    "a number for mean": (
+        "mean: 0.5", "E0204", 56, "write [0.5] for all channels, or one number for each: [0.5, 0.5, 0.5]"),
+    "a number for std": (
+        "std: 1", "E0204", 55, "write [1] for all channels, or one number for each: [1, 1, 1]"),
+    "a computed mean": ("mean: 1 / 2", "E0213", 56, "put it in brackets: [0.5]"),
+    "a mean that is infinite": ("mean: [1.0e39]", "E0214", 56, ""),
+    "statistics that are infinite": (
+        "mean: [1.0e39], std: [1.0e39]", "E0214", 56,
+        "write a smaller number: float32, in which devices compute, ends at 3.4e38"),
+    "a mean that vanishes": (
+        "mean: [1.0e-39]", "E0214", 56,
+        "write 0 or a larger number: float32, in which devices compute, ends at 1.2e-38"),
+    "a std that vanishes": ("std: [1.0e-39]", "E0214", 55, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "code", "column", "help"), PIXELS.values(), ids=PIXELS)
+def test_a_slip_in_preprocessing(
+    tmp_path: Path, given: str, code: str, column: int, help: str
+) -> None:
+    found = told(tmp_path, SHAPE.format(f"shape: [3, 32, 32], preprocess: {{{given}}}"))
+    assert (found.code, found.at.line, found.at.column) == (code, 5, column), str(found)
+    assert found.help == help
+
+
+@pytest.mark.parametrize("factor", ["3.4e38", "-3.4e+38", "1.2e-38", "0", "0.0"])
+def test_numbers_that_float32_has(tmp_path: Path, factor: str) -> None:
+    path = tmp_path / "slip.yaml"
+    path.write_text(f"{HEAD}graph:\n  - scale: {{factor: {factor}}}\n")
+    assert load(path).graph.nodes
 
 
 BLOCKS = {
