@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Artifact", "Backend", "MissingTool", "Progress", "Refusal", "Target", "Tool", "silent"]
+__all__ = ["Artifact", "Backend", "MissingTool", "Refusal", "Target", "Tool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +46,6 @@ class Artifact:
 
     files: Mapping[str, bytes]
     executable: frozenset[str] = field(default=frozenset())
-
-
-class Progress(Protocol):
-    """Told how far a long step is."""
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Report that `done` of `total` parts of `what` are finished."""
-        ...
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Report nothing."""
 
 
 class Backend(Protocol):

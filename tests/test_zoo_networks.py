@@ -30,6 +30,7 @@ from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.lower.torch import module
 from tcc.compiler.support.diagnostics import NOWHERE
+from tcc.compiler.support.progress import silent
 from tcc.compiler.zoo import shipped
 
 TOLERANCE = 1e-4
@@ -241,7 +242,7 @@ def test_the_host_program_computes_the_outputs_of_a_second_definition(name, tmp_
     with torch.inference_mode():
         expected = second(torch.from_numpy(batch)).numpy()
     host = devices.find("host", NOWHERE)
-    artifact = host.emit(pipeline.fused(Model(spec.graph, weights)), "fp32", pipeline.unwatched)
+    artifact = host.emit(pipeline.fused(Model(spec.graph, weights)), "fp32", silent)
     for path, data in artifact.files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(data)

@@ -162,11 +162,11 @@ def _form(form: str, spec: Spec, given: Given, made: Study, stages: Stages) -> F
 
 def _integers(spec: Spec, given: Given, made: Study, stages: Stages) -> pipeline.Programs:
     """Return the integer program, whatever it loses: that is what the table shows."""
-    wanted = pipeline.Calibrating(int8_program.ANY, DEFAULT, How(watch=stages))
+    wanted = pipeline.Calibrating(int8_program.ANY, DEFAULT, How(progress=stages))
     source = int8_program.from_images(spec, given, made.calibration, wanted)
     ready = pipeline.ready(spec, given)
     return int8_program.integers(
-        ready, source, Floor(cosine=-1.0, correlation=0.0), (False,), watch=stages
+        ready, source, Floor(cosine=-1.0, correlation=0.0), (False,), progress=stages
     )
 
 

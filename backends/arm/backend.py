@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.backends.arm.machine import MACHINES, Machine, machine
-from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
+from tcc.backends.base import Artifact, Refusal, Target
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,13 +6,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
+from tcc.backends.base import Artifact, Refusal, Target
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.cpu import features, products
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import Tool
+from tcc.compiler.support.progress import Progress, silent
 from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
+from tcc.backends.base import Artifact, Refusal, Target
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.external_tools import Tool
+from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,12 +6,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.backends.base import Artifact, Progress, Refusal, Target, silent
+from tcc.backends.base import Artifact, Refusal, Target
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import INTEGER
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.support.progress import Progress, silent
 from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:

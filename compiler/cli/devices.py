@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.driver.device import Watch
     from tcc.compiler.ir.graph import Graph, Model, Pass
     from tcc.compiler.ir.number_types import Numbers
+    from tcc.compiler.support.progress import Progress
 
     Outputs = dict[str, np.ndarray]
 
@@ -58,12 +58,12 @@ class Bound:
         """Yield each node that the target cannot run."""
         return self.backend.refusals(self.target, graph)
 
-    def emit(self, model: "Model", precision: str, watch: "Watch") -> Artifact:
+    def emit(self, model: "Model", precision: str, progress: "Progress") -> Artifact:
         """Return the target's files."""
 
         def of_this_target(what: str, done: int, total: int) -> None:
             name = self.name if what == self.name else f"{self.name}: {what}"
-            watch(name, done, total)
+            progress(name, done, total)
 
         return self.backend.emit(self.target, model, precision, of_this_target)
 

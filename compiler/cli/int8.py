@@ -147,7 +147,7 @@ def integers(work: Work, ends: Collection[bool]) -> "Programs":
         least,
         ends,
         mixed=asked.mixed,
-        watch=work.stages,
+        progress=work.stages,
         tell=tell,
     )
     if any(own.calibrated.measured is None for own in result.values()):
@@ -169,7 +169,7 @@ def _source(work: Work) -> "Source":
     images = take_images(work.report, chosen, asked.data)
     method, run = known_method(asked.method), work.passing.chosen(passes.INT8)
     wanted = pipeline.Calibrating(
-        int8_program.ANY, method, How(watch=work.stages), work.passing, run
+        int8_program.ANY, method, How(progress=work.stages), work.passing, run
     )
     source = int8_program.from_images(chosen.spec, work.given, images, wanted)
     for notice in source.document.notices:

@@ -61,7 +61,7 @@ class Passing:
         chosen = self.chosen(usual)
         if not self.verified:
             return passes.run(model, chosen)
-        return validate.run(model, chosen, hear=self._verified)
+        return validate.run(model, chosen, report=self._verified)
 
     def _verified(self, one: "Pass", moved: float) -> None:
         found = f"within {moved:.1e}, bound {one.bound:g}" if one.bound else "exact"

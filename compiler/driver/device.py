@@ -4,14 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from tcc.compiler.ir.graph import Graph, Model, Node, Pass
-
-
-class Watch(Protocol):
-    """Told how far a long step is; a stage begins with 0 done."""
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Hear that `done` of `total` parts of `what` are finished."""
-        ...
+from tcc.compiler.support.progress import Progress
 
 
 class Refused(Protocol):
@@ -55,7 +48,7 @@ class Device(Protocol):
         """Yield each node that the target cannot run."""
         ...
 
-    def emit(self, model: Model, precision: str, watch: Watch) -> Emitted:
+    def emit(self, model: Model, precision: str, progress: Progress) -> Emitted:
         """Return the target's files; at an integer precision the model is the integer program."""
         ...
 

@@ -4,7 +4,7 @@ Images are decoded a batch at a time, and nothing but counts is kept of them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from tcc.compiler.ir.graph import Input, Model
 from tcc.compiler.reference import float_program, metrics
 from tcc.compiler.reference.metrics import Scores
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.progress import Progress
 
-Watch = Callable[[str, int, int], None]
 Outputs = Mapping[str, NDArray[np.float32]]
 BATCH = 32
 """Most images at a time."""
@@ -41,7 +41,7 @@ class Labelled:
     path: Path
 
 
-def by_artifact(found: Bundle, device: Runs, given: Labelled, watch: Watch) -> Scores:
+def by_artifact(found: Bundle, device: Runs, given: Labelled, progress: Progress) -> Scores:
     """Return how a bundle's artifact does, from the pixels on.
 
     Raises:
@@ -52,10 +52,10 @@ def by_artifact(found: Bundle, device: Runs, given: Labelled, watch: Watch) -> S
     run = artifact.infer if floats else artifact.run
     each = (data.tensor(i, source) if floats else pixels(data, i, source) for i in range(len(data)))
     answers = (outputs for batch in _batches(each) for outputs in run(found, device, batch))
-    return _scored(given, source, answers, watch)
+    return _scored(given, source, answers, progress)
 
 
-def by_reference(model: Model, given: Labelled, watch: Watch) -> Scores:
+def by_reference(model: Model, given: Labelled, progress: Progress) -> Scores:
     """Return how a network as written does, in floats, by the reference executor.
 
     Raises:
@@ -65,7 +65,7 @@ def by_reference(model: Model, given: Labelled, watch: Watch) -> Scores:
     data = check(given.data, source)
     run = float_program.prepared(model)
     answers = (run(data.tensor(i, source)) for i in range(len(data)))
-    return _scored(given, source, answers, watch)
+    return _scored(given, source, answers, progress)
 
 
 def labelled(data: DataSet, outputs: Sequence[Result], path: Path) -> Labelled:
@@ -137,18 +137,20 @@ def _unknown(
     )
 
 
-def _scored(given: Labelled, source: Input, answers: Iterator[Outputs], watch: Watch) -> Scores:
+def _scored(
+    given: Labelled, source: Input, answers: Iterator[Outputs], progress: Progress
+) -> Scores:
     """Count what each image is taken for: its largest output, of equal ones the first."""
     total, classes = len(given.data), given.output.shape[0]
     counts = np.zeros((classes, classes), np.int64)
-    watch("images", 0, total)
+    progress("images", 0, total)
     try:
         for place, outputs in enumerate(answers):
             values = outputs[given.output.name]
             if not np.isfinite(values).all():
                 raise _not_finite(given, place)
             counts[given.classes[place], int(values.argmax())] += 1
-            watch("images", place + 1, total)
+            progress("images", place + 1, total)
     except UserError as error:
         if error.diagnostics[0].code in DAMAGED:  # one of them: look for all
             raise given.data.damaged(source) from None

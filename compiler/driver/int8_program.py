@@ -9,7 +9,6 @@ from typing import Any
 from tcc.compiler.bundle.manifest import Calibrated, Measured
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.driver import pipeline
-from tcc.compiler.driver.device import Watch
 from tcc.compiler.driver.pipeline import Calibrating, Given, Integers, Programs
 from tcc.compiler.frontend.accuracy import Accuracy
 from tcc.compiler.frontend.spec import Spec
@@ -26,6 +25,7 @@ from tcc.compiler.reference.integer_program import inexact
 from tcc.compiler.reference.quality import CORRELATION, BelowFloor, Floor
 from tcc.compiler.reference.similarity import panel
 from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.progress import Progress, silent
 
 CALIBRATION = "calibration.json"
 """The calibration's place in a bundle."""
@@ -103,7 +103,7 @@ def integers(
     ends: Collection[bool] = (True,),
     *,
     mixed: bool = False,
-    watch: Watch = pipeline.unwatched,
+    progress: Progress = silent,
     tell: Callable[[Made, str], None] | None = None,
 ) -> Programs:
     """Return the integer programs of a ready model with the ends asked for, above their floor.
@@ -116,7 +116,7 @@ def integers(
         BelowFloor: It is not.
     """
     calibration = calibration_file.calibration(source.document, ready, source.name)
-    run = _Run(ready, source, least, mixed, watch, tell)
+    run = _Run(ready, source, least, mixed, progress, tell)
     return {real: run.made(replace(calibration, real_ends=real)) for real in sorted(set(ends))}
 
 
@@ -128,12 +128,12 @@ class _Run:
     source: Source
     least: Floor
     mixed: bool
-    watch: Watch
+    progress: Progress
     tell: Callable[[Made, str], None] | None
 
     def made(self, calibration: Calibration) -> Integers:
         """Return the program of a calibration."""
-        source, least, watch = self.source, self.least, self.watch
+        source, least, progress = self.source, self.least, self.progress
         if source.judge is None or source.learn is None:
             measured = _said(source, least, calibration)
             blind = quantize(self.ready, calibration)
@@ -141,9 +141,9 @@ class _Run:
                 _tried(self.ready, blind)
             return _packed(blind, source, calibration, measured, {})
         images = panel(source.judge, source.learn)
-        made = build.make(self.ready, calibration, images, watch)
+        made = build.make(self.ready, calibration, images, progress)
         if self.mixed:
-            made = build.above(self.ready, made, least, source.learn, images, watch)
+            made = build.above(self.ready, made, least, source.learn, images, progress)
         if self.tell:
             self.tell(made, source.where)
         build.check(made, least)

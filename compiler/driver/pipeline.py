@@ -10,7 +10,7 @@ from tcc.compiler.bundle import bundle_folder, goldens, manifest
 from tcc.compiler.bundle.bundle_folder import Contents
 from tcc.compiler.data import weights
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.driver.device import Device, Emitted, Refused, Watch
+from tcc.compiler.driver.device import Device, Emitted, Refused
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import printer
 from tcc.compiler.ir.graph import Graph, Model, Pass
@@ -20,13 +20,10 @@ from tcc.compiler.quant import calibration_file
 from tcc.compiler.quant.calibrate import How
 from tcc.compiler.quant.calibration_document import Document
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.progress import Progress
 
 Lower = Callable[[Model, tuple[Pass, ...]], Model]
 """Takes a model through the passes that a target wants."""
-
-
-def unwatched(what: str, done: int, total: int) -> None:
-    """Hear nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ def build(
     given: Given,
     devices: Sequence[Device],
     precision: str,
-    watch: Watch,
+    progress: Progress,
     integers: Programs | None = None,
     lower: Lower = passes.run,
 ) -> Iterator[Contents]:
@@ -102,24 +99,24 @@ def build(
             weights give no finite outputs.
     """
     assert (integers is not None) == (precision in INTEGER), precision
-    watch("passes", 0, 1)
+    progress("passes", 0, 1)
     model = Model(spec.graph, given.tensors)
     lean = _lean(model, devices, precision, integers, lower)
     check([(device, lean[device.name].graph) for device in devices])
-    watch("goldens", 0, 1)
+    progress("goldens", 0, 1)
     expected = _goldens(model, precision, integers)
     for device in devices:
-        watch(device.name, 0, 1)
+        progress(device.name, 0, 1)
         ready, own = lean[device.name], integers[device.real_ends] if integers else None
         golden, files = expected[device.real_ends]
         texts = _texts(model.graph, ready.graph, "int8" if own else "fused")
         files = {**files, **(own.files if own else {}), **texts}
         contract = ready.graph if own else model.graph
         job = Job(spec, given, precision, contract, own.calibrated if own else None, golden, files)
-        yield _packed(job, device, device.emit(ready, precision, watch))
+        yield _packed(job, device, device.emit(ready, precision, progress))
 
 
-def full_size(spec: Spec, given: Given, device: Device, watch: Watch) -> int:
+def full_size(spec: Spec, given: Given, device: Device, progress: Progress) -> int:
     """Return the bytes of a target's files at fp32, with which those of other precisions compare.
 
     Raises:
@@ -127,7 +124,7 @@ def full_size(spec: Spec, given: Given, device: Device, watch: Watch) -> int:
     """
     model = Model(spec.graph, given.tensors)
     lean = passes.run(model, device.passes(FULL))
-    return sum(map(len, device.emit(lean, FULL, watch).files.values()))
+    return sum(map(len, device.emit(lean, FULL, progress).files.values()))
 
 
 Expected = tuple[manifest.Goldens, Mapping[str, bytes]]

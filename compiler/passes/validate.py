@@ -18,19 +18,19 @@ from tcc.compiler.reference import float_program
 
 Tensor = NDArray[np.float32]
 Values = Mapping[str, Tensor]
-Hear = Callable[[Pass, float], None]
+Report = Callable[[Pass, float], None]
+"""Told of each pass how far it moved the value that it moved the most."""
 
 
 class PassError(AssertionError):
     """A pass changed what a model computes: a fault of the compiler, never of the user."""
 
 
-def quiet(one: Pass, moved: float) -> None:
-    """Hear nothing."""
-
-
 def run(
-    model: Model, pipeline: Sequence[Pass], seeds: Sequence[int] = (0,), hear: Hear = quiet
+    model: Model,
+    pipeline: Sequence[Pass],
+    seeds: Sequence[int] = (0,),
+    report: Report | None = None,
 ) -> Model:
     """Return the model after the passes in turn, as `passes.run` does, each of them checked.
 
@@ -38,7 +38,7 @@ def run(
         model: What the passes begin with; its graph has one input.
         pipeline: The passes.
         seeds: A random input is run for each.
-        hear: Told of each pass how far it moved the value that it moved the most.
+        report: Told of each pass how far it moved the value that it moved the most.
 
     Raises:
         PassError: A pass moved a value by more than it says.
@@ -54,7 +54,8 @@ def run(
             found = values(after, seeds)
             moved = max(_compared(one, *both) for both in zip(before, found, strict=True))
             before = found
-        hear(one, moved)
+        if report:
+            report(one, moved)
         model = after
     return model
 

@@ -13,10 +13,11 @@ from tcc.compiler.quant.methods import value_ranges
 from tcc.compiler.quant.methods.best import best
 from tcc.compiler.quant.methods.guard import PAPER, SAFE, Verdict, guarded
 from tcc.compiler.quant.methods.value_ranges import Trace
-from tcc.compiler.quant.observe.observer import Watch, observe, unwatched
+from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.scale_groups import Limits
 from tcc.compiler.reference.quality import Qualities, loss
 from tcc.compiler.support.diagnostics import Span, UserError, fail, nearest
+from tcc.compiler.support.progress import Progress, silent
 from tcc.compiler.support.unhandled import UnhandledError
 
 METHODS = (*value_ranges.PLAIN, value_ranges.SEARCHED, "best")
@@ -35,7 +36,7 @@ class How:
 
     threads: int | None = None
     batch: int = 1
-    watch: Watch = unwatched
+    progress: Progress = silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +94,21 @@ def calibrate(
 
 
 def _plain(ready: Model, data: DataSet, method: str, how: How) -> Outcome:
-    seen = observe(ready, data, how.threads, how.batch, how.watch)
+    seen = observe(ready, data, how.threads, how.batch, how.progress)
     found = value_ranges.find(method, ready, seen, how.threads)
     return Outcome(Calibration(found.ranges, found.rounded), found.traces, method)
 
 
 def _kl_cosine(ready: Model, data: DataSet, method: str, how: How) -> Outcome:
     learn, held_out = data.split()
-    seen = observe(ready, learn, how.threads, how.batch, how.watch)
-    how.watch(method, 0, 1)
+    seen = observe(ready, learn, how.threads, how.batch, how.progress)
+    how.progress(method, 0, 1)
     verdict = guarded(ready, seen, held_out, how.threads)
     found = verdict.found[verdict.winner]
     ranges, traces = found.ranges, found.traces
     if verdict.winner == SAFE and len(held_out) < len(data):
         # min-max may learn from all images: it is not what is judged
-        rest = observe(ready, held_out, how.threads, how.batch, how.watch)
+        rest = observe(ready, held_out, how.threads, how.batch, how.progress)
         limits = _wider(seen.limits, rest.limits)
         ranges = scale_groups.ranges(ready, limits)
         traces = _learnt_more(ready, traces, limits)
@@ -128,8 +129,8 @@ def _kl_cosine(ready: Model, data: DataSet, method: str, how: How) -> Outcome:
 
 def _best(ready: Model, data: DataSet, _: str, how: How) -> Outcome:
     learn, held_out = data.split()
-    seen = observe(ready, learn, how.threads, how.batch, how.watch)
-    found = best(ready, seen, learn, held_out, how.watch, how.threads)
+    seen = observe(ready, learn, how.threads, how.batch, how.progress)
+    found = best(ready, seen, learn, held_out, how.progress, how.threads)
     winner = found.winner
     judged = dict(found.judged)
     return Outcome(winner.calibration, winner.traces, winner.name, len(held_out), judged)

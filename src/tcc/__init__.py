@@ -116,6 +116,7 @@ def build(
     from tcc.compiler.frontend.accuracy import Accuracy
     from tcc.compiler.ir.precision import INTEGER
     from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.support.progress import silent
 
     chosen = load(spec) if isinstance(spec, str | PathLike) else spec
     here = whole_file("tcc.build")
@@ -129,7 +130,7 @@ def build(
         least = int8_program.floor(chosen, bounds)
         ends = {device.real_ends for device in bound}
         found = int8_program.integers(ready, source, least, ends, mixed=mixed)
-    (contents,) = pipeline.build(chosen, given, bound, precision, pipeline.unwatched, found)
+    (contents,) = pipeline.build(chosen, given, bound, precision, silent, found)
     return bundle_folder.read(bundle_folder.write(contents, Path(out)))
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from tcc.backends.arm.codegen import c_source, zig
 from tcc.backends.arm.codegen.c_source import Sources
 from tcc.backends.arm.machine import Machine
-from tcc.backends.base import Artifact, Progress, silent
+from tcc.backends.base import Artifact
 from tcc.compiler.support import scratch_folders
+from tcc.compiler.support.progress import Progress, silent
 
 _WEIGHTS = """\
     .section .rodata

@@ -18,7 +18,7 @@ from tvm.ir import IRModule, PointerType, PrimType
 from tcc.backends.arm.codegen import c_names
 from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.machine import Machine
-from tcc.backends.base import Progress, silent
+from tcc.compiler.support.progress import Progress, silent
 
 
 class CodegenError(Exception):

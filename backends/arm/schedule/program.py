@@ -13,9 +13,9 @@ from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule import kernel_choice
 from tcc.backends.arm.schedule.arena import Buffer
 from tcc.backends.arm.schedule.partition import partition
-from tcc.backends.base import Progress, silent
 from tcc.compiler import ops
 from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
     import numpy as np

@@ -26,8 +26,7 @@ from tcc.compiler.quant.rounding.nearest import round_nearest
 from tcc.compiler.quant.rounding.second_moments import round_moments
 from tcc.compiler.quant.scale_groups import Limits, ranges
 from tcc.compiler.reference.quality import Qualities, agreement, difference, loss
-
-Watch = Callable[[str, int, int], None]
+from tcc.compiler.support.progress import Progress
 
 SETTINGS = (Setting(1.5, 1 / 2), Setting(1.25, 1 / 4), Setting(1.1, 1 / 4), Setting(1.1, 1 / 8))
 """How far channels are equalised, in turn: each leaves less room than the one before."""
@@ -87,7 +86,7 @@ def best(
     seen: Statistics,
     learn: DataSet,
     held_out: DataSet,
-    watch: Watch,
+    progress: Progress,
     threads: int | None = None,
 ) -> Best:
     """Return the best of all candidates by the outputs of `held_out` images.
@@ -99,20 +98,20 @@ def best(
     judged: list[Judged] = []
     plan = _plan(ready, seen)
     for candidate in plan:
-        watch("best", len(judged), len(plan) + 1)
+        progress("best", len(judged), len(plan) + 1)
         judged.append(_judged(jury, candidate()))
     winner = _winner(judged)
     if cost(ready.graph).macs * bias_correction.IMAGES <= WORK:
         old = winner.candidate
         found = bias_correction.sequential(
-            ready, old.calibration, learn.first(bias_correction.IMAGES), watch
+            ready, old.calibration, learn.first(bias_correction.IMAGES), progress
         )
         made = replace(old, name=f"{old.name}, sequential bias", calibration=found)
         last = _judged(jury, made)
         judged.append(last)
         gains = winner.equalised or last.rank > winner.rank
         winner = last if gains and _hardly_worse(last, winner.overall, judged) else winner
-    watch("best", len(plan) + 1, len(plan) + 1)
+    progress("best", len(plan) + 1, len(plan) + 1)
     return Best(winner.candidate, tuple((one.candidate.name, one.quality) for one in judged))
 
 

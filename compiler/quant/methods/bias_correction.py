@@ -4,7 +4,7 @@ Each layer is corrected on what the integer layers before it, corrected already,
 their errors do not add up. `moments.py` corrects each by itself.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,17 +20,19 @@ from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding.nearest import SUM_BITS
 from tcc.compiler.quant.scale_groups import fused
 from tcc.compiler.reference import float_program
+from tcc.compiler.support.progress import Progress
 
 Array = NDArray[Any]
 Means = Mapping[str, NDArray[np.float64]]
 """The mean of each channel by the name of a convolution."""
-Watch = Callable[[str, int, int], None]
 
 IMAGES = 16
 """Images that the means are taken over."""
 
 
-def sequential(ready: Model, calibration: Calibration, data: DataSet, watch: Watch) -> Calibration:
+def sequential(
+    ready: Model, calibration: Calibration, data: DataSet, progress: Progress
+) -> Calibration:
     """Return a calibration whose biases make good what shifts each layer's mean over images.
 
     It must hold the weights of every convolution. All images are held at once: `IMAGES` are enough.
@@ -43,7 +45,7 @@ def sequential(ready: Model, calibration: Calibration, data: DataSet, watch: Wat
     work = _Walk(program, tensors)
     rounded = dict(calibration.rounded)
     for place, node in enumerate(program.graph.nodes):
-        watch("bias", place, len(program.graph.nodes))
+        progress("bias", place, len(program.graph.nodes))
         if isinstance(node.op, QConv | RealConv):
             conv = sources.get(node.name, node.name)
             target = wanted[conv]

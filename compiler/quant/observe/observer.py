@@ -5,7 +5,7 @@ written down of an image depends on that image alone, so that the threads have n
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -30,13 +30,7 @@ from tcc.compiler.quant.observe.statistics import (
 from tcc.compiler.quant.scale_groups import kept, non_negative
 from tcc.compiler.reference.session import Session, session
 from tcc.compiler.support.diagnostics import UserError
-
-Watch = Callable[[str, int, int], None]
-"""Told how many of how many parts of a stage are done."""
-
-
-def unwatched(_: str, __: int, ___: int) -> None:
-    """Hear nothing."""
+from tcc.compiler.support.progress import Progress, silent
 
 
 def observe(
@@ -44,7 +38,7 @@ def observe(
     data: DataSet,
     threads: int | None = None,
     batch: int = 1,
-    watch: Watch = unwatched,
+    progress: Progress = silent,
     positions: int = POSITIONS,
 ) -> Statistics:
     """Return what is seen of a model over a data set.
@@ -57,13 +51,13 @@ def observe(
     """
     run = _prepared(model, data, plan(model.graph, data.digests, positions))
     count, done = len(data), 0
-    watch("observe", 0, count)
+    progress("observe", 0, count)
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         tasks = [range(i, min(i + batch, count)) for i in range(0, count, batch)]
         try:
             for looked in pool.map(run.look, tasks):
                 done += looked
-                watch("observe", done, count)
+                progress("observe", done, count)
         except BaseException as error:
             pool.shutdown(cancel_futures=True)
             if isinstance(error, UserError):

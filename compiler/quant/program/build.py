@@ -1,6 +1,5 @@
 """From a calibration to an integer program that keeps its floor, or a refusal that names layers."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tcc.compiler.data.dataset import DataSet
@@ -12,8 +11,7 @@ from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference.quality import BelowFloor, Culprit, Floor
 from tcc.compiler.reference.similarity import Panel
 from tcc.compiler.support.diagnostics import NOWHERE
-
-Watch = Callable[[str, int, int], None]
+from tcc.compiler.support.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +24,14 @@ class Made:
     steps: tuple[Step, ...] = ()
 
 
-def make(ready: Model, calibration: Calibration, images: Panel, watch: Watch) -> Made:
+def make(ready: Model, calibration: Calibration, images: Panel, progress: Progress) -> Made:
     """Return the integer program of a calibration, compared with floats over images."""
     program = quantize(ready, calibration)
-    return Made(program, calibration, compare(ready, program, calibration, images, watch))
+    return Made(program, calibration, compare(ready, program, calibration, images, progress))
 
 
 def above(
-    ready: Model, made: Made, floor: Floor, learn: DataSet, judge: Panel, watch: Watch
+    ready: Model, made: Made, floor: Floor, learn: DataSet, judge: Panel, progress: Progress
 ) -> Made:
     """Return the program, with layers in float where the floor needs them.
 
@@ -41,8 +39,8 @@ def above(
     """
     if floor.holds(made.comparison.quality):
         return made
-    mixed, steps = search(ready, made.calibration, made.comparison, (learn, judge), floor, watch)
-    again = make(ready, mixed, judge, watch)
+    mixed, steps = search(ready, made.calibration, made.comparison, (learn, judge), floor, progress)
+    again = make(ready, mixed, judge, progress)
     return Made(again.program, again.calibration, again.comparison, steps)
 
 

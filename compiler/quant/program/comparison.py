@@ -17,8 +17,8 @@ from tcc.compiler.reference import float_program, similarity
 from tcc.compiler.reference.integer_program import inexact
 from tcc.compiler.reference.quality import Qualities
 from tcc.compiler.reference.similarity import Panel
+from tcc.compiler.support.progress import Progress
 
-Watch = Callable[[str, int, int], None]
 BEST = 200.0
 """The signal-to-noise ratio, in decibels, that stands for no noise at all."""
 
@@ -56,7 +56,7 @@ class Comparison:
 
 
 def compare(
-    ready: Model, program: Model, calibration: Calibration, images: Panel, watch: Watch
+    ready: Model, program: Model, calibration: Calibration, images: Panel, progress: Progress
 ) -> Comparison:
     """Return how an integer program differs from the float model that it was made from.
 
@@ -69,7 +69,7 @@ def compare(
     both = _tapped(ready, names), _tapped(program, names)
     outputs: tuple[list[similarity.Tensors], ...] = ([], [])
     total = len(images.data)
-    watch("compare", 0, total)
+    progress("compare", 0, total)
     for index in range(total):
         tensor = images.data.tensor(index, ready.graph.inputs[0])
         floats, integers = (run(tensor) for run in both)
@@ -77,7 +77,7 @@ def compare(
             sums[name].add(floats[name], integers[name], program.graph.types[name])
         for kept_ones, values in zip(outputs, (floats, integers), strict=True):
             kept_ones.append({o.name: values[o.name] for o in similarity.judged(ready)})
-        watch("compare", index + 1, total)
+        progress("compare", index + 1, total)
     words = {node.name: node.op.word for node in ready.graph.nodes}
     expected, found = (similarity.stacked(ready, rows) for rows in outputs)
     return Comparison(

@@ -1,6 +1,6 @@
 """Which layers to keep in float where integers alone lose too much."""
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from tcc.compiler.data.dataset import DataSet
@@ -12,8 +12,8 @@ from tcc.compiler.quant.scale_groups import fused, kept, moves
 from tcc.compiler.reference import similarity
 from tcc.compiler.reference.quality import Floor, Qualities, loss
 from tcc.compiler.reference.similarity import Panel, Rows
+from tcc.compiler.support.progress import Progress
 
-Watch = Callable[[str, int, int], None]
 CANDIDATES = 48
 """Layers that are tried one by one, those that add the most noise first."""
 IMAGES = 16
@@ -38,7 +38,7 @@ def search(
     comparison: Comparison,
     images: tuple[DataSet, Panel],
     floor: Floor,
-    watch: Watch,
+    progress: Progress,
 ) -> tuple[Calibration, tuple[Step, ...]]:
     """Return a calibration with as few layers in float as the floor needs, and how it got there.
 
@@ -54,12 +54,12 @@ def search(
     names = candidates(ready, comparison)[:CANDIDATES]
     gains: list[tuple[float, int]] = []
     for index, name in enumerate(names):
-        watch("search", index, 2 * len(names))
+        progress("search", index, 2 * len(names))
         gains.append((loss(learn.qualities(around(ready.graph, name))), index))
     chosen: set[str] = set()
     steps: list[Step] = []
     for count, (_, index) in enumerate(sorted(gains)):
-        watch("search", len(names) + count, 2 * len(names))
+        progress("search", len(names) + count, 2 * len(names))
         chosen |= around(ready.graph, names[index])
         found = held_out.qualities(chosen)
         steps.append(Step(names[index], found, share(ready, chosen)))

@@ -17,6 +17,7 @@ from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.printer import show
 from tcc.compiler.passes import INFERENCE
 from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.support.progress import silent
 
 SPEC = """\
 tcc: 1
@@ -62,8 +63,8 @@ class Printer:
     def passes(self, precision):
         return INFERENCE
 
-    def emit(self, model, precision, watch):
-        watch("print", 1, 1)
+    def emit(self, model, precision, progress):
+        progress("print", 1, 1)
         return Files({"graph.txt": show(model.graph).encode(), "run": b"#!"}, frozenset({"run"}))
 
     def versions(self):
@@ -94,7 +95,7 @@ def made(folder: Path, text: str = SPEC, weights=None, device=None):
     chosen = pipeline.random_weights(spec.graph)
     if weights:
         chosen = replace(chosen, tensors={**chosen.tensors, **weights})
-    found = pipeline.build(spec, chosen, (device or Printer(),), "fp32", pipeline.unwatched)
+    found = pipeline.build(spec, chosen, (device or Printer(),), "fp32", silent)
     return next(iter(found))
 
 

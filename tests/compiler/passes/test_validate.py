@@ -112,7 +112,7 @@ def test_an_output_that_becomes_the_input_is_compared_with_it() -> None:
 def test_each_pass_is_heard_of_with_what_it_moved() -> None:
     heard: list[tuple[str, float]] = []
     validate.run(
-        small(), (nudged(1), nudged(1 + 1e-6)), hear=lambda p, m: heard.append((p.name, m))
+        small(), (nudged(1), nudged(1 + 1e-6)), report=lambda p, m: heard.append((p.name, m))
     )
     (first, nothing), (second, something) = heard
     assert (first, second, nothing) == ("nudge", "nudge", 0.0)

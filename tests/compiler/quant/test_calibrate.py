@@ -137,6 +137,6 @@ def test_many_images_are_not_called_few(tmp_path, monkeypatch):
 def test_progress_is_told(tmp_path):
     model = ready(dense(), INT8)
     told = []
-    how = How(watch=lambda what, done, total: told.append((what, done, total)))
+    how = How(progress=lambda what, done, total: told.append((what, done, total)))
     calibrate(model, tensors(tmp_path, model.graph.inputs[0].type.shape, 5), "minmax", how)
     assert told == [("observe", done, 5) for done in range(6)]

@@ -23,6 +23,7 @@ from tcc.compiler.quant.rounding.second_moments import round_moments
 from tcc.compiler.quant.scale_groups import fused, ranges
 from tcc.compiler.reference import integer_program, quality, similarity
 from tcc.compiler.reference.quality import Qualities
+from tcc.compiler.support.progress import silent
 
 nets = pytest.mark.parametrize("net", [dense, gated])
 
@@ -39,10 +40,6 @@ def deep() -> Graph:
     add("flat", Flatten())
     add("fc", Linear(4))
     return add.graph(Output("logits", "fc", "softmax"))
-
-
-def unwatched(*_: object) -> None:
-    """Hear nothing."""
 
 
 @pytest.fixture
@@ -111,7 +108,7 @@ def test_sequential_correction_makes_good_the_means(known):
         for name, own in round_nearest(model, found).items()
     }
     before = Calibration(found, rounded)
-    after = bias_correction.sequential(model, before, data, unwatched)
+    after = bias_correction.sequential(model, before, data, silent)
     assert means(model, after, data) < 0.1 * means(model, before, data)
     assert loss(model, after, data) < 0.3 * loss(model, before, data)
     assert all(np.array_equal(rounded[n].weight, after.rounded[n].weight) for n in rounded)
@@ -120,7 +117,7 @@ def test_sequential_correction_makes_good_the_means(known):
 def test_a_correct_network_is_hardly_corrected(known):
     model, data, seen, found = known
     before = Calibration(found, round_moments(model, found, seen, {}))
-    after = bias_correction.sequential(model, before, data, unwatched)
+    after = bias_correction.sequential(model, before, data, silent)
     first = model.graph.nodes[0].name
     step = found[model.graph.inputs[0].name].scale * before.rounded[first].scale
     moved = np.abs(after.rounded[first].bias - before.rounded[first].bias) * step
@@ -182,7 +179,7 @@ def test_minmax_wins_where_nothing_is_better(known, monkeypatch):
     monkeypatch.setattr(bias_correction, "sequential", lambda _, calibration, *__: calibration)
     monkeypatch.setattr(module.value_ranges, "PLAIN", ("minmax",))
     monkeypatch.setattr(module, "SEARCHES", ())
-    assert best(model, seen, data, data, unwatched).winner.name == "minmax"
+    assert best(model, seen, data, data, silent).winner.name == "minmax"
 
 
 def test_a_candidate_says_what_it_is(known):
@@ -199,5 +196,5 @@ def test_a_large_network_tries_less(known, monkeypatch):
     model, data, seen, _ = known
     monkeypatch.setattr(module, "SMALL", 100)
     monkeypatch.setattr(module, "WORK", 1)
-    names = [name for name, _ in best(model, seen, data, data, unwatched).judged]
+    names = [name for name, _ in best(model, seen, data, data, silent).judged]
     assert names == ["minmax", "percentile", "mse", "moments, headroom 1.1, floor 0.25"]

@@ -19,10 +19,7 @@ from tcc.compiler.quant.program.mixed_precision import search, share
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, integer_program, output_quality, similarity
 from tcc.compiler.reference.quality import Floor
-
-
-def unwatched(*_: object) -> None:
-    """Hear nothing."""
+from tcc.compiler.support.progress import silent
 
 
 def graph() -> Graph:
@@ -61,7 +58,7 @@ def good(model, images) -> Calibration:
 
 def compared(model: Model, calibration: Calibration, images: DataSet) -> Comparison:
     program = quantize(model, calibration)
-    return compare(model, program, calibration, similarity.panel(images), unwatched)
+    return compare(model, program, calibration, similarity.panel(images), silent)
 
 
 def test_each_layer_is_what_the_executors_give(model, images, good):
@@ -119,7 +116,7 @@ def test_the_search_puts_the_guilty_layer_into_float(model, images, good):
     before = compared(model, bad, images)
     floor = Floor(0.999)
     assert not floor.holds(before.quality)
-    mixed, steps = search(model, bad, before, (images, similarity.panel(images)), floor, unwatched)
+    mixed, steps = search(model, bad, before, (images, similarity.panel(images)), floor, silent)
     assert mixed.in_float == {"last_relu", "gap"}  # what is not rounded, and what reads it
     assert [step.name for step in steps] == ["last_relu"]
     after = compared(model, mixed, images)
@@ -138,7 +135,7 @@ def test_what_no_search_can_reach_is_told(model, images, good):
         compared(model, good, images),
         (images, similarity.panel(images)),
         Floor(2),
-        unwatched,
+        silent,
     )
     assert len(steps) > 3
     assert 0.9999 <= steps[-1].quality["logits"].cosine < 2
