@@ -54,7 +54,7 @@ class TfLite:
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:  # noqa: ARG002
         """Yield each node that TFLite has nothing for."""
-        from tcc.backends.tflite.table import refusals
+        from tcc.backends.tflite.rules import refusals
 
         return refusals(graph)
 

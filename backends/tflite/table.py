@@ -1,13 +1,12 @@
 """What TFLite has for each op of a float graph. To add one: its function, and its row here."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from tcc.backends.base import Refusal
 from tcc.backends.tflite import pointwise, resize, windows
 from tcc.backends.tflite.net import Net
 from tcc.compiler import ops
-from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.ir.graph import Node
 
 Writer = Callable[[Net, Node, Any], str]
 """Writes the operators of a node; returns the tensor that holds its value."""
@@ -48,12 +47,3 @@ FLOAT: Mapping[type[ops.Op], Writer] = {
     ops.Border: pointwise.border,
     ops.Resize: resize.resize,
 }
-
-
-def refusals(graph: Graph) -> Iterator[Refusal]:
-    """Yield each node that TFLite has nothing for."""
-    from tcc.backends.tflite.integers import INTEGER_OPERATORS
-
-    for node in graph.nodes:
-        if type(node.op) not in FLOAT and type(node.op) not in INTEGER_OPERATORS:
-            yield Refusal(node, f"TFLite has no rule for {node.op.word}")

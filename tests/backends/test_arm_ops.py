@@ -11,6 +11,8 @@ from arm_steps import Array, Library, library
 from numpy.typing import NDArray
 from op_cases import CASES, Case, one_op, tensors
 
+from tcc.backends.arm.kernels.base import Kernel
+from tcc.backends.arm.kernels.emit.builders import BUILDERS
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.schedule.program import Program, program
 from tcc.compiler.ir.graph import Model
@@ -164,3 +166,7 @@ def test_what_is_not_a_number_stays_so(
     spreads = name in {"softmax", "layer_norm", "linear"}
     assert np.isnan(got).all() if spreads else np.isnan(got[3])
     assert np.isnan(got).sum() == (got.size if spreads else 1)
+
+
+def test_every_kernel_has_its_loops() -> None:
+    assert {one.__name__ for one in Kernel.__subclasses__()} == {one.__name__ for one in BUILDERS}

@@ -17,6 +17,7 @@ from tvm.ir import IRModule, PointerType, PrimType
 
 from tcc.backends.arm.codegen import c_names
 from tcc.backends.arm.kernels.base import Kernel
+from tcc.backends.arm.kernels.emit.builders import build
 from tcc.backends.arm.machine import Machine
 from tcc.compiler.support.progress import Progress, silent
 
@@ -55,7 +56,7 @@ def compiled(kernels: Mapping[str, Kernel], machine: Machine, progress: Progress
 
 def _lowered(symbol: str, kernel: Kernel, target: Any) -> Any:
     """Return a kernel's function, ready for LLVM."""
-    module = IRModule({symbol: kernel.build(symbol)})
+    module = IRModule({symbol: build(kernel, symbol)})
     module = tvm.transform.Sequential(
         [
             tirx.transform.BindTarget(target.with_host(target)),

@@ -1,8 +1,7 @@
 """What a kernel is to everything around it."""
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,7 +10,7 @@ Shape3 = tuple[int, int, int]
 """Channels, height, width; a vector of n features is (1, 1, n)."""
 
 
-class Kernel(ABC):
+class Kernel:
     """One C function, described completely: equal kernels are the same function.
 
     Its arguments are pointers to floats: what it reads, then its constants, then scratch
@@ -20,10 +19,6 @@ class Kernel(ABC):
 
     word: ClassVar[str]
     """Stands in the function's name."""
-
-    @abstractmethod
-    def build(self, symbol: str) -> Any:
-        """Return the function under that name, as a TVM PrimFunc."""
 
 
 @dataclass(frozen=True, slots=True)

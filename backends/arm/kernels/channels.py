@@ -1,7 +1,7 @@
 """Kernels that look at all channels of a pixel."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tcc.backends.arm.kernels.base import Kernel, Shape3
 from tcc.backends.arm.kernels.tail import NOTHING, Tail
@@ -15,12 +15,6 @@ class Exponential(Kernel):
     shape: Shape3
     tail: Tail = NOTHING
 
-    def build(self, symbol: str) -> Any:
-        """Return the function."""
-        from tcc.backends.arm.kernels.emit.channels import build_softmax
-
-        return build_softmax(self, symbol)
-
 
 @dataclass(frozen=True, slots=True)
 class Normal(Kernel):
@@ -33,9 +27,3 @@ class Normal(Kernel):
     shape: Shape3
     eps: float
     tail: Tail = NOTHING
-
-    def build(self, symbol: str) -> Any:
-        """Return the function."""
-        from tcc.backends.arm.kernels.emit.channels import build_normal
-
-        return build_normal(self, symbol)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from enum import Enum
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -154,12 +154,6 @@ class Direct(Kernel):
         in_a_row = self.window.pointwise or self.staging is not None
         fits = in_a_row if one_by_one else flat.gathered is Gathered.MAP
         return flat if fits else self
-
-    def build(self, symbol: str) -> Any:
-        """Return the function."""
-        from tcc.backends.arm.kernels.emit.conv import build
-
-        return build(self, symbol)
 
     def packed(self, weight: "Floats") -> "Floats":
         """Return weights (filters, depth, kernel height, kernel width) in the kernel's order."""

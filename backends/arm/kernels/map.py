@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -28,12 +28,6 @@ class Map(Kernel):
     tail: Tail
     tile: int
 
-    def build(self, symbol: str) -> Any:
-        """Return the function."""
-        from tcc.backends.arm.kernels.emit.map import build
-
-        return build(self, symbol)
-
 
 @dataclass(frozen=True, slots=True)
 class Gather(Kernel):
@@ -58,12 +52,6 @@ class Gather(Kernel):
         """Floats of input and output."""
         return prod(self.source), prod(self.result)
 
-    def build(self, symbol: str) -> Any:
-        """Return the function."""
-        from tcc.backends.arm.kernels.emit.map import build_gather
-
-        return build_gather(self, symbol)
-
 
 @dataclass(frozen=True, slots=True)
 class Border(Kernel):
@@ -71,12 +59,6 @@ class Border(Kernel):
 
     word: ClassVar[str] = "pad"
     staging: Staging
-
-    def build(self, symbol: str) -> Any:
-        """Return the function."""
-        from tcc.backends.arm.kernels.emit.map import build_border
-
-        return build_border(self, symbol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +72,6 @@ class Nearest(Kernel):
     source: Shape3
     result: Shape3
     tail: Tail = NOTHING
-
-    def build(self, symbol: str) -> Any:
-        """Return the function."""
-        from tcc.backends.arm.kernels.emit.resize import build_nearest
-
-        return build_nearest(self, symbol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +96,3 @@ class Bilinear(Kernel):
         before = np.minimum(np.floor(places), source - one)
         after = np.minimum(before + one, source - one)
         return np.stack([before, after, np.minimum(places - before, one)], axis=1)
-
-    def build(self, symbol: str) -> Any:
-        """Return the function."""
-        from tcc.backends.arm.kernels.emit.resize import build_bilinear
-
-        return build_bilinear(self, symbol)

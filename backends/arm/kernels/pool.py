@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, assert_never
+from typing import TYPE_CHECKING, ClassVar, assert_never
 
 import numpy as np
 
@@ -72,12 +72,6 @@ class WindowPool(Kernel):
         """The shape of the output."""
         return (self.window.source[0], *self.window.out)
 
-    def build(self, symbol: str) -> Any:
-        """Return the function."""
-        from tcc.backends.arm.kernels.emit.pool import build
-
-        return build(self, symbol)
-
 
 @dataclass(frozen=True, slots=True)
 class ChannelPool(Kernel):
@@ -91,12 +85,6 @@ class ChannelPool(Kernel):
     pixels: int
     reduction: Reduction
     tail: Tail = NOTHING
-
-    def build(self, symbol: str) -> Any:
-        """Return the function."""
-        from tcc.backends.arm.kernels.emit.pool import build_channel
-
-        return build_channel(self, symbol)
 
 
 def mean_factors(window: Window, *, count_border: bool) -> "NDArray[np.float32]":

@@ -1,0 +1,33 @@
+"""Which loops each kernel has."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tcc.backends.arm.kernels.base import Kernel
+from tcc.backends.arm.kernels.channels import Exponential, Normal
+from tcc.backends.arm.kernels.conv import Direct
+from tcc.backends.arm.kernels.emit import channels, conv, map, pool, resize
+from tcc.backends.arm.kernels.map import Bilinear, Border, Gather, Map, Nearest
+from tcc.backends.arm.kernels.pool import ChannelPool, WindowPool
+
+Builder = Callable[[Any, str], Any]
+"""Returns the function of a kernel under a symbol, as a TVM PrimFunc."""
+
+BUILDERS: Mapping[type[Kernel], Builder] = {
+    Direct: conv.build,
+    Map: map.build,
+    Gather: map.build_gather,
+    Border: map.build_border,
+    Nearest: resize.build_nearest,
+    Bilinear: resize.build_bilinear,
+    WindowPool: pool.build,
+    ChannelPool: pool.build_channel,
+    Exponential: channels.build_softmax,
+    Normal: channels.build_normal,
+}
+"""Every kernel; kernels themselves know nothing of TVM."""
+
+
+def build(kernel: Kernel, symbol: str) -> Any:
+    """Return a kernel's function under a symbol, as a TVM PrimFunc."""
+    return BUILDERS[type(kernel)](kernel, symbol)
