@@ -18,13 +18,11 @@ from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     import numpy as np
-    import onnxruntime
+
+    from tcc.compiler.reference.session import Session
 
 FILE = "model.onnx"
 PRECISIONS = ("fp32", "fp16", "dynamic", "int8", "int8-u8u8", "int8-qdq")
-EXACT_PRODUCTS = "session.x64quantprecision"
-"""Has ONNX Runtime make the weights of integer operations unsigned when it loads a model: the same
-results, slower, on processors whose products of unsigned and signed 8-bit integers saturate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,26 +152,20 @@ def _only(batch: object) -> "np.ndarray":
     return found
 
 
-def session(path: Path) -> "onnxruntime.InferenceSession":
+def session(path: Path) -> "Session":
     """Return a session of one thread, whose integer products are right on this processor.
 
     Raises:
         UserError: It is no model that ONNX Runtime can load (E0651).
     """
-    import onnxruntime
-
     from tcc.compiler.lower import control_flow
+    from tcc.compiler.reference import session as sessions
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    options.log_severity_level = 3
-    if products(features()).unsigned:
-        options.add_session_config_entry(EXACT_PRODUCTS, "1")
+    exact = products(features()).unsigned
     try:
         data = _data(path)
         control_flow.check(data)
-        return onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
+        return sessions.session(data, deterministic=True, exact_products=exact)
     except Exception as error:  # the runtime has exception types of its own for each cause
         raise _broken(path, "load", error) from error
 
