@@ -14,7 +14,7 @@ from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node, 
 from tcc.compiler.ir.op import Init, Param
 from tcc.compiler.ir.types import Shape, TensorType
 from tcc.compiler.ops import (
-    ELEMENTWISE,
+    ACTIVATIONS,
     Activation,
     AdaptiveAvgPool,
     Add,
@@ -119,8 +119,8 @@ CONVOLUTIONS = {
 }
 
 POINTWISE = {
-    **{a.word: _case(a(), (4, 5, 6)) for a in ELEMENTWISE},
-    **{f"{a.word}-vector": _case(a(), (9,)) for a in ELEMENTWISE},
+    **{a.word: _case(a(), (4, 5, 6)) for a in ACTIVATIONS},
+    **{f"{a.word}-vector": _case(a(), (9,)) for a in ACTIVATIONS},
     "leaky_relu-steep": _case(LeakyRelu(0.3), (4, 5, 6)),
     "activation": _case(Activation("silu"), (4, 5, 6)),
     "softmax": _case(Softmax(), (7,)),

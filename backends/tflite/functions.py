@@ -8,7 +8,6 @@ from tcc.compiler.ir.graph import Node
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import HardSigmoid, HardSwish, Op, Sigmoid, Silu, Tanh
 from tcc.compiler.ops.integer import Table
-from tcc.compiler.quant.program import functions
 
 SMOOTH: dict[type[Op], float] = {Sigmoid: 0, Silu: 0, Tanh: 0, HardSwish: 1, HardSigmoid: 1}
 """Functions that runtimes compute within `ERROR` of their magnitude and of this number."""
@@ -37,7 +36,7 @@ def sure(op: Table, x: TensorType, entries: Array) -> bool:
         return False
     real = (np.arange(256) + x.limits[0]) * np.float64(x.scale or 0)
     scale, least = np.float64(op.scale), op.typed(()).limits[0]
-    y = functions.apply(op.function, real)
+    y = op.function.float64(real)
     steps = np.clip(y / scale, op.low, op.high)
     apart = np.abs(steps - np.floor(steps) - 0.5)
     off = ROUNDING + ERROR * (least_size + np.abs(y)) / scale

@@ -26,7 +26,7 @@ from tcc.compiler.ops import (
     Slice,
     Unflatten,
 )
-from tcc.compiler.ops.activation import Elementwise
+from tcc.compiler.ops.elementwise import Elementwise
 
 NAMES = {
     "relu": "RELU", "relu6": "RELU6", "sigmoid": "LOGISTIC", "tanh": "TANH",

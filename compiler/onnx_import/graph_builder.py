@@ -23,7 +23,7 @@ from tcc.compiler.ops import (
     Resize,
     ScaleShift,
 )
-from tcc.compiler.ops.activation import Elementwise
+from tcc.compiler.ops.elementwise import Elementwise
 from tcc.compiler.ops.join import Broadcasting, Concat
 
 Tensor = NDArray[np.float32]

@@ -2,7 +2,7 @@
 
 from tcc.compiler.ir.op import Op
 from tcc.compiler.ops.activation import (
-    ELEMENTWISE,
+    ACTIVATIONS,
     Activation,
     Gelu,
     HardSigmoid,
@@ -43,7 +43,7 @@ JOINS: tuple[type[Op], ...] = (Concat, Add, Mul)
 OPS: tuple[type[Op], ...] = (
     Conv, DepthwiseConv, ConvTranspose, Linear,
     BatchNorm, LayerNorm, ScaleShift, Scale, Dropout, StochasticDepth, Identity,
-    *ELEMENTWISE, Activation, Softmax,
+    *ACTIVATIONS, Activation, Softmax,
     MaxPool, AvgPool, GlobalAvgPool, GlobalMaxPool, AdaptiveAvgPool,
     *JOINS,
     Flatten, Slice, ChannelShuffle, Pad, Resize,
@@ -54,7 +54,7 @@ INTERNAL: tuple[type[Op], ...] = (Border, Unflatten)
 """What only passes make."""
 
 __all__ = [
-    "ELEMENTWISE", "INTERNAL", "JOINS", "OPS", "Activation", "AdaptiveAvgPool", "Add", "AvgPool",
+    "ACTIVATIONS", "INTERNAL", "JOINS", "OPS", "Activation", "AdaptiveAvgPool", "Add", "AvgPool",
     "BatchNorm", "Border", "ChannelShuffle", "Concat", "Conv", "ConvTranspose", "DepthwiseConv",
     "Dropout", "Flatten", "Gelu", "GlobalAvgPool", "GlobalMaxPool", "HardSigmoid", "HardSwish",
     "Identity", "LayerNorm", "LeakyRelu", "Linear", "MaxPool", "Mul", "Op", "Pad", "Relu", "Relu6",

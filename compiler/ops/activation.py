@@ -1,32 +1,42 @@
-"""Functions of one element, and softmax."""
+"""Functions of one number, and softmax.
 
+To add a function: its class here, and its name in `ACTIVATIONS`. All else follows from the class:
+the language's word and that of `activation`, the module for training, the ONNX operators and their
+way back, the table of 256 levels that it is in an integer program, and the tests of every op.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
-from typing import ClassVar
+from math import erf, sqrt
+from typing import Any, ClassVar
+
+import numpy as np
 
 from tcc.compiler.ir.op import Alias, Call, Const, Op
 from tcc.compiler.ir.signature import Kind, arg
 from tcc.compiler.ir.types import TensorType
+from tcc.compiler.ops.elementwise import Elementwise, Float64, ScalarFunction
 
 
 def _scalar(value: float) -> Const:
     return Const((value,), "float32", scalar=True)
 
 
+def _sigmoid(x: Float64) -> Float64:
+    small = np.exp(-np.abs(x))  # at most 1, so that nothing overflows
+    return np.asarray(np.where(x >= 0, 1.0, small) / (1.0 + small))
+
+
+def _hard_sigmoid(x: Float64) -> Float64:
+    return np.asarray(np.clip(x / 6 + 0.5, 0, 1))
+
+
 @dataclass(frozen=True, slots=True)
-class Elementwise(Op):
-    """A function of one element without weights."""
-
-    def infer(self, x: TensorType) -> TensorType:
-        """Return the input's type."""
-        return x
-
-
-@dataclass(frozen=True, slots=True)
-class Relu(Elementwise):
+class Relu(ScalarFunction):
     """max(x, 0)."""
 
     word: ClassVar[str] = "relu"
+    onnx_operator: ClassVar[str] = "Relu"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return relu."""
@@ -36,9 +46,13 @@ class Relu(Elementwise):
         """Return Relu."""
         return (Call("Relu", ("x0",)),)
 
+    def float64(self, x: Float64) -> Float64:
+        """Return max(x, 0)."""
+        return np.asarray(np.maximum(x, 0))
+
 
 @dataclass(frozen=True, slots=True)
-class Relu6(Elementwise):
+class Relu6(ScalarFunction):
     """min(max(x, 0), 6)."""
 
     word: ClassVar[str] = "relu6"
@@ -51,12 +65,17 @@ class Relu6(Elementwise):
         """Return Clip."""
         return (Call("Clip", ("x0", _scalar(0.0), _scalar(6.0))),)
 
+    def float64(self, x: Float64) -> Float64:
+        """Return x between 0 and 6."""
+        return np.asarray(np.clip(x, 0, 6))
+
 
 @dataclass(frozen=True, slots=True)
-class LeakyRelu(Elementwise):
+class LeakyRelu(ScalarFunction):
     """x where x > 0, else slope * x."""
 
     word: ClassVar[str] = "leaky_relu"
+    onnx_operator: ClassVar[str] = "LeakyRelu"
     slope: float = arg(Kind.FLOAT, 0.01, doc="factor below zero")
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -67,12 +86,22 @@ class LeakyRelu(Elementwise):
         """Return LeakyRelu."""
         return (Call("LeakyRelu", ("x0",), {"alpha": self.slope}),)
 
+    def float64(self, x: Float64) -> Float64:
+        """Return x, or its product with the slope."""
+        return np.asarray(np.where(x > 0, x, self.slope * x))
+
+    @classmethod
+    def from_onnx(cls, attributes: Mapping[str, Any]) -> "LeakyRelu":
+        """Return the op with the slope `alpha`, which ONNX takes for 0.01 where none is given."""
+        return cls(attributes.get("alpha", 0.01))
+
 
 @dataclass(frozen=True, slots=True)
-class Sigmoid(Elementwise):
+class Sigmoid(ScalarFunction):
     """1 / (1 + exp(-x))."""
 
     word: ClassVar[str] = "sigmoid"
+    onnx_operator: ClassVar[str] = "Sigmoid"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return sigmoid."""
@@ -82,12 +111,17 @@ class Sigmoid(Elementwise):
         """Return Sigmoid."""
         return (Call("Sigmoid", ("x0",)),)
 
+    def float64(self, x: Float64) -> Float64:
+        """Return it by exp of what is not positive."""
+        return _sigmoid(x)
+
 
 @dataclass(frozen=True, slots=True)
-class Tanh(Elementwise):
+class Tanh(ScalarFunction):
     """Hyperbolic tangent."""
 
     word: ClassVar[str] = "tanh"
+    onnx_operator: ClassVar[str] = "Tanh"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return tanh."""
@@ -97,9 +131,13 @@ class Tanh(Elementwise):
         """Return Tanh."""
         return (Call("Tanh", ("x0",)),)
 
+    def float64(self, x: Float64) -> Float64:
+        """Return tanh."""
+        return np.asarray(np.tanh(x))
+
 
 @dataclass(frozen=True, slots=True)
-class Silu(Elementwise):
+class Silu(ScalarFunction):
     """x * sigmoid(x), also called swish."""
 
     word: ClassVar[str] = "silu"
@@ -112,9 +150,13 @@ class Silu(Elementwise):
         """Return Sigmoid and Mul."""
         return (Call("Sigmoid", ("x0",), output="s"), Call("Mul", ("x0", "s")))
 
+    def float64(self, x: Float64) -> Float64:
+        """Return x * sigmoid(x)."""
+        return x * _sigmoid(x)
+
 
 @dataclass(frozen=True, slots=True)
-class Gelu(Elementwise):
+class Gelu(ScalarFunction):
     """x / 2 * (1 + erf(x / sqrt(2)))."""
 
     word: ClassVar[str] = "gelu"
@@ -134,9 +176,14 @@ class Gelu(Elementwise):
             Call("Mul", ("h", "a")),
         )
 
+    def float64(self, x: Float64) -> Float64:
+        """Return it by the C library's erf, since numpy has none."""
+        gate = np.array([erf(v) for v in (x / sqrt(2)).ravel()])
+        return np.asarray(x / 2 * (1 + gate.reshape(x.shape)))
+
 
 @dataclass(frozen=True, slots=True)
-class HardSigmoid(Elementwise):
+class HardSigmoid(ScalarFunction):
     """min(max(x / 6 + 1/2, 0), 1)."""
 
     word: ClassVar[str] = "hard_sigmoid"
@@ -149,12 +196,17 @@ class HardSigmoid(Elementwise):
         """Return HardSigmoid."""
         return (Call("HardSigmoid", ("x0",), {"alpha": 1 / 6, "beta": 0.5}),)
 
+    def float64(self, x: Float64) -> Float64:
+        """Return x / 6 + 1/2 between 0 and 1."""
+        return _hard_sigmoid(x)
+
 
 @dataclass(frozen=True, slots=True)
-class HardSwish(Elementwise):
+class HardSwish(ScalarFunction):
     """x * hard_sigmoid(x)."""
 
     word: ClassVar[str] = "hard_swish"
+    onnx_operator: ClassVar[str] = "HardSwish"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return hardswish."""
@@ -164,6 +216,10 @@ class HardSwish(Elementwise):
         """Return HardSigmoid and Mul."""
         gate = Call("HardSigmoid", ("x0",), {"alpha": 1 / 6, "beta": 0.5}, output="s")
         return (gate, Call("Mul", ("x0", "s")))
+
+    def float64(self, x: Float64) -> Float64:
+        """Return x * hard_sigmoid(x)."""
+        return x * _hard_sigmoid(x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +243,10 @@ class Softmax(Elementwise):
         )
 
 
-ELEMENTWISE: tuple[type[Elementwise], ...] = (
+ACTIVATIONS: tuple[type[ScalarFunction], ...] = (
     Relu, Relu6, LeakyRelu, Sigmoid, Tanh, Silu, Gelu, HardSigmoid, HardSwish,
 )  # fmt: skip
+"""Every activation of the language, by its class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +255,9 @@ class Activation(Alias):
 
     word: ClassVar[str] = "activation"
     kind: str = arg(
-        Kind.ENUM, choices=(*(a.word for a in ELEMENTWISE), "none"), doc="which; none is identity"
+        Kind.ENUM, choices=(*(a.word for a in ACTIVATIONS), "none"), doc="which; none is identity"
     )
 
     def resolve(self, x: TensorType) -> Op | None:
         """Return the op of that name, or None for `none`."""
-        return next((a() for a in ELEMENTWISE if a.word == self.kind), None)
+        return next((a() for a in ACTIVATIONS if a.word == self.kind), None)

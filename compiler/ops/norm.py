@@ -6,7 +6,7 @@ from typing import ClassVar
 from tcc.compiler.ir.op import Call, Const, Init, Op, Param
 from tcc.compiler.ir.signature import Kind, arg
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.ops.activation import Elementwise
+from tcc.compiler.ops.elementwise import Elementwise, Float64, ScalarFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _onnx_mean(source: str, output: str, opset: int) -> Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Scale(Elementwise):
+class Scale(ScalarFunction):
     """x * factor + offset, two constants."""
 
     word: ClassVar[str] = "scale"
@@ -141,6 +141,10 @@ class Scale(Elementwise):
             Const((value,), "float32", scalar=True) for value in (self.factor, self.offset)
         )
         return (Call("Mul", ("x0", factor), output="s"), Call("Add", ("s", offset)))
+
+    def float64(self, x: Float64) -> Float64:
+        """Return x * factor + offset."""
+        return x * self.factor + self.offset
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from tcc.compiler.ir.op import Param
 from tcc.compiler.ir.rewrite import ChainedOp, NodeWeights, Replacement, RewriteContext, rewrite
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Conv, Flatten, Linear, Op, Softmax, Unflatten
-from tcc.compiler.ops.activation import Elementwise
+from tcc.compiler.ops.elementwise import Elementwise
 
 
 @within(1e-4)

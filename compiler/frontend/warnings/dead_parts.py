@@ -9,7 +9,7 @@ from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ir.graph import Graph, Input, Node, Output
 from tcc.compiler.ops import (
-    ELEMENTWISE,
+    ACTIVATIONS,
     BatchNorm,
     Dropout,
     Flatten,
@@ -25,7 +25,7 @@ from tcc.compiler.ops import (
 from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 ONCE: tuple[type, ...] = (
-    *ELEMENTWISE,
+    *ACTIVATIONS,
     Softmax,
     BatchNorm,
     LayerNorm,

@@ -6,7 +6,7 @@ from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.onnx_import.spec_writer.op_words import written
 from tcc.compiler.onnx_import.spec_writer.steps import Item, Repeat, Step, nodes
-from tcc.compiler.ops import ELEMENTWISE, BatchNorm, Conv, Linear
+from tcc.compiler.ops import ACTIVATIONS, BatchNorm, Conv, Linear
 
 LONGEST = 64
 """Most steps of one turn."""
@@ -92,7 +92,7 @@ def _ops(items: Sequence[Item]) -> int:
 def _begins(items: Sequence[Item], at: int) -> bool:
     """Whether a person might begin a turn here: not between a layer and its activation."""
     match items[at], items[at - 1] if at else None:
-        case Step(node=Node(op=op)), _ if isinstance(op, ELEMENTWISE):
+        case Step(node=Node(op=op)), _ if isinstance(op, ACTIVATIONS):
             return False
         case Step(node=Node(op=BatchNorm())), Step(node=Node(op=before)):
             return not isinstance(before, Conv | Linear)

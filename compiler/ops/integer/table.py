@@ -5,8 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ir.op import Array, Call, Const, Init, Op, Param
+from tcc.compiler.ir.op import Array, Call, Const, Init, Param
 from tcc.compiler.ir.types import DType, TensorType
+from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer.base import INT32, Quantized
 
 
@@ -18,7 +19,7 @@ class Table(Quantized):
     """
 
     word: ClassVar[str] = "table"
-    function: Op
+    function: ScalarFunction
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's shape with the output's scale."""

@@ -23,6 +23,7 @@ from tcc.compiler.ops import (
     Relu6,
     ScaleShift,
 )
+from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer import (
     Dequantize,
     QAdd,
@@ -40,7 +41,6 @@ from tcc.compiler.ops.integer import (
 )
 from tcc.compiler.ops.integer.sums import fits
 from tcc.compiler.quant.calibration import Calibration, Float32, Range, Rounded
-from tcc.compiler.quant.program import functions
 from tcc.compiler.quant.program.checks import check_scales, check_sums
 from tcc.compiler.quant.rounding.nearest import largest, round_nearest
 from tcc.compiler.quant.scale_groups import ends, fused, moves
@@ -162,7 +162,7 @@ class _Work:
                 return QPad(padding, _levels(values, out)), ()
             case op if moves(op):
                 return op, ()
-            case op if functions.known(op):
+            case ScalarFunction() as op:
                 entries = table(op, types[0], Range(*out[:2]))
                 return Table(*out, op), (entries,)
         return None
@@ -236,12 +236,12 @@ class _Work:
         return eliminate_dead(Model(made, self.weights))
 
 
-def table(op: Op, x: TensorType, y: Range) -> NDArray[np.uint8]:
+def table(op: ScalarFunction, x: TensorType, y: Range) -> NDArray[np.uint8]:
     """Return what a function gives for each level of x: levels of y above its smallest (256,)."""
     smallest, _ = x.limits
     low, high = y.limits
     real = (np.arange(256) + smallest) * np.float64(x.scale or 0)
-    steps = np.rint(functions.apply(op, real) / np.float64(y.scale))
+    steps = np.rint(op.float64(real) / np.float64(y.scale))
     return (np.clip(steps, low, high) - low).astype(np.uint8)
 
 

@@ -1,0 +1,47 @@
+"""What ops share that work on each element by itself."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.ir.op import Op
+from tcc.compiler.ir.types import TensorType
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Elementwise(Op):
+    """An op without weights whose output has its input's shape, element for element."""
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return the input's type."""
+        return x
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarFunction(Elementwise):
+    """A function of one number, applied to each element.
+
+    On 8-bit integers it is a table of its 256 results, so that every one is exact there.
+    """
+
+    onnx_operator: ClassVar[str] = ""
+    """The ONNX operator that is this function by itself, if there is one: files that hold it, and
+    the operators of `onnx` where these are several, are imported as this op."""
+
+    @abstractmethod
+    def float64(self, x: Float64) -> Float64:
+        """Return the function's values, of any shape, as exact as float64 is.
+
+        Nothing overflows or warns for any finite `x`: tables are made at any scale.
+        """
+
+    @classmethod
+    def from_onnx(cls, attributes: Mapping[str, Any]) -> "ScalarFunction":
+        """Return the op that `onnx_operator` with these attributes is; most have none."""
+        return cls()
