@@ -21,7 +21,12 @@ Kept = NDArray[np.bool_]
 NOISE = 2.0**-16
 """A spread below this share of the magnitude is float32's rounding."""
 FEW = 16
-"""Most quantities that are measured one by one; more are the features of something."""
+"""Most quantities that are all measured one by one; of more, the features of something, only those
+are that vary as widely as others."""
+WIDE, REACH = 0.5, 4
+"""A unit varies widely from this share of the widest spread on, over more than so many steps of the
+integers: over 300 random networks of 17 to 64 such outputs and 8 to 24 images, the least
+correlation of a healthy wide unit was 0.35, of all but one 0.60."""
 SINGLY = 4
 """Fewest images at which a unit is measured by itself: any two correlate by 1 or -1."""
 APART = 1e-4
@@ -48,7 +53,7 @@ def quality(
         correlation = (
             0.0
             if _still(raw, own)
-            else _correlation(*(_parts(kind, _deciding(output, v)) for v in (raw, own)))
+            else _correlation(*_related(kind, *(_deciding(output, v) for v in (raw, own))))
         )
         error = _error(_parts(kind, shares[0]), _parts(kind, shares[1]), _VISIBLE[kind])
         kept = _kept(kind, raw[first], own[first])
@@ -140,6 +145,30 @@ def _parts(kind: OutputKind, values: Values) -> list[Values]:
     return [values.reshape(len(values), -1)]
 
 
+def _related(kind: OutputKind, raw: Values, own: Values) -> tuple[list[Values], list[Values]]:
+    """Return the parts of two outputs of which each must be related to its other.
+
+    Beside many quantities together, each that varies widely: all others could hide that it is
+    another's, or noise.
+    """
+    parts = _parts(kind, raw), _parts(kind, own)
+    if kind == "regression" and not _singly(kind, raw) and len(raw) >= SINGLY:
+        wide = np.flatnonzero(_widely(raw, own, WIDE, REACH))
+        for part, values in zip(parts, (raw, own), strict=True):
+            part.extend(values[:, unit] for unit in wide)
+    return parts
+
+
+def _widely(raw: Values, own: Values, share: float, steps: float) -> NDArray[np.bool_]:
+    """Say of each unit whether its floats spread by a share of the widest, over steps of `own`."""
+    spreads = np.sqrt((_centred(raw) ** 2).mean(axis=(0, 2)))
+    step = np.diff(np.unique(own)).min(initial=np.inf)
+    reach = np.ptp(raw, axis=0).max(axis=1)
+    seen = np.array([_varies(raw[:, unit]) for unit in range(raw.shape[1])])
+    wide: NDArray[np.bool_] = seen & (spreads >= spreads.max() * share) & (reach > steps * step)
+    return wide
+
+
 def _varies(part: Values) -> bool:
     """Whether values (images, numbers) differ between images by more than rounding."""
     spread = np.sqrt((_centred(part) ** 2).mean())
@@ -155,12 +184,7 @@ def _still(raw: Values, own: Values) -> bool:
     still = (own == own[:1]).all(axis=(0, 2))
     if len(raw) < 2 or not still.any():
         return False
-    spreads = np.sqrt((_centred(raw) ** 2).mean(axis=(0, 2)))
-    step = np.diff(np.unique(own)).min(initial=np.inf)
-    reach = np.ptp(raw, axis=0).max(axis=1)
-    seen = [_varies(raw[:, unit]) for unit in range(raw.shape[1])]
-    moves = np.array(seen) & (spreads >= spreads.max() / 2) & (reach > 2 * step)
-    return bool((still & moves).any())
+    return bool((still & _widely(raw, own, WIDE, 2)).any())
 
 
 def _centred(part: Values) -> Values:
