@@ -1,5 +1,6 @@
 """ONNX files that were damaged; what is imported all the same computes what its file does."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from case import Case, Front, Outcome
 
 if TYPE_CHECKING:
     import numpy as np
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
 TOLERANCE = 2e-3
 """Largest difference of an output, relative to what the inputs change of it, or to rounding."""
@@ -87,7 +88,7 @@ def _run(
 
     makers = {name: node for node in file.graph.node for name in node.output}
     known = [*until] or [output.name for output in file.graph.output]
-    before = [makers[name].input[0] for name in known]
+    before = [_making(makers, name).input[0] for name in known]
     if until:
         del file.graph.output[:]  # the file was cut there: what it says of others is not read
     there = {output.name for output in file.graph.output}
@@ -104,6 +105,15 @@ def _run(
         given = np.moveaxis(tensor, 0, -1) if last else tensor
         found.append(session.run([*known, *before], {source.name: given[None]}))
     return found
+
+
+def _making(makers: "Mapping[str, NodeProto]", name: str) -> "NodeProto":
+    """Return what makes a value, but for what passes it on as it is."""
+    node = makers[name]
+    bounds = [*node.input[1:], *node.attribute]
+    if node.op_type == "Identity" or (node.op_type == "Clip" and not any(bounds)):
+        return _making(makers, node.input[0]) if node.input[0] in makers else node
+    return node
 
 
 def _apart(own: "list[np.ndarray]", theirs: "list[np.ndarray]") -> str:
