@@ -18,6 +18,7 @@ from tcc.compiler.cli.check import check
 from tcc.compiler.cli.doctor import doctor
 from tcc.compiler.cli.eval import evaluate
 from tcc.compiler.cli.fmt import fmt
+from tcc.compiler.cli.help import help_
 from tcc.compiler.cli.import_ import import_
 from tcc.compiler.cli.import_weights import import_weights
 from tcc.compiler.cli.passes import passes
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "passes": passes,
     "doctor": doctor,
     "fmt": fmt,
+    "help": help_,
 }
 """The sub-commands, in the order in which help lists them. To add one: its file, and a line."""
 

@@ -1,0 +1,75 @@
+"""`tcc help`: entries of codes and kinds, help of commands, and what is near an unknown word."""
+
+import pytest
+
+from tcc.compiler.frontend.warnings.kinds import KINDS
+
+
+def test_an_entry_says_what_why_and_what_to_do(tcc):
+    said = tcc("help", "E0233")
+    assert (said.code, said.err) == (0, "")
+    assert said.out == (
+        "E0233: The labels do not fit the output.\n"
+        "\n"
+        "The n-th label names the n-th number of the output; one too many, one missing or one twice"
+        " would\n"
+        "give wrong names to right numbers.\n"
+        "\n"
+        "Example, a spec in which stands:\n"
+        "\n"
+        "    graph: [global_avg_pool, flatten, linear: {units: 3}]\n"
+        "    output: {classes: {labels: [benign, malignant]}}\n"
+        "\n"
+        "What to do: Write one label for each class, in the order of training; let the number of"
+        " units be\n"
+        "`len(labels)`.\n"
+    )
+
+
+@pytest.mark.parametrize("word", ["E0607", "e0607", "607", "0607", "error[E0607]"[5:]])
+def test_ways_to_write_a_code(tcc, word):
+    assert tcc("help", word).out.startswith("E0607: ")
+
+
+def test_every_kind_of_warning_is_explained_by_its_name(tcc):
+    for kind in KINDS:
+        said = tcc("help", kind.name)
+        assert said.out.startswith(f"{kind.code}: ")
+        assert f"`allow: [{kind.name}]`" in said.out
+
+
+def test_as_a_document(tcc):
+    found = tcc("help", "unused-name", "--json").document
+    assert (found["code"], found["kind"]) == ("W0503", "unused-name")
+    assert all(found[key] for key in ("what", "why", "remedy", "spec"))
+    assert tcc("help", "E0607", "--json").document["kind"] is None
+
+
+@pytest.mark.parametrize("words", [(), ("build",), ("zoo",), ("zoo", "table"), ("help",)])
+def test_help_of_commands_is_their_own(tcc, words):
+    said = tcc("help", *words)
+    assert (said.code, said.err) == (0, "")
+    assert said.out == tcc(*words, "--help").out
+    assert tcc("help", *words, "--json").document["help"] == said.out.rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "help"),
+    [
+        (("E0699",), "codes near it: E0701, E0702, E0703"),
+        (("w0543",), "codes near it: W0533, W0541, W0542"),
+        (("99999999",), "codes near it: E0911, E0920, E0921"),
+        (("buld",), "did you mean `build`?"),
+        (("unused-nam",), "did you mean `unused-name`?"),
+        (("zoo", "tabel"), "`tcc help` lists the commands"),
+        (("nonsense",), "`tcc help` lists the commands"),
+    ],
+)
+def test_what_is_not_known(tcc, words, help):
+    said = tcc("help", *words)
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        f"error[E0619]: there is no error code, kind of warning or command `{' '.join(words)}`\n"
+        f"  --> command line: help {' '.join(words)}\n"
+        f"   = help: {help}\n"
+    )

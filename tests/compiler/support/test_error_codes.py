@@ -1,0 +1,97 @@
+"""The table of error codes: every code of the code has an entry, and its example gives it."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from error_examples import PREPARE, images
+from typer.testing import CliRunner
+
+from tcc.compiler.frontend.warnings.kinds import KINDS
+from tcc.compiler.support import error_codes
+
+ROOT = Path(__file__).resolve().parents[3]
+CODE = re.compile(r"[EW]\d{4}")
+ENTRIES = error_codes.entries()
+SHOWN = {code: entry for code, entry in ENTRIES.items() if entry.spec or entry.command}
+EXTRAS = {"E0906": "onnx_graphsurgeon", "E0910": "onnxsim", "E0911": "onnxsim"}
+"""What the command of an example needs beside the base."""
+
+
+def used():
+    """The codes that stand as text in the code, outside its docstrings."""
+    for folder in ("compiler", "backends", "tools", "src/tcc"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and CODE.fullmatch(str(node.value)):
+                    yield node.value
+
+
+def test_every_code_has_an_entry_and_every_entry_a_code():
+    assert set(ENTRIES) == set(used())
+
+
+def test_entries_are_in_order_and_whole_sentences():
+    codes = sorted(ENTRIES, key=lambda code: (code[0], int(code[1:])))
+    assert list(ENTRIES) == codes
+    for entry in ENTRIES.values():
+        for text in (entry.what, entry.why, entry.remedy, entry.text):
+            assert text == text.strip()
+            assert not text or text.endswith((".", ".)")), text
+        assert entry.what.count(". ") == 0
+        assert entry.spec or entry.command or entry.text, entry.code
+
+
+def test_every_warning_of_specs_has_an_entry():
+    assert {kind.code for kind in KINDS} == {code for code in ENTRIES if code[0] == "W"}
+
+
+def test_most_examples_are_run():
+    """What takes another machine, a full disk or a forged bundle is told in words."""
+    assert len(SHOWN) >= 0.85 * len(ENTRIES)
+
+
+@pytest.mark.parametrize("code", SHOWN)
+def test_the_example_gives_its_code(code, tmp_path, monkeypatch):
+    if code in EXTRAS:
+        pytest.importorskip(EXTRAS[code])
+    monkeypatch.chdir(tmp_path)
+    entry = ENTRIES[code]
+    (tmp_path / "net.yaml").write_text(error_codes.whole(entry.spec))
+    images(tmp_path)
+    PREPARE.get(code, lambda _: None)(tmp_path)
+    *before, last = (entry.command or "tcc check net.yaml").splitlines()
+    for line in before:
+        done = run(line)
+        assert done is None or done.exit_code == 0, f"$ {line}\n{done.stderr}"
+    done = run(last)
+    said = re.findall(r"^(error|warning)\[(\w+)\]", done.stderr, re.MULTILINE)
+    warns = code[0] == "W" or "warning" in {kind for kind, found in said if found == code}
+    assert ("warning" if warns else "error", code) in said, done.stderr
+    assert {found for kind, found in said if kind == "error"} <= {code}, done.stderr
+    assert done.exit_code in ({0} if warns else {1, 2, 4}), done.stderr
+
+
+def run(line):
+    """Run a line in the working folder: `tcc` in this process, what is none in a shell."""
+    from tcc.compiler.cli import app
+
+    if line.startswith("tcc "):
+        return CliRunner().invoke(app, line.split()[1:])
+    subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=True)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("word", "code"),
+    [
+        ("E0607", "E0607"), ("e0607", "E0607"), ("607", "E0607"), ("0607", "E0607"),
+        ("[E0607]", "E0607"), ("501", "E0501"), ("w501", "W0501"), ("W0542", "W0542"),
+        ("542", "W0542"), ("E9999", None), ("conv", None), ("", None), ("E", None),
+        ("٦٠٧", None), ("E06070", None),
+    ],
+)  # fmt: skip
+def test_words_that_mean_a_code(word, code):
+    assert error_codes.find(word, ENTRIES) == code
