@@ -4,16 +4,15 @@
 into the language's, `tidy` and `write` make a spec of them, `compare` holds it against the file.
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tcc.compiler.onnx_import.options import Contract, Runner, Wanted
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx
     import onnx_graphsurgeon as gs
 
@@ -24,34 +23,6 @@ if TYPE_CHECKING:
 
 LIBRARIES = {"onnx_graphsurgeon": "onnx-graphsurgeon", "onnxsim": "onnxsim"}
 """What is needed beside the package's own dependencies: modules, and what they are called."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contract:
-    """How an image becomes the input; `mode` is how it gets the input's size, `none` if at all."""
-
-    color: str = "rgb"
-    mode: str = "stretch"
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    scale: str = "255"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the user says beside the file.
-
-    `preprocess` is what the spec shall say of it, if anything; `shape` are channels, height and
-    width where the file leaves them open; `until` names values to take as outputs; `fold` makes
-    repeats of equal runs of steps.
-    """
-
-    name: str = ""
-    labels: tuple[str, ...] = ()
-    preprocess: Contract | None = None
-    shape: tuple[int, int, int] | None = None
-    until: tuple[str, ...] = ()
-    fold: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +39,6 @@ class Imported:
     rows: "tuple[Row, ...]"
     notes: tuple[str, ...]
     difference: float
-
-
-@dataclass(frozen=True, slots=True)
-class Runner:
-    """What runs native libraries on the foreign model: `sandbox`, or something like it."""
-
-    clean: "Callable[[onnx.ModelProto], tuple[onnx.ModelProto, Done]]"
-    outputs: (
-        "Callable[[onnx.ModelProto, Sequence[Mapping[str, np.ndarray]]],"
-        " tuple[list[Mapping[str, np.ndarray]], Done]]"
-    )
 
 
 def import_onnx(path: Path, wanted: Wanted, runner: Runner | None = None) -> Imported:

@@ -13,6 +13,7 @@ from tcc.compiler.ir.types import TensorType
 from tcc.compiler.onnx_import.conversion import Raw
 from tcc.compiler.onnx_import.inputs_outputs import Source, add_output
 from tcc.compiler.onnx_import.operator_check import distance, unrun
+from tcc.compiler.onnx_import.options import Contract, Runner
 from tcc.compiler.onnx_import.rebuild import Rebuilt
 from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.reference import float_program
@@ -21,8 +22,6 @@ from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:
     import onnx
-
-    from tcc.compiler.onnx_import import Contract, Runner
 
 TOLERANCE = 1e-3
 """Largest difference of an output, relative to what the input changes of it at most."""
@@ -39,8 +38,8 @@ def difference(
     source: Source,
     made: Rebuilt,
     raws: Mapping[str, Raw],
-    contract: "Contract | None",
-    runner: "Runner",
+    contract: Contract | None,
+    runner: Runner,
 ) -> tuple[float, tuple[str, ...]]:
     """Return how far a spec's outputs are from its file's, and what is to say of the comparison.
 
@@ -138,7 +137,7 @@ def _largest(tensor: NDArray[np.float64]) -> float:
     return float(np.abs(np.where(np.isfinite(tensor), tensor, 0)).max(initial=0.0))
 
 
-def probes(kind: TensorType, contract: "Contract | None") -> Iterator[Tensor]:
+def probes(kind: TensorType, contract: Contract | None) -> Iterator[Tensor]:
     """Yield the inputs that are tried: nothing at all, noise of several sizes, pixels, extremes.
 
     The first is all zeros, to which the change of an output is taken.
@@ -159,7 +158,7 @@ def probes(kind: TensorType, contract: "Contract | None") -> Iterator[Tensor]:
     yield one
 
 
-def _scaling(channels: int, contract: "Contract | None") -> tuple[Tensor, Tensor]:
+def _scaling(channels: int, contract: Contract | None) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel, shaped to broadcast."""
     mean = contract.mean if contract and contract.mean else (0.0,)
     std = contract.std if contract and contract.std else (1.0,)

@@ -7,7 +7,6 @@ numbers, in the file as in the steps, and what each operator makes of them is co
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
@@ -15,13 +14,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from tcc.compiler.onnx_import.conversion import Converted
+from tcc.compiler.onnx_import.options import Runner
 from tcc.compiler.onnx_import.shared_values import FED, Cut
 from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-
-if TYPE_CHECKING:
-    from tcc.compiler.onnx_import import Runner
 
 TOLERANCE = 1e-3
 """Largest difference of a value, relative to the largest of its channel."""
@@ -34,7 +31,7 @@ ROOM = 1 << 24
 Tensor = NDArray[np.float32]
 
 
-def check(path: Path, model: ModelProto, found: Converted, runner: "Runner") -> None:
+def check(path: Path, model: ModelProto, found: Converted, runner: Runner) -> None:
     """Compare each operator of a model with what it became.
 
     Args:
@@ -97,7 +94,7 @@ def _elements(view: View) -> int:
     return int(np.prod(view.shape, dtype=np.int64))
 
 
-def _compare(path: Path, cut: Cut, names: list[str], runner: "Runner") -> None:
+def _compare(path: Path, cut: Cut, names: list[str], runner: Runner) -> None:
     part = cut.theirs(names)
     fed = [value.name.removeprefix(FED) for value in part.graph.input]
     numbers = _Numbers(cut)

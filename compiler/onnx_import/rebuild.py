@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tcc.compiler.data.weights import Weights, checked
 from tcc.compiler.frontend.spec import Spec, load
@@ -12,6 +12,7 @@ from tcc.compiler.ir.preprocess import channels_of
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.onnx_import.conversion import Origin
 from tcc.compiler.onnx_import.graph_builder import Tensor
+from tcc.compiler.onnx_import.options import Contract, Wanted
 from tcc.compiler.onnx_import.spec_writer.branches import structured
 from tcc.compiler.onnx_import.spec_writer.fold_repeats import folded
 from tcc.compiler.onnx_import.spec_writer.op_words import written
@@ -19,10 +20,6 @@ from tcc.compiler.onnx_import.spec_writer.steps import nodes
 from tcc.compiler.onnx_import.spec_writer.text import Heading, text
 from tcc.compiler.support import scratch_folders
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-
-if TYPE_CHECKING:
-    from tcc.compiler.onnx_import import Contract, Wanted
-
 
 USERS = frozenset({"pixel-statistics"})
 """Kinds of warnings about what the user says; others are about the network, which is as it is."""
@@ -49,7 +46,7 @@ class Row:
     shape: tuple[int, ...]
 
 
-def rebuild(model: Model, path: Path, wanted: "Wanted") -> Rebuilt:
+def rebuild(model: Model, path: Path, wanted: Wanted) -> Rebuilt:
     """Return the spec of a model that was imported from a file.
 
     Raises:
@@ -87,7 +84,7 @@ def _check_labels(path: Path, graph: Graph, labels: Sequence[str]) -> None:
         )
 
 
-def _preprocess(path: Path, kind: TensorType, given: "Contract | None") -> dict[str, Any]:
+def _preprocess(path: Path, kind: TensorType, given: Contract | None) -> dict[str, Any]:
     """Return what the spec says of preprocessing.
 
     Raises:

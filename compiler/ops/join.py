@@ -64,7 +64,7 @@ class Concat(Op, Exact):
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the channels one after another."""
-        from tcc.compiler.ops.integer import levels
+        from tcc.compiler.ops import levels
 
         return levels.concat(xs)
 

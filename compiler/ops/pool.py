@@ -96,7 +96,7 @@ class MaxPool(Pool, Exact):
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the largest level of each window."""
-        from tcc.compiler.ops.integer import levels
+        from tcc.compiler.ops import levels
 
         _, *size = self.infer(*types).shape
         return levels.largest(xs[0], self.kernel, self.step, self.pads[:2], (size[0], size[1]))
@@ -186,7 +186,7 @@ class GlobalMaxPool(Op, Exact):
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the largest level of each channel."""
-        from tcc.compiler.ops.integer import levels
+        from tcc.compiler.ops import levels
 
         return levels.largest(xs[0], types[0].shape[1:], (1, 1), (0, 0), (1, 1))
 

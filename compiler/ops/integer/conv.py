@@ -7,8 +7,8 @@ import numpy as np
 
 from tcc.compiler.ir.op import Array, Call, Const, Init, Param
 from tcc.compiler.ir.types import DType, TensorType
+from tcc.compiler.ops import levels
 from tcc.compiler.ops.conv import Conv
-from tcc.compiler.ops.integer import levels
 from tcc.compiler.ops.integer.base import Quantized, scale, zero
 
 

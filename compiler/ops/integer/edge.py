@@ -7,7 +7,7 @@ import numpy as np
 
 from tcc.compiler.ir.op import Array, Call, Exact, Op
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.ops.integer import levels
+from tcc.compiler.ops import levels
 from tcc.compiler.ops.integer.base import Quantized, scale, zero
 
 

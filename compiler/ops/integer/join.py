@@ -10,7 +10,7 @@ import numpy as np
 
 from tcc.compiler.ir.op import Array, Call
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.ops.integer import levels
+from tcc.compiler.ops import levels
 from tcc.compiler.ops.integer.base import (
     FLOAT32,
     INT32,

@@ -8,7 +8,7 @@ import numpy as np
 
 from tcc.compiler.ir.op import Array, Call, Const, Exact, Op, image
 from tcc.compiler.ir.types import Shape, TensorType
-from tcc.compiler.ops.integer import levels
+from tcc.compiler.ops import levels
 from tcc.compiler.ops.integer.base import (
     FLOAT32,
     INT32,

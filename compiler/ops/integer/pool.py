@@ -7,7 +7,7 @@ import numpy as np
 
 from tcc.compiler.ir.op import Array, Call, Init, Param
 from tcc.compiler.ir.types import DType, Quad, TensorType
-from tcc.compiler.ops.integer import levels
+from tcc.compiler.ops import levels
 from tcc.compiler.ops.integer.base import FLOAT32, Quantized, zero
 from tcc.compiler.ops.integer.join import rounded
 from tcc.compiler.ops.pool import AvgPool

@@ -34,7 +34,7 @@ def test_another_process_makes_the_same_bytes(name: str) -> None:
     here = str(Path(__file__).parent)
     path = os.pathsep.join([here, *(p for p in sys.path if p)])
     elsewhere = subprocess.run(
-        [sys.executable, "-c", f"import test_arm_reproducible as t; print(t.made({name!r}))"],
+        [sys.executable, "-c", f"import test_reproducible as t; print(t.made({name!r}))"],
         env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": path},
         cwd="/", capture_output=True, text=True, check=True,
     )  # fmt: skip

@@ -45,7 +45,7 @@ from tcc.compiler.quant.program.quantize import quantize, table
 from tcc.compiler.quant.scale_groups import scale_for
 from tcc.compiler.reference import integer_program
 
-SPEC = Path(__file__).resolve().parents[2] / "spec"
+SPEC = Path(__file__).resolve().parents[3] / "spec"
 nets = pytest.mark.parametrize("graph", [dense(), gated(), chain(30)], ids=lambda g: g.name)
 STEPS = 2.01
 """Steps that kernels without XNNPACK may be away: they round in fixed point."""
