@@ -25,6 +25,7 @@ from tcc.compiler.ops import (
     Resize,
     Slice,
     Unflatten,
+    levels,
 )
 from tcc.compiler.ops.integer import (
     Dequantize,
@@ -37,7 +38,6 @@ from tcc.compiler.ops.integer import (
     Quantize,
     Quantized,
     Table,
-    levels,
 )
 from tcc.compiler.ops.integer import mean as mean_of
 

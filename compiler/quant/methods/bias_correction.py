@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node
-from tcc.compiler.ops import Conv, GlobalAvgPool
-from tcc.compiler.ops.integer import QConv, RealConv, levels
+from tcc.compiler.ops import Conv, GlobalAvgPool, levels
+from tcc.compiler.ops.integer import QConv, RealConv
 from tcc.compiler.quant.calibration import Calibration, Rounded
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding.nearest import SUM_BITS

@@ -22,6 +22,7 @@ from tcc.compiler.ops import (
     Relu,
     Relu6,
     ScaleShift,
+    levels,
 )
 from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer import (
@@ -36,7 +37,6 @@ from tcc.compiler.ops.integer import (
     RealConv,
     RealGlobalAvgPool,
     Table,
-    levels,
     mean,
 )
 from tcc.compiler.ops.integer.sums import fits

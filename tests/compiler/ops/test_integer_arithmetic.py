@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from quantised import typed
 
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.ops import AvgPool
-from tcc.compiler.ops.integer import QAdd, QAvgPool, QMul, levels
+from tcc.compiler.ops import AvgPool, levels
+from tcc.compiler.ops.integer import QAdd, QAvgPool, QMul
 from tcc.compiler.support.unhandled import UnhandledError
 
 sums = st.integers(-(1 << 31), (1 << 31) - 1)

@@ -25,6 +25,7 @@ from tcc.compiler.ops import (
     Silu,
     Slice,
     Tanh,
+    levels,
 )
 from tcc.compiler.ops.integer import (
     Dequantize,
@@ -37,7 +38,6 @@ from tcc.compiler.ops.integer import (
     Quantize,
     RealGlobalAvgPool,
     Table,
-    levels,
 )
 from tcc.compiler.support.diagnostics import UserError
 
