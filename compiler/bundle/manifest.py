@@ -6,7 +6,8 @@ The records below are its whole definition: the JSON Schema that reads it is mad
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tcc.compiler.ir.preprocess import Preprocess, as_json, from_json
+from tcc.compiler.ir import preprocess
+from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.types import Activation, OutputKind
 from tcc.compiler.reference.quality import Quality
 from tcc.compiler.support import json_records
@@ -175,7 +176,7 @@ def decode(data: bytes, name: str) -> Manifest:
     found = KIND.decode(data, name)
     try:
         if found.input.preprocess is not None:
-            from_json(as_json(found.input.preprocess))
+            preprocess.check(found.input.preprocess)
     except ValueError as error:
         raise KIND.damaged(name, f"input/preprocess: {error}") from None
     return found

@@ -9,10 +9,8 @@ The horizontal pass of a resize always comes first, whatever Pillow's version: f
 itself takes the vertical one first where that is faster, which moves some pixels by one level.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +30,10 @@ MODES = ("stretch", "cover")
 SCALES = ("255", "max")
 MAX_SIDE = 1 << 14
 """Largest height or width that a resize or crop may ask for, in pixels."""
+_SIDES = {
+    "items": {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}, "minItems": 2, "maxItems": 2,
+}  # fmt: skip
+_CHANNELS = {"minItems": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,8 @@ class Resize:
     until the image covers `size`, and takes its centre.
     """
 
-    size: Pair
-    mode: str = "stretch"
+    size: Pair = field(metadata=_SIDES)
+    mode: str = field(default="stretch", metadata={"enum": MODES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,11 @@ class Preprocess:
     A `raw` result is the grey levels themselves, 0 to 255, neither divided nor normalised.
     """
 
-    color: str = "rgb"
+    color: str = field(default="rgb", metadata={"enum": COLORS})
     resize: Resize | None = None
-    crop: Pair | None = None
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    crop: Pair | None = field(default=None, metadata=_SIDES)
+    mean: tuple[float, ...] = field(default=(0.0,), metadata=_CHANNELS)
+    std: tuple[float, ...] = field(default=(1.0,), metadata=_CHANNELS)
     raw: bool = False
     scale: str = field(default="255", metadata={"enum": SCALES, "default": "255"})
 
@@ -201,6 +203,7 @@ def _colored(color: str, image: "Pixels") -> "Pixels":
         case "gray":
             gray = np.empty((*image.shape[:2], 1), np.uint8)
             for rows in strips(*image.shape[:2]):
+                # ITU-R BT.601's 0.299, 0.587 and 0.114 in 16 fraction bits, as Pillow has them
                 luma = image[rows].astype(np.int32) @ np.array([19595, 38470, 7471], np.int32)
                 gray[rows, :, 0] = (luma + 0x8000) >> 16
             return gray
@@ -208,80 +211,15 @@ def _colored(color: str, image: "Pixels") -> "Pixels":
             raise UnhandledError("colour", color)
 
 
-def as_json(pre: Preprocess) -> dict[str, Any]:
-    """Return the contract as plain data, for a bundle's manifest."""
-    resize = pre.resize and {"size": list(pre.resize.size), "mode": pre.resize.mode}
-    return {
-        "color": pre.color,
-        "resize": resize,
-        "crop": pre.crop and list(pre.crop),
-        "mean": list(pre.mean),
-        "std": list(pre.std),
-        "raw": pre.raw,
-        "scale": pre.scale,
-    }
-
-
-def from_json(data: object) -> Preprocess:
-    """Return the contract that `as_json` wrote; `raw` and `scale` may be missing.
+def check(pre: Preprocess) -> None:
+    """Refuse a contract whose fields do not fit each other.
 
     Raises:
-        ValueError: It is not one; the message names the field.
+        ValueError: They do not; the message names the field.
     """
-    full = {"raw": False, "scale": "255", **data} if isinstance(data, dict) else data
-    fields = _mapping(full, "preprocess", set(as_json(Preprocess())))
-    resize = fields["resize"]
-    pre = Preprocess(
-        color=_choice(fields["color"], "color", COLORS),
-        resize=None if resize is None else _resize(resize),
-        crop=None if fields["crop"] is None else _pair(fields["crop"], "crop"),
-        mean=_numbers(fields["mean"], "mean"),
-        std=_numbers(fields["std"], "std"),
-        raw=_flag(fields["raw"], "raw"),
-        scale=_choice(fields["scale"], "scale", SCALES),
-    )
     if any(len(v) not in {1, pre.channels} for v in (pre.mean, pre.std)):
         raise ValueError(f"mean and std take 1 or {pre.channels} numbers")
     if min(pre.std) <= 0:
         raise ValueError("std must be above 0")
     if pre.raw and pre.scale != "255":
         raise ValueError("raw levels are divided by nothing")
-    return pre
-
-
-def _resize(data: object) -> Resize:
-    fields = _mapping(data, "resize", {"size", "mode"})
-    return Resize(_pair(fields["size"], "size"), _choice(fields["mode"], "mode", MODES))
-
-
-def _mapping(data: object, what: str, keys: set[str]) -> Mapping[str, object]:
-    if not isinstance(data, dict) or set(data) != keys:
-        raise ValueError(f"{what} must have exactly the fields {', '.join(sorted(keys))}")
-    return data
-
-
-def _choice(value: object, what: str, choices: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{what} must be one of {', '.join(choices)}")
-    return value
-
-
-def _flag(value: object, what: str) -> bool:
-    match value:
-        case bool():
-            return value
-    raise ValueError(f"{what} must be true or false")
-
-
-def _pair(value: object, what: str) -> Pair:
-    match value:
-        case [int(h), int(w)] if all(type(v) is int and 1 <= v <= MAX_SIDE for v in (h, w)):
-            return h, w
-    raise ValueError(f"{what} must be two whole numbers from 1 to {MAX_SIDE}")
-
-
-def _numbers(value: object, what: str) -> tuple[float, ...]:
-    numbers = value if isinstance(value, list) else []
-    if not numbers or not all(type(v) in {int, float} and isfinite(v) for v in numbers):
-        raise ValueError(f"{what} must be a list of numbers")
-    return tuple(float(v) for v in numbers)

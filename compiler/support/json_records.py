@@ -79,4 +79,5 @@ def decode(hint: Any, data: Any) -> Any:
         return tuple(decode(get_args(hint)[0], item) for item in data)
     if get_origin(hint) is Mapping:
         return {name: decode(get_args(hint)[1], value) for name, value in data.items()}
-    return float(data) if hint is float else data
+    # JSON has one kind of number: 1 may stand for 1.0 and, as JSON Schema says, 1.0 for 1
+    return hint(data) if hint in {int, float} else data

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from PIL import Image
 
 from tcc.compiler.data.images import read
@@ -18,16 +19,29 @@ from tcc.compiler.ir.preprocess import (
     Preprocess,
     Resize,
     apply,
-    as_json,
-    from_json,
+    check,
     result_shape,
 )
 from tcc.compiler.ir.resample import covering
+from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import UserError
 
 BILINEAR = Image.Resampling.BILINEAR
 SIDES = st.one_of(st.integers(1, 5), st.integers(1, 200))
 IMAGENET = Preprocess("rgb", Resize((224, 224)), None, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+VALID = Draft202012Validator(json_records.schema(Preprocess))
+
+
+def written(pre):
+    return json.loads(json.dumps(json_records.encode(pre)))
+
+
+def read_json(data):
+    """The contract that a manifest's plain data says, checked as a manifest is."""
+    VALID.validate(data)
+    return json_records.decode(Preprocess, data)
 
 
 def picture(height, width, seed=0):
@@ -262,13 +276,14 @@ PAIRS = st.tuples(st.integers(1, MAX_SIDE), st.integers(1, MAX_SIDE))
     | st.builds(Preprocess, scale=st.sampled_from(SCALES))
 )
 def test_json_keeps_the_contract(pre):
-    assert from_json(json.loads(json.dumps(as_json(pre)))) == pre
+    assert read_json(written(pre)) == pre
 
 
 def test_a_contract_written_before_there_were_raw_ones_and_scales_has_neither():
-    data = as_json(IMAGENET)
-    del data["raw"], data["scale"]
-    assert from_json(data) == IMAGENET
+    data = written(IMAGENET)
+    del data["raw"]
+    assert "scale" not in data
+    assert read_json(data) == IMAGENET
 
 
 def test_a_raw_contract_gives_the_grey_levels():
@@ -282,39 +297,34 @@ def test_a_raw_contract_gives_the_grey_levels():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"color": "cmyk"}, "color must be one of rgb, bgr, gray"),
-        ({"color": ["rgb"]}, "color must be one of rgb, bgr, gray"),
-        ({"resize": {"size": [224, 224]}}, "resize must have exactly the fields mode, size"),
-        ({"resize": {"size": [0, 4], "mode": "cover"}}, "size must be two whole numbers from 1 to"),
-        ({"resize": {"size": [4, 4], "mode": "fit"}}, "mode must be one of stretch, cover"),
-        ({"crop": [True, True]}, "crop must be two whole numbers from 1 to 16384"),
-        ({"crop": [10**9, 1]}, "crop must be two whole numbers from 1 to 16384"),
-        ({"crop": "ab"}, "crop must be two whole numbers from 1 to 16384"),
-        ({"mean": []}, "mean must be a list of numbers"),
-        ({"mean": ["0.5"]}, "mean must be a list of numbers"),
-        ({"mean": [float("nan")]}, "mean must be a list of numbers"),
         ({"mean": [0, 0]}, "mean and std take 1 or 3 numbers"),
         ({"color": "gray", "mean": [0, 0, 0]}, "mean and std take 1 or 1 numbers"),
         ({"std": [0.0]}, "std must be above 0"),
-        ({"raw": 1}, "raw must be true or false"),
-        ({"scale": "min"}, "scale must be one of 255, max"),
-        ({"scale": 255}, "scale must be one of 255, max"),
         ({"scale": "max", "raw": True}, "raw levels are divided by nothing"),
-        (
-            {"extra": 1},
-            "preprocess must have exactly the fields color, crop, mean, raw, resize, scale, std",
-        ),
     ],
 )
-def test_what_is_no_contract_is_refused(change, message):
+def test_what_does_not_fit_is_refused(change, message):
     with pytest.raises(ValueError, match="^" + message):
-        from_json(as_json(Preprocess()) | change)
+        check(read_json(written(Preprocess()) | change))
 
 
-@pytest.mark.parametrize("data", [None, [], 3, "rgb", {}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"color": "cmyk"}, {"color": ["rgb"]}, {"resize": {"mode": "cover"}},
+        {"resize": {"size": [0, 4], "mode": "cover"}}, {"resize": {"size": [4, 4], "mode": "fit"}},
+        {"crop": [True, True]}, {"crop": [10**9, 1]}, {"crop": [1.5, 2]}, {"crop": "ab"},
+        {"crop": [1, 2, 3]}, {"mean": []}, {"mean": ["0.5"]}, {"mean": None}, {"raw": 1},
+        {"scale": "min"}, {"scale": 255}, {"extra": 1},
+    ],
+)  # fmt: skip
+def test_what_is_no_contract_is_refused(change):
+    assert not VALID.is_valid(written(Preprocess()) | change)
+
+
+@pytest.mark.parametrize("data", [None, [], 3, "rgb"])
 def test_what_is_no_mapping_is_refused(data):
-    with pytest.raises(ValueError, match="exactly the fields"):
-        from_json(data)
+    assert not VALID.is_valid(data)
 
 
 def test_the_reference_images_give_the_reference_input(shared):
