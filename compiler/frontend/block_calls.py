@@ -1,30 +1,28 @@
 """The expansion of blocks."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tcc.compiler.frontend.argument_values import bind, evaluated
 from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.block_library import Block
+from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
 from tcc.compiler.frontend.scope import POISON, Env, Place, Val
 from tcc.compiler.frontend.steps import Step
-from tcc.compiler.frontend.unreached import try_block
+from tcc.compiler.frontend.unreached_checks import check_block
 from tcc.compiler.frontend.yaml import Scalar
 from tcc.compiler.support.diagnostics import Span, UserError, fail, listed
-
-if TYPE_CHECKING:
-    from tcc.compiler.frontend.expand import Expander
 
 COST_OF_ARGUMENT = 40
 """What it costs to bind an argument or check a contract, measured in entries of lists."""
 
 
-def call(ex: "Expander", step: Step, block: Block, inputs: tuple[Val, ...], env: Env) -> Val:
+def call(ex: Expansion, step: Step, block: Block, inputs: tuple[Val, ...], env: Env) -> Val:
     """Expand a block's body in a scope of its own."""
     if block.name in env.calls:
         cycle = " -> ".join((*env.calls[env.calls.index(block.name) :], block.name))
         ex.report(fail("E0403", "a block calls itself", step.at, label=cycle), env)
-    if not (ex.untried.trying and step.sources and len(inputs) < len(block.inputs)):
+    if not (ex.unreached.checking and step.sources and len(inputs) < len(block.inputs)):
         _check_inputs(step, block, len(inputs))
     where = f"{step.at}" + (f" ({env.loop})" if env.loop else "")
     inner = Env(
@@ -46,10 +44,10 @@ def call(ex: "Expander", step: Step, block: Block, inputs: tuple[Val, ...], env:
         ex.report(UserError(tuple(problems)), env)
     inner = inner.but(names=Bindings(names))
     _require(block, inputs[0], inner, step.at)
-    if ex.untried.trying:
-        try_block(ex, block, (*env.calls, block.name))
+    if ex.unreached.checking:
+        check_block(ex, block, (*env.calls, block.name))
         return POISON
-    ex.untried.called.add(block.name)
+    ex.unreached.called_blocks.add(block.name)
     result, _ = ex.sequence(block.body, inputs[0], inner)
     inner.place.result = result
     return result

@@ -1,22 +1,20 @@
 """Loops, conditions and the other steps that leave no node of their own."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tcc.compiler.frontend.argument_values import evaluated, value_of
 from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.declarations import check_bindable
+from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
 from tcc.compiler.frontend.scope import POISON, Env, Val
+from tcc.compiler.frontend.steps import Step
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ir.signature import Kind, Parameter
 
-if TYPE_CHECKING:
-    from tcc.compiler.frontend.expand import Expander
-    from tcc.compiler.frontend.steps import Step
-
-Control = Callable[["Expander", "Step", Val, Env], tuple[Val, Env]]
+Control = Callable[[Expansion, Step, Val, Env], tuple[Val, Env]]
 
 TIMES = Parameter("times", Kind.INT, low=0, high=10_000)
 COST_OF_NAME = 20
@@ -25,18 +23,18 @@ CONDITION = Parameter("if", Kind.BOOL)
 LISTED = Parameter("of", Kind.LIST)
 
 
-def _part(step: "Step", key: str) -> Tree | None:
+def _part(step: Step, key: str) -> Tree | None:
     return step.args.get(key) if isinstance(step.args, MappingTree) else None
 
 
-def _argument(ex: "Expander", step: "Step", p: Parameter, current: Val, env: Env) -> Any:
+def _argument(ex: Expansion, step: Step, p: Parameter, current: Val, env: Env) -> Any:
     tree = _part(step, p.name)
     assert tree is not None
     value = value_of(p, tree, env.scope(current))
-    return UNKNOWN if ex.untried.trying else value
+    return UNKNOWN if ex.unreached.checking else value
 
 
-def repeat(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+def repeat(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
     """`repeat: {times, body}`: each turn is a part of the path, `repeat_1` and so on."""
     times = _argument(ex, step, TIMES, current, env)
     body = _part(step, "body")
@@ -44,7 +42,7 @@ def repeat(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, E
     if isinstance(times, Unknown):
         return POISON, _any_turns(ex, step, env)
     if not times:
-        ex.untried.leave(body, env, turn=True)
+        ex.unreached.add(body, env, turn=True)
     base, at = (str(step.id.value), step.id.span) if step.id else (step.word, step.at)
     ends, bound = [], ex.bound_by(body)
     for index in range(times):
@@ -57,7 +55,7 @@ def repeat(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, E
     return current, _collected(step, ends, env)
 
 
-def each(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+def each(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
     """`each: {of, as, body}`: no part of the path unless it has an id."""
     values = _argument(ex, step, LISTED, current, env)
     name, body = _part(step, "as"), _part(step, "body")
@@ -67,7 +65,7 @@ def each(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env
     if isinstance(values, Unknown):
         return POISON, _any_turns(ex, step, env, str(name.value))
     if not values:
-        ex.untried.leave(body, env, str(name.value), turn=True)
+        ex.unreached.add(body, env, str(name.value), turn=True)
     ends, bound = [], ex.bound_by(body)
     for index, value in enumerate(values):
         turn = env.iteration("each", index, len(values)).bind({str(name.value): value})
@@ -81,29 +79,29 @@ def each(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env
     return current, _collected(step, ends, env)
 
 
-def _collected(step: "Step", ends: list[Val], env: Env) -> Env:
+def _collected(step: Step, ends: list[Val], env: Env) -> Env:
     """Name the list of what the turns of a loop ended with, if it has a name."""
     name = _part(step, "collect")
     return env.name_value(str(name.value), tuple(ends)) if isinstance(name, Scalar) else env
 
 
-def _any_turns(ex: "Expander", step: "Step", env: Env, *own: str) -> Env:
+def _any_turns(ex: Expansion, step: Step, env: Env, *own: str) -> Env:
     """Return the scope after a loop of which nobody knows how often it turns."""
     body = _part(step, "body")
     assert body is not None
-    ex.untried.leave(body, env, *own, turn=True)
+    ex.unreached.add(body, env, *own, turn=True)
     values, names = ex.bound_by(body)
     listed, _ = ex.bound_by(step.tree)
     return env.hidden(listed | values & env.values.keys(), names & env.names.keys())
 
 
-def when(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+def when(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
     """`when: {if, then, else}`: the chosen steps stand where the `when` stands."""
     holds = _argument(ex, step, CONDITION, current, env)
     if holds is not True:
-        ex.untried.leave(_part(step, "then"), env)
+        ex.unreached.add(_part(step, "then"), env)
     if holds is not False:
-        ex.untried.leave(_part(step, "else"), env)
+        ex.unreached.add(_part(step, "else"), env)
     if isinstance(holds, Unknown):
         return POISON, env.hidden(*ex.bound_by(step.tree))
     steps = _part(step, "then" if holds else "else")
@@ -113,7 +111,7 @@ def when(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env
     return current, inner.but(depth=env.depth)
 
 
-def seq(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+def seq(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
     """`seq: [...]`: steps with names of their own; a part of the path if it has an id."""
     assert isinstance(step.args, Sequence)
     inner = env.but(depth=env.depth + 1)
@@ -125,7 +123,7 @@ def seq(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]
     return current, env
 
 
-def let(_: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+def let(_: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
     """`let: {name: expression}`: names for the rest of the sequence; each sees those before it."""
     assert isinstance(step.args, MappingTree)
     env.spend(COST_OF_NAME * len(step.args.items), step.at)
@@ -138,7 +136,7 @@ def let(_: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
     return current, env.bind(new)
 
 
-def side(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, Env]:
+def side(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
     """`side: {as, body}`: a named value beside the main line."""
     name, body = _part(step, "as"), _part(step, "body")
     assert isinstance(name, Scalar)

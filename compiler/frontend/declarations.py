@@ -1,11 +1,15 @@
 """How a spec or a block declares its parameters."""
 
+from collections.abc import Iterator, Set
 from dataclasses import replace
 
+from tcc.compiler.frontend.argument_values import value_of
+from tcc.compiler.frontend.expr import UNKNOWN, Scope
+from tcc.compiler.frontend.expr.arithmetic import Budget
 from tcc.compiler.frontend.expr.tokens import KEYWORDS
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.ir.signature import Kind, Parameter
-from tcc.compiler.support.diagnostics import Span, fail
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail
 
 TYPES = tuple(k.value for k in Kind if k is not Kind.ANY)
 _UNBOUNDED = (Kind.BOOL, Kind.ENUM, Kind.STRING, Kind.NAMES)
@@ -107,3 +111,25 @@ def _checked(declared: Parameter, at: Span) -> Parameter:
             help=f"write {declared.name}: {{type: enum, values: [...]}}",
         )
     return declared
+
+
+def default_problems(
+    params: tuple[Parameter, ...],
+    budget: Budget,
+    inputs: tuple[str, ...] = (),
+    sizes: bool = True,
+    tried: Set[str] = frozenset(),
+) -> Iterator[Diagnostic]:
+    """Yield what is wrong with defaults, whether or not anything takes them.
+
+    Those of `tried` were found wrong, or resting on what is, where they were taken.
+    """
+    names = dict.fromkeys(("C", "H", "W") if sizes else (), UNKNOWN)
+    scope = Scope(names, dict.fromkeys(inputs), budget=budget)
+    for p in params:
+        if p.name not in tried and isinstance(p.default, Scalar | Sequence | Mapping):
+            try:
+                value_of(p, p.default, scope)
+            except UserError as error:
+                yield from error.diagnostics
+        names[p.name] = UNKNOWN

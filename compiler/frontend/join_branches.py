@@ -1,23 +1,19 @@
 """The branches of `concat`, `add` and `mul`."""
 
-from typing import TYPE_CHECKING
-
 from tcc.compiler.frontend.argument_values import value_of
 from tcc.compiler.frontend.block_library import WORDS
 from tcc.compiler.frontend.control_flow import LISTED, TIMES
 from tcc.compiler.frontend.declarations import check_bindable
+from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import Unknown
 from tcc.compiler.frontend.scope import POISON, Env, Val, lookup
+from tcc.compiler.frontend.steps import Step
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.support.diagnostics import Span, fail
 
-if TYPE_CHECKING:
-    from tcc.compiler.frontend.expand import Expander
-    from tcc.compiler.frontend.steps import Step
 
-
-def branches(ex: "Expander", step: "Step", current: Val, env: Env) -> tuple[Val, ...]:
+def branches(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, ...]:
     """Return the values that a join joins: written one by one, or computed."""
     match step.args:
         case Sequence(items=items):
@@ -33,7 +29,7 @@ def _none(word: str, at: Span) -> tuple[Val, ...]:
     raise fail("E0230", f"`{word}` has no branch", at, label="the count is 0")
 
 
-def _branch(ex: "Expander", word: str, tree: Tree, current: Val, env: Env) -> tuple[Val, ...]:
+def _branch(ex: Expansion, word: str, tree: Tree, current: Val, env: Env) -> tuple[Val, ...]:
     """Return the value of a branch, or those of a list that is named in its place."""
     if isinstance(tree, Scalar):
         if str(tree.value) not in env.values and (tree.value in ex.blocks or tree.value in WORDS):
@@ -50,7 +46,7 @@ def _branch(ex: "Expander", word: str, tree: Tree, current: Val, env: Env) -> tu
 
 
 def _computed(
-    ex: "Expander", step: "Step", args: MappingTree, current: Val, env: Env
+    ex: Expansion, step: Step, args: MappingTree, current: Val, env: Env
 ) -> tuple[Val, ...]:
     """`{times: n, branch: [...]}` or `{of: list, as: x, branch: [...]}`."""
     times, of, name = args.get("times"), args.get("of"), args.get("as")
@@ -64,9 +60,9 @@ def _computed(
     if isinstance(name, Scalar):
         check_bindable(str(name.value), name.span)
     given = value_of(parameter, tree, env.scope(current))
-    if isinstance(given, Unknown) or ex.untried.trying:
+    if isinstance(given, Unknown) or ex.unreached.checking:
         own = (str(name.value),) if isinstance(name, Scalar) else ()
-        ex.untried.leave(steps, env, *own, turn=True)
+        ex.unreached.add(steps, env, *own, turn=True)
         return (POISON,)
     values = range(given) if parameter is TIMES else given
     if not values:

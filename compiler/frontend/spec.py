@@ -12,17 +12,18 @@ from tcc.compiler.frontend.accuracy import Accuracy, read_accuracy
 from tcc.compiler.frontend.argument_values import bind
 from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.block_library import Library, collect_blocks, read_library
-from tcc.compiler.frontend.declarations import declare
-from tcc.compiler.frontend.expand import Expander, TooMany
+from tcc.compiler.frontend.declarations import declare, default_problems
+from tcc.compiler.frontend.expansion import Expansion, ExpansionLimit
 from tcc.compiler.frontend.expr import UNKNOWN, Scope
 from tcc.compiler.frontend.expr.arithmetic import Budget
 from tcc.compiler.frontend.input_contract import read_input, read_outputs
 from tcc.compiler.frontend.limits import room_for_nesting
 from tcc.compiler.frontend.node_paths import id_clashes, paths
 from tcc.compiler.frontend.scope import POISON, Env, Place, Val
+from tcc.compiler.frontend.step_dispatch import dispatch
 from tcc.compiler.frontend.steps import check_step, sequences
 from tcc.compiler.frontend.structure import check_structure, enclosing_step
-from tcc.compiler.frontend.unreached import default_problems, try_rest
+from tcc.compiler.frontend.unreached_checks import check_unreached
 from tcc.compiler.frontend.unseen_names import explained
 from tcc.compiler.frontend.warnings.collect import Expanded, warnings
 from tcc.compiler.frontend.warnings.dead_parts import needed
@@ -156,16 +157,16 @@ class _Builder:
         except UserError as error:
             self.found.add(error.diagnostics)
             raise self.found.error() from None
-        expander = Expander(self.library.blocks, self.bad.steps)
+        expansion = Expansion(self.library.blocks, self.bad.steps, dispatch)
         start = Val(source.name, source.type)
-        final, outputs = self._expand(expander, start, env.name_value(source.name, start))
-        self.found.add(explained(expander.found(), self.library))
+        final, outputs = self._expand(expansion, start, env.name_value(source.name, start))
+        self.found.add(explained(expansion.reported(), self.library))
         if not self.cut:
             self.found.add(_clashes(self.place, source.name))
         if self.found:
             raise self.found.error()
         assert final.type is not None
-        return self._finish(expander, (source,), outputs)
+        return self._finish(expansion, (source,), outputs)
 
     def _params(self) -> dict[str, Any]:
         """Return the values of the spec's parameters, settings first, then defaults."""
@@ -181,23 +182,23 @@ class _Builder:
         self.found.add([*problems, *default_problems(declared, Budget(), sizes=False, tried=tried)])
         return bound
 
-    def _expand(self, ex: Expander, start: Val, env: Env) -> tuple[Val, list[Output]]:
+    def _expand(self, ex: Expansion, start: Val, env: Env) -> tuple[Val, list[Output]]:
         graph = self.root.get("graph")
         assert isinstance(graph, Sequence)
         try:
             final, env = ex.sequence(graph, start, env)
-        except TooMany:
+        except ExpansionLimit:
             self.cut = True
             return POISON, []
         outputs, problems = read_outputs(self.root.get("output"), final, env)
         # a value that is missing because of an earlier error is no error of its own
         if not ex.diagnostics and not self.bad.found:
             self.found.add(problems)
-        with suppress(TooMany):
-            try_rest(ex, graph)
+        with suppress(ExpansionLimit):
+            check_unreached(ex, graph)
         return final, outputs
 
-    def _finish(self, ex: Expander, inputs: tuple[Any, ...], outputs: list[Output]) -> Spec:
+    def _finish(self, ex: Expansion, inputs: tuple[Any, ...], outputs: list[Output]) -> Spec:
         by_place = paths(self.place)
         places = _all(self.place)
         names = {p.node: by_place[id(p)] for p in places if p.node is not None}
@@ -227,7 +228,7 @@ class _Builder:
             self.choices,
         )
 
-    def _warnings(self, ex: Expander, live: set[str], graph: Graph) -> tuple[Diagnostic, ...]:
+    def _warnings(self, ex: Expansion, live: set[str], graph: Graph) -> tuple[Diagnostic, ...]:
         nodes = {node.name: node for node in ex.nodes}
         made = Expanded(nodes, live, self.place, ex.named, tuple(ex.doubts.values()))
         return warnings(self.library, made, graph)

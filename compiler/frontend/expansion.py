@@ -1,0 +1,131 @@
+"""The expansion of a spec's steps into nodes: what it has collected, its limits, its diagnostics.
+
+A step that fails leaves `POISON` behind, a value of which nothing more is said, and expansion
+goes on: one run shows every independent error.
+
+What a word means is not known here: `step_dispatch.dispatch`, which an expansion is given, knows,
+and what a loop, a join or a block means calls `Expansion.sequence` again for the steps inside.
+"""
+
+from collections.abc import Callable, Mapping
+
+from tcc.compiler.frontend.block_library import Block
+from tcc.compiler.frontend.scope import POISON, Bound, Env, Val
+from tcc.compiler.frontend.steps import Step, bound_by, bound_in, nested_in, take_apart
+from tcc.compiler.frontend.unreached import UnreachedSteps
+from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
+from tcc.compiler.ir.graph import Node
+from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, Span, UserError, fail
+
+Dispatch = Callable[["Expansion", Step, Val, Env], tuple[Val, Env]]
+"""From a step, its current value and its scope to its value and the scope after it."""
+
+MAX_NODES = 20_000
+MAX_STEPS = 200_000
+MAX_DEPTH = 100
+MAX_REPORTS = 1000
+"""Most mistakes that are found, the same in every turn of a loop included."""
+FINAL = ("E0403", "E0406")
+"""Mistakes after which nothing more can be expanded."""
+
+
+class ExpansionLimit(Exception):  # noqa: N818 - it is a limit, not a mistake by itself
+    """Expansion ends here; the reason is among the diagnostics."""
+
+
+class Expansion:
+    """Expands one spec. Collects nodes under provisional names, and diagnostics."""
+
+    def __init__(self, blocks: Mapping[str, Block], bad: set[int], dispatch: Dispatch) -> None:
+        self.blocks = blocks
+        self.bad = bad
+        self.dispatch = dispatch
+        self.nodes: list[Node] = []
+        self.diagnostics: dict[tuple[str, Span, str], Diagnostic] = {}
+        self.repeats: dict[tuple[str, Span, str], int] = {}
+        self.named: dict[Span, set[str]] = {}
+        self.doubts: dict[tuple[str, Span], Diagnostic] = {}
+        self.unreached = UnreachedSteps()
+        self.steps = 0
+        self.reports = 0
+        self._bound: dict[int, Bound] = {}
+
+    def bound_by(self, tree: Tree) -> Bound:
+        """Return the names that a step, or the body of a loop, binds for what comes after."""
+        if id(tree) not in self._bound:
+            body = isinstance(tree, Sequence)
+            self._bound[id(tree)] = bound_in(tree, loops=True) if body else bound_by(tree)
+        return self._bound[id(tree)]
+
+    # -- diagnostics ------------------------------------------------------------------------
+
+    def report(self, error: UserError, env: Env) -> None:
+        """Record a step's errors with the chain of calls; the same error of another call counts."""
+        for d in error.diagnostics:
+            key = (d.code, d.at, d.message)
+            if self.unreached.checking and key in self.diagnostics:
+                continue
+            self.repeats[key] = self.repeats.get(key, 0) + 1
+            self.diagnostics.setdefault(key, d.noted(*env.notes()))
+            self.reports += 1
+            if d.code in FINAL:
+                raise ExpansionLimit
+        if len(self.diagnostics) >= MAX_TOLD or self.reports >= MAX_REPORTS:
+            raise ExpansionLimit
+
+    def reported(self) -> list[Diagnostic]:
+        """Return the diagnostics, each with the number of further places it occurred in."""
+        return [
+            d.noted(f"and in {n - 1} more of these") if (n := self.repeats[key]) > 1 else d
+            for key, d in self.diagnostics.items()
+        ]
+
+    def stop(self, code: str, message: str, at: Span, env: Env) -> None:
+        """Report a limit and end expansion."""
+        self.report(fail(code, message, at), env)
+        raise ExpansionLimit
+
+    # -- sequences and steps ----------------------------------------------------------------
+
+    def sequence(self, steps: Sequence, current: Val, env: Env) -> tuple[Val, Env]:
+        """Expand steps one after another; return the last value and the scope at the end."""
+        if env.depth > MAX_DEPTH:
+            self.stop("E0402", f"steps are nested more than {MAX_DEPTH} deep", steps.span, env)
+        self._count(steps.span, env)  # loops over nothing take time as well
+        self.unreached.expanded.add(id(steps))
+        for tree in steps.items:
+            current, env = self.step(tree, current, env)
+        return current, env
+
+    def step(self, tree: Tree, current: Val, env: Env) -> tuple[Val, Env]:
+        """Expand one step; return its value and what is in scope after it."""
+        self._count(tree.span, env)
+        if id(tree) in self.bad:  # of which the check of words has spoken
+            return POISON, env.hidden(*self.bound_by(tree))
+        step = take_apart(tree)
+        try:
+            value, env = self.dispatch(self, step, current, env)
+        except UserError as error:
+            self.report(error, env)
+            for nested in nested_in(tree):
+                self.unreached.add(nested, env, turn=True)
+            return POISON, env.hidden(*self.bound_by(tree))
+        return value, self.name(step.name, value, env) if step.name else env
+
+    def name(self, name: Scalar, value: Val, env: Env) -> Env:
+        """Name a value, and remember which value a place in the text names."""
+        if value.type is not None:
+            self.named.setdefault(name.span, set()).add(value.name)
+        return env.name_value(str(name.value), value)
+
+    def add(self, node: Node, env: Env) -> Val:
+        """Add a node to the graph; return its value."""
+        self.nodes.append(node)
+        if len(self.nodes) > MAX_NODES:
+            self.stop("E0401", f"the graph has more than {MAX_NODES} nodes", node.at, env)
+        return Val(node.name, node.type)
+
+    def _count(self, at: Span, env: Env) -> None:
+        self.steps += not self.unreached.checking
+        if self.steps > MAX_STEPS:
+            self.stop("E0404", f"the spec expands to more than {MAX_STEPS} steps", at, env)
