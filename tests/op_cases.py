@@ -1,15 +1,18 @@
 """The one table of op cases, and graphs of one op made from it.
 
 Every op with every attribute that changes what it computes stands here once; whatever lowers
-or runs graphs goes through the whole table.
+or runs graphs goes through the whole table. Activations are in it by themselves, as their class says.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tcc.backends import BACKENDS
+from tcc.backends.base import Backend, Target
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node, verify
 from tcc.compiler.ir.op import Init, Param
 from tcc.compiler.ir.types import Shape, TensorType
@@ -260,6 +263,9 @@ LAYOUT = {
     "resize-bilinear-one": _case(Resize((4, 4), mode="bilinear"), (3, 1, 1)),
 }
 
+LISTED = Path(__file__).with_name("golden") / "refused_ops.txt"
+"""The ops that a target has no rule for, as `target: op`; tools/make_goldens.py writes it."""
+
 CASES: dict[str, Case] = {**CONVOLUTIONS, **POINTWISE, **POOLS, **JOINS, **LAYOUT}
 
 INTERNAL_CASES: dict[str, Case] = {
@@ -269,6 +275,29 @@ INTERNAL_CASES: dict[str, Case] = {
     "border-one-channel": _case(Border((2, 0, 0, 2), (1.5,)), (1, 4, 5)),
 }
 """Ops that passes make, which not every target runs."""
+
+
+def refusals(backend: Backend, target: Target, graph: Graph) -> set[str]:
+    """Return which ops of a graph a target refuses, as lines of the list."""
+    return {f"{target.name}: {each.node.op.word}" for each in backend.refusals(target, graph)}
+
+
+def refused(backend: Backend, target: Target, graph: Graph) -> bool:
+    """Whether a target refuses a graph, for an op that is listed; for another, the test fails."""
+    found = refusals(backend, target, graph)
+    assert found <= set(LISTED.read_text().splitlines())
+    return bool(found)
+
+
+def refused_ops() -> str:
+    """Return the list as it should be."""
+    found = (
+        refusals(backend, target, one_input(case).graph)
+        for backend in BACKENDS
+        for target in backend.targets
+        for case in CASES.values()
+    )
+    return "".join(f"{line}\n" for line in sorted(set().union(*found)))
 
 
 def one_op(case: Case) -> Model:

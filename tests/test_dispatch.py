@@ -28,7 +28,7 @@ from tcc.compiler.ir.types import Activation, DType, OutputKind, TensorType
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.ops import OPS, Resize
 from tcc.compiler.passes import INT8
-from tcc.compiler.quant import calibrate, scale_groups
+from tcc.compiler.quant import calibrate
 from tcc.compiler.quant.methods import value_ranges
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.reference import activations
@@ -107,7 +107,7 @@ def test_a_way_to_resize_that_is_not_written():
     for run in (
         lambda: lower(Model(graph, {})),
         lambda: op.torch(kind),
-        lambda: scale_groups.moves(op),
+        lambda: op.moves,
     ):
         with pytest.raises(UnhandledError, match="for the way to resize 'bicubic'"):
             run()

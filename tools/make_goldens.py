@@ -1,5 +1,7 @@
 """Write the printed graphs of every spec that comes with tcc, as they should be at each stage.
 
+And the list of the ops that a target has no rule for, which shrinks or grows for a reason alone.
+
     python tools/make_goldens.py [--check]
 
 `--check` writes nothing and fails when one differs. Regenerate only for a reason, which the
@@ -7,7 +9,9 @@ commit gives.
 """
 
 import sys
+from collections.abc import Iterator
 from difflib import unified_diff
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -45,6 +49,15 @@ def int8(fused: Model) -> Graph:
     return quantize(ready, Calibration(ranges(ready, bounds))).graph
 
 
+def goldens() -> Iterator[tuple[Path, str]]:
+    """Yield every golden file with its text."""
+    for spec in specs():
+        for stage, text in stages(spec).items():
+            yield GOLDEN / f"{spec.stem}.{stage}.txt", text
+    sys.path.append(str(GOLDEN.parent))
+    yield GOLDEN / "refused_ops.txt", import_module("op_cases").refused_ops()
+
+
 def specs() -> list[Path]:
     """Return the specs, in order."""
     return sorted([*ROOT.glob("spec/*.yaml"), *ROOT.glob("spec/baselines/*.yaml")])
@@ -54,19 +67,18 @@ def main() -> int:
     """Write or check all goldens; return the exit code."""
     checking = "--check" in sys.argv
     stale = 0
-    for spec in specs():
-        for stage, text in stages(spec).items():
-            path = GOLDEN / f"{spec.stem}.{stage}.txt"
-            before = path.read_text() if path.exists() else ""
-            if before == text:
-                continue
-            stale += 1
-            if checking:
-                diff = unified_diff(before.splitlines(), text.splitlines(), path.name, "now", n=1)
-                print("\n".join(islice(diff, 20)))
-            else:
-                path.write_text(text)
-                print(f"written: {path.name}")
+    for path, text in goldens():
+        before = path.read_text() if path.exists() else None
+        if before == text:
+            continue
+        stale += 1
+        if checking:
+            old = (before or "").splitlines()
+            diff = unified_diff(old, text.splitlines(), path.name, "now", n=1)
+            print("\n".join(islice(diff, 20)))
+        else:
+            path.write_text(text)
+            print(f"written: {path.name}")
     return int(checking and stale > 0)
 
 

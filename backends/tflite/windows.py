@@ -20,17 +20,13 @@ from tcc.compiler.ops import (
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
-    HardSigmoid,
     MaxPool,
     Mul,
-    Relu,
-    Relu6,
     Resize,
-    Sigmoid,
     Slice,
-    Softmax,
     Unflatten,
 )
+from tcc.compiler.ops.elementwise import Elementwise
 from tcc.compiler.ops.window import effective, reached
 
 LOWEST = float(np.finfo(np.float32).min)
@@ -213,7 +209,7 @@ def _nonnegative(graph: Graph, value: str) -> bool:
     known: dict[str, bool] = {}
     for node in makers.values():
         match node.op:
-            case Relu() | Relu6() | Sigmoid() | HardSigmoid() | Softmax():
+            case Elementwise() if node.op.bounds[0] >= 0:
                 known[node.name] = True
             case (
                 MaxPool() | AvgPool() | GlobalAvgPool() | GlobalMaxPool() | Concat() | Add() | Mul()

@@ -11,17 +11,6 @@ WIDTHS = frozenset({"filters", "groups", "units", "start", "stop", "multiplier"}
 VARYING = WIDTHS | {"rate"}
 """Attributes in which the turns of a `repeat` may differ and still be alike."""
 
-KINDS: Mapping[str, str] = {
-    "conv": "conv", "depthwise_conv": "conv", "conv_transpose": "conv", "linear": "conv",
-    "batch_norm": "norm", "layer_norm": "norm", "scale_shift": "norm", "scale": "norm",
-    "max_pool": "pool", "avg_pool": "pool", "global_avg_pool": "pool", "global_max_pool": "pool",
-    "adaptive_avg_pool": "pool", "resize": "pool",
-    "concat": "join", "add": "join", "mul": "join",
-    "flatten": "layout", "slice": "layout", "channel_shuffle": "layout", "pad": "layout",
-    "dropout": "layout", "stochastic_depth": "layout", "identity": "layout",
-}  # fmt: skip
-"""The colour of each operation's box; others are activations."""
-
 
 @dataclass(frozen=True, slots=True)
 class Said:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import networkx as nx
 
-from tcc.compiler.figures.box_labels import KINDS, details
+from tcc.compiler.figures.box_labels import details
 from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Graph, Node, Output
 
@@ -73,7 +73,7 @@ def _leaf(node: Node, params: int, macs: int) -> Box:
     title = name if _stem(name) == word else f"{name}: {word}"
     said = details(node)
     return Box(
-        node.name, title, KINDS.get(word, "activation"), tuple(dict.fromkeys(node.inputs)),
+        node.name, title, node.op.family, tuple(dict.fromkeys(node.inputs)),
         (node.name,), nodes=(node,), details=(said,) if said else (), params=params, macs=macs,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tcc.compiler.ops import ACTIVATIONS, OPS
 from tcc.compiler.support.diagnostics import nearest
 
 TABLE = Path(__file__).with_suffix(".toml")
@@ -46,9 +47,20 @@ class Meant:
 
 @cache
 def entries(kind: str) -> tuple[Foreign, ...]:
-    """Return the entries of a kind: `op`, `argument`, `key` or `value`."""
-    listed = tomllib.loads(TABLE.read_text())[kind]
-    return tuple(Foreign(**(entry | {"names": tuple(entry["names"].split())})) for entry in listed)
+    """Return the entries of a kind: `op`, `argument`, `key` or `value`.
+
+    An op that is said not to be here is left out once there is a word for it.
+    """
+    text = TABLE.read_text().replace("{activations}", ", ".join(op.word for op in ACTIVATIONS))
+    here = {folded(op.word) for op in OPS} if kind == "op" else set()
+    found: list[Foreign] = []
+    for entry in tomllib.loads(text)[kind]:
+        names = entry["names"].split()
+        if not entry.get("ours"):
+            names = [name for name in names if folded(name) not in here]
+        if names:
+            found.append(Foreign(**(entry | {"names": tuple(names)})))
+    return tuple(found)
 
 
 @cache

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from tcc.compiler.ir.types import DType, Shape, TensorType
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = "NDArray[Any]"
 """Numbers, with a leading batch axis where they are a value."""
+
+
+Family: TypeAlias = Literal["conv", "norm", "pool", "join", "layout", "activation"]
 
 
 class OpError(ValueError):
@@ -100,6 +103,16 @@ class Op(ABC):
     """What the language calls it."""
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
     """Fewest and most inputs; None is unbounded."""
+    family: ClassVar[Family] = "activation"
+    """What kind of step it is, which figures show by a colour."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether the output holds numbers of the inputs and constants alone.
+
+        Then one scale fits all of them, and the op works on 8-bit levels as it is (see `Exact`).
+        """
+        return False
 
     def resolve(self, *_: Any) -> "Op | None":
         """Return the op that this word stands for, given input types; None is the identity."""

@@ -1,6 +1,6 @@
 """Operators that exporters spell out are made one again."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose, sqrt
 from typing import Any
@@ -9,8 +9,14 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from tcc.compiler.ir.op import Argument, Call, Const
+from tcc.compiler.ir.signature import signature
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.lower.onnx import OLDEST
 from tcc.compiler.onnx_import.node_arguments import NotConstantError, numbers, scalar
-from tcc.compiler.onnx_import.pattern import Anything, Constant, Found, Made, find, made
+from tcc.compiler.onnx_import.pattern import Anything, Constant, Found, Made, Pattern, find, made
+from tcc.compiler.ops import ACTIVATIONS
+from tcc.compiler.support.unhandled import UnhandledError
 
 PARTS = "parts"
 """The attribute of a fused node that names the operators it was: (name, type) pairs."""
@@ -19,6 +25,8 @@ CHANNEL_NORM = "ChannelNorm"
 """Layer normalisation along one axis, which need not be the last."""
 
 X = Anything("x")
+ANY = TensorType((1,))
+"""A type where none matters."""
 SIXTH = 1 / 6
 Attributes = dict[str, Any]
 
@@ -140,6 +148,35 @@ def _gelus() -> Iterator[Rule]:
         yield Rule(made("Mul", X, made("Mul", gate, 0.5)), "Gelu")
 
 
+def _spelt_out() -> Iterator[Rule]:
+    """Yield activations that older opsets have no operator for, as their own `onnx` spells them."""
+    for op in ACTIVATIONS:
+        # Arguments and attributes would have to be compared as well: such have rules of their own.
+        if op.onnx_operator and not signature(op):
+            calls = op().onnx(ANY, opset=OLDEST)
+            if len(calls) > 1 and not any(call.attributes for call in calls):
+                yield Rule(_pattern(calls), op.onnx_operator)
+
+
+def _pattern(calls: Sequence[Call]) -> Made:
+    """Return the last of some calls as a pattern; each reads `x0`, numbers and earlier ones."""
+    outputs: dict[str, Pattern] = {"x0": X}
+    for call in calls:
+        inputs = (_input(each, outputs) for each in call.inputs)
+        outputs[call.output] = last = made(call.function, *inputs)
+    return last
+
+
+def _input(given: Argument, outputs: Mapping[str, Pattern]) -> Pattern | float:
+    match given:
+        case str():
+            return outputs[given]
+        case Const(values=(int() | float() as number,)):
+            return number
+        case _:
+            raise UnhandledError("literal of a pattern", str(given))
+
+
 def _hard() -> Iterator[Rule]:
     """Yield the ways to write hard swish and hard sigmoid."""
     gate = made("HardSigmoid", X, name="h")
@@ -169,8 +206,7 @@ def _relu6_gate(found: Found) -> Attributes | None:
 
 
 def _table() -> dict[str, tuple[Rule, ...]]:
-    silu = Rule(made("Mul", X, made("Sigmoid", X)), "Swish")
-    rules = (silu, *_hard(), *_bounded(), *_gelus(), *_layer_norms())
+    rules = (*_spelt_out(), *_hard(), *_bounded(), *_gelus(), *_layer_norms())
     last = {rule.pattern.type for rule in rules}
     return {type: tuple(r for r in rules if r.pattern.type == type) for type in sorted(last)}
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
+from tcc.compiler.ops import ACTIVATIONS
+
 ATTENTION = "this is self-attention: it multiplies two computed values"
 LEFT_OUT = "the language has no {what}"
 CUT = "cut the file before it: --until {value}"
@@ -13,10 +15,10 @@ _INTEGER = (
     "integers as files have them",
     "import the float network that was quantised, and let `tcc calibrate` find the scales",
 )
+*_FIRST, _LAST = (op.word for op in ACTIVATIONS)
 _FUNCTION = (
     "such function",
-    "train it with one that is known: relu, relu6, leaky_relu, sigmoid, tanh, silu, gelu,"
-    " hard_sigmoid or hard_swish",
+    f"train it with one that is known: {', '.join(_FIRST)} or {_LAST}",
 )
 _CHOICE = (
     "choice between values, element by element",
@@ -80,8 +82,9 @@ _GROUPS: Mapping[tuple[str, str], str] = {
 
 
 def _table() -> Iterator[tuple[str, tuple[str, str]]]:
+    there = {op.onnx_operator for op in ACTIVATIONS}
     for cause, words in _GROUPS.items():
-        yield from ((word, cause) for word in words.split())
+        yield from ((word, cause) for word in words.split() if word not in there)
 
 
 CAUSES: Mapping[str, tuple[str, str]] = dict(_table())

@@ -7,7 +7,7 @@ way back, the table of 256 levels that it is in an integer program, and the test
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import erf, sqrt
+from math import erf, inf, sqrt
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from tcc.compiler.ir.op import Alias, Call, Const, Op
 from tcc.compiler.ir.signature import Kind, arg
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.ops.elementwise import Elementwise, Float64, ScalarFunction
+from tcc.compiler.ops.elementwise import Bounds, Elementwise, Float64, ScalarFunction
 
 
 def _scalar(value: float) -> Const:
@@ -37,6 +37,7 @@ class Relu(ScalarFunction):
 
     word: ClassVar[str] = "relu"
     onnx_operator: ClassVar[str] = "Relu"
+    bounds: ClassVar[Bounds] = (0.0, inf)
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return relu."""
@@ -56,6 +57,7 @@ class Relu6(ScalarFunction):
     """min(max(x, 0), 6)."""
 
     word: ClassVar[str] = "relu6"
+    bounds: ClassVar[Bounds] = (0.0, 6.0)
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return relu6."""
@@ -102,6 +104,7 @@ class Sigmoid(ScalarFunction):
 
     word: ClassVar[str] = "sigmoid"
     onnx_operator: ClassVar[str] = "Sigmoid"
+    bounds: ClassVar[Bounds] = (0.0, 1.0)
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return sigmoid."""
@@ -141,6 +144,7 @@ class Silu(ScalarFunction):
     """x * sigmoid(x), also called swish."""
 
     word: ClassVar[str] = "silu"
+    onnx_operator: ClassVar[str] = "Swish"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return silu."""
@@ -160,6 +164,7 @@ class Gelu(ScalarFunction):
     """x / 2 * (1 + erf(x / sqrt(2)))."""
 
     word: ClassVar[str] = "gelu"
+    onnx_operator: ClassVar[str] = "Gelu"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return gelu."""
@@ -187,6 +192,8 @@ class HardSigmoid(ScalarFunction):
     """min(max(x / 6 + 1/2, 0), 1)."""
 
     word: ClassVar[str] = "hard_sigmoid"
+    onnx_operator: ClassVar[str] = "HardSigmoid"
+    bounds: ClassVar[Bounds] = (0.0, 1.0)
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return hardsigmoid."""
@@ -227,6 +234,7 @@ class Softmax(Elementwise):
     """exp(x) / sum exp(x), over the channels (the features of a vector)."""
 
     word: ClassVar[str] = "softmax"
+    bounds: ClassVar[Bounds] = (0.0, 1.0)
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return softmax."""

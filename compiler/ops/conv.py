@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tcc.compiler.ir.op import Alias, Argument, Call, Init, Op, OpError, Param, image
+from tcc.compiler.ir.op import Alias, Argument, Call, Family, Init, Op, OpError, Param, image
 from tcc.compiler.ir.signature import Kind, arg
 from tcc.compiler.ir.types import Pair, Quad, TensorType
 from tcc.compiler.ops.window import Padding, effective, out_size, pads
@@ -17,6 +17,7 @@ class Conv(Op):
     """
 
     word: ClassVar[str] = "conv"
+    family: ClassVar[Family] = "conv"
     filters: int = arg(Kind.INT, low=1, doc="output channels")
     kernel: Pair = arg(Kind.PAIR, low=1, doc="kernel size")
     stride: Pair = arg(Kind.PAIR, (1, 1), low=1, doc="step of the window")
@@ -103,6 +104,7 @@ class DepthwiseConv(Alias):
     """Convolve each channel by itself; `multiplier` filters a channel."""
 
     word: ClassVar[str] = "depthwise_conv"
+    family: ClassVar[Family] = "conv"
     kernel: Pair = arg(Kind.PAIR, low=1, doc="kernel size")
     stride: Pair = arg(Kind.PAIR, (1, 1), low=1, doc="step of the window")
     padding: Padding = arg(Kind.PADDING, 0, low=0, doc="zeros around the input")
@@ -124,6 +126,7 @@ class Linear(Op):
     """Multiply a vector by a learned matrix. Weight: (units, features)."""
 
     word: ClassVar[str] = "linear"
+    family: ClassVar[Family] = "conv"
     units: int = arg(Kind.INT, low=1, doc="output features")
     bias: bool = arg(Kind.BOOL, True, doc="add a learned offset")
 

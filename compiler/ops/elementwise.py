@@ -3,7 +3,8 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from math import inf
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,18 @@ from numpy.typing import NDArray
 from tcc.compiler.ir.op import Op
 from tcc.compiler.ir.types import TensorType
 
-Float64 = NDArray[np.float64]
+Bounds: TypeAlias = tuple[float, float]
+"""The least and the greatest number that a value can hold."""
+Float64: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Elementwise(Op):
     """An op without weights whose output has its input's shape, element for element."""
+
+    bounds: ClassVar[Bounds] = (-inf, inf)
+    """What its results lie between whatever the input, rounding included: where none is below 0,
+    integers need no sign, and a clamp that changes nothing is left out."""
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's type."""

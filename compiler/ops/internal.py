@@ -19,6 +19,11 @@ class Unflatten(Op, Exact):
             raise OpError("E0304", "unflatten needs a vector", f"the input is {x}")
         return replace(x, shape=(*x.shape, 1, 1))
 
+    @property
+    def moves(self) -> bool:
+        """It chooses and moves elements."""
+        return True
+
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return unflatten."""
         return (Call("unflatten", ("x0",), {"dim": 1, "sizes": (*x.shape, 1, 1)}),)
@@ -52,6 +57,11 @@ class Border(Op):
             raise OpError("E0303", "border needs a value a channel", f"{len(self.values)} for {x}")
         top, left, bottom, right = self.padding
         return replace(x, shape=(c, h + top + bottom, w + left + right))
+
+    @property
+    def moves(self) -> bool:
+        """It chooses and moves elements."""
+        return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return a pad of each channel, and cat."""

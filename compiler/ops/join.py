@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tcc.compiler.ir.op import Array, Call, Exact, Op, OpError
+from tcc.compiler.ir.op import Array, Call, Exact, Family, Op, OpError
 from tcc.compiler.ir.types import TensorType
 
 
@@ -31,6 +31,7 @@ class Concat(Op, Exact):
 
     word: ClassVar[str] = "concat"
     arity: ClassVar[tuple[int, int | None]] = (1, None)
+    family: ClassVar[Family] = "join"
 
     def infer(self, *xs: TensorType) -> TensorType:
         """Return the first branch's type with all channels."""
@@ -51,6 +52,11 @@ class Concat(Op, Exact):
                 "the larger branch",
             )
         return xs[0].like((sum(x.shape[0] for x in xs), *xs[0].shape[1:]))
+
+    @property
+    def moves(self) -> bool:
+        """It chooses and moves elements."""
+        return True
 
     def torch(self, *xs: TensorType) -> tuple[Call, ...]:
         """Return cat over the channels."""
@@ -105,6 +111,7 @@ class Add(Broadcasting):
     """The sum of the branches."""
 
     word: ClassVar[str] = "add"
+    family: ClassVar[Family] = "join"
 
     def torch(self, *xs: TensorType) -> tuple[Call, ...]:
         """Return a chain of add."""
@@ -120,6 +127,7 @@ class Mul(Broadcasting):
     """The product of the branches."""
 
     word: ClassVar[str] = "mul"
+    family: ClassVar[Family] = "join"
 
     def torch(self, *xs: TensorType) -> tuple[Call, ...]:
         """Return a chain of mul."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tcc.compiler.ir.op import Array, Call, Const, Exact, Op, OpError, image
+from tcc.compiler.ir.op import Array, Call, Const, Exact, Family, Op, OpError, image
 from tcc.compiler.ir.signature import Kind, arg
 from tcc.compiler.ir.types import Quad, TensorType
 from tcc.compiler.ops.window import Padding, pads
@@ -14,10 +14,16 @@ class Flatten(Op, Exact):
     """A feature map as one vector, channel by channel."""
 
     word: ClassVar[str] = "flatten"
+    family: ClassVar[Family] = "layout"
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (elements,)."""
         return x.like((x.elements,))
+
+    @property
+    def moves(self) -> bool:
+        """It chooses and moves elements."""
+        return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return flatten."""
@@ -39,6 +45,7 @@ class Slice(Op, Exact):
     """Channels start, start + step, ... below stop; negative numbers count from the end."""
 
     word: ClassVar[str] = "slice"
+    family: ClassVar[Family] = "layout"
     start: int = arg(Kind.INT, 0, doc="first channel")
     stop: int | None = arg(Kind.INT, None, doc="one past the last channel; all if not given")
     step: int = arg(Kind.INT, 1, low=1, doc="distance of channels taken")
@@ -59,6 +66,11 @@ class Slice(Op, Exact):
                 f" of {x.shape[0]} channels",
             )
         return x.like((taken, *x.shape[1:]))
+
+    @property
+    def moves(self) -> bool:
+        """It chooses and moves elements."""
+        return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return slice_copy."""
@@ -83,6 +95,7 @@ class ChannelShuffle(Op, Exact):
     """Interleave `groups` equal runs of channels (ShuffleNet)."""
 
     word: ClassVar[str] = "channel_shuffle"
+    family: ClassVar[Family] = "layout"
     groups: int = arg(Kind.INT, low=1, doc="runs to interleave")
 
     def infer(self, x: TensorType) -> TensorType:
@@ -93,6 +106,11 @@ class ChannelShuffle(Op, Exact):
                 "E0303", "groups must divide the channels", f"{c} channels in {self.groups} groups"
             )
         return x
+
+    @property
+    def moves(self) -> bool:
+        """It chooses and moves elements."""
+        return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return channel_shuffle."""
@@ -121,6 +139,7 @@ class Pad(Op):
     """Put a constant border around a feature map."""
 
     word: ClassVar[str] = "pad"
+    family: ClassVar[Family] = "layout"
     padding: Padding = arg(Kind.PADDING, low=0, doc="border width; `same` is not possible here")
     value: float = arg(Kind.FLOAT, 0.0, doc="what the border holds")
 
@@ -136,6 +155,11 @@ class Pad(Op):
             raise OpError("E0315", "pad has no window that `same` could fit", help="give numbers")
         top, left, bottom, right = self.pads
         return x.like((c, h + top + bottom, w + left + right))
+
+    @property
+    def moves(self) -> bool:
+        """It chooses and moves elements."""
+        return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return pad."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tcc.compiler.ir.op import Call, Const, Init, Op, Param
+from tcc.compiler.ir.op import Call, Const, Family, Init, Op, Param
 from tcc.compiler.ir.signature import Kind, arg
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops.elementwise import Elementwise, Float64, ScalarFunction
@@ -14,6 +14,7 @@ class BatchNorm(Op):
     """(x - mean) / sqrt(var + eps) * weight + bias, per channel."""
 
     word: ClassVar[str] = "batch_norm"
+    family: ClassVar[Family] = "norm"
     eps: float = arg(Kind.FLOAT, 1e-5, low=0.0, doc="added to the variance")
     momentum: float = arg(Kind.FLOAT, 0.1, low=0.0, high=1.0, doc="weight of a new batch")
 
@@ -48,6 +49,7 @@ class ScaleShift(Op):
     """x * weight + bias, per channel: a batch norm whose statistics are folded in."""
 
     word: ClassVar[str] = "scale_shift"
+    family: ClassVar[Family] = "norm"
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's type."""
@@ -72,6 +74,7 @@ class LayerNorm(Op):
     """(x - m) / sqrt(v + eps) * weight + bias; m and v of the channels of each pixel by itself."""
 
     word: ClassVar[str] = "layer_norm"
+    family: ClassVar[Family] = "norm"
     eps: float = arg(Kind.FLOAT, 1e-5, low=0.0, doc="added to the variance")
 
     def infer(self, x: TensorType) -> TensorType:
@@ -125,6 +128,7 @@ class Scale(ScalarFunction):
     """x * factor + offset, two constants."""
 
     word: ClassVar[str] = "scale"
+    family: ClassVar[Family] = "norm"
     factor: float = arg(Kind.FLOAT, 1.0, doc="what x is multiplied by")
     offset: float = arg(Kind.FLOAT, 0.0, doc="what is added then")
 
@@ -152,6 +156,7 @@ class Dropout(Elementwise):
     """Zero elements with probability `rate` while training; the identity afterwards."""
 
     word: ClassVar[str] = "dropout"
+    family: ClassVar[Family] = "layout"
     rate: float = arg(Kind.FLOAT, 0.5, low=0.0, high=1.0, doc="probability of zero")
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -168,6 +173,7 @@ class StochasticDepth(Elementwise):
     """Zero a whole image's value with probability `rate` while training; then the identity."""
 
     word: ClassVar[str] = "stochastic_depth"
+    family: ClassVar[Family] = "layout"
     rate: float = arg(Kind.FLOAT, low=0.0, high=1.0, doc="probability of zero")
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -190,6 +196,7 @@ class Identity(Elementwise):
     """The value itself; gives a place a name."""
 
     word: ClassVar[str] = "identity"
+    family: ClassVar[Family] = "layout"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return dropout with probability 0, which is the identity."""

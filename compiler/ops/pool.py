@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from tcc.compiler.ir.op import Alias, Array, Call, Const, Exact, Op, OpError, image
+from tcc.compiler.ir.op import Alias, Array, Call, Const, Exact, Family, Op, OpError, image
 from tcc.compiler.ir.signature import Kind, arg
 from tcc.compiler.ir.types import DType, Pair, Quad, TensorType
 from tcc.compiler.ops.window import Padding, out_size, pads, reached
@@ -80,6 +80,12 @@ class MaxPool(Pool, Exact):
     """The largest value of each window; padding never wins."""
 
     word: ClassVar[str] = "max_pool"
+    family: ClassVar[Family] = "pool"
+
+    @property
+    def moves(self) -> bool:
+        """It chooses and moves elements."""
+        return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return max_pool2d."""
@@ -107,6 +113,7 @@ class AvgPool(Pool):
     """The mean of each window."""
 
     word: ClassVar[str] = "avg_pool"
+    family: ClassVar[Family] = "pool"
     count_include_pad: bool = arg(Kind.BOOL, True, doc="count padding as zeros in the mean")
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -148,6 +155,7 @@ class GlobalAvgPool(Op):
     """The mean of each channel, as (channels, 1, 1)."""
 
     word: ClassVar[str] = "global_avg_pool"
+    family: ClassVar[Family] = "pool"
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (channels, 1, 1)."""
@@ -167,10 +175,16 @@ class GlobalMaxPool(Op, Exact):
     """The largest value of each channel, as (channels, 1, 1)."""
 
     word: ClassVar[str] = "global_max_pool"
+    family: ClassVar[Family] = "pool"
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (channels, 1, 1)."""
         return x.like((image(x, self.word)[0], 1, 1))
+
+    @property
+    def moves(self) -> bool:
+        """It chooses and moves elements."""
+        return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return adaptive_max_pool2d to one pixel."""
@@ -196,6 +210,7 @@ class AdaptiveAvgPool(Alias):
     """The mean of windows chosen so that the output has the given size."""
 
     word: ClassVar[str] = "adaptive_avg_pool"
+    family: ClassVar[Family] = "pool"
     size: Pair = arg(Kind.PAIR, low=1, doc="output height and width")
 
     def resolve(self, x: TensorType) -> Op | None:

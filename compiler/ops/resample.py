@@ -9,6 +9,7 @@ from tcc.compiler.ir.op import (
     Call,
     Const,
     Exact,
+    Family,
     Init,
     Op,
     OpError,
@@ -30,6 +31,7 @@ class ConvTranspose(Op):
     """
 
     word: ClassVar[str] = "conv_transpose"
+    family: ClassVar[Family] = "conv"
     filters: int = arg(Kind.INT, low=1, doc="output channels")
     kernel: Pair = arg(Kind.PAIR, low=1, doc="kernel size")
     stride: Pair = arg(Kind.PAIR, (1, 1), low=1, doc="factor of enlargement")
@@ -120,6 +122,7 @@ class Resize(Op, Exact):
     """
 
     word: ClassVar[str] = "resize"
+    family: ClassVar[Family] = "pool"
     size: Pair | None = arg(Kind.PAIR, None, low=1, doc="output height and width")
     scale: Pair | None = arg(Kind.PAIR, None, low=1, doc="factors, in place of `size`")
     mode: str = arg(Kind.ENUM, "nearest", choices=("nearest", "bilinear"), doc="how to sample")
@@ -152,6 +155,17 @@ class Resize(Op, Exact):
                 "use `mode: bilinear`, or another size",
             )
         return x.like((c, *target))
+
+    @property
+    def moves(self) -> bool:
+        """Nearest chooses elements; bilinear computes new ones."""
+        match self.mode:
+            case "nearest":
+                return True
+            case "bilinear":
+                return False
+            case _:
+                raise UnhandledError("way to resize", self.mode)
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return interpolate."""

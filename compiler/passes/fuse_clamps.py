@@ -15,7 +15,6 @@ from tcc.compiler.ops import (
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
-    HardSigmoid,
     LeakyRelu,
     MaxPool,
     Mul,
@@ -24,14 +23,10 @@ from tcc.compiler.ops import (
     Relu,
     Relu6,
     Resize,
-    Sigmoid,
     Slice,
-    Softmax,
     Unflatten,
 )
-
-Range = tuple[float, float]
-"""Least and greatest number that a value can hold."""
+from tcc.compiler.ops.elementwise import Bounds, Elementwise
 
 
 @exact
@@ -49,7 +44,7 @@ def fuse_clamps(model: Model) -> Model:
 class _Rule:
     """The rule, and what is known of the values that it has met."""
 
-    ranges: dict[str, Range] = field(default_factory=dict)
+    ranges: dict[str, Bounds] = field(default_factory=dict)
 
     def __call__(self, node: Node, view: RewriteContext) -> Replacement | Bypass | None:
         known = tuple(self.ranges.get(value, (-inf, inf)) for value in node.inputs)
@@ -62,7 +57,7 @@ class _Rule:
         return None
 
 
-def _clamps_nothing(op: Op, known: Range) -> bool:
+def _clamps_nothing(op: Op, known: Bounds) -> bool:
     low, high = known
     return low >= 0 and (high <= 6 or not isinstance(op, Relu6))
 
@@ -91,15 +86,13 @@ def _swapped(node: Node, view: RewriteContext) -> Replacement | None:
     return None
 
 
-def _range(op: Op, known: tuple[Range, ...]) -> Range:
+def _range(op: Op, known: tuple[Bounds, ...]) -> Bounds:
     """Return the range of an op's result, given those of its inputs; rounding included."""
     low, high = min(k[0] for k in known), max(k[1] for k in known)
     match op:
         case Relu() | Relu6():
             top = 6.0 if isinstance(op, Relu6) else inf
             return min(max(low, 0.0), top), min(max(high, 0.0), top)
-        case Sigmoid() | HardSigmoid() | Softmax():
-            return 0.0, 1.0
         case (
             MaxPool() | GlobalMaxPool() | Concat() | Flatten() | Unflatten() | Slice()
             | ChannelShuffle() | Resize(mode="nearest")
@@ -111,4 +104,6 @@ def _range(op: Op, known: tuple[Range, ...]) -> Range:
             AvgPool() | GlobalAvgPool() | Add() | Mul() | Resize(mode="bilinear") | LeakyRelu()
         ) if low >= 0:
             return 0.0, inf
+        case Elementwise():
+            return op.bounds
     return -inf, inf

@@ -10,32 +10,18 @@ from tcc.compiler.ops import (
     Add,
     AvgPool,
     Border,
-    ChannelShuffle,
-    Concat,
     Conv,
     Flatten,
     GlobalAvgPool,
-    GlobalMaxPool,
-    HardSigmoid,
-    MaxPool,
     Mul,
     Op,
     Pad,
     Relu,
     Relu6,
-    Resize,
-    Sigmoid,
-    Slice,
-    Softmax,
-    Unflatten,
 )
+from tcc.compiler.ops.elementwise import Elementwise
 from tcc.compiler.quant.calibration import Range
-from tcc.compiler.support.unhandled import UnhandledError
 
-MOVES: tuple[type[Op], ...] = (
-    MaxPool, GlobalMaxPool, Flatten, Unflatten, Slice, ChannelShuffle, Pad, Border, Concat,
-)  # fmt: skip
-"""Operations that only choose or move elements; `resize` to the nearest does as well."""
 CLAMPS: tuple[type[Op], ...] = (Relu, Relu6)
 """Activations that are the bounds of the operation before them."""
 CLAMPED: tuple[type[Op], ...] = (Conv, Add, Mul)
@@ -47,19 +33,6 @@ bias, stays a normal float32."""
 
 Limits = Mapping[str, tuple[float, float]]
 """The smallest and the largest real number of each kept value."""
-
-
-def moves(op: Op) -> bool:
-    """Whether an operation's output holds numbers of its inputs and constants alone."""
-    if not isinstance(op, Resize):
-        return isinstance(op, MOVES)
-    match op.mode:
-        case "nearest":
-            return True
-        case "bilinear":
-            return False
-        case _:
-            raise UnhandledError("way to resize", op.mode)
 
 
 def fused(graph: Graph) -> Mapping[str, str]:
@@ -98,7 +71,7 @@ def groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
     same: nx.Graph[str] = nx.Graph()
     same.add_nodes_from(names)
     for node in graph.nodes:
-        if moves(node.op):
+        if node.op.moves:
             same.add_edges_from((node.name, value) for value in node.inputs)
     found = (tuple(sorted(group, key=order.__getitem__)) for group in nx.connected_components(same))
     return tuple(sorted(found, key=lambda group: order[group[0]]))
@@ -120,7 +93,7 @@ def non_negative(model: Model) -> frozenset[str]:
 def _cannot_be_negative(node: Node, model: Model, known: set[str]) -> bool:
     inputs = all(value in known for value in node.inputs)
     match node.op:
-        case Relu() | Relu6() | Sigmoid() | HardSigmoid() | Softmax():
+        case Elementwise() if node.op.bounds[0] >= 0:
             return True
         case Conv():
             return inputs and all(bool(np.all(model.weights[p] >= 0)) for p in node.params)
@@ -130,7 +103,7 @@ def _cannot_be_negative(node: Node, model: Model, known: set[str]) -> bool:
             return inputs and min(values) >= 0
         case Add() | Mul() | AvgPool() | GlobalAvgPool():
             return inputs
-    return inputs and moves(node.op)
+    return inputs and node.op.moves
 
 
 def ranges(model: Model, limits: Limits) -> Mapping[str, Range]:

@@ -1,4 +1,8 @@
-"""What each ONNX operator becomes. To add one: its function, and its line in `CONVERTERS`."""
+"""What each ONNX operator becomes.
+
+To add one: its function, and its line in `CONVERTERS`. An activation that is one operator needs
+none: its class names that (`ScalarFunction.onnx_operator`).
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -12,11 +16,12 @@ from tcc.compiler.onnx_import.convert import (
 )
 from tcc.compiler.onnx_import.convert.call import Call, Operand
 from tcc.compiler.onnx_import.fuse import CHANNEL_NORM
-from tcc.compiler.ops import Relu, Sigmoid, Tanh
+from tcc.compiler.ops import ACTIVATIONS
 
 Converter = Callable[[Call], Operand | tuple[Operand, ...]]
 
 CONVERTERS: Mapping[str, Converter] = {
+    **{op.onnx_operator: functions.single(op) for op in ACTIVATIONS if op.onnx_operator},
     "Conv": layers.conv,
     "ConvTranspose": layers.conv_transpose,
     "Gemm": layers.gemm,
@@ -31,14 +36,9 @@ CONVERTERS: Mapping[str, Converter] = {
     "ReduceMean": pools.reduce_mean,
     "ReduceMax": pools.reduce_max,
     "ReduceSum": pools.reduce_sum,
-    "Relu": functions.plain(Relu()),
-    "Sigmoid": functions.plain(Sigmoid()),
-    "Tanh": functions.plain(Tanh()),
-    "LeakyRelu": functions.leaky_relu,
     "PRelu": functions.prelu,
     "Clip": functions.clip,
     "HardSigmoid": functions.hard_sigmoid,
-    "HardSwish": functions.hard_swish,
     "Swish": functions.swish,
     "Gelu": functions.gelu,
     "Softmax": functions.softmax,
@@ -69,7 +69,11 @@ CONVERTERS: Mapping[str, Converter] = {
     "Resize": resizing.resize,
     "Upsample": resizing.resize,
 }
-"""Converters by operator, as files name them once `fuse` has gone through."""
+"""Converters by operator, as files name them once `fuse` has gone through.
+
+An operator that stands here by name has attributes which its op lacks (the alpha of Swish, say), so
+that its converter, which may take several steps, comes before what the op's class says.
+"""
 
 PATTERNS = ("Constant", "Erf", "Sqrt")
 """Operators that are understood as parts of others alone."""

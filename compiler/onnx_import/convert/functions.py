@@ -14,10 +14,8 @@ from tcc.compiler.ops import (
     Add,
     Gelu,
     HardSigmoid,
-    HardSwish,
     LeakyRelu,
     Mul,
-    Op,
     Relu,
     Relu6,
     Scale,
@@ -26,6 +24,7 @@ from tcc.compiler.ops import (
     Softmax,
     Tanh,
 )
+from tcc.compiler.ops.elementwise import ScalarFunction
 
 UNBOUNDED = 3e38
 """What exporters write for no bound: the largest float32, or infinity."""
@@ -33,14 +32,15 @@ WIDEST = 100.0
 """Largest bound that is brought to 0 or 6 by scaling, which costs small values their last bits."""
 
 
-def plain(op: Op) -> Callable[[Call], View]:
-    """Return the converter of an operator without attributes."""
-    return lambda call: call.each(op, call.view())
+def single(op: type[ScalarFunction]) -> Callable[[Call], View]:
+    """Return the converter of the operator that is a function by itself, as its class reads it."""
 
+    def convert(call: Call) -> View:
+        given = call.node.attrs.items()
+        attributes = {name: short(v) if isinstance(v, float) else v for name, v in given}
+        return call.each(op.from_onnx(attributes), call.view())
 
-def leaky_relu(call: Call) -> View:
-    """Convert LeakyRelu."""
-    return call.each(LeakyRelu(short(call.attribute("alpha", 0.01))), call.view())
+    return convert
 
 
 def prelu(call: Call) -> View:
@@ -85,11 +85,6 @@ def swish(call: Call) -> View:
     if alpha == 1.0:
         return call.each(Silu(), x)
     return call.joined(Mul(), x, call.each(Sigmoid(), _scaled(call, x, alpha, 0.0)))
-
-
-def hard_swish(call: Call) -> View:
-    """Convert HardSwish."""
-    return call.each(HardSwish(), call.view())
 
 
 def clip(call: Call) -> Operand:

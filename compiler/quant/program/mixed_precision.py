@@ -8,7 +8,7 @@ from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.comparison import Comparison
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import fused, kept, moves
+from tcc.compiler.quant.scale_groups import fused, kept
 from tcc.compiler.reference import similarity
 from tcc.compiler.reference.quality import Floor, Qualities, loss
 from tcc.compiler.reference.similarity import Panel, Rows
@@ -95,7 +95,7 @@ def around(graph: Graph, name: str) -> frozenset[str]:
     while pending:
         for reader in graph.readers[pending.pop()]:
             value = outer.get(reader.name, reader.name)
-            if moves(reader.op) and value not in found:
+            if reader.op.moves and value not in found:
                 pending.append(value)
             found.add(value)
     return frozenset(found)
@@ -112,7 +112,7 @@ def candidates(ready: Model, comparison: Comparison) -> Sequence[str]:
     lost = {}
     for name in kept(ready.graph):
         node = by_name.get(sources.get(name, name))
-        if node is None or name not in snr or moves(node.op):
+        if node is None or name not in snr or node.op.moves:
             continue
         before = min((snr[v] for v in node.inputs if v in snr), default=snr[name])
         lost[name] = before - snr[name]

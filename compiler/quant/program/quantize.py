@@ -43,7 +43,7 @@ from tcc.compiler.ops.integer.sums import fits
 from tcc.compiler.quant.calibration import Calibration, Float32, Range, Rounded
 from tcc.compiler.quant.program.checks import check_scales, check_sums
 from tcc.compiler.quant.rounding.nearest import largest, round_nearest
-from tcc.compiler.quant.scale_groups import ends, fused, moves
+from tcc.compiler.quant.scale_groups import ends, fused
 from tcc.compiler.support.unhandled import UnhandledError
 
 Tensors = tuple[NDArray[Any], ...]
@@ -160,7 +160,7 @@ class _Work:
                 return QPad(pad.pads, _levels((value,), out)), ()
             case Border(padding=padding, values=values):
                 return QPad(padding, _levels(values, out)), ()
-            case op if moves(op):
+            case op if op.moves:
                 return op, ()
             case ScalarFunction() as op:
                 entries = table(op, types[0], Range(*out[:2]))
