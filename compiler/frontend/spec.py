@@ -20,6 +20,7 @@ from tcc.compiler.frontend.input_contract import read_input, read_outputs
 from tcc.compiler.frontend.limits import room_for_nesting
 from tcc.compiler.frontend.node_paths import id_clashes, paths
 from tcc.compiler.frontend.scope import POISON, Env, Place, Val
+from tcc.compiler.frontend.settings import read_settings
 from tcc.compiler.frontend.step_dispatch import dispatch
 from tcc.compiler.frontend.steps import check_step, sequences
 from tcc.compiler.frontend.structure import check_structure, enclosing_step
@@ -28,19 +29,14 @@ from tcc.compiler.frontend.unseen_names import explained
 from tcc.compiler.frontend.warnings.collect import Expanded, warnings
 from tcc.compiler.frontend.warnings.dead_parts import needed
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
-from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree, parse
+from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ir.graph import Graph, Node, Output, verify
 from tcc.compiler.ir.signature import Required
 from tcc.compiler.ir.types import Shape
 from tcc.compiler.support.diagnostics import (
-    NOWHERE,
     Diagnostic,
     Mistakes,
-    Span,
     UserError,
-    fail,
-    listed,
-    nearest,
 )
 
 
@@ -232,28 +228,6 @@ class _Builder:
         nodes = {node.name: node for node in ex.nodes}
         made = Expanded(nodes, live, self.place, ex.named, tuple(ex.doubts.values()))
         return warnings(self.library, made, graph)
-
-
-def read_settings(settings: Mapping[str, str], known: tuple[str, ...]) -> MappingTree:
-    """Return `--set` values as the tree of a file that would hold `name: value` lines.
-
-    Raises:
-        UserError: A name is not a parameter, or a value is not well formed.
-    """
-    found: list[tuple[Scalar, Tree]] = []
-    for name, text in settings.items():
-        line = f"{name}: {text}"
-        at = Span("--set", 1, 1, line, len(name))
-        if name not in known:
-            close = nearest(name, known)
-            there = f"parameters are {listed(known)}" if known else "it has none"
-            help = f"did you mean `{close}`?" if close else there
-            raise fail("E0601", f"the spec has no parameter `{name}`", at, help=help)
-        tree = parse(line, "--set")
-        if not isinstance(tree, MappingTree) or len(tree.items) != 1:
-            raise fail("E0602", f"`{name}` must be set to one value", at)
-        found += tree.items
-    return MappingTree(tuple(found), NOWHERE)
 
 
 def _unset(root: MappingTree, name: str) -> Diagnostic:
