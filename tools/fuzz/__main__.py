@@ -43,7 +43,7 @@ def tried(front: Front, options: argparse.Namespace) -> dict[str, Any]:
     failures: list[dict[str, object]] = []
     slowest, largest, start = 0.0, 0, time.monotonic()
     for number, case in cases(front, options.seed, options.share):
-        if options.only is not None and number != options.only:
+        if number < options.start or options.only not in {None, number}:
             continue
         place = tempfile.mkdtemp(dir=options.keep, prefix=f"{front.name}-{number}-")
         folder = Path(place) / "case"
@@ -81,6 +81,7 @@ def main() -> int:
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--share", type=float, default=1.0, help="share of each front's cases")
     words.add_argument("--only", type=int, help="the number of one case")
+    words.add_argument("--start", type=int, default=0, help="the number of the first case")
     words.add_argument("--keep", help="a folder in which the files of failed cases are kept")
     words.add_argument("--json", help="a file to write the counts to")
     options = words.parse_args()

@@ -11,8 +11,9 @@ from typing import NoReturn
 
 from case import Case, Outcome
 
-PATIENCE = 60
-"""Seconds after which a case is ended; what takes over the limit of a judgement is named anyway."""
+PATIENCE = 300
+"""Seconds after which a case is ended, as one that hangs: long, since they pass while others have
+the processor. What a command may take is judged in seconds of its own."""
 
 
 def run(case: Case, folder: Path) -> Outcome:
