@@ -1,10 +1,10 @@
 """The targets, one folder each. To add one: its folder, and its backend in `BACKENDS`."""
 
 from tcc.backends.arm.backend import Arm
-from tcc.backends.base import Backend
 from tcc.backends.onnxruntime.backend import OnnxRuntime
 from tcc.backends.pulsar.backend import Pulsar
 from tcc.backends.tflite.backend import TfLite
+from tcc.compiler.ir.target import Backend
 
 BACKENDS: tuple[Backend, ...] = (OnnxRuntime(), Arm(), Pulsar(), TfLite())
 """Every backend; none imports what it builds with before it builds."""

@@ -5,18 +5,18 @@ from pathlib import Path
 import lite  # noqa: F401 - skips where the extra `tflite` is missing
 from op_cases import trained
 
-from tcc.backends.base import Artifact, Backend
 from tcc.backends.tflite.backend import FILE, TfLite
 from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.target import Artifact, Builder
 from tcc.compiler.passes import INFERENCE, run
 
-BACKEND: Backend = TfLite()
+BACKEND: Builder = TfLite()
 (TARGET,) = BACKEND.targets
 PRECISIONS = ("fp32", "fp16", "dynamic")
 
 
 def emitted(model: Model, precision: str = "fp32") -> bytes:
-    return BACKEND.emit(TARGET, model, precision).files[FILE]
+    return BACKEND.emit(TARGET, model, TARGET.precision(precision)).files[FILE]
 
 
 def written(folder: Path, artifact: Artifact) -> Path:

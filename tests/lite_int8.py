@@ -27,7 +27,7 @@ def closed(graph: Graph, weights: Mapping[str, Array], stretch: float = 1.0) -> 
 
 def file(program: Model, precision: str = "int8") -> bytes:
     """Return the file of an integer program."""
-    return BACKEND.emit(TARGET, program, precision).files[FILE]
+    return BACKEND.emit(TARGET, program, TARGET.precision(precision)).files[FILE]
 
 
 def run(data: bytes, x: Array, kernels: str = "xnnpack") -> dict[str, tuple[Array, float, int]]:

@@ -3,7 +3,7 @@
 import ast
 import platform
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import get_args
 
@@ -13,15 +13,13 @@ from nets import Steps, dense
 from op_cases import trained
 from quant_sets import ready, tensors
 
+from tcc.backends import BACKENDS
 from tcc.backends.arm import machine
-from tcc.backends.onnxruntime.backend import PRECISIONS, OnnxRuntime
 from tcc.backends.onnxruntime.forms import written
-from tcc.backends.tflite.backend import PRECISIONS as LITE
 from tcc.backends.tflite.backend import TfLite
-from tcc.compiler.bundle import goldens
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Model, Output
-from tcc.compiler.ir.precision import INTEGER
+from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.preprocess import COLORS, MODES, SCALES, Preprocess
 from tcc.compiler.ir.signature import Kind, signature
 from tcc.compiler.ir.types import Activation, DType, OutputKind, TensorType
@@ -34,6 +32,7 @@ from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.reference import activations
 from tcc.compiler.support.unhandled import UnhandledError
 
+(LITE,) = TfLite().targets
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("compiler", "backends", "tools", "src/tcc")
 
@@ -63,24 +62,13 @@ def test_every_method_that_is_listed_is_written():
     assert set(calibrate.METHODS) == set(calibrate._RUNS)
 
 
-@pytest.mark.parametrize("target", [OnnxRuntime(), TfLite()], ids=["onnxruntime", "tflite"])
-def test_a_precision_that_is_not_written(target):
-    with pytest.raises(UnhandledError, match="for the precision 'int4'"):
-        target.passes("int4")
-    for precision in PRECISIONS if isinstance(target, OnnxRuntime) else LITE:
-        assert target.passes(precision) is not None
-
-
-def test_goldens_at_a_precision_that_is_not_written():
-    graph = dense()
-    with pytest.raises(ValueError, match="there is no precision int4"):
-        goldens.make(Model(graph, trained(graph)), "int4")
-
-
-def test_files_at_a_precision_that_is_not_written():
+@pytest.mark.parametrize(
+    "form", [partial(written, opset=17), lambda model, kind: TfLite().emit(LITE, model, kind)]
+)
+def test_files_at_a_precision_that_is_not_written(form):
     graph = dense()
     with pytest.raises(KeyError, match="int4"):
-        written(Model(graph, trained(graph)), "int4", 17)
+        form(Model(graph, trained(graph)), Precision("int4", "half of eight"))
 
 
 PIXELS = np.zeros((4, 4, 3), np.uint8)
@@ -153,8 +141,9 @@ def enums():
 def words():
     """The names of all closed sets: what a spec, a target or a command line may say."""
     choices = (p for op in OPS for p in signature(op) if p.kind is Kind.ENUM)
-    own = (*get_args(Activation), *get_args(OutputKind), *calibrate.METHODS, *INTEGER, *PRECISIONS)
-    found = {*own, *LITE, *COLORS, *MODES, *SCALES, "same", "u8u8", "u8s8", "gnu", "musl", "Max"}
+    own = (*get_args(Activation), *get_args(OutputKind), *calibrate.METHODS)
+    levels = {p.name for b in BACKENDS for target in b.targets for p in target.precisions}
+    found = {*own, *levels, *COLORS, *MODES, *SCALES, "same", "u8u8", "u8s8", "gnu", "musl", "Max"}
     return found | {word for p in choices for word in p.choices}
 
 
@@ -178,10 +167,6 @@ YES_OR_NO = {
     "what softmax does not see": {"meaning classes", "kind classes"},
     "whether there are levels, and signs": {
         "dtype DType.F32", "dtype DType.I8, DType.U8", "dtype DType.I8", "dtype int8",
-    },
-    "whether a bundle is of the precision that a case is tried on": {"precision int8"},
-    "what the numbers of an artifact make of its precision": {
-        "precision int8-qdq", "precision dynamic", "precision fp16", "stored int8",
     },
     "whether the spec resizes": {"mode none"},
     "what nearest resizing asks of sizes, or somebody else's file may say": {

@@ -28,7 +28,6 @@ from tcc.compiler.data.dataset import DataSet, read
 from tcc.compiler.driver import evaluation, int8_program, pipeline
 from tcc.compiler.driver.pipeline import Given
 from tcc.compiler.frontend.spec import Spec, load
-from tcc.compiler.ir.precision import INTEGER
 from tcc.compiler.quant.calibrate import DEFAULT, How
 from tcc.compiler.reference.quality import Floor
 from tcc.compiler.support.diagnostics import fail, whole_file
@@ -150,11 +149,11 @@ def measured(name: str, spec: str, weights: str | None, made: Study, stages: Sta
 def _form(form: str, spec: Spec, given: Given, made: Study, stages: Stages) -> Form:
     """Build a form and judge its file."""
     device = devices.find("tflite", HERE)
-    integers = _integers(spec, given, made, stages) if form in INTEGER else None
+    integers = _integers(spec, given, made, stages) if device.precision(form).integer else None
     (contents,) = pipeline.build(spec, given, [device], form, stages, integers)
     size = sum(len(data) for path, data in contents.files.items() if path.startswith("model/"))
     with tempfile.TemporaryDirectory() as folder:
-        built = bundle_folder.read(bundle_folder.write(contents, Path(folder)))
+        built = bundle_folder.read(bundle_folder.write(contents, Path(folder)), devices.precision)
         labelled = evaluation.labelled(made.judge, built.manifest.outputs, made.path)
         scores = evaluation.by_artifact(built, device, labelled, stages)
     return Form(scores.accuracy, scores.correct, size)

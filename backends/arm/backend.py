@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.backends.arm.machine import MACHINES, Machine, machine
-from tcc.backends.base import Artifact, Refusal, Target
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
-from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.precision import FP32, Precision
+from tcc.compiler.ir.target import Artifact, Refusal, Target
 from tcc.compiler.support.external_tools import MissingTool, Tool
 from tcc.compiler.support.progress import Progress, silent
 
@@ -27,7 +27,7 @@ class Arm:
         """One target for each processor, and this machine."""
         return tuple(m.target for m in MACHINES)
 
-    def passes(self, precision: str) -> tuple[Pass, ...]:  # noqa: ARG002
+    def passes(self, precision: Precision) -> tuple[Pass, ...]:  # noqa: ARG002
         """Return what folds batch norms away."""
         from tcc.compiler.passes import INFERENCE
 
@@ -52,7 +52,7 @@ class Arm:
         self,
         target: Target,
         model: Model,
-        precision: str = "fp32",  # noqa: ARG002
+        precision: Precision = FP32,  # noqa: ARG002
         progress: Progress = silent,
     ) -> Artifact:
         """Return the libraries, the header, the runner program and the C sources.
@@ -68,10 +68,6 @@ class Arm:
 
         return emit(machine(target), model, progress)
 
-    def numbers(self, target: Target, folder: Path) -> Numbers | None:  # noqa: ARG002
-        """Return nothing: it is a program, whose one precision is exact enough."""
-        return None
-
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
     ) -> "list[dict[str, np.ndarray]]":
@@ -86,17 +82,17 @@ class Arm:
         return runner.infer(self._runs(target), folder, source, tensors)
 
     def run(
-        self, target: Target, folder: Path, source: Input, images: "Sequence[np.ndarray]"
+        self, target: Target, folder: Path, images: "Sequence[np.ndarray]"
     ) -> "list[dict[str, np.ndarray]]":
         """Run the program on images, uint8 (height, width, 3); it preprocesses them itself.
 
         Raises:
             MissingTool: qemu is needed and not here.
-            UserError: The network takes no images, or the program fails on one.
+            UserError: The program fails on one.
         """
         from tcc.backends.arm.execute import runner
 
-        return runner.run(self._runs(target), folder, source, images)
+        return runner.run(self._runs(target), folder, images)
 
     def _runs(self, target: Target) -> Machine:
         """Return a target's machine, if its programs run here."""

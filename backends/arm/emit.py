@@ -6,8 +6,8 @@ from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule import limits
 from tcc.backends.arm.schedule.arena import plan
 from tcc.backends.arm.schedule.program import buffers, program
-from tcc.backends.base import Artifact
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.target import Artifact
 from tcc.compiler.passes.prune import prune
 from tcc.compiler.support.progress import Progress, silent
 from tcc.compiler.version import __version__

@@ -4,7 +4,8 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tcc.backends.base import Target
+from tcc.compiler.ir.precision import FP32
+from tcc.compiler.ir.target import Target
 from tcc.compiler.support.unhandled import UnhandledError
 
 GLIBC = "2.28"
@@ -54,7 +55,7 @@ _RUNS = {
 
 
 def _target(name: str, title: str) -> Target:
-    return Target(name, title, ("fp32",))
+    return Target(name, title, (FP32,), runs=True)
 
 
 def _cortex_a7() -> Machine:

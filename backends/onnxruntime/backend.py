@@ -6,15 +6,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.backends.base import Artifact, Refusal, Target
+from tcc.backends.onnxruntime.precisions import PRECISIONS
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.precision import FP32, Precision
+from tcc.compiler.ir.target import Artifact, Refusal, Target
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.cpu import features, products
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import Tool
 from tcc.compiler.support.progress import Progress, silent
-from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from tcc.compiler.reference.session import Session
 
 FILE = "model.onnx"
-PRECISIONS = ("fp32", "fp16", "dynamic", "int8", "int8-u8u8", "int8-qdq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +42,15 @@ class OnnxRuntime:
     def targets(self) -> tuple[Target, ...]:
         """The one target."""
         title = "ONNX file, run by ONNX Runtime"
-        return (Target("onnxruntime", title, PRECISIONS, ("ort",), calibrates=True),)
+        return (Target("onnxruntime", title, PRECISIONS, ("ort",), calibrates=True, runs=True),)
 
-    def passes(self, precision: str) -> tuple[Pass, ...]:
+    def passes(self, precision: Precision) -> tuple[Pass, ...]:
         """Return what leaves all weights as they are, or else what a device runs."""
         from tcc.compiler.passes import INFERENCE, INT8, PLAIN
 
-        match precision:
-            case "fp32":
-                return PLAIN
-            case "fp16" | "dynamic":
-                return INFERENCE
-            case "int8" | "int8-u8u8" | "int8-qdq":
-                return INT8
-            case _:
-                raise UnhandledError("precision", precision)
+        if precision.full:
+            return PLAIN
+        return INT8 if precision.integer else INFERENCE
 
     def tools(self, target: Target) -> tuple[Tool, ...]:  # noqa: ARG002
         """Return onnx, which builds, and ONNX Runtime, which runs; both come with tcc."""
@@ -76,7 +70,7 @@ class OnnxRuntime:
         self,
         target: Target,
         model: Model,
-        precision: str = "fp32",
+        precision: Precision = FP32,
         progress: Progress = silent,
     ) -> Artifact:
         """Return `model.onnx`, without what only training needs.
@@ -91,7 +85,7 @@ class OnnxRuntime:
         progress(target.name, 1, 1)
         return Artifact({FILE: data})
 
-    def numbers(self, target: Target, folder: Path) -> Numbers | None:  # noqa: ARG002
+    def numbers(self, target: Target, folder: Path) -> Numbers:  # noqa: ARG002
         """Return what the file computes with.
 
         Raises:
@@ -124,23 +118,6 @@ class OnnxRuntime:
             return [dict(zip(names, map(_only, run), strict=True)) for run in runs]
         except Exception as error:  # the runtime has exception types of its own for each cause
             raise _broken(folder / FILE, "run", error) from error
-
-    def run(
-        self, target: Target, folder: Path, source: Input, images: "Sequence[np.ndarray]"
-    ) -> "list[dict[str, np.ndarray]]":
-        """Run the file on images, uint8 (height, width, 3), from preprocessing on.
-
-        Raises:
-            UserError: The input is not made from images, or not from images of this size.
-        """
-        from tcc.compiler.ir.preprocess import apply
-
-        contract = source.preprocess
-        if contract is None:
-            raise fail("E0625", "this network does not take an image", whole_file(str(folder)))
-        channels, height, width = source.type.shape
-        tensors = [apply(contract, image, (channels, height, width)) for image in images]
-        return self.infer(target, folder, source, tensors)
 
 
 def _only(batch: object) -> "np.ndarray":

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+from tcc.backends.onnxruntime.precisions import DYNAMIC, FP16, INT8, INT8_QDQ, INT8_U8U8
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.lower.onnx_constants import compact
 from tcc.compiler.lower.qdq import simulated
@@ -15,28 +17,28 @@ def as_is(model: Model) -> Model:
     return model
 
 
-FORMS: Mapping[str, Callable[[Model], Model]] = {
-    "fp32": as_is,
-    "fp16": half,
-    "dynamic": dynamic,
-    "int8": as_is,
-    "int8-u8u8": unsigned,
-    "int8-qdq": simulated,
+FORMS: Mapping[Precision, Callable[[Model], Model]] = {
+    FP32: as_is,
+    FP16: half,
+    DYNAMIC: dynamic,
+    INT8: as_is,
+    INT8_U8U8: unsigned,
+    INT8_QDQ: simulated,
 }
-NAMED = frozenset({"fp32"})
+NAMED = frozenset({FP32})
 """Forms in which every weight of the spec stands under its own name."""
-WRITTEN_OUT = frozenset({"int8-qdq"})
+WRITTEN_OUT = frozenset({INT8_QDQ})
 """Forms whose constants of one number are written out: tools that make integers of floats look for
 constants, and ONNX Runtime makes some filled ones unsigned twice, and does not load the file."""
 NOTE = (
     "On x86-64 processors without VNNI, products of unsigned and signed 8-bit integers saturate: "
     "set ONNX Runtime's session option session.x64quantprecision to 1 there."
 )
-NOTES = {**dict.fromkeys(FORMS, ""), "int8": NOTE, "int8-qdq": NOTE}
+NOTES = {**dict.fromkeys(FORMS, ""), INT8: NOTE, INT8_QDQ: NOTE}
 """What a file says to whoever loads it without tcc."""
 
 
-def written(model: Model, precision: str, opset: int) -> bytes:
+def written(model: Model, precision: Precision, opset: int) -> bytes:
     """Return the file of a model at a precision; an integer one takes the integer program."""
     lowered = lower(FORMS[precision](model), opset)
     if precision not in NAMED:

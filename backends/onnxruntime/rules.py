@@ -5,8 +5,8 @@ An op that needs a rule gets one here: given node and graph, the reason why it c
 
 from collections.abc import Callable, Iterator, Mapping
 
-from tcc.backends.base import Refusal
 from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.ir.target import Refusal
 from tcc.compiler.ops import INTERNAL, OPS, Op
 from tcc.compiler.ops.integer import INTEGERS
 

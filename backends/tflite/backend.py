@@ -6,20 +6,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.backends.base import Artifact, Refusal, Target
+from tcc.backends.tflite.precisions import PRECISIONS
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.number_types import Numbers
-from tcc.compiler.ir.precision import INTEGER
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.ir.precision import FP32, Precision
+from tcc.compiler.ir.target import Artifact, Refusal, Target
 from tcc.compiler.support.external_tools import MissingTool, Tool
 from tcc.compiler.support.progress import Progress, silent
-from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     import numpy as np
 
 FILE = "model.tflite"
-PRECISIONS = ("fp32", "fp16", "dynamic", "int8", "int8-u8")
 PACKAGES = (
     ("ai-edge-litert", "write and run TFLite files"),
     ("flatbuffers", "write TFLite files"),
@@ -34,19 +32,13 @@ class TfLite:
     def targets(self) -> tuple[Target, ...]:
         """The one target."""
         title = "TFLite file for phones and DSPs, run by LiteRT"
-        return (Target("tflite", title, PRECISIONS, calibrates=True, real_ends=False),)
+        return (Target("tflite", title, PRECISIONS, calibrates=True, runs=True),)
 
-    def passes(self, precision: str) -> tuple[Pass, ...]:
+    def passes(self, precision: Precision) -> tuple[Pass, ...]:
         """Return what makes of a network what a device runs."""
         from tcc.compiler.passes import INFERENCE, INT8
 
-        match precision:
-            case "fp32" | "fp16" | "dynamic":
-                return INFERENCE
-            case "int8" | "int8-u8":
-                return INT8
-            case _:
-                raise UnhandledError("precision", precision)
+        return INT8 if precision.integer else INFERENCE
 
     def tools(self, target: Target) -> tuple[Tool, ...]:  # noqa: ARG002
         """Return what knows the format, and what writes it."""
@@ -62,7 +54,7 @@ class TfLite:
         self,
         target: Target,
         model: Model,
-        precision: str = "fp32",
+        precision: Precision = FP32,
         progress: Progress = silent,
     ) -> Artifact:
         """Return `model.tflite`.
@@ -77,12 +69,12 @@ class TfLite:
         from tcc.backends.tflite.writer import pack
 
         progress(target.name, 0, 1)
-        described = program.described if precision in INTEGER else emit.described
+        described = program.described if precision.integer else emit.described
         data = pack(FORMS[precision](described(model)))
         progress(target.name, 1, 1)
         return Artifact({FILE: data})
 
-    def numbers(self, target: Target, folder: Path) -> Numbers | None:
+    def numbers(self, target: Target, folder: Path) -> Numbers:
         """Return what the file computes with.
 
         Raises:
@@ -107,24 +99,6 @@ class TfLite:
         from tcc.backends.tflite import runner
 
         return runner.infer(folder / FILE, source, tensors)
-
-    def run(
-        self, target: Target, folder: Path, source: Input, images: "Sequence[np.ndarray]"
-    ) -> "list[dict[str, np.ndarray]]":
-        """Run the file on images, uint8 (height, width, 3), from preprocessing on.
-
-        Raises:
-            MissingTool: LiteRT is not here.
-            UserError: The input is not made from images, or not from images of this size.
-        """
-        from tcc.compiler.ir.preprocess import apply
-
-        contract = source.preprocess
-        if contract is None:
-            raise fail("E0625", "this network does not take an image", whole_file(str(folder)))
-        channels, height, width = source.type.shape
-        tensors = [apply(contract, image, (channels, height, width)) for image in images]
-        return self.infer(target, folder, source, tensors)
 
     def _need(self, target: Target) -> None:
         missing = [tool for tool in self.tools(target) if tool.version is None]

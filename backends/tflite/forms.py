@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tcc.backends.tflite import precisions
 from tcc.backends.tflite.emit import constants
 from tcc.backends.tflite.writer import File, Operator, Quantization, Tensor
+from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.lower.small_weights import HALF_ERROR, levels
 
 WORTH = 80
@@ -82,9 +84,13 @@ def unsigned(file: File) -> File:
     )
 
 
-FORMS: Mapping[str, Callable[[File], File]] = {
-    "fp32": single, "fp16": half, "dynamic": dynamic, "int8": single, "int8-u8": unsigned,
-}  # fmt: skip
+FORMS: Mapping[Precision, Callable[[File], File]] = {
+    FP32: single,
+    precisions.FP16: half,
+    precisions.DYNAMIC: dynamic,
+    precisions.INT8: single,
+    precisions.INT8_U8: unsigned,
+}
 
 
 def _values(tensor: Tensor) -> Array:

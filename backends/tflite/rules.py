@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from tcc.backends.base import Refusal
 from tcc.backends.tflite.integers import INTEGER_OPERATORS
 from tcc.backends.tflite.table import FLOAT
 from tcc.compiler.ir.graph import Graph
+from tcc.compiler.ir.target import Refusal
 
 
 def refusals(graph: Graph) -> Iterator[Refusal]:

@@ -1,7 +1,8 @@
 """A bundle's artifact at work: the one way for all commands to run it, and what it must give."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from tcc.compiler.bundle import manifest, tolerance
 from tcc.compiler.bundle.agreement import Mislabelled
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Tolerance
-from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.graph import Input
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 
 if TYPE_CHECKING:
@@ -19,31 +21,11 @@ if TYPE_CHECKING:
     Outputs = Mapping[str, NDArray[np.float32]]
 
 
-class Runs(Protocol):
-    """What runs a bundle's artifact."""
-
-    def run(
-        self, bundle: Bundle, images: "Sequence[NDArray[np.uint8]]"
-    ) -> "list[dict[str, NDArray[np.float32]]]":
-        """Return the raw outputs for images."""
-        ...
-
-    def infer(
-        self, bundle: Bundle, tensors: "Sequence[NDArray[np.float32]]"
-    ) -> "list[dict[str, NDArray[np.float32]]]":
-        """Return the raw outputs for preprocessed tensors."""
-        ...
-
-    def numbers(self, bundle: Bundle) -> Numbers | None:
-        """Return what the artifact computes with, None where its file does not say it."""
-        ...
-
-
 class Misfit(UserError):  # noqa: N818 - what it is, not what it does
     """An artifact gives something else than its manifest says."""
 
 
-def allowed(bundle: Bundle, device: Runs) -> Tolerance:
+def allowed(bundle: Bundle, device: Device) -> Tolerance:
     """Return how far the artifact may be from its goldens: by its manifest, and by its own numbers.
 
     Raises:
@@ -52,20 +34,22 @@ def allowed(bundle: Bundle, device: Runs) -> Tolerance:
     """
     about = bundle.manifest
     said = about.goldens.tolerance
-    found = device.numbers(bundle)
-    if found is None:
-        return said
+    precision = device.precision(about.precision)
+    found = device.numbers(bundle.model)
     listed = about.calibration.inexact if about.calibration else ()
-    if problem := tolerance.problem(about.precision, listed, found):
+    if found is None:
+        own = tolerance.allowed(precision, listed)
+        return min(said, own, key=lambda one: one.relative)
+    if problem := tolerance.problem(precision, listed, found):
         where = whole_file(str(bundle.folder / manifest.NAME))
         message = "the manifest says of the artifact what it is not"
         help = "build the bundle again"
         raise Mislabelled((Diagnostic("E0656", message, where, label=problem, help=help),))
-    own = tolerance.earned(about.precision, listed, found)
+    own = tolerance.earned(precision, listed, found)
     return min(said, own, key=lambda one: one.relative)
 
 
-def run(bundle: Bundle, device: Runs, images: "Sequence[NDArray[np.uint8]]") -> "list[Outputs]":
+def run(bundle: Bundle, device: Device, images: "Sequence[NDArray[np.uint8]]") -> "list[Outputs]":
     """Return the raw outputs for images, uint8 (height, width, 3): those of the manifest.
 
     Raises:
@@ -86,17 +70,17 @@ def check_images(bundle: Bundle) -> None:
 
 
 def infer(
-    bundle: Bundle, device: Runs, tensors: "Sequence[NDArray[np.float32]]"
+    bundle: Bundle, device: Device, tensors: "Sequence[NDArray[np.float32]]"
 ) -> "list[Outputs]":
     """Return the raw outputs for preprocessed tensors of the input's shape; errors as for `run`."""
     return _answers(bundle, device, device.infer, tensors)
 
 
 def _answers(
-    bundle: Bundle, device: Runs, work: Callable[[Bundle, Any], Any], inputs: Sequence[Any]
+    bundle: Bundle, device: Device, work: Callable[[Path, Input, Any], Any], inputs: Sequence[Any]
 ) -> "list[Outputs]":
     allowed(bundle, device)
-    found: list[Outputs] = work(bundle, inputs)
+    found: list[Outputs] = work(bundle.model, bundle.input, inputs)
     if bundle.seen and bundle.seen != bundles.identity(bundle.folder):
         help = "run the command again"
         message = "another bundle took this one's place while it was in use"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tcc.compiler.bundle import integrity, manifest
+from tcc.compiler.bundle.integrity import Known
 from tcc.compiler.bundle.manifest import File, Manifest, Result, Source
 from tcc.compiler.ir.graph import Graph, Input
 from tcc.compiler.ir.types import DType, TensorType
@@ -129,8 +130,10 @@ def replaceable(folder: Path) -> str | None:
     return f"it holds a file that is not the bundle's: {extra[0]}" if extra else None
 
 
-def read(folder: Path) -> Bundle:
+def read(folder: Path, known: Known) -> Bundle:
     """Return the bundle in a folder, after checking every file against its manifest.
+
+    `known` says what the precisions of targets are.
 
     Raises:
         UserError: There is no bundle (E0620), its manifest is damaged (E0621), or files are
@@ -140,7 +143,7 @@ def read(folder: Path) -> Bundle:
     while True:
         before = identity(folder)
         try:
-            return _read(folder, before)
+            return _read(folder, before, known)
         except UserError:
             atomic_files.recover(folder)  # it waits for whoever replaces the folder
             if identity(folder) == before:
@@ -155,14 +158,14 @@ def identity(folder: Path) -> tuple[int, ...] | None:
     return None
 
 
-def _read(folder: Path, seen: tuple[int, ...] | None) -> Bundle:
+def _read(folder: Path, seen: tuple[int, ...] | None, known: Known) -> Bundle:
     if not os.path.isfile(folder / manifest.NAME):
         help = "name the folder that `tcc build` wrote"
         raise fail("E0620", "there is no bundle here", whole_file(str(folder)), help=help)
     about = _manifest(folder)
     if wrong := tuple(_outside(folder, about)):
         raise UserError(wrong)
-    integrity.check(about, str(folder / manifest.NAME))
+    integrity.check(about, str(folder / manifest.NAME), known)
     wrong = tuple(d for file in about.files if (d := _problem(folder, file)))
     if wrong := (*wrong, *_unlisted(folder, about)):
         raise UserError(wrong)

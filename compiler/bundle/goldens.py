@@ -13,6 +13,7 @@ from tcc.compiler.bundle.manifest import Golden, Goldens, Tolerance
 from tcc.compiler.data import images
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input, Model
+from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.types import DType
 from tcc.compiler.reference import float_program, integer_program
@@ -31,7 +32,7 @@ class Case:
     dtype: DType
 
 
-def make(model: Model, precision: str = "fp32") -> tuple[Goldens, Mapping[str, bytes]]:
+def make(model: Model, precision: Precision = FP32) -> tuple[Goldens, Mapping[str, bytes]]:
     """Return the goldens of a model and their files by path in the bundle, for a precision.
 
     Raises:
@@ -45,7 +46,7 @@ def make(model: Model, precision: str = "fp32") -> tuple[Goldens, Mapping[str, b
     return _listed(cases, outputs, float_program.NAME, tolerance.allowed(precision))
 
 
-def exact(program: Model, precision: str = "int8") -> tuple[Goldens, Mapping[str, bytes]]:
+def exact(program: Model, precision: Precision) -> tuple[Goldens, Mapping[str, bytes]]:
     """Return the goldens of an integer program, by its own executor, and their files."""
     cases = _cases(program.graph.inputs[0])
     outputs = integer_program.run(program, [case.tensor for case in cases])

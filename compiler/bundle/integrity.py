@@ -6,13 +6,13 @@ there are, that they are different, how far they may be off, and what goes in an
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import prod
 
 from tcc.compiler.bundle import tolerance
 from tcc.compiler.bundle.manifest import KIND, File, Golden, Manifest, Result, Source
 from tcc.compiler.ir import preprocess
-from tcc.compiler.ir.precision import INTEGER
+from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.types import DType
 
 GOLDENS = 2
@@ -23,21 +23,27 @@ MAX_TENSOR = 1 << 26
 """Most elements of an output, or of an input that no image becomes."""
 
 
-def check(about: Manifest, name: str) -> None:
+Known = Callable[[str, str], Precision | None]
+"""Returns what the precision of a target, both by name, is; None where there is none."""
+
+
+def check(about: Manifest, name: str, known: Known) -> None:
     """Refuse a manifest that does not hold together; `name` stands for it in the error.
+
+    What its precision allows, `known` says, and not the manifest.
 
     Raises:
         UserError: It says what no bundle of tcc says (E0621); the first such thing is named.
     """
-    for problem in _problems(about):
+    for problem in _problems(about, known):
         raise KIND.damaged(name, problem)
 
 
-def _problems(about: Manifest) -> Iterator[str]:
+def _problems(about: Manifest, known: Known) -> Iterator[str]:
     yield from _input(about.input)
     yield from _outputs(about.outputs)
     yield from _files(about.files)
-    yield from _precision(about)
+    yield from _precision(about, known)
     if about.weights.origin == "random" and not about.weights.notice:
         yield "weights: they are random, and `notice` does not say so"
     yield from _goldens(about)
@@ -81,14 +87,14 @@ def _files(files: tuple[File, ...]) -> Iterator[str]:
         yield f"files: they are larger than {MAX_BYTES >> 30} GiB together"
 
 
-def _precision(about: Manifest) -> Iterator[str]:
+def _precision(about: Manifest, known: Known) -> Iterator[str]:
     calibrated = about.calibration
-    try:
-        most = tolerance.allowed(about.precision, calibrated.inexact if calibrated else ())
-    except ValueError as error:
-        yield f"precision: {error}"
+    precision = known(about.target, about.precision)
+    if precision is None:
+        yield f"precision: there is no precision {about.precision}"
         return
-    if (calibrated is None) == (about.precision in INTEGER):
+    most = tolerance.allowed(precision, calibrated.inexact if calibrated else ())
+    if (calibrated is None) == precision.integer:
         has = "none" if calibrated is None else "one"
         yield f"calibration: at {about.precision} there is {has}"
     found = about.goldens.tolerance.relative

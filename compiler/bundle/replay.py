@@ -9,12 +9,12 @@ import numpy as np
 
 from tcc.compiler.bundle import artifact
 from tcc.compiler.bundle.agreement import Agreement, relative
-from tcc.compiler.bundle.artifact import Runs
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Golden
 from tcc.compiler.data import images
 from tcc.compiler.data.dataset import fitting
 from tcc.compiler.ir import preprocess
+from tcc.compiler.ir.device import Device
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
@@ -45,7 +45,7 @@ class Replayed:
         return tuple(name for name, values in kept.items() if len(values) == 1)
 
 
-def replay(bundle: Bundle, device: Runs, most: int | None = None) -> Replayed:
+def replay(bundle: Bundle, device: Device, most: int | None = None) -> Replayed:
     """Return what an artifact gives for the first `most` goldens of its bundle, or for all.
 
     Raises:
@@ -72,7 +72,7 @@ def expected(bundle: Bundle, case: Golden, output: str) -> "NDArray[np.float32]"
     return _values(bundle, case.outputs[output], "float32")
 
 
-def _outputs(bundle: Bundle, device: Runs, cases: Sequence[Golden]) -> "Sequence[Outputs]":
+def _outputs(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Sequence[Outputs]":
     """Run the artifact from the bytes of the images on, where there are images."""
     source = bundle.input
     kept = [_values(bundle, case.tensor, source.type.dtype) for case in cases]

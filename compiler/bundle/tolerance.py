@@ -1,25 +1,33 @@
 """How far a replay may be from its goldens: by what a bundle is, whatever its manifest says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import assert_never
 
 from tcc.compiler.bundle.manifest import Tolerance
 from tcc.compiler.ir.number_types import Numbers
-from tcc.compiler.ir.precision import INTEGER
+from tcc.compiler.ir.precision import Arithmetic, Precision, Storage
 
 FLOAT = Tolerance(
     relative=1e-4,
     reason="float32 sums depend on the order of their terms and on fused multiply-adds, which "
     "each target chooses for itself; nothing else may differ",
 )
-ROUNDED = {
-    "fp16": Tolerance(relative=1e-2, reason="weights are rounded to float16"),
-    "dynamic": Tolerance(
+ROUNDED: Mapping[Storage, Tolerance] = {
+    Storage.FLOAT32: FLOAT,
+    Storage.FLOAT16: Tolerance(relative=1e-2, reason="weights are rounded to float16"),
+    Storage.INT8: Tolerance(
         relative=0.1,
         reason="weights are rounded to int8, and what some layers read while the network runs",
     ),
 }
-"""What is allowed at precisions whose weights are not those of the reference."""
+"""What is allowed to float arithmetic, by what its weights are stored as."""
+STORED: Mapping[Storage, frozenset[str]] = {
+    Storage.FLOAT32: frozenset({"float32"}),
+    Storage.FLOAT16: frozenset({"float16"}),
+    Storage.INT8: frozenset({"int8", "uint8"}),
+}
+"""The types of constants, in numpy's words, that a file of such weights has."""
 EXACT = Tolerance(relative=0.0, reason="integers have one result, the same to the bit everywhere")
 PARTLY_EXACT = Tolerance(
     relative=0.1,
@@ -31,43 +39,50 @@ SIMULATED = Tolerance(
 )
 
 
-def allowed(precision: str, inexact: Sequence[str] = ()) -> Tolerance:
+def allowed(precision: Precision, inexact: Sequence[str] = ()) -> Tolerance:
     """Return what is allowed at a precision; `inexact` are an integer program's layers in float."""
-    match precision:
-        case "fp32":
-            return FLOAT
-        case "fp16" | "dynamic":
-            return ROUNDED[precision]
-        case "int8-qdq":
+    match precision.arithmetic:
+        case Arithmetic.FLOAT:
+            return ROUNDED[precision.weights]
+        case Arithmetic.SIMULATED:
             return SIMULATED
-        case _ if precision in INTEGER:
+        case Arithmetic.INTEGER:
             named = ", ".join(inexact[:3]) + (", ..." if len(inexact) > 3 else "")
             partly = replace(PARTLY_EXACT, reason=PARTLY_EXACT.reason.format(named))
             return partly if inexact else EXACT
-    raise ValueError(f"there is no precision {precision}")
+        case _:
+            assert_never(precision.arithmetic)
 
 
-def problem(precision: str, inexact: Sequence[str], found: Numbers) -> str | None:
+def problem(precision: Precision, inexact: Sequence[str], found: Numbers) -> str | None:
     """Say which of a manifest's words an artifact belies, where they would let it be off."""
-    if precision not in INTEGER:
-        if found.integers:
-            return f"precision: `{precision}` is of floats, and the artifact computes on integers"
-    elif precision == "int8-qdq":
-        if found.products and not found.floats:
-            return f"precision: `{precision}` has products of floats, and the artifact none"
-    elif inexact and not found.floats:
-        return f"calibration/inexact: `{inexact[0][:40]}` is there, and no layer is in float"
-    return None
+    said = f"precision: `{precision.name}`"
+    match precision.arithmetic:
+        case Arithmetic.FLOAT:
+            wrong = found.integers
+            why = f"{said} is of floats, and the artifact computes on integers"
+        case Arithmetic.SIMULATED:
+            wrong = found.products and not found.floats
+            why = f"{said} has products of floats, and the artifact none"
+        case Arithmetic.INTEGER:
+            wrong = bool(inexact) and not found.floats
+            first = "".join(inexact[:1])[:40]
+            why = f"calibration/inexact: `{first}` is there, and no layer is in float"
+        case _:
+            assert_never(precision.arithmetic)
+    return why if wrong else None
 
 
-def earned(precision: str, inexact: Sequence[str], found: Numbers) -> Tolerance:
-    """Return what is allowed to an artifact of these numbers: at most that of its precision."""
-    if precision in INTEGER:
+def earned(precision: Precision, inexact: Sequence[str], found: Numbers) -> Tolerance:
+    """Return what is allowed to an artifact of these numbers: at most that of its precision.
+
+    A file whose constants are finer than its precision has it is held to what they are.
+    """
+    if precision.integer:
         if not found.floats:
             return EXACT
         return allowed(precision, inexact) if found.integers else FLOAT
-    if precision == "dynamic" and "int8" not in found.stored and "uint8" not in found.stored:
-        precision = "fp16"
-    if precision == "fp16" and "float16" not in found.stored:
-        precision = "fp32"
-    return allowed(precision)
+    order = list(Storage)
+    coarsest_first = reversed(order[: order.index(precision.weights) + 1])
+    held = (each for each in coarsest_first if STORED[each] & found.stored)
+    return ROUNDED[next(held, Storage.FLOAT32)]

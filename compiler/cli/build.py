@@ -34,18 +34,18 @@ from tcc.compiler.cli.passes import PassesOption, Passing, VerifyOption
 from tcc.compiler.cli.report import Report, Stages, size
 from tcc.compiler.cli.weights_and_images import DataOption, SeedOption, WeightsOption, take
 from tcc.compiler.cli.write_bundle import Written, write
-from tcc.compiler.ir.precision import FULL, INTEGER
+from tcc.compiler.ir.precision import FP32
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
-    from tcc.compiler.cli.devices import Bound
+    from tcc.compiler.ir.device import Device
 
 
 def _target_names(incomplete: str) -> list[str]:
     from tcc.compiler.cli import devices
 
     before, comma, last = incomplete.rpartition(",")
-    names = [bound.name for bound in devices.every()]
+    names = [device.name for device in devices.every()]
     return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
 
 
@@ -123,21 +123,19 @@ def build(
         devices, level = _devices(chosen, target, precision)
         passing = Passing(passes, verify_passes, report)
         passing.chosen()  # said before any work is done
-        asked.check(level)
+        kinds = {device.name: device.precision(level) for device in devices}
+        asked.check(kinds.values())
         _placed(chosen, devices, level, folder)
         scratch_folders.sweep()
         given = take(report, chosen, weights, seed)
         whole = None
-        if level in INTEGER:
-            whole = integers(
-                Work(report, stages, chosen, given, asked, passing),
-                {device.real_ends for device in devices},
-            )
+        if ends := {kind.real_ends for kind in kinds.values() if kind.integer}:
+            whole = integers(Work(report, stages, chosen, given, asked, passing), ends)
         built = pipeline.build(chosen.spec, given, devices, level, stages, whole, passing)
         written = []
         for device, contents in zip(devices, built, strict=True):
             made = write(contents, device, folder, stages, replaying=replay)
-            compared = level != FULL and (json or not quiet)
+            compared = not kinds[device.name].full and (json or not quiet)
             full = pipeline.full_size(chosen.spec, given, device, stages) if compared else None
             written.append(dataclasses.replace(made, full=full))
         stages.end()
@@ -147,7 +145,7 @@ def build(
 
 def _devices(
     chosen: Chosen, names: Sequence[str] | None, precision: str | None
-) -> "tuple[tuple[Bound, ...], str]":
+) -> "tuple[tuple[Device, ...], str]":
     """Return the targets that the command line names, or else the project file, and the precision.
 
     Raises:
@@ -160,15 +158,15 @@ def _devices(
     asked = [(name, typed(f"--target {text}")) for text, name in words]
     theirs = [(name, project.places["targets"]) for name in project.targets]
     if not (asked or theirs):
-        known = ", ".join(bound.name for bound in devices.every())
+        known = ", ".join(device.name for device in devices.every())
         raise fail("E0605", "which target?", typed("--target"), help=f"known targets: {known}")
-    level = (precision or "fp32", typed(f"--precision {precision}"))
+    level = (precision or FP32.name, typed(f"--precision {precision}"))
     if precision is None and project.precision:
         level = (project.precision, project.places["precision"])
     return devices.find_all(asked or theirs, level), level[0]
 
 
-def _placed(chosen: Chosen, devices: "Sequence[Bound]", precision: str, out: Path) -> None:
+def _placed(chosen: Chosen, devices: "Sequence[Device]", precision: str, out: Path) -> None:
     """Refuse, before any work is done, what cannot be built or written here."""
     from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.support import atomic_files

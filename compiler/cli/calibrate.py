@@ -27,7 +27,7 @@ from tcc.compiler.cli.weights_and_images import (
 )
 
 if TYPE_CHECKING:
-    from tcc.compiler.cli.devices import Bound
+    from tcc.compiler.ir.device import Device
     from tcc.compiler.quant.calibration_document import Document
 
 WORST = 10
@@ -37,7 +37,7 @@ WORST = 10
 def _targets(incomplete: str) -> list[str]:
     from tcc.compiler.cli import devices
 
-    found = [bound.name for bound in devices.every() if bound.target.calibrates]
+    found = [device.name for device in devices.every() if device.target.calibrates]
     return [name for name in found if name.startswith(incomplete)]
 
 
@@ -135,12 +135,12 @@ def calibrate(
     report.document(_document(path, made, stages))
 
 
-def _default(chosen: Chosen, device: "Bound") -> Path:
+def _default(chosen: Chosen, device: "Device") -> Path:
     folder = chosen.project.out or Path("build")
     return folder / f"{chosen.spec.name}-{device.name}.calibration.json"
 
 
-def _device(chosen: Chosen, name: str | None) -> "Bound":
+def _device(chosen: Chosen, name: str | None) -> "Device":
     """Return the target that the command line names, or else the project file, or onnxruntime.
 
     Raises:

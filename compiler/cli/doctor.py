@@ -107,7 +107,7 @@ def _packages(names: dict[str, str], needed: bool) -> Iterator[dict[str, Any]]:
 def _tools() -> list[Tool]:
     from tcc.compiler.cli import devices
 
-    tools = {tool.name: tool for bound in devices.every() for tool in bound.tools}
+    tools = {tool.name: tool for device in devices.every() for tool in device.tools}
     return [tool for name, tool in tools.items() if name not in BASE]
 
 

@@ -140,12 +140,14 @@ def _of_spec(
     from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.driver import evaluation
     from tcc.compiler.ir.graph import Model
+    from tcc.compiler.ir.precision import FP32
     from tcc.compiler.reference import float_program
 
     spec = chosen.spec
     given = _labelled(report, stages, chosen.project, data, bundle_folder.results(spec.graph))
     scores = evaluation.by_reference(Model(spec.graph, weights.tensors), given, stages)
-    said = {"spec": spec.name, "target": f"reference ({float_program.NAME})", "precision": "fp32"}
+    reference = f"reference ({float_program.NAME})"
+    said = {"spec": spec.name, "target": reference, "precision": FP32.name}
     return Evaluated(said, given, scores)
 
 

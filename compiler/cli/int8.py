@@ -1,6 +1,6 @@
 """The integer program that `tcc build` makes: its calibration, its floor, its report."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,7 @@ from tcc.compiler.cli.common_options import Chosen, typed
 from tcc.compiler.cli.passes import Passing
 from tcc.compiler.cli.report import Report, Stages, table
 from tcc.compiler.cli.weights_and_images import take_images
-from tcc.compiler.ir.precision import INTEGER
+from tcc.compiler.ir.precision import Precision
 from tcc.compiler.reference.quality import loss
 from tcc.compiler.support.diagnostics import fail
 
@@ -91,8 +91,8 @@ class Asked:
     bounds: Bounds = (None, None, None, None)
     mixed: bool = False
 
-    def check(self, precision: str) -> None:
-        """Refuse options that only integers understand at another precision (E0601)."""
+    def check(self, precisions: Iterable[Precision]) -> None:
+        """Refuse options that only integers understand where nothing has them (E0601)."""
         given = {
             "--calibration": self.calibration,
             "--data": self.data,
@@ -101,8 +101,9 @@ class Asked:
             "--mixed": self.mixed or None,
         }
         idle = [name for name, value in given.items() if value is not None]
-        if idle and precision not in INTEGER:
-            message = f"{idle[0]} is for integers, and this builds {precision}"
+        if idle and not any(each.integer for each in precisions):
+            levels = ", ".join(dict.fromkeys(each.name for each in precisions))
+            message = f"{idle[0]} is for integers, and this builds {levels}"
             raise fail("E0601", message, typed(idle[0]), help="say `--precision int8`")
 
 

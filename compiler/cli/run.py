@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.bundle.manifest import Result
-    from tcc.compiler.cli.devices import Bound
+    from tcc.compiler.ir.device import Device
     from tcc.compiler.ir.graph import Input
 
 BATCH = 8
@@ -107,7 +107,7 @@ def _expanded(report: Report, images: Sequence[Path]) -> list[Path]:
 
 
 def _predicted(
-    report: Report, bundle: "Bundle", device: "Bound", paths: Sequence[Path]
+    report: Report, bundle: "Bundle", device: "Device", paths: Sequence[Path]
 ) -> "Iterator[tuple[Path, list[Prediction]]]":
     from tcc.compiler.bundle import artifact
     from tcc.compiler.reference.activations import applied

@@ -42,9 +42,10 @@ def of_bundle(folder: Path, wanted: Wanted) -> Shown:
         UserError: It is no whole bundle, or has no such stage.
     """
     from tcc.compiler.bundle import bundle_folder
+    from tcc.compiler.cli import devices
     from tcc.compiler.support import json_records, regular_files
 
-    found = bundle_folder.read(folder)
+    found = bundle_folder.read(folder, devices.precision)
     listed = [PurePosixPath(file.path) for file in found.manifest.files]
     graphs = [
         path for path in listed if str(path.parent) == bundle_folder.GRAPH and path.suffix == ".txt"

@@ -7,7 +7,7 @@ from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report
 
 if TYPE_CHECKING:
-    from tcc.compiler.cli.devices import Bound
+    from tcc.compiler.ir.device import Device
 
 
 def targets(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
@@ -16,7 +16,7 @@ def targets(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) 
 
     from tcc.compiler.cli import devices
 
-    listed = [_document(bound) for bound in devices.every()]
+    listed = [_document(device) for device in devices.every()]
     if quiet:
         report.text("\n".join(each["name"] for each in listed))
     else:
@@ -24,17 +24,18 @@ def targets(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) 
     report.document({"targets": listed})
 
 
-def _document(bound: "Bound") -> dict[str, Any]:
-    missing = [tool for tool in bound.tools if tool.version is None]
-    builds = bool(bound.target.precisions)
+def _document(device: "Device") -> dict[str, Any]:
+    target = device.target
+    missing = [tool for tool in device.tools if tool.version is None]
+    builds = bool(target.precisions)
     return {
-        "name": bound.name,
-        "aliases": list(bound.target.aliases),
-        "title": bound.target.title,
-        "precisions": list(bound.target.precisions),
-        "calibrates": bound.target.calibrates,
+        "name": device.name,
+        "aliases": list(target.aliases),
+        "title": target.title,
+        "precisions": [each.name for each in target.precisions],
+        "calibrates": target.calibrates,
         "builds": builds and not any(tool.builds for tool in missing),
-        "runs": builds and not missing,
+        "runs": target.runs and not missing,
         "missing": [asdict(tool) for tool in missing],
     }
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.bundle.compare import Pair
     from tcc.compiler.bundle.replay import Replayed
-    from tcc.compiler.cli.devices import Bound
+    from tcc.compiler.ir.device import Device
 
 Bundles = Annotated[
     list[Path],
@@ -76,7 +76,7 @@ def verify(
         raise typer.Exit(code)
 
 
-def _read(folders: Sequence[Path]) -> "list[tuple[Bundle, Bound]]":
+def _read(folders: Sequence[Path]) -> "list[tuple[Bundle, Device]]":
     """Return bundles with their targets, or raise what is wrong with all of them."""
     from tcc.compiler.cli import devices
 
@@ -92,7 +92,7 @@ def _read(folders: Sequence[Path]) -> "list[tuple[Bundle, Bound]]":
     return read
 
 
-def _replayed(bundle: "Bundle", device: "Bound", stages: Stages) -> Verified:
+def _replayed(bundle: "Bundle", device: "Device", stages: Stages) -> Verified:
     from tcc.compiler.bundle.replay import replay
 
     stages(f"{bundle.folder}", 0, 1)

@@ -9,8 +9,8 @@ from tcc.compiler.bundle.agreement import Agreement, Disagreement
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle, Contents
     from tcc.compiler.bundle.manifest import File, Manifest
-    from tcc.compiler.cli.devices import Bound
     from tcc.compiler.cli.report import Stages
+    from tcc.compiler.ir.device import Device
 
 GOLDENS = 1
 """Goldens that are replayed after a build; under an emulator each takes its time."""
@@ -48,7 +48,7 @@ class Written:
 
 
 def write(
-    contents: "Contents", device: "Bound", out: Path, stages: "Stages", *, replaying: bool
+    contents: "Contents", device: "Device", out: Path, stages: "Stages", *, replaying: bool
 ) -> Written:
     """Write a bundle whose artifact agrees with the reference, or cannot be run here.
 
@@ -70,9 +70,15 @@ def write(
         if not all(each.holds for each in found):
             raise Disagreement(device.name, found)
 
-    absent = device.absent()
-    unchecked = f"{absent[0].name} is not here" if absent else ""
-    unchecked = unchecked if replaying else "--no-replay"
+    unchecked = _unchecked(device) if replaying else "--no-replay"
     stages("write", 0, 1)
     folder = bundle_folder.write(contents, out, None if unchecked else accept)
     return Written(folder, contents.manifest, tuple(found), unchecked)
+
+
+def _unchecked(device: "Device") -> str:
+    """Return why a device's artifacts are not run here; nothing where they are."""
+    if not device.target.runs:
+        return f"nothing here runs what is built for {device.name}"
+    absent = device.absent()
+    return f"{absent[0].name} is not here" if absent else ""

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.bundle import artifact
-from tcc.compiler.bundle.artifact import Runs
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Result
 from tcc.compiler.data import images
 from tcc.compiler.data.dataset import DAMAGED, MOST_LISTED, DataSet, check, fitting, indices
+from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input, Model
 from tcc.compiler.reference import float_program, metrics
 from tcc.compiler.reference.metrics import Scores
@@ -41,7 +41,7 @@ class Labelled:
     path: Path
 
 
-def by_artifact(found: Bundle, device: Runs, given: Labelled, progress: Progress) -> Scores:
+def by_artifact(found: Bundle, device: Device, given: Labelled, progress: Progress) -> Scores:
     """Return how a bundle's artifact does, from the pixels on.
 
     Raises:

@@ -10,11 +10,12 @@ from tcc.compiler.bundle import bundle_folder, goldens, manifest
 from tcc.compiler.bundle.bundle_folder import Contents
 from tcc.compiler.data import weights
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.driver.device import Device, Emitted, Refused
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import printer
+from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model, Pass
-from tcc.compiler.ir.precision import FULL, INTEGER
+from tcc.compiler.ir.precision import Precision
+from tcc.compiler.ir.target import Artifact, Refusal
 from tcc.compiler.quant import calibrate as calibration
 from tcc.compiler.quant import calibration_file
 from tcc.compiler.quant.calibrate import How
@@ -45,7 +46,7 @@ class Integers:
 
 Programs = Mapping[bool, Integers]
 """The integer program whose last layers give real numbers, and that which gives integers: by
-`Device.real_ends`, those that are needed."""
+`Precision.real_ends`, those that are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Job:
 
     spec: Spec
     given: Given
-    precision: str
+    precision: Precision
     graph: Graph
     calibrated: manifest.Calibrated | None
     goldens: manifest.Goldens
@@ -98,60 +99,89 @@ def build(
         UserError: A target refuses the graph (E0607), said before any work is done, or the
             weights give no finite outputs.
     """
-    assert (integers is not None) == (precision in INTEGER), precision
     progress("passes", 0, 1)
     model = Model(spec.graph, given.tensors)
-    lean = _lean(model, devices, precision, integers, lower)
-    check([(device, lean[device.name].graph) for device in devices])
+    plans = [Plan(device, device.precision(precision)) for device in devices]
+    starts = _starts(model, plans, integers, lower)
+    check([(device, starts[device.name].graph) for device in devices])
     progress("goldens", 0, 1)
-    expected = _goldens(model, precision, integers)
-    for device in devices:
+    expected = _goldens(model, plans, integers)
+    for plan in plans:
+        device, kind = plan.device, plan.precision
         progress(device.name, 0, 1)
-        ready, own = lean[device.name], integers[device.real_ends] if integers else None
-        golden, files = expected[device.real_ends]
-        texts = _texts(model.graph, ready.graph, "int8" if own else "fused")
+        start, own = starts[device.name], plan.program(integers)
+        golden, files = expected[kind]
+        texts = _texts(model.graph, start.graph, "int8" if own else "fused")
         files = {**files, **(own.files if own else {}), **texts}
-        contract = ready.graph if own else model.graph
-        job = Job(spec, given, precision, contract, own.calibrated if own else None, golden, files)
-        yield _packed(job, device, device.emit(ready, precision, progress))
+        contract = start.graph if own else model.graph
+        job = Job(spec, given, kind, contract, own.calibrated if own else None, golden, files)
+        yield _packed(job, device, device.emit(start, kind, progress))
 
 
-def full_size(spec: Spec, given: Given, device: Device, progress: Progress) -> int:
-    """Return the bytes of a target's files at fp32, with which those of other precisions compare.
+def full_size(spec: Spec, given: Given, device: Device, progress: Progress) -> int | None:
+    """Return the bytes of a target's files with the spec's own weights in floats.
+
+    Those of other precisions compare with these; None where the target is not built so.
 
     Raises:
         UserError: The weights exceed what a file holds.
     """
-    model = Model(spec.graph, given.tensors)
-    lean = passes.run(model, device.passes(FULL))
-    return sum(map(len, device.emit(lean, FULL, progress).files.values()))
+    full = next((each for each in device.target.precisions if each.full), None)
+    if full is None:
+        return None
+    model = passes.run(Model(spec.graph, given.tensors), device.passes(full))
+    return sum(map(len, device.emit(model, full, progress).files.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A target, and the precision that it is built at."""
+
+    device: Device
+    precision: Precision
+
+    def program(self, integers: Programs | None) -> Integers | None:
+        """Return the integer program that it is built from; None where that is a float model."""
+        if not self.precision.integer:
+            return None
+        assert integers is not None, self.precision
+        return integers[self.precision.real_ends]
 
 
 Expected = tuple[manifest.Goldens, Mapping[str, bytes]]
 
 
-def _goldens(model: Model, precision: str, integers: Programs | None) -> Mapping[bool, Expected]:
-    """Return the goldens of the targets whose integer programs end in real numbers, and others'."""
-    if integers is None:
-        return dict.fromkeys((True, False), goldens.make(model, precision))
-    return {ends: goldens.exact(own.program, precision) for ends, own in integers.items()}
+def _goldens(
+    model: Model, plans: Iterable[Plan], integers: Programs | None
+) -> Mapping[Precision, Expected]:
+    """Return the goldens of each precision, whatever the number of targets that have it."""
+    found: dict[Precision, Expected] = {}
+    for plan in plans:
+        if plan.precision not in found:
+            own = plan.program(integers)
+            found[plan.precision] = (
+                goldens.exact(own.program, plan.precision)
+                if own
+                else goldens.make(model, plan.precision)
+            )
+    return found
 
 
-def _lean(
-    model: Model,
-    devices: Sequence[Device],
-    precision: str,
-    integers: Programs | None,
-    lower: Lower,
+def _starts(
+    model: Model, plans: Iterable[Plan], integers: Programs | None, lower: Lower
 ) -> Mapping[str, Model]:
     """Return what each target is emitted from; targets that want equal passes share it."""
-    if integers:
-        return {device.name: integers[device.real_ends].program for device in devices}
-    wanted = {device.name: device.passes(precision) for device in devices}
-    made = {
-        pipeline: _lowered(model, pipeline, lower) for pipeline in dict.fromkeys(wanted.values())
-    }
-    return {name: made[pipeline] for name, pipeline in wanted.items()}
+    found: dict[str, Model] = {}
+    lowered: dict[tuple[Pass, ...], Model] = {}
+    for plan in plans:
+        if own := plan.program(integers):
+            found[plan.device.name] = own.program
+            continue
+        wanted = plan.device.passes(plan.precision)
+        if wanted not in lowered:
+            lowered[wanted] = _lowered(model, wanted, lower)
+        found[plan.device.name] = lowered[wanted]
+    return found
 
 
 def _lowered(model: Model, wanted: tuple[Pass, ...], lower: Lower) -> Model:
@@ -213,7 +243,7 @@ def check(planned: Iterable[tuple[Device, Graph]]) -> None:
         raise UserError(found)
 
 
-def _refused(device: Device, refusal: Refused) -> Diagnostic:
+def _refused(device: Device, refusal: Refusal) -> Diagnostic:
     node = refusal.node
     message = f"{device.name} cannot run `{node.name}` ({node.op.word})"
     return Diagnostic("E0607", message, node.at, label=refusal.why, help=refusal.help)
@@ -227,7 +257,7 @@ def _texts(written: Graph, lean: Graph, stage: str) -> dict[str, bytes]:
     }
 
 
-def _packed(job: Job, device: Device, artifact: Emitted) -> Contents:
+def _packed(job: Job, device: Device, artifact: Artifact) -> Contents:
     files = {f"{bundle_folder.MODEL}/{path}": data for path, data in artifact.files.items()}
     files |= job.files
     executable = frozenset(f"{bundle_folder.MODEL}/{path}" for path in artifact.executable)
@@ -236,7 +266,7 @@ def _packed(job: Job, device: Device, artifact: Emitted) -> Contents:
         model=network(job.spec),
         weights=job.given.origin,
         target=device.name,
-        precision=job.precision,
+        precision=job.precision.name,
         calibration=job.calibrated,
         made_with=dict(sorted(device.versions().items())),
         input=bundle_folder.source(job.graph),

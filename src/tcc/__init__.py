@@ -114,24 +114,23 @@ def build(
     from tcc.compiler.cli import devices
     from tcc.compiler.driver import int8_program, pipeline
     from tcc.compiler.frontend.accuracy import Accuracy
-    from tcc.compiler.ir.precision import INTEGER
     from tcc.compiler.support.diagnostics import whole_file
     from tcc.compiler.support.progress import silent
 
     chosen = load(spec) if isinstance(spec, str | PathLike) else spec
     here = whole_file("tcc.build")
-    bound = devices.find_all([(target, here)], (precision, here))
+    (device,) = devices.find_all([(target, here)], (precision, here))
+    kind = device.precision(precision)
     given = _given(chosen, weights, seed)
     found = None
-    if precision in INTEGER:
+    if kind.integer:
         ready = pipeline.ready(chosen, given)
         source = _source(chosen, given, calibration, data, method)
         bounds = Accuracy(min_cosine, max_drop, min_correlation, max_error)
         least = int8_program.floor(chosen, bounds)
-        ends = {device.real_ends for device in bound}
-        found = int8_program.integers(ready, source, least, ends, mixed=mixed)
-    (contents,) = pipeline.build(chosen, given, bound, precision, silent, found)
-    return bundle_folder.read(bundle_folder.write(contents, Path(out)))
+        found = int8_program.integers(ready, source, least, {kind.real_ends}, mixed=mixed)
+    (contents,) = pipeline.build(chosen, given, (device,), precision, silent, found)
+    return bundle_folder.read(bundle_folder.write(contents, Path(out)), devices.precision)
 
 
 def calibrate(

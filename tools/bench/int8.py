@@ -27,7 +27,6 @@ from tcc.compiler import passes
 from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model, Output
-from tcc.compiler.ir.precision import INTEGER
 from tcc.compiler.ir.preprocess import normalized
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
@@ -75,8 +74,8 @@ def _models(model: Model) -> Mapping[str, Model]:
     ready = passes.run(model, passes.INT8)
     program = quantize(ready, Calibration(ranges(ready, _limits(ready))))
     return {
-        name: program if name in INTEGER else passes.run(model, BACKEND.passes(name))
-        for name in TARGET.precisions
+        each.name: program if each.integer else passes.run(model, BACKEND.passes(each))
+        for each in TARGET.precisions
     }
 
 
@@ -103,9 +102,10 @@ def _picture(graph: Graph) -> Array:
 def _measured(models: Mapping[str, Model], folder: Path, rounds: int) -> dict[str, Any]:
     """Return size, nearness to fp32, and times of each precision."""
     sessions, feeds, sizes = {}, {}, {}
-    for name, model in models.items():
+    for precision in TARGET.precisions:
+        name, model = precision.name, models[precision.name]
         path = folder / f"{name}-{FILE}"
-        path.write_bytes(BACKEND.emit(TARGET, model, name).files[FILE])
+        path.write_bytes(BACKEND.emit(TARGET, model, precision).files[FILE])
         source = model.graph.inputs[0]
         feeds[name] = {source.name: _picture(model.graph)[None].astype(source.type.dtype.value)}
         sessions[name], sizes[name] = session(path), path.stat().st_size

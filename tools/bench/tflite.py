@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 
 from tcc.backends.tflite.backend import FILE, TfLite
 from tcc.backends.tflite.emit import described
+from tcc.backends.tflite.precisions import DYNAMIC, FP16, INT8
 from tcc.backends.tflite.writer import pack
 from tcc.compiler import passes
 from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model, Output
+from tcc.compiler.ir.precision import FP32
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import kept, ranges
@@ -63,9 +65,9 @@ def made(model: Model) -> Mapping[str, bytes]:
     found = Calibration(ranges(ready, _limits(ready)))
     # the peer gives constants that are joined to a map no scale, so its input has no border
     plain = passes.run(model, [one for one in passes.INT8 if one.name != "raw_input"])
-    lean = {name: passes.run(model, BACKEND.passes(name)) for name in ("fp32", "fp16", "dynamic")}
-    lean["int8"] = quantize(ready, replace(found, real_ends=False))
-    ours = {name: BACKEND.emit(TARGET, m, name).files[FILE] for name, m in lean.items()}
+    lean = {each: passes.run(model, BACKEND.passes(each)) for each in (FP32, FP16, DYNAMIC)}
+    lean[INT8] = quantize(ready, replace(found, real_ends=False))
+    ours = {each.name: BACKEND.emit(TARGET, m, each).files[FILE] for each, m in lean.items()}
     dynamic = quantizer.Quantizer(
         bytearray(_packed(_named(ours["fp32"]))), recipe.dynamic_wi8_afp32()
     )

@@ -44,6 +44,8 @@ BUILDS = (
     ("host", "fp32", 3),
 )
 """What is edited, and how often of a dozen times."""
+CALIBRATED = {"int8": ("--data", str(samples_folder()), "--min-cosine", "0")}
+"""What a build takes besides at a precision."""
 ALLOWED = {"fp32": 1e-4, "dynamic": 0.1, "fp16": 0.01}
 PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
 IMAGE = "set/a/1.png"
@@ -59,8 +61,7 @@ def templates() -> Path:
     for target, precision, _ in BUILDS:
         words = ["build", "tiny.yaml", "--target", target, "--precision", precision, "-q"]
         words += ["--out", "."]
-        if precision == "int8":
-            words += ["--data", str(samples_folder()), "--min-cosine", "0"]
+        words += CALIBRATED.get(precision, ())
         command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *words]
         ended = subprocess.run(command, cwd=folder, check=False, capture_output=True)
         if ended.returncode not in (0, TOOL_MISSING):

@@ -5,7 +5,7 @@ from pathlib import Path
 from tcc.backends.arm.codegen import c_source, zig
 from tcc.backends.arm.codegen.c_source import Sources
 from tcc.backends.arm.machine import Machine
-from tcc.backends.base import Artifact
+from tcc.compiler.ir.target import Artifact
 from tcc.compiler.support import scratch_folders
 from tcc.compiler.support.progress import Progress, silent
 

@@ -46,12 +46,8 @@ def infer(
     return _batches(machine, folder, ("--tensor",), ".bin", encoded)
 
 
-def run(
-    machine: Machine, folder: Path, source: Input, images: "Sequence[np.ndarray]"
-) -> "list[Outputs]":
+def run(machine: Machine, folder: Path, images: "Sequence[np.ndarray]") -> "list[Outputs]":
     """Return the raw outputs for each image, uint8 (height, width, 3)."""
-    if source.preprocess is None:
-        raise fail("E0625", "this network does not take an image", whole_file(str(folder)))
     return _batches(machine, folder, (), ".ppm", map(_ppm, images))
 
 

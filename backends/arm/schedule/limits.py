@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from math import prod
 
 from tcc.backends.arm.schedule.program import supported
-from tcc.backends.base import Refusal
 from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.ir.target import Refusal
 from tcc.compiler.support.diagnostics import fail
 
 MAX_BYTES = 1 << 30

@@ -21,16 +21,18 @@ from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.kernels.conv import Direct
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.schedule import limits
-from tcc.backends.base import Artifact, MissingTool
+from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Input, Model, Output
 from tcc.compiler.ir.image_limits import TOO_LARGE
 from tcc.compiler.ir.op import Op
 from tcc.compiler.ir.preprocess import Preprocess, Resize, apply
+from tcc.compiler.ir.target import Artifact
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Concat, Conv, Flatten, GlobalAvgPool, Linear, Relu, Sigmoid
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.atomic_files import MachineError
 from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.support.external_tools import MissingTool
 
 ARM = Arm()
 (HOST,) = (t for t in ARM.targets if t.name == "host")
@@ -122,7 +124,7 @@ def test_it_preprocesses_images_itself(built: Built) -> None:
     images = [image(31, 50), image(20, 24, 1), image(9, 8, 2)]
     assert built.source.preprocess is not None
     tensors = [apply(built.source.preprocess, i, (3, 20, 24)) for i in images]
-    by_image = ARM.run(HOST, built.folder, built.source, images)
+    by_image = Device(ARM, HOST).run(built.folder, built.source, images)
     by_tensor = ARM.infer(HOST, built.folder, built.source, tensors)
     for a, b in zip(by_image, by_tensor, strict=True):
         assert all(a[name].tobytes() == b[name].tobytes() for name in ("logits", "mask"))
@@ -141,7 +143,11 @@ def test_the_program_prints_classes_the_best_first(built: Built, tmp_path: Path)
     done = built.program("--top", "0", tmp_path / "a.ppm")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    raw = ARM.run(HOST, built.folder, built.source, [image(31, 50)])[0]["logits"].astype(float)
+    raw = (
+        Device(ARM, HOST)
+        .run(built.folder, built.source, [image(31, 50)])[0]["logits"]
+        .astype(float)
+    )
     chances = np.exp(raw - raw.max()) / np.exp(raw - raw.max()).sum()
     best = sorted(range(4), key=lambda i: -chances[i])
     assert lines[:2] == [str(tmp_path / "a.ppm"), " logits"]
@@ -405,7 +411,7 @@ def test_a_network_of_vectors_with_values_put_out_twice(tmp_path: Path) -> None:
     assert found["y"].tobytes() == found["again"].tobytes()
     np.testing.assert_allclose(found["y"], float_program.run(model, [x])[0]["y"], rtol=1e-5)
     with pytest.raises(UserError, match="this network does not take an image"):
-        ARM.run(HOST, folder, source, [image(3, 3)])
+        Device(ARM, HOST).run(folder, source, [image(3, 3)])
     (tmp_path / "a.ppm").write_bytes(ppm(image(3, 3)))
     command = [tmp_path / "net_42_v-run", tmp_path / "a.ppm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -10,12 +10,13 @@ from arm_graphs import random_model
 from nets import gated
 
 from tcc.backends.arm.backend import Arm
-from tcc.backends.base import Artifact, Target
 from tcc.compiler.checkpoint import import_checkpoint
 from tcc.compiler.data import images
 from tcc.compiler.data.weights import random
 from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.target import Artifact, Target
 from tcc.compiler.passes import INFERENCE, run
 from tcc.compiler.reference import float_program
 
@@ -87,7 +88,7 @@ def test_published_weights_predict_what_was_published(
     model = run(Model(spec.graph, weights), INFERENCE)
     written(tmp_path, ARM.emit(TARGETS[name], model))
     pixels = images.read(folder / known["image"])
-    (found,) = ARM.run(TARGETS[name], tmp_path, model.graph.inputs[0], [pixels])
+    (found,) = Device(ARM, TARGETS[name]).run(tmp_path, model.graph.inputs[0], [pixels])
     (logits,) = found.values()
     np.testing.assert_allclose(
         logits, known["runs"]["resize224_bilinear"]["logits"], rtol=0, atol=1e-4

@@ -10,9 +10,9 @@ import pytest
 from nets import dense
 
 from tcc.backends.arm.backend import Arm
-from tcc.backends.base import Artifact
 from tcc.compiler.data.weights import random
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.target import Artifact
 
 ARM = Arm()
 

@@ -12,19 +12,21 @@ import torch
 from nets import dense, gated
 from op_cases import CASES, Case, one_input, tensors, trained
 
-from tcc.backends.base import Artifact, Backend
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
 from tcc.compiler.checkpoint import import_checkpoint
 from tcc.compiler.data import images
 from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.precision import FP32
 from tcc.compiler.ir.preprocess import Preprocess, Resize
+from tcc.compiler.ir.target import Artifact, Builder
 from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import Relu
 from tcc.compiler.passes import INFERENCE, run
 from tcc.compiler.support.diagnostics import UserError
 
-BACKEND: Backend = OnnxRuntime()
+BACKEND: Builder = OnnxRuntime()
 (TARGET,) = BACKEND.targets
 
 
@@ -115,7 +117,7 @@ def test_its_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
 def test_it_says_how_far_it_is() -> None:
     graph = gated()
     told: list[tuple[str, int, int]] = []
-    BACKEND.emit(TARGET, Model(graph, trained(graph)), "fp32", lambda *step: told.append(step))
+    BACKEND.emit(TARGET, Model(graph, trained(graph)), FP32, lambda *step: told.append(step))
     assert told == [("onnxruntime", 0, 1), ("onnxruntime", 1, 1)]
 
 
@@ -138,7 +140,7 @@ def test_images_go_through_the_contract(tmp_path: Path) -> None:
     source = replace(graph.inputs[0], preprocess=contract)
     folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    (found,) = BACKEND.run(TARGET, folder, source, [image])
+    (found,) = Device(BACKEND, TARGET).run(folder, source, [image])
     x = (image.astype(np.float32).transpose(2, 0, 1)[None] / 255 - 0.5) / 0.25
     expected = by_torch(Model(graph, trained(graph)), x.astype(np.float32))
     assert_agree(found, {name: y[0] for name, y in expected.items()})
@@ -148,7 +150,7 @@ def test_a_network_without_a_contract_takes_no_image(tmp_path: Path) -> None:
     graph = dense()
     folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
     with pytest.raises(UserError, match="this network does not take an image"):
-        BACKEND.run(TARGET, folder, graph.inputs[0], [np.zeros((16, 16, 3), np.uint8)])
+        Device(BACKEND, TARGET).run(folder, graph.inputs[0], [np.zeros((16, 16, 3), np.uint8)])
 
 
 @pytest.mark.parametrize("data", [b"", b"\x08\x08", b"not a model" * 9])
@@ -209,7 +211,7 @@ def test_the_authors_images_get_their_classes(
     graph = load(root / "spec" / "ddsnet.yaml", {"classes": str(classes)}).graph
     weights = import_checkpoint(data / facts["checkpoint"], graph).weights
     folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, weights)))
-    (found,) = BACKEND.run(TARGET, folder, graph.inputs[0], [images.read(data / picture)])
+    (found,) = Device(BACKEND, TARGET).run(folder, graph.inputs[0], [images.read(data / picture)])
     expected = facts["runs"]["resize224_bilinear"]["logits"]
     np.testing.assert_allclose(found["logits"], expected, atol=1e-4)
 

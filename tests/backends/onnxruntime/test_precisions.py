@@ -15,14 +15,15 @@ from nets import Steps, dense, gated
 from op_cases import trained
 from quantised import calibrated, int8, picture, ready
 
-from tcc.backends.base import Artifact
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
 from tcc.compiler.bundle import goldens
 from tcc.compiler.checkpoint import import_checkpoint
 from tcc.compiler.data import images
 from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.preprocess import Preprocess, Resize, apply
+from tcc.compiler.ir.target import Artifact
 from tcc.compiler.ops import Conv, Flatten, Linear, Relu
 from tcc.compiler.passes import INT8, run
 from tcc.compiler.quant.program.quantize import quantize
@@ -31,6 +32,7 @@ from tcc.compiler.reference import float_program, integer_program
 BACKEND = OnnxRuntime()
 (TARGET,) = BACKEND.targets
 INTEGER = ("int8", "int8-u8u8", "int8-qdq")
+NAMES = tuple(each.name for each in TARGET.precisions)
 SMALL = ("fp16", "dynamic")
 nets = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
 
@@ -46,25 +48,25 @@ def given(graph: Graph, precision: str) -> Model:
     """Return what the pipeline hands to the backend at a precision."""
     if precision in INTEGER:
         return int8(graph, trained(graph))
-    return run(Model(graph, trained(graph)), BACKEND.passes(precision))
+    return run(Model(graph, trained(graph)), BACKEND.passes(TARGET.precision(precision)))
 
 
 def test_its_precisions() -> None:
-    assert TARGET.precisions == ("fp32", *SMALL, *INTEGER)
+    assert ("fp32", *SMALL, *INTEGER) == NAMES
 
 
 @nets
-@pytest.mark.parametrize("precision", TARGET.precisions)
+@pytest.mark.parametrize("precision", NAMES)
 def test_each_computes_what_its_goldens_say(tmp_path: Path, graph: Graph, precision: str) -> None:
     model = given(graph, precision)
     assert list(BACKEND.refusals(TARGET, model.graph)) == []
-    folder = written(tmp_path, BACKEND.emit(TARGET, model, precision))
+    folder = written(tmp_path, BACKEND.emit(TARGET, model, TARGET.precision(precision)))
     plain = Model(graph, trained(graph))
-    whole = precision in INTEGER
-    found, _ = goldens.exact(model, precision) if whole else goldens.make(plain, precision)
+    kind = TARGET.precision(precision)
+    found, _ = goldens.exact(model, kind) if kind.integer else goldens.make(plain, kind)
     source = model.graph.inputs[0]
     xs = [picture(model.graph, seed) for seed in range(4)]
-    expected = integer_program.run(model, xs) if whole else float_program.run(plain, xs)
+    expected = integer_program.run(model, xs) if kind.integer else float_program.run(plain, xs)
     for got, wanted in zip(BACKEND.infer(TARGET, folder, source, xs), expected, strict=True):
         assert got.keys() == wanted.keys()
         for name, y in wanted.items():
@@ -75,13 +77,16 @@ def test_each_computes_what_its_goldens_say(tmp_path: Path, graph: Graph, precis
 @nets
 def test_the_integer_forms_are_exact(graph: Graph) -> None:
     for precision in ("int8", "int8-u8u8"):
-        assert goldens.exact(given(graph, precision), precision)[0].tolerance.relative == 0
+        program, kind = given(graph, precision), TARGET.precision(precision)
+        assert goldens.exact(program, kind)[0].tolerance.relative == 0
 
 
 @nets
-@pytest.mark.parametrize("precision", TARGET.precisions)
+@pytest.mark.parametrize("precision", NAMES)
 def test_bytes_are_the_same_every_time_and_sound(graph: Graph, precision: str) -> None:
-    first, second = (BACKEND.emit(TARGET, given(graph, precision), precision) for _ in range(2))
+    first, second = (
+        BACKEND.emit(TARGET, given(graph, precision), TARGET.precision(precision)) for _ in range(2)
+    )
     assert first.files == second.files
     onnx.checker.check_model(onnx.load_from_string(first.files[FILE]), full_check=True)
 
@@ -90,7 +95,10 @@ def test_each_is_as_small_as_its_weights() -> None:
     add = Steps(32, 4, 4)
     add("conv", Conv(512, (3, 3)))
     graph = add.graph()
-    size = {p: len(BACKEND.emit(TARGET, given(graph, p), p).files[FILE]) for p in TARGET.precisions}
+    size = {
+        p: len(BACKEND.emit(TARGET, given(graph, p), TARGET.precision(p)).files[FILE])
+        for p in NAMES
+    }
     assert size["fp16"] < 0.52 * size["fp32"]
     for precision in ("dynamic", *INTEGER):
         assert size[precision] < 0.28 * size["fp32"]
@@ -105,11 +113,11 @@ def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None
     source = program.graph.inputs[0]
     assert source.preprocess is not None
     assert source.preprocess.raw
-    folder = written(tmp_path, BACKEND.emit(TARGET, program, precision))
+    folder = written(tmp_path, BACKEND.emit(TARGET, program, TARGET.precision(precision)))
     lowered = onnx.load(folder / FILE)
     assert lowered.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    (got,) = BACKEND.run(TARGET, folder, source, [image])
+    (got,) = Device(BACKEND, TARGET).run(folder, source, [image])
     x = apply(source.preprocess, image, (3, 16, 16))
     (expected,) = integer_program.run(program, [x])
     bound = 0.1 if precision == "int8-qdq" else 0.0
@@ -117,8 +125,10 @@ def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None
 
 
 def test_files_say_what_a_processor_may_need() -> None:
-    for precision in TARGET.precisions:
-        data = BACKEND.emit(TARGET, given(gated(), precision), precision).files[FILE]
+    for precision in NAMES:
+        data = BACKEND.emit(TARGET, given(gated(), precision), TARGET.precision(precision)).files[
+            FILE
+        ]
         needs = precision in {"int8", "int8-qdq"}
         assert ("session.x64quantprecision" in onnx.load_from_string(data).doc_string) is needs
 
@@ -166,8 +176,8 @@ def test_a_processor_whose_products_saturate_gives_the_same(tmp_path: Path) -> N
     whole = ready(model.graph, model.weights)
     program = quantize(whole, calibrated(whole, xs[0]))
     for precision in INTEGER:
-        written(tmp_path / precision, BACKEND.emit(TARGET, program, precision))
-    written(tmp_path / "dynamic", BACKEND.emit(TARGET, model, "dynamic"))
+        written(tmp_path / precision, BACKEND.emit(TARGET, program, TARGET.precision(precision)))
+    written(tmp_path / "dynamic", BACKEND.emit(TARGET, model, TARGET.precision("dynamic")))
     command = ["qemu-x86_64", "-cpu", "Haswell", sys.executable, "-c", SATURATING, str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     expected = np.stack([y["logits"] for y in integer_program.run(program, list(xs))])
@@ -201,9 +211,15 @@ def test_the_authors_networks_come_near(
     contract = whole.graph.inputs[0].preprocess
     program = quantize(whole, calibrated(whole, apply(contract, views[0], (3, 224, 224))))
     for precision, (least, most) in NEAR.items():
-        made = program if precision == "int8" else run(model, BACKEND.passes(precision))
-        folder = written(tmp_path / precision, BACKEND.emit(TARGET, made, precision))
-        found = BACKEND.run(TARGET, folder, made.graph.inputs[0], views)
+        made = (
+            program
+            if precision == "int8"
+            else run(model, BACKEND.passes(TARGET.precision(precision)))
+        )
+        folder = written(
+            tmp_path / precision, BACKEND.emit(TARGET, made, TARGET.precision(precision))
+        )
+        found = Device(BACKEND, TARGET).run(folder, made.graph.inputs[0], views)
         for got, y in zip((each["logits"] for each in found), expected, strict=True):
             assert got @ y / np.linalg.norm(got) / np.linalg.norm(y) > least
             assert np.abs(got - y).max() < most * np.abs(y).max()

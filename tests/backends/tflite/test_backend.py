@@ -41,7 +41,7 @@ nets = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name
 
 def test_its_target() -> None:
     assert (TARGET.name, TARGET.aliases) == ("tflite", ())
-    assert set(PRECISIONS) <= set(TARGET.precisions)
+    assert set(PRECISIONS) <= {each.name for each in TARGET.precisions}
     tools = {tool.name: tool.builds for tool in BACKEND.tools(TARGET)}
     assert tools == {"ai-edge-litert": True, "flatbuffers": True}
 
@@ -54,7 +54,9 @@ def test_every_op_computes_what_the_reference_does(tmp_path: Path, case: Case) -
     (xs,) = tensors(model, batch=2)
     expected = float_program.run(model, list(xs))
     for precision in PRECISIONS:
-        folder = written(tmp_path / precision, BACKEND.emit(TARGET, model, precision))
+        folder = written(
+            tmp_path / precision, BACKEND.emit(TARGET, model, TARGET.precision(precision))
+        )
         found = BACKEND.infer(TARGET, folder, model.graph.inputs[0], list(xs))
         for got, y in zip(found, expected, strict=True):
             assert difference(got, y) <= MEASURED[precision][0]
@@ -82,7 +84,7 @@ def test_networks_compute_what_the_reference_does(
     (xs,) = tensors(plain, batch=3)
     expected = float_program.run(plain, list(xs))
     for name, model in {"plain": plain, "fused": fused(graph)}.items():
-        folder = written(tmp_path / name, BACKEND.emit(TARGET, model, precision))
+        folder = written(tmp_path / name, BACKEND.emit(TARGET, model, TARGET.precision(precision)))
         found = BACKEND.infer(TARGET, folder, graph.inputs[0], list(xs))
         for got, y in zip(found, expected, strict=True):
             assert difference(got, y) <= MEASURED[precision][1]

@@ -12,15 +12,16 @@ from lite_float import BACKEND, PRECISIONS, TARGET, emitted, fused, written
 from nets import Steps, dense, gated
 from op_cases import tensors, trained
 
-from tcc.backends.base import MissingTool
 from tcc.backends.tflite import backend as module
 from tcc.backends.tflite import writer
 from tcc.backends.tflite.backend import FILE
+from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.preprocess import Preprocess, Resize
 from tcc.compiler.ops import Conv, ConvTranspose, DepthwiseConv, Relu
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.support.external_tools import MissingTool
 
 nets = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
 
@@ -166,11 +167,11 @@ def test_images_go_through_the_contract(tmp_path: Path) -> None:
     model = Model(graph, trained(graph))
     folder = written(tmp_path, BACKEND.emit(TARGET, model))
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    (found,) = BACKEND.run(TARGET, folder, source, [image])
+    (found,) = Device(BACKEND, TARGET).run(folder, source, [image])
     x = (image.astype(np.float32).transpose(2, 0, 1) / 255 - 0.5) / 0.25
     assert difference(found, float_program.run(model, [x.astype(np.float32)])[0]) < 1e-5
     with pytest.raises(UserError, match="this network does not take an image"):
-        BACKEND.run(TARGET, folder, graph.inputs[0], [image])
+        Device(BACKEND, TARGET).run(folder, graph.inputs[0], [image])
 
 
 def test_damaged_files_are_the_users_error(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from random_nets import extreme, graphs
 from tcc.backends.tflite.functions import sure
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, verify
 from tcc.compiler.ir.preprocess import Preprocess, apply
 from tcc.compiler.ir.preprocess import Resize as Resized
@@ -285,11 +286,11 @@ def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=contract),))
     program = closed(graph, trained(graph))
     source = program.graph.inputs[0]
-    artifact = BACKEND.emit(TARGET, program, precision)
+    artifact = BACKEND.emit(TARGET, program, TARGET.precision(precision))
     for name, data in artifact.files.items():
         (tmp_path / name).write_bytes(data)
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    (got,) = BACKEND.run(TARGET, tmp_path, source, [image])
+    (got,) = Device(BACKEND, TARGET).run(tmp_path, source, [image])
     assert source.preprocess is not None
     (expected,) = integer_program.run(program, [apply(source.preprocess, image, (3, 16, 16))])
     assert got.keys() == expected.keys()

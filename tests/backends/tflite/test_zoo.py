@@ -42,7 +42,7 @@ def test_every_form_of_every_network_computes_the_same(name: str) -> None:
     (expected,) = float_program.run(model, [x])
     sizes = {}
     for precision, bound in BOUND.items():
-        data = BACKEND.emit(TARGET, fused, precision).files[FILE]
+        data = BACKEND.emit(TARGET, fused, TARGET.precision(precision)).files[FILE]
         sizes[precision] = len(data)
         got = outputs(data, x)
         for output, y in expected.items():
@@ -75,7 +75,9 @@ def test_the_authors_networks_come_near(
         x = apply(graph.inputs[0].preprocess, view, (3, 224, 224))
         ((y,),) = (found.values() for found in float_program.run(model, [x]))
         for precision, (least, most) in NEAR.items():
-            file = BACKEND.emit(TARGET, run(model, INFERENCE), precision).files[FILE]
+            file = BACKEND.emit(TARGET, run(model, INFERENCE), TARGET.precision(precision)).files[
+                FILE
+            ]
             (got,) = outputs(file, x).values()
             assert got @ y / np.linalg.norm(got) / np.linalg.norm(y) > least
             assert np.abs(got - y).max() < most * np.abs(y).max()

@@ -1,7 +1,7 @@
 """Bundles: what they hold, that they prove it, and what they may replace."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,13 @@ from tcc.compiler.data import images
 from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir import preprocess
+from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.precision import FP32
 from tcc.compiler.ir.printer import show
+from tcc.compiler.ir.target import Artifact, Refusal, Target
 from tcc.compiler.passes import INFERENCE
 from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.support.external_tools import Tool
 from tcc.compiler.support.progress import silent
 
 SPEC = """\
@@ -45,57 +49,52 @@ output: {value: {}}
 """
 
 
-@dataclass(frozen=True)
-class Files:
-    files: dict
-    executable: frozenset
-
-
 class Printer:
-    """A target whose artifact is the printed graph."""
+    """Its target's artifact is the printed graph."""
 
-    name = "printer"
-    real_ends = True
+    targets = (Target("printer", "the graph", (FP32,)),)
 
-    def refusals(self, graph):
+    def tools(self, target):
+        return (Tool("printer", "print", "1.2"),)
+
+    def refusals(self, target, graph):
         return ()
 
     def passes(self, precision):
         return INFERENCE
 
-    def emit(self, model, precision, progress):
+    def emit(self, target, model, precision, progress):
         progress("print", 1, 1)
-        return Files({"graph.txt": show(model.graph).encode(), "run": b"#!"}, frozenset({"run"}))
-
-    def versions(self):
-        return {"printer": "1.2"}
+        return Artifact({"graph.txt": show(model.graph).encode(), "run": b"#!"}, frozenset({"run"}))
 
 
-@dataclass(frozen=True)
 class Refusing(Printer):
-    name: str = "picky"
+    targets = (Target("picky", "no graph", (FP32,)),)
 
-    def refusals(self, graph):
+    def refusals(self, target, graph):
         for node in graph.nodes:
             if node.op.word == "conv":
                 yield Refusal(node, "kernels of 3 are too small", "take 5")
 
 
-@dataclass(frozen=True)
-class Refusal:
-    node: object
-    why: str
-    help: str
+def known(target, precision):
+    return FP32 if precision == FP32.name else None
 
 
-def made(folder: Path, text: str = SPEC, weights=None, device=None):
+def read(folder):
+    return bundle_folder.read(folder, known)
+
+
+def made(folder: Path, text: str = SPEC, weights=None, backend=None):
     path = folder / "net.yaml"
     path.write_text(text)
     spec = load(path)
     chosen = pipeline.random_weights(spec.graph)
     if weights:
         chosen = replace(chosen, tensors={**chosen.tensors, **weights})
-    found = pipeline.build(spec, chosen, (device or Printer(),), "fp32", silent)
+    backend = backend or Printer()
+    device = Device(backend, *backend.targets)
+    found = pipeline.build(spec, chosen, (device,), "fp32", silent)
     return next(iter(found))
 
 
@@ -111,7 +110,7 @@ def folder(contents, tmp_path):
 
 def errors(folder: Path) -> list[str]:
     with pytest.raises(UserError) as found:
-        bundle_folder.read(folder)
+        read(folder)
     return [d.code for d in found.value.diagnostics]
 
 
@@ -132,7 +131,8 @@ def test_it_says_what_it_is(contents):
     assert (about.model.name, about.model.doc) == ("tiny", "A small network.")
     assert about.model.params == {"classes": "3"}
     assert len(about.model.spec) == 64
-    assert about.made_with == {"printer": "1.2"}
+    assert about.made_with.keys() == {"numpy", "onnx", "onnxruntime", "printer", "tcc"}
+    assert about.made_with["printer"] == "1.2"
     assert (about.input.name, about.input.shape, about.input.dtype) == (
         "image",
         (3, 8, 8),
@@ -152,7 +152,7 @@ def test_random_weights_are_said_loudly(contents):
 
 
 def test_what_was_written_is_read_back(contents, folder):
-    found = bundle_folder.read(folder)
+    found = read(folder)
     assert found.manifest == contents.manifest
     assert (found.model / "graph.txt").read_text().startswith("graph tiny {")
     assert (found.model / "run").stat().st_mode & 0o100
@@ -170,7 +170,7 @@ def test_the_same_build_gives_the_same_bytes(tmp_path):
 def test_goldens_go_from_image_bytes_to_outputs(tmp_path):
     """The network is the mean of each channel, so that numpy can tell what must come out."""
     folder = bundle_folder.write(made(tmp_path, MEANS), tmp_path / "out")
-    about = bundle_folder.read(folder).manifest
+    about = read(folder).manifest
     assert len(about.goldens.cases) == 2
     for case in about.goldens.cases:
         pixels = images.read(folder / case.image)
@@ -189,7 +189,7 @@ def test_goldens_are_noise_where_the_contract_takes_one_size_alone(tmp_path):
     )
     text = text.replace("[3, 8, 8]", "[3, 5, 7]")
     folder = bundle_folder.write(made(tmp_path, text), tmp_path / "out")
-    for case in bundle_folder.read(folder).manifest.goldens.cases:
+    for case in read(folder).manifest.goldens.cases:
         assert case.source == "noise"
         assert images.read(folder / case.image).shape == (5, 7, 3)
 
@@ -197,7 +197,7 @@ def test_goldens_are_noise_where_the_contract_takes_one_size_alone(tmp_path):
 def test_goldens_without_an_image(tmp_path):
     text = MEANS.replace(", preprocess: {resize: {size: [8, 8], mode: stretch}}", "")
     folder = bundle_folder.write(made(tmp_path, text), tmp_path / "out")
-    for case in bundle_folder.read(folder).manifest.goldens.cases:
+    for case in read(folder).manifest.goldens.cases:
         assert (case.source, case.image) == ("noise", None)
         tensor = values(folder, case.tensor).reshape(3, 8, 8)
         assert np.abs(tensor).max() <= 1
@@ -215,7 +215,7 @@ def test_weights_that_overflow_are_refused(tmp_path):
 
 def test_a_refusal_is_located_before_any_work(tmp_path):
     with pytest.raises(UserError) as found:
-        made(tmp_path, device=Refusing())
+        made(tmp_path, backend=Refusing())
     text = str(found.value).replace(str(tmp_path), "TMP")
     assert text.startswith("error[E0607]: picky cannot run `batch_norm` (conv)\n")
     assert "--> TMP/net.yaml:8:5" in text
@@ -227,11 +227,11 @@ class TestReplacing:
     def test_an_older_bundle(self, contents, folder):
         (folder / "model/graph.txt").write_text("damaged")
         bundle_folder.write(contents, folder.parent)
-        assert bundle_folder.read(folder)
+        assert read(folder)
 
     def test_an_empty_folder(self, contents, tmp_path):
         (tmp_path / "out/tiny-printer-fp32").mkdir(parents=True)
-        assert bundle_folder.read(bundle_folder.write(contents, tmp_path / "out"))
+        assert read(bundle_folder.write(contents, tmp_path / "out"))
 
     @pytest.mark.parametrize(
         ("spoil", "why"),
@@ -260,7 +260,7 @@ class TestReplacing:
 class TestDamage:
     def test_there_is_none(self, tmp_path):
         with pytest.raises(UserError, match=r"E0620.*there is no bundle here"):
-            bundle_folder.read(tmp_path / "nothing")
+            read(tmp_path / "nothing")
 
     def test_all_damaged_files_are_listed(self, folder):
         (folder / "model/graph.txt").write_bytes(b"x")
@@ -269,7 +269,7 @@ class TestDamage:
         data[100] ^= 1
         (folder / "goldens/2/input.bin").write_bytes(data)
         with pytest.raises(UserError) as found:
-            bundle_folder.read(folder)
+            read(folder)
         assert [d.message for d in found.value.diagnostics] == [
             "a file of the bundle is missing",
             "a file of the bundle was changed",
@@ -288,7 +288,7 @@ class TestDamage:
         path = folder / "manifest.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"tcc_bundle": 1}))
         with pytest.raises(UserError, match="`tcc_bundle` is 1, this tcc reads 2"):
-            bundle_folder.read(folder)
+            read(folder)
 
     @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a": NaN}'])
     def test_a_manifest_that_is_none(self, folder, data):

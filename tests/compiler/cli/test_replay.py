@@ -13,14 +13,14 @@ def wrong(monkeypatch):
     """Artifacts whose outputs are off by the given factor."""
 
     def by(factor: float) -> None:
-        right = OnnxRuntime.run
+        right = OnnxRuntime.infer
 
         def run(self, *arguments):
             return [
                 {k: v * np.float32(factor) for k, v in o.items()} for o in right(self, *arguments)
             ]
 
-        monkeypatch.setattr(OnnxRuntime, "run", run)
+        monkeypatch.setattr(OnnxRuntime, "infer", run)
 
     return by
 

@@ -27,7 +27,7 @@ def test_extras_are_the_projects(project):
 
 def test_every_tool_is_known(project):
     known = names(project["dependencies"]) | {name for group in EXTRAS.values() for name in group}
-    tools = {tool.name for bound in devices.every() for tool in bound.tools}
+    tools = {tool.name for device in devices.every() for tool in device.tools}
     assert tools
     assert tools <= known | PROGRAMS.keys()
     assert {*doctor.BASE, *doctor.OPTIONAL} <= known

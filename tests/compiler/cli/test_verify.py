@@ -8,11 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tcc.backends.base import Tool
 from tcc.backends.onnxruntime.backend import OnnxRuntime
 from tcc.compiler.bundle import manifest
 from tcc.compiler.support import json_records
-from tcc.compiler.support.external_tools import MissingTool
+from tcc.compiler.support.external_tools import MissingTool, Tool
 
 INT8 = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8", "-q")
 
@@ -22,12 +21,12 @@ def wrong(monkeypatch):
     """Artifacts whose outputs something is done to."""
 
     def by(change) -> None:
-        right = OnnxRuntime.run
+        right = OnnxRuntime.infer
 
         def run(self, *arguments):
             return [{k: change(v) for k, v in o.items()} for o in right(self, *arguments)]
 
-        monkeypatch.setattr(OnnxRuntime, "run", run)
+        monkeypatch.setattr(OnnxRuntime, "infer", run)
 
     return by
 
@@ -118,7 +117,7 @@ class TestPairs:
     def test_the_difference_is_that_of_the_outputs(self, tcc, built, monkeypatch):
         other = built.with_name("other")
         shutil.copytree(built, other)
-        right = OnnxRuntime.run
+        right = OnnxRuntime.infer
 
         def run(self, target, folder, source, images):
             off = np.float32([3, 0, 0] if folder.parent == other else [0, 0, 0])
@@ -127,7 +126,7 @@ class TestPairs:
                 for o in right(self, target, folder, source, images)
             ]
 
-        monkeypatch.setattr(OnnxRuntime, "run", run)
+        monkeypatch.setattr(OnnxRuntime, "infer", run)
         (pair,) = tcc("verify", built, other, "--json").document["pairs"]
         assert pair["largest"] == pytest.approx(3, rel=1e-6)
         assert pair["differing"] == 2
@@ -236,10 +235,10 @@ def test_a_missing_runtime(tcc, built, monkeypatch):
             raise MissingTool(tool)
         return right(self, target, folder, *rest)
 
-    right = OnnxRuntime.run
+    right = OnnxRuntime.infer
     other = built.with_name("other")
     shutil.copytree(built, other)
-    monkeypatch.setattr(OnnxRuntime, "run", run)
+    monkeypatch.setattr(OnnxRuntime, "infer", run)
     found = tcc("verify", other, built)
     assert found.code == 3
     assert "error: a-runtime is needed to run this, and is not here" in found.err

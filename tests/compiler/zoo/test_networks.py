@@ -27,6 +27,7 @@ from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.frontend.spec_tests import check_facts
 from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.precision import FP32
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.lower.torch import module
 from tcc.compiler.support.diagnostics import NOWHERE
@@ -242,7 +243,7 @@ def test_the_host_program_computes_the_outputs_of_a_second_definition(name, tmp_
     with torch.inference_mode():
         expected = second(torch.from_numpy(batch)).numpy()
     host = devices.find("host", NOWHERE)
-    artifact = host.emit(pipeline.fused(Model(spec.graph, weights)), "fp32", silent)
+    artifact = host.emit(pipeline.fused(Model(spec.graph, weights)), FP32, silent)
     for path, data in artifact.files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(data)

@@ -1,0 +1,156 @@
+"""A target with the backend that knows it, as commands and the pipeline take it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcc.compiler.ir.precision import Precision
+from tcc.compiler.ir.target import (
+    Artifact,
+    Backend,
+    Builder,
+    ImageRunner,
+    NumbersReader,
+    Refusal,
+    Runner,
+    Target,
+    ToolUser,
+)
+from tcc.compiler.support.diagnostics import Span, fail, nearest, whole_file
+from tcc.compiler.support.external_tools import Tool
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tcc.compiler.ir.graph import Graph, Input, Model, Pass
+    from tcc.compiler.ir.number_types import Numbers
+    from tcc.compiler.support.progress import Progress
+
+    Outputs = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A target and its backend; what the backend cannot do, it refuses."""
+
+    backend: Backend
+    target: Target
+
+    @property
+    def name(self) -> str:
+        """The target's name, as after `--target`."""
+        return self.target.name
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """What building for the target, and running it here, needs."""
+        return self.backend.tools(self.target) if isinstance(self.backend, ToolUser) else ()
+
+    def missing(self) -> tuple[Tool, ...]:
+        """Return the tools that building needs and that are not here."""
+        return tuple(tool for tool in self.tools if tool.builds and tool.version is None)
+
+    def absent(self) -> tuple[Tool, ...]:
+        """Return the tools that running the artifact here needs and that are not here."""
+        return tuple(tool for tool in self.tools if not tool.builds and tool.version is None)
+
+    def versions(self) -> Mapping[str, str]:
+        """Return the versions of what decides the files' bytes."""
+        from importlib.metadata import version
+
+        from tcc.compiler.version import __version__
+
+        common = {name: version(name) for name in ("numpy", "onnx", "onnxruntime")}
+        own = {t.name: t.version for t in self.tools if t.builds and t.version}
+        return {"tcc": __version__, **common, **own}
+
+    def precision(self, name: str, at: Span | None = None) -> Precision:
+        """Return the precision of a name, which stands at a place.
+
+        Raises:
+            UserError: The target is not built at it (E0606); the nearest is named.
+        """
+        found = self.target.precision(name)
+        if found is not None:
+            return found
+        offered = [one.name for one in self.target.precisions]
+        close = nearest(name, set(offered))
+        known = f"it builds at {', '.join(offered)}"
+        help = f"did you mean `{close}`? {known}" if close else known
+        message = f"{self.name} does not build at precision `{name[:40]}`"
+        raise fail("E0606", message, at or whole_file(self.name), help=help)
+
+    def passes(self, precision: Precision) -> "tuple[Pass, ...]":
+        """Return the passes that the model goes through before it is emitted."""
+        return self._builder.passes(precision)
+
+    def refusals(self, graph: "Graph") -> Iterable[Refusal]:
+        """Yield each node that the target cannot run."""
+        return self._builder.refusals(self.target, graph)
+
+    def emit(self, model: "Model", precision: Precision, progress: "Progress") -> Artifact:
+        """Return the target's files; at an integer precision the model is the integer program."""
+
+        def of_this_target(what: str, done: int, total: int) -> None:
+            name = self.name if what == self.name else f"{self.name}: {what}"
+            progress(name, done, total)
+
+        return self._builder.emit(self.target, model, precision, of_this_target)
+
+    def numbers(self, folder: Path) -> "Numbers | None":
+        """Return what an artifact computes with, None where its file does not say it."""
+        if isinstance(self.backend, NumbersReader):
+            return self.backend.numbers(self.target, folder)
+        return None
+
+    def infer(
+        self, folder: Path, source: "Input", tensors: "Sequence[np.ndarray]"
+    ) -> "list[Outputs]":
+        """Run the artifact in `folder` on preprocessed tensors of the input's shape.
+
+        Returns:
+            For each tensor, the raw outputs by name, float32.
+
+        Raises:
+            MissingTool: What runs the artifact is not installed.
+            UserError: The artifact cannot be run on these, or nothing runs it here (E0657).
+        """
+        return self._runner.infer(self.target, folder, source, tensors)
+
+    def run(self, folder: Path, source: "Input", images: "Sequence[np.ndarray]") -> "list[Outputs]":
+        """Run the artifact on images, uint8 (height, width, 3), from preprocessing on.
+
+        Returns:
+            For each image, the raw outputs by name, float32.
+
+        Raises:
+            MissingTool: What runs the artifact is not installed.
+            UserError: The network takes no images (E0625), or as for `infer`.
+        """
+        from tcc.compiler.ir import preprocess
+
+        runner = self._runner
+        if source.preprocess is None:
+            raise fail("E0625", "this network does not take an image", whole_file(str(folder)))
+        if isinstance(runner, ImageRunner):
+            return runner.run(self.target, folder, images)
+        channels, height, width = source.type.shape
+        shape = (channels, height, width)
+        tensors = [preprocess.apply(source.preprocess, image, shape) for image in images]
+        return runner.infer(self.target, folder, source, tensors)
+
+    @property
+    def _builder(self) -> Builder:
+        if isinstance(self.backend, Builder) and self.target.precisions:
+            return self.backend
+        message = f"this version calibrates for {self.name}, but does not build it"
+        raise fail("E0606", message, whole_file(self.name))
+
+    @property
+    def _runner(self) -> Runner:
+        if isinstance(self.backend, Runner) and self.target.runs:
+            return self.backend
+        help = "copy the bundle to where its target runs"
+        message = f"nothing here runs what is built for {self.name}"
+        raise fail("E0657", message, whole_file(self.name), help=help)

@@ -1,0 +1,148 @@
+"""Targets: what is said of them, and what their backends owe the rest.
+
+A `Backend` has targets; what can be done with these is a protocol each, and a backend has the
+methods of those that it can, and no stubs of others. Commands and the pipeline hold a target with
+its backend as a `Device`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
+from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.precision import FP32, Precision
+from tcc.compiler.support.external_tools import Tool
+from tcc.compiler.support.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Outputs = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One word after `--target`.
+
+    Its backend is a `Builder` if it has precisions, and a `Runner` if it `runs`. What has no
+    precision is not built, only calibrated for.
+    """
+
+    name: str
+    title: str
+    precisions: tuple[Precision, ...] = ()
+    aliases: tuple[str, ...] = ()
+    calibrates: bool = False
+    runs: bool = False
+    """Whether there is anything that runs its artifacts here; it may lack a tool."""
+
+    def precision(self, name: str) -> Precision | None:
+        """Return the precision of a name, if the target is built at it."""
+        return next((one for one in self.precisions if one.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A node that a target cannot run: the rule it breaks, and what would fit."""
+
+    node: Node
+    why: str
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Files by relative path; the caller alone writes them. `executable` ones get the x bit."""
+
+    files: Mapping[str, bytes]
+    executable: frozenset[str] = field(default=frozenset())
+
+
+class Backend(Protocol):
+    """A family of targets. Stateless: all that it knows comes in with the call."""
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The targets that it knows."""
+        ...
+
+
+@runtime_checkable
+class Builder(Backend, Protocol):
+    """A backend that makes artifacts."""
+
+    def passes(self, precision: Precision) -> tuple[Pass, ...]:
+        """Return the passes that make of a model as written the float one that it starts from."""
+        ...
+
+    def refusals(self, target: Target, graph: Graph) -> Iterable[Refusal]:
+        """Yield each node that the target cannot run, before any work is done."""
+        ...
+
+    def emit(
+        self,
+        target: Target,
+        model: Model,
+        precision: Precision = FP32,
+        progress: Progress = silent,
+    ) -> Artifact:
+        """Return the artifact of a model that `refusals` let pass.
+
+        At an integer precision, the model is the integer program.
+
+        Raises:
+            MissingTool: A tool that building needs is not here.
+        """
+        ...
+
+
+@runtime_checkable
+class ToolUser(Protocol):
+    """A backend that takes something from outside the project."""
+
+    def tools(self, target: Target) -> tuple[Tool, ...]:
+        """Return what building for, and running, a target needs; `version` None is missing."""
+        ...
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """A backend whose artifacts run here."""
+
+    def infer(
+        self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
+    ) -> "list[Outputs]":
+        """Run the artifact in `folder` on preprocessed tensors of the input's shape.
+
+        Returns:
+            For each tensor, the raw outputs by name, float32 in the graph's layout.
+
+        Raises:
+            MissingTool: What runs the artifact here is not installed.
+            UserError: The artifact cannot be run on these.
+        """
+        ...
+
+
+@runtime_checkable
+class ImageRunner(Runner, Protocol):
+    """A backend whose artifacts preprocess images themselves."""
+
+    def run(self, target: Target, folder: Path, images: "Sequence[np.ndarray]") -> "list[Outputs]":
+        """Run the artifact on images, uint8 (height, width, 3); outputs, errors as for `infer`."""
+        ...
+
+
+@runtime_checkable
+class NumbersReader(Protocol):
+    """A backend whose artifacts' files say what they compute with."""
+
+    def numbers(self, target: Target, folder: Path) -> Numbers:
+        """Return what the artifact in `folder` computes with.
+
+        Raises:
+            UserError: It cannot be read, or holds what no artifact of tcc does.
+        """
+        ...
