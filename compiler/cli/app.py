@@ -21,6 +21,7 @@ from tcc.compiler.cli.fmt import fmt
 from tcc.compiler.cli.help import help_
 from tcc.compiler.cli.import_ import import_
 from tcc.compiler.cli.import_weights import import_weights
+from tcc.compiler.cli.init import init
 from tcc.compiler.cli.passes import passes
 from tcc.compiler.cli.report import echo, named
 from tcc.compiler.cli.run import run
@@ -30,6 +31,7 @@ from tcc.compiler.cli.verify import verify
 from tcc.compiler.cli.zoo import zoo
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "init": init,
     "check": check,
     "show": show,
     "calibrate": calibrate,

@@ -116,6 +116,20 @@ def parsed(settings: Sequence[str]) -> Mapping[str, str]:
     return found
 
 
+def words(option: str, text: str | None) -> tuple[str, ...]:
+    """Return what an option says between commas, nothing where it is not given.
+
+    Raises:
+        UserError: One is empty, or comes twice (E0601).
+    """
+    if text is None:
+        return ()
+    found = tuple(word.strip() for word in text.split(","))
+    if not all(found) or len(set(found)) < len(found):
+        raise fail("E0601", f"`{option}` takes different words", typed(f"{option} {text}"))
+    return found
+
+
 def typed(words: str) -> Span:
     """Return the place of words on the command line."""
     shown = words if len(words) <= 120 else f"{words[:117]}..."

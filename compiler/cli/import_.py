@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed, words
 from tcc.compiler.cli.import_weights import SPEC_KEY
 from tcc.compiler.cli.report import Report, doubt
 from tcc.compiler.support.diagnostics import fail, whole_file
@@ -155,7 +155,7 @@ def import_(
     spec = output or Path(f"{model.stem}.yaml")
     wanted = Wanted(
         _checked_name(name),
-        _words("--labels", labels),
+        words("--labels", labels),
         _preprocess(color, resize, scale, _numbers("--mean", mean), _numbers("--std", std)),
         _size(shape),
         tuple(until or ()),
@@ -239,16 +239,6 @@ def _checked_name(name: str | None) -> str:
         help = "use letters, digits, `_`, `.` and `-`"
         raise fail("E0601", "this is no name of a network", typed(f"--name {name}"), help=help)
     return name or ""
-
-
-def _words(option: str, text: str | None) -> tuple[str, ...]:
-    """Return what stands between commas."""
-    if text is None:
-        return ()
-    words = tuple(word.strip() for word in text.split(","))
-    if not all(words) or len(set(words)) < len(words):
-        raise fail("E0601", f"`{option}` takes different words", typed(f"{option} {text}"))
-    return words
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...]:

@@ -1,0 +1,124 @@
+"""`tcc init`: a new project to begin with."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed, words
+from tcc.compiler.cli.report import Report
+from tcc.compiler.support import atomic_files
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail
+
+NEXT = {
+    "tcc check": "what the network is, and what it costs",
+    "tcc show --format svg -o {name}.svg": "a picture of it",
+    "tcc build": "for ONNX Runtime, with random weights until there are trained ones",
+}
+"""The commands that a new project is ready for, and what each is for."""
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
+
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]",
+        show_default=False,
+        help="A folder to make, whose name the network gets; without it, the current one.",
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option("--labels", metavar="A,B,...", show_default=False, help="The classes, in order."),
+]
+Size = Annotated[
+    int,
+    typer.Option(
+        "--size", metavar="N", min=8, max=4096, help="Height and width of the images, in pixels."
+    ),
+]
+
+
+def init(
+    name: Name = None,
+    labels: Labels = None,
+    size: Size = 64,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Begin a project: write a small spec with comments, and a project file.
+
+    Nothing that is there is replaced.
+    """
+    report = Report(json, quiet, verbose)
+    folder = Path(name or "")
+    network = _network(name)
+    classes = words("--labels", labels)
+    if len(classes) == 1:
+        help = "a network for one class has nothing to choose from; name the others too"
+        raise fail("E0601", "`--labels` takes two or more", typed(f"--labels {labels}"), help=help)
+
+    from tcc.compiler.zoo import starter
+
+    written = {folder / file: data for file, data in starter.files(network, classes, size).items()}
+    _write(written)
+    steps = {command.format(name=network): what for command, what in NEXT.items()}
+    report.text("\n".join(_told(name, written, steps)))
+    report.document(
+        {"name": network, "files": [str(path) for path in written], "next": list(steps)}
+    )
+
+
+def _network(name: str | None) -> str:
+    """Return the name of the network: that of the folder.
+
+    Raises:
+        UserError: What was typed is no name of a network (E0601).
+    """
+    last = os.path.basename(os.path.abspath(name or ""))
+    if _NAME.fullmatch(last):
+        return last
+    if name is None:  # a folder may be called anything
+        return "net"
+    help = "use letters, digits, `_`, `.` and `-`, a letter first"
+    raise fail("E0601", "this is no name of a network", typed(f"init {name}"), help=help)
+
+
+def _write(files: Mapping[Path, bytes]) -> None:
+    """Write all the files, or none of them.
+
+    Raises:
+        UserError: Some exist, all of which are named (E0602), or the folder cannot be written to.
+        MachineError: The disk is full or broken.
+    """
+    problems = [d for path in files for d in _problems(path)]
+    if problems:
+        raise UserError(tuple(problems))
+    done: list[Path] = []
+    try:
+        for path, data in files.items():
+            atomic_files.write_file(path, data, atomic_files.nothing)
+            done.append(path)
+    except BaseException:
+        for path in done:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _problems(path: Path) -> Iterator[Diagnostic]:
+    try:
+        atomic_files.check_target(path, atomic_files.nothing)
+    except UserError as error:
+        yield from error.diagnostics
+
+
+def _told(name: str | None, files: Mapping[Path, bytes], steps: Mapping[str, str]) -> Iterator[str]:
+    yield f"written: {', '.join(map(str, files))}"
+    yield "\nnext:"
+    if name is not None:
+        yield f"  cd {name}"
+    wide = max(map(len, steps))
+    yield from (f"  {command:{wide}}  # {what}" for command, what in steps.items())

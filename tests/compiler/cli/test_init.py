@@ -1,0 +1,151 @@
+"""`tcc init`: what it writes is right as it is, builds, and replaces nothing."""
+
+import os
+import shlex
+
+import pytest
+
+from tcc.compiler.support.project_file import find
+
+
+def test_a_new_folder_is_ready_for_what_it_says_comes_next(tcc, home, monkeypatch):
+    said = tcc("init", "lesions")
+    assert (said.code, said.err) == (0, "")
+    assert said.out == (
+        "written: lesions/lesions.yaml, lesions/tcc.toml\n"
+        "\n"
+        "next:\n"
+        "  cd lesions\n"
+        "  tcc check                             # what the network is, and what it costs\n"
+        "  tcc show --format svg -o lesions.svg  # a picture of it\n"
+        "  tcc build                             # for ONNX Runtime, with random weights until there"
+        " are trained ones\n"
+    )
+    monkeypatch.chdir(home / "lesions")
+    assert tcc("check", "--strict").code == 0
+    assert tcc("fmt", "--check", "lesions.yaml").code == 0
+    for line in said.out.splitlines()[4:]:
+        done = tcc(*shlex.split(line, comments=True)[1:])
+        assert done.code == 0, f"{line}\n{done.err}"
+    assert sorted(path.name for path in (home / "lesions").iterdir()) == [
+        "build", "lesions.svg", "lesions.yaml", "tcc.toml",
+    ]  # fmt: skip
+    assert (home / "lesions/build/lesions-onnxruntime-fp32/manifest.json").is_file()
+
+
+def test_the_current_folder_names_the_network(tcc, home, monkeypatch):
+    for folder, name in (("moles", "moles"), ("2 moles", "net")):
+        (home / folder).mkdir()
+        monkeypatch.chdir(home / folder)
+        said = tcc("init", "--json").document
+        assert said["files"] == [f"{name}.yaml", "tcc.toml"]
+        assert said["next"][0] == "tcc check"
+        assert tcc("check", "--strict", "--json").document["name"] == name
+
+
+def test_what_is_commented_out_in_the_project_file_is_right(tcc, home):
+    tcc("init", "moles")
+    path = home / "moles/tcc.toml"
+    lines = path.read_text().splitlines()[1:]
+    path.write_text("\n".join(line.removeprefix("# ") for line in lines))
+    found = find(path.parent)
+    assert (found.spec, found.targets) == ("moles.yaml", ("onnxruntime",))
+    assert (found.data, found.params) == (path.parent / "images", {"width": "32"})
+
+
+LABELS = [
+    "width",
+    "C",
+    "if",
+    "true",
+    "Null",
+    "01",
+    "1.5",
+    "a b",
+    "it's",
+    'say "x"',
+    "[z]",
+    "#",
+    "-",
+    "y: n",
+    "é",
+]
+
+
+def test_labels_and_size(tcc, home):
+    said = tcc("init", "moles", "--labels", ",".join(LABELS), "--size", 24)
+    assert said.code == 0, said.err
+    from tcc.compiler.frontend.spec import load
+
+    path = home / "moles/moles.yaml"
+    spec = load(path)
+    assert spec.warnings == ()
+    assert spec.graph.outputs[0].labels == tuple(LABELS)
+    assert spec.graph.inputs[0].type.shape == (3, 24, 24)
+    assert tcc("fmt", "--check", path).code == 0
+
+
+@pytest.mark.parametrize("size", [8, 4096])
+def test_the_smallest_and_the_largest_size_compile(tcc, home, size):
+    assert tcc("init", "moles", "--size", size).code == 0
+    assert tcc("check", "moles/moles.yaml", "--strict").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("2d",), "error[E0601]: this is no name of a network\n  --> command line: init 2d"),
+        (("a b",), "error[E0601]: this is no name of a network"),
+        (("moles", "--labels", "one"), "error[E0601]: `--labels` takes two or more"),
+        (("moles", "--labels", "one,"), "error[E0601]: `--labels` takes different words"),
+        (("moles", "--labels", "one,one"), "error[E0601]: `--labels` takes different words"),
+        (("moles", "--size", "7"), "error: Invalid value for '--size'"),
+        (("tiny.yaml",), "error[E0603]"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_leaves_nothing(tcc, home, words, said):
+    found = tcc("init", *words)
+    assert found.code == 2
+    assert said in found.err
+    assert [path.name for path in home.iterdir()] == ["tiny.yaml"]
+
+
+def test_what_is_there_stays(tcc, home):
+    (home / "moles").mkdir()
+    project, spec = home / "moles/tcc.toml", home / "moles/moles.yaml"
+    project.write_text("mine")
+    said = tcc("init", "moles")
+    assert (said.code, said.out) == (2, "")
+    assert (
+        "error[E0602]: will not replace this: it exists already\n  --> moles/tcc.toml" in said.err
+    )
+    assert project.read_text() == "mine"
+    assert not spec.exists()
+    spec.symlink_to("nowhere")
+    said = tcc("init", "moles")
+    assert said.err.count("E0602") == 2
+    assert spec.is_symlink()
+
+
+def test_a_second_time_changes_nothing(tcc, home):
+    assert tcc("init", "moles").code == 0
+    before = {path: path.read_bytes() for path in (home / "moles").iterdir()}
+    assert tcc("init", "moles", "--size", 32).code == 2
+    assert {path: path.read_bytes() for path in (home / "moles").iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_written_to(tcc, home, monkeypatch):
+    from tcc.compiler.support import atomic_files
+
+    write = atomic_files.write_file
+
+    def full(path, data, ours):
+        if path.name == "tcc.toml":
+            raise atomic_files.explain(OSError(28, os.strerror(28)), path, "write this")
+        write(path, data, ours)
+
+    monkeypatch.setattr(atomic_files, "write_file", full)
+    said = tcc("init", "moles")
+    assert said.code == 1
+    assert "error[E0604]" in said.err
+    assert list((home / "moles").iterdir()) == []
