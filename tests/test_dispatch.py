@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from nets import Steps, dense
 from op_cases import trained
-from quant_sets import ready, tensors
 
 from tcc.backends import BACKENDS
 from tcc.backends.arm import machine
@@ -25,41 +24,12 @@ from tcc.compiler.ir.signature import Kind, signature
 from tcc.compiler.ir.types import Activation, DType, OutputKind, TensorType
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.ops import OPS, Resize
-from tcc.compiler.passes import INT8
-from tcc.compiler.quant import calibrate
-from tcc.compiler.quant.methods import value_ranges
-from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.reference import activations
 from tcc.compiler.support.unhandled import UnhandledError
 
 (LITE,) = TfLite().targets
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("compiler", "backends", "tools", "src/tcc")
-
-
-@pytest.fixture
-def seen(tmp_path):
-    model = ready(dense(), INT8)
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 4)
-    return model, data, observe(model, data)
-
-
-def test_a_method_that_is_listed_and_not_written(seen, monkeypatch):
-    model, data, statistics = seen
-    with pytest.raises(UnhandledError, match="for the calibration method 'entropy'"):
-        value_ranges.find("entropy", model, statistics)
-    monkeypatch.setattr(value_ranges, "PLAIN", (*value_ranges.PLAIN, "entropy"))
-    monkeypatch.setattr(calibrate, "METHODS", (*calibrate.METHODS, "entropy"))
-    for run in (
-        lambda: value_ranges.find("entropy", model, statistics),
-        lambda: calibrate.calibrate(model, data, "entropy"),
-    ):
-        with pytest.raises(UnhandledError, match="for the calibration method 'entropy'"):
-            run()
-
-
-def test_every_method_that_is_listed_is_written():
-    assert set(calibrate.METHODS) == set(calibrate._RUNS)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ from tcc.compiler.data.dataset import DataSet, read
 from tcc.compiler.driver import evaluation, int8_program, pipeline
 from tcc.compiler.driver.pipeline import Given
 from tcc.compiler.frontend.spec import Spec, load
-from tcc.compiler.quant.calibrate import DEFAULT, How
+from tcc.compiler.quant.methods import DEFAULT
+from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.reference.quality import Floor
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.zoo import shipped
@@ -161,7 +162,7 @@ def _form(form: str, spec: Spec, given: Given, made: Study, stages: Stages) -> F
 
 def _integers(spec: Spec, given: Given, made: Study, stages: Stages) -> pipeline.Programs:
     """Return the integer program, whatever it loses: that is what the table shows."""
-    wanted = pipeline.Calibrating(int8_program.ANY, DEFAULT, How(progress=stages))
+    wanted = pipeline.Calibrating(int8_program.ANY, DEFAULT, RunOptions(progress=stages))
     source = int8_program.from_images(spec, given, made.calibration, wanted)
     ready = pipeline.ready(spec, given)
     return int8_program.integers(

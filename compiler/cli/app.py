@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from tcc.compiler.cli import failures
 from tcc.compiler.cli import report as reports
 from tcc.compiler.cli.build import build
+from tcc.compiler.cli.calibrate import EPILOG as METHODS
 from tcc.compiler.cli.calibrate import calibrate
 from tcc.compiler.cli.check import check
 from tcc.compiler.cli.doctor import doctor
@@ -53,6 +54,9 @@ EPILOG = (
     "Exit codes: 0 done, 1 tcc failed, 2 the input is wrong, 3 a tool is missing, "
     "4 built but wrong, 130 and 143 interrupted."
 )
+
+EPILOGS = {"calibrate": METHODS}
+"""What the help of a command ends with."""
 
 
 def _spelling(word: str) -> str:
@@ -109,7 +113,7 @@ app = typer.Typer(
     },
 )
 for _name, _function in COMMANDS.items():
-    app.command(_name)(_function)
+    app.command(_name, epilog=EPILOGS.get(_name))(_function)
 app.add_typer(zoo, name="zoo")
 
 

@@ -25,11 +25,16 @@ from tcc.compiler.cli.weights_and_images import (
     take,
     take_images,
 )
+from tcc.compiler.quant.methods import DEFAULT, METHODS
+from tcc.compiler.quant.methods.method import Method
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
     from tcc.compiler.quant.calibration_document import Document
 
+NAMES = [method.name for method in METHODS]
+EPILOG = "\n".join(["\b", "Methods:", *(f"  {one.name:<12}{one.summary}" for one in METHODS)])
+"""The methods, a line each, at the end of the command's help; \\b keeps the lines as they are."""
 WORST = 10
 """Values that the table lists."""
 
@@ -57,7 +62,7 @@ MethodOption = Annotated[
         "--method",
         metavar="M",
         show_default=False,
-        help="minmax, percentile, mse, kl-cosine or best, which is the default.",
+        help=f"{', '.join(NAMES[:-1])} or {NAMES[-1]}; without it, {DEFAULT.name}.",
     ),
 ]
 Images = Annotated[
@@ -116,15 +121,15 @@ def calibrate(
         stages("weights", 0, 1)
         from tcc.compiler.driver import pipeline
         from tcc.compiler.quant import calibration_document
-        from tcc.compiler.quant.calibrate import How
+        from tcc.compiler.quant.methods.method import RunOptions
         from tcc.compiler.support import atomic_files
 
         atomic_files.check_target(path, atomic_files.anything)
         given = take(report, chosen, weights, seed)
         stages("images", 0, 1)
         found = take_images(report, chosen, data).first(images)
-        how = How(threads, batch, stages)
-        wanted = pipeline.Calibrating(device.name, way, how)
+        options = RunOptions(threads, batch, stages)
+        wanted = pipeline.Calibrating(device.name, way, options)
         made = pipeline.calibrate(chosen.spec, given, found, wanted)
         stages("write", 0, 1)
         atomic_files.write_file(path, calibration_document.encode(made))
@@ -155,7 +160,7 @@ def _device(chosen: Chosen, name: str | None) -> "Device":
     return devices.calibrated_for(wanted)
 
 
-def known_method(name: str | None) -> str:
+def known_method(name: str | None) -> Method:
     """Return the method of a name, or the default.
 
     Raises:

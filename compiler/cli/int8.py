@@ -160,7 +160,7 @@ def _source(work: Work) -> "Source":
     """Return the calibration of a file, or a fresh one, and the images at hand to judge it."""
     from tcc.compiler import passes
     from tcc.compiler.driver import int8_program, pipeline
-    from tcc.compiler.quant.calibrate import How
+    from tcc.compiler.quant.methods.method import RunOptions
 
     asked, chosen = work.asked, work.chosen
     if asked.calibration is not None:
@@ -170,7 +170,7 @@ def _source(work: Work) -> "Source":
     images = take_images(work.report, chosen, asked.data)
     method, run = known_method(asked.method), work.passing.chosen(passes.INT8)
     wanted = pipeline.Calibrating(
-        int8_program.ANY, method, How(progress=work.stages), work.passing, run
+        int8_program.ANY, method, RunOptions(progress=work.stages), work.passing, run
     )
     source = int8_program.from_images(chosen.spec, work.given, images, wanted)
     for notice in source.document.notices:

@@ -18,8 +18,8 @@ from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, Refusal
 from tcc.compiler.quant import calibrate as calibration
 from tcc.compiler.quant import calibration_file
-from tcc.compiler.quant.calibrate import How
 from tcc.compiler.quant.calibration_document import Document
+from tcc.compiler.quant.methods.method import Method, RunOptions
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.progress import Progress
 
@@ -208,8 +208,8 @@ class Calibrating:
     """What is calibrated for, by which method and how, and what made the model ready for it."""
 
     target: str
-    method: str
-    how: How
+    method: Method
+    options: RunOptions
     lower: Lower = passes.run
     passes: tuple[Pass, ...] = passes.INT8
 
@@ -221,9 +221,11 @@ def calibrate(spec: Spec, given: Given, data: DataSet, wanted: Calibrating) -> D
         UserError: The network does not take these images, or gives no finite numbers for them.
     """
     model = ready(spec, given, wanted.lower)
-    found = calibration.calibrate(model, data, wanted.method, wanted.how)
+    found = calibration.calibrate(model, data, wanted.method, wanted.options)
     text = passes.spell(wanted.passes)
-    about = calibration_file.About(wanted.method, wanted.target, text, network(spec), given.origin)
+    about = calibration_file.About(
+        wanted.method.name, wanted.target, text, network(spec), given.origin
+    )
     return calibration_file.document(about, model, found, data)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tcc.compiler.bundle.manifest import Network, Source, Weights
-from tcc.compiler.quant.methods.value_ranges import Trace
+from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.reference.quality import Qualities
 from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.sealed_json import Kind
@@ -34,11 +34,11 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """How one value becomes integers, and how that came about; `trace` as in `methods.Trace`."""
+    """How one value becomes integers, and how that came about; `trace` as in `ScaleTrace`."""
 
     scale: float
     signed: bool
-    trace: Trace | None
+    trace: ScaleTrace | None
 
 
 @dataclass(frozen=True, slots=True)

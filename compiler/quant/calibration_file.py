@@ -15,9 +15,9 @@ from tcc.compiler.bundle.manifest import Network, Source, Weights
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ops import Conv
-from tcc.compiler.quant.calibrate import Outcome
 from tcc.compiler.quant.calibration import Calibration, Range, Rounded
 from tcc.compiler.quant.calibration_document import VERSION, Data, Document, Tensors, Value
+from tcc.compiler.quant.methods.method import CalibrationResult
 from tcc.compiler.quant.scale_groups import SMALLEST, groups, kept
 from tcc.compiler.reference.similarity import judged
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
@@ -38,29 +38,29 @@ class About:
     weights: Weights
 
 
-def document(about: About, ready: Model, outcome: Outcome, data: DataSet) -> Document:
+def document(about: About, ready: Model, result: CalibrationResult, data: DataSet) -> Document:
     """Return the document of a calibration."""
-    found = outcome.calibration
+    found = result.calibration
     (source,) = ready.graph.inputs
     return Document(
         tcc_calibration=VERSION,
         method=about.method,
-        used=outcome.used,
+        used=result.used,
         target=about.target,
         model=about.network,
         weights=about.weights,
-        data=Data(data.digest, len(data), outcome.held_out),
+        data=Data(data.digest, len(data), result.held_out),
         input=Source(source.name, source.type.shape, source.type.dtype.value, source.preprocess),
         passes=about.passes,
         values={
-            name: Value(own.scale, own.signed, outcome.traces.get(name))
+            name: Value(own.scale, own.signed, result.traces.get(name))
             for name, own in found.ranges.items()
         },
         rounded={name: _tensors(own) for name, own in found.rounded.items()},
         factors={name: _text(own) for name, own in sorted(found.factors.items())},
         in_float=tuple(sorted(found.in_float)),
-        judged=dict(outcome.judged),
-        notices=outcome.notices,
+        judged=dict(result.judged),
+        notices=result.notices,
         made_with={"tcc": __version__, **{name: version(name) for name in MADE_WITH}},
     )
 

@@ -151,7 +151,7 @@ def calibrate(
         target: The name of a target that is calibrated for.
         weights: A safetensors file; without it the weights are random, and the result says so.
         out: The file to write, if any.
-        method: `minmax`, `percentile`, `mse`, `kl-cosine` or `best`.
+        method: The name of a method; `tcc calibrate --help` lists them.
         seed: The seed of random weights.
 
     Returns:
@@ -164,14 +164,15 @@ def calibrate(
     from tcc.compiler.data.dataset import read
     from tcc.compiler.driver import pipeline
     from tcc.compiler.quant import calibration_document
-    from tcc.compiler.quant.calibrate import How, known
+    from tcc.compiler.quant.calibrate import known
+    from tcc.compiler.quant.methods.method import RunOptions
     from tcc.compiler.support import atomic_files
     from tcc.compiler.support.diagnostics import whole_file
 
     chosen = load(spec) if isinstance(spec, str | PathLike) else spec
     here = whole_file("tcc.calibrate")
     bound, way = devices.calibrated_for([(target, here)]), known(method, here)
-    wanted = pipeline.Calibrating(bound.name, way, How())
+    wanted = pipeline.Calibrating(bound.name, way, RunOptions())
     given = _given(chosen, weights, seed)
     made = pipeline.calibrate(chosen, given, read(Path(data)), wanted)
     if out is not None:
@@ -188,7 +189,8 @@ def _source(
 ) -> "Source":
     from tcc.compiler.data.dataset import read
     from tcc.compiler.driver import int8_program, pipeline
-    from tcc.compiler.quant.calibrate import How, known
+    from tcc.compiler.quant.calibrate import known
+    from tcc.compiler.quant.methods.method import RunOptions
     from tcc.compiler.support.diagnostics import fail, whole_file
 
     here = whole_file("tcc.build")
@@ -198,7 +200,7 @@ def _source(
     if images is None:
         help = "give `data`, or a file that `tcc.calibrate` wrote as `calibration`"
         raise fail("E0616", "calibrate with which images?", here, help=help)
-    wanted = pipeline.Calibrating(int8_program.ANY, known(method, here), How())
+    wanted = pipeline.Calibrating(int8_program.ANY, known(method, here), RunOptions())
     return int8_program.from_images(spec, given, images, wanted)
 
 

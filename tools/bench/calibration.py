@@ -34,16 +34,16 @@ from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.quant.calibrate import METHODS, calibrate
+from tcc.compiler.quant.calibrate import calibrate, known
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.methods import best
+from tcc.compiler.quant.methods import METHODS, selection
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import output_quality, similarity
 from tcc.compiler.support.diagnostics import whole_file
 from tcc.compiler.zoo import shipped
 
-OURS = (*METHODS, "moments")
+OURS = (*(method.name for method in METHODS), "moments")
 BASE = "onnxruntime MinMax u8"
 """The peer whose time others' are compared with."""
 
@@ -151,8 +151,8 @@ def _ours(name: str, model: Model, learn: DataSet) -> Judged:
 
 def _calibration(name: str, ready: Model, learn: DataSet) -> Calibration:
     if name == "moments":  # what `best` mostly ends with, without the other candidates
-        return best.by_moments(ready, observe(ready, learn), best.LARGE[0]).calibration
-    return calibrate(ready, learn, name).calibration
+        return selection.by_moments(ready, observe(ready, learn), selection.LARGE[0]).calibration
+    return calibrate(ready, learn, known(name, whole_file(name))).calibration
 
 
 def _peer(name: str, model: Model, learn: DataSet) -> Judged:

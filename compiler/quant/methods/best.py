@@ -1,182 +1,34 @@
-"""The default method: several ways to calibrate, judged by the model's own outputs.
+"""The default method: several others and some of its own, judged by the model's own outputs."""
 
-All of them learn from one part of the images and are judged on another: by the loss of the
-integer program's outputs against the float model's; of equal ones, by the least largest difference.
-`minmax` is among them, so that none that is worse there can win. Equalised channels fit the images
-more closely the less room they leave; of those that hardly differ, the roomiest is taken. What
-little they differ by takes more images to tell: all of them. Last, the winner's biases are
-corrected in sequence, which is kept unless it is seen to do harm.
-"""
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from math import inf
+from tcc.compiler.quant.methods.method import CalibrationResult, RunOptions
+from tcc.compiler.quant.methods.range_method import RangeMethod
 
-from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.ir.cost import cost
-from tcc.compiler.ir.graph import Model
-from tcc.compiler.quant.calibration import Calibration, Range
-from tcc.compiler.quant.methods import bias_correction, value_ranges
-from tcc.compiler.quant.methods.held_out import WORK, Jury, convened
-from tcc.compiler.quant.observe.statistics import Statistics
-from tcc.compiler.quant.rounding import equalization
-from tcc.compiler.quant.rounding.equalization import Setting
-from tcc.compiler.quant.rounding.nearest import round_nearest
-from tcc.compiler.quant.rounding.second_moments import round_moments
-from tcc.compiler.quant.scale_groups import Limits, ranges
-from tcc.compiler.reference.quality import Qualities, agreement, difference, loss
-from tcc.compiler.support.progress import Progress
-
-SETTINGS = (Setting(1.5, 1 / 2), Setting(1.25, 1 / 4), Setting(1.1, 1 / 4), Setting(1.1, 1 / 8))
-"""How far channels are equalised, in turn: each leaves less room than the one before."""
-LARGE = SETTINGS[2:3]
-"""The same for large networks."""
-ROOM = 1e-5
-"""Loss that is accepted for room: other data may have more of what was hardly seen."""
-SEARCHES = ("kl-cosine",)
-"""Methods that take long: small networks try them."""
-SMALL = 1 << 21
-"""Most weights of a small network."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidate:
-    """One way to calibrate: its name, and what it found."""
-
-    name: str
-    calibration: Calibration
-    traces: Mapping[str, value_ranges.Trace] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """A candidate, how it did on images held out, and how on others as well."""
-
-    candidate: Candidate
-    quality: Qualities
-    overall: Qualities
-
-    @property
-    def equalised(self) -> bool:
-        """Whether channels have factors."""
-        return bool(self.candidate.calibration.factors)
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """What is larger for a better one."""
-        return -loss(self.quality), -difference(self.quality)
+if TYPE_CHECKING:
+    from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.ir.graph import Model
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The winner, and how all candidates did on images held out, in order."""
+    """The method that tries others and takes the best; of `searches`, those that are `in_best`."""
 
-    winner: Candidate
-    judged: tuple[tuple[str, Qualities], ...]
+    searches: tuple[RangeMethod, ...]
+    name: str = "best"
+    summary: str = "the best of several on images held out, with channels brought to one size"
+    holds_out: bool = True
 
-    @property
-    def quality(self) -> Qualities:
-        """The winner's."""
-        return dict(self.judged)[self.winner.name]
+    def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
+        """Return the calibration of a model, as `Method.find` says."""
+        from tcc.compiler.quant.methods import selection
+        from tcc.compiler.quant.methods.calibration_split import split
 
-
-def best(
-    ready: Model,
-    seen: Statistics,
-    learn: DataSet,
-    held_out: DataSet,
-    progress: Progress,
-    threads: int | None = None,
-) -> Best:
-    """Return the best of all candidates by the outputs of `held_out` images.
-
-    `seen` is what was seen of `learn`. Neither the order of the images nor the number of threads
-    changes the result.
-    """
-    jury = convened(ready, held_out, learn, threads)
-    judged: list[Judged] = []
-    plan = _plan(ready, seen)
-    for candidate in plan:
-        progress("best", len(judged), len(plan) + 1)
-        judged.append(_judged(jury, candidate()))
-    winner = _winner(judged)
-    if cost(ready.graph).macs * bias_correction.IMAGES <= WORK:
-        old = winner.candidate
-        found = bias_correction.sequential(
-            ready, old.calibration, learn.first(bias_correction.IMAGES), progress
+        images = split(ready, data, options)
+        tried = tuple(one for one in self.searches if one.in_best)
+        found = selection.best(ready, images, tried, options)
+        won = found.winner
+        return CalibrationResult(
+            won.calibration, won.traces, won.name, len(images.held_out), dict(found.judged)
         )
-        made = replace(old, name=f"{old.name}, sequential bias", calibration=found)
-        last = _judged(jury, made)
-        judged.append(last)
-        gains = winner.equalised or last.rank > winner.rank
-        winner = last if gains and _hardly_worse(last, winner.overall, judged) else winner
-    progress("best", len(plan) + 1, len(plan) + 1)
-    return Best(winner.candidate, tuple((one.candidate.name, one.quality) for one in judged))
-
-
-def _judged(jury: Jury, candidate: Candidate) -> Judged:
-    return Judged(candidate, *jury.verdict(candidate.calibration))
-
-
-def _plan(ready: Model, seen: Statistics) -> Sequence[Callable[[], Candidate]]:
-    """Return what to try, in order."""
-    small = sum(tensor.size for tensor in ready.weights.values()) <= SMALL
-    plain = (*value_ranges.PLAIN, *(SEARCHES if small else ()))
-    own = SETTINGS if small else LARGE
-    return (
-        *(partial(by_method, ready, seen, method) for method in plain),
-        *(partial(by_moments, ready, seen, setting) for setting in own),
-    )
-
-
-def _winner(judged: Sequence[Judged]) -> Judged:
-    """Return the best on images held out; of equalised ones the first that is hardly worse."""
-    best = max(judged, key=lambda one: one.rank)
-    equal = [one for one in judged if one.equalised]
-    if best not in equal:
-        return best
-    top = min((one.overall for one in equal), key=loss)
-    return next((one for one in equal if _hardly_worse(one, top, judged)), best)
-
-
-def _hardly_worse(one: Judged, than: Qualities, judged: Sequence[Judged]) -> bool:
-    """Whether one is nearly as good on all images, and on those held out no worse than any plain.
-
-    A plain one is without equalised channels.
-    """
-    plain = max((other.rank for other in judged if not other.equalised), default=(-inf, -inf))
-    near = loss(one.overall) <= loss(than) + ROOM and agreement(one.overall) >= agreement(than)
-    return near and one.rank >= plain
-
-
-def by_method(ready: Model, seen: Statistics, method: str) -> Candidate:
-    """Return what one of the usual methods finds."""
-    found = value_ranges.find(method, ready, seen)
-    rounded = {**round_nearest(ready, found.ranges), **found.rounded}
-    return Candidate(method, Calibration(found.ranges, rounded), found.traces)
-
-
-def by_moments(ready: Model, seen: Statistics, setting: Setting) -> Candidate:
-    """Return equalised channels, weights by second moments, biases corrected layer by layer."""
-    given = equalization.factors(ready, seen, setting)
-    model = equalization.equalized(ready, given)
-    limits = equalization.limits(seen, given)
-    found = ranges(model, limits)
-    rounded = {**round_nearest(model, found), **round_moments(model, found, seen, given)}
-    name = f"moments, headroom {setting.headroom:g}, floor {setting.floor:g}"
-    plain = value_ranges.find("minmax", ready, seen).traces
-    return Candidate(name, Calibration(found, rounded, given), _traces(plain, found, limits))
-
-
-def _traces(
-    plain: Mapping[str, value_ranges.Trace], found: Mapping[str, Range], limits: Limits
-) -> Mapping[str, value_ranges.Trace]:
-    """Return the traces of equalised values; how sure a range is, equalising does not change."""
-    return {
-        name: replace(
-            trace, low=low, high=high, threshold=found[name].scale * found[name].limits[1]
-        )
-        for name, trace in plain.items()
-        for low, high in [limits[name]]
-    }

@@ -22,7 +22,7 @@ Reals = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Coarse:
+class ClippingThreshold:
     """A threshold, as a share of the largest magnitude, and its divergence."""
 
     share: float
@@ -35,17 +35,17 @@ def histogram(sample: NDArray[np.float32], top: float, bins: int = BINS) -> Coun
     return np.bincount(np.minimum(places, bins - 1).astype(np.int32), minlength=bins)
 
 
-def search(counts: Counts, levels: int) -> Coarse:
+def search(counts: Counts, levels: int) -> ClippingThreshold:
     """Return the threshold of the least divergence, of equal ones the largest.
 
     `levels` is the largest level, 127 or 255: thresholds have at least one bin for each level, so
     that no histogram of fewer numbers is taken for a good one.
     """
     if not counts.any():
-        return Coarse(1.0, 0.0)
+        return ClippingThreshold(1.0, 0.0)
     found = divergences(counts, levels)
     best = len(found) - 1 - int(np.argmin(found[::-1]))
-    return Coarse((levels + 1 + best) / len(counts), float(found[best]))
+    return ClippingThreshold((levels + 1 + best) / len(counts), float(found[best]))
 
 
 def divergences(counts: Counts, levels: int) -> Reals:

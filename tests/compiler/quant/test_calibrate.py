@@ -8,9 +8,13 @@ from quant_sets import ready, tensors
 from tcc.compiler.bundle.manifest import Network, Weights
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant import calibration_file
-from tcc.compiler.quant.calibrate import METHODS, How, calibrate
+from tcc.compiler.quant.calibrate import calibrate
 from tcc.compiler.quant.calibration_document import encode
-from tcc.compiler.quant.methods.guard import PAPER, RAISED, SAFE
+from tcc.compiler.quant.methods import METHODS
+from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
+from tcc.compiler.quant.methods.method import RunOptions
+from tcc.compiler.quant.methods.minmax import MINMAX
+from tcc.compiler.quant.methods.minmax_guard import SAFE, raised_name
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import similarity
 from tcc.compiler.reference.quality import loss
@@ -19,7 +23,7 @@ ABOUT = calibration_file.About(
     "best", "ax620", "prune", Network("net", "", "0" * 64, {}),
     Weights("random", "1" * 64, None, 0, "random"),
 )  # fmt: skip
-methods = pytest.mark.parametrize("method", METHODS)
+methods = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 
 
 def written(model, data, method, how=None):
@@ -32,10 +36,10 @@ def written(model, data, method, how=None):
 def test_order_threads_and_batch_change_no_byte(method, tmp_path):
     model = ready(dense(), INT8)
     shape = model.graph.inputs[0].type.shape
-    one = written(model, tensors(tmp_path, shape, 11), method, How(threads=1))
+    one = written(model, tensors(tmp_path, shape, 11), method, RunOptions(threads=1))
     order = np.random.default_rng(4).permutation(11)
     other = tensors(tmp_path, shape, 11, order=order, name="other")
-    assert written(model, other, method, How(threads=3, batch=4)) == one
+    assert written(model, other, method, RunOptions(threads=3, batch=4)) == one
 
 
 @methods
@@ -58,8 +62,7 @@ def test_few_images_are_enough_and_it_is_said(method, count, tmp_path):
     quantize(model, found.calibration)
     said = " ".join(found.notices)
     assert ("one image says nothing" in said) == (count == 1)
-    judges = method in ("kl-cosine", "best")
-    assert ("what is learnt from is also what judges" in said) == (judges and count < 4)
+    assert ("what is learnt from is also what judges" in said) == (method.holds_out and count < 4)
 
 
 @methods
@@ -89,22 +92,22 @@ def test_kl_cosine_is_never_below_minmax_on_images_held_out(tmp_path):
     for seed, net in enumerate((dense, gated, dense)):
         model = ready(net(), INT8)
         shape = model.graph.inputs[0].type.shape
-        found = calibrate(model, tensors(tmp_path, shape, 12, seed), "kl-cosine")
+        found = calibrate(model, tensors(tmp_path, shape, 12, seed), KL_COSINE)
         assert loss(found.judged[found.used]) <= loss(found.judged[SAFE])
-        assert set(found.judged) == {PAPER, RAISED, SAFE}
+        assert set(found.judged) == {KL_COSINE.name, raised_name(KL_COSINE.name), SAFE}
         said = any("as published loses more" in notice for notice in found.notices)
-        assert said == (found.used != PAPER)
+        assert said == (found.used != KL_COSINE.name)
 
 
 def test_where_minmax_wins_it_has_learnt_from_all_images(tmp_path, monkeypatch):
-    from tcc.compiler.quant.methods import guard
+    from tcc.compiler.quant.methods import minmax_guard
 
-    monkeypatch.setattr(guard, "MARGIN", -1.0)
+    monkeypatch.setattr(minmax_guard, "MARGIN", -1.0)
     model = ready(dense(), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
-    found = calibrate(model, data, "kl-cosine")
+    found = calibrate(model, data, KL_COSINE)
     assert found.used == SAFE
-    assert found.calibration.ranges == calibrate(model, data, "minmax").calibration.ranges
+    assert found.calibration.ranges == calibrate(model, data, MINMAX).calibration.ranges
     for name, own in found.calibration.ranges.items():
         trace = found.traces[name]
         assert max(-trace.low, trace.high) <= trace.threshold * 1.0001 or own.scale == 1.0
@@ -119,7 +122,7 @@ def test_uneven_images_are_said_to_be_few(tmp_path):
     np.savez(tmp_path / "set.npz", tensors=values)
     from tcc.compiler.data.dataset import read
 
-    (notice,) = calibrate(model, read(tmp_path / "set.npz"), "minmax").notices
+    (notice,) = calibrate(model, read(tmp_path / "set.npz"), MINMAX).notices
     assert notice.startswith("8 images are few: by the jackknife, half of the ranges are uncertain")
 
 
@@ -130,13 +133,13 @@ def test_many_images_are_not_called_few(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ENOUGH", -1.0)
     model = ready(dense(), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 8)
-    (notice,) = calibrate(model, data, "minmax").notices
+    (notice,) = calibrate(model, data, MINMAX).notices
     assert notice.startswith("single images decide much: by the jackknife")
 
 
 def test_progress_is_told(tmp_path):
     model = ready(dense(), INT8)
     told = []
-    how = How(progress=lambda what, done, total: told.append((what, done, total)))
-    calibrate(model, tensors(tmp_path, model.graph.inputs[0].type.shape, 5), "minmax", how)
+    how = RunOptions(progress=lambda what, done, total: told.append((what, done, total)))
+    calibrate(model, tensors(tmp_path, model.graph.inputs[0].type.shape, 5), MINMAX, how)
     assert told == [("observe", done, 5) for done in range(6)]

@@ -13,7 +13,10 @@ from random_nets import extreme, graphs
 
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.passes import INT8, run
-from tcc.compiler.quant.calibrate import METHODS, How, calibrate
+from tcc.compiler.quant.calibrate import calibrate
+from tcc.compiler.quant.methods import METHODS
+from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
+from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.support.diagnostics import UserError
 
@@ -42,11 +45,11 @@ def test_random_networks(data):
         order = data.draw(st.permutations(range(5)))
         again = tensors(Path(folder), shape, 5, order=order, name="again")
     try:
-        found = calibrate(model, images, method, How(threads=1))
+        found = calibrate(model, images, method, RunOptions(threads=1))
     except UserError as error:  # float32 itself overflows
         assert {each.code for each in error.diagnostics} == {"E0720"}  # noqa: PT017
         return
-    same(found, calibrate(model, again, method, How(threads=2, batch=2)))
+    same(found, calibrate(model, again, method, RunOptions(threads=2, batch=2)))
     scales = [one.scale for one in found.calibration.ranges.values()]
     assert all(2.0**-60 <= scale < np.inf for scale in scales)
     quantize(model, found.calibration)
@@ -56,4 +59,4 @@ def test_random_networks(data):
 def test_every_operation(case, tmp_path):
     model = run(one_input(case), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 4)
-    quantize(model, calibrate(model, data, "kl-cosine").calibration)
+    quantize(model, calibrate(model, data, KL_COSINE).calibration)

@@ -15,6 +15,7 @@ from tcc.compiler.passes import INT8
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibrate import calibrate
 from tcc.compiler.quant.calibration_document import decode, encode
+from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.sealed_json import seal
@@ -30,7 +31,7 @@ def made(tmp_path_factory):
     model = ready(dense(), INT8)
     folder = tmp_path_factory.mktemp("set")
     data = tensors(folder, model.graph.inputs[0].type.shape, 8)
-    found = calibrate(model, data, "kl-cosine")
+    found = calibrate(model, data, KL_COSINE)
     factors = {model.graph.nodes[1].name: np.linspace(0.5, 2, 8, dtype=np.float32)}
     whole = replace(found.calibration, factors=factors, in_float=frozenset({"concat"}))
     outcome = replace(found, calibration=whole)

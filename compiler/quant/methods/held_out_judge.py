@@ -23,16 +23,16 @@ WORK = 1 << 36
 """Multiply-accumulates that a candidate's images may take, and a sequential correction's."""
 
 
-def convened(
+def held_out_judge(
     ready: Model, held_out: DataSet, more: DataSet | None = None, threads: int | None = None
-) -> "Jury":
-    """Return a jury of images held out, and of some more, as many as the network's size allows."""
+) -> "HeldOutJudge":
+    """Return what judges by images held out, and by some more, as many as the network allows."""
     count = min(MOST, max(FEWEST, WORK // max(cost(ready.graph).macs, 1)))
     first = held_out.first(count)
-    return Jury(ready, first, more and more.first(count - len(first)), threads)
+    return HeldOutJudge(ready, first, more and more.first(count - len(first)), threads)
 
 
-class Jury:
+class HeldOutJudge:
     """Tensors of images held out, then of others, with the float model's outputs for them."""
 
     def __init__(
@@ -46,9 +46,9 @@ class Jury:
 
     def qualities(self, calibration: Calibration) -> Qualities:
         """Return how near a calibration comes to the float model on images held out."""
-        return self.verdict(calibration)[0]
+        return self.both_qualities(calibration)[0]
 
-    def verdict(self, calibration: Calibration) -> tuple[Qualities, Qualities]:
+    def both_qualities(self, calibration: Calibration) -> tuple[Qualities, Qualities]:
         """Return the qualities on images held out, and those on all images."""
         program = quantize(self.ready, calibration)
         rows = self._rows(float_program.prepared(program, optimised=True))

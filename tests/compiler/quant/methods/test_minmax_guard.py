@@ -7,19 +7,26 @@ from quant_sets import of_classes, ready, tensors
 
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.methods import guard
-from tcc.compiler.quant.methods.guard import FLOOR, PAPER, RAISED, SAFE, guarded
-from tcc.compiler.quant.observe.observer import observe
+from tcc.compiler.quant.methods import minmax_guard
+from tcc.compiler.quant.methods.calibration_split import split
+from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
+from tcc.compiler.quant.methods.method import RunOptions
+from tcc.compiler.quant.methods.minmax_guard import FLOOR, SAFE, decided, raised_name
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import similarity
 from tcc.compiler.reference.quality import loss
+
+PAPER = KL_COSINE.name
+RAISED = raised_name(PAPER)
 
 
 @pytest.mark.parametrize("net", [dense, gated])
 def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
     model = ready(net(), INT8)
-    learn, held = tensors(tmp_path, model.graph.inputs[0].type.shape, 16).split()
-    found = guarded(model, observe(model, learn), held)
+    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 16)
+    images = split(model, data, RunOptions())
+    held = images.held_out
+    found = decided(PAPER, KL_COSINE.search, model, images)
     assert set(found.judged) == set(found.found) == {PAPER, RAISED, SAFE}
     for name, one in found.found.items():
         program = quantize(model, Calibration(one.ranges, one.rounded))
@@ -48,4 +55,4 @@ def test_minmax_stands_unless_another_is_clearly_better(paper, raised, safe, agr
     judged = {
         SAFE: quality(safe), PAPER: quality(paper, agreement), RAISED: quality(raised, agreement)
     }  # fmt: skip
-    assert guard._winner(judged) == winner
+    assert minmax_guard._winner(judged, PAPER) == winner

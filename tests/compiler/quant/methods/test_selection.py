@@ -11,9 +11,12 @@ from tcc.compiler.ir.graph import Graph, Output
 from tcc.compiler.ops import Conv, DepthwiseConv, Flatten, GlobalAvgPool, Linear, Relu
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.methods import best as module
-from tcc.compiler.quant.methods import bias_correction
-from tcc.compiler.quant.methods.best import Candidate, Judged, best, by_moments
+from tcc.compiler.quant.methods import SEARCHES, bias_correction
+from tcc.compiler.quant.methods import selection as module
+from tcc.compiler.quant.methods.calibration_split import CalibrationSplit, split
+from tcc.compiler.quant.methods.method import RunOptions
+from tcc.compiler.quant.methods.minmax import MINMAX
+from tcc.compiler.quant.methods.selection import Candidate, JudgedCandidate, best, by_moments
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding import second_moments
@@ -128,11 +131,10 @@ def test_a_correct_network_is_hardly_corrected(known):
 def test_the_winner_is_no_worse_than_any_candidate(net, tmp_path):
     model = ready(net(), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
-    learn, held_out = data.split()
+    images = split(model, data, RunOptions())
     told = []
-    found = best(
-        model, observe(model, learn), learn, held_out, lambda *told_of: told.append(told_of)
-    )
+    options = RunOptions(progress=lambda *told_of: told.append(told_of))
+    found = best(model, images, SEARCHES, options)
     names = [name for name, _ in found.judged]
     assert len(set(names)) == len(names)
     assert {"minmax", "percentile", "mse", "kl-cosine"} < set(names)
@@ -141,7 +143,10 @@ def test_the_winner_is_no_worse_than_any_candidate(net, tmp_path):
         quality.loss(found.quality) <= quality.loss(dict(found.judged)[name]) for name in plain
     )
     program = quantize(model, found.winner.calibration)
-    assert similarity.compared(model, program, similarity.panel(held_out, learn)) == found.quality
+    assert (
+        similarity.compared(model, program, similarity.panel(images.held_out, images.learn))
+        == found.quality
+    )
     assert set(found.winner.traces) == set(found.winner.calibration.ranges)
     assert [done for what, done, _ in told if what == "best"][-1] == told[-1][2]
 
@@ -164,7 +169,7 @@ def test_room_is_taken_where_it_costs_little(held_out, overall, winner):
     given = {"a": np.ones(1, np.float32)}
     made = [Candidate(str(i), Calibration({}, {}, given if i else {})) for i in range(4)]
     judged = [
-        Judged(one, of_cosine(cosine), of_cosine(other))
+        JudgedCandidate(one, of_cosine(cosine), of_cosine(other))
         for one, cosine, other in zip(made, held_out, overall, strict=True)
     ]
     assert module._winner(judged).candidate is made[winner]
@@ -177,9 +182,8 @@ def test_minmax_wins_where_nothing_is_better(known, monkeypatch):
     monkeypatch.setattr(module, "by_moments", lambda *_: pytest.fail("not asked for"))
     monkeypatch.setattr(module, "SETTINGS", ())
     monkeypatch.setattr(bias_correction, "sequential", lambda _, calibration, *__: calibration)
-    monkeypatch.setattr(module.value_ranges, "PLAIN", ("minmax",))
-    monkeypatch.setattr(module, "SEARCHES", ())
-    assert best(model, seen, data, data, silent).winner.name == "minmax"
+    images = CalibrationSplit(data, seen, data)
+    assert best(model, images, (MINMAX,), RunOptions()).winner.name == "minmax"
 
 
 def test_a_candidate_says_what_it_is(known):
@@ -196,5 +200,6 @@ def test_a_large_network_tries_less(known, monkeypatch):
     model, data, seen, _ = known
     monkeypatch.setattr(module, "SMALL", 100)
     monkeypatch.setattr(module, "WORK", 1)
-    names = [name for name, _ in best(model, seen, data, data, silent).judged]
+    images = CalibrationSplit(data, seen, data)
+    names = [name for name, _ in best(model, images, SEARCHES, RunOptions()).judged]
     assert names == ["minmax", "percentile", "mse", "moments, headroom 1.1, floor 0.25"]

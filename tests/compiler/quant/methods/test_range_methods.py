@@ -11,15 +11,18 @@ from quant_sets import ready, tensors, with_weights
 
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.methods.value_ranges import OUTLIERS, PLAIN, find, gathered, spread
+from tcc.compiler.quant.methods import SEARCHES, mse, percentile
+from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
+from tcc.compiler.quant.methods.minmax import MINMAX
+from tcc.compiler.quant.methods.percentile import OUTLIERS
+from tcc.compiler.quant.methods.value_groups import jackknife_spread, value_groups
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import groups, ranges
 from tcc.compiler.reference import similarity
 
-METHODS = (*PLAIN, "kl-cosine")
 NETS = {"dense": dense, "gated": gated}
-methods = pytest.mark.parametrize("method", METHODS)
+methods = pytest.mark.parametrize("method", SEARCHES, ids=lambda method: method.name)
 
 
 @pytest.fixture(scope="module", params=NETS.values(), ids=NETS)
@@ -33,14 +36,14 @@ def seen(request, tmp_path_factory):
 
 def test_minmax_lets_the_largest_number_be_the_largest_level(seen):
     model, _, statistics = seen
-    assert find("minmax", model, statistics).ranges == ranges(model, statistics.limits)
+    assert MINMAX.search(model, statistics, None).ranges == ranges(model, statistics.limits)
 
 
 @methods
 def test_a_group_has_one_scale_that_is_not_above_minmax(seen, method):
     model, _, statistics = seen
-    found = find(method, model, statistics)
-    most = find("minmax", model, statistics)
+    found = method.search(model, statistics, None)
+    most = MINMAX.search(model, statistics, None)
     for group in groups(model.graph):
         assert len({found.ranges[name] for name in group}) == 1
     for name, one in found.ranges.items():
@@ -55,7 +58,7 @@ def test_a_group_has_one_scale_that_is_not_above_minmax(seen, method):
 @methods
 def test_the_integers_come_near_the_floats(seen, method):
     model, data, statistics = seen
-    found = find(method, model, statistics)
+    found = method.search(model, statistics, None)
     program = quantize(model, Calibration(found.ranges, found.rounded))
     near = similarity.compared(model, program, similarity.panel(data))
     assert all(one.cosine > 0.9 for one in near.values())
@@ -63,7 +66,7 @@ def test_the_integers_come_near_the_floats(seen, method):
 
 def test_threads_have_no_say(seen):
     model, _, statistics = seen
-    one, two = (find("kl-cosine", model, statistics, threads) for threads in (1, 4))
+    one, two = (KL_COSINE.search(model, statistics, threads) for threads in (1, 4))
     assert one.ranges == two.ranges
     assert one.traces == two.traces
     for name, rounded in one.rounded.items():
@@ -74,13 +77,11 @@ def test_threads_have_no_say(seen):
 def test_percentile_clips_one_in_ten_thousand(seen):
     model, _, statistics = seen
     numbers = np.abs(np.random.default_rng(0).normal(size=(40_000, 1)).astype(np.float32))
-    group = next(group for group in gathered(model, statistics) if not group.fixed)
+    group = next(group for group in value_groups(model, statistics) if not group.fixed)
     top = float(numbers.max())
     known = replace(group.range, scale=top / group.levels)
     odd = replace(group, samples=(numbers,), low=0.0, high=top, range=known)
-    from tcc.compiler.quant.methods import value_ranges
-
-    clipped = value_ranges._scale("percentile", odd) * group.levels
+    clipped = percentile.share(odd) * top
     assert np.count_nonzero(numbers > clipped * 1.0001) == int(numbers.size * OUTLIERS)
 
 
@@ -89,9 +90,7 @@ def test_mse_is_no_worse_than_the_whole_range(seen):
     rng = np.random.default_rng(0)
     numbers = rng.laplace(size=(30_000, 1)).astype(np.float32)
     numbers[0] = 3 * np.abs(numbers).max()
-    from tcc.compiler.quant.methods import value_ranges
-
-    group = next(g for g in gathered(model, statistics) if not g.fixed and g.range.signed)
+    group = next(g for g in value_groups(model, statistics) if not g.fixed and g.range.signed)
     top = float(np.abs(numbers).max())
     known = replace(group.range, scale=top / 127)
     odd = replace(group, samples=(numbers,), low=-top, high=top, range=known)
@@ -99,7 +98,7 @@ def test_mse_is_no_worse_than_the_whole_range(seen):
     def error(scale):
         return float(np.mean((np.clip(np.rint(numbers / scale), -128, 127) * scale - numbers) ** 2))
 
-    scale = value_ranges._scale("mse", odd)
+    scale = mse.share(odd) * known.scale
     assert scale < known.scale
     assert error(scale) < error(known.scale)
 
@@ -116,7 +115,7 @@ def test_dead_channels_and_dead_layers_have_normal_scales(method, tmp_path):
     dead = with_weights(dead, convs[1].params[1], lambda b: -np.ones_like(b))
     dead = with_weights(dead, convs[0].params[0], first_filter_of_zeros)
     data = tensors(tmp_path, dead.graph.inputs[0].type.shape, 4)
-    found = find(method, dead, observe(dead, data))
+    found = method.search(dead, observe(dead, data), None)
     assert all(2.0**-60 <= one.scale < np.inf for one in found.ranges.values())
     for rounded in found.rounded.values():
         assert np.isfinite(rounded.scale).all()
@@ -131,7 +130,7 @@ def test_a_constant_image_and_one_image_only(method, tmp_path):
     from tcc.compiler.data.dataset import read
 
     data = read(tmp_path / "set.npz")
-    found = find(method, model, observe(model, data))
+    found = method.search(model, observe(model, data), None)
     assert found.ranges[model.graph.inputs[0].name].scale == 1.0
     assert all(trace.spread is None for trace in found.traces.values())
     rows = similarity.rows(quantize(model, Calibration(found.ranges, found.rounded)), data)
@@ -145,4 +144,4 @@ def test_the_spread_is_the_jackknife(tops):
     without = np.array([np.delete(tops, i).max() for i in range(count)], np.float64)
     variance = (count - 1) / count * ((without - without.mean()) ** 2).sum()
     expected = np.sqrt(variance) / tops.max() if tops.max() > 0 else 0.0
-    assert spread(tops) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert jackknife_spread(tops) == pytest.approx(expected, rel=1e-5, abs=1e-6)

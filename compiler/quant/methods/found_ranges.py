@@ -1,0 +1,93 @@
+"""What a search for ranges returns: a scale for each group of values, and how it came about."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tcc.compiler.ir.graph import Model, Node
+from tcc.compiler.quant.calibration import Range, Rounded
+from tcc.compiler.quant.methods.value_groups import ValueGroup
+from tcc.compiler.quant.observe.statistics import Float32
+from tcc.compiler.quant.rounding.nearest import allowed, bias_steps, most
+from tcc.compiler.quant.scale_groups import fused
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleTrace:
+    """How a group's scale came about.
+
+    `low` and `high` are the extremes seen, `threshold` the magnitude that the largest level stands
+    for; `divergence` and `cosine` what the searches found; `spread` the standard deviation of the
+    range by the jackknife over the images, as a share of it (None where there is one image).
+    """
+
+    low: float
+    high: float
+    threshold: float
+    divergence: float | None = None
+    cosine: float | None = None
+    spread: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRanges:
+    """Ranges and traces by value, and the weights of convolutions that are not the nearest."""
+
+    ranges: Mapping[str, Range]
+    traces: Mapping[str, ScaleTrace]
+    rounded: Mapping[str, Rounded]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupScale:
+    """The scale of a group, what the searches found, and weight scales (filters,) by reader."""
+
+    scale: float
+    divergence: float | None = None
+    cosine: float | None = None
+    weights: Mapping[str, Float32] = field(default_factory=dict)
+
+
+def assembled(
+    model: Model, groups: Sequence[ValueGroup], scales: Sequence[GroupScale]
+) -> FoundRanges:
+    """Return the ranges of all values, given the scale of each group of them."""
+    pairs = tuple(zip(groups, scales, strict=True))
+    ranges = {n: Range(one.scale, group.range.signed) for group, one in pairs for n in group.names}
+    traces = {n: _trace(group, one) for group, one in pairs for n in group.names}
+    weights = {name: scale for one in scales for name, scale in one.weights.items()}
+    return FoundRanges(ranges, traces, dict(rounded_at(model, ranges, weights)))
+
+
+def rounded_at(
+    model: Model, ranges: Mapping[str, Range], weights: Mapping[str, Float32]
+) -> Iterator[tuple[str, Rounded]]:
+    """Yield the weights of convolutions, rounded to nearest at given scales.
+
+    Args:
+        model: The ready model.
+        ranges: Those of its values.
+        weights: The scales (filters,) of the convolutions that are wanted, by name.
+    """
+    inside = {source: clamp for clamp, source in fused(model.graph).items()}
+    for node in model.graph.nodes:
+        if node.name in weights:
+            weight, bias = conv_params(node, model)
+            x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
+            scale = allowed(weights[node.name].astype(np.float64), bias, x, y)
+            limit = most(weight[0].size, x)
+            steps = np.rint(weight / scale.reshape(-1, 1, 1, 1))
+            whole = np.clip(steps, -limit, limit).astype(np.int8)
+            yield node.name, Rounded(whole, scale, bias_steps(bias, scale, x))
+
+
+def conv_params(node: Node, model: Model) -> tuple[Float32, Float32]:
+    """Return a convolution's weight (filters, ...) and its bias (filters,), zeros without one."""
+    weight, *bias = (model.weights[name] for name in node.params)
+    return weight, bias[0] if bias else np.zeros(len(weight), np.float32)
+
+
+def _trace(group: ValueGroup, one: GroupScale) -> ScaleTrace:
+    threshold = one.scale * group.levels
+    return ScaleTrace(group.low, group.high, threshold, one.divergence, one.cosine, group.spread)

@@ -1,0 +1,94 @@
+"""The method of the DDSNet paper: a coarse search by divergence, a fine one by layers' outputs.
+
+SAC 2025, section 3.2.3: `kl_divergence` finds where to clip a value, `cosine_search` the scale near
+it, with those of the weights that read it. What the searches find for each layer alone may harm the
+network as a whole, so that min-max guards the method.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tcc.compiler.quant.methods.range_method import RangeMethod
+
+if TYPE_CHECKING:
+    from tcc.compiler.ir.graph import Model, Node
+    from tcc.compiler.quant.methods.found_ranges import FoundRanges, GroupScale
+    from tcc.compiler.quant.methods.value_groups import ValueGroup
+    from tcc.compiler.quant.observe.statistics import Statistics
+
+VALUES = 1 << 14
+"""Numbers of a value that the fine search looks at where no convolution reads it."""
+
+
+def search(model: "Model", statistics: "Statistics", threads: int | None = None) -> "FoundRanges":
+    """Return the ranges, and the weights at the scales that go with them.
+
+    Groups are searched side by side, each by one thread, so that their number changes no bit.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from threadpoolctl import threadpool_limits
+
+    from tcc.compiler.quant.methods.found_ranges import assembled
+    from tcc.compiler.quant.methods.value_groups import value_groups
+
+    every = tuple(value_groups(model, statistics))
+    readers = _readers(model.graph.nodes)
+
+    def scale(group: "ValueGroup") -> "GroupScale":
+        nodes = [node for name in group.names for node in readers.get(name, ())]
+        return _scale(group, nodes, model, statistics)
+
+    # One thread of BLAS: products split among several would sum in an order of their own.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        return assembled(model, every, list(pool.map(scale, every)))
+
+
+def _scale(
+    group: "ValueGroup", readers: "list[Node]", model: "Model", statistics: "Statistics"
+) -> "GroupScale":
+    """Return what both searches find for a group and for the weights of who reads it."""
+    import numpy as np
+
+    from tcc.compiler.quant.methods import cosine_search as fine
+    from tcc.compiler.quant.methods import kl_divergence as coarse
+    from tcc.compiler.quant.methods.found_ranges import GroupScale, conv_params
+
+    clipped = coarse.ClippingThreshold(1.0, 0.0)
+    scales = np.array([group.range.scale], np.float32)
+    if not group.fixed:
+        clipped = coarse.search(group.histogram(coarse.BINS), group.levels)
+        scales = fine.candidates(group.range.scale * clipped.share, group.range.scale)
+    value = np.concatenate([one.reshape(-1)[:: 1 + one.size // VALUES] for one in group.samples])
+    params = [conv_params(node, model) for node in readers]
+    layers = tuple(
+        fine.layer(statistics.windows[node.name], *own)
+        for node, own in zip(readers, params, strict=True)
+    )
+    scale, cosine, layers = fine.search(layers, value, scales, group.range.limits)
+    weights = {
+        node.name: fine.start(weight.reshape(len(weight), -1))[:, 0] * np.float32(one.factor)
+        for node, (weight, _), one in zip(readers, params, layers, strict=True)
+    }
+    return GroupScale(scale, clipped.divergence, cosine, weights)
+
+
+def _readers(nodes: "tuple[Node, ...]") -> "Mapping[str, tuple[Node, ...]]":
+    """Return the convolutions that read each value."""
+    from tcc.compiler.ops import Conv
+
+    found: dict[str, tuple[Node, ...]] = {}
+    for node in nodes:
+        if isinstance(node.op, Conv):
+            found[node.inputs[0]] = (*found.get(node.inputs[0], ()), node)
+    return found
+
+
+KL_COSINE = RangeMethod(
+    "kl-cosine",
+    "the DDSNet paper's: least divergence, then largest cosine of layers' outputs",
+    search,
+    guarded=True,
+    in_best=True,
+    slow=True,
+)

@@ -1,0 +1,77 @@
+"""What a calibration method is, what it is told, and what it returns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from tcc.compiler.support.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.ir.graph import Model
+    from tcc.compiler.quant.calibration import Calibration
+    from tcc.compiler.quant.methods.found_ranges import ScaleTrace
+    from tcc.compiler.reference.quality import Qualities
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How images are run: threads and images at a time, which change no bit, and who is told.
+
+    `threads` is None for one a processor.
+    """
+
+    threads: int | None = None
+    batch: int = 1
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationResult:
+    """A calibration and how it came about.
+
+    `used` is the candidate that won; `judged` says how each did on `held_out` images, which none
+    had learnt from. `notices` are what the user must know.
+    """
+
+    calibration: "Calibration"
+    traces: "Mapping[str, ScaleTrace]"
+    used: str
+    held_out: int = 0
+    judged: "Mapping[str, Qualities]" = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+class Method(Protocol):
+    """One way to calibrate: what `--method` may name.
+
+    The command's help lists methods, so that their modules load nothing heavy before `find`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The word after `--method`."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line of the command's help."""
+        ...
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether some of the images judge what is learnt from the others."""
+        ...
+
+    def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
+        """Return the calibration of a model.
+
+        Args:
+            ready: A model after the passes that go before calibration.
+            data: Images that the model takes.
+            options: How to run them; neither these nor the images' names or order change a bit.
+
+        Raises:
+            UserError: An image is damaged, or a value is not finite (E0720).
+        """
+        ...

@@ -1,0 +1,150 @@
+"""What keeps a search from being worse than min-max: both are judged by the model's own outputs.
+
+The thresholds of a search may be so low that the whole network suffers, though each layer by itself
+looks well. So the scales as found, the same with none below `FLOOR` of min-max's, and min-max
+itself are tried on images that none of them has seen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.quant import scale_groups
+from tcc.compiler.quant.calibration import Calibration, Range
+from tcc.compiler.quant.methods.calibration_split import CalibrationSplit, split
+from tcc.compiler.quant.methods.found_ranges import FoundRanges, ScaleTrace, rounded_at
+from tcc.compiler.quant.methods.held_out_judge import held_out_judge
+from tcc.compiler.quant.methods.method import CalibrationResult, RunOptions
+from tcc.compiler.quant.methods.range_search import Search, minmax
+from tcc.compiler.quant.observe.observer import observe
+from tcc.compiler.quant.scale_groups import Limits
+from tcc.compiler.reference.quality import Qualities, agreement, loss
+
+FLOOR = 0.8
+"""The least share of min-max's scale that the raised scales keep: below it, what a layer's own
+cosine says has little to do with the network's."""
+MARGIN = 0.9
+"""Min-max stands unless another's loss is below this share of its own: a difference of a few images
+may be chance."""
+SAFE = "minmax"
+"""What min-max is called where candidates are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardDecision:
+    """Which candidate won, what each found, and how each did on the images held out."""
+
+    winner: str
+    found: Mapping[str, FoundRanges]
+    judged: Mapping[str, Qualities]
+
+
+def guarded(
+    name: str, search: Search, ready: Model, data: DataSet, options: RunOptions
+) -> CalibrationResult:
+    """Return the calibration by a search, or by min-max where the search does no better.
+
+    Args:
+        name: The method's.
+        search: Its search.
+        ready: The ready model.
+        data: Images, of which some are held out.
+        options: How to run them.
+    """
+    images = split(ready, data, options)
+    options.progress(name, 0, 1)
+    decision = decided(name, search, ready, images, options.threads)
+    found = decision.found[decision.winner]
+    ranges, traces = found.ranges, found.traces
+    if decision.winner == SAFE and len(images.held_out) < len(data):
+        # min-max may learn from all images: it is not what is judged
+        rest = observe(ready, images.held_out, options.threads, options.batch, options.progress)
+        limits = _wider(images.statistics.limits, rest.limits)
+        ranges = scale_groups.ranges(ready, limits)
+        traces = _learnt_more(ready, traces, limits)
+    searched = decision.found[name].traces
+    traces = {
+        value: replace(
+            own,
+            threshold=ranges[value].scale * ranges[value].limits[1],
+            divergence=searched[value].divergence,
+            cosine=searched[value].cosine,
+        )
+        for value, own in traces.items()
+    }
+    return CalibrationResult(
+        Calibration(ranges, found.rounded),
+        traces,
+        decision.winner,
+        len(images.held_out),
+        decision.judged,
+        () if decision.winner == name else (_notice(decision, name),),
+    )
+
+
+def decided(
+    name: str,
+    search: Search,
+    ready: Model,
+    images: CalibrationSplit,
+    threads: int | None = None,
+) -> GuardDecision:
+    """Return which of a search, its raised scales and min-max is used, by images held out."""
+    own, safe = (one(ready, images.statistics, threads) for one in (search, minmax))
+    found = {SAFE: safe, name: own, raised_name(name): raised(ready, own, safe)}
+    judge = held_out_judge(ready, images.held_out, threads=threads)
+    judged = {
+        each: judge.qualities(Calibration(one.ranges, one.rounded)) for each, one in found.items()
+    }
+    return GuardDecision(_winner(judged, name), found, judged)
+
+
+def raised_name(name: str) -> str:
+    """Return what the raised scales of a method are called where candidates are listed."""
+    return f"{name}, raised"
+
+
+def raised(ready: Model, found: FoundRanges, safe: FoundRanges) -> FoundRanges:
+    """Return scales as found where they are at least `FLOOR` of min-max's, else that share."""
+    ranges, traces = {}, {}
+    for value, own in found.ranges.items():
+        least = float(np.float32(safe.ranges[value].scale * FLOOR))
+        ranges[value] = Range(max(own.scale, least), own.signed)
+        threshold = ranges[value].scale * own.limits[1]
+        traces[value] = replace(found.traces[value], threshold=threshold)
+    weights = {node: rounded.scale for node, rounded in found.rounded.items()}
+    return FoundRanges(ranges, traces, dict(rounded_at(ready, ranges, weights)))
+
+
+def _winner(judged: Mapping[str, Qualities], name: str) -> str:
+    safe = judged[SAFE]
+    best = min((name, raised_name(name)), key=lambda each: loss(judged[each]))
+    found = judged[best]
+    better = loss(found) < MARGIN * loss(safe)
+    return best if better and agreement(found) >= agreement(safe) else SAFE
+
+
+def _wider(a: Limits, b: Limits) -> Limits:
+    return {name: (min(a[name][0], b[name][0]), max(a[name][1], b[name][1])) for name in a}
+
+
+def _learnt_more(
+    ready: Model, traces: Mapping[str, ScaleTrace], limits: Limits
+) -> Mapping[str, ScaleTrace]:
+    """Return traces with the extremes of each group's limits."""
+    found: dict[str, ScaleTrace] = {}
+    for group in scale_groups.groups(ready.graph):
+        low, high = (pick(limits[n][i] for n in group) for i, pick in ((0, min), (1, max)))
+        found |= {name: replace(traces[name], low=low, high=high) for name in group}
+    return found
+
+
+def _notice(decision: GuardDecision, name: str) -> str:
+    lost, won = (loss(decision.judged[each]) for each in (name, decision.winner))
+    return (
+        f"`{name}` as published loses more on images held out than `{decision.winner}`"
+        f" ({lost:.1e}, not {won:.1e}): the latter is used"
+    )

@@ -1,0 +1,39 @@
+"""The threshold at which the mean square of what quantising changes is least.
+
+Clipping costs what lies above the threshold, rounding costs more the higher the threshold is: the
+sum of both, over a histogram, has one low place that is looked for among a few dozen.
+"""
+
+from typing import TYPE_CHECKING
+
+from tcc.compiler.quant.methods.range_method import RangeMethod
+from tcc.compiler.quant.methods.range_search import by_value
+
+if TYPE_CHECKING:
+    from tcc.compiler.quant.methods.value_groups import ValueGroup
+
+BINS = 8192
+"""Bins of the histogram: at 8 bits 32 or 64 to a step, so that errors within a step are seen."""
+LEAST, TRIED = 0.25, 49
+"""The least share of the largest magnitude that is tried, and how many up to the whole."""
+
+
+def share(group: "ValueGroup") -> float:
+    """Return the threshold of the least mean square error, as a share; of equal ones the larger."""
+    import numpy as np
+
+    shares = np.linspace(LEAST, 1.0, TRIED)
+    counts = group.histogram(BINS)
+    middles = (np.arange(BINS) + 0.5) / BINS
+    steps = shares[:, None] / group.levels
+    errors = middles - np.minimum(np.rint(middles / steps), group.levels) * steps
+    sums = (errors**2) @ counts
+    return float(shares[len(shares) - 1 - int(np.argmin(sums[::-1]))])
+
+
+MSE = RangeMethod(
+    "mse",
+    "the threshold of the least mean square error",
+    by_value(share),
+    in_best=True,
+)

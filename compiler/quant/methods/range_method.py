@@ -1,0 +1,50 @@
+"""Methods that find ranges from what was seen of the float model's values."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tcc.compiler.quant.methods.method import CalibrationResult, RunOptions
+from tcc.compiler.quant.methods.range_search import Search
+
+if TYPE_CHECKING:
+    from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.ir.graph import Model
+
+
+@dataclass(frozen=True, slots=True)
+class RangeMethod:
+    """A method by one search for ranges.
+
+    Attributes:
+        name: The word after `--method`.
+        summary: What it does, in a line.
+        search: The search.
+        guarded: Whether images held out decide between what it finds and min-max, since it may
+            clip so much that the network suffers.
+        in_best: Whether the method `best` tries it.
+        slow: Whether `best` tries it for small networks alone.
+    """
+
+    name: str
+    summary: str
+    search: Search
+    guarded: bool = False
+    in_best: bool = False
+    slow: bool = False
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether some of the images judge what is learnt from the others."""
+        return self.guarded
+
+    def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
+        """Return the calibration of a model, as `Method.find` says."""
+        from tcc.compiler.quant.calibration import Calibration
+        from tcc.compiler.quant.methods.minmax_guard import guarded
+        from tcc.compiler.quant.observe.observer import observe
+
+        if self.guarded:
+            return guarded(self.name, self.search, ready, data, options)
+        seen = observe(ready, data, options.threads, options.batch, options.progress)
+        found = self.search(ready, seen, options.threads)
+        return CalibrationResult(Calibration(found.ranges, found.rounded), found.traces, self.name)

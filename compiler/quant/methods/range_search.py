@@ -1,0 +1,53 @@
+"""Searches for ranges: from what was seen of a model's values to a scale for each group of them."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from tcc.compiler.ir.graph import Model
+    from tcc.compiler.quant.methods.found_ranges import FoundRanges
+    from tcc.compiler.quant.methods.value_groups import ValueGroup
+    from tcc.compiler.quant.observe.statistics import Statistics
+
+Search: TypeAlias = "Callable[[Model, Statistics, int | None], FoundRanges]"
+"""Finds ranges for a model from statistics of its values, the same on any number of threads."""
+ClippingShare: TypeAlias = "Callable[[ValueGroup], float]"
+"""Gives the magnitude at which a group's levels end, as a share of the largest one seen."""
+
+
+def by_value(share: ClippingShare) -> Search:
+    """Return the search that looks at each group of values by itself.
+
+    Args:
+        share: Where a group's levels end, as a share of its largest magnitude. It is asked only
+            where there is something to find: never of a group of zeros, nor of raw pixels.
+
+    Returns:
+        A search whose scales lie neither above min-max's, since levels that nothing reaches are
+        wasted, nor below the smallest that the integer program takes.
+    """
+
+    def search(model: "Model", statistics: "Statistics", _: int | None = None) -> "FoundRanges":
+        import numpy as np
+
+        from tcc.compiler.quant.methods.found_ranges import GroupScale, assembled
+        from tcc.compiler.quant.methods.value_groups import value_groups
+        from tcc.compiler.quant.scale_groups import SMALLEST
+
+        def scale(group: "ValueGroup") -> float:
+            found = 1.0 if group.fixed else share(group)
+            kept = min(found, 1.0) if found * group.range.scale >= SMALLEST else 1.0
+            return float(np.float32(group.range.scale * kept))
+
+        every = tuple(value_groups(model, statistics))
+        return assembled(model, every, [GroupScale(scale(group)) for group in every])
+
+    return search
+
+
+def _whole(_: "ValueGroup") -> float:
+    return 1.0
+
+
+minmax: Search = by_value(_whole)
+"""The search that clips nothing of what was seen; others are held against it."""
