@@ -7,6 +7,8 @@ from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tcc.compiler.ir.device import Device
 
 
@@ -21,6 +23,8 @@ def targets(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) 
         report.text("\n".join(each["name"] for each in listed))
     else:
         _print(report, listed)
+    if verbose:
+        _explain(report, devices.every())
     report.document({"targets": listed})
 
 
@@ -51,7 +55,21 @@ def _print(report: Report, listed: list[dict[str, Any]]) -> None:
         for each in listed
     ]
     report.table(("target", "what", "precisions", "calibrates", "builds", "runs here"), rows)
+    for each in listed:
+        if each["precisions"] and not each["runs"] and not each["missing"]:
+            report.text(f"\nNothing here runs what is built for {each['name']}.")
     tools = {tool["name"]: tool for each in listed for tool in each["missing"]}
     for tool in tools.values():
         report.text(f"\n{tool['name']} is missing; it is needed to {tool['needed_for']}.")
         report.text(f"  install it: {tool['install']}")
+
+
+def _explain(report: Report, devices: "Sequence[Device]") -> None:
+    """Say what each precision is, with the targets that are built at it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for device in devices:
+        for precision in device.target.precisions:
+            found.setdefault((precision.name, precision.summary), []).append(device.name)
+    report.text("")
+    rows = [(name, summary, " ".join(names)) for (name, summary), names in found.items()]
+    report.table(("precision", "what", "targets"), rows)

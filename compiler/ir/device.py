@@ -116,7 +116,7 @@ class Device:
             MissingTool: What runs the artifact is not installed.
             UserError: The artifact cannot be run on these, or nothing runs it here (E0657).
         """
-        return self._runner.infer(self.target, folder, source, tensors)
+        return self._runner(folder).infer(self.target, folder, source, tensors)
 
     def run(self, folder: Path, source: "Input", images: "Sequence[np.ndarray]") -> "list[Outputs]":
         """Run the artifact on images, uint8 (height, width, 3), from preprocessing on.
@@ -130,7 +130,7 @@ class Device:
         """
         from tcc.compiler.ir import preprocess
 
-        runner = self._runner
+        runner = self._runner(folder)
         if source.preprocess is None:
             raise fail("E0625", "this network does not take an image", whole_file(str(folder)))
         if isinstance(runner, ImageRunner):
@@ -147,10 +147,9 @@ class Device:
         message = f"this version calibrates for {self.name}, but does not build it"
         raise fail("E0606", message, whole_file(self.name))
 
-    @property
-    def _runner(self) -> Runner:
+    def _runner(self, folder: Path) -> Runner:
         if isinstance(self.backend, Runner) and self.target.runs:
             return self.backend
-        help = "copy the bundle to where its target runs"
+        help = "run its files where the target runs"
         message = f"nothing here runs what is built for {self.name}"
-        raise fail("E0657", message, whole_file(self.name), help=help)
+        raise fail("E0657", message, whole_file(str(folder)), help=help)

@@ -1,0 +1,86 @@
+"""A target of one's own: a backend that only writes files, and its word among the others."""
+
+import pytest
+
+from tcc.backends import BACKENDS
+from tcc.compiler.cli import devices
+from tcc.compiler.ir.precision import FP32
+from tcc.compiler.ir.target import Artifact, Builder, Runner, Target
+from tcc.compiler.passes import PLAIN
+
+BUILD = ("build", "tiny.yaml", "--target", "dot")
+UNRUN = "nothing here runs what is built for dot"
+
+
+class Dot:
+    """The graph as Graphviz reads it."""
+
+    targets = (Target("dot", "Graphviz drawing of the graph", (FP32,)),)
+
+    def passes(self, precision):
+        return PLAIN
+
+    def refusals(self, target, graph):
+        return ()
+
+    def emit(self, target, model, precision, progress):
+        edges = (f'  "{x}" -> "{n.name}";\n' for n in model.graph.nodes for x in n.inputs)
+        return Artifact({"graph.dot": f"digraph {{\n{''.join(edges)}}}\n".encode()})
+
+
+@pytest.fixture(autouse=True)
+def dot(monkeypatch):
+    monkeypatch.setattr(devices, "BACKENDS", (*BACKENDS, Dot()))
+
+
+def test_it_is_listed(tcc):
+    listed = {each["name"]: each for each in tcc("targets", "--json").document["targets"]}
+    assert listed["dot"] == {
+        "name": "dot", "aliases": [], "title": "Graphviz drawing of the graph",
+        "precisions": ["fp32"], "calibrates": False, "builds": True, "runs": False, "missing": [],
+    }  # fmt: skip
+    found = tcc("targets", "--verbose")
+    assert "Nothing here runs what is built for dot." in found.out.splitlines()
+    assert "Nothing here runs what is built for ax620." not in found.out  # it is not built at all
+    assert f"fp32       {FP32.summary}" in found.out
+    assert "did you mean `dot`?" in tcc("build", "tiny.yaml", "--target", "dots").err
+
+
+def test_it_is_built_and_not_replayed(tcc, home):
+    found = tcc(*BUILD)
+    assert found.code == 0, found.err
+    assert found.out.splitlines()[2] == f"  not compared with the reference: {UNRUN}"
+    text = (home / "build/tiny-dot-fp32/model/graph.dot").read_text()
+    assert text.startswith('digraph {\n  "image" -> "conv";\n  "conv" -> "batch_norm";\n')
+    (one,) = tcc(*BUILD, "--json").document["bundles"]
+    assert (one["unchecked"], one["agreement"]) == (UNRUN, [])
+    both = tcc(*BUILD, "--target", "ort", "-q")
+    assert both.out.split() == ["build/tiny-dot-fp32", "build/tiny-onnxruntime-fp32"]
+
+
+def test_it_is_shown_and_not_run(tcc, home, images):
+    assert tcc(*BUILD, "-q").code == 0
+    shown = tcc("show", "build/tiny-dot-fp32").out
+    assert shown.splitlines()[0] == "# tiny for dot at fp32"
+    for words in (("verify",), ("run", images), ("eval", "--data", images)):
+        command, *rest = words
+        found = tcc(command, "build/tiny-dot-fp32", *rest)
+        assert found.code == 2
+        assert f"error[E0657]: {UNRUN}\n  --> build/tiny-dot-fp32/model\n" in found.err
+
+
+def test_it_has_no_other_precision(tcc, home):
+    found = tcc(*BUILD, "--precision", "int8", "--data", "nowhere")
+    assert found.code == 2
+    assert "error[E0606]: dot does not build at precision `int8`\n" in found.err
+    assert "= help: it builds at fp32" in found.err
+
+
+def test_targets_say_what_their_backends_can():
+    for backend in BACKENDS:
+        for target in backend.targets:
+            assert target.runs == isinstance(backend, Runner)
+            assert bool(target.precisions) == isinstance(backend, Builder)
+            names = [each.name for each in target.precisions]
+            assert len(names) == len(set(names))
+            assert all(each.summary for each in target.precisions)
