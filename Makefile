@@ -1,7 +1,8 @@
-# make demo    from the spec to classes on an image, through the ARM artifact
-# make test    lint, types, layers and all tests
-# make quick   the tests without the slow ones
-# PYTHON=...   the Python, 3.11 or newer, to make the environment with
+# make demo       from the spec to classes on an image, through the ARM artifact
+# make test       lint, types, layers and all tests
+# make quick      the tests without the slow ones
+# make generate   write anew what is made from other files: goldens, tables, pages, samples
+# PYTHON=...      the Python, 3.11 or newer, to make the environment with
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 JOBS ?= 2
 
-.PHONY: help demo test lint quick qemu constraints clean
+.PHONY: help demo test lint quick generate qemu constraints clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -27,6 +28,9 @@ test: $(VENV)/test.stamp qemu lint
 
 quick: $(VENV)/test.stamp
 	$(BIN)/pytest -n $(JOBS) -m "not slow"
+
+generate: $(VENV)/test.stamp
+	$(BIN)/python tools/generate.py
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check

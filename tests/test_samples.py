@@ -1,31 +1,24 @@
 """The sample tiles: drawn by the tool that claims to have drawn them."""
 
+import shutil
 import subprocess
 import sys
-
-import numpy as np
-import pytest
 
 from tcc.compiler.data.images import read
 
 CLASSES = ["ADI", "MUC", "MUS", "STR", "STU", "TUM"]
 
 
-@pytest.fixture(scope="module")
-def drawn(root, tmp_path_factory):
-    """The tiles, drawn anew."""
-    folder = tmp_path_factory.mktemp("samples")
-    subprocess.run([sys.executable, root / "tools/make_samples.py", folder], check=True)
-    return folder
-
-
-def test_the_tool_draws_these_very_pixels(root, drawn):
-    kept = root / "zoo/samples"
-    names = sorted(p.relative_to(drawn) for p in drawn.rglob("*.png"))
-    assert names == sorted(p.relative_to(kept) for p in kept.rglob("*.png"))
-    assert sorted({name.parts[0] for name in names}) == CLASSES
-    for name in names:
-        assert np.array_equal(read(drawn / name), read(kept / name)), name
+def test_other_pixels_missing_tiles_and_strange_ones_are_stale(root, tmp_path):
+    kept = tmp_path / "samples"
+    shutil.copytree(root / "zoo/samples", kept)
+    (kept / "TUM/1.png").write_bytes((kept / "TUM/2.png").read_bytes())
+    (kept / "ADI/3.png").rename(kept / "ADI/5.png")
+    tool = [sys.executable, root / "tools/make_samples.py", kept]
+    done = subprocess.run([*tool, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    named = [line.partition(" ")[0] for line in done.stdout.splitlines()]
+    assert named == ["ADI/3.png", "TUM/1.png", "ADI/5.png"]
 
 
 def test_tiles_differ_and_stay_small(root):

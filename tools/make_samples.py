@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Draw the sample tiles in `zoo/samples`: synthetic, H&E-like, a folder a class.
 
-    python tools/make_samples.py [FOLDER]
+    python tools/make_samples.py [FOLDER] [--check]
 
+`--check` writes nothing and fails when a tile has other pixels, or is not one of these.
 Nothing here comes from a patient or a data set: tissue is noise, nuclei are ellipses, and two
 stain concentrations become colours. Only operations that IEEE 754 rounds exactly are used (no
 sine, no exponential, no sums in an order left to a library), so that every machine draws the
@@ -10,7 +11,7 @@ same pixels.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+FOLDER = Path(__file__).resolve().parents[1] / "zoo" / "samples"
 SIDE = 224
 TILES = 4
 WHITE = 246.0
@@ -225,15 +227,44 @@ def draw(label: str, number: int) -> NDArray[np.uint8]:
     return tile.pixels()
 
 
-def main(folder: Path) -> None:
-    """Write every tile as `<class>/<number>.png`."""
+def tiles() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield every tile by its place in the folder, `<class>/<number>.png`."""
     for label in CLASSES:
-        (folder / label).mkdir(parents=True, exist_ok=True)
         for number in range(1, TILES + 1):
-            image = Image.fromarray(draw(label, number))
-            image.save(folder / label / f"{number}.png", compress_level=9)
+            yield f"{label}/{number}.png", draw(label, number)
+
+
+def stale(folder: Path) -> list[str]:
+    """Return the files of a folder that are not the tiles, and the tiles that are not there.
+
+    Pixels are compared: the bytes of a PNG file depend on the version of zlib.
+    """
+    found = {str(path.relative_to(folder)): path for path in folder.rglob("*.png")}
+    drawn = dict(tiles())
+    other = [
+        name
+        for name, pixels in drawn.items()
+        if name not in found or not np.array_equal(np.asarray(Image.open(found[name])), pixels)
+    ]
+    return [*other, *sorted(set(found) - set(drawn))]
+
+
+def main() -> int:
+    """Write or check the tiles; return the exit code."""
+    words = [word for word in sys.argv[1:] if word != "--check"]
+    folder = Path(*words[:1]) if words else FOLDER
+    other = stale(folder)
+    if "--check" in sys.argv:
+        print(
+            "".join(f"{name} is out of date: run tools/make_samples.py\n" for name in other), end=""
+        )
+        return int(bool(other))
+    for name, pixels in tiles() if other else ():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path, compress_level=9)
+    return 0
 
 
 if __name__ == "__main__":
-    default = Path(__file__).resolve().parents[1] / "zoo" / "samples"
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else default)
+    sys.exit(main())

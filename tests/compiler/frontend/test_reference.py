@@ -1,8 +1,6 @@
-"""Every example of the language reference compiles, and generated parts are up to date."""
+"""Every example of the language reference compiles."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -46,14 +44,6 @@ def test_the_example_of_a_rule_file_is_one(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(text)
     assert [rule.to for rule in read_rules(path)] == ["stage_1/repeat_{1+1}/conv_1", "linear", None]
-
-
-def test_schema_and_list_of_ops_are_up_to_date() -> None:
-    tool = ROOT / "tools" / "make_reference.py"
-    done = subprocess.run(
-        [sys.executable, str(tool), "--check"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""What is made from other files is what its generator makes now: `make generate`."""
+
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+GENERATORS = runpy.run_path(str(ROOT / "tools/generate.py"))["generators"]()
+
+
+def run(tool, *words, **options):
+    command = [sys.executable, tool, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_there_are_generators():
+    names = {path.name for path in GENERATORS}
+    assert names >= {"make_goldens.py", "make_passes.py", "make_reference.py", "make_errors.py"}
+
+
+@pytest.mark.parametrize("tool", GENERATORS, ids=lambda path: path.name)
+def test_generated_files_are_fresh(tool):
+    done = run(tool, "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_stale_is_found_and_written_anew(tmp_path):
+    """By the quickest of them; `--check` writes nothing."""
+    for name in ("make_errors.py", "generate.py"):
+        (tmp_path / "tools").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "tools" / name, tmp_path / "tools")
+    page, tool = tmp_path / "docs/errors.md", tmp_path / "tools/generate.py"
+    assert run(tool, "--check").returncode == 1
+    assert not page.exists()
+    assert run(tool).returncode == 0
+    assert page.read_bytes() == (ROOT / "docs/errors.md").read_bytes()
+    page.write_text("other")
+    done = run(tool, "--check")
+    assert (done.returncode, done.stdout) == (
+        1, "errors.md is out of date: run tools/make_errors.py\n"
+    )  # fmt: skip
+    assert page.read_text() == "other"
