@@ -10,6 +10,7 @@ from arm_graphs import followed_model, random_model
 from arm_steps import Array, Library, library
 from numpy.typing import NDArray
 from op_cases import CASES, Case, one_input, one_op, refused, tensors
+from tables import looped
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.kernels.base import Kernel
@@ -128,14 +129,12 @@ def test_what_follows_an_op_is_fused(name: str) -> None:
     assert results == (["other", "end"] if vector else maps)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in MODELS if not name.startswith(("wide-", "nan-"))]
-)
-def test_agrees_with_onnxruntime(name: str, built: tuple[Library, dict[str, Program]]) -> None:
+@looped({name: name for name in MODELS if not name.startswith(("wide-", "nan-"))})
+def test_agrees_with_onnxruntime(case: str, built: tuple[Library, dict[str, Program]]) -> None:
     compiled, programs = built
-    model = MODELS[name]
+    model = MODELS[case]
     inputs = {i.name: x[0] for i, x in zip(model.graph.inputs, tensors(model, 1), strict=True)}
-    got = compiled.run(programs[name], inputs)
+    got = compiled.run(programs[case], inputs)
     expected = reference(model, inputs)
     assert got.keys() == expected.keys()
     for output, values in expected.items():

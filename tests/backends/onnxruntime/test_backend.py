@@ -11,6 +11,7 @@ import pytest
 import torch
 from nets import dense, gated
 from op_cases import CASES, Case, one_input, tensors, trained
+from tables import looped
 
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
 from tcc.compiler.checkpoint import import_checkpoint
@@ -75,7 +76,7 @@ def test_its_artifact_computes_the_model(tmp_path: Path, graph: Graph, fused: bo
         assert_agree(outputs, {name: y[i] for name, y in expected.items()})
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@looped(CASES)
 def test_every_op_case_builds_and_runs(tmp_path: Path, case: Case) -> None:
     model = one_input(case)
     assert list(BACKEND.refusals(TARGET, model.graph)) == []

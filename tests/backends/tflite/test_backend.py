@@ -11,6 +11,7 @@ from lite_float import BACKEND, PRECISIONS, TARGET, emitted, fused, written
 from nets import Steps, dense, gated
 from op_cases import CASES, INTERNAL_CASES, Case, one_input, refused, tensors, trained
 from random_graphs import graphs
+from tables import looped
 
 from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ops import (
@@ -33,9 +34,7 @@ from tcc.compiler.reference import float_program
 MEASURED = {"fp32": (3e-6, 1e-5), "fp16": (1e-3, 1e-3), "dynamic": (2e-2, 5e-2)}
 """Largest difference from the float32 reference, of one op and of a network, as a part of the
 largest value; measured of ops: 1.4e-6, 5.8e-4 and 1.2e-2, and of dynamic networks 3.6e-2."""
-every_op = pytest.mark.parametrize(
-    "case", (CASES | INTERNAL_CASES).values(), ids=CASES | INTERNAL_CASES
-)
+every_op = looped(CASES | INTERNAL_CASES)
 nets = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tables import looped
 
 pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
 
@@ -192,7 +193,7 @@ def test_other_kernels_come_near(graph: Graph) -> None:
         assert steps(program, picture(graph, 1), kernels) <= STEPS
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@looped(CASES)
 def test_every_step_of_the_language(case: Case) -> None:
     made = one_input(case)
     program = closed(made.graph, made.weights)

@@ -14,6 +14,7 @@ from nets import Steps, dense, gated
 from op_cases import CASES, Case, one_input, trained
 from quantised import LEVELS, calibrated, differing, held, int8, picture, ready, session
 from random_nets import extreme, graphs
+from tables import looped
 
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model
@@ -60,9 +61,11 @@ def test_small_weights_come_near(graph: Graph, form: Form, bound: float, level: 
         assert_near(outputs(form(model), x, level), dict(expected), bound)
 
 
-@small
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_every_step_of_the_language_has_small_weights(case: Case, form: Form, bound: float) -> None:
+@looped(CASES, small=SMALL)
+def test_every_step_of_the_language_has_small_weights(
+    case: Case, small: tuple[Form, float]
+) -> None:
+    form, bound = small
     model = one_input(case)
     x = picture(model.graph)
     (expected,) = float_program.run(model, [x])
@@ -181,7 +184,7 @@ def test_floats_between_integers_are_at_most_two_levels_away(graph: Graph, level
         assert steps_apart(program, picture(graph, seed), level) < 2.01
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@looped(CASES)
 def test_every_step_of_the_language_has_a_form_with_floats(case: Case) -> None:
     given = one_input(case)
     program = int8(given.graph, given.weights)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import pytest
 from op_cases import CASES, Case, one_input, one_op, tensors
+from tables import looped
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
 from tcc.compiler.ir.types import TensorType
@@ -13,7 +13,7 @@ from tcc.compiler.lower.onnx import NEWEST, lower
 from tcc.compiler.ops import Flatten, Tanh
 from tcc.compiler.reference.float_program import run
 
-OPSETS = [17, *(pytest.param(opset, marks=pytest.mark.slow) for opset in (11, NEWEST))]
+OPSETS = {f"opset {opset}": opset for opset in (11, 17, NEWEST)}
 
 
 def of_an_image(case: Case) -> Model:
@@ -41,8 +41,7 @@ def one_vector(case: Case) -> bool:
 KEPT = {name: case for name, case in CASES.items() if one_vector(case)}
 
 
-@pytest.mark.parametrize("case", KEPT.values(), ids=KEPT)
-@pytest.mark.parametrize("opset", OPSETS)
+@looped(KEPT, rotated=True, opset=OPSETS)
 def test_comes_back(case, opset, tmp_path, imported):
     model = of_an_image(case)
     path = tmp_path / "case.onnx"

@@ -9,6 +9,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from op_cases import CONVOLUTIONS, POOLS
 from quantised import LEVELS, Array, held, noise, session, typed
+from tables import looped
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
 from tcc.compiler.ir.op import Exact
@@ -172,7 +173,7 @@ CASES: dict[str, Case] = {
         for kind in (typed(POOLS[name].shapes[0], 0.037, bool(s)),)
     },
 }  # fmt: skip
-cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+BY_OPSET = {f"opset {opset}": opset for opset in OPSETS}
 
 
 def model(case: Case) -> Model:
@@ -231,39 +232,36 @@ def check(case: Case, batch: int = 1, opset: int = 17, **how) -> None:
     np.testing.assert_array_equal(got, y)
 
 
-@cases
-@pytest.mark.parametrize("level", LEVELS)
+@looped(CASES, rotated=True, level={level: level for level in LEVELS})
 def test_onnx_runtime_gives_what_is_defined_at_every_optimisation_level(
     case: Case, level: str
 ) -> None:
     check(case, level=level)
 
 
-@cases
+@looped(CASES)
 def test_a_batch_on_several_threads_is_the_same(case: Case) -> None:
     check(case, batch=3, threads=3)
 
 
-@cases
-@pytest.mark.parametrize("opset", OPSETS)
+@looped(CASES, rotated=True, opset=BY_OPSET)
 def test_every_opset_gives_the_same(case: Case, opset: int) -> None:
     check(case, opset=opset)
 
 
-@cases
-def test_the_files_are_sound_and_onnx_infers_the_same_types(case: Case) -> None:
-    for opset in OPSETS:
-        made = model(case)
-        lowered = lower(made, opset)
-        onnx.checker.check_model(lowered, full_check=True)
-        del lowered.graph.value_info[:]
-        lowered.graph.output[0].type.tensor_type.ClearField("shape")
-        inferred = onnx.shape_inference.infer_shapes(lowered, strict_mode=True, data_prop=True)
-        found = inferred.graph.output[0].type.tensor_type
-        y = made.graph.nodes[0].type
-        assert tuple(d.dim_value for d in found.shape.dim[1:]) == y.shape
-        element = np.float32 if y.dtype is DType.F32 else np.uint8
-        assert found.elem_type == onnx.helper.np_dtype_to_tensor_dtype(np.dtype(element))
+@looped(CASES, rotated=True, opset=BY_OPSET)
+def test_the_files_are_sound_and_onnx_infers_the_same_types(case: Case, opset: int) -> None:
+    made = model(case)
+    lowered = lower(made, opset)
+    onnx.checker.check_model(lowered, full_check=True)
+    del lowered.graph.value_info[:]
+    lowered.graph.output[0].type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(lowered, strict_mode=True, data_prop=True)
+    found = inferred.graph.output[0].type.tensor_type
+    y = made.graph.nodes[0].type
+    assert tuple(d.dim_value for d in found.shape.dim[1:]) == y.shape
+    element = np.float32 if y.dtype is DType.F32 else np.uint8
+    assert found.elem_type == onnx.helper.np_dtype_to_tensor_dtype(np.dtype(element))
 
 
 LACKING = (Table, Dequantize)
@@ -271,10 +269,7 @@ LACKING = (Table, Dequantize)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # its max pool pads integers with NaN
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(c, id=name) for name, c in CASES.items() if not isinstance(c.op, LACKING)],
-)
+@looped({name: case for name, case in CASES.items() if not isinstance(case.op, LACKING)})
 def test_the_standards_own_evaluator_gives_the_same(case: Case) -> None:
     made = model(case)
     xs = inputs(case, 1)
@@ -283,7 +278,7 @@ def test_the_standards_own_evaluator_gives_the_same(case: Case) -> None:
     np.testing.assert_array_equal(got, held(expected(case, made, xs)))
 
 
-@cases
+@looped(CASES)
 def test_the_results_are_levels_of_the_outputs_type_within_the_clamp(case: Case) -> None:
     made = model(case)
     y = expected(case, made, inputs(case, 2))

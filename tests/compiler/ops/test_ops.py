@@ -8,6 +8,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from op_cases import CASES, INTERNAL_CASES, Case, one_input, one_op, tensors
+from tables import looped
 from torch.nn import functional
 
 from tcc.compiler.ir.graph import Model, make_node, verify
@@ -31,7 +32,8 @@ from tcc.compiler.ops import (
 
 OPSETS = (11, 13, 17, NEWEST)
 EVERY = {**CASES, **INTERNAL_CASES}
-cases = pytest.mark.parametrize("case", EVERY.values(), ids=EVERY)
+BY_OPSET = {f"opset {opset}": opset for opset in OPSETS}
+FORMS = {**{name: (opset, None) for name, opset in BY_OPSET.items()}, "batch 2": (17, 2)}
 
 
 def by_torch(model: Model, *inputs: np.ndarray) -> np.ndarray:
@@ -54,14 +56,14 @@ def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=bound)
 
 
-@cases
+@looped(EVERY)
 def test_torch_computes_the_inferred_shape(case: Case) -> None:
     model = one_op(case)
     got = by_torch(model, *tensors(model))
     assert got.shape == (2, *model.graph.nodes[-1].type.shape)
 
 
-@cases
+@looped(EVERY)
 def test_the_op_as_written_infers_what_the_resolved_op_infers(case: Case) -> None:
     model = one_op(case)
     node = model.graph.nodes[-1]
@@ -70,17 +72,16 @@ def test_the_op_as_written_infers_what_the_resolved_op_infers(case: Case) -> Non
     assert node.op.resolve(*model.graph.input_types(node)) == node.op
 
 
-@cases
-@pytest.mark.parametrize("opset", OPSETS)
+@looped(EVERY, rotated=True, opset=BY_OPSET)
 def test_onnx_runtime_agrees_with_torch(case: Case, opset: int) -> None:
     model = one_op(case)
     inputs = tensors(model)
     assert_close(by_onnx(lower(model, opset), *inputs), by_torch(model, *inputs))
 
 
-@cases
-@pytest.mark.parametrize(("opset", "batch"), [*((o, None) for o in OPSETS), (17, 2)])
-def test_onnx_infers_the_same_shapes(case: Case, opset: int, batch: int | None) -> None:
+@looped(EVERY, rotated=True, form=FORMS)
+def test_onnx_infers_the_same_shapes(case: Case, form: tuple[int, int | None]) -> None:
+    opset, batch = form
     model = one_op(case)
     lowered = lower(model, opset, batch)
     onnx.checker.check_model(lowered, full_check=True)
@@ -94,7 +95,7 @@ def test_onnx_infers_the_same_shapes(case: Case, opset: int, batch: int | None) 
         assert first.dim_param == ("" if batch else "N")
 
 
-@cases
+@looped(EVERY)
 def test_gradients_reach_every_weight_and_input(case: Case) -> None:
     model = one_op(case)
     network = module(model.graph, model.weights).train()
@@ -106,7 +107,7 @@ def test_gradients_reach_every_weight_and_input(case: Case) -> None:
         assert torch.isfinite(tensor.grad).all()
 
 
-@cases
+@looped(EVERY)
 def test_one_input_is_the_same_op(case: Case) -> None:
     model = one_input(case)
     assert len(verify(model.graph).inputs) == 1

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_cases import CASES, INTERNAL_CASES, Case, one_input, trained
 from random_graphs import graphs
+from tables import looped
 
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model
@@ -28,7 +29,7 @@ def of_image(graph: Graph) -> Graph:
     return replace(graph, inputs=(replace(source, preprocess=IMAGENET),))
 
 
-@pytest.mark.parametrize("case", EVERY.values(), ids=EVERY)
+@looped(EVERY)
 def test_passes_keep_what_an_op_computes(case: Case) -> None:
     model = one_input(case)
     model = Model(of_image(model.graph), model.weights)

@@ -4,12 +4,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_cases import CASES, one_input
 from quant_sets import tensors
 from random_nets import extreme, graphs
+from tables import looped
 
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.passes import INT8, run
@@ -55,7 +55,7 @@ def test_random_networks(data):
     quantize(model, found.calibration)
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@looped(CASES)
 def test_every_operation(case, tmp_path):
     model = run(one_input(case), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 4)

@@ -10,6 +10,7 @@ from nets import chain, dense, gated
 from op_cases import CASES, Case, one_input, trained
 from quantised import LEVELS, calibrated, differing, int8, picture, ready
 from random_nets import extreme, graphs
+from tables import looped
 
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
@@ -85,7 +86,7 @@ def test_layers_of_zeros_stay_zeros(graph: Graph) -> None:
         np.testing.assert_allclose(y, expected[name], atol=0.01 * np.abs(expected[name]).max())
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@looped(CASES)
 def test_every_step_of_the_language_has_a_program(case: Case) -> None:
     given = one_input(case)
     program = int8(given.graph, given.weights)

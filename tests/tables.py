@@ -1,0 +1,87 @@
+"""Tables of cases, each tried in a loop: a test for each family of them, not for each case."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Test = Callable[..., None]
+Trials = dict[str, dict[str, Any]]
+
+
+def every(trials: Mapping[str, Callable[[], object]]) -> None:
+    """Try all; fail with each that failed, by its name."""
+    failed = []
+    for name, trial in trials.items():
+        try:
+            trial()
+        except Exception as error:
+            error.add_note(f"in the case {name}")
+            failed.append((name, error))
+    if failed:
+        names = "; ".join(name for name, _ in failed)
+        message = f"{len(failed)} of {len(trials)} cases fail: {names}"
+        raise ExceptionGroup(message, [error for _, error in failed])
+
+
+def looped(
+    table: Mapping[str, Any], *, rotated: bool = False, **ways: Mapping[str, Any]
+) -> Callable[[Test], Test]:
+    """Make a test of one `case` one of each family, which loops over its cases in a table.
+
+    A family is what cases are called up to the first dash. Each case is tried in all ways, which
+    are arguments of the test by name. Where the ways are `rotated`, each case is tried in the
+    next one of them, so that every family meets many, and the rest is a slow test beside.
+
+    Args:
+        table: The cases by name.
+        rotated: Whether to leave most ways to the slow test.
+        ways: Values of further arguments, by what to call them.
+    """
+    if not table or not all(ways.values()):
+        raise ValueError("no cases")
+    quick: dict[str, Trials] = {}
+    slow: dict[str, Trials] = {}
+    combinations = [dict(zip(ways, chosen, strict=True)) for chosen in product(*ways.values())]
+    for index, (name, case) in enumerate(table.items()):
+        family = name.partition("-")[0]
+        for number, chosen in enumerate(combinations):
+            now = not rotated or number == index % len(combinations)
+            values = {way: ways[way][key] for way, key in chosen.items()}
+            trials = (quick if now else slow).setdefault(family, {})
+            trials[" ".join((name, *map(str, chosen.values())))] = {"case": case, **values}
+    parameters = [
+        *(pytest.param(trials, id=family) for family, trials in quick.items()),
+        *(pytest.param(t, id=f"{f}-rest", marks=pytest.mark.slow) for f, t in slow.items()),
+    ]
+    return functools.partial(_test, parameters=parameters, given={"case", *ways})
+
+
+def _test(one: Test, parameters: list[Any], given: set[str]) -> Test:
+    """Return the test that loops; fixtures of that of one case are its too.
+
+    Each case has a folder of its own as `tmp_path`.
+    """
+
+    def test(trials: Trials, **fixtures: object) -> None:
+        def trial(number: int, values: dict[str, Any]) -> None:
+            folder = fixtures.get("tmp_path")
+            if not isinstance(folder, Path):
+                return one(**fixtures, **values)
+            below = folder / f"{number}"
+            below.mkdir()
+            return one(**{**fixtures, "tmp_path": below}, **values)
+
+        numbered = enumerate(trials.items())
+        every({name: functools.partial(trial, n, values) for n, (name, values) in numbered})
+
+    functools.update_wrapper(test, one)
+    del test.__wrapped__
+    kinds = [p for name, p in inspect.signature(one).parameters.items() if name not in given]
+    first = inspect.Parameter("trials", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    test.__signature__ = inspect.Signature([first, *kinds])
+    return pytest.mark.parametrize("trials", parameters)(test)

@@ -1,0 +1,65 @@
+"""Loops over cases try every case in every way, and say which failed."""
+
+import pytest
+from tables import every, looped
+
+TABLE = {f"{family}-{number}": (family, number) for family in "ab" for number in range(5)}
+WAYS = {"first": 1, "second": 2, "third": 3}
+
+
+def tried(rotated):
+    seen = {"quick": [], "slow": []}
+
+    @looped(TABLE, rotated=rotated, way=WAYS)
+    def test(case, way):
+        seen[kind].append((*case, way))
+
+    (mark,) = test.pytestmark
+    for parameter in mark.args[1]:
+        kind = "slow" if parameter.marks else "quick"
+        test(*parameter.values)
+    return seen
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_every_case_is_tried_once_in_every_way(rotated):
+    seen = tried(rotated)
+    expected = [(*case, way) for case in TABLE.values() for way in WAYS.values()]
+    assert sorted(seen["quick"] + seen["slow"]) == sorted(expected)
+    assert len(seen["quick"]) == (len(TABLE) if rotated else len(expected))
+    for family in "ab":  # each meets every way, not always the same
+        assert {way for name, _, way in seen["quick"] if name == family} == set(WAYS.values())
+
+
+def test_all_that_fail_are_named():
+    reached = []
+
+    @looped({"a-1": 1, "a-2": 2, "a-3": 3})
+    def test(case):
+        reached.append(case)
+        assert case == 2
+
+    (parameter,) = test.pytestmark[0].args[1]
+    with pytest.raises(ExceptionGroup, match="2 of 3 cases fail: a-1; a-3") as caught:
+        test(*parameter.values)
+    assert reached == [1, 2, 3]
+    assert [error.__notes__ for error in caught.value.exceptions] == [
+        ["in the case a-1"],
+        ["in the case a-3"],
+    ]
+
+
+def test_an_empty_table_makes_no_test_that_passes():
+    with pytest.raises(ValueError, match="no cases"):
+        looped({})
+
+
+def test_what_ends_a_test_ends_the_loop():
+    with pytest.raises(pytest.skip.Exception):
+        every({"a": lambda: pytest.skip("not here"), "b": lambda: None})
+
+
+@looped({"a-1": "one", "a-2": "two"})
+def test_each_case_has_a_folder(case, tmp_path):
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text(case)
