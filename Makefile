@@ -1,6 +1,7 @@
 # make demo       from the spec to classes on an image, through the ARM artifact
 # make test       lint, types, layers and all tests
 # make quick      the tests without the slow ones
+# make docs       all pages as a site in build/docs
 # make generate   write anew what is made from other files: goldens, tables, pages, samples
 # PYTHON=...      the Python, 3.11 or newer, to make the environment with
 
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 JOBS ?= 2
 
-.PHONY: help demo test lint quick generate qemu constraints clean
+.PHONY: help demo docs test lint quick generate qemu constraints clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -39,6 +40,10 @@ lint: $(VENV)/test.stamp
 	$(BIN)/mypy tools
 	$(BIN)/lint-imports
 
+docs: $(VENV)/docs.stamp
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -c docs . build/docs
+	@echo build/docs/index.html
+
 $(VENV)/bin/python:
 	@$(PYTHON) tools/make_environment.py $(VENV)
 
@@ -52,7 +57,11 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV), which takes some minutes"
 	$(PIP) install --constraint constraints.txt torch==2.13.0
 	$(PIP) install --constraint constraints.txt --editable '.[all,dev]'
-	@touch $@ $(VENV)/demo.stamp
+	@touch $@ $(VENV)/demo.stamp $(VENV)/docs.stamp
+
+$(VENV)/docs.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --constraint constraints.txt --editable '.[docs]'
+	@touch $@
 
 qemu:
 	@tools/install_qemu.sh

@@ -1,0 +1,223 @@
+"""README.md and docs/ do what they say: commands run, links lead somewhere, pictures are fresh."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README, COMMANDS, PYTHON = (ROOT / n for n in ("README.md", "docs/commands.md", "docs/python.md"))
+EXAMPLES = sorted((ROOT / "docs/examples").glob("[!R]*.md"))
+PAGES = [
+    README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "spec").glob("*.md")),
+]  # fmt: skip
+MAKE = {"make demo", "make test"}
+"""What makes an environment and runs these very tests."""
+GENERATORS = ("make_commands.py", "make_map.py", "make_python.py")
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(page):
+    """The lines of the shell blocks, without their comments."""
+    lines = (line for block in blocks(page, "sh") for line in block.splitlines())
+    return [line.partition("  #")[0].strip() for line in lines]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with what a checkout offers a user, and a checkpoint of their own."""
+    torch = pytest.importorskip("torch", reason="needs the extra `train`")
+    from tcc.compiler.frontend.spec import load
+    from tcc.compiler.lower.torch import module
+
+    for name in ("spec", "zoo", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "tcc.toml", tmp_path)
+    network = module(load(ROOT / "spec/ddsnet.yaml").graph)
+    torch.save(network.state_dict(), tmp_path / "checkpoint.pth")
+    return tmp_path
+
+
+@pytest.fixture
+def environment(tmp_path_factory):
+    """One in which `tcc` is this Python's, installed or not."""
+    place = tmp_path_factory.mktemp("bin")
+    program = f"#!{sys.executable}\nfrom tcc.compiler.cli import main\nmain()\n"
+    (place / "tcc").write_text(program)
+    (place / "tcc").chmod(0o755)
+    return os.environ | {"PATH": f"{place}:{os.environ['PATH']}"}
+
+
+def run(line, folder, environment):
+    """Run a line of a page; `! command` is one that must be refused, by tcc and in its words."""
+    if line.startswith("tcc run build/ddsnet-arm") and not shutil.which("qemu-arm"):
+        return  # what `make test` says when it cannot install it
+    refused = line.startswith("! ")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", line.removeprefix("! ")],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = f"$ {line}\n{done.stdout}{done.stderr}"
+    assert done.returncode in ((2, 4) if refused else (0,)), said
+    assert ("error" in done.stderr) == refused, said
+    assert "Traceback" not in done.stderr
+
+
+def test_every_command_of_the_readme_and_of_the_list_runs(folder, environment):
+    pytest.importorskip("tvm", reason="needs the extra `arm`")
+    pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
+    for line in commands(README) + commands(COMMANDS):
+        if line not in MAKE:
+            run(line, folder, environment)
+    assert sorted(p.name for p in (folder / "build").iterdir()) == [
+        "ddsnet-arm-a7-fp32",
+        "ddsnet-ax620.calibration.json",
+        "ddsnet-host-fp32",
+        "ddsnet-onnxruntime-fp32",
+        "ddsnet-onnxruntime-int8",
+        "ddsnet-onnxruntime.calibration.json",
+        "ddsnet-tflite-fp16",
+        "tiles-tflite-int8",
+    ]
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.stem)
+def test_examples_run(page, folder, environment):
+    for module in ("tvm", "ai_edge_litert", "onnxsim"):
+        pytest.importorskip(module, reason="needs the extra `all`")
+    lines = commands(page)
+    assert lines
+    settings = {}
+    for line in lines:
+        name, equals, value = line.partition("=")
+        if equals and name.isidentifier():
+            settings[name] = value.strip('"')
+        else:
+            run(line, folder, environment | settings)
+
+
+def test_examples_of_python_run(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    for text in blocks(PYTHON, "python"):
+        done = subprocess.run(
+            [sys.executable, "-c", text], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, text + done.stderr
+
+
+def test_the_commands_are_found():
+    assert set(commands(README)) >= MAKE
+    assert "tcc build spec/ddsnet.yaml --target arm-a7,onnxruntime" in commands(COMMANDS)
+    for page in (README, COMMANDS):
+        assert all(line.startswith("tcc ") for line in commands(page) if line not in MAKE)
+    assert [page.stem for page in EXAMPLES] == ["import-onnx", "own-images", "own-network"]
+
+
+@pytest.mark.parametrize(
+    ("page", "spec"),
+    [(README, "tiles"), (ROOT / "docs/examples/own-network.md", "own-network")],
+    ids=["README", "own-network"],
+)
+def test_the_shown_specs_are_the_files(page, spec):
+    (shown,) = blocks(page, "yaml")
+    assert (ROOT / f"docs/examples/{spec}.yaml").read_text() == shown
+
+
+def test_the_readme_begins_with_a_short_spec_and_its_picture(tmp_path, environment):
+    (shown,) = blocks(README, "yaml")
+    assert 12 <= len(shown.splitlines()) <= 20
+    spec, picture = "docs/examples/tiles.yaml", tmp_path / "tiles.svg"
+    run(f"tcc show {spec} --format svg -o {picture}", ROOT, environment)
+    assert picture.read_text() == (ROOT / "docs/pictures/tiles.svg").read_text()
+    text = README.read_text()
+    assert text.index("```yaml") < text.index("docs/pictures/tiles.svg") < text.index("make demo")
+    assert text[: text.index("```yaml")].count("\n") < 12
+
+
+def links(page):
+    return [to for to in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in to]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    paths = [(page.parent / link.partition("#")[0]).resolve() for link in links(page)]
+    assert [str(path) for path in paths if not path.exists()] == []
+    assert all(path.is_relative_to(ROOT) for path in paths)
+
+
+def test_every_page_is_reached_from_the_readme():
+    reached, new = set(), {README}
+    while new:
+        reached |= new
+        new = {
+            (page.parent / link.partition("#")[0]).resolve()
+            for page in new for link in links(page) if link.partition("#")[0].endswith(".md")
+        } - reached  # fmt: skip
+    assert [str(page.relative_to(ROOT)) for page in PAGES if page not in reached] == []
+
+
+def test_every_target_and_extra_is_named():
+    from tcc.backends import BACKENDS
+
+    text = README.read_text()
+    for backend in BACKENDS:
+        for target in backend.targets:
+            assert f"`{target.name}`" in text
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert all(f"`{extra}`" in text for extra in project["optional-dependencies"])
+
+
+@pytest.mark.parametrize("tool", GENERATORS)
+def test_what_tools_write_is_fresh(tool):
+    if tool == "make_map.py":
+        pytest.importorskip("grimp")
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / tool, "--check"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """All pages as `make docs` makes them."""
+    for module in ("sphinx", "myst_parser", "furo"):
+        pytest.importorskip(module, reason="needs the extra `docs`")
+    built = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "-q",
+         "-d", built / "work", "-c", "docs", ".", built / "html"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return built / "html"
+
+
+def test_the_site_holds_every_page_and_leads_nowhere_else(site):
+    for page in PAGES:
+        assert (site / page.relative_to(ROOT).with_suffix(".html")).exists(), page
+    dead = []
+    for page in site.rglob("*.html"):
+        text = re.sub(r"<(pre|script)\b.*?</\1>", "", page.read_text(), flags=re.DOTALL)
+        links = (link for link in re.findall(r'(?:href|src)="([^"#?]+)', text) if "://" not in link)
+        gone = [link for link in links if not (page.parent / link).exists()]
+        dead += [f"{page.relative_to(site)}: {link}" for link in gone]
+    assert dead == []
+
+
+def test_the_site_begins_with_the_spec_and_needs_no_network(site):
+    text = (site / "index.html").read_text()
+    assert "tiles.svg" in text
+    assert "ds_conv" in text
+    for page in site.rglob("*.html"):
+        loaded = re.findall(r'<(?:script|link|img)\b[^>]*(?:src|href)="([^"]+)', page.read_text())
+        assert [url for url in loaded if "://" in url] == []
