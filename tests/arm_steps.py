@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tcc.backends.arm.codegen import c_names, objects, zig
 from tcc.backends.arm.codegen.link import LINK
-from tcc.backends.arm.kernels.base import Call, Const, Kernel, Scratch, Value
+from tcc.backends.arm.kernels.base import Const, Kernel, KernelCall, Scratch, Value
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule.program import Copy, Program, program
 from tcc.compiler.ir.graph import Model
@@ -56,12 +56,12 @@ class Library:
             for o in program.graph.outputs
         }
 
-    def _step(self, program: Program, memory: Mapping[str, Array], step: Call | Copy) -> None:
+    def _step(self, program: Program, memory: Mapping[str, Array], step: KernelCall | Copy) -> None:
         match step:
             case Copy(source, result, offset):
                 values = self._view(program, memory, source)
                 self._view(program, memory, result)[offset // 4 :][: values.size] = values
-            case Call(kernel, arguments, result):
+            case KernelCall(kernel, arguments, result):
                 given: list[Array] = []
                 for argument in arguments:
                     match argument:

@@ -64,7 +64,7 @@ class Arm:
         missing = [t for t in self.tools(target) if t.builds and t.version is None]
         if missing:
             raise MissingTool(missing[0])
-        from tcc.backends.arm.emit import emit
+        from tcc.backends.arm.compile_model import emit
 
         return emit(machine(target), model, progress)
 

@@ -62,7 +62,7 @@ class OnnxRuntime:
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:  # noqa: ARG002
         """Yield each node that ONNX Runtime cannot run."""
-        from tcc.backends.onnxruntime.rules import refusals
+        from tcc.backends.onnxruntime.supported_operators import refusals
 
         return refusals(graph)
 
@@ -78,7 +78,7 @@ class OnnxRuntime:
         Raises:
             UserError: The weights exceed what an ONNX file holds.
         """
-        from tcc.backends.onnxruntime.forms import written
+        from tcc.backends.onnxruntime.stored_forms import written
 
         progress(target.name, 0, 1)
         data = written(model, precision, self.opset)

@@ -46,7 +46,7 @@ class TfLite:
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:  # noqa: ARG002
         """Yield each node that TFLite has nothing for."""
-        from tcc.backends.tflite.rules import refusals
+        from tcc.backends.tflite.supported_operators import refusals
 
         return refusals(graph)
 
@@ -64,12 +64,12 @@ class TfLite:
             UserError: The weights exceed what a file holds (E0450).
         """
         self._need(target)
-        from tcc.backends.tflite import emit, program
-        from tcc.backends.tflite.forms import FORMS
+        from tcc.backends.tflite import float_file, integer_file
+        from tcc.backends.tflite.stored_forms import FORMS
         from tcc.backends.tflite.writer import pack
 
         progress(target.name, 0, 1)
-        described = program.described if precision.integer else emit.described
+        described = integer_file.described if precision.integer else float_file.described
         data = pack(FORMS[precision](described(model)))
         progress(target.name, 1, 1)
         return Artifact({FILE: data})

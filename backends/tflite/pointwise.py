@@ -6,7 +6,7 @@ from itertools import count
 
 import numpy as np
 
-from tcc.backends.tflite.net import Array, Net, channels_last
+from tcc.backends.tflite.file_draft import Array, FileDraft, channels_last
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ops import (
     Add,
@@ -37,22 +37,22 @@ WIDEST = 5
 """Most values that XNNPACK joins at once."""
 
 
-def function(net: Net, node: Node, op: Op) -> str:
+def function(net: FileDraft, node: Node, op: Op) -> str:
     """Write a function of one element."""
     return net.add(NAMES[op.word], net.inputs(node), _output(node))
 
 
-def leaky_relu(net: Net, node: Node, op: LeakyRelu) -> str:
+def leaky_relu(net: FileDraft, node: Node, op: LeakyRelu) -> str:
     """Write LEAKY_RELU."""
     return net.add("LEAKY_RELU", net.inputs(node), _output(node), {"alpha": op.slope})
 
 
-def softmax(net: Net, node: Node, _: Op) -> str:
+def softmax(net: FileDraft, node: Node, _: Op) -> str:
     """Write SOFTMAX, which is over the last axis: the channels."""
     return net.add("SOFTMAX", net.inputs(node), _output(node), {"beta": 1.0})
 
 
-def silu(net: Net, node: Node, _: Op) -> str:
+def silu(net: FileDraft, node: Node, _: Op) -> str:
     """Write x * LOGISTIC(x)."""
     (x,) = net.inputs(node)
     name, shape = _output(node)
@@ -60,7 +60,7 @@ def silu(net: Net, node: Node, _: Op) -> str:
     return net.add("MUL", (x, gate), (name, shape))
 
 
-def hard_sigmoid(net: Net, node: Node, _: Op) -> str:
+def hard_sigmoid(net: FileDraft, node: Node, _: Op) -> str:
     """Write RELU6(x + 3) / 6."""
     (x,) = net.inputs(node)
     name, shape = _output(node)
@@ -69,7 +69,7 @@ def hard_sigmoid(net: Net, node: Node, _: Op) -> str:
     return net.add("MUL", (clamped, _scalar(net, f"{name}/sixth", 1 / 6)), (name, shape))
 
 
-def copy(net: Net, node: Node, _: Op) -> str:
+def copy(net: FileDraft, node: Node, _: Op) -> str:
     """Write RESHAPE where the shape differs, else nothing: the value is its input.
 
     A RESHAPE to the same shape is not a copy to all runtimes: LiteRT's own kernels then write over
@@ -80,18 +80,18 @@ def copy(net: Net, node: Node, _: Op) -> str:
     return x if net.tensors[x].shape == shape else net.reshaped(x, name, shape)
 
 
-def scale(net: Net, node: Node, op: Scale) -> str:
+def scale(net: FileDraft, node: Node, op: Scale) -> str:
     """Write a product and a sum with scalars."""
     factor, offset = np.float32(op.factor), np.float32(op.offset)
     return _scaled(net, node, np.array(factor), np.array(offset))
 
 
-def scale_shift(net: Net, node: Node, _: ScaleShift) -> str:
+def scale_shift(net: FileDraft, node: Node, _: ScaleShift) -> str:
     """Write a product and a sum with a number a channel."""
     return _scaled(net, node, *(tensor.reshape(-1) for tensor in net.weights(node)))
 
 
-def batch_norm(net: Net, node: Node, op: BatchNorm) -> str:
+def batch_norm(net: FileDraft, node: Node, op: BatchNorm) -> str:
     """Write the product and the sum that it is after training."""
     weight, bias, mean, var = (tensor.astype(np.float64) for tensor in net.weights(node))
     factor = weight / np.sqrt(var + op.eps)
@@ -99,7 +99,7 @@ def batch_norm(net: Net, node: Node, op: BatchNorm) -> str:
     return _scaled(net, node, factor.astype(np.float32), offset.astype(np.float32))
 
 
-def layer_norm(net: Net, node: Node, op: LayerNorm) -> str:
+def layer_norm(net: FileDraft, node: Node, op: LayerNorm) -> str:
     """Write the formula, operator by operator."""
     (x,) = net.inputs(node)
     name, shape = _output(node)
@@ -121,17 +121,17 @@ def layer_norm(net: Net, node: Node, op: LayerNorm) -> str:
                    (name, shape))  # fmt: skip
 
 
-def add(net: Net, node: Node, _: Add) -> str:
+def add(net: FileDraft, node: Node, _: Add) -> str:
     """Write ADD, or several."""
     return _chain(net, node, "ADD")
 
 
-def mul(net: Net, node: Node, _: Mul) -> str:
+def mul(net: FileDraft, node: Node, _: Mul) -> str:
     """Write MUL, or several."""
     return _chain(net, node, "MUL")
 
 
-def concat(net: Net, node: Node, op: Concat) -> str:
+def concat(net: FileDraft, node: Node, op: Concat) -> str:
     """Write CONCATENATION over the last axis: the channels."""
     values = net.inputs(node)
     if len(values) == 1:
@@ -145,13 +145,13 @@ def concat(net: Net, node: Node, op: Concat) -> str:
     return _joined(net, node.name, values)
 
 
-def _joined(net: Net, name: str, values: tuple[str, ...]) -> str:
+def _joined(net: FileDraft, name: str, values: tuple[str, ...]) -> str:
     shapes = [net.tensors[value].shape for value in values]
     shape = (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
     return net.add("CONCATENATION", values, (name, shape), {"axis": len(shape) - 1})
 
 
-def linear(net: Net, node: Node, op: Linear) -> str:
+def linear(net: FileDraft, node: Node, op: Linear) -> str:
     """Write FULLY_CONNECTED, its weights in the order of the pixels that it reads."""
     (x,) = net.inputs(node)
     weight, *rest = net.weights(node)
@@ -164,7 +164,7 @@ def linear(net: Net, node: Node, op: Linear) -> str:
     return net.add("FULLY_CONNECTED", inputs, _output(node), {"weightsFormat": "DEFAULT"})
 
 
-def flatten(net: Net, node: Node, op: Flatten) -> str:
+def flatten(net: FileDraft, node: Node, op: Flatten) -> str:
     """Write RESHAPE, after a TRANSPOSE where the order of elements matters to what reads them."""
     (x,) = net.inputs(node)
     shape = net.graph.types[node.inputs[0]].shape
@@ -178,12 +178,12 @@ def flatten(net: Net, node: Node, op: Flatten) -> str:
     return net.reshaped(moved, *_output(node))
 
 
-def unflatten(net: Net, node: Node, op: Unflatten) -> str:
+def unflatten(net: FileDraft, node: Node, op: Unflatten) -> str:
     """Write RESHAPE."""
     return copy(net, node, op)
 
 
-def slice_(net: Net, node: Node, op: Slice) -> str:
+def slice_(net: FileDraft, node: Node, op: Slice) -> str:
     """Write STRIDED_SLICE of the last axis: the channels."""
     (x,) = net.inputs(node)
     *before, channels = net.tensors[x].shape
@@ -192,7 +192,7 @@ def slice_(net: Net, node: Node, op: Slice) -> str:
     return net.cut(x, node.name, (*zeros, start), (*before, stop), (*ones, step))
 
 
-def channel_shuffle(net: Net, node: Node, op: ChannelShuffle) -> str:
+def channel_shuffle(net: FileDraft, node: Node, op: ChannelShuffle) -> str:
     """Write RESHAPE, TRANSPOSE, RESHAPE."""
     (x,) = net.inputs(node)
     name, (_, height, width, channels) = _output(node)
@@ -203,7 +203,7 @@ def channel_shuffle(net: Net, node: Node, op: ChannelShuffle) -> str:
     return net.reshaped(moved, name, (1, height, width, channels))
 
 
-def pad(net: Net, node: Node, op: Pad) -> str:
+def pad(net: FileDraft, node: Node, op: Pad) -> str:
     """Write PAD or, with another value than 0, PADV2."""
     (x,) = net.inputs(node)
     if not any(op.pads):
@@ -211,7 +211,7 @@ def pad(net: Net, node: Node, op: Pad) -> str:
     return net.padded(node, x, op.pads, op.value)
 
 
-def border(net: Net, node: Node, op: Border) -> str:
+def border(net: FileDraft, node: Node, op: Border) -> str:
     """Write a PADV2 of each channel, and CONCATENATION."""
     (x,) = net.inputs(node)
     _, height, width, channels = net.tensors[x].shape
@@ -229,11 +229,11 @@ def _output(node: Node) -> tuple[str, tuple[int, ...]]:
     return node.name, channels_last(node.type.shape)
 
 
-def _scalar(net: Net, name: str, value: float) -> str:
+def _scalar(net: FileDraft, name: str, value: float) -> str:
     return net.constant(name, np.array([value], np.float32))
 
 
-def _scaled(net: Net, node: Node, factor: Array, offset: Array) -> str:
+def _scaled(net: FileDraft, node: Node, factor: Array, offset: Array) -> str:
     """Write a product and a sum; a number a channel of a feature map is one depthwise filter."""
     (x,) = net.inputs(node)
     name, shape = _output(node)
@@ -247,7 +247,7 @@ def _scaled(net: Net, node: Node, factor: Array, offset: Array) -> str:
     return net.add("ADD", (product, tensors[1]), (name, shape))
 
 
-def _chain(net: Net, node: Node, code: str) -> str:
+def _chain(net: FileDraft, node: Node, code: str) -> str:
     first, *others = net.inputs(node)
     if not others:
         return copy(net, node, node.op)

@@ -1,6 +1,6 @@
 """Resizing, written as TFLite operators."""
 
-from tcc.backends.tflite.net import Net, channels_last
+from tcc.backends.tflite.file_draft import FileDraft, channels_last
 from tcc.compiler.ir.graph import Node
 from tcc.compiler.ops import Resize
 from tcc.compiler.support.unhandled import UnhandledError
@@ -8,7 +8,7 @@ from tcc.compiler.support.unhandled import UnhandledError
 _HALF_PIXELS = {"alignCorners": False, "halfPixelCenters": True}
 
 
-def resize(net: Net, node: Node, op: Resize) -> str:
+def resize(net: FileDraft, node: Node, op: Resize) -> str:
     """Write RESIZE_BILINEAR; or every nth pixel, and RESIZE_NEAREST_NEIGHBOR of what grows.
 
     Half pixels make the nearest pixel certain: no product is near a whole number.
@@ -25,7 +25,7 @@ def resize(net: Net, node: Node, op: Resize) -> str:
             raise UnhandledError("way to resize", op.mode)
 
 
-def _nearest(net: Net, node: Node, x: str) -> str:
+def _nearest(net: FileDraft, node: Node, x: str) -> str:
     name, shape = node.name, channels_last(node.type.shape)
     _, height, width, channels = net.tensors[x].shape
     steps = [max(1, n // out) for n, out in zip((height, width), shape[1:3], strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.backends.tflite import file_numbers
+from tcc.backends.tflite import file_inspection
 from tcc.backends.tflite.writer import SIGNATURE
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.number_types import Numbers
@@ -42,7 +42,7 @@ def numbers(path: Path) -> Numbers:
     """
     try:
         with regular_files.opened(path) as file:
-            return file_numbers.numbers(file.read())
+            return file_inspection.numbers(file.read())
     except (OSError, ValueError) as error:
         raise _broken(path, error) from error
 
@@ -54,7 +54,7 @@ def _runner(path: Path) -> Any:
     try:
         with regular_files.opened(path) as file:
             data = file.read()
-        file_numbers.read(data)
+        file_inspection.read(data)
         with _silent():
             interpreter = Interpreter(model_content=data, num_threads=1)
             interpreter.allocate_tensors()

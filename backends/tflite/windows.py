@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from tcc.backends.tflite.net import Array, Net, channels_last
+from tcc.backends.tflite.file_draft import Array, FileDraft, channels_last
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import Pair, Quad
 from tcc.compiler.ops import (
@@ -33,7 +33,7 @@ LOWEST = float(np.finfo(np.float32).min)
 """What never wins in a max pooling."""
 
 
-def conv(net: Net, node: Node, op: Conv) -> str:
+def conv(net: FileDraft, node: Node, op: Conv) -> str:
     """Write CONV_2D or, with a filter or more for each channel, DEPTHWISE_CONV_2D."""
     (x,) = net.inputs(node)
     channels = net.tensors[x].shape[3]
@@ -58,7 +58,7 @@ def conv(net: Net, node: Node, op: Conv) -> str:
     return net.add("CONV_2D", inputs, output, options, 6 if op.groups > 1 else 1)
 
 
-def conv_transpose(net: Net, node: Node, op: ConvTranspose) -> str:
+def conv_transpose(net: FileDraft, node: Node, op: ConvTranspose) -> str:
     """Write TRANSPOSE_CONV, what it has too much cut off, and what it lacks added.
 
     It knows neither groups nor dilation: the kernel has zeros there.
@@ -87,7 +87,7 @@ def conv_transpose(net: Net, node: Node, op: ConvTranspose) -> str:
     return net.add("ADD", (y, bias), (node.name, channels_last(node.type.shape)))
 
 
-def max_pool(net: Net, node: Node, op: MaxPool) -> str:
+def max_pool(net: FileDraft, node: Node, op: MaxPool) -> str:
     """Write MAX_POOL_2D."""
     (x,) = net.inputs(node)
     fill = 0.0 if _nonnegative(net.graph, node.inputs[0]) else LOWEST
@@ -96,7 +96,7 @@ def max_pool(net: Net, node: Node, op: MaxPool) -> str:
     return net.add("MAX_POOL_2D", (x,), output, _pooling(op.kernel, op.step, padding))
 
 
-def avg_pool(net: Net, node: Node, op: AvgPool) -> str:
+def avg_pool(net: FileDraft, node: Node, op: AvgPool) -> str:
     """Write AVERAGE_POOL_2D, which counts no padding, and factors where some counts."""
     (x,) = net.inputs(node)
     place = (op.kernel, op.step, op.pads)
@@ -118,14 +118,14 @@ def avg_pool(net: Net, node: Node, op: AvgPool) -> str:
     return net.add("MUL", (y, net.constant(f"{node.name}/factors", factors)), (node.name, shape))
 
 
-def global_avg_pool(net: Net, node: Node, _op: GlobalAvgPool) -> str:
+def global_avg_pool(net: FileDraft, node: Node, _op: GlobalAvgPool) -> str:
     """Write MEAN over height and width."""
     axes = net.integers(f"{node.name}/axes", (1, 2))
     output = (node.name, channels_last(node.type.shape))
     return net.add("MEAN", (*net.inputs(node), axes), output, {"keepDims": True})
 
 
-def global_max_pool(net: Net, node: Node, _op: GlobalMaxPool) -> str:
+def global_max_pool(net: FileDraft, node: Node, _op: GlobalMaxPool) -> str:
     """Write MAX_POOL_2D with one window."""
     (x,) = net.inputs(node)
     _, height, width, _ = net.tensors[x].shape
@@ -134,14 +134,14 @@ def global_max_pool(net: Net, node: Node, _op: GlobalMaxPool) -> str:
 
 
 def _placed(
-    net: Net, node: Node, x: str, place: tuple[Pair, Pair, Quad], fill: float = 0.0
+    net: FileDraft, node: Node, x: str, place: tuple[Pair, Pair, Quad], fill: float = 0.0
 ) -> tuple[str, str]:
     """Return the input, with a border if that takes one, and the format's word for the padding."""
     word, border = padding(net, node, place)
     return (x, word) if word else (net.padded(node, x, border, fill), "VALID")
 
 
-def padding(net: Net, node: Node, place: tuple[Pair, Pair, Quad]) -> tuple[str, Quad]:
+def padding(net: FileDraft, node: Node, place: tuple[Pair, Pair, Quad]) -> tuple[str, Quad]:
     """Return the format's word for a padding, or none, and the border that the windows reach."""
     window, stride, (top, left, *_) = place
     _, *size = net.graph.types[node.inputs[0]].shape

@@ -23,7 +23,7 @@ from ai_edge_quantizer import quantizer, recipe
 from numpy.typing import NDArray
 
 from tcc.backends.tflite.backend import FILE, TfLite
-from tcc.backends.tflite.emit import described
+from tcc.backends.tflite.float_file import described
 from tcc.backends.tflite.precisions import DYNAMIC, FP16, INT8
 from tcc.backends.tflite.writer import pack
 from tcc.compiler import passes

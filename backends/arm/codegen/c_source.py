@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from tcc.backends.arm.codegen import c_names as names
-from tcc.backends.arm.kernels.base import Argument, Call, Const, Kernel, Scratch, Value
+from tcc.backends.arm.kernels.base import Argument, Const, Kernel, KernelCall, Scratch, Value
 from tcc.backends.arm.schedule.arena import ALIGNMENT, Arena
 from tcc.backends.arm.schedule.program import Copy, Program, Step, scratch
 from tcc.compiler.ir import image_limits as limits
@@ -212,7 +212,7 @@ def _steps(
     for step in program.steps:
         lines.append(f"    /* {names.comment(step.result)} */")
         lines.append(f"    {_statement(program, arena, symbols, weights, step)}")
-        if isinstance(step, Call):
+        if isinstance(step, KernelCall):
             kinds = [
                 "float *" if isinstance(a, Scratch) else "const float *" for a in step.arguments
             ]
@@ -235,7 +235,7 @@ def _statement(
         place = program.places[value]
         return f"AT({arena.offsets[place.buffer] + place.offset})"
 
-    def argument(call: Call, index: int, given: Argument) -> str:
+    def argument(call: KernelCall, index: int, given: Argument) -> str:
         match given:
             case Value(value):
                 return at(value)
@@ -250,7 +250,7 @@ def _statement(
             place = program.places[result]
             start = arena.offsets[place.buffer] + place.offset + offset
             return f"memcpy(AT({start}), {at(source)}, {size});"
-        case Call(kernel, arguments, result):
+        case KernelCall(kernel, arguments, result):
             given = [argument(step, i, a) for i, a in enumerate(arguments)]
             listed = ", ".join([*given, at(result)])
             return f"if ({symbols[kernel]}({listed})) return 1;"

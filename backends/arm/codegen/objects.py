@@ -17,7 +17,7 @@ from tvm.ir import IRModule, PointerType, PrimType
 
 from tcc.backends.arm.codegen import c_names
 from tcc.backends.arm.kernels.base import Kernel
-from tcc.backends.arm.kernels.emit.builders import build
+from tcc.backends.arm.kernels.loops.builders import build
 from tcc.backends.arm.machine import Machine
 from tcc.compiler.support.progress import Progress, silent
 

@@ -1,6 +1,6 @@
 """What a kernel is to everything around it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -46,17 +46,9 @@ Argument = Value | Const | Scratch
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class KernelCall:
     """One use of a kernel: its arguments but the last, and the value that it writes."""
 
     kernel: Kernel
     arguments: tuple[Argument, ...]
     result: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """What a rule makes of an anchor: the kernel still lacks what is fused behind it."""
-
-    kernel: Kernel
-    arguments: tuple[Argument, ...] = field(default=())

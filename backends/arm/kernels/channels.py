@@ -4,26 +4,26 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tcc.backends.arm.kernels.base import Kernel, Shape3
-from tcc.backends.arm.kernels.tail import NOTHING, Tail
+from tcc.backends.arm.kernels.epilogue import NOTHING, Epilogue
 
 
 @dataclass(frozen=True, slots=True)
-class Exponential(Kernel):
-    """Softmax over the channels of each pixel. Arguments: map, the tail's operands, result."""
+class SoftmaxKernel(Kernel):
+    """Softmax over the channels of each pixel. Arguments: map, the epilogue's operands, result."""
 
     word: ClassVar[str] = "softmax"
     shape: Shape3
-    tail: Tail = NOTHING
+    epilogue: Epilogue = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
-class Normal(Kernel):
+class LayerNormKernel(Kernel):
     """Layer normalisation of the channels of each pixel.
 
-    Arguments: map, weight and bias of each channel, the tail's operands, result.
+    Arguments: map, weight and bias of each channel, the epilogue's operands, result.
     """
 
     word: ClassVar[str] = "layer_norm"
     shape: Shape3
     eps: float
-    tail: Tail = NOTHING
+    epilogue: Epilogue = NOTHING

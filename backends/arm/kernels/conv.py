@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from tcc.backends.arm.kernels.base import Kernel, Shape3
-from tcc.backends.arm.kernels.tail import NOTHING, Tail
+from tcc.backends.arm.kernels.epilogue import NOTHING, Epilogue
 from tcc.backends.arm.kernels.window import Layout, Staging, Window, layout
 from tcc.compiler.ir.types import Pair
 
@@ -47,12 +47,12 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True)
-class Direct(Kernel):
+class DirectConv(Kernel):
     """A convolution as a sum over taps, in register tiles of channels and pixels.
 
     `flat`: the output's rows count as one; see `flattened`.
     Weights come block by block, each (taps, block); see `packed`. Arguments: map,
-    weights, bias, the tail's operands, staged copy and gathered taps (if any), result.
+    weights, bias, the epilogue's operands, staged copy and gathered taps (if any), result.
     """
 
     word: ClassVar[str] = "conv"
@@ -61,7 +61,7 @@ class Direct(Kernel):
     groups: int
     tile: tuple[int, int]
     flat: bool = False
-    tail: Tail = NOTHING
+    epilogue: Epilogue = NOTHING
 
     @property
     def plane(self) -> Pair:
@@ -145,11 +145,11 @@ class Direct(Kernel):
         whole = self.gathered is Gathered.MAP
         return (*copy, self.taps * prod(self.plane)) if whole else copy
 
-    def flattened(self) -> "Direct":
+    def flattened(self) -> "DirectConv":
         """Return the same with the output's rows laid end to end, if it may be written so."""
-        if not self.tail.flat(self.window.out):
+        if not self.epilogue.flat(self.window.out):
             return self
-        flat = replace(self, flat=True, tail=self.tail.flattened())
+        flat = replace(self, flat=True, epilogue=self.epilogue.flattened())
         one_by_one = self.window.kernel == (1, 1)
         in_a_row = self.window.pointwise or self.staging is not None
         fits = in_a_row if one_by_one else flat.gathered is Gathered.MAP

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from tcc.backends.arm.kernels.base import Kernel, Shape3
-from tcc.backends.arm.kernels.tail import NOTHING, Tail
+from tcc.backends.arm.kernels.epilogue import NOTHING, Epilogue
 from tcc.backends.arm.kernels.window import Staging
 
 if TYPE_CHECKING:
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Map(Kernel):
-    """A tail without an anchor: element-wise operations over a whole map.
+class Elementwise(Kernel):
+    """An epilogue without an anchor: element-wise operations over a whole map.
 
-    Arguments: the tail's operands, result.
+    Arguments: the epilogue's operands, result.
     """
 
     word: ClassVar[str] = "map"
     result: Shape3
-    tail: Tail
+    epilogue: Epilogue
     tile: int
 
 
 @dataclass(frozen=True, slots=True)
-class Gather(Kernel):
+class ChannelGather(Kernel):
     """Channels in another order: output channel c is input channel `channel(c)`.
 
     c = group * run + position (position below `run`) comes from
-    start + group * group_step + position * step. Arguments: map, the tail's operands, result.
+    start + group * group_step + position * step. Arguments: map, the epilogue's operands, result.
     """
 
     word: ClassVar[str] = "gather"
@@ -45,7 +45,7 @@ class Gather(Kernel):
     run: int
     group_step: int
     tile: int
-    tail: Tail = NOTHING
+    epilogue: Epilogue = NOTHING
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -65,27 +65,27 @@ class Border(Kernel):
 class Nearest(Kernel):
     """Sampling: output (y, x) is input (y * height // out height, x * width // out width).
 
-    Arguments: map, the tail's operands, result.
+    Arguments: map, the epilogue's operands, result.
     """
 
     word: ClassVar[str] = "nearest"
     source: Shape3
     result: Shape3
-    tail: Tail = NOTHING
+    epilogue: Epilogue = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
 class Bilinear(Kernel):
     """Sampling between four pixels.
 
-    Arguments: map, a table for y and one for x, the tail's operands, result. A table has, for each
-    output pixel, the input pixel before it, the one after it, and the share of the latter.
+    Arguments: map, a table for y and one for x, the epilogue's operands, result. A table has, for
+    each output pixel, the input pixel before it, the one after it, and the share of the latter.
     """
 
     word: ClassVar[str] = "bilinear"
     source: Shape3
     result: Shape3
-    tail: Tail = NOTHING
+    epilogue: Epilogue = NOTHING
 
     @staticmethod
     def table(source: int, target: int) -> "Floats":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, assert_never
 import numpy as np
 
 from tcc.backends.arm.kernels.base import Kernel, Shape3
-from tcc.backends.arm.kernels.tail import NOTHING, Tail
+from tcc.backends.arm.kernels.epilogue import NOTHING, Epilogue
 from tcc.backends.arm.kernels.window import Layout, Staging, Window, layout
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Reduction(Enum):
 class WindowPool(Kernel):
     """The largest element of each window, or the sum times a factor.
 
-    Arguments: map, factors (height, width), one for all, or none for the maximum; the tail's
+    Arguments: map, factors (height, width), one for all, or none for the maximum; the epilogue's
     operands, the staged copy (if any), result.
     """
 
@@ -55,7 +55,7 @@ class WindowPool(Kernel):
     reduction: Reduction
     factors: int
     tile: int
-    tail: Tail = NOTHING
+    epilogue: Epilogue = NOTHING
 
     @property
     def staging(self) -> Staging | None:
@@ -77,14 +77,14 @@ class WindowPool(Kernel):
 class ChannelPool(Kernel):
     """The largest element or the mean of each channel.
 
-    Arguments: map, the tail's operands, result.
+    Arguments: map, the epilogue's operands, result.
     """
 
     word: ClassVar[str] = "global_pool"
     channels: int
     pixels: int
     reduction: Reduction
-    tail: Tail = NOTHING
+    epilogue: Epilogue = NOTHING
 
 
 def mean_factors(window: Window, *, count_border: bool) -> "NDArray[np.float32]":

@@ -13,19 +13,19 @@ import numpy as np
 
 from tcc.backends.arm.kernels.base import (
     Argument,
-    Call,
     Const,
     Kernel,
+    KernelCall,
     Scratch,
     Shape3,
     Value,
 )
-from tcc.backends.arm.kernels.channels import Exponential, Normal
-from tcc.backends.arm.kernels.conv import Direct
-from tcc.backends.arm.kernels.map import Bilinear, Border, Gather, Map, Nearest
+from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
+from tcc.backends.arm.kernels.conv import DirectConv
+from tcc.backends.arm.kernels.epilogue import Epilogue, fused, shape3
+from tcc.backends.arm.kernels.map import Bilinear, Border, ChannelGather, Elementwise, Nearest
 from tcc.backends.arm.kernels.pointwise import POINTWISE
 from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool, mean_factors
-from tcc.backends.arm.kernels.tail import Tail, fused, shape3
 from tcc.backends.arm.kernels.window import Staging, Window
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule.partition import Group
@@ -62,30 +62,30 @@ class Site:
         """The anchor's weights."""
         return [self.weights[name] for name in self.group.anchor.params]
 
-    def tail(self) -> tuple[Tail, tuple[Argument, ...]]:
+    def epilogue(self) -> tuple[Epilogue, tuple[Argument, ...]]:
         """Return what is fused behind the anchor, and its operands."""
         first, *rest = self.group.nodes
         return fused(self.graph, self.weights, rest, first.name)
 
-    def call(self, kernel: Kernel, *arguments: Argument) -> Call:
+    def call(self, kernel: Kernel, *arguments: Argument) -> KernelCall:
         """Return the call of a kernel that reads the anchor's input and then these."""
         first = Value(self.group.anchor.inputs[0])
-        return Call(kernel, (first, *arguments), self.group.result.name)
+        return KernelCall(kernel, (first, *arguments), self.group.result.name)
 
 
-Rule = Callable[[Any, Site], Call | None]
+Rule = Callable[[Any, Site], KernelCall | None]
 """Returns the call that computes a group with that anchor, or None to leave it to the next."""
 
 
-def direct(op: ops.Conv, site: Site) -> Call:
+def direct(op: ops.Conv, site: Site) -> KernelCall:
     """Return a direct convolution."""
     _, *out = site.result
     window = Window(site.source, (out[0], out[1]), op.kernel, op.stride, op.dilation, op.pads)
-    tail, operands = site.tail()
-    return _convolution(site, window, op.groups, tail, operands)
+    epilogue, operands = site.epilogue()
+    return _convolution(site, window, op.groups, epilogue, operands)
 
 
-def transposed(op: ops.ConvTranspose, site: Site) -> Call:
+def transposed(op: ops.ConvTranspose, site: Site) -> KernelCall:
     """Return a transposed convolution as a convolution of the input's pixels spread out."""
     _, height, width = site.result
     top, left = (
@@ -99,28 +99,28 @@ def transposed(op: ops.ConvTranspose, site: Site) -> Call:
     channels, own, kh, kw = weight.shape
     apart = weight.reshape(op.groups, channels // op.groups, own, kh, kw)[..., ::-1, ::-1]
     turned = apart.swapaxes(1, 2).reshape(op.groups * own, -1, kh, kw)
-    tail, operands = site.tail()
-    return _convolution(site, window, op.groups, tail, operands, (turned, *bias))
+    epilogue, operands = site.epilogue()
+    return _convolution(site, window, op.groups, epilogue, operands, (turned, *bias))
 
 
-def matrix(_op: ops.Linear, site: Site) -> Call:
+def matrix(_op: ops.Linear, site: Site) -> KernelCall:
     """Return a linear layer as a convolution of a map of one pixel."""
-    tail, operands = site.tail()
+    epilogue, operands = site.epilogue()
     window = Window((site.source[2], 1, 1), (1, 1), (1, 1))
-    return _convolution(site, window, 1, tail.upright(), operands)
+    return _convolution(site, window, 1, epilogue.upright(), operands)
 
 
 def _convolution(
     site: Site,
     window: Window,
     groups: int,
-    tail: Tail,
+    epilogue: Epilogue,
     operands: tuple[Argument, ...],
     tensors: "Sequence[NDArray[np.float32]] | None" = None,
-) -> Call:
+) -> KernelCall:
     weight, *bias = tensors or site.tensors
     filters = weight.shape[0]
-    kernel = Direct(window, filters, groups, site.machine.tile, tail=tail).flattened()
+    kernel = DirectConv(window, filters, groups, site.machine.tile, epilogue=epilogue).flattened()
     offsets = bias[0] if bias else np.zeros(filters, np.float32)
     constants = (Const(kernel.packed(weight)), Const(kernel.packed_bias(offsets)))
     return site.call(kernel, *constants, *operands, *map(Scratch, kernel.scratch))
@@ -130,12 +130,12 @@ def _scratch(staging: Staging | None) -> tuple[Scratch, ...]:
     return (Scratch(staging.floats),) if staging else ()
 
 
-def window_max(op: ops.MaxPool, site: Site) -> Call:
+def window_max(op: ops.MaxPool, site: Site) -> KernelCall:
     """Return a maximum over windows."""
     return _window_pool(op, site, Reduction.MAX, ())
 
 
-def window_mean(op: ops.AvgPool, site: Site) -> Call:
+def window_mean(op: ops.AvgPool, site: Site) -> KernelCall:
     """Return a mean over windows."""
     factors = mean_factors(_pooled(op, site), count_border=op.count_include_pad)
     return _window_pool(op, site, Reduction.MEAN, (Const(factors),))
@@ -148,87 +148,87 @@ def _pooled(op: ops.MaxPool | ops.AvgPool, site: Site) -> Window:
 
 def _window_pool(
     op: ops.MaxPool | ops.AvgPool, site: Site, reduction: Reduction, factors: tuple[Const, ...]
-) -> Call:
-    tail, operands = site.tail()
+) -> KernelCall:
+    epilogue, operands = site.epilogue()
     count = sum(f.data.size for f in factors)
-    kernel = WindowPool(_pooled(op, site), reduction, count, site.machine.tile[1], tail)
+    kernel = WindowPool(_pooled(op, site), reduction, count, site.machine.tile[1], epilogue)
     return site.call(kernel, *factors, *operands, *_scratch(kernel.staging))
 
 
-def channel_max(_op: ops.GlobalMaxPool, site: Site) -> Call:
+def channel_max(_op: ops.GlobalMaxPool, site: Site) -> KernelCall:
     """Return the maximum of each channel."""
     return _channel_pool(site, Reduction.MAX)
 
 
-def channel_mean(_op: ops.GlobalAvgPool, site: Site) -> Call:
+def channel_mean(_op: ops.GlobalAvgPool, site: Site) -> KernelCall:
     """Return the mean of each channel."""
     return _channel_pool(site, Reduction.MEAN)
 
 
-def _channel_pool(site: Site, reduction: Reduction) -> Call:
-    tail, operands = site.tail()
+def _channel_pool(site: Site, reduction: Reduction) -> KernelCall:
+    epilogue, operands = site.epilogue()
     channels, height, width = site.source
-    return site.call(ChannelPool(channels, height * width, reduction, tail), *operands)
+    return site.call(ChannelPool(channels, height * width, reduction, epilogue), *operands)
 
 
-def softmax(_op: ops.Softmax, site: Site) -> Call:
+def softmax(_op: ops.Softmax, site: Site) -> KernelCall:
     """Return softmax over the channels."""
-    tail, operands = site.tail()
-    shape, tail = _channels_first(site, site.result, tail)
-    return site.call(Exponential(shape, tail), *operands)
+    epilogue, operands = site.epilogue()
+    shape, epilogue = _channels_first(site, site.result, epilogue)
+    return site.call(SoftmaxKernel(shape, epilogue), *operands)
 
 
-def layer_norm(op: ops.LayerNorm, site: Site) -> Call:
+def layer_norm(op: ops.LayerNorm, site: Site) -> KernelCall:
     """Return a normalisation of the channels of each pixel."""
-    tail, operands = site.tail()
-    shape, tail = _channels_first(site, site.result, tail)
+    epilogue, operands = site.epilogue()
+    shape, epilogue = _channels_first(site, site.result, epilogue)
     constants = (Const(tensor.ravel()) for tensor in site.tensors)
-    return site.call(Normal(shape, op.eps, tail), *constants, *operands)
+    return site.call(LayerNormKernel(shape, op.eps, epilogue), *constants, *operands)
 
 
-def resize(op: ops.Resize, site: Site) -> Call:
+def resize(op: ops.Resize, site: Site) -> KernelCall:
     """Return a sampling at another resolution."""
-    tail, operands = site.tail()
+    epilogue, operands = site.epilogue()
     match op.mode:
         case "nearest":
-            return site.call(Nearest(site.source, site.result, tail), *operands)
+            return site.call(Nearest(site.source, site.result, epilogue), *operands)
         case "bilinear":
             axes = zip(site.source[1:], site.result[1:], strict=True)
             tables = (Const(Bilinear.table(n, out)) for n, out in axes)
-            return site.call(Bilinear(site.source, site.result, tail), *tables, *operands)
+            return site.call(Bilinear(site.source, site.result, epilogue), *tables, *operands)
         case _:
             raise UnhandledError("way to resize", op.mode)
 
 
-def channels_taken(op: ops.Slice, site: Site) -> Call:
+def channels_taken(op: ops.Slice, site: Site) -> KernelCall:
     """Return a choice of channels."""
-    source, _ = _channels_first(site, site.source, Tail())
-    result, _ = _channels_first(site, site.result, Tail())
+    source, _ = _channels_first(site, site.source, Epilogue())
+    result, _ = _channels_first(site, site.result, Epilogue())
     start, _, step = slice(op.start, op.stop, op.step).indices(source[0])
     tile = site.machine.tile[1]
-    return site.call(Gather(source, result, start, step, result[0], 0, tile))
+    return site.call(ChannelGather(source, result, start, step, result[0], 0, tile))
 
 
-def channels_dealt(op: ops.ChannelShuffle, site: Site) -> Call:
+def channels_dealt(op: ops.ChannelShuffle, site: Site) -> KernelCall:
     """Return a channel shuffle: channel j * groups + i comes from i * (channels / groups) + j."""
-    tail, operands = site.tail()
-    shape, tail = _channels_first(site, site.result, tail)
+    epilogue, operands = site.epilogue()
+    shape, epilogue = _channels_first(site, site.result, epilogue)
     tile, run = site.machine.tile[1], op.groups
-    kernel = Gather(shape, shape, 0, shape[0] // run, run, 1, tile, tail)
+    kernel = ChannelGather(shape, shape, 0, shape[0] // run, run, 1, tile, epilogue)
     return site.call(kernel, *operands)
 
 
-def _channels_first(site: Site, shape: Shape3, tail: Tail) -> tuple[Shape3, Tail]:
-    """Return a shape and tail with a vector stood upright, and rows laid end to end."""
+def _channels_first(site: Site, shape: Shape3, epilogue: Epilogue) -> tuple[Shape3, Epilogue]:
+    """Return a shape and epilogue with a vector stood upright, and rows laid end to end."""
     c, h, w = shape
     if len(site.group.anchor.type.shape) == 1:
-        return (w, 1, 1), tail.upright()
-    if tail.flat((h, w)):
-        return (c, 1, h * w), tail.flattened()
-    return shape, tail
+        return (w, 1, 1), epilogue.upright()
+    if epilogue.flat((h, w)):
+        return (c, 1, h * w), epilogue.flattened()
+    return shape, epilogue
 
 
-def border(op: ops.Pad, site: Site) -> Call:
+def border(op: ops.Pad, site: Site) -> KernelCall:
     """Return a copy with a border."""
     _, height, width = site.result
     top, left, _, _ = op.pads
@@ -236,15 +236,15 @@ def border(op: ops.Pad, site: Site) -> Call:
     return site.call(Border(plan))
 
 
-def elementwise(_op: ops.Op, site: Site) -> Call:
+def elementwise(_op: ops.Op, site: Site) -> KernelCall:
     """Return element-wise operations that follow no other anchor."""
-    tail, operands = fused(site.graph, site.weights, site.group.nodes, "")
+    epilogue, operands = fused(site.graph, site.weights, site.group.nodes, "")
     shape = site.result
     plane: Pair = shape[1:]
-    if tail.flat(plane):
-        shape, tail = (shape[0], 1, plane[0] * plane[1]), tail.flattened()
-    kernel = Map(shape, tail, 2 * site.machine.tile[1])
-    return Call(kernel, operands, site.group.result.name)
+    if epilogue.flat(plane):
+        shape, epilogue = (shape[0], 1, plane[0] * plane[1]), epilogue.flattened()
+    kernel = Elementwise(shape, epilogue, 2 * site.machine.tile[1])
+    return KernelCall(kernel, operands, site.group.result.name)
 
 
 RULES: Mapping[type[ops.Op], tuple[Rule, ...]] = {
@@ -266,7 +266,7 @@ RULES: Mapping[type[ops.Op], tuple[Rule, ...]] = {
 """Every operation that takes a kernel."""
 
 
-def select(site: Site) -> Call:
+def select(site: Site) -> KernelCall:
     """Return the call of the first rule that takes a group."""
     op = site.group.anchor.op
     return next(call for rule in RULES[type(op)] if (call := rule(op, site)))

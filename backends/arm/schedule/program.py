@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tcc.backends.arm.kernels.base import Call, Kernel, Scratch, Value
+from tcc.backends.arm.kernels.base import Kernel, KernelCall, Scratch, Value
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule import kernel_choice
 from tcc.backends.arm.schedule.arena import Buffer
@@ -33,7 +33,7 @@ class Copy:
     offset: int
 
 
-Step = Call | Copy
+Step = KernelCall | Copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ class Program:
         """Each different kernel, with the node that first needs it, in order of need."""
         found: dict[Kernel, str] = {}
         for step in self.steps:
-            if isinstance(step, Call):
+            if isinstance(step, KernelCall):
                 found.setdefault(step.kernel, step.result)
         return found
 
 
-def scratch(call: Call, index: int) -> str:
+def scratch(call: KernelCall, index: int) -> str:
     """Return the name of the buffer of a call's argument that is scratch memory."""
     return f"{call.result} scratch {index}"
 
@@ -178,13 +178,13 @@ def _values(step: Step) -> Iterator[str]:
     match step:
         case Copy(source, result, _):
             yield from (source, result)
-        case Call(_, arguments, result):
+        case KernelCall(_, arguments, result):
             yield from (a.name for a in arguments if isinstance(a, Value))
             yield result
 
 
 def _scratches(step: Step) -> Iterator[tuple[str, int]]:
-    if isinstance(step, Call):
+    if isinstance(step, KernelCall):
         for index, argument in enumerate(step.arguments):
             if isinstance(argument, Scratch):
                 yield scratch(step, index), argument.floats * 4

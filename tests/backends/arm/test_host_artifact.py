@@ -14,11 +14,11 @@ from nets import Steps
 from numpy.typing import NDArray
 from op_cases import trained
 
-from tcc.backends.arm import emit
+from tcc.backends.arm import compile_model
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.codegen import c_names, objects, zig
 from tcc.backends.arm.codegen.link import LINK
-from tcc.backends.arm.kernels.conv import Direct
+from tcc.backends.arm.kernels.conv import DirectConv
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.schedule import limits
 from tcc.compiler.ir.device import Device
@@ -487,11 +487,13 @@ def test_a_missing_tool_comes_with_its_install_command(
 def test_a_kernel_that_cannot_be_built_names_its_node(
     built: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(kernel: Direct, symbol: str) -> None:
+    def fails(kernel: DirectConv, symbol: str) -> None:
         raise ValueError("no such loop")
 
-    monkeypatch.setattr(Direct, "build", fails)
-    with pytest.raises(emit.BuildError, match=r"host: no kernel for `stem` .*: no such loop"):
+    monkeypatch.setattr(DirectConv, "build", fails)
+    with pytest.raises(
+        compile_model.BuildError, match=r"host: no kernel for `stem` .*: no such loop"
+    ):
         ARM.emit(HOST, built.model)
 
 
@@ -500,7 +502,7 @@ def test_a_failing_linker_leaves_nothing_behind(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(objects, "own", lambda kernels, name: b"not an object file")
-    with pytest.raises(emit.BuildError, match=r"host: small: zig .* failed"):
+    with pytest.raises(compile_model.BuildError, match=r"host: small: zig .* failed"):
         ARM.emit(HOST, built.model)
     assert list(tmp_path.iterdir()) == []
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nets import Steps
 
-from tcc.backends.arm.kernels.base import Call, Scratch, Value
+from tcc.backends.arm.kernels.base import KernelCall, Scratch, Value
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.schedule.arena import ALIGNMENT, Buffer, plan
 from tcc.backends.arm.schedule.program import VECTOR, Copy, Program, buffers, program, scratch
@@ -62,7 +62,7 @@ class Memory:
         start = (self.arena.offsets[place.buffer] + place.offset) // 4
         return self.owner[start : start + self.program.graph.types[value].elements]
 
-    def step(self, step: Call | Copy, known: dict[str, np.ndarray]) -> None:
+    def step(self, step: KernelCall | Copy, known: dict[str, np.ndarray]) -> None:
         if isinstance(step, Copy):
             assert np.array_equal(self.view(step.source), known[step.source])
             start = step.offset // 4
@@ -121,7 +121,7 @@ def test_a_chain_of_concats_copies_nothing() -> None:
         grown = add(f"layer_{i}", Conv(4, (3, 3), padding=1), last)
         last = add(f"concat_{i}", Concat(), last, grown)
     steps = built(add.graph())
-    assert all(isinstance(step, Call) for step in steps.steps)
+    assert all(isinstance(step, KernelCall) for step in steps.steps)
     assert {steps.places[f"layer_{i}"].buffer for i in range(4)} == {"concat_3"}
     assert [steps.places[f"layer_{i}"].offset for i in range(4)] == [
         channels * 6 * 6 * 4 for channels in (8, 12, 16, 20)

@@ -14,7 +14,7 @@ from tables import looped
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.kernels.base import Kernel
-from tcc.backends.arm.kernels.emit.builders import BUILDERS
+from tcc.backends.arm.kernels.loops.builders import BUILDERS
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.schedule.program import Program, program
 from tcc.compiler.ir.graph import Model

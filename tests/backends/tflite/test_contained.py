@@ -14,7 +14,7 @@ from lite import opened
 from lite_float import BACKEND, TARGET, emitted, fused
 from nets import dense
 
-from tcc.backends.tflite import file_numbers
+from tcc.backends.tflite import file_inspection
 from tcc.backends.tflite.backend import FILE
 from tcc.compiler.support.diagnostics import UserError
 
@@ -45,20 +45,20 @@ def with_code(data: bytes, word: str, *, old: bool) -> bytes:
 @pytest.mark.parametrize("word", FLOW)
 def test_operators_that_no_model_has(data: bytes, word: str) -> None:
     with pytest.raises(ValueError, match=rf"it has `{word}`, which no model of tcc has"):
-        file_numbers.read(with_code(data, word, old=False))
+        file_inspection.read(with_code(data, word, old=False))
 
 
 @pytest.mark.parametrize("word", ["WHILE", "IF", "CUSTOM"])
 def test_operators_by_their_older_number(data: bytes, word: str) -> None:
     with pytest.raises(ValueError, match=rf"it has `{word}`"):
-        file_numbers.read(with_code(data, word, old=True))
+        file_inspection.read(with_code(data, word, old=True))
 
 
 def test_graphs_beside_the_first(data: bytes) -> None:
     model = opened(data)
     model.subgraphs.append(model.subgraphs[0])
     with pytest.raises(ValueError, match="it has 2 graphs: a model of tcc has one"):
-        file_numbers.read(packed(model))
+        file_inspection.read(packed(model))
 
 
 def test_what_is_no_file_of_the_format(data: bytes) -> None:
@@ -72,10 +72,10 @@ def test_what_is_no_file_of_the_format(data: bytes) -> None:
         texts.append(bytes(damaged))
     for text in texts:
         with suppress(ValueError):  # many are still whole
-            file_numbers.numbers(text)
+            file_inspection.numbers(text)
     for text in texts[:8]:
         with pytest.raises(ValueError, match=r"no TFLite file|graphs"):
-            file_numbers.numbers(text)
+            file_inspection.numbers(text)
 
 
 def test_such_a_file_is_not_run(data: bytes, tmp_path: Path, monkeypatch) -> None:

@@ -18,7 +18,7 @@ from op_cases import CASES, Case, one_input, refused, trained
 from quantised import calibrated, noise, picture, ready, typed
 from random_nets import extreme, graphs
 
-from tcc.backends.tflite.functions import sure
+from tcc.backends.tflite.lookup_tables import sure
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.device import Device

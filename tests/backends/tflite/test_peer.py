@@ -16,7 +16,7 @@ from nets import Steps, chain
 from op_cases import trained
 from quantised import calibrated, picture, ready
 
-from tcc.backends.tflite.emit import described
+from tcc.backends.tflite.float_file import described
 from tcc.backends.tflite.writer import pack
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ops import Add, Concat, Conv, DepthwiseConv, MaxPool, Relu

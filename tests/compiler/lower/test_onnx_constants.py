@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from op_cases import trained
 from quantised import LEVELS, Array, int8, picture, session
 
-from tcc.backends.onnxruntime.forms import FORMS, WRITTEN_OUT, written
+from tcc.backends.onnxruntime.stored_forms import FORMS, WRITTEN_OUT, written
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model

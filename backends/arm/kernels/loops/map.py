@@ -3,14 +3,14 @@
 from math import prod
 from typing import Any
 
-from tcc.backends.arm.kernels.emit import tir
-from tcc.backends.arm.kernels.emit.stage import PARALLEL, stage
-from tcc.backends.arm.kernels.emit.tail import At, apply
-from tcc.backends.arm.kernels.emit.tir import Buffer
-from tcc.backends.arm.kernels.map import Border, Gather, Map
+from tcc.backends.arm.kernels.loops import tir
+from tcc.backends.arm.kernels.loops.epilogue import Position, apply
+from tcc.backends.arm.kernels.loops.staging import PARALLEL, stage
+from tcc.backends.arm.kernels.loops.tir import Buffer
+from tcc.backends.arm.kernels.map import Border, ChannelGather, Elementwise
 
 
-def build(kernel: Map, symbol: str) -> Any:
+def build(kernel: Elementwise, symbol: str) -> Any:
     """Return the function of an element-wise kernel."""
     channels, height, width = kernel.result
     pixels, lanes = tir.tile_width(width, kernel.tile)
@@ -23,14 +23,14 @@ def build(kernel: Map, symbol: str) -> Any:
             tir.tiles(width, pixels) as x,
         ):
             for u in range(0, pixels, lanes):
-                at = At(c, y, x + u)
-                value = apply(kernel.tail, buffers, None, at, lanes)
+                at = Position(c, y, x + u)
+                value = apply(kernel.epilogue, buffers, None, at, lanes)
                 tir.store(buffers[-1], at.offset(kernel.result), value, lanes)
 
-    return tir.function(symbol, [*kernel.tail.sizes, prod(kernel.result)], body)
+    return tir.function(symbol, [*kernel.epilogue.sizes, prod(kernel.result)], body)
 
 
-def build_gather(kernel: Gather, symbol: str) -> Any:
+def build_gather(kernel: ChannelGather, symbol: str) -> Any:
     """Return the function of a reordering of channels."""
     channels, height, width = kernel.result
     source_size, size = kernel.sizes
@@ -45,13 +45,13 @@ def build_gather(kernel: Gather, symbol: str) -> Any:
             taken = kernel.start + c // kernel.run * kernel.group_step
             taken = taken + c % kernel.run * kernel.step
             for u in range(0, pixels, lanes):
-                at = At(c, y, x + u)
+                at = Position(c, y, x + u)
                 read = (taken * height + y) * width + x + u
                 value = tir.load(source, read, lanes)
-                value = apply(kernel.tail, rest, value, at, lanes)
+                value = apply(kernel.epilogue, rest, value, at, lanes)
                 tir.store(rest[-1], at.offset(kernel.result), value, lanes)
 
-    return tir.function(symbol, [source_size, *kernel.tail.sizes, size], body)
+    return tir.function(symbol, [source_size, *kernel.epilogue.sizes, size], body)
 
 
 def build_border(kernel: Border, symbol: str) -> Any:

@@ -10,8 +10,9 @@ from math import prod
 
 import numpy as np
 
-from tcc.backends.tflite import functions, moves
-from tcc.backends.tflite.draft import Array, Draft, zero
+from tcc.backends.tflite import integer_moves as moves
+from tcc.backends.tflite import lookup_tables
+from tcc.backends.tflite.integer_draft import Array, IntegerDraft, zero
 from tcc.backends.tflite.writer import Quantization
 from tcc.compiler.ir.graph import Node
 from tcc.compiler.ir.types import TensorType
@@ -68,7 +69,7 @@ def activation(op: Quantized, y: TensorType) -> str | None:
     return "RELU6" if sure else None
 
 
-def clamped(draft: Draft, node: Node, emit: Callable[[str, str], str]) -> None:
+def clamped(draft: IntegerDraft, node: Node, emit: Callable[[str, str], str]) -> None:
     """Add what `emit` adds for an output and an activation, and the clamp that it lacks."""
     op, y = node.op, node.type
     assert isinstance(op, Quantized)
@@ -82,7 +83,7 @@ def clamped(draft: Draft, node: Node, emit: Callable[[str, str], str]) -> None:
     draft.between(wide, output, op.low + zero(y), op.high + zero(y))
 
 
-def conv(draft: Draft, node: Node) -> None:
+def conv(draft: IntegerDraft, node: Node) -> None:
     """Add CONV_2D or DEPTHWISE_CONV_2D, after a PAD where its words for padding do not do."""
     op, (x,) = node.op, draft.types(node)
     assert isinstance(op, QConv)
@@ -104,7 +105,7 @@ def conv(draft: Draft, node: Node) -> None:
     ))  # fmt: skip
 
 
-def _weights(draft: Draft, node: Node, *, by_channel: bool) -> tuple[str, str]:
+def _weights(draft: IntegerDraft, node: Node, *, by_channel: bool) -> tuple[str, str]:
     """Add the weights and the bias of a convolution; return their names."""
     (x,), (weight, scale, bias) = draft.types(node), draft.weights(node)
     order, axis = ((1, 2, 3, 0), 3) if by_channel else ((0, 2, 3, 1), 0)
@@ -141,7 +142,7 @@ def within_reach(x: TensorType, scale: levels.Float32, y: TensorType) -> levels.
     return np.where(factor < LARGEST_FACTOR, raised, saturated).astype(np.float32)
 
 
-def add(draft: Draft, node: Node) -> None:
+def add(draft: IntegerDraft, node: Node) -> None:
     """Add ADD, or int32 arithmetic for what it does not compute exactly."""
     op, xs = node.op, draft.types(node)
     assert isinstance(op, QAdd)
@@ -155,7 +156,9 @@ def add(draft: Draft, node: Node) -> None:
     _wide_sum(draft, node, op, *op.fixed_point(*xs))
 
 
-def _wide_sum(draft: Draft, node: Node, op: QAdd, factors: tuple[int, ...], shift: int) -> None:
+def _wide_sum(
+    draft: IntegerDraft, node: Node, op: QAdd, factors: tuple[int, ...], shift: int
+) -> None:
     """Add the definition of a sum as it stands, in int32."""
     name, xs = node.name, draft.types(node)
     total, rounding = "", 1 << (shift - 1)
@@ -178,12 +181,12 @@ def _wide_sum(draft: Draft, node: Node, op: QAdd, factors: tuple[int, ...], shif
     draft.run("CAST", (steps[2],), output)
 
 
-def _plus(draft: Draft, first: str, second: str, name: str) -> str:
+def _plus(draft: IntegerDraft, first: str, second: str, name: str) -> str:
     shape = np.broadcast_shapes(draft.tensors[first].shape, draft.tensors[second].shape)
     return draft.run("ADD", (first, second), draft.tensor(name, tuple(shape), "int32"))
 
 
-def mul(draft: Draft, node: Node) -> None:
+def mul(draft: IntegerDraft, node: Node) -> None:
     """Add MUL, or the float32 product, which is exact, and its rounding."""
     op, (a, b), name = node.op, draft.types(node), node.name
     assert isinstance(op, QMul)
@@ -206,7 +209,7 @@ def mul(draft: Draft, node: Node) -> None:
     draft.rounded(scaled, output, node.type, op.low, op.high)
 
 
-def mean(draft: Draft, node: Node) -> None:
+def mean(draft: IntegerDraft, node: Node) -> None:
     """Add float32 sums, which are exact, their factors and the rounding."""
     op, (x,), (ones, factor), name = node.op, draft.types(node), draft.weights(node), node.name
     assert isinstance(op, QAvgPool)
@@ -231,7 +234,7 @@ def mean(draft: Draft, node: Node) -> None:
     draft.rounded(scaled, output, node.type, op.low, op.high)
 
 
-def global_mean(draft: Draft, node: Node) -> None:
+def global_mean(draft: IntegerDraft, node: Node) -> None:
     """Add a FULLY_CONNECTED with ones, of channels as rows: XNNPACK's MEAN rounds twice."""
     op, (x,), name = node.op, draft.types(node), node.name
     assert isinstance(op, QGlobalAvgPool)
@@ -254,7 +257,7 @@ def global_mean(draft: Draft, node: Node) -> None:
     clamped(draft, node, emit)
 
 
-def pad(draft: Draft, node: Node) -> None:
+def pad(draft: IntegerDraft, node: Node) -> None:
     """Add a border: PAD for zeros, else constants that are joined to the map."""
     op, (x,), (source,) = node.op, draft.types(node), draft.net.inputs(node)
     assert isinstance(op, QPad)
@@ -265,7 +268,7 @@ def pad(draft: Draft, node: Node) -> None:
     draft.net.values[node.name] = draft.bordered(source, node.name, op.padding, stored)
 
 
-def quantized(draft: Draft, node: Node) -> None:
+def quantized(draft: IntegerDraft, node: Node) -> None:
     """Add the division by the scale and its rounding: QUANTIZE multiplies by the inverse."""
     op, (source,), name = node.op, draft.net.inputs(node), node.name
     assert isinstance(op, Quantize)
@@ -275,14 +278,14 @@ def quantized(draft: Draft, node: Node) -> None:
     draft.rounded(steps, output, node.type, op.low, op.high)
 
 
-def dequantized(draft: Draft, node: Node) -> None:
+def dequantized(draft: IntegerDraft, node: Node) -> None:
     """Add DEQUANTIZE."""
     draft.run("DEQUANTIZE", draft.net.inputs(node), draft.value(node.name, node.type), {}, 2)
 
 
-INTEGER_OPERATORS: Mapping[type[Op], Callable[[Draft, Node], None]] = {
+INTEGER_OPERATORS: Mapping[type[Op], Callable[[IntegerDraft, Node], None]] = {
     QConv: conv, QAdd: add, QMul: mul, QAvgPool: mean, QGlobalAvgPool: global_mean,
-    Table: functions.table, QPad: pad, Quantize: quantized, Dequantize: dequantized,
+    Table: lookup_tables.table, QPad: pad, Quantize: quantized, Dequantize: dequantized,
     MaxPool: moves.max_pool, GlobalMaxPool: moves.max_pool, Concat: moves.concat,
     Slice: moves.sliced, ChannelShuffle: moves.shuffled, Resize: moves.resized,
     Flatten: moves.flattened, Unflatten: moves.flattened,

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from tcc.backends.tflite.draft import Draft, meaning
-from tcc.backends.tflite.emit import finished
-from tcc.backends.tflite.integers import INTEGER_OPERATORS
-from tcc.backends.tflite.table import FLOAT
+from tcc.backends.tflite.float_file import finished
+from tcc.backends.tflite.float_operators import FLOAT
+from tcc.backends.tflite.integer_draft import IntegerDraft, meaning
+from tcc.backends.tflite.integer_operators import INTEGER_OPERATORS
 from tcc.backends.tflite.writer import File
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.rewrite import eliminate_dead
@@ -20,7 +20,7 @@ def described(model: Model) -> File:
     tensors say by which scale.
     """
     model = eliminate_dead(Model(_bare(model.graph), model.weights))
-    draft = Draft(model)
+    draft = IntegerDraft(model)
     graph, net = model.graph, draft.net
     for source in graph.inputs:
         if source.type.dtype is not DType.F32:

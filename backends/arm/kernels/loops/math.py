@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from tcc.backends.arm.kernels.emit import tir
-from tcc.backends.arm.kernels.emit.tir import Expr
+from tcc.backends.arm.kernels.loops import tir
+from tcc.backends.arm.kernels.loops.tir import Expr
 
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
 _TANH_ODD = (
@@ -69,8 +69,8 @@ class Math:
         n = self._bind(rounded - self.constant(_ROUND))
         r = self._bind(x - n * self.constant(0.693359375))
         r = self._bind(r + n * self.constant(2.12194440e-4))
-        tail = self._polynomial(r, _EXP)
-        return (tail * (r * r) + r + self.constant(1.0)) * self._power_of_two(rounded)
+        series = self._polynomial(r, _EXP)
+        return (series * (r * r) + r + self.constant(1.0)) * self._power_of_two(rounded)
 
     def _power_of_two(self, rounded: Expr) -> Expr:
         """Return 2**n of n + `_ROUND`, by writing n + 127 where a float has its exponent."""

@@ -19,7 +19,7 @@ FUSES = frozenset(
 """The operators that clamp their results at no cost."""
 
 
-class Net:
+class FileDraft:
     """The tensors and operators so far, and the tensor that holds each value of the graph.
 
     A feature map is (1, height, width, channels), a vector (1, features). Vectors in `permuted`

@@ -1,7 +1,7 @@
 """Writing the staged copy of a map: its border, and its columns dealt into phases."""
 
-from tcc.backends.arm.kernels.emit import tir
-from tcc.backends.arm.kernels.emit.tir import LANES, Buffer, Expr
+from tcc.backends.arm.kernels.loops import tir
+from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
 from tcc.backends.arm.kernels.window import Staging
 
 PARALLEL = 1 << 14

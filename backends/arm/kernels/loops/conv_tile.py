@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tcc.backends.arm.kernels.conv import Direct
-from tcc.backends.arm.kernels.emit import tir
-from tcc.backends.arm.kernels.emit.tail import At, apply
-from tcc.backends.arm.kernels.emit.taps import Pixels, Taps
-from tcc.backends.arm.kernels.emit.tir import LANES, Buffer, Expr
+from tcc.backends.arm.kernels.conv import DirectConv
+from tcc.backends.arm.kernels.loops import tir
+from tcc.backends.arm.kernels.loops.epilogue import Position, apply
+from tcc.backends.arm.kernels.loops.taps import Pixels, Taps
+from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,12 @@ class Block:
     channels: int
 
 
-def compute(kernel: Direct, memory: Memory, block: Block, pixels: Pixels, taps: Taps) -> None:
+def compute(kernel: DirectConv, memory: Memory, block: Block, pixels: Pixels, taps: Taps) -> None:
     """Compute and write one tile."""
     (_across if kernel.across else _along)(kernel, memory, block, pixels, taps)
 
 
-def _along(kernel: Direct, memory: Memory, block: Block, pixels: Pixels, taps: Taps) -> None:
+def _along(kernel: DirectConv, memory: Memory, block: Block, pixels: Pixels, taps: Taps) -> None:
     """A tile whose vectors run along pixels."""
     lanes, first = pixels.lanes, block.index * kernel.blocks.width
     sums = tir.local(block.channels * pixels.count)
@@ -55,12 +55,12 @@ def _along(kernel: Direct, memory: Memory, block: Block, pixels: Pixels, taps: T
 
     taps(visit)
     for t, u, spot in spots:
-        at = At(first + t, pixels.y, pixels.x + u)
-        value = apply(kernel.tail, memory.operands, tir.load(sums, spot, lanes), at, lanes)
+        at = Position(first + t, pixels.y, pixels.x + u)
+        value = apply(kernel.epilogue, memory.operands, tir.load(sums, spot, lanes), at, lanes)
         tir.store(memory.result, at.offset(kernel.result), value, lanes)
 
 
-def _across(kernel: Direct, memory: Memory, block: Block, pixels: Pixels, taps: Taps) -> None:
+def _across(kernel: DirectConv, memory: Memory, block: Block, pixels: Pixels, taps: Taps) -> None:
     """A tile whose vectors run along output channels, padded to whole vectors."""
     channels = -(-block.channels // LANES) * LANES
     first = block.index * kernel.blocks.width
@@ -84,23 +84,25 @@ def _across(kernel: Direct, memory: Memory, block: Block, pixels: Pixels, taps: 
         return
     for u in range(pixels.count):
         for t in range(block.channels):
-            at = At(first + t, pixels.y, pixels.x + u)
+            at = Position(first + t, pixels.y, pixels.x + u)
             value = tir.load(sums, u * channels + t)
-            value = apply(kernel.tail, memory.operands, value, at, 1)
+            value = apply(kernel.epilogue, memory.operands, value, at, 1)
             tir.store(memory.result, at.offset(kernel.result), value)
 
 
-def _weights(kernel: Direct, block: Block) -> Expr:
+def _weights(kernel: DirectConv, block: Block) -> Expr:
     """Return where a block's weights begin; all blocks before it are full."""
     return block.index * (kernel.blocks.width * kernel.taps)
 
 
-def _write_vector(kernel: Direct, memory: Memory, sums: Buffer, first: Expr, channels: int) -> None:
+def _write_vector(
+    kernel: DirectConv, memory: Memory, sums: Buffer, first: Expr, channels: int
+) -> None:
     """Write the channels of a single pixel, in vectors as far as they are full."""
-    tail = kernel.tail.transposed()
+    epilogue = kernel.epilogue.transposed()
     full = channels // LANES * LANES
     pieces = [(t, LANES) for t in range(0, full, LANES)] + [(t, 1) for t in range(full, channels)]
     for t, lanes in pieces:
-        at = At(0, 0, first + t)
-        value = apply(tail, memory.operands, tir.load(sums, t, lanes), at, lanes)
+        at = Position(0, 0, first + t)
+        value = apply(epilogue, memory.operands, tir.load(sums, t, lanes), at, lanes)
         tir.store(memory.result, at.x, value, lanes)

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tcc.backends.arm.kernels.conv import Direct
-from tcc.backends.arm.kernels.emit import tir
-from tcc.backends.arm.kernels.emit.tir import Buffer, Expr
+from tcc.backends.arm.kernels.conv import DirectConv
+from tcc.backends.arm.kernels.loops import tir
+from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 
 UNROLLED = 32
 """Most taps of a kernel of one channel that are written out."""
@@ -36,7 +36,7 @@ Taps = Callable[[Visit], None]
 """Runs a visit for each tap of a tile."""
 
 
-def in_a_row(kernel: Direct, panel: Panel) -> Taps:
+def in_a_row(kernel: DirectConv, panel: Panel) -> Taps:
     """Return a walk in one loop."""
 
     def walk(visit: Visit) -> None:
@@ -46,7 +46,7 @@ def in_a_row(kernel: Direct, panel: Panel) -> Taps:
     return walk
 
 
-def nested(kernel: Direct, source: Buffer, group: Expr, pixels: Pixels) -> Taps:
+def nested(kernel: DirectConv, source: Buffer, group: Expr, pixels: Pixels) -> Taps:
     """Return a walk over channels, rows and columns of the window, where they lie."""
     layout, (height, width) = kernel.layout, kernel.window.kernel
     start = group * kernel.depth * layout.channel + pixels.y * layout.row_step + pixels.x
@@ -66,7 +66,7 @@ def nested(kernel: Direct, source: Buffer, group: Expr, pixels: Pixels) -> Taps:
 
 
 def gather(
-    kernel: Direct, source: Buffer, group: Expr, c: Expr, pixels: Pixels, panel: Panel
+    kernel: DirectConv, source: Buffer, group: Expr, c: Expr, pixels: Pixels, panel: Panel
 ) -> None:
     """Write what the taps of a group's channel `c` read for some pixels into a panel."""
     layout, (height, width) = kernel.layout, kernel.window.kernel

@@ -4,8 +4,8 @@ import json
 from collections import Counter
 from dataclasses import replace
 
-from tcc.backends.tflite.net import Net
-from tcc.backends.tflite.table import FLOAT
+from tcc.backends.tflite.file_draft import FileDraft
+from tcc.backends.tflite.float_operators import FLOAT
 from tcc.backends.tflite.writer import File, Operator, Tensor
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.rewrite import for_inference
@@ -18,13 +18,13 @@ CLAMPS = {"RELU", "RELU6"}
 
 def described(model: Model) -> File:
     """Return the file of a float model in float32, without what only training needs."""
-    net = Net(Model(for_inference(model.graph), model.weights))
+    net = FileDraft(Model(for_inference(model.graph), model.weights))
     for node in net.graph.nodes:
         net.values[node.name] = FLOAT[type(node.op)](net, node, node.op)
     return finished(net)
 
 
-def finished(net: Net) -> File:
+def finished(net: FileDraft) -> File:
     """Return the file of a net that is complete: clamps fused, named inputs and outputs."""
     graph = net.graph
     inputs = {source.name: net.values[source.name] for source in graph.inputs}

@@ -4,26 +4,26 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, assert_never
 
-from tcc.backends.arm.kernels.conv import Direct, Gathered
-from tcc.backends.arm.kernels.emit import tir
-from tcc.backends.arm.kernels.emit.conv_tile import Block, Memory, compute
-from tcc.backends.arm.kernels.emit.stage import stage
-from tcc.backends.arm.kernels.emit.taps import Panel, Pixels, Taps, gather, in_a_row, nested
-from tcc.backends.arm.kernels.emit.tir import Buffer, Expr
+from tcc.backends.arm.kernels.conv import DirectConv, Gathered
+from tcc.backends.arm.kernels.loops import tir
+from tcc.backends.arm.kernels.loops.conv_tile import Block, Memory, compute
+from tcc.backends.arm.kernels.loops.staging import stage
+from tcc.backends.arm.kernels.loops.taps import Panel, Pixels, Taps, gather, in_a_row, nested
+from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.compiler.ir.types import Pair
 
 PARALLEL = 1 << 15
 """Multiply-accumulates from which a loop is worth several threads."""
 
 
-def build(kernel: Direct, symbol: str) -> Any:
+def build(kernel: DirectConv, symbol: str) -> Any:
     """Return the function."""
-    filters, extra = kernel.filters + kernel.padding, len(kernel.tail.operands)
+    filters, extra = kernel.filters + kernel.padding, len(kernel.epilogue.operands)
     sizes = [
         prod(kernel.window.source),
         filters * kernel.taps,
         filters,
-        *kernel.tail.sizes,
+        *kernel.epilogue.sizes,
         *kernel.scratch,
         prod(kernel.result),
     ]
@@ -48,7 +48,7 @@ def build(kernel: Direct, symbol: str) -> Any:
 
 
 def _plane(
-    kernel: Direct,
+    kernel: DirectConv,
     body: Callable[[Pixels], None],
     *,
     parallel: bool = False,
@@ -65,7 +65,7 @@ def _plane(
 
 
 def _blocks(
-    kernel: Direct, body: Callable[[Block], None], *, group: Expr = 0, parallel: bool = False
+    kernel: DirectConv, body: Callable[[Block], None], *, group: Expr = 0, parallel: bool = False
 ) -> None:
     """Run `body` for each block of output channels of a group."""
     blocks = kernel.blocks
@@ -76,7 +76,7 @@ def _blocks(
         body(Block(blocks.count, blocks.rest))
 
 
-def _gathered_map(kernel: Direct, memory: Memory, gathered: Buffer) -> None:
+def _gathered_map(kernel: DirectConv, memory: Memory, gathered: Buffer) -> None:
     """Gather the taps of all pixels, then walk through the weights once."""
     rows, size = kernel.window.out, prod(kernel.plane)
 
@@ -97,7 +97,7 @@ def _gathered_map(kernel: Direct, memory: Memory, gathered: Buffer) -> None:
     _blocks(kernel, lambda block: _plane(kernel, lambda p: tile(block, p)), parallel=parallel)
 
 
-def _gathered_tiles(kernel: Direct, memory: Memory) -> None:
+def _gathered_tiles(kernel: DirectConv, memory: Memory) -> None:
     """Gather the taps of one tile of pixels, then use them for all output channels."""
 
     def tile(pixels: Pixels) -> None:
@@ -111,7 +111,7 @@ def _gathered_tiles(kernel: Direct, memory: Memory) -> None:
     _plane(kernel, tile, parallel=kernel.macs >= PARALLEL)
 
 
-def _in_place(kernel: Direct, memory: Memory) -> None:
+def _in_place(kernel: DirectConv, memory: Memory) -> None:
     """Read the map where it lies; the larger one of weights and map is walked through once."""
     parallel = kernel.macs >= PARALLEL
 

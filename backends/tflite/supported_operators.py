@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from tcc.backends.tflite.integers import INTEGER_OPERATORS
-from tcc.backends.tflite.table import FLOAT
+from tcc.backends.tflite.float_operators import FLOAT
+from tcc.backends.tflite.integer_operators import INTEGER_OPERATORS
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.target import Refusal
 

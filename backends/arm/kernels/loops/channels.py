@@ -4,20 +4,20 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from tcc.backends.arm.kernels.channels import Exponential, Normal
-from tcc.backends.arm.kernels.emit import tir
-from tcc.backends.arm.kernels.emit.math import Math
-from tcc.backends.arm.kernels.emit.stage import PARALLEL
-from tcc.backends.arm.kernels.emit.tail import At, apply
-from tcc.backends.arm.kernels.emit.tir import LANES, Buffer, Expr
+from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
+from tcc.backends.arm.kernels.loops import tir
+from tcc.backends.arm.kernels.loops.epilogue import Position, apply
+from tcc.backends.arm.kernels.loops.math import Math
+from tcc.backends.arm.kernels.loops.staging import PARALLEL
+from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
 
-Visit = Callable[[At, Expr], None]
+Visit = Callable[[Position, Expr], None]
 """Told of one channel of some pixels: where it is, and its index in the map."""
 Walk = Callable[[Visit], None]
 """Runs a visit for every channel."""
 
 
-def build_softmax(kernel: Exponential, symbol: str) -> Any:
+def build_softmax(kernel: SoftmaxKernel, symbol: str) -> Any:
     """Return the function of softmax."""
     size = prod(kernel.shape)
 
@@ -30,10 +30,10 @@ def build_softmax(kernel: Exponential, symbol: str) -> Any:
             parallel=exact,
         )
 
-    return tir.function(symbol, [size, *kernel.tail.sizes, size], body)
+    return tir.function(symbol, [size, *kernel.epilogue.sizes, size], body)
 
 
-def build_normal(kernel: Normal, symbol: str) -> Any:
+def build_normal(kernel: LayerNormKernel, symbol: str) -> Any:
     """Return the function of layer normalisation."""
     size, channels = prod(kernel.shape), kernel.shape[0]
 
@@ -44,7 +44,7 @@ def build_normal(kernel: Normal, symbol: str) -> Any:
             parallel=True,
         )
 
-    return tir.function(symbol, [size, channels, channels, *kernel.tail.sizes, size], body)
+    return tir.function(symbol, [size, channels, channels, *kernel.epilogue.sizes, size], body)
 
 
 def _pixels(
@@ -61,14 +61,14 @@ def _pixels(
 
         def walk(visit: Visit) -> None:
             with tir.loop(channels) as c:
-                at = At(c, y, x)
+                at = Position(c, y, x)
                 visit(at, at.offset(shape))
 
         body(walk, lanes)
 
 
 def _softmax(
-    kernel: Exponential, source: Buffer, rest: Sequence[Buffer], walk: Walk, lanes: int
+    kernel: SoftmaxKernel, source: Buffer, rest: Sequence[Buffer], walk: Walk, lanes: int
 ) -> None:
     """Three walks: the largest, the exponentials and their sum, the quotients."""
     largest, total = tir.local(lanes), tir.local(lanes)
@@ -76,26 +76,26 @@ def _softmax(
     tir.store(largest, 0, tir.constant(float("-inf"), lanes), lanes)
     tir.store(total, 0, tir.constant(0.0, lanes), lanes)
 
-    def compare(_at: At, index: Expr) -> None:
+    def compare(_at: Position, index: Expr) -> None:
         value = tir.load(source, index, lanes)
         tir.store(largest, 0, tir.maximum(tir.load(largest, 0, lanes), value, lanes), lanes)
 
-    def exponential(_at: At, index: Expr) -> None:
+    def exponential(_at: Position, index: Expr) -> None:
         value = tir.load(source, index, lanes) - tir.load(largest, 0, lanes)
         value = tir.bind(math.exp(value), lanes)
         tir.store(result, index, value, lanes)
         tir.store(total, 0, tir.load(total, 0, lanes) + value, lanes)
 
-    def divide(at: At, index: Expr) -> None:
+    def divide(at: Position, index: Expr) -> None:
         value = tir.load(result, index, lanes) / tir.load(total, 0, lanes)
-        tir.store(result, index, apply(kernel.tail, rest, value, at, lanes), lanes)
+        tir.store(result, index, apply(kernel.epilogue, rest, value, at, lanes), lanes)
 
     for visit in (compare, exponential, divide):
         walk(visit)
 
 
 def _normal(
-    kernel: Normal,
+    kernel: LayerNormKernel,
     source: Buffer,
     affine: tuple[Buffer, Buffer],
     rest: Sequence[Buffer],
@@ -111,18 +111,18 @@ def _normal(
     def centered(index: Expr) -> Expr:
         return tir.bind(tir.load(source, index, lanes) - tir.load(mean, 0, lanes), lanes)
 
-    def total(_at: At, index: Expr) -> None:
+    def total(_at: Position, index: Expr) -> None:
         value = tir.load(source, index, lanes)
         tir.store(mean, 0, tir.load(mean, 0, lanes) + value, lanes)
 
-    def squares(_at: At, index: Expr) -> None:
+    def squares(_at: Position, index: Expr) -> None:
         value = centered(index)
         tir.store(variance, 0, tir.load(variance, 0, lanes) + value * value, lanes)
 
-    def write(at: At, index: Expr) -> None:
+    def write(at: Position, index: Expr) -> None:
         weight, bias = (tir.splat(tir.load(buffer, at.c), lanes) for buffer in affine)
         value = centered(index) * tir.load(factor, 0, lanes) * weight + bias
-        value = apply(kernel.tail, rest, value, at, lanes)
+        value = apply(kernel.epilogue, rest, value, at, lanes)
         tir.store(rest[-1], index, value, lanes)
 
     walk(total)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, assert_never
 
-from tcc.backends.arm.kernels.emit import tir
-from tcc.backends.arm.kernels.emit.stage import PARALLEL, stage
-from tcc.backends.arm.kernels.emit.tail import At, apply, operand
-from tcc.backends.arm.kernels.emit.tir import LANES, Buffer, Expr
+from tcc.backends.arm.kernels.loops import tir
+from tcc.backends.arm.kernels.loops.epilogue import Position, apply, operand
+from tcc.backends.arm.kernels.loops.staging import PARALLEL, stage
+from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
 from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool
 
 UNROLLED = 16
@@ -20,7 +20,7 @@ def build(kernel: WindowPool, symbol: str) -> Any:
     sizes = [
         prod(kernel.window.source),
         *([kernel.factors] if kernel.factors else []),
-        *kernel.tail.sizes,
+        *kernel.epilogue.sizes,
         *([staging.floats] if staging else []),
         prod(kernel.result),
     ]
@@ -51,15 +51,17 @@ def _windows(
         tir.loop(height) as y,
         tir.tiles(width, pixels) as x,
     ):
-        for u, value in _tile(kernel, read, At(c, y, x), pixels, lanes).items():
-            at = At(c, y, x + u)
+        for u, value in _tile(kernel, read, Position(c, y, x), pixels, lanes).items():
+            at = Position(c, y, x + u)
             for table in factors:
                 value = value * operand(table, shape, at, lanes)  # noqa: PLW2901
-            done = apply(kernel.tail, operands, value, at, lanes)
+            done = apply(kernel.epilogue, operands, value, at, lanes)
             tir.store(result, at.offset(kernel.result), done, lanes)
 
 
-def _tile(kernel: WindowPool, read: Buffer, at: At, pixels: int, lanes: int) -> dict[int, Expr]:
+def _tile(
+    kernel: WindowPool, read: Buffer, at: Position, pixels: int, lanes: int
+) -> dict[int, Expr]:
     """Return the reduced windows of some pixels in a row, by distance from the first."""
     layout, (height, width) = kernel.layout, kernel.window.kernel
     start = at.c * layout.channel + at.y * layout.row_step + at.x
@@ -98,14 +100,14 @@ def _both(reduction: Reduction, a: Expr, b: Expr, lanes: int) -> Expr:
 def build_channel(kernel: ChannelPool, symbol: str) -> Any:
     """Return the function of a pooling over whole channels."""
     size = kernel.channels * kernel.pixels
-    sizes = [size, *kernel.tail.sizes, kernel.channels]
+    sizes = [size, *kernel.epilogue.sizes, kernel.channels]
 
     def body(source: Buffer, *rest: Buffer) -> None:
         with tir.loop(kernel.channels, parallel=size >= PARALLEL) as c:
             value = _reduced(kernel, source, c * kernel.pixels)
             if (factor := kernel.reduction.factor(kernel.pixels)) is not None:
                 value = value * tir.constant(factor, 1)
-            value = apply(kernel.tail, rest, value, At(c, 0, 0), 1)
+            value = apply(kernel.epilogue, rest, value, Position(c, 0, 0), 1)
             tir.store(rest[-1], c, value)
 
     return tir.function(symbol, sizes, body)

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from tcc.backends.tflite.draft import Draft
+from tcc.backends.tflite.integer_draft import IntegerDraft
 from tcc.compiler.ir.graph import Node
 from tcc.compiler.ops import ChannelShuffle, MaxPool, Resize, Slice
 
 
-def max_pool(draft: Draft, node: Node) -> None:
+def max_pool(draft: IntegerDraft, node: Node) -> None:
     """Add MAX_POOL_2D, after a border of the smallest level where SAME does not say it."""
     op, (x,) = node.op, draft.types(node)
     kernel, stride, pads = (x.shape[1], x.shape[2]), (1, 1), (0, 0, 0, 0)
@@ -24,12 +24,12 @@ def max_pool(draft: Draft, node: Node) -> None:
     draft.run("MAX_POOL_2D", (source,), draft.value(node.name, node.type), options, 2)
 
 
-def concat(draft: Draft, node: Node) -> None:
+def concat(draft: IntegerDraft, node: Node) -> None:
     """Add CONCATENATION along the channels."""
     draft.joined(draft.net.inputs(node), draft.value(node.name, node.type), len(node.type.shape))
 
 
-def sliced(draft: Draft, node: Node) -> None:
+def sliced(draft: IntegerDraft, node: Node) -> None:
     """Add STRIDED_SLICE of the channels."""
     op, (x,), (source,) = node.op, draft.types(node), draft.net.inputs(node)
     assert isinstance(op, Slice)
@@ -41,7 +41,9 @@ def sliced(draft: Draft, node: Node) -> None:
     _slice(draft, source, output, bounds)
 
 
-def _slice(draft: Draft, source: str, output: str, bounds: tuple[tuple[int, ...], ...]) -> None:
+def _slice(
+    draft: IntegerDraft, source: str, output: str, bounds: tuple[tuple[int, ...], ...]
+) -> None:
     words = ("begin", "end", "step")
     names = [
         draft.constant(f"{output}/{word}", np.array(bound, np.int32))
@@ -50,7 +52,7 @@ def _slice(draft: Draft, source: str, output: str, bounds: tuple[tuple[int, ...]
     draft.run("STRIDED_SLICE", (source, *names), output, {}, 2)
 
 
-def shuffled(draft: Draft, node: Node) -> None:
+def shuffled(draft: IntegerDraft, node: Node) -> None:
     """Add RESHAPE, TRANSPOSE and RESHAPE."""
     op, (x,), name = node.op, draft.types(node), node.name
     assert isinstance(op, ChannelShuffle)
@@ -63,7 +65,7 @@ def shuffled(draft: Draft, node: Node) -> None:
     draft.reshaped(mixed, draft.value(name, node.type))
 
 
-def resized(draft: Draft, node: Node) -> None:
+def resized(draft: IntegerDraft, node: Node) -> None:
     """Add GATHER of rows and of columns: the runtime's nearest are those of inexact products."""
     op, (x,), (source,), name = (
         node.op, draft.types(node), draft.net.inputs(node), node.name
@@ -84,7 +86,7 @@ def resized(draft: Draft, node: Node) -> None:
         source = draft.run("GATHER", (source, index), output, {"axis": axis + 1}, 2)
 
 
-def flattened(draft: Draft, node: Node) -> None:
+def flattened(draft: IntegerDraft, node: Node) -> None:
     """Add RESHAPE, of a map with the channels first."""
     (x,), (source,) = draft.types(node), draft.net.inputs(node)
     if len(x.shape) == 3 and x.shape[1:] != (1, 1):

@@ -4,26 +4,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tcc.backends.arm.kernels.base import Kernel
-from tcc.backends.arm.kernels.channels import Exponential, Normal
-from tcc.backends.arm.kernels.conv import Direct
-from tcc.backends.arm.kernels.emit import channels, conv, map, pool, resize
-from tcc.backends.arm.kernels.map import Bilinear, Border, Gather, Map, Nearest
+from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
+from tcc.backends.arm.kernels.conv import DirectConv
+from tcc.backends.arm.kernels.loops import channels, conv, map, pool, resize
+from tcc.backends.arm.kernels.map import Bilinear, Border, ChannelGather, Elementwise, Nearest
 from tcc.backends.arm.kernels.pool import ChannelPool, WindowPool
 
 Builder = Callable[[Any, str], Any]
 """Returns the function of a kernel under a symbol, as a TVM PrimFunc."""
 
 BUILDERS: Mapping[type[Kernel], Builder] = {
-    Direct: conv.build,
-    Map: map.build,
-    Gather: map.build_gather,
+    DirectConv: conv.build,
+    Elementwise: map.build,
+    ChannelGather: map.build_gather,
     Border: map.build_border,
     Nearest: resize.build_nearest,
     Bilinear: resize.build_bilinear,
     WindowPool: pool.build,
     ChannelPool: pool.build_channel,
-    Exponential: channels.build_softmax,
-    Normal: channels.build_normal,
+    SoftmaxKernel: channels.build_softmax,
+    LayerNormKernel: channels.build_normal,
 }
 """Every kernel; kernels themselves know nothing of TVM."""
 

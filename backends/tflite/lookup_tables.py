@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tcc.backends.tflite.draft import Array, Draft
-from tcc.backends.tflite.table import FLOAT
+from tcc.backends.tflite.float_operators import FLOAT
+from tcc.backends.tflite.integer_draft import Array, IntegerDraft
 from tcc.compiler.ir.graph import Node
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import HardSigmoid, HardSwish, Op, Sigmoid, Silu, Tanh
@@ -16,7 +16,7 @@ ROUNDING = 1e-4
 """Levels that the step from real numbers to levels may be off."""
 
 
-def table(draft: Draft, node: Node) -> None:
+def table(draft: IntegerDraft, node: Node) -> None:
     """Add the function in float32 between levels, or GATHER from the table.
 
     XNNPACK has no table of 256 levels; its floats are eight times as fast as GATHER.
@@ -44,7 +44,7 @@ def sure(op: Table, x: TensorType, entries: Array) -> bool:
     return bool(np.abs(real).max() < 2.0**60 and found.all() and (apart > off).all())
 
 
-def _in_floats(draft: Draft, node: Node, op: Table) -> None:
+def _in_floats(draft: IntegerDraft, node: Node, op: Table) -> None:
     net, name = draft.net, node.name
     source = draft.value(f"{name}:given", TensorType(draft.types(node)[0].shape))
     draft.run("DEQUANTIZE", net.inputs(node), source, {}, 2)
@@ -53,7 +53,7 @@ def _in_floats(draft: Draft, node: Node, op: Table) -> None:
     draft.run("QUANTIZE", (result,), draft.value(name, node.type))
 
 
-def _gathered(draft: Draft, node: Node, entries: Array) -> None:
+def _gathered(draft: IntegerDraft, node: Node, entries: Array) -> None:
     """Add GATHER from the table by what is stored, counted from its least."""
     name, (source,) = node.name, draft.net.inputs(node)
     shape = draft.tensors[source].shape

@@ -3,10 +3,10 @@
 from math import prod
 from typing import Any
 
-from tcc.backends.arm.kernels.emit import tir
-from tcc.backends.arm.kernels.emit.stage import PARALLEL
-from tcc.backends.arm.kernels.emit.tail import At, apply
-from tcc.backends.arm.kernels.emit.tir import Buffer, Expr
+from tcc.backends.arm.kernels.loops import tir
+from tcc.backends.arm.kernels.loops.epilogue import Position, apply
+from tcc.backends.arm.kernels.loops.staging import PARALLEL
+from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.map import Bilinear, Nearest
 
 
@@ -19,11 +19,11 @@ def build_nearest(kernel: Nearest, symbol: str) -> Any:
         with tir.loop(channels, parallel=size >= PARALLEL) as c, tir.loop(height) as y:
             row = (c * h + y * h // height) * w
             with tir.loop(width) as x:
-                at = At(c, y, x)
-                value = apply(kernel.tail, rest, tir.load(source, row + x * w // width), at, 1)
+                at = Position(c, y, x)
+                value = apply(kernel.epilogue, rest, tir.load(source, row + x * w // width), at, 1)
                 tir.store(rest[-1], at.offset(kernel.result), value)
 
-    return tir.function(symbol, [prod(kernel.source), *kernel.tail.sizes, size], body)
+    return tir.function(symbol, [prod(kernel.source), *kernel.epilogue.sizes, size], body)
 
 
 def build_bilinear(kernel: Bilinear, symbol: str) -> Any:
@@ -45,12 +45,12 @@ def build_bilinear(kernel: Bilinear, symbol: str) -> Any:
 
             top = _between(pixel(above, left), pixel(above, right), across)
             bottom = _between(pixel(below, left), pixel(below, right), across)
-            at = At(c, y, x)
+            at = Position(c, y, x)
             value = tir.bind(_between(top, bottom, down), 1)
-            value = apply(kernel.tail, rest, value, at, 1)
+            value = apply(kernel.epilogue, rest, value, at, 1)
             tir.store(rest[-1], at.offset(kernel.result), value)
 
-    sizes = [prod(kernel.source), 3 * height, 3 * width, *kernel.tail.sizes, size]
+    sizes = [prod(kernel.source), 3 * height, 3 * width, *kernel.epilogue.sizes, size]
     return tir.function(symbol, sizes, body)
 
 

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tcc.backends.arm.kernels.base import Shape3
-from tcc.backends.arm.kernels.emit import tir
-from tcc.backends.arm.kernels.emit.math import Math
-from tcc.backends.arm.kernels.emit.tir import Buffer, Expr
+from tcc.backends.arm.kernels.epilogue import RUNNING, Epilogue
+from tcc.backends.arm.kernels.loops import tir
+from tcc.backends.arm.kernels.loops.math import Math
+from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.pointwise import POINTWISE
-from tcc.backends.arm.kernels.tail import RUNNING, Tail
 
 
 @dataclass(frozen=True, slots=True)
-class At:
+class Position:
     """Where an element, or four in a row along x, stands in the output."""
 
     c: Expr
@@ -25,7 +25,7 @@ class At:
         return (c * shape[1] + y) * shape[2] + x
 
 
-def operand(buffer: Buffer, shape: Shape3, at: At, lanes: int) -> Expr:
+def operand(buffer: Buffer, shape: Shape3, at: Position, lanes: int) -> Expr:
     """Return what an operand holds for an element or four."""
     index = at.offset(shape)
     if shape[2] > 1:
@@ -33,14 +33,16 @@ def operand(buffer: Buffer, shape: Shape3, at: At, lanes: int) -> Expr:
     return tir.splat(tir.load(buffer, index), lanes)
 
 
-def apply(tail: Tail, buffers: Sequence[Buffer], value: Expr, at: At, lanes: int) -> Expr:
-    """Return the value after the tail's steps; without a running value it may be None."""
+def apply(
+    epilogue: Epilogue, buffers: Sequence[Buffer], value: Expr, at: Position, lanes: int
+) -> Expr:
+    """Return the value after the epilogue's steps; without a running value it may be None."""
     math = Math(lanes)
-    for step in tail.steps:
+    for step in epilogue.steps:
         inputs = [
             value
             if number == RUNNING
-            else operand(buffers[number - 1], tail.operands[number - 1], at, lanes)
+            else operand(buffers[number - 1], epilogue.operands[number - 1], at, lanes)
             for number in step.operands
         ]
         value = tir.bind(POINTWISE[type(step.op)].value(math, step.op, *inputs), lanes)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.backends.tflite.net import Net
+from tcc.backends.tflite.file_draft import FileDraft
 from tcc.backends.tflite.windows import padding
 from tcc.backends.tflite.writer import Operator, Quantization, Tensor
 from tcc.compiler.ir.graph import Model, Node
@@ -43,11 +43,11 @@ def meaning(kind: TensorType) -> Quantization:
     return Quantization((float(np.float32(kind.scale)),), (zero(kind),))
 
 
-class Draft:
+class IntegerDraft:
     """The net so far; the program's floats are written there as any float model's."""
 
     def __init__(self, model: Model) -> None:
-        self.net = Net(model)
+        self.net = FileDraft(model)
         self.model = model
         self.tensors = self.net.tensors
 

@@ -18,21 +18,21 @@ RUNNING = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One operation; operand 0 is the running value, operand n the tail's n-th."""
+class FusedOp:
+    """One operation; operand 0 is the running value, operand n the epilogue's n-th."""
 
     op: Op
     operands: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class Epilogue:
     """Steps in order, and the shapes of what they read besides the running value.
 
     An operand broadcasts: where its size along an axis is 1, it holds for the whole axis.
     """
 
-    steps: tuple[Step, ...] = ()
+    steps: tuple[FusedOp, ...] = ()
     operands: tuple[Shape3, ...] = ()
 
     @property
@@ -44,20 +44,20 @@ class Tail:
         """Whether an output's rows (height, width) need no telling apart in any operand."""
         return all(shape[1:] in {(1, 1), plane} for shape in self.operands)
 
-    def flattened(self) -> "Tail":
+    def flattened(self) -> "Epilogue":
         """Return the same for maps whose rows are laid end to end."""
         return replace(self, operands=tuple((c, 1, h * w) for c, h, w in self.operands))
 
-    def upright(self) -> "Tail":
+    def upright(self) -> "Epilogue":
         """Return the same for a vector taken as a map of one pixel."""
         return replace(self, operands=tuple((c * w, 1, 1) for c, _, w in self.operands))
 
-    def transposed(self) -> "Tail":
+    def transposed(self) -> "Epilogue":
         """Return the same for a map of one pixel taken as a vector of its channels."""
         return replace(self, operands=tuple((1, 1, c * w) for c, _, w in self.operands))
 
 
-NOTHING = Tail()
+NOTHING = Epilogue()
 """No steps at all."""
 
 
@@ -73,8 +73,8 @@ def shape3(shape: Shape) -> Shape3:
 
 def fused(
     graph: Graph, weights: "Mapping[str, np.ndarray]", nodes: Sequence[Node], running: str
-) -> tuple[Tail, tuple[Argument, ...]]:
-    """Return the tail of nodes that follow the value `running`, and its operands."""
+) -> tuple[Epilogue, tuple[Argument, ...]]:
+    """Return the epilogue of nodes that follow the value `running`, and its operands."""
     shapes: list[Shape3] = []
     arguments: list[Argument] = []
     steps = []
@@ -93,6 +93,6 @@ def fused(
         per_channel = (node.type.shape[0], *(1 for _ in node.type.shape[1:]))
         own = POINTWISE[type(node.op)].weights(node.op, tensors)
         numbers += [operand(per_channel, Const(tensor)) for tensor in own]
-        steps.append(Step(node.op, tuple(numbers)))
+        steps.append(FusedOp(node.op, tuple(numbers)))
         running = node.name
-    return Tail(tuple(steps), tuple(shapes)), tuple(arguments)
+    return Epilogue(tuple(steps), tuple(shapes)), tuple(arguments)

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tcc.backends.tflite import pointwise, resize, windows
-from tcc.backends.tflite.net import Net
+from tcc.backends.tflite.file_draft import FileDraft
 from tcc.compiler import ops
 from tcc.compiler.ir.graph import Node
 
-Writer = Callable[[Net, Node, Any], str]
+Writer = Callable[[FileDraft, Node, Any], str]
 """Writes the operators of a node; returns the tensor that holds its value."""
 
 FLOAT: Mapping[type[ops.Op], Writer] = {
