@@ -6,6 +6,7 @@ from tcc.compiler.passes import INFERENCE, PASSES, PLAIN, parse, spell
 from tcc.compiler.support.diagnostics import UserError, whole_file
 
 HERE = whole_file("command line: --passes")
+LISTED = ", ".join(one.name for one in PASSES)
 
 
 @pytest.mark.parametrize("passes", [PLAIN, INFERENCE, PASSES, ()])
@@ -24,9 +25,9 @@ def test_unknown_names_are_all_listed_with_the_nearest() -> None:
     first, second, third = caught.value.diagnostics
     assert (first.code, first.message) == ("E0614", "there is no pass `fold_batchnorm`")
     assert first.at == HERE
-    assert first.help.startswith("did you mean `fold_batch_norm`? known passes: prune, ")
+    assert first.help.startswith(f"did you mean `fold_batch_norm`? known passes: {LISTED}; ")
     assert second.message == "there is no pass ``"
-    assert third.help.startswith("known passes: prune, drop_identity, ")
+    assert third.help.startswith(f"known passes: {LISTED}; ")
 
 
 def test_every_pass_says_what_it_is() -> None:

@@ -1,0 +1,224 @@
+"""An op and a pass are added in one place: done here, in a copy of the tree, by text alone."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("compiler", "spec", "tests", "tools")
+LINKED = ("backends", "zoo", "pyproject.toml")
+MISH = '''\
+@dataclass(frozen=True, slots=True)
+class Mish(ScalarFunction):
+    """x * tanh(log(1 + exp(x)))."""
+
+    word: ClassVar[str] = "mish"
+    onnx_operator: ClassVar[str] = "Mish"
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return mish."""
+        return (Call("mish", ("x0",)),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Softplus, Tanh and Mul."""
+        return (
+            Call("Softplus", ("x0",), output="s"),
+            Call("Tanh", ("s",), output="t"),
+            Call("Mul", ("x0", "t")),
+        )
+
+    def float64(self, x: Float64) -> Float64:
+        """Return it; the logarithm does not overflow."""
+        return np.asarray(x * np.tanh(np.logaddexp(0.0, x)))
+
+
+'''
+OP = {
+    "compiler/ops/activation.py": (
+        ("@dataclass(frozen=True, slots=True)\nclass Softmax(", MISH),
+        (",\n)  # fmt: skip", ", Mish"),
+    )
+}
+PASS = {
+    "compiler/passes/__init__.py": (
+        (
+            "from tcc.compiler.passes.fill_bias",
+            "from tcc.compiler.passes.drop_unit_scale import drop_unit_scale\n",
+        ),
+        ("prune, drop_identity,", "drop_unit_scale, "),
+    )
+}
+DROP_UNIT_SCALE = '''\
+"""Leave out scales by one."""
+
+from tcc.compiler.ir.graph import Model, Node, exact
+from tcc.compiler.ir.rewrite import Bypass, RewriteContext, rewrite
+from tcc.compiler.ops import Scale
+
+
+@exact
+def drop_unit_scale(model: Model) -> Model:
+    """Leave out what is scaled by one.
+
+    Identity: exact.
+    """
+    return rewrite(model, _rule)
+
+
+def _rule(node: Node, view: RewriteContext) -> Bypass | None:
+    return Bypass(node.inputs[0]) if node.op == Scale(1.0, 0.0) else None
+'''
+SPEC = """\
+tcc: 1
+name: mishy
+input: {image: {shape: [3, 8, 8]}}
+graph:
+  - conv: {filters: 4, kernel: 3}
+  - mish
+  - scale
+  - global_avg_pool
+  - flatten
+  - activation: {kind: mish}
+output: {y: {}}
+"""
+Before = Mapping[str, tuple[tuple[str, str], ...]]
+
+
+class Tree:
+    """A copy of what is of the project, with text put before other text."""
+
+    def __init__(self, at: Path, before: Before) -> None:
+        self.at = at
+        for name in COPIED:
+            ignored = shutil.ignore_patterns("__pycache__", "golden.*")
+            shutil.copytree(ROOT / name, at / name, ignore=ignored)
+        for name in LINKED:
+            (at / name).symlink_to(ROOT / name)
+        package = at / "src" / "tcc"
+        package.mkdir(parents=True)
+        for source in (ROOT / "src" / "tcc").iterdir():
+            if source.is_symlink():
+                (package / source.name).symlink_to(at / source.name)
+            elif source.is_file():
+                shutil.copy(source, package)
+        for name, changes in before.items():
+            text = (at / name).read_text()
+            for place, more in changes:
+                assert text.count(place) == 1, place
+                text = text.replace(place, more + place)
+            (at / name).write_text(text)
+        (at / "net.yaml").write_text(SPEC)
+
+    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run Python there."""
+        env = os.environ | {"PYTHONPATH": str(self.at / "src")}
+        command = [sys.executable, *words]
+        return subprocess.run(
+            command, cwd=self.at, env=env, capture_output=True, text=True, check=False
+        )
+
+    def tcc(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run the command there."""
+        program = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
+        return self.run("-c", program, *words)
+
+    def passes_tests(self, word: str, *files: str) -> None:
+        """Run the tests there whose names have a word."""
+        found = self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", word, *files)
+        assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.fixture(scope="module")
+def with_mish(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    return Tree(tmp_path_factory.mktemp("mish"), OP)
+
+
+def test_an_op_is_a_word_of_the_language(with_mish: Tree) -> None:
+    shown = with_mish.tcc("show", "net.yaml")
+    assert shown.returncode == 0, shown.stderr
+    assert "mish" in shown.stdout
+    misspelt = with_mish.at / "misspelt.yaml"
+    misspelt.write_text(SPEC.replace("- mish", "- nn.Mish"))
+    found = with_mish.tcc("check", "misspelt.yaml")
+    assert found.returncode == 2
+    assert "misspelt.yaml:6:5" in found.stderr
+    assert "write `mish`" in found.stderr
+
+
+def test_a_target_that_lacks_an_op_refuses_it_with_its_place(with_mish: Tree) -> None:
+    found = with_mish.tcc("build", "net.yaml", "--target", "arm-a7,tflite")
+    assert found.returncode == 2, found.stderr
+    for target in ("arm-a7", "tflite"):
+        for line, word in ((6, "mish"), (10, "activation")):
+            said = f"error[E0607]: {target} cannot run `{word}` (mish)\n"
+            assert found.stderr.partition(said)[2].split()[1].endswith(f"net.yaml:{line}:5")
+    assert not (with_mish.at / "build").exists()
+
+
+def test_what_is_generated_says_it(with_mish: Tree) -> None:
+    assert with_mish.run("tools/make_reference.py").returncode == 0
+    reference = (with_mish.at / "spec/reference.md").read_text()
+    assert "| `mish` | - | x * tanh(log(1 + exp(x))). |" in reference
+    assert "| Mish | there is none" not in reference
+    assert '"mish": {' in (with_mish.at / "spec/schema/spec.schema.json").read_text()
+
+
+@pytest.mark.slow
+def test_what_every_op_must_do_it_does(with_mish: Tree) -> None:
+    """Torch and ONNX agree, it comes back from ONNX, its table is exact, targets list it."""
+    write = "import op_cases; op_cases.LISTED.write_text(op_cases.refused_ops())"
+    program = f"import sys; sys.path.insert(0, 'tests'); {write}"
+    assert with_mish.run("-c", program).returncode == 0
+    listed = (with_mish.at / "tests/golden/refused_ops.txt").read_text().split("\n")
+    assert {"arm-a7: mish", "tflite: mish"} <= set(listed)
+    with_mish.passes_tests(
+        "mish or every_op_has_a_case or not_to_be",
+        "tests/compiler/ops/test_ops.py",
+        "tests/compiler/ops/test_activation.py",
+        "tests/compiler/onnx_import/test_op_cases.py",
+        "tests/compiler/lower/test_forms.py",
+        "tests/compiler/reference/test_integer_program.py",
+        "tests/compiler/passes/test_every_pass.py",
+        "tests/compiler/frontend/test_foreign_names.py",
+        "tests/backends/onnxruntime/test_backend.py",
+        "tests/backends/tflite/test_backend.py",
+        "tests/backends/tflite/test_int8.py",
+    )
+
+
+@pytest.fixture(scope="module")
+def with_pass(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    tree = Tree(tmp_path_factory.mktemp("pass"), PASS)
+    (tree.at / "compiler/passes/drop_unit_scale.py").write_text(DROP_UNIT_SCALE)
+    (tree.at / "net.yaml").write_text(SPEC.replace("mish", "relu"))
+    return tree
+
+
+def test_a_pass_is_listed_and_runs(with_pass: Tree) -> None:
+    assert "drop_unit_scale" in with_pass.tcc("passes", "--quiet").stdout.split()
+    written, after = (
+        with_pass.tcc("show", "net.yaml", *words).stdout
+        for words in ((), ("--passes", "drop_unit_scale"))
+    )
+    assert "scale" in written
+    assert "relu" in after
+    assert "scale" not in after
+    build = ("build", "net.yaml", "--target", "onnxruntime", "--verify-passes")
+    done = with_pass.tcc(*build, "--passes", "drop_unit_scale")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_pass_is_described_and_tested(with_pass: Tree) -> None:
+    assert with_pass.run("tools/make_passes.py").returncode == 0
+    row = "| `drop_unit_scale` | exact | Leave out what is scaled by one. |"
+    assert row in (with_pass.at / "spec/passes.md").read_text()
+    with_pass.passes_tests(
+        "scale-vector or names or every_pass_says", "tests/compiler/passes/test_every_pass.py",
+        "tests/compiler/passes/test_pipelines.py", "tests/compiler/cli/test_passes.py",
+    )  # fmt: skip
