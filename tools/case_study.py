@@ -26,7 +26,7 @@ from tcc.compiler.cli import devices, failures
 from tcc.compiler.cli.report import Report, Stages, table
 from tcc.compiler.data.dataset import DataSet, read
 from tcc.compiler.driver import evaluation, int8_program, pipeline
-from tcc.compiler.driver.pipeline import Given
+from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.quant.methods import DEFAULT
 from tcc.compiler.quant.methods.method import RunOptions
@@ -147,7 +147,7 @@ def measured(name: str, spec: str, weights: str | None, made: Study, stages: Sta
     return Network(name, spec, given.origin.origin, forms)
 
 
-def _form(form: str, spec: Spec, given: Given, made: Study, stages: Stages) -> Form:
+def _form(form: str, spec: Spec, given: WeightSource, made: Study, stages: Stages) -> Form:
     """Build a form and judge its file."""
     device = devices.find("tflite", HERE)
     integers = _integers(spec, given, made, stages) if device.precision(form).integer else None
@@ -160,9 +160,11 @@ def _form(form: str, spec: Spec, given: Given, made: Study, stages: Stages) -> F
     return Form(scores.accuracy, scores.correct, size)
 
 
-def _integers(spec: Spec, given: Given, made: Study, stages: Stages) -> pipeline.Programs:
+def _integers(
+    spec: Spec, given: WeightSource, made: Study, stages: Stages
+) -> pipeline.Int8Programs:
     """Return the integer program, whatever it loses: that is what the table shows."""
-    wanted = pipeline.Calibrating(int8_program.ANY, DEFAULT, RunOptions(progress=stages))
+    wanted = pipeline.CalibrationRequest(int8_program.ANY, DEFAULT, RunOptions(progress=stages))
     source = int8_program.from_images(spec, given, made.calibration, wanted)
     ready = pipeline.ready(spec, given)
     return int8_program.integers(

@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tcc.compiler.bundle import integrity, manifest
-from tcc.compiler.bundle.integrity import Known
-from tcc.compiler.bundle.manifest import File, Manifest, Result, Source
+from tcc.compiler.bundle import manifest, manifest_checks
+from tcc.compiler.bundle.manifest import BundleFile, InputContract, Manifest, OutputContract
+from tcc.compiler.bundle.manifest_checks import Known
 from tcc.compiler.ir.graph import Graph, Input
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.support import atomic_files, regular_files
@@ -68,24 +68,26 @@ def name(model: str, target: str, precision: str) -> str:
     return f"{model}-{target}-{precision}"
 
 
-def listed(contents: Mapping[str, bytes], executable: frozenset[str]) -> tuple[File, ...]:
+def listed(contents: Mapping[str, bytes], executable: frozenset[str]) -> tuple[BundleFile, ...]:
     """Return the manifest's list of files."""
     return tuple(
-        File(path, len(data), hashlib.sha256(data).hexdigest(), path in executable)
+        BundleFile(path, len(data), hashlib.sha256(data).hexdigest(), path in executable)
         for path, data in sorted(contents.items())
     )
 
 
-def source(graph: Graph) -> Source:
+def source(graph: Graph) -> InputContract:
     """Return the manifest's input contract of a graph with one input."""
     (value,) = graph.inputs
-    return Source(value.name, value.type.shape, value.type.dtype.value, value.preprocess)
+    return InputContract(value.name, value.type.shape, value.type.dtype.value, value.preprocess)
 
 
-def results(graph: Graph) -> tuple[Result, ...]:
+def results(graph: Graph) -> tuple[OutputContract, ...]:
     """Return the manifest's outputs of a graph."""
     return tuple(
-        Result(o.name, graph.types[o.value].shape, "float32", o.activation, o.labels, o.meaning)
+        OutputContract(
+            o.name, graph.types[o.value].shape, "float32", o.activation, o.labels, o.meaning
+        )
         for o in graph.outputs
         if not o.train_only
     )
@@ -165,7 +167,7 @@ def _read(folder: Path, seen: tuple[int, ...] | None, known: Known) -> Bundle:
     about = _manifest(folder)
     if wrong := tuple(_outside(folder, about)):
         raise UserError(wrong)
-    integrity.check(about, str(folder / manifest.NAME), known)
+    manifest_checks.check(about, str(folder / manifest.NAME), known)
     wrong = tuple(d for file in about.files if (d := _problem(folder, file)))
     if wrong := (*wrong, *_unlisted(folder, about)):
         raise UserError(wrong)
@@ -184,7 +186,7 @@ def _manifest(folder: Path) -> Manifest:
     return manifest.decode(data, str(path))
 
 
-def _problem(folder: Path, file: File) -> Diagnostic | None:
+def _problem(folder: Path, file: BundleFile) -> Diagnostic | None:
     """Return what is wrong with a listed file, if anything."""
     path = folder / file.path
     if not path.is_file():

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from tcc.compiler.bundle import tolerance
-from tcc.compiler.bundle.integrity import GOLDENS
 from tcc.compiler.bundle.manifest import Golden, Goldens, Tolerance
+from tcc.compiler.bundle.manifest_checks import GOLDENS
 from tcc.compiler.data import images
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input, Model

@@ -23,7 +23,7 @@ _SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class BundleFile:
     """One file of a bundle: path below its folder, with `/`; bytes; SHA-256 in hex."""
 
     path: str = field(metadata=_PATH)
@@ -43,7 +43,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class WeightsOrigin:
     """Where the weights come from; `random` ones make every prediction meaningless."""
 
     origin: str = field(metadata={"enum": ["file", "zoo", "random"]})
@@ -79,7 +79,7 @@ class Calibrated:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class InputContract:
     """The input contract: the tensor, and how an image becomes it (None: it is no image)."""
 
     name: str
@@ -89,7 +89,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class OutputContract:
     """An output: raw values; `activation` is for whoever reads them to apply.
 
     `kind` is what they stand for.
@@ -140,15 +140,15 @@ class Manifest:
 
     tcc_bundle: int = field(metadata={"const": VERSION})
     model: Network
-    weights: Weights
+    weights: WeightsOrigin
     target: str
     precision: str
     calibration: Calibrated | None
     made_with: Mapping[str, str]
-    input: Source
-    outputs: tuple[Result, ...]
+    input: InputContract
+    outputs: tuple[OutputContract, ...]
     goldens: Goldens
-    files: tuple[File, ...]
+    files: tuple[BundleFile, ...]
     seal: str = ""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.compiler.bundle import artifact
+from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.agreement import Agreement, relative
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Golden
@@ -54,7 +54,7 @@ def replay(bundle: Bundle, device: Device, most: int | None = None) -> Replayed:
     """
     cases = bundle.manifest.goldens.cases[:most]
     outputs = _outputs(bundle, device, cases)
-    most_off = artifact.allowed(bundle, device).relative
+    most_off = artifact_runs.allowed(bundle, device).relative
     agreement = tuple(
         found
         for case, given in zip(cases, outputs, strict=True)
@@ -78,7 +78,7 @@ def _outputs(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Sequen
     kept = [_values(bundle, case.tensor, source.type.dtype) for case in cases]
     tensors = [tensor.reshape(source.type.shape) for tensor in kept]
     if source.preprocess is None:
-        return artifact.infer(bundle, device, tensors)
+        return artifact_runs.infer(bundle, device, tensors)
     pictures = [bundle.folder / case.image for case in cases if case.image]
     pixels = [fitting(images.read(path), source, str(path)) for path in pictures]
     channels, height, width = source.type.shape
@@ -87,7 +87,7 @@ def _outputs(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Sequen
         if not np.array_equal(made, tensor):
             label = "its tensor is not what the input contract makes of it"
             raise _damaged(path, label)
-    return artifact.run(bundle, device, pixels)
+    return artifact_runs.run(bundle, device, pixels)
 
 
 def _compared(

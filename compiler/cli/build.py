@@ -33,7 +33,7 @@ from tcc.compiler.cli.int8 import (
 from tcc.compiler.cli.passes import PassesOption, Passing, VerifyOption
 from tcc.compiler.cli.report import Report, Stages, size
 from tcc.compiler.cli.weights_and_images import DataOption, SeedOption, WeightsOption, take
-from tcc.compiler.cli.write_bundle import Written, write
+from tcc.compiler.cli.write_bundle import WrittenBundle, write
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.support.diagnostics import fail
 
@@ -179,7 +179,7 @@ def _placed(chosen: Chosen, devices: "Sequence[Device]", precision: str, out: Pa
         atomic_files.check_folder(out / name, bundle_folder.replaceable)
 
 
-def _print(report: Report, written: "Sequence[Written]", stages: Stages) -> None:
+def _print(report: Report, written: "Sequence[WrittenBundle]", stages: Stages) -> None:
     for each in written:
         report.text(str(each.folder))
         if report.quiet:
@@ -195,7 +195,7 @@ def _print(report: Report, written: "Sequence[Written]", stages: Stages) -> None
         report.table(("stage", "seconds"), rows)
 
 
-def _sizes(each: "Written") -> str:
+def _sizes(each: "WrittenBundle") -> str:
     """Return what the target's files take, what they take at fp32, and what the bundle takes."""
     artifact, listed = each.artifact, each.manifest.files
     total = sum(file.bytes for file in artifact)
@@ -205,7 +205,7 @@ def _sizes(each: "Written") -> str:
     return f"{what}: {size(total)}{beside}; with goldens and all, {size(whole)}"
 
 
-def _document(written: "Sequence[Written]", stages: Stages) -> dict[str, Any]:
+def _document(written: "Sequence[WrittenBundle]", stages: Stages) -> dict[str, Any]:
     from tcc.compiler.support import json_records
 
     bundles = []

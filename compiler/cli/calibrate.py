@@ -129,7 +129,7 @@ def calibrate(
         stages("images", 0, 1)
         found = take_images(report, chosen, data).first(images)
         options = RunOptions(threads, batch, stages)
-        wanted = pipeline.Calibrating(device.name, way, options)
+        wanted = pipeline.CalibrationRequest(device.name, way, options)
         made = pipeline.calibrate(chosen.spec, given, found, wanted)
         stages("write", 0, 1)
         atomic_files.write_file(path, calibration_document.encode(made))

@@ -24,8 +24,8 @@ from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, synth
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
-    from tcc.compiler.driver.evaluation import Labelled
-    from tcc.compiler.driver.pipeline import Given
+    from tcc.compiler.driver.evaluation import LabelledImages
+    from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.reference.metrics import Interval, Scores
     from tcc.compiler.support.project_file import Project
 
@@ -64,7 +64,7 @@ class Evaluated:
     """How a network did on labelled images; `about` says what ran, for the document."""
 
     about: dict[str, Any]
-    given: "Labelled"
+    given: "LabelledImages"
     scores: "Scores"
 
     @property
@@ -135,7 +135,7 @@ def _of_bundle(report: Report, stages: Stages, folder: Path, data: Path | None) 
 
 
 def _of_spec(
-    report: Report, stages: Stages, chosen: Chosen, weights: "Given", data: Path | None
+    report: Report, stages: Stages, chosen: Chosen, weights: "WeightSource", data: Path | None
 ) -> Evaluated:
     from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.driver import evaluation
@@ -153,7 +153,7 @@ def _of_spec(
 
 def _labelled(
     report: Report, stages: Stages, project: "Project", path: Path | None, outputs: Any
-) -> "Labelled":
+) -> "LabelledImages":
     """Return the images that the command line names, or else the project file, with classes.
 
     Raises:

@@ -18,8 +18,8 @@ from tcc.compiler.reference.quality import loss
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
-    from tcc.compiler.driver.int8_program import Source
-    from tcc.compiler.driver.pipeline import Given, Programs
+    from tcc.compiler.driver.int8_program import CalibrationSource
+    from tcc.compiler.driver.pipeline import Int8Programs, WeightSource
     from tcc.compiler.quant.program.build import Made
 
 CalibrationOption = Annotated[
@@ -114,12 +114,12 @@ class Work:
     report: Report
     stages: Stages
     chosen: Chosen
-    given: "Given"
+    given: "WeightSource"
     asked: Asked
     passing: Passing
 
 
-def integers(work: Work, ends: Collection[bool]) -> "Programs":
+def integers(work: Work, ends: Collection[bool]) -> "Int8Programs":
     """Return the integer programs of a spec with the ends asked for, at or above their floor.
 
     Raises:
@@ -156,7 +156,7 @@ def integers(work: Work, ends: Collection[bool]) -> "Programs":
     return result
 
 
-def _source(work: Work) -> "Source":
+def _source(work: Work) -> "CalibrationSource":
     """Return the calibration of a file, or a fresh one, and the images at hand to judge it."""
     from tcc.compiler import passes
     from tcc.compiler.driver import int8_program, pipeline
@@ -169,7 +169,7 @@ def _source(work: Work) -> "Source":
         return int8_program.from_file(asked.calibration, chosen.spec, work.given, images)
     images = take_images(work.report, chosen, asked.data)
     method, run = known_method(asked.method), work.passing.chosen(passes.INT8)
-    wanted = pipeline.Calibrating(
+    wanted = pipeline.CalibrationRequest(
         int8_program.ANY, method, RunOptions(progress=work.stages), work.passing, run
     )
     source = int8_program.from_images(chosen.spec, work.given, images, wanted)

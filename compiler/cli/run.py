@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.bundle.manifest import Result
+    from tcc.compiler.bundle.manifest import OutputContract
     from tcc.compiler.ir.device import Device
     from tcc.compiler.ir.graph import Input
 
@@ -42,7 +42,7 @@ Top = Annotated[
 class Prediction:
     """One output of one image: raw values, and the probabilities that its activation makes."""
 
-    output: "Result"
+    output: "OutputContract"
     raw: "np.ndarray"
     values: "np.ndarray"
 
@@ -67,11 +67,11 @@ def run(
     """
     report = Report(json, quiet, verbose)
 
-    from tcc.compiler.bundle import artifact
+    from tcc.compiler.bundle import artifact_runs
     from tcc.compiler.cli import devices
 
     found, device = devices.load(bundle)
-    artifact.check_images(found)
+    artifact_runs.check_images(found)
     about = found.manifest
     if about.weights.notice:
         report.notice(about.weights.notice)
@@ -109,12 +109,12 @@ def _expanded(report: Report, images: Sequence[Path]) -> list[Path]:
 def _predicted(
     report: Report, bundle: "Bundle", device: "Device", paths: Sequence[Path]
 ) -> "Iterator[tuple[Path, list[Prediction]]]":
-    from tcc.compiler.bundle import artifact
+    from tcc.compiler.bundle import artifact_runs
     from tcc.compiler.reference.activations import applied
 
     outputs = bundle.manifest.outputs
     for batch, images in _batches(report, bundle.input, paths):
-        for path, raw in zip(batch, artifact.run(bundle, device, images), strict=True):
+        for path, raw in zip(batch, artifact_runs.run(bundle, device, images), strict=True):
             yield (
                 path,
                 [Prediction(o, raw[o.name], applied(o.activation, raw[o.name])) for o in outputs],

@@ -16,8 +16,8 @@ from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.agreement import Agreement
+    from tcc.compiler.bundle.bundle_comparison import OutputPair
     from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.bundle.compare import Pair
     from tcc.compiler.bundle.replay import Replayed
     from tcc.compiler.ir.device import Device
 
@@ -28,7 +28,7 @@ Bundles = Annotated[
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedBundle:
     """A bundle, and what its artifact gave or the tool that running it here lacks."""
 
     bundle: "Bundle"
@@ -92,32 +92,34 @@ def _read(folders: Sequence[Path]) -> "list[tuple[Bundle, Device]]":
     return read
 
 
-def _replayed(bundle: "Bundle", device: "Device", stages: Stages) -> Verified:
+def _replayed(bundle: "Bundle", device: "Device", stages: Stages) -> VerifiedBundle:
     from tcc.compiler.bundle.replay import replay
 
     stages(f"{bundle.folder}", 0, 1)
     try:
-        return Verified(bundle, replay(bundle, device))
+        return VerifiedBundle(bundle, replay(bundle, device))
     except MissingTool as error:
-        return Verified(bundle, missing=error.tool)
+        return VerifiedBundle(bundle, missing=error.tool)
 
 
-def _pairs(found: Sequence[Verified]) -> "tuple[list[Pair], list[tuple[str, str, str]]]":
+def _pairs(
+    found: Sequence[VerifiedBundle],
+) -> "tuple[list[OutputPair], list[tuple[str, str, str]]]":
     """Return how bundles compare, and which do not and why."""
-    from tcc.compiler.bundle import compare
+    from tcc.compiler.bundle import bundle_comparison
 
-    made: list[Pair] = []
+    made: list[OutputPair] = []
     unlike = []
     ran = [each.replayed for each in found if each.replayed]
     for a, b in combinations(ran, 2):
-        if why := compare.unlike(a.bundle, b.bundle):
+        if why := bundle_comparison.unlike(a.bundle, b.bundle):
             unlike.append((str(a.bundle.folder), str(b.bundle.folder), why))
         else:
-            made += compare.compared(a, b)
+            made += bundle_comparison.compared(a, b)
     return made, unlike
 
 
-def _print(report: Report, found: Sequence[Verified], pairs: "Sequence[Pair]") -> None:
+def _print(report: Report, found: Sequence[VerifiedBundle], pairs: "Sequence[OutputPair]") -> None:
     rows = [
         (
             str(each.bundle.folder),
@@ -148,7 +150,7 @@ def _print(report: Report, found: Sequence[Verified], pairs: "Sequence[Pair]") -
             )
 
 
-def _row(pair: "Pair") -> tuple[str, ...]:
+def _row(pair: "OutputPair") -> tuple[str, ...]:
     differ, by = f"{pair.differing:,} of {pair.values:,}", f"{pair.largest:.1e}"
     same = "-" if pair.same is None else f"{pair.same} of {pair.inputs}"
     verdict = "" if pair.holds else "DISAGREES"
@@ -163,7 +165,7 @@ def _verdict(found: "Agreement") -> str:
     return "agrees" if found.differing else "to the bit"
 
 
-def _code(found: Sequence[Verified], pairs: "Sequence[Pair]") -> int:
+def _code(found: Sequence[VerifiedBundle], pairs: "Sequence[OutputPair]") -> int:
     """Return the exit code, once it is said what does not agree."""
     wrong = [str(each.bundle.folder) for each in found if not each.holds]
     for folder in wrong:
@@ -177,8 +179,8 @@ def _code(found: Sequence[Verified], pairs: "Sequence[Pair]") -> int:
 
 
 def _document(
-    found: Sequence[Verified],
-    pairs: "Sequence[Pair]",
+    found: Sequence[VerifiedBundle],
+    pairs: "Sequence[OutputPair]",
     unlike: Sequence[tuple[str, str, str]],
     code: int,
 ) -> dict[str, Any]:

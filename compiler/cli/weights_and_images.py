@@ -11,7 +11,7 @@ from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
-    from tcc.compiler.driver.pipeline import Given
+    from tcc.compiler.driver.pipeline import WeightSource
 
 WeightsOption = Annotated[
     Path | None,
@@ -41,7 +41,7 @@ DataOption = Annotated[
 ]
 
 
-def take(report: Report, chosen: Chosen, weights: Path | None, seed: int | None) -> "Given":
+def take(report: Report, chosen: Chosen, weights: Path | None, seed: int | None) -> "WeightSource":
     """Return weights for a spec; random ones are announced on standard error.
 
     Raises:

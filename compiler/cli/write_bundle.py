@@ -8,7 +8,7 @@ from tcc.compiler.bundle.agreement import Agreement, Disagreement
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle, Contents
-    from tcc.compiler.bundle.manifest import File, Manifest
+    from tcc.compiler.bundle.manifest import BundleFile, Manifest
     from tcc.compiler.cli.report import Stages
     from tcc.compiler.ir.device import Device
 
@@ -17,7 +17,7 @@ GOLDENS = 1
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenBundle:
     """The folder that a bundle was written to, and what it says of itself.
 
     `agreement` is empty where the artifact was not run; `unchecked` says why. `full` is the bytes
@@ -31,7 +31,7 @@ class Written:
     full: int | None = None
 
     @property
-    def artifact(self) -> "tuple[File, ...]":
+    def artifact(self) -> "tuple[BundleFile, ...]":
         """The target's own files."""
         from tcc.compiler.bundle.bundle_folder import MODEL
 
@@ -49,14 +49,14 @@ class Written:
 
 def write(
     contents: "Contents", device: "Device", out: Path, stages: "Stages", *, replaying: bool
-) -> Written:
+) -> WrittenBundle:
     """Write a bundle whose artifact agrees with the reference, or cannot be run here.
 
     Raises:
         Disagreement: It does not agree; nothing is written.
     """
     from tcc.compiler.bundle import bundle_folder
-    from tcc.compiler.bundle.artifact import Misfit
+    from tcc.compiler.bundle.artifact_runs import Misfit
     from tcc.compiler.bundle.replay import replay
 
     found: list[Agreement] = []
@@ -73,7 +73,7 @@ def write(
     unchecked = _unchecked(device) if replaying else "--no-replay"
     stages("write", 0, 1)
     folder = bundle_folder.write(contents, out, None if unchecked else accept)
-    return Written(folder, contents.manifest, tuple(found), unchecked)
+    return WrittenBundle(folder, contents.manifest, tuple(found), unchecked)
 
 
 def _unchecked(device: "Device") -> str:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.bundle import artifact
+from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.bundle_folder import Bundle
-from tcc.compiler.bundle.manifest import Result
+from tcc.compiler.bundle.manifest import OutputContract
 from tcc.compiler.data import images
 from tcc.compiler.data.dataset import DAMAGED, MOST_LISTED, DataSet, check, fitting, indices
 from tcc.compiler.ir.device import Device
@@ -32,16 +32,16 @@ BATCH_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledImages:
     """A data set with each item's class, and where it comes from."""
 
     data: DataSet
     classes: tuple[int, ...]
-    output: Result
+    output: OutputContract
     path: Path
 
 
-def by_artifact(found: Bundle, device: Device, given: Labelled, progress: Progress) -> Scores:
+def by_artifact(found: Bundle, device: Device, given: LabelledImages, progress: Progress) -> Scores:
     """Return how a bundle's artifact does, from the pixels on.
 
     Raises:
@@ -49,13 +49,13 @@ def by_artifact(found: Bundle, device: Device, given: Labelled, progress: Progre
     """
     source, data = found.input, check(given.data, found.input)
     floats = data.array is not None and data.array.dtype != np.uint8
-    run = artifact.infer if floats else artifact.run
+    run = artifact_runs.infer if floats else artifact_runs.run
     each = (data.tensor(i, source) if floats else pixels(data, i, source) for i in range(len(data)))
     answers = (outputs for batch in _batches(each) for outputs in run(found, device, batch))
     return _scored(given, source, answers, progress)
 
 
-def by_reference(model: Model, given: Labelled, progress: Progress) -> Scores:
+def by_reference(model: Model, given: LabelledImages, progress: Progress) -> Scores:
     """Return how a network as written does, in floats, by the reference executor.
 
     Raises:
@@ -68,7 +68,7 @@ def by_reference(model: Model, given: Labelled, progress: Progress) -> Scores:
     return _scored(given, source, answers, progress)
 
 
-def labelled(data: DataSet, outputs: Sequence[Result], path: Path) -> Labelled:
+def labelled(data: DataSet, outputs: Sequence[OutputContract], path: Path) -> LabelledImages:
     """Return a data set with the classes that a network's first row of classes has for it.
 
     Where none is said to be one, the first row of numbers is taken for it.
@@ -94,7 +94,7 @@ def labelled(data: DataSet, outputs: Sequence[Result], path: Path) -> Labelled:
     known = tuple(c for c in classes if c is not None and c < output.shape[0])
     if len(known) < len(data):
         raise UserError(_unknown(data, classes, output, path))
-    return Labelled(data, known, output, path)
+    return LabelledImages(data, known, output, path)
 
 
 def pixels(data: DataSet, place: int, source: Input) -> NDArray[np.uint8]:
@@ -112,7 +112,7 @@ def pixels(data: DataSet, place: int, source: Input) -> NDArray[np.uint8]:
 
 
 def _unknown(
-    data: DataSet, classes: Sequence[int | None], output: Result, path: Path
+    data: DataSet, classes: Sequence[int | None], output: OutputContract, path: Path
 ) -> tuple[Diagnostic, ...]:
     """Return what is wrong with each label that no class has."""
     count = output.shape[0]
@@ -138,7 +138,7 @@ def _unknown(
 
 
 def _scored(
-    given: Labelled, source: Input, answers: Iterator[Outputs], progress: Progress
+    given: LabelledImages, source: Input, answers: Iterator[Outputs], progress: Progress
 ) -> Scores:
     """Count what each image is taken for: its largest output, of equal ones the first."""
     total, classes = len(given.data), given.output.shape[0]
@@ -158,7 +158,7 @@ def _scored(
     return metrics.scores(counts)
 
 
-def _not_finite(given: Labelled, place: int) -> UserError:
+def _not_finite(given: LabelledImages, place: int) -> UserError:
     return fail(
         "E0720",
         f"with these weights, output `{given.output.name}` is not finite",

@@ -9,7 +9,7 @@ from typing import Any
 from tcc.compiler.bundle.manifest import Calibrated, Measured
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.driver import pipeline
-from tcc.compiler.driver.pipeline import Calibrating, Given, Integers, Programs
+from tcc.compiler.driver.pipeline import CalibrationRequest, Int8Program, Int8Programs, WeightSource
 from tcc.compiler.frontend.accuracy import Accuracy
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.graph import Model
@@ -38,7 +38,7 @@ ANY = "any"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CalibrationSource:
     """The document of a calibration, its file's name, and images to judge by, if there are any.
 
     `learn` are those that a search for layers may look at; `where` says which `judge` are.
@@ -51,7 +51,9 @@ class Source:
     where: str = ""
 
 
-def from_file(path: Path, spec: Spec, given: Given, images: DataSet | None) -> Source:
+def from_file(
+    path: Path, spec: Spec, given: WeightSource, images: DataSet | None
+) -> CalibrationSource:
     """Return the calibration of a file, and which of the images are to judge it.
 
     Raises:
@@ -60,13 +62,15 @@ def from_file(path: Path, spec: Spec, given: Given, images: DataSet | None) -> S
     found = calibration_document.read(path)
     calibration_file.check(found, pipeline.network(spec), given.origin, str(path))
     if images is None:
-        return Source(found, str(path))
+        return CalibrationSource(found, str(path))
     if images.digest != found.data.digest:
-        return Source(found, str(path), images, images, "not those of the calibration")
+        return CalibrationSource(found, str(path), images, images, "not those of the calibration")
     return replace(_judged(found, images), name=str(path))
 
 
-def from_images(spec: Spec, given: Given, images: DataSet, wanted: Calibrating) -> Source:
+def from_images(
+    spec: Spec, given: WeightSource, images: DataSet, wanted: CalibrationRequest
+) -> CalibrationSource:
     """Return a fresh calibration.
 
     Raises:
@@ -75,9 +79,9 @@ def from_images(spec: Spec, given: Given, images: DataSet, wanted: Calibrating) 
     return _judged(pipeline.calibrate(spec, given, images, wanted), images)
 
 
-def _judged(found: Document, images: DataSet) -> Source:
+def _judged(found: Document, images: DataSet) -> CalibrationSource:
     where = "held out of the calibration" if found.data.held_out else "of the calibration itself"
-    return Source(found, CALIBRATION, *images.split(), where)
+    return CalibrationSource(found, CALIBRATION, *images.split(), where)
 
 
 def floor(spec: Spec, asked: Accuracy) -> Floor:
@@ -98,14 +102,14 @@ def _first(asked: float | None, own: float | None) -> float | None:
 
 def integers(
     ready: Model,
-    source: Source,
+    source: CalibrationSource,
     least: Floor,
     ends: Collection[bool] = (True,),
     *,
     mixed: bool = False,
     progress: Progress = silent,
     tell: Callable[[Made, str], None] | None = None,
-) -> Programs:
+) -> Int8Programs:
     """Return the integer programs of a ready model with the ends asked for, above their floor.
 
     Each is measured by itself. `mixed` keeps in float what the floor needs; `tell` hears how a
@@ -125,13 +129,13 @@ class _Run:
     """What the programs of one build have in common."""
 
     ready: Model
-    source: Source
+    source: CalibrationSource
     least: Floor
     mixed: bool
     progress: Progress
     tell: Callable[[Made, str], None] | None
 
-    def made(self, calibration: Calibration) -> Integers:
+    def made(self, calibration: Calibration) -> Int8Program:
         """Return the program of a calibration."""
         source, least, progress = self.source, self.least, self.progress
         if source.judge is None or source.learn is None:
@@ -152,7 +156,7 @@ class _Run:
         return _packed(made.program, source, made.calibration, measured, {REPORT: text.encode()})
 
 
-def _said(source: Source, least: Floor, calibration: Calibration) -> Measured | None:
+def _said(source: CalibrationSource, least: Floor, calibration: Calibration) -> Measured | None:
     """Return how good a calibration file says that it is, where there are no images.
 
     What it says is of real ends: it knows nothing of a program that ends in integers.
@@ -187,11 +191,11 @@ def _tried(ready: Model, made: Model) -> None:
 
 def _packed(
     made: Model,
-    source: Source,
+    source: CalibrationSource,
     calibration: Calibration,
     measured: Measured | None,
     files: Mapping[str, bytes],
-) -> Integers:
+) -> Int8Program:
     """Return the program, the manifest's words, and the files of the bundle."""
     found = source.document
     about = Calibrated(
@@ -203,7 +207,7 @@ def _packed(
         tuple(sorted(calibration.in_float)),
         tuple(name.removesuffix(":float") for name in inexact(made.graph)),
     )
-    return Integers(made, about, {CALIBRATION: calibration_document.encode(found), **files})
+    return Int8Program(made, about, {CALIBRATION: calibration_document.encode(found), **files})
 
 
 def _report(made: Made, where: str, least: Floor) -> dict[str, Any]:

@@ -28,15 +28,15 @@ Lower = Callable[[Model, tuple[Pass, ...]], Model]
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class WeightSource:
     """Weights, and what a manifest says of where they come from."""
 
     tensors: weights.Weights
-    origin: manifest.Weights
+    origin: manifest.WeightsOrigin
 
 
 @dataclass(frozen=True, slots=True)
-class Integers:
+class Int8Program:
     """The integer program of a model, what a manifest says of it, and files that go with it."""
 
     program: Model
@@ -44,17 +44,17 @@ class Integers:
     files: Mapping[str, bytes]
 
 
-Programs = Mapping[bool, Integers]
+Int8Programs = Mapping[bool, Int8Program]
 """The integer program whose last layers give real numbers, and that which gives integers: by
 `Precision.real_ends`, those that are needed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class BundleJob:
     """What the bundles of all targets of one build share; `files` are not the targets' own."""
 
     spec: Spec
-    given: Given
+    given: WeightSource
     precision: Precision
     graph: Graph
     calibrated: manifest.Calibrated | None
@@ -62,7 +62,7 @@ class Job:
     files: Mapping[str, bytes]
 
 
-def read_weights(path: Path, graph: Graph, warn: weights.Warn = weights.quiet) -> Given:
+def read_weights(path: Path, graph: Graph, warn: weights.Warn = weights.quiet) -> WeightSource:
     """Return the weights of a safetensors file.
 
     Raises:
@@ -70,25 +70,25 @@ def read_weights(path: Path, graph: Graph, warn: weights.Warn = weights.quiet) -
     """
     tensors = weights.read(path, graph, warn)
     name = os.fsencode(path.name).decode(errors="replace")  # names need not be text
-    origin = manifest.Weights("file", weights.digest(tensors), name, None, None)
-    return Given(tensors, origin)
+    origin = manifest.WeightsOrigin("file", weights.digest(tensors), name, None, None)
+    return WeightSource(tensors, origin)
 
 
-def random_weights(graph: Graph, seed: int = 0) -> Given:
+def random_weights(graph: Graph, seed: int = 0) -> WeightSource:
     """Return random weights, whose origin says loudly what they are."""
     tensors = weights.random(graph, seed)
     notice = f"the weights are random (seed {seed}): predictions mean nothing"
-    origin = manifest.Weights("random", weights.digest(tensors), None, seed, notice)
-    return Given(tensors, origin)
+    origin = manifest.WeightsOrigin("random", weights.digest(tensors), None, seed, notice)
+    return WeightSource(tensors, origin)
 
 
 def build(
     spec: Spec,
-    given: Given,
+    given: WeightSource,
     devices: Sequence[Device],
     precision: str,
     progress: Progress,
-    integers: Programs | None = None,
+    integers: Int8Programs | None = None,
     lower: Lower = passes.run,
 ) -> Iterator[Contents]:
     """Yield the bundle of each target, in order; at an integer precision, of `integers`.
@@ -114,11 +114,11 @@ def build(
         texts = _texts(model.graph, start.graph, "int8" if own else "fused")
         files = {**files, **(own.files if own else {}), **texts}
         contract = start.graph if own else model.graph
-        job = Job(spec, given, kind, contract, own.calibrated if own else None, golden, files)
+        job = BundleJob(spec, given, kind, contract, own.calibrated if own else None, golden, files)
         yield _packed(job, device, device.emit(start, kind, progress))
 
 
-def full_size(spec: Spec, given: Given, device: Device, progress: Progress) -> int | None:
+def full_size(spec: Spec, given: WeightSource, device: Device, progress: Progress) -> int | None:
     """Return the bytes of a target's files with the spec's own weights in floats.
 
     Those of other precisions compare with these; None where the target is not built so.
@@ -140,7 +140,7 @@ class Plan:
     device: Device
     precision: Precision
 
-    def program(self, integers: Programs | None) -> Integers | None:
+    def program(self, integers: Int8Programs | None) -> Int8Program | None:
         """Return the integer program that it is built from; None where that is a float model."""
         if not self.precision.integer:
             return None
@@ -152,7 +152,7 @@ Expected = tuple[manifest.Goldens, Mapping[str, bytes]]
 
 
 def _goldens(
-    model: Model, plans: Iterable[Plan], integers: Programs | None
+    model: Model, plans: Iterable[Plan], integers: Int8Programs | None
 ) -> Mapping[Precision, Expected]:
     """Return the goldens of each precision, whatever the number of targets that have it."""
     found: dict[Precision, Expected] = {}
@@ -168,7 +168,7 @@ def _goldens(
 
 
 def _starts(
-    model: Model, plans: Iterable[Plan], integers: Programs | None, lower: Lower
+    model: Model, plans: Iterable[Plan], integers: Int8Programs | None, lower: Lower
 ) -> Mapping[str, Model]:
     """Return what each target is emitted from; targets that want equal passes share it."""
     found: dict[str, Model] = {}
@@ -198,13 +198,13 @@ def _lowered(model: Model, wanted: tuple[Pass, ...], lower: Lower) -> Model:
     return lean
 
 
-def ready(spec: Spec, given: Given, lower: Lower = passes.run) -> Model:
+def ready(spec: Spec, given: WeightSource, lower: Lower = passes.run) -> Model:
     """Return a model as calibration sees it."""
     return lower(Model(spec.graph, given.tensors), passes.INT8)
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrating:
+class CalibrationRequest:
     """What is calibrated for, by which method and how, and what made the model ready for it."""
 
     target: str
@@ -214,7 +214,9 @@ class Calibrating:
     passes: tuple[Pass, ...] = passes.INT8
 
 
-def calibrate(spec: Spec, given: Given, data: DataSet, wanted: Calibrating) -> Document:
+def calibrate(
+    spec: Spec, given: WeightSource, data: DataSet, wanted: CalibrationRequest
+) -> Document:
     """Return the calibration of a spec with weights for a target, by a method.
 
     Raises:
@@ -259,7 +261,7 @@ def _texts(written: Graph, lean: Graph, stage: str) -> dict[str, bytes]:
     }
 
 
-def _packed(job: Job, device: Device, artifact: Artifact) -> Contents:
+def _packed(job: BundleJob, device: Device, artifact: Artifact) -> Contents:
     files = {f"{bundle_folder.MODEL}/{path}": data for path, data in artifact.files.items()}
     files |= job.files
     executable = frozenset(f"{bundle_folder.MODEL}/{path}" for path in artifact.executable)

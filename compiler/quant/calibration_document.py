@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tcc.compiler.bundle.manifest import Network, Source, Weights
+from tcc.compiler.bundle.manifest import InputContract, Network, WeightsOrigin
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.reference.quality import Qualities
 from tcc.compiler.support import atomic_files, regular_files
@@ -63,9 +63,9 @@ class Document:
     used: str
     target: str
     model: Network
-    weights: Weights
+    weights: WeightsOrigin
     data: Data
-    input: Source
+    input: InputContract
     passes: str
     values: Mapping[str, Value]
     rounded: Mapping[str, Tensors]

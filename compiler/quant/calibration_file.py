@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.bundle.manifest import Network, Source, Weights
+from tcc.compiler.bundle.manifest import InputContract, Network, WeightsOrigin
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ops import Conv
@@ -35,7 +35,7 @@ class About:
     target: str
     passes: str
     network: Network
-    weights: Weights
+    weights: WeightsOrigin
 
 
 def document(about: About, ready: Model, result: CalibrationResult, data: DataSet) -> Document:
@@ -50,7 +50,9 @@ def document(about: About, ready: Model, result: CalibrationResult, data: DataSe
         model=about.network,
         weights=about.weights,
         data=Data(data.digest, len(data), result.held_out),
-        input=Source(source.name, source.type.shape, source.type.dtype.value, source.preprocess),
+        input=InputContract(
+            source.name, source.type.shape, source.type.dtype.value, source.preprocess
+        ),
         passes=about.passes,
         values={
             name: Value(own.scale, own.signed, result.traces.get(name))
@@ -85,7 +87,7 @@ def calibration(found: Document, ready: Model, name: str) -> Calibration:
     return Calibration(ranges, rounded, factors, frozenset(found.in_float))
 
 
-def check(found: Document, network: Network, weights: Weights, name: str) -> None:
+def check(found: Document, network: Network, weights: WeightsOrigin, name: str) -> None:
     """Refuse a document that is not of this network with these weights.
 
     Raises:
@@ -115,7 +117,7 @@ def _changed(found: Document, network: Network) -> str:
     return f", with {first}={theirs.get(first, '?')} where this one has {ours.get(first, '?')}"
 
 
-def _origin(weights: Weights) -> str:
+def _origin(weights: WeightsOrigin) -> str:
     named = weights.file or (
         f"random ones of seed {weights.seed}" if weights.seed is not None else ""
     )

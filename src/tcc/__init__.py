@@ -23,8 +23,8 @@ from tcc.compiler.version import __version__
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.driver.int8_program import Source
-    from tcc.compiler.driver.pipeline import Given
+    from tcc.compiler.driver.int8_program import CalibrationSource
+    from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.quant.calibration_document import Document
 
@@ -172,7 +172,7 @@ def calibrate(
     chosen = load(spec) if isinstance(spec, str | PathLike) else spec
     here = whole_file("tcc.calibrate")
     bound, way = devices.calibrated_for([(target, here)]), known(method, here)
-    wanted = pipeline.Calibrating(bound.name, way, RunOptions())
+    wanted = pipeline.CalibrationRequest(bound.name, way, RunOptions())
     given = _given(chosen, weights, seed)
     made = pipeline.calibrate(chosen, given, read(Path(data)), wanted)
     if out is not None:
@@ -182,11 +182,11 @@ def calibrate(
 
 def _source(
     spec: "Spec",
-    given: "Given",
+    given: "WeightSource",
     calibration: str | PathLike[str] | None,
     data: str | PathLike[str] | None,
     method: str,
-) -> "Source":
+) -> "CalibrationSource":
     from tcc.compiler.data.dataset import read
     from tcc.compiler.driver import int8_program, pipeline
     from tcc.compiler.quant.calibrate import known
@@ -200,11 +200,11 @@ def _source(
     if images is None:
         help = "give `data`, or a file that `tcc.calibrate` wrote as `calibration`"
         raise fail("E0616", "calibrate with which images?", here, help=help)
-    wanted = pipeline.Calibrating(int8_program.ANY, known(method, here), RunOptions())
+    wanted = pipeline.CalibrationRequest(int8_program.ANY, known(method, here), RunOptions())
     return int8_program.from_images(spec, given, images, wanted)
 
 
-def _given(spec: "Spec", weights: str | PathLike[str] | None, seed: int) -> "Given":
+def _given(spec: "Spec", weights: str | PathLike[str] | None, seed: int) -> "WeightSource":
     from tcc.compiler.driver import pipeline
 
     if weights is None:

@@ -5,7 +5,7 @@ import pytest
 from nets import dense, gated
 from quant_sets import ready, tensors
 
-from tcc.compiler.bundle.manifest import Network, Weights
+from tcc.compiler.bundle.manifest import Network, WeightsOrigin
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant import calibration_file
 from tcc.compiler.quant.calibrate import calibrate
@@ -21,7 +21,7 @@ from tcc.compiler.reference.quality import loss
 
 ABOUT = calibration_file.About(
     "best", "ax620", "prune", Network("net", "", "0" * 64, {}),
-    Weights("random", "1" * 64, None, 0, "random"),
+    WeightsOrigin("random", "1" * 64, None, 0, "random"),
 )  # fmt: skip
 methods = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nets import dense, gated
 from quant_sets import ready, tensors
 
-from tcc.compiler.bundle.manifest import Network, Weights
+from tcc.compiler.bundle.manifest import Network, WeightsOrigin
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibrate import calibrate
@@ -21,7 +21,7 @@ from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.sealed_json import seal
 
 NETWORK = Network("net", "", "0" * 64, {"classes": "5"})
-WEIGHTS = Weights("file", "1" * 64, "w.safetensors", None, None)
+WEIGHTS = WeightsOrigin("file", "1" * 64, "w.safetensors", None, None)
 ABOUT = calibration_file.About("kl-cosine", "ax620", "prune", NETWORK, WEIGHTS)
 
 
@@ -189,7 +189,7 @@ def test_another_spec_and_other_weights_are_refused(made):
     refused(
         "E0731", lambda: calibration_file.check(whole, named, WEIGHTS, "c.json"), "it is for `net`"
     )
-    random = Weights("random", "3" * 64, None, 7, None)
+    random = WeightsOrigin("random", "3" * 64, None, 7, None)
     refused(
         "E0732", lambda: calibration_file.check(whole, NETWORK, random, "c.json"),
         "it is for w.safetensors (111111111111), these are random ones of seed 7 (333333333333)",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.bundle import replay
 from tcc.compiler.bundle.bundle_folder import Bundle
-from tcc.compiler.bundle.manifest import Manifest, Result
+from tcc.compiler.bundle.manifest import Manifest, OutputContract
 from tcc.compiler.bundle.replay import Replayed
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.reference.output_quality import cosine
@@ -19,7 +19,7 @@ Values = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class OutputPair:
     """One output of two bundles over `inputs` inputs.
 
     `differing` counts the values, of `values` in all, whose bits are others, and `largest` is by
@@ -66,7 +66,7 @@ def unlike(a: Bundle, b: Bundle) -> str:
     return "their outputs differ" if outputs[0] != outputs[1] else ""
 
 
-def compared(a: Replayed, b: Replayed) -> Iterator[Pair]:
+def compared(a: Replayed, b: Replayed) -> Iterator[OutputPair]:
     """Yield how each output of two bundles that are not `unlike` compares, on shared inputs."""
     promised = _promises(a.bundle)
     same_bits = promised is not None and promised == _promises(b.bundle)
@@ -78,7 +78,7 @@ def compared(a: Replayed, b: Replayed) -> Iterator[Pair]:
         ]
         parts = [replay.apart(*row) for row in rows]
         decided = [_decided(result, one, other) for one, other in rows]
-        yield Pair(
+        yield OutputPair(
             str(a.bundle.folder),
             str(b.bundle.folder),
             result.name,
@@ -92,7 +92,7 @@ def compared(a: Replayed, b: Replayed) -> Iterator[Pair]:
         )
 
 
-def _decided(result: Result, one: Values, other: Values) -> bool | None:
+def _decided(result: OutputContract, one: Values, other: Values) -> bool | None:
     """Whether two rows choose the same class, or decide all the same; None where nothing is."""
     if len(result.shape) != 1:
         return None

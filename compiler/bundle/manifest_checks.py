@@ -10,7 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from math import prod
 
 from tcc.compiler.bundle import tolerance
-from tcc.compiler.bundle.manifest import KIND, File, Golden, Manifest, Result, Source
+from tcc.compiler.bundle.manifest import (
+    KIND,
+    BundleFile,
+    Golden,
+    InputContract,
+    Manifest,
+    OutputContract,
+)
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.types import DType
@@ -49,7 +56,7 @@ def _problems(about: Manifest, known: Known) -> Iterator[str]:
     yield from _goldens(about)
 
 
-def _input(source: Source) -> Iterator[str]:
+def _input(source: InputContract) -> Iterator[str]:
     if source.dtype not in {kind.value for kind in DType}:
         yield f"input/dtype: `{source.dtype[:40]}` is no type of an element"
     if len(source.shape) not in (1, 3) or min(source.shape) < 1:
@@ -63,7 +70,7 @@ def _input(source: Source) -> Iterator[str]:
             yield f"input/shape: preprocessing gives {_shown(made)}, not {_shown(source.shape)}"
 
 
-def _outputs(outputs: tuple[Result, ...]) -> Iterator[str]:
+def _outputs(outputs: tuple[OutputContract, ...]) -> Iterator[str]:
     if not outputs:
         yield "outputs: there is none"
     yield from _twice("outputs", (output.name for output in outputs))
@@ -79,7 +86,7 @@ def _outputs(outputs: tuple[Result, ...]) -> Iterator[str]:
         yield from _twice(f"{place}/labels", output.labels)
 
 
-def _files(files: tuple[File, ...]) -> Iterator[str]:
+def _files(files: tuple[BundleFile, ...]) -> Iterator[str]:
     yield from _twice("files", (file.path for file in files))
     if any(file.bytes < 0 for file in files):
         yield "files: one has fewer than 0 bytes"
@@ -119,7 +126,7 @@ def _goldens(about: Manifest) -> Iterator[str]:
         yield "goldens: two of them are of one input"
 
 
-def _golden(about: Manifest, case: Golden, files: dict[str, File]) -> Iterator[str]:
+def _golden(about: Manifest, case: Golden, files: dict[str, BundleFile]) -> Iterator[str]:
     place = f"goldens/{case.name[:40]}"
     if (case.image is None) != (about.input.preprocess is None):
         yield f"{place}: {'it has no image' if case.image is None else 'the input is no image'}"
