@@ -10,7 +10,7 @@ import torch
 from nets import Steps
 from op_cases import trained
 
-from tcc.compiler.checkpoint import Imported, import_checkpoint
+from tcc.compiler.checkpoint import ImportedWeights, import_checkpoint
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import BatchNorm, Conv, Op
 from tcc.compiler.support.diagnostics import UserError
@@ -53,13 +53,13 @@ def refused(path: Path, graph: Graph, rules: Path | None = None) -> str:
     return text.replace(str(rules), "rules.yaml")
 
 
-def assert_whole(found: Imported, graph: Graph) -> None:
+def assert_whole(found: ImportedWeights, graph: Graph) -> None:
     assert list(found.weights) == list(graph.params)
     for name, values in trained(graph).items():
         np.testing.assert_array_equal(found.weights[name], values, err_msg=name)
 
 
-def hows(found: Imported) -> Counter[str]:
+def hows(found: ImportedWeights) -> Counter[str]:
     return Counter(row.how for row in found.rows)
 
 

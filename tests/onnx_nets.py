@@ -5,7 +5,7 @@ import onnxruntime
 import onnxsim
 from onnx import checker
 
-from tcc.compiler.onnx_import.sandbox import Done
+from tcc.compiler.onnx_import.sandbox import TaskResult
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -17,7 +17,7 @@ def clean(model):
     """What the sandbox does, in this process."""
     checker.check_model(model)
     simple, _ = onnxsim.simplify(model, 0, perform_optimization=False)
-    return simple, Done(("checked", "simplified"))
+    return simple, TaskResult(("checked", "simplified"))
 
 
 def outputs(model, feeds):
@@ -27,4 +27,4 @@ def outputs(model, feeds):
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     names = [output.name for output in session.get_outputs()]
     found = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
-    return found, Done(("ran",))
+    return found, TaskResult(("ran",))

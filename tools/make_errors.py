@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tcc.compiler.frontend.warnings.kinds import KINDS
+from tcc.compiler.frontend.warnings.kinds import WARNING_KINDS
 from tcc.compiler.support.error_codes import Entry, entries, whole
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "errors.md"
@@ -51,7 +51,7 @@ def text() -> str:
 
 
 def _areas() -> Iterator[str]:
-    by_code = {kind.code: kind.name for kind in KINDS}
+    by_code = {kind.code: kind.name for kind in WARNING_KINDS}
     for area, title in AREAS.items():
         listed = [entry for code, entry in entries().items() if code.startswith(area)]
         yield f"## {area}: {title}"

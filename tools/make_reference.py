@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from tcc.compiler.frontend.foreign_names import Foreign, entries
+from tcc.compiler.frontend.foreign_names import ForeignName, entries
 from tcc.compiler.frontend.schema import schema
-from tcc.compiler.frontend.warnings.kinds import KINDS
+from tcc.compiler.frontend.warnings.kinds import WARNING_KINDS
 from tcc.compiler.ir.signature import Parameter, Required, signature
 from tcc.compiler.ops import OPS, Op
 
@@ -49,7 +49,7 @@ def names_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def _meaning(entry: Foreign, kind: str) -> str:
+def _meaning(entry: ForeignName, kind: str) -> str:
     """Return what a diagnostic would say, without its first word."""
     said = entry.help if kind in ("op", "value") or entry.ours else entry.note
     return said.removeprefix("write ").replace("|", "\\|")
@@ -57,7 +57,7 @@ def _meaning(entry: Foreign, kind: str) -> str:
 
 def warnings_table() -> str:
     """Return the list of warnings as a markdown table."""
-    rows = [f"| `{kind.name}` | {kind.code} | {kind.doc} |" for kind in KINDS]
+    rows = [f"| `{kind.name}` | {kind.code} | {kind.doc} |" for kind in WARNING_KINDS]
     return "| kind | code | what is warned about |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 

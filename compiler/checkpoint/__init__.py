@@ -2,7 +2,7 @@
 
 A module of the checkpoint finds its layer by a rule file, else by bearing the layer's own path,
 else by names that are known, or by order and shape (`match`). Nothing is left over or guessed: see
-`Imported.rows`.
+`ImportedWeights.rows`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +13,14 @@ from tcc.compiler.checkpoint import known_namings, match, read_file, rule_files
 from tcc.compiler.checkpoint.modules import (
     COUNTER,
     LOSS,
-    Layer,
-    Module,
+    ForeignModule,
+    WeightedLayer,
     described,
     layers,
     modules,
 )
 from tcc.compiler.checkpoint.read_file import Checkpoint
-from tcc.compiler.checkpoint.rule_files import Rule
+from tcc.compiler.checkpoint.rule_files import MatchRule
 from tcc.compiler.checkpoint.tensors import shown
 from tcc.compiler.data.weights import Weights, checked, random
 from tcc.compiler.ir.graph import Graph
@@ -28,11 +28,11 @@ from tcc.compiler.ir.rewrite import for_inference
 from tcc.compiler.ir.types import Shape
 from tcc.compiler.support.diagnostics import fail, nearest
 
-__all__ = ["Imported", "Row", "import_checkpoint"]
+__all__ = ["ImportedTensor", "ImportedWeights", "import_checkpoint"]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ImportedTensor:
     """What became of one tensor of a checkpoint.
 
     `source` is its name there, `name` the weight that it gives, or would give, or none. `how` is
@@ -47,7 +47,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportedWeights:
     """The weights of a graph, where each tensor of the checkpoint went, and what else to say.
 
     `pixels` are those that torchvision's weights under the checkpoint's names were trained on,
@@ -55,27 +55,27 @@ class Imported:
     """
 
     weights: Weights
-    rows: tuple[Row, ...]
+    rows: tuple[ImportedTensor, ...]
     notes: tuple[str, ...] = ()
-    pixels: known_namings.Pixels | None = None
+    pixels: known_namings.PixelScaling | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LayerAssignment:
     """Where a module goes: no layer if it is left out; `module` has the shapes of the layer."""
 
     how: str
-    layer: Layer | None
-    module: Module
+    layer: WeightedLayer | None
+    module: ForeignModule
 
 
-Places = dict[str, Place]
+LayerAssignments = dict[str, LayerAssignment]
 """By the names of modules."""
 
 
 def import_checkpoint(
     path: Path, graph: Graph, rules: Path | None = None, entry: str | None = None
-) -> Imported:
+) -> ImportedWeights:
     """Return the weights of a graph from a PyTorch checkpoint or safetensors of any names.
 
     `entry` names the part of the checkpoint to take, where there are several.
@@ -102,15 +102,15 @@ def import_checkpoint(
     tensors |= random(graph, only=missing)
     notes = (*checkpoint.notes, *_notes(found, missing))
     rows = _rows(checkpoint, there, places)
-    return Imported(checked(tensors, graph), rows, notes, _other_pixels(found, graph))
+    return ImportedWeights(checked(tensors, graph), rows, notes, _other_pixels(found, graph))
 
 
-def _other_pixels(found: match.Match, graph: Graph) -> known_namings.Pixels | None:
+def _other_pixels(found: match.LayerMatch, graph: Graph) -> known_namings.PixelScaling | None:
     wanted = found.naming.pixels if found.naming else None
     return None if wanted is None or wanted.fit(graph.inputs[0].preprocess) else wanted
 
 
-def _notes(found: match.Match, missing: Sequence[str]) -> Iterator[str]:
+def _notes(found: match.LayerMatch, missing: Sequence[str]) -> Iterator[str]:
     if found.naming:
         yield f"the names are those of {found.naming.title}"
         yield from filter(None, [found.naming.note])
@@ -125,10 +125,12 @@ def _notes(found: match.Match, missing: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _by_rule(listed: Sequence[Rule], there: Sequence[Module], here: Sequence[Layer]) -> Places:
+def _by_rule(
+    listed: Sequence[MatchRule], there: Sequence[ForeignModule], here: Sequence[WeightedLayer]
+) -> LayerAssignments:
     named = {layer.name: layer for layer in here}
-    places: Places = {}
-    owners: dict[str, Module] = {}
+    places: LayerAssignments = {}
+    owners: dict[str, ForeignModule] = {}
     unused = dict.fromkeys(listed)
     for module in there:
         hits = ((rule, rule_files.capture(rule.pattern, module.name)) for rule in listed)
@@ -137,7 +139,7 @@ def _by_rule(listed: Sequence[Rule], there: Sequence[Module], here: Sequence[Lay
             continue
         unused.pop(rule, None)
         if rule.to is None:
-            places[module.name] = Place("ignored", None, module)
+            places[module.name] = LayerAssignment("ignored", None, module)
             continue
         layer = _target(rule, module, rule_files.target(rule, stars), named)
         owner = owners.setdefault(layer.name, module)
@@ -145,13 +147,17 @@ def _by_rule(listed: Sequence[Rule], there: Sequence[Module], here: Sequence[Lay
             message = f"two modules become {layer.name}"
             label = f"{shown(owner.name)} and {shown(module.name)}"
             raise fail("E0514", message, rule.at, label=label)
-        places[module.name] = Place("rule" if owner is module else "duplicate", layer, module)
+        places[module.name] = LayerAssignment(
+            "rule" if owner is module else "duplicate", layer, module
+        )
     for rule in unused:
         raise fail("E0514", f"no module of the checkpoint fits `{rule.pattern}`", rule.at)
     return places
 
 
-def _target(rule: Rule, module: Module, name: str, named: Mapping[str, Layer]) -> Layer:
+def _target(
+    rule: MatchRule, module: ForeignModule, name: str, named: Mapping[str, WeightedLayer]
+) -> WeightedLayer:
     layer = named.get(name)
     if layer is None:
         close = nearest(name, set(named)) if len(named) <= 1000 else None
@@ -165,26 +171,28 @@ def _target(rule: Rule, module: Module, name: str, named: Mapping[str, Layer]) -
     return layer
 
 
-def _by_name(there: Sequence[Module], here: Sequence[Layer], places: Places) -> None:
+def _by_name(
+    there: Sequence[ForeignModule], here: Sequence[WeightedLayer], places: LayerAssignments
+) -> None:
     taken = {place.layer.name for place in places.values() if place.layer}
     free = {(layer.name, layer.signature): layer for layer in here if layer.name not in taken}
     for prefix in known_namings.prefixes([m.name for m in there if not LOSS.match(m.name)]):
         for module in there:
             layer = free.get((module.name.removeprefix(prefix), module.signature))
             if layer and module.name not in places:
-                places[module.name] = Place("name", layer, module)
+                places[module.name] = LayerAssignment("name", layer, module)
         if any(place.how == "name" for place in places.values()):
             return
 
 
 def _by_order(
-    checkpoint: Checkpoint, there: Sequence[Module], graph: Graph, places: Places
-) -> match.Match:
+    checkpoint: Checkpoint, there: Sequence[ForeignModule], graph: Graph, places: LayerAssignments
+) -> match.LayerMatch:
     """Place what rules and names left over."""
     here = layers(graph)
     needed = {layer.name for layer in layers(for_inference(graph))}
     taken = {place.layer.name for place in places.values() if place.layer}
-    side = match.Side(
+    side = match.MatchProblem(
         checkpoint.path,
         modules=[m for m in there if m.name not in places],
         taken=[m for m in there if m.name in places and places[m.name].layer],
@@ -199,25 +207,29 @@ def _by_order(
     )
     found = match.matched(side)
     for module, layer in zip(found.modules, found.layers, strict=True):
-        places[module.name] = Place(found.how, layer, module)
+        places[module.name] = LayerAssignment(found.how, layer, module)
     for module in found.dropped:
-        places[module.name] = Place("ignored", None, module)
+        places[module.name] = LayerAssignment("ignored", None, module)
     _place_copies([m for m in side.modules if m.name not in places], there, places)
     return found
 
 
-def _place_copies(copies: Sequence[Module], there: Sequence[Module], places: Places) -> None:
+def _place_copies(
+    copies: Sequence[ForeignModule], there: Sequence[ForeignModule], places: LayerAssignments
+) -> None:
     placed = [m for m in there if m.name in places and places[m.name].layer and copies]
     shared = {module.storage: module for module in reversed(placed)}
-    alike: dict[object, Module] = {}
+    alike: dict[object, ForeignModule] = {}
     for module in copies:
         if module.storage not in shared and not alike:
             alike = {m.content: m for m in reversed(placed)}
         original = shared.get(module.storage) or alike[module.content]
-        places[module.name] = Place("duplicate", places[original.name].layer, module)
+        places[module.name] = LayerAssignment("duplicate", places[original.name].layer, module)
 
 
-def _rows(checkpoint: Checkpoint, there: Sequence[Module], places: Places) -> tuple[Row, ...]:
+def _rows(
+    checkpoint: Checkpoint, there: Sequence[ForeignModule], places: LayerAssignments
+) -> tuple[ImportedTensor, ...]:
     found: dict[str, tuple[str, str]] = {}
     for module in there:
         place = places[module.name]
@@ -225,4 +237,4 @@ def _rows(checkpoint: Checkpoint, there: Sequence[Module], places: Places) -> tu
         for role, tensor in module.tensors.items():
             found[tensor.name] = (ours[role][0] if ours else "", place.how)
     rows = ((t, *found.get(t.name, ("", "ignored"))) for t in checkpoint.tensors)
-    return tuple(Row(tensor.name, name, tensor.shape, how) for tensor, name, how in rows)
+    return tuple(ImportedTensor(tensor.name, name, tensor.shape, how) for tensor, name, how in rows)

@@ -26,15 +26,15 @@ Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class NamePattern:
     """A pattern for a whole name, or for its first parts and then what is below."""
 
     pattern: str
-    below: "tuple[Item, ...]" = ()
+    below: "tuple[NamePattern, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Pixels:
+class PixelScaling:
     """What images are divided to, channel by channel in RGB: ((value / 255) - mean) / std."""
 
     mean: tuple[float, ...]
@@ -50,7 +50,7 @@ class Pixels:
 
 
 @dataclass(frozen=True, slots=True)
-class Naming:
+class NamingScheme:
     """A way of naming modules; the kernels of `flat` ones are the rows of linear layers.
 
     `note` says what names and shapes do not tell of the weights that come with that program,
@@ -58,10 +58,10 @@ class Naming:
     """
 
     title: str
-    order: tuple[Item, ...]
+    order: tuple[NamePattern, ...]
     flat: frozenset[str]
     note: str
-    pixels: Pixels | None
+    pixels: PixelScaling | None
 
     def keys(self, names: Sequence[str]) -> dict[str, Key] | None:
         """Return the place of each name, or None if the naming does not fit."""
@@ -72,7 +72,7 @@ class Naming:
         return placed if len(placed) == len(found) and needed <= used else None
 
 
-def key(items: Sequence[Item], parts: Sequence[str]) -> Key | None:
+def key(items: Sequence[NamePattern], parts: Sequence[str]) -> Key | None:
     """Return where a name, given by its parts, stands in a list; None if it does not."""
     for place, item in enumerate(items):
         length = item.pattern.count(".") + 1
@@ -103,12 +103,12 @@ def prefixes(names: Sequence[str]) -> Iterator[str]:
 
 
 @cache
-def known() -> tuple[Naming, ...]:
+def known() -> tuple[NamingScheme, ...]:
     """Return the namings that come with the package."""
     path = Path(str(files("tcc"))) / "zoo" / "namings.yaml"
     found: Any = plain(parse(path.read_text(), path.name))
     return tuple(
-        Naming(
+        NamingScheme(
             title,
             _items(one["order"]),
             frozenset(one.get("flat", ())),
@@ -119,17 +119,17 @@ def known() -> tuple[Naming, ...]:
     )
 
 
-def _pixels(one: Any) -> Pixels:
-    return Pixels(tuple(one["mean"]), tuple(one["std"]))
+def _pixels(one: Any) -> PixelScaling:
+    return PixelScaling(tuple(one["mean"]), tuple(one["std"]))
 
 
-def _items(listed: Sequence[Any]) -> tuple[Item, ...]:
+def _items(listed: Sequence[Any]) -> tuple[NamePattern, ...]:
     return tuple(item for one in listed for item in _item(one))
 
 
-def _item(one: Any) -> Iterator[Item]:
+def _item(one: Any) -> Iterator[NamePattern]:
     if isinstance(one, dict):
         for pattern, below in one.items():
-            yield Item(str(pattern), _items(below))
+            yield NamePattern(str(pattern), _items(below))
     else:
-        yield Item(str(one))
+        yield NamePattern(str(one))

@@ -16,26 +16,26 @@ from tcc.compiler.checkpoint import known_namings
 from tcc.compiler.checkpoint.modules import (
     AUXILIARY,
     LOSS,
-    Layer,
-    Module,
+    ForeignModule,
     Signature,
+    WeightedLayer,
     described,
 )
 from tcc.compiler.checkpoint.read_file import natural
 from tcc.compiler.checkpoint.tensors import shown
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 
-LISTED = 200
+MAX_MODULES_LISTED = 200
 """Most lines of a list in a message."""
-NAMED = 50
+MAX_NAMES_SHOWN = 50
 """Most names in a line of it."""
 COPIES = 4
 """How many times the network's own weights are read, at most, to find copies among modules."""
-Key = Callable[[Module], object]
+Key = Callable[[ForeignModule], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class MatchProblem:
     """What is left to match once rules and names have had their say.
 
     `side_layers` names those layers that only train-only outputs need, `strange` has tensors of
@@ -43,16 +43,16 @@ class Side:
     """
 
     path: Path
-    modules: Sequence[Module]
-    taken: Sequence[Module]
-    layers: Sequence[Layer]
+    modules: Sequence[ForeignModule]
+    taken: Sequence[ForeignModule]
+    layers: Sequence[WeightedLayer]
     side_layers: frozenset[str]
     ordered: bool
     strange: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class LayerMatch:
     """How modules match, `names`, `order` or `shape`, and the module of each layer.
 
     What only training uses may be missing from the layers, and stands among `dropped` modules.
@@ -60,13 +60,13 @@ class Match:
     """
 
     how: str
-    modules: Sequence[Module]
-    layers: Sequence[Layer] = ()
-    dropped: Sequence[Module] = ()
-    naming: known_namings.Naming | None = None
+    modules: Sequence[ForeignModule]
+    layers: Sequence[WeightedLayer] = ()
+    dropped: Sequence[ForeignModule] = ()
+    naming: known_namings.NamingScheme | None = None
 
 
-def matched(side: Side) -> Match:
+def matched(side: MatchProblem) -> LayerMatch:
     """Return which module is which layer.
 
     Modules that are copies of others, such as a stem registered under two names, may be left out;
@@ -85,7 +85,7 @@ def matched(side: Side) -> Match:
     raise _unmatched(side, next(_variants(side, _storage)))
 
 
-def _attempts(side: Side) -> Iterator[tuple[Side, Sequence[Module]]]:
+def _attempts(side: MatchProblem) -> Iterator[tuple[MatchProblem, Sequence[ForeignModule]]]:
     """Yield a side, then what is left of it without losses, and without heads for training."""
     lean = [layer for layer in side.layers if layer.name not in side.side_layers]
     seen = set()
@@ -99,14 +99,14 @@ def _attempts(side: Side) -> Iterator[tuple[Side, Sequence[Module]]]:
                 yield replace(side, modules=left, layers=layers), out
 
 
-def _by_names(side: Side, wanted: list[Signature]) -> Match | None:
+def _by_names(side: MatchProblem, wanted: list[Signature]) -> LayerMatch | None:
     """Return the modules in the order that their names have in a well-known program.
 
     Raises:
         UserError: Two such programs would run them in different orders (E0512).
     """
     names = [module.name for module in (*side.taken, *side.modules)]
-    found: list[Match] = []
+    found: list[LayerMatch] = []
     for prefix in known_namings.prefixes(names):
         bare = [name.removeprefix(prefix) for name in names]
         for naming in known_namings.known():
@@ -115,7 +115,7 @@ def _by_names(side: Side, wanted: list[Signature]) -> Match | None:
                 modules = _sorted(side.modules, prefix, naming, keys)
                 variants = _variants(replace(side, modules=modules), _storage)
                 fit = next((v for v in variants if [m.signature for m in v] == wanted), None)
-                found += [Match("names", fit, naming=naming)] if fit else []
+                found += [LayerMatch("names", fit, naming=naming)] if fit else []
     first = found[0].modules if found else []
     if any([m.name for m in other.modules] != [m.name for m in first] for other in found):
         raise _ambiguous(side, first, "the names fit two programs that run them in other orders")
@@ -123,17 +123,17 @@ def _by_names(side: Side, wanted: list[Signature]) -> Match | None:
 
 
 def _sorted(
-    modules: Sequence[Module],
+    modules: Sequence[ForeignModule],
     prefix: str,
-    naming: known_namings.Naming,
+    naming: known_namings.NamingScheme,
     keys: dict[str, known_namings.Key],
-) -> list[Module]:
+) -> list[ForeignModule]:
     named = sorted((keys[module.name.removeprefix(prefix)], i) for i, module in enumerate(modules))
     found = [modules[i] for _, i in named]
     return [m.flattened() if m.name.removeprefix(prefix) in naming.flat else m for m in found]
 
 
-def _by_order(side: Side, wanted: list[Signature]) -> Match | None:
+def _by_order(side: MatchProblem, wanted: list[Signature]) -> LayerMatch | None:
     """Return the modules in the order in which they were registered, if it is the layers'.
 
     Raises:
@@ -151,11 +151,11 @@ def _by_order(side: Side, wanted: list[Signature]) -> Match | None:
             first = next((v for v in found if not _unnumbered(v)), first)
         if not side.ordered and (loose := _unnumbered(first)):
             raise _ambiguous(side, first, "the file keeps no order of its modules", loose)
-        return Match("order", first)
+        return LayerMatch("order", first)
     return None
 
 
-def _keys(side: Side, wanted: list[Signature]) -> list[Key]:
+def _keys(side: MatchProblem, wanted: list[Signature]) -> list[Key]:
     """Return by what copies are known; values are read only where shapes say that it may help."""
     bag, known = Counter(m.signature for m in side.modules), {m.signature for m in side.taken}
     enough = Counter(wanted) <= bag and bag.keys() <= {*wanted, *known}
@@ -168,19 +168,19 @@ def _elements(signature: Signature) -> int:
     return sum(prod(shape) for _, shape in signature)
 
 
-def _identity(module: Module) -> object:
+def _identity(module: ForeignModule) -> object:
     return module.name
 
 
-def _storage(module: Module) -> object:
+def _storage(module: ForeignModule) -> object:
     return module.storage
 
 
-def _content(module: Module) -> object:
+def _content(module: ForeignModule) -> object:
     return module.content
 
 
-def _variants(side: Side, key: Key) -> Iterator[list[Module]]:
+def _variants(side: MatchProblem, key: Key) -> Iterator[list[ForeignModule]]:
     """Yield the modules with only the first, then with only the last, of those with equal keys."""
     for step in (1, -1):
         seen = {key(module) for module in side.taken}
@@ -192,7 +192,7 @@ def _variants(side: Side, key: Key) -> Iterator[list[Module]]:
         yield kept[::step]
 
 
-def _by_shape(side: Side, wanted: list[Signature]) -> Match | None:
+def _by_shape(side: MatchProblem, wanted: list[Signature]) -> LayerMatch | None:
     """Return the module of each layer where shapes alone decide; None where they do not fit.
 
     Raises:
@@ -207,12 +207,12 @@ def _by_shape(side: Side, wanted: list[Signature]) -> Match | None:
         reason = "the modules' order is not that of the layers"
         raise _ambiguous(side, bag, f"{reason}: {_first_difference(side, bag)}", several)
     by_signature = {module.signature: module for module in bag}
-    return Match("shape", [by_signature[signature] for signature in wanted])
+    return LayerMatch("shape", [by_signature[signature] for signature in wanted])
 
 
-def _unnumbered(modules: list[Module]) -> set[Signature]:
+def _unnumbered(modules: list[ForeignModule]) -> set[Signature]:
     """Return the signatures of modules whose names do not tell their order by numbers."""
-    last: dict[Signature, Module] = {}
+    last: dict[Signature, ForeignModule] = {}
     loose = set()
     for module in modules:
         before = last.get(module.signature)
@@ -228,7 +228,7 @@ def _numbered(first: str, second: str) -> bool:
     return next((i % 2 == 1 for i, (a, b) in pairs if a != b), False)
 
 
-def _first_difference(side: Side, modules: Sequence[Module]) -> str:
+def _first_difference(side: MatchProblem, modules: Sequence[ForeignModule]) -> str:
     for module, layer in zip(modules, side.layers, strict=False):
         if module.signature != layer.signature:
             there = f"{shown(module.name)} ({described(module.signature)})"
@@ -237,7 +237,10 @@ def _first_difference(side: Side, modules: Sequence[Module]) -> str:
 
 
 def _ambiguous(
-    side: Side, modules: Sequence[Module], reason: str, only: set[Signature] | None = None
+    side: MatchProblem,
+    modules: Sequence[ForeignModule],
+    reason: str,
+    only: set[Signature] | None = None,
 ) -> UserError:
     there, here = _grouped(modules), _grouped(side.layers)
     several = [s for s in here if (s in only if only else len(here[s]) > 1)]
@@ -248,7 +251,7 @@ def _ambiguous(
     return _error("E0512", side, message, reason, notes, help)
 
 
-def _unmatched(side: Side, modules: Sequence[Module]) -> UserError:
+def _unmatched(side: MatchProblem, modules: Sequence[ForeignModule]) -> UserError:
     there, here = _grouped(modules), _grouped(side.layers)
     both = {s: (there.get(s, []), here.get(s, [])) for s in [*here, *there]}
     unlike = {s: (t, h) for s, (t, h) in both.items() if len(t) != len(h)}
@@ -269,7 +272,7 @@ def _unmatched(side: Side, modules: Sequence[Module]) -> UserError:
     return _error("E0511", side, message, _first_difference(side, modules), notes, help)
 
 
-def _grouped(them: Sequence[Module] | Sequence[Layer]) -> dict[Signature, list[str]]:
+def _grouped(them: Sequence[ForeignModule] | Sequence[WeightedLayer]) -> dict[Signature, list[str]]:
     groups: dict[Signature, list[str]] = {}
     for one in them:
         groups.setdefault(one.signature, []).append(shown(one.name))
@@ -277,14 +280,18 @@ def _grouped(them: Sequence[Module] | Sequence[Layer]) -> dict[Signature, list[s
 
 
 def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return (", ".join(names[:NAMED]) or "none") + more
+    more = f" and {len(names) - MAX_NAMES_SHOWN:,} more" if len(names) > MAX_NAMES_SHOWN else ""
+    return (", ".join(names[:MAX_NAMES_SHOWN]) or "none") + more
 
 
 def _error(
-    code: str, side: Side, message: str, label: str, notes: Sequence[str], help: str
+    code: str, side: MatchProblem, message: str, label: str, notes: Sequence[str], help: str
 ) -> UserError:
-    more = [f"... and {len(notes) - LISTED} more"] if len(notes) > LISTED else []
-    listed = (*notes[:LISTED], *more)
+    more = (
+        [f"... and {len(notes) - MAX_MODULES_LISTED} more"]
+        if len(notes) > MAX_MODULES_LISTED
+        else []
+    )
+    listed = (*notes[:MAX_MODULES_LISTED], *more)
     where = whole_file(str(side.path))
     return UserError((Diagnostic(code, message, where, label, listed, help),))

@@ -8,7 +8,7 @@ from functools import cached_property
 from math import prod
 
 from tcc.compiler.checkpoint.read_file import Checkpoint
-from tcc.compiler.checkpoint.tensors import Tensor
+from tcc.compiler.checkpoint.tensors import LazyTensor
 from tcc.compiler.data.weights import size_of
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.types import Shape
@@ -31,11 +31,11 @@ COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
-class Module:
+class ForeignModule:
     """The tensors of a checkpoint that share everything before the last dot, by our roles."""
 
     name: str
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, LazyTensor]
 
     @cached_property
     def signature(self) -> Signature:
@@ -47,10 +47,10 @@ class Module:
         """Equal for modules that are one and the same memory."""
         return tuple((role, tensor.storage) for role, tensor in sorted(self.tensors.items()))
 
-    def flattened(self) -> "Module":
+    def flattened(self) -> "ForeignModule":
         """Return the module with its kernels as the rows of a linear layer."""
         tensors = {role: _rows(tensor) for role, tensor in self.tensors.items()}
-        return Module(self.name, tensors)
+        return ForeignModule(self.name, tensors)
 
     @cached_property
     def content(self) -> object:
@@ -62,7 +62,7 @@ class Module:
 
 
 @dataclass(frozen=True)
-class Layer:
+class WeightedLayer:
     """A node with weights: its name, and the name and shape of each tensor by role."""
 
     name: str
@@ -74,30 +74,30 @@ class Layer:
         return _signature((role, shape) for role, (_, shape) in self.tensors.items())
 
 
-def modules(checkpoint: Checkpoint) -> list[Module]:
+def modules(checkpoint: Checkpoint) -> list[ForeignModule]:
     """Return the modules of a checkpoint in order; whole numbers and counters belong to none."""
-    grouped: dict[str, dict[str, Tensor]] = {}
+    grouped: dict[str, dict[str, LazyTensor]] = {}
     for tensor in checkpoint.tensors:
         name, _, last = tensor.name.rpartition(".")
         if tensor.floating and last != COUNTER:
             tensors = grouped.setdefault(name, {})
             role = ROLES.get(last, last)
             tensors[last if role in tensors else role] = tensor
-    return [Module(name, tensors) for name, tensors in grouped.items()]
+    return [ForeignModule(name, tensors) for name, tensors in grouped.items()]
 
 
-def layers(graph: Graph) -> list[Layer]:
+def layers(graph: Graph) -> list[WeightedLayer]:
     """Return the layers of a graph in order, each set of weights once."""
-    found: dict[tuple[str, ...], Layer] = {}
+    found: dict[tuple[str, ...], WeightedLayer] = {}
     for node in graph.nodes:
         params = {n: graph.params[n] for n in node.params}
         tensors = {p.role: (n, p.shape) for n, p in params.items()}
         if tensors:
-            found.setdefault(node.params, Layer(node.name, tensors))
+            found.setdefault(node.params, WeightedLayer(node.name, tensors))
     return list(found.values())
 
 
-def _rows(tensor: Tensor) -> Tensor:
+def _rows(tensor: LazyTensor) -> LazyTensor:
     shape = (tensor.shape[0], prod(tensor.shape[1:])) if len(tensor.shape) > 2 else tensor.shape
     return replace(tensor, shape=shape, values=lambda: tensor.values().reshape(shape))
 

@@ -1,8 +1,8 @@
 """Pickles without what makes them dangerous: what they would call is named, never looked up.
 
 A pickle is a program for a machine with a stack, whose calls can be any function at all. Here its
-instructions build plain values, and a call becomes a `Made` that says what would be called with
-which arguments. Nothing is hashed, compared or printed on the way, so that a value that holds
+instructions build plain values, and a call becomes a `ConstructedObject` that says what would be
+called with which arguments. Nothing is hashed, compared or printed on the way, so that a value that holds
 itself, or one twice in one twice in one, costs no more than its instructions.
 https://github.com/python/cpython/blob/3.11/Lib/pickletools.py has the instructions.
 """
@@ -18,12 +18,12 @@ STEPS = 3_000_000
 """Most instructions of a pickle: a checkpoint of 50,000 tensors takes 2 million."""
 
 
-class DamagedError(ValueError):
+class PickleError(ValueError):
     """No pickle, or one that asks for too much."""
 
 
 @dataclass(frozen=True, slots=True)
-class Global:
+class GlobalName:
     """A class or function by its name."""
 
     module: str
@@ -35,7 +35,7 @@ class Global:
 
 
 @dataclass(slots=True, eq=False)
-class Made:
+class ConstructedObject:
     """What a call would have made: its state is set, and items and elements are added, later."""
 
     what: object
@@ -45,19 +45,23 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outside:
+class PersistentReference:
     """What lies outside the pickle, by what names it there."""
 
     reference: object
 
 
-DICT = Global("builtins", "dict")
-_MAPPINGS = (DICT, Global("collections", "OrderedDict"), Global("collections", "defaultdict"))
+DICT = GlobalName("builtins", "dict")
+_MAPPINGS = (
+    DICT,
+    GlobalName("collections", "OrderedDict"),
+    GlobalName("collections", "defaultdict"),
+)
 
 
 def is_mapping(value: object) -> bool:
     """Whether a value would be a dict, whose items are then its `items`."""
-    return isinstance(value, Made) and value.what in _MAPPINGS
+    return isinstance(value, ConstructedObject) and value.what in _MAPPINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Pickle:
     """A pickle's value, the classes and functions that it names, and what it refers to outside."""
 
     value: object
-    named: frozenset[Global]
+    named: frozenset[GlobalName]
     outside: tuple[object, ...]
 
 
@@ -73,20 +77,20 @@ def load(file: BytesIO) -> Pickle:
     """Return the pickle at a file's place; the file is left where it ends.
 
     Raises:
-        DamagedError: It is no pickle, or goes on for too long.
+        PickleError: It is no pickle, or goes on for too long.
     """
     machine = _Machine()
     try:
         for code, argument, _ in islice(genops(file), STEPS + 1):
             _DO[code.name](machine, argument)
-    except DamagedError:
+    except PickleError:
         raise
     except KeyError as error:
-        raise DamagedError(f"it uses what checkpoints do not: {error}") from None
+        raise PickleError(f"it uses what checkpoints do not: {error}") from None
     except (ValueError, IndexError, AttributeError, TypeError, OverflowError) as error:
-        raise DamagedError(" ".join(str(error).split())[:160]) from None
+        raise PickleError(" ".join(str(error).split())[:160]) from None
     if code.name != "STOP" or len(machine.stack) != 1:
-        raise DamagedError(f"its pickle has no end, or takes more than {STEPS:,} instructions")
+        raise PickleError(f"its pickle has no end, or takes more than {STEPS:,} instructions")
     return Pickle(machine.stack[0], frozenset(machine.named), tuple(machine.outside))
 
 
@@ -97,13 +101,13 @@ class _Machine:
         self.stack: list[Any] = []
         self.aside: list[list[Any]] = []
         self.memo: dict[int, object] = {}
-        self.named: set[Global] = set()
+        self.named: set[GlobalName] = set()
         self.outside: list[object] = []
 
     def popped(self, count: int) -> list[Any]:
         """Return that many values that were pushed last, and take them off."""
         if len(self.stack) < count:
-            raise DamagedError("its stack is empty")
+            raise PickleError("its stack is empty")
         found = self.stack[-count:]
         del self.stack[-count:]
         return found
@@ -151,7 +155,7 @@ def _memoize(machine: _Machine, _: object) -> None:
 
 def _recall(machine: _Machine, index: int) -> None:
     if index not in machine.memo:
-        raise DamagedError("it recalls what it never stored")
+        raise PickleError("it recalls what it never stored")
     machine.stack.append(machine.memo[index])
 
 
@@ -167,16 +171,16 @@ def _stacked_name(machine: _Machine, _: object) -> None:
 
 def _named(machine: _Machine, module: object, name: object) -> None:
     if not (isinstance(module, str) and isinstance(name, str)):
-        raise DamagedError("it names a function by what is no name")
+        raise PickleError("it names a function by what is no name")
     # What Python 2 called it.
-    found = Global("builtins" if module == "__builtin__" else module, name)
+    found = GlobalName("builtins" if module == "__builtin__" else module, name)
     machine.named.add(found)
     machine.stack.append(found)
 
 
 def _call(machine: _Machine, _: object) -> None:
     args, what = machine.stack.pop(), machine.stack.pop()
-    made = Made(what, args)
+    made = ConstructedObject(what, args)
     match args:
         case ([*pairs],) if is_mapping(made):
             made.items.extend(pair for p in pairs if len(pair := tuple(p)) == 2)
@@ -191,18 +195,18 @@ def _call_with_words(machine: _Machine, _: object) -> None:
 def _old_instance(machine: _Machine, text: str) -> None:
     args = tuple(machine.marked())
     _name(machine, text)
-    machine.stack.append(Made(machine.stack.pop(), args))
+    machine.stack.append(ConstructedObject(machine.stack.pop(), args))
 
 
 def _old_object(machine: _Machine, _: object) -> None:
     what, *args = machine.marked()
-    machine.stack.append(Made(what, tuple(args)))
+    machine.stack.append(ConstructedObject(what, tuple(args)))
 
 
 def _build(machine: _Machine, _: object) -> None:
     state = machine.stack.pop()
     made = machine.stack[-1]
-    if isinstance(made, Made):
+    if isinstance(made, ConstructedObject):
         made.state = state
 
 
@@ -210,26 +214,26 @@ def _extend(machine: _Machine, elements: list[Any]) -> None:
     match machine.stack[-1]:
         case list() as value:
             value.extend(elements)
-        case Made():  # of a class that is a list besides
+        case ConstructedObject():  # of a class that is a list besides
             pass
         case _:
-            raise DamagedError("it adds elements to what is no list")
+            raise PickleError("it adds elements to what is no list")
 
 
 def _set(machine: _Machine, flat: list[Any]) -> None:
     value = machine.stack[-1]
-    if not isinstance(value, Made) or len(flat) % 2:
-        raise DamagedError("it adds items to what is no dict")
+    if not isinstance(value, ConstructedObject) or len(flat) % 2:
+        raise PickleError("it adds items to what is no dict")
     value.items.extend(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _dict(flat: list[Any]) -> Made:
-    return Made(DICT, items=list(zip(flat[::2], flat[1::2], strict=True)))
+def _dict(flat: list[Any]) -> ConstructedObject:
+    return ConstructedObject(DICT, items=list(zip(flat[::2], flat[1::2], strict=True)))
 
 
 def _outside(machine: _Machine, _: object) -> None:
     machine.outside.append(machine.stack.pop())
-    machine.stack.append(Outside(machine.outside[-1]))
+    machine.stack.append(PersistentReference(machine.outside[-1]))
 
 
 _DO: Mapping[str, _Do] = {
@@ -248,7 +252,7 @@ _DO: Mapping[str, _Do] = {
     "EMPTY_TUPLE": _push(lambda _: ()),
     "EMPTY_LIST": _push(lambda _: []),
     "EMPTY_SET": _push(lambda _: []),
-    "EMPTY_DICT": _push(lambda _: Made(DICT)),
+    "EMPTY_DICT": _push(lambda _: ConstructedObject(DICT)),
     "LIST": _gather(list),
     "TUPLE": _gather(tuple),
     "FROZENSET": _gather(tuple),

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.checkpoint import state_dicts, torch_archive
-from tcc.compiler.checkpoint.pickle_reader import DamagedError, Global
-from tcc.compiler.checkpoint.state_dicts import Entry
-from tcc.compiler.checkpoint.tensors import SAVE, Reader, Tensor, bad, shown
+from tcc.compiler.checkpoint.pickle_reader import GlobalName, PickleError
+from tcc.compiler.checkpoint.state_dicts import StateDict
+from tcc.compiler.checkpoint.tensors import SAVE, LazyTensor, TensorReader, bad, shown
 from tcc.compiler.data import safetensors_file
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError
@@ -39,7 +39,7 @@ class Checkpoint:
     """
 
     path: Path
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[LazyTensor, ...]
     ordered: bool
     notes: tuple[str, ...] = ()
 
@@ -87,18 +87,18 @@ def _is_safetensors(path: Path) -> bool:
     return start[8:] == b"{" and not start.startswith(b"PK")
 
 
-def _safetensors(path: Path, wanted: str | None) -> tuple[Entry, tuple[str, ...]]:
+def _safetensors(path: Path, wanted: str | None) -> tuple[StateDict, tuple[str, ...]]:
     try:
         file = safetensors_file.read(path)
     except UserError as error:
         why = error.diagnostics[0]
         raise bad(path, why.message, why.label) from None
     tensors = tuple(
-        Tensor(name, part.shape, part.dtype, part.dtype in safetensors_file.FLOATS, name, read)
+        LazyTensor(name, part.shape, part.dtype, part.dtype in safetensors_file.FLOATS, name, read)
         for name, part in file.parts.items()
         if (read := partial(_values, file, name))
     )
-    return _taken(path, [Entry((), tensors)] if tensors else [], wanted)
+    return _taken(path, [StateDict((), tensors)] if tensors else [], wanted)
 
 
 def _values(file: safetensors_file.TensorFile, name: str) -> NDArray[np.float32]:
@@ -106,12 +106,12 @@ def _values(file: safetensors_file.TensorFile, name: str) -> NDArray[np.float32]
         return file.values(name).astype(np.float32)
 
 
-def _pytorch(path: Path, wanted: str | None) -> tuple[Entry, tuple[str, ...]]:
+def _pytorch(path: Path, wanted: str | None) -> tuple[StateDict, tuple[str, ...]]:
     try:
         found = torch_archive.read(path)
         _refuse_attack(path, found.named)
-        each = state_dicts.find(found.root, Reader(found))
-    except DamagedError as error:
+        each = state_dicts.find(found.root, TensorReader(found))
+    except PickleError as error:
         raise bad(path, "not a whole PyTorch checkpoint", shown(str(error)), SAVE) from None
     except OSError as error:
         raise bad(path, "cannot read the checkpoint", error.strerror or str(error)) from None
@@ -123,13 +123,15 @@ def _pytorch(path: Path, wanted: str | None) -> tuple[Entry, tuple[str, ...]]:
     return taken, notes
 
 
-def _taken(path: Path, each: Sequence[Entry], wanted: str | None) -> tuple[Entry, tuple[str, ...]]:
+def _taken(
+    path: Path, each: Sequence[StateDict], wanted: str | None
+) -> tuple[StateDict, tuple[str, ...]]:
     if not each:
         raise bad(path, "the checkpoint holds no tensors")
     return state_dicts.choose(path, each, wanted)
 
 
-def _refuse_attack(path: Path, named: frozenset[Global]) -> None:
+def _refuse_attack(path: Path, named: frozenset[GlobalName]) -> None:
     for one in sorted(named, key=str):
         builtin = one.module == "builtins" and one.name in RUNNING_BUILTINS
         if builtin or one.module.partition(".")[0] in RUNNING:

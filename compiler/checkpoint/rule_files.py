@@ -35,7 +35,7 @@ FORM = "write `{from: pattern, to: path}` or `{ignore: pattern}`"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class MatchRule:
     """What fits `pattern` is the layer `to`, or no layer at all."""
 
     pattern: str
@@ -44,7 +44,7 @@ class Rule:
     """The place of the target, or of the pattern of what is ignored."""
 
 
-def read(path: Path) -> tuple[Rule, ...]:
+def read(path: Path) -> tuple[MatchRule, ...]:
     """Return the rules of a file.
 
     Raises:
@@ -88,7 +88,7 @@ def _part(part: str, text: str) -> tuple[str, ...] | None:
     return None
 
 
-def target(rule: Rule, captured: Sequence[str]) -> str:
+def target(rule: MatchRule, captured: Sequence[str]) -> str:
     """Return the path that a rule gives a module.
 
     Raises:
@@ -111,14 +111,14 @@ def target(rule: Rule, captured: Sequence[str]) -> str:
     return HOLE.sub(fill, rule.to or "")
 
 
-def _rule(tree: Tree) -> Rule:
+def _rule(tree: Tree) -> MatchRule:
     match tree:
         case Mapping(keys=("from", "to") | ("to", "from")):
             to = _text(tree, "to")
-            return Rule(_pattern(_text(tree, "from")), str(to.value), to.span)
+            return MatchRule(_pattern(_text(tree, "from")), str(to.value), to.span)
         case Mapping(keys=("ignore",)):
             ignored = _text(tree, "ignore")
-            return Rule(_pattern(ignored), None, ignored.span)
+            return MatchRule(_pattern(ignored), None, ignored.span)
         case Mapping(items=items):
             for key, _ in items:
                 if key.value not in KEYS:
@@ -149,7 +149,7 @@ def _pattern(written: Scalar) -> str:
     return pattern
 
 
-def unused(rule: Rule) -> UserError:
+def unused(rule: MatchRule) -> UserError:
     """Return the error of a rule that fits no module."""
     message = f"no module of the checkpoint fits `{rule.pattern}`"
     return UserError((Diagnostic("E0514", message, rule.at),))

@@ -9,8 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tcc.compiler.checkpoint.pickle_reader import DamagedError, Global, Made, is_mapping
-from tcc.compiler.checkpoint.tensors import SAVE, Reader, Tensor, bad, shown
+from tcc.compiler.checkpoint.pickle_reader import (
+    ConstructedObject,
+    GlobalName,
+    PickleError,
+    is_mapping,
+)
+from tcc.compiler.checkpoint.tensors import SAVE, LazyTensor, TensorReader, bad, shown
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 USUAL = frozenset(
@@ -32,11 +37,11 @@ MAX_TENSORS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StateDict:
     """Tensors by name, and the keys under which they lie."""
 
     path: tuple[str, ...]
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[LazyTensor, ...]
 
     @property
     def name(self) -> str:
@@ -54,22 +59,22 @@ class Entry:
         return any(map(AVERAGED.search, self.path))
 
 
-def find(root: object, reader: Reader) -> list[Entry]:
+def find(root: object, reader: TensorReader) -> list[StateDict]:
     """Return the entries of a checkpoint.
 
     Raises:
         DamagedError: One has names that are no text, or too many tensors.
     """
-    entries: list[Entry] = []
+    entries: list[StateDict] = []
     seen: set[int] = set()
 
     def visit(value: object, path: tuple[str, ...]) -> None:
-        if id(value) in seen or not isinstance(value, Made):
+        if id(value) in seen or not isinstance(value, ConstructedObject):
             return
         seen.add(id(value))
         tensors = _tensors(value, reader)
         if tensors:
-            entries.append(Entry(path, tuple(tensors)))
+            entries.append(StateDict(path, tuple(tensors)))
         if is_mapping(value) and len(path) < DEPTH:
             for key, item in value.items:
                 if isinstance(key, str) and not key.startswith("optim"):
@@ -79,36 +84,36 @@ def find(root: object, reader: Reader) -> list[Entry]:
     return entries
 
 
-def _tensors(value: Made, reader: Reader) -> list[Tensor]:
+def _tensors(value: ConstructedObject, reader: TensorReader) -> list[LazyTensor]:
     named = value.items if is_mapping(value) else _module(value, "", [WORK])
-    found: dict[str, Tensor] = {}
+    found: dict[str, LazyTensor] = {}
     for key, item in named:
         tensor = reader.tensor(key if isinstance(key, str) else "it", item)
         if tensor is None:
             continue
         if not isinstance(key, str):
-            raise DamagedError(f"a tensor's name is no text but {_kind(key)}")
+            raise PickleError(f"a tensor's name is no text but {_kind(key)}")
         if key in found:
-            raise DamagedError(f"it names {shown(key)} twice")
+            raise PickleError(f"it names {shown(key)} twice")
         found[key] = tensor
         if len(found) > MAX_TENSORS:
-            raise DamagedError(f"it holds more than {MAX_TENSORS} tensors")
+            raise PickleError(f"it holds more than {MAX_TENSORS} tensors")
     return list(found.values())
 
 
-def _module(value: Made, prefix: str, left: list[int]) -> Iterator[tuple[str, object]]:
+def _module(value: ConstructedObject, prefix: str, left: list[int]) -> Iterator[tuple[str, object]]:
     """Yield the names and tensors of a pickled module: PyTorch's own, or TorchScript's.
 
     `left` is how many attributes may still be looked at: a module may hold one twice in one twice.
     """
     state = value.state
-    if not (isinstance(state, Made) and is_mapping(state)):
+    if not (isinstance(state, ConstructedObject) and is_mapping(state)):
         return
     left[0] -= len(state.items)
     if left[0] < 0 or prefix.count(".") > MODULES:
-        raise DamagedError("its modules repeat without end")
+        raise PickleError("its modules repeat without end")
     attributes = _named(state)
-    if isinstance(value.what, Global) and value.what.module.partition(".")[0] == "__torch__":
+    if isinstance(value.what, GlobalName) and value.what.module.partition(".")[0] == "__torch__":
         own, inner = attributes, attributes
     else:
         passing = _names(attributes.get("_non_persistent_buffers_set"))
@@ -119,12 +124,12 @@ def _module(value: Made, prefix: str, left: list[int]) -> Iterator[tuple[str, ob
     for key, item in own.items():
         yield prefix + key, item
     for key, item in inner.items():
-        if isinstance(item, Made):
+        if isinstance(item, ConstructedObject):
             yield from _module(item, f"{prefix}{key}.", left)
 
 
 def _named(value: object) -> dict[str, object]:
-    if not (isinstance(value, Made) and is_mapping(value)):
+    if not (isinstance(value, ConstructedObject) and is_mapping(value)):
         return {}
     return {key: item for key, item in value.items if isinstance(key, str)}
 
@@ -132,30 +137,34 @@ def _named(value: object) -> dict[str, object]:
 def _names(value: object) -> frozenset[str]:
     """Return the names in a set: `set([names])`, or what newer pickles make of it."""
     match value:
-        case Made(args=(list(names),)) | list(names):
+        case ConstructedObject(args=(list(names),)) | list(names):
             return frozenset(name for name in names if isinstance(name, str))
     return frozenset()
 
 
 def _kind(value: object) -> str:
-    return shown(str(value.what)) if isinstance(value, Made) else f"a {type(value).__name__}"
+    return (
+        shown(str(value.what))
+        if isinstance(value, ConstructedObject)
+        else f"a {type(value).__name__}"
+    )
 
 
-def others(root: object, taken: Entry) -> list[str]:
+def others(root: object, taken: StateDict) -> list[str]:
     """Return what lies beside an entry: `epoch`, or `args (argparse.Namespace)`."""
-    if not isinstance(root, Made) or not is_mapping(root) or not taken.path:
+    if not isinstance(root, ConstructedObject) or not is_mapping(root) or not taken.path:
         return []
     beside = [(k, v) for k, v in root.items if isinstance(k, str) and k != taken.path[0]]
     return [shown(k) + (f" ({_kind(v)})" if _is_object(v) else "") for k, v in beside[:50]]
 
 
 def _is_object(value: object) -> bool:
-    return isinstance(value, Made) and not is_mapping(value)
+    return isinstance(value, ConstructedObject) and not is_mapping(value)
 
 
 def choose(
-    path: Path, entries: Sequence[Entry], wanted: str | None
-) -> tuple[Entry, tuple[str, ...]]:
+    path: Path, entries: Sequence[StateDict], wanted: str | None
+) -> tuple[StateDict, tuple[str, ...]]:
     """Return the entry to take, and what to say of it beside others.
 
     It is the one that the user names, or the one that it can be.
@@ -172,7 +181,7 @@ def choose(
     return taken, (f"took the weights of {taken.title}; others are in {rest} (`--entry NAME`)",)
 
 
-def _likely(path: Path, each: Sequence[Entry]) -> Entry:
+def _likely(path: Path, each: Sequence[StateDict]) -> StateDict:
     raw = [entry for entry in each if not entry.averaged] or each
     usual = [entry for entry in raw if entry.path and USUAL.issuperset(entry.path)]
     first, *more = usual or [entry for entry in raw if not entry.path] or raw
@@ -184,7 +193,7 @@ def _likely(path: Path, each: Sequence[Entry]) -> Entry:
     return first
 
 
-def _wanted(path: Path, entries: Sequence[Entry], wanted: str) -> Entry:
+def _wanted(path: Path, entries: Sequence[StateDict], wanted: str) -> StateDict:
     hits = [entry for entry in entries if wanted in (entry.name, *entry.path[-1:])]
     hits = hits or [part for entry in entries if (part := _below(entry, wanted))]
     if len(hits) == 1:
@@ -195,38 +204,38 @@ def _wanted(path: Path, entries: Sequence[Entry], wanted: str) -> Entry:
     raise fail("E0515", message, whole_file(str(path)), label=f"weights are in: {named}")
 
 
-def _below(entry: Entry, prefix: str) -> Entry | None:
+def _below(entry: StateDict, prefix: str) -> StateDict | None:
     """Return the tensors of an entry whose names start with a prefix, without it."""
     mine = [t for t in entry.tensors if t.name.startswith(f"{prefix}.")]
     bare = tuple(replace(t, name=t.name.removeprefix(f"{prefix}.")) for t in mine)
-    return Entry((*entry.path, prefix), bare) if bare else None
+    return StateDict((*entry.path, prefix), bare) if bare else None
 
 
-def _split(entry: Entry) -> Iterator[Entry]:
+def _split(entry: StateDict) -> Iterator[StateDict]:
     """Yield an entry without wrappers; averages under a prefix of it are entries of their own."""
-    whole = Entry(entry.path, unwrapped(entry.tensors))
-    groups: dict[str, list[Tensor]] = {"": []}
+    whole = StateDict(entry.path, unwrapped(entry.tensors))
+    groups: dict[str, list[LazyTensor]] = {"": []}
     for tensor in whole.tensors:
         first, dot, _ = tensor.name.partition(".")
         groups.setdefault(first if dot and AVERAGED.search(first) else "", []).append(tensor)
     if any(tensor.floating for tensor in groups[""]):
-        yield Entry(entry.path, unwrapped(groups.pop("")))
+        yield StateDict(entry.path, unwrapped(groups.pop("")))
         for prefix, tensors in groups.items():
-            if part := _below(Entry(entry.path, tuple(tensors)), prefix):
-                yield Entry(part.path, unwrapped(part.tensors))
+            if part := _below(StateDict(entry.path, tuple(tensors)), prefix):
+                yield StateDict(part.path, unwrapped(part.tensors))
     else:
         yield whole
 
 
-def _different(entries: Sequence[Entry]) -> list[Entry]:
+def _different(entries: Sequence[StateDict]) -> list[StateDict]:
     """Return entries without those that name the same memory as one before."""
-    found: dict[object, Entry] = {}
+    found: dict[object, StateDict] = {}
     for entry in entries:
         found.setdefault(frozenset((t.name, t.storage) for t in entry.tensors), entry)
     return list(found.values())
 
 
-def unwrapped(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def unwrapped(tensors: Sequence[LazyTensor]) -> tuple[LazyTensor, ...]:
     """Return tensors without what wrappers put into their names."""
     bare = [COMPILED.sub(r"\1", tensor.name) for tensor in tensors]
     while _all_start(PARALLEL, bare, tensors):
@@ -236,7 +245,7 @@ def unwrapped(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(replace(t, name=name) for t, name in zip(tensors, bare, strict=True))
 
 
-def _all_start(prefix: str, names: Sequence[str], tensors: Sequence[Tensor]) -> bool:
+def _all_start(prefix: str, names: Sequence[str], tensors: Sequence[LazyTensor]) -> bool:
     """Whether the names of all weights start so; counters may stand beside them."""
     floating = [n for n, t in zip(names, tensors, strict=True) if t.floating]
     return bool(floating) and all(name.startswith(prefix) for name in floating)
@@ -244,7 +253,11 @@ def _all_start(prefix: str, names: Sequence[str], tensors: Sequence[Tensor]) -> 
 
 def none(path: Path, root: object) -> Exception:
     """Return the error of a checkpoint without weights."""
-    keys = [k for k, _ in root.items] if isinstance(root, Made) and is_mapping(root) else []
+    keys = (
+        [k for k, _ in root.items]
+        if isinstance(root, ConstructedObject) and is_mapping(root)
+        else []
+    )
     names = [shown(key) if isinstance(key, str) else _kind(key) for key in keys[:8]]
     label = f"its keys are {', '.join(names)}" if names else ""
     return bad(path, "the checkpoint holds no state dict", label, SAVE)

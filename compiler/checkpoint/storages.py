@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tcc.compiler.checkpoint.pickle_reader import Global
+from tcc.compiler.checkpoint.pickle_reader import GlobalName
 
 WIDTHS: Mapping[str, int] = {
     **dict.fromkeys(("complex128",), 16),
@@ -39,7 +39,7 @@ _CLASSES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Storage:
+class TorchStorage:
     """Memory that tensors lie in: its key in the file, and the type that it was saved as."""
 
     key: str
@@ -53,16 +53,16 @@ class Storage:
         return WIDTHS[self.dtype]
 
 
-def storage(reference: object) -> Storage | None:
+def storage(reference: object) -> TorchStorage | None:
     """Return the storage that a reference out of a pickle stands for; None if it is no such one."""
     match reference:
-        case ("storage", Global(module, name), str(key), str(location), int(), *_):
+        case ("storage", GlobalName(module, name), str(key), str(location), int(), *_):
             if module in ("torch", "torch.cuda", "torch.storage") and name in _CLASSES:
-                return Storage(key, _CLASSES[name], location == "meta")
+                return TorchStorage(key, _CLASSES[name], location == "meta")
     return None
 
 
 def dtype(value: object) -> str | None:
     """Return the type that a pickle names, such as `torch.float32`; None if there is no such."""
-    known = isinstance(value, Global) and value.module == "torch" and value.name in WIDTHS
-    return value.name if known and isinstance(value, Global) else None
+    known = isinstance(value, GlobalName) and value.module == "torch" and value.name in WIDTHS
+    return value.name if known and isinstance(value, GlobalName) else None

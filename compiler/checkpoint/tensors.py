@@ -13,9 +13,14 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from tcc.compiler.checkpoint import torch_archive
-from tcc.compiler.checkpoint.pickle_reader import DamagedError, Global, Made, Outside
+from tcc.compiler.checkpoint.pickle_reader import (
+    ConstructedObject,
+    GlobalName,
+    PersistentReference,
+    PickleError,
+)
 from tcc.compiler.checkpoint.storages import FLOATS, WIDTHS, dtype, storage
-from tcc.compiler.checkpoint.torch_archive import Archive, Room
+from tcc.compiler.checkpoint.torch_archive import StorageRecord, TorchArchive
 from tcc.compiler.ir.types import Shape
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
@@ -27,7 +32,7 @@ SPREAD = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class LazyTensor:
     """A tensor that is not read yet; `storage` is equal for names of one and the same memory.
 
     `kind` is the type of its elements, or what else it is: only `floating` ones are weights.
@@ -52,13 +57,13 @@ def bad(path: Path, message: str, label: str = "", help: str = "") -> UserError:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class TensorReader:
     """Reads the tensors of an archive; each storage's checksum is compared once."""
 
-    archive: Archive
+    archive: TorchArchive
     checked: set[str] = field(default_factory=set)
 
-    def tensor(self, name: str, value: object) -> Tensor | None:
+    def tensor(self, name: str, value: object) -> LazyTensor | None:
         """Return the tensor that a value of the pickle would be; None if it would be none.
 
         Raises:
@@ -69,41 +74,50 @@ class Reader:
             return None
         match made.what, made.args:
             case (
-                Global("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2"),
-                (Outside(reference), offset, tuple(shape), tuple(stride), *_),
+                GlobalName("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2"),
+                (PersistentReference(reference), offset, tuple(shape), tuple(stride), *_),
             ):
                 return self._strided(name, reference, None, (offset, shape, stride))
             case (
-                Global("torch._utils", "_rebuild_tensor_v3"),
-                (Outside(reference), offset, tuple(shape), tuple(stride), _, _, kind, *_),
+                GlobalName("torch._utils", "_rebuild_tensor_v3"),
+                (
+                    PersistentReference(reference),
+                    offset,
+                    tuple(shape),
+                    tuple(stride),
+                    _,
+                    _,
+                    kind,
+                    *_,
+                ),
             ):
                 return self._strided(name, reference, dtype(kind), (offset, shape, stride))
-            case Global("torch._utils", str(function)), _ if function.startswith("_rebuild_"):
+            case GlobalName("torch._utils", str(function)), _ if function.startswith("_rebuild_"):
                 kind = function.removeprefix("_rebuild_").removesuffix("_tensor")
                 return _other(name, (), "quantised" if kind == "qtensor" else kind)
         return None
 
     def _strided(
         self, name: str, reference: object, kind: str | None, layout: tuple[object, ...]
-    ) -> Tensor:
+    ) -> LazyTensor:
         offset, shape, stride = _layout(name, layout)
         found = storage(reference)
         if found is None:
-            raise DamagedError(f"{shown(name)} lies in an unknown kind of storage")
+            raise PickleError(f"{shown(name)} lies in an unknown kind of storage")
         kind = kind or found.dtype
         if found.meta or kind not in FLOATS:
             return _other(name, shape, "meta" if found.meta else kind)
         room = self.archive.storages.get(found.key)
         if room is None:
-            raise DamagedError(f"the bytes of {shown(name)} are missing")
+            raise PickleError(f"the bytes of {shown(name)} are missing")
         count = prod(shape)
         reach = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) + 1
         if count and reach * WIDTHS[kind] > room.size:
-            raise DamagedError(f"{shown(name)} claims more than there is")
+            raise PickleError(f"{shown(name)} claims more than there is")
         place = (found.key, offset, shape, stride) if count else name
         stretch = _Stretch(name, kind, room, offset, reach if count else offset)
         read = partial(self._values, found.key, stretch, shape, stride)
-        return Tensor(name, shape, kind, True, place, read)
+        return LazyTensor(name, shape, kind, True, place, read)
 
     def _values(
         self, key: str, part: "_Stretch", shape: Shape, stride: Shape
@@ -116,7 +130,7 @@ class Reader:
                 torch_archive.check(path, part.room)
                 self.checked.add(key)
             flat = part.read(path, self.archive.order)
-        except DamagedError as error:
+        except PickleError as error:
             raise bad(path, "the checkpoint is damaged", str(error)) from None
         except OSError as error:
             raise bad(path, "cannot read the checkpoint", error.strerror or "") from None
@@ -131,7 +145,7 @@ class _Stretch:
 
     name: str
     kind: str
-    room: Room
+    room: StorageRecord
     start: int
     stop: int
 
@@ -145,34 +159,36 @@ class _Stretch:
             count, at = self.stop - self.start, self.room.start + self.start * kind.itemsize
             flat = np.fromfile(file, kind.newbyteorder(order), count, offset=at)
         if flat.size != count:
-            raise DamagedError("the file became shorter while it was read")
+            raise PickleError("the file became shorter while it was read")
         return flat
 
 
-def _other(name: str, shape: Shape, kind: str) -> Tensor:
-    return Tensor(name, shape, kind, False, name, lambda: np.zeros(0, np.float32))
+def _other(name: str, shape: Shape, kind: str) -> LazyTensor:
+    return LazyTensor(name, shape, kind, False, name, lambda: np.zeros(0, np.float32))
 
 
-def _bare(value: object) -> Made | None:
+def _bare(value: object) -> ConstructedObject | None:
     """Return how a tensor is rebuilt, without what makes it a parameter or of another class."""
     for _ in range(8):
         match value:
-            case Made(
-                Global("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state")
+            case ConstructedObject(
+                GlobalName("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state")
             ):
                 value = _first(value)
-            case Made(Global("torch.nn.parameter", "Parameter" | "Buffer")):
+            case ConstructedObject(GlobalName("torch.nn.parameter", "Parameter" | "Buffer")):
                 value = _first(value)
-            case Made(Global("torch._tensor", "_rebuild_from_type_v2"), (function, _, args, *_)):
-                value = Made(function, args)
-            case Made():
+            case ConstructedObject(
+                GlobalName("torch._tensor", "_rebuild_from_type_v2"), (function, _, args, *_)
+            ):
+                value = ConstructedObject(function, args)
+            case ConstructedObject():
                 return value
             case _:
                 return None
     return None
 
 
-def _first(made: Made) -> object:
+def _first(made: ConstructedObject) -> object:
     return made.args[0] if isinstance(made.args, tuple) and made.args else None
 
 
@@ -183,4 +199,4 @@ def _layout(name: str, layout: tuple[object, ...]) -> tuple[int, Shape, Shape]:
             whole = all(type(n) is int and 0 <= n < 1 << 48 for n in numbers)
             if whole and len(shape) == len(stride) <= 32:
                 return offset, shape, stride
-    raise DamagedError(f"{shown(name)} has sizes that cannot be")
+    raise PickleError(f"{shown(name)} has sizes that cannot be")

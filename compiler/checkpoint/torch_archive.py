@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from tcc.compiler.checkpoint import pickle_reader
-from tcc.compiler.checkpoint.pickle_reader import DamagedError, Global
+from tcc.compiler.checkpoint.pickle_reader import GlobalName, PickleError
 from tcc.compiler.checkpoint.storages import storage
 from tcc.compiler.support import regular_files
 
@@ -30,7 +30,7 @@ COMPRESSED = "its entries are compressed"
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class StorageRecord:
     """The bytes of a file that a storage takes; `checksum` is zlib's, where the file has one."""
 
     start: int
@@ -39,18 +39,18 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
+class TorchArchive:
     """A file that was opened: what its pickle holds, all that it names, and its storages."""
 
     path: Path
     root: object
-    named: frozenset[Global]
-    storages: Mapping[str, Room]
+    named: frozenset[GlobalName]
+    storages: Mapping[str, StorageRecord]
     order: Literal["<", ">"] = "<"
     """Which byte of a number comes first, as numpy writes it."""
 
 
-def read(path: Path) -> Archive:
+def read(path: Path) -> TorchArchive:
     """Return the contents of a file without any storage's bytes.
 
     Raises:
@@ -64,7 +64,7 @@ def read(path: Path) -> Archive:
         return _zipped(path, file, size) if zipped else _old(path, file, size)
 
 
-def check(path: Path, room: Room) -> None:
+def check(path: Path, room: StorageRecord) -> None:
     """Compare a storage with its checksum.
 
     Raises:
@@ -79,7 +79,7 @@ def check(path: Path, room: Room) -> None:
         while left and (block := file.read(min(left, BLOCK))):
             found, left = zlib.crc32(block, found), left - len(block)
     if left or found != room.checksum:
-        raise DamagedError("the checksum of a tensor's bytes is wrong")
+        raise PickleError("the checksum of a tensor's bytes is wrong")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,29 +91,29 @@ class _Entry:
     """Of the entry's own header, which its bytes follow."""
 
 
-def _zipped(path: Path, file: BinaryIO, size: int) -> Archive:
+def _zipped(path: Path, file: BinaryIO, size: int) -> TorchArchive:
     entries = _directory(file, size)
     folder = next((n[: -len("data.pkl")] for n in entries if n.endswith("/data.pkl")), None)
     if folder is None:
-        raise DamagedError("it is a zip archive without a data.pkl, so not of PyTorch's")
+        raise PickleError("it is a zip archive without a data.pkl, so not of PyTorch's")
     wanted = {name: entry for name, entry in entries.items() if name.startswith(folder)}
-    rooms: dict[str, Room] = {}
+    rooms: dict[str, StorageRecord] = {}
     for name, entry in wanted.items():
         inner = name.removeprefix(folder)
         if inner in ("data.pkl", "byteorder") or inner.startswith("data/"):
             rooms[inner] = _room(file, entry, size)
     if sum(room.size for room in rooms.values()) > size:
-        raise DamagedError("its entries overlap")
+        raise PickleError("its entries overlap")
     pickle = _whole(path, file, rooms["data.pkl"])
     big = "byteorder" in rooms and _whole(path, file, rooms["byteorder"]) == b"big"
     root = pickle_reader.load(BytesIO(pickle))
     storages = {n.removeprefix("data/"): r for n, r in rooms.items() if n.startswith("data/")}
-    return Archive(path, root.value, root.named, storages, ">" if big else "<")
+    return TorchArchive(path, root.value, root.named, storages, ">" if big else "<")
 
 
-def _whole(path: Path, file: BinaryIO, room: Room) -> bytes:
+def _whole(path: Path, file: BinaryIO, room: StorageRecord) -> bytes:
     if room.size > LONGEST:
-        raise DamagedError(f"its pickle takes {room.size >> 20} MiB, more than {LONGEST >> 20}")
+        raise PickleError(f"its pickle takes {room.size >> 20} MiB, more than {LONGEST >> 20}")
     check(path, room)
     file.seek(room.start)
     return file.read(room.size)
@@ -130,12 +130,12 @@ def _directory(file: BinaryIO, size: int) -> dict[str, _Entry]:
     tail = file.read()
     end = tail.rfind(b"PK\x05\x06")
     if end < 0 or len(tail) < end + 22:
-        raise DamagedError("the archive's directory is missing: the file was cut")
+        raise PickleError("the archive's directory is missing: the file was cut")
     count, length, start = struct.unpack_from("<10xHLL", tail, end)
     if count == 0xFFFF or 0xFFFFFFFF in (length, start):
         count, length, start = _large_end(file, tail, end)
     if count > MAX_ENTRIES or length > LONGEST:
-        raise DamagedError(f"the archive has {count} entries, more than {MAX_ENTRIES}")
+        raise PickleError(f"the archive has {count} entries, more than {MAX_ENTRIES}")
     file.seek(start)
     text = file.read(length)
     entries: dict[str, _Entry] = {}
@@ -148,32 +148,32 @@ def _directory(file: BinaryIO, size: int) -> dict[str, _Entry]:
 
 def _large_end(file: BinaryIO, tail: bytes, end: int) -> tuple[int, int, int]:
     if end < 20 or tail[end - 20 : end - 16] != b"PK\x06\x07":
-        raise DamagedError("the archive's directory is damaged")
+        raise PickleError("the archive's directory is damaged")
     (place,) = struct.unpack_from("<8xQ", tail, end - 20)
     if place >= 1 << 63:
-        raise DamagedError("the archive's directory is damaged")
+        raise PickleError("the archive's directory is damaged")
     file.seek(place)
     found = file.read(56)
     if len(found) < 56 or found[:4] != b"PK\x06\x06":
-        raise DamagedError("the archive's directory is damaged")
+        raise PickleError("the archive's directory is damaged")
     count, length, start = struct.unpack_from("<32xQQQ", found)
     if start >= 1 << 63:
-        raise DamagedError("the archive's directory is damaged")
+        raise PickleError("the archive's directory is damaged")
     return count, length, start
 
 
 def _entry(text: bytes, at: int) -> tuple[str, _Entry, int]:
     if text[at : at + 4] != b"PK\x01\x02" or len(text) < at + 46:
-        raise DamagedError("the archive's directory is damaged")
+        raise PickleError("the archive's directory is damaged")
     fields = struct.unpack_from("<8xHH4xLLLHHH8xL", text, at)
     flags, method, checksum, packed, size, name_size, extra_size, note_size, start = fields
     if flags & 1:
-        raise DamagedError("the archive is encrypted")
+        raise PickleError("the archive is encrypted")
     name_end = at + 46 + name_size
     extra = text[name_end : name_end + extra_size]
     size, packed, start = _large_sizes(extra, size, packed, start)
     if method == 0 and packed != size:
-        raise DamagedError("the archive's directory is damaged")
+        raise PickleError("the archive's directory is damaged")
     name = text[at + 46 : name_end].decode(errors="replace")
     return name, _Entry(method, checksum, size, start), name_end + extra_size + note_size
 
@@ -193,43 +193,43 @@ def _large_sizes(extra: bytes, *values: int) -> tuple[int, int, int]:
     return size, packed, start
 
 
-def _room(file: BinaryIO, entry: _Entry, size: int) -> Room:
+def _room(file: BinaryIO, entry: _Entry, size: int) -> StorageRecord:
     if entry.method:
-        raise DamagedError(COMPRESSED)
+        raise PickleError(COMPRESSED)
     if entry.start + 30 > size:
-        raise DamagedError("an entry of the archive lies beyond its end")
+        raise PickleError("an entry of the archive lies beyond its end")
     file.seek(entry.start)
     head = file.read(30)
     if len(head) < 30 or head[:4] != b"PK\x03\x04":
-        raise DamagedError("an entry of the archive is damaged")
+        raise PickleError("an entry of the archive is damaged")
     name_size, extra_size = struct.unpack_from("<26xHH", head)
     start = entry.start + 30 + name_size + extra_size
     if start + entry.size > size:
-        raise DamagedError("an entry of the archive lies beyond its end")
-    return Room(start, entry.size, entry.checksum)
+        raise PickleError("an entry of the archive lies beyond its end")
+    return StorageRecord(start, entry.size, entry.checksum)
 
 
-def _old(path: Path, file: BinaryIO, size: int) -> Archive:
+def _old(path: Path, file: BinaryIO, size: int) -> TorchArchive:
     """Read a file of before 1.6: magic number, version, machine, root, keys, then storages."""
     text = BytesIO(file.read(LONGEST))
     if pickle_reader.load(text).value != MAGIC:
-        raise DamagedError("it is a pickle, but not one that `torch.save` wrote")
+        raise PickleError("it is a pickle, but not one that `torch.save` wrote")
     pickle_reader.load(text)
     pickle_reader.load(text)
     root = pickle_reader.load(text)
     keys = pickle_reader.load(text).value
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise DamagedError("it does not list its storages")
+        raise PickleError("it does not list its storages")
     known = {s.key: s for s in map(storage, root.outside) if s}
-    storages: dict[str, Room] = {}
+    storages: dict[str, StorageRecord] = {}
     at = text.tell()
     for key in keys:
         file.seek(at)
         (count,) = struct.unpack("<q", file.read(8).ljust(8, b"\xff"))
         if key not in known or not 0 <= count <= size:
-            raise DamagedError("its storages are not those that it lists")
-        storages[key] = Room(at + 8, count * known[key].width)
+            raise PickleError("its storages are not those that it lists")
+        storages[key] = StorageRecord(at + 8, count * known[key].width)
         at = storages[key].start + storages[key].size
         if at > size:
-            raise DamagedError("a tensor's bytes are missing: the file was cut")
-    return Archive(path, root.value, root.named, storages)
+            raise PickleError("a tensor's bytes are missing: the file was cut")
+    return TorchArchive(path, root.value, root.named, storages)

@@ -9,7 +9,7 @@ import typer
 
 from tcc.compiler.cli.calibrate import MethodOption
 from tcc.compiler.cli.common_options import (
-    Chosen,
+    ChosenSpec,
     Json,
     Quiet,
     Settings,
@@ -20,17 +20,17 @@ from tcc.compiler.cli.common_options import (
     typed,
 )
 from tcc.compiler.cli.int8 import (
-    Asked,
     CalibrationOption,
+    Int8Build,
+    Int8Options,
     MaxDrop,
     MaxError,
     MinCorrelation,
     MinCosine,
     Mixed,
-    Work,
     integers,
 )
-from tcc.compiler.cli.passes import PassesOption, Passing, VerifyOption
+from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
 from tcc.compiler.cli.report import Report, Stages, size
 from tcc.compiler.cli.weights_and_images import DataOption, SeedOption, WeightsOption, take
 from tcc.compiler.cli.write_bundle import WrittenBundle, write
@@ -112,7 +112,7 @@ def build(
 
     report = Report(json, quiet, verbose)
     bounds = (min_cosine, max_drop, min_correlation, max_error)
-    asked = Asked(calibration, data, method, bounds, mixed)
+    asked = Int8Options(calibration, data, method, bounds, mixed)
     with report.stages() as stages:
         stages("spec", 0, 1)
         chosen = choose(spec, settings, strict)
@@ -121,7 +121,7 @@ def build(
         report.detail(f"spec: {chosen.spec.path}")
         stages("weights", 0, 1)
         devices, level = _devices(chosen, target, precision)
-        passing = Passing(passes, verify_passes, report)
+        passing = PassOptions(passes, verify_passes, report)
         passing.chosen()  # said before any work is done
         kinds = {device.name: device.precision(level) for device in devices}
         asked.check(kinds.values())
@@ -130,7 +130,7 @@ def build(
         given = take(report, chosen, weights, seed)
         whole = None
         if ends := {kind.real_ends for kind in kinds.values() if kind.integer}:
-            whole = integers(Work(report, stages, chosen, given, asked, passing), ends)
+            whole = integers(Int8Build(report, stages, chosen, given, asked, passing), ends)
         built = pipeline.build(chosen.spec, given, devices, level, stages, whole, passing)
         written = []
         for device, contents in zip(devices, built, strict=True):
@@ -144,7 +144,7 @@ def build(
 
 
 def _devices(
-    chosen: Chosen, names: Sequence[str] | None, precision: str | None
+    chosen: ChosenSpec, names: Sequence[str] | None, precision: str | None
 ) -> "tuple[tuple[Device, ...], str]":
     """Return the targets that the command line names, or else the project file, and the precision.
 
@@ -166,7 +166,7 @@ def _devices(
     return devices.find_all(asked or theirs, level), level[0]
 
 
-def _placed(chosen: Chosen, devices: "Sequence[Device]", precision: str, out: Path) -> None:
+def _placed(chosen: ChosenSpec, devices: "Sequence[Device]", precision: str, out: Path) -> None:
     """Refuse, before any work is done, what cannot be built or written here."""
     from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.support import atomic_files

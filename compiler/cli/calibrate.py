@@ -7,7 +7,7 @@ import typer
 
 from tcc.compiler.cli import quality_table
 from tcc.compiler.cli.common_options import (
-    Chosen,
+    ChosenSpec,
     Json,
     Quiet,
     Settings,
@@ -140,12 +140,12 @@ def calibrate(
     report.document(_document(path, made, stages))
 
 
-def _default(chosen: Chosen, device: "Device") -> Path:
+def _default(chosen: ChosenSpec, device: "Device") -> Path:
     folder = chosen.project.out or Path("build")
     return folder / f"{chosen.spec.name}-{device.name}.calibration.json"
 
 
-def _device(chosen: Chosen, name: str | None) -> "Device":
+def _device(chosen: ChosenSpec, name: str | None) -> "Device":
     """Return the target that the command line names, or else the project file, or onnxruntime.
 
     Raises:

@@ -20,7 +20,7 @@ from tcc.compiler.cli.report import Report, size
 
 if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec
-    from tcc.compiler.frontend.spec_tests import Fact
+    from tcc.compiler.frontend.spec_tests import Expectation
     from tcc.compiler.ir.cost import Cost
 
 
@@ -38,7 +38,7 @@ Layers = Annotated[bool, typer.Option("--layers", help="Open all blocks: show ev
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownLayers:
     """How much of a network is shown."""
 
     depth: int | None
@@ -62,14 +62,14 @@ def check(
     report = Report(json, quiet, verbose)
     chosen = choose(spec, settings, strict).spec
 
-    from tcc.compiler.frontend.spec_tests import check_facts
+    from tcc.compiler.frontend.spec_tests import check_expectations
     from tcc.compiler.ir.cost import cost
 
     costs = cost(chosen.graph)
-    facts = check_facts(chosen)
+    facts = check_expectations(chosen)
     document = _document(chosen, costs, facts)
     if not quiet:
-        _print(report, chosen, costs, facts, Shown(depth, layers_))
+        _print(report, chosen, costs, facts, ShownLayers(depth, layers_))
     wrong = tuple(fact.diagnostic() for fact in facts if not fact.holds)
     if wrong:
         raise Rejected(wrong, document)
@@ -77,7 +77,11 @@ def check(
 
 
 def _print(
-    report: Report, spec: "Spec", costs: "Cost", facts: "tuple[Fact, ...]", shown: Shown
+    report: Report,
+    spec: "Spec",
+    costs: "Cost",
+    facts: "tuple[Expectation, ...]",
+    shown: ShownLayers,
 ) -> None:
     report.lines(layer_table.shown(layer_table.tree(costs.rows), shown.depth, every=shown.layers))
     report.text(
@@ -90,7 +94,7 @@ def _print(
         report.text(f"tests: {sum(fact.holds for fact in facts)} of {len(facts)} hold")
 
 
-def _document(spec: "Spec", costs: "Cost", facts: "tuple[Fact, ...]") -> dict[str, Any]:
+def _document(spec: "Spec", costs: "Cost", facts: "tuple[Expectation, ...]") -> dict[str, Any]:
     return {
         "name": spec.name,
         "digest": spec.digest,
@@ -119,7 +123,7 @@ def _document(spec: "Spec", costs: "Cost", facts: "tuple[Fact, ...]") -> dict[st
     }
 
 
-def _block(part: layer_table.Part) -> dict[str, Any]:
+def _block(part: layer_table.BlockPart) -> dict[str, Any]:
     rows = tuple(part.rows())
     return {
         "path": "/".join(part.path),

@@ -46,7 +46,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; trace 
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenSpec:
     """The spec that a command works on, and the project whose defaults hold.
 
     `own` says that it is the project's spec, so that its weights belong to it.
@@ -57,7 +57,7 @@ class Chosen:
     own: bool
 
 
-def choose(name: str | None, settings: Sequence[str] | None, strict: bool = False) -> Chosen:
+def choose(name: str | None, settings: Sequence[str] | None, strict: bool = False) -> ChosenSpec:
     """Return the spec that the command line names, or else the project file.
 
     What is doubtful about it is said on standard error.
@@ -77,7 +77,7 @@ def choose(name: str | None, settings: Sequence[str] | None, strict: bool = Fals
     if strict and spec.warnings:
         raise UserError(tuple(replace(w, severity="error") for w in spec.warnings))
     doubt(spec.warnings)
-    return Chosen(spec, found, own)
+    return ChosenSpec(spec, found, own)
 
 
 def _theirs(project: "Project") -> Path:

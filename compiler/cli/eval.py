@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcc.compiler.cli.common_options import (
-    Chosen,
+    ChosenSpec,
     Json,
     Quiet,
     Settings,
@@ -60,7 +60,7 @@ BootstrapSeed = Annotated[
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationReport:
     """How a network did on labelled images; `about` says what ran, for the document."""
 
     about: dict[str, Any]
@@ -119,7 +119,7 @@ def _only_specs(weights: Path | None, seed: int | None, settings: Sequence[str] 
             raise fail("E0601", f"{name} is for specs, and this is a bundle", typed(name))
 
 
-def _of_bundle(report: Report, stages: Stages, folder: Path, data: Path | None) -> Evaluated:
+def _of_bundle(report: Report, stages: Stages, folder: Path, data: Path | None) -> EvaluationReport:
     from tcc.compiler.cli import devices
     from tcc.compiler.driver import evaluation
     from tcc.compiler.support import project_file
@@ -131,12 +131,12 @@ def _of_bundle(report: Report, stages: Stages, folder: Path, data: Path | None) 
     given = _labelled(report, stages, project_file.find(Path()), data, about.outputs)
     scores = evaluation.by_artifact(found, device, given, stages)
     said = {"bundle": str(folder), "target": about.target, "precision": about.precision}
-    return Evaluated(said, given, scores)
+    return EvaluationReport(said, given, scores)
 
 
 def _of_spec(
-    report: Report, stages: Stages, chosen: Chosen, weights: "WeightSource", data: Path | None
-) -> Evaluated:
+    report: Report, stages: Stages, chosen: ChosenSpec, weights: "WeightSource", data: Path | None
+) -> EvaluationReport:
     from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.driver import evaluation
     from tcc.compiler.ir.graph import Model
@@ -148,7 +148,7 @@ def _of_spec(
     scores = evaluation.by_reference(Model(spec.graph, weights.tensors), given, stages)
     reference = f"reference ({float_program.NAME})"
     said = {"spec": spec.name, "target": reference, "precision": FP32.name}
-    return Evaluated(said, given, scores)
+    return EvaluationReport(said, given, scores)
 
 
 def _labelled(
@@ -175,7 +175,7 @@ def _labelled(
     return evaluation.labelled(found, outputs, where)
 
 
-def _print(report: Report, found: Evaluated, within: "Interval | None") -> None:
+def _print(report: Report, found: EvaluationReport, within: "Interval | None") -> None:
     scores, labels = found.scores, found.labels
     text = f"accuracy {scores.accuracy:.2%}, {scores.correct:,} of {scores.images:,} images"
     if within:
@@ -204,7 +204,7 @@ def _print(report: Report, found: Evaluated, within: "Interval | None") -> None:
     report.table(("", *labels), lines)
 
 
-def _print_confused(report: Report, found: Evaluated) -> None:
+def _print_confused(report: Report, found: EvaluationReport) -> None:
     """Print the pairs of classes that are taken for each other most often."""
     labels = found.labels
     pairs = [
@@ -219,7 +219,7 @@ def _print_confused(report: Report, found: Evaluated) -> None:
         report.table(("class", "taken for", "images"), rows)
 
 
-def _document(found: Evaluated, within: "Interval | None", stages: Stages) -> dict[str, Any]:
+def _document(found: EvaluationReport, within: "Interval | None", stages: Stages) -> dict[str, Any]:
     scores, given = found.scores, found.given
     return {
         **found.about,

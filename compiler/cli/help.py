@@ -46,10 +46,10 @@ def help_(
         report.document({"command": command.command_path, "help": command.get_help()})
         return
 
-    from tcc.compiler.frontend.warnings.kinds import KINDS
+    from tcc.compiler.frontend.warnings.kinds import WARNING_KINDS
     from tcc.compiler.support.error_codes import entries
 
-    kinds = {kind.code: kind.name for kind in KINDS}
+    kinds = {kind.code: kind.name for kind in WARNING_KINDS}
     found = _entry(words or (), entries(), kinds, list(getattr(root.command, "commands", ())))
     report.text(_shown(found, kinds.get(found.code, "")))
     report.document({**asdict(found), "kind": kinds.get(found.code)})

@@ -16,7 +16,7 @@ from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Graph
-    from tcc.compiler.onnx_import import Contract, Imported, Wanted
+    from tcc.compiler.onnx_import import ImportedModel, ImportOptions, PreprocessOptions
 
 
 class Color(StrEnum):
@@ -150,10 +150,10 @@ def import_(
     """
     report = Report(json, quiet, verbose)
 
-    from tcc.compiler.onnx_import import Wanted
+    from tcc.compiler.onnx_import import ImportOptions
 
     spec = output or Path(f"{model.stem}.yaml")
-    wanted = Wanted(
+    wanted = ImportOptions(
         _checked_name(name),
         words("--labels", labels),
         _preprocess(color, resize, scale, _numbers("--mean", mean), _numbers("--std", std)),
@@ -164,7 +164,7 @@ def import_(
     _import(report, model, wanted, (spec, weights or spec.parent / "weights.safetensors"))
 
 
-def _import(report: Report, model: Path, wanted: "Wanted", paths: tuple[Path, Path]) -> None:
+def _import(report: Report, model: Path, wanted: "ImportOptions", paths: tuple[Path, Path]) -> None:
     """Import a file into a new spec and a new file of weights, and say what became of it."""
     from tcc.compiler.data import weights as tensors
     from tcc.compiler.onnx_import import import_onnx
@@ -189,7 +189,7 @@ def _import(report: Report, model: Path, wanted: "Wanted", paths: tuple[Path, Pa
     report.document(_document(found, notes, spec, values))
 
 
-def _print(report: Report, found: "Imported", paths: tuple[Path, Path]) -> None:
+def _print(report: Report, found: "ImportedModel", paths: tuple[Path, Path]) -> None:
     if not report.quiet:
         rows = [
             (r.node, r.types, r.path or "-", r.word or "-", "x".join(map(str, r.shape)) or "-")
@@ -204,7 +204,7 @@ def _print(report: Report, found: "Imported", paths: tuple[Path, Path]) -> None:
     report.text("\n".join(map(str, paths)))
 
 
-def _cautions(graph: "Graph", preprocess: "Contract | None") -> Iterator[str]:
+def _cautions(graph: "Graph", preprocess: "PreprocessOptions | None") -> Iterator[str]:
     """Yield what only the user can know: how an image becomes the input."""
     from tcc.compiler.ops import BatchNorm, Scale, ScaleShift
 
@@ -219,7 +219,7 @@ def _cautions(graph: "Graph", preprocess: "Contract | None") -> Iterator[str]:
 
 
 def _document(
-    found: "Imported", notes: tuple[str, ...], spec: Path, values: Path
+    found: "ImportedModel", notes: tuple[str, ...], spec: Path, values: Path
 ) -> dict[str, Any]:
     return {
         "output": str(spec),
@@ -273,11 +273,11 @@ def _preprocess(
     scale: Divisor | None,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-) -> "Contract | None":
+) -> "PreprocessOptions | None":
     """Return what the user says of preprocessing; what is left open is rgb and stretching."""
-    from tcc.compiler.onnx_import import Contract
+    from tcc.compiler.onnx_import import PreprocessOptions
 
     if color is None and resize is None and scale is None and not mean and not std:
         return None
     first = (color or Color.RGB).value, (resize or Mode.STRETCH).value
-    return Contract(*first, mean, std, (scale or Divisor.FULL).value)
+    return PreprocessOptions(*first, mean, std, (scale or Divisor.FULL).value)

@@ -13,8 +13,8 @@ from tcc.compiler.cli.report import Report
 from tcc.compiler.support.diagnostics import UserError
 
 if TYPE_CHECKING:
-    from tcc.compiler.checkpoint import Imported
-    from tcc.compiler.checkpoint.known_namings import Pixels
+    from tcc.compiler.checkpoint import ImportedWeights
+    from tcc.compiler.checkpoint.known_namings import PixelScaling
     from tcc.compiler.frontend.spec import Spec
 
 SPEC_KEY = "tcc.spec"
@@ -81,7 +81,7 @@ def import_weights(
     report.document(_document(found, output, doubts))
 
 
-def _print(report: Report, found: "Imported", output: Path) -> None:
+def _print(report: Report, found: "ImportedWeights", output: Path) -> None:
     if not report.quiet:
         rows = [
             (row.source, row.name, "x".join(map(str, row.shape)) or "scalar", row.how)
@@ -94,12 +94,12 @@ def _print(report: Report, found: "Imported", output: Path) -> None:
     report.text(str(output))
 
 
-def _document(found: "Imported", output: Path, doubts: Sequence[str]) -> dict[str, Any]:
+def _document(found: "ImportedWeights", output: Path, doubts: Sequence[str]) -> dict[str, Any]:
     rows = [asdict(row) for row in found.rows]
     return {"output": str(output), "tensors": rows, "notes": [*found.notes, *doubts]}
 
 
-def _pixels(spec: "Spec", settings: Sequence[str], wanted: "Pixels") -> str:
+def _pixels(spec: "Spec", settings: Sequence[str], wanted: "PixelScaling") -> str:
     """Say that weights may be for other pixels than the spec's, and how the spec takes theirs."""
     given = spec.graph.inputs[0].preprocess
     assert given is not None
@@ -117,7 +117,7 @@ def _pixels(spec: "Spec", settings: Sequence[str], wanted: "Pixels") -> str:
     )
 
 
-def _setting(spec: "Spec", settings: Sequence[str], wanted: "Pixels") -> str | None:
+def _setting(spec: "Spec", settings: Sequence[str], wanted: "PixelScaling") -> str | None:
     """Return the setting of an enum with which the spec gives a network such pixels."""
     now = parsed(settings)
     for name, values in spec.choices.items():

@@ -9,8 +9,8 @@ import typer
 
 from tcc.compiler.cli import quality_table
 from tcc.compiler.cli.calibrate import known_method
-from tcc.compiler.cli.common_options import Chosen, typed
-from tcc.compiler.cli.passes import Passing
+from tcc.compiler.cli.common_options import ChosenSpec, typed
+from tcc.compiler.cli.passes import PassOptions
 from tcc.compiler.cli.report import Report, Stages, table
 from tcc.compiler.cli.weights_and_images import take_images
 from tcc.compiler.ir.precision import Precision
@@ -82,7 +82,7 @@ Bounds = tuple[float | None, float | None, float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Int8Options:
     """What the command line says of integers."""
 
     calibration: Path | None = None
@@ -108,18 +108,18 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Int8Build:
     """What a build works with: what was asked, whom to tell, and how models go through passes."""
 
     report: Report
     stages: Stages
-    chosen: Chosen
+    chosen: ChosenSpec
     given: "WeightSource"
-    asked: Asked
-    passing: Passing
+    asked: Int8Options
+    passing: PassOptions
 
 
-def integers(work: Work, ends: Collection[bool]) -> "Int8Programs":
+def integers(work: Int8Build, ends: Collection[bool]) -> "Int8Programs":
     """Return the integer programs of a spec with the ends asked for, at or above their floor.
 
     Raises:
@@ -156,7 +156,7 @@ def integers(work: Work, ends: Collection[bool]) -> "Int8Programs":
     return result
 
 
-def _source(work: Work) -> "CalibrationSource":
+def _source(work: Int8Build) -> "CalibrationSource":
     """Return the calibration of a file, or a fresh one, and the images at hand to judge it."""
     from tcc.compiler import passes
     from tcc.compiler.driver import int8_program, pipeline

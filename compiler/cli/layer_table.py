@@ -22,12 +22,12 @@ Path = tuple[str, ...]
 
 
 @dataclass
-class Part:
+class BlockPart:
     """A block with its parts, or a layer with its row."""
 
     path: Path = ()
     row: "Row | None" = None
-    parts: dict[str, "Part"] = field(default_factory=dict)
+    parts: dict[str, "BlockPart"] = field(default_factory=dict)
 
     def rows(self) -> Iterator["Row"]:
         """Yield the rows of all layers, in order."""
@@ -37,7 +37,7 @@ class Part:
             yield from part.rows()
 
     @property
-    def inner(self) -> "Part":
+    def inner(self) -> "BlockPart":
         """The block that it is, where it holds nothing but one block."""
         (only, *more) = self.parts.values() or (self,)
         return only.inner if only.parts and not more and not self.row else self
@@ -49,10 +49,10 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """A part as it is shown: how deep, in which block, and whether its own parts are not."""
 
-    part: Part
+    part: BlockPart
     level: int
     home: Path
     folded: bool
@@ -81,18 +81,18 @@ class Line:
         return list(dict.fromkeys(seen))
 
 
-def tree(rows: Sequence["Row"]) -> Part:
+def tree(rows: Sequence["Row"]) -> BlockPart:
     """Return the block that holds all layers."""
-    root = Part()
+    root = BlockPart()
     for row in rows:
         part = root
         for name in row.path.split("/"):
-            part = part.parts.setdefault(name, Part((*part.path, name)))
+            part = part.parts.setdefault(name, BlockPart((*part.path, name)))
         part.row = row
     return root
 
 
-def blocks(root: Part) -> Iterator[Part]:
+def blocks(root: BlockPart) -> Iterator[BlockPart]:
     """Yield every block, each before its own."""
     for part in root.parts.values():
         if part.parts:
@@ -100,7 +100,7 @@ def blocks(root: Part) -> Iterator[Part]:
             yield from blocks(part)
 
 
-def shown(root: Part, depth: int | None, *, every: bool) -> list[str]:
+def shown(root: BlockPart, depth: int | None, *, every: bool) -> list[str]:
     """Return the table of layers: blocks down to a depth, or every layer.
 
     Unless told, blocks are folded so that the table fits a screen; where that is not enough, its
@@ -120,16 +120,16 @@ def shown(root: Part, depth: int | None, *, every: bool) -> list[str]:
     return [head, *body, "(--depth N opens more blocks, --layers all)"]
 
 
-def _lines(part: Part, depth: int, level: int = 0) -> Iterator[Line]:
+def _lines(part: BlockPart, depth: int, level: int = 0) -> Iterator[TableLine]:
     """Yield all parts down to a depth."""
     for own in part.parts.values():
         inner = own.inner
-        yield Line(inner, level, part.path, bool(inner.parts) and depth == 1)
+        yield TableLine(inner, level, part.path, bool(inner.parts) and depth == 1)
         if depth > 1:
             yield from _lines(inner, depth - 1, level + 1)
 
 
-def _fitting(root: Part) -> int:
+def _fitting(root: BlockPart) -> int:
     """Return the largest depth at which the table fits a screen."""
     room = _room()
     return next((d for d in range(root.depth, 0, -1) if len(list(_lines(root, d))) <= room), 1)

@@ -41,7 +41,7 @@ VerifyOption = Annotated[
 
 
 @dataclass(frozen=True)
-class Passing:
+class PassOptions:
     """How the command line wants models to go through passes."""
 
     text: str | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 import typer
 
 from tcc.compiler.cli.common_options import (
-    Chosen,
+    ChosenSpec,
     Json,
     Quiet,
     Settings,
@@ -17,10 +17,10 @@ from tcc.compiler.cli.common_options import (
     typed,
 )
 from tcc.compiler.cli.int8 import CalibrationOption
-from tcc.compiler.cli.passes import PassesOption, Passing, VerifyOption
+from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
 from tcc.compiler.cli.report import Report, size
 from tcc.compiler.cli.show_bundle import bundle_folder, of_bundle
-from tcc.compiler.cli.show_options import Format, Shown, Stage, Wanted
+from tcc.compiler.cli.show_options import GraphFormat, ShowOptions, ShowResult, Stage
 from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, take
 from tcc.compiler.figures import Direction, Level
 from tcc.compiler.support.diagnostics import fail
@@ -48,7 +48,7 @@ StageOption = Annotated[
     ),
 ]
 FormatOption = Annotated[
-    Format,
+    GraphFormat,
     typer.Option("--format", help="Text, ONNX, or a picture; ONNX, PNG and PDF need -o."),
 ]
 LevelOption = Annotated[
@@ -81,7 +81,7 @@ Output = Annotated[
 def show(
     spec: SpecArgument = None,
     stage: StageOption = Stage.FLOAT,
-    format: FormatOption = Format.TEXT,
+    format: FormatOption = GraphFormat.TEXT,
     level: LevelOption = None,
     direction: DirectionOption = None,
     legend: LegendOption = False,
@@ -101,8 +101,10 @@ def show(
     SPEC may also be a bundle's folder.
     """
     report = Report(json, quiet, verbose)
-    passing = Passing(passes, verify_passes, report)
-    wanted = Wanted(stage, format, level, direction, legend, weights, seed, passing, calibration)
+    passing = PassOptions(passes, verify_passes, report)
+    wanted = ShowOptions(
+        stage, format, level, direction, legend, weights, seed, passing, calibration
+    )
     wanted.check()
     folder = bundle_folder(spec)
     if folder:
@@ -119,7 +121,7 @@ def show(
     report.document({"output": str(output), "bytes": len(shown.data)})
 
 
-def _print(report: Report, shown: Shown) -> None:
+def _print(report: Report, shown: ShowResult) -> None:
     if shown.binary:
         message = f"{shown.binary.upper()} is not text"
         raise fail("E0601", message, typed(f"--format {shown.binary}"), help="add `-o FILE`")
@@ -127,26 +129,26 @@ def _print(report: Report, shown: Shown) -> None:
     report.document(shown.document)
 
 
-def _of_spec(report: Report, chosen: Chosen, wanted: Wanted) -> Shown:
+def _of_spec(report: Report, chosen: ChosenSpec, wanted: ShowOptions) -> ShowResult:
     from tcc.compiler.ir import printer
 
     spec, stage = chosen.spec, wanted.stage
     match wanted.format:
-        case Format.ONNX:
+        case GraphFormat.ONNX:
             return _onnx(report, chosen, wanted)
-        case Format.SVG | Format.PNG | Format.PDF:
+        case GraphFormat.SVG | GraphFormat.PNG | GraphFormat.PDF:
             return _picture(_lowered(report, chosen, wanted).graph, wanted, spec.doc)
-        case Format.TEXT if stage is Stage.SPEC:
+        case GraphFormat.TEXT if stage is Stage.SPEC:
             text_of_spec = _canonical(spec.path)
-            return Shown(text_of_spec.encode(), {"name": spec.name, "text": text_of_spec})
-        case Format.TEXT:
+            return ShowResult(text_of_spec.encode(), {"name": spec.name, "text": text_of_spec})
+        case GraphFormat.TEXT:
             graph = _lowered(report, chosen, wanted).graph
-            return Shown(printer.show(graph).encode(), _graph_document(graph, stage))
+            return ShowResult(printer.show(graph).encode(), _graph_document(graph, stage))
         case _:
             assert_never(wanted.format)
 
 
-def _lowered(report: Report, chosen: Chosen, wanted: Wanted) -> "Model":
+def _lowered(report: Report, chosen: ChosenSpec, wanted: ShowOptions) -> "Model":
     """Return the model after the passes of the stage, or those that are asked for instead.
 
     Its weights are placeholders where nobody gave any and only the graph is looked at.
@@ -159,7 +161,7 @@ def _lowered(report: Report, chosen: Chosen, wanted: Wanted) -> "Model":
     if wanted.calibration:
         return _integers(report, chosen, wanted, wanted.calibration)
     if (
-        wanted.format is Format.ONNX
+        wanted.format is GraphFormat.ONNX
         or passing.verified
         or wanted.weights
         or wanted.seed is not None
@@ -178,7 +180,7 @@ def _lowered(report: Report, chosen: Chosen, wanted: Wanted) -> "Model":
             assert_never(wanted.stage)
 
 
-def _integers(report: Report, chosen: Chosen, wanted: Wanted, path: Path) -> "Model":
+def _integers(report: Report, chosen: ChosenSpec, wanted: ShowOptions, path: Path) -> "Model":
     """Return the integer program that a calibration file makes of a spec."""
     from tcc.compiler.driver import pipeline
     from tcc.compiler.quant import calibration_document, calibration_file
@@ -191,21 +193,21 @@ def _integers(report: Report, chosen: Chosen, wanted: Wanted, path: Path) -> "Mo
     return quantize(ready, calibration_file.calibration(found, ready, str(path)))
 
 
-def _picture(graph: "Graph", wanted: Wanted, doc: str) -> Shown:
+def _picture(graph: "Graph", wanted: ShowOptions, doc: str) -> ShowResult:
     from tcc.compiler.figures import pdf, png
-    from tcc.compiler.figures.picture import Look, draw, shapes
+    from tcc.compiler.figures.picture import PictureOptions, draw, shapes
 
     level = wanted.level or Level.BLOCK
-    look = Look(level, wanted.direction or Direction.DOWN, wanted.legend)
+    look = PictureOptions(level, wanted.direction or Direction.DOWN, wanted.legend)
     match wanted.format:
-        case Format.SVG:
+        case GraphFormat.SVG:
             svg = draw(graph, look, doc)
-            return Shown(svg.encode(), {"name": graph.name, "level": level.value, "svg": svg})
-        case Format.PNG:
-            return Shown(png.render(shapes(graph, look), graph.name), {}, Format.PNG)
-        case Format.PDF:
-            return Shown(pdf.render(shapes(graph, look), graph.name), {}, Format.PDF)
-        case Format.TEXT | Format.ONNX:
+            return ShowResult(svg.encode(), {"name": graph.name, "level": level.value, "svg": svg})
+        case GraphFormat.PNG:
+            return ShowResult(png.render(shapes(graph, look), graph.name), {}, GraphFormat.PNG)
+        case GraphFormat.PDF:
+            return ShowResult(pdf.render(shapes(graph, look), graph.name), {}, GraphFormat.PDF)
+        case GraphFormat.TEXT | GraphFormat.ONNX:
             raise UnhandledError("kind of picture", wanted.format)
         case _:
             assert_never(wanted.format)
@@ -217,11 +219,11 @@ def _canonical(path: Path) -> str:
     return format_spec(path.read_text(), str(path))
 
 
-def _onnx(report: Report, chosen: Chosen, wanted: Wanted) -> Shown:
+def _onnx(report: Report, chosen: ChosenSpec, wanted: ShowOptions) -> ShowResult:
     from tcc.compiler.lower.onnx import lower
 
     model = _lowered(report, chosen, wanted)
-    return Shown(lower(model).SerializeToString(deterministic=True), {}, Format.ONNX)
+    return ShowResult(lower(model).SerializeToString(deterministic=True), {}, GraphFormat.ONNX)
 
 
 def _graph_document(graph: "Graph", stage: Stage) -> dict[str, Any]:

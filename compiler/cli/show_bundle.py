@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from tcc.compiler.cli.common_options import typed
-from tcc.compiler.cli.passes import Passing
+from tcc.compiler.cli.passes import PassOptions
 from tcc.compiler.cli.report import printable, size
-from tcc.compiler.cli.show_options import Format, Shown, Wanted
+from tcc.compiler.cli.show_options import GraphFormat, ShowOptions, ShowResult
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _has_manifest(folder: Path) -> bool:
     return os.path.isfile(folder / "manifest.json")
 
 
-def of_bundle(folder: Path, wanted: Wanted) -> Shown:
+def of_bundle(folder: Path, wanted: ShowOptions) -> ShowResult:
     """Return what a bundle says of itself, before the graph of one stage.
 
     Raises:
@@ -51,14 +51,14 @@ def of_bundle(folder: Path, wanted: Wanted) -> Shown:
         path for path in listed if str(path.parent) == bundle_folder.GRAPH and path.suffix == ".txt"
     ]
     own = [path for path in graphs if path.stem == wanted.stage]
-    if wanted.format is not Format.TEXT or wanted.passing != Passing() or not own:
+    if wanted.format is not GraphFormat.TEXT or wanted.passing != PassOptions() or not own:
         stages = " and ".join(sorted(path.stem for path in graphs))
         message = f"a bundle holds its graph as text of the stages {stages}"
         raise fail("E0601", message, typed(str(folder)), help="show the spec itself")
     with regular_files.opened(folder / own[0]) as stream:
         graph = printable(stream.read(MAX_BYTES).decode(errors="replace"))
     summary = "".join(f"# {line}\n" for line in _summary(found.manifest))
-    return Shown(f"{summary}{graph}".encode(), json_records.encode(found.manifest))
+    return ShowResult(f"{summary}{graph}".encode(), json_records.encode(found.manifest))
 
 
 def _summary(about: "Manifest") -> Iterator[str]:

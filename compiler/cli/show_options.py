@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tcc.compiler.cli.common_options import typed
-from tcc.compiler.cli.passes import Passing
+from tcc.compiler.cli.passes import PassOptions
 from tcc.compiler.figures import Direction, Level
 from tcc.compiler.support.diagnostics import fail
 
@@ -22,7 +22,7 @@ class Stage(StrEnum):
     INT8 = "int8"
 
 
-class Format(StrEnum):
+class GraphFormat(StrEnum):
     """What a graph is shown as."""
 
     TEXT = "text"
@@ -32,21 +32,21 @@ class Format(StrEnum):
     PDF = "pdf"
 
 
-PICTURES = (Format.SVG, Format.PNG, Format.PDF)
+PICTURES = (GraphFormat.SVG, GraphFormat.PNG, GraphFormat.PDF)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ShowOptions:
     """What is to be shown, and with which weights."""
 
     stage: Stage
-    format: Format
+    format: GraphFormat
     level: Level | None = None
     direction: Direction | None = None
     legend: bool = False
     weights: Path | None = None
     seed: int | None = None
-    passing: Passing = field(default_factory=Passing)
+    passing: PassOptions = field(default_factory=PassOptions)
     calibration: Path | None = None
 
     def check(self) -> None:
@@ -65,18 +65,18 @@ class Wanted:
             message = f"the stage `{self.stage}` has no integers to calibrate"
             given = typed(f"--stage {self.stage} --calibration")
             raise fail("E0601", message, given, help="say `--stage int8`")
-        if self.format is not Format.TEXT and self.stage is Stage.SPEC:
+        if self.format is not GraphFormat.TEXT and self.stage is Stage.SPEC:
             message = "the stage `spec` is text, not a graph"
             raise fail("E0601", message, typed(f"--stage spec --format {self.format}"))
-        if self.passing != Passing() and self.stage is Stage.SPEC:
+        if self.passing != PassOptions() and self.stage is Stage.SPEC:
             message = "the stage `spec` is text, which goes through no passes"
             raise fail("E0601", message, typed("--stage spec --passes"))
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShowResult:
     """The bytes for a file, and the document for `--json`; those of a `binary` are no text."""
 
     data: bytes
     document: Mapping[str, Any]
-    binary: Format | None = None
+    binary: GraphFormat | None = None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Chosen, typed
+from tcc.compiler.cli.common_options import ChosenSpec, typed
 from tcc.compiler.cli.report import Report
 from tcc.compiler.support.diagnostics import fail
 
@@ -41,7 +41,7 @@ DataOption = Annotated[
 ]
 
 
-def take(report: Report, chosen: Chosen, weights: Path | None, seed: int | None) -> "WeightSource":
+def take(report: Report, chosen: ChosenSpec, weights: Path | None, seed: int | None) -> "WeightSource":
     """Return weights for a spec; random ones are announced on standard error.
 
     Raises:
@@ -61,7 +61,7 @@ def take(report: Report, chosen: Chosen, weights: Path | None, seed: int | None)
     return given
 
 
-def take_images(report: Report, chosen: Chosen, data: Path | None) -> "DataSet":
+def take_images(report: Report, chosen: ChosenSpec, data: Path | None) -> "DataSet":
     """Return the images to calibrate with; synthetic ones are announced on standard error.
 
     Raises:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tcc.compiler.zoo.tables import Cell, Line, Table
 
 
-class Format(StrEnum):
+class TableFormat(StrEnum):
     """What a table is printed as."""
 
     TEXT = "text"
@@ -37,7 +37,7 @@ TableArgument = Annotated[
         help="ddsnet-1, fastnet-5, fastnet-6, fastnet-7, fastnet-8 or sensors-2.",
     ),
 ]
-FormatOption = Annotated[Format, typer.Option("--format", help="Text, or a Markdown table.")]
+FormatOption = Annotated[TableFormat, typer.Option("--format", help="Text, or a Markdown table.")]
 
 
 zoo = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
@@ -69,13 +69,13 @@ def models(
 @zoo.command("table")
 def regenerate(
     name: TableArgument,
-    format: FormatOption = Format.TEXT,
+    format: FormatOption = TableFormat.TEXT,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Regenerate a paper's table beside its printed figures."""
-    if json and format is not Format.TEXT:
+    if json and format is not TableFormat.TEXT:
         raise fail("E0601", "--json and --format exclude each other", typed(f"--format {format}"))
     report = Report(json, quiet, verbose)
 
@@ -84,9 +84,9 @@ def regenerate(
     read = tables.read(name, typed(name))
     lines = tuple(tables.computed(read))
     match format:
-        case Format.TEXT:
+        case TableFormat.TEXT:
             _print(report, read, lines)
-        case Format.MARKDOWN:
+        case TableFormat.MARKDOWN:
             report.text("\n".join(_markdown(read, lines)))
         case _:
             assert_never(format)

@@ -13,7 +13,7 @@ VARYING = WIDTHS | {"rate"}
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class AttributeLabel:
     """An attribute's words, if its value is not the one that goes without saying."""
 
     before: str = ""
@@ -29,28 +29,28 @@ class Said:
 
 
 _ONES = (None, 1, (1, 1))
-_ATTRIBUTES: Mapping[str, Said] = {
-    "kernel": Said(),
-    "size": Said(),
-    "filters": Said(after=" filters"),
-    "units": Said(after=" units"),
-    "stride": Said("stride ", silent=_ONES, short=True),
-    "padding": Said("pad ", silent=(0, (0, 0), (0, 0, 0, 0)), short=True),
-    "output_padding": Said("output pad ", silent=((0, 0),)),
-    "dilation": Said("dilation ", silent=_ONES, short=True),
-    "groups": Said(after=" groups", silent=_ONES),
-    "multiplier": Said("multiplier ", silent=_ONES),
-    "rate": Said("rate "),
-    "slope": Said("slope "),
-    "factor": Said("factor ", silent=(1.0,)),
-    "offset": Said("offset ", silent=(0.0,)),
-    "scale": Said("scale "),
-    "mode": Said(),
-    "ceil": Said("ceil", silent=(False,)),
-    "start": Said("from "),
-    "stop": Said("to "),
-    "step": Said("step ", silent=_ONES),
-    "value": Said("value ", silent=(0.0,)),
+_ATTRIBUTES: Mapping[str, AttributeLabel] = {
+    "kernel": AttributeLabel(),
+    "size": AttributeLabel(),
+    "filters": AttributeLabel(after=" filters"),
+    "units": AttributeLabel(after=" units"),
+    "stride": AttributeLabel("stride ", silent=_ONES, short=True),
+    "padding": AttributeLabel("pad ", silent=(0, (0, 0), (0, 0, 0, 0)), short=True),
+    "output_padding": AttributeLabel("output pad ", silent=((0, 0),)),
+    "dilation": AttributeLabel("dilation ", silent=_ONES, short=True),
+    "groups": AttributeLabel(after=" groups", silent=_ONES),
+    "multiplier": AttributeLabel("multiplier ", silent=_ONES),
+    "rate": AttributeLabel("rate "),
+    "slope": AttributeLabel("slope "),
+    "factor": AttributeLabel("factor ", silent=(1.0,)),
+    "offset": AttributeLabel("offset ", silent=(0.0,)),
+    "scale": AttributeLabel("scale "),
+    "mode": AttributeLabel(),
+    "ceil": AttributeLabel("ceil", silent=(False,)),
+    "start": AttributeLabel("from "),
+    "stop": AttributeLabel("to "),
+    "step": AttributeLabel("step ", silent=_ONES),
+    "value": AttributeLabel("value ", silent=(0.0,)),
 }
 """What is said of each attribute, in this order; of others (`bias`, `eps`) nothing is."""
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tcc.compiler.figures.boxes import Box
-from tcc.compiler.figures.page import Drawing, Page, Point, Wire, header_of
-from tcc.compiler.figures.placement import Grid, Item, arrange
-from tcc.compiler.figures.routing import Channel, Jog, channel, jogs, turns
+from tcc.compiler.figures.page import Drawing, DrawingStyle, Point, Wire, header_of
+from tcc.compiler.figures.placement import Grid, GridItem, arrange
+from tcc.compiler.figures.routing import Channel, SideStep, channel, jogs, turns
 
 TRACK, ARROW = 8, 12
 """Height of the space below a row: for each track, and for arrow heads."""
@@ -20,7 +20,7 @@ class _Plan:
     """
 
     box: Box
-    item: Item
+    item: GridItem
     header: tuple[str, ...] = ()
     inner: "_Inner | None" = None
     before: int = 0
@@ -31,7 +31,7 @@ class _Inner:
     """What an open box holds: its items in a grid, with the tops of rows relative to its own."""
 
     plans: Sequence[_Plan | None]
-    items: Sequence[Item]
+    items: Sequence[GridItem]
     grid: Grid
     channels: Sequence[Channel]
     tops: Sequence[int]
@@ -40,7 +40,7 @@ class _Inner:
     height: int
 
 
-def lay_out(root: Box, page: Page) -> Drawing:
+def lay_out(root: Box, page: DrawingStyle) -> Drawing:
     """Return a drawing of a graph's box, its top left corner at 0, 0."""
     inner = _inner(root, page, ports=False)
     drawing = Drawing(*page.point((inner.grid.left + inner.grid.right, inner.height)))
@@ -48,11 +48,11 @@ def lay_out(root: Box, page: Page) -> Drawing:
     return drawing
 
 
-def _plan(box: Box, page: Page) -> _Plan:
+def _plan(box: Box, page: DrawingStyle) -> _Plan:
     return _open(box, page) if box.children else _closed(box, page)
 
 
-def _closed(box: Box, page: Page) -> _Plan:
+def _closed(box: Box, page: DrawingStyle) -> _Plan:
     """Plan a box that shows only text: values enter at its middle and leave side by side."""
     header = tuple(header_of(box))
     least, height = page.closed(header)
@@ -62,11 +62,11 @@ def _closed(box: Box, page: Page) -> _Plan:
     half = max(least, sum(labels) - offset)
     tops = dict.fromkeys(box.reads, 0)
     return _Plan(
-        box, Item(box.reads, box.gives, half, half, height, tops, places, _weight(box)), header
+        box, GridItem(box.reads, box.gives, half, half, height, tops, places, _weight(box)), header
     )
 
 
-def _open(box: Box, page: Page) -> _Plan:
+def _open(box: Box, page: DrawingStyle) -> _Plan:
     """Plan a box that shows what it holds: values enter and leave where they do so inside."""
     header = tuple(header_of(box))
     *_, least = page.opened(header, 0, 0)
@@ -80,7 +80,7 @@ def _open(box: Box, page: Page) -> _Plan:
     height = before + inner.height
     return _Plan(
         box,
-        Item(box.reads, box.gives, left, right, height, tops, bottoms, _weight(box)),
+        GridItem(box.reads, box.gives, left, right, height, tops, bottoms, _weight(box)),
         header,
         inner,
         before,
@@ -91,7 +91,7 @@ def _weight(box: Box) -> int:
     return max(1, len(box.nodes)) * box.turns
 
 
-def _inner(box: Box, page: Page, *, ports: bool, least: int = 0) -> _Inner:
+def _inner(box: Box, page: DrawingStyle, *, ports: bool, least: int = 0) -> _Inner:
     """Lay out what a box holds, between ports for what it reads and gives."""
     plans = [_plan(child, page) for child in box.children]
     tops = [_port((), (v,), 8) for v in box.reads] if ports else []
@@ -123,12 +123,12 @@ def _inner(box: Box, page: Page, *, ports: bool, least: int = 0) -> _Inner:
     return _Inner(padded, items, grid, channels, places, heights, stubs, y + spare)
 
 
-def _port(reads: tuple[str, ...], gives: tuple[str, ...], right: int) -> Item:
+def _port(reads: tuple[str, ...], gives: tuple[str, ...], right: int) -> GridItem:
     tops, bottoms = dict.fromkeys(reads, 0), dict.fromkeys(gives, 0)
-    return Item(reads, gives, 8, right, 0, tops, bottoms, last=bool(reads))
+    return GridItem(reads, gives, 8, right, 0, tops, bottoms, last=bool(reads))
 
 
-def _draw(drawing: Drawing, plan: _Plan, inside: int, at: Point, page: Page) -> None:
+def _draw(drawing: Drawing, plan: _Plan, inside: int, at: Point, page: DrawingStyle) -> None:
     """Draw a box whose axis meets the edge where its values enter at a point."""
     (x, y), item, index = at, plan.item, len(drawing.frames)
     size = (item.left + item.right, item.height)
@@ -137,7 +137,9 @@ def _draw(drawing: Drawing, plan: _Plan, inside: int, at: Point, page: Page) -> 
         _draw_inner(drawing, plan.inner, index, (x, y + plan.before), page)
 
 
-def _draw_inner(drawing: Drawing, inner: _Inner, inside: int, at: Point, page: Page) -> None:
+def _draw_inner(
+    drawing: Drawing, inner: _Inner, inside: int, at: Point, page: DrawingStyle
+) -> None:
     ys = [_row_y(inner, index) + at[1] for index in range(len(inner.items))]
     leaving = _leaving(inner)
     for index, plan in enumerate(inner.plans):
@@ -165,10 +167,12 @@ def _row_y(inner: _Inner, index: int) -> int:
     return inner.tops[row] + (inner.heights[row] - inner.items[index].height) // 2
 
 
-def _wires(inner: _Inner, ys: Sequence[int], inside: int, at: Point, page: Page) -> Iterator[Wire]:
+def _wires(
+    inner: _Inner, ys: Sequence[int], inside: int, at: Point, page: DrawingStyle
+) -> Iterator[Wire]:
     grid, items = inner.grid, inner.items
 
-    def turn(row: int, jog: Jog) -> list[Point]:
+    def turn(row: int, jog: SideStep) -> list[Point]:
         if jog.start == jog.end:
             return []
         below = at[1] + inner.tops[row] + inner.heights[row] + inner.stubs[row]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tcc.compiler.figures.label_text import DETAIL
-from tcc.compiler.figures.page import Drawing, Text
+from tcc.compiler.figures.page import Drawing, TextLine
 
 MEANINGS = {
     "input": "input, output",
@@ -23,16 +23,18 @@ SIZE, LINE, GAP = 14, 24, 18
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LegendEntry:
     """A patch of a kind's colour, and its text; the last entry, of lines, has no patch."""
 
     kind: str
     x: int
     y: int
-    text: Text
+    text: TextLine
 
 
-def legend(drawing: Drawing, width: int, left: int, top: int) -> tuple[tuple[Entry, ...], int]:
+def legend(
+    drawing: Drawing, width: int, left: int, top: int
+) -> tuple[tuple[LegendEntry, ...], int]:
     """Return the entries for what a drawing shows, in lines of a width, and their height."""
     shown = {frame.box.kind_shown for frame in drawing.frames}
     words = [(kind, text) for kind, text in MEANINGS.items() if kind in shown]
@@ -44,7 +46,7 @@ def legend(drawing: Drawing, width: int, left: int, top: int) -> tuple[tuple[Ent
         wide = patch + DETAIL.width(text)
         if x and x + wide > width:
             x, y = 0, y + LINE
-        at = Text(left + x + patch, top + y + SIZE - 3, text, DETAIL)
-        entries.append(Entry(kind, left + x, top + y, at))
+        at = TextLine(left + x + patch, top + y + SIZE - 3, text, DETAIL)
+        entries.append(LegendEntry(kind, left + x, top + y, at))
         x += wide + GAP
     return tuple(entries), y + LINE

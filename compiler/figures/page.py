@@ -27,7 +27,7 @@ Shapes = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextLine:
     """A line of text; `x` is its middle if `centred`, else its left end, `y` its base line."""
 
     x: int
@@ -47,7 +47,7 @@ class Frame:
     y: int
     width: int
     height: int
-    texts: tuple[Text, ...]
+    texts: tuple[TextLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ class Drawing:
     height: int = 0
     frames: list[Frame] = field(default_factory=list)
     wires: list[Wire] = field(default_factory=list)
-    shapes: list[Text] = field(default_factory=list)
+    shapes: list[TextLine] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Page:
+class DrawingStyle:
     """What is said of values, and the direction in which they flow."""
 
     shapes: Shapes
@@ -125,17 +125,17 @@ class Page:
         (x, y), (width, height) = self.point(corner), self.point(size)
         spare = 0 if box.children else (height - _height(header)) // 2
         texts = tuple(
-            Text(x + PAD, y + LINE * n + 16, text, font)
+            TextLine(x + PAD, y + LINE * n + 16, text, font)
             if box.children
-            else Text(x + width // 2, y + spare + LINE * n + 16, text, font, centred=True)
+            else TextLine(x + width // 2, y + spare + LINE * n + 16, text, font, centred=True)
             for n, (text, font) in enumerate(fonts(header))
         )
         return Frame(box, inside, x, y, width, height, texts)
 
-    def shape(self, value: str, at: Point) -> Text:
+    def shape(self, value: str, at: Point) -> TextLine:
         """Return the text beside a line that leaves a box at a point."""
         x, y = self.point(at)
-        return Text(x + 5, y + 12, self.shapes[value], SHAPE)
+        return TextLine(x + 5, y + 12, self.shapes[value], SHAPE)
 
     def point(self, at: Point) -> Point:
         """Return a point that is given across and along the flow as x and y."""

@@ -9,7 +9,7 @@ from tcc.compiler.figures.box_labels import shape_of
 from tcc.compiler.figures.boxes import nest
 from tcc.compiler.figures.label_text import clip, counted, rounded
 from tcc.compiler.figures.layout import lay_out
-from tcc.compiler.figures.page import Drawing, Page
+from tcc.compiler.figures.page import Drawing, DrawingStyle
 from tcc.compiler.figures.scene import Scene, scene
 from tcc.compiler.figures.sheet import Sheet, sheet
 from tcc.compiler.figures.svg import render
@@ -18,7 +18,7 @@ from tcc.compiler.ir.graph import Graph
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PictureOptions:
     """How much a picture shows, where its values flow to, and whether it explains its colours."""
 
     level: Level = Level.BLOCK
@@ -26,17 +26,17 @@ class Look:
     legend: bool = False
 
 
-def draw(graph: Graph, look: Look, doc: str = "") -> str:
+def draw(graph: Graph, look: PictureOptions, doc: str = "") -> str:
     """Return a graph as the text of an SVG file; `doc` is what it says of itself."""
     return render(_sheet(graph, look), _heading(graph), doc)
 
 
-def shapes(graph: Graph, look: Look) -> Scene:
+def shapes(graph: Graph, look: PictureOptions) -> Scene:
     """Return a graph as shapes, for other kinds of files."""
     return scene(_sheet(graph, look))
 
 
-def _sheet(graph: Graph, look: Look) -> Sheet:
+def _sheet(graph: Graph, look: PictureOptions) -> Sheet:
     drawing = plan(graph, look.level, look.direction)
     return sheet(drawing, _heading(graph), with_legend=look.legend)
 
@@ -59,4 +59,4 @@ def plan(
         case _:
             assert_never(level)
     shapes = {value: clip(shape_of(kind)) for value, kind in graph.types.items()}
-    return lay_out(shown, Page(shapes, direction))
+    return lay_out(shown, DrawingStyle(shapes, direction))

@@ -16,7 +16,7 @@ Key = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Item:
+class GridItem:
     """A box or a port: what it reads and gives, and its extent about its axis, in pixels.
 
     `tops` and `bottoms` say how far from the axis each value enters and leaves. The main line
@@ -35,7 +35,7 @@ class Item:
 
 
 @dataclass
-class Lane:
+class GridLane:
     """Items on one axis, each of which reads the one before; or a lone line past other items.
 
     It fills the rows `start` to `end`. `ends_at` is the item that it joins, by which of its
@@ -51,13 +51,13 @@ class Lane:
 
 
 @dataclass(frozen=True)
-class Route:
+class GridRoute:
     """A value's way to one item: at once, or down a lane first."""
 
     value: str
     source: int
     target: int
-    lane: Lane | None
+    lane: GridLane | None
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,22 @@ class Grid:
     """Items in rows and lanes. `left` and `right` are the extent about the main line."""
 
     rows: Sequence[int]
-    lane_of: Sequence[Lane]
-    routes: Sequence[Route]
+    lane_of: Sequence[GridLane]
+    routes: Sequence[GridRoute]
     left: int
     right: int
 
 
-def arrange(items: Sequence[Item]) -> Grid:
+def arrange(items: Sequence[GridItem]) -> Grid:
     """Return a place for each item; the first lane is the main line, at x = 0."""
     return _Arrangement(items).grid()
 
 
 @dataclass
 class _Arrangement:
-    items: Sequence[Item]
-    lanes: list[Lane] = field(default_factory=list)
-    routes: list[Route] = field(default_factory=list)
+    items: Sequence[GridItem]
+    lanes: list[GridLane] = field(default_factory=list)
+    routes: list[GridRoute] = field(default_factory=list)
 
     def grid(self) -> Grid:
         self.makers = {v: i for i, item in enumerate(self.items) for v in item.gives}
@@ -111,17 +111,17 @@ class _Arrangement:
         bottom = max((r for r, i in zip(rows, self.items, strict=True) if not i.last), default=0)
         return [bottom + 1 if i.last else r for r, i in zip(rows, self.items, strict=True)]
 
-    def _chains(self) -> list[Lane]:
+    def _chains(self) -> list[GridLane]:
         heights = [0] * len(self.items)
         for index in reversed(list(nx.topological_sort(self.graph))):
             below = max((heights[n] for n in self.graph[index]), default=0)
             heights[index] = self.items[index].weight + below
-        lane_of: dict[int, Lane] = {}
+        lane_of: dict[int, GridLane] = {}
         order = sorted(range(len(self.items)), key=lambda i: (self.rows[i], -heights[i], i))
         for start in order:
             if start in lane_of:
                 continue
-            lane = Lane([], self.rows[start], self.rows[start])
+            lane = GridLane([], self.rows[start], self.rows[start])
             self.lanes.append(lane)
             at: int | None = start
             while at is not None:
@@ -143,12 +143,12 @@ class _Arrangement:
         for value in item.gives:
             targets = self.readers[value]
             far = max((self.rows[t] for t in targets), default=row)
-            bypass = Lane([], row + 1, far - 1, value=value)
+            bypass = GridLane([], row + 1, far - 1, value=value)
             free = value == own and (after is None or far <= self.rows[after])
             for target in targets:
                 near = self.rows[target] == row + 1
                 way = lane if free or (value == own and target == after) else bypass
-                self.routes.append(Route(value, index, target, None if near else way))
+                self.routes.append(GridRoute(value, index, target, None if near else way))
             if targets and after is None and value == own:
                 lane.end = max(lane.end, far - 1)
                 lane.ends_at, lane.value = max(targets, key=self.rows.__getitem__), value
@@ -170,7 +170,7 @@ class _Arrangement:
             edge |= {r: x + outer for r, (_, outer) in free.items()}
         return max(edges[-1].values(), default=0), max(edges[1].values(), default=0)
 
-    def _edge(self, main: Lane, side: int) -> dict[int, int]:
+    def _edge(self, main: GridLane, side: int) -> dict[int, int]:
         edge = dict.fromkeys(range(max(self.rows, default=0) + 1), LINE)
         return edge | {self.rows[i]: self._extents(i, side)[1] for i in main.items}
 
@@ -179,7 +179,7 @@ class _Arrangement:
         item = self.items[index]
         return (item.left, item.right) if side > 0 else (item.right, item.left)
 
-    def _outwards(self, main: Lane, lanes: Sequence[Lane]) -> list[tuple[Lane, int]]:
+    def _outwards(self, main: GridLane, lanes: Sequence[GridLane]) -> list[tuple[GridLane, int]]:
         """Return lanes with their sides, in the order in which they are put beside the main line.
 
         Lanes that join the main line at one item stay together, in the order in which they are
@@ -197,7 +197,7 @@ class _Arrangement:
         )
         return [(lanes[n], _side(padded[n][0])) for n in order]
 
-    def _key(self, lane: Lane, main: Lane) -> tuple[Key, int]:
+    def _key(self, lane: GridLane, main: GridLane) -> tuple[Key, int]:
         """Return where a lane is read, relative to the lane that it joins, and the last join."""
         key: Key = ()
         target = None
@@ -210,7 +210,7 @@ class _Arrangement:
             lane = joined
         return key, -1 if target is None else target
 
-    def _offset(self, lane: Lane, joined: Lane, target: int) -> int:
+    def _offset(self, lane: GridLane, joined: GridLane, target: int) -> int:
         reads = self.items[target].reads
         place = joined.items.index(target)
         gives = self.items[joined.items[place - 1]].gives if place else ()

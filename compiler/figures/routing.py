@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from tcc.compiler.figures.placement import Grid, Item, Route
+from tcc.compiler.figures.placement import Grid, GridItem, GridRoute
 
 Group = tuple[str, str]
 """What shares one horizontal: the lines of a value, or those into an item."""
 
 
 @dataclass(frozen=True, slots=True)
-class Jog:
+class SideStep:
     """A line's way through the space below a row: down at `start`, across, down at `end`.
 
     `target` is the item that it enters there, if any.
@@ -29,12 +29,12 @@ class Channel:
     """The space below a row: how many tracks it has, and the one of each line that turns."""
 
     count: int
-    tracks: Mapping[Jog, int]
+    tracks: Mapping[SideStep, int]
 
 
-def jogs(grid: Grid, items: Sequence[Item]) -> list[list[Jog]]:
+def jogs(grid: Grid, items: Sequence[GridItem]) -> list[list[SideStep]]:
     """Return, for the space below each row, the lines that start or end there, each once."""
-    found: list[dict[Jog, None]] = [{} for _ in range(max(grid.rows, default=0))]
+    found: list[dict[SideStep, None]] = [{} for _ in range(max(grid.rows, default=0))]
     for route in grid.routes:
         first, last = grid.rows[route.source], grid.rows[route.target] - 1
         for row, jog in zip((first, last), turns(grid, items, route), strict=False):
@@ -42,27 +42,27 @@ def jogs(grid: Grid, items: Sequence[Item]) -> list[list[Jog]]:
     return [list(lines) for lines in found]
 
 
-def turns(grid: Grid, items: Sequence[Item], route: Route) -> tuple[Jog, ...]:
+def turns(grid: Grid, items: Sequence[GridItem], route: GridRoute) -> tuple[SideStep, ...]:
     """Return how a value's way goes through the first space and the last, if that is another."""
     start = source_x(grid, items, route.value, route.source)
     end = target_x(grid, items, route.value, route.target)
     if route.lane is None:
-        return (Jog(route.value, start, end, route.target),)
+        return (SideStep(route.value, start, end, route.target),)
     lane = route.lane.x
-    return Jog(route.value, start, lane, None), Jog(route.value, lane, end, route.target)
+    return SideStep(route.value, start, lane, None), SideStep(route.value, lane, end, route.target)
 
 
-def source_x(grid: Grid, items: Sequence[Item], value: str, index: int) -> int:
+def source_x(grid: Grid, items: Sequence[GridItem], value: str, index: int) -> int:
     """Return where a value leaves its item."""
     return grid.lane_of[index].x + items[index].bottoms[value]
 
 
-def target_x(grid: Grid, items: Sequence[Item], value: str, index: int) -> int:
+def target_x(grid: Grid, items: Sequence[GridItem], value: str, index: int) -> int:
     """Return where a value enters an item."""
     return grid.lane_of[index].x + items[index].tops[value]
 
 
-def channel(lines: Sequence[Jog]) -> Channel:
+def channel(lines: Sequence[SideStep]) -> Channel:
     """Return tracks for the lines that turn in one space."""
     groups = _groups(lines)
     order = _order(groups)
@@ -76,12 +76,12 @@ def channel(lines: Sequence[Jog]) -> Channel:
     return Channel(max(level.values(), default=-1) + 1, tracks)
 
 
-def _groups(lines: Sequence[Jog]) -> dict[Group, list[Jog]]:
+def _groups(lines: Sequence[SideStep]) -> dict[Group, list[SideStep]]:
     """Lines of several values into one place meet before it; others part where they come from."""
     into: dict[tuple[int | None, int], set[str]] = {}
     for jog in lines:
         into.setdefault((jog.target, jog.end), set()).add(jog.value)
-    groups: dict[Group, list[Jog]] = {}
+    groups: dict[Group, list[SideStep]] = {}
     for jog in lines:
         if jog.start == jog.end:
             continue
@@ -91,7 +91,7 @@ def _groups(lines: Sequence[Jog]) -> dict[Group, list[Jog]]:
     return groups
 
 
-def _order(groups: Mapping[Group, Sequence[Jog]]) -> "nx.DiGraph[Group]":
+def _order(groups: Mapping[Group, Sequence[SideStep]]) -> "nx.DiGraph[Group]":
     """Return which groups turn above which: one comes down where the other goes down."""
     order: nx.DiGraph[Group] = nx.DiGraph()
     order.add_nodes_from(groups)
@@ -106,7 +106,7 @@ def _order(groups: Mapping[Group, Sequence[Jog]]) -> "nx.DiGraph[Group]":
     return order
 
 
-def _span(members: Sequence[Jog]) -> tuple[int, int]:
+def _span(members: Sequence[SideStep]) -> tuple[int, int]:
     places = [x for jog in members for x in (jog.start, jog.end)]
     return min(places), max(places)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tcc.compiler.figures.colours import DARK, FAINT, LINE, PAINTS, TEXT, WHITE, Paint
 from tcc.compiler.figures.legend import SIZE
-from tcc.compiler.figures.page import Point, Text
+from tcc.compiler.figures.page import Point, TextLine
 from tcc.compiler.figures.sheet import ROUND, Sheet, head, path
 
 Colour = tuple[int, int, int]
@@ -28,7 +28,7 @@ class Rect:
 class Label:
     """A text and its colour."""
 
-    text: Text
+    text: TextLine
     colour: Colour
 
 
@@ -97,8 +97,8 @@ def _labels(sheet: Sheet) -> Iterator[Label]:
     yield from (Label(entry.text, rgb(TEXT)) for entry in sheet.legend)
 
 
-def _placed(text: Text, by: Point) -> Text:
-    return Text(text.x + by[0], text.y + by[1], text.text, text.font, text.centred)
+def _placed(text: TextLine, by: Point) -> TextLine:
+    return TextLine(text.x + by[0], text.y + by[1], text.text, text.font, text.centred)
 
 
 def _over(paint: Paint, below: Colour) -> Colour:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tcc.compiler.figures.label_text import HEADING, clip
-from tcc.compiler.figures.legend import Entry, legend
-from tcc.compiler.figures.page import Drawing, Point, Text
+from tcc.compiler.figures.legend import LegendEntry, legend
+from tcc.compiler.figures.page import Drawing, Point, TextLine
 
 MARGIN = 24
 """Pixels around the drawing."""
@@ -24,16 +24,16 @@ class Sheet:
 
     width: int
     height: int
-    title: Text
+    title: TextLine
     drawing: Drawing
     left: int
     top: int
-    legend: tuple[Entry, ...] = ()
+    legend: tuple[LegendEntry, ...] = ()
 
 
 def sheet(drawing: Drawing, heading: str, *, with_legend: bool = False) -> Sheet:
     """Return the page of a drawing."""
-    title = Text(MARGIN, 30, clip(heading, 96), HEADING)
+    title = TextLine(MARGIN, 30, clip(heading, 96), HEADING)
     inner = max(drawing.width, HEADING.width(title.text), NARROWEST if with_legend else 0)
     width, height = inner + 2 * MARGIN, drawing.height + TOP + MARGIN
     left = (width - drawing.width) // 2

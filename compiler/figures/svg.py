@@ -5,8 +5,8 @@ from html import escape
 
 from tcc.compiler.figures.colours import DARK, FAINT, LINE, PAINTS, TEXT, WHITE, Paint
 from tcc.compiler.figures.label_text import WHOLE, clip
-from tcc.compiler.figures.legend import SIZE, Entry
-from tcc.compiler.figures.page import Drawing, Frame, Point, Text, Wire
+from tcc.compiler.figures.legend import SIZE, LegendEntry
+from tcc.compiler.figures.page import Drawing, Frame, Point, TextLine, Wire
 from tcc.compiler.figures.sheet import ROUND, Sheet, head, path
 
 
@@ -57,7 +57,7 @@ def _rules(paint: Paint) -> str:
     return ";".join(filter(None, (f"fill:{paint.fill}", opacity, stroke)))
 
 
-def _entry(entry: Entry) -> Iterator[str]:
+def _entry(entry: LegendEntry) -> Iterator[str]:
     if entry.kind:
         place = f'x="{entry.x}" y="{entry.y}" width="{SIZE}" height="{SIZE}" rx="3"'
         yield f'<rect class="{entry.kind}" {place}/>'
@@ -84,7 +84,7 @@ def _frame(frame: Frame) -> Iterator[str]:
     yield "</g>"
 
 
-def _text(text: Text, style: str) -> str:
+def _text(text: TextLine, style: str) -> str:
     classes = " ".join(filter(None, (style, "m" if text.centred else "")))
     attribute = f' class="{classes}"' if classes else ""
     return f'<text{attribute} x="{text.x}" y="{text.y}">{_xml(text.text)}</text>'

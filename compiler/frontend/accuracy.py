@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import inf
 
 from tcc.compiler.frontend.argument_values import evaluated
-from tcc.compiler.frontend.expr import Scope
+from tcc.compiler.frontend.expr import ExpressionScope
 from tcc.compiler.frontend.yaml import Mapping, Tree
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
@@ -22,7 +22,7 @@ class Accuracy:
     max_error: float | None = None
 
 
-def read_accuracy(tree: Tree | None, env: Scope) -> Accuracy:
+def read_accuracy(tree: Tree | None, env: ExpressionScope) -> Accuracy:
     """Return what a spec's `accuracy:` says.
 
     Raises:

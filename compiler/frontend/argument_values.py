@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tcc.compiler.frontend.expr import UNKNOWN, Scope, Unknown, evaluate, parse_expr
+from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope, Unknown, evaluate, parse_expr
 from tcc.compiler.frontend.expr.arithmetic import OperandError, finite, whole_meant
 from tcc.compiler.frontend.foreign_names import value as foreign
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.ir.signature import Kind, Parameter, Required, Value
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, nearest
 
-Bound = dict[str, Any]
+ArgumentValues = dict[str, Any]
 """Values by parameter name; `UNKNOWN` where an earlier error hides the value."""
 
 LARGEST, SMALLEST = 3.4028234663852886e38, 2.0**-126
@@ -25,15 +25,18 @@ OPTIONS = ("as", "from", "id", "doc")
 
 
 def bind(
-    params: tuple[Parameter, ...], given: Tree | None, caller: Scope, own: Callable[[Bound], Scope]
-) -> tuple[Bound, list[Diagnostic]]:
+    params: tuple[Parameter, ...],
+    given: Tree | None,
+    caller: ExpressionScope,
+    own: Callable[[ArgumentValues], ExpressionScope],
+) -> tuple[ArgumentValues, list[Diagnostic]]:
     """Return the values of a call's arguments, `UNKNOWN` for those that have an error.
 
     Arguments are expressions of the caller's scope; defaults, of the word's own parameters
     before them, which `own` makes a scope of. After very many mistakes, no more are looked for.
     """
-    bound: Bound = {}
-    defaults: Scope | None = None  # of all that is bound, however late
+    bound: ArgumentValues = {}
+    defaults: ExpressionScope | None = None  # of all that is bound, however late
     problems: list[Diagnostic] = []
     trees = {k.value: v for k, v in given.items} if isinstance(given, Mapping) else {}
     for p in params:
@@ -54,7 +57,7 @@ def bind(
     return bound, problems
 
 
-def value_of(p: Parameter, tree: Tree, scope: Scope) -> Any:
+def value_of(p: Parameter, tree: Tree, scope: ExpressionScope) -> Any:
     """Return the value of one argument, checked against its type, choices and range.
 
     `UNKNOWN` where an earlier error hides it.
@@ -133,7 +136,7 @@ def _name(tree: Tree) -> str:
     return str(value)
 
 
-def _check_choice(p: Parameter, tree: Tree, scope: Scope) -> None:
+def _check_choice(p: Parameter, tree: Tree, scope: ExpressionScope) -> None:
     """Refuse a bare word that is neither a choice nor a name in scope."""
     word = tree.value if isinstance(tree, Scalar) else None
     named = isinstance(word, str) and word.isidentifier()
@@ -145,7 +148,7 @@ def _check_choice(p: Parameter, tree: Tree, scope: Scope) -> None:
         raise _mismatch(p, word, tree.span)
 
 
-def evaluated(tree: Tree, scope: Scope) -> Any:
+def evaluated(tree: Tree, scope: ExpressionScope) -> Any:
     """Return the value of a tree in which every string is an expression."""
     match tree:
         case Scalar(value=str(text)):
@@ -161,7 +164,7 @@ def evaluated(tree: Tree, scope: Scope) -> Any:
             raise fail("E0204", "a value is expected here, not a mapping", tree.span)
 
 
-def _spend(scope: Scope, amount: int, at: Span) -> None:
+def _spend(scope: ExpressionScope, amount: int, at: Span) -> None:
     try:
         scope.budget.spend(amount)
     except OperandError as error:

@@ -7,7 +7,7 @@ from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.block_library import Block
 from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
-from tcc.compiler.frontend.scope import POISON, Env, Place, Val
+from tcc.compiler.frontend.scope import ERROR_VALUE, GraphValue, PathNode, StepScope
 from tcc.compiler.frontend.steps import Step
 from tcc.compiler.frontend.unreached_checks import check_block
 from tcc.compiler.frontend.yaml import Scalar
@@ -17,7 +17,9 @@ COST_OF_ARGUMENT = 40
 """What it costs to bind an argument or check a contract, measured in entries of lists."""
 
 
-def call(ex: Expansion, step: Step, block: Block, inputs: tuple[Val, ...], env: Env) -> Val:
+def call(
+    ex: Expansion, step: Step, block: Block, inputs: tuple[GraphValue, ...], env: StepScope
+) -> GraphValue:
     """Expand a block's body in a scope of its own."""
     if block.name in env.calls:
         cycle = " -> ".join((*env.calls[env.calls.index(block.name) :], block.name))
@@ -25,7 +27,7 @@ def call(ex: Expansion, step: Step, block: Block, inputs: tuple[Val, ...], env: 
     if not (ex.unreached.checking and step.sources and len(inputs) < len(block.inputs)):
         _check_inputs(step, block, len(inputs))
     where = f"{step.at}" + (f" ({env.loop})" if env.loop else "")
-    inner = Env(
+    inner = StepScope(
         place_of(step, env),
         values=Bindings(dict(zip(block.inputs, inputs, strict=False))),
         chain=(f"in block `{block.name}` called from {where}", *env.chain),
@@ -46,7 +48,7 @@ def call(ex: Expansion, step: Step, block: Block, inputs: tuple[Val, ...], env: 
     _require(block, inputs[0], inner, step.at)
     if ex.unreached.checking:
         check_block(ex, block, (*env.calls, block.name))
-        return POISON
+        return ERROR_VALUE
     ex.unreached.called_blocks.add(block.name)
     result, _ = ex.sequence(block.body, inputs[0], inner)
     inner.place.result = result
@@ -66,7 +68,7 @@ def _check_inputs(step: Step, block: Block, given: int) -> None:
         )
 
 
-def _require(block: Block, current: Val, inner: Env, at: Span) -> None:
+def _require(block: Block, current: GraphValue, inner: StepScope, at: Span) -> None:
     """Check a block's contracts; a broken one is reported at the call."""
     for rule in block.require:
         that, message = rule.get("that"), rule.get("else")
@@ -90,7 +92,7 @@ def _brief(value: Any) -> str:
     return "?" if value is UNKNOWN else str(list(value) if isinstance(value, tuple) else value)[:40]
 
 
-def place_of(step: Step, env: Env) -> Place:
+def place_of(step: Step, env: StepScope) -> PathNode:
     """Add the step's part of the path."""
     if step.id is not None:
         return env.place.child(str(step.id.value), step.id.span, fixed=True)

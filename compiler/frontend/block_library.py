@@ -38,7 +38,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class LibraryUse:
     """An entry of a file's `use:`, and the display name of the file that it names."""
 
     user: str
@@ -53,7 +53,7 @@ class Library:
     root: MappingTree
     files: dict[str, MappingTree]
     texts: dict[str, bytes]
-    uses: list[Use] = field(default_factory=list)
+    uses: list[LibraryUse] = field(default_factory=list)
     blocks: Mapping[str, Block] = field(default_factory=dict)
 
     @property
@@ -90,7 +90,7 @@ class _Reader:
         self.root = root
         self.files: dict[str, MappingTree] = {}
         self.texts: dict[str, bytes] = {}
-        self.uses: list[Use] = []
+        self.uses: list[LibraryUse] = []
         self.done: dict[Path, str] = {}
 
     def file(
@@ -108,7 +108,7 @@ class _Reader:
         self.files[shown] = tree
         opened = (*open_files, path.resolve())
         for entry in _uses(tree):
-            self.uses.append(Use(shown, entry, self.use(entry, path, opened)))
+            self.uses.append(LibraryUse(shown, entry, self.use(entry, path, opened)))
         return tree
 
     def use(self, entry: Scalar, user: Path, opened: tuple[Path, ...]) -> str:

@@ -8,13 +8,13 @@ from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.declarations import check_bindable
 from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
-from tcc.compiler.frontend.scope import POISON, Env, Val
+from tcc.compiler.frontend.scope import ERROR_VALUE, GraphValue, StepScope
 from tcc.compiler.frontend.steps import Step
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ir.signature import Kind, Parameter
 
-Control = Callable[[Expansion, Step, Val, Env], tuple[Val, Env]]
+Control = Callable[[Expansion, Step, GraphValue, StepScope], tuple[GraphValue, StepScope]]
 
 TIMES = Parameter("times", Kind.INT, low=0, high=10_000)
 COST_OF_NAME = 20
@@ -27,20 +27,22 @@ def _part(step: Step, key: str) -> Tree | None:
     return step.args.get(key) if isinstance(step.args, MappingTree) else None
 
 
-def _argument(ex: Expansion, step: Step, p: Parameter, current: Val, env: Env) -> Any:
+def _argument(ex: Expansion, step: Step, p: Parameter, current: GraphValue, env: StepScope) -> Any:
     tree = _part(step, p.name)
     assert tree is not None
     value = value_of(p, tree, env.scope(current))
     return UNKNOWN if ex.unreached.checking else value
 
 
-def repeat(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
+def repeat(
+    ex: Expansion, step: Step, current: GraphValue, env: StepScope
+) -> tuple[GraphValue, StepScope]:
     """`repeat: {times, body}`: each turn is a part of the path, `repeat_1` and so on."""
     times = _argument(ex, step, TIMES, current, env)
     body = _part(step, "body")
     assert isinstance(body, Sequence)
     if isinstance(times, Unknown):
-        return POISON, _any_turns(ex, step, env)
+        return ERROR_VALUE, _any_turns(ex, step, env)
     if not times:
         ex.unreached.add(body, env, turn=True)
     base, at = (str(step.id.value), step.id.span) if step.id else (step.word, step.at)
@@ -55,7 +57,9 @@ def repeat(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]
     return current, _collected(step, ends, env)
 
 
-def each(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
+def each(
+    ex: Expansion, step: Step, current: GraphValue, env: StepScope
+) -> tuple[GraphValue, StepScope]:
     """`each: {of, as, body}`: no part of the path unless it has an id."""
     values = _argument(ex, step, LISTED, current, env)
     name, body = _part(step, "as"), _part(step, "body")
@@ -63,7 +67,7 @@ def each(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
     assert isinstance(body, Sequence)
     check_bindable(str(name.value), name.span)
     if isinstance(values, Unknown):
-        return POISON, _any_turns(ex, step, env, str(name.value))
+        return ERROR_VALUE, _any_turns(ex, step, env, str(name.value))
     if not values:
         ex.unreached.add(body, env, str(name.value), turn=True)
     ends, bound = [], ex.bound_by(body)
@@ -79,13 +83,13 @@ def each(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
     return current, _collected(step, ends, env)
 
 
-def _collected(step: Step, ends: list[Val], env: Env) -> Env:
+def _collected(step: Step, ends: list[GraphValue], env: StepScope) -> StepScope:
     """Name the list of what the turns of a loop ended with, if it has a name."""
     name = _part(step, "collect")
     return env.name_value(str(name.value), tuple(ends)) if isinstance(name, Scalar) else env
 
 
-def _any_turns(ex: Expansion, step: Step, env: Env, *own: str) -> Env:
+def _any_turns(ex: Expansion, step: Step, env: StepScope, *own: str) -> StepScope:
     """Return the scope after a loop of which nobody knows how often it turns."""
     body = _part(step, "body")
     assert body is not None
@@ -95,7 +99,9 @@ def _any_turns(ex: Expansion, step: Step, env: Env, *own: str) -> Env:
     return env.hidden(listed | values & env.values.keys(), names & env.names.keys())
 
 
-def when(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
+def when(
+    ex: Expansion, step: Step, current: GraphValue, env: StepScope
+) -> tuple[GraphValue, StepScope]:
     """`when: {if, then, else}`: the chosen steps stand where the `when` stands."""
     holds = _argument(ex, step, CONDITION, current, env)
     if holds is not True:
@@ -103,7 +109,7 @@ def when(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
     if holds is not False:
         ex.unreached.add(_part(step, "else"), env)
     if isinstance(holds, Unknown):
-        return POISON, env.hidden(*ex.bound_by(step.tree))
+        return ERROR_VALUE, env.hidden(*ex.bound_by(step.tree))
     steps = _part(step, "then" if holds else "else")
     if not isinstance(steps, Sequence):
         return current, env
@@ -111,7 +117,9 @@ def when(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
     return current, inner.but(depth=env.depth)
 
 
-def seq(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
+def seq(
+    ex: Expansion, step: Step, current: GraphValue, env: StepScope
+) -> tuple[GraphValue, StepScope]:
     """`seq: [...]`: steps with names of their own; a part of the path if it has an id."""
     assert isinstance(step.args, Sequence)
     inner = env.but(depth=env.depth + 1)
@@ -123,7 +131,9 @@ def seq(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
     return current, env
 
 
-def let(_: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
+def let(
+    _: Expansion, step: Step, current: GraphValue, env: StepScope
+) -> tuple[GraphValue, StepScope]:
     """`let: {name: expression}`: names for the rest of the sequence; each sees those before it."""
     assert isinstance(step.args, MappingTree)
     env.spend(COST_OF_NAME * len(step.args.items), step.at)
@@ -136,7 +146,9 @@ def let(_: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
     return current, env.bind(new)
 
 
-def side(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
+def side(
+    ex: Expansion, step: Step, current: GraphValue, env: StepScope
+) -> tuple[GraphValue, StepScope]:
     """`side: {as, body}`: a named value beside the main line."""
     name, body = _part(step, "as"), _part(step, "body")
     assert isinstance(name, Scalar)

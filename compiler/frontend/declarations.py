@@ -4,7 +4,7 @@ from collections.abc import Iterator, Set
 from dataclasses import replace
 
 from tcc.compiler.frontend.argument_values import value_of
-from tcc.compiler.frontend.expr import UNKNOWN, Scope
+from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope
 from tcc.compiler.frontend.expr.arithmetic import Budget
 from tcc.compiler.frontend.expr.tokens import KEYWORDS
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
@@ -125,7 +125,7 @@ def default_problems(
     Those of `tried` were found wrong, or resting on what is, where they were taken.
     """
     names = dict.fromkeys(("C", "H", "W") if sizes else (), UNKNOWN)
-    scope = Scope(names, dict.fromkeys(inputs), budget=budget)
+    scope = ExpressionScope(names, dict.fromkeys(inputs), budget=budget)
     for p in params:
         if p.name not in tried and isinstance(p.default, Scalar | Sequence | Mapping):
             try:

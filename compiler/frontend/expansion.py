@@ -10,14 +10,14 @@ and what a loop, a join or a block means calls `Expansion.sequence` again for th
 from collections.abc import Callable, Mapping
 
 from tcc.compiler.frontend.block_library import Block
-from tcc.compiler.frontend.scope import POISON, Bound, Env, Val
+from tcc.compiler.frontend.scope import ERROR_VALUE, BoundNames, GraphValue, StepScope
 from tcc.compiler.frontend.steps import Step, bound_by, bound_in, nested_in, take_apart
 from tcc.compiler.frontend.unreached import UnreachedSteps
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ir.graph import Node
 from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, Span, UserError, fail
 
-Dispatch = Callable[["Expansion", Step, Val, Env], tuple[Val, Env]]
+Dispatch = Callable[["Expansion", Step, GraphValue, StepScope], tuple[GraphValue, StepScope]]
 """From a step, its current value and its scope to its value and the scope after it."""
 
 MAX_NODES = 20_000
@@ -48,9 +48,9 @@ class Expansion:
         self.unreached = UnreachedSteps()
         self.steps = 0
         self.reports = 0
-        self._bound: dict[int, Bound] = {}
+        self._bound: dict[int, BoundNames] = {}
 
-    def bound_by(self, tree: Tree) -> Bound:
+    def bound_by(self, tree: Tree) -> BoundNames:
         """Return the names that a step, or the body of a loop, binds for what comes after."""
         if id(tree) not in self._bound:
             body = isinstance(tree, Sequence)
@@ -59,7 +59,7 @@ class Expansion:
 
     # -- diagnostics ------------------------------------------------------------------------
 
-    def report(self, error: UserError, env: Env) -> None:
+    def report(self, error: UserError, env: StepScope) -> None:
         """Record a step's errors with the chain of calls; the same error of another call counts."""
         for d in error.diagnostics:
             key = (d.code, d.at, d.message)
@@ -80,14 +80,16 @@ class Expansion:
             for key, d in self.diagnostics.items()
         ]
 
-    def stop(self, code: str, message: str, at: Span, env: Env) -> None:
+    def stop(self, code: str, message: str, at: Span, env: StepScope) -> None:
         """Report a limit and end expansion."""
         self.report(fail(code, message, at), env)
         raise ExpansionLimit
 
     # -- sequences and steps ----------------------------------------------------------------
 
-    def sequence(self, steps: Sequence, current: Val, env: Env) -> tuple[Val, Env]:
+    def sequence(
+        self, steps: Sequence, current: GraphValue, env: StepScope
+    ) -> tuple[GraphValue, StepScope]:
         """Expand steps one after another; return the last value and the scope at the end."""
         if env.depth > MAX_DEPTH:
             self.stop("E0402", f"steps are nested more than {MAX_DEPTH} deep", steps.span, env)
@@ -97,11 +99,11 @@ class Expansion:
             current, env = self.step(tree, current, env)
         return current, env
 
-    def step(self, tree: Tree, current: Val, env: Env) -> tuple[Val, Env]:
+    def step(self, tree: Tree, current: GraphValue, env: StepScope) -> tuple[GraphValue, StepScope]:
         """Expand one step; return its value and what is in scope after it."""
         self._count(tree.span, env)
         if id(tree) in self.bad:  # of which the check of words has spoken
-            return POISON, env.hidden(*self.bound_by(tree))
+            return ERROR_VALUE, env.hidden(*self.bound_by(tree))
         step = take_apart(tree)
         try:
             value, env = self.dispatch(self, step, current, env)
@@ -109,23 +111,23 @@ class Expansion:
             self.report(error, env)
             for nested in nested_in(tree):
                 self.unreached.add(nested, env, turn=True)
-            return POISON, env.hidden(*self.bound_by(tree))
+            return ERROR_VALUE, env.hidden(*self.bound_by(tree))
         return value, self.name(step.name, value, env) if step.name else env
 
-    def name(self, name: Scalar, value: Val, env: Env) -> Env:
+    def name(self, name: Scalar, value: GraphValue, env: StepScope) -> StepScope:
         """Name a value, and remember which value a place in the text names."""
         if value.type is not None:
             self.named.setdefault(name.span, set()).add(value.name)
         return env.name_value(str(name.value), value)
 
-    def add(self, node: Node, env: Env) -> Val:
+    def add(self, node: Node, env: StepScope) -> GraphValue:
         """Add a node to the graph; return its value."""
         self.nodes.append(node)
         if len(self.nodes) > MAX_NODES:
             self.stop("E0401", f"the graph has more than {MAX_NODES} nodes", node.at, env)
-        return Val(node.name, node.type)
+        return GraphValue(node.name, node.type)
 
-    def _count(self, at: Span, env: Env) -> None:
+    def _count(self, at: Span, env: StepScope) -> None:
         self.steps += not self.unreached.checking
         if self.steps > MAX_STEPS:
             self.stop("E0404", f"the spec expands to more than {MAX_STEPS} steps", at, env)

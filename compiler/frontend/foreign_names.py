@@ -18,7 +18,7 @@ TABLE = Path(__file__).with_suffix(".toml")
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class ForeignName:
     """Names of one thing elsewhere; `ours` is the word for it here, empty if there is none.
 
     `write` shows it where the bare word would not do; `note` tells of differences.
@@ -38,7 +38,7 @@ class Foreign:
 
 
 @dataclass(frozen=True, slots=True)
-class Meant:
+class Suggestion:
     """The known word that a wrong one stands for, if there is one, and the help that says so."""
 
     ours: str = ""
@@ -46,26 +46,26 @@ class Meant:
 
 
 @cache
-def entries(kind: str) -> tuple[Foreign, ...]:
+def entries(kind: str) -> tuple[ForeignName, ...]:
     """Return the entries of a kind: `op`, `argument`, `key` or `value`.
 
     An op that is said not to be here is left out once there is a word for it.
     """
     text = TABLE.read_text().replace("{activations}", ", ".join(op.word for op in ACTIVATIONS))
     here = {folded(op.word) for op in OPS} if kind == "op" else set()
-    found: list[Foreign] = []
+    found: list[ForeignName] = []
     for entry in tomllib.loads(text)[kind]:
         names = entry["names"].split()
         if not entry.get("ours"):
             names = [name for name in names if folded(name) not in here]
         if names:
-            found.append(Foreign(**(entry | {"names": tuple(names)})))
+            found.append(ForeignName(**(entry | {"names": tuple(names)})))
     return tuple(found)
 
 
 @cache
-def _table(kind: str) -> Mapping[str, tuple[Foreign, ...]]:
-    found: dict[str, tuple[Foreign, ...]] = {}
+def _table(kind: str) -> Mapping[str, tuple[ForeignName, ...]]:
+    found: dict[str, tuple[ForeignName, ...]] = {}
     for entry in entries(kind):
         for name in dict.fromkeys(map(folded, entry.names)):
             found[name] = (*found.get(name, ()), entry)
@@ -78,49 +78,49 @@ def folded(name: str) -> str:
     return last.replace("_", "").replace("-", "").replace(" ", "").lower()
 
 
-def operation(word: str, known: tuple[str, ...]) -> Meant:
+def operation(word: str, known: tuple[str, ...]) -> Suggestion:
     """Return what a word stands for that is no op or block."""
     found = _table("op").get(folded(word))
-    return Meant(found[0].ours, found[0].help) if found else _ours(word, known)
+    return Suggestion(found[0].ours, found[0].help) if found else _ours(word, known)
 
 
-def argument(word: str, known: tuple[str, ...]) -> Meant:
+def argument(word: str, known: tuple[str, ...]) -> Suggestion:
     """Return what an argument or key stands for that a word lacks; `known` are those it has."""
     found = _table("argument").get(folded(word), ())
     for entry in found:
         if entry.ours in known:
-            return Meant(entry.ours, entry.help)
+            return Suggestion(entry.ours, entry.help)
     for entry in found:
         if not entry.ours:
-            return Meant("", entry.note)
-    return Meant() if found else _ours(word, known)
+            return Suggestion("", entry.note)
+    return Suggestion() if found else _ours(word, known)
 
 
-def key(word: str, known: tuple[str, ...]) -> Meant:
+def key(word: str, known: tuple[str, ...]) -> Suggestion:
     """Return what a key stands for that a file lacks at its top."""
     found = _table("key").get(folded(word))
     if not found:
         return _ours(word, known)
-    return Meant(found[0].ours, found[0].help if found[0].ours else found[0].note)
+    return Suggestion(found[0].ours, found[0].help if found[0].ours else found[0].note)
 
 
-def value(word: str, known: tuple[str, ...]) -> Meant:
+def value(word: str, known: tuple[str, ...]) -> Suggestion:
     """Return what a value stands for that is not among `known`."""
     found = (*_table("value").get(folded(word), ()), *_table("op").get(folded(word), ()))
     for entry in found:
         if entry.ours in known:
             note = f": {entry.note}" if entry.note else ""
-            return Meant(entry.ours, f"write `{entry.ours}`{note}")
+            return Suggestion(entry.ours, f"write `{entry.ours}`{note}")
     for entry in found:
         if not entry.ours:
-            return Meant("", entry.help)
-    return Meant() if found else _ours(word, known)
+            return Suggestion("", entry.help)
+    return Suggestion() if found else _ours(word, known)
 
 
-def _ours(word: str, known: tuple[str, ...]) -> Meant:
+def _ours(word: str, known: tuple[str, ...]) -> Suggestion:
     """Return the known word that is the same but for its case, or that one misspells."""
     for name in known:
         if folded(name) == folded(word):
-            return Meant(name, f"write `{name}`")
+            return Suggestion(name, f"write `{name}`")
     close = nearest(word, known)
-    return Meant(close, f"did you mean `{close}`?") if close else Meant()
+    return Suggestion(close, f"did you mean `{close}`?") if close else Suggestion()

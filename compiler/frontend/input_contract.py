@@ -6,7 +6,7 @@ from tcc.compiler.frontend.argument_values import LARGEST, check_single, value_o
 from tcc.compiler.frontend.expr import Unknown
 from tcc.compiler.frontend.limits import MAX_ELEMENTS
 from tcc.compiler.frontend.output_kinds import check_kind
-from tcc.compiler.frontend.scope import Env, Val, one
+from tcc.compiler.frontend.scope import GraphValue, StepScope, single_value
 from tcc.compiler.frontend.suggestions import channels_first
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Tree
@@ -36,7 +36,7 @@ LABELS = Parameter("labels", Kind.NAMES, ())
 TRAIN_ONLY = Parameter("train_only", Kind.BOOL, False)
 
 
-def read_input(tree: Tree | None, env: Env) -> Input:
+def read_input(tree: Tree | None, env: StepScope) -> Input:
     """Return the graph's input.
 
     Raises:
@@ -60,17 +60,17 @@ def read_input(tree: Tree | None, env: Env) -> Input:
     return Input(source.name, source.type, _preprocess(steps, source.type, env))
 
 
-def _value(p: Parameter, tree: MappingTree, env: Env) -> Any:
+def _value(p: Parameter, tree: MappingTree, env: StepScope) -> Any:
     given = tree.get(p.name)
     if given is None:
         return p.default
-    value = value_of(p, given, env.scope(Val("", TensorType(()))))
+    value = value_of(p, given, env.scope(GraphValue("", TensorType(()))))
     if isinstance(value, Unknown):
         raise UserError()
     return value
 
 
-def _preprocess(tree: MappingTree, kind: TensorType, env: Env) -> Preprocess:
+def _preprocess(tree: MappingTree, kind: TensorType, env: StepScope) -> Preprocess:
     resize = tree.get("resize")
     how = None
     if isinstance(resize, MappingTree):
@@ -115,7 +115,7 @@ def _fitting(color: str, wanted: int, kind: TensorType) -> str:
     return "make `resize.size` or `crop` equal to the input's height and width"
 
 
-def _numbers(p: Parameter, tree: MappingTree, env: Env) -> tuple[float, ...]:
+def _numbers(p: Parameter, tree: MappingTree, env: StepScope) -> tuple[float, ...]:
     values = _value(p, tree, env)
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         given = tree.get(p.name)
@@ -159,7 +159,9 @@ def _check_pixels(tree: MappingTree, made: Preprocess) -> None:
             raise fail("E0214", message, given.span, label="float32 ends at 3.4e38")
 
 
-def read_outputs(tree: Tree | None, final: Val, env: Env) -> tuple[list[Output], list[Diagnostic]]:
+def read_outputs(
+    tree: Tree | None, final: GraphValue, env: StepScope
+) -> tuple[list[Output], list[Diagnostic]]:
     """Return the outputs that could be made, and what is wrong with the others.
 
     One without `from` is the value of its own name, else the last value of the graph.
@@ -182,7 +184,7 @@ def read_outputs(tree: Tree | None, final: Val, env: Env) -> tuple[list[Output],
     return outputs, problems
 
 
-def _output(key: Scalar, body: Tree, final: Val, env: Env) -> Output:
+def _output(key: Scalar, body: Tree, final: GraphValue, env: StepScope) -> Output:
     name = str(key.value)
     settings = body if isinstance(body, MappingTree) else MappingTree((), key.span)
     source = settings.get("from")
@@ -213,12 +215,12 @@ def _word(settings: MappingTree, key: str, known: tuple[str, ...], default: Any)
     return given.value
 
 
-def _source(name: str, given: Tree | None, final: Val, env: Env) -> Val:
+def _source(name: str, given: Tree | None, final: GraphValue, env: StepScope) -> GraphValue:
     """Return the value of an output: what `from` names, else its own name's, else the last."""
     if isinstance(given, Scalar):
-        return one(given, final, env)
+        return single_value(given, final, env)
     own = env.values.get(name, final)
-    return own if isinstance(own, Val) else final
+    return own if isinstance(own, GraphValue) else final
 
 
 def _check_labels(labels: tuple[str, ...], kind: TensorType, settings: MappingTree) -> None:

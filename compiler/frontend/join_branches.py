@@ -6,14 +6,16 @@ from tcc.compiler.frontend.control_flow import LISTED, TIMES
 from tcc.compiler.frontend.declarations import check_bindable
 from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import Unknown
-from tcc.compiler.frontend.scope import POISON, Env, Val, lookup
+from tcc.compiler.frontend.scope import ERROR_VALUE, GraphValue, StepScope, lookup
 from tcc.compiler.frontend.steps import Step
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.support.diagnostics import Span, fail
 
 
-def branches(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, ...]:
+def branches(
+    ex: Expansion, step: Step, current: GraphValue, env: StepScope
+) -> tuple[GraphValue, ...]:
     """Return the values that a join joins: written one by one, or computed."""
     match step.args:
         case Sequence(items=items):
@@ -25,11 +27,13 @@ def branches(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, ..
             raise fail("E0204", f"`{step.word}` needs a list of branches", step.at)
 
 
-def _none(word: str, at: Span) -> tuple[Val, ...]:
+def _none(word: str, at: Span) -> tuple[GraphValue, ...]:
     raise fail("E0230", f"`{word}` has no branch", at, label="the count is 0")
 
 
-def _branch(ex: Expansion, word: str, tree: Tree, current: Val, env: Env) -> tuple[Val, ...]:
+def _branch(
+    ex: Expansion, word: str, tree: Tree, current: GraphValue, env: StepScope
+) -> tuple[GraphValue, ...]:
     """Return the value of a branch, or those of a list that is named in its place."""
     if isinstance(tree, Scalar):
         if str(tree.value) not in env.values and (tree.value in ex.blocks or tree.value in WORDS):
@@ -46,8 +50,8 @@ def _branch(ex: Expansion, word: str, tree: Tree, current: Val, env: Env) -> tup
 
 
 def _computed(
-    ex: Expansion, step: Step, args: MappingTree, current: Val, env: Env
-) -> tuple[Val, ...]:
+    ex: Expansion, step: Step, args: MappingTree, current: GraphValue, env: StepScope
+) -> tuple[GraphValue, ...]:
     """`{times: n, branch: [...]}` or `{of: list, as: x, branch: [...]}`."""
     times, of, name = args.get("times"), args.get("of"), args.get("as")
     steps = args.get("branch")
@@ -63,7 +67,7 @@ def _computed(
     if isinstance(given, Unknown) or ex.unreached.checking:
         own = (str(name.value),) if isinstance(name, Scalar) else ()
         ex.unreached.add(steps, env, *own, turn=True)
-        return (POISON,)
+        return (ERROR_VALUE,)
     values = range(given) if parameter is TIMES else given
     if not values:
         return _none(step.word, step.at)

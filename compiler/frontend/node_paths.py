@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from tcc.compiler.frontend.scope import Place
+from tcc.compiler.frontend.scope import PathNode
 
 
-def paths(root: Place) -> dict[int, str]:
+def paths(root: PathNode) -> dict[int, str]:
     """Return the path of every place below a root, by the place's identity.
 
     A word that occurs once among its siblings stands alone, else its occurrences are numbered
@@ -22,7 +22,7 @@ def paths(root: Place) -> dict[int, str]:
     return found
 
 
-def _local(children: list[Place]) -> list[str]:
+def _local(children: list[PathNode]) -> list[str]:
     count = Counter(c.base for c in children)
     fixed = {c.base for c in children if c.fixed and count[c.base] == 1}
     used: Counter[str] = Counter()
@@ -39,13 +39,13 @@ def _local(children: list[Place]) -> list[str]:
     return names
 
 
-def id_clashes(root: Place) -> Iterator[tuple[Place, Place]]:
+def id_clashes(root: PathNode) -> Iterator[tuple[PathNode, PathNode]]:
     """Yield pairs of steps, written in two places, whose ids are equal in one part of the tree."""
     pending = [root]
     while pending:
         place = pending.pop()
         pending += place.children
-        first: dict[str, Place] = {}
+        first: dict[str, PathNode] = {}
         for child in place.children:
             known = first.setdefault(child.base, child) if child.fixed else child
             if known.at != child.at:

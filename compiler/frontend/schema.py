@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from tcc.compiler.frontend.accuracy import BOUNDS
 from tcc.compiler.frontend.declarations import TYPES
-from tcc.compiler.frontend.warnings.kinds import KINDS
+from tcc.compiler.frontend.warnings.kinds import WARNING_KINDS
 from tcc.compiler.ir.signature import Kind, Parameter, Required, signature
 from tcc.compiler.ir.types import Activation, OutputKind
 from tcc.compiler.ops import JOINS, OPS
@@ -212,7 +212,7 @@ def _accuracy() -> Schema:
 
 
 def _allow() -> Schema:
-    one = {"enum": [kind.name for kind in KINDS]}
+    one = {"enum": [kind.name for kind in WARNING_KINDS]}
     return {"type": "array", "items": one, "description": "kinds of warnings that are not said"}
 
 

@@ -14,19 +14,19 @@ from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.block_library import Library, collect_blocks, read_library
 from tcc.compiler.frontend.declarations import declare, default_problems
 from tcc.compiler.frontend.expansion import Expansion, ExpansionLimit
-from tcc.compiler.frontend.expr import UNKNOWN, Scope
+from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope
 from tcc.compiler.frontend.expr.arithmetic import Budget
 from tcc.compiler.frontend.input_contract import read_input, read_outputs
 from tcc.compiler.frontend.limits import room_for_nesting
 from tcc.compiler.frontend.node_paths import id_clashes, paths
-from tcc.compiler.frontend.scope import POISON, Env, Place, Val
+from tcc.compiler.frontend.scope import ERROR_VALUE, GraphValue, PathNode, StepScope
 from tcc.compiler.frontend.settings import read_settings
 from tcc.compiler.frontend.step_dispatch import dispatch
 from tcc.compiler.frontend.steps import check_step, sequences
 from tcc.compiler.frontend.structure import check_structure, enclosing_step
 from tcc.compiler.frontend.unreached_checks import check_unreached
 from tcc.compiler.frontend.unseen_names import explained
-from tcc.compiler.frontend.warnings.collect import Expanded, warnings
+from tcc.compiler.frontend.warnings.collect import ExpandedSpec, warnings
 from tcc.compiler.frontend.warnings.dead_parts import needed
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
@@ -131,7 +131,7 @@ class _Builder:
         self.found = Mistakes()
         self.found.take(bad.found)
         self.root = library.root
-        self.place = Place("")
+        self.place = PathNode("")
         self.params: Mapping[str, Any] = {}
         self.choices: Mapping[str, tuple[str, ...]] = {}
         self.accuracy = Accuracy()
@@ -145,16 +145,16 @@ class _Builder:
             UserError: Anything was wrong, here or in the checks before.
         """
         self.params = self._params()
-        env = Env(self.place, Bindings(self.params), budget=self.budget)
+        env = StepScope(self.place, Bindings(self.params), budget=self.budget)
         try:
             source = read_input(self.root.get("input"), env)
-            scope = Scope(self.params, budget=self.budget)
+            scope = ExpressionScope(self.params, budget=self.budget)
             self.accuracy = read_accuracy(self.root.get("accuracy"), scope)
         except UserError as error:
             self.found.add(error.diagnostics)
             raise self.found.error() from None
         expansion = Expansion(self.library.blocks, self.bad.steps, dispatch)
-        start = Val(source.name, source.type)
+        start = GraphValue(source.name, source.type)
         final, outputs = self._expand(expansion, start, env.name_value(source.name, start))
         self.found.add(explained(expansion.reported(), self.library))
         if not self.cut:
@@ -169,7 +169,7 @@ class _Builder:
         declared = declare(self.root.get("params"))
         self.choices = {p.name: p.choices for p in declared if p.choices}
         settings = read_settings(self.settings, tuple(p.name for p in declared))
-        own = partial(Scope, budget=self.budget)
+        own = partial(ExpressionScope, budget=self.budget)
         bound, problems = bind(declared, settings, own(), own)
         for p in declared:
             if isinstance(p.default, Required) and p.name not in self.settings:
@@ -178,14 +178,16 @@ class _Builder:
         self.found.add([*problems, *default_problems(declared, Budget(), sizes=False, tried=tried)])
         return bound
 
-    def _expand(self, ex: Expansion, start: Val, env: Env) -> tuple[Val, list[Output]]:
+    def _expand(
+        self, ex: Expansion, start: GraphValue, env: StepScope
+    ) -> tuple[GraphValue, list[Output]]:
         graph = self.root.get("graph")
         assert isinstance(graph, Sequence)
         try:
             final, env = ex.sequence(graph, start, env)
         except ExpansionLimit:
             self.cut = True
-            return POISON, []
+            return ERROR_VALUE, []
         outputs, problems = read_outputs(self.root.get("output"), final, env)
         # a value that is missing because of an earlier error is no error of its own
         if not ex.diagnostics and not self.bad.found:
@@ -226,7 +228,7 @@ class _Builder:
 
     def _warnings(self, ex: Expansion, live: set[str], graph: Graph) -> tuple[Diagnostic, ...]:
         nodes = {node.name: node for node in ex.nodes}
-        made = Expanded(nodes, live, self.place, ex.named, tuple(ex.doubts.values()))
+        made = ExpandedSpec(nodes, live, self.place, ex.named, tuple(ex.doubts.values()))
         return warnings(self.library, made, graph)
 
 
@@ -239,7 +241,7 @@ def _unset(root: MappingTree, name: str) -> Diagnostic:
     return Diagnostic("E0215", f"parameter `{name}` has no value", key.span, help=help)
 
 
-def _clashes(root: Place, source: str) -> Iterator[Diagnostic]:
+def _clashes(root: PathNode, source: str) -> Iterator[Diagnostic]:
     """Yield a diagnostic for every two things of one name."""
     for first, second in id_clashes(root):
         assert second.at is not None
@@ -254,8 +256,8 @@ def _clashes(root: Place, source: str) -> Iterator[Diagnostic]:
             )
 
 
-def _all(root: Place) -> list[Place]:
-    found: list[Place] = []
+def _all(root: PathNode) -> list[PathNode]:
+    found: list[PathNode] = []
     pending = list(reversed(root.children))
     while pending:
         place = pending.pop()

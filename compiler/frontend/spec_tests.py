@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcc.compiler.frontend.argument_values import evaluated, shown
-from tcc.compiler.frontend.expr import Scope
+from tcc.compiler.frontend.expr import ExpressionScope
 from tcc.compiler.frontend.expr.arithmetic import Budget
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
@@ -26,7 +26,7 @@ WORK_OF_CASE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class Expectation:
     """One expectation and what was found, for the settings `case` (empty: the defaults)."""
 
     what: str
@@ -47,7 +47,7 @@ class Fact:
         )
 
 
-def check_facts(spec: Spec) -> tuple[Fact, ...]:
+def check_expectations(spec: Spec) -> tuple[Expectation, ...]:
     """Evaluate every expectation of a spec's `tests:`.
 
     Cases with a `set` compile the spec with those settings; others use the spec's own defaults,
@@ -92,13 +92,13 @@ class _Cases:
         return self._built[key]
 
 
-def _case(cases: _Cases, tree: MappingTree) -> Iterator[Fact]:
+def _case(cases: _Cases, tree: MappingTree) -> Iterator[Expectation]:
     settings = tree.get("set")
     chosen = settings.items if isinstance(settings, MappingTree) else ()
     texts = {str(key.value): _text(value) for key, value in chosen}
     built, total = cases.built(texts, settings.span if settings else tree.span)
     case = ", ".join(f"{k} = {v}" for k, v in texts.items())
-    scope = Scope(dict(built.params), budget=cases.budget)
+    scope = ExpressionScope(dict(built.params), budget=cases.budget)
     for what, found in (("params", total.params), ("macs", total.macs)):
         expected = tree.get(what)
         if expected is not None:
@@ -122,7 +122,7 @@ def _text(tree: Tree) -> str:
             raise fail("E0204", "a setting is a value, not a mapping", tree.span)
 
 
-def _count(what: str, case: str, tree: Tree, found: int, scope: Scope) -> Fact:
+def _count(what: str, case: str, tree: Tree, found: int, scope: ExpressionScope) -> Expectation:
     text = str(tree.value) if isinstance(tree, Scalar) else ""
     slack = 0.0
     match = TOLERANCE.match(text)
@@ -140,10 +140,10 @@ def _count(what: str, case: str, tree: Tree, found: int, scope: Scope) -> Fact:
             help="a tolerance is written `4.3e8 ± 1 %`",
         )
     holds = abs(found - expected) <= slack
-    return Fact(what, case, text or shown(expected), str(found), holds, tree.span)
+    return Expectation(what, case, text or shown(expected), str(found), holds, tree.span)
 
 
-def _shape(built: Spec, case: str, key: Scalar, tree: Tree, scope: Scope) -> Fact:
+def _shape(built: Spec, case: str, key: Scalar, tree: Tree, scope: ExpressionScope) -> Expectation:
     path = str(key.value)
     if path not in built.places:
         close = nearest(path, tuple(built.places))
@@ -154,6 +154,6 @@ def _shape(built: Spec, case: str, key: Scalar, tree: Tree, scope: Scope) -> Fac
             help=f"did you mean `{close}`?" if close else "`tcc check` lists the paths",
         )
     expected, found = evaluated(tree, scope), built.places[path]
-    return Fact(
+    return Expectation(
         f"the shape of {path}", case, shown(expected), shown(found), expected == found, tree.span
     )

@@ -8,7 +8,7 @@ from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import Unknown
 from tcc.compiler.frontend.join_branches import branches
 from tcc.compiler.frontend.limits import check_size
-from tcc.compiler.frontend.scope import POISON, Env, Val, lookup
+from tcc.compiler.frontend.scope import ERROR_VALUE, GraphValue, StepScope, lookup
 from tcc.compiler.frontend.steps import Step
 from tcc.compiler.frontend.warnings.steps import doubtful_op
 from tcc.compiler.ir.graph import make_node
@@ -17,7 +17,9 @@ from tcc.compiler.ir.signature import signature
 from tcc.compiler.support.diagnostics import UserError, fail
 
 
-def dispatch(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, Env]:
+def dispatch(
+    ex: Expansion, step: Step, current: GraphValue, env: StepScope
+) -> tuple[GraphValue, StepScope]:
     """Expand one step by what its word means; return its value and the scope after it.
 
     Raises:
@@ -39,11 +41,11 @@ def dispatch(ex: Expansion, step: Step, current: Val, env: Env) -> tuple[Val, En
     if problems:
         raise UserError(tuple(problems))
     if any(isinstance(v, Unknown) for v in bound.values()):
-        return POISON, env
+        return ERROR_VALUE, env
     return _emit(ex, step, WORDS[step.word](**bound), inputs, env), env
 
 
-def _sources(step: Step, current: Val, env: Env) -> tuple[Val, ...]:
+def _sources(step: Step, current: GraphValue, env: StepScope) -> tuple[GraphValue, ...]:
     """Return the values that a step reads: `from:`, or the current one."""
     if not step.sources:
         return (current,)
@@ -54,7 +56,9 @@ def _sources(step: Step, current: Val, env: Env) -> tuple[Val, ...]:
     return found
 
 
-def _emit(ex: Expansion, step: Step, op: Op, inputs: tuple[Val, ...], env: Env) -> Val:
+def _emit(
+    ex: Expansion, step: Step, op: Op, inputs: tuple[GraphValue, ...], env: StepScope
+) -> GraphValue:
     """Add the node of an op; return its value, or its input's where the op is the identity."""
     place = place_of(step, env)
     env.spend(COST_OF_NAME * len(inputs), step.at)
@@ -63,7 +67,7 @@ def _emit(ex: Expansion, step: Step, op: Op, inputs: tuple[Val, ...], env: Env) 
         raise _one_value(step, len(inputs))
     types = tuple(v.type for v in inputs if v.type is not None)
     if len(types) < len(inputs):
-        return POISON
+        return ERROR_VALUE
     name = f"%{len(ex.nodes)}"
     for doubt in doubtful_op(op, types, step.at):
         ex.doubts.setdefault((doubt.code, doubt.at), doubt)

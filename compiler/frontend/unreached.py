@@ -11,7 +11,7 @@ from typing import TypeVar
 from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.expr import UNKNOWN
 from tcc.compiler.frontend.expr.arithmetic import Budget
-from tcc.compiler.frontend.scope import POISON, TURN, Env, Place
+from tcc.compiler.frontend.scope import ERROR_VALUE, LOOP_NAMES, PathNode, StepScope
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 
@@ -25,18 +25,18 @@ class UnreachedSteps:
         self.checking = False
         self.expanded: set[int] = set()
         self.called_blocks: set[str] = set()
-        self.pending: dict[int, tuple[Sequence, Env]] = {}
+        self.pending: dict[int, tuple[Sequence, StepScope]] = {}
         self.budget = Budget()
         self._bound: dict[str, tuple[str, ...]] = {}
 
-    def add(self, steps: Tree | None, env: Env, *own: str, turn: bool = False) -> None:
+    def add(self, steps: Tree | None, env: StepScope, *own: str, turn: bool = False) -> None:
         """Hear of steps that are not expanded; `own` are names that their loop would bind."""
         if isinstance(steps, Sequence) and id(steps) not in self.expanded:
             if turn:
-                env = env.hidden((), (*TURN, *own))
+                env = env.hidden((), (*LOOP_NAMES, *own))
             self.pending.setdefault(id(steps), (steps, env))
 
-    def unknown(self, env: Env, owner: Tree) -> Env:
+    def unknown(self, env: StepScope, owner: Tree) -> StepScope:
         """Return a scope in which nothing is known but which names there may be.
 
         A side that is not chosen here may bind what another one reads: any name that `owner`,
@@ -48,9 +48,9 @@ class UnreachedSteps:
         bound = self._bound[word]
         return replace(
             env,
-            place=Place(""),
+            place=PathNode(""),
             names=Bindings(_Same(env.names, UNKNOWN), dict.fromkeys(bound, UNKNOWN)),
-            values=Bindings(_Same(env.values, POISON), dict.fromkeys(bound, POISON)),
+            values=Bindings(_Same(env.values, ERROR_VALUE), dict.fromkeys(bound, ERROR_VALUE)),
             loop="",
             budget=self.budget,
         )

@@ -6,7 +6,7 @@ from tcc.compiler.frontend.block_library import Block
 from tcc.compiler.frontend.declarations import default_problems
 from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import UNKNOWN
-from tcc.compiler.frontend.scope import POISON, Env, Place
+from tcc.compiler.frontend.scope import ERROR_VALUE, PathNode, StepScope
 from tcc.compiler.frontend.yaml import Sequence
 from tcc.compiler.support.diagnostics import UserError
 
@@ -19,7 +19,7 @@ def check_unreached(ex: Expansion, graph: Sequence) -> None:
     for block in ex.blocks.values():
         problems = tuple(default_problems(block.params, unreached.budget, block.inputs))
         if problems:
-            ex.report(UserError(problems), Env(Place("")))
+            ex.report(UserError(problems), StepScope(PathNode("")))
         check_block(ex, block, (block.name,))
         _check_pending(ex, graph)
 
@@ -30,7 +30,7 @@ def _check_pending(ex: Expansion, graph: Sequence) -> None:
         steps, env = pending.pop(next(iter(pending)))
         owner = ex.blocks[env.calls[-1]].body if env.calls else graph
         if id(steps) not in ex.unreached.expanded:
-            ex.sequence(steps, POISON, ex.unreached.unknown(env, owner))
+            ex.sequence(steps, ERROR_VALUE, ex.unreached.unknown(env, owner))
 
 
 def check_block(ex: Expansion, block: Block, calls: tuple[str, ...]) -> None:
@@ -38,10 +38,10 @@ def check_block(ex: Expansion, block: Block, calls: tuple[str, ...]) -> None:
     if block.name in ex.unreached.called_blocks:
         return
     ex.unreached.called_blocks.add(block.name)
-    env = Env(
-        Place(""),
+    env = StepScope(
+        PathNode(""),
         names=Bindings(dict.fromkeys((p.name for p in block.params), UNKNOWN)),
-        values=Bindings(dict.fromkeys(block.inputs, POISON)),
+        values=Bindings(dict.fromkeys(block.inputs, ERROR_VALUE)),
         chain=(f"in block `{block.name}`, which no step reaches",),
         calls=calls,
         depth=len(calls),
@@ -51,7 +51,7 @@ def check_block(ex: Expansion, block: Block, calls: tuple[str, ...]) -> None:
         that = rule.get("that")
         assert that is not None
         try:
-            evaluated(that, env.scope(POISON))
+            evaluated(that, env.scope(ERROR_VALUE))
         except UserError as error:
             ex.report(error, env)
-    ex.sequence(block.body, POISON, env)
+    ex.sequence(block.body, ERROR_VALUE, env)

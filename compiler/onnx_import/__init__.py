@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.onnx_import.options import Contract, Runner, Wanted
+from tcc.compiler.onnx_import.options import ImportOptions, ModelRunner, PreprocessOptions
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from tcc.compiler.data.weights import Weights
     from tcc.compiler.frontend.spec import Spec
-    from tcc.compiler.onnx_import.rebuild import Row
-    from tcc.compiler.onnx_import.sandbox import Done
+    from tcc.compiler.onnx_import.rebuild import ImportedOperator
+    from tcc.compiler.onnx_import.sandbox import TaskResult
 
 LIBRARIES = {"onnx_graphsurgeon": "onnx-graphsurgeon", "onnxsim": "onnxsim"}
 """What is needed beside the package's own dependencies: modules, and what they are called."""
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportedModel:
     """A spec's text, its weights, and what became of each operator.
 
     `difference` is the largest between the file's outputs and the spec's, relative to the
@@ -36,12 +36,14 @@ class Imported:
     text: str
     spec: "Spec"
     weights: "Weights"
-    rows: "tuple[Row, ...]"
+    rows: "tuple[ImportedOperator, ...]"
     notes: tuple[str, ...]
     difference: float
 
 
-def import_onnx(path: Path, wanted: Wanted, runner: Runner | None = None) -> Imported:
+def import_onnx(
+    path: Path, wanted: ImportOptions, runner: ModelRunner | None = None
+) -> ImportedModel:
     """Return an ONNX file as a spec with weights.
 
     Raises:
@@ -62,9 +64,9 @@ def import_onnx(path: Path, wanted: Wanted, runner: Runner | None = None) -> Imp
         sandbox,
     )
     from tcc.compiler.onnx_import.fuse import fuse
-    from tcc.compiler.onnx_import.simplify import tidy
+    from tcc.compiler.onnx_import.simplify import simplify
 
-    runner = runner or Runner(sandbox.clean, sandbox.outputs)
+    runner = runner or ModelRunner(sandbox.clean, sandbox.outputs)
     model = read_file.read(path)
     until = tuple(dict.fromkeys(wanted.until))
     inputs_outputs.check_values(path, model, until)
@@ -78,15 +80,15 @@ def import_onnx(path: Path, wanted: Wanted, runner: Runner | None = None) -> Imp
         found = conversion.convert(graph, str(path), source, name)
     except UserError as error:
         raise _with(error, path, notes) from None
-    tidied, values = tidy(found.model, found.wished)
+    tidied, values = simplify(found.model, found.wished)
     made = rebuild.rebuild(tidied, path, wanted)
-    rows = tuple(rebuild.rows(found.origins, values, made))
+    rows = tuple(rebuild.imported_operators(found.origins, values, made))
     operator_check.check(path, cleaned, found, runner)
     inputs_outputs.take_outputs(model, until)
-    difference, unsure = compare.difference(
+    difference, unsure = compare.largest_difference(
         path, model, source, made, found.raws, wanted.preprocess, runner
     )
-    return Imported(made.text, made.spec, made.weights, rows, (*notes, *unsure), difference)
+    return ImportedModel(made.text, made.spec, made.weights, rows, (*notes, *unsure), difference)
 
 
 def _check_tools() -> None:
@@ -97,7 +99,7 @@ def _check_tools() -> None:
             raise MissingTool(Tool(name, "import ONNX files", None))
 
 
-def _cleaned(path: Path, done: "Done") -> tuple[str, ...]:
+def _cleaned(path: Path, done: "TaskResult") -> tuple[str, ...]:
     """Return what is to say of cleaning a model.
 
     Raises:
@@ -135,4 +137,11 @@ def _with(error: UserError, path: Path, notes: tuple[str, ...]) -> UserError:
     return UserError((*error.diagnostics, *more))
 
 
-__all__ = ["Contract", "Imported", "Runner", "UserError", "Wanted", "import_onnx"]
+__all__ = [
+    "ImportOptions",
+    "ImportedModel",
+    "ModelRunner",
+    "PreprocessOptions",
+    "UserError",
+    "import_onnx",
+]

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.onnx_import.conversion import Raw
-from tcc.compiler.onnx_import.inputs_outputs import Source, add_output
+from tcc.compiler.onnx_import.conversion import PreActivation
+from tcc.compiler.onnx_import.inputs_outputs import GraphInput, add_output
 from tcc.compiler.onnx_import.operator_check import distance, unrun
-from tcc.compiler.onnx_import.options import Contract, Runner
-from tcc.compiler.onnx_import.rebuild import Rebuilt
+from tcc.compiler.onnx_import.options import ModelRunner, PreprocessOptions
+from tcc.compiler.onnx_import.rebuild import RebuiltSpec
 from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.reference import float_program
 from tcc.compiler.reference.activations import applied
@@ -32,14 +32,14 @@ COLLAPSED = 1e-4
 Tensor = NDArray[np.float32]
 
 
-def difference(
+def largest_difference(
     path: Path,
     model: "onnx.ModelProto",
-    source: Source,
-    made: Rebuilt,
-    raws: Mapping[str, Raw],
-    contract: Contract | None,
-    runner: Runner,
+    source: GraphInput,
+    made: RebuiltSpec,
+    raws: Mapping[str, PreActivation],
+    contract: PreprocessOptions | None,
+    runner: ModelRunner,
 ) -> tuple[float, tuple[str, ...]]:
     """Return how far a spec's outputs are from its file's, and what is to say of the comparison.
 
@@ -94,7 +94,7 @@ class _End:
         return shown.reshape(self.view.type.shape)
 
 
-def _ends(model: "onnx.ModelProto", graph: Graph, raws: Mapping[str, Raw]) -> list[_End]:
+def _ends(model: "onnx.ModelProto", graph: Graph, raws: Mapping[str, PreActivation]) -> list[_End]:
     """Return the outputs of both, before their activation as well where the file holds that."""
     ends = [_End(o, v.name) for o, v in zip(graph.outputs, model.graph.output, strict=True)]
     here = {name for node in model.graph.node for name in node.output}
@@ -137,7 +137,7 @@ def _largest(tensor: NDArray[np.float64]) -> float:
     return float(np.abs(np.where(np.isfinite(tensor), tensor, 0)).max(initial=0.0))
 
 
-def probes(kind: TensorType, contract: Contract | None) -> Iterator[Tensor]:
+def probes(kind: TensorType, contract: PreprocessOptions | None) -> Iterator[Tensor]:
     """Yield the inputs that are tried: nothing at all, noise of several sizes, pixels, extremes.
 
     The first is all zeros, to which the change of an output is taken.
@@ -158,7 +158,7 @@ def probes(kind: TensorType, contract: Contract | None) -> Iterator[Tensor]:
     yield one
 
 
-def _scaling(channels: int, contract: Contract | None) -> tuple[Tensor, Tensor]:
+def _scaling(channels: int, contract: PreprocessOptions | None) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel, shaped to broadcast."""
     mean = contract.mean if contract and contract.mean else (0.0,)
     std = contract.std if contract and contract.std else (1.0,)

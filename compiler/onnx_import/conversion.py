@@ -11,22 +11,22 @@ from tcc.compiler.ir.types import Activation
 from tcc.compiler.onnx_import.convert import CONVERTERS, PATTERNS, Call, Operand
 from tcc.compiler.onnx_import.fuse import PARTS
 from tcc.compiler.onnx_import.graph_builder import Builder, Refusal
-from tcc.compiler.onnx_import.inputs_outputs import Source
-from tcc.compiler.onnx_import.names import Names, identifier, of_node, of_weight
+from tcc.compiler.onnx_import.inputs_outputs import GraphInput
+from tcc.compiler.onnx_import.names import UniqueNames, identifier, of_node, of_weight
 from tcc.compiler.onnx_import.node_arguments import NotConstantError, before
 from tcc.compiler.onnx_import.refusal_causes import ATTENTION, attention, cause
 from tcc.compiler.onnx_import.tensor_view import LARGEST, TooLargeError, View
 from tcc.compiler.ops import Sigmoid, Softmax
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 
-SHOWN = 8
+MAX_NAMES_SHOWN = 8
 """Nodes that one diagnostic names."""
-MOST = 50
+MAX_REFUSALS = 50
 """Diagnostics of one file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class OperatorOrigin:
     """Operators of the file, last first as (name, type), and the value that they became."""
 
     nodes: tuple[tuple[str, str], ...]
@@ -34,7 +34,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
+class PreActivation:
     """What enters the activation of an output: what the file calls it, and how it holds it."""
 
     name: str
@@ -42,7 +42,7 @@ class Raw:
 
 
 @dataclass(frozen=True, slots=True)
-class Converted:
+class ConvertedModel:
     """A model, the names its steps are to have, and what became of each operator of the file.
 
     `views` are the values of the network as the file has them, by its names; `maps` are vectors
@@ -51,13 +51,13 @@ class Converted:
 
     model: Model
     wished: Mapping[str, str]
-    origins: tuple[Origin, ...]
+    origins: tuple[OperatorOrigin, ...]
     views: Mapping[str, View]
     maps: Mapping[str, str]
-    raws: Mapping[str, Raw]
+    raws: Mapping[str, PreActivation]
 
 
-def convert(graph: gs.Graph, file: str, source: Source, name: str) -> Converted:
+def convert(graph: gs.Graph, file: str, source: GraphInput, name: str) -> ConvertedModel:
     """Return the model of a graph that `fuse` has gone through.
 
     Args:
@@ -88,10 +88,12 @@ class _Problems:
 
     def found(self) -> Iterator[Diagnostic]:
         first = sorted(self.nodes.items(), key=lambda item: item[0][2] != ATTENTION)
-        for (code, op, message), names in first[:MOST]:
+        for (code, op, message), names in first[:MAX_REFUSALS]:
             help = self.helps[code, op, message]
-            others = ", ".join(names[1:SHOWN])
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            others = ", ".join(names[1:MAX_NAMES_SHOWN])
+            more = (
+                f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
+            )
             notes = (f"also {others}{more}",) if others else ()
             where = whole_file(f"{self.file}: node {names[0]}")
             yield Diagnostic(code, f"{op}: {message}", where, notes=notes, help=help)
@@ -100,9 +102,9 @@ class _Problems:
 class _Converter:
     """One conversion; a tensor that failed is None, of which nothing more is said."""
 
-    def __init__(self, graph: gs.Graph, file: str, source: Source, name: str) -> None:
+    def __init__(self, graph: gs.Graph, file: str, source: GraphInput, name: str) -> None:
         self.graph, self.file, self.name = graph, file, name
-        names = Names(identifier(o.name, "output") for o in graph.outputs)
+        names = UniqueNames(identifier(o.name, "output") for o in graph.outputs)
         given = Input(names.fresh(identifier(source.name, "image")), source.type)
         self.build = Builder(given, names)
         image = self.build.view(given.name)
@@ -112,7 +114,7 @@ class _Converter:
         self.problems = _Problems(file)
         self.results: list[tuple[gs.Node, Operand | None]] = []
 
-    def converted(self) -> Converted:
+    def converted(self) -> ConvertedModel:
         for node in self.graph.nodes:
             self._node(node)
         self._attention()
@@ -123,21 +125,21 @@ class _Converter:
         views = {name: v for name, v in self.tensors.items() if isinstance(v, View)}
         origins = tuple(self._origins())
         raws = self._raws(model, views)
-        return Converted(model, self.build.wished, origins, views, self.build.as_maps, raws)
+        return ConvertedModel(model, self.build.wished, origins, views, self.build.as_maps, raws)
 
-    def _raws(self, model: Model, views: Mapping[str, View]) -> Mapping[str, Raw]:
+    def _raws(self, model: Model, views: Mapping[str, View]) -> Mapping[str, PreActivation]:
         last = ((name, self.build.settled.get(view, view)) for name, view in views.items())
-        held = {view.value: Raw(name, view) for name, view in last if view.whole()}
+        held = {view.value: PreActivation(name, view) for name, view in last if view.whole()}
         ends = (output for output in model.graph.outputs if output.activation != "none")
         return {output.name: held[output.value] for output in ends if output.value in held}
 
-    def _origins(self) -> Iterator[Origin]:
+    def _origins(self) -> Iterator[OperatorOrigin]:
         for node, result in self.results:
             value = ""
             if isinstance(result, View):
                 value = self.build.settled.get(result, result).value
             widened = self.build.as_maps.get(value, value)
-            yield Origin(_parts(node), widened)
+            yield OperatorOrigin(_parts(node), widened)
 
     def _node(self, node: gs.Node) -> None:
         results: Sequence[Operand | None] = [None] * len(node.outputs)
@@ -193,7 +195,7 @@ class _Converter:
         return tensor.values if isinstance(tensor, gs.Constant) else self.tensors[tensor.name]
 
     def _outputs(self) -> Iterator[Output]:
-        names = Names()
+        names = UniqueNames()
         for tensor in self.graph.outputs:
             found = self.tensors.get(tensor.name)
             view = self.build.settle(found) if isinstance(found, View) else None

@@ -14,7 +14,15 @@ from tcc.compiler.ir.signature import signature
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.lower.onnx import OLDEST
 from tcc.compiler.onnx_import.node_arguments import NotConstantError, numbers, scalar
-from tcc.compiler.onnx_import.pattern import Anything, Constant, Found, Made, Pattern, find, made
+from tcc.compiler.onnx_import.pattern import (
+    AnyConstant,
+    AnyValue,
+    Bindings,
+    OperatorPattern,
+    Pattern,
+    find,
+    operator,
+)
 from tcc.compiler.ops import ACTIVATIONS
 from tcc.compiler.support.unhandled import UnhandledError
 
@@ -24,7 +32,7 @@ PARTS = "parts"
 CHANNEL_NORM = "ChannelNorm"
 """Layer normalisation along one axis, which need not be the last."""
 
-X = Anything("x")
+X = AnyValue("x")
 ANY = TensorType((1,))
 """A type where none matters."""
 SIXTH = 1 / 6
@@ -32,12 +40,12 @@ Attributes = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class FusionRule:
     """A pattern and the operator that means the same; `attributes` None refuses a match."""
 
-    pattern: Made
+    pattern: OperatorPattern
     type: str
-    attributes: Callable[[Found], Attributes | None] = lambda _: {}
+    attributes: Callable[[Bindings], Attributes | None] = lambda _: {}
     inputs: tuple[str, ...] = ("x",)
 
 
@@ -60,7 +68,7 @@ def fuse(graph: gs.Graph, until: Sequence[str] = ()) -> None:
 def _constants(graph: gs.Graph) -> None:
     """Turn nodes that hold a constant into constants."""
     for node in graph.nodes:
-        if node.op == "Constant" and len(node.outputs) == 1 and len(node.attrs) == 1:
+        if node.op == "AnyConstant" and len(node.outputs) == 1 and len(node.attrs) == 1:
             (held,) = node.attrs.values()
             values = held.values if isinstance(held, gs.Constant) else np.array(held)
             (tensor,) = node.outputs
@@ -73,7 +81,7 @@ def _narrow(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(np.float32) if values.dtype == np.float64 else values
 
 
-def _apply(rule: Rule, node: gs.Node) -> bool:
+def _apply(rule: FusionRule, node: gs.Node) -> bool:
     found = find(rule.pattern, node)
     if found is None:
         return False
@@ -89,10 +97,10 @@ def _apply(rule: Rule, node: gs.Node) -> bool:
     return True
 
 
-def _parts(pattern: Made, node: gs.Node) -> Iterator[tuple[str, str]]:
+def _parts(pattern: OperatorPattern, node: gs.Node) -> Iterator[tuple[str, str]]:
     """Yield the operators of a match that has just been found, the last one first."""
     yield node.name, node.op
-    wanted = [p for p in pattern.inputs if isinstance(p, Made)]
+    wanted = [p for p in pattern.inputs if isinstance(p, OperatorPattern)]
     for tensor in node.inputs:
         maker = tensor.inputs[0] if len(tensor.inputs) == 1 else None
         inner = next((p for p in wanted if maker is not None and p.type == maker.op), None)
@@ -101,19 +109,19 @@ def _parts(pattern: Made, node: gs.Node) -> Iterator[tuple[str, str]]:
             yield from _parts(inner, maker)
 
 
-def _is_sixth(found: Found) -> Attributes | None:
+def _is_sixth(found: Bindings) -> Attributes | None:
     node = found["h"]
     alpha, beta = node.attrs.get("alpha", 0.2), node.attrs.get("beta", 0.5)
     return {} if isclose(alpha, SIXTH, rel_tol=1e-6) and beta == 0.5 else None
 
 
-def _is_relu6(found: Found) -> Attributes | None:
+def _is_relu6(found: Bindings) -> Attributes | None:
     node = found["c"]
     low, high = scalar(node, "min", 1, float("-inf")), scalar(node, "max", 2, float("inf"))
     return {} if (low, high) == (0.0, 6.0) else None
 
 
-def _layer_norm(found: Found) -> Attributes | None:
+def _layer_norm(found: Bindings) -> Attributes | None:
     axes = {numbers(found[name], "axes", 1) for name in ("mean", "var")}
     power = found.get("two")
     if len(axes) != 1 or (power is not None and float(power.values.reshape(-1)[0]) != 2.0):
@@ -123,47 +131,49 @@ def _layer_norm(found: Found) -> Attributes | None:
     return {"axis": axis, "epsilon": float(epsilon.reshape(-1)[0])} if axis is not None else None
 
 
-def _layer_norms() -> Iterator[Rule]:
+def _layer_norms() -> Iterator[FusionRule]:
     """Yield (x - mean) / sqrt(mean of squares + eps), with a weight and bias or without."""
-    centred = made("Sub", X, made("ReduceMean", X, name="mean"), name="centred")
+    centred = operator("Sub", X, operator("ReduceMean", X, name="mean"), name="centred")
     squares = (
-        made("Pow", centred, Constant("two")),
-        made("Mul", centred, centred),
+        operator("Pow", centred, AnyConstant("two")),
+        operator("Mul", centred, centred),
     )
     for square in squares:
-        variance = made("ReduceMean", square, name="var")
-        norm = made("Div", centred, made("Sqrt", made("Add", variance, Constant("eps"))))
-        scaled = made("Mul", norm, Constant("weight"))
-        shifted = made("Add", scaled, Constant("bias"))
-        yield Rule(shifted, CHANNEL_NORM, _layer_norm, ("x", "weight", "bias"))
-        yield Rule(norm, CHANNEL_NORM, _layer_norm)
+        variance = operator("ReduceMean", square, name="var")
+        norm = operator(
+            "Div", centred, operator("Sqrt", operator("Add", variance, AnyConstant("eps")))
+        )
+        scaled = operator("Mul", norm, AnyConstant("weight"))
+        shifted = operator("Add", scaled, AnyConstant("bias"))
+        yield FusionRule(shifted, CHANNEL_NORM, _layer_norm, ("x", "weight", "bias"))
+        yield FusionRule(norm, CHANNEL_NORM, _layer_norm)
 
 
-def _gelus() -> Iterator[Rule]:
+def _gelus() -> Iterator[FusionRule]:
     """Yield the ways to write x / 2 * (1 + erf(x / sqrt(2)))."""
-    for inner in (made("Div", X, sqrt(2)), made("Mul", X, sqrt(0.5))):
-        gate = made("Add", made("Erf", inner), 1.0)
-        yield Rule(made("Mul", made("Mul", X, 0.5), gate), "Gelu")
-        yield Rule(made("Mul", made("Mul", X, gate), 0.5), "Gelu")
-        yield Rule(made("Mul", X, made("Mul", gate, 0.5)), "Gelu")
+    for inner in (operator("Div", X, sqrt(2)), operator("Mul", X, sqrt(0.5))):
+        gate = operator("Add", operator("Erf", inner), 1.0)
+        yield FusionRule(operator("Mul", operator("Mul", X, 0.5), gate), "Gelu")
+        yield FusionRule(operator("Mul", operator("Mul", X, gate), 0.5), "Gelu")
+        yield FusionRule(operator("Mul", X, operator("Mul", gate, 0.5)), "Gelu")
 
 
-def _spelt_out() -> Iterator[Rule]:
+def _spelt_out() -> Iterator[FusionRule]:
     """Yield activations that older opsets have no operator for, as their own `onnx` spells them."""
     for op in ACTIVATIONS:
         # Arguments and attributes would have to be compared as well: such have rules of their own.
         if op.onnx_operator and not signature(op):
             calls = op().onnx(ANY, opset=OLDEST)
             if len(calls) > 1 and not any(call.attributes for call in calls):
-                yield Rule(_pattern(calls), op.onnx_operator)
+                yield FusionRule(_pattern(calls), op.onnx_operator)
 
 
-def _pattern(calls: Sequence[Call]) -> Made:
+def _pattern(calls: Sequence[Call]) -> OperatorPattern:
     """Return the last of some calls as a pattern; each reads `x0`, numbers and earlier ones."""
     outputs: dict[str, Pattern] = {"x0": X}
     for call in calls:
         inputs = (_input(each, outputs) for each in call.inputs)
-        outputs[call.output] = last = made(call.function, *inputs)
+        outputs[call.output] = last = operator(call.function, *inputs)
     return last
 
 
@@ -177,35 +187,39 @@ def _input(given: Argument, outputs: Mapping[str, Pattern]) -> Pattern | float:
             raise UnhandledError("literal of a pattern", str(given))
 
 
-def _hard() -> Iterator[Rule]:
+def _hard() -> Iterator[FusionRule]:
     """Yield the ways to write hard swish and hard sigmoid."""
-    gate = made("HardSigmoid", X, name="h")
-    yield Rule(made("Mul", X, gate), "HardSwish", _is_sixth)
-    clipped = made("Clip", made("Add", X, 3.0), name="c")
+    gate = operator("HardSigmoid", X, name="h")
+    yield FusionRule(operator("Mul", X, gate), "HardSwish", _is_sixth)
+    clipped = operator("Clip", operator("Add", X, 3.0), name="c")
     for type, number in (("Div", 6.0), ("Mul", SIXTH)):
-        yield Rule(made("Mul", X, made(type, clipped, number)), "HardSwish", _is_relu6)
-        yield Rule(made(type, made("Mul", X, clipped), number), "HardSwish", _is_relu6)
-        yield Rule(made(type, clipped, number), "HardSigmoid", _relu6_gate)
+        yield FusionRule(
+            operator("Mul", X, operator(type, clipped, number)), "HardSwish", _is_relu6
+        )
+        yield FusionRule(
+            operator(type, operator("Mul", X, clipped), number), "HardSwish", _is_relu6
+        )
+        yield FusionRule(operator(type, clipped, number), "HardSigmoid", _relu6_gate)
 
 
-def _bounded() -> Iterator[Rule]:
+def _bounded() -> Iterator[FusionRule]:
     """Yield the ways to write relu6 that are two operators."""
-    for inner in (made("Max", X, 0.0), made("Relu", X)):
-        yield Rule(made("Min", inner, 6.0), "Clip", lambda _: {"min": 0.0, "max": 6.0})
-        yield Rule(made("Clip", inner, name="c"), "Clip", _upper)
+    for inner in (operator("Max", X, 0.0), operator("Relu", X)):
+        yield FusionRule(operator("Min", inner, 6.0), "Clip", lambda _: {"min": 0.0, "max": 6.0})
+        yield FusionRule(operator("Clip", inner, name="c"), "Clip", _upper)
 
 
-def _upper(found: Found) -> Attributes | None:
+def _upper(found: Bindings) -> Attributes | None:
     low = scalar(found["c"], "min", 1, float("-inf"))
     high = scalar(found["c"], "max", 2, float("inf"))
     return {"min": 0.0, "max": high} if low <= 0.0 < high else None
 
 
-def _relu6_gate(found: Found) -> Attributes | None:
+def _relu6_gate(found: Bindings) -> Attributes | None:
     return None if _is_relu6(found) is None else {"alpha": SIXTH, "beta": 0.5}
 
 
-def _table() -> dict[str, tuple[Rule, ...]]:
+def _table() -> dict[str, tuple[FusionRule, ...]]:
     rules = (*_spelt_out(), *_hard(), *_bounded(), *_gelus(), *_layer_norms())
     last = {rule.pattern.type for rule in rules}
     return {type: tuple(r for r in rules if r.pattern.type == type) for type in sorted(last)}

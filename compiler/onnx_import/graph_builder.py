@@ -10,7 +10,7 @@ from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node
 from tcc.compiler.ir.op import OpError
 from tcc.compiler.ir.signature import signature
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.onnx_import.names import Names
+from tcc.compiler.onnx_import.names import UniqueNames
 from tcc.compiler.onnx_import.tensor_view import View, channels_of, choosing, every_nth
 from tcc.compiler.ops import (
     BatchNorm,
@@ -48,7 +48,7 @@ class Builder:
     """
 
     source: Input
-    names: Names
+    names: UniqueNames
     nodes: dict[str, Node] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     wished: dict[str, str] = field(default_factory=dict)

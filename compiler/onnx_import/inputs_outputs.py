@@ -21,7 +21,7 @@ Size = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class GraphInput:
     """The input of a graph; with `channels_last`, the file takes height x width x channels."""
 
     name: str
@@ -33,7 +33,7 @@ class Source:
         return (np.moveaxis(tensor, 0, -1) if self.channels_last else tensor)[None]
 
 
-def fix_input(path: Path, model: ModelProto, shape: Size | None) -> Source:
+def fix_input(path: Path, model: ModelProto, shape: Size | None) -> GraphInput:
     """Make the graph's one input a batch of one image of a known size; return what it is.
 
     What the file says of other values' shapes is dropped, since it may depend on the batch.
@@ -56,7 +56,7 @@ def fix_input(path: Path, model: ModelProto, shape: Size | None) -> Source:
     for output in model.graph.output:
         for dim in output.type.tensor_type.shape.dim:
             dim.Clear()
-    return Source(source.name, TensorType(known), channels_last)
+    return GraphInput(source.name, TensorType(known), channels_last)
 
 
 def check_values(path: Path, model: ModelProto, names: Sequence[str]) -> None:

@@ -37,8 +37,8 @@ def of_node(name: str, type: str) -> str:
     return ".".join(inner)
 
 
-class Names:
-    """Names given so far."""
+class UniqueNames:
+    """Names given so far; `fresh` gives another."""
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self.taken = set(taken)

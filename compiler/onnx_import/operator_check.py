@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from tcc.compiler.onnx_import.conversion import Converted
-from tcc.compiler.onnx_import.options import Runner
-from tcc.compiler.onnx_import.shared_values import FED, Cut
+from tcc.compiler.onnx_import.conversion import ConvertedModel
+from tcc.compiler.onnx_import.options import ModelRunner
+from tcc.compiler.onnx_import.shared_values import FED_PREFIX, GraphCut
 from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
@@ -31,7 +31,7 @@ ROOM = 1 << 24
 Tensor = NDArray[np.float32]
 
 
-def check(path: Path, model: ModelProto, found: Converted, runner: Runner) -> None:
+def check(path: Path, model: ModelProto, found: ConvertedModel, runner: ModelRunner) -> None:
     """Compare each operator of a model with what it became.
 
     Args:
@@ -43,7 +43,7 @@ def check(path: Path, model: ModelProto, found: Converted, runner: Runner) -> No
     Raises:
         UserError: One computes something else (E0920), or cannot be run (E0921).
     """
-    cut = Cut(model, found)
+    cut = GraphCut(model, found)
     for names in _parts(cut):
         _compare(path, cut, names, runner)
 
@@ -73,7 +73,7 @@ def distance(own: NDArray[np.floating], other: NDArray[np.floating], scale: obje
     return float(apart.max(initial=0.0))
 
 
-def _parts(cut: Cut) -> Iterator[list[str]]:
+def _parts(cut: GraphCut) -> Iterator[list[str]]:
     """Yield values of the file in groups of bounded size, with what they are computed from."""
     group: list[str] = []
     size = 0
@@ -94,11 +94,11 @@ def _elements(view: View) -> int:
     return int(np.prod(view.shape, dtype=np.int64))
 
 
-def _compare(path: Path, cut: Cut, names: list[str], runner: Runner) -> None:
+def _compare(path: Path, cut: GraphCut, names: list[str], runner: ModelRunner) -> None:
     part = cut.theirs(names)
-    fed = [value.name.removeprefix(FED) for value in part.graph.input]
+    fed = [value.name.removeprefix(FED_PREFIX) for value in part.graph.input]
     numbers = _Numbers(cut)
-    feed = {FED + n: numbers.shown(cut.views[n]) for n in fed}
+    feed = {FED_PREFIX + n: numbers.shown(cut.views[n]) for n in fed}
     found, done = runner.outputs(part, [feed])
     if not found:
         raise unrun(path, done.problem)
@@ -115,7 +115,7 @@ def _compare(path: Path, cut: Cut, names: list[str], runner: Runner) -> None:
 class _Numbers:
     """Random numbers in place of values, the same for each value every time."""
 
-    def __init__(self, cut: Cut) -> None:
+    def __init__(self, cut: GraphCut) -> None:
         self.types = cut.found.model.graph.types
 
     def of(self, value: str) -> Tensor:
@@ -128,7 +128,7 @@ class _Numbers:
         return np.ascontiguousarray(self.of(view.value).ravel()[view.positions()])
 
 
-def _computed(cut: Cut, names: list[str], numbers: _Numbers) -> Mapping[str, list[Tensor]]:
+def _computed(cut: GraphCut, names: list[str], numbers: _Numbers) -> Mapping[str, list[Tensor]]:
     """Return what the steps make of random numbers, by value; a vector that is a map too is two."""
     maps = cut.maps
     values = dict.fromkeys(cut.views[n].value for n in names if cut.views[n].value in cut.nodes)
@@ -137,14 +137,14 @@ def _computed(cut: Cut, names: list[str], numbers: _Numbers) -> Mapping[str, lis
     vectors = {twin: value for value, twin in maps.items()}
     feeds = {}
     for source in model.graph.inputs:
-        value = source.name.removeprefix(FED)
+        value = source.name.removeprefix(FED_PREFIX)
         tensor = numbers.of(vectors.get(value, value))
         feeds[source.name] = tensor.reshape(1, *source.type.shape)
     found = float_program.evaluate(model, feeds) if values else {}
     return {value: [found[twin] for twin in both] for value, both in twins.items()}
 
 
-def _judge(path: Path, cut: Cut, name: str, own: Tensor, their: Tensor) -> None:
+def _judge(path: Path, cut: GraphCut, name: str, own: Tensor, their: Tensor) -> None:
     axes = tuple(axis for axis in range(their.ndim) if axis != 1)
     largest = np.abs(np.where(np.isfinite(their), their, 0)).max(axes, keepdims=True, initial=0)
     scale = np.maximum(largest, SMALLEST * largest.max(initial=0))

@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from tcc.compiler.onnx_import.sandbox import Done
+    from tcc.compiler.onnx_import.sandbox import TaskResult
 
 
 @dataclass(frozen=True, slots=True)
-class Contract:
+class PreprocessOptions:
     """How an image becomes the input; `mode` is how it gets the input's size, `none` if at all."""
 
     color: str = "rgb"
@@ -23,7 +23,7 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ImportOptions:
     """What the user says beside the file.
 
     `preprocess` is what the spec shall say of it, if anything; `shape` are channels, height and
@@ -33,18 +33,18 @@ class Wanted:
 
     name: str = ""
     labels: tuple[str, ...] = ()
-    preprocess: Contract | None = None
+    preprocess: PreprocessOptions | None = None
     shape: tuple[int, int, int] | None = None
     until: tuple[str, ...] = ()
     fold: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Runner:
+class ModelRunner:
     """What runs native libraries on the foreign model: `sandbox`, or something like it."""
 
-    clean: "Callable[[onnx.ModelProto], tuple[onnx.ModelProto, Done]]"
+    clean: "Callable[[onnx.ModelProto], tuple[onnx.ModelProto, TaskResult]]"
     outputs: (
         "Callable[[onnx.ModelProto, Sequence[Mapping[str, np.ndarray]]],"
-        " tuple[list[Mapping[str, np.ndarray]], Done]]"
+        " tuple[list[Mapping[str, np.ndarray]], TaskResult]]"
     )

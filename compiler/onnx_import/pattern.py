@@ -9,7 +9,7 @@ from typing import Any
 import onnx_graphsurgeon as gs
 
 COMMUTATIVE = frozenset({"Add", "Max", "Min", "Mul"})
-Found = Mapping[str, Any]
+Bindings = Mapping[str, Any]
 """What the names of a pattern stand for: tensors of captures, nodes of operators."""
 
 
@@ -17,29 +17,29 @@ class Pattern(ABC):
     """What a tensor may be."""
 
     @abstractmethod
-    def fits(self, tensor: gs.Tensor, found: Found) -> Iterator[Found]:
+    def fits(self, tensor: gs.Tensor, found: Bindings) -> Iterator[Bindings]:
         """Yield what the names stand for, in each way in which a tensor fits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Anything(Pattern):
+class AnyValue(Pattern):
     """Any value that is computed, the same one wherever the name stands."""
 
     name: str
 
-    def fits(self, tensor: gs.Tensor, found: Found) -> Iterator[Found]:
+    def fits(self, tensor: gs.Tensor, found: Bindings) -> Iterator[Bindings]:
         """Yield the tensor under the name."""
         if found.get(self.name, tensor) is tensor and not isinstance(tensor, gs.Constant):
             yield {**found, self.name: tensor}
 
 
 @dataclass(frozen=True, slots=True)
-class Number(Pattern):
+class NumberPattern(Pattern):
     """A constant that is one number, or nearly."""
 
     value: float
 
-    def fits(self, tensor: gs.Tensor, found: Found) -> Iterator[Found]:
+    def fits(self, tensor: gs.Tensor, found: Bindings) -> Iterator[Bindings]:
         """Yield what was found before."""
         if isinstance(tensor, gs.Constant) and tensor.values.size == 1:
             (number,) = tensor.values.reshape(-1)
@@ -48,31 +48,31 @@ class Number(Pattern):
 
 
 @dataclass(frozen=True, slots=True)
-class Constant(Pattern):
+class AnyConstant(Pattern):
     """Any constant."""
 
     name: str
 
-    def fits(self, tensor: gs.Tensor, found: Found) -> Iterator[Found]:
+    def fits(self, tensor: gs.Tensor, found: Bindings) -> Iterator[Bindings]:
         """Yield the tensor under the name."""
         if isinstance(tensor, gs.Constant):
             yield {**found, self.name: tensor}
 
 
 @dataclass(frozen=True, slots=True)
-class Made(Pattern):
+class OperatorPattern(Pattern):
     """What an operator makes of its first inputs; the node is found under `name`."""
 
     type: str
     inputs: tuple[Pattern, ...]
     name: str = ""
 
-    def fits(self, tensor: gs.Tensor, found: Found) -> Iterator[Found]:
+    def fits(self, tensor: gs.Tensor, found: Bindings) -> Iterator[Bindings]:
         """Yield each way in which the node that makes the tensor fits."""
         if len(tensor.inputs) == 1 and tensor.inputs[0].outputs[0] is tensor:
             yield from self.ends(tensor.inputs[0], found)
 
-    def ends(self, node: gs.Node, found: Found) -> Iterator[Found]:
+    def ends(self, node: gs.Node, found: Bindings) -> Iterator[Bindings]:
         """Yield each way in which a node fits."""
         if node.op != self.type or len(node.inputs) < len(self.inputs):
             return
@@ -88,8 +88,8 @@ class Made(Pattern):
 
 
 def _all(
-    patterns: tuple[Pattern, ...], tensors: tuple[gs.Tensor, ...], found: Found
-) -> Iterator[Found]:
+    patterns: tuple[Pattern, ...], tensors: tuple[gs.Tensor, ...], found: Bindings
+) -> Iterator[Bindings]:
     if not patterns:
         yield found
         return
@@ -97,12 +97,12 @@ def _all(
         yield from _all(patterns[1:], tensors[1:], more)
 
 
-def made(type: str, *inputs: Pattern | float, name: str = "") -> Made:
+def operator(type: str, *inputs: Pattern | float, name: str = "") -> OperatorPattern:
     """Return the pattern of an operator; plain numbers stand for constants."""
-    wrapped = (i if isinstance(i, Pattern) else Number(i) for i in inputs)
-    return Made(type, tuple(wrapped), name)
+    wrapped = (i if isinstance(i, Pattern) else NumberPattern(i) for i in inputs)
+    return OperatorPattern(type, tuple(wrapped), name)
 
 
-def find(pattern: Made, node: gs.Node) -> Found | None:
+def find(pattern: OperatorPattern, node: gs.Node) -> Bindings | None:
     """Return what the names stand for if a node ends the pattern."""
     return next(pattern.ends(node, {}), None)

@@ -10,23 +10,23 @@ from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.ir.graph import Graph, GraphError, Model
 from tcc.compiler.ir.preprocess import channels_of
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.onnx_import.conversion import Origin
+from tcc.compiler.onnx_import.conversion import OperatorOrigin
 from tcc.compiler.onnx_import.graph_builder import Tensor
-from tcc.compiler.onnx_import.options import Contract, Wanted
+from tcc.compiler.onnx_import.options import ImportOptions, PreprocessOptions
 from tcc.compiler.onnx_import.spec_writer.branches import structured
 from tcc.compiler.onnx_import.spec_writer.fold_repeats import folded
 from tcc.compiler.onnx_import.spec_writer.op_words import written
 from tcc.compiler.onnx_import.spec_writer.steps import nodes
-from tcc.compiler.onnx_import.spec_writer.text import Heading, text
+from tcc.compiler.onnx_import.spec_writer.text import SpecHeading, text
 from tcc.compiler.support import scratch_folders
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
-USERS = frozenset({"pixel-statistics"})
+WARNINGS_OF_OPTIONS = frozenset({"pixel-statistics"})
 """Kinds of warnings about what the user says; others are about the network, which is as it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuilt:
+class RebuiltSpec:
     """A spec's text, what it compiles to, its weights, and its paths of the model's values."""
 
     text: str
@@ -36,7 +36,7 @@ class Rebuilt:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ImportedOperator:
     """An operator of the file and the step that does its work; without one, it is in others."""
 
     node: str
@@ -46,7 +46,7 @@ class Row:
     shape: tuple[int, ...]
 
 
-def rebuild(model: Model, path: Path, wanted: Wanted) -> Rebuilt:
+def rebuild(model: Model, path: Path, wanted: ImportOptions) -> RebuiltSpec:
     """Return the spec of a model that was imported from a file.
 
     Raises:
@@ -62,17 +62,17 @@ def rebuild(model: Model, path: Path, wanted: Wanted) -> Rebuilt:
         items = folded(items, graph, named)
     preprocess = _preprocess(path, graph.inputs[0].type, wanted.preprocess)
     file = path.name.encode(errors="replace").decode()  # a name of a file may be in any encoding
-    heading = Heading(graph.name, f"Imported from {file}.", preprocess, wanted.labels)
+    heading = SpecHeading(graph.name, f"Imported from {file}.", preprocess, wanted.labels)
     words = text(graph, items, named, heading)
     spec = _loaded(path, words)
-    if allow := sorted({w.kind for w in spec.warnings} - USERS):
+    if allow := sorted({w.kind for w in spec.warnings} - WARNINGS_OF_OPTIONS):
         words = text(graph, items, named, replace(heading, allow=tuple(allow)))
         spec = _loaded(path, words)
     order = [node.name for node in nodes(items)]
     paths = dict(zip(order, (node.name for node in spec.graph.nodes), strict=True))
     paths[graph.inputs[0].name] = spec.graph.inputs[0].name
     tensors = _renamed(model, spec.graph, paths)
-    return Rebuilt(words, spec, checked(tensors, spec.graph), paths)
+    return RebuiltSpec(words, spec, checked(tensors, spec.graph), paths)
 
 
 def _check_labels(path: Path, graph: Graph, labels: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ def _check_labels(path: Path, graph: Graph, labels: Sequence[str]) -> None:
         )
 
 
-def _preprocess(path: Path, kind: TensorType, given: Contract | None) -> dict[str, Any]:
+def _preprocess(path: Path, kind: TensorType, given: PreprocessOptions | None) -> dict[str, Any]:
     """Return what the spec says of preprocessing.
 
     Raises:
@@ -143,7 +143,9 @@ def _renamed(model: Model, graph: Graph, paths: Mapping[str, str]) -> Weights:
     return tensors
 
 
-def rows(origins: Sequence[Origin], values: Mapping[str, str], made: Rebuilt) -> Iterator[Row]:
+def imported_operators(
+    origins: Sequence[OperatorOrigin], values: Mapping[str, str], made: RebuiltSpec
+) -> Iterator[ImportedOperator]:
     """Yield what became of each operator of the file, in its order.
 
     `values` says what the values of its first model are called in the one that was rebuilt.
@@ -155,6 +157,6 @@ def rows(origins: Sequence[Origin], values: Mapping[str, str], made: Rebuilt) ->
         step = steps.get(made.paths.get(value, ""))
         name = origin.nodes[0][0]
         if step is None:
-            yield Row(name, types, "", "", ())
+            yield ImportedOperator(name, types, "", "", ())
         else:
-            yield Row(name, types, step.name, step.op.word, step.type.shape)
+            yield ImportedOperator(name, types, step.name, step.op.word, step.type.shape)

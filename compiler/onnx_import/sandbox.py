@@ -18,27 +18,33 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-PATIENCE = 300
+TIMEOUT = 300
 """Seconds that one task may take."""
-MEMORY, COPIES = 4 << 30, 8
+MAX_MEMORY, MEMORY_PER_FILE_BYTE = 4 << 30, 8
 """Bytes of address space that the child may take at most, and as many times the sizes of its files
 besides, where the system can limit it."""
-FOLDED = 64 << 20
+MAX_FOLDED_CONSTANT = 64 << 20
 """Largest constant, in bytes, that cleaning computes, where the file itself is smaller: what is
 computed of weights, such as their transposition, is no larger than they are."""
-LACKING = ("MemoryError", "bad_alloc", "bad allocation", "allocate memory", "failed to map segment")
+OUT_OF_MEMORY_WORDS = (
+    "MemoryError",
+    "bad_alloc",
+    "bad allocation",
+    "allocate memory",
+    "failed to map segment",
+)
 """What libraries say where memory is short."""
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class TaskResult:
     """What the child did: the task's steps that it finished, and why it went no further."""
 
     steps: tuple[str, ...]
     problem: str = ""
 
 
-def clean(model: "onnx.ModelProto") -> "tuple[onnx.ModelProto, Done]":
+def clean(model: "onnx.ModelProto") -> "tuple[onnx.ModelProto, TaskResult]":
     """Return a model checked and with its constants computed; the same where that failed.
 
     The steps are `checked` and `simplified`.
@@ -56,7 +62,7 @@ def clean(model: "onnx.ModelProto") -> "tuple[onnx.ModelProto, Done]":
 
 def outputs(
     model: "onnx.ModelProto", feeds: "Sequence[Mapping[str, np.ndarray]]"
-) -> "tuple[list[Mapping[str, np.ndarray]], Done]":
+) -> "tuple[list[Mapping[str, np.ndarray]], TaskResult]":
     """Return what ONNX Runtime computes of each set of inputs, by output.
 
     The list is empty where it cannot; the step is `ran`.
@@ -83,7 +89,7 @@ def _stored(folder: Path, trial: str, count: int) -> "list[np.ndarray]":
     return [np.load(folder / f"{trial}_{i}.npy", allow_pickle=False) for i in range(count)]
 
 
-def _run(task: str, folder: Path) -> Done:
+def _run(task: str, folder: Path) -> TaskResult:
     # -P: a file in the working folder must not pass for a library.
     command = [sys.executable, "-P", "-m", __name__, task, str(folder)]
     log = folder / "steps.txt"
@@ -91,21 +97,23 @@ def _run(task: str, folder: Path) -> Done:
         ended = subprocess.run(
             command,
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # each thread takes address space
         )
     except subprocess.TimeoutExpired:
-        return Done(_steps(log), f"it took longer than {PATIENCE} s")
+        return TaskResult(_steps(log), f"it took longer than {TIMEOUT} s")
     if ended.returncode:
         scratch_folders.check_room(folder)
     words = ended.stderr.decode(errors="replace").strip()
-    if ended.returncode and any(word in words for word in LACKING):
-        return Done(_steps(log), "there is not enough memory for it")
+    if ended.returncode and any(word in words for word in OUT_OF_MEMORY_WORDS):
+        return TaskResult(_steps(log), "there is not enough memory for it")
     if ended.returncode < 0:
-        return Done(_steps(log), f"the library was ended by signal {-ended.returncode}")
-    return Done(_steps(log), words.splitlines()[-1][:300] if ended.returncode and words else "")
+        return TaskResult(_steps(log), f"the library was ended by signal {-ended.returncode}")
+    return TaskResult(
+        _steps(log), words.splitlines()[-1][:300] if ended.returncode and words else ""
+    )
 
 
 def _steps(log: Path) -> tuple[str, ...]:
@@ -119,7 +127,7 @@ def _limit(folder: Path) -> None:
         return
     limits = [n for n in resource.getrlimit(resource.RLIMIT_AS) if n != resource.RLIM_INFINITY]
     given = sum(path.stat().st_size for path in folder.iterdir())
-    allowed = min(MEMORY + COPIES * given, *limits, sys.maxsize)
+    allowed = min(MAX_MEMORY + MEMORY_PER_FILE_BYTE * given, *limits, sys.maxsize)
     resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
 
 
@@ -139,7 +147,7 @@ def _clean(folder: Path) -> None:
     if model.functions:
         model = inliner.inline_local_functions(model)
     # Only what is constant is computed: operators stay as the file has them.
-    largest = f"{max(len(data), FOLDED) >> 20}MB"
+    largest = f"{max(len(data), MAX_FOLDED_CONSTANT) >> 20}MB"
     simple, _ = onnxsim.simplify(
         model, 0, perform_optimization=False, tensor_size_threshold=largest
     )

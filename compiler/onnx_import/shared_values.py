@@ -8,22 +8,22 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output
-from tcc.compiler.onnx_import.conversion import Converted
+from tcc.compiler.onnx_import.conversion import ConvertedModel
 from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.ops import Resize
 
-FED = "fed to "
+FED_PREFIX = "fed to "
 """What stands before the name of a value that is given instead of computed."""
 OLDEST_IR = 4
 """The first version of the format in which a constant need not be an input."""
 
 
 @dataclass(frozen=True)
-class Cut:
+class GraphCut:
     """`model` as it was converted, and what it became."""
 
     model: ModelProto
-    found: Converted
+    found: ConvertedModel
 
     @cached_property
     def views(self) -> Mapping[str, View]:
@@ -42,12 +42,12 @@ class Cut:
         return frozenset(self._walked([name])[1])
 
     def theirs(self, names: Sequence[str]) -> ModelProto:
-        """Return the part of the file that computes some values; its inputs are `FED` others."""
+        """Return the part of the file that computes some values; inputs are `FED_PREFIX` others."""
         makers, fed = self._walked(names)
         nodes = [node for node in self._graph.node if id(node) in makers]
         read = {name for node in nodes for name in node.input}
         inputs = (
-            helper.make_tensor_value_info(FED + n, TensorProto.FLOAT, self.views[n].shape)
+            helper.make_tensor_value_info(FED_PREFIX + n, TensorProto.FLOAT, self.views[n].shape)
             for n in sorted(fed)
         )
         body = GraphProto(name="part")
@@ -59,7 +59,7 @@ class Cut:
         return helper.make_model(body, opset_imports=self.model.opset_import, ir_version=version)
 
     def ours(self, values: Iterable[str]) -> Model:
-        """Return the steps that compute some values; its inputs are `FED` others.
+        """Return the steps that compute some values; its inputs are `FED_PREFIX` others.
 
         Its outputs bear the values' names.
         """
@@ -74,7 +74,7 @@ class Cut:
                 pending += (v for v in node.inputs if v not in self._known)
         whole = self.found.model.graph
         nodes = (_renamed(self.nodes[n], fed) for n in self.nodes if n in taken)
-        inputs = tuple(Input(FED + value, whole.types[value]) for value in fed)
+        inputs = tuple(Input(FED_PREFIX + value, whole.types[value]) for value in fed)
         outputs = tuple(Output(value, value) for value in wanted)
         return Model(Graph("part", inputs, tuple(nodes), outputs), self.found.model.weights)
 
@@ -122,10 +122,10 @@ class Cut:
 def _fed(node: NodeProto, fed: set[str]) -> NodeProto:
     made = onnx.NodeProto()
     made.CopyFrom(node)
-    made.input[:] = [FED + name if name in fed else name for name in node.input]
+    made.input[:] = [FED_PREFIX + name if name in fed else name for name in node.input]
     return made
 
 
 def _renamed(node: Node, fed: Mapping[str, None]) -> Node:
-    inputs = tuple(FED + value if value in fed else value for value in node.inputs)
+    inputs = tuple(FED_PREFIX + value if value in fed else value for value in node.inputs)
     return Node(node.name, node.op, inputs, node.params, node.type)

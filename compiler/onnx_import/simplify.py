@@ -15,12 +15,12 @@ from tcc.compiler.ir.rewrite import (
     rewrite,
 )
 from tcc.compiler.onnx_import.graph_builder import Tensor
-from tcc.compiler.onnx_import.names import Names
+from tcc.compiler.onnx_import.names import UniqueNames
 from tcc.compiler.ops import Concat, Conv, ConvTranspose, Linear, Scale, ScaleShift
 from tcc.compiler.support.diagnostics import NOWHERE
 
 
-def tidy(model: Model, wished: Mapping[str, str]) -> tuple[Model, Mapping[str, str]]:
+def simplify(model: Model, wished: Mapping[str, str]) -> tuple[Model, Mapping[str, str]]:
     """Return a model of fewer steps, and the values of the old one by what they are called now.
 
     Each step is called as it is wished to be, with a number where several are. A value that is no
@@ -33,7 +33,7 @@ def tidy(model: Model, wished: Mapping[str, str]) -> tuple[Model, Mapping[str, s
     small = eliminate_dead(rewrite(rewrite(model, _affine), _prefixes()))
     after = _survivors(model.graph, {node.name for node in small.graph.nodes})
     ends = (*(i.name for i in small.graph.inputs), *(o.name for o in small.graph.outputs))
-    names = Names(ends)
+    names = UniqueNames(ends)
     wishes = _wishes(model.graph, after, wished)
     fresh = {
         node.name: names.fresh(wishes.get((node.name, node.op.word)) or node.op.word)

@@ -10,8 +10,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tcc.compiler.frontend.expr.arithmetic import MAX_INT, MAX_LIST
-from tcc.compiler.frontend.expr.nodes import Index, Name, Node, Part, spend
-from tcc.compiler.frontend.expr.scope import UNKNOWN, ExprError, Result, Scope, Unknown
+from tcc.compiler.frontend.expr.nodes import Expression, IndexOf, NameReference, SliceOf, spend
+from tcc.compiler.frontend.expr.scope import (
+    UNKNOWN,
+    ExpressionError,
+    ExpressionScope,
+    Result,
+    Unknown,
+)
 from tcc.compiler.frontend.expr.sizes import check_names, places
 from tcc.compiler.frontend.expr.syntax import MAX_NESTING, MAX_TEXT, Parser
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail
@@ -22,8 +28,8 @@ __all__ = [
     "MAX_NESTING",
     "MAX_TEXT",
     "UNKNOWN",
-    "Expr",
-    "Scope",
+    "ExpressionScope",
+    "ParsedExpression",
     "Unknown",
     "entries",
     "evaluate",
@@ -36,27 +42,27 @@ COST_OF_LETTER = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Expr:
+class ParsedExpression:
     """An expression that was read, and the place of its text."""
 
     text: str
     span: Span
-    root: Node
+    root: Expression
 
 
-def parse_expr(text: str, span: Span) -> Expr:
+def parse_expr(text: str, span: Span) -> ParsedExpression:
     """Return the expression that a text writes; `span` is that of its scalar, quotes included.
 
     Raises:
         UserError: E0220 for what is no expression, E0223 for one that is too large.
     """
     try:
-        return Expr(text, span, _read(text))
-    except ExprError as fault:
+        return ParsedExpression(text, span, _read(text))
+    except ExpressionError as fault:
         raise _located(fault, text, span) from None
 
 
-def evaluate(expr: Expr, scope: Scope) -> Result:
+def evaluate(expr: ParsedExpression, scope: ExpressionScope) -> Result:
     """Return the value of an expression; `UNKNOWN` where it rests on one that is unknown.
 
     Raises:
@@ -68,33 +74,35 @@ def evaluate(expr: Expr, scope: Scope) -> Result:
         found = expr.root.evaluate(scope)
         if isinstance(found, Unknown):
             check_names(expr.root, scope)
-    except ExprError as fault:
+    except ExpressionError as fault:
         raise _located(fault, expr.text, expr.span) from None
     else:
         return found
 
 
-def entries(expr: Expr, count: int, scope: Scope) -> Result:
+def entries(expr: ParsedExpression, count: int, scope: ExpressionScope) -> Result:
     """Return which entries of a named list of values `name[index]` or `name[start:stop]` takes.
 
     Raises:
         UserError: as `evaluate` does; E0220 where the text is neither.
     """
-    if not isinstance(expr.root, Index | Part) or not isinstance(expr.root.value, Name):
+    if not isinstance(expr.root, IndexOf | SliceOf) or not isinstance(
+        expr.root.value, NameReference
+    ):
         hint = "a value is its name, an entry of a list is name[0], some are name[1:]"
         raise fail("E0220", "this names no value", expr.span, help=hint)
     try:
         return places(expr.root, count, scope)
-    except ExprError as fault:
+    except ExpressionError as fault:
         raise _located(fault, expr.text, expr.span) from None
 
 
 @lru_cache(maxsize=1 << 16)
-def _read(text: str) -> Node:
+def _read(text: str) -> Expression:
     return Parser(text).whole()
 
 
-def _located(fault: ExprError, text: str, span: Span) -> UserError:
+def _located(fault: ExpressionError, text: str, span: Span) -> UserError:
     at = _within(span, text, fault.start, fault.end)
     return UserError(
         (Diagnostic(fault.code, fault.message, at, notes=fault.notes, help=fault.help),)

@@ -18,7 +18,7 @@ from tcc.compiler.frontend.expr.arithmetic import (
     positive,
 )
 from tcc.compiler.frontend.expr.functions import FUNCTIONS, Function
-from tcc.compiler.frontend.expr.scope import ExprError, Result, Scope, Unknown
+from tcc.compiler.frontend.expr.scope import ExpressionError, ExpressionScope, Result, Unknown
 from tcc.compiler.ir.signature import Value
 from tcc.compiler.support.diagnostics import MANY_NAMES, nearest
 
@@ -28,63 +28,65 @@ COST_OF_PAIR = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Node(ABC):
+class Expression(ABC):
     """A part of an expression, text[start:end]."""
 
     start: int
     end: int
 
     @abstractmethod
-    def evaluate(self, scope: Scope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the value, or raise `ExprError`."""
 
 
-def _apply(whole: Node, parts: tuple[Node, ...], do: Callable[..., T], *values: Any) -> T:
+def _apply(
+    whole: Expression, parts: tuple[Expression, ...], do: Callable[..., T], *values: Any
+) -> T:
     """Return `do(*values)`; its error is placed at the part whose value it refuses."""
     try:
         return do(*values)
     except OperandError as error:
         at = whole if error.operand is None else parts[min(error.operand, len(parts) - 1)]
-        raise ExprError(error.code, error.message, at.start, at.end, error.help) from None
+        raise ExpressionError(error.code, error.message, at.start, at.end, error.help) from None
 
 
-def _pay(whole: Node, scope: Scope, value: Value) -> Value:
+def _pay(whole: Expression, scope: ExpressionScope, value: Value) -> Value:
     """Take what it costs to go through a value from the scope's budget; return the value."""
     if isinstance(value, tuple):
         spend(whole, scope, cost((value,)))
     return value
 
 
-def spend(whole: Node, scope: Scope, amount: int) -> None:
+def spend(whole: Expression, scope: ExpressionScope, amount: int) -> None:
     """Take an amount from the scope's budget, or raise `ExprError` at a part."""
     _apply(whole, (), scope.budget.spend, amount)
 
 
 @dataclass(frozen=True, slots=True)
-class Literal(Node):
+class Literal(Expression):
     """A number, string or truth value."""
 
     value: Value
 
-    def evaluate(self, scope: Scope) -> Result:  # noqa: ARG002
+    def evaluate(self, scope: ExpressionScope) -> Result:  # noqa: ARG002
         """Return it."""
         return self.value
 
 
 @dataclass(frozen=True, slots=True)
-class Name(Node):
+class NameReference(Expression):
     """A name that stands for a value."""
 
     name: str
 
-    def evaluate(self, scope: Scope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> Result:
         """Look it up."""
         found = scope.names.get(self.name)
         if found is None:
             raise self.missing(scope)
         return found
 
-    def missing(self, scope: Scope) -> ExprError:
+    def missing(self, scope: ExpressionScope) -> ExpressionError:
         """Return the fault of a name that is not in scope."""
         few = len(scope.names) <= MANY_NAMES  # of more, none is told
         names = sorted(scope.names) if few else []
@@ -101,16 +103,16 @@ class Name(Node):
         listed = "in scope: " + (", ".join(names) or "nothing")
         notes = (listed,) if few and len(listed) <= 100 else ()
         message = f"unknown name `{self.name}`"
-        return ExprError("E0221", message, self.start, self.end, hint, notes)
+        return ExpressionError("E0221", message, self.start, self.end, hint, notes)
 
 
 @dataclass(frozen=True, slots=True)
-class ListOf(Node):
+class ListLiteral(Expression):
     """`[a, b]`."""
 
-    items: tuple[Node, ...]
+    items: tuple[Expression, ...]
 
-    def evaluate(self, scope: Scope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the values as a tuple."""
         values: list[Value] = []
         for each in self.items:
@@ -123,13 +125,13 @@ class ListOf(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Signed(Node):
+class UnarySign(Expression):
     """`-a` or `+a`."""
 
     sign: str
-    operand: Node
+    operand: Expression
 
-    def evaluate(self, scope: Scope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the number with its sign."""
         value = self.operand.evaluate(scope)
         if isinstance(value, Unknown):
@@ -139,16 +141,16 @@ class Signed(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Arithmetic(Node):
+class Arithmetic(Expression):
     """`a + b - c`: operators of one rank, from left to right."""
 
-    first: Node
-    rest: tuple[tuple[str, Node], ...]
+    first: Expression
+    rest: tuple[tuple[str, Expression], ...]
 
-    def evaluate(self, scope: Scope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the number, or the list where lists are joined or repeated."""
         left = self.first.evaluate(scope)
-        done: Node = self.first
+        done: Expression = self.first
         for sign, each in self.rest:
             right = each.evaluate(scope)
             if isinstance(left, Unknown) or isinstance(right, Unknown):
@@ -161,13 +163,13 @@ class Arithmetic(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison(Node):
+class Comparison(Expression):
     """`a < b <= c`: true where every neighbouring pair fits."""
 
-    first: Node
-    rest: tuple[tuple[str, Node], ...]
+    first: Expression
+    rest: tuple[tuple[str, Expression], ...]
 
-    def evaluate(self, scope: Scope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the truth value."""
         left, before = self.first.evaluate(scope), self.first
         for sign, each in self.rest:
@@ -184,13 +186,13 @@ class Comparison(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Logic(Node):
+class BooleanOperation(Expression):
     """`a and b and c`, or with `or`; what need not be known is not evaluated."""
 
     word: str
-    parts: tuple[Node, ...]
+    parts: tuple[Expression, ...]
 
-    def evaluate(self, scope: Scope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the truth value."""
         ends = self.word == "or"
         for each in self.parts:
@@ -203,12 +205,12 @@ class Logic(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Not(Node):
+class Not(Expression):
     """`not a`."""
 
-    operand: Node
+    operand: Expression
 
-    def evaluate(self, scope: Scope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the opposite."""
         value = self.operand.evaluate(scope)
         if isinstance(value, Unknown):
@@ -217,14 +219,14 @@ class Not(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice(Node):
+class Conditional(Expression):
     """`a if c else b`."""
 
-    then: Node
-    condition: Node
-    otherwise: Node
+    then: Expression
+    condition: Expression
+    otherwise: Expression
 
-    def evaluate(self, scope: Scope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> Result:
         """Return one of two values; the other is not evaluated."""
         value = self.condition.evaluate(scope)
         if isinstance(value, Unknown):
@@ -234,13 +236,13 @@ class Choice(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Index(Node):
+class IndexOf(Expression):
     """`a[b]`."""
 
-    value: Node
-    index: Node
+    value: Expression
+    index: Expression
 
-    def evaluate(self, scope: Scope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> Result:
         """Return an entry of a list."""
         found, place = self.value.evaluate(scope), self.index.evaluate(scope)
         if isinstance(found, Unknown) or isinstance(place, Unknown):
@@ -249,13 +251,13 @@ class Index(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Part(Node):
+class SliceOf(Expression):
     """`a[start:stop:step]`; a bound that is not given is None."""
 
-    value: Node
-    bounds: tuple[Node | None, ...]
+    value: Expression
+    bounds: tuple[Expression | None, ...]
 
-    def evaluate(self, scope: Scope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> Result:
         """Return entries of a list, as a list."""
         found = self.value.evaluate(scope)
         ends = [b if b is None else b.evaluate(scope) for b in self.bounds]
@@ -267,13 +269,13 @@ class Part(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Node):
+class FunctionCall(Expression):
     """`f(a, b)`."""
 
     function: Function
-    args: tuple[Node, ...]
+    args: tuple[Expression, ...]
 
-    def evaluate(self, scope: Scope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> Result:
         """Return what the function returns."""
         values: list[Value] = []
         for each in self.args:

@@ -23,7 +23,7 @@ Result = Value | Unknown
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class ExpressionScope:
     """Names that stand for values, and the shapes of named tensors, None where unknown.
 
     `lists` has the shapes of each named list of tensors; `budget` is what evaluation may cost.
@@ -36,7 +36,7 @@ class Scope:
 
 
 @dataclass
-class ExprError(Exception):
+class ExpressionError(Exception):
     """A mistake in text[start:end] of an expression."""
 
     code: str

@@ -7,21 +7,21 @@ from tcc.compiler.frontend.expr.arithmetic import MAX_INT
 from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
 from tcc.compiler.frontend.expr.nodes import (
     Arithmetic,
-    Call,
-    Choice,
+    BooleanOperation,
     Comparison,
-    Index,
-    ListOf,
+    Conditional,
+    Expression,
+    FunctionCall,
+    IndexOf,
+    ListLiteral,
     Literal,
-    Logic,
-    Name,
-    Node,
+    NameReference,
     Not,
-    Part,
-    Signed,
+    SliceOf,
+    UnarySign,
 )
-from tcc.compiler.frontend.expr.scope import ExprError
-from tcc.compiler.frontend.expr.sizes import Length, Size
+from tcc.compiler.frontend.expr.scope import ExpressionError
+from tcc.compiler.frontend.expr.sizes import LengthOf, SizeOf
 from tcc.compiler.frontend.expr.tokens import FOREIGN, Token, percentage, tokens
 from tcc.compiler.support.diagnostics import nearest
 
@@ -48,7 +48,9 @@ class Parser:
     def __init__(self, text: str) -> None:
         if len(text) > MAX_TEXT:
             message = f"an expression of {len(text):,} characters; at most {MAX_TEXT:,} are read"
-            raise ExprError("E0223", message, 0, len(text), "give parts of it names with `let`")
+            raise ExpressionError(
+                "E0223", message, 0, len(text), "give parts of it names with `let`"
+            )
         self.tokens = tokens(text)
         self.place = 0
         self.depth = 0
@@ -58,14 +60,14 @@ class Parser:
         """The token that comes next."""
         return self.tokens[self.place]
 
-    def whole(self) -> Node:
+    def whole(self) -> Expression:
         """Return the whole text as one expression."""
         node = self.expression()
         if self.next.kind != "end":
             raise self.wrong("an operator or the end")
         return node
 
-    def expression(self) -> Node:
+    def expression(self) -> Expression:
         """Return `a if c else b`, or what binds closer."""
         then = self.operation(0)
         if not self.accept("if"):
@@ -73,37 +75,39 @@ class Parser:
         condition = self.operation(0)
         self.expect("else")
         otherwise = self.nested(self.expression)
-        return Choice(then.start, otherwise.end, then, condition, otherwise)
+        return Conditional(then.start, otherwise.end, then, condition, otherwise)
 
-    def operation(self, floor: int) -> Node:
+    def operation(self, floor: int) -> Expression:
         """Return an operand with the operators after it whose rank is at least `floor`."""
         return self.nested(lambda: self._operation(floor))
 
-    def _operation(self, floor: int) -> Node:
+    def _operation(self, floor: int) -> Expression:
         left = self.prefix(floor)
         while (rank := self.rank()) >= max(floor, 1):
             left = self.power(left) if rank == _POWER else self.chain(left, rank)
         return left
 
-    def chain(self, first: Node, rank: int) -> Node:
+    def chain(self, first: Expression, rank: int) -> Expression:
         """Return an operand with all the operators of one rank that follow, left to right."""
-        rest: list[tuple[str, Node]] = []
+        rest: list[tuple[str, Expression]] = []
         while self.rank() == rank:
             sign = self.take().text
             rest.append((sign, self.operation(rank + 1)))
         end = rest[-1][1].end
         if rank < _NOT:
-            return Logic(first.start, end, rest[0][0], (first, *(part for _, part in rest)))
+            return BooleanOperation(
+                first.start, end, rest[0][0], (first, *(part for _, part in rest))
+            )
         kind = Comparison if rank == _COMPARE else Arithmetic
         return kind(first.start, end, first, tuple(rest))
 
-    def power(self, base: Node) -> Node:
+    def power(self, base: Expression) -> Expression:
         """Return `base ** exponent`; the exponent may hold a sign and further powers."""
         self.take()
         exponent = self.operation(_SIGN)
         return Arithmetic(base.start, exponent.end, base, (("**", exponent),))
 
-    def prefix(self, floor: int) -> Node:
+    def prefix(self, floor: int) -> Expression:
         """Return an operand with the `not` or sign before it."""
         token = self.next
         if token.text == "not":
@@ -115,10 +119,10 @@ class Parser:
         if token.text in ("+", "-"):
             self.take()
             operand = self.operation(_SIGN)
-            return Signed(token.start, operand.end, token.text, operand)
+            return UnarySign(token.start, operand.end, token.text, operand)
         return self.postfix()
 
-    def postfix(self) -> Node:
+    def postfix(self) -> Expression:
         """Return an operand with the indices after it."""
         node = self.atom()
         count = 0
@@ -128,10 +132,10 @@ class Parser:
             node = self.subscript(node)
         return node
 
-    def subscript(self, value: Node) -> Node:
+    def subscript(self, value: Expression) -> Expression:
         """Return `value[index]` or `value[start:stop:step]`, of which each bound may be missing."""
         self.take()
-        bounds: list[Node | None] = [None]
+        bounds: list[Expression | None] = [None]
         while self.next.text != "]":
             if self.next.text == ":" and len(bounds) < 3:
                 self.take()
@@ -144,10 +148,10 @@ class Parser:
             raise self.wrong("a value")
         end = self.expect("]").end
         if len(bounds) == 1 and bounds[0] is not None:
-            return Index(value.start, end, value, bounds[0])
-        return Part(value.start, end, value, tuple(bounds))
+            return IndexOf(value.start, end, value, bounds[0])
+        return SliceOf(value.start, end, value, tuple(bounds))
 
-    def atom(self) -> Node:
+    def atom(self) -> Expression:
         """Return a literal, name, call, list, or expression in parentheses."""
         token = self.next
         if token.kind in ("end", "word") and token.text not in _CONSTANTS:
@@ -163,45 +167,49 @@ class Parser:
             return self.named(token)
         if token.text == "[":
             items = self.listed("]")
-            return ListOf(token.start, self.tokens[self.place - 1].end, items)
+            return ListLiteral(token.start, self.tokens[self.place - 1].end, items)
         if token.text == "(":
             node = self.expression()
             return replace(node, start=token.start, end=self.expect(")").end)
         message = f"expected a value, found {token.shown}"
-        raise ExprError("E0220", message, token.start, token.end)
+        raise ExpressionError("E0220", message, token.start, token.end)
 
-    def number(self, token: Token) -> Node:
+    def number(self, token: Token) -> Expression:
         """Return the number that a token writes."""
         after = self.next
         if after.kind in ("name", "number") and after.start == token.end:
             message = f"`{token.text}{after.text}` is no number"
             hint = _number_meant(token.text, after)
-            raise ExprError("E0220", message, token.start, after.end, hint)
+            raise ExpressionError("E0220", message, token.start, after.end, hint)
         whole = token.text.isdigit()
         if whole and len(token.text) > 1 and token.text[0] == "0" and token.text.strip("0"):
             hint = f"write {token.text.lstrip('0')}"
-            raise ExprError("E0220", "a number starts with 0", token.start, token.end, hint)
+            raise ExpressionError("E0220", "a number starts with 0", token.start, token.end, hint)
         value = (int(token.text) if len(token.text) < 30 else MAX_INT * 2) if whole else None
         found = float(token.text) if value is None else value
         if abs(found) > MAX_INT and (whole or found == float("inf")):
-            raise ExprError("E0223", "the number is too large for 64 bits", token.start, token.end)
+            raise ExpressionError(
+                "E0223", "the number is too large for 64 bits", token.start, token.end
+            )
         return Literal(token.start, token.end, found)
 
-    def named(self, token: Token) -> Node:
+    def named(self, token: Token) -> Expression:
         """Return a name, or the call of a function."""
         if self.next.text != "(":
             if token.text in FOREIGN:
                 hint = f"write `{FOREIGN[token.text]}`"
-                raise ExprError("E0220", f"`{token.text}` is no word", token.start, token.end, hint)
-            return Name(token.start, token.end, token.text)
+                raise ExpressionError(
+                    "E0220", f"`{token.text}` is no word", token.start, token.end, hint
+                )
+            return NameReference(token.start, token.end, token.text)
         self.take()
         args = self.listed(")")
         end = self.tokens[self.place - 1].end
         if token.text in AXES:
             return self.size(token, args, end)
         match token.text, args:
-            case "len", (Name() as listed,):
-                return Length(token.start, end, listed)
+            case "len", (NameReference() as listed,):
+                return LengthOf(token.start, end, listed)
         function = FUNCTIONS.get(token.text)
         if function is None:
             known = [*FUNCTIONS, *AXES]
@@ -210,25 +218,25 @@ class Parser:
             if token.text == "int":
                 hint = "`//` divides to a whole number; `round`, `ceil` and `floor` make one"
             message = f"no function is called `{token.text}`"
-            raise ExprError("E0221", message, token.start, token.end, hint)
+            raise ExpressionError("E0221", message, token.start, token.end, hint)
         if not function.least <= len(args) <= function.most:
             message = f"`{token.text}` does not take {len(args)} arguments"
-            raise ExprError("E0220", message, token.start, end, f"write {function.usage}")
-        return Call(token.start, end, function, args)
+            raise ExpressionError("E0220", message, token.start, end, f"write {function.usage}")
+        return FunctionCall(token.start, end, function, args)
 
-    def size(self, token: Token, args: tuple[Node, ...], end: int) -> Node:
+    def size(self, token: Token, args: tuple[Expression, ...], end: int) -> Expression:
         """Return the size of a named value."""
         match args:
-            case (Name() as name,):
-                return Size(token.start, end, token.text, name)
-            case (Index(value=Name() as name, index=index),):
-                return Size(token.start, end, token.text, name, index)
+            case (NameReference() as name,):
+                return SizeOf(token.start, end, token.text, name)
+            case (IndexOf(value=NameReference() as name, index=index),):
+                return SizeOf(token.start, end, token.text, name, index)
         message = f"`{token.text}` takes the name of one value"
-        raise ExprError("E0220", message, token.start, end, f"write {token.text}(name)")
+        raise ExpressionError("E0220", message, token.start, end, f"write {token.text}(name)")
 
-    def listed(self, closing: str) -> tuple[Node, ...]:
+    def listed(self, closing: str) -> tuple[Expression, ...]:
         """Return expressions between commas up to a closing bracket, which is taken."""
-        items: list[Node] = []
+        items: list[Expression] = []
         while self.next.text != closing:
             items.append(self.expression())
             if not self.accept(","):
@@ -240,7 +248,7 @@ class Parser:
         """Return the rank of the operator that comes next; 0 where none does."""
         return _RANKS.get(self.next.text, 0) if self.next.kind in ("sign", "word") else 0
 
-    def nested(self, read: Callable[[], Node]) -> Node:
+    def nested(self, read: Callable[[], Expression]) -> Expression:
         """Return what a method reads, one level deeper."""
         self.depth += 1
         self.limit(self.depth)
@@ -253,7 +261,7 @@ class Parser:
         if depth > MAX_NESTING:
             at = self.next
             hint = "give parts of it names with `let`"
-            raise ExprError("E0223", "an expression nested too deep", at.start, at.end, hint)
+            raise ExpressionError("E0223", "an expression nested too deep", at.start, at.end, hint)
 
     def take(self) -> Token:
         """Return the next token and go on to the one after it; the last one stays."""
@@ -275,14 +283,14 @@ class Parser:
             raise self.wrong(f"`{text}`")
         return self.take()
 
-    def wrong(self, expected: str, help: str = "") -> ExprError:
+    def wrong(self, expected: str, help: str = "") -> ExpressionError:
         """Return the fault of a token that does not belong here."""
         found = self.next
         if found.text == ":":
             help = "`:` stands in slices alone, as in `list[1:]`; a choice is `a if c else b`"
         help = help or percentage(self.tokens[: self.place + 1])
         message = f"expected {expected}, found {found.shown}"
-        return ExprError("E0220", message, found.start, found.end, help)
+        return ExpressionError("E0220", message, found.start, found.end, help)
 
 
 def _number_meant(number: str, after: Token) -> str:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from tcc.compiler.frontend.expr.scope import ExprError
+from tcc.compiler.frontend.expr.scope import ExpressionError
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)"
@@ -82,16 +82,16 @@ def percentage(read: list[Token]) -> str:
     return ""
 
 
-def _stray(text: str, index: int) -> ExprError:
+def _stray(text: str, index: int) -> ExpressionError:
     index += len(text[index:]) - len(text[index:].lstrip())
     found = _STRAY.match(text, index)
     word = found.group() if found else ""
     hint = f"write `{FOREIGN[word]}`" if word in FOREIGN else ""
     if word in ("'", '"'):
-        return ExprError("E0220", "this quote is never closed", index, len(text), hint)
+        return ExpressionError("E0220", "this quote is never closed", index, len(text), hint)
     if word == ".":
         hint = "there are no attributes; values come from names, `C`, `H`, `W` and functions"
     shown = word if word.isprintable() else f"U+{ord(word):04X}"
-    return ExprError(
+    return ExpressionError(
         "E0220", f"`{shown}` is not part of expressions", index, index + len(word), hint
     )

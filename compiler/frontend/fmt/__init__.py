@@ -9,7 +9,7 @@ lines of longer texts. The canonical form of a canonical text is itself.
 import json
 
 from tcc.compiler.frontend.fmt.comments import fasten
-from tcc.compiler.frontend.fmt.layout import Branch, Entry, leaves, read
+from tcc.compiler.frontend.fmt.layout import LayoutBranch, LayoutEntry, leaves, read
 from tcc.compiler.frontend.fmt.writer import write
 from tcc.compiler.frontend.yaml import Mapping, Tree, parse, plain
 from tcc.compiler.frontend.yaml.source_text import SourceText, decode
@@ -80,7 +80,7 @@ def _ordered(tree: Tree) -> object:
     return plain(tree)
 
 
-def _order(root: Branch) -> list[Entry]:
+def _order(root: LayoutBranch) -> list[LayoutEntry]:
     """Return the top-level entries in order; as they are where aliases depend on it."""
     keys = [entry.key for entry in root.entries if entry.key is not None]
     if len(keys) < len(root.entries) or any(leaf.style == "*" for leaf in leaves(root)):

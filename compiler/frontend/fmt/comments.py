@@ -5,7 +5,7 @@ from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tcc.compiler.frontend.fmt.layout import Branch, Comment, Entry, branches, leaves
+from tcc.compiler.frontend.fmt.layout import Comment, LayoutBranch, LayoutEntry, branches, leaves
 from tcc.compiler.frontend.yaml.source_text import SourceText
 
 _COMMENT = re.compile(r"!<[^>\s]*>|[&*!%][^\s,\[\]{}]*|(#[^\r\n]*)")
@@ -21,7 +21,7 @@ class _Found:
     alone: bool
 
 
-def fasten(source: SourceText, root: Branch) -> list[str]:
+def fasten(source: SourceText, root: LayoutBranch) -> list[str]:
     """Fasten the comments and empty lines of a text to its layout; return all the comments.
 
     A comment at the end of a line belongs to the entry that begins last before it; one on a
@@ -35,7 +35,7 @@ def fasten(source: SourceText, root: Branch) -> list[str]:
     return [comment.comment.text for comment in found]
 
 
-def _comments(source: SourceText, root: Branch) -> Iterator[_Found]:
+def _comments(source: SourceText, root: LayoutBranch) -> Iterator[_Found]:
     before = 0
     for leaf in (*leaves(root), None):
         until = leaf.start if leaf else len(source.text)
@@ -61,19 +61,21 @@ def _blank_above(source: SourceText, row: int) -> bool:
     return row > 0 and not source.lines[row - 1].strip()
 
 
-def _open_brackets(root: Branch, found: list[_Found]) -> None:
+def _open_brackets(root: LayoutBranch, found: list[_Found]) -> None:
     places = [comment.index for comment in found]
     for branch in branches(root):
         if bisect(places, branch.start) < bisect(places, branch.end):
             branch.inline = False
 
 
-def _flat(branch: Branch, above: tuple[Branch, ...]) -> Iterator[tuple[Entry, tuple[Branch, ...]]]:
+def _flat(
+    branch: LayoutBranch, above: tuple[LayoutBranch, ...]
+) -> Iterator[tuple[LayoutEntry, tuple[LayoutBranch, ...]]]:
     """Yield the entries that get lines of their own, in order, with the branches they are in."""
     inside = (*above, branch)
     for entry in branch.entries:
         yield entry, inside
-        if isinstance(entry.node, Branch) and not entry.node.inline:
+        if isinstance(entry.node, LayoutBranch) and not entry.node.inline:
             yield from _flat(entry.node, inside)
 
 
@@ -81,7 +83,10 @@ class _Fastener:
     """Goes through comments and entries in the text's order."""
 
     def __init__(
-        self, source: SourceText, root: Branch, flat: list[tuple[Entry, tuple[Branch, ...]]]
+        self,
+        source: SourceText,
+        root: LayoutBranch,
+        flat: list[tuple[LayoutEntry, tuple[LayoutBranch, ...]]],
     ) -> None:
         self.source = source
         self.root = root
@@ -133,7 +138,7 @@ class _Fastener:
         else:
             self.flat[self.next][0].head.append(found.comment)
 
-    def ending(self, found: _Found) -> Branch | None:
+    def ending(self, found: _Found) -> LayoutBranch | None:
         """Return the branch to whose foot a comment belongs, None where it leads the next entry."""
         here = self.flat[self.next - 1][1] if self.next else ()
         after = self.flat[self.next][1] if self.next < len(self.flat) else ()

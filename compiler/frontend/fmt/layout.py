@@ -19,7 +19,7 @@ class Comment:
 
 
 @dataclass(slots=True)
-class Leaf:
+class LayoutLeaf:
     """A scalar or alias, text[start:end]; `mark` holds its anchor and tag.
 
     `style` is the quote, `|` or `>` that it is written with, `*` for an alias, else None;
@@ -36,7 +36,7 @@ class Leaf:
 
 
 @dataclass(slots=True)
-class Entry:
+class LayoutEntry:
     """An item of a list, or a key with its value.
 
     `head` stands on lines before it, `tail` at the end of its first line; `blank` where an
@@ -44,15 +44,15 @@ class Entry:
     """
 
     start: int
-    key: Leaf | None
-    node: "Leaf | Branch"
+    key: LayoutLeaf | None
+    node: "LayoutLeaf | LayoutBranch"
     head: list[Comment] = field(default_factory=list)
     tail: Comment | None = None
     blank: bool = False
 
 
 @dataclass(slots=True)
-class Branch:
+class LayoutBranch:
     """A list or mapping, text[start:end]; `foot` holds the comments after its last entry.
 
     `flow` where it was written in brackets; `inline` where it may stay so, on one line.
@@ -65,21 +65,21 @@ class Branch:
     mark: str
     column: int
     inline: bool
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[LayoutEntry] = field(default_factory=list)
     foot: list[Comment] = field(default_factory=list)
 
 
-Node = Leaf | Branch
+Node = LayoutLeaf | LayoutBranch
 
 
-def read(source: SourceText) -> Branch:
+def read(source: SourceText) -> LayoutBranch:
     """Return the layout of a text that can be parsed, without its comments."""
     return _Layout(source).root()
 
 
-def leaves(node: Node) -> Iterator[Leaf]:
+def leaves(node: Node) -> Iterator[LayoutLeaf]:
     """Yield keys and scalars in the text's order."""
-    if isinstance(node, Leaf):
+    if isinstance(node, LayoutLeaf):
         yield node
         return
     for entry in node.entries:
@@ -88,9 +88,9 @@ def leaves(node: Node) -> Iterator[Leaf]:
         yield from leaves(entry.node)
 
 
-def branches(node: Node) -> Iterator[Branch]:
+def branches(node: Node) -> Iterator[LayoutBranch]:
     """Yield lists and mappings, outer ones first."""
-    if isinstance(node, Branch):
+    if isinstance(node, LayoutBranch):
         yield node
         for entry in node.entries:
             yield from branches(entry.node)
@@ -105,15 +105,15 @@ class _Layout:
         self.events = (e for e in events(self.text) if hasattr(e, "anchor") or _ends(e))
         self.last = 0
 
-    def root(self) -> Branch:
+    def root(self) -> LayoutBranch:
         """Return the layout of the whole text."""
         node = self.node(next(self.events), None)
-        if not isinstance(node, Branch):
+        if not isinstance(node, LayoutBranch):
             raise TypeError("a text that is a scalar has no layout")
         node.inline = False
         return node
 
-    def node(self, event: Any, parent: Branch | None) -> Node:
+    def node(self, event: Any, parent: LayoutBranch | None) -> Node:
         """Return what an event starts."""
         kind = type(event).__name__
         if kind in ("MappingStartEvent", "SequenceStartEvent"):
@@ -123,22 +123,22 @@ class _Layout:
             start = end = missing_at(self.text, self.last, start)
         self.last = end
         if kind == "AliasEvent":
-            return Leaf(start, end, f"*{event.anchor}", "", "*", "", 0)
+            return LayoutLeaf(start, end, f"*{event.anchor}", "", "*", "", 0)
         inner, mark = self.properties(event, end)
         inner = min(inner, end)
         raw = self.text[inner:end] if event.value or event.style else ""
         if not raw and not mark and parent is not None and parent.flow:
             raw = "null"
         column = parent.column if parent else 0
-        return Leaf(inner, end, raw, event.value, event.style, mark, column)
+        return LayoutLeaf(inner, end, raw, event.value, event.style, mark, column)
 
-    def branch(self, event: Any, *, mapping: bool) -> Branch:
+    def branch(self, event: Any, *, mapping: bool) -> LayoutBranch:
         """Return the list or mapping that an event starts."""
         start, mark = self.properties(event, len(self.text))
         row = self.source.line(start)
         column = start - self.source.starts[row]
         flow = bool(event.flow_style)
-        found = Branch(start, start, mapping, flow, mark, column, flow)
+        found = LayoutBranch(start, start, mapping, flow, mark, column, flow)
         while not _ends(event := next(self.events)):
             found.entries.append(self.entry(event, found))
         closing = event.end_mark.index
@@ -146,16 +146,16 @@ class _Layout:
         self.last = found.end
         return found
 
-    def entry(self, event: Any, parent: Branch) -> Entry:
+    def entry(self, event: Any, parent: LayoutBranch) -> LayoutEntry:
         """Return the entry that an event starts."""
         before = self.last
         node = self.node(event, parent)
         if not parent.mapping:
             start = node.start if parent.flow else self.dash(before, node.start, parent.column)
-            return Entry(start, None, node)
-        key = node if isinstance(node, Leaf) else None
+            return LayoutEntry(start, None, node)
+        key = node if isinstance(node, LayoutLeaf) else None
         value = self.node(next(self.events), parent)
-        return Entry(node.start, key, value)
+        return LayoutEntry(node.start, key, value)
 
     def dash(self, before: int, start: int, column: int) -> int:
         """Return the index of the dash of a list item whose content starts at `start`."""

@@ -3,7 +3,7 @@
 import json
 import re
 
-from tcc.compiler.frontend.fmt.layout import Leaf
+from tcc.compiler.frontend.fmt.layout import LayoutLeaf
 from tcc.compiler.frontend.yaml.reader import resolve
 
 _ANYWHERE = re.compile(r"[A-Za-z_](?:[\w./+*%()=<>!?'\"$@^~;|&-]| (?=[^ #]))*")
@@ -14,7 +14,7 @@ _HEADER = re.compile(r"([|>])([-+0-9]*)[^\r\n]*(?:\r\n|\r|\n)?")
 _BREAK = re.compile(r"\r\n|\r|\n")
 
 
-def on_one_line(leaf: Leaf, *, block: bool = False) -> str:
+def on_one_line(leaf: LayoutLeaf, *, block: bool = False) -> str:
     """Return a scalar as one line; `block` where no bracket surrounds it."""
     if leaf.style == "*":
         return leaf.raw
@@ -25,7 +25,7 @@ def on_one_line(leaf: Leaf, *, block: bool = False) -> str:
     return f"{leaf.mark} {text}".strip()
 
 
-def lines(leaf: Leaf) -> list[str]:
+def lines(leaf: LayoutLeaf) -> list[str]:
     """Return a scalar's lines outside of brackets; all but the first are yet to be indented."""
     if leaf.style in ("|", ">"):
         return _block(leaf)
@@ -47,7 +47,7 @@ def _quoted(value: str, *, block: bool) -> str:
     return _SPECIAL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
-def _block(leaf: Leaf) -> list[str]:
+def _block(leaf: LayoutLeaf) -> list[str]:
     """Return the lines of a `|` or `>` scalar, without the indentation they have in the text.
 
     One that is empty, or keeps empty lines at its end, goes into quotes.

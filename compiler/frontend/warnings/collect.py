@@ -4,12 +4,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tcc.compiler.frontend.block_library import Library
-from tcc.compiler.frontend.scope import Place
+from tcc.compiler.frontend.scope import PathNode
 from tcc.compiler.frontend.warnings import dead_parts
 from tcc.compiler.frontend.warnings.allowed import heard
 from tcc.compiler.frontend.warnings.kinds import BY_NAME, warning
 from tcc.compiler.frontend.warnings.names import (
-    Names,
+    NameUsage,
     of_block,
     of_spec,
     reach,
@@ -21,7 +21,7 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 
 @dataclass(frozen=True, slots=True)
-class Expanded:
+class ExpandedSpec:
     """What expansion made: all nodes by provisional name, those that outputs need, the places.
 
     `named` says which values the `as` at a place named; `doubts` were found on the way.
@@ -29,12 +29,12 @@ class Expanded:
 
     nodes: Mapping[str, Node]
     live: Collection[str]
-    root: Place
+    root: PathNode
     named: Mapping[Span, Collection[str]]
     doubts: tuple[Diagnostic, ...]
 
 
-def warnings(library: Library, made: Expanded, graph: Graph) -> tuple[Diagnostic, ...]:
+def warnings(library: Library, made: ExpandedSpec, graph: Graph) -> tuple[Diagnostic, ...]:
     """Return the warnings about a spec that compiles, without those that it silences."""
     root = library.root
     found = [*_of_text(library, made), *made.doubts]
@@ -47,9 +47,9 @@ def warnings(library: Library, made: Expanded, graph: Graph) -> tuple[Diagnostic
     return heard(found, root)
 
 
-def _of_text(library: Library, made: Expanded) -> Iterator[Diagnostic]:
+def _of_text(library: Library, made: ExpandedSpec) -> Iterator[Diagnostic]:
     spec = of_spec(library.root)
-    walks: dict[str, Names] = {"": spec}
+    walks: dict[str, NameUsage] = {"": spec}
     for tree in library.files.values():
         blocks = tree.get("blocks")
         for key, body in blocks.items if isinstance(blocks, MappingTree) else ():
@@ -62,7 +62,7 @@ def _of_text(library: Library, made: Expanded) -> Iterator[Diagnostic]:
     yield from _unused_libraries(library, reach(calls))
 
 
-def _told(found: Diagnostic, made: Expanded) -> Diagnostic:
+def _told(found: Diagnostic, made: ExpandedSpec) -> Diagnostic:
     """Return a warning of a name; where the value it stands for is dead, of an unused branch."""
     values = made.named.get(found.at, ())
     if found.kind != "unused-value" or not values or any(v in made.live for v in values):

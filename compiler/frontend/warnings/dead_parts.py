@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from tcc.compiler.frontend.scope import Place
+from tcc.compiler.frontend.scope import PathNode
 from tcc.compiler.frontend.suggestions import channels_first
 from tcc.compiler.frontend.warnings.kinds import warning
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
@@ -51,7 +51,7 @@ def needed(nodes: Iterable[Node], outputs: Iterable[Output]) -> set[str]:
 
 
 def dead(
-    root: Place, nodes: Mapping[str, Node], live: Collection[str], told: Collection[str]
+    root: PathNode, nodes: Mapping[str, Node], live: Collection[str], told: Collection[str]
 ) -> Iterator[Diagnostic]:
     """Yield the steps, none of whose nodes an output needs, at the ends of what they lead to.
 
@@ -62,7 +62,7 @@ def dead(
         return
     places = list(_below(root))
     alive = {place.at for place in places if any(name in live for name in _nodes(place))}
-    owner: dict[str, Place] = {}
+    owner: dict[str, PathNode] = {}
     for place in places:
         for name in () if place.at in alive else _nodes(place):
             owner.setdefault(name, place)
@@ -74,7 +74,7 @@ def dead(
             yield warning("unused-branch", message, place.at, label=label, help=help)
 
 
-def _ends(owner: Mapping[str, Place], nodes: Mapping[str, Node]) -> Iterator[Place]:
+def _ends(owner: Mapping[str, PathNode], nodes: Mapping[str, Node]) -> Iterator[PathNode]:
     """Yield the places that no other one reads."""
     ends = {id(place): place for place in owner.values()}
     for name, place in owner.items():
@@ -85,7 +85,7 @@ def _ends(owner: Mapping[str, Place], nodes: Mapping[str, Node]) -> Iterator[Pla
     yield from ends.values()
 
 
-def _below(root: Place) -> Iterator[Place]:
+def _below(root: PathNode) -> Iterator[PathNode]:
     """Yield the places below one, outer ones first."""
     pending = list(reversed(root.children))
     while pending:
@@ -94,7 +94,7 @@ def _below(root: Place) -> Iterator[Place]:
         pending += reversed(place.children)
 
 
-def _nodes(place: Place) -> Iterator[str]:
+def _nodes(place: PathNode) -> Iterator[str]:
     if place.node is not None:
         yield place.node
     yield from (inner.node for inner in _below(place) if inner.node is not None)

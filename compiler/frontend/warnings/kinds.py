@@ -7,7 +7,7 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class WarningKind:
     """A kind of warning: its name, its code, and what it is about."""
 
     name: str
@@ -15,28 +15,31 @@ class Kind:
     doc: str
 
 
-KINDS = (
-    Kind("unused-branch", "W0501", "steps, or a `side`, that no output needs"),
-    Kind("unused-value", "W0502", "a name of a value (`as`, `collect`, `inputs`) that is not read"),
-    Kind("unused-name", "W0503", "a name of `let`, or the `as` of a loop, that is not read"),
-    Kind("unused-parameter", "W0504", "a parameter of the spec or of a block that is not read"),
-    Kind("unused-block", "W0505", "a block of the spec that its graph does not use"),
-    Kind("unused-library", "W0506", "a library in `use` of which nothing is used"),
-    Kind("unused-allow", "W0507", "a name in `allow` that silences nothing"),
-    Kind("rebound-name", "W0511", "a name bound again in one sequence, not from its own value"),
-    Kind("shadowed-name", "W0512", "a name that hides another, which stays as it is"),
-    Kind("single-branch", "W0521", "a `concat`, `add` or `mul` written with one branch"),
-    Kind("slice-beyond-end", "W0522", "a `slice` whose bounds lie beyond the channels"),
-    Kind("repeated-op", "W0523", "an activation, norm or pooling right after the same one"),
-    Kind("no-effect", "W0524", "a loop, condition or step whose constants make it do nothing"),
-    Kind("double-activation", "W0531", "an output's activation after a step that did it"),
-    Kind("constant-output", "W0532", "a softmax over one number, which is always 1"),
-    Kind("same-output", "W0533", "two outputs that are the same value"),
-    Kind("channels-last", "W0542", "an input shape that looks like height, width, channels"),
-    Kind("pixel-statistics", "W0541", "a mean or std that pixels between 0 and 1 cannot have"),
+WARNING_KINDS = tuple(
+    WarningKind(*row)
+    for row in (
+        ("unused-branch", "W0501", "steps, or a `side`, that no output needs"),
+        ("unused-value", "W0502", "a name of a value (`as`, `collect`, `inputs`) that is not read"),
+        ("unused-name", "W0503", "a name of `let`, or the `as` of a loop, that is not read"),
+        ("unused-parameter", "W0504", "a parameter of the spec or of a block that is not read"),
+        ("unused-block", "W0505", "a block of the spec that its graph does not use"),
+        ("unused-library", "W0506", "a library in `use` of which nothing is used"),
+        ("unused-allow", "W0507", "a name in `allow` that silences nothing"),
+        ("rebound-name", "W0511", "a name bound again in one sequence, not from its own value"),
+        ("shadowed-name", "W0512", "a name that hides another, which stays as it is"),
+        ("single-branch", "W0521", "a `concat`, `add` or `mul` written with one branch"),
+        ("slice-beyond-end", "W0522", "a `slice` whose bounds lie beyond the channels"),
+        ("repeated-op", "W0523", "an activation, norm or pooling right after the same one"),
+        ("no-effect", "W0524", "a loop, condition or step whose constants make it do nothing"),
+        ("double-activation", "W0531", "an output's activation after a step that did it"),
+        ("constant-output", "W0532", "a softmax over one number, which is always 1"),
+        ("same-output", "W0533", "two outputs that are the same value"),
+        ("channels-last", "W0542", "an input shape that looks like height, width, channels"),
+        ("pixel-statistics", "W0541", "a mean or std that pixels between 0 and 1 cannot have"),
+    )
 )  # fmt: skip
 """Every kind there is. To add one: a line, and who finds it."""
-BY_NAME: Mapping[str, Kind] = {kind.name: kind for kind in KINDS}
+BY_NAME: Mapping[str, WarningKind] = {kind.name: kind for kind in WARNING_KINDS}
 
 
 def warning(kind: str, message: str, at: Span, *, label: str = "", help: str = "") -> Diagnostic:

@@ -4,24 +4,24 @@ import re
 from collections.abc import Iterator
 
 from tcc.compiler.frontend.block_library import JOIN_WORDS
-from tcc.compiler.frontend.scope import TURN
+from tcc.compiler.frontend.scope import LOOP_NAMES
 from tcc.compiler.frontend.steps import Step, take_apart
 from tcc.compiler.frontend.warnings.kinds import warning
-from tcc.compiler.frontend.warnings.scopes import Form, Key, Scopes, Site
+from tcc.compiler.frontend.warnings.scopes import BindingSite, Key, ScopeStack, SequenceRole
 from tcc.compiler.frontend.warnings.steps import doubtful
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 _WORD = re.compile(r"'[^']*'|\"[^\"]*\"|([A-Za-z_][A-Za-z0-9_]*)")
 """Quoted text, or a name of an expression."""
-_LOOP = tuple((name, False) for name in sorted(TURN))
+_LOOP = tuple((name, False) for name in sorted(LOOP_NAMES))
 
 
-class Names:
+class NameUsage:
     """The walk through one block's text, or the graph's."""
 
     def __init__(self) -> None:
-        self.scopes = Scopes()
+        self.scopes = ScopeStack()
         self.calls: set[str] = set()
         self.found: list[Diagnostic] = []
 
@@ -66,19 +66,19 @@ class Names:
             default = body.get("default") if isinstance(body, Mapping) else body
             self.expressions(default)
             name = str(key.value)
-            site = Site(name, "unused-parameter", "parameter", key.span)
+            site = BindingSite(name, "unused-parameter", "parameter", key.span)
             self.scopes.bind_own((name, False), site)
 
     def inputs(self, names: list[Scalar]) -> None:
         """Bind the named inputs of a block; the first is the current value of its first step."""
         for index, item in enumerate(names):
             name = str(item.value)
-            site = Site(name, "unused-value", "input", item.span, read=index == 0)
+            site = BindingSite(name, "unused-value", "input", item.span, read=index == 0)
             self.scopes.bind_own((name, True), site)
 
     def _named(self, name: Tree | None, what: str, since: int, kind: str = "unused-value") -> None:
         if isinstance(name, Scalar):
-            site = Site(str(name.value), kind, what, name.span)
+            site = BindingSite(str(name.value), kind, what, name.span)
             self.scopes.bind((site.name, True), site, since)
 
     # -- steps --------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class Names:
                 self.expressions(args)
 
     def _alone(self, body: Tree | None) -> None:
-        with self.scopes.inner(Form.OWN):
+        with self.scopes.inner(SequenceRole.OWN):
             self.sequence(body)
 
     def _loop(self, args: Mapping, at: Span, since: int) -> None:
@@ -130,7 +130,7 @@ class Names:
         self.expressions(args.get("of"))
         start, own = len(self.scopes.reads), set(_LOOP)
         hidden = {key: sites for key in _LOOP if (sites := self.scopes.sites_of(key))}
-        with self.scopes.inner(Form.TURN) as changed:
+        with self.scopes.inner(SequenceRole.TURN) as changed:
             own |= self._turn(args)
             self.sequence(args.get("body"))
         self.scopes.carry(changed, start, own)
@@ -144,15 +144,15 @@ class Names:
         name = args.get("as")
         if not isinstance(name, Scalar):
             return set()
-        site = Site(str(name.value), "unused-name", "loop variable", name.span)
+        site = BindingSite(str(name.value), "unused-name", "loop variable", name.span)
         self.scopes.bind_own((site.name, False), site)
         return {(site.name, False)}
 
     def _when(self, args: Mapping) -> None:
         self.expressions(args.get("if"))
-        with self.scopes.inner(Form.CHOICE) as then:
+        with self.scopes.inner(SequenceRole.CHOICE) as then:
             self.sequence(args.get("then"))
-        with self.scopes.inner(Form.CHOICE) as other:
+        with self.scopes.inner(SequenceRole.CHOICE) as other:
             self.sequence(args.get("else"))
         self.scopes.choose(then, other)
 
@@ -160,7 +160,7 @@ class Names:
         for key, body in args.items:
             since = len(self.scopes.reads)
             self.expressions(body)
-            site = Site(str(key.value), "unused-name", "name", key.span)
+            site = BindingSite(str(key.value), "unused-name", "name", key.span)
             self.scopes.bind((site.name, False), site, since)
 
     def _join(self, args: Tree | None) -> None:
@@ -174,23 +174,23 @@ class Names:
             case Mapping():
                 self.expressions(args.get("times"))
                 self.expressions(args.get("of"))
-                with self.scopes.inner(Form.OWN):
+                with self.scopes.inner(SequenceRole.OWN):
                     self._turn(args)
                     self.sequence(args.get("branch"))
             case _:
                 pass
 
 
-def _own(name: str, other: Site, at: Span) -> Diagnostic:
+def _own(name: str, other: BindingSite, at: Span) -> Diagnostic:
     message = f"in this loop `{name}` is the loop's own, not the {other.what} of that name"
     help = f"give the {other.what} another name"
     label = f"which is bound at {other.at}"
     return warning("shadowed-name", message, at, label=label, help=help)
 
 
-def of_block(body: Mapping) -> Names:
+def of_block(body: Mapping) -> NameUsage:
     """Return the walk through a block."""
-    names = Names()
+    names = NameUsage()
     names.parameters(body.get("params"))
     inputs = body.get("inputs")
     listed = inputs.items if isinstance(inputs, Sequence) else ()
@@ -200,9 +200,9 @@ def of_block(body: Mapping) -> Names:
     return names
 
 
-def of_spec(root: Mapping) -> Names:
+def of_spec(root: Mapping) -> NameUsage:
     """Return the walk through a spec's parameters, graph and outputs."""
-    names = Names()
+    names = NameUsage()
     names.parameters(root.get("params"))
     source = root.get("input")
     if isinstance(source, Mapping):

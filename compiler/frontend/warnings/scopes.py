@@ -17,7 +17,7 @@ Key = tuple[str, bool]
 
 
 @dataclass(eq=False, slots=True)
-class Site:
+class BindingSite:
     """A place that binds a name; `kind` is the warning that it is if nothing reads it.
 
     `what` says what is bound there; `said` is set where another warning tells enough.
@@ -48,7 +48,7 @@ _REMEDY = {
 }
 
 
-class Form(Enum):
+class SequenceRole(Enum):
     """What a sequence is to the one around it."""
 
     OWN = auto()
@@ -61,20 +61,20 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    sites: tuple[Site, ...]
+    sites: tuple[BindingSite, ...]
     level: int
 
 
-class Scopes:
+class ScopeStack:
     """The names in scope while a text is walked through; what is bound is undone at the end."""
 
     def __init__(self) -> None:
-        self.sites: list[Site] = []
+        self.sites: list[BindingSite] = []
         self.found: list[Diagnostic] = []
         self.reads: list[Key] = []
         self._bound: dict[Key, _Bound] = {}
         self._undo: list[tuple[Key, _Bound | None]] = []
-        self._levels: list[tuple[int, Form]] = [(0, Form.OWN)]
+        self._levels: list[tuple[int, SequenceRole]] = [(0, SequenceRole.OWN)]
         self._opened = 0
 
     def read(self, key: Key) -> None:
@@ -83,12 +83,12 @@ class Scopes:
         for site in self.sites_of(key):
             site.read = True
 
-    def sites_of(self, key: Key) -> tuple[Site, ...]:
+    def sites_of(self, key: Key) -> tuple[BindingSite, ...]:
         """Return the places that may have bound what a name stands for here."""
         bound = self._bound.get(key)
         return bound.sites if bound else ()
 
-    def bind(self, key: Key, site: Site, since: int | None = None) -> None:
+    def bind(self, key: Key, site: BindingSite, since: int | None = None) -> None:
         """Bind a name; `since` is the number of reads before the step that does."""
         self.sites.append(site)
         before = self._bound.get(key)
@@ -102,7 +102,7 @@ class Scopes:
         for key in keys:
             self._set(key, ())
 
-    def bind_own(self, key: Key, site: Site) -> None:
+    def bind_own(self, key: Key, site: BindingSite) -> None:
         """Bind the variable of a loop, or a parameter: another of that name is hidden."""
         self.sites.append(site)
         before = self._bound.get(key)
@@ -111,11 +111,11 @@ class Scopes:
         self._set(key, (site,))
 
     @contextmanager
-    def inner(self, form: Form) -> Iterator[dict[Key, tuple[Site, ...]]]:
+    def inner(self, form: SequenceRole) -> Iterator[dict[Key, tuple[BindingSite, ...]]]:
         """Walk through a sequence; afterwards, what it changed is in the mapping, and undone."""
-        mark, changed = len(self._undo), dict[Key, tuple[Site, ...]]()
+        mark, changed = len(self._undo), dict[Key, tuple[BindingSite, ...]]()
         self._opened += 1
-        level = self._levels[-1][0] if form is Form.CHOICE else self._opened
+        level = self._levels[-1][0] if form is SequenceRole.CHOICE else self._opened
         self._levels.append((level, form))
         yield changed
         self._levels.pop()
@@ -127,7 +127,9 @@ class Scopes:
                 self._bound[key] = before
         del self._undo[mark:]
 
-    def carry(self, changed: Mapping[Key, tuple[Site, ...]], since: int, own: set[Key]) -> None:
+    def carry(
+        self, changed: Mapping[Key, tuple[BindingSite, ...]], since: int, own: set[Key]
+    ) -> None:
         """Let what a loop's body bound stand for what the name stood for before it, too."""
         read = set(self.reads[since:])
         for key, sites in changed.items():
@@ -139,23 +141,23 @@ class Scopes:
                     site.read = True
             self._set(key, tuple(dict.fromkeys((*before.sites, *sites))), before.level)
 
-    def choose(self, *changes: Mapping[Key, tuple[Site, ...]]) -> None:
+    def choose(self, *changes: Mapping[Key, tuple[BindingSite, ...]]) -> None:
         """Let names stand for what any of several choices bound."""
         for key in dict.fromkeys(key for each in changes for key in each):
             before = self.sites_of(key)
             sites = [site for each in changes for site in each.get(key, before)]
             self._set(key, tuple(dict.fromkeys(sites)))
 
-    def _set(self, key: Key, sites: tuple[Site, ...], level: int | None = None) -> None:
+    def _set(self, key: Key, sites: tuple[BindingSite, ...], level: int | None = None) -> None:
         self._undo.append((key, self._bound.get(key)))
         self._bound[key] = _Bound(sites, self._levels[-1][0] if level is None else level)
 
-    def _judge(self, before: _Bound, site: Site) -> None:
+    def _judge(self, before: _Bound, site: BindingSite) -> None:
         """Warn of a name that is bound again, unless that is what loops and conditions do."""
         level, form = self._levels[-1]
-        if form is Form.OWN and before.level != level:
+        if form is SequenceRole.OWN and before.level != level:
             self._shadow(before, site)
-        elif form is not Form.CHOICE and before.level == level:
+        elif form is not SequenceRole.CHOICE and before.level == level:
             unread = not any(first.read for first in before.sites)
             again = " before anything reads it" if unread and before.sites else ""
             label = f"bound before at {before.sites[0].at}" if before.sites else "by the loop, too"
@@ -165,7 +167,7 @@ class Scopes:
             for first in before.sites:
                 first.said = True
 
-    def _shadow(self, before: _Bound, site: Site) -> None:
+    def _shadow(self, before: _Bound, site: BindingSite) -> None:
         label = f"the other is bound at {before.sites[0].at}" if before.sites else "a loop's own"
         message = f"the {site.what} `{site.name}` hides another of that name, which stays as it is"
         help = "give the two different names"

@@ -24,7 +24,7 @@ from tcc.compiler.frontend.yaml.tree import (
     key_at,
     plain,
 )
-from tcc.compiler.frontend.yaml.tree_builder import MAX_DEPTH, MAX_NODES, Builder
+from tcc.compiler.frontend.yaml.tree_builder import MAX_DEPTH, MAX_NODES, TreeBuilder
 from tcc.compiler.support.diagnostics import UserError
 
 __all__ = [
@@ -63,8 +63,8 @@ def parse(text: str | bytes, file: str) -> Tree:
     return _built(read_yaml, source)
 
 
-def _built(read: Callable[[Builder], None], source: SourceText) -> Tree:
-    builder = Builder(source)
+def _built(read: Callable[[TreeBuilder], None], source: SourceText) -> Tree:
+    builder = TreeBuilder(source)
     try:
         read(builder)
     except UserError as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import isinf
 
 from tcc.compiler.frontend.yaml.tree import Scalar
-from tcc.compiler.frontend.yaml.tree_builder import Builder, whole
+from tcc.compiler.frontend.yaml.tree_builder import TreeBuilder, whole
 from tcc.compiler.support.diagnostics import UserError, fail
 
 _SPACE = re.compile(r"[ \t\r\n]*+")
@@ -26,7 +26,7 @@ _HINTS = {
 }
 
 
-def read_json(builder: Builder) -> None:
+def read_json(builder: TreeBuilder) -> None:
     """Hand the builder all that its text holds, read as JSON.
 
     Raises:
@@ -40,7 +40,7 @@ def read_json(builder: Builder) -> None:
 class _Reader:
     """A state machine over tokens; `expects` takes the next one."""
 
-    def __init__(self, builder: Builder) -> None:
+    def __init__(self, builder: TreeBuilder) -> None:
         self.builder = builder
         self.source = builder.source
         self.open: list[tuple[str, int]] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 from tcc.compiler.frontend.yaml.mistakes import explained
 from tcc.compiler.frontend.yaml.tree import Scalar
-from tcc.compiler.frontend.yaml.tree_builder import Builder, whole
+from tcc.compiler.frontend.yaml.tree_builder import TreeBuilder, whole
 from tcc.compiler.support.diagnostics import UserError, fail
 
 _WORDS: dict[str, bool | None] = {
@@ -32,7 +32,7 @@ _COLON = re.compile(r"[ \t]*:?")
 _CORE = "tag:yaml.org,2002:"
 
 
-def read_yaml(builder: Builder) -> None:
+def read_yaml(builder: TreeBuilder) -> None:
     """Hand the builder all that its text holds, read as YAML.
 
     Raises:
@@ -79,7 +79,7 @@ def missing_at(text: str, key: int, mark: int) -> int:
 class _Reader:
     """Passes events on, one method for each kind."""
 
-    def __init__(self, builder: Builder) -> None:
+    def __init__(self, builder: TreeBuilder) -> None:
         self.builder = builder
         self.source = builder.source
         self.reached = 0

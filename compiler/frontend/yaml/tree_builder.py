@@ -38,7 +38,7 @@ class _Anchored:
     height: int
 
 
-class Builder:
+class TreeBuilder:
     """Takes values, openings and closings in the text's order and makes the tree.
 
     What is wrong but can be stepped over is collected, and raised by `finish`; a broken limit is

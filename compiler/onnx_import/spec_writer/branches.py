@@ -6,7 +6,7 @@ Where branches share nodes, their nodes stand one after another and are joined b
 from collections.abc import Iterable, Mapping, Sequence
 
 from tcc.compiler.ir.graph import Graph, Node
-from tcc.compiler.onnx_import.spec_writer.steps import Item, Step
+from tcc.compiler.onnx_import.spec_writer.steps import Item, OpStep
 from tcc.compiler.ops import JOINS
 
 DEEPEST = 12
@@ -47,7 +47,7 @@ class _Structure:
         while value != base:
             node = self.nodes[value]
             if not isinstance(node.op, JOINS):
-                items.append(Step(node))
+                items.append(OpStep(node))
                 value = node.inputs[0]
                 continue
             top = self.above[value]
@@ -55,7 +55,7 @@ class _Structure:
             if branches is None:
                 items += reversed(self.linear(top, [value]))
             else:
-                items.append(Step(node, branches))
+                items.append(OpStep(node, branches))
             value = top
         return items[::-1]
 
@@ -92,10 +92,10 @@ class _Structure:
         current = top
         for node in (n for name, n in self.nodes.items() if name in needed):
             if isinstance(node.op, JOINS):
-                items.append(Step(node, tuple(self._read(v, current) for v in node.inputs)))
+                items.append(OpStep(node, tuple(self._read(v, current) for v in node.inputs)))
             else:
                 read = self._read(node.inputs[0], current)
-                items.append(Step(node, source=read if isinstance(read, str) else ""))
+                items.append(OpStep(node, source=read if isinstance(read, str) else ""))
             current = node.name
         return items
 

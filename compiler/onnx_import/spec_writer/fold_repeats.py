@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.onnx_import.spec_writer.op_words import written
-from tcc.compiler.onnx_import.spec_writer.steps import Item, Repeat, Step, nodes
+from tcc.compiler.onnx_import.spec_writer.steps import Item, OpStep, RepeatStep, nodes
 from tcc.compiler.ops import ACTIVATIONS, BatchNorm, Conv, Linear
 
 LONGEST = 64
@@ -33,7 +33,7 @@ class _Folder:
             period, times = self._run(inner, keys, at)
             if times > 1:
                 turns = (inner[at + i * period : at + (i + 1) * period] for i in range(times))
-                result.append(Repeat(tuple(turns)))
+                result.append(RepeatStep(tuple(turns)))
                 at += period * times
             else:
                 result.append(inner[at])
@@ -42,9 +42,9 @@ class _Folder:
 
     def _inside(self, item: Item) -> Item:
         match item:
-            case Step(node, branches, source) if branches:
+            case OpStep(node, branches, source) if branches:
                 parts = (b if isinstance(b, str) else self.sequence(b) for b in branches)
-                return Step(node, tuple(parts), source)
+                return OpStep(node, tuple(parts), source)
         return item
 
     def _run(self, items: Sequence[Item], keys: Sequence[int], at: int) -> tuple[int, int]:
@@ -65,9 +65,9 @@ class _Folder:
 
     def _form(self, item: Item) -> Hashable:
         match item:
-            case Repeat(turns):
+            case RepeatStep(turns):
                 return len(turns), tuple(map(self._key, turns[0]))
-            case Step(node, branches, source):
+            case OpStep(node, branches, source):
                 word, arguments = written(node.op, *(self.types[v] for v in node.inputs))
                 parts = tuple(
                     b if isinstance(b, str) else tuple(map(self._key, b)) for b in branches
@@ -92,8 +92,8 @@ def _ops(items: Sequence[Item]) -> int:
 def _begins(items: Sequence[Item], at: int) -> bool:
     """Whether a person might begin a turn here: not between a layer and its activation."""
     match items[at], items[at - 1] if at else None:
-        case Step(node=Node(op=op)), _ if isinstance(op, ACTIVATIONS):
+        case OpStep(node=Node(op=op)), _ if isinstance(op, ACTIVATIONS):
             return False
-        case Step(node=Node(op=BatchNorm())), Step(node=Node(op=before)):
+        case OpStep(node=Node(op=BatchNorm())), OpStep(node=Node(op=before)):
             return not isinstance(before, Conv | Linear)
     return True

@@ -7,7 +7,7 @@ from tcc.compiler.ir.graph import Node
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class OpStep:
     """One use of an op.
 
     A join has branches: each the name of an earlier value, or steps that start from the current
@@ -20,23 +20,23 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class RepeatStep:
     """Equal runs of steps, one after another; `turns` holds each."""
 
     turns: "tuple[tuple[Item, ...], ...]"
 
 
-Item = Step | Repeat
+Item = OpStep | RepeatStep
 
 
 def nodes(items: tuple[Item, ...]) -> Iterator[Node]:
     """Yield the nodes in the order in which the steps make them."""
     for item in items:
         match item:
-            case Repeat(turns):
+            case RepeatStep(turns):
                 for turn in turns:
                     yield from nodes(turn)
-            case Step(node, branches):
+            case OpStep(node, branches):
                 for branch in branches:
                     if not isinstance(branch, str):
                         yield from nodes(branch)

@@ -11,14 +11,14 @@ from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.onnx_import.spec_writer.op_words import written
-from tcc.compiler.onnx_import.spec_writer.steps import Item, Repeat, Step
+from tcc.compiler.onnx_import.spec_writer.steps import Item, OpStep, RepeatStep
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = {"true", "false", "null", "yes", "no", "on", "off"}
 
 
 @dataclass(frozen=True, slots=True)
-class Heading:
+class SpecHeading:
     """What a spec says beside its graph; `preprocess` as it is written."""
 
     name: str
@@ -28,7 +28,7 @@ class Heading:
     allow: tuple[str, ...] = ()
 
 
-def text(graph: Graph, items: tuple[Item, ...], named: frozenset[str], heading: Heading) -> str:
+def text(graph: Graph, items: tuple[Item, ...], named: frozenset[str], heading: SpecHeading) -> str:
     """Return the spec of a graph whose steps are given."""
     source = graph.inputs[0]
     contract: dict[str, Any] = {"shape": list(source.type.shape)}
@@ -80,13 +80,13 @@ class _Writer:
 
     def _item(self, item: Item, *, repeated: bool) -> Any:
         match item:
-            case Repeat(turns):
+            case RepeatStep(turns):
                 body = self.steps(turns[0], repeated=True)
                 return {"repeat": {"times": len(turns), "body": body}}
-            case Step():
+            case OpStep():
                 return self._step(item, repeated=repeated)
 
-    def _step(self, step: Step, *, repeated: bool) -> Any:
+    def _step(self, step: OpStep, *, repeated: bool) -> Any:
         node = step.node
         word, arguments = written(node.op, *(self.types[v] for v in node.inputs))
         given: Any = arguments

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tcc.compiler.checkpoint import Imported, import_checkpoint, known_namings
+from tcc.compiler.checkpoint import ImportedWeights, import_checkpoint, known_namings
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.rewrite import for_inference
@@ -131,7 +131,7 @@ def logits(network: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
     return (found["logits"] if isinstance(found, dict) else found).numpy()
 
 
-def assert_same(found: Imported, pair: Pair, graph: Graph, network: torch.nn.Module) -> None:
+def assert_same(found: ImportedWeights, pair: Pair, graph: Graph, network: torch.nn.Module) -> None:
     images = torch.rand(
         (1, *graph.inputs[0].type.shape), generator=torch.Generator().manual_seed(1)
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcc.compiler.frontend.warnings.kinds import KINDS
+from tcc.compiler.frontend.warnings.kinds import WARNING_KINDS
 
 
 def test_an_entry_says_what_why_and_what_to_do(tcc):
@@ -32,7 +32,7 @@ def test_ways_to_write_a_code(tcc, word):
 
 
 def test_every_kind_of_warning_is_explained_by_its_name(tcc):
-    for kind in KINDS:
+    for kind in WARNING_KINDS:
         said = tcc("help", kind.name)
         assert said.out.startswith(f"{kind.code}: ")
         assert f"`allow: [{kind.name}]`" in said.out

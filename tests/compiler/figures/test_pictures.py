@@ -9,7 +9,7 @@ import pytest
 from nets import Steps, dense
 
 from tcc.compiler.figures import Direction, Level
-from tcc.compiler.figures.picture import Look, draw, plan
+from tcc.compiler.figures.picture import PictureOptions, draw, plan
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Input, Node, Output, make_node, verify
 from tcc.compiler.ir.types import TensorType
@@ -113,8 +113,8 @@ def test_every_spec_is_drawn_in_its_place(graph, level, direction):
 
 @BOTH
 def test_every_spec_is_well_formed_and_the_same_each_time(graph, level):
-    text = draw(graph, Look(level))
-    assert text == draw(graph, Look(level))
+    text = draw(graph, PictureOptions(level))
+    assert text == draw(graph, PictureOptions(level))
     root = ET.fromstring(text)
     assert root.tag == f"{SVG}svg"
     assert "href" not in text
@@ -273,7 +273,7 @@ def test_many_inputs_and_outputs():
     graph = verify(Graph("many", inputs, tuple(nodes), outputs))
     for level in Level:
         check(plan(graph, level))
-        assert ET.fromstring(draw(graph, Look(level))) is not None
+        assert ET.fromstring(draw(graph, PictureOptions(level))) is not None
 
 
 HOSTILE = "</text><script>alert(1)</script>&amp;\"'\x00\x1b[31m\u202e]]>" + "W字🧪" * 400
@@ -286,7 +286,7 @@ def test_hostile_names_are_only_text(level):
     outer = make_node(f"{HOSTILE}/{HOSTILE}", Conv(4, (1, 1)), (inner.name,), (image,))
     graph = Graph(HOSTILE, (Input("image", image),), (inner, outer), (Output(HOSTILE, outer.name, labels=(HOSTILE, "a")),))  # fmt: skip
     check(plan(graph, level))
-    root = ET.fromstring(draw(graph, Look(level), HOSTILE))
+    root = ET.fromstring(draw(graph, PictureOptions(level), HOSTILE))
     assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
         "svg", "title", "desc", "style", "rect", "g", "text", "path",
     }  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 
 from tcc.compiler.frontend.accuracy import Accuracy
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.frontend.spec_tests import check_facts
+from tcc.compiler.frontend.spec_tests import check_expectations
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 HEAD = """\
@@ -355,7 +355,7 @@ def test_expected_count_must_be_a_number(tmp_path: Path, expected: str) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(HEAD + f"graph: [relu]\ntests: {{params: {expected}}}\n")
     with pytest.raises(UserError) as caught:
-        check_facts(load(path))
+        check_expectations(load(path))
     (found,) = caught.value.diagnostics
     assert (found.code, found.at.line, found.at.column) in {("E0213", 6, 17), ("E0204", 6, 17)}
 
@@ -451,4 +451,4 @@ def test_settings_of_a_case_keep_their_text(tmp_path: Path) -> None:
         + "params: {l: {type: names, default: [x]}}\ngraph: [conv: {filters: len(l), kernel: 1}]\n"
         + f"tests: [{{set: {{l: {labels}}}, params: 24}}]\n"
     )
-    assert [f.holds for f in check_facts(load(path))] == [True]
+    assert [f.holds for f in check_expectations(load(path))] == [True]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.frontend.argument_values import Bound, bind
+from tcc.compiler.frontend.argument_values import ArgumentValues, bind
 from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.expr import Scope
-from tcc.compiler.frontend.scope import POISON, Env, Place
+from tcc.compiler.frontend.scope import ERROR_VALUE, PathNode, StepScope
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.frontend.spec_tests import check_facts
+from tcc.compiler.frontend.spec_tests import check_expectations
 from tcc.compiler.frontend.yaml import Scalar
 from tcc.compiler.ir.signature import Kind, Parameter
 from tcc.compiler.support.diagnostics import Span, UserError
@@ -93,12 +93,12 @@ def test_thousands_of_cases_are_bounded_and_equal_ones_compile_once(tmp_path: Pa
     params = "params: {n: 3}\ngraph: [conv: {filters: n, kernel: 1}]\n"
     same = "  - {set: {n: 4}, params: 16}\n" * 2000
     path.write_text(f"{HEAD}{params}tests:\n{same}")
-    facts = check_facts(load(path))
+    facts = check_expectations(load(path))
     assert (len(facts), {fact.holds for fact in facts}) == (2000, {True})
     other = "".join(f"  - {{set: {{n: {n + 1}}}, params: {4 * (n + 1)}}}\n" for n in range(400))
     path.write_text(f"{HEAD}{params}tests:\n{other}")
     with pytest.raises(UserError) as caught:
-        check_facts(load(path))
+        check_expectations(load(path))
     (found,) = caught.value.diagnostics
     assert (found.code, found.message) == ("E0242", "the cases of `tests` take too long")
     assert found.at.line > 200
@@ -116,13 +116,13 @@ def test_a_default_is_evaluated_in_one_scope_of_the_call() -> None:
     here = Span("a.yaml", 1, 1, "", 1)
     default = [Parameter("a", Kind.INT, Scalar(1, here))]
     default += [Parameter(f"p{n}", Kind.INT, Scalar("a + 1", here)) for n in range(50)]
-    made: list[Bound] = []
+    made: list[ArgumentValues] = []
 
-    def own(bound: Bound) -> Scope:
+    def own(bound: ArgumentValues) -> Scope:
         made.append(bound)
-        return Env(Place(""), Bindings(bound)).scope(POISON)
+        return StepScope(PathNode(""), Bindings(bound)).scope(ERROR_VALUE)
 
-    bound, problems = bind(tuple(default), None, Env(Place("")).scope(POISON), own)
+    bound, problems = bind(tuple(default), None, StepScope(PathNode("")).scope(ERROR_VALUE), own)
     assert (problems, len(made)) == ([], 1)
     assert bound == {"a": 1, **{f"p{n}": 2 for n in range(50)}}
 

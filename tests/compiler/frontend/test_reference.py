@@ -7,7 +7,7 @@ import pytest
 
 from tcc.compiler.checkpoint.rule_files import read as read_rules
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.frontend.spec_tests import check_facts
+from tcc.compiler.frontend.spec_tests import check_expectations
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "spec" / "reference.md"
@@ -36,7 +36,7 @@ def test_example_compiles_and_its_tests_hold(example: str, tmp_path: Path) -> No
     path.write_text(whole(example))
     spec = load(path)
     assert spec.graph.nodes
-    assert [f for f in check_facts(spec) if not f.holds] == []
+    assert [f for f in check_expectations(spec) if not f.holds] == []
 
 
 def test_the_example_of_a_rule_file_is_one(tmp_path: Path) -> None:
@@ -52,6 +52,6 @@ def test_the_example_of_a_rule_file_is_one(tmp_path: Path) -> None:
     ids=lambda p: p.stem,
 )
 def test_shipped_spec_states_facts_that_hold(path: Path) -> None:
-    facts = check_facts(load(path))
+    facts = check_expectations(load(path))
     assert facts
     assert [f for f in facts if not f.holds] == []

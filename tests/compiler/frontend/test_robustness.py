@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.frontend.spec_tests import check_facts
+from tcc.compiler.frontend.spec_tests import check_expectations
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 ROOT = Path(__file__).parents[3]
@@ -70,7 +70,7 @@ def test_a_damaged_spec_compiles_or_is_diagnosed(tmp_path: Path, changes: list[t
 
 def diagnosed(path: Path) -> tuple[Diagnostic, ...]:
     try:
-        check_facts(load(path))
+        check_expectations(load(path))
     except UserError as error:
         return error.diagnostics
     return ()

@@ -8,8 +8,8 @@ import pytest
 from spec_texts import spec
 
 from tcc.compiler.frontend.spec import Spec, load
-from tcc.compiler.frontend.spec_tests import check_facts
-from tcc.compiler.frontend.warnings.kinds import KINDS
+from tcc.compiler.frontend.spec_tests import check_expectations
+from tcc.compiler.frontend.warnings.kinds import WARNING_KINDS
 from tcc.compiler.ir.cost import cost
 from tcc.compiler.support.diagnostics import UserError
 
@@ -200,7 +200,9 @@ def test_each_kind_is_silenced_by_its_name(
 
 
 def test_every_kind_is_tried() -> None:
-    assert {kind for _, found in WARNED.values() for kind, _, _ in found} == {k.name for k in KINDS}
+    assert {kind for _, found in WARNED.values() for kind, _, _ in found} == {
+        k.name for k in WARNING_KINDS
+    }
 
 
 MEANT = {
@@ -319,7 +321,7 @@ def test_only_kinds_can_be_allowed(
     assert (found.at.line, found.at.column) == (6, column)
     if help is not None:
         assert (found.code, found.help) == ("E0213", help)
-        assert all(kind.name in found.message for kind in KINDS)
+        assert all(kind.name in found.message for kind in WARNING_KINDS)
 
 
 def test_json_silences_too(tmp_path: Path) -> None:
@@ -355,4 +357,4 @@ def test_dead_parts_count_nowhere_but_heads_for_training_do(
     assert sum(row.params for row in counted.rows) == params
     names = {name.partition(".")[0] for name in built.graph.params}
     assert names == ({"conv_1", "conv_3"} if not head else {"conv_3"})
-    assert [fact.holds for fact in check_facts(built)] == [True, True, True]
+    assert [fact.holds for fact in check_expectations(built)] == [True, True, True]

@@ -9,20 +9,20 @@ import pytest
 from onnx import numpy_helper, parser
 from onnx_nets import clean, outputs
 
-from tcc.compiler.onnx_import import Imported, Runner, Wanted, import_onnx
+from tcc.compiler.onnx_import import ImportedModel, ImportOptions, ModelRunner, import_onnx
 
 Weights = Mapping[str, np.ndarray]
 
 
-HERE = Runner(clean, outputs)
+HERE = ModelRunner(clean, outputs)
 
 
 @pytest.fixture
-def imported() -> Callable[..., Imported]:
+def imported() -> Callable[..., ImportedModel]:
     """Import a file."""
 
-    def run(path: Path, **wanted: object) -> Imported:
-        return import_onnx(path, Wanted(**wanted), HERE)
+    def run(path: Path, **wanted: object) -> ImportedModel:
+        return import_onnx(path, ImportOptions(**wanted), HERE)
 
     return run
 

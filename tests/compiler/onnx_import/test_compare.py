@@ -6,7 +6,7 @@ import onnx_nets
 import pytest
 from onnx_nets import noise
 
-from tcc.compiler.onnx_import import Runner, Wanted, import_onnx
+from tcc.compiler.onnx_import import ImportOptions, ModelRunner, import_onnx
 from tcc.compiler.onnx_import.convert import CONVERTERS, layers, pools
 from tcc.compiler.ops import AvgPool, LeakyRelu, Relu6
 from tcc.compiler.support.diagnostics import UserError
@@ -118,6 +118,6 @@ def test_what_enters_the_activation_is_compared(written, end, label):
         ], done
 
     with pytest.raises(UserError) as caught:
-        import_onnx(path, Wanted(), Runner(onnx_nets.clean, outputs))
+        import_onnx(path, ImportOptions(), ModelRunner(onnx_nets.clean, outputs))
     (found,) = caught.value.diagnostics
     assert (found.code, found.at.file, found.label) == ("E0920", str(path), label)

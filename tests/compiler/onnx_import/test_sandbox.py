@@ -8,13 +8,13 @@ import pytest
 from onnx import helper
 from onnx_nets import noise
 
-from tcc.compiler.onnx_import import Runner, Wanted, import_onnx, sandbox
+from tcc.compiler.onnx_import import ImportOptions, ModelRunner, import_onnx, sandbox
 from tcc.compiler.support.diagnostics import UserError
 
 
 def refused(path):
     with pytest.raises(UserError) as caught:
-        import_onnx(path, Wanted())
+        import_onnx(path, ImportOptions())
     return caught.value.diagnostics[0]
 
 
@@ -40,7 +40,7 @@ def test_cleans_and_compares(network, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for library in ("onnx", "onnxsim", "numpy"):
         Path(f"{library}.py").write_text("raise SystemExit('a stranger')")
-    found = import_onnx(network, Wanted())
+    found = import_onnx(network, ImportOptions())
     assert "- flatten\n" in found.text
     assert found.notes == ()
     assert found.difference < 1e-6
@@ -70,7 +70,7 @@ def test_a_constant_much_larger_than_the_file_is_not_computed(written):
 
 
 def test_a_hang(network, monkeypatch):
-    monkeypatch.setattr(sandbox, "PATIENCE", 0.001)
+    monkeypatch.setattr(sandbox, "TIMEOUT", 0.001)
     assert refused(network).label == "it took longer than 0.001 s"
 
 
@@ -82,7 +82,7 @@ def test_a_crash(network, monkeypatch):
 def test_a_library_that_divides_by_zero(written):
     path = written("y = Conv <strides = [0, 1]> (x, w)", {"w": noise(4, 4, 3, 3)})
     with pytest.raises(UserError) as caught:
-        import_onnx(path, Wanted())
+        import_onnx(path, ImportOptions())
     refusal, why = caught.value.diagnostics
     assert (refusal.code, refusal.message) == (
         "E0911",
@@ -95,10 +95,10 @@ def test_without_cleaning(written):
     """Where onnxsim fails, the file is taken as it is, and that is said."""
 
     def clean(model):
-        return model, sandbox.Done(("checked",), "SomeError: no")
+        return model, sandbox.TaskResult(("checked",), "SomeError: no")
 
     found = import_onnx(
-        written("a = Relu (x) y = Tanh (a)"), Wanted(), Runner(clean, sandbox.outputs)
+        written("a = Relu (x) y = Tanh (a)"), ImportOptions(), ModelRunner(clean, sandbox.outputs)
     )
     assert found.difference < 1e-6
     assert found.notes == (
@@ -123,10 +123,10 @@ def test_why_cleaning_failed_is_said_with_a_refusal(written):
     path = written("s = Shape (x) y = Reshape (x, s)")
 
     def clean(model):
-        return model, sandbox.Done(("checked",), "SomeError: no")
+        return model, sandbox.TaskResult(("checked",), "SomeError: no")
 
     with pytest.raises(UserError) as caught:
-        import_onnx(path, Wanted(), Runner(clean, sandbox.outputs))
+        import_onnx(path, ImportOptions(), ModelRunner(clean, sandbox.outputs))
     refusal, why = caught.value.diagnostics
     assert (refusal.code, why.severity) == ("E0910", "warning")
     assert "SomeError: no" in why.message
@@ -151,4 +151,4 @@ def test_functions_of_the_file_are_unfolded(tmp_path):
     model = helper.make_model(graph, opset_imports=domains, functions=[twice], ir_version=9)
     path = tmp_path / "net.onnx"
     onnx.save(model, path)
-    assert "- relu\n" in import_onnx(path, Wanted()).text
+    assert "- relu\n" in import_onnx(path, ImportOptions()).text

@@ -9,7 +9,7 @@ from op_cases import trained
 
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.rewrite import eliminate_dead
-from tcc.compiler.onnx_import import Wanted
+from tcc.compiler.onnx_import import ImportOptions
 from tcc.compiler.onnx_import.rebuild import rebuild
 from tcc.compiler.ops import Add, BatchNorm, Concat, Conv, Mul, Relu, Sigmoid, Slice
 from tcc.compiler.reference.float_program import run
@@ -43,7 +43,7 @@ def graphs(draw):
 @given(graph=graphs(), fold=st.booleans())
 def test_any_graph_comes_back(graph, fold, tmp_path_factory):
     model = eliminate_dead(Model(graph, trained(graph)))
-    made = rebuild(model, tmp_path_factory.getbasetemp() / "net.onnx", Wanted(fold=fold))
+    made = rebuild(model, tmp_path_factory.getbasetemp() / "net.onnx", ImportOptions(fold=fold))
     x = np.random.default_rng(0).standard_normal((4, 3, 3), np.float32)
     (before,) = run(model, [x])
     (after,) = run(Model(made.spec.graph, made.weights), [x])
@@ -61,7 +61,7 @@ def test_deep_nesting_is_taken_apart(tmp_path):
     for i in range(39, -1, -1):
         value = add(f"s{i}", Add(), value, "image" if i == 0 else f"r{i - 1}")
     graph = add.graph()
-    made = rebuild(Model(graph, {}), tmp_path / "net.onnx", Wanted())
+    made = rebuild(Model(graph, {}), tmp_path / "net.onnx", ImportOptions())
     assert len(made.spec.graph.nodes) == 80
 
 
@@ -70,5 +70,5 @@ def test_long_chains(length, tmp_path):
     add = Steps(1, 2, 2)
     for i in range(length):
         add(f"r{i}", Relu() if i % 2 else Sigmoid())
-    made = rebuild(Model(add.graph(), {}), tmp_path / "net.onnx", Wanted())
+    made = rebuild(Model(add.graph(), {}), tmp_path / "net.onnx", ImportOptions())
     assert len(made.spec.graph.nodes) == length

@@ -9,7 +9,7 @@ import pytest
 from error_examples import PREPARE, images
 from typer.testing import CliRunner
 
-from tcc.compiler.frontend.warnings.kinds import KINDS
+from tcc.compiler.frontend.warnings.kinds import WARNING_KINDS
 from tcc.compiler.support import error_codes
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,7 +45,7 @@ def test_entries_are_in_order_and_whole_sentences():
 
 
 def test_every_warning_of_specs_has_an_entry():
-    assert {kind.code for kind in KINDS} == {code for code in ENTRIES if code[0] == "W"}
+    assert {kind.code for kind in WARNING_KINDS} == {code for code in ENTRIES if code[0] == "W"}
 
 
 def test_most_examples_are_run():

@@ -24,7 +24,7 @@ import tcc
 from tcc.compiler.cli import devices
 from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import Spec
-from tcc.compiler.frontend.spec_tests import check_facts
+from tcc.compiler.frontend.spec_tests import check_expectations
 from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.precision import FP32
@@ -283,4 +283,4 @@ def test_inception_trains_with_its_auxiliary_head():
 @pytest.mark.parametrize("name", shipped.specs())
 def test_every_spec_has_a_second_definition_and_states_its_costs(name):
     assert name in {pair.spec for pair in PAIRS}
-    assert {fact.what for fact in check_facts(tcc.load(name))} >= {"params", "macs"}
+    assert {fact.what for fact in check_expectations(tcc.load(name))} >= {"params", "macs"}
