@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tcc.compiler.frontend.warnings.kinds import WARNING_KINDS
+from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
 from tcc.compiler.support.error_codes import Entry, entries, whole
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "errors.md"

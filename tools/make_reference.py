@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from tcc.compiler.frontend.foreign_names import ForeignName, entries
-from tcc.compiler.frontend.schema import schema
-from tcc.compiler.frontend.warnings.kinds import WARNING_KINDS
+from tcc.compiler.frontend.language_schema import schema
+from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
 from tcc.compiler.ir.signature import Parameter, Required, signature
 from tcc.compiler.ops import OPS, Op
 

@@ -1,15 +1,22 @@
 """Weights from elsewhere: a foreign checkpoint's tensors under the names of a graph's weights.
 
 A module of the checkpoint finds its layer by a rule file, else by bearing the layer's own path,
-else by names that are known, or by order and shape (`match`). Nothing is left over or guessed: see
-`ImportedWeights.rows`.
+else by names that are known, or by order and shape (`layer_matching`). Nothing is left over or
+guessed: see `ImportedWeights.rows`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcc.compiler.checkpoint import known_namings, match, read_file, rule_files
+from tcc.compiler.checkpoint import (
+    checkpoint_file,
+    layer_matching,
+    naming_schemes,
+    rule_files,
+)
+from tcc.compiler.checkpoint.checkpoint_file import Checkpoint
+from tcc.compiler.checkpoint.lazy_tensors import shown
 from tcc.compiler.checkpoint.modules import (
     COUNTER,
     LOSS,
@@ -19,9 +26,7 @@ from tcc.compiler.checkpoint.modules import (
     layers,
     modules,
 )
-from tcc.compiler.checkpoint.read_file import Checkpoint
 from tcc.compiler.checkpoint.rule_files import MatchRule
-from tcc.compiler.checkpoint.tensors import shown
 from tcc.compiler.data.weights import Weights, checked, random
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.rewrite import for_inference
@@ -57,7 +62,7 @@ class ImportedWeights:
     weights: Weights
     rows: tuple[ImportedTensor, ...]
     notes: tuple[str, ...] = ()
-    pixels: known_namings.PixelScaling | None = None
+    pixels: naming_schemes.PixelScaling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ def import_checkpoint(
             (E0506).
     """
     listed = rule_files.read(rules) if rules else ()
-    checkpoint = read_file.read(path, entry)
+    checkpoint = checkpoint_file.read(path, entry)
     there, here = modules(checkpoint), layers(graph)
     places = _by_rule(listed, there, here)
     _by_name(there, here, places)
@@ -105,12 +110,14 @@ def import_checkpoint(
     return ImportedWeights(checked(tensors, graph), rows, notes, _other_pixels(found, graph))
 
 
-def _other_pixels(found: match.LayerMatch, graph: Graph) -> known_namings.PixelScaling | None:
+def _other_pixels(
+    found: layer_matching.LayerMatch, graph: Graph
+) -> naming_schemes.PixelScaling | None:
     wanted = found.naming.pixels if found.naming else None
     return None if wanted is None or wanted.fit(graph.inputs[0].preprocess) else wanted
 
 
-def _notes(found: match.LayerMatch, missing: Sequence[str]) -> Iterator[str]:
+def _notes(found: layer_matching.LayerMatch, missing: Sequence[str]) -> Iterator[str]:
     if found.naming:
         yield f"the names are those of {found.naming.title}"
         yield from filter(None, [found.naming.note])
@@ -176,7 +183,7 @@ def _by_name(
 ) -> None:
     taken = {place.layer.name for place in places.values() if place.layer}
     free = {(layer.name, layer.signature): layer for layer in here if layer.name not in taken}
-    for prefix in known_namings.prefixes([m.name for m in there if not LOSS.match(m.name)]):
+    for prefix in naming_schemes.prefixes([m.name for m in there if not LOSS.match(m.name)]):
         for module in there:
             layer = free.get((module.name.removeprefix(prefix), module.signature))
             if layer and module.name not in places:
@@ -187,12 +194,12 @@ def _by_name(
 
 def _by_order(
     checkpoint: Checkpoint, there: Sequence[ForeignModule], graph: Graph, places: LayerAssignments
-) -> match.LayerMatch:
+) -> layer_matching.LayerMatch:
     """Place what rules and names left over."""
     here = layers(graph)
     needed = {layer.name for layer in layers(for_inference(graph))}
     taken = {place.layer.name for place in places.values() if place.layer}
-    side = match.MatchProblem(
+    side = layer_matching.MatchProblem(
         checkpoint.path,
         modules=[m for m in there if m.name not in places],
         taken=[m for m in there if m.name in places and places[m.name].layer],
@@ -205,7 +212,7 @@ def _by_order(
             if not tensor.floating and not tensor.name.endswith(COUNTER)
         ],
     )
-    found = match.matched(side)
+    found = layer_matching.matched(side)
     for module, layer in zip(found.modules, found.layers, strict=True):
         places[module.name] = LayerAssignment(found.how, layer, module)
     for module in found.dropped:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from tcc.compiler.checkpoint.read_file import Checkpoint
-from tcc.compiler.checkpoint.tensors import LazyTensor
+from tcc.compiler.checkpoint.checkpoint_file import Checkpoint
+from tcc.compiler.checkpoint.lazy_tensors import LazyTensor
 from tcc.compiler.data.weights import size_of
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.types import Shape

@@ -2,8 +2,8 @@
 
 A pickle is a program for a machine with a stack, whose calls can be any function at all. Here its
 instructions build plain values, and a call becomes a `ConstructedObject` that says what would be
-called with which arguments. Nothing is hashed, compared or printed on the way, so that a value that holds
-itself, or one twice in one twice in one, costs no more than its instructions.
+called with which arguments. Nothing is hashed, compared or printed on the way, so that a value
+that holds itself, or one twice in one twice in one, costs no more than its instructions.
 https://github.com/python/cpython/blob/3.11/Lib/pickletools.py has the instructions.
 """
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tcc.compiler.checkpoint.lazy_tensors import SAVE, LazyTensor, TensorReader, bad, shown
 from tcc.compiler.checkpoint.pickle_reader import (
     ConstructedObject,
     GlobalName,
     PickleError,
     is_mapping,
 )
-from tcc.compiler.checkpoint.tensors import SAVE, LazyTensor, TensorReader, bad, shown
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 USUAL = frozenset(

@@ -16,7 +16,7 @@ from typing import BinaryIO, Literal
 
 from tcc.compiler.checkpoint import pickle_reader
 from tcc.compiler.checkpoint.pickle_reader import GlobalName, PickleError
-from tcc.compiler.checkpoint.storages import storage
+from tcc.compiler.checkpoint.torch_storages import storage
 from tcc.compiler.support import regular_files
 
 LONGEST = 64 << 20

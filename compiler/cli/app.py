@@ -20,7 +20,7 @@ from tcc.compiler.cli.doctor import doctor
 from tcc.compiler.cli.eval import evaluate
 from tcc.compiler.cli.fmt import fmt
 from tcc.compiler.cli.help import help_
-from tcc.compiler.cli.import_ import import_
+from tcc.compiler.cli.import_onnx import import_
 from tcc.compiler.cli.import_weights import import_weights
 from tcc.compiler.cli.init import init
 from tcc.compiler.cli.passes import passes

@@ -19,7 +19,7 @@ from tcc.compiler.cli.common_options import (
     choose,
     typed,
 )
-from tcc.compiler.cli.int8 import (
+from tcc.compiler.cli.int8_build import (
     CalibrationOption,
     Int8Build,
     Int8Options,

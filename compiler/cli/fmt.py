@@ -57,7 +57,7 @@ def fmt(
 
 def _filter(check: bool, alone: bool) -> None:
     """Format standard input to standard output; with `check`, only say whether it would change."""
-    from tcc.compiler.frontend.fmt import format_spec
+    from tcc.compiler.frontend.formatter import format_spec
     from tcc.compiler.frontend.yaml import MAX_BYTES
 
     if not alone:
@@ -76,7 +76,7 @@ def _changed(files: list[Path]) -> dict[Path, bytes]:
     Raises:
         UserError: Some cannot be read or are not YAML or JSON; all of them are listed.
     """
-    from tcc.compiler.frontend.fmt import format_spec
+    from tcc.compiler.frontend.formatter import format_spec
 
     found: dict[Path, bytes] = {}
     problems: list[Diagnostic] = []

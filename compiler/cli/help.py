@@ -46,7 +46,7 @@ def help_(
         report.document({"command": command.command_path, "help": command.get_help()})
         return
 
-    from tcc.compiler.frontend.warnings.kinds import WARNING_KINDS
+    from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
     from tcc.compiler.support.error_codes import entries
 
     kinds = {kind.code: kind.name for kind in WARNING_KINDS}

@@ -14,7 +14,7 @@ from tcc.compiler.support.diagnostics import UserError
 
 if TYPE_CHECKING:
     from tcc.compiler.checkpoint import ImportedWeights
-    from tcc.compiler.checkpoint.known_namings import PixelScaling
+    from tcc.compiler.checkpoint.naming_schemes import PixelScaling
     from tcc.compiler.frontend.spec import Spec
 
 SPEC_KEY = "tcc.spec"

@@ -16,7 +16,7 @@ from tcc.compiler.cli.common_options import (
     choose,
     typed,
 )
-from tcc.compiler.cli.int8 import CalibrationOption
+from tcc.compiler.cli.int8_build import CalibrationOption
 from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
 from tcc.compiler.cli.report import Report, size
 from tcc.compiler.cli.show_bundle import bundle_folder, of_bundle
@@ -195,7 +195,7 @@ def _integers(report: Report, chosen: ChosenSpec, wanted: ShowOptions, path: Pat
 
 def _picture(graph: "Graph", wanted: ShowOptions, doc: str) -> ShowResult:
     from tcc.compiler.figures import pdf, png
-    from tcc.compiler.figures.picture import PictureOptions, draw, shapes
+    from tcc.compiler.figures.graph_picture import PictureOptions, draw, shapes
 
     level = wanted.level or Level.BLOCK
     look = PictureOptions(level, wanted.direction or Direction.DOWN, wanted.legend)
@@ -214,7 +214,7 @@ def _picture(graph: "Graph", wanted: ShowOptions, doc: str) -> ShowResult:
 
 
 def _canonical(path: Path) -> str:
-    from tcc.compiler.frontend.fmt import format_spec
+    from tcc.compiler.frontend.formatter import format_spec
 
     return format_spec(path.read_text(), str(path))
 

@@ -10,7 +10,7 @@ from tcc.compiler.bundle.manifest import Calibrated, Measured
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.driver import pipeline
 from tcc.compiler.driver.pipeline import CalibrationRequest, Int8Program, Int8Programs, WeightSource
-from tcc.compiler.frontend.accuracy import Accuracy
+from tcc.compiler.frontend.accuracy_bounds import Accuracy
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.passes.validate import sample

@@ -6,8 +6,8 @@ from itertools import pairwise
 from math import ceil
 
 from tcc.compiler.figures.box_labels import brief
-from tcc.compiler.figures.boxes import Box
-from tcc.compiler.figures.repeats import one_after_another, side_by_side
+from tcc.compiler.figures.box_tree import Box
+from tcc.compiler.figures.repeat_folding import one_after_another, side_by_side
 
 SUMMARY = 8
 """Operations that a closed block may list."""

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from tcc.compiler.figures.label_text import DETAIL
-from tcc.compiler.figures.page import Drawing, TextLine
+from tcc.compiler.figures.drawing import Drawing, TextLine
+from tcc.compiler.figures.text_metrics import DETAIL
 
 MEANINGS = {
     "input": "input, output",

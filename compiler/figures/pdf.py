@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from tcc.compiler.figures.label_text import Font
-from tcc.compiler.figures.page import Point
+from tcc.compiler.figures.drawing import Point
 from tcc.compiler.figures.scene import Colour, Label, Rect, Scene
+from tcc.compiler.figures.text_metrics import Font
 
 POINTS = 0.75
 """Points of a pixel."""

@@ -6,9 +6,9 @@ from io import BytesIO
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from tcc.compiler.figures.label_text import Font
-from tcc.compiler.figures.page import Point
+from tcc.compiler.figures.drawing import Point
 from tcc.compiler.figures.scene import Label, Rect, Scene
+from tcc.compiler.figures.text_metrics import Font
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 SCALE = 2

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tcc.compiler.figures.colours import DARK, FAINT, LINE, PAINTS, TEXT, WHITE, Paint
+from tcc.compiler.figures.drawing import Point, TextLine
 from tcc.compiler.figures.legend import SIZE
-from tcc.compiler.figures.page import Point, TextLine
-from tcc.compiler.figures.sheet import ROUND, Sheet, head, path
+from tcc.compiler.figures.page_layout import ROUND, Sheet, head, path
 
 Colour = tuple[int, int, int]
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from html import escape
 
 from tcc.compiler.figures.colours import DARK, FAINT, LINE, PAINTS, TEXT, WHITE, Paint
-from tcc.compiler.figures.label_text import WHOLE, clip
+from tcc.compiler.figures.drawing import Drawing, Frame, Point, TextLine, Wire
 from tcc.compiler.figures.legend import SIZE, LegendEntry
-from tcc.compiler.figures.page import Drawing, Frame, Point, TextLine, Wire
-from tcc.compiler.figures.sheet import ROUND, Sheet, head, path
+from tcc.compiler.figures.page_layout import ROUND, Sheet, head, path
+from tcc.compiler.figures.text_metrics import WHOLE, clip
 
 
 def render(sheet: Sheet, heading: str, about: str) -> str:

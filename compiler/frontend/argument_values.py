@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope, Unknown, evaluate, parse_expr
-from tcc.compiler.frontend.expr.arithmetic import OperandError, finite, whole_meant
+from tcc.compiler.frontend.expr.operators import OperandError, finite, whole_meant
 from tcc.compiler.frontend.foreign_names import value as foreign
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.ir.signature import Kind, Parameter, Required, Value

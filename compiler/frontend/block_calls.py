@@ -7,8 +7,8 @@ from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.block_library import Block
 from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
-from tcc.compiler.frontend.scope import ERROR_VALUE, GraphValue, PathNode, StepScope
-from tcc.compiler.frontend.steps import Step
+from tcc.compiler.frontend.step_scope import ERROR_VALUE, GraphValue, PathNode, StepScope
+from tcc.compiler.frontend.step_syntax import Step
 from tcc.compiler.frontend.unreached_checks import check_block
 from tcc.compiler.frontend.yaml import Scalar
 from tcc.compiler.support.diagnostics import Span, UserError, fail, listed

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tcc.compiler.frontend.argument_values import OPTIONS
-from tcc.compiler.frontend.declarations import declare
+from tcc.compiler.frontend.parameter_declarations import declare
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree, parse, plain
 from tcc.compiler.ir.signature import Parameter

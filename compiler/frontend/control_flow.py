@@ -5,11 +5,11 @@ from typing import Any
 
 from tcc.compiler.frontend.argument_values import evaluated, value_of
 from tcc.compiler.frontend.bindings import Bindings
-from tcc.compiler.frontend.declarations import check_bindable
 from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
-from tcc.compiler.frontend.scope import ERROR_VALUE, GraphValue, StepScope
-from tcc.compiler.frontend.steps import Step
+from tcc.compiler.frontend.parameter_declarations import check_bindable
+from tcc.compiler.frontend.step_scope import ERROR_VALUE, GraphValue, StepScope
+from tcc.compiler.frontend.step_syntax import Step
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ir.signature import Kind, Parameter

@@ -10,9 +10,9 @@ and what a loop, a join or a block means calls `Expansion.sequence` again for th
 from collections.abc import Callable, Mapping
 
 from tcc.compiler.frontend.block_library import Block
-from tcc.compiler.frontend.scope import ERROR_VALUE, BoundNames, GraphValue, StepScope
-from tcc.compiler.frontend.steps import Step, bound_by, bound_in, nested_in, take_apart
-from tcc.compiler.frontend.unreached import UnreachedSteps
+from tcc.compiler.frontend.step_scope import ERROR_VALUE, BoundNames, GraphValue, StepScope
+from tcc.compiler.frontend.step_syntax import Step, bound_by, bound_in, nested_in, take_apart
+from tcc.compiler.frontend.unreached_steps import UnreachedSteps
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ir.graph import Node
 from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, Span, UserError, fail

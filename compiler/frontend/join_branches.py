@@ -3,11 +3,11 @@
 from tcc.compiler.frontend.argument_values import value_of
 from tcc.compiler.frontend.block_library import WORDS
 from tcc.compiler.frontend.control_flow import LISTED, TIMES
-from tcc.compiler.frontend.declarations import check_bindable
 from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import Unknown
-from tcc.compiler.frontend.scope import ERROR_VALUE, GraphValue, StepScope, lookup
-from tcc.compiler.frontend.steps import Step
+from tcc.compiler.frontend.parameter_declarations import check_bindable
+from tcc.compiler.frontend.step_scope import ERROR_VALUE, GraphValue, StepScope, lookup
+from tcc.compiler.frontend.step_syntax import Step
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.support.diagnostics import Span, fail

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from tcc.compiler.frontend.scope import PathNode
+from tcc.compiler.frontend.step_scope import PathNode
 
 
 def paths(root: PathNode) -> dict[int, str]:

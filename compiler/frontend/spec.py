@@ -8,26 +8,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.frontend.accuracy import Accuracy, read_accuracy
+from tcc.compiler.frontend.accuracy_bounds import Accuracy, read_accuracy
 from tcc.compiler.frontend.argument_values import bind
 from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.block_library import Library, collect_blocks, read_library
-from tcc.compiler.frontend.declarations import declare, default_problems
 from tcc.compiler.frontend.expansion import Expansion, ExpansionLimit
 from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope
-from tcc.compiler.frontend.expr.arithmetic import Budget
-from tcc.compiler.frontend.input_contract import read_input, read_outputs
-from tcc.compiler.frontend.limits import room_for_nesting
+from tcc.compiler.frontend.expr.operators import Budget
+from tcc.compiler.frontend.inputs_outputs import read_input, read_outputs
 from tcc.compiler.frontend.node_paths import id_clashes, paths
-from tcc.compiler.frontend.scope import ERROR_VALUE, GraphValue, PathNode, StepScope
+from tcc.compiler.frontend.parameter_declarations import declare, default_problems
+from tcc.compiler.frontend.schema_errors import check_structure, enclosing_step
 from tcc.compiler.frontend.settings import read_settings
+from tcc.compiler.frontend.size_limits import room_for_nesting
 from tcc.compiler.frontend.step_dispatch import dispatch
-from tcc.compiler.frontend.steps import check_step, sequences
-from tcc.compiler.frontend.structure import check_structure, enclosing_step
+from tcc.compiler.frontend.step_scope import ERROR_VALUE, GraphValue, PathNode, StepScope
+from tcc.compiler.frontend.step_syntax import check_step, sequences
+from tcc.compiler.frontend.undefined_names import explained
 from tcc.compiler.frontend.unreached_checks import check_unreached
-from tcc.compiler.frontend.unseen_names import explained
-from tcc.compiler.frontend.warnings.collect import ExpandedSpec, warnings
-from tcc.compiler.frontend.warnings.dead_parts import needed
+from tcc.compiler.frontend.warnings.all_warnings import ExpandedSpec, warnings
+from tcc.compiler.frontend.warnings.graph_warnings import needed
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ir.graph import Graph, Node, Output, verify

@@ -8,7 +8,7 @@ from typing import Any
 
 from tcc.compiler.frontend.argument_values import evaluated, shown
 from tcc.compiler.frontend.expr import ExpressionScope
-from tcc.compiler.frontend.expr.arithmetic import Budget
+from tcc.compiler.frontend.expr.operators import Budget
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree

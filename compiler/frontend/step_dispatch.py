@@ -7,10 +7,10 @@ from tcc.compiler.frontend.control_flow import CONTROLS, COST_OF_NAME
 from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import Unknown
 from tcc.compiler.frontend.join_branches import branches
-from tcc.compiler.frontend.limits import check_size
-from tcc.compiler.frontend.scope import ERROR_VALUE, GraphValue, StepScope, lookup
-from tcc.compiler.frontend.steps import Step
-from tcc.compiler.frontend.warnings.steps import doubtful_op
+from tcc.compiler.frontend.size_limits import check_size
+from tcc.compiler.frontend.step_scope import ERROR_VALUE, GraphValue, StepScope, lookup
+from tcc.compiler.frontend.step_syntax import Step
+from tcc.compiler.frontend.warnings.step_warnings import doubtful_op
 from tcc.compiler.ir.graph import make_node
 from tcc.compiler.ir.op import Op, OpError
 from tcc.compiler.ir.signature import signature

@@ -1,7 +1,8 @@
 """A foreign ONNX classifier as a spec and weights that compute the same.
 
-`read` and `contract` take the file in, `sandbox` cleans it, `fuse` and `convert` turn operators
-into the language's, `tidy` and `write` make a spec of them, `compare` holds it against the file.
+`read_file` and `inputs_outputs` take the file in, `sandbox` cleans it, `fusions` and `conversion`
+turn operators into the language's, `simplify`, `spec_rebuild` and `spec_writer` make a spec of
+them, `operator_check` and `output_check` hold it against the file.
 """
 
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
     from tcc.compiler.data.weights import Weights
     from tcc.compiler.frontend.spec import Spec
-    from tcc.compiler.onnx_import.rebuild import ImportedOperator
     from tcc.compiler.onnx_import.sandbox import TaskResult
+    from tcc.compiler.onnx_import.spec_rebuild import ImportedOperator
 
 LIBRARIES = {"onnx_graphsurgeon": "onnx-graphsurgeon", "onnxsim": "onnxsim"}
 """What is needed beside the package's own dependencies: modules, and what they are called."""
@@ -54,16 +55,16 @@ def import_onnx(
     """
     _check_tools()
     from tcc.compiler.onnx_import import (
-        compare,
         conversion,
         inputs_outputs,
-        names,
         operator_check,
+        output_check,
         read_file,
-        rebuild,
         sandbox,
+        spec_rebuild,
+        unique_names,
     )
-    from tcc.compiler.onnx_import.fuse import fuse
+    from tcc.compiler.onnx_import.fusions import fuse
     from tcc.compiler.onnx_import.simplify import simplify
 
     runner = runner or ModelRunner(sandbox.clean, sandbox.outputs)
@@ -75,17 +76,17 @@ def import_onnx(
     notes = _cleaned(path, done)
     graph = _graph(path, cleaned)
     fuse(graph, until)
-    name = wanted.name or names.identifier(path.stem, "network")
+    name = wanted.name or unique_names.identifier(path.stem, "network")
     try:
         found = conversion.convert(graph, str(path), source, name)
     except UserError as error:
         raise _with(error, path, notes) from None
     tidied, values = simplify(found.model, found.wished)
-    made = rebuild.rebuild(tidied, path, wanted)
-    rows = tuple(rebuild.imported_operators(found.origins, values, made))
+    made = spec_rebuild.rebuild(tidied, path, wanted)
+    rows = tuple(spec_rebuild.imported_operators(found.origins, values, made))
     operator_check.check(path, cleaned, found, runner)
     inputs_outputs.take_outputs(model, until)
-    difference, unsure = compare.largest_difference(
+    difference, unsure = output_check.largest_difference(
         path, model, source, made, found.raws, wanted.preprocess, runner
     )
     return ImportedModel(made.text, made.spec, made.weights, rows, (*notes, *unsure), difference)

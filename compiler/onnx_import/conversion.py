@@ -9,13 +9,13 @@ import onnx_graphsurgeon as gs
 from tcc.compiler.ir.graph import Input, Model, Output
 from tcc.compiler.ir.types import Activation
 from tcc.compiler.onnx_import.convert import CONVERTERS, PATTERNS, Call, Operand
-from tcc.compiler.onnx_import.fuse import PARTS
+from tcc.compiler.onnx_import.fusions import PARTS
 from tcc.compiler.onnx_import.graph_builder import Builder, Refusal
 from tcc.compiler.onnx_import.inputs_outputs import GraphInput
-from tcc.compiler.onnx_import.names import UniqueNames, identifier, of_node, of_weight
 from tcc.compiler.onnx_import.node_arguments import NotConstantError, before
 from tcc.compiler.onnx_import.refusal_causes import ATTENTION, attention, cause
 from tcc.compiler.onnx_import.tensor_view import LARGEST, TooLargeError, View
+from tcc.compiler.onnx_import.unique_names import UniqueNames, identifier, of_node, of_weight
 from tcc.compiler.ops import Sigmoid, Softmax
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from tcc.compiler.onnx_import.conversion import ConvertedModel
+from tcc.compiler.onnx_import.graph_cuts import FED_PREFIX, GraphCut
 from tcc.compiler.onnx_import.options import ModelRunner
-from tcc.compiler.onnx_import.shared_values import FED_PREFIX, GraphCut
 from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file

@@ -15,7 +15,7 @@ from tcc.compiler.ir.rewrite import (
     rewrite,
 )
 from tcc.compiler.onnx_import.graph_builder import Tensor
-from tcc.compiler.onnx_import.names import UniqueNames
+from tcc.compiler.onnx_import.unique_names import UniqueNames
 from tcc.compiler.ops import Concat, Conv, ConvTranspose, Linear, Scale, ScaleShift
 from tcc.compiler.support.diagnostics import NOWHERE
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tcc.compiler.frontend.fmt import format_spec
+from tcc.compiler.frontend.formatter import format_spec
 from tcc.compiler.support.project_file import NAME
 
 FOLDER = Path(__file__).parent

@@ -113,7 +113,7 @@ def build(
     from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.cli import devices
     from tcc.compiler.driver import int8_program, pipeline
-    from tcc.compiler.frontend.accuracy import Accuracy
+    from tcc.compiler.frontend.accuracy_bounds import Accuracy
     from tcc.compiler.support.diagnostics import whole_file
     from tcc.compiler.support.progress import silent
 

@@ -138,10 +138,10 @@ def _warm() -> None:
     import foreign_nets
     import onnx_graphsurgeon  # noqa: F401
 
-    import tcc.compiler.cli.import_
-    import tcc.compiler.onnx_import.compare
+    import tcc.compiler.cli.import_onnx
     import tcc.compiler.onnx_import.conversion
-    import tcc.compiler.onnx_import.rebuild  # noqa: F401
+    import tcc.compiler.onnx_import.output_check
+    import tcc.compiler.onnx_import.spec_rebuild  # noqa: F401
 
     foreign_nets.nets()
 

@@ -9,8 +9,8 @@ length, nesting, size of numbers and length of lists.
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from tcc.compiler.frontend.expr.arithmetic import MAX_INT, MAX_LIST
-from tcc.compiler.frontend.expr.nodes import Expression, IndexOf, NameReference, SliceOf, spend
+from tcc.compiler.frontend.expr.operators import MAX_INT, MAX_LIST
+from tcc.compiler.frontend.expr.parser import MAX_NESTING, MAX_TEXT, Parser
 from tcc.compiler.frontend.expr.scope import (
     UNKNOWN,
     ExpressionError,
@@ -18,8 +18,14 @@ from tcc.compiler.frontend.expr.scope import (
     Result,
     Unknown,
 )
-from tcc.compiler.frontend.expr.sizes import check_names, places
-from tcc.compiler.frontend.expr.syntax import MAX_NESTING, MAX_TEXT, Parser
+from tcc.compiler.frontend.expr.size_functions import check_names, places
+from tcc.compiler.frontend.expr.syntax_tree import (
+    Expression,
+    IndexOf,
+    NameReference,
+    SliceOf,
+    spend,
+)
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail
 
 __all__ = [

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from tcc.compiler.frontend.expr.arithmetic import (
+from tcc.compiler.frontend.expr.operators import (
     MAX_INT,
     MAX_LIST,
     Number,

@@ -11,7 +11,7 @@ gives the same tree and the same errors wherever it is read.
 
 from collections.abc import Callable
 
-from tcc.compiler.frontend.yaml.json import read_json
+from tcc.compiler.frontend.yaml.json_reader import read_json
 from tcc.compiler.frontend.yaml.reader import read_yaml
 from tcc.compiler.frontend.yaml.source_text import MAX_BYTES, SourceText, decode
 from tcc.compiler.frontend.yaml.tree import (

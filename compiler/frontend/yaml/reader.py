@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tcc.compiler.frontend.yaml.mistakes import explained
+from tcc.compiler.frontend.yaml.syntax_errors import explained
 from tcc.compiler.frontend.yaml.tree import Scalar
 from tcc.compiler.frontend.yaml.tree_builder import TreeBuilder, whole
 from tcc.compiler.support.diagnostics import UserError, fail

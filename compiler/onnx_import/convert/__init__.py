@@ -15,7 +15,7 @@ from tcc.compiler.onnx_import.convert import (
     resizing,
 )
 from tcc.compiler.onnx_import.convert.call import Call, Operand
-from tcc.compiler.onnx_import.fuse import CHANNEL_NORM
+from tcc.compiler.onnx_import.fusions import CHANNEL_NORM
 from tcc.compiler.ops import ACTIVATIONS
 
 Converter = Callable[[Call], Operand | tuple[Operand, ...]]

@@ -4,8 +4,8 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.onnx_import.spec_writer.op_words import written
-from tcc.compiler.onnx_import.spec_writer.steps import Item, OpStep, RepeatStep, nodes
+from tcc.compiler.onnx_import.spec_writer.op_syntax import written
+from tcc.compiler.onnx_import.spec_writer.spec_steps import Item, OpStep, RepeatStep, nodes
 from tcc.compiler.ops import ACTIVATIONS, BatchNorm, Conv, Linear
 
 LONGEST = 64

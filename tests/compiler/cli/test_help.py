@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcc.compiler.frontend.warnings.kinds import WARNING_KINDS
+from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
 
 
 def test_an_entry_says_what_why_and_what_to_do(tcc):

@@ -8,8 +8,8 @@ from nets import Steps, dense
 from PIL import Image, ImageFont
 
 from tcc.compiler.figures import Direction, Level, pdf, png
+from tcc.compiler.figures.graph_picture import PictureOptions, draw, shapes
 from tcc.compiler.figures.legend import EDGES, MEANINGS
-from tcc.compiler.figures.picture import PictureOptions, draw, shapes
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import Conv, Relu

@@ -9,7 +9,7 @@ import pytest
 from nets import Steps, dense
 
 from tcc.compiler.figures import Direction, Level
-from tcc.compiler.figures.picture import PictureOptions, draw, plan
+from tcc.compiler.figures.graph_picture import PictureOptions, draw, plan
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Input, Node, Output, make_node, verify
 from tcc.compiler.ir.types import TensorType

@@ -5,7 +5,7 @@ from textwrap import dedent
 
 import pytest
 
-from tcc.compiler.frontend.accuracy import Accuracy
+from tcc.compiler.frontend.accuracy_bounds import Accuracy
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.frontend.spec_tests import check_expectations
 from tcc.compiler.support.diagnostics import Diagnostic, UserError

@@ -12,7 +12,7 @@ from tcc.compiler.frontend.expr import (
     MAX_NESTING,
     MAX_TEXT,
     UNKNOWN,
-    Scope,
+    ExpressionScope,
     evaluate,
     parse_expr,
 )
@@ -30,7 +30,7 @@ NAMES = {
     "rows": ((1, 2), (3, 4)),
 }
 SHAPES = {"skip": (16, 56, 28), "gate": (10,), "lost": None}
-SCOPE = Scope(NAMES, SHAPES, {"outputs": ((4, 8, 8), (5, 7, 7), (5,))})
+SCOPE = ExpressionScope(NAMES, SHAPES, {"outputs": ((4, 8, 8), (5, 7, 7), (5,))})
 
 
 def value(text, scope=SCOPE):
@@ -176,7 +176,7 @@ def test_channel_counts_are_rounded_as_usual(text, expected):
 
 @given(st.integers(0, 5000) | st.floats(0, 5000), st.integers(1, 64))
 def test_divisible_keeps_its_promises(number, by):
-    found = value("divisible(v, by)", Scope({"v": number, "by": by}))
+    found = value("divisible(v, by)", ExpressionScope({"v": number, "by": by}))
     assert found % by == 0
     assert found >= by
     assert found >= 0.9 * number
@@ -283,7 +283,7 @@ def test_values_agree_with_python(text):
 def test_an_unknown_name_reads_so():
     tree = parse("graph:\n  - conv: {filters: growht * 4}\n", "net.yaml")
     span = at(tree, ["graph", 0, "conv", "filters"])
-    assert str(error("growht * 4", Scope({"growth": 32, "C": 3}), span)) == (
+    assert str(error("growht * 4", ExpressionScope({"growth": 32, "C": 3}), span)) == (
         "error[E0221]: unknown name `growht`\n"
         " --> net.yaml:2:21\n"
         "  |\n"
@@ -309,7 +309,7 @@ def test_an_unknown_name_reads_so():
 def test_the_caret_stands_inside_the_scalar(line, text, column):
     tree = parse(line, "t.yaml")
     path = ["k", "a"] if "{" in line else ["k"]
-    assert error(text, Scope({"a": "b"}), at(tree, path)).at.column == column
+    assert error(text, ExpressionScope({"a": "b"}), at(tree, path)).at.column == column
 
 
 @pytest.mark.parametrize(
@@ -391,9 +391,9 @@ def test_unknown_names(text, where, message, help):
 
 
 def test_the_names_in_scope_are_listed_where_they_are_few():
-    assert error("x", Scope({"b": 1, "a": 2})).notes == ("in scope: a, b",)
-    assert error("x", Scope({})).notes == ("in scope: nothing",)
-    assert error("x", Scope({f"name_{i}": i for i in range(50)})).notes == ()
+    assert error("x", ExpressionScope({"b": 1, "a": 2})).notes == ("in scope: a, b",)
+    assert error("x", ExpressionScope({})).notes == ("in scope: nothing",)
+    assert error("x", ExpressionScope({f"name_{i}": i for i in range(50)})).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -452,7 +452,7 @@ def test_values_of_a_wrong_kind(text, where, message):
 
 
 def test_infinite_numbers_from_outside_are_refused():
-    scope = Scope({"x": float("inf"), "y": float("nan")})
+    scope = ExpressionScope({"x": float("inf"), "y": float("nan")})
     assert error("x + 1", scope).message == "`+` needs finite numbers, found inf"
     assert error("floor(y)", scope).message == "`floor` needs finite numbers, found nan"
 
@@ -493,7 +493,7 @@ def test_results_up_to_the_bounds_are_there():
 
 def test_doubling_lists_stays_bounded():
     rows = (0,) * 4000
-    scope = Scope({"rows": rows})
+    scope = ExpressionScope({"rows": rows})
     assert error("[rows, rows]", scope).code == "E0223"
     assert error("[rows] * 1000", scope).code == "E0223"
 
@@ -551,12 +551,12 @@ def test_nested_conditions_and_indices_are_bounded():
     ],
 )
 def test_what_rests_on_the_unknown_is_unknown(text):
-    scope = Scope({**NAMES, "u": UNKNOWN}, SCOPE.shapes)
+    scope = ExpressionScope({**NAMES, "u": UNKNOWN}, SCOPE.shapes)
     assert value(text, scope) is UNKNOWN
 
 
 def test_what_does_not_rest_on_the_unknown_is_known():
-    scope = Scope({**NAMES, "u": UNKNOWN})
+    scope = ExpressionScope({**NAMES, "u": UNKNOWN})
     assert value("first or u", scope) is True
     assert value("1 if first else u", scope) == 1
     assert error("u + 1 / 0", scope).message == "division by zero"
@@ -580,7 +580,7 @@ SOUP = st.lists(
 
 def check(text):
     """Evaluate a text; nothing but a located user error may come of it."""
-    scope = Scope({**NAMES, "u": UNKNOWN}, SCOPE.shapes)
+    scope = ExpressionScope({**NAMES, "u": UNKNOWN}, SCOPE.shapes)
     line = f"k: \N{LEFT DOUBLE QUOTATION MARK}{text}"
     for at_column, source in ((1, text), (4, line)):
         try:

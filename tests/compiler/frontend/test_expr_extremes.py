@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcc.compiler.frontend.expr import MAX_INT, UNKNOWN, Scope, evaluate, parse_expr
+from tcc.compiler.frontend.expr import MAX_INT, UNKNOWN, ExpressionScope, evaluate, parse_expr
 from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
 from tcc.compiler.support.diagnostics import Span, UserError
 
@@ -19,7 +19,7 @@ CALLS = tuple(name for name in FUNCTIONS) + tuple(AXES)
 def answered(text: str) -> None:
     """Check that an expression has a value within the limits, or an error with a place."""
     try:
-        found = evaluate(parse_expr(text, Span("x", 1, 1, text)), Scope(EXTREMES))
+        found = evaluate(parse_expr(text, Span("x", 1, 1, text)), ExpressionScope(EXTREMES))
     except UserError as error:
         codes = {d.code for d in error.diagnostics}
     else:
@@ -54,6 +54,6 @@ def test_no_operand_is_beyond_an_answer(left: str) -> None:
 def test_a_result_beyond_all_floats_is_too_large() -> None:
     text = "divisible(1e308, 8)"
     with pytest.raises(UserError) as caught:
-        evaluate(parse_expr(text, Span("x", 1, 1, text)), Scope())
+        evaluate(parse_expr(text, Span("x", 1, 1, text)), ExpressionScope())
     (found,) = caught.value.diagnostics
     assert (found.code, found.message, found.at.column) == ("E0223", "the result is too large", 1)

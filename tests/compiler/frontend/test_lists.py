@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as f
 
-from tcc.compiler.frontend.fmt import format_spec
+from tcc.compiler.frontend.formatter import format_spec
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.printer import show

@@ -8,10 +8,10 @@ import pytest
 
 from tcc.compiler.frontend.argument_values import ArgumentValues, bind
 from tcc.compiler.frontend.bindings import Bindings
-from tcc.compiler.frontend.expr import Scope
-from tcc.compiler.frontend.scope import ERROR_VALUE, PathNode, StepScope
+from tcc.compiler.frontend.expr import ExpressionScope
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.frontend.spec_tests import check_expectations
+from tcc.compiler.frontend.step_scope import ERROR_VALUE, PathNode, StepScope
 from tcc.compiler.frontend.yaml import Scalar
 from tcc.compiler.ir.signature import Kind, Parameter
 from tcc.compiler.support.diagnostics import Span, UserError
@@ -118,7 +118,7 @@ def test_a_default_is_evaluated_in_one_scope_of_the_call() -> None:
     default += [Parameter(f"p{n}", Kind.INT, Scalar("a + 1", here)) for n in range(50)]
     made: list[ArgumentValues] = []
 
-    def own(bound: ArgumentValues) -> Scope:
+    def own(bound: ArgumentValues) -> ExpressionScope:
         made.append(bound)
         return StepScope(PathNode(""), Bindings(bound)).scope(ERROR_VALUE)
 

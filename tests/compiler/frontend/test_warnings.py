@@ -9,7 +9,7 @@ from spec_texts import spec
 
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.frontend.spec_tests import check_expectations
-from tcc.compiler.frontend.warnings.kinds import WARNING_KINDS
+from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
 from tcc.compiler.ir.cost import cost
 from tcc.compiler.support.diagnostics import UserError
 

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from op_cases import trained
 
-from tcc.compiler.frontend.fmt import format_spec
+from tcc.compiler.frontend.formatter import format_spec
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower

@@ -10,7 +10,7 @@ from op_cases import trained
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.rewrite import eliminate_dead
 from tcc.compiler.onnx_import import ImportOptions
-from tcc.compiler.onnx_import.rebuild import rebuild
+from tcc.compiler.onnx_import.spec_rebuild import rebuild
 from tcc.compiler.ops import Add, BatchNorm, Concat, Conv, Mul, Relu, Sigmoid, Slice
 from tcc.compiler.reference.float_program import run
 

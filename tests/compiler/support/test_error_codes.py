@@ -9,7 +9,7 @@ import pytest
 from error_examples import PREPARE, images
 from typer.testing import CliRunner
 
-from tcc.compiler.frontend.warnings.kinds import WARNING_KINDS
+from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
 from tcc.compiler.support import error_codes
 
 ROOT = Path(__file__).resolve().parents[3]

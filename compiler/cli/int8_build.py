@@ -1,0 +1,208 @@
+"""The integer program that `tcc build` makes: its calibration, its floor, its report."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcc.compiler.cli import quality_table
+from tcc.compiler.cli.calibrate import known_method
+from tcc.compiler.cli.common_options import ChosenSpec, typed
+from tcc.compiler.cli.passes import PassOptions
+from tcc.compiler.cli.report import Report, Stages, table
+from tcc.compiler.cli.weights_and_images import take_images
+from tcc.compiler.ir.precision import Precision
+from tcc.compiler.reference.quality import loss
+from tcc.compiler.support.diagnostics import fail
+
+if TYPE_CHECKING:
+    from tcc.compiler.driver.int8_program import CalibrationSource
+    from tcc.compiler.driver.pipeline import Int8Programs, WeightSource
+    from tcc.compiler.quant.program.build import Made
+
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        show_default=False,
+        help="Integers as a file says that `tcc calibrate` wrote; without it, calibrate here.",
+    ),
+]
+MinCosine = Annotated[
+    float | None,
+    typer.Option(
+        metavar="C",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        help="Least mean cosine of integer and float outputs; the spec's, or 0.98 for classes.",
+    ),
+]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        help="Largest share of images whose class or decision may change; the spec's, or any.",
+    ),
+]
+MinCorrelation = Annotated[
+    float | None,
+    typer.Option(
+        metavar="R",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        help="Least correlation of each output with the floats' over images; the spec's, or 0.5.",
+    ),
+]
+MaxError = Annotated[
+    float | None,
+    typer.Option(
+        metavar="E",
+        min=0.0,
+        show_default=False,
+        help="Largest error of each output, relative to the floats' spread; the spec's, or 1 but"
+        " for classes.",
+    ),
+]
+Mixed = Annotated[
+    bool, typer.Option("--mixed", help="Keep layers in float where the floor needs it.")
+]
+
+
+BOUNDS = ("--min-cosine", "--max-drop", "--min-correlation", "--max-error")
+Bounds = tuple[float | None, float | None, float | None, float | None]
+"""What is asked for by each of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Options:
+    """What the command line says of integers."""
+
+    calibration: Path | None = None
+    data: Path | None = None
+    method: str | None = None
+    bounds: Bounds = (None, None, None, None)
+    mixed: bool = False
+
+    def check(self, precisions: Iterable[Precision]) -> None:
+        """Refuse options that only integers understand where nothing has them (E0601)."""
+        given = {
+            "--calibration": self.calibration,
+            "--data": self.data,
+            "--method": self.method,
+            **dict(zip(BOUNDS, self.bounds, strict=True)),
+            "--mixed": self.mixed or None,
+        }
+        idle = [name for name, value in given.items() if value is not None]
+        if idle and not any(each.integer for each in precisions):
+            levels = ", ".join(dict.fromkeys(each.name for each in precisions))
+            message = f"{idle[0]} is for integers, and this builds {levels}"
+            raise fail("E0601", message, typed(idle[0]), help="say `--precision int8`")
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Build:
+    """What a build works with: what was asked, whom to tell, and how models go through passes."""
+
+    report: Report
+    stages: Stages
+    chosen: ChosenSpec
+    given: "WeightSource"
+    asked: Int8Options
+    passing: PassOptions
+
+
+def integers(work: Int8Build, ends: Collection[bool]) -> "Int8Programs":
+    """Return the integer programs of a spec with the ends asked for, at or above their floor.
+
+    Raises:
+        UserError: There are no images to calibrate with, or they do not fit; the calibration is
+            another network's.
+        BelowFloor: It loses too much.
+    """
+    from tcc.compiler.driver import int8_program, pipeline
+    from tcc.compiler.frontend.accuracy_bounds import Accuracy
+
+    asked, spec = work.asked, work.chosen.spec
+    work.stages("passes", 0, 1)
+    ready = pipeline.ready(spec, work.given, work.passing)
+
+    least = int8_program.floor(spec, Accuracy(*asked.bounds))
+
+    def tell(made: "Made", where: str) -> None:
+        _tell(work.report, made, where)
+        if quality_table.idle(made.comparison.quality, least.cosine):
+            text = "a least cosine says nothing of an output of one value: bound its correlation"
+            work.report.notice(text)
+
+    result = int8_program.integers(
+        ready,
+        _source(work),
+        least,
+        ends,
+        mixed=asked.mixed,
+        progress=work.stages,
+        tell=tell,
+    )
+    if any(own.calibrated.measured is None for own in result.values()):
+        work.report.notice("nothing is known of how near these integers are to the floats")
+    return result
+
+
+def _source(work: Int8Build) -> "CalibrationSource":
+    """Return the calibration of a file, or a fresh one, and the images at hand to judge it."""
+    from tcc.compiler import passes
+    from tcc.compiler.driver import int8_program, pipeline
+    from tcc.compiler.quant.methods.method import RunOptions
+
+    asked, chosen = work.asked, work.chosen
+    if asked.calibration is not None:
+        known = asked.data is not None or chosen.project.data is not None
+        images = take_images(work.report, chosen, asked.data) if known else None
+        return int8_program.from_file(asked.calibration, chosen.spec, work.given, images)
+    images = take_images(work.report, chosen, asked.data)
+    method, run = known_method(asked.method), work.passing.chosen(passes.INT8)
+    wanted = pipeline.CalibrationRequest(
+        int8_program.ANY, method, RunOptions(progress=work.stages), work.passing, run
+    )
+    source = int8_program.from_images(chosen.spec, work.given, images, wanted)
+    for notice in source.document.notices:
+        work.report.notice(notice)
+    return source
+
+
+def _tell(report: Report, made: "Made", where: str) -> None:
+    """Say on standard error how integers compare with floats, and which layers lose the most."""
+    comparison, found = made.comparison, made.comparison.quality
+    report.note(f"integers against floats over {quality_table.over(found, where)}")
+    for step in made.steps:
+        report.note(
+            f"in float: {step.name} and what reads it: loss {loss(step.quality):.1e},"
+            f" {step.macs:.1%} of the products"
+        )
+    for line in quality_table.unknown(found):
+        report.notice(line)
+    if not report.verbose:
+        for line in quality_table.lines(found):
+            report.note(f"  {line}")
+        for line in quality_table.margins(quality_table.changed(found)):
+            report.note(f"  {line}")
+        return
+    outputs = [(name, one.kind, *quality_table.cells(one)) for name, one in found.items()]
+    report.note("\n".join(table(("output", "kind", *quality_table.COLUMNS), outputs)))
+    for line in quality_table.margins(found):
+        report.note(line)
+    rows = [
+        (layer.name, layer.op, f"{layer.cosine:.6f}", f"{layer.snr:.1f}", f"{layer.error:.1f}",
+         f"{layer.saturated:.3%}")
+        for layer in comparison.layers
+    ]  # fmt: skip
+    columns = ("layer", "op", "cosine", "SNR dB", "steps off", "saturated")
+    report.note("\n".join(table(columns, rows)))

@@ -1,0 +1,72 @@
+"""A page around a drawing: margins, heading and legend; and how its lines bend."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from tcc.compiler.figures.drawing import Drawing, Point, TextLine
+from tcc.compiler.figures.legend import LegendEntry, legend
+from tcc.compiler.figures.text_metrics import HEADING, clip
+
+MARGIN = 24
+"""Pixels around the drawing."""
+TOP = 48
+"""Pixels for its heading."""
+ROUND = 6
+"""Radius of corners."""
+NARROWEST = 320
+"""Width that a legend has at least."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A page: its size, its title, the drawing at `left` and `top`, and the legend below."""
+
+    width: int
+    height: int
+    title: TextLine
+    drawing: Drawing
+    left: int
+    top: int
+    legend: tuple[LegendEntry, ...] = ()
+
+
+def sheet(drawing: Drawing, heading: str, *, with_legend: bool = False) -> Sheet:
+    """Return the page of a drawing."""
+    title = TextLine(MARGIN, 30, clip(heading, 96), HEADING)
+    inner = max(drawing.width, HEADING.width(title.text), NARROWEST if with_legend else 0)
+    width, height = inner + 2 * MARGIN, drawing.height + TOP + MARGIN
+    left = (width - drawing.width) // 2
+    if not with_legend:
+        return Sheet(width, height, title, drawing, left, TOP)
+    entries, more = legend(drawing, inner, MARGIN, height)
+    return Sheet(width, height + more + MARGIN // 2, title, drawing, left, TOP, entries)
+
+
+def path(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Return a line's points: start, end, and of each corner its beginning, itself and its end."""
+    kept = [p for p, after in pairwise(points) if p != after]
+    kept.append(points[-1])
+    found = [kept[0]]
+    for before, corner, after in zip(kept, kept[1:], kept[2:], strict=False):
+        found += [_towards(corner, before), corner, _towards(corner, after)]
+    return (*found, kept[-1])
+
+
+def head(points: Sequence[Point]) -> tuple[Point, Point, Point]:
+    """Return the corners of the arrow head at a line's end, which comes first."""
+    (x, y), (from_x, from_y) = points[-1], next(p for p in points[-2::-1] if p != points[-1])
+    dx, dy = _sign(x - from_x), _sign(y - from_y)
+    back = (x - 6 * dx, y - 6 * dy)
+    return (x, y), (back[0] - 3 * dy, back[1] - 3 * dx), (back[0] + 3 * dy, back[1] + 3 * dx)
+
+
+def _towards(corner: Point, other: Point) -> Point:
+    """Return the point where a rounded corner begins."""
+    dx, dy = other[0] - corner[0], other[1] - corner[1]
+    by = min(ROUND, (abs(dx) + abs(dy)) // 2)
+    return corner[0] + _sign(dx) * by, corner[1] + _sign(dy) * by
+
+
+def _sign(number: int) -> int:
+    return (number > 0) - (number < 0)

@@ -1,0 +1,299 @@
+"""Reading an expression, by the rank of its operators."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
+from tcc.compiler.frontend.expr.operators import MAX_INT
+from tcc.compiler.frontend.expr.scope import ExpressionError
+from tcc.compiler.frontend.expr.size_functions import LengthOf, SizeOf
+from tcc.compiler.frontend.expr.syntax_tree import (
+    Arithmetic,
+    BooleanOperation,
+    Comparison,
+    Conditional,
+    Expression,
+    FunctionCall,
+    IndexOf,
+    ListLiteral,
+    Literal,
+    NameReference,
+    Not,
+    SliceOf,
+    UnarySign,
+)
+from tcc.compiler.frontend.expr.tokenizer import FOREIGN, Token, percentage, tokens
+from tcc.compiler.support.diagnostics import nearest
+
+MAX_TEXT = 1000
+"""Longest expression, in characters."""
+MAX_NESTING = 64
+"""Most operations and brackets within one another."""
+
+_CONSTANTS = {"true": True, "false": False}
+_RANKS: dict[str, int] = {
+    **dict.fromkeys(("or",), 1),
+    **dict.fromkeys(("and",), 2),
+    **dict.fromkeys(("==", "!=", "<", "<=", ">", ">="), 4),
+    **dict.fromkeys(("+", "-"), 5),
+    **dict.fromkeys(("*", "/", "//", "%"), 6),
+    **dict.fromkeys(("**",), 8),
+}
+_NOT, _COMPARE, _SIGN, _POWER = 3, 4, 7, 8
+
+
+class Parser:
+    """Reads one expression; operators of a higher rank bind closer."""
+
+    def __init__(self, text: str) -> None:
+        if len(text) > MAX_TEXT:
+            message = f"an expression of {len(text):,} characters; at most {MAX_TEXT:,} are read"
+            help = "give parts of it names with `let`"
+            raise ExpressionError("E0223", message, 0, len(text), help)
+        self.tokens = tokens(text)
+        self.place = self.depth = 0
+
+    @property
+    def next(self) -> Token:
+        """The token that comes next."""
+        return self.tokens[self.place]
+
+    def whole(self) -> Expression:
+        """Return the whole text as one expression."""
+        if (node := self.expression()) and self.next.kind != "end":
+            raise self.wrong("an operator or the end")
+        return node
+
+    def expression(self) -> Expression:
+        """Return `a if c else b`, or what binds closer."""
+        then = self.operation(0)
+        if not self.accept("if"):
+            return then
+        condition = self.operation(0)
+        self.expect("else")
+        otherwise = self.nested(self.expression)
+        return Conditional(then.start, otherwise.end, then, condition, otherwise)
+
+    def operation(self, floor: int) -> Expression:
+        """Return an operand with the operators after it whose rank is at least `floor`."""
+        return self.nested(lambda: self._operation(floor))
+
+    def _operation(self, floor: int) -> Expression:
+        left = self.prefix(floor)
+        while (rank := self.rank()) >= max(floor, 1):
+            left = self.power(left) if rank == _POWER else self.chain(left, rank)
+        return left
+
+    def chain(self, first: Expression, rank: int) -> Expression:
+        """Return an operand with all the operators of one rank that follow, left to right."""
+        rest: list[tuple[str, Expression]] = []
+        while self.rank() == rank:
+            sign = self.take().text
+            rest.append((sign, self.operation(rank + 1)))
+        end = rest[-1][1].end
+        if rank < _NOT:
+            parts = (first, *(part for _, part in rest))
+            return BooleanOperation(first.start, end, rest[0][0], parts)
+        kind = Comparison if rank == _COMPARE else Arithmetic
+        return kind(first.start, end, first, tuple(rest))
+
+    def power(self, base: Expression) -> Expression:
+        """Return `base ** exponent`; the exponent may hold a sign and further powers."""
+        self.take()
+        exponent = self.operation(_SIGN)
+        return Arithmetic(base.start, exponent.end, base, (("**", exponent),))
+
+    def prefix(self, floor: int) -> Expression:
+        """Return an operand with the `not` or sign before it."""
+        token = self.next
+        if token.text == "not":
+            if floor > _NOT:
+                raise self.wrong("a value", "put `not ...` in parentheses")
+            self.take()
+            operand = self.operation(_NOT)
+            return Not(token.start, operand.end, operand)
+        if token.text in ("+", "-"):
+            self.take()
+            operand = self.operation(_SIGN)
+            return UnarySign(token.start, operand.end, token.text, operand)
+        return self.postfix()
+
+    def postfix(self) -> Expression:
+        """Return an operand with the indices after it."""
+        node = self.atom()
+        count = 0
+        while self.next.text == "[":
+            count += 1
+            self.limit(self.depth + count)
+            node = self.subscript(node)
+        return node
+
+    def subscript(self, value: Expression) -> Expression:
+        """Return `value[index]` or `value[start:stop:step]`, of which each bound may be missing."""
+        self.take()
+        bounds: list[Expression | None] = [None]
+        while self.next.text != "]":
+            if self.next.text == ":" and len(bounds) < 3:
+                self.take()
+                bounds.append(None)
+            elif bounds[-1] is None:
+                bounds[-1] = self.expression()
+            else:
+                break
+        if bounds == [None]:
+            raise self.wrong("a value")
+        end = self.expect("]").end
+        if len(bounds) == 1 and bounds[0] is not None:
+            return IndexOf(value.start, end, value, bounds[0])
+        return SliceOf(value.start, end, value, tuple(bounds))
+
+    def atom(self) -> Expression:
+        """Return a literal, name, call, list, or expression in parentheses."""
+        token = self.next
+        if token.kind in ("end", "word") and token.text not in _CONSTANTS:
+            raise self.wrong("a value")
+        self.take()
+        if token.kind == "number":
+            return self.number(token)
+        if token.kind == "string":
+            return Literal(token.start, token.end, token.text[1:-1])
+        if token.text in _CONSTANTS:
+            return Literal(token.start, token.end, _CONSTANTS[token.text])
+        if token.kind == "name":
+            return self.named(token)
+        if token.text == "[":
+            items = self.listed("]")
+            return ListLiteral(token.start, self.tokens[self.place - 1].end, items)
+        if token.text == "(":
+            node = self.expression()
+            return replace(node, start=token.start, end=self.expect(")").end)
+        message = f"expected a value, found {token.shown}"
+        raise ExpressionError("E0220", message, token.start, token.end)
+
+    def number(self, token: Token) -> Expression:
+        """Return the number that a token writes."""
+        after = self.next
+        if after.kind in ("name", "number") and after.start == token.end:
+            message = f"`{token.text}{after.text}` is no number"
+            hint = _number_meant(token.text, after)
+            raise ExpressionError("E0220", message, token.start, after.end, hint)
+        whole = token.text.isdigit()
+        if whole and len(token.text) > 1 and token.text[0] == "0" and token.text.strip("0"):
+            hint = f"write {token.text.lstrip('0')}"
+            raise ExpressionError("E0220", "a number starts with 0", token.start, token.end, hint)
+        value = (int(token.text) if len(token.text) < 30 else MAX_INT * 2) if whole else None
+        found = float(token.text) if value is None else value
+        if abs(found) > MAX_INT and (whole or found == float("inf")):
+            raise ExpressionError(
+                "E0223", "the number is too large for 64 bits", token.start, token.end
+            )
+        return Literal(token.start, token.end, found)
+
+    def named(self, token: Token) -> Expression:
+        """Return a name, or the call of a function."""
+        if self.next.text != "(":
+            if token.text in FOREIGN:
+                hint = f"write `{FOREIGN[token.text]}`"
+                raise ExpressionError(
+                    "E0220", f"`{token.text}` is no word", token.start, token.end, hint
+                )
+            return NameReference(token.start, token.end, token.text)
+        self.take()
+        args = self.listed(")")
+        end = self.tokens[self.place - 1].end
+        if token.text in AXES:
+            return self.size(token, args, end)
+        match token.text, args:
+            case "len", (NameReference() as listed,):
+                return LengthOf(token.start, end, listed)
+        function = FUNCTIONS.get(token.text)
+        if function is None:
+            known = [*FUNCTIONS, *AXES]
+            close = nearest(token.text, known)
+            hint = f"did you mean `{close}`?" if close else "there are " + ", ".join(known)
+            if token.text == "int":
+                hint = "`//` divides to a whole number; `round`, `ceil` and `floor` make one"
+            message = f"no function is called `{token.text}`"
+            raise ExpressionError("E0221", message, token.start, token.end, hint)
+        if not function.least <= len(args) <= function.most:
+            message = f"`{token.text}` does not take {len(args)} arguments"
+            raise ExpressionError("E0220", message, token.start, end, f"write {function.usage}")
+        return FunctionCall(token.start, end, function, args)
+
+    def size(self, token: Token, args: tuple[Expression, ...], end: int) -> Expression:
+        """Return the size of a named value."""
+        match args:
+            case (NameReference() as name,):
+                return SizeOf(token.start, end, token.text, name)
+            case (IndexOf(value=NameReference() as name, index=index),):
+                return SizeOf(token.start, end, token.text, name, index)
+        message = f"`{token.text}` takes the name of one value"
+        raise ExpressionError("E0220", message, token.start, end, f"write {token.text}(name)")
+
+    def listed(self, closing: str) -> tuple[Expression, ...]:
+        """Return expressions between commas up to a closing bracket, which is taken."""
+        items: list[Expression] = []
+        while self.next.text != closing:
+            items.append(self.expression())
+            if not self.accept(","):
+                break
+        self.expect(closing)
+        return tuple(items)
+
+    def rank(self) -> int:
+        """Return the rank of the operator that comes next; 0 where none does."""
+        return _RANKS.get(self.next.text, 0) if self.next.kind in ("sign", "word") else 0
+
+    def nested(self, read: Callable[[], Expression]) -> Expression:
+        """Return what a method reads, one level deeper."""
+        self.depth += 1
+        self.limit(self.depth)
+        node = read()
+        self.depth -= 1
+        return node
+
+    def limit(self, depth: int) -> None:
+        """Refuse nesting that is too deep."""
+        if depth > MAX_NESTING:
+            at = self.next
+            hint = "give parts of it names with `let`"
+            raise ExpressionError("E0223", "an expression nested too deep", at.start, at.end, hint)
+
+    def take(self) -> Token:
+        """Return the next token and go on to the one after it; the last one stays."""
+        token = self.next
+        if token.kind != "end":
+            self.place += 1
+        return token
+
+    def accept(self, text: str) -> bool:
+        """Take the next token where it is a given one; returns whether it was."""
+        if self.next.text != text:
+            return False
+        self.take()
+        return True
+
+    def expect(self, text: str) -> Token:
+        """Take the next token, which must be a given one."""
+        if self.next.text != text:
+            raise self.wrong(f"`{text}`")
+        return self.take()
+
+    def wrong(self, expected: str, help: str = "") -> ExpressionError:
+        """Return the fault of a token that does not belong here."""
+        found = self.next
+        if found.text == ":":
+            help = "`:` stands in slices alone, as in `list[1:]`; a choice is `a if c else b`"
+        help = help or percentage(self.tokens[: self.place + 1])
+        message = f"expected {expected}, found {found.shown}"
+        return ExpressionError("E0220", message, found.start, found.end, help)
+
+
+def _number_meant(number: str, after: Token) -> str:
+    """Return how to write a number that runs into what follows it."""
+    sizes = f"{number}{after.text}".split("x")
+    if len(sizes) > 1 and all(s.isdigit() for s in sizes):
+        return f"sizes are written [{', '.join(sizes)}]"
+    if after.text.replace("_", "").isdigit():
+        return f"write {number}{after.text.replace('_', '')}"
+    return f"write `{number} * {after.text}`" if after.kind == "name" else ""

@@ -1,0 +1,259 @@
+"""The JSON Schema of the language, generated from the op tables.
+
+The file `spec/schema/spec.schema.json` holds its output for editors; the same schema checks the
+structure of every spec. Blocks are known to a spec alone, so their calls are left open here.
+"""
+
+from functools import cache
+from typing import Any, get_args
+
+from tcc.compiler.frontend.accuracy_bounds import BOUNDS
+from tcc.compiler.frontend.parameter_declarations import TYPES
+from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
+from tcc.compiler.ir.signature import Kind, Parameter, Required, signature
+from tcc.compiler.ir.types import Activation, OutputKind
+from tcc.compiler.ops import JOINS, OPS
+
+Schema = dict[str, Any]
+
+NAME = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
+VALUE = {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(\[.*\])?$"}
+"""A named value, or an entry of a list of them."""
+TEXT = {"type": "string"}
+STEPS = {"$ref": "#/$defs/steps"}
+EXPRESSION = ["string"]
+INT: Schema = {"type": ["integer", "string"]}
+ANYTHING = ["string", "number", "boolean", "array"]
+LIST: Schema = {"type": ["array", "string"]}
+
+
+def _pair(*lengths: int) -> Schema:
+    return {
+        "type": ["integer", "string", "array"],
+        "items": INT,
+        "minItems": min(lengths),
+        "maxItems": max(lengths),
+    }
+
+
+_KINDS: dict[Kind, Schema] = {
+    Kind.INT: INT,
+    Kind.FLOAT: {"type": ["number", "string"]},
+    Kind.BOOL: {"type": ["boolean", "string"]},
+    Kind.ENUM: {"type": "string"},
+    Kind.PAIR: _pair(2),
+    Kind.PADDING: _pair(2, 4),
+    Kind.LIST: LIST,
+    Kind.STRING: TEXT,
+    Kind.NAMES: LIST,
+    Kind.ANY: {"type": ANYTHING},
+}
+
+
+def _argument(p: Parameter) -> Schema:
+    described: Schema = {"description": p.doc} if p.doc else {}
+    examples: Schema = {"examples": list(p.choices)} if p.choices else {}
+    if not isinstance(p.default, Required) and p.default is not None:
+        described["default"] = p.default
+    return {**_KINDS[p.kind], **described, **examples}
+
+
+def _object(properties: Schema, *required: str, open: bool = False) -> Schema:
+    body: Schema = {"type": "object", "properties": properties}
+    if not open:
+        body["additionalProperties"] = False
+    if required:
+        body["required"] = list(required)
+    return body
+
+
+def arguments(params: tuple[Parameter, ...]) -> Schema:
+    """Return the schema of a call's arguments."""
+    needed = [p.name for p in params if isinstance(p.default, Required)]
+    body = _object({p.name: _argument(p) for p in params}, *needed)
+    body["type"] = ["object", "null"]  # that required ones are missing is said of the word itself
+    return body
+
+
+def _controls() -> Schema:
+    loop = {"collect": NAME, "body": STEPS}
+    return {
+        "repeat": _object({"times": INT, **loop}, "times", "body"),
+        "each": _object({"of": LIST, "as": NAME, **loop}, "of", "as", "body"),
+        "when": _object(
+            {"if": {"type": ["boolean", "string"]}, "then": STEPS, "else": STEPS}, "if", "then"
+        ),
+        "seq": STEPS,
+        "let": {
+            "type": "object",
+            "propertyNames": NAME,
+            "additionalProperties": {"type": ANYTHING},
+        },
+        "side": _object({"as": NAME, "body": STEPS}, "as", "body"),
+    }
+
+
+def _join() -> Schema:
+    return {
+        "type": ["array", "object", "null"],
+        "items": {"$ref": "#/$defs/branch"},
+        "minItems": 1,
+        "properties": {"times": INT, "of": LIST, "as": NAME, "branch": STEPS},
+        "additionalProperties": False,
+        "required": ["branch"],
+    }
+
+
+def _step() -> Schema:
+    words: Schema = {op.word: arguments(signature(op)) for op in OPS if op not in JOINS}
+    words |= {op.word: {"$ref": "#/$defs/join"} for op in JOINS}
+    options: Schema = {
+        "as": NAME,
+        "from": {"type": ["string", "array"], "items": VALUE, "minItems": 1},
+        "id": NAME,
+        "doc": TEXT,
+    }
+    return {
+        "type": ["string", "object"],
+        "minProperties": 1,
+        "properties": {**words, **_controls(), **options},
+    }
+
+
+def _parameters() -> Schema:
+    full = {
+        "type": {"enum": list(TYPES)},
+        "default": {"type": ANYTHING},
+        "values": {"type": "array", "items": TEXT, "minItems": 1},
+        "min": {"type": "number"},
+        "max": {"type": "number"},
+        "doc": TEXT,
+    }
+    one = {"type": [*ANYTHING, "object"], "properties": full, "additionalProperties": False}
+    return {"type": ["object", "null"], "propertyNames": NAME, "additionalProperties": one}
+
+
+def _block() -> Schema:
+    rule = _object({"that": {"type": ["string", "boolean"]}, "else": TEXT}, "that")
+    return _object(
+        {
+            "doc": TEXT,
+            "params": {"$ref": "#/$defs/params"},
+            "inputs": {"type": "array", "items": NAME, "minItems": 1},
+            "require": {"type": "array", "items": rule},
+            "body": STEPS,
+        },
+        "body",
+    )
+
+
+def _input() -> Schema:
+    number = {"type": ["number", "string"]}
+    resize = _object({"size": _KINDS[Kind.PAIR], "mode": TEXT}, "size")
+    preprocess = _object(
+        {
+            "color": TEXT,
+            "resize": resize,
+            "crop": _KINDS[Kind.PAIR],
+            "scale": {**number, "examples": [255, "max"]},
+            "mean": {"type": ["array", "string"], "items": number, "minItems": 1},
+            "std": {"type": ["array", "string"], "items": number, "minItems": 1},
+        }
+    )
+    shape = {"type": ["array", "string"], "items": INT, "minItems": 3, "maxItems": 3}
+    return {
+        "type": "object",
+        "propertyNames": NAME,
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": _object({"shape": shape, "preprocess": preprocess}, "shape"),
+    }
+
+
+def _outputs() -> Schema:
+    one = _object(
+        {
+            "from": VALUE,
+            "activation": {"enum": list(get_args(Activation))},
+            "kind": {"enum": list(get_args(OutputKind))},
+            "labels": LIST,
+            "train_only": {"type": ["boolean", "string"]},
+        }
+    )
+    one["type"] = ["object", "null"]
+    return {
+        "type": "object",
+        "propertyNames": NAME,
+        "minProperties": 1,
+        "additionalProperties": one,
+    }
+
+
+def _tests() -> Schema:
+    count = {"type": ["number", "string"]}
+    shapes = {
+        "type": "object",
+        "additionalProperties": {"type": ["array", "string"], "items": INT, "minItems": 1},
+    }
+    case = _object(
+        {
+            "set": {"type": "object", "additionalProperties": {"type": ANYTHING}},
+            "params": count,
+            "macs": count,
+            "shape": shapes,
+        }
+    )
+    return {**case, "type": ["object", "array"], "items": case}
+
+
+def _accuracy() -> Schema:
+    bound = {"type": ["number", "string"]}
+    return _object(dict.fromkeys(BOUNDS, bound))
+
+
+def _allow() -> Schema:
+    one = {"enum": [kind.name for kind in WARNING_KINDS]}
+    return {"type": "array", "items": one, "description": "kinds of warnings that are not said"}
+
+
+@cache
+def schema() -> Schema:
+    """Return the whole schema, draft 2020-12."""
+    shared: Schema = {
+        "tcc": {"const": 1, "description": "version of the language"},
+        "doc": TEXT,
+        "use": {"type": "array", "items": TEXT, "description": "block libraries"},
+        "blocks": {
+            "type": ["object", "null"],
+            "propertyNames": NAME,
+            "additionalProperties": {"$ref": "#/$defs/block"},
+        },
+    }
+    spec = {
+        **shared,
+        "name": {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"},
+        "params": {"$ref": "#/$defs/params"},
+        "input": _input(),
+        "graph": {"type": "array", "items": {"$ref": "#/$defs/step"}, "minItems": 1},
+        "output": _outputs(),
+        "accuracy": _accuracy(),
+        "allow": _allow(),
+        "tests": _tests(),
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "tcc model spec",
+        "if": {"required": ["graph"]},
+        "then": {"$ref": "#/$defs/spec"},
+        "else": {"$ref": "#/$defs/library"},
+        "$defs": {
+            "spec": _object(spec, "tcc", "name", "input", "graph", "output"),
+            "library": _object(shared, "tcc", "blocks"),
+            "params": _parameters(),
+            "block": _block(),
+            "steps": {"type": "array", "items": {"$ref": "#/$defs/step"}},
+            "branch": {"type": ["array", "string"], "items": {"$ref": "#/$defs/step"}},
+            "join": _join(),
+            "step": _step(),
+        },
+    }

@@ -1,0 +1,135 @@
+"""How a spec or a block declares its parameters."""
+
+from collections.abc import Iterator, Set
+from dataclasses import replace
+
+from tcc.compiler.frontend.argument_values import value_of
+from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope
+from tcc.compiler.frontend.expr.operators import Budget
+from tcc.compiler.frontend.expr.tokenizer import KEYWORDS
+from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
+from tcc.compiler.ir.signature import Kind, Parameter
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail
+
+TYPES = tuple(k.value for k in Kind if k is not Kind.ANY)
+_UNBOUNDED = (Kind.BOOL, Kind.ENUM, Kind.STRING, Kind.NAMES)
+_LITERAL = {bool: Kind.BOOL, int: Kind.INT, float: Kind.FLOAT}
+
+
+def declare(tree: Tree | None) -> tuple[Parameter, ...]:
+    """Return the parameters of a `params:` mapping; a default stays a tree until it is bound.
+
+    `name: int` declares a required one, `name: 3` a default of that type, a mapping all there is.
+    """
+    if not isinstance(tree, Mapping):
+        return ()
+    for key, _ in tree.items:
+        check_bindable(str(key.value), key.span)
+    return tuple(_declared(str(key.value), key.span, body) for key, body in tree.items)
+
+
+def check_bindable(name: str, at: Span) -> None:
+    """Refuse to bind a name that expressions give a meaning of its own.
+
+    Raises:
+        UserError: It is a size of the input or a word of expressions.
+    """
+    if name in ("C", "H", "W"):
+        raise fail("E0231", f"`{name}` is the input's own size and cannot be bound", at)
+    if name in KEYWORDS:
+        raise fail("E0231", f"`{name}` is a word of expressions and cannot be bound", at)
+
+
+def _declared(name: str, at: Span, body: Tree) -> Parameter:
+    match body:
+        case Scalar(value=str(word)) if word in TYPES:
+            return _checked(Parameter(name, Kind(word)), at)
+        case Scalar(value=bool() | int() | float() as value):
+            return Parameter(name, _LITERAL[type(value)], body)
+        case Sequence():
+            return Parameter(name, Kind.LIST, body)
+        case Mapping():
+            return _checked(_full(name, at, body), at)
+        case _:
+            return Parameter(name, Kind.ANY, body)
+
+
+def _full(name: str, at: Span, body: Mapping) -> Parameter:
+    kind, values, default = body.get("type"), body.get("values"), body.get("default")
+    bare = _declared(name, at, default) if default is not None else Parameter(name, Kind.ANY)
+    choices = (
+        tuple(str(v.value) for v in values.items if isinstance(v, Scalar))
+        if isinstance(values, Sequence)
+        else ()
+    )
+    declared = Parameter(name, Kind.ENUM if choices else bare.kind, bare.default, choices)
+    if isinstance(kind, Scalar):
+        declared = replace(declared, kind=Kind(str(kind.value)))
+    elif default is None:
+        raise fail(
+            "E0211",
+            f"parameter `{name}` needs a `type` or a `default`",
+            at,
+            help=f"types are {', '.join(TYPES)}",
+        )
+    low, high = body.get("min"), body.get("max")
+    declared = replace(declared, low=_number(low), high=_number(high))
+    _check_bounds(declared, body)
+    return replace(declared, default=default or bare.default)
+
+
+def _check_bounds(p: Parameter, body: Mapping) -> None:
+    """Refuse bounds and values that no argument could keep, or that would bound nothing.
+
+    Raises:
+        UserError: E0211, at the bound.
+    """
+    for key in ("min", "max"):
+        bound = body.key(key)
+        if bound is not None and p.kind in _UNBOUNDED:
+            message = f"a parameter of type `{p.kind}` has no `{key}`"
+            raise fail("E0211", message, bound.span, help="`min` and `max` are those of numbers")
+    values, low = body.key("values"), body.get("min")
+    if values is not None and p.kind is not Kind.ENUM:
+        message = f"a parameter of type `{p.kind}` has no `values`"
+        raise fail("E0211", message, values.span, help="`values` are those of an `enum`")
+    if low is not None and p.low is not None and p.high is not None and p.low > p.high:
+        label = f"`max` is {p.high:g}"
+        raise fail("E0211", f"`min` of `{p.name}` is above its `max`", low.span, label=label)
+
+
+def _number(tree: Tree | None) -> float | None:
+    return float(tree.value) if isinstance(tree, Scalar) and tree.value is not None else None
+
+
+def _checked(declared: Parameter, at: Span) -> Parameter:
+    if declared.kind is Kind.ENUM and not declared.choices:
+        raise fail(
+            "E0211",
+            f"parameter `{declared.name}` is an enum without `values`",
+            at,
+            help=f"write {declared.name}: {{type: enum, values: [...]}}",
+        )
+    return declared
+
+
+def default_problems(
+    params: tuple[Parameter, ...],
+    budget: Budget,
+    inputs: tuple[str, ...] = (),
+    sizes: bool = True,
+    tried: Set[str] = frozenset(),
+) -> Iterator[Diagnostic]:
+    """Yield what is wrong with defaults, whether or not anything takes them.
+
+    Those of `tried` were found wrong, or resting on what is, where they were taken.
+    """
+    names = dict.fromkeys(("C", "H", "W") if sizes else (), UNKNOWN)
+    scope = ExpressionScope(names, dict.fromkeys(inputs), budget=budget)
+    for p in params:
+        if p.name not in tried and isinstance(p.default, Scalar | Sequence | Mapping):
+            try:
+                value_of(p, p.default, scope)
+            except UserError as error:
+                yield from error.diagnostics
+        names[p.name] = UNKNOWN

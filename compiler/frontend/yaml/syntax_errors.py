@@ -1,0 +1,295 @@
+"""What ruamel.yaml says of a broken text, in plain words and with a hint."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tcc.compiler.frontend.yaml.common_slips import look, slip
+from tcc.compiler.frontend.yaml.source_text import SourceText
+from tcc.compiler.support.diagnostics import Diagnostic, UserError
+
+_NAMES = {
+    "<stream end>": "the end of the file",
+    "<scalar>": "text",
+    "<block mapping start>": "a key with more indentation",
+    "<block sequence start>": "a list with more indentation",
+    "<block end>": "less indentation",
+    "<document start>": "`---`",
+    "<document end>": "`...`",
+    "<alias>": "an alias (`*name`)",
+    "<anchor>": "an anchor (`&name`)",
+    "<tag>": "a tag (`!name`)",
+    "?": "a key",
+    "-": "a list item (`- `)",
+}
+_CLOSING = {"[": "]", "{": "}"}
+_GLUED = re.compile(r"\s*(?:- +)*[\w.-]+:(?=[^\s:/])")
+_BARE_BRACE = re.compile(r"\s*(?:- +)*([\w.-]+)(:?)( *)\{")
+_FOUND = re.compile(r"(?:found|got) \(?'(.*?)'(?:,\))?$")
+_QUOTE = "put it in quotes if it is text"
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """A text and what the library found: the problem, its place, that of what it belongs to."""
+
+    source: SourceText
+    problem: str
+    at: int
+    since: int
+    reached: int
+    bracket: int | None
+
+    @property
+    def char(self) -> str:
+        """The character at the problem; empty at the end of the file."""
+        return self.source.text[self.at : self.at + 1]
+
+    @property
+    def first(self) -> str:
+        """The character that starts what the problem belongs to."""
+        return self.source.text[self.since : self.since + 1]
+
+    @property
+    def found(self) -> str:
+        """What stands at the problem, in words."""
+        token = _FOUND.search(self.problem)
+        word = token[1] if token else self.char
+        return _NAMES.get(word, f"`{word}`")
+
+    def error(
+        self, message: str, at: int, *notes: str, width: int = 1, help: str = ""
+    ) -> Diagnostic:
+        """Return the diagnostic of a syntax error."""
+        span = self.source.span(at, at + width)
+        return Diagnostic("E0102", message, span, notes=notes, help=help)
+
+    def row(self, index: int) -> tuple[int, str]:
+        """Return the start and the text of the line that a character stands in."""
+        number = self.source.line(index)
+        return self.source.starts[number], self.source.lines[number]
+
+    def indent(self, index: int) -> int:
+        """Return the indentation of the line that a character stands in."""
+        text = self.row(index)[1]
+        return len(text) - len(text.lstrip())
+
+
+def explained(
+    error: Exception,
+    source: SourceText,
+    reached: int,
+    last: tuple[int, int],
+    bracket: int | None,
+) -> UserError:
+    """Return the located error that stands for one of ruamel.yaml's.
+
+    `reached` is the index of the last piece that could be read, the place of an error that
+    carries none; `last` is the place of the last word, empty for a quoted one; `bracket` the index
+    of the innermost bracket still open.
+    """
+    problem = str(getattr(error, "problem", None) or "")
+    at = _index(getattr(error, "problem_mark", None), source, reached)
+    since = _index(getattr(error, "context_mark", None), source, at)
+    broken = _Broken(source, problem, at, since, reached, bracket)
+    rule = next((rule for words, rule in _RULES if words in problem), _other)
+    # A word that goes on to the error holds lines that were meant to be something else.
+    read = last[0] if not source.text[last[1] : at].strip() else last[1]
+    rows = {source.line(since), *range(source.line(read), source.line(at) + 1)}
+    meant = look(source, sorted(rows))
+    if meant is None and bracket is None and broken.char:
+        meant = slip(source, at)
+    return UserError((meant or rule(broken),))
+
+
+def _index(mark: Any, source: SourceText, default: int) -> int:
+    return min(mark.index if mark is not None else default, len(source.text))
+
+
+def _character(b: _Broken) -> Diagnostic:
+    if b.char == "\t":
+        return b.error("a tab cannot stand here", b.at, help="indent with spaces")
+    shown = "a backtick" if b.char == "`" else f"`{b.char}`"
+    return b.error(f"{shown} cannot start a value", b.at, help=_QUOTE)
+
+
+def _no_colon(b: _Broken) -> Diagnostic:
+    return _missing_space(b, b.since) or _keyless(b, b.since)
+
+
+def _keyless(b: _Broken, index: int) -> Diagnostic:
+    start, row = b.row(index)
+    dash = row.lstrip().startswith("-")
+    hint = "a list item starts with `- `" if dash else "a key ends in `:` and a space"
+    width = len(row.rstrip()) - (index - start)
+    return b.error("expected `key: value`, found no `:`", index, width=width, help=hint)
+
+
+def _second_colon(b: _Broken) -> Diagnostic:
+    start, row = b.row(b.at)
+    above = max(0, len(b.source.text[:start].rstrip()) - 1)
+    if glued := _missing_space(b, above):
+        return glued
+    before = row[: b.at - start]
+    if brace := _BARE_BRACE.match(before):
+        where = start + brace.end() - 1
+        missing = "a space is missing after the `:`" if brace[2] else "a `:` is missing here"
+        return b.error(missing, where, help=f"write `{brace[1]}: {{key: value}}`")
+    if ": " in before:
+        hint = "put text that holds `: ` in quotes, or write {key: value} for what is nested"
+        return b.error("a second `: ` on one line", b.at, help=hint)
+    if b.indent(b.at) <= b.indent(above):
+        return _keyless(b, b.row(above)[0] + b.indent(above))
+    key = start + len(before) - len(before.lstrip(" -"))
+    hint = "align it with its neighbours, or put text that holds `: ` in quotes"
+    message = "this key is indented below a line that has its value already"
+    return b.error(message, key, width=b.at - key, help=hint)
+
+
+def _missing_space(b: _Broken, index: int) -> Diagnostic | None:
+    start, row = b.row(index)
+    glued = _GLUED.match(row)
+    if not glued:
+        return None
+    colon = start + glued.end() - 1
+    return b.error("a space is missing after this `:`", colon, help="write `key: value`")
+
+
+def _dash(b: _Broken) -> Diagnostic:
+    hint = "start the list on the next line, or write it as [a, b]"
+    return b.error("a list with `- ` cannot start in the middle of a line", b.at, help=hint)
+
+
+def _in_brackets(b: _Broken) -> Diagnostic:
+    closing = _CLOSING.get(b.first, "]")
+    opened = f"`{b.first}` opened at {b.source.span(b.since, b.since + 1)}"
+    later = b.source.line(b.at) > b.source.line(b.since)
+    if not b.char or (later and b.indent(b.at) <= b.indent(b.since)):
+        return _unclosed(b, b.since)
+    if b.char in "]}":
+        message = f"expected `{closing}`, found `{b.char}`"
+        return b.error(message, b.at, opened, help="brackets close in the order they open in")
+    hint = "commas stand between entries" if b.char != "," else ""
+    if b.char in "[{" and b.source.text[b.at - 1 : b.at].strip(" ,:[{\n"):
+        hint = 'an expression with brackets stands in quotes: "widths[0]"'
+    message = f"expected `,` or `{closing}`, found {b.found}"
+    return b.error(message, b.at, opened, help=hint)
+
+
+def _unclosed(b: _Broken, bracket: int) -> Diagnostic:
+    opening = b.source.text[bracket]
+    if b.char:
+        reached = f"the text goes on to {b.source.span(b.at, b.at + 1)} without it"
+    else:
+        reached = "the file ends before it"
+    hint = f"add `{_CLOSING.get(opening, ']')}`: {reached}"
+    return b.error(f"this `{opening}` is never closed", bracket, help=hint)
+
+
+def _no_value(b: _Broken) -> Diagnostic:
+    if b.bracket is not None and not b.char:
+        return _unclosed(b, b.bracket)
+    if b.char == ",":
+        return b.error("a value is missing before this `,`", b.at, help="remove one comma")
+    return b.error(f"expected a value, found {b.found}", b.at, help=_QUOTE)
+
+
+def _block_end(b: _Broken) -> Diagnostic:
+    if b.char in ("]", "}"):
+        return b.error(
+            f"this `{b.char}` closes nothing", b.at, help="remove it, or add its partner"
+        )
+    if b.char == ",":
+        hint = "a list with commas stands in [ ]; put text that holds commas in quotes"
+        return b.error("a comma outside of brackets", b.at, help=hint)
+    start, row = b.row(b.at)
+    before = row[: b.at - start].rstrip()
+    if before.endswith(("'", '"')):
+        return _after_quote(b)
+    if before.strip(" -"):
+        hint = "put the whole text in quotes, or start a new line"
+        return b.error(f"expected the end of the line, found {b.found}", b.at, help=hint)
+    inside = "list" if b.first == "-" else "mapping"
+    note = f"the {inside} above starts at {b.source.span(b.since, b.since + 1)}"
+    message = f"expected another {'item' if inside == 'list' else 'key'} or the end of the {inside}"
+    if "start>" in b.problem:
+        message = "the indentation of this line fits no line above it"
+    elif b.found:
+        message += f", found {b.found}"
+    return b.error(message, b.at, note, help="indent it like its neighbours")
+
+
+def _after_quote(b: _Broken) -> Diagnostic:
+    quote = b.source.text[b.reached : b.reached + 1]
+    if b.source.line(b.reached) < b.source.line(b.at):
+        note = f"it closes just before {b.source.span(b.at, b.at + 1)}"
+        hint = f"add a {quote} at the text's end"
+        return b.error("this quote is not closed on its line", b.reached, note, help=hint)
+    double = "''" if quote == "'" else '\\"'
+    hint = f"a {quote} inside of the quotes is written {double}"
+    return b.error("there is more text after the closing quote", b.at, help=hint)
+
+
+def _after_end(b: _Broken) -> Diagnostic:
+    if "mapping" in b.problem or "sequence" in b.problem:
+        message = "this line has less indentation than the first one"
+        return b.error(message, b.at, help="start all top-level keys in column 1")
+    if not b.char:
+        return b.error(_INDICATORS["%"], 0, help=_QUOTE)
+    hint = "a file holds one mapping of `key: value` lines"
+    return b.error(f"expected the end of the file, found {b.found}", b.at, help=hint)
+
+
+def _quote(b: _Broken) -> Diagnostic:
+    return b.error("this quote is never closed", b.since, help=f"add a {b.first} at the text's end")
+
+
+def _escape(b: _Broken) -> Diagnostic:
+    start = b.source.text.rfind("\\", 0, b.at + 1)
+    if start < 0 or b.first == "!":
+        return _other(b)
+    shown = b.source.text[start : start + 2]
+    hint = "write the backslash twice, or use single quotes"
+    return b.error(f"`{shown}` is no complete escape", start, width=2, help=hint)
+
+
+def _block_text(b: _Broken) -> Diagnostic:
+    message = f"the text after `{b.first}` must start on the next line"
+    return b.error(message, b.at, help=_QUOTE)
+
+
+def _block_indent(b: _Broken) -> Diagnostic:
+    message = "an empty line of this text is indented deeper than its first line"
+    return b.error(message, b.since, help="remove the spaces of the empty line")
+
+
+def _other(b: _Broken) -> Diagnostic:
+    message = _INDICATORS.get(b.first, "this cannot be read as YAML")
+    return b.error(message, b.since, help=_HINTS.get(b.first, _QUOTE))
+
+
+_INDICATORS = {
+    "*": "`*` refers to an anchor, and its name must follow",
+    "&": "`&` makes an anchor, and its name must follow",
+    "!": "`!` starts a tag of YAML, and this is none",
+    "%": "a line that starts with `%` is a directive of YAML, which nothing here needs",
+}
+_HINTS = {"!": "write `not x` for `!x`; put text that starts with `!` in quotes"}
+_RULES: tuple[tuple[str, Callable[[_Broken], Diagnostic]], ...] = (
+    ("cannot start any token", _character),
+    ("could not find expected ':'", _no_colon),
+    ("mapping values are not allowed", _second_colon),
+    ("sequence entries are not allowed", _dash),
+    ("expected ',' or", _in_brackets),
+    ("expected the node content", _no_value),
+    ("expected <block end>", _block_end),
+    ("expected '<document start>'", _after_end),
+    ("unexpected end of stream", _quote),
+    ("unexpected document separator", _quote),
+    ("escape character", _escape),
+    ("escape sequence of", _escape),
+    ("not in range", _escape),
+    ("chomping or indentation", _block_text),
+    ("comment or a line break", _block_text),
+)

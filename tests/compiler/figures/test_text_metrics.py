@@ -1,0 +1,33 @@
+"""Texts of a drawing."""
+
+import pytest
+from PIL import ImageFont
+
+from tcc.compiler.figures.text_metrics import DETAIL, LONGEST, clip, rounded
+
+
+def test_widths_are_what_a_wide_font_needs():
+    """The estimate is no less than what Pillow's own sans-serif font takes."""
+    font = ImageFont.load_default(size=DETAIL.size)
+    for text in ("depthwise 3x3 · batch_norm · relu", "WWWW@@mm", "1,255,654 params, 187.9 M MACs"):
+        assert font.getlength(text) <= DETAIL.width(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "clipped"),
+    [
+        ("a\n  b", "a b"),
+        ("\x07\u202e", "\ufffd\ufffd"),
+        ("x" * LONGEST, "x" * LONGEST),
+        ("x" * 99, "x" * (LONGEST - 1) + "…"),
+    ],
+)
+def test_texts_are_one_short_line(text, clipped):
+    assert clip(text) == clipped
+
+
+def test_large_numbers_have_four_figures():
+    numbers = (999, 1000, 283_742_064, 5_716_000_000)
+    assert [rounded(n, "MACs") for n in numbers] == [
+        "999 MACs", "1 k MACs", "283.7 M MACs", "5.716 G MACs",
+    ]  # fmt: skip

@@ -1,0 +1,391 @@
+"""The canonical form of specs: what changes, what stays, and that nothing is lost."""
+
+import json
+import re
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from tcc.compiler.frontend.formatter import format_spec
+from tcc.compiler.frontend.yaml import parse, plain
+from tcc.compiler.support.diagnostics import UserError
+
+
+def formatted(text, file="t.yaml"):
+    """Return the canonical form, having checked that it says the same and is its own."""
+    result = format_spec(text, file)
+    assert format_spec(result, file) == result
+    assert same(plain(parse(result, file)), plain(parse(text, file)))
+    return result
+
+
+def same(left, right):
+    return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
+
+
+BEFORE = """\
+# the file's own comment
+
+# about the output
+output:   # end of a key's line
+    logits: {activation: softmax, labels:
+        [a, b]}
+    # below the output
+graph:
+- conv: {filters: 64, kernel: 7,
+         stride: 2}   # the stem
+# before relu
+- relu
+
+
+- {batch_norm: {}} # after the braces
+- add: # residual
+    - [] # identity
+    # the second branch
+    - [conv: {filters: C,  # inside of braces
+              kernel: 3}, 'batch_norm']
+-   # beside a dash
+    dropout: {rate: 0.5}
+- - # nested
+    sigmoid
+  - tanh
+  # below the nested list
+extra: "yes"
+tests:
+- {params: 12, macs: 34}
+name: "net"    # why not
+tcc: 1
+blocks:
+    dense:
+        doc: >-
+            Folded text
+              with its lines
+
+            kept.
+        body: [relu,
+          'sigmoid']
+
+    # about transition
+    transition:
+        doc: |
+          # not a comment
+           indented
+
+        let: plain text
+          on two lines # after it
+        if: 'it''s'
+        empty:
+        'null': ~
+# the end
+"""
+
+AFTER = """\
+# the file's own comment
+tcc: 1
+name: net      # why not
+
+blocks:
+  dense:
+    doc: >-
+      Folded text
+        with its lines
+
+      kept.
+    body: [relu, sigmoid]
+
+  # about transition
+  transition:
+    doc: |
+      # not a comment
+       indented
+
+    let: plain text
+      on two lines     # after it
+    if: it's
+    empty:
+    "null": ~
+
+graph:
+  - conv: {filters: 64, kernel: 7, stride: 2}  # the stem
+  # before relu
+  - relu
+
+  - batch_norm: {}  # after the braces
+  - add:  # residual
+      - []  # identity
+      # the second branch
+      - - conv:
+            filters: C     # inside of braces
+            kernel: 3
+        - batch_norm
+  - dropout: {rate: 0.5}  # beside a dash
+  - - sigmoid  # nested
+    - tanh
+    # below the nested list
+
+# about the output
+output:   # end of a key's line
+  logits: {activation: softmax, labels: [a, b]}
+  # below the output
+
+tests:
+  - {params: 12, macs: 34}
+
+extra: "yes"
+# the end
+"""
+
+
+def test_a_spec_in_canonical_form():
+    assert formatted(BEFORE) == AFTER
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a:   1\n", "a: 1\n"),
+        ("a: 1", "a: 1\n"),
+        ("a: 1\r\nb: 2\r\n", "a: 1\nb: 2\n"),
+        ("\ufeffa: 1\n", "a: 1\n"),
+        ("---\na: 1\n...\n", "a: 1\n"),
+        ("a: 'b'\n", "a: b\n"),
+        ("a: '1'\n", 'a: "1"\n'),
+        ("a: 'true'\n", 'a: "true"\n'),
+        ("a: 'no'\n", 'a: "no"\n'),
+        ("a: 'null'\n", 'a: "null"\n'),
+        ("a: ''\n", 'a: ""\n'),
+        ("a: 'x: y'\n", 'a: "x: y"\n'),
+        ("a: 'x #y'\n", 'a: "x #y"\n'),
+        ("a: ' x'\n", 'a: " x"\n'),
+        ("a: '*x'\n", 'a: "*x"\n'),
+        ("a: 'say \"x\": y'\n", "a: 'say \"x\": y'\n"),
+        ('a: "\\u00e9\\u2028"\n', 'a: "é\\u2028"\n'),
+        ('a: "x\\ny"\n', 'a: "x\\ny"\n'),
+        ("a: 'max(1, C // 4)'\n", "a: max(1, C // 4)\n"),
+        ("a: {b: 'max(1, C)'}\n", 'a: {b: "max(1, C)"}\n'),
+        ("a: 'labels if x else []'\n", "a: labels if x else []\n"),
+        ("'a': 1\n", "a: 1\n"),
+        ("'1': 1\n", '"1": 1\n'),
+        ("a: 0o17\nb: 1e-5\nc: 4.3e8 ± 1 %\n", "a: 0o17\nb: 1e-5\nc: 4.3e8 ± 1 %\n"),
+        ("a: [ 1,2 , 3 ]\n", "a: [1, 2, 3]\n"),
+        ("a: { b : 1 }\n", "a: {b: 1}\n"),
+        ("a: {b}\n", "a: {b: null}\n"),
+        ("a: [{b: 1}, {c: 1, d: 2}]\n", "a: [b: 1, {c: 1, d: 2}]\n"),
+        ("{a: 1, b: [x]}\n", "a: 1\n\nb: [x]\n"),
+        ("a:\n- {b: 1}\n- c\n", "a:\n  - b: 1\n  - c\n"),
+        ("a:\n-\n  - b\n-\n", "a:\n  - - b\n  -\n"),
+        ("? a\n: b\n? c\n", "a: b\nc:\n"),
+        ("a: |2\n    x\n   y\n", "a: |2\n    x\n   y\n"),
+        ("a: |+\n  x\nb: 1\n", "a: |\n  x\nb: 1\n"),
+        ("a: |+\n  x\n\nb: [1]\n", 'a: "x\\n\\n"\n\nb: [1]\n'),
+        ("a: |\n  x", "a: |-\n  x\n"),
+        ("a: |\n\nb: 1\n", 'a: ""\n\nb: 1\n'),
+        ("a: >- # why\n  x\n  y\n", "a: >-  # why\n  x\n  y\n"),
+        ("a: 'x\n\n  y'\n", "a: 'x\n\n  y'\n"),
+        ("a: {b: 'x\n  y'}\n", "a: {b: x y}\n"),
+        ("a: &x [1]\nb: *x\n", "a: &x [1]\n\nb: *x\n"),
+        ("b: &x\n  c: 1\na: {*x : 1}\n", None),
+        ("b: &x c\na: {*x : 1}\n", "b: &x c\n\na: {*x : 1}\n"),
+        ("a: !!str 1\n", "a: !!str 1\n"),
+        ("# x\n[ # y\n] # z\n", "# x\n# y\n# z\n[]\n"),
+        ("a:\n  - &x\n    b: 1\n", "a:\n  - &x\n    b: 1\n"),
+    ],
+)
+def test_small_things(before, after):
+    if after is None:
+        with pytest.raises(UserError, match="a key must be a name"):
+            format_spec(before, "t.yaml")
+    else:
+        assert formatted(before) == after
+
+
+def test_what_does_not_fit_the_line_leaves_its_brackets():
+    step = "conv: {filters: filters, kernel: kernel, stride: stride, padding: padding, bias: false}"
+    assert formatted(f"graph: [{step}, relu]\n") == f"graph:\n  - {step}\n  - relu\n"
+    longer = step.replace("false", "bias if grouped else false")
+    assert formatted(f"graph:\n  - {longer}\n") == (
+        "graph:\n  - conv:\n      filters: filters\n      kernel: kernel\n      stride: stride\n"
+        "      padding: padding\n      bias: bias if grouped else false\n"
+    )
+
+
+def test_a_line_of_just_the_width_stays():
+    row = "a: [" + "x" * 95 + "]"
+    assert len(row) == 100
+    assert formatted(row) == row + "\n"
+    assert formatted(row.replace("x]", "xx]")) == "a:\n  - " + "x" * 96 + "\n"
+
+
+def test_sections_come_in_the_languages_order_with_their_comments():
+    text = (
+        "# top\n"
+        "zebra: 1\n"
+        "# about tests\n"
+        "tests: [{params: 1}]\n"
+        "graph: [relu]  # the graph\n"
+        "# about the name\n"
+        "name: n\n"
+        "apple: 2\n"
+        "tcc: 1\n"
+        "# last\n"
+    )
+    assert formatted(text) == (
+        "# top\n"
+        "tcc: 1\n"
+        "# about the name\n"
+        "name: n\n"
+        "\n"
+        "graph: [relu]  # the graph\n"
+        "\n"
+        "# about tests\n"
+        "tests: [params: 1]\n"
+        "\n"
+        "zebra: 1\n"
+        "apple: 2\n"
+        "# last\n"
+    )
+
+
+def test_sections_stay_where_aliases_need_their_order():
+    text = "graph: &g [relu]\n\ntcc: 1\nname: &n x\n\noutput: {y: *n}\n"
+    assert formatted(text) == text
+
+
+def test_empty_lines_part_steps_but_never_pile_up():
+    text = "graph:\n\n  - a\n\n\n\n  - b\n  # c\n\n  - d\n\n\n\noutput: [x]\n\n\n"
+    assert formatted(text) == "graph:\n  - a\n\n  - b\n  # c\n\n  - d\n\noutput: [x]\n"
+
+
+@pytest.mark.parametrize("file", ["t.json", "t.yaml"])
+def test_json_stays_json(file):
+    text = '{"graph": ["relu",\n\t{"conv": {"filters": 4}}], "tcc": 1, "name": "é"}'
+    assert formatted(text, file) == (
+        "{\n"
+        '  "tcc": 1,\n'
+        '  "name": "é",\n'
+        '  "graph": [\n'
+        '    "relu",\n'
+        "    {\n"
+        '      "conv": {\n'
+        '        "filters": 4\n'
+        "      }\n"
+        "    }\n"
+        "  ]\n"
+        "}\n"
+    )
+
+
+def test_errors_are_those_of_the_parser():
+    with pytest.raises(UserError) as caught:
+        format_spec("a: [1\nb: 2\n", "t.yaml")
+    assert str(caught.value).startswith("error[E0102]: this `[` is never closed\n --> t.yaml:1:4")
+    with pytest.raises(UserError, match="E0103"):
+        format_spec(b"a: 1\na: 2\n", "t.yaml")
+
+
+def test_the_projects_specs_keep_their_meaning(root):
+    files = sorted(root.glob("spec/**/*.yaml"))
+    assert files
+    for file in files:
+        formatted(file.read_text(), str(file))
+
+
+# --- whatever comes in ----------------------------------------------------------------------
+
+NAMES = st.sampled_from(["tcc", "name", "graph", "output", "x", "y z", "on", "1", "a: b", "#h", ""])
+WORDS = st.text("ab,:#-'\"[]{} é\n\\|>&*!%@`0.~?", max_size=12)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-99, 99) | st.sampled_from([0.5, 1e30]) | WORDS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=15,
+)
+
+
+class Scribe:
+    """Writes a value as YAML by whim: in brackets or not, with comments and empty lines."""
+
+    def __init__(self, draw):
+        self.draw = draw
+        self.comments = []
+
+    def chance(self):
+        return self.draw(st.integers(0, 5)) == 5
+
+    def remark(self):
+        text = self.draw(st.text("ab #:-['\"", max_size=6))
+        self.comments.append(f"#c{len(self.comments)}{text}".rstrip())
+        return self.comments[-1]
+
+    def row(self, text):
+        yield f"{text} {self.remark()}" if self.chance() else text
+        while self.chance():
+            yield "" if self.chance() else " " * self.draw(st.integers(0, 8)) + self.remark()
+
+    def block(self, value, indent):
+        pad = " " * indent
+        if isinstance(value, dict):
+            pairs = [(f"{json.dumps(key)}:", item) for key, item in value.items()]
+        else:
+            pairs = [("-", item) for item in value]
+        for lead, item in pairs:
+            if isinstance(item, dict | list) and item and not self.chance():
+                yield from self.row(f"{pad}{lead}")
+                yield from self.block(item, indent + self.draw(st.integers(1, 4)))
+            elif isinstance(item, dict | list) and self.chance():
+                yield from self.brackets(f"{pad}{lead} ", item, pad)
+            else:
+                yield from self.row(f"{pad}{lead} {json.dumps(item)}")
+
+    def brackets(self, lead, value, pad):
+        opening, closing = "{}" if isinstance(value, dict) else "[]"
+        yield from self.row(lead + opening)
+        for item in value:
+            text = json.dumps(item)
+            text += f": {json.dumps(value[item])}" if isinstance(value, dict) else ""
+            yield from self.row(f"{pad}   {text},")
+        yield from self.row(pad + " " + closing)
+
+
+@st.composite
+def written(draw):
+    """Return a mapping, a text that says it, and the comments in the text."""
+    value = draw(st.dictionaries(NAMES, VALUES, min_size=1, max_size=5))
+    scribe = Scribe(draw)
+    rows = [*scribe.row(""), *scribe.block(value, draw(st.integers(0, 2)))]
+    return value, "\n".join(rows) + "\n", scribe.comments
+
+
+@given(written())
+def test_values_and_comments_survive(example):
+    value, text, remarks = example
+    assert plain(parse(text, "t.yaml")) == value
+    result = formatted(text)
+    assert plain(parse(result, "t.yaml")) == value
+    assert sorted(re.findall(r"#c.*", result)) == sorted(remarks)
+
+
+@given(st.data())
+def test_a_mutated_spec_is_formatted_or_refused(data):
+    text = BEFORE
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(start, min(len(text), start + 6)))
+        text = text[:start] + data.draw(WORDS) + text[end:]
+    check(text)
+
+
+def check(text):
+    """Format a text, which a user error may keep from being formatted."""
+    try:
+        result = format_spec(text, "t.yaml")
+    except UserError:
+        return
+    assert format_spec(result, "t.yaml") == result
+
+
+@given(st.integers(0, len(BEFORE)), st.integers(0, len(BEFORE)))
+@example(0, len(BEFORE))
+def test_any_part_of_a_spec_is_formatted_or_refused(start, end):
+    assume(start < end)
+    check(BEFORE[start:end])

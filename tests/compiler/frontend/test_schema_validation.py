@@ -1,0 +1,62 @@
+"""The check of the language's schema says what the library of JSON Schema says."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import jsonschema
+
+from tcc.compiler.frontend.language_schema import schema
+from tcc.compiler.frontend.schema_validation import breaches
+from tcc.compiler.frontend.yaml import parse, plain
+
+ODD: tuple[Any, ...] = (
+    None, True, False, 0, 1, -3, 1.0, 2.5, "", "relu", "a b", "xs[1:]", [], [1], [[]], {}, {"a": 1},
+    {"relu": None}, {"conv": {"filters": 3}}, {"add": []}, {"if": 1, "then": []},
+)  # fmt: skip
+TEXTS = sorted(Path(__file__).parents[3].glob("spec/*.yaml"))[:6]
+
+
+def expected(data: object, part: str) -> list[tuple[object, ...]]:
+    whole = {**schema(), "$ref": f"#/$defs/{part}"}
+    for key in ("if", "then", "else"):
+        del whole[key]
+    return [
+        (tuple(e.absolute_path), e.validator, repr(e.instance), "propertyNames" in e.schema_path)
+        for e in jsonschema.Draft202012Validator(whole).iter_errors(data)
+    ]
+
+
+def found(data: object, part: str) -> list[tuple[object, ...]]:
+    shared = schema()["$defs"]
+    return [
+        (b.path, b.keyword, repr(b.value), b.of_key) for b in breaches(data, shared[part], shared)
+    ]
+
+
+def places(data: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every entry of nested data: what holds it, and its key."""
+    for key in list(data) if isinstance(data, dict) else range(len(data)):
+        yield data, key
+        if isinstance(data[key], dict | list):
+            yield from places(data[key])
+
+
+def test_whatever_is_put_into_a_spec() -> None:
+    numbers, wrong = Random(3), 0
+    specs = [plain(parse(path.read_text(), path.name)) for path in TEXTS]
+    for turn in range(120):
+        data = deepcopy(specs[turn % len(specs)])
+        for _ in range(numbers.choice((0, 1, 3))):
+            holder, key = numbers.choice(list(places(data)))
+            if isinstance(holder, dict) and numbers.random() < 0.3:
+                holder[numbers.choice(("1a", "zz", "conv", "as"))] = holder.pop(key)
+            else:
+                holder[key] = numbers.choice(ODD)
+        for part in ("spec", "library"):
+            told = found(data, part)
+            assert sorted(told, key=repr) == sorted(expected(data, part), key=repr)
+            wrong += len(told)
+    assert wrong > 200
