@@ -8,7 +8,7 @@
 import sys
 from pathlib import Path
 
-from tcc.compiler.figures.picture import Look, draw
+from tcc.compiler.figures.graph_picture import PictureOptions, draw
 from tcc.compiler.frontend.spec import load
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -19,7 +19,7 @@ PICTURES = {DOCS / "pictures" / "tiles.svg": DOCS / "examples" / "tiles.yaml"}
 def drawn(path: Path) -> str:
     """Return a spec's picture as `tcc show --format svg` draws it."""
     spec = load(path)
-    return draw(spec.graph, Look(), spec.doc)
+    return draw(spec.graph, PictureOptions(), spec.doc)
 
 
 def main() -> int:

@@ -41,7 +41,9 @@ DataOption = Annotated[
 ]
 
 
-def take(report: Report, chosen: ChosenSpec, weights: Path | None, seed: int | None) -> "WeightSource":
+def take(
+    report: Report, chosen: ChosenSpec, weights: Path | None, seed: int | None
+) -> "WeightSource":
     """Return weights for a spec; random ones are announced on standard error.
 
     Raises:
