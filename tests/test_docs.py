@@ -210,3 +210,42 @@ def test_the_site_begins_with_the_spec_and_needs_no_network(site):
     for page in site.rglob("*.html"):
         loaded = re.findall(r'<(?:script|link|img)\b[^>]*(?:src|href)="([^"]+)', page.read_text())
         assert [url for url in loaded if "://" in url] == []
+
+
+def test_what_contributing_adds_is_what_it_says(tmp_path):
+    """The code of an op, a pass, a method and a target, run as it stands there."""
+    import numpy as np
+
+    from tcc.compiler.data.weights import placeholders
+    from tcc.compiler.frontend.spec import load
+    from tcc.compiler.ir.graph import Model
+    from tcc.compiler.ir.precision import FP32
+    from tcc.compiler.ir.target import Builder, Runner
+    from tcc.compiler.ops import activation
+    from tcc.compiler.passes import run as through
+
+    op, rule, method, target = blocks(ROOT / "CONTRIBUTING.md", "python")
+    places = [dict(vars(activation)), {}, {}, {}]
+    for code, names in zip((op, rule, method, target), places, strict=True):
+        exec(code, names)  # noqa: S102 - the page's own text
+    mish, scales, aciq, dot = places
+    x = np.array([-1e9, -1.0, 0.0, 1.0, 1e9])
+    expected = [0, -0.30340146, 0, 0.86509839, 1e9]
+    assert mish["Mish"]().float64(x) == pytest.approx(expected, abs=1e-8)
+    spec = tmp_path / "scaled.yaml"
+    spec.write_text(
+        (ROOT / "docs/examples/tiles.yaml")
+        .read_text()
+        .replace("  - flatten\n", "  - scale\n  - flatten\n")
+    )
+    graph = load(spec).graph
+    model = Model(graph, placeholders(graph))
+    after = through(model, [scales["drop_unit_scale"]]).graph
+    assert {n.name for n in graph.nodes} - {n.name for n in after.nodes} == {"scale"}
+    assert aciq["ACIQ"].name == "aciq"
+    backend = dot["Dot"]()
+    assert isinstance(backend, Builder)
+    assert not isinstance(backend, Runner)
+    (drawn,) = backend.targets
+    text = backend.emit(drawn, model, FP32).files["graph.dot"].decode()
+    assert text.startswith('digraph {\n  "image" -> "conv";\n')
