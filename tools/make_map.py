@@ -57,11 +57,7 @@ def room(module: str) -> str | None:
     """Return the room of a module; what lies beside the rooms has none."""
     words = module.split(".")[1:3]
     place = ROOT.joinpath(*words)
-    return "/".join(words) if len(words) == 2 and place.is_dir() else _loose(words)
-
-
-def _loose(words: list[str]) -> str | None:
-    return "backends/base" if words == ["backends", "base"] else None
+    return "/".join(words) if len(words) == 2 and place.is_dir() else None
 
 
 def rows(graph: "nx.DiGraph[str]") -> Rows:

@@ -11,11 +11,12 @@ from onnx import numpy_helper
 from op_cases import trained
 from quantised import LEVELS, Array, int8, picture, session
 
+from tcc.backends.onnxruntime.precisions import INT8
 from tcc.backends.onnxruntime.stored_forms import FORMS, WRITTEN_OUT, written
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model
-from tcc.compiler.ir.precision import INTEGER
+from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.lower.onnx_constants import WORTH, compact
 from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool, Relu
@@ -23,7 +24,9 @@ from tcc.compiler.passes import INFERENCE, PLAIN, run
 from tcc.compiler.zoo import shipped
 
 SLOW = pytest.mark.slow
-SMALLER = [form for form in FORMS if form != "fp32"]
+SMALLER = pytest.mark.parametrize(
+    "form", [each for each in FORMS if not each.full], ids=lambda each: each.name
+)
 
 
 def pooled() -> Graph:
@@ -51,27 +54,27 @@ def model(name: str, integers: bool) -> Model:
     return int8(graph, values) if integers else run(Model(graph, values), INFERENCE)
 
 
-@pytest.mark.parametrize("form", SMALLER)
+@SMALLER
 @pytest.mark.parametrize(
     "name", ["gated", "pooled", "shufflenet_v2", pytest.param("googlenet", marks=SLOW)]
 )
-def test_a_compact_file_computes_the_same_bits(name: str, form: str) -> None:
-    made = model(name, form in INTEGER)
+def test_a_compact_file_computes_the_same_bits(name: str, form: Precision) -> None:
+    made = model(name, form.integer)
     plain, small = lower(FORMS[form](made)), onnx.load_from_string(written(made, form, 17))
     onnx.checker.check_model(small, full_check=True)
     assert small.graph.ByteSize() <= plain.graph.ByteSize()
     source = made.graph.inputs[0]
     feeds = {source.name: picture(made.graph)[None].astype(source.type.dtype.value)}
     for level in LEVELS:
-        for exact in (False, True) if form in INTEGER else (False,):
+        for exact in (False, True) if form.integer else (False,):
             one, other = (session(p, level, exact=exact).run(None, feeds) for p in (plain, small))
             for wanted, got in zip(one, other, strict=True):
                 np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("form", SMALLER)
-def test_no_large_constant_is_there_twice_or_of_one_number(form: str) -> None:
-    made = onnx.load_from_string(written(model("shufflenet_v2", form in INTEGER), form, 17))
+@SMALLER
+def test_no_large_constant_is_there_twice_or_of_one_number(form: Precision) -> None:
+    made = onnx.load_from_string(written(model("shufflenet_v2", form.integer), form, 17))
     seen = set()
     for tensor in made.graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -85,7 +88,7 @@ def test_no_large_constant_is_there_twice_or_of_one_number(form: str) -> None:
 
 def test_a_pooling_kernel_takes_no_bytes() -> None:
     """The kernel of the windows is 64 x 3 x 3 times 127, that of the global mean 10 x 10 ones."""
-    made = onnx.load_from_string(written(model("pooled", True), "int8", 17))
+    made = onnx.load_from_string(written(model("pooled", True), INT8, 17))
     filled = {node.output[0] for node in made.graph.node if node.op_type == "ConstantOfShape"}
     assert "pool.weight" in filled
     assert "pool_again.weight" not in filled  # ONNX Runtime would make one of both
@@ -96,7 +99,7 @@ def test_a_pooling_kernel_takes_no_bytes() -> None:
 def test_float32_files_hold_every_weight_under_its_name() -> None:
     graph = load(shipped.specs()["ddsnet"]).graph
     made = run(Model(graph, weights.random(graph, 0)), PLAIN)
-    file = onnx.load_from_string(written(made, "fp32", 17))
+    file = onnx.load_from_string(written(made, FP32, 17))
     assert {t.name for t in file.graph.initializer} >= set(made.graph.params)
 
 
