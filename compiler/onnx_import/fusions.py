@@ -68,7 +68,7 @@ def fuse(graph: gs.Graph, until: Sequence[str] = ()) -> None:
 def _constants(graph: gs.Graph) -> None:
     """Turn nodes that hold a constant into constants."""
     for node in graph.nodes:
-        if node.op == "AnyConstant" and len(node.outputs) == 1 and len(node.attrs) == 1:
+        if node.op == "Constant" and len(node.outputs) == 1 and len(node.attrs) == 1:
             (held,) = node.attrs.values()
             values = held.values if isinstance(held, gs.Constant) else np.array(held)
             (tensor,) = node.outputs

@@ -60,9 +60,10 @@ class Parser:
 
     def whole(self) -> Expression:
         """Return the whole text as one expression."""
-        if (node := self.expression()) and self.next.kind != "end":
-            raise self.wrong("an operator or the end")
-        return node
+        node = self.expression()
+        if self.next.kind == "end":
+            return node
+        raise self.wrong("an operator or the end")
 
     def expression(self) -> Expression:
         """Return `a if c else b`, or what binds closer."""
