@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope, Unknown, evaluate, parse_expr
-from tcc.compiler.frontend.expr.operators import OperandError, finite, whole_meant
+from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope, Unknown, computed
+from tcc.compiler.frontend.expr.operators import OperandError, finite, types, whole_meant
 from tcc.compiler.frontend.foreign_names import value as foreign
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.ir.signature import Kind, Parameter, Required, Value
@@ -62,6 +62,9 @@ def value_of(p: Parameter, tree: Tree, scope: ExpressionScope) -> Any:
 
     `UNKNOWN` where an earlier error hides it.
     """
+    if p.kind is Kind.INT and isinstance(tree, Scalar) and type(tree.value) is int:  # most are
+        _in_range(p, tree.value, tree.span)
+        return tree.value
     value = _literal(p, tree)
     if value is None:
         _check_choice(p, tree, scope)
@@ -69,12 +72,13 @@ def value_of(p: Parameter, tree: Tree, scope: ExpressionScope) -> Any:
             value = evaluated(tree, scope)
         except UserError as error:
             raise _quoted(p, error) from None
-    if isinstance(value, Unknown) or _any_unknown(value):
+    found = types(value)
+    if Unknown in found:
         return UNKNOWN
     converted: Any = _CONVERT[p.kind](value)
     if converted is None or (p.choices and p.kind is Kind.ENUM and converted not in p.choices):
         raise _mismatch(p, value, tree.span)
-    if not finite(converted):
+    if float in found and not finite(converted):
         raise fail("E0214", f"`{p.name}` must be finite", tree.span)
     if p.single:
         check_single(p.name, converted, tree.span)
@@ -152,7 +156,7 @@ def evaluated(tree: Tree, scope: ExpressionScope) -> Any:
     """Return the value of a tree in which every string is an expression."""
     match tree:
         case Scalar(value=str(text)):
-            return evaluate(parse_expr(text, tree.span), scope)
+            return computed(text, tree.span, scope)
         case Scalar(value=None):
             raise fail("E0216", "a value is missing here", tree.span)
         case Scalar(value=value):
@@ -169,12 +173,6 @@ def _spend(scope: ExpressionScope, amount: int, at: Span) -> None:
         scope.budget.spend(amount)
     except OperandError as error:
         raise fail(error.code, error.message, at, help=error.help) from None
-
-
-def _any_unknown(value: Any) -> bool:
-    return isinstance(value, tuple) and any(
-        isinstance(v, Unknown) or _any_unknown(v) for v in value
-    )
 
 
 def _whole(value: Any) -> bool:
@@ -271,11 +269,12 @@ def _choices(p: Parameter) -> tuple[str, ...]:
 
 
 def _in_range(p: Parameter, value: Any, at: Span) -> None:
-    numbers = value if isinstance(value, tuple) else (value,)
-    for number in numbers:
+    low, high = p.low, p.high
+    if low is None and high is None:
+        return
+    for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue
-        low, high = p.low, p.high
         if (low is not None and number < low) or (high is not None and number > high):
             bound = f"at least {low:g}" if low is not None and number < low else f"at most {high:g}"
             raise fail("E0214", f"`{p.name}` must be {bound}", at, label=f"this is {shown(number)}")

@@ -5,6 +5,7 @@ from typing import Any
 from tcc.compiler.frontend.argument_values import bind, evaluated
 from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.block_library import Block
+from tcc.compiler.frontend.control_flow import COST_OF_NAME
 from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
 from tcc.compiler.frontend.step_scope import ERROR_VALUE, GraphValue, PathNode, StepScope
@@ -12,9 +13,6 @@ from tcc.compiler.frontend.step_syntax import Step
 from tcc.compiler.frontend.unreached_checks import check_block
 from tcc.compiler.frontend.yaml import Scalar
 from tcc.compiler.support.diagnostics import Span, UserError, fail, listed
-
-COST_OF_ARGUMENT = 40
-"""What it costs to bind an argument or check a contract, measured in entries of lists."""
 
 
 def call(
@@ -27,15 +25,16 @@ def call(
     if not (ex.unreached.checking and step.sources and len(inputs) < len(block.inputs)):
         _check_inputs(step, block, len(inputs))
     where = f"{step.at}" + (f" ({env.loop})" if env.loop else "")
-    inner = StepScope(
-        place_of(step, env),
+    inner = env.but(
+        place=place_of(step, env),
+        names=Bindings(),
         values=Bindings(dict(zip(block.inputs, inputs, strict=False))),
         chain=(f"in block `{block.name}` called from {where}", *env.chain),
         calls=(*env.calls, block.name),
+        loop="",
         depth=env.depth + 1,
-        budget=env.budget,
     )
-    env.spend(COST_OF_ARGUMENT * (len(block.params) + len(block.require)), step.at)
+    env.spend(COST_OF_NAME * (len(block.params) + len(block.require)), step.at)
     names, problems = bind(
         block.params,
         step.args,

@@ -46,7 +46,7 @@ def repeat(
     if not times:
         ex.unreached.add(body, env, turn=True)
     base, at = (str(step.id.value), step.id.span) if step.id else (step.word, step.at)
-    ends, bound = [], ex.bound_by(body)
+    ends, bound = [], env.carried(ex.bound_by(body))
     for index in range(times):
         place = env.place.child(base, at, numbered=True)
         turn = env.at(place).iteration("repeat", index, times)
@@ -70,7 +70,7 @@ def each(
         return ERROR_VALUE, _any_turns(ex, step, env, str(name.value))
     if not values:
         ex.unreached.add(body, env, str(name.value), turn=True)
-    ends, bound = [], ex.bound_by(body)
+    ends, bound = [], env.carried(ex.bound_by(body), str(name.value))
     for index, value in enumerate(values):
         turn = env.iteration("each", index, len(values)).bind({str(name.value): value})
         if step.id:
@@ -79,7 +79,7 @@ def each(
         if step.id:
             turn.place.result = current
         ends.append(current)
-        env = env.carry(turn, bound, str(name.value))
+        env = env.carry(turn, bound)
     return current, _collected(step, ends, env)
 
 

@@ -49,6 +49,7 @@ class Expansion:
         self.steps = 0
         self.reports = 0
         self._bound: dict[int, BoundNames] = {}
+        self._apart: dict[int, Step] = {}
 
     def bound_by(self, tree: Tree) -> BoundNames:
         """Return the names that a step, or the body of a loop, binds for what comes after."""
@@ -104,7 +105,9 @@ class Expansion:
         self._count(tree.span, env)
         if id(tree) in self.bad:  # of which the check of words has spoken
             return ERROR_VALUE, env.hidden(*self.bound_by(tree))
-        step = take_apart(tree)
+        step = self._apart.get(id(tree))
+        if step is None:
+            step = self._apart[id(tree)] = take_apart(tree)
         try:
             value, env = self.dispatch(self, step, current, env)
         except UserError as error:

@@ -35,6 +35,9 @@ class GraphValue:
     type: TensorType | None
 
 
+_AXES = ("C", "H", "W")
+_NO_AXES: Mapping[str, Any] = dict.fromkeys(_AXES, UNKNOWN)
+
 NamedValue = GraphValue | tuple[GraphValue, ...]
 """What a name stands for: a value, or the list of those that a loop collected."""
 
@@ -120,18 +123,27 @@ class StepScope:
             depth=self.depth + 1,
         )
 
-    def carry(self, turn: "StepScope", bound: BoundNames, *own: str) -> "StepScope":
-        """Return the scope after a turn of a loop: what stood before it has the turn's values.
+    def carried(self, bound: BoundNames, *own: str) -> BoundNames:
+        """Return those of the names that a loop's body binds that are carried from turn to turn.
 
-        `bound` are the names that steps of its body bind; `own` those that the loop itself binds,
-        beside `i`, `first` and `last`.
+        That are those in scope before it, but for the names that the loop itself binds: `own`,
+        `i`, `first` and `last`.
         """
         values, names = bound
-        changed = {n: turn.names[n] for n in names - LOOP_NAMES - {*own} if n in self.names}
-        renewed = {n: turn.values[n] for n in values if n in self.values}
-        if not changed and not renewed:
+        return (
+            frozenset(n for n in values if n in self.values),
+            frozenset(n for n in names - LOOP_NAMES - {*own} if n in self.names),
+        )
+
+    def carry(self, turn: "StepScope", bound: BoundNames) -> "StepScope":
+        """Return the scope after a turn of a loop, with the turn's values of what is carried."""
+        values, names = bound
+        if not values and not names:
             return self
-        return self.but(names=self.names.plus(changed), values=self.values.plus(renewed))
+        return self.but(
+            names=self.names.plus({n: turn.names[n] for n in names}),
+            values=self.values.plus({n: turn.values[n] for n in values}),
+        )
 
     def notes(self) -> tuple[str, ...]:
         """Return the chain of calls for a diagnostic."""
@@ -140,12 +152,11 @@ class StepScope:
 
     def scope(self, current: GraphValue) -> ExpressionScope:
         """Return what an expression of a step with a given input sees."""
-        axes: dict[str, Any] = dict.fromkeys(("C", "H", "W"), UNKNOWN)
+        axes = _NO_AXES
         if current.type is not None:
-            axes = dict(zip(("C", "H", "W"), current.type.shape, strict=False))
-        return ExpressionScope(
-            self.names.over(axes), _Shapes(self.values), _Lists(self.values), self.budget
-        )
+            axes = dict(zip(_AXES, current.type.shape, strict=False))
+        names = Bindings(axes, *self.names.layers)  # nothing else may be called so
+        return ExpressionScope(names, _Shapes(self.values), _Lists(self.values), self.budget)
 
     def spend(self, amount: int, at: Span) -> None:
         """Take from what the spec may cost.

@@ -37,6 +37,7 @@ __all__ = [
     "ExpressionScope",
     "ParsedExpression",
     "Unknown",
+    "computed",
     "entries",
     "evaluate",
     "parse_expr",
@@ -75,13 +76,23 @@ def evaluate(expr: ParsedExpression, scope: ExpressionScope) -> Result:
         UserError: E0221 for a name that is not in scope, E0222 for values of a wrong kind,
             E0223 for a result over the limits.
     """
+    return computed(expr.text, expr.span, scope)
+
+
+def computed(text: str, span: Span, scope: ExpressionScope) -> Result:
+    """Return the value of the expression that a text writes.
+
+    Raises:
+        UserError: as `parse_expr` and `evaluate` do.
+    """
     try:
-        spend(expr.root, scope, COST_OF_LETTER * len(expr.text))
-        found = expr.root.evaluate(scope)
+        root = _read(text)
+        spend(root, scope, COST_OF_LETTER * len(text))
+        found = root.evaluate(scope)
         if isinstance(found, Unknown):
-            check_names(expr.root, scope)
+            check_names(root, scope)
     except ExpressionError as fault:
-        raise _located(fault, expr.text, expr.span) from None
+        raise _located(fault, text, span) from None
     else:
         return found
 

@@ -1,9 +1,11 @@
 """The functions of expressions."""
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from functools import reduce
+from typing import Any, cast
 
 from tcc.compiler.frontend.expr.operators import (
     MAX_INT,
@@ -40,7 +42,8 @@ def _numbers(args: tuple[Value, ...], who: str) -> list[Number]:
     """Return numbers given as arguments or as one list."""
     if len(args) == 1:
         items = sequence(args[0], who, 0)
-        if set(map(type, items)) <= {int}:  # most are, and long
+        kinds = set(map(type, items))  # most are these, and long
+        if kinds <= {int} or (kinds <= {int, float} and all(map(math.isfinite, cast(Any, items)))):
             return cast("list[Number]", list(items))
         return [number(item, who, 0) for item in items]
     return [number(value, who, place) for place, value in enumerate(args)]
@@ -63,8 +66,10 @@ def _rounding(pick: Callable[[Number], Number], who: str) -> Callable[..., Value
 def _sum(args: tuple[Value, ...]) -> Value:
     found = _numbers(args, "`sum`")
     most = MAX_INT // MAX_LIST
-    if found and set(map(type, found)) == {int} and -most < min(found) and max(found) < most:
-        return sum(found)
+    if found and -most < min(found) and max(found) < most:  # most are, and long
+        return reduce(operator.add, found, 0)
+    if set(map(type, found)) == {float}:
+        return bounded(reduce(operator.add, found, 0))
     total: Value = 0
     for value in found:
         total = binary("+", total, value)

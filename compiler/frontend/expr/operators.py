@@ -4,6 +4,7 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 from tcc.compiler.ir.signature import Value
 
@@ -14,6 +15,8 @@ MAX_LIST = 4096
 
 MAX_WORK = 20_000_000
 """Most that a spec's expressions and loops may cost: a unit is an entry of a list, or a letter."""
+COST_OF_LIST = 8
+"""What it costs to go through a list in a list, beside its entries."""
 
 Number = int | float
 _KINDS = {int: "a number", float: "a number", bool: "a truth value", str: "a string"}
@@ -49,7 +52,7 @@ class Budget:
 
 def cost(values: tuple[Value, ...]) -> int:
     """Return what it costs to go through values: the entries of lists at all levels."""
-    return sum(_entries(value) for value in values if isinstance(value, tuple))
+    return sum(_entries(value, COST_OF_LIST) for value in values if isinstance(value, tuple))
 
 
 def kind(value: Value) -> str:
@@ -91,8 +94,19 @@ def integer(value: Value, who: str, operand: int | None = None) -> int:
 def finite(value: Value) -> bool:
     """Whether all numbers of a value are finite, which JSON and every target ask for."""
     if isinstance(value, tuple):
-        return all(map(finite, value))
+        numbers = types(value) <= {int, float}  # most long lists are
+        return all(map(math.isfinite if numbers else finite, cast("Any", value)))
     return not isinstance(value, float) or math.isfinite(value)
+
+
+def types(value: object) -> set[type]:
+    """Return the type of a value, or the types of a list's entries at all levels."""
+    if not isinstance(value, tuple):
+        return {type(value)}
+    found = set(map(type, value))
+    if tuple in found:
+        found.update(*map(types, {id(v): v for v in value if isinstance(v, tuple)}.values()))
+    return found
 
 
 def whole_meant(value: float) -> str:
@@ -133,21 +147,26 @@ def bounded(value: Value) -> Value:
     return value
 
 
-def _entries(value: tuple[Value, ...]) -> int:
-    """Return the number of entries at all levels; beyond the limit, some number beyond it."""
+def _entries(value: tuple[Value, ...], more: int = 0) -> int:
+    """Return the number of entries at all levels, and so much more for each list in it."""
     count = len(value)
     if tuple not in set(map(type, value)):
         return count
+    known: dict[int, int] = {}  # most lists of many lists hold few, each many times
     for item in value:
-        if count > MAX_LIST:
-            break
         if isinstance(item, tuple):
-            count += _entries(item)
+            if id(item) not in known:
+                known[id(item)] = more + _entries(item, more)
+            count += known[id(item)]
     return count
 
 
 def binary(sign: str, left: Value, right: Value) -> Value:
     """Return what `left sign right` is."""
+    if type(left) is int and type(right) is int and sign in _WHOLE:  # most are
+        result = _WHOLE[sign](left, right)
+        if abs(result) <= MAX_INT:
+            return result
     who = f"`{sign}`"
     match sign, left, right:
         case "+", tuple(), tuple():
@@ -164,9 +183,9 @@ def binary(sign: str, left: Value, right: Value) -> Value:
 
 
 def _repeated(items: tuple[Value, ...], times: int) -> Value:
-    if len(items) * times > MAX_LIST:
+    if _entries(items) * times > MAX_LIST:
         raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
-    return bounded(items * times)
+    return items * times
 
 
 def _power(base: Number, exponent: Number) -> Number:
@@ -186,6 +205,13 @@ _SIGNS: dict[str, Callable[[Number, Number], Number]] = {
     "//": operator.floordiv,
     "%": operator.mod,
     "**": _power,
+}
+
+
+_WHOLE: dict[str, Callable[[int, int], int]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
 }
 
 
@@ -212,10 +238,12 @@ def compare(sign: str, left: Value, right: Value) -> bool:
 def _equal(left: Value, right: Value) -> bool:
     match left, right:
         case tuple(), tuple():
-            kinds = set(map(type, left + right))
-            if kinds <= {int, float} or kinds <= {str}:  # most are, and long
-                return left == right
-            return len(left) == len(right) and all(map(_equal, left, right))
+            if left != right:  # what differs in kind alone is equal to Python
+                return False
+            if not {bool, tuple} & set(map(type, left + right)):
+                return True
+            pairs = {(id(a), id(b)): (a, b) for a, b in zip(left, right, strict=True)}
+            return all(_equal(a, b) for a, b in pairs.values())
         case _:
             return kind(left) == kind(right) and left == right
 

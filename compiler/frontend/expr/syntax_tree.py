@@ -23,8 +23,6 @@ from tcc.compiler.ir.signature import Value
 from tcc.compiler.support.diagnostics import MANY_NAMES, nearest
 
 T = TypeVar("T")
-COST_OF_PAIR = 8
-"""What it costs to compare two entries, measured in entries of lists that are gone through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +44,14 @@ def _apply(
     try:
         return do(*values)
     except OperandError as error:
-        at = whole if error.operand is None else parts[min(error.operand, len(parts) - 1)]
-        raise ExpressionError(error.code, error.message, at.start, at.end, error.help) from None
+        raise _placed(error, whole, parts) from None
+
+
+def _placed(
+    error: OperandError, whole: Expression, parts: tuple[Expression, ...]
+) -> ExpressionError:
+    at = whole if error.operand is None else parts[min(error.operand, len(parts) - 1)]
+    return ExpressionError(error.code, error.message, at.start, at.end, error.help)
 
 
 def _pay(whole: Expression, scope: ExpressionScope, value: Value) -> Value:
@@ -150,15 +154,19 @@ class Arithmetic(Expression):
     def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the number, or the list where lists are joined or repeated."""
         left = self.first.evaluate(scope)
-        done: Expression = self.first
+        start, done = self.first.start, self.first.end
         for sign, each in self.rest:
             right = each.evaluate(scope)
             if isinstance(left, Unknown) or isinstance(right, Unknown):
                 return left if isinstance(left, Unknown) else right
-            whole = Literal(self.start, each.end, 0)
-            left = _apply(whole, (done, each), binary, sign, left, right)
-            _pay(whole, scope, left)
-            done = whole
+            try:
+                left = binary(sign, left, right)
+                if isinstance(left, tuple):
+                    scope.budget.spend(cost((left,)))
+            except OperandError as error:
+                whole, before = Literal(self.start, each.end, 0), Literal(start, done, 0)
+                raise _placed(error, whole, (before, each)) from None
+            start, done = self.start, each.end
         return left
 
 
@@ -177,8 +185,7 @@ class Comparison(Expression):
             if isinstance(left, Unknown) or isinstance(right, Unknown):
                 return left if isinstance(left, Unknown) else right
             parts = (before, each)
-            if isinstance(left, tuple):
-                spend(self, scope, COST_OF_PAIR * cost((left,)))
+            _pay(self, scope, left)
             if not _apply(self, parts, compare, sign, left, right):
                 return False
             left, before = right, each
