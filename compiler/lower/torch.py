@@ -15,7 +15,7 @@ from tcc.compiler.ir.rewrite import eliminate_dead_nodes, for_inference
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TorchCall:
     """One function call; `arguments` and `result` name values and weights.
 
     `last` lists the values that no later step reads.
@@ -40,10 +40,10 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """Steps in order, and the values that are the outputs, by the outputs' names."""
+class TorchProgram:
+    """Calls in order, and the values that are the outputs, by the outputs' names."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[TorchCall, ...]
     outputs: Mapping[str, str]
 
 
@@ -97,19 +97,19 @@ def module(graph: Graph, weights: Weights | None = None) -> Network:
     return Network(graph, random(graph) if weights is None else weights)
 
 
-def _program(graph: Graph) -> Program:
+def _program(graph: Graph) -> TorchProgram:
     steps = [step for node in graph.nodes for step in _steps(graph, node)]
     outputs = {output.name: output.value for output in graph.outputs}
     kept = {*outputs.values(), *graph.params}
-    freed: list[Step] = []
+    freed: list[TorchCall] = []
     for step in reversed(steps):
         read = dict.fromkeys(step.arguments)
         freed.append(replace(step, last=tuple(name for name in read if name not in kept)))
         kept.update(read)
-    return Program(tuple(reversed(freed)), outputs)
+    return TorchProgram(tuple(reversed(freed)), outputs)
 
 
-def _steps(graph: Graph, node: Node) -> Iterator[Step]:
+def _steps(graph: Graph, node: Node) -> Iterator[TorchCall]:
     types = graph.input_types(node)
     roles = (param.role for param in node.op.params(*types))
     names = {f"x{i}": value for i, value in enumerate(node.inputs)}
@@ -118,7 +118,9 @@ def _steps(graph: Graph, node: Node) -> Iterator[Step]:
         result = node.name if call.output == "y" else f"{node.name}:{call.output}"
         arguments = tuple(names[_local(argument)] for argument in call.inputs)
         names[call.output] = result
-        yield Step(_function(call), arguments, result, call.attributes, call.trains, call.packed)
+        yield TorchCall(
+            _function(call), arguments, result, call.attributes, call.trains, call.packed
+        )
 
 
 def _local(argument: Argument) -> str:

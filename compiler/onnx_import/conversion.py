@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 
 from tcc.compiler.ir.graph import Input, Model, Output
 from tcc.compiler.ir.types import Activation
-from tcc.compiler.onnx_import.convert import CONVERTERS, PATTERNS, Call, Operand
+from tcc.compiler.onnx_import.convert import CONVERTERS, PATTERNS, OnnxNode, Operand
 from tcc.compiler.onnx_import.fusions import PARTS
 from tcc.compiler.onnx_import.graph_builder import Builder, Refusal
 from tcc.compiler.onnx_import.inputs_outputs import GraphInput
@@ -171,9 +171,9 @@ class _Converter:
             self.problems.add("E0910", message, help or _known(), node)
             return None
         inputs = tuple(self._operand(tensor) for tensor in node.inputs)
-        call = Call(node, inputs, self.build, _named(node), self.graph.opset)
+        whole = OnnxNode(node, inputs, self.build, _named(node), self.graph.opset)
         try:
-            made = converter(call)
+            made = converter(whole)
             results = made if isinstance(made, tuple) else (made,)
         except Refusal as refusal:
             self.problems.add("E0911", str(refusal), refusal.help, node)

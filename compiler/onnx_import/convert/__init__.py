@@ -14,11 +14,11 @@ from tcc.compiler.onnx_import.convert import (
     pools,
     resizing,
 )
-from tcc.compiler.onnx_import.convert.call import Call, Operand
+from tcc.compiler.onnx_import.convert.onnx_node import OnnxNode, Operand
 from tcc.compiler.onnx_import.fusions import CHANNEL_NORM
 from tcc.compiler.ops import ACTIVATIONS
 
-Converter = Callable[[Call], Operand | tuple[Operand, ...]]
+Converter = Callable[[OnnxNode], Operand | tuple[Operand, ...]]
 
 CONVERTERS: Mapping[str, Converter] = {
     **{op.onnx_operator: functions.single(op) for op in ACTIVATIONS if op.onnx_operator},
@@ -78,4 +78,4 @@ that its converter, which may take several steps, comes before what the op's cla
 PATTERNS = ("Constant", "Erf", "Sqrt")
 """Operators that are understood as parts of others alone."""
 
-__all__ = ["CONVERTERS", "PATTERNS", "Call", "Converter", "Operand"]
+__all__ = ["CONVERTERS", "PATTERNS", "Converter", "OnnxNode", "Operand"]

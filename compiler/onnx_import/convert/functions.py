@@ -6,7 +6,7 @@ from math import isclose, pi, sqrt
 import numpy as np
 
 from tcc.compiler.onnx_import.convert.arithmetic import affine
-from tcc.compiler.onnx_import.convert.call import Call, Operand
+from tcc.compiler.onnx_import.convert.onnx_node import OnnxNode, Operand
 from tcc.compiler.onnx_import.graph_builder import Refusal
 from tcc.compiler.onnx_import.node_arguments import short
 from tcc.compiler.onnx_import.tensor_view import View, last_axis_channels
@@ -32,95 +32,95 @@ WIDEST = 100.0
 """Largest bound that is brought to 0 or 6 by scaling, which costs small values their last bits."""
 
 
-def single(op: type[ScalarFunction]) -> Callable[[Call], View]:
+def single(op: type[ScalarFunction]) -> Callable[[OnnxNode], View]:
     """Return the converter of the operator that is a function by itself, as its class reads it."""
 
-    def convert(call: Call) -> View:
-        given = call.node.attrs.items()
+    def convert(node: OnnxNode) -> View:
+        given = node.origin.attrs.items()
         attributes = {name: short(v) if isinstance(v, float) else v for name, v in given}
-        return call.each(op.from_onnx(attributes), call.view())
+        return node.each(op.from_onnx(attributes), node.view())
 
     return convert
 
 
-def prelu(call: Call) -> View:
+def prelu(node: OnnxNode) -> View:
     """Convert PRelu: with slopes for each channel, max(x, 0) - slope * max(-x, 0)."""
-    x, slopes = call.view(), call.weights(1)
+    x, slopes = node.view(), node.weights(1)
     if np.unique(slopes).size == 1:
-        return call.each(LeakyRelu(short(float(slopes.flat[0]))), x)
-    below = call.each(Relu(), call.each(Scale(-1.0), x))
-    return call.joined(Add(), call.each(Relu(), x), affine(call, below, factor=-slopes))
+        return node.each(LeakyRelu(short(float(slopes.flat[0]))), x)
+    below = node.each(Relu(), node.each(Scale(-1.0), x))
+    return node.joined(Add(), node.each(Relu(), x), affine(node, below, factor=-slopes))
 
 
-def hard_sigmoid(call: Call) -> View:
+def hard_sigmoid(node: OnnxNode) -> View:
     """Convert HardSigmoid; unless it is x / 6 + 1/2 between bounds, x is scaled before."""
-    alpha, beta = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
+    alpha, beta = node.attribute("alpha", 0.2), node.attribute("beta", 0.5)
     if isclose(alpha, 1 / 6, rel_tol=1e-6) and beta == 0.5:
-        return call.each(HardSigmoid(), call.view())
-    return call.each(HardSigmoid(), _scaled(call, call.view(), 6 * alpha, 6 * (beta - 0.5)))
+        return node.each(HardSigmoid(), node.view())
+    return node.each(HardSigmoid(), _scaled(node, node.view(), 6 * alpha, 6 * (beta - 0.5)))
 
 
-def gelu(call: Call) -> View:
+def gelu(node: OnnxNode) -> View:
     """Convert Gelu: exact, or x / 2 * (1 + tanh(a * x * (1 + b * x * x)))."""
-    x = call.view()
-    match call.attribute("approximate", "none"):
+    x = node.view()
+    match node.attribute("approximate", "none"):
         case "none":
-            return call.each(Gelu(), x)
+            return node.each(Gelu(), x)
         case "tanh":
-            return _by_tanh(call, x)
+            return _by_tanh(node, x)
         case other:
             raise Refusal(f"it approximates by `{other}`", "`none` and `tanh` are known")
 
 
-def _by_tanh(call: Call, x: View) -> View:
+def _by_tanh(node: OnnxNode, x: View) -> View:
     slope = sqrt(2 / pi)
-    square = _scaled(call, call.joined(Mul(), x, x), 0.044715 * slope, slope)
-    gate = call.each(Tanh(), call.joined(Mul(), x, square))
-    return call.joined(Mul(), x, _scaled(call, gate, 0.5, 0.5))
+    square = _scaled(node, node.joined(Mul(), x, x), 0.044715 * slope, slope)
+    gate = node.each(Tanh(), node.joined(Mul(), x, square))
+    return node.joined(Mul(), x, _scaled(node, gate, 0.5, 0.5))
 
 
-def swish(call: Call) -> View:
+def swish(node: OnnxNode) -> View:
     """Convert Swish: x * sigmoid(alpha * x)."""
-    x, alpha = call.view(), call.attribute("alpha", 1.0)
+    x, alpha = node.view(), node.attribute("alpha", 1.0)
     if alpha == 1.0:
-        return call.each(Silu(), x)
-    return call.joined(Mul(), x, call.each(Sigmoid(), _scaled(call, x, alpha, 0.0)))
+        return node.each(Silu(), x)
+    return node.joined(Mul(), x, node.each(Sigmoid(), _scaled(node, x, alpha, 0.0)))
 
 
-def clip(call: Call) -> Operand:
+def clip(node: OnnxNode) -> Operand:
     """Convert Clip; bounds that no activation has are brought to those of one."""
-    low, high = call.scalar("min", 1, float("-inf")), call.scalar("max", 2, float("inf"))
-    return _clipped(call, call.operand(0), low, high)
+    low, high = node.scalar("min", 1, float("-inf")), node.scalar("max", 2, float("inf"))
+    return _clipped(node, node.operand(0), low, high)
 
 
-def largest(call: Call) -> Operand:
+def largest(node: OnnxNode) -> Operand:
     """Convert Max with a number, which is the lower bound."""
-    x, number = _with_number(call)
-    return _clipped(call, x, number, float("inf"))
+    x, number = _with_number(node)
+    return _clipped(node, x, number, float("inf"))
 
 
-def smallest(call: Call) -> Operand:
+def smallest(node: OnnxNode) -> Operand:
     """Convert Min with a number, which is the upper bound."""
-    x, number = _with_number(call)
-    return _clipped(call, x, float("-inf"), number)
+    x, number = _with_number(node)
+    return _clipped(node, x, float("-inf"), number)
 
 
-def _with_number(call: Call) -> tuple[View, float]:
-    views = [i for i, x in enumerate(call.inputs) if isinstance(x, View)]
-    others = [i for i in range(len(call.inputs)) if i not in views]
-    if len(views) != 1 or len(others) != 1 or call.weights(others[0]).size != 1:
+def _with_number(node: OnnxNode) -> tuple[View, float]:
+    views = [i for i, x in enumerate(node.inputs) if isinstance(x, View)]
+    others = [i for i in range(len(node.inputs)) if i not in views]
+    if len(views) != 1 or len(others) != 1 or node.weights(others[0]).size != 1:
         raise Refusal(
             "it compares values with each other", "only a bound that is one number is known"
         )
-    return call.view(views[0]), float(call.weights(others[0]).flat[0])
+    return node.view(views[0]), float(node.weights(others[0]).flat[0])
 
 
-def _clipped(call: Call, given: Operand, low: float, high: float) -> Operand:
+def _clipped(node: OnnxNode, given: Operand, low: float, high: float) -> Operand:
     """Return a value held between bounds: by relu and relu6, after a scaling that is undone."""
     below, above = low > -UNBOUNDED, high < UNBOUNDED
     if not isinstance(given, View):
         return np.clip(given, low, high)
-    x = call.build.settle(given)
+    x = node.build.settle(given)
     if not below and not above:
         return given
     if low >= high or max(abs(low) * below, abs(high) * above) > WIDEST:
@@ -129,51 +129,51 @@ def _clipped(call: Call, given: Operand, low: float, high: float) -> Operand:
         raise Refusal(f"it clips to {low:g} ... {high:g}", why)
     if below and above:
         wide = (high - low) / 6
-        inner = call.each(Relu6(), _scaled(call, x, 1 / wide, -low / wide))
-        return _scaled(call, inner, wide, low)
+        inner = node.each(Relu6(), _scaled(node, x, 1 / wide, -low / wide))
+        return _scaled(node, inner, wide, low)
     if below:
-        return _scaled(call, call.each(Relu(), _scaled(call, x, 1.0, -low)), 1.0, low)
-    return _scaled(call, call.each(Relu(), _scaled(call, x, -1.0, high)), -1.0, high)
+        return _scaled(node, node.each(Relu(), _scaled(node, x, 1.0, -low)), 1.0, low)
+    return _scaled(node, node.each(Relu(), _scaled(node, x, -1.0, high)), -1.0, high)
 
 
-def _scaled(call: Call, x: View, factor: float, offset: float) -> View:
+def _scaled(node: OnnxNode, x: View, factor: float, offset: float) -> View:
     plain = factor == 1.0 and offset == 0.0
-    return x if plain else call.each(Scale(short(factor), short(offset)), x)
+    return x if plain else node.each(Scale(short(factor), short(offset)), x)
 
 
-def softmax(call: Call) -> View:
+def softmax(node: OnnxNode) -> View:
     """Convert Softmax over the channels or features."""
-    x = call.view()
+    x = node.view()
     rank = len(x.shape)
-    axis = int(call.attribute("axis", 1 if call.opset < 13 else -1)) % rank
+    axis = int(node.attribute("axis", 1 if node.opset < 13 else -1)) % rank
     # Older opsets take all axes from that one on together.
-    single = call.opset >= 13 or x.type.elements == x.type.shape[0]
+    single = node.opset >= 13 or x.type.elements == x.type.shape[0]
     channels = x.settled and axis == 1 and single
     if not channels and (axis != rank - 1 or last_axis_channels(x) is None):
         raise Refusal("it is taken over other axes than the channels")
-    return call.each(Softmax(), x)
+    return node.each(Softmax(), x)
 
 
-def nothing(call: Call) -> Operand:
+def nothing(node: OnnxNode) -> Operand:
     """Convert what is the identity at inference."""
-    return call.operand(0)
+    return node.operand(0)
 
 
-def dropout(call: Call) -> Operand:
+def dropout(node: OnnxNode) -> Operand:
     """Convert Dropout, whose mask nobody may read."""
-    if len(call.node.outputs) > 1 and call.node.outputs[1].outputs:
+    if len(node.origin.outputs) > 1 and node.origin.outputs[1].outputs:
         raise Refusal("its mask is used")
-    if call.has(2) and bool(call.scalar("training_mode", 2, 0.0)):
+    if node.has(2) and bool(node.scalar("training_mode", 2, 0.0)):
         raise Refusal("it drops elements", "export the network in eval mode")
-    return call.operand(0)
+    return node.operand(0)
 
 
-def cast(call: Call) -> Operand:
+def cast(node: OnnxNode) -> Operand:
     """Convert Cast to float32; a constant is cast to whatever is asked for."""
     from onnx import helper
 
-    wanted = np.dtype(helper.tensor_dtype_to_np_dtype(int(call.attribute("to", 1))))
-    found = call.operand(0)
+    wanted = np.dtype(helper.tensor_dtype_to_np_dtype(int(node.attribute("to", 1))))
+    found = node.operand(0)
     if not isinstance(found, View):
         return found.astype(wanted)
     if wanted != np.float32:

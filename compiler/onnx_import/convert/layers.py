@@ -3,7 +3,7 @@
 import numpy as np
 
 from tcc.compiler.ir.types import Pair
-from tcc.compiler.onnx_import.convert.call import Array, Call, pads_of
+from tcc.compiler.onnx_import.convert.onnx_node import Array, OnnxNode, pads_of
 from tcc.compiler.onnx_import.graph_builder import Refusal
 from tcc.compiler.onnx_import.node_arguments import before, short
 from tcc.compiler.onnx_import.refusal_causes import ATTENTION, attention
@@ -20,27 +20,27 @@ from tcc.compiler.ops import (
 from tcc.compiler.ops.window import effective
 
 
-def conv(call: Call) -> View:
+def conv(node: OnnxNode) -> View:
     """Convert Conv."""
-    x, weight, bias = _convolved(call)
-    kernel, stride, dilation = weight.shape[2:], call.pair("strides"), call.pair("dilations")
-    groups = int(call.attribute("group", 1))
+    x, weight, bias = _convolved(node)
+    kernel, stride, dilation = weight.shape[2:], node.pair("strides"), node.pair("dilations")
+    groups = int(node.attribute("group", 1))
     window = effective(kernel, dilation)
-    pads = pads_of(call, (x.type.shape[1], x.type.shape[2]), window, stride)
+    pads = pads_of(node, (x.type.shape[1], x.type.shape[2]), window, stride)
     op = Conv(weight.shape[0], kernel, stride, pads, dilation, groups, bool(bias))
-    return call.emit(op, x, weights=[weight, *bias])
+    return node.emit(op, x, weights=[weight, *bias])
 
 
-def conv_transpose(call: Call) -> View:
+def conv_transpose(node: OnnxNode) -> View:
     """Convert ConvTranspose.
 
     What is cut off its result differs from side to side: less at the end are rows that the step
     adds there; more at the end, or less than it may add, is a kernel with rows of zeros.
     """
-    x, weight, bias = _convolved(call)
-    stride, dilation = call.pair("strides"), call.pair("dilations")
-    groups = int(call.attribute("group", 1))
-    cuts = _cuts(call, x, weight.shape[2:], stride, dilation)
+    x, weight, bias = _convolved(node)
+    stride, dilation = node.pair("strides"), node.pair("dilations")
+    groups = int(node.attribute("group", 1))
+    cuts = _cuts(node, x, weight.shape[2:], stride, dilation)
     each = list(zip(cuts, stride, dilation, strict=True))
     zeros = [_zeros(start - end, s, d) for (start, end), s, d in each]
     (top, bottom), (left, right) = (
@@ -51,22 +51,22 @@ def conv_transpose(call: Call) -> View:
     kernel, extra = weight.shape[2:], (top - bottom, left - right)
     filters = weight.shape[1] * groups
     op = ConvTranspose(filters, kernel, stride, (top, left), extra, dilation, groups, bool(bias))
-    return call.emit(op, x, weights=[weight, *bias])
+    return node.emit(op, x, weights=[weight, *bias])
 
 
-def _cuts(call: Call, x: View, kernel: Pair, stride: Pair, dilation: Pair) -> list[Pair]:
+def _cuts(node: OnnxNode, x: View, kernel: Pair, stride: Pair, dilation: Pair) -> list[Pair]:
     """Return for each axis how much is cut off the full result at its start and its end.
 
     What is added at the end counts as cut off less.
     """
     window, size = effective(kernel, dilation), x.type.shape[1:]
-    extra = call.pair("output_padding", (0, 0))
-    auto = str(call.attribute("auto_pad", "NOTSET"))
-    wanted = call.pair("output_shape", (0, 0)) if "output_shape" in call.node.attrs else None
+    extra = node.pair("output_padding", (0, 0))
+    auto = str(node.attribute("auto_pad", "NOTSET"))
+    wanted = node.pair("output_shape", (0, 0)) if "output_shape" in node.origin.attrs else None
     if wanted is None and auto in ("SAME_UPPER", "SAME_LOWER"):
         wanted = (size[0] * stride[0], size[1] * stride[1])
     if wanted is None:
-        top, left, bottom, right = pads_of(call, (0, 0), kernel, stride)
+        top, left, bottom, right = pads_of(node, (0, 0), kernel, stride)
         return [(top, bottom - extra[0]), (left, right - extra[1])]
     cuts = []
     for n, out, k, s, more in zip(size, wanted, window, stride, extra, strict=True):
@@ -89,36 +89,36 @@ def _zeros(more: int, stride: int, dilation: int) -> Pair:
     return (before, after)
 
 
-def _convolved(call: Call) -> tuple[View, Array, list[Array]]:
+def _convolved(node: OnnxNode) -> tuple[View, Array, list[Array]]:
     """Return a convolution's input, weight and, in a list, its bias."""
-    weight = call.weights(1)
+    weight = node.weights(1)
     if weight.ndim != 4:
         raise Refusal(f"it has {weight.ndim - 2} spatial axes; images have height and width")
-    bias = [call.weights(2)] if call.has(2) else []
-    return call.map(), weight, bias
+    bias = [node.weights(2)] if node.has(2) else []
+    return node.map(), weight, bias
 
 
-def gemm(call: Call) -> View:
+def gemm(node: OnnxNode) -> View:
     """Convert Gemm: alpha * x @ weight + beta * bias."""
-    if call.attribute("transA", 0):
+    if node.attribute("transA", 0):
         raise Refusal("it transposes its input", "export it as a linear layer, with transA 0")
-    weight = call.weights(1) * np.float32(call.attribute("alpha", 1.0))
+    weight = node.weights(1) * np.float32(node.attribute("alpha", 1.0))
     if weight.ndim != 2:
         raise Refusal(f"its weight has {weight.ndim} axes, not two")
-    weight = weight if call.attribute("transB", 0) else weight.T
-    beta = np.float32(call.attribute("beta", 1.0))
-    bias = [_per_unit(call.weights(2) * beta, weight.shape[0])] if call.has(2) else []
-    return _linear(call, weight, bias)
+    weight = weight if node.attribute("transB", 0) else weight.T
+    beta = np.float32(node.attribute("beta", 1.0))
+    bias = [_per_unit(node.weights(2) * beta, weight.shape[0])] if node.has(2) else []
+    return _linear(node, weight, bias)
 
 
-def matmul(call: Call) -> View:
+def matmul(node: OnnxNode) -> View:
     """Convert MatMul with a constant."""
-    if isinstance(call.operand(1), View):
-        raise Refusal(ATTENTION, attention(before(call.node)))
-    weight = call.weights(1)
+    if isinstance(node.operand(1), View):
+        raise Refusal(ATTENTION, attention(before(node.origin)))
+    weight = node.weights(1)
     if weight.ndim != 2:
         raise Refusal(f"its weight has {weight.ndim} axes, not two")
-    return _linear(call, weight.T, [])
+    return _linear(node, weight.T, [])
 
 
 def _per_unit(bias: Array, units: int) -> Array:
@@ -128,54 +128,54 @@ def _per_unit(bias: Array, units: int) -> Array:
         raise Refusal(f"its bias is {list(bias.shape)}, not one number per unit") from None
 
 
-def _linear(call: Call, weight: Array, bias: list[Array]) -> View:
+def _linear(node: OnnxNode, weight: Array, bias: list[Array]) -> View:
     """Return what a matrix makes of the last axis: of a vector, or of each pixel's channels."""
-    x = call.view()
+    x = node.view()
     units = weight.shape[0]
     if x.settled and len(x.type.shape) == 1:
-        return call.emit(Linear(units, bool(bias)), x, weights=[weight, *bias])
+        return node.emit(Linear(units, bool(bias)), x, weights=[weight, *bias])
     if len(x.shape) == 2 and x.shape[0] == 1 and x.whole():
-        return _linear_of_a_map(call, x, weight, bias)
+        return _linear_of_a_map(node, x, weight, bias)
     row = last_axis_channels(x) if len(x.type.shape) == 3 else None
     if row is None:
         raise Refusal("its input is neither a vector nor the channels of each pixel")
     op = Conv(units, (1, 1), bias=bool(bias))
-    made = call.build.emit(call.name, op, [x.value], [weight[:, :, None, None], *bias])
-    return along_last_axis(made, call.build.type(made), row)
+    made = node.build.emit(node.name, op, [x.value], [weight[:, :, None, None], *bias])
+    return along_last_axis(made, node.build.type(made), row)
 
 
-def _linear_of_a_map(call: Call, x: View, weight: Array, bias: list[Array]) -> View:
+def _linear_of_a_map(node: OnnxNode, x: View, weight: Array, bias: list[Array]) -> View:
     """Return what a matrix makes of a map that was flattened in another order than channels."""
-    flat = call.build.emit("", Flatten(), [x.value])
+    flat = node.build.emit("", Flatten(), [x.value])
     ordered = np.empty_like(weight)
     ordered[:, x.positions().ravel()] = weight
     op = Linear(weight.shape[0], bool(bias))
-    return call.emit(op, call.build.view(flat), weights=[ordered, *bias])
+    return node.emit(op, node.build.view(flat), weights=[ordered, *bias])
 
 
-def batch_norm(call: Call) -> View:
+def batch_norm(node: OnnxNode) -> View:
     """Convert BatchNormalization in its inference form."""
-    if call.attribute("training_mode", 0):
+    if node.attribute("training_mode", 0):
         raise Refusal("it normalises with the batch itself", "export the network in eval mode")
-    op = BatchNorm(short(call.attribute("epsilon", 1e-5)))
-    return call.emit(op, call.settled(), weights=[call.weights(i) for i in (1, 2, 3, 4)])
+    op = BatchNorm(short(node.attribute("epsilon", 1e-5)))
+    return node.emit(op, node.settled(), weights=[node.weights(i) for i in (1, 2, 3, 4)])
 
 
-def layer_norm(call: Call) -> View:
+def layer_norm(node: OnnxNode) -> View:
     """Convert LayerNormalization, which normalises from an axis to the last one."""
-    x = call.view()
-    axis = int(call.attribute("axis", -1)) % len(x.shape)
+    x = node.view()
+    axis = int(node.attribute("axis", -1)) % len(x.shape)
     if axis != len(x.shape) - 1:
         help = "train it with a layer norm over the channels of each pixel, or with batch norms"
         raise Refusal("it normalises over several axes, not over the channels alone", help)
-    return channel_norm(call, axis)
+    return channel_norm(node, axis)
 
 
-def channel_norm(call: Call, axis: int | None = None) -> View:
+def channel_norm(node: OnnxNode, axis: int | None = None) -> View:
     """Convert normalisation along one axis, which must be the channels."""
-    x = call.view()
+    x = node.view()
     rank = len(x.shape)
-    axis = int(call.attribute("axis", -1)) % rank if axis is None else axis
+    axis = int(node.attribute("axis", -1)) % rank if axis is None else axis
     if rank > 2 and axis == rank - 1:
         channels = last_axis_channels(x) is not None
     else:
@@ -183,14 +183,14 @@ def channel_norm(call: Call, axis: int | None = None) -> View:
     if not channels:
         raise Refusal("it normalises over other axes than the channels")
     c = (x.type.shape[0], *(1 for _ in x.type.shape[1:]))
-    weight = call.weights(1).reshape(c) if call.has(1) else np.ones(c, np.float32)
-    bias = call.weights(2).reshape(c) if call.has(2) else np.zeros(c, np.float32)
-    op = LayerNorm(short(call.attribute("epsilon", 1e-5)))
-    value = call.build.emit(call.name, op, [x.value], [weight, bias])
-    return x.other(value, call.build.type(value))
+    weight = node.weights(1).reshape(c) if node.has(1) else np.ones(c, np.float32)
+    bias = node.weights(2).reshape(c) if node.has(2) else np.zeros(c, np.float32)
+    op = LayerNorm(short(node.attribute("epsilon", 1e-5)))
+    value = node.build.emit(node.name, op, [x.value], [weight, bias])
+    return x.other(value, node.build.type(value))
 
 
-def scale_shift(call: Call, x: View, weight: Array, bias: Array) -> View:
+def scale_shift(node: OnnxNode, x: View, weight: Array, bias: Array) -> View:
     """Return a value times one constant per channel plus another, both shaped to broadcast."""
-    value = call.build.emit(call.name, ScaleShift(), [x.value], [weight, bias])
-    return x.other(value, call.build.type(value))
+    value = node.build.emit(node.name, ScaleShift(), [x.value], [weight, bias])
+    return x.other(value, node.build.type(value))

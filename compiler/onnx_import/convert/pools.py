@@ -6,46 +6,46 @@ import numpy as np
 
 from tcc.compiler.ir.op import OpError
 from tcc.compiler.ir.types import Pair, Quad, TensorType
-from tcc.compiler.onnx_import.convert.call import Call, pads_of
+from tcc.compiler.onnx_import.convert.onnx_node import OnnxNode, pads_of
 from tcc.compiler.onnx_import.graph_builder import Refusal
 from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.ops import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool, Op, Scale
 from tcc.compiler.ops.window import out_size
 
 
-def max_pool(call: Call) -> View:
+def max_pool(node: OnnxNode) -> View:
     """Convert MaxPool."""
-    x, kernel, stride, pads, ceil = _window(call)
-    if len(call.node.outputs) > 1 and call.node.outputs[1].outputs:
+    x, kernel, stride, pads, ceil = _window(node)
+    if len(node.origin.outputs) > 1 and node.origin.outputs[1].outputs:
         raise Refusal("the positions of its maxima are used")
     choices = (MaxPool(kernel, stride, p, c) for p, c in _windows(pads, ceil=ceil))
-    return call.emit(_fitting(choices, x.type, _out(x.type, kernel, stride, pads, ceil)), x)
+    return node.emit(_fitting(choices, x.type, _out(x.type, kernel, stride, pads, ceil)), x)
 
 
-def avg_pool(call: Call) -> View:
+def avg_pool(node: OnnxNode) -> View:
     """Convert AveragePool."""
-    x, kernel, stride, pads, ceil = _window(call)
+    x, kernel, stride, pads, ceil = _window(node)
     out = _out(x.type, kernel, stride, pads, ceil)
-    if bool(call.attribute("count_include_pad", 0)):
-        return call.emit(AvgPool(kernel, stride, pads, ceil), x)
+    if bool(node.attribute("count_include_pad", 0)):
+        return node.emit(AvgPool(kernel, stride, pads, ceil), x)
     # What is not counted only moves windows, which other padding may do as well.
     choices = (
         AvgPool(kernel, stride, p, c, count_include_pad=not any(p))
         for p, c in _windows(pads, ceil=ceil)
     )
-    return call.emit(_fitting(choices, x.type, out), x)
+    return node.emit(_fitting(choices, x.type, out), x)
 
 
-def _window(call: Call) -> tuple[View, Pair, Pair, Quad, bool]:
+def _window(node: OnnxNode) -> tuple[View, Pair, Pair, Quad, bool]:
     """Return input, kernel, stride, padding and whether partial windows count."""
-    kernel = call.pair("kernel_shape", (0, 0))
-    if any(d > 1 < k for d, k in zip(call.pair("dilations"), kernel, strict=True)):
+    kernel = node.pair("kernel_shape", (0, 0))
+    if any(d > 1 < k for d, k in zip(node.pair("dilations"), kernel, strict=True)):
         raise Refusal(
             "its window is dilated", "the language's windows are not: export it otherwise"
         )
-    x, stride = call.map(), call.pair("strides")
-    pads = pads_of(call, (x.type.shape[1], x.type.shape[2]), kernel, stride)
-    return x, kernel, stride, pads, bool(call.attribute("ceil_mode", 0))
+    x, stride = node.map(), node.pair("strides")
+    pads = pads_of(node, (x.type.shape[1], x.type.shape[2]), kernel, stride)
+    return x, kernel, stride, pads, bool(node.attribute("ceil_mode", 0))
 
 
 def _out(x: TensorType, kernel: Pair, stride: Pair, pads: Quad, ceil: bool) -> Pair:
@@ -78,38 +78,38 @@ def _fitting(choices: Iterator[Op], x: TensorType, out: Pair) -> Op:
     raise Refusal(reason or f"no padding gives {out[0]}x{out[1]} windows")
 
 
-def global_avg_pool(call: Call) -> View:
+def global_avg_pool(node: OnnxNode) -> View:
     """Convert GlobalAveragePool."""
-    return call.emit(GlobalAvgPool(), call.map())
+    return node.emit(GlobalAvgPool(), node.map())
 
 
-def global_max_pool(call: Call) -> View:
+def global_max_pool(node: OnnxNode) -> View:
     """Convert GlobalMaxPool."""
-    return call.emit(GlobalMaxPool(), call.map())
+    return node.emit(GlobalMaxPool(), node.map())
 
 
-def reduce_mean(call: Call) -> View:
+def reduce_mean(node: OnnxNode) -> View:
     """Convert ReduceMean over all pixels."""
-    return _reduced(call, GlobalAvgPool())
+    return _reduced(node, GlobalAvgPool())
 
 
-def reduce_sum(call: Call) -> View:
+def reduce_sum(node: OnnxNode) -> View:
     """Convert ReduceSum over all pixels: their mean times their number."""
-    before, after = call.view(), _reduced(call, GlobalAvgPool())
+    before, after = node.view(), _reduced(node, GlobalAvgPool())
     pixels = before.type.elements // before.type.shape[0]
-    return call.each(Scale(float(pixels)), after) if after.value != before.value else after
+    return node.each(Scale(float(pixels)), after) if after.value != before.value else after
 
 
-def reduce_max(call: Call) -> View:
+def reduce_max(node: OnnxNode) -> View:
     """Convert ReduceMax over all pixels."""
-    return _reduced(call, GlobalMaxPool())
+    return _reduced(node, GlobalMaxPool())
 
 
-def _reduced(call: Call, op: Op) -> View:
-    x = call.view()
+def _reduced(node: OnnxNode, op: Op) -> View:
+    x = node.view()
     rank = len(x.shape)
-    given = call.numbers("axes", 1)
-    if not given and call.attribute("noop_with_empty_axes", 0):
+    given = node.numbers("axes", 1)
+    if not given and node.attribute("noop_with_empty_axes", 0):
         return x
     axes = sorted({axis % rank for axis in given or range(rank)})
     channels, *size = x.type.shape
@@ -121,8 +121,8 @@ def _reduced(call: Call, op: Op) -> View:
     if not size or not alike or not np.array_equal(np.sort(rows), every):
         help = "the mean and the largest value of each channel over the whole image are known"
         raise Refusal("it reduces over other axes than height and width", help)
-    pooled = call.emit(op, call.build.view(x.value))
+    pooled = node.emit(op, node.build.view(x.value))
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    if not call.attribute("keepdims", 1):
+    if not node.attribute("keepdims", 1):
         kept = tuple(n for i, n in enumerate(x.shape) if i not in axes)
-    return pooled.moved(lambda index: index.reshape(kept), call.name)
+    return pooled.moved(lambda index: index.reshape(kept), node.name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.onnx_import.convert.call import Array, Call
+from tcc.compiler.onnx_import.convert.onnx_node import Array, OnnxNode
 from tcc.compiler.onnx_import.graph_builder import Refusal
 from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.ops import Resize
@@ -34,58 +34,58 @@ class Axis:
     factor: float
 
 
-def resize(call: Call) -> View:
+def resize(node: OnnxNode) -> View:
     """Convert Resize and Upsample."""
-    x = call.map()
-    _check(call)
-    mode = str(call.attribute("mode", "nearest"))
-    axes = _axes(call, x)
+    x = node.map()
+    _check(node)
+    mode = str(node.attribute("mode", "nearest"))
+    axes = _axes(node, x)
     match mode:
         case "nearest":
-            same = all(_nearest(call, axis) for axis in axes)
+            same = all(_nearest(node, axis) for axis in axes)
         case "linear" | "bilinear":
-            same = all(_between(call, axis) for axis in axes)
+            same = all(_between(node, axis) for axis in axes)
         case _:
             raise Refusal(f"it resizes by `{mode}`", KNOWN)
     if not same:
-        raise _unlike(call, mode, axes)
+        raise _unlike(node, mode, axes)
     height, width = (axis.out for axis in axes)
-    return call.emit(Resize((height, width), mode=mode if mode == "nearest" else "bilinear"), x)
+    return node.emit(Resize((height, width), mode=mode if mode == "nearest" else "bilinear"), x)
 
 
-def _check(call: Call) -> None:
+def _check(node: OnnxNode) -> None:
     """Refuse what samples in other ways than the coordinates say."""
-    if call.attribute("antialias", 0):
+    if node.attribute("antialias", 0):
         raise Refusal("it resizes with antialiasing", "export it with `antialias=False`")
-    policy = call.attribute("keep_aspect_ratio_policy", "stretch")
+    policy = node.attribute("keep_aspect_ratio_policy", "stretch")
     if policy != "stretch":
         raise Refusal(f"its size follows from the policy `{policy}`", "give it the size itself")
 
 
-def _unlike(call: Call, mode: str, axes: Sequence[Axis]) -> Refusal:
+def _unlike(node: OnnxNode, mode: str, axes: Sequence[Axis]) -> Refusal:
     """Return what to say of a resizing that samples other pixels than the language's."""
     for axis in axes:
         exact = axis.n * axis.factor
-        if abs(exact - axis.out) > NEAR and _coordinates(call) != "align_corners":
+        if abs(exact - axis.out) > NEAR and _coordinates(node) != "align_corners":
             return Refusal(
                 f"its factor {axis.factor:g} makes {axis.out} of {axis.n} pixels: it is rounded",
                 "export it with the size in place of the factor",
             )
-    return Refusal(f"it resizes by `{mode}` with `{_coordinates(call)}` coordinates", KNOWN)
+    return Refusal(f"it resizes by `{mode}` with `{_coordinates(node)}` coordinates", KNOWN)
 
 
-def _coordinates(call: Call) -> str:
-    old = call.node.op == "Upsample" or call.opset < 11
-    how = str(call.attribute("coordinate_transformation_mode", "half_pixel"))
+def _coordinates(node: OnnxNode) -> str:
+    old = node.origin.op == "Upsample" or node.opset < 11
+    how = str(node.attribute("coordinate_transformation_mode", "half_pixel"))
     return "asymmetric" if old else how
 
 
-def _places(call: Call, axis: Axis) -> Places:
+def _places(node: OnnxNode, axis: Axis) -> Places:
     """Return the places that each way to count defines, in float32 as runtimes compute them."""
     n, out, scale = axis.n, axis.out, np.float32(axis.factor)
     at = np.arange(out, dtype=np.float32)
     half = np.float32(0.5)
-    match _coordinates(call):
+    match _coordinates(node):
         case "half_pixel":
             return (at + half) / scale - half
         case "pytorch_half_pixel":
@@ -103,39 +103,39 @@ def _places(call: Call, axis: Axis) -> Places:
             raise Refusal(f"it resizes with `{how}` coordinates", KNOWN)
 
 
-def _nearest(call: Call, axis: Axis) -> bool:
+def _nearest(node: OnnxNode, axis: Axis) -> bool:
     """Whether nearest sampling takes the pixel at floor(y * in / out)."""
     n, out = axis.n, axis.out
-    old = call.node.op == "Upsample" or call.opset < 11
-    rounding = str(call.attribute("nearest_mode", "round_prefer_floor"))
+    old = node.origin.op == "Upsample" or node.opset < 11
+    rounding = str(node.attribute("nearest_mode", "round_prefer_floor"))
     # Runtimes round up where old files make images smaller.
     rounding = rounding if not old else "ceil" if out < n else "floor"
     if rounding not in ROUNDINGS:
         raise Refusal(f"it rounds by `{rounding}`", KNOWN)
-    taken = np.clip(ROUNDINGS[rounding](_places(call, axis)), 0, n - 1).astype(np.int64)
+    taken = np.clip(ROUNDINGS[rounding](_places(node, axis)), 0, n - 1).astype(np.int64)
     return bool(np.array_equal(taken, np.arange(out) * n // out))
 
 
-def _between(call: Call, axis: Axis) -> bool:
+def _between(node: OnnxNode, axis: Axis) -> bool:
     """Whether bilinear sampling is at (y + 1/2) * in / out - 1/2, held inside the image."""
     n, out = axis.n, axis.out
     wanted = (np.arange(out) + 0.5) * n / out - 0.5
-    apart = np.clip(wanted, 0, n - 1) - np.clip(_places(call, axis), 0, n - 1)
+    apart = np.clip(wanted, 0, n - 1) - np.clip(_places(node, axis), 0, n - 1)
     return bool(np.abs(apart).max() <= NEAR)
 
 
-def _axes(call: Call, x: View) -> Sequence[Axis]:
+def _axes(node: OnnxNode, x: View) -> Sequence[Axis]:
     """Return what becomes of height and width."""
-    late = len(call.inputs) > 2
-    sizes = call.numbers("sizes", 3)
+    late = len(node.inputs) > 2
+    sizes = node.numbers("sizes", 3)
     if sizes is not None:
-        wanted = _every_axis(call, np.asarray(sizes), x.shape)
+        wanted = _every_axis(node, np.asarray(sizes), x.shape)
         factors = wanted / np.asarray(x.shape)
     else:
-        given: Array | None = call.argument("scales", 2 if late else 1)
+        given: Array | None = node.argument("scales", 2 if late else 1)
         if given is None or not given.size:
             raise Refusal("how much it resizes is not said")
-        factors = _every_axis(call, given.astype(np.float32), np.ones(4, np.float32))
+        factors = _every_axis(node, given.astype(np.float32), np.ones(4, np.float32))
         wanted = np.floor(factors * np.asarray(x.shape, np.float32)).astype(np.int64)
     if [*wanted[:2]] != [*x.shape[:2]]:
         raise Refusal("it resizes other axes than height and width")
@@ -145,9 +145,9 @@ def _axes(call: Call, x: View) -> Sequence[Axis]:
     return [Axis(int(n), int(out), float(factor)) for n, out, factor in ends][2:]
 
 
-def _every_axis(call: Call, given: Array, otherwise: object) -> Array:
+def _every_axis(node: OnnxNode, given: Array, otherwise: object) -> Array:
     """Return what is said for some axes, or in their order for all, for each of four axes."""
-    axes = call.node.attrs.get("axes", range(4))
+    axes = node.origin.attrs.get("axes", range(4))
     found = np.array(otherwise, given.dtype)
     if len(axes) != given.size:
         raise Refusal("how much it resizes is not said for every axis")

@@ -20,10 +20,10 @@ Operand = View | Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Call:
+class OnnxNode:
     """An ONNX node; `name` is what its step is called."""
 
-    node: gs.Node
+    origin: gs.Node
     inputs: tuple[Operand | None, ...]
     build: Builder
     name: str
@@ -80,26 +80,26 @@ class Call:
 
     def attribute(self, name: str, default: Any) -> Any:
         """Return an attribute."""
-        return self.node.attrs.get(name, default)
+        return self.origin.attrs.get(name, default)
 
     def pair(self, name: str, default: Pair = (1, 1)) -> Pair:
         """Return an attribute that is one number per spatial axis."""
-        found = tuple(int(n) for n in self.node.attrs.get(name, default))
+        found = tuple(int(n) for n in self.origin.attrs.get(name, default))
         if len(found) != 2:
             raise Refusal(f"`{name}` has {len(found)} numbers; images have height and width")
         return found
 
     def argument(self, name: str, position: int) -> Array | None:
         """Return an attribute that later opsets take as an input."""
-        return argument(self.node, name, position)
+        return argument(self.origin, name, position)
 
     def numbers(self, name: str, position: int) -> tuple[int, ...] | None:
         """Return whole numbers that are an attribute or, in later opsets, an input."""
-        return numbers(self.node, name, position)
+        return numbers(self.origin, name, position)
 
     def scalar(self, name: str, position: int, default: float) -> float:
         """Return one number that is an attribute or, in later opsets, an input."""
-        return scalar(self.node, name, position, default)
+        return scalar(self.origin, name, position, default)
 
     # -- results ----------------------------------------------------------------------------
 
@@ -119,11 +119,11 @@ class Call:
         return views[0].other(value, self.build.type(value))
 
 
-def pads_of(call: Call, size: Pair, window: Pair, stride: Pair) -> Quad:
+def pads_of(node: OnnxNode, size: Pair, window: Pair, stride: Pair) -> Quad:
     """Return the padding of a convolution or pool: top, left, bottom, right."""
-    auto = call.attribute("auto_pad", "NOTSET")
+    auto = node.attribute("auto_pad", "NOTSET")
     if auto in ("NOTSET", "VALID"):
-        found = tuple(int(n) for n in call.attribute("pads", (0, 0, 0, 0)))
+        found = tuple(int(n) for n in node.attribute("pads", (0, 0, 0, 0)))
         if auto == "VALID":
             found = (0, 0, 0, 0)
         if len(found) != 4 or min(found) < 0:
