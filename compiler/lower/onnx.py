@@ -28,7 +28,13 @@ HELD_AS = {DType.I8: "uint8"}
 def lower(model: Model, opset: int = 17, batch: int | None = None) -> onnx.ModelProto:
     """Return the inference part of a model as ONNX; weights keep their names.
 
-    The batch axis has the given size, or is open and called `N`.
+    Args:
+        model: The graph, of floats or of integers, with its weights.
+        opset: The version of ONNX's operators, from 11 on.
+        batch: The size of the batch axis; None leaves it open, called `N`.
+
+    Returns:
+        A model whose inputs and outputs are (batch, *shape), under the graph's names.
 
     Raises:
         UserError: The opset is not supported (E0650), or the weights exceed 2 GB (E0450).
@@ -59,6 +65,7 @@ def lower(model: Model, opset: int = 17, batch: int | None = None) -> onnx.Model
 
 def _model(body: onnx.GraphProto, opset: int) -> onnx.ModelProto:
     imports = [helper.make_opsetid("", opset)]
+    # The oldest IR version that has the opset, so that no runtime refuses a file for its envelope.
     return helper.make_model(
         body,
         opset_imports=imports,

@@ -38,7 +38,16 @@ class Extreme:
 def tapped(model: Model, extremes: Sequence[Extreme], parts: Sequence[Part]) -> bytes:
     """Return a model for one image as ONNX, with more outputs and inputs as `Part` says.
 
-    A vector is its own extreme.
+    What is observed of a value then leaves the runtime as few numbers, not as whole maps, which for
+    thousands of images would be most of the time.
+
+    Args:
+        model: The model to be observed.
+        extremes: Outputs (1, channels) more; a vector is its own extreme.
+        parts: Outputs (1, channels, rows, columns) more.
+
+    Returns:
+        The file's bytes.
     """
     proto = lower(model, batch=1)
     graph = proto.graph

@@ -37,8 +37,9 @@ PLAIN: tuple[type[Op], ...] = (Quantize, Dequantize, QGlobalAvgPool, RealGlobalA
 def simulated(model: Model) -> Model:
     """Return the integer program in floats: each operation between `dequantize` and `quantize`.
 
-    Weights stay integers, with scales. Results are those of the integer program where a runtime
-    makes one of it again, and within a level of them elsewhere, since floats round otherwise.
+    Weights stay integers, with scales: the form that other makers' tools build from. Results are
+    those of the integer program where a runtime makes one of it again, and within a level of them
+    elsewhere, since floats round otherwise.
     """
     work = _Work(model)
     for node in model.graph.nodes:

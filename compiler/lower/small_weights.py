@@ -15,9 +15,10 @@ WEIGHTED: tuple[type[Op], ...] = (Conv, ConvTranspose, Linear)
 """The operations whose weights are most of a model."""
 HALF_ERROR = 2.0**-10
 """Where float16 is further from a weight than this part of the largest one, float32 stays: the
-numbers are too large or too small for it."""
+numbers are too large or too small for it. Of numbers within its range, 11 bits are half as far."""
 SMALLEST = 2.0**-100
-"""Below this, weights are zero."""
+"""Below this, weights are zero: a 127th part of it is still far from float32's subnormal numbers,
+which some processors take for zero."""
 
 Array = NDArray[Any]
 Rule = Callable[[Node, Array], tuple[Op, dict[str, Array]] | None]
@@ -25,7 +26,10 @@ Rule = Callable[[Node, Array], tuple[Op, dict[str, Array]] | None]
 
 
 def half(model: Model) -> Model:
-    """Return a model whose weights are float16, with which it computes in float32."""
+    """Return a model whose weights are float16, with which it computes in float32.
+
+    Biases stay float32: they are few, and errors in them shift whole channels.
+    """
     return _replaced(model, _half)
 
 
@@ -78,7 +82,14 @@ def _dynamic(node: Node, weight: Array) -> tuple[Op, dict[str, Array]] | None:
 
 
 def levels(weight: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return a weight as int8 and a scale for each index of its first axis."""
+    """Return a weight as int8 and a scale for each index of its first axis.
+
+    Args:
+        weight: Floats (filters, ...).
+
+    Returns:
+        Levels in [-127, 127] of the same shape, and float32 scales (filters,).
+    """
     flat = weight.reshape(len(weight), -1).astype(np.float64)
     most = np.abs(flat).max(axis=1)
     scale = np.where(most > SMALLEST, most / 127, 1).astype(np.float32)

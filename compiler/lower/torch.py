@@ -93,7 +93,15 @@ class Network(nn.Module):
 
 
 def module(graph: Graph, weights: Weights | None = None) -> Network:
-    """Return the module of a graph, with the given weights or `weights.random`'s."""
+    """Return the module of a graph.
+
+    Args:
+        graph: The network, train-only outputs included.
+        weights: float32 arrays by the graph's names; None for `weights.random`'s.
+
+    Returns:
+        A module from tensors (batch, *shape), in the inputs' order, to outputs by name.
+    """
     return Network(graph, random(graph) if weights is None else weights)
 
 
@@ -101,6 +109,8 @@ def _program(graph: Graph) -> TorchProgram:
     steps = [step for node in graph.nodes for step in _steps(graph, node)]
     outputs = {output.name: output.value for output in graph.outputs}
     kept = {*outputs.values(), *graph.params}
+    # Backwards, the first call that is met with a value is the last that reads it: there the value
+    # is dropped, so that memory holds what is still needed, as in a module written by hand.
     freed: list[TorchCall] = []
     for step in reversed(steps):
         read = dict.fromkeys(step.arguments)

@@ -1,4 +1,11 @@
-"""All operations. To add one: its file, and its class in `OPS`."""
+"""All operations. To add one: its class, and its name in `OPS` (an activation's in `ACTIVATIONS`).
+
+The class holds all that is to be known of it: what it is called and takes, the type of its result,
+its weights, its meaning in torch and ONNX, and for integer programs whether it only moves numbers
+or, of a function of one number, its float64 meaning. What it has no integer form for stays float
+between integers. A target that has no rule for it refuses it with its place; tests want a case for
+it in tests/op_cases.py.
+"""
 
 from tcc.compiler.ir.op import Op
 from tcc.compiler.ops.activation import (

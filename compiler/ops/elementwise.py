@@ -43,9 +43,14 @@ class ScalarFunction(Elementwise):
 
     @abstractmethod
     def float64(self, x: Float64) -> Float64:
-        """Return the function's values, of any shape, as exact as float64 is.
+        """Return the function's values, as exact as float64 is.
 
-        Nothing overflows or warns for any finite `x`: tables are made at any scale.
+        Args:
+            x: Finite numbers of any shape and size: nothing may overflow, since a table's scale can
+                be any normal float32.
+
+        Returns:
+            Numbers of the same shape.
         """
 
     @classmethod

@@ -1,7 +1,8 @@
 """Arithmetic on levels, the integers q of quantised values, in numpy: exact, or rounded once.
 
 Feature maps are (N, C, H, W). Sums of products run through float32 matrix products of integers
-small enough that every partial sum is an exact float32 integer, whatever the order.
+small enough that every partial sum is an exact float32 integer, whatever the order: numpy has a
+fast product of float matrices, from BLAS, and none of integer ones.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,8 @@ Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 
 EXACT_CHANNELS = 512
-"""Channels that one float32 product may sum: 512 * 255 * 128 is 2**24 - 2**16."""
+"""Channels that one float32 product may sum: 512 * 255 * 128 is 2**24 - 2**16, and float32 has
+every integer up to 2**24."""
 
 
 def concat(xs: Sequence[Levels]) -> Levels:
@@ -29,7 +31,15 @@ def concat(xs: Sequence[Levels]) -> Levels:
 def largest(x: Levels, kernel: Sequence[int], stride: Pair, start: Pair, size: Pair) -> Levels:
     """Return the largest level of each window; what lies outside the input never wins.
 
-    `start` is the padding at the top and left, `size` the output's height and width.
+    Args:
+        x: Levels (N, C, H, W).
+        kernel: The window's height and width.
+        stride: From one window to the next, down and across.
+        start: The padding at the top and left.
+        size: The output's height and width.
+
+    Returns:
+        The levels (N, C, *size), of the type of `x`.
     """
     bottom, right = (
         max((m - 1) * s + k - p - n, 0)
@@ -64,7 +74,18 @@ def bordered(x: Levels, padding: Quad, level: int = 0) -> Levels:
 
 
 def sums(x: Levels, weight: NDArray[np.int8], stride: Pair, dilation: Pair, groups: int) -> Int32:
-    """Return the convolution of a padded map with (filters, channels / groups, kh, kw) weights."""
+    """Return a convolution, exactly.
+
+    Args:
+        x: Levels (N, C, H, W) with the border, if there is one.
+        weight: Integers (filters, C / groups, kh, kw).
+        stride: From one window to the next, down and across.
+        dilation: From one tap to the next, down and across.
+        groups: Into how many parts channels and filters are divided.
+
+    Returns:
+        The sums (N, filters, height, width).
+    """
     filters, depth, *window = weight.shape
     kernel = (window[0], window[1])
     size = [
@@ -94,12 +115,36 @@ def _add_products(result: Int32, view: Levels, weight: NDArray[np.int8], groups:
 
 
 def multiplier(x: TensorType, weight: Float32 | float, y: TensorType) -> Float32:
-    """Return M = x.scale * weight / y.scale, in float32 and in this order, as runtimes do."""
+    """Return M = x.scale * weight / y.scale, what a sum of products times levels of y.
+
+    Args:
+        x: The type of the input.
+        weight: The scale of each filter, or one number.
+        y: The type of the output.
+
+    Returns:
+        float32, of the shape of `weight`.
+    """
+    # Each step is rounded to float32, in the order of ONNX Runtime's QLinearConv and of XNNPACK.
+    # Rounded once, from float64, M may be the next number, and sums beside a tie another level.
     return np.asarray(np.float32(x.scale) * np.float32(weight) / np.float32(y.scale), np.float32)
 
 
 def requantize(total: Int32, factor: Float32, y: TensorType, low: int, high: int) -> Levels:
-    """Return clamp(rint(float32(total) * factor), low, high), ties to the even integer."""
+    """Return clamp(rint(float32(total) * factor), low, high), ties to the even integer.
+
+    Args:
+        total: Sums (N, C, H, W).
+        factor: What `multiplier` gives, so shaped that it broadcasts.
+        y: The type of the output.
+        low: The smallest level, which an activation may have raised.
+        high: The largest level.
+
+    Returns:
+        The levels, of the type of `y`.
+    """
+    # Sums beyond 2**24 are rounded to float32 first, as the runtimes' kernels convert them; rint is
+    # the rounding that processors do by default, unlike C's round, which takes ties away from zero.
     return clamped(np.rint(total.astype(np.float32) * factor), y, low, high)
 
 

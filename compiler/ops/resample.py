@@ -223,5 +223,7 @@ def _onnx_resize(source: str, factors: list[float], mode: str, coordinates: str)
 
 def _factor(out: int, size: int) -> float:
     """Return out / size such that floor(float32(factor) * size) is `out`."""
+    # A factor may be less in float32, and its product with the size just below `out`, of which
+    # runtimes take the floor: the next float32 above is large enough.
     exact = out / size
     return exact if out % size == 0 else exact * (1 + 2**-23)

@@ -1,7 +1,9 @@
 """Model to model: each pass one file, pure, stating what it keeps identical.
 
-To add one: its file, its name in `PASSES`, and in the pipelines that shall run it. Each is sound
-by itself, so that any order is correct; some orders merely find more to do.
+To add one: its file, its name in `PASSES`, and in the pipelines that shall run it. Each is sound by
+itself, so that any order is correct; some orders merely find more to do. The bound of a pass that
+changes sums, 1e-4 of the largest number, is far above what float32's rounding (6e-8 each) adds up
+to in deep networks, and far below what a wrong fold does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,14 +47,21 @@ INFERENCE: tuple[Pass, ...] = (
     fold_batch_norm, fold_pad, fold_ahead, fuse_clamps, merge_linear, lower_batch_norm, pool_first,
 )  # fmt: skip
 """From what is trained to what a device runs: nothing train-only, no layer that another one can
-do as well, and as few products as that takes."""
+do as well, and as few products as that takes.
+
+A norm goes into the layer before it first, where no border is in the way of its shift. Borders then
+go into convolutions, since a norm in front of one is next to no layer; and what is left of the
+norms goes into layers behind them. Clamps that do nothing are left out before layers are merged,
+which they keep apart. What is a norm still becomes a scale; poolings move last, past convolutions
+that have got their last form."""
 
 INT8: tuple[Pass, ...] = (
     *INFERENCE,
     raw_input, lower_linear, lower_scale_shift, lower_pool, fill_bias,
 )  # fmt: skip
 """The float graph that integers can compute: all that is linear is a convolution with a bias, and
-an image comes in as grey levels."""
+an image comes in as grey levels. These come last, since the passes before look for linear layers,
+scales and poolings by their names."""
 
 PIPELINES: Mapping[str, tuple[Pass, ...]] = {
     "plain": PLAIN, "folded": FOLDED, "fused": INFERENCE, "ready": INT8,
@@ -62,6 +71,10 @@ PIPELINES: Mapping[str, tuple[Pass, ...]] = {
 
 def run(model: Model, passes: Sequence[Pass]) -> Model:
     """Return the model after the passes in turn, the graph verified after each.
+
+    Args:
+        model: Any model; it stays as it is.
+        passes: What it goes through, the first first.
 
     Raises:
         GraphError: A pass left a graph that breaks the rules.
@@ -78,6 +91,10 @@ def parse(text: str, at: Span) -> tuple[Pass, ...]:
     """Return the pipeline that a text spells; an empty one has no passes.
 
     The name of a pipeline stands for its passes.
+
+    Args:
+        text: Names with commas between.
+        at: Where the text stands, for diagnostics.
 
     Raises:
         UserError: A name is not known (E0614); each such name is listed, with the nearest.

@@ -31,7 +31,8 @@ def _rule(node: Node, view: RewriteContext) -> Replacement | None:
         case Conv() as layer if not (any(layer.pads) and shift.any()):
             tensors = ahead(layer, view.values(node), scale, shift)
             return Replacement(replace(layer, bias=True), source.inputs, tensors, node.at)
-        case ConvTranspose() if not shift.any():  # its border pixels read fewer taps
+        # Pixels at its border read fewer taps, so that a shift would not be the same for all.
+        case ConvTranspose() if not shift.any():
             weight, *bias = view.values(node)
             tensors = (*rounded(weight * scale.reshape(-1, 1, 1, 1)), *bias)
             return Replacement(node.op, source.inputs, tensors, node.at)

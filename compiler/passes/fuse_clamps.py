@@ -75,7 +75,10 @@ def _negative_slope(op: Op) -> bool:
 
 
 def _swapped(node: Node, view: RewriteContext) -> Replacement | None:
-    """Return a max pooling of the clamped values, which is the same as the pooling clamped."""
+    """Return a max pooling of the clamped values, which is the same as the pooling clamped.
+
+    A clamp never changes which of two numbers is the larger, so that both orders give one result.
+    """
     match view.source(node):
         case Node(op=MaxPool()) as pool:
             match view.source(pool):

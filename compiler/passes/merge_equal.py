@@ -21,7 +21,11 @@ def merge_equal(model: Model) -> Model:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """The rule, and the nodes that it has met."""
+    """The rule, and the nodes that it has met.
+
+    Those of one op and inputs are compared one by one, weights by their numbers; as a rule there is
+    one, so that a graph takes time in proportion to its size.
+    """
 
     met: dict[tuple[Op, tuple[str, ...]], list[tuple[str, NodeWeights]]] = field(
         default_factory=dict

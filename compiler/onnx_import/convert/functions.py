@@ -53,7 +53,10 @@ def prelu(node: OnnxNode) -> View:
 
 
 def hard_sigmoid(node: OnnxNode) -> View:
-    """Convert HardSigmoid; unless it is x / 6 + 1/2 between bounds, x is scaled before."""
+    """Convert HardSigmoid; unless it is x / 6 + 1/2 between bounds, x is scaled before.
+
+    Exporters write 1/6 with as many digits as float32 has, and ONNX's own default is 1/5.
+    """
     alpha, beta = node.attribute("alpha", 0.2), node.attribute("beta", 0.5)
     if isclose(alpha, 1 / 6, rel_tol=1e-6) and beta == 0.5:
         return node.each(HardSigmoid(), node.view())
@@ -73,6 +76,7 @@ def gelu(node: OnnxNode) -> View:
 
 
 def _by_tanh(node: OnnxNode, x: View) -> View:
+    # 0.044715 and sqrt(2 / pi): Hendrycks and Gimpel, Gaussian Error Linear Units, 2016
     slope = sqrt(2 / pi)
     square = _scaled(node, node.joined(Mul(), x, x), 0.044715 * slope, slope)
     gate = node.each(Tanh(), node.joined(Mul(), x, square))
@@ -116,7 +120,10 @@ def _with_number(node: OnnxNode) -> tuple[View, float]:
 
 
 def _clipped(node: OnnxNode, given: Operand, low: float, high: float) -> Operand:
-    """Return a value held between bounds: by relu and relu6, after a scaling that is undone."""
+    """Return a value held between bounds: by relu and relu6, after a scaling that is undone.
+
+    With both bounds, x is brought to where these are 0 and 6; with one, to where it is 0.
+    """
     below, above = low > -UNBOUNDED, high < UNBOUNDED
     if not isinstance(given, View):
         return np.clip(given, low, high)

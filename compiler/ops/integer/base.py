@@ -14,7 +14,8 @@ from tcc.compiler.ir.types import DType, Shape, TensorType
 class Quantized(Op, Exact):
     """An operation whose output has a scale of its own: real value = scale * level.
 
-    Levels are clamped to [low, high], which an activation may have narrowed.
+    Levels are clamped to [low, high], which an activation may have narrowed. The zero point is 0,
+    so that zeros around a map, and the products of weights with them, need no correction.
     """
 
     scale: float

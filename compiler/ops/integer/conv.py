@@ -16,8 +16,9 @@ from tcc.compiler.ops.integer.base import Quantized, scale, zero
 class QConv(Quantized):
     """clamp(rint(float32(sum x * w + b) * M)), with M = x.scale * w.scale / y.scale a filter.
 
-    Weights are int8 in [-127, 127], one scale a filter; the bias is int32 at x.scale * w.scale.
-    `conv` is the convolution itself.
+    Weights are int8 in [-127, 127], one scale a filter, as TFLite's quantisation specification asks
+    for: what is negated stays a weight. The bias is int32 at x.scale * w.scale, so that it joins
+    the sum as it is. `conv` is the convolution itself.
     """
 
     word: ClassVar[str] = "qconv"
@@ -73,8 +74,9 @@ class QConv(Quantized):
 class UnsignedQConv(QConv):
     """The same with weights that are stored as uint8 and have the zero point 128.
 
-    The result is that of `QConv`, on processors too whose products of unsigned and signed 8-bit
-    integers saturate in pairs.
+    The result is that of `QConv`, on x86 processors without VNNI too: their instruction for
+    unsigned times signed bytes, vpmaddubsw, adds two products in 16 bits, where 2 * 255 * 127
+    saturates. For unsigned weights ONNX Runtime widens both to 16 bits before it multiplies.
     """
 
     word: ClassVar[str] = "unsigned_qconv"

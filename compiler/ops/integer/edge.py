@@ -13,7 +13,10 @@ from tcc.compiler.ops.integer.base import Quantized, scale, zero
 
 @dataclass(frozen=True, slots=True)
 class Quantize(Quantized):
-    """clamp(rint(x / scale)), a float32 division, ties to the even integer."""
+    """clamp(rint(x / scale)), a float32 division, ties to the even integer.
+
+    It is ONNX's definition; a product with the rounded inverse gives other levels beside ties.
+    """
 
     word: ClassVar[str] = "quantize"
 

@@ -24,7 +24,8 @@ from tcc.compiler.ops.integer.base import (
 from tcc.compiler.ops.join import Add
 
 FRACTION = 20
-"""Bits of the larger multiplier of a sum, after its first: as in XNNPACK's kernels."""
+"""Bits of the larger multiplier of a sum, after its first: as in XNNPACK's kernels. Two products of
+21 bits and a level's 8 are below 2**30, so that their sum and the rounding term fit an int32."""
 LARGEST_RATIO = 2.0**15
 """More counts as this much: then one level of an input is more than the whole range of the output.
 With it, and the first shift of at least 1, up to 127 inputs fit an int32."""
@@ -78,6 +79,8 @@ class QAdd(Quantized):
         for i, m in enumerate(factors):
             calls.append(Call("Cast", (f"x{i}",), {"to": INT32}, f"w{i}"))
             calls.append(Call("Mul", (f"w{i}", integer(m)), output=f"m{i}"))
+        # ONNX shifts unsigned integers alone, and its division of integers rounds towards zero: of
+        # a number from 0 on, the division by a power of two is the shift.
         names = ["m0", *(f"t{i}" for i in range(1, len(xs)))]
         pairs = enumerate(pairwise(names), 1)
         calls += (Call("Add", (a, f"m{i}"), output=b) for i, (a, b) in pairs)

@@ -21,7 +21,7 @@ from tcc.compiler.ops.integer.base import (
 )
 
 MOST = 1 << 23
-"""Elements of a channel below this have a sum that fits an int32."""
+"""Elements of a channel below this have a sum that fits an int32: 255 * 2**23 is below 2**31."""
 ZERO = Const((0,), "int8", scalar=True)
 
 
@@ -29,7 +29,8 @@ ZERO = Const((0,), "int8", scalar=True)
 class QGlobalAvgPool(Quantized):
     """clamp(rint(float32(sum x) * M)), with M = x.scale * (1 / elements) / y.scale.
 
-    It is what a matrix product with ones of the scale 1 / elements computes.
+    It is what a matrix product with ones of the scale 1 / elements computes, which runtimes round
+    by the rule of all products; their own operators for means are up to a level apart.
     """
 
     word: ClassVar[str] = "qglobal_avg_pool"
