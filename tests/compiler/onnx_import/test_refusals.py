@@ -553,9 +553,9 @@ class TestNames:
 
 
 def test_more_than_the_language_holds(refused, written, monkeypatch):
-    from tcc.compiler.frontend import expand
+    from tcc.compiler.frontend import expansion
 
-    monkeypatch.setattr(expand, "MAX_NODES", 2)
+    monkeypatch.setattr(expansion, "MAX_NODES", 2)
     path = written("a = Relu (x) b = Tanh (a) y = Sigmoid (b)")
     (found,) = refused(path)
     assert (found.code, found.at.file) == ("E0401", str(path))
