@@ -1,0 +1,102 @@
+"""A calibration method that is added: its file and a word among the searches, and all follows."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+ACIQ = '''
+"""Analytical clipping of values that are Laplace: Banner et al., arXiv 1810.05723, section 2."""
+
+from tcc.compiler.quant.methods.range_method import RangeMethod
+from tcc.compiler.quant.methods.range_search import by_value
+
+SIGNED, UNSIGNED = 9.89, 11.16
+"""The clipping of least square error in mean absolute deviations, for 8 bits and, since the half
+line of unsigned values has twice the levels, for 9."""
+
+
+def share(group):
+    import numpy as np
+
+    numbers = np.concatenate([one.reshape(-1) for one in group.samples])
+    middle = float(numbers.mean()) if group.range.signed else 0.0
+    deviation = float(np.abs(numbers - middle).mean())
+    return (SIGNED if group.range.signed else UNSIGNED) * deviation / group.top
+
+
+ACIQ = RangeMethod("aciq", "clipping for Laplace values, in closed form", by_value(share), in_best=True)
+'''
+"""The file of the method, as its author writes it."""
+PROGRAM = """
+import sys
+from tcc.compiler.quant import methods
+from aciq import ACIQ
+methods.SEARCHES = (*methods.SEARCHES, ACIQ)
+methods.METHODS = (*methods.SEARCHES, methods.Best(methods.SEARCHES))
+methods.DEFAULT = methods.METHODS[-1]
+from tcc.compiler.cli import main
+sys.exit(main())
+"""
+"""The command with the word added, as the tuple would have it."""
+
+
+@pytest.fixture
+def with_aciq(process, home, images):
+    (home / "aciq.py").write_text(ACIQ)
+    return lambda *words: process(*words, program=PROGRAM, env={"PYTHONPATH": str(home)})
+
+
+def test_help_and_mistakes_name_it(with_aciq):
+    for command in ("calibrate", "build"):
+        said = " ".join(with_aciq(command, "--help").out.split())
+        assert "minmax, percentile, mse, kl-cosine, aciq or best; without it, best." in said
+    listed = with_aciq("calibrate", "--help").out
+    assert "    aciq        clipping for Laplace values, in closed form\n" in listed
+    found = with_aciq("calibrate", "tiny.yaml", "--data", "set", "--method", "aciqq")
+    assert found.code == 2
+    assert "did you mean `aciq`?" in found.err
+
+
+def test_it_calibrates_and_what_it_writes_is_built(with_aciq, tcc, home):
+    # 8 bits hardly clip so small a network: the clipping for 2 bits is seen.
+    (home / "aciq.py").write_text(ACIQ.replace("9.89, 11.16", "2.83, 3.89"))
+    words = ("calibrate", "tiny.yaml", "--data", "set", "-q")
+    assert with_aciq(*words, "--method", "aciq", "-o", "a.json").code == 0
+    assert tcc(*words, "--method", "minmax", "-o", "m.json").code == 0
+    made, safe = (json.loads((home / f"{name}.json").read_text()) for name in "am")
+    assert (made["method"], made["used"]) == ("aciq", "aciq")
+    scales = [
+        (made["values"][name]["scale"], safe["values"][name]["scale"]) for name in safe["values"]
+    ]
+    assert all(own <= other for own, other in scales)
+    assert any(own < other for own, other in scales)
+    build = (
+        "build",
+        "tiny.yaml",
+        "--target",
+        "onnxruntime",
+        "--precision",
+        "int8",
+        "--data",
+        "set",
+    )
+    found = tcc(*build, "--calibration", "a.json", "--min-cosine", 0, "--min-correlation", 0, "-q")
+    assert found.code == 0, found.err
+
+
+def test_best_tries_it(with_aciq, home):
+    found = with_aciq("calibrate", "tiny.yaml", "--data", "set", "-q", "-o", "best.json")
+    assert found.code == 0, found.err
+    assert list(json.loads((home / "best.json").read_text())["judged"])[:5] == [
+        "minmax", "percentile", "mse", "kl-cosine", "aciq",
+    ]  # fmt: skip
+
+
+def test_it_clips_where_the_paper_says():
+    names = {}
+    exec(ACIQ, names)  # noqa: S102 - the text above
+    numbers = np.random.default_rng(0).laplace(size=(1 << 16, 1)).astype(np.float32)
+    group = SimpleNamespace(samples=(numbers,), range=SimpleNamespace(signed=True), top=30.0)
+    assert names["share"](group) == pytest.approx(9.89 / 30, rel=0.02)
