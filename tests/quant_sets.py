@@ -8,7 +8,7 @@ from op_cases import trained
 from tcc.compiler import passes
 from tcc.compiler.data.dataset import read
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.reference.quality import Quality
+from tcc.compiler.reference.accuracy_floor import Quality
 
 
 def tensors(folder, shape, count=6, seed=0, order=None, name="set"):

@@ -15,7 +15,7 @@ from tcc.compiler.lower.onnx import lower
 from tcc.compiler.passes import INT8, run
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import kept, ranges
+from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
 from tcc.compiler.reference import float_program, integer_program
 
 Array = NDArray[Any]
@@ -51,9 +51,9 @@ def calibrated(model: Model, x: Array, stretch: float = 1.0) -> Calibration:
     values[model.graph.inputs[0].name] = x
     limits = {
         name: (float(values[name].min()) * stretch, float(values[name].max()) * stretch)
-        for name in kept(model.graph)
+        for name in kept_values(model.graph)
     }
-    return Calibration(ranges(model, limits))
+    return Calibration(minmax_ranges(model, limits))
 
 
 def int8(graph: Graph, weights: Mapping[str, Array], seed: int = 0) -> Model:

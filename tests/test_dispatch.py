@@ -25,7 +25,7 @@ from tcc.compiler.ir.types import Activation, DType, OutputKind, TensorType
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.ops import OPS, Resize
 from tcc.compiler.quant.methods import METHODS
-from tcc.compiler.reference import activations
+from tcc.compiler.reference import output_activations
 from tcc.compiler.support.unhandled import UnhandledError
 
 (LITE,) = TfLite().targets
@@ -74,7 +74,7 @@ def test_a_way_to_resize_that_is_not_written():
 
 def test_an_activation_that_is_not_written():
     with pytest.raises(AssertionError, match="softplus"):
-        activations.applied("softplus", np.zeros(3))
+        output_activations.applied("softplus", np.zeros(3))
     with pytest.raises(AssertionError, match="softplus"):
         _ = Output("y", "x", "softplus").meaning
 

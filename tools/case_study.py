@@ -30,7 +30,7 @@ from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.quant.methods import DEFAULT
 from tcc.compiler.quant.methods.method import RunOptions
-from tcc.compiler.reference.quality import Floor
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.zoo import shipped
 
@@ -168,7 +168,7 @@ def _integers(
     source = int8_program.from_images(spec, given, made.calibration, wanted)
     ready = pipeline.ready(spec, given)
     return int8_program.integers(
-        ready, source, Floor(cosine=-1.0, correlation=0.0), (False,), progress=stages
+        ready, source, AccuracyFloor(cosine=-1.0, correlation=0.0), (False,), progress=stages
     )
 
 

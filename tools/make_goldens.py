@@ -22,7 +22,7 @@ from tcc.compiler.ir.printer import show
 from tcc.compiler.passes import INFERENCE, INT8, run
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import kept, ranges
+from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -45,8 +45,8 @@ def int8(fused: Model) -> Graph:
     """Return the integer program of a model whose weights are negative, as some always are."""
     negative = Model(fused.graph, {name: -weight for name, weight in fused.weights.items()})
     ready = run(negative, INT8)
-    bounds = dict.fromkeys(kept(ready.graph), (-1.0, 1.0))
-    return quantize(ready, Calibration(ranges(ready, bounds))).graph
+    bounds = dict.fromkeys(kept_values(ready.graph), (-1.0, 1.0))
+    return quantize(ready, Calibration(minmax_ranges(ready, bounds))).graph
 
 
 def goldens() -> Iterator[tuple[Path, str]]:

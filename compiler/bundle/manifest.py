@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.types import Activation, OutputKind
-from tcc.compiler.reference.quality import Quality
+from tcc.compiler.reference.accuracy_floor import Quality
 from tcc.compiler.support import json_records
 from tcc.compiler.support.sealed_json import Kind, seal
 

@@ -30,7 +30,7 @@ from tcc.compiler.quant.methods.method import Method
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
-    from tcc.compiler.quant.calibration_document import Document
+    from tcc.compiler.quant.calibration_document import CalibrationDocument
 
 NAMES = [method.name for method in METHODS]
 EPILOG = "\n".join(["\b", "Methods:", *(f"  {one.name:<12}{one.summary}" for one in METHODS)])
@@ -171,7 +171,7 @@ def known_method(name: str | None) -> Method:
     return known(name, typed(f"--method {name}"))
 
 
-def _print(report: Report, path: Path, made: "Document") -> None:
+def _print(report: Report, path: Path, made: "CalibrationDocument") -> None:
     report.text(str(path))
     if report.quiet:
         return
@@ -190,7 +190,7 @@ def _print(report: Report, path: Path, made: "Document") -> None:
     report.table(("value", "from", "to", "scale", "levels", "uncertain by"), _worst(made))
 
 
-def _worst(made: "Document") -> list[tuple[str, ...]]:
+def _worst(made: "CalibrationDocument") -> list[tuple[str, ...]]:
     """Return the values of the largest spread, one of each group, the largest first."""
     groups: dict[tuple[object, ...], str] = {}
     for name, value in made.values.items():
@@ -211,7 +211,7 @@ def _worst(made: "Document") -> list[tuple[str, ...]]:
     ]
 
 
-def _document(path: Path, made: "Document", stages: Stages) -> dict[str, Any]:
+def _document(path: Path, made: "CalibrationDocument", stages: Stages) -> dict[str, Any]:
     from tcc.compiler.quant.calibration_document import digest
     from tcc.compiler.support import json_records
 

@@ -26,7 +26,7 @@ from tcc.compiler.support.diagnostics import fail
 if TYPE_CHECKING:
     from tcc.compiler.driver.evaluation import LabelledImages
     from tcc.compiler.driver.pipeline import WeightSource
-    from tcc.compiler.reference.metrics import Interval, Scores
+    from tcc.compiler.reference.classification_metrics import Interval, Scores
     from tcc.compiler.support.project_file import Project
 
 MATRIX = 12
@@ -104,7 +104,7 @@ def evaluate(
         stages.end()
     within = None
     if bootstrap:
-        from tcc.compiler.reference.metrics import interval
+        from tcc.compiler.reference.classification_metrics import interval
 
         within = interval(found.scores.correct, found.scores.images, bootstrap, bootstrap_seed)
     _print(report, found, within)

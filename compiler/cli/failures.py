@@ -10,7 +10,7 @@ import typer
 
 from tcc.compiler.bundle.agreement import Disagreement, Mislabelled
 from tcc.compiler.cli import report as reports
-from tcc.compiler.reference.quality import BelowFloor
+from tcc.compiler.reference.accuracy_floor import BelowFloor
 from tcc.compiler.support.atomic_files import MachineError, explain
 from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, UserError
 from tcc.compiler.support.external_tools import MissingTool

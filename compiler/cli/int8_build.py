@@ -14,13 +14,13 @@ from tcc.compiler.cli.passes import PassOptions
 from tcc.compiler.cli.report import Report, Stages, table
 from tcc.compiler.cli.weights_and_images import take_images
 from tcc.compiler.ir.precision import Precision
-from tcc.compiler.reference.quality import loss
+from tcc.compiler.reference.accuracy_floor import loss
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.pipeline import Int8Programs, WeightSource
-    from tcc.compiler.quant.program.build import Made
+    from tcc.compiler.quant.program.measured_program import MeasuredProgram
 
 CalibrationOption = Annotated[
     Path | None,
@@ -136,7 +136,7 @@ def integers(work: Int8Build, ends: Collection[bool]) -> "Int8Programs":
 
     least = int8_program.floor(spec, Accuracy(*asked.bounds))
 
-    def tell(made: "Made", where: str) -> None:
+    def tell(made: "MeasuredProgram", where: str) -> None:
         _tell(work.report, made, where)
         if quality_table.idle(made.comparison.quality, least.cosine):
             text = "a least cosine says nothing of an output of one value: bound its correlation"
@@ -178,7 +178,7 @@ def _source(work: Int8Build) -> "CalibrationSource":
     return source
 
 
-def _tell(report: Report, made: "Made", where: str) -> None:
+def _tell(report: Report, made: "MeasuredProgram", where: str) -> None:
     """Say on standard error how integers compare with floats, and which layers lose the most."""
     comparison, found = made.comparison, made.comparison.quality
     report.note(f"integers against floats over {quality_table.over(found, where)}")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tcc.compiler.reference.quality import Qualities, Quality
+    from tcc.compiler.reference.accuracy_floor import Qualities, Quality
 
 COLUMNS = ("mean cosine", "least", "correlation", "error", "same", "probabilities off by")
 """What is said of an output; `error` is relative to the floats' spread, `same` the share of

@@ -110,7 +110,7 @@ def _predicted(
     report: Report, bundle: "Bundle", device: "Device", paths: Sequence[Path]
 ) -> "Iterator[tuple[Path, list[Prediction]]]":
     from tcc.compiler.bundle import artifact_runs
-    from tcc.compiler.reference.activations import applied
+    from tcc.compiler.reference.output_activations import applied
 
     outputs = bundle.manifest.outputs
     for batch, images in _batches(report, bundle.input, paths):

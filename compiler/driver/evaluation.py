@@ -19,8 +19,8 @@ from tcc.compiler.data import images
 from tcc.compiler.data.dataset import DAMAGED, MOST_LISTED, DataSet, check, fitting, indices
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input, Model
-from tcc.compiler.reference import float_program, metrics
-from tcc.compiler.reference.metrics import Scores
+from tcc.compiler.reference import classification_metrics, float_program
+from tcc.compiler.reference.classification_metrics import Scores
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.progress import Progress
 
@@ -155,7 +155,7 @@ def _scored(
         if error.diagnostics[0].code in DAMAGED:  # one of them: look for all
             raise given.data.damaged(source) from None
         raise
-    return metrics.scores(counts)
+    return classification_metrics.scores(counts)
 
 
 def _not_finite(given: LabelledImages, place: int) -> UserError:

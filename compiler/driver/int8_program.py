@@ -16,14 +16,14 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.passes.validate import sample
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.calibration_document import Document
-from tcc.compiler.quant.program import build
-from tcc.compiler.quant.program.build import Made
+from tcc.compiler.quant.calibration_document import CalibrationDocument
+from tcc.compiler.quant.program import measured_program
+from tcc.compiler.quant.program.measured_program import MeasuredProgram
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference import float_program, output_quality, similarity
+from tcc.compiler.reference import float_program, output_comparison, output_quality
+from tcc.compiler.reference.accuracy_floor import CORRELATION, AccuracyFloor, BelowFloor
 from tcc.compiler.reference.integer_program import inexact
-from tcc.compiler.reference.quality import CORRELATION, BelowFloor, Floor
-from tcc.compiler.reference.similarity import panel
+from tcc.compiler.reference.output_comparison import comparison_images
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress, silent
 
@@ -44,7 +44,7 @@ class CalibrationSource:
     `learn` are those that a search for layers may look at; `where` says which `judge` are.
     """
 
-    document: Document
+    document: CalibrationDocument
     name: str = CALIBRATION
     learn: DataSet | None = None
     judge: DataSet | None = None
@@ -79,16 +79,16 @@ def from_images(
     return _judged(pipeline.calibrate(spec, given, images, wanted), images)
 
 
-def _judged(found: Document, images: DataSet) -> CalibrationSource:
+def _judged(found: CalibrationDocument, images: DataSet) -> CalibrationSource:
     where = "held out of the calibration" if found.data.held_out else "of the calibration itself"
     return CalibrationSource(found, CALIBRATION, *images.split(), where)
 
 
-def floor(spec: Spec, asked: Accuracy) -> Floor:
+def floor(spec: Spec, asked: Accuracy) -> AccuracyFloor:
     """Return the floor: what is asked for, or else the spec's, or else the default."""
     own = spec.accuracy
     correlation = _first(asked.min_correlation, own.min_correlation)
-    return Floor(
+    return AccuracyFloor(
         _first(asked.min_cosine, own.min_cosine),
         _first(asked.max_drop, own.max_drop),
         CORRELATION if correlation is None else correlation,
@@ -103,12 +103,12 @@ def _first(asked: float | None, own: float | None) -> float | None:
 def integers(
     ready: Model,
     source: CalibrationSource,
-    least: Floor,
+    least: AccuracyFloor,
     ends: Collection[bool] = (True,),
     *,
     mixed: bool = False,
     progress: Progress = silent,
-    tell: Callable[[Made, str], None] | None = None,
+    tell: Callable[[MeasuredProgram, str], None] | None = None,
 ) -> Int8Programs:
     """Return the integer programs of a ready model with the ends asked for, above their floor.
 
@@ -130,10 +130,10 @@ class _Run:
 
     ready: Model
     source: CalibrationSource
-    least: Floor
+    least: AccuracyFloor
     mixed: bool
     progress: Progress
-    tell: Callable[[Made, str], None] | None
+    tell: Callable[[MeasuredProgram, str], None] | None
 
     def made(self, calibration: Calibration) -> Int8Program:
         """Return the program of a calibration."""
@@ -144,19 +144,23 @@ class _Run:
             if least.correlation > 0 and calibration.real_ends:
                 _tried(self.ready, blind)
             return _packed(blind, source, calibration, measured, {})
-        images = panel(source.judge, source.learn)
-        made = build.make(self.ready, calibration, images, progress)
+        images = comparison_images(source.judge, source.learn)
+        made = measured_program.measured(self.ready, calibration, images, progress)
         if self.mixed:
-            made = build.above(self.ready, made, least, source.learn, images, progress)
+            made = measured_program.with_float_layers(
+                self.ready, made, least, source.learn, images, progress
+            )
         if self.tell:
             self.tell(made, source.where)
-        build.check(made, least)
+        measured_program.require_floor(made, least)
         measured = Measured(source.where, made.comparison.quality)
         text = json.dumps(_report(made, source.where, least), indent=2) + "\n"
         return _packed(made.program, source, made.calibration, measured, {REPORT: text.encode()})
 
 
-def _said(source: CalibrationSource, least: Floor, calibration: Calibration) -> Measured | None:
+def _said(
+    source: CalibrationSource, least: AccuracyFloor, calibration: Calibration
+) -> Measured | None:
     """Return how good a calibration file says that it is, where there are no images.
 
     What it says is of real ends: it knows nothing of a program that ends in integers.
@@ -181,12 +185,13 @@ def _tried(ready: Model, made: Model) -> None:
     (source,) = ready.graph.inputs
     tensors = [sample(source, seed, (seed + 1) / TRIED) for seed in range(TRIED)]
     expected, found = (
-        similarity.stacked(ready, float_program.run(one, tensors)) for one in (ready, made)
+        output_comparison.stacked_outputs(ready, float_program.run(one, tensors))
+        for one in (ready, made)
     )
     same = [name for name in expected if output_quality.frozen(expected[name], found[name])]
     if same:
         said = (f"`{name}` is the same for {TRIED} inputs that floats tell apart" for name in same)
-        raise BelowFloor(tuple(said), similarity.qualities(ready, expected, found), ())
+        raise BelowFloor(tuple(said), output_comparison.qualities(ready, expected, found), ())
 
 
 def _packed(
@@ -210,7 +215,7 @@ def _packed(
     return Int8Program(made, about, {CALIBRATION: calibration_document.encode(found), **files})
 
 
-def _report(made: Made, where: str, least: Floor) -> dict[str, Any]:
+def _report(made: MeasuredProgram, where: str, least: AccuracyFloor) -> dict[str, Any]:
     """Return the report as plain data."""
     steps = [asdict(step) for step in made.steps]
     found = made.comparison

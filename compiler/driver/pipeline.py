@@ -18,7 +18,7 @@ from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, Refusal
 from tcc.compiler.quant import calibrate as calibration
 from tcc.compiler.quant import calibration_file
-from tcc.compiler.quant.calibration_document import Document
+from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.methods.method import Method, RunOptions
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.progress import Progress
@@ -216,7 +216,7 @@ class CalibrationRequest:
 
 def calibrate(
     spec: Spec, given: WeightSource, data: DataSet, wanted: CalibrationRequest
-) -> Document:
+) -> CalibrationDocument:
     """Return the calibration of a spec with weights for a target, by a method.
 
     Raises:
@@ -225,7 +225,7 @@ def calibrate(
     model = ready(spec, given, wanted.lower)
     found = calibration.calibrate(model, data, wanted.method, wanted.options)
     text = passes.spell(wanted.passes)
-    about = calibration_file.About(
+    about = calibration_file.Provenance(
         wanted.method.name, wanted.target, text, network(spec), given.origin
     )
     return calibration_file.document(about, model, found, data)

@@ -17,7 +17,7 @@ from tcc.compiler.onnx_import.options import ModelRunner, PreprocessOptions
 from tcc.compiler.onnx_import.spec_rebuild import RebuiltSpec
 from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.reference import float_program
-from tcc.compiler.reference.activations import applied
+from tcc.compiler.reference.output_activations import applied
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rounded:
+class RoundedWeights:
     """The integer weights of one convolution: real weight = scale[filter] * weight.
 
     `weight` is (filters, channels / groups, kernel height, kernel width) in [-127, 127]; `bias`
@@ -54,7 +54,7 @@ class Calibration:
     """
 
     ranges: Mapping[str, Range]
-    rounded: Mapping[str, Rounded] = field(default_factory=dict)
+    rounded: Mapping[str, RoundedWeights] = field(default_factory=dict)
     factors: Mapping[str, Float32] = field(default_factory=dict)
     in_float: frozenset[str] = frozenset()
     real_ends: bool = True

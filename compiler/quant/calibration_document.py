@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tcc.compiler.bundle.manifest import InputContract, Network, WeightsOrigin
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
-from tcc.compiler.reference.quality import Qualities
+from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.sealed_json import Kind
 
@@ -24,7 +24,7 @@ _SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
+class CalibrationImages:
     """The images: the digest of the set, how many, and how many of them judged the candidates."""
 
     digest: str = field(metadata=_SHA256)
@@ -33,7 +33,7 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class CalibratedValue:
     """How one value becomes integers, and how that came about; `trace` as in `ScaleTrace`."""
 
     scale: float
@@ -42,7 +42,7 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
-class Tensors:
+class EncodedWeights:
     """The integer weights of one convolution: int8, float32 and int32."""
 
     weight: str
@@ -51,7 +51,7 @@ class Tensors:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class CalibrationDocument:
     """All that a calibration file says; `seal` is the SHA-256 of the rest.
 
     `used` is the candidate that `method` chose, `judged` how each did on the images held out,
@@ -64,11 +64,11 @@ class Document:
     target: str
     model: Network
     weights: WeightsOrigin
-    data: Data
+    data: CalibrationImages
     input: InputContract
     passes: str
-    values: Mapping[str, Value]
-    rounded: Mapping[str, Tensors]
+    values: Mapping[str, CalibratedValue]
+    rounded: Mapping[str, EncodedWeights]
     factors: Mapping[str, str]
     in_float: tuple[str, ...]
     judged: Mapping[str, Qualities]
@@ -78,16 +78,22 @@ class Document:
 
 
 KIND = Kind(
-    Document, "tcc_calibration", VERSION, "E0730", "a calibration file", "calibrate again", indent=1
+    CalibrationDocument,
+    "tcc_calibration",
+    VERSION,
+    "E0730",
+    "a calibration file",
+    "calibrate again",
+    indent=1,
 )
 
 
-def encode(document: Document) -> bytes:
+def encode(document: CalibrationDocument) -> bytes:
     """Return the bytes of the file, sealed: the same for the same document."""
     return KIND.encode(document)
 
 
-def read(path: Path) -> Document:
+def read(path: Path) -> CalibrationDocument:
     """Return the document of a file.
 
     Raises:
@@ -103,7 +109,7 @@ def read(path: Path) -> Document:
     return decode(data, str(path))
 
 
-def decode(data: bytes, name: str) -> Document:
+def decode(data: bytes, name: str) -> CalibrationDocument:
     """Return the document of a file's bytes; `name` stands for it in errors.
 
     Raises:
@@ -112,6 +118,6 @@ def decode(data: bytes, name: str) -> Document:
     return KIND.decode(data, name)
 
 
-def digest(document: Document) -> str:
+def digest(document: CalibrationDocument) -> str:
     """Return the SHA-256 of the file's bytes."""
     return hashlib.sha256(encode(document)).hexdigest()

@@ -15,11 +15,17 @@ from tcc.compiler.bundle.manifest import InputContract, Network, WeightsOrigin
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ops import Conv
-from tcc.compiler.quant.calibration import Calibration, Range, Rounded
-from tcc.compiler.quant.calibration_document import VERSION, Data, Document, Tensors, Value
+from tcc.compiler.quant.calibration import Calibration, Range, RoundedWeights
+from tcc.compiler.quant.calibration_document import (
+    VERSION,
+    CalibratedValue,
+    CalibrationDocument,
+    CalibrationImages,
+    EncodedWeights,
+)
 from tcc.compiler.quant.methods.method import CalibrationResult
-from tcc.compiler.quant.scale_groups import SMALLEST, groups, kept
-from tcc.compiler.reference.similarity import judged
+from tcc.compiler.quant.scale_groups import SMALLEST, kept_values, scale_groups
+from tcc.compiler.reference.output_comparison import judged_outputs
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.version import __version__
 
@@ -28,7 +34,7 @@ MADE_WITH = ("numpy", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class Provenance:
     """What a calibration was made of and for: method, target and passes by name."""
 
     method: str
@@ -38,24 +44,26 @@ class About:
     weights: WeightsOrigin
 
 
-def document(about: About, ready: Model, result: CalibrationResult, data: DataSet) -> Document:
+def document(
+    about: Provenance, ready: Model, result: CalibrationResult, data: DataSet
+) -> CalibrationDocument:
     """Return the document of a calibration."""
     found = result.calibration
     (source,) = ready.graph.inputs
-    return Document(
+    return CalibrationDocument(
         tcc_calibration=VERSION,
         method=about.method,
         used=result.used,
         target=about.target,
         model=about.network,
         weights=about.weights,
-        data=Data(data.digest, len(data), result.held_out),
+        data=CalibrationImages(data.digest, len(data), result.held_out),
         input=InputContract(
             source.name, source.type.shape, source.type.dtype.value, source.preprocess
         ),
         passes=about.passes,
         values={
-            name: Value(own.scale, own.signed, result.traces.get(name))
+            name: CalibratedValue(own.scale, own.signed, result.traces.get(name))
             for name, own in found.ranges.items()
         },
         rounded={name: _tensors(own) for name, own in found.rounded.items()},
@@ -67,7 +75,7 @@ def document(about: About, ready: Model, result: CalibrationResult, data: DataSe
     )
 
 
-def calibration(found: Document, ready: Model, name: str) -> Calibration:
+def calibration(found: CalibrationDocument, ready: Model, name: str) -> Calibration:
     """Return the calibration of a document, which fits a ready model; `name` is its file's.
 
     Raises:
@@ -87,7 +95,7 @@ def calibration(found: Document, ready: Model, name: str) -> Calibration:
     return Calibration(ranges, rounded, factors, frozenset(found.in_float))
 
 
-def check(found: Document, network: Network, weights: WeightsOrigin, name: str) -> None:
+def check(found: CalibrationDocument, network: Network, weights: WeightsOrigin, name: str) -> None:
     """Refuse a document that is not of this network with these weights.
 
     Raises:
@@ -108,7 +116,7 @@ def check(found: Document, network: Network, weights: WeightsOrigin, name: str) 
         raise fail("E0732", message, at, label=label, help=help)
 
 
-def _changed(found: Document, network: Network) -> str:
+def _changed(found: CalibrationDocument, network: Network) -> str:
     theirs, ours = found.model.params, network.params
     names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
     if not names:
@@ -124,14 +132,14 @@ def _origin(weights: WeightsOrigin) -> str:
     return f"{named or 'others'} ({weights.digest[:12]})"
 
 
-def _misfits(found: Document, ready: Model, name: str) -> Iterator[Diagnostic]:
+def _misfits(found: CalibrationDocument, ready: Model, name: str) -> Iterator[Diagnostic]:
     at, graph = whole_file(name), ready.graph
     help = "calibrate again; another version of tcc, or other `--passes`, made this file"
 
     def other(label: str) -> Diagnostic:
         return Diagnostic("E0733", "the calibration is for another graph", at, label, help=help)
 
-    names = kept(graph)
+    names = kept_values(graph)
     lacking = [value for value in names if value not in found.values]
     spare = [value for value in found.values if value not in names]
     if lacking or spare:
@@ -148,9 +156,9 @@ def _misfits(found: Document, ready: Model, name: str) -> Iterator[Diagnostic]:
         yield Diagnostic("E0730", f"`{first}` and `{last}` need one scale", at)
 
 
-def _torn(found: Document, ready: Model) -> Iterator[tuple[str, str]]:
+def _torn(found: CalibrationDocument, ready: Model) -> Iterator[tuple[str, str]]:
     """Yield the ends of groups that need one scale and have several."""
-    for group in groups(ready.graph):
+    for group in scale_groups(ready.graph):
         kinds = {(v.scale, v.signed) for v in map(found.values.get, group) if v}
         if len(kinds) > 1:
             yield group[0], group[-1]
@@ -161,22 +169,22 @@ def _is_scale(number: float) -> bool:
     return normal and number == float(np.float32(number))
 
 
-def _told(found: Document, ready: Model) -> bool:
+def _told(found: CalibrationDocument, ready: Model) -> bool:
     """Whether what judged the candidates are the outputs of a model."""
-    outputs = {o.name: o.meaning for o in judged(ready)}
+    outputs = {o.name: o.meaning for o in judged_outputs(ready)}
     return all({n: one.kind for n, one in by.items()} == outputs for by in found.judged.values())
 
 
-def _tensors(own: Rounded) -> Tensors:
-    return Tensors(_text(own.weight), _text(own.scale), _text(own.bias))
+def _tensors(own: RoundedWeights) -> EncodedWeights:
+    return EncodedWeights(_text(own.weight), _text(own.scale), _text(own.bias))
 
 
-def _rounded(own: Tensors, node: Node, ready: Model, name: str) -> Rounded:
+def _rounded(own: EncodedWeights, node: Node, ready: Model, name: str) -> RoundedWeights:
     shape = ready.weights[node.params[0]].shape
     weight = _tensor(own.weight, "|i1", shape, name, node.name)
     scale = _tensor(own.scale, "<f4", shape[:1], name, node.name)
     bias = _tensor(own.bias, "<i4", shape[:1], name, node.name)
-    return Rounded(weight, scale, bias)
+    return RoundedWeights(weight, scale, bias)
 
 
 def _text(array: NDArray[np.generic]) -> str:

@@ -35,7 +35,7 @@ Limits = Mapping[str, tuple[float, float]]
 """The smallest and the largest real number of each kept value."""
 
 
-def fused(graph: Graph) -> Mapping[str, str]:
+def fused_clamps(graph: Graph) -> Mapping[str, str]:
     """Return the clamps that are part of the node before them: that node's name by theirs."""
     made = {node.name: node for node in graph.nodes}
     found: dict[str, str] = {}
@@ -48,13 +48,13 @@ def fused(graph: Graph) -> Mapping[str, str]:
     return found
 
 
-def kept(graph: Graph) -> tuple[str, ...]:
+def kept_values(graph: Graph) -> tuple[str, ...]:
     """Return the values that the integer program holds, the graph's input first."""
-    inside = set(fused(graph).values())
+    inside = set(fused_clamps(graph).values())
     return tuple(name for name in graph.types if name not in inside)
 
 
-def ends(graph: Graph) -> frozenset[str]:
+def end_values(graph: Graph) -> frozenset[str]:
     """Return the values that nothing but the graph's outputs reads, and what only flattens them."""
     found: set[str] = set()
     for node in reversed(graph.nodes):
@@ -64,9 +64,9 @@ def ends(graph: Graph) -> frozenset[str]:
     return frozenset(found)
 
 
-def groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
+def scale_groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
     """Return the kept values in groups that have one scale, each in the graph's order."""
-    names = kept(graph)
+    names = kept_values(graph)
     order = {name: place for place, name in enumerate(names)}
     same: nx.Graph[str] = nx.Graph()
     same.add_nodes_from(names)
@@ -106,7 +106,7 @@ def _cannot_be_negative(node: Node, model: Model, known: set[str]) -> bool:
     return inputs and node.op.moves
 
 
-def ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
+def minmax_ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
     """Return the range of every kept value, given the least and greatest number of each.
 
     A group's scale lets its largest magnitude be the largest q: max / 255 where no member can be
@@ -115,7 +115,7 @@ def ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
     positive = non_negative(model)
     raw = {i.name for i in model.graph.inputs if i.preprocess is not None and i.preprocess.raw}
     found: dict[str, Range] = {}
-    for group in groups(model.graph):
+    for group in scale_groups(model.graph):
         signed = any(name not in positive for name in group)
         top = max(max(abs(bound) for bound in limits[name]) for name in group)
         scale = 1.0 if raw.intersection(group) else scale_for(top, signed)

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ir.types import Activation, OutputKind
-from tcc.compiler.reference import activations
-from tcc.compiler.reference.quality import CORRELATION, Quality
+from tcc.compiler.reference import output_activations
+from tcc.compiler.reference.accuracy_floor import CORRELATION, Quality
 
 Values = NDArray[np.float64]
 """One output over images: (images, units, places). A unit is a class, a decision or a quantity; a
 vector has one place, a map one for each pixel."""
-Kept = NDArray[np.bool_]
+Unchanged = NDArray[np.bool_]
 """Which decisions stay, likewise; all classes of an image are one."""
 
 NOISE = 2.0**-16
@@ -114,7 +114,9 @@ def _applied(output: Output, raw: Values) -> Activation:
 
 
 def _activated(raw: Values, activation: Activation) -> Values:
-    shares: Values = np.moveaxis(activations.applied(activation, np.moveaxis(raw, 1, 0)), 0, 1)
+    shares: Values = np.moveaxis(
+        output_activations.applied(activation, np.moveaxis(raw, 1, 0)), 0, 1
+    )
     return shares
 
 
@@ -222,11 +224,11 @@ def _error(answers: list[Values], own: list[Values], visible: float) -> float | 
     return float(np.max([e / (s if s > visible else widest) for e, s in measured]))
 
 
-def _kept(kind: OutputKind, raw: Values, own: Values) -> Kept | None:
+def _kept(kind: OutputKind, raw: Values, own: Values) -> Unchanged | None:
     """Return which decisions stay: (images, units, places)."""
     match kind:
         case "classes":
-            same: Kept = raw.argmax(axis=1, keepdims=True) == own.argmax(axis=1, keepdims=True)
+            same: Unchanged = raw.argmax(axis=1, keepdims=True) == own.argmax(axis=1, keepdims=True)
             return same
         case "decisions":
             return np.equal(raw >= 0, own >= 0)
@@ -252,7 +254,7 @@ def _margins(kind: OutputKind, raw: Values, own: Values) -> tuple[Values, Values
 
 
 def _near(
-    margins: tuple[Values, Values] | None, kept: Kept | None
+    margins: tuple[Values, Values] | None, kept: Unchanged | None
 ) -> tuple[float | None, float | None, float | None]:
     """Return the median margin, how far integers move margins, and the share of near ties."""
     if margins is None or kept is None:

@@ -16,7 +16,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.reference.quality import BelowFloor
+from tcc.compiler.reference.accuracy_floor import BelowFloor
 from tcc.compiler.support.diagnostics import Diagnostic, SpecWarning, UserError
 from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.version import __version__
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.frontend.spec import Spec
-    from tcc.compiler.quant.calibration_document import Document
+    from tcc.compiler.quant.calibration_document import CalibrationDocument
 
 __all__ = [
     "BelowFloor",
@@ -142,7 +142,7 @@ def calibrate(
     *,
     method: str = "best",
     seed: int = 0,
-) -> "Document":
+) -> "CalibrationDocument":
     """Find the scales of a spec's integer program by running images.
 
     Args:

@@ -39,7 +39,7 @@ from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.methods import METHODS, selection
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference import output_quality, similarity
+from tcc.compiler.reference import output_comparison, output_quality
 from tcc.compiler.support.diagnostics import whole_file
 from tcc.compiler.zoo import shipped
 
@@ -112,8 +112,8 @@ def _work(given: argparse.Namespace) -> None:
     rows = quantized(given.worker, model, learn)
     seconds = time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    output = similarity.judged(model)[0]
-    expected = similarity.rows(model, judged)[output.name]
+    output = output_comparison.judged_outputs(model)[0]
+    expected = output_comparison.all_outputs(model, judged)[output.name]
     quality = output_quality.quality(output, expected, rows(judged).reshape(expected.shape), None)
     result = {
         "cosine": quality.cosine,
@@ -145,8 +145,8 @@ def _parts(given: argparse.Namespace) -> tuple[DataSet, DataSet]:
 def _ours(name: str, model: Model, learn: DataSet) -> Judged:
     ready = passes.run(model, passes.INT8)
     program = quantize(ready, _calibration(name, ready, learn))
-    first = similarity.judged(ready)[0].name
-    return lambda judged: similarity.rows(program, judged)[first]
+    first = output_comparison.judged_outputs(ready)[0].name
+    return lambda judged: output_comparison.all_outputs(program, judged)[first]
 
 
 def _calibration(name: str, ready: Model, learn: DataSet) -> Calibration:

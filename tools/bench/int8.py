@@ -30,7 +30,7 @@ from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ir.preprocess import normalized
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import kept, ranges
+from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.cpu import features, products
 from tcc.compiler.support.diagnostics import whole_file
@@ -72,7 +72,7 @@ def _arguments() -> argparse.Namespace:
 def _models(model: Model) -> Mapping[str, Model]:
     """Return what the backend is given at each precision."""
     ready = passes.run(model, passes.INT8)
-    program = quantize(ready, Calibration(ranges(ready, _limits(ready))))
+    program = quantize(ready, Calibration(minmax_ranges(ready, _limits(ready))))
     return {
         each.name: program if each.integer else passes.run(model, BACKEND.passes(each))
         for each in TARGET.precisions
@@ -86,7 +86,9 @@ def _limits(ready: Model) -> Mapping[str, tuple[float, float]]:
     x = _picture(graph)
     (found,) = float_program.run(Model(replace(graph, outputs=outputs), ready.weights), [x])
     values = {graph.inputs[0].name: x, **{name[:-1]: y for name, y in found.items()}}
-    return {name: (float(values[name].min()), float(values[name].max())) for name in kept(graph)}
+    return {
+        name: (float(values[name].min()), float(values[name].max())) for name in kept_values(graph)
+    }
 
 
 def _picture(graph: Graph) -> Array:

@@ -33,7 +33,7 @@ from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import kept, ranges
+from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import whole_file
 from tcc.compiler.zoo import shipped
@@ -62,7 +62,7 @@ def main() -> None:
 def made(model: Model) -> Mapping[str, bytes]:
     """Return our file of each form, and the peer's."""
     ready = passes.run(model, passes.INT8)
-    found = Calibration(ranges(ready, _limits(ready)))
+    found = Calibration(minmax_ranges(ready, _limits(ready)))
     # the peer gives constants that are joined to a map no scale, so its input has no border
     plain = passes.run(model, [one for one in passes.INT8 if one.name != "raw_input"])
     lean = {each: passes.run(model, BACKEND.passes(each)) for each in (FP32, FP16, DYNAMIC)}
@@ -74,7 +74,7 @@ def made(model: Model) -> Mapping[str, bytes]:
     return {
         **ours,
         "peer dynamic": bytes(dynamic.quantize().quantized_model),
-        "peer int8": peer(plain, Calibration(ranges(plain, _limits(plain)))),
+        "peer int8": peer(plain, Calibration(minmax_ranges(plain, _limits(plain)))),
     }
 
 
@@ -117,7 +117,9 @@ def _limits(ready: Model) -> Mapping[str, tuple[float, float]]:
     x = _noise(graph)
     (found,) = float_program.run(Model(replace(graph, outputs=outputs), ready.weights), [x])
     values = {graph.inputs[0].name: x, **{name[:-1]: y for name, y in found.items()}}
-    return {name: (float(values[name].min()), float(values[name].max())) for name in kept(graph)}
+    return {
+        name: (float(values[name].min()), float(values[name].max())) for name in kept_values(graph)
+    }
 
 
 def _noise(graph: Graph) -> Array:

@@ -52,7 +52,7 @@ def _wrong(ended: Outcome, folder: Path, seed: int, until: tuple[str, ...]) -> s
     from tcc.compiler.frontend.spec import load
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.reference import float_program
-    from tcc.compiler.reference.activations import applied
+    from tcc.compiler.reference.output_activations import applied
 
     graph = load(spec).graph
     model = Model(graph, weights.read(values, graph))

@@ -26,8 +26,7 @@ class Best:
         from tcc.compiler.quant.methods.calibration_split import split
 
         images = split(ready, data, options)
-        tried = tuple(one for one in self.searches if one.in_best)
-        found = selection.best(ready, images, tried, options)
+        found = selection.best(ready, images, self.searches, options)
         won = found.winner
         return CalibrationResult(
             won.calibration, won.traces, won.name, len(images.held_out), dict(found.judged)

@@ -15,10 +15,10 @@ from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node
 from tcc.compiler.ops import Conv, GlobalAvgPool, levels
 from tcc.compiler.ops.integer import QConv, RealConv
-from tcc.compiler.quant.calibration import Calibration, Rounded
+from tcc.compiler.quant.calibration import Calibration, RoundedWeights
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding.nearest import SUM_BITS
-from tcc.compiler.quant.scale_groups import fused
+from tcc.compiler.quant.scale_groups import fused_clamps
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.progress import Progress
 
@@ -41,8 +41,8 @@ def sequential(
     tensors = [data.tensor(index, source) for index in range(len(data))]
     program = quantize(ready, calibration)
     wanted = means(ready, tensors)
-    sources = fused(ready.graph)
-    work = _Walk(program, tensors)
+    sources = fused_clamps(ready.graph)
+    work = _IntegerRun(program, tensors)
     rounded = dict(calibration.rounded)
     for place, node in enumerate(program.graph.nodes):
         progress("bias", place, len(program.graph.nodes))
@@ -78,7 +78,7 @@ def means(model: Model, tensors: Sequence[Array]) -> Means:
     return {name.removesuffix(":means"): v / len(tensors) for name, v in total.items()}
 
 
-class _Walk:
+class _IntegerRun:
     """An integer program, run node by node on all images at once."""
 
     def __init__(self, program: Model, tensors: Sequence[Array]) -> None:
@@ -89,7 +89,9 @@ class _Walk:
         self.values = {source.name: np.stack(tensors).astype(source.type.dtype.value)}
         self.last = {value: node.name for node in graph.nodes for value in node.inputs}
 
-    def correct(self, node: Node, own: Rounded, wanted: NDArray[np.float64]) -> Rounded:
+    def correct(
+        self, node: Node, own: RoundedWeights, wanted: NDArray[np.float64]
+    ) -> RoundedWeights:
         """Change a convolution's bias so that its mean is the wanted one; return what it is now."""
         assert isinstance(node.op, QConv | RealConv)
         (x,) = self.graph.input_types(node)

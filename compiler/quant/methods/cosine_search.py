@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.quant.observe.statistics import Float32, Windows
+from tcc.compiler.quant.observe.statistics import Float32, InputWindows
 
 Reals = NDArray[np.float64]
 
@@ -39,7 +39,7 @@ SPREAD = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
+class SampledConv:
     """A convolution as the product of patches (groups, n, k) and weights (groups, filters, k).
 
     `scales` (groups, filters, 1) are the weights' at absmax / 127, of which each filter has
@@ -58,7 +58,7 @@ class Layer:
         return quantised(self.weight, self.scales * np.float32(factor), (-127, 127))
 
 
-def layer(windows: Windows, weight: Float32, bias: Float32) -> Layer:
+def sampled_conv(windows: InputWindows, weight: Float32, bias: Float32) -> SampledConv:
     """Return a convolution; what is left out of a large one lies evenly over its filters."""
     op = windows.op
     patches = _few(windows)
@@ -66,10 +66,10 @@ def layer(windows: Windows, weight: Float32, bias: Float32) -> Layer:
     step = -(-weight.size // MOST_WEIGHTS)
     shaped, bias = shaped[:, ::step], bias.reshape(op.groups, 1, -1)[:, :, ::step]
     real = patches @ shaped.transpose(0, 2, 1) + bias
-    return Layer(patches, shaped, bias, real, start(shaped))
+    return SampledConv(patches, shaped, bias, real, absmax_scale(shaped))
 
 
-def start(weight: Float32) -> Float32:
+def absmax_scale(weight: Float32) -> Float32:
     """Return absmax / 127 over the last axis, which stays; 1 where all is zero."""
     top = np.abs(weight).max(axis=-1, keepdims=True)
     return np.where(top > 0, top / np.float32(127), np.float32(1))
@@ -83,17 +83,17 @@ def quantised(values: Float32, scale: Float32 | np.float32, limits: tuple[int, i
     return steps
 
 
-def candidates(start: float, largest: float) -> Float32:
+def candidates(absmax_scale: float, largest: float) -> Float32:
     """Return the scales around a start, ascending; none above `largest`, the start among them."""
     factors = np.geomspace(1 / REACH, REACH, STEPS)
     factors[STEPS // 2] = 1.0
-    found = (start * factors).astype(np.float32)
-    return found[found <= np.float32(max(largest, start))]
+    found = (absmax_scale * factors).astype(np.float32)
+    return found[found <= np.float32(max(largest, absmax_scale))]
 
 
 def search(
-    layers: Sequence[Layer], value: Float32, scales: Float32, limits: tuple[int, int]
-) -> tuple[float, float, tuple[Layer, ...]]:
+    layers: Sequence[SampledConv], value: Float32, scales: Float32, limits: tuple[int, int]
+) -> tuple[float, float, tuple[SampledConv, ...]]:
     """Return the best of scales for a value, its cosine, and the layers with their weights' scales.
 
     `layers` are those that read the value; where there are none, `value` holds numbers of it.
@@ -110,41 +110,41 @@ def search(
 
 
 def _activation(
-    layers: Sequence[Layer], value: Float32, scales: Float32, limits: tuple[int, int]
+    layers: Sequence[SampledConv], value: Float32, scales: Float32, limits: tuple[int, int]
 ) -> tuple[float, float]:
     """Return the best scale of a value, and the mean cosine over those that read it."""
     if layers:
         cosines = np.mean([_each(one, scales, limits) for one in layers], axis=0)
     else:
-        cosines = np.array([alike(value, quantised(value, s, limits)) for s in scales])
-    best = last_best(cosines)
+        cosines = np.array([cosine(value, quantised(value, s, limits)) for s in scales])
+    best = last_largest(cosines)
     return float(scales[best]), float(cosines[best])
 
 
-def _each(one: Layer, scales: Float32, limits: tuple[int, int]) -> list[float]:
+def _each(one: SampledConv, scales: Float32, limits: tuple[int, int]) -> list[float]:
     weight = one.quantised(one.factor).transpose(0, 2, 1)
     return [
-        alike(one.real, quantised(one.patches, scale, limits) @ weight + one.bias)
+        cosine(one.real, quantised(one.patches, scale, limits) @ weight + one.bias)
         for scale in scales
     ]
 
 
-def _weights(one: Layer, scale: np.float32, limits: tuple[int, int]) -> Layer:
+def _weights(one: SampledConv, scale: np.float32, limits: tuple[int, int]) -> SampledConv:
     """Return a layer with the best scales of its weights, for an input of a given scale."""
     x = quantised(one.patches, scale, limits)
     factors = candidates(1.0, 1.0)
     count, taps = x.shape[1:]
     found = (_by_gram if count > taps else _by_outputs)(one, x, factors)
-    return replace(one, factor=float(factors[last_best(found)]))
+    return replace(one, factor=float(factors[last_largest(found)]))
 
 
-def _by_outputs(one: Layer, x: Float32, factors: Float32) -> list[float]:
+def _by_outputs(one: SampledConv, x: Float32, factors: Float32) -> list[float]:
     """Return the cosine at each factor, for quantised patches."""
     weights = (one.quantised(factor).transpose(0, 2, 1) for factor in factors)
-    return [alike(one.real, x @ weight + one.bias) for weight in weights]
+    return [cosine(one.real, x @ weight + one.bias) for weight in weights]
 
 
-def _by_gram(one: Layer, patches: Float32, factors: Float32) -> list[float]:
+def _by_gram(one: SampledConv, patches: Float32, factors: Float32) -> list[float]:
     """Return the same where there are more patches than taps.
 
     With X the quantised patches, O the float outputs and w a filter: the dot product of the two
@@ -165,13 +165,13 @@ def _by_gram(one: Layer, patches: Float32, factors: Float32) -> list[float]:
     return found
 
 
-def last_best(cosines: Sequence[float] | Reals) -> int:
+def last_largest(cosines: Sequence[float] | Reals) -> int:
     """Return the place of the largest cosine; of those that are as good as equal, the last."""
     found = np.asarray(cosines, np.float64)
     return int(np.flatnonzero(found >= found.max() - TIE)[-1])
 
 
-def alike(a: Float32, b: Float32) -> float:
+def cosine(a: Float32, b: Float32) -> float:
     """Return the cosine of the angle between two tensors; two of zeros point the same way."""
     x, y = (values.reshape(-1).astype(np.float64) for values in (a, b))
     xy, xx, yy = (np.einsum("i,i->", a, b) for a, b in ((x, y), (x, x), (y, y)))
@@ -184,7 +184,7 @@ def _cosine(dot: Reals | np.float64, a: Reals | np.float64, b: Reals | np.float6
     return np.where(both > 0, dot / np.where(both > 0, both, 1.0), alone.astype(np.float64))
 
 
-def _few(windows: Windows) -> Float32:
+def _few(windows: InputWindows) -> Float32:
     """Return patches spread over all windows, at most `MOST` numbers but `FEWEST` patches."""
     op, parts = windows.op, windows.parts
     wanted = max(FEWEST, MOST // (parts.shape[1] * op.kernel[0] * op.kernel[1]))

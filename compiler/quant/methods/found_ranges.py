@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tcc.compiler.ir.graph import Model, Node
-from tcc.compiler.quant.calibration import Range, Rounded
+from tcc.compiler.quant.calibration import Range, RoundedWeights
 from tcc.compiler.quant.methods.value_groups import ValueGroup
 from tcc.compiler.quant.observe.statistics import Float32
-from tcc.compiler.quant.rounding.nearest import allowed, bias_steps, most
-from tcc.compiler.quant.scale_groups import fused
+from tcc.compiler.quant.rounding.nearest import allowed_scales, bias_steps, largest_weight
+from tcc.compiler.quant.scale_groups import fused_clamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class FoundRanges:
 
     ranges: Mapping[str, Range]
     traces: Mapping[str, ScaleTrace]
-    rounded: Mapping[str, Rounded]
+    rounded: Mapping[str, RoundedWeights]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +62,7 @@ def assembled(
 
 def rounded_at(
     model: Model, ranges: Mapping[str, Range], weights: Mapping[str, Float32]
-) -> Iterator[tuple[str, Rounded]]:
+) -> Iterator[tuple[str, RoundedWeights]]:
     """Yield the weights of convolutions, rounded to nearest at given scales.
 
     Args:
@@ -70,16 +70,16 @@ def rounded_at(
         ranges: Those of its values.
         weights: The scales (filters,) of the convolutions that are wanted, by name.
     """
-    inside = {source: clamp for clamp, source in fused(model.graph).items()}
+    inside = {source: clamp for clamp, source in fused_clamps(model.graph).items()}
     for node in model.graph.nodes:
         if node.name in weights:
             weight, bias = conv_params(node, model)
             x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
-            scale = allowed(weights[node.name].astype(np.float64), bias, x, y)
-            limit = most(weight[0].size, x)
+            scale = allowed_scales(weights[node.name].astype(np.float64), bias, x, y)
+            limit = largest_weight(weight[0].size, x)
             steps = np.rint(weight / scale.reshape(-1, 1, 1, 1))
             whole = np.clip(steps, -limit, limit).astype(np.int8)
-            yield node.name, Rounded(whole, scale, bias_steps(bias, scale, x))
+            yield node.name, RoundedWeights(whole, scale, bias_steps(bias, scale, x))
 
 
 def conv_params(node: Node, model: Model) -> tuple[Float32, Float32]:

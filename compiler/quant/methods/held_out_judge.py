@@ -10,9 +10,9 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.observe.statistics import Float32
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference import float_program, similarity
-from tcc.compiler.reference.quality import Qualities
-from tcc.compiler.reference.similarity import Rows
+from tcc.compiler.reference import float_program, output_comparison
+from tcc.compiler.reference.accuracy_floor import Qualities
+from tcc.compiler.reference.output_comparison import StackedOutputs
 
 Run = Callable[[Float32], Mapping[str, Float32]]
 """Gives the outputs by name, for an input tensor."""
@@ -52,9 +52,9 @@ class HeldOutJudge:
         """Return the qualities on images held out, and those on all images."""
         program = quantize(self.ready, calibration)
         rows = self._rows(float_program.prepared(program, optimised=True))
-        held_out = similarity.qualities(self.ready, self.expected, rows, self.held_out)
-        return held_out, similarity.qualities(self.ready, self.expected, rows)
+        held_out = output_comparison.qualities(self.ready, self.expected, rows, self.held_out)
+        return held_out, output_comparison.qualities(self.ready, self.expected, rows)
 
-    def _rows(self, run: Run) -> Rows:
+    def _rows(self, run: Run) -> StackedOutputs:
         with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
-            return similarity.stacked(self.ready, list(pool.map(run, self.tensors)))
+            return output_comparison.stacked_outputs(self.ready, list(pool.map(run, self.tensors)))

@@ -62,12 +62,12 @@ def _scale(
     value = np.concatenate([one.reshape(-1)[:: 1 + one.size // VALUES] for one in group.samples])
     params = [conv_params(node, model) for node in readers]
     layers = tuple(
-        fine.layer(statistics.windows[node.name], *own)
+        fine.sampled_conv(statistics.windows[node.name], *own)
         for node, own in zip(readers, params, strict=True)
     )
     scale, cosine, layers = fine.search(layers, value, scales, group.range.limits)
     weights = {
-        node.name: fine.start(weight.reshape(len(weight), -1))[:, 0] * np.float32(one.factor)
+        node.name: fine.absmax_scale(weight.reshape(len(weight), -1))[:, 0] * np.float32(one.factor)
         for node, (weight, _), one in zip(readers, params, layers, strict=True)
     }
     return GroupScale(scale, clipped.divergence, cosine, weights)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.quant.calibration import Calibration
     from tcc.compiler.quant.methods.found_ranges import ScaleTrace
-    from tcc.compiler.reference.quality import Qualities
+    from tcc.compiler.reference.accuracy_floor import Qualities
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from tcc.compiler.quant.methods.method import CalibrationResult, RunOptions
 from tcc.compiler.quant.methods.range_search import Search, minmax
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.scale_groups import Limits
-from tcc.compiler.reference.quality import Qualities, agreement, loss
+from tcc.compiler.reference.accuracy_floor import Qualities, agreement, loss
 
 FLOOR = 0.8
 """The least share of min-max's scale that the raised scales keep: below it, what a layer's own
@@ -63,7 +63,7 @@ def guarded(
         # min-max may learn from all images: it is not what is judged
         rest = observe(ready, images.held_out, options.threads, options.batch, options.progress)
         limits = _wider(images.statistics.limits, rest.limits)
-        ranges = scale_groups.ranges(ready, limits)
+        ranges = scale_groups.minmax_ranges(ready, limits)
         traces = _learnt_more(ready, traces, limits)
     searched = decision.found[name].traces
     traces = {
@@ -136,7 +136,7 @@ def _learnt_more(
 ) -> Mapping[str, ScaleTrace]:
     """Return traces with the extremes of each group's limits."""
     found: dict[str, ScaleTrace] = {}
-    for group in scale_groups.groups(ready.graph):
+    for group in scale_groups.scale_groups(ready.graph):
         low, high = (pick(limits[n][i] for n in group) for i, pick in ((0, min), (1, max)))
         found |= {name: replace(traces[name], low=low, high=high) for name in group}
     return found

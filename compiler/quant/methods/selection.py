@@ -25,13 +25,18 @@ from tcc.compiler.quant.methods.range_method import RangeMethod
 from tcc.compiler.quant.methods.range_search import minmax
 from tcc.compiler.quant.observe.statistics import Statistics
 from tcc.compiler.quant.rounding import equalization
-from tcc.compiler.quant.rounding.equalization import Setting
+from tcc.compiler.quant.rounding.equalization import EqualizationSetting
 from tcc.compiler.quant.rounding.nearest import round_nearest
-from tcc.compiler.quant.rounding.second_moments import round_moments
-from tcc.compiler.quant.scale_groups import Limits, ranges
-from tcc.compiler.reference.quality import Qualities, agreement, difference, loss
+from tcc.compiler.quant.rounding.second_moments import round_by_moments
+from tcc.compiler.quant.scale_groups import Limits, minmax_ranges
+from tcc.compiler.reference.accuracy_floor import Qualities, agreement, difference, loss
 
-SETTINGS = (Setting(1.5, 1 / 2), Setting(1.25, 1 / 4), Setting(1.1, 1 / 4), Setting(1.1, 1 / 8))
+SETTINGS = (
+    EqualizationSetting(1.5, 1 / 2),
+    EqualizationSetting(1.25, 1 / 4),
+    EqualizationSetting(1.1, 1 / 4),
+    EqualizationSetting(1.1, 1 / 8),
+)
 """How far channels are equalised, in turn: each leaves less room than the one before."""
 LARGE = SETTINGS[2:3]
 """The same for large networks."""
@@ -93,7 +98,7 @@ def best(
     Args:
         ready: The ready model.
         images: Those to learn from and those held out.
-        searches: The methods to try beside the candidates that are this one's own.
+        searches: Methods, of which those that are `in_best` are tried beside its own candidates.
         options: How to run images; none of them changes the result.
     """
     progress, learn = options.progress, images.learn
@@ -127,13 +132,10 @@ def _plan(
 ) -> Sequence[Callable[[], Candidate]]:
     """Return what to try, in order."""
     small = sum(tensor.size for tensor in ready.weights.values()) <= SMALL
+    tried = [one for one in searches if one.in_best and (small or not one.slow)]
     own = SETTINGS if small else LARGE
     return (
-        *(
-            partial(by_method, ready, seen, method)
-            for method in searches
-            if small or not method.slow
-        ),
+        *(partial(by_method, ready, seen, method) for method in tried),
         *(partial(by_moments, ready, seen, setting) for setting in own),
     )
 
@@ -165,13 +167,13 @@ def by_method(ready: Model, seen: Statistics, method: RangeMethod) -> Candidate:
     return Candidate(method.name, Calibration(found.ranges, rounded), found.traces)
 
 
-def by_moments(ready: Model, seen: Statistics, setting: Setting) -> Candidate:
+def by_moments(ready: Model, seen: Statistics, setting: EqualizationSetting) -> Candidate:
     """Return equalised channels, weights by second moments, biases corrected layer by layer."""
     given = equalization.factors(ready, seen, setting)
     model = equalization.equalized(ready, given)
     limits = equalization.limits(seen, given)
-    found = ranges(model, limits)
-    rounded = {**round_nearest(model, found), **round_moments(model, found, seen, given)}
+    found = minmax_ranges(model, limits)
+    rounded = {**round_nearest(model, found), **round_by_moments(model, found, seen, given)}
     name = f"moments, headroom {setting.headroom:g}, floor {setting.floor:g}"
     plain = minmax(ready, seen, None).traces
     return Candidate(name, Calibration(found, rounded, given), _traces(plain, found, limits))

@@ -8,9 +8,9 @@ import numpy as np
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration import Range
 from tcc.compiler.quant.methods.kl_divergence import Counts, histogram
-from tcc.compiler.quant.observe.sampling import within
+from tcc.compiler.quant.observe.sampling import places_in_concats
 from tcc.compiler.quant.observe.statistics import Float32, Statistics
-from tcc.compiler.quant.scale_groups import SMALLEST, groups, ranges
+from tcc.compiler.quant.scale_groups import SMALLEST, minmax_ranges, scale_groups
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,10 +55,10 @@ class ValueGroup:
 
 def value_groups(model: Model, statistics: Statistics) -> Iterator[ValueGroup]:
     """Yield the groups of a model's values with what was seen of them."""
-    known = ranges(model, statistics.limits)
-    inside = within(model.graph)
+    known = minmax_ranges(model, statistics.limits)
+    inside = places_in_concats(model.graph)
     raw = {i.name for i in model.graph.inputs if i.preprocess and i.preprocess.raw}
-    for names in groups(model.graph):
+    for names in scale_groups(model.graph):
         values = [statistics.seen[name] for name in names]
         tops = np.max([np.maximum(-value.low, value.high) for value in values], axis=0)
         fixed = bool(raw.intersection(names)) or known[names[0]].scale < SMALLEST

@@ -17,17 +17,17 @@ from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.types import Pair
 from tcc.compiler.lower.onnx_taps import Extreme, Part, feeds, tapped
 from tcc.compiler.ops import Concat, Conv
-from tcc.compiler.quant.observe.overflow import overflow
-from tcc.compiler.quant.observe.sampling import POSITIONS, Choice, Plan, plan
+from tcc.compiler.quant.observe.non_finite_values import overflow
+from tcc.compiler.quant.observe.sampling import POSITIONS, SampledPart, SamplingPlan, sampling_plan
 from tcc.compiler.quant.observe.statistics import (
     Float32,
-    Seen,
+    InputWindows,
     Statistics,
-    Windows,
-    thin,
-    thinned,
+    ValueStatistics,
+    thinned_output,
+    thinned_size,
 )
-from tcc.compiler.quant.scale_groups import kept, non_negative
+from tcc.compiler.quant.scale_groups import kept_values, non_negative
 from tcc.compiler.reference.session import Session, session
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.progress import Progress, silent
@@ -49,7 +49,7 @@ def observe(
     Raises:
         UserError: An image is damaged, or a value is not finite (E0720), which names the layer.
     """
-    run = _prepared(model, data, plan(model.graph, data.digests, positions))
+    run = _prepared(model, data, sampling_plan(model.graph, data.digests, positions))
     count, done = len(data), 0
     progress("observe", 0, count)
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
@@ -67,7 +67,7 @@ def observe(
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Observation:
     """One pass over a data set; each image has places of its own, so that threads never meet.
 
     `low` and `high` are (images, channels) by value, `parts` (images, channels, rows, columns) by
@@ -76,9 +76,9 @@ class _Run:
 
     model: Model
     data: DataSet
-    plan: Plan
+    plan: SamplingPlan
     taps: tuple[Extreme, ...]
-    chosen: tuple[tuple[Part, Choice], ...]
+    chosen: tuple[tuple[Part, SampledPart], ...]
     session: Session
     outputs: Mapping[str, Float32]
     low: Mapping[str, Float32]
@@ -103,7 +103,7 @@ class _Run:
         names = [*self.outputs, *(tap.name for tap in self.taps), *(name for name, *_ in wanted)]
         found = dict(zip(names, self.session.run(names, given), strict=True))
         for name, rows in self.outputs.items():
-            rows[index] = thin(found[name][0])
+            rows[index] = thinned_output(found[name][0])
         extremes = {"Max": self.high, "Min": self.low}
         for tap in self.taps:
             extremes[tap.which][tap.value][index] = found[tap.name].reshape(-1)
@@ -145,19 +145,19 @@ class _Run:
         part = self.parts[f"sample {value}"]
         return np.ascontiguousarray(part.transpose(0, 2, 3, 1)).reshape(-1, part.shape[1])
 
-    def _windows(self, samples: Mapping[str, Float32]) -> Iterator[tuple[str, Windows]]:
+    def _windows(self, samples: Mapping[str, Float32]) -> Iterator[tuple[str, InputWindows]]:
         for node in self.model.graph.nodes:
             match node.op:
                 case Conv(kernel=(1, 1)) as op:
-                    yield node.name, Windows(op, samples[node.inputs[0]][:, :, None, None])
+                    yield node.name, InputWindows(op, samples[node.inputs[0]][:, :, None, None])
                 case Conv() as op:
-                    yield node.name, Windows(op, self.parts[f"window {node.name}"])
+                    yield node.name, InputWindows(op, self.parts[f"window {node.name}"])
 
 
-def _prepared(model: Model, data: DataSet, chosen: Plan) -> _Run:
+def _prepared(model: Model, data: DataSet, chosen: SamplingPlan) -> _Observation:
     graph, count = model.graph, len(data)
     concats = {node.name for node in graph.nodes if isinstance(node.op, Concat)}
-    values = kept(graph)
+    values = kept_values(graph)
     positive = non_negative(model)
     taps = [Extreme(f"most {name}", name, "Max") for name in values if name not in concats]
     taps += [
@@ -174,7 +174,7 @@ def _prepared(model: Model, data: DataSet, chosen: Plan) -> _Run:
     def table() -> dict[str, Float32]:
         return {name: np.zeros((count, graph.types[name].shape[0]), np.float32) for name in values}
 
-    return _Run(
+    return _Observation(
         model,
         data,
         chosen,
@@ -182,7 +182,7 @@ def _prepared(model: Model, data: DataSet, chosen: Plan) -> _Run:
         tuple(parts),
         session(tapped(model, taps, [part for part, _ in parts])),
         {
-            o.name: np.zeros((count, thinned(graph.types[o.value].elements)), np.float32)
+            o.name: np.zeros((count, thinned_size(graph.types[o.value].elements)), np.float32)
             for o in graph.outputs
         },
         table(),
@@ -191,13 +191,13 @@ def _prepared(model: Model, data: DataSet, chosen: Plan) -> _Run:
     )
 
 
-def _room(graph: Graph, choice: Choice) -> Float32:
+def _room(graph: Graph, choice: SampledPart) -> Float32:
     return np.zeros(
         (len(choice.images), graph.types[choice.value].shape[0], *choice.size), np.float32
     )
 
 
-def _bounds(choice: Choice, digest: str, graph: Graph) -> tuple[Pair, Pair, Pair]:
+def _bounds(choice: SampledPart, digest: str, graph: Graph) -> tuple[Pair, Pair, Pair]:
     """Return the first and the end row and column of a part, and where it begins in its room."""
     sizes = graph.types[choice.value].shape[1:]
     first = choice.first(digest)
@@ -209,5 +209,5 @@ def _bounds(choice: Choice, digest: str, graph: Graph) -> tuple[Pair, Pair, Pair
     return (top, left), (bottom, end), (down, right)
 
 
-def _seen(low: Float32, high: Float32, sample: Float32) -> Seen:
-    return Seen(low.min(1), high.max(1), low.min(0), high.max(0), sample)
+def _seen(low: Float32, high: Float32, sample: Float32) -> ValueStatistics:
+    return ValueStatistics(low.min(1), high.max(1), low.min(0), high.max(0), sample)

@@ -12,7 +12,7 @@ from math import isqrt
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import Pair, TensorType
 from tcc.compiler.ops import Concat, Conv
-from tcc.compiler.quant.scale_groups import kept
+from tcc.compiler.quant.scale_groups import kept_values
 
 POSITIONS = 2048
 """Positions of a value, or outputs of a convolution, that are looked at closely."""
@@ -25,7 +25,7 @@ BUDGET = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SampledPart:
     """What is taken of one value: every `step`-th row of `size` (rows, columns), of some images.
 
     `images` are their places in the set, in order; `corner` are the largest first row and column.
@@ -51,21 +51,21 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SamplingPlan:
     """Samples by value and windows by convolution; `within` finds other values in a sample.
 
     `within[value]` is the value whose sample holds it, and its first channel there.
     """
 
-    samples: Mapping[str, Choice]
-    windows: Mapping[str, Choice]
+    samples: Mapping[str, SampledPart]
+    windows: Mapping[str, SampledPart]
     within: Mapping[str, tuple[str, int]]
 
 
-def plan(graph: Graph, digests: Sequence[str], positions: int = POSITIONS) -> Plan:
+def sampling_plan(graph: Graph, digests: Sequence[str], positions: int = POSITIONS) -> SamplingPlan:
     """Return what to keep of the images of those digests."""
-    inside = within(graph)
-    values = [name for name in kept(graph) if name not in inside]
+    inside = places_in_concats(graph)
+    values = [name for name in kept_values(graph) if name not in inside]
     convolutions = [n for n in graph.nodes if isinstance(n.op, Conv) and n.op.kernel != (1, 1)]
     channels = sum(graph.types[name].shape[0] for name in values)
     each = min(positions, max(FEWEST, BUDGET // channels))
@@ -75,10 +75,10 @@ def plan(graph: Graph, digests: Sequence[str], positions: int = POSITIONS) -> Pl
     if taken > BUDGET:
         few = positions * BUDGET // taken
         found = {n.name: _window(n, digests, max(FEWEST, few)) for n in convolutions}
-    return Plan(samples, found, inside)
+    return SamplingPlan(samples, found, inside)
 
 
-def within(graph: Graph) -> Mapping[str, tuple[str, int]]:
+def places_in_concats(graph: Graph) -> Mapping[str, tuple[str, int]]:
     """Return the values that a concat holds: the outermost concat, and where they begin there."""
     found: dict[str, tuple[str, int]] = {}
     for node in reversed(graph.nodes):
@@ -90,7 +90,7 @@ def within(graph: Graph) -> Mapping[str, tuple[str, int]]:
     return found
 
 
-def _sample(value: str, kind: TensorType, digests: Sequence[str], positions: int) -> Choice:
+def _sample(value: str, kind: TensorType, digests: Sequence[str], positions: int) -> SampledPart:
     """Return runs of columns in rows that lie evenly over the whole height."""
     height, width = kind.shape[1:] if len(kind.shape) == 3 else (1, 1)
     count = min(len(digests), max(1, positions // (4 * RUN)))
@@ -99,10 +99,10 @@ def _sample(value: str, kind: TensorType, digests: Sequence[str], positions: int
     rows = min(height, max(1, each // columns))
     step = height // rows
     corner = (height - (rows - 1) * step - 1, width - columns)
-    return Choice(value, _least(value, digests, count), (rows, columns), (step, 1), corner)
+    return SampledPart(value, _least(value, digests, count), (rows, columns), (step, 1), corner)
 
 
-def _window(node: Node, digests: Sequence[str], positions: int) -> Choice:
+def _window(node: Node, digests: Sequence[str], positions: int) -> SampledPart:
     """Return what neighbouring outputs of a convolution read, padding included."""
     op = node.op
     assert isinstance(op, Conv)
@@ -114,10 +114,10 @@ def _window(node: Node, digests: Sequence[str], positions: int) -> Choice:
     size = ((rows - 1) * down + tall, (columns - 1) * right + wide)
     corner = (out[0] - rows, out[1] - columns)
     images = _least(node.name, digests, count)
-    return Choice(node.inputs[0], images, size, (1, 1), corner, op.stride, (top, left))
+    return SampledPart(node.inputs[0], images, size, (1, 1), corner, op.stride, (top, left))
 
 
-def _numbers(graph: Graph, choice: Choice) -> int:
+def _numbers(graph: Graph, choice: SampledPart) -> int:
     rows, columns = choice.size
     return len(choice.images) * rows * columns * graph.types[choice.value].shape[0]
 

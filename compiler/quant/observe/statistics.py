@@ -15,7 +15,7 @@ MOST_OUTPUTS = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class ValueStatistics:
     """What was seen of one value.
 
     `low` and `high` (images,) are the extremes of each image, `channel_low` and `channel_high`
@@ -36,7 +36,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Windows:
+class InputWindows:
     """Parts of a convolution's input, its padding of zeros included where they reach the border.
 
     `parts` is (windows, channels, height, width); each holds the inputs of several neighbouring
@@ -70,13 +70,13 @@ def outputs(op: Conv, patches: Float32, weight: Float32, bias: Float32 | None = 
     return found if bias is None else found + bias.reshape(op.groups, 1, -1)
 
 
-def thin(output: Float32) -> Float32:
+def thinned_output(output: Float32) -> Float32:
     """Return at most `MOST_OUTPUTS` numbers of an output, evenly spread, as a vector."""
     flat = output.reshape(-1)
     return flat[:: -(-flat.size // MOST_OUTPUTS)]
 
 
-def thinned(elements: int) -> int:
+def thinned_size(elements: int) -> int:
     """Return how many of `elements` numbers `thin` keeps."""
     step = -(-elements // MOST_OUTPUTS)
     return -(-elements // step)
@@ -91,8 +91,8 @@ class Statistics:
     """
 
     images: tuple[str, ...]
-    seen: Mapping[str, Seen]
-    windows: Mapping[str, Windows]
+    seen: Mapping[str, ValueStatistics]
+    windows: Mapping[str, InputWindows]
     outputs: Mapping[str, Float32]
 
     @property

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.program.comparison import Comparison
+from tcc.compiler.quant.program.float_comparison import FloatComparison
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import fused, kept
-from tcc.compiler.reference import similarity
-from tcc.compiler.reference.quality import Floor, Qualities, loss
-from tcc.compiler.reference.similarity import Panel, Rows
+from tcc.compiler.quant.scale_groups import fused_clamps, kept_values
+from tcc.compiler.reference import output_comparison
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor, Qualities, loss
+from tcc.compiler.reference.output_comparison import ComparisonImages, StackedOutputs
 from tcc.compiler.support.progress import Progress
 
 CANDIDATES = 48
@@ -21,7 +21,7 @@ IMAGES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FloatLayer:
     """One more layer in float with what reads it: the quality then, and what floats cost so far.
 
     `macs` is the share of the network's multiply-accumulates that are floats'.
@@ -35,11 +35,11 @@ class Step:
 def search(
     ready: Model,
     calibration: Calibration,
-    comparison: Comparison,
-    images: tuple[DataSet, Panel],
-    floor: Floor,
+    comparison: FloatComparison,
+    images: tuple[DataSet, ComparisonImages],
+    floor: AccuracyFloor,
     progress: Progress,
-) -> tuple[Calibration, tuple[Step, ...]]:
+) -> tuple[Calibration, tuple[FloatLayer, ...]]:
     """Return a calibration with as few layers in float as the floor needs, and how it got there.
 
     Each of the layers that add the most noise is put into float by itself, with what reads it, so
@@ -48,21 +48,21 @@ def search(
     met over the second. Where none are left, the last calibration is returned.
     """
     learn, held_out = (
-        _Trial(ready, calibration, similarity.rows(ready, few.data), few)
-        for few in (similarity.panel(images[0].first(IMAGES)), images[1])
+        _Trial(ready, calibration, output_comparison.all_outputs(ready, few.data), few)
+        for few in (output_comparison.comparison_images(images[0].first(IMAGES)), images[1])
     )
     names = candidates(ready, comparison)[:CANDIDATES]
     gains: list[tuple[float, int]] = []
     for index, name in enumerate(names):
         progress("search", index, 2 * len(names))
-        gains.append((loss(learn.qualities(around(ready.graph, name))), index))
+        gains.append((loss(learn.qualities(layer_and_readers(ready.graph, name))), index))
     chosen: set[str] = set()
-    steps: list[Step] = []
+    steps: list[FloatLayer] = []
     for count, (_, index) in enumerate(sorted(gains)):
         progress("search", len(names) + count, 2 * len(names))
-        chosen |= around(ready.graph, names[index])
+        chosen |= layer_and_readers(ready.graph, names[index])
         found = held_out.qualities(chosen)
-        steps.append(Step(names[index], found, share(ready, chosen)))
+        steps.append(FloatLayer(names[index], found, macs_share(ready, chosen)))
         if floor.holds(found):
             break
     in_float = calibration.in_float | chosen
@@ -73,23 +73,23 @@ def search(
 class _Trial:
     ready: Model
     calibration: Calibration
-    expected: Rows
-    images: Panel
+    expected: StackedOutputs
+    images: ComparisonImages
 
     def qualities(self, names: Set[str]) -> Qualities:
         """Return the qualities with some more layers in float."""
         in_float = self.calibration.in_float | names
         program = quantize(self.ready, replace(self.calibration, in_float=in_float))
-        found = similarity.rows(program, self.images.data)
-        return similarity.qualities(self.ready, self.expected, found, self.images.judges)
+        found = output_comparison.all_outputs(program, self.images.data)
+        return output_comparison.qualities(self.ready, self.expected, found, self.images.judges)
 
 
-def around(graph: Graph, name: str) -> frozenset[str]:
+def layer_and_readers(graph: Graph, name: str) -> frozenset[str]:
     """Return a kept value and the kept values of the layers that read it.
 
     Through what only moves numbers, on to the layers behind it.
     """
-    outer = {source: clamp for clamp, source in fused(graph).items()}
+    outer = {source: clamp for clamp, source in fused_clamps(graph).items()}
     found = {name}
     pending = [name]
     while pending:
@@ -101,16 +101,16 @@ def around(graph: Graph, name: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def candidates(ready: Model, comparison: Comparison) -> Sequence[str]:
+def candidates(ready: Model, comparison: FloatComparison) -> Sequence[str]:
     """Return the values whose layer adds noise, by how much of it: decibels from input to output.
 
     What only moves numbers adds none.
     """
     by_name = {node.name: node for node in ready.graph.nodes}
-    sources = fused(ready.graph)
+    sources = fused_clamps(ready.graph)
     snr = {layer.name: layer.snr for layer in comparison.layers}
     lost = {}
-    for name in kept(ready.graph):
+    for name in kept_values(ready.graph):
         node = by_name.get(sources.get(name, name))
         if node is None or name not in snr or node.op.moves:
             continue
@@ -120,9 +120,9 @@ def candidates(ready: Model, comparison: Comparison) -> Sequence[str]:
     return sorted(order, key=lambda name: (-lost[name], order.index(name)))
 
 
-def share(ready: Model, names: Set[str]) -> float:
+def macs_share(ready: Model, names: Set[str]) -> float:
     """Return the share of the multiply-accumulates that layers have."""
-    graph, sources = ready.graph, fused(ready.graph)
+    graph, sources = ready.graph, fused_clamps(ready.graph)
     chosen = names | {sources[name] for name in names if name in sources}
     macs = {node.name: node.op.macs(*graph.input_types(node)) for node in graph.nodes}
     return sum(macs[name] for name in chosen if name in macs) / max(sum(macs.values()), 1)

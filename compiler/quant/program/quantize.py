@@ -40,10 +40,10 @@ from tcc.compiler.ops.integer import (
     mean,
 )
 from tcc.compiler.ops.integer.sums import fits
-from tcc.compiler.quant.calibration import Calibration, Float32, Range, Rounded
-from tcc.compiler.quant.program.checks import check_scales, check_sums
-from tcc.compiler.quant.rounding.nearest import largest, round_nearest
-from tcc.compiler.quant.scale_groups import ends, fused
+from tcc.compiler.quant.calibration import Calibration, Float32, Range, RoundedWeights
+from tcc.compiler.quant.program.overflow_checks import check_scales, check_sums
+from tcc.compiler.quant.rounding.nearest import largest_level, round_nearest
+from tcc.compiler.quant.scale_groups import end_values, fused_clamps
 from tcc.compiler.support.unhandled import UnhandledError
 
 Tensors = tuple[NDArray[Any], ...]
@@ -65,7 +65,7 @@ def quantize(model: Model, calibration: Calibration) -> Model:
     check_scales(model, calibration)
     rounded = {**round_nearest(model, calibration.ranges), **calibration.rounded}
     check_sums(model, calibration, rounded)
-    work = _Work(model, calibration, rounded)
+    work = _Quantizer(model, calibration, rounded)
     for source in model.graph.inputs:
         work.enter(source)
     inside = {source: clamp for clamp, source in work.clamps.items()}
@@ -76,12 +76,12 @@ def quantize(model: Model, calibration: Calibration) -> Model:
 
 
 @dataclass
-class _Work:
+class _Quantizer:
     """The integer program while it grows: its nodes, weights and inputs so far."""
 
     model: Model
     calibration: Calibration
-    rounded: Mapping[str, Rounded]
+    rounded: Mapping[str, RoundedWeights]
     nodes: dict[str, Node] = field(default_factory=dict)
     inputs: list[Input] = field(default_factory=list)
     weights: dict[str, NDArray[Any]] = field(default_factory=dict)
@@ -89,14 +89,14 @@ class _Work:
 
     def __post_init__(self) -> None:
         graph = self.model.graph
-        self.clamps = fused(graph)
+        self.clamps = fused_clamps(graph)
         self.by_name = {node.name: node for node in graph.nodes}
         self.named = {source.name: source.name for source in graph.inputs}
-        self.ends = ends(graph)
+        self.ends = end_values(graph)
 
-    def largest(self, node: Node) -> int:
+    def largest_level(self, node: Node) -> int:
         """Return the largest magnitude of a level that a node reads."""
-        return largest(self.calibration.ranges[node.inputs[0]])
+        return largest_level(self.calibration.ranges[node.inputs[0]])
 
     def enter(self, source: Input) -> None:
         """Take in an input: grey levels as they are, a float tensor through `quantize`."""
@@ -141,7 +141,7 @@ class _Work:
             case Conv() as conv:
                 own = self.rounded[node.name]
                 last = self.calibration.real_ends and node.name in self.ends
-                if last and fits(own.weight, own.bias, self.largest(node)):
+                if last and fits(own.weight, own.bias, self.largest_level(node)):
                     factor = np.float32(types[0].scale) * own.scale
                     return RealConv(replace(conv, bias=True)), (
                         own.weight, factor, own.bias,

@@ -32,8 +32,8 @@ from tcc.compiler.ops import (
     Resize,
     Slice,
 )
-from tcc.compiler.quant.observe.statistics import Float32, Seen, Statistics
-from tcc.compiler.quant.scale_groups import Limits, groups
+from tcc.compiler.quant.observe.statistics import Float32, Statistics, ValueStatistics
+from tcc.compiler.quant.scale_groups import Limits, scale_groups
 
 Ids = NDArray[np.int64]
 Factors = Mapping[str, Float32]
@@ -41,7 +41,7 @@ Factors = Mapping[str, Float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class EqualizationSetting:
     """How far channels are brought to one size.
 
     A channel's levels end at its largest magnitude times `headroom`, but at no less than `floor`
@@ -56,7 +56,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Classes:
+class ChannelClasses:
     """The class of each channel of each value; `free` and `fixed` are (classes,) booleans.
 
     A free class is read by layers alone that have weight scales for each of its channels; a fixed
@@ -68,11 +68,11 @@ class Classes:
     fixed: NDArray[np.bool_]
 
 
-def factors(model: Model, statistics: Statistics, setting: Setting) -> Factors:
+def factors(model: Model, statistics: Statistics, setting: EqualizationSetting) -> Factors:
     """Return factors of all values with a channel whose factor is not 1."""
-    found = classes(model.graph)
+    found = channel_classes(model.graph)
     size = np.zeros(len(found.free))
-    for group in groups(model.graph):
+    for group in scale_groups(model.graph):
         peaks = {name: _peaks(statistics.seen[name]) for name in group if name in statistics.seen}
         top = max((float(p.max(initial=0.0)) for p in peaks.values()), default=0.0)
         for name, peak in peaks.items():
@@ -105,7 +105,7 @@ def limits(statistics: Statistics, given: Factors) -> Limits:
     return found
 
 
-def classes(graph: Graph) -> Classes:
+def channel_classes(graph: Graph) -> ChannelClasses:
     """Return which channels of a graph must share a factor."""
     of: dict[str, Ids] = {}
     same: list[tuple[Ids, Ids]] = []
@@ -132,7 +132,7 @@ def classes(graph: Graph) -> Classes:
     fixed, full = np.zeros(count, bool), np.zeros(count, bool)
     fixed[label[_joined(bound)]] = True
     full[label[_joined(summed)]] = True
-    return Classes({name: label[ids] for name, ids in of.items()}, ~full, fixed)
+    return ChannelClasses({name: label[ids] for name, ids in of.items()}, ~full, fixed)
 
 
 def _through(  # noqa: PLR0911 - a case an operation
@@ -205,6 +205,6 @@ def _joined(parts: Sequence[Ids]) -> Ids:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def _peaks(seen: Seen) -> NDArray[np.float64]:
+def _peaks(seen: ValueStatistics) -> NDArray[np.float64]:
     """Return the largest magnitude of each channel."""
     return np.maximum(np.abs(seen.channel_low), np.abs(seen.channel_high)).astype(np.float64)

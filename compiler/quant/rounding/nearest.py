@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ops import Conv
-from tcc.compiler.quant.calibration import Float32, Range, Rounded
-from tcc.compiler.quant.scale_groups import SMALLEST, fused
+from tcc.compiler.quant.calibration import Float32, Range, RoundedWeights
+from tcc.compiler.quant.scale_groups import SMALLEST, fused_clamps
 
 Real = NDArray[np.float32] | NDArray[np.float64]
 
@@ -18,9 +18,9 @@ SMALLEST_FACTOR = 2.0**-32
 """Below this M, no sum that fits an int32 reaches half a step of the output."""
 
 
-def round_nearest(model: Model, ranges: Mapping[str, Range]) -> Mapping[str, Rounded]:
+def round_nearest(model: Model, ranges: Mapping[str, Range]) -> Mapping[str, RoundedWeights]:
     """Return the integer weights of every convolution, each rounded to nearest."""
-    inside = {source: clamp for clamp, source in fused(model.graph).items()}
+    inside = {source: clamp for clamp, source in fused_clamps(model.graph).items()}
     found = {}
     for node in model.graph.nodes:
         if isinstance(node.op, Conv):
@@ -31,29 +31,29 @@ def round_nearest(model: Model, ranges: Mapping[str, Range]) -> Mapping[str, Rou
     return found
 
 
-def rounded(weight: Real, bias: Real, x: Range, y: Range) -> Rounded:
+def rounded(weight: Real, bias: Real, x: Range, y: Range) -> RoundedWeights:
     """Return weights (filters, ...) rounded to nearest at absmax / 127 per filter, or above.
 
     The scale is larger where the sum could overflow an int32 or the bias would not fit, and 1 for
     a filter of zeros.
     """
     flat = np.abs(weight.reshape(len(weight), -1)).astype(np.float64)
-    scale = allowed(flat.max(axis=1) / most(flat.shape[1], x), bias, x, y)
+    scale = allowed_scales(flat.max(axis=1) / largest_weight(flat.shape[1], x), bias, x, y)
     steps = np.rint(weight / scale.astype(np.float64).reshape(-1, *(1 for _ in weight.shape[1:])))
-    return Rounded(steps.astype(np.int8), scale, bias_steps(bias, scale, x))
+    return RoundedWeights(steps.astype(np.int8), scale, bias_steps(bias, scale, x))
 
 
-def most(taps: int, x: Range) -> int:
+def largest_weight(taps: int, x: Range) -> int:
     """Return the largest weight of which `taps` products with any input cannot overflow."""
-    return max(1, min(127, (1 << SUM_BITS) // (taps * largest(x))))
+    return max(1, min(127, (1 << SUM_BITS) // (taps * largest_level(x))))
 
 
-def largest(x: Range) -> int:
+def largest_level(x: Range) -> int:
     """Return the largest magnitude of a level."""
     return max(abs(limit) for limit in x.limits)
 
 
-def allowed(scale: NDArray[np.float64], bias: Real, x: Range, y: Range) -> Float32:
+def allowed_scales(scale: NDArray[np.float64], bias: Real, x: Range, y: Range) -> Float32:
     """Return weight scales (filters,), each raised to the least that the arithmetic allows."""
     least = np.abs(bias.astype(np.float64)) / (x.scale * 2.0**SUM_BITS)
     least = np.maximum(least, y.scale / x.scale * SMALLEST_FACTOR * (1 + 2.0**-20))

@@ -15,13 +15,13 @@ from threadpoolctl import threadpool_limits
 
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ops import Conv
-from tcc.compiler.quant.calibration import Range, Rounded
+from tcc.compiler.quant.calibration import Range, RoundedWeights
 from tcc.compiler.quant.observe.statistics import Float32, Statistics
 from tcc.compiler.quant.rounding import least_error
 from tcc.compiler.quant.rounding.equalization import Factors
 from tcc.compiler.quant.rounding.least_error import Float64
-from tcc.compiler.quant.rounding.nearest import allowed, bias_steps, most, rounded
-from tcc.compiler.quant.scale_groups import fused
+from tcc.compiler.quant.rounding.nearest import allowed_scales, bias_steps, largest_weight, rounded
+from tcc.compiler.quant.scale_groups import fused_clamps
 
 BLOCK = 256
 """Most taps whose moments are known together; of more, only those of a block with each other."""
@@ -34,7 +34,7 @@ SMALL_GROUP = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class FloatConv:
     """One convolution: float weight (filters, taps) and bias, and the ranges around it."""
 
     weight: Float64
@@ -43,37 +43,37 @@ class Layer:
     y: Range
 
 
-def round_moments(
+def round_by_moments(
     model: Model,
     ranges: Mapping[str, Range],
     statistics: Statistics,
     factors: Factors,
     threads: int | None = None,
-) -> Mapping[str, Rounded]:
+) -> Mapping[str, RoundedWeights]:
     """Return the integer weights of every convolution whose input was seen.
 
     `model` and `ranges` are of channels equalised by `factors`; what was seen is not. Each layer is
     worked on by one thread, so that their number does not change a bit.
     """
-    inside = {source: clamp for clamp, source in fused(model.graph).items()}
+    inside = {source: clamp for clamp, source in fused_clamps(model.graph).items()}
     nodes = [
         n for n in model.graph.nodes if isinstance(n.op, Conv) and n.name in statistics.windows
     ]
 
-    def one(node: Node) -> Rounded:
+    def one(node: Node) -> RoundedWeights:
         weight, *bias = (model.weights[name] for name in node.params)
         shift = bias[0] if bias else np.zeros(len(weight), np.float32)
         x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
-        if most(weight[0].size, x) < least_error.LIMIT or _plain(weight):
+        if largest_weight(weight[0].size, x) < least_error.LIMIT or _plain(weight):
             return rounded(weight, shift, x, y)
         flat = weight.reshape(len(weight), -1).astype(np.float64)
-        layer = Layer(flat, shift.astype(np.float64), x, y)
+        layer = FloatConv(flat, shift.astype(np.float64), x, y)
         windows = statistics.windows[node.name]
         if node.inputs[0] in factors:
             factor = factors[node.inputs[0]][:, None, None]
             windows = replace(windows, parts=windows.parts / factor)
         own = _rounded(layer, windows.patches())
-        return Rounded(own.weight.reshape(weight.shape), own.scale, own.bias)
+        return RoundedWeights(own.weight.reshape(weight.shape), own.scale, own.bias)
 
     count = threads or os.cpu_count()  # not more, since each holds a layer's patches
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
@@ -94,7 +94,7 @@ def levels(real: Float32, kind: Range) -> Float32:
     return np.clip(steps, low, high, out=steps)
 
 
-def _rounded(layer: Layer, patches: Float32) -> Rounded:
+def _rounded(layer: FloatConv, patches: Float32) -> RoundedWeights:
     """Return the weights of a layer that reads `patches` (groups, samples, taps)."""
     groups, samples, taps = patches.shape
     weight = layer.weight.reshape(groups, -1, taps)
@@ -105,7 +105,7 @@ def _rounded(layer: Layer, patches: Float32) -> Rounded:
         parts = [_dense(w, part) for w, part in zip(weight, read, strict=True)]
         scale = np.concatenate([own for own, _ in parts])
         steps = np.concatenate([own for _, own in parts])
-    final = allowed(scale, layer.bias.astype(np.float32), layer.x, layer.y)
+    final = allowed_scales(scale, layer.bias.astype(np.float32), layer.x, layer.y)
     raised = final.astype(np.float64) != scale
     if raised.any():
         again = least_error.nearest(layer.weight, final.astype(np.float64))
@@ -115,7 +115,7 @@ def _rounded(layer: Layer, patches: Float32) -> Rounded:
     means = (ones @ patches).astype(np.float64) / samples
     got = (ones @ read).astype(np.float64) / samples * layer.x.scale
     shift = np.matmul(weight, means[:, :, None]) - np.matmul(real, got[:, :, None])
-    return Rounded(steps, final, bias_steps(layer.bias + shift.reshape(-1), final, layer.x))
+    return RoundedWeights(steps, final, bias_steps(layer.bias + shift.reshape(-1), final, layer.x))
 
 
 def _small(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:

@@ -16,10 +16,10 @@ from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.methods.minmax_guard import SAFE, raised_name
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference import similarity
-from tcc.compiler.reference.quality import loss
+from tcc.compiler.reference import output_comparison
+from tcc.compiler.reference.accuracy_floor import loss
 
-ABOUT = calibration_file.About(
+ABOUT = calibration_file.Provenance(
     "best", "ax620", "prune", Network("net", "", "0" * 64, {}),
     WeightsOrigin("random", "1" * 64, None, 0, "random"),
 )  # fmt: skip
@@ -49,7 +49,7 @@ def test_the_result_makes_a_program_near_the_floats(net, method, tmp_path):
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 9)
     found = calibrate(model, data, method)
     program = quantize(model, found.calibration)
-    near = similarity.compared(model, program, similarity.panel(data))
+    near = output_comparison.compared(model, program, output_comparison.comparison_images(data))
     assert all(one.cosine > 0.98 and one.correlation > 0.9 for one in near.values())
 
 
@@ -85,7 +85,9 @@ def test_a_dead_network_gives_normal_scales(method, tmp_path):
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 5)
     found = calibrate(dead, data, method)
     assert all(2.0**-60 <= one.scale < np.inf for one in found.calibration.ranges.values())
-    assert not similarity.rows(quantize(dead, found.calibration), data)["logits"].any()
+    assert not output_comparison.all_outputs(quantize(dead, found.calibration), data)[
+        "logits"
+    ].any()
 
 
 def test_kl_cosine_is_never_below_minmax_on_images_held_out(tmp_path):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tcc.compiler.ir.graph import Output
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor
 from tcc.compiler.reference.output_quality import quality
-from tcc.compiler.reference.quality import Floor
 
-OFF = Floor(cosine=0.0, correlation=0.0, error=1e9)
+OFF = AccuracyFloor(cosine=0.0, correlation=0.0, error=1e9)
 RNG = np.random.default_rng(0)
 
 
@@ -37,11 +37,11 @@ def test_a_collapse_has_no_correlation_wherever_it_lies(activation, units):
     for constant in (values.mean(), values[0], 0):
         found = measured(values, np.zeros_like(values) + constant, activation)
         assert found.correlation == 0
-        assert not Floor().holds({"y": found})
+        assert not AccuracyFloor().holds({"y": found})
         assert found.loss > 1
     good = measured(values, near(values), activation)
     assert good.correlation > 0.95
-    assert Floor().holds({"y": good})
+    assert AccuracyFloor().holds({"y": good})
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_unit_that_stands_still_among_many_has_no_correlation(images, units, a
     moved = int(np.abs(values - values.mean(axis=0)).mean(axis=0).argmax())
     found = measured(values, with_one(values, moved), activation)
     assert found.correlation == 0
-    assert not Floor().holds({"y": found})
+    assert not AccuracyFloor().holds({"y": found})
 
 
 def test_a_unit_that_integers_cannot_show_may_stand_still():
@@ -102,7 +102,7 @@ def test_floats_that_do_not_differ_show_nothing(activation, images):
         one = measured(values, found.astype(np.float32), activation)
         assert one.correlation is None
         assert one.error is None
-        assert Floor().holds({"y": one})
+        assert AccuracyFloor().holds({"y": one})
 
 
 def test_rounding_is_no_difference():
@@ -125,7 +125,7 @@ def test_the_error_is_relative_to_the_spread():
     offset = measured(values, values + 2 * values.std(axis=0))
     assert offset.correlation == pytest.approx(1, abs=1e-4)
     assert offset.error == pytest.approx(2, rel=1e-3)
-    assert any("the error of `y`" in said for said in Floor().broken({"y": offset}))
+    assert any("the error of `y`" in said for said in AccuracyFloor().broken({"y": offset}))
     assert offset.cosine > 0.9999
 
 
@@ -135,8 +135,8 @@ def test_decisions_are_counted_one_by_one():
     flipped[:10, 2] *= -1
     found = measured(values, flipped, "sigmoid")
     assert found.agreement == 0.5
-    assert Floor(drop=0.5, correlation=0.0, error=9).holds({"y": found})
-    (said,) = Floor(drop=0.4, correlation=0.0, error=9).broken({"y": found})
+    assert AccuracyFloor(drop=0.5, correlation=0.0, error=9).holds({"y": found})
+    (said,) = AccuracyFloor(drop=0.4, correlation=0.0, error=9).broken({"y": found})
     assert said == "50.0% of the images change their decision of `y`, not 40.0%"
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tcc.compiler.ops import Conv
 from tcc.compiler.quant.methods import cosine_search
-from tcc.compiler.quant.observe.statistics import Windows
+from tcc.compiler.quant.observe.statistics import InputWindows
 
 LIMITS = {True: (-128, 127), False: (0, 255)}
 
@@ -83,8 +83,8 @@ def test_the_search_is_the_equation(seed, signed, taps, filters):
     top = float(np.abs(patches).max()) / LIMITS[signed][1]
     scales = cosine_search.candidates(top * 0.6, top)
 
-    windows = Windows(Conv(filters, (1, 1)), patches[:, :, None, None])
-    layer = cosine_search.layer(windows, weight[:, :, None, None], bias)
+    windows = InputWindows(Conv(filters, (1, 1)), patches[:, :, None, None])
+    layer = cosine_search.sampled_conv(windows, weight[:, :, None, None], bias)
     scale, best, (after,) = cosine_search.search((layer,), patches, scales, LIMITS[signed])
     numbers = (patches.tolist(), weight.tolist(), bias.tolist())
     expected, found = slow(numbers, scales, LIMITS[signed])
@@ -100,10 +100,10 @@ def test_the_weights_products_are_those_of_the_outputs(seed):
     """The products that spare the patches give the cosine of the outputs themselves."""
     rng = np.random.default_rng(seed)
     op = Conv(4, (2, 2), groups=2)
-    windows = Windows(op, rng.normal(size=(3, 4, 4, 4)).astype(np.float32))
+    windows = InputWindows(op, rng.normal(size=(3, 4, 4, 4)).astype(np.float32))
     weight = rng.normal(size=(4, 2, 2, 2)).astype(np.float32)
     bias = rng.normal(size=4).astype(np.float32)
-    layer = cosine_search.layer(windows, weight, bias)
+    layer = cosine_search.sampled_conv(windows, weight, bias)
     after = cosine_search._weights(layer, np.float32(0.03), (-128, 127))
     x = cosine_search.quantised(layer.patches, np.float32(0.03), (-128, 127))
     chosen = alike_of(layer, after, x)
@@ -118,7 +118,7 @@ def test_the_weights_products_are_those_of_the_outputs(seed):
 
 
 def alike_of(layer, other, x):
-    return cosine_search.alike(
+    return cosine_search.cosine(
         layer.real, x @ other.quantised(other.factor).transpose(0, 2, 1) + layer.bias
     )
 
@@ -139,8 +139,8 @@ def test_equal_cosines_take_the_larger_scale():
 
 
 def test_a_layer_of_zeros_keeps_normal_scales():
-    windows = Windows(Conv(2, (1, 1)), np.zeros((5, 3, 1, 1), np.float32))
-    layer = cosine_search.layer(
+    windows = InputWindows(Conv(2, (1, 1)), np.zeros((5, 3, 1, 1), np.float32))
+    layer = cosine_search.sampled_conv(
         windows, np.zeros((2, 3, 1, 1), np.float32), np.zeros(2, np.float32)
     )
     scale, found, (after,) = cosine_search.search(
@@ -155,17 +155,17 @@ def test_a_layer_of_zeros_keeps_normal_scales():
 def test_patches_are_few_however_many_windows(kernel):
     op = Conv(4, kernel)
     size = (1, 1) if kernel == (1, 1) else (10, 10)
-    windows = Windows(op, np.ones((2000, 64, *size), np.float32))
-    layer = cosine_search.layer(
+    windows = InputWindows(op, np.ones((2000, 64, *size), np.float32))
+    layer = cosine_search.sampled_conv(
         windows, np.ones((4, 64, *kernel), np.float32), np.zeros(4, np.float32)
     )
     assert cosine_search.MOST / 2 < layer.patches.size <= 2 * cosine_search.MOST
 
 
 def test_a_large_layer_is_some_of_its_filters():
-    windows = Windows(Conv(4096, (1, 1)), np.ones((4, 1024, 1, 1), np.float32))
+    windows = InputWindows(Conv(4096, (1, 1)), np.ones((4, 1024, 1, 1), np.float32))
     weight = np.ones((4096, 1024, 1, 1), np.float32)
-    layer = cosine_search.layer(windows, weight, np.arange(4096, dtype=np.float32))
+    layer = cosine_search.sampled_conv(windows, weight, np.arange(4096, dtype=np.float32))
     assert layer.weight.size <= cosine_search.MOST_WEIGHTS
     assert layer.bias.reshape(-1)[-1] > 4000
     assert layer.real.shape == (1, 4, layer.weight.shape[1])

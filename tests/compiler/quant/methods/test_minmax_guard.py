@@ -13,8 +13,8 @@ from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
 from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.minmax_guard import FLOOR, SAFE, decided, raised_name
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference import similarity
-from tcc.compiler.reference.quality import loss
+from tcc.compiler.reference import output_comparison
+from tcc.compiler.reference.accuracy_floor import loss
 
 PAPER = KL_COSINE.name
 RAISED = raised_name(PAPER)
@@ -30,7 +30,10 @@ def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
     assert set(found.judged) == set(found.found) == {PAPER, RAISED, SAFE}
     for name, one in found.found.items():
         program = quantize(model, Calibration(one.ranges, one.rounded))
-        assert similarity.compared(model, program, similarity.panel(held)) == found.judged[name]
+        assert (
+            output_comparison.compared(model, program, output_comparison.comparison_images(held))
+            == found.judged[name]
+        )
     assert loss(found.judged[found.winner]) <= loss(found.judged[SAFE])
     for name, own in found.found[RAISED].ranges.items():
         assert own.scale >= np.float32(FLOOR * found.found[SAFE].ranges[name].scale)

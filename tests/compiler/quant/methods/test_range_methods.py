@@ -18,8 +18,8 @@ from tcc.compiler.quant.methods.percentile import OUTLIERS
 from tcc.compiler.quant.methods.value_groups import jackknife_spread, value_groups
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import groups, ranges
-from tcc.compiler.reference import similarity
+from tcc.compiler.quant.scale_groups import minmax_ranges, scale_groups
+from tcc.compiler.reference import output_comparison
 
 NETS = {"dense": dense, "gated": gated}
 methods = pytest.mark.parametrize("method", SEARCHES, ids=lambda method: method.name)
@@ -36,7 +36,7 @@ def seen(request, tmp_path_factory):
 
 def test_minmax_lets_the_largest_number_be_the_largest_level(seen):
     model, _, statistics = seen
-    assert MINMAX.search(model, statistics, None).ranges == ranges(model, statistics.limits)
+    assert MINMAX.search(model, statistics, None).ranges == minmax_ranges(model, statistics.limits)
 
 
 @methods
@@ -44,7 +44,7 @@ def test_a_group_has_one_scale_that_is_not_above_minmax(seen, method):
     model, _, statistics = seen
     found = method.search(model, statistics, None)
     most = MINMAX.search(model, statistics, None)
-    for group in groups(model.graph):
+    for group in scale_groups(model.graph):
         assert len({found.ranges[name] for name in group}) == 1
     for name, one in found.ranges.items():
         assert 0 < one.scale <= most.ranges[name].scale
@@ -60,7 +60,7 @@ def test_the_integers_come_near_the_floats(seen, method):
     model, data, statistics = seen
     found = method.search(model, statistics, None)
     program = quantize(model, Calibration(found.ranges, found.rounded))
-    near = similarity.compared(model, program, similarity.panel(data))
+    near = output_comparison.compared(model, program, output_comparison.comparison_images(data))
     assert all(one.cosine > 0.9 for one in near.values())
 
 
@@ -133,7 +133,9 @@ def test_a_constant_image_and_one_image_only(method, tmp_path):
     found = method.search(model, observe(model, data), None)
     assert found.ranges[model.graph.inputs[0].name].scale == 1.0
     assert all(trace.spread is None for trace in found.traces.values())
-    rows = similarity.rows(quantize(model, Calibration(found.ranges, found.rounded)), data)
+    rows = output_comparison.all_outputs(
+        quantize(model, Calibration(found.ranges, found.rounded)), data
+    )
     assert all(values.any() for values in rows.values())
 
 

@@ -9,9 +9,9 @@ from quant_sets import ready, tensors, with_weights
 
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.quant.observe.observer import observe
-from tcc.compiler.quant.observe.sampling import plan, within
+from tcc.compiler.quant.observe.sampling import places_in_concats, sampling_plan
 from tcc.compiler.quant.observe.statistics import outputs
-from tcc.compiler.quant.scale_groups import kept
+from tcc.compiler.quant.scale_groups import kept_values
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError
 
@@ -39,7 +39,7 @@ def test_extremes_are_those_of_all_elements(net, tmp_path):
     data = tensors(tmp_path, model.graph.inputs[0].type.shape)
     found = observe(model, data)
     assert found.images == data.digests
-    assert tuple(found.seen) == kept(model.graph)
+    assert tuple(found.seen) == kept_values(model.graph)
     for name, values in every_value(model, data).items():
         if name not in found.seen:
             continue
@@ -58,8 +58,8 @@ def test_samples_are_columns_of_the_values(net, tmp_path):
     model = ready(net())
     data = tensors(tmp_path, model.graph.inputs[0].type.shape)
     found = observe(model, data, positions=48)
-    inside = within(model.graph)
-    chosen = plan(model.graph, data.digests, 48).samples
+    inside = places_in_concats(model.graph)
+    chosen = sampling_plan(model.graph, data.digests, 48).samples
     values = every_value(model, data)
     for name, seen in found.seen.items():
         choice = chosen[inside.get(name, (name, 0))[0]]

@@ -8,7 +8,7 @@ from nets import Steps
 from tcc.compiler.data import weights
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Conv
-from tcc.compiler.quant.observe.statistics import Windows, outputs
+from tcc.compiler.quant.observe.statistics import InputWindows, outputs
 from tcc.compiler.reference import float_program
 
 
@@ -27,7 +27,7 @@ def test_patches_give_what_the_convolution_gives(groups, depth, kernel, stride, 
     (found,) = float_program.run(model, [image])
 
     padded = np.pad(image, ((0, 0), (1, 2), (0, 1)))
-    windows = Windows(op, padded[None])
+    windows = InputWindows(op, padded[None])
     params = [model.weights[name] for name in graph.nodes[0].params]
     patches = windows.patches()
     assert patches.shape[::2] == (groups, params[0][0].size)

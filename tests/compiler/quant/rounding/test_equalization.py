@@ -29,16 +29,16 @@ from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding.equalization import (
-    Setting,
-    classes,
+    EqualizationSetting,
+    channel_classes,
     equalized,
     factors,
     limits,
 )
 from tcc.compiler.quant.rounding.nearest import round_nearest
-from tcc.compiler.quant.rounding.second_moments import round_moments
-from tcc.compiler.quant.scale_groups import ranges
-from tcc.compiler.reference import float_program, quality, similarity
+from tcc.compiler.quant.rounding.second_moments import round_by_moments
+from tcc.compiler.quant.scale_groups import minmax_ranges
+from tcc.compiler.reference import accuracy_floor, float_program, output_comparison
 
 FLOOR = 1 / 32
 
@@ -78,7 +78,7 @@ def test_classes_follow_channels_through_joins():
     add("shuffle", ChannelShuffle(2))
     add("cut", Slice(0, 8, 2))
     add("end", Conv(2, (1, 1)))
-    found = classes(add.graph())
+    found = channel_classes(add.graph())
     assert found.of["a"].tolist() == found.of["b"].tolist() == found.of["sum"].tolist()
     both = [*found.of["a"], *found.of["image"]]
     assert found.of["both"].tolist() == both
@@ -96,7 +96,7 @@ def test_what_is_not_homogeneous_keeps_its_channels():
     add("a", Conv(4, (1, 1)))
     add("clamp", Relu6())
     add("end", Conv(2, (1, 1)))
-    assert classes(add.graph()).fixed.all()
+    assert channel_classes(add.graph()).fixed.all()
 
 
 @settings(max_examples=30)
@@ -105,7 +105,7 @@ def test_the_function_stays_the_same(data, power):
     """With any factors that classes allow, whatever the network."""
     graph = graphs(data.draw)
     model = ready_random(graph, extreme(data.draw, graph))
-    found = classes(model.graph)
+    found = channel_classes(model.graph)
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
     factor = np.exp(random.uniform(-2, 0, len(found.free))).astype(np.float32)
     factor = np.where(found.fixed, np.float32(1), factor)
@@ -120,7 +120,7 @@ def test_the_function_stays_the_same(data, power):
 def test_factors_bring_channels_to_one_size(tmp_path):
     model = uneven(ready(joined(), INT8))
     seen = observe(model, tensors(tmp_path, (3, 8, 8), 6))
-    found = factors(model, seen, Setting(1.0, FLOOR, 0.0))
+    found = factors(model, seen, EqualizationSetting(1.0, FLOOR, 0.0))
     assert set(found) >= {"first", "relu", "concat"}
     assert "wise_relu" not in found  # the dense reader sums over it, and its power is 0
     assert found["concat"].tolist() == [*found["first"], *found["relu"]]
@@ -132,7 +132,7 @@ def test_factors_bring_channels_to_one_size(tmp_path):
     assert found["concat"] == pytest.approx(wanted)
     low, high = limits(seen, found)["concat"]
     assert max(-low, high) == pytest.approx(peaks.max(), rel=1e-6)
-    half = factors(model, seen, Setting(1.0, FLOOR, 0.5))
+    half = factors(model, seen, EqualizationSetting(1.0, FLOOR, 0.5))
     assert set(half) > set(found)
 
 
@@ -145,14 +145,16 @@ def test_the_integer_program_is_nearer_and_has_the_same_meaning(net, most, tmp_p
 
     def loss(calibration):
         program = quantize(model, calibration)
-        return quality.loss(similarity.compared(model, program, similarity.panel(data)))
+        return accuracy_floor.loss(
+            output_comparison.compared(model, program, output_comparison.comparison_images(data))
+        )
 
-    plain = loss(Calibration(ranges(model, seen.limits)))
-    given = factors(model, seen, Setting(1.0, FLOOR, 0.5))
+    plain = loss(Calibration(minmax_ranges(model, seen.limits)))
+    given = factors(model, seen, EqualizationSetting(1.0, FLOOR, 0.5))
     changed = equalized(model, given)
-    found = ranges(changed, limits(seen, given))
+    found = minmax_ranges(changed, limits(seen, given))
     nearest = loss(Calibration(found, round_nearest(changed, found), given))
-    moments = loss(Calibration(found, round_moments(changed, found, seen, given), given))
+    moments = loss(Calibration(found, round_by_moments(changed, found, seen, given), given))
     assert nearest < 1.5 * plain + 1e-6
     assert moments < most * plain
     mixed = Calibration(found, round_nearest(changed, found), given)
@@ -167,11 +169,11 @@ def test_a_dead_channel_has_a_finite_factor(tmp_path):
         value[1] = 0
     dead = Model(model.graph, {**model.weights, **second})
     seen = observe(dead, tensors(tmp_path, (3, 8, 8), 4))
-    given = factors(dead, seen, Setting(floor=FLOOR))
+    given = factors(dead, seen, EqualizationSetting(floor=FLOOR))
     assert given["relu"][1] == FLOOR
     changed = equalized(dead, given)
-    found = ranges(changed, limits(seen, given))
-    rounded = round_moments(changed, found, seen, given)
+    found = minmax_ranges(changed, limits(seen, given))
+    rounded = round_by_moments(changed, found, seen, given)
     assert all(np.isfinite(one.scale).all() and (one.scale > 0).all() for one in rounded.values())
 
 

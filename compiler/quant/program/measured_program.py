@@ -5,34 +5,43 @@ from dataclasses import dataclass
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.program.comparison import Comparison, compare
-from tcc.compiler.quant.program.mixed_precision import Step, search
+from tcc.compiler.quant.program.float_comparison import FloatComparison, compare
+from tcc.compiler.quant.program.mixed_precision import FloatLayer, search
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference.quality import BelowFloor, Culprit, Floor
-from tcc.compiler.reference.similarity import Panel
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor, BelowFloor, LossyLayer
+from tcc.compiler.reference.output_comparison import ComparisonImages
 from tcc.compiler.support.diagnostics import NOWHERE
 from tcc.compiler.support.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class MeasuredProgram:
     """An integer program, its calibration, how it compares with floats, and how floats got in."""
 
     program: Model
     calibration: Calibration
-    comparison: Comparison
-    steps: tuple[Step, ...] = ()
+    comparison: FloatComparison
+    steps: tuple[FloatLayer, ...] = ()
 
 
-def make(ready: Model, calibration: Calibration, images: Panel, progress: Progress) -> Made:
+def measured(
+    ready: Model, calibration: Calibration, images: ComparisonImages, progress: Progress
+) -> MeasuredProgram:
     """Return the integer program of a calibration, compared with floats over images."""
     program = quantize(ready, calibration)
-    return Made(program, calibration, compare(ready, program, calibration, images, progress))
+    return MeasuredProgram(
+        program, calibration, compare(ready, program, calibration, images, progress)
+    )
 
 
-def above(
-    ready: Model, made: Made, floor: Floor, learn: DataSet, judge: Panel, progress: Progress
-) -> Made:
+def with_float_layers(
+    ready: Model,
+    made: MeasuredProgram,
+    floor: AccuracyFloor,
+    learn: DataSet,
+    judge: ComparisonImages,
+    progress: Progress,
+) -> MeasuredProgram:
     """Return the program, with layers in float where the floor needs them.
 
     Their order comes from the images to learn from; how many it takes, from the others.
@@ -40,11 +49,11 @@ def above(
     if floor.holds(made.comparison.quality):
         return made
     mixed, steps = search(ready, made.calibration, made.comparison, (learn, judge), floor, progress)
-    again = make(ready, mixed, judge, progress)
-    return Made(again.program, again.calibration, again.comparison, steps)
+    again = measured(ready, mixed, judge, progress)
+    return MeasuredProgram(again.program, again.calibration, again.comparison, steps)
 
 
-def check(made: Made, floor: Floor) -> Made:
+def require_floor(made: MeasuredProgram, floor: AccuracyFloor) -> MeasuredProgram:
     """Return the program, if it keeps the floor.
 
     Raises:
@@ -55,7 +64,9 @@ def check(made: Made, floor: Floor) -> Made:
     if broken:
         places = {node.name: node.at for node in made.program.graph.nodes}
         culprits = [
-            Culprit(o.name, f"{o.snr:.1f} dB, cosine {o.cosine:.4f}", places.get(o.name, NOWHERE))
+            LossyLayer(
+                o.name, f"{o.snr:.1f} dB, cosine {o.cosine:.4f}", places.get(o.name, NOWHERE)
+            )
             for o in comparison.worst()
         ]
         raise BelowFloor(broken, comparison.quality, culprits)

@@ -73,7 +73,7 @@ def difference(found: Qualities) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
+class AccuracyFloor:
     """Bounds that each output must keep by itself.
 
     `cosine`: the least mean one; None stands for `COSINE` where an output is of classes, and any
@@ -95,7 +95,7 @@ class Floor:
         """Return which bounds which outputs do not keep, in words."""
         return tuple(said for name, one in found.items() for said in self._broken(name, one))
 
-    def of(self, kind: OutputKind) -> "Floor":
+    def of(self, kind: OutputKind) -> "AccuracyFloor":
         """Return what an output of a kind is held to, None being any."""
         match kind:
             case "classes":
@@ -131,7 +131,7 @@ def _below(correlation: float, least: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Culprit:
+class LossyLayer:
     """A layer that loses much: what is left of it, in words, and its place in the spec."""
 
     name: str
@@ -143,7 +143,7 @@ class BelowFloor(Exception):  # noqa: N818 - it is what was found
     """An integer program loses too much; the command line exits with 4."""
 
     def __init__(
-        self, broken: Sequence[str], found: Qualities, culprits: Sequence[Culprit]
+        self, broken: Sequence[str], found: Qualities, culprits: Sequence[LossyLayer]
     ) -> None:
         super().__init__("; ".join(broken))
         self.broken, self.found, self.culprits = tuple(broken), found, tuple(culprits)

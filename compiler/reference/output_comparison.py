@@ -15,40 +15,40 @@ from numpy.typing import NDArray
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.reference import float_program, output_quality
-from tcc.compiler.reference.quality import Qualities
+from tcc.compiler.reference.accuracy_floor import Qualities
 
 Tensors = Mapping[str, NDArray[np.float32]]
 """Each output by name, for one image."""
-Rows = Mapping[str, NDArray[np.float32]]
+StackedOutputs = Mapping[str, NDArray[np.float32]]
 """Each output by name, for all images: (images, *shape)."""
 ENOUGH = 16
 """Images that show how far outputs spread: where fewer judge, others help."""
 
 
 @dataclass(frozen=True)
-class Panel:
+class ComparisonImages:
     """Images to compare over: the first `judges` are held out, all show how outputs spread."""
 
     data: DataSet
     judges: int
 
 
-def panel(judges: DataSet, others: DataSet | None = None) -> Panel:
+def comparison_images(judges: DataSet, others: DataSet | None = None) -> ComparisonImages:
     """Return images that judge, and as many of others as it takes to see a spread."""
     known = set(judges.digests)
     spare = [item for item in others.items if item.digest not in known] if others else []
     more = spare[: max(0, ENOUGH - len(judges))]
-    return Panel(replace(judges, items=(*judges.items, *more)), len(judges))
+    return ComparisonImages(replace(judges, items=(*judges.items, *more)), len(judges))
 
 
-def judged(model: Model) -> tuple[Output, ...]:
+def judged_outputs(model: Model) -> tuple[Output, ...]:
     """Return the outputs that are judged: all but what only training has."""
     return tuple(o for o in model.graph.outputs if not o.train_only)
 
 
-def rows(model: Model, data: DataSet) -> Rows:
+def all_outputs(model: Model, data: DataSet) -> StackedOutputs:
     """Return the outputs of a model, float or integer, for each image of a set."""
-    return stacked(model, list(outputs(model, data)))
+    return stacked_outputs(model, list(outputs(model, data)))
 
 
 def outputs(model: Model, data: DataSet) -> Iterator[Tensors]:
@@ -59,23 +59,25 @@ def outputs(model: Model, data: DataSet) -> Iterator[Tensors]:
         yield run(data.tensor(index, source))
 
 
-def stacked(model: Model, found: Sequence[Tensors]) -> Rows:
+def stacked_outputs(model: Model, found: Sequence[Tensors]) -> StackedOutputs:
     """Return the outputs of all images in one array each."""
-    return {o.name: np.stack([one[o.name] for one in found]) for o in judged(model)}
+    return {o.name: np.stack([one[o.name] for one in found]) for o in judged_outputs(model)}
 
 
-def qualities(model: Model, expected: Rows, found: Rows, judges: int | None = None) -> Qualities:
+def qualities(
+    model: Model, expected: StackedOutputs, found: StackedOutputs, judges: int | None = None
+) -> Qualities:
     """Return how near each output comes to the expected one.
 
     `model` is that of the expected ones; the first `judges` images judge, or all.
     """
     return {
         o.name: output_quality.quality(o, expected[o.name], found[o.name], judges)
-        for o in judged(model)
+        for o in judged_outputs(model)
     }
 
 
-def compared(model: Model, program: Model, images: Panel) -> Qualities:
+def compared(model: Model, program: Model, images: ComparisonImages) -> Qualities:
     """Return how near a program's outputs come to those of its float model."""
-    expected, found = (rows(one, images.data) for one in (model, program))
+    expected, found = (all_outputs(one, images.data) for one in (model, program))
     return qualities(model, expected, found, images.judges)

@@ -35,7 +35,7 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class Class:
+class ClassScores:
     """One class: its rates, its images, and how many images were taken for it."""
 
     rates: Rates
@@ -54,7 +54,7 @@ class Scores:
 
     images: int
     correct: int
-    classes: tuple[Class, ...]
+    classes: tuple[ClassScores, ...]
     macro: Rates
     confusion: tuple[tuple[int, ...], ...]
 
@@ -79,7 +79,9 @@ def scores(counts: Counts) -> Scores:
     """Return the figures of a confusion matrix (classes, classes)."""
     hits, support, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     classes = tuple(
-        Class(Rates(_ratio(tp, of_it), _ratio(tp, its), _ratio(2 * tp, its + of_it)), its, of_it)
+        ClassScores(
+            Rates(_ratio(tp, of_it), _ratio(tp, its), _ratio(2 * tp, its + of_it)), its, of_it
+        )
         for tp, its, of_it in zip(hits.tolist(), support.tolist(), predicted.tolist(), strict=True)
     )
     met = [each.rates for each in classes if each.occurs]

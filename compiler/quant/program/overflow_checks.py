@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.quant.calibration import Calibration, Rounded
-from tcc.compiler.quant.rounding.nearest import largest
+from tcc.compiler.quant.calibration import Calibration, RoundedWeights
+from tcc.compiler.quant.rounding.nearest import largest_level
 from tcc.compiler.quant.scale_groups import SMALLEST
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 
@@ -22,7 +22,9 @@ def check_scales(model: Model, calibration: Calibration) -> None:
     _raise(_scale_problems(model, calibration))
 
 
-def check_sums(model: Model, calibration: Calibration, rounded: Mapping[str, Rounded]) -> None:
+def check_sums(
+    model: Model, calibration: Calibration, rounded: Mapping[str, RoundedWeights]
+) -> None:
     """Refuse weights and biases whose sums could overflow: an input within its type's limits.
 
     Raises:
@@ -52,13 +54,13 @@ def _scale_problems(model: Model, calibration: Calibration) -> Iterator[Diagnost
 
 
 def _sum_problems(
-    model: Model, calibration: Calibration, rounded: Mapping[str, Rounded]
+    model: Model, calibration: Calibration, rounded: Mapping[str, RoundedWeights]
 ) -> Iterator[Diagnostic]:
     at = {node.name: node for node in model.graph.nodes}
     for name, own in rounded.items():
         x = calibration.ranges[at[name].inputs[0]]
         total = np.abs(own.weight.reshape(len(own.weight), -1).astype(np.int64)).sum(axis=1)
-        most = total * largest(x) + np.abs(own.bias.astype(np.int64))
+        most = total * largest_level(x) + np.abs(own.bias.astype(np.int64))
         if (most >= 1 << 31).any():
             message = f"the sums of `{name}` could overflow 32 bits"
             label = f"they may reach {int(most.max()):,}"

@@ -14,11 +14,11 @@ from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ops import Add, Conv, Flatten, GlobalAvgPool, Linear, MaxPool, Relu
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.program.comparison import Comparison, compare
-from tcc.compiler.quant.program.mixed_precision import search, share
+from tcc.compiler.quant.program.float_comparison import FloatComparison, compare
+from tcc.compiler.quant.program.mixed_precision import macs_share, search
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference import float_program, integer_program, output_quality, similarity
-from tcc.compiler.reference.quality import Floor
+from tcc.compiler.reference import float_program, integer_program, output_comparison, output_quality
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor
 from tcc.compiler.support.progress import silent
 
 
@@ -56,9 +56,9 @@ def good(model, images) -> Calibration:
     return calibrated(model, images.tensor(0, model.graph.inputs[0]), 1.5)
 
 
-def compared(model: Model, calibration: Calibration, images: DataSet) -> Comparison:
+def compared(model: Model, calibration: Calibration, images: DataSet) -> FloatComparison:
     program = quantize(model, calibration)
-    return compare(model, program, calibration, similarity.panel(images), silent)
+    return compare(model, program, calibration, output_comparison.comparison_images(images), silent)
 
 
 def test_each_layer_is_what_the_executors_give(model, images, good):
@@ -88,7 +88,9 @@ def test_each_layer_is_what_the_executors_give(model, images, good):
 def test_the_outputs_are_judged_over_all_images(model, images, good):
     found = compared(model, good, images)
     program = quantize(model, good)
-    assert found.quality == similarity.compared(model, program, similarity.panel(images))
+    assert found.quality == output_comparison.compared(
+        model, program, output_comparison.comparison_images(images)
+    )
     (one,) = found.quality.values()
     assert (one.kind, one.images, one.spread_images) == ("regression", 6, 6)
     assert 0.999 < one.least_cosine <= one.cosine < 1
@@ -114,9 +116,11 @@ def coarse(calibration: Calibration, name: str, factor: float) -> Calibration:
 def test_the_search_puts_the_guilty_layer_into_float(model, images, good):
     bad = coarse(good, "last_relu", 60)
     before = compared(model, bad, images)
-    floor = Floor(0.999)
+    floor = AccuracyFloor(0.999)
     assert not floor.holds(before.quality)
-    mixed, steps = search(model, bad, before, (images, similarity.panel(images)), floor, silent)
+    mixed, steps = search(
+        model, bad, before, (images, output_comparison.comparison_images(images)), floor, silent
+    )
     assert mixed.in_float == {"last_relu", "gap"}  # what is not rounded, and what reads it
     assert [step.name for step in steps] == ["last_relu"]
     after = compared(model, mixed, images)
@@ -133,8 +137,8 @@ def test_what_no_search_can_reach_is_told(model, images, good):
         model,
         good,
         compared(model, good, images),
-        (images, similarity.panel(images)),
-        Floor(2),
+        (images, output_comparison.comparison_images(images)),
+        AccuracyFloor(2),
         silent,
     )
     assert len(steps) > 3
@@ -146,15 +150,15 @@ def test_all_in_float_is_the_float_model(model, images, good):
     names = frozenset(node.name for node in model.graph.nodes)
     program = quantize(model, replace(good, in_float=names))
     assert not any(node.op.word.startswith("q") for node in program.graph.nodes[1:])
-    expected, got = (similarity.rows(one, images) for one in (model, program))
+    expected, got = (output_comparison.all_outputs(one, images) for one in (model, program))
     half = good.ranges["image"].scale / 2  # the input alone is quantised
     np.testing.assert_allclose(got["logits"], expected["logits"], atol=100 * half)
-    assert similarity.qualities(model, expected, got)["logits"].cosine > 0.99999
+    assert output_comparison.qualities(model, expected, got)["logits"].cosine > 0.99999
 
 
 def test_the_share_counts_fused_layers_by_their_clamp(model):
-    assert share(model, {"stem_relu"}) == share(model, {"stem"}) > 0
-    assert share(model, {"pool"}) == 0
+    assert macs_share(model, {"stem_relu"}) == macs_share(model, {"stem"}) > 0
+    assert macs_share(model, {"pool"}) == 0
 
 
 QUALITY = of_classes(10, 0.97, 0.8)
@@ -163,12 +167,15 @@ QUALITY = of_classes(10, 0.97, 0.8)
 @pytest.mark.parametrize(
     ("floor", "broken"),
     [
-        (Floor(), ("the mean cosine of `logits` is 0.970000, not 0.98",)),
-        (Floor(0.9), ()),
-        (Floor(0.9, 0.2), ()),
-        (Floor(0.9, 0.1), ("20.0% of the images change their class of `logits`, not 10.0%",)),
+        (AccuracyFloor(), ("the mean cosine of `logits` is 0.970000, not 0.98",)),
+        (AccuracyFloor(0.9), ()),
+        (AccuracyFloor(0.9, 0.2), ()),
         (
-            Floor(0.99, 0.0),
+            AccuracyFloor(0.9, 0.1),
+            ("20.0% of the images change their class of `logits`, not 10.0%",),
+        ),
+        (
+            AccuracyFloor(0.99, 0.0),
             (
                 "the mean cosine of `logits` is 0.970000, not 0.99",
                 "20.0% of the images change their class of `logits`, not 0.0%",
@@ -184,4 +191,4 @@ def test_a_floor_says_what_is_below_it(floor, broken):
 def test_no_number_is_below_every_floor():
     for bound in ("cosine", "agreement", "correlation", "error"):
         odd = replace(QUALITY, **{bound: float("nan")})
-        assert not Floor(0.0, 1.0, 0.0, 1e9).holds({"logits": odd})
+        assert not AccuracyFloor(0.0, 1.0, 0.0, 1e9).holds({"logits": odd})

@@ -12,11 +12,11 @@ from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.observe.statistics import Float32
-from tcc.compiler.quant.scale_groups import kept
-from tcc.compiler.reference import float_program, similarity
+from tcc.compiler.quant.scale_groups import kept_values
+from tcc.compiler.reference import float_program, output_comparison
+from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.integer_program import inexact
-from tcc.compiler.reference.quality import Qualities
-from tcc.compiler.reference.similarity import Panel
+from tcc.compiler.reference.output_comparison import ComparisonImages
 from tcc.compiler.support.progress import Progress
 
 BEST = 200.0
@@ -24,7 +24,7 @@ BEST = 200.0
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerLoss:
     """One value as integers against floats, over all images.
 
     `error` is the largest difference in steps of the scale, `saturated` the share of numbers whose
@@ -42,32 +42,38 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class FloatComparison:
     """All layers, the worst of them, and each of the model's own outputs."""
 
     quality: Qualities
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerLoss, ...]
     in_float: tuple[str, ...]
     inexact: tuple[str, ...]
 
-    def worst(self, count: int = 5) -> tuple[Layer, ...]:
+    def worst(self, count: int = 5) -> tuple[LayerLoss, ...]:
         """Return the layers with the most noise, the worst first."""
         return tuple(sorted(self.layers, key=lambda layer: layer.snr)[:count])
 
 
 def compare(
-    ready: Model, program: Model, calibration: Calibration, images: Panel, progress: Progress
-) -> Comparison:
+    ready: Model,
+    program: Model,
+    calibration: Calibration,
+    images: ComparisonImages,
+    progress: Progress,
+) -> FloatComparison:
     """Return how an integer program differs from the float model that it was made from.
 
     One image at a time, so that only what the outputs take grows with their number. Layers are
     compared over the images that judge.
     """
-    names = [n for n in kept(ready.graph) if n in program.graph.types and n in ready.graph.types]
+    names = [
+        n for n in kept_values(ready.graph) if n in program.graph.types and n in ready.graph.types
+    ]
     names = [n for n in names if program.graph.types[n].scale is not None]
-    sums = {name: _Sums(calibration.factors.get(name)) for name in names}
+    sums = {name: _RunningLoss(calibration.factors.get(name)) for name in names}
     both = _tapped(ready, names), _tapped(program, names)
-    outputs: tuple[list[similarity.Tensors], ...] = ([], [])
+    outputs: tuple[list[output_comparison.Tensors], ...] = ([], [])
     total = len(images.data)
     progress("compare", 0, total)
     for index in range(total):
@@ -76,12 +82,14 @@ def compare(
         for name in names if index < images.judges else ():
             sums[name].add(floats[name], integers[name], program.graph.types[name])
         for kept_ones, values in zip(outputs, (floats, integers), strict=True):
-            kept_ones.append({o.name: values[o.name] for o in similarity.judged(ready)})
+            kept_ones.append(
+                {o.name: values[o.name] for o in output_comparison.judged_outputs(ready)}
+            )
         progress("compare", index + 1, total)
     words = {node.name: node.op.word for node in ready.graph.nodes}
-    expected, found = (similarity.stacked(ready, rows) for rows in outputs)
-    return Comparison(
-        similarity.qualities(ready, expected, found, images.judges),
+    expected, found = (output_comparison.stacked_outputs(ready, rows) for rows in outputs)
+    return FloatComparison(
+        output_comparison.qualities(ready, expected, found, images.judges),
         tuple(s.layer(n, words.get(n, "input"), program.graph.types[n]) for n, s in sums.items()),
         tuple(sorted(calibration.in_float)),
         tuple(name.removesuffix(":float") for name in inexact(program.graph)),
@@ -89,7 +97,7 @@ def compare(
 
 
 @dataclass
-class _Sums:
+class _RunningLoss:
     """What is known of one value so far; `factor` makes real numbers of equalised channels."""
 
     factor: Float32 | None
@@ -117,11 +125,11 @@ class _Sums:
         self.outside += int(((steps < low - 0.5) | (steps > high + 0.5)).sum())
         self.count += steps.size
 
-    def layer(self, name: str, op: str, kind: TensorType) -> Layer:
+    def layer(self, name: str, op: str, kind: TensorType) -> LayerLoss:
         """Return what the sums say."""
         lengths = sqrt(self.floats) * sqrt(self.integers)
         cosine = self.dot / lengths if lengths else float(self.floats == self.integers)
-        return Layer(
+        return LayerLoss(
             name,
             op,
             float(kind.scale or 0),
