@@ -25,10 +25,9 @@ from tcc.compiler.frontend.expr.syntax_tree import (
 from tcc.compiler.frontend.expr.tokenizer import FOREIGN, Token, percentage, tokens
 from tcc.compiler.support.diagnostics import nearest
 
-MAX_TEXT = 1000
-"""Longest expression, in characters."""
-MAX_NESTING = 64
-"""Most operations and brackets within one another."""
+MAX_TEXT, MAX_NESTING = 1000, 64
+"""Longest expression, in characters, and most operations and brackets within one another: ten times
+what people write, and each level is a few frames of Python's stack, in reading and evaluating."""
 
 _CONSTANTS = {"true": True, "false": False}
 _RANKS: dict[str, int] = {

@@ -24,7 +24,7 @@ def test_pytorch_is_not_needed(tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['torch'] = None\n"
         "from pathlib import Path\n"
         "from nets import dense\n"
-        "from tcc.compiler.checkpoint import read_file as foreign\n"
+        "from tcc.compiler.checkpoint import checkpoint_file as foreign\n"
         "print(len(foreign.read(Path(sys.argv[2])).tensors))"
     )
     command = [sys.executable, "-c", program, str(Path(__file__).parents[2]), str(path)]
