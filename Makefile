@@ -1,6 +1,7 @@
 # make demo       from the spec to classes on an image, through the ARM artifact
-# make test       lint, types, layers and all tests
-# make quick      the tests without the slow ones
+# make test       lint, types, layers and all tests but the slow ones
+# make test-all   the slow ones too: whole networks, every opset, emulators, fuzzing
+# make quick      while editing: the compiler's rooms alone, or TESTS=tests/backends/arm
 # make docs       all pages as a site in build/docs
 # make generate   write anew what is made from other files: goldens, tables, pages, samples
 # PYTHON=...      the Python, 3.11 or newer, to make the environment with
@@ -15,20 +16,25 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 JOBS ?= 2
+ROOMS := data figures frontend ir lower ops passes quant reference support
+TESTS ?= tests/test_architecture.py $(ROOMS:%=tests/compiler/%)
 
-.PHONY: help demo docs test lint quick generate qemu constraints clean
+.PHONY: help demo docs test test-all lint quick generate qemu constraints clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '/^$$/q; s/^# //p' Makefile
 
 demo: $(VENV)/demo.stamp qemu
 	@PATH="$(abspath $(BIN)):$$PATH" tools/demo.sh
 
 test: $(VENV)/test.stamp qemu lint
+	$(BIN)/pytest -n $(JOBS) -m "not slow"
+
+test-all: $(VENV)/test.stamp qemu lint
 	$(BIN)/pytest -n $(JOBS)
 
 quick: $(VENV)/test.stamp
-	$(BIN)/pytest -n $(JOBS) -m "not slow"
+	$(BIN)/pytest -n $(JOBS) -m "not slow" $(TESTS)
 
 generate: $(VENV)/test.stamp
 	$(BIN)/python tools/generate.py

@@ -166,6 +166,7 @@ def positive() -> Model:
     return Model(graph, {name: np.abs(values) for name, values in trained(graph).items()})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="it is about x86-64 processors")
 @pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64")
 def test_a_processor_whose_products_saturate_gives_the_same(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_a_processor_whose_products_saturate_gives_the_same(tmp_path: Path) -> N
         written(tmp_path / precision, BACKEND.emit(TARGET, program, TARGET.precision(precision)))
     written(tmp_path / "dynamic", BACKEND.emit(TARGET, model, TARGET.precision("dynamic")))
     command = ["qemu-x86_64", "-cpu", "Haswell", sys.executable, "-c", SATURATING, str(tmp_path)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, check=True, capture_output=True, timeout=900)
     expected = np.stack([y["logits"] for y in integer_program.run(program, list(xs))])
     np.testing.assert_array_equal(np.load(tmp_path / "int8.npy"), expected)
     np.testing.assert_array_equal(np.load(tmp_path / "int8-u8u8.npy"), expected)

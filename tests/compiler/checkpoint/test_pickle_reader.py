@@ -119,6 +119,7 @@ def test_hostile_pickles_are_refused_at_once(tmp_path: Path, name: str) -> None:
     assert expected in found
 
 
+@pytest.mark.slow
 def test_modules_that_hold_one_twice_many_times_over_end(tmp_path: Path) -> None:
     net = b"c__torch__\nNet\n)\x81}b"
     for _ in range(60):

@@ -338,7 +338,8 @@ def test_a_program_that_is_another(commands, runner, tmp_path, monkeypatch, text
 
     from tcc.backends.arm.execute import process
 
-    monkeypatch.setattr(process, "IDLE", 1)
+    if "sleep" in text:  # any other may get no processor for a second
+        monkeypatch.setattr(process, "IDLE", 1)
     folder = tmp_path / "forged"
     shutil.copytree(runner, folder)
     program = folder / "model/tiny-run"

@@ -117,7 +117,7 @@ def test_names_in_any_alphabet(process, home, net, coerced):
 
 def test_a_pipe_is_refused_at_once(process, home):
     os.mkfifo(home / "pipe.onnx")
-    found = process("import", "pipe.onnx", timeout=60)
+    found = process("import", "pipe.onnx", timeout=300)
     assert found.code == 2
     assert "error[E0901]: cannot read the model: it is a pipe, not a file" in found.err
 

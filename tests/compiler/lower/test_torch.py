@@ -106,7 +106,7 @@ def test_dropout_drops_in_training_alone() -> None:
     assert torch.equal(network.eval()(x)["logits"], x)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_training_lowers_the_loss_and_moves_every_weight(seed: int) -> None:
     graph = dense()
     torch.manual_seed(seed)

@@ -12,7 +12,7 @@ from tcc.compiler.lower.onnx import lower
 from tcc.compiler.reference.float_program import run
 from tcc.compiler.zoo import shipped
 
-QUICK = {"ddsnet", "efficientnet_b0", "fastnet", "mobilenet_v2", "shufflenet_v2", "squeezenet"}
+QUICK = {"ddsnet", "fastnet", "shufflenet_v2"}
 SPECS = [
     pytest.param(path, id=name, marks=[pytest.mark.slow] * (name not in QUICK))
     for name, path in shipped.specs().items()
