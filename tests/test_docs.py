@@ -71,6 +71,7 @@ def run(line, folder, environment):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_and_of_the_list_runs(folder, environment):
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
