@@ -16,6 +16,11 @@ class Range:
     """How one value becomes integers: real = scale * q, zero point 0.
 
     Unsigned values have q in [0, 255], signed ones in [-128, 127]; `scale` is a float32.
+
+    The zero point is always 0, so that a border of zeros is one of level 0 and a sum of products
+    needs no correction by the sums of its weights (Jacob et al., arXiv 1712.05877, section 2.3).
+    After a relu nothing is lost by it: such values are unsigned and use all 256 levels. There is
+    one scale for all channels, since the products of a sum can share one factor only then.
     """
 
     scale: float
@@ -31,8 +36,9 @@ class Range:
 class RoundedWeights:
     """The integer weights of one convolution: real weight = scale[filter] * weight.
 
-    `weight` is (filters, channels / groups, kernel height, kernel width) in [-127, 127]; `bias`
-    counts steps of input scale * weight scale.
+    `weight` is (filters, channels / groups, kernel height, kernel width) in [-127, 127], so that a
+    filter and its negative round alike; `scale` is (filters,); `bias` (filters,) counts steps of
+    input scale * weight scale, those of the sums that it is added to.
     """
 
     weight: Int8

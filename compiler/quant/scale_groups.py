@@ -65,7 +65,11 @@ def end_values(graph: Graph) -> frozenset[str]:
 
 
 def scale_groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
-    """Return the kept values in groups that have one scale, each in the graph's order."""
+    """Return the kept values in groups that have one scale, each in the graph's order.
+
+    What an operation only moves must come out as it went in: with another scale behind it, a
+    concat or a max pooling would round a second time, and targets round such steps differently.
+    """
     names = kept_values(graph)
     order = {name: place for place, name in enumerate(names)}
     same: nx.Graph[str] = nx.Graph()
@@ -78,7 +82,11 @@ def scale_groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
 
 
 def non_negative(model: Model) -> frozenset[str]:
-    """Return the values that cannot be negative, whatever the input."""
+    """Return the values that cannot be negative, whatever the input.
+
+    They are unsigned, with twice the levels. It is a proof from the graph and the weights, never
+    from images, since others may be negative where those that were seen are not.
+    """
     found: set[str] = set()
     for source in model.graph.inputs:
         pre = source.preprocess
@@ -110,7 +118,15 @@ def minmax_ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
     """Return the range of every kept value, given the least and greatest number of each.
 
     A group's scale lets its largest magnitude be the largest q: max / 255 where no member can be
-    negative, else absmax / 127. A group of zeros gets scale 1. A raw input is its grey levels.
+    negative, else absmax / 127. A group of zeros gets scale 1: any would do, and none may be 0. A
+    raw input is its grey levels.
+
+    Args:
+        model: A ready model.
+        limits: The smallest and the largest real number of each kept value, by name.
+
+    Returns:
+        The range of every kept value by name; the members of a group have equal ones.
     """
     positive = non_negative(model)
     raw = {i.name for i in model.graph.inputs if i.preprocess is not None and i.preprocess.raw}

@@ -76,7 +76,11 @@ class Interval:
 
 
 def scores(counts: Counts) -> Scores:
-    """Return the figures of a confusion matrix (classes, classes)."""
+    """Return the figures of a confusion matrix.
+
+    Args:
+        counts: Images (classes, classes) by their class, a row, and the one taken, a column.
+    """
     hits, support, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     classes = tuple(
         ClassScores(
@@ -98,7 +102,14 @@ def interval(correct: int, images: int, resamples: int, seed: int) -> Interval:
     """Return the percentile bootstrap interval of an accuracy.
 
     A resample draws as many images as there are, with replacement: how many of them are correct
-    is binomial, and is drawn as such.
+    is binomial, and is drawn as such (Efron and Tibshirani, An Introduction to the Bootstrap,
+    chapter 13).
+
+    Args:
+        correct: Images whose class was found.
+        images: All images.
+        resamples: How many are drawn.
+        seed: That of the draw.
     """
     share = _ratio(correct, images)
     drawn = np.random.default_rng(seed).binomial(images, share, resamples) / max(images, 1)

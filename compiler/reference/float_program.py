@@ -27,7 +27,13 @@ def run(model: Model, tensors: Sequence[Tensor]) -> list[Mapping[str, Tensor]]:
 def prepared(model: Model, *, optimised: bool = False) -> Callable[[Tensor], Mapping[str, Tensor]]:
     """Return what gives a model's raw outputs, by name, for an input tensor, without batch axes.
 
-    `optimised` is faster: integers stay the same, floats are rounded otherwise.
+    Args:
+        model: A float model or an integer program, with one input.
+        optimised: Let ONNX Runtime fuse and reorder: faster, with integers the same and floats
+            rounded otherwise. What judges many programs may; what goldens are made of may not.
+
+    Returns:
+        A function of an input tensor (its shape without batch), which several threads may call.
     """
     own = _session(model, optimised=optimised)
     names = [output.name for output in own.get_outputs()]

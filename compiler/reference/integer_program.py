@@ -27,7 +27,10 @@ def run(
 ) -> list[Mapping[str, Array]]:
     """Return the raw outputs, by name, of each input tensor (without a batch axis).
 
-    With `every`, all values of the graph by their names instead: integers as int8 or uint8.
+    Args:
+        model: An integer program with one input.
+        tensors: Inputs, uint8 pixels or float32.
+        every: Return all values of the graph by their names instead: integers as int8 or uint8.
     """
     return [_one(model, tensor, every) for tensor in tensors]
 

@@ -69,7 +69,11 @@ def qualities(
 ) -> Qualities:
     """Return how near each output comes to the expected one.
 
-    `model` is that of the expected ones; the first `judges` images judge, or all.
+    Args:
+        model: That of the expected outputs.
+        expected: Its outputs by name, (images, *shape).
+        found: Those of another program for the same images.
+        judges: How many images, the first, judge; None is all.
     """
     return {
         o.name: output_quality.quality(o, expected[o.name], found[o.name], judges)

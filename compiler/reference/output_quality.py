@@ -43,7 +43,11 @@ def quality(
 ) -> Quality:
     """Return how near an output (images, *shape) comes to its float one.
 
-    The first `judges` images judge, or all; all show how far the floats spread.
+    Args:
+        output: What the numbers mean.
+        expected: The floats (images, *shape).
+        found: What an integer program gives for the same images.
+        judges: How many images, the first, judge; None is all. All show how far the floats spread.
     """
     kind, first = output.meaning, slice(judges)
     raw, own = (_values(one) for one in (expected, found))

@@ -26,7 +26,14 @@ WORK = 1 << 36
 def held_out_judge(
     ready: Model, held_out: DataSet, more: DataSet | None = None, threads: int | None = None
 ) -> "HeldOutJudge":
-    """Return what judges by images held out, and by some more, as many as the network allows."""
+    """Return what judges by images held out, and by some more, as many as the network allows.
+
+    Args:
+        ready: The ready float model, which says what is right.
+        held_out: Images that no candidate has learnt from.
+        more: Others, where differences are too small to be told by a few.
+        threads: How many images run side by side; None is one a processor.
+    """
     count = min(MOST, max(FEWEST, WORK // max(cost(ready.graph).macs, 1)))
     first = held_out.first(count)
     return HeldOutJudge(ready, first, more and more.first(count - len(first)), threads)

@@ -25,7 +25,8 @@ from tcc.compiler.reference.accuracy_floor import Qualities, agreement, loss
 
 FLOOR = 0.8
 """The least share of min-max's scale that the raised scales keep: below it, what a layer's own
-cosine says has little to do with the network's."""
+cosine says has little to do with the network's. On trained DDSNets the search by divergence alone
+took thresholds down to 0.16 of the largest magnitude, with a mean cosine of the outputs of 0.80."""
 MARGIN = 0.9
 """Min-max stands unless another's loss is below this share of its own: a difference of a few images
 may be chance."""

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from tcc.compiler.quant.methods.value_groups import ValueGroup
 
 OUTLIERS = 1e-4
-"""The share of all numbers that is clipped: the 99.99th percentile, the usual choice for 8 bits
-(Wu et al., arXiv 2004.09602, section 5)."""
+"""The share of all numbers that is clipped: the 99.99th percentile, which Wu et al. (arXiv
+2004.09602) found good for most networks at 8 bits."""
 
 
 def share(group: "ValueGroup") -> float:

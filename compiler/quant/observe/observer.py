@@ -43,8 +43,20 @@ def observe(
 ) -> Statistics:
     """Return what is seen of a model over a data set.
 
-    Neither the order of the images nor `threads` (None: one a processor) nor `batch`, the images
-    that a thread takes at a time, changes a bit of it.
+    What is kept does not grow with the size of the images: of each value some positions, chosen
+    before the first image is run. Extremes take two numbers a channel and image.
+
+    Args:
+        model: A ready float model with one input.
+        data: Images that it takes.
+        threads: How many images run side by side; None is one a processor.
+        batch: Images that a thread takes at a time.
+        progress: Told how many images are done.
+        positions: About how many positions of each value are kept, of all images together.
+
+    Returns:
+        Statistics of which neither the order of the images nor `threads` nor `batch` changes a bit:
+        each image writes into places of its own.
 
     Raises:
         UserError: An image is damaged, or a value is not finite (E0720), which names the layer.

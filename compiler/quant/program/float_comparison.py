@@ -66,6 +66,13 @@ def compare(
 
     One image at a time, so that only what the outputs take grows with their number. Layers are
     compared over the images that judge.
+
+    Args:
+        ready: The ready float model.
+        program: Its integer program.
+        calibration: What the program was made from, with the factors of equalised channels.
+        images: Those that judge, and others that show how outputs spread.
+        progress: Told how many images are done.
     """
     names = [
         n for n in kept_values(ready.graph) if n in program.graph.types and n in ready.graph.types

@@ -45,7 +45,16 @@ def search(
     Each of the layers that add the most noise is put into float by itself, with what reads it, so
     that its result is not rounded either, and judged by the model's own outputs over the first of
     two sets of images; then they go into float together, the most useful first, until the floor is
-    met over the second. Where none are left, the last calibration is returned.
+    met over the second. Where none are left, the last calibration is returned. It takes a program
+    for each candidate and one for each step, where all subsets would take 2^candidates.
+
+    Args:
+        ready: The ready float model.
+        calibration: That of the program that loses too much.
+        comparison: What its layers lose.
+        images: Those to learn from, and those that judge.
+        floor: What must hold.
+        progress: Told how many programs are done.
     """
     learn, held_out = (
         _Trial(ready, calibration, output_comparison.all_outputs(ready, few.data), few)

@@ -58,6 +58,14 @@ def quantize(model: Model, calibration: Calibration) -> Model:
     its float form where a float needs it, and `<input>:levels` the integers of a float input. What
     has no exact form stays a float operation between a `dequantize` and a `quantize`.
 
+    A sum is requantised as rint(float32(sum) * M) with M = float32(float32(x * w) / y) of the
+    scales of input, weights and output, each step in float32: that is what ONNX Runtime and XNNPACK
+    compute, and one rounding in float64 gives other integers now and then.
+
+    Args:
+        model: A ready model, its channels not equalised.
+        calibration: Ranges of all its kept values, and weights of its convolutions.
+
     Raises:
         UserError: A scale is no normal number (E0801), or a sum could overflow (E0802); each is
             named with its layer.

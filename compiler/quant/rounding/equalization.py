@@ -69,7 +69,16 @@ class ChannelClasses:
 
 
 def factors(model: Model, statistics: Statistics, setting: EqualizationSetting) -> Factors:
-    """Return factors of all values with a channel whose factor is not 1."""
+    """Return factors of all values with a channel whose factor is not 1.
+
+    Args:
+        model: A ready model.
+        statistics: What was seen of its values; the channels' extremes are used.
+        setting: How far channels are brought to one size.
+
+    Returns:
+        The factors (channels,) by value, float32 in (0, 1].
+    """
     found = channel_classes(model.graph)
     size = np.zeros(len(found.free))
     for group in scale_groups(model.graph):
@@ -86,7 +95,11 @@ def factors(model: Model, statistics: Statistics, setting: EqualizationSetting) 
 
 
 def equalized(model: Model, given: Factors) -> Model:
-    """Return the model with channels divided by factors: the same outputs, within rounding."""
+    """Return the model with channels divided by factors: the same outputs, within rounding.
+
+    Products are in float64 and rounded once, so that a factor and its inverse leave the least
+    behind.
+    """
     weights = dict(model.weights)
     for node in model.graph.nodes:
         if isinstance(node.op, Conv):
@@ -185,7 +198,11 @@ def _shared(graph: Graph) -> frozenset[str]:
 
 
 def _united(count: int, same: Iterable[tuple[Ids, Ids]]) -> Ids:
-    """Return the least element that each of `count` elements is one with."""
+    """Return the least element that each of `count` elements is one with.
+
+    Labels of pairs fall to the lesser one and then jump to their label's label, all at once: the
+    longest chain halves each time, so that it takes about log(count) rounds over arrays.
+    """
     label = np.arange(count)
     pairs = list(same)
     if not pairs:

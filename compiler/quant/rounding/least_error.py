@@ -18,9 +18,11 @@ Int8 = NDArray[np.int8]
 LIMIT = 127
 """Largest weight: -128 is not used, so that a filter and its negative round alike."""
 CANDIDATES = np.linspace(1.0, 0.6, 21)
-"""Parts of absmax that are tried as the largest weight, the largest first."""
+"""Parts of absmax that are tried as the largest weight, the largest first: of equally good ones the
+one that clips least is taken."""
 DAMPING = 0.01
-"""Part of the mean second moment that is added to each before they are inverted."""
+"""Part of the mean second moment that is added to each before they are inverted, as in GPTQ: fewer
+windows than taps, or taps that are always zero, leave the matrix singular."""
 MOST_TRIED = 1 << 21
 """Weights that are rounded at a time, of all candidates together."""
 LAZY = 64
@@ -43,7 +45,12 @@ def nearest(weight: Float64, scale: Float64) -> Int8:
 def cost(rounded: Int8, scale: Float64, weight: Float64, moments: Float64) -> Float64:
     """Return what rounding adds to each filter's output on average, squared: (filters,).
 
-    `moments` is (taps, taps) for all filters, (filters, taps, taps), or the diagonal (taps,).
+    Args:
+        rounded: The integer weights (filters, taps).
+        scale: Those of the filters (filters,).
+        weight: The real weights (filters, taps).
+        moments: Second moments of what is read, (taps, taps) for all filters,
+            (filters, taps, taps), or the diagonal (taps,).
     """
     error = rounded * scale[:, None] - weight
     match moments.ndim:
@@ -60,7 +67,15 @@ def cost(rounded: Int8, scale: Float64, weight: Float64, moments: Float64) -> Fl
 def best_scale(weight: Float64, moments: Float64) -> Float64:
     """Return for each filter the scale, of 21 up to absmax, that rounds to nearest at least cost.
 
-    Of equal ones the largest.
+    Of equal ones the largest. It takes 21 products of (filters, taps) with the moments, which are
+    put together as far as `MOST_TRIED` allows.
+
+    Args:
+        weight: The real weights (filters, taps).
+        moments: As for `cost`.
+
+    Returns:
+        The scales (filters,), float32 values.
     """
     whole = absmax_scale(weight)
     scales = np.stack([_scale(whole * part) for part in CANDIDATES])
@@ -78,8 +93,20 @@ def best_scale(weight: Float64, moments: Float64) -> Float64:
 def gptq(weight: Float64, scale: Float64, moments: Float64) -> Int8:
     """Return weights rounded tap by tap, each error made good by the taps still to come.
 
-    Taps come in order of falling second moment. Where that costs a filter more than rounding to
-    nearest, it is rounded to nearest.
+    Taps come in order of falling second moment: what is rounded last has none left to make its
+    error good, so that the taps that matter least come last. Where all that costs a filter more
+    than rounding to nearest, it is rounded to nearest.
+
+    The errors of `LAZY` taps are handed on at once, in one product of matrices: taps^2 * filters
+    operations as before, at the speed of BLAS.
+
+    Args:
+        weight: The real weights (filters, taps).
+        scale: Those of the filters (filters,).
+        moments: Second moments of what is read (taps, taps).
+
+    Returns:
+        The integer weights (filters, taps).
     """
     order = np.argsort(-np.diag(moments), kind="stable")
     inverse = _inverse_factor(moments[np.ix_(order, order)])

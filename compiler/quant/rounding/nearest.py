@@ -19,7 +19,12 @@ SMALLEST_FACTOR = 2.0**-32
 
 
 def round_nearest(model: Model, ranges: Mapping[str, Range]) -> Mapping[str, RoundedWeights]:
-    """Return the integer weights of every convolution, each rounded to nearest."""
+    """Return the integer weights of every convolution by name, each rounded to nearest.
+
+    Args:
+        model: A ready model.
+        ranges: The ranges of its kept values.
+    """
     inside = {source: clamp for clamp, source in fused_clamps(model.graph).items()}
     found = {}
     for node in model.graph.nodes:
@@ -54,8 +59,16 @@ def largest_level(x: Range) -> int:
 
 
 def allowed_scales(scale: NDArray[np.float64], bias: Real, x: Range, y: Range) -> Float32:
-    """Return weight scales (filters,), each raised to the least that the arithmetic allows."""
+    """Return weight scales (filters,), each raised to the least that the arithmetic allows.
+
+    Args:
+        scale: The scales that are wanted (filters,); those too small to count become 1.
+        bias: The real biases (filters,), each of which must fit `SUM_BITS` bits of steps.
+        x: The range of the input.
+        y: The range of the output, after a clamp that the convolution takes in.
+    """
     least = np.abs(bias.astype(np.float64)) / (x.scale * 2.0**SUM_BITS)
+    # A little above, so that M, which is rounded to float32 twice, does not fall below the bound.
     least = np.maximum(least, y.scale / x.scale * SMALLEST_FACTOR * (1 + 2.0**-20))
     dead = scale < SMALLEST
     raised = np.where(dead & (least < SMALLEST), 1.0, np.maximum(scale, least))

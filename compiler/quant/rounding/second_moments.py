@@ -52,8 +52,14 @@ def round_by_moments(
 ) -> Mapping[str, RoundedWeights]:
     """Return the integer weights of every convolution whose input was seen.
 
-    `model` and `ranges` are of channels equalised by `factors`; what was seen is not. Each layer is
-    worked on by one thread, so that their number does not change a bit.
+    Each layer is worked on by one thread, so that their number does not change a bit.
+
+    Args:
+        model: The ready model, its channels equalised by `factors`.
+        ranges: The ranges of its kept values.
+        statistics: What was seen of the model before it was equalised.
+        factors: What each channel (channels,) of a value was divided by.
+        threads: How many layers are worked on side by side; None is one a processor.
     """
     inside = {source: clamp for clamp, source in fused_clamps(model.graph).items()}
     nodes = [
@@ -105,12 +111,14 @@ def _rounded(layer: FloatConv, patches: Float32) -> RoundedWeights:
         parts = [_dense(w, part) for w, part in zip(weight, read, strict=True)]
         scale = np.concatenate([own for own, _ in parts])
         steps = np.concatenate([own for _, own in parts])
+    # The sums must fit 32 bits whatever the search found; steps of another scale are rounded anew.
     final = allowed_scales(scale, layer.bias.astype(np.float32), layer.x, layer.y)
     raised = final.astype(np.float64) != scale
     if raised.any():
         again = least_error.nearest(layer.weight, final.astype(np.float64))
         steps = np.where(raised[:, None], again, steps)
     real = (steps * final.astype(np.float64)[:, None]).reshape(weight.shape)
+    # As a product: its float32 sums run in one order, on one thread, at every call.
     ones = np.ones(samples, np.float32)
     means = (ones @ patches).astype(np.float64) / samples
     got = (ones @ read).astype(np.float64) / samples * layer.x.scale
