@@ -26,6 +26,7 @@ from tcc.compiler.cli import devices, failures
 from tcc.compiler.cli.report import Report, Stages, table
 from tcc.compiler.data.dataset import DataSet, read
 from tcc.compiler.driver import evaluation, int8_program, pipeline
+from tcc.compiler.driver.build_plan import Int8Programs
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.quant.methods import DEFAULT
@@ -160,9 +161,7 @@ def _form(form: str, spec: Spec, given: WeightSource, made: Study, stages: Stage
     return Form(scores.accuracy, scores.correct, size)
 
 
-def _integers(
-    spec: Spec, given: WeightSource, made: Study, stages: Stages
-) -> pipeline.Int8Programs:
+def _integers(spec: Spec, given: WeightSource, made: Study, stages: Stages) -> Int8Programs:
     """Return the integer program, whatever it loses: that is what the table shows."""
     wanted = pipeline.CalibrationRequest(int8_program.ANY, DEFAULT, RunOptions(progress=stages))
     source = int8_program.from_images(spec, given, made.calibration, wanted)

@@ -37,6 +37,7 @@ class OnnxRuntime:
     """
 
     opset: int = 17
+    """The first that has LayerNormalization: the older, the more runtimes read the file."""
 
     @property
     def targets(self) -> tuple[Target, ...]:

@@ -18,8 +18,9 @@ from tcc.compiler.reference.accuracy_floor import loss
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
+    from tcc.compiler.driver.build_plan import Int8Programs
     from tcc.compiler.driver.int8_program import CalibrationSource
-    from tcc.compiler.driver.pipeline import Int8Programs, WeightSource
+    from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.quant.program.measured_program import MeasuredProgram
 
 CalibrationOption = Annotated[

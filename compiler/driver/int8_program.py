@@ -9,7 +9,8 @@ from typing import Any
 from tcc.compiler.bundle.manifest import Calibrated, Measured
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.driver import pipeline
-from tcc.compiler.driver.pipeline import CalibrationRequest, Int8Program, Int8Programs, WeightSource
+from tcc.compiler.driver.build_plan import Int8Program, Int8Programs
+from tcc.compiler.driver.pipeline import CalibrationRequest, WeightSource
 from tcc.compiler.frontend.accuracy_bounds import Accuracy
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.graph import Model
@@ -112,8 +113,16 @@ def integers(
 ) -> Int8Programs:
     """Return the integer programs of a ready model with the ends asked for, above their floor.
 
-    Each is measured by itself. `mixed` keeps in float what the floor needs; `tell` hears how a
-    program compares with the floats before it may be refused.
+    Each is measured by itself.
+
+    Args:
+        ready: The float model that integers can compute.
+        source: The calibration, and images to judge by, if there are any.
+        least: The floor of each output.
+        ends: Whether programs end in real numbers: one program for each value.
+        mixed: Keep in float the layers that the floor needs.
+        progress: Told of each stage.
+        tell: Hears how a program compares with the floats before it may be refused.
 
     Raises:
         UserError: The calibration is another graph's, or nothing says whether the floor is kept.

@@ -1,15 +1,17 @@
 """The journey from a spec to its bundles, in a dozen lines."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tcc.compiler import passes
-from tcc.compiler.bundle import bundle_folder, goldens, manifest
+from tcc.compiler.bundle import bundle_folder, manifest
 from tcc.compiler.bundle.bundle_folder import Contents
 from tcc.compiler.data import weights
 from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.driver import build_plan
+from tcc.compiler.driver.build_plan import Int8Programs, Lower, Plan
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import printer
 from tcc.compiler.ir.device import Device
@@ -20,11 +22,8 @@ from tcc.compiler.quant import calibrate as calibration
 from tcc.compiler.quant import calibration_file
 from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.methods.method import Method, RunOptions
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, UserError
 from tcc.compiler.support.progress import Progress
-
-Lower = Callable[[Model, tuple[Pass, ...]], Model]
-"""Takes a model through the passes that a target wants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +32,6 @@ class WeightSource:
 
     tensors: weights.Weights
     origin: manifest.WeightsOrigin
-
-
-@dataclass(frozen=True, slots=True)
-class Int8Program:
-    """The integer program of a model, what a manifest says of it, and files that go with it."""
-
-    program: Model
-    calibrated: manifest.Calibrated
-    files: Mapping[str, bytes]
-
-
-Int8Programs = Mapping[bool, Int8Program]
-"""The integer program whose last layers give real numbers, and that which gives integers: by
-`Precision.real_ends`, those that are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +78,14 @@ def build(
 ) -> Iterator[Contents]:
     """Yield the bundle of each target, in order; at an integer precision, of `integers`.
 
-    `lower` takes the model through a target's passes.
+    Args:
+        spec: The network as written.
+        given: Its weights, and where they come from.
+        devices: The targets, all of which are built at the precision.
+        precision: The precision's name.
+        progress: Told of each stage.
+        integers: The programs of targets whose precision is one of integers, by their ends.
+        lower: Takes the model through a target's passes.
 
     Raises:
         UserError: A target refuses the graph (E0607), said before any work is done, or the
@@ -102,10 +94,10 @@ def build(
     progress("passes", 0, 1)
     model = Model(spec.graph, given.tensors)
     plans = [Plan(device, device.precision(precision)) for device in devices]
-    starts = _starts(model, plans, integers, lower)
+    starts = build_plan.starts(model, plans, integers, lower)
     check([(device, starts[device.name].graph) for device in devices])
     progress("goldens", 0, 1)
-    expected = _goldens(model, plans, integers)
+    expected = build_plan.golden_outputs(model, plans, integers)
     for plan in plans:
         device, kind = plan.device, plan.precision
         progress(device.name, 0, 1)
@@ -133,71 +125,6 @@ def full_size(spec: Spec, given: WeightSource, device: Device, progress: Progres
     return sum(map(len, device.emit(model, full, progress).files.values()))
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A target, and the precision that it is built at."""
-
-    device: Device
-    precision: Precision
-
-    def program(self, integers: Int8Programs | None) -> Int8Program | None:
-        """Return the integer program that it is built from; None where that is a float model."""
-        if not self.precision.integer:
-            return None
-        assert integers is not None, self.precision
-        return integers[self.precision.real_ends]
-
-
-Expected = tuple[manifest.Goldens, Mapping[str, bytes]]
-
-
-def _goldens(
-    model: Model, plans: Iterable[Plan], integers: Int8Programs | None
-) -> Mapping[Precision, Expected]:
-    """Return the goldens of each precision, whatever the number of targets that have it."""
-    found: dict[Precision, Expected] = {}
-    for plan in plans:
-        if plan.precision not in found:
-            own = plan.program(integers)
-            found[plan.precision] = (
-                goldens.exact(own.program, plan.precision)
-                if own
-                else goldens.make(model, plan.precision)
-            )
-    return found
-
-
-def _starts(
-    model: Model, plans: Iterable[Plan], integers: Int8Programs | None, lower: Lower
-) -> Mapping[str, Model]:
-    """Return what each target is emitted from; targets that want equal passes share it."""
-    found: dict[str, Model] = {}
-    lowered: dict[tuple[Pass, ...], Model] = {}
-    for plan in plans:
-        if own := plan.program(integers):
-            found[plan.device.name] = own.program
-            continue
-        wanted = plan.device.passes(plan.precision)
-        if wanted not in lowered:
-            lowered[wanted] = _lowered(model, wanted, lower)
-        found[plan.device.name] = lowered[wanted]
-    return found
-
-
-def _lowered(model: Model, wanted: tuple[Pass, ...], lower: Lower) -> Model:
-    """Return the model after passes that leave its inputs as they are.
-
-    Raises:
-        UserError: They do not (E0615); goldens and input contract are those of the spec.
-    """
-    lean = lower(model, wanted)
-    if lean.graph.inputs != model.graph.inputs:
-        message = "these passes give the network another input contract"
-        help = "`raw_input` is for integer programs, whose pipeline has it"
-        raise fail("E0615", message, whole_file(model.graph.name), help=help)
-    return lean
-
-
 def ready(spec: Spec, given: WeightSource, lower: Lower = passes.run) -> Model:
     """Return a model as calibration sees it."""
     return lower(Model(spec.graph, given.tensors), passes.INT8)
@@ -218,6 +145,15 @@ def calibrate(
     spec: Spec, given: WeightSource, data: DataSet, wanted: CalibrationRequest
 ) -> CalibrationDocument:
     """Return the calibration of a spec with weights for a target, by a method.
+
+    Args:
+        spec: The network as written.
+        given: Its weights, and where they come from.
+        data: Images, of which some may be held out to judge by.
+        wanted: The target, the method, and how to run the network.
+
+    Returns:
+        What a calibration file says: scales, and what the images showed of each value.
 
     Raises:
         UserError: The network does not take these images, or gives no finite numbers for them.

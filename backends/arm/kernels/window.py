@@ -16,8 +16,11 @@ class Staging:
 
     Element (c, r, p, q) is the input's (c, r * row_step - top, q * phases + p - left), or
     `fill` outside of it. With as many phases as the stride, the columns that one tap of a window
-    reads for neighbouring outputs are neighbours. Where the input is spread instead, its
-    element (c, y, x) goes to (c, top + y * spread, left + x * spread), with `fill` in between.
+    reads for neighbouring outputs are neighbours. The copy keeps borders out of the innermost
+    loops, at the price of memory: DDSNet's arena is 8.9 MB with it and would be 5.6 MB without.
+
+    Where the input is spread instead, its element (c, y, x) goes to (c, top + y * spread,
+    left + x * spread), with `fill` in between.
     """
 
     source: Shape3

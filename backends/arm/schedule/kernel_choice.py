@@ -86,7 +86,11 @@ def direct(op: ops.Conv, site: Site) -> KernelCall:
 
 
 def transposed(op: ops.ConvTranspose, site: Site) -> KernelCall:
-    """Return a transposed convolution as a convolution of the input's pixels spread out."""
+    """Return a transposed convolution as a convolution of the input's pixels spread out.
+
+    It multiplies the zeros in between too, stride**2 times the products that are needed; in return
+    one kernel serves both, with all its attributes and epilogues.
+    """
     _, height, width = site.result
     top, left = (
         d * (k - 1) - p for d, k, p in zip(op.dilation, op.kernel, op.padding, strict=True)

@@ -13,7 +13,8 @@ from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.compiler.ir.types import Pair
 
 PARALLEL = 1 << 15
-"""Multiply-accumulates from which a loop is worth several threads."""
+"""Multiply-accumulates from which a loop is worth several threads: some 55 us of a Cortex-A7 at
+1 GHz, at the 1.7 cycles that each takes by the model: of the order of what waking threads takes."""
 
 
 def build(kernel: DirectConv, symbol: str) -> Any:

@@ -8,7 +8,8 @@ from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 
 UNROLLED = 32
-"""Most taps of a kernel of one channel that are written out."""
+"""Most taps of a kernel of one channel that are written out: 5x5, not 7x7. LLVM spills registers
+where it sees longer sums at once."""
 
 
 @dataclass(frozen=True, slots=True)
