@@ -21,7 +21,18 @@ WORK = (
     "unknown",
     "conv: {filters: lost, kernel: 1}",
     "empty",
+    "empty: {a: i + 1}",
+    "let: {v: i + 1}",
+    "let: {v: 'divisible(i * 3 + 7, 8)'}",
+    "let: {v: channels(image) + height(image)}",
+    "let: {v: '[[1]] * 2000 == [[1]] * 2000'}",
+    "let: {v: '[true] * 4096 == [true] * 4096'}",
+    "let: {v: 'sum([1.5] * 4096)'}",
+    "let: {" + ", ".join(f"v{n}: {n}" for n in range(40)) + "}",
+    "many: {" + ", ".join(f"a{n}: {n} + i" for n in range(40)) + "}",
 )
+MANY = "many: {params: {" + ", ".join(f"a{n}: {n}" for n in range(40)) + "}, body: []}"
+"""A block of many parameters."""
 
 
 def _lines(line: Callable[[int], str], numbers: Random, before: str = HEAD) -> str:
@@ -53,7 +64,17 @@ def names(numbers: Random) -> str:
 def blocks(numbers: Random) -> str:
     """Many blocks, called or not, and words that are none of them."""
     body = numbers.choice(("[relu]", "[]", "[b1]", "[wrong]", "[conv: {filters: w, kernel: 1}]"))
-    params = numbers.choice(("", "params: {w: 8}, ", "params: {w: int}, ", "inputs: [x, y], "))
+    params = numbers.choice(
+        (
+            "",
+            "params: {w: 8}, ",
+            "params: {w: int}, ",
+            "inputs: [x, y], ",
+            'params: {w: "[1] * 4096"}, ',
+            'params: {w: "[1.5] * 4096"}, ',
+            "params: {w: sum(range(4096))}, ",
+        )
+    )
     text = _lines(lambda n: f"  b{n}: {{{params}body: {body}}}\n", numbers, HEAD + "blocks:\n")
     call = numbers.choice(("b{}", "wor{}", "b{}: {{w: 3}}", "b{}: {{other: 3}}"))
     room = range(max(1, (LIMIT - len(text)) // 30))
@@ -95,7 +116,8 @@ def loops(numbers: Random) -> str:
         loop = numbers.choice(LOOPS).replace("NAME", f"n{level}")
         body = loop.replace("BODY", ", ".join([body] * numbers.choice((1, 1, 2))) or "")
     extra = numbers.choice(("", "".join(f"  - let: {{x{n}: {n}}}\n" for n in range(15_000))))
-    head = f"{HEAD}blocks: {{empty: {{params: {{a: 1, b: a + 1}}, body: []}}}}\ngraph:\n{extra}"
+    empty = "empty: {params: {a: 1, b: a + 1}, body: []}"
+    head = f"{HEAD}blocks: {{{empty}, {MANY}}}\ngraph:\n{extra}"
     return f"{head}  - {body or 'relu'}\n"[: 1 << 20]
 
 
@@ -117,6 +139,11 @@ def expressions(numbers: Random) -> str:
             "p{1}" + " + p{1}" * 100,
             "1 + " * 249 + "1",
             "'" + "x" * 900 + "'",
+            "p{0}",
+            "p{1} + 1",
+            "[1] * 4096 == [1] * 4096",
+            "[[1]] * 2000 == [[1]] * 2000",
+            "sum([1.5] * 4096)",
         )
     )
     line = '  p{0}: "{1}"\n'
