@@ -8,7 +8,6 @@ from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from tcc.compiler.cli import failures
 from tcc.compiler.cli import report as reports
@@ -23,6 +22,7 @@ from tcc.compiler.cli.help import help_
 from tcc.compiler.cli.import_onnx import import_
 from tcc.compiler.cli.import_weights import import_weights
 from tcc.compiler.cli.init import init
+from tcc.compiler.cli.parameters import Command, Group
 from tcc.compiler.cli.passes import passes
 from tcc.compiler.cli.report import echo, named
 from tcc.compiler.cli.run import run
@@ -64,7 +64,7 @@ def _spelling(word: str) -> str:
     return "output" if word == "out" else word
 
 
-class Commands(TyperGroup):
+class Commands(Group):
     """The group of all sub-commands; the one place where errors become exit codes."""
 
     def main(
@@ -88,17 +88,6 @@ class Commands(TyperGroup):
             code = failures.report(error, words)
         sys.exit(code or 0)
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the group's own options, all of them flags.
-
-        Typer's own default to None, which it loads pydantic to convert; False it takes as it is,
-        so that `tcc build --help` is as quick as it can be.
-        """
-        params = super().get_params(ctx)
-        for option in params:
-            option.default = option.default or False
-        return params
-
 
 app = typer.Typer(
     cls=Commands,
@@ -113,7 +102,7 @@ app = typer.Typer(
     },
 )
 for _name, _function in COMMANDS.items():
-    app.command(_name, epilog=EPILOGS.get(_name))(_function)
+    app.command(_name, cls=Command, epilog=EPILOGS.get(_name))(_function)
 app.add_typer(zoo, name="zoo")
 
 

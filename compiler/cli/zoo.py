@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 import typer
 
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.parameters import Command, Group
 from tcc.compiler.cli.report import Report, cell, fits, table
 from tcc.compiler.support.diagnostics import fail
 
@@ -40,7 +41,7 @@ TableArgument = Annotated[
 FormatOption = Annotated[TableFormat, typer.Option("--format", help="Text, or a Markdown table.")]
 
 
-zoo = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+zoo = typer.Typer(cls=Group, invoke_without_command=True, rich_markup_mode=None)
 """The command `tcc zoo` with its sub-command."""
 
 
@@ -66,7 +67,7 @@ def models(
     report.document({"models": [_entry_document(entry) for entry in found]})
 
 
-@zoo.command("table")
+@zoo.command("table", cls=Command)
 def regenerate(
     name: TableArgument,
     format: FormatOption = TableFormat.TEXT,

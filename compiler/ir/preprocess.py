@@ -12,12 +12,11 @@ itself takes the vertical one first where that is faster, which moves some pixel
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tcc.compiler.ir import image_limits
 from tcc.compiler.ir.resample import Axis, axis, covering, resampled, strips
 from tcc.compiler.ir.types import Pair
 from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.lazy_numpy import np
 from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from math import ceil, floor
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tcc.compiler.ir.types import Pair
+from tcc.compiler.support.lazy_numpy import np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

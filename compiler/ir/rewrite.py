@@ -12,16 +12,18 @@ pattern language of its own would be a second notation for the same trees.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeAlias
 
 from tcc.compiler.ir.graph import Graph, Model, Node
 from tcc.compiler.ir.op import Op
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support.diagnostics import Span
 
-NodeWeights = tuple[NDArray[np.float32], ...]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+NodeWeights: TypeAlias = "tuple[NDArray[np.float32], ...]"
 """The weight tensors of one node, in order."""
 
 
@@ -66,7 +68,7 @@ class RewriteContext:
     graph: Graph
     made: dict[str, Node]
     types: dict[str, TensorType]
-    weights: dict[str, NDArray[np.float32]]
+    weights: "dict[str, NDArray[np.float32]]"
 
     def producer(self, value: str) -> Node | None:
         """Return the node that makes a value; None for an input of the graph."""

@@ -4,17 +4,18 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from tcc.compiler.ir.op import Op
 from tcc.compiler.ir.types import TensorType
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 Bounds: TypeAlias = tuple[float, float]
 """The least and the greatest number that a value can hold."""
-Float64: TypeAlias = NDArray[np.float64]
+Float64: TypeAlias = "NDArray[np.float64]"
 
 
 @dataclass(frozen=True, slots=True)
