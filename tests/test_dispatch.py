@@ -150,15 +150,15 @@ YES_OR_NO = {
     "whether a border is a word": {"v same", "padding same"},
     "what a kind of argument takes besides, or what is said of it": {
         "kind Kind.LIST", "kind Kind.ENUM", "kind Kind.STRING", "kind Kind.PADDING",
-        "kind Kind.NAMES", "kind Kind.BOOL", "kind Kind.INT, Kind.PAIR, Kind.PADDING", "kind Kind.PAIR, Kind.PADDING",
+        "kind Kind.NAMES", "kind Kind.BOOL", "kind Kind.INT", "kind Kind.INT, Kind.PAIR, Kind.PADDING", "kind Kind.PAIR, Kind.PADDING",
         "k Kind.ANY",
     },
     "whether an option fits what is shown": {
-        "format Format.TEXT", "format Format.ONNX", "stage Stage.INT8",
+        "format GraphFormat.TEXT", "format GraphFormat.ONNX", "format TableFormat.TEXT", "stage Stage.INT8",
         "stage Stage.SPEC",
     },
     "whether names of a sequence are its own, or those of one that may be run": {
-        "form Form.CHOICE", "form Form.OWN",
+        "form SequenceRole.CHOICE", "form SequenceRole.OWN",
     },
     "what is printed beside a paper's figure": {
         "agreement Agreement.EQUAL", "agreement Agreement.NONE",
