@@ -20,7 +20,7 @@ from tcc.compiler.support.progress import Progress, silent
 if TYPE_CHECKING:
     import numpy as np
 
-    from tcc.compiler.reference.session import Session
+    from tcc.compiler.reference.onnxruntime_session import Session
 
 FILE = "model.onnx"
 
@@ -137,7 +137,7 @@ def session(path: Path) -> "Session":
         UserError: It is no model that ONNX Runtime can load (E0651).
     """
     from tcc.compiler.lower import control_flow
-    from tcc.compiler.reference import session as sessions
+    from tcc.compiler.reference import onnxruntime_session as sessions
 
     exact = products(features()).unsigned
     try:

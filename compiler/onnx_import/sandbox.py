@@ -158,7 +158,7 @@ def _clean(folder: Path) -> None:
 def _outputs(folder: Path) -> None:
     import numpy as np
 
-    from tcc.compiler.reference.session import FATAL, session
+    from tcc.compiler.reference.onnxruntime_session import FATAL, session
 
     model = (folder / "model.onnx").read_bytes()
     loaded = session(model, optimised=False, severity=FATAL)

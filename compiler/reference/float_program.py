@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.lower.unsigned_weights import unsigned
-from tcc.compiler.reference.session import Session, session
+from tcc.compiler.reference.onnxruntime_session import Session, session
 from tcc.compiler.support.cpu import features, products
 
 NAME = "onnxruntime"

@@ -36,7 +36,7 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.quant.calibrate import calibrate, known
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.methods import METHODS, selection
+from tcc.compiler.quant.methods import METHODS, candidate_selection
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import output_comparison, output_quality
@@ -151,7 +151,9 @@ def _ours(name: str, model: Model, learn: DataSet) -> Judged:
 
 def _calibration(name: str, ready: Model, learn: DataSet) -> Calibration:
     if name == "moments":  # what `best` mostly ends with, without the other candidates
-        return selection.by_moments(ready, observe(ready, learn), selection.LARGE[0]).calibration
+        return candidate_selection.by_moments(
+            ready, observe(ready, learn), candidate_selection.LARGE[0]
+        ).calibration
     return calibrate(ready, learn, known(name, whole_file(name))).calibration
 
 

@@ -22,11 +22,11 @@ class Best:
 
     def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""
-        from tcc.compiler.quant.methods import selection
+        from tcc.compiler.quant.methods import candidate_selection
         from tcc.compiler.quant.methods.calibration_split import split
 
         images = split(ready, data, options)
-        found = selection.best(ready, images, self.searches, options)
+        found = candidate_selection.best(ready, images, self.searches, options)
         won = found.winner
         return CalibrationResult(
             won.calibration, won.traces, won.name, len(images.held_out), dict(found.judged)

@@ -1,7 +1,7 @@
 """Biases that make the mean output of every layer what it is in floats, one layer after another.
 
 Each layer is corrected on what the integer layers before it, corrected already, give it: so that
-their errors do not add up. `moments.py` corrects each by itself.
+their errors do not add up. `rounding.second_moments` corrects each by itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from tcc.compiler.ops import Conv, GlobalAvgPool, levels
 from tcc.compiler.ops.integer import QConv, RealConv
 from tcc.compiler.quant.calibration import Calibration, RoundedWeights
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.rounding.nearest import SUM_BITS
+from tcc.compiler.quant.rounding.nearest_rounding import SUM_BITS
 from tcc.compiler.quant.scale_groups import fused_clamps
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.progress import Progress

@@ -5,7 +5,7 @@ import numpy as np
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx_taps import Extreme, Part, feeds, tapped
 from tcc.compiler.quant.observe.statistics import Float32
-from tcc.compiler.reference.session import session
+from tcc.compiler.reference.onnxruntime_session import session
 from tcc.compiler.support.diagnostics import NOWHERE, UserError, fail
 
 

@@ -28,7 +28,7 @@ from tcc.compiler.quant.observe.statistics import (
     thinned_size,
 )
 from tcc.compiler.quant.scale_groups import kept_values, non_negative
-from tcc.compiler.reference.session import Session, session
+from tcc.compiler.reference.onnxruntime_session import Session, session
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.progress import Progress, silent
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration import Calibration, RoundedWeights
-from tcc.compiler.quant.rounding.nearest import largest_level
+from tcc.compiler.quant.rounding.nearest_rounding import largest_level
 from tcc.compiler.quant.scale_groups import SMALLEST
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 

@@ -42,7 +42,7 @@ from tcc.compiler.ops.integer import (
 from tcc.compiler.ops.integer.sums import fits
 from tcc.compiler.quant.calibration import Calibration, Float32, Range, RoundedWeights
 from tcc.compiler.quant.program.overflow_checks import check_scales, check_sums
-from tcc.compiler.quant.rounding.nearest import largest_level, round_nearest
+from tcc.compiler.quant.rounding.nearest_rounding import largest_level, round_nearest
 from tcc.compiler.quant.scale_groups import end_values, fused_clamps
 from tcc.compiler.support.unhandled import UnhandledError
 

@@ -17,10 +17,15 @@ from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ops import Conv
 from tcc.compiler.quant.calibration import Range, RoundedWeights
 from tcc.compiler.quant.observe.statistics import Float32, Statistics
-from tcc.compiler.quant.rounding import least_error
-from tcc.compiler.quant.rounding.equalization import Factors
-from tcc.compiler.quant.rounding.least_error import Float64
-from tcc.compiler.quant.rounding.nearest import allowed_scales, bias_steps, largest_weight, rounded
+from tcc.compiler.quant.rounding import least_error_rounding
+from tcc.compiler.quant.rounding.channel_equalization import Factors
+from tcc.compiler.quant.rounding.least_error_rounding import Float64
+from tcc.compiler.quant.rounding.nearest_rounding import (
+    allowed_scales,
+    bias_steps,
+    largest_weight,
+    rounded,
+)
 from tcc.compiler.quant.scale_groups import fused_clamps
 
 BLOCK = 256
@@ -70,7 +75,7 @@ def round_by_moments(
         weight, *bias = (model.weights[name] for name in node.params)
         shift = bias[0] if bias else np.zeros(len(weight), np.float32)
         x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
-        if largest_weight(weight[0].size, x) < least_error.LIMIT or _plain(weight):
+        if largest_weight(weight[0].size, x) < least_error_rounding.LIMIT or _plain(weight):
             return rounded(weight, shift, x, y)
         flat = weight.reshape(len(weight), -1).astype(np.float64)
         layer = FloatConv(flat, shift.astype(np.float64), x, y)
@@ -115,7 +120,7 @@ def _rounded(layer: FloatConv, patches: Float32) -> RoundedWeights:
     final = allowed_scales(scale, layer.bias.astype(np.float32), layer.x, layer.y)
     raised = final.astype(np.float64) != scale
     if raised.any():
-        again = least_error.nearest(layer.weight, final.astype(np.float64))
+        again = least_error_rounding.nearest(layer.weight, final.astype(np.float64))
         steps = np.where(raised[:, None], again, steps)
     real = (steps * final.astype(np.float64)[:, None]).reshape(weight.shape)
     # As a product: its float32 sums run in one order, on one thread, at every call.
@@ -132,8 +137,8 @@ def _small(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:
     double = read.astype(np.float64)
     moments = np.matmul(double.transpose(0, 2, 1), double) / read.shape[1]
     flat = weight.reshape(-1, taps)
-    scale = least_error.best_scale(flat, np.repeat(moments, each, axis=0))
-    return scale, least_error.nearest(flat, scale)
+    scale = least_error_rounding.best_scale(flat, np.repeat(moments, each, axis=0))
+    return scale, least_error_rounding.nearest(flat, scale)
 
 
 def _dense(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:
@@ -142,11 +147,13 @@ def _dense(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:
     blocks = np.array_split(np.arange(taps), -(-taps // BLOCK))
     moments = [_moments(read[:, part].astype(np.float64)) for part in blocks]
     if len(blocks) == 1 and weight.size * taps <= SEARCHED:
-        scale = least_error.best_scale(weight, moments[0])
+        scale = least_error_rounding.best_scale(weight, moments[0])
     else:
-        scale = least_error.best_scale(weight, np.concatenate([np.diag(m) for m in moments]))
+        scale = least_error_rounding.best_scale(
+            weight, np.concatenate([np.diag(m) for m in moments])
+        )
     steps = [
-        least_error.gptq(weight[:, part], scale, own)
+        least_error_rounding.gptq(weight[:, part], scale, own)
         for part, own in zip(blocks, moments, strict=True)
     ]
     return scale, np.hstack(steps)

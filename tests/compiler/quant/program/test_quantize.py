@@ -28,7 +28,7 @@ from tcc.compiler.ops import (
 )
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.program.quantize import quantize, table
-from tcc.compiler.quant.rounding.nearest import round_nearest, rounded
+from tcc.compiler.quant.rounding.nearest_rounding import round_nearest, rounded
 from tcc.compiler.quant.scale_groups import scale_for
 from tcc.compiler.support.diagnostics import UserError
 

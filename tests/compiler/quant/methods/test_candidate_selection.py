@@ -12,16 +12,21 @@ from tcc.compiler.ops import Conv, DepthwiseConv, Flatten, GlobalAvgPool, Linear
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.methods import SEARCHES, bias_correction
-from tcc.compiler.quant.methods import selection as module
+from tcc.compiler.quant.methods import candidate_selection as module
 from tcc.compiler.quant.methods.calibration_split import CalibrationSplit, split
+from tcc.compiler.quant.methods.candidate_selection import (
+    Candidate,
+    JudgedCandidate,
+    best,
+    by_moments,
+)
 from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.minmax import MINMAX
-from tcc.compiler.quant.methods.selection import Candidate, JudgedCandidate, best, by_moments
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding import second_moments
-from tcc.compiler.quant.rounding.equalization import EqualizationSetting
-from tcc.compiler.quant.rounding.nearest import round_nearest
+from tcc.compiler.quant.rounding.channel_equalization import EqualizationSetting
+from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.rounding.second_moments import round_by_moments
 from tcc.compiler.quant.scale_groups import fused_clamps, minmax_ranges
 from tcc.compiler.reference import accuracy_floor, integer_program, output_comparison

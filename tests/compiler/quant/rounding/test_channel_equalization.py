@@ -28,14 +28,14 @@ from tcc.compiler.passes import INT8
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.rounding.equalization import (
+from tcc.compiler.quant.rounding.channel_equalization import (
     EqualizationSetting,
     channel_classes,
     equalized,
     factors,
     limits,
 )
-from tcc.compiler.quant.rounding.nearest import round_nearest
+from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.rounding.second_moments import round_by_moments
 from tcc.compiler.quant.scale_groups import minmax_ranges
 from tcc.compiler.reference import accuracy_floor, float_program, output_comparison

@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcc.compiler.quant.rounding import least_error
-from tcc.compiler.quant.rounding.least_error import absmax_scale, best_scale, cost, gptq, nearest
+from tcc.compiler.quant.rounding import least_error_rounding
+from tcc.compiler.quant.rounding.least_error_rounding import (
+    absmax_scale,
+    best_scale,
+    cost,
+    gptq,
+    nearest,
+)
 
 seeds = st.integers(0, 1 << 32)
 
@@ -60,7 +66,7 @@ def test_no_candidate_is_better_and_ties_go_to_the_larger(seed, alone):
 def test_candidates_tried_in_parts_are_the_same(monkeypatch):
     whole = best_scale(weights(1), moments(1))
     for most in (100, 30, 1):
-        monkeypatch.setattr(least_error, "MOST_TRIED", most)
+        monkeypatch.setattr(least_error_rounding, "MOST_TRIED", most)
         assert best_scale(weights(1), moments(1)).tolist() == whole.tolist()
     assert best_scale(weights(1), np.stack([moments(1)] * 4)).tolist() == whole.tolist()
 
@@ -94,7 +100,7 @@ def test_gptq_in_lazy_blocks_is_gptq(monkeypatch):
     weight, shared = weights(3, 5, 40), moments(3, 40, 200)
     scale = absmax_scale(weight) * 8
     whole = gptq(weight, scale, shared)
-    monkeypatch.setattr(least_error, "LAZY", 7)
+    monkeypatch.setattr(least_error_rounding, "LAZY", 7)
     assert np.array_equal(gptq(weight, scale, shared), whole)
 
 

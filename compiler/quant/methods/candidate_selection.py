@@ -24,9 +24,9 @@ from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.range_method import RangeMethod
 from tcc.compiler.quant.methods.range_search import minmax
 from tcc.compiler.quant.observe.statistics import Statistics
-from tcc.compiler.quant.rounding import equalization
-from tcc.compiler.quant.rounding.equalization import EqualizationSetting
-from tcc.compiler.quant.rounding.nearest import round_nearest
+from tcc.compiler.quant.rounding import channel_equalization
+from tcc.compiler.quant.rounding.channel_equalization import EqualizationSetting
+from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.rounding.second_moments import round_by_moments
 from tcc.compiler.quant.scale_groups import Limits, minmax_ranges
 from tcc.compiler.reference.accuracy_floor import Qualities, agreement, difference, loss
@@ -171,9 +171,9 @@ def by_method(ready: Model, seen: Statistics, method: RangeMethod) -> Candidate:
 
 def by_moments(ready: Model, seen: Statistics, setting: EqualizationSetting) -> Candidate:
     """Return equalised channels, weights by second moments, biases corrected layer by layer."""
-    given = equalization.factors(ready, seen, setting)
-    model = equalization.equalized(ready, given)
-    limits = equalization.limits(seen, given)
+    given = channel_equalization.factors(ready, seen, setting)
+    model = channel_equalization.equalized(ready, given)
+    limits = channel_equalization.limits(seen, given)
     found = minmax_ranges(model, limits)
     rounded = {**round_nearest(model, found), **round_by_moments(model, found, seen, given)}
     name = f"moments, headroom {setting.headroom:g}, floor {setting.floor:g}"
