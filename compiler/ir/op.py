@@ -105,6 +105,9 @@ class Op(ABC):
     """Fewest and most inputs; None is unbounded."""
     family: ClassVar[Family] = "activation"
     """What kind of step it is, which figures show by a colour."""
+    onnx_operator: ClassVar[str] = ""
+    """The ONNX operator that is this op by itself, without weights, if there is one: it is imported
+    as this op. So are, for an activation, the operators of `onnx` where these are several."""
 
     @property
     def moves(self) -> bool:
@@ -137,6 +140,15 @@ class Op(ABC):
     @abstractmethod
     def onnx(self, *_: Any, **__: Any) -> tuple[Call, ...]:
         """Return the ONNX operators that mean the same, valid from opset 11 on."""
+
+    @classmethod
+    def from_onnx(cls, attributes: Mapping[str, Any]) -> "Op":
+        """Return the op that `onnx_operator` with these attributes is; most have none.
+
+        Args:
+            attributes: Those that the file gives; floats in as few digits as float32 has.
+        """
+        return cls()
 
     def attributes(self) -> dict[str, object]:
         """Return the fields by name, for the printed IR."""

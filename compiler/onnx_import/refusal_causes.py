@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from tcc.compiler.ops import ACTIVATIONS
+from tcc.compiler.ops import ACTIVATIONS, OPS
 
 ATTENTION = "this is self-attention: it multiplies two computed values"
 LEFT_OUT = "the language has no {what}"
@@ -82,7 +82,7 @@ _GROUPS: Mapping[tuple[str, str], str] = {
 
 
 def _table() -> Iterator[tuple[str, tuple[str, str]]]:
-    there = {op.onnx_operator for op in ACTIVATIONS}
+    there = {op.onnx_operator for op in OPS}
     for cause, words in _GROUPS.items():
         yield from ((word, cause) for word in words.split() if word not in there)
 

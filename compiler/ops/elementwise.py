@@ -1,10 +1,9 @@
 """What ops share that work on each element by itself."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from tcc.compiler.ir.op import Op
 from tcc.compiler.ir.types import TensorType
@@ -38,10 +37,6 @@ class ScalarFunction(Elementwise):
     On 8-bit integers it is a table of its 256 results, so that every one is exact there.
     """
 
-    onnx_operator: ClassVar[str] = ""
-    """The ONNX operator that is this function by itself, if there is one: files that hold it, and
-    the operators of `onnx` where these are several, are imported as this op."""
-
     @abstractmethod
     def float64(self, x: Float64) -> Float64:
         """Return the function's values, as exact as float64 is.
@@ -53,8 +48,3 @@ class ScalarFunction(Elementwise):
         Returns:
             Numbers of the same shape.
         """
-
-    @classmethod
-    def from_onnx(cls, attributes: Mapping[str, Any]) -> "ScalarFunction":
-        """Return the op that `onnx_operator` with these attributes is; most have none."""
-        return cls()

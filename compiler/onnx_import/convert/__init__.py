@@ -1,7 +1,7 @@
 """What each ONNX operator becomes.
 
-To add one: its function, and its line in `CONVERTERS`. An activation that is one operator needs
-none: its class names that (`ScalarFunction.onnx_operator`).
+To add one: its function, and its line in `CONVERTERS`. An op that is one operator without weights
+needs none: its class names that (`Op.onnx_operator`).
 """
 
 from collections.abc import Callable, Mapping
@@ -16,12 +16,12 @@ from tcc.compiler.onnx_import.convert import (
 )
 from tcc.compiler.onnx_import.convert.onnx_node import OnnxNode, Operand
 from tcc.compiler.onnx_import.fusions import CHANNEL_NORM
-from tcc.compiler.ops import ACTIVATIONS
+from tcc.compiler.ops import OPS
 
 Converter = Callable[[OnnxNode], Operand | tuple[Operand, ...]]
 
 CONVERTERS: Mapping[str, Converter] = {
-    **{op.onnx_operator: functions.single(op) for op in ACTIVATIONS if op.onnx_operator},
+    **{op.onnx_operator: functions.single(op) for op in OPS if op.onnx_operator},
     "Conv": layers.conv,
     "ConvTranspose": layers.conv_transpose,
     "Gemm": layers.gemm,

@@ -16,6 +16,7 @@ from tcc.compiler.ops import (
     HardSigmoid,
     LeakyRelu,
     Mul,
+    Op,
     Relu,
     Relu6,
     Scale,
@@ -32,13 +33,16 @@ WIDEST = 100.0
 """Largest bound that is brought to 0 or 6 by scaling, which costs small values their last bits."""
 
 
-def single(op: type[ScalarFunction]) -> Callable[[OnnxNode], View]:
-    """Return the converter of the operator that is a function by itself, as its class reads it."""
+def single(op: type[Op]) -> Callable[[OnnxNode], View]:
+    """Return the converter of the operator that is an op by itself, as its class reads it."""
 
     def convert(node: OnnxNode) -> View:
         given = node.origin.attrs.items()
         attributes = {name: short(v) if isinstance(v, float) else v for name, v in given}
-        return node.each(op.from_onnx(attributes), node.view())
+        made = op.from_onnx(attributes)
+        if isinstance(made, ScalarFunction):  # whatever the order of the elements
+            return node.each(made, node.view())
+        return node.emit(made, *(node.settled(place) for place in range(len(node.inputs))))
 
     return convert
 
