@@ -1,6 +1,6 @@
 """The reference executor: the float graph as written, unfused, in ONNX Runtime.
 
-Integer graphs run in it as well, with the results that `tcc.compiler.quant.integer` defines.
+Integer graphs run in it as well, with the results that `tcc.compiler.ops.integer` defines.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -3,9 +3,9 @@
 All of them learn from one part of the images and are judged on another: by the loss of the
 integer program's outputs against the float model's; of equal ones, by the least largest difference.
 `minmax` is among them, so that none that is worse there can win. Equalised channels fit the images
-more closely the less room they leave; of those that hardly differ, the roomiest is taken. What
-little they differ by takes more images to tell: all of them. Last, the winner's biases are
-corrected in sequence, which is kept unless it is seen to do harm.
+more closely the less room they leave; of those that hardly differ, the roomiest is taken.
+Differences so small are measured on all images, since those held out are too few to tell them.
+Last, the winner's biases are corrected in sequence, which is kept unless it is seen to do harm.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -6,6 +6,9 @@ the layer's output with quantised input and weights makes the largest cosine wit
 Filters keep the ratios of their scales: a cosine of one filter alone would not see its output
 shrink. A value that no convolution reads is judged by itself. Of equal cosines the larger scale
 wins.
+
+The naive way runs the whole network for each scale that is tried; here a layer's outputs come from
+samples of what it reads, so that a value takes 21 products of its patches with the weights.
 """
 
 from collections.abc import Sequence

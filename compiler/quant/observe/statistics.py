@@ -86,8 +86,8 @@ def thinned_size(elements: int) -> int:
 class Statistics:
     """What was seen of every kept value by name, and of the input of every convolution node.
 
-    `images` are the digests of the images, in order: the axis of `Seen.low` and `Seen.high`, and
-    the first of `outputs`, which hold the model's raw outputs by name, thinned.
+    `images` are the digests of the images, in order: the axis of `ValueStatistics.low` and
+    `high`, and the first of `outputs`, which hold the model's raw outputs by name, thinned.
     """
 
     images: tuple[str, ...]
