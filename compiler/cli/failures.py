@@ -122,18 +122,18 @@ def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbered(error: UserError) -> str:
-    return f"{error}\n\n{error.count:,} errors" if error.count > 1 else str(error)
+    return f"{error}\n\n{error.counted}" if error.count > 1 else str(error)
 
 
 def _told(error: UserError) -> UserError:
     """Return an error with as many diagnostics as are told, and the number of the others."""
     found = error.diagnostics
-    return UserError(found[:MAX_TOLD], error.more + len(found[MAX_TOLD:]))
+    return UserError(found[:MAX_TOLD], error.more + len(found[MAX_TOLD:]), error.cut)
 
 
 def _summary(error: UserError) -> str:
     one = len(error.diagnostics) == error.count == 1
-    return error.diagnostics[0].message if one else f"{error.count:,} errors"
+    return error.diagnostics[0].message if one else error.counted
 
 
 def _usage(error: typer.TyperException) -> str:

@@ -48,6 +48,7 @@ class Expansion:
         self.unreached = UnreachedSteps()
         self.steps = 0
         self.reports = 0
+        self.cut = False
         self._bound: dict[int, BoundNames] = {}
         self._apart: dict[int, Step] = {}
 
@@ -72,6 +73,7 @@ class Expansion:
             if d.code in FINAL:
                 raise ExpansionLimit
         if len(self.diagnostics) >= MAX_TOLD or self.reports >= MAX_REPORTS:
+            self.cut = True
             raise ExpansionLimit
 
     def reported(self) -> list[Diagnostic]:

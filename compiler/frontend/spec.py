@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tcc.compiler.frontend.accuracy_bounds import Accuracy, read_accuracy
-from tcc.compiler.frontend.argument_values import bind
+from tcc.compiler.frontend.argument_values import MAX_PROBLEMS, bind
 from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.block_library import Library, collect_blocks, read_library
 from tcc.compiler.frontend.expansion import Expansion, ExpansionLimit
@@ -157,6 +157,7 @@ class _Builder:
         start = GraphValue(source.name, source.type)
         final, outputs = self._expand(expansion, start, env.name_value(source.name, start))
         self.found.add(explained(expansion.reported(), self.library))
+        self.found.cut |= expansion.cut
         if not self.cut:
             self.found.add(_clashes(self.place, source.name))
         if self.found:
@@ -171,6 +172,7 @@ class _Builder:
         settings = read_settings(self.settings, tuple(p.name for p in declared))
         own = partial(ExpressionScope, budget=self.budget)
         bound, problems = bind(declared, settings, own(), own)
+        self.found.cut |= len(problems) >= MAX_PROBLEMS
         for p in declared:
             if isinstance(p.default, Required) and p.name not in self.settings:
                 problems.append(_unset(self.root, p.name))

@@ -86,7 +86,7 @@ class _Cases:
                 made = self.spec.again(texts)
             except UserError as error:
                 told = (d.noted(f"while testing the case at {at}") for d in error.diagnostics)
-                raise UserError(tuple(told), error.more) from None
+                raise UserError(tuple(told), error.more, error.cut) from None
             self.work += len(made.graph.nodes) + WORK_OF_CASE
             self._built[key] = made, cost(made.graph)
         return self._built[key]

@@ -134,20 +134,26 @@ class UserError(Exception):
     """The user's input is wrong; the command line exits with 2.
 
     Carries one or more diagnostics, all of which are shown, and the number of `more` mistakes that
-    were only counted.
+    were only counted; after so many that looking for them was `cut` short, there may be others.
     """
 
     diagnostics: tuple[Diagnostic, ...] = field(default=())
     more: int = 0
+    cut: bool = False
 
     @property
     def count(self) -> int:
-        """How many mistakes there are."""
+        """How many mistakes were found."""
         return len(self.diagnostics) + self.more
+
+    @property
+    def counted(self) -> str:
+        """How many mistakes there are, in words."""
+        return f"{'at least ' if self.cut else ''}{self.count:,} errors"
 
     def __str__(self) -> str:
         """All diagnostics, a blank line between."""
-        rest = [f"and {self.more:,} more"] if self.more else []
+        rest = [f"and {'at least ' if self.cut else ''}{self.more:,} more"] if self.more else []
         return "\n\n".join([*map(str, self.diagnostics), *rest])
 
 
@@ -157,6 +163,7 @@ class Mistakes:
     def __init__(self) -> None:
         self.told: list[Diagnostic] = []
         self.more = 0
+        self.cut = False
 
     @property
     def full(self) -> bool:
@@ -186,6 +193,7 @@ class Mistakes:
         """Take those that were found before."""
         self.add(others.told)
         self.more += others.more
+        self.cut |= others.cut
 
     def error(self, others: "Mistakes | None" = None) -> UserError:
         """Return the error of all of these, and of others, in the order of the text, none twice."""
@@ -193,7 +201,7 @@ class Mistakes:
             self.take(others)
         unique = {(d.code, d.at, d.message): d for d in self.told}
         found = sorted(unique.values(), key=lambda d: (d.at.file, d.at.line, d.at.column))
-        return UserError(tuple(found), self.more)
+        return UserError(tuple(found), self.more, self.cut)
 
 
 Explain = Callable[[], Iterable[Diagnostic]]

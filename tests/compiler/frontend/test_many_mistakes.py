@@ -42,6 +42,20 @@ def test_unknown_words(tmp_path: Path) -> None:
     assert str(found).endswith("\n\nand 80 more")
 
 
+def test_more_than_are_looked_for(tmp_path: Path) -> None:
+    rows = "".join(f"  p{n}: lost{n}\n" for n in range(1200))
+    found = told(tmp_path, f"params:\n{rows}graph: [relu]\n")
+    assert (found.more, found.counted) == (950, "at least 1,000 errors")
+    assert str(found).endswith("\n\nand at least 950 more")
+    exact = told(tmp_path, "graph:\n" + "  - lost\n" * 1200)
+    assert exact.counted == "1,200 errors"
+
+
+def test_mistakes_of_expansion_end_the_search(tmp_path: Path) -> None:
+    rows = "".join(f"  - conv: {{filters: lost{n}, kernel: 1}}\n" for n in range(90))
+    assert told(tmp_path, f"graph:\n{rows}").counted == "at least 50 errors"
+
+
 def test_nested_words_come_in_the_order_of_the_text(tmp_path: Path) -> None:
     nested = "".join(f"  - seq: [word{n}]\n  - other{n}\n" for n in range(40))
     found = told(tmp_path, "graph:\n" + nested)
