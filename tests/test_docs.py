@@ -171,8 +171,8 @@ def test_every_target_and_extra_is_named():
 
     text = README.read_text()
     for backend in BACKENDS:
-        for target in backend.targets:
-            assert f"`{target.name}`" in text
+        for target in backend.targets:  # what only writes files explains itself in `tcc targets`
+            assert f"`{target.name}`" in text or not (target.runs or target.calibrates)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert all(f"`{extra}`" in text for extra in project["optional-dependencies"])
 

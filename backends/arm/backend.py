@@ -27,7 +27,7 @@ class Arm:
         """One target for each processor, and this machine."""
         return tuple(m.target for m in MACHINES)
 
-    def passes(self, precision: Precision) -> tuple[Pass, ...]:  # noqa: ARG002
+    def passes(self, precision: Precision) -> tuple[Pass, ...]:
         """Return what folds batch norms away."""
         from tcc.compiler.passes import INFERENCE
 
@@ -52,7 +52,7 @@ class Arm:
         self,
         target: Target,
         model: Model,
-        precision: Precision = FP32,  # noqa: ARG002
+        precision: Precision = FP32,
         progress: Progress = silent,
     ) -> Artifact:
         """Return the libraries, the header, the runner program and the C sources.

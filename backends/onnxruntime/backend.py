@@ -53,7 +53,7 @@ class OnnxRuntime:
             return PLAIN
         return INT8 if precision.integer else INFERENCE
 
-    def tools(self, target: Target) -> tuple[Tool, ...]:  # noqa: ARG002
+    def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return onnx, which builds, and ONNX Runtime, which runs; both come with tcc."""
         needs = (("onnx", "write ONNX files", True), ("onnxruntime", "run ONNX files", False))
         return tuple(
@@ -61,7 +61,7 @@ class OnnxRuntime:
             for name, needed_for, builds in needs
         )
 
-    def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:  # noqa: ARG002
+    def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node that ONNX Runtime cannot run."""
         from tcc.backends.onnxruntime.supported_operators import refusals
 
@@ -86,7 +86,7 @@ class OnnxRuntime:
         progress(target.name, 1, 1)
         return Artifact({FILE: data})
 
-    def numbers(self, target: Target, folder: Path) -> Numbers:  # noqa: ARG002
+    def numbers(self, target: Target, folder: Path) -> Numbers:
         """Return what the file computes with.
 
         Raises:
@@ -101,7 +101,7 @@ class OnnxRuntime:
 
     def infer(
         self,
-        target: Target,  # noqa: ARG002
+        target: Target,
         folder: Path,
         source: Input,
         tensors: "Sequence[np.ndarray]",

@@ -40,11 +40,11 @@ class TfLite:
 
         return INT8 if precision.integer else INFERENCE
 
-    def tools(self, target: Target) -> tuple[Tool, ...]:  # noqa: ARG002
+    def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return what knows the format, and what writes it."""
         return tuple(Tool(name, use, _version(name)) for name, use in PACKAGES)
 
-    def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:  # noqa: ARG002
+    def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node that TFLite has nothing for."""
         from tcc.backends.tflite.supported_operators import refusals
 

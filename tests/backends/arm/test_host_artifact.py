@@ -19,6 +19,7 @@ from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.codegen import c_names, objects, zig
 from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.kernels.conv import DirectConv
+from tcc.backends.arm.kernels.loops.builders import BUILDERS
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.schedule import limits
 from tcc.compiler.ir.device import Device
@@ -490,7 +491,11 @@ def test_a_kernel_that_cannot_be_built_names_its_node(
     def fails(kernel: DirectConv, symbol: str) -> None:
         raise ValueError("no such loop")
 
-    monkeypatch.setattr(DirectConv, "build", fails)
+    loops = {**BUILDERS, DirectConv: fails}
+
+    monkeypatch.setattr(
+        objects, "build", lambda kernel, symbol: loops[type(kernel)](kernel, symbol)
+    )
     with pytest.raises(
         compile_model.BuildError, match=r"host: no kernel for `stem` .*: no such loop"
     ):
