@@ -175,16 +175,34 @@ def test_files_and_functions_are_short():
 )
 def test_commands_load_no_heavy_library_that_they_do_not_need(words, needed):
     """What makes a process slow to start is imported by the command that needs it."""
+    found = {name.partition(".")[0] for name in loaded(*words)}
+    assert HEAVY & found == needed
+
+
+def test_only_pictures_load_what_draws(tmp_path):
+    def drawing(*words):
+        modules = loaded("show", "squeezenet", *words)
+        return {m.rpartition(".")[2] for m in modules if m.startswith("tcc.compiler.figures.")}
+
+    assert drawing() == drawing("--format", "onnx", "-o", str(tmp_path / "net.onnx")) == set()
+    svg = drawing("--format", "svg")
+    assert "svg" in svg
+    assert not {"pdf", "png"} & svg
+    assert "pdf" in drawing("--format", "pdf", "-o", str(tmp_path / "net.pdf"))
+
+
+def loaded(*words):
+    """The modules that a command has loaded when it ends."""
     program = (
         "import sys, tcc.compiler.cli\n"
-        f"try: tcc.compiler.cli.app({words})\n"
+        f"try: tcc.compiler.cli.app({list(words)})\n"
         "except SystemExit as end: assert not end.code\n"
-        "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+        "print(*sys.modules, file=sys.stderr)"
     )
     found = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert HEAVY & set(found.stderr.split()) == needed
+    return set(found.stderr.split())
 
 
 def tracked():

@@ -194,7 +194,6 @@ def _integers(report: Report, chosen: ChosenSpec, wanted: ShowOptions, path: Pat
 
 
 def _picture(graph: "Graph", wanted: ShowOptions, doc: str) -> ShowResult:
-    from tcc.compiler.figures import pdf, png
     from tcc.compiler.figures.graph_picture import PictureOptions, draw, shapes
 
     level = wanted.level or Level.BLOCK
@@ -204,8 +203,12 @@ def _picture(graph: "Graph", wanted: ShowOptions, doc: str) -> ShowResult:
             svg = draw(graph, look, doc)
             return ShowResult(svg.encode(), {"name": graph.name, "level": level.value, "svg": svg})
         case GraphFormat.PNG:
+            from tcc.compiler.figures import png
+
             return ShowResult(png.render(shapes(graph, look), graph.name), {}, GraphFormat.PNG)
         case GraphFormat.PDF:
+            from tcc.compiler.figures import pdf
+
             return ShowResult(pdf.render(shapes(graph, look), graph.name), {}, GraphFormat.PDF)
         case GraphFormat.TEXT | GraphFormat.ONNX:
             raise UnhandledError("kind of picture", wanted.format)

@@ -21,7 +21,6 @@ VALUE = {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(\[.*\])?$"}
 """A named value, or an entry of a list of them."""
 TEXT = {"type": "string"}
 STEPS = {"$ref": "#/$defs/steps"}
-EXPRESSION = ["string"]
 INT: Schema = {"type": ["integer", "string"]}
 ANYTHING = ["string", "number", "boolean", "array"]
 LIST: Schema = {"type": ["array", "string"]}

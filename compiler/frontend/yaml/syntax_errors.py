@@ -259,11 +259,6 @@ def _block_text(b: _Broken) -> Diagnostic:
     return b.error(message, b.at, help=_QUOTE)
 
 
-def _block_indent(b: _Broken) -> Diagnostic:
-    message = "an empty line of this text is indented deeper than its first line"
-    return b.error(message, b.since, help="remove the spaces of the empty line")
-
-
 def _other(b: _Broken) -> Diagnostic:
     message = _INDICATORS.get(b.first, "this cannot be read as YAML")
     return b.error(message, b.since, help=_HINTS.get(b.first, _QUOTE))
