@@ -5,6 +5,9 @@ instructions build plain values, and a call becomes a `ConstructedObject` that s
 called with which arguments. Nothing is hashed, compared or printed on the way, so that a value
 that holds itself, or one twice in one twice in one, costs no more than its instructions.
 https://github.com/python/cpython/blob/3.11/Lib/pickletools.py has the instructions.
+
+`torch.load(weights_only=True)` needs PyTorch, which is optional, and refuses a file for any class
+that it does not list, such as those of training programs; their tensors are wanted all the same.
 """
 
 from collections.abc import Callable, Mapping

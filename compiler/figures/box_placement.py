@@ -1,4 +1,11 @@
-"""Where boxes stand: rows by longest path, and lanes beside one straight main line."""
+"""Where boxes stand: rows by longest path, and lanes beside one straight main line.
+
+A layered drawing (Sugiyama, Tagawa, Toda: "Methods for visual understanding of hierarchical system
+structures", 1981). Its first step, the breaking of cycles, has nothing to do in a graph of values.
+Rows by longest path put a box right below the last that it reads, so that equal branches have
+equal rows. In place of sorting each row until few lines cross, boxes in a chain share an axis:
+networks are one long line with short sides, and that line is to be straight.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

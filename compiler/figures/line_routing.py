@@ -1,4 +1,8 @@
-"""The spaces between rows: where each line turns sideways, so that none runs in another."""
+"""The spaces between rows: where each line turns sideways, so that none runs in another.
+
+This is the channel routing of circuit boards (Hashimoto and Stevens, 1971): lines share a track
+where their spans do not overlap, and one that comes down where another goes down turns above it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,7 +5,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 SMALL = 128
-"""Most names of a layer that is copied when another name is bound."""
+"""Most names of a layer that is copied when another name is bound.
+
+One table for all would be copied by every `let`, in time that grows with the square of their
+number; one layer a name would be searched as long. So small layers are copied, large ones stacked.
+"""
 
 
 class Bindings(Mapping[str, T]):

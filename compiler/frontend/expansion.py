@@ -20,9 +20,14 @@ from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, Span, UserErr
 Dispatch = Callable[["Expansion", Step, GraphValue, StepScope], tuple[GraphValue, StepScope]]
 """From a step, its current value and its scope to its value and the scope after it."""
 
+# Loops in loops make millions of steps of one line of text, so what comes of a text is bounded, not
+# the text alone. Counts are compared, not seconds: a spec is refused everywhere or nowhere.
 MAX_NODES = 20_000
+"""Most nodes of a graph; classifiers have some hundreds."""
 MAX_STEPS = 200_000
+"""Most steps, those included that leave no node."""
 MAX_DEPTH = 100
+"""How deep steps may nest: each level takes several frames of Python's stack."""
 MAX_REPORTS = 1000
 """Most mistakes that are found, the same in every turn of a loop included."""
 FINAL = ("E0403", "E0406")

@@ -1,6 +1,8 @@
 """Foreign models are handed to native libraries in a process of its own: it may crash or hang.
 
-The parent calls `clean` and `outputs`; the child runs this file.
+The parent calls `clean` and `outputs`; the child runs this file. Each task has a process, which
+ends with it: a limit of memory holds for a whole process and is never raised again, and what a
+damaged file did to a native library must not reach the next task.
 """
 
 import json
@@ -19,10 +21,10 @@ if TYPE_CHECKING:
     import onnx
 
 TIMEOUT = 300
-"""Seconds that one task may take."""
+"""Seconds that one task may take: it only has to end what hangs, for a classifier takes some."""
 MAX_MEMORY, MEMORY_PER_FILE_BYTE = 4 << 30, 8
 """Bytes of address space that the child may take at most, and as many times the sizes of its files
-besides, where the system can limit it."""
+besides, where the system can limit it. Address space counts what libraries map and never use."""
 MAX_FOLDED_CONSTANT = 64 << 20
 """Largest constant, in bytes, that cleaning computes, where the file itself is smaller: what is
 computed of weights, such as their transposition, is no larger than they are."""

@@ -9,12 +9,15 @@ from typing import Any, cast
 from tcc.compiler.ir.signature import Value
 
 MAX_INT = 1 << 63
-"""Largest whole number, in magnitude."""
+"""Largest whole number, in magnitude: ONNX's attributes and sizes have 64 bits, and without a bound
+`9 ** 9 ** 9` would not end."""
 MAX_LIST = 4096
 """Most entries of a list, those of lists in it included."""
 
 MAX_WORK = 20_000_000
-"""Most that a spec's expressions and loops may cost: a unit is an entry of a list, or a letter."""
+"""Most that a spec's expressions and loops may cost: a unit is an entry of a list, or a letter.
+
+A bound of work, not of seconds, is the same on every machine."""
 COST_OF_LIST = 8
 """What it costs to go through a list in a list, beside its entries."""
 

@@ -1,4 +1,8 @@
-"""ruamel.yaml's pure Python parser, asked for events alone."""
+"""ruamel.yaml's pure Python parser, asked for events alone.
+
+Its constructors make plain values, which have no places, or objects that tags name; the tree needs
+the place of every key and value, and its limits hold while it grows, so that it is built of events.
+"""
 
 from collections.abc import Iterator
 from typing import Any

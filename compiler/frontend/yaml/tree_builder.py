@@ -8,7 +8,9 @@ from tcc.compiler.frontend.yaml.tree import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, nearest
 
 MAX_NODES = 100_000
-"""Most values, keys and lists in one text, with every alias counted as what it stands for."""
+"""Most values, keys and lists in one text, with every alias counted as what it stands for.
+
+Aliases of aliases double what a text means with every line (the "billion laughs")."""
 MAX_DEPTH = 256
 """Most lists and mappings within one another."""
 MAX_INT = 1 << 63
