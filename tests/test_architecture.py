@@ -1,6 +1,7 @@
 """What holds for the source as a whole: layers, sizes, what starts fast, what text may say."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -85,10 +86,7 @@ def circles(edges):
 def test_no_files_import_each_other():
     """Not through a function either, nor for types alone: each file is read after what it uses."""
     known = modules()
-    edges = {
-        module: set(imported(module, ast.parse(path.read_text()), known))
-        for module, path in known.items()
-    }
+    edges = {module: set(imported(module, tree_of(path), known)) for module, path in known.items()}
     assert circles(edges) == []
 
 
@@ -144,10 +142,15 @@ def named(path):
     return str(path.relative_to(ROOT))
 
 
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text())
+
+
 def functions():
     """Each function with its file's name."""
     for path in CODE:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield named(path), node
 
