@@ -247,3 +247,15 @@ def test_no_work_is_left_marked():
     marks = re.compile(r"\b(TODO|FIXME|XXX|raise NotImplementedError)\b")
     found = [named(p) for p in CODE if marks.search(p.read_text())]
     assert found == []
+
+
+def test_no_pattern_has_a_possessive_group():
+    """Python before 3.11.5 matches these wrongly (gh-106052): `(?:a|b)*+`, `(?>...)`."""
+    possessive = re.compile(r"(?<!\\)\)[*+?]\+|\(\?>")
+    texts = (
+        (path, node.value)
+        for path in CODE
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    assert [(named(path), text) for path, text in texts if possessive.search(text)] == []

@@ -11,7 +11,7 @@ from tcc.compiler.support.diagnostics import UserError, fail
 
 _SPACE = re.compile(r"[ \t\r\n]*+")
 _TOKEN = re.compile(
-    r'(?P<mark>[{}\[\],:])|(?P<text>"(?:[^"\\\x00-\x1f]++|\\.)*+")'
+    r'(?P<mark>[{}\[\],:])|(?P<text>"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*")'
     r"|(?P<number>-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?(?![\w.+-]))"
     r"|(?P<word>(?:true|false|null)(?!\w))"
 )

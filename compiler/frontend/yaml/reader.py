@@ -27,7 +27,7 @@ _READ: dict[str, Callable[[str], int | float]] = {
     "inf": lambda text: float(text.replace(".", "")),
     "nan": lambda _: float("nan"),
 }
-_PROPERTIES = re.compile(r"(?:(?:!<[^>\s]*+>|[&!][^\s,\[\]{}]*+)(?:\s|#[^\r\n]*+)*+)*+")
+_PROPERTIES = re.compile(r"(?:(?:!<[^>\s]*+>|[&!][^\s,\[\]{}]*+)(?:\s|#[^\r\n]*+)*)*")
 _COLON = re.compile(r"[ \t]*:?")
 _CORE = "tag:yaml.org,2002:"
 

@@ -28,8 +28,9 @@ _WHITE = re.compile(r"[ \t]*+")
 _COMMENT = re.compile("[^\r\n\0]*+")
 _DOCUMENT = re.compile(rf"(?:---|\.\.\.)[{_ENDS}]")
 _BREAK = re.compile("\r\n|\r|\n")
-_BLOCK = re.compile(rf"(?:[^:{_ENDS}]|:(?![{_ENDS}]))*+")
-_FLOW = re.compile(rf"(?:[^:,\[\]{{}}{_ENDS}]|:(?![{_ENDS}]))*+")
+# No possessive groups: Python before 3.11.5 matches them wrongly (gh-106052).
+_BLOCK = re.compile(rf"[^:{_ENDS}]*+(?::(?![{_ENDS}])[^:{_ENDS}]*+)*")
+_FLOW = re.compile(rf"[^:,\[\]{{}}{_ENDS}]*+(?::(?![{_ENDS}])[^:,\[\]{{}}{_ENDS}]*+)*")
 _BETWEEN = frozenset(" \t#\r\n")
 _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789(/+$")
 _OPENING = {"[": FlowSequenceStartToken, "{": FlowMappingStartToken}
