@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
@@ -29,17 +30,19 @@ def every(trials: Mapping[str, Callable[[], object]]) -> None:
 
 
 def looped(
-    table: Mapping[str, Any], *, rotated: bool = False, **ways: Mapping[str, Any]
+    table: Mapping[str, Any], *, rotated: bool = False, one_in: int = 1, **ways: Mapping[str, Any]
 ) -> Callable[[Test], Test]:
     """Make a test of one `case` one of each family, which loops over its cases in a table.
 
     A family is what cases are called up to the first dash. Each case is tried in all ways, which
     are arguments of the test by name. Where the ways are `rotated`, each case is tried in the
-    next one of them, so that every family meets many, and the rest is a slow test beside.
+    next one of them, so that every family meets many, and the rest is a slow test beside. So is
+    what `one_in` leaves of each family's cases: those between the first, the n-th after it, ...
 
     Args:
         table: The cases by name.
         rotated: Whether to leave most ways to the slow test.
+        one_in: How many cases of a family there are to each that is no slow one.
         ways: Values of further arguments, by what to call them.
     """
     if not table or not all(ways.values()):
@@ -47,13 +50,18 @@ def looped(
     quick: dict[str, Trials] = {}
     slow: dict[str, Trials] = {}
     combinations = [dict(zip(ways, chosen, strict=True)) for chosen in product(*ways.values())]
-    for index, (name, case) in enumerate(table.items()):
+    members: Counter[str] = Counter()
+    turn = 0
+    for name, case in table.items():
         family = name.partition("-")[0]
+        chosen_case = members[family] % one_in == 0
+        members[family] += 1
         for number, chosen in enumerate(combinations):
-            now = not rotated or number == index % len(combinations)
+            now = chosen_case and (not rotated or number == turn % len(combinations))
             values = {way: ways[way][key] for way, key in chosen.items()}
             trials = (quick if now else slow).setdefault(family, {})
             trials[" ".join((name, *map(str, chosen.values())))] = {"case": case, **values}
+        turn += chosen_case
     parameters = [
         *(pytest.param(trials, id=family) for family, trials in quick.items()),
         *(pytest.param(t, id=f"{f}-rest", marks=pytest.mark.slow) for f, t in slow.items()),

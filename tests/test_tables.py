@@ -31,6 +31,18 @@ def test_every_case_is_tried_once_in_every_way(rotated):
         assert {way for name, _, way in seen["quick"] if name == family} == set(WAYS.values())
 
 
+def test_one_case_in_some_is_no_slow_one():
+    @looped({**TABLE, "c": ("c", 0)}, one_in=3)
+    def test(case):
+        pass
+
+    found = {parameter.id: parameter for parameter in test.pytestmark[0].args[1]}
+    assert {name: len(p.values[0]) for name, p in found.items()} == {
+        "a": 2, "b": 2, "c": 1, "a-rest": 3, "b-rest": 3,
+    }  # fmt: skip
+    assert {name for name, p in found.items() if p.marks} == {"a-rest", "b-rest"}
+
+
 def test_all_that_fail_are_named():
     reached = []
 

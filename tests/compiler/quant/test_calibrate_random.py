@@ -55,7 +55,7 @@ def test_random_networks(data):
     quantize(model, found.calibration)
 
 
-@looped(CASES)
+@looped(CASES, one_in=3)
 def test_every_operation(case, tmp_path):
     model = run(one_input(case), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 4)
