@@ -11,7 +11,7 @@ from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.types import Activation, OutputKind
 from tcc.compiler.reference.accuracy_floor import Quality
 from tcc.compiler.support import json_records
-from tcc.compiler.support.sealed_json import Kind, seal
+from tcc.compiler.support.sealed_json import DocumentKind, seal
 
 NAME = "manifest.json"
 VERSION = 2
@@ -152,7 +152,7 @@ class Manifest:
     seal: str = ""
 
 
-KIND = Kind(
+KIND = DocumentKind(
     Manifest, "tcc_bundle", VERSION, "E0621", "a bundle's manifest", "build the bundle again"
 )
 

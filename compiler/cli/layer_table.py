@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tcc.compiler.cli.report import Cell, fits, table
 
 if TYPE_CHECKING:
-    from tcc.compiler.ir.cost import Row
+    from tcc.compiler.ir.cost import NodeCost
 
 COLUMNS = ("layer", "op", "inputs", "output", "params", "MACs", "bytes")
 SCREEN = 40
@@ -26,10 +26,10 @@ class BlockPart:
     """A block with its parts, or a layer with its row."""
 
     path: Path = ()
-    row: "Row | None" = None
+    row: "NodeCost | None" = None
     parts: dict[str, "BlockPart"] = field(default_factory=dict)
 
-    def rows(self) -> Iterator["Row"]:
+    def rows(self) -> Iterator["NodeCost"]:
         """Yield the rows of all layers, in order."""
         if self.row:
             yield self.row
@@ -73,7 +73,7 @@ class TableLine:
             sum(row.activation_bytes for row in rows),
         )
 
-    def inputs(self, rows: Sequence["Row"], layers: frozenset[str]) -> list[str]:
+    def inputs(self, rows: Sequence["NodeCost"], layers: frozenset[str]) -> list[str]:
         """Return what it reads from outside, by names as its block sees them."""
         inside = {row.path for row in rows}
         read = [name for row in rows for name in row.inputs if name not in inside]
@@ -81,7 +81,7 @@ class TableLine:
         return list(dict.fromkeys(seen))
 
 
-def tree(rows: Sequence["Row"]) -> BlockPart:
+def tree(rows: Sequence["NodeCost"]) -> BlockPart:
     """Return the block that holds all layers."""
     root = BlockPart()
     for row in rows:

@@ -42,7 +42,7 @@ HELP = "PyTorch checkpoints come in through `tcc import-weights`"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class StoredTensor:
     """A tensor as the header describes it: `start` and `size` count the file's bytes."""
 
     dtype: str
@@ -56,7 +56,7 @@ class TensorFile:
     """A safetensors file whose header fits the file; its tensors are not read yet."""
 
     path: Path
-    parts: Mapping[str, Part]
+    parts: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
 
     def values(self, name: str) -> NDArray[Any]:
@@ -138,7 +138,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _part(name: str, entry: object, begin: int) -> Part:
+def _part(name: str, entry: object, begin: int) -> StoredTensor:
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [first, last]}:
             if dtype not in BITS:
@@ -148,11 +148,11 @@ def _part(name: str, entry: object, begin: int) -> Part:
                 raise _Wrong(f"{_shown(name)} has no whole sizes")
             if prod(shape) * BITS[dtype] != (last - first) * 8:
                 raise _Wrong(f"{_shown(name)} has a shape that its bytes do not fill")
-            return Part(dtype, tuple(shape), begin + first, last - first)
+            return StoredTensor(dtype, tuple(shape), begin + first, last - first)
     raise _Wrong(f"{_shown(name)} lacks its type, shape or place")
 
 
-def _check_places(parts: Mapping[str, Part], begin: int, size: int) -> None:
+def _check_places(parts: Mapping[str, StoredTensor], begin: int, size: int) -> None:
     """Refuse tensors that overlap, leave gaps, or end before or after the file does."""
     end = begin
     for name, part in sorted(parts.items(), key=lambda item: (item[1].start, item[1].size)):

@@ -8,7 +8,7 @@ from tcc.compiler.ir.types import Shape
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class NodeCost:
     """One node: what it reads, its result's shape, its multiply-accumulates for one image."""
 
     path: str
@@ -29,7 +29,7 @@ class Cost:
     once, are those of inference.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[NodeCost, ...]
     params: int
     buffers: int
     macs: int
@@ -50,7 +50,7 @@ def cost(graph: Graph) -> Cost:
         counted |= set(node.params)
         params = sum(p.elements for p in own)
         rows.append(
-            Row(
+            NodeCost(
                 node.name,
                 node.op.word,
                 node.inputs,

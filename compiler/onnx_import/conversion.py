@@ -10,7 +10,7 @@ from tcc.compiler.ir.graph import Input, Model, Output
 from tcc.compiler.ir.types import Activation
 from tcc.compiler.onnx_import.convert import CONVERTERS, PATTERNS, OnnxNode, Operand
 from tcc.compiler.onnx_import.fusions import PARTS
-from tcc.compiler.onnx_import.graph_builder import Builder, Refusal
+from tcc.compiler.onnx_import.graph_builder import GraphBuilder, OperatorRefusal
 from tcc.compiler.onnx_import.inputs_outputs import GraphInput
 from tcc.compiler.onnx_import.node_arguments import NotConstantError, before
 from tcc.compiler.onnx_import.refusal_causes import ATTENTION, attention, cause
@@ -106,7 +106,7 @@ class _Converter:
         self.graph, self.file, self.name = graph, file, name
         names = UniqueNames(identifier(o.name, "output") for o in graph.outputs)
         given = Input(names.fresh(identifier(source.name, "image")), source.type)
-        self.build = Builder(given, names)
+        self.build = GraphBuilder(given, names)
         image = self.build.view(given.name)
         if source.channels_last:
             image = image.moved(lambda index: np.moveaxis(index, 1, -1))
@@ -175,7 +175,7 @@ class _Converter:
         try:
             made = converter(whole)
             results = made if isinstance(made, tuple) else (made,)
-        except Refusal as refusal:
+        except OperatorRefusal as refusal:
             self.problems.add("E0911", str(refusal), refusal.help, node)
         except NotConstantError as error:
             message = f"`{error}` is computed while the network runs"

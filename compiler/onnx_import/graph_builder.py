@@ -31,7 +31,7 @@ WIDENED = (Elementwise, Broadcasting, Concat, BatchNorm, LayerNorm, ScaleShift)
 """What works on a vector as on a map of one pixel."""
 
 
-class Refusal(ValueError):  # noqa: N818 - what it is, not what it does
+class OperatorRefusal(ValueError):  # noqa: N818 - what it is, not what it does
     """Nothing in the language does what an operator does; `help` says what would."""
 
     def __init__(self, message: str, help: str = "") -> None:
@@ -40,7 +40,7 @@ class Refusal(ValueError):  # noqa: N818 - what it is, not what it does
 
 
 @dataclass
-class Builder:
+class GraphBuilder:
     """Nodes by name, in order, with their weights.
 
     `wished` holds the name that each was to have, `settled` the values that views became,
@@ -65,7 +65,7 @@ class Builder:
         That is the input's where the step would do nothing.
 
         Raises:
-            Refusal: The inputs or weights do not fit the op.
+            OperatorRefusal: The inputs or weights do not fit the op.
         """
         types = tuple(self.type(value) for value in values)
         _check_bounds(op)
@@ -73,13 +73,15 @@ class Builder:
         try:
             node = make_node(fresh, op, tuple(values), types)
         except OpError as error:
-            raise Refusal(str(error)) from None
+            raise OperatorRefusal(str(error)) from None
         if node is None:
             return values[0]
         wanted = [param.shape for param in node.op.params(*types)]
         if [w.shape for w in weights] != wanted:
             found = ", ".join(str(list(w.shape)) for w in weights)
-            raise Refusal(f"its weights are {found}, not {', '.join(str(list(w)) for w in wanted)}")
+            raise OperatorRefusal(
+                f"its weights are {found}, not {', '.join(str(list(w)) for w in wanted)}"
+            )
         self.nodes[node.name] = node
         self.wished[node.name] = name
         tensors = (np.ascontiguousarray(w, np.float32) for w in weights)
@@ -180,9 +182,9 @@ def _check_bounds(op: Op) -> None:
         numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if n is not None]
         low, high = parameter.low, parameter.high
         if low is not None and any(n < low for n in numbers):
-            raise Refusal(f"its {parameter.name} is {value}; {low:g} is the least")
+            raise OperatorRefusal(f"its {parameter.name} is {value}; {low:g} is the least")
         if high is not None and any(n > high for n in numbers):
-            raise Refusal(f"its {parameter.name} is {value}; {high:g} is the most")
+            raise OperatorRefusal(f"its {parameter.name} is {value}; {high:g} is the most")
 
 
 def _choice(view: View) -> Op | bool | None:

@@ -14,7 +14,7 @@ from tcc.compiler.bundle.manifest import InputContract, Network, WeightsOrigin
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.support import atomic_files, regular_files
-from tcc.compiler.support.sealed_json import Kind
+from tcc.compiler.support.sealed_json import DocumentKind
 
 VERSION = 2
 MAX_BYTES = 1 << 30
@@ -77,7 +77,7 @@ class CalibrationDocument:
     seal: str = ""
 
 
-KIND = Kind(
+KIND = DocumentKind(
     CalibrationDocument,
     "tcc_calibration",
     VERSION,

@@ -12,7 +12,7 @@ HEAD = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FileKind:
     """A kind of file: what it is called, the endings of its names, and what takes it."""
 
     name: str
@@ -24,35 +24,35 @@ _WEIGHTS = (
     "`tcc import-weights SPEC FILE` brings its weights under a spec's names; `tcc import` takes the"
     " network itself, once it is exported with `torch.onnx.export`"
 )
-ONNX = Kind(
+ONNX = FileKind(
     "an ONNX model",
     frozenset({".onnx"}),
     "`tcc import FILE` makes a spec and weights of it",
 )
-PYTORCH = Kind("a PyTorch checkpoint", frozenset({".pth", ".pt", ".ckpt", ".pkl"}), _WEIGHTS)
-SAFETENSORS = Kind("a safetensors file", frozenset({".safetensors"}), _WEIGHTS)
-ARRAYS = Kind(
+PYTORCH = FileKind("a PyTorch checkpoint", frozenset({".pth", ".pt", ".ckpt", ".pkl"}), _WEIGHTS)
+SAFETENSORS = FileKind("a safetensors file", frozenset({".safetensors"}), _WEIGHTS)
+ARRAYS = FileKind(
     "a file of NumPy arrays",
     frozenset({".npz", ".npy"}),
     "`tcc calibrate` and `tcc eval` take images and tensors from an .npz file, with --data; weights"
     " come from a PyTorch checkpoint or a safetensors file",
 )
-KERAS = Kind(
+KERAS = FileKind(
     "a Keras file",
     frozenset({".h5", ".hdf5", ".keras"}),
     "export the network as ONNX, with tf2onnx say, and give that to `tcc import`",
 )
-TFLITE = Kind(
+TFLITE = FileKind(
     "a TFLite model",
     frozenset({".tflite"}),
     "export the network that it was made of as ONNX, and give that to `tcc import`",
 )
-IMAGE = Kind(
+IMAGE = FileKind(
     "an image",
     frozenset({".png", ".jpg", ".jpeg"}),
     "`tcc run BUNDLE IMAGE` takes it, once a network is built",
 )
-SPEC = Kind(
+SPEC = FileKind(
     "a spec",
     frozenset({".yaml", ".yml"}),
     "`tcc check` and `tcc build` take it as it is",
@@ -70,7 +70,7 @@ _STARTS = (
 )
 
 
-def kind(path: Path, head: bytes) -> Kind | None:
+def kind(path: Path, head: bytes) -> FileKind | None:
     """Return what a file is by its first bytes, or else by its name; None if neither tells."""
     if head.startswith(b"PK\x03\x04"):
         return _archive(head) or _named(path)
@@ -82,7 +82,7 @@ def kind(path: Path, head: bytes) -> Kind | None:
     return _named(path)
 
 
-def refuse(path: Path, code: str, wanted: str, *kinds: Kind) -> None:
+def refuse(path: Path, code: str, wanted: str, *kinds: FileKind) -> None:
     """Refuse a file that is plainly of one of these kinds.
 
     `wanted` completes "this is an image, not ...".
@@ -100,7 +100,7 @@ def refuse(path: Path, code: str, wanted: str, *kinds: Kind) -> None:
         raise fail(code, message, whole_file(str(path)), help=found.help)
 
 
-def _archive(head: bytes) -> Kind | None:
+def _archive(head: bytes) -> FileKind | None:
     """Return what a zip archive is by the name of its first file."""
     name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
     if name.endswith(b".npy"):
@@ -110,5 +110,5 @@ def _archive(head: bytes) -> Kind | None:
     return KERAS if name in (b"metadata.json", b"config.json") else None
 
 
-def _named(path: Path) -> Kind | None:
+def _named(path: Path) -> FileKind | None:
     return next((kind for kind in KINDS if path.suffix.lower() in kind.suffixes), None)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Kind(Generic[T]):
+class DocumentKind(Generic[T]):
     """A kind of document: its record, the key and number of its version, and what is said of it.
 
     `what` names it ("the bundle's manifest"), `help` says how to get a whole one; wrong ones are

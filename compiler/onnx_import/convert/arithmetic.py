@@ -8,7 +8,7 @@ import numpy as np
 
 from tcc.compiler.onnx_import.convert.layers import scale_shift
 from tcc.compiler.onnx_import.convert.onnx_node import Array, OnnxNode, Operand
-from tcc.compiler.onnx_import.graph_builder import Refusal
+from tcc.compiler.onnx_import.graph_builder import OperatorRefusal
 from tcc.compiler.onnx_import.node_arguments import short
 from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.ops import Add, Mul, Op, Scale
@@ -60,7 +60,7 @@ def div(node: OnnxNode) -> Operand:
         help = (
             "multiply by a sigmoid or another bounded value, or cut the file before it by --until"
         )
-        raise Refusal("it divides by a value that is computed", help)
+        raise OperatorRefusal("it divides by a value that is computed", help)
     with np.errstate(divide="ignore"):
         inverse = np.float32(1) / _weights(b)
     return affine(node, node.view(), factor=inverse) if isinstance(a, View) else a / b
@@ -76,7 +76,7 @@ def power(node: OnnxNode) -> View:
     given = node.operand(1)
     exponents = [] if isinstance(given, View) else np.unique(given).tolist()
     if exponents not in ([2], [3]):
-        raise Refusal("it raises to another power than 2 or 3")
+        raise OperatorRefusal("it raises to another power than 2 or 3")
     return node.joined(Mul(), *[node.view()] * int(exponents[0]))
 
 
@@ -98,13 +98,13 @@ def _joined(node: OnnxNode, op: Op, a: View, b: View) -> View:
     """Return a sum or product; what is spread over all pixels need not be."""
     if a.settled and b.settled:
         if len(a.shape) != len(b.shape):
-            raise Refusal(f"it joins values of {len(a.shape)} and {len(b.shape)} axes")
+            raise OperatorRefusal(f"it joins values of {len(a.shape)} and {len(b.shape)} axes")
         values = [node.build.unspread(view.value) for view in (a, b)]
         if node.build.type(values[0]).shape[1:] == node.build.type(values[1]).shape[1:] == (1, 1):
             values = [a.value, b.value]
         return node.emit(op, *(node.build.view(value) for value in values))
     if a.type != b.type or not a.whole() or not np.array_equal(a.positions(), b.positions()):
-        raise Refusal("it joins values that are arranged in different ways")
+        raise OperatorRefusal("it joins values that are arranged in different ways")
     value = node.build.emit(node.name, op, [a.value, b.value])
     return a.other(value, node.build.type(value))
 
@@ -113,7 +113,7 @@ def _weights(constant: Operand) -> Array:
     if isinstance(constant, View):
         raise TypeError(constant)
     if constant.dtype not in (np.float32, np.float64, np.float16):
-        raise Refusal(f"its constant is {constant.dtype}, not float32")
+        raise OperatorRefusal(f"its constant is {constant.dtype}, not float32")
     return constant.astype(np.float32)
 
 
@@ -139,11 +139,11 @@ def _per_channel(x: View, constant: Array) -> Array:
     except ValueError:
         spread = None
     if spread is None:
-        raise Refusal(f"its constant is {list(constant.shape)}, the value {list(x.shape)}")
+        raise OperatorRefusal(f"its constant is {list(constant.shape)}, the value {list(x.shape)}")
     rows = spread.reshape(spread.shape[0], -1)
     if (rows != rows[:, :1]).any():
         help = (
             "as position embeddings of transformers do; constants are one number for each channel"
         )
-        raise Refusal("its constant differs from pixel to pixel", help)
+        raise OperatorRefusal("its constant differs from pixel to pixel", help)
     return rows[:, :1].reshape(spread.shape[0], *(1 for _ in spread.shape[1:]))

@@ -7,7 +7,7 @@ import numpy as np
 
 from tcc.compiler.onnx_import.convert.arithmetic import affine
 from tcc.compiler.onnx_import.convert.onnx_node import OnnxNode, Operand
-from tcc.compiler.onnx_import.graph_builder import Refusal
+from tcc.compiler.onnx_import.graph_builder import OperatorRefusal
 from tcc.compiler.onnx_import.node_arguments import short
 from tcc.compiler.onnx_import.tensor_view import View, last_axis_channels
 from tcc.compiler.ops import (
@@ -76,7 +76,7 @@ def gelu(node: OnnxNode) -> View:
         case "tanh":
             return _by_tanh(node, x)
         case other:
-            raise Refusal(f"it approximates by `{other}`", "`none` and `tanh` are known")
+            raise OperatorRefusal(f"it approximates by `{other}`", "`none` and `tanh` are known")
 
 
 def _by_tanh(node: OnnxNode, x: View) -> View:
@@ -117,7 +117,7 @@ def _with_number(node: OnnxNode) -> tuple[View, float]:
     views = [i for i, x in enumerate(node.inputs) if isinstance(x, View)]
     others = [i for i in range(len(node.inputs)) if i not in views]
     if len(views) != 1 or len(others) != 1 or node.weights(others[0]).size != 1:
-        raise Refusal(
+        raise OperatorRefusal(
             "it compares values with each other", "only a bound that is one number is known"
         )
     return node.view(views[0]), float(node.weights(others[0]).flat[0])
@@ -137,7 +137,7 @@ def _clipped(node: OnnxNode, given: Operand, low: float, high: float) -> Operand
     if low >= high or max(abs(low) * below, abs(high) * above) > WIDEST:
         why = f"bounds of at most {WIDEST:g} are known"
         why = "its `min` is not below its `max`" if low >= high else why
-        raise Refusal(f"it clips to {low:g} ... {high:g}", why)
+        raise OperatorRefusal(f"it clips to {low:g} ... {high:g}", why)
     if below and above:
         wide = (high - low) / 6
         inner = node.each(Relu6(), _scaled(node, x, 1 / wide, -low / wide))
@@ -161,7 +161,7 @@ def softmax(node: OnnxNode) -> View:
     single = node.opset >= 13 or x.type.elements == x.type.shape[0]
     channels = x.settled and axis == 1 and single
     if not channels and (axis != rank - 1 or last_axis_channels(x) is None):
-        raise Refusal("it is taken over other axes than the channels")
+        raise OperatorRefusal("it is taken over other axes than the channels")
     return node.each(Softmax(), x)
 
 
@@ -173,9 +173,9 @@ def nothing(node: OnnxNode) -> Operand:
 def dropout(node: OnnxNode) -> Operand:
     """Convert Dropout, whose mask nobody may read."""
     if len(node.origin.outputs) > 1 and node.origin.outputs[1].outputs:
-        raise Refusal("its mask is used")
+        raise OperatorRefusal("its mask is used")
     if node.has(2) and bool(node.scalar("training_mode", 2, 0.0)):
-        raise Refusal("it drops elements", "export the network in eval mode")
+        raise OperatorRefusal("it drops elements", "export the network in eval mode")
     return node.operand(0)
 
 
@@ -189,5 +189,5 @@ def cast(node: OnnxNode) -> Operand:
         return found.astype(wanted)
     if wanted != np.float32:
         help = "export the network in float32"
-        raise Refusal(f"it casts to {wanted.name}; the network computes in float32", help)
+        raise OperatorRefusal(f"it casts to {wanted.name}; the network computes in float32", help)
     return found

@@ -4,7 +4,7 @@ import numpy as np
 
 from tcc.compiler.ir.types import Pair
 from tcc.compiler.onnx_import.convert.onnx_node import Array, OnnxNode, pads_of
-from tcc.compiler.onnx_import.graph_builder import Refusal
+from tcc.compiler.onnx_import.graph_builder import OperatorRefusal
 from tcc.compiler.onnx_import.node_arguments import before, short
 from tcc.compiler.onnx_import.refusal_causes import ATTENTION, attention
 from tcc.compiler.onnx_import.tensor_view import View, along_last_axis, last_axis_channels
@@ -93,7 +93,9 @@ def _convolved(node: OnnxNode) -> tuple[View, Array, list[Array]]:
     """Return a convolution's input, weight and, in a list, its bias."""
     weight = node.weights(1)
     if weight.ndim != 4:
-        raise Refusal(f"it has {weight.ndim - 2} spatial axes; images have height and width")
+        raise OperatorRefusal(
+            f"it has {weight.ndim - 2} spatial axes; images have height and width"
+        )
     bias = [node.weights(2)] if node.has(2) else []
     return node.map(), weight, bias
 
@@ -101,10 +103,12 @@ def _convolved(node: OnnxNode) -> tuple[View, Array, list[Array]]:
 def gemm(node: OnnxNode) -> View:
     """Convert Gemm: alpha * x @ weight + beta * bias."""
     if node.attribute("transA", 0):
-        raise Refusal("it transposes its input", "export it as a linear layer, with transA 0")
+        raise OperatorRefusal(
+            "it transposes its input", "export it as a linear layer, with transA 0"
+        )
     weight = node.weights(1) * np.float32(node.attribute("alpha", 1.0))
     if weight.ndim != 2:
-        raise Refusal(f"its weight has {weight.ndim} axes, not two")
+        raise OperatorRefusal(f"its weight has {weight.ndim} axes, not two")
     weight = weight if node.attribute("transB", 0) else weight.T
     beta = np.float32(node.attribute("beta", 1.0))
     bias = [_per_unit(node.weights(2) * beta, weight.shape[0])] if node.has(2) else []
@@ -114,10 +118,10 @@ def gemm(node: OnnxNode) -> View:
 def matmul(node: OnnxNode) -> View:
     """Convert MatMul with a constant."""
     if isinstance(node.operand(1), View):
-        raise Refusal(ATTENTION, attention(before(node.origin)))
+        raise OperatorRefusal(ATTENTION, attention(before(node.origin)))
     weight = node.weights(1)
     if weight.ndim != 2:
-        raise Refusal(f"its weight has {weight.ndim} axes, not two")
+        raise OperatorRefusal(f"its weight has {weight.ndim} axes, not two")
     return _linear(node, weight.T, [])
 
 
@@ -125,7 +129,7 @@ def _per_unit(bias: Array, units: int) -> Array:
     try:
         return np.ascontiguousarray(np.broadcast_to(bias, (1, units)).reshape(units))
     except ValueError:
-        raise Refusal(f"its bias is {list(bias.shape)}, not one number per unit") from None
+        raise OperatorRefusal(f"its bias is {list(bias.shape)}, not one number per unit") from None
 
 
 def _linear(node: OnnxNode, weight: Array, bias: list[Array]) -> View:
@@ -138,7 +142,7 @@ def _linear(node: OnnxNode, weight: Array, bias: list[Array]) -> View:
         return _linear_of_a_map(node, x, weight, bias)
     row = last_axis_channels(x) if len(x.type.shape) == 3 else None
     if row is None:
-        raise Refusal("its input is neither a vector nor the channels of each pixel")
+        raise OperatorRefusal("its input is neither a vector nor the channels of each pixel")
     op = Conv(units, (1, 1), bias=bool(bias))
     made = node.build.emit(node.name, op, [x.value], [weight[:, :, None, None], *bias])
     return along_last_axis(made, node.build.type(made), row)
@@ -156,7 +160,9 @@ def _linear_of_a_map(node: OnnxNode, x: View, weight: Array, bias: list[Array]) 
 def batch_norm(node: OnnxNode) -> View:
     """Convert BatchNormalization in its inference form."""
     if node.attribute("training_mode", 0):
-        raise Refusal("it normalises with the batch itself", "export the network in eval mode")
+        raise OperatorRefusal(
+            "it normalises with the batch itself", "export the network in eval mode"
+        )
     op = BatchNorm(short(node.attribute("epsilon", 1e-5)))
     return node.emit(op, node.settled(), weights=[node.weights(i) for i in (1, 2, 3, 4)])
 
@@ -167,7 +173,7 @@ def layer_norm(node: OnnxNode) -> View:
     axis = int(node.attribute("axis", -1)) % len(x.shape)
     if axis != len(x.shape) - 1:
         help = "train it with a layer norm over the channels of each pixel, or with batch norms"
-        raise Refusal("it normalises over several axes, not over the channels alone", help)
+        raise OperatorRefusal("it normalises over several axes, not over the channels alone", help)
     return channel_norm(node, axis)
 
 
@@ -181,7 +187,7 @@ def channel_norm(node: OnnxNode, axis: int | None = None) -> View:
     else:
         channels = x.settled and axis == 1
     if not channels:
-        raise Refusal("it normalises over other axes than the channels")
+        raise OperatorRefusal("it normalises over other axes than the channels")
     c = (x.type.shape[0], *(1 for _ in x.type.shape[1:]))
     weight = node.weights(1).reshape(c) if node.has(1) else np.ones(c, np.float32)
     bias = node.weights(2).reshape(c) if node.has(2) else np.zeros(c, np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tcc.compiler.ir.types import Shape
 from tcc.compiler.onnx_import.convert.onnx_node import Array, OnnxNode, Operand
-from tcc.compiler.onnx_import.graph_builder import Refusal
+from tcc.compiler.onnx_import.graph_builder import OperatorRefusal
 from tcc.compiler.onnx_import.node_arguments import short
 from tcc.compiler.onnx_import.tensor_view import View, along_last_axis, last_axis_channels
 from tcc.compiler.ops import Concat, Pad, Resize
@@ -22,9 +22,9 @@ def _moved(node: OnnxNode, change: Callable[[Any], Any]) -> Operand:
             return node.build.moved(found.moved(change, node.name))
         return np.asarray(change(found))
     except (ValueError, IndexError) as error:
-        if isinstance(error, Refusal):
+        if isinstance(error, OperatorRefusal):
             raise
-        raise Refusal(f"it does not fit its input: {error}") from None
+        raise OperatorRefusal(f"it does not fit its input: {error}") from None
 
 
 def reshape(node: OnnxNode) -> Operand:
@@ -100,7 +100,7 @@ def gather(node: OnnxNode) -> Operand:
     """Convert Gather with constant indices."""
     chosen = node.operand(1)
     if isinstance(chosen, View):
-        raise Refusal("which elements it takes is computed")
+        raise OperatorRefusal("which elements it takes is computed")
     return _taken(node, chosen.astype(np.int64), int(node.attribute("axis", 0)))
 
 
@@ -118,7 +118,7 @@ def expand(node: OnnxNode) -> Operand:
 
 def _spread(node: OnnxNode, x: View, shape: Shape) -> View:
     if len(shape) != 4 or shape[:2] != x.shape[:2] or x.type.shape[1:] != (1, 1):
-        raise Refusal("it repeats other axes than height and width")
+        raise OperatorRefusal("it repeats other axes than height and width")
     return node.emit(Resize((shape[2], shape[3])), x)
 
 
@@ -131,14 +131,14 @@ def concat(node: OnnxNode) -> Operand:
         return _interleaved(node, axis)
     if any(not isinstance(x, View) for x in raw):
         help = "as the class token of a transformer is; constants can be added or multiplied only"
-        raise Refusal("it joins a constant to a value", help)
+        raise OperatorRefusal("it joins a constant to a value", help)
     if axis == 1 and rank in (2, 4):
         return node.emit(Concat(), *(node.settled(i) for i in range(len(raw))))
     views = [node.view(i) for i in range(len(raw))]
     rows = [last_axis_channels(view) if axis == rank - 1 else None for view in views]
     first = rows[0]
     if first is None or any(row is None or not np.array_equal(row, first) for row in rows):
-        raise Refusal("it joins along another axis than the channels")
+        raise OperatorRefusal("it joins along another axis than the channels")
     value = node.build.emit(node.name, Concat(), [view.value for view in views])
     return along_last_axis(value, node.build.type(value), first)
 
@@ -161,7 +161,7 @@ def pad(node: OnnxNode) -> View:
     mode = node.attribute("mode", "constant")
     if mode != "constant":
         help = "train it with a border of zeros, as convolutions have it"
-        raise Refusal(f"its border is `{mode}`; only a constant one is known", help)
+        raise OperatorRefusal(f"its border is `{mode}`; only a constant one is known", help)
     x = node.map()
     given = _needed(node.numbers("pads", 1) or node.numbers("paddings", 1), "pads")
     axes = node.numbers("axes", 3) or tuple(range(len(given) // 2))
@@ -169,12 +169,12 @@ def pad(node: OnnxNode) -> View:
     for axis, before, after in zip(axes, given, given[len(axes) :], strict=False):
         widths[axis % 4] = (before, after)
     if any(widths[0]) or any(widths[1]) or min(given) < 0:
-        raise Refusal("it pads or cuts other than by a border around height and width")
+        raise OperatorRefusal("it pads or cuts other than by a border around height and width")
     (top, bottom), (left, right) = widths[2], widths[3]
     return node.emit(Pad((top, left, bottom, right), short(node.scalar("value", 2, 0.0))), x)
 
 
 def _needed(found: tuple[int, ...] | None, what: str) -> tuple[int, ...]:
     if found is None:
-        raise Refusal(f"`{what}` is not given")
+        raise OperatorRefusal(f"`{what}` is not given")
     return found

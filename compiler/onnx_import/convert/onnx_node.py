@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.types import Pair, Quad
-from tcc.compiler.onnx_import.graph_builder import Builder, Refusal
+from tcc.compiler.onnx_import.graph_builder import GraphBuilder, OperatorRefusal
 from tcc.compiler.onnx_import.node_arguments import argument, numbers, scalar
 from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.ops import Op
@@ -25,7 +25,7 @@ class OnnxNode:
 
     origin: gs.Node
     inputs: tuple[Operand | None, ...]
-    build: Builder
+    build: GraphBuilder
     name: str
     opset: int
 
@@ -35,14 +35,14 @@ class OnnxNode:
         """Return an input."""
         found = self.inputs[position] if position < len(self.inputs) else None
         if found is None:
-            raise Refusal(f"its input {position} is missing")
+            raise OperatorRefusal(f"its input {position} is missing")
         return found
 
     def view(self, position: int = 0) -> View:
         """Return an input that the network computes, as a value of its own where possible."""
         found = self.operand(position)
         if not isinstance(found, View):
-            raise Refusal(f"its input {position} is a constant, not a value of the network")
+            raise OperatorRefusal(f"its input {position} is a constant, not a value of the network")
         return self.build.settle(found)
 
     def settled(self, position: int = 0) -> View:
@@ -50,7 +50,7 @@ class OnnxNode:
         found = self.view(position)
         if not found.settled:
             shape = "x".join(map(str, found.shape[1:]))
-            raise Refusal(
+            raise OperatorRefusal(
                 f"its input is a reshaped or transposed value of {shape}",
                 "reshapes are understood where they flatten, shuffle or choose channels",
             )
@@ -60,7 +60,7 @@ class OnnxNode:
         """Return an input that is a feature map."""
         found = self.settled(position)
         if len(found.type.shape) != 3:
-            raise Refusal("it works on one-dimensional data; images have height and width")
+            raise OperatorRefusal("it works on one-dimensional data; images have height and width")
         return found
 
     def has(self, position: int) -> bool:
@@ -71,9 +71,9 @@ class OnnxNode:
         """Return an input that is constant, as float32."""
         found = self.operand(position)
         if isinstance(found, View):
-            raise Refusal(f"its input {position} is computed; weights must be constants")
+            raise OperatorRefusal(f"its input {position} is computed; weights must be constants")
         if found.dtype not in (np.float32, np.float64, np.float16):
-            raise Refusal(f"its input {position} is {found.dtype}, not float32")
+            raise OperatorRefusal(f"its input {position} is {found.dtype}, not float32")
         return found.astype(np.float32)
 
     # -- arguments --------------------------------------------------------------------------
@@ -86,7 +86,9 @@ class OnnxNode:
         """Return an attribute that is one number per spatial axis."""
         found = tuple(int(n) for n in self.origin.attrs.get(name, default))
         if len(found) != 2:
-            raise Refusal(f"`{name}` has {len(found)} numbers; images have height and width")
+            raise OperatorRefusal(
+                f"`{name}` has {len(found)} numbers; images have height and width"
+            )
         return found
 
     def argument(self, name: str, position: int) -> Array | None:
@@ -127,10 +129,12 @@ def pads_of(node: OnnxNode, size: Pair, window: Pair, stride: Pair) -> Quad:
         if auto == "VALID":
             found = (0, 0, 0, 0)
         if len(found) != 4 or min(found) < 0:
-            raise Refusal(f"its padding is {list(found)}; four numbers from 0 on are needed")
+            raise OperatorRefusal(
+                f"its padding is {list(found)}; four numbers from 0 on are needed"
+            )
         return found
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
-        raise Refusal(f"`auto_pad` is {auto}")
+        raise OperatorRefusal(f"`auto_pad` is {auto}")
     total = [
         max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(size, window, stride, strict=True)
     ]

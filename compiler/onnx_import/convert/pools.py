@@ -7,7 +7,7 @@ import numpy as np
 from tcc.compiler.ir.op import OpError
 from tcc.compiler.ir.types import Pair, Quad, TensorType
 from tcc.compiler.onnx_import.convert.onnx_node import OnnxNode, pads_of
-from tcc.compiler.onnx_import.graph_builder import Refusal
+from tcc.compiler.onnx_import.graph_builder import OperatorRefusal
 from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.ops import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool, Op, Scale
 from tcc.compiler.ops.window import out_size
@@ -17,7 +17,7 @@ def max_pool(node: OnnxNode) -> View:
     """Convert MaxPool."""
     x, kernel, stride, pads, ceil = _window(node)
     if len(node.origin.outputs) > 1 and node.origin.outputs[1].outputs:
-        raise Refusal("the positions of its maxima are used")
+        raise OperatorRefusal("the positions of its maxima are used")
     choices = (MaxPool(kernel, stride, p, c) for p, c in _windows(pads, ceil=ceil))
     return node.emit(_fitting(choices, x.type, _out(x.type, kernel, stride, pads, ceil)), x)
 
@@ -40,7 +40,7 @@ def _window(node: OnnxNode) -> tuple[View, Pair, Pair, Quad, bool]:
     """Return input, kernel, stride, padding and whether partial windows count."""
     kernel = node.pair("kernel_shape", (0, 0))
     if any(d > 1 < k for d, k in zip(node.pair("dilations"), kernel, strict=True)):
-        raise Refusal(
+        raise OperatorRefusal(
             "its window is dilated", "the language's windows are not: export it otherwise"
         )
     x, stride = node.map(), node.pair("strides")
@@ -52,7 +52,7 @@ def _out(x: TensorType, kernel: Pair, stride: Pair, pads: Quad, ceil: bool) -> P
     try:
         return out_size((x.shape[1], x.shape[2]), kernel, stride, pads, ceil=ceil)
     except OpError as error:
-        raise Refusal(str(error)) from None
+        raise OperatorRefusal(str(error)) from None
 
 
 def _windows(pads: Quad, *, ceil: bool) -> Iterator[tuple[Quad, bool]]:
@@ -75,7 +75,7 @@ def _fitting(choices: Iterator[Op], x: TensorType, out: Pair) -> Op:
                 return op
         except OpError as error:
             reason = str(error)
-    raise Refusal(reason or f"no padding gives {out[0]}x{out[1]} windows")
+    raise OperatorRefusal(reason or f"no padding gives {out[0]}x{out[1]} windows")
 
 
 def global_avg_pool(node: OnnxNode) -> View:
@@ -120,7 +120,7 @@ def _reduced(node: OnnxNode, op: Op) -> View:
     alike = counted == pixels and rows.shape == every.shape
     if not size or not alike or not np.array_equal(np.sort(rows), every):
         help = "the mean and the largest value of each channel over the whole image are known"
-        raise Refusal("it reduces over other axes than height and width", help)
+        raise OperatorRefusal("it reduces over other axes than height and width", help)
     pooled = node.emit(op, node.build.view(x.value))
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     if not node.attribute("keepdims", 1):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.onnx_import.convert.onnx_node import Array, OnnxNode
-from tcc.compiler.onnx_import.graph_builder import Refusal
+from tcc.compiler.onnx_import.graph_builder import OperatorRefusal
 from tcc.compiler.onnx_import.tensor_view import View
 from tcc.compiler.ops import Resize
 
@@ -26,7 +26,7 @@ ROUNDINGS: Mapping[str, Callable[[Places], Places]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class ResizedAxis:
     """Pixels before and after, and what their number is multiplied by, before it is rounded."""
 
     n: int
@@ -46,7 +46,7 @@ def resize(node: OnnxNode) -> View:
         case "linear" | "bilinear":
             same = all(_between(node, axis) for axis in axes)
         case _:
-            raise Refusal(f"it resizes by `{mode}`", KNOWN)
+            raise OperatorRefusal(f"it resizes by `{mode}`", KNOWN)
     if not same:
         raise _unlike(node, mode, axes)
     height, width = (axis.out for axis in axes)
@@ -56,22 +56,24 @@ def resize(node: OnnxNode) -> View:
 def _check(node: OnnxNode) -> None:
     """Refuse what samples in other ways than the coordinates say."""
     if node.attribute("antialias", 0):
-        raise Refusal("it resizes with antialiasing", "export it with `antialias=False`")
+        raise OperatorRefusal("it resizes with antialiasing", "export it with `antialias=False`")
     policy = node.attribute("keep_aspect_ratio_policy", "stretch")
     if policy != "stretch":
-        raise Refusal(f"its size follows from the policy `{policy}`", "give it the size itself")
+        raise OperatorRefusal(
+            f"its size follows from the policy `{policy}`", "give it the size itself"
+        )
 
 
-def _unlike(node: OnnxNode, mode: str, axes: Sequence[Axis]) -> Refusal:
+def _unlike(node: OnnxNode, mode: str, axes: Sequence[ResizedAxis]) -> OperatorRefusal:
     """Return what to say of a resizing that samples other pixels than the language's."""
     for axis in axes:
         exact = axis.n * axis.factor
         if abs(exact - axis.out) > NEAR and _coordinates(node) != "align_corners":
-            return Refusal(
+            return OperatorRefusal(
                 f"its factor {axis.factor:g} makes {axis.out} of {axis.n} pixels: it is rounded",
                 "export it with the size in place of the factor",
             )
-    return Refusal(f"it resizes by `{mode}` with `{_coordinates(node)}` coordinates", KNOWN)
+    return OperatorRefusal(f"it resizes by `{mode}` with `{_coordinates(node)}` coordinates", KNOWN)
 
 
 def _coordinates(node: OnnxNode) -> str:
@@ -80,7 +82,7 @@ def _coordinates(node: OnnxNode) -> str:
     return "asymmetric" if old else how
 
 
-def _places(node: OnnxNode, axis: Axis) -> Places:
+def _places(node: OnnxNode, axis: ResizedAxis) -> Places:
     """Return the places that each way to count defines, in float32 as runtimes compute them."""
     n, out, scale = axis.n, axis.out, np.float32(axis.factor)
     at = np.arange(out, dtype=np.float32)
@@ -100,10 +102,10 @@ def _places(node: OnnxNode, axis: Axis) -> Places:
         case "align_corners":
             return at * np.float32((n - 1) / (out - 1)) if out > 1 else np.zeros(1, np.float32)
         case how:
-            raise Refusal(f"it resizes with `{how}` coordinates", KNOWN)
+            raise OperatorRefusal(f"it resizes with `{how}` coordinates", KNOWN)
 
 
-def _nearest(node: OnnxNode, axis: Axis) -> bool:
+def _nearest(node: OnnxNode, axis: ResizedAxis) -> bool:
     """Whether nearest sampling takes the pixel at floor(y * in / out)."""
     n, out = axis.n, axis.out
     old = node.origin.op == "Upsample" or node.opset < 11
@@ -111,12 +113,12 @@ def _nearest(node: OnnxNode, axis: Axis) -> bool:
     # Runtimes round up where old files make images smaller.
     rounding = rounding if not old else "ceil" if out < n else "floor"
     if rounding not in ROUNDINGS:
-        raise Refusal(f"it rounds by `{rounding}`", KNOWN)
+        raise OperatorRefusal(f"it rounds by `{rounding}`", KNOWN)
     taken = np.clip(ROUNDINGS[rounding](_places(node, axis)), 0, n - 1).astype(np.int64)
     return bool(np.array_equal(taken, np.arange(out) * n // out))
 
 
-def _between(node: OnnxNode, axis: Axis) -> bool:
+def _between(node: OnnxNode, axis: ResizedAxis) -> bool:
     """Whether bilinear sampling is at (y + 1/2) * in / out - 1/2, held inside the image."""
     n, out = axis.n, axis.out
     wanted = (np.arange(out) + 0.5) * n / out - 0.5
@@ -124,7 +126,7 @@ def _between(node: OnnxNode, axis: Axis) -> bool:
     return bool(np.abs(apart).max() <= NEAR)
 
 
-def _axes(node: OnnxNode, x: View) -> Sequence[Axis]:
+def _axes(node: OnnxNode, x: View) -> Sequence[ResizedAxis]:
     """Return what becomes of height and width."""
     late = len(node.inputs) > 2
     sizes = node.numbers("sizes", 3)
@@ -134,15 +136,15 @@ def _axes(node: OnnxNode, x: View) -> Sequence[Axis]:
     else:
         given: Array | None = node.argument("scales", 2 if late else 1)
         if given is None or not given.size:
-            raise Refusal("how much it resizes is not said")
+            raise OperatorRefusal("how much it resizes is not said")
         factors = _every_axis(node, given.astype(np.float32), np.ones(4, np.float32))
         wanted = np.floor(factors * np.asarray(x.shape, np.float32)).astype(np.int64)
     if [*wanted[:2]] != [*x.shape[:2]]:
-        raise Refusal("it resizes other axes than height and width")
+        raise OperatorRefusal("it resizes other axes than height and width")
     if wanted.min() < 1:
-        raise Refusal("nothing is left of its input")
+        raise OperatorRefusal("nothing is left of its input")
     ends = zip(x.shape, wanted, factors, strict=True)
-    return [Axis(int(n), int(out), float(factor)) for n, out, factor in ends][2:]
+    return [ResizedAxis(int(n), int(out), float(factor)) for n, out, factor in ends][2:]
 
 
 def _every_axis(node: OnnxNode, given: Array, otherwise: object) -> Array:
@@ -150,7 +152,7 @@ def _every_axis(node: OnnxNode, given: Array, otherwise: object) -> Array:
     axes = node.origin.attrs.get("axes", range(4))
     found = np.array(otherwise, given.dtype)
     if len(axes) != given.size:
-        raise Refusal("how much it resizes is not said for every axis")
+        raise OperatorRefusal("how much it resizes is not said for every axis")
     for axis, number in zip(axes, given.ravel(), strict=True):
         found[int(axis)] = number
     return found
