@@ -17,10 +17,10 @@ from tcc.backends.arm import machine
 from tcc.backends.onnxruntime.stored_forms import written
 from tcc.backends.tflite.backend import TfLite
 from tcc.compiler.ir import preprocess
+from tcc.compiler.ir.argument_declarations import Kind, signature
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.preprocess import COLORS, MODES, SCALES, Preprocess
-from tcc.compiler.ir.signature import Kind, signature
 from tcc.compiler.ir.types import Activation, DType, OutputKind, TensorType
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.ops import OPS, Resize

@@ -12,7 +12,7 @@ from pathlib import Path
 from tcc.compiler.frontend.foreign_names import ForeignName, entries
 from tcc.compiler.frontend.language_schema import schema
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
-from tcc.compiler.ir.signature import Parameter, Required, signature
+from tcc.compiler.ir.argument_declarations import Parameter, Required, signature
 from tcc.compiler.ops import OPS, Op
 
 SPEC = Path(__file__).resolve().parents[1] / "spec"

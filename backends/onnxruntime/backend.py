@@ -92,7 +92,7 @@ class OnnxRuntime:
         Raises:
             UserError: It is no ONNX model, or one that tcc does not write (E0651).
         """
-        from tcc.compiler.lower.onnx_numbers import numbers
+        from tcc.compiler.lower.onnx_inspection import numbers
 
         try:
             return numbers(_data(folder / FILE))

@@ -26,7 +26,7 @@ from tcc.compiler.ops import (
     Resize,
     Slice,
     Unflatten,
-    levels,
+    integer_arithmetic,
 )
 from tcc.compiler.ops.integer import (
     Dequantize,
@@ -134,9 +134,14 @@ def raised(bias: Array, weight: Array, x: TensorType, y: TensorType) -> Array:
     return least.astype(np.int32)
 
 
-def within_reach(x: TensorType, scale: levels.Float32, y: TensorType) -> levels.Float32:
+def within_reach(
+    x: TensorType, scale: integer_arithmetic.Float32, y: TensorType
+) -> integer_arithmetic.Float32:
     """Return weight scales whose factors a runtime takes; no level differs by them."""
-    factor, one = levels.multiplier(x, scale, y), np.float32(y.scale) / np.float32(x.scale)
+    factor, one = (
+        integer_arithmetic.multiplier(x, scale, y),
+        np.float32(y.scale) / np.float32(x.scale),
+    )
     raised = np.where(factor < SMALLEST_FACTOR, np.float32(HARDLY) * one, scale)
     saturated = np.float32(SATURATED) * one
     return np.where(factor < LARGEST_FACTOR, raised, saturated).astype(np.float32)
@@ -190,7 +195,7 @@ def mul(draft: IntegerDraft, node: Node) -> None:
     """Add MUL, or the float32 product, which is exact, and its rounding."""
     op, (a, b), name = node.op, draft.types(node), node.name
     assert isinstance(op, QMul)
-    factor = levels.multiplier(a, float(b.scale or 0), node.type)
+    factor = integer_arithmetic.multiplier(a, float(b.scale or 0), node.type)
     low, high = PRODUCT_RATIOS
     if low <= factor < high:
         clamped(draft, node, lambda y, word: draft.run(

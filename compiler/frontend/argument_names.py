@@ -6,7 +6,7 @@ from functools import partial
 from tcc.compiler.frontend.argument_values import OPTIONS, article
 from tcc.compiler.frontend.foreign_names import argument
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Tree
-from tcc.compiler.ir.signature import Parameter, Required
+from tcc.compiler.ir.argument_declarations import Parameter, Required
 from tcc.compiler.support.diagnostics import MANY_NAMES, Diagnostic, Explain, Span, listed
 
 

@@ -8,7 +8,7 @@ from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope, Unknown, comput
 from tcc.compiler.frontend.expr.operators import OperandError, finite, types, whole_meant
 from tcc.compiler.frontend.foreign_names import value as foreign
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
-from tcc.compiler.ir.signature import Kind, Parameter, Required, Value
+from tcc.compiler.ir.argument_declarations import Kind, Parameter, Required, Value
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, nearest
 
 ArgumentValues = dict[str, Any]

@@ -10,7 +10,7 @@ from tcc.compiler.frontend.argument_values import OPTIONS
 from tcc.compiler.frontend.parameter_declarations import declare
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree, parse, plain
-from tcc.compiler.ir.signature import Parameter
+from tcc.compiler.ir.argument_declarations import Parameter
 from tcc.compiler.ops import JOINS, OPS, Op
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, whole_file

@@ -12,7 +12,7 @@ from tcc.compiler.frontend.step_scope import ERROR_VALUE, GraphValue, StepScope
 from tcc.compiler.frontend.step_syntax import Step
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
-from tcc.compiler.ir.signature import Kind, Parameter
+from tcc.compiler.ir.argument_declarations import Kind, Parameter
 
 Control = Callable[[Expansion, Step, GraphValue, StepScope], tuple[GraphValue, StepScope]]
 

@@ -10,6 +10,7 @@ from tcc.compiler.frontend.step_scope import GraphValue, StepScope, single_value
 from tcc.compiler.frontend.suggestions import channels_first
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Tree
+from tcc.compiler.ir.argument_declarations import Kind, Parameter
 from tcc.compiler.ir.graph import Input, Output
 from tcc.compiler.ir.preprocess import (
     COLORS,
@@ -20,7 +21,6 @@ from tcc.compiler.ir.preprocess import (
     Resize,
     result_shape,
 )
-from tcc.compiler.ir.signature import Kind, Parameter
 from tcc.compiler.ir.types import Activation, OutputKind, TensorType
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from tcc.compiler.frontend.accuracy_bounds import BOUNDS
 from tcc.compiler.frontend.parameter_declarations import TYPES
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
-from tcc.compiler.ir.signature import Kind, Parameter, Required, signature
+from tcc.compiler.ir.argument_declarations import Kind, Parameter, Required, signature
 from tcc.compiler.ir.types import Activation, OutputKind
 from tcc.compiler.ops import JOINS, OPS
 

@@ -8,7 +8,7 @@ from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope
 from tcc.compiler.frontend.expr.operators import Budget
 from tcc.compiler.frontend.expr.tokenizer import KEYWORDS
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
-from tcc.compiler.ir.signature import Kind, Parameter
+from tcc.compiler.ir.argument_declarations import Kind, Parameter
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail
 
 TYPES = tuple(k.value for k in Kind if k is not Kind.ANY)

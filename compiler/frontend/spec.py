@@ -30,14 +30,10 @@ from tcc.compiler.frontend.warnings.all_warnings import ExpandedSpec, warnings
 from tcc.compiler.frontend.warnings.graph_warnings import needed
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
+from tcc.compiler.ir.argument_declarations import Required
 from tcc.compiler.ir.graph import Graph, Node, Output, verify
-from tcc.compiler.ir.signature import Required
 from tcc.compiler.ir.types import Shape
-from tcc.compiler.support.diagnostics import (
-    Diagnostic,
-    Mistakes,
-    UserError,
-)
+from tcc.compiler.support.diagnostics import Diagnostic, Mistakes, UserError
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from tcc.compiler.frontend.size_limits import check_size
 from tcc.compiler.frontend.step_scope import ERROR_VALUE, GraphValue, StepScope, lookup
 from tcc.compiler.frontend.step_syntax import Step
 from tcc.compiler.frontend.warnings.step_warnings import doubtful_op
+from tcc.compiler.ir.argument_declarations import signature
 from tcc.compiler.ir.graph import make_node
 from tcc.compiler.ir.op import Op, OpError
-from tcc.compiler.ir.signature import signature
 from tcc.compiler.support.diagnostics import UserError, fail
 
 

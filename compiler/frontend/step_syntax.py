@@ -10,7 +10,7 @@ from tcc.compiler.frontend.foreign_names import operation
 from tcc.compiler.frontend.suggestions import as_call, without_colon
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
-from tcc.compiler.ir.signature import signature
+from tcc.compiler.ir.argument_declarations import signature
 from tcc.compiler.support.diagnostics import Diagnostic, Explain, Span, UserError, fail
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tcc.compiler.frontend.argument_values import OPTIONS
 from tcc.compiler.frontend.block_library import CONTROL, JOIN_WORDS, WORDS, Block
-from tcc.compiler.ir.signature import Parameter, Required, signature
+from tcc.compiler.ir.argument_declarations import Parameter, Required, signature
 from tcc.compiler.support.diagnostics import Span
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tcc.compiler.ir import image_limits
-from tcc.compiler.ir.resample import Axis, axis, covering, resampled, strips
+from tcc.compiler.ir.pixel_resampling import Axis, axis, covering, resampled, strips
 from tcc.compiler.ir.types import Pair
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.lazy_numpy import np

@@ -11,6 +11,7 @@ from tcc.compiler.ir.graph import Graph, Model, Node, verify
 from tcc.compiler.ir.rewrite import eliminate_dead
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import Add, Mul, Op, Pad, Relu, Relu6
+from tcc.compiler.ops.compressed_weights import Dequantized
 from tcc.compiler.ops.integer import (
     Dequantize,
     QAdd,
@@ -26,7 +27,6 @@ from tcc.compiler.ops.integer import (
     Table,
 )
 from tcc.compiler.ops.internal import Border
-from tcc.compiler.ops.stored import Dequantized
 from tcc.compiler.support.unhandled import UnhandledError
 
 Tensors = Mapping[str, NDArray[Any]]

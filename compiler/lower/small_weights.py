@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Model, Node, verify
 from tcc.compiler.ops import Conv, ConvTranspose, Linear, Op
-from tcc.compiler.ops.stored import DynamicLinear, Half, Int8Weights
+from tcc.compiler.ops.compressed_weights import DynamicLinear, Half, Int8Weights
 
 WEIGHTED: tuple[type[Op], ...] = (Conv, ConvTranspose, Linear)
 """The operations whose weights are most of a model."""

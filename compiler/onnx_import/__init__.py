@@ -2,7 +2,7 @@
 
 `read_file` and `inputs_outputs` take the file in, `sandbox` cleans it, `fusions` and `conversion`
 turn operators into the language's, `simplify`, `spec_rebuild` and `spec_writer` make a spec of
-them, `operator_check` and `output_check` hold it against the file.
+them, `operator_comparison` and `output_check` hold it against the file.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def import_onnx(
     from tcc.compiler.onnx_import import (
         conversion,
         inputs_outputs,
-        operator_check,
+        operator_comparison,
         output_check,
         read_file,
         sandbox,
@@ -84,7 +84,7 @@ def import_onnx(
     tidied, values = simplify(found.model, found.wished)
     made = spec_rebuild.rebuild(tidied, path, wanted)
     rows = tuple(spec_rebuild.imported_operators(found.origins, values, made))
-    operator_check.check(path, cleaned, found, runner)
+    operator_comparison.check(path, cleaned, found, runner)
     inputs_outputs.take_outputs(model, until)
     difference, unsure = output_check.largest_difference(
         path, model, source, made, found.raws, wanted.preprocess, runner

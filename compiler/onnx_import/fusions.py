@@ -9,8 +9,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from tcc.compiler.ir.argument_declarations import signature
 from tcc.compiler.ir.op import Argument, Call, Const
-from tcc.compiler.ir.signature import signature
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.lower.onnx import OLDEST
 from tcc.compiler.onnx_import.node_arguments import NotConstantError, numbers, scalar

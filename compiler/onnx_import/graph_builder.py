@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tcc.compiler.ir.argument_declarations import signature
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node
 from tcc.compiler.ir.op import OpError
-from tcc.compiler.ir.signature import signature
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.onnx_import.tensor_view import View, channels_of, choosing, every_nth
 from tcc.compiler.onnx_import.unique_names import UniqueNames

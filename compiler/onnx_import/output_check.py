@@ -12,7 +12,7 @@ from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.onnx_import.conversion import PreActivation
 from tcc.compiler.onnx_import.inputs_outputs import GraphInput, add_output
-from tcc.compiler.onnx_import.operator_check import distance, unrun
+from tcc.compiler.onnx_import.operator_comparison import distance, unrun
 from tcc.compiler.onnx_import.options import ModelRunner, PreprocessOptions
 from tcc.compiler.onnx_import.spec_rebuild import RebuiltSpec
 from tcc.compiler.onnx_import.tensor_view import View

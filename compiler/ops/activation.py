@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from math import erf, inf, sqrt
 from typing import Any, ClassVar
 
+from tcc.compiler.ir.argument_declarations import Kind, arg
 from tcc.compiler.ir.op import Alias, Call, Const, Op
-from tcc.compiler.ir.signature import Kind, arg
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops.elementwise import Bounds, Elementwise, Float64, ScalarFunction
 from tcc.compiler.support.lazy_numpy import np

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tcc.compiler.ir.argument_declarations import Kind, arg
 from tcc.compiler.ir.op import Alias, Argument, Call, Family, Init, Op, OpError, Param, image
-from tcc.compiler.ir.signature import Kind, arg
 from tcc.compiler.ir.types import Pair, Quad, TensorType
 from tcc.compiler.ops.window import Padding, effective, out_size, pads
 

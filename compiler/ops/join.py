@@ -70,9 +70,9 @@ class Concat(Op, Exact):
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the channels one after another."""
-        from tcc.compiler.ops import levels
+        from tcc.compiler.ops import integer_arithmetic
 
-        return levels.concat(xs)
+        return integer_arithmetic.concat(xs)
 
 
 @dataclass(frozen=True, slots=True)

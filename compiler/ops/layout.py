@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tcc.compiler.ir.argument_declarations import Kind, arg
 from tcc.compiler.ir.op import Array, Call, Const, Exact, Family, Op, OpError, image
-from tcc.compiler.ir.signature import Kind, arg
 from tcc.compiler.ir.types import Quad, TensorType
 from tcc.compiler.ops.window import Padding, pads
 

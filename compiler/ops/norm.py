@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tcc.compiler.ir.argument_declarations import Kind, arg
 from tcc.compiler.ir.op import Call, Const, Family, Init, Op, Param
-from tcc.compiler.ir.signature import Kind, arg
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops.elementwise import Elementwise, Float64, ScalarFunction
 

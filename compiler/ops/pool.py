@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
+from tcc.compiler.ir.argument_declarations import Kind, arg
 from tcc.compiler.ir.op import Alias, Array, Call, Const, Exact, Family, Op, OpError, image
-from tcc.compiler.ir.signature import Kind, arg
 from tcc.compiler.ir.types import DType, Pair, Quad, TensorType
 from tcc.compiler.ops.window import Padding, out_size, pads, reached
 
@@ -102,10 +102,12 @@ class MaxPool(Pool, Exact):
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the largest level of each window."""
-        from tcc.compiler.ops import levels
+        from tcc.compiler.ops import integer_arithmetic
 
         _, *size = self.infer(*types).shape
-        return levels.largest(xs[0], self.kernel, self.step, self.pads[:2], (size[0], size[1]))
+        return integer_arithmetic.largest(
+            xs[0], self.kernel, self.step, self.pads[:2], (size[0], size[1])
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +202,9 @@ class GlobalMaxPool(Op, Exact):
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the largest level of each channel."""
-        from tcc.compiler.ops import levels
+        from tcc.compiler.ops import integer_arithmetic
 
-        return levels.largest(xs[0], types[0].shape[1:], (1, 1), (0, 0), (1, 1))
+        return integer_arithmetic.largest(xs[0], types[0].shape[1:], (1, 1), (0, 0), (1, 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tcc.compiler.ir.argument_declarations import Kind, arg
 from tcc.compiler.ir.op import (
     Argument,
     Array,
@@ -16,7 +17,6 @@ from tcc.compiler.ir.op import (
     Param,
     image,
 )
-from tcc.compiler.ir.signature import Kind, arg
 from tcc.compiler.ir.types import Pair, TensorType
 from tcc.compiler.ops.window import effective
 from tcc.compiler.support.unhandled import UnhandledError

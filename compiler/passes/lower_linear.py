@@ -4,7 +4,13 @@ import numpy as np
 
 from tcc.compiler.ir.graph import Model, Node, within
 from tcc.compiler.ir.op import Param
-from tcc.compiler.ir.rewrite import ChainedOp, NodeWeights, Replacement, RewriteContext, rewrite
+from tcc.compiler.ir.rewrite import (
+    ChainedOp,
+    NodeWeights,
+    Replacement,
+    RewriteContext,
+    rewrite,
+)
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Conv, Flatten, Linear, Op, Softmax, Unflatten
 from tcc.compiler.ops.elementwise import Elementwise

@@ -6,7 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tcc.compiler.ir.graph import Graph, Model, Node, within
-from tcc.compiler.ir.rewrite import ChainedOp, NodeWeights, Replacement, RewriteContext, rewrite
+from tcc.compiler.ir.rewrite import (
+    ChainedOp,
+    NodeWeights,
+    Replacement,
+    RewriteContext,
+    rewrite,
+)
 from tcc.compiler.ops import Conv, Slice
 
 

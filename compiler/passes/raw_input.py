@@ -7,7 +7,13 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Input, Model, Node, make_node, within
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.ir.rewrite import ChainedOp, Replacement, RewriteContext, rewrite, unused_name
+from tcc.compiler.ir.rewrite import (
+    ChainedOp,
+    Replacement,
+    RewriteContext,
+    rewrite,
+    unused_name,
+)
 from tcc.compiler.ir.types import Quad
 from tcc.compiler.ops import Border, Conv, Op, Pad, ScaleShift
 from tcc.compiler.passes.scaling import ahead

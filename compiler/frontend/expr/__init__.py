@@ -18,7 +18,7 @@ from tcc.compiler.frontend.expr.scope import (
     Result,
     Unknown,
 )
-from tcc.compiler.frontend.expr.size_functions import check_names, places
+from tcc.compiler.frontend.expr.size_queries import check_names, places
 from tcc.compiler.frontend.expr.syntax_tree import (
     Expression,
     IndexOf,

@@ -18,7 +18,7 @@ from tcc.compiler.frontend.expr.operators import (
     number,
     sequence,
 )
-from tcc.compiler.ir.signature import Value
+from tcc.compiler.ir.argument_declarations import Value
 
 
 @dataclass(frozen=True, slots=True)

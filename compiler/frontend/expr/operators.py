@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tcc.compiler.ir.signature import Value
+from tcc.compiler.ir.argument_declarations import Value
 
 MAX_INT = 1 << 63
 """Largest whole number, in magnitude: ONNX's attributes and sizes have 64 bits, and without a bound

@@ -6,7 +6,7 @@ from dataclasses import replace
 from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
 from tcc.compiler.frontend.expr.operators import MAX_INT
 from tcc.compiler.frontend.expr.scope import ExpressionError
-from tcc.compiler.frontend.expr.size_functions import LengthOf, SizeOf
+from tcc.compiler.frontend.expr.size_queries import LengthOf, SizeOf
 from tcc.compiler.frontend.expr.syntax_tree import (
     Arithmetic,
     BooleanOperation,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tcc.compiler.frontend.expr.operators import Budget
-from tcc.compiler.ir.signature import Value
+from tcc.compiler.ir.argument_declarations import Value
 from tcc.compiler.ir.types import Shape
 
 

@@ -19,7 +19,7 @@ from tcc.compiler.frontend.expr.operators import (
     positive,
 )
 from tcc.compiler.frontend.expr.scope import ExpressionError, ExpressionScope, Result, Unknown
-from tcc.compiler.ir.signature import Value
+from tcc.compiler.ir.argument_declarations import Value
 from tcc.compiler.support.diagnostics import MANY_NAMES, nearest
 
 T = TypeVar("T")

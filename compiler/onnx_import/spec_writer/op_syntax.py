@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from tcc.compiler.ir.signature import Kind, signature
+from tcc.compiler.ir.argument_declarations import Kind, signature
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Conv, DepthwiseConv, Op, Slice
 from tcc.compiler.ops.pool import Pool

@@ -7,7 +7,7 @@ import numpy as np
 
 from tcc.compiler.ir.op import Array, Call, Const, Init, Param
 from tcc.compiler.ir.types import DType, TensorType
-from tcc.compiler.ops import levels
+from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.conv import Conv
 from tcc.compiler.ops.integer.base import Quantized, scale, zero
 
@@ -48,11 +48,11 @@ class QConv(Quantized):
         """Return the levels of the output."""
         (x,), (weight, weight_scale, bias) = types, params
         y, conv = self.infer(x), self.conv
-        padded = levels.bordered(xs[0], conv.pads)
-        total = levels.sums(padded, weight, conv.stride, conv.dilation, conv.groups)
+        padded = integer_arithmetic.bordered(xs[0], conv.pads)
+        total = integer_arithmetic.sums(padded, weight, conv.stride, conv.dilation, conv.groups)
         total += bias.astype(np.int32)[:, None, None]
-        factor = levels.multiplier(x, weight_scale.astype(np.float32), y)
-        return levels.requantize(total, factor[:, None, None], y, self.low, self.high)
+        factor = integer_arithmetic.multiplier(x, weight_scale.astype(np.float32), y)
+        return integer_arithmetic.requantize(total, factor[:, None, None], y, self.low, self.high)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return QLinearConv, and Clip where the type's own bounds are not the clamp's."""

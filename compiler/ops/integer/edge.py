@@ -7,7 +7,7 @@ import numpy as np
 
 from tcc.compiler.ir.op import Array, Call, Exact, Op
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.ops import levels
+from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.integer.base import Quantized, scale, zero
 
 
@@ -29,7 +29,7 @@ class Quantize(Quantized):
     ) -> Array:
         """Return the levels of float32 numbers."""
         scaled = np.rint(xs[0].astype(np.float32) / np.float32(self.scale))
-        return levels.clamped(scaled, self.infer(*types), self.low, self.high)
+        return integer_arithmetic.clamped(scaled, self.infer(*types), self.low, self.high)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return QuantizeLinear."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from tcc.compiler.ir.op import Array, Call
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.ops import levels
+from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.integer.base import (
     FLOAT32,
     INT32,
@@ -67,7 +67,7 @@ class QAdd(Quantized):
         factors, shift = self.fixed_point(*types)
         total = sum(x.astype(np.int32) * np.int32(m) for x, m in zip(xs, factors, strict=True))
         rounded = (np.asarray(total, np.int32) + np.int32(1 << (shift - 1))) >> np.int32(shift)
-        return levels.clamped(rounded, self.infer(*types), self.low, self.high)
+        return integer_arithmetic.clamped(rounded, self.infer(*types), self.low, self.high)
 
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
         """Return int32 arithmetic; a division of a number made positive is the shift."""
@@ -113,11 +113,11 @@ class QMul(Quantized):
         """Return the levels of the output."""
         product = reduce(np.multiply, (x.astype(np.int32) for x in xs))
         y = self.infer(*types)
-        return levels.requantize(product, self._factor(*types), y, self.low, self.high)
+        return integer_arithmetic.requantize(product, self._factor(*types), y, self.low, self.high)
 
-    def _factor(self, *xs: TensorType) -> levels.Float32:
+    def _factor(self, *xs: TensorType) -> integer_arithmetic.Float32:
         first, second = xs
-        return levels.multiplier(first, float(second.scale or 0), self.infer(*xs))
+        return integer_arithmetic.multiplier(first, float(second.scale or 0), self.infer(*xs))
 
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
         """Return the float32 product, which is exact, and its rounding."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from tcc.compiler.ir.op import Array, Call, Const, Exact, Op, image
 from tcc.compiler.ir.types import Shape, TensorType
-from tcc.compiler.ops import levels
+from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.integer.base import (
     FLOAT32,
     INT32,
@@ -39,16 +39,16 @@ class QGlobalAvgPool(Quantized):
         """Return (channels, 1, 1)."""
         return self.typed(_one_each(x, self.word))
 
-    def factor(self, x: TensorType) -> levels.Float32:
+    def factor(self, x: TensorType) -> integer_arithmetic.Float32:
         """Return M."""
-        return levels.multiplier(x, float(share(x)), self.infer(x))
+        return integer_arithmetic.multiplier(x, float(share(x)), self.infer(x))
 
     def integer(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the levels of the output."""
         factor, y = self.factor(*types), self.infer(*types)
-        return levels.requantize(_sums(xs[0]), factor, y, self.low, self.high)
+        return integer_arithmetic.requantize(_sums(xs[0]), factor, y, self.low, self.high)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return QLinearMatMul with as many ones as a channel has elements."""
@@ -111,8 +111,8 @@ def _one_each(x: TensorType, word: str) -> Shape:
     return (image(x, word)[0], 1, 1)
 
 
-def _sums(x: Array) -> levels.Int32:
-    total: levels.Int32 = x.sum(axis=(2, 3), keepdims=True, dtype=np.int32)
+def _sums(x: Array) -> integer_arithmetic.Int32:
+    total: integer_arithmetic.Int32 = x.sum(axis=(2, 3), keepdims=True, dtype=np.int32)
     return total
 
 

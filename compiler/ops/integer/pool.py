@@ -7,7 +7,7 @@ import numpy as np
 
 from tcc.compiler.ir.op import Array, Call, Init, Param
 from tcc.compiler.ir.types import DType, Quad, TensorType
-from tcc.compiler.ops import levels
+from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.integer.base import FLOAT32, Quantized, zero
 from tcc.compiler.ops.integer.join import rounded
 from tcc.compiler.ops.pool import AvgPool
@@ -41,16 +41,18 @@ class QAvgPool(Quantized):
         down, across = reached((height, width), pool.kernel, pool.step, pool.pads, (rows, columns))
         return (top, left, max(bottom, down), max(right, across))
 
-    def counted(self, x: TensorType) -> levels.Float32:
+    def counted(self, x: TensorType) -> integer_arithmetic.Float32:
         """Return how many elements each window's mean divides by, (1, height, width)."""
         inside = np.ones((1, 1, *x.shape[1:]), np.int8)
-        inside = levels.bordered(inside, self.pool.pads, int(self.pool.count_include_pad))
+        inside = integer_arithmetic.bordered(
+            inside, self.pool.pads, int(self.pool.count_include_pad)
+        )
         _, _, bottom, right = (a - b for a, b in zip(self.padding(x), self.pool.pads, strict=True))
         one = np.ones((1, 1, *self.pool.kernel), np.int8)
-        padded = levels.bordered(inside, (0, 0, bottom, right))
-        counts: levels.Float32 = levels.sums(padded, one, self.pool.step, (1, 1), 1)[0].astype(
-            np.float32
-        )
+        padded = integer_arithmetic.bordered(inside, (0, 0, bottom, right))
+        counts: integer_arithmetic.Float32 = integer_arithmetic.sums(
+            padded, one, self.pool.step, (1, 1), 1
+        )[0].astype(np.float32)
         return counts
 
     def integer(
@@ -58,9 +60,9 @@ class QAvgPool(Quantized):
     ) -> Array:
         """Return the levels of the output."""
         (x,), (ones, factor) = types, params
-        padded = levels.bordered(xs[0], self.padding(x))
-        total = levels.sums(padded, ones, self.pool.step, (1, 1), x.shape[0])
-        return levels.requantize(total, factor, self.infer(x), self.low, self.high)
+        padded = integer_arithmetic.bordered(xs[0], self.padding(x))
+        total = integer_arithmetic.sums(padded, ones, self.pool.step, (1, 1), x.shape[0])
+        return integer_arithmetic.requantize(total, factor, self.infer(x), self.low, self.high)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return ConvInteger and its rounding."""

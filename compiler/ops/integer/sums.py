@@ -7,7 +7,7 @@ import numpy as np
 
 from tcc.compiler.ir.op import Array, Call, Exact, Init, Op, Param
 from tcc.compiler.ir.types import DType, TensorType
-from tcc.compiler.ops import levels
+from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.conv import Conv
 from tcc.compiler.ops.integer.base import FLOAT32, INT32, number, zero_point
 
@@ -50,8 +50,8 @@ class RealConv(Op, Exact):
         """Return the real numbers."""
         weight, factor, bias = params
         conv = self.conv
-        padded = levels.bordered(xs[0], conv.pads)
-        total = levels.sums(padded, weight, conv.stride, conv.dilation, conv.groups)
+        padded = integer_arithmetic.bordered(xs[0], conv.pads)
+        total = integer_arithmetic.sums(padded, weight, conv.stride, conv.dilation, conv.groups)
         total += bias.astype(np.int32)[:, None, None]
         return total.astype(np.float32) * factor.astype(np.float32)[:, None, None]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node
-from tcc.compiler.ops import Conv, GlobalAvgPool, levels
+from tcc.compiler.ops import Conv, GlobalAvgPool, integer_arithmetic
 from tcc.compiler.ops.integer import QConv, RealConv
 from tcc.compiler.quant.calibration import Calibration, RoundedWeights
 from tcc.compiler.quant.program.quantize import quantize
@@ -118,7 +118,9 @@ class _IntegerRun:
         total = np.zeros((conv.groups, filters // conv.groups))
         size = node.type.shape[1:]
         stride, dilation = conv.stride, conv.dilation
-        for (i, j), view in levels.taps(padded, conv.kernel, stride, dilation, (size[0], size[1])):
+        for (i, j), view in integer_arithmetic.taps(
+            padded, conv.kernel, stride, dilation, (size[0], size[1])
+        ):
             mean = view.sum(axis=(0, 2, 3), dtype=np.int64) / (len(view) * size[0] * size[1])
             total += np.einsum("gfd,gd->gf", by_group[..., i, j], mean.reshape(conv.groups, -1))
         return total.reshape(-1)
@@ -127,7 +129,7 @@ class _IntegerRun:
         """Return the levels that a convolution reads, with its border of zeros."""
         stored = self.values[value]
         low, _ = self.graph.types[value].limits
-        return levels.bordered(stored, conv.pads, -min(low, 0)) + np.int16(min(low, 0))
+        return integer_arithmetic.bordered(stored, conv.pads, -min(low, 0)) + np.int16(min(low, 0))
 
     def step(self, node: Node) -> None:
         """Run a node, and forget what nothing reads any more."""

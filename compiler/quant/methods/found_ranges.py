@@ -9,7 +9,11 @@ from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.quant.calibration import Range, RoundedWeights
 from tcc.compiler.quant.methods.value_groups import ValueGroup
 from tcc.compiler.quant.observe.statistics import Float32
-from tcc.compiler.quant.rounding.nearest_rounding import allowed_scales, bias_steps, largest_weight
+from tcc.compiler.quant.rounding.nearest_rounding import (
+    allowed_scales,
+    bias_steps,
+    largest_weight,
+)
 from tcc.compiler.quant.scale_groups import fused_clamps
 
 

@@ -18,7 +18,12 @@ from tcc.compiler.ir.types import Pair
 from tcc.compiler.lower.onnx_taps import Extreme, Part, feeds, tapped
 from tcc.compiler.ops import Concat, Conv
 from tcc.compiler.quant.observe.non_finite_values import overflow
-from tcc.compiler.quant.observe.sampling import POSITIONS, SampledPart, SamplingPlan, sampling_plan
+from tcc.compiler.quant.observe.sampling import (
+    POSITIONS,
+    SampledPart,
+    SamplingPlan,
+    sampling_plan,
+)
 from tcc.compiler.quant.observe.statistics import (
     Float32,
     InputWindows,

@@ -22,7 +22,7 @@ from tcc.compiler.ops import (
     Relu,
     Relu6,
     ScaleShift,
-    levels,
+    integer_arithmetic,
 )
 from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer import (
@@ -256,7 +256,7 @@ def table(op: ScalarFunction, x: TensorType, y: Range) -> NDArray[np.uint8]:
 def _mean(pool: AvgPool, x: TensorType, out: Out) -> tuple[Op, Tensors]:
     """Return an average pooling with the ones that sum and the factor of each window."""
     op = QAvgPool(*out, pool.resolve(x))
-    factor = levels.multiplier(x, 1.0, op.infer(x)) / op.counted(x)
+    factor = integer_arithmetic.multiplier(x, 1.0, op.infer(x)) / op.counted(x)
     return op, (np.ones(op.params(x)[0].shape, np.int8), factor.astype(np.float32))
 
 

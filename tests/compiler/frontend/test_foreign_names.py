@@ -12,7 +12,7 @@ import pytest
 from tcc.compiler.frontend.block_library import RESERVED, WORDS
 from tcc.compiler.frontend.foreign_names import entries, folded
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.ir.signature import signature
+from tcc.compiler.ir.argument_declarations import signature
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, nearest
 
 HEAD = "tcc: 1\nname: foreign\ninput: {image: {shape: [3, 32, 32]}}\noutput: {logits: {}}\n"

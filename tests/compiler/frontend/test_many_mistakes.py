@@ -13,7 +13,7 @@ from tcc.compiler.frontend.spec import load
 from tcc.compiler.frontend.spec_tests import check_expectations
 from tcc.compiler.frontend.step_scope import ERROR_VALUE, PathNode, StepScope
 from tcc.compiler.frontend.yaml import Scalar
-from tcc.compiler.ir.signature import Kind, Parameter
+from tcc.compiler.ir.argument_declarations import Kind, Parameter
 from tcc.compiler.support.diagnostics import Span, UserError
 
 HEAD = "tcc: 1\nname: many\ninput: {image: {shape: [3, 8, 8]}}\noutput: {logits: {}}\n"

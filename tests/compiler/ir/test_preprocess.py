@@ -12,7 +12,8 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from tcc.compiler.data.images import read
-from tcc.compiler.ir import resample
+from tcc.compiler.ir import pixel_resampling
+from tcc.compiler.ir.pixel_resampling import covering
 from tcc.compiler.ir.preprocess import (
     MAX_SIDE,
     SCALES,
@@ -22,7 +23,6 @@ from tcc.compiler.ir.preprocess import (
     check,
     result_shape,
 )
-from tcc.compiler.ir.resample import covering
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import UserError
 
@@ -357,5 +357,5 @@ def test_strips_have_no_say(monkeypatch):
     pre = replace(IMAGENET, color="gray", mean=(0.5,), std=(0.25,))
     whole = apply(pre, image, (1, 224, 224))
     for strip in (1, 1000, 50_000):
-        monkeypatch.setattr(resample, "STRIP", strip)
+        monkeypatch.setattr(pixel_resampling, "STRIP", strip)
         assert np.array_equal(apply(pre, image, (1, 224, 224)), whole)

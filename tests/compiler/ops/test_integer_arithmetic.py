@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from quantised import typed
 
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.ops import AvgPool, levels
+from tcc.compiler.ops import AvgPool, integer_arithmetic
 from tcc.compiler.ops.integer import QAdd, QAvgPool, QMul
 from tcc.compiler.support.unhandled import UnhandledError
 
@@ -40,7 +40,9 @@ def test_requantisation_is_two_roundings_and_a_clamp(
 ) -> None:
     y = typed((1,), 0.1, s)
     low, high = y.limits
-    got = levels.requantize(np.array(totals, np.int32), np.float32(factor), y, low, high)
+    got = integer_arithmetic.requantize(
+        np.array(totals, np.int32), np.float32(factor), y, low, high
+    )
     assert got.dtype == np.dtype(y.dtype.value)
     assert got.tolist() == [requantised(n, factor, low, high) for n in totals]
 
@@ -48,14 +50,16 @@ def test_requantisation_is_two_roundings_and_a_clamp(
 def test_ties_go_to_the_even_level() -> None:
     halves = [n + 0.5 for n in range(-129, 129)]
     totals = np.array([int(2 * half) for half in halves], np.int32)
-    got = levels.requantize(totals, np.float32(0.5), typed((len(halves),), 0.1, True), -128, 127)
+    got = integer_arithmetic.requantize(
+        totals, np.float32(0.5), typed((len(halves),), 0.1, True), -128, 127
+    )
     assert got.tolist() == [min(max(round(half), -128), 127) for half in halves]
 
 
 @given(scales, scales, scales)
 def test_the_multiplier_is_float32_arithmetic_in_its_order(x: float, w: float, y: float) -> None:
     exact = near(near(Fraction(x) * Fraction(w)) / Fraction(y))
-    got = levels.multiplier(typed((1,), x, True), np.float32(w), typed((1,), y, True))
+    got = integer_arithmetic.multiplier(typed((1,), x, True), np.float32(w), typed((1,), y, True))
     assert (got.dtype, Fraction(float(got))) == (np.float32, exact)
 
 
@@ -73,7 +77,9 @@ def test_sums_are_those_of_loops(
     x = random.choice([low, high, 0, 1, low + 1], (2, groups * depth, *size))
     w = random.choice([-127, 127, 0, 1, -1, 63], (groups * 2, depth, *kernel))
     step, far = (stride, stride), (int(dilation[0]), int(dilation[1]))
-    got = levels.sums(x.astype(np.int8 if s else np.uint8), w.astype(np.int8), step, far, groups)
+    got = integer_arithmetic.sums(
+        x.astype(np.int8 if s else np.uint8), w.astype(np.int8), step, far, groups
+    )
     for n, f, i, j in np.ndindex(got.shape):
         first = f // 2 * depth
         rows = slice(i * stride, i * stride + far[0] * (kernel[0] - 1) + 1, far[0])
@@ -89,7 +95,7 @@ def test_the_largest_sums_are_exact(depth: int, level: int, kind: type, weight: 
     x = np.full((1, depth, 1, 1), level, kind)
     x[0, -1] = 1  # so that the sum is odd, and does not survive a rounding
     w = np.full((1, depth, 1, 1), weight, np.int8)
-    got = levels.sums(x, w, (1, 1), (1, 1), 1)
+    got = integer_arithmetic.sums(x, w, (1, 1), (1, 1), 1)
     assert got.item() == ((depth - 1) * level + 1) * weight
 
 
@@ -164,7 +170,7 @@ def test_a_product_is_its_definition(a: float, b: float, part: float, s: bool, t
     got = QMul(float(y.scale or 0), s or t, *y.limits).integer(
         (first, second), (xs[0], xs[1][:, ::-1]), ()
     )
-    factor = float(levels.multiplier(first, float(second.scale or 0), y))
+    factor = float(integer_arithmetic.multiplier(first, float(second.scale or 0), y))
     for left, right, found in zip(xs[0][0], xs[1][0, ::-1], got[0], strict=True):
         assert found == requantised(int(left) * int(right), factor, *y.limits)
 
@@ -175,7 +181,7 @@ def test_a_mean_divides_by_what_its_window_holds(inside: bool) -> None:
     x = typed((1, 6, 6), 0.5, False)
     op = QAvgPool(0.5, False, 0, 255, pool)
     ones = np.ones((1, 1, 3, 3), np.int8)
-    factor = (levels.multiplier(x, 1.0, op.infer(x)) / op.counted(x)).astype(np.float32)
+    factor = (integer_arithmetic.multiplier(x, 1.0, op.infer(x)) / op.counted(x)).astype(np.float32)
     got = op.integer((x,), (np.full((1, 1, 6, 6), 180, np.uint8),), (ones, factor))
     if inside:
         np.testing.assert_array_equal(got, 180)

@@ -26,7 +26,7 @@ from tcc.compiler.ops import (
     Silu,
     Slice,
     Tanh,
-    levels,
+    integer_arithmetic,
 )
 from tcc.compiler.ops.integer import (
     Dequantize,
@@ -202,7 +202,9 @@ def weights(case: Case, graph: Graph) -> dict[str, Array]:
             case "factor", _:
                 (x,) = case.types
                 assert isinstance(case.op, QAvgPool)
-                factor = levels.multiplier(x, 1.0, case.op.infer(x)) / case.op.counted(x)
+                factor = integer_arithmetic.multiplier(x, 1.0, case.op.infer(x)) / case.op.counted(
+                    x
+                )
                 found[name] = factor.astype(np.float32)
     return found
 

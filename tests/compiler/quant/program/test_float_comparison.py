@@ -17,7 +17,12 @@ from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.float_comparison import FloatComparison, compare
 from tcc.compiler.quant.program.mixed_precision import macs_share, search
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference import float_program, integer_program, output_comparison, output_quality
+from tcc.compiler.reference import (
+    float_program,
+    integer_program,
+    output_comparison,
+    output_quality,
+)
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor
 from tcc.compiler.support.progress import silent
 
