@@ -31,7 +31,7 @@ def burn():
 
 
 def fill():
-    held = bytearray(os.urandom(1)) * (64 << 20)
+    held = bytearray(os.urandom(1)) * (256 << 20)
     sys.exit(not held)
 
 
@@ -72,7 +72,7 @@ def test_what_is_no_answer_is_seen(root, monkeypatch, tmp_path, program, wrong):
 
     monkeypatch.setattr("tcc.compiler.cli.main", program)
     monkeypatch.setattr(child, "PATIENCE", 1 if program is hang else 60)
-    monkeypatch.setattr(judge, "SECONDS", 0.2)
+    monkeypatch.setattr(judge, "SECONDS", 0.2 if program is burn else 20)
     monkeypatch.setattr(judge, "PEAK", 50 << 20)
 
     def check(_, folder):
