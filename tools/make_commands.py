@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from generated import settle
 
 from tcc.compiler.cli import app
 
@@ -66,16 +67,7 @@ def _help(name: str) -> str:
 
 def main() -> int:
     """Write or check the file; return the exit code."""
-    before = PATH.read_text()
-    wanted = text(before)
-    if wanted == before:
-        return 0
-    if "--check" in sys.argv:
-        print(f"{PATH.name} is out of date: run tools/make_commands.py")
-        return 1
-    PATH.write_text(wanted)
-    print(f"written: {PATH.name}")
-    return 0
+    return settle({PATH: text(PATH.read_text())})
 
 
 if __name__ == "__main__":

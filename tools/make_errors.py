@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from generated import settle
+
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
 from tcc.compiler.support.error_codes import Entry, entries, whole
 
@@ -72,16 +74,7 @@ def _entry(entry: Entry, kind: str) -> str:
 
 def main() -> int:
     """Write or check the file; return the exit code."""
-    wanted = text()
-    if PATH.exists() and PATH.read_text() == wanted:
-        return 0
-    if "--check" in sys.argv:
-        print(f"{PATH.name} is out of date: run tools/make_errors.py")
-        return 1
-    PATH.parent.mkdir(exist_ok=True)
-    PATH.write_text(wanted)
-    print(f"written: {PATH.name}")
-    return 0
+    return settle({PATH: text()})
 
 
 if __name__ == "__main__":

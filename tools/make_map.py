@@ -17,6 +17,7 @@ from textwrap import wrap
 
 import grimp
 import networkx as nx
+from generated import settle
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH = ROOT / "docs" / "pictures" / "map.svg"
@@ -173,15 +174,7 @@ def summary(name: str) -> str:
 
 def main() -> int:
     """Write or check the picture; return the exit code."""
-    wanted = drawn(nx.transitive_reduction(rooms()))
-    if PATH.exists() and PATH.read_text() == wanted:
-        return 0
-    if "--check" in sys.argv:
-        print(f"{PATH.name} is out of date: run tools/make_map.py")
-        return 1
-    PATH.write_text(wanted)
-    print(f"written: {PATH.name}")
-    return 0
+    return settle({PATH: drawn(nx.transitive_reduction(rooms()))})
 
 
 if __name__ == "__main__":

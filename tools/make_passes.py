@@ -8,6 +8,8 @@
 import sys
 from pathlib import Path
 
+from generated import settle
+
 from tcc.compiler.data.weights import placeholders
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.cost import cost
@@ -72,15 +74,7 @@ def _row(name: str, graph: Graph) -> str:
 
 def main() -> int:
     """Write or check the file; return the exit code."""
-    wanted = text()
-    if PATH.exists() and PATH.read_text() == wanted:
-        return 0
-    if "--check" in sys.argv:
-        print(f"{PATH.name} is out of date: run tools/make_passes.py")
-        return 1
-    PATH.write_text(wanted)
-    print(f"written: {PATH.name}")
-    return 0
+    return settle({PATH: text()})
 
 
 if __name__ == "__main__":

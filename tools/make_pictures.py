@@ -8,6 +8,8 @@
 import sys
 from pathlib import Path
 
+from generated import settle
+
 from tcc.compiler.figures.graph_picture import PictureOptions, draw
 from tcc.compiler.frontend.spec import load
 
@@ -24,13 +26,7 @@ def drawn(path: Path) -> str:
 
 def main() -> int:
     """Write or check the pictures; return the exit code."""
-    wanted = {picture: drawn(spec) for picture, spec in PICTURES.items()}
-    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
-    for path in stale:
-        print(f"{'out of date' if '--check' in sys.argv else 'written'}: {path.name}")
-        if "--check" not in sys.argv:
-            path.write_text(wanted[path])
-    return int("--check" in sys.argv and bool(stale))
+    return settle({picture: drawn(spec) for picture, spec in PICTURES.items()})
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from generated import settle
+
 import tcc
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "python.md"
@@ -69,16 +71,7 @@ def _item(item: str) -> str:
 
 def main() -> int:
     """Write or check the file; return the exit code."""
-    before = PATH.read_text()
-    wanted = text(before)
-    if wanted == before:
-        return 0
-    if "--check" in sys.argv:
-        print(f"{PATH.name} is out of date: run tools/make_python.py")
-        return 1
-    PATH.write_text(wanted)
-    print(f"written: {PATH.name}")
-    return 0
+    return settle({PATH: text(PATH.read_text())})
 
 
 if __name__ == "__main__":

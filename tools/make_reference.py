@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+from generated import settle
+
 from tcc.compiler.frontend.foreign_names import ForeignName, entries
 from tcc.compiler.frontend.language_schema import schema
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
@@ -86,16 +88,12 @@ def _summary(op: type[Op]) -> str:
 def main() -> int:
     """Write or check both files; return the exit code."""
     reference = SPEC / "reference.md"
-    wanted = {
-        SPEC / "schema" / "spec.schema.json": schema_text(),
-        reference: reference_text(reference.read_text()),
-    }
-    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
-    for path in stale:
-        print(f"{'out of date' if '--check' in sys.argv else 'written'}: {path.name}")
-        if "--check" not in sys.argv:
-            path.write_text(wanted[path])
-    return int("--check" in sys.argv and bool(stale))
+    return settle(
+        {
+            SPEC / "schema" / "spec.schema.json": schema_text(),
+            reference: reference_text(reference.read_text()),
+        }
+    )
 
 
 if __name__ == "__main__":
