@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tcc.backends.arm.codegen import c_names, objects, zig
 from tcc.backends.arm.codegen.link import LINK
-from tcc.backends.arm.kernels.base import Const, Kernel, KernelCall, Scratch, Value
+from tcc.backends.arm.kernels.base import Kernel, KernelCall, KernelWeights, Scratch, Value
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule.program import Copy, Program, program
 from tcc.compiler.ir.graph import Model
@@ -67,7 +67,7 @@ class Library:
                     match argument:
                         case Value(name):
                             given.append(self._view(program, memory, name))
-                        case Const(data):
+                        case KernelWeights(data):
                             given.append(data)
                         case Scratch(floats):
                             given.append(np.full(floats, np.nan, np.float32))

@@ -8,9 +8,16 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from tcc.backends.arm.codegen import c_names as names
-from tcc.backends.arm.kernels.base import Argument, Const, Kernel, KernelCall, Scratch, Value
+from tcc.backends.arm.kernels.base import (
+    Kernel,
+    KernelArgument,
+    KernelCall,
+    KernelWeights,
+    Scratch,
+    Value,
+)
 from tcc.backends.arm.schedule.arena import ALIGNMENT, Arena
-from tcc.backends.arm.schedule.program import Copy, Program, Step, scratch
+from tcc.backends.arm.schedule.program import Copy, Program, ProgramStep, scratch
 from tcc.compiler.ir import image_limits as limits
 from tcc.compiler.ir.graph import Input, Output
 from tcc.compiler.ir.types import Shape
@@ -229,17 +236,21 @@ def _steps(
 
 
 def _statement(
-    program: Program, arena: Arena, symbols: Mapping[Kernel, str], weights: Weights, step: Step
+    program: Program,
+    arena: Arena,
+    symbols: Mapping[Kernel, str],
+    weights: Weights,
+    step: ProgramStep,
 ) -> str:
     def at(value: str) -> str:
         place = program.places[value]
         return f"AT({arena.offsets[place.buffer] + place.offset})"
 
-    def argument(call: KernelCall, index: int, given: Argument) -> str:
+    def argument(call: KernelCall, index: int, given: KernelArgument) -> str:
         match given:
             case Value(value):
                 return at(value)
-            case Const(data):
+            case KernelWeights(data):
                 return f"WEIGHTS({weights.add(data)})"
             case Scratch():
                 return f"AT({arena.offsets[scratch(call, index)]})"

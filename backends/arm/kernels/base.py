@@ -29,7 +29,7 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Const:
+class KernelWeights:
     """An argument: weights, in the order in which the kernel reads them."""
 
     data: "np.ndarray"
@@ -42,7 +42,7 @@ class Scratch:
     floats: int
 
 
-Argument = Value | Const | Scratch
+KernelArgument = Value | KernelWeights | Scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,5 +50,5 @@ class KernelCall:
     """One use of a kernel: its arguments but the last, and the value that it writes."""
 
     kernel: Kernel
-    arguments: tuple[Argument, ...]
+    arguments: tuple[KernelArgument, ...]
     result: str

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tcc.backends.arm.kernels.base import Argument, Const, Shape3, Value
+from tcc.backends.arm.kernels.base import KernelArgument, KernelWeights, Shape3, Value
 from tcc.backends.arm.kernels.pointwise import POINTWISE
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import Pair, Shape
@@ -73,13 +73,13 @@ def shape3(shape: Shape) -> Shape3:
 
 def fused(
     graph: Graph, weights: "Mapping[str, np.ndarray]", nodes: Sequence[Node], running: str
-) -> tuple[Epilogue, tuple[Argument, ...]]:
+) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
     """Return the epilogue of nodes that follow the value `running`, and its operands."""
     shapes: list[Shape3] = []
-    arguments: list[Argument] = []
+    arguments: list[KernelArgument] = []
     steps = []
 
-    def operand(shape: Shape, argument: Argument) -> int:
+    def operand(shape: Shape, argument: KernelArgument) -> int:
         shapes.append(shape3(shape))
         arguments.append(argument)
         return len(shapes)
@@ -92,7 +92,7 @@ def fused(
         tensors = [weights[name] for name in node.params]
         per_channel = (node.type.shape[0], *(1 for _ in node.type.shape[1:]))
         own = POINTWISE[type(node.op)].weights(node.op, tensors)
-        numbers += [operand(per_channel, Const(tensor)) for tensor in own]
+        numbers += [operand(per_channel, KernelWeights(tensor)) for tensor in own]
         steps.append(FusedOp(node.op, tuple(numbers)))
         running = node.name
     return Epilogue(tuple(steps), tuple(shapes)), tuple(arguments)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Elementwise(Kernel):
+class ElementwiseKernel(Kernel):
     """An epilogue without an anchor: element-wise operations over a whole map.
 
     Arguments: the epilogue's operands, result.
@@ -54,7 +54,7 @@ class ChannelGather(Kernel):
 
 
 @dataclass(frozen=True, slots=True)
-class Border(Kernel):
+class BorderKernel(Kernel):
     """A map with a border around it. Arguments: map, result."""
 
     word: ClassVar[str] = "pad"

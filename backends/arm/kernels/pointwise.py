@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 Expr = Any
 
 
-class Math(Protocol):
+class ElementFunctions(Protocol):
     """The functions of an element that kernels are written with."""
 
     def constant(self, value: float) -> Expr: ...  # noqa: D102
@@ -68,59 +68,59 @@ class Pointwise:
     weights: "Callable[[Any, Tensors], Tensors]" = _as_they_are
 
 
-def _relu(m: Math, _op: Relu, x: Expr) -> Expr:
+def _relu(m: ElementFunctions, _op: Relu, x: Expr) -> Expr:
     return m.maximum(x, 0.0)
 
 
-def _relu6(m: Math, _op: Relu6, x: Expr) -> Expr:
+def _relu6(m: ElementFunctions, _op: Relu6, x: Expr) -> Expr:
     return m.clamp(x, 0.0, 6.0)
 
 
-def _leaky_relu(m: Math, op: LeakyRelu, x: Expr) -> Expr:
+def _leaky_relu(m: ElementFunctions, op: LeakyRelu, x: Expr) -> Expr:
     return m.positive(x, x, x * m.constant(op.slope))
 
 
-def _sigmoid(m: Math, _op: Sigmoid, x: Expr) -> Expr:
+def _sigmoid(m: ElementFunctions, _op: Sigmoid, x: Expr) -> Expr:
     return m.sigmoid(x)
 
 
-def _tanh(m: Math, _op: Tanh, x: Expr) -> Expr:
+def _tanh(m: ElementFunctions, _op: Tanh, x: Expr) -> Expr:
     return m.tanh(x)
 
 
-def _silu(m: Math, _op: Silu, x: Expr) -> Expr:
+def _silu(m: ElementFunctions, _op: Silu, x: Expr) -> Expr:
     return x * m.sigmoid(x)
 
 
-def _hard_sigmoid(m: Math, _op: HardSigmoid | HardSwish, x: Expr) -> Expr:
+def _hard_sigmoid(m: ElementFunctions, _op: HardSigmoid | HardSwish, x: Expr) -> Expr:
     return m.clamp(x * m.constant(1 / 6) + m.constant(0.5), 0.0, 1.0)
 
 
-def _hard_swish(m: Math, op: HardSwish, x: Expr) -> Expr:
+def _hard_swish(m: ElementFunctions, op: HardSwish, x: Expr) -> Expr:
     return x * _hard_sigmoid(m, op, x)
 
 
-def _gelu(m: Math, _op: Gelu, x: Expr) -> Expr:
+def _gelu(m: ElementFunctions, _op: Gelu, x: Expr) -> Expr:
     return x * m.constant(0.5) * (m.constant(1.0) + m.erf(x * m.constant(sqrt(0.5))))
 
 
-def _scale(m: Math, op: Scale, x: Expr) -> Expr:
+def _scale(m: ElementFunctions, op: Scale, x: Expr) -> Expr:
     return x * m.constant(op.factor) + m.constant(op.offset)
 
 
-def _identity(_m: Math, _op: Op, x: Expr) -> Expr:
+def _identity(_m: ElementFunctions, _op: Op, x: Expr) -> Expr:
     return x
 
 
-def _sum(_m: Math, _op: Add, *xs: Expr) -> Expr:
+def _sum(_m: ElementFunctions, _op: Add, *xs: Expr) -> Expr:
     return reduce(add, xs)
 
 
-def _product(_m: Math, _op: Mul, *xs: Expr) -> Expr:
+def _product(_m: ElementFunctions, _op: Mul, *xs: Expr) -> Expr:
     return reduce(mul, xs)
 
 
-def _scale_shift(_m: Math, _op: Op, x: Expr, scale: Expr, shift: Expr) -> Expr:
+def _scale_shift(_m: ElementFunctions, _op: Op, x: Expr, scale: Expr, shift: Expr) -> Expr:
     return x * scale + shift
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcc.backends.arm.kernels.base import (
-    Argument,
-    Const,
     Kernel,
+    KernelArgument,
     KernelCall,
+    KernelWeights,
     Scratch,
     Shape3,
     Value,
@@ -23,12 +23,18 @@ from tcc.backends.arm.kernels.base import (
 from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
 from tcc.backends.arm.kernels.conv import DirectConv
 from tcc.backends.arm.kernels.epilogue import Epilogue, fused, shape3
-from tcc.backends.arm.kernels.map import Bilinear, Border, ChannelGather, Elementwise, Nearest
+from tcc.backends.arm.kernels.map import (
+    Bilinear,
+    BorderKernel,
+    ChannelGather,
+    ElementwiseKernel,
+    Nearest,
+)
 from tcc.backends.arm.kernels.pointwise import POINTWISE
 from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool, mean_factors
 from tcc.backends.arm.kernels.window import Staging, Window
 from tcc.backends.arm.machine import Machine
-from tcc.backends.arm.schedule.partition import Group
+from tcc.backends.arm.schedule.partition import FusionGroup
 from tcc.compiler import ops
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.types import Pair
@@ -45,7 +51,7 @@ class Site:
     graph: Graph
     weights: "Mapping[str, NDArray[np.float32]]"
     machine: Machine
-    group: Group
+    group: FusionGroup
 
     @property
     def source(self) -> Shape3:
@@ -62,12 +68,12 @@ class Site:
         """The anchor's weights."""
         return [self.weights[name] for name in self.group.anchor.params]
 
-    def epilogue(self) -> tuple[Epilogue, tuple[Argument, ...]]:
+    def epilogue(self) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
         """Return what is fused behind the anchor, and its operands."""
         first, *rest = self.group.nodes
         return fused(self.graph, self.weights, rest, first.name)
 
-    def call(self, kernel: Kernel, *arguments: Argument) -> KernelCall:
+    def call(self, kernel: Kernel, *arguments: KernelArgument) -> KernelCall:
         """Return the call of a kernel that reads the anchor's input and then these."""
         first = Value(self.group.anchor.inputs[0])
         return KernelCall(kernel, (first, *arguments), self.group.result.name)
@@ -119,14 +125,14 @@ def _convolution(
     window: Window,
     groups: int,
     epilogue: Epilogue,
-    operands: tuple[Argument, ...],
+    operands: tuple[KernelArgument, ...],
     tensors: "Sequence[NDArray[np.float32]] | None" = None,
 ) -> KernelCall:
     weight, *bias = tensors or site.tensors
     filters = weight.shape[0]
     kernel = DirectConv(window, filters, groups, site.machine.tile, epilogue=epilogue).flattened()
     offsets = bias[0] if bias else np.zeros(filters, np.float32)
-    constants = (Const(kernel.packed(weight)), Const(kernel.packed_bias(offsets)))
+    constants = (KernelWeights(kernel.packed(weight)), KernelWeights(kernel.packed_bias(offsets)))
     return site.call(kernel, *constants, *operands, *map(Scratch, kernel.scratch))
 
 
@@ -142,7 +148,7 @@ def window_max(op: ops.MaxPool, site: Site) -> KernelCall:
 def window_mean(op: ops.AvgPool, site: Site) -> KernelCall:
     """Return a mean over windows."""
     factors = mean_factors(_pooled(op, site), count_border=op.count_include_pad)
-    return _window_pool(op, site, Reduction.MEAN, (Const(factors),))
+    return _window_pool(op, site, Reduction.MEAN, (KernelWeights(factors),))
 
 
 def _pooled(op: ops.MaxPool | ops.AvgPool, site: Site) -> Window:
@@ -151,7 +157,10 @@ def _pooled(op: ops.MaxPool | ops.AvgPool, site: Site) -> Window:
 
 
 def _window_pool(
-    op: ops.MaxPool | ops.AvgPool, site: Site, reduction: Reduction, factors: tuple[Const, ...]
+    op: ops.MaxPool | ops.AvgPool,
+    site: Site,
+    reduction: Reduction,
+    factors: tuple[KernelWeights, ...],
 ) -> KernelCall:
     epilogue, operands = site.epilogue()
     count = sum(f.data.size for f in factors)
@@ -186,7 +195,7 @@ def layer_norm(op: ops.LayerNorm, site: Site) -> KernelCall:
     """Return a normalisation of the channels of each pixel."""
     epilogue, operands = site.epilogue()
     shape, epilogue = _channels_first(site, site.result, epilogue)
-    constants = (Const(tensor.ravel()) for tensor in site.tensors)
+    constants = (KernelWeights(tensor.ravel()) for tensor in site.tensors)
     return site.call(LayerNormKernel(shape, op.eps, epilogue), *constants, *operands)
 
 
@@ -198,7 +207,7 @@ def resize(op: ops.Resize, site: Site) -> KernelCall:
             return site.call(Nearest(site.source, site.result, epilogue), *operands)
         case "bilinear":
             axes = zip(site.source[1:], site.result[1:], strict=True)
-            tables = (Const(Bilinear.table(n, out)) for n, out in axes)
+            tables = (KernelWeights(Bilinear.table(n, out)) for n, out in axes)
             return site.call(Bilinear(site.source, site.result, epilogue), *tables, *operands)
         case _:
             raise UnhandledError("way to resize", op.mode)
@@ -237,7 +246,7 @@ def border(op: ops.Pad, site: Site) -> KernelCall:
     _, height, width = site.result
     top, left, _, _ = op.pads
     plan = Staging(site.source, height, width, 1, 1, 1, top, left, op.value)
-    return site.call(Border(plan))
+    return site.call(BorderKernel(plan))
 
 
 def elementwise(_op: ops.Op, site: Site) -> KernelCall:
@@ -247,7 +256,7 @@ def elementwise(_op: ops.Op, site: Site) -> KernelCall:
     plane: Pair = shape[1:]
     if epilogue.flat(plane):
         shape, epilogue = (shape[0], 1, plane[0] * plane[1]), epilogue.flattened()
-    kernel = Elementwise(shape, epilogue, 2 * site.machine.tile[1])
+    kernel = ElementwiseKernel(shape, epilogue, 2 * site.machine.tile[1])
     return KernelCall(kernel, operands, site.group.result.name)
 
 

@@ -25,7 +25,7 @@ MAX_NODES = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class FusionGroup:
     """Nodes in a row: an anchor, and element-wise nodes that alone read the one before them."""
 
     nodes: tuple[Node, ...]
@@ -41,7 +41,7 @@ class Group:
         return self.nodes[-1]
 
 
-def partition(graph: Graph) -> tuple[Group, ...]:
+def partition(graph: Graph) -> tuple[FusionGroup, ...]:
     """Return the graph's nodes in groups, ordered so that each comes after what it reads."""
     taken: set[str] = set()
     groups = []
@@ -54,14 +54,14 @@ def partition(graph: Graph) -> tuple[Group, ...]:
     return tuple(sorted(groups, key=lambda g: position[g.result.name]))
 
 
-def _grown(graph: Graph, anchor: Node, taken: Container[str]) -> Group:
+def _grown(graph: Graph, anchor: Node, taken: Container[str]) -> FusionGroup:
     nodes = [anchor]
     while type(anchor.op) not in CLOSED and len(nodes) < MAX_NODES:
         reader = graph.sole_reader(nodes[-1].name)
         if reader is None or reader.name in taken or not _follows(reader, nodes[-1]):
             break
         nodes.append(reader)
-    return Group(tuple(nodes))
+    return FusionGroup(tuple(nodes))
 
 
 def _follows(reader: Node, node: Node) -> bool:

@@ -33,7 +33,7 @@ class Copy:
     offset: int
 
 
-Step = KernelCall | Copy
+ProgramStep = KernelCall | Copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Program:
     """Steps in order, and the place of every value."""
 
     graph: Graph
-    steps: tuple[Step, ...]
+    steps: tuple[ProgramStep, ...]
     places: Mapping[str, Place]
 
     @property
@@ -70,7 +70,7 @@ def scratch(call: KernelCall, index: int) -> str:
 @dataclass
 class _Builder:
     graph: Graph
-    steps: list[Step] = field(default_factory=list)
+    steps: list[ProgramStep] = field(default_factory=list)
     within: dict[str, Place] = field(default_factory=dict)
     """The values that lie in another one, which may itself lie in another."""
 
@@ -174,7 +174,7 @@ def buffers(program: Program) -> tuple[Buffer, ...]:
     return tuple(Buffer(name, sizes[name], min(at), max(at)) for name, at in used.items())
 
 
-def _values(step: Step) -> Iterator[str]:
+def _values(step: ProgramStep) -> Iterator[str]:
     match step:
         case Copy(source, result, _):
             yield from (source, result)
@@ -183,7 +183,7 @@ def _values(step: Step) -> Iterator[str]:
             yield result
 
 
-def _scratches(step: Step) -> Iterator[tuple[str, int]]:
+def _scratches(step: ProgramStep) -> Iterator[tuple[str, int]]:
     if isinstance(step, KernelCall):
         for index, argument in enumerate(step.arguments):
             if isinstance(argument, Scratch):

@@ -5,14 +5,14 @@ from arm_graphs import random_graph
 from nets import dense, gated
 
 from tcc.backends.arm.kernels.pointwise import POINTWISE
-from tcc.backends.arm.schedule.partition import MAX_NODES, Group, partition
+from tcc.backends.arm.schedule.partition import MAX_NODES, FusionGroup, partition
 from tcc.backends.arm.schedule.program import supported
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.op import Alias
 from tcc.compiler.ops import OPS
 
 
-def shown(groups: tuple[Group, ...]) -> list[str]:
+def shown(groups: tuple[FusionGroup, ...]) -> list[str]:
     return [" + ".join(node.name for node in group.nodes) for group in groups]
 
 

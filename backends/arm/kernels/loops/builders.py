@@ -7,7 +7,13 @@ from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
 from tcc.backends.arm.kernels.conv import DirectConv
 from tcc.backends.arm.kernels.loops import channels, conv, map, pool, resize
-from tcc.backends.arm.kernels.map import Bilinear, Border, ChannelGather, Elementwise, Nearest
+from tcc.backends.arm.kernels.map import (
+    Bilinear,
+    BorderKernel,
+    ChannelGather,
+    ElementwiseKernel,
+    Nearest,
+)
 from tcc.backends.arm.kernels.pool import ChannelPool, WindowPool
 
 Builder = Callable[[Any, str], Any]
@@ -15,9 +21,9 @@ Builder = Callable[[Any, str], Any]
 
 BUILDERS: Mapping[type[Kernel], Builder] = {
     DirectConv: conv.build,
-    Elementwise: map.build,
+    ElementwiseKernel: map.build,
     ChannelGather: map.build_gather,
-    Border: map.build_border,
+    BorderKernel: map.build_border,
     Nearest: resize.build_nearest,
     Bilinear: resize.build_bilinear,
     WindowPool: pool.build,

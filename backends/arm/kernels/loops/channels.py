@@ -7,7 +7,7 @@ from typing import Any
 from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
-from tcc.backends.arm.kernels.loops.math import Math
+from tcc.backends.arm.kernels.loops.math import LaneMath
 from tcc.backends.arm.kernels.loops.staging import PARALLEL
 from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
 
@@ -72,7 +72,7 @@ def _softmax(
 ) -> None:
     """Three walks: the largest, the exponentials and their sum, the quotients."""
     largest, total = tir.local(lanes), tir.local(lanes)
-    result, math = rest[-1], Math(lanes)
+    result, math = rest[-1], LaneMath(lanes)
     tir.store(largest, 0, tir.constant(float("-inf"), lanes), lanes)
     tir.store(total, 0, tir.constant(0.0, lanes), lanes)
 

@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 from tcc.backends.arm.kernels.conv import DirectConv, Gathered
 from tcc.backends.arm.kernels.loops import tir
-from tcc.backends.arm.kernels.loops.conv_tile import Block, Memory, compute
+from tcc.backends.arm.kernels.loops.conv_tile import ChannelBlock, Memory, compute
 from tcc.backends.arm.kernels.loops.staging import stage
 from tcc.backends.arm.kernels.loops.taps import Panel, Pixels, Taps, gather, in_a_row, nested
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
@@ -66,15 +66,19 @@ def _plane(
 
 
 def _blocks(
-    kernel: DirectConv, body: Callable[[Block], None], *, group: Expr = 0, parallel: bool = False
+    kernel: DirectConv,
+    body: Callable[[ChannelBlock], None],
+    *,
+    group: Expr = 0,
+    parallel: bool = False,
 ) -> None:
     """Run `body` for each block of output channels of a group."""
     blocks = kernel.blocks
     own = blocks.count // kernel.groups
     with tir.loop(own, parallel=parallel) as block:
-        body(Block(group * own + block, blocks.width))
+        body(ChannelBlock(group * own + block, blocks.width))
     if blocks.rest:
-        body(Block(blocks.count, blocks.rest))
+        body(ChannelBlock(blocks.count, blocks.rest))
 
 
 def _gathered_map(kernel: DirectConv, memory: Memory, gathered: Buffer) -> None:
@@ -84,7 +88,7 @@ def _gathered_map(kernel: DirectConv, memory: Memory, gathered: Buffer) -> None:
     def panel(pixels: Pixels, width: int) -> Panel:
         return Panel(gathered, pixels.y * width + pixels.x, size)
 
-    def tile(block: Block, pixels: Pixels) -> None:
+    def tile(block: ChannelBlock, pixels: Pixels) -> None:
         taps = in_a_row(kernel, panel(pixels, kernel.plane[1]))
         compute(kernel, memory, block, pixels, taps)
 
@@ -128,7 +132,7 @@ def _in_place(kernel: DirectConv, memory: Memory) -> None:
         _plane(kernel, tile, parallel=parallel)
         return
 
-    def channels(block: Block, group: Expr) -> None:
+    def channels(block: ChannelBlock, group: Expr) -> None:
         _plane(kernel, lambda p: compute(kernel, memory, block, p, taps(group, p)))
 
     if kernel.groups == 1:

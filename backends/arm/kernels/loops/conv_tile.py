@@ -22,19 +22,23 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class ChannelBlock:
     """Output channels: the index of their block, and how many there are."""
 
     index: Expr
     channels: int
 
 
-def compute(kernel: DirectConv, memory: Memory, block: Block, pixels: Pixels, taps: Taps) -> None:
+def compute(
+    kernel: DirectConv, memory: Memory, block: ChannelBlock, pixels: Pixels, taps: Taps
+) -> None:
     """Compute and write one tile."""
     (_across if kernel.across else _along)(kernel, memory, block, pixels, taps)
 
 
-def _along(kernel: DirectConv, memory: Memory, block: Block, pixels: Pixels, taps: Taps) -> None:
+def _along(
+    kernel: DirectConv, memory: Memory, block: ChannelBlock, pixels: Pixels, taps: Taps
+) -> None:
     """A tile whose vectors run along pixels."""
     lanes, first = pixels.lanes, block.index * kernel.blocks.width
     sums = tir.local(block.channels * pixels.count)
@@ -60,7 +64,9 @@ def _along(kernel: DirectConv, memory: Memory, block: Block, pixels: Pixels, tap
         tir.store(memory.result, at.offset(kernel.result), value, lanes)
 
 
-def _across(kernel: DirectConv, memory: Memory, block: Block, pixels: Pixels, taps: Taps) -> None:
+def _across(
+    kernel: DirectConv, memory: Memory, block: ChannelBlock, pixels: Pixels, taps: Taps
+) -> None:
     """A tile whose vectors run along output channels, padded to whole vectors."""
     channels = -(-block.channels // LANES) * LANES
     first = block.index * kernel.blocks.width
@@ -90,7 +96,7 @@ def _across(kernel: DirectConv, memory: Memory, block: Block, pixels: Pixels, ta
             tir.store(memory.result, at.offset(kernel.result), value)
 
 
-def _weights(kernel: DirectConv, block: Block) -> Expr:
+def _weights(kernel: DirectConv, block: ChannelBlock) -> Expr:
     """Return where a block's weights begin; all blocks before it are full."""
     return block.index * (kernel.blocks.width * kernel.taps)
 

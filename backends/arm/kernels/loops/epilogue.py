@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tcc.backends.arm.kernels.base import Shape3
 from tcc.backends.arm.kernels.epilogue import RUNNING, Epilogue
 from tcc.backends.arm.kernels.loops import tir
-from tcc.backends.arm.kernels.loops.math import Math
+from tcc.backends.arm.kernels.loops.math import LaneMath
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.pointwise import POINTWISE
 
@@ -37,7 +37,7 @@ def apply(
     epilogue: Epilogue, buffers: Sequence[Buffer], value: Expr, at: Position, lanes: int
 ) -> Expr:
     """Return the value after the epilogue's steps; without a running value it may be None."""
-    math = Math(lanes)
+    math = LaneMath(lanes)
     for step in epilogue.steps:
         inputs = [
             value

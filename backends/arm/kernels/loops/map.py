@@ -7,10 +7,10 @@ from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
 from tcc.backends.arm.kernels.loops.staging import PARALLEL, stage
 from tcc.backends.arm.kernels.loops.tir import Buffer
-from tcc.backends.arm.kernels.map import Border, ChannelGather, Elementwise
+from tcc.backends.arm.kernels.map import BorderKernel, ChannelGather, ElementwiseKernel
 
 
-def build(kernel: Elementwise, symbol: str) -> Any:
+def build(kernel: ElementwiseKernel, symbol: str) -> Any:
     """Return the function of an element-wise kernel."""
     channels, height, width = kernel.result
     pixels, lanes = tir.tile_width(width, kernel.tile)
@@ -54,7 +54,7 @@ def build_gather(kernel: ChannelGather, symbol: str) -> Any:
     return tir.function(symbol, [source_size, *kernel.epilogue.sizes, size], body)
 
 
-def build_border(kernel: Border, symbol: str) -> Any:
+def build_border(kernel: BorderKernel, symbol: str) -> Any:
     """Return the function that puts a border around a map."""
     plan = kernel.staging
     sizes = [prod(plan.source), plan.floats]

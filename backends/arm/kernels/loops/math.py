@@ -38,7 +38,7 @@ _ROUND = 12582912.0
 
 
 @dataclass(frozen=True, slots=True)
-class Math:
+class LaneMath:
     """Arithmetic on values of some lanes."""
 
     lanes: int
