@@ -3,8 +3,12 @@
 from tcc.backends.arm.backend import Arm
 from tcc.backends.onnxruntime.backend import OnnxRuntime
 from tcc.backends.pulsar.backend import Pulsar
+from tcc.backends.pulsar.chips import Toolchain
 from tcc.backends.tflite.backend import TfLite
 from tcc.compiler.ir.target import Backend
 
-BACKENDS: tuple[Backend, ...] = (OnnxRuntime(), Arm(), Pulsar(), TfLite())
+BACKENDS: tuple[Backend, ...] = (
+    OnnxRuntime(), Arm(), TfLite(),
+    *map(Pulsar, Toolchain),
+)  # fmt: skip
 """Every backend; none imports what it builds with before it builds."""

@@ -1,1 +1,1 @@
-"""AXERA's NPUs, whose compiler is Pulsar; this version calibrates for them and builds nothing."""
+"""AXERA's NPUs, whose compilers are Pulsar and Pulsar2: what these take as it is."""

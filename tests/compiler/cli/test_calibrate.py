@@ -81,7 +81,7 @@ def test_few_images_are_announced(tcc, images):
         (["--data", "nowhere"], "error[E0710]: not a data set"),
         (["--data", "."], "error[E0711]: no image in this folder"),
         (["--data", "set", "--method", "klcosine"], "did you mean `kl-cosine`?"),
-        (["--data", "set", "--target", "arm-a7"], "targets that have: onnxruntime, ax620"),
+        (["--data", "set", "--target", "arm-a7"], "targets that have: onnxruntime, tflite, ax620"),
         (["--data", "set", "--target", "ax62"], "did you mean `ax620`?"),
         (["--data", "set", "--weights", "w", "--seed", "1"], "exclude each other"),
     ],
@@ -122,13 +122,6 @@ def test_weights_that_overflow_are_an_error_that_names_the_layer(tcc, home, imag
     assert found.code == 2
     assert "error[E0720]: with these weights, the values of `" in found.err
     assert "tiny.yaml:" in found.err
-
-
-def test_a_target_without_a_builder_is_not_built(tcc, images):
-    found = tcc("build", "tiny.yaml", "--target", "ax620")
-    assert found.code == 2
-    assert "error[E0606]: this version calibrates for ax620, but does not build it" in found.err
-    assert "--> command line: --target ax620" in found.err
 
 
 def test_as_typed_in_a_fresh_checkout(tcc, home, root):

@@ -41,7 +41,6 @@ def test_it_is_listed(tcc):
     }  # fmt: skip
     found = tcc("targets", "--verbose")
     assert "Nothing here runs what is built for dot." in found.out.splitlines()
-    assert "Nothing here runs what is built for ax620." not in found.out  # it is not built at all
     assert f"fp32       {FP32.summary}" in found.out
     assert "did you mean `dot`?" in tcc("build", "tiny.yaml", "--target", "dots").err
 
@@ -74,6 +73,21 @@ def test_it_has_no_other_precision(tcc, home):
     assert found.code == 2
     assert "error[E0606]: dot does not build at precision `int8`\n" in found.err
     assert "= help: it builds at fp32" in found.err
+
+
+class Scales:
+    """What is calibrated for, and not built."""
+
+    targets = (Target("scales", "scales alone", calibrates=True),)
+
+
+def test_one_that_has_no_builder_is_not_built(tcc, monkeypatch):
+    monkeypatch.setattr(devices, "BACKENDS", (*BACKENDS, Scales()))
+    assert "Nothing here runs what is built for scales." not in tcc("targets").out
+    found = tcc("build", "tiny.yaml", "--target", "scales")
+    assert found.code == 2
+    assert "error[E0606]: this version calibrates for scales, but does not build it" in found.err
+    assert "--> command line: --target scales" in found.err
 
 
 def test_targets_say_what_their_backends_can():

@@ -283,7 +283,7 @@ class TestTools:
         assert listed["onnxruntime"]["aliases"] == ["ort"]
         assert listed["onnxruntime"]["builds"] is listed["onnxruntime"]["runs"] is True
         abilities = [listed["ax620"][can] for can in ("calibrates", "builds", "runs")]
-        assert abilities == [True, False, False]
+        assert abilities == [True, True, False]
         assert tcc("targets", "-q").out.split() == list(listed)
 
     def test_targets_say_what_is_missing(self, process):
