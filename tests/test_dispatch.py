@@ -50,7 +50,7 @@ PIXELS = np.zeros((4, 4, 3), np.uint8)
     [
         (Preprocess(color="cmyk"), "colour 'cmyk'"),
         (Preprocess(scale="mean"), "scale of pixels 'mean'"),
-        (Preprocess(resize=preprocess.Resize((4, 4), "contain")), "way to resize 'contain'"),
+        (Preprocess(resize=preprocess.PixelResize((4, 4), "contain")), "way to resize 'contain'"),
     ],
 )
 def test_a_contract_that_is_not_written(contract, what):
@@ -161,7 +161,7 @@ YES_OR_NO = {
         "form SequenceRole.CHOICE", "form SequenceRole.OWN",
     },
     "what is printed beside a paper's figure": {
-        "agreement Agreement.EQUAL", "agreement Agreement.NONE",
+        "agreement PrintedMatch.EQUAL", "agreement PrintedMatch.NONE",
     },
     "whether a kernel has room for its gathered taps": {"gathered Gathered.MAP"},
 }  # fmt: skip

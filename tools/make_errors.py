@@ -12,7 +12,7 @@ from pathlib import Path
 from generated import settle
 
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
-from tcc.compiler.support.error_codes import Entry, entries, whole
+from tcc.compiler.support.error_codes import ErrorCode, entries, whole
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "errors.md"
 AREAS = {
@@ -60,7 +60,7 @@ def _areas() -> Iterator[str]:
         yield from (_entry(entry, by_code.get(entry.code, "")) for entry in listed)
 
 
-def _entry(entry: Entry, kind: str) -> str:
+def _entry(entry: ErrorCode, kind: str) -> str:
     parts = [f"### {entry.code}", f"**{entry.what}** {entry.why}"]
     if entry.spec:
         parts.append(f"```yaml\n{entry.spec}\n```")

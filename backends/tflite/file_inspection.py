@@ -18,7 +18,7 @@ ENDS = frozenset({"DIV", "QUANTIZE"})
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FileOperator:
     """An operator: its code by the schema's name, and the tensors' places."""
 
     code: str
@@ -27,16 +27,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class FileGraph:
     """A file's one graph: the type of each tensor, which are constants, its inputs, its steps."""
 
     types: Sequence[str]
     constant: frozenset[int]
     inputs: tuple[int, ...]
-    steps: Sequence[Step]
+    steps: Sequence[FileOperator]
 
 
-def read(data: bytes) -> Contents:
+def read(data: bytes) -> FileGraph:
     """Return what a file holds.
 
     Raises:
@@ -66,7 +66,7 @@ def numbers(data: bytes) -> Numbers:
     )
 
 
-def _contents(data: bytes) -> Contents:
+def _contents(data: bytes) -> FileGraph:
     from ai_edge_litert import schema_py_generated as schema
 
     if data[4:8] != b"TFL3":
@@ -86,14 +86,14 @@ def _contents(data: bytes) -> Contents:
     }
     operators = [graph.Operators(i) for i in range(graph.OperatorsLength())]
     steps = [
-        Step(
+        FileOperator(
             codes[o.OpcodeIndex()],
             _places(o, "Inputs", len(types)),
             _places(o, "Outputs", len(types)),
         )
         for o in operators
     ]
-    return Contents(types, frozenset(filled), _places(graph, "Inputs", len(types)), steps)
+    return FileGraph(types, frozenset(filled), _places(graph, "Inputs", len(types)), steps)
 
 
 def _places(table: Any, what: str, tensors: int) -> tuple[int, ...]:
@@ -119,7 +119,7 @@ def _codes(model: Any, schema: Any) -> Iterator[str]:
         yield names[number]
 
 
-def _floats(found: Contents, moving: set[int]) -> bool:
+def _floats(found: FileGraph, moving: set[int]) -> bool:
     """Whether floats of an input, or of levels by DEQUANTIZE, are computed with.
 
     What QUANTIZE makes levels of again is a function of levels, not a layer in float.
@@ -138,7 +138,7 @@ def _floats(found: Contents, moving: set[int]) -> bool:
     return False
 
 
-def _functions(found: Contents) -> set[int]:
+def _functions(found: FileGraph) -> set[int]:
     """Return the places of the steps whose floats end in QUANTIZE."""
     ends: set[int] = set()
     places = set()

@@ -28,7 +28,7 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class BundleContents:
     """A bundle that is not on a disk yet: bytes by path, and what its manifest says."""
 
     manifest: Manifest
@@ -93,7 +93,9 @@ def results(graph: Graph) -> tuple[OutputContract, ...]:
     )
 
 
-def write(contents: Contents, out: Path, accept: Callable[[Bundle], None] | None = None) -> Path:
+def write(
+    contents: BundleContents, out: Path, accept: Callable[[Bundle], None] | None = None
+) -> Path:
     """Write a bundle into the folder `out`, whole, in place of an older one; return its folder.
 
     `accept` is given the bundle before it takes its place; what it raises keeps it away.

@@ -33,7 +33,7 @@ class BundleFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class NetworkRecord:
     """The model as compiled: `spec` is the digest over its text, libraries and settings."""
 
     name: str
@@ -139,7 +139,7 @@ class Manifest:
     """All that a bundle says of itself; `seal` is the SHA-256 of the rest."""
 
     tcc_bundle: int = field(metadata={"const": VERSION})
-    model: Network
+    model: NetworkRecord
     weights: WeightsOrigin
     target: str
     precision: str

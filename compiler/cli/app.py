@@ -22,7 +22,7 @@ from tcc.compiler.cli.help import help_
 from tcc.compiler.cli.import_onnx import import_
 from tcc.compiler.cli.import_weights import import_weights
 from tcc.compiler.cli.init import init
-from tcc.compiler.cli.parameters import Command, Group
+from tcc.compiler.cli.parameters import Command, CommandGroup
 from tcc.compiler.cli.passes import passes
 from tcc.compiler.cli.report import echo, named
 from tcc.compiler.cli.run import run
@@ -64,7 +64,7 @@ def _spelling(word: str) -> str:
     return "output" if word == "out" else word
 
 
-class Commands(Group):
+class Commands(CommandGroup):
     """The group of all sub-commands; the one place where errors become exit codes."""
 
     def main(

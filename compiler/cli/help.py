@@ -13,7 +13,7 @@ from tcc.compiler.cli.report import Report
 from tcc.compiler.support.diagnostics import UserError, fail, nearest
 
 if TYPE_CHECKING:
-    from tcc.compiler.support.error_codes import Entry
+    from tcc.compiler.support.error_codes import ErrorCode
 
 WIDTH = 100
 """Columns of the text of an entry, at most."""
@@ -73,10 +73,10 @@ def _settings(root: Any) -> dict[str, Any]:
 
 def _entry(
     words: Collection[str],
-    known: "Mapping[str, Entry]",
+    known: "Mapping[str, ErrorCode]",
     kinds: Mapping[str, str],
     commands: Collection[str],
-) -> "Entry":
+) -> "ErrorCode":
     """Return the entry that a word means.
 
     Raises:
@@ -106,7 +106,7 @@ def _unknown(word: str, known: Collection[str], names: Collection[str]) -> UserE
     return fail("E0619", message, typed(f"help {word}"), help=close)
 
 
-def _shown(entry: "Entry", kind: str) -> str:
+def _shown(entry: "ErrorCode", kind: str) -> str:
     """Return an entry as lines that fit a screen; what is indented stays as it is."""
     text = str(entry)
     if kind:

@@ -43,7 +43,7 @@ class Command(TyperCommand):
         return left_as_text(super().get_params(ctx))
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """A group of sub-commands that loads no pydantic for its own options."""
 
     def get_params(self, ctx: Any) -> list[Any]:

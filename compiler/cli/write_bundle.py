@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tcc.compiler.bundle.agreement import Agreement, Disagreement
 
 if TYPE_CHECKING:
-    from tcc.compiler.bundle.bundle_folder import Bundle, Contents
+    from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents
     from tcc.compiler.bundle.manifest import BundleFile, Manifest
     from tcc.compiler.cli.report import Stages
     from tcc.compiler.ir.device import Device
@@ -48,7 +48,7 @@ class WrittenBundle:
 
 
 def write(
-    contents: "Contents", device: "Device", out: Path, stages: "Stages", *, replaying: bool
+    contents: "BundleContents", device: "Device", out: Path, stages: "Stages", *, replaying: bool
 ) -> WrittenBundle:
     """Write a bundle whose artifact agrees with the reference, or cannot be run here.
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 import typer
 
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
-from tcc.compiler.cli.parameters import Command, Group
+from tcc.compiler.cli.parameters import Command, CommandGroup
 from tcc.compiler.cli.report import Report, cell, fits, table
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
-    from tcc.compiler.zoo.models import Entry
-    from tcc.compiler.zoo.tables import Cell, Line, Table
+    from tcc.compiler.zoo.models import ZooNetwork
+    from tcc.compiler.zoo.tables import Cell, Line, PaperTable
 
 
 class TableFormat(StrEnum):
@@ -41,7 +41,7 @@ TableArgument = Annotated[
 FormatOption = Annotated[TableFormat, typer.Option("--format", help="Text, or a Markdown table.")]
 
 
-zoo = typer.Typer(cls=Group, invoke_without_command=True, rich_markup_mode=None)
+zoo = typer.Typer(cls=CommandGroup, invoke_without_command=True, rich_markup_mode=None)
 """The command `tcc zoo` with its sub-command."""
 
 
@@ -94,7 +94,7 @@ def regenerate(
     report.document(_document(name, read, lines))
 
 
-def _list(report: Report, entries: Sequence["Entry"]) -> None:
+def _list(report: Report, entries: Sequence["ZooNetwork"]) -> None:
     columns = ("name", "input", "classes", "params", "MACs", "weights", "tables", "task", "paper")
     rows = [
         (
@@ -110,7 +110,7 @@ def _list(report: Report, entries: Sequence["Entry"]) -> None:
     report.lines(lines if fits(lines) else narrow)
 
 
-def _entry_document(entry: "Entry") -> dict[str, Any]:
+def _entry_document(entry: "ZooNetwork") -> dict[str, Any]:
     return {
         "name": entry.name,
         "task": entry.about.task,
@@ -124,7 +124,7 @@ def _entry_document(entry: "Entry") -> dict[str, Any]:
     }
 
 
-def _heads(read: "Table") -> list[str]:
+def _heads(read: "PaperTable") -> list[str]:
     heads = ["model", "MACs"]
     for column in read.columns.values():
         heads += [column.title, f"paper {column.unit}".strip(), "difference"]
@@ -151,23 +151,23 @@ def _computed(figure: "Cell") -> str:
 
 def _difference(figure: "Cell") -> str:
     """Return computed less printed, and whether rounding or truncation explains it."""
-    from tcc.compiler.zoo.tables import Agreement
+    from tcc.compiler.zoo.tables import PrintedMatch
 
-    if figure.agreement is Agreement.EQUAL:
+    if figure.agreement is PrintedMatch.EQUAL:
         return "0"
     digits = figure.column.digits + 1
     off = f"{round(figure.difference, digits):+,.{digits}f}"
-    return off if figure.agreement is Agreement.NONE else f"{off} {figure.agreement}"
+    return off if figure.agreement is PrintedMatch.NONE else f"{off} {figure.agreement}"
 
 
-def _notes(read: "Table", lines: Sequence["Line"]) -> list[str]:
+def _notes(read: "PaperTable", lines: Sequence["Line"]) -> list[str]:
     """Return what is counted, a line a column, then what holds for the table and for rows."""
     rules = [f"{column.title}: {column.rule.rule}" for column in read.columns.values()]
     own = [f"{line.row.model}: {line.row.why}" for line in lines if line.row.why]
     return [*rules, *([read.note] if read.note else []), *own]
 
 
-def _print(report: Report, read: "Table", lines: Sequence["Line"]) -> None:
+def _print(report: Report, read: "PaperTable", lines: Sequence["Line"]) -> None:
     heads, rows = _heads(read), _rows(lines)
     wide = table(heads, _aligned(heads, rows))
     if not fits(wide):
@@ -176,7 +176,7 @@ def _print(report: Report, read: "Table", lines: Sequence["Line"]) -> None:
     report.lines([*([] if report.quiet else [read.title, ""]), *wide, *notes])
 
 
-def _long(read: "Table", lines: Sequence["Line"]) -> list[str]:
+def _long(read: "PaperTable", lines: Sequence["Line"]) -> list[str]:
     """Return the table with a line a figure, for a narrow terminal."""
     heads = ("model", "figure", "computed", "paper", "difference")
     rows = []
@@ -198,14 +198,14 @@ def _aligned(
     ]
 
 
-def _markdown(read: "Table", lines: Sequence["Line"]) -> list[str]:
+def _markdown(read: "PaperTable", lines: Sequence["Line"]) -> list[str]:
     heads = _heads(read)
     rule = ["---", *("---:" for _ in heads[1:])]
     body = ["| " + " | ".join(row) + " |" for row in (heads, rule, *_rows(lines))]
     return [f"**{read.title}**", "", *body, "", *(f"- {note}" for note in _notes(read, lines))]
 
 
-def _document(name: str, read: "Table", lines: Sequence["Line"]) -> dict[str, Any]:
+def _document(name: str, read: "PaperTable", lines: Sequence["Line"]) -> dict[str, Any]:
     return {
         "table": name,
         "title": read.title,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tcc.compiler import passes
 from tcc.compiler.bundle import bundle_folder, manifest
-from tcc.compiler.bundle.bundle_folder import Contents
+from tcc.compiler.bundle.bundle_folder import BundleContents
 from tcc.compiler.data import weights
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.driver import build_plan
@@ -75,7 +75,7 @@ def build(
     progress: Progress,
     integers: Int8Programs | None = None,
     lower: Lower = passes.run,
-) -> Iterator[Contents]:
+) -> Iterator[BundleContents]:
     """Yield the bundle of each target, in order; at an integer precision, of `integers`.
 
     Args:
@@ -197,7 +197,7 @@ def _texts(written: Graph, lean: Graph, stage: str) -> dict[str, bytes]:
     }
 
 
-def _packed(job: BundleJob, device: Device, artifact: Artifact) -> Contents:
+def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContents:
     files = {f"{bundle_folder.MODEL}/{path}": data for path, data in artifact.files.items()}
     files |= job.files
     executable = frozenset(f"{bundle_folder.MODEL}/{path}" for path in artifact.executable)
@@ -214,13 +214,13 @@ def _packed(job: BundleJob, device: Device, artifact: Artifact) -> Contents:
         goldens=job.goldens,
         files=bundle_folder.listed(files, executable),
     )
-    return Contents(manifest.sealed(about), files)
+    return BundleContents(manifest.sealed(about), files)
 
 
-def network(spec: Spec) -> manifest.Network:
+def network(spec: Spec) -> manifest.NetworkRecord:
     """Return what a manifest says of a spec."""
     params = {name: setting(value) for name, value in spec.params.items()}
-    return manifest.Network(spec.name, spec.doc, spec.digest, params)
+    return manifest.NetworkRecord(spec.name, spec.doc, spec.digest, params)
 
 
 def setting(value: object) -> str:

@@ -17,8 +17,8 @@ from tcc.compiler.ir.preprocess import (
     MAX_SIDE,
     MODES,
     SCALES,
+    PixelResize,
     Preprocess,
-    Resize,
     result_shape,
 )
 from tcc.compiler.ir.types import Activation, OutputKind, TensorType
@@ -76,7 +76,7 @@ def _preprocess(tree: MappingTree, kind: TensorType, env: StepScope) -> Preproce
     if isinstance(resize, MappingTree):
         mode = _value(MODE, resize, env)
         size = _value(SIZE, resize, env)
-        how = None if mode == "none" else Resize(size, mode)
+        how = None if mode == "none" else PixelResize(size, mode)
     crop = _value(CROP, tree, env) if tree.get("crop") is not None else None
     made = Preprocess(
         _value(COLOR, tree, env),

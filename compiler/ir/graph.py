@@ -123,7 +123,7 @@ class Model:
     weights: "Mapping[str, np.ndarray]"
 
 
-Step = Callable[[Model], Model]
+Transform = Callable[[Model], Model]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,22 +137,22 @@ class Pass:
     name: str
     bound: float
     doc: str
-    apply: Step
+    apply: Transform
 
     def __call__(self, model: Model) -> Model:
         """Return the model after the pass."""
         return self.apply(model)
 
 
-def exact(step: Step) -> Pass:
+def exact(step: Transform) -> Pass:
     """Make a pass of a function that changes no bit of any output."""
     return within(0.0)(step)
 
 
-def within(bound: float) -> Callable[[Step], Pass]:
+def within(bound: float) -> Callable[[Transform], Pass]:
     """Make a pass of a function that rounds differently, within a bound."""
 
-    def made(step: Step) -> Pass:
+    def made(step: Transform) -> Pass:
         doc, _, _ = (step.__doc__ or "").partition("\n")
         return Pass(step.__name__, bound, doc, step)
 

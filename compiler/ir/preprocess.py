@@ -36,7 +36,7 @@ _CHANNELS = {"minItems": 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Resize:
+class PixelResize:
     """Bilinear with antialiasing on 8-bit pixels, equal to Pillow's `BILINEAR` to the bit.
 
     `mode`: `stretch` gives exactly `size` (height, width); `cover` keeps the aspect ratio, scales
@@ -59,7 +59,7 @@ class Preprocess:
     """
 
     color: str = field(default="rgb", metadata={"enum": COLORS})
-    resize: Resize | None = None
+    resize: PixelResize | None = None
     crop: Pair | None = field(default=None, metadata=_SIDES)
     mean: tuple[float, ...] = field(default=(0.0,), metadata=_CHANNELS)
     std: tuple[float, ...] = field(default=(1.0,), metadata=_CHANNELS)
@@ -140,7 +140,7 @@ def plan(
     return down, across
 
 
-def _scaled(resize: Resize, source: Pair) -> Pair:
+def _scaled(resize: PixelResize, source: Pair) -> Pair:
     """Return the size that the whole image is brought to, of which the centre is kept."""
     match resize.mode:
         case "stretch":

@@ -47,7 +47,7 @@ class TorchProgram:
     outputs: Mapping[str, str]
 
 
-class Network(nn.Module):
+class TorchNetwork(nn.Module):
     """The module of a graph. Its state dict has exactly the names of the graph's weights.
 
     In training mode batch norms use and update their batch's statistics, dropout drops, and
@@ -92,7 +92,7 @@ class Network(nn.Module):
             yield f"{layer}.{role}", getattr(self._modules[layer], role)
 
 
-def module(graph: Graph, weights: Weights | None = None) -> Network:
+def module(graph: Graph, weights: Weights | None = None) -> TorchNetwork:
     """Return the module of a graph.
 
     Args:
@@ -102,7 +102,7 @@ def module(graph: Graph, weights: Weights | None = None) -> Network:
     Returns:
         A module from tensors (batch, *shape), in the inputs' order, to outputs by name.
     """
-    return Network(graph, random(graph) if weights is None else weights)
+    return TorchNetwork(graph, random(graph) if weights is None else weights)
 
 
 def _program(graph: Graph) -> TorchProgram:

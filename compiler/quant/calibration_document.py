@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tcc.compiler.bundle.manifest import InputContract, Network, WeightsOrigin
+from tcc.compiler.bundle.manifest import InputContract, NetworkRecord, WeightsOrigin
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.support import atomic_files, regular_files
@@ -62,7 +62,7 @@ class CalibrationDocument:
     method: str
     used: str
     target: str
-    model: Network
+    model: NetworkRecord
     weights: WeightsOrigin
     data: CalibrationImages
     input: InputContract

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.bundle.manifest import InputContract, Network, WeightsOrigin
+from tcc.compiler.bundle.manifest import InputContract, NetworkRecord, WeightsOrigin
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ops import Conv
@@ -40,7 +40,7 @@ class Provenance:
     method: str
     target: str
     passes: str
-    network: Network
+    network: NetworkRecord
     weights: WeightsOrigin
 
 
@@ -95,7 +95,9 @@ def calibration(found: CalibrationDocument, ready: Model, name: str) -> Calibrat
     return Calibration(ranges, rounded, factors, frozenset(found.in_float))
 
 
-def check(found: CalibrationDocument, network: Network, weights: WeightsOrigin, name: str) -> None:
+def check(
+    found: CalibrationDocument, network: NetworkRecord, weights: WeightsOrigin, name: str
+) -> None:
     """Refuse a document that is not of this network with these weights.
 
     Raises:
@@ -116,7 +118,7 @@ def check(found: CalibrationDocument, network: Network, weights: WeightsOrigin, 
         raise fail("E0732", message, at, label=label, help=help)
 
 
-def _changed(found: CalibrationDocument, network: Network) -> str:
+def _changed(found: CalibrationDocument, network: NetworkRecord) -> str:
     theirs, ours = found.model.params, network.params
     names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
     if not names:

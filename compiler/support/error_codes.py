@@ -19,7 +19,7 @@ REST = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ErrorCode:
     """A code: what is wrong in a line, why tcc says so, what to do, and what shows it.
 
     `spec` is what an example says beside `REST`, `command` lines of a shell of which the last
@@ -47,10 +47,10 @@ class Entry:
         return "\n\n".join([*parts, f"What to do: {self.remedy}"])
 
 
-def entries() -> Mapping[str, Entry]:
+def entries() -> Mapping[str, ErrorCode]:
     """Return every entry by its code, in the order of the table."""
     table = tomllib.loads(PATH.read_text(encoding="utf-8"))
-    return {code: Entry(code, **_stripped(fields)) for code, fields in table.items()}
+    return {code: ErrorCode(code, **_stripped(fields)) for code, fields in table.items()}
 
 
 def find(word: str, codes: Iterable[str]) -> str | None:

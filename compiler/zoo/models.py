@@ -21,7 +21,7 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ZooNetwork:
     """A network with its default settings; `tables` are those that one of its rows is in."""
 
     name: str
@@ -33,14 +33,14 @@ class Entry:
     tables: tuple[str, ...]
 
 
-def entries() -> Iterator[Entry]:
+def entries() -> Iterator[ZooNetwork]:
     """Yield every network that comes with tcc, by name."""
     about = tables.document(tables.folder() / "models.yaml")
     used = {name: {row.spec for row in tables.read(name, NOWHERE).rows} for name in tables.names()}
     for name, path in shipped.specs().items():
         graph = load(path).graph
         total = cost(graph)
-        yield Entry(
+        yield ZooNetwork(
             name,
             json_records.decode(About, about.get(name, {})),
             graph.inputs[0].type,

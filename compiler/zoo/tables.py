@@ -55,7 +55,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PaperTable:
     """A table of a paper; `note` says in a line what holds for all of it."""
 
     title: str
@@ -64,7 +64,7 @@ class Table:
     note: str = ""
 
 
-class Agreement(StrEnum):
+class PrintedMatch(StrEnum):
     """How a printed figure comes from the computed one."""
 
     EQUAL = "equal"
@@ -92,16 +92,16 @@ class Cell:
         return self.scaled - self.printed
 
     @property
-    def agreement(self) -> Agreement:
+    def agreement(self) -> PrintedMatch:
         """Whether the printed figure is the computed one to the printed digits."""
         last = Decimal(1).scaleb(-self.column.digits)
         if self.difference == 0:
-            return Agreement.EQUAL
+            return PrintedMatch.EQUAL
         if self.scaled.quantize(last, ROUND_HALF_UP) == self.printed:
-            return Agreement.ROUNDED
+            return PrintedMatch.ROUNDED
         if self.scaled.quantize(last, ROUND_DOWN) == self.printed:
-            return Agreement.TRUNCATED
-        return Agreement.NONE
+            return PrintedMatch.TRUNCATED
+        return PrintedMatch.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (folder() / "tables").glob("*.yaml")))
 
 
-def read(name: str, at: Span) -> Table:
+def read(name: str, at: Span) -> PaperTable:
     """Return a table; `at` is where the user named it.
 
     Raises:
@@ -135,7 +135,9 @@ def read(name: str, at: Span) -> Table:
         listed = f"tables are {', '.join(names())}"
         help = f"did you mean `{close}`? {listed}" if close else listed
         raise fail("E0609", f"there is no table `{name[:80]}`", at, help=help)
-    table: Table = json_records.decode(Table, document(folder() / "tables" / f"{name}.yaml"))
+    table: PaperTable = json_records.decode(
+        PaperTable, document(folder() / "tables" / f"{name}.yaml")
+    )
     return table
 
 
@@ -144,7 +146,7 @@ def document(path: Path) -> Any:
     return plain(parse(path.read_text(), path.name))
 
 
-def computed(table: Table) -> Iterator[Line]:
+def computed(table: PaperTable) -> Iterator[Line]:
     """Yield each row of a table with what its spec costs."""
     specs = shipped.specs()
     for row in table.rows:

@@ -19,17 +19,17 @@ from random import Random
 from case import Case, Front, Outcome
 from pictures import damaged, pixels, whole
 
-from tcc.compiler.ir.preprocess import Preprocess, Resize, apply
+from tcc.compiler.ir.preprocess import PixelResize, Preprocess, apply
 
 CONTRACTS: Mapping[str, tuple[str, Preprocess, tuple[int, int, int]]] = {
     "stretch": (
         "{resize: {size: [9, 11]}, mean: [0.4, 0.5, 0.6], std: [0.2, 0.25, 0.3]}",
-        Preprocess("rgb", Resize((9, 11)), None, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)),
+        Preprocess("rgb", PixelResize((9, 11)), None, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)),
         (3, 9, 11),
     ),
     "cover": (
         "{color: gray, resize: {size: [12, 10], mode: cover}, crop: [14, 8], scale: max}",
-        Preprocess("gray", Resize((12, 10), "cover"), (14, 8), scale="max"),
+        Preprocess("gray", PixelResize((12, 10), "cover"), (14, 8), scale="max"),
         (1, 14, 8),
     ),
     "fixed": (
@@ -39,7 +39,7 @@ CONTRACTS: Mapping[str, tuple[str, Preprocess, tuple[int, int, int]]] = {
     ),
     "costly": (
         "{color: gray, resize: {size: [1, 8192]}}",
-        Preprocess("gray", Resize((1, 8192))),
+        Preprocess("gray", PixelResize((1, 8192))),
         (1, 1, 8192),
     ),
 }

@@ -8,7 +8,7 @@ from tcc.compiler.frontend.expr.operators import MAX_INT
 from tcc.compiler.frontend.expr.scope import ExpressionError
 from tcc.compiler.frontend.expr.size_queries import LengthOf, SizeOf
 from tcc.compiler.frontend.expr.syntax_tree import (
-    Arithmetic,
+    ArithmeticChain,
     BooleanOperation,
     Comparison,
     Conditional,
@@ -94,14 +94,14 @@ class Parser:
         if rank < _NOT:
             parts = (first, *(part for _, part in rest))
             return BooleanOperation(first.start, end, rest[0][0], parts)
-        kind = Comparison if rank == _COMPARE else Arithmetic
+        kind = Comparison if rank == _COMPARE else ArithmeticChain
         return kind(first.start, end, first, tuple(rest))
 
     def power(self, base: Expression) -> Expression:
         """Return `base ** exponent`; the exponent may hold a sign and further powers."""
         self.take()
         exponent = self.operation(_SIGN)
-        return Arithmetic(base.start, exponent.end, base, (("**", exponent),))
+        return ArithmeticChain(base.start, exponent.end, base, (("**", exponent),))
 
     def prefix(self, floor: int) -> Expression:
         """Return an operand with the `not` or sign before it."""

@@ -145,7 +145,7 @@ class UnarySign(Expression):
 
 
 @dataclass(frozen=True, slots=True)
-class Arithmetic(Expression):
+class ArithmeticChain(Expression):
     """`a + b - c`: operators of one rank, from left to right."""
 
     first: Expression

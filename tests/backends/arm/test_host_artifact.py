@@ -26,7 +26,7 @@ from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Input, Model, Output
 from tcc.compiler.ir.image_limits import TOO_LARGE
 from tcc.compiler.ir.op import Op
-from tcc.compiler.ir.preprocess import Preprocess, Resize, apply
+from tcc.compiler.ir.preprocess import PixelResize, Preprocess, apply
 from tcc.compiler.ir.target import Artifact
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Concat, Conv, Flatten, GlobalAvgPool, Linear, Relu, Sigmoid
@@ -53,7 +53,7 @@ def small(name: str = "small") -> Model:
     add("flat", Flatten())
     add("fc", Linear(4))
     graph = add.graph(Output("logits", "fc", "softmax", LABELS), Output("mask", mask))
-    pre = Preprocess("rgb", Resize((20, 24), "cover"), None, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+    pre = Preprocess("rgb", PixelResize((20, 24), "cover"), None, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=pre),))
     return Model(graph, trained(graph))
 

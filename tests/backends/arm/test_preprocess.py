@@ -13,7 +13,7 @@ from PIL import Image
 from tcc.backends.arm.codegen import c_source, zig
 from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.machine import MACHINES
-from tcc.compiler.ir.preprocess import COLORS, SCALES, Preprocess, Resize, apply, plan
+from tcc.compiler.ir.preprocess import COLORS, SCALES, PixelResize, Preprocess, apply, plan
 from tcc.compiler.support.diagnostics import UserError
 
 Pixels = NDArray[np.uint8]
@@ -94,7 +94,7 @@ def cases(draw: st.DrawFn) -> tuple[Preprocess, Pixels, tuple[int, int, int]]:
     color = draw(st.sampled_from(COLORS))
     channels = 1 if color == "gray" else 3
     resize = draw(
-        st.none() | st.builds(Resize, size=SIZES, mode=st.sampled_from(["stretch", "cover"]))
+        st.none() | st.builds(PixelResize, size=SIZES, mode=st.sampled_from(["stretch", "cover"]))
     )
     crop = draw(st.none() | SIZES)
     count = draw(st.sampled_from([1, channels]))
@@ -130,7 +130,7 @@ def test_equals_pillow(
     # one axis a call, as the order of the two depends on Pillow's version
     across = Image.fromarray(image).resize((to[1], height), Image.Resampling.BILINEAR)
     resized = np.asarray(across.resize((to[1], to[0]), Image.Resampling.BILINEAR))
-    status, got = run(in_c, Preprocess("rgb", Resize(to)), image, (3, *to))
+    status, got = run(in_c, Preprocess("rgb", PixelResize(to)), image, (3, *to))
     assert status == OK
     assert np.array_equal(np.round(got * 255).astype(np.uint8).transpose(1, 2, 0), resized)
 
@@ -144,7 +144,7 @@ def test_an_image_of_another_size_is_refused_where_nothing_resizes(
 
 
 def test_a_very_thin_image_covers(in_c: Callable[..., int]) -> None:
-    pre = Preprocess("rgb", Resize((32, 32), "cover"))
+    pre = Preprocess("rgb", PixelResize((32, 32), "cover"))
     image = noise(1, 5000)
     status, got = run(in_c, pre, image, (3, 32, 32))
     assert status == OK
@@ -161,8 +161,8 @@ def test_a_black_image_is_zeros(in_c: Callable[..., int]) -> None:
 @pytest.mark.parametrize(
     ("pre", "height", "width", "shape"),
     [
-        (Preprocess("rgb", Resize((1, 4096))), 21845, 1, (3, 1, 4096)),
-        (Preprocess("gray", Resize((1, 4097))), 65520, 2, (1, 1, 4097)),
+        (Preprocess("rgb", PixelResize((1, 4096))), 21845, 1, (3, 1, 4096)),
+        (Preprocess("gray", PixelResize((1, 4097))), 65520, 2, (1, 1, 4097)),
     ],
 )
 def test_a_resize_that_would_hold_too_much_is_refused_as_the_reference_does(

@@ -20,7 +20,7 @@ from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.precision import FP32
-from tcc.compiler.ir.preprocess import Preprocess, Resize
+from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ir.target import Artifact, Builder
 from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import Relu
@@ -137,7 +137,7 @@ def test_an_op_without_a_rule_is_refused() -> None:
 
 def test_images_go_through_the_contract(tmp_path: Path) -> None:
     graph = dense()
-    contract = Preprocess(resize=Resize((16, 16)), mean=(0.5,), std=(0.25,))
+    contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     source = replace(graph.inputs[0], preprocess=contract)
     folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)

@@ -22,7 +22,7 @@ from tcc.compiler.data import images
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
-from tcc.compiler.ir.preprocess import Preprocess, Resize, apply
+from tcc.compiler.ir.preprocess import PixelResize, Preprocess, apply
 from tcc.compiler.ir.target import Artifact
 from tcc.compiler.ops import Conv, Flatten, Linear, Relu
 from tcc.compiler.passes import INT8, run
@@ -106,7 +106,7 @@ def test_each_is_as_small_as_its_weights() -> None:
 
 @pytest.mark.parametrize("precision", INTEGER)
 def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None:
-    contract = Preprocess(resize=Resize((16, 16)), mean=(0.5,), std=(0.25,))
+    contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     graph = dense()
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=contract),))
     program = int8(graph, trained(graph))

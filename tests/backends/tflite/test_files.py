@@ -17,7 +17,7 @@ from tcc.backends.tflite import writer
 from tcc.backends.tflite.backend import FILE
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
-from tcc.compiler.ir.preprocess import Preprocess, Resize
+from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ops import Conv, ConvTranspose, DepthwiseConv, Relu
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError
@@ -66,7 +66,7 @@ def test_equal_shapes_and_zero_points_are_written_once() -> None:
 
 
 def test_what_a_file_says_of_itself() -> None:
-    contract = Preprocess(resize=Resize((16, 16)), mean=(0.5,), std=(0.25,))
+    contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     graph = dense()
     graph = replace(
         graph,
@@ -162,7 +162,7 @@ def test_an_op_without_a_rule_is_refused() -> None:
 
 def test_images_go_through_the_contract(tmp_path: Path) -> None:
     graph = dense()
-    contract = Preprocess(resize=Resize((16, 16)), mean=(0.5,), std=(0.25,))
+    contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     source = replace(graph.inputs[0], preprocess=contract)
     model = Model(graph, trained(graph))
     folder = written(tmp_path, BACKEND.emit(TARGET, model))

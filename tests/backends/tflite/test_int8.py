@@ -23,8 +23,7 @@ from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, verify
-from tcc.compiler.ir.preprocess import Preprocess, apply
-from tcc.compiler.ir.preprocess import Resize as Resized
+from tcc.compiler.ir.preprocess import PixelResize, Preprocess, apply
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import (
     Concat,
@@ -282,7 +281,7 @@ def test_nearest_reads_the_right_pixels(factor: int) -> None:
 
 @pytest.mark.parametrize("precision", ["int8", "int8-u8"])
 def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None:
-    contract = Preprocess(resize=Resized((16, 16)), mean=(0.5,), std=(0.25,))
+    contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     graph = dense()
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=contract),))
     program = closed(graph, trained(graph))

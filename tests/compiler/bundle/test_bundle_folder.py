@@ -157,7 +157,7 @@ def test_what_was_written_is_read_back(contents, folder):
     assert (found.model / "graph.txt").read_text().startswith("graph tiny {")
     assert (found.model / "run").stat().st_mode & 0o100
     assert found.input.preprocess == preprocess.Preprocess(
-        resize=preprocess.Resize((8, 8)), mean=(0.5,), std=(0.25,)
+        resize=preprocess.PixelResize((8, 8)), mean=(0.5,), std=(0.25,)
     )
 
 

@@ -9,7 +9,7 @@ from tcc.compiler.frontend.spec import load
 from tcc.compiler.support.diagnostics import NOWHERE
 from tcc.compiler.zoo import shipped, tables
 from tcc.compiler.zoo.counting import CONVENTIONS, Counted
-from tcc.compiler.zoo.tables import Agreement, Cell, Column
+from tcc.compiler.zoo.tables import Cell, Column, PrintedMatch
 
 TABLES = ("ddsnet-1", "fastnet-5", "fastnet-6", "fastnet-7", "fastnet-8", "sensors-2")
 
@@ -236,12 +236,12 @@ def test_patterns_of_a_counted_program_name_operations():
 @pytest.mark.parametrize(
     ("computed", "printed", "agreement"),
     [
-        (1_250_000, "1.25", Agreement.EQUAL),
-        (1_254_999, "1.25", Agreement.ROUNDED),
-        (1_245_000, "1.25", Agreement.ROUNDED),
-        (1_259_999, "1.25", Agreement.TRUNCATED),
-        (1_244_999, "1.25", Agreement.NONE),
-        (1_260_000, "1.25", Agreement.NONE),
+        (1_250_000, "1.25", PrintedMatch.EQUAL),
+        (1_254_999, "1.25", PrintedMatch.ROUNDED),
+        (1_245_000, "1.25", PrintedMatch.ROUNDED),
+        (1_259_999, "1.25", PrintedMatch.TRUNCATED),
+        (1_244_999, "1.25", PrintedMatch.NONE),
+        (1_260_000, "1.25", PrintedMatch.NONE),
     ],
 )
 def test_how_a_printed_figure_comes_from_a_computed_one(computed, printed, agreement):

@@ -14,12 +14,12 @@ from tcc.compiler.data import npz
 from tcc.compiler.data.dataset import HELD_OUT, check, indices, read
 from tcc.compiler.ir import image_limits
 from tcc.compiler.ir.graph import Input
-from tcc.compiler.ir.preprocess import Preprocess, Resize
+from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support.diagnostics import UserError
 
 RNG = np.random.default_rng(3)
-CONTRACT = Preprocess(resize=Resize((8, 8)), mean=(0.5,), std=(0.25,))
+CONTRACT = Preprocess(resize=PixelResize((8, 8)), mean=(0.5,), std=(0.25,))
 SOURCE = Input("image", TensorType((3, 8, 8)), CONTRACT)
 VECTOR = Input("features", TensorType((5,)))
 

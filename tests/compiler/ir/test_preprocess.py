@@ -17,8 +17,8 @@ from tcc.compiler.ir.pixel_resampling import covering
 from tcc.compiler.ir.preprocess import (
     MAX_SIDE,
     SCALES,
+    PixelResize,
     Preprocess,
-    Resize,
     apply,
     check,
     result_shape,
@@ -28,7 +28,9 @@ from tcc.compiler.support.diagnostics import UserError
 
 BILINEAR = Image.Resampling.BILINEAR
 SIDES = st.one_of(st.integers(1, 5), st.integers(1, 200))
-IMAGENET = Preprocess("rgb", Resize((224, 224)), None, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = Preprocess(
+    "rgb", PixelResize((224, 224)), None, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+)
 
 
 VALID = Draft202012Validator(json_records.schema(Preprocess))
@@ -75,7 +77,7 @@ def pillow(image, size):
 @example(64, 64, 31, 64)
 def test_stretch_is_pillow_to_the_bit(height, width, to_height, to_width):
     image = picture(height, width)
-    pre = Preprocess(resize=Resize((to_height, to_width)))
+    pre = Preprocess(resize=PixelResize((to_height, to_width)))
     found = levels(pre, image, (3, to_height, to_width))
     assert np.array_equal(found, pillow(image, (to_height, to_width)))
 
@@ -96,7 +98,7 @@ def test_cover_is_the_centre_of_a_resize(height, width, to_height, to_width):
     scaled = covering((height, width), target)
     top, left = ((s - t) // 2 for s, t in zip(scaled, target, strict=True))
     whole = pillow(image, scaled)
-    pre = Preprocess(resize=Resize(target, "cover"))
+    pre = Preprocess(resize=PixelResize(target, "cover"))
     found = levels(pre, image, (3, *target))
     assert np.array_equal(found, whole[top : top + to_height, left : left + to_width])
 
@@ -120,7 +122,7 @@ def test_covering_size(source, target, scaled):
 def test_cover_of_a_thin_image_computes_only_what_is_kept():
     # scaled whole it would be 224 x 8,960,000 pixels
     thin = picture(1, 40000)
-    result = apply(Preprocess(resize=Resize((224, 224), "cover")), thin, (3, 224, 224))
+    result = apply(Preprocess(resize=PixelResize((224, 224), "cover")), thin, (3, 224, 224))
     assert result.shape == (3, 224, 224)
 
 
@@ -143,7 +145,7 @@ def test_crop_takes_the_centre_and_pads_with_zeros(shape, crop, there, here):
 
 def test_resize_comes_before_crop():
     image = picture(90, 70)
-    pre = Preprocess(resize=Resize((40, 50)), crop=(30, 20))
+    pre = Preprocess(resize=PixelResize((40, 50)), crop=(30, 20))
     expected = pillow(image, (40, 50))[5:35, 15:35]
     assert np.array_equal(levels(pre, image, (3, 30, 20)), expected)
 
@@ -153,7 +155,7 @@ def test_gray_is_pillow_luma_taken_before_resizing():
     gray = np.asarray(Image.fromarray(image).convert("L"))
     assert np.array_equal(levels(Preprocess("gray"), image, (1, 61, 83))[:, :, 0], gray)
     small = Image.fromarray(gray).resize((20, 61), BILINEAR).resize((20, 30), BILINEAR)
-    found = levels(Preprocess("gray", Resize((30, 20))), image, (1, 30, 20))
+    found = levels(Preprocess("gray", PixelResize((30, 20))), image, (1, 30, 20))
     assert np.array_equal(found[:, :, 0], np.asarray(small))
 
 
@@ -191,7 +193,7 @@ def test_the_maximum_is_that_of_what_the_network_sees():
     image[0, 0] = 255  # cut away
     found = apply(Preprocess(scale="max", crop=(20, 20)), image, (3, 20, 20))
     assert np.array_equal(found, np.ones((3, 20, 20), np.float32))
-    small = Preprocess(scale="max", resize=Resize((7, 9)))
+    small = Preprocess(scale="max", resize=PixelResize((7, 9)))
     gray = picture(31, 45) // 2
     expected = pillow(gray, (7, 9)).astype(np.float32)
     expected /= expected.max()
@@ -236,9 +238,9 @@ def test_the_image_is_not_changed():
     [
         (Preprocess(), None),
         (Preprocess("gray"), None),
-        (Preprocess(resize=Resize((5, 6))), (3, 5, 6)),
-        (Preprocess("gray", Resize((5, 6))), (1, 5, 6)),
-        (Preprocess(resize=Resize((5, 6), "cover"), crop=(2, 9)), (3, 2, 9)),
+        (Preprocess(resize=PixelResize((5, 6))), (3, 5, 6)),
+        (Preprocess("gray", PixelResize((5, 6))), (1, 5, 6)),
+        (Preprocess(resize=PixelResize((5, 6), "cover"), crop=(2, 9)), (3, 2, 9)),
         (Preprocess(crop=(2, 9)), (3, 2, 9)),
     ],
 )
@@ -267,7 +269,7 @@ PAIRS = st.tuples(st.integers(1, MAX_SIDE), st.integers(1, MAX_SIDE))
     st.builds(
         Preprocess,
         color=st.sampled_from(["rgb", "bgr"]),
-        resize=st.none() | st.builds(Resize, PAIRS, st.sampled_from(["stretch", "cover"])),
+        resize=st.none() | st.builds(PixelResize, PAIRS, st.sampled_from(["stretch", "cover"])),
         crop=st.none() | PAIRS,
         mean=st.tuples(NUMBERS) | st.tuples(NUMBERS, NUMBERS, NUMBERS),
         std=st.tuples(st.floats(1e-6, 10)),
@@ -288,7 +290,7 @@ def test_a_contract_written_before_there_were_raw_ones_and_scales_has_neither():
 
 def test_a_raw_contract_gives_the_grey_levels():
     image = picture(12, 17)
-    pre = replace(IMAGENET, resize=Resize((8, 9)))
+    pre = replace(IMAGENET, resize=PixelResize((8, 9)))
     raw = apply(replace(pre, raw=True), image, (3, 8, 9))
     assert raw.dtype == np.float32
     assert np.array_equal(raw.transpose(1, 2, 0), levels(pre, image, (3, 8, 9)))
@@ -339,8 +341,8 @@ def test_the_reference_images_give_the_reference_input(shared):
     ("pre", "shape", "most"),
     [
         (IMAGENET, (16000, 16), 70),  # of which the rows between the passes are 10 MiB
-        (Preprocess("gray", Resize((224, 224))), (3000, 3000), 100),
-        (Preprocess(resize=Resize((224, 224), "cover")), (1, 65536), 60),
+        (Preprocess("gray", PixelResize((224, 224))), (3000, 3000), 100),
+        (Preprocess(resize=PixelResize((224, 224), "cover")), (1, 65536), 60),
     ],
 )
 def test_memory_is_that_of_the_rows_and_a_strip(pre, shape, most):

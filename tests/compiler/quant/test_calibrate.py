@@ -5,7 +5,7 @@ import pytest
 from nets import dense, gated
 from quant_sets import ready, tensors
 
-from tcc.compiler.bundle.manifest import Network, WeightsOrigin
+from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant import calibration_file
 from tcc.compiler.quant.calibrate import calibrate
@@ -20,7 +20,7 @@ from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import loss
 
 ABOUT = calibration_file.Provenance(
-    "best", "ax620", "prune", Network("net", "", "0" * 64, {}),
+    "best", "ax620", "prune", NetworkRecord("net", "", "0" * 64, {}),
     WeightsOrigin("random", "1" * 64, None, 0, "random"),
 )  # fmt: skip
 methods = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nets import dense, gated
 from quant_sets import ready, tensors
 
-from tcc.compiler.bundle.manifest import Network, WeightsOrigin
+from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibrate import calibrate
@@ -20,7 +20,7 @@ from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.sealed_json import seal
 
-NETWORK = Network("net", "", "0" * 64, {"classes": "5"})
+NETWORK = NetworkRecord("net", "", "0" * 64, {"classes": "5"})
 WEIGHTS = WeightsOrigin("file", "1" * 64, "w.safetensors", None, None)
 ABOUT = calibration_file.Provenance("kl-cosine", "ax620", "prune", NETWORK, WEIGHTS)
 

@@ -152,12 +152,12 @@ def test_a_damaged_image_ends_the_observation(tmp_path):
 
     from tcc.compiler.data.dataset import read
     from tcc.compiler.ir.graph import Input
-    from tcc.compiler.ir.preprocess import Preprocess, Resize
+    from tcc.compiler.ir.preprocess import PixelResize, Preprocess
     from tcc.compiler.ops import Conv
 
     add = Steps(3, 8, 8)
     add("conv", Conv(2, (3, 3)))
-    kind = Input("image", add.types["image"], Preprocess(resize=Resize((8, 8))))
+    kind = Input("image", add.types["image"], Preprocess(resize=PixelResize((8, 8))))
     model = ready(replace(add.graph(), inputs=(kind,)))
     for number in range(4):
         Image.new("RGB", (9, 9), (number, 0, 0)).save(tmp_path / f"{number}.png")
