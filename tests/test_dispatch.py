@@ -21,7 +21,7 @@ from tcc.compiler.ir.argument_declarations import Kind, signature
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.preprocess import COLORS, MODES, SCALES, Preprocess
-from tcc.compiler.ir.types import Activation, DType, OutputKind, TensorType
+from tcc.compiler.ir.types import DType, OutputActivation, OutputKind, TensorType
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.ops import OPS, Resize
 from tcc.compiler.quant.methods import METHODS
@@ -112,7 +112,7 @@ def enums():
 def words():
     """The names of all closed sets: what a spec, a target or a command line may say."""
     choices = (p for op in OPS for p in signature(op) if p.kind is Kind.ENUM)
-    own = (*get_args(Activation), *get_args(OutputKind), *(one.name for one in METHODS))
+    own = (*get_args(OutputActivation), *get_args(OutputKind), *(one.name for one in METHODS))
     levels = {p.name for b in BACKENDS for target in b.targets for p in target.precisions}
     found = {*own, *levels, *COLORS, *MODES, *SCALES, "same", "u8u8", "u8s8", "gnu", "musl", "Max"}
     return found | {word for p in choices for word in p.choices}

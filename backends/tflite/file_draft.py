@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.backends.tflite.writer import Operator, Tensor
+from tcc.backends.tflite.writer import FileTensor, Operator
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ir.types import Shape
 
@@ -29,7 +29,7 @@ class FileDraft:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.graph = model.graph
-        self.tensors: dict[str, Tensor] = {}
+        self.tensors: dict[str, FileTensor] = {}
         self.operators: list[Operator] = []
         self.values: dict[str, str] = {}
         self.permuted: dict[str, Shape] = {}
@@ -43,7 +43,7 @@ class FileDraft:
         """Add a tensor; return its name, which differs from the one given if that is taken."""
         while name in self.tensors:
             name += "_"
-        self.tensors[name] = Tensor(name, shape, dtype, data)
+        self.tensors[name] = FileTensor(name, shape, dtype, data)
         return name
 
     def constant(self, name: str, values: Array) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tcc.backends.tflite.file_draft import FileDraft
 from tcc.backends.tflite.float_operators import FLOAT
-from tcc.backends.tflite.writer import File, Operator, Tensor
+from tcc.backends.tflite.writer import File, FileTensor, Operator
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.rewrite import for_inference
 from tcc.compiler.support import json_records
@@ -82,6 +82,6 @@ def about(graph: Graph) -> bytes:
     return json.dumps(document, sort_keys=True, ensure_ascii=False).encode()
 
 
-def constants(file: File) -> dict[str, Tensor]:
+def constants(file: File) -> dict[str, FileTensor]:
     """Return the tensors of a file that have values, by name."""
     return {tensor.name: tensor for tensor in file.tensors if tensor.data is not None}

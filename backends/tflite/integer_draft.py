@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tcc.backends.tflite.file_draft import FileDraft
 from tcc.backends.tflite.windows import padding
-from tcc.backends.tflite.writer import Operator, Quantization, Tensor
+from tcc.backends.tflite.writer import FileTensor, Operator, Quantization
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ir.types import Pair, Quad, Shape, TensorType
 
@@ -65,11 +65,11 @@ class IntegerDraft:
         if kind.scale is None:
             made = self.tensor(name, shape, kind.dtype.value)
         else:
-            made = self.new(Tensor(name, shape, "int8", None, meaning(kind)))
+            made = self.new(FileTensor(name, shape, "int8", None, meaning(kind)))
         self.net.values[name] = made
         return made
 
-    def new(self, tensor: Tensor) -> str:
+    def new(self, tensor: FileTensor) -> str:
         """Add a tensor; return its name, which differs where that is taken."""
         name = self.net.tensor(tensor.name, tensor.shape)
         self.tensors[name] = replace(tensor, name=name)
@@ -83,7 +83,7 @@ class IntegerDraft:
         """Add a constant; return its name."""
         stored = np.ascontiguousarray(data)
         raw = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
-        return self.new(Tensor(name, stored.shape, stored.dtype.name, raw, quantization))
+        return self.new(FileTensor(name, stored.shape, stored.dtype.name, raw, quantization))
 
     def run(
         self,
@@ -100,7 +100,7 @@ class IntegerDraft:
     def like(self, source: str, name: str, shape: Shape) -> str:
         """Add a tensor of the same elements as another in another shape; return its name."""
         kind = self.tensors[source]
-        return self.new(Tensor(name, shape, kind.dtype, None, kind.quantization))
+        return self.new(FileTensor(name, shape, kind.dtype, None, kind.quantization))
 
     def reshaped(self, source: str, output: str) -> str:
         """Add a reshape to the shape of a tensor; return that."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tcc.backends.tflite import precisions
 from tcc.backends.tflite.float_file import constants
-from tcc.backends.tflite.writer import File, Operator, Quantization, Tensor
+from tcc.backends.tflite.writer import File, FileTensor, Operator, Quantization
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.lower.small_weights import HALF_ERROR, levels
 
@@ -38,7 +38,7 @@ def half(file: File, kept: frozenset[str] = frozenset()) -> File:
 
     Those too small to be worth an operator stay, and those `kept`.
     """
-    tensors: list[Tensor] = []
+    tensors: list[FileTensor] = []
     operators: list[Operator] = []
     for tensor in file.tensors:
         small = None if tensor.name in kept else _halved(tensor)
@@ -93,11 +93,11 @@ FORMS: Mapping[Precision, Callable[[File], File]] = {
 }
 
 
-def _values(tensor: Tensor) -> Array:
+def _values(tensor: FileTensor) -> Array:
     return np.frombuffer(tensor.data or b"", np.dtype("<f4")).reshape(tensor.shape)
 
 
-def _halved(tensor: Tensor) -> Tensor | None:
+def _halved(tensor: FileTensor) -> FileTensor | None:
     """Return a constant in float16; none where that is not smaller, or too far from it."""
     if tensor.data is None or tensor.dtype != "float32" or prod(tensor.shape) < WORTH:
         return None
@@ -111,7 +111,9 @@ def _halved(tensor: Tensor) -> Tensor | None:
     return replace(tensor, name=name, dtype="float16", data=rounded.tobytes())
 
 
-def _dynamic_filters(file: File, known: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _dynamic_filters(
+    file: File, known: Mapping[str, FileTensor]
+) -> Iterator[tuple[str, FileTensor]]:
     shapes = {tensor.name: tensor.shape for tensor in file.tensors}
     for op in file.operators:
         if op.code not in DYNAMIC or op.inputs[1] not in known:
@@ -130,7 +132,7 @@ def _dynamic_filters(file: File, known: Mapping[str, Tensor]) -> Iterator[tuple[
 
 
 def _raised(
-    tensors: dict[str, Tensor], operators: list[Operator], name: str, *, enters: bool
+    tensors: dict[str, FileTensor], operators: list[Operator], name: str, *, enters: bool
 ) -> str:
     """Add a tensor's uint8 form, and the operator from one to the other; return its name."""
     tensor = tensors[name]

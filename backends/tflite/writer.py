@@ -30,7 +30,7 @@ class Quantization:
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class FileTensor:
     """A value of a type (numpy's word for it); with `data`, little-endian, a constant."""
 
     name: str
@@ -59,7 +59,7 @@ class File:
     """A model of one subgraph. `inputs` and `outputs`: signature names to tensor names."""
 
     name: str
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[FileTensor, ...]
     operators: tuple[Operator, ...]
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
@@ -223,7 +223,7 @@ def _code(schema: Any, name: str, version: int) -> Any:
     return code
 
 
-def _tensor(schema: Any, tensor: Tensor, buffers: _Buffers) -> Any:
+def _tensor(schema: Any, tensor: FileTensor, buffers: _Buffers) -> Any:
     made = schema.TensorT()
     made.name = None if tensor.data is not None and tensor.dtype in NAMELESS else tensor.name
     made.shape = list(tensor.shape)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.ir.types import Activation, OutputKind
+from tcc.compiler.ir.types import OutputActivation, OutputKind
 from tcc.compiler.reference.accuracy_floor import Quality
 from tcc.compiler.support import json_records
 from tcc.compiler.support.sealed_json import DocumentKind, seal
@@ -98,7 +98,7 @@ class OutputContract:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    activation: Activation
+    activation: OutputActivation
     labels: tuple[str, ...]
     kind: OutputKind
 

@@ -18,7 +18,7 @@ from tcc.compiler.cli.common_options import (
     choose,
     typed,
 )
-from tcc.compiler.cli.report import Cell, Report, Stages
+from tcc.compiler.cli.report import Report, Stages, TableCell
 from tcc.compiler.cli.show_bundle import bundle_folder
 from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, synthetic, take
 from tcc.compiler.support.diagnostics import fail
@@ -198,7 +198,7 @@ def _print(report: Report, found: EvaluationReport, within: "Interval | None") -
         _print_confused(report, found)
         return
     report.text("rows: the class; columns: what it was taken for")
-    lines: list[tuple[Cell, ...]] = [
+    lines: list[tuple[TableCell, ...]] = [
         (label, *row) for label, row in zip(labels, scores.confusion, strict=True)
     ]
     report.table(("", *labels), lines)

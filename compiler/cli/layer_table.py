@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli.report import Cell, fits, table
+from tcc.compiler.cli.report import TableCell, fits, table
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.cost import NodeCost
@@ -57,7 +57,7 @@ class TableLine:
     home: Path
     folded: bool
 
-    def cells(self, layers: frozenset[str]) -> tuple[Cell, ...]:
+    def cells(self, layers: frozenset[str]) -> tuple[TableCell, ...]:
         """Return the line of the table; `layers` are the names of all layers."""
         rows, part = tuple(self.part.rows()), self.part
         inputs = self.inputs(rows, layers)
@@ -141,7 +141,7 @@ def _room() -> int:
     return max((shutil.get_terminal_size().lines if real else SCREEN) - AROUND, 2)
 
 
-def _narrow(columns: list[str], rows: Sequence[tuple[Cell, ...]]) -> list[str]:
+def _narrow(columns: list[str], rows: Sequence[tuple[TableCell, ...]]) -> list[str]:
     """Return a table that fits the terminal, if need be without inputs, bytes, outer names."""
     found = table(columns, rows)
     for unneeded in ("inputs", "bytes"):
@@ -154,7 +154,7 @@ def _narrow(columns: list[str], rows: Sequence[tuple[Cell, ...]]) -> list[str]:
     return found if fits(found) else table(columns, [_shorter(row) for row in rows], gap=1)
 
 
-def _shorter(row: tuple[Cell, ...]) -> tuple[Cell, ...]:
+def _shorter(row: tuple[TableCell, ...]) -> tuple[TableCell, ...]:
     name = str(row[0])
     indent = " " * (len(name) - len(name.lstrip()))
     return (indent + name.strip().rpartition("/")[2], *row[1:])

@@ -19,7 +19,7 @@ from tcc.compiler.support.diagnostics import Diagnostic
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-Cell = str | int | float
+TableCell = str | int | float
 
 MOST = 50
 """Warnings about a spec that are printed; JSON has them all."""
@@ -48,7 +48,7 @@ class Report:
         if not self.json:
             echo(printable(text))
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[TableCell]]) -> None:
         """Print a table; numbers stand right, and keep their thousands apart."""
         self.lines(table(columns, rows))
 
@@ -178,7 +178,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], gap: int = 2) -> list[str]:
+def table(columns: Sequence[str], rows: Sequence[Sequence[TableCell]], gap: int = 2) -> list[str]:
     """Return the lines of a table, one a row, as wide as its content."""
     from rich.cells import cell_len
 
@@ -207,7 +207,7 @@ def fits(lines: Sequence[str]) -> bool:
     return max(map(len, lines[1:]), default=0) <= shutil.get_terminal_size().columns
 
 
-def cell(value: Cell) -> str:
+def cell(value: TableCell) -> str:
     """Return a value as a table shows it."""
     return f"{value:,}" if isinstance(value, int) else printable(str(value))
 

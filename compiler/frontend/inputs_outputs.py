@@ -21,7 +21,7 @@ from tcc.compiler.ir.preprocess import (
     Preprocess,
     result_shape,
 )
-from tcc.compiler.ir.types import Activation, OutputKind, TensorType
+from tcc.compiler.ir.types import OutputActivation, OutputKind, TensorType
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail
 
 SHAPE = Parameter("shape", Kind.LIST, low=1)
@@ -195,7 +195,7 @@ def _output(key: Scalar, body: Tree, final: GraphValue, env: StepScope) -> Outpu
     found = Output(
         name,
         value.name,
-        _word(settings, "activation", get_args(Activation), "none"),
+        _word(settings, "activation", get_args(OutputActivation), "none"),
         labels,
         _value(TRAIN_ONLY, settings, env),
         _word(settings, "kind", get_args(OutputKind), None),

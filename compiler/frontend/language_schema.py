@@ -11,7 +11,7 @@ from tcc.compiler.frontend.accuracy_bounds import BOUNDS
 from tcc.compiler.frontend.parameter_declarations import TYPES
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
 from tcc.compiler.ir.argument_declarations import Kind, Parameter, Required, signature
-from tcc.compiler.ir.types import Activation, OutputKind
+from tcc.compiler.ir.types import OutputActivation, OutputKind
 from tcc.compiler.ops import JOINS, OPS
 
 Schema = dict[str, Any]
@@ -173,7 +173,7 @@ def _outputs() -> Schema:
     one = _object(
         {
             "from": VALUE,
-            "activation": {"enum": list(get_args(Activation))},
+            "activation": {"enum": list(get_args(OutputActivation))},
             "kind": {"enum": list(get_args(OutputKind))},
             "labels": LIST,
             "train_only": {"type": ["boolean", "string"]},

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, assert_never
 
 from tcc.compiler.ir.op import Op, OpError, Param
-from tcc.compiler.ir.types import Activation, OutputKind, TensorType
+from tcc.compiler.ir.types import OutputActivation, OutputKind, TensorType
 from tcc.compiler.support.diagnostics import NOWHERE, Span
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Output:
 
     name: str
     value: str
-    activation: Activation = "none"
+    activation: OutputActivation = "none"
     labels: tuple[str, ...] = ()
     train_only: bool = False
     kind: OutputKind | None = None

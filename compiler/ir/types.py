@@ -12,7 +12,7 @@ Pair = tuple[int, int]
 """Height, width."""
 Quad = tuple[int, int, int, int]
 """Top, left, bottom, right."""
-Activation = Literal["none", "softmax", "sigmoid"]
+OutputActivation = Literal["none", "softmax", "sigmoid"]
 """What is applied to an output's raw values by whoever reads them."""
 OutputKind = Literal["classes", "decisions", "regression"]
 """What an output's values stand for: classes of which one holds, decisions of which each holds or

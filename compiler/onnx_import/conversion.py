@@ -7,7 +7,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from tcc.compiler.ir.graph import Input, Model, Output
-from tcc.compiler.ir.types import Activation
+from tcc.compiler.ir.types import OutputActivation
 from tcc.compiler.onnx_import.convert import CONVERTERS, PATTERNS, OnnxNode, Operand
 from tcc.compiler.onnx_import.fusions import PARTS
 from tcc.compiler.onnx_import.graph_builder import GraphBuilder, OperatorRefusal
@@ -207,7 +207,7 @@ class _Converter:
             value, activation = self._activated(view.value)
             yield Output(name, value, activation)
 
-    def _activated(self, value: str) -> tuple[str, Activation]:
+    def _activated(self, value: str) -> tuple[str, OutputActivation]:
         """Return a value before the activation that ends it, and which that is."""
         node = self.build.nodes.get(value)
         if node is not None and len(node.type.shape) == 1:

@@ -17,9 +17,9 @@ from tcc.compiler.onnx_import.node_arguments import NotConstantError, numbers, s
 from tcc.compiler.onnx_import.operator_patterns import (
     AnyConstant,
     AnyValue,
-    Bindings,
     OperatorPattern,
     Pattern,
+    PatternMatch,
     find,
     operator,
 )
@@ -45,7 +45,7 @@ class FusionRule:
 
     pattern: OperatorPattern
     type: str
-    attributes: Callable[[Bindings], Attributes | None] = lambda _: {}
+    attributes: Callable[[PatternMatch], Attributes | None] = lambda _: {}
     inputs: tuple[str, ...] = ("x",)
 
 
@@ -109,19 +109,19 @@ def _parts(pattern: OperatorPattern, node: gs.Node) -> Iterator[tuple[str, str]]
             yield from _parts(inner, maker)
 
 
-def _is_sixth(found: Bindings) -> Attributes | None:
+def _is_sixth(found: PatternMatch) -> Attributes | None:
     node = found["h"]
     alpha, beta = node.attrs.get("alpha", 0.2), node.attrs.get("beta", 0.5)
     return {} if isclose(alpha, SIXTH, rel_tol=1e-6) and beta == 0.5 else None
 
 
-def _is_relu6(found: Bindings) -> Attributes | None:
+def _is_relu6(found: PatternMatch) -> Attributes | None:
     node = found["c"]
     low, high = scalar(node, "min", 1, float("-inf")), scalar(node, "max", 2, float("inf"))
     return {} if (low, high) == (0.0, 6.0) else None
 
 
-def _layer_norm(found: Bindings) -> Attributes | None:
+def _layer_norm(found: PatternMatch) -> Attributes | None:
     axes = {numbers(found[name], "axes", 1) for name in ("mean", "var")}
     power = found.get("two")
     if len(axes) != 1 or (power is not None and float(power.values.reshape(-1)[0]) != 2.0):
@@ -209,13 +209,13 @@ def _bounded() -> Iterator[FusionRule]:
         yield FusionRule(operator("Clip", inner, name="c"), "Clip", _upper)
 
 
-def _upper(found: Bindings) -> Attributes | None:
+def _upper(found: PatternMatch) -> Attributes | None:
     low = scalar(found["c"], "min", 1, float("-inf"))
     high = scalar(found["c"], "max", 2, float("inf"))
     return {"min": 0.0, "max": high} if low <= 0.0 < high else None
 
 
-def _relu6_gate(found: Bindings) -> Attributes | None:
+def _relu6_gate(found: PatternMatch) -> Attributes | None:
     return None if _is_relu6(found) is None else {"alpha": SIXTH, "beta": 0.5}
 
 

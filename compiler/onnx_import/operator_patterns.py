@@ -9,7 +9,7 @@ from typing import Any
 import onnx_graphsurgeon as gs
 
 COMMUTATIVE = frozenset({"Add", "Max", "Min", "Mul"})
-Bindings = Mapping[str, Any]
+PatternMatch = Mapping[str, Any]
 """What the names of a pattern stand for: tensors of captures, nodes of operators."""
 
 
@@ -17,7 +17,7 @@ class Pattern(ABC):
     """What a tensor may be."""
 
     @abstractmethod
-    def fits(self, tensor: gs.Tensor, found: Bindings) -> Iterator[Bindings]:
+    def fits(self, tensor: gs.Tensor, found: PatternMatch) -> Iterator[PatternMatch]:
         """Yield what the names stand for, in each way in which a tensor fits."""
 
 
@@ -27,7 +27,7 @@ class AnyValue(Pattern):
 
     name: str
 
-    def fits(self, tensor: gs.Tensor, found: Bindings) -> Iterator[Bindings]:
+    def fits(self, tensor: gs.Tensor, found: PatternMatch) -> Iterator[PatternMatch]:
         """Yield the tensor under the name."""
         if found.get(self.name, tensor) is tensor and not isinstance(tensor, gs.Constant):
             yield {**found, self.name: tensor}
@@ -39,7 +39,7 @@ class NumberPattern(Pattern):
 
     value: float
 
-    def fits(self, tensor: gs.Tensor, found: Bindings) -> Iterator[Bindings]:
+    def fits(self, tensor: gs.Tensor, found: PatternMatch) -> Iterator[PatternMatch]:
         """Yield what was found before."""
         if isinstance(tensor, gs.Constant) and tensor.values.size == 1:
             (number,) = tensor.values.reshape(-1)
@@ -53,7 +53,7 @@ class AnyConstant(Pattern):
 
     name: str
 
-    def fits(self, tensor: gs.Tensor, found: Bindings) -> Iterator[Bindings]:
+    def fits(self, tensor: gs.Tensor, found: PatternMatch) -> Iterator[PatternMatch]:
         """Yield the tensor under the name."""
         if isinstance(tensor, gs.Constant):
             yield {**found, self.name: tensor}
@@ -67,12 +67,12 @@ class OperatorPattern(Pattern):
     inputs: tuple[Pattern, ...]
     name: str = ""
 
-    def fits(self, tensor: gs.Tensor, found: Bindings) -> Iterator[Bindings]:
+    def fits(self, tensor: gs.Tensor, found: PatternMatch) -> Iterator[PatternMatch]:
         """Yield each way in which the node that makes the tensor fits."""
         if len(tensor.inputs) == 1 and tensor.inputs[0].outputs[0] is tensor:
             yield from self.ends(tensor.inputs[0], found)
 
-    def ends(self, node: gs.Node, found: Bindings) -> Iterator[Bindings]:
+    def ends(self, node: gs.Node, found: PatternMatch) -> Iterator[PatternMatch]:
         """Yield each way in which a node fits."""
         if node.op != self.type or len(node.inputs) < len(self.inputs):
             return
@@ -88,8 +88,8 @@ class OperatorPattern(Pattern):
 
 
 def _all(
-    patterns: tuple[Pattern, ...], tensors: tuple[gs.Tensor, ...], found: Bindings
-) -> Iterator[Bindings]:
+    patterns: tuple[Pattern, ...], tensors: tuple[gs.Tensor, ...], found: PatternMatch
+) -> Iterator[PatternMatch]:
     if not patterns:
         yield found
         return
@@ -103,6 +103,6 @@ def operator(type: str, *inputs: Pattern | float, name: str = "") -> OperatorPat
     return OperatorPattern(type, tuple(wrapped), name)
 
 
-def find(pattern: OperatorPattern, node: gs.Node) -> Bindings | None:
+def find(pattern: OperatorPattern, node: gs.Node) -> PatternMatch | None:
     """Return what the names stand for if a node ends the pattern."""
     return next(pattern.ends(node, {}), None)

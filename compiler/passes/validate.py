@@ -18,7 +18,7 @@ from tcc.compiler.reference import float_program
 
 Tensor = NDArray[np.float32]
 Values = Mapping[str, Tensor]
-Report = Callable[[Pass, float], None]
+PassReport = Callable[[Pass, float], None]
 """Told of each pass how far it moved the value that it moved the most."""
 
 
@@ -30,7 +30,7 @@ def run(
     model: Model,
     pipeline: Sequence[Pass],
     seeds: Sequence[int] = (0,),
-    report: Report | None = None,
+    report: PassReport | None = None,
 ) -> Model:
     """Return the model after the passes in turn, as `passes.run` does, each of them checked.
 

@@ -5,12 +5,12 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.types import Activation
+from tcc.compiler.ir.types import OutputActivation
 
 Values = NDArray[np.float64]
 
 
-def applied(activation: Activation, raw: "NDArray[np.floating]") -> Values:
+def applied(activation: OutputActivation, raw: "NDArray[np.floating]") -> Values:
     """Return probabilities of raw outputs; classes are the first axis.
 
     `softmax` over that axis, `sigmoid` of each value, `none` the values as they are.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Output
-from tcc.compiler.ir.types import Activation, OutputKind
+from tcc.compiler.ir.types import OutputActivation, OutputKind
 from tcc.compiler.reference import output_activations
 from tcc.compiler.reference.accuracy_floor import CORRELATION, Quality
 
@@ -106,7 +106,7 @@ def _cosines(raw: Values, own: Values) -> Values | None:
     return np.array([cosine(a.ravel(), b.ravel()) for a, b in zip(raw, own, strict=True)])
 
 
-def _applied(output: Output, raw: Values) -> Activation:
+def _applied(output: Output, raw: Values) -> OutputActivation:
     """Return what makes probabilities of raw values.
 
     Of classes without activation that is softmax, unless they are shares: nonnegative, of sum 1.
@@ -117,7 +117,7 @@ def _applied(output: Output, raw: Values) -> Activation:
     return "none" if shares else "softmax"
 
 
-def _activated(raw: Values, activation: Activation) -> Values:
+def _activated(raw: Values, activation: OutputActivation) -> Values:
     shares: Values = np.moveaxis(
         output_activations.applied(activation, np.moveaxis(raw, 1, 0)), 0, 1
     )

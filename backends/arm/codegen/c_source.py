@@ -51,7 +51,7 @@ def runtime(name: str) -> dict[str, str]:
 
 
 @dataclass
-class Weights:
+class WeightsBlob:
     """Constant tensors end to end, each aligned, each different one once."""
 
     data: bytearray = field(default_factory=bytearray)
@@ -81,7 +81,7 @@ def sources(
     program: Program, arena: Arena, symbols: Mapping[Kernel, str], name: str, version: str
 ) -> Sources:
     """Return a model's C; `version` says who made it."""
-    weights = Weights()
+    weights = WeightsBlob()
     body = "\n".join(
         [
             *_head(name),
@@ -212,7 +212,7 @@ def _memory(program: Program, arena: Arena) -> Iterator[str]:
 
 
 def _steps(
-    program: Program, arena: Arena, symbols: Mapping[Kernel, str], weights: Weights
+    program: Program, arena: Arena, symbols: Mapping[Kernel, str], weights: WeightsBlob
 ) -> Iterator[str]:
     declared: dict[str, str] = {}
     lines = []
@@ -239,7 +239,7 @@ def _statement(
     program: Program,
     arena: Arena,
     symbols: Mapping[Kernel, str],
-    weights: Weights,
+    weights: WeightsBlob,
     step: ProgramStep,
 ) -> str:
     def at(value: str) -> str:

@@ -69,7 +69,7 @@ class LayoutBranch:
     foot: list[Comment] = field(default_factory=list)
 
 
-Node = LayoutLeaf | LayoutBranch
+LayoutNode = LayoutLeaf | LayoutBranch
 
 
 def read(source: SourceText) -> LayoutBranch:
@@ -77,7 +77,7 @@ def read(source: SourceText) -> LayoutBranch:
     return _Layout(source).root()
 
 
-def leaves(node: Node) -> Iterator[LayoutLeaf]:
+def leaves(node: LayoutNode) -> Iterator[LayoutLeaf]:
     """Yield keys and scalars in the text's order."""
     if isinstance(node, LayoutLeaf):
         yield node
@@ -88,7 +88,7 @@ def leaves(node: Node) -> Iterator[LayoutLeaf]:
         yield from leaves(entry.node)
 
 
-def branches(node: Node) -> Iterator[LayoutBranch]:
+def branches(node: LayoutNode) -> Iterator[LayoutBranch]:
     """Yield lists and mappings, outer ones first."""
     if isinstance(node, LayoutBranch):
         yield node
@@ -113,7 +113,7 @@ class _Layout:
         node.inline = False
         return node
 
-    def node(self, event: Any, parent: LayoutBranch | None) -> Node:
+    def node(self, event: Any, parent: LayoutBranch | None) -> LayoutNode:
         """Return what an event starts."""
         kind = type(event).__name__
         if kind in ("MappingStartEvent", "SequenceStartEvent"):

@@ -7,7 +7,7 @@ from tcc.compiler.frontend.formatter.layout import (
     LayoutBranch,
     LayoutEntry,
     LayoutLeaf,
-    Node,
+    LayoutNode,
 )
 from tcc.compiler.frontend.formatter.scalar_style import lines, on_one_line
 
@@ -157,7 +157,7 @@ def _key(key: LayoutLeaf) -> str:
     return on_one_line(key) + (" :" if key.style == "*" or not key.raw else ":")
 
 
-def _flow(node: Node) -> str:
+def _flow(node: LayoutNode) -> str:
     """Return a value in brackets, on one line."""
     if isinstance(node, LayoutLeaf):
         return on_one_line(node)

@@ -6,14 +6,14 @@ Where branches share nodes, their nodes stand one after another and are joined b
 from collections.abc import Iterable, Mapping, Sequence
 
 from tcc.compiler.ir.graph import Graph, Node
-from tcc.compiler.onnx_import.spec_writer.spec_steps import Item, OpStep
+from tcc.compiler.onnx_import.spec_writer.spec_steps import OpStep, SpecStep
 from tcc.compiler.ops import JOINS
 
 DEEPEST = 12
 """How deep branches nest before they are taken apart."""
 
 
-def structured(graph: Graph) -> tuple[tuple[Item, ...], frozenset[str]]:
+def structured(graph: Graph) -> tuple[tuple[SpecStep, ...], frozenset[str]]:
     """Return the steps of a graph, and the values that are read by name."""
     found = _Structure(graph)
     values = list(dict.fromkeys(output.value for output in graph.outputs))
@@ -41,9 +41,9 @@ class _Structure:
             self.above[node.name] = self.common(node.inputs)
             self.depth[node.name] = self.depth[self.above[node.name]] + 1
 
-    def sequence(self, base: str, value: str, depth: int = 0) -> list[Item]:
+    def sequence(self, base: str, value: str, depth: int = 0) -> list[SpecStep]:
         """Return the steps that make a value of another, through which all its inputs go."""
-        items: list[Item] = []
+        items: list[SpecStep] = []
         while value != base:
             node = self.nodes[value]
             if not isinstance(node.op, JOINS):
@@ -59,7 +59,9 @@ class _Structure:
             value = top
         return items[::-1]
 
-    def _branches(self, join: Node, top: str, depth: int) -> tuple[tuple[Item, ...], ...] | None:
+    def _branches(
+        self, join: Node, top: str, depth: int
+    ) -> tuple[tuple[SpecStep, ...], ...] | None:
         """Return the branches of a join from a value on; None where they share nodes."""
         if depth == DEEPEST or not self._apart(join, top):
             return None
@@ -85,10 +87,10 @@ class _Structure:
                 pending += [v for v in self.nodes[value].inputs if v != top]
         return found
 
-    def linear(self, top: str, values: Sequence[str]) -> list[Item]:
+    def linear(self, top: str, values: Sequence[str]) -> list[SpecStep]:
         """Return the steps that make values of another, in the graph's order, joined by name."""
         needed = self._between(top, values)
-        items: list[Item] = []
+        items: list[SpecStep] = []
         current = top
         for node in (n for name, n in self.nodes.items() if name in needed):
             if isinstance(node.op, JOINS):
@@ -99,7 +101,7 @@ class _Structure:
             current = node.name
         return items
 
-    def _read(self, value: str, current: str) -> str | tuple[Item, ...]:
+    def _read(self, value: str, current: str) -> str | tuple[SpecStep, ...]:
         if value == current:
             return ()
         self.named.add(value)

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.onnx_import.spec_writer.op_syntax import written
-from tcc.compiler.onnx_import.spec_writer.spec_steps import Item, OpStep, RepeatStep, nodes
+from tcc.compiler.onnx_import.spec_writer.spec_steps import OpStep, RepeatStep, SpecStep, nodes
 from tcc.compiler.ops import ACTIVATIONS, BatchNorm, Conv, Linear
 
 LONGEST = 64
@@ -14,7 +14,9 @@ FEWEST = 3
 """Fewest ops of a turn that is worth a repeat."""
 
 
-def folded(items: tuple[Item, ...], graph: Graph, named: frozenset[str]) -> tuple[Item, ...]:
+def folded(
+    items: tuple[SpecStep, ...], graph: Graph, named: frozenset[str]
+) -> tuple[SpecStep, ...]:
     """Return steps with equal runs of them, one after another, as repeats; inner ones first."""
     return _Folder(graph.types, named).sequence(items)
 
@@ -24,10 +26,10 @@ class _Folder:
         self.types, self.named = types, named
         self.numbers: dict[Hashable, int] = {}
 
-    def sequence(self, items: tuple[Item, ...]) -> tuple[Item, ...]:
+    def sequence(self, items: tuple[SpecStep, ...]) -> tuple[SpecStep, ...]:
         inner = tuple(map(self._inside, items))
         keys = [self._key(item) for item in inner]
-        result: list[Item] = []
+        result: list[SpecStep] = []
         at = 0
         while at < len(inner):
             period, times = self._run(inner, keys, at)
@@ -40,14 +42,14 @@ class _Folder:
                 at += 1
         return tuple(result)
 
-    def _inside(self, item: Item) -> Item:
+    def _inside(self, item: SpecStep) -> SpecStep:
         match item:
             case OpStep(node, branches, source) if branches:
                 parts = (b if isinstance(b, str) else self.sequence(b) for b in branches)
                 return OpStep(node, tuple(parts), source)
         return item
 
-    def _run(self, items: Sequence[Item], keys: Sequence[int], at: int) -> tuple[int, int]:
+    def _run(self, items: Sequence[SpecStep], keys: Sequence[int], at: int) -> tuple[int, int]:
         """Return length and number of the equal turns from a place on that cover most steps."""
         best = (1, 1)
         if not _begins(items, at):
@@ -59,11 +61,11 @@ class _Folder:
                 best = (period, times)
         return best
 
-    def _key(self, item: Item) -> int:
+    def _key(self, item: SpecStep) -> int:
         """Return a number that is equal for equal steps alone."""
         return self.numbers.setdefault(self._form(item), len(self.numbers))
 
-    def _form(self, item: Item) -> Hashable:
+    def _form(self, item: SpecStep) -> Hashable:
         match item:
             case RepeatStep(turns):
                 return len(turns), tuple(map(self._key, turns[0]))
@@ -85,11 +87,11 @@ def _times(keys: Sequence[int], at: int, period: int) -> int:
     return times
 
 
-def _ops(items: Sequence[Item]) -> int:
+def _ops(items: Sequence[SpecStep]) -> int:
     return sum(1 for _ in nodes(tuple(items)))
 
 
-def _begins(items: Sequence[Item], at: int) -> bool:
+def _begins(items: Sequence[SpecStep], at: int) -> bool:
     """Whether a person might begin a turn here: not between a layer and its activation."""
     match items[at], items[at - 1] if at else None:
         case OpStep(node=Node(op=op)), _ if isinstance(op, ACTIVATIONS):

@@ -15,7 +15,7 @@ class OpStep:
     """
 
     node: Node
-    branches: "tuple[str | tuple[Item, ...], ...]" = ()
+    branches: "tuple[str | tuple[SpecStep, ...], ...]" = ()
     source: str = ""
 
 
@@ -23,13 +23,13 @@ class OpStep:
 class RepeatStep:
     """Equal runs of steps, one after another; `turns` holds each."""
 
-    turns: "tuple[tuple[Item, ...], ...]"
+    turns: "tuple[tuple[SpecStep, ...], ...]"
 
 
-Item = OpStep | RepeatStep
+SpecStep = OpStep | RepeatStep
 
 
-def nodes(items: tuple[Item, ...]) -> Iterator[Node]:
+def nodes(items: tuple[SpecStep, ...]) -> Iterator[Node]:
     """Yield the nodes in the order in which the steps make them."""
     for item in items:
         match item:

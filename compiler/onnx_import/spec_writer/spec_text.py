@@ -11,7 +11,7 @@ from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.onnx_import.spec_writer.op_syntax import written
-from tcc.compiler.onnx_import.spec_writer.spec_steps import Item, OpStep, RepeatStep
+from tcc.compiler.onnx_import.spec_writer.spec_steps import OpStep, RepeatStep, SpecStep
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = {"true", "false", "null", "yes", "no", "on", "off"}
@@ -28,7 +28,9 @@ class SpecHeading:
     allow: tuple[str, ...] = ()
 
 
-def text(graph: Graph, items: tuple[Item, ...], named: frozenset[str], heading: SpecHeading) -> str:
+def text(
+    graph: Graph, items: tuple[SpecStep, ...], named: frozenset[str], heading: SpecHeading
+) -> str:
     """Return the spec of a graph whose steps are given."""
     source = graph.inputs[0]
     contract: dict[str, Any] = {"shape": list(source.type.shape)}
@@ -75,10 +77,10 @@ class _Writer:
     types: Mapping[str, TensorType]
     named: frozenset[str]
 
-    def steps(self, items: tuple[Item, ...], *, repeated: bool = False) -> list[Any]:
+    def steps(self, items: tuple[SpecStep, ...], *, repeated: bool = False) -> list[Any]:
         return [self._item(item, repeated=repeated) for item in items]
 
-    def _item(self, item: Item, *, repeated: bool) -> Any:
+    def _item(self, item: SpecStep, *, repeated: bool) -> Any:
         match item:
             case RepeatStep(turns):
                 body = self.steps(turns[0], repeated=True)

@@ -16,10 +16,10 @@ from tcc.backends.arm.kernels.map import (
 )
 from tcc.backends.arm.kernels.pool import ChannelPool, WindowPool
 
-Builder = Callable[[Any, str], Any]
+LoopBuilder = Callable[[Any, str], Any]
 """Returns the function of a kernel under a symbol, as a TVM PrimFunc."""
 
-BUILDERS: Mapping[type[Kernel], Builder] = {
+BUILDERS: Mapping[type[Kernel], LoopBuilder] = {
     DirectConv: conv.build,
     ElementwiseKernel: map.build,
     ChannelGather: map.build_gather,

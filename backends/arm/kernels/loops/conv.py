@@ -8,7 +8,7 @@ from tcc.backends.arm.kernels.conv import DirectConv, Gathered
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.conv_tile import ChannelBlock, Memory, compute
 from tcc.backends.arm.kernels.loops.staging import stage
-from tcc.backends.arm.kernels.loops.taps import Panel, Pixels, Taps, gather, in_a_row, nested
+from tcc.backends.arm.kernels.loops.taps import Panel, PixelTile, Taps, gather, in_a_row, nested
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.compiler.ir.types import Pair
 
@@ -50,7 +50,7 @@ def build(kernel: DirectConv, symbol: str) -> Any:
 
 def _plane(
     kernel: DirectConv,
-    body: Callable[[Pixels], None],
+    body: Callable[[PixelTile], None],
     *,
     parallel: bool = False,
     rows: Pair | None = None,
@@ -62,7 +62,7 @@ def _plane(
         tir.loop(height, parallel=parallel and height > 1) as y,
         tir.tiles(width, count, parallel=parallel and height == 1) as x,
     ):
-        body(Pixels(y, x, count, lanes))
+        body(PixelTile(y, x, count, lanes))
 
 
 def _blocks(
@@ -85,10 +85,10 @@ def _gathered_map(kernel: DirectConv, memory: Memory, gathered: Buffer) -> None:
     """Gather the taps of all pixels, then walk through the weights once."""
     rows, size = kernel.window.out, prod(kernel.plane)
 
-    def panel(pixels: Pixels, width: int) -> Panel:
+    def panel(pixels: PixelTile, width: int) -> Panel:
         return Panel(gathered, pixels.y * width + pixels.x, size)
 
-    def tile(block: ChannelBlock, pixels: Pixels) -> None:
+    def tile(block: ChannelBlock, pixels: PixelTile) -> None:
         taps = in_a_row(kernel, panel(pixels, kernel.plane[1]))
         compute(kernel, memory, block, pixels, taps)
 
@@ -105,7 +105,7 @@ def _gathered_map(kernel: DirectConv, memory: Memory, gathered: Buffer) -> None:
 def _gathered_tiles(kernel: DirectConv, memory: Memory) -> None:
     """Gather the taps of one tile of pixels, then use them for all output channels."""
 
-    def tile(pixels: Pixels) -> None:
+    def tile(pixels: PixelTile) -> None:
         panel = Panel(tir.local(kernel.taps * pixels.count), 0, pixels.count)
         taps = in_a_row(kernel, panel)
         with tir.loop(kernel.groups) as group:
@@ -120,12 +120,12 @@ def _in_place(kernel: DirectConv, memory: Memory) -> None:
     """Read the map where it lies; the larger one of weights and map is walked through once."""
     parallel = kernel.macs >= PARALLEL
 
-    def taps(group: Expr, pixels: Pixels) -> Taps:
+    def taps(group: Expr, pixels: PixelTile) -> Taps:
         return nested(kernel, memory.source, group, pixels)
 
     if kernel.groups == 1 and not kernel.weights_outside:
 
-        def tile(pixels: Pixels) -> None:
+        def tile(pixels: PixelTile) -> None:
             walk = taps(0, pixels)
             _blocks(kernel, lambda block: compute(kernel, memory, block, pixels, walk))
 

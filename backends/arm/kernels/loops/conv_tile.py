@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tcc.backends.arm.kernels.conv import DirectConv
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
-from tcc.backends.arm.kernels.loops.taps import Pixels, Taps
+from tcc.backends.arm.kernels.loops.taps import PixelTile, Taps
 from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
 
 
@@ -30,14 +30,14 @@ class ChannelBlock:
 
 
 def compute(
-    kernel: DirectConv, memory: Memory, block: ChannelBlock, pixels: Pixels, taps: Taps
+    kernel: DirectConv, memory: Memory, block: ChannelBlock, pixels: PixelTile, taps: Taps
 ) -> None:
     """Compute and write one tile."""
     (_across if kernel.across else _along)(kernel, memory, block, pixels, taps)
 
 
 def _along(
-    kernel: DirectConv, memory: Memory, block: ChannelBlock, pixels: Pixels, taps: Taps
+    kernel: DirectConv, memory: Memory, block: ChannelBlock, pixels: PixelTile, taps: Taps
 ) -> None:
     """A tile whose vectors run along pixels."""
     lanes, first = pixels.lanes, block.index * kernel.blocks.width
@@ -65,7 +65,7 @@ def _along(
 
 
 def _across(
-    kernel: DirectConv, memory: Memory, block: ChannelBlock, pixels: Pixels, taps: Taps
+    kernel: DirectConv, memory: Memory, block: ChannelBlock, pixels: PixelTile, taps: Taps
 ) -> None:
     """A tile whose vectors run along output channels, padded to whole vectors."""
     channels = -(-block.channels // LANES) * LANES

@@ -13,7 +13,7 @@ where it sees longer sums at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pixels:
+class PixelTile:
     """Some pixels in a row, `lanes` of them to a vector."""
 
     y: Expr
@@ -47,7 +47,7 @@ def in_a_row(kernel: DirectConv, panel: Panel) -> Taps:
     return walk
 
 
-def nested(kernel: DirectConv, source: Buffer, group: Expr, pixels: Pixels) -> Taps:
+def nested(kernel: DirectConv, source: Buffer, group: Expr, pixels: PixelTile) -> Taps:
     """Return a walk over channels, rows and columns of the window, where they lie."""
     layout, (height, width) = kernel.layout, kernel.window.kernel
     start = group * kernel.depth * layout.channel + pixels.y * layout.row_step + pixels.x
@@ -67,7 +67,7 @@ def nested(kernel: DirectConv, source: Buffer, group: Expr, pixels: Pixels) -> T
 
 
 def gather(
-    kernel: DirectConv, source: Buffer, group: Expr, c: Expr, pixels: Pixels, panel: Panel
+    kernel: DirectConv, source: Buffer, group: Expr, c: Expr, pixels: PixelTile, panel: Panel
 ) -> None:
     """Write what the taps of a group's channel `c` read for some pixels into a panel."""
     layout, (height, width) = kernel.layout, kernel.window.kernel
