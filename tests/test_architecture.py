@@ -23,6 +23,7 @@ MOST_LOOSE = 4
 MOST_PARAMETERS = 7
 TRIED_ELSEWHERE = {"compiler/driver", "backends/pulsar"}  # through the commands
 OPTIONS = ("compiler/cli/", "src/tcc/__init__.py")  # whose parameters are what users may say
+SHARED_NAMES = {("tcc.backends.arm.kernels.loops.tir", "Buffer")}  # TVM's word for it
 HEAVY = {
     "PIL", "jsonschema", "networkx", "numpy", "onnx", "onnxruntime", "pydantic", "ruamel", "safetensors",
     "torch", "tvm",
@@ -136,6 +137,32 @@ def test_functions_take_few_parameters():
         if count > MOST_PARAMETERS and not name.startswith(OPTIONS):
             many[f"{name}: {function.name}"] = count
     assert many == {}
+
+
+def types_of(tree):
+    """The names of a module's classes, and of its aliases of types: `Shape = tuple[int, ...]`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield node.name, True
+    for node in tree.body:
+        names = node.targets if isinstance(node, ast.Assign) else []
+        plain = (name.id for name in names if isinstance(name, ast.Name))
+        yield from ((name, False) for name in plain if name[0].isupper() and not name.isupper())
+
+
+def test_a_class_alone_has_its_name():
+    """In no other file is a class or an alias of a type called so, but for a command's options.
+
+    What begins with `_` is a file's own. An alias may be there twice: `Array` is what it says.
+    """
+    found = {}
+    for module, path in modules().items():
+        for name, is_class in types_of(tree_of(path)):
+            alias_of_option = not is_class and module.startswith("tcc.compiler.cli.")
+            if not (name.startswith("_") or alias_of_option or (module, name) in SHARED_NAMES):
+                found.setdefault(name, []).append((module, is_class))
+    shared = {name: [m for m, _ in each] for name, each in found.items() if len(each) > 1}
+    assert {n: m for n, m in shared.items() if any(c for _, c in found[n])} == {}
 
 
 def named(path):

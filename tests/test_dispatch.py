@@ -14,7 +14,7 @@ from op_cases import trained
 
 from tcc.backends import BACKENDS
 from tcc.backends.arm import machine
-from tcc.backends.onnxruntime.stored_forms import written
+from tcc.backends.onnxruntime.precision_conversion import written
 from tcc.backends.tflite.backend import TfLite
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.argument_declarations import Kind, signature

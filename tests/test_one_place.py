@@ -51,7 +51,7 @@ PASS = {
             "from tcc.compiler.passes.fill_bias",
             "from tcc.compiler.passes.drop_unit_scale import drop_unit_scale\n",
         ),
-        ("prune, drop_identity,", "drop_unit_scale, "),
+        ("drop_train_only, drop_identity,", "drop_unit_scale, "),
     )
 }
 DROP_UNIT_SCALE = '''\

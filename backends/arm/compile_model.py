@@ -8,7 +8,7 @@ from tcc.backends.arm.schedule.arena import plan
 from tcc.backends.arm.schedule.program import buffers, program
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.target import Artifact
-from tcc.compiler.passes.prune import prune
+from tcc.compiler.passes.drop_train_only import drop_train_only
 from tcc.compiler.support.progress import Progress, silent
 from tcc.compiler.version import __version__
 
@@ -24,7 +24,7 @@ def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifac
         UserError: It needs more memory than the machine's programs have (E0654).
         BuildError: TVM or zig fails; the message names the node.
     """
-    model = prune(model)
+    model = drop_train_only(model)
     name = c_names.identifier(model.graph.name)
     steps = program(model.graph, model.weights, machine, progress)
     symbols = {k: f"{name}_k{i}_{k.word}" for i, k in enumerate(steps.kernels)}

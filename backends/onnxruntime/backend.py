@@ -79,7 +79,7 @@ class OnnxRuntime:
         Raises:
             UserError: The weights exceed what an ONNX file holds.
         """
-        from tcc.backends.onnxruntime.stored_forms import written
+        from tcc.backends.onnxruntime.precision_conversion import written
 
         progress(target.name, 0, 1)
         data = written(model, precision, self.opset)

@@ -65,7 +65,7 @@ class TfLite:
         """
         self._need(target)
         from tcc.backends.tflite import float_file, integer_file
-        from tcc.backends.tflite.stored_forms import FORMS
+        from tcc.backends.tflite.precision_conversion import FORMS
         from tcc.backends.tflite.writer import pack
 
         progress(target.name, 0, 1)

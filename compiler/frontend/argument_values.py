@@ -8,7 +8,7 @@ from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope, Unknown, comput
 from tcc.compiler.frontend.expr.operators import OperandError, finite, types, whole_meant
 from tcc.compiler.frontend.foreign_names import value as foreign
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
-from tcc.compiler.ir.argument_declarations import Kind, Parameter, Required, Value
+from tcc.compiler.ir.argument_declarations import ArgumentValue, Kind, Parameter, Required
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, nearest
 
 ArgumentValues = dict[str, Any]
@@ -120,7 +120,7 @@ def _quoted(p: Parameter, error: UserError) -> UserError:
     )
 
 
-def _literal(p: Parameter, tree: Tree) -> Value | None:
+def _literal(p: Parameter, tree: Tree) -> ArgumentValue | None:
     """Return what is taken as it stands: names of choices, and strings."""
     match tree:
         case Scalar(value=str(word)) if word in p.choices or p.kind is Kind.STRING:

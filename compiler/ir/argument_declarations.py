@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-Value = int | float | bool | str | tuple["Value", ...]
+ArgumentValue = int | float | bool | str | tuple["ArgumentValue", ...]
 """What an argument can be once its expression is evaluated."""
 
 

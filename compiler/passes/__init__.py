@@ -10,41 +10,41 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 
 from tcc.compiler.ir.graph import Model, Pass, verify
+from tcc.compiler.passes.common_subexpression import common_subexpression
 from tcc.compiler.passes.drop_identity import drop_identity
+from tcc.compiler.passes.drop_train_only import drop_train_only
 from tcc.compiler.passes.fill_bias import fill_bias
 from tcc.compiler.passes.fold_ahead import fold_ahead
-from tcc.compiler.passes.fold_batch_norm import fold_batch_norm
 from tcc.compiler.passes.fold_pad import fold_pad
+from tcc.compiler.passes.fold_scale import fold_scale
 from tcc.compiler.passes.fuse_clamps import fuse_clamps
 from tcc.compiler.passes.lower_batch_norm import lower_batch_norm
 from tcc.compiler.passes.lower_linear import lower_linear
 from tcc.compiler.passes.lower_pool import lower_pool
 from tcc.compiler.passes.lower_scale_shift import lower_scale_shift
-from tcc.compiler.passes.merge_equal import merge_equal
 from tcc.compiler.passes.merge_linear import merge_linear
 from tcc.compiler.passes.merge_parallel import merge_parallel
 from tcc.compiler.passes.pool_first import pool_first
-from tcc.compiler.passes.prune import prune
 from tcc.compiler.passes.raw_input import raw_input
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, nearest
 
 PASSES: tuple[Pass, ...] = (
-    prune, drop_identity, merge_equal,
-    fold_batch_norm, fold_ahead, lower_batch_norm,
+    drop_train_only, drop_identity, common_subexpression,
+    fold_scale, fold_ahead, lower_batch_norm,
     fold_pad, fuse_clamps, merge_linear, merge_parallel,
     pool_first, raw_input, lower_linear, lower_scale_shift, lower_pool, fill_bias,
 )  # fmt: skip
 """Every pass there is."""
 
-PLAIN: tuple[Pass, ...] = (prune, drop_identity)
+PLAIN: tuple[Pass, ...] = (drop_train_only, drop_identity)
 """What leaves all weights as they are: what remains keeps its name and its values."""
 
-FOLDED: tuple[Pass, ...] = (*PLAIN, fold_batch_norm, lower_batch_norm)
+FOLDED: tuple[Pass, ...] = (*PLAIN, fold_scale, lower_batch_norm)
 """The same without batch norms, and otherwise the layers that the spec says."""
 
 INFERENCE: tuple[Pass, ...] = (
-    *PLAIN, merge_equal,
-    fold_batch_norm, fold_pad, fold_ahead, fuse_clamps, merge_linear, lower_batch_norm, pool_first,
+    *PLAIN, common_subexpression,
+    fold_scale, fold_pad, fold_ahead, fuse_clamps, merge_linear, lower_batch_norm, pool_first,
 )  # fmt: skip
 """From what is trained to what a device runs: nothing train-only, no layer that another one can
 do as well, and as few products as that takes.
@@ -67,6 +67,12 @@ PIPELINES: Mapping[str, tuple[Pass, ...]] = {
     "plain": PLAIN, "folded": FOLDED, "fused": INFERENCE, "ready": INT8,
 }  # fmt: skip
 """The pipelines by the names that users know."""
+
+FORMER: Mapping[str, Pass] = {
+    "prune": drop_train_only, "merge_equal": common_subexpression, "fold_batch_norm": fold_scale,
+}  # fmt: skip
+"""Passes by the names that they had before: a calibration file that has one is read as it is, but
+`--passes` takes one name for each pass, and says which."""
 
 
 def run(model: Model, passes: Sequence[Pass]) -> Model:
@@ -97,7 +103,8 @@ def parse(text: str, at: Span) -> tuple[Pass, ...]:
         at: Where the text stands, for diagnostics.
 
     Raises:
-        UserError: A name is not known (E0614); each such name is listed, with the nearest.
+        UserError: A name is not known (E0614); each such name is listed, with the nearest, or
+            with the name that the pass has now.
     """
     known = {**PIPELINES, **{one.name: (one,) for one in PASSES}}
     names = [name.strip() for name in text.split(",")] if text.strip() else []
@@ -108,6 +115,9 @@ def parse(text: str, at: Span) -> tuple[Pass, ...]:
 
 
 def _unknown(name: str, at: Span) -> Diagnostic:
+    if name in FORMER:
+        help = f"it is called `{FORMER[name].name}` now"
+        return Diagnostic("E0614", f"there is no pass `{name}`", at, help=help)
     names = [one.name for one in PASSES]
     close = nearest(name, [*names, *PIPELINES])
     listed = f"known passes: {', '.join(names)}; pipelines: {', '.join(PIPELINES)}"

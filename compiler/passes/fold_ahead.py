@@ -5,7 +5,7 @@ from dataclasses import replace
 from tcc.compiler.ir.graph import Model, Node, within
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, ConvTranspose, Linear
-from tcc.compiler.passes.scaling import ahead, rounded, scaling
+from tcc.compiler.passes.channel_affine import ahead, rounded, scaling
 
 
 @within(1e-4)

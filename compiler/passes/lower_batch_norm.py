@@ -5,7 +5,7 @@ import numpy as np
 from tcc.compiler.ir.graph import Model, Node, within
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import BatchNorm, ScaleShift
-from tcc.compiler.passes.scaling import affine
+from tcc.compiler.passes.channel_affine import affine
 
 
 @within(1e-4)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tcc.compiler.ir.graph import Model, Node, within
 from tcc.compiler.ir.rewrite import NodeWeights, Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, Linear, ScaleShift
-from tcc.compiler.passes.scaling import ahead, rounded, scaling
+from tcc.compiler.passes.channel_affine import ahead, rounded, scaling
 
 Tensors = tuple[NDArray[np.float64], NDArray[np.float64]]
 """The weight and the bias of a layer."""

@@ -16,7 +16,7 @@ from tcc.compiler.ir.rewrite import (
 )
 from tcc.compiler.ir.types import Quad
 from tcc.compiler.ops import Border, Conv, Op, Pad, ScaleShift
-from tcc.compiler.passes.scaling import ahead
+from tcc.compiler.passes.channel_affine import ahead
 
 Array = NDArray[np.float64]
 

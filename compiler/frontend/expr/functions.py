@@ -18,7 +18,7 @@ from tcc.compiler.frontend.expr.operators import (
     number,
     sequence,
 )
-from tcc.compiler.ir.argument_declarations import Value
+from tcc.compiler.ir.argument_declarations import ArgumentValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Function:
     usage: str
     least: int
     most: int
-    apply: Callable[[tuple[Value, ...]], Value]
+    apply: Callable[[tuple[ArgumentValue, ...]], ArgumentValue]
 
-    def __call__(self, args: tuple[Value, ...]) -> Value:
+    def __call__(self, args: tuple[ArgumentValue, ...]) -> ArgumentValue:
         """Return the function's value; one beyond all floats is an error like any other."""
         try:
             return self.apply(args)
@@ -38,7 +38,7 @@ class Function:
             raise OperandError("the result is too large", code="E0223") from None
 
 
-def _numbers(args: tuple[Value, ...], who: str) -> list[Number]:
+def _numbers(args: tuple[ArgumentValue, ...], who: str) -> list[Number]:
     """Return numbers given as arguments or as one list."""
     if len(args) == 1:
         items = sequence(args[0], who, 0)
@@ -49,8 +49,8 @@ def _numbers(args: tuple[Value, ...], who: str) -> list[Number]:
     return [number(value, who, place) for place, value in enumerate(args)]
 
 
-def _extreme(pick: Callable[[list[Number]], Number], who: str) -> Callable[..., Value]:
-    def apply(args: tuple[Value, ...]) -> Value:
+def _extreme(pick: Callable[[list[Number]], Number], who: str) -> Callable[..., ArgumentValue]:
+    def apply(args: tuple[ArgumentValue, ...]) -> ArgumentValue:
         found = _numbers(args, who)
         if not found:
             raise OperandError(f"{who} of an empty list", 0)
@@ -59,24 +59,24 @@ def _extreme(pick: Callable[[list[Number]], Number], who: str) -> Callable[..., 
     return apply
 
 
-def _rounding(pick: Callable[[Number], Number], who: str) -> Callable[..., Value]:
+def _rounding(pick: Callable[[Number], Number], who: str) -> Callable[..., ArgumentValue]:
     return lambda args: bounded(pick(number(args[0], who, 0)))
 
 
-def _sum(args: tuple[Value, ...]) -> Value:
+def _sum(args: tuple[ArgumentValue, ...]) -> ArgumentValue:
     found = _numbers(args, "`sum`")
     most = MAX_INT // MAX_LIST
     if found and -most < min(found) and max(found) < most:  # most are, and long
         return reduce(operator.add, found, 0)
     if set(map(type, found)) == {float}:
         return bounded(reduce(operator.add, found, 0))
-    total: Value = 0
+    total: ArgumentValue = 0
     for value in found:
         total = binary("+", total, value)
     return total
 
 
-def _range(args: tuple[Value, ...]) -> Value:
+def _range(args: tuple[ArgumentValue, ...]) -> ArgumentValue:
     ends = [integer(value, "`range`", place) for place, value in enumerate(args)]
     if len(ends) == 3 and ends[2] == 0:
         raise OperandError("the step of `range` is zero", 2)
@@ -86,7 +86,7 @@ def _range(args: tuple[Value, ...]) -> Value:
     return tuple(found)
 
 
-def _divisible(args: tuple[Value, ...]) -> Value:
+def _divisible(args: tuple[ArgumentValue, ...]) -> ArgumentValue:
     """Round to the nearest multiple, at least one, and up where rounding takes over 10 %."""
     value, by = number(args[0], "`divisible`", 0), integer(args[1], "`divisible`", 1)
     if by < 1:

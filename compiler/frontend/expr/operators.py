@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tcc.compiler.ir.argument_declarations import Value
+from tcc.compiler.ir.argument_declarations import ArgumentValue
 
 MAX_INT = 1 << 63
 """Largest whole number, in magnitude: ONNX's attributes and sizes have 64 bits, and without a bound
@@ -53,17 +53,17 @@ class Budget:
             raise OperandError("the spec takes too many steps to expand", None, help, "E0406")
 
 
-def cost(values: tuple[Value, ...]) -> int:
+def cost(values: tuple[ArgumentValue, ...]) -> int:
     """Return what it costs to go through values: the entries of lists at all levels."""
     return sum(_entries(value, COST_OF_LIST) for value in values if isinstance(value, tuple))
 
 
-def kind(value: Value) -> str:
+def kind(value: ArgumentValue) -> str:
     """Return what a value is, in the words of messages."""
     return _KINDS.get(type(value), "a list")
 
 
-def shown(value: Value) -> str:
+def shown(value: ArgumentValue) -> str:
     """Return a value as an expression writes it, cut where it is long."""
     match value:
         case bool():
@@ -75,7 +75,7 @@ def shown(value: Value) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def number(value: Value, who: str, operand: int | None = None) -> Number:
+def number(value: ArgumentValue, who: str, operand: int | None = None) -> Number:
     """Return a value that must be a finite number."""
     if type(value) is int:
         return value
@@ -86,7 +86,7 @@ def number(value: Value, who: str, operand: int | None = None) -> Number:
     raise OperandError(f"{who} needs numbers, found {kind(value)}: {shown(value)}", operand)
 
 
-def integer(value: Value, who: str, operand: int | None = None) -> int:
+def integer(value: ArgumentValue, who: str, operand: int | None = None) -> int:
     """Return a value that must be a whole number."""
     if type(value) is int:
         return value
@@ -94,7 +94,7 @@ def integer(value: Value, who: str, operand: int | None = None) -> int:
     raise OperandError(f"{who} needs whole numbers, found {shown(value)}", operand, hint)
 
 
-def finite(value: Value) -> bool:
+def finite(value: ArgumentValue) -> bool:
     """Whether all numbers of a value are finite, which JSON and every target ask for."""
     if isinstance(value, tuple):
         numbers = types(value) <= {int, float}  # most long lists are
@@ -121,7 +121,7 @@ def whole_meant(value: float) -> str:
     return "`//` divides to a whole number; `round`, `ceil` and `floor` make one"
 
 
-def boolean(value: Value, who: str, operand: int | None = None) -> bool:
+def boolean(value: ArgumentValue, who: str, operand: int | None = None) -> bool:
     """Return a value that must be true or false."""
     if isinstance(value, bool):
         return value
@@ -131,14 +131,16 @@ def boolean(value: Value, who: str, operand: int | None = None) -> bool:
     )
 
 
-def sequence(value: Value, who: str, operand: int | None = None) -> tuple[Value, ...]:
+def sequence(
+    value: ArgumentValue, who: str, operand: int | None = None
+) -> tuple[ArgumentValue, ...]:
     """Return a value that must be a list."""
     if isinstance(value, tuple):
         return value
     raise OperandError(f"{who} needs a list, found {kind(value)}: {shown(value)}", operand)
 
 
-def bounded(value: Value) -> Value:
+def bounded(value: ArgumentValue) -> ArgumentValue:
     """Return a value that is within the limits."""
     match value:
         case tuple() if _entries(value) > MAX_LIST:
@@ -150,7 +152,7 @@ def bounded(value: Value) -> Value:
     return value
 
 
-def _entries(value: tuple[Value, ...], more: int = 0) -> int:
+def _entries(value: tuple[ArgumentValue, ...], more: int = 0) -> int:
     """Return the number of entries at all levels, and so much more for each list in it."""
     count = len(value)
     if tuple not in set(map(type, value)):
@@ -164,7 +166,7 @@ def _entries(value: tuple[Value, ...], more: int = 0) -> int:
     return count
 
 
-def binary(sign: str, left: Value, right: Value) -> Value:
+def binary(sign: str, left: ArgumentValue, right: ArgumentValue) -> ArgumentValue:
     """Return what `left sign right` is."""
     if type(left) is int and type(right) is int and sign in _WHOLE:  # most are
         result = _WHOLE[sign](left, right)
@@ -185,7 +187,7 @@ def binary(sign: str, left: Value, right: Value) -> Value:
         raise OperandError("the result is too large", code="E0223") from None
 
 
-def _repeated(items: tuple[Value, ...], times: int) -> Value:
+def _repeated(items: tuple[ArgumentValue, ...], times: int) -> ArgumentValue:
     if _entries(items) * times > MAX_LIST:
         raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
     return items * times
@@ -218,17 +220,17 @@ _WHOLE: dict[str, Callable[[int, int], int]] = {
 }
 
 
-def negative(value: Value) -> Value:
+def negative(value: ArgumentValue) -> ArgumentValue:
     """Return `-value`."""
     return -number(value, "`-`", 0)
 
 
-def positive(value: Value) -> Value:
+def positive(value: ArgumentValue) -> ArgumentValue:
     """Return `+value`."""
     return number(value, "`+`", 0)
 
 
-def compare(sign: str, left: Value, right: Value) -> bool:
+def compare(sign: str, left: ArgumentValue, right: ArgumentValue) -> bool:
     """Return whether `left sign right` holds; only values of one kind are equal or unequal."""
     if sign not in ("==", "!="):
         who = f"`{sign}`"
@@ -238,7 +240,7 @@ def compare(sign: str, left: Value, right: Value) -> bool:
     return _equal(left, right) == (sign == "==")
 
 
-def _equal(left: Value, right: Value) -> bool:
+def _equal(left: ArgumentValue, right: ArgumentValue) -> bool:
     match left, right:
         case tuple(), tuple():
             if left != right:  # what differs in kind alone is equal to Python
@@ -259,7 +261,7 @@ _ORDER: dict[str, Callable[[Number, Number], bool]] = {
 }
 
 
-def item(value: Value, index: Value) -> Value:
+def item(value: ArgumentValue, index: ArgumentValue) -> ArgumentValue:
     """Return `value[index]`; negative indices count from the end."""
     items = sequence(value, "an index", 0)
     place = integer(index, "an index", 1)
@@ -268,7 +270,7 @@ def item(value: Value, index: Value) -> Value:
     return items[place]
 
 
-def part(value: Value, *bounds: Value | None) -> Value:
+def part(value: ArgumentValue, *bounds: ArgumentValue | None) -> ArgumentValue:
     """Return `value[start:stop:step]`; None is a bound that is not given.
 
     Bounds count from the end where they are negative, and lie within the list: one beyond it

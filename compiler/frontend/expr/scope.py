@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tcc.compiler.frontend.expr.operators import Budget
-from tcc.compiler.ir.argument_declarations import Value
+from tcc.compiler.ir.argument_declarations import ArgumentValue
 from tcc.compiler.ir.types import Shape
 
 
@@ -19,7 +19,7 @@ class Unknown:
 UNKNOWN = Unknown()
 """Stands for a value that an earlier error keeps from being known; what uses it is unknown too."""
 
-Result = Value | Unknown
+Result = ArgumentValue | Unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from tcc.compiler.frontend.expr.operators import (
     positive,
 )
 from tcc.compiler.frontend.expr.scope import ExpressionError, ExpressionScope, Result, Unknown
-from tcc.compiler.ir.argument_declarations import Value
+from tcc.compiler.ir.argument_declarations import ArgumentValue
 from tcc.compiler.support.diagnostics import MANY_NAMES, nearest
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ def _placed(
     return ExpressionError(error.code, error.message, at.start, at.end, error.help)
 
 
-def _pay(whole: Expression, scope: ExpressionScope, value: Value) -> Value:
+def _pay(whole: Expression, scope: ExpressionScope, value: ArgumentValue) -> ArgumentValue:
     """Take what it costs to go through a value from the scope's budget; return the value."""
     if isinstance(value, tuple):
         spend(whole, scope, cost((value,)))
@@ -70,7 +70,7 @@ def spend(whole: Expression, scope: ExpressionScope, amount: int) -> None:
 class Literal(Expression):
     """A number, string or truth value."""
 
-    value: Value
+    value: ArgumentValue
 
     def evaluate(self, scope: ExpressionScope) -> Result:  # noqa: ARG002
         """Return it."""
@@ -118,7 +118,7 @@ class ListLiteral(Expression):
 
     def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the values as a tuple."""
-        values: list[Value] = []
+        values: list[ArgumentValue] = []
         for each in self.items:
             value = each.evaluate(scope)
             if isinstance(value, Unknown):
@@ -284,7 +284,7 @@ class FunctionCall(Expression):
 
     def evaluate(self, scope: ExpressionScope) -> Result:
         """Return what the function returns."""
-        values: list[Value] = []
+        values: list[ArgumentValue] = []
         for each in self.args:
             value = each.evaluate(scope)
             if isinstance(value, Unknown):

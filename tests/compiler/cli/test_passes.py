@@ -25,9 +25,9 @@ def test_the_passes_and_pipelines_are_listed(tcc):
 def test_the_list_as_names_and_as_json(tcc):
     assert tcc("passes", "--quiet").out.split() == [one.name for one in PASSES]
     found = tcc("passes", "--json").document
-    (prune,) = (one for one in found["passes"] if one["name"] == "prune")
-    assert prune == {
-        "name": "prune",
+    (first,) = (one for one in found["passes"] if one["name"] == "drop_train_only")
+    assert first == {
+        "name": "drop_train_only",
         "bound": 0.0,
         "what": "Leave out what only training needs, and what then leads to no output.",
     }
@@ -56,17 +56,17 @@ def test_a_pipelines_name_stands_for_its_passes(tcc, home):
 
 @pytest.mark.parametrize("command", [("show",), ("build", "--target", "onnxruntime")])
 def test_a_pass_that_is_not_there_is_named_with_the_nearest(tcc, home, command):
-    ended = tcc(*command, "tiny.yaml", "--passes", "prune,pool_frist")
+    ended = tcc(*command, "tiny.yaml", "--passes", "drop_train_only,pool_frist")
     assert ended.code == 2
     assert ended.err.startswith(
         "error[E0614]: there is no pass `pool_frist`\n"
-        "  --> command line: --passes prune,pool_frist\n"
-        "   = help: did you mean `pool_first`? known passes: prune, drop_identity, "
+        "  --> command line: --passes drop_train_only,pool_frist\n"
+        "   = help: did you mean `pool_first`? known passes: drop_train_only, drop_identity, "
     )
 
 
 def test_the_canonical_text_goes_through_no_passes(tcc, home):
-    ended = tcc("show", "tiny.yaml", "--stage", "spec", "--passes", "prune")
+    ended = tcc("show", "tiny.yaml", "--stage", "spec", "--passes", "drop_train_only")
     assert ended.code == 2
     assert "the stage `spec` is text, which goes through no passes" in ended.err
 

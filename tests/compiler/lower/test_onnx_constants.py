@@ -11,8 +11,8 @@ from onnx import numpy_helper
 from op_cases import trained
 from quantised import LEVELS, Array, int8, picture, session
 
+from tcc.backends.onnxruntime.precision_conversion import FORMS, WRITTEN_OUT, written
 from tcc.backends.onnxruntime.precisions import INT8
-from tcc.backends.onnxruntime.stored_forms import FORMS, WRITTEN_OUT, written
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model

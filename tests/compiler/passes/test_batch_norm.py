@@ -21,7 +21,7 @@ from tcc.compiler.ops import (
     Op,
     Relu,
 )
-from tcc.compiler.passes import fold_batch_norm, lower_batch_norm
+from tcc.compiler.passes import fold_scale, lower_batch_norm
 
 
 def outputs(model: Model) -> dict[str, np.ndarray]:
@@ -60,7 +60,7 @@ def test_a_convolution_takes_it_in_under_the_batch_norms_name() -> None:
     add("bn", BatchNorm())
     add("relu", Relu())
     before = model(add.graph())
-    after = fold_batch_norm(before)
+    after = fold_scale(before)
     assert show(after.graph) == (
         "graph folded {\n"
         "  input %image : float32[3x6x6]\n"
@@ -80,7 +80,7 @@ def test_the_weights_are_computed_in_float64_and_rounded_once() -> None:
     before = model(add.graph())
     w = {name: values.astype(np.float64) for name, values in before.weights.items()}
     scale = w["bn.weight"] / np.sqrt(w["bn.var"] + 1e-3)
-    after = fold_batch_norm(before).weights
+    after = fold_scale(before).weights
     weight = w["conv.weight"] * scale[:, None, None, None]
     bias = (w["conv.bias"] - w["bn.mean"]) * scale + w["bn.bias"]
     np.testing.assert_array_equal(after["bn.weight"], weight.astype(np.float32))
@@ -107,7 +107,7 @@ def test_every_kind_of_layer_takes_it_in(layer: Op, bias: bool) -> None:
     add("layer", replace(layer, bias=bias))
     add("bn", BatchNorm())
     before = model(add.graph())
-    after = fold_batch_norm(before)
+    after = fold_scale(before)
     assert "batch_norm" not in words(after.graph)
     assert after.graph.nodes[-1].op.bias
     assert_agree(after, before)
@@ -119,7 +119,7 @@ def test_one_after_another_both_go_in() -> None:
     add("bn_1", BatchNorm())
     add("bn_2", BatchNorm())
     before = model(add.graph())
-    after = fold_batch_norm(before)
+    after = fold_scale(before)
     assert [node.name for node in after.graph.nodes] == ["bn_2"]
     assert_agree(after, before)
 
@@ -130,7 +130,7 @@ def test_it_stays_where_others_read_the_convolution() -> None:
     add("bn", BatchNorm())
     add("relu", Relu(), "conv")
     before = model(add.graph(Output("a", "bn"), Output("b", "relu")))
-    assert fold_batch_norm(before).graph == before.graph
+    assert fold_scale(before).graph == before.graph
 
 
 def test_it_stays_where_the_convolution_is_an_output() -> None:
@@ -138,7 +138,7 @@ def test_it_stays_where_the_convolution_is_an_output() -> None:
     add("conv", Conv(4, (1, 1)))
     add("bn", BatchNorm())
     before = model(add.graph(Output("a", "bn"), Output("b", "conv")))
-    assert fold_batch_norm(before).graph == before.graph
+    assert fold_scale(before).graph == before.graph
 
 
 def test_it_stays_after_an_input_and_after_a_relu() -> None:
@@ -148,7 +148,7 @@ def test_it_stays_after_an_input_and_after_a_relu() -> None:
     add("relu", Relu())
     add("bn_2", BatchNorm())
     before = model(add.graph())
-    assert fold_batch_norm(before).graph == before.graph
+    assert fold_scale(before).graph == before.graph
 
 
 def test_the_place_is_that_of_the_layer() -> None:
@@ -157,7 +157,7 @@ def test_the_place_is_that_of_the_layer() -> None:
     add = Steps(3, 6, 6)
     add("conv", Conv(4, (1, 1)), at=place(7))
     add("bn", BatchNorm(), at=place(8))
-    (node,) = fold_batch_norm(model(add.graph())).graph.nodes
+    (node,) = fold_scale(model(add.graph())).graph.nodes
     assert node.at == place(7)
 
 
@@ -177,7 +177,7 @@ def test_shared_weights_are_not_overwritten() -> None:
         for n in graph.nodes
     )
     before = model(verify(replace(graph, nodes=nodes)))
-    after = lower_batch_norm(fold_batch_norm(before))
+    after = lower_batch_norm(fold_scale(before))
     assert words(after.graph) == ["conv", "conv", "conv", "relu", "scale_shift"]
     assert_agree(after, before)
 

@@ -20,7 +20,7 @@ from tcc.compiler.ops import (
     Scale,
     ScaleShift,
 )
-from tcc.compiler.passes import merge_equal, merge_linear, merge_parallel
+from tcc.compiler.passes import common_subexpression, merge_linear, merge_parallel
 
 
 def forked(*ops: Op) -> Steps:
@@ -37,18 +37,18 @@ def test_the_same_step_on_the_same_value_is_done_once() -> None:
     two = add("two", Relu(), "relu_2")
     add("sum", Add(), one, two)
     before = model(add.graph(Output("a", "join"), Output("b", "sum"), Output("c", "two")))
-    assert after(before, merge_equal) == ["relu", "max_pool", "concat", "relu", "add"]
-    assert merge_equal(before).graph.outputs[2].value == "one"
+    assert after(before, common_subexpression) == ["relu", "max_pool", "concat", "relu", "add"]
+    assert common_subexpression(before).graph.outputs[2].value == "one"
 
 
 def test_equal_weights_make_layers_equal_and_others_do_not() -> None:
     before = model(forked(Conv(4, (1, 1)), Conv(4, (1, 1)), Conv(4, (1, 1), bias=False)).graph())
-    assert after(before, merge_equal) == words(before)
+    assert after(before, common_subexpression) == words(before)
     w = dict(before.weights)
     w |= {f"conv_1.{role}": w[f"conv_0.{role}"].copy() for role in ("weight", "bias")}
     equal = Model(before.graph, w)
-    assert after(equal, merge_equal) == ["conv", "conv", "concat"]
-    assert "conv_1.weight" not in merge_equal(equal).weights
+    assert after(equal, common_subexpression) == ["conv", "conv", "concat"]
+    assert "conv_1.weight" not in common_subexpression(equal).weights
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcc.compiler.passes import INFERENCE, PASSES, PLAIN, parse, spell
+from tcc.compiler.passes import FORMER, INFERENCE, PASSES, PLAIN, parse, spell
 from tcc.compiler.support.diagnostics import UserError, whole_file
 
 HERE = whole_file("command line: --passes")
@@ -15,19 +15,28 @@ def test_a_pipeline_is_its_text(passes) -> None:
 
 
 def test_names_may_have_spaces_around_them_and_come_twice() -> None:
-    found = parse(" prune , drop_identity,prune", HERE)
-    assert spell(found) == "prune,drop_identity,prune"
+    found = parse(" drop_train_only , drop_identity,drop_train_only", HERE)
+    assert spell(found) == "drop_train_only,drop_identity,drop_train_only"
 
 
 def test_unknown_names_are_all_listed_with_the_nearest() -> None:
     with pytest.raises(UserError) as caught:
-        parse("prune,fold_batchnorm,,qqq", HERE)
+        parse("drop_train_only,fold_scales,,qqq", HERE)
     first, second, third = caught.value.diagnostics
-    assert (first.code, first.message) == ("E0614", "there is no pass `fold_batchnorm`")
+    assert (first.code, first.message) == ("E0614", "there is no pass `fold_scales`")
     assert first.at == HERE
-    assert first.help.startswith(f"did you mean `fold_batch_norm`? known passes: {LISTED}; ")
+    assert first.help.startswith(f"did you mean `fold_scale`? known passes: {LISTED}; ")
     assert second.message == "there is no pass ``"
     assert third.help.startswith(f"known passes: {LISTED}; ")
+
+
+@pytest.mark.parametrize(("old", "new"), FORMER.items())
+def test_a_former_name_leads_to_the_new_one(old, new) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(f"{PASSES[1].name},{old}", HERE)
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.message) == ("E0614", f"there is no pass `{old}`")
+    assert found.help == f"it is called `{new.name}` now"
 
 
 def test_every_pass_says_what_it_is() -> None:

@@ -20,7 +20,7 @@ from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import loss
 
 ABOUT = calibration_file.Provenance(
-    "best", "ax620", "prune", NetworkRecord("net", "", "0" * 64, {}),
+    "best", "ax620", "drop_train_only", NetworkRecord("net", "", "0" * 64, {}),
     WeightsOrigin("random", "1" * 64, None, 0, "random"),
 )  # fmt: skip
 methods = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)

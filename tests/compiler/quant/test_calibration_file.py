@@ -22,7 +22,7 @@ from tcc.compiler.support.sealed_json import seal
 
 NETWORK = NetworkRecord("net", "", "0" * 64, {"classes": "5"})
 WEIGHTS = WeightsOrigin("file", "1" * 64, "w.safetensors", None, None)
-ABOUT = calibration_file.Provenance("kl-cosine", "ax620", "prune", NETWORK, WEIGHTS)
+ABOUT = calibration_file.Provenance("kl-cosine", "ax620", "drop_train_only", NETWORK, WEIGHTS)
 
 
 @pytest.fixture(scope="module")

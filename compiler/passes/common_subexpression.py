@@ -10,7 +10,7 @@ from tcc.compiler.ops import Op
 
 
 @exact
-def merge_equal(model: Model) -> Model:
+def common_subexpression(model: Model) -> Model:
     """Compute once what several equal nodes compute.
 
     Equal is the same op on the same values with weights of equal numbers; who reads the later one

@@ -7,12 +7,12 @@ from op_cases import trained
 from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ir.printer import show
 from tcc.compiler.ops import Conv, Relu
-from tcc.compiler.passes import prune
+from tcc.compiler.passes import drop_train_only
 
 
 def test_train_only_heads_go_with_all_that_leads_only_there() -> None:
     before = dense()
-    after = prune(Model(before, trained(before)))
+    after = drop_train_only(Model(before, trained(before)))
     lines = show(before).splitlines()
     assert show(after.graph).splitlines() == [line for line in lines if "aux" not in line]
     kept = [name for name in before.params if not name.startswith("aux")]
@@ -27,7 +27,7 @@ def test_a_dead_end_goes_with_its_weights() -> None:
     add("relu", Relu(), "conv")
     before = add.graph()
     weights = {**trained(before), "stray.weight": trained(before)["conv.bias"]}
-    after = prune(Model(before, weights))
+    after = drop_train_only(Model(before, weights))
     assert [node.name for node in after.graph.nodes] == ["conv", "relu"]
     assert list(after.weights) == ["conv.weight", "conv.bias"]
 
@@ -37,13 +37,13 @@ def test_inputs_stay_even_when_nothing_reads_them(outputs: tuple[str, ...]) -> N
     add = Steps(3, 4, 4)
     add("conv", Conv(2, (1, 1)))
     before = add.graph(*(Output(f"out_{name}", name) for name in outputs))
-    after = prune(Model(before, trained(before)))
+    after = drop_train_only(Model(before, trained(before)))
     assert after.graph.inputs == before.inputs
     assert [node.name for node in after.graph.nodes] == [n for n in outputs if n != "image"]
 
 
 @pytest.mark.parametrize("graph", [gated()])
 def test_a_graph_without_dead_parts_stays_as_it_is(graph: Graph) -> None:
-    after = prune(Model(graph, trained(graph)))
+    after = drop_train_only(Model(graph, trained(graph)))
     assert after.graph == graph
     assert after.weights.keys() == graph.params.keys()

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from tcc.compiler.ir.graph import Model, Node, within
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, ConvTranspose, Linear
-from tcc.compiler.passes.scaling import rounded, scaling
+from tcc.compiler.passes.channel_affine import rounded, scaling
 
 
 @within(1e-4)
-def fold_batch_norm(model: Model) -> Model:
+def fold_scale(model: Model) -> Model:
     """Take each batch norm and scale into the layer that it alone reads.
 
     A layer is a convolution, a transposed one or a linear layer; it gets a bias if it has none.

@@ -5,7 +5,7 @@ from tcc.compiler.ir.rewrite import eliminate_dead, for_inference
 
 
 @exact
-def prune(model: Model) -> Model:
+def drop_train_only(model: Model) -> Model:
     """Leave out what only training needs, and what then leads to no output.
 
     Identity: exact. What remains is computed by the same nodes.
