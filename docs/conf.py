@@ -10,7 +10,14 @@ from tcc.compiler.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = {
-    "Use": ["docs/commands", "spec/reference", "docs/targets", "docs/python", "docs/errors"],
+    "Use": [
+        "docs/commands",
+        "spec/reference",
+        "docs/targets",
+        "docs/measuring",
+        "docs/python",
+        "docs/errors",
+    ],
     "Examples": ["docs/examples/README", "docs/examples/*"],
     "Understand": ["docs/architecture", "spec/passes", "docs/decisions/README", "docs/decisions/*"],
     "Carry on": ["CONTRIBUTING", "CHANGELOG", "zoo/samples/SOURCE"],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tcc.backends.arm.machine import MACHINES, Machine, machine
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
+from tcc.compiler.ir.measurement import Measurement, Workload
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Target
 from tcc.compiler.support.external_tools import MissingTool, Tool
@@ -93,6 +94,24 @@ class Arm:
         from tcc.backends.arm.execute import runner
 
         return runner.run(self._runs(target), folder, images)
+
+    def measure(
+        self,
+        target: Target,
+        folder: Path,
+        source: Input,
+        workload: Workload,
+        progress: Progress = silent,
+    ) -> Measurement:
+        """Time the program where it runs by itself; elsewhere count its instructions.
+
+        Raises:
+            MissingTool: qemu, or what counts and models, is needed and not here.
+            UserError: The program fails.
+        """
+        from tcc.backends.arm.measure import measured
+
+        return measured(self._runs(target), folder, workload, progress)
 
     def _runs(self, target: Target) -> Machine:
         """Return a target's machine, if its programs run here."""

@@ -29,6 +29,8 @@ class Machine:
     qemu: str
     qemu_cpu: str
     tile: tuple[int, int]
+    modelled: bool = False
+    """Whether there is a model of its cycles."""
 
     def zig(self, libc: str) -> tuple[str, ...]:
         """Return zig's option for this architecture and `gnu` or `musl`."""
@@ -80,6 +82,7 @@ def _cortex_a7() -> Machine:
         # 8 of 16 registers. Modelled for DDSNet: 398 M cycles, against 437 M with 6 x 8 and 485 M
         # with 4 x 12, where LLVM spills sums to the stack.
         tile=(4, 8),
+        modelled=True,
     )
 
 

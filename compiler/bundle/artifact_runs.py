@@ -81,16 +81,21 @@ def _answers(
 ) -> "list[Outputs]":
     allowed(bundle, device)
     found: list[Outputs] = work(bundle.model, bundle.input, inputs)
-    if bundle.seen and bundle.seen != bundles.identity(bundle.folder):
-        help = "run the command again"
-        message = "another bundle took this one's place while it was in use"
-        raise fail("E0622", message, whole_file(str(bundle.folder)), help=help)
+    check_same(bundle)
     if len(found) != len(inputs):
         raise _misfit(bundle, f"{len(found)} answers to {len(inputs)} inputs")
     for outputs in found:
         for problem in _problems(bundle, outputs):
             raise _misfit(bundle, problem)
     return found
+
+
+def check_same(bundle: Bundle) -> None:
+    """Refuse what was found out while another bundle took this one's place (E0622)."""
+    if bundle.seen and bundle.seen != bundles.identity(bundle.folder):
+        help = "run the command again"
+        message = "another bundle took this one's place while it was in use"
+        raise fail("E0622", message, whole_file(str(bundle.folder)), help=help)
 
 
 def _problems(bundle: Bundle, outputs: "Outputs") -> "list[str]":

@@ -72,19 +72,24 @@ def expected(bundle: Bundle, case: Golden, output: str) -> "NDArray[np.float32]"
     return _values(bundle, case.outputs[output], "float32")
 
 
+def tensor(bundle: Bundle, case: Golden) -> "NDArray[np.float32]":
+    """Return what a golden says that its image becomes, of the input's shape."""
+    kind = bundle.input.type
+    return _values(bundle, case.tensor, kind.dtype).reshape(kind.shape)
+
+
 def _outputs(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Sequence[Outputs]":
     """Run the artifact from the bytes of the images on, where there are images."""
     source = bundle.input
-    kept = [_values(bundle, case.tensor, source.type.dtype) for case in cases]
-    tensors = [tensor.reshape(source.type.shape) for tensor in kept]
+    tensors = [tensor(bundle, case) for case in cases]
     if source.preprocess is None:
         return artifact_runs.infer(bundle, device, tensors)
     pictures = [bundle.folder / case.image for case in cases if case.image]
     pixels = [fitting(images.read(path), source, str(path)) for path in pictures]
     channels, height, width = source.type.shape
-    for path, image, tensor in zip(pictures, pixels, tensors, strict=True):
+    for path, image, kept in zip(pictures, pixels, tensors, strict=True):
         made = preprocess.apply(source.preprocess, image, (channels, height, width), str(path))
-        if not np.array_equal(made, tensor):
+        if not np.array_equal(made, kept):
             label = "its tensor is not what the input contract makes of it"
             raise _damaged(path, label)
     return artifact_runs.run(bundle, device, pixels)

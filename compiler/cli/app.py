@@ -11,6 +11,7 @@ import typer
 
 from tcc.compiler.cli import failures
 from tcc.compiler.cli import report as reports
+from tcc.compiler.cli.bench import bench
 from tcc.compiler.cli.build import build
 from tcc.compiler.cli.calibrate import EPILOG as METHODS
 from tcc.compiler.cli.calibrate import calibrate
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "eval": evaluate,
     "verify": verify,
+    "bench": bench,
     "import": import_,
     "import-weights": import_weights,
     "targets": targets,

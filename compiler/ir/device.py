@@ -11,6 +11,7 @@ from tcc.compiler.ir.target import (
     Backend,
     Builder,
     ImageRunner,
+    Measurer,
     NumbersReader,
     Refusal,
     Runner,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tcc.compiler.ir.graph import Graph, Input, Model, Pass
+    from tcc.compiler.ir.measurement import Measurement, Workload
     from tcc.compiler.ir.number_types import Numbers
     from tcc.compiler.support.progress import Progress
 
@@ -139,6 +141,21 @@ class Device:
         shape = (channels, height, width)
         tensors = [preprocess.apply(source.preprocess, image, shape) for image in images]
         return runner.infer(self.target, folder, source, tensors)
+
+    def measure(
+        self, folder: Path, source: "Input", workload: "Workload", progress: "Progress"
+    ) -> "Measurement":
+        """Return what the artifact in `folder` costs.
+
+        Raises:
+            MissingTool: What runs or measures the artifact is not installed.
+            UserError: The artifact cannot be run on this, or nothing measures it here (E0657).
+        """
+        self._runner(folder)
+        if isinstance(self.backend, Measurer):
+            return self.backend.measure(self.target, folder, source, workload, progress)
+        message = f"nothing here measures what is built for {self.name}"
+        raise fail("E0657", message, whole_file(str(folder)))
 
     @property
     def _builder(self) -> Builder:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
+from tcc.compiler.ir.measurement import Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.support.external_tools import Tool
@@ -144,5 +145,26 @@ class NumbersReader(Protocol):
 
         Raises:
             UserError: It cannot be read, or holds what no artifact of tcc does.
+        """
+        ...
+
+
+@runtime_checkable
+class Measurer(Protocol):
+    """A backend that can say what its artifacts cost."""
+
+    def measure(
+        self,
+        target: Target,
+        folder: Path,
+        source: Input,
+        workload: Workload,
+        progress: Progress = silent,
+    ) -> Measurement:
+        """Run the artifact in `folder` on one input, again and again, and say what that costs.
+
+        Raises:
+            MissingTool: What runs or measures the artifact here is not installed.
+            UserError: The artifact cannot be run on this.
         """
         ...

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "arm": ("apache-tvm", "apache-tvm-ffi", "ziglang"),
+    "arm": ("apache-tvm", "apache-tvm-ffi", "capstone", "ziglang"),
     "import": ("onnx-graphsurgeon", "onnxsim"),
     "tflite": ("ai-edge-litert", "flatbuffers"),
     "train": ("torch",),

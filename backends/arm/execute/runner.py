@@ -48,10 +48,11 @@ def infer(
 
 def run(machine: Machine, folder: Path, images: "Sequence[np.ndarray]") -> "list[Outputs]":
     """Return the raw outputs for each image, uint8 (height, width, 3)."""
-    return _batches(machine, folder, (), ".ppm", map(_ppm, images))
+    return _batches(machine, folder, (), ".ppm", map(ppm, images))
 
 
-def _ppm(image: "np.ndarray") -> bytes:
+def ppm(image: "np.ndarray") -> bytes:
+    """Return an image, uint8 (height, width, 3), as the program reads it."""
     height, width, _ = image.shape
     return f"P6\n{width} {height}\n255\n".encode() + np.ascontiguousarray(image, np.uint8).tobytes()
 
@@ -63,10 +64,10 @@ def _batches(
     suffix: str,
     inputs: Iterator[bytes],
 ) -> "list[Outputs]":
-    program = _program(folder)
+    program = program_file(folder)
     found: list[Outputs] = []
     with scratch_folders.folder() as temporary:
-        calls = _Calls(machine, program, temporary)
+        calls = Calls(machine, program, temporary)
         shapes = calls.described()
         most = max(1, min(BATCH, BATCH_BYTES // (4 * sum(map(prod, shapes.values())))))
         while paths := _written(temporary, suffix, islice(inputs, most), len(found)):
@@ -86,7 +87,7 @@ def _written(folder: Path, suffix: str, inputs: Iterator[bytes], first: int) -> 
 
 
 def _batch(
-    calls: "_Calls", option: tuple[str, ...], paths: Sequence[Path], shapes: Shapes
+    calls: "Calls", option: tuple[str, ...], paths: Sequence[Path], shapes: Shapes
 ) -> "list[Outputs]":
     """Return the raw outputs of the inputs in some files, from one process.
 
@@ -117,7 +118,7 @@ def _batch(
     return found
 
 
-def _program(folder: Path) -> Path:
+def program_file(folder: Path) -> Path:
     """Return the runner program of an artifact."""
     programs = sorted(folder.glob("*-run"))
     if len(programs) != 1:
@@ -126,12 +127,13 @@ def _program(folder: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _Calls:
-    """A program, the machine that it is for, and a scratch folder."""
+class Calls:
+    """A program, the machine that it is for, a scratch folder, and options for its emulator."""
 
     machine: Machine
     program: Path
     folder: Path
+    options: tuple[str, ...] = ()
 
     def described(self) -> Shapes:
         """Return the shapes of the outputs by name, as the program itself tells them.
@@ -139,13 +141,24 @@ class _Calls:
         Raises:
             UserError: It tells something else (E0652).
         """
+        try:
+            return _shapes(self.about())
+        except ValueError as error:
+            message = "the program does not say what its outputs are"
+            raise self.wrong(message, str(error)[:120]) from None
+
+    def about(self) -> object:
+        """Return the JSON with which the program describes itself.
+
+        Raises:
+            UserError: It prints something else (E0652).
+        """
         said = self.execute("--describe", inputs=0, written=0)
         try:
-            return _shapes(json.loads(said))
-        except (ValueError, RecursionError) as error:
-            reason = "" if isinstance(error, json.JSONDecodeError) else str(error)[:120]
+            return json.loads(said)
+        except (ValueError, RecursionError):
             message = "the program does not say what its outputs are"
-            raise self.wrong(message, reason or "it prints no JSON") from None
+            raise self.wrong(message, "it prints no JSON") from None
 
     def execute(self, *arguments: str, inputs: int, written: int) -> bytes:
         """Run the program and return what it prints.
@@ -153,8 +166,7 @@ class _Calls:
         Raises:
             UserError: It refuses an input (E0653), or fails (E0652).
         """
-        emulator = [] if self.machine.native else [self.machine.qemu, "-cpu", self.machine.qemu_cpu]
-        command = [*emulator, str(self.program), *arguments]
+        command = [*self._emulator(), str(self.program), *arguments]
         try:
             done = process.execute(command, self.folder, START + EACH * inputs, written)
         except HangsError as error:
@@ -172,6 +184,11 @@ class _Calls:
             cause = f"signal {-done.code}" if done.code < 0 else f"status {done.code}"
             raise self.wrong(f"the program failed with {cause}", _last(done.err))
         return done.out
+
+    def _emulator(self) -> tuple[str, ...]:
+        if self.machine.native and not self.options:
+            return ()
+        return (self.machine.qemu, "-cpu", self.machine.qemu_cpu, *self.options)
 
     def wrong(self, message: str, label: str = "") -> UserError:
         """Return the error of a program that does not do what it is for."""

@@ -1,0 +1,188 @@
+"""ARM instructions as a cycle model sees them: what each does, with which registers."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import lru_cache
+from typing import Any
+
+from tcc.compiler.support.external_tools import MissingTool, Tool
+
+
+class Kind(Enum):
+    """What an instruction keeps busy."""
+
+    ALU = auto()
+    MULTIPLY = auto()
+    DIVIDE = auto()
+    MEMORY = auto()
+    MANY_MEMORY = auto()
+    MOVE = auto()  # between core and vector registers
+    FLOAT = auto()
+    FLOAT_ACCUMULATE = auto()
+    FLOAT_DIVIDE = auto()
+    INTEGER = auto()
+    INTEGER_MULTIPLY = auto()
+    LONG_MULTIPLY = auto()
+    VECTOR_MEMORY = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One instruction: `width` is that of its vector registers, 16, 8 or 4 bytes.
+
+    `units` is how many registers it moves, doublewords of vectors; registers are core registers and
+    the doublewords of vector registers.
+    """
+
+    kind: Kind
+    width: int
+    units: float
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+_FLOAT_ACCUMULATE = (
+    "vfma.f", "vfms.f", "vmla.f", "vmls.f", "vfnma", "vfnms", "vnmla", "vnmls",
+)  # fmt: skip
+_FLOAT = (
+    "vadd.f", "vsub.f", "vmul.f", "vmax.f", "vmin.f", "vcvt", "vneg.f", "vabs.f", "vpadd.f",
+    "vpmax.f", "vpmin.f", "vcge.f", "vcgt.f", "vceq.f", "vcmp", "vabd.f", "vacge", "vacgt",
+    "vrecp", "vrsqrt", "vnmul", "vrint", "vclt.f", "vcle.f",
+)  # fmt: skip
+_VECTOR: tuple[tuple[tuple[str, ...], Kind], ...] = (
+    (_FLOAT_ACCUMULATE, Kind.FLOAT_ACCUMULATE),
+    (_FLOAT, Kind.FLOAT),
+    (("vdiv", "vsqrt"), Kind.FLOAT_DIVIDE),
+    (("vmull", "vmlal", "vmlsl", "vqdml", "vqdmull"), Kind.LONG_MULTIPLY),
+    (("vmla", "vmls", "vmul", "vqdmulh", "vqrdmulh"), Kind.INTEGER_MULTIPLY),
+    (("vld", "vst", "vpush", "vpop"), Kind.VECTOR_MEMORY),
+    (("vmrs", "vmsr"), Kind.MOVE),
+)
+_CORE: tuple[tuple[tuple[str, ...], Kind], ...] = (
+    (("ldm", "stm", "push", "pop"), Kind.MANY_MEMORY),
+    (("ldr", "str"), Kind.MEMORY),
+    (("mul", "mla", "smul", "umul", "smla", "umla", "mls", "smm"), Kind.MULTIPLY),
+    (("sdiv", "udiv"), Kind.DIVIDE),
+)
+"""Kinds by how mnemonics begin; the first that fits is taken."""
+_CORE_REGISTER = re.compile(r"\b(r\d+|lr|ip|sp|fp|sl|sb)\b")
+_LISTED = re.compile(r"[dsq](\d+)(?:\[.*\])?\s*-\s*[dsq](\d+)")
+_DOUBLEWORDS: Mapping[str, float] = {"q": 2, "s": 0.5}
+
+
+@lru_cache(maxsize=1 << 16)
+def decoded(code: bytes, count: int) -> tuple[Instruction, ...]:
+    """Return the instructions of a block; those that are not known are left out.
+
+    Args:
+        code: Its bytes, ARM or Thumb; which of them is found out.
+        count: How many instructions it has.
+
+    Raises:
+        MissingTool: What disassembles is not here.
+    """
+    arm, thumb = _disassemblers()
+    chosen = thumb if _is_thumb(code, count) else arm
+    return tuple(_instruction(found) for found in chosen.disasm(code, 0x1000))
+
+
+@lru_cache(maxsize=1)
+def _disassemblers() -> tuple[Any, Any]:
+    try:
+        from capstone import CS_ARCH_ARM, CS_MODE_ARM, CS_MODE_THUMB, Cs
+    except ImportError:
+        raise MissingTool(Tool("capstone", "model cycles", None, builds=False)) from None
+
+    found = Cs(CS_ARCH_ARM, CS_MODE_ARM), Cs(CS_ARCH_ARM, CS_MODE_THUMB)
+    for each in found:
+        each.detail = True
+    return found
+
+
+def _is_thumb(code: bytes, count: int) -> bool:
+    """Whether a block is Thumb: it has short instructions, or makes sense as Thumb alone.
+
+    Where both make sense, a word of Thumb begins with 0xE8 or more, one of ARM mostly with the
+    conditions "always" or, for NEON, "never".
+    """
+    if len(code) != 4 * count:
+        return True
+    arm, thumb = (
+        sum(1 for _ in each.disasm_lite(code, 0x1000)) == count for each in _disassemblers()
+    )
+    if arm != thumb:
+        return thumb
+    as_thumb = sum(code[i + 1] >= 0xE8 for i in range(0, len(code), 4))
+    return as_thumb > sum(code[i + 3] >> 4 in {14, 15} for i in range(0, len(code), 4))
+
+
+def _instruction(found: Any) -> Instruction:
+    word, operands = found.mnemonic, found.op_str
+    kind = _kind(word, operands)
+    reads, writes = _registers(found)
+    return Instruction(kind, _width(operands), _units(kind, word, operands), reads, writes)
+
+
+def _kind(word: str, operands: str) -> Kind:
+    vector = word.startswith("v")
+    for beginnings, kind in _VECTOR if vector else _CORE:
+        if word.startswith(beginnings):
+            return kind
+    if not vector:
+        return Kind.ALU
+    moves = word.startswith(("vmov", "vdup")) and _CORE_REGISTER.search(operands)
+    return Kind.MOVE if moves else Kind.INTEGER
+
+
+def _width(operands: str) -> int:
+    if re.search(r"\bq\d", operands):
+        return 16
+    return 8 if re.search(r"\bd\d", operands) else 4
+
+
+def _units(kind: Kind, word: str, operands: str) -> float:
+    match kind:
+        case Kind.MANY_MEMORY:
+            return max(1, operands.count(",") // 2 + 1)  # two registers a cycle
+        case Kind.VECTOR_MEMORY if not word.startswith(("vldr", "vstr")):
+            inner = re.search(r"\{([^}]*)\}", operands)
+            return max(1, sum(map(_doublewords, (inner[1] if inner else operands).split(","))))
+        case Kind.MOVE if word.startswith(("vmrs", "vmsr")):
+            return 2
+        case _:
+            return 1
+
+
+def _doublewords(listed: str) -> float:
+    """Return how many doublewords a register, or a range of them, is."""
+    listed = listed.strip()
+    span = _LISTED.match(listed)
+    count = int(span[2]) - int(span[1]) + 1 if span else 1
+    return count * _DOUBLEWORDS.get(listed[:1], 1)
+
+
+def _registers(found: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    from capstone import CsError
+
+    try:
+        reads, writes = found.regs_access()
+    except CsError:
+        return (), ()
+    return _named(found, reads), _named(found, writes)
+
+
+def _named(found: Any, registers: Any) -> tuple[str, ...]:
+    """Return registers by name, vector registers as the doublewords that they are."""
+    names: dict[str, None] = {}
+    for number in registers:
+        name = found.reg_name(number) or ""
+        kind, index = name[:1], name[1:]
+        if kind == "q" and index.isdigit():
+            names |= dict.fromkeys((f"d{2 * int(index)}", f"d{2 * int(index) + 1}"))
+        elif kind == "s" and index.isdigit():
+            names[f"d{int(index) // 2}"] = None
+        elif name:
+            names[name] = None
+    return tuple(names)

@@ -1,0 +1,76 @@
+"""The counting plugin of qemu: compiled once, into the user's cache."""
+
+import os
+import platform
+import re
+import subprocess
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+
+from tcc.backends.arm.codegen import zig
+from tcc.backends.arm.machine import Machine
+from tcc.compiler.support import scratch_folders
+from tcc.compiler.support.external_tools import MissingTool, Tool
+
+SOURCE = "count.c"
+OLDEST = 6
+"""The first major version of qemu whose plugins hear of system calls."""
+NEW_API = 9
+"""The first major version that wants the second version of its interface."""
+
+
+def built(machine: Machine) -> Path:
+    """Return the plugin for the qemu of a machine, compiled if it was not yet.
+
+    Raises:
+        MissingTool: There is no qemu that takes plugins, or no zig to compile it.
+        ZigError: It does not compile.
+        OSError: The cache cannot be written.
+    """
+    api = 2 if _version(machine) >= NEW_API else 1
+    text = (files("tcc.backends.arm") / "measure" / SOURCE).read_bytes()
+    options = ("-target", f"{_processor()}-linux-gnu.2.28", f"-DAPI={api}", "-shared", "-s")
+    key = sha256(repr((text, options, zig.COMPILE)).encode()).hexdigest()[:16]
+    kept = zig.cache() / f"count-{key}.so"
+    if not kept.is_file():
+        _compile(text, options, kept)
+    return kept
+
+
+def _compile(text: bytes, options: tuple[str, ...], kept: Path) -> None:
+    with scratch_folders.folder() as folder:
+        (folder / SOURCE).write_bytes(text)
+        zig.run(folder, "cc", *zig.COMPILE, *options, "-o", "count.so", SOURCE)
+        fresh = kept.with_name(f"{kept.name}.{os.getpid()}")
+        fresh.write_bytes((folder / "count.so").read_bytes())
+        fresh.replace(kept)
+
+
+def named(plugin: Path, out: Path) -> tuple[str, ...]:
+    """Return qemu's options that have a plugin write a file; commas end a word of theirs."""
+    return ("-plugin", ",".join(str(word).replace(",", ",,") for word in (plugin, f"out={out}")))
+
+
+def _processor() -> str:
+    found = platform.machine()
+    return {"AMD64": "x86_64", "arm64": "aarch64"}.get(found, found)
+
+
+def _version(machine: Machine) -> int:
+    """Return the major version of a machine's qemu.
+
+    Raises:
+        MissingTool: It is not here, or too old.
+    """
+    try:
+        said = subprocess.run(
+            [machine.qemu, "--version"], check=False, capture_output=True, timeout=60, text=True
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        said = ""
+    found = re.search(r"version (\d+)\.", said)
+    if not found or int(found[1]) < OLDEST:
+        needed_for = f"count instructions (version {OLDEST} or newer)"
+        raise MissingTool(Tool(machine.qemu, needed_for, None, builds=False))
+    return int(found[1])

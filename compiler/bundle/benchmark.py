@@ -1,0 +1,88 @@
+"""What a bundle's artifact costs, and how two of them compare."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tcc.compiler.bundle import artifact_runs, replay
+from tcc.compiler.bundle.bundle_folder import Bundle
+from tcc.compiler.data import images
+from tcc.compiler.data.dataset import fitting
+from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.measurement import Cost, Measurement, Workload
+from tcc.compiler.support.progress import Progress, silent
+
+UNDECIDED = 0.15
+"""How far the ratio of two costs must be from 1 to say which is less."""
+
+
+class Verdict(StrEnum):
+    """Whether one cost is less than another."""
+
+    LESS = "less"
+    MORE = "more"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The ratio of two bundles' costs, the second over the first; `by` says of what."""
+
+    by: str
+    ratio: float
+    verdict: Verdict
+
+
+def workload(bundle: Bundle, runs: int, threads: int = 1) -> Workload:
+    """Return the first golden of a bundle, as what is to be measured.
+
+    Raises:
+        UserError: It is not one of the manifest's contract (E0621).
+    """
+    case = bundle.manifest.goldens.cases[0]
+    pixels = None
+    if case.image:
+        path = bundle.folder / case.image
+        pixels = fitting(images.read(path), bundle.input, str(path))
+    return Workload(pixels, replay.tensor(bundle, case), runs, threads)
+
+
+def measure(
+    bundle: Bundle, device: Device, given: Workload, progress: Progress = silent
+) -> Measurement:
+    """Return what the artifact of a bundle costs.
+
+    Raises:
+        Mislabelled: The artifact is not what the manifest says (E0656).
+        MissingTool: What measures it is not here.
+        UserError: The artifact cannot be run, nothing measures it here (E0657), or another bundle
+            took its place meanwhile (E0622).
+    """
+    artifact_runs.allowed(bundle, device)
+    found = device.measure(bundle.model, bundle.input, given, progress)
+    artifact_runs.check_same(bundle)
+    return found
+
+
+def compared(first: Cost, second: Cost) -> Comparison | None:
+    """Return how a cost compares with another of the same kind; None where there is none.
+
+    Times that overlap, from quartile to quartile, decide nothing either.
+    """
+    apart = True
+    if first.times and second.times:
+        by, (old, new) = "time", (first.times.median, second.times.median)
+        apart = first.times.high < second.times.low or second.times.high < first.times.low
+    elif first.cycles and second.cycles:
+        by, (old, new) = "cycles", (float(first.cycles), float(second.cycles))
+    elif first.instructions and second.instructions:
+        by, (old, new) = "instructions", (float(first.instructions), float(second.instructions))
+    else:
+        return None
+    ratio = new / old if old else 1.0
+    return Comparison(by, ratio, _verdict(ratio) if apart else Verdict.UNDECIDED)
+
+
+def _verdict(ratio: float) -> Verdict:
+    if ratio < 1 - UNDECIDED:
+        return Verdict.LESS
+    return Verdict.MORE if ratio > 1 / (1 - UNDECIDED) else Verdict.UNDECIDED

@@ -1,0 +1,79 @@
+"""What was measured, as tables."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tcc.compiler.cli.report import Cell, Report, size
+
+if TYPE_CHECKING:
+    from tcc.compiler.bundle.benchmark import Comparison
+    from tcc.compiler.ir.measurement import Cost, Measurement, Memory
+
+COUNTED = ("instructions", "cycles")
+TIMED = ("median ms", "quartiles", "first ms")
+
+
+def show(report: Report, name: str, found: "Measurement") -> None:
+    """Print what a bundle costs: its layers unless quiet, the whole, its memory."""
+    report.text(f"{name}: {found.how}")
+    parts = [("load", found.load), ("preprocess", found.preprocess), ("network", found.network)]
+    timed = found.network.times is not None
+    columns = TIMED if timed else COUNTED
+    if found.layers and not report.quiet:
+        whole = _weight(found.network)
+        rows: list[tuple[Cell, ...]] = [
+            (
+                each.name,
+                each.kernel,
+                *_cells(each.cost, timed),
+                f"{_weight(each.cost) / whole:.1%}" if whole else "",
+            )
+            for each in found.layers
+        ]
+        report.table(("layer", "kernel", *columns, "share"), rows)
+        report.text("")
+    report.table(("", *columns), [(word, *_cells(cost, timed)) for word, cost in parts if cost])
+    report.text(f"memory: {_memory(found.memory)}")
+    if found.caution:
+        report.text(found.caution)
+    report.text("")
+
+
+def show_comparison(report: Report, names: Sequence[str], found: "Comparison | None") -> None:
+    """Print how the second bundle compares with the first."""
+    if not found:
+        report.text("one was timed and the other counted: they do not compare")
+        return
+    text = f"{names[1]} takes {found.ratio:.2f} times the {found.by} of {names[0]}"
+    if found.verdict == "undecided":
+        text += ": undecided, as measurements differ by as much"
+    report.text(text)
+
+
+def _cells(cost: "Cost", timed: bool) -> tuple[Cell, ...]:
+    if not timed:
+        return tuple("-" if n is None else n for n in (cost.instructions, cost.cycles))
+    if not cost.times:
+        return ("-",) * len(TIMED)
+    t = cost.times
+    return (f"{t.median:.3f}", f"{t.low:.3f} to {t.high:.3f}", f"{t.first:.3f}")
+
+
+def _weight(cost: "Cost") -> float:
+    if cost.times:
+        return cost.times.median
+    return float(cost.cycles or cost.instructions or 0)
+
+
+def _memory(found: "Memory") -> str:
+    parts = [f"{size(found.files)} to install"]
+    if found.program is not None:
+        parts.append(f"{size(found.program)} as loaded")
+    if found.weights is not None:
+        parts.append(f"weights {size(found.weights)}")
+    if found.arena is not None:
+        bound = f" (at least {size(found.arena_bound)})" if found.arena_bound else ""
+        parts.append(f"arena {size(found.arena)}{bound}")
+    if found.peak is not None:
+        parts.append(f"peak {size(found.peak)}")
+    return ", ".join(parts)

@@ -1,0 +1,104 @@
+"""What a target's artifact costs: the records that backends measure."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workload:
+    """What is run to be measured.
+
+    Attributes:
+        image: uint8 (height, width, 3), where the network takes images.
+        tensor: The input's shape: what the network itself takes.
+        runs: How many runs are timed, after as many as it takes to warm up.
+        threads: How many threads share the work.
+    """
+
+    image: "NDArray[np.uint8] | None"
+    tensor: "NDArray[np.float32]"
+    runs: int
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Milliseconds of `runs` runs, the median and the quartiles; `first` is the very first run."""
+
+    median: float
+    low: float
+    high: float
+    first: float
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What something costs, as far as it was measured: counted and modelled, or timed."""
+
+    instructions: int | None = None
+    cycles: int | None = None
+    times: Times | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """A layer by the name of its result, the kernel that computes it, and what that costs."""
+
+    name: str
+    kernel: str
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes, None where not known.
+
+    Attributes:
+        files: What the device has to hold: the program or the model's file.
+        program: The program as loaded, with its weights and its static memory.
+        arena: Intermediate values.
+        arena_bound: The least that any order of these layers needs for them.
+        weights: The constants.
+        peak: The most that the process took; for a runtime in this process, by how much it grew.
+    """
+
+    files: int
+    program: int | None = None
+    arena: int | None = None
+    arena_bound: int | None = None
+    weights: int | None = None
+    peak: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What an artifact costs.
+
+    Attributes:
+        how: What ran it.
+        network: One run of the network, from input to raw outputs.
+        load: All that comes before the first input.
+        preprocess: From the image's bytes to the input.
+        layers: The parts of `network`, where they can be told apart.
+        caution: How far these numbers may be from a device's.
+    """
+
+    how: str
+    network: Cost
+    load: Cost
+    preprocess: Cost | None
+    memory: Memory
+    layers: tuple[LayerCost, ...] = field(default=())
+    caution: str = ""
+
+
+def times(milliseconds: "list[float]", first: float) -> Times:
+    """Return the median and the quartiles of some runs, one or more; `first` is the very first."""
+    ordered = sorted(milliseconds)
+    low, median, high = (ordered[len(ordered) * quarter // 4] for quarter in (1, 2, 3))
+    return Times(median, low, high, first, len(ordered))

@@ -1,0 +1,81 @@
+"""What a program costs: counted under qemu, the same each time."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nets import gated
+
+from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.measure import counts
+from tcc.compiler.data.weights import random
+from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.measurement import Measurement, Workload
+from tcc.compiler.support.progress import silent
+
+ARM = Arm()
+DEVICES = {target.name: Device(ARM, target) for target in ARM.targets}
+GRAPH = gated()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network's files for arm-a7."""
+    found: Path = tmp_path_factory.mktemp("gated")
+    artifact = ARM.emit(DEVICES["arm-a7"].target, Model(GRAPH, random(GRAPH)))
+    for name, data in artifact.files.items():
+        path = found / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o755)
+    return found
+
+
+def measured(folder: Path) -> Measurement:
+    source = GRAPH.inputs[0]
+    tensor = np.random.default_rng(0).standard_normal(source.type.shape, np.float32)
+    given = Workload(None, tensor, runs=1)
+    return DEVICES["arm-a7"].measure(folder, source, given, silent)
+
+
+@pytest.fixture
+def _qemu() -> None:
+    if shutil.which("qemu-arm") is None:
+        pytest.skip("needs qemu-arm: apt-get install qemu-user")
+
+
+@pytest.mark.usefixtures("_qemu")
+def test_instructions_are_counted_and_the_same_each_time(folder: Path) -> None:
+    found = measured(folder)
+    assert measured(folder) == found
+    network, memory = found.network, found.memory
+    macs = 2 * 4 * 8 * 5 * 5  # of the two large convolutions, four an instruction
+    assert network.instructions is not None
+    assert network.instructions > macs / 4
+    assert network.cycles is not None
+    assert network.cycles > macs
+    assert found.preprocess is None
+    assert found.load.instructions
+    assert memory.files == next(folder.glob("*-run")).stat().st_size
+    assert memory.peak is not None
+    assert memory.program is not None
+    assert memory.files < memory.program < memory.peak
+    assert "1.49 times" in found.caution
+
+
+WHOLE = "mark open\n0 1\nmark end\n0 2\n1 1\nheap 9\nblock 0 3 000000\nblock 1 2 0000\n"
+
+
+def test_counts_are_read() -> None:
+    found = counts.read(WHOLE.splitlines())
+    assert [each.until for each in found.intervals] == ["open", "end"]
+    assert found.instructions(found.together(found.intervals)) == 3 * 3 + 2
+    assert found.heap == 9
+
+
+@pytest.mark.parametrize("end", range(1, len(WHOLE.splitlines())))
+def test_counts_that_were_cut_off_are_not(end: int) -> None:
+    with pytest.raises(ValueError, match=r"missing"):
+        counts.read(WHOLE.splitlines()[:end])
