@@ -8,14 +8,14 @@ from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data import images
 from tcc.compiler.data.dataset import fitting
 from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.measurement import Cost, Measurement, Workload
+from tcc.compiler.ir.measurement import Measurement, RunCost, Workload
 from tcc.compiler.support.progress import Progress, silent
 
 UNDECIDED = 0.15
 """How far the ratio of two costs must be from 1 to say which is less."""
 
 
-class Verdict(StrEnum):
+class CostVerdict(StrEnum):
     """Whether one cost is less than another."""
 
     LESS = "less"
@@ -24,12 +24,12 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class CostComparison:
     """The ratio of two bundles' costs, the second over the first; `by` says of what."""
 
     by: str
     ratio: float
-    verdict: Verdict
+    verdict: CostVerdict
 
 
 def workload(bundle: Bundle, runs: int, threads: int = 1) -> Workload:
@@ -63,10 +63,10 @@ def measure(
     return found
 
 
-def compared(first: Cost, second: Cost) -> Comparison | None:
+def compared(first: RunCost, second: RunCost) -> CostComparison | None:
     """Return how a cost compares with another of the same kind; None where there is none.
 
-    Times that overlap, from quartile to quartile, decide nothing either.
+    RunTimes that overlap, from quartile to quartile, decide nothing either.
     """
     apart = True
     if first.times and second.times:
@@ -79,10 +79,10 @@ def compared(first: Cost, second: Cost) -> Comparison | None:
     else:
         return None
     ratio = new / old if old else 1.0
-    return Comparison(by, ratio, _verdict(ratio) if apart else Verdict.UNDECIDED)
+    return CostComparison(by, ratio, _verdict(ratio) if apart else CostVerdict.UNDECIDED)
 
 
-def _verdict(ratio: float) -> Verdict:
+def _verdict(ratio: float) -> CostVerdict:
     if ratio < 1 - UNDECIDED:
-        return Verdict.LESS
-    return Verdict.MORE if ratio > 1 / (1 - UNDECIDED) else Verdict.UNDECIDED
+        return CostVerdict.LESS
+    return CostVerdict.MORE if ratio > 1 / (1 - UNDECIDED) else CostVerdict.UNDECIDED

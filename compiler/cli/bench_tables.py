@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli.report import Cell, Report, size
+from tcc.compiler.cli.report import Report, TableCell, size
 
 if TYPE_CHECKING:
-    from tcc.compiler.bundle.benchmark import Comparison
-    from tcc.compiler.ir.measurement import Cost, Measurement, Memory
+    from tcc.compiler.bundle.benchmark import CostComparison
+    from tcc.compiler.ir.measurement import Measurement, MemoryUse, RunCost
 
 COUNTED = ("instructions", "cycles")
 TIMED = ("median ms", "quartiles", "first ms")
@@ -21,7 +21,7 @@ def show(report: Report, name: str, found: "Measurement") -> None:
     columns = TIMED if timed else COUNTED
     if found.layers and not report.quiet:
         whole = _weight(found.network)
-        rows: list[tuple[Cell, ...]] = [
+        rows: list[tuple[TableCell, ...]] = [
             (
                 each.name,
                 each.kernel,
@@ -39,7 +39,7 @@ def show(report: Report, name: str, found: "Measurement") -> None:
     report.text("")
 
 
-def show_comparison(report: Report, names: Sequence[str], found: "Comparison | None") -> None:
+def show_comparison(report: Report, names: Sequence[str], found: "CostComparison | None") -> None:
     """Print how the second bundle compares with the first."""
     if not found:
         report.text("one was timed and the other counted: they do not compare")
@@ -50,7 +50,7 @@ def show_comparison(report: Report, names: Sequence[str], found: "Comparison | N
     report.text(text)
 
 
-def _cells(cost: "Cost", timed: bool) -> tuple[Cell, ...]:
+def _cells(cost: "RunCost", timed: bool) -> tuple[TableCell, ...]:
     if not timed:
         return tuple("-" if n is None else n for n in (cost.instructions, cost.cycles))
     if not cost.times:
@@ -59,13 +59,13 @@ def _cells(cost: "Cost", timed: bool) -> tuple[Cell, ...]:
     return (f"{t.median:.3f}", f"{t.low:.3f} to {t.high:.3f}", f"{t.first:.3f}")
 
 
-def _weight(cost: "Cost") -> float:
+def _weight(cost: "RunCost") -> float:
     if cost.times:
         return cost.times.median
     return float(cost.cycles or cost.instructions or 0)
 
 
-def _memory(found: "Memory") -> str:
+def _memory(found: "MemoryUse") -> str:
     parts = [f"{size(found.files)} to install"]
     if found.program is not None:
         parts.append(f"{size(found.program)} as loaded")

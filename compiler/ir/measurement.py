@@ -26,7 +26,7 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class RunTimes:
     """Milliseconds of `runs` runs, the median and the quartiles; `first` is the very first run."""
 
     median: float
@@ -37,25 +37,25 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class RunCost:
     """What something costs, as far as it was measured: counted and modelled, or timed."""
 
     instructions: int | None = None
     cycles: int | None = None
-    times: Times | None = None
+    times: RunTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class LayerCost:
+class LayerRunCost:
     """A layer by the name of its result, the kernel that computes it, and what that costs."""
 
     name: str
     kernel: str
-    cost: Cost
+    cost: RunCost
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryUse:
     """Bytes, None where not known.
 
     Attributes:
@@ -89,16 +89,16 @@ class Measurement:
     """
 
     how: str
-    network: Cost
-    load: Cost
-    preprocess: Cost | None
-    memory: Memory
-    layers: tuple[LayerCost, ...] = field(default=())
+    network: RunCost
+    load: RunCost
+    preprocess: RunCost | None
+    memory: MemoryUse
+    layers: tuple[LayerRunCost, ...] = field(default=())
     caution: str = ""
 
 
-def times(milliseconds: "list[float]", first: float) -> Times:
+def times(milliseconds: "list[float]", first: float) -> RunTimes:
     """Return the median and the quartiles of some runs, one or more; `first` is the very first."""
     ordered = sorted(milliseconds)
     low, median, high = (ordered[len(ordered) * quarter // 4] for quarter in (1, 2, 3))
-    return Times(median, low, high, first, len(ordered))
+    return RunTimes(median, low, high, first, len(ordered))

@@ -8,7 +8,7 @@ MOST = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class CodeBlock:
     """Instructions that run one after another: how many, and their bytes."""
 
     instructions: int
@@ -16,7 +16,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class CountedInterval:
     """How often each block ran until the program asked for the time, opened a file or ended."""
 
     until: str
@@ -24,14 +24,14 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class ProgramCounts:
     """Everything that one process ran, and the most memory in bytes that it asked for."""
 
-    intervals: tuple[Interval, ...]
-    blocks: Mapping[int, Block]
+    intervals: tuple[CountedInterval, ...]
+    blocks: Mapping[int, CodeBlock]
     heap: int
 
-    def together(self, intervals: Iterable[Interval]) -> Mapping[int, int]:
+    def together(self, intervals: Iterable[CountedInterval]) -> Mapping[int, int]:
         """Return how often each block ran in several intervals."""
         found: dict[int, int] = {}
         for interval in intervals:
@@ -44,22 +44,22 @@ class Counts:
         return sum(count * self.blocks[index].instructions for index, count in runs.items())
 
 
-def read(lines: Iterable[str]) -> Counts:
+def read(lines: Iterable[str]) -> ProgramCounts:
     """Return what the plugin's file says.
 
     Raises:
         ValueError: It is cut off.
     """
-    intervals: list[Interval] = []
-    blocks: dict[int, Block] = {}
+    intervals: list[CountedInterval] = []
+    blocks: dict[int, CodeBlock] = {}
     heap, runs = None, dict[int, int]()
     for line in lines:
         match line.split():
             case ["mark", what]:
                 runs = {}
-                intervals.append(Interval(what, runs))
+                intervals.append(CountedInterval(what, runs))
             case ["block", index, count, code]:
-                blocks[int(index)] = Block(int(count), bytes.fromhex(code))
+                blocks[int(index)] = CodeBlock(int(count), bytes.fromhex(code))
             case ["heap", count]:
                 heap = int(count)
             case [index, count]:
@@ -68,8 +68,8 @@ def read(lines: Iterable[str]) -> Counts:
                 raise ValueError("a line is cut off")
     if heap is None or not blocks or any(index not in blocks for index in _all(intervals)):
         raise ValueError("its end is missing")
-    return Counts(tuple(intervals), blocks, heap)
+    return ProgramCounts(tuple(intervals), blocks, heap)
 
 
-def _all(intervals: Iterable[Interval]) -> Iterator[int]:
+def _all(intervals: Iterable[CountedInterval]) -> Iterator[int]:
     return (index for interval in intervals for index in interval.runs)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tcc.backends.arm.measure.instructions import Instruction, Kind, decoded
+from tcc.backends.arm.measure.instructions import DecodedInstruction, InstructionKind, decoded
 
 ACCUMULATOR = 4
 """Cycles from one multiply-accumulate to the next of the same accumulator."""
@@ -19,31 +19,31 @@ _BY_16, _BY_8, _BY_4 = 16, 8, 4
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class InstructionTiming:
     """Cycles until the next instruction starts, by vector width, and until the result is there."""
 
     issue: Mapping[int, int]
     latency: int
 
 
-def _any(issue: int, latency: int) -> Timing:
-    return Timing({_BY_16: issue, _BY_8: issue, _BY_4: issue}, latency)
+def _any(issue: int, latency: int) -> InstructionTiming:
+    return InstructionTiming({_BY_16: issue, _BY_8: issue, _BY_4: issue}, latency)
 
 
-TIMINGS: Mapping[Kind, Timing] = {
-    Kind.ALU: _any(1, 1),
-    Kind.MULTIPLY: _any(1, 3),
-    Kind.DIVIDE: _any(10, 12),
-    Kind.MEMORY: _any(1, 3),
-    Kind.MANY_MEMORY: _any(1, 3),
-    Kind.MOVE: _any(2, 3),
-    Kind.FLOAT: Timing({_BY_16: 4, _BY_8: 2, _BY_4: 1}, 4),
-    Kind.FLOAT_ACCUMULATE: Timing({_BY_16: 4, _BY_8: 2, _BY_4: 1}, 8),
-    Kind.FLOAT_DIVIDE: _any(15, 18),
-    Kind.INTEGER: Timing({_BY_16: 2, _BY_8: 1, _BY_4: 1}, 3),
-    Kind.INTEGER_MULTIPLY: Timing({_BY_16: 4, _BY_8: 2, _BY_4: 1}, 3),
-    Kind.LONG_MULTIPLY: _any(2, 4),
-    Kind.VECTOR_MEMORY: _any(1, 3),
+TIMINGS: Mapping[InstructionKind, InstructionTiming] = {
+    InstructionKind.ALU: _any(1, 1),
+    InstructionKind.MULTIPLY: _any(1, 3),
+    InstructionKind.DIVIDE: _any(10, 12),
+    InstructionKind.MEMORY: _any(1, 3),
+    InstructionKind.MANY_MEMORY: _any(1, 3),
+    InstructionKind.MOVE: _any(2, 3),
+    InstructionKind.FLOAT: InstructionTiming({_BY_16: 4, _BY_8: 2, _BY_4: 1}, 4),
+    InstructionKind.FLOAT_ACCUMULATE: InstructionTiming({_BY_16: 4, _BY_8: 2, _BY_4: 1}, 8),
+    InstructionKind.FLOAT_DIVIDE: _any(15, 18),
+    InstructionKind.INTEGER: InstructionTiming({_BY_16: 2, _BY_8: 1, _BY_4: 1}, 3),
+    InstructionKind.INTEGER_MULTIPLY: InstructionTiming({_BY_16: 4, _BY_8: 2, _BY_4: 1}, 3),
+    InstructionKind.LONG_MULTIPLY: _any(2, 4),
+    InstructionKind.VECTOR_MEMORY: _any(1, 3),
 }
 """Issue cycles are for each of an instruction's units."""
 
@@ -55,7 +55,7 @@ def of_block(code: bytes, count: int) -> float:
     return max(1.0, scheduled(known) + max(0, count - len(known)))
 
 
-def scheduled(instructions: Sequence[Instruction]) -> float:
+def scheduled(instructions: Sequence[DecodedInstruction]) -> float:
     """Return the cycles of instructions in order, each of which waits for what it reads.
 
     A simple operation may start with the one before it, if that did not so itself.
@@ -66,12 +66,12 @@ def scheduled(instructions: Sequence[Instruction]) -> float:
     for each in instructions:
         timing = TIMINGS[each.kind]
         issue = timing.issue[each.width] * each.units
-        adds = each.kind in {Kind.FLOAT_ACCUMULATE, Kind.LONG_MULTIPLY}
+        adds = each.kind in {InstructionKind.FLOAT_ACCUMULATE, InstructionKind.LONG_MULTIPLY}
         start = now
         for register in each.reads:
             known = summed if adds and register in each.writes else ready
             start = max(start, known.get(register, 0.0))
-        if each.kind is Kind.ALU and alone and start <= now:
+        if each.kind is InstructionKind.ALU and alone and start <= now:
             start, step, alone = now - 1, 1.0, False
         else:
             step, alone = issue, True

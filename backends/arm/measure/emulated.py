@@ -7,9 +7,9 @@ from pathlib import Path
 from tcc.backends.arm.execute.runner import Calls
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.measure import counts, cycles, inputs, plugin
-from tcc.backends.arm.measure.counts import Counts, Interval
-from tcc.backends.arm.measure.program_facts import Facts, facts
-from tcc.compiler.ir.measurement import Cost, LayerCost, Measurement, Workload
+from tcc.backends.arm.measure.counts import CountedInterval, ProgramCounts
+from tcc.backends.arm.measure.program_facts import ProgramFacts, facts
+from tcc.compiler.ir.measurement import LayerRunCost, Measurement, RunCost, Workload
 from tcc.compiler.support import regular_files, scratch_folders
 from tcc.compiler.support.progress import Progress, silent
 
@@ -20,7 +20,7 @@ MODELLED = (
 COUNTED = "there is no cycle model of this processor, and instructions alone say little"
 CLOCK, OPEN = "clock", "open"
 RUNS = 2
-"""Runs of the network: one to warm up, one that counts. Counts are the same each time."""
+"""Runs of the network: one to warm up, one that counts. ProgramCounts are the same each time."""
 
 
 def measure(
@@ -45,10 +45,10 @@ def measure(
             "--quiet", *asked, "--repeat", str(RUNS), *words, inputs=RUNS, written=counts.MOST
         )
         progress("model cycles", 0, 1)
-        return _Account(calls, _read(calls, file)).measurement(known, workload)
+        return _CostAccount(calls, _read(calls, file)).measurement(known, workload)
 
 
-def _read(calls: Calls, file: Path) -> Counts:
+def _read(calls: Calls, file: Path) -> ProgramCounts:
     try:
         with regular_files.opened(file) as stream:
             return counts.read(line.decode("ascii") for line in stream)
@@ -57,18 +57,18 @@ def _read(calls: Calls, file: Path) -> Counts:
 
 
 @dataclass(frozen=True)
-class _Account:
+class _CostAccount:
     """What a program ran, as costs."""
 
     calls: Calls
-    counted: Counts
+    counted: ProgramCounts
 
-    def measurement(self, known: Facts, workload: Workload) -> Measurement:
+    def measurement(self, known: ProgramFacts, workload: Workload) -> Measurement:
         machine = self.calls.machine
         before, runs = self._parted(max(1, len(known.layers)))
         opened = max((i for i, each in enumerate(before) if each.until == OPEN), default=-1) + 1
         own = [
-            LayerCost(name, kernel, self._cost([run]))
+            LayerRunCost(name, kernel, self._cost([run]))
             for (name, kernel), run in zip(known.layers, runs, strict=False)
         ]
         image = workload.image is not None
@@ -83,7 +83,7 @@ class _Account:
             caution=MODELLED if machine.modelled else COUNTED,
         )
 
-    def _parted(self, layers: int) -> tuple[Sequence[Interval], Sequence[Interval]]:
+    def _parted(self, layers: int) -> tuple[Sequence[CountedInterval], Sequence[CountedInterval]]:
         """Return what ran before the first run of the network, and the layers of the last one.
 
         The program asks for the time before the first layer of each run and after every one.
@@ -95,11 +95,11 @@ class _Account:
         first, last = asked[-RUNS * (layers + 1)], asked[-layers - 1]
         return found[: first + 1], [found[i] for i in range(last + 1, asked[-1] + 1)]
 
-    def _cost(self, intervals: Sequence[Interval]) -> Cost:
+    def _cost(self, intervals: Sequence[CountedInterval]) -> RunCost:
         runs = self.counted.together(intervals)
         instructions = self.counted.instructions(runs)
         if not self.calls.machine.modelled:
-            return Cost(instructions)
+            return RunCost(instructions)
         blocks = ((self.counted.blocks[index], count) for index, count in runs.items())
         modelled = sum(count * cycles.of_block(b.code, b.instructions) for b, count in blocks)
-        return Cost(instructions, round(modelled))
+        return RunCost(instructions, round(modelled))

@@ -10,7 +10,7 @@ from typing import Any
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
 
-class Kind(Enum):
+class InstructionKind(Enum):
     """What an instruction keeps busy."""
 
     ALU = auto()
@@ -29,14 +29,14 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Instruction:
+class DecodedInstruction:
     """One instruction: `width` is that of its vector registers, 16, 8 or 4 bytes.
 
     `units` is how many registers it moves, doublewords of vectors; registers are core registers and
     the doublewords of vector registers.
     """
 
-    kind: Kind
+    kind: InstructionKind
     width: int
     units: float
     reads: tuple[str, ...]
@@ -51,20 +51,20 @@ _FLOAT = (
     "vpmax.f", "vpmin.f", "vcge.f", "vcgt.f", "vceq.f", "vcmp", "vabd.f", "vacge", "vacgt",
     "vrecp", "vrsqrt", "vnmul", "vrint", "vclt.f", "vcle.f",
 )  # fmt: skip
-_VECTOR: tuple[tuple[tuple[str, ...], Kind], ...] = (
-    (_FLOAT_ACCUMULATE, Kind.FLOAT_ACCUMULATE),
-    (_FLOAT, Kind.FLOAT),
-    (("vdiv", "vsqrt"), Kind.FLOAT_DIVIDE),
-    (("vmull", "vmlal", "vmlsl", "vqdml", "vqdmull"), Kind.LONG_MULTIPLY),
-    (("vmla", "vmls", "vmul", "vqdmulh", "vqrdmulh"), Kind.INTEGER_MULTIPLY),
-    (("vld", "vst", "vpush", "vpop"), Kind.VECTOR_MEMORY),
-    (("vmrs", "vmsr"), Kind.MOVE),
+_VECTOR: tuple[tuple[tuple[str, ...], InstructionKind], ...] = (
+    (_FLOAT_ACCUMULATE, InstructionKind.FLOAT_ACCUMULATE),
+    (_FLOAT, InstructionKind.FLOAT),
+    (("vdiv", "vsqrt"), InstructionKind.FLOAT_DIVIDE),
+    (("vmull", "vmlal", "vmlsl", "vqdml", "vqdmull"), InstructionKind.LONG_MULTIPLY),
+    (("vmla", "vmls", "vmul", "vqdmulh", "vqrdmulh"), InstructionKind.INTEGER_MULTIPLY),
+    (("vld", "vst", "vpush", "vpop"), InstructionKind.VECTOR_MEMORY),
+    (("vmrs", "vmsr"), InstructionKind.MOVE),
 )
-_CORE: tuple[tuple[tuple[str, ...], Kind], ...] = (
-    (("ldm", "stm", "push", "pop"), Kind.MANY_MEMORY),
-    (("ldr", "str"), Kind.MEMORY),
-    (("mul", "mla", "smul", "umul", "smla", "umla", "mls", "smm"), Kind.MULTIPLY),
-    (("sdiv", "udiv"), Kind.DIVIDE),
+_CORE: tuple[tuple[tuple[str, ...], InstructionKind], ...] = (
+    (("ldm", "stm", "push", "pop"), InstructionKind.MANY_MEMORY),
+    (("ldr", "str"), InstructionKind.MEMORY),
+    (("mul", "mla", "smul", "umul", "smla", "umla", "mls", "smm"), InstructionKind.MULTIPLY),
+    (("sdiv", "udiv"), InstructionKind.DIVIDE),
 )
 """Kinds by how mnemonics begin; the first that fits is taken."""
 _CORE_REGISTER = re.compile(r"\b(r\d+|lr|ip|sp|fp|sl|sb)\b")
@@ -73,7 +73,7 @@ _DOUBLEWORDS: Mapping[str, float] = {"q": 2, "s": 0.5}
 
 
 @lru_cache(maxsize=1 << 16)
-def decoded(code: bytes, count: int) -> tuple[Instruction, ...]:
+def decoded(code: bytes, count: int) -> tuple[DecodedInstruction, ...]:
     """Return the instructions of a block; those that are not known are left out.
 
     Args:
@@ -118,22 +118,22 @@ def _is_thumb(code: bytes, count: int) -> bool:
     return as_thumb > sum(code[i + 3] >> 4 in {14, 15} for i in range(0, len(code), 4))
 
 
-def _instruction(found: Any) -> Instruction:
+def _instruction(found: Any) -> DecodedInstruction:
     word, operands = found.mnemonic, found.op_str
     kind = _kind(word, operands)
     reads, writes = _registers(found)
-    return Instruction(kind, _width(operands), _units(kind, word, operands), reads, writes)
+    return DecodedInstruction(kind, _width(operands), _units(kind, word, operands), reads, writes)
 
 
-def _kind(word: str, operands: str) -> Kind:
+def _kind(word: str, operands: str) -> InstructionKind:
     vector = word.startswith("v")
     for beginnings, kind in _VECTOR if vector else _CORE:
         if word.startswith(beginnings):
             return kind
     if not vector:
-        return Kind.ALU
+        return InstructionKind.ALU
     moves = word.startswith(("vmov", "vdup")) and _CORE_REGISTER.search(operands)
-    return Kind.MOVE if moves else Kind.INTEGER
+    return InstructionKind.MOVE if moves else InstructionKind.INTEGER
 
 
 def _width(operands: str) -> int:
@@ -142,14 +142,14 @@ def _width(operands: str) -> int:
     return 8 if re.search(r"\bd\d", operands) else 4
 
 
-def _units(kind: Kind, word: str, operands: str) -> float:
+def _units(kind: InstructionKind, word: str, operands: str) -> float:
     match kind:
-        case Kind.MANY_MEMORY:
+        case InstructionKind.MANY_MEMORY:
             return max(1, operands.count(",") // 2 + 1)  # two registers a cycle
-        case Kind.VECTOR_MEMORY if not word.startswith(("vldr", "vstr")):
+        case InstructionKind.VECTOR_MEMORY if not word.startswith(("vldr", "vstr")):
             inner = re.search(r"\{([^}]*)\}", operands)
             return max(1, sum(map(_doublewords, (inner[1] if inner else operands).split(","))))
-        case Kind.MOVE if word.startswith(("vmrs", "vmsr")):
+        case InstructionKind.MOVE if word.startswith(("vmrs", "vmsr")):
             return 2
         case _:
             return 1

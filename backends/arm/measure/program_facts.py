@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tcc.backends.arm.execute.runner import Calls
-from tcc.compiler.ir.measurement import Memory
+from tcc.compiler.ir.measurement import MemoryUse
 from tcc.compiler.support import regular_files
 
 LOADED = 1
@@ -13,14 +13,14 @@ LOADED = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ProgramFacts:
     """The layers by name and kernel, in order, and the memory that the program needs."""
 
     layers: tuple[tuple[str, str], ...]
-    memory: Memory
+    memory: MemoryUse
 
 
-def facts(calls: Calls) -> Facts:
+def facts(calls: Calls) -> ProgramFacts:
     """Return what a program says of itself.
 
     Raises:
@@ -37,7 +37,7 @@ def facts(calls: Calls) -> Facts:
     sizes = (said.get(name) for name in ("arena", "arena_bound", "weights"))
     arena, bound, weights = (size if isinstance(size, int) else None for size in sizes)
     layers = tuple(_layers(calls, said.get("layers")))
-    return Facts(layers, Memory(len(data), program, arena, bound, weights))
+    return ProgramFacts(layers, MemoryUse(len(data), program, arena, bound, weights))
 
 
 def _layers(calls: Calls, listed: object) -> Sequence[tuple[str, str]]:

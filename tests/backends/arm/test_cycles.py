@@ -3,7 +3,7 @@
 import pytest
 
 from tcc.backends.arm.measure import cycles
-from tcc.backends.arm.measure.instructions import Kind, decoded
+from tcc.backends.arm.measure.instructions import InstructionKind, decoded
 
 ADD, MOV, LOAD = 0xE2800001, 0xE1A01002, 0xE5912000  # add r0,r0,#1; mov r1,r2; ldr r2,[r1]
 MLA_Q0, MLA_Q3 = 0xF2020D54, 0xF2026D54  # vmla.f32 q0,q1,q2 and q3,q1,q2
@@ -36,7 +36,9 @@ def test_blocks(words: list[int], expected: float) -> None:
 
 
 def test_thumb_is_told_from_arm() -> None:
-    assert [each.kind for each in decoded(bytes.fromhex("0130") * 3, 3)] == [Kind.ALU] * 3
+    assert [each.kind for each in decoded(bytes.fromhex("0130") * 3, 3)] == [
+        InstructionKind.ALU
+    ] * 3
     assert cycles.of_block(bytes.fromhex("0130"), 1) == 1
 
 
