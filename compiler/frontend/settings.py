@@ -24,6 +24,6 @@ def read_settings(settings: Mapping[str, str], known: tuple[str, ...]) -> Mappin
             raise fail("E0601", f"the spec has no parameter `{name}`", at, help=help)
         tree = parse(line, "--set")
         if not isinstance(tree, MappingTree) or len(tree.items) != 1:
-            raise fail("E0602", f"`{name}` must be set to one value", at)
+            raise fail("E0626", f"`{name}` must be set to one value", at)
         found += tree.items
     return MappingTree(tuple(found), NOWHERE)

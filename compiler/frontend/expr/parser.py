@@ -4,25 +4,27 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
-from tcc.compiler.frontend.expr.operators import MAX_INT
-from tcc.compiler.frontend.expr.scope import ExpressionError
-from tcc.compiler.frontend.expr.size_queries import LengthOf, SizeOf
-from tcc.compiler.frontend.expr.syntax_tree import (
+from tcc.compiler.frontend.expr.operator_nodes import (
     ArithmeticChain,
     BooleanOperation,
     Comparison,
     Conditional,
+    Not,
+    UnarySign,
+)
+from tcc.compiler.frontend.expr.operators import MAX_INT
+from tcc.compiler.frontend.expr.scope import ExpressionError
+from tcc.compiler.frontend.expr.size_queries import LengthOf, SizeOf
+from tcc.compiler.frontend.expr.syntax_tree import (
     Expression,
     FunctionCall,
     IndexOf,
     ListLiteral,
     Literal,
     NameReference,
-    Not,
     SliceOf,
-    UnarySign,
 )
-from tcc.compiler.frontend.expr.tokenizer import FOREIGN, Token, percentage, tokens
+from tcc.compiler.frontend.expr.tokenizer import FOREIGN, Token, number_meant, percentage, tokens
 from tcc.compiler.support.diagnostics import nearest
 
 MAX_TEXT, MAX_NESTING = 1000, 64
@@ -175,7 +177,7 @@ class Parser:
         after = self.next
         if after.kind in ("name", "number") and after.start == token.end:
             message = f"`{token.text}{after.text}` is no number"
-            hint = _number_meant(token.text, after)
+            hint = number_meant(token.text, after)
             raise ExpressionError("E0220", message, token.start, after.end, hint)
         whole = token.text.isdigit()
         if whole and len(token.text) > 1 and token.text[0] == "0" and token.text.strip("0"):
@@ -287,13 +289,3 @@ class Parser:
         help = help or percentage(self.tokens[: self.place + 1])
         message = f"expected {expected}, found {found.shown}"
         return ExpressionError("E0220", message, found.start, found.end, help)
-
-
-def _number_meant(number: str, after: Token) -> str:
-    """Return how to write a number that runs into what follows it."""
-    sizes = f"{number}{after.text}".split("x")
-    if len(sizes) > 1 and all(s.isdigit() for s in sizes):
-        return f"sizes are written [{', '.join(sizes)}]"
-    if after.text.replace("_", "").isdigit():
-        return f"write {number}{after.text.replace('_', '')}"
-    return f"write `{number} * {after.text}`" if after.kind == "name" else ""

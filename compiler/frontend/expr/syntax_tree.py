@@ -1,4 +1,7 @@
-"""The parts of an expression; each knows its place in the text and how to evaluate itself."""
+"""The parts of an expression; each knows its place in the text and how to evaluate itself.
+
+Those that are operators are in `operator_nodes`.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,15 +11,10 @@ from typing import Any, TypeVar
 from tcc.compiler.frontend.expr.functions import FUNCTIONS, Function
 from tcc.compiler.frontend.expr.operators import (
     OperandError,
-    binary,
-    boolean,
     bounded,
-    compare,
     cost,
     item,
-    negative,
     part,
-    positive,
 )
 from tcc.compiler.frontend.expr.scope import ExpressionError, ExpressionScope, Result, Unknown
 from tcc.compiler.ir.argument_declarations import ArgumentValue
@@ -37,24 +35,25 @@ class Expression(ABC):
         """Return the value, or raise `ExprError`."""
 
 
-def _apply(
+def apply(
     whole: Expression, parts: tuple[Expression, ...], do: Callable[..., T], *values: Any
 ) -> T:
     """Return `do(*values)`; its error is placed at the part whose value it refuses."""
     try:
         return do(*values)
     except OperandError as error:
-        raise _placed(error, whole, parts) from None
+        raise placed(error, whole, parts) from None
 
 
-def _placed(
+def placed(
     error: OperandError, whole: Expression, parts: tuple[Expression, ...]
 ) -> ExpressionError:
+    """Return an operand's error with the place of the part that it is about, or of all of them."""
     at = whole if error.operand is None else parts[min(error.operand, len(parts) - 1)]
     return ExpressionError(error.code, error.message, at.start, at.end, error.help)
 
 
-def _pay(whole: Expression, scope: ExpressionScope, value: ArgumentValue) -> ArgumentValue:
+def pay(whole: Expression, scope: ExpressionScope, value: ArgumentValue) -> ArgumentValue:
     """Take what it costs to go through a value from the scope's budget; return the value."""
     if isinstance(value, tuple):
         spend(whole, scope, cost((value,)))
@@ -63,7 +62,21 @@ def _pay(whole: Expression, scope: ExpressionScope, value: ArgumentValue) -> Arg
 
 def spend(whole: Expression, scope: ExpressionScope, amount: int) -> None:
     """Take an amount from the scope's budget, or raise `ExprError` at a part."""
-    _apply(whole, (), scope.budget.spend, amount)
+    apply(whole, (), scope.budget.spend, amount)
+
+
+def _values(
+    whole: Expression, parts: tuple[Expression, ...], scope: ExpressionScope
+) -> tuple[ArgumentValue, ...] | Unknown:
+    """Return the values of parts, paid for, or the first unknown one; none behind it is taken."""
+    values: list[ArgumentValue] = []
+    for each in parts:
+        value = each.evaluate(scope)
+        if isinstance(value, Unknown):
+            return value
+        values.append(value)
+    pay(whole, scope, tuple(values))
+    return tuple(values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,128 +131,10 @@ class ListLiteral(Expression):
 
     def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the values as a tuple."""
-        values: list[ArgumentValue] = []
-        for each in self.items:
-            value = each.evaluate(scope)
-            if isinstance(value, Unknown):
-                return value
-            values.append(value)
-        _pay(self, scope, tuple(values))
-        return _apply(self, self.items, bounded, tuple(values))
-
-
-@dataclass(frozen=True, slots=True)
-class UnarySign(Expression):
-    """`-a` or `+a`."""
-
-    sign: str
-    operand: Expression
-
-    def evaluate(self, scope: ExpressionScope) -> Result:
-        """Return the number with its sign."""
-        value = self.operand.evaluate(scope)
-        if isinstance(value, Unknown):
-            return value
-        change = negative if self.sign == "-" else positive
-        return _apply(self, (self.operand,), change, value)
-
-
-@dataclass(frozen=True, slots=True)
-class ArithmeticChain(Expression):
-    """`a + b - c`: operators of one rank, from left to right."""
-
-    first: Expression
-    rest: tuple[tuple[str, Expression], ...]
-
-    def evaluate(self, scope: ExpressionScope) -> Result:
-        """Return the number, or the list where lists are joined or repeated."""
-        left = self.first.evaluate(scope)
-        start, done = self.first.start, self.first.end
-        for sign, each in self.rest:
-            right = each.evaluate(scope)
-            if isinstance(left, Unknown) or isinstance(right, Unknown):
-                return left if isinstance(left, Unknown) else right
-            try:
-                left = binary(sign, left, right)
-                if isinstance(left, tuple):
-                    scope.budget.spend(cost((left,)))
-            except OperandError as error:
-                whole, before = Literal(self.start, each.end, 0), Literal(start, done, 0)
-                raise _placed(error, whole, (before, each)) from None
-            start, done = self.start, each.end
-        return left
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison(Expression):
-    """`a < b <= c`: true where every neighbouring pair fits."""
-
-    first: Expression
-    rest: tuple[tuple[str, Expression], ...]
-
-    def evaluate(self, scope: ExpressionScope) -> Result:
-        """Return the truth value."""
-        left, before = self.first.evaluate(scope), self.first
-        for sign, each in self.rest:
-            right = each.evaluate(scope)
-            if isinstance(left, Unknown) or isinstance(right, Unknown):
-                return left if isinstance(left, Unknown) else right
-            parts = (before, each)
-            _pay(self, scope, left)
-            if not _apply(self, parts, compare, sign, left, right):
-                return False
-            left, before = right, each
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class BooleanOperation(Expression):
-    """`a and b and c`, or with `or`; what need not be known is not evaluated."""
-
-    word: str
-    parts: tuple[Expression, ...]
-
-    def evaluate(self, scope: ExpressionScope) -> Result:
-        """Return the truth value."""
-        ends = self.word == "or"
-        for each in self.parts:
-            value = each.evaluate(scope)
-            if isinstance(value, Unknown):
-                return value
-            if _apply(each, (each,), boolean, value, f"`{self.word}`", 0) is ends:
-                return ends
-        return not ends
-
-
-@dataclass(frozen=True, slots=True)
-class Not(Expression):
-    """`not a`."""
-
-    operand: Expression
-
-    def evaluate(self, scope: ExpressionScope) -> Result:
-        """Return the opposite."""
-        value = self.operand.evaluate(scope)
-        if isinstance(value, Unknown):
-            return value
-        return not _apply(self, (self.operand,), boolean, value, "`not`", 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Conditional(Expression):
-    """`a if c else b`."""
-
-    then: Expression
-    condition: Expression
-    otherwise: Expression
-
-    def evaluate(self, scope: ExpressionScope) -> Result:
-        """Return one of two values; the other is not evaluated."""
-        value = self.condition.evaluate(scope)
-        if isinstance(value, Unknown):
-            return value
-        holds = _apply(self, (self.condition,), boolean, value, "`if`", 0)
-        return (self.then if holds else self.otherwise).evaluate(scope)
+        values = _values(self, self.items, scope)
+        if isinstance(values, Unknown):
+            return values
+        return apply(self, self.items, bounded, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +149,7 @@ class IndexOf(Expression):
         found, place = self.value.evaluate(scope), self.index.evaluate(scope)
         if isinstance(found, Unknown) or isinstance(place, Unknown):
             return found if isinstance(found, Unknown) else place
-        return _apply(self, (self.value, self.index), item, found, place)
+        return apply(self, (self.value, self.index), item, found, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +167,7 @@ class SliceOf(Expression):
         if unknown is not None:
             return unknown
         parts = (self.value, *(b or self for b in self.bounds))
-        return _pay(self, scope, _apply(self, parts, part, found, *ends))
+        return pay(self, scope, apply(self, parts, part, found, *ends))
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,11 +179,7 @@ class FunctionCall(Expression):
 
     def evaluate(self, scope: ExpressionScope) -> Result:
         """Return what the function returns."""
-        values: list[ArgumentValue] = []
-        for each in self.args:
-            value = each.evaluate(scope)
-            if isinstance(value, Unknown):
-                return value
-            values.append(value)
-        _pay(self, scope, tuple(values))
-        return _pay(self, scope, _apply(self, self.args, self.function, tuple(values)))
+        values = _values(self, self.args, scope)
+        if isinstance(values, Unknown):
+            return values
+        return pay(self, scope, apply(self, self.args, self.function, values))

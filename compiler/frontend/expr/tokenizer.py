@@ -95,3 +95,13 @@ def _stray(text: str, index: int) -> ExpressionError:
     return ExpressionError(
         "E0220", f"`{shown}` is not part of expressions", index, index + len(word), hint
     )
+
+
+def number_meant(number: str, after: Token) -> str:
+    """Return how to write a number that runs into what follows it."""
+    sizes = f"{number}{after.text}".split("x")
+    if len(sizes) > 1 and all(s.isdigit() for s in sizes):
+        return f"sizes are written [{', '.join(sizes)}]"
+    if after.text.replace("_", "").isdigit():
+        return f"write {number}{after.text.replace('_', '')}"
+    return f"write `{number} * {after.text}`" if after.kind == "name" else ""

@@ -1,10 +1,14 @@
 """`tcc build --precision int8`, as a user types it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
+
+from tcc.compiler.passes import FORMER
+from tcc.compiler.quant import calibration_document
 
 BUILD = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8")
 FOLDER = "build/tiny-onnxruntime-int8"
@@ -55,6 +59,18 @@ def test_the_same_inputs_give_the_same_bytes(tcc, home, images):
         for f in (home / FOLDER, home / "again/tiny-onnxruntime-int8")
     )
     assert first == second
+
+
+def test_a_calibration_file_may_name_passes_as_they_were_called_before(tcc, home, images):
+    assert tcc("calibrate", "tiny.yaml", "--data", images, "-o", "c.json", "-q").code == 0
+    found = calibration_document.read(home / "c.json")
+    passes = found.passes
+    for old, one in FORMER.items():
+        assert one.name in passes
+        passes = passes.replace(one.name, old)
+    older = calibration_document.encode(replace(found, passes=passes))
+    (home / "c.json").write_bytes(older)
+    assert tcc(*BUILD, "--calibration", "c.json", "-q").code == 0
 
 
 def test_a_calibration_file_is_as_good_as_its_images(tcc, home, images):

@@ -320,6 +320,7 @@ def test_broken_contract_is_reported_at_the_call(tmp_path: Path) -> None:
         ("width", "wide", "E0221"),
         ("width", "2.5", "E0213"),
         ("width", "[", "E0102"),
+        ("width", "5\nmore: 6", "E0626"),
     ],
 )
 def test_wrong_setting_is_a_located_error(tmp_path: Path, name: str, value: str, code: str) -> None:
