@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.backends import BACKENDS
+from tcc.compiler import passes
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node, verify
 from tcc.compiler.ir.op import Init, Param
 from tcc.compiler.ir.target import Builder, Target
@@ -282,6 +283,11 @@ def refusals(backend: Builder, target: Target, graph: Graph) -> set[str]:
     return {f"{target.name}: {each.node.op.word}" for each in backend.refusals(target, graph)}
 
 
+def ready(backend: Builder, target: Target, model: Model) -> Model:
+    """Return a model after the passes that a target wants."""
+    return passes.run(model, backend.passes(target.precisions[0]))
+
+
 def refused(backend: Builder, target: Target, graph: Graph) -> bool:
     """Whether a target refuses a graph, for an op that is listed; for another, the test fails."""
     found = refusals(backend, target, graph)
@@ -292,7 +298,7 @@ def refused(backend: Builder, target: Target, graph: Graph) -> bool:
 def refused_ops() -> str:
     """Return the list as it should be."""
     found = (
-        refusals(backend, target, one_input(case).graph)
+        refusals(backend, target, ready(backend, target, one_input(case)).graph)
         for backend in BACKENDS
         if isinstance(backend, Builder)
         for target in backend.targets

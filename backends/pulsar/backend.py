@@ -7,7 +7,7 @@ from importlib.metadata import version
 from tcc.backends.pulsar.chips import CHIPS, Toolchain, chip
 from tcc.compiler.ir.graph import Graph, Model, Pass
 from tcc.compiler.ir.precision import FP32, Precision
-from tcc.compiler.ir.target import Artifact, Refusal, Target
+from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support.external_tools import Tool
 from tcc.compiler.support.progress import Progress, silent
 
@@ -38,7 +38,15 @@ class Pulsar:
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node that the documents say the NPU cannot run."""
-        yield from ()
+        from tcc.backends.pulsar.rules import capability
+
+        return capability.refusals(graph, chip(target.name))
+
+    def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
+        """Yield each node that the documents say is slow, or may not be for the NPU."""
+        from tcc.backends.pulsar.rules import capability
+
+        return capability.remarks(graph, chip(target.name))
 
     def emit(
         self,

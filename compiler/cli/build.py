@@ -32,6 +32,7 @@ from tcc.compiler.cli.int8_build import (
 )
 from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
 from tcc.compiler.cli.report import Report, Stages, size
+from tcc.compiler.cli.target_options import Precision, Targets
 from tcc.compiler.cli.weights_and_images import DataOption, SeedOption, WeightsOption, take
 from tcc.compiler.cli.write_bundle import WrittenBundle, write
 from tcc.compiler.ir.precision import FP32
@@ -41,27 +42,6 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
 
 
-def _target_names(incomplete: str) -> list[str]:
-    from tcc.compiler.cli import devices
-
-    before, comma, last = incomplete.rpartition(",")
-    names = [device.name for device in devices.every()]
-    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
-
-
-Targets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--target",
-        metavar="T[,T...]",
-        show_default=False,
-        autocompletion=_target_names,
-        help="What to build for (see `tcc targets`); may be repeated.",
-    ),
-]
-Precision = Annotated[
-    str | None, typer.Option(metavar="P", show_default=False, help="Precision; fp32 by default.")
-]
 Replay = Annotated[
     bool,
     typer.Option(help="Run what was built on a golden image first, where it can run here."),

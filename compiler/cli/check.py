@@ -14,11 +14,16 @@ from tcc.compiler.cli.common_options import (
     Strict,
     Verbose,
     choose,
+    typed,
 )
 from tcc.compiler.cli.failures import Rejected
 from tcc.compiler.cli.report import Report, size
+from tcc.compiler.cli.target_options import Precision, Targets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tcc.compiler.driver.capability import Capability
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.frontend.spec_tests import Expectation
     from tcc.compiler.ir.cost import Cost
@@ -50,6 +55,8 @@ def check(
     settings: Settings = None,
     depth: Depth = None,
     layers_: Layers = False,
+    target: Targets = None,
+    precision: Precision = None,
     strict: Strict = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -57,7 +64,8 @@ def check(
 ) -> None:
     """Validate a spec; print its layers and costs.
 
-    The `tests:` that the spec states of itself are run too.
+    The `tests:` that the spec states of itself are run too. With --target it says what a target
+    cannot run of it, or runs badly, before anything is trained.
     """
     report = Report(json, quiet, verbose)
     chosen = choose(spec, settings, strict).spec
@@ -67,13 +75,50 @@ def check(
 
     costs = cost(chosen.graph)
     facts = check_expectations(chosen)
-    document = _document(chosen, costs, facts)
+    targets = _targets(chosen, target or (), precision)
+    document = _document(chosen, costs, facts) | _answers(targets)
     if not quiet:
         _print(report, chosen, costs, facts, ShownLayers(depth, layers_))
-    wrong = tuple(fact.diagnostic() for fact in facts if not fact.holds)
+    for each in targets:
+        _tell(report, each)
+    failed = (fact.diagnostic() for fact in facts if not fact.holds)
+    wrong = (*failed, *(error for each in targets for error in each.errors))
     if wrong:
         raise Rejected(wrong, document)
     report.document(document)
+
+
+def _targets(
+    spec: "Spec", names: "Sequence[str]", precision: str | None
+) -> "tuple[Capability, ...]":
+    """Return what each target that is named says of the network.
+
+    Raises:
+        UserError: One is not known (E0605), or not built at the precision (E0606).
+    """
+    if not names:
+        return ()
+    from tcc.compiler.cli import devices
+    from tcc.compiler.driver.capability import capability
+
+    words = [(text, name.strip()) for text in names for name in text.split(",")]
+    asked = [(name, typed(f"--target {text}")) for text, name in words]
+    level = precision and (precision, typed(f"--precision {precision}"))
+    found = devices.each_at(asked, level or None)
+    return tuple(capability(spec.graph, device, kind) for device, kind in found)
+
+
+def _tell(report: Report, found: "Capability") -> None:
+    for warning in found.warnings:
+        report.warn(warning)
+    name = f"{found.device.name} at {found.precision.name}"
+    nodes = len({each.node.name for each in found.refusals})
+    report.text(f"{name}: {f'cannot run {nodes} layers' if nodes else 'can run every layer'}")
+
+
+def _answers(targets: "Sequence[Capability]") -> dict[str, Any]:
+    """Return what the targets say as plain data; nothing if none was asked."""
+    return {"targets": [each.as_json() for each in targets]} if targets else {}
 
 
 def _print(

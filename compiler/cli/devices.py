@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tcc.backends import BACKENDS
 from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.precision import Precision
+from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.support.diagnostics import (
     Diagnostic,
     Span,
@@ -99,6 +99,36 @@ def find_all(names: Sequence[tuple[str, Span]], precision: tuple[str, Span]) -> 
             device.precision(*precision)
         except UserError as error:
             problems += error.diagnostics
+    if problems:
+        raise UserError(tuple(problems))
+    return tuple(found.values())
+
+
+def each_at(
+    names: Sequence[tuple[str, Span]], precision: tuple[str, Span] | None
+) -> tuple[tuple[Device, Precision], ...]:
+    """Return the targets of names, each once, with the precision asked for, or else their own.
+
+    That is fp32, or the first of those that do without.
+
+    Raises:
+        UserError: Some are not known (E0605) or not built so (E0606); all are listed.
+    """
+    if precision:
+        return tuple((d, d.precision(*precision)) for d in find_all(names, precision))
+    found: dict[str, tuple[Device, Precision]] = {}
+    problems: list[Diagnostic] = []
+    for name, at in names:
+        try:
+            device = find(name, at)
+        except UserError as error:
+            problems += error.diagnostics
+            continue
+        if not device.target.precisions:
+            problems += _only_calibrated(device, at).diagnostics
+        else:
+            own = device.target.precision(FP32.name) or device.target.precisions[0]
+            found[device.name] = device, own
     if problems:
         raise UserError(tuple(problems))
     return tuple(found.values())

@@ -178,15 +178,17 @@ def check(planned: Iterable[tuple[Device, Graph]]) -> None:
     Raises:
         UserError: E0607 for each node and target.
     """
-    found = tuple(_refused(d, r) for d, graph in planned for r in d.refusals(graph))
+    found = tuple(refused(d, r) for d, graph in planned for r in d.refusals(graph))
     if found:
         raise UserError(found)
 
 
-def _refused(device: Device, refusal: Refusal) -> Diagnostic:
+def refused(device: Device, refusal: Refusal) -> Diagnostic:
+    """Return what to say of a node that a target cannot run."""
     node = refusal.node
     message = f"{device.name} cannot run `{node.name}` ({node.op.word})"
-    return Diagnostic("E0607", message, node.at, label=refusal.why, help=refusal.help)
+    notes = (refusal.rule,) if refusal.rule else ()
+    return Diagnostic("E0607", message, node.at, refusal.why, notes, refusal.help)
 
 
 def _texts(written: Graph, lean: Graph, stage: str) -> dict[str, bytes]:

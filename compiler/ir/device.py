@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import (
+    Adviser,
     Artifact,
     Backend,
     Builder,
@@ -14,6 +15,7 @@ from tcc.compiler.ir.target import (
     Measurer,
     NumbersReader,
     Refusal,
+    Remark,
     Runner,
     Target,
     ToolUser,
@@ -90,6 +92,12 @@ class Device:
     def refusals(self, graph: "Graph") -> Iterable[Refusal]:
         """Yield each node that the target cannot run."""
         return self._builder.refusals(self.target, graph)
+
+    def remarks(self, graph: "Graph") -> Iterable[Remark]:
+        """Yield what is worth knowing of nodes that the target can run."""
+        if isinstance(self.backend, Adviser):
+            return self.backend.remarks(self.target, graph)
+        return ()
 
     def emit(self, model: "Model", precision: Precision, progress: "Progress") -> Artifact:
         """Return the target's files; at an integer precision the model is the integer program."""

@@ -46,11 +46,26 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A node that a target cannot run: the rule it breaks, and what would fit."""
+    """A node that a target cannot run: what breaks a rule, what would fit, and the rule itself.
+
+    A `rule` has its source, where documents of others are what says it.
+    """
 
     node: Node
     why: str
     help: str = ""
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A node that a target runs slowly, or else may not run, and why; as `Refusal` says it."""
+
+    node: Node
+    why: str
+    help: str
+    rule: str
+    slow: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +111,15 @@ class Builder(Backend, Protocol):
         Raises:
             MissingTool: A tool that building needs is not here.
         """
+        ...
+
+
+@runtime_checkable
+class Adviser(Protocol):
+    """A backend that knows what its targets run slowly, or may not run."""
+
+    def remarks(self, target: Target, graph: Graph) -> Iterable[Remark]:
+        """Yield what is worth knowing of nodes that `refusals` let pass."""
         ...
 
 

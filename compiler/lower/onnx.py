@@ -40,6 +40,22 @@ def lower(model: Model, opset: int = 17, batch: int | None = None) -> onnx.Model
         UserError: The opset is not supported (E0650), or the weights exceed 2 GB (E0450).
     """
     graph = for_inference(model.graph)
+    return _lowered(graph, list(_initialisers(model, graph)), opset, batch)
+
+
+def outline(graph: Graph, opset: int = 17, batch: int | None = None) -> onnx.ModelProto:
+    """Return the same of a graph whose weights nobody has yet: tensors of a shape, without numbers.
+
+    Raises:
+        UserError: As for `lower`.
+    """
+    kept = for_inference(graph)
+    return _lowered(kept, list(_unfilled(kept)), opset, batch)
+
+
+def _lowered(
+    graph: Graph, weights: list[onnx.TensorProto], opset: int, batch: int | None
+) -> onnx.ModelProto:
     _check(graph, opset)
     names = value_names(graph)
     types = {names[value]: kind for value, kind in graph.types.items()}
@@ -57,7 +73,7 @@ def lower(model: Model, opset: int = 17, batch: int | None = None) -> onnx.Model
         graph.name,
         [_info(i.name, i.type, batch) for i in graph.inputs],
         list(outputs.values()),
-        [*_initialisers(model, graph), *literals],
+        [*weights, *literals],
         value_info=[_info(n, t, batch) for n, t in types.items() if n not in known],
     )
     return _model(body, opset)
@@ -140,6 +156,14 @@ def _literal(const: Const, name: str) -> onnx.TensorProto:
 def _initialisers(model: Model, graph: Graph) -> Iterator[onnx.TensorProto]:
     for name in graph.params:
         yield numpy_helper.from_array(np.ascontiguousarray(model.weights[name]), name)
+
+
+def _unfilled(graph: Graph) -> Iterator[onnx.TensorProto]:
+    for name, param in graph.params.items():
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(param.dtype.value))
+        yield onnx.TensorProto(
+            name=name, dims=param.shape, data_type=kind, data_location=onnx.TensorProto.EXTERNAL
+        )
 
 
 def _info(name: str, kind: TensorType, batch: int | None) -> onnx.ValueInfoProto:
