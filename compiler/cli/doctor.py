@@ -24,6 +24,7 @@ BASE = {
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "pillow": "PIL",
+    "pyyaml": "yaml",
     "rich": "rich",
     "ruamel.yaml": "ruamel.yaml",
     "safetensors": "safetensors",

@@ -5,14 +5,15 @@ has beyond plain data, anchors and aliases are allowed within the limits; merge 
 outside the core schema, several documents in a file and keys that are not text are errors.
 JSON goes by its own rules (RFC 8259) into the same tree.
 
-The text always goes through the pure Python parser of ruamel.yaml, so that the same text
-gives the same tree and the same errors wherever it is read.
+ruamel.yaml's parser, in Python, decides what a text means and what is wrong with it. libyaml's, in
+C, reads what is without fault and means the same to both.
 """
 
 from collections.abc import Callable
 
 from tcc.compiler.frontend.yaml.json_reader import read_json
 from tcc.compiler.frontend.yaml.reader import read_yaml
+from tcc.compiler.frontend.yaml.sound_reader import DoubtError, read_sound
 from tcc.compiler.frontend.yaml.source_text import MAX_BYTES, SourceText, decode
 from tcc.compiler.frontend.yaml.tree import (
     Mapping,
@@ -60,7 +61,12 @@ def parse(text: str | bytes, file: str) -> Tree:
         except UserError as error:
             if error.diagnostics[-1].code != "E0102":
                 raise
-    return _built(read_yaml, source)
+    builder = TreeBuilder(source)
+    try:
+        read_sound(builder)
+    except (DoubtError, UserError):
+        return _built(read_yaml, source)
+    return builder.finish()
 
 
 def _built(read: Callable[[TreeBuilder], None], source: SourceText) -> Tree:

@@ -2,7 +2,6 @@
 
 What it reads is the same but for tabs: YAML 1.2 allows them wherever white space only separates,
 where the library knows spaces alone. As indentation they stay an error.
-libyaml, in C, would be quicker still, but reads YAML 1.1, whose line breaks are other ones.
 """
 
 import re

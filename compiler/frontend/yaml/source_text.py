@@ -42,7 +42,10 @@ class SourceText:
 
     def span(self, start: int, end: int) -> Span:
         """Return the place of text[start:end], cut at the end of its first line."""
-        row = self.line(start)
+        return self.span_in(self.line(start), start, end)
+
+    def span_in(self, row: int, start: int, end: int) -> Span:
+        """Return the place of text[start:end] whose line's number, from 0, is known."""
         text = self.lines[row]
         column = min(start - self.starts[row], len(text))
         width = max(1, min(end - start, len(text) - column))

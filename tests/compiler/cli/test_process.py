@@ -13,7 +13,7 @@ import pytest
 
 HEAVY = {
     "PIL", "jsonschema", "networkx", "numpy", "onnx", "onnxruntime", "pydantic", "rich", "ruamel",
-    "safetensors", "torch", "tvm",
+    "safetensors", "torch", "tvm", "yaml",
 }  # fmt: skip
 PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
 BUILD = ("build", "tiny.yaml", "--target", "onnxruntime", "-q")

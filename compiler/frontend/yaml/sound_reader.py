@@ -1,0 +1,150 @@
+"""Texts without fault, read by libyaml in C; of others it says no more than that they are.
+
+libyaml reads YAML 1.1, ruamel.yaml 1.2. Of what both take nearly all means the same; what does not
+is looked for here. Such a text is left to the reader in Python, as is each that libyaml refuses, so
+that the meaning of every text, and what is said of a broken one, is ruamel.yaml's.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tcc.compiler.frontend.yaml.reader import after_properties, missing_at, resolve
+from tcc.compiler.frontend.yaml.tree import Scalar
+from tcc.compiler.frontend.yaml.tree_builder import TreeBuilder
+
+_TRIED = (0, 2, 5)
+"""The version of libyaml, of 2020, that was compared with ruamel.yaml."""
+_READ_OTHERWISE = re.compile(
+    r"""
+    \t                               # ruamel.yaml's scanner is changed for tabs
+    | (?:^|[\s,:?\[\]{}-]) \? (?!\w)  # `? key`: a missing one has another place
+    | ["'\]}] : (?![ \r\n]|$)         # `["a":b]`: two entries to the one, an error to the other
+    """,
+    re.VERBOSE,
+)
+_NAME = re.compile(r"[&*][0-9A-Za-z_-]+(?=[ \r\n,\]}]|$)")
+"""An anchor or alias; further letters belong to it for one of the two alone."""
+_BLOCK_TEXT = re.compile(r"[|>][-+]?(?:\r\n|\r|\n) +[^ \r\n]")
+"""How a block of text begins; the two differ where a comment or a number follows its mark."""
+
+
+class DoubtError(Exception):
+    """The text is broken, beyond a limit, or perhaps read in another way by ruamel.yaml."""
+
+
+def read_sound(builder: TreeBuilder) -> None:
+    """Hand the builder all that its text holds, if that is without fault.
+
+    Raises:
+        DoubtError: where it may not be; what the builder holds then is worth nothing.
+        UserError: where a limit is broken, which may not be the text's first fault.
+    """
+    text = builder.source.text
+    if _READ_OTHERWISE.search(text):
+        raise DoubtError
+    try:
+        from yaml import YAMLError
+        from yaml._yaml import CParser, get_version
+    except ImportError:  # PyYAML was built without libyaml
+        raise DoubtError from None
+    if get_version() != _TRIED:
+        raise DoubtError
+    reader = _Reader(builder)
+    try:
+        for event in iter(CParser(text).get_event, None):
+            _TAKE[type(event).__name__](reader, event)
+    except (YAMLError, ValueError) as error:
+        raise DoubtError from error
+
+
+class _Reader:
+    """Passes events on, one method for each kind."""
+
+    def __init__(self, builder: TreeBuilder) -> None:
+        self.builder = builder
+        self.source = builder.source
+        self.text = builder.source.text
+        self.key = 0
+        self.documents = 0
+
+    def skip(self, event: Any) -> None:
+        """Let an event without content pass."""
+
+    def document(self, event: Any) -> None:
+        """Doubt whatever a document begins with."""
+        self.documents += 1
+        if self.documents > 1 or event.explicit:
+            raise DoubtError
+
+    def scalar(self, event: Any) -> None:
+        """Pass a value on."""
+        mark = event.start_mark
+        start, end = mark.index, event.end_mark.index
+        if event.anchor or event.tag is not None:
+            start = self._after_anchor(event, end)
+            span = self.source.span(start, end)
+        elif start == end:
+            if self.builder.awaits_value:
+                start = end = missing_at(self.text, self.key, start)
+            span = self.source.span(start, end)
+        else:
+            span = self.source.span_in(mark.line, start, end)
+        self.key = end
+        quoted = event.style != ""
+        if event.style in ("|", ">") and not _BLOCK_TEXT.match(self.text, start):
+            raise DoubtError
+        value = event.value if quoted else resolve(event.value)
+        self.builder.scalar(Scalar(value, span, quoted), event.anchor)
+
+    def mapping(self, event: Any) -> None:
+        """Pass a mapping's start on."""
+        self._open(event, mapping=True)
+
+    def sequence(self, event: Any) -> None:
+        """Pass a list's start on."""
+        self._open(event, mapping=False)
+
+    def close(self, event: Any) -> None:
+        """Pass the end of a list or mapping on."""
+        start, end = event.start_mark.index, event.end_mark.index
+        self.key = max(self.key, end if end > start else 0)
+        self.builder.close(end if end > start else None)
+
+    def alias(self, event: Any) -> None:
+        """Pass a reference on."""
+        start, self.key = event.start_mark.index, event.end_mark.index
+        self._check_name(start)
+        self.builder.alias(event.anchor, self.source.span(start, self.key))
+
+    def _open(self, event: Any, *, mapping: bool) -> None:
+        start = event.start_mark.index
+        if event.anchor or event.tag is not None:
+            start = self._after_anchor(event, len(self.text))
+        self.key = start
+        self.builder.open(start, mapping=mapping, anchor=event.anchor)
+
+    def _after_anchor(self, event: Any, end: int) -> int:
+        start: int = event.start_mark.index
+        if event.tag is not None:
+            raise DoubtError
+        self._check_name(start)
+        return after_properties(self.text, start, end)
+
+    def _check_name(self, start: int) -> None:
+        if not _NAME.match(self.text, start):
+            raise DoubtError
+
+
+_TAKE: dict[str, Callable[[_Reader, Any], None]] = {
+    "StreamStartEvent": _Reader.skip,
+    "StreamEndEvent": _Reader.skip,
+    "DocumentStartEvent": _Reader.document,
+    "DocumentEndEvent": _Reader.skip,
+    "ScalarEvent": _Reader.scalar,
+    "MappingStartEvent": _Reader.mapping,
+    "MappingEndEvent": _Reader.close,
+    "SequenceStartEvent": _Reader.sequence,
+    "SequenceEndEvent": _Reader.close,
+    "AliasEvent": _Reader.alias,
+}
