@@ -4,9 +4,10 @@ Each kernel is called on arrays of its own, so that what is tested is rules and 
 """
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule.program import Copy, Program, program
 from tcc.compiler.ir.graph import Model
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 _LAUNCH = """
 typedef int (*body)(int task, void *environment, void *data);
@@ -43,24 +44,32 @@ class Library:
 
     def run(self, program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return the graph's outputs for inputs by name."""
-        memory = {
-            place.buffer: np.full(program.graph.types[place.buffer].elements, np.nan, np.float32)
-            for place in program.places.values()
-        }
+        results = dict(self.steps(program, inputs))
+        return {o.name: results[o.value] for o in program.graph.outputs}
+
+    def steps(self, program: Program, inputs: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+        """Yield each value that a step computes, by name, and at last those of the outputs."""
+        graph = program.graph
+        buffers = {place.buffer for place in program.places.values()}
+        memory = {b: np.full(graph.types[b].nbytes, 0xFF, np.uint8) for b in buffers}
         for name, tensor in inputs.items():
             self._view(program, memory, name)[:] = tensor.ravel()
         for step in program.steps:
             self._step(program, memory, step)
-        return {
-            o.name: self._view(program, memory, o.value).reshape(program.graph.types[o.value].shape)
-            for o in program.graph.outputs
-        }
+            if isinstance(step, KernelCall):
+                yield step.result, self._value(program, memory, step.result)
+        for output in graph.outputs:
+            yield output.value, self._value(program, memory, output.value)
+
+    def _value(self, program: Program, memory: Mapping[str, Array], name: str) -> Array:
+        return self._view(program, memory, name).reshape(program.graph.types[name].shape).copy()
 
     def _step(self, program: Program, memory: Mapping[str, Array], step: KernelCall | Copy) -> None:
         match step:
             case Copy(source, result, offset):
-                values = self._view(program, memory, source)
-                self._view(program, memory, result)[offset // 4 :][: values.size] = values
+                values = self._view(program, memory, source).view(np.uint8)
+                into = self._view(program, memory, result).view(np.uint8)
+                into[offset:][: values.size] = values
             case KernelCall(kernel, arguments, result):
                 given: list[Array] = []
                 for argument in arguments:
@@ -69,8 +78,8 @@ class Library:
                             given.append(self._view(program, memory, name))
                         case KernelWeights(data):
                             given.append(data)
-                        case Scratch(floats):
-                            given.append(np.full(floats, np.nan, np.float32))
+                        case Scratch(space):
+                            given.append(np.full(space.nbytes, 0xFF, np.uint8).view(space.dtype))
                 function = self.functions[self.symbols[kernel]]
                 spaces = [_Guarded(a) for a in (*given, self._view(program, memory, result))]
                 assert function(*(space.pointer for space in spaces)) == 0
@@ -79,19 +88,21 @@ class Library:
 
     @staticmethod
     def _view(program: Program, memory: Mapping[str, Array], value: str) -> Array:
-        place = program.places[value]
-        start = place.offset // 4
-        return memory[place.buffer][start : start + program.graph.types[value].elements]
+        place, kind = program.places[value], program.graph.types[value]
+        return memory[place.buffer][place.offset :][: kind.nbytes].view(kind.dtype.value)
 
 
 class _Guarded:
-    """A copy of an array that begins where vectors may, and no better, with NaN around it."""
+    """A copy of an array that begins where vectors may, and no better, with bytes of 255 around it.
+
+    Four of these, read as a float, are NaN.
+    """
 
     def __init__(self, values: Array) -> None:
-        self.space = np.full(values.size + 64, np.nan, np.float32)
-        self.start = 16 + -(self.space.ctypes.data // 4) % 16 + 4
-        self.end = self.start + values.size
-        self.values = self.space[self.start : self.end]
+        self.space = np.full(values.nbytes + 256, 0xFF, np.uint8)
+        self.start = 64 + -self.space.ctypes.data % 64 + 16
+        self.end = self.start + values.nbytes
+        self.values = self.space[self.start : self.end].view(values.dtype)
         self.values[:] = values.ravel()
 
     @property
@@ -102,7 +113,7 @@ class _Guarded:
     def whole(self) -> bool:
         """Whether nothing was written around it."""
         around = np.concatenate([self.space[: self.start], self.space[self.end :]])
-        return bool(np.isnan(around).all())
+        return bool((around == 0xFF).all())
 
 
 def library(

@@ -29,10 +29,10 @@ class Arm:
         return tuple(m.target for m in MACHINES)
 
     def passes(self, precision: Precision) -> tuple[Pass, ...]:
-        """Return what folds batch norms away."""
-        from tcc.compiler.passes import INFERENCE
+        """Return what makes of a network what a device runs."""
+        from tcc.compiler.passes import INFERENCE, INT8
 
-        return INFERENCE
+        return INT8 if precision.integer else INFERENCE
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return TVM and zig, which build, and qemu, if it takes that to run programs here."""

@@ -4,7 +4,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tcc.compiler.ir.precision import FP32
+from tcc.backends.arm.precisions import PRECISIONS
 from tcc.compiler.ir.target import Target
 from tcc.compiler.support.unhandled import UnhandledError
 
@@ -58,7 +58,7 @@ _RUNS = {
 
 
 def _target(name: str, title: str) -> Target:
-    return Target(name, title, (FP32,), runs=True)
+    return Target(name, title, PRECISIONS, calibrates=True, runs=True)
 
 
 def _cortex_a7() -> Machine:

@@ -17,10 +17,10 @@ from tcc.backends.arm.kernels.base import (
     Value,
 )
 from tcc.backends.arm.schedule.arena import ALIGNMENT, Arena
-from tcc.backends.arm.schedule.program import Copy, Program, ProgramStep, scratch
+from tcc.backends.arm.schedule.program import INPUT, Copy, Program, ProgramStep, scratch
 from tcc.compiler.ir import image_limits as limits
 from tcc.compiler.ir.graph import Input, Output
-from tcc.compiler.ir.types import Shape
+from tcc.compiler.ir.types import DType, Shape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ PUBLIC = (
     "outputs",
 )  # fmt: skip
 """What the libraries export, each behind the model's name and an underscore."""
-_SCALES = {"255": "255", "max": "MAX"}
+_SCALES = {"255": "BY_255", "max": "BY_MAX"}
 _MODES = {"none": "KEEP", "stretch": "STRETCH", "cover": "COVER"}
 MAX_THREADS = 16
 
@@ -180,7 +180,7 @@ def _contract(source: Input) -> Iterator[str]:
     yield f"    .color = PREPROCESS_{pre.color.upper()}, .resize = PREPROCESS_{mode},"
     yield f"    .size = {{{size[0]}, {size[1]}}}, .crop = {int(pre.crop is not None)},"
     yield f"    .input = {{{channels}, {height}, {width}}},"
-    yield f"    .scale = PREPROCESS_BY_{_SCALES[pre.scale]},"
+    yield f"    .scale = PREPROCESS_{'LEVELS' if pre.raw else _SCALES[pre.scale]},"
     yield f"    .mean = {{{_floats(pre.mean, channels)}}},"
     yield f"    .std = {{{_floats(pre.std, channels)}}},"
     yield "};"
@@ -203,11 +203,13 @@ def _memory(program: Program, arena: Arena) -> Iterator[str]:
     ends = ", ".join(str(at(o.value)) for o in graph.outputs)
     yield ""
     yield f"static unsigned char arena[{arena.nbytes}] __attribute__((aligned({ALIGNMENT})));"
-    yield f"enum {{ INPUT_AT = {at(graph.inputs[0].name)} }};"
+    source = graph.inputs[0]
+    first = at(source.name) if source.type.dtype is DType.F32 else arena.offsets[INPUT]
+    yield f"enum {{ INPUT_AT = {first} }};"
     yield f"static const size_t output_at[] = {{{ends}}};"
     yield "extern const unsigned char model_weights[];"
-    yield "#define AT(offset) ((float *)(arena + (offset)))"
-    yield "#define WEIGHTS(offset) ((const float *)(model_weights + (offset)))"
+    yield "#define AT(offset) ((void *)(arena + (offset)))"
+    yield "#define WEIGHTS(offset) ((const void *)(model_weights + (offset)))"
     yield ""
 
 
@@ -220,19 +222,29 @@ def _steps(
         lines.append(f"    /* {names.comment(step.result)} */")
         lines.append(f"    {_statement(program, arena, symbols, weights, step)}")
         if isinstance(step, KernelCall):
-            kinds = [
-                "float *" if isinstance(a, Scratch) else "const float *" for a in step.arguments
-            ]
+            kinds = ["void *" if isinstance(a, Scratch) else "const void *" for a in step.arguments]
             symbol = symbols[step.kernel]
-            declared[symbol] = f"int {symbol}({', '.join([*kinds, 'float *'])});"
+            declared[symbol] = f"int {symbol}({', '.join([*kinds, 'void *'])});"
     yield from declared.values()
     yield ""
     yield "/* Compute the outputs, all in the arena; 0 is success. */"
     yield "static int steps(void)"
     yield "{"
+    yield from _narrowed(program, arena)
     yield from lines
     yield "    return 0;"
     yield "}"
+
+
+def _narrowed(program: Program, arena: Arena) -> Iterator[str]:
+    """Yield what makes levels of an input of floats."""
+    source = program.graph.inputs[0]
+    if source.type.dtype is DType.F32:
+        return
+    place = program.places[source.name]
+    at = arena.offsets[place.buffer] + place.offset
+    yield f"    for (size_t i = 0; i < {source.type.elements}; i++)"
+    yield f"        arena[{at} + i] = (unsigned char)((float *)(arena + INPUT_AT))[i];"
 
 
 def _statement(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from tcc.compiler.ir.types import TensorType
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -10,11 +12,33 @@ Shape3 = tuple[int, int, int]
 """Channels, height, width; a vector of n features is (1, 1, n)."""
 
 
+SIZES = {"float32": 4, "int32": 4, "int16": 2, "int8": 1, "uint8": 1}
+"""Bytes of each type of number that kernels work on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Memory for numbers of one type."""
+
+    elements: int
+    dtype: str = "float32"
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+        return self.elements * SIZES[self.dtype]
+
+
+def space(kind: TensorType) -> Space:
+    """Return the memory that a value takes."""
+    return Space(kind.elements, kind.dtype.value)
+
+
 class Kernel:
     """One C function, described completely: equal kernels are the same function.
 
-    Its arguments are pointers to floats: what it reads, then its constants, then scratch
-    memory, then what it writes. None of them overlap what it writes.
+    Its arguments are pointers: to what it reads, then to its constants, then to scratch
+    memory, then to what it writes. None of them overlap what it writes.
     """
 
     word: ClassVar[str]
@@ -37,9 +61,9 @@ class KernelWeights:
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """An argument: memory of that many floats that the kernel alone uses."""
+    """An argument: memory that the kernel alone uses."""
 
-    floats: int
+    space: Space
 
 
 KernelArgument = Value | KernelWeights | Scratch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from tcc.backends.arm.kernels.base import Kernel, Shape3
+from tcc.backends.arm.kernels.base import Kernel, Shape3, Space
 from tcc.backends.arm.kernels.epilogue import NOTHING, Epilogue
 from tcc.backends.arm.kernels.window import Layout, Staging, Window, layout
 from tcc.compiler.ir.types import Pair
@@ -15,16 +15,17 @@ from tcc.compiler.ir.types import Pair
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float32]
+    Numbers = NDArray[np.generic]
 
 LANES = 4
 WIDE = 16
 """Output channels of a block when vectors run along these: four vectors for each of at most three
 pixels, so that the sums take twelve of sixteen registers."""
 MAX_PANEL = 1 << 15
-"""Most floats that a thread gathers on its stack, 128 KiB; see `POOL_STACK` in `runtime/pool.h`."""
+"""Most numbers that a thread gathers on its stack, 128 KiB of floats; see `POOL_STACK` in
+`runtime/pool.h`."""
 MAX_GATHERED = 1 << 23
-"""Most floats that are gathered for a whole map, 32 MiB: they are part of the static arena."""
+"""Most numbers that are gathered for a whole map, 32 MiB of floats, all of it in the arena."""
 
 
 class Gathered(Enum):
@@ -50,6 +51,25 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """The types of numbers in a convolution, and how many of them vectors along pixels hold."""
+
+    source: str = "float32"
+    weight: str = "float32"
+    gathered: str = "float32"
+    total: str = "float32"
+    lanes: int = LANES
+
+
+FLOATS = Arithmetic()
+
+
+def integers(source: str) -> Arithmetic:
+    """Return the arithmetic on 8-bit levels: 16 bits hold both kinds of them when gathered."""
+    return Arithmetic(source, "int8", "int16", "int32", 2 * LANES)
+
+
+@dataclass(frozen=True, slots=True)
 class DirectConv(Kernel):
     """A convolution as a sum over taps, in register tiles of channels and pixels.
 
@@ -65,6 +85,7 @@ class DirectConv(Kernel):
     tile: tuple[int, int]
     flat: bool = False
     epilogue: Epilogue = NOTHING
+    numbers: Arithmetic = FLOATS
 
     @property
     def plane(self) -> Pair:
@@ -80,7 +101,7 @@ class DirectConv(Kernel):
     @property
     def staging(self) -> Staging | None:
         """The padded copy of the input, if one is needed."""
-        return self.window.staging(0.0)
+        return self.window.staging(0.0, self.numbers.source)
 
     @property
     def layout(self) -> Layout:
@@ -132,7 +153,8 @@ class DirectConv(Kernel):
     @property
     def gathered(self) -> Gathered:
         """Which pixels' taps are gathered."""
-        if self.across or self.depth == 1 or self.window.kernel == (1, 1):
+        alone = self.window.kernel == (1, 1) and self.numbers == FLOATS
+        if self.across or self.depth == 1 or alone:
             return Gathered.NONE
         all_taps = self.taps * prod(self.plane)
         if self.weights_outside and self.groups == 1 and all_taps <= MAX_GATHERED:
@@ -141,12 +163,12 @@ class DirectConv(Kernel):
         return Gathered.TILE if fits else Gathered.NONE
 
     @property
-    def scratch(self) -> tuple[int, ...]:
-        """Sizes of staged copy and gathered taps, in floats, as far as they are needed."""
+    def scratch(self) -> tuple[Space, ...]:
+        """The memory of staged copy and gathered taps, as far as they are needed."""
         staging = self.staging
-        copy = (staging.floats,) if staging else ()
-        whole = self.gathered is Gathered.MAP
-        return (*copy, self.taps * prod(self.plane)) if whole else copy
+        copy = (staging.space,) if staging else ()
+        gathered = Space(self.taps * prod(self.plane), self.numbers.gathered)
+        return (*copy, gathered) if self.gathered is Gathered.MAP else copy
 
     def flattened(self) -> "DirectConv":
         """Return the same with the output's rows laid end to end, if it may be written so."""
@@ -158,15 +180,15 @@ class DirectConv(Kernel):
         fits = in_a_row if one_by_one else flat.gathered is Gathered.MAP
         return flat if fits else self
 
-    def packed(self, weight: "Floats") -> "Floats":
+    def packed(self, weight: "Numbers") -> "Numbers":
         """Return weights (filters, depth, kernel height, kernel width) in the kernel's order."""
         return self._blocked(weight.reshape(self.filters, self.taps))
 
-    def packed_bias(self, bias: "Floats") -> "Floats":
+    def packed_bias(self, bias: "Numbers") -> "Numbers":
         """Return a bias, one a filter, in the kernel's order."""
         return self._blocked(bias.reshape(self.filters, 1))
 
-    def _blocked(self, rows: "Floats") -> "Floats":
+    def _blocked(self, rows: "Numbers") -> "Numbers":
         """Return (filters, n) as blocks, each (n, block), padded with zeros to whole vectors."""
         blocks = self.blocks
         full = blocks.count * blocks.width

@@ -1,14 +1,14 @@
 """What is fused behind an anchor: a few element-wise steps on the value just computed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
 from typing import TYPE_CHECKING
 
-from tcc.backends.arm.kernels.base import KernelArgument, KernelWeights, Shape3, Value
-from tcc.backends.arm.kernels.pointwise import POINTWISE
+from tcc.backends.arm.kernels.base import KernelArgument, KernelWeights, Shape3, Space, Value
+from tcc.backends.arm.kernels.pointwise import POINTWISE, PointwiseOp, general
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import Pair, Shape
-from tcc.compiler.ops import Op
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,44 +21,66 @@ RUNNING = 0
 class FusedOp:
     """One operation; operand 0 is the running value, operand n the epilogue's n-th."""
 
-    op: Op
+    op: PointwiseOp
     operands: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Epilogue:
-    """Steps in order, and the shapes of what they read besides the running value.
+class Operand:
+    """What a step reads beside the running value: its shape, and the type of its numbers.
 
-    An operand broadcasts: where its size along an axis is 1, it holds for the whole axis.
+    It broadcasts: where its size along an axis is 1, it holds for the whole axis.
     """
 
-    steps: tuple[FusedOp, ...] = ()
-    operands: tuple[Shape3, ...] = ()
+    shape: Shape3
+    dtype: str = "float32"
 
     @property
-    def sizes(self) -> tuple[int, ...]:
-        """The number of floats of each operand."""
-        return tuple(c * h * w for c, h, w in self.operands)
+    def space(self) -> Space:
+        """The memory that it takes."""
+        return Space(prod(self.shape), self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Epilogue:
+    """Steps in order, what they read besides the running value, and the type of the result."""
+
+    steps: tuple[FusedOp, ...] = ()
+    operands: tuple[Operand, ...] = ()
+    result: str = "float32"
+
+    @property
+    def spaces(self) -> tuple[Space, ...]:
+        """The memory of each operand."""
+        return tuple(operand.space for operand in self.operands)
+
+    def written(self, shape: Shape3) -> Space:
+        """Return the memory of a result of some shape."""
+        return Space(prod(shape), self.result)
 
     def flat(self, plane: Pair) -> bool:
         """Whether an output's rows (height, width) need no telling apart in any operand."""
-        return all(shape[1:] in {(1, 1), plane} for shape in self.operands)
+        return all(operand.shape[1:] in {(1, 1), plane} for operand in self.operands)
 
     def flattened(self) -> "Epilogue":
         """Return the same for maps whose rows are laid end to end."""
-        return replace(self, operands=tuple((c, 1, h * w) for c, h, w in self.operands))
+        return self._turned(lambda c, h, w: (c, 1, h * w))
 
     def upright(self) -> "Epilogue":
         """Return the same for a vector taken as a map of one pixel."""
-        return replace(self, operands=tuple((c * w, 1, 1) for c, _, w in self.operands))
+        return self._turned(lambda c, _, w: (c * w, 1, 1))
 
     def transposed(self) -> "Epilogue":
         """Return the same for a map of one pixel taken as a vector of its channels."""
-        return replace(self, operands=tuple((1, 1, c * w) for c, _, w in self.operands))
+        return self._turned(lambda c, _, w: (1, 1, c * w))
+
+    def _turned(self, shape: Callable[[int, int, int], Shape3]) -> "Epilogue":
+        turned = (replace(operand, shape=shape(*operand.shape)) for operand in self.operands)
+        return replace(self, operands=tuple(turned))
 
 
 NOTHING = Epilogue()
-"""No steps at all."""
+"""No steps at all, on floats."""
 
 
 def shape3(shape: Shape) -> Shape3:
@@ -71,28 +93,68 @@ def shape3(shape: Shape) -> Shape3:
     raise AssertionError(shape)
 
 
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What makes an anchor's result of its sums, and the factor that it reads.
+
+    The factor is one number, one a channel, or one a pixel (1, height, width).
+    """
+
+    op: PointwiseOp
+    factor: "np.ndarray"
+
+    @property
+    def shape(self) -> Shape3:
+        """The factor's shape as an operand's."""
+        match self.factor.shape:
+            case ():
+                return (1, 1, 1)
+            case (channels,):
+                return (channels, 1, 1)
+            case shape:
+                return shape3(shape)
+
+
+@dataclass
+class _Growing:
+    operands: list[Operand] = field(default_factory=list)
+    arguments: list[KernelArgument] = field(default_factory=list)
+    steps: list[FusedOp] = field(default_factory=list)
+
+    def add(self, shape: Shape3, dtype: str, argument: KernelArgument) -> int:
+        self.operands.append(Operand(shape, dtype))
+        self.arguments.append(argument)
+        return len(self.operands)
+
+    def constant(self, shape: Shape3, data: "np.ndarray") -> int:
+        return self.add(shape, str(data.dtype), KernelWeights(data))
+
+
 def fused(
-    graph: Graph, weights: "Mapping[str, np.ndarray]", nodes: Sequence[Node], running: str
+    graph: Graph,
+    weights: "Mapping[str, np.ndarray]",
+    nodes: Sequence[Node],
+    running: str,
+    finish: Finish | None = None,
 ) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
     """Return the epilogue of nodes that follow the value `running`, and its operands."""
-    shapes: list[Shape3] = []
-    arguments: list[KernelArgument] = []
-    steps = []
-
-    def operand(shape: Shape, argument: KernelArgument) -> int:
-        shapes.append(shape3(shape))
-        arguments.append(argument)
-        return len(shapes)
-
+    work = _Growing()
+    if finish:
+        factor = work.constant(finish.shape, finish.factor)
+        work.steps.append(FusedOp(finish.op, (RUNNING, factor)))
     for node in nodes:
+        types = graph.input_types(node)
         numbers = [
-            RUNNING if value == running else operand(graph.types[value].shape, Value(value))
-            for value in node.inputs
+            RUNNING
+            if value == running
+            else work.add(shape3(kind.shape), kind.dtype.value, Value(value))
+            for value, kind in zip(node.inputs, types, strict=True)
         ]
         tensors = [weights[name] for name in node.params]
-        per_channel = (node.type.shape[0], *(1 for _ in node.type.shape[1:]))
-        own = POINTWISE[type(node.op)].weights(node.op, tensors)
-        numbers += [operand(per_channel, KernelWeights(tensor)) for tensor in own]
-        steps.append(FusedOp(node.op, tuple(numbers)))
+        per_channel = shape3((node.type.shape[0], *(1 for _ in node.type.shape[1:])))
+        own = POINTWISE[type(node.op)].weights(node.op, types, tensors)
+        numbers += [work.constant(per_channel if t.ndim else (1, 1, 1), t) for t in own]
+        work.steps.append(FusedOp(general(node.op), tuple(numbers)))
         running = node.name
-    return Epilogue(tuple(steps), tuple(shapes)), tuple(arguments)
+    result = graph.types[running].dtype.value
+    return Epilogue(tuple(work.steps), tuple(work.operands), result), tuple(work.arguments)

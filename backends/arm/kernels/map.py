@@ -1,7 +1,6 @@
 """Kernels that compute each element from one element of what they read."""
 
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -46,19 +45,27 @@ class ChannelGather(Kernel):
     group_step: int
     tile: int
     epilogue: Epilogue = NOTHING
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Floats of input and output."""
-        return prod(self.source), prod(self.result)
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)
 class BorderKernel(Kernel):
-    """A map with a border around it. Arguments: map, result."""
+    """A map with a border around it.
+
+    Arguments: map, what the border of each channel holds where it is `by_channel`, result.
+    """
 
     word: ClassVar[str] = "pad"
     staging: Staging
+    by_channel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup(Kernel):
+    """Bytes by a table of 256: result = table[byte]. Arguments: map, table, result."""
+
+    word: ClassVar[str] = "table"
+    elements: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,7 @@ class Nearest(Kernel):
     source: Shape3
     result: Shape3
     epilogue: Epilogue = NOTHING
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ To add one: its line in `POINTWISE`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import sqrt
 from operator import add, mul
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import (
     Add,
     BatchNorm,
@@ -31,14 +32,35 @@ from tcc.compiler.ops import (
     Silu,
     StochasticDepth,
     Tanh,
+    integer_arithmetic,
 )
+from tcc.compiler.ops.integer import Dequantize, QAdd, QMul, Quantize, Quantized
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Tensors = Sequence[NDArray[np.float32]]
+    Tensors = Sequence[NDArray[np.generic]]
 
 Expr = Any
+
+
+Types = Sequence[TensorType]
+
+
+@dataclass(frozen=True, slots=True)
+class Requantize:
+    """clamp(rint(float32(x) * factor), low, high) of an int32 sum: how integer layers end."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToReal:
+    """float32(x) * factor of an int32 sum."""
+
+
+PointwiseOp = Op | Requantize | ToReal
 
 
 class ElementFunctions(Protocol):
@@ -51,9 +73,12 @@ class ElementFunctions(Protocol):
     def sigmoid(self, x: Expr) -> Expr: ...  # noqa: D102
     def tanh(self, x: Expr) -> Expr: ...  # noqa: D102
     def erf(self, x: Expr) -> Expr: ...  # noqa: D102
+    def real(self, x: Expr) -> Expr: ...  # noqa: D102
+    def nearest(self, x: Expr, low: int, high: int) -> Expr: ...  # noqa: D102
+    def shifted(self, x: Expr, bits: Expr, low: int, high: int) -> Expr: ...  # noqa: D102
 
 
-def _as_they_are(_op: Op, tensors: "Tensors") -> "Tensors":
+def _as_they_are(_op: PointwiseOp, _types: Types, tensors: "Tensors") -> "Tensors":
     return tensors
 
 
@@ -61,11 +86,12 @@ def _as_they_are(_op: Op, tensors: "Tensors") -> "Tensors":
 class Pointwise:
     """`value` gives an element from the inputs' elements, then the weights' elements.
 
-    `weights` makes, of the op's weight tensors, what the kernel reads: one value a channel.
+    `weights` makes, of the types of the op's inputs and its weight tensors, what the kernel reads:
+    one value a channel, or a single one without axes.
     """
 
     value: "Callable[..., Expr]"
-    weights: "Callable[[Any, Tensors], Tensors]" = _as_they_are
+    weights: "Callable[[Any, Types, Tensors], Tensors]" = _as_they_are
 
 
 def _relu(m: ElementFunctions, _op: Relu, x: Expr) -> Expr:
@@ -124,14 +150,62 @@ def _scale_shift(_m: ElementFunctions, _op: Op, x: Expr, scale: Expr, shift: Exp
     return x * scale + shift
 
 
-def _folded(op: BatchNorm, tensors: "Tensors") -> "Tensors":
+def _requantized(m: ElementFunctions, op: Requantize | QMul, x: Expr, *others: Expr) -> Expr:
+    *factors, scale = others
+    return m.nearest(m.real(reduce(mul, factors, x)) * scale, op.low, op.high)
+
+
+def _real(m: ElementFunctions, _op: ToReal | Dequantize, x: Expr, factor: Expr) -> Expr:
+    return m.real(x) * factor
+
+
+def _levels(m: ElementFunctions, op: Quantize, x: Expr, scale: Expr) -> Expr:
+    return m.nearest(x / scale, op.low, op.high)
+
+
+def _fixed_point(m: ElementFunctions, op: QAdd, *values: Expr) -> Expr:
+    """Return the sum in int32, as `QAdd` says; the rounding term comes with the shift."""
+    count = (len(values) - 2) // 2
+    xs, factors, (half, bits) = values[:count], values[count:-2], values[-2:]
+    return m.shifted(reduce(add, map(mul, xs, factors)) + half, bits, op.low, op.high)
+
+
+def _multipliers(op: QAdd, types: Types, _tensors: "Tensors") -> "Tensors":
+    factors, shift = op.fixed_point(*types)
+    return [np.array(n, np.int32) for n in (*factors, 1 << (shift - 1), shift)]
+
+
+def _product_scale(op: QMul, types: Types, _tensors: "Tensors") -> "Tensors":
+    first, second = types
+    y = op.infer(*types)
+    return [integer_arithmetic.multiplier(first, float(second.scale or 0), y)]
+
+
+def _own_scale(op: Quantize, _types: Types, _tensors: "Tensors") -> "Tensors":
+    return [np.array(op.scale, np.float32)]
+
+
+def _input_scale(_op: Dequantize, types: Types, _tensors: "Tensors") -> "Tensors":
+    return [np.array(types[0].scale, np.float32)]
+
+
+def _folded(op: BatchNorm, _types: Types, tensors: "Tensors") -> "Tensors":
     """Return scale and shift of a batch norm, computed in float64."""
     weight, bias, mean, var = (t.astype(np.float64) for t in tensors)
     scale = weight / np.sqrt(var + op.eps)
     return scale.astype(np.float32), (bias - mean * scale).astype(np.float32)
 
 
-POINTWISE: Mapping[type[Op], Pointwise] = {
+def general(op: Op) -> Op:
+    """Return an op without what its kernel reads from memory, so that kernels are shared."""
+    match op:
+        case Quantized():
+            return replace(op, scale=1.0)
+        case _:
+            return op
+
+
+POINTWISE: Mapping[type, Pointwise] = {
     Relu: Pointwise(_relu),
     Relu6: Pointwise(_relu6),
     LeakyRelu: Pointwise(_leaky_relu),
@@ -149,4 +223,10 @@ POINTWISE: Mapping[type[Op], Pointwise] = {
     Mul: Pointwise(_product),
     ScaleShift: Pointwise(_scale_shift),
     BatchNorm: Pointwise(_scale_shift, _folded),
+    Requantize: Pointwise(_requantized),
+    ToReal: Pointwise(_real),
+    QAdd: Pointwise(_fixed_point, _multipliers),
+    QMul: Pointwise(_requantized, _product_scale),
+    Quantize: Pointwise(_levels, _own_scale),
+    Dequantize: Pointwise(_real, _input_scale),
 }

@@ -20,19 +20,28 @@ class Reduction(Enum):
     MAX = "max"
     MEAN = "mean"
 
-    @property
-    def neutral(self) -> float:
-        """What does not change the result."""
+    def neutral(self, dtype: str) -> float:
+        """Return what does not change the result, of elements of a type."""
         match self:
             case Reduction.MAX:
-                return -np.inf
+                return -np.inf if dtype == "float32" else float(np.iinfo(dtype).min)
             case Reduction.MEAN:
                 return 0.0
             case _:
                 assert_never(self)
 
+    def running(self, dtype: str) -> str:
+        """Return the type in which elements of a type are reduced."""
+        match self:
+            case Reduction.MAX:
+                return dtype
+            case Reduction.MEAN:
+                return "float32" if dtype == "float32" else "int32"
+            case _:
+                assert_never(self)
+
     def factor(self, count: int) -> float | None:
-        """Return what the reduction of `count` elements is multiplied by at last, if anything."""
+        """Return what the reduction of `count` floats is multiplied by at last, if anything."""
         match self:
             case Reduction.MAX:
                 return None
@@ -46,8 +55,8 @@ class Reduction(Enum):
 class WindowPool(Kernel):
     """The largest element of each window, or the sum times a factor.
 
-    Arguments: map, factors (height, width), one for all, or none for the maximum; the epilogue's
-    operands, the staged copy (if any), result.
+    Arguments: map, factors (height, width), one for all, or none for the maximum and for integers,
+    whose epilogue has them; the epilogue's operands, the staged copy (if any), result.
     """
 
     word: ClassVar[str] = "pool"
@@ -56,11 +65,12 @@ class WindowPool(Kernel):
     factors: int
     tile: int
     epilogue: Epilogue = NOTHING
+    dtype: str = "float32"
 
     @property
     def staging(self) -> Staging | None:
         """The copy of the input with its border, if one is needed."""
-        return self.window.staging(self.reduction.neutral)
+        return self.window.staging(self.reduction.neutral(self.dtype), self.dtype)
 
     @property
     def layout(self) -> Layout:
@@ -75,7 +85,7 @@ class WindowPool(Kernel):
 
 @dataclass(frozen=True, slots=True)
 class ChannelPool(Kernel):
-    """The largest element or the mean of each channel.
+    """The largest element or the mean of each channel; of integers the sum.
 
     Arguments: map, the epilogue's operands, result.
     """
@@ -85,6 +95,7 @@ class ChannelPool(Kernel):
     pixels: int
     reduction: Reduction
     epilogue: Epilogue = NOTHING
+    dtype: str = "float32"
 
 
 def mean_factors(window: Window, *, count_border: bool) -> "NDArray[np.float32]":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tcc.backends.arm.kernels.base import Shape3
+from tcc.backends.arm.kernels.base import Shape3, Space
 from tcc.compiler.ir.types import Pair, Quad
 
 Index = Any
@@ -33,11 +33,12 @@ class Staging:
     left: int
     fill: float
     spread: Pair = (1, 1)
+    dtype: str = "float32"
 
     @property
-    def floats(self) -> int:
-        """Size of the copy."""
-        return self.source[0] * self.rows * self.phases * self.columns
+    def space(self) -> Space:
+        """The memory of the copy."""
+        return Space(self.source[0] * self.rows * self.phases * self.columns, self.dtype)
 
     def inside(self, phase: int) -> tuple[int, int]:
         """Return the first column of a phase that lies in the input, and one past the last."""
@@ -73,7 +74,7 @@ class Window:
         plain = self.stride == self.spread == self.kernel == (1, 1)
         return plain and self.out == self.source[1:]
 
-    def staging(self, fill: float) -> Staging | None:
+    def staging(self, fill: float, dtype: str) -> Staging | None:
         """Return the copy that the window should read; None where the input itself will do."""
         reach = tuple(
             (n - 1) * s + (k - 1) * d + 1
@@ -82,7 +83,7 @@ class Window:
         if self.spread != (1, 1):
             rows, columns = reach
             top, left, _, _ = self.pads
-            return Staging(self.source, rows, columns, 1, 1, 1, top, left, fill, self.spread)
+            return Staging(self.source, rows, columns, 1, 1, 1, top, left, fill, self.spread, dtype)
         within = reach[0] <= self.source[1] and reach[1] <= self.source[2]
         if within and self.pads[:2] == (0, 0) and self.stride[1] == 1:
             return None
@@ -97,12 +98,13 @@ class Window:
             top=self.pads[0],
             left=self.pads[1],
             fill=fill,
+            dtype=dtype,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the elements that a window reads lie in what it reads: distances in floats.
+    """Where the elements that a window reads lie in what it reads: distances in elements.
 
     Tap (i, j) of output (y, x) in channel c is at
     c * channel + y * row_step + x + row(i) + column(j).

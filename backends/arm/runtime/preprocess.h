@@ -14,7 +14,7 @@
 
 enum { PREPROCESS_RGB, PREPROCESS_BGR, PREPROCESS_GRAY };
 enum { PREPROCESS_KEEP, PREPROCESS_STRETCH, PREPROCESS_COVER };
-enum { PREPROCESS_BY_255, PREPROCESS_BY_MAX };
+enum { PREPROCESS_BY_255, PREPROCESS_BY_MAX, PREPROCESS_LEVELS };
 
 typedef struct {
     int color;         /* PREPROCESS_RGB... */
@@ -182,6 +182,8 @@ static void preprocess_store(const preprocess_contract *contract, const uint8_t 
 /* Make (level / scale - mean) / std of the levels; the largest level of a black image is 1. */
 static void preprocess_normalize(const preprocess_contract *contract, float *input, size_t plane)
 {
+    if (contract->scale == PREPROCESS_LEVELS)
+        return;
     float scale = 255.0f;
     size_t count = plane * contract->input[0];
     if (contract->scale == PREPROCESS_BY_MAX) {

@@ -6,7 +6,7 @@ makes its call, and the last takes any. To add an operation: its rule here, or i
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,23 +21,25 @@ from tcc.backends.arm.kernels.base import (
     Value,
 )
 from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
-from tcc.backends.arm.kernels.conv import DirectConv
-from tcc.backends.arm.kernels.epilogue import Epilogue, fused, shape3
+from tcc.backends.arm.kernels.conv import FLOATS, Arithmetic, DirectConv, integers
+from tcc.backends.arm.kernels.epilogue import Epilogue, Finish, fused, shape3
 from tcc.backends.arm.kernels.map import (
     Bilinear,
     BorderKernel,
     ChannelGather,
     ElementwiseKernel,
+    Lookup,
     Nearest,
 )
-from tcc.backends.arm.kernels.pointwise import POINTWISE
+from tcc.backends.arm.kernels.pointwise import POINTWISE, PointwiseOp, Requantize, ToReal
 from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool, mean_factors
 from tcc.backends.arm.kernels.window import Staging, Window
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule.partition import FusionGroup
 from tcc.compiler import ops
 from tcc.compiler.ir.graph import Graph
-from tcc.compiler.ir.types import Pair
+from tcc.compiler.ir.types import Pair, TensorType
+from tcc.compiler.ops import integer, integer_arithmetic
 from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:
@@ -49,14 +51,24 @@ class Site:
     """A group where it stands: all that a rule may look at."""
 
     graph: Graph
-    weights: "Mapping[str, NDArray[np.float32]]"
+    weights: "Mapping[str, NDArray[Any]]"
     machine: Machine
     group: FusionGroup
 
     @property
+    def read(self) -> TensorType:
+        """The type of the anchor's first input."""
+        return self.graph.types[self.group.anchor.inputs[0]]
+
+    @property
     def source(self) -> Shape3:
         """The shape of the anchor's first input."""
-        return shape3(self.graph.types[self.group.anchor.inputs[0]].shape)
+        return shape3(self.read.shape)
+
+    @property
+    def dtype(self) -> str:
+        """The type of numbers in the anchor's first input."""
+        return self.read.dtype.value
 
     @property
     def result(self) -> Shape3:
@@ -64,14 +76,20 @@ class Site:
         return shape3(self.group.result.type.shape)
 
     @property
-    def tensors(self) -> "list[NDArray[np.float32]]":
+    def tensors(self) -> "list[NDArray[Any]]":
         """The anchor's weights."""
         return [self.weights[name] for name in self.group.anchor.params]
 
-    def epilogue(self) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
-        """Return what is fused behind the anchor, and its operands."""
+    def epilogue(
+        self, finish: PointwiseOp | None = None, factor: "NDArray[Any] | None" = None
+    ) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
+        """Return what is fused behind the anchor, and its operands.
+
+        `finish`, if given, comes first, and reads `factor`, which broadcasts.
+        """
         first, *rest = self.group.nodes
-        return fused(self.graph, self.weights, rest, first.name)
+        before = None if finish is None or factor is None else Finish(finish, factor)
+        return fused(self.graph, self.weights, rest, first.name, before)
 
     def call(self, kernel: Kernel, *arguments: KernelArgument) -> KernelCall:
         """Return the call of a kernel that reads the anchor's input and then these."""
@@ -85,10 +103,37 @@ Rule = Callable[[Any, Site], KernelCall | None]
 
 def direct(op: ops.Conv, site: Site) -> KernelCall:
     """Return a direct convolution."""
-    _, *out = site.result
-    window = Window(site.source, (out[0], out[1]), op.kernel, op.stride, op.dilation, op.pads)
-    epilogue, operands = site.epilogue()
-    return _convolution(site, window, op.groups, epilogue, operands)
+    return _convolution(site, _slid(op, site), op.groups, *site.epilogue())
+
+
+def _slid(op: ops.Conv, site: Site) -> Window:
+    _, height, width = site.result
+    return Window(site.source, (height, width), op.kernel, op.stride, op.dilation, op.pads)
+
+
+def quantized(op: integer.QConv, site: Site) -> KernelCall:
+    """Return a direct convolution of levels, whose sums are requantised."""
+    weight, scales, bias = site.tensors
+    y = op.typed(site.group.anchor.type.shape)
+    factor = integer_arithmetic.multiplier(site.read, scales, y)
+    ended = site.epilogue(Requantize(op.low, op.high), factor)
+    return _levels(op.conv, site, ended, weight, bias)
+
+
+def real(op: integer.RealConv, site: Site) -> KernelCall:
+    """Return a direct convolution of levels, whose sums become real numbers."""
+    weight, factor, bias = site.tensors
+    return _levels(op.conv, site, site.epilogue(ToReal(), factor), weight, bias)
+
+
+def _levels(
+    conv: ops.Conv,
+    site: Site,
+    ended: tuple[Epilogue, tuple[KernelArgument, ...]],
+    *tensors: "NDArray[Any]",
+) -> KernelCall:
+    numbers = integers(site.dtype)
+    return _convolution(site, _slid(conv, site), conv.groups, *ended, tensors, numbers)
 
 
 def transposed(op: ops.ConvTranspose, site: Site) -> KernelCall:
@@ -126,18 +171,20 @@ def _convolution(
     groups: int,
     epilogue: Epilogue,
     operands: tuple[KernelArgument, ...],
-    tensors: "Sequence[NDArray[np.float32]] | None" = None,
+    tensors: "Sequence[NDArray[Any]] | None" = None,
+    numbers: Arithmetic = FLOATS,
 ) -> KernelCall:
     weight, *bias = tensors or site.tensors
     filters = weight.shape[0]
-    kernel = DirectConv(window, filters, groups, site.machine.tile, epilogue=epilogue).flattened()
+    plain = DirectConv(window, filters, groups, site.machine.tile, False, epilogue, numbers)
+    kernel = plain.flattened()
     offsets = bias[0] if bias else np.zeros(filters, np.float32)
     constants = (KernelWeights(kernel.packed(weight)), KernelWeights(kernel.packed_bias(offsets)))
     return site.call(kernel, *constants, *operands, *map(Scratch, kernel.scratch))
 
 
 def _scratch(staging: Staging | None) -> tuple[Scratch, ...]:
-    return (Scratch(staging.floats),) if staging else ()
+    return (Scratch(staging.space),) if staging else ()
 
 
 def window_max(op: ops.MaxPool, site: Site) -> KernelCall:
@@ -163,9 +210,19 @@ def _window_pool(
     factors: tuple[KernelWeights, ...],
 ) -> KernelCall:
     epilogue, operands = site.epilogue()
-    count = sum(f.data.size for f in factors)
-    kernel = WindowPool(_pooled(op, site), reduction, count, site.machine.tile[1], epilogue)
+    count, tile = sum(f.data.size for f in factors), site.machine.tile[1]
+    kernel = WindowPool(_pooled(op, site), reduction, count, tile, epilogue, site.dtype)
     return site.call(kernel, *factors, *operands, *_scratch(kernel.staging))
+
+
+def window_levels(op: integer.QAvgPool, site: Site) -> KernelCall:
+    """Return a mean of levels over windows, each with a factor of its own."""
+    _, factors = site.tensors
+    epilogue, operands = site.epilogue(Requantize(op.low, op.high), factors)
+    window = replace(_pooled(op.pool, site), pads=op.padding(site.read))
+    tile = site.machine.tile[1]
+    kernel = WindowPool(window, Reduction.MEAN, 0, tile, epilogue, site.dtype)
+    return site.call(kernel, *operands, *_scratch(kernel.staging))
 
 
 def channel_max(_op: ops.GlobalMaxPool, site: Site) -> KernelCall:
@@ -178,10 +235,27 @@ def channel_mean(_op: ops.GlobalAvgPool, site: Site) -> KernelCall:
     return _channel_pool(site, Reduction.MEAN)
 
 
-def _channel_pool(site: Site, reduction: Reduction) -> KernelCall:
-    epilogue, operands = site.epilogue()
+def channel_levels(op: integer.QGlobalAvgPool, site: Site) -> KernelCall:
+    """Return the mean of each channel of levels."""
+    finish = Requantize(op.low, op.high)
+    return _channel_pool(site, Reduction.MEAN, finish, np.asarray(op.factor(site.read)))
+
+
+def channel_real(op: integer.RealGlobalAvgPool, site: Site) -> KernelCall:
+    """Return the mean of each channel of levels as a real number."""
+    return _channel_pool(site, Reduction.MEAN, ToReal(), np.asarray(op.factor(site.read)))
+
+
+def _channel_pool(
+    site: Site,
+    reduction: Reduction,
+    finish: PointwiseOp | None = None,
+    factor: "NDArray[Any] | None" = None,
+) -> KernelCall:
+    epilogue, operands = site.epilogue(finish, factor)
     channels, height, width = site.source
-    return site.call(ChannelPool(channels, height * width, reduction, epilogue), *operands)
+    kernel = ChannelPool(channels, height * width, reduction, epilogue, site.dtype)
+    return site.call(kernel, *operands)
 
 
 def softmax(_op: ops.Softmax, site: Site) -> KernelCall:
@@ -204,7 +278,8 @@ def resize(op: ops.Resize, site: Site) -> KernelCall:
     epilogue, operands = site.epilogue()
     match op.mode:
         case "nearest":
-            return site.call(Nearest(site.source, site.result, epilogue), *operands)
+            kernel = Nearest(site.source, site.result, epilogue, site.dtype)
+            return site.call(kernel, *operands)
         case "bilinear":
             axes = zip(site.source[1:], site.result[1:], strict=True)
             tables = (KernelWeights(Bilinear.table(n, out)) for n, out in axes)
@@ -215,11 +290,12 @@ def resize(op: ops.Resize, site: Site) -> KernelCall:
 
 def channels_taken(op: ops.Slice, site: Site) -> KernelCall:
     """Return a choice of channels."""
-    source, _ = _channels_first(site, site.source, Epilogue())
-    result, _ = _channels_first(site, site.result, Epilogue())
+    nothing = Epilogue(result=site.dtype)
+    source, _ = _channels_first(site, site.source, nothing)
+    result, _ = _channels_first(site, site.result, nothing)
     start, _, step = slice(op.start, op.stop, op.step).indices(source[0])
-    tile = site.machine.tile[1]
-    return site.call(ChannelGather(source, result, start, step, result[0], 0, tile))
+    tile, run = site.machine.tile[1], result[0]
+    return site.call(ChannelGather(source, result, start, step, run, 0, tile, nothing, site.dtype))
 
 
 def channels_dealt(op: ops.ChannelShuffle, site: Site) -> KernelCall:
@@ -227,7 +303,8 @@ def channels_dealt(op: ops.ChannelShuffle, site: Site) -> KernelCall:
     epilogue, operands = site.epilogue()
     shape, epilogue = _channels_first(site, site.result, epilogue)
     tile, run = site.machine.tile[1], op.groups
-    kernel = ChannelGather(shape, shape, 0, shape[0] // run, run, 1, tile, epilogue)
+    step = shape[0] // run
+    kernel = ChannelGather(shape, shape, 0, step, run, 1, tile, epilogue, site.dtype)
     return site.call(kernel, *operands)
 
 
@@ -247,6 +324,25 @@ def border(op: ops.Pad, site: Site) -> KernelCall:
     top, left, _, _ = op.pads
     plan = Staging(site.source, height, width, 1, 1, 1, top, left, op.value)
     return site.call(BorderKernel(plan))
+
+
+def channel_border(op: ops.Border | integer.QPad, site: Site) -> KernelCall:
+    """Return a copy with a border of what each channel has."""
+    channels, height, width = site.result
+    top, left, _, _ = op.padding
+    held = op.levels if isinstance(op, integer.QPad) else op.values
+    values = np.broadcast_to(np.array(held, site.dtype), channels)
+    plan = Staging(site.source, height, width, 1, 1, 1, top, left, 0.0, dtype=site.dtype)
+    return site.call(BorderKernel(plan, by_channel=True), KernelWeights(values))
+
+
+def looked_up(_op: integer.Table, site: Site) -> KernelCall:
+    """Return a lookup of bytes: what the table says of each level's bits."""
+    (table,) = site.tensors
+    low, _ = site.read.limits
+    least, _ = site.group.anchor.type.limits
+    by_bits = np.roll(table.astype(np.int16) + least, low).astype(site.group.anchor.type.dtype)
+    return site.call(Lookup(site.read.elements), KernelWeights(by_bits))
 
 
 def elementwise(_op: ops.Op, site: Site) -> KernelCall:
@@ -274,6 +370,14 @@ RULES: Mapping[type[ops.Op], tuple[Rule, ...]] = {
     ops.Slice: (channels_taken,),
     ops.ChannelShuffle: (channels_dealt,),
     ops.Pad: (border,),
+    ops.Border: (channel_border,),
+    integer.QConv: (quantized,),
+    integer.RealConv: (real,),
+    integer.QAvgPool: (window_levels,),
+    integer.QGlobalAvgPool: (channel_levels,),
+    integer.RealGlobalAvgPool: (channel_real,),
+    integer.QPad: (channel_border,),
+    integer.Table: (looked_up,),
     **dict.fromkeys(POINTWISE, (elementwise,)),
 }
 """Every operation that takes a kernel."""

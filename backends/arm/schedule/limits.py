@@ -1,7 +1,6 @@
 """What the target refuses before any work is done."""
 
 from collections.abc import Iterator
-from math import prod
 
 from tcc.backends.arm.schedule.program import supported
 from tcc.compiler.ir.graph import Graph, Node
@@ -46,7 +45,7 @@ def check_memory(target: str, graph: Graph, arena: int) -> None:
     Raises:
         UserError: E0654, at the largest value.
     """
-    needed = arena + sum(4 * prod(p.shape) for p in graph.params.values())
+    needed = arena + sum(p.elements * p.dtype.size for p in graph.params.values())
     if needed > MAX_MEMORY:
         largest = max(graph.nodes, key=lambda node: node.type.nbytes)
         raise fail(
@@ -61,6 +60,6 @@ def check_memory(target: str, graph: Graph, arena: int) -> None:
 
 def _largest(graph: Graph, node: Node) -> int:
     """Return the bytes of the largest tensor that a node reads, keeps or writes."""
-    params = (4 * prod(graph.params[name].shape) for name in node.params)
+    own = (graph.params[name] for name in node.params)
     values = (t.nbytes for t in (*graph.input_types(node), node.type))
-    return max(*params, *values)
+    return max(*(param.elements * param.dtype.size for param in own), *values)

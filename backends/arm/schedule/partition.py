@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from tcc.backends.arm.kernels.pointwise import POINTWISE
 from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.ir.types import DType
 from tcc.compiler.ops import (
+    Border,
     Concat,
     Dropout,
     Flatten,
@@ -13,11 +15,26 @@ from tcc.compiler.ops import (
     Op,
     Pad,
     Slice,
+    Softmax,
     StochasticDepth,
+    Unflatten,
 )
+from tcc.compiler.ops.integer import Dequantize, QPad, Table
 
 CLOSED: frozenset[type[Op]] = frozenset(
-    {Concat, Flatten, Identity, Dropout, StochasticDepth, Slice, Pad}
+    {
+        Concat,
+        Flatten,
+        Unflatten,
+        Identity,
+        Dropout,
+        StochasticDepth,
+        Slice,
+        Pad,
+        Border,
+        QPad,
+        Table,
+    }
 )
 """Operations that only place or copy elements: nothing is fused behind them."""
 MAX_NODES = 24
@@ -60,6 +77,10 @@ def _grown(graph: Graph, anchor: Node, taken: Container[str]) -> FusionGroup:
         reader = graph.sole_reader(nodes[-1].name)
         if reader is None or reader.name in taken or not _follows(reader, nodes[-1]):
             break
+        if isinstance(anchor.op, Softmax) and reader.type.dtype is not DType.F32:
+            break  # it keeps its exponentials where its result goes
+        if isinstance(reader.op, Dequantize) and not graph.readers[reader.name]:
+            break  # the levels of an output are for whoever wants these
         nodes.append(reader)
     return FusionGroup(tuple(nodes))
 

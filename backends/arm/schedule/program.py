@@ -15,6 +15,7 @@ from tcc.backends.arm.schedule.arena import Buffer
 from tcc.backends.arm.schedule.partition import partition
 from tcc.compiler import ops
 from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.ir.types import DType
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ class Program:
             if isinstance(step, KernelCall):
                 found.setdefault(step.kernel, step.result)
         return found
+
+
+INPUT = "input floats"
+"""The buffer in which floats lie that become the levels of an input."""
 
 
 def scratch(call: KernelCall, index: int) -> str:
@@ -115,6 +120,7 @@ class _Builder:
 
 PLACED: Mapping[type[ops.Op], Callable[[_Builder, Any, Node], bool]] = {
     ops.Flatten: _Builder.same,
+    ops.Unflatten: _Builder.same,
     ops.Identity: _Builder.same,
     ops.Dropout: _Builder.same,
     ops.StochasticDepth: _Builder.same,
@@ -153,7 +159,7 @@ def program(
 def buffers(program: Program) -> tuple[Buffer, ...]:
     """Return the buffers that a program uses, and when.
 
-    Step 0 brings the inputs, and the step after the last takes the outputs away.
+    ProgramStep 0 brings the inputs, and the step after the last takes the outputs away.
     """
     graph, places = program.graph, program.places
     used: dict[str, list[int]] = {}
@@ -164,6 +170,8 @@ def buffers(program: Program) -> tuple[Buffer, ...]:
 
     for source in graph.inputs:
         use(source.name, 0)
+        if source.type.dtype is not DType.F32:
+            used[INPUT], sizes[INPUT] = [0], 4 * source.type.elements
     for number, step in enumerate(program.steps, 1):
         for value in _values(step):
             use(value, number)
@@ -187,4 +195,4 @@ def _scratches(step: ProgramStep) -> Iterator[tuple[str, int]]:
     if isinstance(step, KernelCall):
         for index, argument in enumerate(step.arguments):
             if isinstance(argument, Scratch):
-                yield scratch(step, index), argument.floats * 4
+                yield scratch(step, index), argument.space.nbytes

@@ -71,7 +71,7 @@ class Memory:
         for index, argument in enumerate(step.arguments):
             if isinstance(argument, Scratch):
                 start = self.arena.offsets[scratch(step, index)] // 4
-                self.owner[start : start + argument.floats] = -2
+                self.owner[start : start + argument.space.elements] = -2
         self.view(step.result)[:] = known[step.result]
         for argument in step.arguments:  # written first: what is read must not lie there
             if isinstance(argument, Value):

@@ -12,6 +12,7 @@ from tcc.backends.arm.kernels.map import (
     BorderKernel,
     ChannelGather,
     ElementwiseKernel,
+    Lookup,
     Nearest,
 )
 from tcc.backends.arm.kernels.pool import ChannelPool, WindowPool
@@ -24,6 +25,7 @@ BUILDERS: Mapping[type[Kernel], LoopBuilder] = {
     ElementwiseKernel: map.build,
     ChannelGather: map.build_gather,
     BorderKernel: map.build_border,
+    Lookup: map.build_lookup,
     Nearest: resize.build_nearest,
     Bilinear: resize.build_bilinear,
     WindowPool: pool.build,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
+from tcc.backends.arm.kernels.base import Space
 from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
@@ -30,7 +31,7 @@ def build_softmax(kernel: SoftmaxKernel, symbol: str) -> Any:
             parallel=exact,
         )
 
-    return tir.function(symbol, [size, *kernel.epilogue.sizes, size], body)
+    return tir.function(symbol, [Space(size), *kernel.epilogue.spaces, Space(size)], body)
 
 
 def build_normal(kernel: LayerNormKernel, symbol: str) -> Any:
@@ -44,7 +45,9 @@ def build_normal(kernel: LayerNormKernel, symbol: str) -> Any:
             parallel=True,
         )
 
-    return tir.function(symbol, [size, channels, channels, *kernel.epilogue.sizes, size], body)
+    affine, written = Space(channels), kernel.epilogue.written(kernel.shape)
+    spaces = [Space(size), affine, affine, *kernel.epilogue.spaces, written]
+    return tir.function(symbol, spaces, body)
 
 
 def _pixels(

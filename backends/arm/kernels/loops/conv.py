@@ -4,6 +4,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, assert_never
 
+from tcc.backends.arm.kernels.base import Space
 from tcc.backends.arm.kernels.conv import DirectConv, Gathered
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.conv_tile import ChannelBlock, Memory, compute
@@ -20,13 +21,14 @@ PARALLEL = 1 << 15
 def build(kernel: DirectConv, symbol: str) -> Any:
     """Return the function."""
     filters, extra = kernel.filters + kernel.padding, len(kernel.epilogue.operands)
-    sizes = [
-        prod(kernel.window.source),
-        filters * kernel.taps,
-        filters,
-        *kernel.epilogue.sizes,
+    numbers = kernel.numbers
+    spaces = [
+        Space(prod(kernel.window.source), numbers.source),
+        Space(filters * kernel.taps, numbers.weight),
+        Space(filters, numbers.total),
+        *kernel.epilogue.spaces,
         *kernel.scratch,
-        prod(kernel.result),
+        kernel.epilogue.written(kernel.result),
     ]
 
     def body(source: Buffer, weights: Buffer, bias: Buffer, *rest: Buffer) -> None:
@@ -45,7 +47,7 @@ def build(kernel: DirectConv, symbol: str) -> Any:
             case _:
                 assert_never(kernel.gathered)
 
-    return tir.function(symbol, sizes, body)
+    return tir.function(symbol, spaces, body)
 
 
 def _plane(
@@ -57,7 +59,8 @@ def _plane(
 ) -> None:
     """Run `body` for all pixels of the output, or of `rows` (height, width), a tile at a time."""
     height, width = rows or kernel.plane
-    count, lanes = (width, 1) if kernel.across else tir.tile_width(width, kernel.tile[1])
+    tile = tir.tile_width(width, kernel.tile[1], kernel.numbers.lanes)
+    count, lanes = (width, 1) if kernel.across else tile
     with (
         tir.loop(height, parallel=parallel and height > 1) as y,
         tir.tiles(width, count, parallel=parallel and height == 1) as x,
@@ -106,7 +109,8 @@ def _gathered_tiles(kernel: DirectConv, memory: Memory) -> None:
     """Gather the taps of one tile of pixels, then use them for all output channels."""
 
     def tile(pixels: PixelTile) -> None:
-        panel = Panel(tir.local(kernel.taps * pixels.count), 0, pixels.count)
+        gathered = tir.local(kernel.taps * pixels.count, kernel.numbers.gathered)
+        panel = Panel(gathered, 0, pixels.count)
         taps = in_a_row(kernel, panel)
         with tir.loop(kernel.groups) as group:
             with tir.loop(kernel.depth) as c:

@@ -41,7 +41,7 @@ def _along(
 ) -> None:
     """A tile whose vectors run along pixels."""
     lanes, first = pixels.lanes, block.index * kernel.blocks.width
-    sums = tir.local(block.channels * pixels.count)
+    sums = tir.local(block.channels * pixels.count, kernel.numbers.total)
     spots = [
         (t, u, t * pixels.count + u)
         for t in range(block.channels)
@@ -70,7 +70,7 @@ def _across(
     """A tile whose vectors run along output channels, padded to whole vectors."""
     channels = -(-block.channels // LANES) * LANES
     first = block.index * kernel.blocks.width
-    sums = tir.local(pixels.count * channels)
+    sums = tir.local(pixels.count * channels, kernel.numbers.total)
     spots = [
         (u, t, u * channels + t) for u in range(pixels.count) for t in range(0, channels, LANES)
     ]

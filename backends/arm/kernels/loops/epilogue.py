@@ -26,7 +26,7 @@ class Position:
 
 
 def operand(buffer: Buffer, shape: Shape3, at: Position, lanes: int) -> Expr:
-    """Return what an operand holds for an element or four."""
+    """Return what an operand holds for an element or some in a row."""
     index = at.offset(shape)
     if shape[2] > 1:
         return tir.load(buffer, index, lanes)
@@ -42,7 +42,7 @@ def apply(
         inputs = [
             value
             if number == RUNNING
-            else operand(buffers[number - 1], epilogue.operands[number - 1], at, lanes)
+            else operand(buffers[number - 1], epilogue.operands[number - 1].shape, at, lanes)
             for number in step.operands
         ]
         value = tir.bind(POINTWISE[type(step.op)].value(math, step.op, *inputs), lanes)

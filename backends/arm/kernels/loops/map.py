@@ -3,11 +3,15 @@
 from math import prod
 from typing import Any
 
+from tcc.backends.arm.kernels.base import Space
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
 from tcc.backends.arm.kernels.loops.staging import PARALLEL, stage
-from tcc.backends.arm.kernels.loops.tir import Buffer
-from tcc.backends.arm.kernels.map import BorderKernel, ChannelGather, ElementwiseKernel
+from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
+from tcc.backends.arm.kernels.map import BorderKernel, ChannelGather, ElementwiseKernel, Lookup
+
+THREADS = 16
+"""Into how many parts a map is cut that has no channels to cut between: the most threads."""
 
 
 def build(kernel: ElementwiseKernel, symbol: str) -> Any:
@@ -27,18 +31,18 @@ def build(kernel: ElementwiseKernel, symbol: str) -> Any:
                 value = apply(kernel.epilogue, buffers, None, at, lanes)
                 tir.store(buffers[-1], at.offset(kernel.result), value, lanes)
 
-    return tir.function(symbol, [*kernel.epilogue.sizes, prod(kernel.result)], body)
+    spaces = [*kernel.epilogue.spaces, kernel.epilogue.written(kernel.result)]
+    return tir.function(symbol, spaces, body)
 
 
 def build_gather(kernel: ChannelGather, symbol: str) -> Any:
     """Return the function of a reordering of channels."""
     channels, height, width = kernel.result
-    source_size, size = kernel.sizes
     pixels, lanes = tir.tile_width(width, kernel.tile)
 
     def body(source: Buffer, *rest: Buffer) -> None:
         with (
-            tir.loop(channels, parallel=size >= PARALLEL) as c,
+            tir.loop(channels, parallel=prod(kernel.result) >= PARALLEL) as c,
             tir.loop(height) as y,
             tir.tiles(width, pixels) as x,
         ):
@@ -51,11 +55,35 @@ def build_gather(kernel: ChannelGather, symbol: str) -> Any:
                 value = apply(kernel.epilogue, rest, value, at, lanes)
                 tir.store(rest[-1], at.offset(kernel.result), value, lanes)
 
-    return tir.function(symbol, [source_size, *kernel.epilogue.sizes, size], body)
+    read, written = Space(prod(kernel.source), kernel.dtype), kernel.epilogue.written(kernel.result)
+    return tir.function(symbol, [read, *kernel.epilogue.spaces, written], body)
 
 
 def build_border(kernel: BorderKernel, symbol: str) -> Any:
     """Return the function that puts a border around a map."""
     plan = kernel.staging
-    sizes = [prod(plan.source), plan.floats]
-    return tir.function(symbol, sizes, lambda source, result: stage(plan, source, result))
+    levels = (Space(plan.source[0], plan.dtype),) if kernel.by_channel else ()
+
+    def body(source: Buffer, *rest: Buffer) -> None:
+        stage(plan, source, rest[-1], rest[0] if kernel.by_channel else None)
+
+    return tir.function(symbol, [Space(prod(plan.source), plan.dtype), *levels, plan.space], body)
+
+
+def build_lookup(kernel: Lookup, symbol: str) -> Any:
+    """Return the function that looks bytes up."""
+    size = kernel.elements
+    parts = THREADS if size >= PARALLEL else 1
+    each = size // parts
+
+    def body(source: Buffer, table: Buffer, result: Buffer) -> None:
+        def one(at: Expr) -> None:
+            tir.store(result, at, tir.stored(table, tir.load(source, at)))
+
+        with tir.loop(parts, parallel=parts > 1) as part, tir.loop(each) as i:
+            one(part * each + i)
+        for at in range(parts * each, size):
+            one(at)
+
+    spaces = [Space(size, "uint8"), Space(256, "uint8"), Space(size, "uint8")]
+    return tir.function(symbol, spaces, body)

@@ -35,6 +35,8 @@ _ERF_FAR = (
 )  # fmt: skip
 _ROUND = 12582912.0
 """1.5 * 2**23: adding it rounds a float to a whole number, which its low bits then hold."""
+_ROUND_BITS = 0x4B400000
+"""The same as the bits of a float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,29 @@ class LaneMath:
         large = self._bind(one - self.exp(exponent))
         signed = self.positive(x, large, self.constant(0.0) - large)
         return self.positive(size - self.constant(0.927734375), signed, small)
+
+    def real(self, x: Expr) -> Expr:
+        """Return the float32 nearest to an int32."""
+        return tir.convert(x, tir.FLOAT, self.lanes)
+
+    def nearest(self, x: Expr, low: int, high: int) -> Expr:
+        """Return the whole number nearest to x, ties to even, within [low, high], as int32.
+
+        The clamp, which keeps the result the same, stands between what gives x and the sum that
+        rounds it. So there is no product for the sum to be fused with, which would round once
+        where the reference rounds twice.
+        """
+        kept = self._bind(self.clamp(x, float(low), float(high)))
+        bits = tir.reinterpret(kept + self.constant(_ROUND), tir.WHOLE, self.lanes)
+        return bits - tir.integer(_ROUND_BITS, self.lanes)
+
+    def shifted(self, x: Expr, bits: Expr, low: int, high: int) -> Expr:
+        """Return x >> bits, rounded down, within [low, high]."""
+        least = tir.integer(low, self.lanes)
+        most = tir.integer(high, self.lanes)
+        moved = tir.larger(tir.bind(x >> bits, self.lanes), least)
+        moved = tir.bind(moved, self.lanes)
+        return tirx.Select(moved < most, moved, most)
 
     def tanh(self, x: Expr) -> Expr:
         """Return the hyperbolic tangent, a quotient of polynomials; exactly 1 from 9 on."""

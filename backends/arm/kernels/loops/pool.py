@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, assert_never
 
+from tcc.backends.arm.kernels.base import Space
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply, operand
 from tcc.backends.arm.kernels.loops.staging import PARALLEL, stage
@@ -17,12 +18,12 @@ UNROLLED = 16
 def build(kernel: WindowPool, symbol: str) -> Any:
     """Return the function of a pooling over windows."""
     staging = kernel.staging
-    sizes = [
-        prod(kernel.window.source),
-        *([kernel.factors] if kernel.factors else []),
-        *kernel.epilogue.sizes,
-        *([staging.floats] if staging else []),
-        prod(kernel.result),
+    spaces = [
+        Space(prod(kernel.window.source), kernel.dtype),
+        *([Space(kernel.factors)] if kernel.factors else []),
+        *kernel.epilogue.spaces,
+        *([staging.space] if staging else []),
+        kernel.epilogue.written(kernel.result),
     ]
 
     def body(source: Buffer, *rest: Buffer) -> None:
@@ -32,7 +33,7 @@ def build(kernel: WindowPool, symbol: str) -> Any:
             stage(staging, source, read)
         _windows(kernel, read, rest[:first], rest[first:], rest[-1])
 
-    return tir.function(symbol, sizes, body)
+    return tir.function(symbol, spaces, body)
 
 
 def _windows(
@@ -43,7 +44,7 @@ def _windows(
     result: Buffer,
 ) -> None:
     channels, height, width = kernel.result
-    pixels, lanes = tir.tile_width(width, kernel.tile)
+    pixels, lanes = tir.tile_width(width, kernel.tile, _lanes(kernel.dtype))
     shape = (1, height, width) if kernel.factors > 1 else (1, 1, 1)
     parallel = prod(kernel.result) * prod(kernel.window.kernel) >= PARALLEL
     with (
@@ -66,16 +67,16 @@ def _tile(
     layout, (height, width) = kernel.layout, kernel.window.kernel
     start = at.c * layout.channel + at.y * layout.row_step + at.x
     spots = range(0, pixels, lanes)
-    found = tir.local(pixels)
+    found = tir.local(pixels, kernel.reduction.running(kernel.dtype))
     for u in spots:
-        tir.store(found, u, tir.constant(kernel.reduction.neutral, lanes), lanes)
+        tir.store(found, u, _neutral(kernel, lanes), lanes)
 
     def line(i: Expr) -> None:
         for j in range(width):
             where = start + i * layout.row + layout.column(j)
             for u in spots:
-                value = tir.load(read, where + u, lanes)
-                value = _both(kernel.reduction, tir.load(found, u, lanes), value, lanes)
+                value = _read(kernel, read, where + u, lanes)
+                value = _both(kernel.reduction, tir.stored(found, u, lanes), value, lanes)
                 tir.store(found, u, value, lanes)
 
     if height * width <= UNROLLED:
@@ -87,10 +88,30 @@ def _tile(
     return {u: tir.load(found, u, lanes) for u in spots}
 
 
+def _lanes(dtype: str) -> int:
+    """Return how many elements of a type are reduced at once."""
+    return LANES if dtype == tir.FLOAT else 2 * LANES
+
+
+def _neutral(kernel: WindowPool | ChannelPool, lanes: int) -> Expr:
+    value = kernel.reduction.neutral(kernel.dtype)
+    if kernel.dtype == tir.FLOAT:
+        return tir.constant(value, lanes)
+    return tir.integer(int(value), lanes)
+
+
+def _read(kernel: WindowPool, read: Buffer, at: Expr, lanes: int) -> Expr:
+    """Return elements of the type in which they are reduced."""
+    as_they_are = kernel.reduction.running(kernel.dtype) == kernel.dtype
+    return (tir.stored if as_they_are else tir.load)(read, at, lanes)
+
+
 def _both(reduction: Reduction, a: Expr, b: Expr, lanes: int) -> Expr:
     match reduction:
-        case Reduction.MAX:
+        case Reduction.MAX if tir.kind(a) == tir.FLOAT:
             return tir.maximum(a, b, lanes)
+        case Reduction.MAX:
+            return tir.larger(a, b)
         case Reduction.MEAN:
             return a + b
         case _:
@@ -100,26 +121,28 @@ def _both(reduction: Reduction, a: Expr, b: Expr, lanes: int) -> Expr:
 def build_channel(kernel: ChannelPool, symbol: str) -> Any:
     """Return the function of a pooling over whole channels."""
     size = kernel.channels * kernel.pixels
-    sizes = [size, *kernel.epilogue.sizes, kernel.channels]
+    written = kernel.epilogue.written((kernel.channels, 1, 1))
+    spaces = [Space(size, kernel.dtype), *kernel.epilogue.spaces, written]
 
     def body(source: Buffer, *rest: Buffer) -> None:
         with tir.loop(kernel.channels, parallel=size >= PARALLEL) as c:
             value = _reduced(kernel, source, c * kernel.pixels)
-            if (factor := kernel.reduction.factor(kernel.pixels)) is not None:
+            factor = kernel.reduction.factor(kernel.pixels)
+            if factor is not None and kernel.dtype == tir.FLOAT:
                 value = value * tir.constant(factor, 1)
             value = apply(kernel.epilogue, rest, value, Position(c, 0, 0), 1)
             tir.store(rest[-1], c, value)
 
-    return tir.function(symbol, sizes, body)
+    return tir.function(symbol, spaces, body)
 
 
 def _reduced(kernel: ChannelPool, source: Buffer, start: Expr) -> Expr:
     """Return the reduction of a channel: four partial ones side by side, then these."""
-    partial, found = tir.local(LANES), tir.local(1)
+    running = tir.FLOAT if kernel.dtype == tir.FLOAT else tir.WHOLE
+    partial, found = tir.local(LANES, running), tir.local(1, running)
     full = kernel.pixels // LANES
-    neutral = kernel.reduction.neutral
-    tir.store(partial, 0, tir.constant(neutral, LANES), LANES)
-    tir.store(found, 0, tir.constant(neutral, 1))
+    tir.store(partial, 0, _neutral(kernel, LANES), LANES)
+    tir.store(found, 0, _neutral(kernel, 1))
     if full:
         with tir.loop(full) as i:
             value = tir.load(source, start + i * LANES, LANES)

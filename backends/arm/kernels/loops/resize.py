@@ -3,6 +3,7 @@
 from math import prod
 from typing import Any
 
+from tcc.backends.arm.kernels.base import Space
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
 from tcc.backends.arm.kernels.loops.staging import PARALLEL
@@ -23,7 +24,8 @@ def build_nearest(kernel: Nearest, symbol: str) -> Any:
                 value = apply(kernel.epilogue, rest, tir.load(source, row + x * w // width), at, 1)
                 tir.store(rest[-1], at.offset(kernel.result), value)
 
-    return tir.function(symbol, [prod(kernel.source), *kernel.epilogue.sizes, size], body)
+    read, written = Space(prod(kernel.source), kernel.dtype), kernel.epilogue.written(kernel.result)
+    return tir.function(symbol, [read, *kernel.epilogue.spaces, written], body)
 
 
 def build_bilinear(kernel: Bilinear, symbol: str) -> Any:
@@ -50,8 +52,10 @@ def build_bilinear(kernel: Bilinear, symbol: str) -> Any:
             value = apply(kernel.epilogue, rest, value, at, 1)
             tir.store(rest[-1], at.offset(kernel.result), value)
 
-    sizes = [prod(kernel.source), 3 * height, 3 * width, *kernel.epilogue.sizes, size]
-    return tir.function(symbol, sizes, body)
+    tables = Space(3 * height), Space(3 * width)
+    written = kernel.epilogue.written(kernel.result)
+    spaces = [Space(prod(kernel.source)), *tables, *kernel.epilogue.spaces, written]
+    return tir.function(symbol, spaces, body)
 
 
 def _entry(table: Buffer, i: Expr) -> tuple[Expr, Expr, Expr]:

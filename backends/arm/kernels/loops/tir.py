@@ -1,6 +1,7 @@
-"""The few words in which kernels are written: vectors of four floats, loops, tiles.
+"""The few words in which kernels are written: vectors, loops, tiles.
 
-Every value is an expression of one float or of four (`lanes`). Vectors run along the last axis.
+Every value is an expression of one number or of several in a row (`lanes`). Vectors run along the
+last axis. What memory holds in 8 or 16 bits is an int32 in expressions: loads widen, stores narrow.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,20 +12,25 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as script
 
+from tcc.backends.arm.kernels.base import Space
+
 Expr = Any
 Buffer = Any
 
 LANES = 4
 """Floats in a vector."""
-FLOAT = "float32"
+FLOAT, WHOLE = "float32", "int32"
+SMALL = {"int8", "uint8", "int16"}
+"""What is narrower in memory than in expressions."""
 
 
-def function(symbol: str, sizes: Sequence[int], body: Callable[..., None]) -> Any:
-    """Return the PrimFunc whose body `body` writes, given one buffer of floats for each size."""
+def function(symbol: str, spaces: Sequence[Space], body: Callable[..., None]) -> Any:
+    """Return the PrimFunc whose body `body` writes, given one buffer for each space."""
     with IRBuilder() as builder, script.prim_func(s_tir=True):
         script.func_name(symbol)
         script.func_attr({"tirx.noalias": True, "global_symbol": symbol})
-        body(*(script.arg(f"p{i}", script.buffer((size,), FLOAT)) for i, size in enumerate(sizes)))
+        shapes = [script.buffer((space.elements,), space.dtype) for space in spaces]
+        body(*(script.arg(f"p{i}", shape) for i, shape in enumerate(shapes)))
     return builder.get()
 
 
@@ -51,30 +57,50 @@ def tiles(extent: int, width: int, *, parallel: bool = False) -> Iterator[Expr]:
         yield start if extent % width == 0 else script.min(start, extent - width)
 
 
-def tile_width(extent: int, most: int) -> tuple[int, int]:
-    """Return the width and the lanes of tiles that cover `extent`."""
+def tile_width(extent: int, most: int, lanes: int = LANES) -> tuple[int, int]:
+    """Return the width and the lanes, at most `lanes`, of tiles that cover `extent`."""
     if extent < LANES:
         return 1, 1
-    return max(LANES, min(most, extent) // LANES * LANES), LANES
+    while lanes > extent:
+        lanes //= 2
+    return max(lanes, min(most, extent) // lanes * lanes), lanes
 
 
-def local(size: int) -> Buffer:
+def local(size: int, dtype: str = FLOAT) -> Buffer:
     """Return a small array that lives in registers."""
     # the annotation keeps it on the stack; otherwise TVM would call an allocator
     return script.alloc_buffer(
-        (size,), FLOAT, scope="local", annotations={"disable_lower_builtin": True}
+        (size,), dtype, scope="local", annotations={"disable_lower_builtin": True}
     )
 
 
 def load(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
-    """Return the float, or the consecutive floats, at an index."""
-    return buffer[index] if lanes == 1 else buffer.vload([index], f"{FLOAT}x{lanes}")
+    """Return the number, or the consecutive numbers, at an index; small ones as int32."""
+    value = stored(buffer, index, lanes)
+    return convert(value, WHOLE, lanes) if str(buffer.dtype) in SMALL else value
+
+
+def stored(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
+    """Return what lies at an index as it is."""
+    return buffer[index] if lanes == 1 else buffer.vload([index], f"{buffer.dtype}x{lanes}")
 
 
 def store(buffer: Buffer, index: Expr, value: Expr, lanes: int = 1) -> None:
-    """Write one float, or consecutive ones, at an index."""
+    """Write one number, or consecutive ones, at an index; where they are small, what fits."""
     where = index if lanes == 1 else tirx.Ramp(index, 1, lanes)
+    if str(buffer.dtype) in SMALL:
+        value = convert(value, str(buffer.dtype), lanes)
     script.buffer_store(buffer, value, [where])
+
+
+def kind(value: Expr) -> str:
+    """Return the type of each number of a value."""
+    return str(value.ty.dtype).partition("x")[0]
+
+
+def convert(value: Expr, dtype: str, lanes: int) -> Expr:
+    """Return numbers in another type: integers narrowed as they are, or rounded to floats."""
+    return tirx.Cast(dtype if lanes == 1 else f"{dtype}x{lanes}", value)
 
 
 def splat(value: Expr, lanes: int) -> Expr:
@@ -88,14 +114,24 @@ def bind(value: Expr, lanes: int) -> Expr:
     It goes through an array: names for values TVM substitutes again, and then it takes
     floats for numbers without rounding and x + c - c for x.
     """
-    named = local(lanes)
+    named = local(lanes, kind(value))
     store(named, 0, value, lanes)
     return load(named, 0, lanes)
 
 
 def constant(value: float, lanes: int) -> Expr:
-    """Return a constant in every lane."""
+    """Return a float in every lane."""
     return splat(tirx.FloatImm(FLOAT, value), lanes)
+
+
+def integer(value: int, lanes: int) -> Expr:
+    """Return an int32 in every lane."""
+    return splat(tirx.IntImm(WHOLE, value), lanes)
+
+
+def reinterpret(value: Expr, dtype: str, lanes: int) -> Expr:
+    """Return the same bits as numbers of another type."""
+    return tirx.reinterpret(dtype if lanes == 1 else f"{dtype}x{lanes}", value)
 
 
 def sqrt(value: Expr) -> Expr:
@@ -109,12 +145,12 @@ def whole(value: Expr) -> Expr:
 
 
 def maximum(a: Expr, b: Expr, lanes: int) -> Expr:
-    """Return the larger one; NaN if either is NaN."""
+    """Return the larger float; NaN if either is NaN."""
     return _intrinsic("llvm.maximum", a, b, lanes)
 
 
 def minimum(a: Expr, b: Expr, lanes: int) -> Expr:
-    """Return the smaller one; NaN if either is NaN."""
+    """Return the smaller float; NaN if either is NaN."""
     return _intrinsic("llvm.minimum", a, b, lanes)
 
 
@@ -123,10 +159,15 @@ def _intrinsic(name: str, a: Expr, b: Expr, lanes: int) -> Expr:
     return tirx.call_llvm_pure_intrin(kind, name, a, b)
 
 
-def even_odd(first: Expr, second: Expr) -> tuple[Expr, Expr]:
+def larger(a: Expr, b: Expr) -> Expr:
+    """Return the larger integer."""
+    return tirx.Select(a > b, a, b)
+
+
+def even_odd(first: Expr, second: Expr, lanes: int) -> tuple[Expr, Expr]:
     """Return the elements of even and of odd index of two vectors in a row."""
     both = [first, second]
     return (
-        tirx.Shuffle(both, list(range(0, 2 * LANES, 2))),
-        tirx.Shuffle(both, list(range(1, 2 * LANES, 2))),
+        tirx.Shuffle(both, list(range(0, 2 * lanes, 2))),
+        tirx.Shuffle(both, list(range(1, 2 * lanes, 2))),
     )
