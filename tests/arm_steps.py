@@ -47,8 +47,16 @@ class Library:
         results = dict(self.steps(program, inputs))
         return {o.name: results[o.value] for o in program.graph.outputs}
 
-    def steps(self, program: Program, inputs: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
-        """Yield each value that a step computes, by name, and at last those of the outputs."""
+    def steps(
+        self,
+        program: Program,
+        inputs: Mapping[str, Array],
+        right: Mapping[str, Array] | None = None,
+    ) -> Iterator[tuple[str, Array]]:
+        """Yield each value that a step computes, by name, and at last those of the outputs.
+
+        Later steps read the value of `right` in its place, if it is given.
+        """
         graph = program.graph
         buffers = {place.buffer for place in program.places.values()}
         memory = {b: np.full(graph.types[b].nbytes, 0xFF, np.uint8) for b in buffers}
@@ -58,6 +66,8 @@ class Library:
             self._step(program, memory, step)
             if isinstance(step, KernelCall):
                 yield step.result, self._value(program, memory, step.result)
+                if right is not None:
+                    self._view(program, memory, step.result)[:] = right[step.result].ravel()
         for output in graph.outputs:
             yield output.value, self._value(program, memory, output.value)
 

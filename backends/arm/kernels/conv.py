@@ -51,7 +51,7 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True)
-class Arithmetic:
+class ConvNumbers:
     """The types of numbers in a convolution, and how many of them vectors along pixels hold."""
 
     source: str = "float32"
@@ -61,12 +61,12 @@ class Arithmetic:
     lanes: int = LANES
 
 
-FLOATS = Arithmetic()
+FLOATS = ConvNumbers()
 
 
-def integers(source: str) -> Arithmetic:
+def integers(source: str) -> ConvNumbers:
     """Return the arithmetic on 8-bit levels: 16 bits hold both kinds of them when gathered."""
-    return Arithmetic(source, "int8", "int16", "int32", 2 * LANES)
+    return ConvNumbers(source, "int8", "int16", "int32", 2 * LANES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class DirectConv(Kernel):
     tile: tuple[int, int]
     flat: bool = False
     epilogue: Epilogue = NOTHING
-    numbers: Arithmetic = FLOATS
+    numbers: ConvNumbers = FLOATS
 
     @property
     def plane(self) -> Pair:

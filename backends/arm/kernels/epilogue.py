@@ -26,7 +26,7 @@ class FusedOp:
 
 
 @dataclass(frozen=True, slots=True)
-class Operand:
+class StepOperand:
     """What a step reads beside the running value: its shape, and the type of its numbers.
 
     It broadcasts: where its size along an axis is 1, it holds for the whole axis.
@@ -46,7 +46,7 @@ class Epilogue:
     """Steps in order, what they read besides the running value, and the type of the result."""
 
     steps: tuple[FusedOp, ...] = ()
-    operands: tuple[Operand, ...] = ()
+    operands: tuple[StepOperand, ...] = ()
     result: str = "float32"
 
     @property
@@ -117,12 +117,12 @@ class Finish:
 
 @dataclass
 class _Growing:
-    operands: list[Operand] = field(default_factory=list)
+    operands: list[StepOperand] = field(default_factory=list)
     arguments: list[KernelArgument] = field(default_factory=list)
     steps: list[FusedOp] = field(default_factory=list)
 
     def add(self, shape: Shape3, dtype: str, argument: KernelArgument) -> int:
-        self.operands.append(Operand(shape, dtype))
+        self.operands.append(StepOperand(shape, dtype))
         self.arguments.append(argument)
         return len(self.operands)
 

@@ -5,24 +5,15 @@ makes its call, and the last takes any. To add an operation: its rule here, or i
 `kernels.pointwise`. To add a faster kernel: its rule, before the ones there are.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tcc.backends.arm.kernels.base import (
-    Kernel,
-    KernelArgument,
-    KernelCall,
-    KernelWeights,
-    Scratch,
-    Shape3,
-    Value,
-)
+from tcc.backends.arm.kernels.base import KernelCall, KernelWeights, Scratch, Shape3
 from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
-from tcc.backends.arm.kernels.conv import FLOATS, Arithmetic, DirectConv, integers
-from tcc.backends.arm.kernels.epilogue import Epilogue, Finish, fused, shape3
+from tcc.backends.arm.kernels.epilogue import Epilogue, fused
 from tcc.backends.arm.kernels.map import (
     Bilinear,
     BorderKernel,
@@ -34,153 +25,18 @@ from tcc.backends.arm.kernels.map import (
 from tcc.backends.arm.kernels.pointwise import POINTWISE, PointwiseOp, Requantize, ToReal
 from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool, mean_factors
 from tcc.backends.arm.kernels.window import Staging, Window
-from tcc.backends.arm.machine import Machine
-from tcc.backends.arm.schedule.partition import FusionGroup
+from tcc.backends.arm.schedule.convolutions import direct, matrix, quantized, real, transposed
+from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
-from tcc.compiler.ir.graph import Graph
-from tcc.compiler.ir.types import Pair, TensorType
-from tcc.compiler.ops import integer, integer_arithmetic
+from tcc.compiler.ir.types import Pair
+from tcc.compiler.ops import integer
 from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """A group where it stands: all that a rule may look at."""
-
-    graph: Graph
-    weights: "Mapping[str, NDArray[Any]]"
-    machine: Machine
-    group: FusionGroup
-
-    @property
-    def read(self) -> TensorType:
-        """The type of the anchor's first input."""
-        return self.graph.types[self.group.anchor.inputs[0]]
-
-    @property
-    def source(self) -> Shape3:
-        """The shape of the anchor's first input."""
-        return shape3(self.read.shape)
-
-    @property
-    def dtype(self) -> str:
-        """The type of numbers in the anchor's first input."""
-        return self.read.dtype.value
-
-    @property
-    def result(self) -> Shape3:
-        """The shape of the group's value."""
-        return shape3(self.group.result.type.shape)
-
-    @property
-    def tensors(self) -> "list[NDArray[Any]]":
-        """The anchor's weights."""
-        return [self.weights[name] for name in self.group.anchor.params]
-
-    def epilogue(
-        self, finish: PointwiseOp | None = None, factor: "NDArray[Any] | None" = None
-    ) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
-        """Return what is fused behind the anchor, and its operands.
-
-        `finish`, if given, comes first, and reads `factor`, which broadcasts.
-        """
-        first, *rest = self.group.nodes
-        before = None if finish is None or factor is None else Finish(finish, factor)
-        return fused(self.graph, self.weights, rest, first.name, before)
-
-    def call(self, kernel: Kernel, *arguments: KernelArgument) -> KernelCall:
-        """Return the call of a kernel that reads the anchor's input and then these."""
-        first = Value(self.group.anchor.inputs[0])
-        return KernelCall(kernel, (first, *arguments), self.group.result.name)
-
-
 Rule = Callable[[Any, Site], KernelCall | None]
 """Returns the call that computes a group with that anchor, or None to leave it to the next."""
-
-
-def direct(op: ops.Conv, site: Site) -> KernelCall:
-    """Return a direct convolution."""
-    return _convolution(site, _slid(op, site), op.groups, *site.epilogue())
-
-
-def _slid(op: ops.Conv, site: Site) -> Window:
-    _, height, width = site.result
-    return Window(site.source, (height, width), op.kernel, op.stride, op.dilation, op.pads)
-
-
-def quantized(op: integer.QConv, site: Site) -> KernelCall:
-    """Return a direct convolution of levels, whose sums are requantised."""
-    weight, scales, bias = site.tensors
-    y = op.typed(site.group.anchor.type.shape)
-    factor = integer_arithmetic.multiplier(site.read, scales, y)
-    ended = site.epilogue(Requantize(op.low, op.high), factor)
-    return _levels(op.conv, site, ended, weight, bias)
-
-
-def real(op: integer.RealConv, site: Site) -> KernelCall:
-    """Return a direct convolution of levels, whose sums become real numbers."""
-    weight, factor, bias = site.tensors
-    return _levels(op.conv, site, site.epilogue(ToReal(), factor), weight, bias)
-
-
-def _levels(
-    conv: ops.Conv,
-    site: Site,
-    ended: tuple[Epilogue, tuple[KernelArgument, ...]],
-    *tensors: "NDArray[Any]",
-) -> KernelCall:
-    numbers = integers(site.dtype)
-    return _convolution(site, _slid(conv, site), conv.groups, *ended, tensors, numbers)
-
-
-def transposed(op: ops.ConvTranspose, site: Site) -> KernelCall:
-    """Return a transposed convolution as a convolution of the input's pixels spread out.
-
-    It multiplies the zeros in between too, stride**2 times the products that are needed; in return
-    one kernel serves both, with all its attributes and epilogues.
-    """
-    _, height, width = site.result
-    top, left = (
-        d * (k - 1) - p for d, k, p in zip(op.dilation, op.kernel, op.padding, strict=True)
-    )
-    window = Window(
-        site.source, (height, width), op.kernel, (1, 1), op.dilation, (top, left, top, left),
-        spread=op.stride,
-    )  # fmt: skip
-    weight, *bias = site.tensors
-    channels, own, kh, kw = weight.shape
-    apart = weight.reshape(op.groups, channels // op.groups, own, kh, kw)[..., ::-1, ::-1]
-    turned = apart.swapaxes(1, 2).reshape(op.groups * own, -1, kh, kw)
-    epilogue, operands = site.epilogue()
-    return _convolution(site, window, op.groups, epilogue, operands, (turned, *bias))
-
-
-def matrix(_op: ops.Linear, site: Site) -> KernelCall:
-    """Return a linear layer as a convolution of a map of one pixel."""
-    epilogue, operands = site.epilogue()
-    window = Window((site.source[2], 1, 1), (1, 1), (1, 1))
-    return _convolution(site, window, 1, epilogue.upright(), operands)
-
-
-def _convolution(
-    site: Site,
-    window: Window,
-    groups: int,
-    epilogue: Epilogue,
-    operands: tuple[KernelArgument, ...],
-    tensors: "Sequence[NDArray[Any]] | None" = None,
-    numbers: Arithmetic = FLOATS,
-) -> KernelCall:
-    weight, *bias = tensors or site.tensors
-    filters = weight.shape[0]
-    plain = DirectConv(window, filters, groups, site.machine.tile, False, epilogue, numbers)
-    kernel = plain.flattened()
-    offsets = bias[0] if bias else np.zeros(filters, np.float32)
-    constants = (KernelWeights(kernel.packed(weight)), KernelWeights(kernel.packed_bias(offsets)))
-    return site.call(kernel, *constants, *operands, *map(Scratch, kernel.scratch))
 
 
 def _scratch(staging: Staging | None) -> tuple[Scratch, ...]:

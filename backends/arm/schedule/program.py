@@ -13,6 +13,7 @@ from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule import kernel_choice
 from tcc.backends.arm.schedule.arena import Buffer
 from tcc.backends.arm.schedule.partition import partition
+from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import DType
@@ -148,9 +149,7 @@ def program(
         progress("choose kernels", done, len(groups))
         placed = PLACED.get(type(group.anchor.op))
         if not (placed and placed(builder, group.anchor.op, group.anchor)):
-            builder.steps.append(
-                kernel_choice.select(kernel_choice.Site(graph, weights, machine, group))
-            )
+            builder.steps.append(kernel_choice.select(Site(graph, weights, machine, group)))
     progress("choose kernels", len(groups), len(groups))
     places = {value: builder.place(value) for value in graph.types}
     return Program(graph, tuple(builder.steps), places)

@@ -148,10 +148,12 @@ def test_floats_take_no_option_of_integers(tcc, home, words):
     assert f"{words[0]} is for integers, and this builds fp32" in found.err
 
 
-def test_a_target_without_integers_says_so(tcc, home, images):
-    found = tcc("build", "tiny.yaml", "--target", "host", "--precision", "int8", "--data", images)
+def test_a_target_without_a_form_of_integers_says_so(tcc, home, images):
+    words = ("--target", "host", "--precision", "int8-u8u8", "--data", images)
+    found = tcc("build", "tiny.yaml", *words)
     assert found.code == 2
-    assert "error[E0606]: host does not build at precision `int8`" in found.err
+    assert "error[E0606]: host does not build at precision `int8-u8u8`" in found.err
+    assert "it builds at fp32, int8, int8-i8" in found.err
 
 
 def test_predictions_come_from_the_pixels(tcc, home, images):
