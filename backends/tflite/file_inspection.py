@@ -1,12 +1,12 @@
 """What a file holds, read before anything runs it: operators that tcc writes, and which numbers."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tcc.backends.tflite.writer import OPTIONS, TYPES
-from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.number_types import FloatTrace, Numbers, OperatorRole
 
 MOST = 1 << 20
 """Most tensors and operators that are looked at: some fifty of each node of the largest network."""
@@ -28,12 +28,16 @@ class FileOperator:
 
 @dataclass(frozen=True, slots=True)
 class FileGraph:
-    """A file's one graph: the type of each tensor, which are constants, its inputs, its steps."""
+    """A file's one graph: the type of each tensor, which are constants, its inputs, its steps.
+
+    `outputs` are the places of its outputs' tensors by the names of its signature.
+    """
 
     types: Sequence[str]
     constant: frozenset[int]
     inputs: tuple[int, ...]
     steps: Sequence[FileOperator]
+    outputs: Mapping[str, int]
 
 
 def read(data: bytes) -> FileGraph:
@@ -58,11 +62,13 @@ def numbers(data: bytes) -> Numbers:
     found = read(data)
     moving = {i for i, kind in enumerate(found.types) if kind in LEVELS} - found.constant
     codes = {step.code for step in found.steps}
+    trace = _traced(found, moving)
     return Numbers(
         integers=bool(moving),
         products=bool(moving) and bool(codes & {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}),
-        floats=_floats(found, moving),
+        floats=bool(trace.computed),
         stored=frozenset(found.types[i] for i in found.constant),
+        outputs={name: trace.reach(place) for name, place in found.outputs.items()},
     )
 
 
@@ -93,7 +99,8 @@ def _contents(data: bytes) -> FileGraph:
         )
         for o in operators
     ]
-    return FileGraph(types, frozenset(filled), _places(graph, "Inputs", len(types)), steps)
+    inputs = _places(graph, "Inputs", len(types))
+    return FileGraph(types, frozenset(filled), inputs, steps, dict(_named_outputs(model)))
 
 
 def _places(table: Any, what: str, tensors: int) -> tuple[int, ...]:
@@ -104,6 +111,15 @@ def _places(table: Any, what: str, tensors: int) -> tuple[int, ...]:
     if not all(-1 <= i < tensors for i in found):  # -1: an optional input left out
         raise ValueError("an operator has a value that there is not")
     return found
+
+
+def _named_outputs(model: Any) -> Iterator[tuple[str, int]]:
+    if model.SignatureDefsLength() != 1:
+        raise ValueError("a model of tcc has one signature, which names its outputs")
+    signature = model.SignatureDefs(0)
+    for i in range(signature.OutputsLength()):
+        output = signature.Outputs(i)
+        yield output.Name().decode("utf-8", "replace"), output.TensorIndex()
 
 
 def _codes(model: Any, schema: Any) -> Iterator[str]:
@@ -119,23 +135,25 @@ def _codes(model: Any, schema: Any) -> Iterator[str]:
         yield names[number]
 
 
-def _floats(found: FileGraph, moving: set[int]) -> bool:
-    """Whether floats of an input, or of levels by DEQUANTIZE, are computed with.
+def _traced(found: FileGraph, moving: set[int]) -> FloatTrace:
+    """Follow floats of an input, or of levels by DEQUANTIZE.
 
     What QUANTIZE makes levels of again is a function of levels, not a layer in float.
     """
     functions = _functions(found)
-    real = {i for i in found.inputs if found.types[i] == "float32"}
+    trace = FloatTrace({i for i in found.inputs if found.types[i] == "float32"})
     for place, step in enumerate(found.steps):
+        role = OperatorRole.COMPUTE
         if step.code == "DEQUANTIZE" and moving.intersection(step.inputs):
-            real.update(step.outputs)
-        elif real.isdisjoint(step.inputs) or place in functions or step.code in ENDS:
-            continue
-        elif step.code not in MOVED:
-            return True
-        else:
-            real.update(step.outputs)
-    return False
+            role = OperatorRole.REAL
+        elif place in functions:
+            role = OperatorRole.FUNCTION
+        elif step.code in ENDS:
+            role = OperatorRole.ROUND
+        elif step.code in MOVED:
+            role = OperatorRole.MOVE
+        trace.step(role, step.inputs, step.outputs)
+    return trace
 
 
 def _functions(found: FileGraph) -> set[int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcc.compiler.bundle import bundle_folder as bundles
-from tcc.compiler.bundle import manifest, tolerance
+from tcc.compiler.bundle import float_layers, manifest, tolerance
 from tcc.compiler.bundle.agreement import Mislabelled
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Tolerance
@@ -25,28 +25,34 @@ class Misfit(UserError):  # noqa: N818 - what it is, not what it does
     """An artifact gives something else than its manifest says."""
 
 
-def allowed(bundle: Bundle, device: Device) -> Tolerance:
-    """Return how far the artifact may be from its goldens: by its manifest, and by its own numbers.
+def allowed(bundle: Bundle, device: Device) -> Mapping[str, Tolerance]:
+    """Return how far each output may be from its goldens: by the manifest, and by the artifact.
 
     Raises:
         Mislabelled: The two contradict each other (E0656).
         UserError: The artifact cannot be read.
     """
     about = bundle.manifest
-    said = about.goldens.tolerance
     precision = device.precision(about.precision)
     found = device.numbers(bundle.model)
     listed = about.calibration.inexact if about.calibration else ()
-    if found is None:
-        own = tolerance.allowed(precision, listed)
-        return min(said, own, key=lambda one: one.relative)
-    if problem := tolerance.problem(precision, listed, found):
+    problem = tolerance.problem(precision, listed, found) if found else None
+    if problem is None and precision.exact:
+        in_float = found.in_float if found else None
+        problem = float_layers.problem(bundle.folder, listed, in_float)
+    if problem:
         where = whole_file(str(bundle.folder / manifest.NAME))
         message = "the manifest says of the artifact what it is not"
         help = "build the bundle again"
         raise Mislabelled((Diagnostic("E0656", message, where, label=problem, help=help),))
-    own = tolerance.earned(precision, listed, found)
-    return min(said, own, key=lambda one: one.relative)
+    own = {
+        output.name: tolerance.earned(precision, listed, found, output.name)
+        if found
+        else tolerance.allowed(precision, listed)
+        for output in about.outputs
+    }
+    said = about.goldens.tolerance
+    return {name: min(said, one, key=lambda each: each.relative) for name, one in own.items()}
 
 
 def run(bundle: Bundle, device: Device, images: "Sequence[NDArray[np.uint8]]") -> "list[Outputs]":

@@ -50,7 +50,9 @@ def exact(program: Model, precision: Precision) -> tuple[Goldens, Mapping[str, b
     """Return the goldens of an integer program, by its own executor, and their files."""
     cases = _cases(program.graph.inputs[0])
     outputs = integer_program.run(program, [case.tensor for case in cases])
-    allowed = tolerance.allowed(precision, integer_program.inexact(program.graph))
+    graph = program.graph
+    layers, reach = integer_program.inexact(graph), integer_program.reach(graph)
+    allowed = tolerance.allowed(precision, layers, reach)
     return _listed(cases, outputs, integer_program.NAME, allowed)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.agreement import Agreement, relative
 from tcc.compiler.bundle.bundle_folder import Bundle
-from tcc.compiler.bundle.manifest import Golden
+from tcc.compiler.bundle.manifest import Golden, Tolerance
 from tcc.compiler.data import images
 from tcc.compiler.data.dataset import fitting
 from tcc.compiler.ir import preprocess
@@ -54,11 +54,11 @@ def replay(bundle: Bundle, device: Device, most: int | None = None) -> Replayed:
     """
     cases = bundle.manifest.goldens.cases[:most]
     outputs = _outputs(bundle, device, cases)
-    most_off = artifact_runs.allowed(bundle, device).relative
+    allowed = artifact_runs.allowed(bundle, device)
     agreement = tuple(
         found
         for case, given in zip(cases, outputs, strict=True)
-        for found in _compared(bundle, case, given, most_off)
+        for found in _compared(bundle, case, given, allowed)
     )
     stuck = _stuck(bundle, cases, outputs)
     agreement = tuple(replace(one, stuck=one.output in stuck) for one in agreement)
@@ -96,12 +96,13 @@ def _outputs(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Sequen
 
 
 def _compared(
-    bundle: Bundle, case: Golden, outputs: "Outputs", allowed: float
+    bundle: Bundle, case: Golden, outputs: "Outputs", tolerances: Mapping[str, Tolerance]
 ) -> Iterator[Agreement]:
     for name in case.outputs:
         wanted, found = expected(bundle, case, name), outputs[name].reshape(-1)
         differing, largest = apart(wanted, found)
         own = float(np.abs(wanted.astype(np.float64)).max(initial=0.0))
+        allowed = tolerances[name].relative
         share = relative(largest, _magnitude(bundle, name), allowed)
         yield Agreement(case.name, name, share, allowed, wanted.size, differing, largest, own)
 

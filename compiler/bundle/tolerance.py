@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from tcc.compiler.bundle.manifest import Tolerance
-from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.number_types import FloatReach, Numbers
 from tcc.compiler.ir.precision import Arithmetic, Precision, Storage
 
 FLOAT = Tolerance(
@@ -39,19 +39,40 @@ SIMULATED = Tolerance(
 )
 
 
-def allowed(precision: Precision, inexact: Sequence[str] = ()) -> Tolerance:
-    """Return what is allowed at a precision; `inexact` are an integer program's layers in float."""
+def allowed(
+    precision: Precision,
+    inexact: Sequence[str] = (),
+    reach: FloatReach = FloatReach.ROUNDED,
+) -> Tolerance:
+    """Return what is allowed at a precision.
+
+    Args:
+        precision: What the artifact computes with.
+        inexact: An integer program's layers in float.
+        reach: How these bear on what is compared; the most that they can, where it is not known.
+    """
     match precision.arithmetic:
         case Arithmetic.FLOAT:
             return ROUNDED[precision.weights]
         case Arithmetic.SIMULATED:
             return SIMULATED
         case Arithmetic.INTEGER:
-            named = ", ".join(inexact[:3]) + (", ..." if len(inexact) > 3 else "")
-            partly = replace(PARTLY_EXACT, reason=PARTLY_EXACT.reason.format(named))
-            return partly if inexact else EXACT
+            return _mixed(inexact, reach) if inexact else EXACT
         case _:
             assert_never(precision.arithmetic)
+
+
+def _mixed(inexact: Sequence[str], reach: FloatReach) -> Tolerance:
+    match reach:
+        case FloatReach.NONE:
+            return EXACT
+        case FloatReach.UNROUNDED:
+            return FLOAT
+        case FloatReach.ROUNDED:
+            named = ", ".join(inexact[:3]) + (", ..." if len(inexact) > 3 else "")
+            return replace(PARTLY_EXACT, reason=PARTLY_EXACT.reason.format(named))
+        case _:
+            assert_never(reach)
 
 
 def problem(precision: Precision, inexact: Sequence[str], found: Numbers) -> str | None:
@@ -73,15 +94,24 @@ def problem(precision: Precision, inexact: Sequence[str], found: Numbers) -> str
     return why if wrong else None
 
 
-def earned(precision: Precision, inexact: Sequence[str], found: Numbers) -> Tolerance:
-    """Return what is allowed to an artifact of these numbers: at most that of its precision.
+def earned(precision: Precision, inexact: Sequence[str], found: Numbers, output: str) -> Tolerance:
+    """Return what is allowed to an output of an artifact of these numbers: at most its precision's.
 
-    A file whose constants are finer than its precision has it is held to what they are.
+    An output that no layer in float bears on is held to the bit, and one that is computed in float
+    from levels to what float32 sums may differ by. A file whose constants are finer than its
+    precision has it is held to what they are.
     """
     if precision.integer:
-        if not found.floats:
-            return EXACT
-        return allowed(precision, inexact) if found.integers else FLOAT
+        reach = found.reach(output)
+        match reach:
+            case FloatReach.NONE:
+                return EXACT
+            case FloatReach.UNROUNDED:
+                return FLOAT
+            case FloatReach.ROUNDED:
+                return allowed(precision, inexact)
+            case _:
+                assert_never(reach)
     order = list(Storage)
     coarsest_first = reversed(order[: order.index(precision.weights) + 1])
     held = (each for each in coarsest_first if STORED[each] & found.stored)

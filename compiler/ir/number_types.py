@@ -1,6 +1,21 @@
 """What numbers an artifact computes with, as its own file says, whatever is said of it."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import assert_never
+
+
+class FloatReach(IntEnum):
+    """How layers that compute on floats bear on a value; the more, the larger."""
+
+    NONE = 0
+    """None is before it: it is the same to the bit everywhere."""
+    UNROUNDED = 1
+    """It is a float that they computed, and no level is: sums of float32 may differ, no more."""
+    ROUNDED = 2
+    """Floats that they computed were rounded to levels before it, so that a last bit of a float
+    may have become another level, which layers behind it go on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,10 +24,72 @@ class Numbers:
 
     `integers`: 8-bit levels go from layer to layer. `products`: some are multiplied as integers.
     `floats`: some layer computes on floats that no definition of integers has. `stored`: the types,
-    by numpy's words, of the constants.
+    by numpy's words, of the constants. `outputs`: how such layers bear on each output. `in_float`:
+    the operators that give their floats, by name; None where the file names no operator.
     """
 
     integers: bool
     products: bool
     floats: bool
     stored: frozenset[str]
+    outputs: Mapping[str, FloatReach] = field(default_factory=dict)
+    in_float: frozenset[str] | None = None
+
+    def reach(self, output: str) -> FloatReach:
+        """Return how layers in float bear on an output: fully, where the file does not say."""
+        return self.outputs.get(output, FloatReach.ROUNDED if self.floats else FloatReach.NONE)
+
+
+class OperatorRole(Enum):
+    """What an operator of an artifact does, to who follows its floats."""
+
+    REAL = "makes real numbers of levels"
+    MOVE = "puts numbers elsewhere"
+    COMPUTE = "computes on what it reads, floats or levels"
+    FUNCTION = "is part of a function on levels, defined to the bit, that has floats inside"
+    ROUND = "makes levels of floats"
+
+
+@dataclass
+class FloatTrace:
+    """Follows floats through an artifact's operators, which are told in their order.
+
+    `real` are the values that are real numbers and no levels: at first, the inputs that are; and
+    `computed` those of them that a layer computed, not read off levels.
+    """
+
+    real: set[Hashable]
+    computed: set[Hashable] = field(default_factory=set)
+    reached: dict[Hashable, FloatReach] = field(default_factory=dict)
+
+    def step(
+        self, role: OperatorRole, inputs: Iterable[Hashable], outputs: Iterable[Hashable]
+    ) -> bool:
+        """Take the next operator; return whether it gives floats that a layer computed."""
+        inputs, outputs = tuple(inputs), tuple(outputs)
+        reach = max(map(self.reach, inputs), default=FloatReach.NONE)
+        is_real = not self.real.isdisjoint(inputs)
+        is_computed = not self.computed.isdisjoint(inputs)
+        match role:
+            case OperatorRole.REAL:
+                is_real, is_computed = True, False
+            case OperatorRole.MOVE:
+                pass
+            case OperatorRole.COMPUTE:
+                is_computed = is_real
+                reach = max(reach, FloatReach.UNROUNDED) if is_real else reach
+            case OperatorRole.FUNCTION:
+                is_real = is_computed = False
+            case OperatorRole.ROUND:
+                is_real = is_computed = False
+                reach = FloatReach.ROUNDED if reach else reach
+            case _:
+                assert_never(role)
+        self.real.update(outputs if is_real else ())
+        self.computed.update(outputs if is_computed else ())
+        self.reached.update(dict.fromkeys(outputs, reach))
+        return is_computed
+
+    def reach(self, value: Hashable) -> FloatReach:
+        """Return how layers in float bear on a value."""
+        return self.reached.get(value, FloatReach.NONE)

@@ -65,6 +65,17 @@ class Precision:
                 assert_never(self.arithmetic)
 
     @property
+    def exact(self) -> bool:
+        """Whether what it computes on integers is the integer program's own, to the bit."""
+        match self.arithmetic:
+            case Arithmetic.INTEGER:
+                return True
+            case Arithmetic.FLOAT | Arithmetic.SIMULATED:
+                return False
+            case _:
+                assert_never(self.arithmetic)
+
+    @property
     def full(self) -> bool:
         """Whether it computes with the spec's own weights in floats: what others compare with."""
         return not (self.integer or self.weights.rounded)

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import onnx
 from onnx import helper
 
-from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.number_types import FloatTrace, Numbers, OperatorRole
 
 PRODUCTS = frozenset({"QLinearConv", "ConvInteger"})
 LEVELS = PRODUCTS | {"QuantizeLinear", "DequantizeLinear", "QLinearMatMul"}
 """Operators that only models with 8-bit levels between layers have."""
 PASSED = frozenset({"Flatten", "Identity"})
 """What leaves floats as they are."""
+_FLOAT = onnx.TensorProto.FLOAT
 
 
 def numbers(data: bytes) -> Numbers:
@@ -25,26 +26,27 @@ def numbers(data: bytes) -> Numbers:
     """
     graph = onnx.load_model_from_string(data).graph
     kinds = {node.op_type for node in graph.node}
+    trace = FloatTrace({i.name for i in graph.input if i.type.tensor_type.elem_type == _FLOAT})
+    in_float = [n.name for n in graph.node if trace.step(_role(n), n.input, n.output)]
     return Numbers(
         integers=bool(kinds & LEVELS),
         products=bool(kinds & PRODUCTS),
-        floats=_floats(graph),
+        floats=bool(trace.computed),
         stored=frozenset(_stored(graph)),
+        outputs={output.name: trace.reach(output.name) for output in graph.output},
+        in_float=frozenset(in_float),
     )
 
 
-def _floats(graph: onnx.GraphProto) -> bool:
-    real = {i.name for i in graph.input if i.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear":
-            real.update(node.output)
-        elif real.isdisjoint(node.input) or node.op_type == "QuantizeLinear":
-            continue
-        elif node.op_type not in PASSED:
-            return True
-        else:
-            real.update(node.output)
-    return False
+def _role(node: onnx.NodeProto) -> OperatorRole:
+    match node.op_type:
+        case "DequantizeLinear":
+            return OperatorRole.REAL
+        case "QuantizeLinear":
+            return OperatorRole.ROUND
+        case word if word in PASSED:
+            return OperatorRole.MOVE
+    return OperatorRole.COMPUTE
 
 
 def _stored(graph: onnx.GraphProto) -> Iterator[str]:

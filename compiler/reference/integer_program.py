@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output
+from tcc.compiler.ir.number_types import FloatReach
 from tcc.compiler.ir.op import Exact
 from tcc.compiler.ir.types import DType
 from tcc.compiler.ops import ChannelShuffle, Flatten, Unflatten
@@ -43,6 +44,20 @@ def inexact(graph: Graph) -> tuple[str, ...]:
         if not moved and not _exact(graph, node):
             found[node.name] = None
     return tuple(found)
+
+
+def reach(graph: Graph) -> FloatReach:
+    """Return how layers in float bear on the outputs: on the one that they bear on the most."""
+    found: dict[str, FloatReach] = {}
+    for node in graph.nodes:
+        before = max((found.get(v, FloatReach.NONE) for v in node.inputs), default=FloatReach.NONE)
+        if _exact(graph, node):  # what takes computed floats rounds them to levels
+            found[node.name] = FloatReach.ROUNDED if before else before
+        elif isinstance(node.op, MOVES):
+            found[node.name] = before
+        else:
+            found[node.name] = max(before, FloatReach.UNROUNDED)
+    return max(found.get(output.value, FloatReach.NONE) for output in graph.outputs)
 
 
 def _exact(graph: Graph, node: Node) -> bool:

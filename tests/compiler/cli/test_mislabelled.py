@@ -114,8 +114,111 @@ def test_rounded_weights_earn_their_tolerance(tcc, build, target, precision, rel
     assert allowed == [relative, relative]
 
 
+NORM = """\
+tcc: 1
+name: norm
+input:
+  image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8], mode: stretch}}}
+graph:
+  - conv: {filters: 8, kernel: 3, padding: 1}
+  - relu
+  - side: {as: early, body: [global_avg_pool, flatten, linear: {units: 3}]}
+  - layer_norm
+  - conv: {filters: 8, kernel: 3, padding: 1}
+  - relu
+  - global_avg_pool
+  - flatten
+  - linear: {units: 3}
+output:
+  late: {}
+  early: {from: early}
+"""
+"""A layer in float between others, and an output that is none of its."""
+
+
+@pytest.fixture
+def norm(tcc, home, images):
+    """Build a bundle of `NORM`; its weights are random, and what it loses is of no matter."""
+
+    def made(target: str) -> Path:
+        if target == "tflite":
+            pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
+        (home / "norm.yaml").write_text(NORM)
+        words = ("build", "norm.yaml", "--target", target, "--precision", "int8", "--data", images)
+        bounds = ("--min-cosine=0", "--max-error=9", "--min-correlation=0")
+        found = tcc(*words, "-q", *bounds)
+        assert found.code == 0, found.err
+        return home / f"build/norm-{target}-int8"
+
+    return made
+
+
+def allowed(found) -> dict[str, float]:
+    return {one["output"]: one["allowed"] for one in found.document["bundles"][0]["agreement"]}
+
+
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
-def test_a_layer_in_float_earns_a_tolerance(tcc, home, images, target):
+def test_a_layer_in_float_earns_a_tolerance_for_what_comes_behind_it(tcc, norm, target):
+    folder = norm(target)
+    assert about(folder).calibration.inexact == ("layer_norm",)
+    found = tcc("verify", folder, "--json")
+    assert found.code == 0, found.err
+    assert allowed(found) == {"late": 0.1, "early": 0.0}
+    path = folder / "goldens/1/output_1.bin"
+    levels = np.fromfile(path, "<f4")
+    path.write_bytes((levels * np.float32(1 + 1e-6)).tobytes())
+    sealed(folder, about(folder), 0.1)
+    assert tcc("verify", folder).code == 4
+
+
+LISTED = {
+    "no layer of the program": (("fc",), "`fc` is no layer of graph/int8.txt"),
+    "another beside it": (("layer_norm", "fc"), "`fc` is no layer of graph/int8.txt"),
+    "a layer of integers beside it": (("layer_norm", "relu_2"), "`relu_2` is there, and is not in"),
+    "a layer of integers in its place": (("relu_2",), "`layer_norm:float` is in float, and is not"),
+}
+
+
+@pytest.mark.parametrize(("names", "label"), LISTED.values(), ids=LISTED)
+def test_names_that_are_no_layers_in_float(tcc, norm, picture, names, label):
+    folder = norm("onnxruntime")
+    found = about(folder)
+    calibrated = replace(found.calibration, inexact=names)
+    sealed(folder, replace(found, calibration=calibrated), 0.1)
+    for words in (("run", folder, picture), ("verify", folder)):
+        ended = tcc(*words)
+        assert ended.code == 4, (words, ended.err)
+        assert "error[E0656]: the manifest says of the artifact what it is not" in ended.err
+        assert f"calibration/inexact: {label}" in ended.err
+
+
+def test_names_that_a_file_without_names_does_not_confirm(tcc, norm):
+    folder = norm("tflite")
+    found = about(folder)
+    sealed(folder, replace(found, calibration=replace(found.calibration, inexact=("fc",))), 0.1)
+    ended = tcc("verify", folder)
+    assert ended.code == 4
+    assert "calibration/inexact: `fc` is no layer of graph/int8.txt" in ended.err
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff\xfe", None])
+def test_a_printed_program_that_says_nothing(tcc, norm, text):
+    folder = norm("onnxruntime")
+    path = folder / "graph/int8.txt"
+    found = about(folder)
+    if text is None:
+        path.unlink()
+        found = replace(found, files=tuple(f for f in found.files if f.path != "graph/int8.txt"))
+    else:
+        path.write_bytes(text)
+    sealed(folder, found, 0.1)
+    ended = tcc("verify", folder)
+    assert ended.code == 4
+    assert "error[E0656]" in ended.err
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
+def test_floats_that_nothing_rounds_again_earn_what_floats_do(tcc, home, images, target):
     words = ("build", "tiny.yaml", "--target", target, "--precision", "int8", "--data", images)
     measured = tcc(*words, "--min-cosine", 0, "-q")
     assert measured.code == 0, measured.err
@@ -124,6 +227,12 @@ def test_a_layer_in_float_earns_a_tolerance(tcc, home, images, target):
     floor = 1 - (1 - cosine) / 3
     assert tcc(*words, "--min-cosine", floor, "--mixed", "-q").code == 0
     assert about(folder).calibration.inexact
+    assert about(folder).goldens.tolerance.relative == 1e-4
+    sealed(folder, about(folder), 0.1)
     found = tcc("verify", folder, "--json")
     assert found.code == 0, found.err
-    assert found.document["bundles"][0]["agreement"][0]["allowed"] == 0.1
+    assert allowed(found) == {"logits": 1e-4}
+    for path in folder.glob("goldens/*/output_0.bin"):
+        path.write_bytes((np.fromfile(path, "<f4") + np.float32(1e-3)).tobytes())
+    sealed(folder, about(folder), 0.1)
+    assert tcc("verify", folder).code == 4
