@@ -1,9 +1,10 @@
 """Leave out clamps that clamp nothing, join those in a row, and put them next to their layer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-from tcc.compiler.ir.graph import Model, Node, exact
+from tcc.compiler.ir.graph import Graph, Model, Node, exact
 from tcc.compiler.ir.rewrite import Bypass, ChainedOp, Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import (
     Add,
@@ -38,6 +39,15 @@ def fuse_clamps(model: Model) -> Model:
     Identity: exact.
     """
     return rewrite(model, _Rule())
+
+
+def ranges(graph: Graph) -> Mapping[str, Bounds]:
+    """Return what the value of each node lies between, whatever the input and the weights."""
+    found: dict[str, Bounds] = {}
+    for node in graph.nodes:
+        known = tuple(found.get(value, (-inf, inf)) for value in node.inputs)
+        found[node.name] = _range(node.op, known)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

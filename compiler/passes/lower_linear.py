@@ -24,13 +24,14 @@ def lower_linear(model: Model) -> Model:
     or a vector as a map of one pixel. What else reads flattened maps of one pixel reads these, and
     is flattened itself. Identity: within rounding, for the order of the sums; the rest is exact.
     """
-    return rewrite(model, _rule)
+    return rewrite(model, on_maps)
 
 
-def _rule(node: Node, view: RewriteContext) -> Replacement | None:
+def on_maps(node: Node, view: RewriteContext) -> Replacement | None:
+    """Return what stands in a node's place, for passes that take some linear layers alone."""
     if len(node.type.shape) != 1:
         return None
-    maps = tuple(_map(value, view) for value in node.inputs)
+    maps = tuple(flattened_map(value, view) for value in node.inputs)
     match node.op:
         case Flatten():
             return None
@@ -44,13 +45,13 @@ def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     return Replacement(node.op, known, tensors, node.at, (ChainedOp(Flatten(), (), node.at),))
 
 
-def _map(value: str, view: RewriteContext) -> str | None:
+def flattened_map(value: str, view: RewriteContext) -> str | None:
     """Return the feature map that a vector was made of, if it was."""
     maker = view.producer(value)
     if maker is None or not isinstance(maker.op, Flatten):
         return None
     (source,) = maker.inputs
-    return source if len(view.types[source].shape) == 3 else _map(source, view)
+    return source if len(view.types[source].shape) == 3 else flattened_map(source, view)
 
 
 def _same(op: Op, maps: tuple[str, ...], view: RewriteContext) -> bool:

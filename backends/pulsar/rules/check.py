@@ -79,7 +79,8 @@ def _operator(one: OnnxOperator, book: RuleBook) -> Iterator[Finding]:
     place = book.places.get(one.kind) if one.domain in ("", "ai.onnx") else None
     if place is None:
         rule = f"rule operators: {book.unlisted} ({book.list})"
-        yield _finding(one, f"{one.kind} is not listed", rule, "use other steps")
+        remedy = book.instead.get(one.kind, "write the network with other steps there")
+        yield _finding(one, f"{one.kind} is not listed", rule, remedy)
         return
     if said := ELSEWHERE[place]:
         rule = f"rule places: {one.kind} runs on the {place.value} ({book.list})"

@@ -1,7 +1,6 @@
 """What Pulsar's documents say of the AX620A.
 
-The documents are the Chinese ones; their English translation has mistakes. AUTHORITY of each rule
-stands beside it.
+The documents are the Chinese ones, since their English translation has mistakes.
 """
 
 from functools import partial
@@ -131,5 +130,6 @@ PULSAR = RuleBook(
      **dict.fromkeys(CPU, Processor.CPU)},
     (*CONVOLUTION, *OTHERS), OPERATORS, 11, 13,
     "it may not build, or run on the CPU",
+    {"Erf": "`silu` or `hard_swish` are near to `gelu`", "Sqrt": "use `batch_norm`"},
 )  # fmt: skip
 """All that is known of the AX620A."""

@@ -1,7 +1,7 @@
 """What a rule is."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from tcc.backends.pulsar.rules.operator import OnnxOperator
@@ -64,7 +64,7 @@ class RuleBook:
     """All that the documents of a chip say: its operators and their rules.
 
     `newest` is the last opset that they name, `unlisted` what an operator means that the list
-    does not have.
+    does not have, and `instead` what to write for some of those.
     """
 
     list: Source
@@ -74,6 +74,7 @@ class RuleBook:
     oldest: int
     newest: int | None
     unlisted: str
+    instead: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
