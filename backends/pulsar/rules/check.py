@@ -34,7 +34,7 @@ def check_file(data: bytes, chip: Chip) -> tuple[Finding, ...]:
 def check(model: onnx.ModelProto, chip: Chip) -> tuple[Finding, ...]:
     """Return the rules of a chip that an ONNX model breaks."""
     book = BOOKS[chip]
-    found = [*_envelope(model, book), *_ends(model.graph)]
+    found = [*_envelope(model, book), *_ends(model.graph), *_order(model.graph)]
     try:
         read = operators(model)
     except Exception as error:  # ONNX has exception types of its own, and one for each cause
@@ -75,6 +75,22 @@ def _ends(graph: onnx.GraphProto) -> Iterator[Finding]:
             yield _file(f"`{info.name}` holds no floats", "inputs and outputs are floats")
 
 
+def _order(graph: onnx.GraphProto) -> Iterator[Finding]:
+    """Yield values that are made twice, or read before anything makes them."""
+    known = {value.name for value in (*graph.input, *graph.initializer)}
+    for node in graph.node:
+        for name in node.input:
+            if name and name not in known:
+                yield _file(f"`{node.name}` reads `{name}`, which is nothing", "values are made")
+        for name in node.output:
+            if name in known:
+                yield _file(f"`{name}` is made twice", "each value is made once")
+            known.add(name)
+    for output in graph.output:
+        if output.name not in known:
+            yield _file(f"nothing makes the output `{output.name}`", "values are made")
+
+
 def _operator(one: OnnxOperator, book: RuleBook) -> Iterator[Finding]:
     place = book.places.get(one.kind) if one.domain in ("", "ai.onnx") else None
     if place is None:
@@ -86,7 +102,7 @@ def _operator(one: OnnxOperator, book: RuleBook) -> Iterator[Finding]:
         rule = f"rule places: {one.kind} runs on the {place.value} ({book.list})"
         remedy = "look at the log for the parts of the CPU"
         yield _finding(one, said, rule, remedy, Severity.DOUBTFUL)
-    if any(value is None or not all(value.shape or (1,)) for value in one.outputs):
+    if any(value.shape is None or not all(value.shape) for value in one.outputs):
         yield _finding(one, "its output has no fixed shape", "shapes are fixed", "fix them")
     for each in book.rules:
         if one.kind in each.operators and (broken := each.broken(one)):
