@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tcc.backends.onnxruntime.precisions import PRECISIONS
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
+from tcc.compiler.ir.measurement import Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Target
@@ -119,6 +120,38 @@ class OnnxRuntime:
             return [dict(zip(names, map(_only, run), strict=True)) for run in runs]
         except Exception as error:  # the runtime has exception types of its own for each cause
             raise _broken(folder / FILE, "run", error) from error
+
+    def measure(
+        self,
+        target: Target,
+        folder: Path,
+        source: Input,
+        workload: Workload,
+        progress: Progress = silent,
+    ) -> Measurement:
+        """Time the file on one thread.
+
+        Raises:
+            UserError: It is no model that ONNX Runtime can run on this (E0651), or more threads
+                are asked for (E0601).
+        """
+        from tcc.compiler.ir import in_process
+
+        if workload.threads != 1:
+            message = "ONNX Runtime runs on one thread here, as its sums change with their number"
+            raise fail("E0601", message, whole_file("--threads"))
+        feed = {source.name: workload.tensor[None].astype(source.type.dtype.value)}
+        path = folder / FILE
+        how = f"ONNX Runtime {version('onnxruntime')}, one thread"
+        try:
+            return in_process.measure(
+                how, path, source, lambda: session(path), lambda s: s.run(None, feed),
+                (workload, progress),
+            )  # fmt: skip
+        except UserError:
+            raise
+        except Exception as error:  # the runtime has exception types of its own for each cause
+            raise _broken(path, "run", error) from error
 
 
 def _only(batch: object) -> "np.ndarray":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tcc.backends.tflite.precisions import PRECISIONS
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
+from tcc.compiler.ir.measurement import Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Target
@@ -99,6 +100,25 @@ class TfLite:
         from tcc.backends.tflite import runner
 
         return runner.infer(folder / FILE, source, tensors)
+
+    def measure(
+        self,
+        target: Target,
+        folder: Path,
+        source: Input,
+        workload: Workload,
+        progress: Progress = silent,
+    ) -> Measurement:
+        """Time the file with XNNPACK.
+
+        Raises:
+            MissingTool: LiteRT is not here.
+            UserError: It is no file that LiteRT can run (E0651).
+        """
+        self._need(target)
+        from tcc.backends.tflite import runner
+
+        return runner.measure(folder / FILE, source, workload, progress)
 
     def _need(self, target: Target) -> None:
         missing = [tool for tool in self.tools(target) if tool.version is None]

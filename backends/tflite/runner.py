@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,13 @@ from numpy.typing import NDArray
 
 from tcc.backends.tflite import file_inspection
 from tcc.backends.tflite.writer import SIGNATURE
+from tcc.compiler.ir import in_process
 from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.measurement import Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.progress import Progress
 
 Array = NDArray[Any]
 STDERR = 2
@@ -47,8 +52,45 @@ def numbers(path: Path) -> Numbers:
         raise _broken(path, error) from error
 
 
+def measure(path: Path, source: Input, workload: Workload, progress: Progress) -> Measurement:
+    """Time a file; what it is given and what it gives are copied, as any user of it must.
+
+    Raises:
+        UserError: It is no file that LiteRT can run on this (E0651).
+    """
+    count = f"{workload.threads} threads" if workload.threads > 1 else "one thread"
+    how = f"LiteRT {version('ai-edge-litert')} with XNNPACK, {count}"
+    try:
+        load = partial(_loaded, path, workload)
+        return in_process.measure(how, path, source, load, _timed, (workload, progress))
+    except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise _broken(path, error) from error
+
+
+def _loaded(path: Path, workload: Workload) -> tuple[Any, Array]:
+    """Return what runs a file, and the input as it wants it."""
+    interpreter = _interpreter(path, workload.threads)
+    (details,) = interpreter.get_input_details()
+    return interpreter, _stored(_last(workload.tensor), details)
+
+
+def _timed(loaded: tuple[Any, Array]) -> list[Array]:
+    interpreter, x = loaded
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    return [interpreter.get_tensor(each["index"]) for each in interpreter.get_output_details()]
+
+
 def _runner(path: Path) -> Any:
     """Return what runs a file's signature, with XNNPACK."""
+    try:
+        return _interpreter(path).get_signature_runner(SIGNATURE)
+    except ValueError as error:
+        raise _broken(path, error) from error
+
+
+def _interpreter(path: Path, threads: int = 1) -> Any:
+    """Return what runs a file, with XNNPACK."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -56,11 +98,11 @@ def _runner(path: Path) -> Any:
             data = file.read()
         file_inspection.read(data)
         with _silent():
-            interpreter = Interpreter(model_content=data, num_threads=1)
+            interpreter = Interpreter(model_content=data, num_threads=threads)
             interpreter.allocate_tensors()
-        return interpreter.get_signature_runner(SIGNATURE)
     except Exception as error:  # the runtime documents no exception types
         raise _broken(path, error) from error
+    return interpreter
 
 
 @contextmanager
@@ -86,13 +128,18 @@ def _broken(path: Path, error: Exception) -> Exception:
 
 def _run(runner: Any, source: Input, tensor: Array) -> dict[str, Array]:
     details = runner.get_input_details()
-    x = tensor[None] if tensor.ndim == 1 else tensor.transpose(1, 2, 0)[None]
+    x = _last(tensor)
     wanted = tuple(int(n) for n in details[source.name]["shape"])
     if x.shape != wanted:  # the runtime would give the whole network another size
         raise ValueError(f"its input is {wanted}, not {x.shape}")
     found = runner(**{source.name: _stored(x, details[source.name])})
     outputs = runner.get_output_details()
     return {name: _value(found[name], outputs[name]) for name in outputs}
+
+
+def _last(tensor: Array) -> Array:
+    """Return a batch of one of a tensor, channels last."""
+    return tensor[None] if tensor.ndim == 1 else tensor.transpose(1, 2, 0)[None]
 
 
 def _stored(x: Array, detail: dict[str, Any]) -> Array:

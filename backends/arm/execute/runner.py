@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.backends.arm.execute import process
-from tcc.backends.arm.execute.process import HangsError
 from tcc.backends.arm.machine import Machine
 from tcc.compiler.ir.graph import Input
-from tcc.compiler.support import atomic_files, regular_files, scratch_folders
+from tcc.compiler.support import atomic_files, bounded_process, regular_files, scratch_folders
+from tcc.compiler.support.bounded_process import HangsError
 from tcc.compiler.support.diagnostics import Span, UserError, fail, whole_file
 
 if TYPE_CHECKING:
@@ -168,14 +167,14 @@ class Calls:
         """
         command = [*self._emulator(), str(self.program), *arguments]
         try:
-            done = process.execute(command, self.folder, START + EACH * inputs, written)
+            done = bounded_process.execute(command, self.folder, START + EACH * inputs, written)
         except HangsError as error:
             raise self.wrong(f"the program {error}") from None
         except OSError as error:
             if atomic_files.is_machine(error):
                 raise
             raise self.wrong("the program cannot be run", str(error.strerror)) from None
-        if done.code == -signal.SIGXFSZ or len(done.out) > process.SAID:
+        if done.code == -signal.SIGXFSZ or len(done.out) > bounded_process.SAID:
             raise self.wrong("the program writes more than it has to say")
         if done.code == BAD_INPUT:
             label = _last(done.err)

@@ -1,4 +1,4 @@
-"""Running a bundle's program: bounded in what it says and writes, and ended where it hangs."""
+"""Running another program: bounded in what it says and writes, and ended where it hangs."""
 
 import os
 import resource
@@ -31,7 +31,15 @@ class Ended:
     err: bytes
 
 
-def execute(command: Sequence[str], folder: Path, seconds: float, written: int) -> Ended:
+def execute(
+    command: Sequence[str],
+    folder: Path,
+    seconds: float,
+    written: int,
+    *,
+    stdin: Path | None = None,
+    idle: float = IDLE,
+) -> Ended:
     """Run a program, and all that it starts, to its end.
 
     Args:
@@ -39,16 +47,22 @@ def execute(command: Sequence[str], folder: Path, seconds: float, written: int) 
         folder: A scratch folder.
         seconds: How long it may take.
         written: How many bytes its largest file may have.
+        stdin: A file that it reads.
+        idle: After how many seconds without use of the processor it is taken to hang.
 
     Raises:
-        HangsError: It takes longer, or does nothing for `IDLE` seconds.
+        HangsError: It takes longer, or does nothing for so long.
         OSError: It cannot be started, or the disk of the folder is full.
     """
     out, err = folder / "stdout", folder / "stderr"
-    with out.open("wb") as to_out, err.open("wb") as to_err:
+    with (
+        out.open("wb") as to_out,
+        err.open("wb") as to_err,
+        Path(stdin or os.devnull).open("rb") as given,
+    ):
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=given,
             stdout=to_out,
             stderr=to_err,
             env={k: v for k, v in os.environ.items() if not k.startswith(("LD_", "QEMU_"))},
@@ -56,7 +70,7 @@ def execute(command: Sequence[str], folder: Path, seconds: float, written: int) 
         )
         try:
             _limit(process.pid, max(written, SAID) + 1)
-            code = _awaited(process, seconds)
+            code = _awaited(process, seconds, idle)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -72,7 +86,7 @@ def _limit(number: int, written: int) -> None:
         resource.prlimit(number, resource.RLIMIT_FSIZE, (written, written))
 
 
-def _awaited(process: "subprocess.Popen[bytes]", seconds: float) -> int:
+def _awaited(process: "subprocess.Popen[bytes]", seconds: float, idle: float) -> int:
     start = since = time.monotonic()
     used = ""
     while True:
@@ -84,8 +98,8 @@ def _awaited(process: "subprocess.Popen[bytes]", seconds: float) -> int:
             since = now
         if now - start > seconds:
             raise HangsError(f"did not end in {seconds:.0f} s")
-        if now - since > IDLE:
-            raise HangsError(f"did nothing for {IDLE} s")
+        if now - since > idle:
+            raise HangsError(f"did nothing for {idle:.0f} s")
 
 
 def _processor(number: int) -> str:

@@ -1,0 +1,102 @@
+"""How far the cycle model is from published times of a real Cortex-A7: what docs/measuring.md says.
+
+ncnn publishes single-thread times of its own benchmark networks on an AX620A, four Cortex-A7 at
+1 GHz. The same networks run in qemu, with the options of its benchmark; their descriptions,
+`benchmark/*.param` in ncnn's repository, are not ours and are read from a folder that is given.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from arm_peers import Peers
+
+GUEST = Path(__file__).parent / "arm_guests" / "ncnn_guest.py"
+WEIGHTS = 300 << 20
+"""Bytes of zeros that stand for any network's weights: ncnn's benchmark has none either."""
+
+
+class Published(NamedTuple):
+    """A network's input side and its time in milliseconds (ncnn's benchmark/README.md)."""
+
+    side: int
+    milliseconds: float
+
+
+AX620A: Mapping[str, Published] = {
+    "squeezenet": Published(227, 532.22),
+    "squeezenet_int8": Published(227, 359.86),
+    "mobilenet": Published(224, 920.52),
+    "mobilenet_int8": Published(224, 532.81),
+    "mobilenet_v2": Published(224, 609.18),
+    "mobilenet_v3": Published(224, 531.90),
+    "shufflenet": Published(224, 299.06),
+    "shufflenet_v2": Published(224, 288.79),
+    "mnasnet": Published(224, 590.63),
+    "googlenet": Published(224, 1740.81),
+    "googlenet_int8": Published(224, 1168.54),
+    "resnet18": Published(224, 1584.97),
+    "resnet18_int8": Published(224, 917.16),
+    "efficientnet_b0": Published(224, 1042.61),
+    "blazeface": Published(128, 86.92),
+}
+
+
+class Fit(NamedTuple):
+    """Published times over modelled ones: their mean ratio, the scatter about it, the extremes.
+
+    `rms` and `worst` are of what is left of the ratios' logarithms once the mean is taken out.
+    """
+
+    factor: float
+    rms: float
+    worst: float
+    low: float
+    high: float
+
+
+def fit(ratios: Mapping[str, float]) -> Fit:
+    """Return what describes ratios of published times to modelled ones."""
+    logarithms = [math.log(each) for each in ratios.values()]
+    mean = sum(logarithms) / len(logarithms)
+    rest = [each - mean for each in logarithms]
+    rms = math.sqrt(sum(each**2 for each in rest) / len(rest))
+    worst = math.expm1(max(map(abs, rest)))
+    return Fit(math.exp(mean), rms, worst, min(ratios.values()), max(ratios.values()))
+
+
+def validate(peers: Peers, descriptions: Path) -> None:
+    """Count the networks whose descriptions are in a folder; print them, and the fit."""
+    weights = peers.folder / "zeros"
+    if not weights.exists():
+        with weights.open("wb") as file:
+            file.truncate(WEIGHTS)
+    ratios, integer, whole = {}, {}, {}
+    print(f"{'network':18}{'M instructions':>16}{'M cycles':>10}{'ms, AX620A':>12}{'ratio':>7}")
+    for name, known in AX620A.items():
+        if not (descriptions / f"{name}.param").is_file():
+            raise SystemExit(f"{descriptions} has no {name}.param; see ncnn's benchmark folder")
+        instructions, cycles = _counted(peers, descriptions / f"{name}.param", weights, known.side)
+        ratio = known.milliseconds * 1e6 / cycles
+        ratios[name] = ratio
+        (integer if name.endswith("_int8") else whole)[name] = ratio
+        figures = f"{instructions / 1e6:16.1f}{cycles / 1e6:10.1f}{known.milliseconds:12.2f}"
+        print(f"{name:18}{figures}{ratio:7.2f}", flush=True)
+    found = fit(ratios)
+    print(
+        f"published / modelled {found.factor:.2f} ({found.low:.2f} to {found.high:.2f}); about that"
+        f" {found.rms:.0%} rms, worst {found.worst:.0%}; integers flattered by"
+        f" {fit(integer).factor / fit(whole).factor - 1:.0%}"
+    )
+
+
+def _counted(peers: Peers, param: Path, weights: Path, side: int) -> tuple[int, int]:
+    """Return instructions and cycles of one run; what was counted once is kept in the folder."""
+    kept = peers.folder / f"{param.stem}.json"
+    if not kept.exists():
+        run, _ = peers.count(GUEST, param.resolve(), weights, side, side, "-", "fp16")
+        kept.write_text(json.dumps(run.network))
+    instructions, cycles = json.loads(kept.read_text())
+    return instructions, cycles
