@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tcc.backends.arm.machine import MACHINES, Machine, machine
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
-from tcc.compiler.ir.measurement import Measurement, Workload
+from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Target
 from tcc.compiler.support.external_tools import MissingTool, Tool
@@ -109,9 +109,26 @@ class Arm:
             MissingTool: qemu, or what counts and models, is needed and not here.
             UserError: The program fails.
         """
-        from tcc.backends.arm.measure import measured
+        from tcc.backends.arm.measure import ways
 
-        return measured(self._runs(target), folder, workload, progress)
+        return ways.here(self._runs(target), folder, source, workload, progress)
+
+    def measure_on_board(
+        self,
+        target: Target,
+        folder: Path,
+        source: Input,
+        task: BoardTask,
+        progress: Progress = silent,
+    ) -> "tuple[Measurement, list[dict[str, np.ndarray]] | None]":
+        """Copy the program to a board, and time it there.
+
+        Raises:
+            UserError: The board does not do what it is asked (E0658), or the program fails.
+        """
+        from tcc.backends.arm.measure import ways
+
+        return ways.there(folder, source, task, progress)
 
     def _runs(self, target: Target) -> Machine:
         """Return a target's machine, if its programs run here."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tcc.backends.tflite.precisions import PRECISIONS
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
-from tcc.compiler.ir.measurement import Measurement, Workload
+from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Target
@@ -119,6 +119,25 @@ class TfLite:
         from tcc.backends.tflite import runner
 
         return runner.measure(folder / FILE, source, workload, progress)
+
+    def measure_on_board(
+        self,
+        target: Target,
+        folder: Path,
+        source: Input,
+        task: BoardTask,
+        progress: Progress = silent,
+    ) -> tuple[Measurement, None]:
+        """Time the file on a board, by LiteRT's own program; it brings no outputs back.
+
+        Raises:
+            UserError: There is no such program (E0601), it fails (E0651), or the board does not do
+                what it is asked (E0658).
+        """
+        from tcc.backends.tflite import board_benchmark
+
+        progress("time", 0, 1)
+        return board_benchmark.measure(folder / FILE, task), None
 
     def _need(self, target: Target) -> None:
         missing = [tool for tool in self.tools(target) if tool.version is None]

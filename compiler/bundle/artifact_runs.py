@@ -91,9 +91,18 @@ def _answers(
     if len(found) != len(inputs):
         raise _misfit(bundle, f"{len(found)} answers to {len(inputs)} inputs")
     for outputs in found:
-        for problem in _problems(bundle, outputs):
-            raise _misfit(bundle, problem)
+        check_outputs(bundle, outputs)
     return found
+
+
+def check_outputs(bundle: Bundle, outputs: "Outputs") -> None:
+    """Refuse outputs that are not those of the manifest.
+
+    Raises:
+        Misfit: They have other names, shapes or types (E0655).
+    """
+    for problem in _problems(bundle, outputs):
+        raise _misfit(bundle, problem)
 
 
 def check_same(bundle: Bundle) -> None:

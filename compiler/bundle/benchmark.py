@@ -5,10 +5,12 @@ from enum import StrEnum
 
 from tcc.compiler.bundle import artifact_runs, replay
 from tcc.compiler.bundle.bundle_folder import Bundle
+from tcc.compiler.bundle.manifest import Golden
+from tcc.compiler.bundle.replay import Replayed
 from tcc.compiler.data import images
 from tcc.compiler.data.dataset import fitting
 from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.measurement import Measurement, RunCost, Workload
+from tcc.compiler.ir.measurement import BoardTask, Measurement, RunCost, Workload
 from tcc.compiler.support.progress import Progress, silent
 
 UNDECIDED = 0.15
@@ -32,13 +34,17 @@ class CostComparison:
     verdict: CostVerdict
 
 
-def workload(bundle: Bundle, runs: int, threads: int = 1) -> Workload:
-    """Return the first golden of a bundle, as what is to be measured.
+def workloads(bundle: Bundle, runs: int, threads: int = 1) -> tuple[Workload, ...]:
+    """Return the goldens of a bundle, as what can be measured.
 
     Raises:
-        UserError: It is not one of the manifest's contract (E0621).
+        UserError: One is not of the manifest's contract (E0621).
     """
-    case = bundle.manifest.goldens.cases[0]
+    cases = bundle.manifest.goldens.cases
+    return tuple(_workload(bundle, case, runs, threads) for case in cases)
+
+
+def _workload(bundle: Bundle, case: Golden, runs: int, threads: int) -> Workload:
     pixels = None
     if case.image:
         path = bundle.folder / case.image
@@ -61,6 +67,28 @@ def measure(
     found = device.measure(bundle.model, bundle.input, given, progress)
     artifact_runs.check_same(bundle)
     return found
+
+
+def measure_on_board(
+    bundle: Bundle, device: Device, task: BoardTask, progress: Progress = silent
+) -> tuple[Measurement, Replayed | None]:
+    """Return what the artifact costs on a board, and how its answers agree with the goldens.
+
+    The agreement is None where nothing brings answers back.
+
+    Raises:
+        Mislabelled: The artifact is not what the manifest says (E0656).
+        UserError: The board does not do what it is asked (E0658), the artifact cannot be run there
+            (E0657), or another bundle took its place meanwhile (E0622).
+    """
+    artifact_runs.allowed(bundle, device)
+    found, outputs = device.measure_on_board(bundle.model, bundle.input, task, progress)
+    artifact_runs.check_same(bundle)
+    if outputs is None:
+        return found, None
+    for given in outputs:
+        artifact_runs.check_outputs(bundle, given)
+    return found, replay.judged(bundle, device, bundle.manifest.goldens.cases, outputs)
 
 
 def compared(first: RunCost, second: RunCost) -> CostComparison | None:

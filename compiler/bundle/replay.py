@@ -53,7 +53,17 @@ def replay(bundle: Bundle, device: Device, most: int | None = None) -> Replayed:
             cannot be run, or gives something else than the manifest says (E0655).
     """
     cases = bundle.manifest.goldens.cases[:most]
-    outputs = _outputs(bundle, device, cases)
+    return judged(bundle, device, cases, _outputs(bundle, device, cases))
+
+
+def judged(
+    bundle: Bundle, device: Device, cases: Sequence[Golden], outputs: "Sequence[Outputs]"
+) -> Replayed:
+    """Return how outputs for goldens agree with these.
+
+    Raises:
+        Mislabelled: The artifact is not what the manifest says (E0656).
+    """
     allowed = artifact_runs.allowed(bundle, device)
     agreement = tuple(
         found

@@ -1,19 +1,21 @@
 """`tcc bench`: what a bundle's artifact costs, and how two of them compare."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import bench_tables
+from tcc.compiler.cli import bench_tables, failures
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
-from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.bundle.replay import Replayed
     from tcc.compiler.ir.measurement import Measurement
+    from tcc.compiler.support.board import BoardLink
 
 BundlesArgument = Annotated[
     list[Path],
@@ -27,52 +29,124 @@ Runs = Annotated[
 Threads = Annotated[
     int, typer.Option(metavar="N", min=1, max=16, help="Threads that share the work, where timed.")
 ]
+SshOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ssh",
+        metavar="HOST",
+        show_default=False,
+        help="Copy what runs to a board and time it there: a host as `ssh` takes it.",
+    ),
+]
+AdbOption = Annotated[
+    bool, typer.Option("--adb", help="The same over `adb`: the only device, or ANDROID_SERIAL's.")
+]
+BenchmarkModel = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        show_default=False,
+        help="LiteRT's benchmark_model for the board, which runs TFLite bundles there.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """How much is run, and where; `way` is None for here."""
+
+    runs: int
+    threads: int
+    way: "BoardLink | None"
+    benchmark_model: Path | None
+
+
+@dataclass(frozen=True)
+class BenchedBundle:
+    """A bundle, what it costs, and how its answers on a board agree with its goldens."""
+
+    bundle: "Bundle"
+    measured: "Measurement"
+    replayed: "Replayed | None" = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether its answers, if any were brought back, are right."""
+        return not self.replayed or all(one.holds for one in self.replayed.agreement)
 
 
 def bench(
     bundles: BundlesArgument,
     runs: Runs = 50,
     threads: Threads = 1,
+    ssh: SshOption = None,
+    adb: AdbOption = False,
+    benchmark_model: BenchmarkModel = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Measure what bundles cost: time, or instructions and modelled cycles, and memory.
 
-    What runs on this machine is timed. What QEMU runs is counted: guest instructions, and for
-    arm-a7 cycles by a model. It runs the programs in the bundles: take only those that you trust.
+    What runs on this machine, or on a board, is timed; on a board the goldens are replayed too
+    (exit code 4: one disagrees). What QEMU runs is counted: guest instructions, and for arm-a7
+    cycles by a model. It runs the programs in the bundles: take only those that you trust.
     """
     report = Report(json, quiet, verbose)
     if len(bundles) > 2:
         raise fail("E0601", "one bundle is measured, or two", typed(str(bundles[2])))
 
     from tcc.compiler.bundle import benchmark
-    from tcc.compiler.cli import devices
+    from tcc.compiler.support import board
 
-    found = []
+    way = board.link(ssh, adb)
     with report.stages() as stages:
-        for folder in bundles:
-            bundle, device = devices.load(folder)
-            given = benchmark.workload(bundle, runs, threads)
-            measured = benchmark.measure(bundle, device, given, stages)
-            found.append((folder, bundle, measured))
+        options = BenchOptions(runs, threads, way, benchmark_model)
+        found = [_benched(folder, options, stages) for folder in bundles]
         stages.end()
-    for folder, _, measured in found:
-        bench_tables.show(report, str(folder), measured)
+    for each in found:
+        bench_tables.show(report, str(each.bundle.folder), each.measured)
+        if each.replayed:
+            bench_tables.show_goldens(report, each.replayed.agreement)
     compared = None
     if len(found) == 2:
-        compared = benchmark.compared(found[0][2].network, found[1][2].network)
+        compared = benchmark.compared(found[0].measured.network, found[1].measured.network)
         bench_tables.show_comparison(report, [str(folder) for folder in bundles], compared)
+    code = 0 if all(each.holds for each in found) else failures.BELOW
     report.document(
         {
-            "bundles": [_document(*each) for each in found],
+            "bundles": [_document(each) for each in found],
             "comparison": asdict(compared) if compared else None,
             "seconds": stages.seconds,
+            "exit": code,
         }
     )
+    if code:
+        raise typer.Exit(code)
 
 
-def _document(folder: Path, bundle: "Bundle", measured: "Measurement") -> dict[str, Any]:
-    about = bundle.manifest
-    said = {"bundle": str(folder), "target": about.target, "precision": about.precision}
-    return {**said, **asdict(measured)}
+def _benched(folder: Path, options: "BenchOptions", stages: Stages) -> BenchedBundle:
+    from tcc.compiler.bundle import benchmark
+    from tcc.compiler.cli import devices
+    from tcc.compiler.ir.measurement import BoardTask
+    from tcc.compiler.support import board
+
+    bundle, device = devices.load(folder)
+    given = benchmark.workloads(bundle, options.runs, options.threads)
+    if options.way is None:
+        return BenchedBundle(bundle, benchmark.measure(bundle, device, given[0], stages))
+    with board.reached(options.way) as there:
+        task = BoardTask(there, given[0], given, options.benchmark_model)
+        return BenchedBundle(bundle, *benchmark.measure_on_board(bundle, device, task, stages))
+
+
+def _document(found: BenchedBundle) -> dict[str, Any]:
+    about = found.bundle.manifest
+    goldens = [one.as_json() for one in found.replayed.agreement] if found.replayed else None
+    return {
+        "bundle": str(found.bundle.folder),
+        "target": about.target,
+        "precision": about.precision,
+        **asdict(found.measured),
+        "goldens": goldens,
+    }

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli.report import Report, TableCell, size
+from tcc.compiler.cli.report import Report, TableCell, complain, size
 
 if TYPE_CHECKING:
+    from tcc.compiler.bundle.agreement import Agreement
     from tcc.compiler.bundle.benchmark import CostComparison
     from tcc.compiler.ir.measurement import Measurement, MemoryUse, RunCost
 
@@ -32,11 +33,28 @@ def show(report: Report, name: str, found: "Measurement") -> None:
         ]
         report.table(("layer", "kernel", *columns, "share"), rows)
         report.text("")
-    report.table(("", *columns), [(word, *_cells(cost, timed)) for word, cost in parts if cost])
+    report.table(
+        ("", *columns),
+        [(word, *_cells(cost, timed)) for word, cost in parts if cost and _weight(cost)],
+    )
     report.text(f"memory: {_memory(found.memory)}")
     if found.caution:
         report.text(found.caution)
     report.text("")
+
+
+def show_goldens(report: Report, found: "Sequence[Agreement]") -> None:
+    """Print whether what the board gave is what the goldens say."""
+    wrong = [one for one in found if not one.holds]
+    most = max(one.difference for one in found)
+    same = "to the bit" if not any(one.differing for one in found) else f"within {most:.1e}"
+    if not wrong:
+        report.text(f"goldens: {len(found)} of {len(found)} outputs agree, {same}\n")
+    for one in wrong:
+        complain(
+            f"error: on the board, golden {one.golden}, output `{one.output}`: off by"
+            f" {one.difference:.1e} of its largest value, {one.allowed:.0e} is allowed"
+        )
 
 
 def show_comparison(report: Report, names: Sequence[str], found: "CostComparison | None") -> None:

@@ -10,6 +10,7 @@ from tcc.compiler.ir.target import (
     Adviser,
     Artifact,
     Backend,
+    BoardMeasurer,
     Builder,
     ImageRunner,
     Measurer,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tcc.compiler.ir.graph import Graph, Input, Model, Pass
-    from tcc.compiler.ir.measurement import Measurement, Workload
+    from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
     from tcc.compiler.ir.number_types import Numbers
     from tcc.compiler.support.progress import Progress
 
@@ -163,6 +164,19 @@ class Device:
         if isinstance(self.backend, Measurer):
             return self.backend.measure(self.target, folder, source, workload, progress)
         message = f"nothing here measures what is built for {self.name}"
+        raise fail("E0657", message, whole_file(str(folder)))
+
+    def measure_on_board(
+        self, folder: Path, source: "Input", task: "BoardTask", progress: "Progress"
+    ) -> "tuple[Measurement, list[Outputs] | None]":
+        """Return what the artifact in `folder` costs on a board, and what it gives there.
+
+        Raises:
+            UserError: As the backend's, or nothing runs it on a board (E0657).
+        """
+        if isinstance(self.backend, BoardMeasurer):
+            return self.backend.measure_on_board(self.target, folder, source, task, progress)
+        message = f"nothing runs on a board what is built for {self.name}"
         raise fail("E0657", message, whole_file(str(folder)))
 
     @property

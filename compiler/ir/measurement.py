@@ -4,8 +4,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
+
+    from tcc.compiler.support.board import Board
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +27,23 @@ class Workload:
     tensor: "NDArray[np.float32]"
     runs: int
     threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoardTask:
+    """What is measured on a board.
+
+    Attributes:
+        board: Where it runs.
+        workload: What is timed.
+        cases: What the artifact is to answer, so that its answers can be compared.
+        runner: A program for the board that runs the artifact, where that is no program itself.
+    """
+
+    board: "Board"
+    workload: Workload
+    cases: tuple[Workload, ...]
+    runner: "Path | None" = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
-from tcc.compiler.ir.measurement import Measurement, Workload
+from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.support.external_tools import Tool
@@ -190,5 +190,28 @@ class Measurer(Protocol):
         Raises:
             MissingTool: What runs or measures the artifact here is not installed.
             UserError: The artifact cannot be run on this.
+        """
+        ...
+
+
+@runtime_checkable
+class BoardMeasurer(Protocol):
+    """A backend that can say what its artifacts cost on a board."""
+
+    def measure_on_board(
+        self,
+        target: Target,
+        folder: Path,
+        source: Input,
+        task: BoardTask,
+        progress: Progress = silent,
+    ) -> "tuple[Measurement, list[Outputs] | None]":
+        """Run the artifact in `folder` on a board; return what that costs, and what it gives.
+
+        The outputs are those for each of the task's cases, None where nothing brings them back.
+
+        Raises:
+            UserError: The board does not do what it is asked (E0658), or the artifact cannot be run
+                there.
         """
         ...

@@ -38,7 +38,7 @@ def execute(
     written: int,
     *,
     stdin: Path | None = None,
-    idle: float = IDLE,
+    idle: float | None = None,
 ) -> Ended:
     """Run a program, and all that it starts, to its end.
 
@@ -48,7 +48,7 @@ def execute(
         seconds: How long it may take.
         written: How many bytes its largest file may have.
         stdin: A file that it reads.
-        idle: After how many seconds without use of the processor it is taken to hang.
+        idle: In place of `IDLE`, where it waits for another machine.
 
     Raises:
         HangsError: It takes longer, or does nothing for so long.
@@ -70,7 +70,7 @@ def execute(
         )
         try:
             _limit(process.pid, max(written, SAID) + 1)
-            code = _awaited(process, seconds, idle)
+            code = _awaited(process, seconds, idle or IDLE)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -140,24 +140,13 @@ class Calls:
         Raises:
             UserError: It tells something else (E0652).
         """
-        try:
-            return _shapes(self.about())
-        except ValueError as error:
-            message = "the program does not say what its outputs are"
-            raise self.wrong(message, str(error)[:120]) from None
-
-    def about(self) -> object:
-        """Return the JSON with which the program describes itself.
-
-        Raises:
-            UserError: It prints something else (E0652).
-        """
         said = self.execute("--describe", inputs=0, written=0)
         try:
-            return json.loads(said)
-        except (ValueError, RecursionError):
+            return shapes_of(json.loads(said))
+        except (ValueError, RecursionError) as error:
+            reason = "" if isinstance(error, json.JSONDecodeError) else str(error)[:120]
             message = "the program does not say what its outputs are"
-            raise self.wrong(message, "it prints no JSON") from None
+            raise self.wrong(message, reason or "it prints no JSON") from None
 
     def execute(self, *arguments: str, inputs: int, written: int) -> bytes:
         """Run the program and return what it prints.
@@ -198,7 +187,7 @@ class Calls:
         return whole_file(str(self.program))
 
 
-def _shapes(about: object) -> Shapes:
+def shapes_of(about: object) -> Shapes:
     """Return the shapes that a description holds.
 
     Raises:

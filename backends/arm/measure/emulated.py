@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tcc.backends.arm.execute.runner import Calls
-from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.measure import counts, cycles, inputs, plugin
 from tcc.backends.arm.measure.counts import CountedInterval, ProgramCounts
+from tcc.backends.arm.measure.places import LocalPlace
 from tcc.backends.arm.measure.program_facts import ProgramFacts, facts
+from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.measurement import LayerRunCost, Measurement, RunCost, Workload
-from tcc.compiler.support import regular_files, scratch_folders
-from tcc.compiler.support.progress import Progress, silent
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.progress import Progress
 
 MODELLED = (
     f"cycles are modelled: published times of this processor are {cycles.FACTOR} times as long, "
@@ -20,32 +21,26 @@ MODELLED = (
 COUNTED = "there is no cycle model of this processor, and instructions alone say little"
 CLOCK, OPEN = "clock", "open"
 RUNS = 2
-"""Runs of the network: one to warm up, one that counts. ProgramCounts are the same each time."""
+"""Runs of the network: one to warm up, one that counts. Counts are the same each time."""
 
 
-def measure(
-    machine: Machine, program: Path, workload: Workload, progress: Progress = silent
-) -> Measurement:
+def measure(calls: Calls, source: Input, workload: Workload, progress: Progress) -> Measurement:
     """Return what a program costs: instructions, and cycles where there is a model.
 
     Raises:
         MissingTool: qemu, what compiles its plugin, or what reads instructions is not here.
         UserError: The program fails, or does not do what it is for (E0652).
     """
-    with scratch_folders.folder() as folder:
-        progress("compile qemu's plugin", 0, 1)
-        calls = Calls(machine, program, folder)
-        library, file = plugin.built(machine), folder / "counts"
-        known = facts(calls)
-        progress("count", 0, 1)
-        counting = replace(calls, options=plugin.named(library, file))
-        words = inputs.written(folder, workload)
-        asked = ("--profile", str(folder / "profile")) if known.layers else ()
-        counting.execute(
-            "--quiet", *asked, "--repeat", str(RUNS), *words, inputs=RUNS, written=counts.MOST
-        )
-        progress("model cycles", 0, 1)
-        return _CostAccount(calls, _read(calls, file)).measurement(known, workload)
+    progress("compile qemu's plugin", 0, 1)
+    library, file = plugin.built(calls.machine), calls.folder / "counts"
+    known = facts(LocalPlace(calls), calls.program)
+    progress("count", 0, 1)
+    place = LocalPlace(replace(calls, options=plugin.named(library, file)))
+    words = inputs.written(place, source, workload, "input")
+    asked = ("--profile", place.path("profile")) if known.layers else ()
+    place.execute(["--quiet", *asked, "--repeat", str(RUNS), *words], RUNS, counts.MOST)
+    progress("model cycles", 0, 1)
+    return _CostAccount(calls, _read(calls, file), known).measurement(workload)
 
 
 def _read(calls: Calls, file: Path) -> ProgramCounts:
@@ -62,38 +57,47 @@ class _CostAccount:
 
     calls: Calls
     counted: ProgramCounts
+    known: ProgramFacts
 
-    def measurement(self, known: ProgramFacts, workload: Workload) -> Measurement:
-        machine = self.calls.machine
-        before, runs = self._parted(max(1, len(known.layers)))
+    def measurement(self, workload: Workload) -> Measurement:
+        machine, known = self.calls.machine, self.known
+        before, run = self._parted()
         opened = max((i for i, each in enumerate(before) if each.until == OPEN), default=-1) + 1
         own = [
-            LayerRunCost(name, kernel, self._cost([run]))
-            for (name, kernel), run in zip(known.layers, runs, strict=False)
+            LayerRunCost(name, kernel, self._cost([each]))
+            for (name, kernel), each in zip(known.layers, run[1:], strict=False)
         ]
-        image = workload.image is not None
+        made = self._preprocessing(before[opened:]) if workload.image is not None else None
         peak = known.memory.program and known.memory.program + self.counted.heap
         return Measurement(
             how=f"{machine.qemu}, one thread",
-            network=self._cost(runs),
+            network=self._cost(run),
             load=self._cost(before[:opened]),
-            preprocess=self._cost(before[opened:]) if image else None,
+            preprocess=made,
             memory=replace(known.memory, peak=peak),
             layers=tuple(own),
             caution=MODELLED if machine.modelled else COUNTED,
         )
 
-    def _parted(self, layers: int) -> tuple[Sequence[CountedInterval], Sequence[CountedInterval]]:
-        """Return what ran before the first run of the network, and the layers of the last one.
+    def _parted(self) -> tuple[Sequence[CountedInterval], Sequence[CountedInterval]]:
+        """Return what ran before the first run of the network, and the parts of the last one.
 
-        The program asks for the time before the first layer of each run and after every one.
+        The program asks for the time before and after each run and, where its layers are wanted,
+        before the first of them and after every one.
         """
         found = self.counted.intervals
+        parts = len(self.known.layers) + 2 if self.known.layers else 1
         asked = [i for i, each in enumerate(found) if each.until == CLOCK]
-        if len(asked) < RUNS * (layers + 1):
+        if len(asked) < RUNS * (parts + 1):
             raise self.calls.wrong("the program does not say when each layer ends")
-        first, last = asked[-RUNS * (layers + 1)], asked[-layers - 1]
+        first, last = asked[-RUNS * (parts + 1)], asked[-parts - 1]
         return found[: first + 1], [found[i] for i in range(last + 1, asked[-1] + 1)]
+
+    def _preprocessing(self, intervals: Sequence[CountedInterval]) -> RunCost:
+        """Return what lies between two questions for the time after the input was opened."""
+        asked = [i for i, each in enumerate(intervals) if each.until == CLOCK]
+        own = intervals[asked[-3] + 1 : asked[-2] + 1] if len(asked) > 2 else intervals
+        return self._cost(own)
 
     def _cost(self, intervals: Sequence[CountedInterval]) -> RunCost:
         runs = self.counted.together(intervals)

@@ -1,10 +1,13 @@
 """What a program says of itself, and what its file says: its layers, its memory."""
 
+import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from tcc.backends.arm.execute.runner import Calls
+from tcc.backends.arm.execute.runner import Shapes, shapes_of
+from tcc.backends.arm.measure.places import ProgramPlace
 from tcc.compiler.ir.measurement import MemoryUse
 from tcc.compiler.support import regular_files
 
@@ -14,59 +17,60 @@ LOADED = 1
 
 @dataclass(frozen=True, slots=True)
 class ProgramFacts:
-    """The layers by name and kernel, in order, and the memory that the program needs."""
+    """The outputs, the layers by name and kernel, in order, and the memory of a program."""
 
+    outputs: Shapes
     layers: tuple[tuple[str, str], ...]
     memory: MemoryUse
 
 
-def facts(calls: Calls) -> ProgramFacts:
+def facts(place: ProgramPlace, program: Path) -> ProgramFacts:
     """Return what a program says of itself.
 
     Raises:
         UserError: What it says makes no sense (E0652).
     """
-    about = calls.about()
-    said: Mapping[str, object] = about if isinstance(about, dict) else {}
-    with regular_files.opened(calls.program) as file:
-        data = file.read()
+    said = place.execute(["--describe"], 0, 0)
     try:
-        program = loaded(data)
-    except (struct.error, ValueError):
-        program = None
-    sizes = (said.get(name) for name in ("arena", "arena_bound", "weights"))
-    arena, bound, weights = (size if isinstance(size, int) else None for size in sizes)
-    layers = tuple(_layers(calls, said.get("layers")))
-    return ProgramFacts(layers, MemoryUse(len(data), program, arena, bound, weights))
+        about = json.loads(said)
+        outputs = shapes_of(about)
+    except (ValueError, RecursionError):
+        raise place.wrong("the program does not say what it is") from None
+    given: Mapping[str, object] = about
+    with regular_files.opened(program) as file:
+        data = file.read()
+    arena, bound = (_size(given.get(name)) for name in ("arena", "arena_bound"))
+    memory = MemoryUse(len(data), loaded(data), arena, bound)
+    return ProgramFacts(outputs, tuple(_layers(place, given.get("layers"))), memory)
 
 
-def _layers(calls: Calls, listed: object) -> Sequence[tuple[str, str]]:
+def _size(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _layers(place: ProgramPlace, listed: object) -> Sequence[tuple[str, str]]:
     found = []
     for layer in listed if isinstance(listed, list) else ():
         match layer:
             case {"name": str(name), "kernel": str(kernel)}:
                 found.append((name, kernel))
             case _:
-                raise calls.wrong("the program does not say what its layers are")
+                raise place.wrong("the program does not say what its layers are")
     return found
 
 
-def loaded(program: bytes) -> int:
-    """Return how many bytes of memory the parts of an ELF file take that are loaded.
-
-    Raises:
-        ValueError, struct.error: It is no such file.
-    """
-    if program[:4] != b"\x7fELF":
-        raise ValueError("it is no ELF file")
-    wide = program[4] == 2
-    offset, entry, count, size = (32, 54, 56, 40) if wide else (28, 42, 44, 20)
-    (table,) = struct.unpack_from("<Q" if wide else "<I", program, offset)
-    (each,) = struct.unpack_from("<H", program, entry)
-    (number,) = struct.unpack_from("<H", program, count)
-    total = 0
-    for start in range(table, table + each * number, each):
-        (kind,) = struct.unpack_from("<I", program, start)
-        if kind == LOADED:
-            total += struct.unpack_from("<Q" if wide else "<I", program, start + size)[0]
-    return total
+def loaded(program: bytes) -> int | None:
+    """Return how many bytes of memory an ELF file's parts take once loaded; None for others."""
+    wide = program[4:5] == b"\2"
+    offset, each, number, size = (32, 54, 56, 40) if wide else (28, 42, 44, 20)
+    word = "<Q" if wide else "<I"
+    try:
+        (table,) = struct.unpack_from(word, program, offset)
+        (step,), (count,) = (struct.unpack_from("<H", program, at) for at in (each, number))
+        starts = [table + step * index for index in range(count)]
+        kinds = [struct.unpack_from("<I", program, start)[0] for start in starts]
+        sizes = [int(struct.unpack_from(word, program, start + size)[0]) for start in starts]
+    except struct.error:
+        return None
+    parts = zip(kinds, sizes, strict=True)
+    return sum(nbytes for kind, nbytes in parts if kind == LOADED) or None

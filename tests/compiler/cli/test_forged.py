@@ -336,10 +336,10 @@ PROGRAMS = {
 def test_a_program_that_is_another(commands, runner, tmp_path, monkeypatch, text, code, label):
     import shutil
 
-    from tcc.backends.arm.execute import process
+    from tcc.compiler.support import bounded_process
 
     if "sleep" in text:  # any other may get no processor for a second
-        monkeypatch.setattr(process, "IDLE", 1)
+        monkeypatch.setattr(bounded_process, "IDLE", 1)
     folder = tmp_path / "forged"
     shutil.copytree(runner, folder)
     program = folder / "model/tiny-run"

@@ -1,0 +1,126 @@
+"""Where a program runs that is measured: here, in an emulator, or on a board."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tcc.backends.arm.execute.runner import EACH, START, Calls
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.board import Board
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+
+
+class ProgramPlace(Protocol):
+    """A program in a place that it can run in, and files beside it."""
+
+    @property
+    def how(self) -> str:
+        """What runs it."""
+        ...
+
+    def put(self, name: str, data: bytes) -> str:
+        """Write a file; return its path as the program takes it."""
+        ...
+
+    def path(self, name: str) -> str:
+        """Return the path of a file that the program is to write."""
+        ...
+
+    def execute(self, words: Sequence[str], runs: int, written: int) -> bytes:
+        """Run the program; return what it prints.
+
+        Raises:
+            UserError: It fails (E0652), or refuses its input (E0653).
+        """
+        ...
+
+    def read(self, name: str, most: int) -> bytes:
+        """Return the first bytes of a file that the program wrote.
+
+        Raises:
+            UserError: It did not (E0652).
+        """
+        ...
+
+    def wrong(self, message: str, label: str = "") -> UserError:
+        """Return the error of a program that does not do what it is for (E0652)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlace:
+    """A scratch folder of this machine."""
+
+    calls: Calls
+
+    @property
+    def how(self) -> str:
+        """Return the machine, or its emulator."""
+        machine = self.calls.machine
+        emulated = self.calls.options or not machine.native
+        return machine.qemu if emulated else "this machine"
+
+    def put(self, name: str, data: bytes) -> str:
+        """Write a file."""
+        (self.calls.folder / name).write_bytes(data)
+        return self.path(name)
+
+    def path(self, name: str) -> str:
+        """Return the path of a file."""
+        return str(self.calls.folder / name)
+
+    def execute(self, words: Sequence[str], runs: int, written: int) -> bytes:
+        """Run the program as `tcc run` does."""
+        return self.calls.execute(*words, inputs=runs, written=written)
+
+    def read(self, name: str, most: int) -> bytes:
+        """Read a file."""
+        try:
+            with regular_files.opened(self.calls.folder / name) as file:
+                return file.read(most)
+        except OSError:
+            raise self.wrong("the program did not write what it was asked for", name) from None
+
+    def wrong(self, message: str, label: str = "") -> UserError:
+        """Return the error, located at the program."""
+        return self.calls.wrong(message, label)
+
+
+@dataclass(frozen=True, slots=True)
+class BoardPlace:
+    """A folder of a board, into which the program was copied."""
+
+    board: Board
+    program: Path
+    copied: str
+
+    @property
+    def how(self) -> str:
+        """Return the way to the board."""
+        return self.board.way.name
+
+    def put(self, name: str, data: bytes) -> str:
+        """Copy a file there."""
+        return self.board.put(name, data)
+
+    def path(self, name: str) -> str:
+        """Return the path of a file there."""
+        return f"{self.board.folder}/{name}"
+
+    def execute(self, words: Sequence[str], runs: int, written: int) -> bytes:
+        """Run the program there; the board's own shell bounds nothing but the time."""
+        ended = self.board.execute([self.copied, *words], START + EACH * runs)
+        if ended.code:
+            said = ended.err.decode(errors="replace").strip().splitlines()
+            label = said[-1][:160] if said else ""
+            raise self.wrong(f"the program failed on the board with status {ended.code}", label)
+        return ended.out
+
+    def read(self, name: str, most: int) -> bytes:
+        """Bring a file from there."""
+        return self.board.get(name)[:most]
+
+    def wrong(self, message: str, label: str = "") -> UserError:
+        """Return the error, located at the program."""
+        return fail("E0652", message, whole_file(str(self.program)), label=label)

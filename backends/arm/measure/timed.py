@@ -1,0 +1,85 @@
+"""Timing a program where it runs by itself: on this machine, or on a board."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tcc.backends.arm.measure import inputs
+from tcc.backends.arm.measure.places import ProgramPlace
+from tcc.backends.arm.measure.program_facts import ProgramFacts, facts
+from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.measurement import (
+    LayerRunCost,
+    Measurement,
+    RunCost,
+    RunTimes,
+    Workload,
+    times,
+)
+from tcc.compiler.support.progress import Progress
+
+WARM = 5
+"""Runs before those that count."""
+PROFILED = 20
+"""Most runs whose layers are timed."""
+LINE = 512
+"""Bytes of a line of a profile, on the average, at most."""
+
+
+def measure(
+    place: ProgramPlace, program: Path, source: Input, workload: Workload, progress: Progress
+) -> Measurement:
+    """Return what a program costs: the time of each run, and of each layer in further runs.
+
+    Raises:
+        UserError: The program fails, or does not do what it is for (E0652).
+    """
+    progress("time", 0, 2)
+    known = facts(place, program)
+    words = inputs.written(place, source, workload, "input")
+    count = WARM + workload.runs
+    threads = f"{workload.threads} threads" if workload.threads > 1 else "one thread"
+    asked = ("--quiet", "--threads", str(workload.threads))
+    whole = ("--repeat", str(count), "--times", place.path("times"))
+    place.execute([*asked, *whole, *words], count, 8 * count)
+    taken = np.frombuffer(place.read("times", 8 * count + 1), "<f8").tolist()
+    if len(taken) != count:
+        raise place.wrong("the program did not write the times of its runs")
+    progress("time", 1, 2)
+    layers = _layers(place, known, [*asked, *words], min(PROFILED, workload.runs))
+    progress("time", 2, 2)
+    return Measurement(
+        how=f"{place.how}, {threads}",
+        network=RunCost(times=_kept(taken)),
+        load=RunCost(),
+        preprocess=None,
+        memory=known.memory,
+        layers=layers,
+    )
+
+
+def _kept(taken: Sequence[float]) -> RunTimes:
+    return times(list(taken[WARM:]), taken[0])
+
+
+def _layers(
+    place: ProgramPlace, known: ProgramFacts, words: Sequence[str], runs: int
+) -> tuple[LayerRunCost, ...]:
+    """Return what each layer takes, in runs in which every one is timed by itself."""
+    count, width = WARM + runs, len(known.layers)
+    if not width:
+        return ()
+    whole = ("--repeat", str(count), "--profile", place.path("profile"))
+    most = LINE * count * width
+    place.execute([*whole, *words], count, most)
+    lines = place.read("profile", most).decode(errors="replace").splitlines()
+    try:
+        taken = [float(line.rsplit("\t", 1)[1]) / 1e6 for line in lines]
+        rows = np.array(taken).reshape(count, width)
+    except (ValueError, IndexError):
+        raise place.wrong("the program did not write the times of its layers") from None
+    return tuple(
+        LayerRunCost(name, kernel, RunCost(times=_kept(rows[:, index].tolist())))
+        for index, (name, kernel) in enumerate(known.layers)
+    )
