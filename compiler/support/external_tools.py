@@ -10,7 +10,12 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch",),
 }
 """Packages by the extra of this one that brings them; all others come with it."""
-PROGRAMS: Mapping[str, str] = {"qemu-arm": "qemu-user", "qemu-aarch64": "qemu-user"}
+PROGRAMS: Mapping[str, str] = {
+    "adb": "adb",
+    "qemu-aarch64": "qemu-user",
+    "qemu-arm": "qemu-user",
+    "ssh": "openssh-client",
+}
 """Programs that are no Python, and the Debian package of each."""
 
 
