@@ -73,7 +73,7 @@ def validate(peers: Peers, descriptions: Path) -> None:
     if not weights.exists():
         with weights.open("wb") as file:
             file.truncate(WEIGHTS)
-    ratios, integer, whole = {}, {}, {}
+    ratios: dict[str, float] = {}
     print(f"{'network':18}{'M instructions':>16}{'M cycles':>10}{'ms, AX620A':>12}{'ratio':>7}")
     for name, known in AX620A.items():
         if not (descriptions / f"{name}.param").is_file():
@@ -81,10 +81,11 @@ def validate(peers: Peers, descriptions: Path) -> None:
         instructions, cycles = _counted(peers, descriptions / f"{name}.param", weights, known.side)
         ratio = known.milliseconds * 1e6 / cycles
         ratios[name] = ratio
-        (integer if name.endswith("_int8") else whole)[name] = ratio
         figures = f"{instructions / 1e6:16.1f}{cycles / 1e6:10.1f}{known.milliseconds:12.2f}"
         print(f"{name:18}{figures}{ratio:7.2f}", flush=True)
     found = fit(ratios)
+    integer = {name: ratio for name, ratio in ratios.items() if name.endswith("_int8")}
+    whole = {name: ratio for name, ratio in ratios.items() if name not in integer}
     print(
         f"published / modelled {found.factor:.2f} ({found.low:.2f} to {found.high:.2f}); about that"
         f" {found.rms:.0%} rms, worst {found.worst:.0%}; integers flattered by"

@@ -9,11 +9,13 @@ or, as ncnn has it by itself, fp16 storage. MEAN and STD are numbers between com
 
 import os
 import sys
+from typing import Any
 
 import ncnn
 import numpy as np
 
 CHANNELS = 3
+Words = list[list[float]]
 
 
 def main() -> None:
@@ -30,8 +32,8 @@ def main() -> None:
     image = None
     if pixels != "-":
         image = np.fromfile(pixels, np.uint8).reshape(size[1], size[0], CHANNELS)
-    given = tuple([float(each) for each in word.split(",")] for word in sys.argv[7:9])
-    for mark in (lambda: None, opened):
+    given = [[float(each) for each in word.split(",")] for word in sys.argv[7:9]]
+    for mark in (nothing, opened):
         mark()
         source = ncnn.Mat(*size, CHANNELS)
         source.fill(0.01)
@@ -51,12 +53,16 @@ def main() -> None:
     os._exit(0)
 
 
-def prepared(image, size, given):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+def prepared(image: Any, size: tuple[int, int], given: Words) -> Any:
     """Return the input of an image: (pixel - mean) / std in ncnn's own functions."""
     source = ncnn.Mat.from_pixels(image, ncnn.Mat.PixelType.PIXEL_RGB, *size)
     mean, std = given or ([0.0] * CHANNELS, [float(image.max())] * CHANNELS)
     source.substract_mean_normalize(mean, [1 / each for each in std])
     return source
+
+
+def nothing() -> None:
+    """Stand for a mark in the run that warms up."""
 
 
 def opened() -> None:
