@@ -45,7 +45,7 @@ def stored(image: Any, mean: list[float], std: list[float], about: Any) -> Any:
     """Return the input: levels where the file has a scale, by a table of the 256 values."""
     scale, zero = about["quantization"]
     values = np.arange(256, dtype=np.float32)[:, None]
-    table = (values - np.float32(mean)) / np.float32(std)
+    table = (values - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     if scale:
         limits = np.iinfo(about["dtype"])
         table = np.clip(np.rint(table / np.float32(scale)) + zero, limits.min, limits.max)
