@@ -77,7 +77,7 @@ class DocumentKind(Generic[T]):
         if error:
             place = "/".join(map(str, error.absolute_path)) or "the whole"
             raise self.damaged(name, f"{place}: {error.message[:160]}")
-        if plain["seal"] != seal(plain):
+        if plain.get("seal") != seal(plain):
             raise self.damaged(
                 name, "its content does not match its seal; it was edited or damaged"
             )
