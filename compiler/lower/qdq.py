@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tcc.compiler.ir.graph import Graph, Model, Node, verify
 from tcc.compiler.ir.rewrite import eliminate_dead
 from tcc.compiler.ir.types import DType, TensorType
-from tcc.compiler.ops import Add, Mul, Op, Pad, Relu, Relu6
+from tcc.compiler.ops import Add, GlobalAvgPool, Mul, Op, Pad, Relu, Relu6
 from tcc.compiler.ops.compressed_weights import Dequantized
 from tcc.compiler.ops.integer import (
     Dequantize,
@@ -30,18 +30,24 @@ from tcc.compiler.ops.internal import Border
 from tcc.compiler.support.unhandled import UnhandledError
 
 Tensors = Mapping[str, NDArray[Any]]
-PLAIN: tuple[type[Op], ...] = (Quantize, Dequantize, QGlobalAvgPool, RealGlobalAvgPool)
+EDGES: tuple[type[Op], ...] = (Quantize, Dequantize)
+PLAIN: tuple[type[Op], ...] = (*EDGES, QGlobalAvgPool, RealGlobalAvgPool)
 """What stays as it is. Runtimes round a global mean of floats in other ways than its definition."""
 
 
-def simulated(model: Model) -> Model:
+def simulated(model: Model, *, plain: bool = True) -> Model:
     """Return the integer program in floats: each operation between `dequantize` and `quantize`.
 
     Weights stay integers, with scales: the form that other makers' tools build from. Results are
     those of the integer program where a runtime makes one of it again, and within a level of them
     elsewhere, since floats round otherwise.
+
+    Args:
+        model: The integer program.
+        plain: Leave global means in integers, as they are defined. Without it nothing but
+            `quantize` and `dequantize` has integers, for tools that know no other.
     """
-    work = _Work(model)
+    work = _Work(model, PLAIN if plain else EDGES)
     for node in model.graph.nodes:
         work.place(node)
     graph = model.graph
@@ -54,6 +60,7 @@ class _Work:
     """The model in the making: its nodes and weights so far."""
 
     model: Model
+    kept: tuple[type[Op], ...]
     nodes: dict[str, Node] = field(default_factory=dict)
     weights: dict[str, NDArray[Any]] = field(default_factory=dict)
     types: dict[str, TensorType] = field(default_factory=dict)
@@ -65,8 +72,8 @@ class _Work:
         """Add what a node becomes."""
         types = self.model.graph.input_types(node)
         own = {name: self.model.weights[name] for name in node.params}
-        plain = isinstance(node.op, PLAIN)
-        if plain or all(kind.dtype is DType.F32 for kind in (*types, node.type)):
+        kept = isinstance(node.op, self.kept)
+        if kept or all(kind.dtype is DType.F32 for kind in (*types, node.type)):
             self.add(node, node.name, node.op, node.inputs, own)
             return
         op, tensors = _float(node, types, own)
@@ -129,6 +136,8 @@ def _float(  # noqa: C901, PLR0911 - a case an operation
             return Mul(), {}
         case QAvgPool(pool=pool):
             return pool, {}
+        case QGlobalAvgPool() | RealGlobalAvgPool():
+            return GlobalAvgPool(), {}
         case QPad(padding=padding, levels=levels):
             values = tuple(level * float(types[0].scale or 0) for level in levels)
             return (Pad(padding, *values) if len(values) == 1 else Border(padding, values)), {}

@@ -1,0 +1,137 @@
+"""What Pulsar2's configuration may hold: one record an object, which give the JSON Schema as well.
+
+Names and words are those of the manual of 7.0 (AXERA-TECH/pulsar2-docs-en at 83fa86a,
+`user_guides_config/config.md`), as far as packages use them. The tool passes over keys that it does
+not know, and computes something else than was meant; here they are errors.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from tcc.compiler.support import json_records
+
+ABSENT: dict[str, Any] = {"default": None}
+"""Metadata of a field that is written only where it is given."""
+_CHANNELS = {"minItems": 1, "maxItems": 4}
+
+Colours = Literal["AutoColorSpace", "GRAY", "BGR", "RGB"]
+Layout = Literal["NHWC", "NCHW"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputConf:
+    """Inputs to calibrate with; mean and deviation are in grey levels, 0 to 255."""
+
+    tensor_name: str
+    calibration_dataset: str
+    calibration_format: Literal["Image", "Numpy", "Binary", "NumpyObject"]
+    calibration_size: int
+    calibration_mean: tuple[float, ...] | None = field(default=None, metadata=ABSENT)
+    calibration_std: tuple[float, ...] | None = field(default=None, metadata=ABSENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Quant:
+    """How the tool quantises."""
+
+    input_configs: tuple[InputConf, ...] = field(metadata={"minItems": 1})
+    calibration_method: Literal["MinMax", "Percentile", "MSE", "KL"]
+    precision_analysis: bool
+    precision_analysis_method: Literal["PerLayer", "EndToEnd"]
+    precision_analysis_mode: Literal["Reference", "NPUBackend"]
+    conv_bias_data_type: Literal["S32", "FP32"] | None = field(default=None, metadata=ABSENT)
+
+
+@dataclass(frozen=True, slots=True)
+class InputProcessor:
+    """What comes in on the board: `src`, and what the network reads of it."""
+
+    tensor_name: str
+    tensor_format: Colours
+    src_format: Colours
+    src_dtype: Literal["U8", "S8", "U16", "S16", "U32", "S32", "FP16", "FP32"]
+    src_layout: Layout
+    tensor_layout: Layout
+    csc_mode: Literal["NoCSC", "Matrix", "FullRange", "LimitedRange"]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """How far the tool checks its own work."""
+
+    check: int = field(metadata={"minimum": 0, "maximum": 3})
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole of `config.json`."""
+
+    input: str
+    output_dir: str
+    output_name: str
+    model_type: Literal["ONNX", "QuantAxModel", "QuantONNX"]
+    target_hardware: Literal["AX650", "AX620E", "AX615", "AX637", "AX8860", "M76H", "M57"]
+    npu_mode: Literal["NPU1", "NPU2", "NPU3", "NPU4"]
+    quant: Quant
+    input_processors: tuple[InputProcessor, ...] = field(metadata={"minItems": 1})
+    compiler: Compiler
+
+
+class ConfigError(ValueError):
+    """A configuration is not of the schema; the message says where."""
+
+
+def encode(config: Config) -> bytes:
+    """Return a configuration as JSON."""
+    return (json.dumps(json_records.encode(config), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def decode(data: bytes) -> Config:
+    """Return the configuration of a text.
+
+    Raises:
+        ConfigError: It is not JSON, a key is unknown or missing, or a value is none of its words.
+    """
+    try:
+        plain = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"it is not JSON: {error}") from None
+    schema = json_records.schema(Config)
+    wrong = best_match(Draft202012Validator(schema).iter_errors(plain))
+    if wrong:
+        place = "/".join(map(str, wrong.absolute_path)) or "the whole"
+        raise ConfigError(f"{place}: {wrong.message[:160]}")
+    found: Config = json_records.decode(Config, plain)
+    for problem in _problems(found):
+        raise ConfigError(problem)
+    return found
+
+
+def _problems(config: Config) -> "list[str]":
+    """Return what the schema cannot say."""
+    known = {
+        "AX650": ("NPU1", "NPU2", "NPU3"),
+        "M76H": ("NPU1", "NPU2", "NPU3"),
+        "AX620E": ("NPU1", "NPU2"),
+        "AX615": ("NPU1", "NPU2"),
+        "AX8860": ("NPU1", "NPU2", "NPU4"),
+        "M57": ("NPU1",),
+        "AX637": ("NPU1",),
+    }[config.target_hardware]
+    found = []
+    if config.npu_mode not in known:
+        found.append(f"npu_mode: {config.target_hardware} has {', '.join(known)}")
+    found += [
+        f"input_processors/{each.tensor_name}: colours differ, and nothing swaps them"
+        for each in config.input_processors
+        if each.csc_mode == "NoCSC" and each.src_format != each.tensor_format
+    ]
+    for one in config.quant.input_configs:
+        numbers = one.calibration_mean is not None or one.calibration_std is not None
+        if numbers and one.calibration_format != "Image":
+            found.append(f"quant/{one.tensor_name}: only images have a mean and a deviation")
+    return found
