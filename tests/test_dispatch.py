@@ -163,6 +163,10 @@ YES_OR_NO = {
     "what is printed beside a paper's figure": {
         "agreement PrintedMatch.EQUAL", "agreement PrintedMatch.NONE",
     },
+    "whether files, whose colours are RGB or grey, hold them in the network's order": {
+        "color bgr", "CONTRACT['color'] gray", "CONTRACT['color'] bgr",
+    },
+    "whether outputs are scaled integers": {"data_type DataType.INT16"},
     "whether a kernel has room for its gathered taps": {"gathered Gathered.MAP"},
 }  # fmt: skip
 """Comparisons with a name whose other answer is right for every other name, by what they ask. Any

@@ -29,6 +29,7 @@ from tcc.compiler.driver import evaluation, int8_program, pipeline
 from tcc.compiler.driver.build_plan import Int8Programs
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec, load
+from tcc.compiler.ir.device import Plan
 from tcc.compiler.quant.methods import DEFAULT
 from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor
@@ -151,8 +152,9 @@ def measured(name: str, spec: str, weights: str | None, made: Study, stages: Sta
 def _form(form: str, spec: Spec, given: WeightSource, made: Study, stages: Stages) -> Form:
     """Build a form and judge its file."""
     device = devices.find("tflite", HERE)
-    integers = _integers(spec, given, made, stages) if device.precision(form).integer else None
-    (contents,) = pipeline.build(spec, given, [device], form, stages, integers)
+    plan = Plan(device, device.precision(form))
+    integers = _integers(spec, given, made, stages) if plan.precision.integer else None
+    (contents,) = pipeline.build(spec, given, [plan], stages, integers)
     size = sum(len(data) for path, data in contents.files.items() if path.startswith("model/"))
     with tempfile.TemporaryDirectory() as folder:
         built = bundle_folder.read(bundle_folder.write(contents, Path(folder)), devices.precision)

@@ -1,22 +1,32 @@
 """The targets `ax620`, `ax620e` and `ax650`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
 
 from tcc.backends.pulsar.chips import CHIPS, Toolchain, chip
-from tcc.compiler.ir.graph import Graph, Model, Pass
-from tcc.compiler.ir.precision import FP32, Precision
-from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
+from tcc.backends.pulsar.precisions import PRECISIONS
+from tcc.compiler.ir.graph import Graph, Input, Pass
+from tcc.compiler.ir.precision import Precision
+from tcc.compiler.ir.target import Artifact, PackageSources, Refusal, Remark, Target, ToolResults
 from tcc.compiler.support.external_tools import Tool
 from tcc.compiler.support.progress import Progress, silent
 
-FILE = "model.onnx"
+if TYPE_CHECKING:
+    import numpy as np
+
+COMPILED = "compiled"
+"""The folder of what the tool made, where it was here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pulsar:
-    """Builds what one of the makers' toolchains compiles, by the rules of its documents."""
+    """Builds what one of the makers' toolchains compiles, by the rules of its documents.
+
+    Where docker and the toolchain's image are, it has the package compiled too.
+    """
 
     toolchain: Toolchain
 
@@ -24,7 +34,13 @@ class Pulsar:
     def targets(self) -> tuple[Target, ...]:
         """One target for each chip of the toolchain."""
         own = (each for each in CHIPS if each.toolchain is self.toolchain)
-        return tuple(Target(each.target, each.title, (FP32,), calibrates=True) for each in own)
+        kinds = PRECISIONS[self.toolchain]
+        return tuple(Target(each.target, each.title, kinds, calibrates=True) for each in own)
+
+    @property
+    def archive(self) -> str:
+        """The path of the package's file with what it was calibrated with."""
+        return "calibration.tar"
 
     def passes(self, precision: Precision) -> tuple[Pass, ...]:
         """Return what makes of a model one of operators that the NPU has."""
@@ -48,19 +64,74 @@ class Pulsar:
 
         return capability.remarks(graph, chip(target.name))
 
-    def emit(
+    def package(
         self,
         target: Target,
-        model: Model,
-        precision: Precision = FP32,
+        sources: PackageSources,
+        precision: Precision,
         progress: Progress = silent,
     ) -> Artifact:
-        """Return `model.onnx`.
+        """Return the files of a package, and what the tool made of them where it is here.
 
         Raises:
-            UserError: The weights exceed what an ONNX file holds.
+            UserError: The weights exceed what an ONNX file holds, or the tool fails (E0672).
         """
-        from tcc.backends.pulsar.onnx_model import npu_onnx
+        from tcc.backends.pulsar import container, logs, scripts
+        from tcc.backends.pulsar.pulsar2.package import TOOL as PULSAR2
+        from tcc.backends.pulsar.v1.package import TOOL as PULSAR
 
-        made = npu_onnx(model, chip(target.name))
-        return Artifact({FILE: made.SerializeToString(deterministic=True)})
+        progress(target.name, 0, 1)
+        files = self._files(target, sources, precision)
+        tool = {Toolchain.PULSAR: PULSAR, Toolchain.PULSAR2: PULSAR2}[self.toolchain]
+        image = container.image(tool) if sources.compiles else None
+        report = None
+        if image is not None:
+            made = container.compiled(tool, image, files, progress)
+            text = made[scripts.LOG].decode(errors="replace")
+            names = [each.name for each in sources.floats.graph.outputs]
+            report = logs.report(self.toolchain, text, names, image)
+            files |= {f"{COMPILED}/{path}": data for path, data in made.items()}
+        progress(target.name, 1, 1)
+        return Artifact(files, frozenset({"build.sh"}), report)
+
+    def calibration_data(
+        self, target: Target, source: Input, samples: "Iterable[np.ndarray]"
+    ) -> tuple[bytes, int]:
+        """Return the archive of samples that the package has, and how many it took."""
+        from tcc.backends.pulsar import calibration_data
+        from tcc.backends.pulsar.pulsar2.package import sample as second
+        from tcc.backends.pulsar.v1.package import sample as first
+
+        sample = {Toolchain.PULSAR: first, Toolchain.PULSAR2: second}[self.toolchain]
+        return calibration_data.packed(source, samples, sample)
+
+    def tool_results(
+        self, target: Target, outputs: Mapping[str, tuple[int, ...]], log: Path
+    ) -> ToolResults:
+        """Return what the tool said in a log, and gave for the goldens, in `gt` beside it.
+
+        Raises:
+            UserError: It is no log of the tool (E0671), or what is beside it are no outputs.
+        """
+        from tcc.backends.pulsar import logs, simulated_outputs
+
+        report = logs.report(self.toolchain, logs.read(log), outputs, str(log))
+        return ToolResults(report, simulated_outputs.read(self.toolchain, log.parent, outputs))
+
+    def _files(
+        self, target: Target, sources: PackageSources, precision: Precision
+    ) -> dict[str, bytes]:
+        from tcc.backends.pulsar.precisions import ROUNDED
+        from tcc.backends.pulsar.pulsar2 import package as second
+        from tcc.backends.pulsar.v1 import package as first
+        from tcc.backends.pulsar.v1.rounded_weights import rounded_weights
+
+        match self.toolchain:
+            case Toolchain.PULSAR:
+                rounded = precision == ROUNDED
+                model = rounded_weights(sources.floats) if rounded else sources.floats
+                return first.files(model, sources, chip(target.name))
+            case Toolchain.PULSAR2:
+                return second.files(sources, chip(target.name))
+            case _:
+                assert_never(self.toolchain)

@@ -4,7 +4,8 @@ import io
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from tcc.compiler.ir.graph import Input
 
 MOST = 256
 """Inputs in an archive, as many as the makers' own examples take."""
+LARGEST = 1 << 28
+"""Bytes of an archive, above which it gets no more inputs."""
+Tensor = NDArray[np.float32]
 
 
 def takes_levels(source: Input) -> bool:
@@ -39,7 +43,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def image(source: Input, tensor: NDArray[np.float32]) -> bytes:
+def image(source: Input, tensor: Tensor) -> bytes:
     """Return grey levels (channels, height, width) of a network's colours as PNG.
 
     PNG has no order of colours but RGB, which those who want BGR swap when they read it.
@@ -49,17 +53,42 @@ def image(source: Input, tensor: NDArray[np.float32]) -> bytes:
     return png(np.ascontiguousarray(levels[:, :, ::-1]) if swapped else levels)
 
 
-def binary(tensor: NDArray[np.float32]) -> bytes:
+def binary(tensor: Tensor) -> bytes:
     """Return numbers as they lie in memory, little-endian float32."""
     raw: bytes = np.ascontiguousarray(tensor, "<f4").tobytes()
     return raw
 
 
-def numpy_file(tensor: NDArray[np.float32]) -> bytes:
+def numpy_file(tensor: Tensor) -> bytes:
     """Return numbers (1, *shape) as a file of numpy."""
     data = io.BytesIO()
     np.lib.format.write_array(data, np.ascontiguousarray(tensor[None], "<f4"), (1, 0), False)
     return data.getvalue()
+
+
+def arriving(source: Input, tensor: Tensor) -> bytes:
+    """Return an input's bytes on the board: levels, channels last, or float32 as the network's."""
+    if not takes_levels(source):
+        return binary(tensor)
+    levels: bytes = np.ascontiguousarray(tensor.transpose(1, 2, 0)).astype(np.uint8).tobytes()
+    return levels
+
+
+def packed(
+    source: Input,
+    samples: Iterable[Tensor],
+    sample: Callable[[Input, Tensor], tuple[bytes, str]],
+) -> tuple[bytes, int]:
+    """Return an archive of the first samples, and how many it has; names are numbers alone."""
+    files: dict[str, bytes] = {}
+    size = 0
+    for number, tensor in enumerate(islice(samples, MOST), 1):
+        data, suffix = sample(source, tensor)
+        size += len(data)
+        if size > LARGEST and files:
+            break
+        files[f"{number:04d}{suffix}"] = data
+    return archive(files), len(files)
 
 
 def archive(files: Mapping[str, bytes]) -> bytes:
@@ -71,8 +100,3 @@ def archive(files: Mapping[str, bytes]) -> bytes:
             about.size, about.mode = len(content), 0o644
             tar.addfile(about, io.BytesIO(content))
     return data.getvalue()
-
-
-def numbered(files: Iterable[bytes], suffix: str) -> dict[str, bytes]:
-    """Return files under numbers, so that no name of the user's goes out."""
-    return {f"{number:04d}{suffix}": data for number, data in enumerate(files, 1)}

@@ -56,6 +56,11 @@ def exact(program: Model, precision: Precision) -> tuple[Goldens, Mapping[str, b
     return _listed(cases, outputs, integer_program.NAME, allowed)
 
 
+def inputs(source: Input) -> list[Tensor]:
+    """Return the tensors of the goldens of an input, in their order."""
+    return [case.tensor for case in _cases(source)]
+
+
 def _listed(
     cases: Sequence[Case],
     outputs: Sequence[Mapping[str, Tensor]],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.ir.tool_report import ToolReport
 from tcc.compiler.ir.types import OutputActivation, OutputKind
 from tcc.compiler.reference.accuracy_floor import Quality
 from tcc.compiler.support import json_records
@@ -136,7 +137,10 @@ class Goldens:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All that a bundle says of itself; `seal` is the SHA-256 of the rest."""
+    """All that a bundle says of itself; `seal` is the SHA-256 of the rest.
+
+    `compiled` is what the maker's own tool said, where it was here and compiled the package.
+    """
 
     tcc_bundle: int = field(metadata={"const": VERSION})
     model: NetworkRecord
@@ -149,6 +153,7 @@ class Manifest:
     outputs: tuple[OutputContract, ...]
     goldens: Goldens
     files: tuple[BundleFile, ...]
+    compiled: ToolReport | None = field(default=None, metadata={"default": None})
     seal: str = ""
 
 

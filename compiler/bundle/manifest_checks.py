@@ -101,7 +101,7 @@ def _precision(about: Manifest, known: Known) -> Iterator[str]:
         yield f"precision: there is no precision {about.precision}"
         return
     most = tolerance.allowed(precision, calibrated.inexact if calibrated else ())
-    if (calibrated is None) == precision.integer:
+    if (calibrated is None) == precision.calibrated:
         has = "none" if calibrated is None else "one"
         yield f"calibration: at {about.precision} there is {has}"
     found = about.goldens.tolerance.relative

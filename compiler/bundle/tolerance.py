@@ -37,6 +37,11 @@ SIMULATED = Tolerance(
     relative=0.1,
     reason="floats between the integers round otherwise, where no runtime makes integers of them",
 )
+FOREIGN = Tolerance(
+    relative=0.2,
+    reason="the maker's tool rounds by rules of its own; a cosine of 0.98, which it takes for good,"
+    " is a difference of a fifth",
+)
 
 
 def allowed(
@@ -56,6 +61,8 @@ def allowed(
             return ROUNDED[precision.weights]
         case Arithmetic.SIMULATED:
             return SIMULATED
+        case Arithmetic.FOREIGN:
+            return FOREIGN
         case Arithmetic.INTEGER:
             return _mixed(inexact, reach) if inexact else EXACT
         case _:
@@ -79,6 +86,8 @@ def problem(precision: Precision, inexact: Sequence[str], found: Numbers) -> str
     """Say which of a manifest's words an artifact belies, where they would let it be off."""
     said = f"precision: `{precision.name}`"
     match precision.arithmetic:
+        case Arithmetic.FOREIGN:
+            return None
         case Arithmetic.FLOAT:
             wrong = found.integers
             why = f"{said} is of floats, and the artifact computes on integers"

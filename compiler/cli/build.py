@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tcc.compiler.cli import tool_report
 from tcc.compiler.cli.calibrate import MethodOption
 from tcc.compiler.cli.common_options import (
     ChosenSpec,
@@ -39,12 +40,16 @@ from tcc.compiler.ir.precision import FP32
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
-    from tcc.compiler.ir.device import Device
+    from tcc.compiler.ir.device import Plan
 
 
 Replay = Annotated[
     bool,
     typer.Option(help="Run what was built on a golden image first, where it can run here."),
+]
+UseTool = Annotated[
+    bool,
+    typer.Option("--tool/--no-tool", help="Have a maker's tool compile a package, if it is here."),
 ]
 Out = Annotated[
     Path | None,
@@ -76,6 +81,7 @@ def build(
     strict: Strict = False,
     output: Out = None,
     replay: Replay = True,
+    tool: UseTool = True,
     passes: PassesOption = None,
     verify_passes: VerifyOption = False,
     json: Json = False,
@@ -100,33 +106,40 @@ def build(
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
         stages("weights", 0, 1)
-        devices, level = _devices(chosen, target, precision)
+        plans = _plans(chosen, target, precision, tool=tool)
         passing = PassOptions(passes, verify_passes, report)
         passing.chosen()  # said before any work is done
-        kinds = {device.name: device.precision(level) for device in devices}
-        asked.check(kinds.values())
-        _placed(chosen, devices, level, folder)
+        kinds = [plan.precision for plan in plans]
+        asked.check(kinds)
+        _placed(chosen, plans, folder)
         scratch_folders.sweep()
         given = take(report, chosen, weights, seed)
         whole = None
-        if ends := {kind.real_ends for kind in kinds.values() if kind.integer}:
+        if ends := {kind.real_ends for kind in kinds if kind.calibrated}:
             whole = integers(Int8Build(report, stages, chosen, given, asked, passing), ends)
-        built = pipeline.build(chosen.spec, given, devices, level, stages, whole, passing)
+        built = pipeline.build(chosen.spec, given, plans, stages, whole, passing)
         written = []
-        for device, contents in zip(devices, built, strict=True):
+        for plan, contents in zip(plans, built, strict=True):
+            device = plan.device
             made = write(contents, device, folder, stages, replaying=replay)
-            compared = not kinds[device.name].full and (json or not quiet)
+            compared = not plan.precision.full and (json or not quiet)
             full = pipeline.full_size(chosen.spec, given, device, stages) if compared else None
-            written.append(dataclasses.replace(made, full=full))
+            written.append(
+                dataclasses.replace(
+                    made, full=full, archive=device.packager.archive if device.packager else ""
+                )
+            )
         stages.end()
     _print(report, written, stages)
     report.document(_document(written, stages))
 
 
-def _devices(
-    chosen: ChosenSpec, names: Sequence[str] | None, precision: str | None
-) -> "tuple[tuple[Device, ...], str]":
-    """Return the targets that the command line names, or else the project file, and the precision.
+def _plans(
+    chosen: ChosenSpec, names: Sequence[str] | None, precision: str | None, *, tool: bool
+) -> "tuple[Plan, ...]":
+    """Return the targets that the command line names, or else the project file, at a precision.
+
+    A precision of the project file, or none, is for the targets that have it.
 
     Raises:
         UserError: There are none, or they are not known.
@@ -143,19 +156,20 @@ def _devices(
     level = (precision or FP32.name, typed(f"--precision {precision}"))
     if precision is None and project.precision:
         level = (project.precision, project.places["precision"])
-    return devices.find_all(asked or theirs, level), level[0]
+    found = devices.find_all(asked or theirs, level, asked=precision is not None)
+    return tuple(dataclasses.replace(plan, compiles=tool) for plan in found)
 
 
-def _placed(chosen: ChosenSpec, devices: "Sequence[Device]", precision: str, out: Path) -> None:
+def _placed(chosen: ChosenSpec, plans: "Sequence[Plan]", out: Path) -> None:
     """Refuse, before any work is done, what cannot be built or written here."""
     from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.support import atomic_files
     from tcc.compiler.support.external_tools import MissingTool
 
-    for device in devices:
-        if missing := device.missing():
+    for plan in plans:
+        if missing := plan.device.missing():
             raise MissingTool(missing[0])
-        name = bundle_folder.name(chosen.spec.name, device.name, precision)
+        name = bundle_folder.name(chosen.spec.name, plan.device.name, plan.precision.name)
         atomic_files.check_folder(out / name, bundle_folder.replaceable)
 
 
@@ -166,6 +180,10 @@ def _print(report: Report, written: "Sequence[WrittenBundle]", stages: Stages) -
             continue
         report.text(f"  {_sizes(each)}")
         report.text(f"  {each}")
+        if each.archive:
+            text = "holds images of the calibration: they leave with the package"
+            report.text(f"  model/{each.archive} {text}")
+            tool_report.say(report, each.folder, each.manifest.compiled)
         if report.verbose:
             rows = [(f"  {file.path}", size(file.bytes)) for file in each.manifest.files]
             report.table(("  file", "size"), rows)
@@ -205,6 +223,7 @@ def _document(written: "Sequence[WrittenBundle]", stages: Stages) -> dict[str, A
                 "files": [json_records.encode(file) for file in about.files],
                 "agreement": [found.as_json() for found in each.agreement],
                 "unchecked": each.unchecked or None,
+                "compiled": about.compiled and json_records.encode(about.compiled),
             }
         )
     return {"bundles": bundles, "seconds": stages.seconds}

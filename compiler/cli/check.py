@@ -19,6 +19,7 @@ from tcc.compiler.cli.common_options import (
 from tcc.compiler.cli.failures import Rejected
 from tcc.compiler.cli.report import Report, size
 from tcc.compiler.cli.target_options import Precision, Targets
+from tcc.compiler.ir.precision import FP32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,9 +104,9 @@ def _targets(
 
     words = [(text, name.strip()) for text in names for name in text.split(",")]
     asked = [(name, typed(f"--target {text}")) for text, name in words]
-    level = precision and (precision, typed(f"--precision {precision}"))
-    found = devices.each_at(asked, level or None)
-    return tuple(capability(spec.graph, device, kind) for device, kind in found)
+    level = (precision or FP32.name, typed(f"--precision {precision}"))
+    plans = devices.find_all(asked, level, asked=precision is not None)
+    return tuple(capability(spec.graph, plan.device, plan.precision) for plan in plans)
 
 
 def _tell(report: Report, found: "Capability") -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.backends import BACKENDS
-from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.precision import FP32, Precision
+from tcc.compiler.ir.device import Device, Plan
+from tcc.compiler.ir.precision import Precision
 from tcc.compiler.support.diagnostics import (
     Diagnostic,
     Span,
@@ -82,53 +82,29 @@ def calibrated_for(names: Sequence[tuple[str, Span]]) -> Device:
     raise fail("E0606", message, names[0][1], help=f"targets that have: {', '.join(known)}")
 
 
-def find_all(names: Sequence[tuple[str, Span]], precision: tuple[str, Span]) -> tuple[Device, ...]:
-    """Return the targets of names, each once, all of which build at a precision.
+def find_all(
+    names: Sequence[tuple[str, Span]], precision: tuple[str, Span], *, asked: bool = True
+) -> tuple[Plan, ...]:
+    """Return the targets of names, each once, with a precision.
+
+    Where nobody `asked` for it, a target that has no floats at all is built at its own first.
 
     Raises:
         UserError: Some are not known (E0605) or do not build at it (E0606); all are listed.
     """
-    found: dict[str, Device] = {}
+    found: dict[str, Plan] = {}
     problems: list[Diagnostic] = []
     for name, at in names:
         try:
             device = find(name, at)
-            found[device.name] = device
             if not device.target.precisions:
                 raise _only_calibrated(device, at)
-            device.precision(*precision)
+            floats = any(each.full for each in device.target.precisions)
+            known = asked or floats or device.target.precision(precision[0])
+            kind = device.precision(*precision) if known else device.target.precisions[0]
+            found[device.name] = Plan(device, kind)
         except UserError as error:
             problems += error.diagnostics
-    if problems:
-        raise UserError(tuple(problems))
-    return tuple(found.values())
-
-
-def each_at(
-    names: Sequence[tuple[str, Span]], precision: tuple[str, Span] | None
-) -> tuple[tuple[Device, Precision], ...]:
-    """Return the targets of names, each once, with the precision asked for, or else their own.
-
-    That is fp32, or the first of those that do without.
-
-    Raises:
-        UserError: Some are not known (E0605) or not built so (E0606); all are listed.
-    """
-    if precision:
-        return tuple((d, d.precision(*precision)) for d in find_all(names, precision))
-    found: dict[str, tuple[Device, Precision]] = {}
-    problems: list[Diagnostic] = []
-    for name, at in names:
-        try:
-            device = find(name, at)
-        except UserError as error:
-            problems += error.diagnostics
-            continue
-        if not device.target.precisions:
-            problems += _only_calibrated(device, at).diagnostics
-        else:
-            own = device.target.precision(FP32.name) or device.target.precisions[0]
-            found[device.name] = device, own
     if problems:
         raise UserError(tuple(problems))
     return tuple(found.values())

@@ -102,7 +102,7 @@ class Int8Options:
             "--mixed": self.mixed or None,
         }
         idle = [name for name, value in given.items() if value is not None]
-        if idle and not any(each.integer for each in precisions):
+        if idle and not any(each.calibrated for each in precisions):
             levels = ", ".join(dict.fromkeys(each.name for each in precisions))
             message = f"{idle[0]} is for integers, and this builds {levels}"
             raise fail("E0601", message, typed(idle[0]), help="say `--precision int8`")

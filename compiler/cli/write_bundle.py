@@ -29,6 +29,8 @@ class WrittenBundle:
     agreement: tuple[Agreement, ...]
     unchecked: str
     full: int | None = None
+    archive: str = ""
+    """The file of a package for a maker's tool that holds images; empty for all else."""
 
     @property
     def artifact(self) -> "tuple[BundleFile, ...]":

@@ -1,12 +1,15 @@
 """What each target of a build starts from: a float model or an integer program, and its goldens."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tcc.compiler.bundle import goldens, manifest
-from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.graph import Model, Pass
+from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.ir import preprocess
+from tcc.compiler.ir.device import Plan
+from tcc.compiler.ir.graph import Input, Model, Pass
 from tcc.compiler.ir.precision import Precision
+from tcc.compiler.ir.target import PackageSources
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 Lower = Callable[[Model, tuple[Pass, ...]], Model]
@@ -20,6 +23,8 @@ class Int8Program:
     program: Model
     calibrated: manifest.Calibrated
     files: Mapping[str, bytes]
+    images: DataSet | None = None
+    """What it was calibrated with, where that is at hand."""
 
 
 Int8Programs = Mapping[bool, Int8Program]
@@ -27,19 +32,12 @@ Int8Programs = Mapping[bool, Int8Program]
 `Precision.real_ends`, those that are needed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A target, and the precision that it is built at."""
-
-    device: Device
-    precision: Precision
-
-    def program(self, integers: Int8Programs | None) -> Int8Program | None:
-        """Return the integer program that it is built from; None where that is a float model."""
-        if not self.precision.integer:
-            return None
-        assert integers is not None, self.precision
-        return integers[self.precision.real_ends]
+def program(plan: Plan, integers: Int8Programs | None) -> Int8Program | None:
+    """Return the integer program that a target is built from or foretold by, if there is one."""
+    if not plan.precision.calibrated:
+        return None
+    assert integers is not None, plan.precision
+    return integers[plan.precision.real_ends]
 
 
 Expected = tuple[manifest.Goldens, Mapping[str, bytes]]
@@ -52,10 +50,10 @@ def golden_outputs(
     found: dict[Precision, Expected] = {}
     for plan in plans:
         if plan.precision not in found:
-            own = plan.program(integers)
+            own = program(plan, integers)
             found[plan.precision] = (
                 goldens.exact(own.program, plan.precision)
-                if own
+                if own and plan.precision.integer
                 else goldens.make(model, plan.precision)
             )
     return found
@@ -68,7 +66,7 @@ def starts(
     found: dict[str, Model] = {}
     lowered: dict[tuple[Pass, ...], Model] = {}
     for plan in plans:
-        if own := plan.program(integers):
+        if (own := program(plan, integers)) and not plan.from_floats:
             found[plan.device.name] = own.program
             continue
         wanted = plan.device.passes(plan.precision)
@@ -76,6 +74,35 @@ def starts(
             lowered[wanted] = _lowered(model, wanted, lower)
         found[plan.device.name] = lowered[wanted]
     return found
+
+
+def package_sources(plan: Plan, floats: Model, own: Int8Program, name: str) -> PackageSources:
+    """Return what a package is made of; `name` is the bundle's.
+
+    Raises:
+        UserError: There are no images (E0670).
+    """
+    data = own.images
+    if data is None:
+        target = plan.device.name
+        message = f"a package for {target} holds images to calibrate with, and there are none"
+        help = "give images of the kind that the network is meant for, with --data"
+        raise fail("E0670", message, whole_file(target), help=help)
+    source = sampled(floats.graph.inputs[0])
+    return PackageSources(
+        floats,
+        own.program,
+        lambda: (data.tensor(index, source) for index in range(len(data))),
+        goldens.inputs(source),
+        name,
+        plan.compiles,
+    )
+
+
+def sampled(source: Input) -> Input:
+    """Return an input whose tensors are grey levels, where its contract has them."""
+    levels = preprocess.as_levels(source.preprocess) if source.preprocess else None
+    return replace(source, preprocess=levels) if levels else source
 
 
 def _lowered(model: Model, wanted: tuple[Pass, ...], lower: Lower) -> Model:

@@ -221,7 +221,9 @@ def _packed(
         tuple(sorted(calibration.in_float)),
         tuple(name.removesuffix(":float") for name in inexact(made.graph)),
     )
-    return Int8Program(made, about, {CALIBRATION: calibration_document.encode(found), **files})
+    return Int8Program(
+        made, about, {CALIBRATION: calibration_document.encode(found), **files}, source.learn
+    )
 
 
 def _report(made: MeasuredProgram, where: str, least: AccuracyFloor) -> dict[str, Any]:

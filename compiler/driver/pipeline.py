@@ -11,10 +11,10 @@ from tcc.compiler.bundle.bundle_folder import BundleContents
 from tcc.compiler.data import weights
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.driver import build_plan
-from tcc.compiler.driver.build_plan import Int8Programs, Lower, Plan
+from tcc.compiler.driver.build_plan import Int8Program, Int8Programs, Lower
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import printer
-from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Graph, Model, Pass
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, Refusal
@@ -70,8 +70,7 @@ def random_weights(graph: Graph, seed: int = 0) -> WeightSource:
 def build(
     spec: Spec,
     given: WeightSource,
-    devices: Sequence[Device],
-    precision: str,
+    plans: Sequence[Plan],
     progress: Progress,
     integers: Int8Programs | None = None,
     lower: Lower = passes.run,
@@ -81,8 +80,7 @@ def build(
     Args:
         spec: The network as written.
         given: Its weights, and where they come from.
-        devices: The targets, all of which are built at the precision.
-        precision: The precision's name.
+        plans: The targets, and the precision that each is built at.
         progress: Told of each stage.
         integers: The programs of targets whose precision is one of integers, by their ends.
         lower: Takes the model through a target's passes.
@@ -93,21 +91,20 @@ def build(
     """
     progress("passes", 0, 1)
     model = Model(spec.graph, given.tensors)
-    plans = [Plan(device, device.precision(precision)) for device in devices]
     starts = build_plan.starts(model, plans, integers, lower)
-    check([(device, starts[device.name].graph) for device in devices])
+    check([(plan.device, starts[plan.device.name].graph) for plan in plans])
     progress("goldens", 0, 1)
     expected = build_plan.golden_outputs(model, plans, integers)
     for plan in plans:
         device, kind = plan.device, plan.precision
         progress(device.name, 0, 1)
-        start, own = starts[device.name], plan.program(integers)
+        start, own = starts[device.name], build_plan.program(plan, integers)
         golden, files = expected[kind]
-        texts = _texts(model.graph, start.graph, "int8" if own else "fused")
-        files = {**files, **(own.files if own else {}), **texts}
-        contract = start.graph if own else model.graph
+        stage, lean = ("int8", own.program.graph) if own else ("fused", start.graph)
+        files = {**files, **(own.files if own else {}), **_texts(model.graph, lean, stage)}
+        contract = lean if kind.integer else model.graph
         job = BundleJob(spec, given, kind, contract, own.calibrated if own else None, golden, files)
-        yield _packed(job, device, device.emit(start, kind, progress))
+        yield _packed(job, device, _made(plan, start, own, spec.name, progress))
 
 
 def full_size(spec: Spec, given: WeightSource, device: Device, progress: Progress) -> int | None:
@@ -199,6 +196,17 @@ def _texts(written: Graph, lean: Graph, stage: str) -> dict[str, bytes]:
     }
 
 
+def _made(
+    plan: Plan, start: Model, own: Int8Program | None, model: str, progress: Progress
+) -> Artifact:
+    device, packager = plan.device, plan.device.packager
+    if own is None or packager is None:
+        return device.emit(start, plan.precision, progress)
+    name = bundle_folder.name(model, device.name, plan.precision.name)
+    sources = build_plan.package_sources(plan, start, own, name)
+    return packager.package(device.target, sources, plan.precision, progress)
+
+
 def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContents:
     files = {f"{bundle_folder.MODEL}/{path}": data for path, data in artifact.files.items()}
     files |= job.files
@@ -215,6 +223,7 @@ def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContent
         outputs=bundle_folder.results(job.graph),
         goldens=job.goldens,
         files=bundle_folder.listed(files, executable),
+        compiled=artifact.compiled,
     )
     return BundleContents(manifest.sealed(about), files)
 

@@ -12,16 +12,18 @@ from tcc.compiler.ir.target import (
     Backend,
     BoardMeasurer,
     Builder,
+    GraphReader,
     ImageRunner,
     Measurer,
     NumbersReader,
+    Packager,
     Refusal,
     Remark,
     Runner,
     Target,
     ToolUser,
 )
-from tcc.compiler.support.diagnostics import Span, fail, nearest, whole_file
+from tcc.compiler.support.diagnostics import Span, UserError, fail, nearest, whole_file
 from tcc.compiler.support.external_tools import Tool
 
 if TYPE_CHECKING:
@@ -88,11 +90,11 @@ class Device:
 
     def passes(self, precision: Precision) -> "tuple[Pass, ...]":
         """Return the passes that the model goes through before it is emitted."""
-        return self._builder.passes(precision)
+        return self._reader.passes(precision)
 
     def refusals(self, graph: "Graph") -> Iterable[Refusal]:
         """Yield each node that the target cannot run."""
-        return self._builder.refusals(self.target, graph)
+        return self._reader.refusals(self.target, graph)
 
     def remarks(self, graph: "Graph") -> Iterable[Remark]:
         """Yield what is worth knowing of nodes that the target can run."""
@@ -108,6 +110,11 @@ class Device:
             progress(name, done, total)
 
         return self._builder.emit(self.target, model, precision, of_this_target)
+
+    @property
+    def packager(self) -> Packager | None:
+        """The backend, if what it builds are packages for a maker's own tool."""
+        return self.backend if isinstance(self.backend, Packager) else None
 
     def numbers(self, folder: Path) -> "Numbers | None":
         """Return what an artifact computes with, None where its file does not say it."""
@@ -183,8 +190,17 @@ class Device:
     def _builder(self) -> Builder:
         if isinstance(self.backend, Builder) and self.target.precisions:
             return self.backend
+        raise self._unbuilt()
+
+    @property
+    def _reader(self) -> GraphReader:
+        if isinstance(self.backend, GraphReader) and self.target.precisions:
+            return self.backend
+        raise self._unbuilt()
+
+    def _unbuilt(self) -> UserError:
         message = f"this version calibrates for {self.name}, but does not build it"
-        raise fail("E0606", message, whole_file(self.name))
+        return fail("E0606", message, whole_file(self.name))
 
     def _runner(self, folder: Path) -> Runner:
         if isinstance(self.backend, Runner) and self.target.runs:
@@ -192,3 +208,18 @@ class Device:
         help = "run its files where the target runs"
         message = f"nothing here runs what is built for {self.name}"
         raise fail("E0657", message, whole_file(str(folder)), help=help)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A target, and the precision that it is built at."""
+
+    device: Device
+    precision: Precision
+    compiles: bool = True
+    """Whether a maker's tool compiles a package, where it is here."""
+
+    @property
+    def from_floats(self) -> bool:
+        """Whether it starts from the float model, after its own passes."""
+        return not self.precision.integer or self.device.packager is not None

@@ -18,6 +18,8 @@ class Arithmetic(Enum):
     """The integer program, whose results are the same to the bit everywhere."""
     SIMULATED = "simulated"
     """The integer program with floats between its roundings, for tools that read it so."""
+    FOREIGN = "foreign"
+    """Integers that the maker's own tool makes of floats by its own rules; ours foretell them."""
 
 
 class Storage(Enum):
@@ -57,7 +59,7 @@ class Precision:
     def integer(self) -> bool:
         """Whether the target is given the integer program, not the float model."""
         match self.arithmetic:
-            case Arithmetic.FLOAT:
+            case Arithmetic.FLOAT | Arithmetic.FOREIGN:
                 return False
             case Arithmetic.INTEGER | Arithmetic.SIMULATED:
                 return True
@@ -70,15 +72,26 @@ class Precision:
         match self.arithmetic:
             case Arithmetic.INTEGER:
                 return True
-            case Arithmetic.FLOAT | Arithmetic.SIMULATED:
+            case Arithmetic.FLOAT | Arithmetic.SIMULATED | Arithmetic.FOREIGN:
                 return False
+            case _:
+                assert_never(self.arithmetic)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it takes images to calibrate with."""
+        match self.arithmetic:
+            case Arithmetic.FLOAT:
+                return False
+            case Arithmetic.INTEGER | Arithmetic.SIMULATED | Arithmetic.FOREIGN:
+                return True
             case _:
                 assert_never(self.arithmetic)
 
     @property
     def full(self) -> bool:
         """Whether it computes with the spec's own weights in floats: what others compare with."""
-        return not (self.integer or self.weights.rounded)
+        return not (self.calibrated or self.weights.rounded)
 
 
 FP32 = Precision("fp32", "float32 throughout, with the spec's own weights")

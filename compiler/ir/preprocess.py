@@ -9,7 +9,7 @@ The horizontal pass of a resize always comes first, whatever Pillow's version: f
 itself takes the vertical one first where that is faster, which moves some pixels by one level.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tcc.compiler.ir import image_limits
@@ -70,6 +70,14 @@ class Preprocess:
     def channels(self) -> int:
         """Channels of the result."""
         return channels_of(self.color)
+
+
+def as_levels(pre: Preprocess) -> Preprocess | None:
+    """Return the contract that stops at the grey levels; None where each image has its own scale.
+
+    What comes after them is then the same for every image: a mean and a deviation.
+    """
+    return replace(pre, raw=True) if pre.scale == "255" else None
 
 
 def channels_of(color: str) -> int:

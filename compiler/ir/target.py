@@ -5,7 +5,7 @@ methods of those that it can, and no stubs of others. Commands and the pipeline 
 its backend as a `Device`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -14,6 +14,7 @@ from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
+from tcc.compiler.ir.tool_report import ToolReport
 from tcc.compiler.support.external_tools import Tool
 from tcc.compiler.support.progress import Progress, silent
 
@@ -70,10 +71,40 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """Files by relative path; the caller alone writes them. `executable` ones get the x bit."""
+    """Files by relative path; the caller alone writes them. `executable` ones get the x bit.
+
+    `compiled` is what a maker's own tool said where one was run.
+    """
 
     files: Mapping[str, bytes]
     executable: frozenset[str] = field(default=frozenset())
+    compiled: ToolReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSources:
+    """What a package is made of, for a tool elsewhere that compiles it.
+
+    `floats` is the model after the target's passes, `program` the integer program. `samples` gives
+    what to calibrate with and `goldens` the inputs of the bundle's goldens, float32 of the input's
+    shape: grey levels where the input contract has one scale for all images, or what the network
+    reads. `name` is the bundle's. `compiles`: have the tool compile it, if it is here.
+    """
+
+    floats: Model
+    program: Model
+    samples: "Callable[[], Iterator[np.ndarray]]"
+    goldens: "Sequence[np.ndarray]"
+    name: str
+    compiles: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResults:
+    """What a tool's log says, and what it gave for goldens: raw outputs by golden and name."""
+
+    report: ToolReport
+    outputs: "Mapping[str, Outputs]"
 
 
 class Backend(Protocol):
@@ -86,8 +117,8 @@ class Backend(Protocol):
 
 
 @runtime_checkable
-class Builder(Backend, Protocol):
-    """A backend that makes artifacts."""
+class GraphReader(Backend, Protocol):
+    """A backend that takes graphs, some after passes, and refuses others."""
 
     def passes(self, precision: Precision) -> tuple[Pass, ...]:
         """Return the passes that make of a model as written the float one that it starts from."""
@@ -96,6 +127,11 @@ class Builder(Backend, Protocol):
     def refusals(self, target: Target, graph: Graph) -> Iterable[Refusal]:
         """Yield each node that the target cannot run, before any work is done."""
         ...
+
+
+@runtime_checkable
+class Builder(GraphReader, Protocol):
+    """A backend that makes artifacts."""
 
     def emit(
         self,
@@ -120,6 +156,48 @@ class Adviser(Protocol):
 
     def remarks(self, target: Target, graph: Graph) -> Iterable[Remark]:
         """Yield what is worth knowing of nodes that `refusals` let pass."""
+        ...
+
+
+@runtime_checkable
+class Packager(GraphReader, Protocol):
+    """A backend whose artifacts are packages for a maker's own tool, which is mostly elsewhere."""
+
+    @property
+    def archive(self) -> str:
+        """The path of the package's file with what it was calibrated with."""
+        ...
+
+    def package(
+        self,
+        target: Target,
+        sources: PackageSources,
+        precision: Precision,
+        progress: Progress = silent,
+    ) -> Artifact:
+        """Return the package of a model that `refusals` let pass, compiled if the tool is here.
+
+        Raises:
+            UserError: The tool is here and fails.
+        """
+        ...
+
+    def calibration_data(
+        self, target: Target, source: Input, samples: "Iterable[np.ndarray]"
+    ) -> tuple[bytes, int]:
+        """Return the archive of samples that the package has, and how many it took."""
+        ...
+
+    def tool_results(
+        self, target: Target, outputs: Mapping[str, tuple[int, ...]], log: Path
+    ) -> "ToolResults":
+        """Return what the tool said in a log, and gave for the goldens, beside it.
+
+        `outputs` are the network's: shapes by name.
+
+        Raises:
+            UserError: It is no log of the tool, or what is beside it are no outputs (E0671).
+        """
         ...
 
 

@@ -9,7 +9,7 @@ is written only where it has another value, so that documents from before it sta
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 
@@ -31,7 +31,7 @@ def _schema(hint: Any) -> dict[str, Any]:
         return schema(hint)
     if get_origin(hint) is Literal:
         return {"enum": list(get_args(hint))}
-    if get_origin(hint) is UnionType:
+    if get_origin(hint) in (UnionType, Union):
         return {"anyOf": [_schema(choice) for choice in get_args(hint)]}
     if get_origin(hint) is tuple:
         return {"type": "array", "items": _schema(get_args(hint)[0])}
@@ -73,7 +73,7 @@ def decode(hint: Any, data: Any) -> Any:
         return hint(**{name: decode(hints[name], value) for name, value in data.items()})
     if data is None:
         return None
-    if get_origin(hint) is UnionType:
+    if get_origin(hint) in (UnionType, Union):
         return decode(next(c for c in get_args(hint) if c is not NoneType), data)
     if get_origin(hint) is tuple:
         return tuple(decode(get_args(hint)[0], item) for item in data)

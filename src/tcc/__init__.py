@@ -69,7 +69,7 @@ def build(
     weights: str | PathLike[str] | None = None,
     out: str | PathLike[str] = "build",
     *,
-    precision: str = "fp32",
+    precision: str | None = None,
     seed: int = 0,
     calibration: str | PathLike[str] | None = None,
     data: str | PathLike[str] | None = None,
@@ -87,7 +87,7 @@ def build(
         target: A target's name; the command `tcc targets` lists them.
         weights: A safetensors file; without it the weights are random, and the bundle says so.
         out: The folder to write the bundle's folder into.
-        precision: A precision that the target offers.
+        precision: A precision that the target offers; `fp32`, or its first where it has none.
         seed: The seed of random weights.
         calibration: For integers: a file that `calibrate` wrote; without it, `data` calibrates.
         data: Images as `calibrate` takes them, which also judge the integer program.
@@ -114,22 +114,24 @@ def build(
     from tcc.compiler.cli import devices
     from tcc.compiler.driver import int8_program, pipeline
     from tcc.compiler.frontend.accuracy_bounds import Accuracy
+    from tcc.compiler.ir.precision import FP32
     from tcc.compiler.support.diagnostics import whole_file
     from tcc.compiler.support.progress import silent
 
     chosen = load(spec) if isinstance(spec, str | PathLike) else spec
     here = whole_file("tcc.build")
-    (device,) = devices.find_all([(target, here)], (precision, here))
-    kind = device.precision(precision)
+    level = (precision or FP32.name, here)
+    (plan,) = devices.find_all([(target, here)], level, asked=precision is not None)
+    kind = plan.precision
     given = _given(chosen, weights, seed)
     found = None
-    if kind.integer:
+    if kind.calibrated:
         ready = pipeline.ready(chosen, given)
         source = _source(chosen, given, calibration, data, method)
         bounds = Accuracy(min_cosine, max_drop, min_correlation, max_error)
         least = int8_program.floor(chosen, bounds)
         found = int8_program.integers(ready, source, least, {kind.real_ends}, mixed=mixed)
-    (contents,) = pipeline.build(chosen, given, (device,), precision, silent, found)
+    (contents,) = pipeline.build(chosen, given, (plan,), silent, found)
     return bundle_folder.read(bundle_folder.write(contents, Path(out)), devices.precision)
 
 

@@ -1,13 +1,14 @@
 """The configurations of a package, from the input contract of its network."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from tcc.backends.pulsar.calibration_data import takes_levels
 from tcc.backends.pulsar.pulsar2.schema import (
+    BuildConfig,
+    CalibrationInput,
     Colours,
     Compiler,
-    Config,
-    InputConf,
     InputProcessor,
     Quant,
 )
@@ -17,10 +18,11 @@ from tcc.compiler.support.unhandled import UnhandledError
 
 ARCHIVE = "calibration.tar"
 COMPILED = "compiled.axmodel"
-Hardware = Literal["AX650", "AX620E"]
+ChipName = Literal["AX650", "AX620E"]
+HARDWARE: Mapping[str, ChipName] = {"AX650": "AX650", "AX620E": "AX620E"}
 
 
-def quantised(source: Input, hardware: Hardware, samples: int) -> Config:
+def quantised(source: Input, hardware: ChipName, samples: int) -> BuildConfig:
     """Return the configuration of a network that has our scales, in `model_qdq.onnx`.
 
     `check` and the biases are those of the maker's own configuration for such networks.
@@ -29,7 +31,7 @@ def quantised(source: Input, hardware: Hardware, samples: int) -> Config:
     return _config("model_qdq.onnx", "QuantONNX", hardware, quant, source)
 
 
-def native(source: Input, hardware: Hardware, samples: int) -> Config:
+def native(source: Input, hardware: ChipName, samples: int) -> BuildConfig:
     """Return the configuration of the float network, `model.onnx`, which the tool quantises."""
     quant = Quant(_inputs(source, samples), "MSE", True, "EndToEnd", "Reference")
     return _config("model.onnx", "ONNX", hardware, quant, source)
@@ -38,23 +40,23 @@ def native(source: Input, hardware: Hardware, samples: int) -> Config:
 def _config(
     file: str,
     kind: Literal["ONNX", "QuantONNX"],
-    hardware: Hardware,
+    hardware: ChipName,
     quant: Quant,
     source: Input,
-) -> Config:
+) -> BuildConfig:
     check = Compiler(2 if kind == "QuantONNX" else 0)
     arriving = (_processor(source),)
-    return Config(file, "out", COMPILED, kind, hardware, "NPU1", quant, arriving, check)
+    return BuildConfig(file, "out", COMPILED, kind, hardware, "NPU1", quant, arriving, check)
 
 
-def _inputs(source: Input, samples: int) -> tuple[InputConf, ...]:
+def _inputs(source: Input, samples: int) -> tuple[CalibrationInput, ...]:
     """Return what is calibrated with; images are read in the order of the network's colours."""
     pre = source.preprocess
     if pre is None or not takes_levels(source):
-        return (InputConf(source.name, ARCHIVE, "Numpy", samples),)
+        return (CalibrationInput(source.name, ARCHIVE, "Numpy", samples),)
     mean, std = ((0.0,), (1.0,)) if pre.raw else (_levels(pre.mean), _levels(pre.std))
     each = [value * pre.channels if len(value) == 1 else value for value in (mean, std)]
-    return (InputConf(source.name, ARCHIVE, "Image", samples, *each),)
+    return (CalibrationInput(source.name, ARCHIVE, "Image", samples, *each),)
 
 
 def _levels(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -19,11 +19,11 @@ ABSENT: dict[str, Any] = {"default": None}
 _CHANNELS = {"minItems": 1, "maxItems": 4}
 
 Colours = Literal["AutoColorSpace", "GRAY", "BGR", "RGB"]
-Layout = Literal["NHWC", "NCHW"]
+AxisOrder = Literal["NHWC", "NCHW"]
 
 
 @dataclass(frozen=True, slots=True)
-class InputConf:
+class CalibrationInput:
     """Inputs to calibrate with; mean and deviation are in grey levels, 0 to 255."""
 
     tensor_name: str
@@ -38,7 +38,7 @@ class InputConf:
 class Quant:
     """How the tool quantises."""
 
-    input_configs: tuple[InputConf, ...] = field(metadata={"minItems": 1})
+    input_configs: tuple[CalibrationInput, ...] = field(metadata={"minItems": 1})
     calibration_method: Literal["MinMax", "Percentile", "MSE", "KL"]
     precision_analysis: bool
     precision_analysis_method: Literal["PerLayer", "EndToEnd"]
@@ -54,8 +54,8 @@ class InputProcessor:
     tensor_format: Colours
     src_format: Colours
     src_dtype: Literal["U8", "S8", "U16", "S16", "U32", "S32", "FP16", "FP32"]
-    src_layout: Layout
-    tensor_layout: Layout
+    src_layout: AxisOrder
+    tensor_layout: AxisOrder
     csc_mode: Literal["NoCSC", "Matrix", "FullRange", "LimitedRange"]
 
 
@@ -67,7 +67,7 @@ class Compiler:
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class BuildConfig:
     """The whole of `config.json`."""
 
     input: str
@@ -81,37 +81,38 @@ class Config:
     compiler: Compiler
 
 
-class ConfigError(ValueError):
+class BuildConfigError(ValueError):
     """A configuration is not of the schema; the message says where."""
 
 
-def encode(config: Config) -> bytes:
+def encode(config: BuildConfig) -> bytes:
     """Return a configuration as JSON."""
     return (json.dumps(json_records.encode(config), indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def decode(data: bytes) -> Config:
+def decode(data: bytes) -> BuildConfig:
     """Return the configuration of a text.
 
     Raises:
-        ConfigError: It is not JSON, a key is unknown or missing, or a value is none of its words.
+        BuildConfigError: It is not JSON, a key is unknown or missing, or a value is not one of
+            its words.
     """
     try:
         plain = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"it is not JSON: {error}") from None
-    schema = json_records.schema(Config)
+        raise BuildConfigError(f"it is not JSON: {error}") from None
+    schema = json_records.schema(BuildConfig)
     wrong = best_match(Draft202012Validator(schema).iter_errors(plain))
     if wrong:
         place = "/".join(map(str, wrong.absolute_path)) or "the whole"
-        raise ConfigError(f"{place}: {wrong.message[:160]}")
-    found: Config = json_records.decode(Config, plain)
+        raise BuildConfigError(f"{place}: {wrong.message[:160]}")
+    found: BuildConfig = json_records.decode(BuildConfig, plain)
     for problem in _problems(found):
-        raise ConfigError(problem)
+        raise BuildConfigError(problem)
     return found
 
 
-def _problems(config: Config) -> "list[str]":
+def _problems(config: BuildConfig) -> "list[str]":
     """Return what the schema cannot say."""
     known = {
         "AX650": ("NPU1", "NPU2", "NPU3"),

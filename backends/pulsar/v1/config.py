@@ -7,32 +7,34 @@ from tcc.backends.pulsar.v1.schema import (
     Affine,
     AxeParam,
     AxeSetting,
-    BackendMode,
-    ColorSpace,
-    Config,
+    BorderTensor,
     CpuBackends,
     Dataset,
-    DatasetType,
-    DataType,
     Evaluation,
-    EvaluationType,
-    Hardware,
     InputAttributes,
     InputConf,
-    InputType,
-    IrType,
-    Layout,
     Modification,
     Neuwizard,
     Normalization,
-    Observer,
     OnnxSetting,
     OperatorConf,
-    OutputType,
     PulsarConf,
+    PulsarConfig,
     Selector,
+)
+from tcc.backends.pulsar.v1.words import (
+    BackendMode,
+    ColorSpace,
+    DatasetType,
+    DataType,
+    EvaluationType,
+    InputType,
+    IrType,
+    Observer,
+    OutputType,
     Strategy,
-    Tensor,
+    TargetHardware,
+    TensorLayout,
     VirtualNpu,
 )
 from tcc.compiler.ir.graph import Input
@@ -45,25 +47,26 @@ COMPARED = 4
 EVALUATOR = "neuwizard.evaluator.error_measure_evaluator"
 
 
-def config(source: Input, outputs: Sequence[str], samples: int) -> Config:
+def config(source: Input, outputs: Sequence[str], samples: int) -> PulsarConfig:
     """Return the configuration of a network with one input, calibrated with so many samples.
 
     Its half of the NPU is the one that boards leave to users. Ranges are of tensors: the manual
     warns that ranges of channels may lose accuracy.
     """
     border = _tensor(source)
-    return Config(
+    return PulsarConfig(
         input_type=InputType.ONNX,
         output_type=OutputType.JOINT,
-        target_hardware=Hardware.AX620,
+        target_hardware=TargetHardware.AX620,
         cpu_backend_settings=CpuBackends(
             OnnxSetting(BackendMode.DISABLED),
             AxeSetting(BackendMode.ENABLED, AxeParam(optimize_slim_model=True)),
         ),
-        src_input_tensors=(Tensor(source.name, border.color_space),),
+        src_input_tensors=(BorderTensor(source.name, border.color_space),),
         dst_input_tensors=(border,),
         dst_output_tensors=tuple(
-            Tensor(name, data_type=DataType.FLOAT32, tensor_layout=Layout.NHWC) for name in outputs
+            BorderTensor(name, data_type=DataType.FLOAT32, tensor_layout=TensorLayout.NHWC)
+            for name in outputs
         ),
         neuwizard_conf=Neuwizard(
             OperatorConf((InputConf(Selector(source.name), _attributes(source)),)),
@@ -81,16 +84,20 @@ OBSERVER = Observer.MSE_CLIPPING
 """Of the two that the manual recommends, the one that a single far value does not move."""
 
 
-def _tensor(source: Input) -> Tensor:
+def _output(name: str) -> BorderTensor:
+    return BorderTensor(name, data_type=DataType.FLOAT32, tensor_layout=TensorLayout.NHWC)
+
+
+def _tensor(source: Input) -> BorderTensor:
     """Return what comes in: 8-bit levels, channels last, or floats as the network has them.
 
     The colour of floats that are no image is left to the default, which is the same on both sides.
     """
     if not takes_levels(source):
-        return Tensor(source.name, None, DataType.FLOAT32, tensor_layout=Layout.NCHW)
+        return BorderTensor(source.name, None, DataType.FLOAT32, tensor_layout=TensorLayout.NCHW)
     assert source.preprocess is not None
     color = color_space(source.preprocess)
-    return Tensor(source.name, color, DataType.UINT8, tensor_layout=Layout.NHWC)
+    return BorderTensor(source.name, color, DataType.UINT8, tensor_layout=TensorLayout.NHWC)
 
 
 def color_space(pre: Preprocess) -> ColorSpace:

@@ -8,24 +8,26 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from tcc.backends.pulsar.v1.schema import (
     Affine,
-    Config,
-    DataType,
+    BorderTensor,
     Modification,
     Normalization,
-    Tensor,
+    PulsarConfig,
 )
-from tcc.backends.pulsar.v1.text_format import ConfigError, Field, Message, Place, Word, parse
+from tcc.backends.pulsar.v1.text_format import ConfigError, Field, Message, TextPlace, Word, parse
 from tcc.backends.pulsar.v1.text_format import write as written
+from tcc.backends.pulsar.v1.words import (
+    DataType,
+)
 
 TYPES = {str: "a quoted string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def encode(config: Config) -> bytes:
+def encode(config: PulsarConfig) -> bytes:
     """Return the text of a configuration, in UTF-8."""
     return written(_message(config)).encode()
 
 
-def decode(data: bytes) -> Config:
+def decode(data: bytes) -> PulsarConfig:
     """Return the configuration of a text.
 
     Raises:
@@ -35,14 +37,14 @@ def decode(data: bytes) -> Config:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise ConfigError(Place(1, 1), "the text is not UTF-8") from None
-    found: Config = _record(Config, parse(text))
+        raise ConfigError(TextPlace(1, 1), "the text is not UTF-8") from None
+    found: PulsarConfig = _record(PulsarConfig, parse(text))
     for problem in problems(found):
-        raise ConfigError(Place(1, 1), problem)
+        raise ConfigError(TextPlace(1, 1), problem)
     return found
 
 
-def problems(config: Config) -> Iterator[str]:
+def problems(config: PulsarConfig) -> Iterator[str]:
     """Yield what in a configuration contradicts itself, or means another thing than it seems to."""
     groups = {
         name: getattr(config, name)
@@ -61,7 +63,7 @@ def problems(config: Config) -> Iterator[str]:
                 yield from _step(step)
 
 
-def _tensors(name: str, tensors: tuple[Tensor, ...]) -> Iterator[str]:
+def _tensors(name: str, tensors: tuple[BorderTensor, ...]) -> Iterator[str]:
     names = [each.tensor_name for each in tensors]
     if len(names) > 1 and None in names:
         yield f"{name}: one without a name overrides the others"

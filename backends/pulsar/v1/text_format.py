@@ -23,13 +23,13 @@ _TOKEN = re.compile(
 class ConfigError(ValueError):
     """A configuration is wrong at a line and column, which count from 1."""
 
-    def __init__(self, at: "Place", what: str) -> None:
+    def __init__(self, at: "TextPlace", what: str) -> None:
         super().__init__(f"{at.line}:{at.column}: {what}")
         self.at, self.what = at, what
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TextPlace:
     """A line and a column."""
 
     line: int
@@ -43,7 +43,7 @@ class Word:
     text: str
 
 
-Scalar = str | float | int | Word
+FieldValue = str | float | int | Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Field:
     """One field of a message: its value, or its values where these stand in brackets."""
 
     name: str
-    value: "Scalar | tuple[Scalar, ...] | Message"
-    at: Place = Place(0, 0)
+    value: "FieldValue | tuple[FieldValue, ...] | Message"
+    at: TextPlace = TextPlace(0, 0)
 
 
 Message = list[Field]
@@ -74,7 +74,7 @@ def _lines(message: Message, indent: str, depth: int) -> Iterator[str]:
                 yield f"{indent}{field.name}: {_spelled(value)}\n"
 
 
-def _spelled(value: Scalar) -> str:
+def _spelled(value: FieldValue) -> str:
     match value:
         case Word(text):
             return text
@@ -88,7 +88,7 @@ def _spelled(value: Scalar) -> str:
 class _Token:
     kind: str
     text: str
-    at: Place
+    at: TextPlace
 
 
 def parse(text: str) -> Message:
@@ -103,7 +103,7 @@ def parse(text: str) -> Message:
 def _tokens(text: str) -> Iterator[_Token]:
     line, start, position = 1, 0, 0
     while position < len(text):
-        at = Place(line, position - start + 1)
+        at = TextPlace(line, position - start + 1)
         found = _TOKEN.match(text, position)
         if not found:
             raise ConfigError(at, f"{text[position]!r} begins nothing that is known")
@@ -114,7 +114,7 @@ def _tokens(text: str) -> Iterator[_Token]:
             line += word.count("\n")
             start = position + word.rindex("\n") + 1
         position = found.end()
-    yield _Token("end", "the end", Place(line, position - start + 1))
+    yield _Token("end", "the end", TextPlace(line, position - start + 1))
 
 
 @dataclass(slots=True)
@@ -158,7 +158,7 @@ class _Parser:
             case _:
                 raise ConfigError(mark.at, f"after `{name.text}` comes `:` or `{{`")
 
-    def several(self) -> tuple[Scalar, ...]:
+    def several(self) -> tuple[FieldValue, ...]:
         """Return the values in brackets."""
         self.take()
         found = [self.scalar()]
@@ -168,7 +168,7 @@ class _Parser:
             raise ConfigError(token.at, "after a value of a list comes `,` or `]`")
         return tuple(found)
 
-    def scalar(self) -> Scalar:
+    def scalar(self) -> FieldValue:
         """Return one value."""
         token = self.take()
         match token.kind:

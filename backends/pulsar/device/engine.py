@@ -1,0 +1,61 @@
+"""Run an .axmodel file on an AX650N or AX630C: python3 classify.py compiled.axmodel input.
+
+`input` is a file of the very bytes that the network takes, or an image of the network's size, for
+which Pillow is needed. `contract.json`, beside this file, says what the network takes and gives.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import axengine  # type: ignore[import-not-found]  # PyAXEngine, which boards have
+import numpy as np
+
+CONTRACT = json.loads(Path(__file__).with_name("contract.json").read_text("utf-8"))
+
+
+def read_input(path: Path, shape: tuple[int, ...]) -> Any:
+    """Return the input of a file, in a batch of one."""
+    kind = np.dtype(np.uint8 if CONTRACT["image"] else np.float32)
+    if path.suffix.lower() == ".bin":
+        return np.fromfile(path, kind).reshape(shape)
+    from PIL import Image
+
+    gray = CONTRACT["color"] == "gray"
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("L" if gray else "RGB"))
+    if CONTRACT["color"] == "bgr":
+        pixels = pixels[:, :, ::-1]
+    if pixels.size != np.prod(shape):
+        sys.exit(f"{path} is {pixels.shape[1]}x{pixels.shape[0]}, the network takes {shape}")
+    return np.ascontiguousarray(pixels.reshape(shape))
+
+
+def activated(values: Any, activation: str) -> Any:
+    """Return probabilities of raw values."""
+    if activation == "softmax":
+        shares = np.exp(values - values.max())
+        return shares / shares.sum()
+    return 1 / (1 + np.exp(-values)) if activation == "sigmoid" else values
+
+
+def main(model: str, path: str) -> None:
+    """Print what each output says, the largest first."""
+    session = axengine.InferenceSession(model)
+    (source,) = session.get_inputs()
+    outputs = session.get_outputs()
+    given = session.run(None, {source.name: read_input(Path(path), tuple(source.shape))})
+    for output, raw in zip(outputs, given, strict=True):
+        known = CONTRACT["outputs"].get(output.name, {"activation": "none", "labels": []})
+        values = activated(np.asarray(raw, np.float64).reshape(-1), known["activation"])
+        labels = known["labels"]
+        order = np.argsort(-values, kind="stable") if labels else range(len(values))
+        for index in order:
+            print(output.name, labels[index] if labels else index, f"{values[index]:.6g}", sep="\t")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python3 classify.py compiled.axmodel input")
+    main(sys.argv[1], sys.argv[2])

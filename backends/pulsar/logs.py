@@ -1,0 +1,108 @@
+"""What the tools' logs say: cosines of layers and outputs, and which parts the NPU did not take.
+
+Forms, in order: `pulsar run` and boards (AXERA-TECH/pulsar-docs, quick start); `pulsar2 build`'s
+table of precision, whose columns changed between versions, and `onnx inspect` (pulsar2-docs).
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from tcc.backends.pulsar.chips import Toolchain
+from tcc.compiler.ir.tool_report import LayerCosine, NetworkPart, ToolReport
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+LARGEST = 1 << 26
+"""Bytes of a log that are read."""
+_LAYER = re.compile(r"Layer:\s*(\S+)\s+2-norm RE:\s*[\d.]+%\s+cosine-sim:\s*(-?[\d.]+)")
+_VERSION = re.compile(r"^(\d+\.\d+\.\d+(?:\.\d+)?)\s*$|^tools version: (\S+)", re.MULTILINE)
+_PART = re.compile(r"\bpart_(\d+)\.(neu|lava|onnx|axe)\b")
+_TOOK = re.compile(r"\bRun (NEU|ONNX|AXE) took\b")
+_NODE = re.compile(r'Node "([^"\n]+)": type "([^"\n]+)"')
+_VERSION2 = re.compile(r"Pulsar2 Version:\s*(\S+)")
+_RULE = re.compile(r"[│┃|]")
+NPU_PARTS = {"neu": "NPU", "lava": "NPU"}
+NPU_NODE = "neu mode"
+
+
+def read(path: Path) -> str:
+    """Return the text of a log.
+
+    Raises:
+        UserError: It cannot be read (E0671).
+    """
+    where = whole_file(str(path))
+    try:
+        with regular_files.opened(path) as file:
+            data = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        text = getattr(error, "strerror", None) or str(error)
+        raise fail("E0671", "cannot read the log", where, label=text[:160]) from None
+    if len(data) > LARGEST:
+        raise fail("E0671", f"the log is larger than {LARGEST >> 20} MiB", where)
+    return data.decode(errors="replace")
+
+
+def report(toolchain: Toolchain, text: str, outputs: Collection[str], name: str) -> ToolReport:
+    """Return what a log says; `outputs` are the network's, `name` stands for the log in errors.
+
+    Raises:
+        UserError: It says nothing of any layer (E0671).
+    """
+    lines = {Toolchain.PULSAR: _layers, Toolchain.PULSAR2: _table}[toolchain]
+    parts = {Toolchain.PULSAR: _parts, Toolchain.PULSAR2: _nodes}[toolchain]
+    least: dict[str, float] = {}
+    for layer, cosine in lines(text):
+        least[layer] = min(cosine, least.get(layer, 1.0))
+    if not least:
+        message = f"the log has no line of {toolchain.value} that compares layers"
+        help = "give the whole log.txt that build.sh wrote"
+        raise fail("E0671", message, whole_file(name), help=help)
+    found = [LayerCosine(*each) for each in least.items()]
+    version = {Toolchain.PULSAR: _VERSION, Toolchain.PULSAR2: _VERSION2}[toolchain].search(text)
+    return ToolReport(
+        toolchain.value,
+        next(filter(None, version.groups()), "") if version else "",
+        tuple(found),
+        tuple(each for each in found if each.name in outputs),
+        tuple(dict.fromkeys(parts(text))),
+    )
+
+
+def _layers(text: str) -> Iterator[tuple[str, float]]:
+    for layer, cosine in _LAYER.findall(text):
+        yield from _known(layer, cosine)
+
+
+def _table(text: str) -> Iterator[tuple[str, float]]:
+    """Yield the rows of the tables of precision, whose heads say which column is which."""
+    columns: tuple[int, int] | None = None
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in _RULE.split(line)]
+        if "Operator" in cells and any(cell.startswith("Cosin") for cell in cells):
+            cosine = next(n for n, cell in enumerate(cells) if cell.startswith("Cosin"))
+            columns = cells.index("Output Tensor"), cosine
+        elif columns and len(cells) > max(columns):
+            yield from _known(cells[columns[0]], cells[columns[1]])
+
+
+def _known(layer: str, cosine: str) -> Iterator[tuple[str, float]]:
+    try:
+        value = float(cosine)
+    except ValueError:
+        return
+    if layer and -1.01 <= value <= 1.01:
+        yield layer, value
+
+
+def _parts(text: str) -> Iterator[NetworkPart]:
+    for number, kind in _PART.findall(text):
+        yield NetworkPart(f"part_{number}.{kind}", "NPU" if kind in NPU_PARTS else "CPU")
+    for kind in _TOOK.findall(text):
+        yield NetworkPart(kind.lower(), "NPU" if kind == "NEU" else "CPU")
+
+
+def _nodes(text: str) -> Iterator[NetworkPart]:
+    for node, kind in _NODE.findall(text):
+        yield NetworkPart(node, "NPU" if kind == NPU_NODE else "CPU")

@@ -1,0 +1,64 @@
+"""The commands that compile a package: one to type, and those that it has run in the container."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LOG = "log.txt"
+GOLDENS = "goldens"
+
+BUILD = """\
+#!/bin/sh
+# Compiles this package where docker and an image of {tool} are:
+#
+#     sh build.sh [FOLDER]
+#
+# FOLDER, by default beside the bundle, gets a copy of the package, the compiled network and
+# {log}, of which `tcc verify BUNDLE --logs FOLDER/{log}` tells how near the NPU comes.
+# IMAGE=name:tag chooses the image. The tool wants some 32 GB of memory.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+out=${{1:-$here/../../{name}.out}}
+image=${{IMAGE:-$(docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' |
+    grep -E '^({images}):' | sort | tail -n 1)}}
+if [ -z "$image" ]; then
+    echo "no image of {tool} is here: set IMAGE, or load one ({images})" >&2
+    exit 3
+fi
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+cp -R "$here/." "$out"
+rm -f "$out/{result}" "$out/{log}"
+docker run -i --rm --net host --shm-size 32g -v "$out:/data" "$image" \\
+    <"$here/compile.sh" 2>&1 | tee "$out/{log}"
+if [ ! -f "$out/{result}" ]; then
+    echo "{tool} made no {result}: its last words are in $out/{log}" >&2
+    exit 1
+fi
+echo "$out/{result}"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NpuTool:
+    """A maker's tool: its name, the repositories of its images, and the file that it makes."""
+
+    name: str
+    images: tuple[str, ...]
+    result: str
+
+
+def build(tool: NpuTool, name: str) -> bytes:
+    """Return the command to type where docker is; `name` is the bundle's."""
+    images = "|".join(tool.images)
+    return BUILD.format(
+        tool=tool.name, images=images, result=tool.result, log=LOG, name=name
+    ).encode()
+
+
+def inside(lines: Sequence[str]) -> bytes:
+    """Return the commands that run in the container; none of them reads the rest of them."""
+    quiet = (f"{line} </dev/null" for line in lines)
+    return "\n".join(
+        ["# Run in the container, by build.sh.", "set -e", "cd /data", *quiet,
+         "chmod -R a+rwX .", ""]
+    ).encode()  # fmt: skip

@@ -1,0 +1,36 @@
+"""What the maker's own compiler said of a network: how near it came, and what runs where."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCosine:
+    """The cosine similarity of what a layer gives after quantising with what it gave before."""
+
+    name: str
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPart:
+    """A stretch of the network that runs in one place."""
+
+    name: str
+    where: Literal["NPU", "CPU"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReport:
+    """What a log says; `version` is empty where it does not say it."""
+
+    tool: str
+    version: str
+    layers: tuple[LayerCosine, ...]
+    outputs: tuple[LayerCosine, ...]
+    parts: tuple[NetworkPart, ...]
+
+    @property
+    def on_cpu(self) -> tuple[str, ...]:
+        """The parts that the NPU did not take."""
+        return tuple(part.name for part in self.parts if part.where == "CPU")
