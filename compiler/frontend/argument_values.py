@@ -142,6 +142,8 @@ def _name(tree: Tree) -> str:
 
 def _check_choice(p: Parameter, tree: Tree, scope: ExpressionScope) -> None:
     """Refuse a bare word that is neither a choice nor a name in scope."""
+    if not p.choices and p.kind not in (Kind.PADDING, Kind.BOOL, Kind.NAMES):
+        return
     word = tree.value if isinstance(tree, Scalar) else None
     named = isinstance(word, str) and word.isidentifier()
     if not named or word in scope.names or word in scope.shapes:

@@ -1,7 +1,9 @@
 """Where a name is bound that a step does not see: later, inside other steps, or by a caller."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 
 from tcc.compiler.frontend.block_library import Block, Library
 from tcc.compiler.frontend.step_syntax import sequences_in
@@ -11,25 +13,61 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 NOT_SEEN = ("E0217", "E0221")
 """The codes of names that are not in scope."""
+_Bound = tuple[Span, str]
+"""Where a name is bound, and whether to a `parameter` or a `value`."""
 
 
 def explained(found: list[Diagnostic], library: Library) -> list[Diagnostic]:
     """Return diagnostics; those of names that are bound elsewhere say where."""
-    return [_explained(d, library) if d.code in NOT_SEEN else d for d in found]
+    tables = _Tables(library)
+    return [_explained(d, tables) if d.code in NOT_SEEN else d for d in found]
 
 
-def _explained(found: Diagnostic, library: Library) -> Diagnostic:
-    at = found.at
+class _Tables:
+    """What a library binds where; each table is made once for all diagnostics."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self._bound: dict[int, dict[str, _Bound]] = {}
+        self._sides: dict[int, dict[str, Span]] = {}
+
+    @cached_property
+    def blocks(self) -> dict[str, list[Block]]:
+        """The blocks of each file in the order of its text."""
+        found: dict[str, list[Block]] = {}
+        for block in sorted(self.library.blocks.values(), key=_place):
+            found.setdefault(block.at.file, []).append(block)
+        return found
+
+    def bound(self, steps: Sequence) -> dict[str, _Bound]:
+        """Return the first place below some steps that binds each name, and the kind of name."""
+        if id(steps) not in self._bound:
+            table = self._bound[id(steps)] = {}
+            for sequence in sequences_in(steps):
+                for name, span, kind in _of_steps(sequence):
+                    table.setdefault(name, (span, kind))
+        return self._bound[id(steps)]
+
+    def chosen(self, body: Sequence) -> dict[str, Span]:
+        """Return the first `when` that binds each name on a side of it, as a step of the body."""
+        if id(body) not in self._sides:
+            self._sides[id(body)] = _chosen(body)
+        return self._sides[id(body)]
+
+
+def _explained(found: Diagnostic, tables: _Tables) -> Diagnostic:
+    at, library = found.at, tables.library
     word = at.text[at.column - 1 : at.column - 1 + at.width].strip("'\"")
-    block = _around(at, library)
+    block = _around(at, tables)
     graph = library.root.get("graph")
     body = block.body if block else graph
     if not word.isidentifier() or not isinstance(body, Sequence):
         return found
-    own = next((span for span, _ in _bindings(body, word)), None)
+    own = tables.bound(body).get(word)
     if own is not None:
-        return replace(found, help=_elsewhere(word, own, at, _chosen(body, word)))
-    outer = _of_spec(word, library) if block else ""
+        chosen = tables.chosen(body).get(word)
+        return replace(found, help=_elsewhere(word, own[0], at, chosen))
+    outer = _of_spec(word, tables) if block else ""
     return replace(found, help=_outside(word, block, outer)) if block and outer else found
 
 
@@ -56,63 +94,59 @@ def _outside(word: str, block: Block, outer: str) -> str:
     )
 
 
-def _around(at: Span, library: Library) -> Block | None:
+def _place(block: Block) -> tuple[int, int]:
+    return block.at.line, block.at.column
+
+
+def _around(at: Span, tables: _Tables) -> Block | None:
     """Return the block in whose body a place lies; None in the graph."""
     place = (at.line, at.column)
-    starts = [b for b in library.blocks.values() if b.at.file == at.file]
-    before = [b for b in starts if (b.at.line, b.at.column) <= place]
-    nearest = max(before, key=lambda b: (b.at.line, b.at.column), default=None)
-    key = library.root.key("graph")
+    starts = tables.blocks.get(at.file, [])
+    before = bisect_right(starts, place, key=_place)
+    nearest = starts[before - 1] if before else None
+    key = tables.library.root.key("graph")
     if nearest is None or key is None or key.span.file != at.file:
         return nearest
     graph = (key.span.line, key.span.column)
-    inside = graph <= place and graph > (nearest.at.line, nearest.at.column)
+    inside = graph <= place and graph > _place(nearest)
     return None if inside else nearest
 
 
-def _of_spec(word: str, library: Library) -> str:
+def _of_spec(word: str, tables: _Tables) -> str:
     """Return whether a name is a `parameter` or a `value` outside of blocks; empty if neither."""
-    params, source = library.root.get("params"), library.root.get("input")
+    root = tables.library.root
+    params, source, graph = root.get("params"), root.get("input"), root.get("graph")
     if isinstance(params, MappingTree) and params.get(word) is not None:
         return "parameter"
     if isinstance(source, MappingTree) and source.get(word) is not None:
         return "value"
-    graph = library.root.get("graph")
-    return next((kind for _, kind in _bindings(graph, word)), "") if graph else ""
+    return tables.bound(graph).get(word, (None, ""))[1] if isinstance(graph, Sequence) else ""
 
 
-def _bindings(steps: object, word: str) -> Iterator[tuple[Span, str]]:
-    """Yield the places below some steps that bind a name, each with the kind of what it is."""
-    assert isinstance(steps, Sequence)
-    for sequence in sequences_in(steps):
-        for step in sequence.items:
-            if isinstance(step, MappingTree):
-                yield from _of_step(step, word)
-
-
-def _chosen(body: Sequence, word: str) -> Span | None:
-    """Return the `when` that binds a name on one of its sides, as steps of the body itself."""
+def _chosen(body: Sequence) -> dict[str, Span]:
+    found: dict[str, Span] = {}
     for step in body.items:
         key = step.key("when") if isinstance(step, MappingTree) else None
         when = step.get("when") if isinstance(step, MappingTree) else None
         if key is None or not isinstance(when, MappingTree):
             continue
         for side in (when.get("then"), when.get("else")):
-            if not isinstance(side, Sequence):
-                continue
-            own = (s for s in side.items if isinstance(s, MappingTree))
-            if any(True for s in own for _ in _of_step(s, word)) or _chosen(side, word):
-                return key.span
-    return None
+            if isinstance(side, Sequence):
+                for name in (*(name for name, _, _ in _of_steps(side)), *_chosen(side)):
+                    found.setdefault(name, key.span)
+    return found
 
 
-def _of_step(step: MappingTree, word: str) -> Iterator[tuple[Span, str]]:
-    for key, value in step.items:
-        inner = value if isinstance(value, MappingTree) else None
-        if key.value == "let" and inner and (name := inner.key(word)):
-            yield name.span, "parameter"
-        place: Tree | None = value if key.value == "as" else None
-        if inner and key.value in ("side", "repeat", "each"):
-            place = inner.get("as") if key.value == "side" else inner.get("collect")
-        if isinstance(place, Scalar) and place.value == word:
-            yield place.span, "value"
+def _of_steps(steps: Sequence) -> Iterator[tuple[str, Span, str]]:
+    """Yield the names that steps bind, not those within them: each with its place and kind."""
+    for step in steps.items:
+        for key, value in step.items if isinstance(step, MappingTree) else ():
+            inner = value if isinstance(value, MappingTree) else None
+            if key.value == "let" and inner:
+                for name, _ in inner.items:
+                    yield str(name.value), name.span, "parameter"
+            place: Tree | None = value if key.value == "as" else None
+            if inner and key.value in ("side", "repeat", "each"):
+                place = inner.get("as") if key.value == "side" else inner.get("collect")
+            if isinstance(place, Scalar) and isinstance(place.value, str):
+                yield place.value, place.span, "value"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 MAX_LINE = 160
 """Longest stretch of a source line that a diagnostic shows, in characters."""
@@ -17,9 +18,11 @@ LONGEST_NAME = 64
 """Longest word that a misspelling is looked for of."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A stretch of one line of a file; line and column count from 1."""
+class Span(NamedTuple):
+    """A stretch of one line of a file; line and column count from 1.
+
+    A tuple is made several times as soon as a frozen dataclass, and each value of a text has one.
+    """
 
     file: str
     line: int

@@ -6,7 +6,7 @@ Numbers, truth values, 'strings', lists; names; `+ - * / // % **`, comparisons, 
 length, nesting, size of numbers and length of lists.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from tcc.compiler.frontend.expr.operators import MAX_INT, MAX_LIST
@@ -130,5 +130,5 @@ def _within(span: Span, text: str, start: int, end: int) -> Span:
     """Return the place of text[start:end]; the whole scalar's where its text spans lines."""
     for quote in (0, 1):
         if span.text.startswith(text, span.column - 1 + quote):
-            return replace(span, column=span.column + quote + start, width=max(1, end - start))
+            return span._replace(column=span.column + quote + start, width=max(1, end - start))
     return span

@@ -1,6 +1,8 @@
 """The parts of an expression that ask about named values: their sizes, and the lengths of lists."""
 
 from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import Any
 
 from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
 from tcc.compiler.frontend.expr.scope import UNKNOWN, ExpressionError, ExpressionScope, Result
@@ -96,19 +98,25 @@ def check_names(root: Expression, scope: ExpressionScope) -> None:
     Raises:
         ExprError: E0221 for the first of them.
     """
-    pending: list[object] = [root]
+    pending: list[Any] = [root]
     while pending:
-        match pending.pop():
-            case NameReference() as name if scope.names.get(name.name) is None:
-                raise name.missing(scope)
-            case SizeOf() | LengthOf() as asked:
-                asked.evaluate(scope)
-            case tuple() as parts:
-                pending += reversed(parts)
-            case Expression() as node:
-                pending += [getattr(node, field.name) for field in reversed(fields(node))]
-            case _:
-                pass
+        part = pending.pop()
+        kind: Any = type(part)  # exactly: to ask whether it is a subclass of an ABC takes long
+        if kind is NameReference:
+            if scope.names.get(part.name) is None:
+                raise part.missing(scope)
+        elif kind in (SizeOf, LengthOf):
+            part.evaluate(scope)
+        elif kind is tuple:
+            pending += reversed(part)
+        else:
+            pending += [getattr(part, name) for name in _parts(kind)]
+
+
+@cache
+def _parts(kind: Any) -> tuple[str, ...]:
+    """Return the fields of a kind of expression, the last first; of what is none, nothing."""
+    return tuple(f.name for f in reversed(fields(kind))) if issubclass(kind, Expression) else ()
 
 
 def places(entries: IndexOf | SliceOf, count: int, scope: ExpressionScope) -> Result:

@@ -89,11 +89,13 @@ class TreeBuilder:
 
     def open(self, start: int, *, mapping: bool, anchor: str | None = None) -> None:
         """Take the start of a mapping or list, by its index in the text."""
-        span = self.source.span(start, start + 1)
         depth = len(self._open) + 1
-        self._check_depth(depth, span)
+        if depth > MAX_DEPTH or self._nodes >= MAX_NODES:
+            span = self.source.span(start, start + 1)
+            self._check_depth(depth, span)
+            self._count(1, span)
         self._open.append(_Open(mapping, start, anchor, self._nodes, depth))
-        self._count(1, span)
+        self._nodes += 1
 
     def close(self, end: int | None = None) -> None:
         """Take the end of what was opened last; `end` is the index after its closing bracket."""
