@@ -1,6 +1,6 @@
 """Integer programs as kernels for processors: each step's result beside the reference executor's."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from arm_steps import Array, Library
@@ -26,21 +26,34 @@ def exact_results(graph: Graph) -> set[str]:
     return {g.result.name for g in groups if not inexact & {node.name for node in g.nodes}}
 
 
-def differing(library: Library, program: Program, model: Model, seed: int = 0) -> Mapping[str, int]:
-    """Return how many numbers of each step's result are not the reference's, where any are.
+def compared(
+    model: Model, seed: int, results: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+) -> dict[str, int | None]:
+    """Return how many numbers of each step's result differ; None for what floats take part in.
 
-    Each step reads what is right. Of results that are no integers' alone, those count that are no
-    numbers.
+    `results` gives them, of steps that read what is right; no number of any may be infinite.
     """
     x = picture(model.graph, seed)
     (right,) = integer_program.run(model, [x], every=True)
-    source, exact = model.graph.inputs[0], exact_results(model.graph)
-    counts = {}
-    inputs = {source.name: x.astype(source.type.dtype.value)}
-    for name, got in library.steps(program, inputs, right):
-        expected: Array = right[name]
+    exact = exact_results(model.graph)
+    source = model.graph.inputs[0]
+    values = {**right, source.name: x.astype(source.type.dtype.value)}
+    counts: dict[str, int | None] = {}
+    for name, got in results(values).items():
+        expected = right[name]
         assert (got.dtype, got.shape) == (expected.dtype, expected.shape), name
-        wrong = got != expected if name in exact else ~np.isfinite(got)
-        if wrong.any():
-            counts[name] = int(wrong.sum())
+        bits = np.dtype(f"u{got.itemsize}")
+        counts[name] = int((got.view(bits) != expected.view(bits)).sum()) if name in exact else None
+        if name not in exact and not np.isfinite(got).all():
+            counts[name] = got.size
     return counts
+
+
+def differing(library: Library, program: Program, model: Model, seed: int = 0) -> Mapping[str, int]:
+    """Return how many numbers of each step's result are not the reference's, where any are."""
+    source = model.graph.inputs[0].name
+
+    def results(right: Mapping[str, Array]) -> Mapping[str, Array]:
+        return dict(library.steps(program, {source: right[source]}, right))
+
+    return {name: n for name, n in compared(model, seed, results).items() if n}

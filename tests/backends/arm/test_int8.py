@@ -1,24 +1,39 @@
 """The integer program as kernels of the ARM family: each result is the reference executor's."""
 
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
-from arm_int8 import differing, exact_results, seeded
-from arm_steps import Library, library
-from nets import chain, dense, gated
+from arm_calls import BrokenCallError, call_program
+from arm_int8 import compared, differing, exact_results, seeded
+from arm_steps import Array, Library, library
+from nets import Steps, chain, dense, gated
 from op_cases import trained
-from quantised import int8
+from quantised import calibrated, int8, picture, ready
 from tables import looped
 
+from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.kernels.base import KernelCall, KernelWeights, Scratch, Space
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.schedule.program import Program
-from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.ir.preprocess import PixelResize, Preprocess
+from tcc.compiler.ops import Concat, Conv, Flatten, GlobalAvgPool, Linear, MaxPool, Relu, Silu
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import integer_program
 
-HOST = next(m for m in MACHINES if m.target.name == "host")
+BY_NAME = {m.target.name: m for m in MACHINES}
+HOST = BY_NAME["host"]
 GRAPHS = (dense(), gated(), chain(30))
 MODELS = {
     **{graph.name: int8(graph, trained(graph)) for graph in GRAPHS},
-    **{f"random-{seed}": seeded(seed) for seed in range(12)},
+    **{f"random-{seed}": seeded(seed) for seed in range(8)},
 }
+EMULATED = ("arm-a7", "arm-a76")
+others = (pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53", "arm-a72"))
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +64,95 @@ def test_a_wrong_weight_is_seen(built: tuple[Library, dict[str, Program]]) -> No
     name = next(n for n in model.weights if n.endswith(".weight"))
     other = {**model.weights, name: np.roll(model.weights[name], 1, axis=0)}
     assert differing(compiled, programs["dense"], Model(model.graph, other))
+
+
+@pytest.mark.parametrize("name", [*EMULATED, *others])
+def test_every_step_is_the_references_under_qemu(name: str, tmp_path: Path) -> None:
+    machine = BY_NAME[name]
+    if not machine.native and shutil.which(machine.qemu) is None:
+        pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
+    models = [MODELS["gated"], MODELS["random-3"]]
+    calls, plans = call_program(models, machine, tmp_path, tasks=2)
+    for model, plan in zip(models, plans, strict=True):
+        found = compared(model, 2, lambda right, p=plan: calls.results(p, right))
+        assert {count for count in found.values() if count is not None} == {0}
+
+
+def test_what_a_kernel_reads_too_much_is_seen(tmp_path: Path) -> None:
+    """The frame of the tests itself: a weight too few is no memory at all."""
+    model = MODELS["dense"]
+    calls, (plan,) = call_program([model], HOST, tmp_path)
+
+    def cut(argument: object) -> object:
+        match argument:
+            case KernelWeights(data) if data.size >= 64:
+                return KernelWeights(data.ravel()[: data.size // 2])
+            case Scratch(space):
+                return Scratch(Space(space.elements // 2, space.dtype))
+            case _:
+                return argument
+
+    def less(step: object) -> object:
+        if isinstance(step, KernelCall):
+            return replace(step, arguments=tuple(map(cut, step.arguments)))
+        return step
+
+    short = replace(plan, steps=tuple(map(less, plan.steps)))
+    with pytest.raises(BrokenCallError):
+        compared(model, 0, lambda right: calls.results(short, right))
+
+
+def pictured(real_ends: bool) -> Model:
+    """Return the integer program of a network of images, with two outputs."""
+    add = Steps(3, 21, 23, name="pictured")
+    add("stem", Conv(9, (7, 7), (2, 2), 3))
+    skip = add("relu", Relu())
+    add("pool", MaxPool((3, 3), (1, 1), 1))
+    add("grow", Conv(5, (1, 1)))
+    add("silu", Silu())
+    joined = add("join", Concat(), skip, "silu")
+    mask = add("mask", Conv(2, (1, 1)), joined)
+    add("gap", GlobalAvgPool(), joined)
+    add("flat", Flatten())
+    add("fc", Linear(4))
+    graph = add.graph(Output("logits", "fc", "softmax"), Output("mask", mask))
+    pre = Preprocess("rgb", PixelResize((21, 23), "cover"), None, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+    graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=pre),))
+    model = ready(graph, trained(graph))
+    ranges = calibrated(model, picture(model.graph))
+    return quantize(model, replace(ranges, real_ends=real_ends))
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-i8"])
+def test_artifacts_give_the_references_bits(precision: str, tmp_path: Path) -> None:
+    arm, target = Arm(), HOST.target
+    asked = target.precision(precision)
+    assert asked is not None
+    model = pictured(asked.real_ends)
+    source = model.graph.inputs[0]
+    assert source.type.dtype.value == "uint8"
+    for name, data in arm.emit(target, model, asked).files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o755)
+    rng = np.random.default_rng(3)
+    tensors = [rng.integers(0, 256, source.type.shape).astype(np.float32) for _ in range(3)]
+    expected = integer_program.run(model, tensors)
+    same_bits(arm.infer(target, tmp_path, source, tensors), expected)
+    images = [np.ascontiguousarray(t.transpose(1, 2, 0).astype(np.uint8)) for t in tensors]
+    same_bits(arm.run(target, tmp_path, images), expected)
+    (tmp_path / "0.ppm").write_bytes(b"P6 23 21 255\n" + images[0].tobytes())
+    for threads in ("1", "4"):
+        words = ("--quiet", "--threads", threads, "--repeat", "10", "--raw", "raw", "0.ppm")
+        subprocess.run([tmp_path / "pictured-run", *words], cwd=tmp_path, check=True, timeout=60)
+        raw = (tmp_path / "raw").read_bytes()
+        assert raw == b"".join(y.tobytes() for y in expected[0].values())
+
+
+def same_bits(got: list[dict[str, Array]], expected: list[dict[str, Array]]) -> None:
+    assert len(got) == len(expected)
+    for found, right in zip(got, expected, strict=True):
+        assert {k: y.tobytes() for k, y in found.items()} == {
+            k: y.tobytes() for k, y in right.items()
+        }

@@ -1,0 +1,104 @@
+"""Kernel calls in a program of their own, run here or under qemu, each on right inputs.
+
+Arguments lie at the very end of pages, before memory that cannot be read.
+"""
+
+import struct
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.backends.arm.codegen import c_names, objects, zig
+from tcc.backends.arm.codegen.link import LINK
+from tcc.backends.arm.kernels.base import Kernel, KernelCall, KernelWeights, Scratch, Value
+from tcc.backends.arm.machine import Machine
+from tcc.backends.arm.schedule.program import Program, program
+from tcc.compiler.ir.graph import Model
+
+Array = NDArray[Any]
+DRIVER = Path(__file__).with_name("arm_calls.c")
+GIVEN, BLANK = 0, 1
+
+
+class BrokenCallError(AssertionError):
+    """A kernel failed, wrote where it must not, or read beyond an argument."""
+
+
+@dataclass(frozen=True)
+class CallProgram:
+    """A program that calls kernels, for a machine."""
+
+    machine: Machine
+    path: Path
+    symbols: Mapping[Kernel, str]
+
+    def results(self, plan: Program, right: Mapping[str, Array]) -> dict[str, Array]:
+        """Return what each kernel call of a plan gives where it reads right values.
+
+        Raises:
+            BrokenCallError: A call does what it must not.
+        """
+        steps = [step for step in plan.steps if isinstance(step, KernelCall)]
+        calls, results = self.path.with_name("calls.bin"), self.path.with_name("results.bin")
+        order = {kernel: i for i, kernel in enumerate(self.symbols)}
+        with calls.open("wb") as file:
+            for step in steps:
+                file.writelines(_record(plan, order[step.kernel], step, right))
+        emulator = [] if self.machine.native else [self.machine.qemu, "-cpu", self.machine.qemu_cpu]
+        done = subprocess.run([*emulator, self.path, calls, results], check=False)
+        data = results.read_bytes()
+        found: dict[str, Array] = {}
+        at = 0
+        for step in steps:
+            kind = plan.graph.types[step.result]
+            if at + 4 + kind.nbytes > len(data):
+                raise BrokenCallError(f"{step.result} ({step.kernel}): exit {done.returncode}")
+            if status := data[at]:
+                raise BrokenCallError(f"{step.result} ({step.kernel}): status {status}")
+            values = np.frombuffer(data[at + 4 : at + 4 + kind.nbytes], kind.dtype.value)
+            found[step.result] = values.reshape(kind.shape)
+            at += 4 + kind.nbytes
+        return found
+
+
+def _record(
+    plan: Program, kernel: int, step: KernelCall, right: Mapping[str, Array]
+) -> Iterator[bytes]:
+    yield struct.pack("<II", kernel, len(step.arguments) + 1)
+    for argument in step.arguments:
+        match argument:
+            case Value(name):
+                yield from _given(right[name])
+            case KernelWeights(data):
+                yield from _given(data)
+            case Scratch(space):
+                yield struct.pack("<IQ", BLANK, space.nbytes)
+    yield struct.pack("<IQ", BLANK, plan.graph.types[step.result].nbytes)
+
+
+def _given(values: Array) -> Iterator[bytes]:
+    yield struct.pack("<IQ", GIVEN, values.nbytes)
+    yield np.ascontiguousarray(values).tobytes()
+
+
+def call_program(
+    models: Sequence[Model], machine: Machine, folder: Path, tasks: int = 1
+) -> tuple[CallProgram, list[Program]]:
+    """Return a program with the kernels of models, and their plans; loops run in `tasks` parts."""
+    plans = [program(m.graph, m.weights, machine) for m in models]
+    kernels = dict.fromkeys(k for p in plans for k in p.kernels)
+    symbols = {k: f"k{i}_{k.word}" for i, k in enumerate(kernels)}
+    made = objects.compiled({s: k for k, s in symbols.items()}, machine)
+    (folder / "kernels.o").write_bytes(objects.own(made, "test"))
+    declared = "".join(f"int {symbol}();\n" for symbol in symbols.values())
+    table = f"static int (*const kernels[])() = {{{', '.join(symbols.values())}}};\n"
+    defined = f"#define TASKS {tasks}\n#define LAUNCH {c_names.prefix('test')}ParallelLaunch\n"
+    (folder / "calls.c").write_text(declared + table + defined + DRIVER.read_text("utf-8"))
+    options = ("-std=gnu11", *LINK, "-static", "-o", "calls", "calls.c", "kernels.o")
+    zig.run(folder, "cc", *machine.zig("musl"), *options)
+    return CallProgram(machine, folder / "calls", symbols), plans

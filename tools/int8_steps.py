@@ -1,0 +1,106 @@
+"""Hold integer programs on processors against the reference, step by step and to the bit.
+
+    python tools/int8_steps.py                                 the whole zoo on this machine
+    python tools/int8_steps.py --targets arm-a7,arm-a53        under qemu
+    python tools/int8_steps.py --networks ddsnet --seed 7      with other weights and another image
+    python tools/int8_steps.py --random 1000                   random graphs, from `--seed` on
+
+Each kernel call of a network reads what is right, lies at the end of its pages, and gives a result
+whose bytes are compared. Weights and inputs are random. What the reference calls inexact is
+counted, and compared with nothing. Exit 1 where any byte differs.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from time import process_time
+
+from tcc.backends.arm.machine import MACHINES, Machine
+from tcc.compiler.data import weights
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.zoo import shipped
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tests"))
+arm_calls, arm_int8, quantised = map(import_module, ("arm_calls", "arm_int8", "quantised"))
+
+TOGETHER = 25
+"""Random graphs whose kernels are in one program."""
+
+
+def network(name: str, seed: int) -> Model:
+    """Return the integer program of a network of the zoo with random weights."""
+    graph = load(shipped.specs()[name]).graph
+    made: Model = quantised.int8(graph, weights.random(graph, seed), seed)
+    return made
+
+
+def batches(names: Sequence[str], random: int, seed: int) -> Iterator[dict[str, Model]]:
+    """Yield programs by name, those together whose kernels shall be in one program."""
+    for start in range(seed, seed + random, TOGETHER):
+        end = min(start + TOGETHER, seed + random)
+        yield {f"random graph {n}": arm_int8.seeded(n) for n in range(start, end)}
+    for name in names:
+        yield {name: network(name, seed)}
+
+
+def differing(models: Mapping[str, Model], machine: Machine, tasks: int, seed: int) -> int:
+    """Print what differs of programs on a machine; return how many steps do."""
+    wrong = steps = skipped = 0
+    with tempfile.TemporaryDirectory() as folder:
+        calls, plans = arm_calls.call_program(list(models.values()), machine, Path(folder), tasks)
+        for (name, model), plan in zip(models.items(), plans, strict=True):
+            try:
+                found = arm_int8.compared(
+                    model, seed, lambda right, p=plan: calls.results(p, right)
+                )
+            except arm_calls.BrokenCallError as error:
+                print(f"{machine.target.name}: {name}: {error}")
+                wrong += 1
+                continue
+            steps += len(found)
+            skipped += sum(count is None for count in found.values())
+            bad = {step: count for step, count in found.items() if count}
+            wrong += len(bad)
+            for step, count in bad.items():
+                print(f"{machine.target.name}: {name}: {step}: {count} numbers differ")
+    what = (
+        next(iter(models))
+        if len(models) == 1
+        else f"{next(iter(models))} and {len(models) - 1} more"
+    )
+    print(
+        f"{machine.target.name}: {what}: {steps} steps in {tasks} parts, {skipped} inexact, "
+        f"{wrong} differ, {process_time():.0f} s",
+        flush=True,
+    )
+    return wrong
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--targets", default="host")
+    parser.add_argument("--networks", help="names with commas; the whole zoo, unless --random")
+    parser.add_argument("--random", type=int, default=0, metavar="N")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", type=int, default=4, help="into how many parts loops are cut")
+    given = parser.parse_args()
+    every = sorted(shipped.specs())
+    names = given.networks.split(",") if given.networks else [] if given.random else every
+    machines = {machine.target.name: machine for machine in MACHINES}
+    wrong = sum(
+        differing(models, machines[target], given.parts, given.seed)
+        for models in batches(names, given.random, given.seed)
+        for target in given.targets.split(",")
+    )
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
