@@ -125,6 +125,8 @@ def _missing_keys(tree: Mapping, breach: Breach, path: Path, span: Span) -> Iter
     others = [key for key in breach.value if key not in known][:MANY_NAMES]
     if names and names[-1] in JOIN_WORDS and any(suggestions.in_join(names[-1], k) for k in others):
         return  # which is said of that key
+    if names and names[-1] == "each" and suggestions.counts(breach.value.get("of")):
+        return  # which is said of that number
     if any(meant(key, known).ours == missing for key in others):
         return  # which is said of the misspelt key
     what = f"`{names[-1]}`" if names else "a spec" if "graph" in known else "a library"

@@ -32,13 +32,19 @@ def of_type(path: Path, instance: object, rules: Mapping[str, Any], at: Span) ->
     return _of_step(word, instance, rules) if "object" in rules["type"] else ""
 
 
+def counts(of: object) -> bool:
+    """Whether what `each` goes through is a number, which is `repeat`'s to take."""
+    return isinstance(of, int) and not isinstance(of, bool)
+
+
 def _in_place_of_list(word: str, number: float) -> str:
     """Return the help for one number where a list stands."""
     if word in ("mean", "std") and abs(number) < float("inf"):
         text = json.dumps(number)
         return f"write [{text}] for all channels, or one number for each: [{text}, {text}, {text}]"
-    if word == "of" and not isinstance(number, float):
-        return f"write `of: range({number})`, or `repeat:` with `times: {number}`"
+    if word == "of" and counts(number):
+        repeated = f"`repeat: {{times: {number}, body: [...]}}`"
+        return f"write `of: range({number})` with `as: i`, or {repeated}"
     return ""
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tcc.compiler.frontend.expr.operators import (
+    COST_OF_PAIR,
     OperandError,
     binary,
     boolean,
@@ -12,7 +13,7 @@ from tcc.compiler.frontend.expr.operators import (
     positive,
 )
 from tcc.compiler.frontend.expr.scope import ExpressionScope, Result, Unknown
-from tcc.compiler.frontend.expr.syntax_tree import Expression, Literal, apply, pay, placed
+from tcc.compiler.frontend.expr.syntax_tree import Expression, Literal, apply, placed, spend
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class Comparison(Expression):
             if isinstance(left, Unknown) or isinstance(right, Unknown):
                 return left if isinstance(left, Unknown) else right
             parts = (before, each)
-            pay(self, scope, left)
+            if isinstance(left, tuple):
+                spend(self, scope, cost((left,), COST_OF_PAIR))
             if not apply(self, parts, compare, sign, left, right):
                 return False
             left, before = right, each

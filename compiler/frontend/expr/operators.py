@@ -4,6 +4,7 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 from tcc.compiler.ir.argument_declarations import ArgumentValue
@@ -18,8 +19,9 @@ MAX_WORK = 20_000_000
 """Most that a spec's expressions and loops may cost: a unit is an entry of a list, or a letter.
 
 A bound of work, not of seconds, is the same on every machine."""
-COST_OF_LIST = 8
-"""What it costs to go through a list in a list, beside its entries."""
+COST_OF_PAIR = 7
+"""What it costs to compare two lists that are entries of lists, beside their own entries: lists are
+counted and copied as fast as memory allows, but these are compared one by one."""
 
 Number = int | float
 _KINDS = {int: "a number", float: "a number", bool: "a truth value", str: "a string"}
@@ -53,9 +55,12 @@ class Budget:
             raise OperandError("the spec takes too many steps to expand", None, help, "E0406")
 
 
-def cost(values: tuple[ArgumentValue, ...]) -> int:
-    """Return what it costs to go through values: the entries of lists at all levels."""
-    return sum(_entries(value, COST_OF_LIST) for value in values if isinstance(value, tuple))
+def cost(values: tuple[ArgumentValue, ...], each_list: int = 0) -> int:
+    """Return what it costs to go through values: the entries of lists at all levels.
+
+    `each_list` is what a list in a list costs beside its entries.
+    """
+    return sum(_entries(value, each_list) for value in values if isinstance(value, tuple))
 
 
 def kind(value: ArgumentValue) -> str:
@@ -154,16 +159,12 @@ def bounded(value: ArgumentValue) -> ArgumentValue:
 
 def _entries(value: tuple[ArgumentValue, ...], more: int = 0) -> int:
     """Return the number of entries at all levels, and so much more for each list in it."""
-    count = len(value)
-    if tuple not in set(map(type, value)):
-        return count
-    known: dict[int, int] = {}  # most lists of many lists hold few, each many times
-    for item in value:
-        if isinstance(item, tuple):
-            if id(item) not in known:
-                known[id(item)] = more + _entries(item, more)
-            count += known[id(item)]
-    return count
+    count = 0
+    while tuple in (types := set(map(type, value))):
+        lists = value if len(types) == 1 else [v for v in value if isinstance(v, tuple)]
+        count += len(value) + more * len(lists)
+        value = tuple(chain.from_iterable(cast("Any", lists)))  # a level, all of it at C's speed
+    return count + len(value)
 
 
 def binary(sign: str, left: ArgumentValue, right: ArgumentValue) -> ArgumentValue:

@@ -79,7 +79,20 @@ STEPS = {
         "- relu:\n    as: e\n  - concat: [current, e]", "E0217", 8, 14,
         "the current value has no name: write `[]` in its place, as in `add: [[], earlier]`"),
     "a number of turns": (
-        "- each: {of: 3, as: i, body: [relu]}", "E0204", 6, 16, "write `of: range(3)`, or `repeat:` with `times: 3`"),
+        "- each: {of: 3, as: i, body: [relu]}", "E0204", 6, 16,
+        "write `of: range(3)` with `as: i`, or `repeat: {times: 3, body: [...]}`"),
+    "a number of turns alone": (
+        "- each: {of: 3}", "E0204", 6, 16,
+        "write `of: range(3)` with `as: i`, or `repeat: {times: 3, body: [...]}`"),
+    "as behind braces": (
+        "- relu: {} as: x", "E0102", 6, 14,
+        "write `as:` on the next line, below the first letter of `relu`, "
+        "or inside the { } if it belongs to `relu`"),
+    "as behind brackets": (
+        "- add: [[], [relu]] as: x", "E0102", 6, 23,
+        "write `as:` on the next line, below the first letter of `add`"),
+    "text behind braces": (
+        "- relu: {} x", "E0102", 6, 14, "put the whole text in quotes, or start a new line"),
     "a computed number of turns": (
         "- each: {of: C, as: i, body: [relu]}", "E0213", 6, 16,
         "write `of: range(3)` for 0 to 2, or `repeat: {times: 3}`"),

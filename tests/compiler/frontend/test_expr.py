@@ -16,6 +16,7 @@ from tcc.compiler.frontend.expr import (
     evaluate,
     parse_expr,
 )
+from tcc.compiler.frontend.expr.operators import MAX_WORK, Budget
 from tcc.compiler.frontend.yaml import at, parse
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError
 
@@ -496,6 +497,21 @@ def test_doubling_lists_stays_bounded():
     scope = ExpressionScope({"rows": rows})
     assert error("[rows, rows]", scope).code == "E0223"
     assert error("[rows] * 1000", scope).code == "E0223"
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("[[1]] * 2048", 4147), ("len([[1]] * 2048)", 8264), ("[[]] * 4096", 4141),
+        ("([[1, 2], [3]] * 99)[1:]", 1091), ("[[[1]]] * 100 + [[2]]", 695),
+        ("[[1]] * 9 == [[1]] * 9", 211), ("[[]] * 9 == [[]] * 9", 172), ("[1, 2] == [1, 2]", 70),
+    ],
+)  # fmt: skip
+def test_what_evaluating_costs_does_not_rise(text, most):
+    """A spec that spends what it may, in letters and entries of lists, is refused if it does."""
+    budget = Budget()
+    value(text, ExpressionScope(budget=budget))
+    assert 0 < MAX_WORK - budget.left <= most
 
 
 def test_texts_are_bounded():
