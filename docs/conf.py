@@ -14,6 +14,7 @@ SECTIONS = {
         "docs/commands",
         "spec/reference",
         "docs/targets",
+        "docs/pulsar",
         "docs/measuring",
         "docs/python",
         "docs/errors",

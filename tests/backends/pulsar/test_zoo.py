@@ -1,0 +1,68 @@
+"""The table of the zoo: rows are what they were found to be, and say that every network builds."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from tcc.backends.pulsar.chips import AX620, CHIPS
+from tcc.backends.pulsar.rules.rule import Severity
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph
+from tcc.compiler.passes import validate
+from tcc.compiler.zoo.shipped import specs
+
+
+@pytest.fixture(scope="module")
+def pulsar_zoo(root):
+    sys.path.insert(0, str(root / "tools"))
+    import pulsar_zoo
+
+    yield pulsar_zoo
+    sys.path.remove(str(root / "tools"))
+
+
+def cells(page):
+    rows = re.findall(r"^\| (\w+) \| (.*) \|$", page, re.MULTILINE)
+    return {name: row.split(" | ") for name, row in rows if name in specs()}
+
+
+def test_every_network_builds_for_every_chip(root):
+    found = cells((root / "docs/pulsar.md").read_text())
+    assert list(found) == list(specs())
+    for name, (*answers, _) in found.items():
+        assert len(answers) == len(CHIPS)
+        assert all(re.fullmatch(r"builds, within 1e-[567]", each) for each in answers), name
+
+
+@pytest.mark.parametrize("name", ["fastnet_block", "squeezenet"])
+def test_a_row_is_what_is_found(pulsar_zoo, root, name):
+    assert pulsar_zoo.row(name) in (root / "docs/pulsar.md").read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", specs())
+def test_the_rules_find_nothing_in_any_network(pulsar_zoo, name):
+    found = pulsar_zoo.found(load(specs()[name]).graph, AX620)
+    assert [each for each in found if each.severity is Severity.REFUSED] == []
+
+
+@pytest.mark.parametrize("factor", [1.01, 0.0, float("nan")])
+def test_a_file_that_computes_something_else_is_found(pulsar_zoo, monkeypatch, factor):
+    graph = load(specs()["fastnet_block"]).graph
+    other = dict(pulsar_zoo.spread(graph))
+    name = next(iter(other))
+    other[name] = other[name] * np.float32(factor)
+    run = pulsar_zoo.passes.run
+    monkeypatch.setattr(
+        pulsar_zoo.passes, "run",
+        lambda model, pipeline: run(pulsar_zoo.Model(model.graph, other), pipeline),
+    )  # fmt: skip
+    for answer in pulsar_zoo.answers("fastnet_block"):
+        assert answer.cell.startswith("WRONG by")
+
+
+def test_weights_let_no_value_vanish(pulsar_zoo):
+    graph: Graph = load(specs()["ddsnet"]).graph
+    (known,) = validate.values(pulsar_zoo.Model(graph, pulsar_zoo.spread(graph)), (0,))
+    assert min(float(abs(value).max()) for value in known.values()) > 0.01
