@@ -132,7 +132,7 @@ def _moved(data: bytes, model: Model, known: list[Mapping[str, Tensor]]) -> floa
 
 
 def _apart(value: Tensor, expected: Tensor) -> float:
-    """Return the largest difference, of the largest number; infinite where values are no numbers."""
+    """Return the largest difference, of the largest number; infinite where one is no number."""
     if value.shape != expected.shape or not np.isfinite(value).all():
         return inf
     largest = float(np.abs(expected).max())
