@@ -1,9 +1,10 @@
 """From a model to an artifact: every step in turn."""
 
 from tcc.backends.arm.codegen import c_names, c_source, link, objects
+from tcc.backends.arm.codegen.network import Network, levels
 from tcc.backends.arm.codegen.zig import ZigError
 from tcc.backends.arm.machine import Machine
-from tcc.backends.arm.schedule import limits
+from tcc.backends.arm.schedule import input_scratch, limits
 from tcc.backends.arm.schedule.arena import plan
 from tcc.backends.arm.schedule.program import buffers, program
 from tcc.compiler.ir.graph import Model
@@ -36,11 +37,13 @@ def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifac
         raise BuildError(
             f"{machine.target.name}: no kernel for `{node}` ({at}): {error}"
         ) from error
-    arena = plan(buffers(steps))
+    ends = levels(steps)
+    used = buffers(steps, ends[0] if ends else ())
+    arena = plan((*used, input_scratch.buffer(steps.graph.inputs[0])))
     limits.check_memory(machine.target.name, model.graph, arena.nbytes)
     version = f"tcc {__version__}, {machine.target.name}"
-    texts = c_source.sources(steps, arena, symbols, name, version)
+    texts = c_source.sources(Network(steps, arena, symbols), name, version)
     try:
-        return link.linked(texts, objects.own(kernels, name), machine, name, progress)
+        return link.linked(texts, {"kernels.o": kernels}, machine, name, progress)
     except ZigError as error:
         raise BuildError(f"{machine.target.name}: {model.graph.name}: {error}") from error

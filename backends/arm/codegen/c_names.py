@@ -1,6 +1,7 @@
 """C identifiers, strings and comments from a user's words."""
 
 import re
+from collections.abc import Sequence
 from hashlib import sha256
 
 MAX_NAME = 64
@@ -22,6 +23,14 @@ def literal(text: str) -> str:
 def comment(text: str) -> str:
     """Return text as it may stand in a C comment."""
     return re.sub(r"[^\w ,.:;/+()=-]", "_", text[:200], flags=re.ASCII).replace("*/", "* /")
+
+
+def floats(values: Sequence[float], count: int) -> str:
+    """Return the float32 of `count` values, exactly, as C; a single value stands for all."""
+    from numpy import float32
+
+    exact = [float(float32(v)).hex() for v in values]
+    return ", ".join(f"{v}f" for v in (exact * count if len(exact) == 1 else exact))
 
 
 def prefix(name: str) -> str:

@@ -1,53 +1,32 @@
-"""The C around the kernels: the header that users read, and the network as calls in order."""
+"""The C around the kernels: the network as calls in order, on the memory of an instance."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from tcc.backends.arm.codegen import c_header
 from tcc.backends.arm.codegen import c_names as names
-from tcc.backends.arm.kernels.base import (
-    Kernel,
-    KernelArgument,
-    KernelCall,
-    KernelWeights,
-    Scratch,
-    Value,
-)
-from tcc.backends.arm.schedule.arena import ALIGNMENT, Arena
-from tcc.backends.arm.schedule.program import INPUT, Copy, Program, ProgramStep, scratch
+from tcc.backends.arm.codegen.network import INSTANCE, Network, levels, outputs
+from tcc.backends.arm.kernels.base import KernelArgument, KernelCall, KernelWeights, Scratch, Value
+from tcc.backends.arm.schedule import input_scratch
+from tcc.backends.arm.schedule.arena import ALIGNMENT
+from tcc.backends.arm.schedule.program import Copy, Program, ProgramStep, scratch
 from tcc.compiler.ir import image_limits as limits
-from tcc.compiler.ir.graph import Input, Output
-from tcc.compiler.ir.types import DType, Shape
+from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.types import DType
 
 if TYPE_CHECKING:
     import numpy as np
 
-RUNTIME = ("functions.h", "pool.h", "preprocess.h", "reader.h", "runner.c")
-"""C sources that are the same for every model but for its name."""
-PUBLIC = (
-    "run", "preprocess", "activate", "classify", "set_threads", "threads", "message", "version",
-    "outputs",
+FUNCTIONS = (
+    "create", "destroy", "run", "preprocess", "activate", "classify", "set_threads", "threads",
+    "watch", "message", "version",
 )  # fmt: skip
-"""What the libraries export, each behind the model's name and an underscore."""
+TABLES = ("outputs", "layers")
+"""What the libraries export, with `FUNCTIONS`, each behind the model's name and an underscore."""
 _SCALES = {"255": "BY_255", "max": "BY_MAX"}
 _MODES = {"none": "KEEP", "stretch": "STRETCH", "cover": "COVER"}
-MAX_THREADS = 16
-
-
-def renamed(text: str, name: str) -> str:
-    """Return a source of `runtime/`, which is written for a model called `model`, for another."""
-    text = re.sub(r"\bMODEL_(?=\w)", f"{name.upper()}_", text)
-    text = re.sub(r"\bmodel(?=_\w|-run\b|\.[ach]\b|\.so\b)", name, text)
-    return re.sub(r"\blibmodel\b", f"lib{name}", text).replace("/* model:", f"/* {name}:")
-
-
-def runtime(name: str) -> dict[str, str]:
-    """Return the sources that are the same for every model, by file name."""
-    folder = files("tcc.backends.arm") / "runtime"
-    return {file: renamed((folder / file).read_text("utf-8"), name) for file in RUNTIME}
 
 
 @dataclass
@@ -70,67 +49,44 @@ class WeightsBlob:
 
 @dataclass(frozen=True)
 class Sources:
-    """The texts that make a model's C, and the bytes of its weights."""
+    """The texts that make a model's C, the bytes of its weights, and what the libraries show."""
 
     header: str
     model: str
     weights: bytes
+    exports: tuple[str, ...]
 
 
-def sources(
-    program: Program, arena: Arena, symbols: Mapping[Kernel, str], name: str, version: str
-) -> Sources:
-    """Return a model's C; `version` says who made it."""
-    weights = WeightsBlob()
-    body = "\n".join(
+def sources(network: Network, name: str, version: str) -> Sources:
+    """Return a model's C, behind a name; `version` says who made it."""
+    program, weights = network.program, WeightsBlob()
+    steps = list(_steps(network, weights))
+    text = "\n".join(
         [
-            *_head(name),
+            *_head(),
             *_tables(program, version),
             *_contract(program.graph.inputs[0]),
-            *_memory(program, arena),
-            *_steps(program, arena, symbols, weights),
+            *_memory(network),
+            *_layers(network),
+            *steps,
             "",
             '#include "functions.h"',
             "",
         ]
     )
-    return Sources(_header(program, name), renamed(body, name), bytes(weights.data))
+    create = f"model_create_{sha256(text.encode() + weights.data).hexdigest()[:12]}"
+    text = text.replace("/* create */", f"#define MODEL_CREATE {create}")
+    words = [*FUNCTIONS, *TABLES, *(["run_levels"] if levels(program) else ())]
+    exports = (*(f"{name}_{word}" for word in words), c_header.renamed(create, name))
+    return Sources(
+        c_header.renamed(c_header.header(network, create), name),
+        c_header.renamed(text, name),
+        bytes(weights.data),
+        exports,
+    )
 
 
-def _header(program: Program, name: str) -> str:
-    folder = files("tcc.backends.arm") / "runtime"
-    constants = "\n".join(_constants(program))
-    text = (folder / "model.h").read_text("utf-8").replace("/* constants */", constants)
-    return renamed(text, name)
-
-
-def outputs(program: Program) -> tuple[tuple[Output, Shape, int], ...]:
-    """Return the outputs with their shapes and their offsets in the output, in floats."""
-    found, offset = [], 0
-    for output in program.graph.outputs:
-        kind = program.graph.types[output.value]
-        found.append((output, kind.shape, offset))
-        offset += kind.elements
-    return tuple(found)
-
-
-def _constants(program: Program) -> Iterator[str]:
-    kind = program.graph.inputs[0].type
-    axes = ", ".join(map(str, kind.shape))
-    total = sum(program.graph.types[o.value].elements for o in program.graph.outputs)
-    yield f"#define MODEL_INPUT_RANK {len(kind.shape)}"
-    what = "channels, height, width" if len(kind.shape) == 3 else "features"
-    yield f"#define MODEL_INPUT_SHAPE {{{axes}}} /* {what} */"
-    yield f"#define MODEL_INPUT_SIZE {kind.elements} /* floats of the input */"
-    yield f"#define MODEL_OUTPUT_COUNT {len(program.graph.outputs)}"
-    yield f"#define MODEL_OUTPUT_SIZE {total} /* floats of all outputs together */"
-    yield f"#define MODEL_MAX_THREADS {MAX_THREADS}"
-    yield f"#define MODEL_MAX_SIDE {limits.MAX_SIDE} /* largest width or height of an image */"
-    yield f"#define MODEL_MAX_PIXELS {limits.MAX_PIXELS} /* most pixels of an image */"
-    yield f"#define MODEL_MAX_ROWS_BYTES {limits.MAX_ROWS_BYTES} /* most bytes a resize holds */"
-
-
-def _head(name: str) -> Iterator[str]:
+def _head() -> Iterator[str]:
     yield "/* The network of model.h: its memory, its constants, and its kernels in order. */"
     yield '#include "model.h"'
     yield '#include "pool.h"'
@@ -138,9 +94,10 @@ def _head(name: str) -> Iterator[str]:
     yield ""
     yield "#include <string.h>"
     yield ""
+    yield "/* What model_create stands for: see model.h. */"
+    yield "/* create */"
     yield "/* What the kernels call to run a loop on several threads. */"
-    launch = f"{names.prefix(name)}ParallelLaunch"
-    yield f"int (*{launch})(pool_body, void *, int) = pool_launch;"
+    yield "int (*__TVMBackendParallelLaunch)(pool_body, void *, int) = pool_launch;"
     yield ""
 
 
@@ -176,104 +133,95 @@ def _contract(source: Input) -> Iterator[str]:
     channels, height, width = source.type.shape
     mode = _MODES[pre.resize.mode if pre.resize else "none"]
     size = pre.resize.size if pre.resize else (0, 0)
+    scale = "LEVELS" if pre.raw else _SCALES[pre.scale]
     yield "static const preprocess_contract contract = {"
     yield f"    .color = PREPROCESS_{pre.color.upper()}, .resize = PREPROCESS_{mode},"
     yield f"    .size = {{{size[0]}, {size[1]}}}, .crop = {int(pre.crop is not None)},"
     yield f"    .input = {{{channels}, {height}, {width}}},"
-    yield f"    .scale = PREPROCESS_{'LEVELS' if pre.raw else _SCALES[pre.scale]},"
-    yield f"    .mean = {{{_floats(pre.mean, channels)}}},"
-    yield f"    .std = {{{_floats(pre.std, channels)}}},"
+    yield f"    .scale = PREPROCESS_{scale}, .bytes = {int(source.type.dtype is DType.U8)},"
+    yield f"    .mean = {{{names.floats(pre.mean, channels)}}},"
+    yield f"    .std = {{{names.floats(pre.std, channels)}}},"
     yield "};"
 
 
-def _floats(values: Sequence[float], count: int) -> str:
-    """Return the float32 of each value, exactly, one for each channel."""
-    from numpy import float32
-
-    exact = [float(float32(v)).hex() for v in values]
-    return ", ".join(f"{v}f" for v in (exact * count if len(exact) == 1 else exact))
-
-
-def _memory(program: Program, arena: Arena) -> Iterator[str]:
-    def at(value: str) -> int:
-        place = program.places[value]
-        return arena.offsets[place.buffer] + place.offset
-
-    graph = program.graph
-    ends = ", ".join(str(at(o.value)) for o in graph.outputs)
-    yield ""
-    yield f"static unsigned char arena[{arena.nbytes}] __attribute__((aligned({ALIGNMENT})));"
+def _memory(network: Network) -> Iterator[str]:
+    graph, arena = network.program.graph, network.arena
     source = graph.inputs[0]
-    first = at(source.name) if source.type.dtype is DType.F32 else arena.offsets[INPUT]
-    yield f"enum {{ INPUT_AT = {first} }};"
+    ends = ", ".join(str(network.at(o.value)) for o in graph.outputs)
+    scratch = input_scratch.buffer(source)
+    yield ""
+    yield f"#define FLOAT_INPUT {int(source.type.dtype is DType.F32)}"
+    yield f"enum {{ ALIGNMENT = {ALIGNMENT}, INSTANCE_SIZE = {INSTANCE} }};"
+    yield "/* Offsets of values in an instance's memory. */"
+    yield f"enum {{ INPUT_AT = {network.at(source.name)} }};"
+    at = arena.offsets[input_scratch.NAME]
+    yield f"enum {{ SCRATCH_AT = {at}, SCRATCH_SIZE = {scratch.nbytes} }};"
     yield f"static const size_t output_at[] = {{{ends}}};"
+    if found := levels(network.program):
+        values = ", ".join(str(network.at(value)) for value in found[0])
+        yield "#define MODEL_LEVELS"
+        yield f"static const size_t levels_at[] = {{{values}}};"
     yield "extern const unsigned char model_weights[];"
-    yield "#define AT(offset) ((void *)(arena + (offset)))"
+    yield "#define AT(offset) ((void *)(values + (offset)))"
     yield "#define WEIGHTS(offset) ((const void *)(model_weights + (offset)))"
     yield ""
 
 
-def _steps(
-    program: Program, arena: Arena, symbols: Mapping[Kernel, str], weights: WeightsBlob
-) -> Iterator[str]:
+def _layers(network: Network) -> Iterator[str]:
+    """Yield the tables of what each step computes."""
+    types, steps = network.program.graph.types, network.program.steps
+    yield "const model_layer model_layers[MODEL_LAYER_COUNT + 1] = {"
+    for step in steps:
+        word = step.kernel.word if isinstance(step, KernelCall) else "copy"
+        kind = types[step.result]
+        words = ", ".join(map(names.literal, (step.result, word, kind.dtype.value)))
+        yield f"    {{{words}, {kind.nbytes}}},"
+    yield "    {NULL, NULL, NULL, 0},"
+    yield "};"
+    listed = ", ".join([*(str(network.at(step.result)) for step in steps), "0"])
+    yield f"static const size_t layer_at[] = {{{listed}}};"
+    yield ""
+
+
+def _steps(network: Network, weights: WeightsBlob) -> Iterator[str]:
     declared: dict[str, str] = {}
     lines = []
-    for step in program.steps:
+    for number, step in enumerate(network.program.steps):
         lines.append(f"    /* {names.comment(step.result)} */")
-        lines.append(f"    {_statement(program, arena, symbols, weights, step)}")
+        lines.append(f"    {_statement(network, weights, step)}")
+        lines.append(f"    tell(instance, {number});")
         if isinstance(step, KernelCall):
             kinds = ["void *" if isinstance(a, Scratch) else "const void *" for a in step.arguments]
-            symbol = symbols[step.kernel]
+            symbol = network.symbols[step.kernel]
             declared[symbol] = f"int {symbol}({', '.join([*kinds, 'void *'])});"
     yield from declared.values()
     yield ""
-    yield "/* Compute the outputs, all in the arena; 0 is success. */"
-    yield "static int steps(void)"
+    yield "static void tell(const model_instance *instance, int layer);"
+    yield ""
+    yield "/* Compute the outputs, all among the values; 0 is success. */"
+    yield "static int steps(const model_instance *instance, unsigned char *values)"
     yield "{"
-    yield from _narrowed(program, arena)
     yield from lines
     yield "    return 0;"
     yield "}"
 
 
-def _narrowed(program: Program, arena: Arena) -> Iterator[str]:
-    """Yield what makes levels of an input of floats."""
-    source = program.graph.inputs[0]
-    if source.type.dtype is DType.F32:
-        return
-    place = program.places[source.name]
-    at = arena.offsets[place.buffer] + place.offset
-    yield f"    for (size_t i = 0; i < {source.type.elements}; i++)"
-    yield f"        arena[{at} + i] = (unsigned char)((float *)(arena + INPUT_AT))[i];"
-
-
-def _statement(
-    program: Program,
-    arena: Arena,
-    symbols: Mapping[Kernel, str],
-    weights: WeightsBlob,
-    step: ProgramStep,
-) -> str:
-    def at(value: str) -> str:
-        place = program.places[value]
-        return f"AT({arena.offsets[place.buffer] + place.offset})"
-
+def _statement(network: Network, weights: WeightsBlob, step: ProgramStep) -> str:
     def argument(call: KernelCall, index: int, given: KernelArgument) -> str:
         match given:
             case Value(value):
-                return at(value)
+                return f"AT({network.at(value)})"
             case KernelWeights(data):
                 return f"WEIGHTS({weights.add(data)})"
             case Scratch():
-                return f"AT({arena.offsets[scratch(call, index)]})"
+                return f"AT({network.arena.offsets[scratch(call, index)]})"
 
     match step:
         case Copy(source, result, offset):
-            size = program.graph.types[source].nbytes
-            place = program.places[result]
-            start = arena.offsets[place.buffer] + place.offset + offset
-            return f"memcpy(AT({start}), {at(source)}, {size});"
+            size = network.program.graph.types[source].nbytes
+            start = network.at(result) + offset
+            return f"memcpy(AT({start}), AT({network.at(source)}), {size});"
         case KernelCall(kernel, arguments, result):
             given = [argument(step, i, a) for i, a in enumerate(arguments)]
-            listed = ", ".join([*given, at(result)])
-            return f"if ({symbols[kernel]}({listed})) return 1;"
+            listed = ", ".join([*given, f"AT({network.at(result)})"])
+            return f"if ({network.symbols[kernel]}({listed})) return 1;"

@@ -1,90 +1,113 @@
 """From sources and kernels to what a user links or runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from tcc.backends.arm.codegen import c_source, zig
+from tcc.backends.arm.codegen import c_header, elf_symbols, zig
 from tcc.backends.arm.codegen.c_source import Sources
 from tcc.backends.arm.machine import Machine
 from tcc.compiler.ir.target import Artifact
 from tcc.compiler.support import scratch_folders
 from tcc.compiler.support.progress import Progress, silent
 
-_WEIGHTS = """\
-    .section .rodata
-    .balign 64
-    .global {name}_weights
-    .hidden {name}_weights
-{name}_weights:
-    .incbin "weights.bin"
-    .byte 0
-    .section .note.GNU-stack,"",%progbits
+UNIT = """\
+#include "src/{name}.c"
+__asm__(".section .rodata\\n"
+        ".balign 64\\n"
+        ".global {name}_weights\\n"
+        ".hidden {name}_weights\\n"
+        "{name}_weights:\\n"
+        ".incbin \\"weights.bin\\"\\n"
+        ".byte 0\\n"
+        ".previous\\n");
 """
+"""All of a model's C, and its weights: one object, as each process of zig takes its time."""
 LINK = ("-O2", "-s", "-Wl,--build-id=none", "-Wl,--gc-sections")
 """Options for linking: no symbols, no build id, nothing unused."""
 
 
 def linked(
-    sources: Sources, kernels: bytes, machine: Machine, name: str, progress: Progress = silent
+    sources: Sources,
+    objects: Mapping[str, bytes],
+    machine: Machine,
+    name: str,
+    progress: Progress = silent,
 ) -> Artifact:
     """Return the libraries, the header, the runner program and the C sources.
+
+    Args:
+        sources: The model's C and weights.
+        objects: The object files of its kernels; what they show of themselves is hidden.
+        machine: What to link for.
+        name: The model's, which begins all that the libraries show.
+        progress: Told of each file.
 
     Raises:
         ZigError: They do not compile or link.
     """
-    files = {f"{name}.h": sources.header, f"src/{name}.c": sources.model}
-    files |= {f"src/{file}": text for file, text in c_source.runtime(name).items()}
     made = (f"lib{name}.a", f"lib{name}.so", f"{name}-run")
     with scratch_folders.folder() as folder:
-        (folder / "src").mkdir()
-        for path, text in files.items():
-            (folder / path).write_text(text, "utf-8")
-        (folder / "kernels.o").write_bytes(kernels)
-        (folder / "weights.bin").write_bytes(sources.weights)
-        (folder / "weights.S").write_text(_WEIGHTS.format(name=name), "utf-8")
-        (folder / "exports").write_text(_exports(name), "utf-8")
-        _compile(folder, machine, name, progress)
+        written = write(folder, sources, name)
+        for file, data in objects.items():
+            (folder / file).write_bytes(data)
+        _compile(folder, machine, name, sorted(objects), sources.exports, progress)
         built = {path: (folder / path).read_bytes() for path in made}
-    written = {path: text.encode() for path, text in files.items()}
     return Artifact({**written, **built}, frozenset({made[-1]}))
 
 
-def _compile(folder: Path, machine: Machine, name: str, progress: Progress) -> None:
+def write(folder: Path, sources: Sources, name: str) -> dict[str, bytes]:
+    """Write all that is compiled into a folder, and return the files that a bundle has of it.
+
+    `unit.c` is the model with its weights, and `src/runner.c` the program.
+    """
+    files = {f"{name}.h": sources.header, f"src/{name}.c": sources.model}
+    files |= {f"src/{file}": text for file, text in c_header.runtime(name).items()}
+    (folder / "src").mkdir()
+    for path, text in files.items():
+        (folder / path).write_text(text, "utf-8")
+    (folder / "weights.bin").write_bytes(sources.weights)
+    (folder / "unit.c").write_text(UNIT.format(name=name), "utf-8")
+    return {path: text.encode() for path, text in files.items()}
+
+
+def _compile(
+    folder: Path,
+    machine: Machine,
+    name: str,
+    objects: list[str],
+    exports: tuple[str, ...],
+    progress: Progress,
+) -> None:
     """Make the libraries and the program.
 
     Only compiling names the processor; linking names its family, whose C library zig then
-    builds once for all of its processors.
+    builds once for all of its processors. One object serves both of the C libraries, which agree
+    on all that it takes from them.
     """
     mark = zig.mark(machine.arch)
     stage = "link" if mark.exists() else "link, after building zig's C library once"
     progress(stage, 0, 3)
-    for file in (f"src/{name}.c", "weights.S"):
-        _object(folder, machine, "gnu", file, f"{Path(file).stem}.o")
-    objects = (f"{name}.o", "kernels.o", "weights.o")
-    zig.run(folder, "ar", "rcsD", f"lib{name}.a", *objects)
+    cpu = f"-mcpu={machine.cpu}"
+    options = (*zig.COMPILE, "-I.", "-Isrc")
+    zig.run(folder, "cc", *machine.zig("gnu"), cpu, *options, "-c", "unit.c", "-o", "unit.o")
+    whole = f"{name}.o"
+    zig.run(folder, "ld.lld", "-r", "-o", whole, "unit.o", *objects)
+    (folder / whole).write_bytes(elf_symbols.only_global((folder / whole).read_bytes(), exports))
+    zig.run(folder, "ar", "rcsD", f"lib{name}.a", whole)
     progress(stage, 1, 3)
+    (folder / "exports").write_text(f"{{ global: {'; '.join(exports)}; local: *; }};\n", "utf-8")
     _link(
-        folder, machine, "gnu", f"lib{name}.so", *objects,
+        folder, machine.zig("gnu"), f"lib{name}.so", whole,
         "-shared", f"-Wl,-soname,lib{name}.so", "-Wl,--version-script=exports",
     )  # fmt: skip
     progress(stage, 2, 3)
-    for file in (f"src/{name}.c", "src/runner.c"):
-        _object(folder, machine, "musl", file, f"{Path(file).stem}-static.o")
-    static = (f"{name}-static.o", "runner-static.o", "kernels.o", "weights.o")
-    _link(folder, machine, "musl", f"{name}-run", *static, "-static")
+    _link(
+        folder, machine.zig("musl"), f"{name}-run", *options, cpu, "src/runner.c", whole,
+        "-static", "-pie",
+    )  # fmt: skip
     mark.touch()
     progress(stage, 3, 3)
 
 
-def _object(folder: Path, machine: Machine, libc: str, file: str, made: str) -> None:
-    options = (*machine.zig(libc), f"-mcpu={machine.cpu}", *zig.COMPILE, "-I.", "-Isrc")
-    zig.run(folder, "cc", *options, "-c", file, "-o", made)
-
-
-def _link(folder: Path, machine: Machine, libc: str, made: str, *options: str) -> None:
-    zig.run(folder, "cc", *machine.zig(libc), *LINK, *options, "-o", made, "-lm", "-lpthread")
-
-
-def _exports(name: str) -> str:
-    """Return the linker's list of what the shared library shows."""
-    shown = "".join(f" {name}_{word};" for word in c_source.PUBLIC)
-    return f"{{ global:{shown} local: *; }};\n"
+def _link(folder: Path, target: tuple[str, ...], made: str, *options: str) -> None:
+    zig.run(folder, "cc", *target, *options, *LINK, "-o", made, "-lm", "-lpthread")

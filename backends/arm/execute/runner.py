@@ -14,6 +14,7 @@ import numpy as np
 
 from tcc.backends.arm.machine import Machine
 from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.types import DType
 from tcc.compiler.support import atomic_files, bounded_process, regular_files, scratch_folders
 from tcc.compiler.support.bounded_process import HangsError
 from tcc.compiler.support.diagnostics import Span, UserError, fail, whole_file
@@ -37,11 +38,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 def infer(
     machine: Machine, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
 ) -> "list[Outputs]":
-    """Return the raw outputs for each tensor, float32 of the input's shape."""
+    """Return the raw outputs for each tensor of the input's shape."""
     shape = source.type.shape
     if any(t.shape != shape for t in tensors):
         raise AssertionError(f"the network takes {shape}")
-    encoded = (np.ascontiguousarray(t, "<f4").tobytes() for t in tensors)
+    kind = "u1" if source.type.dtype is DType.U8 else "<f4"
+    encoded = (np.ascontiguousarray(t, kind).tobytes() for t in tensors)
     return _batches(machine, folder, ("--tensor",), ".bin", encoded)
 
 

@@ -1,6 +1,6 @@
 /* The functions of model.h, on top of what is particular to a model, which model.c defines
- * before it includes this: `arena`, `steps`, `takes_image`, `contract`, INPUT_AT, `output_at`,
- * `too_large`, `too_costly`.
+ * before it includes this: `steps`, `takes_image`, `contract`, INPUT_AT, SCRATCH_AT, SCRATCH_SIZE,
+ * FLOAT_INPUT, `output_at`, `levels_at`, `layer_at`, `too_large`, `too_costly`.
  */
 #ifndef MODEL_FUNCTIONS_H
 #define MODEL_FUNCTIONS_H
@@ -8,17 +8,38 @@
 #include <math.h>
 #include <string.h>
 
-static int busy;
+/* Lies at the start of the arena, at a multiple of ALIGNMENT. */
+struct model_instance {
+    const void *network; /* whose it is: two libraries of one prefix have different weights */
+    unsigned char *values;
+    model_watcher *watcher;
+    void *user;
+    int busy;
+    pool pool;
+};
 
-static int enter(void)
+typedef char model_instance_fits[sizeof(model_instance) <= INSTANCE_SIZE ? 1 : -1];
+
+/* Begin a call; each that begins well must end with `leave`. */
+static int enter(model_instance *instance)
 {
-    return __atomic_exchange_n(&busy, 1, __ATOMIC_ACQUIRE) ? MODEL_BUSY : MODEL_OK;
+    if (!instance || instance->network != model_weights)
+        return MODEL_BAD_ARGUMENT;
+    return __atomic_exchange_n(&instance->busy, 1, __ATOMIC_ACQUIRE) ? MODEL_BUSY : MODEL_OK;
 }
 
-static int leave(int status)
+static int leave(model_instance *instance, int status)
 {
-    __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&instance->busy, 0, __ATOMIC_RELEASE);
     return status;
+}
+
+/* Tell whoever watches of a layer that has ended; -1: none has. */
+static void tell(const model_instance *instance, int layer)
+{
+    if (instance->watcher)
+        instance->watcher(instance->user, layer,
+                          layer < 0 ? NULL : instance->values + layer_at[layer]);
 }
 
 /* Whether none of the values is NaN or infinite. */
@@ -33,20 +54,34 @@ static int all_finite(const float *values, size_t count)
     return worst < 0x7f800000;
 }
 
-/* Run the network on the input that lies in the arena. */
-static int run_in_place(float *output)
+/* Compute the outputs of the input that lies in the arena, and leave them there. */
+static int compute(model_instance *instance)
 {
-    if (!all_finite((const float *)(arena + INPUT_AT), MODEL_INPUT_SIZE))
+#if FLOAT_INPUT
+    if (!all_finite((const float *)(instance->values + INPUT_AT), MODEL_INPUT_SIZE))
         return MODEL_NOT_FINITE;
-    if (steps())
-        return MODEL_FAILED;
+#endif
+    pool_current = &instance->pool;
+    tell(instance, -1);
+    int status = steps(instance, instance->values) ? MODEL_FAILED : MODEL_OK;
+    pool_current = NULL;
+    return status;
+}
+
+/* Run the network on the input that lies in the arena. */
+static int run_in_place(model_instance *instance, float *output)
+{
+    int status = compute(instance);
+    if (status)
+        return status;
     for (int i = 0; i < MODEL_OUTPUT_COUNT; i++)
-        memcpy(output + model_outputs[i].offset, arena + output_at[i],
+        memcpy(output + model_outputs[i].offset, instance->values + output_at[i],
                model_outputs[i].size * sizeof(float));
     return all_finite(output, MODEL_OUTPUT_SIZE) ? MODEL_OK : MODEL_NOT_FINITE;
 }
 
-static int preprocess_checked(const uint8_t *rgb, int width, int height, float *input)
+static int preprocess_checked(model_instance *instance, const uint8_t *rgb, int width, int height,
+                              void *input)
 {
     if (!takes_image)
         return MODEL_NO_IMAGE;
@@ -54,7 +89,8 @@ static int preprocess_checked(const uint8_t *rgb, int width, int height, float *
         return MODEL_BAD_SIZE;
     if (width > MODEL_MAX_SIDE || height > MODEL_MAX_SIDE || height > MODEL_MAX_PIXELS / width)
         return MODEL_TOO_LARGE;
-    return preprocess(&contract, rgb, width, height, input);
+    preprocess_memory scratch = {instance->values + SCRATCH_AT, SCRATCH_SIZE};
+    return preprocess(&contract, rgb, width, height, input, scratch);
 }
 
 static void softmax(float *values, size_t channels, size_t pixels)
@@ -84,20 +120,71 @@ static void activate(float *output)
     }
 }
 
-int model_run(const float *input, float *output)
+model_instance *model_create(void *arena, size_t size)
+{
+    if (!arena || size < MODEL_ARENA_SIZE)
+        return NULL;
+    unsigned char *start = (unsigned char *)arena + (-(uintptr_t)arena & (ALIGNMENT - 1));
+    model_instance *instance = (model_instance *)(void *)start;
+    memset(instance, 0, sizeof *instance);
+    instance->values = start + INSTANCE_SIZE;
+    pool_open(&instance->pool);
+    instance->network = model_weights;
+    return instance;
+}
+
+#undef model_create
+/* Under its own name too, for those who look it up by name. */
+model_instance *model_create(void *arena, size_t size)
+{
+    return MODEL_CREATE(arena, size);
+}
+
+void model_destroy(model_instance *instance)
+{
+    if (enter(instance))
+        return;
+    pool_close(&instance->pool);
+    instance->network = NULL;
+}
+
+int model_run(model_instance *instance, const model_input *input, float *output)
 {
     if (!input || !output)
         return MODEL_BAD_ARGUMENT;
-    int status = enter();
+    int status = enter(instance);
     if (status)
         return status;
-    memcpy(arena + INPUT_AT, input, MODEL_INPUT_SIZE * sizeof(float));
-    return leave(run_in_place(output));
+    memcpy(instance->values + INPUT_AT, input, MODEL_INPUT_SIZE * sizeof *input);
+    return leave(instance, run_in_place(instance, output));
 }
 
-int model_preprocess(const uint8_t *rgb, int width, int height, float *input)
+#ifdef MODEL_LEVELS
+int model_run_levels(model_instance *instance, const model_input *input, model_level *levels)
 {
-    return rgb && input ? preprocess_checked(rgb, width, height, input) : MODEL_BAD_ARGUMENT;
+    if (!input || !levels)
+        return MODEL_BAD_ARGUMENT;
+    int status = enter(instance);
+    if (status)
+        return status;
+    memcpy(instance->values + INPUT_AT, input, MODEL_INPUT_SIZE * sizeof *input);
+    status = compute(instance);
+    for (int i = 0; i < MODEL_OUTPUT_COUNT && status == MODEL_OK; i++)
+        memcpy(levels + model_outputs[i].offset, instance->values + levels_at[i],
+               model_outputs[i].size);
+    return leave(instance, status);
+}
+#endif
+
+int model_preprocess(model_instance *instance, const uint8_t *rgb, int width, int height,
+                     model_input *input)
+{
+    if (!rgb || !input)
+        return MODEL_BAD_ARGUMENT;
+    int status = enter(instance);
+    if (status)
+        return status;
+    return leave(instance, preprocess_checked(instance, rgb, width, height, input));
 }
 
 int model_activate(float *output)
@@ -108,34 +195,45 @@ int model_activate(float *output)
     return MODEL_OK;
 }
 
-int model_classify(const uint8_t *rgb, int width, int height, float *probabilities)
+int model_classify(model_instance *instance, const uint8_t *rgb, int width, int height,
+                   float *probabilities)
 {
     if (!rgb || !probabilities)
         return MODEL_BAD_ARGUMENT;
-    int status = enter();
+    int status = enter(instance);
     if (status)
         return status;
-    status = preprocess_checked(rgb, width, height, (float *)(arena + INPUT_AT));
+    status = preprocess_checked(instance, rgb, width, height, instance->values + INPUT_AT);
     if (status == MODEL_OK)
-        status = run_in_place(probabilities);
+        status = run_in_place(instance, probabilities);
     if (status == MODEL_OK)
         activate(probabilities);
-    return leave(status);
+    return leave(instance, status);
 }
 
-int model_set_threads(int threads)
+int model_set_threads(model_instance *instance, int threads)
 {
     if (threads < 1 || threads > MODEL_MAX_THREADS)
         return MODEL_BAD_ARGUMENT;
-    int status = enter();
+    int status = enter(instance);
     if (status)
         return status;
-    return leave(pool_start(threads) ? MODEL_OK : MODEL_NO_THREADS);
+    return leave(instance, pool_start(&instance->pool, threads) ? MODEL_OK : MODEL_NO_THREADS);
 }
 
-int model_threads(void)
+int model_threads(const model_instance *instance)
 {
-    return pool.workers + 1;
+    return instance && instance->network == model_weights ? instance->pool.count + 1 : 0;
+}
+
+int model_watch(model_instance *instance, model_watcher *watcher, void *user)
+{
+    int status = enter(instance);
+    if (status)
+        return status;
+    instance->watcher = watcher;
+    instance->user = user;
+    return leave(instance, MODEL_OK);
 }
 
 const char *model_message(int status)
@@ -145,7 +243,6 @@ const char *model_message(int status)
     case MODEL_BAD_ARGUMENT: return "an argument is missing or out of range";
     case MODEL_BAD_SIZE: return "the image does not have a size that the network takes";
     case MODEL_NOT_FINITE: return "the input or an output holds NaN or infinity";
-    case MODEL_NO_MEMORY: return "there is no memory for resizing";
     case MODEL_NO_IMAGE: return "this network does not take an image";
     case MODEL_NO_THREADS: return "the system gives no more threads";
     case MODEL_BUSY: return "another call is at work";

@@ -2,17 +2,21 @@
  *
  * From an image to probabilities:
  *
+ *     static unsigned char arena[MODEL_ARENA_SIZE];
  *     float probabilities[MODEL_OUTPUT_SIZE];
- *     int status = model_classify(rgb, width, height, probabilities);
+ *     model_instance *instance = model_create(arena, sizeof arena);
+ *     int status = model_classify(instance, rgb, width, height, probabilities);
  *     if (status != MODEL_OK) fprintf(stderr, "%s\n", model_message(status));
  *
  * Or step by step: model_preprocess gives the input tensor, model_run the network's raw output,
  * model_activate what they mean. Link with libmodel.a or libmodel.so, with -lpthread and -lm.
  *
- * The functions work in one static block of memory and allocate nothing, except model_preprocess
- * and model_classify while they resize. One call runs at a time: a second one that comes from
- * another thread meanwhile returns MODEL_BUSY and does nothing. The caller's thread needs 256 KiB
- * of stack. Use it in one process: threads do not live on in the child of a fork().
+ * All that changes lies in the arena that an instance was created in: there is no other state, and
+ * after model_create nothing is allocated, but for the stacks of threads by model_set_threads. Any
+ * number of instances, of this and of other networks, may run at once in any threads. One instance
+ * runs one call at a time: a second one meanwhile returns MODEL_BUSY and does nothing. The
+ * caller's thread needs 256 KiB of stack. Use an instance in one process: its threads do not live
+ * on in the child of a fork().
  */
 #ifndef MODEL_H
 #define MODEL_H
@@ -29,17 +33,17 @@ extern "C" {
 /* What a function returns: 0 when all went well. */
 enum {
     MODEL_OK = 0,
-    MODEL_BAD_ARGUMENT = 1, /* a pointer is NULL, or a number is out of range */
+    MODEL_BAD_ARGUMENT = 1, /* a pointer is NULL, a number is out of range, or the instance is not
+                               one of this network */
     MODEL_BAD_SIZE = 2,     /* the image has no pixels, or, where the network does not resize, not
                                the size it takes */
     MODEL_NOT_FINITE = 3,   /* the input or an output holds NaN or infinity */
-    MODEL_NO_MEMORY = 4,    /* there is no memory for resizing */
-    MODEL_NO_IMAGE = 5,     /* this network does not take an image */
-    MODEL_NO_THREADS = 6,   /* the system gives no more threads; one is used */
-    MODEL_BUSY = 7,         /* another call is at work */
-    MODEL_FAILED = 8,       /* a kernel failed; this does not happen */
-    MODEL_TOO_LARGE = 9,    /* the image is larger than MODEL_MAX_SIDE or MODEL_MAX_PIXELS */
-    MODEL_TOO_COSTLY = 10   /* its resize would hold more than MODEL_MAX_ROWS_BYTES */
+    MODEL_NO_IMAGE = 4,     /* this network does not take an image */
+    MODEL_NO_THREADS = 5,   /* the system gives no more threads; one is used */
+    MODEL_BUSY = 6,         /* another call with this instance is at work */
+    MODEL_FAILED = 7,       /* a kernel failed; this does not happen */
+    MODEL_TOO_LARGE = 8,    /* the image is larger than MODEL_MAX_SIDE or MODEL_MAX_PIXELS */
+    MODEL_TOO_COSTLY = 9    /* its resize would go through more than MODEL_MAX_ROWS_BYTES */
 };
 
 /* What is to be applied to a raw output: see model_activate. */
@@ -60,20 +64,38 @@ typedef struct {
 /* The outputs, in the order in which they stand in the output of model_run. */
 extern const model_output model_outputs[MODEL_OUTPUT_COUNT];
 
+/* A network that can run, in an arena. */
+typedef struct model_instance model_instance;
+
+/* Make an instance in memory of the caller's, of MODEL_ARENA_SIZE bytes or more and anywhere
+ * aligned, which is the instance's until model_destroy. Returns NULL where it is less, or NULL.
+ * Several instances, each in an arena of its own, share the weights.
+ *
+ * The library has this function also under the name that the next line gives it, which two
+ * networks never share: so a program in which two libraries take the same names does not link.
+ */
+/* create */
+model_instance *model_create(void *arena, size_t size);
+
+/* End an instance and its threads; the arena is the caller's again. NULL is nothing to end. */
+void model_destroy(model_instance *instance);
+
 /* Run the network.
  *
- * input: MODEL_INPUT_SIZE floats, channel by channel, row by row, as model_preprocess writes them.
- * output: MODEL_OUTPUT_SIZE floats, the raw outputs one after another; untouched on failure
- * except by MODEL_NOT_FINITE. Aligned as floats are, no more. They must not overlap.
+ * input: MODEL_INPUT_SIZE elements, channel by channel, row by row, as model_preprocess writes
+ * them. output: MODEL_OUTPUT_SIZE floats, the raw outputs one after another; untouched on failure
+ * except by MODEL_NOT_FINITE. Aligned as their elements are, no more. They must not overlap.
  */
-int model_run(const float *input, float *output);
+int model_run(model_instance *instance, const model_input *input, float *output);
 
+/* levels */
 /* Make the input of an image, to the bit as the network was trained and tested with.
  *
  * rgb: red, green and blue of each pixel, one byte each, row by row without gaps:
- * width * height * 3 bytes. input: MODEL_INPUT_SIZE floats.
+ * width * height * 3 bytes. input: MODEL_INPUT_SIZE elements.
  */
-int model_preprocess(const uint8_t *rgb, int width, int height, float *input);
+int model_preprocess(model_instance *instance, const uint8_t *rgb, int width, int height,
+                     model_input *input);
 
 /* Apply each output's activation in place, to the MODEL_OUTPUT_SIZE floats of model_run.
  *
@@ -86,17 +108,34 @@ int model_activate(float *output);
  * probabilities: MODEL_OUTPUT_SIZE floats; they are probabilities where the output has
  * an activation.
  */
-int model_classify(const uint8_t *rgb, int width, int height, float *probabilities);
+int model_classify(model_instance *instance, const uint8_t *rgb, int width, int height,
+                   float *probabilities);
 
-/* Set how many threads share the work, 1 to MODEL_MAX_THREADS, for all later calls.
+/* Set how many threads share an instance's work, 1 to MODEL_MAX_THREADS, for all later calls.
  *
- * At first there is one: the caller's. Others wait, without using the processor, until there
- * is work or this function is called again. Results do not depend on it.
+ * At first there is one: the caller's. Others are this instance's alone; they wait, without using
+ * the processor, until there is work or this function is called again. Results do not depend on it.
  */
-int model_set_threads(int threads);
+int model_set_threads(model_instance *instance, int threads);
 
-/* Return how many threads share the work. */
-int model_threads(void);
+/* Return how many threads share an instance's work; 0 where there is no instance. */
+int model_threads(const model_instance *instance);
+
+/* One layer: what is computed at once, after fusion. */
+typedef struct {
+    const char *name;   /* of the value that it computes, as in the graph */
+    const char *kernel; /* the kind of kernel */
+    const char *type;   /* of the elements: float32, int8, uint8, int32 */
+    size_t size;        /* bytes of its result */
+} model_layer;
+
+/* The layers in the order in which they run, and one without a name behind the last. */
+extern const model_layer model_layers[MODEL_LAYER_COUNT + 1];
+
+/* Have a function called in every run: with layer -1 before the first layer, and after each layer
+ * with its number and result. NULL is none. It must not call the instance. */
+typedef void model_watcher(void *user, int layer, const void *result);
+int model_watch(model_instance *instance, model_watcher *watcher, void *user);
 
 /* Return what a status means, in a few words. */
 const char *model_message(int status);

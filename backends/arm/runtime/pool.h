@@ -1,7 +1,9 @@
-/* Threads that share the iterations of a loop, and sleep between loops.
+/* Threads that share the iterations of a loop, and sleep between loops: a pool of its own for each
+ * instance of a network, so that instances have nothing in common that two threads could touch.
  *
  * TVM's kernels call `pool_launch` through a function pointer, with the body of a loop that is to
- * run once for each of `tasks` task numbers.
+ * run once for each of `tasks` task numbers. Whose loop it is, they cannot say: the thread that
+ * runs a network knows its pool.
  */
 #ifndef MODEL_POOL_H
 #define MODEL_POOL_H
@@ -21,107 +23,127 @@ typedef struct {
 /* TVM's FTVMParallelLambda: 0 is success. */
 typedef int (*pool_body)(int task, pool_environment *environment, void *data);
 
-static struct {
+struct pool;
+
+typedef struct {
+    struct pool *pool;
+    pthread_t thread;
+    int number;     /* its task in each loop; the caller's is 0 */
+    unsigned since; /* the last round that it knows of */
+} pool_worker;
+
+typedef struct pool {
     pthread_mutex_t lock;
     pthread_cond_t work, done;
-    pthread_t threads[MODEL_MAX_THREADS];
-    unsigned round;     /* goes up with every loop */
-    unsigned since[MODEL_MAX_THREADS]; /* the last round that each thread knows of */
-    int workers;        /* threads besides the caller's */
-    int pending;        /* workers that have not finished this round */
+    unsigned round; /* goes up with every loop */
+    int count;      /* workers: threads besides the caller's */
+    int pending;    /* workers that have not finished this round */
     int stop, status;
     pool_body body;
     void *data;
     pool_environment environment;
-} pool = {.lock = PTHREAD_MUTEX_INITIALIZER,
-          .work = PTHREAD_COND_INITIALIZER,
-          .done = PTHREAD_COND_INITIALIZER};
+    pool_worker workers[MODEL_MAX_THREADS - 1];
+} pool;
+
+/* The pool of the network that this thread runs. In the thread's own block from the start: other
+ * models of thread-local memory may allocate at the first use in each thread. */
+static __thread pool *pool_current __attribute__((tls_model("initial-exec")));
+
+static void pool_open(pool *own)
+{
+    pthread_mutex_init(&own->lock, NULL);
+    pthread_cond_init(&own->work, NULL);
+    pthread_cond_init(&own->done, NULL);
+    own->round = 0;
+    own->count = own->stop = 0;
+}
 
 static void *pool_work(void *argument)
 {
-    int worker = (int)(intptr_t)argument;
-    pthread_mutex_lock(&pool.lock);
+    pool_worker *worker = argument;
+    pool *own = worker->pool;
+    pthread_mutex_lock(&own->lock);
     for (;;) {
-        while (pool.round == pool.since[worker] && !pool.stop)
-            pthread_cond_wait(&pool.work, &pool.lock);
-        if (pool.stop)
+        while (own->round == worker->since && !own->stop)
+            pthread_cond_wait(&own->work, &own->lock);
+        if (own->stop)
             break;
-        pool.since[worker] = pool.round;
-        pthread_mutex_unlock(&pool.lock);
-        int status = pool.body(worker, &pool.environment, pool.data);
-        pthread_mutex_lock(&pool.lock);
-        pool.status |= status;
-        if (--pool.pending == 0)
-            pthread_cond_signal(&pool.done);
+        worker->since = own->round;
+        pthread_mutex_unlock(&own->lock);
+        int status = own->body(worker->number, &own->environment, own->data);
+        pthread_mutex_lock(&own->lock);
+        own->status |= status;
+        if (--own->pending == 0)
+            pthread_cond_signal(&own->done);
     }
-    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_unlock(&own->lock);
     return NULL;
 }
 
 static int pool_launch(pool_body body, void *data, int tasks)
 {
+    pool *own = pool_current;
     (void)tasks; /* 0: as many as there are threads */
-    if (pool.workers == 0) {
+    if (!own || own->count == 0) {
         pool_environment alone = {NULL, 1};
         return body(0, &alone, data);
     }
-    pthread_mutex_lock(&pool.lock);
-    pool.body = body;
-    pool.data = data;
-    pool.environment = (pool_environment){NULL, pool.workers + 1};
-    pool.pending = pool.workers;
-    pool.status = 0;
-    pool.round++;
-    pthread_cond_broadcast(&pool.work);
-    pthread_mutex_unlock(&pool.lock);
-    int status = body(0, &pool.environment, data);
-    pthread_mutex_lock(&pool.lock);
-    while (pool.pending)
-        pthread_cond_wait(&pool.done, &pool.lock);
-    status |= pool.status;
-    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_lock(&own->lock);
+    own->body = body;
+    own->data = data;
+    own->environment = (pool_environment){NULL, own->count + 1};
+    own->pending = own->count;
+    own->status = 0;
+    own->round++;
+    pthread_cond_broadcast(&own->work);
+    pthread_mutex_unlock(&own->lock);
+    int status = body(0, &own->environment, data);
+    pthread_mutex_lock(&own->lock);
+    while (own->pending)
+        pthread_cond_wait(&own->done, &own->lock);
+    status |= own->status;
+    pthread_mutex_unlock(&own->lock);
     return status;
 }
 
-static void pool_stop(void)
+static void pool_stop(pool *own)
 {
-    pthread_mutex_lock(&pool.lock);
-    pool.stop = 1;
-    pthread_cond_broadcast(&pool.work);
-    pthread_mutex_unlock(&pool.lock);
-    for (int worker = pool.workers; worker > 0; worker--)
-        pthread_join(pool.threads[worker], NULL);
-    pool.workers = pool.stop = 0;
+    pthread_mutex_lock(&own->lock);
+    own->stop = 1;
+    pthread_cond_broadcast(&own->work);
+    pthread_mutex_unlock(&own->lock);
+    for (int i = 0; i < own->count; i++)
+        pthread_join(own->workers[i].thread, NULL);
+    own->count = own->stop = 0;
 }
 
 /* Return whether there are that many threads now; if not, there is one. */
-static int pool_start(int threads)
+static int pool_start(pool *own, int threads)
 {
     pthread_attr_t attributes;
-    pool_stop();
+    pool_stop(own);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, POOL_STACK);
-    while (pool.workers + 1 < threads) {
-        int worker = pool.workers + 1;
-        pool.since[worker] = pool.round;
-        if (pthread_create(&pool.threads[worker], &attributes, pool_work,
-                           (void *)(intptr_t)worker))
+    while (own->count + 1 < threads) {
+        pool_worker *worker = &own->workers[own->count];
+        *worker = (pool_worker){.pool = own, .number = own->count + 1, .since = own->round};
+        if (pthread_create(&worker->thread, &attributes, pool_work, worker))
             break;
-        pool.workers = worker;
+        own->count++;
     }
     pthread_attr_destroy(&attributes);
-    if (pool.workers + 1 == threads)
+    if (own->count + 1 == threads)
         return 1;
-    pool_stop();
+    pool_stop(own);
     return 0;
 }
 
-#if defined(__GNUC__)
-__attribute__((destructor))
-#endif
-static void pool_end(void)
+static void pool_close(pool *own)
 {
-    pool_stop();
+    pool_stop(own);
+    pthread_cond_destroy(&own->done);
+    pthread_cond_destroy(&own->work);
+    pthread_mutex_destroy(&own->lock);
 }
 
 #endif

@@ -1,15 +1,15 @@
 /* From RGB pixels to the network's input, equal to tcc's preprocess.py (and so to Pillow's
  * bilinear resize) to the bit. Compile without contracting multiply-adds: -ffp-contract=off.
  *
- * Only the pixels that the input shows are computed. Colours are converted first; then come the
- * horizontal and the vertical pass of the resize, each rounded to 8 bits. The 8-bit levels lie in
- * the input itself, as floats, until all are known: then they are divided and normalised in place.
+ * Only the pixels that the input shows are computed: rows of the image in turn, colours first, then
+ * the horizontal and the vertical pass of the resize, each rounded to 8 bits. Where rows sum up,
+ * the sums lie in the input itself, if that is of floats. What each of the 256 levels is as
+ * a float, divided and normalised, is in a table for each channel. All else is in scratch memory.
  */
 #ifndef MODEL_PREPROCESS_H
 #define MODEL_PREPROCESS_H
 
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { PREPROCESS_RGB, PREPROCESS_BGR, PREPROCESS_GRAY };
@@ -24,7 +24,17 @@ typedef struct {
     int input[3];      /* channels, height, width of the network's input */
     int scale;         /* PREPROCESS_BY_255... */
     float mean[3], std[3];
+    int bytes;         /* whether the input's elements are bytes, the levels themselves */
 } preprocess_contract;
+
+/* Memory that parts are taken from. */
+typedef struct {
+    unsigned char *next;
+    size_t left;
+} preprocess_memory;
+
+/* Sums in fixed point, in memory that may hold floats before and after. */
+typedef int32_t __attribute__((may_alias)) preprocess_sum;
 
 /* The source pixels that one result reads. */
 typedef struct {
@@ -39,10 +49,36 @@ typedef struct {
     int target;         /* where the stretch begins in the input */
     int taps;           /* most source pixels that one result reads */
     preprocess_span *spans; /* what each of `count` reads, if the axis is scaled */
-    int32_t *factors;   /* `taps` for each of these, with PREPROCESS_BITS fraction bits */
+    double *totals;     /* the sum of the weights of each of these */
+    int32_t *factors;   /* along x: `taps` for each, with PREPROCESS_BITS fraction bits */
 } preprocess_axis;
 
+/* An image on its way. */
+typedef struct {
+    const preprocess_contract *contract;
+    const uint8_t *rgb;
+    preprocess_axis y, x;
+    uint8_t *gray;        /* a row of the image */
+    uint8_t *line;        /* a row of the result: a stretch for each channel */
+    float *table;         /* 256 values for each channel */
+    preprocess_sum *sums; /* channels, height, width */
+    void *input;          /* the same, as floats or bytes */
+} preprocess_job;
+
 #define PREPROCESS_BITS 22
+#define PREPROCESS_HALF (1 << (PREPROCESS_BITS - 1))
+
+/* Return memory of that size, NULL where there is less. */
+static void *preprocess_take(preprocess_memory *memory, size_t size)
+{
+    void *start = memory->next;
+    size = (size + 7) / 8 * 8;
+    if (size > memory->left)
+        return NULL;
+    memory->next += size;
+    memory->left -= size;
+    return start;
+}
 
 /* Return a sum as a pixel. */
 static uint8_t preprocess_pixel(int32_t sum)
@@ -51,38 +87,69 @@ static uint8_t preprocess_pixel(int32_t sum)
     return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
-/* Fill the factors of an axis that is scaled, as Pillow does. Returns 0 without memory. */
-static int preprocess_factors(preprocess_axis *axis)
+/* Return where the middle of result i lies in the source. */
+static double preprocess_middle(const preprocess_axis *axis, int i)
+{
+    return (axis->first + i + 0.5) * ((double)axis->source / axis->scaled);
+}
+
+/* Return how many source pixels on either side of its middle a result reads. */
+static double preprocess_support(const preprocess_axis *axis)
 {
     double scale = (double)axis->source / axis->scaled;
-    double support = scale < 1.0 ? 1.0 : scale;
-    double per_source = 1.0 / support;
-    axis->taps = (int)support;
-    axis->taps = (axis->taps < support ? axis->taps + 1 : axis->taps) * 2 + 1;
-    axis->spans = calloc((size_t)axis->count, sizeof(preprocess_span));
-    axis->factors = calloc((size_t)axis->count * (size_t)axis->taps, sizeof(int32_t));
-    double *weights = malloc(sizeof(double) * (size_t)axis->taps);
-    if (!axis->spans || !axis->factors || !weights) {
-        free(weights);
+    return scale < 1.0 ? 1.0 : scale;
+}
+
+/* Return the weight of source pixel `at` in the result whose middle is given. */
+static double preprocess_weight(double middle, double per_source, int at)
+{
+    double reach = (at - middle + 0.5) * per_source;
+    double weight = 1.0 - (reach < 0 ? -reach : reach);
+    return weight > 0.0 ? weight : 0.0;
+}
+
+static int32_t preprocess_factor(double weight, double total)
+{
+    return (int32_t)(weight / total * (1 << PREPROCESS_BITS) + 0.5);
+}
+
+/* Fill the spans of an axis that is scaled, as Pillow does. Returns 0 without memory. */
+static int preprocess_spans(preprocess_axis *axis, preprocess_memory *memory)
+{
+    double support = preprocess_support(axis), per_source = 1.0 / support;
+    axis->spans = preprocess_take(memory, (size_t)axis->count * sizeof *axis->spans);
+    axis->totals = preprocess_take(memory, (size_t)axis->count * sizeof *axis->totals);
+    if (!axis->spans || !axis->totals)
         return 0;
-    }
+    axis->taps = 0;
     for (int i = 0; i < axis->count; i++) {
-        double middle = (axis->first + i + 0.5) * scale, total = 0.0;
+        double middle = preprocess_middle(axis, i), total = 0.0;
         int start = (int)(middle - support + 0.5), end = (int)(middle + support + 0.5);
         start = start < 0 ? 0 : start;
         end = end > axis->source ? axis->source : end;
-        for (int t = 0; t < end - start; t++) {
-            double reach = ((t + start) - middle + 0.5) * per_source;
-            double weight = 1.0 - (reach < 0 ? -reach : reach);
-            weights[t] = weight > 0.0 ? weight : 0.0;
-            total += weights[t];
-        }
+        for (int at = start; at < end; at++)
+            total += preprocess_weight(middle, per_source, at);
         axis->spans[i] = (preprocess_span){start, end - start};
-        for (int t = 0; t < end - start; t++)
-            axis->factors[i * axis->taps + t] =
-                (int32_t)(weights[t] / total * (1 << PREPROCESS_BITS) + 0.5);
+        axis->totals[i] = total;
+        axis->taps = end - start > axis->taps ? end - start : axis->taps;
     }
-    free(weights);
+    return 1;
+}
+
+/* Fill the factors of the horizontal axis. Returns 0 without memory. */
+static int preprocess_factors(preprocess_axis *x, preprocess_memory *memory)
+{
+    double per_source = 1.0 / preprocess_support(x);
+    x->factors = preprocess_take(memory, (size_t)x->count * (size_t)x->taps * sizeof(int32_t));
+    if (!x->factors)
+        return 0;
+    for (int i = 0; i < x->count; i++) {
+        double middle = preprocess_middle(x, i);
+        for (int t = 0; t < x->spans[i].count; t++) {
+            double weight = preprocess_weight(middle, per_source, x->spans[i].start + t);
+            x->factors[(size_t)i * x->taps + t] = preprocess_factor(weight, x->totals[i]);
+        }
+    }
     return 1;
 }
 
@@ -103,147 +170,193 @@ static int preprocess_plan(const preprocess_contract *contract, int axis, int le
     return 1;
 }
 
-/* Write the colour-converted pixels of one row. */
-static void preprocess_color(const preprocess_contract *contract, const uint8_t *rgb, int pixels,
-                             uint8_t *row)
+/* Scale pixels of three channels along x. */
+static void preprocess_scale3(const preprocess_axis *x, const uint8_t *row, const int order[3],
+                              uint8_t *line)
 {
-    switch (contract->color) {
-    case PREPROCESS_RGB:
-        memcpy(row, rgb, (size_t)pixels * 3);
-        break;
-    case PREPROCESS_BGR:
-        for (int i = 0; i < pixels; i++, rgb += 3, row += 3)
-            row[0] = rgb[2], row[1] = rgb[1], row[2] = rgb[0];
-        break;
-    default:
-        for (int i = 0; i < pixels; i++, rgb += 3)
-            row[i] = (uint8_t)((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16);
-    }
-}
-
-/* Scale one row along x, or take the stretch that is wanted where its length stays. */
-static void preprocess_row(const preprocess_axis *x, const uint8_t *row, int channels,
-                           uint8_t *result)
-{
-    const int32_t half = 1 << (PREPROCESS_BITS - 1);
-    if (!x->factors) {
-        memcpy(result, row + (size_t)x->first * channels, (size_t)x->count * channels);
-        return;
-    }
-    for (int i = 0; i < x->count; i++, result += channels) {
+    for (int i = 0; i < x->count; i++, line++) {
         const int32_t *factors = x->factors + (size_t)i * x->taps;
-        const uint8_t *from = row + (size_t)x->spans[i].start * channels;
-        int32_t sums[3] = {half, half, half};
-        if (channels == 3)
-            for (int t = 0; t < x->spans[i].count; t++, from += 3) {
-                sums[0] += from[0] * factors[t];
-                sums[1] += from[1] * factors[t];
-                sums[2] += from[2] * factors[t];
-            }
-        else
-            for (int t = 0; t < x->spans[i].count; t++)
-                sums[0] += from[t] * factors[t];
-        for (int c = 0; c < channels; c++)
-            result[c] = preprocess_pixel(sums[c]);
+        const uint8_t *from = row + (size_t)x->spans[i].start * 3;
+        int32_t sums[3] = {PREPROCESS_HALF, PREPROCESS_HALF, PREPROCESS_HALF};
+        for (int t = 0; t < x->spans[i].count; t++, from += 3) {
+            sums[0] += from[0] * factors[t];
+            sums[1] += from[1] * factors[t];
+            sums[2] += from[2] * factors[t];
+        }
+        for (int c = 0; c < 3; c++)
+            line[(size_t)c * x->count] = preprocess_pixel(sums[order[c]]);
     }
 }
 
-/* Scale columns along y into row i of the result, from rows that are scaled along x already.
- * `sums` has room for as many numbers as a row has bytes. */
-static void preprocess_column(const preprocess_axis *y, int i, const uint8_t *rows, int bytes,
-                              int first_row, int32_t *sums, uint8_t *result)
+static void preprocess_scale1(const preprocess_axis *x, const uint8_t *row, uint8_t *line)
 {
-    if (!y->factors) {
-        memcpy(result, rows + (size_t)(y->first + i - first_row) * bytes, (size_t)bytes);
+    for (int i = 0; i < x->count; i++) {
+        const int32_t *factors = x->factors + (size_t)i * x->taps;
+        const uint8_t *from = row + x->spans[i].start;
+        int32_t sum = PREPROCESS_HALF;
+        for (int t = 0; t < x->spans[i].count; t++)
+            sum += from[t] * factors[t];
+        line[i] = preprocess_pixel(sum);
+    }
+}
+
+/* Make the line of a row of the image: its colours, scaled along x. */
+static void preprocess_line(const preprocess_job *job, int number)
+{
+    static const int orders[2][3] = {{0, 1, 2}, {2, 1, 0}};
+    const preprocess_axis *x = &job->x;
+    const uint8_t *row = job->rgb + (size_t)number * x->source * 3;
+    if (job->contract->color == PREPROCESS_GRAY) {
+        int first = x->factors ? 0 : x->first, count = x->factors ? x->source : x->count;
+        uint8_t *gray = x->factors ? job->gray : job->line;
+        row += (size_t)first * 3;
+        for (int i = 0; i < count; i++, row += 3)
+            gray[i] = (uint8_t)((row[0] * 19595 + row[1] * 38470 + row[2] * 7471 + 0x8000) >> 16);
+        if (x->factors)
+            preprocess_scale1(x, gray, job->line);
         return;
     }
-    for (int b = 0; b < bytes; b++)
-        sums[b] = 1 << (PREPROCESS_BITS - 1);
-    for (int t = 0; t < y->spans[i].count; t++) {
-        const uint8_t *from = rows + (size_t)(y->spans[i].start + t - first_row) * bytes;
-        int32_t factor = y->factors[(size_t)i * y->taps + t];
-        for (int b = 0; b < bytes; b++)
-            sums[b] += from[b] * factor;
-    }
-    for (int b = 0; b < bytes; b++)
-        result[b] = preprocess_pixel(sums[b]);
-}
-
-/* Write the levels of one row of pixels into each channel's plane. */
-static void preprocess_store(const preprocess_contract *contract, const uint8_t *row, int pixels,
-                             float *input, size_t plane)
-{
-    int channels = contract->input[0];
-    for (int c = 0; c < channels; c++)
-        for (int i = 0; i < pixels; i++)
-            input[c * plane + i] = (float)row[i * channels + c];
-}
-
-/* Make (level / scale - mean) / std of the levels; the largest level of a black image is 1. */
-static void preprocess_normalize(const preprocess_contract *contract, float *input, size_t plane)
-{
-    if (contract->scale == PREPROCESS_LEVELS)
+    const int *order = orders[job->contract->color == PREPROCESS_BGR];
+    if (x->factors) {
+        preprocess_scale3(x, row, order, job->line);
         return;
-    float scale = 255.0f;
-    size_t count = plane * contract->input[0];
-    if (contract->scale == PREPROCESS_BY_MAX) {
-        scale = 1.0f;
-        for (size_t i = 0; i < count; i++)
-            scale = input[i] > scale ? input[i] : scale;
     }
-    for (int c = 0; c < contract->input[0]; c++, input += plane)
-        for (size_t i = 0; i < plane; i++)
-            input[i] = (input[i] / scale - contract->mean[c]) / contract->std[c];
+    row += (size_t)x->first * 3;
+    for (int c = 0; c < 3; c++)
+        for (int i = 0; i < x->count; i++)
+            job->line[(size_t)c * x->count + i] = row[i * 3 + order[c]];
 }
 
-/* Return where the source pixels that an axis reads begin, or end. */
-static int preprocess_first(const preprocess_axis *axis)
+/* Fill the table with (level / largest - mean) / std, or with the levels themselves. */
+static void preprocess_table(const preprocess_job *job, int largest)
 {
-    return axis->factors ? axis->spans[0].start : axis->first;
+    const preprocess_contract *contract = job->contract;
+    float scale = contract->scale == PREPROCESS_BY_255 ? 255.0f : (float)largest;
+    for (int c = 0; c < contract->input[0] && !contract->bytes; c++)
+        for (int level = 0; level < 256; level++)
+            job->table[c * 256 + level] =
+                contract->scale == PREPROCESS_LEVELS
+                    ? (float)level
+                    : ((float)level / scale - contract->mean[c]) / contract->std[c];
 }
 
-static int preprocess_end(const preprocess_axis *axis)
+/* Return the number of pixels of a channel of the input. */
+static size_t preprocess_plane(const preprocess_contract *contract)
 {
-    preprocess_span last = {axis->first, axis->count};
-    if (axis->factors)
-        last = axis->spans[axis->count - 1];
-    return last.start + last.count;
+    return (size_t)contract->input[1] * (size_t)contract->input[2];
 }
 
-static int preprocess_image(const preprocess_contract *contract, const uint8_t *rgb,
-                            const preprocess_axis *y, const preprocess_axis *x, float *input)
+/* Fill the input with level 0, for what the image does not cover. */
+static void preprocess_clear(const preprocess_job *job)
 {
-    int channels = contract->input[0], height = contract->input[1], width = contract->input[2];
-    size_t plane = (size_t)height * width;
-    int bytes = x->count * channels;
-    int first = preprocess_first(y), last = preprocess_end(y); /* the rows that are read */
-    if ((uint64_t)(last - first) * (uint64_t)bytes > MODEL_MAX_ROWS_BYTES)
-        return MODEL_TOO_COSTLY;
-    uint8_t *colored = malloc((size_t)x->source * channels);
-    uint8_t *rows = calloc((size_t)(last - first), (size_t)bytes); /* guards the product */
-    uint8_t *line = calloc((size_t)width, (size_t)channels);
-    int32_t *sums = malloc(sizeof(int32_t) * (size_t)bytes);
-    int fine = colored && rows && line && sums;
-    for (int row = first; fine && row < last; row++) {
-        preprocess_color(contract, rgb + (size_t)row * x->source * 3, x->source, colored);
-        preprocess_row(x, colored, channels, rows + (size_t)(row - first) * bytes);
+    size_t plane = preprocess_plane(job->contract);
+    for (int c = 0; c < job->contract->input[0]; c++) {
+        if (job->contract->bytes)
+            memset((uint8_t *)job->input + c * plane, 0, plane);
+        for (size_t i = 0; i < plane && !job->contract->bytes; i++)
+            ((float *)job->input)[c * plane + i] = job->table[c * 256];
     }
-    for (int row = 0; fine && row < height; row++) {
-        int i = row - y->target;
-        if (i >= 0 && i < y->count)
-            preprocess_column(y, i, rows, bytes, first, sums,
-                              line + (size_t)x->target * channels);
+}
+
+/* Put the line into a row of the input. */
+static void preprocess_put(const preprocess_job *job, int row)
+{
+    const preprocess_contract *contract = job->contract;
+    size_t plane = preprocess_plane(contract), count = (size_t)job->x.count;
+    size_t at = (size_t)row * contract->input[2] + job->x.target;
+    for (int c = 0; c < contract->input[0]; c++, at += plane) {
+        const uint8_t *line = job->line + c * count;
+        const float *table = job->table + c * 256;
+        if (contract->bytes)
+            memcpy((uint8_t *)job->input + at, line, count);
         else
-            memset(line, 0, (size_t)width * channels);
-        preprocess_store(contract, line, width, input + (size_t)row * width, plane);
+            for (size_t i = 0; i < count; i++)
+                ((float *)job->input)[at + i] = table[line[i]];
     }
-    if (fine)
-        preprocess_normalize(contract, input, plane);
-    free(colored);
-    free(rows);
-    free(line);
-    free(sums);
-    return fine ? MODEL_OK : MODEL_NO_MEMORY;
+}
+
+/* Make the input of an image that is not scaled. */
+static void preprocess_kept(const preprocess_job *job)
+{
+    const preprocess_contract *contract = job->contract;
+    const preprocess_axis *y = &job->y;
+    int largest = 1;
+    if (contract->scale == PREPROCESS_BY_MAX)
+        for (int row = 0; row < y->count; row++) {
+            preprocess_line(job, y->first + row);
+            for (int i = 0; i < job->x.count * contract->input[0]; i++)
+                largest = job->line[i] > largest ? job->line[i] : largest;
+        }
+    preprocess_table(job, largest);
+    if (y->count < contract->input[1] || job->x.count < contract->input[2])
+        preprocess_clear(job);
+    for (int row = 0; row < y->count; row++) {
+        preprocess_line(job, y->first + row);
+        preprocess_put(job, y->target + row);
+    }
+}
+
+/* Add the line to row i of the result, times a factor. */
+static void preprocess_add(const preprocess_job *job, int i, int32_t factor)
+{
+    const preprocess_contract *contract = job->contract;
+    int count = job->x.count;
+    preprocess_sum *sums =
+        job->sums + (size_t)(job->y.target + i) * contract->input[2] + job->x.target;
+    for (int c = 0; c < contract->input[0]; c++, sums += preprocess_plane(contract)) {
+        const uint8_t *line = job->line + (size_t)c * count;
+        for (int k = 0; k < count; k++)
+            sums[k] += line[k] * factor;
+    }
+}
+
+/* Make the input of the sums. */
+static void preprocess_finish(const preprocess_job *job)
+{
+    const preprocess_contract *contract = job->contract;
+    size_t plane = preprocess_plane(contract), count = plane * contract->input[0];
+    int largest = 1;
+    for (size_t i = 0; i < count && contract->scale == PREPROCESS_BY_MAX; i++) {
+        int level = preprocess_pixel(job->sums[i]);
+        largest = level > largest ? level : largest;
+    }
+    preprocess_table(job, largest);
+    for (size_t i = 0; i < count && contract->bytes; i++)
+        ((uint8_t *)job->input)[i] = preprocess_pixel(job->sums[i]);
+    for (int c = 0; c < contract->input[0] && !contract->bytes; c++) {
+        const float *table = job->table + c * 256;
+        const preprocess_sum *sums = job->sums + c * plane;
+        float *values = (float *)job->input + c * plane; /* the same memory */
+        for (size_t i = 0; i < plane; i++) {
+            float value = table[preprocess_pixel(sums[i])];
+            memcpy(&values[i], &value, sizeof value);
+        }
+    }
+}
+
+/* Make the input of an image that is scaled: each row of it goes into all rows of the result that
+ * read it. */
+static void preprocess_resized(const preprocess_job *job, int first, int last)
+{
+    const preprocess_axis *y = &job->y;
+    double per_source = 1.0 / preprocess_support(y);
+    size_t count = preprocess_plane(job->contract) * job->contract->input[0];
+    for (size_t i = 0; i < count; i++)
+        job->sums[i] = PREPROCESS_HALF; /* level 0 where nothing is added */
+    for (int row = first, oldest = 0; row < last; row++) {
+        preprocess_line(job, row);
+        if (!y->spans) {
+            preprocess_add(job, row - first, 1 << PREPROCESS_BITS);
+            continue;
+        }
+        while (y->spans[oldest].start + y->spans[oldest].count <= row)
+            oldest++;
+        for (int i = oldest; i < y->count && y->spans[i].start <= row; i++) {
+            double weight = preprocess_weight(preprocess_middle(y, i), per_source, row);
+            preprocess_add(job, i, preprocess_factor(weight, y->totals[i]));
+        }
+    }
+    preprocess_finish(job);
 }
 
 /* The lengths that an image (height, width) is scaled to. */
@@ -264,27 +377,55 @@ static void preprocess_scaled(const preprocess_contract *contract, const int sou
     }
 }
 
+/* Take the memory that a job needs. Returns 0 where there is less. */
+static int preprocess_prepare(preprocess_job *job, preprocess_memory *memory)
+{
+    const preprocess_contract *contract = job->contract;
+    size_t count = preprocess_plane(contract) * contract->input[0];
+    int scaled = 0, fine = 1;
+    job->line = preprocess_take(memory, (size_t)contract->input[2] * contract->input[0]);
+    job->table = contract->bytes ? NULL : preprocess_take(memory, 256 * 4 * contract->input[0]);
+    fine = job->line && (job->table || contract->bytes);
+    if (fine && job->y.scaled != job->y.source)
+        fine = preprocess_spans(&job->y, memory), scaled = 1;
+    if (fine && job->x.scaled != job->x.source) {
+        if (contract->color == PREPROCESS_GRAY)
+            job->gray = preprocess_take(memory, (size_t)job->x.source);
+        fine = (job->gray || contract->color != PREPROCESS_GRAY) &&
+               preprocess_spans(&job->x, memory) && preprocess_factors(&job->x, memory);
+        scaled = 1;
+    }
+    if (fine && scaled)
+        job->sums = contract->bytes ? preprocess_take(memory, count * sizeof(int32_t)) : job->input;
+    return fine && (job->sums || !scaled);
+}
+
 static int preprocess(const preprocess_contract *contract, const uint8_t *rgb, int width,
-                      int height, float *input)
+                      int height, void *input, preprocess_memory memory)
 {
     const int source[2] = {height, width};
     int scaled[2];
-    preprocess_axis plans[2] = {{0}, {0}};
+    preprocess_job job = {.contract = contract, .rgb = rgb, .input = input};
     preprocess_scaled(contract, source, scaled);
-    for (int axis = 0; axis < 2; axis++)
-        if (!preprocess_plan(contract, axis, source[axis], scaled, &plans[axis]))
-            return MODEL_BAD_SIZE;
-    int status = MODEL_OK;
-    for (int axis = 0; axis < 2; axis++)
-        if (plans[axis].scaled != plans[axis].source && !preprocess_factors(&plans[axis]))
-            status = MODEL_NO_MEMORY;
-    if (status == MODEL_OK)
-        status = preprocess_image(contract, rgb, &plans[0], &plans[1], input);
-    for (int axis = 0; axis < 2; axis++) {
-        free(plans[axis].spans);
-        free(plans[axis].factors);
+    if (!preprocess_plan(contract, 0, height, scaled, &job.y) ||
+        !preprocess_plan(contract, 1, width, scaled, &job.x))
+        return MODEL_BAD_SIZE;
+    if (!preprocess_prepare(&job, &memory))
+        return MODEL_FAILED;
+    int first = job.y.first, last = first + job.y.count; /* the rows that are read */
+    if (job.y.spans) {
+        preprocess_span end = job.y.spans[job.y.count - 1];
+        first = job.y.spans[0].start;
+        last = end.start + end.count;
     }
-    return status;
+    if ((uint64_t)(last - first) * (uint64_t)job.x.count * contract->input[0] >
+        MODEL_MAX_ROWS_BYTES)
+        return MODEL_TOO_COSTLY;
+    if (job.sums)
+        preprocess_resized(&job, first, last);
+    else
+        preprocess_kept(&job);
+    return MODEL_OK;
 }
 
 #endif

@@ -6,13 +6,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "model.h"
 
 enum { FAULT = 1, BAD_INPUT = 2 };
 
-/* The network's input, from the file that was read last. */
-static float input[MODEL_INPUT_SIZE];
+/* The network, and its input from the file that was read last. */
+static unsigned char arena[MODEL_ARENA_SIZE];
+static model_instance *instance;
+static model_input input[MODEL_INPUT_SIZE];
+
+/* Return the time in milliseconds. */
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
+}
 
 /* Say what is wrong, and end. */
 static void fail(int code, const char *what, const char *why)
@@ -70,7 +81,6 @@ static void check(const char *path, int status)
     switch (status) {
     case MODEL_OK:
         return;
-    case MODEL_NO_MEMORY:
     case MODEL_NO_THREADS:
     case MODEL_BUSY:
     case MODEL_FAILED:
@@ -109,7 +119,9 @@ static void read_pixels(FILE *file, const char *path, int width, int height)
     if (!rgb)
         fail(FAULT, path, "there is no memory for the image");
     read_rest(file, path, rgb, size);
-    int status = model_preprocess(rgb, width, height, input);
+    now();
+    int status = model_preprocess(instance, rgb, width, height, input);
+    now();
     if (status == MODEL_BAD_SIZE)
         wrong_size(path, width, height);
     check(path, status);

@@ -1,15 +1,18 @@
 /* model-run: run the network on files, from the command line.
  *
  * Build it from what lies beside it: cc -O2 -I.. runner.c ../libmodel.a -lpthread -lm
+ *
+ * It asks the system for the time before and after it creates the instance, before and after each
+ * preprocessing and each run, and with --profile after each layer, and at no other time.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "model.h"
 #include "reader.h"
+#include "report.h"
 
 static const char usage[] =
     "usage: model-run [OPTION]... [INPUT]...\n"
@@ -20,12 +23,15 @@ static const char usage[] =
     "  IMAGE.ppm         an image: binary PPM (P6) with 8 bits a sample\n"
     "  --rgb FILE        an image: raw bytes, red, green, blue; needs --size before it\n"
     "  --size WxH        width and height, in pixels, of each --rgb that follows\n"
-    "  --tensor FILE     the network's input itself: raw float32, channels, rows, columns\n"
+    "  --tensor FILE     the network's input itself: raw elements, channels, rows, columns\n"
     "\n"
     "  --raw FILE        also write the raw outputs of all inputs to FILE, as float32\n"
     "  --top N           print the N best classes of each output (default 5; 0: all)\n"
     "  --threads N       share the work among N threads (default 1)\n"
     "  --repeat N        run each input N times, and print the median time\n"
+    "  --times FILE      write the milliseconds of each run to FILE: raw float64\n"
+    "  --profile FILE    write a line a layer of each run to FILE: layer, kernel, nanoseconds\n"
+    "  --layers FILE     write the result of each layer of each run to FILE, as it lies in memory\n"
     "  --quiet           print no classes\n"
     "  --describe        print input and outputs as JSON, and end\n"
     "  --version         print the version, and end\n"
@@ -36,7 +42,14 @@ static const char usage[] =
 static float output[MODEL_OUTPUT_SIZE];
 static long repeat = 1, top = 5;
 static int quiet;
-static FILE *raw;
+
+/* The files that options name, and the words that name them. */
+enum { RAW, TIMES, PROFILE, LAYERS, FILES };
+static const char *const file_options[FILES] = {"--raw", "--times", "--profile", "--layers"};
+static FILE *files[FILES];
+
+/* When each layer began, and the last one ended. */
+static double began[MODEL_LAYER_COUNT + 1];
 
 /* Return the whole number in a text, within limits. */
 static long number(const char *option, const char *text, long low, long high)
@@ -52,67 +65,34 @@ static long number(const char *option, const char *text, long low, long high)
     return value;
 }
 
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
-}
-
 static int ascending(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-/* A class and its value, to be sorted. */
-typedef struct {
-    size_t index;
-    float value;
-} class_value;
-
-static int best_first(const void *a, const void *b)
+static void put(int file, const void *bytes, size_t size)
 {
-    const class_value *x = a, *y = b;
-    if (x->value != y->value)
-        return x->value < y->value ? 1 : -1;
-    return (x->index > y->index) - (x->index < y->index);
+    if (files[file] && size && fwrite(bytes, size, 1, files[file]) != 1)
+        fail(FAULT, file_options[file], strerror(errno));
 }
 
-static void print_classes(const model_output *about, const float *values)
+/* Take down the time after a layer, and its result. */
+static void watch(void *user, int layer, const void *result)
 {
-    class_value *classes = malloc(about->size * sizeof *classes);
-    if (!classes)
-        fail(FAULT, about->name, "there is no memory to sort the classes");
-    for (size_t i = 0; i < about->size; i++)
-        classes[i] = (class_value){i, values[i]};
-    qsort(classes, about->size, sizeof *classes, best_first);
-    size_t shown = top && (size_t)top < about->size ? (size_t)top : about->size;
-    for (size_t i = 0; i < shown; i++) {
-        size_t index = classes[i].index;
-        if (index < about->label_count)
-            printf("  %-24s %.6f\n", about->labels[index], (double)classes[i].value);
-        else
-            printf("  class %-18zu %.6f\n", index, (double)classes[i].value);
-    }
-    free(classes);
+    (void)user;
+    if (files[PROFILE])
+        began[layer + 1] = now();
+    if (layer >= 0)
+        put(LAYERS, result, model_layers[layer].size);
 }
 
-static void print_output(const model_output *about, const float *values)
+static void put_profile(void)
 {
-    if (MODEL_OUTPUT_COUNT > 1)
-        printf(" %s\n", about->name);
-    if (about->rank == 1) {
-        print_classes(about, values);
-        return;
-    }
-    float low = values[0], high = values[0];
-    for (size_t i = 1; i < about->size; i++) {
-        low = values[i] < low ? values[i] : low;
-        high = values[i] > high ? values[i] : high;
-    }
-    printf("  map of %zu x %zu x %zu, from %.6f to %.6f\n", about->shape[0], about->shape[1],
-           about->shape[2], (double)low, (double)high);
+    for (int i = 0; files[PROFILE] && i < MODEL_LAYER_COUNT; i++)
+        if (fprintf(files[PROFILE], "%s\t%s\t%.0f\n", model_layers[i].name,
+                    model_layers[i].kernel, (began[i + 1] - began[i]) * 1e6) < 0)
+            fail(FAULT, file_options[PROFILE], strerror(errno));
 }
 
 /* Run the network on the input that was read, and print what it gives. */
@@ -123,50 +103,22 @@ static void run(const char *path)
         fail(FAULT, path, "there is no memory for the times");
     for (long i = 0; i < repeat; i++) {
         double start = now();
-        check(path, model_run(input, output));
+        check(path, model_run(instance, input, output));
         times[i] = now() - start;
+        put(TIMES, &times[i], sizeof times[i]);
+        put_profile();
     }
     qsort(times, (size_t)repeat, sizeof *times, ascending);
-    if (raw && fwrite(output, sizeof output, 1, raw) != 1)
-        fail(FAULT, "--raw", strerror(errno));
+    put(RAW, output, sizeof output);
     if (!quiet) {
         printf("%s\n", path);
         model_activate(output);
         for (int i = 0; i < MODEL_OUTPUT_COUNT; i++)
-            print_output(&model_outputs[i], output + model_outputs[i].offset);
+            print_output(&model_outputs[i], output + model_outputs[i].offset, top);
         if (repeat > 1)
             printf("  median of %ld runs: %.3f ms\n", repeat, times[repeat / 2]);
     }
     free(times);
-}
-
-static void print_json(const char *text)
-{
-    putchar('"');
-    for (; *text; text++)
-        if (*text == '"' || *text == '\\' || (unsigned char)*text < ' ')
-            printf("\\u%04x", (unsigned)(unsigned char)*text);
-        else
-            putchar(*text);
-    putchar('"');
-}
-
-static void describe(void)
-{
-    static const int shape[] = MODEL_INPUT_SHAPE;
-    printf("{\"input\": [");
-    for (int i = 0; i < MODEL_INPUT_RANK; i++)
-        printf(i ? ", %d" : "%d", shape[i]);
-    printf("], \"outputs\": [");
-    for (int i = 0; i < MODEL_OUTPUT_COUNT; i++) {
-        printf(i ? ", {\"name\": " : "{\"name\": ");
-        print_json(model_outputs[i].name);
-        printf(", \"shape\": [");
-        for (int k = 0; k < model_outputs[i].rank; k++)
-            printf(k ? ", %zu" : "%zu", model_outputs[i].shape[k]);
-        printf("]}");
-    }
-    printf("]}\n");
 }
 
 /* Read the input of an option or file name. */
@@ -185,6 +137,24 @@ static void read_input(const char *option, const char *path, const char *size)
     run(path);
 }
 
+/* Take an option that names a file to write; return whether it was one. */
+static int set_file(const char *option, const char *path)
+{
+    int file = 0;
+    while (file < FILES && strcmp(option, file_options[file]))
+        file++;
+    if (file == FILES)
+        return 0;
+    if (files[file])
+        fail(BAD_INPUT, option, "can be given once");
+    files[file] = fopen(path, "wb");
+    if (!files[file])
+        fail(BAD_INPUT, path, strerror(errno));
+    if (file == PROFILE || file == LAYERS)
+        check(option, model_watch(instance, watch, NULL));
+    return 1;
+}
+
 /* Take an option that sets something; return whether it was one. */
 static int set(const char *option, const char *value, const char **size)
 {
@@ -195,22 +165,18 @@ static int set(const char *option, const char *value, const char **size)
     else if (!strcmp(option, "--repeat"))
         repeat = number(option, value, 1, 1000000);
     else if (!strcmp(option, "--threads"))
-        check(option, model_set_threads((int)number(option, value, 1, MODEL_MAX_THREADS)));
-    else if (!strcmp(option, "--raw")) {
-        if (raw)
-            fail(BAD_INPUT, option, "can be given once");
-        raw = fopen(value, "wb");
-        if (!raw)
-            fail(BAD_INPUT, value, strerror(errno));
-    } else
-        return 0;
+        check(option, model_set_threads(instance, (int)number(option, value, 1,
+                                                              MODEL_MAX_THREADS)));
+    else
+        return set_file(option, value);
     return 1;
 }
 
 static void end(void)
 {
-    if (raw && fclose(raw))
-        fail(FAULT, "--raw", strerror(errno));
+    for (int file = 0; file < FILES; file++)
+        if (files[file] && fclose(files[file]))
+            fail(FAULT, file_options[file], strerror(errno));
     if (fflush(stdout))
         fail(FAULT, "standard output", strerror(errno));
 }
@@ -219,6 +185,9 @@ int main(int count, char **arguments)
 {
     int inputs = 0;
     const char *size = NULL;
+    now();
+    instance = model_create(arena, sizeof arena);
+    now();
     for (int i = 1; i < count; i++) {
         const char *option = arguments[i], *value = i + 1 < count ? arguments[i + 1] : NULL;
         if (!strcmp(option, "--help"))

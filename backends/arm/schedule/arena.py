@@ -24,10 +24,14 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """The offset of each buffer in bytes, and the size of the whole."""
+    """The offset of each buffer in bytes, and the size of the whole.
+
+    No arena can be smaller than `bound`: the most bytes that are in use at once.
+    """
 
     offsets: Mapping[str, int]
     nbytes: int
+    bound: int
 
 
 def plan(buffers: Iterable[Buffer]) -> Arena:
@@ -35,8 +39,9 @@ def plan(buffers: Iterable[Buffer]) -> Arena:
 
     Each buffer, the largest first, takes the lowest place that is free for all its time.
     """
+    listed = list(buffers)
     placed: list[tuple[int, int, Buffer]] = []
-    for order, buffer in enumerate(sorted(buffers, key=lambda b: (-b.nbytes, b.first, b.name))):
+    for order, buffer in enumerate(sorted(listed, key=lambda b: (-b.nbytes, b.first, b.name))):
         offset = 0
         for start, _, other in placed:
             if not buffer.meets(other):
@@ -46,7 +51,21 @@ def plan(buffers: Iterable[Buffer]) -> Arena:
             offset = max(offset, _aligned(start + other.nbytes))
         insort(placed, (offset, order, buffer), key=lambda p: p[:2])
     end = max((offset + buffer.nbytes for offset, _, buffer in placed), default=0)
-    return Arena({buffer.name: offset for offset, _, buffer in placed}, _aligned(end))
+    offsets = {buffer.name: offset for offset, _, buffer in placed}
+    return Arena(offsets, _aligned(end), bound(listed))
+
+
+def bound(buffers: Iterable[Buffer]) -> int:
+    """Return the most bytes that are in use at once."""
+    changes: dict[int, int] = {}
+    for buffer in buffers:
+        changes[buffer.first] = changes.get(buffer.first, 0) + buffer.nbytes
+        changes[buffer.last + 1] = changes.get(buffer.last + 1, 0) - buffer.nbytes
+    most = used = 0
+    for step in sorted(changes):
+        used += changes[step]
+        most = max(most, used)
+    return most
 
 
 def _aligned(nbytes: int) -> int:

@@ -4,7 +4,7 @@ A value that only renames or joins others needs no step where its parts can lie 
 belong: `flatten` is its input, and what a `concat` joins is written in place.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from tcc.backends.arm.schedule.partition import partition
 from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
 from tcc.compiler.ir.graph import Graph, Node
-from tcc.compiler.ir.types import DType
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -62,10 +61,6 @@ class Program:
             if isinstance(step, KernelCall):
                 found.setdefault(step.kernel, step.result)
         return found
-
-
-INPUT = "input floats"
-"""The buffer in which floats lie that become the levels of an input."""
 
 
 def scratch(call: KernelCall, index: int) -> str:
@@ -155,10 +150,10 @@ def program(
     return Program(graph, tuple(builder.steps), places)
 
 
-def buffers(program: Program) -> tuple[Buffer, ...]:
+def buffers(program: Program, kept: Iterable[str] = ()) -> tuple[Buffer, ...]:
     """Return the buffers that a program uses, and when.
 
-    ProgramStep 0 brings the inputs, and the step after the last takes the outputs away.
+    Step 0 brings the inputs, and the step after the last takes away the outputs and what is `kept`.
     """
     graph, places = program.graph, program.places
     used: dict[str, list[int]] = {}
@@ -169,15 +164,13 @@ def buffers(program: Program) -> tuple[Buffer, ...]:
 
     for source in graph.inputs:
         use(source.name, 0)
-        if source.type.dtype is not DType.F32:
-            used[INPUT], sizes[INPUT] = [0], 4 * source.type.elements
     for number, step in enumerate(program.steps, 1):
         for value in _values(step):
             use(value, number)
         for name, nbytes in _scratches(step):
             used[name], sizes[name] = [number], nbytes
-    for output in graph.outputs:
-        use(output.value, len(program.steps) + 1)
+    for value in (*(output.value for output in graph.outputs), *kept):
+        use(value, len(program.steps) + 1)
     return tuple(Buffer(name, sizes[name], min(at), max(at)) for name, at in used.items())
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from op_cases import trained
 
 from tcc.backends.arm import compile_model
 from tcc.backends.arm.backend import Arm
-from tcc.backends.arm.codegen import c_names, objects, zig
+from tcc.backends.arm.codegen import c_names, elf_symbols, objects, zig
 from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.kernels.conv import DirectConv
 from tcc.backends.arm.kernels.loops.builders import BUILDERS
@@ -105,7 +106,8 @@ def tensor(built: Built, seed: int = 0) -> NDArray[np.float32]:
 def test_its_files(built: Built) -> None:
     assert sorted(built.artifact.files) == [
         "libsmall.a", "libsmall.so", "small-run", "small.h",
-        "src/functions.h", "src/pool.h", "src/preprocess.h", "src/reader.h", "src/runner.c", "src/small.c",
+        "src/functions.h", "src/pool.h", "src/preprocess.h", "src/reader.h", "src/report.h",
+        "src/runner.c", "src/small.c",
     ]  # fmt: skip
     assert built.artifact.executable == {"small-run"}
 
@@ -283,25 +285,45 @@ def test_a_folder_without_a_program_is_the_users_error(built: Built, tmp_path: P
 USER = """
 #include <stdio.h>
 #include "small.h"
+static int seen;
+static void watch(void *user, int layer, const void *result)
+{
+    seen += layer + (user == &seen) + (result != 0);
+}
+static unsigned char arena[SMALL_ARENA_SIZE + 3];
 int main(void)
 {
     static uint8_t rgb[31 * 50 * 3];
     static float p[SMALL_OUTPUT_SIZE], t[SMALL_INPUT_SIZE], q[SMALL_OUTPUT_SIZE];
     for (int i = 0; i < (int)sizeof rgb; i++)
         rgb[i] = (uint8_t)(i * 7 + i / 50);
-    int bad = small_classify(rgb, 50, 31, p) || small_preprocess(rgb, 50, 31, t) ||
-              small_set_threads(3) || small_run(t, q) || small_activate(q) ||
-              small_threads() != 3;
+    small_instance *net = small_create(arena + 3, SMALL_ARENA_SIZE);
+    int bad = !net || small_threads(net) != 1;
+    bad |= small_classify(net, rgb, 50, 31, p) || small_preprocess(net, rgb, 50, 31, t) ||
+           small_set_threads(net, 3) || small_run(net, t, q) || small_activate(q) ||
+           small_threads(net) != 3;
     for (int i = 0; i < SMALL_OUTPUT_SIZE; i++)
         bad |= p[i] != q[i];
-    bad |= small_run(0, q) != SMALL_BAD_ARGUMENT || small_run(t, 0) != SMALL_BAD_ARGUMENT;
-    bad |= small_classify(rgb, 0, 31, p) != SMALL_BAD_SIZE;
-    bad |= small_classify(rgb, 50, -1, p) != SMALL_BAD_SIZE;
-    bad |= small_classify(rgb, SMALL_MAX_SIDE + 1, 1, p) != SMALL_TOO_LARGE;
-    bad |= small_classify(rgb, SMALL_MAX_SIDE, SMALL_MAX_SIDE, p) != SMALL_TOO_LARGE;
-    bad |= small_set_threads(0) != SMALL_BAD_ARGUMENT;
-    bad |= small_set_threads(SMALL_MAX_THREADS + 1) != SMALL_BAD_ARGUMENT;
-    bad |= small_set_threads(1) || small_threads() != 1;
+    bad |= small_run(net, 0, q) != SMALL_BAD_ARGUMENT || small_run(net, t, 0) != SMALL_BAD_ARGUMENT;
+    bad |= small_run(0, t, q) != SMALL_BAD_ARGUMENT || small_activate(0) != SMALL_BAD_ARGUMENT;
+    bad |= small_classify(0, rgb, 5, 5, p) != SMALL_BAD_ARGUMENT;
+    bad |= small_preprocess(0, rgb, 5, 5, t) != SMALL_BAD_ARGUMENT;
+    bad |= small_classify(net, rgb, 0, 31, p) != SMALL_BAD_SIZE;
+    bad |= small_classify(net, rgb, 50, -1, p) != SMALL_BAD_SIZE;
+    bad |= small_classify(net, rgb, SMALL_MAX_SIDE + 1, 1, p) != SMALL_TOO_LARGE;
+    bad |= small_classify(net, rgb, SMALL_MAX_SIDE, SMALL_MAX_SIDE, p) != SMALL_TOO_LARGE;
+    bad |= small_set_threads(net, 0) != SMALL_BAD_ARGUMENT;
+    bad |= small_set_threads(net, SMALL_MAX_THREADS + 1) != SMALL_BAD_ARGUMENT;
+    bad |= small_set_threads(net, 1) || small_threads(net) != 1;
+    bad |= small_watch(net, watch, &seen) || small_run(net, t, q) || small_watch(net, 0, 0);
+    int layers = SMALL_LAYER_COUNT;
+    bad |= small_run(net, t, q) || seen != layers * (layers - 1) / 2 + 2 * layers;
+    bad |= !small_layers[layers - 1].name || small_layers[layers].name;
+    small_destroy(net);
+    bad |= small_run(net, t, q) != SMALL_BAD_ARGUMENT || small_threads(net) != 0;
+    small_destroy(net);
+    small_destroy(0);
+    bad |= small_create(arena, SMALL_ARENA_SIZE - 1) != 0 || small_create(0, SMALL_ARENA_SIZE) != 0;
     for (int i = 0; i < SMALL_OUTPUT_COUNT; i++)
         printf("%s %zu %zu\\n", small_outputs[i].name, small_outputs[i].offset,
                small_outputs[i].label_count);
@@ -343,32 +365,24 @@ def test_the_program_builds_from_its_sources(built: Built, tmp_path: Path) -> No
     assert done.stdout.decode() == built.program("--help").stdout
 
 
-def test_the_shared_library_shows_the_headers_functions_alone(built: Built) -> None:
+DOCUMENTED = {
+    f"small_{word}"
+    for word in ("create", "destroy", "run", "preprocess", "activate", "classify", "set_threads",
+                 "threads", "watch", "message", "version", "outputs", "layers")
+}  # fmt: skip
+
+
+def test_the_libraries_show_the_headers_names_alone(built: Built) -> None:
+    header = (built.folder / "small.h").read_text()
+    (create,) = re.findall(r"^#define small_create (\w+)$", header, re.MULTILINE)
+    archive = (built.folder / "libsmall.a").read_bytes()
+    member = archive[archive.rindex(b"\x7fELF") :]
+    assert set(elf_symbols.shown(member)) == {*DOCUMENTED, create}
     library = ctypes.CDLL(str(built.folder / "libsmall.so"))
-    for word in ("run", "preprocess", "activate", "classify", "set_threads", "threads", "message",
-                 "version", "outputs"):  # fmt: skip
-        assert hasattr(library, f"small_{word}")
-    prefix = c_names.prefix("small")
-    for hidden in ("small_k0_conv", "small_weights", f"{prefix}ParallelLaunch", "pool_launch"):
+    for word in {*DOCUMENTED, create}:
+        assert hasattr(library, word)
+    for hidden in ("small_k0_conv", "small_weights", "__TVMBackendParallelLaunch", "pool_launch"):
         assert not hasattr(library, hidden)
-
-
-def test_two_models_fit_into_one_program(built: Built, tmp_path: Path) -> None:
-    other = written(tmp_path / "other", ARM.emit(HOST, small("other")))
-    (tmp_path / "both.c").write_text(
-        '#include "small.h"\n#include "other.h"\n'
-        "static float x[SMALL_INPUT_SIZE], a[SMALL_OUTPUT_SIZE], b[OTHER_OUTPUT_SIZE];\n"
-        "int main(void) { int s = small_set_threads(2) || other_set_threads(3) ||\n"
-        "small_run(x, a) || other_run(x, b);\n"
-        "for (int i = 0; i < SMALL_OUTPUT_SIZE; i++) s |= a[i] != b[i]; return s; }\n"
-    )
-    machine = next(m for m in MACHINES if m.target is HOST)
-    zig.run(
-        tmp_path, "cc", *machine.zig("gnu"), *LINK, f"-I{built.folder}", f"-I{other}", "both.c",
-        str(built.folder / "libsmall.a"), str(other / "libother.a"), "-o", "both",
-        "-lpthread", "-lm",
-    )  # fmt: skip
-    assert subprocess.run([tmp_path / "both"], check=False, timeout=60).returncode == 0
 
 
 def test_the_same_model_gives_the_same_bytes_anywhere(
@@ -506,7 +520,7 @@ def test_a_failing_linker_leaves_nothing_behind(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(objects, "own", lambda kernels, name: b"not an object file")
+    monkeypatch.setattr(objects, "compiled", lambda *_: b"not an object file")
     with pytest.raises(compile_model.BuildError, match=r"host: small: zig .* failed"):
         ARM.emit(HOST, built.model)
     assert list(tmp_path.iterdir()) == []

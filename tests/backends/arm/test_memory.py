@@ -47,6 +47,13 @@ def test_memory_is_used_again() -> None:
     arena = plan([Buffer("a", 100, 0, 1), Buffer("b", 100, 1, 2), Buffer("c", 100, 2, 3)])
     assert arena.offsets["a"] == arena.offsets["c"] == 0
     assert arena.nbytes == 256
+    assert arena.bound == 200
+
+
+@given(BUFFERS)
+def test_the_bound_is_the_most_that_is_in_use_at_once(given: list[Buffer]) -> None:
+    used = (sum(b.nbytes for b in given if b.first <= step <= b.last) for step in range(50))
+    assert plan(given).bound == max(used)
 
 
 class Memory:

@@ -1,32 +1,41 @@
 """Preprocessing in C: equal to the reference, and so to Pillow, to the bit."""
 
 import ctypes
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
-from tcc.backends.arm.codegen import c_source, zig
+from tcc.backends.arm.codegen import c_header, zig
 from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.machine import MACHINES
+from tcc.backends.arm.schedule import input_scratch
+from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import COLORS, SCALES, PixelResize, Preprocess, apply, plan
+from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.support.diagnostics import UserError
 
 Pixels = NDArray[np.uint8]
-C = Callable[[Preprocess, Pixels, tuple[int, int, int]], NDArray[np.float32]]
+Shape3 = tuple[int, int, int]
 
-OK, BAD_SIZE, TOO_COSTLY = 0, 2, 10
+OK, BAD_SIZE, TOO_COSTLY = 0, 2, 9
 HARNESS = """
-enum { MODEL_OK, MODEL_BAD_SIZE = 2, MODEL_NO_MEMORY = 4, MODEL_TOO_COSTLY = 10 };
+enum { MODEL_OK, MODEL_BAD_SIZE = 2, MODEL_FAILED = 7, MODEL_TOO_COSTLY = 9 };
 #define MODEL_MAX_ROWS_BYTES (1 << 28)
+#include <stddef.h>
 #include "preprocess.h"
-int go(const preprocess_contract *contract, const uint8_t *rgb, int width, int height, float *to)
+int go(const preprocess_contract *contract, const uint8_t *rgb, int width, int height, void *to,
+       void *scratch, size_t size)
 {
-    return preprocess(contract, rgb, width, height, to);
+    preprocess_memory memory = {scratch, size};
+    return preprocess(contract, rgb, width, height, to, memory);
 }
 """
 
@@ -41,10 +50,11 @@ class Contract(ctypes.Structure):
         ("scale", ctypes.c_int),
         ("mean", ctypes.c_float * 3),
         ("std", ctypes.c_float * 3),
+        ("bytes", ctypes.c_int),
     ]
 
 
-def contract(pre: Preprocess, shape: tuple[int, int, int]) -> Contract:
+def contract(pre: Preprocess, shape: Shape3, dtype: DTypeLike) -> Contract:
     mode = ("stretch", "cover").index(pre.resize.mode) + 1 if pre.resize else 0
     return Contract(
         COLORS.index(pre.color),
@@ -52,9 +62,10 @@ def contract(pre: Preprocess, shape: tuple[int, int, int]) -> Contract:
         pre.resize.size if pre.resize else (0, 0),
         pre.crop is not None,
         shape,
-        SCALES.index(pre.scale),
+        len(SCALES) if pre.raw else SCALES.index(pre.scale),
         tuple(np.float32(pre.mean * 3)[:3]),
         tuple(np.float32(pre.std * 3)[:3]),
+        dtype == np.uint8,
     )
 
 
@@ -62,7 +73,7 @@ def contract(pre: Preprocess, shape: tuple[int, int, int]) -> Contract:
 def in_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., int]:
     folder = tmp_path_factory.mktemp("preprocess")
     machine = next(m for m in MACHINES if m.target.name == "host")
-    (folder / "preprocess.h").write_text(c_source.runtime("model")["preprocess.h"])
+    (folder / "preprocess.h").write_text(c_header.runtime("model")["preprocess.h"])
     (folder / "harness.c").write_text(HARNESS)
     options = (*machine.zig("gnu"), *zig.COMPILE, *LINK, "-Werror", "-shared", "-o", "harness.so")
     zig.run(folder, "cc", *options, "harness.c")
@@ -71,14 +82,34 @@ def in_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., int]:
 
 
 def run(
-    function: Callable[..., int], pre: Preprocess, image: Pixels, shape: tuple[int, int, int]
-) -> tuple[int, NDArray[np.float32]]:
-    result = np.full(shape, np.nan, np.float32)
+    function: Callable[..., int],
+    pre: Preprocess,
+    image: Pixels,
+    shape: Shape3,
+    dtype: DTypeLike = np.float32,
+) -> tuple[int, NDArray[Any]]:
+    """Return the status and the result, computed in exactly the memory that the arena has for it.
+
+    The image ends where its buffer does, and nothing is written around the result and the scratch.
+    """
+    around, kind = 64, DType.U8 if dtype == np.uint8 else DType.F32
+    size = input_scratch.buffer(Input("x", TensorType(shape, kind), pre)).nbytes
+    result = np.full(math.prod(shape) + 2 * around, 77, dtype)
+    scratch = np.full(size + 2 * around, 99, np.uint8)
     height, width, _ = image.shape
-    pointers = (a.ctypes.data_as(ctypes.c_void_p) for a in (np.ascontiguousarray(image), result))
-    first, second = pointers
-    status = function(ctypes.byref(contract(pre, shape)), first, width, height, second)
-    return status, result
+    status = function(
+        ctypes.byref(contract(pre, shape, dtype)),
+        np.ascontiguousarray(image).ctypes.data_as(ctypes.c_void_p),
+        width,
+        height,
+        result[around:].ctypes.data_as(ctypes.c_void_p),
+        scratch[around:].ctypes.data_as(ctypes.c_void_p),
+        ctypes.c_size_t(size),
+    )
+    for guarded, fill in ((result, 77), (scratch, 99)):
+        assert (guarded[:around] == fill).all()
+        assert (guarded[-around:] == fill).all()
+    return status, result[around:-around].reshape(shape)
 
 
 def noise(height: int, width: int, seed: int = 0) -> Pixels:
@@ -90,7 +121,7 @@ SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Preprocess, Pixels, tuple[int, int, int]]:
+def cases(draw: st.DrawFn) -> tuple[Preprocess, Pixels, Shape3]:
     color = draw(st.sampled_from(COLORS))
     channels = 1 if color == "gray" else 3
     resize = draw(
@@ -112,11 +143,36 @@ def cases(draw: st.DrawFn) -> tuple[Preprocess, Pixels, tuple[int, int, int]]:
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases())
 def test_equals_the_reference_to_the_bit(
-    in_c: Callable[..., int], case: tuple[Preprocess, Pixels, tuple[int, int, int]]
+    in_c: Callable[..., int], case: tuple[Preprocess, Pixels, Shape3]
 ) -> None:
     status, got = run(in_c, *case)
     assert status == OK
     assert got.tobytes() == apply(*case).tobytes()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(case=cases(), dtype=st.sampled_from([np.uint8, np.float32]))
+def test_levels_are_those_of_the_reference(
+    in_c: Callable[..., int], case: tuple[Preprocess, Pixels, Shape3], dtype: DTypeLike
+) -> None:
+    pre, image, shape = case
+    pre = replace(pre, raw=True, scale="255")
+    status, got = run(in_c, pre, image, shape, dtype)
+    assert status == OK
+    assert np.array_equal(got, apply(pre, image, shape))
+
+
+@pytest.mark.parametrize("color", ["rgb", "gray"])
+@pytest.mark.parametrize(("height", "width"), [(1, 65536), (65536, 1), (2, 65535), (1, 1)])
+@pytest.mark.parametrize("to", [(1, 1), (3, 2), (2, 301)])
+def test_the_longest_images_fit_into_the_arena(
+    in_c: Callable[..., int], color: str, height: int, width: int, to: tuple[int, int]
+) -> None:
+    pre, image = Preprocess(color, PixelResize(to)), noise(height, width)
+    shape = (pre.channels, *to)
+    status, got = run(in_c, pre, image, shape)
+    assert status == OK
+    assert got.tobytes() == apply(pre, image, shape).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -170,7 +226,7 @@ def test_a_resize_that_would_hold_too_much_is_refused_as_the_reference_does(
     pre: Preprocess,
     height: int,
     width: int,
-    shape: tuple[int, int, int],
+    shape: Shape3,
 ) -> None:
     image = np.full((height + 1, width, 3), 9, np.uint8)
     assert plan(pre, (height, width), shape, "x")

@@ -1,0 +1,76 @@
+"""The header that users read, and the C sources that are the same for every model."""
+
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+
+from tcc.backends.arm.codegen import c_names as names
+from tcc.backends.arm.codegen.network import Network, levels
+from tcc.compiler.ir import image_limits as limits
+from tcc.compiler.ir.types import DType
+
+RUNTIME = ("functions.h", "pool.h", "preprocess.h", "reader.h", "report.h", "runner.c")
+"""C sources that are the same for every model but for its name."""
+MAX_THREADS = 16
+_TYPES = {DType.F32: "float", DType.U8: "uint8_t", DType.I8: "int8_t"}
+
+
+def renamed(text: str, name: str) -> str:
+    """Return a source of `runtime/`, which is written for a model called `model`, for another."""
+    text = re.sub(r"\bMODEL_(?=\w)", f"{name.upper()}_", text)
+    text = re.sub(r"\bmodel(?=_\w|-run\b|\.[ach]\b|\.so\b)", name, text)
+    return re.sub(r"\blibmodel\b", f"lib{name}", text).replace("/* model:", f"/* {name}:")
+
+
+def runtime(name: str) -> dict[str, str]:
+    """Return the sources that are the same for every model, by file name."""
+    folder = files("tcc.backends.arm") / "runtime"
+    return {file: renamed((folder / file).read_text("utf-8"), name) for file in RUNTIME}
+
+
+def header(network: Network, create: str) -> str:
+    """Return the header for a model called `model`; `create` names model_create in programs."""
+    text = (files("tcc.backends.arm") / "runtime" / "model.h").read_text("utf-8")
+    text = text.replace("/* constants */", "\n".join(_constants(network)))
+    text = text.replace("/* create */", f"#define model_create {create}")
+    own = _LEVELS if levels(network.program) else ""
+    return text.replace("/* levels */\n", own)
+
+
+_LEVELS = """\
+/* Run the network, as far as its outputs are 8-bit integers: model_run's without their scales.
+ *
+ * levels: MODEL_OUTPUT_SIZE integers; that times the output's scale, MODEL_SCALES, is the number.
+ */
+int model_run_levels(model_instance *instance, const model_input *input, model_level *levels);
+
+"""
+
+
+def _constants(network: Network) -> Iterator[str]:
+    program = network.program
+    kind = program.graph.inputs[0].type
+    axes = ", ".join(map(str, kind.shape))
+    total = sum(program.graph.types[o.value].elements for o in program.graph.outputs)
+    yield f"#define MODEL_ARENA_SIZE {network.arena_size} /* bytes of memory of an instance */"
+    yield f"#define MODEL_ARENA_BOUND {network.arena.bound} /* of these, most in use at once */"
+    yield f"#define MODEL_INPUT_RANK {len(kind.shape)}"
+    what = "channels, height, width" if len(kind.shape) == 3 else "features"
+    yield f"#define MODEL_INPUT_SHAPE {{{axes}}} /* {what} */"
+    yield f"#define MODEL_INPUT_SIZE {kind.elements} /* elements of the input */"
+    yield f"#define MODEL_OUTPUT_COUNT {len(program.graph.outputs)}"
+    yield f"#define MODEL_OUTPUT_SIZE {total} /* floats of all outputs together */"
+    yield f"#define MODEL_LAYER_COUNT {len(program.steps)}"
+    yield f"#define MODEL_MAX_THREADS {MAX_THREADS}"
+    yield f"#define MODEL_MAX_SIDE {limits.MAX_SIDE} /* largest width or height of an image */"
+    yield f"#define MODEL_MAX_PIXELS {limits.MAX_PIXELS} /* most pixels of an image */"
+    yield f"#define MODEL_MAX_ROWS_BYTES {limits.MAX_ROWS_BYTES} /* most that a resize reads */"
+    yield ""
+    yield "/* An element of the input. */"
+    yield f"typedef {_TYPES[kind.dtype]} model_input;"
+    if found := levels(program):
+        values, dtype = found
+        yield "/* An element of the output as an 8-bit integer, and what it is worth in each. */"
+        yield f"typedef {_TYPES[dtype]} model_level;"
+        scales = [program.graph.types[v].scale or 0.0 for v in values]
+        yield f"#define MODEL_SCALES {{{names.floats(scales, len(scales))}}}"

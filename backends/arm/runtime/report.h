@@ -1,0 +1,112 @@
+/* What model-run prints: classes, and what the program is. */
+#ifndef MODEL_REPORT_H
+#define MODEL_REPORT_H
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "model.h"
+#include "reader.h"
+
+/* A class and its value, to be sorted. */
+typedef struct {
+    size_t index;
+    float value;
+} class_value;
+
+static int best_first(const void *a, const void *b)
+{
+    const class_value *x = a, *y = b;
+    if (x->value != y->value)
+        return x->value < y->value ? 1 : -1;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+/* Print the best classes of an output, `top` of them; 0 is all. */
+static void print_classes(const model_output *about, const float *values, long top)
+{
+    class_value *classes = malloc(about->size * sizeof *classes);
+    if (!classes)
+        fail(FAULT, about->name, "there is no memory to sort the classes");
+    for (size_t i = 0; i < about->size; i++)
+        classes[i] = (class_value){i, values[i]};
+    qsort(classes, about->size, sizeof *classes, best_first);
+    size_t shown = top && (size_t)top < about->size ? (size_t)top : about->size;
+    for (size_t i = 0; i < shown; i++) {
+        size_t index = classes[i].index;
+        if (index < about->label_count)
+            printf("  %-24s %.6f\n", about->labels[index], (double)classes[i].value);
+        else
+            printf("  class %-18zu %.6f\n", index, (double)classes[i].value);
+    }
+    free(classes);
+}
+
+static void print_output(const model_output *about, const float *values, long top)
+{
+    if (MODEL_OUTPUT_COUNT > 1)
+        printf(" %s\n", about->name);
+    if (about->rank == 1) {
+        print_classes(about, values, top);
+        return;
+    }
+    float low = values[0], high = values[0];
+    for (size_t i = 1; i < about->size; i++) {
+        low = values[i] < low ? values[i] : low;
+        high = values[i] > high ? values[i] : high;
+    }
+    printf("  map of %zu x %zu x %zu, from %.6f to %.6f\n", about->shape[0], about->shape[1],
+           about->shape[2], (double)low, (double)high);
+}
+
+static void print_json(const char *text)
+{
+    putchar('"');
+    for (; *text; text++)
+        if (*text == '"' || *text == '\\' || (unsigned char)*text < ' ')
+            printf("\\u%04x", (unsigned)(unsigned char)*text);
+        else
+            putchar(*text);
+    putchar('"');
+}
+
+/* Print an array of numbers. */
+static void print_numbers(size_t count, const size_t *numbers)
+{
+    for (size_t i = 0; i < count; i++)
+        printf(i ? ", %zu" : "[%zu", numbers[i]);
+    putchar(']');
+}
+
+static void print_field(const char *before, const char *text)
+{
+    printf("%s", before);
+    print_json(text);
+}
+
+/* Print what this program takes, gives and needs, as JSON. */
+static void describe(void)
+{
+    static const size_t shape[] = MODEL_INPUT_SHAPE;
+    printf("{\"input\": {\"type\": \"%s\", \"shape\": ",
+           sizeof(model_input) == 1 ? "uint8" : "float32");
+    print_numbers(MODEL_INPUT_RANK, shape);
+    printf("}, \"outputs\": [");
+    for (int i = 0; i < MODEL_OUTPUT_COUNT; i++) {
+        print_field(i ? ", {\"name\": " : "{\"name\": ", model_outputs[i].name);
+        printf(", \"shape\": ");
+        print_numbers((size_t)model_outputs[i].rank, model_outputs[i].shape);
+        putchar('}');
+    }
+    printf("], \"arena\": %d, \"arena_bound\": %d, \"layers\": [", MODEL_ARENA_SIZE,
+           MODEL_ARENA_BOUND);
+    for (const model_layer *layer = model_layers; layer->name; layer++) {
+        print_field(layer == model_layers ? "{\"name\": " : ", {\"name\": ", layer->name);
+        print_field(", \"kernel\": ", layer->kernel);
+        print_field(", \"type\": ", layer->type);
+        printf(", \"bytes\": %zu}", layer->size);
+    }
+    printf("]}\n");
+}
+
+#endif
