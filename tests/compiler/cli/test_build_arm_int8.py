@@ -1,0 +1,32 @@
+"""`--precision int8` for processors, as a user types it: from images to evaluation."""
+
+import json
+import shutil
+
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["arm-a7", "host"])
+def test_from_images_to_an_evaluation(tcc, home, images, target):
+    if target == "arm-a7" and shutil.which("qemu-arm") is None:
+        pytest.skip("needs qemu-arm: apt-get install qemu-user")
+    calibrate = ("calibrate", "tiny.yaml", "--data", images, "--target", target, "-o", "c.json")
+    assert tcc(*calibrate, "-q").code == 0
+    build = ("build", "tiny.yaml", "--precision", "int8", "--calibration", "c.json")
+    found = tcc(*build, "--target", f"{target},onnxruntime", "--data", images, "--json")
+    assert found.code == 0, found.err
+    for listed in found.document["bundles"]:
+        assert all(each["difference"] == 0 for each in listed["agreement"])
+    folders = [f"build/tiny-{name}-int8" for name in (target, "onnxruntime")]
+    about = json.loads((home / folders[0] / "manifest.json").read_text())
+    assert about["input"]["dtype"] == "uint8"
+    assert about["goldens"]["executor"] == "integers"
+    assert about["calibration"]["inexact"] == []
+    assert tcc("verify", folders[0]).code == 0
+    evaluated = tcc("eval", folders[0], "--data", images)
+    assert evaluated.code == 0, evaluated.err
+    paths = sorted(images.rglob("*.png"))
+    here, there = (tcc("run", folder, *paths, "--json").document for folder in folders)
+    for ours, theirs in zip(here["images"], there["images"], strict=True):
+        assert ours["outputs"]["logits"]["raw"] == theirs["outputs"]["logits"]["raw"]
