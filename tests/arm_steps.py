@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.backends.arm.codegen import c_names, objects, zig
+from tcc.backends.arm.codegen import c_names, micro_objects, objects, zig
 from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.kernels.base import Kernel, KernelCall, KernelWeights, Scratch, Value
 from tcc.backends.arm.machine import Machine
@@ -136,6 +136,9 @@ def library(
     made = objects.compiled({s: k for k, s in symbols.items()}, machine)
     (folder / "kernels.o").write_bytes(objects.own(made, "test"))
     (folder / "launch.c").write_text(_LAUNCH % (tasks, c_names.prefix("test")))
+    micro = micro_objects.compiled(kernels, machine)
+    for file, data in micro.items():
+        (folder / file).write_bytes(data)
     options = (*machine.zig("gnu"), *LINK, "-fPIC", "-shared", "-o", "kernels.so")
-    zig.run(folder, "cc", *options, "launch.c", "kernels.o")
+    zig.run(folder, "cc", *options, "launch.c", "kernels.o", *micro)
     return Library(ctypes.CDLL(str(folder / "kernels.so")), symbols), programs

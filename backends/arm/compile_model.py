@@ -1,6 +1,6 @@
 """From a model to an artifact: every step in turn."""
 
-from tcc.backends.arm.codegen import c_names, c_source, link, objects
+from tcc.backends.arm.codegen import c_names, c_source, link, micro_objects, objects
 from tcc.backends.arm.codegen.network import Network, levels
 from tcc.backends.arm.codegen.zig import ZigError
 from tcc.backends.arm.machine import Machine
@@ -44,6 +44,7 @@ def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifac
     version = f"tcc {__version__}, {machine.target.name}"
     texts = c_source.sources(Network(steps, arena, symbols), name, version)
     try:
-        return link.linked(texts, {"kernels.o": kernels}, machine, name, progress)
+        made = {"kernels.o": kernels, **micro_objects.compiled(steps.kernels, machine)}
+        return link.linked(texts, made, machine, name, progress)
     except ZigError as error:
         raise BuildError(f"{machine.target.name}: {model.graph.name}: {error}") from error

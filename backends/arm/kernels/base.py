@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from tcc.backends.arm.micro.records import MicroKernel
 from tcc.compiler.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Kernel:
 
     word: ClassVar[str]
     """Stands in the function's name."""
+
+    @property
+    def micro_kernels(self) -> tuple[MicroKernel, ...]:
+        """What it calls."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)

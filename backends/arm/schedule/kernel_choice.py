@@ -25,6 +25,7 @@ from tcc.backends.arm.kernels.map import (
 from tcc.backends.arm.kernels.pointwise import POINTWISE, PointwiseOp, Requantize, ToReal
 from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool, mean_factors
 from tcc.backends.arm.kernels.window import Staging, Window
+from tcc.backends.arm.schedule import micro_choice
 from tcc.backends.arm.schedule.convolutions import direct, matrix, quantized, real, transposed
 from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
@@ -227,8 +228,8 @@ RULES: Mapping[type[ops.Op], tuple[Rule, ...]] = {
     ops.ChannelShuffle: (channels_dealt,),
     ops.Pad: (border,),
     ops.Border: (channel_border,),
-    integer.QConv: (quantized,),
-    integer.RealConv: (real,),
+    integer.QConv: (micro_choice.quantized, quantized),
+    integer.RealConv: (micro_choice.real, real),
     integer.QAvgPool: (window_levels,),
     integer.QGlobalAvgPool: (channel_levels,),
     integer.RealGlobalAvgPool: (channel_real,),

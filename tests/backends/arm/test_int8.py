@@ -18,6 +18,7 @@ from tables import looped
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.kernels.base import KernelCall, KernelWeights, Scratch, Space
 from tcc.backends.arm.machine import MACHINES
+from tcc.backends.arm.micro.cores import CORES
 from tcc.backends.arm.schedule.program import Program
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
@@ -48,6 +49,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Library, dict[str, 
 def test_every_step_is_the_references(case: str, built: tuple[Library, dict[str, Program]]) -> None:
     compiled, programs = built
     assert not differing(compiled, programs[case], MODELS[case], seed=1)
+
+
+def test_what_micro_kernels_leave_is_computed_by_plain_loops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows may be too large for them, sums too long: here no core has any."""
+    monkeypatch.setitem(CORES, HOST.cpu, ())
+    some = [MODELS["gated"], MODELS["random-3"]]
+    compiled, programs = library(some, HOST, tmp_path)
+    kernels = [kernel for program in programs for kernel in program.kernels]
+    assert not any(kernel.micro_kernels for kernel in kernels)
+    for model, program in zip(some, programs, strict=True):
+        assert not differing(compiled, program, model)
 
 
 def test_what_is_compared_is_there() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
 from tcc.backends.arm.kernels.conv import DirectConv
-from tcc.backends.arm.kernels.loops import channels, conv, map, pool, resize
+from tcc.backends.arm.kernels.loops import channels, conv, map, micro, pool, resize
 from tcc.backends.arm.kernels.map import (
     Bilinear,
     BorderKernel,
@@ -15,6 +15,7 @@ from tcc.backends.arm.kernels.map import (
     Lookup,
     Nearest,
 )
+from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
 from tcc.backends.arm.kernels.pool import ChannelPool, WindowPool
 
 LoopBuilder = Callable[[Any, str], Any]
@@ -32,6 +33,9 @@ BUILDERS: Mapping[type[Kernel], LoopBuilder] = {
     ChannelPool: pool.build_channel,
     SoftmaxKernel: channels.build_softmax,
     LayerNormKernel: channels.build_normal,
+    MicroMatrix: micro.build,
+    MicroVector: micro.build_vector,
+    MicroDepthwise: micro.build_depthwise,
 }
 """Every kernel; kernels themselves know nothing of TVM."""
 

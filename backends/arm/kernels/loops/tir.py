@@ -171,3 +171,13 @@ def even_odd(first: Expr, second: Expr, lanes: int) -> tuple[Expr, Expr]:
         tirx.Shuffle(both, list(range(0, 2 * lanes, 2))),
         tirx.Shuffle(both, list(range(1, 2 * lanes, 2))),
     )
+
+
+def address(buffer: Buffer, index: Expr) -> Expr:
+    """Return a pointer to what lies at an index."""
+    return tirx.address_of(buffer[index])
+
+
+def call(symbol: str, *arguments: Expr) -> None:
+    """Call a C function."""
+    script.evaluate(tirx.call_extern("int32", symbol, *arguments))

@@ -1,0 +1,149 @@
+"""The loops around micro-kernels: which tiles in which order, and what is fused behind them."""
+
+from tcc.backends.arm.kernels.loops import tir
+from tcc.backends.arm.kernels.loops.conv import PARALLEL
+from tcc.backends.arm.kernels.loops.epilogue import Position, apply
+from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
+from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
+from tcc.backends.arm.micro.records import PIXELS
+
+SHARE = 64
+"""Filters of a linear layer that one task of a parallel loop computes."""
+
+
+def build(kernel: MicroMatrix, symbol: str) -> Expr:
+    """Return the function of a convolution in tiles."""
+    shared = kernel.macs >= PARALLEL
+    together, (tiles, tail) = kernel.together, divmod(kernel.pixels, PIXELS)
+    rounds, rest = divmod(tiles, together)
+
+    def body(*buffers: Buffer) -> None:
+        with tir.loop(kernel.groups, parallel=shared and kernel.groups > 1) as group:
+            if rounds:
+                with tir.loop(rounds, parallel=shared and kernel.groups == 1) as turn:
+                    first = turn * together * PIXELS
+                    _tiles(kernel, buffers, group, first, together, PIXELS)
+            if rest:
+                _tiles(kernel, buffers, group, rounds * together * PIXELS, rest, PIXELS)
+            if tail:
+                _tiles(kernel, buffers, group, tiles * PIXELS, 1, tail)
+
+    return tir.function(symbol, kernel.spaces, body)
+
+
+def _tiles(
+    kernel: MicroMatrix,
+    buffers: tuple[Buffer, ...],
+    group: Expr,
+    first: Expr,
+    count: int,
+    pixels: int,
+) -> None:
+    """Compute some tiles from a pixel on: gather them, then take weights over all of them."""
+    source, _, _, _, window, *_ = buffers
+    w, record = kernel.window, kernel.record
+    panels = tir.local(count * kernel.panel, "int8")
+    start = group * (w.channels * w.size[0] * w.size[1])
+    with tir.loop(count) as tile:
+        tir.call(
+            record.symbol("gather"), tir.address(source, start),
+            tir.address(panels, tile * kernel.panel), tir.address(window, 0),
+            first + tile * PIXELS, pixels,
+        )  # fmt: skip
+    chunks, rest = divmod(kernel.own, kernel.chunk)
+
+    def over(chunk: Expr, filters: int) -> None:
+        with tir.loop(count) as tile:
+            at = first + tile * PIXELS, pixels
+            panel = tir.address(panels, tile * kernel.panel)
+            _block(kernel, buffers, panel, at, (group, chunk * kernel.chunk, filters))
+
+    with tir.loop(chunks) as chunk:
+        over(chunk, kernel.chunk)
+    if rest:
+        over(chunks, rest)
+
+
+def _block(
+    kernel: MicroMatrix,
+    buffers: tuple[Buffer, ...],
+    panel: Expr,
+    at: tuple[Expr, int],
+    block: tuple[Expr, Expr, int],
+) -> None:
+    """Compute some filters, a group's from `start` on, for the pixels of a panel."""
+    _, weights, bias, factor, _, *operands, result = buffers
+    (first, pixels), (group, start, filters), form = at, block, kernel.form
+    padded, own = group * kernel.padded + start, group * kernel.own + start
+    read = (
+        panel, tir.address(weights, padded * (kernel.quads * 4)), tir.address(bias, padded),
+        tir.address(factor, padded),
+    )  # fmt: skip
+    plain = not form.epilogue.steps
+    plane = kernel.pixels if plain else PIXELS
+    tile = result if plain else tir.local(filters * PIXELS, form.dtype)
+    written = tir.address(tile, own * plane + first if plain else 0)
+    sizes = (kernel.quads, filters, plane, pixels)
+    tir.call(kernel.record.symbol(form.what), *read, written, *sizes, *(form.bounds or ()))
+    if plain:
+        return
+    with tir.loop(filters) as f:
+        lanes = LANES if pixels == PIXELS else 1
+        for u in range(0, pixels, lanes):
+            place = Position(own + f, 0, first + u)
+            value = tir.load(tile, f * PIXELS + u, lanes)
+            value = apply(form.epilogue, operands, value, place, lanes)
+            tir.store(result, place.offset(kernel.result), value, lanes)
+
+
+def build_vector(kernel: MicroVector, symbol: str) -> Expr:
+    """Return the function of a linear layer."""
+    count, rest = divmod(kernel.filters, SHARE)
+
+    def body(*buffers: Buffer) -> None:
+        if count:
+            with tir.loop(count, parallel=kernel.macs >= PARALLEL and count > 1) as share:
+                _filters(kernel, buffers, share * SHARE, SHARE)
+        if rest:
+            _filters(kernel, buffers, count * SHARE, rest)
+
+    return tir.function(symbol, kernel.spaces, body)
+
+
+def _filters(kernel: MicroVector, buffers: tuple[Buffer, ...], start: Expr, count: int) -> None:
+    source, weights, bias, factor, *operands, result = buffers
+    form = kernel.form
+    plain = not form.epilogue.steps
+    tile = result if plain else tir.local(count, form.dtype)
+    tir.call(
+        kernel.record.symbol(form.what), tir.address(source, 0),
+        tir.address(weights, start * kernel.row), tir.address(bias, start),
+        tir.address(factor, start), tir.address(tile, start if plain else 0),
+        kernel.window.channels, count, kernel.window.flip, *(form.bounds or ()),
+    )  # fmt: skip
+    if plain:
+        return
+    with tir.loop(count) as f:
+        place = Position(start + f, 0, 0)
+        value = apply(form.epilogue, operands, tir.load(tile, f), place, 1)
+        tir.store(result, place.offset(kernel.result), value)
+
+
+def build_depthwise(kernel: MicroDepthwise, symbol: str) -> Expr:
+    """Return the function of a depthwise convolution."""
+    size, each = kernel.window.size, kernel.filters // kernel.channels
+
+    def body(
+        source: Buffer, weights: Buffer, bias: Buffer, factor: Buffer, window: Buffer, y: Buffer
+    ) -> None:
+        with tir.loop(kernel.filters, parallel=kernel.macs >= PARALLEL) as f:
+            band = tir.local(kernel.window.band_elements, "int16")
+            plane = f // each * (size[0] * size[1])
+            tir.call(
+                kernel.record.symbol("levels"), tir.address(source, plane),
+                tir.address(weights, f * kernel.taps), tir.address(bias, f),
+                tir.address(factor, f), tir.address(y, f * kernel.pixels),
+                tir.address(window, 0), tir.address(band, 0), *(kernel.form.bounds or ()),
+            )  # fmt: skip
+
+    return tir.function(symbol, kernel.spaces, body)

@@ -1,0 +1,117 @@
+/* A convolution as a product of matrices: tiles of eight pixels by four or eight filters.
+ *
+ * A kernel's file defines before it includes this:
+ *
+ *   MATRIX(what)      its functions' names
+ *   FILTERS           filters of a block
+ *   interleave(...)   four rows of eight bytes into the next 32 of a panel
+ *   multiply(...)     the sums of a block, FILTERS by eight
+ *   store(...)        the levels of a block
+ *
+ * A panel holds, for eight pixels, what their windows read, four taps after four (a quad); taps are
+ * counted through channels, rows and columns of the window, and filled up with zeros. Weights are
+ * blocks of FILTERS, each (quads, as the kernel wants them); biases and factors one a filter. All
+ * three are filled up with zeros to whole blocks.
+ */
+#include "gather.h"
+#include "requantize.h"
+
+static uint8_t *matrix_flush(uint8_t (*rows)[PITCH], int quads, int flip, uint8_t *panel)
+{
+    for (; quads; quads--, rows += 4, panel += 32)
+        interleave(rows[0], rows[1], rows[2], rows[3], flip, panel);
+    return panel;
+}
+
+/* Taps of 1x1 windows lie in rows already. */
+static void matrix_rows(const uint8_t *map, uint8_t *panel, const micro_window *w, int first)
+{
+    ptrdiff_t plane = (ptrdiff_t)w->height * w->width;
+    const uint8_t *row = map + first;
+    int c = 0;
+    for (; c + 4 <= w->channels; c += 4, row += 4 * plane, panel += 32)
+        interleave(row, row + plane, row + 2 * plane, row + 3 * plane, w->flip, panel);
+    if (c < w->channels) {
+        const uint8_t *last[4];
+        for (int i = 0; i < 4; i++)
+            last[i] = c + i < w->channels ? row + i * plane : gather_nothing;
+        interleave(last[0], last[1], last[2], last[3], w->flip, panel);
+    }
+}
+
+/* Write the panel of `count` pixels of the output from `first` on. */
+int32_t MATRIX(gather)(const uint8_t *map, int8_t *panel, const int32_t *window, int first,
+                       int count)
+{
+    const micro_window *w = (const micro_window *)window;
+    int single = w->kernel_height == 1 && w->kernel_width == 1 && w->stride_x == 1;
+    if (single && w->height == 1 && w->left == 0 && w->out_width == w->width && count == PIXELS) {
+        matrix_rows(map, (uint8_t *)panel, w, first);
+        return 0;
+    }
+    uint8_t rows[ROWS][PITCH], copies[PIXELS][REACH], *to = (uint8_t *)panel;
+    gather_run runs[PIXELS];
+    int found = gather_runs(w, first, count, runs), tap = 0;
+    for (int c = 0; c < w->channels; c++)
+        for (int i = 0; i < w->kernel_height; i++, tap += w->kernel_width) {
+            if (tap + w->kernel_width > ROWS) {
+                to = matrix_flush(rows, tap / 4, w->flip, to);
+                memmove(rows[0], rows[tap / 4 * 4], sizeof rows[0] * (size_t)(tap % 4));
+                tap %= 4;
+            }
+            for (int r = 0; r < found; r++) {
+                int y = runs[r].y + i * w->dilation_y;
+                const uint8_t *from = gather_row(map, w, &runs[r], c, y, copies[r]);
+                gather_taps(from, w, rows[tap] + runs[r].at);
+            }
+        }
+    for (; tap % 4; tap++)
+        memset(rows[tap], 0, PIXELS);
+    matrix_flush(rows, tap / 4, w->flip, to);
+    return 0;
+}
+
+/* A block that is cut off at the last filter or pixel. */
+static void matrix_rest(const sums *found, const float *factor, uint8_t *y, int plane, int count,
+                        int filters, int low, int high)
+{
+    uint8_t block[FILTERS][PIXELS];
+    store(found, factor, block[0], PIXELS, low, high);
+    for (int i = 0; i < filters; i++)
+        memcpy(y + (ptrdiff_t)i * plane, block[i], (size_t)count);
+}
+
+/* Write the levels of `filters` filters for the first `count` pixels of a panel; a filter's plane
+ * is `plane` bytes behind the one before it. */
+int32_t MATRIX(levels)(const int8_t *panel, const int8_t *weights, const int32_t *bias,
+                       const float *factor, uint8_t *y, int quads, int filters, int plane,
+                       int count, int low, int high)
+{
+    for (int f = 0; f < filters; f += FILTERS, weights += 4 * FILTERS * quads, bias += FILTERS) {
+        int rest = micro_least(FILTERS, filters - f);
+        sums found = multiply(panel, weights, bias, quads);
+        if (rest == FILTERS && count == PIXELS)
+            store(&found, factor + f, y + (ptrdiff_t)f * plane, plane, low, high);
+        else
+            matrix_rest(&found, factor + f, y + (ptrdiff_t)f * plane, plane, count, rest, low,
+                        high);
+    }
+    return 0;
+}
+
+/* The same as real numbers, sum * factor. */
+int32_t MATRIX(reals)(const int8_t *panel, const int8_t *weights, const int32_t *bias,
+                      const float *factor, float *y, int quads, int filters, int plane, int count)
+{
+    for (int f = 0; f < filters; f += FILTERS, weights += 4 * FILTERS * quads, bias += FILTERS) {
+        int rest = micro_least(FILTERS, filters - f);
+        sums found = multiply(panel, weights, bias, quads);
+        for (int i = 0; i < rest; i++) {
+            int32_t row[PIXELS];
+            memcpy(row, &found.row[i], sizeof row);
+            for (int u = 0; u < count; u++)
+                y[(ptrdiff_t)(f + i) * plane + u] = (float)row[u] * factor[f + i];
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,61 @@
+/* Matrix products for 32-bit NEON: four filters by eight pixels, in pairs of taps.
+ *
+ * vmull.s8 and vmlal.s8 multiply two taps of four pixels each, where |x| <= 128 and |w| <= 127 leave
+ * the sum of two products within 16 bits; vpadal.s16 adds the two taps to the sums. In assembly
+ * because compilers spill the sums: 0.29 instructions a product against 0.45 with intrinsics.
+ */
+#define MATRIX(what) micro_matrix_neon_##what
+#include "requantize.h"
+
+enum { FILTERS = 4 };
+
+typedef struct {
+    int32x4_t row[FILTERS][2];
+} sums;
+
+/* A quad's panel: pairs of taps 0 and 1 of eight pixels, then of taps 2 and 3. */
+static inline void interleave(const uint8_t *a, const uint8_t *b, const uint8_t *c,
+                              const uint8_t *d, int flip, uint8_t *panel)
+{
+    uint8x8_t sign = vdup_n_u8((uint8_t)flip);
+    uint8x8x2_t first = {{veor_u8(vld1_u8(a), sign), veor_u8(vld1_u8(b), sign)}};
+    uint8x8x2_t second = {{veor_u8(vld1_u8(c), sign), veor_u8(vld1_u8(d), sign)}};
+    vst2_u8(panel, first);
+    vst2_u8(panel + 16, second);
+}
+
+/* Two filters: lanes i and j of d4 hold their weights of taps 0 and 1, of d5 those of 2 and 3. */
+#define PRODUCTS(i, j) \
+    "vdup.16 d6, d4[" #i "]\n vdup.16 d7, d4[" #j "]\n" \
+    "vmull.s8 q4, d0, d6\n vmull.s8 q5, d1, d6\n vmull.s8 q6, d0, d7\n vmull.s8 q7, d1, d7\n" \
+    "vdup.16 d6, d5[" #i "]\n vdup.16 d7, d5[" #j "]\n" \
+    "vmlal.s8 q4, d2, d6\n vmlal.s8 q5, d3, d6\n vmlal.s8 q6, d2, d7\n vmlal.s8 q7, d3, d7\n"
+#define ADD(a, b, c, d) \
+    "vpadal.s16 %q[" #a "], q4\n vpadal.s16 %q[" #b "], q5\n" \
+    "vpadal.s16 %q[" #c "], q6\n vpadal.s16 %q[" #d "], q7\n"
+
+/* Weights: for each quad four filters' taps 0 and 1, then their taps 2 and 3. */
+static inline sums multiply(const int8_t *panel, const int8_t *weights, const int32_t *bias,
+                            int quads)
+{
+    int32x4_t start = vld1q_s32(bias);
+    int32x4_t a0 = vdupq_lane_s32(vget_low_s32(start), 0), a1 = a0;
+    int32x4_t b0 = vdupq_lane_s32(vget_low_s32(start), 1), b1 = b0;
+    int32x4_t c0 = vdupq_lane_s32(vget_high_s32(start), 0), c1 = c0;
+    int32x4_t d0 = vdupq_lane_s32(vget_high_s32(start), 1), d1 = d0;
+    __asm__("vld1.8 {d0-d3}, [%[panel]]!\n vld1.8 {d4-d5}, [%[weights]]!\n"
+            "1:\n subs %[quads], %[quads], #1\n"
+            PRODUCTS(0, 1) ADD(a0, a1, b0, b1) PRODUCTS(2, 3)
+            "beq 2f\n vld1.8 {d4-d5}, [%[weights]]!\n vld1.8 {d0-d3}, [%[panel]]!\n"
+            ADD(c0, c1, d0, d1) "b 1b\n"
+            "2:\n" ADD(c0, c1, d0, d1)
+            : [a0] "+w"(a0), [a1] "+w"(a1), [b0] "+w"(b0), [b1] "+w"(b1), [c0] "+w"(c0),
+              [c1] "+w"(c1), [d0] "+w"(d0), [d1] "+w"(d1), [panel] "+r"(panel),
+              [weights] "+r"(weights), [quads] "+r"(quads)
+            :
+            : "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "cc", "memory");
+    return (sums){{{a0, a1}, {b0, b1}, {c0, c1}, {d0, d1}}};
+}
+
+#include "matrix_neon_store.h"
+#include "matrix.h"

@@ -1,0 +1,51 @@
+/* Matrix products for 64-bit NEON with dot products of four bytes: eight filters by eight pixels. */
+#define MATRIX(what) micro_matrix_sdot_##what
+#include "requantize.h"
+
+enum { FILTERS = 8 };
+
+typedef struct {
+    int32x4_t row[FILTERS][2];
+} sums;
+
+/* A quad's panel: four taps of each pixel, pixel after pixel. */
+static inline void interleave(const uint8_t *a, const uint8_t *b, const uint8_t *c,
+                              const uint8_t *d, int flip, uint8_t *panel)
+{
+    uint8x8_t sign = vdup_n_u8((uint8_t)flip);
+    uint8x8x4_t all = {{veor_u8(vld1_u8(a), sign), veor_u8(vld1_u8(b), sign),
+                        veor_u8(vld1_u8(c), sign), veor_u8(vld1_u8(d), sign)}};
+    vst4_u8(panel, all);
+}
+
+#define FILTER(i, weights, lane) \
+    do { \
+        a.row[i][0] = vdotq_laneq_s32(a.row[i][0], x0, weights, lane); \
+        a.row[i][1] = vdotq_laneq_s32(a.row[i][1], x1, weights, lane); \
+    } while (0)
+
+/* Weights: for each quad eight filters' four taps. */
+static inline sums multiply(const int8_t *panel, const int8_t *weights, const int32_t *bias,
+                            int quads)
+{
+    sums a;
+    UNROLL
+    for (int i = 0; i < FILTERS; i++)
+        a.row[i][0] = a.row[i][1] = vdupq_n_s32(bias[i]);
+    for (; quads; quads--, panel += 32, weights += 32) {
+        int8x16_t x0 = vld1q_s8(panel), x1 = vld1q_s8(panel + 16);
+        int8x16_t w0 = vld1q_s8(weights), w1 = vld1q_s8(weights + 16);
+        FILTER(0, w0, 0);
+        FILTER(1, w0, 1);
+        FILTER(2, w0, 2);
+        FILTER(3, w0, 3);
+        FILTER(4, w1, 0);
+        FILTER(5, w1, 1);
+        FILTER(6, w1, 2);
+        FILTER(7, w1, 3);
+    }
+    return a;
+}
+
+#include "matrix_neon_store.h"
+#include "matrix.h"

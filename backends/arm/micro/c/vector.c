@@ -1,0 +1,90 @@
+/* A product of a matrix and a vector: a linear layer, with vectors along what is summed.
+ *
+ * Weights come in blocks of four filters, each (steps of 16 inputs, filter, 16), filled up with
+ * zeros; biases and factors one a filter, filled up to whole blocks.
+ */
+#include "requantize.h"
+
+enum { FILTERS = 4, STEP = 16 };
+
+#if defined(__ARM_NEON)
+typedef struct {
+    int32x4_t of[FILTERS];
+} vector_sums;
+
+static inline void vector_step(vector_sums *sums, const uint8_t *x, const int8_t *weights, int flip)
+{
+    int8x16_t levels = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(x), vdupq_n_u8((uint8_t)flip)));
+    int8x8_t low = vget_low_s8(levels), high = vget_high_s8(levels);
+    UNROLL
+    for (int i = 0; i < FILTERS; i++) {
+        int8x16_t w = vld1q_s8(weights + i * STEP);
+        int16x8_t pairs = vmlal_s8(vmull_s8(low, vget_low_s8(w)), high, vget_high_s8(w));
+        sums->of[i] = vpadalq_s16(sums->of[i], pairs);
+    }
+}
+
+static inline int32_t vector_total(const vector_sums *sums, int i)
+{
+    int32x2_t half = vadd_s32(vget_low_s32(sums->of[i]), vget_high_s32(sums->of[i]));
+    return vget_lane_s32(vpadd_s32(half, half), 0);
+}
+#else
+typedef struct {
+    int32_t of[FILTERS];
+} vector_sums;
+
+static inline void vector_step(vector_sums *sums, const uint8_t *x, const int8_t *weights, int flip)
+{
+    for (int i = 0; i < FILTERS; i++)
+        for (int k = 0; k < STEP; k++)
+            sums->of[i] += (int8_t)(x[k] ^ flip) * weights[i * STEP + k];
+}
+
+static inline int32_t vector_total(const vector_sums *sums, int i) { return sums->of[i]; }
+#endif
+
+static inline void vector_block(const uint8_t *x, const int8_t *weights, const int32_t *bias,
+                                int inputs, int flip, int32_t *found)
+{
+    vector_sums sums = {0};
+    int k = 0;
+    for (; k + STEP <= inputs; k += STEP, weights += FILTERS * STEP)
+        vector_step(&sums, x + k, weights, flip);
+    if (k < inputs) {
+        uint8_t last[STEP] = {0};
+        memcpy(last, x + k, (size_t)(inputs - k));
+        vector_step(&sums, last, weights, flip);
+    }
+    for (int i = 0; i < FILTERS; i++)
+        found[i] = (int32_t)((uint32_t)vector_total(&sums, i) + (uint32_t)bias[i]);
+}
+
+/* Write the levels of `filters` filters. */
+int32_t micro_vector_levels(const uint8_t *x, const int8_t *weights, const int32_t *bias,
+                             const float *factor, uint8_t *y, int inputs, int filters, int flip,
+                             int low, int high)
+{
+    ptrdiff_t block = (ptrdiff_t)FILTERS * ((inputs + STEP - 1) / STEP * STEP);
+    for (int f = 0; f < filters; f += FILTERS, weights += block) {
+        int32_t found[FILTERS];
+        vector_block(x, weights, bias + f, inputs, flip, found);
+        for (int i = 0; i < micro_least(FILTERS, filters - f); i++)
+            y[f + i] = requantize_one(found[i], factor[f + i], low, high);
+    }
+    return 0;
+}
+
+/* The same as real numbers, sum * factor. */
+int32_t micro_vector_reals(const uint8_t *x, const int8_t *weights, const int32_t *bias,
+                            const float *factor, float *y, int inputs, int filters, int flip)
+{
+    ptrdiff_t block = (ptrdiff_t)FILTERS * ((inputs + STEP - 1) / STEP * STEP);
+    for (int f = 0; f < filters; f += FILTERS, weights += block) {
+        int32_t found[FILTERS];
+        vector_block(x, weights, bias + f, inputs, flip, found);
+        for (int i = 0; i < micro_least(FILTERS, filters - f); i++)
+            y[f + i] = (float)found[i] * factor[f + i];
+    }
+    return 0;
+}

@@ -1,0 +1,20 @@
+"""Which micro-kernels run on which core, in order of preference."""
+
+from tcc.backends.arm.micro.records import Depthwise, Matrix, MicroKernel, Vector
+
+DEPTHWISE = Depthwise("depthwise")
+VECTOR = Vector("vector")
+NEON = Matrix("matrix_neon", filters=4, lane=2)
+SMULL = Matrix("matrix_smull", filters=8, lane=2)
+SDOT = Matrix("matrix_sdot", filters=8, lane=4)
+SSE = Matrix("matrix_sse", filters=4, lane=2)
+
+CORES: dict[str, tuple[MicroKernel, ...]] = {
+    "cortex_a7": (DEPTHWISE, VECTOR, NEON),
+    "cortex_a53": (DEPTHWISE, VECTOR, SMULL),
+    "cortex_a72": (DEPTHWISE, VECTOR, SMULL),
+    "cortex_a76": (DEPTHWISE, VECTOR, SDOT),
+    "generic": (DEPTHWISE, VECTOR, SMULL),
+    "x86_64_v2": (DEPTHWISE, VECTOR, SSE),
+}
+"""By the names that zig gives processors; `generic` is any 64-bit ARM."""

@@ -1,0 +1,120 @@
+"""What is known of each kind of micro-kernel: the order of its weights, what it takes."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from tcc.backends.arm.micro.window import MicroWindow
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Int8 = NDArray[np.int8]
+    Int32 = NDArray[np.int32]
+
+PIXELS = 8
+QUAD = 4
+MAX_TAPS = 1 << 13
+"""Most taps of a sum: eight pixels' then take 64 KiB of a thread's stack, and no sum of products of
+levels and weights overflows."""
+MAX_BAND = 1 << 14
+"""Most elements of a depthwise band, 32 KiB of a thread's stack."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicroKernel:
+    """One file of C, `c/<word>.c`, whose functions are `micro_<word>_<what>`."""
+
+    word: str
+
+    functions: ClassVar[tuple[str, ...]]
+    """What `<what>` is in turn."""
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The names of its functions."""
+        return tuple(self.symbol(what) for what in self.functions)
+
+    def symbol(self, what: str) -> str:
+        """Return the name of one of its functions."""
+        return f"micro_{self.word}_{what}"
+
+
+def shifted(bias: "Int32", weight: "Int8", window: MicroWindow) -> "Int32":
+    """Return the bias to which products with x - 128 are added, where those with x were meant."""
+    rows = weight.reshape(len(weight), -1).astype(np.int64)
+    moved: Int32 = (bias.astype(np.int64) + window.flip * rows.sum(axis=1)).astype(np.int32)
+    return moved
+
+
+def blocks(rows: "NDArray[np.generic]", filters: int, taps: int = 1) -> "NDArray[np.generic]":
+    """Return (filters, taps) filled up with zeros to whole blocks of both: (blocks, filters, n)."""
+    more = -len(rows) % filters, -rows.shape[1] % taps
+    full = np.pad(rows, ((0, more[0]), (0, more[1])))
+    return full.reshape(-1, filters, full.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix(MicroKernel):
+    """Sums for eight pixels and a block of filters; `lane` taps of a filter lie together."""
+
+    functions: ClassVar[tuple[str, ...]] = ("gather", "levels", "reals")
+    filters: int
+    lane: int
+
+    def takes(self, window: MicroWindow) -> bool:
+        """Whether it computes convolutions with this window."""
+        return window.gatherable and window.taps <= MAX_TAPS
+
+    def filled(self, values: "NDArray[np.generic]") -> "NDArray[np.generic]":
+        """Return biases or factors, one a filter, filled up with zeros to whole blocks."""
+        return blocks(values[:, None], self.filters).ravel()
+
+    def packed(self, weight: "Int8") -> "Int8":
+        """Return weights (filters, ...) as blocks, each (quads, lanes of a quad, filters, lane)."""
+        rows = blocks(weight.reshape(len(weight), -1), self.filters, QUAD)
+        count, _, taps = rows.shape
+        split = rows.reshape(count, self.filters, taps // QUAD, QUAD // self.lane, self.lane)
+        return split.transpose(0, 2, 3, 1, 4).astype(np.int8).ravel()
+
+
+@dataclass(frozen=True, slots=True)
+class Vector(MicroKernel):
+    """Sums for one pixel and a block of four filters."""
+
+    functions: ClassVar[tuple[str, ...]] = ("levels", "reals")
+    filters: ClassVar[int] = 4
+    step: ClassVar[int] = 16
+
+    def takes(self, window: MicroWindow) -> bool:
+        """Whether it computes convolutions with this window."""
+        one = prod(window.size) * prod(window.out) * prod(window.kernel) == 1
+        return one and window.start == (0, 0) and window.taps <= 1 << 16
+
+    def filled(self, values: "NDArray[np.generic]") -> "NDArray[np.generic]":
+        """Return biases or factors, one a filter, filled up with zeros to whole blocks."""
+        return blocks(values[:, None], self.filters).ravel()
+
+    def packed(self, weight: "Int8") -> "Int8":
+        """Return weights (filters, ...) as blocks, each (steps, filters, 16 taps)."""
+        rows = blocks(weight.reshape(len(weight), -1), self.filters, self.step)
+        split = rows.reshape(len(rows), self.filters, -1, self.step)
+        return split.transpose(0, 2, 1, 3).astype(np.int8).ravel()
+
+
+@dataclass(frozen=True, slots=True)
+class Depthwise(MicroKernel):
+    """The plane of one filter that reads one channel."""
+
+    functions: ClassVar[tuple[str, ...]] = ("levels",)
+
+    def takes(self, window: MicroWindow) -> bool:
+        """Whether it computes convolutions with this window."""
+        return window.channels == 1 and window.band_elements <= MAX_BAND
+
+    def packed(self, weight: "Int8") -> "NDArray[np.int16]":
+        """Return weights (filters, 1, ...) as int16, each filter's filled up to whole fours."""
+        rows = blocks(weight.reshape(len(weight), -1), 1, QUAD)
+        return rows.astype(np.int16).ravel()

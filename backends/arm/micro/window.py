@@ -1,0 +1,69 @@
+"""The window that micro-kernels are told of, as `c/micro.h` has it."""
+
+from dataclasses import astuple, dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tcc.compiler.ir.types import Pair
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+REACH = 256
+"""Most bytes of a row that eight windows and a vector reach over: `REACH` of `c/gather.h`."""
+MAX_WIDTH = 120
+"""Most columns of a window that is gathered: fewer than the `ROWS` of `c/gather.h`."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicroWindow:
+    """A window that slides over a map: sizes as (height, width), padding at the top and left."""
+
+    channels: int
+    size: Pair
+    out: Pair
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    start: Pair = (0, 0)
+    signed: bool = False
+    band: int = 1
+    """Rows of the output that a depthwise kernel computes at once: one, or an even number."""
+
+    @property
+    def taps(self) -> int:
+        """Products of one sum."""
+        return self.channels * self.kernel[0] * self.kernel[1]
+
+    @property
+    def flip(self) -> int:
+        """What makes a stored level a signed one."""
+        return 0 if self.signed else 0x80
+
+    @property
+    def gatherable(self) -> bool:
+        """Whether `c/gather.h` has room for what eight windows in a row read."""
+        reach = 8 * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1]
+        return reach <= REACH and self.kernel[1] <= MAX_WIDTH
+
+    @property
+    def band_elements(self) -> int:
+        """Size of a depthwise kernel's band, in int16."""
+        (_, across), (height, width) = self.stride, self.kernel
+        columns = -(-self.out[1] // 8) * 8 + (width - 1) * self.dilation[1] // across
+        rows = (self.band - 1) * self.stride[0] + (height - 1) * self.dilation[0] + 1
+        return rows * across * columns
+
+    def flattened(self) -> "MicroWindow":
+        """Return the same with a map's rows laid end to end, if each output reads its own pixel."""
+        if self.kernel != (1, 1) or self.stride != (1, 1) or self.out != self.size:
+            return self
+        flat = (1, self.size[0] * self.size[1])
+        return replace(self, size=flat, out=flat)
+
+    def table(self) -> "NDArray[np.int32]":
+        """Return the numbers of a `micro_window` in order."""
+        channels, *pairs, _, band = astuple(self)
+        numbers = [n for pair in pairs for n in pair]
+        return np.array([channels, *numbers, self.flip, band], np.int32)

@@ -1,0 +1,124 @@
+"""Which convolutions of levels micro-kernels compute, and how."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tcc.backends.arm.kernels.base import Kernel, KernelArgument, KernelCall, KernelWeights
+from tcc.backends.arm.kernels.epilogue import fused
+from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector, ResultForm
+from tcc.backends.arm.micro.cores import CORES
+from tcc.backends.arm.micro.records import Depthwise, Matrix, Vector, shifted
+from tcc.backends.arm.micro.window import MicroWindow
+from tcc.backends.arm.schedule.site import Site
+from tcc.compiler import ops
+from tcc.compiler.ir.types import Pair
+from tcc.compiler.ops import integer, integer_arithmetic
+from tcc.compiler.support.unhandled import UnhandledError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Constants = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+    """Weights, biases and factors."""
+
+BAND = 1 << 13
+"""Elements of a depthwise band that lie well in a core's first cache."""
+
+
+def quantized(op: integer.QConv, site: Site) -> KernelCall | None:
+    """Return a convolution whose sums are requantised, if a micro-kernel computes it."""
+    weight, scales, bias = site.tensors
+    y = op.typed(site.group.anchor.type.shape)
+    factor = integer_arithmetic.multiplier(site.read, scales, y)
+    return _call(op.conv, site, (op.low, op.high), (weight, bias, factor))
+
+
+def real(op: integer.RealConv, site: Site) -> KernelCall | None:
+    """Return a convolution whose sums become real numbers, if a micro-kernel computes it."""
+    weight, factor, bias = site.tensors
+    return _call(op.conv, site, None, (weight, bias, factor))
+
+
+def _call(
+    conv: ops.Conv, site: Site, bounds: Pair | None, constants: "Constants"
+) -> KernelCall | None:
+    """Return the call of the first micro-kernel of the core that computes a convolution."""
+    first, *rest = site.group.nodes
+    epilogue, operands = fused(site.graph, site.weights, rest, first.name)
+    _, height, width = site.result
+    if not epilogue.flat((height, width)) or constants[0].min() < -127:
+        return None
+    form = ResultForm(first.type.dtype.value, bounds, epilogue.flattened())
+    window = _window(conv, site)
+    for record in CORES[site.machine.cpu]:
+        match record:
+            case Depthwise():
+                made = _depthwise(record, conv.groups, window, form, constants)
+            case Vector():
+                made = _vector(record, conv.groups, window, form, constants)
+            case Matrix():
+                made = _matrix(record, conv.groups, window, form, constants)
+            case _:
+                raise UnhandledError("micro-kernel", record.word)
+        if made:
+            kernel, own = made
+            return site.call(kernel, *own, *operands)
+    return None
+
+
+def _window(conv: ops.Conv, site: Site) -> MicroWindow:
+    """Return the window of one group."""
+    channels, *size = site.source
+    _, *out = site.result
+    top, left, _, _ = conv.pads
+    return MicroWindow(
+        channels // conv.groups, (size[0], size[1]), (out[0], out[1]), conv.kernel, conv.stride,
+        conv.dilation, (top, left), signed=site.dtype == "int8",
+    )  # fmt: skip
+
+
+Made = tuple[Kernel, tuple[KernelArgument, ...]]
+
+
+def _depthwise(
+    record: Depthwise, groups: int, window: MicroWindow, form: ResultForm, constants: "Constants"
+) -> Made | None:
+    weight, bias, factor = constants
+    if window.channels != 1 or form.bounds is None or form.epilogue.steps:
+        return None
+    rows = window.out[0] + window.out[0] % 2
+    bands = (replace(window, band=n) for n in range(rows, 0, -2))
+    fit = next((w for w in bands if w.band_elements <= BAND), replace(window, band=2))
+    if not record.takes(fit):
+        return None
+    kernel = MicroDepthwise(record, fit, len(weight), groups, form)
+    packed = record.packed(weight), bias, factor, fit.table()
+    return kernel, tuple(map(KernelWeights, packed))
+
+
+def _vector(
+    record: Vector, groups: int, window: MicroWindow, form: ResultForm, constants: "Constants"
+) -> Made | None:
+    if groups > 1 or not record.takes(window):
+        return None
+    weight, bias, factor = constants
+    moved = shifted(bias, weight, window)
+    packed = record.packed(weight), record.filled(moved), record.filled(factor)
+    return MicroVector(record, window, len(weight), form), tuple(map(KernelWeights, packed))
+
+
+def _matrix(
+    record: Matrix, groups: int, window: MicroWindow, form: ResultForm, constants: "Constants"
+) -> Made | None:
+    if not record.takes(window):
+        return None
+    parts = [
+        (record.packed(w), record.filled(shifted(b, w, window)), record.filled(f))
+        for w, b, f in zip(*(np.split(t, groups) for t in constants), strict=True)
+    ]
+    flat = window.flattened()
+    kernel = MicroMatrix(record, flat, len(constants[0]), groups, form)
+    joined = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return kernel, tuple(map(KernelWeights, (*joined, flat.table())))

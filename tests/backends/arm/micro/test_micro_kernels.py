@@ -1,0 +1,350 @@
+"""Each micro-kernel on each core that has it, against the reference's arithmetic, to the bit.
+
+Every array ends, or begins, at a page that must not be touched.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tcc.backends.arm.codegen import micro_objects, zig
+from tcc.backends.arm.codegen.link import LINK
+from tcc.backends.arm.machine import MACHINES, Machine
+from tcc.backends.arm.micro.cores import CORES
+from tcc.backends.arm.micro.records import Depthwise, Matrix, MicroKernel, Vector, shifted
+from tcc.backends.arm.micro.window import MicroWindow
+from tcc.compiler.ir.types import DType, TensorType
+from tcc.compiler.ops import integer_arithmetic
+
+HERE = Path(__file__).parent
+Array = np.ndarray[Any, Any]
+UNDEFINED = ("-fsanitize=alignment,bounds,shift,signed-integer-overflow", "-fsanitize-trap=all")
+
+
+@dataclass(frozen=True)
+class Out:
+    """An array that a function writes to."""
+
+    array: Array
+
+
+@dataclass(frozen=True)
+class Core:
+    """A processor and a program that calls its kernels."""
+
+    name: str
+    kernels: tuple[MicroKernel, ...]
+    program: tuple[str, ...]
+
+    @property
+    def symbols(self) -> list[str]:
+        return [symbol for kernel in self.kernels for symbol in kernel.symbols]
+
+    def run(self, calls: "Sequence[tuple[str, Sequence[int | Array | Out]]]") -> Iterator[Array]:
+        """Yield what each call wrote."""
+        sent, wanted = [], []
+        for turn, (symbol, arguments) in enumerate(calls):
+            sent.append(_int32(self.symbols.index(symbol), turn % 2, len(arguments)))
+            for argument in arguments:
+                match argument:
+                    case Out(array):
+                        sent += [_int32(2, array.nbytes), array.tobytes()]
+                        wanted.append(array)
+                    case int():
+                        sent.append(_int32(0, argument))
+                    case _:
+                        sent += [_int32(1, argument.nbytes), argument.tobytes()]
+        raw = subprocess.run(self.program, input=b"".join(sent), capture_output=True, check=True)
+        at = 0
+        for array in wanted:
+            yield np.frombuffer(raw.stdout, array.dtype, array.size, at).reshape(array.shape)
+            at += array.nbytes
+        assert at == len(raw.stdout)
+
+
+def _int32(*numbers: int) -> bytes:
+    return np.array(numbers, np.int32).tobytes()
+
+
+def _core(machine: Machine, folder: Path) -> Core:
+    """Return the program that calls the kernels of a machine."""
+    kernels = CORES[machine.cpu]
+    micro_objects.write(folder)
+    core = Core(machine.target.name, kernels, (str(folder / "call"),))
+    names = "\n".join(f"void {symbol}(void);" for symbol in core.symbols)
+    listed = ", ".join(f"(function){symbol}" for symbol in core.symbols)
+    table = f"{names}\nstatic const function functions[] = {{{listed}}};"
+    text = (HERE / "call.c").read_text("utf-8").replace("/* FUNCTIONS */", table)
+    (folder / "call.c").write_text(text, "utf-8")
+    options = (*machine.zig("musl"), f"-mcpu={machine.cpu}", *micro_objects.OPTIONS)
+    if machine.native:  # undefined behaviour ends the program
+        options = (*(o for o in options if o != "-fno-sanitize=all"), *UNDEFINED)
+    words = ("call", *(kernel.word for kernel in kernels))
+    silent = "-Wno-cast-function-type-mismatch"  # call.c means it
+    for word in words:
+        zig.run(folder, "cc", *options, "-Werror", silent, "-c", f"{word}.c", "-o", f"{word}.o")
+    made = (*(f"{word}.o" for word in words), "-o", "call")
+    zig.run(folder, "cc", *machine.zig("musl"), *LINK, "-static", *made)
+    if machine.native:
+        return core
+    return replace(core, program=(machine.qemu, "-cpu", machine.qemu_cpu, *core.program))
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53", "arm-a76")]
+
+
+@pytest.fixture(scope="module", params=["host", "arm-a7", *SLOW])
+def core(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Core:
+    machine = next(m for m in MACHINES if m.target.name == request.param)
+    if not machine.native and shutil.which(machine.qemu) is None:
+        pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
+    return _core(machine, tmp_path_factory.mktemp(machine.cpu))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution with its numbers; levels of x are all extremes where `extreme` says so."""
+
+    window: MicroWindow
+    filters: int
+    low: int = 0
+    high: int = 255
+    extreme: bool = False
+    seed: int = 0
+
+    @property
+    def x(self) -> Array:
+        rng = np.random.default_rng(self.seed)
+        kind: type[np.generic] = np.int8 if self.window.signed else np.uint8
+        low, high = np.iinfo(kind).min, np.iinfo(kind).max
+        shape = (self.window.channels, *self.window.size)
+        if self.extreme:
+            return rng.choice([low, high], shape).astype(kind)
+        return rng.integers(low, high, shape, kind, endpoint=True)
+
+    @property
+    def weight(self) -> Array:
+        rng = np.random.default_rng(self.seed + 1)
+        shape = (self.filters, self.window.channels, *self.window.kernel)
+        if self.extreme:
+            return rng.choice([-127, 127], (self.filters, 1, 1, 1)).astype(np.int8) * np.ones(
+                shape, np.int8
+            )
+        return rng.integers(-127, 127, shape, np.int8, endpoint=True)
+
+    @property
+    def bias(self) -> Array:
+        rng = np.random.default_rng(self.seed + 2)
+        most = 1 << (30 if self.extreme else 14)
+        return rng.integers(-most, most, self.filters, np.int32)
+
+    @property
+    def factor(self) -> Array:
+        """Factors that saturate, or leave nothing, or make ties, among ordinary ones."""
+        rng = np.random.default_rng(self.seed + 3)
+        spread = 40 / np.sqrt(self.window.taps) / 127 / 60
+        usual = (rng.uniform(0.5, 2, self.filters) * spread).astype(np.float32)
+        odd = np.array([0.5, 3e-9, 700, 2**-9, 1e-40, 0.25], np.float32)
+        usual[::3] = np.resize(odd, len(usual[::3]))
+        return usual
+
+    def sums(self) -> Array:
+        w = self.window
+        (top, left), reach = (
+            w.start,
+            [(k - 1) * d + 1 for k, d in zip(w.kernel, w.dilation, strict=True)],
+        )
+        ends = [
+            max(0, (n - 1) * s + r - p - size)
+            for n, s, r, p, size in zip(w.out, w.stride, reach, w.start, w.size, strict=True)
+        ]
+        padded = integer_arithmetic.bordered(self.x[None], (top, left, *ends))
+        found = integer_arithmetic.sums(padded, self.weight, w.stride, w.dilation, 1)
+        found = found[:, :, : w.out[0], : w.out[1]]
+        return found + self.bias[:, None, None]
+
+    def levels(self) -> Array:
+        kind = TensorType((1,), DType.I8 if self.low < 0 else DType.U8, 1.0)
+        factor = self.factor[:, None, None]
+        return integer_arithmetic.requantize(self.sums(), factor, kind, self.low, self.high)[0]
+
+    def reals(self) -> Array:
+        found: Array = (self.sums().astype(np.float32) * self.factor[:, None, None])[0]
+        return found
+
+
+def window(channels: int, size: tuple[int, int], kernel: int = 1, **given: Any) -> MicroWindow:
+    """Return a window with "same" padding and its output."""
+    plain = MicroWindow(channels, size, size, (kernel, kernel), **given)
+    start = tuple((kernel - 1) * d // 2 for d in plain.dilation)
+    out = tuple(
+        (n + 2 * p - (kernel - 1) * d - 1) // s + 1
+        for n, p, d, s in zip(size, start, plain.dilation, plain.stride, strict=True)
+    )
+    return replace(plain, start=(start[0], start[1]), out=(out[0], out[1]))
+
+
+MATRICES = [
+    Case(MicroWindow(64, (1, 24), (1, 24)), 32),
+    Case(MicroWindow(7, (1, 13), (1, 13), signed=True), 5, -128, 127),
+    Case(MicroWindow(1, (1, 1), (1, 1)), 1, 10, 100),
+    Case(MicroWindow(34, (1, 9), (1, 9)), 9, -128, 127, extreme=True),
+    Case(window(3, (21, 19), 7, stride=(2, 2)), 12),
+    Case(window(3, (5, 33), 7, stride=(2, 2)), 4),
+    Case(window(5, (6, 14), 3), 8, 0, 255, extreme=True),
+    Case(window(6, (7, 7), 3, signed=True), 6, -128, 127),
+    Case(window(2, (1, 3), 3), 3),
+    Case(window(4, (9, 2), 5, stride=(3, 1)), 4),
+    Case(window(20, (5, 5), 5, stride=(1, 3), dilation=(2, 3)), 4),
+    Case(window(8, (9, 15), 1, stride=(2, 2)), 8),
+    Case(MicroWindow(513, (2, 5), (2, 5), (1, 1), (1, 1), (1, 1), (0, 0)), 3),
+    Case(MicroWindow(2, (30, 130), (1, 8), (3, 100)), 4),
+]
+VECTORS = [
+    Case(MicroWindow(160, (1, 1), (1, 1)), 12),
+    Case(MicroWindow(37, (1, 1), (1, 1), signed=True), 5, -128, 127),
+    Case(MicroWindow(1, (1, 1), (1, 1)), 1),
+    Case(MicroWindow(512, (1, 1), (1, 1)), 7, -128, 127, extreme=True),
+]
+BANDS = [
+    Case(window(1, size, kernel, stride=(stride, stride), signed=signed, band=band), 1, *bounds)
+    for (kernel, stride, size, band, signed), bounds in zip(
+        [
+            (3, 1, (12, 16), 2, False),
+            (3, 1, (7, 7), 4, True),
+            (3, 1, (1, 1), 2, False),
+            (3, 2, (13, 17), 4, False),
+            (3, 2, (8, 32), 2, True),
+            (5, 1, (9, 11), 2, False),
+            (5, 2, (14, 14), 8, True),
+            (5, 2, (3, 2), 2, False),
+            (7, 1, (8, 9), 2, True),
+            (3, 3, (10, 25), 2, False),
+            (1, 1, (3, 20), 1, False),
+        ],
+        [(0, 255), (-128, 127), (3, 77)] * 4,
+        strict=False,
+    )
+] + [
+    Case(window(1, (6, 18), 3, dilation=(2, 3), band=2), 1),
+    Case(window(1, (6, 18), 3, band=2), 1, extreme=True),
+]
+
+
+@pytest.mark.parametrize("case", MATRICES)
+def test_a_matrix_is_exact(core: Core, case: Case) -> None:
+    for kernel in core.kernels:
+        if isinstance(kernel, Matrix):
+            _matrix(core, kernel, case)
+
+
+def _matrix(core: Core, kernel: Matrix, case: Case) -> None:
+    w = case.window
+    assert kernel.takes(w)
+    pixels = w.out[0] * w.out[1]
+    quads = -(-w.taps // 4)
+    starts = range(0, pixels, 8)
+    counts = [min(8, pixels - first) for first in starts]
+    gathers = [
+        (
+            kernel.symbol("gather"),
+            (case.x, Out(np.zeros(32 * quads, np.int8)), w.table(), first, n),
+        )
+        for first, n in zip(starts, counts, strict=True)
+    ]
+    panels = list(core.run(gathers))
+    bias = kernel.filled(shifted(case.bias, case.weight, w))
+    constants = (kernel.packed(case.weight), bias, kernel.filled(case.factor))
+    for what, expected, more in (
+        ("levels", case.levels(), (case.low, case.high)),
+        ("reals", case.reals(), ()),
+    ):
+        flat = expected.reshape(case.filters, pixels)
+        room = [flat.ravel()[: (case.filters - 1) * pixels + n].copy() for n in counts]
+        for array in room:
+            array[:] = 0x55
+        sizes = (quads, case.filters, pixels)
+        calls = [
+            (kernel.symbol(what), (panel, *constants, Out(array), *sizes, n, *more))
+            for panel, array, n in zip(panels, room, counts, strict=True)
+        ]
+        for first, n, found in zip(starts, counts, core.run(calls), strict=True):
+            written = [found[f * pixels : f * pixels + n] for f in range(case.filters)]
+            assert _same(np.stack(written), flat[:, first : first + n])
+            beside = np.ones(len(found), bool)
+            for f in range(case.filters):
+                beside[f * pixels : f * pixels + n] = False
+            assert (found[beside] == np.full(1, 0x55).astype(found.dtype)).all()
+
+
+@pytest.mark.parametrize("case", VECTORS)
+def test_a_vector_is_exact(core: Core, case: Case) -> None:
+    for kernel in core.kernels:
+        if isinstance(kernel, Vector):
+            w = case.window
+            assert kernel.takes(w)
+            bias = kernel.filled(shifted(case.bias, case.weight, w))
+            constants = (case.x, kernel.packed(case.weight), bias, kernel.filled(case.factor))
+            sizes = (w.channels, case.filters, w.flip)
+            expected = case.levels().ravel(), case.reals().ravel()
+            levels, reals = (Out(np.zeros_like(e)) for e in expected)
+            calls = [
+                (kernel.symbol("levels"), (*constants, levels, *sizes, case.low, case.high)),
+                (kernel.symbol("reals"), (*constants, reals, *sizes)),
+            ]
+            for found, wanted in zip(core.run(calls), expected, strict=True):
+                assert _same(found, wanted)
+
+
+@pytest.mark.parametrize("case", BANDS)
+@pytest.mark.parametrize("seed", range(2))
+def test_a_depthwise_plane_is_exact(core: Core, case: Case, seed: int) -> None:
+    case = replace(case, seed=seed + 2)
+    for kernel in core.kernels:
+        if isinstance(kernel, Depthwise):
+            w = case.window
+            assert kernel.takes(w)
+            expected = case.levels()
+            band = np.zeros(w.band_elements, np.int16)
+            arguments = (
+                case.x, kernel.packed(case.weight), case.bias, case.factor,
+                Out(np.zeros_like(expected)), w.table(), band, case.low, case.high,
+            )  # fmt: skip
+            found = list(core.run([(kernel.symbol("levels"), arguments)] * 2))
+            assert all(_same(f, expected) for f in found)
+
+
+def test_every_tie_and_extreme_is_rounded_as_the_reference_rounds(core: Core) -> None:
+    """The bias alone is the sum: 40,000 of them for each of some factors."""
+    kernel = next(k for k in core.kernels if isinstance(k, Matrix))
+    rng = np.random.default_rng(0)
+    edges = [np.arange(-600, 600), -(1 << 31) + np.arange(8), (1 << 31) - 1 - np.arange(8)]
+    wide = rng.integers(-(1 << 31), 1 << 31, 2000) >> rng.integers(0, 31, 2000)
+    sums = np.concatenate([*edges, wide]).astype(np.int32)
+    factors = [0.5, 0.25, 1 / 128, 1 / 3, 3e-9, 1.5, 1e-5, 0.0123, 700, 1e-40, 2.0**-31]
+    zeros = np.zeros((len(sums), 4), np.int8)
+    calls, expected = [], []
+    for number, factor in zip(count(), factors, strict=False):
+        scale = np.full(len(sums), factor, np.float32)
+        low, high = [(0, 255), (-128, 127), (-3, 9)][number % 3]
+        kind = TensorType((1,), DType.I8 if low < 0 else DType.U8, 1.0)
+        wanted = integer_arithmetic.requantize(sums, scale, kind, low, high)
+        arguments = (
+            np.zeros(32, np.int8), kernel.packed(zeros), kernel.filled(sums), kernel.filled(scale),
+            Out(np.zeros_like(wanted)), 1, len(sums), 1, 1, low, high,
+        )  # fmt: skip
+        calls.append((kernel.symbol("levels"), arguments))
+        expected.append(wanted)
+    for found, wanted in zip(core.run(calls), expected, strict=True):
+        assert _same(found, wanted)
+
+
+def _same(found: Array, expected: Array) -> bool:
+    return found.tobytes() == np.ascontiguousarray(expected).tobytes()
