@@ -48,7 +48,7 @@ def report(toolchain: Toolchain, text: str, outputs: Collection[str], name: str)
     """Return what a log says; `outputs` are the network's, `name` stands for the log in errors.
 
     Raises:
-        UserError: It says nothing of any layer (E0671).
+        UserError: It says nothing of any layer, or nothing of an output (E0671).
     """
     lines = {Toolchain.PULSAR: _layers, Toolchain.PULSAR2: _table}[toolchain]
     parts = {Toolchain.PULSAR: _parts, Toolchain.PULSAR2: _nodes}[toolchain]
@@ -58,6 +58,10 @@ def report(toolchain: Toolchain, text: str, outputs: Collection[str], name: str)
     if not least:
         message = f"the log has no line of {toolchain.value} that compares layers"
         help = "give the whole log.txt that build.sh wrote"
+        raise fail("E0671", message, whole_file(name), help=help)
+    if lacking := sorted(set(outputs) - least.keys()):
+        message = f"the log says nothing of the network's output `{lacking[0]}`"
+        help = "give the log of this very package"
         raise fail("E0671", message, whole_file(name), help=help)
     found = [LayerCosine(*each) for each in least.items()]
     version = {Toolchain.PULSAR: _VERSION, Toolchain.PULSAR2: _VERSION2}[toolchain].search(text)

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.compiler.cli.report import Report
+from tcc.compiler.ir.tool_report import LEAST
 
 if TYPE_CHECKING:
-    from tcc.compiler.ir.tool_report import LayerCosine, ToolReport
+    from tcc.compiler.bundle.tool_check import ToolCheck
+    from tcc.compiler.ir.tool_report import ToolReport
 
-LEAST = 0.98
-"""The cosine below which AXERA's manuals say to look for the reason; the papers' networks are
-above it."""
 WORST = 10
 """Layers that are listed."""
 
@@ -38,15 +37,9 @@ def doubts(report: Report, folder: Path, found: "ToolReport") -> None:
         report.notice(f"{folder}: the NPU did not take {where}: this runs on the processor, slowly")
     if not found.parts:
         report.detail("the log does not say what runs on the NPU and what on the processor")
-    for each in low(found):
+    for each in found.low:
         text = f"the cosine of `{each.name}` is {each.cosine:.4f}, below {LEAST}"
         report.notice(f"{folder}: {text}")
-
-
-def low(found: "ToolReport") -> "list[LayerCosine]":
-    """Return the outputs below the threshold; of a log that names none of them, the last layer."""
-    outputs = found.outputs or found.layers[-1:]
-    return [each for each in outputs if each.cosine < LEAST]
 
 
 def layers(report: Report, found: "ToolReport") -> None:
@@ -58,3 +51,24 @@ def layers(report: Report, found: "ToolReport") -> None:
     parts = [(each.name, each.where) for each in found.parts]
     if parts:
         report.table(("part", "runs on"), parts)
+
+
+def checked(report: Report, folder: Path, found: "ToolCheck") -> None:
+    """Say what a log and the outputs beside it tell of a package."""
+    report.text(f"{folder}: {named(found.report)}, by {found.log}")
+    doubts(report, folder, found.report)
+    rows = [
+        (
+            each.golden,
+            each.output,
+            f"{each.cosine:.6f}",
+            "-" if each.same is None else "yes" if each.same else "NO",
+            "" if each.holds else "STUCK" if each.stuck else "DISAGREES",
+        )
+        for each in found.goldens
+    ]
+    if rows:
+        report.table(("golden", "output", "cosine", "same class", ""), rows)
+    else:
+        report.text("no outputs for the goldens lie beside the log: only its own words are known")
+    layers(report, found.report)

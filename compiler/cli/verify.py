@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import failures
+from tcc.compiler.cli import failures, tool_report
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, Stages, complain
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
@@ -19,11 +19,21 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_comparison import OutputPair
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.bundle.replay import Replayed
+    from tcc.compiler.bundle.tool_check import ToolCheck
     from tcc.compiler.ir.device import Device
 
 Bundles = Annotated[
     list[Path],
     typer.Argument(metavar="BUNDLE", help="Folders that `tcc build` wrote.", show_default=False),
+]
+Logs = Annotated[
+    Path | None,
+    typer.Option(
+        "--logs",
+        metavar="FILE",
+        show_default=False,
+        help="The log of the tool that compiled a package elsewhere, where `build.sh` wrote it.",
+    ),
 ]
 
 
@@ -34,6 +44,8 @@ class VerifiedBundle:
     bundle: "Bundle"
     replayed: "Replayed | None" = None
     missing: Tool | None = None
+    tool: "ToolCheck | None" = None
+    """What a maker's tool said of a package, which does not run here."""
 
     @property
     def agreement(self) -> "tuple[Agreement, ...]":
@@ -43,11 +55,12 @@ class VerifiedBundle:
     @property
     def holds(self) -> bool:
         """Whether no golden disagrees."""
-        return all(each.holds for each in self.agreement)
+        return all(each.holds for each in self.agreement) and (not self.tool or self.tool.holds)
 
 
 def verify(
     bundles: Bundles,
+    logs: Logs = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -60,7 +73,7 @@ def verify(
     report = Report(json, quiet, verbose)
     with report.stages() as stages:
         stages("bundles", 0, 1)
-        found = [_replayed(*each, stages) for each in _read(bundles)]
+        found = [_replayed(*each, logs, stages) for each in _read(bundles)]
         stages.end()
     pairs, unlike = _pairs(found)
     _print(report, found, pairs)
@@ -92,10 +105,15 @@ def _read(folders: Sequence[Path]) -> "list[tuple[Bundle, Device]]":
     return read
 
 
-def _replayed(bundle: "Bundle", device: "Device", stages: Stages) -> VerifiedBundle:
+def _replayed(
+    bundle: "Bundle", device: "Device", log: Path | None, stages: Stages
+) -> VerifiedBundle:
+    from tcc.compiler.bundle import tool_check
     from tcc.compiler.bundle.replay import replay
 
     stages(f"{bundle.folder}", 0, 1)
+    if log or device.packager:
+        return VerifiedBundle(bundle, tool=tool_check.check(bundle, device, log))
     try:
         return VerifiedBundle(bundle, replay(bundle, device))
     except MissingTool as error:
@@ -142,6 +160,8 @@ def _print(report: Report, found: Sequence[VerifiedBundle], pairs: "Sequence[Out
         columns = ("bundle", "and", "output", "differ", "by", "cosine", "same class", "")
         report.table(columns, [_row(pair) for pair in pairs])
     for each in found:
+        if each.tool:
+            tool_report.checked(report, each.bundle.folder, each.tool)
         if each.missing:
             tool = each.missing
             complain(
@@ -167,9 +187,11 @@ def _verdict(found: "Agreement") -> str:
 
 def _code(found: Sequence[VerifiedBundle], pairs: "Sequence[OutputPair]") -> int:
     """Return the exit code, once it is said what does not agree."""
-    wrong = [str(each.bundle.folder) for each in found if not each.holds]
-    for folder in wrong:
-        complain(f"error: {folder}: the artifact does not give its goldens")
+    wrong = any(not each.holds for each in found)
+    for each in found:
+        if not each.holds:
+            who = "the NPU" if each.tool else "the artifact"
+            complain(f"error: {each.bundle.folder}: {who} does not give its goldens")
     apart = [pair for pair in pairs if not pair.holds]
     for pair in apart:
         complain(f"error: {pair.first} and {pair.second} promise the same bits, and differ")
@@ -198,7 +220,8 @@ def _document(
                 "executor": about.goldens.executor,
                 "tolerance": json_records.encode(about.goldens.tolerance),
                 "agreement": [one.as_json() for one in each.agreement],
-                "holds": each.holds if each.replayed else None,
+                "tool": each.tool and json_records.encode(each.tool),
+                "holds": each.holds if each.replayed or each.tool else None,
                 "missing": asdict(each.missing) if each.missing else None,
             }
         )
