@@ -93,7 +93,7 @@ def build(
     A bundle is a folder: the artifact, its input contract, goldens and hashes. What does not
     agree with the reference, or loses too much as integers, is not written, and the exit code is 4.
     """
-    from tcc.compiler.driver import pipeline
+    from tcc.compiler.driver import capability, pipeline
     from tcc.compiler.support import scratch_folders
 
     report = Report(json, quiet, verbose)
@@ -112,6 +112,8 @@ def build(
         kinds = [plan.precision for plan in plans]
         asked.check(kinds)
         _placed(chosen, plans, folder)
+        if passes is None:
+            capability.require(chosen.spec.graph, plans, report.warn)
         scratch_folders.sweep()
         given = take(report, chosen, weights, seed)
         whole = None

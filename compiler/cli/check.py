@@ -106,15 +106,19 @@ def _targets(
     asked = [(name, typed(f"--target {text}")) for text, name in words]
     level = (precision or FP32.name, typed(f"--precision {precision}"))
     plans = devices.find_all(asked, level, asked=precision is not None)
-    return tuple(capability(spec.graph, plan.device, plan.precision) for plan in plans)
+    return tuple(capability(spec.graph, plan) for plan in plans)
 
 
 def _tell(report: Report, found: "Capability") -> None:
     for warning in found.warnings:
         report.warn(warning)
-    name = f"{found.device.name} at {found.precision.name}"
+    name = f"{found.plan.device.name} at {found.plan.precision.name}"
     nodes = len({each.node.name for each in found.refusals})
-    report.text(f"{name}: {f'cannot run {nodes} layers' if nodes else 'can run every layer'}")
+    report.text(f"{name}: {f'cannot run {_layers(nodes)}' if nodes else 'can run every layer'}")
+
+
+def _layers(count: int) -> str:
+    return f"{count} layers" if count > 1 else "1 layer"
 
 
 def _answers(targets: "Sequence[Capability]") -> dict[str, Any]:

@@ -1,19 +1,18 @@
 """What targets can run of a network, before anything is trained."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tcc.compiler import passes
 from tcc.compiler.data.weights import placeholders
 from tcc.compiler.driver.pipeline import refused
-from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Graph, Model
-from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Refusal, Remark
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
-from tcc.compiler.support.diagnostics import Diagnostic
+from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 SHOWN = 5
 """Nodes that a warning names beside the one that it points at."""
@@ -23,16 +22,15 @@ SHOWN = 5
 class Capability:
     """What a target says of a network at a precision: nodes it cannot run, and what to know."""
 
-    device: Device
-    precision: Precision
+    plan: Plan
     refusals: tuple[Refusal, ...]
     remarks: tuple[Remark, ...]
 
     def as_json(self) -> dict[str, object]:
         """Return it as plain data: every node, with its place in the text."""
         return {
-            "target": self.device.name,
-            "precision": self.precision.name,
+            "target": self.plan.device.name,
+            "precision": self.plan.precision.name,
             "refused": list(map(_plain, self.refusals)),
             "slow": [_plain(each) for each in self.remarks if each.slow],
             "doubtful": [_plain(each) for each in self.remarks if not each.slow],
@@ -41,7 +39,7 @@ class Capability:
     @property
     def errors(self) -> Iterator[Diagnostic]:
         """Each node that the target cannot run."""
-        return (refused(self.device, each) for each in self.refusals)
+        return (refused(self.plan.device, each) for each in self.refusals)
 
     @property
     def warnings(self) -> Iterator[Diagnostic]:
@@ -49,28 +47,65 @@ class Capability:
         by_rule: dict[str, list[Remark]] = {}
         for each in self.remarks:
             by_rule.setdefault(each.rule, []).append(each)
-        return (_warning(self.device, found) for found in by_rule.values())
+        return (_warning(self.plan.device, found) for found in by_rule.values())
 
 
-def capability(graph: Graph, device: Device, precision: Precision) -> Capability:
+def capability(graph: Graph, plan: Plan) -> Capability:
     """Return what a target can run of a network as written, whatever its weights.
 
     Raises:
-        UserError: The target can do nothing with the network as a whole.
+        UserError: The target can do nothing with the network as a whole (E0607).
     """
-    start = _start(Model(graph, placeholders(graph)), device, precision)
-    found = tuple(device.refusals(start)), tuple(device.remarks(start))
-    return Capability(device, precision, *found)
+    first, *others = _graphs(Model(graph, placeholders(graph)), plan)
+    found = list(_refusals(graph, first, plan))
+    told = {each.node.at for each in found}
+    for other in others:
+        found += (each for each in plan.device.refusals(other) if each.node.at not in told)
+    return Capability(plan, tuple(found), tuple(plan.device.remarks(first)))
 
 
-def _start(model: Model, device: Device, precision: Precision) -> Graph:
-    """Return what the target would emit: after its passes, or as integers of made-up scales."""
-    if not precision.integer:
-        return passes.run(model, device.passes(precision)).graph
-    ready = passes.run(model, passes.INT8)
-    limits = dict.fromkeys(kept_values(ready.graph), (-1.0, 1.0))
-    ranges = minmax_ranges(ready, limits)
-    return quantize(ready, Calibration(ranges, real_ends=precision.real_ends)).graph
+def require(graph: Graph, plans: Iterable[Plan], warn: Callable[[Diagnostic], None]) -> None:
+    """Refuse a network that makers' tools would, before it is calibrated for them.
+
+    What is looked at is the floats that they are given. `warn` is told of what may run badly.
+
+    Raises:
+        UserError: E0607 for each node and target.
+    """
+    model = Model(graph, placeholders(graph))
+    problems: list[Diagnostic] = []
+    for plan in plans:
+        if plan.from_floats and plan.precision.calibrated:
+            start = _floats(model, plan)
+            refusals = tuple(_refusals(graph, start, plan))
+            found = Capability(plan, refusals, tuple(plan.device.remarks(start)))
+            problems += found.errors
+            for warning in found.warnings:
+                warn(warning)
+    if problems:
+        raise UserError(tuple(problems))
+
+
+def _refusals(written: Graph, start: Graph, plan: Plan) -> Iterable[Refusal]:
+    """Return the nodes that a target cannot run; of a network that does nothing, its last."""
+    if plan.device.packager and not start.nodes:
+        why = "nothing of the network is left to run: it gives its input back"
+        return (Refusal(written.nodes[-1], why, "let it have a layer that computes"),)
+    return plan.device.refusals(start)
+
+
+def _graphs(model: Model, plan: Plan) -> Iterator[Graph]:
+    """Yield what the target would be given: floats, integers of made-up scales, or both."""
+    if plan.from_floats:
+        yield _floats(model, plan)
+    if plan.precision.integer:
+        ready = passes.run(model, passes.INT8)
+        ranges = minmax_ranges(ready, dict.fromkeys(kept_values(ready.graph), (-1.0, 1.0)))
+        yield quantize(ready, Calibration(ranges, real_ends=plan.precision.real_ends)).graph
+
+
+def _floats(model: Model, plan: Plan) -> Graph:
+    return passes.run(model, plan.device.passes(plan.precision)).graph
 
 
 def _plain(said: Refusal | Remark) -> dict[str, object]:

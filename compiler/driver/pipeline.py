@@ -93,6 +93,8 @@ def build(
     model = Model(spec.graph, given.tensors)
     starts = build_plan.starts(model, plans, integers, lower)
     check([(plan.device, starts[plan.device.name].graph) for plan in plans])
+    both = (plan for plan in plans if plan.from_floats and plan.precision.integer)
+    check([(p.device, own.program.graph) for p in both if (own := build_plan.program(p, integers))])
     progress("goldens", 0, 1)
     expected = build_plan.golden_outputs(model, plans, integers)
     for plan in plans:

@@ -81,7 +81,7 @@ def _floats(graph: Graph) -> Graph:
         name: np.broadcast_to(np.ones((), param.dtype.value), param.shape)
         for name, param in graph.params.items()
     }
-    return for_inference(simulated(Model(graph, weights)).graph)
+    return for_inference(simulated(Model(graph, weights), plain=False).graph)
 
 
 def _owners(graph: Graph, kept: Graph) -> Callable[[str], Node | None]:

@@ -1,0 +1,176 @@
+"""`tcc check --target`: what a target cannot run, or runs badly, before anything is trained."""
+
+import pytest
+
+from tcc.compiler.cli import devices
+
+HEAD = """\
+tcc: 1
+name: odd
+input: {image: {shape: [3, 16, 16], preprocess: {resize: {size: [16, 16]}}}}
+output: {classes: {}}
+"""
+END = "  - global_avg_pool\n  - flatten\n  - linear: {units: 2}\n"
+STRIDED = HEAD + "graph:\n  - conv: {filters: 16, kernel: 11, stride: 4}\n  - gelu\n" + END
+DEPTHWISE = (
+    HEAD
+    + "graph:\n  - conv: {filters: 16, kernel: 3, padding: 1}\n"
+    + ("  - depthwise_conv: {kernel: 3, padding: 1}\n" * 3 + END)
+)
+CHIPS = ("ax620", "ax620e", "ax650")
+
+
+@pytest.fixture
+def spec(home):
+    def write(text):
+        (home / "odd.yaml").write_text(text)
+        return "odd.yaml"
+
+    return write
+
+
+def test_every_target_answers(tcc):
+    names = [device.name for device in devices.every()]
+    found = tcc("check", "tiny.yaml", "--target", ",".join(names), "--json")
+    assert found.code == 0, found.err
+    listed = found.document["targets"]
+    assert [each["target"] for each in listed] == names
+    assert all(each["refused"] == [] for each in listed)
+    text = tcc("check", "tiny.yaml", "--target", "ort", "-q").out
+    assert text == "onnxruntime at fp32: can run every layer\n"
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
+def test_every_precision_answers(tcc, target):
+    (device,) = (each for each in devices.every() if each.name == target)
+    for kind in device.target.precisions:
+        found = tcc("check", "tiny.yaml", "--target", target, "--precision", kind.name, "-q")
+        assert (found.code, found.out) == (0, f"{target} at {kind.name}: can run every layer\n")
+
+
+def test_refusals_name_layer_line_rule_and_remedy(tcc, spec):
+    found = tcc("check", spec(STRIDED), "--target", "ax620,ax650")
+    assert found.code == 2
+    assert found.out.splitlines()[-2:] == [
+        "ax620 at int8: cannot run 2 layers", "ax650 at int8: can run every layer",
+    ]  # fmt: skip
+    stride, _, gelu = found.err.partition("error[E0607]: ax620 cannot run `gelu` (gelu)\n")
+    stride = stride[stride.index("error[E0607]") :].splitlines()
+    assert stride[:2] == [
+        "error[E0607]: ax620 cannot run `conv` (conv)", " --> odd.yaml:6:5",
+    ]  # fmt: skip
+    assert stride[4].endswith("^^^^ its stride is 4x4, its kernel 11x11")
+    assert stride[5] == (
+        "   = rule conv.stride: strides are 1x1, 1x2, 2x1, 2x2, 3x3 or the kernel's size"
+        " (pulsar-docs f391cff, csv/Conv_OP.csv)"
+    )
+    assert stride[6] == "   = help: use stride 1 or 2, and pool for the rest"
+    assert gelu.splitlines()[0] == " --> odd.yaml:7:5"
+    assert "Erf is not listed" in gelu
+    assert "`silu` or `hard_swish`" in gelu
+
+
+def test_refusals_as_json(tcc, spec):
+    found = tcc("check", spec(STRIDED), "--target", "ax620", "--json")
+    assert (found.code, found.document["exit"]) == (2, 2)
+    assert [each["code"] for each in found.document["diagnostics"]] == ["E0607", "E0607"]
+    (answer,) = found.document["targets"]
+    assert [(each["layer"], each["line"]) for each in answer["refused"]] == [
+        ("conv", 6),
+        ("gelu", 7),
+    ]
+    assert answer["refused"][0]["rule"].startswith("rule conv.stride")
+    assert answer["precision"] == "int8"
+
+
+def test_what_is_slow_is_said_once_a_rule(tcc, spec):
+    found = tcc("check", spec(DEPTHWISE), "--target", "ax620")
+    assert found.code == 0
+    warning = found.err[found.err.index("warning[W0662]") :].splitlines()
+    assert warning[0] == "warning[W0662]: ax620 runs `depthwise_conv_1` (conv) slowly"
+    assert warning[1] == " --> odd.yaml:7:5"
+    assert "depthwise convolutions run at 1/16 of the NPU's speed" in warning[5]
+    assert warning[6] == "   = so it is with 2 more: depthwise_conv_2, depthwise_conv_3"
+    assert found.err.count("1/16") == 1
+    (answer,) = tcc("check", "odd.yaml", "--target", "ax620", "--json").document["targets"]
+    depthwise = [each for each in answer["slow"] if "1/16" in each["rule"]]
+    assert [each["line"] for each in depthwise] == [7, 8, 9]
+    assert tcc("check", "odd.yaml", "--target", "ax620", "-q").err == ""
+
+
+def test_what_may_run_elsewhere_is_doubtful(tcc, spec):
+    text = HEAD + "graph:\n  - softmax\n" + END
+    found = tcc("check", spec(text), "--target", "ax620")
+    assert found.code == 0
+    assert "warning[W0661]: ax620 may not run `softmax` (softmax)\n --> odd.yaml:6:5" in found.err
+    assert "it may run on the CPU" in found.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--target", "ax62"], "error[E0605]: there is no target `ax62`"),
+        (["--target", "ax620", "--precision", "int4"], "error[E0606]: ax620 does not build at"),
+        (["--target", "tflite,arm-a7,onnxruntim"], "did you mean `onnxruntime`?"),
+    ],
+)
+def test_wrong_words(tcc, words, said):
+    found = tcc("check", "tiny.yaml", *words)
+    assert found.code == 2
+    assert said in found.err
+
+
+GREY = "input: {image: {shape: [1, 16, 16], preprocess: {color: gray, resize: {size: [16, 16]}}}}"
+FIRST = "  - {conv: {filters: 16, kernel: 3, padding: 1}, as: early}"
+ODD = {
+    "grey": STRIDED.replace(HEAD.splitlines()[2], GREY).replace("kernel: 11, stride: 4", "kernel: 3")
+    .replace("gelu", "relu"),
+    "wide": DEPTHWISE.replace("[3, 16, 16]", "[3, 9, 31]").replace("[16, 16]", "[9, 31]"),
+    "no preprocessing": DEPTHWISE.replace(
+        "{shape: [3, 16, 16], preprocess: {resize: {size: [16, 16]}}}", "{shape: [5, 7, 9]}"
+    ),
+    "two outputs": DEPTHWISE.replace(
+        "output: {classes: {}}", "output: {classes: {}, map: {from: early}}"
+    ).replace("  - conv: {filters: 16, kernel: 3, padding: 1}", FIRST),
+    "vectors": HEAD.replace("[3, 16, 16], preprocess: {resize: {size: [16, 16]}}", "[12, 1, 1]")
+    + "graph:\n  - flatten\n  - linear: {units: 4}\n  - relu\n  - linear: {units: 2}\n",
+    "one pixel": DEPTHWISE.replace("[3, 16, 16]", "[3, 1, 1]").replace("[16, 16]", "[1, 1]"),
+    "scale": HEAD + "graph:\n  - scale: {factor: 2}\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_networks_can_run(tcc, spec, name):
+    found = tcc("check", spec(ODD[name]), "--target", ",".join(CHIPS), "-q")
+    assert found.code == 0, found.err
+    assert found.out.count("can run every layer") == len(CHIPS)
+
+
+@pytest.mark.parametrize("body", ["identity", "dropout", "slice: {}"])
+@pytest.mark.parametrize("command", [("check",), ("build", "--data", "nowhere")])
+def test_nothing_to_run_is_refused(tcc, spec, body, command):
+    found = tcc(*command, spec(HEAD + f"graph: [{body}]\n"), "--target", "ax620,ax650")
+    assert found.code == 2
+    word, _, _ = body.partition(":")
+    for target in ("ax620", "ax650"):
+        said = f"error[E0607]: {target} cannot run `{word}` ({word})\n --> odd.yaml:5:9\n"
+        assert said in found.err
+    assert found.err.count("nothing of the network is left to run") == 2
+
+
+def test_names_of_blocks_are_in_places(tcc, spec):
+    text = HEAD.replace("name: odd\n", "name: odd\nblocks:\n  gate: {body: [gelu]}\n")
+    text += "graph:\n  - gate\n  - gate\n" + END
+    found = tcc("check", spec(text), "--target", "ax620")
+    assert found.code == 2
+    assert "ax620 cannot run `gate_1/gelu` (gelu)\n --> odd.yaml:4:17\n" in found.err
+    assert "ax620 at int8: cannot run 2 layers" in found.out
+
+
+def test_build_refuses_before_it_reads_weights_or_images(tcc, spec, home):
+    words = ("--weights", "nowhere.safetensors", "--data", "nowhere")
+    found = tcc("build", spec(STRIDED), "--target", "ax620", *words)
+    assert found.code == 2
+    assert found.err.count("error[E0607]") == 2
+    assert "nowhere" not in found.err.replace("command line", "")
+    assert not (home / "build").exists()
