@@ -1,0 +1,78 @@
+"""Boards to reach: this machine itself over a real sshd, and a stand-in for adb."""
+
+import getpass
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SYSTEM = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+ADB = """\
+#!/bin/sh
+# what Android's adb does: its shell's errors come with the output, and no status does
+case $1 in
+exec-out) sh -c "$(printf %s "$2" | sed 's#/data/local/tmp#FOLDER#g')" 2>&1; exit 0 ;;
+push) cp "$2" "$3" ;;
+*) exit 1 ;;
+esac
+"""
+SSHD = """\
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/user.pub
+PidFile none
+StrictModes no
+UsePAM no
+PermitRootLogin yes
+LogLevel ERROR
+"""
+SSH = """\
+Host board
+    User {user}
+    IdentityFile {folder}/user
+    IdentitiesOnly yes
+    StrictHostKeyChecking no
+    UserKnownHostsFile {folder}/known
+    LogLevel ERROR
+    ProxyCommand {sshd} -i -f {folder}/sshd_config
+"""
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    """Write a program that is found before any other of its name."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    (folder / name).chmod(0o755)
+
+
+def adb(folder: Path) -> Path:
+    """Return a folder with a stand-in for `adb`, whose device is a folder of this machine."""
+    (folder / "device").mkdir()
+    program(folder / "bin", "adb", ADB.replace("FOLDER", str(folder / "device")))
+    return folder / "bin"
+
+
+def ssh(folder: Path) -> Path:
+    """Return a folder with an `ssh` that knows the host `board`: this machine, by an sshd of ours.
+
+    It starts with each connection and ends with it, so that there is no port and no service.
+    """
+    found = {name: shutil.which(name, path=SYSTEM) for name in ("ssh", "sshd", "ssh-keygen")}
+    if not all(found.values()):
+        pytest.skip("needs sshd: apt-get install openssh-server")
+    if os.geteuid() == 0:  # it gives up its rights where it has any
+        if "sshd" not in {each.pw_name for each in pwd.getpwall()}:
+            pytest.skip("needs the user that comes with openssh-server")
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    for key in ("host", "user"):
+        words = ["-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)]
+        subprocess.run([found["ssh-keygen"], *words], check=True)
+    (folder / "sshd_config").write_text(SSHD.format(folder=folder))
+    (folder / "ssh_config").write_text(
+        SSH.format(folder=folder, user=getpass.getuser(), sshd=found["sshd"])
+    )
+    real = f'#!/bin/sh\nexec {found["ssh"]} -F {folder}/ssh_config "$@"\n'
+    program(folder / "bin", "ssh", real)
+    return folder / "bin"
