@@ -1,0 +1,170 @@
+"""DDSNet and others on a Cortex-A7: tcc beside ncnn and TFLite, instructions and modelled cycles.
+
+    python tools/bench/arm.py table [--folder build/arm-peers] [--spec ddsnet] [--images DIR]
+    python tools/bench/arm.py validate PARAMS [--folder build/arm-peers]
+
+`table` builds bundles with random weights, runs everything in qemu on one thread, and counts one
+run from the image's pixels to probabilities, copies and all; ncnn has the very graph that our
+kernels have, after our passes. `validate` compares the cycle model with ncnn's published times;
+PARAMS is the folder `benchmark` of ncnn's repository. What is needed is fetched at first use, from
+PyPI and Debian, into the folder; docs/measuring.md says what the numbers are worth.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ncnn_file
+import numpy as np
+from arm_peers import A7, CountedRun, Peers
+from arm_published import validate
+
+from tcc.backends.arm.backend import Arm
+from tcc.compiler import passes
+from tcc.compiler.bundle.benchmark import UNDECIDED
+from tcc.compiler.driver import pipeline
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Input, Model
+from tcc.compiler.ir.measurement import RunCost, Workload
+from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.zoo import shipped
+
+GUESTS = Path(__file__).parent / "arm_guests"
+NETWORKS = ("ddsnet", "fastnet", "squeezenet", "resnet18", "mobilenet_v2", "shufflenet_v2")
+COLUMNS = ("tcc fp32", "ncnn fp32", "TFLite fp32", "tcc int8", "ncnn int8", "TFLite int8")
+AGREES = 1e-3
+"""How far outputs of ours and of ncnn may be apart, of their largest, to be of one network."""
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    table = commands.add_parser("table")
+    table.add_argument("--spec", nargs="+", default=NETWORKS)
+    table.add_argument("--images", type=Path, default=Path("zoo/samples"))
+    published = commands.add_parser("validate")
+    published.add_argument("params", type=Path)
+    for each in (table, published):
+        each.add_argument("--folder", type=Path, default=Path("build/arm-peers"))
+    given = parser.parse_args()
+    peers = Peers(given.folder.resolve())
+    peers.set_up()
+    if given.command == "validate":
+        validate(peers, given.params)
+    else:
+        _table(peers, given.spec, given.images)
+
+
+def _table(peers: Peers, specs: Sequence[str], images: Path) -> None:
+    print("M instructions / M modelled cycles: network alone; with what comes before and after")
+    for spec in specs:
+        network = BenchedNetwork(peers, spec, images)
+        found = dict(network.counted())
+        print(f"\n{spec}")
+        for name in COLUMNS:
+            run = found[name]
+            ours = found[f"tcc {name.split()[-1]}"]
+            print(f"  {name:12} {_shown(run.network)}  {_shown(run.total)}  {_ratio(ours, run)}")
+
+
+def _shown(cost: tuple[int, int]) -> str:
+    return f"{cost[0] / 1e6:8.1f} /{cost[1] / 1e6:8.1f}"
+
+
+def _ratio(ours: CountedRun, run: CountedRun) -> str:
+    ratio = ours.total[1] / run.total[1]
+    near = 1 - UNDECIDED < ratio < 1 / (1 - UNDECIDED)
+    return f"ours / this {ratio:.2f}{' (undecided)' if near and ours != run else ''}"
+
+
+@dataclass(frozen=True)
+class BenchedNetwork:
+    """A network with random weights, of which every runtime gets its own form."""
+
+    peers: Peers
+    spec: str
+    images: Path
+
+    def counted(self) -> Iterator[tuple[str, CountedRun]]:
+        """Yield what each form costs."""
+        graph = load(shipped.find_spec(self.spec, whole_file(self.spec)), {}).graph
+        model = passes.run(Model(graph, pipeline.random_weights(graph).tensors), passes.INFERENCE)
+        (source,) = graph.inputs
+        height, width = source.type.shape[1:]
+        pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+        taken = self.peers.folder / "pixels"
+        taken.write_bytes(pixels.tobytes())
+        words = [width, height, taken]
+        for form in ("fp32", "int8"):
+            ours, outputs = self._ours(form, source, pixels)
+            yield f"tcc {form}", ours
+            param = self.peers.folder / f"{self.spec}-{form}.param"
+            text, data = ncnn_file.files(model, integers=form == "int8")
+            param.write_text(text)
+            param.with_suffix(".bin").write_bytes(data)
+            run, said = self.peers.count(
+                GUESTS / "ncnn_guest.py", param, param.with_suffix(".bin"), *words, "fp32",
+                *_statistics(source),
+            )  # fmt: skip
+            if form == "fp32":
+                _same_network(outputs, said)
+            yield f"ncnn {form}", run
+            file = self._bundle("tflite", form) / "model/model.tflite"
+            run, _ = self.peers.count(
+                GUESTS / "tflite_guest.py", file, *words, *_statistics(source)
+            )
+            yield f"TFLite {form}", run
+
+    def _bundle(self, target: str, form: str) -> Path:
+        """Return a bundle, built if it is not there."""
+        folder = self.peers.folder / "bundles"
+        made = folder / f"{self.spec}-{target}-{form}"
+        if not made.exists():
+            words = ["build", self.spec, "--target", target, "--precision", form, "--seed", "0"]
+            more = ["--no-replay", "-q", "--output", str(folder)]
+            if form == "int8":
+                more += ["--data", str(self.images), "--method", "minmax", "--min-cosine", "0"]
+            program = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
+            subprocess.run([sys.executable, "-c", program, *words, *more], check=True)
+        return made
+
+    def _ours(
+        self, form: str, source: Input, pixels: "np.ndarray"
+    ) -> tuple[CountedRun, "np.ndarray"]:
+        folder = self._bundle("arm-a7", form) / "model"
+        tensor = np.zeros(source.type.shape, np.float32)
+        found = Arm().measure(A7.target, folder, source, Workload(pixels, tensor, 1))
+        assert found.preprocess
+        made = CountedRun(_pair(found.preprocess), _pair(found.network), (0, 0))
+        (outputs,) = Arm().run(A7.target, folder, [pixels])
+        return made, next(iter(outputs.values())).reshape(-1)
+
+
+def _pair(cost: RunCost) -> tuple[int, int]:
+    return cost.instructions or 0, cost.cycles or 0
+
+
+def _statistics(source: Input) -> list[str]:
+    """Return mean and deviation of pixels up to 255, none where an image's own maximum scales."""
+    contract = source.preprocess
+    if contract is None or contract.scale == "max":
+        return []
+    each = (contract.mean, contract.std)
+    full = (values * 3 if len(values) == 1 else values for values in each)
+    return [",".join(str(255 * value) for value in values) for values in full]
+
+
+def _same_network(ours: "np.ndarray", said: str) -> None:
+    theirs = np.array([float(word) for word in said.split()[1:]])
+    apart = np.abs(ours[: len(theirs)] - theirs).max() / np.abs(ours).max()
+    if not apart < AGREES:
+        raise SystemExit(f"ncnn computes something else: {json.dumps(said)}, not {ours[:8]}")
+
+
+if __name__ == "__main__":
+    main()
