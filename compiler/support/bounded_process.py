@@ -1,6 +1,7 @@
 """Running another program: bounded in what it says and writes, and ended where it hangs."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -14,6 +15,9 @@ from tcc.compiler.support import scratch_folders
 
 IDLE = 20
 """Seconds after which a program that uses no processor is taken to wait for what never comes."""
+FIRST_LOOK = 0.005
+"""Seconds until a program is looked at for the first time; then it is at ever longer intervals."""
+_PEAK = re.compile(r"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
 SAID = 1 << 20
 """Most bytes that a program may print."""
 
@@ -24,11 +28,15 @@ class HangsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a program ended (negative: by that signal), and what it printed."""
+    """How a program ended (negative: by that signal), and what it printed.
+
+    `peak` is the most memory that it was seen to have, in bytes; 0 where that was not seen.
+    """
 
     code: int
     out: bytes
     err: bytes
+    peak: int = 0
 
 
 def execute(
@@ -70,14 +78,14 @@ def execute(
         )
         try:
             _limit(process.pid, max(written, SAID) + 1)
-            code = _awaited(process, seconds, idle or IDLE)
+            code, peak = _awaited(process, seconds, idle or IDLE)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if code:
         scratch_folders.check_room(folder)
-    return Ended(code, _start(out), _start(err))
+    return Ended(code, _start(out), _start(err), peak)
 
 
 def _limit(number: int, written: int) -> None:
@@ -86,12 +94,15 @@ def _limit(number: int, written: int) -> None:
         resource.prlimit(number, resource.RLIMIT_FSIZE, (written, written))
 
 
-def _awaited(process: "subprocess.Popen[bytes]", seconds: float, idle: float) -> int:
+def _awaited(process: "subprocess.Popen[bytes]", seconds: float, idle: float) -> tuple[int, int]:
+    """Return the exit code, and the most memory that was seen."""
     start = since = time.monotonic()
-    used = ""
+    used, peak, pause = "", 0, FIRST_LOOK
     while True:
         with suppress(subprocess.TimeoutExpired):
-            return process.wait(1)
+            return process.wait(pause), peak
+        pause = min(2 * pause, 1)
+        peak = max(peak, _memory(process.pid))
         now, before = time.monotonic(), used
         used = _processor(process.pid)
         if used != before or not used:
@@ -100,6 +111,14 @@ def _awaited(process: "subprocess.Popen[bytes]", seconds: float, idle: float) ->
             raise HangsError(f"did not end in {seconds:.0f} s")
         if now - since > idle:
             raise HangsError(f"did nothing for {idle:.0f} s")
+
+
+def _memory(number: int) -> int:
+    """Return the most memory that a program had, in bytes, as Linux tells it."""
+    with suppress(OSError):
+        found = _PEAK.search(Path(f"/proc/{number}/status").read_text())
+        return int(found[1]) * 1024 if found else 0
+    return 0
 
 
 def _processor(number: int) -> str:

@@ -103,7 +103,7 @@ class BenchedNetwork:
         for form in ("fp32", "int8"):
             ours, outputs = self._ours(form, source, pixels)
             yield f"tcc {form}", ours
-            param = self.peers.folder / f"{self.spec}-{form}.param"
+            param = self.peers.folder / f"{Path(self.spec).stem}-{form}.param"
             text, data = ncnn_file.files(model, integers=form == "int8")
             param.write_text(text)
             param.with_suffix(".bin").write_bytes(data)
@@ -123,7 +123,7 @@ class BenchedNetwork:
     def _bundle(self, target: str, form: str) -> Path:
         """Return a bundle, built if it is not there."""
         folder = self.peers.folder / "bundles"
-        made = folder / f"{self.spec}-{target}-{form}"
+        made = folder / f"{Path(self.spec).stem}-{target}-{form}"
         if not made.exists():
             words = ["build", self.spec, "--target", target, "--precision", form, "--seed", "0"]
             more = ["--no-replay", "-q", "--output", str(folder)]

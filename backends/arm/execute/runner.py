@@ -16,7 +16,7 @@ from tcc.backends.arm.machine import Machine
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.types import DType
 from tcc.compiler.support import atomic_files, bounded_process, regular_files, scratch_folders
-from tcc.compiler.support.bounded_process import HangsError
+from tcc.compiler.support.bounded_process import Ended, HangsError
 from tcc.compiler.support.diagnostics import Span, UserError, fail, whole_file
 
 if TYPE_CHECKING:
@@ -151,7 +151,11 @@ class Calls:
             raise self.wrong(message, reason or "it prints no JSON") from None
 
     def execute(self, *arguments: str, inputs: int, written: int) -> bytes:
-        """Run the program and return what it prints.
+        """Run the program and return what it prints; errors as for `ended`."""
+        return self.ended(*arguments, inputs=inputs, written=written).out
+
+    def ended(self, *arguments: str, inputs: int, written: int) -> Ended:
+        """Run the program to its good end.
 
         Raises:
             UserError: It refuses an input (E0653), or fails (E0652).
@@ -173,7 +177,7 @@ class Calls:
         if done.code:
             cause = f"signal {-done.code}" if done.code < 0 else f"status {done.code}"
             raise self.wrong(f"the program failed with {cause}", _last(done.err))
-        return done.out
+        return done
 
     def _emulator(self) -> tuple[str, ...]:
         if self.machine.native and not self.options:

@@ -8,6 +8,7 @@ from typing import Protocol
 from tcc.backends.arm.execute.runner import EACH, START, Calls
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.board import Board
+from tcc.compiler.support.bounded_process import Ended
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 
@@ -27,8 +28,8 @@ class ProgramPlace(Protocol):
         """Return the path of a file that the program is to write."""
         ...
 
-    def execute(self, words: Sequence[str], runs: int, written: int) -> bytes:
-        """Run the program; return what it prints.
+    def execute(self, words: Sequence[str], runs: int, written: int) -> Ended:
+        """Run the program to its good end.
 
         Raises:
             UserError: It fails (E0652), or refuses its input (E0653).
@@ -70,9 +71,9 @@ class LocalPlace:
         """Return the path of a file."""
         return str(self.calls.folder / name)
 
-    def execute(self, words: Sequence[str], runs: int, written: int) -> bytes:
+    def execute(self, words: Sequence[str], runs: int, written: int) -> Ended:
         """Run the program as `tcc run` does."""
-        return self.calls.execute(*words, inputs=runs, written=written)
+        return self.calls.ended(*words, inputs=runs, written=written)
 
     def read(self, name: str, most: int) -> bytes:
         """Read a file."""
@@ -108,14 +109,14 @@ class BoardPlace:
         """Return the path of a file there."""
         return f"{self.board.folder}/{name}"
 
-    def execute(self, words: Sequence[str], runs: int, written: int) -> bytes:
+    def execute(self, words: Sequence[str], runs: int, written: int) -> Ended:
         """Run the program there; the board's own shell bounds nothing but the time."""
         ended = self.board.execute([self.copied, *words], START + EACH * runs)
         if ended.code:
             said = ended.err.decode(errors="replace").strip().splitlines()
             label = said[-1][:160] if said else ""
             raise self.wrong(f"the program failed on the board with status {ended.code}", label)
-        return ended.out
+        return ended
 
     def read(self, name: str, most: int) -> bytes:
         """Bring a file from there."""

@@ -30,7 +30,7 @@ def facts(place: ProgramPlace, program: Path) -> ProgramFacts:
     Raises:
         UserError: What it says makes no sense (E0652).
     """
-    said = place.execute(["--describe"], 0, 0)
+    said = place.execute(["--describe"], 0, 0).out
     try:
         about = json.loads(said)
         outputs = shapes_of(about)

@@ -1,6 +1,7 @@
 """Timing a program where it runs by itself: on this machine, or on a board."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def measure(
     threads = f"{workload.threads} threads" if workload.threads > 1 else "one thread"
     asked = ("--quiet", "--threads", str(workload.threads))
     whole = ("--repeat", str(count), "--times", place.path("times"))
-    place.execute([*asked, *whole, *words], count, 8 * count)
+    peak = place.execute([*asked, *whole, *words], count, 8 * count).peak
     taken = np.frombuffer(place.read("times", 8 * count + 1), "<f8").tolist()
     if len(taken) != count:
         raise place.wrong("the program did not write the times of its runs")
@@ -54,7 +55,7 @@ def measure(
         network=RunCost(times=_kept(taken)),
         load=RunCost(),
         preprocess=None,
-        memory=known.memory,
+        memory=replace(known.memory, peak=peak or None),
         layers=layers,
     )
 
