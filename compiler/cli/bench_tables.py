@@ -74,7 +74,8 @@ def _cells(cost: "RunCost", timed: bool) -> tuple[TableCell, ...]:
     if not cost.times:
         return ("-",) * len(TIMED)
     t = cost.times
-    return (f"{t.median:.3f}", f"{t.low:.3f} to {t.high:.3f}", f"{t.first:.3f}")
+    spread = f"{t.low:.3f} to {t.high:.3f}" if t.runs > 1 else "once"
+    return (f"{t.median:.3f}", spread, f"{t.first:.3f}")
 
 
 def _weight(cost: "RunCost") -> float:
@@ -87,8 +88,6 @@ def _memory(found: "MemoryUse") -> str:
     parts = [f"{size(found.files)} to install"]
     if found.program is not None:
         parts.append(f"{size(found.program)} as loaded")
-    if found.weights is not None:
-        parts.append(f"weights {size(found.weights)}")
     if found.arena is not None:
         bound = f" (at least {size(found.arena_bound)})" if found.arena_bound else ""
         parts.append(f"arena {size(found.arena)}{bound}")

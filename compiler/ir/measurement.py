@@ -84,7 +84,6 @@ class MemoryUse:
         program: The program as loaded, with its weights and its static memory.
         arena: Intermediate values.
         arena_bound: The least that any order of these layers needs for them.
-        weights: The constants.
         peak: The most that the process took; for a runtime in this process, by how much it grew.
     """
 
@@ -92,7 +91,6 @@ class MemoryUse:
     program: int | None = None
     arena: int | None = None
     arena_bound: int | None = None
-    weights: int | None = None
     peak: int | None = None
 
 

@@ -155,7 +155,7 @@ class Board:
         """
         inner = f"cd {shlex.quote(self.folder)} && {shlex.join(words)} 2> stderr"
         ended = _asked(self.way, self.scratch, inner, seconds)
-        return Ended(ended.code, ended.out, self.get("stderr") if ended.code else b"")
+        return Ended(ended.code, ended.out, self.get("stderr"))
 
 
 @contextmanager

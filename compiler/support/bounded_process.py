@@ -15,7 +15,7 @@ from tcc.compiler.support import scratch_folders
 
 IDLE = 20
 """Seconds after which a program that uses no processor is taken to wait for what never comes."""
-FIRST_LOOK = 0.005
+FIRST_LOOK = 0.001
 """Seconds until a program is looked at for the first time; then it is at ever longer intervals."""
 _PEAK = re.compile(r"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
 SAID = 1 << 20

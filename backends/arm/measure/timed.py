@@ -24,6 +24,8 @@ WARM = 5
 """Runs before those that count."""
 PROFILED = 20
 """Most runs whose layers are timed."""
+BEFORE = 2
+"""Lines of a profile before those of layers."""
 LINE = 512
 """Bytes of a line of a profile, on the average, at most."""
 
@@ -48,15 +50,16 @@ def measure(
     if len(taken) != count:
         raise place.wrong("the program did not write the times of its runs")
     progress("time", 1, 2)
-    layers = _layers(place, known, [*asked, *words], min(PROFILED, workload.runs))
+    profile = _profile(place, known, [*asked, *words], min(PROFILED, workload.runs))
     progress("time", 2, 2)
+    image = workload.image is not None
     return Measurement(
         how=f"{place.how}, {threads}",
         network=RunCost(times=_kept(taken)),
-        load=RunCost(),
-        preprocess=None,
+        load=_once(profile[0]),
+        preprocess=_once(profile[1]) if image else None,
         memory=replace(known.memory, peak=peak or None),
-        layers=layers,
+        layers=_layers(known, profile[BEFORE:]),
     )
 
 
@@ -64,23 +67,31 @@ def _kept(taken: Sequence[float]) -> RunTimes:
     return times(list(taken[WARM:]), taken[0])
 
 
-def _layers(
+def _once(milliseconds: float) -> RunCost:
+    return RunCost(times=times([milliseconds], milliseconds))
+
+
+def _profile(
     place: ProgramPlace, known: ProgramFacts, words: Sequence[str], runs: int
-) -> tuple[LayerRunCost, ...]:
-    """Return what each layer takes, in runs in which every one is timed by itself."""
+) -> list[float]:
+    """Return milliseconds: of creating and preprocessing, then of each layer in each run."""
     count, width = WARM + runs, len(known.layers)
-    if not width:
-        return ()
     whole = ("--repeat", str(count), "--profile", place.path("profile"))
-    most = LINE * count * width
+    most = LINE * (BEFORE + count * width)
     place.execute([*whole, *words], count, most)
     lines = place.read("profile", most).decode(errors="replace").splitlines()
     try:
-        taken = [float(line.rsplit("\t", 1)[1]) / 1e6 for line in lines]
-        rows = np.array(taken).reshape(count, width)
+        found = [float(line.rsplit("\t", 1)[1]) / 1e6 for line in lines]
     except (ValueError, IndexError):
-        raise place.wrong("the program did not write the times of its layers") from None
+        found = []
+    if len(found) != BEFORE + count * width:
+        raise place.wrong("the program did not write the times of its layers")
+    return found
+
+
+def _layers(known: ProgramFacts, taken: Sequence[float]) -> tuple[LayerRunCost, ...]:
+    width = len(known.layers)
     return tuple(
-        LayerRunCost(name, kernel, RunCost(times=_kept(rows[:, index].tolist())))
+        LayerRunCost(name, kernel, RunCost(times=_kept(taken[index::width])))
         for index, (name, kernel) in enumerate(known.layers)
     )

@@ -110,6 +110,9 @@ static void wrong_size(const char *path, int width, int height)
     fail(BAD_INPUT, path, why);
 }
 
+/* Milliseconds that the last image took to become the input. */
+static double preprocessing;
+
 /* Make the input of the pixels in the rest of a file. */
 static void read_pixels(FILE *file, const char *path, int width, int height)
 {
@@ -119,9 +122,9 @@ static void read_pixels(FILE *file, const char *path, int width, int height)
     if (!rgb)
         fail(FAULT, path, "there is no memory for the image");
     read_rest(file, path, rgb, size);
-    now();
+    double start = now();
     int status = model_preprocess(instance, rgb, width, height, input);
-    now();
+    preprocessing = now() - start;
     if (status == MODEL_BAD_SIZE)
         wrong_size(path, width, height);
     check(path, status);

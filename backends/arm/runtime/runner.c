@@ -30,7 +30,8 @@ static const char usage[] =
     "  --threads N       share the work among N threads (default 1)\n"
     "  --repeat N        run each input N times, and print the median time\n"
     "  --times FILE      write the milliseconds of each run to FILE: raw float64\n"
-    "  --profile FILE    write a line a layer of each run to FILE: layer, kernel, nanoseconds\n"
+    "  --profile FILE    write to FILE lines of layer, kernel and nanoseconds: for each input\n"
+    "                    what came before it, then for each run of it every layer\n"
     "  --layers FILE     write the result of each layer of each run to FILE, as it lies in memory\n"
     "  --quiet           print no classes\n"
     "  --describe        print input and outputs as JSON, and end\n"
@@ -47,6 +48,9 @@ static int quiet;
 enum { RAW, TIMES, PROFILE, LAYERS, FILES };
 static const char *const file_options[FILES] = {"--raw", "--times", "--profile", "--layers"};
 static FILE *files[FILES];
+
+/* Milliseconds that the instance took to be created. */
+static double creation;
 
 /* When each layer began, and the last one ended. */
 static double began[MODEL_LAYER_COUNT + 1];
@@ -87,12 +91,11 @@ static void watch(void *user, int layer, const void *result)
         put(LAYERS, result, model_layers[layer].size);
 }
 
-static void put_profile(void)
+static void put_time(const char *name, const char *kernel, double milliseconds)
 {
-    for (int i = 0; files[PROFILE] && i < MODEL_LAYER_COUNT; i++)
-        if (fprintf(files[PROFILE], "%s\t%s\t%.0f\n", model_layers[i].name,
-                    model_layers[i].kernel, (began[i + 1] - began[i]) * 1e6) < 0)
-            fail(FAULT, file_options[PROFILE], strerror(errno));
+    if (files[PROFILE] && fprintf(files[PROFILE], "%s\t%s\t%.0f\n", name, kernel,
+                                  milliseconds * 1e6) < 0)
+        fail(FAULT, file_options[PROFILE], strerror(errno));
 }
 
 /* Run the network on the input that was read, and print what it gives. */
@@ -101,12 +104,15 @@ static void run(const char *path)
     double *times = malloc((size_t)repeat * sizeof *times);
     if (!times)
         fail(FAULT, path, "there is no memory for the times");
+    put_time("(create)", "", creation);
+    put_time("(preprocess)", "", preprocessing);
     for (long i = 0; i < repeat; i++) {
         double start = now();
         check(path, model_run(instance, input, output));
         times[i] = now() - start;
         put(TIMES, &times[i], sizeof times[i]);
-        put_profile();
+        for (int k = 0; k < MODEL_LAYER_COUNT; k++)
+            put_time(model_layers[k].name, model_layers[k].kernel, began[k + 1] - began[k]);
     }
     qsort(times, (size_t)repeat, sizeof *times, ascending);
     put(RAW, output, sizeof output);
@@ -185,9 +191,9 @@ int main(int count, char **arguments)
 {
     int inputs = 0;
     const char *size = NULL;
-    now();
+    double start = now();
     instance = model_create(arena, sizeof arena);
-    now();
+    creation = now() - start;
     for (int i = 1; i < count; i++) {
         const char *option = arguments[i], *value = i + 1 < count ? arguments[i + 1] : NULL;
         if (!strcmp(option, "--help"))

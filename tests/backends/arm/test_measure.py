@@ -13,6 +13,7 @@ from tcc.compiler.data.weights import random
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.measurement import Measurement, Workload
+from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.progress import silent
 
 ARM = Arm()
@@ -20,24 +21,32 @@ DEVICES = {target.name: Device(ARM, target) for target in ARM.targets}
 GRAPH = gated()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network's files for arm-a7."""
-    found: Path = tmp_path_factory.mktemp("gated")
-    artifact = ARM.emit(DEVICES["arm-a7"].target, Model(GRAPH, random(GRAPH)))
+def built(folder: Path, target: str) -> Path:
+    """Write a small network's files for a target."""
+    artifact = ARM.emit(DEVICES[target].target, Model(GRAPH, random(GRAPH)))
     for name, data in artifact.files.items():
-        path = found / name
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         path.chmod(0o755)
-    return found
+    return folder
 
 
-def measured(folder: Path) -> Measurement:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("gated"), "arm-a7")
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("gated"), "host")
+
+
+def measured(folder: Path, target: str = "arm-a7", runs: int = 1, threads: int = 1) -> Measurement:
     source = GRAPH.inputs[0]
     tensor = np.random.default_rng(0).standard_normal(source.type.shape, np.float32)
-    given = Workload(None, tensor, runs=1)
-    return DEVICES["arm-a7"].measure(folder, source, given, silent)
+    given = Workload(None, tensor, runs, threads)
+    return DEVICES[target].measure(folder, source, given, silent)
 
 
 @pytest.fixture
@@ -63,6 +72,41 @@ def test_instructions_are_counted_and_the_same_each_time(folder: Path) -> None:
     assert memory.program is not None
     assert memory.files < memory.program < memory.peak
     assert "1.49 times" in found.caution
+
+
+@pytest.mark.usefixtures("_qemu")
+def test_layers_are_told_apart(folder: Path) -> None:
+    found = measured(folder)
+    names = [layer.name for layer in found.layers]
+    assert {"conv_bn", "gated", "sum", "gap", "fc_bn"} <= {*names, "conv_bn"}
+    for part in ("instructions", "cycles"):
+        whole = getattr(found.network, part)
+        own = sum(getattr(layer.cost, part) for layer in found.layers)
+        assert 0.5 * whole < own < whole  # the rest copies input and output, and checks them
+    shares = {layer.name: layer.cost.instructions or 0 for layer in found.layers}
+    assert max(shares.values()) < found.network.instructions
+
+
+@pytest.mark.usefixtures("_qemu")
+def test_what_is_counted_is_counted_on_one_thread(folder: Path) -> None:
+    with pytest.raises(UserError, match="E0601"):
+        measured(folder, threads=2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_runs_here_is_timed(host: Path, threads: int) -> None:
+    found = measured(host, "host", runs=4, threads=threads)
+    assert found.how.endswith("one thread" if threads == 1 else "2 threads")
+    for cost in (found.network, *(layer.cost for layer in found.layers)):
+        assert cost.times
+        assert 0 <= cost.times.low <= cost.times.median <= cost.times.high
+        assert cost.times.runs == 4
+    assert found.load.times
+    assert found.preprocess is None
+    memory = found.memory
+    assert memory.arena is not None
+    assert memory.arena_bound is not None
+    assert memory.arena_bound <= memory.arena
 
 
 WHOLE = "mark open\n0 1\nmark end\n0 2\n1 1\nheap 9\nblock 0 3 000000\nblock 1 2 0000\n"

@@ -1,0 +1,104 @@
+"""`tcc bench --ssh` and `--adb`: the board here is this machine, so `host` bundles run on it."""
+
+import os
+from pathlib import Path
+
+import boards
+import pytest
+from typer.testing import CliRunner
+
+from tcc.compiler.cli import app
+
+SPEC = """\
+tcc: 1
+name: tiny
+input: {image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8], mode: stretch}}}}
+graph: [conv: {filters: 4, kernel: 3}, relu, global_avg_pool, flatten, linear: {units: 3}]
+output: {logits: {activation: softmax}}
+"""
+LITERT = """\
+#!/bin/sh
+# what LiteRT's benchmark_model prints
+case "$*" in *--num_threads=2*) ;; *) exit 1 ;; esac
+[ -s model.tflite ] || exit 2
+echo 'count=5 first=900 curr=310 min=300 max=900 avg=420 std=9'
+echo 'count=7 first=310 curr=305 min=301 max=320 avg=306.5 std=5 p5=302 median=306 p95=319' >&2
+echo 'Inference timings in us: Init: 1500, First inference: 900, Warmup (avg): 420, Inference (avg): 306.5' >&2
+echo 'Memory footprint delta from the start of the tool (MB): init=1.5 overall=2.25' >&2
+"""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for this machine."""
+    folder = tmp_path_factory.mktemp("built")
+    (folder / "tiny.yaml").write_text(SPEC)
+    words = ["build", str(folder / "tiny.yaml"), "--target", "host", "-q", "-o", str(folder)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    return folder / "tiny-host-fp32"
+
+
+def reach(monkeypatch: pytest.MonkeyPatch, programs: Path) -> None:
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"), [(boards.adb, ["--adb"]), (boards.ssh, ["--ssh", "board"])]
+)
+def test_times_and_goldens_come_back(tcc, bundle, tmp_path, monkeypatch, make, words):
+    reach(monkeypatch, make(tmp_path))
+    ended = tcc("bench", bundle, *words, "--runs", "3", "--json")
+    assert ended.code == 0, ended.err
+    (found,) = ended.document["bundles"]
+    assert found["how"] == f"{'adb' if make is boards.adb else 'ssh board'}, one thread"
+    assert found["network"]["times"]["runs"] == 3
+    assert found["preprocess"]["times"]["median"] > 0
+    assert found["layers"]
+    assert [one["holds"] for one in found["goldens"]] == [True] * len(found["goldens"])
+    assert len({one["golden"] for one in found["goldens"]}) > 1
+    assert not list((tmp_path / "device").glob("*"))
+    assert "outputs agree" in tcc("bench", bundle, *words, "--runs", "3").out
+
+
+def test_a_board_that_computes_something_else(tcc, bundle, tmp_path, monkeypatch):
+    programs = boards.adb(tmp_path)
+    honest = (programs / "adb").read_text()
+    zeros = 'case $2 in *cat*/raw*) set -- $1 "head -c 12 /dev/zero; echo tcc-status:0" ;; esac\n'
+    boards.program(programs, "adb", honest.replace("case $1", zeros + "case $1", 1))
+    reach(monkeypatch, programs)
+    ended = tcc("bench", bundle, "--adb", "--runs", "1")
+    assert ended.code == 4
+    assert "error: on the board, golden 1, output `logits`: off by" in ended.err
+    assert "network" in ended.out  # the times are told all the same
+
+
+def test_litert_s_own_program_times_tflite_files(tcc, home, tmp_path, monkeypatch):
+    pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
+    assert tcc("build", "tiny.yaml", "--target", "tflite", "-q").code == 0
+    bundle = home / "build/tiny-tflite-fp32"
+    (home / "elsewhere").mkdir()
+    reach(monkeypatch, boards.adb(home / "elsewhere"))
+    boards.program(home, "benchmark", LITERT)
+    words = ("bench", bundle, "--adb", "--benchmark-model", home / "benchmark")
+    ended = tcc(*words, "--threads", "2", "--json")
+    assert ended.code == 0, ended.err
+    (found,) = ended.document["bundles"]
+    times = found["network"]["times"]
+    assert times == {"median": 0.306, "low": 0.302, "high": 0.319, "first": 0.9, "runs": 7}
+    assert found["load"]["times"]["median"] == 1.5
+    assert found["memory"]["peak"] == 2.25 * (1 << 20)
+    assert found["goldens"] is None
+    assert "answers are not the goldens'" in found["caution"]
+    refused = tcc(*words)  # one thread: the program fails
+    assert refused.code == 2
+    assert "error[E0651]" in refused.err
+    absent = tcc("bench", bundle, "--adb")
+    assert absent.code == 2
+    assert "--benchmark-model" in absent.err
+
+
+def test_what_no_board_runs(tcc, built, tmp_path, monkeypatch):
+    reach(monkeypatch, boards.adb(tmp_path))
+    ended = tcc("bench", built, "--adb")
+    assert ended.code == 2
+    assert "error[E0657]" in ended.err
