@@ -20,6 +20,8 @@ COST_OF_ENTRY = 10
 """What it costs to take an entry of a written list, measured in entries of computed ones."""
 MAX_PROBLEMS = 1000
 """Mistakes in the arguments of one call, or in their defaults, that are looked for."""
+_WORDED = frozenset((Kind.STRING, Kind.PADDING, Kind.BOOL, Kind.NAMES))
+"""Kinds of which some values are words that stand for themselves, or look so."""
 OPTIONS = ("as", "from", "id", "doc")
 """Keys that stand beside a step's word."""
 
@@ -65,9 +67,8 @@ def value_of(p: Parameter, tree: Tree, scope: ExpressionScope) -> Any:
     if p.kind is Kind.INT and isinstance(tree, Scalar) and type(tree.value) is int:  # most are
         _in_range(p, tree.value, tree.span)
         return tree.value
-    value = _literal(p, tree)
+    value = _word(p, tree, scope) if p.choices or p.kind in _WORDED else None
     if value is None:
-        _check_choice(p, tree, scope)
         try:
             value = evaluated(tree, scope)
         except UserError as error:
@@ -120,6 +121,14 @@ def _quoted(p: Parameter, error: UserError) -> UserError:
     )
 
 
+def _word(p: Parameter, tree: Tree, scope: ExpressionScope) -> ArgumentValue | None:
+    """Return what is taken as it stands, None for an expression."""
+    value = _literal(p, tree)
+    if value is None:
+        _check_choice(p, tree, scope)
+    return value
+
+
 def _literal(p: Parameter, tree: Tree) -> ArgumentValue | None:
     """Return what is taken as it stands: names of choices, and strings."""
     match tree:
@@ -142,8 +151,6 @@ def _name(tree: Tree) -> str:
 
 def _check_choice(p: Parameter, tree: Tree, scope: ExpressionScope) -> None:
     """Refuse a bare word that is neither a choice nor a name in scope."""
-    if not p.choices and p.kind not in (Kind.PADDING, Kind.BOOL, Kind.NAMES):
-        return
     word = tree.value if isinstance(tree, Scalar) else None
     named = isinstance(word, str) and word.isidentifier()
     if not named or word in scope.names or word in scope.shapes:
@@ -156,9 +163,9 @@ def _check_choice(p: Parameter, tree: Tree, scope: ExpressionScope) -> None:
 
 def evaluated(tree: Tree, scope: ExpressionScope) -> Any:
     """Return the value of a tree in which every string is an expression."""
+    if isinstance(tree, Scalar) and isinstance(tree.value, str):  # most are: sooner than by `match`
+        return computed(tree.value, tree.span, scope)
     match tree:
-        case Scalar(value=str(text)):
-            return computed(text, tree.span, scope)
         case Scalar(value=None):
             raise fail("E0216", "a value is missing here", tree.span)
         case Scalar(value=value):

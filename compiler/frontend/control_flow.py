@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tcc.compiler.frontend.argument_values import evaluated, value_of
-from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
 from tcc.compiler.frontend.parameter_declarations import check_bindable
@@ -49,7 +48,7 @@ def repeat(
     ends, bound = [], env.carried(ex.bound_by(body))
     for index in range(times):
         place = env.place.child(base, at, numbered=True)
-        turn = env.at(place).iteration("repeat", index, times)
+        turn = env.iteration("repeat", index, times, place, {})
         current, turn = ex.sequence(body, current, turn)
         place.result = current
         ends.append(current)
@@ -72,9 +71,10 @@ def each(
         ex.unreached.add(body, env, str(name.value), turn=True)
     ends, bound = [], env.carried(ex.bound_by(body), str(name.value))
     for index, value in enumerate(values):
-        turn = env.iteration("each", index, len(values)).bind({str(name.value): value})
+        place = env.place
         if step.id:
-            turn = turn.at(env.place.child(str(step.id.value), step.id.span, numbered=True))
+            place = place.child(str(step.id.value), step.id.span, numbered=True)
+        turn = env.iteration("each", index, len(values), place, {str(name.value): value})
         current, turn = ex.sequence(body, current, turn)
         if step.id:
             turn.place.result = current
@@ -138,7 +138,7 @@ def let(
     assert isinstance(step.args, MappingTree)
     env.spend(COST_OF_NAME * len(step.args.items), step.at)
     new: dict[str, Any] = {}
-    scope = env.but(names=Bindings(new, *env.names.layers)).scope(current)
+    scope = env.scope(current, new)
     for key, tree in step.args.items:
         name = str(key.value)
         check_bindable(name, key.span)

@@ -73,8 +73,7 @@ def _computed(
         return _none(step.word, step.at)
     results = []
     for index, value in enumerate(values):
-        inner = env.iteration("branch", index, len(values))
-        if isinstance(name, Scalar):
-            inner = inner.bind({str(name.value): value})
+        own_name = {str(name.value): value} if isinstance(name, Scalar) else {}
+        inner = env.iteration("branch", index, len(values), env.place, own_name)
         results.append(ex.sequence(steps, current, inner)[0])
     return tuple(results)

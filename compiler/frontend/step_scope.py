@@ -114,10 +114,13 @@ class StepScope:
         """Return the scope with nodes named below another place."""
         return self.but(place=place)
 
-    def iteration(self, word: str, index: int, count: int) -> "StepScope":
-        """Return the scope of one turn of a loop."""
-        turn = {"i": index, "first": index == 0, "last": index == count - 1}
+    def iteration(
+        self, word: str, index: int, count: int, place: PathNode, names: Mapping[str, Any]
+    ) -> "StepScope":
+        """Return the scope of one turn of a loop, with names of the turn's own."""
+        turn = {"i": index, "first": index == 0, "last": index == count - 1, **names}
         return self.but(
+            place=place,
             names=self.names.plus(turn),
             loop=f"{word} {index + 1} of {count}",
             depth=self.depth + 1,
@@ -150,12 +153,12 @@ class StepScope:
         own = () if self.calls or not self.loop else (f"in {self.loop}",)
         return (*own, *self.chain)
 
-    def scope(self, current: GraphValue) -> ExpressionScope:
-        """Return what an expression of a step with a given input sees."""
+    def scope(self, current: GraphValue, *inner: Mapping[str, Any]) -> ExpressionScope:
+        """Return what an expression of a step with a given input sees, `inner` names first."""
         axes = _NO_AXES
         if current.type is not None:
             axes = dict(zip(_AXES, current.type.shape, strict=False))
-        names = Bindings(axes, *self.names.layers)  # nothing else may be called so
+        names = Bindings(axes, *inner, *self.names.layers)  # nothing else may be called so
         return ExpressionScope(names, _Shapes(self.values), _Lists(self.values), self.budget)
 
     def spend(self, amount: int, at: Span) -> None:

@@ -113,6 +113,18 @@ def check_names(root: Expression, scope: ExpressionScope) -> None:
             pending += [getattr(part, name) for name in _parts(kind)]
 
 
+def holds_names(root: Expression) -> bool:
+    """Return whether the value of an expression may depend on what is in scope."""
+    pending: list[Any] = [root]
+    while pending:
+        part = pending.pop()
+        kind: Any = type(part)
+        if kind in (NameReference, SizeOf, LengthOf):
+            return True
+        pending += part if kind is tuple else [getattr(part, name) for name in _parts(kind)]
+    return False
+
+
 @cache
 def _parts(kind: Any) -> tuple[str, ...]:
     """Return the fields of a kind of expression, the last first; of what is none, nothing."""

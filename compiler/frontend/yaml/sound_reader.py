@@ -17,9 +17,8 @@ _TRIED = (0, 2, 5)
 """The version of libyaml, of 2020, that was compared with ruamel.yaml."""
 _READ_OTHERWISE = re.compile(
     r"""
-    \t                               # ruamel.yaml's scanner is changed for tabs
-    | (?:^|[\s,:?\[\]{}-]) \? (?!\w)  # `? key`: a missing one has another place
-    | ["'\]}] : (?![ \r\n]|$)         # `["a":b]`: two entries to the one, an error to the other
+    (?:^|[\s,:?\[\]{}-]) \? (?!\w)  # `? key`: a missing one has another place
+    | ["'\]}][ \t]*:(?![ \r\n]|$)        # `["a":b]`: two entries to the one, an error to the other
     """,
     re.VERBOSE,
 )
@@ -74,7 +73,7 @@ class _Reader:
     def document(self, event: Any) -> None:
         """Doubt whatever a document begins with."""
         self.documents += 1
-        if self.documents > 1 or event.explicit:
+        if self.documents > 1 or event.version or event.tags:
             raise DoubtError
 
     def scalar(self, event: Any) -> None:

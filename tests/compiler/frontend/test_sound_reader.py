@@ -22,6 +22,7 @@ FRAMES = (
     '{"a"X}',
     "b:\n X\n c",
     "[a,Xb]",
+    "---\nX",
 )
 """Around which all short strings stand."""
 LETTERS = "a \n:-,[]{}?#'\"\t|&1"
@@ -132,7 +133,7 @@ def test_mutated_texts_are_read_alike(specs):
 @pytest.mark.parametrize(
     "text",
     [
-        "a: |#\n", "a: |2\n   b\n", "a: |\n#b\n", "a:\tb\n", "? a\n: b\n", "{? }", '["":b]', "- &a:\n", "- *a:\n",
+        "a: |#\n", "a: |2\n   b\n", "a: |\n#b\n", "[[]\t:]", "? a\n: b\n", "{? }", '["":b]', "- &a:\n", "- *a:\n",
         "a: !!str 1\n", "%YAML 1.2\n---\na: 1\n", "a: 1\n---\nb: 1\n", "a: [", "[[]:]",
     ],
     ids=repr,
