@@ -24,46 +24,105 @@ static band_form form_of(const micro_window *w)
     return form;
 }
 
-/* Widen every `step`th level, `count` of them. */
-static inline void band_levels(const uint8_t *from, int step, int flip, int count, int16_t *to)
+#if defined(__ARM_NEON)
+static inline int16x8_t band_eight(uint8x8_t levels, int flip)
+{
+    return flip ? vreinterpretq_s16_u16(vmovl_u8(levels)) : vmovl_s8(vreinterpret_s8_u8(levels));
+}
+
+/* More than eight neighbours; the last vector overlaps the one before. */
+static inline void band_neighbours(const uint8_t *from, int flip, int count, int16_t *to)
+{
+    const uint8_t *last = from + count - PIXELS;
+    for (; from < last; from += PIXELS, to += PIXELS)
+        vst1q_s16(to, band_eight(vld1_u8(from), flip));
+    vst1q_s16(to - (from - last), band_eight(vld1_u8(last), flip));
+}
+
+/* More than eight, two apart; the last vector begins a byte earlier, as none may be read behind. */
+static inline void band_seconds(const uint8_t *from, int flip, int count, int16_t *to)
+{
+    const uint8_t *last = from + 2 * (count - PIXELS);
+    for (; from < last; from += 2 * PIXELS, to += PIXELS)
+        vst1q_s16(to, band_eight(vld2_u8(from).val[0], flip));
+    vst1q_s16(to - (from - last) / 2, band_eight(vld2_u8(last - 1).val[1], flip));
+}
+
+static const uint8_t band_keep[2 * PIXELS] = {255, 255, 255, 255, 255, 255, 255, 255};
+
+/* Widen levels by vectors, and return how many are done. Up to eight need as many bytes behind
+ * `from`, and room for eight. */
+static inline int band_vectors(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
+                               int room, int16_t *to)
+{
+    if (step > 2)
+        return 0;
+    if (count > PIXELS) {
+        if (step == 1 && flip)
+            band_neighbours(from, 0x80, count, to);
+        else if (step == 1)
+            band_neighbours(from, 0, count, to);
+        else
+            band_seconds(from, flip, count, to);
+        return count;
+    }
+    if (room < PIXELS || bytes < step * PIXELS)
+        return 0;
+    uint8x8_t levels = step == 1 ? vld1_u8(from) : vld2_u8(from).val[0];
+    levels = vand_u8(levels, vld1_u8(band_keep + PIXELS - count));
+    vst1q_s16(to, band_eight(levels, flip));
+    return count;
+}
+#endif
+
+/* Widen every `step`th level, `count` of them, of `bytes` that may be read. What is left of `room`
+ * elements is 0, and may be written. */
+static inline void band_levels(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
+                               int room, int16_t *to)
 {
     int p = 0, sign = flip ? 0 : 0x80; /* (x ^ 0x80) - 0x80 widens a signed level */
 #if defined(__ARM_NEON)
-    int16x8_t zero = vdupq_n_s16((int16_t)sign);
-    uint8x8_t turn = vdup_n_u8((uint8_t)sign);
-    if (step == 1)
-        for (; p + 8 <= count; p += 8) {
-            uint16x8_t wide = vmovl_u8(veor_u8(vld1_u8(from + p), turn));
-            vst1q_s16(to + p, vsubq_s16(vreinterpretq_s16_u16(wide), zero));
-        }
-    if (step == 2)
-        for (; p + 9 <= count; p += 8) { /* it reads one byte beyond the last that it uses */
-            uint16x8_t wide = vmovl_u8(veor_u8(vld2_u8(from + 2 * p).val[0], turn));
-            vst1q_s16(to + p, vsubq_s16(vreinterpretq_s16_u16(wide), zero));
-        }
+    p = band_vectors(from, bytes, step, flip, count, room, to);
+#else
+    (void)bytes, (void)room;
 #endif
     for (; p < count; p++)
         to[p] = (int16_t)((from[p * step] ^ sign) - sign);
 }
 
-/* Write a row of the band. */
-static void band_row(const uint8_t *row, const micro_window *w, const band_form *form, int16_t *to)
+/* Which elements of a phase are levels of the map: element p is its column
+ * p * stride + phase - left. */
+typedef struct {
+    int first, count, column;
+} band_span;
+
+static band_span span_of(const micro_window *w, const band_form *form, int phase)
 {
-    for (int phase = 0; phase < form->phases; phase++, to += form->columns) {
-        /* element p is the map's column p * stride + phase - left */
-        int shift = w->left - phase, step = w->stride_x, first = 0, last = 0;
-        if (row) {
-            first = shift > 0 ? (shift + step - 1) / step : 0;
-            last = w->width - 1 + shift < 0 ? 0 : (w->width - 1 + shift) / step + 1;
-            first = micro_least(first, form->columns);
-            last = micro_most(first, micro_least(last, form->columns));
+    int shift = w->left - phase, step = w->stride_x;
+    int first = shift > 0 ? (shift + step - 1) / step : 0;
+    int last = w->width - 1 + shift < 0 ? 0 : (w->width - 1 + shift) / step + 1;
+    return (band_span){first, micro_most(0, micro_least(last, form->columns) - first),
+                       first * step - shift};
+}
+
+/* Write the rows of a band whose first is the map's row `top`; what is beside a row's levels is 0
+ * already. */
+static void band_rows(const uint8_t *map, const micro_window *w, const band_form *form, int top,
+                      int16_t *band)
+{
+    const uint8_t *end = map + (ptrdiff_t)w->height * w->width;
+    int line = form->phases * form->columns;
+    for (int phase = 0; phase < form->phases; phase++) {
+        band_span span = span_of(w, form, phase);
+        int16_t *to = band + phase * form->columns + span.first;
+        for (int i = 0; i < form->rows && span.count; i++, to += line) {
+            const uint8_t *from = map + (ptrdiff_t)(top + i) * w->width + span.column;
+            if (top + i >= 0 && top + i < w->height)
+                band_levels(from, end - from, w->stride_x, w->flip, span.count,
+                            form->columns - span.first, to);
+            else
+                memset(to, 0, sizeof *to * (size_t)span.count);
         }
-        for (int p = 0; p < first; p++)
-            to[p] = 0;
-        if (row)
-            band_levels(row + first * step - shift, step, w->flip, last - first, to + first);
-        for (int p = last; p < form->columns; p++)
-            to[p] = 0;
     }
 }
 
@@ -84,13 +143,24 @@ static inline void taps_read(taps *all, const int16_t *weights, int count)
         all->of[i] = vld1_s16(weights + 4 * i);
 }
 
-#define ADD(row, tap) \
+#if defined(__aarch64__)
+#define MULTIPLY(sum, half, x, four, lane) \
+    sum = vmlal_lane_s16(sum, vget_##half##_s16(x), four, lane)
+#else
+/* compilers repeat each lane in a register of its own, and run out of these */
+#define low_half "e"
+#define high_half "f"
+#define MULTIPLY(sum, half, x, four, lane) \
+    __asm__ volatile("vmlal.s16 %q0, %" half##_half "1, %P2[%c3]" \
+                     : "+w"(sum) : "w"(x), "x"(four), "i"(lane))
+#endif
+#define ADD(row, x, tap) \
     do { \
         int16x4_t four = weights->of[((tap) & 31) / 4]; \
-        s->of[row][0] = vmlal_lane_s16(s->of[row][0], vget_low_s16(x), four, (tap) & 3); \
-        s->of[row][1] = vmlal_lane_s16(s->of[row][1], vget_high_s16(x), four, (tap) & 3); \
+        MULTIPLY(s->of[row][0], low, x, four, (tap) & 3); \
+        MULTIPLY(s->of[row][1], high, x, four, (tap) & 3); \
     } while (0)
-#define READ(from) int16x8_t x = vld1q_s16(from)
+#define READ(x, from) int16x8_t x = vld1q_s16(from)
 
 static inline void pair_start(pair *s, int32_t bias)
 {
@@ -106,19 +176,10 @@ static inline void pair_add(pair *s, int row, const int16_t *from, int16_t weigh
     s->of[row][1] = vmlal_n_s16(s->of[row][1], vget_high_s16(x), weight);
 }
 
-static inline void pair_write(const pair *s, int row, uint8_t *to, int count, float factor, int low,
-                              int high)
+static inline void pair_write(const pair *s, int row, uint8_t *to, float factor, int low, int high)
 {
-    float32x4_t scale = vdupq_n_f32(factor);
     int16x8_t least = vdupq_n_s16((int16_t)low), most = vdupq_n_s16((int16_t)high);
-    uint8x8_t levels = requantize_eight(s->of[row][0], s->of[row][1], scale, least, most);
-    if (count == PIXELS) {
-        vst1_u8(to, levels);
-    } else {
-        uint8_t all[PIXELS];
-        vst1_u8(all, levels);
-        memcpy(to, all, (size_t)count);
-    }
+    vst1_u8(to, requantize_eight(s->of[row][0], s->of[row][1], vdupq_n_f32(factor), least, most));
 }
 #else
 typedef struct {
@@ -134,8 +195,8 @@ static inline void taps_read(taps *all, const int16_t *weights, int count)
     memcpy(all->of, weights, sizeof *weights * (size_t)count);
 }
 
-#define ADD(row, tap) pair_add(s, row, x, weights->of[(tap) & 31])
-#define READ(from) const int16_t *x = from
+#define ADD(row, x, tap) pair_add(s, row, x, weights->of[(tap) & 31])
+#define READ(x, from) const int16_t *x = from
 
 static inline void pair_start(pair *s, int32_t bias)
 {
@@ -149,38 +210,45 @@ static inline void pair_add(pair *s, int row, const int16_t *from, int16_t weigh
         s->of[row][u] += from[u] * weight;
 }
 
-static inline void pair_write(const pair *s, int row, uint8_t *to, int count, float factor, int low,
-                              int high)
+static inline void pair_write(const pair *s, int row, uint8_t *to, float factor, int low, int high)
 {
-    uint8_t all[PIXELS];
     for (int u = 0; u < PIXELS; u++)
-        all[u] = requantize_one(s->of[row][u], factor, low, high);
-    memcpy(to, all, (size_t)count);
+        to[u] = requantize_one(s->of[row][u], factor, low, high);
 }
 #endif
 
 /* One tap of row i of the band, which is row i of the first window and i - stride of the second. */
-#define TAP(i, j, size, stride, offset) \
+#define TAP(x, i, j, size, stride) \
     do { \
-        READ(at + (i) * line + (offset)); \
         if ((i) < (size)) \
-            ADD(0, (i) * (size) + (j)); \
+            ADD(0, x, (i) * (size) + (j)); \
         if ((i) >= (stride)) \
-            ADD(1, ((i) - (stride)) * (size) + (j)); \
+            ADD(1, x, ((i) - (stride)) * (size) + (j)); \
     } while (0)
+/* A row reads all its taps first, so that none waits for memory. */
 #define ROW3(i, stride, odd) \
     do { \
-        TAP(i, 0, 3, stride, 0); \
-        TAP(i, 1, 3, stride, (stride) == 1 ? 1 : (odd)); \
-        TAP(i, 2, 3, stride, (stride) == 1 ? 2 : 1); \
+        const int16_t *from = at + (i) * line; \
+        READ(x0, from); \
+        READ(x1, from + ((stride) == 1 ? 1 : (odd))); \
+        READ(x2, from + ((stride) == 1 ? 2 : 1)); \
+        TAP(x0, i, 0, 3, stride); \
+        TAP(x1, i, 1, 3, stride); \
+        TAP(x2, i, 2, 3, stride); \
     } while (0)
 #define ROW5(i, stride, odd) \
     do { \
-        TAP(i, 0, 5, stride, 0); \
-        TAP(i, 1, 5, stride, (stride) == 1 ? 1 : (odd)); \
-        TAP(i, 2, 5, stride, (stride) == 1 ? 2 : 1); \
-        TAP(i, 3, 5, stride, (stride) == 1 ? 3 : (odd) + 1); \
-        TAP(i, 4, 5, stride, (stride) == 1 ? 4 : 2); \
+        const int16_t *from = at + (i) * line; \
+        READ(x0, from); \
+        READ(x1, from + ((stride) == 1 ? 1 : (odd))); \
+        READ(x2, from + ((stride) == 1 ? 2 : 1)); \
+        READ(x3, from + ((stride) == 1 ? 3 : (odd) + 1)); \
+        READ(x4, from + ((stride) == 1 ? 4 : 2)); \
+        TAP(x0, i, 0, 5, stride); \
+        TAP(x1, i, 1, 5, stride); \
+        TAP(x2, i, 2, 5, stride); \
+        TAP(x3, i, 3, 5, stride); \
+        TAP(x4, i, 4, 5, stride); \
     } while (0)
 
 /* `at` is where the first window begins in the band, `line` the length of a row. */
@@ -234,7 +302,7 @@ static void add_any(pair *s, const int16_t *weights, const int16_t *at, int line
             const int16_t *from = at + i * w->dilation_y * line;
             from += across % form->phases * form->columns + across / form->phases;
             pair_add(s, 0, from, *weights);
-            if (w->band > 1)
+            if (w->band > 1) /* a band of one row has nothing for a second */
                 pair_add(s, 1, from + w->stride_y * line, *weights);
         }
 }
@@ -255,22 +323,41 @@ typedef struct {
     int low, high;
 } channel;
 
-/* Write two rows of levels, the second of which may lie beyond the map's end. */
+/* Write a tile of two rows. The second row goes to `second`, which is `first` where there is none:
+ * it is written before. */
+static inline void strip_write(const channel *c, const pair *s, uint8_t *first, uint8_t *second)
+{
+    pair_write(s, 1, second, c->factor, c->low, c->high);
+    pair_write(s, 0, first, c->factor, c->low, c->high);
+}
+
+/* Rows of fewer than eight levels. */
+static void strip_narrow(const channel *c, const pair *s, uint8_t *first, uint8_t *second)
+{
+    uint8_t rows[2][PIXELS];
+    size_t count = (size_t)c->window->out_width;
+    strip_write(c, s, rows[0], rows[1]);
+    memcpy(second, rows[1], count);
+    memcpy(first, rows[0], count);
+}
+
+/* Write two rows of levels, tile by tile; the last overlaps the one before it. */
 #define STRIP(name, add, size) \
-    static void name(const channel *c, const band_form *form, const int16_t *band, int both, \
-                     uint8_t *to) \
+    static void name(const channel *c, const band_form *form, const int16_t *band, uint8_t *first, \
+                     uint8_t *second) \
     { \
-        const micro_window *w = c->window; \
+        int width = c->window->out_width, line = form->phases * form->columns; \
         taps own; \
         taps_read(&own, c->weights, (size) * (size)); \
-        for (int x = 0; x < w->out_width; x += PIXELS) { \
-            int count = micro_least(PIXELS, w->out_width - x); \
+        for (int x = 0; x < width; x += PIXELS) { \
+            int at = micro_most(0, micro_least(x, width - PIXELS)); \
             pair s; \
             pair_start(&s, c->bias); \
-            add(&s, &own, band + x, form->phases * form->columns); \
-            pair_write(&s, 0, to + x, count, c->factor, c->low, c->high); \
-            if (both) \
-                pair_write(&s, 1, to + w->out_width + x, count, c->factor, c->low, c->high); \
+            add(&s, &own, band + at, line); \
+            if (width >= PIXELS) \
+                strip_write(c, &s, first + at, second + at); \
+            else \
+                strip_narrow(c, &s, first, second); \
         } \
     }
 STRIP(strip_3x3_s1, add_3x3_s1, 3)
@@ -278,39 +365,37 @@ STRIP(strip_3x3_s2, add_3x3_s2, 3)
 STRIP(strip_5x5_s1, add_5x5_s1, 5)
 STRIP(strip_5x5_s2, add_5x5_s2, 5)
 
-static void strip_any(const channel *c, const band_form *form, const int16_t *band, int both,
-                      uint8_t *to)
+static void strip_any(const channel *c, const band_form *form, const int16_t *band, uint8_t *first,
+                      uint8_t *second)
 {
-    const micro_window *w = c->window;
-    for (int x = 0; x < w->out_width; x += PIXELS) {
-        int count = micro_least(PIXELS, w->out_width - x);
+    int width = c->window->out_width, line = form->phases * form->columns;
+    for (int x = 0; x < width; x += PIXELS) {
+        int at = micro_most(0, micro_least(x, width - PIXELS));
         pair s;
         pair_start(&s, c->bias);
-        add_any(&s, c->weights, band + x, form->phases * form->columns, w, form);
-        pair_write(&s, 0, to + x, count, c->factor, c->low, c->high);
-        if (both)
-            pair_write(&s, 1, to + w->out_width + x, count, c->factor, c->low, c->high);
+        add_any(&s, c->weights, band + at, line, c->window, form);
+        if (width >= PIXELS)
+            strip_write(c, &s, first + at, second + at);
+        else
+            strip_narrow(c, &s, first, second);
     }
 }
 
-static void strip(const channel *c, const band_form *form, const int16_t *band, int both,
-                  uint8_t *to)
+typedef void (*strip)(const channel *, const band_form *, const int16_t *, uint8_t *, uint8_t *);
+
+static strip strip_of(const micro_window *w)
 {
-    switch (kind_of(c->window)) {
+    switch (kind_of(w)) {
     case 31:
-        strip_3x3_s1(c, form, band, both, to);
-        break;
+        return strip_3x3_s1;
     case 32:
-        strip_3x3_s2(c, form, band, both, to);
-        break;
+        return strip_3x3_s2;
     case 51:
-        strip_5x5_s1(c, form, band, both, to);
-        break;
+        return strip_5x5_s1;
     case 52:
-        strip_5x5_s2(c, form, band, both, to);
-        break;
+        return strip_5x5_s2;
     default:
-        strip_any(c, form, band, both, to);
+        return strip_any;
     }
 }
 
@@ -324,16 +409,15 @@ int32_t micro_depthwise_levels(const uint8_t *map, const int16_t *weights, const
     channel c = {w, weights, *factor, *bias, low, high};
     band_form form = form_of(w);
     int line = form.phases * form.columns, step = w->band > 1 ? 2 : 1;
+    strip write = strip_of(w);
+    memset(band, 0, sizeof *band * (size_t)(form.rows * line));
     for (int top = 0; top < w->out_height; top += w->band) {
-        for (int i = 0; i < form.rows; i++) {
-            int row = top * w->stride_y - w->top + i;
-            const uint8_t *from = row < 0 || row >= w->height ? NULL : map + (ptrdiff_t)row * w->width;
-            band_row(from, w, &form, band + (ptrdiff_t)i * line);
-        }
+        band_rows(map, w, &form, top * w->stride_y - w->top, band);
         for (int r = 0; r < w->band && top + r < w->out_height; r += step) {
+            uint8_t *first = y + (ptrdiff_t)(top + r) * w->out_width;
             int both = step == 2 && top + r + 1 < w->out_height;
-            strip(&c, &form, band + (ptrdiff_t)r * w->stride_y * line, both,
-                  y + (ptrdiff_t)(top + r) * w->out_width);
+            write(&c, &form, band + (ptrdiff_t)r * w->stride_y * line, first,
+                  both ? first + w->out_width : first);
         }
     }
     return 0;
