@@ -212,6 +212,8 @@ class IntegerDraft:
 
     def rounded(self, source: str, output: str, y: TensorType, low: int, high: int) -> str:
         """Add what stores float32 numbers of levels as levels, ties to even; return the output."""
+        # Bounds come first: the sum rounds to whole numbers below 2**22 alone. CAST cuts fractions
+        # off, of which none are left.
         shape = laid_out(y.shape)
         steps = [self.tensor(f"{output}:{s}", shape, "float32") for s in ("kept", "near", "whole")]
         self.between(source, steps[0], low, high)

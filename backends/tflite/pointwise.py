@@ -94,7 +94,7 @@ def scale_shift(net: FileDraft, node: Node, _: ScaleShift) -> str:
 def batch_norm(net: FileDraft, node: Node, op: BatchNorm) -> str:
     """Write the product and the sum that it is after training."""
     weight, bias, mean, var = (tensor.astype(np.float64) for tensor in net.weights(node))
-    factor = weight / np.sqrt(var + op.eps)
+    factor = weight / np.sqrt(var + op.eps)  # in float64, as the passes fold it: rounded once
     offset = bias - mean * factor
     return _scaled(net, node, factor.astype(np.float32), offset.astype(np.float32))
 

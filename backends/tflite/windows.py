@@ -90,6 +90,8 @@ def conv_transpose(net: FileDraft, node: Node, op: ConvTranspose) -> str:
 def max_pool(net: FileDraft, node: Node, op: MaxPool) -> str:
     """Write MAX_POOL_2D."""
     (x,) = net.inputs(node)
+    # A border of zeros is PAD, which XNNPACK runs; one of other numbers is not. Where nothing is
+    # below zero, zeros never win.
     fill = 0.0 if _nonnegative(net.graph, node.inputs[0]) else LOWEST
     x, padding = _placed(net, node, x, (op.kernel, op.step, op.pads), fill)
     output = (node.name, channels_last(node.type.shape))

@@ -100,15 +100,15 @@ def _precision(about: Manifest, known: Known) -> Iterator[str]:
     if precision is None:
         yield f"precision: there is no precision {about.precision}"
         return
-    most = tolerance.allowed(precision, calibrated.inexact if calibrated else ())
+    most = tolerance.most_said(precision, calibrated.inexact if calibrated else ())
     if (calibrated is None) == precision.calibrated:
         has = "none" if calibrated is None else "one"
         yield f"calibration: at {about.precision} there is {has}"
     found = about.goldens.tolerance.relative
-    if not 0 <= found <= most.relative:
+    if not 0 <= found <= most:
         yield (
             f"goldens/tolerance: {found:g} is not what {about.target[:40]} is allowed at "
-            f"{about.precision}: {most.relative:g}"
+            f"{about.precision}: {most:g}"
         )
 
 

@@ -34,6 +34,7 @@ def scaling(node: Node, view: RewriteContext) -> tuple[Array, Array] | None:
 
 def affine(eps: float, values: NodeWeights) -> tuple[Array, Array]:
     """Return factor and shift per channel that do what a batch norm of these tensors does."""
+    # `eps` stands under the root, as in PyTorch and in ONNX's BatchNormalization.
     weight, bias, mean, var = (tensor.astype(np.float64) for tensor in values)
     scale = weight / np.sqrt(var + eps)
     return scale, bias - mean * scale

@@ -20,6 +20,7 @@ def fill_bias(model: Model) -> Model:
 
 def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     match node.op:
+        # Integer convolutions have one in every format, and calibration corrects means in it.
         case Conv(bias=False) as conv:
             tensors = (*view.values(node), np.zeros(conv.filters, np.float32))
             return Replacement(replace(conv, bias=True), node.inputs, tensors, node.at)

@@ -75,6 +75,8 @@ def _clamps_nothing(op: Op, known: Bounds) -> bool:
 def _joined(node: Node, view: RewriteContext) -> Replacement | None:
     """Return a clamp that reads what an earlier one read, where that has no effect on it."""
     match view.producer(node.inputs[0]):
+        # Such a function keeps every sign, and what is positive as it is: the later clamp alone
+        # decides. A negative slope would turn negative numbers into positive ones.
         case Node(op=Relu() | LeakyRelu()) as before if not _negative_slope(before.op):
             return Replacement(node.op, before.inputs, (), node.at)
     return None
@@ -113,6 +115,8 @@ def _range(op: Op, known: tuple[Bounds, ...]) -> Bounds:
             return low, high
         case Pad(value=value):
             return min(low, value), max(high, value)
+        # Signs are sure whatever is rounded, but no upper bound: the mean of equal numbers may round
+        # above them, and a sum may overflow.
         case (
             AvgPool() | GlobalAvgPool() | Add() | Mul() | Resize(mode="bilinear") | LeakyRelu()
         ) if low >= 0:

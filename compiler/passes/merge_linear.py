@@ -31,6 +31,8 @@ def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     if source is None or found is None:
         return None
     before, between = view.types[source.inputs[0]], view.types[source.name]
+    # Two narrow layers are often one wide layer taken apart so that it multiplies less, as in
+    # bottlenecks and separable convolutions: put together again they would cost more.
     apart = source.op.macs(before) + node.op.macs(between)
     return found if found.op.macs(before) <= apart else None
 
@@ -42,6 +44,7 @@ def _joined(source: Node, node: Node, view: RewriteContext) -> Replacement | Non
             return _merged(replace(linear, bias=True), source, rounded(weight, bias), node)
         case Conv() as one, Conv() as two if _pointwise(two):
             return _behind(one, two, source, node, view)
+        # With a stride in the first, neighbours that the second reads are none in the first's input.
         case Conv() as one, Conv() as two if _pointwise(one) and one.stride == (1, 1):
             return _before(one, two, source, node, view)
     return _scales(source, node, view)

@@ -26,6 +26,7 @@ def _rule(node: Node, view: RewriteContext) -> Replacement | None:
             before = view.types[source.inputs[0]]
             pooled = pool.infer(before)
             window = _taps(pool, before.shape)
+            # A pooling's sums count as products: on devices both are one multiply-add a tap.
             now = conv.macs(before) + node.type.elements * window
             then = conv.macs(pooled) + pooled.elements * window
             if then < now:

@@ -59,7 +59,7 @@ def _raw(model: Model, source: Input, pre: Preprocess) -> Model:
 
 def _levels(pre: Preprocess, channels: int) -> tuple[Array, Array]:
     """Return what normalises the grey levels of each channel: level * scale + shift."""
-    mean, std = (
+    mean, std = (  # as float32, as `preprocess.normalized` has them
         np.broadcast_to(np.array(v, np.float32).astype(np.float64), channels)
         for v in (pre.mean, pre.std)
     )

@@ -133,5 +133,6 @@ def moved(known: Tensor, now: Tensor) -> float:
     before, after = known[finite].astype(np.float64), now[finite].astype(np.float64)
     if not np.isfinite(after).all():
         return inf
+    # Relative to 1 at least: a sum that comes to nearly nothing has rounding errors of its terms.
     top = max(1.0, float(np.abs(before).max(initial=0)))
     return float(np.abs(before - after).max(initial=0)) / top

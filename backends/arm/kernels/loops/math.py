@@ -12,9 +12,13 @@ from tvm import tirx
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.tir import Expr
 
-# exp as in Cephes' expf: coefficients, and ln 2 in two parts, so that n times the first is exact
+# The errors below are the largest of some million floats, each sum rounded twice or fused, against
+# float64, in units in the last place.
+# exp as in Cephes' expf (S. L. Moshier), whose 5.0000001201e-1 is 0.5 in float32: coefficients, and
+# ln 2 in two parts, so that n times the first is exact. Error 1.0.
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
-# tanh as in Eigen: odd over even polynomial, clamped where the quotient is 1 in float32
+# tanh as in Eigen's generic_fast_tanh_float (P. Gonnet), which ONNX Runtime's MLAS has too: odd
+# over even polynomial, clamped where the quotient is 1 in float32. Error 5.6; 4.4 where fused.
 _TANH_ODD = (
     -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
     1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03,
@@ -25,7 +29,8 @@ _TANH_EVEN = (
     2.26843463243900e-03,
     4.89352518554385e-03,
 )
-# erf as N. Juffa's erff: one polynomial below 0.93, the logarithm of 1 - erf above
+# erf as in N. Juffa's erff (Stack Overflow, question 35148198): one polynomial below 475/512, the
+# logarithm of 1 - erf above. Error 1.1; he found 0.995 with every step fused and a better exp.
 _ERF_NEAR = (
     -5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1,
 )  # fmt: skip
