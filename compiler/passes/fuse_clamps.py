@@ -115,7 +115,7 @@ def _range(op: Op, known: tuple[Bounds, ...]) -> Bounds:
             return low, high
         case Pad(value=value):
             return min(low, value), max(high, value)
-        # Signs are sure whatever is rounded, but no upper bound: the mean of equal numbers may round
+        # Rounding changes no sign, but keeps no upper bound: a mean of equal numbers may round
         # above them, and a sum may overflow.
         case (
             AvgPool() | GlobalAvgPool() | Add() | Mul() | Resize(mode="bilinear") | LeakyRelu()

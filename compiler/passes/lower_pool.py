@@ -43,6 +43,6 @@ def _whole(pool: AvgPool, x: TensorType, result: TensorType) -> Quad | None:
 def _mean(node: Node, x: TensorType, kernel: Pair, stride: Pair, pads: Quad) -> Replacement:
     channels = x.shape[0]
     conv = Conv(channels, kernel, stride, pads, groups=channels)
-    # Equal taps are 127 each as int8, so that rounding them loses nothing: the scale has the factor.
+    # Equal taps are 127 each as int8: rounding loses nothing, since the scale has the factor.
     taps = np.full((channels, 1, *kernel), 1 / (kernel[0] * kernel[1]), np.float32)
     return Replacement(conv, node.inputs, (taps, np.zeros(channels, np.float32)), node.at)

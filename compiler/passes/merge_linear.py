@@ -44,7 +44,7 @@ def _joined(source: Node, node: Node, view: RewriteContext) -> Replacement | Non
             return _merged(replace(linear, bias=True), source, rounded(weight, bias), node)
         case Conv() as one, Conv() as two if _pointwise(two):
             return _behind(one, two, source, node, view)
-        # With a stride in the first, neighbours that the second reads are none in the first's input.
+        # A stride in the first would put gaps between the taps of the second.
         case Conv() as one, Conv() as two if _pointwise(one) and one.stride == (1, 1):
             return _before(one, two, source, node, view)
     return _scales(source, node, view)

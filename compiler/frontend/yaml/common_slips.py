@@ -19,6 +19,9 @@ _ZERO = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
 _AFTER_COLON = re.compile(rf"\s*(?:- +)*[\w.-]+:([^\S \t]|[{_ZERO}])")
 _DASH = re.compile(r"\s*([\u2010-\u2015\u2022\u2212\uff0d])(?=\s|$)")
 _COLON = re.compile(r"\s*(?:- +)*[\w.-]+([\uff1a\ufe55\u2236])")
+_HOLDER = re.compile(r"\s*(?:- +)*([\w.-]+): *([\[{])")
+_BEHIND = re.compile(r"\s*([\w.-]+):(?!\S)")
+_CLOSING = {"[": "]", "{": "}"}
 _GLUED = re.compile(r"\s*-(?=[A-Za-z_{\[])")
 _BESIDE = ("as", "from", "id", "doc")
 """Keys that stand beside a step's word, not below it."""
@@ -93,3 +96,13 @@ def _bare_word(source: SourceText, row: int) -> Diagnostic | None:
 
 def _comment(line: str) -> bool:
     return line.lstrip().startswith("#")
+
+
+def beside(before: str, rest: str) -> str:
+    """Return the help where a key follows a whole value, `- relu: {} as: x`, empty elsewhere."""
+    holder, key = _HOLDER.match(before), _BEHIND.match(rest)
+    if not holder or not key or before[-1] != _CLOSING[holder[2]]:
+        return ""
+    if holder[2] == "{" and key[1] not in _BESIDE:
+        return f"write `{key[1]}: ...` inside the {{ }} of `{holder[1]}`"
+    return f"write `{key[1]}:` on the next line, below the first letter of `{holder[1]}`"

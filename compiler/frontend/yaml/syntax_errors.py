@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tcc.compiler.frontend.yaml.common_slips import look, slip
+from tcc.compiler.frontend.yaml.common_slips import beside, look, slip
 from tcc.compiler.frontend.yaml.source_text import SourceText
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
@@ -26,8 +26,6 @@ _NAMES = {
 _CLOSING = {"[": "]", "{": "}"}
 _GLUED = re.compile(r"\s*(?:- +)*[\w.-]+:(?=[^\s:/])")
 _BARE_BRACE = re.compile(r"\s*(?:- +)*([\w.-]+)(:?)( *)\{")
-_HOLDER = re.compile(r"\s*(?:- +)*([\w.-]+): *([\[{])")
-_KEY = re.compile(r"\s*([\w.-]+):(?!\S)")
 _FOUND = re.compile(r"(?:found|got) \(?'(.*?)'(?:,\))?$")
 _QUOTE = "put it in quotes if it is text"
 
@@ -210,7 +208,7 @@ def _block_end(b: _Broken) -> Diagnostic:
     if before.endswith(("'", '"')):
         return _after_quote(b)
     if before.strip(" -"):
-        hint = _beside(before, row[len(before) :])
+        hint = beside(before, row[len(before) :])
         hint = hint or "put the whole text in quotes, or start a new line"
         return b.error(f"expected the end of the line, found {b.found}", b.at, help=hint)
     inside = "list" if b.first == "-" else "mapping"
@@ -221,15 +219,6 @@ def _block_end(b: _Broken) -> Diagnostic:
     elif b.found:
         message += f", found {b.found}"
     return b.error(message, b.at, note, help="indent it like its neighbours")
-
-
-def _beside(before: str, rest: str) -> str:
-    """Return the help where a key follows a whole value, `- relu: {} as: x`, empty elsewhere."""
-    holder, key = _HOLDER.match(before), _KEY.match(rest)
-    if not holder or not key or before[-1] != _CLOSING[holder[2]]:
-        return ""
-    own = "" if holder[2] == "[" else f", or inside the {{ }} if it belongs to `{holder[1]}`"
-    return f"write `{key[1]}:` on the next line, below the first letter of `{holder[1]}`{own}"
 
 
 def _after_quote(b: _Broken) -> Diagnostic:

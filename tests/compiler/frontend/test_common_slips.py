@@ -86,8 +86,10 @@ STEPS = {
         "write `of: range(3)` with `as: i`, or `repeat: {times: 3, body: [...]}`"),
     "as behind braces": (
         "- relu: {} as: x", "E0102", 6, 14,
-        "write `as:` on the next line, below the first letter of `relu`, "
-        "or inside the { } if it belongs to `relu`"),
+        "write `as:` on the next line, below the first letter of `relu`"),
+    "an argument behind braces": (
+        "- conv: {filters: 8} kernel: 3", "E0102", 6, 26,
+        "write `kernel: ...` inside the { } of `conv`"),
     "as behind brackets": (
         "- add: [[], [relu]] as: x", "E0102", 6, 23,
         "write `as:` on the next line, below the first letter of `add`"),
