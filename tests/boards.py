@@ -33,6 +33,7 @@ Host board
     User {user}
     IdentityFile {folder}/user
     IdentitiesOnly yes
+    KexAlgorithms curve25519-sha256
     StrictHostKeyChecking no
     UserKnownHostsFile {folder}/known
     LogLevel ERROR

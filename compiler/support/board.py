@@ -40,6 +40,11 @@ class BoardLink(Protocol):
         """The board's folder for files that may be run."""
         ...
 
+    @property
+    def merges(self) -> bool:
+        """Whether standard error comes with standard output."""
+        ...
+
     def shell(self, command: str) -> tuple[str, ...]:
         """Return what runs a line of the board's shell, and gives what it prints as it is."""
         ...
@@ -73,6 +78,11 @@ class Ssh:
         """Return where Linux has temporary files."""
         return "${TMPDIR:-/tmp}"
 
+    @property
+    def merges(self) -> bool:
+        """Keep the two apart."""
+        return False
+
     def shell(self, command: str) -> tuple[str, ...]:
         """Ask for no password: keys alone are taken."""
         return ("ssh", "-T", "-o", "BatchMode=yes", "--", self.host, command)
@@ -95,6 +105,11 @@ class Adb:
     def temporary(self) -> str:
         """Return where Android lets its shell run files."""
         return "/data/local/tmp"
+
+    @property
+    def merges(self) -> bool:
+        """Merge them, as `exec-out` does."""
+        return True
 
     def shell(self, command: str) -> tuple[str, ...]:
         """Run it without a terminal, so that bytes stay as they are."""
@@ -153,8 +168,10 @@ class Board:
         Raises:
             UserError: The board cannot be reached, or it takes too long (E0658).
         """
-        inner = f"cd {shlex.quote(self.folder)} && {shlex.join(words)} 2> stderr"
-        ended = _asked(self.way, self.scratch, inner, seconds)
+        inner = f"cd {shlex.quote(self.folder)} && {shlex.join(words)}"
+        if not self.way.merges:
+            return _asked(self.way, self.scratch, inner, seconds)
+        ended = _asked(self.way, self.scratch, f"{inner} 2> stderr", seconds)
         return Ended(ended.code, ended.out, self.get("stderr"))
 
 

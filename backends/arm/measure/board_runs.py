@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tcc.backends.arm.measure import inputs
 from tcc.backends.arm.measure.places import ProgramPlace
-from tcc.backends.arm.measure.program_facts import facts
+from tcc.backends.arm.measure.program_facts import ProgramFacts
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.measurement import Workload
 from tcc.compiler.support.progress import Progress
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def outputs(
     place: ProgramPlace,
-    program: Path,
+    known: ProgramFacts,
     source: Input,
     cases: Sequence[Workload],
     progress: Progress,
@@ -30,7 +29,7 @@ def outputs(
     Raises:
         UserError: The program fails, or writes something else (E0652).
     """
-    shapes = facts(place, program).outputs
+    shapes = known.outputs
     sizes = [prod(shape) for shape in shapes.values()]
     found = []
     for number, case in enumerate(cases):

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from tcc.backends.arm.measure import inputs
 from tcc.backends.arm.measure.places import ProgramPlace
-from tcc.backends.arm.measure.program_facts import ProgramFacts, facts
+from tcc.backends.arm.measure.program_facts import ProgramFacts
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.measurement import (
     LayerRunCost,
@@ -31,7 +30,7 @@ LINE = 512
 
 
 def measure(
-    place: ProgramPlace, program: Path, source: Input, workload: Workload, progress: Progress
+    place: ProgramPlace, known: ProgramFacts, source: Input, workload: Workload, progress: Progress
 ) -> Measurement:
     """Return what a program costs: the time of each run, and of each layer in further runs.
 
@@ -39,7 +38,6 @@ def measure(
         UserError: The program fails, or does not do what it is for (E0652).
     """
     progress("time", 0, 2)
-    known = facts(place, program)
     words = inputs.written(place, source, workload, "input")
     count = WARM + workload.runs
     threads = f"{workload.threads} threads" if workload.threads > 1 else "one thread"

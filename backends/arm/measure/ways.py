@@ -7,6 +7,7 @@ from tcc.backends.arm.execute.runner import Calls, program_file
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.measure import board_runs, emulated, timed
 from tcc.backends.arm.measure.places import BoardPlace, LocalPlace
+from tcc.backends.arm.measure.program_facts import facts
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.support import regular_files, scratch_folders
@@ -30,7 +31,8 @@ def here(
     with scratch_folders.folder() as scratch:
         calls = Calls(machine, program, scratch)
         if machine.native:
-            return timed.measure(LocalPlace(calls), program, source, workload, progress)
+            place = LocalPlace(calls)
+            return timed.measure(place, facts(place, program), source, workload, progress)
         if workload.threads != 1:
             message = f"{machine.target.name} is counted here, and that on one thread"
             raise fail("E0601", message, whole_file("command line: --threads"))
@@ -50,5 +52,6 @@ def there(
     with regular_files.opened(program) as file:
         copied = task.board.put(program.name, file.read(), executable=True)
     place = BoardPlace(task.board, program, copied)
-    found = timed.measure(place, program, source, task.workload, progress)
-    return found, board_runs.outputs(place, program, source, task.cases, progress)
+    known = facts(place, program)
+    found = timed.measure(place, known, source, task.workload, progress)
+    return found, board_runs.outputs(place, known, source, task.cases, progress)

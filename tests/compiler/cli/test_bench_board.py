@@ -56,8 +56,12 @@ def test_times_and_goldens_come_back(tcc, bundle, tmp_path, monkeypatch, make, w
     assert found["layers"]
     assert [one["holds"] for one in found["goldens"]] == [True] * len(found["goldens"])
     assert len({one["golden"] for one in found["goldens"]}) > 1
-    assert not list((tmp_path / "device").glob("*"))
-    assert "outputs agree" in tcc("bench", bundle, *words, "--runs", "3").out
+
+
+def test_what_came_back_is_told(tcc, bundle, tmp_path, monkeypatch):
+    reach(monkeypatch, boards.adb(tmp_path))
+    assert "outputs agree" in tcc("bench", bundle, "--adb", "--runs", "3").out
+    assert not list((tmp_path / "device").iterdir())
 
 
 def test_a_board_that_computes_something_else(tcc, bundle, tmp_path, monkeypatch):

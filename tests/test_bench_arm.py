@@ -1,0 +1,108 @@
+"""What stands beside ARM bundles: peers that get our graph, and published times."""
+
+import math
+import shutil
+
+import numpy as np
+import pytest
+from nets import gated
+
+from tcc.backends.arm.measure import cycles
+from tcc.compiler import ops
+from tcc.compiler.data.weights import random
+from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node
+from tcc.compiler.ir.types import TensorType
+
+
+@pytest.fixture(autouse=True)
+def _tools(root, monkeypatch):
+    monkeypatch.syspath_prepend(root / "tools/bench")
+
+
+def network():
+    """A convolution that two read, of which one is fused with an activation."""
+    source = Input("x", TensorType((3, 6, 5)))
+    types, nodes = {"x": source.type}, []
+    for name, op, inputs in (
+        ("a", ops.Conv(4, (3, 3), padding=(1, 1, 1, 1)), ("x",)),
+        ("r", ops.Relu(), ("a",)),
+        ("d", ops.Conv(4, (3, 3), padding=(1, 1, 1, 1), groups=4), ("r",)),
+        ("s", ops.Add(), ("d", "r")),
+        ("g", ops.GlobalAvgPool(), ("s",)),
+        ("f", ops.Flatten(), ("g",)),
+        ("l", ops.Linear(2), ("f",)),
+    ):
+        nodes.append(make_node(name, op, inputs, tuple(types[each] for each in inputs)))
+        types[name] = nodes[-1].type
+    graph = Graph("small", (source,), tuple(nodes), (Output("y", "l"),))
+    return Model(graph, random(graph))
+
+
+LINES = """\
+7767517
+7 8
+Input layer_0 0 1 b0 0=5 1=6 2=3
+Convolution layer_1 1 1 b0 b1 0=4 1=3 11=3 2=1 12=1 3=1 13=1 4=1 14=1 15=1 16=1 5=1 6=108 9=1
+Split layer_2 1 2 b1 b1_0 b1_1
+ConvolutionDepthWise layer_3 1 1 b1_0 b2 0=4 1=3 11=3 2=1 12=1 3=1 13=1 4=1 14=1 15=1 16=1 5=1 6=36 7=4
+BinaryOp layer_4 2 1 b2 b1_1 b3 0=0
+Pooling layer_5 1 1 b3 b4 0=1 4=1
+InnerProduct layer_6 1 1 b4 b5 0=2 1=1 2=8
+"""
+
+
+def test_ncnn_gets_our_graph():
+    import ncnn_file
+
+    text, data = ncnn_file.files(network(), integers=False)
+    assert text == LINES
+    assert len(data) == 4 * (3 + (108 + 4) + (36 + 4) + (8 + 2))
+
+
+def test_ncnn_gets_integers():
+    import ncnn_file
+
+    text, data = ncnn_file.files(network(), integers=True)
+    asked = {line.split()[0]: line.split()[-1] for line in text.splitlines()[2:]}
+    assert asked["Convolution"] == "8=2"  # the sum of it reads floats
+    assert asked["ConvolutionDepthWise"] == "8=1"
+    assert asked["InnerProduct"] == "8=2"
+    sizes = (108 + 16 + 16 + 4, 36 + 16 + 16 + 4, 8 + 8 + 8 + 4)  # weights, bias, scales, reach
+    assert len(data) == 4 * 3 + sum(sizes)
+    levels = np.frombuffer(data[4:112], np.int8).reshape(4, -1)
+    assert (np.abs(levels.astype(int)).max(1) == 127).all()
+
+
+def test_an_operation_that_ncnn_does_not_get_is_named():
+    import ncnn_file
+
+    graph = gated()
+    with pytest.raises(ValueError, match=r"for ncnn"):
+        ncnn_file.files(Model(graph, random(graph)), integers=False)
+
+
+def test_published_times_are_described_by_a_factor_and_a_scatter():
+    import arm_published
+
+    found = arm_published.fit({"a": 1.5 * 1.1, "b": 1.5 / 1.1})
+    assert found.factor == pytest.approx(1.5)
+    assert found.rms == pytest.approx(math.log(1.1))
+    assert found.worst == pytest.approx(0.1)
+    assert (found.low, found.high) == pytest.approx((1.5 / 1.1, 1.65))
+
+
+@pytest.mark.slow
+def test_a_published_time_is_within_the_model_s_word(root, shared):
+    import arm_peers
+    import arm_published
+
+    peers = arm_peers.Peers(root / "build/arm-peers")
+    if not (peers.folder / "complete").exists() or not shutil.which("qemu-arm"):
+        pytest.skip("needs what tools/bench/arm.py sets up, and qemu-arm")
+    param = shared / "spikes/arm-kernels/rig/bench/blazeface.param"
+    weights = peers.folder / "zeros of blazeface"
+    with weights.open("wb") as file:
+        file.truncate(arm_published.WEIGHTS)
+    run, _ = peers.count(arm_published.GUEST, param, weights, 128, 128, "-", "fp16")
+    ratio = arm_published.AX620A["blazeface"].milliseconds * 1e6 / run.network[1]
+    assert abs(math.log(ratio / cycles.FACTOR)) < 2.2 * cycles.SCATTER
