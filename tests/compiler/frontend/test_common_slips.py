@@ -88,7 +88,7 @@ STEPS = {
         "- relu: {} as: x", "E0102", 6, 14,
         "write `as:` on the next line, below the first letter of `relu`"),
     "an argument behind braces": (
-        "- conv: {filters: 8} kernel: 3", "E0102", 6, 26,
+        "- conv: {filters: 8} kernel: 3", "E0102", 6, 24,
         "write `kernel: ...` inside the { } of `conv`"),
     "as behind brackets": (
         "- add: [[], [relu]] as: x", "E0102", 6, 23,
