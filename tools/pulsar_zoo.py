@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil, inf, log10, sqrt
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 import onnxruntime
@@ -46,6 +47,10 @@ SEEDS = (0, 1)
 BOUND = 1e-4
 """What a pass may move; more is wrong."""
 
+BROKEN = frozenset({Severity.REFUSED})
+SMALL, VARIANCE, STATISTICS = 0.2, 2.0, frozenset({"var"})
+"""Bounds of offsets, and the middle of variances."""
+
 Tensor = NDArray[np.float32]
 
 
@@ -59,7 +64,7 @@ class Answer:
     @property
     def cell(self) -> str:
         """Whether it builds, in a few words."""
-        broken = [each for each in self.findings if each.severity is Severity.REFUSED]
+        broken = [each for each in self.findings if each.severity in BROKEN]
         if broken:
             return f"refused: {broken[0]}"
         if self.moved > BOUND:
@@ -78,14 +83,17 @@ def spread(graph: Graph) -> Weights:
 
 
 def _spread(name: str, param: Param) -> Tensor:
-    match param.role, param.init:
-        case _, Init.KAIMING if len(param.shape) > 1:
-            return uniform(param.shape, sqrt(6 / param.fan_in), name)
-        case "var", _:
-            return np.float32(2) + uniform(param.shape, 1, name)
-        case _, Init.ONES:
-            return np.float32(1) + uniform(param.shape, 0.5, name)
-    return uniform(param.shape, 0.2, name)
+    match param.init:
+        case Init.KAIMING:
+            bound = sqrt(6 / param.fan_in) if len(param.shape) > 1 else SMALL
+            return uniform(param.shape, bound, name)
+        case Init.ONES:
+            middle = VARIANCE if param.role in STATISTICS else 1.0
+            return np.float32(middle) + uniform(param.shape, middle / 2, name)
+        case Init.ZEROS:
+            return uniform(param.shape, SMALL, name)
+        case _:
+            assert_never(param.init)
 
 
 def found(graph: Graph, chip: Chip) -> tuple[Finding, ...]:

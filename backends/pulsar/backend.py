@@ -78,10 +78,12 @@ class Pulsar:
         """
         from tcc.backends.pulsar import container, logs, scripts
         from tcc.backends.pulsar.pulsar2.package import TOOL as PULSAR2
+        from tcc.backends.pulsar.rules import check
         from tcc.backends.pulsar.v1.package import TOOL as PULSAR
 
         progress(target.name, 0, 1)
         files = self._files(target, sources, precision)
+        check.verify(files, chip(target.name))
         tool = {Toolchain.PULSAR: PULSAR, Toolchain.PULSAR2: PULSAR2}[self.toolchain]
         image = container.image(tool) if sources.compiles else None
         report = None

@@ -53,19 +53,6 @@ def words(numbers: Random) -> str:
     return _lines(lambda n: f"  - {stem}{n % many}\n", numbers, HEAD + "graph:\n")
 
 
-def steps(numbers: Random) -> str:
-    """One step over and over, sound or not; libyaml may read it, or ruamel.yaml must."""
-    step = numbers.choice(
-        (
-            "[]", "{}", "let: {a: zz}", "let: {a: 1}", "let: {a: a + 1}", "linear: {units: 3}",
-            "relu: {}", "seq: []", "seq: [[], []]", "conv: {filters: i, kernel: 1}",
-            "? relu", "!x relu", '{"relu":{}}',
-        )
-    )  # fmt: skip
-    before, after = numbers.choice(("", "", "---\n")), numbers.choice(("", "", "\t# what", " # x"))
-    return _lines(lambda _: f"  - {step}{after}\n", numbers, f"{before}{HEAD}graph:\n")
-
-
 def names(numbers: Random) -> str:
     """Values of many names, and one that is none of them."""
     step = numbers.choice(("relu:", "identity:", "conv: {filters: 3, kernel: 1}"))
@@ -229,8 +216,8 @@ def sound(numbers: Random) -> str:
 GIANTS: Mapping[str, Callable[[Random], str]] = {
     made.__name__: made
     for made in (
-        words, steps, names, blocks, calls, keys, flow, loops, deep, expressions, lists, anchors,
-        long, sound,
+        words, names, blocks, calls, keys, flow, loops, deep, expressions, lists, anchors, long,
+        sound,
     )
 }  # fmt: skip
 """The shapes of giants by name."""

@@ -18,8 +18,27 @@ ELSEWHERE: Mapping[Processor, str] = {
     Processor.EITHER: "it may run on the CPU",
     Processor.CPU: "it runs on the CPU",
 }
+REFUSED = frozenset({Severity.REFUSED})
+"""What a file may not break."""
 NEWEST_IR = 7
 """The newest version of the file format that logs of the toolchains show."""
+
+
+class RuleError(AssertionError):
+    """A file breaks a rule that its graph kept: a fault of the compiler, never of the user."""
+
+
+def verify(files: Mapping[str, bytes], chip: Chip) -> None:
+    """Refuse the networks among files that a toolchain would.
+
+    Raises:
+        RuleError: One breaks a rule.
+    """
+    for path, data in files.items():
+        broken = check_file(data, chip) if path.endswith(".onnx") else ()
+        for each in broken:
+            if each.severity in REFUSED:
+                raise RuleError(f"{path} for {chip.target}: {each}")
 
 
 def check_file(data: bytes, chip: Chip) -> tuple[Finding, ...]:

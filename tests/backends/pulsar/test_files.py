@@ -8,7 +8,7 @@ from op_cases import trained
 from tcc.backends.pulsar.chips import AX620, AX620E, CHIPS
 from tcc.backends.pulsar.onnx_model import npu_onnx
 from tcc.backends.pulsar.rewrite import FLOAT
-from tcc.backends.pulsar.rules.check import check, check_file
+from tcc.backends.pulsar.rules.check import RuleError, check, check_file, verify
 from tcc.backends.pulsar.rules.rule import Severity
 from tcc.compiler import passes
 from tcc.compiler.ir.graph import Model
@@ -162,6 +162,14 @@ def test_what_is_no_model_is_refused(data):
     found = check_file(whole[: len(whole) // 2] if data is None else data, AX620)
     assert any(each.severity is Severity.REFUSED for each in found)
     assert check_file(whole, AX620) == check(emitted(AX620), AX620)
+
+
+def test_a_package_holds_no_file_that_breaks_a_rule():
+    made = emitted(AX620)
+    verify({"model.onnx": made.SerializeToString(), "model.txt": b"?"}, AX620)
+    automatic(made)
+    with pytest.raises(RuleError, match=r"model\.onnx for ax620: .*`auto_pad` is SAME_LOWER"):
+        verify({"model.onnx": made.SerializeToString()}, AX620)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -631,31 +631,3 @@ def test_a_mutated_expression_evaluates_or_is_refused(text, data):
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, min(len(text), start + 3)))
     check(text[:start] + data.draw(SOUP.map(lambda soup: soup[:4])) + text[end:])
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["3 * 7 + 1", "sum([1, 2, 3])", "1 if 2 > 1 else n", "n * 7 + 1", "len(n) + 1", "channels(v)"],
-)
-def test_every_evaluation_costs_the_same_and_sees_its_own_scope(text):
-    """What holds no name is remembered after the second."""
-    costs, values = set(), []
-    for turn in range(5):
-        names = {"n": (turn,) * 3 if "len" in text else turn}
-        scope = ExpressionScope(names, {"v": (turn, 8, 8)}, {}, Budget(1000))
-        values.append(value(text, scope))
-        costs.add(1000 - scope.budget.left)
-    assert len(costs) == 1
-    expected = {
-        "3 * 7 + 1": [22] * 5, "sum([1, 2, 3])": [6] * 5, "1 if 2 > 1 else n": [1] * 5,
-        "n * 7 + 1": [1, 8, 15, 22, 29], "len(n) + 1": [4] * 5, "channels(v)": [0, 1, 2, 3, 4],
-    }  # fmt: skip
-    assert values == expected[text]
-
-
-def test_what_is_remembered_is_not_free():
-    scope = ExpressionScope({}, {}, {}, Budget(200))
-    with pytest.raises(UserError) as error:
-        [value("40 + 2", scope) for _ in range(100)]
-    assert error.value.diagnostics[0].code == "E0406"
-    assert scope.budget.left < 0

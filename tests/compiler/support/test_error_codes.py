@@ -45,7 +45,7 @@ def test_entries_are_in_order_and_whole_sentences():
 
 
 def test_every_warning_of_specs_has_an_entry():
-    assert {kind.code for kind in WARNING_KINDS} == {code for code in ENTRIES if code[0] == "W"}
+    assert {kind.code for kind in WARNING_KINDS} == {c for c in ENTRIES if c.startswith("W05")}
 
 
 def test_most_examples_are_run():
