@@ -15,10 +15,10 @@ LONGEST = 600
 CAUTION = (
     "the first input that LiteRT's program makes up was timed: its answers are not the goldens'"
 )
-_COUNTED = re.compile(rb"^count=(\d+) .*$", re.MULTILINE)
+_COUNTED = re.compile(rb"^count=(\d{1,9}) .*$", re.MULTILINE)
 _FIELD = re.compile(rb"(\w+)=([-+.\deE]+)")
 _INITIAL = re.compile(rb"Init: ([\d.eE+]+), First inference: ([\d.eE+]+)")
-_GROWN = re.compile(rb"Memory footprint delta .*overall=([\d.]+)")
+_GROWN = re.compile(rb"Memory footprint delta .*overall=(\d{1,6}(?:\.\d+)?)")
 
 
 def measure(file: Path, task: BoardTask) -> Measurement:
@@ -51,17 +51,17 @@ def measure(file: Path, task: BoardTask) -> Measurement:
 
 def _measurement(how: str, said: bytes, program: Path, size: int) -> Measurement:
     counted, initial = [*_COUNTED.finditer(said)], _INITIAL.search(said)
-    if len(counted) < 2 or not initial:
-        raise _broken(program, "it does not print the times that LiteRT's program prints")
-    fields = {word.decode(): float(value) / 1e3 for word, value in _FIELD.findall(counted[-1][0])}
-    load, first = (float(each) / 1e3 for each in initial.groups())
+    grown = _GROWN.search(said)
     try:
+        fields = {word.decode(): _milliseconds(at) for word, at in _FIELD.findall(counted[-1][0])}
+        load, first = (_milliseconds(each) for each in initial.groups()) if initial else (0.0, 0.0)
         middle = fields.get("median", fields["avg"])
         low, high = fields.get("p5", fields["min"]), fields.get("p95", fields["max"])
-    except KeyError:
-        raise _broken(program, "it does not print the times that LiteRT's program prints") from None
+    except (ValueError, IndexError, KeyError):
+        middle = 0
+    if not middle or not initial:
+        raise _broken(program, "it does not print the times that LiteRT's program prints")
     spread = "5th and 95th percentiles" if "p5" in fields else "the least and the most, and a mean"
-    grown = _GROWN.search(said)
     memory = MemoryUse(size, peak=round(float(grown[1]) * (1 << 20)) if grown else None)
     return Measurement(
         how=how,
@@ -71,6 +71,18 @@ def _measurement(how: str, said: bytes, program: Path, size: int) -> Measurement
         memory=memory,
         caution=f"{CAUTION}; its quartiles are {spread}",
     )
+
+
+def _milliseconds(microseconds: bytes) -> float:
+    """Return a time of the program's in milliseconds.
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = float(microseconds) / 1e3
+    if not 0 <= found < 1e9:
+        raise ValueError("no time")
+    return found
 
 
 def _data(path: Path) -> bytes:

@@ -83,13 +83,14 @@ def decoded(code: bytes, count: int) -> tuple[DecodedInstruction, ...]:
     Raises:
         MissingTool: What disassembles is not here.
     """
-    arm, thumb = _disassemblers()
+    arm, thumb = disassemblers()
     chosen = thumb if _is_thumb(code, count) else arm
     return tuple(_instruction(found) for found in chosen.disasm(code, 0x1000))
 
 
 @lru_cache(maxsize=1)
-def _disassemblers() -> tuple[Any, Any]:
+def disassemblers() -> tuple[Any, Any]:
+    """Return what reads ARM instructions, and what reads Thumb."""
     try:
         from capstone import CS_ARCH_ARM, CS_MODE_ARM, CS_MODE_THUMB, Cs
     except ImportError:
@@ -110,7 +111,7 @@ def _is_thumb(code: bytes, count: int) -> bool:
     if len(code) != 4 * count:
         return True
     arm, thumb = (
-        sum(1 for _ in each.disasm_lite(code, 0x1000)) == count for each in _disassemblers()
+        sum(1 for _ in each.disasm_lite(code, 0x1000)) == count for each in disassemblers()
     )
     if arm != thumb:
         return thumb

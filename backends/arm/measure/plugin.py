@@ -61,16 +61,20 @@ def _version(machine: Machine) -> int:
     """Return the major version of a machine's qemu.
 
     Raises:
-        MissingTool: It is not here, or too old.
+        MissingTool: It is not here, is too old, or was built without plugins.
     """
-    try:
-        said = subprocess.run(
-            [machine.qemu, "--version"], check=False, capture_output=True, timeout=60, text=True
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        said = ""
-    found = re.search(r"version (\d+)\.", said)
-    if not found or int(found[1]) < OLDEST:
-        needed_for = f"count instructions (version {OLDEST} or newer)"
+    found = re.search(r"version (\d+)\.", _said(machine, "--version"))
+    if not found or int(found[1]) < OLDEST or "-plugin" not in _said(machine, "-h"):
+        needed_for = "count instructions, built with plugins (Debian 12's is, Debian 13's is not)"
         raise MissingTool(Tool(machine.qemu, needed_for, None, builds=False))
     return int(found[1])
+
+
+def _said(machine: Machine, option: str) -> str:
+    try:
+        done = subprocess.run(
+            [machine.qemu, option], check=False, capture_output=True, timeout=60, text=True
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout

@@ -45,7 +45,7 @@ def facts(place: ProgramPlace, program: Path) -> ProgramFacts:
 
 
 def _size(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+    return value if type(value) is int and value > 0 else None
 
 
 def _layers(place: ProgramPlace, listed: object) -> Sequence[tuple[str, str]]:

@@ -23,6 +23,8 @@ WARM = 5
 """Runs before those that count."""
 PROFILED = 20
 """Most runs whose layers are timed."""
+LONGEST = 1e9
+"""Milliseconds that nothing takes."""
 BEFORE = 2
 """Lines of a profile before those of layers."""
 LINE = 512
@@ -44,8 +46,9 @@ def measure(
     asked = ("--quiet", "--threads", str(workload.threads))
     whole = ("--repeat", str(count), "--times", place.path("times"))
     peak = place.execute([*asked, *whole, *words], count, 8 * count).peak
-    taken = np.frombuffer(place.read("times", 8 * count + 1), "<f8").tolist()
-    if len(taken) != count:
+    data = place.read("times", 8 * count + 1)
+    taken = np.frombuffer(data, "<f8").tolist() if len(data) == 8 * count else []
+    if not taken or not _are_times(taken):
         raise place.wrong("the program did not write the times of its runs")
     progress("time", 1, 2)
     profile = _profile(place, known, [*asked, *words], min(PROFILED, workload.runs))
@@ -59,6 +62,11 @@ def measure(
         memory=replace(known.memory, peak=peak or None),
         layers=_layers(known, profile[BEFORE:]),
     )
+
+
+def _are_times(found: Sequence[float]) -> bool:
+    """Whether numbers that a program wrote can be milliseconds."""
+    return all(0 <= each < LONGEST for each in found)
 
 
 def _kept(taken: Sequence[float]) -> RunTimes:
@@ -82,7 +90,7 @@ def _profile(
         found = [float(line.rsplit("\t", 1)[1]) / 1e6 for line in lines]
     except (ValueError, IndexError):
         found = []
-    if len(found) != BEFORE + count * width:
+    if len(found) != BEFORE + count * width or not _are_times(found):
         raise place.wrong("the program did not write the times of its layers")
     return found
 

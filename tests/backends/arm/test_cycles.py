@@ -1,9 +1,12 @@
 """The cycle model: what waits for what, on blocks small enough to be counted by hand."""
 
+import sys
+
 import pytest
 
-from tcc.backends.arm.measure import cycles
+from tcc.backends.arm.measure import cycles, instructions
 from tcc.backends.arm.measure.instructions import InstructionKind, decoded
+from tcc.compiler.support.external_tools import MissingTool
 
 ADD, MOV, LOAD = 0xE2800001, 0xE1A01002, 0xE5912000  # add r0,r0,#1; mov r1,r2; ldr r2,[r1]
 MLA_Q0, MLA_Q3 = 0xF2020D54, 0xF2026D54  # vmla.f32 q0,q1,q2 and q3,q1,q2
@@ -44,3 +47,10 @@ def test_thumb_is_told_from_arm() -> None:
 
 def test_what_is_not_known_takes_a_cycle_each() -> None:
     assert cycles.of_block(b"\xff" * 8, 2) == 2
+
+
+def test_what_disassembles_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "capstone", None)
+    instructions.disassemblers.cache_clear()
+    with pytest.raises(MissingTool, match=r"capstone is needed to model cycles.*\[arm\]"):
+        cycles.of_block(bytes.fromhex("deadbeef"), 1)

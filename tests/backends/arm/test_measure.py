@@ -1,6 +1,11 @@
 """What a program costs: counted under qemu, the same each time."""
 
+import json
+import math
 import shutil
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +13,13 @@ import pytest
 from nets import gated
 
 from tcc.backends.arm.backend import Arm
-from tcc.backends.arm.measure import counts
+from tcc.backends.arm.measure import counts, program_facts, timed
 from tcc.compiler.data.weights import random
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.ir.measurement import Measurement, Workload
-from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.ir.measurement import Measurement, RunTimes, Workload
+from tcc.compiler.support.bounded_process import Ended
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.progress import silent
 
 ARM = Arm()
@@ -123,3 +129,78 @@ def test_counts_are_read() -> None:
 def test_counts_that_were_cut_off_are_not(end: int) -> None:
     with pytest.raises(ValueError, match=r"missing"):
         counts.read(WHOLE.splitlines()[:end])
+
+
+DESCRIBED = {
+    "outputs": [{"name": "y", "shape": [2]}],
+    "layers": [{"name": "conv", "kernel": "conv"}],
+    "arena": 64,
+}
+ROWS = "(create)\t\t5\n(preprocess)\t\t0\n" + "conv\tconv\t9\n" * (timed.WARM + 1)
+TIMES = struct.pack("<6d", *[1.0] * 6)
+
+
+@dataclass(frozen=True)
+class Forged:
+    """A program that says and writes what it likes."""
+
+    said: str = json.dumps(DESCRIBED)
+    times: bytes = TIMES
+    profile: str = ROWS
+    how: str = "forged"
+
+    def put(self, name: str, data: bytes) -> str:
+        return name
+
+    def path(self, name: str) -> str:
+        return name
+
+    def execute(self, words: Sequence[str], runs: int, written: int) -> Ended:
+        return Ended(0, self.said.encode(), b"")
+
+    def read(self, name: str, most: int) -> bytes:
+        return {"times": self.times, "profile": self.profile.encode()}[name][:most]
+
+    def wrong(self, message: str, label: str = "") -> UserError:
+        return fail("E0652", message, whole_file("forged"), label=label)
+
+
+def timed_by(place: Forged) -> Measurement:
+    source = GRAPH.inputs[0]
+    given = Workload(None, np.zeros(source.type.shape, np.float32), runs=1)
+    known = program_facts.facts(place, Path(__file__))
+    return timed.measure(place, known, source, given, silent)
+
+
+FORGERIES = {
+    "no JSON": Forged("hello"),
+    "a list": Forged("[]"),
+    "no outputs": Forged('{"layers": []}'),
+    "layers without kernels": Forged(json.dumps(DESCRIBED | {"layers": [{"name": "conv"}]})),
+    "no times": Forged(times=b""),
+    "too few times": Forged(times=TIMES[:-8]),
+    "more times": Forged(times=TIMES + TIMES[:8]),
+    "half a time": Forged(times=TIMES[:-1]),
+    "times that are no numbers": Forged(times=struct.pack("<6d", *[math.nan] * 6)),
+    "times before the start": Forged(times=struct.pack("<6d", *[-1.0] * 6)),
+    "endless times": Forged(times=struct.pack("<6d", *[math.inf] * 6)),
+    "no profile": Forged(profile=""),
+    "half a profile": Forged(profile=ROWS[:-13]),
+    "a profile of words": Forged(profile=ROWS.replace("9", "nine")),
+    "a profile without numbers": Forged(profile=ROWS.replace("9", "nan")),
+}
+
+
+def test_an_honest_program_is_believed() -> None:
+    found = timed_by(Forged())
+    assert found.network.times == RunTimes(1.0, 1.0, 1.0, 1.0, 1)
+    assert [(layer.name, layer.cost.times) for layer in found.layers] == [
+        ("conv", RunTimes(9e-6, 9e-6, 9e-6, 9e-6, 1))
+    ]
+    assert found.memory.arena == 64
+
+
+@pytest.mark.parametrize("forged", FORGERIES.values(), ids=FORGERIES)
+def test_a_program_that_says_something_else_is_not(forged: Forged) -> None:
+    with pytest.raises(UserError, match="E0652"):
+        timed_by(forged)
