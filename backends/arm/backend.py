@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tcc.backends.arm.imports import without
 from tcc.backends.arm.machine import MACHINES, Machine, machine
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
@@ -65,7 +66,8 @@ class Arm:
         missing = [t for t in self.tools(target) if t.builds and t.version is None]
         if missing:
             raise MissingTool(missing[0])
-        from tcc.backends.arm.compile_model import emit
+        with without("torch"):
+            from tcc.backends.arm.compile_model import emit
 
         return emit(machine(target), model, progress)
 

@@ -1,6 +1,6 @@
 """From a model to an artifact: every step in turn."""
 
-from tcc.backends.arm.codegen import c_names, c_source, link, micro_objects, objects
+from tcc.backends.arm.codegen import bundle_texts, c_names, c_source, link, objects
 from tcc.backends.arm.codegen.network import Network, levels
 from tcc.backends.arm.codegen.zig import ZigError
 from tcc.backends.arm.machine import Machine
@@ -8,7 +8,7 @@ from tcc.backends.arm.schedule import input_scratch, limits
 from tcc.backends.arm.schedule.arena import plan
 from tcc.backends.arm.schedule.program import buffers, program
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.ir.target import Artifact
+from tcc.compiler.ir.target import Artifact, Memory
 from tcc.compiler.passes.drop_train_only import drop_train_only
 from tcc.compiler.support.progress import Progress, silent
 from tcc.compiler.version import __version__
@@ -41,10 +41,14 @@ def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifac
     used = buffers(steps, ends[0] if ends else ())
     arena = plan((*used, input_scratch.buffer(steps.graph.inputs[0])))
     limits.check_memory(machine.target.name, model.graph, arena.nbytes)
-    version = f"tcc {__version__}, {machine.target.name}"
-    texts = c_source.sources(Network(steps, arena, symbols), name, version)
+    network = Network(steps, arena, symbols)
+    sources = c_source.sources(network, name, f"tcc {__version__}, {machine.target.name}")
     try:
-        made = {"kernels.o": kernels, **micro_objects.compiled(steps.kernels, machine)}
-        return link.linked(texts, made, machine, name, progress)
+        made = link.linked(sources, {"kernels.o": kernels}, machine, name, progress)
     except ZigError as error:
         raise BuildError(f"{machine.target.name}: {model.graph.name}: {error}") from error
+    size = len(sources.weights)
+    texts = bundle_texts.texts(network, machine, name, size)
+    files = {**{path: text.encode() for path, text in texts.items()}, **made.files}
+    memory = Memory(network.arena_size, arena.bound, size)
+    return Artifact(files, made.executable, memory=memory)

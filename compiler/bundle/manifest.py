@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.ir.target import Memory
 from tcc.compiler.ir.tool_report import ToolReport
 from tcc.compiler.ir.types import OutputActivation, OutputKind
 from tcc.compiler.reference.accuracy_floor import Quality
@@ -139,7 +140,8 @@ class Goldens:
 class Manifest:
     """All that a bundle says of itself; `seal` is the SHA-256 of the rest.
 
-    `compiled` is what the maker's own tool said, where it was here and compiled the package.
+    `compiled` is what the maker's own tool said, where it was here and compiled the package;
+    `memory` is what running takes, where it is fixed.
     """
 
     tcc_bundle: int = field(metadata={"const": VERSION})
@@ -154,6 +156,7 @@ class Manifest:
     goldens: Goldens
     files: tuple[BundleFile, ...]
     compiled: ToolReport | None = field(default=None, metadata={"default": None})
+    memory: Memory | None = field(default=None, metadata={"default": None})
     seal: str = ""
 
 

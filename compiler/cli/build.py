@@ -33,7 +33,7 @@ from tcc.compiler.cli.int8_build import (
 )
 from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
 from tcc.compiler.cli.report import Report, Stages, size
-from tcc.compiler.cli.target_options import Precision, Targets
+from tcc.compiler.cli.target_options import NetworkName, Precision, Targets, renamed
 from tcc.compiler.cli.weights_and_images import DataOption, SeedOption, WeightsOption, take
 from tcc.compiler.cli.write_bundle import WrittenBundle, write
 from tcc.compiler.ir.precision import FP32
@@ -80,6 +80,7 @@ def build(
     settings: Settings = None,
     strict: Strict = False,
     output: Out = None,
+    name: NetworkName = None,
     replay: Replay = True,
     tool: UseTool = True,
     passes: PassesOption = None,
@@ -102,6 +103,7 @@ def build(
     with report.stages() as stages:
         stages("spec", 0, 1)
         chosen = choose(spec, settings, strict)
+        chosen = dataclasses.replace(chosen, spec=renamed(chosen.spec, name))
         folder = output or chosen.project.out or Path("build")
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")

@@ -226,6 +226,7 @@ def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContent
         goldens=job.goldens,
         files=bundle_folder.listed(files, executable),
         compiled=artifact.compiled,
+        memory=artifact.memory,
     )
     return BundleContents(manifest.sealed(about), files)
 

@@ -17,6 +17,8 @@ from tcc.compiler.ops import JOINS, OPS
 Schema = dict[str, Any]
 
 NAME = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
+NETWORK_NAME = "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+"""What a network may be called."""
 VALUE = {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(\[.*\])?$"}
 """A named value, or an entry of a list of them."""
 TEXT = {"type": "string"}
@@ -230,7 +232,7 @@ def schema() -> Schema:
     }
     spec = {
         **shared,
-        "name": {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"},
+        "name": {"type": "string", "pattern": NETWORK_NAME},
         "params": {"$ref": "#/$defs/params"},
         "input": _input(),
         "graph": {"type": "array", "items": {"$ref": "#/$defs/step"}, "minItems": 1},

@@ -70,15 +70,30 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes that a program has of a network: `arena` is all that changes while it runs.
+
+    No arena could be smaller than `bound`, the values that are in use at once; `weights` are
+    constants of the program.
+    """
+
+    arena: int
+    bound: int
+    weights: int
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """Files by relative path; the caller alone writes them. `executable` ones get the x bit.
 
-    `compiled` is what a maker's own tool said where one was run.
+    `compiled` is what a maker's own tool said where one was run; `memory` what running takes, where
+    that is known beforehand.
     """
 
     files: Mapping[str, bytes]
     executable: frozenset[str] = field(default=frozenset())
     compiled: ToolReport | None = None
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True, slots=True)

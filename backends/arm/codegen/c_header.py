@@ -28,10 +28,13 @@ def runtime(name: str) -> dict[str, str]:
     return {file: renamed((folder / file).read_text("utf-8"), name) for file in RUNTIME}
 
 
-def header(network: Network, create: str) -> str:
-    """Return the header for a model called `model`; `create` names model_create in programs."""
+def header(network: Network, create: str, weights: int) -> str:
+    """Return the header for a model called `model`, with that many bytes of weights.
+
+    `create` names model_create in programs.
+    """
     text = (files("tcc.backends.arm") / "runtime" / "model.h").read_text("utf-8")
-    text = text.replace("/* constants */", "\n".join(_constants(network)))
+    text = text.replace("/* constants */", "\n".join(_constants(network, weights)))
     text = text.replace("/* create */", f"#define model_create {create}")
     own = _LEVELS if levels(network.program) else ""
     return text.replace("/* levels */\n", own)
@@ -47,13 +50,14 @@ int model_run_levels(model_instance *instance, const model_input *input, model_l
 """
 
 
-def _constants(network: Network) -> Iterator[str]:
+def _constants(network: Network, weights: int) -> Iterator[str]:
     program = network.program
     kind = program.graph.inputs[0].type
     axes = ", ".join(map(str, kind.shape))
     total = sum(program.graph.types[o.value].elements for o in program.graph.outputs)
     yield f"#define MODEL_ARENA_SIZE {network.arena_size} /* bytes of memory of an instance */"
     yield f"#define MODEL_ARENA_BOUND {network.arena.bound} /* of these, most in use at once */"
+    yield f"#define MODEL_WEIGHTS_SIZE {weights} /* bytes of constants in the library */"
     yield f"#define MODEL_INPUT_RANK {len(kind.shape)}"
     what = "channels, height, width" if len(kind.shape) == 3 else "features"
     yield f"#define MODEL_INPUT_SHAPE {{{axes}}} /* {what} */"

@@ -79,7 +79,7 @@ def sources(network: Network, name: str, version: str) -> Sources:
     words = [*FUNCTIONS, *TABLES, *(["run_levels"] if levels(program) else ())]
     exports = (*(f"{name}_{word}" for word in words), c_header.renamed(create, name))
     return Sources(
-        c_header.renamed(c_header.header(network, create), name),
+        c_header.renamed(c_header.header(network, create, len(weights.data)), name),
         c_header.renamed(text, name),
         bytes(weights.data),
         exports,

@@ -98,8 +98,8 @@ static void describe(void)
         print_numbers((size_t)model_outputs[i].rank, model_outputs[i].shape);
         putchar('}');
     }
-    printf("], \"arena\": %d, \"arena_bound\": %d, \"layers\": [", MODEL_ARENA_SIZE,
-           MODEL_ARENA_BOUND);
+    printf("], \"arena\": %d, \"arena_bound\": %d, \"weights\": %d, \"layers\": [",
+           MODEL_ARENA_SIZE, MODEL_ARENA_BOUND, MODEL_WEIGHTS_SIZE);
     for (const model_layer *layer = model_layers; layer->name; layer++) {
         print_field(layer == model_layers ? "{\"name\": " : ", {\"name\": ", layer->name);
         print_field(", \"kernel\": ", layer->kernel);
