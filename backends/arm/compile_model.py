@@ -1,6 +1,10 @@
 """From a model to an artifact: every step in turn."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from tcc.backends.arm.codegen import bundle_texts, c_names, c_source, link, objects
+from tcc.backends.arm.codegen.c_source import Sources
 from tcc.backends.arm.codegen.network import Network, levels
 from tcc.backends.arm.codegen.zig import ZigError
 from tcc.backends.arm.machine import Machine
@@ -18,12 +22,28 @@ class BuildError(Exception):
     """A model cannot be built though nothing refused it: a fault of ours."""
 
 
-def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifact:
-    """Return the artifact of a model for a machine.
+@dataclass(frozen=True)
+class Compiled:
+    """A model as C and as the object files of its kernels, under a name."""
+
+    name: str
+    network: Network
+    sources: Sources
+    objects: Mapping[str, bytes]
+
+    @property
+    def memory(self) -> Memory:
+        """What running it takes."""
+        arena = self.network.arena
+        return Memory(self.network.arena_size, arena.bound, len(self.sources.weights))
+
+
+def compiled(machine: Machine, model: Model, progress: Progress = silent) -> Compiled:
+    """Return a model as C and kernels.
 
     Raises:
         UserError: It needs more memory than the machine's programs have (E0654).
-        BuildError: TVM or zig fails; the message names the node.
+        BuildError: TVM fails; the message names the node.
     """
     model = drop_train_only(model)
     name = c_names.identifier(model.graph.name)
@@ -43,12 +63,20 @@ def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifac
     limits.check_memory(machine.target.name, model.graph, arena.nbytes)
     network = Network(steps, arena, symbols)
     sources = c_source.sources(network, name, f"tcc {__version__}, {machine.target.name}")
+    return Compiled(name, network, sources, {"kernels.o": kernels})
+
+
+def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifact:
+    """Return the artifact of a model for a machine.
+
+    Raises:
+        UserError, BuildError: As `compiled`; or zig fails.
+    """
+    made = compiled(machine, model, progress)
     try:
-        made = link.linked(sources, {"kernels.o": kernels}, machine, name, progress)
+        built = link.linked(made.sources, made.objects, machine, made.name, progress)
     except ZigError as error:
         raise BuildError(f"{machine.target.name}: {model.graph.name}: {error}") from error
-    size = len(sources.weights)
-    texts = bundle_texts.texts(network, machine, name, size)
-    files = {**{path: text.encode() for path, text in texts.items()}, **made.files}
-    memory = Memory(network.arena_size, arena.bound, size)
-    return Artifact(files, made.executable, memory=memory)
+    texts = bundle_texts.texts(made.network, machine, made.name, made.memory.weights)
+    files = {path: text.encode() for path, text in texts.items()} | built.files
+    return Artifact(files, built.executable, memory=made.memory)

@@ -26,7 +26,7 @@ static double now(void)
 }
 
 /* Say what is wrong, and end. */
-static void fail(int code, const char *what, const char *why)
+_Noreturn static void fail(int code, const char *what, const char *why)
 {
     fflush(stdout);
     fprintf(stderr, "model-run: %s: %s\n", what, why);

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arm_models import LABELS, image, ppm, small, written
 from nets import Steps
 from numpy.typing import NDArray
 from op_cases import trained
@@ -27,10 +28,10 @@ from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Input, Model, Output
 from tcc.compiler.ir.image_limits import TOO_LARGE
 from tcc.compiler.ir.op import Op
-from tcc.compiler.ir.preprocess import PixelResize, Preprocess, apply
+from tcc.compiler.ir.preprocess import apply
 from tcc.compiler.ir.target import Artifact
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.ops import Concat, Conv, Flatten, GlobalAvgPool, Linear, Relu, Sigmoid
+from tcc.compiler.ops import Flatten, Linear, Relu
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.atomic_files import MachineError
 from tcc.compiler.support.diagnostics import UserError
@@ -38,34 +39,6 @@ from tcc.compiler.support.external_tools import MissingTool
 
 ARM = Arm()
 (HOST,) = (t for t in ARM.targets if t.name == "host")
-LABELS = ("adipose", 'quo"ted \\ ??/', "naïve", "stroma")
-
-
-def small(name: str = "small") -> Model:
-    """A network with a vector and a map as outputs, from an image."""
-    add = Steps(3, 20, 24, name=name)
-    skip = add("stem", Conv(8, (3, 3), (2, 2), 1))
-    add("relu", Relu())
-    add("grow", Conv(8, (3, 3), padding=1))
-    joined = add("join", Concat(), skip, "grow")
-    add("mask", Conv(2, (1, 1)), joined)
-    mask = add("mask_end", Sigmoid())
-    add("gap", GlobalAvgPool(), joined)
-    add("flat", Flatten())
-    add("fc", Linear(4))
-    graph = add.graph(Output("logits", "fc", "softmax", LABELS), Output("mask", mask))
-    pre = Preprocess("rgb", PixelResize((20, 24), "cover"), None, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
-    graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=pre),))
-    return Model(graph, trained(graph))
-
-
-def written(folder: Path, artifact: Artifact) -> Path:
-    for name, data in artifact.files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        path.chmod(0o755 if name in artifact.executable else 0o644)
-    return folder
 
 
 @dataclass(frozen=True)
@@ -90,22 +63,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return Built(model, artifact, written(tmp_path_factory.mktemp("small"), artifact))
 
 
-def image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def ppm(pixels: NDArray[np.uint8], comment: str = "") -> bytes:
-    height, width, _ = pixels.shape
-    return f"P6{comment}\n{width} {height}\n255\n".encode() + pixels.tobytes()
-
-
 def tensor(built: Built, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(built.source.type.shape, np.float32)
 
 
 def test_its_files(built: Built) -> None:
     assert sorted(built.artifact.files) == [
-        "libsmall.a", "libsmall.so", "small-run", "small.h",
+        "README.txt", "libsmall.a", "libsmall.so", "sample.cpp", "small-config.cmake", "small-run",
+        "small.h", "small.pc",
         "src/functions.h", "src/pool.h", "src/preprocess.h", "src/reader.h", "src/report.h",
         "src/runner.c", "src/small.c",
     ]  # fmt: skip

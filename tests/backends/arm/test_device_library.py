@@ -1,0 +1,356 @@
+"""The library as firmware uses it: instances, threads, names, sanitizers, samples."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from arm_models import image, ppm, small, written
+from nets import Steps
+from op_cases import trained
+from quantised import calibrated, picture, ready
+
+from tcc.backends.arm import compile_model
+from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.codegen import elf_symbols, link, zig
+from tcc.backends.arm.codegen.link import LINK
+from tcc.backends.arm.machine import MACHINES, Machine
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.preprocess import PixelResize, Preprocess
+from tcc.compiler.ops import Conv, GlobalAvgPool, Relu
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import integer_program
+
+ARM = Arm()
+BY_NAME = {m.target.name: m for m in MACHINES}
+HOST = BY_NAME["host"]
+
+TWO = """
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include "small.h"
+#include "other.h"
+#define USER(NAME, UPPER)                                                                  \\
+    static int NAME##_user(void *memory, int threads)                                      \\
+    {                                                                                      \\
+        float in[UPPER##_INPUT_SIZE], out[UPPER##_OUTPUT_SIZE], again[UPPER##_OUTPUT_SIZE];\\
+        for (int i = 0; i < UPPER##_INPUT_SIZE; i++)                                       \\
+            in[i] = (float)(i % 23) / 7.0f - 1.0f;                                         \\
+        NAME##_instance *net = NAME##_create(memory, UPPER##_ARENA_SIZE);                  \\
+        int bad = !net || NAME##_run(net, in, out) || NAME##_set_threads(net, threads);    \\
+        for (int i = 0; i < 30 && !bad; i++)                                               \\
+            bad = NAME##_run(net, in, again) || memcmp(out, again, sizeof out);            \\
+        printf(#NAME " %a %a\\n", out[0], out[UPPER##_OUTPUT_SIZE - 1]);                   \\
+        NAME##_destroy(net);                                                               \\
+        return bad;                                                                        \\
+    }
+USER(small, SMALL)
+USER(other, OTHER)
+static unsigned char memories[3][SMALL_ARENA_SIZE + OTHER_ARENA_SIZE];
+static void *first(void *unused) { (void)unused; return (void *)(long)small_user(memories[0], 2); }
+static void *second(void *unused) { (void)unused; return (void *)(long)other_user(memories[1], 3); }
+static void *third(void *unused) { (void)unused; return (void *)(long)small_user(memories[2], 1); }
+int main(void)
+{
+    void *(*users[3])(void *) = {first, second, third};
+    pthread_t threads[3];
+    long bad = 0;
+    for (int i = 0; i < 3; i++)
+        bad |= pthread_create(&threads[i], 0, users[i], 0);
+    for (int i = 0; i < 3; i++) {
+        void *result;
+        pthread_join(threads[i], &result);
+        bad |= (long)result;
+    }
+    return (int)bad;
+}
+"""
+
+
+def other(name: str = "other") -> Model:
+    """The network `small`, with other weights."""
+    model = small(name)
+    return replace(model, weights={k: -2 * v for k, v in model.weights.items()})
+
+
+def linked(folder: Path, machine: Machine, source: str, *folders: Path) -> Path:
+    """Compile a program with zig, and link it with the static libraries of some artifacts."""
+    (folder / "main.c").write_text(source)
+    archives = [str(next(one.glob("lib*.a"))) for one in folders]
+    zig.run(
+        folder, "cc", *machine.zig("gnu"), *LINK, "-Wall", "-Wextra", "-Werror",
+        *(f"-I{one}" for one in folders), "main.c", *archives, "-o", "main", "-lpthread", "-lm",
+    )  # fmt: skip
+    return folder / "main"
+
+
+@pytest.mark.parametrize("name", ["host", pytest.param("arm-a7", marks=pytest.mark.slow)])
+def test_two_networks_run_in_threads_of_one_program(name: str, tmp_path: Path) -> None:
+    machine = BY_NAME[name]
+    if not machine.native and shutil.which(machine.qemu) is None:
+        pytest.skip(f"needs {machine.qemu}")
+    folders = []
+    for model in (small(), other()):
+        artifact = ARM.emit(machine.target, model)
+        folders.append(written(tmp_path / model.graph.name, artifact))
+        archive = artifact.files[f"lib{model.graph.name}.a"]
+        shown = elf_symbols.shown(archive[archive.rindex(b"\x7fELF") :])
+        assert all(symbol.startswith(f"{model.graph.name}_") for symbol in shown)
+        assert len(shown) == 14
+    program = linked(tmp_path, machine, TWO, *folders)
+    root = Path("/usr/arm-linux-gnueabihf")
+    if not machine.native and not root.is_dir():
+        zig.run(
+            tmp_path, "cc", *machine.zig("musl"), *LINK, "-static", *(f"-I{f}" for f in folders),
+            "main.c", *(str(next(f.glob("lib*.a"))) for f in folders), "-o", "main", "-lpthread",
+        )  # fmt: skip
+    command = [] if machine.native else [machine.qemu, "-cpu", machine.qemu_cpu, "-L", str(root)]
+    done = subprocess.run(
+        [*command, program], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    first, second, third = sorted(done.stdout.splitlines())
+    assert second == third
+    assert first.split()[1:] != second.split()[1:]
+
+
+def test_two_networks_of_one_name_do_not_link(tmp_path: Path) -> None:
+    """Else the first library would answer for both, in silence."""
+    folders = [
+        written(tmp_path / str(number), ARM.emit(HOST.target, model))
+        for number, model in enumerate((small(), other("small")))
+    ]
+    use = '#include "small.h"\nint %s(void *p) { return !small_create(p, SMALL_ARENA_SIZE); }\n'
+    for number, folder in enumerate(folders):
+        (tmp_path / f"user{number}.c").write_text(use % f"user{number}")
+        zig.run(tmp_path, "cc", *HOST.zig("gnu"), *LINK[:1], "-c", f"-I{folder}", f"user{number}.c")
+    (tmp_path / "main.c").write_text(
+        "int user0(void *);\nint user1(void *);\nint main(void) { return user0(0) + user1(0); }\n"
+    )
+    libraries = [str(folder / "libsmall.a") for folder in folders]
+    users = ("main.c", "user0.o", "user1.o")
+    last = ("-o", "main", "-lpthread", "-lm")
+    with pytest.raises(zig.ZigError, match="duplicate symbol: small_"):
+        zig.run(tmp_path, "cc", *HOST.zig("gnu"), *LINK, *users, *libraries, *last)
+    with pytest.raises(zig.ZigError, match="undefined symbol: small_create_"):
+        zig.run(tmp_path, "cc", *HOST.zig("gnu"), *LINK, *users, libraries[0], *last)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A folder with all C of `small`, to be built with GCC's sanitizers."""
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    made = compile_model.compiled(HOST, small())
+    link.write(tmp_path, made.sources, made.name)
+    for file, data in made.objects.items():
+        (tmp_path / file).write_bytes(data)
+    return tmp_path
+
+
+def gcc(folder: Path, kind: str, *options: str) -> None:
+    subprocess.run(
+        ["gcc", f"-fsanitize={kind}", "-fno-sanitize-recover=all", "-g", "-O1", "-std=gnu11",
+         "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-I.", "-Isrc", *options,
+         "-lpthread", "-lm"],
+        cwd=folder, check=True,
+    )  # fmt: skip
+
+
+RACE = TWO.replace('#include "other.h"\n', "").replace("USER(other, OTHER)\n", "")
+RACE = RACE.replace("other_user", "small_user").replace("OTHER_ARENA", "SMALL_ARENA")
+
+
+def test_instances_have_no_race(sources: Path) -> None:
+    (sources / "main.c").write_text(RACE)
+    gcc(sources, "thread", "main.c", "unit.c", "kernels.o", "-o", "main")
+    done = subprocess.run(
+        ["setarch", "-R", sources / "main"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(set(done.stdout.splitlines())) == 1
+
+
+SIZES = ((1, 1), (1, 7), (9, 1), (31, 50), (20, 24), (41, 23), (2, 65536), (65536, 1))
+
+
+def test_the_program_keeps_within_its_memory(sources: Path) -> None:
+    gcc(sources, "address,undefined", "src/runner.c", "unit.c", "kernels.o", "-o", "main")
+    inputs = []
+    for height, width in SIZES:
+        (sources / f"{height}.{width}.ppm").write_bytes(ppm(image(height, width)))
+        inputs.append(f"{height}.{width}.ppm")
+    (sources / "bad.ppm").write_bytes(b"P6 5 5 255\n" + bytes(74))
+    probes = ("--profile", "p", "--layers", "l", "--times", "t", "--raw", "r")
+    for arguments, code in (
+        ((*probes, "--threads", "3", "--repeat", "2", *inputs), 0),
+        (("bad.ppm",), 2),
+        (("--describe",), 0),
+    ):
+        done = subprocess.run(
+            [sources / "main", *arguments], cwd=sources, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+        assert "ERROR" not in done.stderr
+    assert len((sources / "p").read_text().splitlines()) == 6 * 2 * len(SIZES)
+
+
+PREPROCESS = """
+#include <stdlib.h>
+#include "small.h"
+#include "preprocess.h"
+static int tried(preprocess_contract contract, int width, int height)
+{
+    size_t count = (size_t)contract.input[0] * contract.input[1] * contract.input[2];
+    uint8_t *rgb = malloc((size_t)width * height * 3);
+    for (int i = 0; i < width * height * 3; i++)
+        rgb[i] = (uint8_t)(i * 31);
+    void *input = malloc(count * (contract.bytes ? 1 : 4)), *scratch = malloc(1 << 20);
+    int status = preprocess(&contract, rgb, width, height, input,
+                            (preprocess_memory){scratch, 1 << 20});
+    free(rgb), free(input), free(scratch);
+    return status;
+}
+int main(void)
+{
+    static const int sides[] = {1, 2, 3, 17, 32, 61};
+    int bad = 0;
+    for (int i = 0; i < 6 * 6 * 6 * 6 * 18; i += 23) {
+        int width = sides[i % 6], height = sides[i / 6 % 6], w = sides[i / 36 % 6];
+        int h = sides[i / 216 % 6], form = i / 1296, color = form % 3, crop = form / 9;
+        preprocess_contract contract = {
+            .color = color, .resize = 1 + form / 3 % 2, .size = {h, w}, .crop = crop,
+            .input = {color == PREPROCESS_GRAY ? 1 : 3, crop ? 17 : h, crop ? 5 : w},
+            .scale = form / 3 % 3, .std = {1, 1, 1}, .bytes = form / 3 % 3 == 2};
+        bad |= tried(contract, width, height);
+        contract.resize = PREPROCESS_KEEP;
+        int status = tried(contract, width, height);
+        bad |= status != SMALL_OK && status != SMALL_BAD_SIZE;
+    }
+    return bad;
+}
+"""
+
+
+def test_preprocessing_keeps_within_its_memory(sources: Path) -> None:
+    (sources / "main.c").write_text(PREPROCESS)
+    gcc(sources, "address,undefined", "main.c", "-o", "main")
+    done = subprocess.run([sources / "main"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("small"), ARM.emit(HOST.target, small()))
+
+
+@pytest.fixture
+def tools() -> None:
+    for tool in ("gcc", "g++", "pkg-config", "cmake"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
+
+
+@pytest.mark.usefixtures("tools")
+def test_what_the_readme_says_builds_and_runs(beside: Path, tmp_path: Path) -> None:
+    lines = [line[4:] for line in (beside / "README.txt").read_text().splitlines()
+             if line.startswith("    ") or not line]  # fmt: skip
+    code, *commands = "\n".join(lines).strip().split("\n\n")
+    shells = [c.replace("cc ", "gcc ", 1) for block in commands for c in block.splitlines()
+              if c.startswith("cc ")]  # fmt: skip
+    assert len(code.splitlines()) == 12
+    assert len(shells) == 2
+    (tmp_path / "main.c").write_text(code)
+    shutil.copytree(beside, tmp_path, dirs_exist_ok=True)
+    said = set()
+    for command in shells:
+        subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+        done = subprocess.run(["./main"], cwd=tmp_path, capture_output=True, text=True, check=True)
+        said.add(done.stdout)
+    assert len(said) == 1
+    assert said.pop().startswith("done: logits ")
+    sample = (
+        "g++ -std=c++11 -Wall -Wextra -Werror -I. sample.cpp libsmall.a -lpthread -lm -o sample"
+    )
+    subprocess.run(sample.split(), cwd=tmp_path, check=True)
+    done = subprocess.run(["./sample"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("logits ")
+
+
+@pytest.mark.usefixtures("tools")
+def test_cmake_finds_both_libraries(beside: Path, tmp_path: Path) -> None:
+    source = '#include "small.h"\nint main(void) { return small_threads(0); }\n'
+    (tmp_path / "main.c").write_text(source)
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.10)\nproject(user C)\nfind_package(small REQUIRED)\n"
+        "add_executable(one main.c)\ntarget_link_libraries(one small::small)\n"
+        "add_executable(two main.c)\ntarget_link_libraries(two small::shared)\n"
+    )
+    commands = (["cmake", f"-DCMAKE_PREFIX_PATH={beside}", "."], ["cmake", "--build", "."])
+    for command in (*commands, ["./one"], ["./two"]):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+
+def integers() -> Model:
+    """A network from bytes to 8-bit integers."""
+    add = Steps(3, 12, 15, name="small")
+    add("stem", Conv(6, (3, 3), (2, 2), 1))
+    add("relu", Relu())
+    add("gap", GlobalAvgPool())
+    add("end", Conv(5, (1, 1)))
+    graph = add.graph()
+    pre = Preprocess("rgb", PixelResize((12, 15)))
+    graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=pre),))
+    model = ready(graph, trained(graph))
+    scales = calibrated(model, picture(model.graph, 0))
+    return quantize(model, replace(scales, real_ends=False))
+
+
+LEVELS = """
+#include <stdio.h>
+#include "small.h"
+static unsigned char arena[SMALL_ARENA_SIZE];
+int main(void)
+{
+    static const float scales[] = SMALL_SCALES;
+    small_input in[SMALL_INPUT_SIZE];
+    small_level levels[SMALL_OUTPUT_SIZE];
+    float out[SMALL_OUTPUT_SIZE];
+    for (int i = 0; i < SMALL_INPUT_SIZE; i++)
+        in[i] = (small_input)(i * 7);
+    small_instance *net = small_create(arena, sizeof arena);
+    int bad = small_run(net, in, out) || small_run_levels(net, in, levels) ||
+              small_run_levels(net, 0, levels) != SMALL_BAD_ARGUMENT || sizeof in[0] != 1;
+    for (int i = 0; i < SMALL_OUTPUT_SIZE; i++) {
+        printf("%d\\n", levels[i]);
+        bad |= out[i] != (float)levels[i] * scales[0];
+    }
+    return bad;
+}
+"""
+
+
+def test_integers_go_in_and_come_out(tmp_path: Path) -> None:
+    model = integers()
+    folder = written(tmp_path / "small", ARM.emit(HOST.target, model))
+    program = linked(tmp_path, HOST, LEVELS, folder)
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    pixels = (np.arange(3 * 12 * 15) * 7 % 256).astype(np.uint8).reshape(3, 12, 15)
+    (expected,) = integer_program.run(model, [pixels])
+    scale = next(t.scale for t in model.graph.types.values() if t.shape == (5, 1, 1) and t.scale)
+    levels = np.array(done.stdout.split(), np.float32) * np.float32(scale)
+    assert levels.tobytes() == expected["logits"].tobytes()
+    (photo,) = ARM.run(HOST.target, folder, [image(31, 50)])
+    assert photo["logits"].dtype == np.float32
+
+
+def test_the_first_use_of_zig_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zig, "mark", lambda _: tmp_path / "built")
+    told: list[str] = []
+    ARM.emit(HOST.target, small(), progress=lambda what, *_: told.append(what))
+    assert "link, after building zig's C library once" in told
+    assert (tmp_path / "built").exists()
