@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tcc.backends.arm.codegen import bundle_texts, c_names, c_source, link, objects
+from tcc.backends.arm.codegen import bundle_texts, c_names, c_source, link, micro_objects, objects
 from tcc.backends.arm.codegen.c_source import Sources
 from tcc.backends.arm.codegen.network import Network, levels
 from tcc.backends.arm.codegen.zig import ZigError
@@ -44,6 +44,7 @@ def compiled(machine: Machine, model: Model, progress: Progress = silent) -> Com
     Raises:
         UserError: It needs more memory than the machine's programs have (E0654).
         BuildError: TVM fails; the message names the node.
+        ZigError: A micro-kernel does not compile.
     """
     model = drop_train_only(model)
     name = c_names.identifier(model.graph.name)
@@ -63,17 +64,19 @@ def compiled(machine: Machine, model: Model, progress: Progress = silent) -> Com
     limits.check_memory(machine.target.name, model.graph, arena.nbytes)
     network = Network(steps, arena, symbols)
     sources = c_source.sources(network, name, f"tcc {__version__}, {machine.target.name}")
-    return Compiled(name, network, sources, {"kernels.o": kernels})
+    made = {"kernels.o": kernels, **micro_objects.compiled(steps.kernels, machine)}
+    return Compiled(name, network, sources, made)
 
 
 def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifact:
     """Return the artifact of a model for a machine.
 
     Raises:
-        UserError, BuildError: As `compiled`; or zig fails.
+        UserError: It needs more memory than the machine's programs have (E0654).
+        BuildError: TVM or zig fails; the message names the node.
     """
-    made = compiled(machine, model, progress)
     try:
+        made = compiled(machine, model, progress)
         built = link.linked(made.sources, made.objects, machine, made.name, progress)
     except ZigError as error:
         raise BuildError(f"{machine.target.name}: {model.graph.name}: {error}") from error
