@@ -81,5 +81,5 @@ def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifac
     except ZigError as error:
         raise BuildError(f"{machine.target.name}: {model.graph.name}: {error}") from error
     texts = bundle_texts.texts(made.network, machine, made.name, made.memory.weights)
-    files = {path: text.encode() for path, text in texts.items()} | built.files
-    return Artifact(files, built.executable, memory=made.memory)
+    files = {path: text.encode() for path, text in texts.items()}
+    return Artifact({**files, **built.files}, built.executable, memory=made.memory)
