@@ -3,12 +3,16 @@
 import numpy as np
 import onnxruntime
 import pytest
+import random_nets
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nets import Steps, dense
 from op_cases import CASES, LISTED, one_input, trained
 
 from tcc.backends.pulsar.chips import AX620, AX620E, CHIPS, Toolchain
 from tcc.backends.pulsar.onnx_model import npu_onnx
 from tcc.backends.pulsar.rewrite import FLOAT
+from tcc.backends.pulsar.rules import capability
 from tcc.backends.pulsar.rules.check import check
 from tcc.backends.pulsar.rules.rule import Severity
 from tcc.compiler.ir.graph import Model
@@ -153,3 +157,18 @@ def test_there_are_passes_for_each_toolchain():
     for pipeline in FLOAT.values():
         assert all(each.doc for each in pipeline)
         assert len({each.name for each in pipeline}) == len(pipeline)
+
+
+@settings(max_examples=15)
+@given(st.data())
+def test_random_networks_are_as_the_float_graph_has_them(data):
+    graph = random_nets.graphs(data.draw, floats=True)
+    model = Model(graph, trained(graph))
+    for chip in (AX620, AX620E):
+        broken = {node.op.word for node in refused_nodes(lowered(model, chip).graph, chip)}
+        assert bool(assert_equal(model, chip)) == bool(broken)
+        assert {f"{chip.target}: {word}" for word in broken} <= set(LISTED.read_text().splitlines())
+
+
+def refused_nodes(graph, chip):
+    return [each.node for each in capability.refusals(graph, chip)]
