@@ -116,7 +116,7 @@ LISTED = (
          absent("output_shape"), LEAVE),
     NpuRule("conv_transpose.output_padding", ("ConvTranspose",),
          "output_padding is at most the padding", LIST, _output_padding,
-         "use more padding and a larger kernel"),
+         "make `padding` at least `output_padding`"),
     NpuRule("depth_to_space.mode", ("DepthToSpace",), "the mode is DCR", LIST,
          only("mode", "DCR"), "use DCR"),
     NpuRule("gather.indices", ("Gather",), "indices have one dimension", LIST, _flat_indices,
