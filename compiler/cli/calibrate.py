@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import quality_table
+from tcc.compiler.cli import calibrate_package, quality_table
+from tcc.compiler.cli.calibrate_package import CalibratedPackage
 from tcc.compiler.cli.common_options import (
     ChosenSpec,
     Json,
@@ -108,7 +109,8 @@ def calibrate(
     """Find the scales of an integer program by running images.
 
     The file that it writes depends on the spec, the weights and what the images show: not on
-    their names or order, nor on --threads or --batch.
+    their names or order, nor on --threads or --batch. For a target whose own tool calibrates as
+    well, the images that its package holds and a picture of what integers lose are written too.
     """
     report = Report(json, quiet, verbose)
     with report.stages() as stages:
@@ -133,11 +135,18 @@ def calibrate(
         made = pipeline.calibrate(chosen.spec, given, found, wanted)
         stages("write", 0, 1)
         atomic_files.write_file(path, calibration_document.encode(made))
+        package = None
+        if backend := device.packager:
+            ready = CalibratedPackage(backend, device.target, chosen.spec, given, found, made)
+            package = ready.write(path, (data or chosen.project.data or path).name, stages)
         stages.end()
     for notice in made.notices:
         report.notice(notice)
     _print(report, path, made)
-    report.document(_document(path, made, stages))
+    if package and not quiet:
+        calibrate_package.say(report, package)
+    more = {"package": package.as_json()} if package else {}
+    report.document(_document(path, made, stages) | more)
 
 
 def _default(chosen: ChosenSpec, device: "Device") -> Path:

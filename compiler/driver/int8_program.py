@@ -19,6 +19,7 @@ from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.program import measured_program
+from tcc.compiler.quant.program.float_comparison import FloatComparison
 from tcc.compiler.quant.program.measured_program import MeasuredProgram
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, output_comparison, output_quality
@@ -83,6 +84,24 @@ def from_images(
 def _judged(found: CalibrationDocument, images: DataSet) -> CalibrationSource:
     where = "held out of the calibration" if found.data.held_out else "of the calibration itself"
     return CalibrationSource(found, CALIBRATION, *images.split(), where)
+
+
+def compared(
+    spec: Spec,
+    given: WeightSource,
+    document: CalibrationDocument,
+    images: DataSet,
+    progress: Progress = silent,
+) -> FloatComparison:
+    """Return how the integer program of a fresh calibration compares with the floats.
+
+    It is of the images that were held out of it, if there are any.
+    """
+    ready = pipeline.ready(spec, given)
+    calibration = calibration_file.calibration(document, ready, CALIBRATION)
+    learn, judge = images.split()
+    made = measured_program.measured(ready, calibration, comparison_images(judge, learn), progress)
+    return made.comparison
 
 
 def floor(spec: Spec, asked: Accuracy) -> AccuracyFloor:
