@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -307,3 +308,26 @@ def test_the_configuration_says_what_the_spec_says(tcc, home, odd, images, lone)
     found = npu_tool.preprocessed(config, png)
     np.testing.assert_allclose(found.reshape(-1), np.frombuffer(data, "<f4"), rtol=0, atol=1e-6)
     assert spec.graph.inputs[0].preprocess.color == "bgr"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_calibrating_writes_the_images_and_the_cosines(tcc, home, odd, images, lone, target):
+    odd("two")
+    found = tcc("calibrate", "odd.yaml", "--target", target, "--data", images, "--json")
+    assert found.code == 0, found.err
+    package = found.document["package"]
+    files = [home / package["archive"], home / package["picture"], home / found.document["path"]]
+    names = [f"odd-{target}.calibration.{end}" for end in ("images.tar", "cosine.png", "json")]
+    assert [(path.parent.name, path.name) for path in files] == [("build", name) for name in names]
+    assert package["threshold"] == 0.98
+    assert package["cosines"].keys() == {"odd, set, logits", "odd, set, mean"}
+    assert package["layers"]
+    assert all(0.9 < layer["cosine"] <= 1 for layer in package["layers"])
+    with Image.open(files[1]) as picture:
+        assert picture.format == "PNG"
+    assert build(tcc, target, images, "-q").code == 0
+    archive = (home / f"build/odd-{target}-int8/model/calibration.tar").read_bytes()
+    assert files[0].read_bytes() == archive
+    text = tcc("calibrate", "odd.yaml", "--target", target, "--data", images).out
+    assert re.search(r"^  odd, set, logits  #+ +[01]\.[0-9]{6}$", text, re.MULTILINE)
+    assert "the layers' cosines, the least first" in text

@@ -1,0 +1,164 @@
+"""The programs for the boards, against stand-ins of the makers' headers."""
+
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from tcc.backends.pulsar import contract
+from tcc.compiler.ir.graph import Graph, Input, Output
+from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.ir.types import TensorType
+
+COMPILER = shutil.which("c++") or shutil.which("g++")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
+LABELS = ('a "b"', "日本\\??/", "line\nbreak1")
+
+
+def graph(color, channels):
+    source = Input("image", TensorType((channels, 2, 3)), Preprocess(color))
+    result = Input("logits", TensorType((3,)))
+    return Graph("net", (source, result), (), (Output("logits", "logits", "softmax", LABELS),))
+
+
+def contracted(color, channels):
+    """Return a graph as `contract` takes it: with one input."""
+    made = graph(color, channels)
+    object.__setattr__(made, "types", made.types)
+    object.__setattr__(made, "inputs", made.inputs[:1])
+    return made
+
+
+@pytest.fixture(params=["joint", "engine", "engine -DAX620E"])
+def program(request, tmp_path, root):
+    """Compile one of the programs for colours."""
+
+    def compiled(color, channels):
+        source, *more = request.param.split()
+        (tmp_path / "contract.h").write_bytes(contract.header(contracted(color, channels)))
+        (tmp_path / "network_io.h").write_bytes(contract.device_file("network_io.h"))
+        (tmp_path / "classify.cc").write_bytes(contract.device_file(f"{source}.cc"))
+        flags = ["-std=c++11", "-O0", "-Wall", "-Wextra", "-Werror", f"-DSTUB_INPUT={6 * channels}"]
+        command = [
+            COMPILER,
+            *flags,
+            *more,
+            "-I",
+            root / "tests/npu_headers",
+            "classify.cc",
+            "-o",
+            "classify",
+        ]
+        found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert found.returncode == 0, found.stderr
+        return tmp_path
+
+    return compiled
+
+
+def run(folder, *words):
+    return subprocess.run(
+        ["./classify", *words], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def classes(pixels):
+    """What the stand-in's network makes of bytes: each label's probability, the largest first."""
+    sums = np.array([np.sum(pixels.reshape(-1)[n::3] / 1000.0) for n in range(3)])
+    shares = np.exp(sums) / np.exp(sums).sum()
+    return [(LABELS[n], shares[n]) for n in np.argsort(-shares)]
+
+
+def shown(text):
+    return [
+        tuple(line.split("\t")) for line in text.replace("line\nbreak", "line break").splitlines()
+    ]
+
+
+@needs_compiler
+def test_a_program_says_what_an_image_is(program):
+    folder = program("bgr", 3)
+    (folder / "model").write_bytes(b"model")
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 3, 3), np.uint8)
+    (folder / "in.ppm").write_bytes(b"P6 # size\n3 2\n255\n" + pixels.tobytes())
+    bgr = np.ascontiguousarray(pixels[:, :, ::-1])
+    (folder / "in.bin").write_bytes(bgr.tobytes())
+    wanted = [("logits", label.replace("\n", " "), value) for label, value in classes(bgr)]
+    for name in ("in.ppm", "in.bin"):
+        found = run(folder, "model", name, ".")
+        assert found.returncode == 0, found.stderr
+        lines = shown(found.stdout)
+        assert [line[:2] for line in lines] == [line[:2] for line in wanted]
+        assert [float(line[2]) for line in lines] == pytest.approx(
+            [line[2] for line in wanted], rel=1e-4
+        )
+        raw = np.fromfile(folder / "logits.bin", np.float32)
+        assert raw == pytest.approx(
+            [np.sum(bgr.reshape(-1)[n::3] / 1000.0) for n in range(3)], rel=1e-5
+        )
+
+
+WRONG = {
+    "another size": (
+        b"P6 2 3 255\n" + bytes(18),
+        "2x3 of 3 channels, but the network takes 3x2 of 3",
+    ),
+    "grey": (b"P5 3 2 255\n" + bytes(18), "3x2 of 1 channels, but the network takes 3x2 of 3"),
+    "cut short": (b"P6 3 2 255\n" + bytes(17), "but the network takes"),
+    "16 bits": (b"P6 3 2 65535\n" + bytes(36), "49 bytes, but the network takes 18"),
+    "nothing": (b"", "0 bytes, but the network takes 18"),
+}
+
+
+@needs_compiler
+def test_a_program_refuses_what_the_network_does_not_take(program):
+    folder = program("rgb", 3)
+    (folder / "model").write_bytes(b"model")
+    for data, said in WRONG.values():
+        (folder / "in").write_bytes(data)
+        found = run(folder, "model", "in")
+        assert (found.returncode, said in found.stderr) == (1, True), found.stderr
+    assert run(folder, "none", "in").returncode == 2
+    assert run(folder).returncode == 2
+    (folder / "model").write_bytes(b"other model")
+    found = run(folder, "model", "in")
+    assert (found.returncode, "CreateHandle failed: 0x80" in found.stderr) == (1, True)
+
+
+def test_the_program_in_python_says_the_same(tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    pixels = np.random.default_rng(2).integers(0, 256, (2, 3, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "in.png")
+    bgr = np.ascontiguousarray(pixels[:, :, ::-1])
+    (tmp_path / "in.bin").write_bytes(bgr.tobytes())
+
+    class Session:
+        def __init__(self, path):
+            assert path == "model"
+
+        def get_inputs(self):
+            return [types.SimpleNamespace(name="image", shape=[1, 2, 3, 3])]
+
+        def get_outputs(self):
+            return [types.SimpleNamespace(name="logits")]
+
+        def run(self, names, feeds):
+            assert feeds["image"].dtype == np.uint8
+            return [np.array([np.sum(feeds["image"].reshape(-1)[n::3] / 1000.0) for n in range(3)])]
+
+    (tmp_path / "classify.py").write_bytes(contract.device_file("engine.py"))
+    (tmp_path / "contract.json").write_bytes(contract.document(contracted("bgr", 3)))
+    monkeypatch.setitem(sys.modules, "axengine", types.SimpleNamespace(InferenceSession=Session))
+    for name in ("in.png", "in.bin"):
+        monkeypatch.setattr(sys, "argv", ["classify.py", "model", str(tmp_path / name)])
+        runpy.run_path(str(tmp_path / "classify.py"), run_name="__main__")
+        lines = shown(capsys.readouterr().out)
+        wanted = classes(bgr)
+        assert [line[1] for line in lines] == [label.replace("\n", " ") for label, _ in wanted]
+    assert json.loads(contract.labels(contracted("bgr", 3))) == {"logits": list(LABELS)}

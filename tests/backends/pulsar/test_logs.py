@@ -1,0 +1,85 @@
+"""Logs of the makers' tools, in the forms that their documents show."""
+
+import pytest
+
+from tcc.backends.pulsar import logs
+from tcc.backends.pulsar.chips import Toolchain
+from tcc.compiler.support.diagnostics import UserError
+
+FIRST = """
+0.6.1.14
+2124c702
+[09 07:10:33 frozen super_pulsar.toolchain_wrappers.wrapper_toolchain:482] File saved: /data/model.joint
+[26 07:14:45 <frozen super_pulsar.func_wrappers.pulsar_run.compare>:82] Score compare table:
+---------------------------  ----------------  ------------------
+Layer: features/conv1  2-norm RE: 1.20%  cosine-sim: 0.9999
+Layer: logits  2-norm RE: 4.70%  cosine-sim: 0.9989
+Layer: logits  2-norm RE: 9.10%  cosine-sim: 0.9721
+"""
+BOARD = (
+    FIRST
+    + """
+tools version: 0.6.1.4
+Run task took 32744 us (99 rounds for average)
+    Run NEU took an average of 32626 us (overhead 22 us)
+    Run AXE took an average of 43 us (overhead 4 us)
+"""
+)
+OLD = """
+ Quant Precision Table \u3010PerLayer Reference\u3011
+\u2503 Operator \u2503 Type \u2503 Output Tensor \u2503 Data Type \u2503 Shape \u2503 Cosin Distance \u2503
+\u2502 Conv_0 \u2502 AxQuantizedConv \u2502 474 \u2502 FP32 \u2502 (1, 32, 112, 112) \u2502 0.999932050704956 \u2502
+\u251c\u2500\u2500\u2500\u253c\u2500\u2500\u2500\u2524
+\u2502 Gemm_1 \u2502 AxQuantizedFC \u2502 logits \u2502 FP32 \u2502 (1, 6) \u2502 0.98 \u2502
+Pulsar2 Version:  1.8-beta1
+  Node "npu_0": type "neu mode", inputs "['input']", outputs "['x']"
+  Node "cpu_1": type "Softmax", inputs "['x']", outputs "['logits']"
+"""
+NEW = """
+\u2503 Operator \u2503 Type \u2503 Output Tensor \u2503 Shape \u2503 DType \u2503 QDType \u2503 Cosin \u2503 MSE \u2503
+\u2502 Gemm_1 \u2502 AxQuantizedFC \u2502 logits \u2502 (1, 6) \u2502 FP32 \u2502 U8 \u2502 0.97993 \u2502 0.00003 \u2502
+"""
+
+
+def read(toolchain, text):
+    return logs.report(toolchain, text, ["logits"], "log.txt")
+
+
+def test_the_first_tool_compares_layers():
+    found = read(Toolchain.PULSAR, FIRST)
+    assert (found.tool, found.version, found.parts) == ("Pulsar", "0.6.1.14", ())
+    assert [(each.name, each.cosine) for each in found.layers] == [
+        ("features/conv1", 0.9999),
+        ("logits", 0.9721),
+    ]
+    assert [each.name for each in found.low] == ["logits"]
+    assert read(Toolchain.PULSAR, BOARD).on_cpu == ("axe",)
+    assert read(Toolchain.PULSAR, FIRST + "part_0.neu part_1.onnx\n").on_cpu == ("part_1.onnx",)
+
+
+def test_tables_of_the_second_tool_are_read_by_their_heads():
+    old, new = (read(Toolchain.PULSAR2, text) for text in (OLD, NEW))
+    assert (old.version, old.on_cpu, old.low) == ("1.8-beta1", ("cpu_1",), ())
+    assert [(each.name, each.cosine) for each in old.layers] == [
+        ("474", 0.999932050704956),
+        ("logits", 0.98),
+    ]
+    assert [(each.name, each.cosine) for each in new.low] == [("logits", 0.97993)]
+
+
+WRONG = {
+    "the other tool's": (Toolchain.PULSAR, OLD, "the log has no line of Pulsar that compares"),
+    "nothing": (Toolchain.PULSAR2, "", "the log has no line of Pulsar2 that compares"),
+    "no numbers": (Toolchain.PULSAR, "Layer: logits  2-norm RE: 4.70%  cosine-sim: nan", "the log has no line"),
+    "another network's": (Toolchain.PULSAR, FIRST.replace("logits", "other"), "nothing of the network's output"),
+    "cut off": (Toolchain.PULSAR2, OLD.partition("Gemm")[0], "nothing of the network's output `logits`"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_says_nothing_of_the_network_is_refused(case):
+    toolchain, text, said = WRONG[case]
+    with pytest.raises(UserError) as error:
+        read(toolchain, text)
+    (found,) = error.value.diagnostics
+    assert (found.code, said in found.message) == ("E0671", True)

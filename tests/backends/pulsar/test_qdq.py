@@ -1,0 +1,96 @@
+"""What Pulsar2 is given: integers between floats, layer by layer those of the reference."""
+
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from nets import dense, gated
+from onnx import numpy_helper
+from op_cases import trained
+from quantised import int8
+
+from tcc.backends.pulsar.chips import AX650
+from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
+from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.preprocess import Preprocess
+
+EDGES = {"QuantizeLinear", "DequantizeLinear"}
+
+
+@pytest.fixture(scope="module")
+def pulsar_qdq(root):
+    sys.path.insert(0, str(root / "tools"))
+    import pulsar_qdq
+
+    yield pulsar_qdq
+    sys.path.remove(str(root / "tools"))
+
+
+def raw(graph):
+    """Return a graph whose input is an image."""
+    (source,) = graph.inputs
+    color = "gray" if source.type.shape[0] == 1 else "rgb"
+    pre = Preprocess(color, mean=(0.5,), std=(0.25,))
+    return replace(graph, inputs=(Input(source.name, source.type, pre),))
+
+
+@pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda graph: graph.name)
+def test_integers_stand_between_floats_alone(graph):
+    program = int8(graph, trained(graph))
+    model = onnx.load_from_string(qdq_onnx(program, AX650))
+    onnx.checker.check_model(model, full_check=True)
+    assert (model.opset_import[0].version, model.ir_version) == (13, 7)
+    constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    assert {
+        each.type.tensor_type.elem_type for each in (*model.graph.input, *model.graph.output)
+    } == {1}
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type in EDGES:
+            zero = constants[node.input[2]]
+            assert zero.dtype in (np.uint8, np.int8, np.int32)
+            assert set(zero.reshape(-1)) <= {0, 128}
+            if zero.dtype == np.int8:
+                assert abs(constants[node.input[0]].astype(int)).max() <= 127
+            continue
+        read = [made_by[name].op_type for name in node.input if name in made_by]
+        assert "QuantizeLinear" not in read, node.name  # floats come from floats
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert not kinds.keys() & {"MatMul", "QLinearConv", "QLinearMatMul", "Cast", "GatherElements"}
+
+
+@pytest.mark.parametrize("image", [True, False], ids=["image", "numbers"])
+@pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda graph: graph.name)
+def test_each_layer_is_within_a_step(pulsar_qdq, graph, image):
+    if image and graph.inputs[0].type.shape[0] not in (1, 3):
+        pytest.skip("no image has so many channels")
+    program = int8(raw(graph) if image else graph, trained(graph))
+    rng = np.random.default_rng(4)
+    source = program.graph.inputs[0]
+    kind = source.type.dtype.value
+    inputs = [
+        rng.integers(0, 256, source.type.shape).astype(kind)
+        if kind == "uint8"
+        else rng.standard_normal(source.type.shape).astype(np.float32)
+        for _ in range(3)
+    ]
+    found = pulsar_qdq.difference(program, inputs)
+    assert found.layers > 3
+    assert found.alone <= 1
+    assert found.real < 1e-5
+    assert found.differing < 0.05 * found.values
+
+
+def test_a_layer_that_is_off_is_found(pulsar_qdq, monkeypatch):
+    graph = dense()
+    program = int8(graph, trained(graph))
+    other = dict(program.weights)
+    name = next(key for key in other if key.endswith(".weight"))
+    other[name] = np.roll(other[name], 1, axis=0)
+    wrong = qdq_onnx(replace(program, weights=other), AX650)
+    monkeypatch.setattr(pulsar_qdq, "qdq_onnx", lambda *_: wrong)
+    x = np.random.default_rng(4).standard_normal(program.graph.inputs[0].type.shape)
+    assert pulsar_qdq.difference(program, [x.astype(np.float32)]).alone > 1
