@@ -100,6 +100,7 @@ def conv(draft: IntegerDraft, node: Node) -> None:
         "dilationWFactor": how.dilation[1],
         **({"depthMultiplier": how.filters // channels} if by_channel else {}),
     }
+    # 3 is the first version of either operator that takes int8.
     clamped(draft, node, lambda y, word: draft.run(
         code, inputs, y, {**options, "fusedActivationFunction": word}, 3
     ))  # fmt: skip

@@ -55,6 +55,7 @@ def conv(net: FileDraft, node: Node, op: Conv) -> str:
     if depthwise:
         more = {"depthMultiplier": op.filters // channels}
         return net.add("DEPTHWISE_CONV_2D", inputs, output, options | more, _depthwise_version(op))
+    # TFLite's op_version.cc: 6 is the first version whose filters read some of the channels.
     return net.add("CONV_2D", inputs, output, options, 6 if op.groups > 1 else 1)
 
 
@@ -186,7 +187,7 @@ def _counts(op: AvgPool, size: Pair, out: Pair, *, inside: bool = False) -> Arra
 
 
 def _depthwise_version(op: Conv) -> int:
-    return 2 if op.dilation != (1, 1) else 1
+    return 2 if op.dilation != (1, 1) else 1  # 2 is the first with dilation
 
 
 def _bias_name(node: Node) -> str:

@@ -96,7 +96,8 @@ class Op(ABC):
 
     Each method takes the types of the operation's inputs by position; an operation names
     them in its own signature (a checker lets a base of `*_: Any` be narrowed so, and
-    the front end checks the count by `arity`).
+    the front end checks the count by `arity`). A type's shape has no batch axis: (channels,
+    height, width) of a map, (features,) of a vector. What runs has one, in front.
     """
 
     word: ClassVar[str]
@@ -126,7 +127,11 @@ class Op(ABC):
         """Return the output's type, or raise OpError saying what does not fit."""
 
     def params(self, *_: Any, **__: Any) -> tuple[Param, ...]:
-        """Return the weight tensors, in the order of `Node.params`."""
+        """Return the weight tensors, in the order of `Node.params`, in PyTorch's layout.
+
+        A convolution's is (filters, channels / groups, height, width), a linear layer's (units,
+        features), what there is one of for each channel (channels,).
+        """
         return ()
 
     def macs(self, *_: Any, **__: Any) -> int:
@@ -135,11 +140,17 @@ class Op(ABC):
 
     @abstractmethod
     def torch(self, *_: Any, **__: Any) -> tuple[Call, ...]:
-        """Return the torch calls that are the float meaning all else is held against."""
+        """Return the torch calls that are the float meaning all else is held against.
+
+        Their inputs `x0`, `x1` ... are the op's, (N, *shape), and weights go by role.
+        """
 
     @abstractmethod
     def onnx(self, *_: Any, **__: Any) -> tuple[Call, ...]:
-        """Return the ONNX operators that mean the same, valid from opset 11 on."""
+        """Return the ONNX operators that mean the same, valid from opset 11 on.
+
+        Inputs are named as for `torch`; the batch axis may be open, so no literal holds it.
+        """
 
     @classmethod
     def from_onnx(cls, attributes: Mapping[str, Any]) -> "Op":
@@ -162,7 +173,16 @@ class Exact(ABC):
     def integer(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the output (N, *shape) of inputs (N, *shape) of given types, and of weights."""
+        """Return the output of inputs and weights.
+
+        Args:
+            types: Those of the inputs, with their scales.
+            xs: The inputs (N, *shape), levels as int8 or uint8.
+            params: The weights, in the order and the shapes of `Op.params`.
+
+        Returns:
+            The output (N, *shape), of the type that `infer` gives.
+        """
 
 
 class Alias(Op):

@@ -128,6 +128,7 @@ def minmax_ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
     Returns:
         The range of every kept value by name; the members of a group have equal ones.
     """
+    # Zero is always a level, exactly: borders and relus make zeros, which must stay zeros.
     positive = non_negative(model)
     raw = {i.name for i in model.graph.inputs if i.preprocess is not None and i.preprocess.raw}
     found: dict[str, Range] = {}

@@ -68,7 +68,11 @@ class OnnxNode:
         return position < len(self.inputs) and self.inputs[position] is not None
 
     def weights(self, position: int) -> NDArray[np.float32]:
-        """Return an input that is constant, as float32."""
+        """Return an input that is constant, as float32, in the shape that the file has it in.
+
+        Raises:
+            OperatorRefusal: It is computed, or holds no floats.
+        """
         found = self.operand(position)
         if isinstance(found, View):
             raise OperatorRefusal(f"its input {position} is computed; weights must be constants")
@@ -106,12 +110,25 @@ class OnnxNode:
     # -- results ----------------------------------------------------------------------------
 
     def emit(self, op: Op, *views: View, weights: Sequence[Array] = ()) -> View:
-        """Add a step on values as they are."""
+        """Add a step on values as they are.
+
+        Args:
+            op: What the step computes.
+            views: What it reads: maps or vectors, as `settled` gives them.
+            weights: Its tensors, in the order and the shapes of `op.params`.
+
+        Returns:
+            The step's value, in the layout of the language.
+        """
         value = self.build.emit(self.name, op, [view.value for view in views], weights)
         return self.build.view(value)
 
     def each(self, op: Op, view: View) -> View:
-        """Add a step that works on each element by itself, however they are arranged."""
+        """Add a step that works on each element by itself, however they are arranged.
+
+        The value that `view` shows goes through it, and the result is shown in the same way: a
+        reshape or a transposition around an activation needs no steps.
+        """
         value = self.build.emit(self.name, op, [view.value])
         return view.other(value, self.build.type(value))
 
@@ -122,7 +139,17 @@ class OnnxNode:
 
 
 def pads_of(node: OnnxNode, size: Pair, window: Pair, stride: Pair) -> Quad:
-    """Return the padding of a convolution or pool: top, left, bottom, right."""
+    """Return the padding of a convolution or pool: top, left, bottom, right.
+
+    Args:
+        node: One with ONNX's `pads`, which lists all starts before all ends, or `auto_pad`.
+        size: The input's height and width.
+        window: The kernel's, with the gaps that dilation puts between its taps.
+        stride: From one window to the next, down and across.
+
+    Raises:
+        OperatorRefusal: The padding is negative, or not of two axes.
+    """
     auto = node.attribute("auto_pad", "NOTSET")
     if auto in ("NOTSET", "VALID"):
         found = tuple(int(n) for n in node.attribute("pads", (0, 0, 0, 0)))
@@ -138,6 +165,7 @@ def pads_of(node: OnnxNode, size: Pair, window: Pair, stride: Pair) -> Quad:
     total = [
         max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(size, window, stride, strict=True)
     ]
+    # ONNX: SAME_UPPER puts the odd row or column at the end, SAME_LOWER at the start.
     less = [t // 2 for t in total]
     more = [t - half for t, half in zip(total, less, strict=True)]
     first, last = (less, more) if auto == "SAME_UPPER" else (more, less)

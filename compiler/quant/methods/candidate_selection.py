@@ -111,6 +111,7 @@ def best(
         progress("best", len(judged), len(plan) + 1)
         judged.append(_judged(judge, candidate()))
     winner = _winner(judged)
+    # The network runs on `IMAGES` images, node by node: as much work as judging may take.
     if cost(ready.graph).macs * bias_correction.IMAGES <= WORK:
         old = winner.candidate
         found = bias_correction.sequential(

@@ -164,7 +164,7 @@ def _through(  # noqa: PLR0911 - a case an operation
             return [np.repeat(ids[0], size // len(ids[0]))]
         case Add():
             return ids if all(len(one) == size for one in ids) else None
-        case Pad(value=value):
+        case Pad(value=value):  # zeros alone are the same whatever they are divided by
             return ids if value == 0 else None
         case (
             Relu() | LeakyRelu() | MaxPool() | GlobalMaxPool() | AvgPool() | GlobalAvgPool()

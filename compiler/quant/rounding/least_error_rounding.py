@@ -117,6 +117,7 @@ def gptq(weight: Float64, scale: Float64, moments: Float64) -> Int8:
         left[:, end:] -= errors @ inverse[start:end, end:]
     rounded = np.empty(left.shape, np.int8)
     rounded[:, order] = left.astype(np.int8)
+    # Greedy, with moments of few windows: now and then it does worse than no search at all.
     plain = nearest(weight, scale)
     worse = cost(rounded, scale, weight, moments) > cost(plain, scale, weight, moments)
     return np.where(worse[:, None], plain, rounded)
