@@ -10,8 +10,8 @@ from tcc.compiler.ir.number_types import FloatTrace, Numbers, OperatorRole
 PRODUCTS = frozenset({"QLinearConv", "ConvInteger"})
 LEVELS = PRODUCTS | {"QuantizeLinear", "DequantizeLinear", "QLinearMatMul"}
 """Operators that only models with 8-bit levels between layers have."""
-PASSED = frozenset({"Flatten", "Identity"})
-"""What leaves floats as they are."""
+PASSED = frozenset({"Flatten", "Identity", "Reshape", "Transpose"})
+"""What leaves floats as they are: flattening, shuffling of channels, and their opposites."""
 _FLOAT = onnx.TensorProto.FLOAT
 
 

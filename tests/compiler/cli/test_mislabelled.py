@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tcc.compiler.bundle import manifest
+from tcc.compiler.quant import calibration_document
 
 INT8 = "calibration/inexact: `fc` is there, and no layer is in float"
 
@@ -169,6 +170,25 @@ def test_a_layer_in_float_earns_a_tolerance_for_what_comes_behind_it(tcc, norm, 
     path.write_bytes((levels * np.float32(1 + 1e-6)).tobytes())
     sealed(folder, about(folder), 0.1)
     assert tcc("verify", folder).code == 4
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
+def test_floats_that_are_only_moved_are_no_layer_in_float(tcc, home, images, target):
+    if target == "tflite":
+        pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
+    shuffled = NORM.replace("layer_norm", "channel_shuffle: {groups: 2}\n  - gelu")
+    (home / "norm.yaml").write_text(shuffled)
+    assert tcc("calibrate", "norm.yaml", "--data", images, "-o", "c.json", "-q").code == 0
+    kept = calibration_document.read(home / "c.json")
+    kept = replace(kept, in_float=("channel_shuffle", "gelu"))
+    (home / "c.json").write_bytes(calibration_document.encode(kept))
+    words = ("build", "norm.yaml", "--target", target, "--precision", "int8")
+    bounds = ("--min-cosine=0", "--max-error=9", "--min-correlation=0")
+    found = tcc(*words, "--calibration", "c.json", "-q", *bounds)
+    assert found.code == 0, found.err
+    folder = home / f"build/norm-{target}-int8"
+    assert about(folder).calibration.inexact == ("gelu",)
+    assert allowed(tcc("verify", folder, "--json")) == {"late": 0.05, "early": 0.0}
 
 
 LISTED = {
