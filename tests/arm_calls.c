@@ -46,19 +46,44 @@ static void get(void *to, size_t size, FILE *file)
     need(fread(to, 1, size, file) == size, "the calls end early");
 }
 
+#ifdef __SANITIZE_ADDRESS__ /* which itself keeps away from what is around memory */
+static void lay(argument *a)
+{
+    a->room = a->nbytes;
+    need(!posix_memalign((void **)&a->start, VECTOR, a->nbytes), "no memory");
+    a->data = a->start;
+    memset(a->start, MARK, a->room);
+}
+
+static void release(argument *a)
+{
+    free(a->start);
+}
+#else
+static void lay(argument *a)
+{
+    uint64_t page = 4096;
+    a->room = (a->nbytes + VECTOR + page - 1) / page * page;
+    a->mapped = a->room + page;
+    a->start = mmap(NULL, a->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    need(a->start != MAP_FAILED, "no memory");
+    need(!mprotect(a->start + a->room, page, PROT_NONE), "no guard");
+    memset(a->start, MARK, a->room);
+    a->data = a->start + (a->room - a->nbytes) / VECTOR * VECTOR;
+}
+
+static void release(argument *a)
+{
+    munmap(a->start, a->mapped);
+}
+#endif
+
 static argument taken(FILE *calls)
 {
     argument a = {0};
-    uint64_t page = 4096;
     get(&a.kind, sizeof a.kind, calls);
     get(&a.nbytes, sizeof a.nbytes, calls);
-    a.room = (a.nbytes + VECTOR + page - 1) / page * page;
-    a.mapped = a.room + page;
-    a.start = mmap(NULL, a.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    need(a.start != MAP_FAILED, "no memory");
-    need(!mprotect(a.start + a.room, page, PROT_NONE), "no guard");
-    memset(a.start, MARK, a.room);
-    a.data = a.start + (a.room - a.nbytes) / VECTOR * VECTOR;
+    lay(&a);
     if (a.kind == GIVEN) {
         get(a.data, a.nbytes, calls);
         a.copy = malloc(a.nbytes + 1);
@@ -110,7 +135,7 @@ int main(int count, char **paths)
              "a result cannot be written");
         for (uint32_t i = 0; i < head[1]; i++) {
             free(given[i].copy);
-            munmap(given[i].start, given[i].mapped);
+            release(&given[i]);
         }
     }
     return fclose(results) ? 1 : 0;

@@ -87,21 +87,35 @@ def _given(values: Array) -> Iterator[bytes]:
 
 
 def call_program(
-    models: Sequence[Model], machine: Machine, folder: Path, tasks: int = 1
+    models: Sequence[Model],
+    machine: Machine,
+    folder: Path,
+    tasks: int = 1,
+    checked: Sequence[str] = (),
 ) -> tuple[CallProgram, list[Program]]:
-    """Return a program with the kernels of models, and their plans; loops run in `tasks` parts."""
+    """Return a program with the kernels of models, and their plans; loops run in `tasks` parts.
+
+    With a compiler of this machine and its options, `checked`, that makes the driver and all
+    micro-kernels in C.
+    """
     plans = [program(m.graph, m.weights, machine) for m in models]
     kernels = dict.fromkeys(k for p in plans for k in p.kernels)
     symbols = {k: f"k{i}_{k.word}" for i, k in enumerate(kernels)}
     made = objects.compiled({s: k for k, s in symbols.items()}, machine)
     (folder / "kernels.o").write_bytes(objects.own(made, "test"))
-    micro = micro_objects.compiled(kernels, machine)
-    for file, data in micro.items():
-        (folder / file).write_bytes(data)
     declared = "".join(f"int {symbol}();\n" for symbol in symbols.values())
     table = f"static int (*const kernels[])() = {{{', '.join(symbols.values())}}};\n"
     defined = f"#define TASKS {tasks}\n#define LAUNCH {c_names.prefix('test')}ParallelLaunch\n"
     (folder / "calls.c").write_text(declared + table + defined + DRIVER.read_text("utf-8"))
-    options = ("-std=gnu11", *LINK, "-static", "-o", "calls", "calls.c", "kernels.o", *micro)
-    zig.run(folder, "cc", *machine.zig("musl"), *options)
+    options = ("-std=gnu11", "-o", "calls", "calls.c", "kernels.o")
+    if checked:
+        micro_objects.write(folder)
+        words = sorted({micro.word for kernel in kernels for micro in kernel.micro_kernels})
+        files = [f"{word}.c" for word in words]
+        subprocess.run([*checked, *options, *files], cwd=folder, check=True)
+        return CallProgram(machine, folder / "calls", symbols), plans
+    micro = micro_objects.compiled(kernels, machine)
+    for file, data in micro.items():
+        (folder / file).write_bytes(data)
+    zig.run(folder, "cc", *machine.zig("musl"), *LINK, "-static", *options, *micro)
     return CallProgram(machine, folder / "calls", symbols), plans

@@ -92,6 +92,21 @@ def test_every_step_is_the_references_under_qemu(name: str, tmp_path: Path) -> N
         assert {count for count in found.values() if count is not None} == {0}
 
 
+@pytest.mark.slow
+def test_kernels_in_c_are_clean(tmp_path: Path) -> None:
+    """Nothing is read or written beside an argument, and nothing is undefined, in this C."""
+    gcc = shutil.which("gcc")
+    if gcc is None or HOST.arch != "x86_64":
+        pytest.skip("needs gcc on an x86-64 machine")
+    check = "-fsanitize=address,undefined"
+    checked = (gcc, "-O1", "-g", "-march=x86-64-v2", check, "-fno-sanitize-recover=all", "-w")
+    models = [MODELS["gated"], MODELS["random-3"], MODELS["random-6"]]
+    calls, plans = call_program(models, HOST, tmp_path, 2, checked)
+    for model, plan in zip(models, plans, strict=True):
+        found = compared(model, 2, lambda right, p=plan: calls.results(p, right))
+        assert {count for count in found.values() if count is not None} == {0}
+
+
 def test_what_a_kernel_reads_too_much_is_seen(tmp_path: Path) -> None:
     """The frame of the tests itself: a weight too few is no memory at all."""
     model = MODELS["dense"]
