@@ -1,13 +1,18 @@
 """Integer programs as kernels for processors: each step's result beside the reference executor's."""
 
+import json
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from arm_steps import Array, Library
 from quantised import calibrated, picture, ready
 from random_steps import random_graph
 
+from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule.partition import partition
 from tcc.backends.arm.schedule.program import Program
 from tcc.compiler.ir.graph import Graph, Model
@@ -67,3 +72,31 @@ def differing(library: Library, program: Program, model: Model, seed: int = 0) -
         return dict(library.steps(program, {source: right[source]}, right))
 
     return {name: n for name, n in compared(model, seed, results).items() if n}
+
+
+def artifact_layers(
+    folder: Path, machine: Machine, model: Model, x: Array, threads: int = 1
+) -> dict[str, Array]:
+    """Return what the runner program in a folder says of each layer, run from an input on.
+
+    It runs in qemu where it takes that.
+    """
+    source, types = model.graph.inputs[0], model.graph.types
+    (program,) = folder.glob("*-run")
+    emulator = [] if machine.native else [machine.qemu, "-cpu", machine.qemu_cpu]
+    kind = "u1" if source.type.dtype.value == "uint8" else "<f4"
+    (folder / "tensor.bin").write_bytes(np.ascontiguousarray(x, kind).tobytes())
+    words = ("--quiet", "--threads", str(threads), "--layers", "layers", "--tensor", "tensor.bin")
+    run = partial(subprocess.run, cwd=folder, check=True, capture_output=True)
+    run([*emulator, program, *words])
+    layers = json.loads(run([*emulator, program, "--describe"]).stdout)["layers"]
+    data = (folder / "layers").read_bytes()
+    assert len(data) == sum(layer["bytes"] for layer in layers)
+    found: dict[str, Array] = {}
+    at = 0
+    for layer in layers:
+        values = np.frombuffer(data[at : at + layer["bytes"]], layer["type"])
+        at += layer["bytes"]
+        if layer["kernel"] != "copy":  # of which it is the last that completes the value
+            found[layer["name"]] = values.reshape(types[layer["name"]].shape)
+    return found

@@ -4,6 +4,7 @@
     python tools/int8_steps.py --targets arm-a7,arm-a53        under qemu
     python tools/int8_steps.py --networks ddsnet --seed 7      with other weights and another image
     python tools/int8_steps.py --random 1000                   random graphs, from `--seed` on
+    python tools/int8_steps.py --artifacts                     whole programs, 1 and 4 threads
 
 Each kernel call of a network reads what is right, lies at the end of its pages, and gives a result
 whose bytes are compared. Weights and inputs are random. What the reference calls inexact is
@@ -18,7 +19,9 @@ from importlib import import_module
 from pathlib import Path
 from time import process_time
 
+from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.machine import MACHINES, Machine
+from tcc.backends.arm.precisions import INT8
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Model
@@ -81,6 +84,30 @@ def differing(models: Mapping[str, Model], machine: Machine, tasks: int, seed: i
     return wrong
 
 
+def of_artifact(name: str, model: Model, machine: Machine, seed: int) -> int:
+    """Print which layers of a whole program differ, with 1 and 4 threads; return how many do."""
+    x = quantised.picture(model.graph, seed)
+    wrong = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        made = Arm().emit(machine.target, model, INT8)
+        for file, data in made.files.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes(data)
+            (folder / file).chmod(0o755)
+        for threads in (1, 4):
+
+            def results(_right: object, threads: int = threads) -> object:
+                return arm_int8.artifact_layers(folder, machine, model, x, threads)
+
+            found = arm_int8.compared(model, seed, results)
+            bad = {step: count for step, count in found.items() if count}
+            wrong += len(bad)
+            told = f"{machine.target.name}: {name}: {len(found)} layers, {threads} threads"
+            print(f"{told}: {bad or 'none differ'}, {process_time():.0f} s", flush=True)
+    return wrong
+
+
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -89,15 +116,18 @@ def main() -> int:
     parser.add_argument("--random", type=int, default=0, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", type=int, default=4, help="into how many parts loops are cut")
+    parser.add_argument("--artifacts", action="store_true", help="run what `tcc build` makes")
     given = parser.parse_args()
     every = sorted(shipped.specs())
     names = given.networks.split(",") if given.networks else [] if given.random else every
     machines = {machine.target.name: machine for machine in MACHINES}
-    wrong = sum(
-        differing(models, machines[target], given.parts, given.seed)
-        for models in batches(names, given.random, given.seed)
-        for target in given.targets.split(",")
-    )
+    wrong = 0
+    for models in batches(names, given.random, given.seed):
+        for machine in (machines[target] for target in given.targets.split(",")):
+            if given.artifacts:
+                wrong += sum(of_artifact(*one, machine, given.seed) for one in models.items())
+            else:
+                wrong += differing(models, machine, given.parts, given.seed)
     return 1 if wrong else 0
 
 

@@ -1,14 +1,13 @@
 """The integer program as kernels of the ARM family: each result is the reference executor's."""
 
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from arm_calls import BrokenCallError, call_program
-from arm_int8 import compared, differing, exact_results, seeded
+from arm_int8 import artifact_layers, compared, differing, exact_results, seeded
 from arm_steps import Array, Library, library
 from nets import Steps, chain, dense, gated
 from op_cases import trained
@@ -171,12 +170,13 @@ def test_artifacts_give_the_references_bits(precision: str, tmp_path: Path) -> N
     same_bits(arm.infer(target, tmp_path, source, tensors), expected)
     images = [np.ascontiguousarray(t.transpose(1, 2, 0).astype(np.uint8)) for t in tensors]
     same_bits(arm.run(target, tmp_path, images), expected)
-    (tmp_path / "0.ppm").write_bytes(b"P6 23 21 255\n" + images[0].tobytes())
-    for threads in ("1", "4"):
-        words = ("--quiet", "--threads", threads, "--repeat", "10", "--raw", "raw", "0.ppm")
-        subprocess.run([tmp_path / "pictured-run", *words], cwd=tmp_path, check=True, timeout=60)
-        raw = (tmp_path / "raw").read_bytes()
-        assert raw == b"".join(y.tobytes() for y in expected[0].values())
+    (right,) = integer_program.run(model, tensors[:1], every=True)
+    for threads in (1, 4):
+        layers = artifact_layers(tmp_path, HOST, model, tensors[0], threads)
+        assert len(layers) > 5
+        assert {k: y.tobytes() for k, y in layers.items()} == {
+            k: right[k].tobytes() for k in layers
+        }
 
 
 def same_bits(got: list[dict[str, Array]], expected: list[dict[str, Array]]) -> None:
