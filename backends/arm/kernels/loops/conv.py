@@ -7,7 +7,7 @@ from typing import Any, assert_never
 from tcc.backends.arm.kernels.base import Space
 from tcc.backends.arm.kernels.conv import DirectConv, Gathered
 from tcc.backends.arm.kernels.loops import tir
-from tcc.backends.arm.kernels.loops.conv_tile import ChannelBlock, Memory, compute
+from tcc.backends.arm.kernels.loops.conv_tile import ChannelBlock, ConvBuffers, compute
 from tcc.backends.arm.kernels.loops.staging import stage
 from tcc.backends.arm.kernels.loops.taps import Panel, PixelTile, Taps, gather, in_a_row, nested
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
@@ -36,7 +36,7 @@ def build(kernel: DirectConv, symbol: str) -> Any:
         if staging := kernel.staging:
             stage(staging, source, scratch[0])
             source = scratch[0]
-        memory = Memory(source, weights, bias, operands, rest[-1])
+        memory = ConvBuffers(source, weights, bias, operands, rest[-1])
         match kernel.gathered:
             case Gathered.MAP:
                 _gathered_map(kernel, memory, scratch[-1])
@@ -84,7 +84,7 @@ def _blocks(
         body(ChannelBlock(blocks.count, blocks.rest))
 
 
-def _gathered_map(kernel: DirectConv, memory: Memory, gathered: Buffer) -> None:
+def _gathered_map(kernel: DirectConv, memory: ConvBuffers, gathered: Buffer) -> None:
     """Gather the taps of all pixels, then walk through the weights once."""
     rows, size = kernel.window.out, prod(kernel.plane)
 
@@ -105,7 +105,7 @@ def _gathered_map(kernel: DirectConv, memory: Memory, gathered: Buffer) -> None:
     _blocks(kernel, lambda block: _plane(kernel, lambda p: tile(block, p)), parallel=parallel)
 
 
-def _gathered_tiles(kernel: DirectConv, memory: Memory) -> None:
+def _gathered_tiles(kernel: DirectConv, memory: ConvBuffers) -> None:
     """Gather the taps of one tile of pixels, then use them for all output channels."""
 
     def tile(pixels: PixelTile) -> None:
@@ -120,7 +120,7 @@ def _gathered_tiles(kernel: DirectConv, memory: Memory) -> None:
     _plane(kernel, tile, parallel=kernel.macs >= PARALLEL)
 
 
-def _in_place(kernel: DirectConv, memory: Memory) -> None:
+def _in_place(kernel: DirectConv, memory: ConvBuffers) -> None:
     """Read the map where it lies; the larger one of weights and map is walked through once."""
     parallel = kernel.macs >= PARALLEL
 

@@ -11,7 +11,7 @@ from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class ConvBuffers:
     """A function's arguments but its scratch memory; `source` is the map or its staged copy."""
 
     source: Buffer
@@ -30,14 +30,14 @@ class ChannelBlock:
 
 
 def compute(
-    kernel: DirectConv, memory: Memory, block: ChannelBlock, pixels: PixelTile, taps: Taps
+    kernel: DirectConv, memory: ConvBuffers, block: ChannelBlock, pixels: PixelTile, taps: Taps
 ) -> None:
     """Compute and write one tile."""
     (_across if kernel.across else _along)(kernel, memory, block, pixels, taps)
 
 
 def _along(
-    kernel: DirectConv, memory: Memory, block: ChannelBlock, pixels: PixelTile, taps: Taps
+    kernel: DirectConv, memory: ConvBuffers, block: ChannelBlock, pixels: PixelTile, taps: Taps
 ) -> None:
     """A tile whose vectors run along pixels."""
     lanes, first = pixels.lanes, block.index * kernel.blocks.width
@@ -65,7 +65,7 @@ def _along(
 
 
 def _across(
-    kernel: DirectConv, memory: Memory, block: ChannelBlock, pixels: PixelTile, taps: Taps
+    kernel: DirectConv, memory: ConvBuffers, block: ChannelBlock, pixels: PixelTile, taps: Taps
 ) -> None:
     """A tile whose vectors run along output channels, padded to whole vectors."""
     channels = -(-block.channels // LANES) * LANES
@@ -102,7 +102,7 @@ def _weights(kernel: DirectConv, block: ChannelBlock) -> Expr:
 
 
 def _write_vector(
-    kernel: DirectConv, memory: Memory, sums: Buffer, first: Expr, channels: int
+    kernel: DirectConv, memory: ConvBuffers, sums: Buffer, first: Expr, channels: int
 ) -> None:
     """Write the channels of a single pixel, in vectors as far as they are full."""
     epilogue = kernel.epilogue.transposed()
