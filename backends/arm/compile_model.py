@@ -7,10 +7,11 @@ from tcc.backends.arm.codegen import bundle_texts, c_names, c_source, link, micr
 from tcc.backends.arm.codegen.c_source import Sources
 from tcc.backends.arm.codegen.network import Network, levels
 from tcc.backends.arm.codegen.zig import ZigError
+from tcc.backends.arm.kernels.base import KernelCall
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule import input_scratch, limits
 from tcc.backends.arm.schedule.arena import plan
-from tcc.backends.arm.schedule.program import buffers, program
+from tcc.backends.arm.schedule.program import Copy, ProgramStep, buffers, program
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.target import Artifact, Memory
 from tcc.compiler.passes.drop_train_only import drop_train_only
@@ -82,4 +83,15 @@ def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifac
         raise BuildError(f"{machine.target.name}: {model.graph.name}: {error}") from error
     texts = bundle_texts.texts(made.network, machine, made.name, made.memory.weights)
     files = {path: text.encode() for path, text in texts.items()}
-    return Artifact({**files, **built.files}, built.executable, memory=made.memory)
+    layers = {step.result: named(step) for step in made.network.program.steps}
+    return Artifact({**files, **built.files}, built.executable, memory=made.memory, layers=layers)
+
+
+def named(step: ProgramStep) -> str:
+    """Return what computes a step, in words for people."""
+    match step:
+        case KernelCall(kernel, _, _):
+            micro = ", ".join(each.word for each in kernel.micro_kernels)
+            return f"{kernel.word} in {micro}" if micro else kernel.word
+        case Copy():
+            return "copy"

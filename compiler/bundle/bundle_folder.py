@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tcc.compiler.bundle import manifest, manifest_checks
@@ -29,10 +29,14 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class BundleContents:
-    """A bundle that is not on a disk yet: bytes by path, and what its manifest says."""
+    """A bundle that is not on a disk yet: bytes by path, and what its manifest says.
+
+    `layers` is what computes each layer, as an artifact has it.
+    """
 
     manifest: Manifest
     files: Mapping[str, bytes]
+    layers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

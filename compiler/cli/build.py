@@ -191,6 +191,8 @@ def _print(report: Report, written: "Sequence[WrittenBundle]", stages: Stages) -
         if report.verbose:
             rows = [(f"  {file.path}", size(file.bytes)) for file in each.manifest.files]
             report.table(("  file", "size"), rows)
+            if each.layers:
+                report.table(("  layer", "kernel"), [(f"  {n}", k) for n, k in each.layers.items()])
     if report.verbose:
         report.text("")
         rows = [(name, f"{seconds:.2f}") for name, seconds in stages.seconds.items()]

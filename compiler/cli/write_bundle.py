@@ -1,6 +1,7 @@
 """Writing what `tcc build` built, once its artifact has shown that it agrees with the reference."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ class WrittenBundle:
     full: int | None = None
     archive: str = ""
     """The file of a package for a maker's tool that holds images; empty for all else."""
+    layers: Mapping[str, str] = field(default_factory=dict)
+    """What computes each layer, where the target's own kernels do."""
 
     @property
     def artifact(self) -> "tuple[BundleFile, ...]":
@@ -75,7 +78,7 @@ def write(
     unchecked = _unchecked(device) if replaying else "--no-replay"
     stages("write", 0, 1)
     folder = bundle_folder.write(contents, out, None if unchecked else accept)
-    return WrittenBundle(folder, contents.manifest, tuple(found), unchecked)
+    return WrittenBundle(folder, contents.manifest, tuple(found), unchecked, layers=contents.layers)
 
 
 def _unchecked(device: "Device") -> str:

@@ -228,7 +228,7 @@ def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContent
         compiled=artifact.compiled,
         memory=artifact.memory,
     )
-    return BundleContents(manifest.sealed(about), files)
+    return BundleContents(manifest.sealed(about), files, artifact.layers)
 
 
 def network(spec: Spec) -> manifest.NetworkRecord:

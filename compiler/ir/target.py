@@ -87,13 +87,14 @@ class Artifact:
     """Files by relative path; the caller alone writes them. `executable` ones get the x bit.
 
     `compiled` is what a maker's own tool said where one was run; `memory` what running takes, where
-    that is known beforehand.
+    that is known beforehand; `layers` what computes each layer, where kernels of the target do.
     """
 
     files: Mapping[str, bytes]
     executable: frozenset[str] = field(default=frozenset())
     compiled: ToolReport | None = None
     memory: Memory | None = None
+    layers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

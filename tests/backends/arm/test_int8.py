@@ -1,5 +1,6 @@
 """The integer program as kernels of the ARM family: each result is the reference executor's."""
 
+import platform
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from quantised import calibrated, int8, picture, ready
 from tables import looped
 
 from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.compile_model import named
 from tcc.backends.arm.kernels.base import KernelCall, KernelWeights, Scratch, Space
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.micro.cores import CORES
@@ -61,6 +63,19 @@ def test_what_micro_kernels_leave_is_computed_by_plain_loops(
     assert not any(kernel.micro_kernels for kernel in kernels)
     for model, program in zip(some, programs, strict=True):
         assert not differing(compiled, program, model)
+
+
+def test_each_layer_says_what_computes_it(
+    built: tuple[Library, dict[str, Program]],
+) -> None:
+    _, programs = built
+    words = {named(step) for step in programs["dense"].steps}
+    assert {"matrix in matrix_sse", "pool"} <= words or platform.machine() != "x86_64"
+    assert any(
+        word.startswith("depthwise in depthwise")
+        for p in programs.values()
+        for word in map(named, p.steps)
+    )
 
 
 def test_what_is_compared_is_there() -> None:

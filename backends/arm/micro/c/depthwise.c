@@ -30,7 +30,7 @@ static inline int16x8_t band_eight(uint8x8_t levels, int flip)
     return flip ? vreinterpretq_s16_u16(vmovl_u8(levels)) : vmovl_s8(vreinterpret_s8_u8(levels));
 }
 
-/* More than eight neighbours; the last vector overlaps the one before. */
+/* Eight neighbours or more; the last vector overlaps the one before. */
 static inline void band_neighbours(const uint8_t *from, int flip, int count, int16_t *to)
 {
     const uint8_t *last = from + count - PIXELS;
@@ -57,7 +57,7 @@ static inline int band_vectors(const uint8_t *from, ptrdiff_t bytes, int step, i
 {
     if (step > 2)
         return 0;
-    if (count > PIXELS) {
+    if (step == 1 ? count >= PIXELS : count > PIXELS) {
         if (step == 1 && flip)
             band_neighbours(from, 0x80, count, to);
         else if (step == 1)
@@ -226,6 +226,14 @@ static inline void pair_write(const pair *s, int row, uint8_t *to, float factor,
             ADD(1, x, ((i) - (stride)) * (size) + (j)); \
     } while (0)
 /* A row reads all its taps first, so that none waits for memory. */
+#define ROW2(i, stride, odd) \
+    do { \
+        const int16_t *from = at + (i) * line; \
+        READ(x0, from); \
+        READ(x1, from + (odd)); \
+        TAP(x0, i, 0, 2, stride); \
+        TAP(x1, i, 1, 2, stride); \
+    } while (0)
 #define ROW3(i, stride, odd) \
     do { \
         const int16_t *from = at + (i) * line; \
@@ -252,6 +260,15 @@ static inline void pair_write(const pair *s, int row, uint8_t *to, float factor,
     } while (0)
 
 /* `at` is where the first window begins in the band, `line` the length of a row. */
+static inline void add_2x2_s2(pair *s, const taps *weights, const int16_t *at, int line)
+{
+    int odd = line / 2;
+    ROW2(0, 2, odd);
+    ROW2(1, 2, odd);
+    ROW2(2, 2, odd);
+    ROW2(3, 2, odd);
+}
+
 static inline void add_3x3_s1(pair *s, const taps *weights, const int16_t *at, int line)
 {
     ROW3(0, 1, 0);
@@ -312,7 +329,7 @@ static int kind_of(const micro_window *w)
     int size = w->kernel_height, stride = w->stride_y;
     int square = w->kernel_width == size && w->stride_x == stride;
     int plain = square && w->dilation_x == 1 && w->dilation_y == 1 && stride <= 2 && w->band > 1;
-    return plain && (size == 3 || size == 5) ? 10 * size + stride : 0;
+    return plain ? 10 * size + stride : 0;
 }
 
 typedef struct {
@@ -360,6 +377,7 @@ static void strip_narrow(const channel *c, const pair *s, uint8_t *first, uint8_
                 strip_narrow(c, &s, first, second); \
         } \
     }
+STRIP(strip_2x2_s2, add_2x2_s2, 2)
 STRIP(strip_3x3_s1, add_3x3_s1, 3)
 STRIP(strip_3x3_s2, add_3x3_s2, 3)
 STRIP(strip_5x5_s1, add_5x5_s1, 5)
@@ -386,6 +404,8 @@ typedef void (*strip)(const channel *, const band_form *, const int16_t *, uint8
 static strip strip_of(const micro_window *w)
 {
     switch (kind_of(w)) {
+    case 22:
+        return strip_2x2_s2;
     case 31:
         return strip_3x3_s1;
     case 32:
@@ -399,6 +419,27 @@ static strip strip_of(const micro_window *w)
     }
 }
 
+/* Windows of one tap: a plane without rows. */
+static void points(const channel *c, const uint8_t *map, uint8_t *y)
+{
+    int pixels = c->window->out_height * c->window->out_width, flip = c->window->flip, p = 0;
+#if defined(__ARM_NEON)
+    int16x8_t least = vdupq_n_s16((int16_t)c->low), most = vdupq_n_s16((int16_t)c->high);
+    float32x4_t factor = vdupq_n_f32(c->factor);
+    int32x4_t bias = vdupq_n_s32(c->bias);
+    for (; p + PIXELS <= pixels; p += PIXELS) {
+        int16x8_t x = band_eight(vld1_u8(map + p), flip);
+        int32x4_t low = vmlal_n_s16(bias, vget_low_s16(x), *c->weights);
+        int32x4_t high = vmlal_n_s16(bias, vget_high_s16(x), *c->weights);
+        vst1_u8(y + p, requantize_eight(low, high, factor, least, most));
+    }
+#endif
+    for (int sign = flip ? 0 : 0x80; p < pixels; p++) {
+        int32_t sum = c->bias + ((map[p] ^ sign) - sign) * *c->weights;
+        y[p] = requantize_one(sum, c->factor, c->low, c->high);
+    }
+}
+
 /* Write the levels of one filter's plane. Weights are int16, filled up with zeros to whole fours;
  * `band` is memory for the window's band, of an even number of rows or of one. */
 int32_t micro_depthwise_levels(const uint8_t *map, const int16_t *weights, const int32_t *bias,
@@ -407,6 +448,11 @@ int32_t micro_depthwise_levels(const uint8_t *map, const int16_t *weights, const
 {
     const micro_window *w = (const micro_window *)window;
     channel c = {w, weights, *factor, *bias, low, high};
+    if (w->kernel_height * w->kernel_width * w->stride_y * w->stride_x == 1 &&
+        w->out_height == w->height && w->out_width == w->width) {
+        points(&c, map, y);
+        return 0;
+    }
     band_form form = form_of(w);
     int line = form.phases * form.columns, step = w->band > 1 ? 2 : 1;
     strip write = strip_of(w);

@@ -235,6 +235,10 @@ BANDS = [
 ] + [
     Case(window(1, (6, 18), 3, dilation=(2, 3), band=2), 1),
     Case(window(1, (6, 18), 3, band=2), 1, extreme=True),
+    Case(window(1, (5, 7), 1, band=6, signed=True), 1, -128, 127),
+    Case(MicroWindow(1, (12, 22), (6, 11), (2, 2), (2, 2), band=6), 1),
+    Case(MicroWindow(1, (7, 5), (3, 2), (2, 2), (2, 2), band=4, signed=True), 1, -128, 127),
+    Case(MicroWindow(1, (1, 1), (3, 6), (3, 3), start=(2, 7), band=4), 1),
 ]
 
 
