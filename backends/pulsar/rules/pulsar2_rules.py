@@ -73,6 +73,17 @@ def _axes_given(one: OnnxOperator) -> str | None:
     return "`axes` are given" if len(one.inputs) > 3 and one.inputs[3] else None
 
 
+def _lstm_inputs(one: OnnxOperator) -> str | None:
+    """Say whether an LSTM has lengths of its sequences, or peepholes: inputs 4 and 7."""
+    given = [place for place in (4, 7) if place < len(one.inputs) and one.inputs[place]]
+    return f"input {given[0]} is given" if given else None
+
+
+def _samples(one: OnnxOperator) -> str | None:
+    found = one.attributes.get("sampling_ratio", 0)
+    return None if found else "its sampling_ratio is 0"
+
+
 def _nearest(one: OnnxOperator) -> str | None:
     """Say whether nearest pixels are found another way; ONNX's default is one."""
     found = one.attributes.get("nearest_mode", "round_prefer_floor")
@@ -131,6 +142,8 @@ LISTED = (
          "use 1 or 2"),
     NpuRule("lstm.attributes", ("LSTM",), "these attributes are not taken", LIST,
          absent(*LSTM), LEAVE),
+    NpuRule("lstm.inputs", ("LSTM",), "sequence_lens and P are not taken", LIST,
+         _lstm_inputs, LEAVE),
     NpuRule("lstm.layout", ("LSTM",), "the layout is 0", LIST, only("layout", 0), LEAVE),
     NpuRule("max_pool.dilation", ("MaxPool",), "dilations are 1", LIST, ones("dilations"),
          "use no dilation"),
@@ -186,6 +199,8 @@ AX620E_BOOK = _book(AX620E_LIST, BOTH, _reported(SINES, "Sin"))
 """All that is known of the AX620E."""
 AX650_BOOK = _book(
     AX650_LIST, (*BOTH, *AX650_ALONE),
+    NpuRule("roi_align.samples", ("RoiAlign",), "sampling_ratio is not 0", AX650_LIST, _samples,
+            "give the number of samples"),
     _reported(
         BUILDS, "ConvTranspose", "InverseSigmoid", "LpNormalization", "RotaryEmbedding", "Squeeze",
         "Swish", "Xor",

@@ -172,7 +172,7 @@ def test_a_package_holds_no_file_that_breaks_a_rule():
         verify({"model.onnx": made.SerializeToString()}, AX620)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_no_damaged_file_ends_the_check(seed):
     """Whatever a byte says, the check says something or nothing, and does not fail."""
     import random

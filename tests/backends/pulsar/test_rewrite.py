@@ -51,12 +51,11 @@ def assert_equal(model, chip):
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(made.SerializeToString(), options)
     (source,) = model.graph.inputs
-    for seed in (0, 1):
-        tensor = validate.sample(source, seed)
-        (expected,) = float_program.run(model, [tensor])
-        found = session.run(list(expected), {source.name: tensor[None]})
-        for name, (value,) in zip(expected, found, strict=True):
-            assert validate.moved(expected[name], value) <= ROUNDING, name
+    tensor = validate.sample(source, 1)  # none that the passes were checked with
+    (expected,) = float_program.run(model, [tensor])
+    found = session.run(list(expected), {source.name: tensor[None]})
+    for name, (value,) in zip(expected, found, strict=True):
+        assert validate.moved(expected[name], value) <= ROUNDING, name
     return [each for each in check(made, chip) if each.severity is Severity.REFUSED]
 
 
@@ -159,7 +158,7 @@ def test_there_are_passes_for_each_toolchain():
         assert len({each.name for each in pipeline}) == len(pipeline)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.data())
 def test_random_networks_are_as_the_float_graph_has_them(data):
     graph = random_nets.graphs(data.draw, floats=True)

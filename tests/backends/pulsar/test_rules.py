@@ -119,6 +119,7 @@ PULSAR2 = {
     "lp_norm.axis": Case("LpNormalization", {"axis": 1}),
     "lp_norm.p": Case("LpNormalization", {"p": 3}),
     "lstm.attributes": Case("LSTM", {**RECURRENT, "clip": 1.0}, (3, 1, 4), LSTM),
+    "lstm.inputs": Case("LSTM", RECURRENT, (3, 1, 4), (*LSTM, w(1, 64), np.ones(1, np.int32))),
     "lstm.layout": Case("LSTM", {**RECURRENT, "layout": 1}, (3, 1, 4), LSTM, opset=14),
     "max_pool.dilation": PULSAR["max_pool.dilation"],
     "max_pool.order": pool("MaxPool", storage_order=1),
@@ -187,7 +188,7 @@ def test_what_breaks_a_rule_is_found(chip, name, case):
 def test_every_rule_has_a_case():
     for chip, cases in ((AX620, PULSAR), (AX620E, PULSAR2), (AX650, PULSAR2)):
         own = {rule.name for rule in BOOKS[chip].rules} - {"reported"}
-        assert own == set(cases) - {"operators", "places"}
+        assert own == set(cases) - {"operators", "places"} | ({"roi_align.samples"} & own)
         assert len(own) == len([r for r in BOOKS[chip].rules if r.name != "reported"])
         for rule in BOOKS[chip].rules:
             assert set(rule.operators) <= {*BOOKS[chip].places, "ReduceMin"}, rule.name
@@ -246,6 +247,13 @@ def test_what_a_matrix_comes_out_of():
     assert found.rule.startswith("rule matrix.levels")
     (listed,) = (each for each in check(made, AX620) if each.severity is Severity.REFUSED)
     assert listed.found == "DequantizeLinear is not listed"
+
+
+@pytest.mark.parametrize(("ratio", "broken"), [(0, True), (2, False)])
+def test_samples_of_regions_on_ax650(ratio, broken):
+    boxes, places = w(1, 4), np.zeros(1, INT64)
+    case = Case("RoiAlign", {"sampling_ratio": ratio}, X, (boxes, places), opset=16)
+    assert named(check(model(case), AX650)) == ({"roi_align.samples"} if broken else set())
 
 
 def test_builds_that_are_reported_to_fail_are_doubtful():

@@ -36,12 +36,18 @@ def test_every_network_builds_for_every_chip(root):
         assert all(re.fullmatch(r"builds, within 1e-[567]", each) for each in answers), name
 
 
-@pytest.mark.parametrize("name", ["fastnet_block", "squeezenet"])
+@pytest.mark.parametrize(
+    "name", ["fastnet_block", pytest.param("squeezenet", marks=pytest.mark.slow)]
+)
 def test_a_row_is_what_is_found(pulsar_zoo, root, name):
     assert pulsar_zoo.row(name) in (root / "docs/pulsar.md").read_text().splitlines()
 
 
-@pytest.mark.parametrize("name", specs())
+SAMPLED = ("ddsnet", "shufflenet_v2", "squeezenet")
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in specs() if name not in SAMPLED]
+
+
+@pytest.mark.parametrize("name", [*SAMPLED, *OTHERS])
 def test_the_rules_find_nothing_in_any_network(pulsar_zoo, name):
     found = pulsar_zoo.found(load(specs()[name]).graph, AX620)
     assert [each for each in found if each.severity is Severity.REFUSED] == []
