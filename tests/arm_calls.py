@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.backends.arm.codegen import c_names, micro_objects, objects, zig
+from tcc.backends.arm.codegen import micro_objects, objects, zig
 from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.kernels.base import Kernel, KernelCall, KernelWeights, Scratch, Value
 from tcc.backends.arm.machine import Machine
@@ -102,10 +102,10 @@ def call_program(
     kernels = dict.fromkeys(k for p in plans for k in p.kernels)
     symbols = {k: f"k{i}_{k.word}" for i, k in enumerate(kernels)}
     made = objects.compiled({s: k for k, s in symbols.items()}, machine)
-    (folder / "kernels.o").write_bytes(objects.own(made, "test"))
+    (folder / "kernels.o").write_bytes(made)
     declared = "".join(f"int {symbol}();\n" for symbol in symbols.values())
     table = f"static int (*const kernels[])() = {{{', '.join(symbols.values())}}};\n"
-    defined = f"#define TASKS {tasks}\n#define LAUNCH {c_names.prefix('test')}ParallelLaunch\n"
+    defined = f"#define TASKS {tasks}\n#define LAUNCH __TVMBackendParallelLaunch\n"
     (folder / "calls.c").write_text(declared + table + defined + DRIVER.read_text("utf-8"))
     options = ("-std=gnu11", "-o", "calls", "calls.c", "kernels.o")
     if checked:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.backends.arm.codegen import c_names, micro_objects, objects, zig
+from tcc.backends.arm.codegen import micro_objects, objects, zig
 from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.kernels.base import Kernel, KernelCall, KernelWeights, Scratch, Value
 from tcc.backends.arm.machine import Machine
@@ -31,7 +31,7 @@ static int launch(body run, void *data, int tasks)
         status |= run(task, &environment, data);
     return status;
 }
-int (*%sParallelLaunch)(body, void *, int) = launch;
+int (*__TVMBackendParallelLaunch)(body, void *, int) = launch;
 """
 
 
@@ -134,8 +134,8 @@ def library(
     kernels = dict.fromkeys(k for p in programs for k in p.kernels)
     symbols = {k: f"k{i}_{k.word}" for i, k in enumerate(kernels)}
     made = objects.compiled({s: k for k, s in symbols.items()}, machine)
-    (folder / "kernels.o").write_bytes(objects.own(made, "test"))
-    (folder / "launch.c").write_text(_LAUNCH % (tasks, c_names.prefix("test")))
+    (folder / "kernels.o").write_bytes(made)
+    (folder / "launch.c").write_text(_LAUNCH % tasks)
     micro = micro_objects.compiled(kernels, machine)
     for file, data in micro.items():
         (folder / file).write_bytes(data)

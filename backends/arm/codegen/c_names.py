@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from hashlib import sha256
 
 MAX_NAME = 64
 
@@ -31,12 +30,3 @@ def floats(values: Sequence[float], count: int) -> str:
 
     exact = [float(float32(v)).hex() for v in values]
     return ", ".join(f"{v}f" for v in (exact * count if len(exact) == 1 else exact))
-
-
-def prefix(name: str) -> str:
-    """Return 12 characters, different for each model, that take the place of `__TVMBackend`.
-
-    So that a program can hold several models' objects; equal in length, so that replacing one
-    by the other leaves an object file well-formed.
-    """
-    return f"tcc_{sha256(name.encode()).hexdigest()[:8]}"

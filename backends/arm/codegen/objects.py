@@ -15,7 +15,6 @@ import tvm
 from tvm import tirx
 from tvm.ir import IRModule, PointerType, PrimType
 
-from tcc.backends.arm.codegen import c_names
 from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.kernels.loops.builders import build
 from tcc.backends.arm.machine import Machine
@@ -104,13 +103,3 @@ def _culprit(functions: Mapping[str, Any], target: Any) -> str:
         except Exception:
             return symbol
     return next(iter(functions))
-
-
-def own(kernels: bytes, name: str) -> bytes:
-    """Return the object file with TVM's own symbols under a name that only this model has.
-
-    All of them begin with one of these words, which are as long as what replaces them.
-    """
-    for word in (b"__TVMBackend", b"__truncsfhf2", b"__extendhfsf"):
-        kernels = kernels.replace(word, c_names.prefix(name).encode())
-    return kernels
