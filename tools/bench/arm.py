@@ -35,7 +35,6 @@ from tcc.compiler.zoo import shipped
 
 GUESTS = Path(__file__).parent / "arm_guests"
 NETWORKS = ("ddsnet", "fastnet", "squeezenet", "resnet18", "mobilenet_v2", "shufflenet_v2")
-COLUMNS = ("tcc fp32", "ncnn fp32", "TFLite fp32", "tcc int8", "ncnn int8", "TFLite int8")
 AGREES = 1e-3
 """How far outputs of ours and of ncnn may be apart, of their largest, to be of one network."""
 
@@ -63,13 +62,12 @@ def main() -> None:
 def _table(peers: Peers, specs: Sequence[str], images: Path) -> None:
     print("M instructions / M modelled cycles: network alone; with what comes before and after")
     for spec in specs:
-        network = BenchedNetwork(peers, spec, images)
-        found = dict(network.counted())
-        print(f"\n{spec}")
-        for name in COLUMNS:
-            run = found[name]
-            ours = found[f"tcc {name.split()[-1]}"]
-            print(f"  {name:12} {_shown(run.network)}  {_shown(run.total)}  {_ratio(ours, run)}")
+        print(f"\n{spec}", flush=True)
+        ours: dict[str, CountedRun] = {}
+        for name, run in BenchedNetwork(peers, spec, images).counted():
+            own = ours.setdefault(name.split()[-1], run)  # it comes first
+            shown = f"{_shown(run.network)}  {_shown(run.total)}  {_ratio(own, run)}"
+            print(f"  {name:12} {shown}", flush=True)
 
 
 def _shown(cost: tuple[int, int]) -> str:
@@ -91,7 +89,7 @@ class BenchedNetwork:
     images: Path
 
     def counted(self) -> Iterator[tuple[str, CountedRun]]:
-        """Yield what each form costs."""
+        """Yield what each form costs, ours before the peers' of the same numbers."""
         graph = load(shipped.find_spec(self.spec, whole_file(self.spec)), {}).graph
         model = passes.run(Model(graph, pipeline.random_weights(graph).tensors), passes.INFERENCE)
         (source,) = graph.inputs
