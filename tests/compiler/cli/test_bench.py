@@ -48,13 +48,6 @@ def test_mistakes(tcc, built, words, code):
     assert f"error[{code}]" in ended.err
 
 
-def test_what_nothing_runs_is_not_measured(tcc, home):
-    assert tcc("build", "tiny.yaml", "--target", "ax650", "-q").code == 0
-    ended = tcc("bench", home / "build/tiny-ax650-fp32")
-    assert ended.code == 2
-    assert "error[E0657]" in ended.err
-
-
 def test_a_damaged_model_is_not_measured(tcc, built):
     (built / "model/model.onnx").write_bytes(b"no model")
     ended = tcc("bench", built)

@@ -61,7 +61,7 @@ def test_it_is_shown_and_not_run(tcc, home, images):
     assert tcc(*BUILD, "-q").code == 0
     shown = tcc("show", "build/tiny-dot-fp32").out
     assert shown.splitlines()[0] == "# tiny for dot at fp32"
-    for words in (("verify",), ("run", images), ("eval", "--data", images)):
+    for words in (("verify",), ("bench",), ("run", images), ("eval", "--data", images)):
         command, *rest = words
         found = tcc(command, "build/tiny-dot-fp32", *rest)
         assert found.code == 2
