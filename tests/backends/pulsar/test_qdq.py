@@ -1,5 +1,6 @@
 """What Pulsar2 is given: integers between floats, layer by layer those of the reference."""
 
+import re
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -16,6 +17,7 @@ from tcc.backends.pulsar.chips import AX650
 from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.zoo.shipped import specs
 
 EDGES = {"QuantizeLinear", "DequantizeLinear"}
 
@@ -94,3 +96,19 @@ def test_a_layer_that_is_off_is_found(pulsar_qdq, monkeypatch):
     monkeypatch.setattr(pulsar_qdq, "qdq_onnx", lambda *_: wrong)
     x = np.random.default_rng(4).standard_normal(program.graph.inputs[0].type.shape)
     assert pulsar_qdq.difference(program, [x.astype(np.float32)]).alone > 1
+
+
+def test_every_row_of_the_table_is_within_a_step(root):
+    page = (root / "docs/pulsar.md").read_text()
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\d+) \| (\d+) \| [\d.]+% \| \d+ \| \d+ of \d+ change \|$",
+        page,
+        re.MULTILINE,
+    )
+    assert len(rows) >= 3
+    assert {name for name, *_ in rows} <= set(specs())
+    assert {int(alone) for _, _, alone in rows} <= {0, 1}
+
+
+def test_a_row_is_what_is_found(pulsar_qdq, root):
+    assert pulsar_qdq.row("fastnet_block") in (root / "docs/pulsar.md").read_text().splitlines()
