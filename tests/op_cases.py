@@ -15,7 +15,7 @@ from tcc.backends import BACKENDS
 from tcc.compiler import passes
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node, verify
 from tcc.compiler.ir.op import Init, Param
-from tcc.compiler.ir.target import Builder, Target
+from tcc.compiler.ir.target import GraphReader, Target
 from tcc.compiler.ir.types import Shape, TensorType
 from tcc.compiler.ops import (
     ACTIVATIONS,
@@ -278,17 +278,17 @@ INTERNAL_CASES: dict[str, Case] = {
 """Ops that passes make, which not every target runs."""
 
 
-def refusals(backend: Builder, target: Target, graph: Graph) -> set[str]:
+def refusals(backend: GraphReader, target: Target, graph: Graph) -> set[str]:
     """Return which ops of a graph a target refuses, as lines of the list."""
     return {f"{target.name}: {each.node.op.word}" for each in backend.refusals(target, graph)}
 
 
-def ready(backend: Builder, target: Target, model: Model) -> Model:
+def ready(backend: GraphReader, target: Target, model: Model) -> Model:
     """Return a model after the passes that a target wants."""
     return passes.run(model, backend.passes(target.precisions[0]))
 
 
-def refused(backend: Builder, target: Target, graph: Graph) -> bool:
+def refused(backend: GraphReader, target: Target, graph: Graph) -> bool:
     """Whether a target refuses a graph, for an op that is listed; for another, the test fails."""
     found = refusals(backend, target, graph)
     assert found <= set(LISTED.read_text().splitlines())
@@ -300,7 +300,7 @@ def refused_ops() -> str:
     found = (
         refusals(backend, target, ready(backend, target, one_input(case)).graph)
         for backend in BACKENDS
-        if isinstance(backend, Builder)
+        if isinstance(backend, GraphReader)
         for target in backend.targets
         for case in CASES.values()
     )
