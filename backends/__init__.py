@@ -5,7 +5,7 @@ from tcc.backends.onnxruntime.backend import OnnxRuntime
 from tcc.backends.pulsar.backend import Pulsar
 from tcc.backends.pulsar.chips import Toolchain
 from tcc.backends.tflite.backend import TfLite
-from tcc.compiler.ir.target import Backend
+from tcc.compiler.ir.backend import Backend
 
 BACKENDS: tuple[Backend, ...] = (
     OnnxRuntime(), Arm(), TfLite(),

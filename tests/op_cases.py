@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from tcc.backends import BACKENDS
 from tcc.compiler import passes
+from tcc.compiler.ir.backend import GraphReader
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node, verify
 from tcc.compiler.ir.op import Init, Param
-from tcc.compiler.ir.target import GraphReader, Target
+from tcc.compiler.ir.target import Target
 from tcc.compiler.ir.types import Shape, TensorType
 from tcc.compiler.ops import (
     ACTIVATIONS,

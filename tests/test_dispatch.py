@@ -138,7 +138,7 @@ YES_OR_NO = {
     "what softmax does not see": {"meaning classes", "kind classes"},
     "whether many units are measured together, of which one may hide another": {"kind regression"},
     "whether there are levels, and signs": {
-        "dtype DType.F32", "dtype DType.I8, DType.U8", "dtype DType.I8", "dtype int8",
+        "dtype DType.F32", "dtype DType.I8, DType.U8", "dtype DType.I8", "dtype DType.U8", "dtype int8",
     },
     "whether the spec resizes": {"mode none"},
     "what nearest resizing asks of sizes, or somebody else's file may say": {
@@ -164,15 +164,22 @@ YES_OR_NO = {
         "agreement PrintedMatch.EQUAL", "agreement PrintedMatch.NONE",
     },
     "whether files, whose colours are RGB or grey, hold them in the network's order": {
-        "color bgr", "CONTRACT['color'] gray", "CONTRACT['color'] bgr",
+        "color bgr", "color gray", "CONTRACT['color'] gray", "CONTRACT['color'] bgr",
     },
     "whether outputs are scaled integers": {"data_type DataType.INT16"},
     "whether a kernel has room for its gathered taps": {"gathered Gathered.MAP"},
+    "whether each image has a scale of its own": {"scale max"},
+    "what a Cortex-A7 starts beside another instruction, or before its sum is read": {
+        "kind InstructionKind.ALU", "kind InstructionKind.FLOAT_ACCUMULATE, InstructionKind.LONG_MULTIPLY",
+    },
+    "which of the two forms that peers have is measured": {"form fp32", "form int8"},
 }  # fmt: skip
 """Comparisons with a name whose other answer is right for every other name, by what they ask. Any
 other is a `match` that ends in `assert_never` or raises `UnhandledError`."""
 PARTIAL = {
+    "backends/arm/measure/instructions.py": "what takes one turn, as all but three kinds do",
     "compiler/frontend/argument_values.py": "what is taken as it stands; all else is an expression",
+    "backends/pulsar/rewrite/moves.py": "a node that it does not rewrite stays as it is",
     "compiler/passes/fuse_clamps.py": "a range that is not known is all numbers",
 }
 """Matches that may leave names out."""

@@ -221,9 +221,9 @@ def test_what_contributing_adds_is_what_it_says(tmp_path):
 
     from tcc.compiler.data.weights import placeholders
     from tcc.compiler.frontend.spec import load
+    from tcc.compiler.ir.backend import Builder, Runner
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.ir.precision import FP32
-    from tcc.compiler.ir.target import Builder, Runner
     from tcc.compiler.ops import activation
     from tcc.compiler.passes import run as through
 

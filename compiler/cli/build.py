@@ -128,11 +128,8 @@ def build(
             made = write(contents, device, folder, stages, replaying=replay)
             compared = not plan.precision.full and (json or not quiet)
             full = pipeline.full_size(chosen.spec, given, device, stages) if compared else None
-            written.append(
-                dataclasses.replace(
-                    made, full=full, archive=device.packager.archive if device.packager else ""
-                )
-            )
+            archive = device.packager.archive if device.packager else ""
+            written.append(dataclasses.replace(made, full=full, archive=archive))
         stages.end()
     _print(report, written, stages)
     report.document(_document(written, stages))

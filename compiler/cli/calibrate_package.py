@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.figures.bar_chart import Bar
     from tcc.compiler.frontend.spec import Spec
-    from tcc.compiler.ir.target import Packager, Target
+    from tcc.compiler.ir.backend import Packager
+    from tcc.compiler.ir.target import Target
     from tcc.compiler.quant.calibration_document import CalibrationDocument
     from tcc.compiler.quant.program.float_comparison import FloatComparison
 

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.ir.precision import Precision
-from tcc.compiler.ir.target import (
+from tcc.compiler.ir.backend import (
     Adviser,
-    Artifact,
     Backend,
     BoardMeasurer,
     Builder,
@@ -17,12 +15,11 @@ from tcc.compiler.ir.target import (
     Measurer,
     NumbersReader,
     Packager,
-    Refusal,
-    Remark,
     Runner,
-    Target,
     ToolUser,
 )
+from tcc.compiler.ir.precision import Precision
+from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support.diagnostics import Span, UserError, fail, nearest, whole_file
 from tcc.compiler.support.external_tools import Tool
 

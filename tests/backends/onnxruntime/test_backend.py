@@ -17,11 +17,12 @@ from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
 from tcc.compiler.checkpoint import import_checkpoint
 from tcc.compiler.data import images
 from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.backend import Builder
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
-from tcc.compiler.ir.target import Artifact, Builder
+from tcc.compiler.ir.target import Artifact
 from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import Relu
 from tcc.compiler.passes import INFERENCE, run

@@ -4,8 +4,9 @@ import pytest
 
 from tcc.backends import BACKENDS
 from tcc.compiler.cli import devices
+from tcc.compiler.ir.backend import Builder, Packager, Runner
 from tcc.compiler.ir.precision import FP32
-from tcc.compiler.ir.target import Artifact, Builder, Packager, Runner, Target
+from tcc.compiler.ir.target import Artifact, Target
 from tcc.compiler.passes import PLAIN
 
 BUILD = ("build", "tiny.yaml", "--target", "dot")
