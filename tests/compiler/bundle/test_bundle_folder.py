@@ -14,7 +14,7 @@ from tcc.compiler.data import images
 from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir import preprocess
-from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.ir.printer import show
 from tcc.compiler.ir.target import Artifact, Refusal, Target
@@ -94,7 +94,7 @@ def made(folder: Path, text: str = SPEC, weights=None, backend=None):
         chosen = replace(chosen, tensors={**chosen.tensors, **weights})
     backend = backend or Printer()
     device = Device(backend, *backend.targets)
-    found = pipeline.build(spec, chosen, (device,), "fp32", silent)
+    found = pipeline.build(spec, chosen, [Plan(device, FP32)], silent)
     return next(iter(found))
 
 
