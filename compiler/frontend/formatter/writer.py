@@ -161,7 +161,7 @@ def _flow(node: LayoutNode) -> str:
     """Return a value in brackets, on one line."""
     if isinstance(node, LayoutLeaf):
         return on_one_line(node)
-    inner = ", ".join(_flow_entry(entry) for entry in node.entries)
+    inner = ", ".join(map(_flow_entry, node.entries))  # a frame less: 256 may lie in another
     return (
         f"{node.mark} {{{inner}}}".lstrip() if node.mapping else f"{node.mark} [{inner}]".lstrip()
     )

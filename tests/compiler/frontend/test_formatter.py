@@ -389,3 +389,8 @@ def check(text):
 def test_any_part_of_a_spec_is_formatted_or_refused(start, end):
     assume(start < end)
     check(BEFORE[start:end])
+
+
+def test_lists_as_deep_as_a_spec_may_have():
+    text = f"graph: {'[' * 250}relu{']' * 250}\n"
+    assert formatted(text).count("[") == 250
