@@ -10,10 +10,7 @@
 
 static const unsigned ALIGNMENT = 128;
 
-static bool failed(const char* what, long code) {
-    if (code) std::fprintf(stderr, "%s failed: 0x%lx\n", what, static_cast<unsigned long>(code));
-    return code != 0;
-}
+using network::failed;
 
 static long start() {
 #ifdef AX620E
@@ -72,13 +69,7 @@ static int infer(AX_ENGINE_HANDLE handle, const char* path, const char* folder) 
     io.pOutputs = buffers.outputs.data();
     if (failed("AX_ENGINE_RunSync", AX_ENGINE_RunSync(handle, &io))) return 1;
 
-    for (size_t index = 0; index < info->nOutputSize; ++index) {
-        const AX_ENGINE_IOMETA_T& meta = info->pOutputs[index];
-        const void* data = buffers.outputs[index].pVirAddr;
-        if (folder && !network::keep_output(folder, meta.pName, data, meta.nSize)) return 1;
-        network::print_output(meta.pName, static_cast<const float*>(data), meta.nSize / 4);
-    }
-    return 0;
+    return network::give_outputs(info->pOutputs, buffers.outputs, folder) ? 0 : 1;
 }
 
 static int run(const std::vector<uint8_t>& model, const char* path, const char* folder) {

@@ -10,10 +10,7 @@
 
 #include "network_io.h"
 
-static bool failed(const char* what, long code) {
-    if (code) std::fprintf(stderr, "%s failed: 0x%lx\n", what, static_cast<unsigned long>(code));
-    return code != 0;
-}
+using network::failed;
 
 /* The part of the NPU that the file was compiled for, which the engine must be started with. */
 static bool npu_mode(const std::vector<uint8_t>& model, AX_JOINT_SDK_ATTR_T& attributes) {
@@ -73,13 +70,7 @@ static int infer(AX_JOINT_HANDLE handle, AX_JOINT_EXECUTION_CONTEXT context, con
     io.pIoSetting = &settings;
     if (failed("AX_JOINT_RunSync", AX_JOINT_RunSync(handle, context, &io))) return 1;
 
-    for (size_t index = 0; index < io.nOutputSize; ++index) {
-        const AX_JOINT_IOMETA_T& meta = info->pOutputs[index];
-        const void* data = buffers.outputs[index].pVirAddr;
-        if (folder && !network::keep_output(folder, meta.pName, data, meta.nSize)) return 1;
-        network::print_output(meta.pName, static_cast<const float*>(data), meta.nSize / 4);
-    }
-    return 0;
+    return network::give_outputs(info->pOutputs, buffers.outputs, folder) ? 0 : 1;
 }
 
 static int run(const std::vector<uint8_t>& model, const char* path, const char* folder) {

@@ -14,6 +14,11 @@
 
 namespace network {
 
+inline bool failed(const char* what, long code) {
+    if (code) std::fprintf(stderr, "%s failed: 0x%lx\n", what, static_cast<unsigned long>(code));
+    return code != 0;
+}
+
 inline bool read_file(const char* path, std::vector<uint8_t>& data) {
     std::FILE* file = std::fopen(path, "rb");
     if (!file) {
@@ -120,6 +125,17 @@ inline bool keep_output(const std::string& folder, const char* name, const void*
     if (file) kept = !std::fclose(file) && kept;
     if (!kept) std::fprintf(stderr, "cannot write %s\n", path.c_str());
     return kept;
+}
+
+/* Print each output, and keep it if there is a folder to keep it in; `meta` names and measures them. */
+template <typename Meta, typename Buffer>
+bool give_outputs(const Meta* meta, const std::vector<Buffer>& buffers, const char* folder) {
+    for (size_t index = 0; index < buffers.size(); ++index) {
+        const void* data = buffers[index].pVirAddr;
+        if (folder && !keep_output(folder, meta[index].pName, data, meta[index].nSize)) return false;
+        print_output(meta[index].pName, static_cast<const float*>(data), meta[index].nSize / 4);
+    }
+    return true;
 }
 
 }  // namespace network
