@@ -1,6 +1,7 @@
 """YAML's events, from ruamel.yaml, handed to the builder of the tree."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -76,24 +77,70 @@ def missing_at(text: str, key: int, mark: int) -> int:
     return min(mark, found.end() if found else mark)
 
 
-class _Reader:
-    """Passes events on, one method for each kind."""
+def _skip(_event: Any) -> None:
+    """Let an event without content pass."""
+
+
+class EventReader(ABC):
+    """Passes a library's events on, one method for each kind."""
 
     def __init__(self, builder: TreeBuilder) -> None:
         self.builder = builder
         self.source = builder.source
-        self.reached = 0
         self.key = 0
-        self.last = (0, 0)
         self.documents = 0
+        self.takes: dict[str, Callable[[Any], None]] = {
+            "StreamStartEvent": _skip,
+            "StreamEndEvent": _skip,
+            "DocumentStartEvent": self.document,
+            "DocumentEndEvent": _skip,
+            "ScalarEvent": self.scalar,
+            "MappingStartEvent": self.mapping,
+            "MappingEndEvent": self.close,
+            "SequenceStartEvent": self.sequence,
+            "SequenceEndEvent": self.close,
+            "AliasEvent": self.alias,
+        }
+
+    @abstractmethod
+    def document(self, event: Any) -> None:
+        """Look at how a document begins."""
+
+    @abstractmethod
+    def scalar(self, event: Any) -> None:
+        """Pass a value on."""
+
+    @abstractmethod
+    def mapping(self, event: Any) -> None:
+        """Pass a mapping's start on."""
+
+    @abstractmethod
+    def sequence(self, event: Any) -> None:
+        """Pass a list's start on."""
+
+    def close(self, event: Any) -> None:
+        """Pass the end of a list or mapping on."""
+        start, end = event.start_mark.index, event.end_mark.index
+        self.key = max(self.key, end if end > start else 0)
+        self.builder.close(end if end > start else None)
+
+    @abstractmethod
+    def alias(self, event: Any) -> None:
+        """Pass a reference on."""
+
+
+class _Reader(EventReader):
+    """Reads what ruamel.yaml says, and refuses what specs may not have."""
+
+    def __init__(self, builder: TreeBuilder) -> None:
+        super().__init__(builder)
+        self.reached = 0
+        self.last = (0, 0)
 
     def take(self, event: Any) -> None:
         """Pass one event on."""
         self.reached = event.start_mark.index
-        _TAKE[type(event).__name__](self, event)
-
-    def skip(self, event: Any) -> None:
-        """Let an event without content pass."""
+        self.takes[type(event).__name__](event)
 
     def document(self, event: Any) -> None:
         """Refuse a second document, and a version that is not 1.2."""
@@ -128,12 +175,6 @@ class _Reader:
     def sequence(self, event: Any) -> None:
         """Pass a list's start on."""
         self._open(event, "seq")
-
-    def close(self, event: Any) -> None:
-        """Pass the end of a list or mapping on."""
-        start, end = event.start_mark.index, event.end_mark.index
-        self.key = max(self.key, end if end > start else 0)
-        self.builder.close(end if end > start else None)
 
     def alias(self, event: Any) -> None:
         """Pass a reference on."""
@@ -175,17 +216,3 @@ class _Reader:
             span = self.source.span(event.start_mark.index, event.end_mark.index)
             self.builder.wrong("E0107", f"the text `{event.value[:40]}` is no !!{name}", span)
         return value
-
-
-_TAKE: dict[str, Callable[[_Reader, Any], None]] = {
-    "StreamStartEvent": _Reader.skip,
-    "StreamEndEvent": _Reader.skip,
-    "DocumentStartEvent": _Reader.document,
-    "DocumentEndEvent": _Reader.skip,
-    "ScalarEvent": _Reader.scalar,
-    "MappingStartEvent": _Reader.mapping,
-    "MappingEndEvent": _Reader.close,
-    "SequenceStartEvent": _Reader.sequence,
-    "SequenceEndEvent": _Reader.close,
-    "AliasEvent": _Reader.alias,
-}

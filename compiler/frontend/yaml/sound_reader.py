@@ -6,10 +6,9 @@ that the meaning of every text, and what is said of a broken one, is ruamel.yaml
 """
 
 import re
-from collections.abc import Callable
 from typing import Any
 
-from tcc.compiler.frontend.yaml.reader import after_properties, missing_at, resolve
+from tcc.compiler.frontend.yaml.reader import EventReader, after_properties, missing_at, resolve
 from tcc.compiler.frontend.yaml.tree import Scalar
 from tcc.compiler.frontend.yaml.tree_builder import TreeBuilder
 
@@ -49,26 +48,20 @@ def read_sound(builder: TreeBuilder) -> None:
         raise DoubtError from None
     if get_version() != _TRIED:
         raise DoubtError
-    reader = _Reader(builder)
+    takes = _Reader(builder).takes
     try:
         for event in iter(CParser(text).get_event, None):
-            _TAKE[type(event).__name__](reader, event)
+            takes[type(event).__name__](event)
     except (YAMLError, ValueError) as error:
         raise DoubtError from error
 
 
-class _Reader:
-    """Passes events on, one method for each kind."""
+class _Reader(EventReader):
+    """Reads what libyaml says, and doubts what ruamel.yaml may say otherwise."""
 
     def __init__(self, builder: TreeBuilder) -> None:
-        self.builder = builder
-        self.source = builder.source
+        super().__init__(builder)
         self.text = builder.source.text
-        self.key = 0
-        self.documents = 0
-
-    def skip(self, event: Any) -> None:
-        """Let an event without content pass."""
 
     def document(self, event: Any) -> None:
         """Doubt whatever a document begins with."""
@@ -104,12 +97,6 @@ class _Reader:
         """Pass a list's start on."""
         self._open(event, mapping=False)
 
-    def close(self, event: Any) -> None:
-        """Pass the end of a list or mapping on."""
-        start, end = event.start_mark.index, event.end_mark.index
-        self.key = max(self.key, end if end > start else 0)
-        self.builder.close(end if end > start else None)
-
     def alias(self, event: Any) -> None:
         """Pass a reference on."""
         start, self.key = event.start_mark.index, event.end_mark.index
@@ -133,17 +120,3 @@ class _Reader:
     def _check_name(self, start: int) -> None:
         if not _NAME.match(self.text, start):
             raise DoubtError
-
-
-_TAKE: dict[str, Callable[[_Reader, Any], None]] = {
-    "StreamStartEvent": _Reader.skip,
-    "StreamEndEvent": _Reader.skip,
-    "DocumentStartEvent": _Reader.document,
-    "DocumentEndEvent": _Reader.skip,
-    "ScalarEvent": _Reader.scalar,
-    "MappingStartEvent": _Reader.mapping,
-    "MappingEndEvent": _Reader.close,
-    "SequenceStartEvent": _Reader.sequence,
-    "SequenceEndEvent": _Reader.close,
-    "AliasEvent": _Reader.alias,
-}
