@@ -182,12 +182,21 @@ def functions():
                 yield named(path), node
 
 
+def code_lines(text):
+    """The numbers of lines that are not comments alone: reasons cost a file nothing."""
+    lines = enumerate(text.splitlines(), 1)
+    return [number for number, line in lines if not line.lstrip().startswith("#")]
+
+
 def test_files_and_functions_are_short():
-    files = {named(path): len(path.read_text().splitlines()) for path in CODE}
+    code = {named(path): code_lines(path.read_text()) for path in CODE}
+    files = {name: len(lines) for name, lines in code.items()}
     assert {name: lines for name, lines in files.items() if lines >= LONGEST_FILE} == {}
     # of code: a command's options are its parameters, one a line, and what is public says more
     long = {
-        f"{name}: {f.name}": f.end_lineno - (f.body[1:] or f.body)[0].lineno + 1
+        f"{name}: {f.name}": sum(
+            (f.body[1:] or f.body)[0].lineno <= line <= f.end_lineno for line in code[name]
+        )
         for name, f in functions()
     }
     assert {name: lines for name, lines in long.items() if lines >= LONGEST_FUNCTION} == {}

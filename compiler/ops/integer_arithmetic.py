@@ -94,6 +94,7 @@ def sums(x: Levels, weight: NDArray[np.int8], stride: Pair, dilation: Pair, grou
     ]
     result = np.zeros((len(x), filters, *size), np.int32)
     for (i, j), view in taps(x, kernel, stride, dilation, (size[0], size[1])):
+        # A filter of one channel has nothing to sum within a tap: no product of matrices is needed.
         if depth == 1:
             repeated = np.repeat(view, filters // groups, axis=1)
             result += repeated * weight[:, 0, i, j].astype(np.int32)[:, None, None]
@@ -111,6 +112,7 @@ def _add_products(result: Int32, view: Levels, weight: NDArray[np.int8], groups:
     for start in range(0, depth, EXACT_CHANNELS):
         part = slice(start, start + EXACT_CHANNELS)
         left, right = (a.astype(np.float32) for a in (by_group[:, :, part], flat[:, :, part]))
+        # Parts are added as int32: as floats, their sum could pass 2**24 and be rounded.
         total += np.matmul(left, right).astype(np.int32)
 
 

@@ -168,6 +168,7 @@ def _torn(found: CalibrationDocument, ready: Model) -> Iterator[tuple[str, str]]
 
 def _is_scale(number: float) -> bool:
     normal = isfinite(number) and number >= SMALLEST
+    # JSON holds float64: what is no float32 was not written by us, and would be rounded in silence.
     return normal and number == float(np.float32(number))
 
 
@@ -200,6 +201,7 @@ def _tensor(text: str, kind: str, shape: tuple[int, ...], name: str, value: str)
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
+        # What is no base64 then fails by its length: one message for both.
         data = b""
     if len(data) != dtype.itemsize * int(np.prod(shape)):
         label = f"the tensors of `{value}` do not have its shape"

@@ -90,6 +90,7 @@ def non_negative(model: Model) -> frozenset[str]:
     found: set[str] = set()
     for source in model.graph.inputs:
         pre = source.preprocess
+        # Grey levels less the mean, by the deviation: not negative where no mean is above zero.
         if pre is not None and (pre.raw or max(pre.mean) <= 0):
             found.add(source.name)
     for node in model.graph.nodes:

@@ -30,6 +30,7 @@ class Quantized(Op, Exact):
     def clamp(self, y: TensorType) -> tuple[Call, ...]:
         """Return the clamp of stored levels `c` to `y`, if there is one; name the result `y`."""
         low, high = (stored(bound, y) for bound in (self.low, self.high))
+        # What stores the levels saturates at the type's own bounds anyway.
         if (low, high) == (0, 255):
             return ()
         bounds = (Const((bound,), "uint8", scalar=True) for bound in (low, high))

@@ -46,6 +46,7 @@ class QPad(Op, Exact):
         values = [Const((stored(n, x),), "uint8", scalar=True) for n in self.levels]
         if len(set(self.levels)) == 1:
             return (Call("Pad", ("x0", widths, values[0])),)
+        # ONNX's Pad has one constant for all channels, so that each is padded by itself.
         calls: list[Call] = []
         for c, value in enumerate(values):
             bounds = (Const((c,)), Const((c + 1,)), Const((1,)))

@@ -92,5 +92,6 @@ class UnsignedQConv(QConv):
     ) -> Array:
         """Return the levels of the output."""
         weight, *others = params
+        # int16 first: less 128, a uint8 below it would wrap around.
         signed = (weight.astype(np.int16) - 128).astype(np.int8)
         return QConv.integer(self, types, xs, (signed, *others))

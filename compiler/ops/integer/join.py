@@ -52,6 +52,8 @@ class QAdd(Quantized):
 
     def fixed_point(self, *xs: TensorType) -> tuple[tuple[int, ...], int]:
         """Return the multipliers and the shift."""
+        # In float32, and the multipliers rounded by rint, as XNNPACK's initialisation of its 8-bit
+        # sums does (microparams-init.c): with float64 a multiplier may be the next integer.
         ratios = [
             min(float(np.float32(x.scale) / np.float32(self.scale)), LARGEST_RATIO) for x in xs
         ]

@@ -99,6 +99,7 @@ class RealGlobalAvgPool(Op, Exact):
 
 def share(x: TensorType) -> np.float32:
     """Return what one element counts in the mean."""
+    # Rounded to float32 by itself, since in a file it stands as the scale of the ones.
     return np.float32(1) / np.float32(prod(x.shape[1:]))
 
 
@@ -112,12 +113,14 @@ def _one_each(x: TensorType, word: str) -> Shape:
 
 
 def _sums(x: Array) -> integer_arithmetic.Int32:
+    # numpy would sum in 64 bits; `MOST` keeps the sums within the 32 that targets have.
     total: integer_arithmetic.Int32 = x.sum(axis=(2, 3), keepdims=True, dtype=np.int32)
     return total
 
 
 def _summed(x: TensorType) -> tuple[Call, ...]:
     """Return calls that give the sum of each channel's levels as `t`."""
+    # Each stored level is too large by the zero point: taken off once, from the sum.
     shift = zero_point(x) * prod(x.shape[1:])
     sums = "r" if shift else "t"
     calls = (

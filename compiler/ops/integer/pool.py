@@ -39,6 +39,7 @@ class QAvgPool(Quantized):
         pool, (_, height, width), (_, rows, columns) = self.pool, x.shape, self.infer(x).shape
         top, left, bottom, right = pool.pads
         down, across = reached((height, width), pool.kernel, pool.step, pool.pads, (rows, columns))
+        # With sizes rounded up (ceil_mode) the last windows may end behind the padding.
         return (top, left, max(bottom, down), max(right, across))
 
     def counted(self, x: TensorType) -> integer_arithmetic.Float32:
@@ -47,6 +48,8 @@ class QAvgPool(Quantized):
         inside = integer_arithmetic.bordered(
             inside, self.pool.pads, int(self.pool.count_include_pad)
         )
+        # What lies behind the padding is never counted, whatever count_include_pad says: as in
+        # PyTorch.
         _, _, bottom, right = (a - b for a, b in zip(self.padding(x), self.pool.pads, strict=True))
         one = np.ones((1, 1, *self.pool.kernel), np.int8)
         padded = integer_arithmetic.bordered(inside, (0, 0, bottom, right))
@@ -73,6 +76,7 @@ class QAvgPool(Quantized):
             "group": x.shape[0],
         }
         return (
+            # Not QLinearConv, which has one factor a filter: here each window may have its own.
             Call("ConvInteger", ("x0", "ones", zero(x)), how, "t"),
             Call("Cast", ("t",), {"to": FLOAT32}, "f"),
             Call("Mul", ("f", "factor"), output="s"),

@@ -60,6 +60,7 @@ class RealConv(Op, Exact):
 
         A Mul in place of the last two would be folded into the weights, which rounds them.
         """
+        # The zero point is taken off in float32, where all sums below `EXACT` are exact.
         shift = zero_point(x)
         how = self.conv.onnx(x, opset)[0].attributes
         read = (Call("Sub", ("xs", number(shift)), output="xf"),) if shift else ()
@@ -84,6 +85,7 @@ class RealConv(Op, Exact):
 
 def fits(weight: Array, bias: Array, largest: int) -> bool:
     """Whether no sum of weights times levels of a magnitude, and a bias, can reach `EXACT`."""
+    # In int64: what is too large for an int32 is to be found here, not to wrap around.
     total = np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(axis=1)
     most = total * largest + np.abs(bias.astype(np.int64))
     return bool((most < EXACT).all())

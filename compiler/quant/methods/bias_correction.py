@@ -104,6 +104,7 @@ class _IntegerRun:
         (x,) = self.graph.input_types(node)
         step = float(x.scale or 1) * own.scale.astype(np.float64)
         found = self._mean(node, node.op.conv, own.weight) + own.bias
+        # More would let the sum overflow (`SUM_BITS`).
         most = 1 << SUM_BITS
         shift = np.clip(np.rint(wanted / step - found), -most, most)
         corrected = np.clip(own.bias + shift, -most, most).astype(np.int32)
@@ -121,6 +122,8 @@ class _IntegerRun:
         for (i, j), view in integer_arithmetic.taps(
             padded, conv.kernel, stride, dilation, (size[0], size[1])
         ):
+            # A convolution is linear, so that the mean of its outputs needs the mean of what each
+            # tap reads, and no product for each position.
             mean = view.sum(axis=(0, 2, 3), dtype=np.int64) / (len(view) * size[0] * size[1])
             total += np.einsum("gfd,gd->gf", by_group[..., i, j], mean.reshape(conv.groups, -1))
         return total.reshape(-1)
@@ -129,15 +132,18 @@ class _IntegerRun:
         """Return the levels that a convolution reads, with its border of zeros."""
         stored = self.values[value]
         low, _ = self.graph.types[value].limits
+        # The border of zeros is the zero point where signed levels are stored from 0 to 255.
         return integer_arithmetic.bordered(stored, conv.pads, -min(low, 0)) + np.int16(min(low, 0))
 
     def step(self, node: Node) -> None:
         """Run a node, and forget what nothing reads any more."""
+        # An addition may read one value twice.
         inputs = dict.fromkeys(node.inputs)
         sources = tuple(Input(name, self.graph.types[name]) for name in inputs)
         alone = Graph(node.name, sources, (node,), (Output("result", node.name),))
         weights = {name: self.weights[name] for name in node.params}
         feeds = {name: self.values[name] for name in inputs}
+        # Each node by itself: what a corrected bias changes must reach the nodes behind it.
         found = float_program.evaluate(Model(alone, weights), feeds)
         self.values[node.name] = np.asarray(found["result"])
         for value in inputs:

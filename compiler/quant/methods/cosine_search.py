@@ -89,6 +89,7 @@ def quantised(values: Float32, scale: Float32 | np.float32, limits: tuple[int, i
 def candidates(absmax_scale: float, largest: float) -> Float32:
     """Return the scales around a start, ascending; none above `largest`, the start among them."""
     factors = np.geomspace(1 / REACH, REACH, STEPS)
+    # geomspace may miss 1 by a rounding.
     factors[STEPS // 2] = 1.0
     found = (absmax_scale * factors).astype(np.float32)
     return found[found <= np.float32(max(largest, absmax_scale))]
@@ -135,8 +136,10 @@ def _each(one: SampledConv, scales: Float32, limits: tuple[int, int]) -> list[fl
 def _weights(one: SampledConv, scale: np.float32, limits: tuple[int, int]) -> SampledConv:
     """Return a layer with the best scales of its weights, for an input of a given scale."""
     x = quantised(one.patches, scale, limits)
+    # Up to 1: above absmax / 127 levels would stay unused.
     factors = candidates(1.0, 1.0)
     count, taps = x.shape[1:]
+    # With more patches than taps, moments of the patches are the smaller thing to multiply with.
     found = (_by_gram if count > taps else _by_outputs)(one, x, factors)
     return replace(one, factor=float(factors[last_largest(found)]))
 

@@ -58,6 +58,7 @@ class HeldOutJudge:
     def both_qualities(self, calibration: Calibration) -> tuple[Qualities, Qualities]:
         """Return the qualities on images held out, and those on all images."""
         program = quantize(self.ready, calibration)
+        # Optimised, as many candidates are run: integers come out the same (tests compare them).
         rows = self._rows(float_program.prepared(program, optimised=True))
         held_out = output_comparison.qualities(self.ready, self.expected, rows, self.held_out)
         return held_out, output_comparison.qualities(self.ready, self.expected, rows)

@@ -44,6 +44,7 @@ def search(counts: Counts, levels: int) -> ClippingThreshold:
     if not counts.any():
         return ClippingThreshold(1.0, 0.0)
     found = divergences(counts, levels)
+    # From the end, since argmin takes the first of equal ones and the largest is wanted.
     best = len(found) - 1 - int(np.argmin(found[::-1]))
     return ClippingThreshold((levels + 1 + best) / len(counts), float(found[best]))
 
@@ -69,6 +70,7 @@ def divergences(counts: Counts, levels: int) -> Reals:
     own = np.concatenate([[0.0], np.cumsum(_entropy(counts))])
     clipped = own[ends[:, -1] - 1] + _entropy(last + outside)
     quantised = (mass * spread).sum(axis=1) + outside * spread[:, -1]
+    # A difference of large sums may fall below zero by rounding; a divergence cannot.
     found = (clipped - quantised) / total - np.log(total) + np.log(np.maximum(inside, 1))
     every = np.full(len(known), np.inf)
     every[known] = np.maximum(found, 0.0)
@@ -92,6 +94,8 @@ def _ends(bins: int, levels: int) -> NDArray[np.int32]:
     level = np.arange(-1, levels + 1)
     # (j + 1/2) * levels / threshold < level + 1/2 in whole numbers: (2j + 1) * levels < edge
     edge = (2 * level + 1) * threshold
+    # ceil(edge / levels) // 2 numbers 2j + 1 lie below edge / levels. On a tie bin j goes to the
+    # even level of the two.
     below = (-(-edge // levels)) // 2
     tied = (edge % levels == 0) & (edge // levels % 2 == 1) & (level % 2 == 0)
     ends: NDArray[np.int32] = np.clip(below + tied, 0, threshold).astype(np.int32)

@@ -28,6 +28,7 @@ def share(group: "ValueGroup") -> float:
     steps = shares[:, None] / group.levels
     errors = middles - np.minimum(np.rint(middles / steps), group.levels) * steps
     sums = (errors**2) @ counts
+    # From the end, since argmin takes the first of equal ones and the largest is wanted.
     return float(shares[len(shares) - 1 - int(np.argmin(sums[::-1]))])
 
 

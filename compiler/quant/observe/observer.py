@@ -75,6 +75,7 @@ def observe(
             for looked in pool.map(run.look, tasks):
                 done += looked
                 progress("observe", done, count)
+        # Also when interrupted: the pool's end would otherwise wait for every image still queued.
         except BaseException as error:
             pool.shutdown(cancel_futures=True)
             if isinstance(error, UserError):
@@ -136,6 +137,7 @@ class _Observation:
             UserError: A value is not finite.
         """
         graph = self.model.graph
+        # A concat's extremes are those of its parts, which are there: nothing is computed over it.
         for node in graph.nodes:
             if isinstance(node.op, Concat):
                 for table in (self.low, self.high):

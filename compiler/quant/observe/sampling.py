@@ -21,7 +21,7 @@ FEWEST = 64
 RUN = 8
 """Neighbouring columns of a sample, and the least side of a window, in outputs."""
 BUDGET = 1 << 25
-"""Most numbers that all samples take, and all windows."""
+"""Most numbers that all samples take, and all windows: 128 MiB of float32 each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ def sampling_plan(graph: Graph, digests: Sequence[str], positions: int = POSITIO
     each = min(positions, max(FEWEST, BUDGET // channels))
     samples = {name: _sample(name, graph.types[name], digests, each) for name in values}
     found = {n.name: _window(n, digests, positions) for n in convolutions}
+    # What windows take depends on strides and borders: counted first, then cut in proportion.
     taken = sum(_numbers(graph, choice) for choice in found.values())
     if taken > BUDGET:
         few = positions * BUDGET // taken
@@ -80,6 +81,7 @@ def sampling_plan(graph: Graph, digests: Sequence[str], positions: int = POSITIO
 
 def places_in_concats(graph: Graph) -> Mapping[str, tuple[str, int]]:
     """Return the values that a concat holds: the outermost concat, and where they begin there."""
+    # Backwards: a concat within a concat is placed in the outermost one before its inputs are met.
     found: dict[str, tuple[str, int]] = {}
     for node in reversed(graph.nodes):
         if isinstance(node.op, Concat):
@@ -126,6 +128,7 @@ def _least(key: str, digests: Sequence[str], count: int) -> tuple[int, ...]:
     """Return the places of the images whose hashes with a key are the smallest, in order."""
     if count >= len(digests):
         return tuple(range(len(digests)))
+    # Equal images have equal hashes: any of them would do, but the place decides for certain.
     order = sorted(range(len(digests)), key=lambda i: (_pair(f"{digests[i]} {key}"), i))
     return tuple(sorted(order[:count]))
 

@@ -122,6 +122,7 @@ class _RunningLoss:
             real = real / self.factor.reshape(-1, *(1 for _ in real.shape[1:]))
         low, high = kind.limits
         steps = real.astype(np.float64).ravel() / float(kind.scale or 1)
+        # ONNX stores signed levels as uint8 with the zero point 128 (`ops.integer.base`).
         levels = stored.astype(np.float64).ravel() + min(low, 0)
         error = np.abs(steps - levels)
         self.dot += float(steps @ levels)

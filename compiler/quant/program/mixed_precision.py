@@ -132,6 +132,7 @@ def candidates(ready: Model, comparison: FloatComparison) -> Sequence[str]:
 def macs_share(ready: Model, names: Set[str]) -> float:
     """Return the share of the multiply-accumulates that layers have."""
     graph, sources = ready.graph, fused_clamps(ready.graph)
+    # A kept value may be a clamp; the multiply-accumulates are its convolution's.
     chosen = names | {sources[name] for name in names if name in sources}
     macs = {node.name: node.op.macs(*graph.input_types(node)) for node in graph.nodes}
     return sum(macs[name] for name in chosen if name in macs) / max(sum(macs.values()), 1)

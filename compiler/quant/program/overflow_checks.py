@@ -59,6 +59,9 @@ def _sum_problems(
     at = {node.name: node for node in model.graph.nodes}
     for name, own in rounded.items():
         x = calibration.ranges[at[name].inputs[0]]
+        # The worst input has the largest level everywhere, with its weight's sign. No partial sum,
+        # in whatever order a runtime adds, exceeds the sum of magnitudes either. int64, so that it
+        # is seen.
         total = np.abs(own.weight.reshape(len(own.weight), -1).astype(np.int64)).sum(axis=1)
         most = total * largest_level(x) + np.abs(own.bias.astype(np.int64))
         if (most >= 1 << 31).any():

@@ -76,6 +76,7 @@ def quantize(model: Model, calibration: Calibration) -> Model:
     work = _Quantizer(model, calibration, rounded)
     for source in model.graph.inputs:
         work.enter(source)
+    # A node that a clamp takes in is made at the clamp's place, under its name.
     inside = {source: clamp for clamp, source in work.clamps.items()}
     for node in model.graph.nodes:
         if node.name not in inside:
@@ -154,11 +155,13 @@ class _Quantizer:
                     return RealConv(replace(conv, bias=True)), (
                         own.weight, factor, own.bias,
                     )  # fmt: skip
+                # Always with a bias: zeros change nothing, and corrections of biases need a place.
                 return QConv(*out, replace(conv, bias=True)), (own.weight, own.scale, own.bias)
             case Add():
                 return QAdd(*out), ()
             case Mul() if len(types) == 2:
                 return QMul(*out), ()
+            # A larger map, whose sum might overflow, stays in float.
             case GlobalAvgPool() if mean.fits(types[0]):
                 last = self.calibration.real_ends and node.name in self.ends
                 return (RealGlobalAvgPool() if last else QGlobalAvgPool(*out)), ()
@@ -188,6 +191,7 @@ class _Quantizer:
         else:
             self.add(f"{worked.name}:float", worked.op, inputs, own, worked)
             self.add(last, node.op, (f"{worked.name}:float",), (), node)
+        # What outputs alone read stays a float: nothing makes integers of it.
         if node.name in self.ends:
             return
         factor = self.calibration.factors.get(node.name)

@@ -84,6 +84,7 @@ def factors(model: Model, statistics: Statistics, setting: EqualizationSetting) 
     for group in scale_groups(model.graph):
         peaks = {name: _peaks(statistics.seen[name]) for name in group if name in statistics.seen}
         top = max((float(p.max(initial=0.0)) for p in peaks.values()), default=0.0)
+        # `at`, as ids repeat where several channels of one value share a factor.
         for name, peak in peaks.items():
             if top > 0:
                 np.maximum.at(size, found.of[name], peak / top)
@@ -128,6 +129,7 @@ def channel_classes(graph: Graph) -> ChannelClasses:
     for name, kind in graph.types.items():
         of[name] = np.arange(count, count + kind.shape[0])
         count += kind.shape[0]
+    # What goes in and comes out means what it did: no factors there.
     bound += [of[source.name] for source in graph.inputs]
     bound += [of[output.value] for output in graph.outputs]
     summed: list[Ids] = []
@@ -137,6 +139,8 @@ def channel_classes(graph: Graph) -> ChannelClasses:
         if through is not None:
             same += [(of[node.name], part) for part in through]
         elif isinstance(node.op, Conv) and not shared.intersection(node.params):
+            # A depthwise filter reads one channel, whose factor its own weight scale takes up.
+            # Others sum over channels: factors make their weights uneven under one scale.
             if node.op.groups != len(ids[0]):
                 summed.append(ids[0])
         else:
@@ -166,6 +170,7 @@ def _through(  # noqa: PLR0911 - a case an operation
             return ids if all(len(one) == size for one in ids) else None
         case Pad(value=value):  # zeros alone are the same whatever they are divided by
             return ids if value == 0 else None
+        # Each of these gives k * f(x) for k * x with k > 0; a relu6 or a sigmoid does not.
         case (
             Relu() | LeakyRelu() | MaxPool() | GlobalMaxPool() | AvgPool() | GlobalAvgPool()
             | Resize()

@@ -79,6 +79,8 @@ def best_scale(weight: Float64, moments: Float64) -> Float64:
     """
     whole = absmax_scale(weight)
     scales = np.stack([_scale(whole * part) for part in CANDIDATES])
+    # Where each filter has moments of its own (filters, taps, taps), they have no rows for several
+    # candidates at a time.
     costs = []
     parts = -(-scales.size * weight.shape[1] // MOST_TRIED) if moments.ndim < 3 else len(scales)
     for some in np.array_split(scales, min(parts, len(scales))):
@@ -128,6 +130,8 @@ def _settle(left: Float64, inverse: Float64) -> Float64:
     errors = np.empty_like(left)
     for tap in range(left.shape[1]):
         rounded = np.clip(np.rint(left[:, tap]), -LIMIT, LIMIT)
+        # Frantar et al., algorithm 1, with the triangular factor in place of the inverse itself:
+        # what is left of a weight is paid for by those that follow, in proportion to its row.
         errors[:, tap] = (left[:, tap] - rounded) / inverse[tap, tap]
         left[:, tap] = rounded
         left[:, tap + 1 :] -= np.outer(errors[:, tap], inverse[tap, tap + 1 :])
@@ -143,6 +147,7 @@ def _scale(values: Float64) -> Float64:
 def _inverse_factor(moments: Float64) -> Float64:
     """Return the upper triangle U with UT U = inverse of the damped moments."""
     size = len(moments)
+    # Of inputs that were all zero the trace is zero; any matrix with an inverse does then.
     damping = DAMPING * float(np.trace(moments)) / size
     damped = moments + np.eye(size) * (damping if damping > 0 else 1.0)
     # Turned around, the lower factor of the matrix gives the upper factor of its inverse.

@@ -70,6 +70,7 @@ def allowed_scales(scale: NDArray[np.float64], bias: Real, x: Range, y: Range) -
     least = np.abs(bias.astype(np.float64)) / (x.scale * 2.0**SUM_BITS)
     # A little above, so that M, which is rounded to float32 twice, does not fall below the bound.
     least = np.maximum(least, y.scale / x.scale * SMALLEST_FACTOR * (1 + 2.0**-20))
+    # A filter of zeros may still have a bias, whose steps its scale decides.
     dead = scale < SMALLEST
     raised = np.where(dead & (least < SMALLEST), 1.0, np.maximum(scale, least))
     return raised.astype(np.float32)

@@ -110,6 +110,8 @@ def _rounded(layer: FloatConv, patches: Float32) -> RoundedWeights:
     groups, samples, taps = patches.shape
     weight = layer.weight.reshape(groups, -1, taps)
     read = levels(patches, layer.x)
+    # Of groups with few weights there are many: a search in each would take long for filters that
+    # have little to trade among so few taps.
     if groups > 1 and weight[0].size <= SMALL_GROUP:
         scale, steps = _small(weight, read)
     else:
