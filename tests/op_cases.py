@@ -116,6 +116,12 @@ CONVOLUTIONS = {
         ConvTranspose(4, (3, 2), (2, 3), (1, 0), (1, 2), bias=False), (3, 5, 6)
     ),
     "conv_transpose-dilated": _case(ConvTranspose(4, (3, 3), dilation=(2, 1)), (3, 5, 6)),
+    "conv_transpose-cut-less": _case(
+        ConvTranspose(4, (3, 3), (2, 1), (2, 1), (2, 1), dilation=(3, 2)), (3, 5, 6)
+    ),
+    "conv_transpose-longer": _case(
+        ConvTranspose(4, (2, 3), (1, 2), (1, 0), (2, 1), dilation=(3, 1)), (3, 5, 6)
+    ),
     "conv_transpose-groups": _case(ConvTranspose(6, (3, 3), (2, 2), (1, 1), groups=2), (4, 5, 6)),
     "conv_transpose-depthwise": _case(ConvTranspose(4, (2, 2), (2, 2), groups=4), (4, 5, 6)),
     "linear": _case(Linear(5), (12,)),

@@ -17,7 +17,7 @@ from tcc.compiler.onnx_import.refusal_causes import ATTENTION, attention, cause
 from tcc.compiler.onnx_import.tensor_view import LARGEST, TooLargeError, View
 from tcc.compiler.onnx_import.unique_names import UniqueNames, identifier, of_node, of_weight
 from tcc.compiler.ops import Sigmoid, Softmax
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 
 MAX_NAMES_SHOWN = 8
 """Nodes that one diagnostic names."""
@@ -70,7 +70,12 @@ def convert(graph: gs.Graph, file: str, source: GraphInput, name: str) -> Conver
         UserError: Nodes that the language has no step for, all of them (E0910, E0911); or outputs
             that are no values of it (E0906).
     """
-    return _Converter(graph, file, source, name).converted()
+    try:
+        return _Converter(graph, file, source, name).converted()
+    except TooLargeError:  # of the input or an output: a node's is told with the node
+        message = f"a value of more than {LARGEST} elements is rearranged on its way in or out"
+        help = "export it with the channels first, or for smaller images"
+        raise fail("E0911", message, whole_file(file), help=help) from None
 
 
 @dataclass

@@ -101,16 +101,29 @@ class ConvTranspose(Op):
         return (Call("conv_transpose2d", self._tensors(), how),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return ConvTranspose."""
+        """Return ConvTranspose, after Pad where `output_padding` is the stride or more.
+
+        A dilation allows that here and in PyTorch, and ONNX Runtime refuses it. There less is cut
+        off at the end; where nothing is left to cut, rows of zeros after the input make room.
+        """
+        each = list(zip(self.padding, self.output_padding, self.stride, strict=True))
+        rows = [-(-max(q - p, 0) // s) if q >= s else 0 for p, q, s in each]
+        ends = [
+            p + more * s - q if q >= s else p for (p, q, s), more in zip(each, rows, strict=True)
+        ]
         how = {
             "kernel_shape": [*self.kernel],
             "strides": [*self.stride],
-            "pads": [*self.padding, *self.padding],
-            "output_padding": [*self.output_padding],
+            "pads": [*self.padding, *ends],
+            "output_padding": [q if q < s else 0 for _, q, s in each],
             "dilations": [*self.dilation],
             "group": self.groups,
         }
-        return (Call("ConvTranspose", self._tensors(), how),)
+        if not any(rows):
+            return (Call("ConvTranspose", self._tensors(), how),)
+        widths = Const((*(0,) * 6, *rows))
+        room = Call("Pad", ("x0", widths, Const((0.0,), "float32", scalar=True)), output="room")
+        return room, Call("ConvTranspose", ("room", *self._tensors()[1:]), how)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 TOLERANCE = 2e-3
 """Largest difference of an output, relative to what the inputs change of it, or to rounding."""
 ROUNDING = 1e-4
+PASSING = ("Identity", "Dropout")
+PASSING_ALONE = ("Clip", "Max", "Mean", "Min", "Sum")
+"""Operators that give their input as it is, always or where it is the only one."""
 OPTIONS: tuple[tuple[str, ...], ...] = (
     (), (), (), ("--flat",), ("--shape", "3,12,12"), ("--shape", "3,16,20"), ("--until", "r"),
     ("--labels", "a,b,c,d,e"), ("--color", "bgr", "--mean", "0.5", "--std", ".1,.2,.3"),
@@ -110,8 +113,8 @@ def _run(
 def _making(makers: "Mapping[str, NodeProto]", name: str) -> "NodeProto":
     """Return what makes a value, but for what passes it on as it is."""
     node = makers[name]
-    bounds = [*node.input[1:], *node.attribute]
-    if node.op_type == "Identity" or (node.op_type == "Clip" and not any(bounds)):
+    alone = not any([*node.input[1:], *node.attribute])
+    if node.op_type in PASSING or (node.op_type in PASSING_ALONE and alone):
         return _making(makers, node.input[0]) if node.input[0] in makers else node
     return node
 

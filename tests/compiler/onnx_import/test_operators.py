@@ -56,6 +56,10 @@ def test_convolutions_in_groups(steps):
             "{filters: 6, kernel: 3, stride: 2, output_padding: [1, 0]}",
         ),
         ("group = 2", "{filters: 12, kernel: 3, groups: 2}"),
+        (
+            "dilations = [2, 2], pads = [1, 1, 0, 0]",
+            "{filters: 6, kernel: 3, padding: 1, output_padding: 1, dilation: 2}",
+        ),
     ],
 )
 def test_conv_transpose(steps, attributes, step):
