@@ -18,12 +18,12 @@ def qdq_onnx(program: Model, chip: Chip) -> bytes:
     weights a scale a filter and levels from -127 to 127. Linear layers are convolutions already:
     the tool fails where the weights of a MatMul come from a dequantise operator.
     """
-    made = compact(npu_onnx(simulated(_from_floats(program), plain=False), chip), fill=False)
+    made = compact(npu_onnx(simulated(from_floats(program), plain=False), chip), fill=False)
     data: bytes = made.SerializeToString(deterministic=True)
     return data
 
 
-def _from_floats(program: Model) -> Model:
+def from_floats(program: Model) -> Model:
     """Return a program whose input is floats: grey levels are quantised with the scale that is 1.
 
     The tool puts what it makes of an image, which is floats, in front of the network.

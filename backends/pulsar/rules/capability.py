@@ -1,12 +1,14 @@
 """What the rules of a chip say of the nodes of a graph, before it has weights."""
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import assert_never
 
 import numpy as np
 
 from tcc.backends.pulsar.chips import Chip
 from tcc.backends.pulsar.onnx_model import npu_outline
+from tcc.backends.pulsar.pulsar2.qdq import from_floats
 from tcc.backends.pulsar.rules.check import check
 from tcc.backends.pulsar.rules.rule import Finding, Severity
 from tcc.compiler.ir.graph import Graph, Model, Node
@@ -65,12 +67,22 @@ def _found(graph: Graph, chip: Chip) -> Iterator[tuple[Node | None, Finding]]:
     kept = _floats(graph)
     owner = _owners(graph, kept)
     told = set()
-    for each in check(npu_outline(kept, chip), chip):
+    for each in _findings(kept, chip):
         node = owner(each.operator)
         key = (node.name if node else "", each.rule)
         if key not in told:
             told.add(key)
             yield node, each
+
+
+@lru_cache(maxsize=8)
+def _findings(graph: Graph, chip: Chip) -> tuple[Finding, ...]:
+    """Return what the check finds.
+
+    Refusals and remarks of one graph are asked apart, and `build` asks again once it has weights
+    and integers, since both may lead passes to another graph; of the same one the answer is here.
+    """
+    return check(npu_outline(graph, chip), chip)
 
 
 def _floats(graph: Graph) -> Graph:
@@ -81,7 +93,7 @@ def _floats(graph: Graph) -> Graph:
         name: np.broadcast_to(np.ones((), param.dtype.value), param.shape)
         for name, param in graph.params.items()
     }
-    return for_inference(simulated(Model(graph, weights), plain=False).graph)
+    return for_inference(simulated(from_floats(Model(graph, weights)), plain=False).graph)
 
 
 def _owners(graph: Graph, kept: Graph) -> Callable[[str], Node | None]:

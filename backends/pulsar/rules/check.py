@@ -81,8 +81,7 @@ def _envelope(model: onnx.ModelProto, book: RuleBook) -> Iterator[Finding]:
 
 
 def _ends(graph: onnx.GraphProto) -> Iterator[Finding]:
-    """Yield inputs and outputs without a fixed shape of floats or bytes."""
-    known = {TensorProto.FLOAT, TensorProto.UINT8}
+    """Yield inputs and outputs without a fixed shape of floats."""
     stored = {tensor.name for tensor in graph.initializer}
     for info in (*graph.input, *graph.output):
         shape = sizes(info)
@@ -90,7 +89,7 @@ def _ends(graph: onnx.GraphProto) -> Iterator[Finding]:
             yield _file(f"`{info.name}` is an input and a constant", "inputs come from outside")
         elif shape is None or not all(shape):
             yield _file(f"the shape of `{info.name}` is not fixed", "shapes are fixed")
-        elif info.type.tensor_type.elem_type not in known:
+        elif info.type.tensor_type.elem_type != TensorProto.FLOAT:
             yield _file(f"`{info.name}` holds no floats", "inputs and outputs are floats")
 
 

@@ -11,15 +11,16 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from tcc.compiler.ir.types import Pair, Quad
 
-SMALL = 1 << 12
-"""Bytes of constants whose numbers rules may look at."""
+SMALL, LONG = 1 << 12, 1 << 20
+"""Bytes of constants whose numbers rules may look at: of any, and of those in one dimension."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxValue:
     """An input or output of an operator; a dimension that the file does not fix is 0.
 
-    `maker` is the kind of the operator that makes it, `constant` its numbers where they are few.
+    `maker` is the kind of the operator that makes it, `readers` are those that read it; `dtype` is
+    ONNX's number of its type, and `constant` its numbers where they are few.
     """
 
     name: str
@@ -27,15 +28,18 @@ class OnnxValue:
     maker: str = ""
     stored: bool = False
     constant: NDArray[Any] | None = None
+    dtype: int = 0
+    readers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxOperator:
-    """One operator of a file; an input that is left out is None."""
+    """One operator of a file, as its opset has it; an input that is left out is None."""
 
     name: str
     kind: str
     domain: str
+    opset: int
     attributes: Mapping[str, Any]
     inputs: tuple[OnnxValue | None, ...]
     outputs: tuple[OnnxValue, ...]
@@ -89,11 +93,13 @@ def operators(model: onnx.ModelProto) -> tuple[OnnxOperator, ...]:
     del bare.graph.value_info[:]
     graph = shape_inference.infer_shapes(bare, strict_mode=True, check_type=True).graph
     values = dict(_values(graph))
+    opsets = {each.domain: each.version for each in model.opset_import}
     return tuple(
         OnnxOperator(
             node.name,
             node.op_type,
             node.domain,
+            opsets.get(node.domain, 0),
             {a.name: _plain(helper.get_attribute_value(a)) for a in node.attribute},
             tuple(values.get(name, OnnxValue(name, None)) if name else None for name in node.input),
             tuple(values.get(name, OnnxValue(name, None)) for name in node.output),
@@ -108,7 +114,7 @@ def light(model: onnx.ModelProto) -> onnx.ModelProto:
     found.CopyFrom(outer(model))
     for tensor in model.graph.initializer:
         kept = found.graph.initializer.add()
-        if tensor.ByteSize() <= SMALL:
+        if tensor.ByteSize() <= (SMALL if len(tensor.dims) > 1 else LONG):
             kept.CopyFrom(tensor)
         else:
             kept.name, kept.data_type = tensor.name, tensor.data_type
@@ -129,13 +135,21 @@ def outer(model: onnx.ModelProto) -> onnx.ModelProto:
 def _values(graph: onnx.GraphProto) -> Iterator[tuple[str, OnnxValue]]:
     """Yield every value by name; what a file says twice of one counts the last time."""
     makers = {name: node.op_type for node in graph.node for name in node.output}
+    readers: dict[str, set[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
     for info in (*graph.input, *graph.value_info, *graph.output):
-        yield info.name, OnnxValue(info.name, sizes(info), makers.get(info.name, ""))
+        name, kind = info.name, info.type.tensor_type.elem_type
+        read = frozenset(readers.get(name, ()))
+        yield name, OnnxValue(name, sizes(info), makers.get(name, ""), dtype=kind, readers=read)
     for tensor in graph.initializer:
+        name, shape, kind = tensor.name, tuple(tensor.dims), tensor.data_type
+        read = frozenset(readers.get(name, ()))
         constant = None
         if tensor.data_location != TensorProto.EXTERNAL:
             constant = numpy_helper.to_array(tensor)
-        yield tensor.name, OnnxValue(tensor.name, tuple(tensor.dims), "", True, constant)
+        yield name, OnnxValue(name, shape, "", True, constant, kind, read)
 
 
 def sizes(info: onnx.ValueInfoProto) -> tuple[int, ...] | None:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from tcc.backends.pulsar.rules import windows
 from tcc.backends.pulsar.rules.checks import absent, given, never, ones, only
 from tcc.backends.pulsar.rules.operator import OnnxOperator
+from tcc.backends.pulsar.rules.qdq_rules import QDQ
+from tcc.backends.pulsar.rules.qdq_rules import RULES as QDQ_RULES
 from tcc.backends.pulsar.rules.rule import NpuRule, Processor, RuleBook, Severity, Source
 
 DOCUMENT = "pulsar2-docs-en 83fa86a"
@@ -29,9 +31,6 @@ AX650_ALONE = (
     "LogSoftmax", "Not", "RMSNormalization", "ReduceMin", "RoiAlign", "RotaryEmbedding", "Round",
     "ScatterElements", "ScatterND", "Tile", "Xor",
 )  # fmt: skip
-QDQ = ("QuantizeLinear", "DequantizeLinear")
-"""What no list has, and Pulsar2 reads from version 3.4 on where a model comes quantised: QAT.axera
-8591549, pulsar2/README.md."""
 
 NEAREST = (None, "nearest")
 """A resizing's mode where it is nearest, which is the default."""
@@ -188,10 +187,11 @@ def _reported(source: Source, *kinds: str) -> NpuRule:
 
 
 def _book(source: Source, kinds: tuple[str, ...], *more: NpuRule) -> RuleBook:
+    # no list has them; Pulsar2 reads them from 3.4 on: QAT.axera 8591549, pulsar2/README.md
     places = dict.fromkeys((*kinds, *QDQ), Processor.NPU)
     unlisted = "the build ends with `dont support ... opr`"
     own = (replace(each, source=source) for each in LISTED)
-    rules = (*own, *SEEN, *more)
+    rules = (*own, *SEEN, *QDQ_RULES, *more)
     return RuleBook(source, places, rules, source, 11, None, unlisted)
 
 

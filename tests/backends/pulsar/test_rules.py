@@ -187,9 +187,11 @@ def test_what_breaks_a_rule_is_found(chip, name, case):
 
 def test_every_rule_has_a_case():
     for chip, cases in ((AX620, PULSAR), (AX620E, PULSAR2), (AX650, PULSAR2)):
-        own = {rule.name for rule in BOOKS[chip].rules} - {"reported"}
+        own = {rule.name for rule in BOOKS[chip].rules if not rule.name.startswith("qdq.")}
+        own -= {"reported"}
         assert own == set(cases) - {"operators", "places"} | ({"roi_align.samples"} & own)
-        assert len(own) == len([r for r in BOOKS[chip].rules if r.name != "reported"])
+        listed = [rule.name for rule in BOOKS[chip].rules if rule.name != "reported"]
+        assert len(set(listed)) == len(listed)
         for rule in BOOKS[chip].rules:
             assert set(rule.operators) <= {*BOOKS[chip].places, "ReduceMin"}, rule.name
             assert rule.says
