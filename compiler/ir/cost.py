@@ -87,6 +87,7 @@ def peak_bytes(graph: Graph) -> int:
     for name, index in last_read.items():
         ends.setdefault(index, []).append(name)
     for index, node in enumerate(graph.nodes):
+        # A result is made while what it is made of is still there.
         alive[node.name] = node.type.nbytes
         total += node.type.nbytes
         peak = max(peak, total)

@@ -89,6 +89,7 @@ class Graph:
         """The nodes that read each value, in order."""
         found: dict[str, list[Node]] = {name: [] for name in self.types}
         for node in self.nodes:
+            # A node that reads a value twice is one reader of it.
             for value in dict.fromkeys(node.inputs):
                 found[value].append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}

@@ -80,8 +80,10 @@ def _preprocessing(source: Input, workload: Workload, progress: Progress) -> Run
 
 def _forget_peak() -> int:
     """Have the system count the peak anew; return what the process has now, 0 if it cannot tell."""
+    # Garbage of what ran before would be counted, or freed in between.
     gc.collect()
     with suppress(OSError):
+        # 5 resets the peak of the resident memory to what it is now: proc(5), since Linux 4.0.
         (ITSELF / "clear_refs").write_text("5")
         return _peak()
     return 0

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
 
 PRECISION = 22
-"""Fraction bits of a coefficient, as in Pillow's 8-bit resampling."""
+"""Fraction bits of a coefficient, as in Pillow's 8-bit resampling (Resample.c): of 32 bits, 8 are
+the pixel's, and 2 are left for sums that overshoot."""
 STRIP = 1 << 22
 """Numbers that are computed at a time, which bounds the memory."""
 
@@ -42,6 +43,8 @@ class Axis:
         if self.scaled == self.source:
             return self.first, self.first + self.count
         scale = self.source / self.scaled
+        # The triangle reaches one pixel to each side, of the smaller of both images: enlarging
+        # interpolates, reducing averages all that a pixel covers.
         support = max(scale, 1.0)
         low, high = ((self.first + i + 0.5) * scale for i in (0, self.count - 1))
         return max(int(low - support + 0.5), 0), min(int(high + support + 0.5), self.source)
@@ -56,6 +59,7 @@ def axis(source: int, scaled: int, kept: int, shown: int) -> Axis:
 def covering(source: tuple[int, ...], target: Pair) -> Pair:
     """Return the size that `source` (height, width) is scaled to so as to cover `target`."""
     h, w = source
+    # One scale for both sides keeps the aspect ratio; the other side is at least the target's.
     scale = max(target[0] / h, target[1] / w)
     return (
         max(target[0], floor(h * scale + 0.5)),
@@ -72,6 +76,7 @@ def resampled(pixels: "Pixels", number: int, along: Axis) -> "Pixels":
     starts -= along.read[0]
     result = np.empty((along.count, *lines.shape[1:]), np.uint8)
     for part in strips(lines.shape[1], along.count * lines.shape[2]):
+        # Half of the last place to begin with: the shift below then rounds to nearest.
         total = np.full(result[:, part].shape, 1 << (PRECISION - 1), np.int32)
         for offset, tap in enumerate(taps.T):
             at = np.minimum(starts + offset, len(lines) - 1)
@@ -96,10 +101,13 @@ def coefficients(along: Axis) -> "tuple[NDArray[np.int64], NDArray[np.int32]]":
     scale = along.source / along.scaled
     support = max(scale, 1.0)
     middle = (np.arange(along.first, along.first + along.count) + 0.5) * scale
+    # Truncated, as C converts in Pillow; what would be below 0 differs from a floor, and is 0 in
+    # both.
     starts = np.maximum((middle - support + 0.5).astype(np.int64), 0)
     ends = np.minimum((middle + support + 0.5).astype(np.int64), along.source)
     offsets = np.arange(ceil(support) * 2 + 1)
     reach = ((offsets + starts[:, None]) - middle[:, None] + 0.5) * (1.0 / support)
+    # Never negative, so that Pillow's other rounding, for negative ones, is not needed.
     weights = np.maximum(1.0 - np.abs(reach), 0.0)
     weights[offsets >= (ends - starts)[:, None]] = 0.0
     weights /= np.add.accumulate(weights, axis=1)[:, -1:]  # summed in order, as Pillow does

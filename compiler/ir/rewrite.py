@@ -78,6 +78,7 @@ class RewriteContext:
         """Return the node that makes a node's only input, if nothing else reads that."""
         if len(node.inputs) != 1:
             return None
+        # The walk's own values have no readers in the graph before it, and are nobody's alone.
         reader = (
             self.graph.sole_reader(node.inputs[0]) if node.inputs[0] in self.graph.types else None
         )
@@ -130,6 +131,7 @@ def eliminate_dead_nodes(graph: Graph) -> Graph:
     """Return a graph without the nodes that no output needs; its inputs stay."""
     needed = {output.value for output in graph.outputs}
     kept = []
+    # Backwards, so that who reads a node was looked at before it.
     for node in reversed(graph.nodes):
         if node.name in needed:
             needed.update(node.inputs)
@@ -156,6 +158,8 @@ def _place(
     """Put a chain of nodes in a node's place."""
     inputs = new.inputs
     for step in (chain := (ChainedOp(new.op, new.weights, new.at), *new.then)):
+        # The last of a chain bears the node's name, since it has its meaning; the others get new
+        # ones.
         name = (
             node.name
             if step is chain[-1]
@@ -173,6 +177,7 @@ def _place(
 
 
 def _unshared(name: str, node: Node, users: Mapping[str, set[str]]) -> str:
+    # A tensor that other nodes share must keep its numbers for them.
     """Return a name for a new tensor of a node that overwrites no other node's."""
     while users.get(name, set()) - {node.name}:
         name += "'"

@@ -151,6 +151,7 @@ class Silu(ScalarFunction):
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Sigmoid and Mul."""
+        # ONNX has a Swish from opset 24 on alone.
         return (Call("Sigmoid", ("x0",), output="s"), Call("Mul", ("x0", "s")))
 
     def float64(self, x: Float64) -> Float64:
@@ -171,6 +172,7 @@ class Gelu(ScalarFunction):
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Erf with the arithmetic around it."""
+        # ONNX has a Gelu from opset 20 on alone.
         half, one = _scalar(0.5), _scalar(1.0)
         return (
             Call("Mul", ("x0", _scalar(sqrt(0.5))), output="r"),
@@ -220,6 +222,7 @@ class HardSwish(ScalarFunction):
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return HardSigmoid and Mul."""
+        # ONNX has a HardSwish from opset 14 on alone.
         gate = Call("HardSigmoid", ("x0",), {"alpha": 1 / 6, "beta": 0.5}, output="s")
         return (gate, Call("Mul", ("x0", "s")))
 

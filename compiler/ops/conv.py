@@ -29,6 +29,7 @@ class Conv(Op):
     def resolve(self, x: TensorType) -> "Conv":
         """Return the same with its padding as four numbers."""
         _, h, w = image(x, self.word)
+        # Here and not when read: `same` depends on the input's size.
         pad = pads(self.padding, (h, w), self.window, self.stride)
         return Conv(
             self.filters, self.kernel, self.stride, pad, self.dilation, self.groups, self.bias

@@ -70,6 +70,7 @@ class Concat(Op, Exact):
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the channels one after another."""
+        # Here, as it loads numpy, which reading a spec does not need.
         from tcc.compiler.ops import integer_arithmetic
 
         return integer_arithmetic.concat(xs)

@@ -200,6 +200,7 @@ class Identity(Elementwise):
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return dropout with probability 0, which is the identity."""
+        # torch.nn.functional has no identity.
         return (Call("dropout", ("x0",), {"p": 0.0}),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:

@@ -38,6 +38,7 @@ class Pool(Op):
         """Return (channels, output height, output width)."""
         c, h, w = image(x, self.word)
         pad = pads(self.padding, (h, w), self.kernel, self.step)
+        # As ONNX Runtime demands; the window of a corner would see no pixel at all.
         if any(p >= k for p, k in zip(pad, (*self.kernel, *self.kernel), strict=True)):
             raise OpError(
                 "E0305",
@@ -66,6 +67,7 @@ class Pool(Op):
     ) -> tuple[Call, ...]:
         top, left, bottom, right = self.pads
         how = {"kernel_size": self.kernel, "stride": self.step, "ceil_mode": self.ceil, **how}
+        # torch's poolings take at most half of the window as padding.
         inside = top <= self.kernel[0] // 2 and left <= self.kernel[1] // 2
         if (top, left) == (bottom, right) and inside:
             return (Call(function, ("x0",), {**how, "padding": (top, left)}),)
@@ -102,6 +104,7 @@ class MaxPool(Pool, Exact):
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the largest level of each window."""
+        # Here, as it loads numpy, which reading a spec does not need.
         from tcc.compiler.ops import integer_arithmetic
 
         _, *size = self.infer(*types).shape
@@ -202,6 +205,7 @@ class GlobalMaxPool(Op, Exact):
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the largest level of each channel."""
+        # Here, as it loads numpy, which reading a spec does not need.
         from tcc.compiler.ops import integer_arithmetic
 
         return integer_arithmetic.largest(xs[0], types[0].shape[1:], (1, 1), (0, 0), (1, 1))
@@ -220,6 +224,7 @@ class AdaptiveAvgPool(Alias):
         _, h, w = image(x, self.word)
         if (h, w) == self.size:
             return None
+        # Else torch's adaptive windows are of unequal sizes and overlap: no pooling of one window.
         if h % self.size[0] or w % self.size[1]:
             raise OpError(
                 "E0307",

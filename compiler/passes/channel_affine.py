@@ -53,6 +53,7 @@ def ahead(layer: Conv | Linear, values: NodeWeights, scale: Array, shift: Array)
     groups = layer.groups if isinstance(layer, Conv) else 1
     grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
     factors, offsets = (v.reshape(groups, 1, -1, 1) for v in (scale, shift))
+    # Without a border each window reads all its taps, so that the shift adds one number a filter.
     added = (grouped * offsets).sum((2, 3)).reshape(-1) + sum(bias, np.float64(0))
     return rounded((grouped * factors).reshape(weight.shape), added)
 

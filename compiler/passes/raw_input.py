@@ -63,6 +63,7 @@ def _levels(pre: Preprocess, channels: int) -> tuple[Array, Array]:
         np.broadcast_to(np.array(v, np.float32).astype(np.float64), channels)
         for v in (pre.mean, pre.std)
     )
+    # (level / 255 - mean) / std as one product and one sum.
     return 1 / (255 * std), -mean / std
 
 

@@ -108,6 +108,7 @@ class AccuracyFloor:
     def _broken(self, name: str, found: Quality) -> Iterator[str]:
         own = self.of(found.kind)
         least, most = own.cosine, own.error
+        # Bounds are asked with `not ... >=`, so that NaN, which compares as false, breaks each.
         if least is not None and found.cosine is not None and not found.cosine >= least:
             yield f"the mean cosine of `{name}` is {found.cosine:.6f}, not {least:.9g}"
         if found.agreement is not None and self.drop is not None:

@@ -40,6 +40,7 @@ def prepared(model: Model, *, optimised: bool = False) -> Callable[[Tensor], Map
     (source,) = model.graph.inputs
 
     def one(tensor: Tensor) -> Mapping[str, Tensor]:
+        # An integer program of raw pixels takes them as uint8; tensors are float32 everywhere.
         given = tensor[None].astype(source.type.dtype.value)
         return {n: v[0] for n, v in zip(names, own.run(names, {source.name: given}), strict=True)}
 

@@ -71,6 +71,7 @@ def _one(model: Model, tensor: Array, every: bool) -> Values:
     (source,) = graph.inputs
     values = {source.name: tensor[None].astype(source.type.dtype.value)}
     wanted = set(graph.types) if every else {output.value for output in graph.outputs}
+    # Each value goes when its last reader has run: what is alive is far less than all maps.
     last = {value: place for place, node in enumerate(graph.nodes) for value in node.inputs}
     for place, node in enumerate(graph.nodes):
         values[node.name] = _node(model, node, values)
@@ -89,6 +90,7 @@ def _node(model: Model, node: Node, values: Mapping[str, Array]) -> Array:
         assert isinstance(node.op, Exact)
         own = tuple(model.weights[name] for name in node.params)
         return node.op.integer(types, xs, own)
+    # By name, as a node may read one value twice, and a graph's inputs must differ.
     inputs = dict(zip(node.inputs, types, strict=True))
     sources = tuple(Input(name, kind) for name, kind in inputs.items())
     alone = Graph(node.name, sources, (node,), (Output("result", node.name),))

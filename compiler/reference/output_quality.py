@@ -168,6 +168,7 @@ def _related(kind: OutputKind, raw: Values, own: Values) -> tuple[list[Values], 
 def _widely(raw: Values, own: Values, share: float, steps: float) -> NDArray[np.bool_]:
     """Say of each unit whether its floats spread by a share of the widest, over steps of `own`."""
     spreads = np.sqrt((_centred(raw) ** 2).mean(axis=(0, 2)))
+    # Integers do not say their step here; it is the least distance of two of their values.
     step = np.diff(np.unique(own)).min(initial=np.inf)
     reach = np.ptp(raw, axis=0).max(axis=1)
     seen = np.array([_varies(raw[:, unit]) for unit in range(raw.shape[1])])
@@ -178,6 +179,7 @@ def _widely(raw: Values, own: Values, share: float, steps: float) -> NDArray[np.
 def _varies(part: Values) -> bool:
     """Whether values (images, numbers) differ between images by more than rounding."""
     spread = np.sqrt((_centred(part) ** 2).mean())
+    # Asked so that NaN counts as varying: then it is compared, and fails.
     return not spread <= NOISE * np.sqrt((part**2).mean())
 
 
@@ -205,12 +207,14 @@ def _correlation(raw: list[Values], own: list[Values]) -> float | None:
     """
     pairs = zip(raw, own, strict=True)
     found = [_alike(_centred(a), _centred(b), _varies(b)) for a, b in pairs if _varies(a)]
+    # np.min, where min would pass over NaN.
     return float(np.min(found)) if found else None
 
 
 def _alike(a: Values, b: Values, varies: bool) -> float:
     if not varies:
         return 0.0
+    # Rounding may give a little more than 1; np.minimum keeps NaN, as min would not.
     return float(np.minimum(1.0, (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())))
 
 
@@ -290,6 +294,8 @@ def _loss(
     if error is None:
         length = float(np.sqrt((raw**2).mean()))
         error = float(np.sqrt(((own - raw) ** 2).mean())) / (length or 1.0)
+    # An error across a vector of length 1 turns it by an angle whose tangent is the error: this is
+    # that angle's cosine, so that losses of all kinds of outputs are of one scale.
     return _finite(1 - 1 / sqrt(1 + error**2)) + collapsed
 
 
