@@ -150,6 +150,7 @@ def _by_rule(
             continue
         layer = _target(rule, module, rule_files.target(rule, stars), named)
         owner = owners.setdefault(layer.name, module)
+        # Modules of equal values may go to one layer: a program may save one under two names.
         if owner.content != module.content:
             message = f"two modules become {layer.name}"
             label = f"{shown(owner.name)} and {shown(module.name)}"
@@ -225,9 +226,11 @@ def _place_copies(
     copies: Sequence[ForeignModule], there: Sequence[ForeignModule], places: LayerAssignments
 ) -> None:
     placed = [m for m in there if m.name in places and places[m.name].layer and copies]
+    # Backwards, so that of equal ones the first stays.
     shared = {module.storage: module for module in reversed(placed)}
     alike: dict[object, ForeignModule] = {}
     for module in copies:
+        # Values are read only where it is not known to be the same memory.
         if module.storage not in shared and not alike:
             alike = {m.content: m for m in reversed(placed)}
         original = shared.get(module.storage) or alike[module.content]

@@ -56,6 +56,7 @@ def read(path: Path, entry: str | None = None) -> Checkpoint:
     safe = _is_safetensors(path)
     taken, notes = _safetensors(path, entry) if safe else _pytorch(path, entry)
     tensors = taken.tensors
+    # safetensors sorts what it writes by type and name.
     ordered = not (safe or _by_name([tensor.name for tensor in tensors]))
     if not ordered:
         tensors = tuple(sorted(tensors, key=lambda tensor: natural(tensor.name)))
@@ -67,6 +68,7 @@ def natural(name: str) -> tuple[tuple[int, str], ...]:
 
     Every second part of it is a number.
     """
+    # Numbers are compared as text, by their digits' count first: int() refuses very long ones.
     parts = re.split(r"(\d+)", name)
     return tuple((len(p.lstrip("0")) if i % 2 else 0, p) for i, p in enumerate(parts))
 
@@ -132,6 +134,7 @@ def _taken(
 
 
 def _refuse_attack(path: Path, named: frozenset[GlobalName]) -> None:
+    # In one order, as sets have none, so that the same file is refused in the same words.
     for one in sorted(named, key=str):
         builtin = one.module == "builtins" and one.name in RUNNING_BUILTINS
         if builtin or one.module.partition(".")[0] in RUNNING:

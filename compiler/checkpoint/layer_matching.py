@@ -78,6 +78,7 @@ def matched(side: MatchProblem) -> LayerMatch:
     """
     for each, dropped in _attempts(side):
         wanted = [layer.signature for layer in each.layers]
+        # From what tells most to what tells least: names tell an order, shapes only what is alone.
         for find in (_by_names, _by_order, _by_shape):
             found = find(each, wanted)
             if found is not None:
@@ -92,6 +93,7 @@ def _attempts(side: MatchProblem) -> Iterator[tuple[MatchProblem, Sequence[Forei
     for layers in (side.layers, lean):
         for patterns in ((), (LOSS,), (LOSS, AUXILIARY)):
             out = [m for m in side.modules if any(p.match(m.name) for p in patterns)]
+            # Each way leaves out more than the one before, so that sizes tell them apart.
             if (len(layers), len(out)) not in seen:
                 seen.add((len(layers), len(out)))
                 names = {module.name for module in out}
@@ -161,6 +163,7 @@ def _keys(side: MatchProblem, wanted: list[Signature]) -> list[Key]:
     enough = Counter(wanted) <= bag and bag.keys() <= {*wanted, *known}
     elements = sum(map(_elements, bag.elements()))
     few = elements <= COPIES * sum(map(_elements, [*wanted, *known]))
+    # From the cheapest to the dearest: names, places in the file, numbers that have to be read.
     return [_identity, _storage, *([_content] if enough and few else [])]
 
 
@@ -182,6 +185,7 @@ def _content(module: ForeignModule) -> object:
 
 def _variants(side: MatchProblem, key: Key) -> Iterator[list[ForeignModule]]:
     """Yield the modules with only the first, then with only the last, of those with equal keys."""
+    # Of copies the first or the last may be the one that stands where its layer runs.
     for step in (1, -1):
         seen = {key(module) for module in side.taken}
         kept = []

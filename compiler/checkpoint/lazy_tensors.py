@@ -111,6 +111,7 @@ class TensorReader:
         if room is None:
             raise PickleError(f"the bytes of {shown(name)} are missing")
         count = prod(shape)
+        # Strides are not negative (`_layout`), so that the last element lies the farthest.
         reach = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) + 1
         if count and reach * WIDTHS[kind] > room.size:
             raise PickleError(f"{shown(name)} claims more than there is")
@@ -124,6 +125,8 @@ class TensorReader:
     ) -> NDArray[np.float32]:
         path = self.archive.path
         try:
+            # A view that is spread thinly has all between its elements read: not far more than it
+            # is.
             if max(part.room.size, part.bytes) > LARGEST or part.bytes > SPREAD + 16 * prod(shape):
                 raise bad(path, f"{shown(part.name)} is part of a far larger tensor", help=SAVE)
             if key not in self.checked:
@@ -134,6 +137,7 @@ class TensorReader:
             raise bad(path, "the checkpoint is damaged", str(error)) from None
         except OSError as error:
             raise bad(path, "cannot read the checkpoint", error.strerror or "") from None
+        # numpy checks no strides here; `_strided` has held them against the storage's size.
         steps = tuple(s * flat.itemsize for s in stride)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found later on
             return np.array(as_strided(flat, shape, steps), np.float32)
@@ -169,6 +173,7 @@ def _other(name: str, shape: Shape, kind: str) -> LazyTensor:
 
 def _bare(value: object) -> ConstructedObject | None:
     """Return how a tensor is rebuilt, without what makes it a parameter or of another class."""
+    # A pickle can wrap a value in itself; what PyTorch writes has a wrapper or two.
     for _ in range(8):
         match value:
             case ConstructedObject(
@@ -196,7 +201,9 @@ def _layout(name: str, layout: tuple[object, ...]) -> tuple[int, Shape, Shape]:
     match layout:
         case int(offset), tuple(shape), tuple(stride):
             numbers = (offset, *shape, *stride)
+            # Not bool, which is an int as well.
             whole = all(type(n) is int and 0 <= n < 1 << 48 for n in numbers)
+            # numpy before version 2 has at most 32 axes.
             if whole and len(shape) == len(stride) <= 32:
                 return offset, shape, stride
     raise PickleError(f"{shown(name)} has sizes that cannot be")

@@ -254,6 +254,7 @@ _DO: Mapping[str, _Do] = {
     "NEWFALSE": _push(lambda _: False),
     "EMPTY_TUPLE": _push(lambda _: ()),
     "EMPTY_LIST": _push(lambda _: []),
+    # Sets are lists and tuples, since nothing is hashed: whatever could be an element may be here.
     "EMPTY_SET": _push(lambda _: []),
     "EMPTY_DICT": _push(lambda _: ConstructedObject(DICT)),
     "LIST": _gather(list),

@@ -52,6 +52,7 @@ def read(path: Path) -> tuple[MatchRule, ...]:
     """
     try:
         with regular_files.opened(path) as file:
+            # One byte more than is allowed, so that a file that is too large is seen to be.
             text = file.read((1 << 20) + 1)
     except OSError as error:
         message = "cannot read the rule file"

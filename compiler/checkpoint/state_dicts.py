@@ -77,6 +77,8 @@ def find(root: object, reader: TensorReader) -> list[StateDict]:
             entries.append(StateDict(path, tuple(tensors)))
         if is_mapping(value) and len(path) < DEPTH:
             for key, item in value.items:
+                # Optimizers keep moments in the shapes of the weights, which would be taken for
+                # weights.
                 if isinstance(key, str) and not key.startswith("optim"):
                     visit(item, (*path, key))
 
@@ -114,8 +116,10 @@ def _module(value: ConstructedObject, prefix: str, left: list[int]) -> Iterator[
         raise PickleError("its modules repeat without end")
     attributes = _named(state)
     if isinstance(value.what, GlobalName) and value.what.module.partition(".")[0] == "__torch__":
+        # TorchScript's classes have tensors and modules as plain attributes.
         own, inner = attributes, attributes
     else:
+        # PyTorch leaves such buffers out of a state dict, and a graph has none of them.
         passing = _names(attributes.get("_non_persistent_buffers_set"))
         own = _named(attributes.get("_parameters")) | _named(attributes.get("_buffers"))
         own = {key: item for key, item in own.items() if key not in passing}
@@ -240,6 +244,7 @@ def unwrapped(tensors: Sequence[LazyTensor]) -> tuple[LazyTensor, ...]:
     bare = [COMPILED.sub(r"\1", tensor.name) for tensor in tensors]
     while _all_start(PARALLEL, bare, tensors):
         bare = [name.removeprefix(PARALLEL) for name in bare]
+    # Where names would fall together, what looks like a wrapper's is their own.
     if len(set(bare)) < len(bare):
         return tuple(tensors)
     return tuple(replace(t, name=name) for t, name in zip(tensors, bare, strict=True))

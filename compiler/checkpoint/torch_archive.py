@@ -22,7 +22,7 @@ from tcc.compiler.support import regular_files
 LONGEST = 64 << 20
 """Bytes of the longest pickle that is read."""
 MAGIC = 0x1950A86A20F9469CFC6C
-"""What old files begin with."""
+"""What old files begin with: `MAGIC_NUMBER` of torch/serialization.py."""
 MAX_ENTRIES = 200_000
 """Most entries of an archive: a storage each, for the tensors of a model and of its optimizer."""
 BLOCK = 1 << 20
@@ -102,6 +102,8 @@ def _zipped(path: Path, file: BinaryIO, size: int) -> TorchArchive:
         inner = name.removeprefix(folder)
         if inner in ("data.pkl", "byteorder") or inner.startswith("data/"):
             rooms[inner] = _room(file, entry, size)
+    # Entries that share bytes are how a small archive claims a large content (D. Fifield, "A better
+    # zip bomb", WOOT 2019).
     if sum(room.size for room in rooms.values()) > size:
         raise PickleError("its entries overlap")
     pickle = _whole(path, file, rooms["data.pkl"])
@@ -125,6 +127,7 @@ def _directory(file: BinaryIO, size: int) -> dict[str, _Entry]:
     Appendix of https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT: sections 4.3.12 to
     4.3.16, and 4.5.3 for what does not fit in 32 bits.
     """
+    # The record at the end has 22 bytes, and a comment of less than 2**16 may follow it.
     tail_start = max(0, size - (1 << 16) - 22)
     file.seek(tail_start)
     tail = file.read()
@@ -132,6 +135,7 @@ def _directory(file: BinaryIO, size: int) -> dict[str, _Entry]:
     if end < 0 or len(tail) < end + 22:
         raise PickleError("the archive's directory is missing: the file was cut")
     count, length, start = struct.unpack_from("<10xHLL", tail, end)
+    # Fields at their largest say that the number stands in the record of zip64.
     if count == 0xFFFF or 0xFFFFFFFF in (length, start):
         count, length, start = _large_end(file, tail, end)
     if count > MAX_ENTRIES or length > LONGEST:
@@ -150,6 +154,7 @@ def _large_end(file: BinaryIO, tail: bytes, end: int) -> tuple[int, int, int]:
     if end < 20 or tail[end - 20 : end - 16] != b"PK\x06\x07":
         raise PickleError("the archive's directory is damaged")
     (place,) = struct.unpack_from("<8xQ", tail, end - 20)
+    # A place in a file is signed, and seek would overflow.
     if place >= 1 << 63:
         raise PickleError("the archive's directory is damaged")
     file.seek(place)
@@ -225,6 +230,7 @@ def _old(path: Path, file: BinaryIO, size: int) -> TorchArchive:
     at = text.tell()
     for key in keys:
         file.seek(at)
+        # What the file does not hold any more is read as -1, which no storage has.
         (count,) = struct.unpack("<q", file.read(8).ljust(8, b"\xff"))
         if key not in known or not 0 <= count <= size:
             raise PickleError("its storages are not those that it lists")

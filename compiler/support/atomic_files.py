@@ -116,6 +116,8 @@ def write_file(path: Path, data: bytes, ours: Ours = anything) -> None:
         with _staged(target, path_locks.new_file) as fresh:
             _fill(fresh, data, mode)
             fresh.replace(target)
+            # A file's own fsync does not keep its name: the folder has to be synced as well
+            # (fsync(2)).
             _sync(target.parent)
 
 
@@ -160,6 +162,7 @@ def _grow(folder: Path, files: Mapping[str, bytes], executable: frozenset[str]) 
     for name, data in sorted(files.items()):
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
+        # Made with O_EXCL, so that no link that somebody put there meanwhile is written through.
         os.close(path_locks.new_file(place, 0o777 if name in executable else 0o666))
         _fill(place, data, None)
     for parent, _, _ in os.walk(folder):
@@ -232,6 +235,7 @@ def _mode(path: Path) -> int | None:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return None
+    # Renaming over a file asks for no right to write it, but whoever made it read-only meant it.
     if not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, "the file is read-only")
     return stat.S_IMODE(mode)
@@ -243,6 +247,7 @@ def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     deadline = time.monotonic() + PATIENCE
     try:
+        # Tried again and again, since a wait in flock itself could not be ended after a time.
         while path_locks.lock(descriptor) is None:
             if time.monotonic() > deadline:
                 raise TimeoutError(errno.ETIMEDOUT, "another process holds the folder's lock")

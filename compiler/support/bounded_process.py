@@ -62,6 +62,7 @@ def execute(
         HangsError: It takes longer, or does nothing for so long.
         OSError: It cannot be started, or the disk of the folder is full.
     """
+    # Into files: the system bounds their size, and nobody has to read while waiting.
     out, err = folder / "stdout", folder / "stderr"
     with (
         out.open("wb") as to_out,
@@ -73,7 +74,9 @@ def execute(
             stdin=given,
             stdout=to_out,
             stderr=to_err,
+            # What changes how programs are loaded, or how QEMU runs them, is not passed on.
             env={k: v for k, v in os.environ.items() if not k.startswith(("LD_", "QEMU_"))},
+            # In a group of its own, which can be killed with all that it started.
             start_new_session=True,
         )
         try:
@@ -124,6 +127,8 @@ def _memory(number: int) -> int:
 def _processor(number: int) -> str:
     """Return the time of processor that a program has used, as Linux tells it."""
     with suppress(OSError):
+        # The name stands in brackets and may hold anything, brackets too. Fields 14 to 17 are the
+        # time of the program and of its children, user and system: proc(5).
         fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
         return " ".join(fields[11:15])
     return ""

@@ -39,6 +39,7 @@ class Products:
 def features(file: Path | None = None) -> frozenset[str]:
     """Return all the features that the system lists; none where it does not."""
     try:
+        # x86 lists features under `flags`, ARM under `Features`: any word of the file may be one.
         return frozenset((file or CPUINFO).read_text().split())
     except (OSError, UnicodeDecodeError):
         return frozenset()

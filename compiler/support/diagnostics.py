@@ -202,6 +202,7 @@ class Mistakes:
         """Return the error of all of these, and of others, in the order of the text, none twice."""
         if others is not None:
             self.take(others)
+        # One mistake may be met on several ways, by each caller of a block for one.
         unique = {(d.code, d.at, d.message): d for d in self.told}
         found = sorted(unique.values(), key=lambda d: (d.at.file, d.at.line, d.at.column))
         return UserError(tuple(found), self.more, self.cut)
@@ -239,6 +240,7 @@ def nearest(word: str, known: "Collection[str]") -> str | None:
         return None
     lower = word.lower()
     best: tuple[int, str] | None = None
+    # In order, so that of names equally near the same one is named every time.
     for name in sorted(known):
         slips = _slips(lower, name.lower())
         if slips is not None and (best is None or slips < best[0]):

@@ -60,12 +60,14 @@ SPEC = FileKind(
 KINDS = (ONNX, PYTORCH, SAFETENSORS, ARRAYS, KERAS, TFLITE, IMAGE, SPEC)
 
 _STARTS = (
+    # The opcode PROTO and its version.
     (rb"\x80[\x02-\x05]", PYTORCH),
     (rb"\x93NUMPY", ARRAYS),
     (rb"\x89HDF", KERAS),
     (rb".{4}TFL3", TFLITE),
     (rb"\x89PNG|\xff\xd8\xff", IMAGE),
     (rb"(?:#[^\n]*\n|\s)*tcc\s*:", SPEC),
+    # onnx.proto: field 1, the version of the IR, and then 2, 7 or 8: producer, graph, opsets.
     (rb"\x08[\x01-\x1f][\x12\x3a\x42]", ONNX),
 )
 
@@ -74,6 +76,7 @@ def kind(path: Path, head: bytes) -> FileKind | None:
     """Return what a file is by its first bytes, or else by its name; None if neither tells."""
     if head.startswith(b"PK\x03\x04"):
         return _archive(head) or _named(path)
+    # Eight bytes of a length, and then the header, which is JSON.
     if head[8:9] == b"{" and not head.startswith(b"{"):
         return SAFETENSORS
     for start, found in _STARTS:

@@ -60,6 +60,7 @@ def listing(folder: Path) -> Listing:
     """Return the images of a folder; links to other folders are not followed, but named."""
     taken: list[Path] = []
     skipped: list[Path] = []
+    # os.walk follows no links, which may lead in circles.
     walk = os.walk(folder, onerror=lambda error: skipped.append(Path(str(error.filename))))
     for place, below, names in walk:
         skipped += [Path(place, name) for name in below if os.path.islink(Path(place, name))]
@@ -126,6 +127,7 @@ def _head(path: Path) -> bytes:
         if not path.is_file():
             return b""
         with path.open("rb") as file:
+            # The farthest of `HEADS` stands at 128.
             return file.read(256)
     except OSError:
         return b""

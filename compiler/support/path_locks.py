@@ -50,8 +50,11 @@ def sweep(paths: Iterable[Path], remove: Callable[[Path], None]) -> None:
     """Remove those paths that no process has a lock on; an error leaves them for the next time."""
     for path in paths:
         with suppress(OSError):
+            # Whatever else bears such a name, a link or a pipe, is neither followed nor waited for.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
+                # False, where the disk knows no locks, is not enough: work in progress would look
+                # left over.
                 if lock(descriptor) and stands(path, descriptor):
                     remove(path)
             finally:
@@ -63,6 +66,8 @@ def lock(descriptor: int) -> bool | None:
     if fcntl is None:
         return False
     try:
+        # flock's lock belongs to the open file and ends with it; lockf's would end as soon as the
+        # process closes any descriptor of that file (fcntl(2)).
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return None

@@ -81,6 +81,7 @@ def find(start: Path) -> Project:
     """
     for folder in (start, *start.absolute().parents)[:MAX_DEPTH]:
         path = folder / NAME
+        # os.path, which says no where a folder may not be looked into; Path.exists would raise.
         if os.path.exists(path) and not os.path.isdir(path):
             return parse(_text(path), path)
     return Project()

@@ -100,6 +100,7 @@ def _ours() -> list[Path]:
 
 def _is_ours(entry: "os.DirEntry[str]") -> bool:
     with suppress(OSError):
+        # A link of that name may lead to anybody's files.
         found = entry.stat(follow_symlinks=False)
         return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
     return False

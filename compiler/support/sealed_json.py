@@ -85,6 +85,7 @@ class DocumentKind(Generic[T]):
 
 def seal(plain: Mapping[str, Any]) -> str:
     """Return the SHA-256 of plain data without its seal."""
+    # Keys sorted and no indentation: the seal is of the content, not of how it is laid out.
     body = json.dumps(dict(plain) | {"seal": ""}, sort_keys=True)
     return hashlib.sha256(body.encode()).hexdigest()
 
