@@ -52,6 +52,7 @@ def allowed(bundle: Bundle, device: Device) -> Mapping[str, Tolerance]:
         for output in about.outputs
     }
     said = about.goldens.tolerance
+    # A manifest may ask for less than its artifact earns, never for more.
     return {name: min(said, one, key=lambda each: each.relative) for name, one in own.items()}
 
 
@@ -85,8 +86,10 @@ def infer(
 def _answers(
     bundle: Bundle, device: Device, work: Callable[[Path, Input, Any], Any], inputs: Sequence[Any]
 ) -> "list[Outputs]":
+    # For what it refuses: nothing runs whose manifest belies it.
     allowed(bundle, device)
     found: list[Outputs] = work(bundle.model, bundle.input, inputs)
+    # And again at the end: what has run may have been the files of a bundle that came meanwhile.
     check_same(bundle)
     if len(found) != len(inputs):
         raise _misfit(bundle, f"{len(found)} answers to {len(inputs)} inputs")

@@ -85,6 +85,7 @@ def compared(a: Replayed, b: Replayed) -> Iterator[OutputPair]:
             len(rows),
             sum(one.size for one, _ in rows),
             sum(differing for differing, _ in parts),
+            # np.max, as max may pass over NaN.
             float(np.max([largest for _, largest in parts], initial=0.0)),
             min((cosine(x.astype(np.float64), y.astype(np.float64)) for x, y in rows), default=1.0),
             None if None in decided or not decided else sum(map(bool, decided)),

@@ -171,6 +171,7 @@ def _read(folder: Path, seen: tuple[int, ...] | None, known: Known) -> Bundle:
         help = "name the folder that `tcc build` wrote"
         raise fail("E0620", "there is no bundle here", whole_file(str(folder)), help=help)
     about = _manifest(folder)
+    # First of all, before any file that it lists is touched: does a path lead elsewhere?
     if wrong := tuple(_outside(folder, about)):
         raise UserError(wrong)
     manifest_checks.check(about, str(folder / manifest.NAME), known)

@@ -124,6 +124,7 @@ def _images(pre: Preprocess, height: int, width: int) -> list[tuple[str, str, by
 
 def _spread(samples: Sequence[Path]) -> list[Path]:
     """Return the first sample of each of the first folders."""
+    # Backwards, so that the first sample of a folder is what stays.
     firsts = {path.parent: path for path in reversed(samples)}
     return [firsts[folder] for folder in sorted(firsts)][:GOLDENS]
 
@@ -140,6 +141,7 @@ def _noise_tensor(source: Input, seed: int) -> Case:
 
 
 def _noise(seed: int, count: int) -> bytes:
+    # Of a hash's output, which is the same in every version of every library.
     return hashlib.shake_256(f"tcc golden {seed}".encode()).digest(count)
 
 

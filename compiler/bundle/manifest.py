@@ -20,6 +20,7 @@ VERSION = 2
 MAX_BYTES = 4 << 20
 """Largest manifest that is read."""
 
+# A path from the root passes here, to be refused with its own error (E0623).
 _PATH = {"pattern": "^/?[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*$"}
 _SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 

@@ -98,6 +98,7 @@ def _outputs(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Sequen
     pixels = [fitting(images.read(path), source, str(path)) for path in pictures]
     channels, height, width = source.type.shape
     for path, image, kept in zip(pictures, pixels, tensors, strict=True):
+        # To the bit: what an image becomes is part of the contract, and defined so.
         made = preprocess.apply(source.preprocess, image, (channels, height, width), str(path))
         if not np.array_equal(made, kept):
             label = "its tensor is not what the input contract makes of it"
@@ -135,6 +136,7 @@ def _stuck(bundle: Bundle, cases: Sequence[Golden], outputs: "Sequence[Outputs]"
 
 def apart(a: "NDArray[np.float32]", b: "NDArray[np.float32]") -> tuple[int, float]:
     """Return how many values of two arrays of one shape differ in bits, and by how much at most."""
+    # By bits: 0.0 and -0.0 differ, and NaN is itself.
     differing = int(np.count_nonzero(a.view(np.uint32) != b.view(np.uint32)))
     with np.errstate(invalid="ignore"):
         largest = float(np.abs(a.astype(np.float64) - b).max(initial=0.0))

@@ -260,7 +260,9 @@ def _size(text: str | None) -> tuple[int, int, int] | None:
     if text is None:
         return None
     parts = text.replace("x", ",").split(",")
-    if len(parts) == 3 and all(p.strip().isdecimal() and 0 < int(p) < 1 << 20 for p in parts):
+    # Python makes no number of thousands of digits.
+    plain = len(parts) == 3 and all(p.strip().isdecimal() and len(p) < 10 for p in parts)
+    if plain and all(0 < int(p) < 1 << 20 for p in parts):
         channels, height, width = map(int, parts)
         return channels, height, width
     help = "such as --shape 3,224,224"

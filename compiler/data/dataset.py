@@ -93,6 +93,7 @@ class DataSet:
         Equal contents stay together. Fewer than `HELD_OUT` different images are both parts.
         """
         distinct = sorted(set(self.digests))
+        # Digests are as good as random, so that every so manyth is as good as a draw.
         held = set(distinct[HELD_OUT - 1 :: HELD_OUT])
         if not held:
             return self, self
@@ -175,7 +176,9 @@ def indices(data: DataSet, labels: Sequence[str]) -> tuple[int | None, ...]:
     def index(label: str | None) -> int | None:
         if label is None or label.casefold() in by_name:
             return by_name.get((label or "").casefold())
-        return int(label) if label.isdecimal() and int(label) < max(len(labels), 1 << 20) else None
+        # Python makes no number of thousands of digits, which a file's label may have.
+        number = int(label) if label.isdecimal() and len(label) < 10 else None
+        return number if number is not None and number < max(len(labels), 1 << 20) else None
 
     return tuple(index(item.label) for item in data.items)
 
@@ -215,12 +218,14 @@ def _npz(path: Path) -> DataSet:
 
 def _digests(array: "NDArray[np.uint8] | Float32") -> Iterator[str]:
     little = array.dtype.newbyteorder("<")
+    # The same bytes in another shape are another image.
     head = f"{array.dtype.name} {array.shape[1:]} ".encode()
     for values in array:
         yield hashlib.sha256(head + values.astype(little).tobytes()).hexdigest()
 
 
 def _ordered(items: Sequence[Item]) -> tuple[Item, ...]:
+    # Equal contents may bear two labels, and need an order as well.
     return tuple(sorted(items, key=lambda item: (item.digest, item.label or "")))
 
 

@@ -144,6 +144,7 @@ def _scaled(image: Image.Image, data: bytes) -> "NDArray[np.uint8] | None":
     step = max(1, STRIP // 4 // image.width)
     for top in range(0, image.height, step):
         shares = rows[top : top + step] / np.float64(largest) * 255
+        # Pillow rounds with Python's round, halves to even (PpmImagePlugin.py).
         pixels[top : top + step] = np.minimum(np.rint(shares), 255)
     return pixels
 

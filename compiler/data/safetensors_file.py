@@ -119,6 +119,7 @@ def _header(start: bytes, size: int, file: Any) -> bytes:
 def _described(path: Path, text: bytes, size: int) -> TensorFile:
     try:
         header = json.loads(text.decode(), object_pairs_hook=_once)
+    # json keeps the last of equal keys: readers of the file might then see different tensors.
     except (ValueError, RecursionError):
         raise _Wrong("its header is no valid JSON") from None
     metadata = header.pop("__metadata__", {})

@@ -71,6 +71,7 @@ def uniform(shape: Shape, bound: float, key: str) -> NDArray[np.float32]:
     stream = np.random.PCG64(int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
     for start in range(0, values.size, BLOCK):
         part = values[start : start + BLOCK]
+        # 24 bits, as many as float32 has: every number is one of 2**24 that lie evenly.
         unit = (stream.random_raw(part.size) >> np.uint64(40)).astype(np.float64) * 2.0**-23
         part[:] = (unit - 1.0) * bound
     return values.reshape(shape)
@@ -96,6 +97,7 @@ def encode(weights: Weights, metadata: Mapping[str, str] | None = None) -> bytes
     # header where there are no tensors beside it.
     header = json.loads(data[8 : 8 + size]) | {"__metadata__": dict(metadata or {})}
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    # The format fills the header with spaces, so that tensors begin at a multiple of 8.
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + data[8 + size :]
 
@@ -233,6 +235,7 @@ def _unfit(name: str, node: Node, weights: Weights) -> Iterator[Diagnostic]:
         yield Diagnostic("E0506", message, node.at, label, help=help)
     elif isinstance(node.op, BatchNorm) and name == node.params[3]:
         low = float(values.min())
+        # The root of a sum below zero would be NaN, at zero the factor infinite.
         if low + node.op.eps <= 0:
             label = f"the smallest is {low:g}, eps is {node.op.eps:g}"
             yield Diagnostic("E0507", f"{name} has variances that cannot be", node.at, label)

@@ -58,6 +58,7 @@ def capability(graph: Graph, plan: Plan) -> Capability:
     """
     first, *others = _graphs(Model(graph, placeholders(graph)), plan)
     found = list(_refusals(graph, first, plan))
+    # What the floats refuse already needs no second word for the integers.
     told = {each.node.at for each in found}
     for other in others:
         found += (each for each in plan.device.refusals(other) if each.node.at not in told)

@@ -104,6 +104,7 @@ def build(
         golden, files = expected[kind]
         stage, lean = ("int8", own.program.graph) if own else ("fused", start.graph)
         files = {**files, **(own.files if own else {}), **_texts(model.graph, lean, stage)}
+        # An integer program may begin at grey levels; floats take what the spec's contract gives.
         contract = lean if kind.integer else model.graph
         job = BundleJob(spec, given, kind, contract, own.calibrated if own else None, golden, files)
         yield _packed(job, device, _made(plan, start, own, spec.name, progress))

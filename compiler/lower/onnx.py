@@ -62,6 +62,7 @@ def _lowered(
     outputs = {o.name: _info(o.name, graph.types[o.value], batch) for o in graph.outputs}
     literals: list[onnx.TensorProto] = []
     nodes = [made for node in graph.nodes for made in _nodes(graph, node, names, opset, literals)]
+    # A value may be several outputs, or an input be one: each name needs an operator then.
     nodes += [
         helper.make_node("Identity", [names[o.value]], [o.name], o.name)
         for o in graph.outputs

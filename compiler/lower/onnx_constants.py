@@ -84,6 +84,7 @@ def _is_one_number(tensor: onnx.TensorProto) -> bool:
     values = numpy_helper.to_array(tensor)
     if values.nbytes < WORTH:
         return False
+    # By bits: 0.0 is not -0.0, and NaN is itself.
     elements = np.frombuffer(values.tobytes(), np.uint8).reshape(values.size, -1)
     return bool((elements == elements[0]).all())
 

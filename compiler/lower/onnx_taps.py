@@ -81,6 +81,7 @@ def _bounds(part: Part) -> tuple[str, str]:
 
 
 def _reduced(tap: Extreme, names: Mapping[str, str]) -> onnx.NodeProto:
+    # Opset 17, which `lower` takes unless told otherwise, has the axes as an attribute.
     return helper.make_node(
         f"Reduce{tap.which}", [names[tap.value]], [tap.name], tap.name, axes=[2, 3], keepdims=0
     )

@@ -154,6 +154,7 @@ def _clamp(node: Node) -> Op | None:
     if not isinstance(node.op, Quantized):
         return None
     low, high = node.type.limits
+    # A clamp of levels comes from a relu6 if it lowers the top, else from a relu.
     if node.op.high < high:
         return Relu6()
     return Relu() if node.op.low > low else None

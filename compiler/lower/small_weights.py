@@ -75,6 +75,7 @@ def _half(node: Node, weight: Array) -> tuple[Op, dict[str, Array]] | None:
 def _dynamic(node: Node, weight: Array) -> tuple[Op, dict[str, Array]] | None:
     whole, scale = levels(weight)
     if isinstance(node.op, Linear):
+        # By way of int16, since int8 ends below 128.
         shifted = (whole.astype(np.int16) + 128).astype(np.uint8)
         return DynamicLinear(node.op), {"": np.ascontiguousarray(shifted.T), "scale": scale}
     wide = scale.reshape(-1, *(1 for _ in weight.shape[1:]))

@@ -261,6 +261,7 @@ def test_missing_libraries_are_named(tcc, net, monkeypatch):
         (("--std", "0"), "error[E0601]: `--std` takes numbers above 0"),
         (("--color", "gray"), "error[E0905]: `gray` images do not fit the input"),
         (("--shape", "3,8"), "error[E0601]: a shape is three numbers"),
+        (("--shape", f"3,8,{'9' * 5000}"), "error[E0601]: a shape is three numbers"),
         (("--shape", "3,8,9"), "error[E0905]: the input has another size"),
         (("--until", "nowhere"), "error[E0906]: no value of the file is called `nowhere`"),
     ],

@@ -5,13 +5,14 @@ import shutil
 import struct
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tcc.compiler.data import npz
-from tcc.compiler.data.dataset import HELD_OUT, check, indices, read
+from tcc.compiler.data.dataset import HELD_OUT, DataSet, Item, check, indices, read
 from tcc.compiler.ir import image_limits
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
@@ -71,6 +72,11 @@ def test_class_folders_are_labels(folder):
     assert {(item.label, index) for item, index in zip(data.items, found, strict=True)} == {
         ("a", 2), ("b", 0), ("c", None),
     }  # fmt: skip
+
+
+def test_a_number_of_thousands_of_digits_is_no_index():
+    data = DataSet(tuple(Item(label, Path("set.npz"), label) for label in ("2", "9" * 5000)))
+    assert indices(data, ()) == (2, None)
 
 
 def test_a_folder_with_images_of_its_own_has_no_classes(folder):
