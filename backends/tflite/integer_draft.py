@@ -111,6 +111,7 @@ class IntegerDraft:
     def transposed(self, source: str, output: str, order: Sequence[int]) -> str:
         """Add a transposition; return its output."""
         perm = self.constant(f"{output}/order", np.array(order, np.int32))
+        # 4 is the first version with more than four axes.
         return self.run("TRANSPOSE", (source, perm), output, version=2 if len(order) < 5 else 4)
 
     def joined(self, parts: Sequence[str], output: str, axis: int) -> str:

@@ -247,6 +247,7 @@ def global_mean(draft: IntegerDraft, node: Node) -> None:
     (source,), (channels, *size) = draft.net.inputs(node), x.shape
     turned = draft.like(source, f"{name}:channels", (1, channels, *size))
     draft.transposed(source, turned, (0, 3, 1, 2))
+    # One row a channel: one filter of ones then sums each of them, with one factor for all.
     rows = draft.reshaped(turned, draft.like(source, f"{name}:rows", (channels, prod(size))))
     scale = within_reach(x, np.asarray(mean_of.share(x)), node.type)
     ones = np.ones((1, prod(size)), np.int8)

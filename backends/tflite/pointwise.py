@@ -138,6 +138,7 @@ def concat(net: FileDraft, node: Node, op: Concat) -> str:
         return copy(net, node, op)
     names = (f"{node.name}/{i}" for i in count())
     while len(values) > WIDEST:
+        # As few as make the rest fit into one last operator, so that large parts are copied once.
         groups = min(-(-(len(values) - WIDEST) // (WIDEST - 1)), len(values) // WIDEST)
         cuts = [values[i * WIDEST : (i + 1) * WIDEST] for i in range(groups)]
         joined = (_joined(net, next(names), cut) for cut in cuts)

@@ -140,6 +140,7 @@ def _raised(
         return name
     zeros = tuple(n + 128 for n in tensor.quantization.zeros)
     made = f"{name}/uint8"
+    # The same scale with zero points 128 apart: levels only move, which is exact in every runtime.
     kept = Quantization(tensor.quantization.scales, zeros)
     tensors[made] = replace(tensor, name=made, dtype="uint8", quantization=kept)
     source, result = (made, name) if enters else (name, made)

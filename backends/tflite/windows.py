@@ -39,6 +39,8 @@ def conv(net: FileDraft, node: Node, op: Conv) -> str:
     channels = net.tensors[x].shape[3]
     depthwise = op.groups == channels and op.groups > 1
     weight, *rest = net.weights(node)
+    # The format's filters are (filters, height, width, channels), depthwise ones (1, height, width,
+    # filters); the graph's are PyTorch's.
     arranged = weight.transpose(1, 2, 3, 0) if depthwise else weight.transpose(0, 2, 3, 1)
     bias = rest[0] if rest else np.zeros(op.filters, np.float32)
     x, padding = _placed(net, node, x, (op.window, op.stride, op.pads))
@@ -68,6 +70,8 @@ def conv_transpose(net: FileDraft, node: Node, op: ConvTranspose) -> str:
     weight, *rest = net.weights(node)
     kernel = net.constant(node.params[0], _full_kernel(weight, op))
     window = effective(op.kernel, op.dilation)
+    # The operator's own padding must be SAME or VALID, neither of which is PyTorch's: it gives the
+    # whole result, of which the rest is cut.
     _, height, width, _ = net.tensors[x].shape
     whole = tuple(
         (n - 1) * s + k for n, s, k in zip((height, width), op.stride, window, strict=True)
@@ -117,6 +121,7 @@ def avg_pool(net: FileDraft, node: Node, op: AvgPool) -> str:
     if (counts == prod(op.kernel)).all():
         return net.add("AVERAGE_POOL_2D", (x,), (node.name, shape), options)
     y = net.add("AVERAGE_POOL_2D", (x,), (f"{node.name}/mean", shape), options)
+    # VALID divides by the whole window; the factor makes that the number of elements that count.
     factors = (prod(op.kernel) / counts).astype(np.float32)[None, :, :, None]
     return net.add("MUL", (y, net.constant(f"{node.name}/factors", factors)), (node.name, shape))
 
@@ -158,6 +163,7 @@ def padding(net: FileDraft, node: Node, place: tuple[Pair, Pair, Quad]) -> tuple
         for n, m, s, k in zip(size, out, stride, window, strict=True)
     ]
     befores = zip(needed, (top, left), strict=True)
+    # SAME puts the odd pixel of a border at the end.
     same = all(fits and total // 2 == before for (total, fits), before in befores)
     return ("SAME" if same else ""), border
 
