@@ -92,6 +92,7 @@ class _Problems:
         self.helps.setdefault(key, help)
 
     def found(self) -> Iterator[Diagnostic]:
+        # Attention comes first: where it is, mending the others helps nothing.
         first = sorted(self.nodes.items(), key=lambda item: item[0][2] != ATTENTION)
         for (code, op, message), names in first[:MAX_REFUSALS]:
             help = self.helps[code, op, message]
@@ -188,6 +189,8 @@ class _Converter:
         except TooLargeError:
             message = f"it rearranges a value of more than {LARGEST} elements"
             self.problems.add("E0911", message, "", node)
+        # Attributes of a stranger's file have any type and size: what trips a converter up is told
+        # with its node, and is no failure of ours.
         except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
             self.problems.add("E0911", f"it is not well formed ({_brief(error)})", "", node)
         else:
@@ -215,6 +218,7 @@ class _Converter:
     def _activated(self, value: str) -> tuple[str, OutputActivation]:
         """Return a value before the activation that ends it, and which that is."""
         node = self.build.nodes.get(value)
+        # Of vectors alone: an output's contract says which activation whoever reads it applies.
         if node is not None and len(node.type.shape) == 1:
             match node.op:
                 case Softmax():

@@ -58,6 +58,7 @@ def fuse(graph: gs.Graph, until: Sequence[str] = ()) -> None:
     graph.outputs = [tensors[name] for name in until] or graph.outputs
     _constants(graph)
     graph.toposort()
+    # From the end, so that a pattern is found whole before the part of it that is one, too.
     for node in reversed(list(graph.nodes)):
         for rule in RULES.get(node.op, ()):
             if _apply(rule, node):

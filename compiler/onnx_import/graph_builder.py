@@ -68,6 +68,7 @@ class GraphBuilder:
             OperatorRefusal: The inputs or weights do not fit the op.
         """
         types = tuple(self.type(value) for value in values)
+        # `make_node` looks at shapes alone; the written spec would be refused for such an argument.
         _check_bounds(op)
         fresh = self.names.fresh(name or op.word)
         try:

@@ -44,6 +44,7 @@ class GraphCut:
     def theirs(self, names: Sequence[str]) -> ModelProto:
         """Return the part of the file that computes some values; inputs are `FED_PREFIX` others."""
         makers, fed = self._walked(names)
+        # By identity: protobuf's messages can be no elements of a set.
         nodes = [node for node in self._graph.node if id(node) in makers]
         read = {name for node in nodes for name in node.input}
         inputs = (

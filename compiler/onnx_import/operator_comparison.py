@@ -72,6 +72,7 @@ def distance(own: NDArray[np.floating], other: NDArray[np.floating], scale: obje
         return float("inf")
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         apart = np.abs(own.astype(np.float64) - other) / scale
+    # Infinities that are equal, and NaN in the same place, are no difference.
     same = (own == other) | (np.isnan(own) & np.isnan(other))
     apart = np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
     return float(apart.max(initial=0.0))
@@ -109,6 +110,7 @@ def _compare(path: Path, cut: GraphCut, names: list[str], runner: ModelRunner) -
     computed = _computed(cut, names, numbers)
     for name in names:
         view = cut.views[name]
+        # An operator that only moves elements has no step: what it gives are its input's numbers.
         moved = any(cut.views[n].value == view.value for n in cut.needed(name))
         given = [numbers.of(view.value)] if moved else computed[view.value]
         their = np.asarray(found[0][name])
@@ -124,6 +126,7 @@ class _Numbers:
 
     def of(self, value: str) -> Tensor:
         """Return a value's."""
+        # By a checksum, since Python's own hash of a text is another in each run.
         random = np.random.default_rng(crc32(value.encode()))
         return random.standard_normal(self.types[value].shape, np.float32) * np.float32(SPREAD)
 

@@ -43,6 +43,7 @@ class NumberPattern(Pattern):
         """Yield what was found before."""
         if isinstance(tensor, gs.Constant) and tensor.values.size == 1:
             (number,) = tensor.values.reshape(-1)
+            # The file's numbers are float32, some 6e-8 beside what is meant.
             if isclose(float(number), self.value, rel_tol=1e-6):
                 yield found
 

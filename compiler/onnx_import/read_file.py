@@ -187,6 +187,7 @@ def _beside(path: Path, tensor: TensorProto, location: str) -> Path:
         regular = location and stat.S_ISREG(source.stat().st_mode)
     except (OSError, ValueError):
         raise _astray(path, tensor, f"there is no file `{location[:80]}` beside it") from None
+    # Resolved before, since a link may lead out of the folder.
     if not source.is_relative_to(folder):
         raise _astray(path, tensor, f"`{location[:80]}` leaves the model's folder")
     if not regular:
@@ -195,6 +196,7 @@ def _beside(path: Path, tensor: TensorProto, location: str) -> Path:
 
 
 def _number(text: str) -> int | None:
+    # int() refuses numbers of thousands of digits in its own way.
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
 

@@ -117,6 +117,7 @@ def _prefixes() -> Rule:
         if node.inputs in known:
             return Bypass(known[node.inputs])
         known[node.inputs] = node.name
+        # The longest known beginning first, so that the most is shared.
         for count in range(len(node.inputs) - 1, 1, -1):
             first = known.get(node.inputs[:count])
             if first is not None:

@@ -65,6 +65,7 @@ def rebuild(model: Model, path: Path, wanted: ImportOptions) -> RebuiltSpec:
     heading = SpecHeading(graph.name, f"Imported from {file}.", preprocess, wanted.labels)
     words = text(graph, items, named, heading)
     spec = _loaded(path, words)
+    # What is remarkable of a foreign network is not the user's to mend: the spec allows it by name.
     if allow := sorted({w.kind for w in spec.warnings} - WARNINGS_OF_OPTIONS):
         words = text(graph, items, named, replace(heading, allow=tuple(allow)))
         spec = _loaded(path, words)

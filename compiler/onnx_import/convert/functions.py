@@ -156,6 +156,7 @@ def softmax(node: OnnxNode) -> View:
     """Convert Softmax over the channels or features."""
     x = node.view()
     rank = len(x.shape)
+    # The axis was 1 until opset 12, all behind it included, and is the last one since 13.
     axis = int(node.attribute("axis", 1 if node.opset < 13 else -1)) % rank
     # Older opsets take all axes from that one on together.
     single = node.opset >= 13 or x.type.elements == x.type.shape[0]

@@ -72,6 +72,7 @@ def _cuts(node: OnnxNode, x: View, kernel: Pair, stride: Pair, dilation: Pair) -
     for n, out, k, s, more in zip(size, wanted, window, stride, extra, strict=True):
         room = max((n - 1) * s + k + more - out, 0)
         less = room // 2
+        # ONNX, ConvTranspose: only SAME_UPPER cuts the odd row at the end.
         start = less if auto == "SAME_UPPER" else room - less
         cuts.append((start, (n - 1) * s + k - start - out))
     return cuts
@@ -151,6 +152,7 @@ def _linear(node: OnnxNode, weight: Array, bias: list[Array]) -> View:
 def _linear_of_a_map(node: OnnxNode, x: View, weight: Array, bias: list[Array]) -> View:
     """Return what a matrix makes of a map that was flattened in another order than channels."""
     flat = node.build.emit("", Flatten(), [x.value])
+    # Columns go to where the language's flattening has the elements that they are for.
     ordered = np.empty_like(weight)
     ordered[:, x.positions().ravel()] = weight
     op = Linear(weight.shape[0], bool(bias))

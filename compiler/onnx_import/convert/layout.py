@@ -31,6 +31,7 @@ def reshape(node: OnnxNode) -> Operand:
     """Convert Reshape."""
     wanted = _needed(node.numbers("shape", 1), "shape")
     before = node.operand(0).shape
+    # ONNX: 0 keeps what the axis has, unless `allowzero` says that it is a size.
     if not node.attribute("allowzero", 0):
         wanted = tuple(before[i] if n == 0 and i < len(before) else n for i, n in enumerate(wanted))
     return _moved(node, lambda x: x.reshape(wanted))
@@ -86,6 +87,7 @@ def split(node: OnnxNode) -> tuple[Operand, ...]:
     shape = node.operand(0).shape
     axis = int(node.attribute("axis", 0)) % len(shape)
     count = len(node.origin.outputs)
+    # ONNX: parts of equal size, of which the last may be smaller.
     even = -(-shape[axis] // count)
     sizes = node.numbers("split", 1) or [min(even, shape[axis] - i * even) for i in range(count)]
     bounds = pairwise(accumulate(sizes, initial=0))

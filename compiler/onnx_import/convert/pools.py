@@ -115,6 +115,7 @@ def _reduced(node: OnnxNode, op: Op) -> View:
     channels, *size = x.type.shape
     pixels = int(np.prod(size, dtype=np.int64))
     counted = int(np.prod([x.shape[axis] for axis in axes], dtype=np.int64))
+    # A reduction sees a set: its elements may come in any order.
     rows = np.moveaxis(x.positions(), axes, range(-len(axes), 0)).reshape(-1, pixels or 1)
     every = np.arange(channels * pixels).reshape(channels, pixels)
     alike = counted == pixels and rows.shape == every.shape

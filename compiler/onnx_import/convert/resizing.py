@@ -138,6 +138,7 @@ def _axes(node: OnnxNode, x: View) -> Sequence[ResizedAxis]:
         if given is None or not given.size:
             raise OperatorRefusal("how much it resizes is not said")
         factors = _every_axis(node, given.astype(np.float32), np.ones(4, np.float32))
+        # In float32, as runtimes compute it: the floor of another product may be one less.
         wanted = np.floor(factors * np.asarray(x.shape, np.float32)).astype(np.int64)
     if [*wanted[:2]] != [*x.shape[:2]]:
         raise OperatorRefusal("it resizes other axes than height and width")
