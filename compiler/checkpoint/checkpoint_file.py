@@ -1,7 +1,7 @@
 """Reading checkpoints of other projects: PyTorch files and safetensors, neither of them trusted.
 
 Nothing in them is run, and PyTorch is not needed: a pickle yields names, shapes and places alone
-(see `pickles`), so that a tensor is read only once it is known which layer it is.
+(see `pickle_reader`), so that a tensor is read only once it is known which layer it is.
 """
 
 import re

@@ -67,7 +67,7 @@ class TensorReader:
         """Return the tensor that a value of the pickle would be; None if it would be none.
 
         Raises:
-            DamagedError: It lies outside its storage, or has no sizes that could be.
+            PickleError: It lies outside its storage, or has no sizes that could be.
         """
         made = _bare(value)
         if made is None:

@@ -63,7 +63,7 @@ def find(root: object, reader: TensorReader) -> list[StateDict]:
     """Return the entries of a checkpoint.
 
     Raises:
-        DamagedError: One has names that are no text, or too many tensors.
+        PickleError: One has names that are no text, or too many tensors.
     """
     entries: list[StateDict] = []
     seen: set[int] = set()

@@ -54,7 +54,7 @@ def read(path: Path) -> TorchArchive:
     """Return the contents of a file without any storage's bytes.
 
     Raises:
-        DamagedError: It is no file of PyTorch's, or a damaged one.
+        PickleError: It is no file of PyTorch's, or a damaged one.
         OSError: It cannot be read.
     """
     with regular_files.opened(path) as file:
@@ -68,7 +68,7 @@ def check(path: Path, room: StorageRecord) -> None:
     """Compare a storage with its checksum.
 
     Raises:
-        DamagedError: The storage's bytes are not those that were written.
+        PickleError: The storage's bytes are not those that were written.
         OSError: It cannot be read.
     """
     if room.checksum is None:

@@ -14,7 +14,7 @@ BOUNDS = {"min_cosine": 1.0, "max_drop": 1.0, "min_correlation": 1.0, "max_error
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The bounds of `tcc.compiler.floor.Floor`; None is what the spec does not say."""
+    """The bounds of `reference.accuracy_floor`; None is what the spec does not say."""
 
     min_cosine: float | None = None
     max_drop: float | None = None

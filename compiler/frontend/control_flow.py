@@ -30,6 +30,7 @@ def _argument(ex: Expansion, step: Step, p: Parameter, current: GraphValue, env:
     tree = _part(step, p.name)
     assert tree is not None
     value = value_of(p, tree, env.scope(current))
+    # Steps that nothing reaches are looked over once, whatever their loops and conditions say.
     return UNKNOWN if ex.unreached.checking else value
 
 

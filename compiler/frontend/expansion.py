@@ -1,6 +1,6 @@
 """The expansion of a spec's steps into nodes: what it has collected, its limits, its diagnostics.
 
-A step that fails leaves `POISON` behind, a value of which nothing more is said, and expansion
+A step that fails leaves `ERROR_VALUE` behind, a value of which nothing more is said, and expansion
 goes on: one run shows every independent error.
 
 What a word means is not known here: `step_dispatch.dispatch`, which an expansion is given, knows,
@@ -59,6 +59,7 @@ class Expansion:
 
     def bound_by(self, tree: Tree) -> BoundNames:
         """Return the names that a step, or the body of a loop, binds for what comes after."""
+        # Trees live as long as this expansion, so that an identity stays one tree's.
         if id(tree) not in self._bound:
             body = isinstance(tree, Sequence)
             self._bound[id(tree)] = bound_in(tree, loops=True) if body else bound_by(tree)
@@ -113,6 +114,7 @@ class Expansion:
         if id(tree) in self.bad:  # of which the check of words has spoken
             return ERROR_VALUE, env.hidden(*self.bound_by(tree))
         step = self._apart.get(id(tree))
+        # A loop meets the same step in every turn.
         if step is None:
             step = self._apart[id(tree)] = take_apart(tree)
         try:

@@ -1,7 +1,7 @@
 """Expressions: what a spec computes its arguments with (section 3 of the language).
 
 Numbers, truth values, 'strings', lists; names; `+ - * / // % **`, comparisons, `and or not`,
-`a if c else b`, indices and slices, and the functions of `arithmetic.FUNCTIONS` with `channels`,
+`a if c else b`, indices and slices, and the functions of `functions.FUNCTIONS` with `channels`,
 `height` and `width` of a named value. Nothing else evaluates, and every expression is bounded in
 length, nesting, size of numbers and length of lists.
 """
@@ -87,6 +87,8 @@ def computed(text: str, span: Span, scope: ExpressionScope) -> Result:
     """
     try:
         known = _known(text)
+        # What is remembered costs as much as it did: whether a spec is refused must not depend on
+        # which texts were read before.
         if known.cost is not None and known.cost <= scope.budget.left:
             scope.budget.left -= known.cost
             return known.value

@@ -64,6 +64,7 @@ def _rounding(pick: Callable[[Number], Number], who: str) -> Callable[..., Argum
 
 
 def _sum(args: tuple[ArgumentValue, ...]) -> ArgumentValue:
+    # Of numbers this small no sum leaves 64 bits on the way.
     found = _numbers(args, "`sum`")
     most = MAX_INT // MAX_LIST
     if found and -most < min(found) and max(found) < most:  # most are, and long
@@ -92,8 +93,10 @@ def _divisible(args: tuple[ArgumentValue, ...]) -> ArgumentValue:
     if by < 1:
         raise OperandError("the divisor must be at least 1", 1)
     rounded = max(by, math.floor((2 * value + by) / (2 * by)) * by)
+    # In whole numbers: floats have not each of them beyond 2**53.
     if isinstance(value, int):
         rounded = max(by, (2 * value + by) // (2 * by) * by)
+    # As in MobileNet's code (make_divisible): no more than a tenth of a width is lost.
     return bounded(rounded + by if 10 * rounded < 9 * value else rounded)
 
 

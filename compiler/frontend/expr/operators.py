@@ -113,6 +113,7 @@ def types(value: object) -> set[type]:
         return {type(value)}
     found = set(map(type, value))
     if tuple in found:
+        # By identity, since `*` repeats a list without copying it.
         found.update(*map(types, {id(v): v for v in value if isinstance(v, tuple)}.values()))
     return found
 
@@ -195,6 +196,7 @@ def _repeated(items: tuple[ArgumentValue, ...], times: int) -> ArgumentValue:
 
 
 def _power(base: Number, exponent: Number) -> Number:
+    # Known to be too large before it is computed, which could take long.
     if abs(base) > 1 and exponent > 63 and isinstance(base, int) and isinstance(exponent, int):
         raise OverflowError
     result = base**exponent
@@ -248,6 +250,7 @@ def _equal(left: ArgumentValue, right: ArgumentValue) -> bool:
                 return False
             if not {bool, tuple} & set(map(type, left + right)):
                 return True
+            # By identity, since `*` repeats a list without copying it.
             pairs = {(id(a), id(b)): (a, b) for a, b in zip(left, right, strict=True)}
             return all(_equal(a, b) for a, b in pairs.values())
         case _:

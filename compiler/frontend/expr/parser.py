@@ -40,6 +40,7 @@ _RANKS: dict[str, int] = {
     **dict.fromkeys(("*", "/", "//", "%"), 6),
     **dict.fromkeys(("**",), 8),
 }
+"""As in Python; `not` stands between `and` and the comparisons, a sign below a power."""
 _NOT, _COMPARE, _SIGN, _POWER = 3, 4, 7, 8
 
 
@@ -102,6 +103,7 @@ class Parser:
     def power(self, base: Expression) -> Expression:
         """Return `base ** exponent`; the exponent may hold a sign and further powers."""
         self.take()
+        # As in Python: powers go from right to left, and a sign may stand before the exponent.
         exponent = self.operation(_SIGN)
         return ArithmeticChain(base.start, exponent.end, base, (("**", exponent),))
 
@@ -183,6 +185,7 @@ class Parser:
         if whole and len(token.text) > 1 and token.text[0] == "0" and token.text.strip("0"):
             hint = f"write {token.text.lstrip('0')}"
             raise ExpressionError("E0220", "a number starts with 0", token.start, token.end, hint)
+        # int() refuses thousands of digits; of thirty any number is too large.
         value = (int(token.text) if len(token.text) < 30 else MAX_INT * 2) if whole else None
         found = float(token.text) if value is None else value
         if abs(found) > MAX_INT and (whole or found == float("inf")):

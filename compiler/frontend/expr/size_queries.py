@@ -96,7 +96,7 @@ def check_names(root: Expression, scope: ExpressionScope) -> None:
     """Refuse names that are not in scope in what was not evaluated, since a part is unknown.
 
     Raises:
-        ExprError: E0221 for the first of them.
+        ExpressionError: E0221 for the first of them.
     """
     pending: list[Any] = [root]
     while pending:

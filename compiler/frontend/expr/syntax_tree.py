@@ -32,7 +32,7 @@ class Expression(ABC):
 
     @abstractmethod
     def evaluate(self, scope: ExpressionScope) -> Result:
-        """Return the value, or raise `ExprError`."""
+        """Return the value, or raise `ExpressionError`."""
 
 
 def apply(
@@ -61,7 +61,7 @@ def pay(whole: Expression, scope: ExpressionScope, value: ArgumentValue) -> Argu
 
 
 def spend(whole: Expression, scope: ExpressionScope, amount: int) -> None:
-    """Take an amount from the scope's budget, or raise `ExprError` at a part."""
+    """Take an amount from the scope's budget, or raise `ExpressionError` at a part."""
     apply(whole, (), scope.budget.spend, amount)
 
 

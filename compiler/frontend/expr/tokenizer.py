@@ -59,7 +59,7 @@ def tokens(text: str) -> list[Token]:
     """Return the tokens of an expression; the last one is its end.
 
     Raises:
-        ExprError: for characters that start none.
+        ExpressionError: for characters that start none.
     """
     found: list[Token] = []
     index = 0

@@ -55,6 +55,7 @@ def parse(text: str | bytes, file: str) -> Tree:
     source = decode(text, file)
     if file.endswith(".json"):
         return _built(read_json, source)
+    # Flow style may be JSON, which is read much faster; what is none may still be YAML.
     if source.text.lstrip()[:1] in ("{", "["):
         try:
             return _built(read_json, source)

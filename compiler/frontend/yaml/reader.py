@@ -56,6 +56,7 @@ def resolve(text: str) -> str | int | float | bool | None:
     """Return what a word without quotes stands for in the core schema."""
     if text in _WORDS:
         return _WORDS[text]
+    # Most words begin as no number does, and cost no match.
     if text[0] in "+-.0123456789" and (found := _NUMBER.fullmatch(text)):
         kind = str(found.lastgroup)
         return _READ[kind](found[kind])

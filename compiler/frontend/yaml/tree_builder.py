@@ -74,6 +74,7 @@ class TreeBuilder:
         """
         self.errors.append(Diagnostic(code, message, at, label=label, help=help))
         if len(self.errors) >= MAX_ERRORS:
+            # Empty, as `failed` gathers what was collected.
             raise UserError(())
 
     def scalar(self, scalar: Scalar, anchor: str | None = None) -> None:

@@ -77,7 +77,7 @@ def thinned_output(output: Float32) -> Float32:
 
 
 def thinned_size(elements: int) -> int:
-    """Return how many of `elements` numbers `thin` keeps."""
+    """Return how many of `elements` numbers `thinned_output` keeps."""
     step = -(-elements // MOST_OUTPUTS)
     return -(-elements // step)
 
