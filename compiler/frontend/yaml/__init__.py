@@ -62,12 +62,10 @@ def parse(text: str | bytes, file: str) -> Tree:
         except UserError as error:
             if error.diagnostics[-1].code != "E0102":
                 raise
-    builder = TreeBuilder(source)
     try:
-        read_sound(builder)
-    except (DoubtError, UserError):
+        return _built(read_sound, source)
+    except DoubtError:
         return _built(read_yaml, source)
-    return builder.finish()
 
 
 def _built(read: Callable[[TreeBuilder], None], source: SourceText) -> Tree:

@@ -6,11 +6,13 @@ that the meaning of every text, and what is said of a broken one, is ruamel.yaml
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from tcc.compiler.frontend.yaml.reader import EventReader, after_properties, missing_at, resolve
 from tcc.compiler.frontend.yaml.tree import Scalar
 from tcc.compiler.frontend.yaml.tree_builder import TreeBuilder
+from tcc.compiler.support.diagnostics import Span, UserError
 
 _TRIED = (0, 2, 5)
 """The version of libyaml, of 2020, that was compared with ruamel.yaml."""
@@ -25,6 +27,9 @@ _NAME = re.compile(r"[&*][0-9A-Za-z_-]+(?=[ \r\n,\]}]|$)")
 """An anchor or alias; further letters belong to it for one of the two alone."""
 _BLOCK_TEXT = re.compile(r"[|>][-+]?(?:\r\n|\r|\n) +[^ \r\n]")
 """How a block of text begins; the two differ where a comment or a number follows its mark."""
+_AHEAD_EVENTS, _AHEAD_LETTERS = 8, 2048
+"""How far beyond a broken limit a fault is looked for: further than ruamel.yaml would have looked to
+know whether a value is a key, which has 1,024 letters at most."""
 
 
 class DoubtError(Exception):
@@ -36,7 +41,7 @@ def read_sound(builder: TreeBuilder) -> None:
 
     Raises:
         DoubtError: where it may not be; what the builder holds then is worth nothing.
-        UserError: where a limit is broken, which may not be the text's first fault.
+        UserError: where a limit is broken before any fault.
     """
     text = builder.source.text
     if _READ_OTHERWISE.search(text):
@@ -48,12 +53,45 @@ def read_sound(builder: TreeBuilder) -> None:
         raise DoubtError from None
     if get_version() != _TRIED:
         raise DoubtError
-    takes = _Reader(builder).takes
+    events: Iterator[Any] = iter(CParser(text).get_event, None)
     try:
-        for event in iter(CParser(text).get_event, None):
-            takes[type(event).__name__](event)
+        _take(_Reader(builder), events)
     except (YAMLError, ValueError) as error:
         raise DoubtError from error
+
+
+def _take(reader: "_Reader", events: Iterator[Any]) -> None:
+    """Pass events on, up to the last or to a limit that is broken."""
+    takes, event = reader.takes, None
+    try:
+        for event in events:
+            takes[type(event).__name__](event)
+    except UserError:
+        last = event.end_mark.index + _AHEAD_LETTERS if event else 0
+        reader.builder = _Nowhere(reader.source)
+        for number, event in enumerate(events):
+            takes[type(event).__name__](event)
+            if number >= _AHEAD_EVENTS and event.start_mark.index > last:
+                break
+        raise
+
+
+class _Nowhere(TreeBuilder):
+    """Takes what follows a broken limit, and keeps none of it."""
+
+    awaits_value = False
+
+    def scalar(self, scalar: Scalar, anchor: str | None = None) -> None:
+        """Take a value or key."""
+
+    def open(self, start: int, *, mapping: bool, anchor: str | None = None) -> None:
+        """Take the start of a mapping or list."""
+
+    def close(self, end: int | None = None) -> None:
+        """Take the end of what was opened last."""
+
+    def alias(self, name: str, span: Span) -> None:
+        """Take a reference."""
 
 
 class _Reader(EventReader):

@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from tcc.compiler.frontend.yaml import tree_builder
 from tcc.compiler.frontend.yaml.reader import read_yaml
 from tcc.compiler.frontend.yaml.sound_reader import DoubtError, read_sound
 from tcc.compiler.frontend.yaml.source_text import decode
@@ -51,8 +52,10 @@ def by_libyaml(text):
     builder = TreeBuilder(decode(text, "t.yaml"))
     try:
         read_sound(builder)
-    except (DoubtError, UserError):
+    except DoubtError:
         return None
+    except UserError as error:
+        return builder.failed(*error.diagnostics).diagnostics
     return finished(builder)
 
 
@@ -128,6 +131,24 @@ def test_mutated_texts_are_read_alike(specs):
     wrong, alike = differing(pieced(numbers) for _ in range(1500))
     assert wrong == []
     assert alike > 60
+
+
+def test_broken_limits_are_told_alike(specs, monkeypatch):
+    monkeypatch.setattr(tree_builder, "MAX_NODES", 9)
+    monkeypatch.setattr(tree_builder, "MAX_DEPTH", 3)
+    monkeypatch.setattr(tree_builder, "MAX_ERRORS", 2)
+    numbers = Random(18)
+    wrong, alike = differing(mutated(specs, numbers) for _ in range(300))
+    assert wrong == []
+    assert alike > 60
+
+
+@pytest.mark.parametrize("fault", ["'x", '"\\q"', "\ta: b", "[", "a: b: c", "@", "%", "? "])
+@pytest.mark.parametrize("between", ["", "a: b\n", "# " + "x" * 9000 + "\n", f"a: {'x' * 9000}\n"])
+def test_a_fault_near_a_broken_limit_is_told_alike(monkeypatch, between, fault):
+    monkeypatch.setattr(tree_builder, "MAX_NODES", 9)
+    text = "".join(f"k{n}: {n}\n" for n in range(5)) + between + fault
+    assert by_libyaml(text) in (None, by_ruamel(text))
 
 
 @pytest.mark.parametrize(
