@@ -69,10 +69,13 @@ def _check_inputs(step: Step, block: Block, given: int) -> None:
 
 def _require(block: Block, current: GraphValue, inner: StepScope, at: Span) -> None:
     """Check a block's contracts; a broken one is reported at the call."""
+    scope = inner.scope(current)
     for rule in block.require:
         that, message = rule.get("that"), rule.get("else")
         assert that is not None
-        holds = evaluated(that, inner.scope(current))
+        holds = evaluated(that, scope)
+        if holds is True:
+            continue
         if holds is False:
             said = message.value if isinstance(message, Scalar) else "its contract is broken"
             text = that.value if isinstance(that, Scalar) else ""
@@ -83,7 +86,7 @@ def _require(block: Block, current: GraphValue, inner: StepScope, at: Span) -> N
                 at,
                 label=f"`{text}` is false" + (f" ({given})" if given else ""),
             )
-        if not isinstance(holds, bool | Unknown):
+        if not isinstance(holds, Unknown):
             raise fail("E0213", "a contract must be true or false", that.span)
 
 

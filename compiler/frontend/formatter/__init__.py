@@ -9,9 +9,11 @@ lines of longer texts. The canonical form of a canonical text is itself.
 import json
 
 from tcc.compiler.frontend.formatter.comment_placement import fasten
-from tcc.compiler.frontend.formatter.layout import LayoutBranch, LayoutEntry, leaves, read
+from tcc.compiler.frontend.formatter.layout import LayoutBranch, LayoutEntry, leaves
+from tcc.compiler.frontend.formatter.layout import read as read_layout
 from tcc.compiler.frontend.formatter.writer import write
-from tcc.compiler.frontend.yaml import Mapping, Tree, parse, plain
+from tcc.compiler.frontend.size_limits import room_for_nesting
+from tcc.compiler.frontend.yaml import Mapping, Tree, plain, read
 from tcc.compiler.frontend.yaml.source_text import SourceText, decode
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
@@ -38,18 +40,22 @@ def format_spec(text: str | bytes, file: str) -> str:
         UserError: where the text cannot be parsed (as `parse` does), or, E0108, where it cannot
             be rewritten without changing it.
     """
-    tree = parse(text, file)
-    source = decode(text, file)
+    with room_for_nesting():
+        return _formatted(decode(text, file))
+
+
+def _formatted(source: SourceText) -> str:
+    known = read(source)
     if _is_json(source):
-        return json.dumps(_ordered(tree), indent=2, ensure_ascii=False) + "\n"
-    layout = read(source)
+        return json.dumps(_ordered(known.tree), indent=2, ensure_ascii=False) + "\n"
+    layout = read_layout(source, sound=known.sound)
     comments = fasten(source, layout)
     result = write(layout, _order(layout))
-    if not _says(result, tree, comments, file):
+    if not _says(result, known.tree, comments, source.file):
         raise fail(
             "E0108",
             "the file cannot be put into canonical form without changing what it says",
-            whole_file(file),
+            whole_file(source.file),
             help="simplify its anchors, quotes and line breaks",
         )
     return result
@@ -91,10 +97,10 @@ def _order(root: LayoutBranch) -> list[LayoutEntry]:
 def _says(result: str, tree: Tree, comments: list[str], file: str) -> bool:
     """Return whether a text says what a tree does, and holds the same comments."""
     try:
-        again = parse(result, file)
+        source = decode(result, file)
+        again = read(source)
     except UserError:
         return False
-    source = decode(result, file)
-    if sorted(comments) != sorted(fasten(source, read(source))):
+    if sorted(comments) != sorted(fasten(source, read_layout(source, sound=again.sound))):
         return False
-    return json.dumps(plain(again), sort_keys=True) == json.dumps(plain(tree), sort_keys=True)
+    return json.dumps(plain(again.tree), sort_keys=True) == json.dumps(plain(tree), sort_keys=True)

@@ -1,11 +1,12 @@
 """A text's layout: its tree with the words it is written in and the comments beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from tcc.compiler.frontend.yaml.events import events
 from tcc.compiler.frontend.yaml.reader import after_properties, missing_at
+from tcc.compiler.frontend.yaml.sound_reader import sound_events
 from tcc.compiler.frontend.yaml.source_text import SourceText
 
 
@@ -72,9 +73,12 @@ class LayoutBranch:
 LayoutNode = LayoutLeaf | LayoutBranch
 
 
-def read(source: SourceText) -> LayoutBranch:
-    """Return the layout of a text that can be parsed, without its comments."""
-    return _Layout(source).root()
+def read(source: SourceText, *, sound: bool) -> LayoutBranch:
+    """Return the layout of a text that can be parsed, without its comments.
+
+    `sound` where libyaml has read it and can do so again.
+    """
+    return _Layout(source, sound_events if sound else events).root()
 
 
 def leaves(node: LayoutNode) -> Iterator[LayoutLeaf]:
@@ -99,7 +103,7 @@ def branches(node: LayoutNode) -> Iterator[LayoutBranch]:
 class _Layout:
     """Reads events into the layout."""
 
-    def __init__(self, source: SourceText) -> None:
+    def __init__(self, source: SourceText, events: Callable[[str], Iterator[Any]]) -> None:
         self.source = source
         self.text = source.text
         self.events = (e for e in events(self.text) if hasattr(e, "anchor") or _ends(e))
@@ -130,7 +134,8 @@ class _Layout:
         if not raw and not mark and parent is not None and parent.flow:
             raw = "null"
         column = parent.column if parent else 0
-        return LayoutLeaf(inner, end, raw, event.value, event.style, mark, column)
+        style = event.style or None
+        return LayoutLeaf(inner, end, raw, event.value, style, mark, column)
 
     def branch(self, event: Any, *, mapping: bool) -> LayoutBranch:
         """Return the list or mapping that an event starts."""
@@ -168,7 +173,7 @@ class _Layout:
     def properties(self, event: Any, end: int) -> tuple[int, str]:
         """Return where an event's content starts, and the anchor and tag before it."""
         start = int(event.start_mark.index)
-        if not event.anchor and event.ctag is None:
+        if not event.anchor and event.tag is None:
             return start, ""
         inner = after_properties(self.text, start, end)
         words = [w for w in self.text[start:inner].split() if w[0] in "&!"]

@@ -10,6 +10,7 @@ C, reads what is without fault and means the same to both.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tcc.compiler.frontend.yaml.json_reader import read_json
 from tcc.compiler.frontend.yaml.reader import read_yaml
@@ -33,6 +34,7 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_NODES",
     "Mapping",
+    "ReadText",
     "Scalar",
     "Sequence",
     "Tree",
@@ -41,6 +43,7 @@ __all__ = [
     "key_at",
     "parse",
     "plain",
+    "read",
 ]
 
 
@@ -52,20 +55,32 @@ def parse(text: str | bytes, file: str) -> Tree:
             E0103 a key twice, E0104 too large, E0105 too deep, E0106 no content,
             E0107 a feature of YAML that is not allowed.
     """
-    source = decode(text, file)
-    if file.endswith(".json"):
-        return _built(read_json, source)
+    return read(decode(text, file)).tree
+
+
+@dataclass(frozen=True, slots=True)
+class ReadText:
+    """What a text holds, and whether libyaml read it, so that its further events can be trusted."""
+
+    tree: Tree
+    sound: bool
+
+
+def read(source: SourceText) -> ReadText:
+    """Return the tree of a text, as `parse` does."""
+    if source.file.endswith(".json"):
+        return ReadText(_built(read_json, source), sound=False)
     # Flow style may be JSON, which is read much faster; what is none may still be YAML.
     if source.text.lstrip()[:1] in ("{", "["):
         try:
-            return _built(read_json, source)
+            return ReadText(_built(read_json, source), sound=False)
         except UserError as error:
             if error.diagnostics[-1].code != "E0102":
                 raise
     try:
-        return _built(read_sound, source)
+        return ReadText(_built(read_sound, source), sound=True)
     except DoubtError:
-        return _built(read_yaml, source)
+        return ReadText(_built(read_yaml, source), sound=False)
 
 
 def _built(read: Callable[[TreeBuilder], None], source: SourceText) -> Tree:

@@ -28,7 +28,7 @@ _NAME = re.compile(r"[&*][0-9A-Za-z_-]+(?=[ \r\n,\]}]|$)")
 _BLOCK_TEXT = re.compile(r"[|>][-+]?(?:\r\n|\r|\n) +[^ \r\n]")
 """How a block of text begins; the two differ where a comment or a number follows its mark."""
 _AHEAD_EVENTS, _AHEAD_LETTERS = 8, 2048
-"""How far beyond a broken limit a fault is looked for: further than ruamel.yaml would have looked to
+"""How far beyond a broken limit a fault is looked for: further than ruamel.yaml would have read to
 know whether a value is a key, which has 1,024 letters at most."""
 
 
@@ -46,18 +46,28 @@ def read_sound(builder: TreeBuilder) -> None:
     text = builder.source.text
     if _READ_OTHERWISE.search(text):
         raise DoubtError
+    found = sound_events(text)
+    from yaml import YAMLError
+
     try:
-        from yaml import YAMLError
+        _take(_Reader(builder), found)
+    except (YAMLError, ValueError) as error:
+        raise DoubtError from error
+
+
+def sound_events(text: str) -> Iterator[Any]:
+    """Return libyaml's events of a text, of which it may not be the right reader.
+
+    Raises:
+        DoubtError: where there is no libyaml, or another version than the one compared.
+    """
+    try:
         from yaml._yaml import CParser, get_version
     except ImportError:  # PyYAML was built without libyaml
         raise DoubtError from None
     if get_version() != _TRIED:
         raise DoubtError
-    events: Iterator[Any] = iter(CParser(text).get_event, None)
-    try:
-        _take(_Reader(builder), events)
-    except (YAMLError, ValueError) as error:
-        raise DoubtError from error
+    return iter(CParser(text).get_event, None)
 
 
 def _take(reader: "_Reader", events: Iterator[Any]) -> None:

@@ -5,7 +5,8 @@ from random import Random
 
 import pytest
 
-from tcc.compiler.frontend.yaml import tree_builder
+from tcc.compiler.frontend.formatter import layout
+from tcc.compiler.frontend.yaml import read, tree_builder
 from tcc.compiler.frontend.yaml.reader import read_yaml
 from tcc.compiler.frontend.yaml.sound_reader import DoubtError, read_sound
 from tcc.compiler.frontend.yaml.source_text import decode
@@ -140,6 +141,22 @@ def test_broken_limits_are_told_alike(specs, monkeypatch):
     numbers = Random(18)
     wrong, alike = differing(mutated(specs, numbers) for _ in range(300))
     assert wrong == []
+    assert alike > 60
+
+
+def test_layouts_are_read_alike(specs):
+    numbers = Random(19)
+    texts = [*specs[::4], *(mutated(specs, numbers) for _ in range(300))]
+    alike = 0
+    for text in texts + [pieced(numbers) for _ in range(300)]:
+        source = decode(text, "t.yaml")
+        try:
+            sound = read(source).sound
+        except UserError:
+            continue
+        alike += sound
+        if sound:
+            assert layout.read(source, sound=True) == layout.read(source, sound=False)
     assert alike > 60
 
 
