@@ -1,35 +1,46 @@
-"""The sample tiles: drawn by the tool that claims to have drawn them."""
+"""The sample tiles and cells: drawn by the tool that claims to have drawn them."""
 
 import shutil
 import subprocess
 import sys
 
+import pytest
+
 from tcc.compiler.data.images import read
 
-CLASSES = ["ADI", "MUC", "MUS", "STR", "STU", "TUM"]
+CLASSES = {
+    "samples": ("ADI", "MUC", "MUS", "STR", "STU", "TUM"),
+    "cells": ("Platelets", "RBC", "WBC"),
+}
+SIDES = {"samples": 224, "cells": 128}
 
 
 def test_other_pixels_missing_tiles_and_strange_ones_are_stale(root, tmp_path):
+    for name in CLASSES:
+        shutil.copytree(root / "zoo" / name, tmp_path / name)
     kept = tmp_path / "samples"
-    shutil.copytree(root / "zoo/samples", kept)
+    (tmp_path / "cells/WBC/6.png").unlink()
     (kept / "TUM/1.png").write_bytes((kept / "TUM/2.png").read_bytes())
     (kept / "ADI/3.png").rename(kept / "ADI/5.png")
-    tool = [sys.executable, root / "tools/make_samples.py", kept]
+    tool = [sys.executable, root / "tools/make_samples.py", tmp_path]
     done = subprocess.run([*tool, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     named = [line.partition(" ")[0] for line in done.stdout.splitlines()]
-    assert named == ["ADI/3.png", "TUM/1.png", "ADI/5.png"]
+    stale = ["samples/ADI/3.png", "samples/TUM/1.png", "samples/ADI/5.png", "cells/WBC/6.png"]
+    assert named == stale
 
 
-def test_tiles_differ_and_stay_small(root):
-    files = sorted((root / "zoo/samples").rglob("*.png"))
+@pytest.mark.parametrize("name", CLASSES)
+def test_pictures_differ_and_stay_small(root, name):
+    files = sorted((root / "zoo" / name).rglob("*.png"))
     pixels = [read(path) for path in files]
-    assert {p.shape for p in pixels} == {(224, 224, 3)}
+    assert {p.shape for p in pixels} == {(SIDES[name], SIDES[name], 3)}
     assert len({p.tobytes() for p in pixels}) == len(files)
     assert sum(path.stat().st_size for path in files) < 1_300_000
 
 
-def test_the_folder_states_where_they_come_from(root):
-    text = (root / "zoo/samples/SOURCE.md").read_text()
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_folder_states_where_they_come_from(root, name):
+    text = (root / "zoo" / name / "SOURCE.md").read_text()
     assert "synthetic" in text
-    assert all(f"`{label}`" in text for label in CLASSES)
+    assert all(f"`{label}`" in text for label in CLASSES[name])

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Draw the sample tiles in `zoo/samples`: synthetic, H&E-like, a folder a class.
+"""Draw the sample images of the zoo: H&E-like tiles in `samples`, blood cells in `cells`.
 
-    python tools/make_samples.py [FOLDER] [--check]
+    python tools/make_samples.py [ZOO] [--check]
 
-`--check` writes nothing and fails when a tile has other pixels, or is not one of these.
+They lie in a folder a class. `--check` writes nothing and fails when an image has other pixels, or
+is not one of these. The cells are in `draw_cells.py`, the tiles here.
 Nothing here comes from a patient or a data set: tissue is noise, nuclei are ellipses, and two
 stain concentrations become colours. Only operations that IEEE 754 rounds exactly are used (no
 sine, no exponential, no sums in an order left to a library), so that every machine draws the
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-FOLDER = Path(__file__).resolve().parents[1] / "zoo" / "samples"
+ZOO = Path(__file__).resolve().parents[1] / "zoo"
 SIDE = 224
 TILES = 4
 WHITE = 246.0
@@ -65,7 +66,7 @@ class Tile:
         total, weight, weights = np.zeros((SIDE, SIDE)), 1.0, 0.0
         for _ in range(octaves):
             lattice = self.rng.random((64, 64))
-            total += weight * _interpolated(lattice, u / size, v / size)
+            total += weight * interpolated(lattice, u / size, v / size)
             weights += weight
             size, weight = size / 2, weight / 2
         return np.clip(total / weights, 0, 1)
@@ -125,7 +126,7 @@ class Tile:
         return np.clip(steps, 0, 255).astype(np.uint8)
 
 
-def _interpolated(lattice: Field, u: Field, v: Field) -> Field:
+def interpolated(lattice: Field, u: Field, v: Field) -> Field:
     """Return a periodic lattice of random values at real coordinates, without edges."""
     i, j = np.floor(u), np.floor(v)
     a, b = u - i, v - j
@@ -234,13 +235,19 @@ def tiles() -> Iterator[tuple[str, NDArray[np.uint8]]]:
             yield f"{label}/{number}.png", draw(label, number)
 
 
-def stale(folder: Path) -> list[str]:
-    """Return the files of a folder that are not the tiles, and the tiles that are not there.
+def sets() -> dict[str, dict[str, NDArray[np.uint8]]]:
+    """Return the pictures of each folder of `zoo`."""
+    from draw_cells import cells
+
+    return {"samples": dict(tiles()), "cells": dict(cells())}
+
+
+def stale(folder: Path, drawn: dict[str, NDArray[np.uint8]]) -> list[str]:
+    """Return the files of a folder that are not the pictures, and the pictures that are not there.
 
     Pixels are compared: the bytes of a PNG file depend on the version of zlib.
     """
     found = {str(path.relative_to(folder)): path for path in folder.rglob("*.png")}
-    drawn = dict(tiles())
     other = [
         name
         for name, pixels in drawn.items()
@@ -250,20 +257,21 @@ def stale(folder: Path) -> list[str]:
 
 
 def main() -> int:
-    """Write or check the tiles; return the exit code."""
+    """Write or check the pictures; return the exit code."""
     words = [word for word in sys.argv[1:] if word != "--check"]
-    folder = Path(*words[:1]) if words else FOLDER
-    other = stale(folder)
-    if "--check" in sys.argv:
-        print(
-            "".join(f"{name} is out of date: run tools/make_samples.py\n" for name in other), end=""
-        )
-        return int(bool(other))
-    for name, pixels in tiles() if other else ():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path, compress_level=9)
-    return 0
+    zoo = Path(*words[:1]) if words else ZOO
+    wrong = False
+    for name, drawn in sets().items():
+        folder = zoo / name
+        for each in stale(folder, drawn):
+            wrong = True
+            path = folder / each
+            if "--check" in sys.argv:
+                print(f"{name}/{each} is out of date: run tools/make_samples.py")
+            elif each in drawn:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(drawn[each]).save(path, compress_level=9)
+    return int(wrong and "--check" in sys.argv)
 
 
 if __name__ == "__main__":

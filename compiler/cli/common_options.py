@@ -13,12 +13,14 @@ from tcc.compiler.support.diagnostics import Span, UserError, fail, whole_file
 if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.support.project_file import Project
+    from tcc.compiler.zoo.trained import TrainedNetwork
 
 
 def _spec_names(incomplete: str) -> list[str]:
     from tcc.compiler.zoo import shipped
 
-    return [name for name in shipped.specs() if name.startswith(incomplete)]
+    words = (*shipped.specs(), *(path.parent.name for path in shipped.trained()))
+    return [name for name in words if name.startswith(incomplete)]
 
 
 SpecArgument = Annotated[
@@ -27,7 +29,8 @@ SpecArgument = Annotated[
         metavar="SPEC",
         show_default=False,
         autocompletion=_spec_names,
-        help="A spec file or the name of a known spec; without it, the project file's.",
+        help="A spec file or the name of a known spec or trained network; without it, the project "
+        "file's.",
     ),
 ]
 Settings = Annotated[
@@ -49,12 +52,15 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; trace 
 class ChosenSpec:
     """The spec that a command works on, and the project whose defaults hold.
 
-    `own` says that it is the project's spec, so that its weights belong to it.
+    `own` says that it is the project's spec, so that its weights belong to it. `trained` is the
+    trained network of the zoo that it is, `changed` whether settings make it another.
     """
 
     spec: "Spec"
     project: "Project"
     own: bool
+    trained: "TrainedNetwork | None" = None
+    changed: bool = False
 
 
 def choose(name: str | None, settings: Sequence[str] | None, strict: bool = False) -> ChosenSpec:
@@ -67,17 +73,21 @@ def choose(name: str | None, settings: Sequence[str] | None, strict: bool = Fals
     """
     from tcc.compiler.frontend.spec import load
     from tcc.compiler.support import project_file
-    from tcc.compiler.zoo import shipped
+    from tcc.compiler.zoo import shipped, trained
 
     found = project_file.find(Path())
-    path = shipped.find_spec(name, typed(name)) if name is not None else _theirs(found)
-    own = name is None or _is_theirs(path, found)
+    network = trained.named(name) if name is not None else _their_network(found)
+    if network:
+        own = name is None or _their_network(found) == network
+    else:
+        path = shipped.find_spec(name, typed(name)) if name is not None else _theirs(found)
+        own = name is None or _is_theirs(path, found)
     chosen = {**(found.params if own else {}), **parsed(settings or ())}
-    spec = load(path, chosen)
+    spec = network.load(chosen) if network else load(path, chosen)
     if strict and spec.warnings:
         raise UserError(tuple(replace(w, severity="error") for w in spec.warnings))
     doubt(spec.warnings)
-    return ChosenSpec(spec, found, own)
+    return ChosenSpec(spec, found, own, network, changed=bool(chosen))
 
 
 def _theirs(project: "Project") -> Path:
@@ -90,10 +100,17 @@ def _theirs(project: "Project") -> Path:
     return shipped.find_spec(project.spec, project.places["spec"], project.folder)
 
 
+def _their_network(project: "Project") -> "TrainedNetwork | None":
+    """Return the trained network that a project file names, if it names one."""
+    from tcc.compiler.zoo import trained
+
+    return trained.named(project.spec, project.folder) if project.spec else None
+
+
 def _is_theirs(path: Path, project: "Project") -> bool:
     """Whether a file is the spec that a project file names, if there is one."""
     try:
-        return path.resolve() == _theirs(project).resolve()
+        return not _their_network(project) and path.resolve() == _theirs(project).resolve()
     except UserError:
         return False
 

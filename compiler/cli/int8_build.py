@@ -118,6 +118,8 @@ class Int8Build:
     given: "WeightSource"
     asked: Int8Options
     passing: PassOptions
+    packages: bool = False
+    """Whether a target's package holds the images."""
 
 
 def integers(work: Int8Build, ends: Collection[bool]) -> "Int8Programs":
@@ -168,6 +170,10 @@ def _source(work: Int8Build) -> "CalibrationSource":
         known = asked.data is not None or chosen.project.data is not None
         images = take_images(work.report, chosen, asked.data) if known else None
         return int8_program.from_file(asked.calibration, chosen.spec, work.given, images)
+    if shipped := _shipped(work):
+        work.report.detail(f"calibration: that of `{chosen.spec.name}`, {shipped}")
+        images = take_images(work.report, chosen, None) if work.packages else None
+        return int8_program.from_file(shipped, chosen.spec, work.given, images)
     images = take_images(work.report, chosen, asked.data)
     method, run = known_method(asked.method), work.passing.chosen(passes.INT8)
     wanted = pipeline.CalibrationRequest(
@@ -177,6 +183,14 @@ def _source(work: Int8Build) -> "CalibrationSource":
     for notice in source.document.notices:
         work.report.notice(notice)
     return source
+
+
+def _shipped(work: Int8Build) -> Path | None:
+    """Return the calibration of a trained network, where nothing else is asked for."""
+    asked, chosen = work.asked, work.chosen
+    as_shipped = work.given.origin.origin == "zoo" and not chosen.changed
+    other = asked.data or asked.method or asked.mixed or work.passing.text is not None
+    return chosen.trained.calibration if chosen.trained and as_shipped and not other else None
 
 
 def _tell(report: Report, made: "MeasuredProgram", where: str) -> None:

@@ -58,9 +58,20 @@ def take(
     if path:
         report.detail(f"weights: {path}")
         return pipeline.read_weights(path, chosen.spec.graph, report.warn)
+    if chosen.trained and seed is None:
+        report.detail(f"weights: those of `{chosen.trained.name}`, {chosen.trained.weights}")
+        return pipeline.zoo_weights(chosen.trained, chosen.spec.graph)
     given = pipeline.random_weights(chosen.spec.graph, seed or 0)
-    report.notice(f"{given.origin.notice}; give trained ones with --weights")
+    report.notice(f"{given.origin.notice}; give trained ones with --weights{_trained(chosen)}")
     return given
+
+
+def _trained(chosen: ChosenSpec) -> str:
+    """Return the trained networks of a spec in words."""
+    from tcc.compiler.zoo import trained
+
+    names = trained.of_spec(chosen.spec.path)
+    return f", or name a trained network: {', '.join(names)}" if names else ""
 
 
 def take_images(report: Report, chosen: ChosenSpec, data: Path | None) -> "DataSet":
@@ -79,17 +90,20 @@ def take_images(report: Report, chosen: ChosenSpec, data: Path | None) -> "DataS
     found = read(path)
     report.warnings(found.warnings)
     if synthetic(found):
+        worth = ""
+        if chosen.trained:
+            worth = f". `{chosen.trained.name}` learned from real ones, and what it is worth on "
+            worth += "drawings says nothing of patients"
         report.notice(
             f"the images in {path} are synthetic: a program drew them. Calibrate with images of "
-            "the kind that the network is meant for"
+            f"the kind that the network is meant for{worth}"
         )
     return found
 
 
 def synthetic(data: "DataSet") -> bool:
-    """Whether some of the images are the samples, which a program drew."""
+    """Whether some of the images are the samples, all of which a program drew."""
     from tcc.compiler.data.dataset import read
     from tcc.compiler.zoo import shipped
 
-    folder = shipped.samples_folder()
-    return folder.is_dir() and bool(set(data.digests) & set(read(folder).digests))
+    return any(set(data.digests) & set(read(folder).digests) for folder in shipped.drawings())

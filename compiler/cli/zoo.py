@@ -95,11 +95,11 @@ def regenerate(
 
 
 def _list(report: Report, entries: Sequence["ZooNetwork"]) -> None:
-    columns = ("name", "input", "classes", "params", "MACs", "weights", "tables", "task", "paper")
+    columns = ("name", "input", "classes", "params", "MACs", "trained", "tables", "task", "paper")
     rows = [
         (
             *(e.name, str(e.input), e.classes, e.params, e.macs),
-            ", ".join(e.about.weights) or "-",
+            ", ".join(e.trained) or "-",
             ", ".join(e.tables) or "-",
             *(e.about.task, e.about.paper),
         )
@@ -118,7 +118,7 @@ def _entry_document(entry: "ZooNetwork") -> dict[str, Any]:
         "input": list(entry.input.shape),
         "params": entry.params,
         "macs": entry.macs,
-        "weights": list(entry.about.weights),
+        "trained": list(entry.trained),
         "paper": entry.about.paper,
         "tables": list(entry.tables),
     }

@@ -24,6 +24,7 @@ from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.methods.method import Method, RunOptions
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 from tcc.compiler.support.progress import Progress
+from tcc.compiler.zoo.trained import TrainedNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,17 @@ def read_weights(path: Path, graph: Graph, warn: weights.Warn = weights.quiet) -
     tensors = weights.read(path, graph, warn)
     name = os.fsencode(path.name).decode(errors="replace")  # names need not be text
     origin = manifest.WeightsOrigin("file", weights.digest(tensors), name, None, None)
+    return WeightSource(tensors, origin)
+
+
+def zoo_weights(network: TrainedNetwork, graph: Graph) -> WeightSource:
+    """Return the weights of a trained network of the zoo, whose origin is its name.
+
+    Raises:
+        UserError: They do not fit the graph: settings made it another.
+    """
+    tensors = weights.read(network.weights, graph)
+    origin = manifest.WeightsOrigin("zoo", weights.digest(tensors), network.name, None, None)
     return WeightSource(tensors, origin)
 
 

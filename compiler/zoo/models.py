@@ -8,7 +8,7 @@ from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import NOWHERE
-from tcc.compiler.zoo import shipped, tables
+from tcc.compiler.zoo import shipped, tables, trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +17,14 @@ class About:
 
     task: str = ""
     paper: str = ""
-    weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ZooNetwork:
-    """A network with its default settings; `tables` are those that one of its rows is in."""
+    """A network with its default settings; `tables` are those that one of its rows is in.
+
+    `trained` are the names of the trained networks of its spec.
+    """
 
     name: str
     about: About
@@ -31,6 +33,7 @@ class ZooNetwork:
     params: int
     macs: int
     tables: tuple[str, ...]
+    trained: tuple[str, ...]
 
 
 def entries() -> Iterator[ZooNetwork]:
@@ -48,4 +51,5 @@ def entries() -> Iterator[ZooNetwork]:
             total.params,
             total.macs,
             tuple(table for table, specs in used.items() if name in specs),
+            trained.of_spec(path),
         )

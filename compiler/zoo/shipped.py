@@ -21,14 +21,26 @@ def specs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(found, key=lambda p: p.stem)}
 
 
+def trained() -> tuple[Path, ...]:
+    """Return the files that describe the trained networks, in the order of their names."""
+    return tuple(sorted(_packaged("zoo").glob("trained/*/network.yaml")))
+
+
 def samples() -> tuple[Path, ...]:
     """Return the sample images of the package, sorted; they are generated, not photographed."""
     return listing(samples_folder()).images
 
 
 def samples_folder() -> Path:
-    """Return where the sample images lie, if they do."""
+    """Return where the sample tiles lie, if they do."""
     return _packaged("zoo") / "samples"
+
+
+def drawings() -> tuple[Path, ...]:
+    """Return the folders of the images that a program drew: the sample tiles and cells."""
+    return tuple(
+        path for name in ("samples", "cells") if (path := _packaged("zoo") / name).is_dir()
+    )
 
 
 def find_spec(name: str, at: Span, base: Path = Path()) -> Path:
@@ -46,16 +58,17 @@ def find_spec(name: str, at: Span, base: Path = Path()) -> Path:
     if os.path.exists(path) and not os.path.isdir(path):
         return path
     known = specs()
+    words = {*known, *(path.parent.name for path in trained())}
     if name in known:
         return known[name]
     if os.path.isdir(path):
-        raise fail("E0608", f"`{_short(name)}` is a folder, not a spec", at, help=_names(known))
+        raise fail("E0608", f"`{_short(name)}` is a folder, not a spec", at, help=_names(words))
     if path.suffix.lower() in SUFFIXES or "/" in name:
-        close = _neighbour(path) or nearest(path.stem, set(known))
-        help = f"did you mean `{close}`?" if close else _names(known)
+        close = _neighbour(path) or nearest(path.stem, words)
+        help = f"did you mean `{close}`?" if close else _names(words)
         raise fail("E0608", f"there is no file `{_short(name)}`", at, help=help)
-    close = nearest(name, set(known))
-    help = f"did you mean `{close}`? {_names(known)}" if close else _names(known)
+    close = nearest(name, words)
+    help = f"did you mean `{close}`? {_names(words)}" if close else _names(words)
     raise fail("E0608", f"there is no file and no known spec `{_short(name)}`", at, help=help)
 
 
@@ -69,8 +82,8 @@ def _neighbour(path: Path) -> str | None:
     return str(path.with_name(close)) if close else None
 
 
-def _names(known: dict[str, Path]) -> str:
-    return f"known specs: {', '.join(known)}"
+def _names(words: set[str]) -> str:
+    return f"known specs: {', '.join(sorted(words))}"
 
 
 def _short(name: str) -> str:

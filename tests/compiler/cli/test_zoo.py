@@ -42,7 +42,7 @@ def test_every_network_is_listed_with_its_costs(tcc):
         "input": [3, 224, 224],
         "params": 128_795_015,
         "macs": 7_605_022_720,
-        "weights": [],
+        "trained": [],
         "paper": "Simonyan, Zisserman, 2014",
         "tables": ["ddsnet-1"],
     }
@@ -54,7 +54,7 @@ def test_the_list_as_text(tcc):
     assert ended.code == 0
     head, *rows = ended.out.splitlines()
     assert head.split() == [
-        *("name", "input", "classes", "params", "MACs", "weights", "tables", "task", "paper")
+        *("name", "input", "classes", "params", "MACs", "trained", "tables", "task", "paper")
     ]
     fastnet = next(row for row in rows if row.startswith("fastnet "))
     assert fastnet.split()[:6] == ["fastnet", "3x256x256", "2", "218,534", "104,934,932", "-"]

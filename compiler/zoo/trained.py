@@ -1,0 +1,93 @@
+"""The trained networks of the zoo: a spec with settings, and what was learned for it.
+
+Each is a folder of `zoo/trained`, named as the network is:
+
+- `network.yaml`: the spec, its settings, the recipe and what the network is for;
+- `weights.safetensors` and `calibration.json`, which fit that spec with those settings alone;
+- `card.md`: what it was trained on, how, how good it is, and what it is not fit for.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tcc.compiler.frontend import spec as specs
+from tcc.compiler.frontend.spec import Spec
+from tcc.compiler.support import json_records
+from tcc.compiler.zoo import shipped, tables
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What `network.yaml` says: settings are text, as `--set` takes them."""
+
+    spec: str
+    settings: Mapping[str, str]
+    recipe: str
+    task: str
+    license: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedNetwork:
+    """A trained network, and the folder that its files lie in."""
+
+    name: str
+    about: Training
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        """Its weights, safetensors."""
+        return self.folder / "weights.safetensors"
+
+    @property
+    def calibration(self) -> Path:
+        """Its calibration, of images that it was trained on."""
+        return self.folder / "calibration.json"
+
+    @property
+    def card(self) -> Path:
+        """Its model card, Markdown."""
+        return self.folder / "card.md"
+
+    def load(self, settings: Mapping[str, str] | None = None) -> Spec:
+        """Return its spec, which bears the network's name; `settings` go before its own.
+
+        Raises:
+            UserError: A setting is wrong.
+        """
+        found = specs.load(
+            shipped.specs()[self.about.spec], {**self.about.settings, **(settings or {})}
+        )
+        return replace(found, name=self.name, graph=replace(found.graph, name=self.name))
+
+
+def networks() -> Mapping[str, TrainedNetwork]:
+    """Return every trained network by name, in order."""
+    return {path.parent.name: _read(path) for path in shipped.trained()}
+
+
+def named(word: str, base: Path = Path()) -> TrainedNetwork | None:
+    """Return the trained network that a user calls so; None where a file is meant, or none is.
+
+    Args:
+        word: What the user wrote.
+        base: The folder that a relative path starts from.
+    """
+    path = base / word
+    if os.path.exists(path) and not os.path.isdir(path):
+        return None
+    return next((_read(path) for path in shipped.trained() if path.parent.name == word), None)
+
+
+def of_spec(path: Path) -> tuple[str, ...]:
+    """Return the names of the trained networks of a spec file."""
+    known = shipped.specs()
+    return tuple(name for name, one in networks().items() if known[one.about.spec].samefile(path))
+
+
+def _read(path: Path) -> TrainedNetwork:
+    about: Training = json_records.decode(Training, tables.document(path))
+    return TrainedNetwork(path.parent.name, about, path.parent)
