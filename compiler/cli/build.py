@@ -120,9 +120,7 @@ def build(
         given = take(report, chosen, weights, seed)
         whole = None
         if ends := {kind.real_ends for kind in kinds if kind.calibrated}:
-            packages = any(plan.device.packager for plan in plans)
-            work = Int8Build(report, stages, chosen, given, asked, passing, packages)
-            whole = integers(work, ends)
+            whole = integers(Int8Build(report, stages, chosen, given, asked, passing), ends, plans)
         built = pipeline.build(chosen.spec, given, plans, stages, whole, passing)
         written = []
         for plan, contents in zip(plans, built, strict=True):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.build_plan import Int8Programs
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.pipeline import WeightSource
+    from tcc.compiler.ir.device import Plan
     from tcc.compiler.quant.program.measured_program import MeasuredProgram
 
 CalibrationOption = Annotated[
@@ -118,12 +119,10 @@ class Int8Build:
     given: "WeightSource"
     asked: Int8Options
     passing: PassOptions
-    packages: bool = False
-    """Whether a target's package holds the images."""
 
 
-def integers(work: Int8Build, ends: Collection[bool]) -> "Int8Programs":
-    """Return the integer programs of a spec with the ends asked for, at or above their floor.
+def integers(work: Int8Build, ends: Collection[bool], plans: "Iterable[Plan]") -> "Int8Programs":
+    """Return the integer programs of a spec with the ends asked for, for the targets of plans.
 
     Raises:
         UserError: There are no images to calibrate with, or they do not fit; the calibration is
@@ -147,7 +146,7 @@ def integers(work: Int8Build, ends: Collection[bool]) -> "Int8Programs":
 
     result = int8_program.integers(
         ready,
-        _source(work),
+        _source(work, packages=any(plan.device.packager for plan in plans)),
         least,
         ends,
         mixed=asked.mixed,
@@ -159,7 +158,7 @@ def integers(work: Int8Build, ends: Collection[bool]) -> "Int8Programs":
     return result
 
 
-def _source(work: Int8Build) -> "CalibrationSource":
+def _source(work: Int8Build, *, packages: bool) -> "CalibrationSource":
     """Return the calibration of a file, or a fresh one, and the images at hand to judge it."""
     from tcc.compiler import passes
     from tcc.compiler.driver import int8_program, pipeline
@@ -172,7 +171,7 @@ def _source(work: Int8Build) -> "CalibrationSource":
         return int8_program.from_file(asked.calibration, chosen.spec, work.given, images)
     if shipped := _shipped(work):
         work.report.detail(f"calibration: that of `{chosen.spec.name}`, {shipped}")
-        images = take_images(work.report, chosen, None) if work.packages else None
+        images = take_images(work.report, chosen, None) if packages else None
         return int8_program.from_file(shipped, chosen.spec, work.given, images)
     images = take_images(work.report, chosen, asked.data)
     method, run = known_method(asked.method), work.passing.chosen(passes.INT8)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from tcc.compiler.frontend import spec as specs
 from tcc.compiler.frontend.spec import Spec
+from tcc.compiler.frontend.yaml import parse, plain
 from tcc.compiler.support import json_records
-from tcc.compiler.zoo import shipped, tables
+from tcc.compiler.zoo import shipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,5 +90,5 @@ def of_spec(path: Path) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> TrainedNetwork:
-    about: Training = json_records.decode(Training, tables.document(path))
+    about: Training = json_records.decode(Training, plain(parse(path.read_text(), path.name)))
     return TrainedNetwork(path.parent.name, about, path.parent)
