@@ -25,6 +25,7 @@ AREAS = {
     "E07": "Images, data sets and calibrations",
     "E08": "Integer programs",
     "E09": "Import of ONNX files",
+    "E12": "Training",
     "W05": "Warnings about a spec",
 }
 """What the first digits of a code are about."""

@@ -13,7 +13,7 @@ are decoded when they are asked for.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,15 +107,30 @@ class DataSet:
         Raises:
             UserError: The image is damaged, or of a size that the network does not take.
         """
+        values = self.levels(index, source)
+        if values.dtype == np.uint8:
+            assert source.preprocess is not None
+            return preprocess.normalized(source.preprocess, values.astype(np.uint8, copy=False))
+        return values.astype(np.float32, copy=False)
+
+    def levels(self, index: int, source: Input) -> "NDArray[np.uint8] | Float32":
+        """Return item `index` before the contract divides, uint8 (height, width, channels).
+
+        Of what is a tensor already, that is the network's input itself, as `tensor` gives it.
+
+        Raises:
+            UserError: As for `tensor`.
+        """
         item = self.items[index]
         if self.array is None:
             data = images.contents(item.path)
             with _ONE_AT_A_TIME if images.is_large(data) else nullcontext():
-                return _preprocessed(images.decode(data, item.name), source, item.name)
+                return _levels(images.decode(data, item.name), source, item.name)
         values = self.array[item.place or 0]
         if values.dtype == np.uint8:
-            return _preprocessed(values, source, item.name)
-        return _raw(values, source) if source.preprocess else values
+            return _levels(values.astype(np.uint8, copy=False), source, item.name)
+        floats = values.astype(np.float32, copy=False)
+        return _raw(floats, source) if source.preprocess else floats
 
     def damaged(self, source: Input) -> UserError:
         """Return what is wrong with all items, once one has failed."""
@@ -185,15 +200,25 @@ def indices(data: DataSet, labels: Sequence[str]) -> tuple[int | None, ...]:
 
 def _folder(path: Path) -> DataSet:
     found = listing(path)
-    files = found.images
-    if not files:
+    if not found.images:
         raise UserError((found.nothing("E0711", path),))
-    classes = all(file.parent != path for file in files)
+    classes = all(file.parent != path for file in found.images)
+    data = of_files(
+        (file, file.relative_to(path).parts[0] if classes else None) for file in found.images
+    )
+    return replace(data, warnings=(*found.warnings(), *data.warnings))
+
+
+def of_files(files: Iterable[tuple[Path, str | None]]) -> DataSet:
+    """Return the data set of image files, each with its label.
+
+    Raises:
+        UserError: A file cannot be read (E0701) or is too large (E0704).
+    """
     items = []
     said: list[tuple[str, Sequence[str]]] = []
     problems: list[Diagnostic] = []
-    for file in files:
-        label = file.relative_to(path).parts[0] if classes else None
+    for file, label in files:
         try:
             data = images.contents(file)
         except UserError as error:
@@ -203,7 +228,7 @@ def _folder(path: Path) -> DataSet:
         said.append((str(file), images.remarks(data)))
     if problems:
         raise UserError(tuple(problems[:MOST_LISTED]))
-    return DataSet(_ordered(items), warnings=(*found.warnings(), *remarks(said)))
+    return DataSet(_ordered(items), warnings=tuple(remarks(said)))
 
 
 def _npz(path: Path) -> DataSet:
@@ -240,9 +265,9 @@ def fitting(image: "NDArray[np.uint8]", source: Input, name: str) -> "NDArray[np
     return image
 
 
-def _preprocessed(image: "NDArray[np.uint8]", source: Input, name: str) -> "Float32":
+def _levels(image: "NDArray[np.uint8]", source: Input, name: str) -> "NDArray[np.uint8]":
     assert source.preprocess is not None
-    return preprocess.apply(source.preprocess, image, _size(source), name)
+    return preprocess.levels(source.preprocess, image, _size(source), name)
 
 
 def _size(source: Input) -> tuple[int, int, int]:

@@ -227,7 +227,7 @@ def _unknown(data: bytes, name: str) -> UserError:
         "E0702",
         "not an image of a known format",
         whole_file(name),
-        label=f"it begins as {found} does" if found else "",
+        label=f"it begins as {found} does" if found else "the file is empty" if not data else "",
         help=f"known formats: {known}"
         if found in FORMATS or not found
         else f"convert it to one of {known}",

@@ -102,10 +102,20 @@ def apply(
 ) -> "NDArray[np.float32]":
     """Return the input tensor, float32 (channels, height, width) = `size`, of an image.
 
+    Arguments and errors are those of `levels`.
+    """
+    return normalized(pre, levels(pre, image, size, name))
+
+
+def levels(
+    pre: Preprocess, image: "Pixels", size: tuple[int, int, int], name: str = "<image>"
+) -> "Pixels":
+    """Return the grey levels that are left to be divided, uint8 (height, width, channels).
+
     Args:
         pre: The input contract.
         image: RGB pixels, uint8 (height, width, 3).
-        size: The shape that the network declares.
+        size: The shape that the network declares, (channels, height, width).
         name: What to call the image in an error.
 
     Raises:
@@ -114,7 +124,7 @@ def apply(
     down, across = plan(pre, image.shape, size, name)
     shown = image[slice(*down.read), slice(*across.read)]
     pixels = resampled(_colored(pre.color, shown), 1, across)
-    return normalized(pre, center(resampled(pixels, 0, down), size[1:]))
+    return center(resampled(pixels, 0, down), size[1:])
 
 
 def plan(

@@ -294,7 +294,8 @@ def test_what_is_no_image_is_refused(data):
     assert text == (
         "error[E0702]: not an image of a known format\n"
         "  --> tile.png\n"
-        "   = help: known formats: PNG, JPEG, BMP, TIFF, PPM"
+        + ("" if data else "   = the file is empty\n")
+        + "   = help: known formats: PNG, JPEG, BMP, TIFF, PPM"
     )
 
 

@@ -1,0 +1,182 @@
+"""`index.csv`, the table beside images that says what each of them shows and whom it is of.
+
+Its first line names the columns: `file`, below the table's folder; `label`; `group`, the patient
+or slide whose images must stay together; `split`, one of train, val and test. All but `file` may
+be left out, and others are passed over. Commas, semicolons or tabs lie between them.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.diagnostics import Diagnostic, Mistakes, Span, UserError, fail, whole_file
+
+NAME = "index.csv"
+MAX_BYTES, MAX_LINES = 1 << 26, 1 << 20
+"""Largest table, in bytes and in lines."""
+COLUMNS = ("file", "label", "group", "split")
+SIDES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""What the three parts of a split are called in tables and folders, whatever the case."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableLine:
+    """What one line says; `None` for a column that the table does not have."""
+
+    file: str
+    label: str | None
+    group: str | None
+    side: str | None
+    at: Span
+
+
+def read(path: Path) -> tuple[TableLine, ...]:
+    """Return the lines of a table, each of another file.
+
+    Raises:
+        UserError: It cannot be read, is too large, or a line of it says nothing that can be used
+            (E1201); it names a file twice (E1202).
+    """
+    text = _text(path)
+    if len(lines := text.split("\n")) > MAX_LINES:
+        raise fail("E1201", f"this table has more than {MAX_LINES:,} lines", whole_file(str(path)))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+    mistakes = Mistakes()
+    found: dict[str, TableLine] = {}
+    try:
+        columns = _columns(next(reader, []), Span(str(path), 1, 1, lines[0] if lines else ""))
+        for cells in reader:
+            at = Span(str(path), reader.line_num, 1, _shown(lines, reader.line_num))
+            if cells:
+                _take(_line(cells, columns, at), found, mistakes)
+    except csv.Error as error:
+        at = Span(str(path), reader.line_num, 1, _shown(lines, reader.line_num))
+        raise fail("E1201", "this line cannot be read as a table's", at, label=str(error)) from None
+    if mistakes:
+        raise mistakes.error()
+    return tuple(found.values())
+
+
+def _shown(lines: list[str], number: int) -> str:
+    return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+def _text(path: Path) -> str:
+    where = whole_file(str(path))
+    try:
+        with regular_files.opened(path) as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise fail("E1201", "cannot read this table", where, label=error.strerror or "") from None
+    if len(data) > MAX_BYTES:
+        raise fail("E1201", f"this table is larger than {MAX_BYTES >> 20} MiB", where)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        help = "save the table as UTF-8"
+        message = "this table is not UTF-8 text"
+        raise fail("E1201", message, Span(str(path), line, 1), help=help) from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise fail("E1201", "this table holds a NUL character", Span(str(path), line, 1))
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _separator(text: str) -> str:
+    head = text.partition("\n")[0]
+    return max(",;\t", key=head.count)
+
+
+def _columns(head: list[str], at: Span) -> Mapping[str, int]:
+    """Return the place of each column that is known."""
+    names = [name.strip().casefold() for name in head]
+    twice = [name for name in COLUMNS if names.count(name) > 1]
+    if twice:
+        raise fail("E1201", f"this table has two columns `{twice[0]}`", at)
+    if "file" not in names:
+        help = f"the first line names the columns: {', '.join(COLUMNS)}; `file` must be there"
+        raise fail("E1201", "this table has no column `file`", at, help=help)
+    return {name: names.index(name) for name in COLUMNS if name in names} | {"": len(names)}
+
+
+def _line(cells: list[str], columns: Mapping[str, int], at: Span) -> TableLine | Diagnostic:
+    """Return what a line says, or what is wrong with it."""
+    count = columns[""]
+    if len(cells) != count:
+        message = f"this line has {len(cells)} cells, the table {count} columns"
+        return Diagnostic("E1201", message, at, help="put a cell that holds a comma in quotes")
+    values = {name: cells[place].strip() for name, place in columns.items() if name}
+    empty = [name for name, value in values.items() if not value]
+    if empty:
+        return Diagnostic("E1201", f"this line has no {empty[0]}", at)
+    if "split" in values and values["split"].casefold() not in SIDES:
+        message = f"`{values['split']}` is no part of a split"
+        return Diagnostic("E1201", message, at, help="write train, val or test")
+    file = _relative(values["file"])
+    if file is None:
+        message = "a file is named by its path below the table's folder"
+        return Diagnostic("E1201", message, at, help="leave out drives, `..` and a `/` in front")
+    side = SIDES[values["split"].casefold()] if "split" in values else None
+    return TableLine(file, values.get("label"), values.get("group"), side, at)
+
+
+def _relative(name: str) -> str | None:
+    """Return a path below the table's folder in one way of writing it; None if it is not below."""
+    windows = PureWindowsPath(name)
+    if windows.drive or windows.root:
+        return None
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return "/".join(parts) if parts and ".." not in parts else None
+
+
+def _take(line: TableLine | Diagnostic, found: dict[str, TableLine], mistakes: Mistakes) -> None:
+    if isinstance(line, Diagnostic):
+        mistakes.add([line])
+        return
+    before = found.setdefault(line.file, line)
+    if before is not line:
+        message = f"`{line.file}` has a line already"
+        label = f"its first is line {before.at.line}"
+        mistakes.add([Diagnostic("E1202", message, line.at, label=label, help="keep one of them")])
+
+
+def matched(
+    path: Path, lines: tuple[TableLine, ...], images: tuple[str, ...]
+) -> Iterator[Diagnostic]:
+    """Yield what the table says of no image, and the images of which it says nothing."""
+    there = set(images)
+    folded = {name.casefold(): name for name in images}
+    for line in lines:
+        if line.file not in there:
+            other = folded.get(line.file.casefold())
+            help = f"there is `{other}`" if other else "leave the line out, or bring the image"
+            yield Diagnostic("E1202", f"there is no image `{line.file}`", line.at, help=help)
+    named = {line.file for line in lines}
+    missing = [name for name in images if name not in named]
+    if missing:
+        count = len(missing)
+        what = "1 image has" if count == 1 else f"{count:,} images have"
+        more = (f"and {count - 10:,} more",) if count > 10 else ()
+        yield Diagnostic(
+            "E1202",
+            f"{what} no line in this table",
+            whole_file(str(path)),
+            notes=(*missing[:10], *more),
+            help="add their lines, or take the images out of the folder",
+        )
+
+
+def checked(path: Path, lines: tuple[TableLine, ...], images: tuple[str, ...]) -> None:
+    """Refuse a table that does not fit the images beside it.
+
+    Raises:
+        UserError: A line names an image that is not there, or an image has no line (E1202).
+    """
+    mistakes = Mistakes()
+    mistakes.add(matched(path, lines, images))
+    if mistakes:
+        raise UserError(tuple(mistakes.told), mistakes.more)

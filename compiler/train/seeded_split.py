@@ -1,0 +1,123 @@
+"""Images onto three sides by a seed, so that what belongs together stays together.
+
+Which side an image gets depends on the seed, on what the images are and on their groups, not on
+the names of files or their order. Each class is split by the shares, as nearly as groups allow.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tcc.compiler.data.dataset import Item
+from tcc.compiler.support.diagnostics import Diagnostic, Span, fail
+
+SIDES = ("train", "val", "test")
+Units = Mapping[str, str]
+"""What each image belongs to, by the image's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How much of each class is to learn from, to choose by and to be judged by."""
+
+    train: float = 0.7
+    val: float = 0.15
+    test: float = 0.15
+
+    @property
+    def by_side(self) -> Mapping[str, float]:
+        """The shares that are not 0, which add up to 1."""
+        each = dict(zip(SIDES, (self.train, self.val, self.test), strict=True))
+        total = sum(each.values())
+        return {side: share / total for side, share in each.items() if share > 0}
+
+
+def shares(text: str, where: Span) -> Shares:
+    """Return the shares that an option such as `70,15,15` or `0.8,0.2,0` writes.
+
+    Raises:
+        UserError: They are no three numbers, or leave nothing to learn from or to choose by
+            (E1212).
+    """
+    try:
+        train, val, test = (float(part) for part in text.split(","))
+    except ValueError:
+        train = val = test = -1.0
+    fits = all(0 <= share <= 1e6 for share in (train, val, test))
+    if not fits or min(train, val) == 0:
+        help = "write the shares of train, val and test, such as 70,15,15; only test may be 0"
+        raise fail("E1212", f"`{text[:80]}` is no split into three", where, help=help)
+    return Shares(train, val, test)
+
+
+def bound_together(items: Mapping[str, Item], groups: Mapping[str, str]) -> Units:
+    """Return the unit of each image: its group, joined with others that hold the same file."""
+    parents: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while (parent := parents.setdefault(key, key)) != key:
+            parents[key] = parents[parent]
+            key = parent
+        return key
+
+    for name, item in sorted(items.items(), key=lambda pair: pair[1].digest):
+        keys = [f"image {item.digest}"]
+        if name in groups:
+            keys.append(f"group {groups[name]}")
+        one, *others = sorted(map(root, keys))
+        for other in others:
+            parents[other] = one
+    return {name: root(f"image {item.digest}") for name, item in items.items()}
+
+
+def shortage(
+    labels: Mapping[str, str], units: Units, shares: Shares, where: Span
+) -> Iterator[Diagnostic]:
+    """Yield the classes with too few images, or groups, to be on every side (E1206)."""
+    needed = len(shares.by_side)
+    by_class: dict[str, set[str]] = defaultdict(set)
+    for name, label in labels.items():
+        by_class[label].add(units[name])
+    images = Counter(labels.values())
+    for label, found in sorted(by_class.items()):
+        if len(found) < needed:
+            count = images[label]
+            what = f"{count} image{'s' * (count != 1)}"
+            if len(found) < count:
+                what += f" of {len(found)} group{'s' * (len(found) != 1)}"
+            message = f"class `{label}` has {what}: too few for a split into {needed}"
+            help = "add images, leave the class out, or split by hand into train, val and test"
+            yield Diagnostic("E1206", message, where, help=help)
+
+
+def split(labels: Mapping[str, str], units: Units, shares: Shares, seed: int) -> Mapping[str, str]:
+    """Return the side of each image by its name.
+
+    Units come in an order that the seed shuffles, those of many images first; each goes where
+    its classes lack most. A class gets onto every side before any gets more than its share.
+    """
+    by_side = shares.by_side
+    members: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, label in labels.items():
+        members[units[name]][label] += 1
+    totals = Counter(labels.values())
+    given = {side: Counter[str]() for side in by_side}
+    chosen: dict[str, str] = {}
+    for unit in sorted(members, key=lambda unit: (-members[unit].total(), _shuffled(unit, seed))):
+
+        def lack(side: str, counts: Counter[str] = members[unit]) -> tuple[float, float]:
+            wanted = by_side[side]
+            missing = sum(
+                count * (wanted - given[side][label] / totals[label]) / wanted
+                for label, count in counts.items()
+            )
+            return missing, wanted
+
+        chosen[unit] = max(by_side, key=lack)
+        given[chosen[unit]].update(members[unit])
+    return {name: chosen[units[name]] for name in labels}
+
+
+def _shuffled(unit: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed} {unit}".encode()).digest()

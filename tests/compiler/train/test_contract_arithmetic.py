@@ -1,0 +1,62 @@
+"""What a network is trained on is, to the bit, what it is given when deployed."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcc.compiler.ir import preprocess
+from tcc.compiler.ir.preprocess import SCALES, Preprocess
+from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.train.contract_arithmetic import normalized
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+LEVELS = np.random.default_rng(0).permutation(3 * 256).reshape(1, 16, 16, 3).astype(np.uint8)
+IMAGES = np.concatenate([LEVELS, LEVELS // 2, LEVELS * 0, LEVELS % 2])
+"""Four images (N, H, W, C): of all levels, of half of them, black, and of 0 and 1."""
+NUMBERS = st.floats(-4, 4) | st.just(1e-30)
+DEVIATIONS = st.floats(1e-6, 300)
+
+
+def expected(contract):
+    return np.stack([preprocess.normalized(contract, image) for image in IMAGES])
+
+
+def same(contract, device):
+    levels = torch.tensor(IMAGES.transpose(0, 3, 1, 2), device=device)
+    for given_levels in (
+        levels,
+        levels.float(),
+        levels.contiguous(memory_format=torch.channels_last),
+    ):
+        before = given_levels.clone()
+        found = normalized(contract, given_levels)
+        assert found.dtype == torch.float32
+        assert np.array_equal(found.cpu().numpy().view(np.int32), expected(contract).view(np.int32))
+        assert torch.equal(given_levels, before)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@given(
+    means=st.lists(NUMBERS, min_size=3, max_size=3),
+    deviations=st.lists(DEVIATIONS, min_size=3, max_size=3),
+    scale=st.sampled_from(SCALES),
+    alone=st.booleans(),
+)
+def test_all_levels_by_any_mean_and_deviation(device, means, deviations, scale, alone):
+    count = 1 if alone else 3
+    same(Preprocess(mean=tuple(means[:count]), std=tuple(deviations[:count]), scale=scale), device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_papers_contract_and_raw_levels(device, scale):
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    same(Preprocess(mean=mean, std=std, scale=scale), device)
+    same(Preprocess(mean=mean, std=std, raw=True), device)
+
+
+def test_a_scale_that_is_not_written():
+    with pytest.raises(UnhandledError, match="for the scale of pixels 'mean'"):
+        normalized(Preprocess(scale="mean"), torch.zeros(1, 3, 2, 2))

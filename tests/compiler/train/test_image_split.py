@@ -1,0 +1,413 @@
+"""Data sets for training: sides, groups and classes, and what is refused before anything is learned."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tcc.compiler.data.dataset import Item
+from tcc.compiler.support.diagnostics import UserError, whole_file
+from tcc.compiler.train import image_table, seeded_split
+from tcc.compiler.train.image_split import ImageSplit, SplitOptions, read
+from tcc.compiler.train.seeded_split import Shares, bound_together, shares, split
+
+NUMBER = iter(range(1 << 30))
+
+
+def image(path, value=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    value = next(NUMBER) if value is None else value
+    Image.fromarray(np.full((2, 2, 3), [value % 256, value // 256 % 256, 7], np.uint8)).save(path)
+
+
+def images(folder, *names):
+    for name in names:
+        image(folder / name)
+
+
+def flat(folder, count=6, classes="abc"):
+    images(folder, *(f"{c}/{n}.png" for c in classes for n in range(count)))
+    return folder
+
+
+def sided(folder, count=3, classes="abc", sides=("train", "val", "test")):
+    images(folder, *(f"{s}/{c}/{n}.png" for s in sides for c in classes for n in range(count)))
+    return folder
+
+
+def table(folder, *lines, head="file,label,group", end="\n", start=""):
+    (folder / "index.csv").write_bytes((start + end.join([head, *lines]) + end).encode())
+
+
+def names(data, folder):
+    return {item.path.relative_to(folder).as_posix() for item in data.items}
+
+
+def codes(found: ImageSplit):
+    return [warning.code for warning in found.warnings]
+
+
+def fails(folder, code, *words, options=None, at=None):
+    with pytest.raises(UserError) as caught:
+        read(folder, options)
+    first = caught.value.diagnostics[0]
+    assert first.code == code, caught.value
+    for word in words:
+        assert word in str(caught.value)
+    if at is not None:
+        assert (first.at.line, first.at.column) == at
+        assert first.at.file == str(folder / "index.csv")
+
+
+def test_folders_of_three_sides(tmp_path):
+    found = read(sided(tmp_path, 12))
+    assert found.classes == ("a", "b", "c")
+    assert {s: len(d) for s, d in found.sides.items()} == {"train": 36, "val": 36, "test": 36}
+    for side, data in found.sides.items():
+        assert all(item.path.parts[-3] == side for item in data.items)
+        assert all(item.path.parts[-2] == item.label for item in data.items)
+    assert codes(found) == ["E1208"]
+
+
+@pytest.mark.parametrize("name", ["valid", "Validation", "VAL"])
+def test_sides_have_other_names_too(tmp_path, name):
+    sided(tmp_path, 12, sides=("Train", name, "TEST"))
+    assert len(read(tmp_path).val) == 36
+
+
+def test_a_class_may_be_called_as_a_side_is(tmp_path):
+    assert read(flat(tmp_path, 12, ("test", "control"))).classes == ("control", "test")
+
+
+def test_a_missing_val_is_taken_from_train_and_said(tmp_path):
+    found = read(sided(tmp_path, 20, sides=("train", "test")))
+    assert len(found.train) + len(found.val) == 60
+    assert 9 <= len(found.val) <= 12
+    assert len(found.test) == 60
+    assert codes(found) == ["E1208", "E1209"]
+    assert f"{len(found.val)} images of `train` are taken for it, by the seed" in str(
+        found.warnings[1]
+    )
+
+
+def test_a_missing_test_is_said(tmp_path):
+    found = read(sided(tmp_path, 12, sides=("train", "val")))
+    assert len(found.test) == 0
+    assert codes(found) == ["E1208", "E1209"]
+
+
+def test_a_seeded_split_has_the_shares_of_each_class(tmp_path):
+    flat(tmp_path, 40, "ab")
+    found = read(tmp_path)
+    for label in found.classes:
+        counts = [sum(i.label == label for i in data.items) for data in found.sides.values()]
+        assert counts == [28, 6, 6]
+    assert codes(found) == ["E1208"]
+    again, other = read(tmp_path), read(tmp_path, SplitOptions(seed=1))
+    assert again.train.digest == found.train.digest
+    assert other.train.digest != found.train.digest
+    halves = read(tmp_path, SplitOptions(shares=Shares(1, 1, 0)))
+    assert [len(data) for data in halves.sides.values()] == [40, 40, 0]
+
+
+def test_names_of_files_have_no_say_in_a_split(tmp_path):
+    for folder in "xy":
+        for number in range(20):
+            name = f"{number if folder == 'x' else 99 - number}.png"
+            image(tmp_path / folder / "ab"[number % 2] / name, number)
+    one, other = (read(tmp_path / folder) for folder in "xy")
+    assert [d.digest for d in one.sides.values()] == [d.digest for d in other.sides.values()]
+
+
+def test_groups_stay_together(tmp_path):
+    flat(tmp_path, 24, "ab")
+    files = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.png"))
+    table(tmp_path, *(f"{f},{f[0]},p{int(Path(f).stem) // 3}" for f in files))
+    found = read(tmp_path)
+    assert codes(found) == []
+    sides = [{found.groups[i.name] for i in data.items} for data in found.sides.values()]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 8
+    assert all(sides)
+
+
+def test_the_same_image_under_two_names_is_on_one_side(tmp_path):
+    for number in range(12):
+        for copy in "12":
+            image(tmp_path / "ab"[number % 2] / f"{number}-{copy}.png", number)
+    found = read(tmp_path)
+    sides = [set(data.digests) for data in found.sides.values()]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 12
+
+
+@pytest.mark.parametrize(
+    ("end", "start", "separator"),
+    [("\r\n", "\ufeff", ","), ("\r", "", ";"), ("\n", "\ufeff", "\t")],
+)
+def test_tables_of_other_systems(tmp_path, end, start, separator):
+    images(tmp_path, *(f"pictures/{n}.PNG" for n in range(24)))
+    lines = [f"pictures\\{n}.PNG,{'ab'[n % 2]},,p{n % 12}" for n in range(24)]
+    lines = [line.replace(",,", ",x,").replace(",", separator) for line in lines]
+    head = separator.join(["File", "LABEL", "comment", "group"])
+    table(tmp_path, *lines, "", head=head, end=end, start=start)
+    found = read(tmp_path)
+    assert found.classes == ("a", "b")
+    assert len(set(found.groups.values())) == 12
+
+
+def test_a_table_gives_sides_and_folders_the_labels(tmp_path):
+    flat(tmp_path, 12, "ab")
+    lines = [f"{c}/{n}.png,{('train', 'val', 'test')[n % 3]}" for c in "ab" for n in range(12)]
+    table(tmp_path, *lines, head="file,split")
+    found = read(tmp_path)
+    assert [len(data) for data in found.sides.values()] == [8, 8, 8]
+    assert {i.path.parent.name == i.label for i in found.val.items} == {True}
+
+
+BAD_TABLES = {
+    "no file column": ("name,label\na/0.png,a\n", "E1201", "no column `file`", (1, 1)),
+    "empty": ("", "E1201", "no column `file`", (1, 1)),
+    "two columns of a name": ("file,label,Label\n", "E1201", "two columns `label`", (1, 1)),
+    "cells": ("file,label\na/0.png\n", "E1201", "1 cells, the table 2 columns", (2, 1)),
+    "empty group": ("file,label,group\na/0.png,a,\n", "E1201", "no group", (2, 1)),
+    "side": ("file,split\na/0.png,dev\n", "E1201", "write train, val or test", (2, 1)),
+    "absolute": ("file,label\n/a/0.png,a\n", "E1201", "below the table's folder", (2, 1)),
+    "above": ("file,label\na/../0.png,a\n", "E1201", "below the table's folder", (2, 1)),
+    "drive": ("file,label\nC:\\0.png,a\n", "E1201", "below the table's folder", (2, 1)),
+    "quote": ('file,label\n"a/0.png,a\n', "E1201", "cannot be read as a table's", (2, 1)),
+    "NUL": ("file,label\na/0\0.png,a\n", "E1201", "NUL", (2, 1)),
+    "long cell": (f"file,label\n{'a' * 200_000},a\n", "E1201", "field larger", (2, 1)),
+    "twice": ("file,label\na/0.png,a\na/./0.png,a\n", "E1202", "its first is line 2", (3, 1)),
+    "absent": ("file,label\na/9.png,a\n", "E1202", "no image `a/9.png`", (2, 1)),
+    "case": ("file,label\nA/0.PNG,a\n", "E1202", "there is `a/0.png`", (2, 1)),
+    "a group on two sides": (
+        "file,split,group\na/0.png,train,p\na/1.png,val,q\nb/0.png,train,r\nb/1.png,val,p\n",
+        "E1203", "group `p` is on 2 sides: train, val", (5, 1),
+    ),
+    "label and folder": (
+        "file,label\na/0.png,a\na/1.png,a\nb/0.png,a\nb/1.png,b\n",
+        "E1202", "the table says `a`, the file lies in `b`", (4, 1),
+    ),
+    "latin": ("file,label\na/0.png,caf\udce9\n", "E1201", "UTF-8", (2, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_a_table_that_is_wrong(tmp_path, name):
+    text, code, words, at = BAD_TABLES[name]
+    flat(tmp_path, 2, "ab")
+    (tmp_path / "index.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
+    fails(tmp_path, code, words, at=at)
+
+
+def test_images_that_no_line_names(tmp_path):
+    flat(tmp_path, 20, "a")
+    table(tmp_path, "a/0.png,a,p")
+    fails(tmp_path, "E1202", "19 images have no line in this table", "and 9 more")
+
+
+def test_a_table_is_bounded(tmp_path, monkeypatch):
+    flat(tmp_path, 4, "ab")
+    table(tmp_path, *["a/0.png,a,p"] * 50)
+    monkeypatch.setattr(image_table, "MAX_LINES", 20)
+    fails(tmp_path, "E1201", "more than 20 lines")
+    monkeypatch.setattr(image_table, "MAX_BYTES", 1 << 6)
+    fails(tmp_path, "E1201", "larger than")
+
+
+def test_a_table_of_another_side_than_the_folder(tmp_path):
+    sided(tmp_path, 1, "ab", ("train", "val"))
+    table(tmp_path, "train/a/0.png,train", "train/b/0.png,val", "val/a/0.png,val", "val/b/0.png,val",
+          head="file,split")  # fmt: skip
+    fails(tmp_path, "E1202", "the table says `val`, the file lies in `train`", at=(3, 1))
+
+
+def _two_images(folder):
+    flat(folder, 5, "ab")
+    images(folder, "c/0.png", "c/1.png")
+
+
+def _few_groups(folder):
+    flat(folder, 6, "ab")
+    table(folder, *(f"{c}/{n}.png,{c},p{n % 2}" for c in "ab" for n in range(6)))
+
+
+def _copied(folder):
+    sided(folder, 3, "ab")
+    (folder / "test/b/copy.jpg").write_bytes((folder / "train/b/1.png").read_bytes())
+
+
+def _linked(folder):
+    sided(folder, 3, "ab")
+    os.symlink(folder / "train/b/1.png", folder / "val/b/link.png")
+
+
+def _linked_class(folder):
+    flat(folder, 4, "ab")
+    images(folder.parent / "elsewhere", "0.png")
+    os.symlink(folder.parent / "elsewhere", folder / "c")
+
+
+def _beside(folder):
+    sided(folder, 3, "ab")
+    images(folder, "more/0.png")
+
+
+HOSTILE = {
+    "nothing": (lambda f: None, "E0711", "no image"),
+    "loose images": (lambda f: (flat(f, 3, "ab"), images(f, "0.png")), "E1200", "in no class folder"),
+    "loose images of a side": (
+        lambda f: (sided(f, 3, "ab"), images(f, "val/0.png")), "E1200", "such as val/0.png",
+    ),
+    "a folder beside the sides": (_beside, "E1200", "these folders have images: more"),
+    "two images of a class": (_two_images, "E1206", "class `c` has 2 images: too few"),
+    "groups of a class": (_few_groups, "E1206", "has 6 images of 2 groups: too few for a split into 3"),
+    "one class": (lambda f: flat(f, 6, "a"), "E1207", "one class alone, `a`"),
+    "an empty class folder": (lambda f: (flat(f, 6), (f / "d").mkdir()), "E1206", "no image is in it"),
+    "an empty class folder of a side": (
+        lambda f: (sided(f), (f / "val" / "d").mkdir()), "E1206", "val/d",
+    ),
+    "a class that is a link": (_linked_class, "E1206", "a link, which is not followed"),
+    "classes by case": (lambda f: flat(f, 4, ("Cat", "cat", "dog")), "E1207", "by case alone: Cat, cat"),
+    "the same file on two sides": (_copied, "E1204", "in `train` and in `test`", "copy.jpg"),
+    "a link to another side": (_linked, "E1204", "in `train` and in `val`", "link.png"),
+    "no class to learn": (
+        lambda f: (sided(f, 3, "ab"), images(f, "test/c/0.png")), "E1206", "learn these classes from: c",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_set(tmp_path, name):
+    make, code, *words = HOSTILE[name]
+    folder = tmp_path / "set"
+    folder.mkdir()
+    make(folder)
+    fails(folder, code, *words)
+
+
+def test_ten_thousand_classes(tmp_path):
+    image(tmp_path / "0" / "0.png")
+    data = (tmp_path / "0" / "0.png").read_bytes()
+    for number in range(1, 10_000):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "0.png").write_bytes(data)
+    fails(tmp_path, "E1207", "10,000 classes, at most 1,024", "if these folders are patients")
+
+
+def test_what_is_no_set(tmp_path):
+    fails(tmp_path / "none", "E0710")
+    np.savez(tmp_path / "x.npz", images=np.zeros((2, 2, 2, 3), np.uint8))
+    fails(tmp_path / "x.npz", "E1200", "no labels")
+
+
+def test_an_array_is_split(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 2, 2, 3), np.uint8)
+    np.savez(tmp_path / "x.npz", images=pixels, labels=np.arange(60) % 12)
+    found = read(tmp_path / "x.npz")
+    assert found.classes == tuple(map(str, range(12)))
+    assert sum(map(len, found.sides.values())) == 60
+    assert codes(found)[0] == "E1208"
+
+
+def test_what_is_hidden_is_passed_over_and_said(tmp_path):
+    flat(tmp_path, 12, "ab")
+    images(tmp_path, ".ipynb_checkpoints/0.png", "a/._1.png", "__MACOSX/b/0.png")
+    found = read(tmp_path)
+    assert found.classes == ("a", "b")
+    assert sum(map(len, found.sides.values())) == 24
+    assert "3 hidden images are passed over" in str(found.warnings[0])
+
+
+def test_classes_are_those_of_the_network(tmp_path):
+    flat(tmp_path, 12, ("Cat", "dog"))
+    found = read(tmp_path, SplitOptions(labels=("dog", "cat")))
+    assert found.classes == ("dog", "cat")
+    assert {i.label for i in found.train.items} == {"dog", "cat"}
+    fails(
+        tmp_path,
+        "E1207",
+        "no class `dog`",
+        "did you mean `dogs`?",
+        options=SplitOptions(labels=("cat", "dogs")),
+    )
+    fails(
+        tmp_path,
+        "E1207",
+        "no image of the network's classes bird",
+        options=SplitOptions(labels=("cat", "bird", "dog")),
+    )
+
+
+def test_two_labels_of_an_image_and_few_images_are_said(tmp_path):
+    sided(tmp_path, 3, "ab", ("train", "val"))
+    (tmp_path / "train/b/copy.png").write_bytes((tmp_path / "train/a/1.png").read_bytes())
+    images(tmp_path, "train/c/0.png")
+    found = read(tmp_path)
+    assert codes(found) == ["E1208", "E1209", "E1213", "E1213", "E1214"]
+    said = "\n".join(map(str, found.warnings))
+    assert "few images to learn from: a (3), b (4), c (1)" in said
+    assert "`val` has no image of c" in said
+
+
+@pytest.mark.parametrize(
+    "text", ["1,0,0", "0,1,1", "1,1", "a,b,c", "nan,1,1", "1,-1,1", "inf,1,1", ""]
+)
+def test_shares_that_are_none(text):
+    with pytest.raises(UserError) as caught:
+        shares(text, whole_file("--split"))
+    assert caught.value.diagnostics[0].code == "E1212"
+
+
+def test_shares_may_be_percents():
+    assert shares("70,20,10", whole_file("--split")).by_side == {
+        "train": 0.7,
+        "val": 0.2,
+        "test": 0.1,
+    }
+    assert shares("8,2,0", whole_file("--split")).by_side == {"train": 0.8, "val": 0.2}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.sampled_from("ab"), st.integers(0, 20)), min_size=6),
+    st.integers(0, 1000),
+)
+def test_no_unit_is_on_two_sides_and_order_has_no_say(rows, seed):
+    items = {
+        str(n): Item(f"{content:064}", Path(str(n)), label)
+        for n, (_, label, content) in enumerate(rows)
+    }
+    groups = {str(n): f"g{group}" for n, (group, _, _) in enumerate(rows)}
+    labels = {name: item.label or "" for name, item in items.items()}
+    units = bound_together(items, groups)
+    sides = split(labels, units, Shares(), seed)
+    assert set(sides) == set(items)
+    for key in (groups, {name: item.digest for name, item in items.items()}):
+        where: dict[str, set[str]] = {}
+        for name, side in sides.items():
+            where.setdefault(key[name], set()).add(side)
+        assert all(len(found) == 1 for found in where.values())
+    backwards = dict(reversed(labels.items()))
+    turned = bound_together(dict(reversed(items.items())), dict(reversed(groups.items())))
+    assert split(backwards, turned, Shares(), seed) == sides
+
+
+@given(st.lists(st.integers(7, 60), min_size=2, max_size=4), st.integers(0, 1000))
+def test_every_class_is_on_every_side_by_its_share(counts, seed):
+    labels = {f"{c}-{n}": str(c) for c, count in enumerate(counts) for n in range(count)}
+    sides = split(labels, {name: name for name in labels}, Shares(), seed)
+    for c, count in enumerate(counts):
+        for side, share in Shares().by_side.items():
+            found = sum(s == side for name, s in sides.items() if labels[name] == str(c))
+            assert found >= 1
+            assert abs(found - share * count) < 2
+
+
+def test_the_sets_of_the_reference_data(shared):
+    found = read(shared / "data" / "lung_histology_lc25000_224")
+    assert [len(data) for data in found.sides.values()] == [1036, 148, 296]
+    assert codes(found) == []
+    assert tuple(found.sides) == seeded_split.SIDES
