@@ -23,7 +23,7 @@ SIDES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "t
 
 
 @dataclass(frozen=True, slots=True)
-class TableLine:
+class ImageLine:
     """What one line says; `None` for a column that the table does not have."""
 
     file: str
@@ -33,7 +33,7 @@ class TableLine:
     at: Span
 
 
-def read(path: Path) -> tuple[TableLine, ...]:
+def read(path: Path) -> tuple[ImageLine, ...]:
     """Return the lines of a table, each of another file.
 
     Raises:
@@ -45,7 +45,7 @@ def read(path: Path) -> tuple[TableLine, ...]:
         raise fail("E1201", f"this table has more than {MAX_LINES:,} lines", whole_file(str(path)))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     mistakes = Mistakes()
-    found: dict[str, TableLine] = {}
+    found: dict[str, ImageLine] = {}
     try:
         columns = _columns(next(reader, []), Span(str(path), 1, 1, lines[0] if lines else ""))
         for cells in reader:
@@ -103,7 +103,7 @@ def _columns(head: list[str], at: Span) -> Mapping[str, int]:
     return {name: names.index(name) for name in COLUMNS if name in names} | {"": len(names)}
 
 
-def _line(cells: list[str], columns: Mapping[str, int], at: Span) -> TableLine | Diagnostic:
+def _line(cells: list[str], columns: Mapping[str, int], at: Span) -> ImageLine | Diagnostic:
     """Return what a line says, or what is wrong with it."""
     count = columns[""]
     if len(cells) != count:
@@ -121,7 +121,7 @@ def _line(cells: list[str], columns: Mapping[str, int], at: Span) -> TableLine |
         message = "a file is named by its path below the table's folder"
         return Diagnostic("E1201", message, at, help="leave out drives, `..` and a `/` in front")
     side = SIDES[values["split"].casefold()] if "split" in values else None
-    return TableLine(file, values.get("label"), values.get("group"), side, at)
+    return ImageLine(file, values.get("label"), values.get("group"), side, at)
 
 
 def _relative(name: str) -> str | None:
@@ -133,7 +133,7 @@ def _relative(name: str) -> str | None:
     return "/".join(parts) if parts and ".." not in parts else None
 
 
-def _take(line: TableLine | Diagnostic, found: dict[str, TableLine], mistakes: Mistakes) -> None:
+def _take(line: ImageLine | Diagnostic, found: dict[str, ImageLine], mistakes: Mistakes) -> None:
     if isinstance(line, Diagnostic):
         mistakes.add([line])
         return
@@ -145,7 +145,7 @@ def _take(line: TableLine | Diagnostic, found: dict[str, TableLine], mistakes: M
 
 
 def matched(
-    path: Path, lines: tuple[TableLine, ...], images: tuple[str, ...]
+    path: Path, lines: tuple[ImageLine, ...], images: tuple[str, ...]
 ) -> Iterator[Diagnostic]:
     """Yield what the table says of no image, and the images of which it says nothing."""
     there = set(images)
@@ -170,7 +170,7 @@ def matched(
         )
 
 
-def checked(path: Path, lines: tuple[TableLine, ...], images: tuple[str, ...]) -> None:
+def checked(path: Path, lines: tuple[ImageLine, ...], images: tuple[str, ...]) -> None:
     """Refuse a table that does not fit the images beside it.
 
     Raises:

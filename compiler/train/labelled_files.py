@@ -10,7 +10,7 @@ from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, listed, whole_file
 from tcc.compiler.support.image_folders import Listing, listing, warning
 from tcc.compiler.train import class_names, image_table
-from tcc.compiler.train.image_table import TableLine
+from tcc.compiler.train.image_table import ImageLine
 
 MOST_TOLD = 20
 """Mistakes of one kind that are told."""
@@ -140,7 +140,7 @@ def _by_table(path: Path, table: Path, found: Listing) -> list[_Named]:
     return named
 
 
-def _folders_or_none(path: Path, found: Listing, first: TableLine) -> list[_Named]:
+def _folders_or_none(path: Path, found: Listing, first: ImageLine) -> list[_Named]:
     """Return what the folders say; nothing, if the table has labels and the folders none."""
     try:
         return _by_folders(path, found)
@@ -150,13 +150,13 @@ def _folders_or_none(path: Path, found: Listing, first: TableLine) -> list[_Name
         return []
 
 
-def _joined(line: TableLine, file: Path, folder: _Named | None) -> _Named:
+def _joined(line: ImageLine, file: Path, folder: _Named | None) -> _Named:
     label = line.label or (folder.label if folder else "")
     side = line.side or (folder.side if folder else None)
     return _Named(file, label, side, line.group, line.at)
 
 
-def _check_folders(path: Path, named: list[_Named], first: TableLine) -> None:
+def _check_folders(path: Path, named: list[_Named], first: ImageLine) -> None:
     """Refuse a table that says another label or side than the folder that a file lies in."""
     labels = {one.label.casefold() for one in named}
     problems = []
