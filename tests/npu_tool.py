@@ -14,31 +14,44 @@ import sys
 import tarfile
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
-import prototxt
-from PIL import Image
+if sys.argv[1:2] not in (["image"], ["rm"]):  # these are quick
+    import numpy as np
+    import onnxruntime
+    import prototxt
+    from PIL import Image
 
 IMAGES = ("sipeed/pulsar:latest", "pulsar2:6.0-lite", "debian:stable")
-RUN = ["run", "-i", "--rm", "--net", "host", "--shm-size", "32g", "-v"]
+RUN = ["run", "-i", "--rm", "--name", "", "--net", "host", "--shm-size", "32g", "-v"]
 
 
 def main(words):
     if words[:3] == ["image", "ls", "--format"]:
         print("\n".join(IMAGES))
         return
+    if words[:2] == ["rm", "-f"]:
+        return
+    assert words[4].startswith("tcc-"), words
+    words[4] = ""
     assert words[: len(RUN)] == RUN, words
     volume, image = words[len(RUN) :]
     folder, inside = volume.rsplit(":", 1)
     assert inside == "/data", volume
     assert image in IMAGES[:2], image
-    for line in sys.stdin.read().splitlines():
-        if line and not line.startswith("#"):
+    head, *lines = [line for line in sys.stdin.read().splitlines() if not line.startswith("#")]
+    assert head == "set -ex"
+    try:
+        for line in lines:
+            print(f"+ {line.removesuffix(' </dev/null')}", flush=True)
             step(shlex.split(line), Path(folder))
+    finally:
+        print("+ chmod -R a+rwX .")
 
 
 def step(words, folder):
-    if words in (["set", "-e"], ["cd", "/data"], ["chmod", "-R", "a+rwX", "."]):
+    if words in (["cd", "/data"], ["trap", "chmod -R a+rwX .", "EXIT"]):
+        return
+    if words[0] == "echo":
+        print(*words[1:])
         return
     assert words[-1] == "</dev/null", words
     if "&&" in words:
@@ -153,6 +166,7 @@ def run(words, folder):
     found, rest = options(words, "--input", "--config", "--output_gt")
     onnx, joint = rest
     assert (folder / joint).is_file()
+    fails(found["input"])
     config = prototxt.read((folder / found["config"]).read_text())
     outputs = inferred(folder / onnx, preprocessed(config, (folder / found["input"]).read_bytes()))
     gt = folder / found["output_gt"] / "joint"
@@ -165,6 +179,13 @@ def run(words, folder):
         made = made.transpose(0, 2, 3, 1) if made.ndim == 4 else made
         (gt / f"{name}.bin").write_bytes(made.astype("<f4").tobytes())
         print(f"Layer: {name}  2-norm RE: 4.70%  cosine-sim: 0.9989")
+
+
+def fails(golden):
+    """End where the tool fails at a golden: the second, or each."""
+    mode = os.environ.get("NPU_TOOL", "")
+    if "lost" in mode or ("golden" in mode and Path(golden).stem == "2"):
+        sys.exit(f"get_modification_onnx() missing 1 argument, {golden}")
 
 
 KEYS = {
@@ -226,6 +247,7 @@ def run2(words, folder):
             _, channels, height, width = source.shape
             mean, std = (np.float32(given[f"calibration_{name}"]) for name in ("mean", "std"))
             x = ((x.reshape(height, width, channels) - mean) / std).transpose(2, 0, 1)
+        fails(number)
         out = folder / found["output_dir"] / number
         out.mkdir(parents=True)
         for name, value in inferred(folder / config["input"], x.astype(np.float32)).items():

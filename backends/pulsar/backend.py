@@ -76,7 +76,8 @@ class Pulsar:
         Raises:
             UserError: The weights exceed what an ONNX file holds, or the tool fails (E0672).
         """
-        from tcc.backends.pulsar import container, logs, scripts
+        from tcc.backends.pulsar import container, contract, logs, scripts, simulated_outputs
+        from tcc.backends.pulsar.container import ToolImage
         from tcc.backends.pulsar.pulsar2.package import TOOL as PULSAR2
         from tcc.backends.pulsar.rules import check
         from tcc.backends.pulsar.v1.package import TOOL as PULSAR
@@ -85,16 +86,19 @@ class Pulsar:
         files = self._files(target, sources, precision)
         check.verify(files, chip(target.name))
         tool = {Toolchain.PULSAR: PULSAR, Toolchain.PULSAR2: PULSAR2}[self.toolchain]
-        image = container.image(tool) if sources.compiles else None
+        found = container.image(tool) if sources.compiles else ToolImage("", "--no-tool")
         report = None
-        if image is not None:
-            made = container.compiled(tool, image, files, progress)
-            text = made[scripts.LOG].decode(errors="replace")
-            names = [each.name for each in sources.floats.graph.outputs]
-            report = logs.report(self.toolchain, text, names, image)
+        if found.name:
+            names = [each.name for each in contract.outputs(sources.floats.graph)]
+            numbers = range(1, len(sources.goldens) + 1)
+            listed = (simulated_outputs.paths(self.toolchain, n, names) for n in numbers)
+            outputs = [path for each in listed for path in each.values()]
+            made = container.compiled(tool, found.name, files, outputs, progress)
+            text = made.get(scripts.LOG, b"").decode(errors="replace")
+            report = logs.report(self.toolchain, text, names, found.name)
             files |= {f"{COMPILED}/{path}": data for path, data in made.items()}
         progress(target.name, 1, 1)
-        return Artifact(files, frozenset({"build.sh"}), report)
+        return Artifact(files, frozenset({"build.sh"}), report, uncompiled=found.absent)
 
     def calibration_data(
         self, target: Target, source: Input, samples: "Iterable[np.ndarray]"

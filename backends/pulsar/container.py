@@ -2,39 +2,62 @@
 
 import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 from tcc.backends.pulsar import scripts
 from tcc.backends.pulsar.scripts import NpuTool
 from tcc.compiler.support import scratch_folders
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.progress import Progress
 
-LOOK, COMPILE = 10, 6 * 3600
-"""Seconds that docker gets to list images, and the tool to compile."""
+LOOK, COMPILE, LEAVE = 10, 6 * 3600, 10
+"""Seconds that docker gets to list images, the tool to compile, and both to end when told to."""
 SAID = 2000
 """Characters of a log's end that an error has."""
 
 
-def image(tool: NpuTool) -> str | None:
-    """Return the tool's image, the newest by its tag; None without docker, or without an image."""
+@dataclass(frozen=True, slots=True)
+class ToolImage:
+    """The tool's image, the newest by its tag; without one, why there is none."""
+
+    name: str
+    absent: str = ""
+
+
+def image(tool: NpuTool) -> ToolImage:
+    """Return the tool's image, if docker has one."""
     docker = shutil.which("docker")
     if docker is None:
-        return None
+        return ToolImage("", "docker is not here")
     command = [docker, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=LOOK, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    names = (line.strip() for line in found.stdout.splitlines())
-    return max((n for n in names if n.rpartition(":")[0] in tool.images), default=None)
+        found = subprocess.run(command, capture_output=True, timeout=LOOK, check=False)
+    except subprocess.TimeoutExpired:
+        return ToolImage("", f"docker did not answer within {LOOK} seconds")
+    except OSError as error:
+        return ToolImage("", f"docker cannot be started: {error.strerror}")
+    if found.returncode:
+        said = found.stderr.decode(errors="replace").strip().splitlines()
+        return ToolImage("", f"docker failed: {(said or ['it does not say why'])[-1][:SAID]}")
+    names = (line.strip() for line in found.stdout.decode(errors="replace").splitlines())
+    newest = max((n for n in names if n.rpartition(":")[0] in tool.images), default="")
+    return ToolImage(newest, "" if newest else f"docker has no image of {tool.name}")
 
 
 def compiled(
-    tool: NpuTool, image: str, files: Mapping[str, bytes], progress: Progress
+    tool: NpuTool,
+    image: str,
+    files: Mapping[str, bytes],
+    outputs: Iterable[str],
+    progress: Progress,
 ) -> Mapping[str, bytes]:
-    """Return what the tool makes of a package: its result, its log, and what it gave for goldens.
+    """Return what the tool makes of a package: its result, its log, and those `outputs` there are.
 
     Raises:
         UserError: The tool fails (E0672), with its last words.
@@ -45,30 +68,55 @@ def compiled(
         for name, data in files.items():
             (package / name).parent.mkdir(parents=True, exist_ok=True)
             (package / name).write_bytes(data)
-        command = ["sh", str(package / "build.sh"), str(out)]
-        said = _run(command, image)
+        said = _run(["sh", str(package / "build.sh"), str(out)], image, folder / "said")
         if not (out / tool.result).is_file():
-            message = f"{tool.name} did not compile the package"
-            help = "the package itself is well: `--no-tool` writes it without compiling"
-            raise fail("E0672", message, whole_file(image), label=said[-SAID:].strip(), help=help)
-        kept = [out / tool.result, out / scripts.LOG, *sorted((out / "gt").rglob("*.bin"))]
-        made = {path.relative_to(out).as_posix(): path.read_bytes() for path in kept}
+            raise _failed(tool, image, said)
+        kept = (tool.result, scripts.LOG, *outputs)
+        try:
+            made = {path: (out / path).read_bytes() for path in kept if (out / path).is_file()}
+        except OSError as error:
+            raise _failed(tool, image, f"cannot read what it made: {error.strerror}") from error
     progress(tool.name, 1, 1)
     return made
 
 
-def _run(command: list[str], image: str) -> str:
-    try:
-        found = subprocess.run(
+def _failed(tool: NpuTool, image: str, said: str) -> UserError:
+    message = f"{tool.name} did not compile the package"
+    help = "the package itself is well: `--no-tool` writes it without compiling"
+    return fail("E0672", message, whole_file(image), label=said[-SAID:].strip(), help=help)
+
+
+def _run(command: list[str], image: str, said: Path) -> str:
+    """Run a command to its end, however that comes, and return the end of what it said."""
+    late = ""
+    with said.open("wb") as stream:
+        process = subprocess.Popen(
             command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            timeout=COMPILE,
-            check=False,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
             env=os.environ | {"IMAGE": image},
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired as error:
-        said = error.stdout or b""
-        return f"{said.decode(errors='replace')}\nit did not end within {COMPILE // 3600} hours"
-    return found.stdout.decode(errors="replace")
+        try:
+            process.wait(COMPILE)
+        except subprocess.TimeoutExpired:
+            late = f"\nit did not end within {COMPILE // 3600} hours"
+        finally:
+            _end(process)
+    with said.open("rb") as stream:
+        stream.seek(max(0, said.stat().st_size - 4 * SAID))
+        return stream.read().decode(errors="replace") + late
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a command and all that it started; `build.sh` has docker remove its container."""
+    with suppress(ProcessLookupError):  # nothing of it is left
+        os.killpg(process.pid, signal.SIGTERM)
+        end = time.monotonic() + LEAVE
+        while time.monotonic() < end:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

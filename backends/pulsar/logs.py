@@ -6,21 +6,27 @@ table of precision, whose columns changed between versions, and `onnx inspect` (
 
 import re
 from collections.abc import Collection, Iterator
+from math import isnan
 from pathlib import Path
 
 from tcc.backends.pulsar.chips import Toolchain
+from tcc.backends.pulsar.scripts import DONE, FIRST, PERMIT
 from tcc.compiler.ir.tool_report import LayerCosine, NetworkPart, ToolReport
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 LARGEST = 1 << 26
 """Bytes of a log that are read."""
-_LAYER = re.compile(r"Layer:\s*(\S+)\s+2-norm RE:\s*[\d.]+%\s+cosine-sim:\s*(-?[\d.]+)")
+SHOWN = 200
+"""Characters of a command that are shown."""
+_LAYER = re.compile(r"\s*(\S+)\s+2-norm RE:\s*[\d.]+%\s+cosine-sim:\s*([-\w.+]+)")
 _VERSION = re.compile(r"^(\d+\.\d+\.\d+(?:\.\d+)?)\s*$|^tools version: (\S+)", re.MULTILINE)
 _PART = re.compile(r"\bpart_(\d+)\.(neu|lava|onnx|axe)\b")
 _TOOK = re.compile(r"\bRun (NEU|ONNX|AXE) took\b")
 _NODE = re.compile(r'Node "([^"\n]+)": type "([^"\n]+)"')
 _VERSION2 = re.compile(r"Pulsar2 Version:\s*(\S+)")
+_COMMAND = re.compile(r"^\+ (.+?)\r?$", re.MULTILINE)
+_DONE = re.compile(rf"^{re.escape(DONE)}\r?$", re.MULTILINE)
 _RULE = re.compile(r"[│┃|]")
 NPU_PARTS = {"neu": "NPU", "lava": "NPU"}
 NPU_NODE = "neu mode"
@@ -48,18 +54,20 @@ def report(toolchain: Toolchain, text: str, outputs: Collection[str], name: str)
     """Return what a log says; `outputs` are the network's, `name` stands for the log in errors.
 
     Raises:
-        UserError: It says nothing of any layer, or nothing of an output (E0671).
+        UserError: It says nothing of any layer, or nothing of an output (E0671), though it is none
+            that ends at a command of `compile.sh`.
     """
     lines = {Toolchain.PULSAR: _layers, Toolchain.PULSAR2: _table}[toolchain]
     parts = {Toolchain.PULSAR: _parts, Toolchain.PULSAR2: _nodes}[toolchain]
     least: dict[str, float] = {}
     for layer, cosine in lines(text):
         least[layer] = min(cosine, least.get(layer, 1.0))
-    if not least:
+    stopped = _stopped(text)
+    if not (least or stopped):
         message = f"the log has no line of {toolchain.value} that compares layers"
         help = "give the whole log.txt that build.sh wrote"
         raise fail("E0671", message, whole_file(name), help=help)
-    if lacking := sorted(set(outputs) - least.keys()):
+    if (lacking := sorted(set(outputs) - least.keys())) and not stopped:
         message = f"the log says nothing of the network's output `{lacking[0]}`"
         help = "give the log of this very package"
         raise fail("E0671", message, whole_file(name), help=help)
@@ -71,12 +79,20 @@ def report(toolchain: Toolchain, text: str, outputs: Collection[str], name: str)
         tuple(found),
         tuple(each for each in found if each.name in outputs),
         tuple(dict.fromkeys(parts(text))),
+        stopped,
     )
 
 
+def _stopped(text: str) -> str:
+    """Return the last command of a log that ends before all were done; nothing of other logs."""
+    commands = [line for line in _COMMAND.findall(text) if line != PERMIT]
+    return commands[-1][:SHOWN] if FIRST in commands and not _DONE.search(text) else ""
+
+
 def _layers(text: str) -> Iterator[tuple[str, float]]:
-    for layer, cosine in _LAYER.findall(text):
-        yield from _known(layer, cosine)
+    for line in text.splitlines():
+        if found := _LAYER.match(line.partition("Layer:")[2]):
+            yield from _known(*found.groups())
 
 
 def _table(text: str) -> Iterator[tuple[str, float]]:
@@ -84,7 +100,8 @@ def _table(text: str) -> Iterator[tuple[str, float]]:
     columns: tuple[int, int] | None = None
     for line in text.splitlines():
         cells = [cell.strip() for cell in _RULE.split(line)]
-        if "Operator" in cells and any(cell.startswith("Cosin") for cell in cells):
+        named = {"Operator", "Output Tensor"} <= set(cells)
+        if named and any(cell.startswith("Cosin") for cell in cells):
             cosine = next(n for n, cell in enumerate(cells) if cell.startswith("Cosin"))
             columns = cells.index("Output Tensor"), cosine
         elif columns and len(cells) > max(columns):
@@ -96,6 +113,8 @@ def _known(layer: str, cosine: str) -> Iterator[tuple[str, float]]:
         value = float(cosine)
     except ValueError:
         return
+    if isnan(value):  # one of the two is nothing but zeros, or no number itself
+        value = 0.0
     if layer and -1.01 <= value <= 1.01:
         yield layer, value
 

@@ -4,6 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LOG = "log.txt"
+DONE = "tcc: every command is done"
+"""The last line of a log, unless a command failed, or the log is cut off."""
+FIRST = "cd /data"
+PERMIT = "chmod -R a+rwX ."
+"""What ends the work in the container, where files belong to root; done or not."""
 GOLDENS = "goldens"
 
 BUILD = """\
@@ -28,13 +33,20 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 cp -R "$here/." "$out"
 rm -f "$out/{result}" "$out/{log}"
-docker run -i --rm --net host --shm-size 32g -v "$out:/data" "$image" \\
+name=tcc-$$-$(date +%s)
+trap 'docker rm -f "$name" >/dev/null 2>&1 || true' EXIT
+trap 'exit 143' HUP INT TERM
+docker run -i --rm --name "$name" --net host --shm-size 32g -v "$out:/data" "$image" \\
     <"$here/compile.sh" 2>&1 | tee "$out/{log}"
 if [ ! -f "$out/{result}" ]; then
     echo "{tool} made no {result}: its last words are in $out/{log}" >&2
     exit 1
 fi
 echo "$out/{result}"
+if ! grep -q '^{done}' "$out/{log}"; then
+    echo "but what follows on compiling did not end well: see the end of $out/{log}" >&2
+    exit 4
+fi
 """
 
 
@@ -51,14 +63,15 @@ def build(tool: NpuTool, name: str) -> bytes:
     """Return the command to type where docker is; `name` is the bundle's."""
     images = "|".join(tool.images)
     return BUILD.format(
-        tool=tool.name, images=images, result=tool.result, log=LOG, name=name
+        tool=tool.name, images=images, result=tool.result, log=LOG, name=name, done=DONE
     ).encode()
 
 
 def inside(lines: Sequence[str]) -> bytes:
-    """Return the commands that run in the container; none of them reads the rest of them."""
+    """Return the commands that run in the container; none of them reads the rest of them.
+
+    Each is in the log before what it prints, so that the log says where it ended.
+    """
     quiet = (f"{line} </dev/null" for line in lines)
-    return "\n".join(
-        ["# Run in the container, by build.sh.", "set -e", "cd /data", *quiet,
-         "chmod -R a+rwX .", ""]
-    ).encode()  # fmt: skip
+    head = ("# Run in the container, by build.sh.", "set -ex", FIRST, f"trap '{PERMIT}' EXIT")
+    return "\n".join([*head, *quiet, f"echo '{DONE}'", ""]).encode()

@@ -1,6 +1,6 @@
 """What the tools gave for a bundle's goldens when they simulated the NPU."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
 
@@ -21,6 +21,12 @@ MOST = 64
 Values = NDArray[np.float32]
 
 
+def paths(toolchain: Toolchain, golden: int, outputs: Iterable[str]) -> dict[str, str]:
+    """Return where the outputs for a golden lie beside the log, by name."""
+    inner = "/".join(filter(None, (FOLDER, str(golden), INNER[toolchain])))
+    return {name: f"{inner}/{name}.bin" for name in outputs}
+
+
 def read(
     toolchain: Toolchain, folder: Path, outputs: Mapping[str, tuple[int, ...]]
 ) -> dict[str, dict[str, Values]]:
@@ -31,13 +37,13 @@ def read(
     """
     found: dict[str, dict[str, Values]] = {}
     for number in range(1, MOST + 1):
-        inner = folder / FOLDER / str(number) / INNER[toolchain]
-        files = {name: inner / f"{name}.bin" for name in outputs}
-        if not all(path.is_file() for path in files.values()):
-            break
-        found[str(number)] = {
-            name: _values(path, outputs[name], last=LAST[toolchain]) for name, path in files.items()
-        }
+        listed = paths(toolchain, number, outputs)
+        files = {name: folder / path for name, path in listed.items()}
+        if all(path.is_file() for path in files.values()):
+            found[str(number)] = {
+                name: _values(path, outputs[name], last=LAST[toolchain])
+                for name, path in files.items()
+            }
     return found
 
 

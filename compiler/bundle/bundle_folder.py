@@ -31,12 +31,14 @@ _CHUNK = 1 << 20
 class BundleContents:
     """A bundle that is not on a disk yet: bytes by path, and what its manifest says.
 
-    `layers` is what computes each layer, as an artifact has it.
+    `layers` is what computes each layer, and `uncompiled` why no tool compiled a package, as an
+    artifact has them.
     """
 
     manifest: Manifest
     files: Mapping[str, bytes]
     layers: Mapping[str, str] = field(default_factory=dict)
+    uncompiled: str = ""
 
     @property
     def name(self) -> str:

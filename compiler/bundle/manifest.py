@@ -138,11 +138,27 @@ class Goldens:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildWarning:
+    """What a build warned of: layers that break one `rule` of the target's documents.
+
+    `found` is what the first of them has, `help` what to write instead.
+    """
+
+    code: str
+    message: str
+    layers: tuple[str, ...]
+    found: str
+    rule: str
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """All that a bundle says of itself; `seal` is the SHA-256 of the rest.
 
     `compiled` is what the maker's own tool said, where it was here and compiled the package;
-    `memory` is what running takes, where it is fixed.
+    `memory` is what running takes, where it is fixed; `warnings` is what runs slowly or may not
+    run on the target, by its documents.
     """
 
     tcc_bundle: int = field(metadata={"const": VERSION})
@@ -158,6 +174,7 @@ class Manifest:
     files: tuple[BundleFile, ...]
     compiled: ToolReport | None = field(default=None, metadata={"default": None})
     memory: Memory | None = field(default=None, metadata={"default": None})
+    warnings: tuple[BuildWarning, ...] = field(default=(), metadata={"default": ()})
     seal: str = ""
 
 

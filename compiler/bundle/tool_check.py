@@ -45,11 +45,17 @@ class ToolCheck:
     log: str
     report: ToolReport
     goldens: tuple[GoldenCosine, ...]
+    lacking: tuple[str, ...] = ()
+    """Goldens that should have outputs beside the log, and have none."""
 
     @property
     def holds(self) -> bool:
-        """Whether no output is far from the reference's, by the tool's words or by the goldens."""
-        return not self.report.low and all(each.holds for each in self.goldens)
+        """Whether the tool did all that it was asked, and no output is far from the reference's.
+
+        Both its own words and the goldens tell.
+        """
+        done = not (self.report.stopped or self.lacking)
+        return done and not self.report.low and all(each.holds for each in self.goldens)
 
 
 def check(bundle: Bundle, device: Device, log: Path | None) -> ToolCheck:
@@ -72,7 +78,10 @@ def check(bundle: Bundle, device: Device, log: Path | None) -> ToolCheck:
     shapes = {each.name: each.shape for each in bundle.manifest.outputs}
     found = packager.tool_results(device.target, shapes, log or own)
     compared = tuple(_compared(bundle, found.outputs))
-    return ToolCheck(str(log or own), found.report, compared)
+    names = [case.name for case in bundle.manifest.goldens.cases]
+    lacking = tuple(name for name in names if name not in found.outputs)
+    alone = log is not None and len(lacking) == len(names)  # brought back without its folder
+    return ToolCheck(str(log or own), found.report, compared, () if alone else lacking)
 
 
 def _compared(bundle: Bundle, given: Mapping[str, Mapping[str, Values]]) -> Iterator[GoldenCosine]:

@@ -1,13 +1,13 @@
 """`tcc build`: from a spec to the bundles of its targets."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import tool_report
+from tcc.compiler.cli import failures, tool_report
 from tcc.compiler.cli.calibrate import MethodOption
 from tcc.compiler.cli.common_options import (
     ChosenSpec,
@@ -32,7 +32,7 @@ from tcc.compiler.cli.int8_build import (
     integers,
 )
 from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
-from tcc.compiler.cli.report import Report, Stages, size
+from tcc.compiler.cli.report import Report, Stages, complain, size
 from tcc.compiler.cli.target_options import NetworkName, Precision, Targets, renamed
 from tcc.compiler.cli.weights_and_images import DataOption, SeedOption, WeightsOption, take
 from tcc.compiler.cli.write_bundle import WrittenBundle, write
@@ -40,6 +40,7 @@ from tcc.compiler.ir.precision import FP32
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
+    from tcc.compiler.bundle.bundle_folder import BundleContents
     from tcc.compiler.ir.device import Plan
 
 
@@ -93,6 +94,7 @@ def build(
 
     A bundle is a folder: the artifact, its input contract, goldens and hashes. What does not
     agree with the reference, or loses too much as integers, is not written, and the exit code is 4.
+    So it is where a maker's tool compiled a package that does not agree; that stays, with its log.
     """
     from tcc.compiler.driver import capability, pipeline
     from tcc.compiler.support import scratch_folders
@@ -114,8 +116,8 @@ def build(
         kinds = [plan.precision for plan in plans]
         asked.check(kinds)
         _placed(chosen, plans, folder)
-        if passes is None:
-            capability.require(chosen.spec.graph, plans, report.warn)
+        early = plans if passes is None else ()  # other passes make another graph
+        told = capability.require(chosen.spec.graph, early, report.warn)
         scratch_folders.sweep()
         given = take(report, chosen, weights, seed)
         whole = None
@@ -125,6 +127,7 @@ def build(
         written = []
         for plan, contents in zip(plans, built, strict=True):
             device = plan.device
+            _remark(report, contents, told)
             made = write(contents, device, folder, stages, replaying=replay)
             compared = not plan.precision.full and (json or not quiet)
             full = pipeline.full_size(chosen.spec, given, device, stages) if compared else None
@@ -133,6 +136,7 @@ def build(
         stages.end()
     _print(report, written, stages)
     report.document(_document(written, stages))
+    _judge(written)
 
 
 def _plans(
@@ -161,6 +165,23 @@ def _plans(
     return tuple(dataclasses.replace(plan, compiles=tool) for plan in found)
 
 
+def _remark(report: Report, contents: "BundleContents", told: Collection[str]) -> None:
+    """Warn of what was not told before there were weights and integers."""
+    for each in contents.manifest.warnings:
+        if each.message not in told:
+            report.notice(f"{each.code}: {each.message}: {each.found}; {each.rule}")
+
+
+def _judge(written: "Sequence[WrittenBundle]") -> None:
+    """End with the code of what was built but is wrong where a maker's tool says so."""
+    found = [(one.folder, one.tool) for one in written if one.tool]
+    wrong = [tool_report.failed(*each) for each in found if not each[1].holds]
+    for text in wrong:
+        complain(text)
+    if wrong:
+        raise typer.Exit(failures.BELOW)
+
+
 def _placed(chosen: ChosenSpec, plans: "Sequence[Plan]", out: Path) -> None:
     """Refuse, before any work is done, what cannot be built or written here."""
     from tcc.compiler.bundle import bundle_folder
@@ -184,7 +205,7 @@ def _print(report: Report, written: "Sequence[WrittenBundle]", stages: Stages) -
         if each.archive:
             text = "holds images of the calibration: they leave with the package"
             report.text(f"  model/{each.archive} {text}")
-            tool_report.say(report, each.folder, each.manifest.compiled)
+            tool_report.say(report, each.folder, each.tool, each.uncompiled)
         if report.verbose:
             rows = [(f"  {file.path}", size(file.bytes)) for file in each.manifest.files]
             report.table(("  file", "size"), rows)
@@ -227,6 +248,9 @@ def _document(written: "Sequence[WrittenBundle]", stages: Stages) -> dict[str, A
                 "agreement": [found.as_json() for found in each.agreement],
                 "unchecked": each.unchecked or None,
                 "compiled": about.compiled and json_records.encode(about.compiled),
+                "uncompiled": each.uncompiled or None,
+                "tool": each.tool and json_records.encode(each.tool),
+                "warnings": [json_records.encode(one) for one in about.warnings],
             }
         )
     return {"bundles": bundles, "seconds": stages.seconds}

@@ -1,5 +1,6 @@
 """What a maker's tool said of a package, and the command that asks it, as a person reads them."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,14 @@ WORST = 10
 """Layers that are listed."""
 
 
-def say(report: Report, folder: Path, compiled: "ToolReport | None") -> None:
+def say(report: Report, folder: Path, found: "ToolCheck | None", uncompiled: str) -> None:
     """Say what was found when a package was compiled, or how to have it compiled elsewhere."""
-    if compiled is None:
-        report.text("  not compiled: the tool is not here. Where docker has its image:")
-        report.text(f"    sh {folder}/model/build.sh")
+    if found is None:
+        report.text(f"  not compiled: {uncompiled}. Where docker has the tool's image:")
+        report.text(f"    sh {shlex.quote(f'{folder}/model/build.sh')}")
         return
-    report.text(f"  compiled by {named(compiled)}")
-    doubts(report, folder, compiled)
-    layers(report, compiled)
+    report.text(f"  compiled by {named(found.report)}")
+    checked(report, folder, found)
 
 
 def named(found: "ToolReport") -> str:
@@ -30,8 +30,14 @@ def named(found: "ToolReport") -> str:
     return f"{found.tool} {found.version}".rstrip()
 
 
-def doubts(report: Report, folder: Path, found: "ToolReport") -> None:
-    """Warn of what does not run on the NPU, and of outputs below the threshold."""
+def doubts(report: Report, folder: Path, checked: "ToolCheck") -> None:
+    """Warn of what does not run on the NPU, what was not done, and outputs below the threshold."""
+    found = checked.report
+    if found.stopped:
+        report.notice(f"{folder}: the log ends at `{found.stopped}`: not all was done")
+    if checked.lacking:
+        goldens = ", ".join(checked.lacking)
+        report.notice(f"{folder}: no outputs for golden {goldens} lie beside the log")
     if found.on_cpu:
         where = ", ".join(found.on_cpu[:WORST])
         report.notice(f"{folder}: the NPU did not take {where}: this runs on the processor, slowly")
@@ -55,8 +61,7 @@ def layers(report: Report, found: "ToolReport") -> None:
 
 def checked(report: Report, folder: Path, found: "ToolCheck") -> None:
     """Say what a log and the outputs beside it tell of a package."""
-    report.text(f"{folder}: {named(found.report)}, by {found.log}")
-    doubts(report, folder, found.report)
+    doubts(report, folder, found)
     rows = [
         (
             each.golden,
@@ -69,6 +74,15 @@ def checked(report: Report, folder: Path, found: "ToolCheck") -> None:
     ]
     if rows:
         report.table(("golden", "output", "cosine", "same class", ""), rows)
-    else:
+    elif not found.lacking:
         report.text("no outputs for the goldens lie beside the log: only its own words are known")
     layers(report, found.report)
+
+
+def failed(folder: Path, found: "ToolCheck") -> str:
+    """Return the error of what does not hold."""
+    if found.report.stopped:
+        return f"error: {folder}: the tool did not end well: see the end of {found.log}"
+    if found.lacking:
+        return f"error: {folder}: the tool gave no outputs for goldens: see {found.log}"
+    return f"error: {folder}: the NPU does not give its goldens"

@@ -161,7 +161,9 @@ def _print(report: Report, found: Sequence[VerifiedBundle], pairs: "Sequence[Out
         report.table(columns, [_row(pair) for pair in pairs])
     for each in found:
         if each.tool:
-            tool_report.checked(report, each.bundle.folder, each.tool)
+            folder, by = each.bundle.folder, tool_report.named(each.tool.report)
+            report.text(f"{folder}: {by}, by {each.tool.log}")
+            tool_report.checked(report, folder, each.tool)
         if each.missing:
             tool = each.missing
             complain(
@@ -190,8 +192,12 @@ def _code(found: Sequence[VerifiedBundle], pairs: "Sequence[OutputPair]") -> int
     wrong = any(not each.holds for each in found)
     for each in found:
         if not each.holds:
-            who = "the NPU" if each.tool else "the artifact"
-            complain(f"error: {each.bundle.folder}: {who} does not give its goldens")
+            folder = each.bundle.folder
+            complain(
+                tool_report.failed(folder, each.tool)
+                if each.tool
+                else f"error: {folder}: the artifact does not give its goldens"
+            )
     apart = [pair for pair in pairs if not pair.holds]
     for pair in apart:
         complain(f"error: {pair.first} and {pair.second} promise the same bits, and differ")

@@ -10,6 +10,7 @@ from tcc.compiler.bundle.agreement import Agreement, Disagreement
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents
     from tcc.compiler.bundle.manifest import BundleFile, Manifest
+    from tcc.compiler.bundle.tool_check import ToolCheck
     from tcc.compiler.cli.report import Stages
     from tcc.compiler.ir.device import Device
 
@@ -34,6 +35,10 @@ class WrittenBundle:
     """The file of a package for a maker's tool that holds images; empty for all else."""
     layers: Mapping[str, str] = field(default_factory=dict)
     """What computes each layer, where the target's own kernels do."""
+    uncompiled: str = ""
+    """Why no tool compiled a package."""
+    tool: "ToolCheck | None" = None
+    """What the tool that compiled a package gave for the goldens."""
 
     @property
     def artifact(self) -> "tuple[BundleFile, ...]":
@@ -57,11 +62,14 @@ def write(
 ) -> WrittenBundle:
     """Write a bundle whose artifact agrees with the reference, or cannot be run here.
 
+    What a maker's tool compiled is written whatever it gives: its log may tell why.
+
     Raises:
         Disagreement: It does not agree; nothing is written.
     """
-    from tcc.compiler.bundle import bundle_folder
+    from tcc.compiler.bundle import bundle_folder, tool_check
     from tcc.compiler.bundle.artifact_runs import Misfit
+    from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.bundle.replay import replay
 
     found: list[Agreement] = []
@@ -78,7 +86,17 @@ def write(
     unchecked = _unchecked(device) if replaying else "--no-replay"
     stages("write", 0, 1)
     folder = bundle_folder.write(contents, out, None if unchecked else accept)
-    return WrittenBundle(folder, contents.manifest, tuple(found), unchecked, layers=contents.layers)
+    about = contents.manifest
+    tool = tool_check.check(Bundle(folder, about), device, None) if about.compiled else None
+    return WrittenBundle(
+        folder,
+        about,
+        tuple(found),
+        unchecked,
+        layers=contents.layers,
+        uncompiled=contents.uncompiled,
+        tool=tool,
+    )
 
 
 def _unchecked(device: "Device") -> str:

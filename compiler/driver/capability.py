@@ -5,17 +5,15 @@ from dataclasses import dataclass
 
 from tcc.compiler import passes
 from tcc.compiler.data.weights import placeholders
+from tcc.compiler.driver import remarks
 from tcc.compiler.driver.pipeline import refused
-from tcc.compiler.ir.device import Device, Plan
+from tcc.compiler.ir.device import Plan
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.target import Refusal, Remark
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
-
-SHOWN = 5
-"""Nodes that a warning names beside the one that it points at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +42,7 @@ class Capability:
     @property
     def warnings(self) -> Iterator[Diagnostic]:
         """Each rule that remarks are of, at the first of its nodes."""
-        by_rule: dict[str, list[Remark]] = {}
-        for each in self.remarks:
-            by_rule.setdefault(each.rule, []).append(each)
-        return (_warning(self.plan.device, found) for found in by_rule.values())
+        return remarks.warnings(self.plan.device, self.remarks)
 
 
 def capability(graph: Graph, plan: Plan) -> Capability:
@@ -65,26 +60,40 @@ def capability(graph: Graph, plan: Plan) -> Capability:
     return Capability(plan, tuple(found), tuple(plan.device.remarks(first)))
 
 
-def require(graph: Graph, plans: Iterable[Plan], warn: Callable[[Diagnostic], None]) -> None:
+def require(
+    graph: Graph, plans: Iterable[Plan], warn: Callable[[Diagnostic], None]
+) -> frozenset[str]:
     """Refuse a network that makers' tools would, before it is calibrated for them.
 
-    What is looked at is the floats that they are given. `warn` is told of what may run badly.
+    What is looked at is the floats that they are given. `build` looks again, once there are
+    weights and integers: what passes and `--mixed` make of those is not known before.
+
+    Args:
+        graph: The network as written.
+        plans: What it is built for.
+        warn: Told of what may run badly.
+
+    Returns:
+        The messages of what it warned of.
 
     Raises:
         UserError: E0607 for each node and target.
     """
     model = Model(graph, placeholders(graph))
     problems: list[Diagnostic] = []
+    warned: list[Diagnostic] = []
     for plan in plans:
         if plan.from_floats and plan.precision.calibrated:
             start = _floats(model, plan)
             refusals = tuple(_refusals(graph, start, plan))
             found = Capability(plan, refusals, tuple(plan.device.remarks(start)))
             problems += found.errors
-            for warning in found.warnings:
-                warn(warning)
+            warned += found.warnings
+    for warning in warned:
+        warn(warning)
     if problems:
         raise UserError(tuple(problems))
+    return frozenset(each.message for each in warned)
 
 
 def _refusals(written: Graph, start: Graph, plan: Plan) -> Iterable[Refusal]:
@@ -121,22 +130,3 @@ def _plain(said: Refusal | Remark) -> dict[str, object]:
         "rule": said.rule,
         "help": said.help,
     }
-
-
-def _warning(device: Device, found: list[Remark]) -> Diagnostic:
-    """Return the warning of one rule, at the first node that it is about."""
-    first, *others = found
-    name = f"`{first.node.name}` ({first.node.op.word})"
-    slowly = f"{device.name} runs {name} slowly"
-    perhaps = f"{device.name} may not run {name}"
-    code, message = ("W0662", slowly) if first.slow else ("W0661", perhaps)
-    notes = (first.rule, *_beside([each.node.name for each in others]))
-    return Diagnostic(code, message, first.node.at, first.why, notes, first.help, "warning")
-
-
-def _beside(names: list[str]) -> tuple[str, ...]:
-    """Return a note on the other nodes that a rule is broken by, some of them by name."""
-    if not names:
-        return ()
-    most = ", ..." if len(names) > SHOWN else ""
-    return (f"so it is with {len(names)} more: {', '.join(names[:SHOWN])}{most}",)

@@ -10,7 +10,7 @@ from tcc.compiler.bundle import bundle_folder, manifest
 from tcc.compiler.bundle.bundle_folder import BundleContents
 from tcc.compiler.data import weights
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.driver import build_plan
+from tcc.compiler.driver import build_plan, remarks
 from tcc.compiler.driver.build_plan import Int8Program, Int8Programs, Lower
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import printer
@@ -46,6 +46,7 @@ class BundleJob:
     calibrated: manifest.Calibrated | None
     goldens: manifest.Goldens
     files: Mapping[str, bytes]
+    warnings: tuple[manifest.BuildWarning, ...] = ()
 
 
 def read_weights(path: Path, graph: Graph, warn: weights.Warn = weights.quiet) -> WeightSource:
@@ -118,7 +119,9 @@ def build(
         files = {**files, **(own.files if own else {}), **_texts(model.graph, lean, stage)}
         # An integer program may begin at grey levels; floats take what the spec's contract gives.
         contract = lean if kind.integer else model.graph
-        job = BundleJob(spec, given, kind, contract, own.calibrated if own else None, golden, files)
+        said = _warnings(plan, start.graph, own)
+        about = own.calibrated if own else None
+        job = BundleJob(spec, given, kind, contract, about, golden, files, said)
         yield _packed(job, device, _made(plan, start, own, spec.name, progress))
 
 
@@ -211,6 +214,16 @@ def _texts(written: Graph, lean: Graph, stage: str) -> dict[str, bytes]:
     }
 
 
+def _warnings(
+    plan: Plan, start: Graph, own: Int8Program | None
+) -> tuple[manifest.BuildWarning, ...]:
+    """Return what a target remarks of what it is built from: of floats, of integers, or of both."""
+    found = list(plan.device.remarks(start))
+    if own and plan.from_floats and plan.precision.integer:
+        found += plan.device.remarks(own.program.graph)
+    return remarks.recorded(plan.device, found)
+
+
 def _made(
     plan: Plan, start: Model, own: Int8Program | None, model: str, progress: Progress
 ) -> Artifact:
@@ -240,8 +253,9 @@ def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContent
         files=bundle_folder.listed(files, executable),
         compiled=artifact.compiled,
         memory=artifact.memory,
+        warnings=job.warnings,
     )
-    return BundleContents(manifest.sealed(about), files, artifact.layers)
+    return BundleContents(manifest.sealed(about), files, artifact.layers, artifact.uncompiled)
 
 
 def network(spec: Spec) -> manifest.NetworkRecord:

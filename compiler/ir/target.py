@@ -76,8 +76,9 @@ class Memory:
 class Artifact:
     """Files by relative path; the caller alone writes them. `executable` ones get the x bit.
 
-    `compiled` is what a maker's own tool said where one was run; `memory` what running takes, where
-    that is known beforehand; `layers` what computes each layer, where kernels of the target do.
+    `compiled` is what a maker's own tool said where one was run, and `uncompiled` why none was;
+    `memory` what running takes, where that is known beforehand; `layers` what computes each layer,
+    where kernels of the target do.
     """
 
     files: Mapping[str, bytes]
@@ -85,6 +86,7 @@ class Artifact:
     compiled: ToolReport | None = None
     memory: Memory | None = None
     layers: Mapping[str, str] = field(default_factory=dict)
+    uncompiled: str = ""
 
 
 @dataclass(frozen=True, slots=True)

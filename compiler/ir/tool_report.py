@@ -1,6 +1,6 @@
 """What the maker's own compiler said of a network: how near it came, and what runs where."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 LEAST = 0.98
@@ -26,13 +26,17 @@ class NetworkPart:
 
 @dataclass(frozen=True, slots=True)
 class ToolReport:
-    """What a log says; `version` is empty where it does not say it."""
+    """What a log says; `version` is empty where it does not say it.
+
+    `stopped` is the command at which the log ends, where not all were done.
+    """
 
     tool: str
     version: str
     layers: tuple[LayerCosine, ...]
     outputs: tuple[LayerCosine, ...]
     parts: tuple[NetworkPart, ...]
+    stopped: str = field(default="", metadata={"default": ""})
 
     @property
     def low(self) -> "tuple[LayerCosine, ...]":

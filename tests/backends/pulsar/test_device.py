@@ -34,31 +34,26 @@ def contracted(color, channels):
     return made
 
 
-@pytest.fixture(params=["joint", "engine", "engine -DAX620E"])
-def program(request, tmp_path, root):
-    """Compile one of the programs for colours."""
-
-    def compiled(color, channels):
-        source, *more = request.param.split()
-        (tmp_path / "contract.h").write_bytes(contract.header(contracted(color, channels)))
-        (tmp_path / "network_io.h").write_bytes(contract.device_file("network_io.h"))
-        (tmp_path / "classify.cc").write_bytes(contract.device_file(f"{source}.cc"))
-        flags = ["-std=c++11", "-O0", "-Wall", "-Wextra", "-Werror", f"-DSTUB_INPUT={6 * channels}"]
-        command = [
-            COMPILER,
-            *flags,
-            *more,
-            "-I",
-            root / "tests/npu_headers",
-            "classify.cc",
-            "-o",
-            "classify",
-        ]
-        found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert found.returncode == 0, found.stderr
-        return tmp_path
-
-    return compiled
+@pytest.fixture(
+    params=[
+        "joint",
+        *(pytest.param(e, marks=pytest.mark.slow) for e in ("engine", "engine -DAX620E")),
+    ],
+    scope="module",
+)
+def program(request, tmp_path_factory, root):
+    """Compile one of the programs."""
+    folder = tmp_path_factory.mktemp("program")
+    source, *more = request.param.split()
+    (folder / "contract.h").write_bytes(contract.header(contracted("bgr", 3)))
+    (folder / "network_io.h").write_bytes(contract.device_file("network_io.h"))
+    (folder / "classify.cc").write_bytes(contract.device_file(f"{source}.cc"))
+    flags = ["-std=c++11", "-O0", "-Wall", "-Wextra", "-Werror", "-DSTUB_INPUT=18", *more]
+    headers = ["-I", root / "tests/npu_headers"]
+    command = [COMPILER, *flags, *headers, "classify.cc", "-o", "classify"]
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return folder
 
 
 def run(folder, *words):
@@ -82,7 +77,7 @@ def shown(text):
 
 @needs_compiler
 def test_a_program_says_what_an_image_is(program):
-    folder = program("bgr", 3)
+    folder = program
     (folder / "model").write_bytes(b"model")
     pixels = np.random.default_rng(1).integers(0, 256, (2, 3, 3), np.uint8)
     (folder / "in.ppm").write_bytes(b"P6 # size\n3 2\n255\n" + pixels.tobytes())
@@ -117,7 +112,7 @@ WRONG = {
 
 @needs_compiler
 def test_a_program_refuses_what_the_network_does_not_take(program):
-    folder = program("rgb", 3)
+    folder = program
     (folder / "model").write_bytes(b"model")
     for data, said in WRONG.values():
         (folder / "in").write_bytes(data)

@@ -57,6 +57,41 @@ def test_the_first_tool_compares_layers():
     assert read(Toolchain.PULSAR, FIRST + "part_0.neu part_1.onnx\n").on_cpu == ("part_1.onnx",)
 
 
+def test_a_log_says_where_it_ends():
+    """With all commands done, at one of them, or as one that no commands are in."""
+    begun = f"+ cd /data\n{FIRST}+ pulsar run model.onnx\n"
+    assert read(Toolchain.PULSAR, FIRST).stopped == ""
+    assert read(Toolchain.PULSAR, f"{begun}+ chmod -R a+rwX .\n").stopped == "pulsar run model.onnx"
+    whole = f"{begun}tcc: every command is done\n+ chmod -R a+rwX .\n"
+    for text in (whole, whole.replace("\n", "\r\n")):
+        assert (read(Toolchain.PULSAR, text).stopped, len(read(Toolchain.PULSAR, text).layers)) == (
+            "", 2)  # fmt: skip
+    first = read(Toolchain.PULSAR, "+ cd /data\r\n+ pulsar build --input model.onnx\r\n")
+    assert (first.stopped, first.layers) == ("pulsar build --input model.onnx", ())
+
+
+def test_a_cosine_that_is_no_number_is_low():
+    text = FIRST.replace("0.9721", "nan")
+    assert [(each.name, each.cosine) for each in read(Toolchain.PULSAR, text).low] == [
+        ("logits", 0.0)
+    ]
+    assert read(Toolchain.PULSAR2, NEW.replace("0.97993", "nan")).outputs[0].cosine == 0.0
+
+
+def test_other_tables_are_none():
+    """Heads without the column of tensors, as another version may have them."""
+    with pytest.raises(UserError, match="compares layers"):
+        read(Toolchain.PULSAR2, NEW.replace("Output Tensor", "Tensor"))
+
+
+@pytest.mark.parametrize("piece", ["Layer:", "Layer: x ", "Layer:\n", "+ ", "│", '  Node "'])
+def test_a_log_of_one_word_takes_no_time(piece):
+    with pytest.raises(UserError):
+        read(Toolchain.PULSAR, piece * 200_000)
+    with pytest.raises(UserError):
+        read(Toolchain.PULSAR2, piece * 200_000)
+
+
 def test_tables_of_the_second_tool_are_read_by_their_heads():
     old, new = (read(Toolchain.PULSAR2, text) for text in (OLD, NEW))
     assert (old.version, old.on_cpu, old.low) == ("1.8-beta1", ("cpu_1",), ())
@@ -70,7 +105,7 @@ def test_tables_of_the_second_tool_are_read_by_their_heads():
 WRONG = {
     "the other tool's": (Toolchain.PULSAR, OLD, "the log has no line of Pulsar that compares"),
     "nothing": (Toolchain.PULSAR2, "", "the log has no line of Pulsar2 that compares"),
-    "no numbers": (Toolchain.PULSAR, "Layer: logits  2-norm RE: 4.70%  cosine-sim: nan", "the log has no line"),
+    "no numbers": (Toolchain.PULSAR, "Layer: logits  2-norm RE: 4.70%  cosine-sim: ---", "the log has no line"),
     "another network's": (Toolchain.PULSAR, FIRST.replace("logits", "other"), "nothing of the network's output"),
     "cut off": (Toolchain.PULSAR2, OLD.partition("Gemm")[0], "nothing of the network's output `logits`"),
 }  # fmt: skip

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import npu_packages
 import numpy as np
 import pytest
 from PIL import Image
@@ -115,3 +117,42 @@ def images(home):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(path)
     return home / "set"
+
+
+@pytest.fixture
+def odd(home):
+    """Write a spec of one of the odd kinds."""
+
+    from tcc.compiler.frontend.spec import load
+
+    def write(name):
+        source, output = npu_packages.ODD[name]
+        text = npu_packages.SPEC.format(input=source, steps=npu_packages.STEPS, output=output)
+        (home / "odd.yaml").write_text(text)
+        return load(home / "odd.yaml", {})
+
+    return write
+
+
+@pytest.fixture
+def docker(home, monkeypatch):
+    """Put the stand-in of docker before all else."""
+    program = home / "bin" / "docker"
+    program.parent.mkdir()
+    tests = Path(npu_packages.__file__).parent
+    command = f"PYTHONPATH={tests} exec {sys.executable} {tests}/npu_tool.py"
+    program.write_text(f'#!/bin/sh\n{command} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    return monkeypatch
+
+
+@pytest.fixture
+def no_docker(monkeypatch, home):
+    """Hide any docker that this machine has."""
+    folder = home / "nothing"
+    folder.mkdir()
+    for name in ("sh", "c++"):
+        if found := shutil.which(name):
+            (folder / name).symlink_to(found)
+    monkeypatch.setenv("PATH", str(folder))

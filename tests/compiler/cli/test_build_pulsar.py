@@ -2,11 +2,7 @@
 
 import io
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -14,69 +10,14 @@ import npu_tool
 import numpy as np
 import prototxt
 import pytest
+from npu_packages import ODD, SPEC, STEPS, build
 from PIL import Image
 
 from tcc.compiler.data import images as decoder
-from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir import preprocess
 
 TARGETS = ("ax620", "ax650")
-SPEC = """\
-tcc: 1
-name: odd
-input:
-  {input}
-graph:
-  {steps}
-output:
-  {output}
-"""
-STEPS = "- conv: {filters: 4, kernel: 3, padding: 1}\n  - relu\n  - {global_avg_pool: {}, as: pooled}\n  - flatten\n  - linear: {units: 3}"
-IMAGE = "image: {{shape: [{shape}], preprocess: {{resize: {{size: [{size}]}}, {more}}}}}"
-LABELS = 'logits: {activation: softmax, labels: ["日本 \\"x\\"", "café\\\\n", "العربية"]}'
-ODD = {
-    "grey": (IMAGE.format(shape="1, 8, 12", size="8, 12", more="color: gray, mean: [0.4], std: [0.2]"), LABELS),
-    "bgr": (IMAGE.format(shape="3, 6, 9", size="6, 9", more="color: bgr, mean: [0.4, 0.5, 0.6], std: [0.2, 0.3, 0.4]"), LABELS),
-    "maximum": (IMAGE.format(shape="3, 8, 8", size="8, 8", more="scale: max"), LABELS),
-    "cropped": (IMAGE.format(shape="3, 8, 8", size="6, 7", more="crop: [8, 8]"), LABELS),
-    "two": (IMAGE.format(shape="3, 8, 8", size="8, 8", more="mean: [0.5], std: [0.5]"), LABELS + "\n  mean: {from: pooled}"),
-}  # fmt: skip
-
-
-@pytest.fixture
-def odd(home):
-    """Write a spec of one of the odd kinds."""
-
-    def write(name):
-        source, output = ODD[name]
-        text = SPEC.format(input=source, steps=STEPS, output=output)
-        (home / "odd.yaml").write_text(text)
-        return load(home / "odd.yaml", {})
-
-    return write
-
-
-@pytest.fixture
-def tool(home, monkeypatch):
-    """Put the stand-in of docker before all else."""
-    program = home / "bin" / "docker"
-    program.parent.mkdir()
-    where = f"PYTHONPATH={Path(npu_tool.__file__).parent}"
-    program.write_text(f'#!/bin/sh\n{where} exec {sys.executable} {npu_tool.__file__} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    return monkeypatch
-
-
-@pytest.fixture
-def lone(monkeypatch, home):
-    """Hide any docker that this machine has."""
-    folder = home / "nothing"
-    folder.mkdir()
-    for name in ("sh", "c++"):
-        if found := shutil.which(name):
-            (folder / name).symlink_to(found)
-    monkeypatch.setenv("PATH", str(folder))
+ALL = ("ax620", "ax620e", "ax650")
 
 
 def members(path):
@@ -84,29 +25,36 @@ def members(path):
         return [(each, tar.extractfile(each).read()) for each in tar.getmembers()]
 
 
-def build(tcc, target, images, *more):
-    return tcc("build", "odd.yaml", "--target", target, "--data", images, "--min-cosine", "0",
-               "--min-correlation", "0", *more)  # fmt: skip
-
-
-@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", ODD)
-def test_a_package_is_built_of_odd_networks(tcc, home, odd, images, lone, target, name):
+def test_packages_of_odd_networks_are_compiled(tcc, home, odd, images, docker, name):
+    """All three at once: what is in them, what the tools said, and that goldens come out."""
     spec = odd(name)
-    found = build(tcc, target, images)
-    assert found.code == 0, found.err
-    assert "model/calibration.tar holds images of the calibration: they leave with" in found.out
-    bundle = home / f"build/odd-{target}-int8"
-    assert f"    sh build/odd-{target}-int8/model/build.sh" in found.out.splitlines()
+    found = build(tcc, ",".join(ALL), images)
+    assert found.code == 0, found.err + found.out
     (source,) = spec.graph.inputs
-    archive = members(bundle / "model/calibration.tar")
-    assert [each.name[:4] for each, _ in archive] == [f"{n:04d}" for n in range(1, 8)]
-    assert {(each.mtime, each.uid, each.gid, each.uname, each.mode) for each, _ in archive} == {
-        (0, 0, 0, "", 0o644)
-    }
-    assert seen(archive, source) == {trained(path, source) for path in learnt(images, found)}
-    labels = json.loads((bundle / "model/labels.json").read_text())
-    assert labels == {"logits": list(spec.graph.outputs[0].labels)}
+    learn = {trained(path, source) for path in learnt(images)}
+    for target in ALL:
+        bundle = home / f"build/odd-{target}-int8"
+        archive = members(bundle / "model/calibration.tar")
+        assert [each.name[:4] for each, _ in archive] == [f"{n:04d}" for n in range(1, 8)]
+        assert {(each.mtime, each.uid, each.gid, each.uname, each.mode) for each, _ in archive} == {
+            (0, 0, 0, "", 0o644)
+        }
+        assert seen(archive, source) == learn
+        labels = json.loads((bundle / "model/labels.json").read_text())
+        assert labels == {"logits": list(spec.graph.outputs[0].labels)}
+        about = json.loads((bundle / "manifest.json").read_text())
+        names = {each.name for each in spec.graph.outputs}
+        assert {each["name"] for each in about["compiled"]["outputs"]} == names
+        assert {each["where"] for each in about["compiled"]["parts"]} == {"NPU"}
+    versions = ["Pulsar 0.6.1.14", "Pulsar2 6.0-lite", "Pulsar2 6.0-lite"]
+    said = [line for line in found.out.splitlines() if line.startswith("  compiled by ")]
+    assert said == [f"  compiled by {each}" for each in versions]
+    checked = tcc("verify", *(f"build/odd-{target}-int8" for target in ALL), "--json")
+    assert checked.code == 0, checked.out + checked.err
+    for one in checked.document["bundles"]:
+        assert [each["golden"] for each in one["tool"]["goldens"]] == ["1", "2"] * len(names)
+        assert all(each["cosine"] > 0.999 for each in one["tool"]["goldens"])
 
 
 def trained(path, source):
@@ -114,7 +62,7 @@ def trained(path, source):
     return preprocess.apply(source.preprocess, decoder.read(path), source.type.shape).tobytes()
 
 
-def learnt(images, found):
+def learnt(images):
     """The images that were not held out: one in four is, by digest."""
     from tcc.compiler.data.dataset import read
 
@@ -140,16 +88,16 @@ def made(name, data, source):
     return preprocess.normalized(pre, pixels[:, :, ::-1] if pre.color == "bgr" else pixels)
 
 
-def test_a_package_has_the_same_bytes_again(tcc, home, odd, images, lone):
+def test_a_package_has_the_same_bytes_again(tcc, home, odd, images, no_docker):
     odd("two")
+    made = []
     for _ in range(2):
-        assert build(tcc, "ax620", images, "-o", "first").code == 0
-    first = (home / "first/odd-ax620-int8/manifest.json").read_bytes()
-    assert build(tcc, "ax620", images, "-o", "second").code == 0
-    assert (home / "second/odd-ax620-int8/manifest.json").read_bytes() == first
+        assert build(tcc, "ax620,ax650", images, "-q").code == 0
+        made.append([(home / f"build/odd-{t}-int8/manifest.json").read_bytes() for t in TARGETS])
+    assert made[0] == made[1]
 
 
-def test_numbers_that_are_no_image_come_as_numbers(tcc, home, lone):
+def test_numbers_that_are_no_image_come_as_numbers(tcc, home, no_docker):
     (home / "odd.yaml").write_text(
         SPEC.format(input="x: {shape: [2, 4, 4]}", steps=STEPS, output="logits: {}")
     )
@@ -164,7 +112,7 @@ def test_numbers_that_are_no_image_come_as_numbers(tcc, home, lone):
         assert sizes == {4 * 2 * 4 * 4}
 
 
-def test_without_images_there_is_no_package(tcc, home, odd, images, lone):
+def test_without_images_there_is_no_package(tcc, home, odd, images, no_docker):
     odd("two")
     assert (
         tcc("calibrate", "odd.yaml", "--target", "ax620", "--data", images, "-o", "c.json").code
@@ -177,9 +125,13 @@ def test_without_images_there_is_no_package(tcc, home, odd, images, lone):
     assert not (home / "build/odd-ax620-int8").exists()
 
 
-def test_nothing_here_runs_a_package(tcc, home, odd, images, picture, lone):
+def test_nothing_here_runs_a_package(tcc, home, odd, images, picture, no_docker):
     odd("two")
-    assert build(tcc, "ax620", images, "-q").code == 0
+    found = build(tcc, "ax620", images)
+    assert found.code == 0
+    assert "model/calibration.tar holds images of the calibration: they leave with" in found.out
+    assert "  not compiled: docker is not here. Where docker has the tool's image:" in found.out
+    assert "    sh build/odd-ax620-int8/model/build.sh" in found.out.splitlines()
     for words in (("run", picture), ("verify",)):
         found = tcc(words[0], "build/odd-ax620-int8", *words[1:])
         assert found.code == 2
@@ -187,88 +139,12 @@ def test_nothing_here_runs_a_package(tcc, home, odd, images, picture, lone):
     assert "build.sh` where docker is, and give its log with --logs" in found.err
 
 
-@pytest.mark.parametrize("target", ["ax620", "ax620e", "ax650"])
-@pytest.mark.parametrize("name", ["grey", "bgr", "maximum", "two"])
-def test_the_tool_compiles_where_it_is(tcc, home, odd, images, tool, target, name):
-    odd(name)
-    found = build(tcc, target, images)
-    assert found.code == 0, found.err + found.out
-    version = "Pulsar 0.6.1.14" if target == "ax620" else "Pulsar2 6.0-lite"
-    assert f"  compiled by {version}" in found.out.splitlines()
-    bundle = f"build/odd-{target}-int8"
-    about = json.loads((home / bundle / "manifest.json").read_text())["compiled"]
-    names = {"logits", "mean"} if name == "two" else {"logits"}
-    assert {each["name"] for each in about["outputs"]} == names
-    assert {each["where"] for each in about["parts"]} == {"NPU"}
-    checked = tcc("verify", bundle, "--json")
-    assert checked.code == 0, checked.out + checked.err
-    (one,) = checked.document["bundles"]
-    assert [each["golden"] for each in one["tool"]["goldens"]] == ["1", "2"] * len(names)
-    assert all(each["cosine"] > 0.999 for each in one["tool"]["goldens"])
-
-
-def test_a_log_is_brought_back(tcc, home, odd, images, tool):
-    odd("two")
-    assert build(tcc, "ax620", images, "--no-tool").code == 0
-    bundle = home / "build/odd-ax620-int8"
-    assert not (bundle / "model/compiled").exists()
-    subprocess.run(["sh", bundle / "model/build.sh"], check=True, capture_output=True)
-    out = home / "build/odd-ax620-int8.out"
-    found = tcc("verify", bundle, "--logs", out / "log.txt")
-    assert found.code == 0, found.err
-    assert "0.998900" in found.out
-    assert "part_0.neu  NPU" in found.out
-    assert (
-        tcc("build", "odd.yaml", "--target", "ax620", "--data", images, "--no-tool", "-q").code == 0
-    )
-    other = out / "log.txt"
-    other.write_text(other.read_text().replace("Layer: mean", "Layer: else"))
-    found = tcc("verify", bundle, "--logs", other)
-    assert (
-        found.code,
-        "error[E0671]: the log says nothing of the network's output `mean`" in found.err,
-    ) == (2, True)
-    other.write_text("all is well\n")
-    found = tcc("verify", bundle, "--logs", other)
-    assert (found.code, "no line of Pulsar that compares layers" in found.err) == (2, True)
-    found = tcc("verify", bundle, "--logs", "none.txt")
-    assert (found.code, "error[E0671]: cannot read the log" in found.err) == (2, True)
-
-
-def test_what_the_npu_did_not_take_is_said(tcc, home, odd, images, tool):
-    odd("two")
-    tool.setenv("NPU_TOOL", "cpu")
-    found = build(tcc, "ax620", images)
-    assert found.code == 0
-    assert "the NPU did not take part_1.axe: this runs on the processor, slowly" in found.err
-
-
-def test_outputs_that_are_stuck_disagree(tcc, home, odd, images, tool):
-    odd("two")
-    tool.setenv("NPU_TOOL", "stuck")
-    assert build(tcc, "ax620", images).code == 0
-    found = tcc("verify", "build/odd-ax620-int8")
-    assert found.code == 4
-    assert "STUCK" in found.out
-    assert "the NPU does not give its goldens" in found.err
-
-
-def test_a_tool_that_fails_leaves_no_bundle(tcc, home, odd, images, tool):
-    odd("two")
-    tool.setenv("NPU_TOOL", "fail")
-    found = build(tcc, "ax620", images)
-    assert found.code == 2
-    assert "error[E0672]: Pulsar did not compile the package" in found.err
-    assert "neuwizard killed by SIGKILL" in found.err
-    assert not (home / "build/odd-ax620-int8").exists()
-
-
 def test_only_packages_have_logs(tcc, built):
     found = tcc("verify", built, "--logs", "log.txt")
     assert (found.code, "error[E0673]" in found.err) == (2, True)
 
 
-def test_rounded_weights_have_255_levels_a_filter(tcc, home, odd, images, lone):
+def test_rounded_weights_have_255_levels_a_filter(tcc, home, odd, images, no_docker):
     import onnx
     from onnx import numpy_helper
 
@@ -284,7 +160,7 @@ def test_rounded_weights_have_255_levels_a_filter(tcc, home, odd, images, lone):
             assert np.abs(steps - np.rint(steps)).max() < 1e-4
 
 
-def test_a_project_of_floats_builds_packages_as_typed(tcc, home, odd, images, lone):
+def test_a_project_of_floats_builds_packages_as_typed(tcc, home, odd, images, no_docker):
     odd("two")
     (home / "tcc.toml").write_text(f'spec = "odd.yaml"\ndata = "{images}"\nprecision = "fp32"\n')
     found = tcc("build", "odd.yaml", "--target", "ax620", "-q")
@@ -296,7 +172,7 @@ def test_a_project_of_floats_builds_packages_as_typed(tcc, home, odd, images, lo
     )
 
 
-def test_the_configuration_says_what_the_spec_says(tcc, home, odd, images, lone):
+def test_the_configuration_says_what_the_spec_says(tcc, home, odd, images, no_docker):
     spec = odd("bgr")
     assert build(tcc, "ax620", images, "-q").code == 0
     config = prototxt.read((home / "build/odd-ax620-int8/model/config.prototxt").read_text())
@@ -311,7 +187,7 @@ def test_the_configuration_says_what_the_spec_says(tcc, home, odd, images, lone)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_calibrating_writes_the_images_and_the_cosines(tcc, home, odd, images, lone, target):
+def test_calibrating_writes_the_images_and_the_cosines(tcc, home, odd, images, no_docker, target):
     odd("two")
     found = tcc("calibrate", "odd.yaml", "--target", target, "--data", images, "--json")
     assert found.code == 0, found.err

@@ -1,0 +1,58 @@
+"""What targets remark of a network, rule by rule: as warnings, and as a manifest keeps them."""
+
+from collections.abc import Iterable, Iterator
+
+from tcc.compiler.bundle.manifest import BuildWarning
+from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.target import Remark
+from tcc.compiler.support.diagnostics import Diagnostic
+
+SHOWN = 5
+"""Nodes that a warning names beside the one that it points at."""
+
+
+def warnings(device: Device, remarks: Iterable[Remark]) -> Iterator[Diagnostic]:
+    """Yield each rule that remarks are of, at the first of its nodes."""
+    return (_warning(device, found) for found in _by_rule(remarks))
+
+
+def recorded(device: Device, remarks: Iterable[Remark]) -> tuple[BuildWarning, ...]:
+    """Return the same for a manifest, with all the nodes."""
+    return tuple(_record(device, found) for found in _by_rule(remarks))
+
+
+def _by_rule(remarks: Iterable[Remark]) -> Iterable[list[Remark]]:
+    found: dict[str, dict[str, Remark]] = {}
+    for each in remarks:
+        found.setdefault(each.rule, {}).setdefault(each.node.name, each)
+    return (list(each.values()) for each in found.values())
+
+
+def _warning(device: Device, found: list[Remark]) -> Diagnostic:
+    """Return the warning of one rule, at the first node that it is about."""
+    first, *others = found
+    code, message = _said(device, first)
+    notes = (first.rule, *_beside([each.node.name for each in others]))
+    return Diagnostic(code, message, first.node.at, first.why, notes, first.help, "warning")
+
+
+def _record(device: Device, found: list[Remark]) -> BuildWarning:
+    first = found[0]
+    code, message = _said(device, first)
+    layers = tuple(each.node.name for each in found)
+    return BuildWarning(code, message, layers, first.why, first.rule, first.help)
+
+
+def _said(device: Device, first: Remark) -> tuple[str, str]:
+    name = f"`{first.node.name}` ({first.node.op.word})"
+    if first.slow:
+        return "W0662", f"{device.name} runs {name} slowly"
+    return "W0661", f"{device.name} may not run {name}"
+
+
+def _beside(names: list[str]) -> tuple[str, ...]:
+    """Return a note on the other nodes that a rule is broken by, some of them by name."""
+    if not names:
+        return ()
+    most = ", ..." if len(names) > SHOWN else ""
+    return (f"so it is with {len(names)} more: {', '.join(names[:SHOWN])}{most}",)
