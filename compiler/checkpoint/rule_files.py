@@ -21,9 +21,7 @@ from tcc.compiler.frontend.yaml import Mapping, Scalar, Tree, parse
 from tcc.compiler.frontend.yaml import Sequence as List
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import (
-    Diagnostic,
     Span,
-    UserError,
     fail,
     nearest,
     whole_file,
@@ -148,9 +146,3 @@ def _pattern(written: Scalar) -> str:
             help="use several rules",
         )
     return pattern
-
-
-def unused(rule: MatchRule) -> UserError:
-    """Return the error of a rule that fits no module."""
-    message = f"no module of the checkpoint fits `{rule.pattern}`"
-    return UserError((Diagnostic("E0514", message, rule.at),))

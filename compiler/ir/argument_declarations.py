@@ -69,7 +69,16 @@ def arg(
     high: float | None = None,
     doc: str = "",
 ) -> Any:
-    """Declare a dataclass field that is an argument in the spec language."""
+    """Declare a dataclass field that is an argument in the spec language.
+
+    Args:
+        kind: What values it takes.
+        default: What stands for it where it is not given; without one it must be given.
+        choices: The words that an enumerated one takes.
+        low: The least number.
+        high: The greatest one.
+        doc: What it is, in a few words of the language's reference.
+    """
     meta = {"arg": (kind, choices, low, high, doc)}
     if isinstance(default, Required):
         return field(metadata=meta)

@@ -47,7 +47,12 @@ class GraphReader(Backend, Protocol):
         ...
 
     def refusals(self, target: Target, graph: Graph) -> Iterable[Refusal]:
-        """Yield each node that the target cannot run, before any work is done."""
+        """Yield each node that the target cannot run, before any work is done.
+
+        Args:
+            target: One of the backend's.
+            graph: What it would be given: after `passes`, or an integer program.
+        """
         ...
 
 
@@ -64,7 +69,14 @@ class Builder(GraphReader, Protocol):
     ) -> Artifact:
         """Return the artifact of a model that `refusals` let pass.
 
-        At an integer precision, the model is the integer program.
+        Args:
+            target: One of the backend's.
+            model: The model after `passes`; at an integer precision, the integer program.
+            precision: One of the target's.
+            progress: Told how many parts of the work are done.
+
+        Returns:
+            The files by their paths, with nothing written.
 
         Raises:
             MissingTool: A tool that building needs is not here.
@@ -77,7 +89,12 @@ class Adviser(Protocol):
     """A backend that knows what its targets run slowly, or may not run."""
 
     def remarks(self, target: Target, graph: Graph) -> Iterable[Remark]:
-        """Yield what is worth knowing of nodes that `refusals` let pass."""
+        """Yield what is worth knowing of nodes that `refusals` let pass.
+
+        Args:
+            target: One of the backend's.
+            graph: As for `refusals`.
+        """
         ...
 
 
@@ -99,6 +116,12 @@ class Packager(GraphReader, Protocol):
     ) -> Artifact:
         """Return the package of a model that `refusals` let pass, compiled if the tool is here.
 
+        Args:
+            target: One of the backend's.
+            sources: The model, its integers, and images.
+            precision: One of the target's.
+            progress: Told how many parts of the work are done.
+
         Raises:
             UserError: The tool is here and fails.
         """
@@ -107,7 +130,13 @@ class Packager(GraphReader, Protocol):
     def calibration_data(
         self, target: Target, source: Input, samples: "Iterable[np.ndarray]"
     ) -> tuple[bytes, int]:
-        """Return the archive of samples that the package has, and how many it took."""
+        """Return the archive of samples that the package has, and how many it took.
+
+        Args:
+            target: One of the backend's.
+            source: The network's input.
+            samples: Tensors of its shape (channels, height, width) or (features,).
+        """
         ...
 
     def tool_results(
@@ -116,6 +145,11 @@ class Packager(GraphReader, Protocol):
         """Return what the tool said in a log, and gave for the goldens, beside it.
 
         `outputs` are the network's: shapes by name.
+
+        Args:
+            target: One of the backend's.
+            outputs: The shapes of the network's outputs, by name.
+            log: The log's file, beside which the outputs lie.
 
         Raises:
             UserError: It is no log of the tool, or what is beside it are no outputs (E0671).
@@ -140,6 +174,12 @@ class Runner(Protocol):
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
     ) -> "list[Outputs]":
         """Run the artifact in `folder` on preprocessed tensors of the input's shape.
+
+        Args:
+            target: One of the backend's.
+            folder: Where the artifact's files are.
+            source: The network's input.
+            tensors: One for each run: float32 of the input's shape, without a batch axis.
 
         Returns:
             For each tensor, the raw outputs by name, float32 in the graph's layout.
@@ -187,6 +227,16 @@ class Measurer(Protocol):
     ) -> Measurement:
         """Run the artifact in `folder` on one input, again and again, and say what that costs.
 
+        Args:
+            target: One of the backend's.
+            folder: Where the artifact's files are.
+            source: The network's input.
+            workload: What is run, how often, and by how many threads.
+            progress: Told how many runs are done.
+
+        Returns:
+            Milliseconds, bytes, and counts where they are counted.
+
         Raises:
             MissingTool: What runs or measures the artifact here is not installed.
             UserError: The artifact cannot be run on this.
@@ -209,6 +259,13 @@ class BoardMeasurer(Protocol):
         """Run the artifact in `folder` on a board; return what that costs, and what it gives.
 
         The outputs are those for each of the task's cases, None where nothing brings them back.
+
+        Args:
+            target: One of the backend's.
+            folder: Where the artifact's files are on this machine.
+            source: The network's input.
+            task: The board, what is timed there, and what the artifact is to answer.
+            progress: Told how many runs are done.
 
         Raises:
             UserError: The board does not do what it is asked (E0658), or the artifact cannot be run

@@ -227,6 +227,13 @@ def make_node(
 ) -> Node | None:
     """Return the node of a word applied to inputs of given types; None where it is the identity.
 
+    Args:
+        name: What the node, and its value, is called.
+        op: The operation as written.
+        inputs: The names of the values that it reads.
+        types: Their types, in the same order.
+        at: The step's place in the text.
+
     Raises:
         OpError: The inputs do not fit the op.
     """

@@ -20,6 +20,11 @@ TOO_COSTLY = "the image is too large for this resize: its rows would take more t
 def check(height: int, width: int, name: str) -> None:
     """Refuse an image whose sides are too long, before any memory is taken.
 
+    Args:
+        height: In pixels.
+        width: In pixels.
+        name: What the image is called in the error.
+
     Raises:
         UserError: It is too large (E0704).
     """
@@ -29,6 +34,12 @@ def check(height: int, width: int, name: str) -> None:
 
 def check_rows(rows: int, columns: int, channels: int, name: str) -> None:
     """Refuse an image whose resize would hold too much.
+
+    Args:
+        rows: Source rows that are read.
+        columns: Columns of the result that are kept.
+        channels: Channels of a pixel.
+        name: What the image is called in the error.
 
     Raises:
         UserError: It would (E0704).

@@ -56,7 +56,17 @@ def measure(
 
 
 def repeated(work: Callable[[], object], count: int, what: str, progress: Progress) -> RunTimes:
-    """Return the times of some work, after a few runs that warm up."""
+    """Return the times of some work, after a few runs that warm up.
+
+    Args:
+        work: What is timed.
+        count: How many runs count.
+        what: What progress calls it.
+        progress: Told how many runs are done.
+
+    Returns:
+        Milliseconds.
+    """
     found = []
     for index in range(WARM + count):
         progress(what, index, WARM + count)

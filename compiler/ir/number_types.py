@@ -65,7 +65,13 @@ class FloatTrace:
     def step(
         self, role: OperatorRole, inputs: Iterable[Hashable], outputs: Iterable[Hashable]
     ) -> bool:
-        """Take the next operator; return whether it gives floats that a layer computed."""
+        """Take the next operator; return whether it gives floats that a layer computed.
+
+        Args:
+            role: What the operator does.
+            inputs: The values that it reads.
+            outputs: Those that it gives.
+        """
         inputs, outputs = tuple(inputs), tuple(outputs)
         reach = max(map(self.reach, inputs), default=FloatReach.NONE)
         is_real = not self.real.isdisjoint(inputs)

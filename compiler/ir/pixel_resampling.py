@@ -51,7 +51,14 @@ class Axis:
 
 
 def axis(source: int, scaled: int, kept: int, shown: int) -> Axis:
-    """Return the axis of which the middle `kept` are kept, and of these the middle `shown`."""
+    """Return the axis of which the middle `kept` are kept, and of these the middle `shown`.
+
+    Args:
+        source: Pixels of the image.
+        scaled: Pixels that these are scaled to.
+        kept: How many of those a crop of the resize keeps.
+        shown: How many of these the contract's crop keeps.
+    """
     both = min(kept, shown)
     return Axis(source, scaled, (scaled - kept) // 2 + (kept - both) // 2, both)
 
@@ -68,7 +75,16 @@ def covering(source: tuple[int, ...], target: Pair) -> Pair:
 
 
 def resampled(pixels: "Pixels", number: int, along: Axis) -> "Pixels":
-    """Scale axis `number` of pixels (H, W, C), which holds what is `read` alone."""
+    """Scale axis `number` of pixels (H, W, C), which holds what is `read` alone.
+
+    Args:
+        pixels: uint8 (height, width, channels): along the axis, the pixels that `along.read` names.
+        number: The axis, 0 or 1.
+        along: What becomes of it.
+
+    Returns:
+        uint8, `along.count` pixels along the axis.
+    """
     lines = np.moveaxis(pixels, number, 0)
     if along.scaled == along.source:
         return pixels

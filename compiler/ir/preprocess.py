@@ -134,6 +134,12 @@ def plan(
 
     It allocates nothing, so that a command can refuse an image before a target gets it.
 
+    Args:
+        pre: The input contract.
+        shape: The image's height and width, and whatever follows.
+        size: The channels, height and width that the network declares.
+        name: What the image is called in errors.
+
     Raises:
         UserError: The image is too large (E0704), or the contract neither resizes nor crops and
             the image has another size (E0706).

@@ -57,7 +57,18 @@ def largest(x: Levels, kernel: Sequence[int], stride: Pair, start: Pair, size: P
 def taps(
     x: Levels, kernel: Pair, stride: Pair, dilation: Pair, size: Pair
 ) -> Iterator[tuple[Pair, Levels]]:
-    """Yield each place in the kernel with what all `size` windows hold there."""
+    """Yield each place in the kernel with what all `size` windows hold there.
+
+    Args:
+        x: Levels (N, C, H, W) with the border, if there is one.
+        kernel: The window's height and width, in taps.
+        stride: From one window to the next, down and across.
+        dilation: From one tap to the next, down and across.
+        size: The output's height and width.
+
+    Returns:
+        Pairs of a tap, (row, column), and a view (N, C, *size) of `x`, nothing copied.
+    """
     (down, across), (height, width) = stride, size
     for i in range(kernel[0]):
         for j in range(kernel[1]):
@@ -67,7 +78,13 @@ def taps(
 
 
 def bordered(x: Levels, padding: Quad, level: int = 0) -> Levels:
-    """Return a map with a border: top, left, bottom, right."""
+    """Return a map with a border: top, left, bottom, right.
+
+    Args:
+        x: Levels (N, C, H, W).
+        padding: Rows and columns at the top, left, bottom and right.
+        level: What the border holds.
+    """
     top, left, bottom, right = padding
     widths = ((0, 0), (0, 0), (top, bottom), (left, right))
     return np.pad(x, widths, constant_values=level)
@@ -151,6 +168,13 @@ def requantize(total: Int32, factor: Float32, y: TensorType, low: int, high: int
 
 
 def clamped(values: Levels, y: TensorType, low: int, high: int) -> Levels:
-    """Return whole numbers, kept within [low, high], as levels of a type."""
+    """Return whole numbers, kept within [low, high], as levels of a type.
+
+    Args:
+        values: Whole numbers of any type and shape.
+        y: The type of the result.
+        low: The smallest level.
+        high: The largest one.
+    """
     kept: Levels = np.clip(values, low, high).astype(y.dtype.value)
     return kept

@@ -18,7 +18,14 @@ def effective(kernel: Pair, dilation: Pair) -> Pair:
 
 
 def pads(padding: Padding, size: Pair, kernel: Pair, stride: Pair) -> Quad:
-    """Return top, left, bottom, right; `same` gives ceil(size / stride) outputs, odd pixel last."""
+    """Return top, left, bottom, right; `same` gives ceil(size / stride) outputs, odd pixel last.
+
+    Args:
+        padding: As written.
+        size: The input's height and width, which decide what `same` is.
+        kernel: The window's, with the gaps of dilation.
+        stride: From one window to the next, down and across.
+    """
     match padding:
         case "same":
             needed = [
@@ -40,6 +47,13 @@ def out_size(size: Pair, kernel: Pair, stride: Pair, pad: Quad, *, ceil: bool = 
     """Return output height and width: floor((n + pads - k) / s) + 1, or ceil.
 
     With ceil a last window that would start in the trailing padding is dropped, as in torch.
+
+    Args:
+        size: The input's height and width.
+        kernel: The window's, with the gaps of dilation.
+        stride: From one window to the next, down and across.
+        pad: Rows and columns of padding at the top, left, bottom and right.
+        ceil: Whether a last window that is partly beyond the padding counts.
 
     Raises:
         OpError: The window is larger than the padded input.
@@ -64,7 +78,15 @@ def out_size(size: Pair, kernel: Pair, stride: Pair, pad: Quad, *, ceil: bool = 
 
 
 def reached(size: Pair, kernel: Pair, stride: Pair, pad: Quad, out: Pair) -> Pair:
-    """Return the bottom and right padding that `out` windows reach: as in `pad`, less or more."""
+    """Return the bottom and right padding that `out` windows reach: as in `pad`, less or more.
+
+    Args:
+        size: The input's height and width.
+        kernel: The window's, with the gaps of dilation.
+        stride: From one window to the next, down and across.
+        pad: Padding, of which the top and the left count.
+        out: How many windows there are, down and across.
+    """
     ends = (
         (m - 1) * s + k - n - before
         for n, k, s, before, m in zip(size, kernel, stride, pad[:2], out, strict=True)

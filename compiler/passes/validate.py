@@ -82,6 +82,14 @@ def sample(source: Input, seed: int, bright: float = 1.0) -> Tensor:
     """Return a random input; that of an image is of the same pixels whatever its contract.
 
     `bright` is the share of the largest magnitudes that it has.
+
+    Args:
+        source: The input.
+        seed: What the numbers follow from.
+        bright: The share of the largest magnitudes that it has.
+
+    Returns:
+        float32 of the input's shape.
     """
     stream = np.random.default_rng(seed)
     if source.preprocess is None:

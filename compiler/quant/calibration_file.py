@@ -47,7 +47,14 @@ class Provenance:
 def document(
     about: Provenance, ready: Model, result: CalibrationResult, data: DataSet
 ) -> CalibrationDocument:
-    """Return the document of a calibration."""
+    """Return the document of a calibration.
+
+    Args:
+        about: What the calibration is of and for.
+        ready: The ready model.
+        result: What the method found.
+        data: The images that it was found with.
+    """
     found = result.calibration
     (source,) = ready.graph.inputs
     return CalibrationDocument(
@@ -78,6 +85,11 @@ def document(
 def calibration(found: CalibrationDocument, ready: Model, name: str) -> Calibration:
     """Return the calibration of a document, which fits a ready model; `name` is its file's.
 
+    Args:
+        found: A document.
+        ready: The ready model that it is to fit.
+        name: What its file is called in errors.
+
     Raises:
         UserError: It is for another network (E0733), or holds what is no calibration (E0730).
     """
@@ -99,6 +111,12 @@ def check(
     found: CalibrationDocument, network: NetworkRecord, weights: WeightsOrigin, name: str
 ) -> None:
     """Refuse a document that is not of this network with these weights.
+
+    Args:
+        found: A document.
+        network: What is compiled.
+        weights: Those that are given.
+        name: What the document's file is called in errors.
 
     Raises:
         UserError: The spec (E0731) or the weights (E0732) are others.

@@ -1,6 +1,6 @@
 """Which values the integer program keeps, which of them share a scale, and which are unsigned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import networkx as nx
 import numpy as np
@@ -145,9 +145,3 @@ def scale_for(top: float, signed: bool) -> float:
     """Return the float32 scale at which the magnitude `top` is the largest q; 1 for none."""
     scale = float(np.float32(top) / np.float32(127 if signed else 255))
     return scale if scale >= SMALLEST else 1.0
-
-
-def ordered(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
-    """Return names in the order in which the graph defines them."""
-    order = {name: place for place, name in enumerate(graph.types)}
-    return tuple(sorted(names, key=order.__getitem__))

@@ -19,6 +19,13 @@ from tcc.compiler.onnx_import.fusions import CHANNEL_NORM
 from tcc.compiler.ops import OPS
 
 Converter = Callable[[OnnxNode], Operand | tuple[Operand, ...]]
+"""Adds the steps that do what a node does to the node's graph in the making, and returns what the
+node's outputs have become: values (1, channels, height, width) or (1, features) as the file has
+them, or constants.
+
+Raises:
+    OperatorRefusal: No step of the language does it.
+"""
 
 CONVERTERS: Mapping[str, Converter] = {
     **{op.onnx_operator: functions.single(op) for op in OPS if op.onnx_operator},

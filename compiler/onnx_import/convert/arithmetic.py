@@ -120,7 +120,14 @@ def _weights(constant: Operand) -> Array:
 def affine(
     node: OnnxNode, x: View, factor: Array | None = None, offset: Array | None = None
 ) -> View:
-    """Return a value times a constant, or plus one: a number, or one for each channel."""
+    """Return a value times a constant, or plus one: a number, or one for each channel.
+
+    Args:
+        node: The node that asks for it.
+        x: The value.
+        factor: What it is multiplied by, shaped to broadcast as ONNX has it.
+        offset: What is added to it, likewise. One of the two is given.
+    """
     given = np.asarray(factor if factor is not None else offset, np.float32)
     if given.size == 1 and given.ndim <= len(x.shape):
         number = short(float(given.reshape(-1)[0]))

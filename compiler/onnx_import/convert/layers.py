@@ -199,6 +199,13 @@ def channel_norm(node: OnnxNode, axis: int | None = None) -> View:
 
 
 def scale_shift(node: OnnxNode, x: View, weight: Array, bias: Array) -> View:
-    """Return a value times one constant per channel plus another, both shaped to broadcast."""
+    """Return a value times one constant per channel plus another, both shaped to broadcast.
+
+    Args:
+        node: The node that asks for it.
+        x: A value of maps or vectors.
+        weight: (channels, 1, 1) for maps, (features,) for vectors.
+        bias: Likewise.
+    """
     value = node.build.emit(node.name, ScaleShift(), [x.value], [weight, bias])
     return x.other(value, node.build.type(value))

@@ -104,7 +104,13 @@ class OnnxNode:
         return numbers(self.origin, name, position)
 
     def scalar(self, name: str, position: int, default: float) -> float:
-        """Return one number that is an attribute or, in later opsets, an input."""
+        """Return one number that is an attribute or, in later opsets, an input.
+
+        Args:
+            name: What older opsets call the attribute.
+            position: Which input it is in later ones.
+            default: What stands for it where it is not given.
+        """
         return scalar(self.origin, name, position, default)
 
     # -- results ----------------------------------------------------------------------------

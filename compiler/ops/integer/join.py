@@ -134,7 +134,13 @@ class QMul(Quantized):
 
 
 def narrowed(source: str, y: TensorType, lift: int = 0) -> tuple[Call, ...]:
-    """Return calls that store int32 levels, raised by `lift`, as the output."""
+    """Return calls that store int32 levels, raised by `lift`, as the output.
+
+    Args:
+        source: The name of int32 levels, each larger by `lift` than it means.
+        y: The output's type.
+        lift: What the levels were raised by.
+    """
     move = zero_point(y) - lift
     if not move:
         return (Call("Cast", (source,), {"to": UINT8}),)
@@ -146,7 +152,13 @@ def narrowed(source: str, y: TensorType, lift: int = 0) -> tuple[Call, ...]:
 
 
 def floats(source: str, x: TensorType, output: str) -> tuple[Call, ...]:
-    """Return calls that give the levels of a stored value as float32."""
+    """Return calls that give the levels of a stored value as float32.
+
+    Args:
+        source: The name of a value as ONNX holds it, uint8.
+        x: Its type.
+        output: The name of the result.
+    """
     if not zero_point(x):
         return (Call("Cast", (source,), {"to": FLOAT32}, output),)
     raw = f"{output}r"
@@ -160,6 +172,11 @@ def rounded(source: str, op: Quantized, y: TensorType) -> tuple[Call, ...]:
     """Return calls that round float32 numbers of levels and store them as the output.
 
     A quantisation at scale 1 is the rounding to the nearest, ties to even, and the type's bounds.
+
+    Args:
+        source: The name of float32 numbers, in levels of the output.
+        op: The operation, whose clamp they are kept within.
+        y: The output's type.
     """
     clamp = op.clamp(y)
     call = Call("QuantizeLinear", (source, number(1.0), zero(y)), output="c" if clamp else "y")

@@ -84,7 +84,13 @@ class RealConv(Op, Exact):
 
 
 def fits(weight: Array, bias: Array, largest: int) -> bool:
-    """Whether no sum of weights times levels of a magnitude, and a bias, can reach `EXACT`."""
+    """Whether no sum of weights times levels of a magnitude, and a bias, can reach `EXACT`.
+
+    Args:
+        weight: Integers (filters, channels / groups, kernel height, kernel width).
+        bias: Steps of the sums (filters,).
+        largest: The largest magnitude of a level that is read.
+    """
     # In int64: what is too large for an int32 is to be found here, not to wrap around.
     total = np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(axis=1)
     most = total * largest + np.abs(bias.astype(np.int64))

@@ -19,7 +19,13 @@ class CalibrationSplit:
 
 
 def split(ready: Model, data: DataSet, options: RunOptions) -> CalibrationSplit:
-    """Return a data set in two parts, by the images' contents, the first of them observed."""
+    """Return a data set in two parts, by the images' contents, the first of them observed.
+
+    Args:
+        ready: The ready model, which the first part is run through.
+        data: All the images.
+        options: How to run them.
+    """
     learn, held_out = data.split()
     seen = observe(ready, learn, options.threads, options.batch, options.progress)
     return CalibrationSplit(learn, seen, held_out)

@@ -164,14 +164,26 @@ def _hardly_worse(one: JudgedCandidate, than: Qualities, judged: Sequence[Judged
 
 
 def by_method(ready: Model, seen: Statistics, method: RangeMethod) -> Candidate:
-    """Return what one of the usual methods finds."""
+    """Return what one of the usual methods finds.
+
+    Args:
+        ready: The ready model.
+        seen: What was seen of its values.
+        method: The method.
+    """
     found = method.search(ready, seen, None)
     rounded = {**round_nearest(ready, found.ranges), **found.rounded}
     return Candidate(method.name, Calibration(found.ranges, rounded), found.traces)
 
 
 def by_moments(ready: Model, seen: Statistics, setting: EqualizationSetting) -> Candidate:
-    """Return equalised channels, weights by second moments, biases corrected layer by layer."""
+    """Return equalised channels, weights by second moments, biases corrected layer by layer.
+
+    Args:
+        ready: The ready model.
+        seen: What was seen of its values.
+        setting: How far channels are brought to one size.
+    """
     given = channel_equalization.factors(ready, seen, setting)
     model = channel_equalization.equalized(ready, given)
     limits = channel_equalization.limits(seen, given)

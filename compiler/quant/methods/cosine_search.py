@@ -62,7 +62,13 @@ class SampledConv:
 
 
 def sampled_conv(windows: InputWindows, weight: Float32, bias: Float32) -> SampledConv:
-    """Return a convolution; what is left out of a large one lies evenly over its filters."""
+    """Return a convolution; what is left out of a large one lies evenly over its filters.
+
+    Args:
+        windows: Parts of the layer's input.
+        weight: float32 (filters, channels / groups, kernel height, kernel width).
+        bias: float32 (filters,).
+    """
     op = windows.op
     patches = _few(windows)
     shaped = weight.reshape(op.groups, op.filters // op.groups, -1)
@@ -79,7 +85,16 @@ def absmax_scale(weight: Float32) -> Float32:
 
 
 def quantised(values: Float32, scale: Float32 | np.float32, limits: tuple[int, int]) -> Float32:
-    """Return what numbers become that are stored as integers between limits."""
+    """Return what numbers become that are stored as integers between limits.
+
+    Args:
+        values: Real numbers of any shape.
+        scale: What a level stands for, shaped to broadcast.
+        limits: The smallest and the largest level.
+
+    Returns:
+        The real numbers that the levels stand for, of the shape of `values`.
+    """
     steps: Float32 = np.rint(values / scale)
     np.clip(steps, *limits, out=steps)
     steps *= scale
@@ -101,6 +116,12 @@ def search(
     """Return the best of scales for a value, its cosine, and the layers with their weights' scales.
 
     `layers` are those that read the value; where there are none, `value` holds numbers of it.
+
+    Args:
+        layers: The convolutions that read the value.
+        value: Numbers of it (n,), which are judged where no convolution reads it.
+        scales: Those that are tried, ascending.
+        limits: The smallest and the largest level of the value.
     """
     found = tuple(layers)
     best = cosine = -1.0

@@ -56,7 +56,13 @@ class GroupScale:
 def assembled(
     model: Model, groups: Sequence[ValueGroup], scales: Sequence[GroupScale]
 ) -> FoundRanges:
-    """Return the ranges of all values, given the scale of each group of them."""
+    """Return the ranges of all values, given the scale of each group of them.
+
+    Args:
+        model: A ready model.
+        groups: The groups of its values.
+        scales: What was found for each, in the same order.
+    """
     pairs = tuple(zip(groups, scales, strict=True))
     ranges = {n: Range(one.scale, group.range.signed) for group, one in pairs for n in group.names}
     traces = {n: _trace(group, one) for group, one in pairs for n in group.names}

@@ -24,6 +24,11 @@ def search(model: "Model", statistics: "Statistics", threads: int | None = None)
     """Return the ranges, and the weights at the scales that go with them.
 
     Groups are searched side by side, each by one thread, so that their number changes no bit.
+
+    Args:
+        model: A ready model.
+        statistics: What was seen of its values.
+        threads: How many groups are searched side by side; None leaves it to Python's pool.
     """
     from concurrent.futures import ThreadPoolExecutor
 

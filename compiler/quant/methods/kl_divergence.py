@@ -30,7 +30,16 @@ class ClippingThreshold:
 
 
 def histogram(sample: NDArray[np.float32], top: float, bins: int = BINS) -> Counts:
-    """Return how many magnitudes lie in each bin of [0, top]; larger ones count in the last."""
+    """Return how many magnitudes lie in each bin of [0, top]; larger ones count in the last.
+
+    Args:
+        sample: Real numbers of any shape.
+        top: The largest magnitude that has a bin.
+        bins: How many there are.
+
+    Returns:
+        Counts (bins,).
+    """
     places = np.abs(sample.reshape(-1)) * np.float32(bins / top)
     return np.bincount(np.minimum(places, bins - 1).astype(np.int32), minlength=bins)
 

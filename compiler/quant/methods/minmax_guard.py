@@ -93,7 +93,15 @@ def decided(
     images: CalibrationSplit,
     threads: int | None = None,
 ) -> GuardDecision:
-    """Return which of a search, its raised scales and min-max is used, by images held out."""
+    """Return which of a search, its raised scales and min-max is used, by images held out.
+
+    Args:
+        name: The method's.
+        search: Its search.
+        ready: The ready model.
+        images: Those that it learns from, with what was seen of them, and those that judge.
+        threads: How many images run side by side; None is one a processor.
+    """
     own, safe = (one(ready, images.statistics, threads) for one in (search, minmax))
     found = {SAFE: safe, name: own, raised_name(name): raised(ready, own, safe)}
     judge = held_out_judge(ready, images.held_out, threads=threads)
@@ -109,7 +117,13 @@ def raised_name(name: str) -> str:
 
 
 def raised(ready: Model, found: FoundRanges, safe: FoundRanges) -> FoundRanges:
-    """Return scales as found where they are at least `FLOOR` of min-max's, else that share."""
+    """Return scales as found where they are at least `FLOOR` of min-max's, else that share.
+
+    Args:
+        ready: The ready model.
+        found: What a search found.
+        safe: What min-max found.
+    """
     ranges, traces = {}, {}
     for value, own in found.ranges.items():
         least = float(np.float32(safe.ranges[value].scale * FLOOR))

@@ -63,7 +63,13 @@ class SamplingPlan:
 
 
 def sampling_plan(graph: Graph, digests: Sequence[str], positions: int = POSITIONS) -> SamplingPlan:
-    """Return what to keep of the images of those digests."""
+    """Return what to keep of the images of those digests.
+
+    Args:
+        graph: A ready model's.
+        digests: The SHA-256 of each image, in order.
+        positions: About how many positions of each value are kept, of all images together.
+    """
     inside = places_in_concats(graph)
     values = [name for name in kept_values(graph) if name not in inside]
     convolutions = [n for n in graph.nodes if isinstance(n.op, Conv) and n.op.kernel != (1, 1)]

@@ -64,7 +64,14 @@ class InputWindows:
 
 
 def outputs(op: Conv, patches: Float32, weight: Float32, bias: Float32 | None = None) -> Float32:
-    """Return a convolution's outputs for patches, (groups, samples, filters / groups)."""
+    """Return a convolution's outputs for patches, (groups, samples, filters / groups).
+
+    Args:
+        op: The convolution.
+        patches: What each output reads (groups, samples, channels / groups * kh * kw).
+        weight: float32 (filters, channels / groups, kh, kw).
+        bias: float32 (filters,), if there is one.
+    """
     filters = weight.reshape(op.groups, op.filters // op.groups, -1)
     found = patches @ filters.transpose(0, 2, 1)
     return found if bias is None else found + bias.reshape(op.groups, 1, -1)

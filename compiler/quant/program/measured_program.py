@@ -27,7 +27,14 @@ class MeasuredProgram:
 def measured(
     ready: Model, calibration: Calibration, images: ComparisonImages, progress: Progress
 ) -> MeasuredProgram:
-    """Return the integer program of a calibration, compared with floats over images."""
+    """Return the integer program of a calibration, compared with floats over images.
+
+    Args:
+        ready: The ready float model.
+        calibration: Its calibration.
+        images: Those to compare over.
+        progress: Told how many images are done.
+    """
     program = quantize(ready, calibration)
     return MeasuredProgram(
         program, calibration, compare(ready, program, calibration, images, progress)
@@ -45,6 +52,14 @@ def with_float_layers(
     """Return the program, with layers in float where the floor needs them.
 
     Their order comes from the images to learn from; how many it takes, from the others.
+
+    Args:
+        ready: The ready float model.
+        made: Its integer program as measured.
+        floor: What it is to keep.
+        learn: Images from which the order of layers comes.
+        judge: Images that say how many it takes.
+        progress: Told how far the search is.
     """
     if floor.holds(made.comparison.quality):
         return made

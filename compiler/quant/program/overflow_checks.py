@@ -27,6 +27,11 @@ def check_sums(
 ) -> None:
     """Refuse weights and biases whose sums could overflow: an input within its type's limits.
 
+    Args:
+        model: A ready model.
+        calibration: The ranges of what its convolutions read.
+        rounded: Their integer weights and biases by name.
+
     Raises:
         UserError: E0802 for each layer.
     """

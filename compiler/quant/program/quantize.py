@@ -249,7 +249,13 @@ class _Quantizer:
 
 
 def table(op: ScalarFunction, x: TensorType, y: Range) -> NDArray[np.uint8]:
-    """Return what a function gives for each level of x: levels of y above its smallest (256,)."""
+    """Return what a function gives for each level of x: levels of y above its smallest (256,).
+
+    Args:
+        op: The function.
+        x: The type of the input, with its scale.
+        y: The range of the output.
+    """
     smallest, _ = x.limits
     low, high = y.limits
     real = (np.arange(256) + smallest) * np.float64(x.scale or 0)

@@ -41,6 +41,12 @@ def rounded(weight: Real, bias: Real, x: Range, y: Range) -> RoundedWeights:
 
     The scale is larger where the sum could overflow an int32 or the bias would not fit, and 1 for
     a filter of zeros.
+
+    Args:
+        weight: Real numbers (filters, ...).
+        bias: Real numbers (filters,).
+        x: The range of the input.
+        y: The range of the output, after a clamp that the convolution takes in.
     """
     flat = np.abs(weight.reshape(len(weight), -1)).astype(np.float64)
     scale = allowed_scales(flat.max(axis=1) / largest_weight(flat.shape[1], x), bias, x, y)
@@ -77,6 +83,12 @@ def allowed_scales(scale: NDArray[np.float64], bias: Real, x: Range, y: Range) -
 
 
 def bias_steps(bias: Real, scale: Float32, x: Range) -> NDArray[np.int32]:
-    """Return a bias (filters,) in steps of x.scale * scale, rounded to nearest."""
+    """Return a bias (filters,) in steps of x.scale * scale, rounded to nearest.
+
+    Args:
+        bias: Real numbers (filters,).
+        scale: The weights' scales (filters,).
+        x: The range of the input.
+    """
     step = np.float64(x.scale) * scale.astype(np.float64)
     return np.rint(bias.astype(np.float64) / step).astype(np.int32)
