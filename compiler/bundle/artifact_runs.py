@@ -59,6 +59,14 @@ def allowed(bundle: Bundle, device: Device) -> Mapping[str, Tolerance]:
 def run(bundle: Bundle, device: Device, images: "Sequence[NDArray[np.uint8]]") -> "list[Outputs]":
     """Return the raw outputs for images, uint8 (height, width, 3): those of the manifest.
 
+    Args:
+        bundle: A bundle that was read, so that its files are what its manifest says.
+        device: Its target, with the backend that runs it.
+        images: uint8 (height, width, 3) each.
+
+    Returns:
+        For each image, float32 outputs by name, of the manifest's shapes.
+
     Raises:
         Misfit: It gives other outputs, or outputs of another shape or type (E0655).
         Mislabelled: The artifact is not what the manifest says (E0656).

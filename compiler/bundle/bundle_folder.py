@@ -104,7 +104,10 @@ def write(
 ) -> Path:
     """Write a bundle into the folder `out`, whole, in place of an older one; return its folder.
 
-    `accept` is given the bundle before it takes its place; what it raises keeps it away.
+    Args:
+        contents: The bundle.
+        out: The folder around it.
+        accept: Given the bundle before it takes its place; what it raises keeps it away.
 
     Raises:
         UserError: The path cannot be written, or holds something else than a bundle.

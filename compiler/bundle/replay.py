@@ -61,6 +61,12 @@ def judged(
 ) -> Replayed:
     """Return how outputs for goldens agree with these.
 
+    Args:
+        bundle: The bundle.
+        device: Its target.
+        cases: Goldens of it.
+        outputs: What the artifact gave for each, by name.
+
     Raises:
         Mislabelled: The artifact is not what the manifest says (E0656).
     """

@@ -123,6 +123,12 @@ def earned(precision: Precision, inexact: Sequence[str], found: Numbers, output:
     An output that no layer in float bears on is held to the bit, and one that is computed in float
     from levels to what float32 sums may differ by. A file whose constants are finer than its
     precision has it is held to what they are.
+
+    Args:
+        precision: The artifact's.
+        inexact: The layers in float that the manifest lists.
+        found: What the artifact's own file computes with.
+        output: The name of an output.
     """
     if precision.integer:
         reach = found.reach(output)

@@ -83,7 +83,11 @@ def import_checkpoint(
 ) -> ImportedWeights:
     """Return the weights of a graph from a PyTorch checkpoint or safetensors of any names.
 
-    `entry` names the part of the checkpoint to take, where there are several.
+    Args:
+        path: The checkpoint.
+        graph: The network whose weights are wanted.
+        rules: A rule file, if there is one.
+        entry: The part of the checkpoint to take, where there are several.
 
     Raises:
         UserError: The checkpoint cannot be read (E0510); a module has no counterpart (E0511) or

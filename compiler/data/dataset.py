@@ -257,6 +257,11 @@ def _ordered(items: Sequence[Item]) -> tuple[Item, ...]:
 def fitting(image: "NDArray[np.uint8]", source: Input, name: str) -> "NDArray[np.uint8]":
     """Return an image if a network that takes images takes this one, whatever the target.
 
+    Args:
+        image: uint8 (height, width, 3).
+        source: The network's input.
+        name: What the image is called in errors.
+
     Raises:
         UserError: It is too large (E0704), or of a size that the network does not take (E0706).
     """

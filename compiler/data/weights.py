@@ -45,6 +45,11 @@ def random(graph: Graph, seed: int = 0, only: Sequence[str] | None = None) -> We
 
     Each tensor has a stream of its own, seeded by its name, so that one more layer changes
     no other's weights.
+
+    Args:
+        graph: The network.
+        seed: What the numbers follow from, with each tensor's name.
+        only: The tensors that are wanted; None is all.
     """
     names = graph.params if only is None else only
     return {name: _fresh(name, graph.params[name], seed) for name in names}
@@ -66,6 +71,11 @@ def uniform(shape: Shape, bound: float, key: str) -> NDArray[np.float32]:
     """Return numbers evenly spread over [-bound, bound), drawn from a stream of that key.
 
     Taken from the bits of PCG64 themselves, since numpy promises those alone to stay as they are.
+
+    Args:
+        shape: Of the tensor.
+        bound: How far from zero they reach.
+        key: What names the stream.
     """
     values = np.empty(prod(shape), np.float32)
     stream = np.random.PCG64(int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
@@ -122,6 +132,14 @@ def read(path: Path, graph: Graph, warn: Warn = quiet) -> Weights:
 
     Reads the tensors that the graph names and no others. float16, bfloat16 and float64 become
     float32, and `warn` is told.
+
+    Args:
+        path: A safetensors file.
+        graph: The network.
+        warn: Told what is worth knowing, and no error.
+
+    Returns:
+        float32 tensors by name, of the shapes that the ops ask for.
 
     Raises:
         UserError: The file cannot be read (E0501); tensors are missing (E0502), unknown (E0503),

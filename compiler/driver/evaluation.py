@@ -73,6 +73,11 @@ def labelled(data: DataSet, outputs: Sequence[OutputContract], path: Path) -> La
 
     Where none is said to be one, the first row of numbers is taken for it.
 
+    Args:
+        data: Images with labels.
+        outputs: The network's, as a manifest describes them.
+        path: Where the images are, for errors.
+
     Raises:
         UserError: No output is such a row, or each decides by itself (E0716), images have no label
             (E0714), or one that the network does not have (E0715).
