@@ -1,0 +1,281 @@
+"""The torch layer that an operation is, and a module of ours where torch has none."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.ir.op import Argument, Call
+from tcc.compiler.ir.types import Shape
+
+Options = Mapping[str, Any]
+Shapes = Mapping[str, Shape]
+"""Those of what an operation reads, without the batch axis: inputs as `x0`..., weights by role."""
+
+
+class RunningStatistics(nn.Module):
+    """A batch norm of torch whose statistics are stored under the spec's names, `mean` and `var`.
+
+    Torch's tools find them under torch's names as well.
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, features: int, **how: Any) -> None:
+        super().__init__(features, track_running_stats=False, **how)
+        self.track_running_stats = True
+        for role, start in (("mean", 0.0), ("var", 1.0)):
+            del self._buffers[f"running_{role}"]
+            self.register_buffer(role, torch.full((features,), start))
+        # No weight of the spec: it counts for cumulative averages, such as those of `update_bn`.
+        del self._buffers["num_batches_tracked"]
+        self.register_buffer("num_batches_tracked", torch.tensor(0), persistent=False)
+
+    @property
+    def running_mean(self) -> Tensor:
+        """The mean of each channel."""
+        return self.mean
+
+    @running_mean.setter
+    def running_mean(self, value: Tensor) -> None:
+        self.mean = value
+
+    @property
+    def running_var(self) -> Tensor:
+        """The variance of each channel."""
+        return self.var
+
+    @running_var.setter
+    def running_var(self, value: Tensor) -> None:
+        self.var = value
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        # That of torch's batch norm would want the counter of a state dict without a version.
+        nn.Module._load_from_state_dict(self, *args)
+
+
+class BatchNorm1d(RunningStatistics, nn.BatchNorm1d):  # type: ignore[misc]
+    """Torch's batch norm of vectors."""
+
+
+class BatchNorm2d(RunningStatistics, nn.BatchNorm2d):  # type: ignore[misc]
+    """Torch's batch norm of feature maps."""
+
+
+class Padded(nn.Module):
+    """A layer of torch behind a border that its own `padding` cannot say.
+
+    `border` is (left, right, top, bottom), of the number `fill`.
+    """
+
+    border: tuple[int, int, int, int]
+    fill: float
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output for the input with its border."""
+        padded = functional.pad(x, self.border, value=self.fill)
+        y: Tensor = super().forward(padded)
+        return y
+
+    def extra_repr(self) -> str:
+        """Return what torch prints of the layer, and the border."""
+        return f"{super().extra_repr()}, border={self.border}"
+
+
+class PaddedConv2d(Padded, nn.Conv2d):
+    """A convolution with more padding on one side."""
+
+
+class PaddedMaxPool2d(Padded, nn.MaxPool2d):
+    """A maximum with more padding on one side."""
+
+
+class PaddedAvgPool2d(Padded, nn.AvgPool2d):
+    """A mean with more padding on one side."""
+
+
+@dataclass(frozen=True, slots=True)
+class TorchCall:
+    """One function call; `arguments` and `result` name values.
+
+    `last` lists the values that no later call reads.
+    """
+
+    function: Callable[..., Tensor]
+    arguments: tuple[str, ...]
+    result: str
+    options: Options
+    trains: bool
+    packed: bool
+    last: tuple[str, ...]
+
+    def run(self, values: dict[str, Tensor], training: bool) -> None:
+        """Add the result to the values, and forget those that are read for the last time."""
+        tensors = [values[name] for name in self.arguments]
+        arguments = [tensors] if self.packed else tensors
+        mode = {"training": training} if self.trains else {}
+        values[self.result] = self.function(*arguments, **self.options, **mode)
+        for name in self.last:
+            del values[name]
+
+
+class TorchCalls(nn.Module):
+    """An operation that torch has no layer for: its calls in order, weights by their roles."""
+
+    def __init__(self, word: str, calls: tuple[Call, ...]) -> None:
+        super().__init__()
+        self.word = word
+        arguments = [tuple(map(_local, call.inputs)) for call in calls]
+        lasts = last_readings(arguments, {calls[-1].output})
+        self.calls = tuple(
+            TorchCall(_function(c), a, c.output, c.attributes, c.trains, c.packed, last)
+            for c, a, last in zip(calls, arguments, lasts, strict=True)
+        )
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the output of the operation's inputs (N, *shape)."""
+        values = {f"x{i}": x for i, x in enumerate(inputs)}
+        values |= {role: getattr(self, role) for role in (*self._parameters, *self._buffers)}
+        for call in self.calls:
+            call.run(values, self.training)
+        return values[self.calls[-1].result]
+
+    def extra_repr(self) -> str:
+        """Return the language's word of the operation."""
+        return self.word
+
+
+def last_readings(
+    readings: Iterable[tuple[str, ...]], kept: Iterable[str]
+) -> tuple[tuple[str, ...], ...]:
+    """Return for each step what it reads last of all, besides what is kept.
+
+    There the values are dropped, so that memory holds what is still needed, as in a module written
+    by hand.
+    """
+    known = set(kept)
+    # Backwards, the first step that is met with a value is the last that reads it.
+    freed = []
+    for names in reversed(list(readings)):
+        read = dict.fromkeys(names)
+        freed.append(tuple(name for name in read if name not in known))
+        known.update(read)
+    return tuple(reversed(freed))
+
+
+def layer(graph: Graph, node: Node) -> nn.Module:
+    """Return the module of a node, from its inputs (N, *shape) to its output.
+
+    Its weights have their roles' names and shapes, and no values yet.
+    """
+    types = graph.input_types(node)
+    params = node.op.params(*types)
+    calls = tuple(node.op.torch(*types))
+    shapes = {f"x{i}": x.shape for i, x in enumerate(types)} | {p.role: p.shape for p in params}
+    made = _of_torch(calls, shapes) or TorchCalls(node.op.word, calls)
+    for param in params:
+        tensor = torch.empty(param.shape)
+        if param.trainable:
+            made.register_parameter(param.role, nn.Parameter(tensor))
+        else:
+            made.register_buffer(param.role, tensor)
+    return made
+
+
+def _of_torch(calls: tuple[Call, ...], shapes: Shapes) -> nn.Module | None:
+    match calls:
+        case (Call(function=name, attributes=how),) if name in LAYERS:
+            return LAYERS[name](how, shapes)
+        case (Call(function="pad", attributes=border), Call(function=name, attributes=how)) if (
+            name in PADDED
+        ):
+            made = PADDED[name](how, shapes)
+            made.border, made.fill = border["pad"], border.get("value", 0.0)
+            return made
+        case _:
+            return None
+
+
+def _plain(kind: type[nn.Module]) -> Callable[[Options, Shapes], nn.Module]:
+    return lambda how, _: kind(**how)
+
+
+def _conv(kind: type[nn.Conv2d]) -> Callable[[Options, Shapes], nn.Conv2d]:
+    def made(how: Options, shapes: Shapes) -> nn.Conv2d:
+        filters, depth, *kernel = shapes["weight"]
+        given = {"kernel_size": tuple(kernel), "bias": "bias" in shapes, "device": "meta", **how}
+        return kind(depth * how["groups"], filters, **given)
+
+    return made
+
+
+def _conv_transpose(how: Options, shapes: Shapes) -> nn.ConvTranspose2d:
+    channels, depth, *kernel = shapes["weight"]
+    given = {"kernel_size": tuple(kernel), "bias": "bias" in shapes, "device": "meta", **how}
+    return nn.ConvTranspose2d(channels, depth * how["groups"], **given)
+
+
+def _linear(how: Options, shapes: Shapes) -> nn.Linear:
+    units, features = shapes["weight"]
+    return nn.Linear(features, units, bias="bias" in shapes, device="meta", **how)
+
+
+def _batch_norm(how: Options, shapes: Shapes) -> nn.Module:
+    kind = BatchNorm1d if len(shapes["x0"]) == 1 else BatchNorm2d
+    return kind(shapes["weight"][0], **how)
+
+
+def _dropout(how: Options, _: Shapes) -> nn.Module:
+    return nn.Dropout(**how) if how["p"] else nn.Identity()
+
+
+LAYERS: Mapping[str, Callable[[Options, Shapes], nn.Module]] = {
+    "conv2d": _conv(nn.Conv2d),
+    "conv_transpose2d": _conv_transpose,
+    "linear": _linear,
+    "batch_norm": _batch_norm,
+    "dropout": _dropout,
+    "relu": _plain(nn.ReLU),
+    "relu6": _plain(nn.ReLU6),
+    "leaky_relu": _plain(nn.LeakyReLU),
+    "sigmoid": _plain(nn.Sigmoid),
+    "tanh": _plain(nn.Tanh),
+    "silu": _plain(nn.SiLU),
+    "gelu": _plain(nn.GELU),
+    "hardsigmoid": _plain(nn.Hardsigmoid),
+    "hardswish": _plain(nn.Hardswish),
+    "softmax": _plain(nn.Softmax),
+    "max_pool2d": _plain(nn.MaxPool2d),
+    "avg_pool2d": _plain(nn.AvgPool2d),
+    "adaptive_avg_pool2d": _plain(nn.AdaptiveAvgPool2d),
+    "adaptive_max_pool2d": _plain(nn.AdaptiveMaxPool2d),
+    "interpolate": _plain(nn.Upsample),
+    "flatten": _plain(nn.Flatten),
+    "channel_shuffle": _plain(nn.ChannelShuffle),
+    "pad": lambda how, _: nn.ConstantPad2d(how["pad"], how["value"]),
+    "unflatten": lambda how, _: nn.Unflatten(how["dim"], how["sizes"]),
+}
+"""The layer of torch that is one call of a function, by the function's name."""
+PADDED: Mapping[str, Callable[[Options, Shapes], nn.Module]] = {
+    "conv2d": _conv(PaddedConv2d),
+    "max_pool2d": _plain(PaddedMaxPool2d),
+    "avg_pool2d": _plain(PaddedAvgPool2d),
+}
+"""That of a function after `pad`."""
+
+
+def _local(argument: Argument) -> str:
+    match argument:
+        case str():
+            return argument
+    raise TypeError("a torch call takes tensors only; literals are its attributes")
+
+
+def _function(call: Call) -> Callable[..., Tensor]:
+    found: Callable[..., Tensor] | None = getattr(functional, call.function, None)
+    return found or getattr(torch, call.function)
