@@ -17,6 +17,7 @@ SECTIONS = {
         "docs/pulsar",
         "docs/measuring",
         "docs/python",
+        "docs/from-pytorch",
         "docs/errors",
     ],
     "Examples": ["docs/examples/README", "docs/examples/*"],

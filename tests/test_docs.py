@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-README, COMMANDS, PYTHON = (ROOT / n for n in ("README.md", "docs/commands.md", "docs/python.md"))
+README, COMMANDS, PYTHON, FROM_PYTORCH = (
+    ROOT / name
+    for name in ("README.md", "docs/commands.md", "docs/python.md", "docs/from-pytorch.md")
+)
 EXAMPLES = sorted((ROOT / "docs/examples").glob("[!R]*.md"))
 PAGES = [
     README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")),
@@ -110,9 +113,13 @@ def test_examples_run(page, folder, environment):
             run(line, folder, environment | settings)
 
 
-def test_examples_of_python_run(folder, monkeypatch):
+@pytest.mark.parametrize(
+    "page", [README, PYTHON, pytest.param(FROM_PYTORCH, marks=pytest.mark.slow)]
+)
+def test_examples_of_python_run(page, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    for text in blocks(PYTHON, "python"):
+    assert blocks(page, "python")
+    for text in blocks(page, "python"):
         done = subprocess.run(
             [sys.executable, "-c", text], capture_output=True, text=True, check=False
         )

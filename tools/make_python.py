@@ -17,7 +17,13 @@ import tcc
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "python.md"
 BEGIN, END = "<!-- functions: generated -->", "<!-- functions: end -->"
-FUNCTIONS: tuple[Callable[..., object], ...] = (tcc.load, tcc.build, tcc.calibrate)
+FUNCTIONS: tuple[Callable[..., object], ...] = (
+    tcc.load,
+    tcc.build,
+    tcc.calibrate,
+    tcc.torch,
+    tcc.save_weights,
+)
 
 
 def text(before: str) -> str:

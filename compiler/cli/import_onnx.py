@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed, words
-from tcc.compiler.cli.import_weights import SPEC_KEY
 from tcc.compiler.cli.report import Report, doubt
 from tcc.compiler.support.diagnostics import fail, whole_file
 
@@ -175,7 +174,7 @@ def _import(report: Report, model: Path, wanted: "ImportOptions", paths: tuple[P
     found = import_onnx(model, wanted)
     spec, values = paths
     origin = {
-        SPEC_KEY: found.spec.name,
+        tensors.SPEC_KEY: found.spec.name,
         "tcc.digest": found.spec.digest,
         "tcc.source": model.name.encode(errors="replace").decode(),
     }

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from tcc.compiler.checkpoint.naming_schemes import PixelScaling
     from tcc.compiler.frontend.spec import Spec
 
-SPEC_KEY = "tcc.spec"
-"""The metadata of a weights file that says which spec it is for, and that it is ours."""
-
 SpecName = Annotated[
     str, typer.Argument(metavar="SPEC", help="A spec file or the name of a known spec.")
 ]
@@ -72,7 +69,11 @@ def import_weights(
     others = (k for k in file_kinds.KINDS if k not in (file_kinds.PYTORCH, file_kinds.SAFETENSORS))
     file_kinds.refuse(checkpoint, "E0510", "a checkpoint", *others)
     found = import_checkpoint(checkpoint, chosen.graph, rules, entry)
-    origin = {SPEC_KEY: chosen.name, "tcc.digest": chosen.digest, "tcc.source": checkpoint.name}
+    origin = {
+        weights.SPEC_KEY: chosen.name,
+        "tcc.digest": chosen.digest,
+        "tcc.source": checkpoint.name,
+    }
     weights.write(output, found.weights, origin)
     doubts = [_pixels(chosen, settings or (), found.pixels)] if found.pixels else []
     _print(report, found, output)
@@ -131,10 +132,10 @@ def _setting(spec: "Spec", settings: Sequence[str], wanted: "PixelScaling") -> s
 
 def _written_by_us(path: Path) -> str | None:
     """Let weights that an earlier import wrote be replaced, and nothing else."""
-    from tcc.compiler.data import safetensors_file
+    from tcc.compiler.data import safetensors_file, weights
 
     try:
-        ours = SPEC_KEY in safetensors_file.read(path).metadata
+        ours = weights.SPEC_KEY in safetensors_file.read(path).metadata
     except UserError:
         ours = False
     return (

@@ -30,6 +30,8 @@ Weights = Mapping[str, NDArray[np.float32]]
 Warn = Callable[[Diagnostic], None]
 """Told what is worth knowing but no error."""
 
+SPEC_KEY = "tcc.spec"
+"""The metadata of a weights file that says which spec it is for, and that it is ours."""
 LISTED = 50
 """Most tensors that a message names."""
 BLOCK = 1 << 20

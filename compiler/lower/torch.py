@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tcc.compiler.data.weights import Weights, random
+from tcc.compiler.data.weights import Weights, checked, random
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.rewrite import eliminate_dead_nodes, for_inference
 from tcc.compiler.lower.torch_layers import last_readings, layer
+from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.unhandled import UnhandledError
 
 
@@ -97,10 +98,31 @@ def module(graph: Graph, weights: Weights | None = None) -> TorchNetwork:
     return TorchNetwork(graph, random(graph) if weights is None else weights)
 
 
+def network_of(model: nn.Module) -> TorchNetwork:
+    """Return the network that a module is or holds.
+
+    Raises:
+        UserError: It holds none, or several (E0516).
+    """
+    found = [each for each in model.modules() if isinstance(each, TorchNetwork)]
+    match found:
+        case [network]:
+            return network
+        case _:
+            message = f"the module holds {len(found)} networks of specs, not one"
+            help = "give the module that `tcc.torch` returned"
+            raise fail("E0516", message, whole_file(type(model).__name__), help=help)
+
+
 def trained_weights(network: TorchNetwork) -> Weights:
-    """Return the weights of a module as float32 arrays by the graph's names."""
+    """Return a copy of the weights of a module: float32 arrays by the graph's names.
+
+    Raises:
+        UserError: A weight is not finite (E0506), or a variance is negative (E0507).
+    """
     tensors = network.named_weights()
-    return {name: t.detach().to("cpu", torch.float32).numpy() for name, t in tensors.items()}
+    copied = {n: t.detach().to("cpu", torch.float32, copy=True) for n, t in tensors.items()}
+    return checked({name: tensor.numpy() for name, tensor in copied.items()}, network.graph)
 
 
 def _program(graph: Graph) -> TorchProgram:

@@ -22,10 +22,13 @@ from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.version import __version__
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.frontend.spec import Spec
+    from tcc.compiler.lower.torch import TorchNetwork
     from tcc.compiler.quant.calibration_document import CalibrationDocument
 
 __all__ = [
@@ -38,6 +41,8 @@ __all__ = [
     "build",
     "calibrate",
     "load",
+    "save_weights",
+    "torch",
 ]
 
 
@@ -180,6 +185,63 @@ def calibrate(
     if out is not None:
         atomic_files.write_file(Path(out), calibration_document.encode(made))
     return made
+
+
+def torch(
+    spec: "Spec | str | PathLike[str]",
+    weights: str | PathLike[str] | None = None,
+    *,
+    seed: int = 0,
+) -> "TorchNetwork":
+    """Return the PyTorch module of a spec, made of torch's own layers, in training mode.
+
+    Modules and state dict bear the spec's names. Train-only outputs are there in training mode
+    alone; what an output's `activation` says is not applied.
+
+    Args:
+        spec: What `load` returned, or what it takes.
+        weights: A safetensors file; without it the weights are random.
+        seed: The seed of random weights.
+
+    Returns:
+        A module from image tensors (N, *shape), as the spec's preprocessing makes them, to a dict
+        of outputs (N, *shape) by their names in the spec.
+
+    Raises:
+        UserError: The spec or the weights are wrong.
+        MissingTool: PyTorch is not here.
+    """
+    from importlib.util import find_spec
+
+    from tcc.compiler.support.external_tools import Tool
+
+    if find_spec("torch") is None:
+        raise MissingTool(Tool("torch", "train networks", None))
+
+    from tcc.compiler.lower.torch import module
+
+    chosen = load(spec) if isinstance(spec, str | PathLike) else spec
+    return module(chosen.graph, _given(chosen, weights, seed).tensors)
+
+
+def save_weights(model: "nn.Module", path: str | PathLike[str]) -> None:
+    """Write a trained module's weights as a file that `build` and `tcc build --weights` take.
+
+    Args:
+        model: What `torch` returned, or a module around it, such as an average of weights or what
+            `torch.compile` returned.
+        path: The safetensors file to write.
+
+    Raises:
+        UserError: The module holds no network of a spec, or several (E0516); weights are not finite
+            (E0506); the file cannot be written.
+    """
+    from tcc.compiler.data import weights
+    from tcc.compiler.lower.torch import network_of, trained_weights
+
+    network = network_of(model)
+    origin = {weights.SPEC_KEY: network.graph.name}
+    weights.write(Path(path), trained_weights(network), origin)
 
 
 def _source(

@@ -42,3 +42,38 @@ def test_integers_below_the_floor_are_refused(home, images):
 def test_integers_need_images(home):
     with pytest.raises(tcc.UserError, match="calibrate with which images"):
         tcc.build("tiny.yaml", "onnxruntime", precision="int8")
+
+
+def test_a_module_trains_and_its_weights_are_built(home):
+    torch = pytest.importorskip("torch", reason="needs the extra `train`")
+    network = tcc.torch("tiny.yaml")
+    x = torch.randn(4, *network.graph.inputs[0].type.shape)
+    network.train()(x)["logits"].square().sum().backward()
+    torch.optim.SGD(network.parameters(), 0.1).step()
+    tcc.save_weights(torch.optim.swa_utils.AveragedModel(network), "w.safetensors")
+    again = tcc.torch("tiny.yaml", "w.safetensors")
+    assert list(again.state_dict()) == list(network.state_dict())
+    for name, values in again.state_dict().items():
+        assert torch.equal(values, network.state_dict()[name])
+    bundle = tcc.build("tiny.yaml", "onnxruntime", weights="w.safetensors")
+    assert bundle.manifest.weights.notice is None
+
+
+def test_weights_that_are_none_are_not_saved(home):
+    torch = pytest.importorskip("torch", reason="needs the extra `train`")
+    with pytest.raises(tcc.UserError, match=r"E0516.*holds 0 networks"):
+        tcc.save_weights(torch.nn.Linear(2, 2), "w.safetensors")
+    network = tcc.torch("tiny.yaml")
+    with pytest.raises(tcc.UserError, match=r"E0516.*holds 2 networks"):
+        tcc.save_weights(torch.nn.ModuleList([network, tcc.torch("tiny.yaml")]), "w.safetensors")
+    with torch.no_grad():
+        next(network.parameters()).fill_(torch.nan)
+    with pytest.raises(tcc.UserError, match="E0506"):
+        tcc.save_weights(network, "w.safetensors")
+    assert not (home / "w.safetensors").exists()
+
+
+def test_a_module_needs_torch(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(tcc.MissingTool, match=r"pip install 'tcc-compiler\[train\]'"):
+        tcc.torch("ddsnet")

@@ -1,0 +1,230 @@
+"""Children of a module are torch's layers, so that torch's tools work, and mean what ops say."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from nets import Steps, dense, gated
+from op_cases import CASES, one_op, tensors, trained
+from torch import nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+
+from tcc.compiler.ir.graph import Graph, Node
+from tcc.compiler.lower.torch import module, trained_weights
+from tcc.compiler.ops import BatchNorm, Conv, Dropout, Linear, MaxPool, ScaleShift
+from tcc.compiler.support.unhandled import UnhandledError
+
+
+def image(graph: Graph, batch: int = 4) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, *graph.inputs[0].type.shape, generator=generator)
+
+
+def called(graph, weights, xs, training):
+    """What the calls of the only node's op give, one after another."""
+    (node,) = graph.nodes
+    types = graph.input_types(node)
+    values = {f"x{i}": x for i, x in enumerate(xs)}
+    for param, name in zip(node.op.params(*types), node.params, strict=True):
+        values[param.role] = weights[name]
+    for call in node.op.torch(*types):
+        function = getattr(functional, call.function, None) or getattr(torch, call.function)
+        tensors = [values[name] for name in call.inputs]
+        mode = {"training": training} if call.trains else {}
+        values[call.output] = function(
+            *([tensors] if call.packed else tensors), **call.attributes, **mode
+        )
+    return values["y"]
+
+
+def graded(function, *leaves):
+    torch.manual_seed(0)
+    y = function()
+    (y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum().backward()
+    return [y, *(x.grad for x in leaves)]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_a_layer_is_the_calls_of_its_op_to_the_bit(name, training):
+    model = one_op(CASES[name])
+    network = module(model.graph, model.weights).train(training)
+    first, second = ([torch.from_numpy(x).requires_grad_() for x in tensors(model)] for _ in "ab")
+    plain = {n: torch.tensor(v) for n, v in model.weights.items()}
+    for parameter, _ in network.named_parameters():
+        plain[parameter].requires_grad_()
+    leaves = [*first, *network.parameters()]
+    again = [*second, *(plain[n] for n, _ in network.named_parameters())]
+    found = graded(lambda: network(*first)["y"], *leaves)
+    expected = graded(lambda: called(model.graph, plain, second, training), *again)
+    for a, b in zip(found, expected, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or torch.equal(a, b)
+    for n, tensor in network.named_weights().items():
+        assert torch.equal(tensor, plain[n]), "running statistics"
+
+
+def test_layers_are_those_of_torch():
+    kinds = {path: type(layer) for path, layer in module(dense()).named_children()}
+    assert kinds["stem"] is kinds["layer/depthwise"] is nn.Conv2d
+    assert issubclass(kinds["stem_bn"], nn.BatchNorm2d)
+    assert {nn.ReLU, nn.ReLU6, nn.AvgPool2d, nn.Flatten, nn.Dropout, nn.Linear} <= {*kinds.values()}
+    assert list(kinds) == [node.name for node in dense().nodes]
+
+
+def test_lopsided_padding_leaves_the_layer_what_it_is():
+    add = Steps(3, 8, 8)
+    add("conv", Conv(4, (3, 3), (2, 2), "same"))
+    add("pool", MaxPool((3, 3), (2, 2), (0, 0, 1, 1)))
+    layers = dict(module(add.graph()).named_children())
+    assert isinstance(layers["conv"], nn.Conv2d)
+    assert isinstance(layers["pool"], nn.MaxPool2d)
+    assert "border=(0, 1, 0, 1)" in str(layers["conv"])
+
+
+@pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+def test_hooks_see_the_values_of_the_graph(graph):
+    network, seen = module(graph).train(), {}
+    for path, layer in network.named_children():
+        layer.register_forward_hook(lambda _, x, y, path=path: seen.update({path: (x, y)}))
+    network(image(graph))
+    assert list(seen) == [node.name for node in graph.nodes]
+    for node in graph.nodes:
+        inputs, y = seen[node.name]
+        assert tuple(y.shape[1:]) == node.type.shape
+        assert tuple(len(x) for x in inputs) == (4,) * len(node.inputs)
+
+
+def test_norms_become_synchronised_ones_and_keep_their_weights():
+    graph = gated()
+    network = module(graph, trained(graph)).eval()
+    other = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network))
+    kinds = {path: type(layer) for path, layer in other.named_children()}
+    norms = {node.name for node in graph.nodes if isinstance(node.op, BatchNorm)}
+    assert {path for path, kind in kinds.items() if kind is nn.SyncBatchNorm} == norms
+    assert torch.equal(other(image(graph))["features"], network(image(graph))["features"])
+    before, after = trained_weights(network), trained_weights(other)
+    assert list(before) == list(after)
+    assert all((before[name] == after[name]).all() for name in before)
+
+
+def test_statistics_are_taken_anew():
+    graph = dense()
+    network = module(graph).eval()
+    x = image(graph, 8)
+    update_bn(x.split(4), network)
+    stem = network.get_submodule("stem")(x)
+    halves = torch.stack([half.mean((0, 2, 3)) for half in stem.split(4)])
+    torch.testing.assert_close(network.get_buffer("stem_bn.mean"), halves.mean(0))
+    assert int(network.get_submodule("stem_bn").num_batches_tracked) == 2
+    assert not network.training
+
+
+def test_weights_are_averaged():
+    graph = dense()
+    network = module(graph).train()
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True)
+    average.update_parameters(network)
+    with torch.no_grad():
+        for tensor in network.named_weights().values():
+            tensor.add_(1.0)
+    before = {name: t.clone() for name, t in average.module.named_weights().items()}
+    average.update_parameters(network)
+    for name, tensor in average.module.named_weights().items():
+        torch.testing.assert_close(tensor, before[name] + 0.5)
+
+
+def pickled(network):
+    return pickle.loads(pickle.dumps(network))  # noqa: S301 - our own
+
+
+def saved(network):
+    file = io.BytesIO()
+    torch.save(network, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("way", [pickled, saved])
+def test_a_module_goes_through_a_file(way):
+    graph = gated()
+    network = module(graph, trained(graph)).eval()
+    again = way(network)
+    assert again.graph == graph
+    for name, y in network(image(graph)).items():
+        assert torch.equal(again(image(graph))[name], y)
+
+
+def test_a_state_dict_needs_no_version():
+    graph = dense()
+    network = module(graph)
+    assert network.load_state_dict(dict(module(graph).state_dict())) == ([], [])
+
+
+def test_it_is_exported():
+    graph = gated()
+    network = module(graph, trained(graph)).eval()
+    exported = torch.export.export(network, (image(graph),))
+    assert set(exported.state_dict) == set(graph.params)
+    for name, y in network(image(graph)).items():
+        assert torch.equal(exported.module()(image(graph))[name], y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_it_is_compiled_whole(backend):
+    graph = dense()
+    network = module(graph, trained(graph)).train()
+    network.get_submodule("drop").p = 0.0
+    other = copy.deepcopy(network)
+    compiled = torch.compile(other, backend=backend, fullgraph=True)
+    for made in (network, compiled):
+        sum(y.square().sum() for y in made(image(graph)).values()).backward()
+    for a, b in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+    for a, b in zip(network.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_channels_last_and_bfloat16():
+    graph = gated()
+    network = module(graph, trained(graph)).eval()
+    x = image(graph)
+    expected = network(x)["features"]
+    last = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    y = last(x.contiguous(memory_format=torch.channels_last))["features"]
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = network(x)["features"]
+    torch.testing.assert_close(rounded.float(), expected, rtol=0.05, atol=0.1)
+
+
+def test_no_random_numbers_are_drawn():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    module(dense())
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_dropout_follows_its_own_mode():
+    add = Steps(100)
+    add("drop", Dropout(0.5))
+    network = module(add.graph()).train()
+    network.get_submodule("drop").eval()
+    x = torch.ones(1, 100)
+    assert torch.equal(network(x)["logits"], x)
+
+
+def test_only_equal_operations_share_weights():
+    add = Steps(4)
+    add("first", Linear(4))
+    graph = add.graph()
+    (first,) = graph.nodes
+    second = Node("second", ScaleShift(), ("first",), first.params, first.type)
+    with pytest.raises(UnhandledError, match="second"):
+        module(Graph("tied", graph.inputs, (first, second), graph.outputs))
