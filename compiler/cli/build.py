@@ -113,8 +113,7 @@ def build(
         plans = _plans(chosen, target, precision, tool=tool)
         passing = PassOptions(passes, verify_passes, report)
         passing.chosen()  # said before any work is done
-        kinds = [plan.precision for plan in plans]
-        asked.check(kinds)
+        asked.check(kinds := [plan.precision for plan in plans])
         _placed(chosen, plans, folder)
         early = plans if passes is None else ()  # other passes make another graph
         told = capability.require(chosen.spec.graph, early, report.warn)
