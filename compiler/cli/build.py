@@ -125,13 +125,11 @@ def build(
         built = pipeline.build(chosen.spec, given, plans, stages, whole, passing)
         written = []
         for plan, contents in zip(plans, built, strict=True):
-            device = plan.device
             _remark(report, contents, told)
-            made = write(contents, device, folder, stages, replaying=replay)
+            made = write(contents, plan.device, folder, stages, replaying=replay)
             compared = not plan.precision.full and (json or not quiet)
-            full = pipeline.full_size(chosen.spec, given, device, stages) if compared else None
-            archive = device.packager.archive if device.packager else ""
-            written.append(dataclasses.replace(made, full=full, archive=archive))
+            full = pipeline.full_size(chosen.spec, given, plan.device, stages) if compared else None
+            written.append(dataclasses.replace(made, full=full, archive=_archive(plan)))
         stages.end()
     _print(report, written, stages)
     report.document(_document(written, stages))
@@ -169,6 +167,10 @@ def _remark(report: Report, contents: "BundleContents", told: Collection[str]) -
     for each in contents.manifest.warnings:
         if each.message not in told:
             report.notice(f"{each.code}: {each.message}: {each.found}; {each.rule}")
+
+
+def _archive(plan: "Plan") -> str:
+    return plan.device.packager.archive if plan.device.packager else ""
 
 
 def _judge(written: "Sequence[WrittenBundle]") -> None:
