@@ -79,3 +79,15 @@ def qualities(
         o.name: output_quality.quality(o, expected[o.name], found[o.name], judges)
         for o in judged_outputs(model)
     }
+
+
+def compared(model: Model, program: Model, images: ComparisonImages) -> Qualities:
+    """Return how near a program's outputs come to those of its float model.
+
+    Args:
+        model: The float model.
+        program: Its integer program.
+        images: Those to compare over.
+    """
+    expected, found = (all_outputs(one, images.data) for one in (model, program))
+    return qualities(model, expected, found, images.judges)

@@ -30,9 +30,10 @@ def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
     assert set(found.judged) == set(found.found) == {PAPER, RAISED, SAFE}
     for name, one in found.found.items():
         program = quantize(model, Calibration(one.ranges, one.rounded))
-        floats, integers = (output_comparison.all_outputs(each, held) for each in (model, program))
-        qualities = output_comparison.qualities(model, floats, integers, len(held))
-        assert qualities == found.judged[name]
+        assert (
+            output_comparison.compared(model, program, output_comparison.comparison_images(held))
+            == found.judged[name]
+        )
     assert loss(found.judged[found.winner]) <= loss(found.judged[SAFE])
     for name, own in found.found[RAISED].ranges.items():
         assert own.scale >= np.float32(FLOOR * found.found[SAFE].ranges[name].scale)
