@@ -3,8 +3,12 @@
 Each has one defined result (`Exact.integer`), which every exact target gives to the bit.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from tcc.compiler.ir.op import Op
-from tcc.compiler.ops.integer.base import Quantized
+from tcc.compiler.ops.elementwise import ScalarFunction
+from tcc.compiler.ops.integer.base import IntegerForm, IntegerSite, Quantized
 from tcc.compiler.ops.integer.border import QPad
 from tcc.compiler.ops.integer.conv import QConv, UnsignedQConv
 from tcc.compiler.ops.integer.edge import Dequantize, Quantize
@@ -15,8 +19,9 @@ from tcc.compiler.ops.integer.sums import RealConv
 from tcc.compiler.ops.integer.table import Table
 
 __all__ = [
-    "Dequantize", "QAdd", "QAvgPool", "QConv", "QGlobalAvgPool", "QMul", "QPad", "Quantize",
-    "Quantized", "RealConv", "RealGlobalAvgPool", "Table", "UnsignedQConv",
+    "Dequantize", "IntegerSite", "QAdd", "QAvgPool", "QConv", "QGlobalAvgPool", "QMul", "QPad",
+    "Quantize", "Quantized", "RealConv", "RealGlobalAvgPool", "Table", "UnsignedQConv",
+    "integer_form",
 ]  # fmt: skip
 
 INTEGERS: tuple[type[Op], ...] = (
@@ -24,3 +29,25 @@ INTEGERS: tuple[type[Op], ...] = (
     RealGlobalAvgPool, Table, UnsignedQConv,
 )  # fmt: skip
 """Every one of them."""
+
+FORMS: Mapping[type[Op], Callable[[Any, IntegerSite], IntegerForm | None]] = {
+    op: one.form for one in (QAdd, QAvgPool, QConv, QGlobalAvgPool, QMul, QPad)
+    for op in one.stands_for
+}  # fmt: skip
+"""What makes the integer form of each float op that has one of its own."""
+
+
+def integer_form(op: Op, site: IntegerSite) -> IntegerForm | None:
+    """Return what a float op is on integers; None where it stays a float.
+
+    Args:
+        op: The op.
+        site: What is before and behind it.
+    """
+    made = FORMS.get(type(op))
+    if made:
+        return made(op, site)
+    if isinstance(op, ScalarFunction):
+        return Table.form(op, site)
+    # What moves numbers moves levels as they are: its output has the scale of its inputs.
+    return (op, ()) if op.moves else None

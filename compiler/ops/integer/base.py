@@ -5,9 +5,30 @@ ONNX every value is a uint8, and a signed one has the zero point 128: the same m
 """
 
 from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
 
-from tcc.compiler.ir.op import Call, Const, Exact, Op
+from tcc.compiler.ir.op import Array, Call, Const, Exact, Op
 from tcc.compiler.ir.types import DType, Shape, TensorType
+
+IntegerForm: TypeAlias = tuple[Op, tuple[Array, ...]]
+"""An operation on integers, with its weights."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IntegerSite:
+    """Where a float op becomes one on integers.
+
+    Attributes:
+        types: Those of its inputs, with their scales.
+        out: The output's scale, whether it is signed, and the levels that it is kept within.
+        ends: Whether nothing but outputs reads it, and these may be real numbers.
+        weights: Of a convolution: int8 weights, their scale a filter, and the int32 bias.
+    """
+
+    types: tuple[TensorType, ...]
+    out: tuple[float, bool, int, int]
+    ends: bool = False
+    weights: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +39,22 @@ class Quantized(Op, Exact):
     so that zeros around a map, and the products of weights with them, need no correction.
     """
 
+    stands_for: ClassVar[tuple[type[Op], ...]] = ()
+    """The float ops whose form it is. They cannot name it themselves: it holds one of them."""
     scale: float
     signed: bool
     low: int
     high: int
+
+    @classmethod
+    def form(cls, op: Any, site: IntegerSite) -> IntegerForm | None:
+        """Return what a float op is on integers; None where it stays a float.
+
+        Args:
+            op: One that this stands for.
+            site: What is before and behind it.
+        """
+        return cls(*site.out), ()
 
     def typed(self, shape: Shape) -> TensorType:
         """Return the output's type."""

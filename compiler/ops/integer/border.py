@@ -7,7 +7,9 @@ import numpy as np
 
 from tcc.compiler.ir.op import Array, Call, Const, Exact, Op
 from tcc.compiler.ir.types import Quad, TensorType
-from tcc.compiler.ops.integer.base import stored
+from tcc.compiler.ops.integer.base import IntegerForm, IntegerSite, stored
+from tcc.compiler.ops.internal import Border
+from tcc.compiler.ops.layout import Pad
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +17,16 @@ class QPad(Op, Exact):
     """A border of one level, or of one level a channel; top, left, bottom, right."""
 
     word: ClassVar[str] = "qpad"
+    stands_for: ClassVar[tuple[type[Op], ...]] = (Pad, Border)
     padding: Quad
     levels: tuple[int, ...]
+
+    @classmethod
+    def form(cls, op: Pad | Border, site: IntegerSite) -> IntegerForm:
+        """Return it with the levels nearest to the border's numbers."""
+        padding, values = (op.pads, (op.value,)) if isinstance(op, Pad) else (op.padding, op.values)
+        scale, _, low, high = site.out
+        return cls(padding, tuple(int(np.clip(np.rint(v / scale), low, high)) for v in values)), ()
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's type with the border added."""

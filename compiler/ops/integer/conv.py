@@ -5,11 +5,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ir.op import Array, Call, Const, Init, Param
+from tcc.compiler.ir.op import Array, Call, Const, Init, Op, Param
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.conv import Conv
-from tcc.compiler.ops.integer.base import Quantized, scale, zero
+from tcc.compiler.ops.integer.base import IntegerForm, IntegerSite, Quantized, scale, zero
+from tcc.compiler.ops.integer.sums import RealConv, fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,19 @@ class QConv(Quantized):
     """
 
     word: ClassVar[str] = "qconv"
+    stands_for: ClassVar[tuple[type[Op], ...]] = (Conv,)
     zero_weight: ClassVar[Const] = Const((0,), "int8", scalar=True)
     conv: Conv
+
+    @classmethod
+    def form(cls, op: Conv, site: IntegerSite) -> IntegerForm:
+        """Return it, or real numbers at once where they end the network and are exact."""
+        (x,), (weight, scale, bias) = site.types, site.weights
+        # Always with a bias: zeros change nothing, and corrections of biases need a place.
+        conv = replace(op, bias=True)
+        if site.ends and fits(weight, bias, max(map(abs, x.limits))):
+            return RealConv(conv), (weight, np.float32(x.scale) * scale, bias)
+        return cls(*site.out, conv), (weight, scale, bias)
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (filters, output height, output width)."""
@@ -80,6 +92,7 @@ class UnsignedQConv(QConv):
     """
 
     word: ClassVar[str] = "unsigned_qconv"
+    stands_for: ClassVar[tuple[type[Op], ...]] = ()
     zero_weight: ClassVar[Const] = Const((128,), "uint8", scalar=True)
 
     def params(self, x: TensorType) -> tuple[Param, ...]:

@@ -8,20 +8,22 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ir.op import Array, Call
+from tcc.compiler.ir.op import Array, Call, Op
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.integer.base import (
     FLOAT32,
     INT32,
     UINT8,
+    IntegerForm,
+    IntegerSite,
     Quantized,
     integer,
     number,
     zero,
     zero_point,
 )
-from tcc.compiler.ops.join import Add
+from tcc.compiler.ops.join import Add, Mul
 
 FRACTION = 20
 """Bits of the larger multiplier of a sum, after its first: as in XNNPACK's kernels. Two products of
@@ -44,6 +46,7 @@ class QAdd(Quantized):
     """
 
     word: ClassVar[str] = "qadd"
+    stands_for: ClassVar[tuple[type[Op], ...]] = (Add,)
     arity: ClassVar[tuple[int, int | None]] = (2, None)
 
     def infer(self, *xs: TensorType) -> TensorType:
@@ -103,7 +106,13 @@ class QMul(Quantized):
     """clamp(rint(float32(x_0 * x_1) * M)), with M = x_0.scale * x_1.scale / y.scale."""
 
     word: ClassVar[str] = "qmul"
+    stands_for: ClassVar[tuple[type[Op], ...]] = (Mul,)
     arity: ClassVar[tuple[int, int | None]] = (2, 2)
+
+    @classmethod
+    def form(cls, op: Mul, site: IntegerSite) -> IntegerForm | None:
+        """Return it for two values; the product of more stays a float."""
+        return (cls(*site.out), ()) if len(site.types) == 2 else None
 
     def infer(self, *xs: TensorType) -> TensorType:
         """Return the type that both branches broadcast to."""

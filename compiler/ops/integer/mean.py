@@ -12,6 +12,8 @@ from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.integer.base import (
     FLOAT32,
     INT32,
+    IntegerForm,
+    IntegerSite,
     Quantized,
     integer,
     number,
@@ -19,6 +21,7 @@ from tcc.compiler.ops.integer.base import (
     zero,
     zero_point,
 )
+from tcc.compiler.ops.pool import GlobalAvgPool
 
 MOST = 1 << 23
 """Elements of a channel below this have a sum that fits an int32: 255 * 2**23 is below 2**31."""
@@ -34,6 +37,15 @@ class QGlobalAvgPool(Quantized):
     """
 
     word: ClassVar[str] = "qglobal_avg_pool"
+    stands_for: ClassVar[tuple[type[Op], ...]] = (GlobalAvgPool,)
+
+    @classmethod
+    def form(cls, op: GlobalAvgPool, site: IntegerSite) -> IntegerForm | None:
+        """Return it, or real numbers at once at the end of the network."""
+        # A larger map, whose sum might overflow, stays in float.
+        if not fits(site.types[0]):
+            return None
+        return (RealGlobalAvgPool() if site.ends else cls(*site.out)), ()
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (channels, 1, 1)."""

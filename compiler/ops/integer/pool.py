@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ir.op import Array, Call, Init, Param
+from tcc.compiler.ir.op import Array, Call, Init, Op, Param
 from tcc.compiler.ir.types import DType, Quad, TensorType
 from tcc.compiler.ops import integer_arithmetic
-from tcc.compiler.ops.integer.base import FLOAT32, Quantized, zero
+from tcc.compiler.ops.integer.base import FLOAT32, IntegerForm, IntegerSite, Quantized, zero
 from tcc.compiler.ops.integer.join import rounded
 from tcc.compiler.ops.pool import AvgPool
 from tcc.compiler.ops.window import reached
@@ -22,7 +22,17 @@ class QAvgPool(Quantized):
     """
 
     word: ClassVar[str] = "qavg_pool"
+    stands_for: ClassVar[tuple[type[Op], ...]] = (AvgPool,)
     pool: AvgPool
+
+    @classmethod
+    def form(cls, op: AvgPool, site: IntegerSite) -> IntegerForm:
+        """Return it with the ones that sum and the factor of each window."""
+        (x,) = site.types
+        made = cls(*site.out, op.resolve(x))
+        ones, _ = made.params(x)
+        factor = integer_arithmetic.multiplier(x, 1.0, made.infer(x)) / made.counted(x)
+        return made, (np.ones(ones.shape, np.int8), factor.astype(np.float32))
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (channels, output height, output width)."""

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.ir.op import Array, Call, Const, Init, Param
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops.elementwise import ScalarFunction
-from tcc.compiler.ops.integer.base import INT32, Quantized
+from tcc.compiler.ops.integer.base import INT32, IntegerForm, IntegerSite, Quantized
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,23 @@ class Table(Quantized):
 
     word: ClassVar[str] = "table"
     function: ScalarFunction
+
+    @classmethod
+    def form(cls, op: ScalarFunction, site: IntegerSite) -> IntegerForm:
+        """Return it with its table."""
+        made = cls(*site.out, op)
+        return made, (made.entries(*site.types),)
+
+    def entries(self, x: TensorType) -> NDArray[np.uint8]:
+        """Return what the function gives for each level of x: levels above the least (256,).
+
+        Args:
+            x: The input's type, with its scale.
+        """
+        low, high = self.typed(x.shape).limits
+        real = (np.arange(256) + x.limits[0]) * np.float64(x.scale or 0)
+        steps = np.rint(self.function.float64(real) / np.float64(self.scale))
+        return (np.clip(steps, low, high) - low).astype(np.uint8)
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's shape with the output's scale."""

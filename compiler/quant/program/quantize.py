@@ -10,39 +10,11 @@ from numpy.typing import NDArray
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, verify
 from tcc.compiler.ir.rewrite import eliminate_dead
 from tcc.compiler.ir.types import DType, TensorType
-from tcc.compiler.ops import (
-    Add,
-    AvgPool,
-    Border,
-    Conv,
-    GlobalAvgPool,
-    Mul,
-    Op,
-    Pad,
-    Relu,
-    Relu6,
-    ScaleShift,
-    integer_arithmetic,
-)
-from tcc.compiler.ops.elementwise import ScalarFunction
-from tcc.compiler.ops.integer import (
-    Dequantize,
-    QAdd,
-    QAvgPool,
-    QConv,
-    QGlobalAvgPool,
-    QMul,
-    QPad,
-    Quantize,
-    RealConv,
-    RealGlobalAvgPool,
-    Table,
-    mean,
-)
-from tcc.compiler.ops.integer.sums import fits
+from tcc.compiler.ops import Op, Relu, Relu6, ScaleShift
+from tcc.compiler.ops.integer import Dequantize, IntegerSite, Quantize, integer_form
 from tcc.compiler.quant.calibration import Calibration, Float32, Range, RoundedWeights
 from tcc.compiler.quant.program.overflow_checks import check_scales, check_sums
-from tcc.compiler.quant.rounding.nearest_rounding import largest_level, round_nearest
+from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.scale_groups import end_values, fused_clamps
 from tcc.compiler.support.unhandled import UnhandledError
 
@@ -103,10 +75,6 @@ class _Quantizer:
         self.named = {source.name: source.name for source in graph.inputs}
         self.ends = end_values(graph)
 
-    def largest_level(self, node: Node) -> int:
-        """Return the largest magnitude of a level that a node reads."""
-        return largest_level(self.calibration.ranges[node.inputs[0]])
-
     def enter(self, source: Input) -> None:
         """Take in an input: grey levels as they are, a float tensor through `quantize`."""
         found = self.calibration.ranges[source.name]
@@ -135,48 +103,20 @@ class _Quantizer:
         if not self.calibration.in_float & {node.name, worked.name}:
             inputs = tuple(self.named.get(value, value) for value in worked.inputs)
             types = tuple(self.types[value] for value in inputs)
-            form = self.form(worked, types, (y.scale, y.signed, *bounds))
+            form = integer_form(worked.op, self.site(worked, types, (y.scale, y.signed, *bounds)))
             if form:
                 op, params = form
                 self.add(node.name, op, inputs, params, worked)
                 return
         self.in_float(node, worked, (y.scale, y.signed, *bounds))
 
-    def form(  # noqa: C901, PLR0911 - a case an operation
-        self, node: Node, types: tuple[TensorType, ...], out: Out
-    ) -> tuple[Op, Tensors] | None:
-        """Return the integer operation that a node is, with its weights; None if there is none."""
-        match node.op:
-            case Conv() as conv:
-                own = self.rounded[node.name]
-                last = self.calibration.real_ends and node.name in self.ends
-                if last and fits(own.weight, own.bias, self.largest_level(node)):
-                    factor = np.float32(types[0].scale) * own.scale
-                    return RealConv(replace(conv, bias=True)), (
-                        own.weight, factor, own.bias,
-                    )  # fmt: skip
-                # Always with a bias: zeros change nothing, and corrections of biases need a place.
-                return QConv(*out, replace(conv, bias=True)), (own.weight, own.scale, own.bias)
-            case Add():
-                return QAdd(*out), ()
-            case Mul() if len(types) == 2:
-                return QMul(*out), ()
-            # A larger map, whose sum might overflow, stays in float.
-            case GlobalAvgPool() if mean.fits(types[0]):
-                last = self.calibration.real_ends and node.name in self.ends
-                return (RealGlobalAvgPool() if last else QGlobalAvgPool(*out)), ()
-            case AvgPool() as pool:
-                return _mean(pool, types[0], out)
-            case Pad(value=value) as pad:
-                return QPad(pad.pads, _levels((value,), out)), ()
-            case Border(padding=padding, values=values):
-                return QPad(padding, _levels(values, out)), ()
-            case op if op.moves:
-                return op, ()
-            case ScalarFunction() as op:
-                entries = table(op, types[0], Range(*out[:2]))
-                return Table(*out, op), (entries,)
-        return None
+    def site(self, node: Node, types: tuple[TensorType, ...], out: Out) -> IntegerSite:
+        """Return where a node would become an operation on integers."""
+        own = self.rounded.get(node.name)
+        weights = (own.weight, own.scale, own.bias) if own else ()
+        return IntegerSite(
+            types, out, self.calibration.real_ends and node.name in self.ends, weights
+        )
 
     def in_float(self, node: Node, worked: Node, out: Out) -> None:
         """Add a float operation and its clamp, and what makes integers of the result.
@@ -246,34 +186,6 @@ class _Quantizer:
         made = Graph(graph.name, tuple(self.inputs), tuple(self.nodes.values()), tuple(outputs))
         verify(made)
         return eliminate_dead(Model(made, self.weights))
-
-
-def table(op: ScalarFunction, x: TensorType, y: Range) -> NDArray[np.uint8]:
-    """Return what a function gives for each level of x: levels of y above its smallest (256,).
-
-    Args:
-        op: The function.
-        x: The type of the input, with its scale.
-        y: The range of the output.
-    """
-    smallest, _ = x.limits
-    low, high = y.limits
-    real = (np.arange(256) + smallest) * np.float64(x.scale or 0)
-    steps = np.rint(op.float64(real) / np.float64(y.scale))
-    return (np.clip(steps, low, high) - low).astype(np.uint8)
-
-
-def _mean(pool: AvgPool, x: TensorType, out: Out) -> tuple[Op, Tensors]:
-    """Return an average pooling with the ones that sum and the factor of each window."""
-    op = QAvgPool(*out, pool.resolve(x))
-    factor = integer_arithmetic.multiplier(x, 1.0, op.infer(x)) / op.counted(x)
-    return op, (np.ones(op.params(x)[0].shape, np.int8), factor.astype(np.float32))
-
-
-def _levels(values: tuple[float, ...], out: Out) -> tuple[int, ...]:
-    """Return the levels nearest to some numbers."""
-    scale, _, low, high = out
-    return tuple(int(np.clip(np.rint(value / scale), low, high)) for value in values)
 
 
 def _bounds(y: Range, clamp: Op | None) -> tuple[int, int]:

@@ -42,7 +42,7 @@ from tcc.compiler.ops import (
 from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer import QAdd, QConv, QGlobalAvgPool, QMul, Table
 from tcc.compiler.quant.calibration import Range
-from tcc.compiler.quant.program.quantize import quantize, table
+from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import scale_for
 from tcc.compiler.reference import integer_program
 
@@ -165,16 +165,16 @@ def test_functions_of_any_scales(
     top = float(np.abs(function.float64(real)).max()) * stretch
     y = Range(scale_for(top, negative), negative)
     op = Table(y.scale, negative, *y.limits, function)
-    assert run_one(op, x, params=(table(function, x, y),)) == 0
+    assert run_one(op, x, params=(op.entries(x),)) == 0
 
 
 def test_a_function_is_a_table_where_its_rounding_is_not_sure() -> None:
     x, op = typed((4, 8, 8), 0.02, True), Table(0.01, True, -128, 127, Silu())
-    entries = table(Silu(), x, Range(0.01, True))
+    entries = op.entries(x)
     assert sure(op, x, entries)
     assert not sure(op, x, np.roll(entries, 1))
     half = Table(float(np.float32(1 / 255)), False, 0, 255, Sigmoid())
-    assert not sure(half, x, table(Sigmoid(), x, Range(half.scale, False)))  # of zero: 127.5
+    assert not sure(half, x, half.entries(x))  # of zero: 127.5
 
 
 @nets

@@ -26,8 +26,9 @@ from tcc.compiler.ops import (
     Silu,
     Tanh,
 )
+from tcc.compiler.ops.integer import Table
 from tcc.compiler.quant.calibration import Calibration, Range
-from tcc.compiler.quant.program.quantize import quantize, table
+from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest, rounded
 from tcc.compiler.quant.scale_groups import scale_for
 from tcc.compiler.support.diagnostics import UserError
@@ -80,7 +81,7 @@ def test_a_table_holds_its_function(
     op: Op, slack: float, a: float, b: float, s: bool, t: bool
 ) -> None:
     x, y = typed((1,), a, s), Range(b, t)
-    entries = table(op, x, y)
+    entries = Table(b, t, *y.limits, op).entries(x)
     assert (entries.dtype, entries.shape) == (np.uint8, (256,))
     low, high = y.limits
     for place_, entry in enumerate(entries):
