@@ -25,7 +25,7 @@ from tcc.compiler.bundle import bundle_folder
 from tcc.compiler.cli import devices, failures
 from tcc.compiler.cli.report import Report, Stages, table
 from tcc.compiler.data.dataset import DataSet, read
-from tcc.compiler.driver import evaluation, int8_program, pipeline
+from tcc.compiler.driver import evaluation, int8_program, labelled_images, pipeline
 from tcc.compiler.driver.build_plan import Int8Programs
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec, load
@@ -138,7 +138,7 @@ def measured(name: str, spec: str, weights: str | None, made: Study, stages: Sta
     """
     file, *settings = spec.split(",")
     network = load(shipped.find_spec(file, HERE), {**made.classes, **dict(map(_named, settings))})
-    evaluation.labelled(
+    labelled_images.labelled(
         made.judge, bundle_folder.results(network.graph), made.path
     )  # before any work
     if weights:
@@ -158,8 +158,8 @@ def _form(form: str, spec: Spec, given: WeightSource, made: Study, stages: Stage
     size = sum(len(data) for path, data in contents.files.items() if path.startswith("model/"))
     with tempfile.TemporaryDirectory() as folder:
         built = bundle_folder.read(bundle_folder.write(contents, Path(folder)), devices.precision)
-        labelled = evaluation.labelled(made.judge, built.manifest.outputs, made.path)
-        scores = evaluation.by_artifact(built, device, labelled, stages)
+        labelled = labelled_images.labelled(made.judge, built.manifest.outputs, made.path)
+        scores = evaluation.by_artifact(built, device, labelled, stages).scores
     return Form(scores.accuracy, scores.correct, size)
 
 

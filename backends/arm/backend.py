@@ -1,7 +1,7 @@
 """The targets `arm-a7`, `arm-a53`, `arm-a72`, `arm-a76` and `host`."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,8 @@ from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from tcc.compiler.ir.operating_point import OperatingPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,14 @@ class Arm:
         from tcc.backends.arm.execute import runner
 
         return runner.run(self._runs(target), folder, images)
+
+    def operating_point_files(
+        self, target: Target, folder: Path, points: "Sequence[OperatingPoint]"
+    ) -> Mapping[str, bytes]:
+        """Return the file that the program reads how outputs are read from."""
+        from tcc.backends.arm.codegen import operating_point
+
+        return operating_point.files(folder, points)
 
     def measure(
         self,

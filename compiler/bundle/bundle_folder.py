@@ -7,15 +7,16 @@ the same bytes.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from tcc.compiler.bundle import manifest, manifest_checks
 from tcc.compiler.bundle.manifest import BundleFile, InputContract, Manifest, OutputContract
 from tcc.compiler.bundle.manifest_checks import Known
 from tcc.compiler.ir.graph import Graph, Input
+from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
@@ -124,6 +125,34 @@ def write(
 
     atomic_files.write_tree(folder, all_files, executable, replaceable, check)
     return folder
+
+
+def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, bytes]) -> Bundle:
+    """Write a bundle anew with other operating points, whole; all else of it stays to the byte.
+
+    `beside` are files that tell the artifact's own program of them, by name.
+
+    Raises:
+        UserError: The folder cannot be written, or another bundle took its place (E0622).
+    """
+    about, old = found.manifest, {f"{MODEL}/{name}" for name in beside}
+    kept = tuple(file for file in about.files if file.path not in old)
+    files = {file.path: _content(found.folder / file.path) for file in kept}
+    added = {f"{MODEL}/{name}": data for name, data in beside.items()}
+    known = {file.path: file for file in (*kept, *listed(added, frozenset()))}
+    if changed := [d for file in kept if (d := _problem(found.folder, file))]:
+        raise UserError(tuple(changed))
+    fresh = manifest.sealed(
+        replace(
+            about,
+            operating_points=tuple(points),
+            files=tuple(known[path] for path in sorted(known)),
+        )
+    )
+    everything = {**files, **added, manifest.NAME: manifest.encode(fresh)}
+    executable = frozenset(file.path for file in kept if file.executable)
+    atomic_files.write_tree(found.folder, everything, executable, replaceable)
+    return Bundle(found.folder, fresh, identity(found.folder))
 
 
 def replaceable(folder: Path) -> str | None:
@@ -236,6 +265,14 @@ def _inside(folder: Path, name: str) -> bool:
     pure = PurePosixPath(name)
     plain = not pure.is_absolute() and ".." not in pure.parts
     return plain and Path(os.path.realpath(folder / name)) == folder.resolve() / pure
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with regular_files.opened(path) as file:
+            return file.read()
+    except OSError as error:
+        raise atomic_files.explain(error, path, "read this") from error
 
 
 def _sha256(path: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tcc.compiler.ir import preprocess
+from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.target import Memory
 from tcc.compiler.ir.tool_report import ToolReport
@@ -158,7 +159,8 @@ class Manifest:
 
     `compiled` is what the maker's own tool said, where it was here and compiled the package;
     `memory` is what running takes, where it is fixed; `warnings` is what runs slowly or may not
-    run on the target, by its documents.
+    run on the target, by its documents; `operating_points` say how outputs are read, where that was
+    fitted.
     """
 
     tcc_bundle: int = field(metadata={"const": VERSION})
@@ -175,7 +177,12 @@ class Manifest:
     compiled: ToolReport | None = field(default=None, metadata={"default": None})
     memory: Memory | None = field(default=None, metadata={"default": None})
     warnings: tuple[BuildWarning, ...] = field(default=(), metadata={"default": ()})
+    operating_points: tuple[OperatingPoint, ...] = field(default=(), metadata={"default": ()})
     seal: str = ""
+
+    def operating_point(self, output: str) -> OperatingPoint | None:
+        """Return how an output is read, None where nothing was fitted of it."""
+        return next((each for each in self.operating_points if each.output == output), None)
 
 
 KIND = DocumentKind(

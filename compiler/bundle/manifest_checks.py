@@ -7,7 +7,7 @@ there are, that they are different, how far they may be off, and what goes in an
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from math import prod
+from math import isfinite, prod
 
 from tcc.compiler.bundle import tolerance
 from tcc.compiler.bundle.manifest import (
@@ -19,6 +19,7 @@ from tcc.compiler.bundle.manifest import (
     OutputContract,
 )
 from tcc.compiler.ir import preprocess
+from tcc.compiler.ir.operating_point import LARGEST, OperatingPoint
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.types import DType
 
@@ -54,6 +55,32 @@ def _problems(about: Manifest, known: Known) -> Iterator[str]:
     if about.weights.origin == "random" and not about.weights.notice:
         yield "weights: they are random, and `notice` does not say so"
     yield from _goldens(about)
+    yield from _points(about)
+
+
+def _points(about: Manifest) -> Iterator[str]:
+    outputs = {output.name: output for output in about.outputs}
+    yield from _twice("operating_points", (point.output for point in about.operating_points))
+    for point in about.operating_points:
+        problem = _point(point, outputs.get(point.output))
+        if problem:
+            yield f"operating_points/{point.output[:40]}: {problem}"
+
+
+def _point(point: OperatingPoint, output: OutputContract | None) -> str:
+    if output is None or len(output.shape) != 1 or output.kind == "regression":
+        return "there is no such row of classes or decisions"
+    if not all(map(isfinite, (point.temperature, *point.thresholds))):
+        return "a number is not finite"
+    if not 1 / LARGEST <= point.temperature <= LARGEST:
+        return f"its temperature is {point.temperature:g}"
+    wanted = output.shape[0] if output.kind == "decisions" else int(point.positive is not None)
+    if len(point.thresholds) != wanted:
+        return f"it has {len(point.thresholds)} thresholds, not {wanted}"
+    limit = 0 if output.kind == "decisions" else output.shape[0]
+    if point.positive is not None and not 0 <= point.positive < limit:
+        return f"there is no class {point.positive} to be positive"
+    return ""
 
 
 def _input(source: InputContract) -> Iterator[str]:

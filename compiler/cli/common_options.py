@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tcc.compiler.zoo.trained import TrainedNetwork
 
 
-def _spec_names(incomplete: str) -> list[str]:
+def spec_names(incomplete: str) -> list[str]:
+    """Return the names of known specs that begin so."""
     from tcc.compiler.zoo import shipped
 
     words = (*shipped.specs(), *(path.parent.name for path in shipped.trained()))
@@ -28,7 +29,7 @@ SpecArgument = Annotated[
     typer.Argument(
         metavar="SPEC",
         show_default=False,
-        autocompletion=_spec_names,
+        autocompletion=spec_names,
         help="A spec file or the name of a known spec or trained network; without it, the project "
         "file's.",
     ),

@@ -1,47 +1,89 @@
-"""`tcc eval`: how well a network, or a bundle's artifact, tells labelled images apart."""
+"""`tcc eval`: how well networks, or bundles' artifacts, tell labelled images apart."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tcc.compiler.cli.common_options import (
-    ChosenSpec,
     Json,
     Quiet,
     Settings,
-    SpecArgument,
     Strict,
     Verbose,
     choose,
+    spec_names,
     typed,
 )
-from tcc.compiler.cli.report import Report, Stages, TableCell
+from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling, print_one
+from tcc.compiler.cli.evaluation_tables import print_all
+from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.show_bundle import bundle_folder
 from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, synthetic, take
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
-    from tcc.compiler.driver.evaluation import LabelledImages
-    from tcc.compiler.driver.pipeline import WeightSource
-    from tcc.compiler.reference.classification_metrics import Interval, Scores
-    from tcc.compiler.support.project_file import Project
+    from tcc.compiler.driver.fitting import Criterion
+    from tcc.compiler.driver.labelled_images import LabelledImages
+    from tcc.compiler.ir.operating_point import OperatingPoint
 
-MATRIX = 12
-"""Most classes whose confusion matrix is printed whole."""
-CONFUSED = 10
-"""Pairs of classes that are listed where it is not."""
+SPLITS = frozenset({"train", "val", "test"})
+"""Folders that are no classes, where a folder has no others, and `test` among them."""
 
+Networks = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SPEC]...",
+        show_default=False,
+        autocompletion=spec_names,
+        help="Spec files, names of known specs, or bundles; without one, the project file's spec.",
+    ),
+]
 LabelledOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
         metavar="DIR",
         show_default=False,
-        help="Labelled images: a folder of class folders, or an .npz file with `labels`; without "
-        "it, the project file's.",
+        help="Labelled images: a folder of class folders, or of `test` and other splits, or an "
+        ".npz file with `labels`; without it, the project file's.",
+    ),
+]
+FitOption = Annotated[
+    bool,
+    typer.Option(
+        "--fit",
+        help="Fit the temperature, and thresholds, to the images of DIR/val, store them in the "
+        "bundle, and judge by those of DIR/test.",
+    ),
+]
+CarryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--carry",
+        metavar="BUNDLE",
+        show_default=False,
+        help="Store in the bundle what was fitted of another of the same network.",
+    ),
+]
+PositiveOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CLASS",
+        show_default=False,
+        help="With --fit, also fit a threshold from which an image is taken for this class.",
+    ),
+]
+SensitivityOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        help="With --fit, the least sensitivity of thresholds; without it, Youden's J decides.",
     ),
 ]
 Bootstrap = Annotated[
@@ -51,7 +93,8 @@ Bootstrap = Annotated[
         min=1,
         max=10_000_000,
         show_default=False,
-        help="Give an interval that holds the accuracy of 95 % of N resamples.",
+        help="Draw N resamples for the intervals of averages, 1000 without it, and give the one "
+        "that holds the accuracy of 95 % of them as well.",
     ),
 ]
 BootstrapSeed = Annotated[
@@ -60,180 +103,188 @@ BootstrapSeed = Annotated[
 
 
 @dataclass(frozen=True)
-class EvaluationReport:
-    """How a network did on labelled images; `about` says what ran, for the document."""
+class Wanted:
+    """What a bundle or spec is evaluated with."""
 
-    about: dict[str, Any]
-    given: "LabelledImages"
-    scores: "Scores"
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The classes' names, or their indices."""
-        return self.given.output.labels or tuple(map(str, range(len(self.scores.classes))))
+    data: Path | None
+    weights: Path | None
+    seed: int | None
+    settings: Sequence[str] | None
+    strict: bool
+    fit: "Criterion | None"
+    carry: Path | None
 
 
 def evaluate(
-    spec: SpecArgument = None,
+    networks: Networks = None,
     data: LabelledOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = None,
     settings: Settings = None,
     strict: Strict = False,
+    fit: FitOption = False,
+    carry: CarryOption = None,
+    positive: PositiveOption = None,
+    sensitivity: SensitivityOption = None,
     bootstrap: Bootstrap = None,
     bootstrap_seed: BootstrapSeed = 0,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure accuracy, precision, recall and F1 on labelled images.
+    """Measure accuracy, sensitivity, specificity, F1 and ROC-AUC on labelled images.
 
-    SPEC may also be a bundle's folder: then its own artifact runs, so take only those that you
-    trust. A spec runs in floats, by the reference executor.
+    A bundle's own artifact runs, so take only those that you trust; a spec runs in floats, by the
+    reference executor. An image is taken for the class of largest output, of equal ones for the
+    first. Several are compared with each other by McNemar's test.
     """
     report = Report(json, quiet, verbose)
-    folder = bundle_folder(spec)
+    criterion = _criterion(fit, positive, sensitivity)
+    wanted = Wanted(data, weights, seed, settings, strict, criterion, carry)
+    names: Sequence[str | None] = networks or (None,)
+    if len(names) > 1 and (weights or carry):
+        option = "--weights" if weights else "--carry"
+        raise fail("E0601", f"{option} is for one network, and these are several", typed(option))
+    found = []
     with report.stages() as stages:
-        stages("spec", 0, 1)
-        if folder:
-            _only_specs(weights, seed, settings)
-            found = _of_bundle(report, stages, folder, data)
-        else:
-            chosen = choose(spec, settings, strict)
-            found = _of_spec(report, stages, chosen, take(report, chosen, weights, seed), data)
+        for name in names:
+            stages("spec", 0, 1)
+            folder = bundle_folder(name)
+            found.append(_of(report, stages, folder, wanted) if folder
+                         else _of_spec(report, stages, name, wanted))  # fmt: skip
         stages.end()
-    within = None
-    if bootstrap:
-        from tcc.compiler.reference.classification_metrics import interval
-
-        within = interval(found.scores.correct, found.scores.images, bootstrap, bootstrap_seed)
-    _print(report, found, within)
-    report.document(_document(found, within, stages))
+    drawn = Resampling(bootstrap, bootstrap_seed)
+    if len(found) == 1:
+        report.document(print_one(report, found[0], drawn) | {"seconds": stages.seconds})
+    else:
+        report.document(print_all(report, found, drawn) | {"seconds": stages.seconds})
 
 
-def _only_specs(weights: Path | None, seed: int | None, settings: Sequence[str] | None) -> None:
+def _criterion(fit: bool, positive: str | None, sensitivity: float | None) -> "Criterion | None":
+    from tcc.compiler.driver.fitting import Criterion
+
+    if fit:
+        return Criterion(positive, sensitivity)
+    for option, value in (("--positive", positive), ("--sensitivity", sensitivity)):
+        if value is not None:
+            raise fail("E0601", f"{option} goes with --fit", typed(option))
+    return None
+
+
+def _of(report: Report, stages: Stages, folder: Path, wanted: Wanted) -> EvaluationReport:
+    """Evaluate a bundle, after fitting how its outputs are read, where that is wanted."""
+    from tcc.compiler.cli import devices
+    from tcc.compiler.driver import evaluation, fitting
+
+    _only_specs(wanted)
+    found, device = devices.load(folder)
+    about = found.manifest
+    if about.weights.notice:
+        report.notice(about.weights.notice)
+    points = about.operating_points
+    if wanted.carry:
+        if wanted.fit:
+            raise fail("E0601", "--fit and --carry exclude each other", typed("--carry"))
+        points = fitting.carried(found, devices.load(wanted.carry)[0])
+    judge, learn = _places(report, wanted)
+    given = _labelled(report, stages, judge, about.outputs)
+    learned = None
+    if wanted.fit and learn:
+        learned = evaluation.by_artifact(
+            found, device, _labelled(report, stages, learn, about.outputs), stages
+        )
+        program = f"{about.target} {about.precision}"
+        points = (fitting.fit(learned, program, wanted.fit),)
+    point = next((each for each in points if each.output == given.output.name), None)
+    made = evaluation.by_artifact(found, device, given, stages, point)
+    if learned:
+        fitting.check_apart(learned, made)
+    if points != about.operating_points:
+        fitting.store(found, device, points)
+    _warn_seen(report, given, point)
+    said = {"bundle": str(folder), "target": about.target, "precision": about.precision}
+    return EvaluationReport(said, made, point, str(folder) if wanted.fit or wanted.carry else None)
+
+
+def _warn_seen(report: Report, given: "LabelledImages", point: "OperatingPoint | None") -> None:
+    """Say loudly that values were fitted to the very images that judge them."""
+    if point and point.fitted.digest == given.data.digest:
+        report.notice(
+            f"the images in {given.path} are those that temperature and thresholds were fitted "
+            "to: what follows is too good. Judge by others"
+        )
+
+
+def _only_specs(wanted: Wanted) -> None:
     """Refuse options that a bundle has settled (E0601)."""
-    given = {"--weights": weights, "--seed": seed, "--set": settings or None}
+    given = {"--weights": wanted.weights, "--seed": wanted.seed, "--set": wanted.settings or None}
     for name, value in given.items():
         if value is not None:
             raise fail("E0601", f"{name} is for specs, and this is a bundle", typed(name))
 
 
-def _of_bundle(report: Report, stages: Stages, folder: Path, data: Path | None) -> EvaluationReport:
-    from tcc.compiler.cli import devices
-    from tcc.compiler.driver import evaluation
-    from tcc.compiler.support import project_file
-
-    found, device = devices.load(folder)
-    about = found.manifest
-    if about.weights.notice:
-        report.notice(about.weights.notice)
-    given = _labelled(report, stages, project_file.find(Path()), data, about.outputs)
-    scores = evaluation.by_artifact(found, device, given, stages)
-    said = {"bundle": str(folder), "target": about.target, "precision": about.precision}
-    return EvaluationReport(said, given, scores)
-
-
-def _of_spec(
-    report: Report, stages: Stages, chosen: ChosenSpec, weights: "WeightSource", data: Path | None
-) -> EvaluationReport:
+def _of_spec(report: Report, stages: Stages, name: str | None, wanted: Wanted) -> EvaluationReport:
     from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.driver import evaluation
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.ir.precision import FP32
     from tcc.compiler.reference import float_program
 
+    for option, value in (("--fit", wanted.fit), ("--carry", wanted.carry)):
+        if value is not None:
+            message = f"{option} stores what it finds in a bundle, and this is a spec"
+            raise fail("E0601", message, typed(option), help="build it first")
+    chosen = choose(name, wanted.settings, wanted.strict)
+    weights = take(report, chosen, wanted.weights, wanted.seed)
     spec = chosen.spec
-    given = _labelled(report, stages, chosen.project, data, bundle_folder.results(spec.graph))
-    scores = evaluation.by_reference(Model(spec.graph, weights.tensors), given, stages)
+    judge, _ = _places(report, wanted, chosen.project.data)
+    given = _labelled(report, stages, judge, bundle_folder.results(spec.graph))
+    found = evaluation.by_reference(Model(spec.graph, weights.tensors), given, stages)
     reference = f"reference ({float_program.NAME})"
     said = {"spec": spec.name, "target": reference, "precision": FP32.name}
-    return EvaluationReport(said, given, scores)
+    return EvaluationReport(said, found)
 
 
-def _labelled(
-    report: Report, stages: Stages, project: "Project", path: Path | None, outputs: Any
-) -> "LabelledImages":
-    """Return the images that the command line names, or else the project file, with classes.
+def _places(report: Report, wanted: Wanted, own: Path | None = None) -> tuple[Path, Path | None]:
+    """Return where the images lie that judge, and those that values are fitted to.
 
     Raises:
-        UserError: There are none (E0616), or they are no labelled data set for the network.
+        UserError: It is not said (E0616), or there are no two splits to fit and to judge (E1260).
     """
-    from tcc.compiler.data.dataset import read
-    from tcc.compiler.driver import evaluation
+    from tcc.compiler.support import project_file
+    from tcc.compiler.support.diagnostics import whole_file
 
-    where = path or project.data
+    where = wanted.data or own or project_file.find(Path()).data
     if where is None:
         help = "give labelled images with --data: a folder of class folders"
         raise fail("E0616", "evaluate on which images?", typed("--data"), help=help)
+    below = {each.name for each in where.iterdir() if each.is_dir()} if where.is_dir() else set()
+    split = {"test"} < below <= SPLITS
+    if wanted.fit is None:
+        if split:
+            report.note(f"judged by {where / 'test'}")
+        return (where / "test" if split else where), None
+    if not split or "val" not in below:
+        message = "values are fitted to the images of `val` and judged by those of `test`"
+        label = "there are no such two folders here"
+        help = "give a folder with class folders in `val` and `test`, which share no image"
+        raise fail("E1260", message, whole_file(str(where)), label=label, help=help)
+    return where / "test", where / "val"
+
+
+def _labelled(report: Report, stages: Stages, where: Path, outputs: Any) -> "LabelledImages":
+    """Return the images in a place, with classes.
+
+    Raises:
+        UserError: They are no labelled data set for the network.
+    """
+    from tcc.compiler.data.dataset import read
+    from tcc.compiler.driver import labelled_images
+
     report.detail(f"images: {where}")
     stages("data", 0, 1)
     found = read(where)
     report.warnings(found.warnings)
     if synthetic(found):
         report.notice(f"the images in {where} are synthetic: a program drew them")
-    return evaluation.labelled(found, outputs, where)
-
-
-def _print(report: Report, found: EvaluationReport, within: "Interval | None") -> None:
-    scores, labels = found.scores, found.labels
-    text = f"accuracy {scores.accuracy:.2%}, {scores.correct:,} of {scores.images:,} images"
-    if within:
-        text += f" ({within.level:.0%} of resamples within {within.low:.2%} and {within.high:.2%})"
-    report.text(text)
-    if report.quiet:
-        return
-    rows = [
-        (label, f"{c.rates.precision:.4f}", f"{c.rates.recall:.4f}", f"{c.rates.f1:.4f}", c.support)
-        for label, c in zip(labels, scores.classes, strict=True)
-        if c.occurs
-    ]
-    macro = scores.macro
-    mean = (f"{macro.precision:.4f}", f"{macro.recall:.4f}", f"{macro.f1:.4f}")
-    rows.append(("macro average", *mean, scores.images))
-    report.text("")
-    report.table(("class", "precision", "recall", "F1", "support"), rows)
-    report.text("")
-    if len(labels) > MATRIX:
-        _print_confused(report, found)
-        return
-    report.text("rows: the class; columns: what it was taken for")
-    lines: list[tuple[TableCell, ...]] = [
-        (label, *row) for label, row in zip(labels, scores.confusion, strict=True)
-    ]
-    report.table(("", *labels), lines)
-
-
-def _print_confused(report: Report, found: EvaluationReport) -> None:
-    """Print the pairs of classes that are taken for each other most often."""
-    labels = found.labels
-    pairs = [
-        (count, labels[i], labels[j])
-        for i, row in enumerate(found.scores.confusion)
-        for j, count in enumerate(row)
-        if count and i != j
-    ]
-    pairs.sort(key=lambda pair: -pair[0])
-    if pairs:
-        rows = [(truth, taken, count) for count, truth, taken in pairs[:CONFUSED]]
-        report.table(("class", "taken for", "images"), rows)
-
-
-def _document(found: EvaluationReport, within: "Interval | None", stages: Stages) -> dict[str, Any]:
-    scores, given = found.scores, found.given
-    return {
-        **found.about,
-        "data": {"path": str(given.path), "digest": given.data.digest, "images": scores.images},
-        "output": given.output.name,
-        "accuracy": scores.accuracy,
-        "correct": scores.correct,
-        "interval": asdict(within) if within else None,
-        "macro": asdict(scores.macro),
-        "classes": [
-            {"index": i, "label": label, **asdict(c.rates), "support": c.support,
-             "predicted": c.predicted}
-            for i, (label, c) in enumerate(zip(found.labels, scores.classes, strict=True))
-        ],
-        "confusion": [list(row) for row in scores.confusion],
-        "seconds": stages.seconds,
-    }  # fmt: skip
+    return labelled_images.labelled(found, outputs, where)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.manifest import OutputContract
     from tcc.compiler.ir.device import Device
     from tcc.compiler.ir.graph import Input
+    from tcc.compiler.ir.operating_point import OperatingPoint
 
 BATCH = 8
 """Most images handed to the artifact at a time."""
@@ -40,17 +41,40 @@ Top = Annotated[
 
 @dataclass(frozen=True)
 class Prediction:
-    """One output of one image: raw values, and the probabilities that its activation makes."""
+    """One output of one image: raw values, and the probabilities that its activation makes.
+
+    `point` is what was fitted of it, if anything.
+    """
 
     output: "OutputContract"
     raw: "np.ndarray"
     values: "np.ndarray"
+    point: "OperatingPoint | None"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes' names, or their indices."""
+        return self.output.labels or tuple(map(str, range(len(self.values))))
 
     def ranked(self) -> list[tuple[int, str, float]]:
-        """Return class index, label and value, the largest value first."""
-        order = sorted(range(len(self.values)), key=lambda i: (-self.values[i], i))
-        labels = self.output.labels or tuple(map(str, range(len(self.values))))
-        return [(i, labels[i], float(self.values[i])) for i in order]
+        """Return class index, label and value, the largest first, of equal ones the first.
+
+        Raw values decide, as different ones can round to one probability.
+        """
+        order = sorted(range(len(self.values)), key=lambda i: (-self.raw[i], i))
+        return [(i, self.labels[i], float(self.values[i])) for i in order]
+
+    def decided(self) -> tuple[int, ...] | None:
+        """Return the classes that it is taken for by fitted thresholds; None where are none."""
+        from tcc.compiler.reference import decision_rule
+
+        if self.point is None or not self.point.thresholds:
+            return None
+        row = self.raw[None]
+        if self.output.kind == "decisions":
+            return tuple(decision_rule.decided(row, self.point)[0].nonzero()[0].tolist())
+        found = decision_rule.class_taken(self.output.activation, row, self.point)
+        return (int(found[0]),)
 
 
 def run(
@@ -112,13 +136,15 @@ def _predicted(
     from tcc.compiler.bundle import artifact_runs
     from tcc.compiler.reference.output_activations import applied
 
-    outputs = bundle.manifest.outputs
+    about = bundle.manifest
     for batch, images in _batches(report, bundle.input, paths):
         for path, raw in zip(batch, artifact_runs.run(bundle, device, images), strict=True):
-            yield (
-                path,
-                [Prediction(o, raw[o.name], applied(o.activation, raw[o.name])) for o in outputs],
-            )
+            found = []
+            for output in about.outputs:
+                own, point = raw[output.name], about.operating_point(output.name)
+                values = applied(output.activation, own, point.temperature if point else 1.0)
+                found.append(Prediction(output, own, values, point))
+            yield path, found
 
 
 def _batches(
@@ -178,6 +204,10 @@ def _print(report: Report, path: Path, predictions: Sequence[Prediction], top: i
         width = max(len(label) for _, label, _ in ranked)
         for _, label, value in ranked[:top]:
             report.text(f"  {label:<{width}}  {value:.4f}")
+        decided = prediction.decided()
+        if decided is not None:
+            names = ", ".join(prediction.labels[i] for i in decided) or "none"
+            report.text(f"  decision: {names}")
 
 
 def _document(path: Path, predictions: Sequence[Prediction]) -> dict[str, Any]:
@@ -192,6 +222,11 @@ def _output(prediction: Prediction) -> Mapping[str, Any]:
             {"index": i, "label": label if output.labels else None, "value": _number(value)}
             for i, label, value in prediction.ranked()
         ]
+        if prediction.point:
+            found["temperature"] = prediction.point.temperature
+        decided = prediction.decided()
+        if decided is not None:
+            found["decision"] = [{"index": i, "label": prediction.labels[i]} for i in decided]
     found["raw"] = [_number(float(v)) for v in prediction.raw.reshape(-1)]
     return found
 

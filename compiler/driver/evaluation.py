@@ -1,12 +1,11 @@
 """Labelled images through a network: which class each is taken for.
 
-Images are decoded a batch at a time, and nothing but counts is kept of them.
+Images are decoded a batch at a time; what the network gives is kept of them.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,35 +13,78 @@ from numpy.typing import NDArray
 
 from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.bundle_folder import Bundle
-from tcc.compiler.bundle.manifest import OutputContract
 from tcc.compiler.data import images
-from tcc.compiler.data.dataset import DAMAGED, MOST_LISTED, DataSet, check, fitting, indices
+from tcc.compiler.data.dataset import DAMAGED, DataSet, check, fitting
+from tcc.compiler.driver.labelled_images import LabelledImages
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input, Model
-from tcc.compiler.reference import classification_metrics, float_program
+from tcc.compiler.ir.operating_point import OperatingPoint
+from tcc.compiler.reference import (
+    classification_metrics,
+    decision_rule,
+    float_program,
+    roc_curve,
+)
 from tcc.compiler.reference.classification_metrics import Scores
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.progress import Progress
 
 Outputs = Mapping[str, NDArray[np.float32]]
+Answer = tuple[bytes, Outputs]
+"""The hash of an input, and what the network gives for it."""
+MOST_VALUES = 1 << 26
+"""Most outputs that are kept, 256 MiB of them; beyond, only counts are."""
 BATCH = 32
 """Most images at a time."""
 BATCH_BYTES = 1 << 26
 """Bytes of pixels at which a batch is full."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledImages:
-    """A data set with each item's class, and where it comes from."""
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What a network gave for labelled images, in their order.
 
-    data: DataSet
-    classes: tuple[int, ...]
-    output: OutputContract
-    path: Path
+    `raw` are its outputs (images, values), None where these would be more than `MOST_VALUES`;
+    `taken` says of each image and class whether the image was taken for it; `inputs` are hashes of
+    what went in.
+    """
+
+    given: LabelledImages
+    taken: NDArray[np.bool_]
+    raw: NDArray[np.float32] | None
+    inputs: tuple[bytes, ...]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Which images were taken for what they are."""
+        found: NDArray[np.bool_] = (self.taken == self.given.holds).all(axis=1)
+        return found
+
+    @property
+    def scores(self) -> Scores:
+        """The figures of its counts."""
+        holds = self.given.holds
+        if not self.given.exclusive:
+            return classification_metrics.decision_scores(holds, self.taken)
+        counts = holds.astype(np.int64).T @ self.taken
+        return classification_metrics.scores(counts)
+
+    def odds(self, temperature: float = 1.0) -> NDArray[np.float64] | None:
+        """Return the log-odds of each class, (images, classes)."""
+        if self.raw is None:
+            return None
+        found = roc_curve.log_odds(self.given.output.activation, self.raw, temperature)
+        return np.hstack([-found, found]) if self.given.single else found
 
 
-def by_artifact(found: Bundle, device: Device, given: LabelledImages, progress: Progress) -> Scores:
-    """Return how a bundle's artifact does, from the pixels on.
+def by_artifact(
+    found: Bundle,
+    device: Device,
+    given: LabelledImages,
+    progress: Progress,
+    point: OperatingPoint | None = None,
+) -> Evaluated:
+    """Return how a bundle's artifact does, from the pixels on, read as an operating point says.
 
     Raises:
         UserError: The images are damaged or do not fit the network, or it gives no finite numbers.
@@ -51,11 +93,15 @@ def by_artifact(found: Bundle, device: Device, given: LabelledImages, progress: 
     floats = data.array is not None and data.array.dtype != np.uint8
     run = artifact_runs.infer if floats else artifact_runs.run
     each = (data.tensor(i, source) if floats else pixels(data, i, source) for i in range(len(data)))
-    answers = (outputs for batch in _batches(each) for outputs in run(found, device, batch))
-    return _scored(given, source, answers, progress)
+    answers = (
+        (_digest(array), outputs)
+        for batch in _batches(each)
+        for array, outputs in zip(batch, run(found, device, batch), strict=True)
+    )
+    return _evaluated(given, source, answers, progress, point)
 
 
-def by_reference(model: Model, given: LabelledImages, progress: Progress) -> Scores:
+def by_reference(model: Model, given: LabelledImages, progress: Progress) -> Evaluated:
     """Return how a network as written does, in floats, by the reference executor.
 
     Raises:
@@ -64,42 +110,9 @@ def by_reference(model: Model, given: LabelledImages, progress: Progress) -> Sco
     (source,) = model.graph.inputs
     data = check(given.data, source)
     run = float_program.prepared(model)
-    answers = (run(data.tensor(i, source)) for i in range(len(data)))
-    return _scored(given, source, answers, progress)
-
-
-def labelled(data: DataSet, outputs: Sequence[OutputContract], path: Path) -> LabelledImages:
-    """Return a data set with the classes that a network's first row of classes has for it.
-
-    Where none is said to be one, the first row of numbers is taken for it.
-
-    Args:
-        data: Images with labels.
-        outputs: The network's, as a manifest describes them.
-        path: Where the images are, for errors.
-
-    Raises:
-        UserError: No output is such a row, or each decides by itself (E0716), images have no label
-            (E0714), or one that the network does not have (E0715).
-    """
-    where = whole_file(str(path))
-    rows = [o for o in outputs if len(o.shape) == 1 and o.shape[0] > 1]
-    classes_first = [o for kind in ("classes", "regression") for o in rows if o.kind == kind]
-    if not classes_first:
-        help = "say `kind: classes` in the spec if one of its decisions alone may hold"
-        message = "this network has no output that is a row of classes"
-        raise fail("E0716", message, where, help=help if rows else "")
-    output = classes_first[0]
-    bare = [item for item in data.items if item.label is None]
-    if bare:
-        found = f"{len(bare)} of {len(data)} have none; the first is {bare[0].name}"
-        help = "put them in a folder for each class, or give an .npz file with `labels`"
-        raise fail("E0714", "these images have no labels", where, label=found, help=help)
-    classes = indices(data, output.labels)
-    known = tuple(c for c in classes if c is not None and c < output.shape[0])
-    if len(known) < len(data):
-        raise UserError(_unknown(data, classes, output, path))
-    return LabelledImages(data, known, output, path)
+    each = (data.tensor(i, source) for i in range(len(data)))
+    answers = ((_digest(array), run(array)) for array in each)
+    return _evaluated(given, source, answers, progress, None)
 
 
 def pixels(data: DataSet, place: int, source: Input) -> NDArray[np.uint8]:
@@ -116,51 +129,55 @@ def pixels(data: DataSet, place: int, source: Input) -> NDArray[np.uint8]:
     return fitting(found, source, item.name)
 
 
-def _unknown(
-    data: DataSet, classes: Sequence[int | None], output: OutputContract, path: Path
-) -> tuple[Diagnostic, ...]:
-    """Return what is wrong with each label that no class has."""
-    count = output.shape[0]
-    strange = Counter(
-        str(item.label)
-        for item, index in zip(data.items, classes, strict=True)
-        if index is None or index >= count
-    )
-    if output.labels:
-        help = f"its classes are {', '.join(output.labels[:MOST_LISTED])}"
-    else:
-        help = f"its {count} classes have no names: let labels be indices from 0 to {count - 1}"
-    return tuple(
-        Diagnostic(
-            "E0715",
-            f"the network has no class `{label[:80]}`",
-            whole_file(str(path / label if path.is_dir() else path)),
-            label=f"{images} images of it",
-            help=help,
-        )
-        for label, images in sorted(strange.items())[:MOST_LISTED]
-    )
-
-
-def _scored(
-    given: LabelledImages, source: Input, answers: Iterator[Outputs], progress: Progress
-) -> Scores:
-    """Count what each image is taken for: its largest output, of equal ones the first."""
-    total, classes = len(given.data), given.output.shape[0]
-    counts = np.zeros((classes, classes), np.int64)
+def _evaluated(
+    given: LabelledImages,
+    source: Input,
+    answers: Iterator[Answer],
+    progress: Progress,
+    point: OperatingPoint | None,
+) -> Evaluated:
+    """Hear what each image gives, and what it is taken for."""
+    total, width = len(given.data), given.output.shape[0]
+    taken = np.zeros((total, len(given.labels)), np.bool_)
+    raw = np.zeros((total, width), np.float32) if total * width <= MOST_VALUES else None
+    inputs = []
     progress("images", 0, total)
     try:
-        for place, outputs in enumerate(answers):
+        for place, (digest, outputs) in enumerate(answers):
             values = outputs[given.output.name]
             if not np.isfinite(values).all():
                 raise _not_finite(given, place)
-            counts[given.classes[place], int(values.argmax())] += 1
+            taken[place] = _taken(given, values, point)
+            inputs.append(digest)
+            if raw is not None:
+                raw[place] = values
             progress("images", place + 1, total)
     except UserError as error:
         if error.diagnostics[0].code in DAMAGED:  # one of them: look for all
             raise given.data.damaged(source) from None
         raise
-    return classification_metrics.scores(counts)
+    return Evaluated(given, taken, raw, tuple(inputs))
+
+
+def _taken(
+    given: LabelledImages, values: NDArray[np.float32], point: OperatingPoint | None
+) -> NDArray[np.bool_]:
+    """Return which classes an image is taken for."""
+    output, row = given.output, values[None]
+    if given.single:
+        yes = decision_rule.decided(row, point)[0]
+        return np.append(~yes, yes)
+    if not given.exclusive:
+        return np.asarray(decision_rule.decided(row, point)[0])
+    chosen = decision_rule.class_taken(output.activation, row, point)[0]
+    found: NDArray[np.bool_] = np.arange(output.shape[0]) == chosen
+    return found
+
+
+def _digest(array: NDArray[Any]) -> bytes:
+    """Return what tells an input from others, whatever its file."""
+    head = f"{array.dtype} {array.shape}".encode()
+    return hashlib.blake2b(head + array.tobytes(), digest_size=16).digest()
 
 
 def _not_finite(given: LabelledImages, place: int) -> UserError:

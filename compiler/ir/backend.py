@@ -26,6 +26,7 @@ from tcc.compiler.support.progress import Progress, silent
 if TYPE_CHECKING:
     import numpy as np
 
+    from tcc.compiler.ir.operating_point import OperatingPoint
     from tcc.compiler.ir.target import Outputs
 
 
@@ -210,6 +211,17 @@ class NumbersReader(Protocol):
         Raises:
             UserError: It cannot be read, or holds what no artifact of tcc does.
         """
+        ...
+
+
+@runtime_checkable
+class OperatingPointReader(Protocol):
+    """A backend whose artifacts bring a program that reads operating points from a file."""
+
+    def operating_point_files(
+        self, target: Target, folder: Path, points: "Sequence[OperatingPoint]"
+    ) -> Mapping[str, bytes]:
+        """Return the files beside the artifact in `folder` that tell it, by name."""
         ...
 
 

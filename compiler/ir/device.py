@@ -14,6 +14,7 @@ from tcc.compiler.ir.backend import (
     ImageRunner,
     Measurer,
     NumbersReader,
+    OperatingPointReader,
     Packager,
     Runner,
     ToolUser,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Graph, Input, Model, Pass
     from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
     from tcc.compiler.ir.number_types import Numbers
+    from tcc.compiler.ir.operating_point import OperatingPoint
     from tcc.compiler.support.progress import Progress
 
     Outputs = dict[str, np.ndarray]
@@ -118,6 +120,21 @@ class Device:
         if isinstance(self.backend, NumbersReader):
             return self.backend.numbers(self.target, folder)
         return None
+
+    def operating_point_files(
+        self, folder: Path, points: "Sequence[OperatingPoint]"
+    ) -> Mapping[str, bytes]:
+        """Return the files beside the artifact in `folder` that its own program reads points from.
+
+        Raises:
+            UserError: Its programs for a board would not follow them (E1265).
+        """
+        if self.packager:
+            message = f"what is built for {self.name} reads no operating point on its board"
+            raise fail("E1265", message, whole_file(str(folder)))
+        if isinstance(self.backend, OperatingPointReader):
+            return self.backend.operating_point_files(self.target, folder, points)
+        return {}
 
     def infer(
         self, folder: Path, source: "Input", tensors: "Sequence[np.ndarray]"

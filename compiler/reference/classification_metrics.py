@@ -3,13 +3,14 @@
 With TP images of a class taken for it, FP images of others taken for it, and FN of its images
 taken for others:
 
-- precision is TP / (TP + FP), recall TP / (TP + FN);
+- precision is TP / (TP + FP), recall TP / (TP + FN), which is sensitivity;
+- specificity is TN / (TN + FP), with TN images of others that were not taken for it;
 - F1 is their harmonic mean, 2 TP / (2 TP + FP + FN);
 - support is TP + FN, the number of its images;
 - a quotient whose divisor is zero is 0: precision where nothing was taken for the class, recall
   where it has no images, F1 where both hold;
 - a macro average is the plain mean over the classes that occur: those that an image is of or was
-  taken for;
+  taken for; a weighted average is that over all, each as often as it has images;
 - accuracy is the share of images whose class was found.
 """
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 Counts = NDArray[np.int64]
 """Images by their class (row) and the one that they were taken for (column)."""
+Truth = NDArray[np.bool_]
 LEVEL = 0.95
 """The share of resamples within an interval."""
 
@@ -41,6 +43,7 @@ class ClassScores:
     rates: Rates
     support: int
     predicted: int
+    specificity: float
 
     @property
     def occurs(self) -> bool:
@@ -56,7 +59,9 @@ class Scores:
     correct: int
     classes: tuple[ClassScores, ...]
     macro: Rates
+    weighted: Rates
     confusion: tuple[tuple[int, ...], ...]
+    """Nothing where classes do not exclude each other."""
 
     @property
     def accuracy(self) -> float:
@@ -82,20 +87,49 @@ def scores(counts: Counts) -> Scores:
         counts: Images (classes, classes) by their class, a row, and the one taken, a column.
     """
     hits, support, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    total, right = int(counts.sum()), int(hits.sum())
+    rows = tuple(tuple(row) for row in counts.tolist())
+    return _scores((hits, support, predicted), total, right, rows)
+
+
+def decision_scores(holds: Truth, taken: Truth) -> Scores:
+    """Return the figures of decisions that do not exclude each other.
+
+    An image counts as correct where every decision is right.
+
+    Args:
+        holds: Whether each decision (images, classes) should be yes.
+        taken: Whether it is.
+    """
+    counts = ((holds & taken).sum(axis=0), holds.sum(axis=0), taken.sum(axis=0))
+    return _scores(counts, len(holds), int((holds == taken).all(axis=1).sum()), ())
+
+
+def _scores(
+    counts: tuple[Counts, Counts, Counts], total: int, right: int, rows: tuple[tuple[int, ...], ...]
+) -> Scores:
+    listed = zip(*(each.tolist() for each in counts), strict=True)
     classes = tuple(
         ClassScores(
-            Rates(_ratio(tp, of_it), _ratio(tp, its), _ratio(2 * tp, its + of_it)), its, of_it
+            Rates(_ratio(tp, of_it), _ratio(tp, its), _ratio(2 * tp, its + of_it)),
+            its,
+            of_it,
+            _ratio(total - its - of_it + tp, total - its),
         )
-        for tp, its, of_it in zip(hits.tolist(), support.tolist(), predicted.tolist(), strict=True)
+        for tp, its, of_it in listed
     )
-    met = [each.rates for each in classes if each.occurs]
-    macro = Rates(
-        _mean([r.precision for r in met]),
-        _mean([r.recall for r in met]),
-        _mean([r.f1 for r in met]),
+    met = [int(each.occurs) for each in classes]
+    support = [each.support for each in classes]
+    return Scores(total, right, classes, _average(classes, met), _average(classes, support), rows)
+
+
+def _average(classes: Sequence[ClassScores], weights: Sequence[int]) -> Rates:
+    rates = [each.rates for each in classes]
+    return Rates(
+        mean([r.precision for r in rates], weights),
+        mean([r.recall for r in rates], weights),
+        mean([r.f1 for r in rates], weights),
     )
-    rows = tuple(tuple(row) for row in counts.tolist())
-    return Scores(int(counts.sum()), int(hits.sum()), classes, macro, rows)
 
 
 def interval(correct: int, images: int, resamples: int, seed: int) -> Interval:
@@ -122,5 +156,7 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def mean(values: Sequence[float], weights: Sequence[int]) -> float:
+    """Return a weighted mean; 0 where no weight is."""
+    total = sum(v * w for v, w in zip(values, weights, strict=True))
+    return total / sum(weights) if any(weights) else 0.0

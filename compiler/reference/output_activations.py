@@ -10,12 +10,15 @@ from tcc.compiler.ir.types import OutputActivation
 Values = NDArray[np.float64]
 
 
-def applied(activation: OutputActivation, raw: "NDArray[np.floating]") -> Values:
+def applied(
+    activation: OutputActivation, raw: "NDArray[np.floating]", temperature: float = 1.0
+) -> Values:
     """Return probabilities of raw outputs; classes are the first axis.
 
-    `softmax` over that axis, `sigmoid` of each value, `none` the values as they are.
+    `softmax` over that axis, `sigmoid` of each value, `none` the values as they are, each of what
+    the temperature divides.
     """
-    values = raw.astype(np.float64)
+    values = raw.astype(np.float64) / temperature
     match activation:
         case "softmax":
             with np.errstate(invalid="ignore"):  # infinite raw values give NaN, as they should

@@ -9,7 +9,9 @@ from tcc.backends.arm.codegen.network import Network, levels
 from tcc.compiler.ir import image_limits as limits
 from tcc.compiler.ir.types import DType
 
-RUNTIME = ("functions.h", "pool.h", "preprocess.h", "reader.h", "report.h", "runner.c")
+RUNTIME = (
+    "functions.h", "operating_point.h", "pool.h", "preprocess.h", "reader.h", "report.h", "runner.c"
+)  # fmt: skip
 """C sources that are the same for every model but for its name."""
 MAX_THREADS = 16
 _TYPES = {DType.F32: "float", DType.U8: "uint8_t", DType.I8: "int8_t"}
@@ -18,7 +20,7 @@ _TYPES = {DType.F32: "float", DType.U8: "uint8_t", DType.I8: "int8_t"}
 def renamed(text: str, name: str) -> str:
     """Return a source of `runtime/`, which is written for a model called `model`, for another."""
     text = re.sub(r"\bMODEL_(?=\w)", f"{name.upper()}_", text)
-    text = re.sub(r"\bmodel(?=_\w|-run\b|\.[ach]\b|\.so\b)", name, text)
+    text = re.sub(r"\bmodel(?=_\w|-run\b|-operating-point\b|\.[ach]\b|\.so\b)", name, text)
     return re.sub(r"\blibmodel\b", f"lib{name}", text).replace("/* model:", f"/* {name}:")
 
 

@@ -6,30 +6,34 @@
 #include <stdlib.h>
 
 #include "model.h"
+#include "operating_point.h"
 #include "reader.h"
 
-/* A class and its value, to be sorted. */
+/* A class, its raw and its activated value, to be sorted. */
 typedef struct {
     size_t index;
-    float value;
+    float raw, value;
 } class_value;
 
+/* The largest raw value first, of equal ones the first class: different ones may be activated to
+ * one value. */
 static int best_first(const void *a, const void *b)
 {
     const class_value *x = a, *y = b;
-    if (x->value != y->value)
-        return x->value < y->value ? 1 : -1;
+    if (x->raw != y->raw)
+        return x->raw < y->raw ? 1 : -1;
     return (x->index > y->index) - (x->index < y->index);
 }
 
 /* Print the best classes of an output, `top` of them; 0 is all. */
-static void print_classes(const model_output *about, const float *values, long top)
+static void print_classes(const model_output *about, const float *raw, const float *values,
+                          long top)
 {
     class_value *classes = malloc(about->size * sizeof *classes);
     if (!classes)
         fail(FAULT, about->name, "there is no memory to sort the classes");
     for (size_t i = 0; i < about->size; i++)
-        classes[i] = (class_value){i, values[i]};
+        classes[i] = (class_value){i, raw[i], values[i]};
     qsort(classes, about->size, sizeof *classes, best_first);
     size_t shown = top && (size_t)top < about->size ? (size_t)top : about->size;
     for (size_t i = 0; i < shown; i++) {
@@ -42,12 +46,17 @@ static void print_classes(const model_output *about, const float *values, long t
     free(classes);
 }
 
-static void print_output(const model_output *about, const float *values, long top)
+static void print_output(int number, const float *raw, float *values, long top)
 {
+    const model_output *about = &model_outputs[number];
+    const operating_point *point = &points[number];
     if (MODEL_OUTPUT_COUNT > 1)
         printf(" %s\n", about->name);
     if (about->rank == 1) {
-        print_classes(about, values, top);
+        if (point->temperature > 0)
+            activate_at(about, raw, values, point->temperature);
+        print_classes(about, raw, values, top);
+        print_decision(about, raw, point);
         return;
     }
     float low = values[0], high = values[0];

@@ -38,9 +38,12 @@ static const char usage[] =
     "  --version         print the version, and end\n"
     "  --help            print this, and end\n"
     "\n"
+    "Where model-operating-point.txt lies beside this program, as `tcc eval --fit` writes it, classes\n"
+    "are printed with its temperature, and decided by its thresholds.\n"
+    "\n"
     "Exit status: 0 done; 1 a fault of this program or of the system; 2 a bad option or input.\n";
 
-static float output[MODEL_OUTPUT_SIZE];
+static float output[MODEL_OUTPUT_SIZE], values[MODEL_OUTPUT_SIZE];
 static long repeat = 1, top = 5;
 static int quiet;
 
@@ -118,9 +121,10 @@ static void run(const char *path)
     put(RAW, output, sizeof output);
     if (!quiet) {
         printf("%s\n", path);
-        model_activate(output);
+        memcpy(values, output, sizeof values);
+        model_activate(values);
         for (int i = 0; i < MODEL_OUTPUT_COUNT; i++)
-            print_output(&model_outputs[i], output + model_outputs[i].offset, top);
+            print_output(i, output + model_outputs[i].offset, values + model_outputs[i].offset, top);
         if (repeat > 1)
             printf("  median of %ld runs: %.3f ms\n", repeat, times[repeat / 2]);
     }
@@ -194,6 +198,7 @@ int main(int count, char **arguments)
     double start = now();
     instance = model_create(arena, sizeof arena);
     creation = now() - start;
+    find_points();
     for (int i = 1; i < count; i++) {
         const char *option = arguments[i], *value = i + 1 < count ? arguments[i + 1] : NULL;
         if (!strcmp(option, "--help"))

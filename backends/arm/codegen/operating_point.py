@@ -1,0 +1,40 @@
+"""The file beside a runner program that tells it how outputs are read."""
+
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tcc.compiler.ir.operating_point import OperatingPoint
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+MAX_HEADER = 1 << 20
+_CREATE = re.compile(r"^#define (\w+)_create (\w+)$", re.MULTILINE)
+
+
+def files(folder: Path, points: Sequence[OperatingPoint]) -> Mapping[str, bytes]:
+    """Return the file by name; its last line is a checksum of the others.
+
+    Raises:
+        UserError: The header in `folder` does not name the network (E0652).
+    """
+    for header in sorted(folder.glob("*.h")):
+        with regular_files.opened(header) as stream:
+            text = stream.read(MAX_HEADER).decode("utf-8", "replace")
+        found = _CREATE.search(text)
+        if found:
+            name, network = found.groups()
+            body = "".join(_lines(network, points)).encode()
+            seal = f"seal {zlib.crc32(body):08x}\n".encode()
+            return {f"{name}-operating-point.txt": body + seal}
+    raise fail("E0652", "the header does not name the network", whole_file(str(folder)))
+
+
+def _lines(network: str, points: Sequence[OperatingPoint]) -> Iterator[str]:
+    yield f"tcc operating point 1\nnetwork {network}\n"
+    for point in points:
+        positive = -1 if point.positive is None else point.positive
+        yield f"output {point.output}\ntemperature {point.temperature!r}\npositive {positive}\n"
+        yield f"thresholds {len(point.thresholds)}\n"
+        yield from (f"{each!r}\n" for each in point.thresholds)

@@ -1,0 +1,197 @@
+/* How outputs are read, where `tcc eval --fit` found it: a temperature, which they are divided by,
+ * and thresholds on log-odds, in a file of text beside the program.
+ */
+#ifndef MODEL_OPERATING_POINT_H
+#define MODEL_OPERATING_POINT_H
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "model.h"
+#include "reader.h"
+
+#define POINT_FILE "model-operating-point.txt"
+#define POINT_BYTES (1 << 20)
+#define NAME_OF(word) #word
+#define NAME_AS_TEXT(word) NAME_OF(word)
+
+/* What was fitted of an output; where nothing was, the temperature is 0. */
+typedef struct {
+    double temperature;
+    long positive;      /* the class that the threshold is for; -1: each has its own, or none */
+    size_t count;       /* thresholds */
+    double *thresholds; /* log-odds: what reaches one is yes */
+} operating_point;
+
+static operating_point points[MODEL_OUTPUT_COUNT];
+
+static uint32_t crc32_of(const unsigned char *bytes, size_t size)
+{
+    uint32_t crc = 0xffffffff;
+    for (size_t i = 0; i < size; i++) {
+        crc ^= bytes[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+    }
+    return ~crc;
+}
+
+/* Return the number after a word at `*at`, and go on behind it. */
+static double point_number(const char *path, const char *word, char **at)
+{
+    size_t length = strlen(word);
+    char *end;
+    if (strncmp(*at, word, length))
+        fail(BAD_INPUT, path, "this operating point is damaged");
+    double value = strtod(*at + length, &end);
+    if (end == *at + length || !isfinite(value))
+        fail(BAD_INPUT, path, "this operating point is damaged");
+    *at = end;
+    return value;
+}
+
+/* Read what the file says of one output: name, temperature, positive class, thresholds. */
+static void read_point(const char *path, char **at)
+{
+    int i = 0;
+    size_t length = 0;
+    for (; i < MODEL_OUTPUT_COUNT; i++) {
+        length = strlen(model_outputs[i].name);
+        if (!strncmp(*at, "output ", 7) && !strncmp(*at + 7, model_outputs[i].name, length) &&
+            (*at)[7 + length] == '\n')
+            break;
+    }
+    if (i == MODEL_OUTPUT_COUNT)
+        fail(BAD_INPUT, path, "this operating point is of an output that is not here");
+    operating_point *point = &points[i];
+    *at += 8 + length;
+    point->temperature = point_number(path, "temperature", at);
+    point->positive = (long)point_number(path, "\npositive", at);
+    double count = point_number(path, "\nthresholds", at);
+    if (!(point->temperature > 0) || point->positive < -1 || count < 0 ||
+        point->positive >= (long)model_outputs[i].size || count > (double)model_outputs[i].size ||
+        (count > 0 && point->positive < 0 && count < (double)model_outputs[i].size))
+        fail(BAD_INPUT, path, "this operating point is damaged");
+    point->count = (size_t)count;
+    point->thresholds = malloc((point->count + 1) * sizeof *point->thresholds);
+    if (!point->thresholds)
+        fail(FAULT, path, "there is no memory for the operating point");
+    for (size_t k = 0; k < point->count; k++)
+        point->thresholds[k] = point_number(path, "\n", at);
+    if (**at != '\n')
+        fail(BAD_INPUT, path, "this operating point is damaged");
+    ++*at;
+}
+
+/* Read a whole file, whose last line seals it, for this network. */
+static void read_points(FILE *file, const char *path)
+{
+    static const char head[] =
+        "tcc operating point 1\nnetwork " NAME_AS_TEXT(model_create) "\n";
+    static char text[POINT_BYTES + 1];
+    size_t size = fread(text, 1, POINT_BYTES, file);
+    text[size] = 0;
+    fclose(file);
+    char *seal = size > 14 ? text + size - 14 : text;
+    char found[16];
+    snprintf(found, sizeof found, "seal %08x\n",
+             (unsigned)crc32_of((unsigned char *)text, (size_t)(seal - text)));
+    if (strcmp(seal, found) || strlen(text) != size)
+        fail(BAD_INPUT, path, "this operating point is damaged");
+    if (strncmp(text, head, sizeof head - 1))
+        fail(BAD_INPUT, path, "this operating point is of another network");
+    for (char *at = text + sizeof head - 1; at < seal;)
+        read_point(path, &at);
+}
+
+/* Take the operating point beside the program, where there is one. */
+static void find_points(void)
+{
+    static char path[4096];
+    ssize_t size = readlink("/proc/self/exe", path, sizeof path - sizeof POINT_FILE);
+    if (size <= 0)
+        return;
+    path[size] = 0;
+    char *slash = strrchr(path, '/');
+    strcpy(slash ? slash + 1 : path, POINT_FILE);
+    FILE *file = fopen(path, "rb");
+    if (file)
+        read_points(file, path);
+    else if (errno != ENOENT && errno != ENOTDIR)
+        fail(BAD_INPUT, path, strerror(errno));
+}
+
+/* The log-odds of an element of a row. */
+static double log_odds(const model_output *about, const float *raw, size_t index, double divisor)
+{
+    double own = (double)raw[index] / divisor, top = -INFINITY, total = 0.0;
+    if (about->activation != MODEL_SOFTMAX)
+        return own;
+    for (size_t i = 0; i < about->size; i++)
+        if (i != index && (double)raw[i] / divisor > top)
+            top = (double)raw[i] / divisor;
+    for (size_t i = 0; i < about->size; i++)
+        if (i != index)
+            total += exp((double)raw[i] / divisor - top);
+    return own - top - log(total);
+}
+
+/* Give the probabilities of a row at a temperature, of its raw values. */
+static void activate_at(const model_output *about, const float *raw, float *values, double divisor)
+{
+    double top = -INFINITY, total = 0.0;
+    for (size_t i = 0; i < about->size; i++)
+        top = (double)raw[i] / divisor > top ? (double)raw[i] / divisor : top;
+    for (size_t i = 0; i < about->size; i++)
+        total += exp((double)raw[i] / divisor - top);
+    for (size_t i = 0; i < about->size; i++) {
+        double own = (double)raw[i] / divisor;
+        if (about->activation == MODEL_SOFTMAX)
+            values[i] = (float)(exp(own - top) / total);
+        else
+            values[i] = (float)(about->activation == MODEL_SIGMOID ? 1.0 / (1.0 + exp(-own)) : own);
+    }
+}
+
+static void print_label(const model_output *about, size_t index, const char *before)
+{
+    if (index < about->label_count)
+        printf("%s%s", before, about->labels[index]);
+    else
+        printf("%s%zu", before, index);
+}
+
+/* Print what a row is taken for, by its thresholds. */
+static void print_decision(const model_output *about, const float *raw,
+                           const operating_point *point)
+{
+    if (!point->count)
+        return;
+    printf("  decision");
+    const char *before = ": ";
+    if (point->positive >= 0) {
+        size_t best = (size_t)point->positive, positive = best;
+        if (log_odds(about, raw, positive, point->temperature) < point->thresholds[0]) {
+            best = positive == 0;
+            for (size_t i = 0; i < about->size; i++)
+                if (i != positive && raw[i] > raw[best])
+                    best = i;
+        }
+        print_label(about, best, before);
+    } else {
+        for (size_t i = 0; i < about->size; i++)
+            if ((double)raw[i] / point->temperature >= point->thresholds[i]) {
+                print_label(about, i, before);
+                before = ", ";
+            }
+        if (*before == ':')
+            printf(": none");
+    }
+    printf("\n");
+}
+
+#endif

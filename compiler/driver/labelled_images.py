@@ -1,0 +1,137 @@
+"""Labelled images as a network sees them: which of its classes each image is of.
+
+The classes are those of the network's first row of classes, or else of its decisions, or else of
+its first row of numbers. A single decision is two classes, of which it is the second: images of
+its label, or of `1`, are of it, and all others are not.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.bundle.manifest import OutputContract
+from tcc.compiler.data.dataset import MOST_LISTED, DataSet, indices
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+
+NEGATIVE, POSITIVE = "0", "1"
+"""The labels of a single decision that has no name."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImages:
+    """A data set with each item's class, and where it comes from.
+
+    `labels` are what classes are called in reports.
+    """
+
+    data: DataSet
+    classes: tuple[int, ...]
+    labels: tuple[str, ...]
+    output: OutputContract
+    path: Path
+
+    @property
+    def single(self) -> bool:
+        """Whether the output is one decision, of which the classes are no and yes."""
+        return self.output.shape[0] == 1
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether one class is taken for each image; else each decides by itself."""
+        return self.single or self.output.kind != "decisions"
+
+    @property
+    def holds(self) -> NDArray[np.bool_]:
+        """Whether each image is of each class: (images, classes)."""
+        found: NDArray[np.bool_] = np.equal.outer(self.classes, np.arange(len(self.labels)))
+        return found
+
+
+def labelled(data: DataSet, outputs: Sequence[OutputContract], path: Path) -> LabelledImages:
+    """Return a data set with the classes that a network has for it.
+
+    Raises:
+        UserError: No output is a row of classes or decides (E0716), images have no label (E0714),
+            or one that the network does not have (E0715).
+    """
+    output = _output(outputs, path)
+    bare = [item for item in data.items if item.label is None]
+    if bare:
+        found = f"{len(bare)} of {len(data)} have none; the first is {bare[0].name}"
+        help = "put them in a folder for each class, or give an .npz file with `labels`"
+        message, where = "these images have no labels", whole_file(str(path))
+        raise fail("E0714", message, where, label=found, help=help)
+    if output.shape[0] == 1:
+        return _single(data, output, path)
+    classes = indices(data, output.labels)
+    known = tuple(c for c in classes if c is not None and c < output.shape[0])
+    if len(known) < len(data):
+        raise UserError(_unknown(data, classes, output, path))
+    labels = output.labels or tuple(map(str, range(output.shape[0])))
+    return LabelledImages(data, known, labels, output, path)
+
+
+def _output(outputs: Sequence[OutputContract], path: Path) -> OutputContract:
+    rows = [o for o in outputs if len(o.shape) == 1]
+    wide = [o for o in rows if o.shape[0] > 1]
+    found = [
+        *(o for o in wide if o.kind == "classes"),
+        *(o for o in rows if o.kind == "decisions"),
+        *(o for o in wide if o.kind == "regression"),
+    ]
+    if not found:
+        message = "this network has no output that is a row of classes, and none that decides"
+        raise fail("E0716", message, whole_file(str(path)))
+    return found[0]
+
+
+def _single(data: DataSet, output: OutputContract, path: Path) -> LabelledImages:
+    """Return the two classes of a single decision.
+
+    Raises:
+        UserError: It has no name, and the labels are not 0 and 1; or no image is of it (E0715).
+    """
+    name = output.labels[0] if output.labels else POSITIVE
+    found = sorted({str(item.label) for item in data.items})
+    yes = {label for label in found if label == POSITIVE or label.casefold() == name.casefold()}
+    others = [label for label in found if label not in yes]
+    if (output.labels and not yes) or (not output.labels and set(found) - {NEGATIVE, POSITIVE}):
+        message = f"this network decides on `{name[:80]}`, which no label is"
+        if not output.labels:
+            message = "this network's decision has no name, so that images are labelled 0 and 1"
+        listed = ", ".join(found[:MOST_LISTED])
+        help = f"call the folder of images that it holds of `{name[:80]}`"
+        raise fail("E0715", message, whole_file(str(path)), label=f"labels: {listed}", help=help)
+    classes = tuple(int(item.label in yes) for item in data.items)
+    no = NEGATIVE if not output.labels else " or ".join(others[:4]) or f"not {name}"
+    return LabelledImages(data, classes, (no, name), output, path)
+
+
+def _unknown(
+    data: DataSet, classes: Sequence[int | None], output: OutputContract, path: Path
+) -> tuple[Diagnostic, ...]:
+    """Return what is wrong with each label that no class has."""
+    count = output.shape[0]
+    strange = Counter(
+        str(item.label)
+        for item, index in zip(data.items, classes, strict=True)
+        if index is None or index >= count
+    )
+    if output.labels:
+        help = f"its classes are {', '.join(output.labels[:MOST_LISTED])}"
+    else:
+        help = f"its {count} classes have no names: let labels be indices from 0 to {count - 1}"
+    return tuple(
+        Diagnostic(
+            "E0715",
+            f"the network has no class `{label[:80]}`",
+            whole_file(str(path / label if path.is_dir() else path)),
+            label=f"{images} images of it",
+            help=help,
+        )
+        for label, images in sorted(strange.items())[:MOST_LISTED]
+    )

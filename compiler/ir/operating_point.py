@@ -1,0 +1,44 @@
+"""How a network's raw outputs are read, where that was fitted after training."""
+
+from dataclasses import dataclass, field
+from math import exp
+
+LARGEST = 1000.0
+"""The largest temperature, and one over the least."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittingData:
+    """What values were fitted on: images, by the digest of their set, and the program that ran.
+
+    `likelihood` is the mean negative logarithm of their classes' probabilities, at temperature 1
+    and at the one fitted; None where the output has no probabilities.
+    """
+
+    digest: str
+    images: int
+    program: str
+    likelihood: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """What is fitted of one output.
+
+    `thresholds` are log-odds, compared after the temperature: what reaches one is yes. Of a row of
+    classes there is one, that of class `positive`, which is taken where its log-odds reach it, and
+    else the best of the others; of decisions one each; or none, where the temperature alone holds.
+    `criterion` says how they were chosen.
+    """
+
+    output: str
+    temperature: float = field(metadata={"minimum": 1 / LARGEST, "maximum": LARGEST})
+    positive: int | None
+    thresholds: tuple[float, ...]
+    criterion: str
+    fitted: FittingData
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """The thresholds as probabilities."""
+        return tuple(1 / (1 + exp(-x)) if x > 0 else exp(x) / (1 + exp(x)) for x in self.thresholds)

@@ -1,0 +1,173 @@
+"""How far a figure that was measured on some images may be from that of all such images.
+
+Shares of images (accuracy, sensitivity, specificity) have the exact interval of Clopper and
+Pearson (Biometrika 26, 1934): it holds the true share in 95 % of all data sets or more however few
+images there are, and does not shrink to a point where all are right, as a bootstrap does. The area
+under a ROC curve has Newcombe's (Statistics in Medicine 25, 2006, method 5), which does not either.
+Averages over classes have no such formula, and have the percentile bootstrap over images.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import exp, lgamma, log, log1p, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.reference import roc_curve
+
+LEVEL = 0.95
+"""The share of data sets whose interval holds the true figure."""
+NORMAL = 1.959963984540054
+"""The quantile of the normal distribution at (1 + LEVEL) / 2."""
+RESAMPLES = 1000
+"""Resamples of a bootstrap where nobody says how many."""
+FEWEST = 100
+"""Fewest resamples of which an interval is made."""
+WORK = 1 << 27
+"""Most values (resamples x images x classes) that a bootstrap goes through: seconds."""
+CHUNK = 1 << 22
+"""Values of a bootstrap that are held at a time."""
+_STEPS = 40
+
+Truth = NDArray[np.bool_]
+Values = NDArray[np.float64]
+AVERAGES = tuple(f"{how}_{what}" for how in ("macro", "weighted") for what in
+                 ("precision", "recall", "f1", "auc"))  # fmt: skip
+"""The averages that have intervals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """An interval, both ends of it included."""
+
+    low: float
+    high: float
+
+
+@cache
+def of_share(part: int, whole: int) -> Bounds | None:
+    """Return the exact interval of a share of images; None of no images."""
+    if not whole:
+        return None
+    tail = (1 - LEVEL) / 2
+    low = 0.0 if part == 0 else _quantile(tail, part, whole - part + 1)
+    high = 1.0 if part == whole else _quantile(1 - tail, part + 1, whole - part)
+    return Bounds(low, high)
+
+
+def of_area(found: float | None, positives: int, negatives: int) -> Bounds | None:
+    """Return the interval of an area under a ROC curve, by numbers of images of both kinds."""
+    if found is None or not positives or not negatives:
+        return None
+
+    def far(other: float) -> bool:
+        spread = other * (1 - other) / (positives * negatives)
+        more = (positives + negatives) / 2 - 1
+        spread *= 1 + more * ((1 - other) / (2 - other) + other / (1 + other))
+        return abs(found - other) > NORMAL * sqrt(max(spread, 0.0))
+
+    return Bounds(_edge(far, found, 0.0), _edge(far, found, 1.0))
+
+
+def of_averages(
+    odds: Values, holds: Truth, taken: Truth, resamples: int, seed: int
+) -> dict[str, Bounds | None]:
+    """Return the bootstrap's interval of each of `AVERAGES`.
+
+    Images are drawn with replacement; fewer times than asked where that would be long work. None
+    where no resample differs from another, or too few can be drawn: nothing is known then.
+
+    Args:
+        odds: Log-odds (images, classes).
+        holds: Whether an image is of a class, of the same shape.
+        taken: Whether it was taken for it.
+        resamples: How many are drawn.
+        seed: That of the draw.
+    """
+    images, classes = holds.shape
+    count = min(resamples, WORK // max(1, images * classes))
+    if count < min(FEWEST, resamples):
+        return dict.fromkeys(AVERAGES)
+    rng = np.random.default_rng(seed)
+    step = max(1, CHUNK // max(1, images))
+    found = []
+    for first in range(0, count, step):
+        drawn = rng.multinomial(images, np.full(images, 1 / images), min(step, count - first))
+        found.append(_averages(odds, holds, taken, drawn.astype(np.float64)))
+    made = np.concatenate(found)
+    return {name: _between(made[:, index]) for index, name in enumerate(AVERAGES)}
+
+
+def _averages(odds: Values, holds: Truth, taken: Truth, drawn: Values) -> Values:
+    """Return `AVERAGES` of resamples (resamples, averages)."""
+    hits, support, predicted = drawn @ (holds & taken), drawn @ holds, drawn @ taken
+    areas = roc_curve.resampled(odds, holds, drawn)
+    figures = [
+        _ratios(hits, predicted), _ratios(hits, support), _ratios(2 * hits, support + predicted)
+    ]  # fmt: skip
+    met = (support + predicted > 0).astype(np.float64)
+    known = np.isfinite(areas)
+    columns = []
+    for weights, share in ((met, known.astype(np.float64)), (support, support * known)):
+        columns += [_ratios((each * weights).sum(1), weights.sum(1)) for each in figures]
+        columns.append(_ratios((np.nan_to_num(areas) * share).sum(1), share.sum(1), np.nan))
+    return np.stack(columns, axis=1)
+
+
+def _ratios(part: Values, whole: Values, otherwise: float = 0.0) -> Values:
+    found = np.full(part.shape, otherwise)
+    np.divide(part, whole, out=found, where=whole > 0)
+    return found
+
+
+def _between(figures: Values) -> Bounds | None:
+    known = figures[np.isfinite(figures)]
+    if not known.size or np.ptp(known) == 0:
+        return None
+    low, high = np.quantile(known, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Bounds(float(low), float(high))
+
+
+def _edge(beyond: Callable[[float], bool], inside: float, outside: float) -> float:
+    """Return where a condition begins between a place where it does not hold and another."""
+    if not beyond(outside):
+        return outside
+    for _ in range(60):
+        middle = (inside + outside) / 2
+        inside, outside = (inside, middle) if beyond(middle) else (middle, outside)
+    return (inside + outside) / 2
+
+
+def _quantile(share: float, a: float, b: float) -> float:
+    """Return a quantile of the beta distribution."""
+    return _edge(lambda x: _beta(x, a, b) > share, 0.0, 1.0)
+
+
+def _beta(x: float, a: float, b: float) -> float:
+    """Return the regularised incomplete beta function.
+
+    By its continued fraction (Abramowitz and Stegun 26.5.8), on the side where it converges fast.
+    """
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _beta(1 - x, b, a)
+    front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a
+    return front / _fraction([_term(m, x, a, b) for m in range(1, _STEPS + int(2 * sqrt(a + b)))])
+
+
+def _term(m: int, x: float, a: float, b: float) -> float:
+    k, odd = divmod(m, 2)
+    if odd:
+        return -(a + k) * (a + b + k) * x / ((a + 2 * k) * (a + 2 * k + 1))
+    return k * (b - k) * x / ((a + 2 * k - 1) * (a + 2 * k))
+
+
+def _fraction(terms: Sequence[float]) -> float:
+    """Return 1 + t1 / (1 + t2 / (1 + ...))."""
+    value = 1.0
+    for term in reversed(terms):
+        value = 1 + term / value
+    return value

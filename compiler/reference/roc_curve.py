@@ -1,0 +1,85 @@
+"""How well a number tells images that something holds of from others, wherever a threshold lies."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.ir.types import OutputActivation
+
+Values = NDArray[np.float64]
+Truth = NDArray[np.bool_]
+
+
+def log_odds(
+    activation: OutputActivation, raw: "NDArray[np.floating]", temperature: float
+) -> Values:
+    """Return what stands for each class: log(p / (1 - p)), of raw outputs (images, classes).
+
+    It grows with the probability and tells apart what rounds to probabilities 0 and 1. Where
+    there is no activation it is the raw output.
+    """
+    values: Values = raw.astype(np.float64) / temperature
+    if activation != "softmax":
+        return values
+    rows, best = np.arange(len(values)), values.argmax(axis=1)
+    top = values[rows, best]
+    found: Values = values - top[:, None] - np.log(_others(np.exp(values - top[:, None])))
+    values[rows, best] = -np.inf  # beside the best itself others may vanish: by the next best
+    second = values.max(axis=1)
+    found[rows, best] = top - second - np.log(np.exp(values - second[:, None]).sum(axis=1))
+    return found
+
+
+def _others(powers: Values) -> Values:
+    """Return the sum of all other columns for each, without taking differences."""
+    found = np.zeros_like(powers)
+    found[:, 1:] = powers[:, :-1].cumsum(axis=1)
+    found[:, :-1] += powers[:, :0:-1].cumsum(axis=1)[:, ::-1]
+    return np.maximum(found, np.finfo(np.float64).tiny)
+
+
+def probability(odds: Values | float) -> Values:
+    """Return the probabilities of log-odds."""
+    small = np.exp(-np.abs(odds))
+    return np.asarray(np.where(np.asarray(odds) >= 0, 1.0, small) / (1.0 + small))
+
+
+def area(scores: Values, holds: Truth) -> float | None:
+    """Return the area under the ROC curve: how often one that it holds of scores higher.
+
+    Of all pairs of an image that it holds of and one that it does not; equal scores count one
+    half, so that any monotone score gives the same. None where one of the two kinds is missing.
+    """
+    positives, negatives = int(holds.sum()), int((~holds).sum())
+    if not positives or not negatives:
+        return None
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    twice = 2 * np.cumsum(counts) - counts + 1  # twice the mean rank of each score, a whole number
+    total = int(twice[places[holds]].sum()) - positives * (positives + 1)
+    return total / (2 * positives * negatives)
+
+
+def areas(scores: Values, holds: Truth) -> tuple[float | None, ...]:
+    """Return the area of each class against all others, of (images, classes)."""
+    return tuple(area(scores[:, k], holds[:, k]) for k in range(scores.shape[1]))
+
+
+def resampled(scores: Values, holds: Truth, weights: Values) -> Values:
+    """Return the areas of resamples (resamples, classes); NaN where one has not both kinds.
+
+    Args:
+        scores: Images by classes.
+        holds: The same shape.
+        weights: How often each resample (a row) has each image.
+    """
+    found = np.full((len(weights), scores.shape[1]), np.nan)
+    for index in range(scores.shape[1]):
+        order = np.argsort(scores[:, index], kind="stable")
+        ranked = scores[order, index]
+        starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+        drawn, true = weights[:, order], holds[order, index]
+        up = np.add.reduceat(drawn * true, starts, axis=1)
+        down = np.add.reduceat(drawn * ~true, starts, axis=1)
+        below = np.cumsum(down, axis=1) - down / 2
+        pairs = up.sum(axis=1) * down.sum(axis=1)
+        np.divide((up * below).sum(axis=1), pairs, out=found[:, index], where=pairs > 0)
+    return found
