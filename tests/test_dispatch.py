@@ -136,6 +136,7 @@ YES_OR_NO = {
         "activation sigmoid", "activation softmax",
     },
     "what softmax does not see": {"meaning classes", "kind classes"},
+    "whether outputs decide each by itself": {"kind decisions"},
     "whether many units are measured together, of which one may hide another": {"kind regression"},
     "whether there are levels, and signs": {
         "dtype DType.F32", "dtype DType.I8, DType.U8", "dtype DType.I8", "dtype DType.U8", "dtype int8",

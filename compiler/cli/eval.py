@@ -17,8 +17,9 @@ from tcc.compiler.cli.common_options import (
     spec_names,
     typed,
 )
-from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling, print_one
-from tcc.compiler.cli.evaluation_tables import print_all
+from tcc.compiler.cli.evaluation_comparison import print_all
+from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling
+from tcc.compiler.cli.evaluation_tables import print_one
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.show_bundle import bundle_folder
 from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, synthetic, take

@@ -1,69 +1,157 @@
-"""What `tcc eval` says of several networks: a table, and whether they differ by chance."""
+"""How `tcc eval` prints what it finds of one network."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli.evaluation_report import (
-    EvaluationReport,
-    Resampling,
-    document,
-    percent,
-    shown,
-)
-from tcc.compiler.cli.report import Report, cell
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling, document
+from tcc.compiler.cli.report import Report, TableCell
+
+if TYPE_CHECKING:
+    from tcc.compiler.reference.classification_metrics import Interval, Rates
+    from tcc.compiler.reference.confidence_intervals import Bounds
+
+MATRIX = 12
+"""Most classes whose confusion matrix is printed whole."""
+CONFUSED = 10
+"""Pairs of classes that are listed where it is not."""
+FIGURES = ("precision", "recall", "f1", "auc")
+"""What is averaged over classes."""
 
 
-def print_all(
-    report: Report, found: Sequence[EvaluationReport], drawn: Resampling
-) -> dict[str, Any]:
-    """Print a table of networks and one of their pairs; return the document that says it.
+def print_one(report: Report, found: EvaluationReport, drawn: Resampling) -> dict[str, Any]:
+    """Print how a network did, and return the document that says it."""
+    from tcc.compiler.reference.classification_metrics import interval
 
-    Raises:
-        UserError: They were not judged by the same images (E1266).
-    """
-    from tcc.compiler.reference.paired_test import mcnemar
+    scores = found.scores
+    within = None
+    if drawn.count:
+        within = interval(scores.correct, scores.images, drawn.count, drawn.seed)
+    averages = found.averages(drawn)
+    report.text(_accuracy(found, within))
+    if not report.quiet:
+        _print_point(report, found)
+        _print_classes(report, found)
+        _print_bounds(report, found, averages)
+        _print_confusion(report, found)
+    return document(found, within, averages)
 
-    _check_same(found)
-    averages = [each.averages(drawn) for each in found]
-    rows = []
-    for each, bounds in zip(found, averages, strict=True):
-        scores, within = each.scores, each.accuracy_bounds
-        rows.append(
-            (
-                each.name,
-                each.about["precision"],
-                f"{scores.accuracy:.2%}" + (f" ({percent(within)})" if within else ""),
-                shown(scores.macro.f1, bounds["macro_f1"]),
-                shown(scores.weighted.f1, bounds["weighted_f1"]),
-                shown(each.area(False), bounds["macro_auc"]),
-            )
-        )
-    images = f"{found[0].scores.images:,} images, 95% intervals"
-    report.text(images)
-    report.table(("", "", "accuracy", "macro F1", "weighted F1", "macro ROC-AUC"), rows)
-    pairs = [(a, b, mcnemar(a.found.right, b.found.right)) for a, b in combinations(found, 2)]
+
+def _accuracy(found: EvaluationReport, within: "Interval | None") -> str:
+    scores = found.scores
+    text = f"accuracy {scores.accuracy:.2%}, {scores.correct:,} of {scores.images:,} images"
+    if found.accuracy_bounds:
+        text += f" (95% interval {percent(found.accuracy_bounds)})"
+    if within:
+        text += f" ({within.level:.0%} of resamples within {within.low:.2%} and {within.high:.2%})"
+    return text
+
+
+def percent(bounds: "Bounds") -> str:
+    """Return an interval of shares in per cent."""
+    return f"{bounds.low:.2%} to {bounds.high:.2%}"
+
+
+def shown(value: float | None, bounds: "Bounds | None") -> str:
+    """Return a figure with its interval."""
+    if value is None:
+        return "-"
+    return f"{value:.4f} ({bounds.low:.4f}-{bounds.high:.4f})" if bounds else f"{value:.4f}"
+
+
+def _print_point(report: Report, found: EvaluationReport) -> None:
+    """Print how outputs are read, and where that comes from."""
+    point = found.point
+    if point is None:
+        return
+    fitted = point.fitted
+    text = f"temperature {point.temperature:.4g}"
+    if fitted.likelihood:
+        before, after = fitted.likelihood
+        text += f" (log loss {before:.4f} before it, {after:.4f} with it)"
+    if fitted.likelihood and before == after and point.temperature == 1:
+        text = "temperature 1: no other is the likeliest for these images"
+    here = f"{found.about['target']} {found.about['precision']}"
+    over = "" if fitted.program == here else f", carried over to {here}"
+    report.text(f"{text}, fitted to {fitted.images:,} images by {fitted.program}{over}")
+    if found.log_loss is not None:
+        report.text(f"log loss {found.log_loss:.4f} on the images judged by")
+    names = found.labels if point.positive is None else (found.labels[point.positive],)
+    names = names[1:] if found.found.given.single else names
+    if point.thresholds:
+        listed = zip(names, point.probabilities, strict=True)
+        text = ", ".join(f"`{name}` from {p:.6g} on" for name, p in listed)
+        report.text(f"taken for {text}; chosen for {point.criterion}")
+    if found.stored:
+        report.text(f"stored in {found.stored}")
+
+
+def _print_classes(report: Report, found: EvaluationReport) -> None:
+    scores = found.scores
+    rows: list[tuple[TableCell, ...]] = [
+        (label, *_rates(c.rates), c.support)
+        for label, c in zip(found.labels, scores.classes, strict=True)
+        if c.occurs
+    ]
+    rows.append(("macro average", *_rates(scores.macro), scores.images))
+    rows.append(("weighted average", *_rates(scores.weighted), scores.images))
     report.text("")
-    report.text("McNemar's test: how likely so large a difference is by chance alone")
-    report.table(
-        ("first", "second", "only first right", "only second right", "p"),
-        [(a.name, b.name, cell(t.first_only), cell(t.second_only), f"{t.p:.4g}")
-         for a, b, t in pairs],
-    )  # fmt: skip
-    return {
-        "networks": [document(e, None, b) for e, b in zip(found, averages, strict=True)],
-        "pairs": [{"first": a.name, "second": b.name, **asdict(t)} for a, b, t in pairs],
-    }
+    report.table(("class", "precision", "recall", "F1", "support"), rows)
 
 
-def _check_same(found: Sequence[EvaluationReport]) -> None:
-    first = found[0].found.given
-    for each in found[1:]:
-        given = each.found.given
-        digests = [item.data.digest for item in (first, given)]
-        if len(set(digests)) > 1 or first.labels != given.labels:
-            message = "networks are compared on the same images of the same classes"
-            names = f"{', '.join(first.labels[:8])} and {', '.join(given.labels[:8])}"
-            raise fail("E1266", message, whole_file(each.name), label=f"classes are {names}")
+def _rates(rates: "Rates") -> tuple[str, ...]:
+    return f"{rates.precision:.4f}", f"{rates.recall:.4f}", f"{rates.f1:.4f}"
+
+
+def _print_bounds(
+    report: Report, found: EvaluationReport, averages: "dict[str, Bounds | None]"
+) -> None:
+    """Print sensitivity, specificity and area of each class, and the averages, with intervals."""
+    rows = []
+    listed = zip(found.labels, found.scores.classes, found.areas, found.class_bounds, strict=True)
+    for label, each, area, (hits, passed, bounds) in listed:
+        if each.occurs:
+            sensitivity = shown(each.rates.recall if hits else None, hits)
+            specificity = shown(each.specificity if passed else None, passed)
+            rows.append((label, sensitivity, specificity, shown(area, bounds)))
+    report.text("")
+    report.text("95% intervals: exact for shares of images, of averages by resampling")
+    report.table(("class", "sensitivity", "specificity", "ROC-AUC"), rows)
+    report.text("")
+    lines = []
+    for name, mean, weighted in (
+        ("macro average", found.scores.macro, False),
+        ("weighted average", found.scores.weighted, True),
+    ):
+        values = (mean.precision, mean.recall, mean.f1, found.area(weighted))
+        known = [averages[f"{name.split()[0]}_{what}"] for what in FIGURES]
+        lines.append((name, *(shown(v, b) for v, b in zip(values, known, strict=True))))
+    report.table(("", "precision", "recall", "F1", "ROC-AUC"), lines)
+
+
+def _print_confusion(report: Report, found: EvaluationReport) -> None:
+    labels, confusion = found.labels, found.scores.confusion
+    if not confusion:
+        return
+    report.text("")
+    if len(labels) > MATRIX:
+        _print_confused(report, found)
+        return
+    report.text("rows: the class; columns: what it was taken for")
+    lines: list[tuple[TableCell, ...]] = [
+        (label, *row) for label, row in zip(labels, confusion, strict=True)
+    ]
+    report.table(("", *labels), lines)
+
+
+def _print_confused(report: Report, found: EvaluationReport) -> None:
+    """Print the pairs of classes that are taken for each other most often."""
+    labels = found.labels
+    pairs = [
+        (count, labels[i], labels[j])
+        for i, row in enumerate(found.scores.confusion)
+        for j, count in enumerate(row)
+        if count and i != j
+    ]
+    pairs.sort(key=lambda pair: -pair[0])
+    if pairs:
+        rows = [(truth, taken, count) for count, truth, taken in pairs[:CONFUSED]]
+        report.table(("class", "taken for", "images"), rows)

@@ -1,0 +1,319 @@
+"""`tcc eval --fit`, and what reads outputs by it afterwards; single decisions; several networks."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tcc.backends.onnxruntime.backend import OnnxRuntime
+
+LABELS = ("cat", "dog", "owl")
+
+
+def draw(folder, shades):
+    """Write an image for each shade of each class, each in a shape of its own."""
+    for label, values in shades.items():
+        for number, shade in enumerate(values):
+            path = folder / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new(
+                "RGB", (8, 8), (shade, number, LABELS.index(label) if label in LABELS else 9)
+            ).save(path)
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Make the artifact answer by the first pixel's shade: so large is the output of `owl`."""
+
+    def by(row, name="logits"):
+        def run(self, target, folder, pictures):
+            return [{name: np.float32(row(int(p[0, 0, 0])))} for p in pictures]
+
+        monkeypatch.setattr(OnnxRuntime, "run", run, raising=False)
+
+    return by
+
+
+@pytest.fixture
+def splits(home):
+    # of owls 40 and 60 and 80, of others 10 to 50: in `val` the best place is between 30 and 40
+    draw(home / "set/val", {"cat": [10, 20], "dog": [30, 50], "owl": [40, 60, 80]})
+    draw(home / "set/test", {"cat": [12, 33], "dog": [52], "owl": [34, 36, 70]})
+    return home / "set"
+
+
+def owl(shade):
+    return [1.0, 0.0, shade / 10]
+
+
+def test_fits_on_one_split_and_judges_by_the_other(tcc, built, splits, answers, home):
+    answers(owl)
+    before = {
+        p: p.read_bytes() for p in built.rglob("*") if p.is_file() and p.name != "manifest.json"
+    }
+    found = tcc("eval", built, "--data", splits, "--fit", "--positive", "owl", "--json")
+    assert found.code == 0, found.err
+    document = found.document
+    point = document["operating_point"]
+    assert point["positive"] == 2
+    low, high = (threshold(point, shade) for shade in (30, 40))
+    assert point["thresholds"] == [pytest.approx((low + high) / 2)]
+    assert point["fitted"]["images"] == 7
+    assert point["fitted"]["program"] == "onnxruntime fp32"
+    before_it, with_it = point["fitted"]["likelihood"]
+    assert with_it < before_it
+    assert document["data"]["images"] == 6
+    assert document["classes"][2]["predicted"] == 3  # 36, 52 and 70
+    assert document["classes"][2]["sensitivity"] == pytest.approx(2 / 3)
+    assert document["classes"][2]["specificity"] == pytest.approx(2 / 3)
+    assert {p: p.read_bytes() for p in before} == before
+    about = json.loads((built / "manifest.json").read_text())
+    assert about["operating_points"][0]["thresholds"] == point["thresholds"]
+    assert tcc("show", built).code == 0
+    again = tcc("eval", built, "--data", splits, "--json")
+    assert again.document["confusion"] == document["confusion"]
+    assert again.document["operating_point"]["stored"] is None
+    assert "judged by" in again.err
+
+
+def threshold(point, shade):
+    """The log-odds of `owl` at a shade."""
+    t = point["temperature"]
+    return shade / 10 / t - math.log(math.exp(1 / t) + 1)
+
+
+def test_verify_and_run_follow_what_is_stored(tcc, built, splits, picture):
+    plain = tcc("run", built, picture, "--json").document["images"][0]["outputs"]["logits"]
+    fit = ("eval", built, "--data", splits, "--fit", "--positive", "dog", "--sensitivity", "0.95")
+    assert tcc(*fit).code == 0
+    assert tcc("verify", built).code == 0
+    point = json.loads((built / "manifest.json").read_text())["operating_points"][0]
+    assert point["criterion"] == "sensitivity of 0.95 or more"
+    found = tcc("run", built, picture, "--json").document["images"][0]["outputs"]["logits"]
+    assert found["raw"] == plain["raw"]
+    powers = np.exp(np.array(found["raw"]) / point["temperature"])
+    values = {each["label"]: each["value"] for each in found["classes"]}
+    assert [values[label] for label in LABELS] == pytest.approx(powers / powers.sum())
+    assert found["temperature"] == point["temperature"]
+    raw = np.array(found["raw"]) / point["temperature"]
+    odds = raw[1] - math.log(math.exp(raw[0]) + math.exp(raw[2]))
+    others = "cat" if raw[0] >= raw[2] else "owl"
+    wanted = "dog" if odds >= point["thresholds"][0] else others
+    assert [each["label"] for each in found["decision"]] == [wanted]
+    assert f"  decision: {wanted}\n" in tcc("run", built, picture).out
+
+
+def test_the_sensitivity_that_is_asked_for(tcc, built, splits, answers):
+    answers(owl)
+    words = ("eval", built, "--data", splits, "--fit", "--positive", "OWL", "--json")
+    for least, between in ((1.0, (30, 40)), (0.6, (50, 60)), (0.3, (60, 80))):
+        point = tcc(*words, "--sensitivity", least).document["operating_point"]
+        low, high = (threshold(point, shade) for shade in between)
+        assert low < point["thresholds"][0] < high
+
+
+def test_integers_carry_what_was_fitted_in_floats_or_have_their_own(tcc, home, built, splits):
+    given = splits / "val"
+    build = ("build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--data", given, "-q")
+    assert tcc(*build).code == 0
+    own = "build/tiny-onnxruntime-int8"
+    fit = ("--fit", "--positive", "owl", "--sensitivity", "0.6")  # weights are random
+    floats = tcc("eval", built, "--data", splits, *fit, "--json").document["operating_point"]
+    carried = tcc("eval", own, "--data", splits, "--carry", built, "--json")
+    assert carried.code == 0, carried.err
+    assert carried.document["operating_point"]["fitted"]["program"] == "onnxruntime fp32"
+    assert carried.document["operating_point"]["thresholds"] == floats["thresholds"]
+    assert (
+        "fitted to 7 images by onnxruntime fp32, carried over to onnxruntime int8"
+        in tcc("eval", own, "--data", splits).out
+    )
+    assert tcc("verify", own).code == 0
+    fresh = tcc("eval", own, "--data", splits, *fit)
+    assert "by onnxruntime int8\n" in fresh.out
+    assert f"stored in {own}" in fresh.out
+
+
+def test_judging_by_what_was_fitted_to_is_said_loudly(tcc, built, splits, answers):
+    answers(owl)
+    assert tcc("eval", built, "--data", splits, "--fit", "-q").code == 0
+    found = tcc("eval", built, "--data", splits / "val", "-q")
+    assert found.code == 0
+    assert "are those that temperature and thresholds were fitted to" in found.err
+
+
+def test_all_right_has_no_temperature(tcc, built, home, answers):
+    draw(home / "set/val", {"cat": [0, 1], "owl": [90, 91]})
+    draw(home / "set/test", {"cat": [2], "owl": [92]})
+    answers(owl)
+    found = tcc("eval", built, "--data", "set", "--fit")
+    assert found.code == 0, found.err
+    assert "temperature 1: no other is the likeliest for these images" in found.out
+
+
+class TestSingleDecision:
+    @pytest.fixture
+    def single(self, tcc, home):
+        def make(labels):
+            text = (home / "tiny.yaml").read_text()
+            head, _ = text.split("output:")
+            (home / "tiny.yaml").write_text(
+                f"{head}output:\n  sick: {{activation: sigmoid{labels}}}\n"
+            )
+            words = ("build", "tiny.yaml", "--set", "classes=1", "--target", "ort", "-q")
+            assert tcc(*words).code == 0
+            return home / "build/tiny-onnxruntime-fp32"
+
+        return make
+
+    def test_is_two_classes(self, tcc, home, single, answers):
+        bundle = single(", labels: [sick]")
+        answers(lambda shade: [shade - 40.0], "sick")
+        draw(home / "set", {"well": [10, 20, 40], "other": [50], "SICK": [39, 60, 61, 62]})
+        document = tcc("eval", bundle, "--data", "set", "--json").document
+        assert document["confusion"] == [[2, 2], [1, 3]]
+        assert [each["label"] for each in document["classes"]] == ["other or well", "sick"]
+        no, yes = document["classes"]
+        assert (yes["sensitivity"], yes["specificity"]) == (3 / 4, 2 / 4)
+        assert (no["sensitivity"], no["specificity"]) == (2 / 4, 3 / 4)
+        # of 16 pairs, 39 loses to 40 and 50 alone
+        assert yes["auc"] == no["auc"] == 14 / 16
+        assert document["accuracy"] == 5 / 8
+
+    def test_has_a_threshold_that_is_followed(self, tcc, home, single, answers):
+        bundle = single("")
+        answers(lambda shade: [shade / 10], "sick")
+        draw(home / "set/val", {"0": [10, 20, 50], "1": [30, 60, 70]})
+        draw(home / "set/test", {"0": [11, 24], "1": [26, 71]})
+        found = tcc("eval", bundle, "--data", "set", "--fit", "--json")
+        assert found.code == 0, found.err
+        assert found.document["confusion"] == [[2, 0], [0, 2]]
+        point = found.document["operating_point"]
+        assert point["thresholds"] == [pytest.approx(2.5 / point["temperature"])]
+        assert tcc("show", bundle).code == 0
+
+    def test_labels_have_to_say_what_it_is(self, tcc, home, single):
+        bundle = single(", labels: [sick]")
+        draw(home / "set", {"well": [10], "sikc": [60]})
+        found = tcc("eval", bundle, "--data", "set")
+        assert found.code == 2
+        assert "error[E0715]: this network decides on `sick`, which no label is" in found.err
+        assert "labels: sikc, well" in found.err
+
+
+def test_decisions_each_have_figures_and_thresholds(tcc, home, answers):
+    text = (home / "tiny.yaml").read_text()
+    (home / "tiny.yaml").write_text(text.replace("activation: softmax", "activation: sigmoid"))
+    assert tcc("build", "tiny.yaml", "--target", "ort", "-q").code == 0
+    bundle = home / "build/tiny-onnxruntime-fp32"
+    answers(lambda shade: [15.0 - shade, shade - 90.0, shade - 45.0])
+    draw(home / "set/val", {"cat": [10, 20], "dog": [30, 50], "owl": [40, 60, 80]})
+    draw(home / "set/test", {"cat": [11], "dog": [31], "owl": [61]})
+    plain = tcc("eval", bundle, "--data", "set", "--json").document
+    assert plain["confusion"] is None
+    assert plain["correct"] == 2  # of the dog nothing is said
+    assert [each["predicted"] for each in plain["classes"]] == [1, 0, 1]
+    found = tcc("eval", bundle, "--data", "set", "--fit", "--json")
+    assert found.code == 0, found.err
+    assert len(found.document["operating_point"]["thresholds"]) == 3
+    assert found.document["classes"][1]["predicted"] == 2
+    assert "decision: " in tcc("run", bundle, "set/test/dog/0.png").out
+
+
+class TestSeveral:
+    def test_in_a_table(self, tcc, home, built, images):
+        words = ("eval", "tiny.yaml", built, "--data", images)
+        document = tcc(*words, "--json").document
+        assert [each["accuracy"] for each in document["networks"]] == [
+            document["networks"][0]["accuracy"]
+        ] * 2
+        (pair,) = document["pairs"]
+        assert (pair["first"], pair["second"]) == ("tiny", str(built))
+        assert (pair["first_only"], pair["second_only"], pair["p"], pair["exact"]) == (
+            0,
+            0,
+            1,
+            True,
+        )
+        text = tcc(*words).out
+        assert text.startswith("9 images, 95% intervals\n")
+        assert "McNemar's test" in text
+
+    def test_options_for_one(self, tcc, built, images):
+        found = tcc("eval", built, built, "--data", images, "--carry", built)
+        assert found.code == 2
+        assert "--carry is for one network" in found.err
+
+
+class TestWhatIsWrong:
+    def test_one_image_on_both_sides_whatever_its_file(self, tcc, built, splits, answers):
+        answers(owl)
+        before = (built / "manifest.json").read_bytes()
+        Image.open(splits / "val/owl/1.png").save(splits / "test/owl/copy.bmp")
+        found = tcc("eval", built, "--data", splits, "--fit")
+        assert (found.code, found.out) == (2, "")
+        assert "error[E1261]: an image is among those that values are fitted to" in found.err
+        assert "val/owl/1.png is" in found.err
+        assert (built / "manifest.json").read_bytes() == before
+
+    @pytest.mark.parametrize(
+        ("words", "code", "said"),
+        [
+            (("--fit", "--positive", "ow"), "E1262", "did you mean `owl`?"),
+            (
+                ("--fit", "--sensitivity", "0.9"),
+                "E1262",
+                "say --positive with one of cat, dog, owl",
+            ),
+            (("--positive", "owl"), "E0601", "--positive goes with --fit"),
+            (("--sensitivity", ".9"), "E0601", "--sensitivity goes with --fit"),
+        ],
+    )
+    def test_options(self, tcc, built, splits, answers, words, code, said):
+        answers(owl)
+        found = tcc("eval", built, "--data", splits, *words)
+        assert found.code == 2
+        assert f"error[{code}]" in found.err
+        assert said in found.err
+
+    def test_a_spec_stores_nothing(self, tcc, splits):
+        found = tcc("eval", "tiny.yaml", "--data", splits, "--fit")
+        assert found.code == 2
+        assert "--fit stores what it finds in a bundle, and this is a spec" in found.err
+
+    def test_no_splits(self, tcc, built, images):
+        found = tcc("eval", built, "--data", images, "--fit")
+        assert found.code == 2
+        assert "error[E1260]" in found.err
+
+    def test_a_network_that_guesses(self, tcc, built, splits, answers):
+        answers(lambda shade: [0, 0, 0])
+        found = tcc("eval", built, "--data", splits, "--fit", "--positive", "owl")
+        assert found.code == 2
+        assert "no threshold tells images of `owl` from others better than chance" in found.err
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({"temperature": 0.0}, "is less than the minimum"),
+            ({"temperature": 1e9}, "is greater than the maximum"),
+            ({"output": "other"}, "there is no such row of classes or decisions"),
+            ({"positive": 3}, "there is no class 3 to be positive"),
+            ({"thresholds": []}, "it has 0 thresholds, not 1"),
+            ({"positive": None}, "it has 1 thresholds, not 0"),
+        ],
+    )
+    def test_a_forged_point(self, tcc, built, splits, answers, change, said):
+        from tcc.compiler.support.sealed_json import seal
+
+        answers(owl)
+        assert tcc("eval", built, "--data", splits, "--fit", "--positive", "owl").code == 0
+        about = json.loads((built / "manifest.json").read_text())
+        about["operating_points"][0] |= change
+        about["seal"] = seal(about)
+        (built / "manifest.json").write_text(json.dumps(about))
+        found = tcc("verify", built)
+        assert found.code == 2
+        assert "error[E0621]" in found.err
+        assert said in found.err
