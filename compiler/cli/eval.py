@@ -36,10 +36,11 @@ SPLITS = frozenset({"train", "val", "test"})
 Networks = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SPEC]...",
+        metavar="SPEC",
         show_default=False,
         autocompletion=spec_names,
-        help="Spec files, names of known specs, or bundles; without one, the project file's spec.",
+        help="Spec files, names of known specs or trained networks, or bundles; without one, the "
+        "project file's spec.",
     ),
 ]
 LabelledOption = Annotated[
