@@ -29,6 +29,7 @@ from tcc.compiler.cli.report import echo, named
 from tcc.compiler.cli.run import run
 from tcc.compiler.cli.show import show
 from tcc.compiler.cli.targets import targets
+from tcc.compiler.cli.train import train
 from tcc.compiler.cli.verify import verify
 from tcc.compiler.cli.zoo import zoo
 
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "init": init,
     "check": check,
     "show": show,
+    "train": train,
     "calibrate": calibrate,
     "build": build,
     "run": run,

@@ -115,6 +115,11 @@ class Stages:
         if self.bars and self._task is not None:
             self.bars.update(self._task, completed=done, total=total)
 
+    def say(self, text: str) -> None:
+        """Show something else in the place of the stage's name while it runs."""
+        if self.bars and self._task is not None:
+            self.bars.update(self._task, description=text)
+
     def end(self) -> None:
         """End the stage that runs."""
         now = time.perf_counter()

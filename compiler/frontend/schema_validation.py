@@ -1,9 +1,10 @@
-"""Where plain data does not conform to a JSON Schema: the keywords that the language's schema has.
+"""Where plain data does not conform to a JSON Schema: the keywords that our schemas have.
 
 Each keyword means what JSON Schema says (draft 2020-12). The library that checks any schema takes
 ten times as long, which tells where a text of a megabyte is wrong at every word.
 """
 
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,6 +136,15 @@ def _length(keyword: str, kind: type, most: bool) -> "_Keyword":
     return check
 
 
+def _bound(keyword: str, holds: Callable[[Any, Any], bool]) -> "_Keyword":
+    def check(check: _Check, rule: float, value: Any, rules: Schema, path: Path) -> None:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and not holds(value, rule):
+            check.refused(keyword, value, rules, path)
+
+    return check
+
+
 _Keyword = Callable[[_Check, Any, Any, Schema, Path], None]
 _KINDS: dict[type, tuple[str, ...]] = {
     type(None): ("null",),
@@ -160,5 +170,9 @@ _KEYWORDS: dict[str, _Keyword] = {
     "maxItems": _length("maxItems", list, most=True),
     "minProperties": _length("minProperties", dict, most=False),
     "maxProperties": _length("maxProperties", dict, most=True),
+    "minimum": _bound("minimum", operator.ge),
+    "maximum": _bound("maximum", operator.le),
+    "exclusiveMinimum": _bound("exclusiveMinimum", operator.gt),
+    "exclusiveMaximum": _bound("exclusiveMaximum", operator.lt),
 }
 """What each keyword checks; `description`, `default` and `examples` check nothing."""

@@ -21,7 +21,7 @@ def schema(record: type) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {f.name: _schema(hints[f.name]) | dict(f.metadata) for f in own},
-        "required": [f.name for f in own if f.default is MISSING],
+        "required": [f.name for f in own if f.default is f.default_factory is MISSING],
         "additionalProperties": False,
     }
 

@@ -26,6 +26,12 @@ def trained() -> tuple[Path, ...]:
     return tuple(sorted(_packaged("zoo").glob("trained/*/network.yaml")))
 
 
+def recipes() -> dict[str, Path]:
+    """Return the training recipes of the package by name, in order."""
+    found = sorted((_packaged("zoo") / "recipes").glob("*.yaml"))
+    return {path.stem: path for path in found}
+
+
 def samples() -> tuple[Path, ...]:
     """Return the sample images of the package, sorted; they are generated, not photographed."""
     return listing(samples_folder()).images

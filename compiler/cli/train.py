@@ -1,0 +1,255 @@
+"""`tcc train`: from labelled images and a recipe to weights."""
+
+import re
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tcc.compiler.cli.common_options import (
+    ChosenSpec,
+    Json,
+    Quiet,
+    Settings,
+    SpecArgument,
+    Strict,
+    Verbose,
+    choose,
+    typed,
+)
+from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.cli.train_options import (
+    CorruptImages,
+    Epochs,
+    Images,
+    MaxTime,
+    RecipeOption,
+    Resume,
+    RunFolder,
+    StartWeights,
+    Threads,
+    TrainingSeed,
+)
+from tcc.compiler.support.diagnostics import fail
+
+if TYPE_CHECKING:
+    from tcc.compiler.driver.pipeline import WeightSource
+    from tcc.compiler.train.metrics import EpochMetrics
+    from tcc.compiler.train.pixel_store import Corrupt
+    from tcc.compiler.train.recipe import Recipe
+    from tcc.compiler.train.run_folder import TrainingReport
+    from tcc.compiler.train.session import TrainingRequest
+
+RUNS = Path("runs")
+"""Where trainings go that are not given a folder."""
+_TIME = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Observing:
+    """Shows on a terminal how far a training is."""
+
+    report: Report
+    stages: Stages
+
+    def step(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self.stages("training", done, total)
+
+    def epoch(self, found: "EpochMetrics", epochs: int) -> None:
+        """Say how the epoch went."""
+        text = f"epoch {found.epoch}/{epochs}: loss {found.loss:.4f}"
+        if found.val:
+            text += f", validation accuracy {found.val.accuracy:.2%}"
+        self.stages.say(text)
+        self.report.detail(text)
+
+
+def train(
+    spec: SpecArgument = None,
+    data: Images = None,
+    recipe: RecipeOption = "quick",
+    output: RunFolder = None,
+    epochs: Epochs = None,
+    seed: TrainingSeed = 0,
+    max_time: MaxTime = None,
+    resume: Resume = False,
+    weights: StartWeights = None,
+    threads: Threads = None,
+    corrupt: CorruptImages = "refuse",
+    settings: Settings = None,
+    strict: Strict = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a spec's network on labelled images, by a recipe.
+
+    Validation images are judged after each epoch, test images at the end. The same seed, data,
+    recipe, PyTorch, threads and kind of CPU give the same bytes, also after an interruption.
+    """
+    report = Report(json, quiet, verbose)
+    began = time.monotonic()
+    seconds = _seconds(max_time)
+    with report.stages() as stages:
+        stages("spec", 0, 1)
+        chosen = choose(spec, settings, strict)
+        _needs_torch()
+        from tcc.compiler.train import run_folder
+
+        how = _recipe(recipe, epochs)
+        folder = output or RUNS / f"{chosen.spec.name}-{Path(recipe).stem}"
+        run_folder.check(folder, resume=resume)
+        start = _start(report, chosen, weights, seed)
+        request = _request(report, stages, _Asked(chosen, how, start, folder, seed, data), corrupt)
+        request = replace(request, threads=_threads(threads, folder))
+        if seconds is not None:
+            request = replace(request, deadline=began + seconds)
+        found = _trained(report, stages, request)
+        stages.end()
+    _print(report, folder, found)
+    report.document(_document(folder, found, stages))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line asks for."""
+
+    chosen: ChosenSpec
+    recipe: "Recipe"
+    start: "WeightSource"
+    folder: Path
+    seed: int
+    data: Path | None
+
+
+def _needs_torch() -> None:
+    """Refuse to go on without PyTorch, which trains.
+
+    Raises:
+        MissingTool: It is not installed.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    from tcc.compiler.support.external_tools import MissingTool, Tool
+
+    try:
+        version("torch")
+    except PackageNotFoundError:
+        raise MissingTool(Tool("torch", "train networks", None)) from None
+
+
+def _recipe(name: str, epochs: int | None) -> "Recipe":
+    from tcc.compiler.train import recipe as recipes
+
+    found = recipes.read(recipes.find(name, typed(f"--recipe {name}")))
+    return found if epochs is None else replace(found, epochs=epochs)
+
+
+def _seconds(text: str | None) -> float | None:
+    """Return the seconds that a time such as `1h30m` means.
+
+    Raises:
+        UserError: It is no time (E0601).
+    """
+    if text is None:
+        return None
+    parts = _TIME.fullmatch(text)
+    if not text or parts is None:
+        help = "such as 45s, 90m, 1h or 1h30m"
+        raise fail("E0601", "this is no time", typed(f"--max-time {text}"), help=help)
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+    return hours * 3600.0 + minutes * 60 + seconds
+
+
+def _start(report: Report, chosen: ChosenSpec, weights: Path | None, seed: int) -> "WeightSource":
+    from tcc.compiler.driver import pipeline
+
+    if weights is None:
+        return pipeline.random_weights(chosen.spec.graph, seed)
+    return pipeline.read_weights(weights, chosen.spec.graph, report.warn)
+
+
+def _threads(asked: int | None, folder: Path) -> int:
+    """Return how many threads to train with: as many as a training had that goes on."""
+    import torch
+
+    from tcc.compiler.train import checkpoint, run_folder
+
+    path = folder / run_folder.CHECKPOINT
+    if asked is None and path.exists():
+        return checkpoint.read(path)[0].position.threads
+    return asked or torch.get_num_threads()
+
+
+def _request(report: Report, stages: Stages, asked: _Asked, corrupt: str) -> "TrainingRequest":
+    """Return the request, its images decoded."""
+    from tcc.compiler.support import scratch_folders
+    from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.train import class_outputs, image_split, pixel_store
+    from tcc.compiler.train.image_split import SplitOptions
+    from tcc.compiler.train.pixel_store import DecodeOptions
+    from tcc.compiler.train.session import TrainingRequest
+
+    spec = asked.chosen.spec
+    main = class_outputs.found(spec.graph, whole_file(str(spec.path)))
+    where = asked.data or asked.chosen.project.data
+    if where is None:
+        help = "give labelled images with --data: a folder of class folders"
+        raise fail("E0616", "train on which images?", typed("--data"), help=help)
+    stages("data", 0, 1)
+    split = image_split.read(where, SplitOptions(seed=asked.seed, labels=main.labels))
+    report.warnings(split.warnings)
+    (source,) = spec.graph.inputs
+    with scratch_folders.folder() as scratch:
+        options = DecodeOptions(scratch, _corrupt(corrupt), threads=2)
+        stores = {
+            side: pixel_store.decoded(data, source, split.classes, options, stages)
+            for side, data in split.sides.items()
+        }
+    for store in stores.values():
+        report.warnings(store.warnings)
+    report.warnings(pixel_store.same_levels(stores))
+    return TrainingRequest(spec, asked.start, asked.recipe, split, stores, asked.folder, asked.seed)
+
+
+def _corrupt(word: str) -> "Corrupt":
+    match word:
+        case "refuse":
+            return "refuse"
+        case "skip":
+            return "skip"
+    raise fail("E0601", "say refuse or skip", typed(f"--corrupt {word}"))
+
+
+def _trained(report: Report, stages: Stages, request: "TrainingRequest") -> "TrainingReport":
+    from tcc.compiler.train import arithmetic, session
+
+    if request.recipe.precision == "bf16" and arithmetic.slow_bf16():
+        report.notice(
+            "this processor has no instructions for bfloat16: `precision: fp32` is quicker here"
+        )
+    return session.train(request, Observing(report, stages), stages)
+
+
+def _print(report: Report, folder: Path, found: "TrainingReport") -> None:
+    report.text(str(folder))
+    if report.quiet:
+        return
+    if not found.finished:
+        report.notice(f"the time was over after {found.epochs} epochs; --resume goes on")
+    if found.val:
+        report.text(
+            f"  validation accuracy {found.val.accuracy:.2%} of {found.val.images:,} images"
+        )
+    if found.test:
+        test, within = found.test, found.test.interval
+        text = f"  test accuracy {test.accuracy:.2%}, {test.correct:,} of {test.images:,} images"
+        text += f" ({within.level:.0%} of resamples within {within.low:.2%} and {within.high:.2%})"
+        report.text(text)
+
+
+def _document(folder: Path, found: "TrainingReport", stages: Stages) -> dict[str, Any]:
+    from tcc.compiler.support import json_records
+
+    return {"path": str(folder), **json_records.encode(found), "seconds": stages.seconds}

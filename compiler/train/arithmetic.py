@@ -1,0 +1,55 @@
+"""The same sums in the same order: threads and algorithms of PyTorch for the time of a training."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from tcc.compiler.support import cpu
+from tcc.compiler.version import __version__
+
+FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "bf16", "sve")
+"""Instructions that decide in which order PyTorch adds up, and how it rounds."""
+BF16 = ("avx512_bf16", "amx_bf16", "bf16")
+"""Those that multiply bfloat16: without one, PyTorch goes by way of float32, and is slow."""
+
+
+@contextmanager
+def repeatable(threads: int) -> Iterator[None]:
+    """Have PyTorch compute with so many threads, and the same bits each time on a CPU."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
+    on_cpu = device().type == "cpu"
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(on_cpu)
+    memory.fill_uninitialized_memory = False  # nothing reads such memory here
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+        memory.fill_uninitialized_memory = filled
+
+
+def device() -> torch.device:
+    """Return where to train: the first GPU, or else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def made_with() -> Mapping[str, str]:
+    """Return what the bytes of trained weights depend on, beside the training itself."""
+    where = device()
+    name = torch.cuda.get_device_name(where) if where.type == "cuda" else _instructions()
+    return {"tcc": __version__, "torch": torch.__version__, where.type: name}
+
+
+def _instructions() -> str:
+    found = cpu.features()
+    return " ".join(word for word in FEATURES if word in found)
+
+
+def slow_bf16() -> bool:
+    """Whether this is a CPU that has no instructions for bfloat16."""
+    return device().type == "cpu" and not cpu.features() & set(BF16)

@@ -1,0 +1,157 @@
+"""The state of a training in one file, from which it goes on to the bit.
+
+The file is safetensors: weights, what the optimiser remembers, the average and the best weights so
+far, and the losses of the epoch that runs. Its metadata hold the position, sealed JSON that has the
+tensors' digest. Nothing in it is ever run.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tcc.compiler.data import safetensors_file, weights
+from tcc.compiler.support.atomic_files import write_file
+from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.support.sealed_json import DocumentKind
+from tcc.compiler.train.metrics import EpochMetrics
+from tcc.compiler.train.trainer import Trainer, array
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingIdentity:
+    """What a training depends on: with the same, and the same torch and threads, the same bytes."""
+
+    network: str
+    start: str
+    recipe: str
+    train: str
+    val: str
+    classes: tuple[str, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPosition:
+    """How far a training has come: `step` steps of `epoch` are done, and `done` epochs whole."""
+
+    tcc_checkpoint: int
+    identity: TrainingIdentity
+    torch: str
+    threads: int
+    processes: int
+    epoch: int
+    step: int
+    hits: int
+    done: tuple[EpochMetrics, ...]
+    best: int | None
+    tensors: str = ""
+    seal: str = ""
+
+
+KIND = DocumentKind(
+    TrainingPosition,
+    "tcc_checkpoint",
+    VERSION,
+    "E1230",
+    "a training's checkpoint",
+    "train again from the beginning, into another folder",
+)
+Best = Mapping[str, NDArray[np.float32]]
+"""The best weights so far, by name; empty where there are none."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """A position and its tensors, those of the trainer aside: the epoch's losses, the best."""
+
+    position: TrainingPosition
+    losses: NDArray[np.float32]
+    best: Best
+
+
+def write(path: Path, trainer: Trainer, state: TrainingState) -> None:
+    """Write the state whole, in the place of the one before.
+
+    Raises:
+        UserError: The file cannot be written.
+        MachineError: The disk is full or broken.
+    """
+    tensors = {name: array(tensor) for name, tensor in _tensors(trainer)}
+    tensors |= {f"best/{name}": values for name, values in state.best.items()}
+    tensors["losses"] = state.losses
+    position = replace(state.position, tensors=weights.digest(tensors))
+    said = json.dumps(json.loads(KIND.encode(position)))
+    write_file(path, weights.encode(tensors, {"position": said}))
+
+
+def read(path: Path) -> tuple[TrainingState, Mapping[str, NDArray[np.float32]]]:
+    """Return the state of a file, and the tensors that `restore` takes.
+
+    Raises:
+        UserError: It cannot be read (E0501), or is no whole checkpoint (E1230).
+    """
+    file = safetensors_file.read(path)
+    position = KIND.decode(file.metadata.get("position", "").encode(), str(path))
+    if any(part.dtype != "F32" for part in file.parts.values()):
+        raise KIND.damaged(str(path), "it holds other numbers than float32")
+    tensors = {name: file.values(name) for name in file.parts}
+    if weights.digest(tensors) != position.tensors or "losses" not in tensors:
+        raise KIND.damaged(str(path), "its tensors do not match their digest")
+    best = {
+        name.removeprefix("best/"): values
+        for name, values in tensors.items()
+        if name.startswith("best/")
+    }
+    return TrainingState(position, tensors["losses"].copy(), best), tensors
+
+
+@torch.no_grad()
+def restore(path: Path, trainer: Trainer, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+    """Set a trainer to the tensors of a checkpoint of the same training.
+
+    Raises:
+        UserError: They are not those of this network and recipe (E1230).
+    """
+    _remember(trainer, tensors)
+    for name, tensor in _tensors(trainer):
+        values = tensors.get(name)
+        if values is None or values.size != tensor.numel():
+            raise _other(path, name)
+        tensor.copy_(torch.from_numpy(values.copy()).reshape(tensor.shape))
+
+
+def _other(path: Path, name: str) -> UserError:
+    return KIND.damaged(str(path), f"it has no such tensor `{name}` as this training has")
+
+
+def _tensors(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
+    """Yield each tensor of a trainer by its name in the file."""
+    for name, tensor in trainer.tensors.items():
+        yield f"weights/{name}", tensor
+    for name, tensor in trainer.average.tensors.items() if trainer.average else ():
+        yield f"average/{name}", tensor
+    for name, tensor in trainer.trained.items():
+        for role, value in sorted(trainer.optimizer.state.get(tensor, {}).items()):
+            if value is not None:
+                yield f"optimizer/{role}/{name}", value
+
+
+def _remember(trainer: Trainer, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+    """Make the tensors that the optimiser has after a step; they lie in memory as it lays them."""
+    for key in tensors:
+        kind, _, rest = key.partition("/")
+        role, _, name = rest.partition("/")
+        if kind == "optimizer" and name in trainer.trained:
+            tensor = trainer.trained[name]
+            fresh = (
+                torch.zeros((), dtype=torch.float32) if role == "step" else torch.empty_like(tensor)
+            )
+            trainer.optimizer.state[tensor][role] = fresh

@@ -1,0 +1,148 @@
+"""Losses of classes: what a network's logits cost against the classes that images have.
+
+A loss is the sum over classes of target * weight * f(p) * -log p, with the target's share of each
+class, its weight, and p the softmax of the logits. f is
+
+- cross-entropy: 1;
+- focal (Lin et al., arXiv 1708.02002): (1 - p) ** gamma;
+- attention (Xiao et al., IEEE IoT J. 2023, eq. 7): 1 - p ** gamma.
+
+For two classes these are the paper's equations 5 to 7: p of the one class is 1 - p of the other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, assert_never
+
+import torch
+from torch import Tensor
+
+LossKind = Literal["cross_entropy", "focal", "attention"]
+"""Which loss."""
+LEAST = 1e-12
+"""Smallest 1 - p that is raised to a power, whose slope at 0 would be infinite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The recipe's `loss:`."""
+
+    kind: LossKind = field(
+        default="cross_entropy", metadata={"description": "Which function of the logits."}
+    )
+    label_smoothing: float = field(
+        default=0.0,
+        metadata={
+            "minimum": 0,
+            "maximum": 0.9,
+            "description": "The share of each target that is spread over all classes.",
+        },
+    )
+    gamma: float = field(
+        default=2.0,
+        metadata={
+            "exclusiveMinimum": 0,
+            "maximum": 100,
+            "description": "The exponent (focal, attention).",
+        },
+    )
+    alpha: float | None = field(
+        default=None,
+        metadata={
+            "exclusiveMinimum": 0,
+            "maximum": 1000,
+            "description": "The weight of positive classes; others have 1 - alpha (focal) or 1 "
+            "(attention).",
+        },
+    )
+    positive: tuple[str, ...] = field(
+        default=(),
+        metadata={"description": "The positive classes; of two classes, the second by default."},
+    )
+    balanced: bool = field(
+        default=False,
+        metadata={"description": "Weigh classes so that each counts as much as any other."},
+    )
+    class_weights: Mapping[str, float] = field(
+        default_factory=dict,
+        metadata={
+            "description": "Weights by the classes' names; others have 1. What counts is their "
+            "ratio: they are scaled so that the mean over the training images is 1."
+        },
+    )
+    auxiliary: Mapping[str, float] = field(
+        default_factory=dict,
+        metadata={
+            "description": "Shares of the losses of train-only outputs, by name; 0.3 by default."
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLoss:
+    """A loss for certain classes; `weights` are theirs (classes,)."""
+
+    record: Loss
+    weights: Tensor
+
+    def on(self, device: torch.device) -> "ClassLoss":
+        """Return the same loss for logits on a device."""
+        return ClassLoss(self.record, self.weights.to(device))
+
+    def each(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each image, float32 (batch,).
+
+        Args:
+            logits: float (batch, classes), or (batch, 1) for the second of two classes.
+            targets: Shares of the classes, float32 (batch, classes).
+        """
+        log_p = torch.log_softmax(two_classes(logits.float()), dim=1)
+        smooth = self.record.label_smoothing
+        if smooth:
+            targets = targets * (1 - smooth) + smooth / targets.shape[1]
+        return -(targets * self.weights * self._factor(log_p) * log_p).sum(dim=1)
+
+    def _factor(self, log_p: Tensor) -> Tensor:
+        gamma = self.record.gamma
+        match self.record.kind:
+            case "cross_entropy":
+                return torch.ones_like(log_p)
+            case "focal":
+                return (-torch.expm1(log_p)).clamp_min(LEAST) ** gamma
+            case "attention":
+                return -torch.expm1(gamma * log_p)
+            case _:
+                assert_never(self.record.kind)
+
+
+def two_classes(logits: Tensor) -> Tensor:
+    """Return logits of two classes for those of a single unit, and all others as they are."""
+    if logits.shape[1] > 1:
+        return logits
+    return torch.cat([torch.zeros_like(logits), logits], dim=1)  # softmax (0, z) is sigmoid z
+
+
+def prepared(record: Loss, counts: Mapping[str, int]) -> ClassLoss:
+    """Return the loss for classes.
+
+    Args:
+        record: What the recipe says; the classes that it names are among these.
+        counts: How many training images each class has, in the network's order.
+    """
+    scaled = _scaled(record, counts)
+    positive = record.positive or tuple(counts)[1:2]
+    if record.alpha is not None:
+        other = 1 - record.alpha if record.kind == "focal" else 1.0
+        alphas = [record.alpha if name in positive else other for name in counts]
+        scaled = [weight * alpha for weight, alpha in zip(scaled, alphas, strict=True)]
+    return ClassLoss(record, torch.tensor(scaled, dtype=torch.float32))
+
+
+def _scaled(record: Loss, counts: Mapping[str, int]) -> list[float]:
+    """Return the classes' weights, whose mean over the images is 1."""
+    given = [record.class_weights.get(name, 1.0) for name in counts]
+    if record.balanced:
+        given = [w / max(count, 1) for w, count in zip(given, counts.values(), strict=True)]
+    images = sum(counts.values())
+    mean = sum(w * count for w, count in zip(given, counts.values(), strict=True)) / images
+    return [weight / mean for weight in given]

@@ -1,0 +1,118 @@
+"""The folder of a training: what is written there, and what it says of itself.
+
+- `weights.safetensors`: what `tcc build --weights` takes;
+- `metrics.jsonl`: a line an epoch;
+- `recipe.json`: the recipe as used, which `--recipe` takes again;
+- `report.json`: all that the weights depend on, and what they are worth;
+- `checkpoint.safetensors`: the state of a training that is not at its end.
+
+The same training gives the same bytes: no time and no path is in them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
+from tcc.compiler.reference.classification_metrics import Interval
+from tcc.compiler.support import atomic_files, json_records
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.train.metrics import EpochMetrics, Judgement
+
+WEIGHTS, METRICS, RECIPE = "weights.safetensors", "metrics.jsonl", "recipe.json"
+REPORT, CHECKPOINT = "report.json", "checkpoint.safetensors"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedData:
+    """The images: the digest of each side, how many images each class has there, and the seed."""
+
+    classes: tuple[str, ...]
+    digests: Mapping[str, str]
+    images: Mapping[str, tuple[int, ...]]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TestScores:
+    """The final judgement, in floats by the reference executor, on images of no other use."""
+
+    images: int
+    correct: int
+    accuracy: float
+    interval: Interval
+    macro_f1: float
+    confusion: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """All that `report.json` says; `weights` is the digest of the tensors that were kept.
+
+    `kept` is the epoch whose weights they are; `finished` is false where the time was over first.
+    """
+
+    tcc_training: int = field(metadata={"const": VERSION})
+    network: NetworkRecord
+    start: WeightsOrigin
+    recipe: str
+    seed: int
+    data: TrainedData
+    finished: bool
+    epochs: int
+    kept: int
+    weights: str
+    val: Judgement | None
+    test: TestScores | None
+    made_with: Mapping[str, str]
+    threads: int
+    processes: int
+
+
+def check(folder: Path, *, resume: bool) -> None:
+    """Refuse a folder that holds another training, or none to be resumed, before any work.
+
+    Raises:
+        UserError: E1229.
+    """
+    at = whole_file(str(folder))
+    begun = any((folder / name).exists() for name in (CHECKPOINT, REPORT))
+    if begun and not resume:
+        help = "`--resume` goes on with it; else choose another folder with -o"
+        raise fail("E1229", "this folder holds a training already", at, help=help)
+    if not begun and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        help = "choose a folder that is empty, or not there yet, with -o"
+        raise fail("E1229", "this holds something else than a training", at, help=help)
+    if resume and not begun:
+        help = "leave out `--resume` to begin"
+        raise fail("E1229", "there is no training to resume here", at, help=help)
+
+
+def write_metrics(folder: Path, done: Sequence[EpochMetrics]) -> None:
+    """Write a line of JSON for each epoch.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    lines = [json.dumps(json_records.encode(each)) + "\n" for each in done]
+    atomic_files.write_file(folder / METRICS, "".join(lines).encode())
+
+
+def write_report(folder: Path, report: TrainingReport) -> None:
+    """Write what the training says of itself.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    text = json.dumps(json_records.encode(report), indent=1, ensure_ascii=False, allow_nan=False)
+    atomic_files.write_file(folder / REPORT, f"{text}\n".encode())
+
+
+def other(folder: Path, changed: Sequence[str]) -> UserError:
+    """Return the error of a training that is resumed with other things than it began with."""
+    said = ", ".join(changed)
+    message = f"the training here was begun with another {said}"
+    help = "resume it with what it was begun with, or begin another one with -o"
+    return fail("E1229", message, whole_file(str(folder)), help=help)

@@ -1,0 +1,217 @@
+"""A training as a whole: from a spec, images and a recipe to a run's folder."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tcc.compiler.data import weights
+from tcc.compiler.driver import pipeline
+from tcc.compiler.driver.pipeline import WeightSource
+from tcc.compiler.frontend.spec import Spec
+from tcc.compiler.ir import printer
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.reference import classification_metrics, float_program
+from tcc.compiler.support import atomic_files
+from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.support.progress import Progress
+from tcc.compiler.train import arithmetic, checkpoint, class_outputs, losses, run_folder
+from tcc.compiler.train import recipe as recipes
+from tcc.compiler.train.checkpoint import TrainingIdentity, TrainingPosition, TrainingState
+from tcc.compiler.train.image_split import ImageSplit
+from tcc.compiler.train.loop import Observer, RunLimits, TrainingData, TrainingRun
+from tcc.compiler.train.pixel_store import PixelStore
+from tcc.compiler.train.recipe import Recipe
+from tcc.compiler.train.run_folder import TestScores, TrainedData, TrainingReport
+from tcc.compiler.train.trainer import Trainer, TrainingPlan, classes_of
+
+RESAMPLES = 10_000
+"""Of the final accuracy's interval."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRequest:
+    """What to train, with what, and where to; `deadline` is a time of `time.monotonic`."""
+
+    spec: Spec
+    start: WeightSource
+    recipe: Recipe
+    split: ImageSplit
+    stores: Mapping[str, PixelStore]
+    folder: Path
+    seed: int = 0
+    threads: int = 1
+    deadline: float | None = None
+
+
+def train(request: TrainingRequest, observer: Observer, progress: Progress) -> TrainingReport:
+    """Train, or go on with what the folder's checkpoint has, and write the folder's files.
+
+    Raises:
+        UserError: The network is not for these classes (E1226), the recipe not for the network
+            (E1225), the folder's training is another one (E1229), its checkpoint damaged (E1230),
+            or the loss is not finite (E1228).
+        MachineError: The disk is full or broken.
+    """
+    with arithmetic.repeatable(request.threads):
+        plan = planned(request)
+        trainer = Trainer(plan)
+        state = _begun(request, trainer)
+        data = TrainingData(request.stores["train"], request.stores["val"])
+        limits = RunLimits(request.folder / run_folder.CHECKPOINT, request.deadline)
+        run = TrainingRun(trainer, data, state, limits)
+        run.run(observer)
+        kept = run.best if run.best else trainer.weights()
+        return _written(request, plan, run, kept, progress)
+
+
+def planned(request: TrainingRequest) -> TrainingPlan:
+    """Return what is trained.
+
+    Raises:
+        UserError: The network is not for these classes, or the recipe not for the network.
+    """
+    graph, recipe, classes = request.spec.graph, request.recipe, request.split.classes
+    at = whole_file(str(request.spec.path))
+    outputs = class_outputs.planned(graph, recipe.loss, classes, at)
+    counts = torch.bincount(request.stores["train"].classes, minlength=len(classes)).tolist()
+    loss = losses.prepared(recipe.loss, dict(zip(classes, counts, strict=True)))
+    start, device = request.start.tensors, arithmetic.device()
+    return TrainingPlan(graph, start, recipe, classes, outputs, loss, request.seed, device)
+
+
+def _begun(request: TrainingRequest, trainer: Trainer) -> TrainingState:
+    """Return the state to begin with: the checkpoint's, or that of no step."""
+    identity = _identity(request)
+    path = request.folder / run_folder.CHECKPOINT
+    if not path.exists():
+        position = TrainingPosition(
+            tcc_checkpoint=checkpoint.VERSION,
+            identity=identity,
+            torch=torch.__version__,
+            threads=request.threads,
+            processes=1,
+            epoch=0,
+            step=0,
+            hits=0,
+            done=(),
+            best=None,
+        )
+        return TrainingState(position, np.zeros(0, np.float32), {})
+    state, tensors = checkpoint.read(path)
+    before = state.position.identity
+    changed = [
+        said for name, said in IDENTITY.items() if getattr(before, name) != getattr(identity, name)
+    ]
+    if changed:
+        raise run_folder.other(request.folder, changed)
+    checkpoint.restore(path, trainer, tensors)
+    return state
+
+
+IDENTITY = {
+    "network": "network",
+    "start": "weights to start from",
+    "recipe": "recipe",
+    "train": "images to learn from",
+    "val": "validation images",
+    "classes": "classes",
+    "seed": "seed",
+}
+"""What a training's identity consists of, in words."""
+
+
+def _identity(request: TrainingRequest) -> TrainingIdentity:
+    text = printer.show(request.spec.graph)
+    return TrainingIdentity(
+        network=hashlib.sha256(text.encode()).hexdigest(),
+        start=request.start.origin.digest,
+        recipe=recipes.digest(request.recipe),
+        train=_digest(request.stores["train"]),
+        val=_digest(request.stores["val"]),
+        classes=request.split.classes,
+        seed=request.seed,
+    )
+
+
+def _digest(store: PixelStore) -> str:
+    """Return the SHA-256 of the levels' checksums and the classes, in their order."""
+    found = hashlib.sha256(np.asarray(store.checksums, "<u4").tobytes())
+    found.update(store.classes.numpy().astype("<i8").tobytes())
+    return found.hexdigest()
+
+
+def _written(
+    request: TrainingRequest,
+    plan: TrainingPlan,
+    run: TrainingRun,
+    kept: weights.Weights,
+    progress: Progress,
+) -> TrainingReport:
+    """Write the files of a training that has ended, or whose time is over."""
+    folder, done = request.folder, run.position.done
+    tensors = weights.checked(kept, plan.graph)
+    number = run.position.best or len(done)
+    report = TrainingReport(
+        tcc_training=run_folder.VERSION,
+        network=pipeline.network(request.spec),
+        start=request.start.origin,
+        recipe=recipes.digest(request.recipe),
+        seed=request.seed,
+        data=_data(request),
+        finished=run.finished,
+        epochs=len(done),
+        kept=number,
+        weights=weights.digest(tensors),
+        val=done[number - 1].val if number else None,
+        test=_tested(plan, tensors, request.stores["test"], progress),
+        made_with=arithmetic.made_with(),
+        threads=request.threads,
+        processes=1,
+    )
+    weights.write(folder / run_folder.WEIGHTS, tensors)
+    recipe = recipes.text(request.recipe).encode()
+    atomic_files.write_file(folder / run_folder.RECIPE, recipe)
+    run_folder.write_metrics(folder, done)
+    run_folder.write_report(folder, report)
+    if run.finished:
+        (folder / run_folder.CHECKPOINT).unlink(missing_ok=True)
+    return report
+
+
+def _data(request: TrainingRequest) -> TrainedData:
+    classes = request.split.classes
+    return TrainedData(
+        classes=classes,
+        digests={side: data.digest for side, data in request.split.sides.items()},
+        images={
+            side: tuple(torch.bincount(store.classes, minlength=len(classes)).tolist())
+            for side, store in request.stores.items()
+        },
+        seed=request.seed,
+    )
+
+
+def _tested(
+    plan: TrainingPlan, tensors: weights.Weights, store: PixelStore, progress: Progress
+) -> TestScores | None:
+    """Return how weights do on the test images, one by one, by the reference executor."""
+    if not len(store):
+        return None
+    run = float_program.prepared(Model(plan.graph, tensors))
+    counts = np.zeros((len(plan.classes),) * 2, np.int64)
+    progress("test", 0, len(store))
+    for place in range(len(store)):
+        levels, truth = store.batch(torch.tensor([place]))
+        logits = run(store.inputs(levels)[0].numpy())[plan.outputs.main.name]
+        taken = int(classes_of(torch.from_numpy(logits)[None]))
+        counts[int(truth), taken] += 1
+        progress("test", place + 1, len(store))
+    found = classification_metrics.scores(counts)
+    within = classification_metrics.interval(found.correct, found.images, RESAMPLES, plan.seed)
+    return TestScores(
+        found.images, found.correct, found.accuracy, within, found.macro.f1, found.confusion
+    )

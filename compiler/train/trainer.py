@@ -1,0 +1,137 @@
+"""A network in training: its module, optimiser and average, and what a step does to them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tcc.compiler.data.weights import Weights
+from tcc.compiler.ir.graph import Graph
+from tcc.compiler.lower.torch import TorchNetwork, module
+from tcc.compiler.train import optimizers, random_keys
+from tcc.compiler.train.class_outputs import ClassOutputs
+from tcc.compiler.train.losses import ClassLoss
+from tcc.compiler.train.recipe import Recipe
+from tcc.compiler.train.weight_average import WeightAverage
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPlan:
+    """What is trained and how; `start` are the weights that it begins with."""
+
+    graph: Graph
+    start: Weights
+    recipe: Recipe
+    classes: tuple[str, ...]
+    outputs: ClassOutputs
+    loss: ClassLoss
+    seed: int
+    device: torch.device
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """The mean loss of a step's images, and how many of them were told right, as tensors."""
+
+    loss: Tensor
+    hits: Tensor
+
+
+class Trainer:
+    """The state of a training, and its step."""
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        self.plan = plan
+        recipe = plan.recipe
+        self._layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.module: TorchNetwork = module(plan.graph, plan.start)
+        self.module.to(plan.device)
+        self.module.to(memory_format=self._layout)  # type: ignore[call-overload]
+        self.module.train()
+        self.trained: Mapping[str, Tensor] = {
+            name: tensor for name, tensor in self.tensors.items() if tensor.requires_grad
+        }
+        self.optimizer = optimizers.made(recipe.optimizer, self.trained)
+        self.average = WeightAverage(recipe.average, self.tensors) if recipe.average else None
+        self._loss = plan.loss.on(plan.device)
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The weights and statistics by the graph's names."""
+        return self.module.named_weights()
+
+    @property
+    def judged(self) -> Mapping[str, Tensor]:
+        """The weights that are judged and kept: the average, or else those of the last step."""
+        return self.average.tensors if self.average else self.tensors
+
+    def step(self, images: Tensor, targets: Tensor, rate: float, number: int) -> StepResult:
+        """Learn from a batch: step `number` of the whole run, at a learning rate.
+
+        Args:
+            images: The network's input, float32 (batch, C, H, W).
+            targets: Shares of the classes, float32 (batch, classes).
+            rate: The learning rate.
+            number: Counts from 0; it seeds dropout.
+        """
+        torch.manual_seed(random_keys.key(self.plan.seed, "dropout", number))
+        self.optimizer.zero_grad(set_to_none=True)
+        result = self._forward(images, targets)
+        result.loss.backward()  # type: ignore[no-untyped-call]
+        if self.plan.recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.trained.values(), self.plan.recipe.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        if self.average:
+            self.average.update(self.tensors, number)
+        return StepResult(result.loss.detach(), result.hits)
+
+    def _forward(self, images: Tensor, targets: Tensor) -> StepResult:
+        plan = self.plan
+        with self._arithmetic():
+            outputs = self.module(images.contiguous(memory_format=self._layout))
+        losses = [
+            share * self._loss.each(outputs[name], targets).mean()
+            for name, share in plan.outputs.shares.items()
+        ]
+        loss = torch.stack(losses).sum()
+        taken = classes_of(outputs[plan.outputs.main.name].detach())
+        return StepResult(loss, (taken == targets.argmax(dim=1)).sum())
+
+    def _arithmetic(self) -> torch.autocast:
+        low = self.plan.recipe.precision == "bf16"
+        return torch.autocast(self.plan.device.type, dtype=torch.bfloat16, enabled=low)
+
+    def judge(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Yield the logits of batches of images, float32 (batch, classes), by what is judged."""
+        self.module.eval()
+        try:
+            for images in batches:
+                with torch.no_grad(), self._arithmetic():
+                    given = (images.contiguous(memory_format=self._layout),)
+                    outputs = torch.func.functional_call(self.module, dict(self.judged), given)
+                yield outputs[self.plan.outputs.main.name].float()
+        finally:
+            self.module.train()
+
+    def weights(self) -> Mapping[str, NDArray[np.float32]]:
+        """Return what is kept, as float32 arrays by the graph's names."""
+        return {name: array(tensor) for name, tensor in self.judged.items()}
+
+
+def array(tensor: Tensor) -> NDArray[np.float32]:
+    """Return a tensor's values, row by row, in memory of their own."""
+    found: NDArray[np.float32] = tensor.detach().cpu().contiguous().clone().numpy()
+    return found
+
+
+def classes_of(logits: Tensor) -> Tensor:
+    """Return the class that each image is taken for: the largest, of equal ones the first.
+
+    Of a single unit, the second class where it is above 0.
+    """
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)

@@ -1,0 +1,88 @@
+"""Recipes: what a text says, and every mistake at its place."""
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tcc.compiler.frontend import yaml
+from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.train import recipe
+from tcc.compiler.zoo import shipped
+
+
+def mistakes(text):
+    with pytest.raises(UserError) as error:
+        recipe.parse(text, "own.yaml")
+    return [(d.code, d.at.line, d.at.column, d.message) for d in error.value.diagnostics]
+
+
+HEAD = "tcc_recipe: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[1]", ("E1220", 1, 1, "a recipe is a mapping of keys")),
+        ("epochs: 3", ("E1222", 1, 1, "a recipe needs `tcc_recipe`")),
+        ("tcc_recipe: 2", ("E1222", 1, 13, "`tcc_recipe` must be 1")),
+        (HEAD + "epoch: 3", ("E1221", 2, 1, "a recipe has no key `epoch`")),
+        (HEAD + "epochs: 0", ("E1222", 2, 9, "`epochs` must be at least 1")),
+        (HEAD + "epochs: 1.5", ("E1222", 2, 9, "`epochs` must be a whole number")),
+        (HEAD + "batch: true", ("E1222", 2, 8, "`batch` must be a whole number")),
+        (HEAD + "average: 1", ("E1222", 2, 10, "`average` must be less than 1")),
+        (HEAD + "average: .nan", ("E1222", 2, 10, "this must be a finite number")),
+        (HEAD + "average:", ("E1222", 2, 9, "`average` must be a number")),
+        (HEAD + "clip_norm: 0", ("E1222", 2, 12, "`clip_norm` must be more than 0")),
+        (HEAD + "loss: focal", ("E1222", 2, 7, "`loss` must be a mapping of keys")),
+        (HEAD + "loss: {gama: 1}", ("E1221", 2, 8, "`loss` has no key `gama`")),
+        (
+            HEAD + "loss: {kind: focl}",
+            ("E1222", 2, 14, "`kind` must be one of cross_entropy, focal, attention"),
+        ),
+        (
+            HEAD + "loss: {class_weights: {a: x}}",
+            ("E1222", 2, 27, "`a` must be a number"),
+        ),
+        (
+            HEAD + "loss: {gamma: 1}",
+            ("E1223", 2, 8, "`gamma` means nothing where `kind` is cross_entropy"),
+        ),
+        (
+            HEAD + "optimizer:\n  nesterov: true\n  kind: adamw",
+            ("E1223", 3, 3, "`nesterov` means nothing where `kind` is adamw"),
+        ),
+        (
+            HEAD + "learning_rate: {decay: 0.5, schedule: constant}",
+            ("E1223", 2, 17, "`decay` means nothing where `schedule` is constant"),
+        ),
+    ],
+)
+def test_a_mistake_is_told_at_its_place(text, expected):
+    assert mistakes(text) == [expected]
+
+
+def test_all_mistakes_are_told_at_once():
+    text = HEAD + "epochs: 0\nbatch: x\nlos: {}\n"
+    assert [(code, line) for code, line, _, _ in mistakes(text)] == [
+        ("E1222", 2), ("E1222", 3), ("E1221", 4)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", shipped.recipes())
+def test_recipes_of_the_package(name):
+    """Each is what the schema of editors allows, and comes back from the text of a run's folder."""
+    path = shipped.recipes()[name]
+    found = recipe.read(path)
+    Draft202012Validator(recipe.schema()).validate(yaml.plain(yaml.parse(path.read_text(), name)))
+    text = recipe.text(found)
+    again = recipe.parse(text, "recipe.json")
+    assert again == found
+    assert recipe.text(again) == text
+    assert found.doc
+
+
+def test_what_a_recipe_says_tells_it_from_others():
+    digests = {
+        recipe.digest(recipe.parse(HEAD + more, "own.yaml"))
+        for more in ("", "epochs: 3", "loss: {balanced: true}", "average: 0.9", "doc: x")
+    }
+    assert len(digests) == 5

@@ -1,0 +1,219 @@
+"""`tcc train`: what it writes, that it is repeatable, and what it refuses."""
+
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.numpy import load_file
+from training_nets import RECIPE, SPEC
+
+FILES = ["metrics.jsonl", "recipe.json", "report.json", "weights.safetensors"]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def reference(train, home):
+    """A training that nothing interrupts."""
+    done = train("-o", "whole")
+    assert done.exit_code == 0, done.output
+    return contents(home / "whole")
+
+
+def test_it_learns_and_writes_what_it_says(train, home, reference, pictures):
+    assert list(reference) == FILES
+    report = json.loads(reference["report.json"])
+    lines = [json.loads(line) for line in reference["metrics.jsonl"].splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert lines[-1]["val"] == report["val"]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert report["test"]["accuracy"] >= 0.9
+    assert report["test"]["interval"]["low"] <= report["test"]["accuracy"]
+    assert report["data"]["images"] == {"train": [21, 21], "val": [6, 6], "test": [5, 5]}
+    assert report["finished"]
+    assert (report["epochs"], report["kept"], report["threads"]) == (4, 4, 1)
+    text = b"".join(reference[name] for name in FILES[:3]).decode()
+    assert str(home) not in text
+    assert str(pictures) not in text
+
+
+def test_the_weights_are_what_eval_takes(reference, home, pictures):
+    from typer.testing import CliRunner
+
+    from tcc.compiler.cli import app
+
+    words = ("eval", "tiny.yaml", "--weights", "whole/weights.safetensors", "--json")
+    found = CliRunner().invoke(app, [*words, "--data", str(pictures / "test")])
+    report = json.loads(reference["report.json"])
+    assert json.loads(found.stdout)["accuracy"] == report["test"]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ((), True),
+        (("--seed", "1"), False),
+        (("--epochs", "3"), False),
+        (("--set", "drop=0"), False),
+    ],
+    ids=str,
+)
+def test_the_same_words_give_the_same_bytes(train, home, reference, change, same):
+    torch.manual_seed(77)  # what was drawn before is of no account
+    assert train("-o", "again", *change).exit_code == 0
+    found = contents(home / "again")
+    assert (found == reference) is same
+    if not same:
+        assert found["weights.safetensors"] != reference["weights.safetensors"]
+
+
+def test_the_recipe_of_a_run_gives_it_again(train, home, reference):
+    assert train("-o", "again", recipe="whole/recipe.json").exit_code == 0
+    assert contents(home / "again") == reference
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_that_is_interrupted_at_any_step_ends_as_if_it_were_not(
+    train, home, reference, monkeypatch, seed
+):
+    """The time is over after some steps, again and again; each goes on from the state on disk."""
+    from tcc.compiler.train import loop
+
+    draw = random.Random(seed)
+    words, ended = (), False
+    while not ended:
+        left = iter([False] * draw.randint(2, 7))
+        monkeypatch.setattr(loop.TrainingRun, "_over", lambda self, left=left: next(left, True))
+        done = train("-o", "parts", *words)
+        assert done.exit_code == 0, done.output
+        words = ("--resume",)
+        ended = json.loads((home / "parts/report.json").read_text())["finished"]
+        assert ended or "--resume goes on" in done.stderr
+    assert contents(home / "parts") == reference
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_to_the_same_bytes(train, home, reference, pictures):
+    """`kill -9` at random moments; the state is written after each step."""
+    program = (
+        "import sys; from tcc.compiler.train import loop; loop.SECONDS = 0\n"
+        "from tcc.compiler.cli import main; main()"
+    )
+    words = ["train", "tiny.yaml", "--data", str(pictures), "--recipe", "own.yaml"]
+    words += ["--threads", "1", "-o", "killed"]
+    draw, kills = random.Random(5), 0
+    for _ in range(40):
+        begun = (home / "killed/checkpoint.safetensors").exists()
+        command = [sys.executable, "-c", program, *words, *(["--resume"] if begun else [])]
+        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 60
+        mark = home / "killed/checkpoint.safetensors"
+        before = mark.stat().st_mtime_ns if begun else None
+        while child.poll() is None and time.monotonic() < until:
+            if mark.exists() and mark.stat().st_mtime_ns != before:
+                time.sleep(draw.random() * 0.05)
+                child.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.001)
+        _, said = child.communicate()
+        if child.returncode == 0:
+            break
+        assert child.returncode == -signal.SIGKILL, said
+        kills += 1
+    assert kills >= 2
+    assert contents(home / "killed") == reference
+
+
+def refused(done, code, words):
+    assert done.exit_code == 2, done.output
+    assert f"error[{code}]" in done.stderr
+    assert re.search(words, done.stderr), done.stderr
+
+
+def test_what_cannot_be_trained(train, home):
+    (home / "many.yaml").write_text(
+        SPEC.replace("units: 2", "units: 3").replace(", labels: [blue, red]", "")
+    )
+    refused(train(spec="many.yaml"), "E1226", "3 values, and there are 2 classes")
+    (home / "map.yaml").write_text(
+        re.sub(r"  - global(.|\n)*?output", "output", SPEC).replace(", labels: [blue, red]", "")
+    )
+    refused(train(spec="map.yaml"), "E1226", "no output that is a row of classes")
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ("{class_weights: {green: 2}}", "`class_weights` names what is not there: green"),
+        ("{kind: focal, positive: [rot]}", "`positive` names what is not there: rot"),
+        ("{auxiliary: {side: 0.3}}", "`auxiliary` names what is not there: side"),
+    ],
+)
+def test_a_loss_for_another_network(train, home, loss, words):
+    (home / "own.yaml").write_text(RECIPE + f"loss: {loss}\n")
+    refused(train(), "E1225", words)
+
+
+def test_folders_that_are_taken(train, home, reference):
+    refused(train("-o", "whole"), "E1229", "holds a training already")
+    refused(train("-o", "none", "--resume"), "E1229", "no training to resume")
+    refused(train("-o", home), "E1229", "something else than a training")
+
+
+def test_resuming_with_other_things(train, home, monkeypatch):
+    from tcc.compiler.train import loop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.TrainingRun, "_over", lambda _: True)
+        assert train("-o", "run").exit_code == 0
+    refused(
+        train("-o", "run", "--resume", "--seed", 1), "E1229", "another weights to start from, seed"
+    )
+    refused(train("-o", "run", "--resume", "--epochs", 9), "E1229", "another recipe")
+    path = home / "run/checkpoint.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    refused(train("-o", "run", "--resume"), "E1230", "do not match their digest")
+    path.write_bytes(data[:-10])
+    refused(train("-o", "run", "--resume"), "E0501", "not a whole safetensors file")
+
+
+def test_a_loss_that_is_not_finite(train, home):
+    rate = "learning_rate: {peak: 1.0e+30, schedule: constant}"
+    (home / "own.yaml").write_text(re.sub("learning_rate.*", rate, RECIPE))
+    done = train("-o", "run")
+    refused(done, "E1228", r"the loss of step \d of epoch 1 is not finite")
+    assert not (home / "run/weights.safetensors").exists()
+
+
+@pytest.mark.parametrize("text", ["", "1", "1x", "h", "1h-2m", "m5"])
+def test_what_is_no_time(train, text):
+    refused(train("--max-time", text), "E0601", "this is no time")
+
+
+def test_the_best_epoch_is_kept_on_request(train, home):
+    (home / "own.yaml").write_text(RECIPE + "keep: best\n")
+    assert train("-o", "best").exit_code == 0
+    report = json.loads((home / "best/report.json").read_text())
+    lines = [json.loads(line) for line in (home / "best/metrics.jsonl").read_text().splitlines()]
+    values = [(line["val"]["accuracy"], -line["val"]["loss"]) for line in lines]
+    assert report["kept"] == 1 + values.index(max(values))
+    assert report["val"] == lines[report["kept"] - 1]["val"]
+
+
+def test_starting_from_weights(train, home, reference):
+    (home / "own.yaml").write_text(RECIPE.replace("peak: 0.3", "peak: 1.0e-30"))
+    assert train("-o", "on", "--weights", "whole/weights.safetensors", "--epochs", 1).exit_code == 0
+    old, new = (load_file(home / f / "weights.safetensors") for f in ("whole", "on"))
+    assert all(
+        (old[n] == new[n]).all() for n in old if "running" not in n and "batch_norm" not in n
+    )
