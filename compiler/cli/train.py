@@ -100,6 +100,10 @@ def train(
         how = _recipe(recipe, epochs)
         folder = output or RUNS / f"{chosen.spec.name}-{Path(recipe).stem}"
         run_folder.check(folder, resume=resume)
+        if resume and not (folder / run_folder.CHECKPOINT).exists():
+            report.text(f"{folder} is finished")
+            report.document({"path": str(folder), **run_folder.said(folder)})
+            return
         start = _start(report, chosen, weights, seed)
         request = _request(report, stages, _Asked(chosen, how, start, folder, seed, data), corrupt)
         request = replace(request, threads=_threads(threads, folder))

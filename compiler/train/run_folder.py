@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
 from tcc.compiler.reference.classification_metrics import Interval
@@ -108,6 +109,25 @@ def write_report(folder: Path, report: TrainingReport) -> None:
     """
     text = json.dumps(json_records.encode(report), indent=1, ensure_ascii=False, allow_nan=False)
     atomic_files.write_file(folder / REPORT, f"{text}\n".encode())
+
+
+def said(folder: Path) -> dict[str, Any]:
+    """Return what the report of a finished training says, as plain data.
+
+    Raises:
+        UserError: It cannot be read, or is no report (E1229).
+    """
+    path = folder / REPORT
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise atomic_files.explain(error, path, "read the report") from error
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not found.get("finished"):
+        help = "train again, into another folder"
+        raise fail("E1229", "there is no training to resume here", whole_file(str(path)), help=help)
+    return found
 
 
 def other(folder: Path, changed: Sequence[str]) -> UserError:
