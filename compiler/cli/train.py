@@ -176,14 +176,12 @@ def _start(report: Report, chosen: ChosenSpec, weights: Path | None, seed: int) 
 
 def _threads(asked: int | None, folder: Path) -> int:
     """Return how many threads to train with: as many as a training had that goes on."""
-    import torch
-
-    from tcc.compiler.train import checkpoint, run_folder
+    from tcc.compiler.train import arithmetic, checkpoint, run_folder
 
     path = folder / run_folder.CHECKPOINT
     if asked is None and path.exists():
         return checkpoint.read(path)[0].position.threads
-    return asked or torch.get_num_threads()
+    return asked or arithmetic.threads()
 
 
 def _request(report: Report, stages: Stages, asked: _Asked, corrupt: str) -> "TrainingRequest":

@@ -33,6 +33,11 @@ def repeatable(threads: int) -> Iterator[None]:
         memory.fill_uninitialized_memory = filled
 
 
+def threads() -> int:
+    """Return how many threads PyTorch takes of itself."""
+    return torch.get_num_threads()
+
+
 def device() -> torch.device:
     """Return where to train: the first GPU, or else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
