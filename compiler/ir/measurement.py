@@ -82,8 +82,8 @@ class MemoryUse:
     Attributes:
         files: What the device has to hold: the program or the model's file.
         program: The program as loaded, with its weights and its static memory.
-        arena: Intermediate values.
-        arena_bound: The least that any order of these layers needs for them.
+        arena: Intermediate values, and what kernels and preprocessing work in.
+        arena_bound: The least that any places of these values need, alone.
         peak: The most that the process took; for a runtime in this process, by how much it grew.
     """
 

@@ -58,7 +58,7 @@ def _constants(network: Network, weights: int) -> Iterator[str]:
     axes = ", ".join(map(str, kind.shape))
     total = sum(program.graph.types[o.value].elements for o in program.graph.outputs)
     yield f"#define MODEL_ARENA_SIZE {network.arena_size} /* bytes of memory of an instance */"
-    yield f"#define MODEL_ARENA_BOUND {network.arena.bound} /* of these, most in use at once */"
+    yield f"#define MODEL_ARENA_BOUND {network.arena.bound} /* of these, most of values at once */"
     yield f"#define MODEL_WEIGHTS_SIZE {weights} /* bytes of constants in the library */"
     yield f"#define MODEL_INPUT_RANK {len(kind.shape)}"
     what = "channels, height, width" if len(kind.shape) == 3 else "features"

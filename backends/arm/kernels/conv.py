@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from enum import Enum
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, assert_never
 
 import numpy as np
 
 from tcc.backends.arm.kernels.base import Kernel, Shape3, Space
 from tcc.backends.arm.kernels.epilogue import NOTHING, Epilogue
-from tcc.backends.arm.kernels.window import Layout, Staging, Window, layout
+from tcc.backends.arm.kernels.window import PARTS, Band, Layout, Window, layout
 from tcc.compiler.ir.types import Pair
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ LANES = 4
 WIDE = 16
 """Output channels of a block when vectors run along these: four vectors for each of at most three
 pixels, so that the sums take twelve of sixteen registers."""
+PARALLEL = 1 << 15
+"""Multiply-accumulates from which a loop is worth several threads: some 55 us of a Cortex-A7 at
+1 GHz, at the 1.7 cycles that each takes by the model: of the order of what waking threads takes."""
 MAX_PANEL = 1 << 15
 """Most numbers that a thread gathers on its stack, 128 KiB of floats; see `POOL_STACK` in
 `runtime/pool.h`."""
@@ -75,7 +78,8 @@ class DirectConv(Kernel):
 
     `flat`: the output's rows count as one; see `flattened`.
     Weights come block by block, each (taps, block); see `packed`. Arguments: map,
-    weights, bias, the epilogue's operands, staged copy and gathered taps (if any), result.
+    weights, bias, the epilogue's operands, a band of the map (where threads share it) and gathered
+    taps (if any), result.
     """
 
     word: ClassVar[str] = "conv"
@@ -99,14 +103,28 @@ class DirectConv(Kernel):
         return (self.filters, *self.plane)
 
     @property
-    def staging(self) -> Staging | None:
-        """The padded copy of the input, if one is needed."""
-        return self.window.staging(0.0, self.numbers.source)
+    def band(self) -> Band | None:
+        """The rows that are copied with their border, if that is needed."""
+        channels, kind = self.window.source[0], self.numbers.source
+        parts = PARTS if self.macs >= PARALLEL else 1
+        match self.gathered:
+            case Gathered.MAP:
+                return self.window.band(1, 0.0, kind)
+            case Gathered.TILE:
+                return self.window.band(channels, 0.0, kind, parts)
+            case Gathered.NONE if self.groups > 1:
+                return self.window.band(self.depth, 0.0, kind)
+            case Gathered.NONE if self.weights_outside:
+                return self.window.band(channels, 0.0, kind, shared=True)
+            case Gathered.NONE:
+                return self.window.band(channels, 0.0, kind, parts)
+            case _:
+                assert_never(self.gathered)
 
     @property
     def layout(self) -> Layout:
         """Where the window's elements lie."""
-        return layout(self.window, self.staging)
+        return layout(self.window, self.band)
 
     @property
     def depth(self) -> int:
@@ -164,11 +182,10 @@ class DirectConv(Kernel):
 
     @property
     def scratch(self) -> tuple[Space, ...]:
-        """The memory of staged copy and gathered taps, as far as they are needed."""
-        staging = self.staging
-        copy = (staging.space,) if staging else ()
+        """The memory of a band that threads share and of all taps, as far as they are needed."""
+        bands = self.band.spaces if self.band else ()
         gathered = Space(self.taps * prod(self.plane), self.numbers.gathered)
-        return (*copy, gathered) if self.gathered is Gathered.MAP else copy
+        return (*bands, gathered) if self.gathered is Gathered.MAP else bands
 
     def flattened(self) -> "DirectConv":
         """Return the same with the output's rows laid end to end, if it may be written so."""
@@ -176,7 +193,7 @@ class DirectConv(Kernel):
             return self
         flat = replace(self, flat=True, epilogue=self.epilogue.flattened())
         one_by_one = self.window.kernel == (1, 1)
-        in_a_row = self.window.pointwise or self.staging is not None
+        in_a_row = self.window.pointwise or self.window.staged
         fits = in_a_row if one_by_one else flat.gathered is Gathered.MAP
         return flat if fits else self
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, ClassVar, assert_never
 
 import numpy as np
 
-from tcc.backends.arm.kernels.base import Kernel, Shape3
+from tcc.backends.arm.kernels.base import Kernel, Shape3, Space
 from tcc.backends.arm.kernels.epilogue import NOTHING, Epilogue
-from tcc.backends.arm.kernels.window import Layout, Staging, Window, layout
+from tcc.backends.arm.kernels.window import Band, Layout, Window, layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +56,8 @@ class WindowPool(Kernel):
     """The largest element of each window, or the sum times a factor.
 
     Arguments: map, factors (height, width), one for all, or none for the maximum and for integers,
-    whose epilogue has them; the epilogue's operands, the staged copy (if any), result.
+    whose epilogue has them; the epilogue's operands, a band of the input (where threads share it),
+    result.
     """
 
     word: ClassVar[str] = "pool"
@@ -68,14 +69,19 @@ class WindowPool(Kernel):
     dtype: str = "float32"
 
     @property
-    def staging(self) -> Staging | None:
-        """The copy of the input with its border, if one is needed."""
-        return self.window.staging(self.reduction.neutral(self.dtype), self.dtype)
+    def band(self) -> Band | None:
+        """The rows of a channel that are copied with their border, if that is needed."""
+        return self.window.band(1, self.reduction.neutral(self.dtype), self.dtype)
+
+    @property
+    def scratch(self) -> tuple[Space, ...]:
+        """The memory of a band that threads share."""
+        return self.band.spaces if self.band else ()
 
     @property
     def layout(self) -> Layout:
         """Where the window's elements lie."""
-        return layout(self.window, self.staging)
+        return layout(self.window, self.band)
 
     @property
     def result(self) -> Shape3:

@@ -10,14 +10,24 @@ Index = Any
 """A number, or an expression of loop indices."""
 
 
+OWN = 1 << 16
+"""Most bytes of a band that a thread has on its stack; see `POOL_STACK` in `runtime/pool.h`."""
+NEAR = 1 << 15
+"""Bytes of a band that stay in a core's first cache: one row more is taken only to have any."""
+SHARED = 1 << 18
+"""Bytes of a band that all threads read, in the arena, where more than one row fits."""
+PARTS = 8
+"""Bands that a map is at least cut into where they are what threads share."""
+
+
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """A copy of a map with its border, and its columns dealt into phases.
+    """A copy of rows of a map with their border, and its columns dealt into phases.
 
     Element (c, r, p, q) is the input's (c, r * row_step - top, q * phases + p - left), or
     `fill` outside of it. With as many phases as the stride, the columns that one tap of a window
     reads for neighbouring outputs are neighbours. The copy keeps borders out of the innermost
-    loops, at the price of memory: DDSNet's arena is 8.9 MB with it and would be 5.6 MB without.
+    loops. `rows` of it are held at once, and `source[0]` channels.
 
     Where the input is spread instead, its element (c, y, x) goes to (c, top + y * spread,
     left + x * spread), with `fill` in between.
@@ -49,10 +59,29 @@ class Staging:
 
     @property
     def inside_rows(self) -> tuple[int, int]:
-        """The first row that lies in the input, and one past the last."""
-        first = min(-(-self.top // self.row_step), self.rows)
-        last = (self.source[1] - 1 + self.top) // self.row_step + 1
-        return first, max(first, min(last, self.rows))
+        """The first row of the whole copy that lies in the input, and one past the last."""
+        first = -(-self.top // self.row_step)
+        return first, max(first, (self.source[1] - 1 + self.top) // self.row_step + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Rows of the output that are computed together from a copy of what they read.
+
+    `step` rows of the whole copy lie between what neighbouring rows of the output read first. A
+    thread makes its `own` bands on its stack; others are in the arena, one at a time, and threads
+    share the work on each.
+    """
+
+    staging: Staging
+    rows: int
+    step: int
+    own: bool
+
+    @property
+    def spaces(self) -> tuple[Space, ...]:
+        """The memory of the arena that it takes."""
+        return () if self.own else (self.staging.space,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,32 +103,66 @@ class Window:
         plain = self.stride == self.spread == self.kernel == (1, 1)
         return plain and self.out == self.source[1:]
 
-    def staging(self, fill: float, dtype: str) -> Staging | None:
-        """Return the copy that the window should read; None where the input itself will do."""
-        reach = tuple(
-            (n - 1) * s + (k - 1) * d + 1
-            for n, s, k, d in zip(self.out, self.stride, self.kernel, self.dilation, strict=True)
-        )
+    @property
+    def reach(self) -> Pair:
+        """Rows and columns from the first element that is read to the last."""
+        return self._reach(0, self.out[0]), self._reach(1, self.out[1])
+
+    def _reach(self, axis: int, count: int) -> int:
+        stride, taps = self.stride[axis], self.kernel[axis] - 1
+        return (count - 1) * stride + taps * self.dilation[axis] + 1
+
+    @property
+    def staged(self) -> bool:
+        """Whether a copy is read: where the window leaves the map, or reads no neighbours."""
+        within = self.reach[0] <= self.source[1] and self.reach[1] <= self.source[2]
+        plain = self.stride[1] == 1 and self.spread == (1, 1)
+        return not (within and plain and self.pads[:2] == (0, 0))
+
+    def staging(self, rows: int, channels: int, fill: float, dtype: str) -> Staging:
+        """Return the copy of some channels that some rows of the output read."""
+        source, (top, left, _, _) = (channels, *self.source[1:]), self.pads
+        reach = self._reach(0, rows)
         if self.spread != (1, 1):
-            rows, columns = reach
-            top, left, _, _ = self.pads
-            return Staging(self.source, rows, columns, 1, 1, 1, top, left, fill, self.spread, dtype)
-        within = reach[0] <= self.source[1] and reach[1] <= self.source[2]
-        if within and self.pads[:2] == (0, 0) and self.stride[1] == 1:
-            return None
+            columns = self.reach[1]
+            return Staging(source, reach, columns, 1, 1, 1, top, left, fill, self.spread, dtype)
         single_row, single_column = self.kernel[0] == 1, self.kernel[1] == 1
         return Staging(
-            source=self.source,
-            rows=self.out[0] if single_row else reach[0],
+            source=source,
+            rows=rows if single_row else reach,
             columns=self.out[1] + (self.kernel[1] - 1) * self.dilation[1] // self.stride[1],
             row_step=self.stride[0] if single_row else 1,
             phase_step=self.stride[1],
             phases=1 if single_column else self.stride[1],
-            top=self.pads[0],
-            left=self.pads[1],
+            top=top,
+            left=left,
             fill=fill,
             dtype=dtype,
         )
+
+    def band(
+        self, channels: int, fill: float, dtype: str, parts: int = 1, *, shared: bool = False
+    ) -> Band | None:
+        """Return the bands in which some channels are copied; None where none need to be.
+
+        There are at least `parts` of them, as far as there are rows. They are all of one size where
+        the window is one row high, so that their rows may be laid end to end.
+        """
+        if not self.staged:
+            return None
+        height = self.out[0]
+
+        def size(rows: int) -> int:
+            return self.staging(rows, channels, fill, dtype).space.nbytes
+
+        own = not shared and size(1) <= OWN
+        limit = NEAR if own else SHARED
+        most = next((n for n in range(-(-height // parts), 1, -1) if size(n) <= limit), 1)
+        rows = -(-height // -(-height // most))
+        if self.kernel[0] == 1:
+            rows = next(n for n in range(most, 0, -1) if height % n == 0)
+        staging = self.staging(rows, channels, fill, dtype)
+        return Band(staging, rows, self.stride[0] // staging.row_step, own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +186,15 @@ class Layout:
         return reach % self.stride * self.columns + reach // self.stride
 
 
-def layout(window: Window, staging: Staging | None) -> Layout:
-    """Return where a window's elements lie in its staged copy, or in the input itself."""
+def layout(window: Window, band: Band | None) -> Layout:
+    """Return where a window's elements lie in a band, or in the input itself."""
     dilation = window.dilation
-    if staging is None:
+    if band is None:
         _, h, w = window.source
         return Layout(h * w, window.stride[0] * w, dilation[0] * w, 0, 1, dilation[1])
+    staging = band.staging
     line = staging.phases * staging.columns
-    step = window.stride[0] // staging.row_step
     return Layout(
-        staging.rows * line, step * line, dilation[0] * line,
+        staging.rows * line, band.step * line, dilation[0] * line,
         staging.columns, window.stride[1], dilation[1],
     )  # fmt: skip

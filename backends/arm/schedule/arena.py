@@ -10,12 +10,13 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Memory in use from step `first` to step `last`, both included."""
+    """Memory in use from step `first` to step `last`, both included; for `scratch` or a value."""
 
     name: str
     nbytes: int
     first: int
     last: int
+    scratch: bool = False
 
     def meets(self, other: "Buffer") -> bool:
         """Whether the two are ever in use at once."""
@@ -26,7 +27,7 @@ class Buffer:
 class Arena:
     """The offset of each buffer in bytes, and the size of the whole.
 
-    No arena can be smaller than `bound`: the most bytes that are in use at once.
+    No arena can be smaller than `bound`: the most bytes of values that are in use at once.
     """
 
     offsets: Mapping[str, int]
@@ -56,9 +57,9 @@ def plan(buffers: Iterable[Buffer]) -> Arena:
 
 
 def bound(buffers: Iterable[Buffer]) -> int:
-    """Return the most bytes that are in use at once."""
+    """Return the most bytes of values that are in use at once."""
     changes: dict[int, int] = {}
-    for buffer in buffers:
+    for buffer in (b for b in buffers if not b.scratch):
         changes[buffer.first] = changes.get(buffer.first, 0) + buffer.nbytes
         changes[buffer.last + 1] = changes.get(buffer.last + 1, 0) - buffer.nbytes
     most = used = 0

@@ -13,7 +13,7 @@ NAME = "input scratch"
 
 def buffer(source: Input) -> Buffer:
     """Return the memory that the largest image needs, in use while the input is made."""
-    return Buffer(NAME, sum(-(-part // 8) * 8 for part in _parts(source)), 0, 0)
+    return Buffer(NAME, sum(-(-part // 8) * 8 for part in _parts(source)), 0, 0, scratch=True)
 
 
 def _parts(source: Input) -> Iterator[int]:

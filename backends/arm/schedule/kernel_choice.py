@@ -40,10 +40,6 @@ Rule = Callable[[Any, Site], KernelCall | None]
 """Returns the call that computes a group with that anchor, or None to leave it to the next."""
 
 
-def _scratch(staging: Staging | None) -> tuple[Scratch, ...]:
-    return (Scratch(staging.space),) if staging else ()
-
-
 def window_max(op: ops.MaxPool, site: Site) -> KernelCall:
     """Return a maximum over windows."""
     return _window_pool(op, site, Reduction.MAX, ())
@@ -69,7 +65,7 @@ def _window_pool(
     epilogue, operands = site.epilogue()
     count, tile = sum(f.data.size for f in factors), site.machine.tile[1]
     kernel = WindowPool(_pooled(op, site), reduction, count, tile, epilogue, site.dtype)
-    return site.call(kernel, *factors, *operands, *_scratch(kernel.staging))
+    return site.call(kernel, *factors, *operands, *map(Scratch, kernel.scratch))
 
 
 def window_levels(op: integer.QAvgPool, site: Site) -> KernelCall:
@@ -79,7 +75,7 @@ def window_levels(op: integer.QAvgPool, site: Site) -> KernelCall:
     window = replace(_pooled(op.pool, site), pads=op.padding(site.read))
     tile = site.machine.tile[1]
     kernel = WindowPool(window, Reduction.MEAN, 0, tile, epilogue, site.dtype)
-    return site.call(kernel, *operands, *_scratch(kernel.staging))
+    return site.call(kernel, *operands, *map(Scratch, kernel.scratch))
 
 
 def channel_max(_op: ops.GlobalMaxPool, site: Site) -> KernelCall:

@@ -157,6 +157,7 @@ def buffers(program: Program, kept: Iterable[str] = ()) -> tuple[Buffer, ...]:
     """
     graph, places = program.graph, program.places
     used: dict[str, list[int]] = {}
+    scratches: list[Buffer] = []
     sizes = {p.buffer: graph.types[p.buffer].nbytes for p in places.values()}
 
     def use(value: str, step: int) -> None:
@@ -168,10 +169,11 @@ def buffers(program: Program, kept: Iterable[str] = ()) -> tuple[Buffer, ...]:
         for value in _values(step):
             use(value, number)
         for name, nbytes in _scratches(step):
-            used[name], sizes[name] = [number], nbytes
+            scratches.append(Buffer(name, nbytes, number, number, scratch=True))
     for value in (*(output.value for output in graph.outputs), *kept):
         use(value, len(program.steps) + 1)
-    return tuple(Buffer(name, sizes[name], min(at), max(at)) for name, at in used.items())
+    values = (Buffer(name, sizes[name], min(at), max(at)) for name, at in used.items())
+    return (*values, *scratches)
 
 
 def _values(step: ProgramStep) -> Iterator[str]:

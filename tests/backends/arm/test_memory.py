@@ -12,8 +12,10 @@ from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.schedule.arena import ALIGNMENT, Buffer, plan
 from tcc.backends.arm.schedule.program import VECTOR, Copy, Program, buffers, program, scratch
 from tcc.compiler.data.weights import random
+from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import Concat, Conv, Flatten, Identity, Relu, Slice
+from tcc.compiler.zoo import shipped
 
 BUFFERS = st.lists(
     st.tuples(st.integers(0, 5000), st.integers(0, 30), st.integers(0, 10)), max_size=40
@@ -156,3 +158,10 @@ def test_a_value_that_cannot_begin_there_is_copied() -> None:
     steps = built(add.graph())
     assert [step for step in steps.steps if isinstance(step, Copy)] == [Copy("b", "join", 108)]
     assert steps.places["a"].buffer == "join"
+
+
+def test_the_arena_is_what_values_need() -> None:
+    graph = load(shipped.specs()["ddsnet"]).graph
+    arena = plan(buffers(built(graph)))
+    assert arena.bound < 5.7e6
+    assert arena.nbytes <= 1.15 * arena.bound

@@ -1,7 +1,7 @@
 """Kernels of the ARM family, compiled for this machine: each op, and ops fused and joined."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import onnxruntime as ort
@@ -13,8 +13,13 @@ from op_cases import CASES, Case, one_input, one_op, refused, tensors
 from tables import looped
 
 from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.kernels import conv, window
 from tcc.backends.arm.kernels.base import Kernel
+from tcc.backends.arm.kernels.conv import DirectConv, Gathered
+from tcc.backends.arm.kernels.loops import conv as conv_loops
+from tcc.backends.arm.kernels.loops import pool as pool_loops
 from tcc.backends.arm.kernels.loops.builders import BUILDERS
+from tcc.backends.arm.kernels.pool import WindowPool
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.schedule.program import Program, program
 from tcc.compiler.ir.graph import Model
@@ -177,3 +182,60 @@ def kinds(kernel: type[Kernel]) -> set[str]:
 
 def test_every_kernel_has_its_loops() -> None:
     assert kinds(Kernel) == {one.__name__ for one in BUILDERS}
+
+
+BANDED = (
+    "conv-stem", "conv-kernel-5", "conv-kernel-1x7", "conv-groups", "conv-dilated",
+    "conv-3x3-on-1x1-image", "followed-conv", "followed-conv-1x1-strided",
+    "followed-conv-narrow-rows", "followed-depthwise", "depthwise", "conv_transpose-lopsided",
+    "conv_transpose-padded", "conv_transpose-depthwise", "max_pool-stem",
+    "max_pool-ceil-drops-last", "avg_pool-lopsided-ceil-inside",
+)  # fmt: skip
+LIMITS = {
+    "a few rows on a thread's stack": {"OWN": 1 << 16, "NEAR": 700},
+    "single rows on a thread's stack": {"OWN": 1 << 16, "NEAR": 0},
+    "a few rows that threads share": {"OWN": 0, "SHARED": 300},
+}
+BandedBuild = tuple[Library, Mapping[str, Program]]
+
+
+@pytest.fixture(scope="module", params=LIMITS)
+def banded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BandedBuild]:
+    """Their kernels under some limits, every loop in three parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, limit in LIMITS[request.param].items():
+            patch.setattr(window, name, limit)
+        for module in (conv, conv_loops, pool_loops):
+            patch.setattr(module, "PARALLEL", 1)
+        models = [MODELS[name] for name in BANDED]
+        compiled, programs = library(models, HOST, tmp_path_factory.mktemp("bands"), tasks=3)
+        yield compiled, dict(zip(BANDED, programs, strict=True))
+
+
+@pytest.mark.slow
+def test_bands_agree_with_onnxruntime(banded: BandedBuild) -> None:
+    compiled, programs = banded
+    cut = set()
+    for name in BANDED:
+        model = MODELS[name]
+        inputs = {i.name: x[0] for i, x in zip(model.graph.inputs, tensors(model, 1), strict=True)}
+        got, expected = compiled.run(programs[name], inputs), reference(model, inputs)
+        for output, values in expected.items():
+            assert_agree(got[output], values, 2e-5)
+        for kernel in programs[name].kernels:
+            if isinstance(kernel, DirectConv | WindowPool) and kernel.band:
+                gathered = kernel.gathered if isinstance(kernel, DirectConv) else None
+                cut |= {gathered} if kernel.band.rows < kernel.window.out[0] else set()
+    assert cut == {None, *Gathered}
+
+
+def test_a_map_too_wide_for_a_stack_has_few_rows_in_the_arena() -> None:
+    wide = window.Window((128, 512, 512), (512, 512), (3, 3), pads=(1, 1, 1, 1))
+    kernel = DirectConv(wide, 64, 1, HOST.tile)
+    (space,) = kernel.scratch
+    assert kernel.band is not None
+    assert (kernel.band.rows, kernel.band.own) == (1, False)
+    assert space.nbytes == 128 * 3 * 514 * 4
+    assert space.nbytes * 100 < np.prod(wide.source) * 4

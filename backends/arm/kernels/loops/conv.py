@@ -1,21 +1,18 @@
 """The loops of a direct convolution: which tiles in which order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from math import prod
 from typing import Any, assert_never
 
 from tcc.backends.arm.kernels.base import Space
-from tcc.backends.arm.kernels.conv import DirectConv, Gathered
+from tcc.backends.arm.kernels.conv import PARALLEL, DirectConv, Gathered
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.conv_tile import ChannelBlock, ConvBuffers, compute
-from tcc.backends.arm.kernels.loops.staging import stage
-from tcc.backends.arm.kernels.loops.taps import Panel, PixelTile, Taps, gather, in_a_row, nested
+from tcc.backends.arm.kernels.loops.staging import BandedMap, Rows
+from tcc.backends.arm.kernels.loops.taps import Panel, PixelTile, gather, in_a_row, nested
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
-from tcc.compiler.ir.types import Pair
-
-PARALLEL = 1 << 15
-"""Multiply-accumulates from which a loop is worth several threads: some 55 us of a Cortex-A7 at
-1 GHz, at the 1.7 cycles that each takes by the model: of the order of what waking threads takes."""
 
 
 def build(kernel: DirectConv, symbol: str) -> Any:
@@ -33,39 +30,50 @@ def build(kernel: DirectConv, symbol: str) -> Any:
 
     def body(source: Buffer, weights: Buffer, bias: Buffer, *rest: Buffer) -> None:
         operands, scratch = rest[:extra], rest[extra:-1]
-        if staging := kernel.staging:
-            stage(staging, source, scratch[0])
-            source = scratch[0]
         memory = ConvBuffers(source, weights, bias, operands, rest[-1])
         match kernel.gathered:
             case Gathered.MAP:
-                _gathered_map(kernel, memory, scratch[-1])
+                _gathered_map(kernel, memory, scratch)
             case Gathered.TILE:
-                _gathered_tiles(kernel, memory)
+                _gathered_tiles(kernel, memory, scratch)
             case Gathered.NONE:
-                _in_place(kernel, memory)
+                _in_place(kernel, memory, scratch)
             case _:
                 assert_never(kernel.gathered)
 
     return tir.function(symbol, spaces, body)
 
 
-def _plane(
+def _bands(
     kernel: DirectConv,
-    body: Callable[[PixelTile], None],
+    memory: ConvBuffers,
+    scratch: Sequence[Buffer],
+    channel: Expr = 0,
     *,
     parallel: bool = False,
-    rows: Pair | None = None,
+) -> AbstractContextManager[Rows]:
+    """Run what follows for each band of the output, whose windows' first channel is that one."""
+    pieces = BandedMap(kernel.band, kernel.layout, kernel.window.out[0], memory.source, scratch)
+    return pieces.rows(channel, parallel=parallel)
+
+
+def _plane(
+    kernel: DirectConv, rows: Rows, body: Callable[[PixelTile], None], *, flat: bool
 ) -> None:
-    """Run `body` for all pixels of the output, or of `rows` (height, width), a tile at a time."""
-    height, width = rows or kernel.plane
+    """Run `body` for all pixels of some rows of the output, a tile at a time."""
+    height, width = rows.count, kernel.window.out[1]
+    if flat:
+        height, width = 1, height * width
     tile = tir.tile_width(width, kernel.tile[1], kernel.numbers.lanes)
     count, lanes = (width, 1) if kernel.across else tile
+    across = flat and rows.parallel
     with (
-        tir.loop(height, parallel=parallel and height > 1) as y,
-        tir.tiles(width, count, parallel=parallel and height == 1) as x,
+        tir.loop(height, parallel=rows.parallel and not across) as i,
+        tir.tiles(width, count, parallel=across) as j,
     ):
-        body(PixelTile(y, x, count, lanes))
+        y, x = (0, rows.first * kernel.window.out[1] + j) if flat else (rows.first + i, j)
+        start = rows.start + i * kernel.layout.row_step + j
+        body(PixelTile(y, x, count, lanes, start))
 
 
 def _blocks(
@@ -84,63 +92,84 @@ def _blocks(
         body(ChannelBlock(blocks.count, blocks.rest))
 
 
-def _gathered_map(kernel: DirectConv, memory: ConvBuffers, gathered: Buffer) -> None:
+def _gathered_map(kernel: DirectConv, memory: ConvBuffers, scratch: Sequence[Buffer]) -> None:
     """Gather the taps of all pixels, then walk through the weights once."""
-    rows, size = kernel.window.out, prod(kernel.plane)
+    *band, gathered = scratch
+    size, parallel = prod(kernel.plane), kernel.macs >= PARALLEL
+    own = not band
 
-    def panel(pixels: PixelTile, width: int) -> Panel:
-        return Panel(gathered, pixels.y * width + pixels.x, size)
+    def panel(pixels: PixelTile) -> Panel:
+        return Panel(gathered, pixels.y * kernel.window.out[1] + pixels.x, size)
 
     def tile(block: ChannelBlock, pixels: PixelTile) -> None:
-        taps = in_a_row(kernel, panel(pixels, kernel.plane[1]))
-        compute(kernel, memory, block, pixels, taps)
+        compute(kernel, memory, block, pixels, in_a_row(kernel, panel(pixels)))
 
-    parallel = kernel.macs >= PARALLEL
-    with tir.loop(kernel.depth, parallel=parallel) as c:
-        _plane(
-            kernel,
-            lambda p: gather(kernel, memory.source, 0, c, p, panel(p, rows[1])),
-            rows=rows,
-        )
-    _blocks(kernel, lambda block: _plane(kernel, lambda p: tile(block, p)), parallel=parallel)
+    with (
+        tir.loop(kernel.depth, parallel=parallel and own) as c,
+        _bands(kernel, memory, band, c, parallel=parallel and not own) as rows,
+    ):
+
+        def taken(pixels: PixelTile) -> None:
+            gather(kernel, rows.read, c, pixels, panel(pixels))
+
+        _plane(kernel, rows, taken, flat=False)
+
+    every = Rows(gathered, 0, 0, kernel.window.out[0], parallel=False)
+
+    def channels(block: ChannelBlock) -> None:
+        _plane(kernel, every, lambda p: tile(block, p), flat=kernel.flat)
+
+    _blocks(kernel, channels, parallel=parallel)
 
 
-def _gathered_tiles(kernel: DirectConv, memory: ConvBuffers) -> None:
+def _gathered_tiles(kernel: DirectConv, memory: ConvBuffers, scratch: Sequence[Buffer]) -> None:
     """Gather the taps of one tile of pixels, then use them for all output channels."""
+    with _bands(kernel, memory, scratch, parallel=kernel.macs >= PARALLEL) as rows:
 
-    def tile(pixels: PixelTile) -> None:
-        gathered = tir.local(kernel.taps * pixels.count, kernel.numbers.gathered)
-        panel = Panel(gathered, 0, pixels.count)
-        taps = in_a_row(kernel, panel)
-        with tir.loop(kernel.groups) as group:
-            with tir.loop(kernel.depth) as c:
-                gather(kernel, memory.source, group, c, pixels, panel)
-            _blocks(kernel, lambda block: compute(kernel, memory, block, pixels, taps), group=group)
+        def tile(pixels: PixelTile) -> None:
+            gathered = tir.local(kernel.taps * pixels.count, kernel.numbers.gathered)
+            panel = Panel(gathered, 0, pixels.count)
+            taps = in_a_row(kernel, panel)
+            with tir.loop(kernel.groups) as group:
+                first = group * kernel.depth
+                with tir.loop(kernel.depth) as c:
+                    from_ = pixels.moved((first + c) * kernel.layout.channel)
+                    gather(kernel, rows.read, c, from_, panel)
+                _blocks(
+                    kernel, lambda block: compute(kernel, memory, block, pixels, taps), group=group
+                )
 
-    _plane(kernel, tile, parallel=kernel.macs >= PARALLEL)
+        _plane(kernel, rows, tile, flat=kernel.flat)
 
 
-def _in_place(kernel: DirectConv, memory: ConvBuffers) -> None:
+def _in_place(kernel: DirectConv, memory: ConvBuffers, scratch: Sequence[Buffer]) -> None:
     """Read the map where it lies; the larger one of weights and map is walked through once."""
     parallel = kernel.macs >= PARALLEL
 
-    def taps(group: Expr, pixels: PixelTile) -> Taps:
-        return nested(kernel, memory.source, group, pixels)
+    def tile(rows: Rows, block: ChannelBlock, pixels: PixelTile) -> None:
+        compute(kernel, memory, block, pixels, nested(kernel, rows.read, pixels))
 
-    if kernel.groups == 1 and not kernel.weights_outside:
+    def channels(rows: Rows, block: ChannelBlock) -> None:
+        _plane(kernel, rows, lambda p: tile(rows, block, p), flat=kernel.flat)
 
-        def tile(pixels: PixelTile) -> None:
-            walk = taps(0, pixels)
-            _blocks(kernel, lambda block: compute(kernel, memory, block, pixels, walk))
-
-        _plane(kernel, tile, parallel=parallel)
+    if kernel.groups > 1:
+        own = not scratch
+        with (
+            tir.loop(kernel.groups, parallel=parallel and own) as group,
+            _bands(
+                kernel, memory, scratch, group * kernel.depth, parallel=parallel and not own
+            ) as rows,
+        ):
+            _blocks(kernel, lambda block: channels(rows, block), group=group)
         return
-
-    def channels(block: ChannelBlock, group: Expr) -> None:
-        _plane(kernel, lambda p: compute(kernel, memory, block, p, taps(group, p)))
-
-    if kernel.groups == 1:
-        _blocks(kernel, lambda block: channels(block, 0), parallel=parallel)
+    if kernel.weights_outside:
+        with _bands(kernel, memory, scratch, parallel=parallel) as rows:
+            every = replace(rows, parallel=False)
+            _blocks(kernel, lambda block: channels(every, block), parallel=parallel)
         return
-    with tir.loop(kernel.groups, parallel=parallel) as group:
-        _blocks(kernel, lambda block: channels(block, group), group=group)
+    with _bands(kernel, memory, scratch, parallel=parallel) as rows:
+
+        def pixel_tile(pixels: PixelTile) -> None:
+            _blocks(kernel, lambda block: tile(rows, block, pixels))
+
+        _plane(kernel, rows, pixel_tile, flat=kernel.flat)

@@ -62,12 +62,13 @@ def build_gather(kernel: ChannelGather, symbol: str) -> Any:
 def build_border(kernel: BorderKernel, symbol: str) -> Any:
     """Return the function that puts a border around a map."""
     plan = kernel.staging
-    levels = (Space(plan.source[0], plan.dtype),) if kernel.by_channel else ()
+    outside = (Space(plan.source[0], plan.dtype),) if kernel.by_channel else ()
 
     def body(source: Buffer, *rest: Buffer) -> None:
-        stage(plan, source, rest[-1], rest[0] if kernel.by_channel else None)
+        levels = rest[0] if kernel.by_channel else None
+        stage(plan, source, rest[-1], levels, parallel=plan.space.elements >= PARALLEL)
 
-    return tir.function(symbol, [Space(prod(plan.source), plan.dtype), *levels, plan.space], body)
+    return tir.function(symbol, [Space(prod(plan.source), plan.dtype), *outside, plan.space], body)
 
 
 def build_lookup(kernel: Lookup, symbol: str) -> Any:

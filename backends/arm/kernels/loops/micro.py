@@ -1,7 +1,7 @@
 """The loops around micro-kernels: which tiles in which order, and what is fused behind them."""
 
+from tcc.backends.arm.kernels.conv import PARALLEL
 from tcc.backends.arm.kernels.loops import tir
-from tcc.backends.arm.kernels.loops.conv import PARALLEL
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
 from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector

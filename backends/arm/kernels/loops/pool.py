@@ -7,7 +7,7 @@ from typing import Any, assert_never
 from tcc.backends.arm.kernels.base import Space
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply, operand
-from tcc.backends.arm.kernels.loops.staging import PARALLEL, stage
+from tcc.backends.arm.kernels.loops.staging import PARALLEL, BandedMap
 from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
 from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool
 
@@ -17,28 +17,26 @@ UNROLLED = 16
 
 def build(kernel: WindowPool, symbol: str) -> Any:
     """Return the function of a pooling over windows."""
-    staging = kernel.staging
     spaces = [
         Space(prod(kernel.window.source), kernel.dtype),
         *([Space(kernel.factors)] if kernel.factors else []),
         *kernel.epilogue.spaces,
-        *([staging.space] if staging else []),
+        *kernel.scratch,
         kernel.epilogue.written(kernel.result),
     ]
 
     def body(source: Buffer, *rest: Buffer) -> None:
-        read, first = source, 1 if kernel.factors else 0
-        if staging:
-            read = rest[-2]
-            stage(staging, source, read)
-        _windows(kernel, read, rest[:first], rest[first:], rest[-1])
+        first, last = 1 if kernel.factors else 0, -1 - len(kernel.scratch)
+        height = kernel.window.out[0]
+        read = BandedMap(kernel.band, kernel.layout, height, source, rest[last:-1])
+        _windows(kernel, read, rest[:first], rest[first:last], rest[-1])
 
     return tir.function(symbol, spaces, body)
 
 
 def _windows(
     kernel: WindowPool,
-    read: Buffer,
+    read: BandedMap,
     factors: Sequence[Buffer],
     operands: Sequence[Buffer],
     result: Buffer,
@@ -47,13 +45,16 @@ def _windows(
     pixels, lanes = tir.tile_width(width, kernel.tile, _lanes(kernel.dtype))
     shape = (1, height, width) if kernel.factors > 1 else (1, 1, 1)
     parallel = prod(kernel.result) * prod(kernel.window.kernel) >= PARALLEL
+    own = not read.scratch
     with (
-        tir.loop(channels, parallel=parallel) as c,
-        tir.loop(height) as y,
+        tir.loop(channels, parallel=parallel and own) as c,
+        read.rows(c, parallel=parallel and not own) as rows,
+        tir.loop(rows.count, parallel=rows.parallel) as i,
         tir.tiles(width, pixels) as x,
     ):
-        for u, value in _tile(kernel, read, Position(c, y, x), pixels, lanes).items():
-            at = Position(c, y, x + u)
+        start = rows.start + i * kernel.layout.row_step + x
+        for u, value in _tile(kernel, rows.read, start, pixels, lanes).items():
+            at = Position(c, rows.first + i, x + u)
             for table in factors:
                 value = value * operand(table, shape, at, lanes)  # noqa: PLW2901
             done = apply(kernel.epilogue, operands, value, at, lanes)
@@ -61,11 +62,13 @@ def _windows(
 
 
 def _tile(
-    kernel: WindowPool, read: Buffer, at: Position, pixels: int, lanes: int
+    kernel: WindowPool, read: Buffer, start: Expr, pixels: int, lanes: int
 ) -> dict[int, Expr]:
-    """Return the reduced windows of some pixels in a row, by distance from the first."""
+    """Return the reduced windows of some pixels in a row, by distance from the first.
+
+    The first one's begins at `start`.
+    """
     layout, (height, width) = kernel.layout, kernel.window.kernel
-    start = at.c * layout.channel + at.y * layout.row_step + at.x
     spots = range(0, pixels, lanes)
     found = tir.local(pixels, kernel.reduction.running(kernel.dtype))
     for u in spots:

@@ -1,11 +1,13 @@
-"""Writing the staged copy of a map: its border, and its columns dealt into phases."""
+"""Writing copies of maps: their border, and their columns dealt into phases."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from tcc.backends.arm.kernels.base import SIZES
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
-from tcc.backends.arm.kernels.window import Staging
+from tcc.backends.arm.kernels.window import Band, Layout, Staging
 
 PARALLEL = 1 << 14
 """Elements from which a loop is worth several threads."""
@@ -15,23 +17,79 @@ Fill = Callable[[int], Expr]
 """Returns what lies outside of the input, in some lanes."""
 
 
-def stage(plan: Staging, source: Buffer, copy: Buffer, levels: Buffer | None = None) -> None:
-    """Write all of the copy; `levels` are what lies outside of each channel, if they differ."""
-    if plan.spread != (1, 1):
-        _scatter(plan, source, copy)
-        return
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of the output: the first, how many, and whether threads are to share them.
+
+    The first one's windows begin at `start` in what they read.
+    """
+
+    read: Buffer
+    start: Expr
+    first: Expr
+    count: Expr
+    parallel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BandedMap:
+    """A map that windows read: in bands, or where it lies."""
+
+    band: Band | None
+    layout: Layout
+    height: int
+    source: Buffer
+    scratch: Sequence[Buffer]
+
+    @contextmanager
+    def rows(self, channel: Expr, *, parallel: bool) -> Iterator[Rows]:
+        """Run what follows for each band of the output.
+
+        `channel` is the first that is read. Where each thread makes bands of its own, they are what
+        is `parallel`.
+        """
+        band = self.band
+        if band is None:
+            yield Rows(self.source, channel * self.layout.channel, 0, self.height, parallel)
+            return
+        plan, each = band.staging, parallel and band.own
+        with tir.pieces(self.height, band.rows, parallel=each) as (first, count):
+            own = (tir.local(plan.space.elements, plan.dtype),) if band.own else ()
+            (copy,) = own or self.scratch[:1]
+            shared = parallel and not band.own
+            stage(plan, self.source, copy, start=(channel, first * band.step), parallel=shared)
+            yield Rows(copy, 0, first, count, shared)
+
+
+def stage(
+    plan: Staging,
+    source: Buffer,
+    copy: Buffer,
+    levels: Buffer | None = None,
+    *,
+    start: tuple[Expr, Expr] = (0, 0),
+    parallel: bool,
+) -> None:
+    """Write channels and rows of a copy, from `start` on.
+
+    `levels` are what lies outside of each channel, if they differ.
+    """
     channels, height, width = plan.source
-    first, last = plan.inside_rows
     line = plan.phases * plan.columns
-    with tir.loop(channels, parallel=plan.space.elements >= PARALLEL) as c:
-        start = c * plan.rows * line
-        fill = _outside(plan, levels, c)
-        _fill(copy, start, first * line, fill)
-        if last > first:
-            with tir.loop(last - first) as i:
-                row = c * height + (i + first) * plan.row_step - plan.top
-                _row(plan, source, row * width, copy, start + (i + first) * line, fill)
-        _fill(copy, start + last * line, (plan.rows - last) * line, fill)
+    with tir.loop(channels, parallel=parallel) as c:
+        fill, to = _outside(plan, levels, c), c * (plan.rows * line)
+        if plan.spread != (1, 1):
+            _spread(plan, source, (start[0] + c, start[1]), copy, to, fill)
+            return
+        first, last = (tir.clamped(n - start[1], 0, plan.rows) for n in plan.inside_rows)
+        with tir.loop(first) as i:
+            _fill(copy, to + i * line, line, fill)
+        with tir.loop(last - first) as i:
+            at = (start[1] + first + i) * plan.row_step - plan.top
+            row = ((start[0] + c) * height + at) * width
+            _row(plan, source, row, copy, to + (first + i) * line, fill)
+        with tir.loop(plan.rows - last) as i:
+            _fill(copy, to + (last + i) * line, line, fill)
 
 
 def _outside(plan: Staging, levels: Buffer | None, c: Expr) -> Fill:
@@ -42,20 +100,22 @@ def _outside(plan: Staging, levels: Buffer | None, c: Expr) -> Fill:
     return lambda lanes: tir.integer(int(plan.fill), lanes)
 
 
-def _scatter(plan: Staging, source: Buffer, copy: Buffer) -> None:
-    """Write the copy of a map that is spread: all of it filled, then each element in its place."""
-    channels, height, width = plan.source
-    (down, across), size = plan.spread, plan.rows * plan.columns
-    rows = _landing(height, plan.top, down, plan.rows)
+def _spread(
+    plan: Staging, source: Buffer, start: tuple[Expr, Expr], copy: Buffer, to: Expr, fill: Fill
+) -> None:
+    """Write the rows of a channel that is spread: filled, then each element in its place."""
+    (channel, first), (down, across) = start, plan.spread
+    _, height, width = plan.source
     columns = _landing(width, plan.left, across, plan.columns)
-    with tir.loop(channels, parallel=plan.space.elements >= PARALLEL) as c:
-        _fill(copy, c * size, size, _outside(plan, None, c))
-        if not (rows and columns):
-            return
-        with tir.loop(len(rows)) as i, tir.loop(len(columns)) as j:
-            y, x = i + rows[0], j + columns[0]
-            to = (plan.top + y * down) * plan.columns + plan.left + x * across
-            tir.store(copy, c * size + to, tir.load(source, (c * height + y) * width + x))
+    _fill(copy, to, plan.rows * plan.columns, fill)
+    if not columns:
+        return
+    with tir.loop(height) as y:
+        row = y * down + plan.top - first
+        with tir.only_if(row >= 0, row < plan.rows), tir.loop(len(columns)) as j:
+            x = j + columns[0]
+            at = to + row * plan.columns + plan.left + x * across
+            tir.store(copy, at, tir.load(source, (channel * height + y) * width + x))
 
 
 def _landing(count: int, start: int, step: int, size: int) -> range:

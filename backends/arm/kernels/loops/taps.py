@@ -1,7 +1,7 @@
 """How a convolution's taps are walked through, and gathered so that one loop suffices."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tcc.backends.arm.kernels.conv import DirectConv
 from tcc.backends.arm.kernels.loops import tir
@@ -14,12 +14,20 @@ where it sees longer sums at once."""
 
 @dataclass(frozen=True, slots=True)
 class PixelTile:
-    """Some pixels in a row, `lanes` of them to a vector."""
+    """Some pixels in a row, `lanes` of them to a vector.
+
+    `start` is where the first one's window begins in what is read.
+    """
 
     y: Expr
     x: Expr
     count: int
     lanes: int
+    start: Expr
+
+    def moved(self, distance: Expr) -> "PixelTile":
+        """Return the same pixels, read elsewhere."""
+        return replace(self, start=self.start + distance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,34 +55,29 @@ def in_a_row(kernel: DirectConv, panel: Panel) -> Taps:
     return walk
 
 
-def nested(kernel: DirectConv, source: Buffer, group: Expr, pixels: PixelTile) -> Taps:
+def nested(kernel: DirectConv, source: Buffer, pixels: PixelTile) -> Taps:
     """Return a walk over channels, rows and columns of the window, where they lie."""
     layout, (height, width) = kernel.layout, kernel.window.kernel
-    start = group * kernel.depth * layout.channel + pixels.y * layout.row_step + pixels.x
 
     def walk(visit: Visit) -> None:
         if kernel.depth == 1 and height * width <= UNROLLED:
             for i in range(height):
                 for j in range(width):
-                    at = start + i * layout.row + layout.column(j)
+                    at = pixels.start + i * layout.row + layout.column(j)
                     visit(source, at, i * width + j)
             return
         with tir.loop(kernel.depth) as c, tir.loop(height) as i, tir.loop(width) as j:
-            at = start + c * layout.channel + i * layout.row + layout.column(j)
+            at = pixels.start + c * layout.channel + i * layout.row + layout.column(j)
             visit(source, at, (c * height + i) * width + j)
 
     return walk
 
 
-def gather(
-    kernel: DirectConv, source: Buffer, group: Expr, c: Expr, pixels: PixelTile, panel: Panel
-) -> None:
-    """Write what the taps of a group's channel `c` read for some pixels into a panel."""
+def gather(kernel: DirectConv, source: Buffer, c: Expr, pixels: PixelTile, panel: Panel) -> None:
+    """Write what the taps of channel `c` of a group, which some pixels read, into a panel."""
     layout, (height, width) = kernel.layout, kernel.window.kernel
-    channel = (group * kernel.depth + c) * layout.channel
     with tir.loop(height) as i, tir.loop(width) as j:
-        at = channel + pixels.y * layout.row_step + pixels.x
-        at = at + i * layout.row + layout.column(j)
+        at = pixels.start + i * layout.row + layout.column(j)
         to = panel.start + ((c * height + i) * width + j) * panel.step
         for u in range(0, pixels.count, pixels.lanes):
             value = tir.load(source, at + u, pixels.lanes)

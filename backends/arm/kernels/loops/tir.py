@@ -35,9 +35,9 @@ def function(symbol: str, spaces: Sequence[Space], body: Callable[..., None]) ->
 
 
 @contextmanager
-def loop(count: int, *, parallel: bool = False) -> Iterator[Expr]:
+def loop(count: Expr, *, parallel: bool = False) -> Iterator[Expr]:
     """Run what follows for each of `count` indices; a single one needs no loop."""
-    if count == 1:
+    if isinstance(count, int) and count == 1:
         yield 0
         return
     with (script.parallel if parallel else script.serial)(0, count) as index:
@@ -55,6 +55,26 @@ def tiles(extent: int, width: int, *, parallel: bool = False) -> Iterator[Expr]:
     with loop(count, parallel=parallel) as tile:
         start = tile * width
         yield start if extent % width == 0 else script.min(start, extent - width)
+
+
+@contextmanager
+def pieces(extent: int, width: int, *, parallel: bool = False) -> Iterator[tuple[Expr, Expr]]:
+    """Run what follows for pieces that cover `extent`: the first index of each, and how many."""
+    with loop(-(-extent // width), parallel=parallel) as piece:
+        start = piece * width
+        yield start, width if extent % width == 0 else script.min(width, extent - start)
+
+
+@contextmanager
+def only_if(*conditions: Expr) -> Iterator[None]:
+    """Run what follows where all conditions hold."""
+    with script.If(tirx.all(*conditions)), script.Then():
+        yield
+
+
+def clamped(value: Expr, low: int, high: int) -> Expr:
+    """Return an index between two others."""
+    return script.max(low, script.min(value, high))
 
 
 def tile_width(extent: int, most: int, lanes: int = LANES) -> tuple[int, int]:
