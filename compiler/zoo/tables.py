@@ -16,7 +16,7 @@ from tcc.compiler.frontend.yaml import parse, plain
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import Span, fail, nearest
 from tcc.compiler.zoo import shipped
-from tcc.compiler.zoo.counting import CONVENTIONS, Convention, Counted
+from tcc.compiler.zoo.counting_conventions import CONVENTIONS, Convention, Counted
 
 UNITS: Mapping[str, int] = {"": 1, "M": 10**6, "G": 10**9, "MB": 10**6, "MiB": 2**20}
 """What a paper's units hold."""

@@ -11,8 +11,8 @@ from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer.base import IntegerForm, IntegerSite, Quantized
 from tcc.compiler.ops.integer.border import QPad
 from tcc.compiler.ops.integer.conv import QConv, UnsignedQConv
-from tcc.compiler.ops.integer.edge import Dequantize, Quantize
 from tcc.compiler.ops.integer.join import QAdd, QMul
+from tcc.compiler.ops.integer.level_conversion import Dequantize, Quantize
 from tcc.compiler.ops.integer.mean import QGlobalAvgPool, RealGlobalAvgPool
 from tcc.compiler.ops.integer.pool import QAvgPool
 from tcc.compiler.ops.integer.sums import RealConv

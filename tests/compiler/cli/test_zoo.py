@@ -8,7 +8,7 @@ import pytest
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.support.diagnostics import NOWHERE
 from tcc.compiler.zoo import shipped, tables
-from tcc.compiler.zoo.counting import CONVENTIONS, Counted
+from tcc.compiler.zoo.counting_conventions import CONVENTIONS, Counted
 from tcc.compiler.zoo.tables import Cell, Column, PrintedMatch
 
 TABLES = ("ddsnet-1", "fastnet-5", "fastnet-6", "fastnet-7", "fastnet-8", "sensors-2")
