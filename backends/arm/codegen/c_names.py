@@ -14,6 +14,7 @@ def identifier(name: str) -> str:
 
 def literal(text: str) -> str:
     """Return text as a C string literal, in UTF-8, with nothing left to interpret."""
+    # Three octal digits end an escape for certain, and `?` may begin a trigraph.
     plain = set(range(0x20, 0x7F)) - set(b'"\\?')
     escaped = (chr(b) if b in plain else f"\\{b:03o}" for b in text.encode())
     return f'"{"".join(escaped)}"'
@@ -28,5 +29,6 @@ def floats(values: Sequence[float], count: int) -> str:
     """Return the float32 of `count` values, exactly, as C; a single value stands for all."""
     from numpy import float32
 
+    # Hexadecimal digits are not rounded by any compiler.
     exact = [float(float32(v)).hex() for v in values]
     return ", ".join(f"{v}f" for v in (exact * count if len(exact) == 1 else exact))

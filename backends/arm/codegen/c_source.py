@@ -39,6 +39,7 @@ class WeightsBlob:
     def add(self, tensor: "np.ndarray") -> int:
         """Return the offset of a tensor's bytes, added if they are new."""
         raw = tensor.tobytes()
+        # By their digests, or all weights would be held twice.
         digest = sha256(raw).digest()
         if digest not in self._known:
             self.data += bytes(-len(self.data) % ALIGNMENT)

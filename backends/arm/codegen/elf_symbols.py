@@ -49,6 +49,7 @@ class _Object:
 
     def __init__(self, data: bytes) -> None:
         self.data = bytearray(data)
+        # EI_CLASS of the ELF header.
         self.form = _FORMATS[data[4]]
         head = struct.unpack_from(self.form.header, data)
         self.places = [head[6] + i * head[11] for i in range(head[12])]
@@ -106,6 +107,7 @@ def only_global(data: bytes, names: Iterable[str]) -> bytes:
     for _, symbol in listed:
         if symbol.shown and symbol.name not in keep:
             symbol.numbers[form.symbol_info] &= 15  # its binding, above its type: local
+    # The section's `info` counts the local ones, which ELF wants first; all keep their order else.
     ordered = sorted(listed, key=lambda one: one[1].numbers[form.symbol_info] >> 4 > 0)
     about = made.sections[made.table]
     for at, (_, symbol) in zip(_entries(about), ordered, strict=True):

@@ -93,6 +93,7 @@ def _compile(
     whole = f"{name}.o"
     zig.run(folder, "ld.lld", "-r", "-o", whole, "unit.o", *objects)
     (folder / whole).write_bytes(elf_symbols.only_global((folder / whole).read_bytes(), exports))
+    # D leaves times and owners out: equal builds have equal bytes.
     zig.run(folder, "ar", "rcsD", f"lib{name}.a", whole)
     progress(stage, 1, 3)
     (folder / "exports").write_text(f"{{ global: {'; '.join(exports)}; local: *; }};\n", "utf-8")

@@ -40,6 +40,7 @@ def cache() -> Path:
         pass
     folder = scratch_folders.root() / f"tcc-zig-{os.getuid()}"
     folder.mkdir(0o700, exist_ok=True)
+    # In a place that others share, a folder of this name may be theirs.
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         why = "it belongs to somebody else; set XDG_CACHE_HOME to a folder of yours"
         raise PermissionError(errno.EACCES, why, str(folder))

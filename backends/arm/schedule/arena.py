@@ -42,6 +42,8 @@ def plan(buffers: Iterable[Buffer]) -> Arena:
     """
     listed = list(buffers)
     placed: list[tuple[int, int, Buffer]] = []
+    # Greedy by size, as in Pisarchyk and Lee (arXiv 2001.03288): large buffers find room first,
+    # small ones fit between.
     for order, buffer in enumerate(sorted(listed, key=lambda b: (-b.nbytes, b.first, b.name))):
         offset = 0
         for start, _, other in placed:

@@ -60,6 +60,7 @@ def transposed(op: ops.ConvTranspose, site: Site) -> KernelCall:
     one kernel serves both, with all its attributes and epilogues.
     """
     _, height, width = site.result
+    # The twin's border is what the whole result would take, less what the padding cuts off.
     top, left = (
         d * (k - 1) - p for d, k, p in zip(op.dilation, op.kernel, op.padding, strict=True)
     )
@@ -69,6 +70,7 @@ def transposed(op: ops.ConvTranspose, site: Site) -> KernelCall:
     )  # fmt: skip
     weight, *bias = site.tensors
     channels, own, kh, kw = weight.shape
+    # A transposed kernel is laid down from each pixel, so that its twin reads it backwards.
     apart = weight.reshape(op.groups, channels // op.groups, own, kh, kw)[..., ::-1, ::-1]
     turned = apart.swapaxes(1, 2).reshape(op.groups * own, -1, kh, kw)
     epilogue, operands = site.epilogue()

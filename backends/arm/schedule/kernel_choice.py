@@ -194,6 +194,8 @@ def looked_up(_op: integer.Table, site: Site) -> KernelCall:
     (table,) = site.tensors
     low, _ = site.read.limits
     least, _ = site.group.anchor.type.limits
+    # A signed level's bits, read as an unsigned index, are 128 further on: the table is turned by
+    # that.
     by_bits = np.roll(table.astype(np.int16) + least, low).astype(site.group.anchor.type.dtype)
     return site.call(Lookup(site.read.elements), KernelWeights(by_bits))
 

@@ -48,6 +48,8 @@ def _call(
     first, *rest = site.group.nodes
     epilogue, operands = fused(site.graph, site.weights, rest, first.name)
     _, height, width = site.result
+    # Two products of levels, to 128, and weights, to 127, are added in 16 bits: -128 would
+    # overflow.
     if not epilogue.flat((height, width)) or constants[0].min() < -127:
         return None
     form = ResultForm(first.type.dtype.value, bounds, epilogue.flattened())

@@ -68,6 +68,7 @@ def partition(graph: Graph) -> tuple[FusionGroup, ...]:
             taken.update(n.name for n in group.nodes)
             groups.append(group)
     position = {node.name: i for i, node in enumerate(graph.nodes)}
+    # By their last nodes, which may read what is computed after the first.
     return tuple(sorted(groups, key=lambda g: position[g.result.name]))
 
 

@@ -106,6 +106,8 @@ class _Builder:
         for value in node.inputs:
             place, nbytes = self.place(value), self.nbytes(value)
             whole = place.offset == 0 and self.nbytes(place.buffer) == nbytes
+            # Only a value that is the whole of its buffer can move; what lies in another one stays
+            # there.
             if whole and place.buffer != node.name and offset % VECTOR == 0:
                 self.within[place.buffer] = Place(node.name, offset)
             else:
