@@ -1,0 +1,42 @@
+"""Mixup and cutmix: shares of images and of classes agree."""
+
+import pytest
+import torch
+
+from tcc.compiler.train.mixup import Mixup, mixed
+
+CLASSES = torch.eye(8)
+IMAGES = torch.arange(8.0)[:, None, None, None].repeat(1, 3, 16, 20)
+"""Image i is all i, of class i."""
+
+
+def mix(record, step=0, seed=0, epoch=0):
+    return mixed(record, IMAGES, CLASSES, seed, epoch, step)
+
+
+@pytest.mark.parametrize("record", [Mixup(0.4), Mixup(0, 1.0), Mixup(1.0, 1.0)])
+def test_classes_have_the_shares_of_the_images(record):
+    seen = set()
+    for step in range(16):
+        before = IMAGES.clone()
+        images, classes = mix(record, step)
+        assert torch.equal(IMAGES, before)
+        assert torch.allclose(images.mean((1, 2, 3)), classes @ torch.arange(8.0), atol=1e-5)
+        assert torch.allclose(classes.sum(1), torch.ones(8))
+        whole = all(value in range(8) for value in images.unique().tolist())
+        seen.add("cut" if whole else "blend")
+        again = mix(record, step)
+        assert torch.equal(again[0], images)
+    assert seen == {"blend"} if not record.cutmix else "cut" in seen
+    assert seen == {"cut", "blend"} or not (record.alpha and record.cutmix)
+
+
+def test_seed_epoch_and_step_decide():
+    base = mix(Mixup(1.0))[0]
+    assert all(not torch.equal(base, mix(Mixup(1.0), *w)[0]) for w in ((1,), (0, 1), (0, 0, 1)))
+
+
+def test_a_share_of_batches_is_mixed():
+    changed = sum(mix(Mixup(1.0, probability=0.3), step)[0] is not IMAGES for step in range(200))
+    assert 40 < changed < 80
+    assert mix(Mixup(0.0))[0] is IMAGES
