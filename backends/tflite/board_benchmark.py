@@ -77,7 +77,7 @@ def _milliseconds(microseconds: bytes) -> float:
     """Return a time of the program's in milliseconds.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is no number of seconds.
     """
     found = float(microseconds) / 1e3
     if not 0 <= found < 1e9:

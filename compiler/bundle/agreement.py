@@ -44,8 +44,9 @@ class Agreement:
     def holds(self) -> bool:
         """Whether the two agree as the golden says they must; NaN agrees with nothing.
 
-        Where nothing is allowed, they must be equal to the bit. Whatever is allowed, a difference
-        of half of the largest magnitude is none of rounding: zeros agree with small outputs never.
+        Where nothing is allowed, they must be equal to the bit. Whatever is allowed, rounding does
+        not explain a difference of half of the largest magnitude: zeros never agree with small
+        outputs.
         """
         if not (self.allowed and isfinite(self.largest)):
             return not self.differing and self.largest == 0

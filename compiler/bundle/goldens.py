@@ -112,9 +112,9 @@ def _cases(source: Input) -> Sequence[Case]:
 
 
 def _images(pre: Preprocess, height: int, width: int) -> list[tuple[str, str, bytes]]:
-    """Return where each image is from, its file's name and its bytes.
+    """Return for each image where it is from, its file's name and its bytes.
 
-    Sample images, or noise where there are none or the contract takes one size alone.
+    They are sample images; noise, where there are none or the contract takes one size alone.
     """
     files = _spread(shipped.samples())
     if preprocess.result_shape(pre) is None or len(files) < GOLDENS:

@@ -62,7 +62,7 @@ def check(bundle: Bundle, device: Device, log: Path | None) -> ToolCheck:
     """Return what is known of a package: by a log, or by the one of its own.
 
     Raises:
-        UserError: There is no log (E0657), it is none of the tool (E0671), or this is no package
+        UserError: There is no log (E0657), the tool did not write it (E0671), or this is no package
             of a tool (E0673).
     """
     packager = device.packager

@@ -30,7 +30,8 @@ MAX_MODULES_LISTED = 200
 MAX_NAMES_SHOWN = 50
 """Most names in a line of it."""
 COPIES = 4
-"""How many times the network's own weights are read, at most, to find copies among modules."""
+"""Copies are looked for by values only if all modules together hold at most so many times the
+network's weights, since all of them are read for it."""
 Key = Callable[[ForeignModule], object]
 
 

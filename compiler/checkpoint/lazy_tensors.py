@@ -206,4 +206,4 @@ def _layout(name: str, layout: tuple[object, ...]) -> tuple[int, Shape, Shape]:
             # numpy before version 2 has at most 32 axes.
             if whole and len(shape) == len(stride) <= 32:
                 return offset, shape, stride
-    raise PickleError(f"{shown(name)} has sizes that cannot be")
+    raise PickleError(f"{shown(name)} has impossible sizes")

@@ -54,7 +54,7 @@ class TorchStorage:
 
 
 def storage(reference: object) -> TorchStorage | None:
-    """Return the storage that a reference out of a pickle stands for; None if it is no such one."""
+    """Return the storage that a reference out of a pickle stands for; None for anything else."""
     match reference:
         case ("storage", GlobalName(module, name), str(key), str(location), int(), *_):
             if module in ("torch", "torch.cuda", "torch.storage") and name in _CLASSES:
@@ -63,6 +63,6 @@ def storage(reference: object) -> TorchStorage | None:
 
 
 def dtype(value: object) -> str | None:
-    """Return the type that a pickle names, such as `torch.float32`; None if there is no such."""
+    """Return the type that a pickle names, such as `torch.float32`; None for anything else."""
     known = isinstance(value, GlobalName) and value.module == "torch" and value.name in WIDTHS
     return value.name if known and isinstance(value, GlobalName) else None

@@ -79,7 +79,7 @@ def calibrated_for(names: Sequence[tuple[str, Span]]) -> Device:
             return device
     known = [device.name for device in every() if device.target.calibrates]
     message = f"{found[0].name} has no integers to calibrate in this version"
-    raise fail("E0606", message, names[0][1], help=f"targets that have: {', '.join(known)}")
+    raise fail("E0606", message, names[0][1], help=f"targets that have some: {', '.join(known)}")
 
 
 def find_all(

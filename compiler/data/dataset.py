@@ -150,7 +150,8 @@ def read(path: Path) -> DataSet:
     """Return the data set of a folder or an `.npz` file.
 
     Raises:
-        UserError: There is none (E0710), it holds no image (E0711), or the file is none (E0712).
+        UserError: There is no data set (E0710), it holds no image (E0711), or the file is no `.npz`
+            file of images (E0712).
     """
     where = whole_file(str(path))
     if path.is_dir():

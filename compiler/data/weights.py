@@ -258,7 +258,7 @@ def _unfit(name: str, node: Node, weights: Weights) -> Iterator[Diagnostic]:
         # The root of a sum below zero would be NaN, at zero the factor infinite.
         if low + node.op.eps <= 0:
             label = f"the smallest is {low:g}, eps is {node.op.eps:g}"
-            yield Diagnostic("E0507", f"{name} has variances that cannot be", node.at, label)
+            yield Diagnostic("E0507", f"{name} has impossible variances", node.at, label)
 
 
 def _owners(graph: Graph) -> dict[str, Node]:

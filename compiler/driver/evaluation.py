@@ -153,7 +153,7 @@ def _evaluated(
                 raw[place] = values
             progress("images", place + 1, total)
     except UserError as error:
-        if error.diagnostics[0].code in DAMAGED:  # one of them: look for all
+        if error.diagnostics[0].code in DAMAGED:  # the first one: list all of them
             raise given.data.damaged(source) from None
         raise
     return Evaluated(given, taken, raw, tuple(inputs))

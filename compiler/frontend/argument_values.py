@@ -145,7 +145,12 @@ def _literal(p: Parameter, tree: Tree) -> ArgumentValue | None:
 def _name(tree: Tree) -> str:
     value = tree.value if isinstance(tree, Scalar) else None
     if not isinstance(value, str) and not _whole(value):
-        raise fail("E0213", "a list of strings holds text", tree.span, help="put it in quotes")
+        raise fail(
+            "E0213",
+            "a list of strings takes text alone",
+            tree.span,
+            help="put it in quotes",
+        )
     return str(value)
 
 

@@ -178,7 +178,10 @@ def read_outputs(
     if not kept and not problems:
         problems.append(
             Diagnostic(
-                "E0232", "every output is `train_only`", tree.span, help="artifacts need one"
+                "E0232",
+                "every output is `train_only`",
+                tree.span,
+                help="an artifact has only the others: take `train_only` off one",
             )
         )
     return outputs, problems

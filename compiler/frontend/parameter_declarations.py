@@ -88,11 +88,11 @@ def _check_bounds(p: Parameter, body: Mapping) -> None:
         bound = body.key(key)
         if bound is not None and p.kind in _UNBOUNDED:
             message = f"a parameter of type `{p.kind}` has no `{key}`"
-            raise fail("E0211", message, bound.span, help="`min` and `max` are those of numbers")
+            raise fail("E0211", message, bound.span, help="`min` and `max` are for numbers alone")
     values, low = body.key("values"), body.get("min")
     if values is not None and p.kind is not Kind.ENUM:
         message = f"a parameter of type `{p.kind}` has no `values`"
-        raise fail("E0211", message, values.span, help="`values` are those of an `enum`")
+        raise fail("E0211", message, values.span, help="`values` are for `type: enum` alone")
     if low is not None and p.low is not None and p.high is not None and p.low > p.high:
         label = f"`max` is {p.high:g}"
         raise fail("E0211", f"`min` of `{p.name}` is above its `max`", low.span, label=label)

@@ -158,7 +158,7 @@ def _expected(path: Path, breach: Breach) -> str:
 
 
 def _subject(path: Path, breach: Breach, wanted: list[str]) -> str:
-    """Return what it is that has the wrong type."""
+    """Return a name for the value that has the wrong type."""
     if wanted == ["string", "object"]:
         return "a step"
     if wanted == ["array", "string"] and breach.rules.get("items", {}).get("$ref"):

@@ -1,7 +1,7 @@
 """Steps that expansion does not reach: blocks that nothing calls, sides that are not chosen.
 
-They are expanded beside the graph with everything unknown, so that what is wrong with them
-whatever the values is said: names, types and ranges of arguments, numbers of inputs.
+They are expanded beside the graph with everything unknown, so that mistakes are told which no value
+could mend: names, types and ranges of arguments, numbers of inputs.
 """
 
 from collections.abc import Iterator, Mapping

@@ -10,9 +10,9 @@ MAX_SIDE = 1 << 16
 MAX_PIXELS = 1 << 26
 """Most pixels of an image: 8192 x 8192."""
 MAX_ROWS_BYTES = 1 << 28
-"""Most bytes of the rows that a resize holds between its two passes, which is all the memory of
-preprocessing that grows with the image: (source rows that are read) x (columns of the result that
-are kept) x channels."""
+"""Most bytes of the rows that a resize holds between its two passes: (source rows that are read) x
+(columns of the result that are kept) x channels. No other memory of preprocessing grows with the
+image."""
 TOO_LARGE = "the image is too large: at most 65536 pixels a side and 64 Mi in all are read"
 TOO_COSTLY = "the image is too large for this resize: its rows would take more than 256 MiB"
 

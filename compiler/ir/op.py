@@ -130,7 +130,7 @@ class Op(ABC):
         """Return the weight tensors, in the order of `Node.params`, in PyTorch's layout.
 
         A convolution's is (filters, channels / groups, height, width), a linear layer's (units,
-        features), what there is one of for each channel (channels,).
+        features), that of one number a channel (channels,).
         """
         return ()
 

@@ -7,7 +7,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 WORTH = 512
-"""Bytes of one number from which on an operator that fills a shape is smaller."""
+"""From so many bytes on, a constant of one number is larger than an operator that fills a shape."""
 
 
 def compact(model: onnx.ModelProto, *, fill: bool) -> onnx.ModelProto:

@@ -14,8 +14,8 @@ from tcc.compiler.ops.compressed_weights import DynamicLinear, Half, Int8Weights
 WEIGHTED: tuple[type[Op], ...] = (Conv, ConvTranspose, Linear)
 """The operations whose weights are most of a model."""
 HALF_ERROR = 2.0**-10
-"""Where float16 is further from a weight than this part of the largest one, float32 stays: the
-numbers are too large or too small for it. Of numbers within its range, 11 bits are half as far."""
+"""A tensor stays float32 if float16 is off by more than this share of its largest weight: then the
+numbers lie beyond float16's range. Within it, 11 bits are off by half as much at most."""
 SMALLEST = 2.0**-100
 """Below this, weights are zero: a 127th part of it is still far from float32's subnormal numbers,
 which some processors take for zero."""

@@ -139,7 +139,7 @@ def every_nth(view: View) -> Pair | None:
 
 
 def last_axis_channels(view: View) -> Positions | None:
-    """Return the pixel that each row of a channels-last view is; None where it is no such view.
+    """Return the pixel that each row of a channels-last view is; None for another view.
 
     The result has the view's shape without its last axis.
     """

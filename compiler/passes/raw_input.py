@@ -28,8 +28,7 @@ def raw_input(model: Model) -> Model:
     Where that convolution has a border of zeros, which are pixels of the mean, a border of these
     comes before it. An input that is read by anything else, or whose mean is no grey level, gets
     a scale and shift. Identity: within rounding; weights are computed in float64 and rounded once.
-    What is divided by its own maximum stays as it is: no weights can stand for another number for
-    each image.
+    An input that is divided by its own maximum stays as it is: weights are the same for all images.
     """
     for source in model.graph.inputs:
         pre = source.preprocess

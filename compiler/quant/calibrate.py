@@ -13,7 +13,7 @@ from tcc.compiler.support.diagnostics import Span, UserError, fail, nearest
 ENOUGH = 0.05
 """The median spread of the ranges above which a data set is said to be too small."""
 MANY = 128
-"""So many images are not few; where their ranges are uncertain, there are odd ones among them."""
+"""From so many images on, uncertain ranges come from odd images, not from too few of them."""
 
 
 def known(name: str | None, at: Span) -> Method:
@@ -52,7 +52,7 @@ def calibrate(
     try:
         found = method.find(ready, data, options or RunOptions())
     except UserError as error:
-        if error.diagnostics[0].code in DAMAGED:  # one of a part: look for them in all
+        if error.diagnostics[0].code in DAMAGED:  # found in a part of the images: list all of them
             raise data.damaged(source) from None
         raise
     return _noticed(found, data)

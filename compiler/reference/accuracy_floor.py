@@ -29,7 +29,7 @@ class Quality:
     Over `spread_images` images: `correlation` of the raw values after the mean over the images,
     of the worst unit where each counts by itself; `error`, the root mean square of what differs,
     relative to the standard deviation of the floats. Both are None where the floats do not differ
-    between images, so that nothing can be said.
+    between images: nothing can be said then.
 
     `margin` is the median distance of the float decisions from a tie, in raw values, and `moved`
     the root mean square by which integers change it; `ties`, the share of the changed decisions

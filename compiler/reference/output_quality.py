@@ -21,8 +21,8 @@ Unchanged = NDArray[np.bool_]
 NOISE = 2.0**-16
 """A spread below this share of the magnitude is float32's rounding."""
 FEW = 16
-"""Most quantities that are all measured one by one; of more, the features of something, only those
-are that vary as widely as others."""
+"""Most quantities that are all measured one by one. More are the features of something: only those
+that vary as widely as the widest are measured singly."""
 WIDE, REACH = 0.5, 4
 """A unit varies widely from this share of the widest spread on, over more than so many steps of the
 integers: over 300 random networks of 17 to 64 such outputs and 8 to 24 images, the least
@@ -154,8 +154,8 @@ def _parts(kind: OutputKind, values: Values) -> list[Values]:
 def _related(kind: OutputKind, raw: Values, own: Values) -> tuple[list[Values], list[Values]]:
     """Return the parts of two outputs of which each must be related to its other.
 
-    Beside many quantities together, each that varies widely: all others could hide that it is
-    another's, or noise.
+    Where many quantities are measured together, each that varies widely is measured by itself as
+    well: the others could hide that it is mixed up with another one, or noise.
     """
     parts = _parts(kind, raw), _parts(kind, own)
     if kind == "regression" and not _singly(kind, raw) and len(raw) >= SINGLY:

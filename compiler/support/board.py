@@ -124,7 +124,7 @@ def link(host: str | None, adb: bool) -> BoardLink | None:
     """Return the way that options name, None for none.
 
     Raises:
-        UserError: Both are named, or the host is none that ssh could take (E0601).
+        UserError: Both are named, or ssh could not take such a host (E0601).
         MissingTool: Its command is not here.
     """
     found: BoardLink | None = Ssh(host) if host is not None else Adb() if adb else None

@@ -34,7 +34,7 @@ def root() -> Path:
     """Return the folder for temporary files: TMPDIR if it can be written, or else the system's.
 
     Raises:
-        MachineError: There is none that can be written to (E0604).
+        MachineError: No folder for temporary files can be written to (E0604).
     """
     try:
         return Path(tempfile.gettempdir())

@@ -46,7 +46,7 @@ class DocumentKind(Generic[T]):
         """Return the document of a file's bytes; `name` stands for the file in errors.
 
         Raises:
-            UserError: It is none of a version that is known, or it was changed.
+            UserError: Its version is not known, or it was changed.
         """
         try:
             plain = json.loads(data.decode(), parse_constant=_no_number, parse_float=_number)

@@ -170,7 +170,7 @@ class Calls:
                 raise
             raise self.wrong("the program cannot be run", str(error.strerror)) from None
         if done.code == -signal.SIGXFSZ or len(done.out) > bounded_process.SAID:
-            raise self.wrong("the program writes more than it has to say")
+            raise self.wrong("the program writes more than its outputs")
         if done.code == BAD_INPUT:
             label = _last(done.err)
             raise fail("E0653", "the program refuses its input", self._at, label=label)

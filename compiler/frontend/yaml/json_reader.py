@@ -144,7 +144,7 @@ class _Reader:
             start = self.start + error.pos
             span = self.source.span(start, start + 2)
             hint = "a backslash itself is written \\\\"
-            raise fail("E0102", "this is no escape of JSON", span, help=hint) from None
+            raise fail("E0102", "JSON has no such escape", span, help=hint) from None
 
     def finish(self) -> None:
         """Check that nothing is left open at the end of the text."""

@@ -102,7 +102,7 @@ def gather(node: OnnxNode) -> Operand:
     """Convert Gather with constant indices."""
     chosen = node.operand(1)
     if isinstance(chosen, View):
-        raise OperatorRefusal("which elements it takes is computed")
+        raise OperatorRefusal("its indices are computed while the network runs")
     return _taken(node, chosen.astype(np.int64), int(node.attribute("axis", 0)))
 
 

@@ -41,7 +41,7 @@ def _window(node: OnnxNode) -> tuple[View, Pair, Pair, Quad, bool]:
     kernel = node.pair("kernel_shape", (0, 0))
     if any(d > 1 < k for d, k in zip(node.pair("dilations"), kernel, strict=True)):
         raise OperatorRefusal(
-            "its window is dilated", "the language's windows are not: export it otherwise"
+            "its window is dilated", "poolings have no dilation here: export it without"
         )
     x, stride = node.map(), node.pair("strides")
     pads = pads_of(node, (x.type.shape[1], x.type.shape[2]), kernel, stride)

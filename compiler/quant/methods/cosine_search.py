@@ -38,7 +38,7 @@ MOST_WEIGHTS = 1 << 20
 FEWEST = 16
 """Patches that are looked at however wide they are."""
 SPREAD = 4
-"""Of how many times as many windows as are needed the patches are taken."""
+"""How many times more windows are looked at than would hold enough patches: so these vary more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,7 @@ Run = Callable[[Float32], Mapping[str, Float32]]
 FEWEST, MOST = 8, 64
 """Images that candidates are run on: as many as `WORK` allows, those held out first."""
 WORK = 1 << 36
-"""Multiply-accumulates that a candidate's images may take, and a sequential correction's."""
+"""Multiply-accumulates that judging a candidate may take, and correcting its biases in sequence."""
 
 
 def held_out_judge(

@@ -4,8 +4,8 @@ Equation 9 of the DDSNet paper (SAC 2025, section 3.2.3): P is the histogram of 
 magnitudes, all that lies above the threshold counted in its last bin; Q that of the numbers below
 the threshold after quantisation, where those of one level are taken to lie evenly in its bins that
 are not empty. So what is clipped counts in P alone: that is the price of clipping. Bins that are
-empty in P contribute nothing. A threshold whose last bin is empty, so that Q would be zero where P
-is not, is none.
+empty in P contribute nothing. Thresholds whose last bin is empty are left out: Q would be zero
+there, where P is not.
 """
 
 from dataclasses import dataclass

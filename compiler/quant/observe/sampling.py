@@ -21,7 +21,7 @@ FEWEST = 64
 RUN = 8
 """Neighbouring columns of a sample, and the least side of a window, in outputs."""
 BUDGET = 1 << 25
-"""Most numbers that all samples take, and all windows: 128 MiB of float32 each."""
+"""Most numbers that all samples hold together, and all windows: 128 MiB of float32 each."""
 
 
 @dataclass(frozen=True, slots=True)

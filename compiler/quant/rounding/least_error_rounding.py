@@ -26,7 +26,8 @@ windows than taps, or taps that are always zero, leave the matrix singular."""
 MOST_TRIED = 1 << 21
 """Weights that are rounded at a time, of all candidates together."""
 LAZY = 64
-"""Taps whose errors are gathered before the taps far behind them hear of it."""
+"""Taps whose errors are gathered before the taps behind them are changed: the paper's lazy batch
+updates."""
 
 
 def absmax_scale(weight: Float64) -> Float64:

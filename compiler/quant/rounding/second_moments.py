@@ -29,13 +29,13 @@ from tcc.compiler.quant.rounding.nearest_rounding import (
 from tcc.compiler.quant.scale_groups import fused_clamps
 
 BLOCK = 256
-"""Most taps whose moments are known together; of more, only those of a block with each other."""
+"""Most taps whose moments are taken together; more taps are split into blocks of so many."""
 SEARCHED = 1 << 23
-"""Most products of moments for which scales are found by all of them; of more, by the squares."""
+"""Up to so many products a scale is found by all second moments; beyond, by the squares alone."""
 LARGEST = 1 << 22
-"""Most weights of a layer that is worked on; a larger one has more taps than images tell of."""
+"""Most weights of a layer that is searched; images tell too little of the taps of a larger one."""
 SMALL_GROUP = 64
-"""Most weights of each of many groups, a depthwise filter say, for which rounding is to nearest."""
+"""Groups of at most so many weights, depthwise filters say, are rounded to nearest."""
 
 
 @dataclass(frozen=True, slots=True)

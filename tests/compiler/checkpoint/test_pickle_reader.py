@@ -79,11 +79,11 @@ HOSTILE = {
     ),
     "an offset before": (
         b"\x80\x02}" + text("a") + tensor(offset=b"J\xff\xff\xff\xff") + b"s.",
-        "a has sizes that cannot be",
+        "a has impossible sizes",
     ),
     "a stride backwards": (
         b"\x80\x02}" + text("a") + tensor(stride=b"J\xff\xff\xff\xff\x85") + b"s.",
-        "a has sizes that cannot be",
+        "a has impossible sizes",
     ),
     "a huge stride": (
         b"\x80\x02}" + text("a") + tensor(stride=b"J\xff\xff\xff\x7f\x85") + b"s.",
@@ -91,15 +91,15 @@ HOSTILE = {
     ),
     "a huge number": (
         b"\x80\x02}" + text("a") + tensor(stride=b"\x8a\xff" + b"\x7f" * 255 + b"\x85") + b"s.",
-        "a has sizes that cannot be",
+        "a has impossible sizes",
     ),
     "a shape of truths": (
         b"\x80\x02}" + text("a") + tensor(shape=b"\x88\x85") + b"s.",
-        "a has sizes that cannot be",
+        "a has impossible sizes",
     ),
     "sizes that differ": (
         b"\x80\x02}" + text("a") + tensor(shape=b"K\x02K\x02\x86") + b"s.",
-        "a has sizes that cannot be",
+        "a has impossible sizes",
     ),
     "modules without end": (
         b"\x80\x02c__torch__\nNet\n)\x81q\x00}" + text("again") + b"h\x00sb.",

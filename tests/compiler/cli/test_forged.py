@@ -315,7 +315,7 @@ PROGRAMS = {
     ),
     "deep": ("print('[' * 100000)", "E0652", "the program does not say what its outputs are"),
     "without end": (
-        "while True: print('x' * 65536)", "E0652", "the program writes more than it has to say",
+        "while True: print('x' * 65536)", "E0652", "the program writes more than its outputs",
     ),
     "no raw file": (f"print('{DESCRIBED}')", "E0652", "the program did not write its raw outputs"),
     "a short raw file": (

@@ -199,7 +199,7 @@ def test_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
 
 def test_a_negative_variance_is_refused(tmp_path: Path) -> None:
     path = file(tmp_path, bn__var=np.array([1, -0.5], np.float32))
-    assert refused(path).splitlines()[0] == "error[E0507]: bn.var has variances that cannot be"
+    assert refused(path).splitlines()[0] == "error[E0507]: bn.var has impossible variances"
     assert "the smallest is -0.5, eps is 1e-05" in refused(path)
 
 

@@ -558,7 +558,7 @@ def test_yaml_in_brackets_is_no_json():
         ('{\n  // no\n  "a": 1}', "2:3 `/` is not JSON", "JSON has no comments"),
         ('{"a": "x\ny"}', "1:7 this quote is not closed on its line", "close the quotes"),
         ('{"a": "x', "1:7 this quote is not closed on its line", "close the quotes"),
-        ('{"a": "\\d"}', "1:8 this is no escape of JSON", "a backslash itself"),
+        ('{"a": "\\d"}', "1:8 JSON has no such escape", "a backslash itself"),
         ('{1: "a"}', "1:2 expected a key in double quotes, found `1`", ""),
     ],
 )
