@@ -88,31 +88,35 @@ def train(
     Validation images are judged after each epoch, test images at the end. The same seed, data,
     recipe, PyTorch, threads and kind of CPU give the same bytes, also after an interruption.
     """
-    report = Report(json, quiet, verbose)
+    _needs_torch()
+    from tcc.compiler.train import distributed, run_folder
+
     began = time.monotonic()
     seconds = _seconds(max_time)
-    with report.stages() as stages:
-        stages("spec", 0, 1)
-        chosen = choose(spec, settings, strict)
-        _needs_torch()
-        from tcc.compiler.train import run_folder
-
-        how = _recipe(recipe, epochs)
-        folder = output or RUNS / f"{chosen.spec.name}-{Path(recipe).stem}"
-        run_folder.check(folder, resume=resume)
-        if resume and not (folder / run_folder.CHECKPOINT).exists():
-            report.text(f"{folder} is finished")
-            report.document({"path": str(folder), **run_folder.said(folder)})
-            return
-        start = _start(report, chosen, weights, seed)
-        request = _request(report, stages, _Asked(chosen, how, start, folder, seed, data), corrupt)
-        request = replace(request, threads=_threads(threads, folder))
-        if seconds is not None:
-            request = replace(request, deadline=began + seconds)
-        found = _trained(report, stages, request)
-        stages.end()
-    _print(report, folder, found)
-    report.document(_document(folder, found, stages))
+    with distributed.joined() as world:
+        report = Report(json and world.first, quiet or not world.first, verbose and world.first)
+        with report.stages() as stages:
+            stages("spec", 0, 1)
+            chosen = choose(spec, settings, strict)
+            how = _recipe(recipe, epochs)
+            folder = output or RUNS / f"{chosen.spec.name}-{Path(recipe).stem}"
+            run_folder.check(folder, resume=resume)
+            if resume and not (folder / run_folder.CHECKPOINT).exists():
+                report.text(f"{folder} is finished")
+                report.document({"path": str(folder), **run_folder.said(folder)})
+                return
+            start = _start(report, chosen, weights, seed)
+            asked = _Asked(chosen, how, start, folder, seed, data)
+            request = _request(report, stages, asked, corrupt)
+            request = replace(request, threads=_threads(threads, folder), world=world)
+            if seconds is not None:
+                request = replace(request, deadline=began + seconds)
+            world.wait()
+            found = _trained(report, stages, request)
+            stages.end()
+        if world.first:
+            _print(report, folder, found)
+            report.document(_document(folder, found, stages))
 
 
 @dataclass(frozen=True)

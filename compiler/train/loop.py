@@ -126,7 +126,7 @@ class TrainingRun:
     def _step(self, epoch: int, step: int, samples: Tensor) -> StepResult:
         plan = self.trainer.plan
         number = epoch * self.plan.steps + step
-        levels, classes = self.data.train.batch(samples)
+        levels, classes = self.data.train.batch(plan.world.share(samples))
         images = self.data.train.inputs(levels)
         targets = functional.one_hot(classes, len(plan.classes)).float()
         speed = rate(plan.recipe.learning_rate, number, self.plan.steps, plan.recipe.epochs)
@@ -169,7 +169,9 @@ class TrainingRun:
 
     def _over(self) -> bool:
         deadline = self.limits.deadline
-        return deadline is not None and time.monotonic() >= deadline
+        if deadline is None:
+            return False
+        return self.trainer.plan.world.agreed(time.monotonic() >= deadline)
 
     def _look(self, step: int) -> None:
         """Look whether losses are finite: each where that is cheap, and else now and then."""
@@ -196,6 +198,8 @@ class TrainingRun:
         self._check()
         if not all(tensor.isfinite().all() for tensor in self.trainer.tensors.values()):
             raise self._not_finite(f"a weight after step {self.position.step}")
+        if not self.trainer.plan.world.first:
+            return
         position = replace(self.position, hits=int(self._hits))
         losses: NDArray[np.float32] = self._losses.cpu().numpy()
         state = TrainingState(position, losses, self.best)

@@ -16,11 +16,12 @@ from tcc.compiler.ir import printer
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.reference import classification_metrics, float_program
 from tcc.compiler.support import atomic_files
-from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress
 from tcc.compiler.train import arithmetic, checkpoint, class_outputs, losses, run_folder
 from tcc.compiler.train import recipe as recipes
 from tcc.compiler.train.checkpoint import TrainingIdentity, TrainingPosition, TrainingState
+from tcc.compiler.train.distributed import ALONE, World
 from tcc.compiler.train.image_split import ImageSplit
 from tcc.compiler.train.loop import Observer, RunLimits, TrainingData, TrainingRun
 from tcc.compiler.train.pixel_store import PixelStore
@@ -45,6 +46,7 @@ class TrainingRequest:
     seed: int = 0
     threads: int = 1
     deadline: float | None = None
+    world: World = ALONE
 
 
 def train(request: TrainingRequest, observer: Observer, progress: Progress) -> TrainingReport:
@@ -76,11 +78,16 @@ def planned(request: TrainingRequest) -> TrainingPlan:
     """
     graph, recipe, classes = request.spec.graph, request.recipe, request.split.classes
     at = whole_file(str(request.spec.path))
+    if recipe.batch % request.world.size:
+        message = f"a batch of {recipe.batch} cannot be cut into {request.world.size} equal parts"
+        raise fail("E1231", message, at, help="let the recipe's `batch` be a multiple of it")
     outputs = class_outputs.planned(graph, recipe.loss, classes, at)
     counts = torch.bincount(request.stores["train"].classes, minlength=len(classes)).tolist()
     loss = losses.prepared(recipe.loss, dict(zip(classes, counts, strict=True)))
     start, device = request.start.tensors, arithmetic.device()
-    return TrainingPlan(graph, start, recipe, classes, outputs, loss, request.seed, device)
+    return TrainingPlan(
+        graph, start, recipe, classes, outputs, loss, request.seed, device, request.world
+    )
 
 
 def _begun(request: TrainingRequest, trainer: Trainer) -> TrainingState:
@@ -93,7 +100,7 @@ def _begun(request: TrainingRequest, trainer: Trainer) -> TrainingState:
             identity=identity,
             torch=torch.__version__,
             threads=request.threads,
-            processes=1,
+            processes=request.world.size,
             epoch=0,
             step=0,
             hits=0,
@@ -170,8 +177,10 @@ def _written(
         test=_tested(plan, tensors, request.stores["test"], progress),
         made_with=arithmetic.made_with(),
         threads=request.threads,
-        processes=1,
+        processes=request.world.size,
     )
+    if not request.world.first:
+        return report
     weights.write(folder / run_folder.WEIGHTS, tensors)
     recipe = recipes.text(request.recipe).encode()
     atomic_files.write_file(folder / run_folder.RECIPE, recipe)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from tcc.compiler.data.weights import Weights
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.lower.torch import TorchNetwork, module
-from tcc.compiler.train import optimizers, random_keys
+from tcc.compiler.train import distributed, optimizers, random_keys
 from tcc.compiler.train.class_outputs import ClassOutputs
+from tcc.compiler.train.distributed import ALONE, World
 from tcc.compiler.train.losses import ClassLoss
 from tcc.compiler.train.recipe import Recipe
 from tcc.compiler.train.weight_average import WeightAverage
@@ -30,6 +31,7 @@ class TrainingPlan:
     loss: ClassLoss
     seed: int
     device: torch.device
+    world: World = ALONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Trainer:
         self.module.to(plan.device)
         self.module.to(memory_format=self._layout)  # type: ignore[call-overload]
         self.module.train()
+        self._shared = distributed.shared(self.module, plan.world)
         self.trained: Mapping[str, Tensor] = {
             name: tensor for name, tensor in self.tensors.items() if tensor.requires_grad
         }
@@ -77,7 +80,7 @@ class Trainer:
             rate: The learning rate.
             number: Counts from 0; it seeds dropout.
         """
-        torch.manual_seed(random_keys.key(self.plan.seed, "dropout", number))
+        torch.manual_seed(random_keys.key(self.plan.seed, "dropout", number, self.plan.world.rank))
         self.optimizer.zero_grad(set_to_none=True)
         result = self._forward(images, targets)
         result.loss.backward()  # type: ignore[no-untyped-call]
@@ -88,12 +91,13 @@ class Trainer:
         self.optimizer.step()
         if self.average:
             self.average.update(self.tensors, number)
-        return StepResult(result.loss.detach(), result.hits)
+        world = self.plan.world
+        return StepResult(world.total(result.loss.detach() / world.size), world.total(result.hits))
 
     def _forward(self, images: Tensor, targets: Tensor) -> StepResult:
         plan = self.plan
         with self._arithmetic():
-            outputs = self.module(images.contiguous(memory_format=self._layout))
+            outputs = self._shared(images.contiguous(memory_format=self._layout))
         losses = [
             share * self._loss.each(outputs[name], targets).mean()
             for name, share in plan.outputs.shares.items()

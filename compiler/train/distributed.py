@@ -1,0 +1,123 @@
+"""Several processes that train one network: torchrun starts them, each learns from its share.
+
+A batch is cut into equal parts. Gradients are averaged by PyTorch's DistributedDataParallel; batch
+norms take their statistics over the whole batch, by sums that gradients flow through, so that the
+result is that of one process but for the rounding of sums. SyncBatchNorm does so on GPUs alone.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional
+
+from tcc.compiler.lower.torch_layers import RunningStatistics
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Which process this is, of how many."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def share(self, samples: Tensor) -> Tensor:
+        """Return this process's part of a batch."""
+        count = len(samples) // self.size
+        return samples[self.rank * count : (self.rank + 1) * count]
+
+    def total(self, value: Tensor) -> Tensor:
+        """Return the sum of the processes' values."""
+        if self.size > 1:
+            value = value.clone()
+            distributed.all_reduce(value)
+        return value
+
+    def agreed(self, holds: bool) -> bool:
+        """Return whether the first process says so."""
+        said = torch.tensor(float(holds and self.first))
+        return bool(self.total(said))
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+ALONE = World()
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """Join the processes that torchrun has started; without it, this one is alone.
+
+    Raises:
+        UserError: Its settings are no numbers (E1231).
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield ALONE
+        return
+    try:
+        world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+    except (KeyError, ValueError):
+        help = "start the processes by `torchrun --no-python tcc train ...`"
+        at = whole_file("RANK and WORLD_SIZE")
+        raise fail("E1231", "these do not say which process this is", at, help=help) from None
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local)
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield world
+    finally:
+        distributed.destroy_process_group()
+
+
+def shared(module: nn.Module, world: World) -> nn.Module:
+    """Return a module whose gradients and statistics are those of all processes together."""
+    if world.size == 1:
+        return module
+    for child in module.children():
+        if isinstance(child, RunningStatistics):
+            child.__class__ = ExactBatchNorm
+    return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+
+
+class ExactBatchNorm(RunningStatistics):
+    """A batch norm over the images of all processes."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+    momentum: float
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x normalised: by the statistics of the whole batch, or in evaluation its own."""
+        if not self.training:
+            own = (self.mean, self.var, self.weight, self.bias)
+            return functional.batch_norm(x, *own, training=False, eps=self.eps)
+        axes = [0, *range(2, x.dim())]
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        values = x.float()
+        count = values.numel() // values.shape[1] * distributed.get_world_size()
+        both = torch.stack([values.sum(axes), (values * values).sum(axes)])
+        sums: Tensor = all_reduce(both)  # type: ignore[no-untyped-call]
+        mean = sums[0] / count
+        var = sums[1] / count - mean * mean
+        with torch.no_grad():
+            unbiased = var * (count / max(count - 1, 1))
+            self.mean.lerp_(mean, self.momentum)
+            self.var.lerp_(unbiased, self.momentum)
+        scale = torch.rsqrt(var + self.eps) * self.weight
+        y: Tensor = (values - mean.reshape(shape)) * scale.reshape(shape) + self.bias.reshape(shape)
+        return y.to(x.dtype)

@@ -1,0 +1,59 @@
+"""Several processes compute what one does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tcc.compiler.train.distributed import World
+
+PROGRAM = "from tcc.compiler.cli import main; main()"
+
+
+def test_each_process_has_its_share_of_a_batch():
+    parts = [World(rank, 3).share(torch.arange(12)).tolist() for rank in range(3)]
+    assert parts == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_losses_of_one(home, pictures):
+    """Batch norm and gradients are those of the whole batch; without dropout, which each draws."""
+    text = (home / "own.yaml").read_text().replace("average: 0.9", "precision: fp32")
+    (home / "own.yaml").write_text(text + "loss: {balanced: true}\n")
+    words = [sys.executable, "-c", PROGRAM, "train", "tiny.yaml", "--data", pictures]
+    words += ["--recipe", "own.yaml", "--threads", "1", "--set", "drop=0", "-o"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    subprocess.run([*words, "one"], check=True, cwd=home)
+    settings = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    both = [
+        subprocess.Popen([*words, "two"], cwd=home, env=os.environ | settings | {"RANK": rank})
+        for rank in ("0", "1")
+    ]
+    assert [each.wait(timeout=300) for each in both] == [0, 0]
+    one, two = (
+        [json.loads(line) for line in (home / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    for alone, shared in zip(one, two, strict=True):
+        assert shared["loss"] == pytest.approx(alone["loss"], abs=1e-6)
+        assert shared["accuracy"] == alone["accuracy"]
+        assert shared["val"]["loss"] == pytest.approx(alone["val"]["loss"], abs=1e-5)
+    assert json.loads((home / "two/report.json").read_text())["processes"] == 2
+
+
+def test_a_batch_that_cannot_be_cut(train, monkeypatch):
+    from contextlib import nullcontext
+
+    from tcc.compiler.train import distributed
+
+    monkeypatch.setattr(distributed, "joined", lambda: nullcontext(World(0, 3)))
+    monkeypatch.setattr(World, "wait", lambda _: None)
+    done = train("-o", "run")
+    assert done.exit_code == 2
+    assert "error[E1231]: a batch of 8 cannot be cut into 3 equal parts" in done.stderr
