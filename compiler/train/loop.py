@@ -15,11 +15,13 @@ from torch.nn import functional
 from tcc.compiler.reference import classification_metrics
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.train import batches, checkpoint
+from tcc.compiler.train.augmentation import augment
 from tcc.compiler.train.batches import BatchPlan
 from tcc.compiler.train.checkpoint import TrainingState
 from tcc.compiler.train.learning_rate import rate
 from tcc.compiler.train.losses import two_classes
 from tcc.compiler.train.metrics import EpochMetrics, Judgement
+from tcc.compiler.train.mixup import mixed
 from tcc.compiler.train.trainer import StepResult, Trainer, classes_of
 
 SECONDS = 15.0
@@ -125,11 +127,18 @@ class TrainingRun:
 
     def _step(self, epoch: int, step: int, samples: Tensor) -> StepResult:
         plan = self.trainer.plan
-        number = epoch * self.plan.steps + step
-        levels, classes = self.data.train.batch(plan.world.share(samples))
+        recipe, number = plan.recipe, epoch * self.plan.steps + step
+        own = plan.world.share(samples)
+        levels, classes = self.data.train.batch(own.to(self.data.train.classes.device))
+        levels, classes = levels.to(plan.device), classes.to(plan.device)
+        contract = plan.outputs.source.preprocess
+        if recipe.augment and contract:
+            levels = augment(recipe.augment, levels, own, plan.seed, epoch, contract.color)
         images = self.data.train.inputs(levels)
         targets = functional.one_hot(classes, len(plan.classes)).float()
-        speed = rate(plan.recipe.learning_rate, number, self.plan.steps, plan.recipe.epochs)
+        if recipe.mixup:
+            images, targets = mixed(recipe.mixup, images, targets, plan.seed, epoch, step)
+        speed = rate(recipe.learning_rate, number, self.plan.steps, recipe.epochs)
         return self.trainer.step(images, targets, speed, number)
 
     def _finish(self, epoch: int) -> None:
@@ -212,7 +221,8 @@ def judged(trainer: Trainer, data: LabelledPixels) -> Judgement:
     images, classes = len(data.classes), len(trainer.plan.classes)
     places = batches.fixed(images, trainer.plan.recipe.batch)
     device = trainer.plan.device
-    inputs = (data.inputs(data.batch(part)[0].to(device)) for part in places)
+    held = data.classes.device
+    inputs = (data.inputs(data.batch(part.to(held))[0].to(device)) for part in places)
     logits = torch.cat(list(trainer.judge(inputs)))[:images]
     truths = data.classes.to(device)
     loss = functional.cross_entropy(two_classes(logits), truths)

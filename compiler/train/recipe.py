@@ -16,8 +16,10 @@ from tcc.compiler.frontend.schema_validation import breaches
 from tcc.compiler.support import atomic_files, json_records, regular_files
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail
 from tcc.compiler.train import recipe_errors
+from tcc.compiler.train.augmentation_record import Augmentation
 from tcc.compiler.train.learning_rate import LearningRate
 from tcc.compiler.train.losses import Loss
+from tcc.compiler.train.mixup import Mixup
 from tcc.compiler.train.optimizers import Optimizer
 from tcc.compiler.zoo import shipped
 
@@ -57,6 +59,14 @@ class Recipe:
             "description": "What becomes of the images that fill no batch: an epoch leaves them "
             "out, or fills up with its first ones. Where all fill none, they are repeated."
         },
+    )
+    augment: Augmentation | None = field(
+        default=None,
+        metadata={"description": "How training images are changed, each time another way."},
+    )
+    mixup: Mixup | None = field(
+        default=None,
+        metadata={"description": "How images of a batch are blended, with their classes."},
     )
     loss: Loss = field(default=Loss(), metadata={"description": "What is made small."})
     optimizer: Optimizer = field(

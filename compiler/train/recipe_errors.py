@@ -83,6 +83,10 @@ def told(tree: MappingTree, breach: Breach) -> Iterator[Diagnostic]:
             message = f"`{name}` must be {breach.rules['const']}"
             help = "this tcc reads version 1 of recipes"
             yield Diagnostic("E1222", message, here, help=help)
+        case "minItems" | "maxItems":
+            count = breach.rules[breach.keyword]
+            few = "at least" if breach.keyword == "minItems" else "at most"
+            yield Diagnostic("E1222", f"`{name}` must have {few} {count} entries", here)
         case bound:
             message = f"`{name}` must be {_BOUNDS[bound]} {breach.rules[bound]}"
             yield Diagnostic("E1222", message, here)

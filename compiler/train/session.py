@@ -18,7 +18,14 @@ from tcc.compiler.reference import classification_metrics, float_program
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress
-from tcc.compiler.train import arithmetic, checkpoint, class_outputs, losses, run_folder
+from tcc.compiler.train import (
+    arithmetic,
+    augmentation_record,
+    checkpoint,
+    class_outputs,
+    losses,
+    run_folder,
+)
 from tcc.compiler.train import recipe as recipes
 from tcc.compiler.train.checkpoint import TrainingIdentity, TrainingPosition, TrainingState
 from tcc.compiler.train.distributed import ALONE, World
@@ -81,6 +88,8 @@ def planned(request: TrainingRequest) -> TrainingPlan:
     if recipe.batch % request.world.size:
         message = f"a batch of {recipe.batch} cannot be cut into {request.world.size} equal parts"
         raise fail("E1231", message, at, help="let the recipe's `batch` be a multiple of it")
+    if recipe.augment:
+        augmentation_record.check(recipe.augment, graph.inputs[0], at)
     outputs = class_outputs.planned(graph, recipe.loss, classes, at)
     counts = torch.bincount(request.stores["train"].classes, minlength=len(classes)).tolist()
     loss = losses.prepared(recipe.loss, dict(zip(classes, counts, strict=True)))
