@@ -22,6 +22,7 @@ def call(
     if block.name in env.calls:
         cycle = " -> ".join((*env.calls[env.calls.index(block.name) :], block.name))
         ex.report(fail("E0403", "a block calls itself", step.at, label=cycle), env)
+    # Where nothing is reached, it is not known how many values a list holds.
     if not (ex.unreached.checking and step.sources and len(inputs) < len(block.inputs)):
         _check_inputs(step, block, len(inputs))
     where = f"{step.at}" + (f" ({env.loop})" if env.loop else "")
@@ -45,6 +46,7 @@ def call(
         ex.report(UserError(tuple(problems)), env)
     inner = inner.but(names=Bindings(names))
     _require(block, inputs[0], inner, step.at)
+    # A block's steps are looked over once, however many calls of it nothing reaches.
     if ex.unreached.checking:
         check_block(ex, block, (*env.calls, block.name))
         return ERROR_VALUE

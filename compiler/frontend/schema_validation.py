@@ -59,6 +59,7 @@ def _ref(check: _Check, rule: str, value: Any, _: Schema, path: Path) -> None:
 
 def _type(check: _Check, rule: str | list[str], value: Any, rules: Schema, path: Path) -> None:
     kinds = _KINDS[type(value)]
+    # JSON Schema counts 1.0 among the integers.
     whole = type(value) is float and value.is_integer()
     for kind in (rule,) if isinstance(rule, str) else rule:
         if kind in kinds or (whole and kind == "integer"):
@@ -109,6 +110,7 @@ def _items(check: _Check, rule: Schema, value: Any, _: Schema, path: Path) -> No
 
 
 def _pattern(check: _Check, rule: str, value: Any, rules: Schema, path: Path) -> None:
+    # JSON Schema's patterns may fit anywhere in a text.
     if isinstance(value, str) and not re.search(rule, value):
         check.refused("pattern", value, rules, path)
 
