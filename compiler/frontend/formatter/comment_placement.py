@@ -15,6 +15,7 @@ from tcc.compiler.frontend.formatter.layout import (
 from tcc.compiler.frontend.yaml.source_text import SourceText
 
 _COMMENT = re.compile(r"!<[^>\s]*>|[&*!%][^\s,\[\]{}]*|(#[^\r\n]*)")
+_LEAD = re.compile("[ ?-]*")
 _HEADER = re.compile(r"[|>][-+0-9]*[ \t]+(#[^\r\n]*)")
 
 
@@ -27,6 +28,10 @@ class _Found:
     alone: bool
 
 
+_Placed = tuple[LayoutEntry, tuple[LayoutBranch, ...]]
+"""An entry, and the branches that it is in, outer ones first."""
+
+
 def fasten(source: SourceText, root: LayoutBranch) -> list[str]:
     """Fasten the comments and empty lines of a text to its layout; return all the comments.
 
@@ -37,7 +42,7 @@ def fasten(source: SourceText, root: LayoutBranch) -> list[str]:
     """
     found = list(_comments(source, root))
     _open_brackets(root, found)
-    _Fastener(source, root, list(_flat(root, ()))).fasten(found)
+    _Fastener(source, root, _flat(root)).fasten(found)
     return [comment.comment.text for comment in found]
 
 
@@ -74,59 +79,87 @@ def _open_brackets(root: LayoutBranch, found: list[_Found]) -> None:
             branch.inline = False
 
 
-def _flat(
-    branch: LayoutBranch, above: tuple[LayoutBranch, ...]
-) -> Iterator[tuple[LayoutEntry, tuple[LayoutBranch, ...]]]:
-    """Yield the entries that get lines of their own, in order, with the branches they are in."""
-    inside = (*above, branch)
-    for entry in branch.entries:
-        yield entry, inside
+def _flat(root: LayoutBranch) -> list[_Placed]:
+    """Return the entries that get lines of their own, in order, with the branches they are in."""
+    found: list[_Placed] = []
+    pending: list[_Placed] = [(entry, (root,)) for entry in reversed(root.entries)]
+    while pending:
+        entry, inside = pending.pop()
+        found.append((entry, inside))
         if isinstance(entry.node, LayoutBranch) and not entry.node.inline:
-            yield from _flat(entry.node, inside)
+            within = (*inside, entry.node)
+            pending += [(inner, within) for inner in reversed(entry.node.entries)]
+    return found
 
 
 class _Fastener:
     """Goes through comments and entries in the text's order."""
 
-    def __init__(
-        self,
-        source: SourceText,
-        root: LayoutBranch,
-        flat: list[tuple[LayoutEntry, tuple[LayoutBranch, ...]]],
-    ) -> None:
+    def __init__(self, source: SourceText, root: LayoutBranch, flat: list[_Placed]) -> None:
         self.source = source
         self.root = root
         self.flat = flat
+        self.holders = {id(entry.node): entry for entry, _ in flat}
         self.next = 0
         self.limit = 0
+        self.open: list[LayoutBranch] = []
+        self.ends: list[LayoutBranch] = []
 
     def fasten(self, found: list[_Found]) -> None:
         """Fasten all comments, then note the empty lines before entries."""
         if not self.flat:
             self.root.foot += [comment.comment for comment in found]
             return
+        self.go_on()
         for comment in found:
             place = self.next
             while self.next < len(self.flat) and self.flat[self.next][0].start < comment.index:
                 self.next += 1
             if self.next != place or not comment.alone:
-                self.limit = 1 << 30
+                self.go_on()
             if comment.alone:
                 self.alone(comment)
             else:
                 self.behind(comment)
+        self.note_blanks()
+
+    def note_blanks(self) -> None:
+        """Note which entries are the first of their line, below an empty one."""
+        last, lead = -1, 0
         for entry, _ in self.flat:
             row = self.source.line(entry.start)
-            before = self.source.lines[row][: entry.start - self.source.starts[row]]
-            entry.blank = not before.strip(" -?") and _blank_above(self.source, row)
+            if row != last:
+                last, begun = row, _LEAD.match(self.source.text, self.source.starts[row])
+                lead = begun.end() if begun else 0
+            entry.blank = entry.start <= lead and _blank_above(self.source, row)
+
+    def go_on(self) -> None:
+        """Take note of what is open, and of what ends, where another entry is reached."""
+        self.limit = 1 << 30
+        here, after = self._around()
+        shared = sum(b is other for b, other in zip(here, after, strict=False))
+        self.open = list(here)
+        self.ends = [b for b in here[shared:] if not b.flow]
+
+    def _around(self) -> tuple[tuple[LayoutBranch, ...], tuple[LayoutBranch, ...]]:
+        """Return the branches around the entry before the one that is next, and around that."""
+        here = self.flat[self.next - 1][1] if self.next else ()
+        after = self.flat[self.next][1] if self.next < len(self.flat) else ()
+        return here, after
+
+    def close(self, index: int) -> LayoutBranch | None:
+        """Forget brackets that end before an index; return the outermost of them."""
+        ended = None
+        while self.open and self.open[-1].flow and self.open[-1].end <= index:
+            ended = self.open.pop()
+        return ended
 
     def behind(self, found: _Found) -> None:
         """Fasten a comment at the end of a line."""
-        owner = None
-        for entry, inside in reversed(self.flat[: self.next]):
-            if not any(b.flow and b.end <= found.index for b in inside):
-                owner = entry
-                break
+        ended = self.close(found.index)
+        owner = self.flat[self.next - 1][0] if self.next else None
+        if ended is not None:
+            owner = self.holders.get(id(ended))
         if owner is None:
             owner = self.flat[0][0]
             owner.head.append(found.comment)
@@ -146,13 +179,14 @@ class _Fastener:
 
     def ending(self, found: _Found) -> LayoutBranch | None:
         """Return the branch to whose foot a comment belongs, None where it leads the next entry."""
-        here = self.flat[self.next - 1][1] if self.next else ()
-        after = self.flat[self.next][1] if self.next < len(self.flat) else ()
-        brackets = [b for b in here if b.flow and b.start < found.index < b.end]
-        if brackets:
-            return None if any(b is brackets[-1] for b in after) else brackets[-1]
-        ends = [b for b in here if not b.flow and not any(b is other for other in after)]
-        fitting = [b for b in ends if b.column <= self.limit]
-        if fitting:
-            return fitting[-1]
+        self.close(found.index)
+        _, after = self._around()
+        if self.open and self.open[-1].flow:
+            inner = self.open[-1]
+            level = len(self.open) - 1
+            return None if level < len(after) and after[level] is inner else inner
+        while self.ends and self.ends[-1].column > self.limit:
+            self.ends.pop()
+        if self.ends:
+            return self.ends[-1]
         return None if after else self.root

@@ -56,7 +56,8 @@ class LayoutEntry:
 class LayoutBranch:
     """A list or mapping, text[start:end]; `foot` holds the comments after its last entry.
 
-    `flow` where it was written in brackets; `inline` where it may stay so, on one line.
+    `flow` where it was written in brackets; `inline` where it may stay so, on one line; `line` is
+    that line once it was made, or the start of one that is too long.
     """
 
     start: int
@@ -68,6 +69,7 @@ class LayoutBranch:
     inline: bool
     entries: list[LayoutEntry] = field(default_factory=list)
     foot: list[Comment] = field(default_factory=list)
+    line: str = ""
 
 
 LayoutNode = LayoutLeaf | LayoutBranch
@@ -81,23 +83,29 @@ def read(source: SourceText, *, sound: bool) -> LayoutBranch:
     return _Layout(source, sound_events if sound else events).root()
 
 
-def leaves(node: LayoutNode) -> Iterator[LayoutLeaf]:
-    """Yield keys and scalars in the text's order."""
-    if isinstance(node, LayoutLeaf):
-        yield node
-        return
-    for entry in node.entries:
-        if entry.key is not None:
-            yield entry.key
-        yield from leaves(entry.node)
+def leaves(node: LayoutNode) -> list[LayoutLeaf]:
+    """Return keys and scalars in the text's order."""
+    found: list[LayoutLeaf] = []
+    pending = [node]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, LayoutLeaf):
+            found.append(part)
+            continue
+        for entry in reversed(part.entries):
+            pending.append(entry.node)
+            if entry.key is not None:
+                pending.append(entry.key)
+    return found
 
 
-def branches(node: LayoutNode) -> Iterator[LayoutBranch]:
-    """Yield lists and mappings, outer ones first."""
-    if isinstance(node, LayoutBranch):
-        yield node
-        for entry in node.entries:
-            yield from branches(entry.node)
+def branches(root: LayoutBranch) -> Iterator[LayoutBranch]:
+    """Yield lists and mappings, outer ones before those in them."""
+    pending = [root]
+    while pending:
+        branch = pending.pop()
+        yield branch
+        pending += [e.node for e in branch.entries if isinstance(e.node, LayoutBranch)]
 
 
 class _Layout:
@@ -164,9 +172,9 @@ class _Layout:
 
     def dash(self, before: int, start: int, column: int) -> int:
         """Return the index of the dash of a list item whose content starts at `start`."""
-        for index in range(start - 1, before - 1, -1):
-            at_column = index - self.source.starts[self.source.line(index)] == column
-            if self.text[index] == "-" and at_column:
+        for row in range(self.source.line(start), self.source.line(before) - 1, -1):
+            index = self.source.starts[row] + column
+            if before <= index < start and self.text[index] == "-":
                 return index
         return start
 

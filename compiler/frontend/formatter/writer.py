@@ -158,13 +158,14 @@ def _key(key: LayoutLeaf) -> str:
 
 
 def _flow(node: LayoutNode) -> str:
-    """Return a value in brackets, on one line."""
+    """Return a value in brackets, on one line; of one that is too long, its start."""
     if isinstance(node, LayoutLeaf):
         return on_one_line(node)
-    inner = ", ".join(map(_flow_entry, node.entries))  # a frame less: 256 may lie in another
-    return (
-        f"{node.mark} {{{inner}}}".lstrip() if node.mapping else f"{node.mark} [{inner}]".lstrip()
-    )
+    if not node.line:
+        inner = ", ".join(map(_flow_entry, node.entries))  # a frame less: 256 may lie in another
+        line = f"{node.mark} {{{inner}}}" if node.mapping else f"{node.mark} [{inner}]"
+        node.line = line.lstrip()[: WIDTH + 1 if inner else None]
+    return node.line
 
 
 def _flow_entry(entry: LayoutEntry) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 from hypothesis import assume, example, given
@@ -394,3 +395,10 @@ def test_any_part_of_a_spec_is_formatted_or_refused(start, end):
 def test_lists_as_deep_as_a_spec_may_have():
     text = f"graph: {'[' * 250}relu{']' * 250}\n"
     assert "relu" in formatted(text)
+
+
+def test_comments_after_deep_lists_take_time_in_proportion():
+    lists = "[" * 200 + "relu, #\n" * 5000 + "] #\n" * 200
+    start = time.process_time()
+    check(f"graph: {lists}")
+    assert time.process_time() - start < 4  # each comment against each entry took over 30 s
