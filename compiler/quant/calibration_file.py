@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import isfinite
 from typing import Any
@@ -80,6 +80,20 @@ def document(
         notices=result.notices,
         made_with={"tcc": __version__, **{name: version(name) for name in MADE_WITH}},
     )
+
+
+def retrained(
+    found: CalibrationDocument, made: Calibration, weights: WeightsOrigin
+) -> CalibrationDocument:
+    """Return the document of a network that was trained as integers, with its scales kept.
+
+    Args:
+        found: The document that the training began with.
+        made: The same calibration with the integer weights of the trained ones.
+        weights: Where the trained ones are.
+    """
+    rounded = {name: _tensors(own) for name, own in made.rounded.items()}
+    return replace(found, weights=weights, rounded=rounded, judged={}, notices=(), seal="")
 
 
 def calibration(found: CalibrationDocument, ready: Model, name: str) -> Calibration:

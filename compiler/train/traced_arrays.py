@@ -1,0 +1,110 @@
+"""Arrays of PyTorch in numpy's clothes, so that the passes over weights can be differentiated.
+
+Passes compute weights from weights by a handful of numpy's functions. What they are given here is a
+tensor that answers these functions by torch's, so that one definition serves builds and gradients.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.mixins import NDArrayOperatorsMixin
+from torch import Tensor
+
+from tcc.compiler.support.unhandled import UnhandledError
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class TracedArray(NDArrayOperatorsMixin):
+    """A tensor as numpy's functions take one, after NEP 13 and NEP 18."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return tuple(self.tensor.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.tensor.numel()
+
+    def astype(self, dtype: Any) -> "TracedArray":
+        """Return the same in float32 or float64."""
+        return TracedArray(self.tensor.to(DTYPES[np.dtype(dtype).name]))
+
+    def reshape(self, *shape: Any) -> "TracedArray":
+        """Return the same in another shape."""
+        return TracedArray(self.tensor.reshape(*shape))
+
+    def sum(self, axis: tuple[int, ...]) -> "TracedArray":
+        """Return the sums over axes."""
+        return TracedArray(self.tensor.sum(axis))
+
+    def any(self) -> bool:
+        """Whether a number is not zero."""
+        return bool(self.tensor.any())
+
+    def all(self) -> bool:
+        """Whether no number is zero."""
+        return bool(self.tensor.all())
+
+    def __getitem__(self, index: Any) -> "TracedArray":
+        return TracedArray(self.tensor[index])
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        """Refuse to become numbers without their gradients."""
+        raise UnhandledError("use of a traced array", "its numbers")
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        """Do an operation element by element."""
+        if method != "__call__" or options or ufunc not in UFUNCS:
+            raise UnhandledError("operation on traced arrays", ufunc.__name__)
+        return TracedArray(UFUNCS[ufunc](*(self._tensor(each) for each in inputs)))
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: Any, given: tuple[Any, ...], how: dict[str, Any]
+    ) -> Any:
+        """Do a function of whole arrays."""
+        if function not in FUNCTIONS:
+            raise UnhandledError("function of traced arrays", function.__name__)
+        tensors = (each if isinstance(each, str) else self._tensor(each) for each in given)
+        found = FUNCTIONS[function](*tensors, **how)
+        return TracedArray(found) if isinstance(found, Tensor) else found
+
+    def _tensor(self, value: Any) -> Tensor:
+        match value:
+            case TracedArray(tensor=tensor):
+                return tensor
+            case _:
+                return torch.tensor(np.array(value), device=self.tensor.device)
+
+
+def _tensordot(a: Tensor, b: Tensor, axes: int) -> Tensor:
+    kind = torch.promote_types(a.dtype, b.dtype)
+    found: Tensor = torch.tensordot(a.to(kind), b.to(kind), dims=axes)
+    return found
+
+
+UFUNCS: Mapping[np.ufunc, Callable[..., Tensor]] = {
+    np.add: torch.add,
+    np.subtract: torch.sub,
+    np.multiply: torch.mul,
+    np.true_divide: torch.div,
+    np.negative: torch.neg,
+    np.sqrt: torch.sqrt,
+    np.matmul: torch.matmul,
+    np.equal: torch.eq,
+}
+FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    np.einsum: torch.einsum,
+    np.tensordot: _tensordot,
+    np.array_equal: torch.equal,
+}

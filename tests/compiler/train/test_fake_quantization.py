@@ -1,0 +1,327 @@
+"""A network that trains as its integer program: the same integers, and gradients for the floats."""
+
+import copy
+import pickle
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import random_nets
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import Steps, dense, gated
+from op_cases import trained
+from quantised import calibrated, picture, ready
+
+import tcc
+from tcc.compiler.ir.graph import Graph, Model, Output
+from tcc.compiler.lower.torch import module, network_of, trained_weights
+from tcc.compiler.ops import (
+    Add,
+    AvgPool,
+    BatchNorm,
+    Concat,
+    Conv,
+    DepthwiseConv,
+    Flatten,
+    GlobalAvgPool,
+    HardSwish,
+    Linear,
+    MaxPool,
+    Mul,
+    Pad,
+    Relu,
+    Relu6,
+    Sigmoid,
+    Slice,
+    Softmax,
+)
+from tcc.compiler.passes import INT8, run
+from tcc.compiler.quant import calibration_document, calibration_file
+from tcc.compiler.quant.calibration import Calibration, Range
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import integer_program
+from tcc.compiler.train.fake_quantization import fake_quantized, trained_calibration
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def everything(*ends: Output) -> Graph:
+    """Each kind of operation that has an integer form."""
+    add = Steps(3, 13, 12, name="everything")
+    add("stem", Conv(8, (3, 3), (2, 2), "same", bias=False))
+    add("stem_bn", BatchNorm())
+    start = add("stem_act", HardSwish())
+    add("depthwise", DepthwiseConv((3, 3), padding=1, bias=False))
+    add("depthwise_bn", BatchNorm())
+    add("relu6", Relu6())
+    add("pointwise", Conv(8, (1, 1)))
+    add("residual", Add(), start, "pointwise")
+    add("relu", Relu())
+    add("gate_mean", GlobalAvgPool())
+    add("gate_conv", Conv(8, (1, 1)))
+    add("gate", Sigmoid())
+    add("gated", Mul(), "relu", "gate")
+    add("wide", Concat(), "gated", "residual")
+    add("wide_bn", BatchNorm())
+    add("slice", Slice(1, 14, 2))
+    add("max_pool", MaxPool((3, 3), (2, 2), 1))
+    add("pad", Pad(1, 0.5))
+    add("avg_pool", AvgPool((3, 3), (2, 2), 1, count_include_pad=False))
+    add("mean", GlobalAvgPool())
+    add("flat", Flatten())
+    add("fc", Linear(5))
+    add("soft", Softmax())
+    return add.graph(*(ends or (Output("logits", "fc"), Output("map", "max_pool"))))
+
+
+def made(graph: Graph, weights, stretch: float = 1.0):
+    model = ready(graph, weights)
+    calibration = calibrated(model, picture(model.graph), stretch)
+    return fake_quantized(graph, weights, calibration).eval(), quantize(model, calibration)
+
+
+def compared(network, program, seeds=range(4)):
+    """Outputs of the module in both modes of gradients, and those of the reference executor."""
+    xs = [picture(program.graph, seed) for seed in seeds]
+    expected = integer_program.run(program, xs)
+    x = torch.tensor(np.stack(xs))
+    with torch.no_grad():
+        found = network(x)
+    traced = network(x)
+    for name, y in found.items():
+        assert torch.equal(traced[name], y)
+    return {n: (y.numpy(), np.stack([e[n] for e in expected])) for n, y in found.items()}
+
+
+@pytest.mark.parametrize("graph", [dense(), gated(), everything()], ids=lambda g: g.name)
+def test_it_computes_the_integer_program_to_the_bit(graph):
+    network, program = made(graph, trained(graph))
+    assert integer_program.inexact(program.graph) == ()
+    for found, expected in compared(network, program).values():
+        assert found.tobytes() == expected.tobytes()
+
+
+def random_networks_are_exact(data) -> None:
+    graph = random_nets.graphs(data.draw)
+    weights = random_nets.extreme(data.draw, graph)
+    network, program = made(graph, weights)
+    assert integer_program.inexact(program.graph) == ()
+    for found, expected in compared(network, program, range(2)).values():
+        assert found.tobytes() == expected.tobytes()
+
+
+@given(st.data())
+@settings(max_examples=10, deadline=None)
+def test_random_networks_are_computed_to_the_bit(data):
+    random_networks_are_exact(data)
+
+
+@pytest.mark.slow
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_more_random_networks_are_computed_to_the_bit(data):
+    random_networks_are_exact(data)
+
+
+def test_what_stays_in_float_is_computed_in_float():
+    graph = everything(Output("soft", "soft"), Output("logits", "fc"))
+    network, program = made(graph, trained(graph))
+    assert "soft" in integer_program.inexact(program.graph)
+    both = compared(network, program)
+    assert both["logits"][0].tobytes() == both["logits"][1].tobytes()
+    np.testing.assert_allclose(*both["soft"], rtol=1e-6)
+
+
+def test_layers_kept_in_float_and_equalised_channels():
+    add = Steps(3, 8, 8)
+    add("a", Conv(4, (3, 3)))
+    add("relu", Relu())
+    add("b", DepthwiseConv((3, 3), padding=1))
+    add("c", Conv(4, (1, 1)))
+    add("mean", GlobalAvgPool())
+    graph = add.graph()
+    weights = trained(graph)
+    model = ready(graph, weights)
+    plain = calibrated(model, picture(model.graph))
+    factors = {"relu": np.array([0.5, 1.0, 0.25, 1.0], np.float32)}
+    factors["a"] = factors["relu"]
+    network = fake_quantized(graph, weights, Calibration(plain.ranges, factors=factors)).eval()
+    program = quantize(model, network.trained_calibration())
+    for found, expected in compared(network, program).values():
+        assert found.tobytes() == expected.tobytes()
+    mixed = Calibration(plain.ranges, in_float=frozenset({"b"}))
+    network = fake_quantized(graph, weights, mixed)
+    for found, expected in compared(network, quantize(model, mixed)).values():
+        np.testing.assert_allclose(found, expected, rtol=0.02, atol=1e-3)
+    network(torch.tensor(picture(graph)[None]))["logits"].sum().backward()
+    assert all(parameter.grad.any() for parameter in network.parameters())
+
+
+def test_sums_that_float32_cannot_hold_are_exact():
+    add = Steps(700, 3, 3)
+    add("conv", Conv(3, (3, 3)))
+    add("relu", Relu())
+    add("mean", GlobalAvgPool())
+    graph = add.graph()
+    weights = {
+        "conv.weight": np.random.default_rng(0).uniform(0.5, 1, (3, 700, 3, 3)).astype(np.float32),
+        "conv.bias": np.array([0.5, 9e4, -3e5], np.float32),
+    }
+    model = ready(graph, weights)
+    ranges = {"image": Range(0.1, signed=False), "relu": Range(3e3, signed=False)}
+    ranges["mean"] = Range(3e3, signed=False)
+    calibration = Calibration(ranges)
+    network, program = fake_quantized(graph, weights, calibration), quantize(model, calibration)
+    x = np.random.default_rng(1).uniform(0, 25, (2, 700, 3, 3)).astype(np.float32)
+    expected = np.stack([r["logits"] for r in integer_program.run(program, list(x))])
+    with torch.no_grad():
+        assert network(torch.tensor(x))["logits"].numpy().tobytes() == expected.tobytes()
+    assert network._program(torch.device("cpu")).wide == {"relu"}
+
+
+def test_gradients_are_those_of_the_float_network_but_for_rounding():
+    graph = everything(Output("logits", "fc"))
+    weights = trained(graph)
+    network, _ = made(graph, weights, stretch=1.5)
+    floats = module(graph, weights).eval()
+    x = torch.tensor(np.stack([picture(graph, seed) for seed in range(8)])) * 0.7
+    aim = torch.linspace(-1, 1, 40).reshape(8, 5)
+    for one in (network, floats):
+        (one(x)["logits"] * aim).sum().backward()
+    for (name, a), (_, b) in zip(
+        network.named_parameters(), floats.named_parameters(), strict=True
+    ):
+        cosine = torch.nn.functional.cosine_similarity(a.grad.flatten(), b.grad.flatten(), 0)
+        assert cosine > 0.9, name
+        assert 0.5 < a.grad.norm() / b.grad.norm() < 2, name
+
+
+def test_names_copies_and_files_are_those_of_the_float_module():
+    graph = dense()
+    network, program = made(graph, trained(graph))
+    assert list(network.state_dict()) == list(graph.params)
+    assert network_of(torch.optim.swa_utils.AveragedModel(network)).graph == graph
+    x = torch.tensor(picture(graph)[None])
+    for again in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):  # noqa: S301
+        assert torch.equal(again(x)["logits"], network(x)["logits"])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(network(x)["logits"], network(x)["logits"].float())
+    for found, expected in compared(network, program).values():
+        assert found.tobytes() == expected.tobytes()
+
+
+def test_changed_weights_change_the_program():
+    graph = gated()
+    network, _ = made(graph, trained(graph))
+    x = torch.tensor(picture(graph)[None])
+    with torch.no_grad():
+        before = network(x)["features"]
+        network.get_parameter("reduce.weight").mul_(-0.5)
+        after = network(x)["features"]
+    assert not torch.equal(before, after)
+    weights = {n: t.detach().numpy() for n, t in network.named_weights().items()}
+    program = quantize(ready(graph, weights), network.trained_calibration())
+    for found, expected in compared(network, program).values():
+        assert found.tobytes() == expected.tobytes()
+
+
+def test_a_build_takes_what_was_trained(tmp_path):
+    """The spec's weights and the calibration file give an artifact of the same integers."""
+    spec = tcc.load(ROOT / "docs/examples/tiles.yaml", width=4)
+    document = tcc.calibrate(spec, ROOT / "zoo/samples", method="minmax")
+    floats = tcc.torch(spec)
+    calibration = calibration_file.calibration(document, ready_for(floats), "c.json")
+    network = fake_quantized(spec.graph, trained_weights(floats), calibration)
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), np.uint8)
+    x = torch.tensor(images / np.float32(255))
+    optimizer = torch.optim.SGD(network.train().parameters(), 0.1)
+    torch.nn.functional.cross_entropy(network(x)["tissue"], torch.tensor([0, 1, 1, 0])).backward()
+    optimizer.step()
+    weights, scales = tmp_path / "w.safetensors", tmp_path / "c.json"
+    tcc.save_weights(network, weights)
+    again = trained_calibration(network, document, weights.name)
+    scales.write_bytes(calibration_document.encode(again))
+    bundle = tcc.build(
+        spec, "onnxruntime", weights, tmp_path, precision="int8", calibration=scales,
+        data=ROOT / "zoo/samples", min_cosine=0, min_correlation=0,
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(bundle.model / "model.onnx")
+    with torch.no_grad():
+        found = network.eval()(x)["tissue"].numpy()
+        assert found.tobytes() == network(torch.tensor(images))["tissue"].numpy().tobytes()
+    for image, y in zip(images, found, strict=True):
+        (expected,) = session.run(["tissue"], {session.get_inputs()[0].name: image[None]})
+        assert expected.tobytes() == y.tobytes()
+
+
+def ready_for(network):
+    return run(Model(network.graph, trained_weights(network)), INT8)
+
+
+def unequal(random) -> tuple[Graph, dict[str, np.ndarray]]:
+    """A depthwise network whose channels differ four hundredfold, undone by the weights behind."""
+    add = Steps(3, 8, 8, name="unequal")
+    add("stem", Conv(8, (3, 3), padding=1))
+    add("depthwise", DepthwiseConv((3, 3), padding=1))
+    add("act", HardSwish())
+    add("head", Conv(8, (1, 1)))
+    add("relu", Relu())
+    add("mean", GlobalAvgPool())
+    add("flat", Flatten())
+    add("fc", Linear(3))
+    graph = add.graph()
+    network = module(graph).train()
+    x, truth = classes(random, 96)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(60):
+        loss = torch.nn.functional.cross_entropy(network(x)["logits"], truth)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    weights = {n: t.detach().numpy().copy() for n, t in network.named_weights().items()}
+    size = np.float32([400, 1, 400, 1, 1, 1, 1, 1])
+    weights["stem.weight"] *= size[:, None, None, None]
+    weights["stem.bias"] *= size
+    weights["depthwise.weight"] /= size[:, None, None, None]
+    return graph, weights
+
+
+def classes(random, count):
+    """Noise with a stripe, a column or neither."""
+    truth = torch.tensor(random.integers(0, 3, count))
+    x = torch.tensor(random.normal(0, 0.5, (count, 3, 8, 8)).astype(np.float32))
+    for image, label in zip(x, truth, strict=True):
+        place = int(random.integers(0, 7))
+        if label == 1:
+            image[:, place] += 1.5
+        elif label == 2:
+            image[:, :, place] += 1.5
+    return x, truth
+
+
+def accuracy(network, x, truth):
+    with torch.no_grad():
+        return (network.eval()(x)["logits"].argmax(1) == truth).float().mean().item()
+
+
+def test_training_recovers_what_rounding_lost():
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    graph, weights = unequal(random)
+    x, truth = classes(random, 96)
+    others, answers = classes(np.random.default_rng(1), 150)
+    network, _ = made(graph, weights)
+    floats = accuracy(module(graph, weights), others, answers)
+    collapsed = accuracy(network, others, answers)
+    assert floats > 0.9
+    assert collapsed < floats - 0.2
+    optimizer = torch.optim.Adam(network.train().parameters(), 3e-3)
+    for _ in range(40):
+        loss = torch.nn.functional.cross_entropy(network(x)["logits"], truth)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert accuracy(network, others, answers) > floats - 0.05

@@ -1,0 +1,37 @@
+"""Passes over weights compute the same of tensors, and pass gradients on."""
+
+import numpy as np
+import pytest
+import torch
+from nets import dense, gated
+from op_cases import trained
+
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.passes import INT8, run
+from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.train.traced_arrays import TracedArray
+
+
+@pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+def test_passes_see_no_difference(graph):
+    lean = for_inference(graph)
+    weights = {name: value for name, value in trained(graph).items() if name in lean.params}
+    tensors = {name: torch.tensor(value, requires_grad=True) for name, value in weights.items()}
+    expected = run(Model(lean, weights), INT8)
+    found = run(Model(lean, {n: TracedArray(t) for n, t in tensors.items()}), INT8)
+    assert found.graph == expected.graph
+    for name, value in found.weights.items():
+        tensor = value.tensor if isinstance(value, TracedArray) else torch.tensor(value)
+        assert tensor.dtype is torch.float32
+        np.testing.assert_allclose(tensor.detach().numpy(), expected.weights[name], rtol=1e-6)
+    sum(v.tensor.sum() for v in found.weights.values() if isinstance(v, TracedArray)).backward()
+    assert all(tensor.grad is not None for tensor in tensors.values())
+
+
+@pytest.mark.parametrize(
+    "use", [np.exp, np.asarray, np.concatenate, np.add.reduce], ids=lambda f: f.__name__
+)
+def test_what_would_lose_gradients_is_refused(use):
+    with pytest.raises(UnhandledError):
+        use(TracedArray(torch.ones(3)))
