@@ -67,8 +67,6 @@ def _cortex_a7() -> Machine:
         llvm={
             "mtriple": "armv7a-linux-gnueabihf",
             "mcpu": "cortex-a7",
-            # without slowfpvfmx off, LLVM splits every fused multiply-add in two; vmlx-hazards on
-            # would keep them apart, for cores that stall where one follows another
             # without slowfpvfmx off, LLVM splits every fused multiply-add in two; vmlx-hazards
             # would keep them from following each other, which other cores stall on
             "mattr": ["+neon", "+vfp4", "-slowfpvfmx", "-vmlx-hazards"],
