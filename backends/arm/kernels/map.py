@@ -99,6 +99,7 @@ class Bilinear(Kernel):
     def table(source: int, target: int) -> "Floats":
         """Return the table of one axis, in float32 as the frameworks compute it."""
         one = np.float32(1)
+        # pixels' middles on each other, as PyTorch without align_corners; it too cuts off below 0
         middles = (np.arange(target, dtype=np.float32) + one / 2) * np.float32(source / target)
         places = np.maximum(middles - one / 2, np.float32(0))
         before = np.minimum(np.floor(places), source - one)

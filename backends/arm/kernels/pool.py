@@ -24,6 +24,7 @@ class Reduction(Enum):
         """Return what does not change the result, of elements of a type."""
         match self:
             case Reduction.MAX:
+                # -inf, which PyTorch pads with too: the lowest finite number would hide a -inf
                 return -np.inf if dtype == "float32" else float(np.iinfo(dtype).min)
             case Reduction.MEAN:
                 return 0.0
@@ -119,4 +120,5 @@ def mean_factors(window: Window, *, count_border: bool) -> "NDArray[np.float32]"
             starts, ends = np.maximum(starts, before), np.minimum(ends, before + size)
         counts.append(ends - starts)
     factors = (1.0 / np.outer(*counts)).astype(np.float32)
+    # without padding all windows count alike: no table has to be read beside the map
     return factors.ravel()[:1] if (factors == factors.flat[0]).all() else factors

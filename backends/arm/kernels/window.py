@@ -158,6 +158,7 @@ class Window:
         own = not shared and size(1) <= OWN
         limit = NEAR if own else SHARED
         most = next((n for n in range(-(-height // parts), 1, -1) if size(n) <= limit), 1)
+        # as few bands as `most` makes, but of like heights, without a small rest at the end
         rows = -(-height // -(-height // most))
         if self.kernel[0] == 1:
             rows = next(n for n in range(most, 0, -1) if height % n == 0)
