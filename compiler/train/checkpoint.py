@@ -64,7 +64,7 @@ KIND = DocumentKind(
     "a training's checkpoint",
     "train again from the beginning, into another folder",
 )
-Best = Mapping[str, NDArray[np.float32]]
+BestWeights = Mapping[str, NDArray[np.float32]]
 """The best weights so far, by name; empty where there are none."""
 
 
@@ -74,7 +74,7 @@ class TrainingState:
 
     position: TrainingPosition
     losses: NDArray[np.float32]
-    best: Best
+    best: BestWeights
 
 
 def write(path: Path, trainer: Trainer, state: TrainingState) -> None:

@@ -47,7 +47,7 @@ class LabelledPixels(Protocol):
         ...
 
 
-class Observer(Protocol):
+class TrainingObserver(Protocol):
     """Told how far a training is."""
 
     def step(self, done: int, total: int) -> None:
@@ -91,7 +91,7 @@ class TrainingRun:
         self._hits = torch.tensor(start.position.hits, device=device)
         self._written = time.monotonic()
 
-    def run(self, observer: Observer) -> None:
+    def run(self, observer: TrainingObserver) -> None:
         """Train to the end, or until the time is over; the state is written then.
 
         Raises:
@@ -108,7 +108,7 @@ class TrainingRun:
         """Whether all epochs are done."""
         return self.position.epoch == self.trainer.plan.recipe.epochs
 
-    def _epoch(self, observer: Observer) -> None:
+    def _epoch(self, observer: TrainingObserver) -> None:
         """Train the rest of the epoch, or as much of it as there is time for."""
         steps, epoch = self.plan.steps, self.position.epoch
         total, order = steps * self.trainer.plan.recipe.epochs, self.plan.order(epoch)

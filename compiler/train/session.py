@@ -24,13 +24,15 @@ from tcc.compiler.train import (
     checkpoint,
     class_outputs,
     losses,
+    metrics_log,
     run_folder,
 )
 from tcc.compiler.train import recipe as recipes
 from tcc.compiler.train.checkpoint import TrainingIdentity, TrainingPosition, TrainingState
 from tcc.compiler.train.distributed import ALONE, World
 from tcc.compiler.train.image_split import ImageSplit
-from tcc.compiler.train.loop import Observer, RunLimits, TrainingData, TrainingRun
+from tcc.compiler.train.loop import RunLimits, TrainingData, TrainingObserver, TrainingRun
+from tcc.compiler.train.metrics_log import MetricsLog
 from tcc.compiler.train.pixel_store import PixelStore
 from tcc.compiler.train.recipe import Recipe
 from tcc.compiler.train.run_folder import TestScores, TrainedData, TrainingReport
@@ -54,9 +56,12 @@ class TrainingRequest:
     threads: int = 1
     deadline: float | None = None
     world: World = ALONE
+    tensorboard: bool = False
 
 
-def train(request: TrainingRequest, observer: Observer, progress: Progress) -> TrainingReport:
+def train(
+    request: TrainingRequest, observer: TrainingObserver, progress: Progress
+) -> TrainingReport:
     """Train, or go on with what the folder's checkpoint has, and write the folder's files.
 
     Raises:
@@ -72,7 +77,11 @@ def train(request: TrainingRequest, observer: Observer, progress: Progress) -> T
         data = TrainingData(request.stores["train"], request.stores["val"])
         limits = RunLimits(request.folder / run_folder.CHECKPOINT, request.deadline)
         run = TrainingRun(trainer, data, state, limits)
-        run.run(observer)
+        done = state.position.done
+        wanted = request.tensorboard and request.world.first
+        with metrics_log.events(request.folder, len(done), wanted=wanted) as events:
+            log = MetricsLog(request.folder, done, events, observer)
+            run.run(log if request.world.first else observer)
         kept = run.best if run.best else trainer.weights()
         return _written(request, plan, run, kept, progress)
 

@@ -1,0 +1,41 @@
+"""docs/training.md: its commands run, and its recipe is one."""
+
+import re
+import shutil
+
+import pytest
+from training_nets import SPEC
+from typer.testing import CliRunner
+
+from tcc.compiler.train import recipe
+
+
+def blocks(root, language):
+    text = (root / "docs/training.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def test_the_commands_run(root, home, pictures):
+    from tcc.compiler.cli import app
+
+    (home / "net.yaml").write_text(SPEC)
+    shutil.copytree(pictures, home / "images")
+    lines = [line for block in blocks(root, "sh") for line in block.splitlines()]
+    assert len(lines) >= 5
+    for line in lines:
+        done = CliRunner().invoke(app, line.split()[1:])
+        assert done.exit_code == 0, f"$ {line}\n{done.stderr}"
+    assert (home / "runs/long/report.json").exists()
+
+
+def test_the_recipe_is_one(root):
+    (text,) = blocks(root, "yaml")
+    found = recipe.parse(text, "training.md")
+    assert (found.epochs, found.augment.warp.degrees) == (100, 15)
+
+
+@pytest.mark.parametrize(
+    "key", ["loss.gamma", "augment.warp.degrees", "learning_rate.warmup_epochs"]
+)
+def test_every_key_is_listed(root, key):
+    assert f"| `{key}` |" in (root / "docs/training.md").read_text()
