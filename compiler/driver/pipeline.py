@@ -106,6 +106,7 @@ def build(
     model = Model(spec.graph, given.tensors)
     starts = build_plan.starts(model, plans, integers, lower)
     check([(plan.device, starts[plan.device.name].graph) for plan in plans])
+    # Makers' tools are given floats and run integers, so what either graph breaks is said now.
     both = (plan for plan in plans if plan.from_floats and plan.precision.integer)
     check([(p.device, own.program.graph) for p in both if (own := build_plan.program(p, integers))])
     progress("goldens", 0, 1)

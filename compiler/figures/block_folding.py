@@ -50,6 +50,7 @@ def _closed(box: Box) -> Box:
     """Return a block as one box that lists its operations, if they are few and a chain."""
     count, each = len(box.nodes), " each" if box.turns > 1 else ""
     if count <= SUMMARY and _is_chain(box):
+        # a list can only stand for a chain: of branches it would not say which reads which
         said = _summary([brief(node) for node in box.nodes])
     else:
         said = (f"{count} layers{each}",)

@@ -77,6 +77,7 @@ def _rects(sheet: Sheet) -> Iterator[Rect]:
     for frame in sheet.drawing.frames:
         paint = PAINTS[frame.box.kind_shown]
         below = fills[frame.inside] if frame.inside >= 0 else rgb(WHITE)
+        # PNG and PDF are written without transparency: colours are mixed here, from outside inward
         fills.append(_over(paint, below))
         x, y = frame.x + sheet.left, frame.y + sheet.top
         yield Rect(x, y, frame.width, frame.height, fills[-1], rgb(paint.stroke))
