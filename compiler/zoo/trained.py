@@ -21,13 +21,19 @@ from tcc.compiler.zoo import shipped
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What `network.yaml` says: settings are text, as `--set` takes them."""
+    """What `network.yaml` says: settings are text, as `--set` takes them.
+
+    `data` and `limits` are sentences of the card; `license` is that of the weights.
+    """
 
     spec: str
     settings: Mapping[str, str]
     recipe: str
+    seed: int
     task: str
     license: str
+    data: str
+    limits: str
 
 
 @dataclass(frozen=True, slots=True)
