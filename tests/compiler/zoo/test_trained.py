@@ -1,0 +1,70 @@
+"""The trained networks of the zoo: each is whole, fits itself, and says what it is worth."""
+
+import json
+
+import pytest
+
+from tcc.compiler.data import weights
+from tcc.compiler.driver import pipeline
+from tcc.compiler.quant import calibration_document, calibration_file
+from tcc.compiler.train import recipe
+from tcc.compiler.zoo import shipped, trained
+
+NETWORKS = trained.networks()
+LARGEST = 1_000_000
+"""Bytes of a network's weights, at most."""
+
+
+def test_there_is_the_one_that_the_project_file_names(root):
+    assert 'spec = "ddsnet-blood"' in (root / "tcc.toml").read_text()
+    assert "ddsnet-blood" in NETWORKS
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_its_files_fit_each_other(name):
+    network = NETWORKS[name]
+    spec = network.load()
+    assert (spec.name, spec.graph.name) == (name, name)
+    assert network.weights.stat().st_size < LARGEST
+    given = pipeline.zoo_weights(network, spec.graph)
+    assert (given.origin.origin, given.origin.file, given.origin.notice) == ("zoo", name, None)
+    document = calibration_document.read(network.calibration)
+    calibration_file.check(document, pipeline.network(spec), given.origin, name)
+    calibration_file.calibration(document, pipeline.ready(spec, given), name)
+    assert recipe.read(shipped.recipes()[network.about.recipe]).epochs > 1
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_its_card_says_what_it_is(name):
+    text = NETWORKS[name].card.read_text()
+    assert "Not a medical device" in text
+    assert all(f"## {part}" in text for part in ("Data", "Training", "Limits"))
+    assert "| float |" in text
+    assert "| int8, tflite |" in text
+
+
+def test_a_file_of_that_name_is_meant_first(tmp_path):
+    (tmp_path / "ddsnet-blood").write_text("tcc: 1\n")
+    assert trained.named("ddsnet-blood", tmp_path) is None
+    assert trained.named("ddsnet-blood", tmp_path.parent) == NETWORKS["ddsnet-blood"]
+    assert trained.named("ddsnet", tmp_path) is None
+
+
+def test_the_networks_of_a_spec():
+    assert "ddsnet-blood" in trained.of_spec(shipped.specs()["ddsnet"])
+    assert trained.of_spec(shipped.specs()["vgg11"]) == ()
+
+
+def test_other_settings_may_need_other_weights():
+    spec = NETWORKS["ddsnet-blood"].load({"growth": "16"})
+    assert spec.params["size"] == 128
+    with pytest.raises(Exception, match="growth|shape|weights") as caught:
+        pipeline.zoo_weights(NETWORKS["ddsnet-blood"], spec.graph)
+    assert caught.value.diagnostics
+
+
+def test_its_weights_are_finite_and_of_one_digest():
+    network = NETWORKS["ddsnet-blood"]
+    tensors = weights.read(network.weights, network.load().graph)
+    about = json.loads(network.calibration.read_text())
+    assert about["weights"]["digest"] == weights.digest(tensors)
