@@ -121,7 +121,7 @@ def build(
         given = take(report, chosen, weights, seed)
         whole = None
         if ends := {kind.real_ends for kind in kinds if kind.calibrated}:
-            whole = integers(Int8Build(report, stages, chosen, given, asked, passing), ends, plans)
+            whole = integers(Int8Build(report, stages, chosen, given, asked, passing), ends)
         built = pipeline.build(chosen.spec, given, plans, stages, whole, passing)
         written = []
         for plan, contents in zip(plans, built, strict=True):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.build_plan import Int8Programs
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.pipeline import WeightSource
-    from tcc.compiler.ir.device import Plan
     from tcc.compiler.quant.program.measured_program import MeasuredProgram
+    from tcc.compiler.zoo.trained import TrainedNetwork
 
 CalibrationOption = Annotated[
     Path | None,
@@ -121,8 +121,8 @@ class Int8Build:
     passing: PassOptions
 
 
-def integers(work: Int8Build, ends: Collection[bool], plans: "Iterable[Plan]") -> "Int8Programs":
-    """Return the integer programs of a spec with the ends asked for, for the targets of plans.
+def integers(work: Int8Build, ends: Collection[bool]) -> "Int8Programs":
+    """Return the integer programs of a spec with the ends asked for, at or above their floor.
 
     Raises:
         UserError: There are no images to calibrate with, or they do not fit; the calibration is
@@ -146,7 +146,7 @@ def integers(work: Int8Build, ends: Collection[bool], plans: "Iterable[Plan]") -
 
     result = int8_program.integers(
         ready,
-        _source(work, packages=any(plan.device.packager for plan in plans)),
+        _source(work),
         least,
         ends,
         mixed=asked.mixed,
@@ -158,7 +158,7 @@ def integers(work: Int8Build, ends: Collection[bool], plans: "Iterable[Plan]") -
     return result
 
 
-def _source(work: Int8Build, *, packages: bool) -> "CalibrationSource":
+def _source(work: Int8Build) -> "CalibrationSource":
     """Return the calibration of a file, or a fresh one, and the images at hand to judge it."""
     from tcc.compiler import passes
     from tcc.compiler.driver import int8_program, pipeline
@@ -169,10 +169,13 @@ def _source(work: Int8Build, *, packages: bool) -> "CalibrationSource":
         known = asked.data is not None or chosen.project.data is not None
         images = take_images(work.report, chosen, asked.data) if known else None
         return int8_program.from_file(asked.calibration, chosen.spec, work.given, images)
-    if shipped := _shipped(work):
-        work.report.detail(f"calibration: that of `{chosen.spec.name}`, {shipped}")
-        images = take_images(work.report, chosen, None) if packages else None
-        return int8_program.from_file(shipped, chosen.spec, work.given, images)
+    if network := _shipped(work):
+        work.report.detail(f"calibration: {network.calibration}")
+        work.report.notice(
+            f"the integers of `{network.name}` are of its own calibration, and compared here over"
+            " drawings; its card says what they do on patients' images"
+        )
+        return int8_program.from_trained(network, chosen.spec, work.given)
     images = take_images(work.report, chosen, asked.data)
     method, run = known_method(asked.method), work.passing.chosen(passes.INT8)
     wanted = pipeline.CalibrationRequest(
@@ -184,12 +187,12 @@ def _source(work: Int8Build, *, packages: bool) -> "CalibrationSource":
     return source
 
 
-def _shipped(work: Int8Build) -> Path | None:
-    """Return the calibration of a trained network, where nothing else is asked for."""
+def _shipped(work: Int8Build) -> "TrainedNetwork | None":
+    """Return the trained network whose own calibration holds: nothing else is asked for."""
     asked, chosen = work.asked, work.chosen
     as_shipped = work.given.origin.origin == "zoo" and not chosen.changed
     other = asked.data or asked.method or asked.mixed or work.passing.text is not None
-    return chosen.trained.calibration if chosen.trained and as_shipped and not other else None
+    return chosen.trained if as_shipped and not other else None
 
 
 def _tell(report: Report, made: "MeasuredProgram", where: str) -> None:

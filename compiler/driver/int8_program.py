@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tcc.compiler.bundle.manifest import Calibrated, Measured
+from tcc.compiler.data import dataset
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.driver import pipeline
 from tcc.compiler.driver.build_plan import Int8Program, Int8Programs
@@ -28,6 +29,7 @@ from tcc.compiler.reference.integer_program import inexact
 from tcc.compiler.reference.output_comparison import comparison_images
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress, silent
+from tcc.compiler.zoo.trained import TrainedNetwork
 
 CALIBRATION = "calibration.json"
 """The calibration's place in a bundle."""
@@ -68,6 +70,16 @@ def from_file(
     if images.digest != found.data.digest:
         return CalibrationSource(found, str(path), images, images, "not those of the calibration")
     return replace(_judged(found, images), name=str(path))
+
+
+def from_trained(network: TrainedNetwork, spec: Spec, given: WeightSource) -> CalibrationSource:
+    """Return the calibration that comes with a trained network, its drawings to judge by.
+
+    Raises:
+        UserError: It is that of another spec.
+    """
+    found = from_file(network.calibration, spec, given, dataset.read(network.samples))
+    return replace(found, where="that a program drew")
 
 
 def from_images(

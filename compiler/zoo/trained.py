@@ -23,7 +23,8 @@ from tcc.compiler.zoo import shipped
 class Training:
     """What `network.yaml` says: settings are text, as `--set` takes them.
 
-    `data` and `limits` are sentences of the card; `license` is that of the weights.
+    `samples` is the folder of the zoo with drawn images that are most like its own; `data` and
+    `limits` are sentences of the card; `license` is that of the weights.
     """
 
     spec: str
@@ -31,6 +32,7 @@ class Training:
     recipe: str
     seed: int
     task: str
+    samples: str
     license: str
     data: str
     limits: str
@@ -53,6 +55,11 @@ class TrainedNetwork:
     def calibration(self) -> Path:
         """Its calibration, of images that it was trained on."""
         return self.folder / "calibration.json"
+
+    @property
+    def samples(self) -> Path:
+        """Drawn images, which need not be of its classes."""
+        return self.folder.parent.parent / self.about.samples
 
     @property
     def card(self) -> Path:
@@ -87,6 +94,12 @@ def named(word: str, base: Path = Path()) -> TrainedNetwork | None:
     if os.path.exists(path) and not os.path.isdir(path):
         return None
     return next((_read(path) for path in shipped.trained() if path.parent.name == word), None)
+
+
+def of(spec: Spec) -> TrainedNetwork | None:
+    """Return the trained network that a spec was loaded as, if it was."""
+    found = networks().get(spec.name)
+    return found if found and spec.name in of_spec(spec.path) else None
 
 
 def of_spec(path: Path) -> tuple[str, ...]:

@@ -50,7 +50,8 @@ def load(spec: str | PathLike[str], **params: object) -> "Spec":
     """Return a compiled spec: its graph, parameters, digest and warnings.
 
     Args:
-        spec: A spec file, or the name of a spec of the package, such as `ddsnet`.
+        spec: A spec file, or the name of a spec or trained network of the package, such as
+            `ddsnet` or `ddsnet-blood`.
         **params: Parameters of the spec: numbers, strings, booleans or lists of these.
 
     Raises:
@@ -59,10 +60,13 @@ def load(spec: str | PathLike[str], **params: object) -> "Spec":
     from tcc.compiler.driver.pipeline import setting
     from tcc.compiler.frontend.spec import load as compiled
     from tcc.compiler.support.diagnostics import whole_file
-    from tcc.compiler.zoo import shipped
+    from tcc.compiler.zoo import shipped, trained
 
-    path = shipped.find_spec(str(spec), whole_file("tcc.load"))
-    found = compiled(path, {name: setting(value) for name, value in params.items()})
+    settings = {name: setting(value) for name, value in params.items()}
+    if network := trained.named(str(spec)):
+        found = network.load(settings)
+    else:
+        found = compiled(shipped.find_spec(str(spec), whole_file("tcc.load")), settings)
     for doubt in found.warnings:
         warnings.warn(SpecWarning(str(doubt)), stacklevel=2)
     return found
@@ -75,7 +79,7 @@ def build(
     out: str | PathLike[str] = "build",
     *,
     precision: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     calibration: str | PathLike[str] | None = None,
     data: str | PathLike[str] | None = None,
     method: str = "best",
@@ -90,11 +94,13 @@ def build(
     Args:
         spec: What `load` returned, or what it takes.
         target: A target's name; the command `tcc targets` lists them.
-        weights: A safetensors file; without it the weights are random, and the bundle says so.
+        weights: A safetensors file; without it, a trained network's own, or random ones, as the
+            bundle says.
         out: The folder to write the bundle's folder into.
         precision: A precision that the target offers; `fp32`, or its first where it has none.
-        seed: The seed of random weights.
-        calibration: For integers: a file that `calibrate` wrote; without it, `data` calibrates.
+        seed: The seed of random weights, 0 if they are needed; given, they are taken.
+        calibration: For integers: a file that `calibrate` wrote; without it, `data` calibrates, or
+            a trained network's own is taken.
         data: Images as `calibrate` takes them, which also judge the integer program.
         method: As for `calibrate`.
         min_cosine: The least mean cosine of integer and float outputs; the spec's, or 0.98 for
@@ -148,7 +154,7 @@ def calibrate(
     out: str | PathLike[str] | None = None,
     *,
     method: str = "best",
-    seed: int = 0,
+    seed: int | None = None,
 ) -> "CalibrationDocument":
     """Find the scales of a spec's integer program by running images.
 
@@ -156,10 +162,11 @@ def calibrate(
         spec: What `load` returned, or what it takes.
         data: A folder of images or of class folders, or an `.npz` file.
         target: The name of a target that is calibrated for.
-        weights: A safetensors file; without it the weights are random, and the result says so.
+        weights: A safetensors file; without it, a trained network's own, or random ones, as the
+            result says.
         out: The file to write, if any.
         method: The name of a method; `tcc calibrate --help` lists them.
-        seed: The seed of random weights.
+        seed: The seed of random weights, 0 if they are needed; given, they are taken.
 
     Returns:
         What a calibration file says.
@@ -191,7 +198,7 @@ def torch(
     spec: "Spec | str | PathLike[str]",
     weights: str | PathLike[str] | None = None,
     *,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> "TorchNetwork":
     """Return the PyTorch module of a spec, made of torch's own layers, in training mode.
 
@@ -201,7 +208,7 @@ def torch(
     Args:
         spec: What `load` returned, or what it takes.
         weights: A safetensors file; without it the weights are random.
-        seed: The seed of random weights.
+        seed: The seed of random weights, 0 if they are needed; given, they are taken.
 
     Returns:
         A module from image tensors (N, *shape), as the spec's preprocessing makes them, to a dict
@@ -256,11 +263,15 @@ def _source(
     from tcc.compiler.quant.calibrate import known
     from tcc.compiler.quant.methods.method import RunOptions
     from tcc.compiler.support.diagnostics import fail, whole_file
+    from tcc.compiler.zoo import trained
 
     here = whole_file("tcc.build")
     images = None if data is None else read(Path(data))
     if calibration is not None:
         return int8_program.from_file(Path(calibration), spec, given, images)
+    network = trained.of(spec)
+    if images is None and network and given.origin.origin == "zoo":
+        return int8_program.from_trained(network, spec, given)
     if images is None:
         help = "give `data`, or a file that `tcc.calibrate` wrote as `calibration`"
         raise fail("E0616", "calibrate with which images?", here, help=help)
@@ -268,9 +279,13 @@ def _source(
     return int8_program.from_images(spec, given, images, wanted)
 
 
-def _given(spec: "Spec", weights: str | PathLike[str] | None, seed: int) -> "WeightSource":
+def _given(spec: "Spec", weights: str | PathLike[str] | None, seed: int | None) -> "WeightSource":
     from tcc.compiler.driver import pipeline
+    from tcc.compiler.zoo import trained
 
-    if weights is None:
-        return pipeline.random_weights(spec.graph, seed)
-    return pipeline.read_weights(Path(weights), spec.graph)
+    if weights is not None:
+        return pipeline.read_weights(Path(weights), spec.graph)
+    network = trained.of(spec) if seed is None else None
+    if network:
+        return pipeline.zoo_weights(network, spec.graph)
+    return pipeline.random_weights(spec.graph, seed or 0)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,7 @@ def built(tcc):
         ended = tcc("build", "ddsnet-blood", "--target", "onnxruntime", *words, "--json")
         assert ended.code == 0, ended.err
         (bundle,) = ended.document["bundles"]
-        with open(f"{bundle['path']}/manifest.json") as file:
-            return json.load(file), ended
+        return json.loads(Path(bundle["path"], "manifest.json").read_text()), ended
 
     return run
 
@@ -25,8 +25,9 @@ def test_its_weights_and_calibration_are_taken(built, root):
     assert about["model"]["name"] == "ddsnet-blood"
     assert (about["weights"]["origin"], about["weights"]["file"]) == ("zoo", "ddsnet-blood")
     shipped = root / "zoo/trained/ddsnet-blood/calibration.json"
-    made = f"{ended.document['bundles'][0]['path']}/calibration.json"
-    assert open(made).read() == shipped.read_text()
+    made = Path(ended.document["bundles"][0]["path"], "calibration.json")
+    assert made.read_text() == shipped.read_text()
+    assert "its card says what they do on patients' images" in ended.err
     assert "random" not in ended.err
 
 

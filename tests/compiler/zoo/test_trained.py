@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+import tcc
 from tcc.compiler.data import weights
 from tcc.compiler.driver import pipeline
 from tcc.compiler.quant import calibration_document, calibration_file
+from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.train import recipe
 from tcc.compiler.zoo import shipped, trained
 
@@ -58,9 +60,17 @@ def test_the_networks_of_a_spec():
 def test_other_settings_may_need_other_weights():
     spec = NETWORKS["ddsnet-blood"].load({"growth": "16"})
     assert spec.params["size"] == 128
-    with pytest.raises(Exception, match="growth|shape|weights") as caught:
+    with pytest.raises(UserError) as caught:
         pipeline.zoo_weights(NETWORKS["ddsnet-blood"], spec.graph)
-    assert caught.value.diagnostics
+    assert "weights.safetensors" in str(caught.value)
+
+
+def test_the_python_interface_takes_its_weights_and_calibration(tmp_path):
+    bundle = tcc.build("ddsnet-blood", "onnxruntime", out=tmp_path, precision="int8")
+    assert bundle.manifest.weights.file == "ddsnet-blood"
+    assert bundle.manifest.calibration.measured.where == "that a program drew"
+    drawn = tcc.build(tcc.load("ddsnet-blood"), "onnxruntime", out=tmp_path, seed=0)
+    assert drawn.manifest.weights.origin == "random"
 
 
 def test_its_weights_are_finite_and_of_one_digest():

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train a network of `zoo/trained` anew: its weights, its calibration and its card.
 
-    python tools/make_trained.py NAME --data DIR [--threads N] [--card]
+    python tools/train_zoo.py NAME --data DIR [--threads N] [--card]
 
 DIR has the images of `train`, `val` and `test`. The training runs in `build/trained/NAME` and goes
 on there where it was interrupted. The calibration is of the training images; what the card says is
