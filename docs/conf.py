@@ -22,7 +22,8 @@ SECTIONS = {
     ],
     "Examples": ["docs/examples/README", "docs/examples/*"],
     "Understand": ["docs/architecture", "spec/passes", "docs/decisions/README", "docs/decisions/*"],
-    "Carry on": ["CONTRIBUTING", "CHANGELOG", "zoo/samples/SOURCE"],
+    "Trained networks": ["zoo/trained/*/card"],
+    "Carry on": ["CONTRIBUTING", "CHANGELOG", "zoo/samples/SOURCE", "zoo/cells/SOURCE"],
 }
 """The pages in the order of the site's list, under their headings."""
 
@@ -31,7 +32,7 @@ version = release = __version__
 project_copyright = "the authors of tcc"
 extensions = ["myst_parser"]
 root_doc = "README"
-include_patterns = ["*.md", "docs/*.md", "docs/**/*.md", "spec/*.md", "zoo/samples/*.md"]
+include_patterns = ["*.md", "docs/*.md", "docs/**/*.md", "spec/*.md", "zoo/*/*.md", "zoo/trained/*/*.md"]
 exclude_patterns = [".*", "build", "dist", "src", "compiler", "backends", "tests", "tools"]
 myst_heading_anchors = 4
 suppress_warnings = ["misc.highlighting_failure"]  # parts of YAML that stand for whole files

@@ -244,6 +244,9 @@ def loaded(*words):
     return set(found.stderr.split())
 
 
+BINARY = (".png", ".safetensors")
+
+
 def tracked():
     """The text files that a clone holds."""
     listed = subprocess.run(["git", "ls-files", "-z"], check=False, cwd=ROOT, capture_output=True)
@@ -251,7 +254,7 @@ def tracked():
         pytest.skip("needs a git checkout")
     for name in listed.stdout.decode().split("\0"):
         path = ROOT / name
-        if name and path.is_file() and not path.is_symlink() and path.suffix != ".png":
+        if name and path.is_file() and not path.is_symlink() and path.suffix not in BINARY:
             yield path
 
 

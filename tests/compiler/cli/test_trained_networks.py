@@ -48,7 +48,8 @@ def test_seed_and_weights_go_before_its_own(built):
 def test_settings_that_need_other_weights_are_refused(tcc):
     ended = tcc("build", "ddsnet-blood", "--target", "onnxruntime", "--set", "growth=16")
     assert ended.code == 2
-    assert "weights.safetensors" in ended.err
+    assert "error[E0504]" in ended.err
+    assert "were the weights made with other parameters of the spec (`--set`)?" in ended.err
 
 
 def test_a_spec_without_weights_names_it(tcc):
