@@ -32,7 +32,14 @@ version = release = __version__
 project_copyright = "the authors of tcc"
 extensions = ["myst_parser"]
 root_doc = "README"
-include_patterns = ["*.md", "docs/*.md", "docs/**/*.md", "spec/*.md", "zoo/*/*.md", "zoo/trained/*/*.md"]
+include_patterns = [
+    "*.md",
+    "docs/*.md",
+    "docs/**/*.md",
+    "spec/*.md",
+    "zoo/*/*.md",
+    "zoo/trained/*/*.md",
+]
 exclude_patterns = [".*", "build", "dist", "src", "compiler", "backends", "tests", "tools"]
 myst_heading_anchors = 4
 suppress_warnings = ["misc.highlighting_failure"]  # parts of YAML that stand for whole files
