@@ -22,6 +22,16 @@ def images(folder: Path) -> None:
         Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8)).save(path)
 
 
+def sides(folder: Path) -> None:
+    """Two images of each of three classes to learn from, to choose by and to be judged by."""
+    random = np.random.default_rng(1)
+    for side in ("train", "val", "test"):
+        for name in ("0/1", "0/2", "1/1", "1/2", "2/1", "2/2"):
+            path = folder / "set" / side / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8)).save(path)
+
+
 def weights(folder: Path) -> Weights:
     """Random weights of the example's spec, which are in `weights.safetensors` too."""
     random = np.random.default_rng(0)
@@ -109,6 +119,7 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E0713": tensors,
     "E0718": picture("clear.png", lambda: Image.new("RGBA", (8, 8))),
     "E0720": changed("huge.safetensors", every(lambda value: value * np.float32(1e30))),
+    **dict.fromkeys(("E1208", "E1209", "E1210", "E1213", "E1215"), sides),
     "E0903": apart,
     "E0904": model("old.onnx", "y = Relu (x)", opset=2),
     "E0905": model("bytes.onnx", "y = Cast <to = 1> (x)", kind="uint8"),
