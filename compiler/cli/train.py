@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tcc.compiler.cli import train_data
 from tcc.compiler.cli.common_options import (
     ChosenSpec,
     Json,
@@ -18,6 +19,7 @@ from tcc.compiler.cli.common_options import (
     typed,
 )
 from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.cli.train_data import DataOptions
 from tcc.compiler.cli.train_options import (
     CorruptImages,
     Epochs,
@@ -26,6 +28,7 @@ from tcc.compiler.cli.train_options import (
     RecipeOption,
     Resume,
     RunFolder,
+    SplitShares,
     StartWeights,
     Threads,
     TrainingSeed,
@@ -34,8 +37,8 @@ from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.pipeline import WeightSource
+    from tcc.compiler.train.image_split import ImageSplit
     from tcc.compiler.train.metrics import EpochMetrics
-    from tcc.compiler.train.pixel_store import Corrupt
     from tcc.compiler.train.recipe import Recipe
     from tcc.compiler.train.run_folder import TrainingReport
     from tcc.compiler.train.session import TrainingRequest
@@ -68,6 +71,7 @@ class Observing:
 def train(
     spec: SpecArgument = None,
     data: Images = None,
+    split: SplitShares = None,
     recipe: RecipeOption = "quick",
     output: RunFolder = None,
     epochs: Epochs = None,
@@ -105,9 +109,11 @@ def train(
                 report.text(f"{folder} is finished")
                 report.document({"path": str(folder), **run_folder.said(folder)})
                 return
+            options = DataOptions(data, seed, split, settings or ())
+            chosen, sides = train_data.split(report, stages, chosen, options)
             start = _start(report, chosen, weights, seed)
-            asked = _Asked(chosen, how, start, folder, seed, data)
-            request = _request(report, stages, asked, corrupt)
+            asked = _Asked(chosen, how, start, folder, seed)
+            request = _request(report, stages, asked, sides, corrupt)
             request = replace(request, threads=_threads(threads, folder), world=world)
             if seconds is not None:
                 request = replace(request, deadline=began + seconds)
@@ -128,7 +134,6 @@ class _Asked:
     start: "WeightSource"
     folder: Path
     seed: int
-    data: Path | None
 
 
 def _needs_torch() -> None:
@@ -188,44 +193,15 @@ def _threads(asked: int | None, folder: Path) -> int:
     return asked or arithmetic.threads()
 
 
-def _request(report: Report, stages: Stages, asked: _Asked, corrupt: str) -> "TrainingRequest":
+def _request(
+    report: Report, stages: Stages, asked: _Asked, split: "ImageSplit", corrupt: str
+) -> "TrainingRequest":
     """Return the request, its images decoded."""
-    from tcc.compiler.support import scratch_folders
-    from tcc.compiler.support.diagnostics import whole_file
-    from tcc.compiler.train import class_outputs, image_split, pixel_store
-    from tcc.compiler.train.image_split import SplitOptions
-    from tcc.compiler.train.pixel_store import DecodeOptions
     from tcc.compiler.train.session import TrainingRequest
 
     spec = asked.chosen.spec
-    main = class_outputs.found(spec.graph, whole_file(str(spec.path)))
-    where = asked.data or asked.chosen.project.data
-    if where is None:
-        help = "give labelled images with --data: a folder of class folders"
-        raise fail("E0616", "train on which images?", typed("--data"), help=help)
-    stages("data", 0, 1)
-    split = image_split.read(where, SplitOptions(seed=asked.seed, labels=main.labels))
-    report.warnings(split.warnings)
-    (source,) = spec.graph.inputs
-    with scratch_folders.folder() as scratch:
-        options = DecodeOptions(scratch, _corrupt(corrupt), threads=2)
-        stores = {
-            side: pixel_store.decoded(data, source, split.classes, options, stages)
-            for side, data in split.sides.items()
-        }
-    for store in stores.values():
-        report.warnings(store.warnings)
-    report.warnings(pixel_store.same_levels(stores))
+    stores = train_data.stores(report, stages, spec, split, corrupt)
     return TrainingRequest(spec, asked.start, asked.recipe, split, stores, asked.folder, asked.seed)
-
-
-def _corrupt(word: str) -> "Corrupt":
-    match word:
-        case "refuse":
-            return "refuse"
-        case "skip":
-            return "skip"
-    raise fail("E0601", "say refuse or skip", typed(f"--corrupt {word}"))
 
 
 def _trained(report: Report, stages: Stages, request: "TrainingRequest") -> "TrainingReport":

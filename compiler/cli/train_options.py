@@ -23,6 +23,14 @@ Images = Annotated[
         "project file's.",
     ),
 ]
+SplitShares = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TRAIN,VAL,TEST",
+        show_default=False,
+        help="Shares of a split by the seed, where the images have none; 70,15,15 by default.",
+    ),
+]
 RecipeOption = Annotated[
     str,
     typer.Option(

@@ -26,11 +26,13 @@ class Labelled(Protocol):
         ...
 
 
-def matched(found: Labelled, labels: Sequence[str]) -> tuple[tuple[str, ...], Mapping[str, str]]:
+def matched(
+    found: Labelled, labels: Sequence[str], fixed: bool = True
+) -> tuple[tuple[str, ...], Mapping[str, str]]:
     """Return the classes in the network's order, and the class of each label that images have.
 
-    Without labels of the network, the classes are those of the images: by name, or by number
-    where all are numbers.
+    Without labels of the network, or where these are not `fixed` and others, the classes are those
+    of the images: by name, or by number where all are numbers.
 
     Raises:
         UserError: Two classes differ by case alone, or they are not those of the network (E1207).
@@ -44,7 +46,7 @@ def matched(found: Labelled, labels: Sequence[str]) -> tuple[tuple[str, ...], Ma
     if twice:
         message = f"these classes differ by case alone: {listed(twice[0])}"
         raise fail("E1207", message, where, help="put their images into one folder")
-    if not labels:
+    if not labels or not (fixed or set(alike) == {label.casefold() for label in labels}):
         numbers = all(name.isascii() and name.isdecimal() for name in counts)
         ordered = sorted(counts, key=int) if numbers else sorted(counts)
         return tuple(ordered), {name: name for name in counts}

@@ -34,12 +34,14 @@ MOST_NAMED = 5
 class SplitOptions:
     """How images without sides are split: by what seed, and which shares train, val and test get.
 
-    `labels` are the network's, in its order; without any, classes are in the order of their names.
+    `labels` are the network's, in its order, and none but them can be learned if `fixed`. Other
+    classes are in the order of their names.
     """
 
     seed: int = 0
     shares: Shares = field(default_factory=Shares)
     labels: tuple[str, ...] = ()
+    fixed: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ def read(path: Path, options: SplitOptions | None = None) -> ImageSplit:
     """
     options = options or SplitOptions()
     found = labelled_files(path)
-    classes, names = class_names.matched(found, options.labels)
+    classes, names = class_names.matched(found, options.labels, options.fixed)
     data = _renamed(found.data, names)
     by_name = dict(zip((item.name for item in found.data.items), data.items, strict=True))
     sides, warnings = _sides(found, by_name, options)

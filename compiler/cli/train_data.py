@@ -1,0 +1,101 @@
+"""The images of `tcc train`: onto three sides, the spec's classes made theirs, and decoded."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcc.compiler.cli.common_options import ChosenSpec, parsed, typed
+from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+if TYPE_CHECKING:
+    from tcc.compiler.frontend.spec import Spec
+    from tcc.compiler.train.image_split import ImageSplit
+    from tcc.compiler.train.pixel_store import Corrupt, PixelStore
+
+LABELS = "labels"
+"""The parameter by which specs take the names of their classes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """What the command line says of the images: where, which seed and shares, which settings."""
+
+    path: Path | None
+    seed: int
+    shares: str | None
+    settings: Sequence[str]
+
+
+def split(
+    report: Report, stages: Stages, chosen: ChosenSpec, options: DataOptions
+) -> "tuple[ChosenSpec, ImageSplit]":
+    """Return the split of the images, and the spec with their classes where it names none.
+
+    A spec's `labels` parameter that nobody has set takes the classes of the folders.
+
+    Raises:
+        UserError: There are no images that can be learned from, or their classes are not those of
+            the spec.
+    """
+    from tcc.compiler.train import class_outputs, image_split, seeded_split
+    from tcc.compiler.train.image_split import SplitOptions
+
+    spec, project = chosen.spec, chosen.project
+    main = class_outputs.found(spec.graph, whole_file(str(spec.path)))
+    where = options.path or project.data
+    if where is None:
+        help = "give labelled images with --data: a folder of class folders"
+        raise fail("E0616", "train on which images?", typed("--data"), help=help)
+    stages("data", 0, 1)
+    given = {**(project.params if chosen.own else {}), **parsed(options.settings)}
+    fixed = LABELS not in spec.params or LABELS in given or chosen.trained is not None
+    wanted = SplitOptions(seed=options.seed, labels=main.labels, fixed=fixed)
+    if options.shares is not None:
+        at = typed(f"--split {options.shares}")
+        wanted = replace(wanted, shares=seeded_split.shares(options.shares, at))
+    found = image_split.read(where, wanted)
+    report.warnings(found.warnings)
+    if fixed or found.classes == main.labels:
+        return chosen, found
+    text = json.dumps(found.classes, ensure_ascii=False)
+    setting = shlex.quote(f"{LABELS}={text}")
+    report.notice(f"the classes are the folders': build with --set {setting} too")
+    return replace(chosen, spec=spec.again({**given, LABELS: text}), changed=True), found
+
+
+def stores(
+    report: Report, stages: Stages, spec: "Spec", split: "ImageSplit", corrupt: str
+) -> "Mapping[str, PixelStore]":
+    """Return the decoded images of each side.
+
+    Raises:
+        UserError: Images are damaged and not to be skipped, or do not fit the network or the disk.
+    """
+    from tcc.compiler.support import scratch_folders
+    from tcc.compiler.train import pixel_store
+    from tcc.compiler.train.pixel_store import DecodeOptions
+
+    (source,) = spec.graph.inputs
+    with scratch_folders.folder() as scratch:
+        options = DecodeOptions(scratch, _corrupt(corrupt), threads=2)
+        found = {
+            side: pixel_store.decoded(data, source, split.classes, options, stages)
+            for side, data in split.sides.items()
+        }
+    for store in found.values():
+        report.warnings(store.warnings)
+    report.warnings(pixel_store.same_levels(found))
+    return found
+
+
+def _corrupt(word: str) -> "Corrupt":
+    match word:
+        case "refuse":
+            return "refuse"
+        case "skip":
+            return "skip"
+    raise fail("E0601", "say refuse or skip", typed(f"--corrupt {word}"))
