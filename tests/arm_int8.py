@@ -41,27 +41,43 @@ def exact_results(graph: Graph) -> set[str]:
     return {g.result.name for g in groups if not inexact & {node.name for node in g.nodes}}
 
 
-def compared(
-    model: Model, seed: int, results: Callable[[Mapping[str, Array]], Mapping[str, Array]]
-) -> dict[str, int | None]:
-    """Return how many numbers of each step's result differ; None for what floats take part in.
+FLOATS = 1e-4
+"""How far real numbers of layers in float may be apart, of the layer's largest."""
+LEVELS = 1
+"""How far levels may be apart in which a layer in float ends."""
 
-    `results` gives them, of steps that read what is right; no number of any may be infinite.
+
+def compared(
+    model: Model,
+    seed: int,
+    results: Callable[[Mapping[str, Array]], Mapping[str, Array]],
+    *,
+    in_turn: bool = False,
+) -> dict[str, int]:
+    """Return how many numbers of each step's result differ: any bit, or as far as floats may not.
+
+    `results` gives them, of steps that read what is right; or, `in_turn`, each what those before
+    gave: then each is compared with what the reference makes of the same.
     """
     x = picture(model.graph, seed)
     (right,) = integer_program.run(model, [x], every=True)
     exact = exact_results(model.graph)
     source = model.graph.inputs[0]
-    values = {**right, source.name: x.astype(source.type.dtype.value)}
-    counts: dict[str, int | None] = {}
-    for name, got in results(values).items():
-        expected = right[name]
-        assert (got.dtype, got.shape) == (expected.dtype, expected.shape), name
+    found = results({**right, source.name: x.astype(source.type.dtype.value)})
+    if in_turn:
+        (right,) = integer_program.run(model, [x], every=True, read=found)
+    return {name: _apart(got, right[name], name in exact) for name, got in found.items()}
+
+
+def _apart(got: Array, expected: Array, exact: bool) -> int:
+    assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+    if exact:
         bits = np.dtype(f"u{got.itemsize}")
-        counts[name] = int((got.view(bits) != expected.view(bits)).sum()) if name in exact else None
-        if name not in exact and not np.isfinite(got).all():
-            counts[name] = got.size
-    return counts
+        return int((got.view(bits) != expected.view(bits)).sum())
+    real = expected.dtype == np.float32
+    allowed = FLOATS * float(np.abs(expected).max()) if real else LEVELS
+    near = np.abs(got.astype(np.float64) - expected.astype(np.float64)) <= allowed
+    return int((~near).sum())  # what is no number is near nothing
 
 
 def differing(library: Library, program: Program, model: Model, seed: int = 0) -> Mapping[str, int]:

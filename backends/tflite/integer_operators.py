@@ -100,9 +100,11 @@ def conv(draft: IntegerDraft, node: Node) -> None:
         "dilationWFactor": how.dilation[1],
         **({"depthMultiplier": how.filters // channels} if by_channel else {}),
     }
-    # 3 is the first version of either operator that takes int8.
+    # TFLite's op_version.cc: 3 is the first version of either operator that takes int8, 6 the first
+    # whose filters read some of the channels.
+    version = 6 if how.groups > 1 and not by_channel else 3
     clamped(draft, node, lambda y, word: draft.run(
-        code, inputs, y, {**options, "fusedActivationFunction": word}, 3
+        code, inputs, y, {**options, "fusedActivationFunction": word}, version
     ))  # fmt: skip
 
 

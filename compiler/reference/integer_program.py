@@ -4,6 +4,7 @@ What is not exact (`inexact` names it) runs in ONNX Runtime, an operation at a t
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,21 @@ Values = Mapping[str, Array]
 
 
 def run(
-    model: Model, tensors: Sequence[Array], *, every: bool = False
-) -> list[Mapping[str, Array]]:
+    model: Model,
+    tensors: Sequence[Array],
+    *,
+    every: bool = False,
+    read: Values = MappingProxyType({}),
+) -> list[Values]:
     """Return the raw outputs, by name, of each input tensor (without a batch axis).
 
     Args:
         model: An integer program with one input.
         tensors: Inputs, uint8 pixels or float32.
         every: Return all values of the graph by their names instead: integers as int8 or uint8.
+        read: Values by name that later nodes read, whatever was computed for them.
     """
-    return [_one(model, tensor, every) for tensor in tensors]
+    return [_one(model, tensor, every, read) for tensor in tensors]
 
 
 def inexact(graph: Graph) -> tuple[str, ...]:
@@ -66,21 +72,23 @@ def _exact(graph: Graph, node: Node) -> bool:
     return isinstance(node.op, Exact) and any(kind.dtype is not DType.F32 for kind in kinds)
 
 
-def _one(model: Model, tensor: Array, every: bool) -> Values:
+def _one(model: Model, tensor: Array, every: bool, read: Values) -> Values:
     graph = model.graph
     (source,) = graph.inputs
     values = {source.name: tensor[None].astype(source.type.dtype.value)}
+    found = dict(values)
     wanted = set(graph.types) if every else {output.value for output in graph.outputs}
     # Each value goes when its last reader has run: what is alive is far less than all maps.
     last = {value: place for place, node in enumerate(graph.nodes) for value in node.inputs}
     for place, node in enumerate(graph.nodes):
-        values[node.name] = _node(model, node, values)
+        found[node.name] = _node(model, node, values)
+        values[node.name] = read[node.name][None] if node.name in read else found[node.name]
         for value in set(node.inputs) - wanted:
             if last[value] == place:
-                del values[value]
+                del values[value], found[value]
     if every:
-        return {name: value[0] for name, value in values.items()}
-    return {output.name: values[output.value][0] for output in graph.outputs}
+        return {name: value[0] for name, value in found.items()}
+    return {output.name: found[output.value][0] for output in graph.outputs}
 
 
 def _node(model: Model, node: Node, values: Mapping[str, Array]) -> Array:

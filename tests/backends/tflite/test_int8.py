@@ -28,6 +28,7 @@ from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import (
     Concat,
     Conv,
+    DepthwiseConv,
     Gelu,
     GlobalAvgPool,
     HardSigmoid,
@@ -322,6 +323,16 @@ def test_without_real_ends_all_sums_become_levels() -> None:
     assert words[True].count("real_conv") == 1
     assert "real_conv" not in words[False]
     assert words[False].count("qconv") == words[True].count("qconv") + 1
+
+
+def test_grouped_convolutions_are_of_the_first_version_that_has_them() -> None:
+    add = Steps(8, 6, 6)
+    add("grouped", Conv(8, (3, 3), padding=1, groups=2))
+    add("conv", Conv(8, (3, 3), padding=1))
+    add("depthwise", DepthwiseConv((3, 3), padding=1))
+    graph = add.graph()
+    used = operators(file(closed(graph, trained(graph))))
+    assert {("CONV_2D", 6), ("CONV_2D", 3), ("DEPTHWISE_CONV_2D", 3)} <= set(used)
 
 
 def test_the_operators_of_a_plain_network_are_integers() -> None:
