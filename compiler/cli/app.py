@@ -25,6 +25,7 @@ from tcc.compiler.cli.import_weights import import_weights
 from tcc.compiler.cli.init import init
 from tcc.compiler.cli.parameters import Command, CommandGroup
 from tcc.compiler.cli.passes import passes
+from tcc.compiler.cli.plot import plot
 from tcc.compiler.cli.report import echo, named
 from tcc.compiler.cli.run import run
 from tcc.compiler.cli.show import show
@@ -107,6 +108,7 @@ app = typer.Typer(
 )
 for _name, _function in COMMANDS.items():
     app.command(_name, cls=Command, epilog=EPILOGS.get(_name))(_function)
+app.add_typer(plot, name="plot")
 app.add_typer(zoo, name="zoo")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tcc.compiler.cli import cosine_bars
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.ir.tool_report import LEAST
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 WORST = 10
 """Layers that are listed."""
-WIDTH = 40
-"""Characters of a bar."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,7 @@ class CalibratedPackage:
     def write(self, path: Path, name: str, stages: Stages) -> PackageData:
         """Write the archive and the picture beside a calibration file; `name` is the images'."""
         from tcc.compiler.driver import build_plan, int8_program
-        from tcc.compiler.figures import png
-        from tcc.compiler.figures.bar_chart import Bar, bar_chart
+        from tcc.compiler.figures.bar_chart import Bar
         from tcc.compiler.support import atomic_files
 
         found = int8_program.compared(self.spec, self.given, self.document, self.data, stages)
@@ -88,8 +86,7 @@ class CalibratedPackage:
         if not bars:
             return PackageData(tar, None, inputs, found, ())
         heading = f"cosine of integers and floats, {self.target.name}"
-        drawn = png.render(bar_chart(heading, bars, LEAST), self.spec.name)
-        atomic_files.write_file(picture, drawn)
+        atomic_files.write_file(picture, cosine_bars.picture(picture, heading, bars))
         return PackageData(tar, picture, inputs, found, bars)
 
 
@@ -99,15 +96,7 @@ def say(report: Report, found: PackageData) -> None:
     report.text(f"  {found.inputs} of the images, as the network sees them, for the package")
     if found.picture:
         report.text(str(found.picture))
-    report.text(f"\ncosine of integers of our own and floats; {LEAST} is the least that is good")
-    low = min([0.9, *(each.value - 0.05 for each in found.bars)])
-    for each in found.bars:
-        count = round(WIDTH * (each.value - low) / (1 - low))
-        verdict = "" if each.value >= LEAST else f"  BELOW {LEAST}"
-        report.text(f"  {each.name}  {'#' * count:<{WIDTH}} {each.value:.6f}{verdict}")
-    for each in found.bars:
-        if not each.value >= LEAST:
-            report.notice(f"the cosine of {each.name} is {each.value:.4f}, below {LEAST}")
+    cosine_bars.say(report, found.bars)
     layers = sorted(found.comparison.layers, key=lambda layer: layer.cosine)
     shown = layers if report.verbose else layers[:WORST]
     report.text("\nthe layers' cosines, the least first")

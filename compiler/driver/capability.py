@@ -98,7 +98,7 @@ def require(
 
 def _refusals(written: Graph, start: Graph, plan: Plan) -> Iterable[Refusal]:
     """Return the nodes that a target cannot run; of a network that does nothing, its last."""
-    if plan.device.packager and not start.nodes:
+    if plan.device.packager and written.nodes and not start.nodes:
         why = "nothing of the network is left to run: it gives its input back"
         return (Refusal(written.nodes[-1], why, "let it have a layer that computes"),)
     return plan.device.refusals(start)

@@ -174,3 +174,12 @@ def test_build_refuses_before_it_reads_weights_or_images(tcc, spec, home):
     assert found.err.count("error[E0607]") == 2
     assert "nowhere" not in found.err.replace("command line", "")
     assert not (home / "build").exists()
+
+
+@pytest.mark.parametrize("words", [("check",), ("build", "--data", ".")])
+def test_a_network_of_nothing_is_refused(tcc, home, words):
+    """Its output is its input, and the step that it has leads nowhere."""
+    text = "graph: [relu]\noutput: {image: {}}\ninput: {image: {shape: [3, 4, 4]}}\n"
+    (home / "none.yaml").write_text(f"tcc: 1\nname: none\n{text}")
+    found = tcc(words[0], "none.yaml", "--target", "ax620,ax650", *words[1:])
+    assert (found.code, "error[E0607]: ax620 cannot run this network" in found.err) == (2, True)

@@ -1,0 +1,25 @@
+"""`tcc plot`: pictures of training, of what networks tell apart, and of what integers lose."""
+
+from collections.abc import Callable
+
+import typer
+
+from tcc.compiler.cli import plot_cosines
+from tcc.compiler.cli.parameters import Command, CommandGroup
+
+KINDS: dict[str, Callable[..., None]] = {
+    "cosines": plot_cosines.cosines,
+}
+"""The kinds of pictures, in the order in which help lists them."""
+
+plot = typer.Typer(cls=CommandGroup, no_args_is_help=True, rich_markup_mode=None)
+"""The command `tcc plot` with a sub-command for each kind of picture."""
+
+
+@plot.callback()
+def kinds() -> None:
+    """Draw pictures of training and of networks, as PNG or SVG."""
+
+
+for _name, _function in KINDS.items():
+    plot.command(_name, cls=Command)(_function)
