@@ -25,7 +25,7 @@ from tcc.compiler.ir.op import Exact
 from tcc.compiler.ir.rewrite import for_inference
 from tcc.compiler.ir.types import DType
 from tcc.compiler.lower.torch import TorchNetwork, trained_weights
-from tcc.compiler.lower.torch_layers import layer
+from tcc.compiler.lower.torch_layers import last_readings, layer
 from tcc.compiler.ops.integer import QConv, RealConv
 from tcc.compiler.ops.integer.sums import fits
 from tcc.compiler.quant import calibration_file
@@ -46,6 +46,7 @@ class LiveProgram:
     model: Model
     weights: Mapping[str, Tensor]
     wide: frozenset[str]
+    device: torch.device
 
 
 class FakeQuantizedNetwork(TorchNetwork):
@@ -60,7 +61,7 @@ class FakeQuantizedNetwork(TorchNetwork):
         super().__init__(graph, weights)
         self.calibration = calibration
         self._lean = for_inference(graph)
-        self._ready: tuple[tuple[int, ...], LiveProgram] | None = None
+        self._ready: tuple[Weights, LiveProgram] | None = None
 
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
         """Return the outputs by name, float32 (N, *shape), of inputs (N, *shape)."""
@@ -72,8 +73,12 @@ class FakeQuantizedNetwork(TorchNetwork):
         }
         # Rounded to bfloat16, sums would be no integers any more.
         with torch.autocast(inputs[0].device.type, enabled=False):
-            for node in graph.nodes:
+            kept = (output.value for output in graph.outputs)
+            lasts = last_readings((node.inputs for node in graph.nodes), kept)
+            for node, last in zip(graph.nodes, lasts, strict=True):
                 values[node.name] = self._node(program, node, values)
+                for name in last:
+                    del values[name]
         return {output.name: values[output.value] for output in graph.outputs}
 
     def trained_calibration(self) -> Calibration:
@@ -93,7 +98,7 @@ class FakeQuantizedNetwork(TorchNetwork):
         computes = not node.op.moves and isinstance(node.op, Exact)
         if computes and any(kind.dtype is not DType.F32 for kind in (*types, node.type)):
             # CUDA's kernels may transform what they multiply, which rounds float32.
-            wide = node.name in program.wide or xs[0].is_cuda
+            wide = node.name in program.wide or (xs[0].is_cuda and not self.training)
             return integer_layers.integer(node.op, types, xs, own, wide=wide)
         made = layer(graph, node).eval()
         roles = (param.role for param in node.op.params(*types))
@@ -102,18 +107,19 @@ class FakeQuantizedNetwork(TorchNetwork):
 
     def _program(self, device: torch.device) -> LiveProgram:
         """Return the program of the weights as they are: made anew where gradients are wanted."""
-        tensors = self.named_weights().values()
-        # Each change of a tensor in place raises its version.
-        state = tuple(n for t in tensors for n in (t.data_ptr(), t._version))
         if torch.is_grad_enabled():
             traced = {name: TracedArray(t) for name, t in self.named_weights().items()}
             return self._live(self._prepared(traced), device)
-        if self._ready is None or self._ready[0] != state:
-            self._ready = state, self._live(self._prepared(self._values()), device)
-        return self._ready[1]
+        values = self._values()
+        # By the numbers themselves: tensors change in place, and come in each other's memory.
+        if self._ready and self._ready[1].device == device and _equal(self._ready[0], values):
+            return self._ready[1]
+        live = self._live(self._prepared(values), device)
+        self._ready = values, live
+        return live
 
     def _values(self) -> dict[str, Any]:
-        return {n: t.detach().float().cpu().numpy() for n, t in self.named_weights().items()}
+        return {n: t.detach().float().cpu().numpy().copy() for n, t in self.named_weights().items()}
 
     def _prepared(self, weights: Mapping[str, Any]) -> Model:
         """Return the ready model of weights, traced or not."""
@@ -135,7 +141,7 @@ class FakeQuantizedNetwork(TorchNetwork):
         }
         wide = (node.name for node in model.graph.nodes if _is_wide(model, node))
         live = _differentiable(ready, equal, model, calibration)
-        return LiveProgram(model, {**weights, **live}, frozenset(wide))
+        return LiveProgram(model, {**weights, **live}, frozenset(wide), device)
 
 
 def fake_quantized(
@@ -170,6 +176,10 @@ def trained_calibration(
     tensors = trained_weights(network)
     origin = WeightsOrigin("file", digest(tensors), file, None, None)
     return calibration_file.retrained(found, network.trained_calibration(), origin)
+
+
+def _equal(one: Weights, other: Weights) -> bool:
+    return all(np.array_equal(values, other[name]) for name, values in one.items())
 
 
 def _concrete(model: Model) -> Model:

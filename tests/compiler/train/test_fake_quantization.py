@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from quantised import calibrated, picture, ready
 
 import tcc
 from tcc.compiler.ir.graph import Graph, Model, Output
+from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.lower.torch import module, network_of, trained_weights
 from tcc.compiler.ops import (
     Add,
@@ -43,6 +45,7 @@ from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
+from tcc.compiler.train.contract_arithmetic import normalized
 from tcc.compiler.train.fake_quantization import fake_quantized, trained_calibration
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -226,6 +229,39 @@ def test_changed_weights_change_the_program():
     program = quantize(ready(graph, weights), network.trained_calibration())
     for found, expected in compared(network, program).values():
         assert found.tobytes() == expected.tobytes()
+
+
+def test_other_weights_in_its_place_are_used():
+    """As when averaged weights are judged: other tensors, in memory that was used before."""
+    graph = gated()
+    network, _ = made(graph, trained(graph))
+    x = torch.tensor(picture(graph)[None])
+    with torch.no_grad():
+        for factor in (1.0, -0.5, 0.25):
+            others = {n: t * factor for n, t in network.named_parameters()}
+            found = torch.func.functional_call(network, others, (x,))
+            again = copy.deepcopy(network)
+            again.load_state_dict({**network.state_dict(), **others})
+            assert torch.equal(found["logits"], again(x)["logits"])
+            del others
+            for parameter in network.parameters():
+                parameter.data.mul_(0.9)
+
+
+def test_grey_levels_are_read_from_normalised_images():
+    contract = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    add = Steps(3, 16, 16)
+    add("conv", Conv(4, (3, 3), padding=1))
+    add("mean", GlobalAvgPool())
+    graph = add.graph()
+    graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=contract),))
+    network, program = made(graph, trained(graph))
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(1, 3, 1, 1)
+    with torch.no_grad():
+        found = network(normalized(contract, levels))["logits"].numpy()
+        assert found.tobytes() == network(levels)["logits"].numpy().tobytes()
+    (expected,) = integer_program.run(program, [levels[0].numpy()])
+    assert found[0].tobytes() == expected["logits"].tobytes()
 
 
 def test_a_build_takes_what_was_trained(tmp_path):
