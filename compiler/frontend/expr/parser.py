@@ -54,11 +54,7 @@ class Parser:
             raise ExpressionError("E0223", message, 0, len(text), help)
         self.tokens = tokens(text)
         self.place = self.depth = 0
-
-    @property
-    def next(self) -> Token:
-        """The token that comes next."""
-        return self.tokens[self.place]
+        self.next = self.tokens[0]
 
     def whole(self) -> Expression:
         """Return the whole text as one expression."""
@@ -79,7 +75,7 @@ class Parser:
 
     def operation(self, floor: int) -> Expression:
         """Return an operand with the operators after it whose rank is at least `floor`."""
-        return self.nested(lambda: self._operation(floor))
+        return self.nested(self._operation, floor)
 
     def _operation(self, floor: int) -> Expression:
         left = self.prefix(floor)
@@ -247,13 +243,13 @@ class Parser:
 
     def rank(self) -> int:
         """Return the rank of the operator that comes next; 0 where none does."""
-        return _RANKS.get(self.next.text, 0) if self.next.kind in ("sign", "word") else 0
+        return _RANKS.get(self.next.text, 0)
 
-    def nested(self, read: Callable[[], Expression]) -> Expression:
+    def nested(self, read: Callable[..., Expression], *floor: int) -> Expression:
         """Return what a method reads, one level deeper."""
         self.depth += 1
         self.limit(self.depth)
-        node = read()
+        node = read(*floor)
         self.depth -= 1
         return node
 
@@ -269,6 +265,7 @@ class Parser:
         token = self.next
         if token.kind != "end":
             self.place += 1
+            self.next = self.tokens[self.place]
         return token
 
     def accept(self, text: str) -> bool:

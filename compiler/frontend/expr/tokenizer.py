@@ -1,7 +1,7 @@
 """Cutting an expression into words."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tcc.compiler.frontend.expr.scope import ExpressionError
 
@@ -40,9 +40,8 @@ FOREIGN = {
 _STRAY = re.compile(r"&&|\|\||.", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A word of an expression; `text` is empty at its end."""
+class Token(NamedTuple):
+    """A word of an expression; `text` is empty at its end. A tuple, since a text has very many."""
 
     kind: str
     text: str
@@ -62,12 +61,12 @@ def tokens(text: str) -> list[Token]:
         ExpressionError: for characters that start none.
     """
     found: list[Token] = []
-    index = 0
-    while not found or found[-1].kind != "end":
+    index, kind = 0, ""
+    while kind != "end":
         match = _TOKEN.match(text, index)
         if match is None:
             raise _stray(text, index)
-        kind = str(match.lastgroup)
+        kind = match.lastgroup or ""
         word = match[kind]
         start, index = match.span(kind)
         found.append(Token("word" if word in KEYWORDS else kind, word, start, index))
