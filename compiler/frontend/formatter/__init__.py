@@ -48,7 +48,7 @@ def _formatted(source: SourceText) -> str:
     known = read(source)
     if _is_json(source):
         return json.dumps(_ordered(known.tree), indent=2, ensure_ascii=False) + "\n"
-    layout = read_layout(source, sound=known.sound)
+    layout = read_layout(source, known)
     comments = fasten(source, layout)
     result = write(layout, _order(layout))
     if not _says(result, known.tree, comments, source.file):
@@ -101,6 +101,6 @@ def _says(result: str, tree: Tree, comments: list[str], file: str) -> bool:
         again = read(source)
     except UserError:
         return False
-    if sorted(comments) != sorted(fasten(source, read_layout(source, sound=again.sound))):
+    if sorted(comments) != sorted(fasten(source, read_layout(source, again))):
         return False
     return json.dumps(plain(again.tree), sort_keys=True) == json.dumps(plain(tree), sort_keys=True)

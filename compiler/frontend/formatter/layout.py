@@ -1,10 +1,10 @@
 """A text's layout: its tree with the words it is written in and the comments beside it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tcc.compiler.frontend.yaml.events import events
+from tcc.compiler.frontend.yaml import ReadText
 from tcc.compiler.frontend.yaml.reader import after_properties, missing_at
 from tcc.compiler.frontend.yaml.sound_reader import sound_events
 from tcc.compiler.frontend.yaml.source_text import SourceText
@@ -75,12 +75,13 @@ class LayoutBranch:
 LayoutNode = LayoutLeaf | LayoutBranch
 
 
-def read(source: SourceText, *, sound: bool) -> LayoutBranch:
-    """Return the layout of a text that can be parsed, without its comments.
+def read(source: SourceText, known: ReadText) -> LayoutBranch:
+    """Return the layout of a text whose content is known, without its comments."""
+    if known.sound:
+        return _Layout(source, sound_events(source.text)).root()
+    from tcc.compiler.frontend.yaml.events import events  # ruamel.yaml takes long to load
 
-    `sound` where libyaml has read it and can do so again.
-    """
-    return _Layout(source, sound_events if sound else events).root()
+    return _Layout(source, known.events or events(source.text)).root()
 
 
 def leaves(node: LayoutNode) -> list[LayoutLeaf]:
@@ -111,10 +112,10 @@ def branches(root: LayoutBranch) -> Iterator[LayoutBranch]:
 class _Layout:
     """Reads events into the layout."""
 
-    def __init__(self, source: SourceText, events: Callable[[str], Iterator[Any]]) -> None:
+    def __init__(self, source: SourceText, events: Iterable[Any]) -> None:
         self.source = source
         self.text = source.text
-        self.events = (e for e in events(self.text) if hasattr(e, "anchor") or _ends(e))
+        self.events = (e for e in events if hasattr(e, "anchor") or _ends(e))
         self.last = 0
 
     def root(self) -> LayoutBranch:

@@ -11,6 +11,8 @@ C, reads what is without fault and means the same to both.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from tcc.compiler.frontend.yaml.json_reader import read_json
 from tcc.compiler.frontend.yaml.reader import read_yaml
@@ -60,27 +62,29 @@ def parse(text: str | bytes, file: str) -> Tree:
 
 @dataclass(frozen=True, slots=True)
 class ReadText:
-    """What a text holds, and whether libyaml read it, so that its further events can be trusted."""
+    """What a text holds; `sound` where libyaml read it, else `events` are ruamel.yaml's, if any."""
 
     tree: Tree
     sound: bool
+    events: list[Any]
 
 
 def read(source: SourceText) -> ReadText:
     """Return the tree of a text, as `parse` does."""
     if source.file.endswith(".json"):
-        return ReadText(_built(read_json, source), sound=False)
+        return ReadText(_built(read_json, source), sound=False, events=[])
     # Flow style may be JSON, which is read much faster; what is none may still be YAML.
     if source.text.lstrip()[:1] in ("{", "["):
         try:
-            return ReadText(_built(read_json, source), sound=False)
+            return ReadText(_built(read_json, source), sound=False, events=[])
         except UserError as error:
             if error.diagnostics[-1].code != "E0102":
                 raise
     try:
-        return ReadText(_built(read_sound, source), sound=True)
+        return ReadText(_built(read_sound, source), sound=True, events=[])
     except DoubtError:
-        return ReadText(_built(read_yaml, source), sound=False)
+        events: list[Any] = []
+        return ReadText(_built(partial(read_yaml, kept=events), source), sound=False, events=events)
 
 
 def _built(read: Callable[[TreeBuilder], None], source: SourceText) -> Tree:

@@ -33,8 +33,8 @@ _COLON = re.compile(r"[ \t]*:?")
 _CORE = "tag:yaml.org,2002:"
 
 
-def read_yaml(builder: TreeBuilder) -> None:
-    """Hand the builder all that its text holds, read as YAML.
+def read_yaml(builder: TreeBuilder, kept: list[Any]) -> None:
+    """Hand the builder all that its text holds, read as YAML; `kept` takes the events.
 
     Raises:
         UserError: E0102 where the text is no YAML.
@@ -44,6 +44,7 @@ def read_yaml(builder: TreeBuilder) -> None:
     reader = _Reader(builder)
     try:
         for event in events(builder.source.text):
+            kept.append(event)
             reader.take(event)
     except UserError:
         raise
