@@ -195,6 +195,32 @@ def long(numbers: Random) -> str:
     return HEAD + place.format(piece * (LIMIT // 2 // len(piece.encode()))) + "\ngraph: [relu]\n"
 
 
+def comments(numbers: Random) -> str:
+    """Comments behind and between entries, and behind the ends of lists in lists."""
+    deep = numbers.choice((1, 60, 200))
+    line = numbers.choice(("relu, #\n", "relu,\n#\n", "relu, relu, # x\n"))
+    room = numbers.choice((1000, 30_000))
+    lists = "[" * deep + line * room + "] #\n" * deep + "#\n" * room
+    steps = numbers.choice(("  - relu # c\n", "# c\n  - relu\n", "  - relu\n#\n"))
+    return HEAD + numbers.choice((f"graph: {lists}", f"graph:\n{steps * room}"))
+
+
+def faults(numbers: Random) -> str:
+    """Very many values without fault, and a fault, or a thing of YAML's own, at the end or each."""
+    value = numbers.choice(("[]", "relu", "{a: 1}", '"a"', "&é relu", "!!str relu", '{"a":1}'))
+    end = numbers.choice(("  - 'x", "  - a: b: c\n", "\t- x", "  - [", "? x\n", "---\n", "...\n"))
+    return HEAD + "graph:\n" + f"  - {value}\n" * numbers.choice((1000, 30_000, 49_000)) + end
+
+
+def sums(numbers: Random) -> str:
+    """Expressions nearly as long as there may be, each another."""
+    part = numbers.choice(("1+", "C+", "(1)+", "1,", "-1*", "i+"))
+    frame = "conv: {{filters: '{}{}', kernel: 1}}" if part != "1," else "let: {{a: '[{}{}]'}}"
+    return _lines(
+        lambda n: f"  - {frame.format(part * (960 // len(part)), n)}\n", numbers, HEAD + "graph:\n"
+    )
+
+
 def sound(numbers: Random) -> str:
     """Networks of nearly as many nodes as there may be: these compile."""
     text = numbers.choice(
@@ -217,7 +243,7 @@ GIANTS: Mapping[str, Callable[[Random], str]] = {
     made.__name__: made
     for made in (
         words, names, blocks, calls, keys, flow, loops, deep, expressions, lists, anchors, long,
-        sound,
+        comments, faults, sums, sound,
     )
 }  # fmt: skip
 """The shapes of giants by name."""
