@@ -16,6 +16,7 @@ from tcc.compiler.ir.types import TensorType
 
 @pytest.fixture(autouse=True)
 def _tools(root, monkeypatch):
+    monkeypatch.syspath_prepend(root / "tools")
     monkeypatch.syspath_prepend(root / "tools/bench")
 
 
@@ -106,3 +107,10 @@ def test_a_published_time_is_within_the_model_s_word(root, shared):
     run, _ = peers.count(arm_published.GUEST, param, weights, 128, 128, "-", "fp16")
     ratio = arm_published.AX620A["blazeface"].milliseconds * 1e6 / run.network[1]
     assert abs(math.log(ratio / cycles.FACTOR)) < 2.2 * cycles.SCATTER
+
+
+@pytest.mark.parametrize("name", ["ddsnet", "shufflenet_v2"])
+def test_a_row_of_the_arenas_is_what_is_planned(root, name):
+    import arena_zoo
+
+    assert arena_zoo.row(name) in (root / "docs/measuring.md").read_text().splitlines()

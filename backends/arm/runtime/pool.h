@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
-/* Bytes of a thread's stack: kernels gather up to 128 KiB on it. */
+/* Bytes of a thread's stack: kernels gather up to 128 KiB on it, and bands of up to 64. */
 #define POOL_STACK (512 * 1024)
 
 /* TVM's TVMParallelGroupEnv. */

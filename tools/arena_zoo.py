@@ -1,0 +1,54 @@
+"""How much memory the zoo's networks take on a Cortex-A7: the table of docs/measuring.md.
+
+    python tools/arena_zoo.py [NETWORK ...]
+
+Nothing is compiled: kernels are chosen, and their values placed. Rows of other networks than those
+named stay as they are.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tcc.backends.arm.machine import MACHINES
+from tcc.backends.arm.schedule import input_scratch
+from tcc.backends.arm.schedule.arena import plan
+from tcc.backends.arm.schedule.program import buffers, program
+from tcc.compiler import passes
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.passes.drop_train_only import drop_train_only
+from tcc.compiler.zoo import shipped
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "measuring.md"
+HEAD = "| fp32, arm-a7 | arena, KB | values, KB | ratio |"
+RULE = "|---|---|---|---|"
+
+
+def row(name: str) -> str:
+    """Return a network's row."""
+    graph = load(shipped.specs()[name]).graph
+    zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
+    model = drop_train_only(passes.run(Model(graph, zeros), passes.INFERENCE))
+    steps = program(model.graph, model.weights, MACHINES[0])
+    arena = plan((*buffers(steps), input_scratch.buffer(model.graph.inputs[0])))
+    sizes = f"{arena.nbytes / 1000:,.0f} | {arena.bound / 1000:,.0f}"
+    return f"| {name} | {sizes} | {arena.nbytes / arena.bound:.2f} |"
+
+
+def main() -> None:
+    """Write the rows of networks into the page."""
+    lines = PAGE.read_text("utf-8").splitlines()
+    start = lines.index(HEAD) + 2
+    end = next(i for i in range(start, len(lines)) if not lines[i].startswith("|"))
+    rows = {line.split()[1]: line for line in lines[start:end]}
+    for name in sys.argv[1:] or sorted(shipped.specs()):
+        rows[name] = row(name)
+        print(rows[name], flush=True)
+    made = [*lines[:start], *(rows[name] for name in sorted(rows)), *lines[end:]]
+    PAGE.write_text("\n".join(made) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
