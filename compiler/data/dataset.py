@@ -125,7 +125,8 @@ class DataSet:
         if self.array is None:
             data = images.contents(item.path)
             with _ONE_AT_A_TIME if images.is_large(data) else nullcontext():
-                return _levels(images.decode(data, item.name), source, item.name)
+                assert source.preprocess is not None
+                return images.levels(data, item.name, source.preprocess, _size(source))
         values = self.array[item.place or 0]
         if values.dtype == np.uint8:
             return _levels(values.astype(np.uint8, copy=False), source, item.name)

@@ -18,13 +18,16 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
-from tcc.compiler.ir import image_limits
+from tcc.compiler.data import pillow_resampling
+from tcc.compiler.ir import image_limits, preprocess
+from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.image_folders import FORMATS, kind
@@ -65,10 +68,55 @@ def decode(data: bytes, name: str) -> "NDArray[np.uint8]":
 
     `name` stands for it in errors, which are those of `read`.
     """
+    with _errors_of(data, name):
+        return _decode(data, name)
+
+
+def levels(
+    data: bytes, name: str, contract: Preprocess, size: tuple[int, int, int]
+) -> "NDArray[np.uint8]":
+    """Return what a contract makes of an encoded image before it divides, as `preprocess.levels`.
+
+    It is the same to the bit; plain photographs are scaled by Pillow where that is so, which
+    spares a copy of all their pixels.
+
+    Raises:
+        UserError: As for `decode` and `preprocess.levels`.
+    """
+    image = None
+    if contract.color in ("rgb", "bgr"):
+        with _errors_of(data, name):
+            image = _plain(data, name)
+    if image is None:
+        return preprocess.levels(contract, decode(data, name), size, name)
+    shape = (image.height, image.width)
+    scaled = pillow_resampling.scaled(image, *preprocess.plan(contract, shape, size, name))
+    if scaled is None:
+        return preprocess.levels(contract, np.asarray(image), size, name)
+    colored = scaled if contract.color == "rgb" else scaled[:, :, ::-1]
+    return preprocess.center(colored, size[1:])
+
+
+def _plain(data: bytes, name: str) -> Image.Image | None:
+    """Return a JPEG or PNG image of plain colours, turned as it is shown; None of all else."""
+    _check_file(data, name)
+    with _opened(data) as image:
+        fits = image.mode == "RGB" and image.format in ("JPEG", "PNG")
+        if not fits or image.width * image.height > LARGE:
+            return None
+        image_limits.check(image.height, image.width, name)
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
+
+
+@contextmanager
+def _errors_of(data: bytes, name: str) -> Iterator[None]:
+    """Turn whatever goes wrong with an encoded image into the errors of `read`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return _decode(data, name)
+            yield
         except (UserError, MemoryError):
             raise
         except UnidentifiedImageError:

@@ -1,0 +1,54 @@
+"""Images scaled by Pillow, where it gives what `ir/pixel_resampling` says, to the bit.
+
+Pillow is asked for one axis at a time, since the order in which it takes two depends on its
+version. Whether the one that is installed agrees is tried once, before it is believed.
+"""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from tcc.compiler.ir.pixel_resampling import Axis, resampled
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WASTE = 4
+"""How many times as many pixels as are kept may be computed."""
+TRIED = ((61, 224), (224, 61), (97, 32), (1024, 30), (5, 5), (1, 9), (64, 1), (300, 299))
+"""Lengths that Pillow is tried on: from what, to what."""
+
+
+def scaled(image: Image.Image, down: Axis, across: Axis) -> "NDArray[np.uint8] | None":
+    """Return the kept pixels of an RGB image, (height, width, 3); None if Pillow is not asked."""
+    whole = max(image.height, down.scaled) * across.scaled
+    if whole > WASTE * max(image.height, down.count) * across.count or not is_equal():
+        return None
+    wide = _along(image, (across.scaled, image.height))
+    pixels = np.asarray(_along(wide, (across.scaled, down.scaled)))
+    rows = slice(down.first, down.first + down.count)
+    return pixels[rows, across.first : across.first + across.count]
+
+
+def _along(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.resize(size, Image.Resampling.BILINEAR) if image.size != size else image
+
+
+@cache
+def is_equal() -> bool:
+    """Whether this Pillow gives our pixels, on noise and on its extremes, along each axis."""
+    random = np.random.default_rng(0)
+    for source, target in TRIED:
+        for values in (
+            random.integers(0, 256, (7, source, 3)),
+            random.integers(0, 2, (7, source, 3)) * 255,
+        ):
+            pixels = values.astype(np.uint8)
+            ours = resampled(pixels, 1, Axis(source, target, 0, target))
+            theirs = np.asarray(_along(Image.fromarray(pixels), (target, 7)))
+            turned = np.asarray(_along(Image.fromarray(pixels.swapaxes(0, 1).copy()), (7, target)))
+            if not (np.array_equal(ours, theirs) and np.array_equal(ours, turned.swapaxes(0, 1))):
+                return False
+    return True

@@ -1,0 +1,100 @@
+"""Levels straight from a file: those of its pixels, whoever scales them."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tcc.compiler.data import images, pillow_resampling
+from tcc.compiler.ir import image_limits, preprocess
+from tcc.compiler.ir.preprocess import PixelResize, Preprocess
+from tcc.compiler.support.diagnostics import UserError
+
+SIDES = st.integers(1, 90)
+
+
+def encoded(shape, form="PNG", mode="RGB", seed=0, **more):
+    pixels = np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+    pixels[: shape[0] // 2] = pixels[: shape[0] // 2] // 128 * 255
+    held = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(held, form, **more)
+    return held.getvalue()
+
+
+def same(data, contract, size):
+    expected = preprocess.levels(contract, images.decode(data, "x"), size)
+    found = images.levels(data, "x", contract, size)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, expected)
+
+
+@settings(max_examples=60)
+@given(
+    st.tuples(SIDES, SIDES), st.tuples(SIDES, SIDES), st.none() | st.tuples(SIDES, SIDES),
+    st.sampled_from(preprocess.MODES), st.sampled_from(preprocess.COLORS), st.sampled_from(["PNG", "JPEG"]),
+)  # fmt: skip
+def test_any_size_and_contract(shape, target, crop, mode, color, form):
+    contract = Preprocess(color=color, resize=PixelResize(target, mode), crop=crop)
+    same(encoded(shape, form), contract, (contract.channels, *(crop or target)))
+
+
+@pytest.mark.parametrize("shape", [(768, 1024), (1024, 768), (3, 2000), (2000, 3)])
+@pytest.mark.parametrize("mode", preprocess.MODES)
+def test_photographs(shape, mode):
+    contract = Preprocess(resize=PixelResize((224, 224), mode))
+    same(encoded(shape, "JPEG"), contract, (3, 224, 224))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "YCbCr"])
+def test_other_modes(mode):
+    same(encoded((40, 30), "JPEG", mode), Preprocess(resize=PixelResize((9, 8))), (3, 9, 8))
+
+
+def test_an_orientation_is_applied_first():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded((40, 30), "JPEG", exif=exif)
+    assert images.decode(data, "x").shape == (30, 40, 3)
+    same(data, Preprocess(resize=PixelResize((12, 8), "cover")), (3, 12, 8))
+
+
+def test_a_pillow_that_computes_otherwise_is_not_asked(monkeypatch):
+    resize = Image.Image.resize
+
+    def other(self, size, *more):
+        return resize(self, size, Image.Resampling.BICUBIC)
+
+    pillow_resampling.is_equal.cache_clear()
+    monkeypatch.setattr(Image.Image, "resize", other)
+    try:
+        assert not pillow_resampling.is_equal()
+        same(encoded((50, 70)), Preprocess(resize=PixelResize((20, 30))), (3, 20, 30))
+    finally:
+        pillow_resampling.is_equal.cache_clear()
+
+
+def test_pillow_is_asked_for_plain_photographs():
+    assert pillow_resampling.is_equal()
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [(b"", "E0702"), (encoded((50, 50))[:900], "E0703"), (encoded((8, 8), "PNG"), "E0706")],
+)
+def test_errors_are_those_of_decoding(data, code):
+    contract = Preprocess() if code == "E0706" else Preprocess(resize=PixelResize((9, 9)))
+    with pytest.raises(UserError) as caught:
+        images.levels(data, "x.png", contract, (3, 9, 9))
+    with pytest.raises(UserError) as expected:
+        preprocess.levels(contract, images.decode(data, "x.png"), (3, 9, 9), "x.png")
+    assert str(caught.value) == str(expected.value)
+    assert caught.value.diagnostics[0].code == code
+
+
+def test_a_large_image_is_refused_before_it_is_unpacked(monkeypatch):
+    monkeypatch.setattr(image_limits, "MAX_PIXELS", 1000)
+    with pytest.raises(UserError, match="E0704"):
+        images.levels(encoded((50, 50)), "x", Preprocess(resize=PixelResize((9, 9))), (3, 9, 9))

@@ -1,0 +1,86 @@
+"""How quickly a set of photographs is read for training, beside Pillow's decoding alone.
+
+    python tools/bench/reading.py [--size 1024x768] [--to 224] [--images 64] [--runs 5]
+
+Prints JSON: images a second of one thread's CPU time, medians of runs that take turns in one
+process. `decode` is `Image.open(file).convert("RGB")` and its pixels as an array, `levels` what
+`tcc train` does with each file: check, decode, resize by the contract. `ratio` is `levels` over
+`decode`. The photographs are drawn: smooth colours with some noise, JPEG of quality 90.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from tcc.compiler.data import dataset, pillow_resampling
+from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.preprocess import PixelResize, Preprocess
+from tcc.compiler.ir.types import TensorType
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--size", default="1024x768")
+    parser.add_argument("--to", type=int, default=224)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--runs", type=int, default=5)
+    given = parser.parse_args()
+    width, height = (int(side) for side in given.size.split("x"))
+    contract = Preprocess(resize=PixelResize((given.to, given.to)))
+    source = Input("image", TensorType((3, given.to, given.to)), contract)
+    with TemporaryDirectory() as folder:
+        files = [_drawn(Path(folder), number, (width, height)) for number in range(given.images)]
+        data = dataset.of_files((file, None) for file in files)
+        found = _rates(
+            {
+                "decode": lambda: [_decoded(file) for file in files],
+                "levels": lambda: [data.levels(index, source) for index in range(len(data))],
+            },
+            given.images,
+            given.runs,
+        )
+    about = {"size": given.size, "to": given.to, "images": given.images, "pillow": PIL.__version__}
+    ratio = round(found["levels"] / found["decode"], 3)
+    equal = pillow_resampling.is_equal()
+    print(json.dumps({**about, "pillow_resizes": equal, **found, "ratio": ratio}, indent=2))
+
+
+def _drawn(folder: Path, number: int, size: tuple[int, int]) -> Path:
+    random = np.random.default_rng(number)
+    coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8))
+    smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)).astype(np.int16)
+    pixels = (smooth + random.integers(-6, 7, smooth.shape)).clip(0, 255).astype(np.uint8)
+    path = folder / f"{number}.jpg"
+    Image.fromarray(pixels).save(path, quality=90)
+    return path
+
+
+def _decoded(path: Path) -> object:
+    return np.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("RGB"))
+
+
+def _rates(
+    ways: dict[str, Callable[[], Sequence[object]]], images: int, runs: int
+) -> dict[str, float]:
+    """Return images a second of CPU time by each way; the first turn of each does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(runs + 1):
+        for name, way in ways.items():
+            begin = time.process_time()
+            way()
+            seconds[name].append(time.process_time() - begin)
+    return {name: round(images / statistics.median(each[1:]), 1) for name, each in seconds.items()}
+
+
+if __name__ == "__main__":
+    main()
