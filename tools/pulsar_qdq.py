@@ -1,48 +1,22 @@
-"""Write the second table of docs/pulsar.md: the integers that Pulsar2 is given, in ONNX Runtime.
+"""How the integers that Pulsar2 is given differ from the reference's, in ONNX Runtime.
 
-    python tools/pulsar_qdq.py [--check] [NETWORK ...]
-
-`--check` writes nothing and fails when a row is another one; networks that are named are looked at
-alone. Each network is calibrated with the samples, of minimum and maximum, and written as for
-Pulsar2. Then each layer of the file by itself is fed with what the reference executor has in front
-of it, and the whole file runs from the pixels on. Differences are counted in steps of the integers.
-Weights are random, so that classes are near to each other: a change of class is likelier than with
-trained ones.
+Each layer of the file by itself is fed with what the reference executor has in front of it, and the
+whole file runs from the input on. Differences are counted in steps of the integers.
 """
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-from generated import settle
 from numpy.typing import NDArray
 
-from tcc.backends.pulsar.chips import AX650
-from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
-from tcc.compiler.data.dataset import DataSet, read
-from tcc.compiler.driver import pipeline
-from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.types import DType
-from tcc.compiler.quant import calibrate
-from tcc.compiler.quant.methods.method import RunOptions
-from tcc.compiler.quant.methods.minmax import MINMAX
-from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
-from tcc.compiler.zoo.shipped import samples_folder, specs
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "pulsar.md"
-HEAD = (
-    "| network | layers | one layer, steps | whole, values that differ | by steps | classes |",
-    "|---|---|---|---|---|---|",
-)
-IMAGES = 4
-"""Images that each network is run on."""
 Array = NDArray[Any]
 
 
@@ -72,9 +46,8 @@ class Difference:
         return f"{self.layers} | {self.alone} | {share} | {self.apart} | {classes} |"
 
 
-def difference(program: Model, tensors: "list[Array]") -> Difference:
+def difference(program: Model, tensors: list[Array], data: bytes) -> Difference:
     """Return how the file of an integer program differs from its reference over tensors."""
-    data = qdq_onnx(program, AX650)
     file = onnx.load_from_string(data)
     kinds = program.graph.types
     wanted = integer_program.run(program, tensors, every=True)
@@ -210,45 +183,3 @@ def _whole(
         for each, value in cuts.items()
     ]
     return np.concatenate(apart), found
-
-
-def program(network: str) -> tuple[Model, list[Array]]:
-    """Return a network's integer program of random weights, and images for it."""
-    spec = load(specs()[network], {})
-    given = pipeline.random_weights(spec.graph)
-    ready = pipeline.ready(spec, given)
-    data: DataSet = read(samples_folder()).first(IMAGES)
-    found = calibrate.calibrate(ready, data, MINMAX, RunOptions())
-    made = quantize(ready, found.calibration)
-    source = ready.graph.inputs[0]
-    tensors = [data.tensor(index, source) for index in range(len(data))]
-    kind = made.graph.inputs[0].type.dtype.value
-    return made, [each.astype(kind) for each in tensors]
-
-
-def row(network: str) -> str:
-    """Return the row of a network."""
-    return f"| `{network}` | {difference(*program(network)).row}"
-
-
-def table(text: str, names: list[str]) -> str:
-    """Return a page with the rows of networks written anew; without names, of all."""
-    head = "\n".join(HEAD) + "\n"
-    before, start, rest = text.partition(head)
-    assert start, "the page has no table of integers"
-    lines = rest.splitlines(keepends=True)
-    count = next((i for i, line in enumerate(lines) if not line.startswith("|")), len(lines))
-    old = {line.split(" | ")[0].strip("| `"): line for line in lines[:count]}
-    new = {name: row(name) + "\n" for name in names or specs()}
-    rows = [(old | new)[name] for name in specs() if name in old | new]
-    return "".join([before, head, *rows, *lines[count:]])
-
-
-def main() -> int:
-    """Write or check the page; return the exit code."""
-    names = [word for word in sys.argv[1:] if word != "--check"]
-    return settle({PAGE: table(PAGE.read_text(), names)})
-
-
-if __name__ == "__main__":
-    sys.exit(main())

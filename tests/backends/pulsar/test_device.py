@@ -34,13 +34,18 @@ def contracted(color, channels):
     return made
 
 
-@pytest.fixture(
-    params=[
-        "joint",
-        *(pytest.param(e, marks=pytest.mark.slow) for e in ("engine", "engine -DAX620E")),
-    ],
-    scope="module",
-)
+CHECKED = "-fsanitize=address,undefined -fno-sanitize-recover=all"
+PROGRAMS = [
+    "joint",
+    *(
+        pytest.param(f"{words} {CHECKED}", marks=pytest.mark.slow)
+        for words in ("joint", "engine", "engine -DAX620E")
+    ),
+]
+"""One as it is, and all with every access and overflow checked."""
+
+
+@pytest.fixture(params=PROGRAMS, scope="module")
 def program(request, tmp_path_factory, root):
     """Compile one of the programs."""
     folder = tmp_path_factory.mktemp("program")

@@ -1,6 +1,5 @@
 """What Pulsar2 is given: integers between floats, layer by layer those of the reference."""
 
-import re
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -17,7 +16,6 @@ from tcc.backends.pulsar.chips import AX650
 from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.zoo.shipped import specs
 
 EDGES = {"QuantizeLinear", "DequantizeLinear"}
 
@@ -80,35 +78,19 @@ def test_each_layer_is_within_a_step(pulsar_qdq, graph, image):
         else rng.standard_normal(source.type.shape).astype(np.float32)
         for _ in range(3)
     ]
-    found = pulsar_qdq.difference(program, inputs)
+    found = pulsar_qdq.difference(program, inputs, qdq_onnx(program, AX650))
     assert found.layers > 3
     assert found.alone <= 1
     assert found.real < 1e-5
     assert found.differing < 0.05 * found.values
 
 
-def test_a_layer_that_is_off_is_found(pulsar_qdq, monkeypatch):
+def test_a_layer_that_is_off_is_found(pulsar_qdq):
     graph = dense()
     program = int8(graph, trained(graph))
     other = dict(program.weights)
     name = next(key for key in other if key.endswith(".weight"))
     other[name] = np.roll(other[name], 1, axis=0)
     wrong = qdq_onnx(replace(program, weights=other), AX650)
-    monkeypatch.setattr(pulsar_qdq, "qdq_onnx", lambda *_: wrong)
     x = np.random.default_rng(4).standard_normal(program.graph.inputs[0].type.shape)
-    assert pulsar_qdq.difference(program, [x.astype(np.float32)]).alone > 1
-
-
-def test_every_network_is_within_a_step_in_the_table(root):
-    page = (root / "docs/pulsar.md").read_text()
-    rows = re.findall(
-        r"^\| `(\w+)` \| (\d+) \| (\d+) \| [\d.]+% \| \d+ \| \d+ of \d+ change \|$",
-        page,
-        re.MULTILINE,
-    )
-    assert [name for name, *_ in rows] == list(specs())
-    assert {int(alone) for _, _, alone in rows} <= {0, 1}
-
-
-def test_a_row_is_what_is_found(pulsar_qdq, root):
-    assert pulsar_qdq.row("fastnet_block") in (root / "docs/pulsar.md").read_text().splitlines()
+    assert pulsar_qdq.difference(program, [x.astype(np.float32)], wrong).alone > 1

@@ -1,0 +1,78 @@
+"""The table of whole packages: rows are what is found, and what is wrong in a package is found."""
+
+import re
+import sys
+from dataclasses import replace
+
+import pytest
+
+from tcc.compiler.zoo.shipped import specs
+
+
+@pytest.fixture(scope="module")
+def pulsar_packages(root):
+    sys.path.insert(0, str(root / "tools"))
+    import pulsar_packages
+
+    yield pulsar_packages
+    sys.path.remove(str(root / "tools"))
+
+
+def test_every_network_is_in_the_table_within_a_step(root):
+    page = (root / "docs/pulsar.md").read_text()
+    form = (
+        r"^\| `(\w+)` \| [\d.]+, [\d.]+, [\d.]+ \| (\d+e-\d+) \| (\d+) \| (\d+) \| [\d.]+% \| \d+"
+        r" \| \d+ of \d+ change \|$"
+    )
+    rows = re.findall(form, page, re.MULTILINE)
+    assert [name for name, *_ in rows] == list(specs())
+    assert all(float(moved) < 1e-5 for _, moved, *_ in rows)
+    assert {int(alone) for *_, alone in rows} <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fastnet_block",
+        pytest.param("squeezenet", marks=pytest.mark.slow),
+    ],
+)
+def test_a_row_is_what_is_found(pulsar_packages, root, name):
+    assert pulsar_packages.row(name) in (root / "docs/pulsar.md").read_text().splitlines()
+
+
+def flipped(place):
+    """Return what changes one bit."""
+    return lambda data: bytes([*data[:place], data[place] ^ 1, *data[place + 1 :]])
+
+
+SPOILT = {
+    "a file that is lost": ("labels.json", None, "files"),
+    "another deviation": ("config.prototxt", lambda data: data.replace(b"std: 1", b"std: 1.1"), "makes a golden"),
+    "another scale": ("config.prototxt", lambda data: data.replace(b"slope_divisor: 255", b"slope_divisor: 256"), "levels"),
+    "an unknown key": ("config.prototxt", lambda data: data + b"colour: 1\n", "colour"),
+    "another golden": ("goldens/1.bin", flipped(0), "a golden"),
+}  # fmt: skip
+
+
+def test_what_is_wrong_in_a_package_is_found(pulsar_packages):
+    """Each file that is spoilt ends the look into the package."""
+    from tcc.backends.pulsar.chips import AX620
+    from tcc.compiler.data.dataset import read
+    from tcc.compiler.frontend.spec import load
+    from tcc.compiler.zoo.shipped import samples_folder
+
+    spec, data = load(specs()["fastnet_block"]), read(samples_folder()).first(4)
+    first = next(pulsar_packages.packages(spec, data)[1])
+    assert pulsar_packages.looked_into(first, AX620, spec, data) < 1e-6
+    other = read(samples_folder())
+    with pytest.raises(pulsar_packages.PackageError, match="images to calibrate with"):
+        pulsar_packages.looked_into(first, AX620, spec, other)
+    for name, (path, spoil, said) in SPOILT.items():
+        files = dict(first.files)
+        data_of = files.pop(f"model/{path}")
+        if spoil:
+            files[f"model/{path}"] = spoil(data_of)
+            assert spoil(data_of) != data_of, name
+        with pytest.raises(Exception, match=said):
+            pulsar_packages.looked_into(replace(first, files=files), AX620, spec, data)
