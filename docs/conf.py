@@ -17,6 +17,7 @@ SECTIONS = {
         "docs/pulsar",
         "docs/measuring",
         "docs/python",
+        "docs/training",
         "docs/from-pytorch",
         "docs/errors",
     ],

@@ -4,6 +4,7 @@
 - `metrics.jsonl`: a line an epoch;
 - `recipe.json`: the recipe as used, which `--recipe` takes again;
 - `report.json`: all that the weights depend on, and what they are worth;
+- `calibration.json`: the scales, where the network was trained as its integer program;
 - `checkpoint.safetensors`: the state of a training that is not at its end.
 
 The same training gives the same bytes: no time and no path is in them.
@@ -22,6 +23,7 @@ from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.train.metrics import EpochMetrics, Judgement
 
 WEIGHTS, METRICS, RECIPE = "weights.safetensors", "metrics.jsonl", "recipe.json"
+CALIBRATION = "calibration.json"
 REPORT, CHECKPOINT = "report.json", "checkpoint.safetensors"
 VERSION = 1
 

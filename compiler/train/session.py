@@ -14,6 +14,9 @@ from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import printer
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.quant import calibration_document, calibration_file
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.reference import classification_metrics, float_program
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import fail, whole_file
@@ -30,6 +33,7 @@ from tcc.compiler.train import (
 from tcc.compiler.train import recipe as recipes
 from tcc.compiler.train.checkpoint import TrainingIdentity, TrainingPosition, TrainingState
 from tcc.compiler.train.distributed import ALONE, World
+from tcc.compiler.train.fake_quantization import FakeQuantizedNetwork, trained_calibration
 from tcc.compiler.train.image_split import ImageSplit
 from tcc.compiler.train.loop import RunLimits, TrainingData, TrainingObserver, TrainingRun
 from tcc.compiler.train.metrics_log import MetricsLog
@@ -57,6 +61,7 @@ class TrainingRequest:
     deadline: float | None = None
     world: World = ALONE
     tensorboard: bool = False
+    qat: CalibrationDocument | None = None
 
 
 def train(
@@ -104,8 +109,42 @@ def planned(request: TrainingRequest) -> TrainingPlan:
     loss = losses.prepared(recipe.loss, dict(zip(classes, counts, strict=True)))
     start, device = request.start.tensors, arithmetic.device()
     return TrainingPlan(
-        graph, start, recipe, classes, outputs, loss, request.seed, device, request.world
+        graph,
+        start,
+        recipe,
+        classes,
+        outputs,
+        loss,
+        request.seed,
+        device,
+        request.world,
+        _calibration(request),
     )
+
+
+def _calibration(request: TrainingRequest) -> Calibration | None:
+    """Return what the network's integers are to be, where it is trained as its integer program.
+
+    Raises:
+        UserError: It is another network's (E0733).
+    """
+    if request.qat is None:
+        return None
+    ready = pipeline.ready(request.spec, request.start)
+    return calibration_file.calibration(request.qat, ready, "--qat")
+
+
+def _retrained(request: TrainingRequest, trainer: Trainer, kept: weights.Weights) -> None:
+    """Write the calibration of the kept weights, where the network was trained as integers."""
+    network = trainer.module
+    if request.qat is None or not isinstance(network, FakeQuantizedNetwork):
+        return
+    with torch.no_grad():
+        for name, tensor in network.named_weights().items():
+            tensor.copy_(torch.from_numpy(np.array(kept[name])))
+    document = trained_calibration(network, request.qat, run_folder.WEIGHTS)
+    data = calibration_document.encode(document)
+    atomic_files.write_file(request.folder / run_folder.CALIBRATION, data)
 
 
 def _begun(request: TrainingRequest, trainer: Trainer) -> TrainingState:
@@ -153,7 +192,7 @@ def _identity(request: TrainingRequest) -> TrainingIdentity:
     text = printer.show(request.spec.graph)
     return TrainingIdentity(
         network=hashlib.sha256(text.encode()).hexdigest(),
-        start=request.start.origin.digest,
+        start=request.start.origin.digest + (request.qat.seal if request.qat else ""),
         recipe=recipes.digest(request.recipe),
         train=_digest(request.stores["train"]),
         val=_digest(request.stores["val"]),
@@ -199,6 +238,7 @@ def _written(
     )
     if not request.world.first:
         return report
+    _retrained(request, run.trainer, tensors)
     weights.write(folder / run_folder.WEIGHTS, tensors)
     recipe = recipes.text(request.recipe).encode()
     atomic_files.write_file(folder / run_folder.RECIPE, recipe)

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from tcc.compiler.data.weights import Weights
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.lower.torch import TorchNetwork, module
+from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.train import distributed, optimizers, random_keys
 from tcc.compiler.train.class_outputs import ClassOutputs
 from tcc.compiler.train.distributed import ALONE, World
+from tcc.compiler.train.fake_quantization import fake_quantized
 from tcc.compiler.train.losses import ClassLoss
 from tcc.compiler.train.recipe import Recipe
 from tcc.compiler.train.weight_average import WeightAverage
@@ -21,7 +23,10 @@ from tcc.compiler.train.weight_average import WeightAverage
 
 @dataclass(frozen=True, eq=False)
 class TrainingPlan:
-    """What is trained and how; `start` are the weights that it begins with."""
+    """What is trained and how; `start` are the weights that it begins with.
+
+    With a calibration the network is trained as its integer program.
+    """
 
     graph: Graph
     start: Weights
@@ -32,6 +37,7 @@ class TrainingPlan:
     seed: int
     device: torch.device
     world: World = ALONE
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class Trainer:
         self.plan = plan
         recipe = plan.recipe
         self._layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.module: TorchNetwork = module(plan.graph, plan.start)
+        self.module = _network(plan)
         self.module.to(plan.device)
         self.module.to(memory_format=self._layout)  # type: ignore[call-overload]
         self.module.train()
@@ -101,6 +107,7 @@ class Trainer:
         losses = [
             share * self._loss.each(outputs[name], targets).mean()
             for name, share in plan.outputs.shares.items()
+            if name in outputs  # an integer program has none for training alone
         ]
         loss = torch.stack(losses).sum()
         taken = classes_of(outputs[plan.outputs.main.name].detach())
@@ -125,6 +132,12 @@ class Trainer:
     def weights(self) -> Mapping[str, NDArray[np.float32]]:
         """Return what is kept, as float32 arrays by the graph's names."""
         return {name: array(tensor) for name, tensor in self.judged.items()}
+
+
+def _network(plan: TrainingPlan) -> TorchNetwork:
+    if plan.calibration is None:
+        return module(plan.graph, plan.start)
+    return fake_quantized(plan.graph, plan.start, plan.calibration)
 
 
 def array(tensor: Tensor) -> NDArray[np.float32]:
