@@ -19,24 +19,33 @@ from tcc.compiler.cli.common_options import (
     typed,
 )
 from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.cli.sweep import SweepPlace, SweepRequest
+from tcc.compiler.cli.sweep import sweep as swept
 from tcc.compiler.cli.train_data import DataOptions
 from tcc.compiler.cli.train_options import (
     CorruptImages,
+    Dask,
     Epochs,
     Images,
     MaxTime,
+    Qat,
     RecipeOption,
     Resume,
     RunFolder,
+    Slurm,
     SplitShares,
     StartWeights,
+    SweepFile,
+    TensorBoard,
     Threads,
     TrainingSeed,
+    Workers,
 )
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.pipeline import WeightSource
+    from tcc.compiler.quant.calibration_document import CalibrationDocument
     from tcc.compiler.train.image_split import ImageSplit
     from tcc.compiler.train.metrics import EpochMetrics
     from tcc.compiler.train.recipe import Recipe
@@ -81,6 +90,12 @@ def train(
     weights: StartWeights = None,
     threads: Threads = None,
     corrupt: CorruptImages = "refuse",
+    tensorboard: TensorBoard = False,
+    qat: Qat = None,
+    sweep: SweepFile = None,
+    dask: Dask = None,
+    slurm: Slurm = None,
+    workers: Workers = 2,
     settings: Settings = None,
     strict: Strict = False,
     json: Json = False,
@@ -93,10 +108,10 @@ def train(
     recipe, PyTorch, threads and kind of CPU give the same bytes, also after an interruption.
     """
     _needs_torch()
-    from tcc.compiler.train import distributed, run_folder
+    from tcc.compiler.train import distributed, metrics_log, run_folder
 
-    began = time.monotonic()
-    seconds = _seconds(max_time)
+    began, seconds = time.monotonic(), _seconds(max_time)
+    metrics_log.require(tensorboard=tensorboard)
     with distributed.joined() as world:
         report = Report(json and world.first, quiet or not world.first, verbose and world.first)
         with report.stages() as stages:
@@ -104,25 +119,50 @@ def train(
             chosen = choose(spec, settings, strict)
             how = _recipe(recipe, epochs)
             folder = output or RUNS / f"{chosen.spec.name}-{Path(recipe).stem}"
+            options = DataOptions(data, seed, split, settings or ())
+            if sweep:
+                words = _words(chosen, options, weights, threads, corrupt)
+                place = SweepPlace(folder, dask, slurm, workers)
+                swept(report, stages, SweepRequest(sweep, chosen.spec.path, how, words, place))
+                return
             run_folder.check(folder, resume=resume)
             if resume and not (folder / run_folder.CHECKPOINT).exists():
                 report.text(f"{folder} is finished")
                 report.document({"path": str(folder), **run_folder.said(folder)})
                 return
-            options = DataOptions(data, seed, split, settings or ())
             chosen, sides = train_data.split(report, stages, chosen, options)
             start = _start(report, chosen, weights, seed)
             asked = _Asked(chosen, how, start, folder, seed)
-            request = _request(report, stages, asked, sides, corrupt)
-            request = replace(request, threads=_threads(threads, folder), world=world)
-            if seconds is not None:
-                request = replace(request, deadline=began + seconds)
+            request = replace(
+                _request(report, stages, asked, sides, corrupt),
+                threads=_threads(threads, folder),
+                deadline=None if seconds is None else began + seconds,
+                world=world,
+                tensorboard=tensorboard,
+                qat=_integers(qat, weights),
+            )
             world.wait()
             found = _trained(report, stages, request)
             stages.end()
         if world.first:
             _print(report, folder, found)
             report.document(_document(folder, found, stages))
+
+
+def _words(
+    chosen: ChosenSpec, given: DataOptions, weights: Path | None, threads: int | None, corrupt: str
+) -> tuple[str, ...]:
+    """Return the options that every training of a sweep has, with paths that hold anywhere."""
+    data = given.path or chosen.project.data
+    options = {
+        "--data": data and data.resolve(),
+        "--split": given.shares,
+        "--weights": weights and weights.resolve(),
+        "--threads": threads,
+        "--corrupt": corrupt,
+    }
+    words = [str(w) for name, value in options.items() if value for w in (name, value)]
+    return (*words, *(word for setting in given.settings for word in ("--set", setting)))
 
 
 @dataclass(frozen=True)
@@ -134,6 +174,22 @@ class _Asked:
     start: "WeightSource"
     folder: Path
     seed: int
+
+
+def _integers(path: Path | None, weights: Path | None) -> "CalibrationDocument | None":
+    """Return the calibration to train with.
+
+    Raises:
+        UserError: There are no weights that it belongs to (E0601), or it is none (E0730).
+    """
+    from tcc.compiler.quant import calibration_document
+
+    if path is None:
+        return None
+    if weights is None:
+        help = "give the weights that were calibrated, with --weights"
+        raise fail("E0601", "--qat goes on with trained weights", typed(f"--qat {path}"), help=help)
+    return calibration_document.read(path)
 
 
 def _needs_torch() -> None:

@@ -94,3 +94,41 @@ CorruptImages = Annotated[
         "--corrupt", metavar="refuse|skip", help="What is done about images that do not decode."
     ),
 ]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write events for TensorBoard beside the metrics.")
+]
+Qat = Annotated[
+    Path | None,
+    typer.Option(
+        "--qat",
+        metavar="FILE",
+        show_default=False,
+        help="Train --weights as the integer program of this calibration (tcc calibrate).",
+    ),
+]
+SweepFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--sweep",
+        metavar="FILE",
+        show_default=False,
+        help="Train every combination that this file lists, each in a folder of its own.",
+    ),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="local|ADDRESS",
+        show_default=False,
+        help="Run a sweep on a Dask cluster: processes here, or tcp://HOST:PORT.",
+    ),
+]
+Slurm = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PARTITION", show_default=False, help="Run a sweep as jobs of a Slurm partition."
+    ),
+]
+Workers = Annotated[
+    int, typer.Option(metavar="N", min=1, max=1024, help="Processes of `--dask local`.")
+]

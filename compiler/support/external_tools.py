@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "arm": ("apache-tvm", "apache-tvm-ffi", "capstone", "ziglang"),
     "import": ("onnx-graphsurgeon", "onnxsim"),
+    "sweep": ("distributed", "submitit"),
+    "tensorboard": ("tensorboard",),
     "tflite": ("ai-edge-litert", "flatbuffers"),
     "train": ("torch",),
 }

@@ -126,10 +126,12 @@ def _calibration(request: TrainingRequest) -> Calibration | None:
     """Return what the network's integers are to be, where it is trained as its integer program.
 
     Raises:
-        UserError: It is another network's (E0733).
+        UserError: It is another network's, or of other weights (E0731 to E0733).
     """
     if request.qat is None:
         return None
+    about = pipeline.network(request.spec)
+    calibration_file.check(request.qat, about, request.start.origin, "--qat")
     ready = pipeline.ready(request.spec, request.start)
     return calibration_file.calibration(request.qat, ready, "--qat")
 

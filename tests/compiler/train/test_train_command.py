@@ -217,3 +217,19 @@ def test_starting_from_weights(train, home, reference):
     assert all(
         (old[n] == new[n]).all() for n in old if "running" not in n and "batch_norm" not in n
     )
+
+
+def test_events_for_tensorboard(train, home):
+    pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
+    assert train("-o", "run", "--tensorboard", "--epochs", 2).exit_code == 0
+    (file,) = (home / "run/tensorboard").iterdir()
+    assert all(name in file.read_bytes() for name in (b"loss/train", b"accuracy/val"))
+
+
+def test_tensorboard_that_is_not_here(train, monkeypatch):
+    from tcc.compiler.train import metrics_log
+
+    monkeypatch.setattr(metrics_log, "find_spec", lambda _: None)
+    done = train("-o", "run", "--tensorboard")
+    assert done.exit_code == 3
+    assert "pip install 'tcc-compiler[tensorboard]'" in done.stderr

@@ -19,6 +19,7 @@ def test_the_commands_run(root, home, pictures):
     from tcc.compiler.cli import app
 
     (home / "net.yaml").write_text(SPEC)
+    (home / "sweep.yaml").write_text(blocks(root, "yaml")[0])
     shutil.copytree(pictures, home / "images")
     lines = [line for block in blocks(root, "sh") for line in block.splitlines()]
     assert len(lines) >= 5
@@ -26,10 +27,11 @@ def test_the_commands_run(root, home, pictures):
         done = CliRunner().invoke(app, line.split()[1:])
         assert done.exit_code == 0, f"$ {line}\n{done.stderr}"
     assert (home / "runs/long/report.json").exists()
+    assert (home / "runs/sweep/sweep.png").read_bytes()[1:4] == b"PNG"
 
 
 def test_the_recipe_is_one(root):
-    (text,) = blocks(root, "yaml")
+    _, text = blocks(root, "yaml")
     found = recipe.parse(text, "training.md")
     assert (found.epochs, found.augment.warp.degrees) == (100, 15)
 

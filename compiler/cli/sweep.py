@@ -1,0 +1,119 @@
+"""`tcc train --sweep`: many trainings, and a table of what they came to."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcc.compiler.cli.common_options import typed
+from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+if TYPE_CHECKING:
+    from tcc.compiler.train.recipe import Recipe
+    from tcc.compiler.train.sweep import Trial
+    from tcc.compiler.train.sweep_report import SweepRow
+    from tcc.compiler.train.sweep_runs import Runner, TrialCommand, TrialEnd
+
+
+@dataclass(frozen=True)
+class SweepPlace:
+    """Where a sweep goes and where it runs: here, on a Dask cluster or in a Slurm partition."""
+
+    folder: Path
+    dask: str | None = None
+    slurm: str | None = None
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What is swept, and where; `words` are the options of every training, as they are typed."""
+
+    file: Path
+    spec: Path
+    recipe: "Recipe"
+    words: tuple[str, ...]
+    place: SweepPlace
+
+
+def sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
+    """Run every training that is not finished, and write and print the table.
+
+    Raises:
+        UserError: The sweep is wrong (E1232), or a training failed (E1233).
+    """
+    from tcc.compiler.frontend.spec import load
+    from tcc.compiler.train import sweep as sweeps
+    from tcc.compiler.train import sweep_report
+
+    if request.place.dask and request.place.slurm:
+        raise fail("E0601", "--dask and --slurm exclude each other", typed("--slurm"))
+    folder = request.place.folder
+    trials = sweeps.read(request.file, request.recipe)
+    for settings in dict.fromkeys(trial.settings for trial in trials):
+        load(request.spec, dict(one.split("=", 1) for one in settings))  # said before any work
+    commands = [_command(request, trial) for trial in trials]
+    ends: dict[int, TrialEnd] = {}
+    with _runner(request.place) as run:
+        stages("trainings", 0, len(trials))
+        for place, end in run(commands):
+            ends[place] = end
+            stages("trainings", len(ends), len(trials))
+            report.detail(f"{trials[place].name}: {end.said or 'done'}")
+    ordered = [ends[place] for place in range(len(trials))]
+    found = sweep_report.rows(trials, ordered)
+    document = sweep_report.write(folder, trials, ordered, found)
+    _print(report, folder, found)
+    failed = [(t, e) for t, e in zip(trials, ordered, strict=True) if e.report is None]
+    if failed:
+        trial, end = failed[0]
+        message = f"{len(failed)} of {len(trials)} trainings failed"
+        where = whole_file(str(folder / trial.name))
+        raise fail("E1233", message, where, label=end.said[:600])
+    report.document(document)
+
+
+def _command(request: SweepRequest, trial: "Trial") -> "TrialCommand":
+    """Write a training's recipe, and return its words."""
+    from tcc.compiler.support import atomic_files
+    from tcc.compiler.train import recipe as recipes
+    from tcc.compiler.train.sweep_runs import TrialCommand
+
+    base = request.place.folder.resolve()
+    path = base / f"{trial.name}.recipe.json"
+    atomic_files.write_file(path, recipes.text(trial.recipe).encode())
+    folder = str(base / trial.name)
+    settings = [word for setting in trial.settings for word in ("--set", setting)]
+    words = ("train", str(request.spec.resolve()), *request.words, *settings, "--recipe", str(path))
+    return TrialCommand((*words, "--seed", str(trial.seed), "-o", folder, "-q"), folder)
+
+
+@contextmanager
+def _runner(place: SweepPlace) -> "Iterator[Runner]":
+    from tcc.compiler.train import sweep_runs
+
+    if place.dask is not None:
+        with sweep_runs.on_dask(place.dask, place.workers) as run:
+            yield run
+    elif place.slurm is not None:
+        with sweep_runs.on_slurm(place.folder, place.slurm) as run:
+            yield run
+    else:
+        yield sweep_runs.here
+
+
+def _print(report: Report, folder: Path, found: "Sequence[SweepRow]") -> None:
+    report.text(str(folder))
+    rows = [
+        (row.name, row.seeds, _share(row.val), _share(row.spread), _share(row.test), row.failed)
+        for row in found
+    ]
+    heads = ("setting", "seeds", "validation", "deviation", "test", "failed")
+    if not report.quiet:
+        report.table(heads, rows)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"

@@ -1,0 +1,59 @@
+"""`tcc train --qat`: on from trained weights, as the integer program of a calibration."""
+
+import json
+
+import pytest
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+
+@pytest.fixture
+def calibrated(train, home, pictures):
+    """Trained weights and a calibration of them."""
+    from tcc.compiler.cli import app
+
+    assert train("-o", "float").exit_code == 0
+    words = (
+        "calibrate",
+        "tiny.yaml",
+        "--weights",
+        "float/weights.safetensors",
+        "--method",
+        "minmax",
+    )
+    words += ("--data", pictures / "train", "--target", "onnxruntime", "-o", "scales.json")
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    (home / "qat.yaml").write_text(
+        "tcc_recipe: 1\nepochs: 1\nbatch: 8\nprecision: fp32\nlearning_rate: {peak: 0.001}\n"
+    )
+    return ("--weights", "float/weights.safetensors", "--qat", "scales.json", "-o", "qat")
+
+
+def test_the_folder_has_weights_and_the_calibration_that_belongs_to_them(
+    train, home, pictures, calibrated
+):
+    from tcc.compiler.cli import app
+
+    done = train(*calibrated, recipe="qat.yaml")
+    assert done.exit_code == 0, done.output
+    old, new = (load_file(home / f / "weights.safetensors") for f in ("float", "qat"))
+    assert any((old[name] != new[name]).any() for name in old)
+    report = json.loads((home / "qat/report.json").read_text())
+    words = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8", "--weights",
+             "qat/weights.safetensors", "--calibration", "qat/calibration.json",
+             "--data", pictures / "train", "--max-drop", 1)  # fmt: skip
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    words = ("eval", "build/tiny-onnxruntime-int8", "--data", pictures / "val", "--json")
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert json.loads(done.stdout)["accuracy"] == report["val"]["accuracy"]
+
+
+def test_a_calibration_of_other_weights(train, home, calibrated):
+    assert train("-o", "other", "--seed", 5).exit_code == 0
+    done = train("--weights", "other/weights.safetensors", *calibrated[2:], recipe="qat.yaml")
+    assert done.exit_code == 2
+    assert "error[E073" in done.stderr
+    done = train(*calibrated[2:], recipe="qat.yaml")
+    assert (done.exit_code, "error[E0601]" in done.stderr) == (2, True)

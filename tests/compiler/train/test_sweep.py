@@ -1,0 +1,106 @@
+"""Sweeps: which trainings a file stands for, how they run, and what becomes of them."""
+
+import json
+
+import pytest
+
+from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.train import recipe, sweep, sweep_report
+from tcc.compiler.train.sweep_runs import TrialEnd
+
+BASE = recipe.parse("tcc_recipe: 1\nlearning_rate: {final: 0.1}\n", "own.yaml")
+
+
+@pytest.fixture
+def trials(tmp_path):
+    def read(text):
+        (tmp_path / "sweep.yaml").write_text(text)
+        return sweep.read(tmp_path / "sweep.yaml", BASE)
+
+    return read
+
+
+def test_every_combination(trials):
+    found = trials(
+        "tcc_sweep: 1\nset: {growth: [8, 16], layers: [[2, 2]]}\n"
+        "recipe: {learning_rate.peak: [0.1, 0.2], learning_rate.schedule: [exponential]}\n"
+        "seeds: [3, 4]\n"
+    )
+    assert [each.name for each in found] == list("12345678")
+    assert found[0].settings == ("growth=8", "layers=[2, 2]")
+    assert [each.seed for each in found] == [3, 4] * 4
+    assert [each.recipe.learning_rate.peak for each in found] == [0.1, 0.1, 0.2, 0.2] * 2
+    assert {each.recipe.learning_rate.schedule for each in found} == {"exponential"}
+    assert len({recipe.digest(each.recipe) for each in found}) == 2
+    assert found[-1].chosen == {
+        "growth": "16", "layers": "[2, 2]", "learning_rate.peak": "0.2",
+        "learning_rate.schedule": "exponential", "seed": "4",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "words"),
+    [
+        ("[1]", 1, 1, "a mapping of keys"),
+        ("seeds: [1]", 1, 1, "begins with `tcc_sweep: 1`"),
+        ("tcc_sweep: 1\nsede: [1]", 2, 1, "no such `sede`"),
+        ("tcc_sweep: 1\nseeds: 3", 2, 8, "takes a list"),
+        ("tcc_sweep: 1\nseeds: [1, -1]", 2, 12, "a whole number from 0"),
+        ("tcc_sweep: 1\nset: {growth: 8}", 2, 15, "takes a list"),
+        ("tcc_sweep: 1\nrecipe: {loss.kind: [focl]}", 2, 22, "loss.kind: focl, `kind` must be"),
+        ("tcc_sweep: 1\nrecipe: {epochs.x: [1]}", 2, 21, "`epochs` is no section"),
+        ("tcc_sweep: 1\nrecipe: {epochs: [2, 0]}", 2, 22, "epochs: 0, `epochs` must be at least"),
+        (f"tcc_sweep: 1\nseeds: {list(range(1001))}", 1, 1, "1,001 trainings, at most 1,000"),
+    ],
+)  # fmt: skip
+def test_what_is_no_sweep(trials, text, line, column, words):
+    with pytest.raises(UserError) as error:
+        trials(text)
+    (found,) = error.value.diagnostics
+    assert (found.code, found.at.line, found.at.column) == ("E1232", line, column)
+    assert words in found.message
+
+
+def test_means_over_seeds(trials):
+    given = trials("tcc_sweep: 1\nset: {growth: [8, 16]}\nseeds: [0, 1]\n")
+    scores = [0.5, 0.7, 0.9, None]
+    ends = [TrialEnd(value and {"val": {"accuracy": value}, "test": None}, "") for value in scores]
+    best, other = sweep_report.rows(given, ends)
+    assert (best.name, best.val, best.spread, best.failed) == ("growth 16", 0.9, None, 1)
+    assert (other.val, other.seeds, other.test) == (pytest.approx(0.6), 2, None)
+    assert other.spread == pytest.approx(0.02**0.5)
+
+
+SWEEP = "tcc_sweep: 1\nset: {width: [4, 6]}\nseeds: [0]\n"
+
+
+def check(train, home, *words):
+    (home / "sweep.yaml").write_text(SWEEP)
+    done = train("--epochs", 1, "--sweep", "sweep.yaml", "-o", "runs", "--json", *words)
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert {row["chosen"]["width"] for row in document["rows"]} == {"4", "6"}
+    assert document["trials"][0]["report"]["network"]["params"]["width"] == "4"
+    assert json.loads((home / "runs/sweep.json").read_text())["rows"] == document["rows"]
+    return document
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_of_two_workers_gives_what_one_machine_gives(train, home):
+    pytest.importorskip("distributed", reason="needs the extra `sweep`")
+    there = check(train, home, "--dask", "local", "--workers", 2)
+    (home / "runs").rename(home / "there")
+    here = check(train, home)
+    again = check(train, home)  # nothing is run again
+    assert here == again
+    assert [t["report"] for t in here["trials"]] == [t["report"] for t in there["trials"]]
+
+
+def test_settings_are_checked_before_any_training(train, home):
+    (home / "sweep.yaml").write_text("tcc_sweep: 1\nset: {widht: [4]}\n")
+    done = train("--sweep", "sweep.yaml", "-o", "runs")
+    assert done.exit_code == 2
+    assert "widht" in done.stderr
+    assert not (home / "runs").exists()
+    done = train("--sweep", "sweep.yaml", "--dask", "local", "--slurm", "gpu")
+    assert "exclude each other" in done.stderr
