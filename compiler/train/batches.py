@@ -9,14 +9,19 @@ from torch import Tensor
 from tcc.compiler.train import random_keys
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class BatchPlan:
-    """How `images` are cut into batches; with fewer than a batch, they are repeated to fill one."""
+    """How `images` are cut into batches; with fewer than a batch, they are repeated to fill one.
+
+    With `classes`, int64 (images,), each class that is there has an equal share of each epoch:
+    images of small ones come several times, of large ones some not at all.
+    """
 
     images: int
     batch: int
     last: Literal["drop", "wrap"]
     seed: int
+    classes: Tensor | None = None
 
     @property
     def steps(self) -> int:
@@ -32,9 +37,23 @@ class BatchPlan:
     def order(self, epoch: int) -> Tensor:
         """Return the images of an epoch, int64 (steps, batch)."""
         generator = random_keys.generator(self.seed, "order", epoch)
-        shuffled = torch.randperm(self.images, generator=generator)
         wanted = self.steps * self.batch
-        return shuffled.repeat(-(-wanted // self.images))[:wanted].reshape(self.steps, self.batch)
+        if self.classes is None:
+            return _repeated(torch.arange(self.images), wanted, generator).view(-1, self.batch)
+        kinds = self.classes.bincount().nonzero()[:, 0]
+        kinds = kinds[torch.randperm(len(kinds), generator=generator)]
+        shares = [wanted // len(kinds) + (n < wanted % len(kinds)) for n in range(len(kinds))]
+        drawn = [
+            _repeated((self.classes == kind).nonzero()[:, 0], share, generator)
+            for kind, share in zip(kinds, shares, strict=True)
+        ]
+        return _repeated(torch.cat(drawn), wanted, generator).view(-1, self.batch)
+
+
+def _repeated(images: Tensor, wanted: int, generator: torch.Generator) -> Tensor:
+    """Return so many of some images, shuffled, each as often as another or once more."""
+    shuffled = images[torch.randperm(len(images), generator=generator)]
+    return shuffled.repeat(-(-wanted // len(images)))[:wanted]
 
 
 def fixed(images: int, batch: int) -> Tensor:

@@ -84,7 +84,8 @@ class TrainingRun:
         recipe, device = trainer.plan.recipe, trainer.plan.device
         self.trainer, self.data, self.limits = trainer, data, limits
         count = len(data.train.classes)
-        self.plan = BatchPlan(count, recipe.batch, recipe.last_batch, trainer.plan.seed)
+        classes = data.train.classes.cpu() if recipe.sampling == "balanced" else None
+        self.plan = BatchPlan(count, recipe.batch, recipe.last_batch, trainer.plan.seed, classes)
         self.position, self.best = start.position, start.best
         self._losses = torch.zeros(self.plan.steps, device=device)
         self._losses[: len(start.losses)] = torch.from_numpy(start.losses)

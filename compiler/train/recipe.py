@@ -53,6 +53,14 @@ class Recipe:
             "description": "Images of a step, over all processes together.",
         },
     )
+    sampling: Literal["shuffled", "balanced"] = field(
+        default="shuffled",
+        metadata={
+            "default": "shuffled",
+            "description": "Whether an epoch has each image once, or as many images of each class: "
+            "those of small classes then come several times, of large ones some not at all.",
+        },
+    )
     last_batch: Literal["drop", "wrap"] = field(
         default="drop",
         metadata={
