@@ -114,6 +114,8 @@ def test_kernels_in_c_are_clean(tmp_path: Path) -> None:
     checked = (gcc, "-O1", "-g", "-march=x86-64-v2", check, "-fno-sanitize-recover=all", "-w")
     models = [MODELS["gated"], MODELS["random-3"], MODELS["random-6"]]
     calls, plans = call_program(models, HOST, tmp_path, 2, checked)
+    called = {micro for plan in plans for k in plan.kernels for micro in k.micro_kernels}
+    assert called == set(CORES[HOST.cpu])
     for model, plan in zip(models, plans, strict=True):
         found = compared(model, 2, lambda right, p=plan: calls.results(p, right))
         assert set(found.values()) == {0}
