@@ -17,10 +17,8 @@ than with trained ones.
 """
 
 import hashlib
-import io
 import sys
-import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,27 +27,30 @@ import numpy as np
 import onnxruntime
 from generated import settle
 from numpy.typing import NDArray
-from PIL import Image
+from pulsar_package_inputs import (
+    SUFFIX,
+    Files,
+    check_numbers,
+    check_pictures,
+    read_by_network,
+    same,
+)
 from pulsar_qdq import Difference, difference
 from pulsar_zoo import spread
 
 from tcc.backends.pulsar.calibration_data import takes_levels
 from tcc.backends.pulsar.chips import CHIPS, Chip, Toolchain
-from tcc.backends.pulsar.pulsar2 import schema
 from tcc.backends.pulsar.rules.check import check_file
 from tcc.backends.pulsar.rules.rule import Severity
-from tcc.backends.pulsar.v1 import reader
-from tcc.backends.pulsar.v1.schema import Affine
 from tcc.compiler.bundle.bundle_folder import MODEL, BundleContents
 from tcc.compiler.cli import devices
 from tcc.compiler.data.dataset import DataSet, read
 from tcc.compiler.driver import int8_program, pipeline
-from tcc.compiler.driver.build_plan import Int8Programs, sampled
+from tcc.compiler.driver.build_plan import Int8Programs
 from tcc.compiler.driver.pipeline import CalibrationRequest, WeightSource
 from tcc.compiler.frontend.accuracy_bounds import Accuracy
 from tcc.compiler.frontend.spec import Spec, load
-from tcc.compiler.ir import preprocess
-from tcc.compiler.ir.graph import Input, Model
+from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.minmax import MINMAX
@@ -70,8 +71,6 @@ BOTH = {
     "README.txt", "build.sh", "calibration.tar", "compile.sh", "goldens/1.bin", "goldens/2.bin",
     "labels.json", "model.onnx", "runner/classify.cc", "runner/contract.h", "runner/network_io.h",
 }  # fmt: skip
-SUFFIX = {Toolchain.PULSAR: ".bin", Toolchain.PULSAR2: ".npy"}
-"""What files of numbers end with."""
 OWN = {
     Toolchain.PULSAR: {"config.prototxt"},
     Toolchain.PULSAR2: {
@@ -82,11 +81,6 @@ OWN = {
 """The files of a package."""
 REFUSED = frozenset({Severity.REFUSED})
 Array = NDArray[Any]
-Files = Mapping[str, bytes]
-
-
-class PackageError(AssertionError):
-    """A package is not what it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +144,9 @@ def looked_into(contents: BundleContents, chip: Chip, spec: Spec, data: DataSet)
     levels = takes_levels(source)
     _files(files, chip, ".png" if levels else SUFFIX[chip.toolchain])
     if levels:
-        _pictures(files, contents, chip, source, data)
+        check_pictures(files, contents, chip, source, data)
     else:
-        _ready(files, contents, chip, source, data)
+        check_numbers(files, contents, chip, source, data)
     return _moved(files["model.onnx"], spec, contents)
 
 
@@ -178,104 +172,10 @@ def packages(spec: Spec, data: DataSet) -> tuple[Int8Programs, Iterator[BundleCo
 def _files(files: Files, chip: Chip, suffix: str) -> None:
     """Check that the files of a package are there, and that no network breaks a rule."""
     goldens = {f"goldens/{number}{suffix}" for number in (1, 2)}
-    _same("files", set(files), BOTH | OWN[chip.toolchain] | goldens)
+    same("files", set(files), BOTH | OWN[chip.toolchain] | goldens)
     for path in (path for path in files if path.endswith(".onnx")):
         broken = [each for each in check_file(files[path], chip) if each.severity in REFUSED]
-        _same(f"{path}: broken rules", broken, [])
-
-
-def _pictures(
-    files: Files, contents: BundleContents, chip: Chip, source: Input, data: DataSet
-) -> None:
-    """Check the images of a package, and what its configuration makes of them."""
-    pre = source.preprocess
-    assert pre is not None
-    held = [_pixels(io.BytesIO(each), pre.color) for each in _archive(files)]
-    seen = [tensor.transpose(1, 2, 0).astype(np.uint8) for tensor in _learnt(source, data)]
-    _same("images to calibrate with", _bytes(held), _bytes(seen))
-    mean, std = _numbers(files, chip, source.name)
-    for number, case in enumerate(contents.manifest.goldens.cases, 1):
-        image = _pixels(io.BytesIO(files[f"goldens/{number}.png"]), pre.color)
-        _same("a golden", image.tobytes(), files[f"goldens/{number}.bin"])
-        near = (image.astype(np.float64) - mean) / std
-        wanted = _read(source, contents.files[case.image or ""])
-        apart = float(np.abs(near.transpose(2, 0, 1) - wanted).max())
-        if not apart <= 1e-5:
-            raise PackageError(f"the configuration makes a golden {apart:.1e} off")
-
-
-def _ready(
-    files: Files, contents: BundleContents, chip: Chip, source: Input, data: DataSet
-) -> None:
-    """Check the numbers of a package whose network takes no grey levels."""
-    held = [_plain(each, chip) for each in _archive(files)]
-    _same("numbers to calibrate with", _bytes(held), _bytes(_learnt(source, data)))
-    for number, case in enumerate(contents.manifest.goldens.cases, 1):
-        wanted = _read(source, contents.files[case.image or ""]).tobytes()
-        _same("a golden", files[f"goldens/{number}.bin"], wanted)
-        own = _plain(files[f"goldens/{number}{SUFFIX[chip.toolchain]}"], chip).tobytes()
-        _same("a golden's file", own, wanted)
-
-
-def _archive(files: Files) -> Iterator[bytes]:
-    with tarfile.open(fileobj=io.BytesIO(files["calibration.tar"])) as tar:
-        for each in tar.getmembers():
-            stream = tar.extractfile(each)
-            assert stream
-            yield stream.read()
-
-
-def _learnt(source: Input, data: DataSet) -> list[Array]:
-    """Return what the network is calibrated with."""
-    learn, _ = data.split()
-    return [learn.tensor(number, sampled(source)) for number in range(len(learn))]
-
-
-def _bytes(arrays: list[Array]) -> list[bytes]:
-    return [each.tobytes() for each in arrays]
-
-
-def _plain(data: bytes, chip: Chip) -> Array:
-    """Return the numbers of a file, as each tool reads them."""
-    if chip.toolchain is Toolchain.PULSAR:
-        return np.frombuffer(data, "<f4")
-    return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
-
-
-def _pixels(stream: Any, color: str) -> Array:
-    """Return a picture's levels (height, width, channels) in the order of a network's colours."""
-    image = np.asarray(Image.open(stream))
-    image = image[:, :, None] if image.ndim == 2 else image
-    return image[:, :, ::-1] if color == "bgr" else image
-
-
-def _read(source: Input, picture: bytes) -> Array:
-    """Return what a network reads of a picture."""
-    assert source.preprocess
-    channels, height, width = source.type.shape
-    image = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
-    return preprocess.apply(source.preprocess, image, (channels, height, width))
-
-
-def _numbers(files: Files, chip: Chip, name: str) -> tuple[Array, Array]:
-    """Return mean and deviation in grey levels, by the package's configuration read back."""
-    if chip.toolchain is Toolchain.PULSAR:
-        config = reader.decode(files["config.prototxt"])
-        assert config.neuwizard_conf
-        assert config.neuwizard_conf.operator_conf
-        (item,) = config.neuwizard_conf.operator_conf.input_conf_items
-        assert item.attributes
-        scale, one = item.attributes.input_modifications
-        norm = one.input_normalization
-        assert norm
-        _same("levels", scale.affine_preprocess, Affine((1.0,), (255.0,), (0.0,)))
-        return 255 * np.asarray(norm.mean), 255 * np.asarray(norm.std)
-    texts = [schema.decode(files[path]) for path in ("config.json", "config_native.json")]
-    (levels, floats) = (each.quant.input_configs[0] for each in texts)
-    _same("inputs", (levels.tensor_name, floats.tensor_name), (name, name))
-    mean, std = levels.calibration_mean or (), levels.calibration_std or ()
-    _same("numbers of grey levels", (set(mean), set(std)), ({0.0}, {1.0}))
-    return np.asarray(floats.calibration_mean), np.asarray(floats.calibration_std)
+        same(f"{path}: broken rules", broken, [])
 
 
 def _moved(data: bytes, spec: Spec, contents: BundleContents) -> float:
@@ -287,19 +187,14 @@ def _moved(data: bytes, spec: Spec, contents: BundleContents) -> float:
     most, answers = 0.0, set()
     for case in contents.manifest.goldens.cases:
         assert case.image
-        x = _read(source, contents.files[case.image])
+        x = read_by_network(source, contents.files[case.image])
         (wanted,) = float_program.run(Model(spec.graph, given.tensors), [x])
         for name, (got,) in zip(names, session.run(names, {source.name: x[None]}), strict=True):
             expected = wanted[name]
             most = max(most, float(np.abs(got - expected).max() / np.abs(expected).max()))
             answers.add(expected.tobytes())
-    _same("answers", len(answers), len(names) * len(contents.manifest.goldens.cases))
+    same("answers", len(answers), len(names) * len(contents.manifest.goldens.cases))
     return most
-
-
-def _same(what: str, one: object, other: object) -> None:
-    if one != other:
-        raise PackageError(f"{what}: {str(one)[:200]}, not {str(other)[:200]}")
 
 
 def row(network: str) -> str:

@@ -66,7 +66,7 @@ def test_what_is_wrong_in_a_package_is_found(pulsar_packages):
     first = next(pulsar_packages.packages(spec, data)[1])
     assert pulsar_packages.looked_into(first, AX620, spec, data) < 1e-6
     other = read(samples_folder())
-    with pytest.raises(pulsar_packages.PackageError, match="images to calibrate with"):
+    with pytest.raises(AssertionError, match="images to calibrate with"):
         pulsar_packages.looked_into(first, AX620, spec, other)
     for name, (path, spoil, said) in SPOILT.items():
         files = dict(first.files)
