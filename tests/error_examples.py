@@ -32,6 +32,12 @@ def sides(folder: Path) -> None:
             Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8)).save(path)
 
 
+def twins(folder: Path) -> None:
+    """The same, with an image that is on two sides in two formats."""
+    sides(folder)
+    Image.open(folder / "set/train/0/1.png").save(folder / "set/test/0/scan.bmp")
+
+
 def weights(folder: Path) -> Weights:
     """Random weights of the example's spec, which are in `weights.safetensors` too."""
     random = np.random.default_rng(0)
@@ -119,7 +125,8 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E0713": tensors,
     "E0718": picture("clear.png", lambda: Image.new("RGBA", (8, 8))),
     "E0720": changed("huge.safetensors", every(lambda value: value * np.float32(1e30))),
-    **dict.fromkeys(("E1208", "E1209", "E1210", "E1213", "E1214"), sides),
+    "E1205": twins,
+    **dict.fromkeys(("E1208", "E1209", "E1210", "E1213", "E1214", "E1215"), sides),
     "E0903": apart,
     "E0904": model("old.onnx", "y = Relu (x)", opset=2),
     "E0905": model("bytes.onnx", "y = Cast <to = 1> (x)", kind="uint8"),
