@@ -25,7 +25,7 @@ TRIED_ELSEWHERE = {"compiler/driver"}  # through the commands
 OPTIONS = ("compiler/cli/", "src/tcc/__init__.py")  # whose parameters are what users may say
 SHARED_NAMES = {("tcc.backends.arm.kernels.loops.tir", "Buffer")}  # TVM's word for it
 HEAVY = {
-    "PIL", "jsonschema", "networkx", "numpy", "onnx", "onnxruntime", "pydantic", "ruamel", "safetensors",
+    "PIL", "jsonschema", "matplotlib", "networkx", "numpy", "onnx", "onnxruntime", "pydantic", "ruamel", "safetensors", "sklearn",
     "torch", "tvm", "yaml",
 }  # fmt: skip
 

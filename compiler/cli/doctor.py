@@ -34,11 +34,13 @@ BASE = {
 """The packages that everything needs, and the module that shows that each works."""
 OPTIONAL = {
     "capstone": "capstone",
+    "matplotlib": "matplotlib",
+    "scikit-learn": "sklearn",
     "torch": "torch",
     "onnx-graphsurgeon": "onnx_graphsurgeon",
     "onnxsim": "onnxsim",
 }
-"""Packages that training, the import of ONNX files and models of cycles need, and nothing else."""
+"""Packages that training, pictures, ONNX files and models of cycles need, and nothing else."""
 ONNX_RUNTIME = {
     "u8s8": "ONNX Runtime multiplies int8 files as they are",
     "u8u8": "ONNX Runtime needs session.x64quantprecision=1 for int8 files, which `tcc run` sets",

@@ -4,10 +4,20 @@ from collections.abc import Callable
 
 import typer
 
-from tcc.compiler.cli import plot_cosines
+from tcc.compiler.cli import plot_cosines, plot_networks, plot_precision
 from tcc.compiler.cli.parameters import Command, CommandGroup
 
 KINDS: dict[str, Callable[..., None]] = {
+    "curves": plot_networks.curves,
+    "confusion": plot_networks.confusion,
+    "tsne": plot_networks.tsne,
+    "gradcam": plot_networks.gradcam,
+    "cam": plot_networks.cam,
+    "features": plot_precision.features,
+    "filters": plot_precision.filters,
+    "weights": plot_precision.weight_histograms,
+    "scatter": plot_precision.scatter,
+    "errors": plot_precision.errors,
     "cosines": plot_cosines.cosines,
 }
 """The kinds of pictures, in the order in which help lists them."""

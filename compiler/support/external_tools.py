@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "arm": ("apache-tvm", "apache-tvm-ffi", "capstone", "ziglang"),
     "import": ("onnx-graphsurgeon", "onnxsim"),
+    "plot": ("matplotlib", "scikit-learn"),
     "sweep": ("distributed", "submitit"),
     "tensorboard": ("tensorboard",),
     "tflite": ("ai-edge-litert", "flatbuffers"),

@@ -16,6 +16,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tcc import plot
 from tcc.compiler.reference.accuracy_floor import BelowFloor
 from tcc.compiler.support.diagnostics import Diagnostic, SpecWarning, UserError
 from tcc.compiler.support.external_tools import MissingTool
@@ -41,6 +42,7 @@ __all__ = [
     "build",
     "calibrate",
     "load",
+    "plot",
     "save_weights",
     "torch",
 ]

@@ -1,0 +1,183 @@
+"""What `tcc plot` draws: networks, bundles and images, as the command line names them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcc.compiler.cli.common_options import ChosenSpec, choose, typed
+from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.show_bundle import bundle_folder
+from tcc.compiler.cli.weights_and_images import take
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+if TYPE_CHECKING:
+    from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.driver.evaluation import Evaluated
+    from tcc.compiler.driver.labelled_images import LabelledImages
+    from tcc.compiler.plots.pictures import PlottedNetwork
+
+
+@dataclass(frozen=True)
+class PlotRequest:
+    """The words of a command line that say what is drawn."""
+
+    report: Report
+    spec: str | None
+    data: Path | None
+    weights: Path | None
+    seed: int | None
+    settings: Sequence[str] | None
+
+    @cached_property
+    def chosen(self) -> ChosenSpec:
+        """The spec."""
+        return choose(self.spec, self.settings)
+
+
+@dataclass(frozen=True)
+class JudgedNetwork:
+    """What a spec or a bundle gave, what it is called, and what must not be missed about it."""
+
+    evaluated: "Evaluated"
+    name: str
+    notice: str | None
+
+
+def network(request: PlotRequest, what: str) -> "PlottedNetwork":
+    """Return the spec with its weights.
+
+    Raises:
+        UserError: It is a bundle, which has no layers to look into (E1285).
+    """
+    from tcc.compiler.plots.pictures import PlottedNetwork
+
+    folder = bundle_folder(request.spec)
+    if folder:
+        message = f"{what} looks into the layers of a spec, and this is a bundle"
+        help = "name the spec that it was built from, with the same --weights"
+        raise fail("E1285", message, whole_file(str(folder)), help=help)
+    chosen = request.chosen
+    return PlottedNetwork(chosen.spec, take(request.report, chosen, request.weights, request.seed))
+
+
+def images(request: PlotRequest, *, needed: bool) -> "DataSet | None":
+    """Return the images that are named, or the project's.
+
+    Raises:
+        UserError: They are needed, and there are none (E0616), or they are no data set.
+    """
+    from tcc.compiler.data.dataset import read
+    from tcc.compiler.support import project_file
+
+    where = request.data or project_file.find(Path()).data
+    if where is None:
+        if not needed:
+            return None
+        help = "give images with --data"
+        raise fail("E0616", "draw which images?", typed("--data"), help=help)
+    found = read(where)
+    request.report.warnings(found.warnings)
+    return found
+
+
+def labelled(request: PlotRequest, net: "PlottedNetwork", most: int | None) -> "LabelledImages":
+    """Return images with classes, the first `most` by digest.
+
+    Raises:
+        UserError: They are no labelled data set for the network.
+    """
+    from tcc.compiler.bundle import bundle_folder as bundles
+
+    return _labelled(request, bundles.results(net.spec.graph), most)
+
+
+def _labelled(request: PlotRequest, outputs: object, most: int | None) -> "LabelledImages":
+    from tcc.compiler.driver import labelled_images
+
+    found = images(request, needed=True)
+    assert found is not None
+    where = found.items[0].path if request.data is None else request.data
+    if most is not None and len(found) > most:
+        request.report.note(f"{most:,} of {len(found):,} images are drawn, the first by digest")
+        found = found.first(most)
+    return labelled_images.labelled(found, outputs, where)  # type: ignore[arg-type]
+
+
+def judged(request: PlotRequest, most: int | None) -> JudgedNetwork:
+    """Return what a spec in floats, or a bundle's own artifact, gives for labelled images.
+
+    Raises:
+        UserError: They are no labelled data set for it.
+    """
+    from tcc.compiler.driver import evaluation
+
+    folder = bundle_folder(request.spec)
+    report = request.report
+    with report.stages() as stages:
+        if folder is None:
+            net = network(request, "")
+            given = labelled(request, net, most)
+            found = evaluation.by_reference(net.model, given, stages)
+            return JudgedNetwork(found, net.spec.name, net.notice)
+        from tcc.compiler.cli import devices
+
+        for option, value in (("--weights", request.weights), ("--seed", request.seed)):
+            if value is not None:
+                raise fail("E0601", f"{option} is for specs, and this is a bundle", typed(option))
+        bundle, device = devices.load(folder)
+        about = bundle.manifest
+        given = _labelled(request, about.outputs, most)
+        point = about.operating_point(given.output.name)
+        made = evaluation.by_artifact(bundle, device, given, stages, point)
+        name = f"{about.model.name} {about.target} {about.precision}"
+        return JudgedNetwork(made, name, about.weights.notice)
+
+
+def of_form(
+    request: PlotRequest, net: "PlottedNetwork", folder: Path, given: "LabelledImages"
+) -> "Evaluated":
+    """Return what a bundle's artifact gives.
+
+    Raises:
+        UserError: It is of another spec or other weights (E1285).
+    """
+    from tcc.compiler.cli import devices
+    from tcc.compiler.driver import evaluation
+
+    found, device = devices.load(folder)
+    about = found.manifest
+    unlike = "spec" if about.model.spec != net.spec.digest else "weights"
+    if unlike == "spec" or about.weights.digest != net.given.origin.digest:
+        message = f"this bundle is of another {unlike.removesuffix('s')} than the spec"
+        label = "give the same parameters and weights as it was built with"
+        raise fail("E1285", message, whole_file(str(folder)), label=label)
+    with request.report.stages() as stages:
+        return evaluation.by_artifact(found, device, given, stages)
+
+
+def pictures_of(paths: Sequence[Path]) -> "DataSet":
+    """Return images as a data set, in the order in which they are named.
+
+    Raises:
+        UserError: There are none, or one cannot be read.
+    """
+    import hashlib
+
+    from tcc.compiler.data import images
+    from tcc.compiler.data.dataset import DataSet, Item
+    from tcc.compiler.support.diagnostics import UserError
+    from tcc.compiler.support.image_folders import listing
+
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = listing(path)
+        if not found.images:
+            raise UserError((found.nothing("E0701", path),))
+        files += found.images
+    items = tuple(Item(hashlib.sha256(images.contents(file)).hexdigest(), file) for file in files)
+    return replace(DataSet(()), items=items)

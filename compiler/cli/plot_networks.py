@@ -1,0 +1,155 @@
+"""The kinds of `tcc plot` that show training, and what networks tell apart and look at."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tcc.compiler.cli import plot_inputs
+from tcc.compiler.cli.common_options import Json, Quiet, Settings, SpecArgument, Verbose, typed
+from tcc.compiler.cli.plot_inputs import PlotRequest
+from tcc.compiler.cli.plot_options import (
+    ClassOption,
+    Data,
+    Layer,
+    Most,
+    Out,
+    Pictures,
+    PointSeed,
+    SpecWord,
+    finish,
+)
+from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption
+from tcc.compiler.support.diagnostics import fail
+
+
+def curves(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN", help="Folders that `tcc train` wrote.", show_default=False),
+    ],
+    out: Out = Path("curves.png"),
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw the training curves of runs: loss, accuracy, learning rate."""
+    report = Report(json, quiet, verbose)
+    from tcc.compiler.plots import drawing, training_curves
+
+    drawing.check(out)
+    if len(runs) > training_curves.MAX_RUNS:
+        message = (
+            f"{len(runs)} runs are more than {training_curves.MAX_RUNS}, which lines tell apart"
+        )
+        raise fail("E0601", message, typed("plot curves"))
+    found = [training_curves.read(path) for path in runs]
+    said = {"runs": [{"name": run.name, "epochs": len(run.epochs)} for run in found]}
+    finish(report, lambda: training_curves.draw(found), out, said)
+
+
+def confusion(
+    spec: SpecArgument = None,
+    data: Data = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = None,
+    settings: Settings = None,
+    out: Out = Path("confusion.png"),
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw the confusion matrix of a spec or a bundle on labelled images."""
+    report = Report(json, quiet, verbose)
+    request = PlotRequest(report, spec, data, weights, seed, settings)
+    from tcc.compiler.plots import drawing, pictures
+
+    drawing.check(out)
+    found = plot_inputs.judged(request, None)
+    make = pictures.confusion(found.evaluated, found.name, found.notice)
+    said = {"network": found.name, "images": found.evaluated.scores.images}
+    finish(report, make, out, said)
+
+
+def tsne(
+    spec: SpecArgument = None,
+    data: Data = None,
+    layer: Layer = None,
+    images: Most = 2000,
+    tsne_seed: PointSeed = 0,
+    weights: WeightsOption = None,
+    seed: SeedOption = None,
+    settings: Settings = None,
+    out: Out = Path("tsne.png"),
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw images as points that lie together where the outputs, or a layer's features, do.
+
+    Without --layer the outputs of a spec or a bundle; of feature maps, the mean of each channel.
+    """
+    report = Report(json, quiet, verbose)
+    request = PlotRequest(report, spec, data, weights, seed, settings)
+    from tcc.compiler.plots import drawing, pictures
+
+    drawing.check(out)
+    if layer is None:
+        found = plot_inputs.judged(request, images)
+        make = pictures.tsne_of_outputs(found.evaluated, found.name, tsne_seed, found.notice)
+    else:
+        net = plot_inputs.network(request, "--layer")
+        given = plot_inputs.labelled(request, net, images)
+        make = pictures.tsne_of_layer(net, given, layer, tsne_seed)
+    finish(report, make, out, {"layer": layer, "seed": tsne_seed})
+
+
+def gradcam(
+    spec: SpecWord,
+    images: Pictures,
+    layer: Layer = None,
+    shown: ClassOption = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = None,
+    settings: Settings = None,
+    out: Out = Path("gradcam.png"),
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw where in images a layer's features speak for a class, by Grad-CAM.
+
+    Without --layer, the last feature maps.
+    """
+    report = Report(json, quiet, verbose)
+    request = PlotRequest(report, spec, None, weights, seed, settings)
+    from tcc.compiler.plots import drawing, pictures
+
+    drawing.check(out)
+    net = plot_inputs.network(request, "gradcam")
+    given = plot_inputs.pictures_of(images)
+    finish(report, pictures.gradcam(net, given, layer, shown), out, {"images": len(given)})
+
+
+def cam(
+    spec: SpecWord,
+    images: Pictures,
+    shown: ClassOption = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = None,
+    settings: Settings = None,
+    out: Out = Path("cam.png"),
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw class-activation maps of images, of networks that end in a mean of their maps."""
+    report = Report(json, quiet, verbose)
+    request = PlotRequest(report, spec, None, weights, seed, settings)
+    from tcc.compiler.plots import drawing, pictures
+
+    drawing.check(out)
+    net = plot_inputs.network(request, "cam")
+    given = plot_inputs.pictures_of(images)
+    finish(report, pictures.class_activation(net, given, shown), out, {"images": len(given)})

@@ -1,0 +1,63 @@
+"""The options that kinds of `tcc plot` share, and how each ends."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tcc.compiler.cli.report import Report
+
+if TYPE_CHECKING:
+    from tcc.compiler.plots.pictures import Make
+
+Out = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="FILE", help="The picture: a .png or .svg file."),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        show_default=False,
+        help="Images: a folder of class folders, or an .npz file; without it, the project file's.",
+    ),
+]
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        show_default=False,
+        help="A calibration; without it, the images calibrate.",
+    ),
+]
+Layer = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", show_default=False, help="A layer, by its path in the spec."),
+]
+ClassOption = Annotated[
+    str | None,
+    typer.Option(
+        "--class", metavar="NAME", show_default=False, help="A class; without it, the predicted."
+    ),
+]
+Most = Annotated[
+    int,
+    typer.Option("--images", metavar="N", min=1, max=5000, help="Take the first N images at most."),
+]
+PointSeed = Annotated[int, typer.Option("--tsne-seed", metavar="N", min=0, help="Seed of t-SNE.")]
+SpecWord = Annotated[str, typer.Argument(metavar="SPEC", help="A spec file, or a known name.")]
+Pictures = Annotated[
+    list[Path],
+    typer.Argument(metavar="IMAGE", help="Image files, or folders of them.", show_default=False),
+]
+
+
+def finish(report: Report, make: "Make", out: Path, said: dict[str, Any]) -> None:
+    """Write a picture, and say where it is."""
+    from tcc.compiler.plots import drawing
+
+    drawing.write(make, out)
+    report.text(str(out))
+    report.document({**said, "output": str(out)})

@@ -1,0 +1,165 @@
+"""The kinds of `tcc plot` that show floats beside integers, as the quantisation study does."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcc.compiler.cli import plot_inputs
+from tcc.compiler.cli.common_options import Json, Quiet, Settings, SpecArgument, Verbose
+from tcc.compiler.cli.plot_inputs import PlotRequest
+from tcc.compiler.cli.plot_options import (
+    CalibrationOption,
+    Data,
+    Layer,
+    Most,
+    Out,
+    SpecWord,
+    finish,
+)
+from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption
+
+if TYPE_CHECKING:
+    from tcc.compiler.driver.int8_program import CalibrationSource
+    from tcc.compiler.plots.layers import Quantised
+    from tcc.compiler.plots.pictures import PlottedNetwork
+
+Forms = Annotated[
+    list[Path],
+    typer.Argument(metavar="BUNDLE", help="Bundles of the same network.", show_default=False),
+]
+
+
+def _quantised(
+    request: PlotRequest, calibration: Path | None, out: Path
+) -> "tuple[PlottedNetwork, Quantised, CalibrationSource]":
+    from tcc.compiler.plots import drawing, pictures
+
+    drawing.check(out)
+    net = plot_inputs.network(request, "integers")
+    images = plot_inputs.images(request, needed=calibration is None)
+    with request.report.stages() as stages:
+        made, source = pictures.quantised(net, images, calibration, stages)
+        stages.end()
+    return net, made, source
+
+
+def features(
+    spec: SpecArgument = None,
+    data: Data = None,
+    calibration: CalibrationOption = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default=False, help="The image; else one of the data."),
+    ] = None,
+    layer: Layer = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = None,
+    settings: Settings = None,
+    out: Out = Path("features.png"),
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw feature maps of the first and last convolution, or of a layer, in float and int8."""
+    report = Report(json, quiet, verbose)
+    request = PlotRequest(report, spec, data, weights, seed, settings)
+    from tcc.compiler.plots import pictures
+
+    net, made, _ = _quantised(request, calibration, out)
+    given = plot_inputs.pictures_of([image]) if image else plot_inputs.images(request, needed=True)
+    assert given is not None
+    finish(report, pictures.features(net, made, given, layer), out, {"layer": layer})
+
+
+def filters(
+    spec: SpecArgument = None,
+    data: Data = None,
+    calibration: CalibrationOption = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = None,
+    settings: Settings = None,
+    out: Out = Path("filters.png"),
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw the filters of the first and last convolution, in float and int8."""
+    report = Report(json, quiet, verbose)
+    request = PlotRequest(report, spec, data, weights, seed, settings)
+    from tcc.compiler.plots import pictures
+
+    net, made, _ = _quantised(request, calibration, out)
+    finish(report, pictures.filters(net, made), out, {})
+
+
+def weight_histograms(
+    spec: SpecArgument = None,
+    data: Data = None,
+    calibration: CalibrationOption = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = None,
+    settings: Settings = None,
+    out: Out = Path("weights.png"),
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw histograms of the weights of the first and last convolution, in float and int8."""
+    report = Report(json, quiet, verbose)
+    request = PlotRequest(report, spec, data, weights, seed, settings)
+    from tcc.compiler.plots import pictures
+
+    net, made, _ = _quantised(request, calibration, out)
+    finish(report, pictures.weights(net, made), out, {})
+
+
+def errors(
+    spec: SpecArgument = None,
+    data: Data = None,
+    calibration: CalibrationOption = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = None,
+    settings: Settings = None,
+    out: Out = Path("errors.png"),
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw a bar for each layer: the noise of its integers."""
+    report = Report(json, quiet, verbose)
+    request = PlotRequest(report, spec, data, weights, seed, settings)
+    from tcc.compiler.plots import pictures
+
+    net, _, source = _quantised(request, calibration, out)
+    finish(report, pictures.errors(net, source), out, {})
+
+
+def scatter(
+    spec: SpecWord,
+    bundles: Forms,
+    data: Data = None,
+    images: Most = 500,
+    weights: WeightsOption = None,
+    seed: SeedOption = None,
+    settings: Settings = None,
+    out: Out = Path("scatter.png"),
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw outputs of bundles against those of the spec in floats; their own artifacts run.
+
+    Take only bundles that you trust.
+    """
+    report = Report(json, quiet, verbose)
+    request = PlotRequest(report, spec, data, weights, seed, settings)
+    from tcc.compiler.plots import drawing, pictures
+
+    drawing.check(out)
+    net = plot_inputs.network(request, "scatter")
+    given = plot_inputs.labelled(request, net, images)
+    forms = {str(path): plot_inputs.of_form(request, net, path, given) for path in bundles}
+    floats = pictures.evaluated(net, given)
+    finish(report, pictures.scatter(net, floats, forms), out, {"images": len(given.data)})

@@ -1,0 +1,343 @@
+"""Each kind of picture of a network: from spec, weights and images to a figure.
+
+What is computed is computed before the figure is made; matplotlib draws in the end.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.data.dataset import DataSet, Item, check
+from tcc.compiler.driver import evaluation, int8_program, pipeline
+from tcc.compiler.driver.evaluation import Evaluated
+from tcc.compiler.driver.labelled_images import LabelledImages
+from tcc.compiler.driver.pipeline import WeightSource
+from tcc.compiler.frontend.spec import Spec
+from tcc.compiler.ir.graph import Input, Model, Output
+from tcc.compiler.plots import (
+    confusion_matrix,
+    drawing,
+    embedding,
+    feature_pictures,
+    layers,
+    overlays,
+    precision_plots,
+)
+from tcc.compiler.plots.layers import Quantised, Values
+from tcc.compiler.plots.overlays import Overlay
+from tcc.compiler.quant import calibration_file
+from tcc.compiler.quant.methods import DEFAULT
+from tcc.compiler.quant.methods.method import RunOptions
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import float_program
+from tcc.compiler.support.diagnostics import fail, nearest, whole_file
+from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.support.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Make = Callable[[], "Figure"]
+
+
+@dataclass(frozen=True)
+class PlottedNetwork:
+    """A spec with weights; random ones are said on every picture."""
+
+    spec: Spec
+    given: WeightSource
+
+    @property
+    def model(self) -> Model:
+        """The network in floats, as written."""
+        return Model(self.spec.graph, self.given.tensors)
+
+    @property
+    def source(self) -> Input:
+        """Its input."""
+        (found,) = self.spec.graph.inputs
+        return found
+
+    @property
+    def notice(self) -> str | None:
+        """What must not be missed about the weights."""
+        return self.given.origin.notice
+
+    def row(self) -> Output:
+        """Return the first output that is a row of classes, decisions or numbers.
+
+        Raises:
+            UserError: There is none (E0716).
+        """
+        graph = self.spec.graph
+        for output in graph.outputs:
+            if not output.train_only and len(graph.types[output.value].shape) == 1:
+                return output
+        message = "this network has no output that is a row of classes"
+        raise fail("E0716", message, whole_file(self.spec.name))
+
+
+def confusion(found: Evaluated, name: str, notice: str | None) -> Make:
+    """Return the confusion matrix of what a network gave.
+
+    Raises:
+        UserError: Its decisions do not exclude each other (E1284).
+    """
+    scores = found.scores
+    if not scores.confusion:
+        message = "decisions that do not exclude each other have no confusion matrix"
+        raise fail("E1284", message, whole_file(str(found.given.path)))
+    title = f"{drawing.short(name)}: {scores.correct:,} of {scores.images:,} right"
+    labels = found.given.labels
+    return lambda: confusion_matrix.draw(scores.confusion, labels, title, notice)
+
+
+def tsne_of_outputs(found: Evaluated, name: str, seed: int, notice: str | None) -> Make:
+    """Return t-SNE of what a network gave.
+
+    Raises:
+        UserError: There are too few images (E1284).
+    """
+    assert found.raw is not None
+    title = f"t-SNE of `{found.given.output.name}`, {drawing.short(name)}"
+    return _tsne(found.given, found.raw, title, seed, notice)
+
+
+def tsne_of_layer(net: PlottedNetwork, given: LabelledImages, layer: str, seed: int) -> Make:
+    """Return t-SNE of a layer's features: of maps, the mean of each channel.
+
+    Raises:
+        UserError: There is no such layer (E1281), or too few images (E1284).
+    """
+    value = layers.find(net.spec.graph, layer, net.spec.name)
+    data = check(given.data, net.source)
+    run = layers.floats(net.model, value)
+    found = (run(data.tensor(i, net.source)) for i in range(len(data)))
+    rows = np.stack([v.mean(axis=(1, 2)) if v.ndim == 3 else v.reshape(-1) for v in found])
+    title = f"t-SNE of `{drawing.short(value, drawing.PATH)}`, {drawing.short(net.spec.name)}"
+    return _tsne(given, rows, title, seed, net.notice)
+
+
+def _tsne(
+    given: LabelledImages, rows: NDArray[np.floating], title: str, seed: int, notice: str | None
+) -> Make:
+    if len(rows) < embedding.FEWEST:
+        message = f"t-SNE takes {embedding.FEWEST} images or more, and these are {len(rows)}"
+        raise fail("E1284", message, whole_file(str(given.path)))
+    points = embedding.places(rows, seed)
+    text = f"{title}, {len(rows):,} images"
+    return lambda: embedding.draw(points, given.classes, given.labels, text, notice)
+
+
+def gradcam(net: PlottedNetwork, images: DataSet, layer: str | None, shown: str | None) -> Make:
+    """Return Grad-CAM overlays of images for a layer, the last of feature maps without one.
+
+    Raises:
+        UserError: There is no such layer (E1281) or class (E1262), or an image is wrong.
+        MissingTool: torch is not here.
+    """
+    try:
+        from tcc.compiler.plots import class_maps
+    except ImportError:
+        raise MissingTool(Tool("torch", "take gradients", None)) from None
+    graph, output = net.spec.graph, net.row()
+    where = net.spec.name
+    value = layers.find(graph, layer, where) if layer else layers.last_map(graph, where)
+    wanted = _class(net, output, shown)
+    made = []
+    for item, tensor in _tensors(net, images):
+        found = class_maps.gradcam(net.model, output.name, value, tensor, wanted)
+        said = _said(output, found.raw, found.shown)
+        made.append(Overlay(layers.pixels(net.source, tensor), found.heat, item.path.name, said))
+    title = f"Grad-CAM of `{drawing.short(value, drawing.PATH)}`, {drawing.short(where)}"
+    return lambda: overlays.draw(made, title, net.notice)
+
+
+def class_activation(net: PlottedNetwork, images: DataSet, shown: str | None) -> Make:
+    """Return class-activation maps of images, for a network that ends in a mean of its maps.
+
+    Raises:
+        UserError: It does not (E1283), there is no such class (E1262), or an image is wrong.
+        MissingTool: torch is not here.
+    """
+    try:
+        from tcc.compiler.plots import class_maps
+    except ImportError:
+        raise MissingTool(Tool("torch", "take gradients", None)) from None
+    output = net.row()
+    value, linear = class_maps.head(net.spec.graph, output.name)
+    wanted = _class(net, output, shown)
+    run, answer = layers.floats(net.model, value), float_program.prepared(net.model)
+    made = []
+    for item, tensor in _tensors(net, images):
+        raw = answer(tensor)[output.name]
+        found = class_maps.activation_map(net.model, run(tensor), linear, raw, wanted)
+        said = _said(output, raw, found.shown)
+        made.append(Overlay(layers.pixels(net.source, tensor), found.heat, item.path.name, said))
+    title = f"class activation of `{drawing.short(value)}`, {drawing.short(net.spec.name)}"
+    return lambda: overlays.draw(made, title, net.notice)
+
+
+def _tensors(net: PlottedNetwork, images: DataSet) -> Sequence[tuple[Item, Values]]:
+    """Return the input of each image.
+
+    Raises:
+        UserError: There are too many (E1284), or the network takes no images.
+    """
+    if net.source.preprocess is None or len(net.source.type.shape) != 3:
+        raise fail("E0625", "this network does not take an image", whole_file(net.spec.name))
+    if len(images) > overlays.MOST:
+        message = f"{len(images):,} images are too many for one picture"
+        help = f"name {overlays.MOST} of them, or fewer"
+        raise fail("E1284", message, whole_file(str(images.items[0].path)), help=help)
+    data = check(images, net.source)
+    return [(item, data.tensor(i, net.source)) for i, item in enumerate(data.items)]
+
+
+def _class(net: PlottedNetwork, output: Output, name: str | None) -> int | None:
+    """Return the class that is asked for."""
+    if name is None:
+        return None
+    count = net.spec.graph.types[output.value].shape[0]
+    labels = output.labels or tuple(map(str, range(count)))
+    by_name = {label.casefold(): index for index, label in enumerate(labels)}
+    if name.casefold() in by_name:
+        return by_name[name.casefold()]
+    close = nearest(name, set(labels))
+    help = f"its classes are {', '.join(labels[:20])}"
+    help = f"did you mean `{close}`? {help}" if close else help
+    where = whole_file(net.spec.name)
+    raise fail("E1262", f"the network has no class `{name[:80]}`", where, help=help)
+
+
+def _said(output: Output, raw: Values, shown: int) -> str:
+    """Return what is said of an image: the class that is shown, and how likely it is."""
+    from tcc.compiler.reference.output_activations import applied
+
+    value = float(applied(output.activation, raw)[shown])
+    label = output.labels[shown] if output.labels else f"class {shown}"
+    return f"{label} {value:.3f}"
+
+
+def quantised(
+    net: PlottedNetwork, images: DataSet | None, file: Path | None, progress: Progress = silent
+) -> tuple[Quantised, "int8_program.CalibrationSource"]:
+    """Return a network as integers, by the calibration of a file or a fresh one of images.
+
+    Raises:
+        UserError: The calibration is another network's, or neither is given (E0616).
+    """
+    if file is not None:
+        source = int8_program.from_file(file, net.spec, net.given, images)
+    elif images is not None:
+        wanted = pipeline.CalibrationRequest(
+            int8_program.ANY, DEFAULT, RunOptions(progress=progress)
+        )
+        source = int8_program.from_images(net.spec, net.given, images, wanted)
+    else:
+        help = "give images with --data, or a calibration with --calibration"
+        message = "integers need a calibration"
+        raise fail("E0616", message, whole_file(net.spec.name), help=help)
+    ready = pipeline.ready(net.spec, net.given)
+    calibration = calibration_file.calibration(source.document, ready, source.name)
+    return Quantised(ready, quantize(ready, calibration), calibration), source
+
+
+def features(net: PlottedNetwork, made: Quantised, images: DataSet, path: str | None) -> Make:
+    """Return the maps of the first and last convolution for the first image, or those of a layer.
+
+    Raises:
+        UserError: There is no such layer (E1281), or it has no maps.
+    """
+    graph, where = net.spec.graph, net.spec.name
+    item, tensor = _tensors(net, images.first(1))[0]
+    (ready,) = made.ready.graph.inputs
+    own = layers.integers(made, images.first(1).tensor(0, ready))
+    if path:
+        names = [layers.find(graph, path, where)]
+    else:
+        found = layers.convolutions(graph, where)
+        names = [layers.compared(graph, made, node) for node in found]
+    pictures = []
+    for name in dict.fromkeys(names):
+        values = layers.floats(net.model, name)(tensor)
+        if values.ndim != 3:
+            message = f"`{name[:120]}` is a row of numbers, and no feature maps"
+            raise fail("E1281", message, whole_file(where))
+        pictures.append(feature_pictures.LayerPicture(name, values, own.get(name)))
+    title = f"feature maps of {drawing.short(item.path.name)}, {drawing.short(where)}"
+    return lambda: feature_pictures.draw(pictures, title, net.notice)
+
+
+def filters(net: PlottedNetwork, made: Quantised) -> Make:
+    """Return the filters of the first and last convolution, batch norms folded in.
+
+    Raises:
+        UserError: There is no convolution (E1281).
+    """
+    pictures = [feature_pictures.of_filters(*each) for each in _weights(net, made)]
+    title = f"filters, {drawing.short(net.spec.name)}"
+    return lambda: feature_pictures.draw(pictures, title, net.notice)
+
+
+def weights(net: PlottedNetwork, made: Quantised) -> Make:
+    """Return histograms of the weights of the first and last convolution, batch norms folded in.
+
+    Raises:
+        UserError: There is no convolution (E1281).
+    """
+    found = _weights(net, made)
+    title = f"weights, {drawing.short(net.spec.name)}"
+    return lambda: precision_plots.histograms(found, title, net.notice)
+
+
+def _weights(net: PlottedNetwork, made: Quantised) -> list[tuple[str, Values, Values | None]]:
+    graph = net.spec.graph
+    nodes = layers.convolutions(graph, net.spec.name)
+    return [(node.name, *layers.filters(made, layers.folded(graph, made, node))) for node in nodes]
+
+
+def errors(
+    net: PlottedNetwork, source: "int8_program.CalibrationSource", progress: Progress = silent
+) -> Make:
+    """Return what each layer loses as integers, over the images held out of the calibration.
+
+    Raises:
+        UserError: There are no images (E0616).
+    """
+    images = source.judge
+    if images is None:
+        help = "give them with --data"
+        message = "what layers lose is measured over images"
+        raise fail("E0616", message, whole_file(net.spec.name), help=help)
+    found = int8_program.compared(net.spec, net.given, source.document, images, progress)
+    title = f"{drawing.short(net.spec.name)} in int8"
+    return lambda: precision_plots.errors(found.layers, title, net.notice)
+
+
+def scatter(net: PlottedNetwork, given: Evaluated, forms: Mapping[str, Evaluated]) -> Make:
+    """Return the outputs of artifacts against those of the network in floats.
+
+    Args:
+        net: The network.
+        given: What it gave in floats.
+        forms: What artifacts gave for the same images, by name.
+    """
+    floats = _raw(given)
+    title = f"`{given.given.output.name}` of {drawing.short(net.spec.name)}, {len(floats):,} images"
+    values = {name: _raw(each) for name, each in forms.items()}
+    return lambda: precision_plots.scatter(floats, values, title, net.notice)
+
+
+def _raw(found: Evaluated) -> Values:
+    assert found.raw is not None  # images are few
+    return found.raw
+
+
+def evaluated(net: PlottedNetwork, given: LabelledImages, progress: Progress = silent) -> Evaluated:
+    """Return what a network gives in floats."""
+    return evaluation.by_reference(net.model, given, progress)

@@ -1,0 +1,204 @@
+"""Pictures of training and of networks, as `tcc plot` draws them; each returns the figure.
+
+    import tcc
+
+    tcc.plot.gradcam("ddsnet", ["tile.png"], "tile-seen.svg", weights="weights.safetensors")
+
+A spec is what `tcc.load` returned or takes; without `weights` they are random, and the picture says
+so. `out` is a .png or .svg file, which need not be. They need the extra `plot`.
+"""
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from tcc.compiler.driver.labelled_images import LabelledImages
+    from tcc.compiler.frontend.spec import Spec
+    from tcc.compiler.plots.pictures import PlottedNetwork
+
+    File = str | PathLike[str]
+
+__all__ = [
+    "cam",
+    "confusion",
+    "curves",
+    "errors",
+    "features",
+    "filters",
+    "gradcam",
+    "tsne",
+    "weights",
+]
+
+
+def curves(runs: "Sequence[File]", out: "File | None" = None) -> "Figure":
+    """Draw the training curves of folders that `tcc train` wrote."""
+    from tcc.compiler.plots import training_curves
+
+    found = [training_curves.read(Path(run)) for run in runs]
+    return _drawn(lambda: training_curves.draw(found), out)
+
+
+def confusion(
+    spec: "Spec | File", data: "File", out: "File | None" = None, *, weights: "File | None" = None
+) -> "Figure":
+    """Draw the confusion matrix of a spec on labelled images."""
+    from tcc.compiler.plots import pictures
+
+    net = _network(spec, weights)
+    found = pictures.evaluated(net, _labelled(net, data))
+    return _drawn(pictures.confusion(found, net.spec.name, net.notice), out)
+
+
+def tsne(
+    spec: "Spec | File",
+    data: "File",
+    out: "File | None" = None,
+    *,
+    layer: str | None = None,
+    weights: "File | None" = None,
+    seed: int = 0,
+) -> "Figure":
+    """Draw t-SNE of the outputs for labelled images, or of a layer's features."""
+    from tcc.compiler.plots import pictures
+
+    net = _network(spec, weights)
+    given = _labelled(net, data)
+    if layer is not None:
+        return _drawn(pictures.tsne_of_layer(net, given, layer, seed), out)
+    found = pictures.evaluated(net, given)
+    return _drawn(pictures.tsne_of_outputs(found, net.spec.name, seed, net.notice), out)
+
+
+def gradcam(
+    spec: "Spec | File",
+    images: "Sequence[File]",
+    out: "File | None" = None,
+    *,
+    layer: str | None = None,
+    shown: str | None = None,
+    weights: "File | None" = None,
+) -> "Figure":
+    """Draw Grad-CAM of images for a layer and a class: the last maps', the predicted, without."""
+    from tcc.compiler.cli.plot_inputs import pictures_of
+    from tcc.compiler.plots import pictures
+
+    net = _network(spec, weights)
+    given = pictures_of([Path(image) for image in images])
+    return _drawn(pictures.gradcam(net, given, layer, shown), out)
+
+
+def cam(
+    spec: "Spec | File",
+    images: "Sequence[File]",
+    out: "File | None" = None,
+    *,
+    shown: str | None = None,
+    weights: "File | None" = None,
+) -> "Figure":
+    """Draw class-activation maps of images, of a network that ends in a mean of its maps."""
+    from tcc.compiler.cli.plot_inputs import pictures_of
+    from tcc.compiler.plots import pictures
+
+    net = _network(spec, weights)
+    given = pictures_of([Path(image) for image in images])
+    return _drawn(pictures.class_activation(net, given, shown), out)
+
+
+def features(
+    spec: "Spec | File",
+    calibration: "File",
+    image: "File",
+    out: "File | None" = None,
+    *,
+    layer: str | None = None,
+    weights: "File | None" = None,
+) -> "Figure":
+    """Draw feature maps of the first and last convolution, or of a layer, in float and int8."""
+    from tcc.compiler.cli.plot_inputs import pictures_of
+    from tcc.compiler.plots import pictures
+
+    net = _network(spec, weights)
+    made, _ = pictures.quantised(net, None, Path(calibration))
+    return _drawn(pictures.features(net, made, pictures_of([Path(image)]), layer), out)
+
+
+def filters(
+    spec: "Spec | File",
+    calibration: "File",
+    out: "File | None" = None,
+    *,
+    weights: "File | None" = None,
+) -> "Figure":
+    """Draw the filters of the first and last convolution, in float and int8."""
+    from tcc.compiler.plots import pictures
+
+    net = _network(spec, weights)
+    return _drawn(pictures.filters(net, pictures.quantised(net, None, Path(calibration))[0]), out)
+
+
+def weights(
+    spec: "Spec | File",
+    calibration: "File",
+    out: "File | None" = None,
+    *,
+    weights: "File | None" = None,
+) -> "Figure":
+    """Draw histograms of the weights of the first and last convolution, in float and int8."""
+    from tcc.compiler.plots import pictures
+
+    net = _network(spec, weights)
+    return _drawn(pictures.weights(net, pictures.quantised(net, None, Path(calibration))[0]), out)
+
+
+def errors(
+    spec: "Spec | File",
+    calibration: "File",
+    data: "File",
+    out: "File | None" = None,
+    *,
+    weights: "File | None" = None,
+) -> "Figure":
+    """Draw what each layer loses as integers, over images."""
+    from tcc.compiler.data.dataset import read
+    from tcc.compiler.plots import pictures
+
+    net = _network(spec, weights)
+    _, source = pictures.quantised(net, read(Path(data)), Path(calibration))
+    return _drawn(pictures.errors(net, source), out)
+
+
+def _network(spec: "Spec | File", weights: "File | None") -> "PlottedNetwork":
+    from tcc.compiler.driver import pipeline
+    from tcc.compiler.frontend.spec import load
+    from tcc.compiler.plots.pictures import PlottedNetwork
+    from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.zoo import shipped
+
+    chosen = spec
+    if isinstance(chosen, str | PathLike):
+        chosen = load(shipped.find_spec(str(chosen), whole_file("tcc.plot")), {})
+    if weights is None:
+        return PlottedNetwork(chosen, pipeline.random_weights(chosen.graph))
+    return PlottedNetwork(chosen, pipeline.read_weights(Path(weights), chosen.graph))
+
+
+def _labelled(net: "PlottedNetwork", data: "File") -> "LabelledImages":
+    from tcc.compiler.bundle import bundle_folder
+    from tcc.compiler.data.dataset import read
+    from tcc.compiler.driver import labelled_images
+
+    outputs = bundle_folder.results(net.spec.graph)
+    return labelled_images.labelled(read(Path(data)), outputs, Path(data))
+
+
+def _drawn(make: "Callable[[], Figure]", out: "File | None") -> "Figure":
+    from tcc.compiler.plots import drawing
+
+    if out is not None:
+        drawing.write(make, Path(out))
+    return drawing.drawn(make)
