@@ -128,6 +128,8 @@ def judged(request: PlotRequest, most: int | None) -> JudgedNetwork:
                 raise fail("E0601", f"{option} is for specs, and this is a bundle", typed(option))
         bundle, device = devices.load(folder)
         about = bundle.manifest
+        if about.weights.notice:
+            report.notice(about.weights.notice)
         given = _labelled(request, about.outputs, most)
         point = about.operating_point(given.output.name)
         made = evaluation.by_artifact(bundle, device, given, stages, point)

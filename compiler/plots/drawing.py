@@ -93,7 +93,9 @@ def encoded(make: "Callable[[], Figure]", suffix: str) -> bytes:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         stream = io.BytesIO()
-        metadata = {"Date": None} if suffix.lower() == ".svg" else {"Software": None}
+        metadata = (
+            {"Date": None, "Creator": None} if suffix.lower() == ".svg" else {"Software": None}
+        )
         make().savefig(stream, format=suffix[1:].lower(), metadata=metadata)
     return stream.getvalue()
 

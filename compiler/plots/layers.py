@@ -154,7 +154,22 @@ def filters(made: Quantised, name: str) -> tuple[Values, Values | None]:
     if made.program.graph.types[other.name].scale is None:  # of a last layer, its input's as well
         share = share / np.float32(made.program.graph.types[other.inputs[0]].scale)
     stored = weight.astype(np.float32)
-    return own, stored * share.reshape(-1, *(1 for _ in stored.shape[1:]))
+    return own, _unequalised(
+        made, other, stored * share.reshape(-1, *(1 for _ in stored.shape[1:]))
+    )
+
+
+def _unequalised(made: Quantised, node: Node, weight: Values) -> Values:
+    """Return a convolution's weights between real channels, where channels were equalised."""
+    after, before = (made.calibration.factors.get(name) for name in (node.name, node.inputs[0]))
+    sides = (1 for _ in weight.shape[2:])
+    if after is not None:
+        weight = weight * after.reshape(-1, 1, *(1 for _ in weight.shape[2:]))
+    if before is not None:
+        groups = before.size // weight.shape[1]
+        own = np.repeat(before.reshape(groups, -1), len(weight) // groups, axis=0)
+        weight = weight / own.reshape(*weight.shape[:2], *sides)
+    return weight
 
 
 def pixels(source: Input, tensor: Values) -> NDArray[np.float32]:

@@ -1,0 +1,112 @@
+"""`tcc plot`: each kind from the command line and from Python, and what it refuses."""
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("sklearn")
+
+import tcc as package
+
+
+def shown(path):
+    with Image.open(path) as image:
+        return image.size, len(image.convert("RGB").getcolors(1 << 24))
+
+
+def test_pictures_of_images_and_classes(tcc, home, images, picture, built):
+    pytest.importorskip("torch")
+    for words in (
+        ("confusion", "tiny.yaml", "--data", images),
+        ("confusion", built, "--data", images),
+        ("tsne", built, "--data", images),
+        ("tsne", "tiny.yaml", "--data", images, "--layer", "relu"),
+        ("gradcam", "tiny.yaml", picture, images, "--layer", "conv", "--class", "DOG"),
+        ("cam", "tiny.yaml", picture),
+    ):
+        found = tcc("plot", *words, "-o", "out.png")
+        assert (found.code, found.out) == (0, "out.png\n"), found.err
+        assert "random" in found.err
+        (width, height), colours = shown("out.png")
+        assert width > 300
+        assert height > 200
+        assert colours > 20
+
+
+def test_pictures_of_integers(tcc, home, images, built):
+    calibrate = (
+        "calibrate",
+        "tiny.yaml",
+        "--target",
+        "ort",
+        "--data",
+        images,
+        "--method",
+        "minmax",
+    )
+    assert tcc(*calibrate, "-o", "c.json", "-q").code == 0
+    given = ("tiny.yaml", "--calibration", "c.json")
+    for words in (
+        ("features", *given, "--data", images),
+        ("filters", *given),
+        ("weights", *given),
+        ("errors", *given, "--data", images),
+        ("scatter", "tiny.yaml", built, "--data", images),
+    ):
+        found = tcc("plot", *words, "-o", "out.svg", "--json")
+        assert found.code == 0, found.err
+        assert found.document["output"] == "out.svg"
+        assert (home / "out.svg").read_bytes().startswith(b"<?xml")
+    package.plot.filters("tiny.yaml", "c.json", "from-python.svg")
+    assert tcc("plot", "filters", *given, "-o", "typed.svg").code == 0
+    assert (home / "from-python.svg").read_bytes() == (home / "typed.svg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("filters", "tiny.yaml", "-o", "x.gif"), "E1280", "pictures are PNG or SVG"),
+        (("gradcam", "tiny.yaml", "one.png", "--layer", "reul"), "E1281", "did you mean `relu`?"),
+        (("gradcam", "tiny.yaml", "one.png", "--layer", "linear"), "E1281", "no feature maps"),
+        (("gradcam", "tiny.yaml", "one.png", "--class", "ow"), "E1262", "did you mean `owl`?"),
+        (("tsne", "tiny.yaml", "--data", "flat"), "E0714", "these images have no labels"),
+        (("tsne", "tiny.yaml", "--data", "few"), "E1284", "these are 1"),
+        (("filters", "tiny.yaml"), "E0616", "--data"),
+        (("gradcam", "tiny.yaml", "none.png"), "E0701", "none.png"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(tcc, home, picture, words, code, said):
+    for folder in ("flat", "few/cat"):
+        (home / folder).mkdir(parents=True)
+        Image.open(picture).save(home / folder / "a.png")
+    found = tcc("plot", *words)
+    assert (found.code, found.out) == (2, "")
+    assert f"error[{code}]" in found.err
+    assert said in found.err
+    assert not list(home.glob("*.svg"))
+
+
+def test_too_many_images_and_bundles_for_specs(tcc, home, built, picture):
+    (home / "many").mkdir()
+    for number in range(65):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(home / f"many/{number}.png")
+    found = tcc("plot", "gradcam", "tiny.yaml", "many")
+    assert (found.code, "65 images are too many for one picture" in found.err) == (2, True)
+    found = tcc("plot", "tsne", built, "--layer", "relu", "--data", "many")
+    assert (found.code, "error[E1285]" in found.err) == (2, True)
+    found = tcc("plot", "scatter", "tiny.yaml", built, "--seed", "5", "--data", "many")
+    assert found.code == 2
+
+
+def test_nothing_is_drawn_without_the_extra(tcc, images, monkeypatch):
+    from importlib.metadata import PackageNotFoundError
+
+    from tcc.compiler.plots import drawing
+
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(drawing, "version", version)
+    found = tcc("plot", "confusion", "tiny.yaml", "--data", images)
+    assert found.code == 3
+    assert "pip install 'tcc-compiler[plot]'" in found.err

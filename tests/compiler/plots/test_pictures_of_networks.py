@@ -1,0 +1,222 @@
+"""What pictures show is right: layers, maps of classes, integers as real numbers; same bytes."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("sklearn")
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from tcc import load
+from tcc.compiler.driver import pipeline
+from tcc.compiler.plots import (
+    confusion_matrix,
+    drawing,
+    embedding,
+    layers,
+    overlays,
+    pictures,
+    precision_plots,
+    training_curves,
+)
+from tcc.compiler.quant.program.float_comparison import LayerLoss
+from tcc.compiler.reference import float_program
+from tcc.compiler.support.diagnostics import UserError
+
+SPEC = """\
+tcc: 1
+name: net
+input: {image: {shape: [3, 12, 12], preprocess: {resize: {size: [12, 12]}, mean: [.5, .4, .3], std: [.2, .3, .4]}}}
+graph: [conv: {filters: 5, kernel: 3}, batch_norm, relu, conv: {filters: 6, kernel: 3}, relu, global_avg_pool, flatten, linear: {units: 3}]
+output: {scores: {activation: softmax, labels: [a, b, c]}}
+"""
+
+
+@pytest.fixture
+def net(tmp_path):
+    (tmp_path / "net.yaml").write_text(SPEC)
+    spec = load(tmp_path / "net.yaml")
+    return pictures.PlottedNetwork(spec, pipeline.random_weights(spec.graph))
+
+
+@pytest.fixture
+def quantised(net, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 12, 3), np.uint8)
+    np.savez(tmp_path / "set.npz", images=pixels, labels=np.arange(8) % 3)
+    from tcc.compiler.data.dataset import read
+
+    data = read(tmp_path / "set.npz")
+    return data, pictures.quantised(net, data, None)[0]
+
+
+class TestClassMaps:
+    """By hand: behind a mean of maps, class activation is the weights, and so is the gradient."""
+
+    def test_of_a_mean_are_the_weighted_maps(self, net):
+        class_maps = pytest.importorskip("tcc.compiler.plots.class_maps")
+        tensor = np.random.default_rng(1).normal(size=(3, 12, 12)).astype(np.float32)
+        value, linear = class_maps.head(net.spec.graph, "scores")
+        maps = layers.floats(net.model, value)(tensor)
+        raw = float_program.prepared(net.model)(tensor)["scores"]
+        found = class_maps.activation_map(net.model, maps, linear, raw, 1)
+        weights, bias = (net.given.tensors[name] for name in linear.params)
+        assert found.heat.mean() + bias[1] == pytest.approx(raw[1], abs=1e-5)
+        grad = class_maps.gradcam(net.model, "scores", value, tensor, 1)
+        places = maps.shape[1] * maps.shape[2]
+        wanted = np.maximum(np.tensordot(weights[1], maps, 1), 0) / places
+        assert grad.heat == pytest.approx(wanted, abs=1e-6)
+        assert grad.raw == pytest.approx(raw, abs=1e-5)
+        assert class_maps.gradcam(net.model, "scores", value, tensor, None).shown == raw.argmax()
+
+    def test_of_any_layer_and_the_input(self, net):
+        class_maps = pytest.importorskip("tcc.compiler.plots.class_maps")
+        tensor = np.random.default_rng(1).normal(size=(3, 12, 12)).astype(np.float32)
+        for node in net.spec.graph.nodes:
+            if layers.is_map(node.type.shape):
+                found = class_maps.gradcam(net.model, "scores", node.name, tensor, 0)
+                assert found.heat.shape == node.type.shape[1:]
+                assert (found.heat >= 0).all()
+        assert class_maps.gradcam(net.model, "scores", "image", tensor, 0).heat.shape == (12, 12)
+
+
+class TestLayers:
+    def test_one_that_is_not_there(self, net):
+        with pytest.raises(UserError) as found:
+            layers.find(net.spec.graph, "batch_nrom", "net")
+        assert found.value.diagnostics[0].code == "E1281"
+        assert "did you mean `batch_norm`?" in found.value.diagnostics[0].help
+
+    def test_integers_are_near_the_floats(self, net, quantised):
+        data, made = quantised
+        names = [layers.compared(net.spec.graph, made, each)
+                 for each in layers.convolutions(net.spec.graph, "net")]  # fmt: skip
+        assert len(set(names)) == 2
+        own = layers.integers(made, data.tensor(0, made.ready.graph.inputs[0]))
+        for name in names:
+            real = layers.floats(net.model, name)(data.tensor(0, net.source))
+            assert own[name].shape == real.shape
+            assert np.abs(own[name] - real).max() < 0.03 * np.abs(real).max()
+
+    def test_filters_of_integers_are_near_the_floats(self, net, quantised):
+        _, made = quantised
+        found = pictures._weights(net, made)
+        assert [name for name, *_ in found] == [
+            each.name for each in layers.convolutions(net.spec.graph, "net")
+        ]
+        for _, floats, integers in found:
+            # the method may clip a filter's largest weight, so that single ones are off by more
+            off = np.sqrt(((floats - integers) ** 2).mean() / (floats**2).mean())
+            assert 0 < off < 0.02
+            assert len(np.unique(integers[0])) > 20
+
+    def test_the_input_as_a_picture(self, net):
+        from tcc.compiler.ir import preprocess
+
+        image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+        tensor = preprocess.apply(net.source.preprocess, image, (3, 12, 12))
+        assert layers.pixels(net.source, tensor) == pytest.approx(image / 255, abs=1e-6)
+
+
+def loss(name, snr):
+    return LayerLoss(name, "conv", 0.1, True, 1.0, snr, 0.5, 0.0)
+
+
+LONG = [f"a class of tissue with a long name, number {i} $x$" for i in range(100)]
+FIGURES = {
+    "one class": lambda: confusion_matrix.draw([[7]], ["only"], "one", "random"),
+    "many classes": lambda: confusion_matrix.draw(np.eye(60, dtype=int).tolist(), LONG[:60], "many"),
+    "points": lambda: embedding.draw(np.eye(100)[:, :2], range(100), LONG, "points", "random"),
+    "overlay": lambda: overlays.draw([overlays.Overlay(np.zeros((4, 4, 3), np.float32), np.eye(2, dtype=np.float32), "x" * 99, "$")], "one"),
+    "errors": lambda: precision_plots.errors([loss(f"block_{i}/conv", 10 + i) for i in range(3)], "net"),
+    "scatter": lambda: precision_plots.scatter(np.eye(3, dtype=np.float32), {"a": np.eye(3, dtype=np.float32)}, "net"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", drawing.FORMATS)
+@pytest.mark.parametrize("name", ["one class", "scatter", "errors"])
+def test_the_same_data_give_the_same_bytes(name, suffix):
+    first, second = (drawing.encoded(FIGURES[name], suffix) for _ in range(2))
+    assert first == second
+    assert b"20" + b"26-" not in first
+    assert b"Matplotlib v" not in first
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_labels_lie_apart(name):
+    """Names along an axis or in a legend do not overlap, and nothing leaves the picture."""
+    figure = drawing.drawn(FIGURES[name])
+    FigureCanvasAgg(figure).draw()
+    width, height = figure.bbox.width, figure.bbox.height
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+            boxes = [
+                each.get_window_extent()
+                for place, each in ticks
+                if low <= place <= high and each.get_text()
+            ]
+            assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+            assert all(box.x0 > -2 and box.y0 > -2 for box in boxes)
+            assert all(box.x1 < width + 2 and box.y1 < height + 2 for box in boxes)
+    for legend in figure.legends:
+        boxes = [each.get_window_extent() for each in legend.get_texts()]
+        assert len(boxes) == len({(round(box.x0), round(box.y0)) for box in boxes})
+        assert max(box.x1 for box in boxes) < width + 2
+        assert min(box.y0 for box in boxes) > -2
+
+
+def test_errors_of_many_layers_show_the_worst():
+    listed = [loss(f"layer_{i}", float(i)) for i in range(precision_plots.MOST_LAYERS + 9)]
+    figure = drawing.drawn(lambda: precision_plots.errors(listed, "net"))
+    names = [each.get_text() for each in figure.axes[0].get_yticklabels()]
+    assert names == [f"layer_{i}" for i in range(precision_plots.MOST_LAYERS)]
+
+
+class TestTsne:
+    def test_keeps_groups_together_and_goes_by_the_seed(self):
+        rng = np.random.default_rng(0)
+        rows = np.concatenate([rng.normal(size=(12, 5)) + 40 * k for k in range(3)])
+        points = embedding.places(rows, 0)
+        assert np.array_equal(points, embedding.places(rows, 0))
+        own = np.repeat(range(3), 12)
+        middles = np.stack([points[own == k].mean(axis=0) for k in range(3)])
+        near = np.linalg.norm(points[:, None] - middles, axis=2).argmin(axis=1)
+        assert (near == own).all()
+
+    @pytest.mark.parametrize(
+        "rows", [np.zeros((4, 3)), np.arange(5.0)[:, None]], ids=["same", "one"]
+    )
+    def test_takes_values_that_hardly_differ(self, rows):
+        assert np.isfinite(embedding.places(rows, 0)).all()
+
+
+class TestCurves:
+    def log(self, folder, lines):
+        (folder / "run").mkdir()
+        (folder / "run/metrics.jsonl").write_text("".join(lines))
+        return folder / "run"
+
+    def test_are_the_numbers_of_the_log(self, tmp_path):
+        lines = [
+            json.dumps(
+                {"epoch": e, "learning_rate": 0.1 / e, "loss": 1 / e, "val": {"loss": 2 / e}}
+            )
+            + "\n"
+            for e in (1, 2, 3)
+        ]
+        run = training_curves.read(self.log(tmp_path, [*lines, '{"epoch": 4, "lo']))
+        figure = drawing.drawn(lambda: training_curves.draw([run]))
+        assert [axes.get_title() for axes in figure.axes] == ["loss", "learning rate"]
+        training, validation = figure.axes[0].get_lines()
+        assert training.get_ydata().tolist() == [1, 1 / 2, 1 / 3]
+        assert validation.get_xydata().tolist() == [[1, 2], [2, 1], [3, 2 / 3]]
+
+    @pytest.mark.parametrize("lines", [[], ["[1]\n"], ["x\n"], ['{"loss": 1}\n'], ["\n"]], ids=repr)
+    def test_no_log(self, tmp_path, lines):
+        with pytest.raises(UserError, match="E1282"):
+            training_curves.read(self.log(tmp_path, lines))
