@@ -34,13 +34,13 @@ Forms = Annotated[
 def _quantised(
     request: PlotRequest, calibration: Path | None, out: Path
 ) -> "tuple[PlottedNetwork, Quantised, CalibrationSource]":
-    from tcc.compiler.plots import drawing, pictures
+    from tcc.compiler.plots import drawing, integer_pictures
 
     drawing.check(out)
     net = plot_inputs.network(request, "integers")
     images = plot_inputs.images(request, needed=calibration is None)
     with request.report.stages() as stages:
-        made, source = pictures.quantised(net, images, calibration, stages)
+        made, source = integer_pictures.quantised(net, images, calibration, stages)
         stages.end()
     return net, made, source
 
@@ -65,12 +65,12 @@ def features(
     """Draw feature maps of the first and last convolution, or of a layer, in float and int8."""
     report = Report(json, quiet, verbose)
     request = PlotRequest(report, spec, data, weights, seed, settings)
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import integer_pictures
 
     net, made, _ = _quantised(request, calibration, out)
     given = plot_inputs.pictures_of([image]) if image else plot_inputs.images(request, needed=True)
     assert given is not None
-    finish(report, pictures.features(net, made, given, layer), out, {"layer": layer})
+    finish(report, integer_pictures.features(net, made, given, layer), out, {"layer": layer})
 
 
 def filters(
@@ -88,10 +88,10 @@ def filters(
     """Draw the filters of the first and last convolution, in float and int8."""
     report = Report(json, quiet, verbose)
     request = PlotRequest(report, spec, data, weights, seed, settings)
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import integer_pictures
 
     net, made, _ = _quantised(request, calibration, out)
-    finish(report, pictures.filters(net, made), out, {})
+    finish(report, integer_pictures.filters(net, made), out, {})
 
 
 def weight_histograms(
@@ -109,10 +109,10 @@ def weight_histograms(
     """Draw histograms of the weights of the first and last convolution, in float and int8."""
     report = Report(json, quiet, verbose)
     request = PlotRequest(report, spec, data, weights, seed, settings)
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import integer_pictures
 
     net, made, _ = _quantised(request, calibration, out)
-    finish(report, pictures.weights(net, made), out, {})
+    finish(report, integer_pictures.weights(net, made), out, {})
 
 
 def errors(
@@ -130,10 +130,10 @@ def errors(
     """Draw a bar for each layer: the noise of its integers."""
     report = Report(json, quiet, verbose)
     request = PlotRequest(report, spec, data, weights, seed, settings)
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import integer_pictures
 
     net, _, source = _quantised(request, calibration, out)
-    finish(report, pictures.errors(net, source), out, {})
+    finish(report, integer_pictures.errors(net, source), out, {})
 
 
 def scatter(
@@ -155,11 +155,11 @@ def scatter(
     """
     report = Report(json, quiet, verbose)
     request = PlotRequest(report, spec, data, weights, seed, settings)
-    from tcc.compiler.plots import drawing, pictures
+    from tcc.compiler.plots import drawing, integer_pictures, pictures
 
     drawing.check(out)
     net = plot_inputs.network(request, "scatter")
     given = plot_inputs.labelled(request, net, images)
     forms = {str(path): plot_inputs.of_form(request, net, path, given) for path in bundles}
     floats = pictures.evaluated(net, given)
-    finish(report, pictures.scatter(net, floats, forms), out, {"images": len(given.data)})
+    finish(report, integer_pictures.scatter(net, floats, forms), out, {"images": len(given.data)})

@@ -45,7 +45,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def check(path: Path) -> None:
-    """Refuse what no picture can be written to, before any work (E1280).
+    """Refuse what no picture can be written to, before any work (E1286).
 
     Raises:
         UserError: Its ending is none of a picture's.
@@ -55,7 +55,7 @@ def check(path: Path) -> None:
         label = f"the ending is `{path.suffix[:20]}`" if path.suffix else "it has no ending"
         help = "name a file that ends in .png or .svg"
         raise fail(
-            "E1280", "pictures are PNG or SVG", whole_file(str(path)), label=label, help=help
+            "E1286", "pictures are PNG or SVG", whole_file(str(path)), label=label, help=help
         )
     needed()
 

@@ -27,7 +27,7 @@ PANELS = (
 
 
 @dataclass(frozen=True)
-class TrainingRun:
+class TrainingLog:
     """The epochs of a run, as its log has them."""
 
     name: str
@@ -42,7 +42,7 @@ class TrainingRun:
         return [epoch for epoch, _ in known], [value for _, value in known]
 
 
-def read(path: Path) -> TrainingRun:
+def read(path: Path) -> TrainingLog:
     """Return the run of a folder that `tcc train` wrote, or of its log.
 
     Raises:
@@ -57,7 +57,7 @@ def read(path: Path) -> TrainingRun:
     epochs = [line for line in epochs if _number(line, ("epoch",)) is not None]
     if not epochs:
         raise fail("E1282", "no epoch has ended in this log", whole_file(str(file)))
-    return TrainingRun(path.name if path.is_dir() else path.parent.name or path.stem, tuple(epochs))
+    return TrainingLog(path.name if path.is_dir() else path.parent.name or path.stem, tuple(epochs))
 
 
 def _content(file: Path, path: Path) -> bytes:
@@ -85,7 +85,7 @@ def _line_of(line: str, number: int, file: Path) -> Mapping[str, Any]:
     return found
 
 
-def draw(runs: Sequence[TrainingRun]) -> "Figure":
+def draw(runs: Sequence[TrainingLog]) -> "Figure":
     """Return the curves of runs: a colour each, training thin and validation thick."""
     from matplotlib.lines import Line2D
 
@@ -118,7 +118,7 @@ def _line(index: int) -> Any:
     return LINES[index // len(COLOURS)]
 
 
-def _lines(axes: Any, run: TrainingRun, index: int, places: Sequence[Any]) -> None:
+def _lines(axes: Any, run: TrainingLog, index: int, places: Sequence[Any]) -> None:
     style = {"color": COLOURS[index % len(COLOURS)], "linestyle": _line(index)}
     for place, width in zip(places, (0.9, 2.0), strict=True):
         epochs, values = run.series(place)

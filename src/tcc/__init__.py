@@ -16,7 +16,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc import plot
 from tcc.compiler.reference.accuracy_floor import BelowFloor
 from tcc.compiler.support.diagnostics import Diagnostic, SpecWarning, UserError
 from tcc.compiler.support.external_tools import MissingTool
@@ -42,7 +41,6 @@ __all__ = [
     "build",
     "calibrate",
     "load",
-    "plot",
     "save_weights",
     "torch",
 ]

@@ -1,8 +1,8 @@
 """Pictures of training and of networks, as `tcc plot` draws them; each returns the figure.
 
-    import tcc
+    from tcc import plot
 
-    tcc.plot.gradcam("ddsnet", ["tile.png"], "tile-seen.svg", weights="weights.safetensors")
+    plot.gradcam("ddsnet", ["tile.png"], "tile-seen.svg", weights="weights.safetensors")
 
 A spec is what `tcc.load` returned or takes; without `weights` they are random, and the picture says
 so. `out` is a .png or .svg file, which need not be. They need the extra `plot`.
@@ -120,11 +120,11 @@ def features(
 ) -> "Figure":
     """Draw feature maps of the first and last convolution, or of a layer, in float and int8."""
     from tcc.compiler.cli.plot_inputs import pictures_of
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import integer_pictures
 
     net = _network(spec, weights)
-    made, _ = pictures.quantised(net, None, Path(calibration))
-    return _drawn(pictures.features(net, made, pictures_of([Path(image)]), layer), out)
+    made, _ = integer_pictures.quantised(net, None, Path(calibration))
+    return _drawn(integer_pictures.features(net, made, pictures_of([Path(image)]), layer), out)
 
 
 def filters(
@@ -135,10 +135,13 @@ def filters(
     weights: "File | None" = None,
 ) -> "Figure":
     """Draw the filters of the first and last convolution, in float and int8."""
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import integer_pictures
 
     net = _network(spec, weights)
-    return _drawn(pictures.filters(net, pictures.quantised(net, None, Path(calibration))[0]), out)
+    return _drawn(
+        integer_pictures.filters(net, integer_pictures.quantised(net, None, Path(calibration))[0]),
+        out,
+    )
 
 
 def weights(
@@ -149,10 +152,13 @@ def weights(
     weights: "File | None" = None,
 ) -> "Figure":
     """Draw histograms of the weights of the first and last convolution, in float and int8."""
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import integer_pictures
 
     net = _network(spec, weights)
-    return _drawn(pictures.weights(net, pictures.quantised(net, None, Path(calibration))[0]), out)
+    return _drawn(
+        integer_pictures.weights(net, integer_pictures.quantised(net, None, Path(calibration))[0]),
+        out,
+    )
 
 
 def errors(
@@ -165,11 +171,11 @@ def errors(
 ) -> "Figure":
     """Draw what each layer loses as integers, over images."""
     from tcc.compiler.data.dataset import read
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import integer_pictures
 
     net = _network(spec, weights)
-    _, source = pictures.quantised(net, read(Path(data)), Path(calibration))
-    return _drawn(pictures.errors(net, source), out)
+    _, source = integer_pictures.quantised(net, read(Path(data)), Path(calibration))
+    return _drawn(integer_pictures.errors(net, source), out)
 
 
 def _network(spec: "Spec | File", weights: "File | None") -> "PlottedNetwork":

@@ -6,7 +6,7 @@ from PIL import Image
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 
-import tcc as package
+from tcc import plot
 
 
 def shown(path):
@@ -57,7 +57,7 @@ def test_pictures_of_integers(tcc, home, images, built):
         assert found.code == 0, found.err
         assert found.document["output"] == "out.svg"
         assert (home / "out.svg").read_bytes().startswith(b"<?xml")
-    package.plot.filters("tiny.yaml", "c.json", "from-python.svg")
+    plot.filters("tiny.yaml", "c.json", "from-python.svg")
     assert tcc("plot", "filters", *given, "-o", "typed.svg").code == 0
     assert (home / "from-python.svg").read_bytes() == (home / "typed.svg").read_bytes()
 
@@ -65,7 +65,7 @@ def test_pictures_of_integers(tcc, home, images, built):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("filters", "tiny.yaml", "-o", "x.gif"), "E1280", "pictures are PNG or SVG"),
+        (("filters", "tiny.yaml", "-o", "x.gif"), "E1286", "pictures are PNG or SVG"),
         (("gradcam", "tiny.yaml", "one.png", "--layer", "reul"), "E1281", "did you mean `relu`?"),
         (("gradcam", "tiny.yaml", "one.png", "--layer", "linear"), "E1281", "no feature maps"),
         (("gradcam", "tiny.yaml", "one.png", "--class", "ow"), "E1262", "did you mean `owl`?"),

@@ -17,6 +17,7 @@ from tcc.compiler.plots import (
     confusion_matrix,
     drawing,
     embedding,
+    integer_pictures,
     layers,
     overlays,
     pictures,
@@ -50,7 +51,7 @@ def quantised(net, tmp_path):
     from tcc.compiler.data.dataset import read
 
     data = read(tmp_path / "set.npz")
-    return data, pictures.quantised(net, data, None)[0]
+    return data, integer_pictures.quantised(net, data, None)[0]
 
 
 class TestClassMaps:
@@ -103,7 +104,7 @@ class TestLayers:
 
     def test_filters_of_integers_are_near_the_floats(self, net, quantised):
         _, made = quantised
-        found = pictures._weights(net, made)
+        found = integer_pictures._weights(net, made)
         assert [name for name, *_ in found] == [
             each.name for each in layers.convolutions(net.spec.graph, "net")
         ]
