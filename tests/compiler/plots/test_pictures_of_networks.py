@@ -152,7 +152,7 @@ def test_labels_lie_apart(name):
     figure = drawing.drawn(FIGURES[name])
     FigureCanvasAgg(figure).draw()
     width, height = figure.bbox.width, figure.bbox.height
-    for axes in figure.axes:
+    for axes in (each for each in figure.axes if each.axison):
         for axis in (axes.xaxis, axes.yaxis):
             low, high = sorted(axis.get_view_interval())
             ticks = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
