@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tcc.compiler.train.recipe import Recipe
     from tcc.compiler.train.sweep import Trial
     from tcc.compiler.train.sweep_report import SweepRow
-    from tcc.compiler.train.sweep_runs import Runner, TrialCommand, TrialEnd
+    from tcc.compiler.train.sweep_runs import TrialCommand, TrialEnd, TrialRunner
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _command(request: SweepRequest, trial: "Trial") -> "TrialCommand":
 
 
 @contextmanager
-def _runner(place: SweepPlace) -> "Iterator[Runner]":
+def _runner(place: SweepPlace) -> "Iterator[TrialRunner]":
     from tcc.compiler.train import sweep_runs
 
     if place.dask is not None:

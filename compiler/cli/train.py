@@ -131,8 +131,7 @@ def train(
                 report.document({"path": str(folder), **run_folder.said(folder)})
                 return
             chosen, sides = train_data.split(report, stages, chosen, options)
-            start = _start(report, chosen, weights, seed)
-            asked = _Asked(chosen, how, start, folder, seed)
+            asked = _Asked(chosen, how, _start(report, chosen, weights, seed), folder, seed)
             request = replace(
                 _request(report, stages, asked, sides, corrupt),
                 threads=_threads(threads, folder),

@@ -49,7 +49,7 @@ def run(command: TrialCommand) -> TrialEnd:
     return TrialEnd(json.loads((folder / run_folder.REPORT).read_bytes()), "")
 
 
-Runner = Callable[[Sequence[TrialCommand]], Iterator[tuple[int, TrialEnd]]]
+TrialRunner = Callable[[Sequence[TrialCommand]], Iterator[tuple[int, TrialEnd]]]
 """Runs trainings, and yields the place and the end of each as it comes."""
 
 
@@ -60,7 +60,7 @@ def here(commands: Sequence[TrialCommand]) -> Iterator[tuple[int, TrialEnd]]:
 
 
 @contextmanager
-def on_dask(address: str, workers: int) -> Iterator[Runner]:
+def on_dask(address: str, workers: int) -> Iterator[TrialRunner]:
     """Give what runs on a Dask cluster: that of an address, or for `local` processes of our own.
 
     Raises:
@@ -87,7 +87,7 @@ def on_dask(address: str, workers: int) -> Iterator[Runner]:
 
 
 @contextmanager
-def on_slurm(folder: Path, partition: str) -> Iterator[Runner]:
+def on_slurm(folder: Path, partition: str) -> Iterator[TrialRunner]:
     """Give what runs as jobs of a Slurm partition, whose logs go to `folder`/slurm.
 
     Raises:
