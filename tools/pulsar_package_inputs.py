@@ -3,7 +3,7 @@
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,9 +92,13 @@ def _bytes(arrays: list[Array]) -> list[bytes]:
 
 def _plain(data: bytes, chip: Chip) -> Array:
     """Return the numbers of a file, as each tool reads them."""
-    if chip.toolchain is Toolchain.PULSAR:
-        return np.frombuffer(data, "<f4")
-    return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
+    match chip.toolchain:
+        case Toolchain.PULSAR:
+            return np.frombuffer(data, "<f4")
+        case Toolchain.PULSAR2:
+            return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
+        case _:
+            assert_never(chip.toolchain)
 
 
 def _pixels(stream: Any, color: str) -> Array:
@@ -114,20 +118,24 @@ def read_by_network(source: Input, picture: bytes) -> Array:
 
 def _numbers(files: Files, chip: Chip, name: str) -> tuple[Array, Array]:
     """Return mean and deviation in grey levels, by the package's configuration read back."""
-    if chip.toolchain is Toolchain.PULSAR:
-        config = reader.decode(files["config.prototxt"])
-        assert config.neuwizard_conf
-        assert config.neuwizard_conf.operator_conf
-        (item,) = config.neuwizard_conf.operator_conf.input_conf_items
-        assert item.attributes
-        scale, one = item.attributes.input_modifications
-        norm = one.input_normalization
-        assert norm
-        same("levels", scale.affine_preprocess, Affine((1.0,), (255.0,), (0.0,)))
-        return 255 * np.asarray(norm.mean), 255 * np.asarray(norm.std)
-    texts = [schema.decode(files[path]) for path in ("config.json", "config_native.json")]
-    (levels, floats) = (each.quant.input_configs[0] for each in texts)
-    same("inputs", (levels.tensor_name, floats.tensor_name), (name, name))
-    mean, std = levels.calibration_mean or (), levels.calibration_std or ()
-    same("numbers of grey levels", (set(mean), set(std)), ({0.0}, {1.0}))
-    return np.asarray(floats.calibration_mean), np.asarray(floats.calibration_std)
+    match chip.toolchain:
+        case Toolchain.PULSAR:
+            config = reader.decode(files["config.prototxt"])
+            assert config.neuwizard_conf
+            assert config.neuwizard_conf.operator_conf
+            (item,) = config.neuwizard_conf.operator_conf.input_conf_items
+            assert item.attributes
+            scale, one = item.attributes.input_modifications
+            norm = one.input_normalization
+            assert norm
+            same("levels", scale.affine_preprocess, Affine((1.0,), (255.0,), (0.0,)))
+            return 255 * np.asarray(norm.mean), 255 * np.asarray(norm.std)
+        case Toolchain.PULSAR2:
+            texts = [schema.decode(files[path]) for path in ("config.json", "config_native.json")]
+            (levels, floats) = (each.quant.input_configs[0] for each in texts)
+            same("inputs", (levels.tensor_name, floats.tensor_name), (name, name))
+            mean, std = levels.calibration_mean or (), levels.calibration_std or ()
+            same("numbers of grey levels", (set(mean), set(std)), ({0.0}, {1.0}))
+            return np.asarray(floats.calibration_mean), np.asarray(floats.calibration_std)
+        case _:
+            assert_never(chip.toolchain)
