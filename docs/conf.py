@@ -11,6 +11,7 @@ from tcc.compiler.version import __version__
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = {
     "Use": [
+        "docs/tutorial",
         "docs/commands",
         "spec/reference",
         "docs/targets",

@@ -1,5 +1,6 @@
 """README.md and docs/ do what they say: commands run, links lead somewhere, the site is built."""
 
+import json
 import os
 import re
 import shutil
@@ -11,10 +12,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-README, COMMANDS, PYTHON, FROM_PYTORCH = (
+README, COMMANDS, PYTHON, FROM_PYTORCH, TUTORIAL = (
     ROOT / name
-    for name in ("README.md", "docs/commands.md", "docs/python.md", "docs/from-pytorch.md")
-)
+    for name in (
+        "README.md", "docs/commands.md", "docs/python.md", "docs/from-pytorch.md",
+        "docs/tutorial.md",
+    )
+)  # fmt: skip
 EXAMPLES = sorted((ROOT / "docs/examples").glob("[!R]*.md"))
 PAGES = [
     README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")),
@@ -111,6 +115,38 @@ def test_examples_run(page, folder, environment):
             settings[name] = value.strip('"')
         else:
             run(line, folder, environment | settings)
+
+
+@pytest.mark.slow
+def test_the_tutorial_leads_from_images_to_judged_integers(tmp_path, environment):
+    """All of it in an empty folder, with what its own first commands make."""
+    for module in ("torch", "tvm", "ai_edge_litert"):
+        pytest.importorskip(module, reason="needs the extra `all`")
+    if not shutil.which("qemu-arm"):
+        pytest.skip("needs qemu-arm")
+    folder = tmp_path / "cells"
+    folder.mkdir()
+    (drawing,), (project,) = blocks(TUTORIAL, "python"), blocks(TUTORIAL, "toml")
+    (folder / "draw.py").write_text(drawing)
+    lines = commands(TUTORIAL)
+    for line in lines:
+        if line.startswith("tcc eval --data"):  # after the training, as the page says
+            (folder / "tcc.toml").write_text(project)
+        typed = line.replace("python ", f"{sys.executable} ")
+        kept = " --json > compared.json" if line.startswith("tcc eval cells.yaml ") else ""
+        run(typed + kept, folder, environment)
+    assert [line.split()[:2] for line in lines] == [
+        ["python", "draw.py"], ["tcc", "init"], ["tcc", "check"], ["tcc", "train"],
+        ["tcc", "eval"], ["tcc", "calibrate"], ["tcc", "build"], ["tcc", "eval"], ["tcc", "run"],
+    ]  # fmt: skip
+    judged = json.loads((folder / "compared.json").read_text())["networks"]
+    assert [(one["target"], one["precision"]) for one in judged[1:]] == [
+        ("onnxruntime", "int8"), ("tflite", "int8"), ("arm-a7", "int8"),
+    ]  # fmt: skip
+    assert {one["data"]["images"] for one in judged} == {96}
+    floats = judged[0]["correct"]
+    assert floats >= 72  # chance gives 48, give or take 5
+    assert all(abs(one["correct"] - floats) <= 1 for one in judged)
 
 
 @pytest.mark.parametrize(
