@@ -22,16 +22,13 @@ from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling
 from tcc.compiler.cli.evaluation_tables import print_one
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.show_bundle import bundle_folder
-from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, synthetic, take
+from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, sides, synthetic, take
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.fitting import Criterion
     from tcc.compiler.driver.labelled_images import LabelledImages
     from tcc.compiler.ir.operating_point import OperatingPoint
-
-SPLITS = frozenset({"train", "val", "test"})
-"""Folders that are no classes, where a folder has no others, and `test` among them."""
 
 Networks = Annotated[
     list[str] | None,
@@ -260,13 +257,13 @@ def _places(report: Report, wanted: Wanted, own: Path | None = None) -> tuple[Pa
     if where is None:
         help = "give labelled images with --data: a folder of class folders"
         raise fail("E0616", "evaluate on which images?", typed("--data"), help=help)
-    below = {each.name for each in where.iterdir() if each.is_dir()} if where.is_dir() else set()
-    split = {"test"} < below <= SPLITS
+    found = sides(where)
+    split = "test" in found
     if wanted.fit is None:
         if split:
             report.note(f"judged by {where / 'test'}")
         return (where / "test" if split else where), None
-    if not split or "val" not in below:
+    if not split or "val" not in found:
         message = "values are fitted to the images of `val` and judged by those of `test`"
         label = "there are no such two folders here"
         help = "give a folder with class folders in `val` and `test`, which share no image"

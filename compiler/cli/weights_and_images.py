@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.pipeline import WeightSource
 
+SIDES = frozenset({"train", "val", "test"})
+"""What the folders of a data set are called that is split already."""
 WeightsOption = Annotated[
     Path | None,
     typer.Option(
@@ -74,8 +76,18 @@ def _trained(chosen: ChosenSpec) -> str:
     return f", or name a trained network: {', '.join(names)}" if names else ""
 
 
+def sides(path: Path) -> frozenset[str]:
+    """Return which of train, val and test a folder has, if it has two or more and no other."""
+    below = (
+        frozenset(each.name for each in path.iterdir() if each.is_dir()) if path.is_dir() else ()
+    )
+    return frozenset(below) if len(below) > 1 and SIDES.issuperset(below) else frozenset()
+
+
 def take_images(report: Report, chosen: ChosenSpec, data: Path | None) -> "DataSet":
-    """Return the images to calibrate with; synthetic ones are announced on standard error.
+    """Return the images to calibrate with: of a folder with `train` and `test`, those of `train`.
+
+    Synthetic ones are announced on standard error.
 
     Raises:
         UserError: There are none (E0616), or they are no data set.
@@ -86,6 +98,9 @@ def take_images(report: Report, chosen: ChosenSpec, data: Path | None) -> "DataS
     if path is None:
         help = "give images of the kind that the network is meant for, with --data"
         raise fail("E0616", "calibrate with which images?", typed("--data"), help=help)
+    if "train" in sides(path):
+        path /= "train"
+        report.note(f"calibrated with {path}")
     report.detail(f"images: {path}")
     found = read(path)
     report.warnings(found.warnings)

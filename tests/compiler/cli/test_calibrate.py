@@ -132,3 +132,22 @@ def test_as_typed_in_a_fresh_checkout(tcc, home, root):
     assert "the weights are random" in found.err
     assert "are synthetic" in found.err
     assert (home / "build/ddsnet-ax620.calibration.json").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("sides", [("train", "test"), ("train", "val", "test")])
+def test_what_a_network_is_judged_by_calibrates_nothing(tcc, home, images, sides):
+    for side in sides:
+        shutil.copytree(home / images, home / "split" / side)
+        for number, path in enumerate(sorted((home / "split" / side).rglob("*.png"))):
+            pixels = np.random.default_rng((number, len(side))).integers(
+                0, 256, (9, 9, 3), np.uint8
+            )
+            Image.fromarray(pixels).save(path)
+    words = ["calibrate", "tiny.yaml", "--method", "minmax", "--json", "--data"]
+    found, train = tcc(*words, "split"), tcc(*words, "split/train")
+    assert found.code == 0, found.err
+    assert "calibrated with split/train" in found.err
+    assert found.document["sha256"] == train.document["sha256"]
+    assert found.document["sha256"] != tcc(*words, "split/test").document["sha256"]
+    shutil.copytree(home / "split/test", home / "split/other")
+    assert tcc(*words, "split").document["sha256"] != train.document["sha256"]
