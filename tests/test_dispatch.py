@@ -136,7 +136,7 @@ YES_OR_NO = {
         "activation sigmoid", "activation softmax",
     },
     "what softmax does not see": {"meaning classes", "kind classes"},
-    "whether outputs decide each by itself": {"kind decisions"},
+    "whether outputs decide each by itself": {"kind decisions", "meaning decisions"},
     "whether many units are measured together, of which one may hide another": {"kind regression"},
     "whether there are levels, and signs": {
         "dtype DType.F32", "dtype DType.I8, DType.U8", "dtype DType.I8", "dtype DType.U8", "dtype int8",
@@ -146,7 +146,7 @@ YES_OR_NO = {
         "mode nearest", "policy stretch",
     },
     "whether pixels are levels as they are, or those that somebody's weights know": {
-        "scale 255", "color rgb",
+        "scale 255", "color rgb", "color rgb, bgr",
     },
     "whether a border is a word": {"v same", "padding same"},
     "what a kind of argument takes besides, or what is said of it": {
