@@ -126,7 +126,7 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E0718": picture("clear.png", lambda: Image.new("RGBA", (8, 8))),
     "E0720": changed("huge.safetensors", every(lambda value: value * np.float32(1e30))),
     "E1205": twins,
-    **dict.fromkeys(("E1208", "E1209", "E1210", "E1213", "E1214", "E1215"), sides),
+    **dict.fromkeys(("E1208", "E1209", "E1210", "E1213", "E1214", "E1215", "E1216"), sides),
     "E0903": apart,
     "E0904": model("old.onnx", "y = Relu (x)", opset=2),
     "E0905": model("bytes.onnx", "y = Cast <to = 1> (x)", kind="uint8"),

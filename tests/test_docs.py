@@ -89,9 +89,9 @@ def test_every_command_of_the_readme_and_of_the_list_runs(folder, environment):
             run(line, folder, environment)
     assert sorted(p.name for p in (folder / "build").iterdir()) == [
         "ddsnet-arm-a7-fp32",
-        "ddsnet-ax620.calibration.cosine.png",
-        "ddsnet-ax620.calibration.images.tar",
-        "ddsnet-ax620.calibration.json",
+        "ddsnet-blood-ax620.calibration.cosine.png",
+        "ddsnet-blood-ax620.calibration.images.tar",
+        "ddsnet-blood-ax620.calibration.json",
         "ddsnet-host-fp32",
         "ddsnet-onnxruntime-fp32",
         "ddsnet-onnxruntime-int8",

@@ -202,6 +202,11 @@ def _remarks(path: Path, split: ImageSplit) -> Iterator[Diagnostic]:
         if missing and len(split.sides[side]):
             message = f"`{side}` has no image of {listed(missing)}"
             yield _warning("E1213", message, path, "its figures say nothing of them")
+    if len(split.test) and not (path / "test").is_dir():
+        message = "other commands do not know which of these images are kept for the test"
+        label = "`tcc eval`, `calibrate` and `build` take all of it, and the figures are too good"
+        help = "make the folders train, val and test, and train anew with them"
+        yield _warning("E1216", message, path, label, help)
     yield from _contradictions(split)
 
 

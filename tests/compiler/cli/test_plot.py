@@ -14,6 +14,7 @@ def shown(path):
         return image.size, len(image.convert("RGB").getcolors(1 << 24))
 
 
+@pytest.mark.slow
 def test_pictures_of_images_and_classes(tcc, home, images, picture, built):
     pytest.importorskip("torch")
     for words in (
@@ -33,6 +34,7 @@ def test_pictures_of_images_and_classes(tcc, home, images, picture, built):
         assert colours > 20
 
 
+@pytest.mark.slow
 def test_pictures_of_integers(tcc, home, images, built):
     calibrate = (
         "calibrate",

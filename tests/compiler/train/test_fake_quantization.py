@@ -343,6 +343,7 @@ def accuracy(network, x, truth):
         return (network.eval()(x)["logits"].argmax(1) == truth).float().mean().item()
 
 
+@pytest.mark.slow
 def test_training_recovers_what_rounding_lost():
     torch.manual_seed(0)
     random = np.random.default_rng(0)

@@ -15,6 +15,7 @@ def blocks(root, language):
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_commands_run(root, home, pictures):
     from tcc.compiler.cli import app
 
