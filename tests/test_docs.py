@@ -88,6 +88,7 @@ def test_every_command_of_the_readme_and_of_the_list_runs(folder, environment):
         if line not in MAKE:
             run(line, folder, environment)
     assert sorted(p.name for p in (folder / "build").iterdir()) == [
+        "confusion.png",
         "ddsnet-arm-a7-fp32",
         "ddsnet-blood-ax620.calibration.cosine.png",
         "ddsnet-blood-ax620.calibration.images.tar",
@@ -98,6 +99,7 @@ def test_every_command_of_the_readme_and_of_the_list_runs(folder, environment):
         "ddsnet-onnxruntime.calibration.json",
         "ddsnet-tflite-fp16",
         "tiles-tflite-int8",
+        "tsne.svg",
     ]
 
 

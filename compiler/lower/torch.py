@@ -49,13 +49,15 @@ class TorchNetwork(nn.Module):
         super().__init__()
         self.graph = graph
         self._inputs = tuple(source.name for source in graph.inputs)
+        self._places = _places(graph)
+        owners = _owners(graph)
         self._programs = {
-            True: _program(eliminate_dead_nodes(graph)),
-            False: _program(for_inference(graph)),
+            True: _program(eliminate_dead_nodes(graph), owners),
+            False: _program(for_inference(graph), owners),
         }
         for node in graph.nodes:
             # Set past add_module, which refuses layers called like a method: `train`, `type`.
-            if _owner(graph, node) == node.name:
+            if owners[node.name] == node.name:
                 self._modules[node.name] = layer(graph, node)
         with torch.no_grad():
             for name, values in self.named_weights().items():
@@ -74,7 +76,7 @@ class TorchNetwork(nn.Module):
 
     def named_weights(self) -> dict[str, Tensor]:
         """Return the tensors of the weights by the graph's names, in the graph's order."""
-        places = ((name, *name.rpartition(".")[::2]) for name in self.graph.params)
+        places = ((name, *self._places[name]) for name in self.graph.params)
         return {name: _weight(self._modules[owner], role) for name, owner, role in places}
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -125,26 +127,39 @@ def trained_weights(network: TorchNetwork) -> Weights:
     return checked({name: tensor.numpy() for name, tensor in copied.items()}, network.graph)
 
 
-def _program(graph: Graph) -> TorchProgram:
+def _program(graph: Graph, owners: Mapping[str, str]) -> TorchProgram:
     outputs = {output.name: output.value for output in graph.outputs}
     lasts = last_readings((node.inputs for node in graph.nodes), outputs.values())
     steps = (
-        TorchStep(_owner(graph, node), node.inputs, node.name, last)
+        TorchStep(owners[node.name], node.inputs, node.name, last)
         for node, last in zip(graph.nodes, lasts, strict=True)
     )
     return TorchProgram(tuple(steps), outputs)
 
 
-def _owner(graph: Graph, node: Node) -> str:
-    """Return the node whose layer a node uses: its own, or the one whose weights it shares."""
-    owners = {name.rpartition(".")[0] for name in node.params}
-    match tuple(owners):
-        case () | (node.name,):
-            return node.name
-        case (owner,) if any(n.name == owner and n.op == node.op for n in graph.nodes):
-            return owner
-        case _:
+def _owners(graph: Graph) -> dict[str, str]:
+    """Return the node whose layer each node uses: the first that has the same weights."""
+    first: dict[str, Node] = {}
+    for node in graph.nodes:
+        for name in node.params:
+            first.setdefault(name, node)
+    found: dict[str, str] = {}
+    for node in graph.nodes:
+        owner = first[node.params[0]] if node.params else node
+        if (owner.op, owner.params) != (node.op, node.params):
             raise UnhandledError("operation with weights of other ones", node.name)
+        found[node.name] = owner.name
+    return found
+
+
+def _places(graph: Graph) -> dict[str, tuple[str, str]]:
+    """Return the node and the role of each weight; a pass may have given it another name."""
+    found: dict[str, tuple[str, str]] = {}
+    for node in graph.nodes:
+        roles = (param.role for param in node.op.params(*graph.input_types(node)))
+        for name, role in zip(node.params, roles, strict=True):
+            found.setdefault(name, (node.name, role))
+    return found
 
 
 def _weight(owner: nn.Module | None, role: str) -> Tensor:

@@ -88,8 +88,11 @@ def test_help_names_every_command_and_each_has_its_own(tcc):
         "fmt",
     }
     assert ours <= set(commands)
-    for command in commands:
-        text = tcc(command, "--help").out
+    pictures = re.findall(r"^  ([a-z]+)  ", tcc("plot", "--help").out, re.MULTILINE)
+    assert len(pictures) > 5
+    every = [[command] for command in commands if command != "plot"]
+    for words in (*every, *(["plot", kind] for kind in pictures)):
+        text = tcc(*words, "--help").out
         assert all(option in text for option in ("--json", "--quiet", "--verbose"))
 
 
