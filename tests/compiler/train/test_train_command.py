@@ -117,7 +117,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(train, home, reference, 
         before = mark.stat().st_mtime_ns if begun else None
         while child.poll() is None and not (mark.exists() and mark.stat().st_mtime_ns != before):
             time.sleep(0.001)
-        time.sleep(draw.random() * 0.02)
+        time.sleep(draw.random() * 0.02 if kills < 3 else 2)
         child.kill()
         _, said = child.communicate()
         assert child.returncode in (0, -signal.SIGKILL), said
