@@ -24,6 +24,7 @@ from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.methods.method import Method, RunOptions
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 from tcc.compiler.support.progress import Progress
+from tcc.compiler.zoo import trained
 from tcc.compiler.zoo.trained import TrainedNetwork
 
 
@@ -70,6 +71,23 @@ def zoo_weights(network: TrainedNetwork, graph: Graph) -> WeightSource:
     tensors = weights.read(network.weights, graph)
     origin = manifest.WeightsOrigin("zoo", weights.digest(tensors), network.name, None, None)
     return WeightSource(tensors, origin)
+
+
+def weights_of(spec: Spec, path: str | os.PathLike[str] | None, seed: int | None) -> WeightSource:
+    """Return the weights of a file, or a trained network's own, or random ones.
+
+    Args:
+        spec: The network; a trained one of the zoo, if it was loaded by that name.
+        path: The file, if there is one.
+        seed: Asks for random weights where there is no file.
+
+    Raises:
+        UserError: The weights do not fit the spec.
+    """
+    if path is not None:
+        return read_weights(Path(path), spec.graph)
+    network = trained.of(spec) if seed is None else None
+    return zoo_weights(network, spec.graph) if network else random_weights(spec.graph, seed or 0)
 
 
 def random_weights(graph: Graph, seed: int = 0) -> WeightSource:

@@ -134,7 +134,7 @@ def build(
     level = (precision or FP32.name, here)
     (plan,) = devices.find_all([(target, here)], level, asked=precision is not None)
     kind = plan.precision
-    given = _given(chosen, weights, seed)
+    given = pipeline.weights_of(chosen, weights, seed)
     found = None
     if kind.calibrated:
         ready = pipeline.ready(chosen, given)
@@ -187,7 +187,7 @@ def calibrate(
     here = whole_file("tcc.calibrate")
     bound, way = devices.calibrated_for([(target, here)]), known(method, here)
     wanted = pipeline.CalibrationRequest(bound.name, way, RunOptions())
-    given = _given(chosen, weights, seed)
+    given = pipeline.weights_of(chosen, weights, seed)
     made = pipeline.calibrate(chosen, given, read(Path(data)), wanted)
     if out is not None:
         atomic_files.write_file(Path(out), calibration_document.encode(made))
@@ -225,10 +225,11 @@ def torch(
     if find_spec("torch") is None:
         raise MissingTool(Tool("torch", "train networks", None))
 
+    from tcc.compiler.driver import pipeline
     from tcc.compiler.lower.torch import module
 
     chosen = load(spec) if isinstance(spec, str | PathLike) else spec
-    return module(chosen.graph, _given(chosen, weights, seed).tensors)
+    return module(chosen.graph, pipeline.weights_of(chosen, weights, seed).tensors)
 
 
 def save_weights(model: "nn.Module", path: str | PathLike[str]) -> None:
@@ -277,15 +278,3 @@ def _source(
         raise fail("E0616", "calibrate with which images?", here, help=help)
     wanted = pipeline.CalibrationRequest(int8_program.ANY, known(method, here), RunOptions())
     return int8_program.from_images(spec, given, images, wanted)
-
-
-def _given(spec: "Spec", weights: str | PathLike[str] | None, seed: int | None) -> "WeightSource":
-    from tcc.compiler.driver import pipeline
-    from tcc.compiler.zoo import trained
-
-    if weights is not None:
-        return pipeline.read_weights(Path(weights), spec.graph)
-    network = trained.of(spec) if seed is None else None
-    if network:
-        return pipeline.zoo_weights(network, spec.graph)
-    return pipeline.random_weights(spec.graph, seed or 0)

@@ -4,14 +4,17 @@
 
     plot.gradcam("ddsnet", ["tile.png"], "tile-seen.svg", weights="weights.safetensors")
 
-A spec is what `tcc.load` returned or takes; without `weights` they are random, and the picture says
-so. `out` is a .png or .svg file, which need not be. They need the extra `plot`.
+A spec is what `tcc.load` returned or takes; without `weights` they are a trained network's own, or
+random, and the picture says so. `out` is a .png or .svg file, which need not be. They need the
+extra `plot`.
 """
 
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import tcc
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -180,17 +183,10 @@ def errors(
 
 def _network(spec: "Spec | File", weights: "File | None") -> "PlottedNetwork":
     from tcc.compiler.driver import pipeline
-    from tcc.compiler.frontend.spec import load
     from tcc.compiler.plots.pictures import PlottedNetwork
-    from tcc.compiler.support.diagnostics import whole_file
-    from tcc.compiler.zoo import shipped
 
-    chosen = spec
-    if isinstance(chosen, str | PathLike):
-        chosen = load(shipped.find_spec(str(chosen), whole_file("tcc.plot")), {})
-    if weights is None:
-        return PlottedNetwork(chosen, pipeline.random_weights(chosen.graph))
-    return PlottedNetwork(chosen, pipeline.read_weights(Path(weights), chosen.graph))
+    chosen = tcc.load(spec) if isinstance(spec, str | PathLike) else spec
+    return PlottedNetwork(chosen, pipeline.weights_of(chosen, weights, None))
 
 
 def _labelled(net: "PlottedNetwork", data: "File") -> "LabelledImages":

@@ -6,6 +6,8 @@ from PIL import Image
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 
+from matplotlib.text import Text
+
 from tcc import plot
 
 
@@ -112,3 +114,12 @@ def test_nothing_is_drawn_without_the_extra(tcc, images, monkeypatch):
     found = tcc("plot", "confusion", "tiny.yaml", "--data", images)
     assert found.code == 3
     assert "pip install 'tcc-compiler[plot]'" in found.err
+
+
+def test_python_takes_a_trained_networks_own_weights(root, tmp_path):
+    def said(spec, data):
+        drawn = plot.confusion(spec, root / "zoo" / data, tmp_path / "cells.svg")
+        return " ".join(text.get_text() for text in drawn.findobj(Text))
+
+    assert "random" not in said("ddsnet-blood", "cells")
+    assert "random" in said("ddsnet", "samples")
