@@ -28,13 +28,15 @@ from tcc.compiler.cli.weights_and_images import (
 )
 from tcc.compiler.quant.methods import DEFAULT, METHODS
 from tcc.compiler.quant.methods.method import Method
+from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
     from tcc.compiler.quant.calibration_document import CalibrationDocument
 
 NAMES = [method.name for method in METHODS]
-EPILOG = "\n".join(["\b", "Methods:", *(f"  {one.name:<12}{one.summary}" for one in METHODS)])
+WIDTH = max(map(len, NAMES)) + 3
+EPILOG = "\n".join(["\b", "Methods:", *(f"  {one.name:<{WIDTH}}{one.summary}" for one in METHODS)])
 """The methods, a line each, at the end of the command's help; \\b keeps the lines as they are."""
 WORST = 10
 """Values that the table lists."""
@@ -64,6 +66,14 @@ MethodOption = Annotated[
         metavar="M",
         show_default=False,
         help=f"{', '.join(NAMES[:-1])} or {NAMES[-1]}; without it, {DEFAULT.name}.",
+    ),
+]
+GuardOption = Annotated[
+    bool,
+    typer.Option(
+        "--guard/--no-guard",
+        help="Give way to min-max where images held out show that a method is worse, or take the "
+        "method's own scales whatever they lose.",
     ),
 ]
 Images = Annotated[
@@ -96,6 +106,7 @@ def calibrate(
     data: DataOption = None,
     target: TargetOption = None,
     method: MethodOption = None,
+    guard: GuardOption = True,
     images: Images = None,
     settings: Settings = None,
     strict: Strict = False,
@@ -118,7 +129,7 @@ def calibrate(
         chosen = choose(spec, settings, strict)
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
-        device, way = _device(chosen, target), known_method(method)
+        device, way = _device(chosen, target), known_method(method, guard=guard)
         path = output or _default(chosen, device)
         stages("weights", 0, 1)
         from tcc.compiler.driver import pipeline
@@ -169,15 +180,24 @@ def _device(chosen: ChosenSpec, name: str | None) -> "Device":
     return devices.calibrated_for(wanted)
 
 
-def known_method(name: str | None) -> Method:
-    """Return the method of a name, or the default.
+def known_method(name: str | None, *, guard: bool = True) -> Method:
+    """Return the method of a name, or the default, with or without its guard.
 
     Raises:
-        UserError: There is none of that name (E0617).
+        UserError: There is none of that name (E0617), or nothing guards it (E0601).
     """
     from tcc.compiler.quant.calibrate import known
 
-    return known(name, typed(f"--method {name}"))
+    found = known(name, typed(f"--method {name}"))
+    if guard:
+        return found
+    own = found.unguarded()
+    if own is None:
+        guarded = ", ".join(each.name for each in METHODS if each.unguarded())
+        message = f"min-max does not guard `{found.name}`, so that there is no guard to leave out"
+        help = f"--no-guard is for {guarded}"
+        raise fail("E0601", message, typed("--no-guard"), help=help)
+    return own
 
 
 def _print(report: Report, path: Path, made: "CalibrationDocument") -> None:

@@ -90,6 +90,7 @@ class Int8Options:
     calibration: Path | None = None
     data: Path | None = None
     method: str | None = None
+    guard: bool = True
     bounds: Bounds = (None, None, None, None)
     mixed: bool = False
 
@@ -99,6 +100,7 @@ class Int8Options:
             "--calibration": self.calibration,
             "--data": self.data,
             "--method": self.method,
+            "--no-guard": None if self.guard else True,
             **dict(zip(BOUNDS, self.bounds, strict=True)),
             "--mixed": self.mixed or None,
         }
@@ -177,7 +179,7 @@ def _source(work: Int8Build) -> "CalibrationSource":
         )
         return int8_program.from_trained(network, chosen.spec, work.given)
     images = take_images(work.report, chosen, asked.data)
-    method, run = known_method(asked.method), work.passing.chosen(passes.INT8)
+    method, run = known_method(asked.method, guard=asked.guard), work.passing.chosen(passes.INT8)
     wanted = pipeline.CalibrationRequest(
         int8_program.ANY, method, RunOptions(progress=work.stages), work.passing, run
     )
@@ -191,7 +193,8 @@ def _shipped(work: Int8Build) -> "TrainedNetwork | None":
     """Return the trained network whose own calibration holds: nothing else is asked for."""
     asked, chosen = work.asked, work.chosen
     as_shipped = work.given.origin.origin == "zoo" and not chosen.changed
-    other = asked.data or asked.method or asked.mixed or work.passing.text is not None
+    other = asked.data or asked.method or asked.mixed or not asked.guard
+    other = other or work.passing.text is not None
     return chosen.trained if as_shipped and not other else None
 
 

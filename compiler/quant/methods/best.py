@@ -20,6 +20,9 @@ class Best:
     summary: str = "the best of several on images held out, with channels brought to one size"
     holds_out: bool = True
 
+    def unguarded(self) -> None:
+        """Return None: it has no scales of its own, but chooses among others'."""
+
     def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""
         from tcc.compiler.quant.methods import candidate_selection

@@ -63,6 +63,13 @@ class Method(Protocol):
         """Whether some of the images judge what is learnt from the others."""
         ...
 
+    def unguarded(self) -> "Method | None":
+        """Return the method with its own scales, whatever they lose; None where nothing guards it.
+
+        A guard may replace what a method finds by what min-max finds.
+        """
+        ...
+
     def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
         """Return the calibration of a model.
 

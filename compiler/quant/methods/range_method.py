@@ -1,6 +1,6 @@
 """Methods that find ranges from what was seen of the float model's values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tcc.compiler.quant.methods.method import CalibrationResult, RunOptions
@@ -36,6 +36,10 @@ class RangeMethod:
     def holds_out(self) -> bool:
         """Whether some of the images judge what is learnt from the others."""
         return self.guarded
+
+    def unguarded(self) -> "RangeMethod | None":
+        """Return the method with its own scales, as `Method.unguarded` says."""
+        return replace(self, guarded=False) if self.guarded else None
 
     def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""

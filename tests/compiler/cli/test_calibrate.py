@@ -81,6 +81,8 @@ def test_few_images_are_announced(tcc, images):
         (["--data", "nowhere"], "error[E0710]: not a data set"),
         (["--data", "."], "error[E0711]: no image in this folder"),
         (["--data", "set", "--method", "klcosine"], "did you mean `kl-cosine`?"),
+        (["--data", "set", "--no-guard"], "min-max does not guard `best`"),
+        (["--data", "set", "--method", "mse", "--no-guard"], "is for kl-cosine, kl-cosine-literal"),
         (["--data", "set", "--target", "ax62"], "did you mean `ax620`?"),
         (["--data", "set", "--weights", "w", "--seed", "1"], "exclude each other"),
     ],
@@ -93,6 +95,19 @@ def test_wrong_input_is_said_and_nothing_is_written(tcc, home, words, said):
     assert found.code == 2
     assert said in found.err
     assert not (home / "build").exists()
+
+
+@pytest.mark.parametrize("method", ["kl-cosine", "kl-cosine-literal"])
+def test_without_a_guard_a_method_has_its_own_scales(tcc, images, method, monkeypatch):
+    from tcc.compiler.quant.methods import minmax_guard
+
+    monkeypatch.setattr(minmax_guard, "MARGIN", -1.0)
+    words = ("calibrate", "tiny.yaml", "--data", images, "--method", method, "--json")
+    kept, own = tcc(*words).document, tcc(*words, "--no-guard").document
+    assert (kept["method"], kept["used"]) == (method, "minmax")
+    assert (own["method"], own["used"], own["judged"]) == (method, method, {})
+    assert own["data"]["held_out"] == 0
+    assert kept["sha256"] != own["sha256"]
 
 
 @pytest.mark.parametrize("method", [method.name for method in METHODS])

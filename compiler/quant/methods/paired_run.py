@@ -1,0 +1,73 @@
+"""A float network and its quantised form, run side by side a layer at a time on stored inputs."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output
+from tcc.compiler.quant.calibration import Range
+from tcc.compiler.quant.methods.cosine_search import quantised
+from tcc.compiler.quant.observe.statistics import Float32
+from tcc.compiler.reference import float_program
+
+
+class PairedRun:
+    """What both networks hold of each image between two layers.
+
+    `values` are (2 * images, ...) by name, the float network's first: all but convolutions do the
+    same to both. The quantised one's are rounded to the levels of their ranges.
+    """
+
+    def __init__(
+        self, model: Model, ranges: Mapping[str, Range], tensors: Sequence[Float32]
+    ) -> None:
+        """Begin at the input.
+
+        Args:
+            model: The ready float model.
+            ranges: Those of the values that the integer program keeps.
+            tensors: The network's input for each image.
+        """
+        (source,) = model.graph.inputs
+        self.graph, self.weights, self.ranges = model.graph, model.weights, ranges
+        self.images = len(tensors)
+        self.last = {value: node.name for node in self.graph.nodes for value in node.inputs}
+        self.values = {source.name: np.stack([*tensors, *tensors])}
+        self._round(source.name)
+
+    def step(self, node: Node, weight: Float32 | None = None) -> None:
+        """Run a node in both networks, and forget what nothing reads any more.
+
+        Args:
+            node: The next one of the graph.
+            weight: What the quantised network has instead of the first of the node's weights.
+        """
+        feeds = {name: self.values[name] for name in dict.fromkeys(node.inputs)}
+        own = {name: self.weights[name] for name in node.params}
+        if weight is None:
+            self.values[node.name] = self._run(node, own, feeds)
+        else:
+            halves = [
+                self._run(node, each, {name: value[part] for name, value in feeds.items()})
+                for each, part in (
+                    (own, slice(self.images)),
+                    (own | {node.params[0]: weight}, slice(self.images, None)),
+                )
+            ]
+            self.values[node.name] = np.concatenate(halves)
+        self._round(node.name)
+        for name in feeds:
+            if self.last[name] == node.name:
+                del self.values[name]
+
+    def _run(
+        self, node: Node, weights: Mapping[str, Float32], feeds: Mapping[str, Float32]
+    ) -> Float32:
+        sources = tuple(Input(name, self.graph.types[name]) for name in feeds)
+        alone = Graph(node.name, sources, (node,), (Output("result", node.name),))
+        return np.asarray(float_program.evaluate(Model(alone, weights), feeds)["result"])
+
+    def _round(self, name: str) -> None:
+        if own := self.ranges.get(name):
+            stored = self.values[name][self.images :]
+            stored[:] = quantised(stored, np.float32(own.scale), own.limits)

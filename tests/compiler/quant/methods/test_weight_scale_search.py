@@ -1,0 +1,178 @@
+"""The searches of kl-cosine-literal, held against the paper's words: each scale runs the network."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+from nets import Steps
+from quant_sets import ready, tensors
+
+from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.ops import Conv, Relu, Sigmoid
+from tcc.compiler.passes import INT8
+from tcc.compiler.quant.methods import weight_scale_search
+from tcc.compiler.quant.methods.cosine_search import candidates
+from tcc.compiler.quant.methods.kl_cosine_literal import KL_COSINE_LITERAL
+from tcc.compiler.quant.methods.kl_divergence import BINS
+from tcc.compiler.quant.methods.method import RunOptions
+from tcc.compiler.quant.methods.weight_scale_search import SHARES, divergence
+from tcc.compiler.quant.observe.observer import observe
+from tcc.compiler.reference import float_program
+
+
+def net(last=None):
+    add = Steps(3, 6, 6)
+    add("a", Conv(4, (3, 3), (2, 2), 1))
+    add("ra", Relu())
+    add("b", Conv(4, (3, 3), groups=2, padding=2, dilation=(2, 2)))
+    if last:
+        add("rb", last)
+    add("c", Conv(3, (1, 1)))
+    return add.graph()
+
+
+def rounded(values, scale, limits):
+    return np.float32(scale) * np.clip(np.rint(values / np.float32(scale)), *limits)
+
+
+def at_share(weight, share):
+    top = np.abs(weight).reshape(len(weight), -1).max(1) / np.float32(127)
+    scale = (top * np.float32(share)).reshape(-1, 1, 1, 1)
+    return scale * np.clip(np.rint(weight / scale), -127, 127)
+
+
+def run_whole(model, ranges, weights, images, *, quantised):
+    """All values of the network for images, node by node: of the quantised one rounded."""
+    values = {"image": np.stack(images)}
+    if quantised:
+        values["image"] = rounded(values["image"], ranges["image"].scale, ranges["image"].limits)
+    for node in model.graph.nodes:
+        graph = replace(model.graph, outputs=(Output("r", node.name),), nodes=(node,))
+        given = {name: values[name] for name in node.inputs}
+        sources = tuple(
+            replace(model.graph.inputs[0], name=name, type=model.graph.types[name], preprocess=None)
+            for name in given
+        )
+        alone = Model(replace(graph, inputs=sources), weights)
+        values[node.name] = float_program.evaluate(alone, given)["r"]
+        if quantised and node.name in ranges:
+            own = ranges[node.name]
+            values[node.name] = rounded(values[node.name], own.scale, own.limits)
+    return values
+
+
+def unrounded(model, weights, values, node):
+    """What a convolution, then its activation, gives on stored inputs."""
+    found, reader = [], node
+    given = values[node.inputs[0]]
+    while reader is not None:
+        source = replace(
+            model.graph.inputs[0],
+            name=reader.inputs[0],
+            type=model.graph.types[reader.inputs[0]],
+            preprocess=None,
+        )
+        alone = Model(
+            replace(
+                model.graph, inputs=(source,), nodes=(reader,), outputs=(Output("r", reader.name),)
+            ),
+            weights,
+        )
+        given = float_program.evaluate(alone, {source.name: given})["r"]
+        found.append(given)
+        after = model.graph.sole_reader(reader.name)
+        reader = after if after is not None and isinstance(after.op, Relu | Sigmoid) else None
+    return found
+
+
+def equation_9(real, found):
+    p, q = (bins(numbers, np.abs(real).max()) for numbers in (real, found))
+    total, others = sum(p.values()), sum(q.values()) + BINS
+    return sum(
+        count / total * math.log(count / total / ((q[place] + 0.5) / others))
+        for place, count in p.items()
+    )
+
+
+def bins(numbers, top):
+    places = np.minimum(np.abs(numbers) * np.float32(BINS / float(top)), BINS - 1).astype(int)
+    signed = zip(places.ravel().tolist(), np.sign(numbers).ravel().tolist(), strict=True)
+    return Counter((place, sign) for place, sign in signed if sign)
+
+
+def equation_10(pairs):
+    return np.mean(
+        [
+            np.dot(a.ravel().astype(float), b.ravel()) / np.linalg.norm(a) / np.linalg.norm(b)
+            for a, b in pairs
+        ]
+    )
+
+
+def by_the_words(model, ranges, images):
+    """Shares of all layers: for each scale that is tried, the whole network is run."""
+    weights, found = dict(model.weights), {}
+    for node in model.graph.nodes:
+        if not isinstance(node.op, Conv):
+            continue
+        floats = run_whole(model, ranges, model.weights, images, quantised=False)
+        real = unrounded(model, model.weights, floats, node)
+
+        def outputs(share, node=node):
+            tried = weights | {node.params[0]: at_share(model.weights[node.params[0]], share)}
+            values = run_whole(model, ranges, tried, images, quantised=True)
+            return unrounded(model, tried, values, node)
+
+        coarse = [equation_9(real[-1], outputs(share)[-1]) for share in SHARES]
+        start = SHARES[max(i for i, one in enumerate(coarse) if one <= min(coarse) + 1e-12)]
+        shares = candidates(float(start), 1.0)
+        fine = [equation_10(zip(real, outputs(share), strict=True)) for share in shares]
+        best = max(i for i, one in enumerate(fine) if one >= max(fine) - 1e-6)
+        found[node.name] = float(shares[best])
+        weights[node.params[0]] = at_share(model.weights[node.params[0]], shares[best])
+    return found
+
+
+def test_layer_by_layer_is_what_running_the_network_for_each_scale_finds(tmp_path):
+    model = ready(net(Sigmoid()), INT8)
+    shape = model.graph.inputs[0].type.shape
+    data = tensors(tmp_path, shape, 3)
+    found = weight_scale_search.search(model, observe(model, data), data)
+    images = [data.tensor(index, model.graph.inputs[0]) for index in range(len(data))]
+    for name, share in by_the_words(model, found.ranges, images).items():
+        weight = model.weights[next(n.params[0] for n in model.graph.nodes if n.name == name)]
+        top = np.abs(weight).reshape(len(weight), -1).max(1) / np.float32(127)
+        np.testing.assert_allclose(found.rounded[name].scale / top, share, rtol=1e-6)
+
+
+def test_values_keep_the_ranges_of_minmax_and_weights_have_their_own(tmp_path):
+    from tcc.compiler.quant.methods.minmax import MINMAX
+
+    model = ready(net(Relu()), INT8)
+    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 5)
+    own = KL_COSINE_LITERAL.unguarded().find(model, data, RunOptions())
+    safe = MINMAX.find(model, data, RunOptions())
+    assert own.used == "kl-cosine-literal"
+    assert own.held_out == 0
+    assert own.calibration.ranges == safe.calibration.ranges
+    assert set(own.calibration.rounded) == {"a", "b", "c"}
+    assert {name for name, trace in own.traces.items() if trace.cosine} == {"ra", "rb", "c"}
+
+
+def test_only_images_that_were_learnt_from_are_run(tmp_path):
+    model = ready(net(Relu()), INT8)
+    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 9)
+    learn, _ = data.split()
+    seen = observe(model, learn)
+    one, other = (weight_scale_search.search(model, seen, each) for each in (data, learn))
+    assert one.traces == other.traces
+    assert {n: r.weight.tobytes() for n, r in one.rounded.items()} == {
+        n: r.weight.tobytes() for n, r in other.rounded.items()
+    }
+
+
+def test_a_bin_that_is_empty_in_the_other_costs_a_finite_price():
+    here, there = np.array([4, 0, 4]), np.array([8, 0, 0])
+    assert divergence(here, here) < divergence(here, there) < 2
+    assert divergence(here, np.zeros(3, int)) > 0
