@@ -53,7 +53,7 @@ def test_help_and_mistakes_name_it(with_aciq):
         said = " ".join(with_aciq(command, "--help").out.split())
         assert "minmax, percentile, mse, kl-cosine, aciq or best; without it, best." in said
     listed = with_aciq("calibrate", "--help").out
-    assert "    aciq        clipping for Laplace values, in closed form\n" in listed
+    assert "    aciq         clipping for Laplace values, in closed form\n" in listed
     found = with_aciq("calibrate", "tiny.yaml", "--data", "set", "--method", "aciqq")
     assert found.code == 2
     assert "did you mean `aciq`?" in found.err
