@@ -1,4 +1,4 @@
-"""Micro-kernels: the innermost loops of 8-bit matrix products, in C and assembly.
+"""Micro-kernels: the innermost loops of matrix products, in C and assembly.
 
 A kernel is a file in `c`, its record in `records` and its word in the table of `cores`.
 """

@@ -1,6 +1,6 @@
 """Which micro-kernels run on which core, in order of preference."""
 
-from tcc.backends.arm.micro.records import Depthwise, Matrix, MicroKernel, Vector
+from tcc.backends.arm.micro.records import Depthwise, FloatMatrix, Matrix, MicroKernel, Vector
 
 DEPTHWISE = Depthwise("depthwise")
 VECTOR = Vector("vector")
@@ -8,9 +8,10 @@ NEON = Matrix("matrix_neon", filters=4, lane=2)
 SMULL = Matrix("matrix_smull", filters=8, lane=2)
 SDOT = Matrix("matrix_sdot", filters=8, lane=4)
 SSE = Matrix("matrix_sse", filters=4, lane=2)
+FLOAT_NEON = FloatMatrix("float_neon", filters=4)
 
 CORES: dict[str, tuple[MicroKernel, ...]] = {
-    "cortex_a7": (DEPTHWISE, VECTOR, NEON),
+    "cortex_a7": (DEPTHWISE, VECTOR, NEON, FLOAT_NEON),
     "cortex_a53": (DEPTHWISE, VECTOR, SMULL),
     "cortex_a72": (DEPTHWISE, VECTOR, SMULL),
     "cortex_a76": (DEPTHWISE, VECTOR, SDOT),

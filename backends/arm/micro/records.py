@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tcc.backends.arm.micro.window import MicroWindow
+from tcc.backends.arm.micro.window import MAX_WIDTH, MicroWindow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Floats = NDArray[np.float32]
     Int8 = NDArray[np.int8]
     Int32 = NDArray[np.int32]
 
@@ -19,6 +20,9 @@ QUAD = 4
 MAX_TAPS = 1 << 13
 """Most taps of a sum: eight pixels' then take 64 KiB of a thread's stack, and no sum of products of
 levels and weights overflows."""
+FLOAT_PIXELS = 12
+MAX_FLOAT_PANELS = 1 << 14
+"""Most floats of panels that a thread holds, 64 KiB of its stack."""
 MAX_BAND = 1 << 14
 """Most elements of a depthwise band, 32 KiB of a thread's stack."""
 
@@ -49,7 +53,7 @@ def shifted(bias: "Int32", weight: "Int8", window: MicroWindow) -> "Int32":
     return moved
 
 
-def blocks(rows: "NDArray[np.generic]", filters: int, taps: int = 1) -> "NDArray[np.generic]":
+def blocks(rows: "NDArray[Any]", filters: int, taps: int = 1) -> "NDArray[Any]":
     """Return (filters, taps) filled up with zeros to whole blocks of both: (blocks, filters, n)."""
     more = -len(rows) % filters, -rows.shape[1] % taps
     full = np.pad(rows, ((0, more[0]), (0, more[1])))
@@ -66,7 +70,8 @@ class Matrix(MicroKernel):
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""
-        return window.gatherable and window.taps <= MAX_TAPS
+        fits = window.taps <= MAX_TAPS and window.kernel[1] <= MAX_WIDTH
+        return fits and window.reaches(PIXELS)
 
     def filled(self, values: "NDArray[np.generic]") -> "NDArray[np.generic]":
         """Return biases or factors, one a filter, filled up with zeros to whole blocks."""
@@ -78,6 +83,28 @@ class Matrix(MicroKernel):
         count, _, taps = rows.shape
         split = rows.reshape(count, self.filters, taps // QUAD, QUAD // self.lane, self.lane)
         return split.transpose(0, 2, 3, 1, 4).astype(np.int8).ravel()
+
+
+@dataclass(frozen=True, slots=True)
+class FloatMatrix(MicroKernel):
+    """Sums of products of floats, for twelve pixels and a block of filters."""
+
+    functions: ClassVar[tuple[str, ...]] = ("gather", "sums")
+    filters: int
+
+    def takes(self, window: MicroWindow) -> bool:
+        """Whether it computes convolutions with this window."""
+        fits = prod(window.kernel) * FLOAT_PIXELS <= MAX_FLOAT_PANELS
+        return fits and window.reaches(FLOAT_PIXELS)
+
+    def filled(self, values: "Floats") -> "Floats":
+        """Return biases, one a filter, filled up with zeros to whole blocks."""
+        return blocks(values[:, None], self.filters).ravel()
+
+    def packed(self, weight: "Floats") -> "Floats":
+        """Return weights (filters, ...) as blocks, each (taps, filters)."""
+        rows = blocks(weight.reshape(len(weight), -1), self.filters)
+        return np.ascontiguousarray(rows.transpose(0, 2, 1)).ravel()
 
 
 @dataclass(frozen=True, slots=True)

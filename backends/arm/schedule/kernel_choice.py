@@ -25,7 +25,7 @@ from tcc.backends.arm.kernels.map import (
 from tcc.backends.arm.kernels.pointwise import POINTWISE, PointwiseOp, Requantize, ToReal
 from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool, mean_factors
 from tcc.backends.arm.kernels.window import Staging, Window
-from tcc.backends.arm.schedule import micro_choice
+from tcc.backends.arm.schedule import float_choice, micro_choice
 from tcc.backends.arm.schedule.convolutions import direct, matrix, quantized, real, transposed
 from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
@@ -212,7 +212,7 @@ def elementwise(_op: ops.Op, site: Site) -> KernelCall:
 
 
 RULES: Mapping[type[ops.Op], tuple[Rule, ...]] = {
-    ops.Conv: (direct,),
+    ops.Conv: (float_choice.products, direct),
     ops.ConvTranspose: (transposed,),
     ops.Linear: (matrix,),
     ops.MaxPool: (window_max,),

@@ -9,7 +9,7 @@ from tcc.backends.arm.kernels.base import Kernel, KernelArgument, KernelCall, Ke
 from tcc.backends.arm.kernels.epilogue import fused
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector, ResultForm
 from tcc.backends.arm.micro.cores import CORES
-from tcc.backends.arm.micro.records import Depthwise, Matrix, Vector, shifted
+from tcc.backends.arm.micro.records import Depthwise, FloatMatrix, Matrix, Vector, shifted
 from tcc.backends.arm.micro.window import MicroWindow
 from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
@@ -53,7 +53,7 @@ def _call(
     if not epilogue.flat((height, width)) or constants[0].min() < -127:
         return None
     form = ResultForm(first.type.dtype.value, bounds, epilogue.flattened())
-    window = _window(conv, site)
+    window = slid(conv, site)
     for record in CORES[site.machine.cpu]:
         match record:
             case Depthwise():
@@ -62,6 +62,8 @@ def _call(
                 made = _vector(record, conv.groups, window, form, constants)
             case Matrix():
                 made = _matrix(record, conv.groups, window, form, constants)
+            case FloatMatrix():
+                made = None
             case _:
                 raise UnhandledError("micro-kernel", record.word)
         if made:
@@ -70,7 +72,7 @@ def _call(
     return None
 
 
-def _window(conv: ops.Conv, site: Site) -> MicroWindow:
+def slid(conv: ops.Conv, site: Site) -> MicroWindow:
     """Return the window of one group."""
     channels, *size = site.source
     _, *out = site.result

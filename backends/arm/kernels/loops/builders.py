@@ -6,7 +6,7 @@ from typing import Any
 from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
 from tcc.backends.arm.kernels.conv import DirectConv
-from tcc.backends.arm.kernels.loops import channels, conv, map, micro, pool, resize
+from tcc.backends.arm.kernels.loops import channels, conv, map, micro, micro_float, pool, resize
 from tcc.backends.arm.kernels.map import (
     Bilinear,
     BorderKernel,
@@ -16,6 +16,7 @@ from tcc.backends.arm.kernels.map import (
     Nearest,
 )
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
+from tcc.backends.arm.kernels.micro_float import MicroFloatMatrix
 from tcc.backends.arm.kernels.pool import ChannelPool, WindowPool
 
 LoopBuilder = Callable[[Any, str], Any]
@@ -36,6 +37,7 @@ BUILDERS: Mapping[type[Kernel], LoopBuilder] = {
     MicroMatrix: micro.build,
     MicroVector: micro.build_vector,
     MicroDepthwise: micro.build_depthwise,
+    MicroFloatMatrix: micro_float.build,
 }
 """Every kernel; kernels themselves know nothing of TVM."""
 

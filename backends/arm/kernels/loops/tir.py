@@ -77,6 +77,11 @@ def clamped(value: Expr, low: int, high: int) -> Expr:
     return script.max(low, script.min(value, high))
 
 
+def least(a: Expr, b: Expr) -> Expr:
+    """Return the smaller of two indices."""
+    return min(a, b) if isinstance(a, int) and isinstance(b, int) else script.min(a, b)
+
+
 def tile_width(extent: int, most: int, lanes: int = LANES) -> tuple[int, int]:
     """Return the width and the lanes, at most `lanes`, of tiles that cover `extent`."""
     if extent < LANES:

@@ -13,8 +13,40 @@
  * blocks of FILTERS, each (quads, as the kernel wants them); biases and factors one a filter. All
  * three are filled up with zeros to whole blocks.
  */
-#include "gather.h"
 #include "requantize.h"
+
+#define ELEMENT uint8_t
+enum {
+    PIXELS = 8,
+    PITCH = 16, /* of a row for one tap: eight bytes, and as many as a run may reach beyond them */
+    ROWS = 128, /* taps that are gathered before they are interleaved */
+};
+#include "gather.h"
+
+/* Write, for each tap of a row of the window, every `stride`th byte from where it begins. */
+static inline void gather_taps(const uint8_t *from, const micro_window *w, uint8_t *to)
+{
+    int step = w->stride_x, next = w->dilation_x;
+    const uint8_t *end = to + w->kernel_width * PITCH;
+    if (step == 1)
+        for (; to < end; to += PITCH, from += next)
+            memcpy(to, from, PIXELS);
+#if defined(__ARM_NEON)
+    else if (step == 2 && next == 1) {
+        for (; to + PITCH < end; to += 2 * PITCH, from += 2) {
+            uint8x8x2_t both = vld2_u8(from);
+            vst1_u8(to, both.val[0]);
+            vst1_u8(to + PITCH, both.val[1]);
+        }
+        if (to < end)
+            vst1_u8(to, vld2_u8(from).val[0]);
+    }
+#endif
+    else
+        for (; to < end; to += PITCH, from += next)
+            for (int u = 0; u < PIXELS; u++)
+                to[u] = from[u * step];
+}
 
 static uint8_t *matrix_flush(uint8_t (*rows)[PITCH], int quads, int flip, uint8_t *panel)
 {

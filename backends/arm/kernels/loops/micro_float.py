@@ -1,0 +1,174 @@
+"""The loops around the micro-kernel of floats: which tiles, taps and filters in which order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tcc.backends.arm.kernels.conv import PARALLEL
+from tcc.backends.arm.kernels.loops import tir
+from tcc.backends.arm.kernels.loops.epilogue import Position, apply
+from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
+from tcc.backends.arm.kernels.micro_float import MicroFloatMatrix
+from tcc.backends.arm.micro.records import FLOAT_PIXELS
+
+ADDS, LEAST, MOST = 1, 2, 4
+"""What becomes of sums, as `c/float_matrix.h` has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tiles:
+    """Tiles in a row: the first one's number, and how many there are."""
+
+    first: Expr
+    count: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class _Pixels:
+    """Pixels of a tile: the first one's number, and how many there are."""
+
+    first: Expr
+    count: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class _Taps:
+    """Channels that are summed at once, and what becomes of the sums."""
+
+    channel: Expr
+    channels: int
+    begins: bool
+    ends: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Filters:
+    """Filters of a group, from `first` on."""
+
+    group: Expr
+    first: Expr
+    count: Expr
+
+
+def build(kernel: MicroFloatMatrix, symbol: str) -> Expr:
+    """Return the function."""
+    rounds, shares = -(-kernel.tiles // kernel.together), kernel.shares
+    parallel, alone = kernel.macs >= PARALLEL, rounds * shares == 1
+
+    def body(*buffers: Buffer) -> None:
+        with tir.loop(kernel.groups, parallel=parallel and alone) as group:
+            if kernel.in_rows:
+                _rows(kernel, buffers, group, parallel=parallel and not alone)
+                return
+            with tir.loop(rounds * shares, parallel=parallel and not alone) as turn:
+                first = turn // shares * kernel.together
+                tiles = _Tiles(first, tir.least(kernel.together, kernel.tiles - first))
+                each = kernel.padded // shares
+                _round(kernel, buffers, tiles, _Filters(group, turn % shares * each, each))
+
+    return tir.function(symbol, kernel.spaces, body)
+
+
+def _rows(
+    kernel: MicroFloatMatrix, buffers: Sequence[Buffer], group: Expr, *, parallel: bool
+) -> None:
+    """Read whole tiles where they lie, and gather what is left."""
+    whole, rest = divmod(kernel.pixels, FLOAT_PIXELS)
+    filters, channels = _Filters(group, 0, kernel.own), kernel.window.channels
+    if whole:
+        with tir.loop(whole, parallel=parallel) as tile:
+            first = tile * FLOAT_PIXELS
+            at = group * channels * kernel.pixels + first
+            panel = tir.address(buffers[0], at), kernel.pixels
+            taps = _Taps(0, channels, begins=True, ends=True)
+            _block(kernel, buffers, panel, _Pixels(first, FLOAT_PIXELS), filters, taps)
+    if rest:
+        _round(kernel, buffers, _Tiles(whole, 1), filters)
+
+
+def _round(
+    kernel: MicroFloatMatrix, buffers: Sequence[Buffer], tiles: _Tiles, filters: _Filters
+) -> None:
+    """Compute some filters of some tiles, some channels after others."""
+    panels = tir.local(kernel.together * kernel.panel)
+    each, channels = kernel.channels, kernel.window.channels
+    whole = (channels - 1) // each
+    if whole:
+        _sums(kernel, buffers, panels, tiles, filters, _Taps(0, each, begins=True, ends=False))
+    if whole > 1:
+        with tir.loop(whole - 1) as part:
+            taps = _Taps((part + 1) * each, each, begins=False, ends=False)
+            _sums(kernel, buffers, panels, tiles, filters, taps)
+    last = _Taps(whole * each, channels - whole * each, begins=not whole, ends=True)
+    _sums(kernel, buffers, panels, tiles, filters, last)
+
+
+def _sums(
+    kernel: MicroFloatMatrix,
+    buffers: Sequence[Buffer],
+    panels: Buffer,
+    tiles: _Tiles,
+    filters: _Filters,
+    taps: _Taps,
+) -> None:
+    """Gather panels of some channels, and take the filters' weights over all of them."""
+    source, _, _, window, *_ = buffers
+    w, record = kernel.window, kernel.record
+    start = filters.group * (w.channels * w.size[0] * w.size[1])
+
+    def pixels(tile: Expr) -> _Pixels:
+        first = (tiles.first + tile) * FLOAT_PIXELS
+        return _Pixels(first, tir.least(FLOAT_PIXELS, kernel.pixels - first))
+
+    with tir.loop(tiles.count) as tile:
+        tir.call(
+            record.symbol("gather"), tir.address(source, start),
+            tir.address(panels, tile * kernel.panel), tir.address(window, 0),
+            pixels(tile).first, pixels(tile).count, taps.channel, taps.channels,
+        )  # fmt: skip
+    with tir.pieces(filters.count, kernel.chunk) as (chunk, count), tir.loop(tiles.count) as tile:
+        first = filters.first + chunk
+        # the last filters of a block may be there to fill it alone
+        real = count if kernel.own == kernel.padded else tir.least(count, kernel.own - first)
+        panel = tir.address(panels, tile * kernel.panel), FLOAT_PIXELS
+        some = _Filters(filters.group, first, real)
+        _block(kernel, buffers, panel, pixels(tile), some, taps)
+
+
+def _block(
+    kernel: MicroFloatMatrix,
+    buffers: Sequence[Buffer],
+    panel: tuple[Expr, int],
+    pixels: _Pixels,
+    filters: _Filters,
+    taps: _Taps,
+) -> None:
+    """Sum some filters for the pixels of a panel."""
+    _, weights, bias, _, bounds, *operands, result = buffers
+    taken, block = kernel.window.taps, kernel.record.filters
+    padded = filters.group * kernel.padded + filters.first
+    own = filters.group * kernel.own + filters.first
+    ends = taps.ends * (LEAST * kernel.least + MOST * kernel.most)
+    tir.call(
+        kernel.record.symbol("sums"), *panel,
+        tir.address(weights, padded * taken + taps.channel * (kernel.area * block)),
+        tir.address(bias, padded), tir.address(bounds, 0),
+        tir.address(result, own * kernel.pixels + pixels.first),
+        taps.channels * kernel.area, taken * block, filters.count, kernel.pixels, pixels.count,
+        ADDS * (not taps.begins) + ends,
+    )  # fmt: skip
+    if not taps.ends or not kernel.epilogue.steps:
+        return
+    with tir.loop(filters.count) as f:
+        for lanes, start, count in _vectors(pixels.count):
+            with tir.loop(count) as n:
+                place = Position(own + f, 0, pixels.first + start + n * lanes)
+                at = place.offset(kernel.result)
+                value = tir.load(result, at, lanes)
+                value = apply(kernel.epilogue, operands, value, place, lanes)
+                tir.store(result, at, value, lanes)
+
+
+def _vectors(pixels: Expr) -> tuple[tuple[int, Expr, Expr], ...]:
+    """Return how many pixels to take at once, from where on, and how often."""
+    many = pixels // LANES
+    return (LANES, 0, many), (1, many * LANES, pixels % LANES)
