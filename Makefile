@@ -15,11 +15,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+# 15,000 files are compiled as they are imported, if ever, and not all of them here
+INSTALL := $(PIP) install --no-compile --constraint constraints.txt
 JOBS ?= 2
+# Each process has one thread, since all processors have a process. A file's tests stay together, so
+# that what they share is made once; who has run all of its own takes over half of another's rest.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 ROOMS := data figures frontend ir lower ops passes quant reference support
 TESTS ?= tests/test_architecture.py $(ROOMS:%=tests/compiler/%)
 
-.PHONY: help demo docs test test-all lint quick generate qemu constraints clean
+.PHONY: help demo docs test test-all most-tests all-tests lint quick generate qemu constraints clean
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
@@ -27,14 +32,17 @@ help:
 demo: $(VENV)/demo.stamp qemu
 	@PATH="$(abspath $(BIN)):$$PATH" tools/demo.sh
 
-test: $(VENV)/test.stamp qemu lint
-	$(BIN)/pytest -n $(JOBS) -m "not slow"
+test: lint most-tests
+test-all: lint all-tests
 
-test-all: $(VENV)/test.stamp qemu lint
-	$(BIN)/pytest -n $(JOBS)
+most-tests: $(VENV)/test.stamp qemu
+	$(PYTEST) -m "not slow"
+
+all-tests: $(VENV)/test.stamp qemu
+	$(PYTEST)
 
 quick: $(VENV)/test.stamp
-	$(BIN)/pytest -n $(JOBS) -m "not slow" $(TESTS)
+	$(PYTEST) -m "not slow" $(TESTS)
 
 generate: $(VENV)/test.stamp
 	$(BIN)/python tools/generate.py
@@ -55,18 +63,18 @@ $(VENV)/bin/python:
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV), which takes a minute or so"
-	$(PIP) install --constraint constraints.txt --editable '.[arm]'
+	$(INSTALL) --editable '.[arm]'
 	@touch $@
 
 # torch on its own first: where a wheel for the processor alone is offered, it is taken
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV), which takes some minutes"
-	$(PIP) install --constraint constraints.txt torch==2.13.0
-	$(PIP) install --constraint constraints.txt --editable '.[all,dev]'
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) --editable '.[all,dev]'
 	@touch $@ $(VENV)/demo.stamp $(VENV)/docs.stamp
 
 $(VENV)/docs.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) install --constraint constraints.txt --editable '.[docs]'
+	$(INSTALL) --editable '.[docs]'
 	@touch $@
 
 qemu:

@@ -65,8 +65,9 @@ def test_agrees_with_the_reference(target: Target, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
-def test_random_networks_agree(target: Target, seed: int, tmp_path: Path) -> None:
+def test_random_networks_agree(target: Target, tmp_path: Path) -> None:
+    """Another one for each; this machine's test of ops has twenty."""
+    seed = list(TARGETS).index(target.name)
     assert_agrees(target, random_model(seed, steps=40), tmp_path)
 
 
@@ -76,8 +77,9 @@ def test_the_program_names_what_it_needs() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "labels"), [("GC", None), ("Sipak", "[D, K, M, P, S]")])
-@pytest.mark.parametrize("name", ["arm-a7", "host"])
+@pytest.mark.parametrize(
+    ("name", "network", "labels"), [("arm-a7", "GC", None), ("host", "Sipak", "[D, K, M, P, S]")]
+)
 def test_published_weights_predict_what_was_published(
     name: str, network: str, labels: str | None, root: Path, shared: Path, tmp_path: Path
 ) -> None:

@@ -22,20 +22,20 @@ def digest(artifact: Artifact) -> str:
     return "\n".join(parts)
 
 
-def made(name: str) -> str:
+def made() -> str:
     graph = dense()
-    target = next(t for t in ARM.targets if t.name == name)
-    return digest(ARM.emit(target, Model(graph, random(graph))))
+    model = Model(graph, random(graph))
+    some = [target for target in ARM.targets if target.name in {"arm-a7", "arm-a76", "host"}]
+    return "\n".join(digest(ARM.emit(target, model)) for target in some)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["arm-a7", "arm-a76", "host"])
-def test_another_process_makes_the_same_bytes(name: str) -> None:
+def test_another_process_makes_the_same_bytes() -> None:
     here = str(Path(__file__).parent)
     path = os.pathsep.join([here, *(p for p in sys.path if p)])
     elsewhere = subprocess.run(
-        [sys.executable, "-c", f"import test_reproducible as t; print(t.made({name!r}))"],
+        [sys.executable, "-c", "import test_reproducible as t; print(t.made())"],
         env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": path},
         cwd="/", capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert elsewhere.stdout.strip() == made(name)
+    assert elsewhere.stdout.strip() == made()

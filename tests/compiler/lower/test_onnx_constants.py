@@ -10,6 +10,7 @@ from nets import Steps, gated
 from onnx import numpy_helper
 from op_cases import trained
 from quantised import LEVELS, Array, int8, picture, session
+from zoo_nets import small
 
 from tcc.backends.onnxruntime.precision_conversion import FORMS, WRITTEN_OUT, written
 from tcc.backends.onnxruntime.precisions import INT8
@@ -49,7 +50,7 @@ def model(name: str, integers: bool) -> Model:
         graph = {"gated": gated, "pooled": pooled}[name]()
         values: Mapping[str, Array] = trained(graph)
     else:
-        graph = load(shipped.specs()[name]).graph
+        graph = small(load(shipped.specs()[name]).graph)
         values = weights.random(graph, 0)
     return int8(graph, values) if integers else run(Model(graph, values), INFERENCE)
 

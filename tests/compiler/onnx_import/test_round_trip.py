@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from op_cases import trained
+from zoo_nets import small
 
 from tcc.compiler.frontend.formatter import format_spec
 from tcc.compiler.frontend.spec import load
@@ -21,7 +22,7 @@ SPECS = [
 
 @pytest.mark.parametrize("path", SPECS)
 def test_comes_back(path, tmp_path, imported):
-    graph = load(path).graph
+    graph = small(load(path).graph)
     model = Model(graph, trained(graph))
     file = tmp_path / "network.onnx"
     onnx.save(lower(model), file)

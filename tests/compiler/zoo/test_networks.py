@@ -19,6 +19,7 @@ from reference_nets.shufflenet import ShuffleNetV2
 from reference_nets.squeezenet import SqueezeNet
 from reference_nets.vgg import Vgg11, Vgg16Gap
 from torch import nn
+from zoo_nets import small
 
 import tcc
 from tcc.compiler.cli import devices
@@ -193,10 +194,10 @@ def filled(network: nn.Module, spec: Spec, weights: dict[str, np.ndarray]) -> nn
     return network
 
 
-def images(spec: Spec) -> np.ndarray:
+def images(graph: Graph) -> np.ndarray:
     """Two unlike images."""
     random = np.random.default_rng(11)
-    shape = spec.graph.inputs[0].type.shape
+    shape = graph.inputs[0].type.shape
     bright = np.broadcast_to(np.linspace(0, 4, shape[2], dtype=np.float32), shape)
     return np.stack([random.standard_normal(shape, np.float32), bright])
 
@@ -219,14 +220,16 @@ def onnx_runtime(model: Model, batch: np.ndarray) -> np.ndarray:
 def test_outputs_are_those_of_a_second_definition(pair):
     spec = loaded(pair)
     weights = lively(spec.graph, pair.gain)
-    batch = images(spec)
+    # vgg11's first linear layer fits one size alone
+    graph = spec.graph if pair.spec == "vgg11" else small(spec.graph)
+    batch = images(graph)
     second = filled(twin(pair), spec, weights).eval()
     with torch.inference_mode():
         expected = second(torch.from_numpy(batch)).numpy()
-        found = module(spec.graph, weights).eval()(torch.from_numpy(batch))["logits"].numpy()
+        found = module(graph, weights).eval()(torch.from_numpy(batch))["logits"].numpy()
     assert difference(expected[:1], expected[1:]) > 0.05, "the outputs hardly depend on the image"
     assert difference(found, expected) < TOLERANCE
-    assert difference(onnx_runtime(Model(spec.graph, weights), batch), expected) < TOLERANCE
+    assert difference(onnx_runtime(Model(graph, weights), batch), expected) < TOLERANCE
 
 
 @pytest.mark.slow
@@ -238,7 +241,7 @@ def test_the_host_program_computes_the_outputs_of_a_second_definition(name, tmp_
     pair = next(p for p in PAIRS if p.spec == name)
     spec = loaded(pair)
     weights = lively(spec.graph, pair.gain)
-    batch = images(spec)
+    batch = images(spec.graph)
     second = filled(twin(pair), spec, weights).eval()
     with torch.inference_mode():
         expected = second(torch.from_numpy(batch)).numpy()
@@ -270,7 +273,7 @@ def test_inception_trains_with_its_auxiliary_head():
     spec = loaded(pair)
     weights = lively(spec.graph, pair.gain)
     ours, second = module(spec.graph, weights).train(), filled(twin(pair), spec, weights).train()
-    batch = torch.from_numpy(images(spec))
+    batch = torch.from_numpy(images(spec.graph))
     torch.manual_seed(3)
     found = ours(batch)
     torch.manual_seed(3)
