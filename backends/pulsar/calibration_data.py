@@ -33,6 +33,7 @@ def png(levels: NDArray[np.uint8]) -> bytes:
     The file says nothing of colours beyond grey or RGB, which some readers would apply.
     """
     height, width, channels = levels.shape
+    # Written here: Pillow may add chunks of colour, and its bytes change with zlib's build.
     rows = b"".join(b"\0" + row.tobytes() for row in levels)
     head = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
     chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
@@ -62,6 +63,7 @@ def binary(tensor: Tensor) -> bytes:
 def numpy_file(tensor: Tensor) -> bytes:
     """Return numbers (1, *shape) as a file of numpy."""
     data = io.BytesIO()
+    # Version 1.0 of the format, without pickles: `np.save` may choose another.
     np.lib.format.write_array(data, np.ascontiguousarray(tensor[None], "<f4"), (1, 0), False)
     return data.getvalue()
 
@@ -85,6 +87,7 @@ def packed(
     for number, tensor in enumerate(islice(samples, MOST), 1):
         data, suffix = sample(source, tensor)
         size += len(data)
+        # One at least, however large: an archive without inputs calibrates nothing.
         if size > LARGEST and files:
             break
         files[f"{number:04d}{suffix}"] = data
@@ -94,6 +97,7 @@ def packed(
 def archive(files: Mapping[str, bytes]) -> bytes:
     """Return a tar archive without times and owners, in the order of the names."""
     data = io.BytesIO()
+    # USTAR: the other forms add headers of their own where a name or a number asks for one.
     with tarfile.open(fileobj=data, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in sorted(files.items()):
             about = tarfile.TarInfo(name)

@@ -96,6 +96,8 @@ def _run(command: list[str], image: str, said: Path) -> str:
             stdout=stream,
             stderr=subprocess.STDOUT,
             env=os.environ | {"IMAGE": image},
+            # A session of its own, so that an interrupt at the keyboard reaches us first, and all
+            # that docker's client started can be ended together.
             start_new_session=True,
         )
         try:
@@ -105,6 +107,8 @@ def _run(command: list[str], image: str, said: Path) -> str:
         finally:
             _end(process)
     with said.open("rb") as stream:
+        # Logs of these tools run to megabytes of progress bars; why it failed stands at the end.
+        # Four bytes are the most that a character takes.
         stream.seek(max(0, said.stat().st_size - 4 * SAID))
         return stream.read().decode(errors="replace") + late
 

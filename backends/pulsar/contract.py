@@ -3,9 +3,12 @@
 import json
 from collections.abc import Iterator
 from importlib.resources import files
+from typing import Literal
 
 from tcc.backends.pulsar.calibration_data import takes_levels
 from tcc.compiler.ir.graph import Graph, Input, Output
+from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.support.unhandled import UnhandledError
 
 
 def device_file(name: str) -> bytes:
@@ -21,6 +24,19 @@ def outputs(graph: Graph) -> tuple[Output, ...]:
 def colors(source: Input) -> str:
     """Return the contract's colours; nothing where no image comes in."""
     return source.preprocess.color if source.preprocess and takes_levels(source) else ""
+
+
+def color_word(pre: Preprocess) -> Literal["RGB", "BGR", "GRAY"]:
+    """Return what the manuals of both toolchains call a contract's colours."""
+    match pre.color:
+        case "rgb":
+            return "RGB"
+        case "bgr":
+            return "BGR"
+        case "gray":
+            return "GRAY"
+        case _:
+            raise UnhandledError("colour", pre.color)
 
 
 def header(graph: Graph) -> bytes:
@@ -60,6 +76,7 @@ def _header(graph: Graph) -> Iterator[str]:
 def _quoted(text: str) -> str:
     """Return a text as a literal of C: octal digits, of which each escape takes three at most."""
     plain = "".join(
+        # `?` as well: two of them begin a trigraph in C++ before 17.
         chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
         for byte in text.encode()
     )

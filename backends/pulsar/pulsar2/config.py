@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from tcc.backends.pulsar.calibration_data import takes_levels
+from tcc.backends.pulsar.contract import color_word
 from tcc.backends.pulsar.pulsar2.schema import (
     BuildConfig,
     CalibrationInput,
@@ -13,8 +14,6 @@ from tcc.backends.pulsar.pulsar2.schema import (
     Quant,
 )
 from tcc.compiler.ir.graph import Input
-from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.support.unhandled import UnhandledError
 
 ARCHIVE = "calibration.tar"
 COMPILED = "compiled.axmodel"
@@ -33,6 +32,7 @@ def quantised(source: Input, hardware: ChipName, samples: int) -> BuildConfig:
 
 def native(source: Input, hardware: ChipName, samples: int) -> BuildConfig:
     """Return the configuration of the float network, `model.onnx`, which the tool quantises."""
+    # MSE, as for Pulsar: a range that one far value does not move.
     quant = Quant(_inputs(source, samples), "MSE", True, "EndToEnd", "Reference")
     return _config("model.onnx", "ONNX", hardware, quant, source)
 
@@ -69,18 +69,5 @@ def _processor(source: Input) -> InputProcessor:
     if pre is None or not takes_levels(source):
         auto: Colours = "AutoColorSpace"
         return InputProcessor(source.name, auto, auto, "FP32", "NCHW", "NCHW", "NoCSC")
-    colours = color_format(pre)
+    colours = color_word(pre)
     return InputProcessor(source.name, colours, colours, "U8", "NHWC", "NCHW", "NoCSC")
-
-
-def color_format(pre: Preprocess) -> Colours:
-    """Return what the manual calls a contract's colours."""
-    match pre.color:
-        case "rgb":
-            return "RGB"
-        case "bgr":
-            return "BGR"
-        case "gray":
-            return "GRAY"
-        case _:
-            raise UnhandledError("colour", pre.color)

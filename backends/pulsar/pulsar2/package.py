@@ -3,8 +3,8 @@
 from tcc.backends.pulsar import calibration_data as data
 from tcc.backends.pulsar import contract, scripts
 from tcc.backends.pulsar.chips import Chip
-from tcc.backends.pulsar.instructions import instructions
 from tcc.backends.pulsar.onnx_model import npu_onnx
+from tcc.backends.pulsar.package_readme import readme
 from tcc.backends.pulsar.pulsar2 import config, schema
 from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
 from tcc.backends.pulsar.scripts import NpuTool
@@ -47,7 +47,7 @@ def files(sources: PackageSources, chip: Chip) -> dict[str, bytes]:
         "build.sh": scripts.build(TOOL, sources.name),
         "compile.sh": scripts.inside(_commands(floats, chip, len(sources.goldens))),
         "goldens/list.txt": "".join(f"{number}\n" for number in numbers).encode(),
-        "README.txt": instructions(chip, count, sources.name, image=data.takes_levels(floats)),
+        "README.txt": readme(chip, count, sources.name, image=data.takes_levels(floats)),
         "labels.json": contract.labels(graph),
         "runner/classify.cc": contract.device_file("engine.cc"),
         "runner/network_io.h": contract.device_file("network_io.h"),

@@ -102,6 +102,7 @@ def decode(data: bytes) -> BuildConfig:
     except (ValueError, RecursionError) as error:
         raise BuildConfigError(f"it is not JSON: {error}") from None
     schema = json_records.schema(BuildConfig)
+    # Of many errors of a schema the deepest: that of a union's branch says nothing.
     wrong = best_match(Draft202012Validator(schema).iter_errors(plain))
     if wrong:
         place = "/".join(map(str, wrong.absolute_path)) or "the whole"

@@ -3,6 +3,22 @@
 from collections.abc import Sequence
 
 from tcc.backends.pulsar.calibration_data import takes_levels
+from tcc.backends.pulsar.contract import color_word
+from tcc.backends.pulsar.v1.enumerations import (
+    BackendMode,
+    ColorSpace,
+    DatasetType,
+    DataType,
+    EvaluationType,
+    InputType,
+    IrType,
+    Observer,
+    OutputType,
+    Strategy,
+    TargetHardware,
+    TensorLayout,
+    VirtualNpu,
+)
 from tcc.backends.pulsar.v1.schema import (
     Affine,
     AxeParam,
@@ -22,24 +38,7 @@ from tcc.backends.pulsar.v1.schema import (
     PulsarConfig,
     Selector,
 )
-from tcc.backends.pulsar.v1.words import (
-    BackendMode,
-    ColorSpace,
-    DatasetType,
-    DataType,
-    EvaluationType,
-    InputType,
-    IrType,
-    Observer,
-    OutputType,
-    Strategy,
-    TargetHardware,
-    TensorLayout,
-    VirtualNpu,
-)
 from tcc.compiler.ir.graph import Input
-from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.support.unhandled import UnhandledError
 
 ARCHIVE = "calibration.tar"
 COMPARED = 4
@@ -62,6 +61,7 @@ def config(source: Input, outputs: Sequence[str], samples: int) -> PulsarConfig:
             OnnxSetting(BackendMode.DISABLED),
             AxeSetting(BackendMode.ENABLED, AxeParam(optimize_slim_model=True)),
         ),
+        # The same colours on both sides, or the tool would swap channels by itself.
         src_input_tensors=(BorderTensor(source.name, border.color_space),),
         dst_input_tensors=(border,),
         dst_output_tensors=tuple(
@@ -84,10 +84,6 @@ OBSERVER = Observer.MSE_CLIPPING
 """Of the two that the manual recommends, the one that a single far value does not move."""
 
 
-def _output(name: str) -> BorderTensor:
-    return BorderTensor(name, data_type=DataType.FLOAT32, tensor_layout=TensorLayout.NHWC)
-
-
 def _tensor(source: Input) -> BorderTensor:
     """Return what comes in: 8-bit levels, channels last, or floats as the network has them.
 
@@ -96,21 +92,8 @@ def _tensor(source: Input) -> BorderTensor:
     if not takes_levels(source):
         return BorderTensor(source.name, None, DataType.FLOAT32, tensor_layout=TensorLayout.NCHW)
     assert source.preprocess is not None
-    color = color_space(source.preprocess)
+    color = ColorSpace[color_word(source.preprocess)]
     return BorderTensor(source.name, color, DataType.UINT8, tensor_layout=TensorLayout.NHWC)
-
-
-def color_space(pre: Preprocess) -> ColorSpace:
-    """Return what the manual calls a contract's colours."""
-    match pre.color:
-        case "rgb":
-            return ColorSpace.RGB
-        case "bgr":
-            return ColorSpace.BGR
-        case "gray":
-            return ColorSpace.GRAY
-        case _:
-            raise UnhandledError("colour", pre.color)
 
 
 def _attributes(source: Input) -> InputAttributes:
@@ -120,6 +103,7 @@ def _attributes(source: Input) -> InputAttributes:
         return InputAttributes(DataType.FLOAT32)
     if pre.raw:
         return InputAttributes()
+    # A division by 255, not a product with its rounded inverse: the contract's own step.
     scale = Affine((1.0,), (255.0,), (0.0,))
     steps = (Modification(scale), Modification(None, Normalization(pre.mean, pre.std)))
     return InputAttributes(input_modifications=steps)

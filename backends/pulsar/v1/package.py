@@ -3,8 +3,8 @@
 from tcc.backends.pulsar import calibration_data as data
 from tcc.backends.pulsar import contract, scripts
 from tcc.backends.pulsar.chips import Chip
-from tcc.backends.pulsar.instructions import instructions
 from tcc.backends.pulsar.onnx_model import npu_onnx
+from tcc.backends.pulsar.package_readme import readme
 from tcc.backends.pulsar.scripts import NpuTool
 from tcc.backends.pulsar.v1 import config, reader
 from tcc.compiler.ir.graph import Input, Model
@@ -45,7 +45,7 @@ def files(model: Model, sources: PackageSources, chip: Chip) -> dict[str, bytes]
         config.ARCHIVE: archive,
         "build.sh": scripts.build(TOOL, sources.name),
         "compile.sh": scripts.inside(_commands(source, len(sources.goldens))),
-        "README.txt": instructions(chip, count, sources.name, image=data.takes_levels(source)),
+        "README.txt": readme(chip, count, sources.name, image=data.takes_levels(source)),
         "labels.json": contract.labels(graph),
         "runner/classify.cc": contract.device_file("joint.cc"),
         "runner/network_io.h": contract.device_file("network_io.h"),

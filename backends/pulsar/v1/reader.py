@@ -6,6 +6,9 @@ from enum import StrEnum
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from tcc.backends.pulsar.v1.enumerations import (
+    DataType,
+)
 from tcc.backends.pulsar.v1.schema import (
     Affine,
     BorderTensor,
@@ -15,9 +18,6 @@ from tcc.backends.pulsar.v1.schema import (
 )
 from tcc.backends.pulsar.v1.text_format import ConfigError, Field, Message, TextPlace, Word, parse
 from tcc.backends.pulsar.v1.text_format import write as written
-from tcc.backends.pulsar.v1.words import (
-    DataType,
-)
 
 TYPES = {str: "a quoted string", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -46,6 +46,7 @@ def decode(data: bytes) -> PulsarConfig:
 
 def problems(config: PulsarConfig) -> Iterator[str]:
     """Yield what in a configuration contradicts itself, or means another thing than it seems to."""
+    # The manual says these in prose: no type or word of the text is wrong.
     groups = {
         name: getattr(config, name)
         for name in ("src_input_tensors", "dst_input_tensors", "src_output_tensors",

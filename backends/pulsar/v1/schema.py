@@ -7,7 +7,7 @@ that is None, or has no items, is not written.
 
 from dataclasses import dataclass
 
-from tcc.backends.pulsar.v1.words import (
+from tcc.backends.pulsar.v1.enumerations import (
     BackendMode,
     BatchOption,
     ColorSpace,

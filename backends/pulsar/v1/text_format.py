@@ -81,6 +81,7 @@ def _spelled(value: FieldValue) -> str:
         case str():
             return json.dumps(value, ensure_ascii=False)
         case _:
+            # Nine digits tell every float32 from its neighbours; protocol buffers keep no more.
             return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
@@ -146,6 +147,7 @@ class _Parser:
     def field(self, name: _Token, depth: int) -> Field:
         """Return the field of a name that was taken."""
         mark = self.take()
+        # Both `name: {` and `name {` are the text form of a message.
         if mark.text == ":" and self.peek().text == "{":
             mark = self.take()
         match mark.text:

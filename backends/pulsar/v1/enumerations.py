@@ -1,4 +1,4 @@
-"""The words that Pulsar's configuration has for things: its enumerations."""
+"""The enumerations of Pulsar's configuration, each word as the manual has it."""
 
 from enum import StrEnum
 

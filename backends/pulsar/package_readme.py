@@ -1,4 +1,4 @@
-"""What a package says of itself to whoever opens it."""
+"""README.txt of a package: how to compile it, what it holds, how to run it on the board."""
 
 from tcc.backends.pulsar.chips import Chip, Toolchain
 
@@ -49,7 +49,7 @@ IMAGE = (
 NUMBERS = "float32 numbers, ready for the network, in the order of its axes"
 
 
-def instructions(chip: Chip, count: int, name: str, *, image: bool) -> bytes:
+def readme(chip: Chip, count: int, name: str, *, image: bool) -> bytes:
     """Return README.txt of a package; `count` is that of its images, `name` the bundle's."""
     own = {Toolchain.PULSAR: V1, Toolchain.PULSAR2: V2}[chip.toolchain]
     text = (COMMON + own).format(
