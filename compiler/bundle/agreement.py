@@ -15,7 +15,14 @@ let pass: sums of float32 that come to nothing have rounding errors of their ter
 
 
 def relative(largest: float, magnitude: float, allowed: float) -> float:
-    """Return a difference relative to the largest magnitude of its output, as Agreement has it."""
+    """Return a difference relative to the largest magnitude of its output, as Agreement has it.
+
+    Args:
+        largest: The largest difference of two values.
+        magnitude: The largest magnitude of what was expected.
+        allowed: The tolerance that it will be held against, which says what a difference is
+            relative to.
+    """
     return largest / max(TINY if allowed >= COARSE else 1.0, magnitude)
 
 

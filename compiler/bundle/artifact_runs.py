@@ -87,7 +87,16 @@ def check_images(bundle: Bundle) -> None:
 def infer(
     bundle: Bundle, device: Device, tensors: "Sequence[NDArray[np.float32]]"
 ) -> "list[Outputs]":
-    """Return the raw outputs for preprocessed tensors of the input's shape; errors as for `run`."""
+    """Return the raw outputs for preprocessed tensors of the input's shape; errors as for `run`.
+
+    Args:
+        bundle: A bundle that was read.
+        device: Its target, with the backend that runs it.
+        tensors: float32 of the input's shape, without a batch axis, each.
+
+    Returns:
+        For each tensor, float32 outputs by name, of the manifest's shapes.
+    """
     return _answers(bundle, device, device.infer, tensors)
 
 

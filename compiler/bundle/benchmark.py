@@ -38,6 +38,11 @@ class CostComparison:
 def workloads(bundle: Bundle, runs: int, threads: int = 1) -> tuple[Workload, ...]:
     """Return the goldens of a bundle, as what can be measured.
 
+    Args:
+        bundle: The bundle.
+        runs: How often each is to be run.
+        threads: How many threads are to run it.
+
     Raises:
         UserError: One is not of the manifest's contract (E0621).
     """
@@ -58,6 +63,15 @@ def measure(
 ) -> Measurement:
     """Return what the artifact of a bundle costs.
 
+    Args:
+        bundle: The bundle.
+        device: Its target.
+        given: One input, and how often it is run.
+        progress: Told of each stage.
+
+    Returns:
+        Times or counts of each layer and of the whole, and the memory.
+
     Raises:
         Mislabelled: The artifact is not what the manifest says (E0656).
         MissingTool: What measures it is not here.
@@ -76,6 +90,12 @@ def measure_on_board(
     """Return what the artifact costs on a board, and how its answers agree with the goldens.
 
     The agreement is None where nothing brings answers back.
+
+    Args:
+        bundle: The bundle.
+        device: Its target.
+        task: The board, and what is to be run there.
+        progress: Told of each stage.
 
     Raises:
         Mislabelled: The artifact is not what the manifest says (E0656).

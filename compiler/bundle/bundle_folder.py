@@ -130,7 +130,13 @@ def write(
 def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, bytes]) -> Bundle:
     """Write a bundle anew with other operating points, whole; all else of it stays to the byte.
 
-    `beside` are files that tell the artifact's own program of them, by name.
+    Args:
+        found: The bundle as it was read.
+        points: How its outputs are to be read.
+        beside: Files that tell the artifact's own program of them, by name.
+
+    Returns:
+        The bundle as it is now.
 
     Raises:
         UserError: The folder cannot be written, or another bundle took its place (E0622).

@@ -36,9 +36,14 @@ Known = Callable[[str, str], Precision | None]
 
 
 def check(about: Manifest, name: str, known: Known) -> None:
-    """Refuse a manifest that does not hold together; `name` stands for it in the error.
+    """Refuse a manifest that does not hold together.
 
     What its precision allows, `known` says, and not the manifest.
+
+    Args:
+        about: The manifest.
+        name: What the error calls it.
+        known: Says what the precisions of targets allow.
 
     Raises:
         UserError: It says what no bundle of tcc says (E0621); the first such thing is named.

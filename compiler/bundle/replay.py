@@ -48,6 +48,14 @@ class Replayed:
 def replay(bundle: Bundle, device: Device, most: int | None = None) -> Replayed:
     """Return what an artifact gives for the first `most` goldens of its bundle, or for all.
 
+    Args:
+        bundle: The bundle.
+        device: Its target.
+        most: How many goldens, from the first on; all without it.
+
+    Returns:
+        How each output agrees with its golden, and which outputs are the same for all of them.
+
     Raises:
         UserError: The goldens are not those of the manifest's contract (E0621), or the artifact
             cannot be run, or gives something else than the manifest says (E0655).
@@ -84,7 +92,16 @@ def judged(
 
 
 def expected(bundle: Bundle, case: Golden, output: str) -> "NDArray[np.float32]":
-    """Return what a golden says of an output, as the file holds it: in one row."""
+    """Return what a golden says of an output, as the file holds it: in one row.
+
+    Args:
+        bundle: The bundle.
+        case: One of its goldens.
+        output: The output's name.
+
+    Returns:
+        float32 (values,).
+    """
     return _values(bundle, case.outputs[output], "float32")
 
 

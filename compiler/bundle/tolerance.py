@@ -97,7 +97,16 @@ def _mixed(inexact: Sequence[str], reach: FloatReach) -> Tolerance:
 
 
 def problem(precision: Precision, inexact: Sequence[str], found: Numbers) -> str | None:
-    """Say which of a manifest's words an artifact belies, where they would let it be off."""
+    """Say which of a manifest's words an artifact belies, where they would let it be off.
+
+    Args:
+        precision: What the manifest says that the artifact computes with.
+        inexact: The layers that it says are in float.
+        found: What numbers the artifact has.
+
+    Returns:
+        A sentence; None where the words hold.
+    """
     said = f"precision: `{precision.name}`"
     match precision.arithmetic:
         case Arithmetic.FOREIGN:

@@ -61,6 +61,11 @@ class ToolCheck:
 def check(bundle: Bundle, device: Device, log: Path | None) -> ToolCheck:
     """Return what is known of a package: by a log, or by the one of its own.
 
+    Args:
+        bundle: The package.
+        device: Its target.
+        log: The file; without it, that of the package's own compilation.
+
     Raises:
         UserError: There is no log (E0657), the tool did not write it (E0671), or this is no package
             of a tool (E0673).

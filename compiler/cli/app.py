@@ -87,6 +87,8 @@ class Commands(CommandGroup):
         try:
             code = super().main(words, "tcc", complete_var, False, windows_expand_args, **extra)
             if sys.stdout:
+                # Here, where a full disk or a closed pipe still becomes an error and an exit code;
+                # at the interpreter's own end it is a traceback.
                 with named("<standard output>"):
                     sys.stdout.flush()
         except Exception as error:
@@ -98,6 +100,7 @@ app = typer.Typer(
     cls=Commands,
     epilog=EPILOG,
     invoke_without_command=True,
+    # Errors are ours to print, and rich takes a tenth of a second to load.
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={
@@ -137,10 +140,13 @@ def main() -> None:
     """Run `tcc` as a process: an ending signal unwinds, so that nothing half-written stays."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # sums in one order; threads are our own
     for number in (signal.SIGTERM, signal.SIGHUP):
+        # Whoever has us ignore them (nohup) means it.
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
+            # File names need not be text, and a terminal need not be UTF-8: neither may end a
+            # command.
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
@@ -149,6 +155,7 @@ def main() -> None:
 
 
 def _end(number: int, _: FrameType | None) -> NoReturn:
+    # A second one, as impatient users send, must not cut the cleaning up short.
     signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + number)
 
@@ -159,4 +166,5 @@ def _leave() -> None:
         if sys.stdout:
             sys.stdout.flush()
     except OSError:
+        # Python flushes once more while it ends, and would exit with 120.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,7 +15,13 @@ TIMED = ("median ms", "quartiles", "first ms")
 
 
 def show(report: Report, name: str, found: "Measurement") -> None:
-    """Print what a bundle costs: its layers unless quiet, the whole, its memory."""
+    """Print what a bundle costs: its layers unless quiet, the whole, its memory.
+
+    Args:
+        report: Where results and warnings are told.
+        name: What the bundle is called.
+        found: What it costs.
+    """
     report.text(f"{name}: {found.how}")
     parts = [("load", found.load), ("preprocess", found.preprocess), ("network", found.network)]
     timed = found.network.times is not None
@@ -58,7 +64,13 @@ def show_goldens(report: Report, found: "Sequence[Agreement]") -> None:
 
 
 def show_comparison(report: Report, names: Sequence[str], found: "CostComparison | None") -> None:
-    """Print how the second bundle compares with the first."""
+    """Print how the second bundle compares with the first.
+
+    Args:
+        report: Where results and warnings are told.
+        names: What the two are called.
+        found: The comparison; None where one was timed and the other counted.
+    """
     if not found:
         report.text("one was timed and the other counted: they do not compare")
         return

@@ -115,6 +115,7 @@ def build(
         passing = PassOptions(passes, verify_passes, report)
         passing.chosen()  # said before any work is done
         asked.check(kinds := [plan.precision for plan in plans])
+        # All that can be refused is refused before calibration, which may take minutes.
         _placed(chosen, plans, folder)
         early = plans if passes is None else ()  # other passes make another graph
         told = capability.require(chosen.spec.graph, early, report.warn)
@@ -128,6 +129,7 @@ def build(
         for plan, contents in zip(plans, built, strict=True):
             _remark(report, contents, told)
             made = write(contents, plan.device, folder, stages, replaying=replay)
+            # Building once more only to be weighed is not for those who would not see the figure.
             compared = not plan.precision.full and (json or not quiet)
             full = pipeline.full_size(chosen.spec, given, plan.device, stages) if compared else None
             written.append(dataclasses.replace(made, full=full, archive=_archive(plan)))

@@ -137,6 +137,7 @@ def calibrate(
         from tcc.compiler.quant.methods.method import RunOptions
         from tcc.compiler.support import atomic_files
 
+        # Before the images are run: where it cannot be written, the work would be lost.
         atomic_files.check_target(path, atomic_files.anything)
         given = take(report, chosen, weights, seed)
         stages("images", 0, 1)
@@ -223,6 +224,7 @@ def _worst(made: "CalibrationDocument") -> list[tuple[str, ...]]:
     """Return the values of the largest spread, one of each group, the largest first."""
     groups: dict[tuple[object, ...], str] = {}
     for name, value in made.values.items():
+        # What shares a scale is one finding: a concat of ten would fill the table.
         groups.setdefault((value.scale, value.signed, value.trace), name)
     listed = [(made.values[name], name) for name in groups.values()]
     listed.sort(key=lambda pair: -((pair[0].trace.spread or 0.0) if pair[0].trace else 0.0))

@@ -62,7 +62,13 @@ class CalibratedPackage:
     document: "CalibrationDocument"
 
     def write(self, path: Path, name: str, stages: Stages) -> PackageData:
-        """Write the archive and the picture beside a calibration file; `name` is the images'."""
+        """Write the archive and the picture beside a calibration file.
+
+        Args:
+            path: The calibration file.
+            name: What the images are called in the picture.
+            stages: Told of each stage.
+        """
         from tcc.compiler.driver import build_plan, int8_program
         from tcc.compiler.figures.bar_chart import Bar
         from tcc.compiler.support import atomic_files

@@ -85,6 +85,8 @@ def check(
     failed = (fact.diagnostic() for fact in facts if not fact.holds)
     wrong = (*failed, *(error for each in targets for error in each.errors))
     if wrong:
+        # With the document: a program wants the costs of a network whose stated ones do not hold,
+        # to correct them.
         raise Rejected(wrong, document)
     report.document(document)
 

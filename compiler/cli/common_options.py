@@ -69,6 +69,11 @@ def choose(name: str | None, settings: Sequence[str] | None, strict: bool = Fals
 
     What is doubtful about it is said on standard error.
 
+    Args:
+        name: The spec as typed: a file, a known name, or nothing.
+        settings: `NAME=VALUE` each.
+        strict: Whether what is doubtful is an error.
+
     Raises:
         UserError: There is none, or it is wrong; or, if `strict`, it is doubtful.
     """

@@ -30,7 +30,16 @@ def say(report: Report, bars: "Sequence[Bar]") -> None:
 
 
 def picture(path: Path, heading: str, bars: "Sequence[Bar]") -> bytes:
-    """Return the picture of bars for a file, whose suffix says which kind it is."""
+    """Return the picture of bars for a file, whose suffix says which kind it is.
+
+    Args:
+        path: The file, `.svg` or any other for PNG.
+        heading: The picture's title.
+        bars: A cosine each, with its name.
+
+    Returns:
+        The file's bytes.
+    """
     from tcc.compiler.figures import png, scene_svg
     from tcc.compiler.figures.bar_chart import bar_chart
 

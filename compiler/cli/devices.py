@@ -89,6 +89,11 @@ def find_all(
 
     Where nobody `asked` for it, a target that has no floats at all is built at its own first.
 
+    Args:
+        names: Each with its place in what the user wrote.
+        precision: Its name, and its place.
+        asked: Whether the user named the precision.
+
     Raises:
         UserError: Some are not known (E0605) or do not build at it (E0606); all are listed.
     """

@@ -55,6 +55,7 @@ def doctor(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -
     report = Report(json, quiet, verbose)
     packages = [*_packages(BASE, True), *_packages(OPTIONAL, False)]
     broken = [p for p in packages if p["needed"] and p["problem"]]
+    # Backends import what may be broken, and would end the very command that is to say so.
     tools = _tools() if not broken else []
     document = {
         "works": not broken,
@@ -98,6 +99,8 @@ def _packages(names: dict[str, str], needed: bool) -> Iterator[dict[str, Any]]:
         try:
             version = metadata.version(name)
             if needed:
+                # A package may be there and not load, for want of a library of the system: only
+                # importing tells.
                 import_module(module)
         except metadata.PackageNotFoundError:
             problem = "not installed"

@@ -16,6 +16,11 @@ def print_all(
 ) -> dict[str, Any]:
     """Print a table of networks and one of their pairs; return the document that says it.
 
+    Args:
+        report: Where results and warnings are told.
+        found: How each network did.
+        drawn: How many resamples an interval takes, and their seed; none for exact intervals.
+
     Raises:
         UserError: They were not judged by the same images (E1266).
     """

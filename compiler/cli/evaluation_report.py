@@ -122,7 +122,13 @@ class EvaluationReport:
 def document(
     found: EvaluationReport, within: "Interval | None", averages: "dict[str, Bounds | None]"
 ) -> dict[str, Any]:
-    """Return what `--json` prints of a network."""
+    """Return what `--json` prints of a network.
+
+    Args:
+        found: How a network did.
+        within: The interval of its accuracy, if one was resampled.
+        averages: The intervals of averages by name.
+    """
     scores, given = found.scores, found.found.given
     return {
         **found.about,

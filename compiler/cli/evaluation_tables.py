@@ -18,7 +18,13 @@ FIGURES = ("precision", "recall", "f1", "auc")
 
 
 def print_one(report: Report, found: EvaluationReport, drawn: Resampling) -> dict[str, Any]:
-    """Print how a network did, and return the document that says it."""
+    """Print how a network did, and return the document that says it.
+
+    Args:
+        report: Where results and warnings are told.
+        found: How the network did.
+        drawn: How many resamples an interval takes, and their seed.
+    """
     from tcc.compiler.reference.classification_metrics import interval
 
     scores = found.scores

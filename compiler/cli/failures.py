@@ -52,6 +52,7 @@ def report(error: Exception, words: Sequence[str]) -> int:
     """
     failure = _failure(error, "--verbose" in words or "-v" in words or _debugging())
     reports.complain(failure.text)
+    # By the words themselves: the command line may be what is wrong, so that nothing has read it.
     if "--json" in words:
         reports.print_json(failure.document())
     return failure.code

@@ -170,6 +170,8 @@ def _import(report: Report, model: Path, wanted: "ImportOptions", paths: tuple[P
     from tcc.compiler.support import atomic_files
 
     for path in paths:
+        # Both, before the import, which may take a minute: neither a spec nor weights of the user's
+        # are replaced.
         atomic_files.check_target(path, atomic_files.nothing)
     found = import_onnx(model, wanted)
     spec, values = paths
@@ -213,6 +215,8 @@ def _cautions(graph: "Graph", preprocess: "PreprocessOptions | None") -> Iterato
             f"an ONNX file does not say how an image becomes its input: add `preprocess` to "
             f"`{source.name}` as the network was trained with, or predictions will be wrong"
         )
+    # Some exporters put mean and deviation into the graph; done twice, predictions are wrong in
+    # silence.
     if any(isinstance(n.op, BatchNorm | Scale | ScaleShift) for n in graph.readers[source.name]):
         yield "the network begins by scaling its input: its mean and std may be in there already"
 

@@ -192,6 +192,7 @@ def _source(work: Int8Build) -> "CalibrationSource":
 def _shipped(work: Int8Build) -> "TrainedNetwork | None":
     """Return the trained network whose own calibration holds: nothing else is asked for."""
     asked, chosen = work.asked, work.chosen
+    # Its scales fit these weights and settings alone; who gives images wants scales of their own.
     as_shipped = work.given.origin.origin == "zoo" and not chosen.changed
     other = asked.data or asked.method or asked.mixed or not asked.guard
     other = other or work.passing.text is not None

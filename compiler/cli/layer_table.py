@@ -105,6 +105,14 @@ def shown(root: BlockPart, depth: int | None, *, every: bool) -> list[str]:
 
     Unless told, blocks are folded so that the table fits a screen; where that is not enough, its
     middle is left out. A last line says so.
+
+    Args:
+        root: The network's blocks, each with those in it.
+        depth: How deep blocks are opened; None for as deep as fits.
+        every: Whether all layers are shown.
+
+    Returns:
+        The lines of the table.
     """
     deep = root.depth if every else depth or _fitting(root)
     found = list(_lines(root, deep))

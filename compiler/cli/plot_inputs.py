@@ -85,6 +85,11 @@ def images(request: PlotRequest, *, needed: bool) -> "DataSet | None":
 def labelled(request: PlotRequest, net: "PlottedNetwork", most: int | None) -> "LabelledImages":
     """Return images with classes, the first `most` by digest.
 
+    Args:
+        request: What was typed.
+        net: The network, or bundle, that they are for.
+        most: How many; None for all.
+
     Raises:
         UserError: They are no labelled data set for the network.
     """
@@ -141,6 +146,12 @@ def of_form(
     request: PlotRequest, net: "PlottedNetwork", folder: Path, given: "LabelledImages"
 ) -> "Evaluated":
     """Return what a bundle's artifact gives.
+
+    Args:
+        request: What was typed.
+        net: The network in floats.
+        folder: The bundle.
+        given: Images with classes.
 
     Raises:
         UserError: It is of another spec or other weights (E1285).

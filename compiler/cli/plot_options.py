@@ -55,7 +55,14 @@ Pictures = Annotated[
 
 
 def finish(report: Report, make: "Make", out: Path, said: dict[str, Any]) -> None:
-    """Write a picture, and say where it is."""
+    """Write a picture, and say where it is.
+
+    Args:
+        report: Where results and warnings are told.
+        make: Draws it.
+        out: The file, whose suffix says which kind it is.
+        said: What the JSON document says beside the file's name.
+    """
     from tcc.compiler.plots import drawing
 
     drawing.write(make, out)

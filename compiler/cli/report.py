@@ -91,6 +91,7 @@ class Report:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        # On standard error, and gone at the end: results may be piped, and logs hold no bars.
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
             yield Stages(bars)
 
@@ -131,7 +132,13 @@ class Stages:
 
 
 def echo(text: str | bytes, err: bool = False, nl: bool = True) -> None:
-    """Print on standard output, or on standard error."""
+    """Print on standard output, or on standard error.
+
+    Args:
+        text: What is printed.
+        err: Whether on standard error.
+        nl: Whether a line ends after it.
+    """
     with named("<standard error>" if err else "<standard output>"):
         typer.echo(text, err=err, nl=nl)
 
@@ -162,6 +169,7 @@ def print_json(data: Mapping[str, Any]) -> None:
     heard = HEARD.get()
     if heard is not None:
         data = {**data, "warnings": [warning.as_json() for warning in heard]}
+    # NaN is not JSON: whoever hands one in is at fault, and is found here.
     echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
 
 
@@ -175,6 +183,7 @@ def complain(text: str) -> None:
 
 def colored(stream: IO[str]) -> bool:
     """Whether colour is wanted there: a terminal that can, and nobody who said no."""
+    # See no-color.org: any value but the empty one says no.
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -184,7 +193,13 @@ def printable(text: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[TableCell]], gap: int = 2) -> list[str]:
-    """Return the lines of a table, one a row, as wide as its content."""
+    """Return the lines of a table, one a row, as wide as its content.
+
+    Args:
+        columns: Their heads.
+        rows: A value for each column.
+        gap: Spaces between columns.
+    """
     from rich.cells import cell_len
 
     numbers = [

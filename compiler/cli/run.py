@@ -170,6 +170,8 @@ def _read(report: Report, source: "Input", path: Path, others: Sequence[Path]) -
         return _taken(report, source, path)
     except UserError as error:
         problems = [*error.diagnostics]
+    # Of all images that were to run together, so that a folder with two broken ones is mended in
+    # one go.
     for other in others:
         try:
             _taken(report, source, other)
@@ -183,6 +185,7 @@ def _taken(report: Report, source: "Input", path: Path) -> "np.ndarray":
     from tcc.compiler.data.dataset import fitting
     from tcc.compiler.support.image_folders import remarks
 
+    # Read once: a pipe or a file that grows would be another one the second time.
     data = images.contents(path)
     pixels = fitting(images.decode(data, str(path)), source, str(path))
     report.warnings(remarks([(str(path), images.remarks(data))]))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Graph, Model
 
 
+# A file that `-o` names is replaced only if it is of this form: a slip of the keyboard must not
+# cost a user's own file.
 _OURS = re.compile(
     rb"graph \w+ \{\n|# \w+ for [\w-]+ at \w+\n# spec [0-9a-f]{64}\n|\x08.\x12\x03tcc"
     rb"|<!-- tcc show -->\n|%PDF-1.6\n%\xe2\xe3\xcf\xd3\n% tcc show\n"
@@ -168,6 +170,7 @@ def _lowered(report: Report, chosen: ChosenSpec, wanted: ShowOptions) -> "Model"
     ):
         model = Model(graph, take(report, chosen, wanted.weights, wanted.seed).tensors)
     else:
+        # Nobody sees a number of theirs, and drawing those of VGG16 takes seconds.
         model = Model(graph, placeholders(graph))
     match wanted.stage:
         case Stage.FLOAT:

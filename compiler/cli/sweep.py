@@ -41,6 +41,11 @@ class SweepRequest:
 def sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
     """Run every training that is not finished, and write and print the table.
 
+    Args:
+        report: Where results and warnings are told.
+        stages: Told of each training.
+        request: The sweep, and what each training has in common.
+
     Raises:
         UserError: The sweep is wrong (E1232), or a training failed (E1233).
     """

@@ -16,7 +16,14 @@ WORST = 10
 
 
 def say(report: Report, folder: Path, found: "ToolCheck | None", uncompiled: str) -> None:
-    """Say what was found when a package was compiled, or how to have it compiled elsewhere."""
+    """Say what was found when a package was compiled, or how to have it compiled elsewhere.
+
+    Args:
+        report: Where results and warnings are told.
+        folder: The bundle.
+        found: What the tool gave; None where none compiled the package.
+        uncompiled: Why not.
+    """
     if found is None:
         report.text(f"  not compiled: {uncompiled}. Where docker has the tool's image:")
         report.text(f"    sh {shlex.quote(f'{folder}/model/build.sh')}")
@@ -31,7 +38,13 @@ def named(found: "ToolReport") -> str:
 
 
 def doubts(report: Report, folder: Path, checked: "ToolCheck") -> None:
-    """Warn of what does not run on the NPU, what was not done, and outputs below the threshold."""
+    """Warn of what does not run on the NPU, what was not done, and outputs below the threshold.
+
+    Args:
+        report: Where results and warnings are told.
+        folder: The bundle.
+        checked: What the tool gave.
+    """
     found = checked.report
     if found.stopped:
         report.notice(f"{folder}: the log ends at `{found.stopped}`: not all was done")
@@ -60,7 +73,13 @@ def layers(report: Report, found: "ToolReport") -> None:
 
 
 def checked(report: Report, folder: Path, found: "ToolCheck") -> None:
-    """Say what a log and the outputs beside it tell of a package."""
+    """Say what a log and the outputs beside it tell of a package.
+
+    Args:
+        report: Where results and warnings are told.
+        folder: The bundle.
+        found: What the tool gave.
+    """
     doubts(report, folder, found)
     rows = [
         (

@@ -37,6 +37,12 @@ def split(
 
     A spec's `labels` parameter that nobody has set takes the classes of the folders.
 
+    Args:
+        report: Where results and warnings are told.
+        stages: Told of each stage.
+        chosen: The spec as the user named it.
+        options: The folder, and how it is split.
+
     Raises:
         UserError: There are no images that can be learned from, or their classes are not those of
             the spec.
@@ -71,6 +77,16 @@ def stores(
     report: Report, stages: Stages, spec: "Spec", split: "ImageSplit", corrupt: str
 ) -> "Mapping[str, PixelStore]":
     """Return the decoded images of each side.
+
+    Args:
+        report: Where results and warnings are told.
+        stages: Told of each stage.
+        spec: The network that they are for.
+        split: The images of each side.
+        corrupt: `skip` or `refuse`: what is done about images that do not decode.
+
+    Returns:
+        The decoded images by side: `train`, `val`, `test`.
 
     Raises:
         UserError: Images are damaged and not to be skipped, or do not fit the network or the disk.

@@ -129,6 +129,7 @@ def _pairs(
     made: list[OutputPair] = []
     unlike = []
     ran = [each.replayed for each in found if each.replayed]
+    # Each with each: equality within a tolerance is not handed on from one pair to the next.
     for a, b in combinations(ran, 2):
         if why := bundle_comparison.unlike(a.bundle, b.bundle):
             unlike.append((str(a.bundle.folder), str(b.bundle.folder), why))
@@ -203,6 +204,7 @@ def _code(found: Sequence[VerifiedBundle], pairs: "Sequence[OutputPair]") -> int
         complain(f"error: {pair.first} and {pair.second} promise the same bits, and differ")
     if wrong or apart:
         return failures.BELOW
+    # What is wrong goes before what could not be looked at.
     return failures.TOOL if any(each.missing for each in found) else 0
 
 

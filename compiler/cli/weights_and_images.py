@@ -48,6 +48,12 @@ def take(
 ) -> "WeightSource":
     """Return weights for a spec; random ones are announced on standard error.
 
+    Args:
+        report: Where results and warnings are told.
+        chosen: The spec, and the project that it may come from.
+        weights: The file that was typed, if one was.
+        seed: Asks for random weights.
+
     Raises:
         UserError: Both are asked for (E0601), or the file does not fit the spec.
     """
@@ -88,6 +94,11 @@ def take_images(report: Report, chosen: ChosenSpec, data: Path | None) -> "DataS
     """Return the images to calibrate with: of a folder with `train` and `test`, those of `train`.
 
     Synthetic ones are announced on standard error.
+
+    Args:
+        report: Where results and warnings are told.
+        chosen: The spec, and the project that it may come from.
+        data: The folder or file that was typed, if one was.
 
     Raises:
         UserError: There are none (E0616), or they are no data set.

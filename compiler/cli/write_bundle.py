@@ -83,6 +83,8 @@ def write(
         if not all(each.holds for each in found):
             raise Disagreement(device.name, found)
 
+    # What cannot be run here is written all the same, and says so: a target without an emulator is
+    # no reason to build nothing.
     unchecked = _unchecked(device) if replaying else "--no-replay"
     stages("write", 0, 1)
     folder = bundle_folder.write(contents, out, None if unchecked else accept)

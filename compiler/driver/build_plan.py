@@ -46,12 +46,23 @@ Expected = tuple[manifest.Goldens, Mapping[str, bytes]]
 def golden_outputs(
     model: Model, plans: Iterable[Plan], integers: Int8Programs | None
 ) -> Mapping[Precision, Expected]:
-    """Return the goldens of each precision, whatever the number of targets that have it."""
+    """Return the goldens of each precision, whatever the number of targets that have it.
+
+    Args:
+        model: The network in floats, as written.
+        plans: The targets, each with its precision.
+        integers: The integer programs, where any precision is of integers.
+
+    Returns:
+        For each precision what the manifest says of its goldens, and their files by path.
+    """
     found: dict[Precision, Expected] = {}
     for plan in plans:
         if plan.precision not in found:
             own = program(plan, integers)
             found[plan.precision] = (
+                # An integer program gives the same everywhere, to the bit: its goldens are its own
+                # outputs. Any other precision is held against the floats, within its tolerance.
                 goldens.exact(own.program, plan.precision)
                 if own and plan.precision.integer
                 else goldens.make(model, plan.precision)
@@ -62,7 +73,17 @@ def golden_outputs(
 def starts(
     model: Model, plans: Iterable[Plan], integers: Int8Programs | None, lower: Lower
 ) -> Mapping[str, Model]:
-    """Return what each target is emitted from; targets that want equal passes share it."""
+    """Return what each target is emitted from; targets that want equal passes share it.
+
+    Args:
+        model: The network in floats, as written.
+        plans: The targets, each with its precision.
+        integers: The integer programs, where any precision is of integers.
+        lower: Takes a model through a target's passes.
+
+    Returns:
+        The float model or integer program of each target, by its name.
+    """
     found: dict[str, Model] = {}
     lowered: dict[tuple[Pass, ...], Model] = {}
     for plan in plans:
@@ -77,7 +98,13 @@ def starts(
 
 
 def package_sources(plan: Plan, floats: Model, own: Int8Program, name: str) -> PackageSources:
-    """Return what a package is made of; `name` is the bundle's.
+    """Return what a package is made of.
+
+    Args:
+        plan: The target and its precision.
+        floats: The model after the target's passes.
+        own: The integer program, and the images that it was calibrated with.
+        name: What the bundle is called.
 
     Raises:
         UserError: There are no images (E0670).
@@ -92,6 +119,7 @@ def package_sources(plan: Plan, floats: Model, own: Int8Program, name: str) -> P
     return PackageSources(
         floats,
         own.program,
+        # Made as they are asked for: the images of a package need not lie in memory at once.
         lambda: (data.tensor(index, source) for index in range(len(data))),
         goldens.inputs(source),
         name,

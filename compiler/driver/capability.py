@@ -51,6 +51,8 @@ def capability(graph: Graph, plan: Plan) -> Capability:
     Raises:
         UserError: The target can do nothing with the network as a whole (E0607).
     """
+    # Placeholders do: what a target can run depends on shapes and settings, and reading weights
+    # takes longer than the whole look.
     first, *others = _graphs(Model(graph, placeholders(graph)), plan)
     found = list(_refusals(graph, first, plan))
     # What the floats refuse already needs no second word for the integers.
@@ -110,6 +112,7 @@ def _graphs(model: Model, plan: Plan) -> Iterator[Graph]:
         yield _floats(model, plan)
     if plan.precision.integer:
         ready = passes.run(model, passes.INT8)
+        # Any scales do: no refusal depends on them, and images to find some are not there yet.
         ranges = minmax_ranges(ready, dict.fromkeys(kept_values(ready.graph), (-1.0, 1.0)))
         yield quantize(ready, Calibration(ranges, real_ends=plan.precision.real_ends)).graph
 

@@ -74,6 +74,7 @@ class Evaluated:
         if self.raw is None:
             return None
         found = roc_curve.log_odds(self.given.output.activation, self.raw, temperature)
+        # The log-odds of no are those of yes with the other sign.
         return np.hstack([-found, found]) if self.given.single else found
 
 
@@ -85,6 +86,13 @@ def by_artifact(
     point: OperatingPoint | None = None,
 ) -> Evaluated:
     """Return how a bundle's artifact does, from the pixels on, read as an operating point says.
+
+    Args:
+        found: The bundle.
+        device: Its target.
+        given: The images and their classes.
+        progress: Told of each image.
+        point: How outputs are read; without it, as the spec says.
 
     Raises:
         UserError: The images are damaged or do not fit the network, or it gives no finite numbers.
@@ -104,6 +112,11 @@ def by_artifact(
 def by_reference(model: Model, given: LabelledImages, progress: Progress) -> Evaluated:
     """Return how a network as written does, in floats, by the reference executor.
 
+    Args:
+        model: The network in floats, as written.
+        given: The images and their classes.
+        progress: Told of each image.
+
     Raises:
         UserError: As for `by_artifact`.
     """
@@ -117,6 +130,11 @@ def by_reference(model: Model, given: LabelledImages, progress: Progress) -> Eva
 
 def pixels(data: DataSet, place: int, source: Input) -> NDArray[np.uint8]:
     """Return the pixels of an item that a network takes, uint8 (height, width, 3).
+
+    Args:
+        data: The images.
+        place: Which of them.
+        source: The network's input.
 
     Raises:
         UserError: The image is damaged, or of a size that the network does not take.
@@ -176,6 +194,8 @@ def _taken(
 
 def _digest(array: NDArray[Any]) -> bytes:
     """Return what tells an input from others, whatever its file."""
+    # Of what goes into the network, with its form: a file saved again, or in another format without
+    # loss, is the same image, and a crop of another shape with equal bytes is not.
     head = f"{array.dtype} {array.shape}".encode()
     return hashlib.blake2b(head + array.tobytes(), digest_size=16).digest()
 
@@ -195,6 +215,8 @@ def _batches(each: Iterator[NDArray[Any]]) -> Iterator[list[NDArray[Any]]]:
     batch: list[NDArray[Any]] = []
     for array in each:
         batch.append(array)
+        # An ARM artifact is a process a batch, so that one image a batch would be dear; pixels of
+        # large images bound it from above.
         if len(batch) == BATCH or sum(a.nbytes for a in batch) >= BATCH_BYTES:
             yield batch
             batch = []

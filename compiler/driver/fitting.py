@@ -35,7 +35,12 @@ class Criterion:
 def fit(found: Evaluated, program: str, wanted: Criterion) -> OperatingPoint:
     """Return what fits outputs best: the temperature, and the threshold of each decision.
 
-    `program` names what ran. A row of classes has a threshold for the class that is asked for.
+    A row of classes has a threshold for the class that is asked for.
+
+    Args:
+        found: What a network gave for labelled images.
+        program: Names what ran.
+        wanted: How thresholds are chosen.
 
     Raises:
         UserError: There are too many outputs or no probabilities to fit (E1263), no such class
@@ -54,6 +59,7 @@ def fit(found: Evaluated, program: str, wanted: Criterion) -> OperatingPoint:
     sharp = None
     if output.activation != "none":
         sharp = decision_rule.best_temperature(output.activation, raw, holds)
+    # Thresholds are of the probabilities that are shown, so that they come after the temperature.
     temperature = sharp or 1.0
     columns = _columns(found, positive)
     odds = found.odds(temperature)
@@ -83,6 +89,7 @@ def _positive(found: Evaluated, wanted: Criterion) -> int | None:
             help = f"say --positive with one of {', '.join(given.labels[:20])}"
             raise fail("E1262", message, where, help=help)
         return None
+    # Typed by hand: `--positive tumor` means `Tumor`.
     folded = {label.casefold(): index for index, label in enumerate(given.labels)}
     if name.casefold() in folded:
         return folded[name.casefold()]
@@ -160,6 +167,14 @@ def carried(found: Bundle, other: Bundle) -> tuple[OperatingPoint, ...]:
 
 def store(found: Bundle, device: Device, points: Sequence[OperatingPoint]) -> Bundle:
     """Write a bundle anew that says how its outputs are read; its artifact stays as it is.
+
+    Args:
+        found: The bundle as it was read.
+        device: Its target.
+        points: How its outputs are to be read.
+
+    Returns:
+        The bundle as it is now.
 
     Raises:
         UserError: The folder cannot be written.

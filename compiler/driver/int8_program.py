@@ -60,6 +60,13 @@ def from_file(
 ) -> CalibrationSource:
     """Return the calibration of a file, and which of the images are to judge it.
 
+    Args:
+        path: The file that `tcc calibrate` wrote.
+        spec: The network.
+        given: Its weights.
+        images: Images to judge by: those of the calibration, or others; without any, its file's
+            word counts.
+
     Raises:
         UserError: It is no calibration, or that of another spec or of other weights.
     """
@@ -67,6 +74,7 @@ def from_file(
     calibration_file.check(found, pipeline.network(spec), given.origin, str(path))
     if images is None:
         return CalibrationSource(found, str(path))
+    # Other images judge as a whole: none of them can have been learned from.
     if images.digest != found.data.digest:
         return CalibrationSource(found, str(path), images, images, "not those of the calibration")
     return replace(_judged(found, images), name=str(path))
@@ -86,6 +94,12 @@ def from_images(
     spec: Spec, given: WeightSource, images: DataSet, wanted: CalibrationRequest
 ) -> CalibrationSource:
     """Return a fresh calibration.
+
+    Args:
+        spec: The network.
+        given: Its weights.
+        images: Those to learn from, of which some are held out.
+        wanted: The method, and how to run it.
 
     Raises:
         UserError: The network does not take these images, or gives no finite numbers for them.
@@ -108,6 +122,13 @@ def compared(
     """Return how the integer program of a fresh calibration compares with the floats.
 
     It is of the images that were held out of it, if there are any.
+
+    Args:
+        spec: The network.
+        given: Its weights.
+        document: The calibration.
+        images: Those that it was made with.
+        progress: Told of each stage.
     """
     ready = pipeline.ready(spec, given)
     calibration = calibration_file.calibration(document, ready, CALIBRATION)
@@ -181,6 +202,8 @@ class _Run:
         if source.judge is None or source.learn is None:
             measured = _said(source, least, calibration)
             blind = quantize(self.ready, calibration)
+            # A file's word for a program is of one made elsewhere. A network that gives one answer
+            # for everything is seen without images, and is the worst that integers do.
             if least.correlation > 0 and calibration.real_ends:
                 _tried(self.ready, blind)
             return _packed(blind, source, calibration, measured, {})
@@ -210,6 +233,7 @@ def _said(
         if broken := least.broken(quality):
             raise BelowFloor(broken, quality, ())
         return Measured("as the calibration says", quality)
+    # A floor that nobody can look at is not kept in silence: it must be given up in so many words.
     if least.cosine != 0 or least.drop not in (None, 1):
         help = "give images with --data, or --min-cosine 0 --max-drop 1 to build without"
         raise fail("E0618", "the accuracy floor needs images", whole_file(source.name), help=help)
@@ -223,6 +247,7 @@ def _tried(ready: Model, made: Model) -> None:
         BelowFloor: Floats tell these well apart.
     """
     (source,) = ready.graph.inputs
+    # From dark to bright, since a collapsed network keeps a constant answer over noise as well.
     tensors = [sample(source, seed, (seed + 1) / TRIED) for seed in range(TRIED)]
     expected, found = (
         output_comparison.stacked_outputs(ready, float_program.run(one, tensors))

@@ -54,6 +54,11 @@ class LabelledImages:
 def labelled(data: DataSet, outputs: Sequence[OutputContract], path: Path) -> LabelledImages:
     """Return a data set with the classes that a network has for it.
 
+    Args:
+        data: The images.
+        outputs: The network's, in its order.
+        path: Where the images come from, for errors.
+
     Raises:
         UserError: No output is a row of classes or decides (E0716), images have no label (E0714),
             or one that the network does not have (E0715).

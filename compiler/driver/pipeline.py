@@ -123,6 +123,7 @@ def build(
     progress("passes", 0, 1)
     model = Model(spec.graph, given.tensors)
     starts = build_plan.starts(model, plans, integers, lower)
+    # Of all targets before any is built: who asks for five is told at once what the fifth lacks.
     check([(plan.device, starts[plan.device.name].graph) for plan in plans])
     # Makers' tools are given floats and run integers, so what either graph breaks is said now.
     both = (plan for plan in plans if plan.from_floats and plan.precision.integer)
@@ -149,9 +150,17 @@ def full_size(spec: Spec, given: WeightSource, device: Device, progress: Progres
 
     Those of other precisions compare with these; None where the target is not built so.
 
+    Args:
+        spec: The network.
+        given: Its weights.
+        device: The target.
+        progress: Told of each stage.
+
     Raises:
         UserError: The weights exceed what a file holds.
     """
+    # Built to be weighed: a file's size is not that of its weights, by alignment and by its own
+    # structure.
     full = next((each for each in device.target.precisions if each.full), None)
     if full is None:
         return None
@@ -265,6 +274,7 @@ def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContent
         target=device.name,
         precision=job.precision.name,
         calibration=job.calibrated,
+        # Backends list their libraries in any order; a manifest has the same bytes each time.
         made_with=dict(sorted(device.versions().items())),
         input=bundle_folder.source(job.graph),
         outputs=bundle_folder.results(job.graph),
@@ -286,5 +296,6 @@ def network(spec: Spec) -> manifest.NetworkRecord:
 def setting(value: object) -> str:
     """Return a parameter's value as `--set` takes it."""
     if isinstance(value, tuple | list):
+        # As it would be typed: who reads a manifest can build the same again.
         return f"[{', '.join(map(setting, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -24,6 +24,7 @@ def recorded(device: Device, remarks: Iterable[Remark]) -> tuple[BuildWarning, .
 def _by_rule(remarks: Iterable[Remark]) -> Iterable[list[Remark]]:
     found: dict[str, dict[str, Remark]] = {}
     for each in remarks:
+        # By name, since floats and integers of one network are both looked at and remark the same.
         found.setdefault(each.rule, {}).setdefault(each.node.name, each)
     return (list(each.values()) for each in found.values())
 

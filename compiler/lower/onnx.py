@@ -46,6 +46,11 @@ def lower(model: Model, opset: int = 17, batch: int | None = None) -> onnx.Model
 def outline(graph: Graph, opset: int = 17, batch: int | None = None) -> onnx.ModelProto:
     """Return the same of a graph whose weights nobody has yet: tensors of a shape, without numbers.
 
+    Args:
+        graph: The network, of floats or of integers.
+        opset: The version of ONNX's operators, from 11 on.
+        batch: The size of the batch axis; None leaves it open, called `N`.
+
     Raises:
         UserError: As for `lower`.
     """

@@ -71,7 +71,16 @@ def tapped(model: Model, extremes: Sequence[Extreme], parts: Sequence[Part]) -> 
 
 
 def feeds(part: Part, first: Pair, end: Pair) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the inputs that choose a part: rows and columns from `first` to before `end`."""
+    """Yield the inputs that choose a part: rows and columns from `first` to before `end`.
+
+    Args:
+        part: The part of a value.
+        first: Its first row and column.
+        end: The row and column after its last.
+
+    Returns:
+        Pairs of an input's name and int64 (2,).
+    """
     for name, bound in zip(_bounds(part), (first, end), strict=True):
         yield name, np.array(bound, np.int64)
 

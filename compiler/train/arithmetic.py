@@ -23,6 +23,8 @@ def repeatable(threads: int) -> Iterator[None]:
     filled = memory.fill_uninitialized_memory
     on_cpu = device().type == "cpu"
     torch.set_num_threads(threads)
+    # On CUDA the gradients of adaptive pooling and interpolation have no deterministic form, and
+    # PyTorch would refuse the whole training (its documentation of this function lists them).
     torch.use_deterministic_algorithms(on_cpu)
     memory.fill_uninitialized_memory = False  # nothing reads such memory here
     try:

@@ -134,6 +134,7 @@ class Augmentation:
     erase: Erase | None = field(default=None, metadata={"description": "A rectangle painted over."})
 
 
+# All changes share one record, whose schema can only hold the largest of these.
 LIMITS = {"blur": 8.0, "brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 180.0,
           "gamma": 4.0, "stain": 1.0, "noise": 128.0}  # fmt: skip
 """The most that `amount` may be, by the change's name."""

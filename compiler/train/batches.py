@@ -41,12 +41,14 @@ class BatchPlan:
         if self.classes is None:
             return _repeated(torch.arange(self.images), wanted, generator).view(-1, self.batch)
         kinds = self.classes.bincount().nonzero()[:, 0]
+        # Shuffled, so that it is not always the first classes that get what the division leaves.
         kinds = kinds[torch.randperm(len(kinds), generator=generator)]
         shares = [wanted // len(kinds) + (n < wanted % len(kinds)) for n in range(len(kinds))]
         drawn = [
             _repeated((self.classes == kind).nonzero()[:, 0], share, generator)
             for kind, share in zip(kinds, shares, strict=True)
         ]
+        # Once more, or a batch would be of one class.
         return _repeated(torch.cat(drawn), wanted, generator).view(-1, self.batch)
 
 

@@ -151,6 +151,7 @@ def _remember(trainer: Trainer, tensors: Mapping[str, NDArray[np.float32]]) -> N
         role, _, name = rest.partition("/")
         if kind == "optimizer" and name in trainer.trained:
             tensor = trainer.trained[name]
+            # PyTorch keeps Adam's count of steps as a tensor without dimensions on the CPU.
             fresh = (
                 torch.zeros((), dtype=torch.float32) if role == "step" else torch.empty_like(tensor)
             )

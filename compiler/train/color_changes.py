@@ -27,6 +27,7 @@ def recolored(record: "Augmentation", levels: "Tensor", random: Draws, color: st
     matrix, offset = _matrix(record, levels, random, color)
     parts = [levels[:, c].float() for c in range(levels.shape[1])]
     result = torch.empty_like(levels)
+    # Not as a matrix product, whose order of sums is the library's and depends on the batch.
     for row in range(len(parts)):
         total = parts[0] * _each(matrix[row][0])
         for column, part in enumerate(parts[1:], 1):
@@ -125,6 +126,7 @@ def curved(record: "Augmentation", levels: "Tensor", random: Draws) -> "Tensor":
         drawn = random.uniform("stain", channels) * (2 * record.stain.amount)
         holds = random.chance("stain", record.stain.probability)[:, None]
         power *= torch.where(holds, drawn + (1 - record.stain.amount), 1.0)
+    # A power is dear and there are only 256 levels: one for each level, not for each pixel.
     shares = torch.arange(256, dtype=torch.float64, device=levels.device) / 255
     table = (shares ** power[:, :, None] * 255).round().clamp(0, 255).to(torch.uint8)
     places = levels.flatten(2).long()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+# 2**64 over the golden ratio, odd: the step that the paper takes. The other two are David
+# Stafford's variant 13 of MurmurHash3's finaliser, which the paper's generator uses as well.
 _STEP = 0x9E3779B97F4A7C15
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
@@ -34,6 +36,7 @@ class Draws:
         """Return numbers from 0 to below 1, float64 (N, count)."""
         import torch
 
+        # 53 bits: as many as a float64 holds, so that nothing is rounded and 1 never comes out.
         return _shifted(self.bits(name, count), 11).to(torch.float64) * 2.0**-53
 
     def between(self, name: str, low: float, high: float) -> "Tensor":
@@ -52,6 +55,7 @@ def draws(samples: "Tensor", *words: str | int) -> Draws:
 
 def word(*words: str | int) -> int:
     """Return the 64 bits, as a number from 0 on, that belong to some words and numbers."""
+    # Not `hash`, which is another in each process.
     said = ":".join(map(str, words)).encode()
     return int.from_bytes(hashlib.sha256(said).digest()[:8], "little")
 
@@ -64,6 +68,7 @@ def _mixed(x: "Tensor") -> "Tensor":
 
 def _shifted(x: "Tensor", count: int) -> "Tensor":
     """Shift to the right with zeros coming in, as unsigned numbers are."""
+    # PyTorch has no unsigned 64-bit shift; its own brings copies of the sign in.
     return (x >> count).bitwise_and_((1 << (64 - count)) - 1)
 
 

@@ -89,7 +89,9 @@ def shared(module: nn.Module, world: World) -> nn.Module:
         return module
     for child in module.children():
         if isinstance(child, RunningStatistics):
+            # The class alone: optimiser and average hold the parameters of this very object.
             child.__class__ = ExactBatchNorm
+    # Statistics need no broadcast: every process has computed the same ones.
     return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
 
 
@@ -108,13 +110,18 @@ class ExactBatchNorm(RunningStatistics):
             return functional.batch_norm(x, *own, training=False, eps=self.eps)
         axes = [0, *range(2, x.dim())]
         shape = [1, -1] + [1] * (x.dim() - 2)
+        # In bfloat16 sums of squares would lose what the variance is the difference of.
         values = x.float()
         count = values.numel() // values.shape[1] * distributed.get_world_size()
+        # Sums of values and of squares travel together: one message a layer, not two that wait for
+        # each other.
         both = torch.stack([values.sum(axes), (values * values).sum(axes)])
         sums: Tensor = all_reduce(both)  # type: ignore[no-untyped-call]
         mean = sums[0] / count
         var = sums[1] / count - mean * mean
         with torch.no_grad():
+            # What PyTorch's own batch norm does: it normalises by the biased variance, and keeps
+            # the unbiased.
             unbiased = var * (count / max(count - 1, 1))
             self.mean.lerp_(mean, self.momentum)
             self.var.lerp_(unbiased, self.momentum)

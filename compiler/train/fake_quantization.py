@@ -60,6 +60,7 @@ class FakeQuantizedNetwork(TorchNetwork):
     def __init__(self, graph: Graph, weights: Weights, calibration: Calibration) -> None:
         super().__init__(graph, weights)
         self.calibration = calibration
+        # Calibration has no ranges for what is there in training alone.
         self._lean = for_inference(graph)
         self._ready: tuple[Weights, LiveProgram] | None = None
 
@@ -74,6 +75,7 @@ class FakeQuantizedNetwork(TorchNetwork):
         # Rounded to bfloat16, sums would be no integers any more.
         with torch.autocast(inputs[0].device.type, enabled=False):
             kept = (output.value for output in graph.outputs)
+            # Each level takes four bytes here: a value is let go once nothing reads it.
             lasts = last_readings((node.inputs for node in graph.nodes), kept)
             for node, last in zip(graph.nodes, lasts, strict=True):
                 values[node.name] = self._node(program, node, values)

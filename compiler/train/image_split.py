@@ -104,6 +104,7 @@ def _sides(
 ) -> tuple[Mapping[str, str], list[Diagnostic]]:
     """Return the side of each image by its name, given or by seed, and what was chosen."""
     where = whole_file(str(found.path))
+    # Equal files count as one group: else a copy would be judged that was learned by heart.
     bound = seeded_split.bound_together(items, found.groups)
     labels = {name: item.label or "" for name, item in items.items()}
     warnings = [] if found.groups else [_no_groups(found)]
@@ -127,6 +128,8 @@ def _sides(
         warnings.append(_warning("E1209", message, found.path))
     if "test" not in sides.values():
         message = "there is no `test`: the network is judged by nothing that it has not seen"
+        # Choosing the best of many epochs by `val` fits `val`; what is left over is the optimism
+        # that a test set is for.
         help = "figures of `val` are too good: the network's state is chosen by them"
         warnings.append(_warning("E1209", message, found.path, help=help))
     return sides, warnings

@@ -65,6 +65,8 @@ def warped(record: "Augmentation", levels: "Tensor", random: Draws) -> "Tensor":
         x, y = _affine(record.warp, x, y, width / height, random)
         border = record.warp.border
     shape = (len(levels), height, width)
+    # In float64 until here, and rounded once; grid_sample
+    # wants the grid in the type of the image.
     grid = torch.stack((x.float().expand(shape), y.float().expand(shape)), -1)
     found = functional.grid_sample(
         levels.float(), grid, "bilinear", BORDERS[border], align_corners=False
@@ -77,6 +79,7 @@ def _cropped(crop: "Crop", x: "Tensor", y: "Tensor", random: Draws) -> "tuple[Te
     import torch
 
     area = random.between("crop area", *crop.area)
+    # Even in the logarithm: twice as wide is as likely as twice as high.
     aspect = (random.between("crop aspect", -1, 1) * math.log(crop.aspect)).exp()
     wide, high = ((area * a).sqrt().clamp(max=1) for a in (aspect, 1 / aspect))
     right, low = random.uniform("crop place", 2).T * 2 - 1
@@ -95,10 +98,12 @@ def _affine(
     holds = random.chance("warp", warp.probability)
     angle = random.between("rotation", -1, 1) * math.radians(warp.degrees)
     shear = (random.between("shear", -1, 1) * math.radians(warp.shear)).tan()
+    # Even in the logarithm, as for a crop: twice as large is as likely as half.
     low, high = map(math.log, warp.scale)
     scale = random.between("scale", low, high).exp()
     angle, shear = (torch.where(holds, v, 0.0) for v in (angle, shear))
     scale = torch.where(holds, scale, 1.0)
+    # Places run from -1 to 1, so that a share of the side is twice as many units.
     moved = random.uniform("shift", 2).T * (4 * warp.shift) - 2 * warp.shift
     right, below = torch.where(holds, moved, 0.0)
     cos, sin = angle.cos() / scale, angle.sin() / scale

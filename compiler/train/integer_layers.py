@@ -80,6 +80,8 @@ class FixedPointSum(Function):
     def forward(ctx: Any, op: QAdd, types: Types, *xs: Tensor) -> Tensor:
         """Return the levels."""
         factors, shift = op.fixed_point(*types)
+        # In whole numbers: products of 8-bit levels and the factors pass what float32 holds
+        # exactly.
         total = sum(x.to(torch.int32) * m for x, m in zip(xs, factors, strict=True))
         found = (torch.as_tensor(total) + (1 << (shift - 1))) >> shift
         ctx.save_for_backward((found >= op.low) & (found <= op.high))
@@ -103,6 +105,8 @@ class TableEntry(Function):
     def forward(ctx: Any, x: Tensor, entries: Tensor, slopes: Tensor, low: int) -> Tensor:
         """Return the entries of levels from `low` on."""
         index = (x - low).to(torch.int64)
+        # A quarter of the memory of the float levels, which are kept for every table until the
+        # gradient is back.
         ctx.save_for_backward(index.to(torch.uint8), slopes)
         return entries[index]
 
@@ -199,6 +203,8 @@ def _sums(conv: Conv, x: Tensor, own: Tensors, wide: bool) -> Tensor:
 
 
 def _total(x: Tensor) -> Tensor:
+    # The sum of 8-bit levels is exact in float64 for any map; it is rounded to float32 once, as the
+    # reference does.
     return x.sum((2, 3), keepdim=True, dtype=torch.float64).to(torch.float32)
 
 
@@ -218,6 +224,7 @@ def _looked_up(x: Tensor, kind: TensorType, entries: Tensor, op: Table) -> Tenso
     real = (np.arange(256) + smallest) * np.float64(kind.scale or 0)
     steps = op.function.float64(real) / np.float64(op.scale)
     inside = (np.rint(steps) >= op.low) & (np.rint(steps) <= op.high)
+    # Differences between entries before they are rounded: after it, most would be 0 or 1.
     slopes = torch.as_tensor(np.gradient(steps) * inside, dtype=torch.float32, device=x.device)
     least = op.infer(kind).limits[0]
     return _given(TableEntry.apply, x, entries + least, slopes, smallest)

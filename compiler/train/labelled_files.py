@@ -106,6 +106,7 @@ def _by_folders(path: Path, found: Listing) -> list[_Named]:
         message = f"{len(loose):,} images lie in no class folder"
         help = f"put each into a folder named as its class, or write an {image_table.NAME}"
         raise fail("E1200", message, where, label=f"such as {loose[0]}", help=help)
+    # Without regard to case: `Train` and `TEST` are written as often.
     sided = {top for top in tops if top.casefold() in image_table.SIDES}
     if not _are_sides(sided):
         return [_Named(file, p[0]) for file, p in parts.items()]
@@ -158,6 +159,8 @@ def _joined(line: ImageLine, file: Path, folder: _Named | None) -> _Named:
 
 def _check_folders(path: Path, named: list[_Named], first: ImageLine) -> None:
     """Refuse a table that says another label or side than the folder that a file lies in."""
+    # Data sets come with both a table and folders; where the two disagree one is wrong, and no rule
+    # of ours could tell which.
     labels = {one.label.casefold() for one in named}
     problems = []
     for one in named:
@@ -178,6 +181,7 @@ def _check_folders(path: Path, named: list[_Named], first: ImageLine) -> None:
 def _check_class_folders(path: Path, found: Listing) -> None:
     """Refuse a folder in the place of a class in which there is no image, or that is a link."""
     filled = {file.parent for file in found.images}
+    # A folder of folders with images is not empty.
     filled |= {folder for file in filled for folder in file.parents}
     sided = [f for f in path.iterdir() if f.is_dir() and f.name.casefold() in image_table.SIDES]
     places = sided if _are_sides({f.name for f in sided}) else [path]

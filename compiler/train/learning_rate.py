@@ -59,8 +59,10 @@ def rate(record: LearningRate, step: int, epoch_steps: int, epochs: int) -> floa
         epochs: Epochs of the whole run.
     """
     total = epoch_steps * epochs
+    # At most half: a recipe of many epochs is tried with few, which must learn at its peak too.
     rising = min(record.warmup_epochs * epoch_steps, total / 2)
     if step < rising:
+        # Neither 0, which would waste the first step, nor yet the peak, which is the next one's.
         return record.peak * (step + 1) / (rising + 1)
     return record.peak * _share(record, step // epoch_steps, (step - rising) / (total - rising))
 

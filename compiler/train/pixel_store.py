@@ -139,6 +139,7 @@ def _allocated(data: DataSet, source: Input, options: DecodeOptions) -> "Tensor"
     size = int(np.prod(shape)) * kind.itemsize
     if size <= options.most_bytes:
         return torch.empty(shape, dtype=kind)
+    # A name of its own: two trainings may share a folder for temporary files.
     path = options.scratch / f"levels-{os.urandom(6).hex()}"
     try:
         with path.open("xb") as file:
@@ -151,6 +152,7 @@ def _allocated(data: DataSet, source: Input, options: DecodeOptions) -> "Tensor"
         where = whole_file(str(options.scratch))
         raise fail("E1211", message, where, label=label, help=help) from None
     finally:
+        # Mapped, it lives without a name, and is gone with the process however that ends.
         path.unlink(missing_ok=True)
     return flat.reshape(shape)
 
@@ -170,6 +172,8 @@ class _Decoding:
         """Write the levels of every image that decodes, and the errors of the others."""
         count = self.options.threads
         progress("images decoded", 0, len(self.data))
+        # Threads, not processes: decoders release the interpreter's lock, and levels are written
+        # where they stay.
         with ThreadPoolExecutor(count) as pool:
             try:
                 for each in [pool.submit(self._work, first, progress) for first in range(count)]:
@@ -193,10 +197,12 @@ class _Decoding:
             if error.diagnostics[0].code not in DAMAGED:
                 raise
             self.problems[index] = error
+            # Enough to name: a folder of a million other files is not read to its end.
             if self.options.corrupt == "refuse" and len(self.problems) > MOST_LISTED:
                 self._stopped.set()
             return
         self.levels[index] = found.transpose(2, 0, 1) if found.dtype == np.uint8 else found
+        # A CRC only finds candidates: `same_levels` compares the levels themselves.
         self.checksums[index] = zlib.crc32(self.levels[index])
 
 

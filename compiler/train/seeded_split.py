@@ -61,6 +61,8 @@ def bound_together(items: Mapping[str, Item], groups: Mapping[str, str]) -> Unit
             key = parent
         return key
 
+    # In the order of contents, and the smaller root leads: neither names nor their order have a say
+    # in what a unit is called, by which it is shuffled.
     for name, item in sorted(items.items(), key=lambda pair: pair[1].digest):
         keys = [f"image {item.digest}"]
         if name in groups:
@@ -104,11 +106,15 @@ def split(labels: Mapping[str, str], units: Units, shares: Shares, seed: int) ->
     totals = Counter(labels.values())
     given = {side: Counter[str]() for side in by_side}
     chosen: dict[str, str] = {}
+    # Large units first: a patient of many images fits nowhere once the shares are nearly full,
+    # single images fill the gaps that are left.
     for unit in sorted(members, key=lambda unit: (-members[unit].total(), _shuffled(unit, seed))):
 
         def lack(side: str, counts: Counter[str] = members[unit]) -> tuple[float, float]:
             wanted = by_side[side]
             missing = sum(
+                # Missing as a share of what the side is to get, or the largest side would take all
+                # at first.
                 count * (wanted - given[side][label] / totals[label]) / wanted
                 for label, count in counts.items()
             )

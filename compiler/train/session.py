@@ -87,6 +87,7 @@ def train(
         with metrics_log.events(request.folder, len(done), wanted=wanted) as events:
             log = MetricsLog(request.folder, done, events, observer)
             run.run(log if request.world.first else observer)
+        # Where nothing was ever judged, or the recipe keeps the last, there is no best.
         kept = run.best if run.best else trainer.weights()
         return _written(request, plan, run, kept, progress)
 
@@ -191,9 +192,11 @@ IDENTITY = {
 
 
 def _identity(request: TrainingRequest) -> TrainingIdentity:
+    # Of the graph, not of the file: a comment or another spelling is the same network.
     text = printer.show(request.spec.graph)
     return TrainingIdentity(
         network=hashlib.sha256(text.encode()).hexdigest(),
+        # Other scales make another training, though the weights be the same.
         start=request.start.origin.digest + (request.qat.seal if request.qat else ""),
         recipe=recipes.digest(request.recipe),
         train=_digest(request.stores["train"]),
@@ -247,6 +250,7 @@ def _written(
     run_folder.write_metrics(folder, done)
     run_folder.write_report(folder, report)
     if run.finished:
+        # It is several times as large as the weights, and nothing goes on from the end.
         (folder / run_folder.CHECKPOINT).unlink(missing_ok=True)
     return report
 
@@ -270,6 +274,7 @@ def _tested(
     """Return how weights do on the test images, one by one, by the reference executor."""
     if not len(store):
         return None
+    # Not the module: what is reported last is what the deployed network's own reference says.
     run = float_program.prepared(Model(plan.graph, tensors))
     counts = np.zeros((len(plan.classes),) * 2, np.int64)
     progress("test", 0, len(store))

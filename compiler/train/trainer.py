@@ -59,6 +59,7 @@ class Trainer:
         self.module.to(plan.device)
         self.module.to(memory_format=self._layout)  # type: ignore[call-overload]
         self.module.train()
+        # Before the optimiser is made, whose tensors must be those that gradients come to.
         self._shared = distributed.shared(self.module, plan.world)
         self.trained: Mapping[str, Tensor] = {
             name: tensor for name, tensor in self.tensors.items() if tensor.requires_grad
@@ -86,6 +87,8 @@ class Trainer:
             rate: The learning rate.
             number: Counts from 0; it seeds dropout.
         """
+        # Seeded anew each step, so that a training that goes on drops what an unbroken one would
+        # have; with the rank, since each process has images of its own.
         torch.manual_seed(random_keys.key(self.plan.seed, "dropout", number, self.plan.world.rank))
         self.optimizer.zero_grad(set_to_none=True)
         result = self._forward(images, targets)
@@ -124,7 +127,11 @@ class Trainer:
             for images in batches:
                 with torch.no_grad(), self._arithmetic():
                     given = (images.contiguous(memory_format=self._layout),)
+                    # The average takes the place of the weights for this call alone: nothing is
+                    # copied back and forth.
                     outputs = torch.func.functional_call(self.module, dict(self.judged), given)
+                # bfloat16 has 8 bits: of many classes several would be equal, and the first be
+                # taken.
                 yield outputs[self.plan.outputs.main.name].float()
         finally:
             self.module.train()

@@ -44,6 +44,8 @@ class Counted:
     def deployed(self) -> Graph:
         """The graph as devices run it: batch norms folded."""
         one = np.float32(1)
+        # Which batch norms fold depends on the graph alone; one number stands for all, without
+        # memory.
         weights = {n: np.broadcast_to(one, p.shape) for n, p in self.graph.params.items()}
         return run(Model(self.graph, weights), FOLDED).graph
 
@@ -71,6 +73,8 @@ def _pooled(_: Node, inputs: Inputs) -> int:
     return inputs[0].elements
 
 
+# ptflops hooks both modules and functions: `nn.ReLU` is counted as a module, and once more as the
+# `functional.relu` that it calls.
 _POOLS = ("max_pool", "avg_pool", "global_avg_pool", "adaptive_avg_pool")
 
 _PTFLOPS: Mapping[str, Work] = {
@@ -99,6 +103,7 @@ def ptflops(network: Counted) -> int:
 def _windows(node: Node, _: Inputs) -> int:
     """Return the elements of all windows of a pooling, those in its padding included."""
     assert isinstance(node.op, Pool)
+    # TensorFlow counts a window of the kernel's size for each output, at the edges too.
     return node.type.elements * prod(node.op.kernel)
 
 
@@ -128,10 +133,13 @@ def tensorflow(network: Counted) -> int:
     graph = network.graph
     inference = sum(_work(_TENSORFLOW, node, graph) for node in for_inference(graph).nodes)
     ends = (o.value for o in graph.outputs if o.activation == "softmax")
+    # Five for each element of a softmax: two for the shift by the largest, one for the exponential,
+    # two for the division (TensorFlow's flops_registry.py).
     return inference + 5 * sum(graph.types[end].elements for end in ends) + initialisers(network)
 
 
 _INITIALISERS: Mapping[str, Work] = {
+    # Glorot's uniform values: the width between their bounds once, then a product and a sum each.
     "conv": lambda node, inputs: 2 * node.op.params(*inputs)[0].elements + 1,
     "linear": lambda node, inputs: 2 * node.op.params(*inputs)[0].elements + 1,
     "batch_norm": lambda node, _: 4 * node.type.shape[0] + 2,
@@ -147,6 +155,8 @@ def initialisers(network: Counted) -> int:
 def int8_bytes(network: Counted) -> int:
     """Return the bytes of weights in int8 and of biases in int32 with scales and zero points."""
     return sum(
+        # TFLite keeps a float32 scale and an int64 zero point a channel: 12 bytes. A bias has both
+        # as well.
         param.elements + 12 * param.shape[0] if len(param.shape) > 1 else 16 * param.elements
         for param in network.deployed.params.values()
     )

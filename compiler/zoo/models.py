@@ -39,6 +39,7 @@ class ZooNetwork:
 def entries() -> Iterator[ZooNetwork]:
     """Yield every network that comes with tcc, by name."""
     about = tables.document(tables.folder() / "models.yaml")
+    # The tables say which specs they have; a list on each network would be the same thing twice.
     used = {name: {row.spec for row in tables.read(name, NOWHERE).rows} for name in tables.names()}
     for name, path in shipped.specs().items():
         graph = load(path).graph

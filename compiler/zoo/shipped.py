@@ -61,6 +61,7 @@ def find_spec(name: str, at: Span, base: Path = Path()) -> Path:
         UserError: There is no such file and no such name (E0608).
     """
     path = base / name
+    # A file goes before a known name: `ddsnet` without suffix in the user's folder is theirs.
     if os.path.exists(path) and not os.path.isdir(path):
         return path
     known = specs()

@@ -38,4 +38,5 @@ def files(name: str, labels: Sequence[str], size: int) -> Mapping[str, bytes]:
 def _written(label: str) -> str:
     """Return a label as YAML."""
     plain = _PLAIN.fullmatch(label) and label.lower() not in _RESERVED
+    # YAML reads `yes`, `1e3` or `a: b` as something else than a text; quotes do no harm.
     return label if plain else json.dumps(label, ensure_ascii=False)

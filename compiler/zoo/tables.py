@@ -97,6 +97,7 @@ class Cell:
         last = Decimal(1).scaleb(-self.column.digits)
         if self.difference == 0:
             return PrintedMatch.EQUAL
+        # Papers round, and some cut digits off; which of the two is a finding and is named.
         if self.scaled.quantize(last, ROUND_HALF_UP) == self.printed:
             return PrintedMatch.ROUNDED
         if self.scaled.quantize(last, ROUND_DOWN) == self.printed:
@@ -151,6 +152,7 @@ def computed(table: PaperTable) -> Iterator[Line]:
     specs = shipped.specs()
     for row in table.rows:
         graph = load(specs[row.spec], row.settings).graph
+        # Printed figures are decimal text and compared as such: 0.285 as a float would round down.
         network = Counted(graph, row.functions, row.twice)
         cells = {
             name: Cell(column, column.rule.count(network), Decimal(str(row.printed[name])))

@@ -98,6 +98,7 @@ def named(word: str, base: Path = Path()) -> TrainedNetwork | None:
 
 def of(spec: Spec) -> TrainedNetwork | None:
     """Return the trained network that a spec was loaded as, if it was."""
+    # Its name alone is not enough: a user may call a network of their own so.
     found = networks().get(spec.name)
     return found if found and spec.name in of_spec(spec.path) else None
 

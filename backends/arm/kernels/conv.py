@@ -145,6 +145,8 @@ class DirectConv(Kernel):
     def across(self) -> bool:
         """Whether vectors run along output channels, as the map is too narrow for them."""
         own = self.filters // self.groups
+        # A block of several groups would need other inputs for each lane, so that groups must fill
+        # whole vectors.
         fits = own >= LANES if self.groups == 1 else own % LANES == 0
         return fits and self.plane[1] < LANES
 
@@ -171,6 +173,8 @@ class DirectConv(Kernel):
     @property
     def gathered(self) -> Gathered:
         """Which pixels' taps are gathered."""
+        # Floats of a 1x1 window are one loop already; levels are widened to 16 bits while they are
+        # gathered.
         alone = self.window.kernel == (1, 1) and self.numbers == FLOATS
         if self.across or self.depth == 1 or alone:
             return Gathered.NONE
@@ -211,5 +215,6 @@ class DirectConv(Kernel):
         full = blocks.count * blocks.width
         parts = [rows[:full].reshape(blocks.count, blocks.width, -1).transpose(0, 2, 1)]
         if blocks.rest:
+            # Zeros for channels that are not there: computed with the others and never written.
             parts.append(np.pad(rows[full:], ((0, self.padding), (0, 0))).T)
         return np.concatenate([part.ravel() for part in parts])

@@ -151,6 +151,8 @@ def fused(
             for value, kind in zip(node.inputs, types, strict=True)
         ]
         tensors = [weights[name] for name in node.params]
+        # What the weights of a fused op may be, one a channel or one for all, broadcasts like any
+        # operand.
         per_channel = shape3((node.type.shape[0], *(1 for _ in node.type.shape[1:])))
         own = POINTWISE[type(node.op)].weights(node.op, types, tensors)
         numbers += [work.constant(per_channel if t.ndim else (1, 1, 1), t) for t in own]

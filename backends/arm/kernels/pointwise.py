@@ -119,6 +119,7 @@ def _silu(m: ElementFunctions, _op: Silu, x: Expr) -> Expr:
 
 
 def _hard_sigmoid(m: ElementFunctions, _op: HardSigmoid | HardSwish, x: Expr) -> Expr:
+    # A product: ARMv7's NEON has no division.
     return m.clamp(x * m.constant(1 / 6) + m.constant(0.5), 0.0, 1.0)
 
 
@@ -192,6 +193,8 @@ def _input_scale(_op: Dequantize, types: Types, _tensors: "Tensors") -> "Tensors
 
 def _folded(op: BatchNorm, _types: Types, tensors: "Tensors") -> "Tensors":
     """Return scale and shift of a batch norm, computed in float64."""
+    # Once, while compiling, so that only the products and sums of the device are rounded to
+    # float32.
     weight, bias, mean, var = (t.astype(np.float64) for t in tensors)
     scale = weight / np.sqrt(var + op.eps)
     return scale.astype(np.float32), (bias - mean * scale).astype(np.float32)

@@ -76,6 +76,8 @@ def _softmax(
     """Three walks: the largest, the exponentials and their sum, the quotients."""
     largest, total = tir.local(lanes), tir.local(lanes)
     result, math = rest[-1], LaneMath(lanes)
+    # The largest is taken off first, or the exponential of a logit beyond 88 would be infinite in
+    # float32.
     tir.store(largest, 0, tir.constant(float("-inf"), lanes), lanes)
     tir.store(total, 0, tir.constant(0.0, lanes), lanes)
 
@@ -85,6 +87,8 @@ def _softmax(
 
     def exponential(_at: Position, index: Expr) -> None:
         value = tir.load(source, index, lanes) - tir.load(largest, 0, lanes)
+        # Kept in the result itself, which has the room: an exponential costs more than a store and
+        # a load.
         value = tir.bind(math.exp(value), lanes)
         tir.store(result, index, value, lanes)
         tir.store(total, 0, tir.load(total, 0, lanes) + value, lanes)
@@ -108,6 +112,8 @@ def _normal(
     """Three walks: the mean, the variance, the normalised values."""
     mean, variance, factor = tir.local(lanes), tir.local(lanes), tir.local(lanes)
     share = tir.constant(1.0 / kernel.shape[0], lanes)
+    # Not by the mean of squares, one walk less: it cancels where the mean is large beside the
+    # deviation.
     for start in (mean, variance):
         tir.store(start, 0, tir.constant(0.0, lanes), lanes)
 

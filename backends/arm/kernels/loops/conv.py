@@ -88,6 +88,8 @@ def _blocks(
     own = blocks.count // kernel.groups
     with tir.loop(own, parallel=parallel) as block:
         body(ChannelBlock(group * own + block, blocks.width))
+    # A body of its own, as the count of channels is written out in it: no branch in the innermost
+    # loop.
     if blocks.rest:
         body(ChannelBlock(blocks.count, blocks.rest))
 

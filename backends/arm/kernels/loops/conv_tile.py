@@ -48,6 +48,7 @@ def _along(
         for u in range(0, pixels.count, lanes)
     ]
     for t, _, spot in spots:
+        # Begun with the bias, so that it costs no addition after the loop.
         tir.store(sums, spot, tir.splat(tir.load(memory.bias, first + t), lanes), lanes)
 
     def visit(read: Buffer, at: Expr, k: Expr) -> None:

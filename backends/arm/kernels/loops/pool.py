@@ -144,6 +144,8 @@ def _reduced(kernel: ChannelPool, source: Buffer, start: Expr) -> Expr:
     running = tir.FLOAT if kernel.dtype == tir.FLOAT else tir.WHOLE
     partial, found = tir.local(LANES, running), tir.local(1, running)
     full = kernel.pixels // LANES
+    # Four sums that do not wait for each other; the order, and so the rounding, is the same on
+    # every core.
     tir.store(partial, 0, _neutral(kernel, LANES), LANES)
     tir.store(found, 0, _neutral(kernel, 1))
     if full:

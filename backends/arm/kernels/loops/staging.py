@@ -125,6 +125,8 @@ def _landing(count: int, start: int, step: int, size: int) -> range:
 
 def _row(plan: Staging, source: Buffer, row: Expr, copy: Buffer, line: Expr, fill: Fill) -> None:
     """Write one line of all phases from one row of the input."""
+    # A stride of 2 is by far the most frequent: whole vectors are loaded and dealt, not element
+    # by element.
     paired = _pairs(plan, source, row, copy, line) if plan.phases == plan.phase_step == 2 else 0
     for phase in range(plan.phases):
         start = line + phase * plan.columns
