@@ -1,174 +1,217 @@
-"""Calibrate a network by every method and by every peer, on the same images in one run.
+"""Calibrate networks by every method and every peer, and judge what they lose on unseen images.
 
-    python tools/bench/calibration.py --weights FILE --data FOLDER [--spec NAME] [--set NAME=VALUE]
-                                      [--images 64] [--judge 128] [--runs 3] [--only NAME ...]
+    python tools/bench/calibration.py run [--folder build/calibration] [--draws 10] [--images 64]
+                                          [--network NAME ...] [--only METHOD ...]
+    python tools/bench/calibration.py cost [--folder ...] [--images N] [--draws 3] [--network NAME]
+    python tools/bench/calibration.py report [--folder ...] [--docs]
 
-Prints JSON. Quality is that of the 8-bit model against the float one on `--judge` images that no
-method saw: mean and least cosine of the logits, share of equal top classes, largest difference of
-a probability; `loss` is 1 - mean cosine, in ten thousandths. Cost is the time from decoded images
-to an 8-bit model, and the process's peak memory; each run has a process of its own: medians. The
-peers, onnxruntime's `quantize_static` and nncf, get the ONNX model that tcc builds in fp32. `ratio`
-is a time over that of onnxruntime's MinMax. Where `--images` asks for more than there are, images
-are used again: for cost alone.
+`calibration_cases.toml` lists networks and sets. Each draw takes images of a network's first set at
+random; all others of it judge, and those of other sets, against the float model's outputs. Each
+method runs as a process of its own, one at a time, from its imports to the file that it writes:
+`cpu_s` is all its processor time, `peak_mb` its peak memory. What is measured is kept below the
+folder and not measured again, unless the method's code is another one. The peers are given the
+fp32 file that tcc builds, and are set up below the folder in environments of their own.
+
+`cost` takes turns: each method and ONNX Runtime's MinMax run one after the other. `report` prints
+JSON; with `--docs` it writes its table into docs/measuring.md.
 """
 
 import argparse
+import hashlib
 import json
-import resource
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
+import calibration_judge
+import calibration_report
+import calibration_sets
 import peers
-from numpy.typing import NDArray
+from calibration_sets import BenchNetwork, BenchSet
+from peers import CalibrationPeer
 
+from tcc.backends.tflite import float_file, writer
 from tcc.compiler import passes
-from tcc.compiler.data.dataset import DataSet, read
 from tcc.compiler.driver import pipeline
-from tcc.compiler.frontend.spec import load
-from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.quant.calibrate import calibrate, known
-from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.methods import METHODS, candidate_selection
-from tcc.compiler.quant.observe.observer import observe
-from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference import output_comparison, output_quality
-from tcc.compiler.support.diagnostics import whole_file
-from tcc.compiler.zoo import shipped
+from tcc.compiler.quant.methods import METHODS
+from tcc.compiler.quant.methods.method import Method
 
-OURS = (*(method.name for method in METHODS), "moments")
-BASE = "onnxruntime MinMax u8"
-"""The peer whose time others' are compared with."""
-
-Rows = NDArray[np.float32]
-Judged = Callable[[DataSet], Rows]
-"""Gives a model's logits (images, classes)."""
+ROOT = Path(__file__).resolve().parents[2]
+MEASURED = (sys.executable, "-S", "-E", str(peers.GUESTS / "measured_process.py"))
+Means = Method | CalibrationPeer
+Record = dict[str, Any]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, or print what was measured."""
     given = _arguments()
-    if given.worker:
-        _work(given)
+    if given.what == "report":
+        found = calibration_report.read(given.folder)
+        if given.docs:
+            calibration_report.write(ROOT / "docs/measuring.md", found)
+        print(json.dumps(found, indent=1))
         return
-    names = [n for n in (*OURS, *peers.NAMES) if not given.only or n in (*given.only, BASE)]
-    found = {name: _measured(name, given.runs) for name in names}
-    base = found[BASE].get("seconds")
-    for one in found.values():
-        if base and "seconds" in one:
-            one["ratio"] = round(one["seconds"] / base, 3)
-    about = {"spec": given.spec, "images": given.images, "judged": given.judge, "runs": given.runs}
-    print(json.dumps({**about, "methods": found}, indent=2))
+    bench = Bench(given.folder, given.cases, given.images)
+    named = [one for one in bench.networks if not given.network or one.name in given.network]
+    if given.what == "cost":
+        bench.costs(named, _wanted(given.only), given.draws)
+        return
+    # Draws first: what was stopped has measured every network and method equally often.
+    for number in range(given.draws):
+        for network in named:
+            for means in _wanted(given.only):
+                bench.cell(network, means, number)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--spec", default="ddsnet")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--judge-data", type=Path, help="images to judge by; else some of --data")
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--judge", type=int, default=128)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("what", choices=("run", "cost", "report"))
+    parser.add_argument("--folder", type=Path, default=ROOT / "build/calibration")
+    parser.add_argument(
+        "--cases", type=Path, default=Path(__file__).with_name("calibration_cases.toml")
+    )
+    parser.add_argument("--network", action="append", help="one of the cases; may be repeated")
     parser.add_argument("--only", action="append", help="a method or peer; may be repeated")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--docs", action="store_true")
     return parser.parse_args()
 
 
-def _measured(name: str, runs: int) -> dict[str, Any]:
-    """Return the quality of the first run and the medians of all runs' costs."""
-    missing = peers.absent(name)
-    if missing:
-        return {"absent": missing}
-    found = []
-    for _ in range(runs):
-        command = [sys.executable, *sys.argv, "--worker", name]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        if done.returncode:
-            why = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-            return {"failed": why[0]}
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    costs = ("seconds", "peak_mb")
-    medians = {key: round(statistics.median(one[key] for one in found), 3) for key in costs}
-    return {**found[0], **medians}
+def _wanted(only: Sequence[str] | None) -> list[Means]:
+    every: list[Means] = [*METHODS, *peers.PEERS]
+    unknown = set(only or ()) - {one.name for one in every}
+    if unknown:
+        raise SystemExit(f"unknown: {', '.join(sorted(unknown))}")
+    return [one for one in every if not only or one.name in only]
 
 
-def _work(given: argparse.Namespace) -> None:
-    """Calibrate by one method; print what it cost and how good the result is."""
-    settings = dict(item.split("=", 1) for item in given.set)
-    graph = load(shipped.find_spec(given.spec, whole_file(given.spec)), settings).graph
-    model = Model(graph, pipeline.read_weights(given.weights, graph).tensors)
-    learn, judged = _parts(given)
-    quantized = _ours if given.worker in OURS else _peer
-    begin = time.perf_counter()
-    rows = quantized(given.worker, model, learn)
-    seconds = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    output = output_comparison.judged_outputs(model)[0]
-    expected = output_comparison.all_outputs(model, judged)[output.name]
-    quality = output_quality.quality(output, expected, rows(judged).reshape(expected.shape), None)
-    result = {
-        "cosine": quality.cosine,
-        "loss": round(quality.loss * 1e4, 4),
-        "correlation": quality.correlation,
-        "least_cosine": quality.least_cosine,
-        "agreement": quality.agreement,
-        "difference": quality.difference,
-        "seconds": seconds,
-        "peak_mb": peak,
-    }
-    print(json.dumps(result))
+@dataclass(frozen=True)
+class Bench:
+    """A folder of measurements: `images` are drawn for each."""
+
+    folder: Path
+    cases: Path
+    images: int
+
+    @cached_property
+    def networks(self) -> Sequence[BenchNetwork]:
+        """The networks whose weights are here."""
+        return tuple(calibration_sets.networks(self.cases, self.folder / "weights"))
+
+    def cell(self, network: BenchNetwork, means: Means, number: int) -> None:
+        """Measure what a method makes of a draw, unless that is known."""
+        path = self.folder / "results" / network.name / means.name / f"{self.images}-{number}.json"
+        key = self._key(network, means)
+        if path.exists() and json.loads(path.read_text())["key"] == key:
+            return
+        result = self.folder / f"result{_suffix(means)}"
+        sets = _sets(network, self.folder)
+        drawn = self._draw(network, number)
+        cost = self._run(network, means, number, result)
+        record: Record = {"key": key, "chosen": network.chosen, **cost}
+        if not cost["status"]:
+            judged = {
+                one.name: calibration_judge.record(
+                    calibration_judge.judged(network, result, one, drawn)
+                )
+                for one in sets
+            }
+            record["sets"] = judged
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1))
+        print(network.name, means.name, number, json.dumps(record), flush=True)
+
+    def costs(self, networks: Sequence[BenchNetwork], wanted: Sequence[Means], runs: int) -> None:
+        """Measure costs alone, in turns with the peer that they are compared with."""
+        for network in networks:
+            for means in wanted:
+                path = self.folder / "costs" / network.name / f"{means.name}-{self.images}.json"
+                pairs = []
+                for number in range(runs):
+                    base = self._run(network, peers.BASE, number, self.folder / "base.onnx")
+                    own = self._run(network, means, number, self.folder / f"own{_suffix(means)}")
+                    pairs.append({"own": own, "base": base})
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(pairs, indent=1))
+                print(network.name, means.name, json.dumps(calibration_report.cost(pairs)))
+
+    def _key(self, network: BenchNetwork, means: Means) -> str:
+        own = means.key if isinstance(means, CalibrationPeer) else _code()
+        return hashlib.sha256(f"{network.key} {own}".encode()).hexdigest()
+
+    def _draw(self, network: BenchNetwork, number: int) -> list[int]:
+        count = len(_sets(network, self.folder)[0].levels)
+        return calibration_sets.draw(network, count, self.images, number)
+
+    def _run(self, network: BenchNetwork, means: Means, number: int, result: Path) -> Record:
+        """Return the cost of a method's process, and why it failed if it did."""
+        levels, drawn = _sets(network, self.folder)[0].levels, self._draw(network, number)
+        name = f"draws/{network.name}-{network.key[:12]}/{self.images}-{number}"
+        images = calibration_sets.written(levels, drawn, self.folder / name)
+        if isinstance(means, CalibrationPeer):
+            words = self._peer(network, means, images, result)
+        else:
+            words = _ours(network, means, images, result)
+        done = subprocess.run([*MEASURED, *words], check=True, capture_output=True, text=True)
+        cost: Record = json.loads(done.stdout)
+        if cost["status"]:
+            cost["failed"] = (done.stderr.strip().splitlines() or ["it says nothing"])[-1][:200]
+        return cost
+
+    def _peer(
+        self, network: BenchNetwork, peer: CalibrationPeer, images: Path, result: Path
+    ) -> list[str]:
+        model = self.folder / f"models/{network.name}-{network.key[:12]}{peer.suffix}"
+        if not model.exists():
+            model.parent.mkdir(parents=True, exist_ok=True)
+            model.write_bytes(_floats(network, peer.suffix))
+        contract = network.contract
+        words = {"name": network.source.name, "scale": contract.scale}
+        given = json.dumps({**words, "mean": contract.mean, "std": contract.std})
+        python = peer.python(self.folder / "environments")
+        program = peers.GUESTS / peer.program
+        return [*map(str, (python, program, model, images)), given, str(result), *peer.words]
 
 
-def _parts(given: argparse.Namespace) -> tuple[DataSet, DataSet]:
-    """Return the images to learn from and others to judge by, all decoded."""
-    every = read(given.data)
-    if given.judge_data:
-        judged, learn = read(given.judge_data).first(given.judge), every
-    else:
-        judged = every.first(given.judge)
-        learn = DataSet(every.items[given.judge :], every.array)
-    if not len(learn):
-        sys.exit(f"--judge {given.judge} leaves no image of {len(every)} to learn from")
-    items = learn.items * -(-given.images // len(learn))
-    return DataSet(items[: given.images], learn.array), judged
+@cache
+def _sets(network: BenchNetwork, folder: Path) -> list[BenchSet]:
+    return calibration_sets.ready(network, folder / "sets")
 
 
-def _ours(name: str, model: Model, learn: DataSet) -> Judged:
-    ready = passes.run(model, passes.INT8)
-    program = quantize(ready, _calibration(name, ready, learn))
-    first = output_comparison.judged_outputs(ready)[0].name
-    return lambda judged: output_comparison.all_outputs(program, judged)[first]
+@cache
+def _code() -> str:
+    """Return what changes where our methods do."""
+    files = sorted((ROOT / "compiler/quant").rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _calibration(name: str, ready: Model, learn: DataSet) -> Calibration:
-    if name == "moments":  # what `best` mostly ends with, without the other candidates
-        return candidate_selection.by_moments(
-            ready, observe(ready, learn), candidate_selection.LARGE[0]
-        ).calibration
-    return calibrate(ready, learn, known(name, whole_file(name))).calibration
+def _suffix(means: Means) -> str:
+    return means.suffix if isinstance(means, CalibrationPeer) else ".json"
 
 
-def _peer(name: str, model: Model, learn: DataSet) -> Judged:
-    (source,) = model.graph.inputs
-    images = [learn.tensor(index, source) for index in range(len(learn))]
-    found = peers.quantized(name, lower(pipeline.fused(model)), images)
-    session = onnxruntime.InferenceSession(found, providers=["CPUExecutionProvider"])
+def _ours(network: BenchNetwork, method: Method, images: Path, result: Path) -> list[str]:
+    settings = [word for item in network.settings.items() for word in ("--set", "=".join(item))]
+    program = (sys.executable, "-c", "from tcc.compiler.cli import main; main()")
+    files = ("--weights", network.weights, "--data", images, "--output", result)
+    words = ("calibrate", network.spec.name, *settings, "--method", method.name, *files)
+    return [*program, *map(str, words), "--quiet"]
 
-    def rows(judged: DataSet) -> Rows:
-        tensors = (judged.tensor(index, source) for index in range(len(judged)))
-        outputs = [session.run(None, {source.name: t[None]})[0].reshape(-1) for t in tensors]
-        return np.array(outputs, np.float32)
 
-    return rows
+def _floats(network: BenchNetwork, suffix: str) -> bytes:
+    """Return the fp32 file that tcc builds, of one input without a border of constants."""
+    if suffix == ".onnx":
+        data: bytes = lower(pipeline.fused(network.model)).SerializeToString()
+        return data
+    # The peer gives constants that are joined to a map no scale, so its input has no border.
+    plain = [one for one in passes.INT8 if one.name != "raw_input"]
+    lite = writer.pack(float_file.described(passes.run(network.model, plain)))
+    return calibration_sets.named(lite)
 
 
 if __name__ == "__main__":

@@ -1,84 +1,88 @@
-"""The peers of `calibration.py`: an fp32 ONNX model and images in, an 8-bit ONNX model out."""
+"""The peers of `calibration.py`: each has an environment of its own, and a program that runs in it.
 
-import importlib.util
-import logging
-import tempfile
+Environments are made on first use, below a folder; nothing of this checkout's own is touched.
+"""
+
+import hashlib
+import subprocess
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
-
-from tcc.compiler.support.unhandled import UnhandledError
-
-Images = Sequence[NDArray[np.float32]]
-
-ONNXRUNTIME = {
-    "onnxruntime MinMax u8": ("MinMax", "QUInt8"),
-    "onnxruntime MinMax s8": ("MinMax", "QInt8"),
-    "onnxruntime Percentile u8": ("Percentile", "QUInt8"),
-    "onnxruntime Entropy u8": ("Entropy", "QUInt8"),
-}
-NAMES = (*ONNXRUNTIME, "nncf")
+HERE = Path(__file__).resolve().parent
+GUESTS = HERE / "calibration_guests"
+CONSTRAINTS = HERE.parents[1] / "constraints.txt"
+COMPLETE = "complete"
+"""The file in an environment that says that it was made to its end."""
 
 
-def absent(name: str) -> str | None:
-    """Return what to say where a peer is not installed."""
-    if name == "nncf" and importlib.util.find_spec("nncf") is None:
-        return "nncf is not installed: pip install 'tcc-compiler[bench]'"
-    return None
+@dataclass(frozen=True, slots=True)
+class CalibrationPeer:
+    """What quantises beside us.
+
+    Attributes:
+        name: What reports call it.
+        program: The file of `calibration_guests` that runs it.
+        environment: The folder of its environment.
+        packages: What pip puts there.
+        words: What the program is given after the model, the images, the contract and the result.
+        suffix: The ending of the models that it takes and gives.
+    """
+
+    name: str
+    program: str
+    environment: str
+    packages: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    suffix: str = ".onnx"
+
+    @property
+    def key(self) -> str:
+        """What changes where its results do."""
+        files = (GUESTS / "guest_images.py", GUESTS / self.program)
+        parts = (*(file.read_bytes() for file in files), repr(self).encode())
+        return hashlib.sha256(b"".join(parts)).hexdigest()
+
+    def python(self, environments: Path) -> Path:
+        """Return the Python of its environment, which is made if it is not there."""
+        folder = environments / self.environment
+        python = folder / "bin/python"
+        if not (folder / COMPLETE).exists():
+            _run([sys.executable, "-m", "venv", "--clear", str(folder)])
+            pip = ("-m", "pip", "install", "-q", "-c", str(CONSTRAINTS))
+            _run([str(python), *pip, "numpy", "pillow", *self.packages])
+            (folder / COMPLETE).touch()
+        return python
 
 
-def quantized(name: str, model: onnx.ModelProto, images: Images) -> bytes:
-    """Return a model that a peer quantised: 8-bit activations, weights per channel."""
-    if name == "nncf":
-        return _nncf(model, images)
-    if name not in ONNXRUNTIME:
-        raise UnhandledError("peer", name)
-    return _onnxruntime(name, model, images)
+_ONNXRUNTIME = ("onnx", "onnxruntime")
 
 
-def _onnxruntime(name: str, model: onnx.ModelProto, images: Images) -> bytes:
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-
-    method, kind = ONNXRUNTIME[name]
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.left = iter(images)
-
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            image = next(self.left, None)
-            return None if image is None else {model.graph.input[0].name: image[None]}
-
-    logging.getLogger().setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "int8.onnx"
-        quantize_static(
-            model,
-            result,
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType[kind],
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod[method],
-        )
-        return result.read_bytes()
+def _onnxruntime(method: str, kind: str, name: str) -> CalibrationPeer:
+    words = (method, kind)
+    return CalibrationPeer(name, "onnxruntime_guest.py", "onnxruntime", _ONNXRUNTIME, words)
 
 
-def _nncf(model: onnx.ModelProto, images: Images) -> bytes:
-    import nncf
+PEERS = (
+    _onnxruntime("MinMax", "QUInt8", "onnxruntime MinMax u8"),
+    _onnxruntime("MinMax", "QInt8", "onnxruntime MinMax s8"),
+    CalibrationPeer("nncf", "nncf_guest.py", "nncf", (*_ONNXRUNTIME, "nncf>=3.4")),
+    CalibrationPeer(
+        "ai-edge-quantizer",
+        "ai_edge_guest.py",
+        "ai-edge-quantizer",
+        ("ai-edge-quantizer", "flatbuffers"),
+        suffix=".tflite",
+    ),
+    _onnxruntime("Percentile", "QUInt8", "onnxruntime Percentile u8"),
+    _onnxruntime("Entropy", "QUInt8", "onnxruntime Entropy u8"),
+)
+BASE = PEERS[0]
+"""The peer whose cost others' are compared with."""
 
-    nncf.set_log_level(logging.ERROR)
-    name = model.graph.input[0].name
-    dataset = nncf.Dataset([{name: image[None]} for image in images])
-    found: bytes = nncf.quantize(model, dataset, subset_size=len(images)).SerializeToString()
-    return found
+
+def _run(words: Sequence[str]) -> None:
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words[:4])} ... failed:\n{done.stdout}{done.stderr}"[-4000:])

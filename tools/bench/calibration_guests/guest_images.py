@@ -1,0 +1,24 @@
+"""What the peers' programs read: images of the network's size, and how they become its input."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def feeds(folder: str, contract: str) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Yield what a model is given of each image: its input (1, 3, height, width) by name.
+
+    The contract is JSON: the input's name, and what pixels are divided by and normalised with.
+    """
+    given = json.loads(contract)
+    mean, std = (np.array(given[name], np.float32) for name in ("mean", "std"))
+    for path in sorted(Path(folder).iterdir()):
+        with Image.open(path) as image:
+            levels = np.asarray(image.convert("RGB"))
+        most = 255 if given["scale"] == "255" else max(int(levels.max()), 1)
+        values = (levels.astype(np.float32) / np.float32(most) - mean) / std
+        yield {given["name"]: np.ascontiguousarray(values.transpose(2, 0, 1)[None])}

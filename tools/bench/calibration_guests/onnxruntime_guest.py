@@ -1,0 +1,46 @@
+"""Quantises with ONNX Runtime: onnxruntime_guest.py MODEL IMAGES CONTRACT RESULT METHOD TYPE."""
+
+import logging
+import sys
+
+import guest_images
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+
+
+class Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Gives one image after another."""
+
+    def __init__(self, folder: str, contract: str) -> None:
+        self.left = guest_images.feeds(folder, contract)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        """Return the next image, None after the last."""
+        return next(self.left, None)
+
+
+def main() -> None:
+    """Quantise: 8-bit activations, weights per channel."""
+    model, folder, contract, result, method, kind = sys.argv[1:]
+    logging.getLogger().setLevel(logging.ERROR)
+    quantize_static(
+        model,
+        result,
+        Reader(folder, contract),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType[kind],
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod[method],
+    )
+
+
+if __name__ == "__main__":
+    main()
