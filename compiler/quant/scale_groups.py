@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import networkx as nx
 import numpy as np
 
 from tcc.compiler.ir.graph import Graph, Model, Node
@@ -70,15 +69,17 @@ def scale_groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
     What an operation only moves must come out as it went in: with another scale behind it, a
     concat or a max pooling would round a second time, and targets round such steps differently.
     """
-    names = kept_values(graph)
-    order = {name: place for place, name in enumerate(names)}
-    same: nx.Graph[str] = nx.Graph()
-    same.add_nodes_from(names)
+    order = {name: place for place, name in enumerate(kept_values(graph))}
+    # The members of a group have one list in common.
+    groups = {name: [name] for name in order}
     for node in graph.nodes:
-        if node.op.moves:
-            same.add_edges_from((node.name, value) for value in node.inputs)
-    found = (tuple(sorted(group, key=order.__getitem__)) for group in nx.connected_components(same))
-    return tuple(sorted(found, key=lambda group: order[group[0]]))
+        for value in node.inputs if node.op.moves else ():
+            own, other = groups[node.name], groups[value]
+            if own is not other:
+                own += other
+                groups |= dict.fromkeys(other, own)
+    found = {id(group): tuple(sorted(group, key=order.__getitem__)) for group in groups.values()}
+    return tuple(sorted(found.values(), key=lambda group: order[group[0]]))
 
 
 def non_negative(model: Model) -> frozenset[str]:

@@ -135,7 +135,7 @@ def ready(network: BenchNetwork, folder: Path) -> list[BenchSet]:
         origin = found[case["of"]] if "of" in case else None
         stem = folder / name.replace(" ", "-")
         levels = _kept(stem, "levels", lambda c=case, o=origin: _levels(network, c, o))
-        expected = _kept(stem, "expected", lambda x=levels: _floats(network, x))
+        expected = _kept(stem, "expected", lambda x=levels: outputs(network.model, x))
         classes = origin.classes if origin else _classes(network, case)
         drawn = name == first or case.get("of") == first
         found[name] = BenchSet(name, levels, classes, expected, drawn)
@@ -173,10 +173,6 @@ def _classes(network: BenchNetwork, case: Mapping[str, Any]) -> NDArray[np.int64
     labels = list(output_comparison.judged_outputs(network.model)[0].labels)
     named = [item.label for one in _items(case) for item in one.items]
     return np.array([labels.index(each) if each in labels else -1 for each in named])
-
-
-def _floats(network: BenchNetwork, levels: NDArray[np.uint8]) -> Rows:
-    return outputs(network.model, levels)
 
 
 def outputs(model: Model, levels: NDArray[np.uint8], *, optimised: bool = False) -> Rows:

@@ -1,7 +1,7 @@
 """What was seen of a float model over a set of images; all that calibration knows of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -45,6 +45,12 @@ class InputWindows:
 
     op: Conv
     parts: Float32
+
+    def of_groups(self, start: int, end: int) -> "InputWindows":
+        """Return what some groups of the convolution read, from `start` to before `end`."""
+        op, depth = self.op, self.parts.shape[1] // self.op.groups
+        some = replace(op, filters=op.filters // op.groups * (end - start), groups=end - start)
+        return replace(self, op=some, parts=self.parts[:, start * depth : end * depth])
 
     def patches(self) -> Float32:
         """Return what each output reads, (groups, samples, channels / groups * kh * kw).

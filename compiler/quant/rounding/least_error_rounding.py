@@ -130,12 +130,13 @@ def _settle(left: Float64, inverse: Float64) -> Float64:
     """Round some taps in place; return their errors (filters, taps) for those that come later."""
     errors = np.empty_like(left)
     for tap in range(left.shape[1]):
-        rounded = np.clip(np.rint(left[:, tap]), -LIMIT, LIMIT)
+        # Two plain operations: `np.clip` takes as long to call as all else here.
+        rounded = np.maximum(np.minimum(np.rint(left[:, tap]), LIMIT), -LIMIT)
         # Frantar et al., algorithm 1, with the triangular factor in place of the inverse itself:
         # what is left of a weight is paid for by those that follow, in proportion to its row.
         errors[:, tap] = (left[:, tap] - rounded) / inverse[tap, tap]
         left[:, tap] = rounded
-        left[:, tap + 1 :] -= np.outer(errors[:, tap], inverse[tap, tap + 1 :])
+        left[:, tap + 1 :] -= errors[:, tap, None] * inverse[tap, tap + 1 :]
     return errors
 
 

@@ -5,7 +5,7 @@ weights also make up for that: b += W E[x] - Q E[x_q].
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ops import Conv
 from tcc.compiler.quant.calibration import Range, RoundedWeights
-from tcc.compiler.quant.observe.statistics import Float32, Statistics
+from tcc.compiler.quant.observe.statistics import Float32, InputWindows, Statistics
 from tcc.compiler.quant.rounding import least_error_rounding
 from tcc.compiler.quant.rounding.channel_equalization import Factors
 from tcc.compiler.quant.rounding.least_error_rounding import Float64
@@ -36,6 +36,8 @@ LARGEST = 1 << 22
 """Most weights of a layer that is searched; images tell too little of the taps of a larger one."""
 SMALL_GROUP = 64
 """Groups of at most so many weights, depthwise filters say, are rounded to nearest."""
+TOGETHER = 1 << 19
+"""Numbers that are read by groups worked on together: what fits a processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def round_by_moments(
         if node.inputs[0] in factors:
             factor = factors[node.inputs[0]][:, None, None]
             windows = replace(windows, parts=windows.parts / factor)
-        own = _rounded(layer, windows.patches())
+        own = _rounded(layer, windows)
         return RoundedWeights(own.weight.reshape(weight.shape), own.scale, own.bias)
 
     count = threads or os.cpu_count()  # not more, since each holds a layer's patches
@@ -97,27 +99,28 @@ def _plain(weight: Float32) -> bool:
     return weight.size > LARGEST or bool((flat == flat[:, :1]).all())
 
 
-def levels(real: Float32, kind: Range) -> Float32:
-    """Return the levels that real numbers become, as floats."""
-    low, high = kind.limits
-    steps = np.multiply(real, np.float32(1 / kind.scale))
-    np.rint(steps, out=steps)
-    return np.clip(steps, low, high, out=steps)
-
-
-def _rounded(layer: FloatConv, patches: Float32) -> RoundedWeights:
-    """Return the weights of a layer that reads `patches` (groups, samples, taps)."""
-    groups, samples, taps = patches.shape
-    weight = layer.weight.reshape(groups, -1, taps)
-    read = levels(patches, layer.x)
+def _rounded(layer: FloatConv, windows: InputWindows) -> RoundedWeights:
+    """Return the weights of a layer that reads windows."""
+    groups = windows.op.groups
+    weight = layer.weight.reshape(groups, len(layer.weight) // groups, -1)
     # Of groups with few weights there are many: a search in each would take long for filters that
     # have little to trade among so few taps.
-    if groups > 1 and weight[0].size <= SMALL_GROUP:
-        scale, steps = _small(weight, read)
-    else:
-        parts = [_dense(w, part) for w, part in zip(weight, read, strict=True)]
-        scale = np.concatenate([own for own, _ in parts])
-        steps = np.concatenate([own for _, own in parts])
+    small = groups > 1 and weight[0].size <= SMALL_GROUP
+    means, got, moments, parts = [], [], [], []
+    for start, end in _spans(windows, weight.shape[2], together=small):
+        # What a 1 x 1 convolution reads is no copy, and must stay what it is.
+        patches = np.require(windows.of_groups(start, end).patches(), requirements="W")
+        means.append(_means(patches))
+        _to_levels(patches, layer.x)
+        got.append(_means(patches) * layer.x.scale)
+        if small:
+            read = patches.astype(np.float64)
+            moments.append(np.matmul(read.transpose(0, 2, 1), read) / patches.shape[1])
+        else:
+            parts.append(_dense(weight[start], patches[0]))
+    if small:
+        parts = [_small(weight, np.concatenate(moments))]
+    scale, steps = (np.concatenate(each) for each in zip(*parts, strict=True))
     # The sums must fit 32 bits whatever the search found; steps of another scale are rounded anew.
     final = allowed_scales(scale, layer.bias.astype(np.float32), layer.x, layer.y)
     raised = final.astype(np.float64) != scale
@@ -125,19 +128,44 @@ def _rounded(layer: FloatConv, patches: Float32) -> RoundedWeights:
         again = least_error_rounding.nearest(layer.weight, final.astype(np.float64))
         steps = np.where(raised[:, None], again, steps)
     real = (steps * final.astype(np.float64)[:, None]).reshape(weight.shape)
-    # As a product: its float32 sums run in one order, on one thread, at every call.
-    ones = np.ones(samples, np.float32)
-    means = (ones @ patches).astype(np.float64) / samples
-    got = (ones @ read).astype(np.float64) / samples * layer.x.scale
-    shift = np.matmul(weight, means[:, :, None]) - np.matmul(real, got[:, :, None])
+    shift = np.matmul(weight, np.concatenate(means)[:, :, None])
+    shift -= np.matmul(real, np.concatenate(got)[:, :, None])
     return RoundedWeights(steps, final, bias_steps(layer.bias + shift.reshape(-1), final, layer.x))
 
 
-def _small(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:
-    """Return scales and weights (filters, taps) of many small groups, rounded to nearest."""
+def _spans(windows: InputWindows, taps: int, *, together: bool) -> Iterator[tuple[int, int]]:
+    """Yield the first and the end of groups that are worked on together, or of each."""
+    groups = windows.op.groups
+    # A window's numbers are each read by about as many outputs as a filter has taps.
+    numbers = windows.parts[:, :1].size * taps
+    step = max(1, TOGETHER // numbers) if together else 1
+    return ((start, min(start + step, groups)) for start in range(0, groups, step))
+
+
+def _to_levels(real: Float32, kind: Range) -> None:
+    """Make levels of real numbers, as floats, in place."""
+    low, high = kind.limits
+    real *= np.float32(1 / kind.scale)
+    np.rint(real, out=real)
+    np.clip(real, low, high, out=real)
+
+
+def _means(patches: Float32) -> Float64:
+    """Return the mean of each tap (groups, taps)."""
+    # As a product: its float32 sums run in one order, on one thread, at every call.
+    ones = np.ones(patches.shape[1], np.float32)
+    means: Float64 = (ones @ patches).astype(np.float64) / patches.shape[1]
+    return means
+
+
+def _small(weight: Float64, moments: Float64) -> tuple[Float64, NDArray[np.int8]]:
+    """Return scales and weights (filters, taps) of many small groups, rounded to nearest.
+
+    Args:
+        weight: The real weights (groups, filters, taps).
+        moments: Second moments of what each group reads (groups, taps, taps).
+    """
     _, each, taps = weight.shape
-    double = read.astype(np.float64)
-    moments = np.matmul(double.transpose(0, 2, 1), double) / read.shape[1]
     flat = weight.reshape(-1, taps)
     scale = least_error_rounding.best_scale(flat, np.repeat(moments, each, axis=0))
     return scale, least_error_rounding.nearest(flat, scale)
