@@ -107,6 +107,12 @@ def apart(folder: Path) -> None:
     (folder / "apart.data").unlink()
 
 
+def pages(folder: Path) -> None:
+    """Two pages in one file."""
+    page = Image.new("RGB", (8, 8))
+    page.save(folder / "pages.tiff", save_all=True, append_images=[page])
+
+
 PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E0502": changed("fewer.safetensors", lambda found: dict(list(found.items())[1:])),
     "E0503": changed("more.safetensors", lambda found: found | {"head": np.ones(3, np.float32)}),
@@ -122,6 +128,7 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E0515": weights,
     "E0704": picture("long.png", lambda: Image.new("L", (70_000, 1))),
     "E0705": picture("deep.png", lambda: Image.new("I;16", (8, 8))),
+    "E0707": pages,
     "E0713": tensors,
     "E0718": picture("clear.png", lambda: Image.new("RGBA", (8, 8))),
     "E0720": changed("huge.safetensors", every(lambda value: value * np.float32(1e30))),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 HELD_OUT = 4
 """One item of so many is held out."""
-DAMAGED = frozenset(f"E070{number}" for number in range(1, 7))
+DAMAGED = frozenset(f"E070{number}" for number in range(1, 8))
 """Codes of errors that an image by itself gives rise to."""
 MOST_LISTED = 20
 """Damaged images that an error lists."""

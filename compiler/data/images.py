@@ -1,6 +1,9 @@
 """Image files to pixels, by Pillow, with what it leaves open decided here.
 
-- Formats: PNG, JPEG, BMP, TIFF and PPM/PGM; of several frames or pages, the first.
+- Formats: PNG, JPEG, BMP, TIFF, PPM/PGM and WebP.
+- Of an animation or a document of several pages none is taken: which of them is meant, and whether
+  the others are of the same patient, nobody but the user knows. Of a JPEG file's several pictures
+  (previews, other exposures) the first is the image.
 - An EXIF orientation is applied, so that the network sees what a viewer shows. Where there is
   none, the pixels are those of `Image.open(path).convert("RGB")`.
 - Grey and palette pixels become RGB; alpha is dropped, CMYK and YCbCr converted by Pillow's
@@ -25,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
-from tcc.compiler.data import pillow_resampling
+from tcc.compiler.data import pillow_resampling, webp
 from tcc.compiler.ir import image_limits, preprocess
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support import regular_files
@@ -47,7 +50,7 @@ TILE_WIDTH, TILE_HEIGHT = 322, 323
 """Tags of TIFF files."""
 _imaging.set_block_size(1 << 26)
 """Bytes that Pillow takes at a time: more than glibc keeps for a thread once they are freed."""
-FRAMES = "of several frames or pages, the first is taken"
+PICTURES = "of several pictures in a JPEG file, the first is taken"
 DEPTH = "of samples of more than 8 bits, 8 are kept"
 ALPHA = "transparency is dropped: transparent pixels get the colour that is stored under them"
 CMYK = "CMYK becomes RGB by a plain formula, without its colour profile"
@@ -58,7 +61,8 @@ def read(path: Path) -> "NDArray[np.uint8]":
 
     Raises:
         UserError: The file cannot be read (E0701), is no image of a known format (E0702), is
-            damaged (E0703), too large (E0704) or has no 8-bit samples (E0705).
+            damaged (E0703), too large (E0704), has no 8-bit samples (E0705), or holds several
+            frames or pages (E0707).
     """
     return decode(contents(path), str(path))
 
@@ -101,7 +105,7 @@ def _plain(data: bytes, name: str) -> Image.Image | None:
     """Return a JPEG or PNG image of plain colours, turned as it is shown; None of all else."""
     _check_file(data, name)
     with _opened(data) as image:
-        fits = image.mode == "RGB" and image.format in ("JPEG", "PNG")
+        fits = image.mode == "RGB" and image.format in ("JPEG", "PNG") and not _several(image)
         if not fits or image.width * image.height > LARGE:
             return None
         image_limits.check(image.height, image.width, name)
@@ -132,9 +136,11 @@ def _errors_of(data: bytes, name: str) -> Iterator[None]:
 
 def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
     _check_file(data, name)
-    with _opened(data) as image:
+    with _opened(data, name) as image:
         image_limits.check(image.height, image.width, name)
         image_limits.check(*_tile(image), name)
+        if _several(image):
+            raise _animated(name)
         if image.mode not in MODES:
             raise _unfit(image.mode, name)
         if (scaled := _scaled(image, data)) is not None:
@@ -146,7 +152,9 @@ def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
         return pixels
 
 
-def _opened(data: bytes) -> Image.Image:
+def _opened(data: bytes, name: str = "") -> Image.Image:
+    if kind(data[:256]) == "WEBP":
+        image_limits.check(*webp.size(data), name)
     return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
@@ -166,6 +174,12 @@ def _check_file(data: bytes, name: str) -> None:
             raise fail("E0704", message, whole_file(name), help="save it anew")
         case _:
             pass
+
+
+def _several(image: Image.Image) -> bool:
+    """Whether a file is an animation or has pages."""
+    # Pillow calls a JPEG file with further pictures (MPO) animated too.
+    return getattr(image, "is_animated", False) and image.format not in ("JPEG", "MPO")
 
 
 def _tile(image: Image.Image) -> tuple[int, int]:
@@ -227,14 +241,15 @@ def remarks(data: bytes) -> tuple[str, ...]:
             with _opened(data) as image:
                 image_limits.check(image.height, image.width, "")
                 image_limits.check(*_tile(image), "")
-                return tuple(_remarks(image)) if image.mode in MODES else ()
+                read = image.mode in MODES and not _several(image)
+                return tuple(_remarks(image)) if read else ()
         except Exception:  # a decoder meets damaged data with any exception at all
             return ()
 
 
 def _remarks(image: Image.Image) -> Iterator[str]:
     if getattr(image, "is_animated", False):
-        yield FRAMES
+        yield PICTURES
     if any(_deep(tile) for tile in getattr(image, "tile", ())):
         yield DEPTH
     if image.mode == "CMYK":
@@ -279,6 +294,13 @@ def _unknown(data: bytes, name: str) -> UserError:
         help=f"known formats: {known}"
         if found in FORMATS or not found
         else f"convert it to one of {known}",
+    )
+
+
+def _animated(name: str) -> UserError:
+    message = "this file holds several frames or pages, and which one is meant is not known"
+    return fail(
+        "E0707", message, whole_file(name), help="save the one that is meant as a file of its own"
     )
 
 

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tcc.compiler.data import dataset
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, listed, whole_file
-from tcc.compiler.support.image_folders import Listing, listing, warning
+from tcc.compiler.support.image_folders import Listing, listing
 from tcc.compiler.train import class_names, image_table
 from tcc.compiler.train.image_table import ImageLine
 
@@ -51,10 +51,11 @@ def labelled_files(path: Path) -> LabelledFiles:
     """
     if not path.is_dir():
         return _array(path)
-    found, hidden = _visible(listing(path), path)
+    found = listing(path)
     if not found.images:
         raise UserError((found.nothing("E0711", path),))
     table = path / image_table.NAME
+    found = replace(found, others=tuple(file for file in found.others if file != table))
     named = _by_table(path, table, found) if table.exists() else _by_folders(path, found)
     class_names.check_count(Counter(one.label for one in named), path)
     _check_class_folders(path, found)
@@ -65,7 +66,7 @@ def labelled_files(path: Path) -> LabelledFiles:
         {str(one.file): one.side for one in named if one.side is not None},
         {str(one.file): one.group for one in named if one.group is not None},
         {str(one.file): one.at for one in named if one.at is not None},
-        (*found.warnings(), *hidden, *data.warnings),
+        (*found.warnings(), *data.warnings),
     )
 
 
@@ -77,23 +78,6 @@ def _array(path: Path) -> LabelledFiles:
         raise fail("E1200", "these images have no labels", whole_file(str(path)), help=help)
     class_names.check_count(Counter(item.label or "" for item in data.items), path)
     return LabelledFiles(path, data, warnings=data.warnings)
-
-
-def _visible(found: Listing, path: Path) -> tuple[Listing, tuple[Diagnostic, ...]]:
-    """Return a listing without what systems and editors hide, and a warning that names it."""
-
-    def hidden(file: Path) -> bool:
-        return any(p.startswith(".") or p == "__MACOSX" for p in file.relative_to(path).parts)
-
-    out = [(str(file), "") for file in found.images if hidden(file)]
-    kept = Listing(
-        tuple(file for file in found.images if not hidden(file)),
-        tuple(file for file in found.skipped if not hidden(file)),
-    )
-    if not out:
-        return kept, ()
-    what = f"{len(out):,} hidden image{'s are' if len(out) > 1 else ' is'} passed over"
-    return kept, (warning("E0717", what, out, "names that begin with `.` are taken for others'"),)
 
 
 def _by_folders(path: Path, found: Listing) -> list[_Named]:

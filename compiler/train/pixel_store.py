@@ -86,7 +86,7 @@ def decoded(
     """Decode all images of a data set whose labels are among `classes`.
 
     Raises:
-        UserError: An image is damaged or does not fit the network (E0701 to E0706), and none is to
+        UserError: An image is damaged or does not fit the network (E0701 to E0707), and none is to
             be skipped; none is left of a class (E1210); the levels do not fit on the disk (E1211).
     """
     import torch

@@ -24,7 +24,7 @@ from tcc.compiler.quant.methods.cosine_search import (
     last_largest,
 )
 from tcc.compiler.quant.methods.found_ranges import FoundRanges, conv_params, rounded_at
-from tcc.compiler.quant.methods.kl_divergence import BINS, Counts, histogram
+from tcc.compiler.quant.methods.kl_divergence import Counts, histogram
 from tcc.compiler.quant.methods.paired_run import PairedRun
 from tcc.compiler.quant.methods.range_search import minmax
 from tcc.compiler.quant.observe.statistics import Float32, InputWindows, Statistics
@@ -38,6 +38,10 @@ PRODUCTS = 1 << 25
 """Most products of a weight and a number that are made for each scale that is tried."""
 FEWEST, MOST = 64, 2048
 """Positions of a layer's output that are compared, of all images together."""
+BINS = 64
+"""Bins of a histogram, from zero to the largest magnitude. The quantised network's numbers lie on a
+grid: of a convolution with one tap, or of equal ones, at most some 255 to a channel. In bins of
+about a level's width most would miss some of them, whatever the scale."""
 SHARES = np.linspace(0.1, 1.0, 19)
 """Scales that the coarse search tries, as shares of absmax / 127."""
 

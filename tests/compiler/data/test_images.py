@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcc.compiler.data import images
+from tcc.compiler.data import images, webp
 from tcc.compiler.data.images import decode, read
 from tcc.compiler.ir import image_limits
+from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.support.diagnostics import UserError
 
 RNG = np.random.default_rng(7)
@@ -103,10 +104,61 @@ def test_exif_orientation_is_applied(kind, orientation):
     assert np.array_equal(decode(encoded(PICTURE, kind, exif=exif), "x"), upright)
 
 
-def test_the_first_of_several_frames():
-    black = Image.new("RGB", PICTURE.size)
-    data = encoded(PICTURE, "TIFF", save_all=True, append_images=[black])
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP"])
+def test_animations_and_pages_are_refused(kind):
+    other = Image.new("RGB", PICTURE.size)
+    data = encoded(PICTURE, kind, save_all=True, append_images=[other])
+    text = refused(data, "E0707")
+    assert text == (
+        "error[E0707]: this file holds several frames or pages, and which one is meant is not known\n"
+        "  --> tile.png\n"
+        "   = help: save the one that is meant as a file of its own"
+    )
+    assert images.remarks(data) == ()
+    contract = Preprocess(resize=PixelResize((9, 9)))
+    with pytest.raises(UserError, match="E0707"):
+        images.levels(data, "x", contract, (3, 9, 9))
+    alone = encoded(PICTURE, kind, save_all=True, append_images=[])
+    assert decode(alone, "x").shape == PIXELS.shape
+
+
+def test_of_the_pictures_of_a_jpeg_file_the_first_is_taken():
+    data = encoded(PICTURE, "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
+    assert np.array_equal(decode(data, "x"), decode(encoded(PICTURE, "JPEG"), "x"))
+    assert images.remarks(data) == (images.PICTURES,)
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"lossless": True, "exif": b"Exif\0\0"}])
+def test_webp_without_loss_gives_its_pixels(options):
+    data = encoded(PICTURE, "WEBP", **options)
     assert np.array_equal(decode(data, "x"), PIXELS)
+    assert webp.size(data) == (11, 17)
+
+
+def test_webp_with_loss_is_what_pillow_decodes():
+    data = encoded(PICTURE, "WEBP", quality=80)
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
+    assert webp.size(data) == (11, 17)
+    clear = PICTURE.convert("RGBA")
+    clear.putalpha(9)
+    assert images.remarks(encoded(clear, "WEBP")) == (images.ALPHA,)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"VP8X" + struct.pack("<I", 10) + bytes(4) + b"\xff\xff\0\xff\xff\0",
+        b"VP8L" + struct.pack("<I", 5) + b"\x2f\xff\xff\xff\x0f",
+        b"VP8 " + struct.pack("<I", 10) + b"\0\0\0\x9d\x01\x2a\xff\x3f\xff\x3f",
+    ],
+)
+def test_a_webp_bomb_is_refused_before_pillow_takes_memory(head, monkeypatch):
+    monkeypatch.setattr(Image, "open", None)
+    data = b"RIFF" + struct.pack("<I", 100) + b"WEBP" + head + bytes(80)
+    refused(data, "E0704")
+    assert images.remarks(data) == ()
+    assert not images.is_large(data)
 
 
 @pytest.mark.parametrize(
@@ -231,10 +283,6 @@ def test_what_is_lost_is_said():
     cmyk = PICTURE.convert("CMYK")
     for kind in ("TIFF", "JPEG"):
         assert images.remarks(encoded(cmyk, kind)) == (images.CMYK,)
-    for kind in ("TIFF", "PNG"):
-        frames = encoded(PICTURE, kind, save_all=True, append_images=[Image.new("RGB", (17, 11))])
-        assert images.remarks(frames) == (images.FRAMES,)
-        assert np.array_equal(decode(frames, "x"), PIXELS)
 
 
 @pytest.mark.parametrize(
@@ -295,17 +343,16 @@ def test_what_is_no_image_is_refused(data):
         "error[E0702]: not an image of a known format\n"
         "  --> tile.png\n"
         + ("" if data else "   = the file is empty\n")
-        + "   = help: known formats: PNG, JPEG, BMP, TIFF, PPM"
+        + "   = help: known formats: PNG, JPEG, BMP, TIFF, PPM, WEBP"
     )
 
 
 @pytest.mark.parametrize(
     ("data", "label", "help"),
     [
-        (b"GIF89a" + bytes(100), "GIF", "convert it to one of PNG, JPEG, BMP, TIFF, PPM"),
-        (b"RIFF\x20\0\0\0WEBPVP8 ", "WebP", "convert it to one of PNG, JPEG, BMP, TIFF, PPM"),
-        (bytes(128) + b"DICM", "DICOM", "convert it to one of PNG, JPEG, BMP, TIFF, PPM"),
-        (b"\x89PNG\r\n\x1a\n", "PNG", "known formats: PNG, JPEG, BMP, TIFF, PPM"),
+        (b"GIF89a" + bytes(100), "GIF", "convert it to one of PNG, JPEG, BMP, TIFF, PPM, WEBP"),
+        (bytes(128) + b"DICM", "DICOM", "convert it to one of PNG, JPEG, BMP, TIFF, PPM, WEBP"),
+        (b"\x89PNG\r\n\x1a\n", "PNG", "known formats: PNG, JPEG, BMP, TIFF, PPM, WEBP"),
     ],
 )
 def test_another_format_is_named(data, label, help):
@@ -313,7 +360,7 @@ def test_another_format_is_named(data, label, help):
     assert text.endswith(f"   = it begins as {label} does\n   = help: {help}")
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "PPM", "TIFF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP"])
 def test_a_truncated_image_is_refused(kind):
     noise = np.random.default_rng(1).integers(0, 256, (60, 60, 3), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), kind)
@@ -321,7 +368,7 @@ def test_a_truncated_image_is_refused(kind):
     assert text.startswith("error[E0703]: the image is damaged\n  --> tile.png\n   = ")
 
 
-@pytest.mark.parametrize("kind", [*LOSSLESS, "JPEG"])
+@pytest.mark.parametrize("kind", [*LOSSLESS, "JPEG", "WEBP"])
 def test_flipped_bytes_give_an_image_or_a_located_error(kind):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -338,7 +385,7 @@ def test_flipped_bytes_give_an_image_or_a_located_error(kind):
         except UserError as error:
             codes.add(error.diagnostics[0].code)
     assert codes
-    assert codes <= {"E0702", "E0703", "E0704", "E0705"}
+    assert codes <= {"E0702", "E0703", "E0704", "E0705", "E0707"}
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -67,9 +67,10 @@ def test_the_example_gives_its_code(code, tmp_path, monkeypatch):
         done = run(line)
         assert done is None or done.exit_code == 0, f"$ {line}\n{done.stderr}"
     done = run(last)
-    said = re.findall(r"^(error|warning)\[(\w+)\]", done.stderr, re.MULTILINE)
-    warns = code[0] == "W" or "warning" in {kind for kind, found in said if found == code}
-    assert ("warning" if warns else "error", code) in said, done.stderr
+    said = re.findall(r"^(error|warning|note)\[(\w+)\]", done.stderr, re.MULTILINE)
+    (kind,) = {kind for kind, found in said if found == code}
+    warns = kind != "error"
+    assert warns or code[0] == "E", done.stderr
     assert {found for kind, found in said if kind == "error"} <= {code}, done.stderr
     assert done.exit_code in ({0} if warns else {1, 2, 4}), done.stderr
 

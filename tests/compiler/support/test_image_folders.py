@@ -26,10 +26,38 @@ def test_images_are_taken_whatever_the_case_of_their_endings(tmp_path):
     assert list(found.warnings()) == []
 
 
-def test_what_is_no_image_is_not_mentioned(tmp_path):
-    for name in ("notes.txt", "labels.csv", "SOURCE.md", ".DS_Store", "Thumbs.db", "set.npz"):
+def test_what_is_no_image_is_named_and_counted(tmp_path):
+    for name in ("notes.txt", "labels.csv", ".DS_Store", "set.npz", ".git/a.png", "__MACOSX/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"what stands here is text\n")
-    assert listing(tmp_path).skipped == ()
+    found = listing(tmp_path)
+    assert found.images == found.skipped == ()
+    assert said(tmp_path) == (
+        "note[E0719]: 6 files that are no images are left out\n"
+        "  --> .DS_Store\n"
+        "   = it is hidden\n"
+        "   = .git: a hidden folder, which is not entered\n"
+        "   = __MACOSX: a hidden folder, which is not entered\n"
+        "   = labels.csv\n"
+        "   = notes.txt\n"
+        "   = set.npz"
+    )
+
+
+def test_hidden_images_are_skipped(tmp_path):
+    for name in ("a.png", "._a.png", "._b.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    assert listing(tmp_path).images == (tmp_path / "a.png",)
+    assert said(tmp_path).startswith(
+        "warning[E0717]: 2 files that look like images are skipped\n"
+        "  --> ._a.png\n   = it is hidden\n   = ._b.jpg: it is hidden\n"
+    )
+
+
+def test_a_hidden_folder_that_is_named_is_read(tmp_path):
+    (tmp_path / ".set").mkdir()
+    (tmp_path / ".set/a.webp").write_bytes(b"")
+    assert listing(tmp_path / ".set").images == (tmp_path / ".set/a.webp",)
 
 
 def test_images_that_are_skipped_are_named(tmp_path):
@@ -38,9 +66,9 @@ def test_images_that_are_skipped_are_named(tmp_path):
         "warning[E0717]: 1 file that looks like an image is skipped\n"
         "  --> a.gif\n"
         "   = GIF is not read\n"
-        "   = help: formats that are read: PNG, JPEG, BMP, TIFF, PPM"
+        "   = help: formats that are read: PNG, JPEG, BMP, TIFF, PPM, WEBP"
     )
-    PICTURE.save(tmp_path / "b.webp")
+    PICTURE.save(tmp_path / "b.avif", "PNG")
     PICTURE.save(tmp_path / "c", "PNG")
     (tmp_path / "d.dcm").write_bytes(b"no preamble")
     (tmp_path / "scan").write_bytes(bytes(128) + b"DICM" + bytes(100))
@@ -53,14 +81,14 @@ def test_images_that_are_skipped_are_named(tmp_path):
         "warning[E0717]: 8 files that look like images are skipped\n"
         "  --> a.gif\n"
         "   = GIF is not read\n"
-        "   = b.webp: WebP is not read\n"
+        "   = b.avif: it is PNG, but is not called so\n"
         "   = c: it is PNG, but is not called so\n"
         "   = d.dcm: .dcm is not read\n"
         "   = e.png: it is no file\n"
         "   = f.png: there is no file behind this link\n"
         "   = g: a link to a folder, which is not followed\n"
         "   = scan: DICOM is not read\n"
-        "   = help: formats that are read: PNG, JPEG, BMP, TIFF, PPM"
+        "   = help: formats that are read: PNG, JPEG, BMP, TIFF, PPM, WEBP"
     )
 
 

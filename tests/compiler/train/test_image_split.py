@@ -319,7 +319,10 @@ def test_what_is_hidden_is_passed_over_and_said(tmp_path):
     found = read(tmp_path)
     assert found.classes == ("a", "b")
     assert sum(map(len, found.sides.values())) == 24
-    assert "3 hidden images are passed over" in str(found.warnings[0])
+    said = "\n".join(map(str, found.warnings))
+    assert f"{tmp_path}/a/._1.png\n   = it is hidden\n" in said
+    assert f"{tmp_path}/.ipynb_checkpoints\n   = a hidden folder, which is not entered\n" in said
+    assert "note[E0719]: 2 files that are no images are left out" in said
 
 
 def test_classes_are_those_of_the_network(tmp_path):

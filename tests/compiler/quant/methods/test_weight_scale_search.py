@@ -14,9 +14,8 @@ from tcc.compiler.passes import INT8
 from tcc.compiler.quant.methods import weight_scale_search
 from tcc.compiler.quant.methods.cosine_search import candidates
 from tcc.compiler.quant.methods.kl_cosine_literal import KL_COSINE_LITERAL
-from tcc.compiler.quant.methods.kl_divergence import BINS
 from tcc.compiler.quant.methods.method import RunOptions
-from tcc.compiler.quant.methods.weight_scale_search import SHARES, divergence
+from tcc.compiler.quant.methods.weight_scale_search import BINS, SHARES, divergence
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.reference import float_program
 
