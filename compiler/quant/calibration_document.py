@@ -1,4 +1,4 @@
-"""`calibration.json`, version 2: a calibration with all that it depends on, sealed.
+"""`calibration.json`, version 3: a calibration with all that it depends on, sealed.
 
 The records below are its whole definition. Tensors are base64 of their bytes, little-endian, row by
 row; their shapes are the model's. Numbers that are float32 come back to the bit. Nothing in it
@@ -16,7 +16,7 @@ from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.sealed_json import DocumentKind
 
-VERSION = 2
+VERSION, OLDER = 3, (2,)
 MAX_BYTES = 1 << 30
 """Largest file that is read: base64 makes 4 bytes of 3, so that some 800 million weights fit."""
 
@@ -58,7 +58,7 @@ class CalibrationDocument:
     output by output.
     """
 
-    tcc_calibration: int = field(metadata={"const": VERSION})
+    tcc_calibration: int = field(metadata={"enum": [VERSION, *OLDER]})
     method: str
     used: str
     target: str
@@ -85,6 +85,7 @@ KIND = DocumentKind(
     "a calibration file",
     "calibrate again",
     indent=1,
+    older=OLDER,
 )
 
 

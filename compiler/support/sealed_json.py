@@ -24,7 +24,8 @@ class DocumentKind(Generic[T]):
     """A kind of document: its record, the key and number of its version, and what is said of it.
 
     `what` names it ("the bundle's manifest"), `help` says how to get a whole one; wrong ones are
-    errors of `code`.
+    errors of `code`. `older` are versions that are read as well: fields that came after them have
+    a `default`, so that such a document stays as it is.
     """
 
     record: type[T]
@@ -34,6 +35,7 @@ class DocumentKind(Generic[T]):
     what: str
     help: str
     indent: int = 2
+    older: tuple[int, ...] = ()
 
     def encode(self, document: T) -> bytes:
         """Return indented UTF-8, keys in the order of the record, sealed."""
@@ -55,7 +57,7 @@ class DocumentKind(Generic[T]):
         except (ValueError, RecursionError):
             raise self.damaged(name, "it is not JSON; it may be truncated") from None
         version = plain.get(self.key) if isinstance(plain, dict) else None
-        if version != self.version:
+        if isinstance(version, bool) or version not in (self.version, *self.older):
             label = f"`{self.key}` is {version!r:.40}, this tcc reads {self.version}"
             message = f"not {self.what} of a known version"
             raise fail(self.code, message, whole_file(name), label=label, help=self.help)

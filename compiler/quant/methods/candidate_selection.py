@@ -28,17 +28,13 @@ from tcc.compiler.quant.rounding import channel_equalization
 from tcc.compiler.quant.rounding.channel_equalization import EqualizationSetting
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.rounding.second_moments import round_by_moments
-from tcc.compiler.quant.scale_groups import Limits, minmax_ranges
+from tcc.compiler.quant.scale_groups import minmax_ranges
+from tcc.compiler.quant.unseen_extremes import seen_extremes, unseen_extremes
 from tcc.compiler.reference.accuracy_floor import Qualities, agreement, difference, loss
 
-SETTINGS = (
-    EqualizationSetting(1.5, 1 / 2),
-    EqualizationSetting(1.25, 1 / 4),
-    EqualizationSetting(1.1, 1 / 4),
-    EqualizationSetting(1.1, 1 / 8),
-)
+SETTINGS = (EqualizationSetting(1 / 4), EqualizationSetting(1 / 16))
 """How far channels are equalised, in turn: each leaves less room than the one before."""
-LARGE = SETTINGS[2:3]
+LARGE = SETTINGS[:1]
 """The same for large networks."""
 ROOM = 1e-5
 """Loss that is accepted for room: other data may have more of what was hardly seen. What a few
@@ -184,24 +180,40 @@ def by_moments(ready: Model, seen: Statistics, setting: EqualizationSetting) -> 
         seen: What was seen of its values.
         setting: How far channels are brought to one size.
     """
-    given = channel_equalization.factors(ready, seen, setting)
+    extremes = unseen_extremes(ready, seen)
+    given = channel_equalization.factors(ready, extremes, setting)
     model = channel_equalization.equalized(ready, given)
-    limits = channel_equalization.limits(seen, given)
-    found = minmax_ranges(model, limits)
+    reach = channel_equalization.limits(extremes, given)
+    found = minmax_ranges(model, reach)
     rounded = {**round_nearest(model, found), **round_by_moments(model, found, seen, given)}
-    name = f"moments, headroom {setting.headroom:g}, floor {setting.floor:g}"
+    shown = channel_equalization.limits(seen_extremes(seen), given)
     plain = minmax(ready, seen, None).traces
-    return Candidate(name, Calibration(found, rounded, given), _traces(plain, found, limits))
-
-
-def _traces(
-    plain: Mapping[str, ScaleTrace], found: Mapping[str, Range], limits: Limits
-) -> Mapping[str, ScaleTrace]:
-    """Return the traces of equalised values; how sure a range is, equalising does not change."""
-    return {
-        name: replace(
-            trace, low=low, high=high, threshold=found[name].scale * found[name].limits[1]
-        )
-        for name, trace in plain.items()
-        for low, high in [limits[name]]
+    traces = {
+        name: _equalized_trace(plain[name], own, shown[name], reach[name])
+        for name, own in found.items()
     }
+    return Candidate(
+        f"moments, floor {setting.floor:g}", Calibration(found, rounded, given), traces
+    )
+
+
+def _equalized_trace(
+    plain: ScaleTrace, own: Range, shown: tuple[float, float], reach: tuple[float, float]
+) -> ScaleTrace:
+    """Return the trace of an equalised value; how sure an estimate is, equalising hardly changes.
+
+    Args:
+        plain: That of the value before.
+        own: Its range.
+        shown: The smallest and the largest number seen, after equalising.
+        reach: Those that are expected of unseen images.
+    """
+    top, most = (max(abs(low), abs(high)) for low, high in (shown, reach))
+    return replace(
+        plain,
+        low=shown[0],
+        high=shown[1],
+        threshold=own.scale * own.limits[1],
+        reach=most,
+        shown=top / most if most else 1.0,
+    )

@@ -23,7 +23,10 @@ class ScaleTrace:
 
     `low` and `high` are the extremes seen, `threshold` the magnitude that the largest level stands
     for; `divergence` and `cosine` what the searches found; `spread` the standard deviation of the
-    range by the jackknife over the images, as a share of it (None where there is one image).
+    largest magnitude seen by the jackknife over the images, as a share of it (None where there is
+    one image). `reach` is the magnitude that one unseen image in 10,000 is expected to exceed, with
+    channels as large as they are, `error` the standard deviation of this estimate, as a share of
+    it, and `shown` how much of the reach any image showed.
     """
 
     low: float
@@ -32,6 +35,9 @@ class ScaleTrace:
     divergence: float | None = None
     cosine: float | None = None
     spread: float | None = None
+    reach: float | None = field(default=None, metadata={"default": None})
+    error: float | None = field(default=None, metadata={"default": None})
+    shown: float | None = field(default=None, metadata={"default": None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,5 +105,15 @@ def conv_params(node: Node, model: Model) -> tuple[Float32, Float32]:
 
 
 def _trace(group: ValueGroup, one: GroupScale) -> ScaleTrace:
-    threshold = one.scale * group.levels
-    return ScaleTrace(group.low, group.high, threshold, one.divergence, one.cosine, group.spread)
+    reach = group.estimate.reach
+    return ScaleTrace(
+        group.low,
+        group.high,
+        one.scale * group.levels,
+        one.divergence,
+        one.cosine,
+        group.spread,
+        reach,
+        group.estimate.error,
+        group.top / reach if reach else 1.0,
+    )

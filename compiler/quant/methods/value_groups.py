@@ -11,6 +11,8 @@ from tcc.compiler.quant.methods.kl_divergence import Counts, histogram
 from tcc.compiler.quant.observe.sampling import places_in_concats
 from tcc.compiler.quant.observe.statistics import Float32, Statistics
 from tcc.compiler.quant.scale_groups import SMALLEST, minmax_ranges, scale_groups
+from tcc.compiler.quant.unseen_extremes import ReachEstimate, network_skew, reach_estimate
+from tcc.compiler.quant.value_bounds import value_bounds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +26,7 @@ class ValueGroup:
         low: The smallest real number seen.
         high: The largest.
         spread: How uncertain the largest magnitude is, as `jackknife_spread` says.
+        estimate: How far their magnitudes reach in unseen images.
         samples: Numbers of the values (positions, channels), each once.
     """
 
@@ -33,6 +36,7 @@ class ValueGroup:
     low: float
     high: float
     spread: float | None
+    estimate: ReachEstimate
     samples: tuple[Float32, ...]
 
     @property
@@ -56,6 +60,7 @@ class ValueGroup:
 def value_groups(model: Model, statistics: Statistics) -> Iterator[ValueGroup]:
     """Yield the groups of a model's values with what was seen of them."""
     known = minmax_ranges(model, statistics.limits)
+    bounds, skew = value_bounds(model), network_skew(statistics)
     inside = places_in_concats(model.graph)
     raw = {i.name for i in model.graph.inputs if i.preprocess and i.preprocess.raw}
     for names in scale_groups(model.graph):
@@ -69,6 +74,7 @@ def value_groups(model: Model, statistics: Statistics) -> Iterator[ValueGroup]:
             min(float(value.low.min()) for value in values),
             max(float(value.high.max()) for value in values),
             jackknife_spread(tops),
+            reach_estimate(tops, skew, max(max(-bounds[n][0], bounds[n][1]) for n in names)),
             tuple(statistics.seen[name].sample for name in names if name not in inside),
         )
 

@@ -147,7 +147,12 @@ class _Observation:
         for name, (outer, at) in self.plan.within.items():
             if name in self.high:
                 samples[name] = samples[outer][:, at : at + graph.types[name].shape[0]]
-        seen = {name: _seen(self.low[name], self.high[name], samples[name]) for name in self.high}
+        seen = {
+            name: ValueStatistics(
+                self.low[name], self.high[name], samples[name], self._images(name)
+            )
+            for name in self.high
+        }
         windows = dict(self._windows(samples))
         return Statistics(self.data.digests, seen, windows, self.outputs)
 
@@ -164,13 +169,22 @@ class _Observation:
         part = self.parts[f"sample {value}"]
         return np.ascontiguousarray(part.transpose(0, 2, 3, 1)).reshape(-1, part.shape[1])
 
+    def _images(self, value: str) -> tuple[int, ...]:
+        outer, _ = self.plan.within.get(value, (value, 0))
+        return self.plan.samples[outer].images
+
     def _windows(self, samples: Mapping[str, Float32]) -> Iterator[tuple[str, InputWindows]]:
         for node in self.model.graph.nodes:
+            value = node.inputs[0]
             match node.op:
                 case Conv(kernel=(1, 1)) as op:
-                    yield node.name, InputWindows(op, samples[node.inputs[0]][:, :, None, None])
+                    yield (
+                        node.name,
+                        InputWindows(op, samples[value][:, :, None, None], self._images(value)),
+                    )
                 case Conv() as op:
-                    yield node.name, InputWindows(op, self.parts[f"window {node.name}"])
+                    parts = self.parts[f"window {node.name}"]
+                    yield node.name, InputWindows(op, parts, self.plan.windows[node.name].images)
 
 
 def _prepared(model: Model, data: DataSet, chosen: SamplingPlan) -> _Observation:
@@ -226,7 +240,3 @@ def _bounds(choice: SampledPart, digest: str, graph: Graph) -> tuple[Pair, Pair,
     ]
     (top, bottom, down), (left, end, right) = spans
     return (top, left), (bottom, end), (down, right)
-
-
-def _seen(low: Float32, high: Float32, sample: Float32) -> ValueStatistics:
-    return ValueStatistics(low.min(1), high.max(1), low.min(0), high.max(0), sample)

@@ -1,6 +1,6 @@
 """What was seen of a float model over a set of images; all that calibration knows of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,21 +18,50 @@ MOST_OUTPUTS = 4096
 class ValueStatistics:
     """What was seen of one value.
 
-    `low` and `high` (images,) are the extremes of each image, `channel_low` and `channel_high`
-    (channels,) those of each channel over all images: of all elements, not of the sample.
-    `sample` (positions, channels) holds all channels at positions that hashes of the images chose.
+    `lows` and `highs` (images, channels) are the extremes of each channel in each image: of all
+    elements, not of the sample. `sample` (positions, channels) holds all channels at positions that
+    hashes of the images chose, as many of each of the images whose places `sampled` says.
     """
 
-    low: Float32
-    high: Float32
-    channel_low: Float32
-    channel_high: Float32
+    lows: Float32
+    highs: Float32
     sample: Float32
+    sampled: tuple[int, ...]
+
+    @property
+    def low(self) -> Float32:
+        """The least number of each image (images,)."""
+        found: Float32 = self.lows.min(axis=1)
+        return found
+
+    @property
+    def high(self) -> Float32:
+        """The greatest number of each image (images,)."""
+        found: Float32 = self.highs.max(axis=1)
+        return found
+
+    @property
+    def channel_low(self) -> Float32:
+        """The least number of each channel (channels,)."""
+        found: Float32 = self.lows.min(axis=0)
+        return found
+
+    @property
+    def channel_high(self) -> Float32:
+        """The greatest number of each channel (channels,)."""
+        found: Float32 = self.highs.max(axis=0)
+        return found
 
     @property
     def limits(self) -> tuple[float, float]:
         """The smallest and the largest number seen."""
-        return float(self.low.min()), float(self.high.max())
+        return float(self.lows.min()), float(self.highs.max())
+
+    def of(self, images: Sequence[int]) -> "ValueStatistics":
+        """Return what some images, by their places, show of the value."""
+        sample, sampled = _of(images, self.sample, self.sampled)
+        rows = list(images)
+        return ValueStatistics(self.lows[rows], self.highs[rows], sample, sampled)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,11 +69,16 @@ class InputWindows:
     """Parts of a convolution's input, its padding of zeros included where they reach the border.
 
     `parts` is (windows, channels, height, width); each holds the inputs of several neighbouring
-    outputs.
+    outputs. There are as many of each of the images whose places `sampled` says.
     """
 
     op: Conv
     parts: Float32
+    sampled: tuple[int, ...] = ()
+
+    def of(self, images: Sequence[int]) -> "InputWindows":
+        """Return the parts of some images, by their places."""
+        return InputWindows(self.op, *_of(images, self.parts, self.sampled))
 
     def of_groups(self, start: int, end: int) -> "InputWindows":
         """Return what some groups of the convolution read, from `start` to before `end`."""
@@ -67,6 +101,17 @@ class InputWindows:
         return np.ascontiguousarray(ordered).reshape(
             self.op.groups, -1, channels // self.op.groups * self.op.kernel[0] * self.op.kernel[1]
         )
+
+
+def _of(
+    images: Sequence[int], parts: Float32, sampled: tuple[int, ...]
+) -> tuple[Float32, tuple[int, ...]]:
+    """Return the parts (images * count, ...) of some images, and the new places of these."""
+    places = {image: place for place, image in enumerate(images)}
+    by_image = parts.reshape(len(sampled), -1, *parts.shape[1:])
+    rows = [row for row, image in enumerate(sampled) if image in places]
+    kept = by_image[rows].reshape(-1, *parts.shape[1:])
+    return kept, tuple(places[sampled[row]] for row in rows)
 
 
 def outputs(op: Conv, patches: Float32, weight: Float32, bias: Float32 | None = None) -> Float32:
@@ -107,6 +152,16 @@ class Statistics:
     seen: Mapping[str, ValueStatistics]
     windows: Mapping[str, InputWindows]
     outputs: Mapping[str, Float32]
+
+    def of(self, images: Sequence[int]) -> "Statistics":
+        """Return what some images, by their places, show."""
+        rows = list(images)
+        return Statistics(
+            tuple(self.images[row] for row in rows),
+            {name: seen.of(rows) for name, seen in self.seen.items()},
+            {name: windows.of(rows) for name, windows in self.windows.items()},
+            {name: values[rows] for name, values in self.outputs.items()},
+        )
 
     @property
     def limits(self) -> Mapping[str, tuple[float, float]]:

@@ -32,10 +32,13 @@ from tcc.compiler.ops import (
     Resize,
     Slice,
 )
-from tcc.compiler.quant.observe.statistics import Float32, Statistics, ValueStatistics
+from tcc.compiler.quant.observe.statistics import Float32
 from tcc.compiler.quant.scale_groups import Limits, scale_groups
+from tcc.compiler.quant.unseen_extremes import ChannelExtremes
 
 Ids = NDArray[np.int64]
+Extremes = Mapping[str, ChannelExtremes]
+"""How far each channel reaches by value."""
 Factors = Mapping[str, Float32]
 """The factor of each channel by value; a value that is not named has ones."""
 
@@ -44,13 +47,12 @@ Factors = Mapping[str, Float32]
 class EqualizationSetting:
     """How far channels are brought to one size.
 
-    A channel's levels end at its largest magnitude times `headroom`, but at no less than `floor`
-    times its value's: other images may have more of what was hardly seen in these. Where a reader
-    sums over channels, so that small factors cost its weights their resolution, the factor is
-    raised to `power`: 0 leaves such channels alone.
+    A channel's levels end at its largest magnitude, but at no less than `floor` times its value's:
+    other images may have more of what was hardly seen in these. Where a reader sums over channels,
+    so that small factors cost its weights their resolution, the factor is raised to `power`: 0
+    leaves such channels alone.
     """
 
-    headroom: float = 1.25
     floor: float = 1 / 4
     power: float = 0.5
 
@@ -68,12 +70,12 @@ class ChannelClasses:
     fixed: NDArray[np.bool_]
 
 
-def factors(model: Model, statistics: Statistics, setting: EqualizationSetting) -> Factors:
+def factors(model: Model, extremes: Extremes, setting: EqualizationSetting) -> Factors:
     """Return factors of all values with a channel whose factor is not 1.
 
     Args:
         model: A ready model.
-        statistics: What was seen of its values; the channels' extremes are used.
+        extremes: How far each channel of its values reaches.
         setting: How far channels are brought to one size.
 
     Returns:
@@ -82,13 +84,13 @@ def factors(model: Model, statistics: Statistics, setting: EqualizationSetting) 
     found = channel_classes(model.graph)
     size = np.zeros(len(found.free))
     for group in scale_groups(model.graph):
-        peaks = {name: _peaks(statistics.seen[name]) for name in group if name in statistics.seen}
+        peaks = {name: extremes[name].peaks for name in group if name in extremes}
         top = max((float(p.max(initial=0.0)) for p in peaks.values()), default=0.0)
         # `at`, as ids repeat where several channels of one value share a factor.
         for name, peak in peaks.items():
             if top > 0:
                 np.maximum.at(size, found.of[name], peak / top)
-    factor = np.clip(size * setting.headroom, setting.floor, 1.0)
+    factor = np.clip(size, setting.floor, 1.0)
     factor = np.where(found.free, factor, factor**setting.power)
     rounded = np.where(found.fixed, 1.0, factor).astype(np.float32)
     values = {name: rounded[ids] for name, ids in found.of.items()}
@@ -108,15 +110,12 @@ def equalized(model: Model, given: Factors) -> Model:
     return Model(model.graph, weights)
 
 
-def limits(statistics: Statistics, given: Factors) -> Limits:
+def limits(extremes: Extremes, given: Factors) -> Limits:
     """Return the smallest and the largest number of each value of the equalised model."""
-    found = dict(statistics.limits)
-    for name, factor in given.items():
-        if name in found:
-            seen = statistics.seen[name]
-            low, high = seen.channel_low / factor, seen.channel_high / factor
-            found[name] = float(low.min()), float(high.max())
-    return found
+    return {
+        name: (own.divided(given[name]) if name in given else own).limits
+        for name, own in extremes.items()
+    }
 
 
 def channel_classes(graph: Graph) -> ChannelClasses:
@@ -225,8 +224,3 @@ def _united(count: int, same: Iterable[tuple[Ids, Ids]]) -> Ids:
 
 def _joined(parts: Sequence[Ids]) -> Ids:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
-
-
-def _peaks(seen: ValueStatistics) -> NDArray[np.float64]:
-    """Return the largest magnitude of each channel."""
-    return np.maximum(np.abs(seen.channel_low), np.abs(seen.channel_high)).astype(np.float64)

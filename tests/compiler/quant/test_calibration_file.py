@@ -73,7 +73,7 @@ def test_what_is_written_is_read_to_the_bit(made, tmp_path):
 
 def test_it_says_what_it_depends_on(made):
     plain = json.loads(encode(made[2]))
-    assert plain["tcc_calibration"] == 2
+    assert plain["tcc_calibration"] == 3
     assert plain["data"]["images"] == 8
     assert plain["data"]["held_out"] == 2
     assert plain["model"]["params"] == {"classes": "5"}
@@ -94,10 +94,24 @@ def changed(whole, *path, to):
     return json.dumps(plain).encode()
 
 
+def test_a_file_of_the_version_before_is_read_and_stays_as_it_is(made):
+    model, outcome, whole = made
+    plain = json_records.encode(whole) | {"tcc_calibration": 2}
+    for value in plain["values"].values():
+        for new in ("reach", "error", "shown"):
+            del value["trace"][new]
+    old = json.dumps(plain | {"seal": seal(plain)}, indent=1, ensure_ascii=False).encode() + b"\n"
+    found = decode(old, "c.json")
+    assert encode(found) == old
+    ranges = calibration_file.calibration(found, model, "c.json").ranges
+    assert ranges == outcome.calibration.ranges
+
+
 @pytest.mark.parametrize(
     ("path", "to", "words"),
     [
-        (("tcc_calibration",), 9, "`tcc_calibration` is 9, this tcc reads 2"),
+        (("tcc_calibration",), True, "`tcc_calibration` is True, this tcc reads 3"),
+        (("tcc_calibration",), 9, "`tcc_calibration` is 9, this tcc reads 3"),
         (("values",), [], "values: [] is not of type 'object'"),
         (("data", "images"), 0, "data/images: 0 is less than the minimum of 1"),
         (("data", "digest"), "x", "data/digest"),

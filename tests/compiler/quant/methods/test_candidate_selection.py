@@ -198,12 +198,13 @@ def test_minmax_wins_where_nothing_is_better(known, monkeypatch):
 
 def test_a_candidate_says_what_it_is(known):
     model, _, seen, _ = known
-    found = by_moments(model, seen, EqualizationSetting(1.25, 0.125))
-    assert found.name == "moments, headroom 1.25, floor 0.125"
+    found = by_moments(model, seen, EqualizationSetting(0.125))
+    assert found.name == "moments, floor 0.125"
     for name, trace in found.traces.items():
         own = found.calibration.ranges[name]
         assert trace.threshold == own.scale * own.limits[1]
         assert trace.threshold >= 0.999 * max(-trace.low, trace.high)
+        assert trace.shown == pytest.approx(max(-trace.low, trace.high) / trace.reach)
 
 
 def test_a_large_network_tries_less(known, monkeypatch):
@@ -213,5 +214,5 @@ def test_a_large_network_tries_less(known, monkeypatch):
     images = CalibrationSplit(data, seen, data)
     names = [name for name, _ in best(model, images, SEARCHES, RunOptions()).judged]
     quick = [one.name for one in SEARCHES if one.in_best and not one.slow]
-    assert names == [*quick, "moments, headroom 1.1, floor 0.25"]
+    assert names == [*quick, "moments, floor 0.25"]
     assert "kl-cosine" not in names

@@ -38,6 +38,7 @@ from tcc.compiler.quant.rounding.channel_equalization import (
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.rounding.second_moments import round_by_moments
 from tcc.compiler.quant.scale_groups import minmax_ranges
+from tcc.compiler.quant.unseen_extremes import seen_extremes
 from tcc.compiler.reference import accuracy_floor, float_program, output_comparison
 
 FLOOR = 1 / 32
@@ -120,7 +121,8 @@ def test_the_function_stays_the_same(data, power):
 def test_factors_bring_channels_to_one_size(tmp_path):
     model = uneven(ready(joined(), INT8))
     seen = observe(model, tensors(tmp_path, (3, 8, 8), 6))
-    found = factors(model, seen, EqualizationSetting(1.0, FLOOR, 0.0))
+    reach = seen_extremes(seen)
+    found = factors(model, reach, EqualizationSetting(FLOOR, 0.0))
     assert set(found) >= {"first", "relu", "concat"}
     assert "wise_relu" not in found  # the dense reader sums over it, and its power is 0
     assert found["concat"].tolist() == [*found["first"], *found["relu"]]
@@ -130,9 +132,9 @@ def test_factors_bring_channels_to_one_size(tmp_path):
     size = peaks / peaks.max()
     wanted = np.clip(size, FLOOR, 1).astype(np.float32)
     assert found["concat"] == pytest.approx(wanted)
-    low, high = limits(seen, found)["concat"]
+    low, high = limits(reach, found)["concat"]
     assert max(-low, high) == pytest.approx(peaks.max(), rel=1e-6)
-    half = factors(model, seen, EqualizationSetting(1.0, FLOOR, 0.5))
+    half = factors(model, reach, EqualizationSetting(FLOOR, 0.5))
     assert set(half) > set(found)
 
 
@@ -150,9 +152,9 @@ def test_the_integer_program_is_nearer_and_has_the_same_meaning(net, most, tmp_p
         )
 
     plain = loss(Calibration(minmax_ranges(model, seen.limits)))
-    given = factors(model, seen, EqualizationSetting(1.0, FLOOR, 0.5))
+    given = factors(model, seen_extremes(seen), EqualizationSetting(FLOOR, 0.5))
     changed = equalized(model, given)
-    found = minmax_ranges(changed, limits(seen, given))
+    found = minmax_ranges(changed, limits(seen_extremes(seen), given))
     nearest = loss(Calibration(found, round_nearest(changed, found), given))
     moments = loss(Calibration(found, round_by_moments(changed, found, seen, given), given))
     assert nearest < 1.5 * plain + 1e-6
@@ -169,10 +171,10 @@ def test_a_dead_channel_has_a_finite_factor(tmp_path):
         value[1] = 0
     dead = Model(model.graph, {**model.weights, **second})
     seen = observe(dead, tensors(tmp_path, (3, 8, 8), 4))
-    given = factors(dead, seen, EqualizationSetting(floor=FLOOR))
+    given = factors(dead, seen_extremes(seen), EqualizationSetting(FLOOR))
     assert given["relu"][1] == FLOOR
     changed = equalized(dead, given)
-    found = minmax_ranges(changed, limits(seen, given))
+    found = minmax_ranges(changed, limits(seen_extremes(seen), given))
     rounded = round_by_moments(changed, found, seen, given)
     assert all(np.isfinite(one.scale).all() and (one.scale > 0).all() for one in rounded.values())
 

@@ -1,0 +1,29 @@
+"""What values can hold whatever the image."""
+
+from math import inf
+
+import pytest
+from nets import Steps
+
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ops import Add, Concat, Conv, GlobalAvgPool, MaxPool, Pad, Relu, Relu6, Sigmoid
+from tcc.compiler.quant.value_bounds import value_bounds
+
+
+def test_bounds_go_through_what_moves_and_what_takes_means():
+    add = Steps(3, 8, 8)
+    add("conv", Conv(4, (1, 1)))
+    add("relu", Relu())
+    add("clamp", Relu6(), "conv")
+    add("pool", MaxPool((2, 2), (2, 2)), "clamp")
+    add("both", Concat(), "clamp", "relu")
+    add("gate", Sigmoid(), "conv")
+    add("mean", GlobalAvgPool(), "gate")
+    add("edge", Pad(1, -3.0), "clamp")
+    add("sum", Add(), "clamp", "gate")
+    found = value_bounds(Model(add.graph(), {}))
+    assert found["conv"] == found["sum"] == (-inf, inf)
+    assert found["relu"] == found["both"] == (0.0, inf)
+    assert found["clamp"] == found["pool"] == (0.0, 6.0)
+    assert found["gate"] == found["mean"] == pytest.approx((0.0, 1.0))
+    assert found["edge"] == (-3.0, 6.0)
