@@ -134,11 +134,11 @@ class _Layout:
         start, end = event.start_mark.index, event.end_mark.index
         if start == end and parent is not None and parent.mapping:
             start = end = missing_at(self.text, self.last, start)
-        self.last = end
         if kind == "AliasEvent":
-            return LayoutLeaf(start, end, f"*{event.anchor}", "", "*", "", 0)
+            self.last = end
+            return LayoutLeaf(start, end, self.text[start:end], "", "*", "", 0)
         inner, mark = self.properties(event, end)
-        inner = min(inner, end)
+        inner, self.last = min(inner, end), end
         raw = self.text[inner:end] if event.value or event.style else ""
         if not raw and not mark and parent is not None and parent.flow:
             raw = "null"
@@ -184,6 +184,10 @@ class _Layout:
         start = int(event.start_mark.index)
         if not event.anchor and event.tag is None:
             return start, ""
+        if event.anchor and event.tag is not None:
+            # ruamel.yaml takes an anchor after a tag for the start.
+            tag = self.text.find("!", self.last, start)
+            start = start if tag < 0 else tag
         inner = after_properties(self.text, start, end)
         words = [w for w in self.text[start:inner].split() if w[0] in "&!"]
         return inner, " ".join(words)

@@ -9,11 +9,13 @@ ruamel.yaml's parser, in Python, decides what a text means and what is wrong wit
 C, reads what is without fault and means the same to both.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tcc.compiler.frontend.yaml.joined_reader import read_joined
 from tcc.compiler.frontend.yaml.json_reader import read_json
 from tcc.compiler.frontend.yaml.reader import read_yaml
 from tcc.compiler.frontend.yaml.sound_reader import DoubtError, read_sound
@@ -74,7 +76,7 @@ def read(source: SourceText) -> ReadText:
     if source.file.endswith(".json"):
         return ReadText(_built(read_json, source), sound=False, events=[])
     # Flow style may be JSON, which is read much faster; what is none may still be YAML.
-    if source.text.lstrip()[:1] in ("{", "["):
+    if source.text.lstrip()[:1] in ("{", "[") and _may_be_json(source.text):
         try:
             return ReadText(_built(read_json, source), sound=False, events=[])
         except UserError as error:
@@ -82,9 +84,28 @@ def read(source: SourceText) -> ReadText:
                 raise
     try:
         return ReadText(_built(read_sound, source), sound=True, events=[])
+    except DoubtError as error:
+        doubt = error.at
+    try:
+        return _kept(partial(read_joined, doubt=doubt), source)
     except DoubtError:
-        events: list[Any] = []
-        return ReadText(_built(partial(read_yaml, kept=events), source), sound=False, events=events)
+        return _kept(read_yaml, source)
+
+
+def _may_be_json(text: str) -> bool:
+    """Return False where a text is known to be no JSON, which Python's own reader soon tells."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    except (ValueError, RecursionError):  # numbers and lists that are beyond its limits
+        return True
+    return True
+
+
+def _kept(read: Callable[..., None], source: SourceText) -> ReadText:
+    events: list[Any] = []
+    return ReadText(_built(partial(read, kept=events), source), sound=False, events=events)
 
 
 def _built(read: Callable[[TreeBuilder], None], source: SourceText) -> Tree:

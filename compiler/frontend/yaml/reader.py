@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tcc.compiler.frontend.yaml.syntax_errors import explained
@@ -31,6 +31,7 @@ _READ: dict[str, Callable[[str], int | float]] = {
 _PROPERTIES = re.compile(r"(?:(?:!<[^>\s]*+>|[&!][^\s,\[\]{}]*+)(?:\s|#[^\r\n]*+)*)*")
 _COLON = re.compile(r"[ \t]*:?")
 _CORE = "tag:yaml.org,2002:"
+_KINDS = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None)}
 
 
 def read_yaml(builder: TreeBuilder, kept: list[Any]) -> None:
@@ -41,16 +42,7 @@ def read_yaml(builder: TreeBuilder, kept: list[Any]) -> None:
     """
     from tcc.compiler.frontend.yaml.events import events
 
-    reader = _Reader(builder)
-    try:
-        for event in events(builder.source.text):
-            kept.append(event)
-            reader.take(event)
-    except UserError:
-        raise
-    except Exception as error:  # the library's own slips on hostile text come in many types
-        at = (reader.reached, reader.last, builder.bracket)
-        raise explained(error, builder.source, *at) from None
+    YamlReader(builder).read(events(builder.source.text), kept)
 
 
 def resolve(text: str) -> str | int | float | bool | None:
@@ -90,6 +82,8 @@ class EventReader(ABC):
         self.builder = builder
         self.source = builder.source
         self.key = 0
+        self.reached = 0
+        self.last = (0, 0)
         self.documents = 0
         self.takes: dict[str, Callable[[Any], None]] = {
             "StreamStartEvent": _skip,
@@ -130,19 +124,54 @@ class EventReader(ABC):
     def alias(self, event: Any) -> None:
         """Pass a reference on."""
 
+    def follow(self, other: "EventReader") -> None:
+        """Go on where another reader of the same text stopped."""
+        self.key, self.reached, self.last = other.key, other.reached, other.last
+        self.documents = other.documents
 
-class _Reader(EventReader):
+    def check_tag(self, tag: str, start: int, *allowed: str) -> str | None:
+        """Return the core tag that one stands for, `str` for `!`; a wrong one is an error."""
+        name = tag.removeprefix(_CORE) if tag.startswith(_CORE) else {"!": "str"}.get(tag)
+        if name in allowed:
+            return name
+        message = f"the tag `{tag.replace(_CORE, '!!')[:40]}` is not allowed here"
+        hint = "leave tags out; put text that starts with `!` in quotes, and write `not x` for `!x`"
+        self.builder.wrong("E0107", message, self.source.span(start, start + 1), help=hint)
+        return None
+
+    def tagged(self, tag: str, text: str, start: int, end: int) -> Any:
+        """Return a scalar's value under its tag."""
+        name = self.check_tag(tag, start, *_KINDS)
+        if name == "str":
+            return text
+        value = resolve(text)
+        if name == "float" and type(value) is int:
+            return float(value)
+        if name is not None and type(value) is not _KINDS[name]:
+            span = self.source.span(start, end)
+            self.builder.wrong("E0107", f"the text `{text[:40]}` is no !!{name}", span)
+        return value
+
+
+class YamlReader(EventReader):
     """Reads what ruamel.yaml says, and refuses what specs may not have."""
 
-    def __init__(self, builder: TreeBuilder) -> None:
-        super().__init__(builder)
-        self.reached = 0
-        self.last = (0, 0)
+    def read(self, events: Iterable[Any], kept: list[Any]) -> None:
+        """Pass all events on; `kept` takes them.
 
-    def take(self, event: Any) -> None:
-        """Pass one event on."""
-        self.reached = event.start_mark.index
-        self.takes[type(event).__name__](event)
+        Raises:
+            UserError: E0102 where the text is no YAML.
+        """
+        try:
+            for event in events:
+                kept.append(event)
+                self.reached = event.start_mark.index
+                self.takes[type(event).__name__](event)
+        except UserError:
+            raise
+        except Exception as error:  # the library's own slips on hostile text come in many types
+            at = (self.reached, self.last, self.builder.bracket)
+            raise explained(error, self.source, *at) from None
 
     def document(self, event: Any) -> None:
         """Refuse a second document, and a version that is not 1.2."""
@@ -167,7 +196,7 @@ class _Reader(EventReader):
         self.last = (end if quoted else start, end)
         value = event.value if quoted else resolve(event.value)
         if event.ctag is not None:
-            value = self._tagged(event, value)
+            value = self.tagged(str(event.ctag), event.value, event.start_mark.index, end)
         self.builder.scalar(Scalar(value, span, quoted), event.anchor)
 
     def mapping(self, event: Any) -> None:
@@ -185,36 +214,9 @@ class _Reader(EventReader):
 
     def _open(self, event: Any, kind: str) -> None:
         start = event.start_mark.index
+        if event.ctag is not None:
+            self.check_tag(str(event.ctag), start, kind)
         if event.anchor or event.ctag is not None:
-            self._check_tag(event, (kind,))
             start = after_properties(self.source.text, start, len(self.source.text))
         self.key = start
         self.builder.open(start, mapping=kind == "map", anchor=event.anchor)
-
-    def _check_tag(self, event: Any, allowed: tuple[str, ...]) -> str | None:
-        """Return the core tag of an event, `str` for `!`; a wrong one is an error and None."""
-        if event.ctag is None:
-            return None
-        tag = str(event.ctag)
-        name = tag.removeprefix(_CORE) if tag.startswith(_CORE) else {"!": "str"}.get(tag)
-        if name in allowed:
-            return name
-        span = self.source.span(event.start_mark.index, event.start_mark.index + 1)
-        message = f"the tag `{tag.replace(_CORE, '!!')[:40]}` is not allowed here"
-        hint = "leave tags out; put text that starts with `!` in quotes, and write `not x` for `!x`"
-        self.builder.wrong("E0107", message, span, help=hint)
-        return None
-
-    def _tagged(self, event: Any, value: object) -> Any:
-        """Return a scalar's value under its explicit tag."""
-        kinds = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None)}
-        name = self._check_tag(event, tuple(kinds))
-        if name == "str":
-            return event.value
-        value = resolve(event.value)
-        if name == "float" and type(value) is int:
-            return float(value)
-        if name is not None and type(value) is not kinds[name]:
-            span = self.source.span(event.start_mark.index, event.end_mark.index)
-            self.builder.wrong("E0107", f"the text `{event.value[:40]}` is no !!{name}", span)
-        return value

@@ -22,7 +22,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(slots=True)
-class _Open:
+class OpenBranch:
     """A list or mapping whose end has not come yet."""
 
     mapping: bool
@@ -51,14 +51,27 @@ class TreeBuilder:
         self.source = source
         self.errors: list[Diagnostic] = []
         self._root: Tree | None = None
-        self._open: list[_Open] = []
+        self._open: list[OpenBranch] = []
         self._anchors: dict[str, _Anchored] = {}
         self._nodes = 0
+
+    @property
+    def opened(self) -> list[OpenBranch]:
+        """The lists and mappings whose end has not come yet, outer ones first."""
+        return self._open
 
     @property
     def awaits_value(self) -> bool:
         """Whether what comes next is the value of a key."""
         return bool(self._open) and self._open[-1].mapping and len(self._open[-1].children) % 2 == 1
+
+    @property
+    def awaits_key_in_braces(self) -> bool:
+        """Whether what comes next is a key, or a value without one, in a mapping in braces."""
+        opened = self._open[-1] if self._open else None
+        if opened is None or not opened.mapping or len(opened.children) % 2:
+            return False
+        return self.source.text[opened.start : opened.start + 1] == "{"
 
     @property
     def bracket(self) -> int | None:
@@ -95,7 +108,7 @@ class TreeBuilder:
             span = self.source.span(start, start + 1)
             self._check_depth(depth, span)
             self._count(1, span)
-        self._open.append(_Open(mapping, start, anchor, self._nodes, depth))
+        self._open.append(OpenBranch(mapping, start, anchor, self._nodes, depth))
         self._nodes += 1
 
     def close(self, end: int | None = None) -> None:

@@ -35,6 +35,9 @@ PIECES = (
     "&a ", "*a", "!x ", "!!str ", "<<: ", "---\n", "...\n", "%YAML 1.2\n", "a:\n", "a: b\n",
     "[]", "{}", "[a: b]", "{a}", "{a: }", "{? a : b}", "[a, b]", "{a: 1, b: 2}", ", ,", "x:y", '"a":1',
     "a" * 1030 + ": 1", "[[a]: 1]", "''", '""', '"x\n  y"', "'x\n\n y'", '"a\\\n b"', '"\\x41\\u00e9"',
+    "!!seq ", "!!map\n  a: b\n", "!!int ", "! ", "!!null\n", "!!float 1", "!!bool true", "!!foo ", "!!str",
+    "&é ", "*é", "'&é'", "# &é\n", "&😀 x", "&a !!str ", "!!str &a ", "&é !!int 3", "!!str,", "&a ! ",
+    '{"a":[]}', '{"a":"b"}', '["a":1]', '{"a"', "::", '{"a":,', "{'a':1,'b':{}}", '[{"a":b}]',
     "|-\n  a\n  b\n", ">-\n  a\n\n  b\n", "|2\n   a\n", ">+\n a\n\n\n", "0x1", "-1", "C // 2", "# x\n",
 )  # fmt: skip
 
@@ -161,6 +164,19 @@ def test_layouts_are_read_alike(specs):
     assert alike > 60
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- !!str 1\n- !!seq []\n- !!map\n  a: ! b\n- !!int x\n- !!str &a\n- &b !!str 3\n",
+        "- &é relu\n- *é\n- &😀 [*é]\n- !!str &ß 1\n- *ß\n- *ä\n",
+        '- {"a":1,"b":{},\'c\':[]}\n- {"a":"b"}\n- {"a":}\n',
+    ],
+    ids=["tags", "anchors", "JSON"],
+)
+def test_what_both_read_alike_is_read_by_libyaml(text):
+    assert by_libyaml(text) == by_ruamel(text) is not None
+
+
 @pytest.mark.parametrize("fault", ["'x", '"\\q"', "\ta: b", "[", "a: b: c", "@", "%", "? "])
 @pytest.mark.parametrize("between", ["", "a: b\n", "# " + "x" * 9000 + "\n", f"a: {'x' * 9000}\n"])
 def test_a_fault_near_a_broken_limit_is_told_alike(monkeypatch, between, fault):
@@ -173,7 +189,7 @@ def test_a_fault_near_a_broken_limit_is_told_alike(monkeypatch, between, fault):
     "text",
     [
         "a: |#\n", "a: |2\n   b\n", "a: |\n#b\n", "[[]\t:]", "? a\n: b\n", "{? }", '["":b]', "- &a:\n", "- *a:\n",
-        "a: !!str 1\n", "%YAML 1.2\n---\na: 1\n", "a: 1\n---\nb: 1\n", "a: [", "[[]:]",
+        "a: !!str,\n", "a: !<tag:yaml.org,2002:str> b\n", 'a: "&é"\n', "%YAML 1.2\n---\na: 1\n", "a: 1\n---\nb: 1\n", "a: [", "[[]:]",
     ],
     ids=repr,
 )  # fmt: skip
