@@ -1,0 +1,169 @@
+"""The papers' experiments: what is declared, and how a page comes from figures."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from jsonschema import validate
+from PIL import Image
+
+from tcc.compiler.frontend.yaml import parse, plain
+from tcc.compiler.reference import confidence_intervals
+from tcc.compiler.support import json_records
+from tcc.compiler.zoo import shipped
+
+SPEC = """\
+tcc: 1
+name: bright
+params: {labels: {type: names, default: []}, classes: 2, size: 16}
+input:
+  image:
+    shape: [3, size, size]
+    preprocess: {resize: {size: [size, size], mode: stretch}}
+graph: [conv: {filters: 4, kernel: 1}, global_avg_pool, flatten, linear: {units: classes}]
+output:
+  logits: {activation: softmax, labels: "labels if classes == len(labels) else []"}
+"""
+DECLARED = """\
+title: Drawn
+about: Drawn images.
+recipe: fastnet-paper
+data:
+  tiles: {folder: tiles, about: Dark and bright., classes: {dark: [a], light: [b, c]}}
+short: {seeds: [0], epochs: 30, size: 8, images: {train: 6, val: 3}, recipe: {learning_rate.peak: "0.1"}}
+full: {seeds: [0, 1]}
+tables:
+  - title: One
+    data: tiles
+    positive: light
+    columns: [parameters, right, accuracy, interval, recall, int8 right, cosine]
+    confusion: [bright]
+    printed: [accuracy]
+    rows: [{name: bright, spec: bright.yaml, recipe: {loss: "{kind: focal}"}, printed: ["0.9"]}]
+"""
+
+
+@pytest.fixture
+def tools(root, monkeypatch):
+    """The modules of the tool, which lie beside each other."""
+    monkeypatch.syspath_prepend(root / "tools")
+    return importlib.import_module("make_experiments"), importlib.import_module(
+        "experiment_records"
+    )
+
+
+def test_what_is_declared_is_whole(tools):
+    pages, records = tools
+    found = sorted(records.DECLARATIONS.glob("*.yaml"))
+    assert [path.stem for path in found] == [
+        "case-study",
+        "ddsnet",
+        "fastnet",
+        "ultrasound-cervical",
+    ]
+    for path in found:
+        validate(plain(parse(path.read_text(), path.name)), json_records.schema(records.Experiment))
+        of = records.declaration(path)
+        assert of.full.seeds == (0, 1, 2)
+        assert (of.full.epochs, of.full.size, of.full.images, of.full.data) == (0, 0, {}, ())
+        for table in of.tables:
+            assert table.data in of.data
+            assert set(table.columns) <= set(pages.COLUMNS)
+            assert set(table.confusion) <= {row.name for row in table.rows}
+            assert (table.recipe or of.recipe) in shipped.recipes()
+            for row in table.rows:
+                assert row.spec in shipped.specs()
+                assert len(row.printed) == len(table.printed)
+
+
+def page(tools, tmp_path, runs):
+    """Return the page of figures: for each seed the confusion matrix of its network."""
+    pages, records = tools
+    path = tmp_path / "drawn.yaml"
+    path.write_text(DECLARED)
+    of = records.declaration(path)
+    key = records.place(of.tables[0].rows[0], of.recipe, "tiles")
+    measured = {
+        f"{key}/seed-{seed}": records.RunResult(
+            18, 2, 0.9, 0.8, counts, records.IntegerResult(counts, 0.99), {}
+        )
+        for seed, counts in enumerate(runs)
+    }
+    seen = records.ImageCounts(("dark", "light"), {"train": (6, 6)}, {"test": "0" * 64})
+    form = "short" if len(runs) == 1 else "full"
+    found = records.ExperimentResults(form, {"tcc": "1"}, 1, {"tiles": seen}, measured)
+    made = pages.page(of, found, tmp_path / "drawn")
+    return {path.name: text for path, text in made.items()}
+
+
+def test_a_page_shows_figures_with_exact_intervals(tools, tmp_path):
+    files = page(tools, tmp_path, [((9, 1), (2, 8))])
+    assert sorted(files) == ["drawn-confusion.svg", "drawn-cosines.svg", "drawn.md"]
+    bounds = confidence_intervals.of_share(17, 20)
+    shown = f"0.8500 | {bounds.low:.4f} to {bounds.high:.4f} | 0.8000 | 17 of 20 | 0.990000 | 0.9 |"
+    assert f"| bright | 18 | 17 of 20 | {shown}" in files["drawn.md"]
+    assert "One seed was trained" in files["drawn.md"]
+    assert "Not converged" not in files["drawn.md"]
+    assert ">9<" in files["drawn-confusion.svg"]
+
+
+def test_several_seeds_are_shown_with_their_spread(tools, tmp_path):
+    text = page(tools, tmp_path, [((9, 1), (2, 8)), ((10, 0), (1, 9))])["drawn.md"]
+    bounds = confidence_intervals.of_share(17, 20)
+    assert "| bright | 18 | 17, 19 of 20 | 0.9000 (0.8500 to 0.9500) |" in text
+    assert f"| {bounds.low:.4f} to {bounds.high:.4f} |" in text
+    assert "means over the seeds" in text
+
+
+@pytest.mark.parametrize("counts", [((10, 0), (10, 0)), ((6, 4), (5, 5))])
+def test_a_network_that_tells_nothing_is_marked(tools, tmp_path, counts):
+    text = page(tools, tmp_path, [counts])["drawn.md"]
+    assert "| bright \u2020 |" in text
+    assert "**Not converged**" in text
+
+
+def drawn(folder):
+    """Draw dark and bright images."""
+    rng = np.random.default_rng(0)
+    for side in ("train", "val", "test"):
+        for name, low in (("a", 0), ("b", 150), ("c", 190)):
+            (folder / side / name).mkdir(parents=True)
+            for number in range(8):
+                pixels = rng.integers(low, low + 60, (12, 10, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / side / name / f"{number}.png")
+
+
+@pytest.mark.slow
+def test_an_experiment_runs_end_to_end_and_goes_on(root, tmp_path):
+    """What was finished is taken as it is, and gives the same bytes."""
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    pytest.importorskip("onnxruntime", reason="needs the extra `ort`")
+    (tmp_path / "bright.yaml").write_text(SPEC)
+    (tmp_path / "drawn.yaml").write_text(DECLARED)
+    drawn(tmp_path / "data" / "tiles")
+
+    def run(*words):
+        command = [sys.executable, root / "tools/paper_experiments.py", "drawn.yaml", *words]
+        done = subprocess.run(
+            [*command, "--data", "data", "--build", "build", "-o", "pages"],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    def pages():
+        return {path.name: path.read_bytes() for path in (tmp_path / "pages").iterdir()}
+
+    assert run("--resume") == (1, "build/drawn-short: nothing to resume\n")
+    code, said = run()
+    assert code == 0, said
+    first = pages()
+    (figures,) = json.loads(first["drawn.json"])["runs"].values()
+    assert sum(map(sum, figures["confusion"])) == 24
+    assert figures["epochs"] == 30
+    assert "| bright | " in first["drawn.md"].decode()
+    assert run() == (1, "build/drawn-short: begun: say --resume\n")
+    assert run("--resume") == (0, "")
+    assert pages() == first

@@ -1,0 +1,83 @@
+"""Confusion matrices side by side, shaded by the share of a class's images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from tcc.compiler.figures.colours import FAINT, TEXT
+from tcc.compiler.figures.drawing import TextLine
+from tcc.compiler.figures.scene import Label, Rect, Scene, rgb
+from tcc.compiler.figures.text_metrics import DETAIL, HEADING, SHAPE, TITLE
+
+CELL, GAP, TOP = 44, 24, 84
+"""Pixels of a matrix's cell, between matrices, and above them."""
+DARK = (0, 56, 112)
+"""The colour of a cell that holds all images of its class: one hue, told apart by lightness."""
+LIGHT_FROM = 0.5
+"""The share from which numbers are white."""
+CAPTION = "Images by class, and what they were taken for"
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Images by their class, a row, and the one taken, a column; both in the classes' order."""
+
+    title: str
+    classes: Sequence[str]
+    counts: Sequence[Sequence[int]]
+
+    @property
+    def left(self) -> int:
+        """Pixels of the longest class."""
+        return max(map(DETAIL.width, self.classes)) + 8
+
+    @property
+    def width(self) -> int:
+        """Pixels of the matrix, its classes and its title."""
+        return self.left + max(CELL * len(self.classes), TITLE.width(self.title))
+
+
+def side_by_side(drawn: Sequence[Matrix]) -> Scene:
+    """Return the picture of some matrices."""
+    starts = list(accumulate((each.width + GAP for each in drawn), initial=GAP))
+    rects = tuple(
+        rect for each, start in zip(drawn, starts, strict=False) for rect in _cells(each, start)
+    )
+    labels = [Label(TextLine(GAP, 32, CAPTION, HEADING), rgb(TEXT))]
+    for each, start in zip(drawn, starts, strict=False):
+        labels += _texts(each, start)
+    height = TOP + CELL * max(len(each.classes) for each in drawn) + 2 * GAP
+    width = max(starts[-1], 2 * GAP + HEADING.width(CAPTION))
+    return Scene(width, height, rects, (), (), tuple(labels), rgb(FAINT))
+
+
+def _shares(matrix: Matrix) -> list[list[float]]:
+    return [[count / max(sum(line), 1) for count in line] for line in matrix.counts]
+
+
+def _cells(matrix: Matrix, start: int) -> list[Rect]:
+    made = []
+    for line, shares in enumerate(_shares(matrix)):
+        for column, share in enumerate(shares):
+            red, green, blue = (round(255 + (end - 255) * share) for end in DARK)
+            x, y = start + matrix.left + column * CELL, TOP + line * CELL
+            made.append(Rect(x, y, CELL, CELL, (red, green, blue), rgb(FAINT), 0))
+    return made
+
+
+def _texts(matrix: Matrix, start: int) -> list[Label]:
+    left = start + matrix.left
+    foot = TOP + CELL * len(matrix.classes) + 16
+    made = [
+        Label(TextLine(left, TOP - 14, matrix.title, TITLE), rgb(TEXT)),
+        Label(TextLine(left, foot, "taken for, in the same order", SHAPE), rgb(FAINT)),
+    ]
+    shares = _shares(matrix)
+    for line, name in enumerate(matrix.classes):
+        base = TOP + line * CELL + CELL // 2 + 4
+        made.append(Label(TextLine(start, base, name, DETAIL), rgb(TEXT)))
+        for column, count in enumerate(matrix.counts[line]):
+            shade = rgb("#fff") if shares[line][column] >= LIGHT_FROM else rgb(TEXT)
+            middle = TextLine(left + column * CELL + CELL // 2, base, str(count), DETAIL, True)
+            made.append(Label(middle, shade))
+    return made

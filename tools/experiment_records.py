@@ -1,0 +1,209 @@
+"""What an experiment of a paper is, and what came out of it: the files that both lie in.
+
+A declaration is a file of `tools/experiments`; its results lie in `docs/experiments`, as JSON.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tcc.compiler.frontend.yaml import parse, plain
+from tcc.compiler.support import json_records
+
+ROOT = Path(__file__).resolve().parents[1]
+DECLARATIONS = ROOT / "tools" / "experiments"
+RESULTS = ROOT / "docs" / "experiments"
+SIDES = ("train", "val", "test")
+CALIBRATION = "calibration"
+"""The part of the training images that integers are calibrated with."""
+FORMS = {
+    "fp32": "float32",
+    "dynamic": "dynamic range",
+    "fp16": "half precision",
+    "int8": "full integer",
+}
+"""The files of LiteRT that a network is written as, and what the page calls them."""
+INTEGERS = ("int8 right", "int8 accuracy", "cosine")
+"""The columns that need the integer program."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentForm:
+    """How much is trained: the recipe's epochs, the spec's size and all images where 0 or none.
+
+    `images` is how many of a class are taken at most, by side; `data` are the images whose tables
+    are measured, all where it names none; `recipe` are keys of all recipes.
+    """
+
+    seeds: tuple[int, ...]
+    epochs: int = 0
+    size: int = 0
+    images: Mapping[str, int] = field(default_factory=dict)
+    data: tuple[str, ...] = ()
+    recipe: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """A folder of images, below that of all data; `classes` names those that make up a class."""
+
+    folder: str
+    about: str
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRow:
+    """A network of a table: its spec and settings, keys of the recipe, and what the paper prints.
+
+    A key of the recipe has dots between sections, and YAML for a value.
+    """
+
+    name: str
+    spec: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    recipe: Mapping[str, str] = field(default_factory=dict)
+    printed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentTable:
+    """A table: its images, columns and rows.
+
+    `printed` heads the paper's own figures, `positive` is the class of precision, recall and F1,
+    without which they are weighted averages; `confusion` are the rows whose matrices are drawn.
+    """
+
+    title: str
+    data: str
+    columns: tuple[str, ...]
+    rows: tuple[ExperimentRow, ...]
+    printed: tuple[str, ...] = ()
+    positive: str = ""
+    recipe: str = ""
+    confusion: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """An experiment: what its page says first, its images, its two forms, its tables."""
+
+    title: str
+    about: str
+    recipe: str
+    data: Mapping[str, ImageSource]
+    short: ExperimentForm
+    full: ExperimentForm
+    tables: tuple[ExperimentTable, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRun:
+    """A training of an experiment, and which figures beyond accuracy are measured."""
+
+    row: ExperimentRow
+    recipe: str
+    data: str
+    seed: int
+    integers: bool
+    forms: bool
+
+    @property
+    def key(self) -> str:
+        """What tells it from others, as a path."""
+        return f"{place(self.row, self.recipe, self.data)}/seed-{self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerResult:
+    """The integer program: images by class and class taken, and the outputs' mean cosine."""
+
+    confusion: tuple[tuple[int, ...], ...]
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class FormResult:
+    """A file of one form: how many test images it gets right, and its bytes."""
+
+    correct: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What came out of a training; shares of images in training and validation, counts in test."""
+
+    parameters: int
+    epochs: int
+    training: float
+    validation: float
+    confusion: tuple[tuple[int, ...], ...]
+    integers: IntegerResult | None
+    forms: Mapping[str, FormResult]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCounts:
+    """The images that an experiment saw: classes, how many of each on each side, digests."""
+
+    classes: tuple[str, ...]
+    images: Mapping[str, tuple[int, ...]]
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentResults:
+    """All figures of an experiment, by the key of their run."""
+
+    form: str
+    made_with: Mapping[str, str]
+    threads: int
+    data: Mapping[str, ImageCounts]
+    runs: Mapping[str, RunResult]
+
+
+def place(row: ExperimentRow, recipe: str, data: str) -> str:
+    """Return what a row's runs have in common, as a path."""
+    words = (f"{key}={value}" for key, value in {**row.settings, **row.recipe}.items())
+    plainly = re.sub(r"[^\w.=-]+", "-", "-".join([Path(row.spec).stem, recipe, *words]))
+    return f"{data}/{plainly.strip('-')}"
+
+
+def tables(of: Experiment, form: ExperimentForm) -> list[ExperimentTable]:
+    """Return the tables that a form measures."""
+    return [table for table in of.tables if not form.data or table.data in form.data]
+
+
+def runs(of: Experiment, form: ExperimentForm) -> Iterator[ExperimentRun]:
+    """Yield the trainings that the tables need, each once."""
+    seen = set()
+    for table in tables(of, form):
+        integers = any(column in INTEGERS for column in table.columns)
+        forms = any(column in FORMS for column in table.columns)
+        recipe = table.recipe or of.recipe
+        for row in table.rows:
+            for seed in form.seeds:
+                run = ExperimentRun(row, recipe, table.data, seed, integers, forms)
+                if run.key not in seen:
+                    seen.add(run.key)
+                    yield run
+
+
+def declaration(path: Path) -> Experiment:
+    """Return the experiment that a file declares."""
+    found: Experiment = json_records.decode(Experiment, plain(parse(path.read_text(), path.name)))
+    return found
+
+
+def results(path: Path) -> ExperimentResults:
+    """Return the figures of a file."""
+    found: ExperimentResults = json_records.decode(ExperimentResults, json.loads(path.read_text()))
+    return found
+
+
+def text(record: object) -> str:
+    """Return the text of a file of figures."""
+    return json.dumps(json_records.encode(record), indent=1) + "\n"

@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""Run an experiment of the papers anew on images at hand, and write its page.
+
+    python tools/paper_experiments.py NAME --data DIR [--full] [--resume] [--threads N] [-o DIR]
+
+NAME is a declaration of `tools/experiments`, or a file like one; DIR has the folders of images that
+it names, each with `train`, `val` and `test`. The short form fits into an hour on two cores;
+`--full` is the papers': whole images, all epochs, three seeds. Trainings run in
+`build/experiments`; an interrupted run goes on with `--resume`. Figures go to `docs/experiments` as
+JSON, from which `make_experiments.py` makes the page.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import make_experiments
+from experiment_records import (
+    CALIBRATION,
+    DECLARATIONS,
+    RESULTS,
+    ROOT,
+    SIDES,
+    Experiment,
+    ExperimentForm,
+    ExperimentResults,
+    ExperimentRun,
+    FormResult,
+    ImageCounts,
+    ImageSource,
+    IntegerResult,
+    RunResult,
+    declaration,
+    runs,
+    tables,
+    text,
+)
+
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.frontend.yaml import parse, plain
+from tcc.compiler.ir.cost import cost
+from tcc.compiler.support import json_records
+from tcc.compiler.zoo import shipped
+
+BUILD = ROOT / "build" / "experiments"
+TCC = Path(sys.executable).with_name("tcc")
+LOSES = 4
+"""The exit code of integers that are not written."""
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where an experiment runs, in which form and with how many threads."""
+
+    folder: Path
+    form: ExperimentForm
+    threads: int
+
+    def images(self, data: str) -> Path:
+        """Return the folder of a data set as this form sees it."""
+        return self.folder / "data" / data
+
+    def calibration(self, data: str) -> Path:
+        """Return those of its training images that integers are calibrated with."""
+        return self.folder / CALIBRATION / data
+
+
+def called(*words: str | Path, may: Sequence[int] = ()) -> Document | None:
+    """Return the document of a command, which runs as a user's does; None if it ends as it may.
+
+    Raises:
+        SystemExit: It fails.
+    """
+    line = [*map(str, words)]
+    print("$", *line, file=sys.stderr, flush=True)
+    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode in may:
+        return None
+    if done.returncode:
+        sys.exit(f"{' '.join(line)}: exit code {done.returncode}")
+    found: Document = json.loads(done.stdout)
+    return found
+
+
+def gather(name: str, source: ImageSource, data: Path, at: Workshop) -> None:
+    """Copy a data set's images, as many as the form has and evenly chosen.
+
+    Raises:
+        SystemExit: They are not there.
+    """
+    folder = data / source.folder
+    if not all((folder / side).is_dir() for side in SIDES):
+        sys.exit(f"{folder}: there is no {', '.join(SIDES)}")
+    found = {each.name: (each.name,) for each in (folder / "train").iterdir() if each.is_dir()}
+    classes = dict(sorted((source.classes or found).items()))
+    goals = [(side, side, at.images(name) / side) for side in SIDES]
+    for side, kind, to in [*goals, ("train", CALIBRATION, at.calibration(name))]:
+        for label, parts in classes.items():
+            listed = sorted(path for part in parts for path in (folder / side / part).iterdir())
+            count = min(at.form.images.get(kind, len(listed)), len(listed))
+            (to / label).mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                path = listed[number * len(listed) // count]
+                shutil.copyfile(path, to / label / f"{path.parent.name}-{path.name}")
+
+
+def recipe(run: ExperimentRun, form: ExperimentForm, to: Path) -> Path:
+    """Write the recipe of a run, a known one with other keys; return the file."""
+    found: Any = plain(parse(shipped.recipes()[run.recipe].read_text(), run.recipe))
+    for key, value in {**form.recipe, **run.row.recipe}.items():
+        *sections, last = key.split(".")
+        part: Any = found
+        for section in sections:
+            part = part.setdefault(section, {})
+        holder: Any = plain(parse(f"it: {value}", key))
+        part[last] = holder["it"]
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_text(json.dumps(found))
+    return to
+
+
+def settings(run: ExperimentRun, at: Workshop) -> dict[str, str]:
+    """Return the spec's settings in a run."""
+    classes = sorted(each.name for each in (at.images(run.data) / "train").iterdir())
+    fitted = {"classes": str(len(classes)), "labels": f"[{', '.join(classes)}]"}
+    size = {"size": str(at.form.size)} if at.form.size else {}
+    return {**fitted, **size, **run.row.settings}
+
+
+def measured(run: ExperimentRun, at: Workshop) -> RunResult:
+    """Train a network and judge it; what was trained before is not trained again."""
+    folder, kept = at.folder / run.key, at.folder / run.key / "result.json"
+    if kept.exists():
+        found: RunResult = json_records.decode(RunResult, json.loads(kept.read_text()))
+        return found
+    sets = [w for n, value in settings(run, at).items() for w in ("--set", f"{n}={value}")]
+    spec = shipped.specs().get(run.row.spec, Path(run.row.spec))
+    trained = folder / "training"
+    epochs = ["--epochs", str(at.form.epochs)] if at.form.epochs else []
+    begun = any((trained / name).exists() for name in ("checkpoint.safetensors", "report.json"))
+    called(
+        TCC, "train", spec, *sets, "--data", at.images(run.data), *epochs, "--json",
+        "--recipe", recipe(run, at.form, folder / "recipe.yaml"), "--seed", str(run.seed),
+        "--threads", str(at.threads), "-o", trained, *(["--resume"] if begun else []),
+    )  # fmt: skip
+    report = json.loads((trained / "report.json").read_text())
+    last = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    weights = trained / "weights.safetensors"
+    result = RunResult(
+        cost(load(spec, settings(run, at)).graph).params,
+        report["epochs"],
+        last["accuracy"],
+        report["val"]["accuracy"],
+        report["test"]["confusion"],
+        integers(run, at, [spec, *sets, "--weights", weights], folder) if run.integers else None,
+        forms(run, at, weights) if run.forms else {},
+    )
+    kept.write_text(text(result))
+    return result
+
+
+def integers(
+    run: ExperimentRun, at: Workshop, network: Sequence[str | Path], folder: Path
+) -> IntegerResult | None:
+    """Return what the integer program does, whatever it loses; None where it cannot be written."""
+    images, scales = at.images(run.data), folder / "calibration.json"
+    called(
+        TCC, "calibrate", *network, "--data", at.calibration(run.data), "--target", "onnxruntime",
+        "--threads", str(at.threads), "-o", scales, "--json",
+    )  # fmt: skip
+    floors = ("--min-cosine", "0", "--min-correlation", "0")
+    built = called(
+        TCC, "build", *network, "--calibration", scales, "--precision", "int8", *floors,
+        "--target", "onnxruntime", "-o", folder / "bundles", "--json", may=(LOSES,),
+    )  # fmt: skip
+    if built is None:
+        return None
+    judged = called(TCC, "eval", built["bundles"][0]["path"], "--data", images / "test", "--json")
+    document = json.loads(scales.read_text())
+    (output,) = document["judged"][document["used"]].values()
+    return IntegerResult((judged or {})["confusion"], output["cosine"])
+
+
+def forms(run: ExperimentRun, at: Workshop, weights: Path) -> Mapping[str, FormResult]:
+    """Return what the files of LiteRT do, and their bytes."""
+    size = {"size": str(at.form.size)} if at.form.size else {}
+    words = (f"{n}={value}" for n, value in {**size, **run.row.settings}.items())
+    images, network = at.images(run.data), ",".join([run.row.spec, *words])
+    found = called(
+        sys.executable, ROOT / "tools" / "case_study.py", "--data", images / "test",
+        "--calibrate-with", at.calibration(run.data), "--network", f"it={network}",
+        "--weights", f"it={weights}", "--format", "json",
+    )  # fmt: skip
+    each = (found or {})["networks"][0]["forms"]
+    return {name: FormResult(form["correct"], form["bytes"]) for name, form in each.items()}
+
+
+def counts(report: Document) -> ImageCounts:
+    """Return what a training says of its images."""
+    seen = report["data"]
+    return ImageCounts(seen["classes"], seen["images"], seen["digests"])
+
+
+def experiment(of: Experiment, name: str, at: Workshop) -> ExperimentResults:
+    """Run an experiment's trainings, one after the other; return all figures."""
+    found, seen, made = {}, {}, {}
+    for run in runs(of, at.form):
+        found[run.key] = measured(run, at)
+        report = json.loads((at.folder / run.key / "training" / "report.json").read_text())
+        seen[run.data] = counts(report)
+        made = report["made_with"]
+    return ExperimentResults(name, made, at.threads, seen, found)
+
+
+def begin(folder: Path, form: ExperimentForm, resume: bool) -> None:
+    """Make the folder of a run, or go on with it.
+
+    Raises:
+        SystemExit: It holds another one, or none.
+    """
+    said, wanted = folder / "form.json", text(form)
+    if resume != said.exists():
+        sys.exit(f"{folder}: " + ("nothing to resume" if resume else "begun: say --resume"))
+    if resume and said.read_text() != wanted:
+        sys.exit(f"{folder}: begun with other images, epochs or seeds: delete it, or restore them")
+    folder.mkdir(parents=True, exist_ok=True)
+    said.write_text(wanted)
+
+
+def main() -> int:
+    """Run what is asked for; return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("name")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    parser.add_argument("--build", type=Path, default=BUILD)
+    asked = parser.parse_args()
+    path = Path(asked.name)
+    path = path if path.suffix else DECLARATIONS / f"{asked.name}.yaml"
+    if not path.is_file():
+        names = sorted(each.stem for each in DECLARATIONS.glob("*.yaml"))
+        sys.exit(f"there is no experiment {asked.name}: there are {', '.join(names)}")
+    of, name = declaration(path), "full" if asked.full else "short"
+    form, folder = of.full if asked.full else of.short, asked.build / f"{path.stem}-{name}"
+    begin(folder, form, asked.resume)
+    at = Workshop(folder, form, asked.threads)
+    for each in dict.fromkeys(table.data for table in tables(of, form)):
+        gather(each, of.data[each], asked.data, at)
+    found = experiment(of, name, at)
+    asked.output.mkdir(parents=True, exist_ok=True)
+    (asked.output / f"{path.stem}.json").write_text(text(found))
+    for file, words in make_experiments.page(of, found, asked.output / path.stem).items():
+        file.write_text(words)
+        print(file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
