@@ -18,6 +18,24 @@ graph:
   - linear: {units: 2}
 output: {logits: {activation: softmax, labels: [blue, red]}}
 """
+HEADS = """\
+tcc: 1
+name: heads
+input: {image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8], mode: stretch}}}}
+graph:
+  - conv: {filters: 6, kernel: 3, padding: 1}
+  - relu
+  - side:
+      as: auxiliary
+      body: [global_max_pool, flatten, linear: {units: 2}]
+  - global_avg_pool
+  - flatten
+  - linear: {units: 2}
+output:
+  logits: {activation: softmax, labels: [blue, red]}
+  extra: {from: auxiliary, train_only: true}
+"""
+"""The same, small, with a head for training alone."""
 RECIPE = """\
 tcc_recipe: 1
 batch: 8

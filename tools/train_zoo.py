@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Train a network of `zoo/trained` anew: its weights, its calibration and its card.
 
-    python tools/train_zoo.py NAME --data DIR [--threads N] [--card]
+    python tools/train_zoo.py NAME --data DIR [--threads N] [--card] [--emulated N]
 
 DIR has the images of `train`, `val` and `test`. The training runs in `build/trained/NAME` and goes
 on there where it was interrupted. The calibration is of the training images; what the card says is
 of the test images, which nothing else looks at. `--card` measures and writes the card alone.
+Programs of a Cortex-A7 run in QEMU, slowly, so that they judge N of the test images.
 """
 
 import argparse
@@ -17,13 +18,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tcc.compiler.data import dataset
+from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.train import image_split
 from tcc.compiler.zoo import shipped, trained
 from tcc.compiler.zoo.trained import TrainedNetwork
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "build" / "trained"
 TARGETS = ("onnxruntime", "tflite")
-"""Those whose integers are measured; every target's are the same, to the bit."""
+"""Those whose integers all test images judge; every target's are the same, to the bit."""
+EMULATED = "arm-a7"
+"""That whose integers some of them judge."""
 IMAGES = 256
 """Most training images that calibrate."""
 
@@ -63,20 +69,56 @@ def calibrate(network: TrainedNetwork, data: Path) -> None:
     tcc("calibrate", network.name, *images, "--target", "onnxruntime", "-o", network.calibration)
 
 
-def judged(network: TrainedNetwork, data: Path, run: Path) -> dict[str, Document]:
-    """Return how floats and integers do on the test images."""
-    words = ("--target", ",".join(TARGETS), "--precision", "int8")
+def judged(network: TrainedNetwork, data: Path, run: Path, few: int) -> dict[str, Document]:
+    """Return how floats and integers do on the test images; one target's, on `few` of them."""
+    targets = (*TARGETS, EMULATED) if few else TARGETS
+    words = ("--target", ",".join(targets), "--precision", "int8")
     built = tcc("build", network.name, *words, "-o", run / "bundles")
-    bundles = {f"int8, {each['target']}": each["path"] for each in built["bundles"]}
+    bundles = {each["target"]: each["path"] for each in built["bundles"]}
     test = ("--data", data / "test")
-    return {
+    found = {
         "float": tcc("eval", network.name, *test),
-        **{name: tcc("eval", path, *test) for name, path in bundles.items()},
+        **{f"int8, {name}": tcc("eval", bundles[name], *test) for name in TARGETS},
     }
+    if few:
+        part = ("--data", some(dataset.read(data / "test"), few, run / "emulated"))
+        found |= {
+            f"int8, {name}, some": tcc("eval", bundles[name], *part)
+            for name in (TARGETS[0], EMULATED)
+        }
+    return found
 
 
-def card(network: TrainedNetwork, report: Document, found: Mapping[str, Document]) -> str:
-    """Return the card, Markdown."""
+def some(test: DataSet, count: int, folder: Path) -> Path:
+    """Copy so many images, the first by digest, which is as good as at random, into a folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for item in test.first(count).items:
+        place = folder / str(item.label)
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(item.path, place / f"{item.digest[:16]}{item.path.suffix}")
+    return folder
+
+
+def apart(data: Path, report: Document) -> str:
+    """Return what is known of groups on the sides, after a look at every image.
+
+    Raises:
+        SystemExit: The training was of other images.
+    """
+    split = image_split.read(data)  # refuses a group on two sides
+    for side, images in split.sides.items():
+        if images.digest != report["data"]["digests"][side]:
+            sys.exit(f"{data}: the images of `{side}` are not those of the training")
+    if not split.groups:
+        return "No groups, such as patients, are named: whether one is on two sides is unknown."
+    count = len(set(split.groups.values()))
+    return f"The images are of {count:,} groups, none of which is on two sides."
+
+
+def card(
+    network: TrainedNetwork, report: Document, groups: str, found: Mapping[str, Document]
+) -> str:
+    """Return the card, Markdown; `groups` says what is known of them."""
     about, data = network.about, report["data"]
     settings = " ".join(f"--set '{name}={value}'" for name, value in about.settings.items())
     sides = [(side, *map(str, counts), str(sum(counts))) for side, counts in data["images"].items()]
@@ -92,8 +134,7 @@ def card(network: TrainedNetwork, report: Document, found: Mapping[str, Document
         "## Data",
         about.data.strip(),
         _table(("side", *data["classes"], "images"), sides),
-        "No group is on two sides. The digest of the test images is"
-        f" `{data['digests']['test'][:16]}`.",
+        f"{groups} The digest of the test images is `{data['digests']['test'][:16]}`.",
         "## Training",
         f"`tcc train` with the recipe `{about.recipe}`, {report['epochs']} epochs, seed"
         f" {report['seed']}, threads: {report['threads']}. The same bytes come out where this is"
@@ -105,11 +146,21 @@ def card(network: TrainedNetwork, report: Document, found: Mapping[str, Document
             [_scores(name, each) for name, each in found.items()],
         ),
         _table(("class, in float", "sensitivity", "specificity", "images"), classes),
-        f"Integers are those of the shipped calibration, of {IMAGES} training images at most.",
+        f"Integers are those of the shipped calibration, of {IMAGES} training images at most."
+        f"{_emulated(found)}",
         "## Limits",
         about.limits.strip(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _emulated(found: Mapping[str, Document]) -> str:
+    if f"int8, {EMULATED}, some" not in found:
+        return ""
+    return (
+        " `some` are test images for programs that QEMU runs: the first by digest, whatever"
+        " their class."
+    )
 
 
 def _scores(name: str, each: Document) -> Sequence[object]:
@@ -141,13 +192,16 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--card", action="store_true")
+    parser.add_argument("--emulated", type=int, default=64, metavar="N")
     asked = parser.parse_args()
     network, run = trained.networks()[asked.name], RUNS / asked.name
     if not asked.card:
         train(network, asked.data, asked.threads, run)
         calibrate(network, asked.data)
     report = json.loads((run / "report.json").read_text())
-    network.card.write_text(card(network, report, judged(network, asked.data, run)))
+    groups = apart(asked.data, report)
+    found = judged(network, asked.data, run, asked.emulated)
+    network.card.write_text(card(network, report, groups, found))
     print(network.card)
     return 0
 

@@ -33,8 +33,15 @@ from tcc.compiler.cli.int8_build import (
 )
 from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
 from tcc.compiler.cli.report import Report, Stages, complain, size
+from tcc.compiler.cli.run_splits import SplitOption
 from tcc.compiler.cli.target_options import NetworkName, Precision, Targets, renamed
-from tcc.compiler.cli.weights_and_images import DataOption, SeedOption, WeightsOption, take
+from tcc.compiler.cli.weights_and_images import (
+    DataOption,
+    SeedOption,
+    WeightsOption,
+    take,
+    weights_file,
+)
 from tcc.compiler.cli.write_bundle import WrittenBundle, write
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.support.diagnostics import fail
@@ -72,6 +79,7 @@ def build(
     precision: Precision = None,
     calibration: CalibrationOption = None,
     data: DataOption = None,
+    split: SplitOption = None,
     method: MethodOption = None,
     guard: GuardOption = True,
     min_cosine: MinCosine = None,
@@ -102,7 +110,7 @@ def build(
 
     report = Report(json, quiet, verbose)
     bounds = (min_cosine, max_drop, min_correlation, max_error)
-    asked = Int8Options(calibration, data, method, guard, bounds, mixed)
+    asked = Int8Options(calibration, data, method, guard, bounds, mixed, split)
     with report.stages() as stages:
         stages("spec", 0, 1)
         chosen = choose(spec, settings, strict)
@@ -123,7 +131,8 @@ def build(
         given = take(report, chosen, weights, seed)
         whole = None
         if ends := {kind.real_ends for kind in kinds if kind.calibrated}:
-            whole = integers(Int8Build(report, stages, chosen, given, asked, passing), ends)
+            lies = weights_file(chosen, weights, seed)
+            whole = integers(Int8Build(report, stages, chosen, given, asked, passing, lies), ends)
         built = pipeline.build(chosen.spec, given, plans, stages, whole, passing)
         written = []
         for plan, contents in zip(plans, built, strict=True):

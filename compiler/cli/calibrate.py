@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import calibrate_package, quality_table
+from tcc.compiler.cli import calibrate_package, quality_table, run_splits
 from tcc.compiler.cli.calibrate_package import CalibratedPackage
 from tcc.compiler.cli.common_options import (
     ChosenSpec,
@@ -19,12 +19,14 @@ from tcc.compiler.cli.common_options import (
     typed,
 )
 from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.cli.run_splits import SplitOption
 from tcc.compiler.cli.weights_and_images import (
     DataOption,
     SeedOption,
     WeightsOption,
     take,
     take_images,
+    weights_file,
 )
 from tcc.compiler.quant.methods import DEFAULT, METHODS
 from tcc.compiler.quant.methods.method import Method
@@ -104,6 +106,7 @@ def calibrate(
     weights: WeightsOption = None,
     seed: SeedOption = None,
     data: DataOption = None,
+    split: SplitOption = None,
     target: TargetOption = None,
     method: MethodOption = None,
     guard: GuardOption = True,
@@ -141,7 +144,8 @@ def calibrate(
         atomic_files.check_target(path, atomic_files.anything)
         given = take(report, chosen, weights, seed)
         stages("images", 0, 1)
-        found = take_images(report, chosen, data).first(images)
+        run = run_splits.of_weights(split, weights_file(chosen, weights, seed))
+        found = take_images(report, chosen, data, run).first(images)
         options = RunOptions(threads, batch, stages)
         wanted = pipeline.CalibrationRequest(device.name, way, options)
         made = pipeline.calibrate(chosen.spec, given, found, wanted)

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tcc.compiler.cli import evaluation_images, run_splits
 from tcc.compiler.cli.common_options import (
     Json,
     Quiet,
@@ -18,16 +19,20 @@ from tcc.compiler.cli.common_options import (
     typed,
 )
 from tcc.compiler.cli.evaluation_comparison import print_all
+from tcc.compiler.cli.evaluation_images import ImageWish
 from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling
 from tcc.compiler.cli.evaluation_tables import print_one
 from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.cli.run_splits import SideOption, SplitOption
 from tcc.compiler.cli.show_bundle import bundle_folder
-from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, sides, synthetic, take
+from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, take, weights_file
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
+    from tcc.compiler.bundle.manifest import Manifest
     from tcc.compiler.driver.fitting import Criterion
     from tcc.compiler.driver.labelled_images import LabelledImages
+    from tcc.compiler.ir.device import Device
     from tcc.compiler.ir.operating_point import OperatingPoint
 
 Networks = Annotated[
@@ -54,8 +59,8 @@ FitOption = Annotated[
     bool,
     typer.Option(
         "--fit",
-        help="Fit the temperature, and thresholds, to the images of DIR/val, store them in the "
-        "bundle, and judge by those of DIR/test.",
+        help="Fit the temperature, and thresholds, to the images of DIR/val, or of the run's "
+        "`val`, store them in the bundle, and judge by those of `test`.",
     ),
 ]
 CarryOption = Annotated[
@@ -112,6 +117,8 @@ class Wanted:
     strict: bool
     fit: "Criterion | None"
     carry: Path | None
+    split: str | None
+    side: str | None
 
 
 def evaluate(
@@ -121,6 +128,8 @@ def evaluate(
     seed: SeedOption = None,
     settings: Settings = None,
     strict: Strict = False,
+    split: SplitOption = None,
+    side: SideOption = None,
     fit: FitOption = False,
     carry: CarryOption = None,
     positive: PositiveOption = None,
@@ -139,7 +148,8 @@ def evaluate(
     """
     report = Report(json, quiet, verbose)
     criterion = _criterion(fit, positive, sensitivity)
-    wanted = Wanted(data, weights, seed, settings, strict, criterion, carry)
+    judged = run_splits.side(side)
+    wanted = Wanted(data, weights, seed, settings, strict, criterion, carry, split, judged)
     names: Sequence[str | None] = networks or (None,)
     if len(names) > 1 and (weights or carry):
         option = "--weights" if weights else "--carry"
@@ -185,13 +195,11 @@ def _of(report: Report, stages: Stages, folder: Path, wanted: Wanted) -> Evaluat
         if wanted.fit:
             raise fail("E0601", "--fit and --carry exclude each other", typed("--carry"))
         points = fitting.carried(found, devices.load(wanted.carry)[0])
-    judge, learn = _places(report, wanted)
-    given = _labelled(report, stages, judge, about.outputs)
+    wish = _wish(wanted, about)
+    given, learn = evaluation_images.labelled(report, stages, wish, about.outputs)
     learned = None
     if wanted.fit and learn:
-        learned = evaluation.by_artifact(
-            found, device, _labelled(report, stages, learn, about.outputs), stages
-        )
+        learned = evaluation.by_artifact(found, device, learn, stages)
         program = f"{about.target} {about.precision}"
         points = (fitting.fit(learned, program, wanted.fit),)
     point = next((each for each in points if each.output == given.output.name), None)
@@ -200,9 +208,40 @@ def _of(report: Report, stages: Stages, folder: Path, wanted: Wanted) -> Evaluat
         fitting.check_apart(learned, made)
     if points != about.operating_points:
         fitting.store(found, device, points)
+        _tell_programs(report, device)
     _warn_seen(report, given, point)
     said = {"bundle": str(folder), "target": about.target, "precision": about.precision}
     return EvaluationReport(said, made, point, str(folder) if wanted.fit or wanted.carry else None)
+
+
+def _wish(wanted: Wanted, about: "Manifest") -> ImageWish:
+    """Return what is said of the images that judge a bundle."""
+    from tcc.compiler.support import project_file
+
+    project = project_file.find(Path())
+    return ImageWish(
+        evaluation_images.place(wanted.data, project.data),
+        run_splits.of_bundle(wanted.split, about.weights.digest, project.weights),
+        wanted.side,
+        fits=wanted.fit is not None,
+        learned=about.weights.origin == "file",
+    )
+
+
+def _tell_programs(report: Report, device: "Device") -> None:
+    """Say which of a bundle's programs do not know of what was fitted."""
+    from tcc.compiler.ir.backend import OperatingPointReader
+
+    if device.packager:
+        report.notice(
+            "the package's programs for the board know nothing of what was fitted: apply the "
+            "temperature and the thresholds of manifest.json to their raw outputs"
+        )
+    if isinstance(device.backend, OperatingPointReader):
+        report.notice(
+            "the program follows what was fitted where the file beside it goes with it; the C "
+            "library's model_classify does not: src/decision.h applies it to raw outputs"
+        )
 
 
 def _warn_seen(report: Report, given: "LabelledImages", point: "OperatingPoint | None") -> None:
@@ -236,54 +275,17 @@ def _of_spec(report: Report, stages: Stages, name: str | None, wanted: Wanted) -
     chosen = choose(name, wanted.settings, wanted.strict)
     weights = take(report, chosen, wanted.weights, wanted.seed)
     spec = chosen.spec
-    judge, _ = _places(report, wanted, chosen.project.data)
-    given = _labelled(report, stages, judge, bundle_folder.results(spec.graph))
+    file = weights_file(chosen, wanted.weights, wanted.seed)
+    wish = ImageWish(
+        evaluation_images.place(wanted.data, chosen.project.data),
+        run_splits.of_weights(wanted.split, file),
+        wanted.side,
+        fits=False,
+        learned=weights.origin.origin == "file",
+    )
+    outputs = bundle_folder.results(spec.graph)
+    given, _ = evaluation_images.labelled(report, stages, wish, outputs)
     found = evaluation.by_reference(Model(spec.graph, weights.tensors), given, stages)
     reference = f"reference ({float_program.NAME})"
     said = {"spec": spec.name, "target": reference, "precision": FP32.name}
     return EvaluationReport(said, found)
-
-
-def _places(report: Report, wanted: Wanted, own: Path | None = None) -> tuple[Path, Path | None]:
-    """Return where the images lie that judge, and those that values are fitted to.
-
-    Raises:
-        UserError: It is not said (E0616), or there are no two splits to fit and to judge (E1260).
-    """
-    from tcc.compiler.support import project_file
-    from tcc.compiler.support.diagnostics import whole_file
-
-    where = wanted.data or own or project_file.find(Path()).data
-    if where is None:
-        help = "give labelled images with --data: a folder of class folders"
-        raise fail("E0616", "evaluate on which images?", typed("--data"), help=help)
-    found = sides(where)
-    split = "test" in found
-    if wanted.fit is None:
-        if split:
-            report.note(f"judged by {where / 'test'}")
-        return (where / "test" if split else where), None
-    if not split or "val" not in found:
-        message = "values are fitted to the images of `val` and judged by those of `test`"
-        label = "there are no such two folders here"
-        help = "give a folder with class folders in `val` and `test`, which share no image"
-        raise fail("E1260", message, whole_file(str(where)), label=label, help=help)
-    return where / "test", where / "val"
-
-
-def _labelled(report: Report, stages: Stages, where: Path, outputs: Any) -> "LabelledImages":
-    """Return the images in a place, with classes.
-
-    Raises:
-        UserError: They are no labelled data set for the network.
-    """
-    from tcc.compiler.data.dataset import read
-    from tcc.compiler.driver import labelled_images
-
-    report.detail(f"images: {where}")
-    stages("data", 0, 1)
-    found = read(where)
-    report.warnings(found.warnings)
-    if synthetic(found):
-        report.notice(f"the images in {where} are synthetic: a program drew them")
-    return labelled_images.labelled(found, outputs, where)

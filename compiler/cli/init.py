@@ -16,6 +16,7 @@ from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail
 NEXT = {
     "tcc check": "what the network is, and what it costs",
     "tcc show --format svg -o {name}.svg": "a picture of it",
+    "tcc train --data images": "weights, once that folder has a folder of images for each class",
     "tcc build": "for ONNX Runtime, with random weights until there are trained ones",
 }
 """The commands that a new project is ready for, and what each is for."""

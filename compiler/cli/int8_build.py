@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import quality_table
+from tcc.compiler.cli import quality_table, run_splits
 from tcc.compiler.cli.calibrate import known_method
 from tcc.compiler.cli.common_options import ChosenSpec, typed
 from tcc.compiler.cli.passes import PassOptions
@@ -18,6 +18,7 @@ from tcc.compiler.reference.accuracy_floor import loss
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
+    from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.build_plan import Int8Programs
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.pipeline import WeightSource
@@ -93,12 +94,14 @@ class Int8Options:
     guard: bool = True
     bounds: Bounds = (None, None, None, None)
     mixed: bool = False
+    split: str | None = None
 
     def check(self, precisions: Iterable[Precision]) -> None:
         """Refuse options that only integers understand where nothing has them (E0601)."""
         given = {
             "--calibration": self.calibration,
             "--data": self.data,
+            "--split": self.split,
             "--method": self.method,
             "--no-guard": None if self.guard else True,
             **dict(zip(BOUNDS, self.bounds, strict=True)),
@@ -113,7 +116,10 @@ class Int8Options:
 
 @dataclass(frozen=True, slots=True)
 class Int8Build:
-    """What a build works with: what was asked, whom to tell, and how models go through passes."""
+    """What a build works with: what was asked, whom to tell, and how models go through passes.
+
+    `weights` is the file of the weights, if they are of one.
+    """
 
     report: Report
     stages: Stages
@@ -121,6 +127,16 @@ class Int8Build:
     given: "WeightSource"
     asked: Int8Options
     passing: PassOptions
+    weights: Path | None
+
+    def images(self) -> "DataSet":
+        """Return the images to calibrate with.
+
+        Raises:
+            UserError: As for `take_images`.
+        """
+        split = run_splits.of_weights(self.asked.split, self.weights)
+        return take_images(self.report, self.chosen, self.asked.data, split)
 
 
 def integers(work: Int8Build, ends: Collection[bool]) -> "Int8Programs":
@@ -169,7 +185,7 @@ def _source(work: Int8Build) -> "CalibrationSource":
     asked, chosen = work.asked, work.chosen
     if asked.calibration is not None:
         known = asked.data is not None or chosen.project.data is not None
-        images = take_images(work.report, chosen, asked.data) if known else None
+        images = work.images() if known else None
         return int8_program.from_file(asked.calibration, chosen.spec, work.given, images)
     if network := _shipped(work):
         work.report.detail(f"calibration: {network.calibration}")
@@ -178,7 +194,7 @@ def _source(work: Int8Build) -> "CalibrationSource":
             " drawings; its card says what they do on patients' images"
         )
         return int8_program.from_trained(network, chosen.spec, work.given)
-    images = take_images(work.report, chosen, asked.data)
+    images = work.images()
     method, run = known_method(asked.method, guard=asked.guard), work.passing.chosen(passes.INT8)
     wanted = pipeline.CalibrationRequest(
         int8_program.ANY, method, RunOptions(progress=work.stages), work.passing, run

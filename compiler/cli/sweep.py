@@ -1,13 +1,14 @@
 """`tcc train --sweep`: many trainings, and a table of what they came to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli.common_options import typed
+from tcc.compiler.cli.common_options import ChosenSpec, typed
 from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.cli.train_data import DataOptions
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:
@@ -36,6 +37,32 @@ class SweepRequest:
     recipe: "Recipe"
     words: tuple[str, ...]
     place: SweepPlace
+
+
+def sweep_words(
+    chosen: ChosenSpec,
+    given: DataOptions,
+    qat: Path | None,
+    more: Mapping[str, str | int | None],
+    *,
+    tensorboard: bool,
+) -> tuple[str, ...]:
+    """Return the options that every training of a sweep has, with paths that hold anywhere.
+
+    Args:
+        chosen: The spec, and the project that may name the images.
+        given: What the command line says of images, weights and settings.
+        qat: The calibration to train with.
+        more: Other options by name; those without a value are left out.
+        tensorboard: Whether events are written.
+    """
+    data = given.path or chosen.project.data
+    paths = {"--data": data, "--weights": given.weights, "--qat": qat}
+    words = [word for name, path in paths.items() if path for word in (name, str(path.resolve()))]
+    others = {"--split": given.shares, **more}
+    words += [str(word) for name, value in others.items() if value for word in (name, value)]
+    words += ["--tensorboard"] * tensorboard
+    return (*words, *(word for setting in given.settings for word in ("--set", setting)))
 
 
 def sweep(report: Report, stages: Stages, request: SweepRequest) -> None:

@@ -1,7 +1,10 @@
 """`tcc train`: from labelled images and a recipe to weights."""
 
 import re
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +22,7 @@ from tcc.compiler.cli.common_options import (
     typed,
 )
 from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.cli.sweep import SweepPlace, SweepRequest
+from tcc.compiler.cli.sweep import SweepPlace, SweepRequest, sweep_words
 from tcc.compiler.cli.sweep import sweep as swept
 from tcc.compiler.cli.train_data import DataOptions
 from tcc.compiler.cli.train_options import (
@@ -112,16 +115,17 @@ def train(
 
     began, seconds = time.monotonic(), _seconds(max_time)
     metrics_log.require(tensorboard=tensorboard)
-    with distributed.joined() as world:
-        report = Report(json and world.first, quiet or not world.first, verbose and world.first)
+    with distributed.joined() as world, _alone(speaks=world.first):
+        report = Report(json, quiet, verbose)
         with report.stages() as stages:
             stages("spec", 0, 1)
             chosen = choose(spec, settings, strict)
             how = _recipe(recipe, epochs)
             folder = output or RUNS / f"{chosen.spec.name}-{Path(recipe).stem}"
-            options = DataOptions(data, seed, split, settings or ())
+            options = DataOptions(data, seed, split, settings or (), weights)
             if sweep:
-                words = _words(chosen, options, weights, threads, corrupt)
+                more = {"--threads": threads, "--corrupt": corrupt, "--max-time": max_time}
+                words = sweep_words(chosen, options, qat, more, tensorboard=tensorboard)
                 place = SweepPlace(folder, dask, slurm, workers)
                 swept(report, stages, SweepRequest(sweep, chosen.spec.path, how, words, place))
                 return
@@ -140,28 +144,11 @@ def train(
                 tensorboard=tensorboard,
                 qat=_integers(qat, weights),
             )
-            world.wait()
             found = _trained(report, stages, request)
             stages.end()
         if world.first:
             _print(report, folder, found)
             report.document(_document(folder, found, stages))
-
-
-def _words(
-    chosen: ChosenSpec, given: DataOptions, weights: Path | None, threads: int | None, corrupt: str
-) -> tuple[str, ...]:
-    """Return the options that every training of a sweep has, with paths that hold anywhere."""
-    data = given.path or chosen.project.data
-    options = {
-        "--data": data and data.resolve(),
-        "--split": given.shares,
-        "--weights": weights and weights.resolve(),
-        "--threads": threads,
-        "--corrupt": corrupt,
-    }
-    words = [str(w) for name, value in options.items() if value for w in (name, value)]
-    return (*words, *(word for setting in given.settings for word in ("--set", setting)))
 
 
 @dataclass(frozen=True)
@@ -173,6 +160,14 @@ class _Asked:
     start: "WeightSource"
     folder: Path
     seed: int
+
+
+@contextmanager
+def _alone(*, speaks: bool) -> Iterator[None]:
+    """Have all processes but one say nothing, so that all is said once; errors end each of them."""
+    out, err = (sys.stdout, sys.stderr) if speaks else (None, None)
+    with redirect_stdout(out), redirect_stderr(err):
+        yield
 
 
 def _integers(path: Path | None, weights: Path | None) -> "CalibrationDocument | None":
@@ -262,6 +257,7 @@ def _request(
 def _trained(report: Report, stages: Stages, request: "TrainingRequest") -> "TrainingReport":
     from tcc.compiler.train import arithmetic, session
 
+    request.world.wait()
     if request.recipe.precision == "bf16" and arithmetic.slow_bf16():
         report.notice(
             "this processor has no instructions for bfloat16: `precision: fp32` is quicker here"
@@ -282,7 +278,7 @@ def _print(report: Report, folder: Path, found: "TrainingReport") -> None:
     if found.test:
         test, within = found.test, found.test.interval
         text = f"  test accuracy {test.accuracy:.2%}, {test.correct:,} of {test.images:,} images"
-        text += f" ({within.level:.0%} of resamples within {within.low:.2%} and {within.high:.2%})"
+        text += f" (95% interval {within.low:.2%} to {within.high:.2%})"
         report.text(text)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tcc.compiler.cli import run_splits
 from tcc.compiler.cli.common_options import ChosenSpec, parsed, typed
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.support.diagnostics import fail, whole_file
@@ -22,12 +23,16 @@ LABELS = "labels"
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """What the command line says of the images: where, which seed and shares, which settings."""
+    """What the command line says of the images: where, which seed and shares, which settings.
+
+    `weights` are those that are learned further: their run's split holds, unless there are shares.
+    """
 
     path: Path | None
     seed: int
     shares: str | None
     settings: Sequence[str]
+    weights: Path | None
 
 
 def split(
@@ -59,12 +64,18 @@ def split(
     stages("data", 0, 1)
     given = {**(project.params if chosen.own else {}), **parsed(options.settings)}
     fixed = LABELS not in spec.params or LABELS in given or chosen.trained is not None
-    wanted = SplitOptions(seed=options.seed, labels=main.labels, fixed=fixed)
+    run = run_splits.of_weights(None, options.weights)
+    before = run.sides if run else {}
+    wanted = SplitOptions(seed=options.seed, labels=main.labels, fixed=fixed, before=before)
     if options.shares is not None:
         at = typed(f"--split {options.shares}")
-        wanted = replace(wanted, shares=seeded_split.shares(options.shares, at))
+        wanted = replace(wanted, shares=seeded_split.shares(options.shares, at), anew=True)
     found = image_split.read(where, wanted)
     report.warnings(found.warnings)
+    if run and all(
+        before.get(i.digest) == side for side, d in found.sides.items() for i in d.items
+    ):
+        report.note(f"the split is that of {run.path.parent}")
     if fixed or found.classes == main.labels:
         return chosen, found
     text = json.dumps(found.classes, ensure_ascii=False)

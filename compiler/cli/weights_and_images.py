@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tcc.compiler.cli import run_splits
 from tcc.compiler.cli.common_options import ChosenSpec, typed
 from tcc.compiler.cli.report import Report
 from tcc.compiler.support.diagnostics import fail
@@ -12,9 +13,8 @@ from tcc.compiler.support.diagnostics import fail
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.pipeline import WeightSource
+    from tcc.compiler.train.split_file import RunSplit
 
-SIDES = frozenset({"train", "val", "test"})
-"""What the folders of a data set are called that is split already."""
 WeightsOption = Annotated[
     Path | None,
     typer.Option(
@@ -61,9 +61,7 @@ def take(
 
     if weights and seed is not None:
         raise fail("E0601", "--weights and --seed exclude each other", typed(f"--seed {seed}"))
-    own = chosen.project.weights if chosen.own and seed is None else None
-    path = weights or own
-    if path:
+    if path := weights_file(chosen, weights, seed):
         report.detail(f"weights: {path}")
         return pipeline.read_weights(path, chosen.spec.graph, report.warn)
     if chosen.trained and seed is None:
@@ -74,6 +72,12 @@ def take(
     return given
 
 
+def weights_file(chosen: ChosenSpec, weights: Path | None, seed: int | None) -> Path | None:
+    """Return the weights that are named, or the project's; None for random or the zoo's."""
+    own = chosen.project.weights if chosen.own and seed is None else None
+    return weights or own
+
+
 def _trained(chosen: ChosenSpec) -> str:
     """Return the trained networks of a spec in words."""
     from tcc.compiler.zoo import trained
@@ -82,16 +86,10 @@ def _trained(chosen: ChosenSpec) -> str:
     return f", or name a trained network: {', '.join(names)}" if names else ""
 
 
-def sides(path: Path) -> frozenset[str]:
-    """Return which of train, val and test a folder has, if it has two or more and no other."""
-    below = (
-        frozenset(each.name for each in path.iterdir() if each.is_dir()) if path.is_dir() else ()
-    )
-    return frozenset(below) if len(below) > 1 and SIDES.issuperset(below) else frozenset()
-
-
-def take_images(report: Report, chosen: ChosenSpec, data: Path | None) -> "DataSet":
-    """Return the images to calibrate with: of a folder with `train` and `test`, those of `train`.
+def take_images(
+    report: Report, chosen: ChosenSpec, data: Path | None, split: "RunSplit | None"
+) -> "DataSet":
+    """Return the images to calibrate with: those of `train`, of a run's split or by their folder.
 
     Synthetic ones are announced on standard error.
 
@@ -101,7 +99,7 @@ def take_images(report: Report, chosen: ChosenSpec, data: Path | None) -> "DataS
         data: The folder or file that was typed, if one was.
 
     Raises:
-        UserError: There are none (E0616), or they are no data set.
+        UserError: There are none (E0616), they are no data set, or not the run's (E1218, E1219).
     """
     from tcc.compiler.data.dataset import read
 
@@ -109,12 +107,15 @@ def take_images(report: Report, chosen: ChosenSpec, data: Path | None) -> "DataS
     if path is None:
         help = "give images of the kind that the network is meant for, with --data"
         raise fail("E0616", "calibrate with which images?", typed("--data"), help=help)
-    if "train" in sides(path):
-        path /= "train"
-        report.note(f"calibrated with {path}")
     report.detail(f"images: {path}")
-    found = read(path)
-    report.warnings(found.warnings)
+    if split:
+        found = run_splits.images(report, path, split, "train", "calibrated with")
+    else:
+        if "train" in run_splits.sides(path):
+            path /= "train"
+            report.note(f"calibrated with {path}")
+        found = read(path)
+        report.warnings(found.warnings)
     if synthetic(found):
         worth = ""
         if chosen.trained:

@@ -1,5 +1,6 @@
 """What a recipe's `augment:` may say: each change with how often and how much; none by default."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -142,11 +143,10 @@ COLORFUL = ("saturation", "hue", "grey")
 
 
 def check(record: Augmentation, source: Input, at: Span) -> None:
-    """Refuse changes that a network's input cannot have; `at` is the recipe's place.
+    """Refuse changes that a network's input cannot have; `at` is the network's place.
 
     Raises:
-        UserError: It takes no image, or a grey one that cannot change its colour, or an amount or a
-            pair of numbers is out of bounds (E1215).
+        UserError: It takes no image, or a grey one that cannot change its colour (E1215).
     """
     if source.preprocess is None:
         help = "leave `augment` out of the recipe"
@@ -155,20 +155,24 @@ def check(record: Augmentation, source: Input, at: Span) -> None:
     if asked and source.preprocess.color == "gray":
         message = f"this network takes grey images, which have no `{asked[0]}`"
         raise fail("E1215", message, at, help="leave it out of the recipe's `augment`")
+
+
+def out_of_bounds(record: Augmentation) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Yield the keys of what no network can have, what is wrong with it, and what would help."""
     for name, most in LIMITS.items():
         change = getattr(record, name)
         if change is not None and change.amount > most:
             message = f"`augment: {name}` changes at most by {most:g}"
-            raise fail("E1215", message, at, help=f"`amount: {change.amount:g}` is more")
-    for name, pair in _pairs(record):
+            yield (name, "amount"), message, f"`amount: {change.amount:g}` is more"
+    for keys, pair in _pairs(record):
         if len(pair) != 2 or pair[0] > pair[1]:
-            message = f"`augment: {name}` takes two numbers, the smaller first"
-            raise fail("E1215", message, at)
+            message = f"`augment: {': '.join(keys)}` takes two numbers, the smaller first"
+            yield keys, message, ""
 
 
-def _pairs(record: Augmentation) -> list[tuple[str, tuple[float, ...]]]:
-    found = []
+def _pairs(record: Augmentation) -> list[tuple[tuple[str, ...], tuple[float, ...]]]:
+    found: list[tuple[tuple[str, ...], tuple[float, ...]]] = []
     if record.warp:
-        found.append(("warp: scale", record.warp.scale))
-    found += [(f"{n}: area", r.area) for n in ("crop", "erase") if (r := getattr(record, n))]
+        found.append((("warp", "scale"), record.warp.scale))
+    found += [((n, "area"), r.area) for n in ("crop", "erase") if (r := getattr(record, n))]
     return found

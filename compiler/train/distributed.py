@@ -83,8 +83,14 @@ def joined() -> Iterator[World]:
         distributed.destroy_process_group()
 
 
-def shared(module: nn.Module, world: World) -> nn.Module:
-    """Return a module whose gradients and statistics are those of all processes together."""
+def shared(module: nn.Module, world: World, *, whole: bool = True) -> nn.Module:
+    """Return a module whose gradients and statistics are those of all processes together.
+
+    Args:
+        module: The network.
+        world: The processes.
+        whole: Whether all of its weights take part in each step.
+    """
     if world.size == 1:
         return module
     for child in module.children():
@@ -92,7 +98,9 @@ def shared(module: nn.Module, world: World) -> nn.Module:
             # The class alone: optimiser and average hold the parameters of this very object.
             child.__class__ = ExactBatchNorm
     # Statistics need no broadcast: every process has computed the same ones.
-    return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+    return nn.parallel.DistributedDataParallel(
+        module, broadcast_buffers=False, find_unused_parameters=not whole
+    )
 
 
 class ExactBatchNorm(RunningStatistics):

@@ -35,23 +35,27 @@ class SplitOptions:
     """How images without sides are split: by what seed, and which shares train, val and test get.
 
     `labels` are the network's, in its order, and none but them can be learned if `fixed`. Other
-    classes are in the order of their names.
+    classes are in the order of their names. `before` has the sides, by the images' digests, of the
+    training that the weights are from: they are kept where the images have none, unless `anew`.
     """
 
     seed: int = 0
     shares: Shares = field(default_factory=Shares)
     labels: tuple[str, ...] = ()
     fixed: bool = True
+    before: Mapping[str, str] = field(default_factory=dict)
+    anew: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
     """Three data sets, of which `test` may be empty, and the classes that their labels name.
 
-    `groups` has the group of each item by its name where groups are known. `warnings` say what was
-    passed over or chosen.
+    They lie at `path`. `groups` has the group of each item by its name where groups are known.
+    `warnings` say what was passed over or chosen.
     """
 
+    path: Path
     train: DataSet
     val: DataSet
     test: DataSet
@@ -80,12 +84,11 @@ def read(path: Path, options: SplitOptions | None = None) -> ImageSplit:
     by_name = dict(zip((item.name for item in found.data.items), data.items, strict=True))
     sides, warnings = _sides(found, by_name, options)
     parts = [_part(data, [n for n in by_name if sides[n] == side], by_name) for side in SIDES]
-    if found.sides:
-        _check_groups(found, sides)
-        _check_contents(dict(zip(SIDES, parts, strict=True)))
+    _check_groups(found, sides)
+    _check_contents(dict(zip(SIDES, parts, strict=True)))
     train, val, test = parts
-    split = ImageSplit(train, val, test, classes, found.groups)
-    said = chain(found.warnings, warnings, _remarks(path, split))
+    split = ImageSplit(path, train, val, test, classes, found.groups)
+    said = chain(found.warnings, warnings, _remarks(split), _learned(split, options))
     return replace(split, warnings=tuple(said))
 
 
@@ -108,12 +111,12 @@ def _sides(
     bound = seeded_split.bound_together(items, found.groups)
     labels = {name: item.label or "" for name, item in items.items()}
     warnings = [] if found.groups else [_no_groups(found)]
-    if not found.sides:
+    sides = dict(found.sides) or _kept(items, options)
+    if not sides:
         unfit = [*seeded_split.shortage(labels, bound, options.shares, where)]
         if unfit:
             raise UserError(tuple(unfit))
         return seeded_split.split(labels, bound, options.shares, options.seed), warnings
-    sides = dict(found.sides)
     if "train" not in sides.values():
         raise fail("E1200", "nothing is to be learned from: no image is in `train`", where)
     if "val" not in sides.values():
@@ -133,6 +136,26 @@ def _sides(
         help = "figures of `val` are too good: the network's state is chosen by them"
         warnings.append(_warning("E1209", message, found.path, help=help))
     return sides, warnings
+
+
+def _kept(items: Mapping[str, Item], options: SplitOptions) -> dict[str, str]:
+    """Return the sides that a training before had, if it had all of the images."""
+    known = {name: options.before.get(item.digest) for name, item in items.items()}
+    if options.anew or None in known.values():
+        return {}
+    return {name: side for name, side in known.items() if side}
+
+
+def _learned(split: ImageSplit, options: SplitOptions) -> Iterator[Diagnostic]:
+    """Yield a warning of test images from which the weights have learned already (E1224)."""
+    seen = [i for i in split.test.items if options.before.get(i.digest, "test") != "test"]
+    if seen:
+        count = f"{len(seen):,} test images" if len(seen) > 1 else "1 test image"
+        message = f"the weights that this starts from have learned from {count}"
+        help = "give the images that their run had, without `--split`, or begin without weights"
+        notes = tuple(item.name for item in seen[1:MOST_NAMED])
+        at, label = whole_file(seen[0].name), "the figures of `test` are too good"
+        yield Diagnostic("E1224", message, at, label, notes, help, "warning")
 
 
 def _no_groups(found: LabelledFiles) -> Diagnostic:
@@ -185,12 +208,13 @@ def _raise_if(problems: list[Diagnostic]) -> None:
         raise UserError(tuple(problems[:MOST_NAMED]), max(0, len(problems) - MOST_NAMED))
 
 
-def _remarks(path: Path, split: ImageSplit) -> Iterator[Diagnostic]:
+def _remarks(split: ImageSplit) -> Iterator[Diagnostic]:
     """Yield what must be known of classes and labels.
 
     Raises:
         UserError: Nothing is there to learn a class from (E1206).
     """
+    path = split.path
     counts = {side: Counter(i.label for i in data.items) for side, data in split.sides.items()}
     nothing = [name for name in split.classes if not counts["train"][name]]
     if nothing:
@@ -205,11 +229,6 @@ def _remarks(path: Path, split: ImageSplit) -> Iterator[Diagnostic]:
         if missing and len(split.sides[side]):
             message = f"`{side}` has no image of {listed(missing)}"
             yield _warning("E1213", message, path, "its figures say nothing of them")
-    if len(split.test) and not (path / "test").is_dir():
-        message = "other commands do not know which of these images are kept for the test"
-        label = "`tcc eval`, `calibrate` and `build` take all of it, and the figures are too good"
-        help = "make the folders train, val and test, and train anew with them"
-        yield _warning("E1216", message, path, label, help)
     yield from _contradictions(split)
 
 

@@ -15,7 +15,7 @@ from tcc.compiler.frontend import yaml
 from tcc.compiler.frontend.schema_validation import breaches
 from tcc.compiler.support import atomic_files, json_records, regular_files
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail
-from tcc.compiler.train import recipe_errors
+from tcc.compiler.train import augmentation_record, recipe_errors
 from tcc.compiler.train.augmentation_record import Augmentation
 from tcc.compiler.train.learning_rate import LearningRate
 from tcc.compiler.train.losses import Loss
@@ -185,7 +185,17 @@ def parse(text: str | bytes, file: str) -> Recipe:
         unique = {(d.code, d.at): d for d in found}
         raise UserError(tuple(sorted(unique.values(), key=lambda d: (d.at.line, d.at.column))))
     made: Recipe = json_records.decode(Recipe, plain)
+    if wrong := tuple(_augment(tree, made)):
+        raise UserError(wrong)
     return made
+
+
+def _augment(tree: yaml.Mapping, made: Recipe) -> Iterator[Diagnostic]:
+    """Yield an error for each change of images that is out of bounds (E1215)."""
+    if made.augment is None:
+        return
+    for keys, message, help in augmentation_record.out_of_bounds(made.augment):
+        yield Diagnostic("E1215", message, yaml.at(tree, ("augment", *keys)), help=help)
 
 
 def _no_numbers(tree: yaml.Tree) -> Iterator[Diagnostic]:

@@ -2,12 +2,14 @@
 
 - `weights.safetensors`: what `tcc build --weights` takes;
 - `metrics.jsonl`: a line an epoch;
+- `split.csv`: on which side each image was (`split_file`);
 - `recipe.json`: the recipe as used, which `--recipe` takes again;
 - `report.json`: all that the weights depend on, and what they are worth;
 - `calibration.json`: the scales, where the network was trained as its integer program;
 - `checkpoint.safetensors`: the state of a training that is not at its end.
 
-The same training gives the same bytes: no time and no path is in them.
+The same training gives the same bytes: no time is in them, and no path but the images' own below
+their folder.
 """
 
 import json
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
-from tcc.compiler.reference.classification_metrics import Interval
+from tcc.compiler.reference.confidence_intervals import Bounds
 from tcc.compiler.support import atomic_files, json_records
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.train.metrics import EpochMetrics, Judgement
@@ -40,12 +42,15 @@ class TrainedData:
 
 @dataclass(frozen=True, slots=True)
 class TestScores:
-    """The final judgement, in floats by the reference executor, on images of no other use."""
+    """The final judgement, in floats by the reference executor, on images of no other use.
+
+    `interval` is the accuracy's exact one, of 95 %.
+    """
 
     images: int
     correct: int
     accuracy: float
-    interval: Interval
+    interval: Bounds
     macro_f1: float
     confusion: tuple[tuple[int, ...], ...]
 

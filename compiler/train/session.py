@@ -17,7 +17,7 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.calibration_document import CalibrationDocument
-from tcc.compiler.reference import classification_metrics, float_program
+from tcc.compiler.reference import classification_metrics, confidence_intervals, float_program
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress
@@ -29,6 +29,7 @@ from tcc.compiler.train import (
     losses,
     metrics_log,
     run_folder,
+    split_file,
 )
 from tcc.compiler.train import recipe as recipes
 from tcc.compiler.train.checkpoint import TrainingIdentity, TrainingPosition, TrainingState
@@ -41,9 +42,6 @@ from tcc.compiler.train.pixel_store import PixelStore
 from tcc.compiler.train.recipe import Recipe
 from tcc.compiler.train.run_folder import TestScores, TrainedData, TrainingReport
 from tcc.compiler.train.trainer import Trainer, TrainingPlan, classes_of
-
-RESAMPLES = 10_000
-"""Of the final accuracy's interval."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +245,7 @@ def _written(
     weights.write(folder / run_folder.WEIGHTS, tensors)
     recipe = recipes.text(request.recipe).encode()
     atomic_files.write_file(folder / run_folder.RECIPE, recipe)
+    split_file.write(folder / split_file.NAME, request.split)
     run_folder.write_metrics(folder, done)
     run_folder.write_report(folder, report)
     if run.finished:
@@ -285,7 +284,8 @@ def _tested(
         counts[int(truth), taken] += 1
         progress("test", place + 1, len(store))
     found = classification_metrics.scores(counts)
-    within = classification_metrics.interval(found.correct, found.images, RESAMPLES, plan.seed)
+    within = confidence_intervals.of_share(found.correct, found.images)
+    assert within
     return TestScores(
         found.images, found.correct, found.accuracy, within, found.macro.f1, found.confusion
     )

@@ -60,7 +60,8 @@ class Trainer:
         self.module.to(memory_format=self._layout)  # type: ignore[call-overload]
         self.module.train()
         # Before the optimiser is made, whose tensors must be those that gradients come to.
-        self._shared = distributed.shared(self.module, plan.world)
+        whole = plan.calibration is None  # an integer program has no heads for training alone
+        self._shared = distributed.shared(self.module, plan.world, whole=whole)
         self.trained: Mapping[str, Tensor] = {
             name: tensor for name, tensor in self.tensors.items() if tensor.requires_grad
         }

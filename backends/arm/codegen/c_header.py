@@ -10,7 +10,8 @@ from tcc.compiler.ir import image_limits as limits
 from tcc.compiler.ir.types import DType
 
 RUNTIME = (
-    "functions.h", "operating_point.h", "pool.h", "preprocess.h", "reader.h", "report.h", "runner.c"
+    "decision.h", "functions.h", "operating_point.h", "pool.h", "preprocess.h", "reader.h",
+    "report.h", "runner.c",
 )  # fmt: skip
 """C sources that are the same for every model but for its name."""
 MAX_THREADS = 16

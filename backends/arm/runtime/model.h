@@ -99,14 +99,15 @@ int model_preprocess(model_instance *instance, const uint8_t *rgb, int width, in
 
 /* Apply each output's activation in place, to the MODEL_OUTPUT_SIZE floats of model_run.
  *
- * Softmax is over the channels of each pixel (the elements of a vector).
+ * Softmax is over the channels of each pixel (the elements of a vector). A temperature or threshold
+ * that was fitted after the build is not known here: src/decision.h applies them to raw outputs.
  */
 int model_activate(float *output);
 
 /* From an image to activated outputs: the three functions above in turn.
  *
  * probabilities: MODEL_OUTPUT_SIZE floats; they are probabilities where the output has
- * an activation.
+ * an activation, of temperature 1, whatever was fitted: see model_activate.
  */
 int model_classify(model_instance *instance, const uint8_t *rgb, int width, int height,
                    float *probabilities);

@@ -4,13 +4,13 @@
 #ifndef MODEL_OPERATING_POINT_H
 #define MODEL_OPERATING_POINT_H
 
-#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "decision.h"
 #include "model.h"
 #include "reader.h"
 
@@ -19,15 +19,8 @@
 #define NAME_OF(word) #word
 #define NAME_AS_TEXT(word) NAME_OF(word)
 
-/* What was fitted of an output; where nothing was, the temperature is 0. */
-typedef struct {
-    double temperature;
-    long positive;      /* the class that the threshold is for; -1: each has its own, or none */
-    size_t count;       /* thresholds */
-    double *thresholds; /* log-odds: what reaches one is yes */
-} operating_point;
-
-static operating_point points[MODEL_OUTPUT_COUNT];
+static model_operating_point points[MODEL_OUTPUT_COUNT];
+static int points_known; /* whether the file is there */
 
 static uint32_t crc32_of(const unsigned char *bytes, size_t size)
 {
@@ -67,7 +60,7 @@ static void read_point(const char *path, char **at)
     }
     if (i == MODEL_OUTPUT_COUNT)
         fail(BAD_INPUT, path, "this operating point is of an output that is not here");
-    operating_point *point = &points[i];
+    model_operating_point *point = &points[i];
     *at += 8 + length;
     point->temperature = point_number(path, "temperature", at);
     point->positive = (long)point_number(path, "\npositive", at);
@@ -119,42 +112,20 @@ static void find_points(void)
     char *slash = strrchr(path, '/');
     strcpy(slash ? slash + 1 : path, POINT_FILE);
     FILE *file = fopen(path, "rb");
+    points_known = file != NULL;
     if (file)
         read_points(file, path);
     else if (errno != ENOENT && errno != ENOTDIR)
         fail(BAD_INPUT, path, strerror(errno));
 }
 
-/* The log-odds of an element of a row. */
-static double log_odds(const model_output *about, const float *raw, size_t index, double divisor)
+/* Say, once, that nothing fitted holds: a program that was copied alone would not show it. */
+static void tell_unfitted(void)
 {
-    double own = (double)raw[index] / divisor, top = -INFINITY, total = 0.0;
-    if (about->activation != MODEL_SOFTMAX)
-        return own;
-    for (size_t i = 0; i < about->size; i++)
-        if (i != index && (double)raw[i] / divisor > top)
-            top = (double)raw[i] / divisor;
-    for (size_t i = 0; i < about->size; i++)
-        if (i != index)
-            total += exp((double)raw[i] / divisor - top);
-    return own - top - log(total);
-}
-
-/* Give the probabilities of a row at a temperature, of its raw values. */
-static void activate_at(const model_output *about, const float *raw, float *values, double divisor)
-{
-    double top = -INFINITY, total = 0.0;
-    for (size_t i = 0; i < about->size; i++)
-        top = (double)raw[i] / divisor > top ? (double)raw[i] / divisor : top;
-    for (size_t i = 0; i < about->size; i++)
-        total += exp((double)raw[i] / divisor - top);
-    for (size_t i = 0; i < about->size; i++) {
-        double own = (double)raw[i] / divisor;
-        if (about->activation == MODEL_SOFTMAX)
-            values[i] = (float)(exp(own - top) / total);
-        else
-            values[i] = (float)(about->activation == MODEL_SIGMOID ? 1.0 / (1.0 + exp(-own)) : own);
-    }
+    if (!points_known)
+        fprintf(stderr, "model-run: nothing that was fitted holds: no %s beside this program\n",
+                POINT_FILE);
+    points_known = 1;
 }
 
 static void print_label(const model_output *about, size_t index, const char *before)
@@ -167,24 +138,17 @@ static void print_label(const model_output *about, size_t index, const char *bef
 
 /* Print what a row is taken for, by its thresholds. */
 static void print_decision(const model_output *about, const float *raw,
-                           const operating_point *point)
+                           const model_operating_point *point)
 {
     if (!point->count)
         return;
     printf("  decision");
     const char *before = ": ";
     if (point->positive >= 0) {
-        size_t best = (size_t)point->positive, positive = best;
-        if (log_odds(about, raw, positive, point->temperature) < point->thresholds[0]) {
-            best = positive == 0;
-            for (size_t i = 0; i < about->size; i++)
-                if (i != positive && raw[i] > raw[best])
-                    best = i;
-        }
-        print_label(about, best, before);
+        print_label(about, model_class_taken(about, raw, point), before);
     } else {
         for (size_t i = 0; i < about->size; i++)
-            if ((double)raw[i] / point->temperature >= point->thresholds[i]) {
+            if (model_says_yes(raw, point, i)) {
                 print_label(about, i, before);
                 before = ", ";
             }

@@ -49,12 +49,12 @@ static void print_classes(const model_output *about, const float *raw, const flo
 static void print_output(int number, const float *raw, float *values, long top)
 {
     const model_output *about = &model_outputs[number];
-    const operating_point *point = &points[number];
+    const model_operating_point *point = &points[number];
     if (MODEL_OUTPUT_COUNT > 1)
         printf(" %s\n", about->name);
     if (about->rank == 1) {
         if (point->temperature > 0)
-            activate_at(about, raw, values, point->temperature);
+            model_activate_at(about, raw, values, point->temperature);
         print_classes(about, raw, values, top);
         print_decision(about, raw, point);
         return;

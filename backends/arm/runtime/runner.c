@@ -39,7 +39,8 @@ static const char usage[] =
     "  --help            print this, and end\n"
     "\n"
     "Where model-operating-point.txt lies beside this program, as `tcc eval --fit` writes it, classes\n"
-    "are printed with its temperature, and decided by its thresholds.\n"
+    "are printed with its temperature, and decided by its thresholds; where it does not, that is\n"
+    "said on standard error.\n"
     "\n"
     "Exit status: 0 done; 1 a fault of this program or of the system; 2 a bad option or input.\n";
 
@@ -120,6 +121,7 @@ static void run(const char *path)
     qsort(times, (size_t)repeat, sizeof *times, ascending);
     put(RAW, output, sizeof output);
     if (!quiet) {
+        tell_unfitted();
         printf("%s\n", path);
         memcpy(values, output, sizeof values);
         model_activate(values);

@@ -71,7 +71,7 @@ def test_its_files(built: Built) -> None:
     assert sorted(built.artifact.files) == [
         "README.txt", "libsmall.a", "libsmall.so", "sample.cpp", "small-config.cmake", "small-run",
         "small.h", "small.pc",
-        "src/functions.h", "src/operating_point.h", "src/pool.h", "src/preprocess.h", "src/reader.h", "src/report.h",
+        "src/decision.h", "src/functions.h", "src/operating_point.h", "src/pool.h", "src/preprocess.h", "src/reader.h", "src/report.h",
         "src/runner.c", "src/small.c",
     ]  # fmt: skip
     assert built.artifact.executable == {"small-run"}

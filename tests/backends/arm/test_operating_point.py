@@ -77,6 +77,17 @@ def labels(text, raw):
     return dict(zip(np.argsort(-raw, kind="stable").tolist(), names, strict=True))
 
 
+def test_a_program_without_its_file_says_that_nothing_fitted_holds(made):
+    folder, _ = made
+    done = subprocess.run(
+        [folder / "small-run", folder / "a.ppm", folder / "a.ppm"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    said = f"small-run: nothing that was fitted holds: no {FILE} beside this program\n"
+    assert done.stderr == said
+    assert printed(folder, point(1.5)).stderr == ""
+
+
 def resealed(change):
     def spoil(data):
         body = change(data[:-14])

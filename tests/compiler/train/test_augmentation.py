@@ -327,9 +327,6 @@ REFUSED = {
     "no image": (Augmentation(), None, "takes none"),
     "grey": (Augmentation(hue=Change(3)), Preprocess(color="gray"), "no `hue`"),
     "no colour": (Augmentation(grey=0.1), Preprocess(color="gray"), "no `grey`"),
-    "amount": (Augmentation(blur=Change(9)), Preprocess(), "`augment: blur` changes at most by 8"),
-    "pair": (Augmentation(warp=Warp(scale=(2, 1))), Preprocess(), "the smaller first"),
-    "area": (Augmentation(crop=Crop(area=(0.5, 0.2))), Preprocess(), "`augment: crop: area`"),
 }
 
 

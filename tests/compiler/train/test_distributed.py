@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from training_nets import HEADS
 
 from tcc.compiler.train.distributed import World
 
@@ -19,6 +20,20 @@ def test_each_process_has_its_share_of_a_batch():
     assert parts == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
 
 
+def together(words, home):
+    """Run a command in two processes, as torchrun does; return how each ended."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    both = []
+    for rank in ("0", "1"):
+        with open(home / f"said{rank}", "w") as said:
+            variables = os.environ | settings | {"RANK": rank}
+            both.append(subprocess.Popen(words, cwd=home, env=variables, stderr=said))
+    return [each.wait(timeout=300) for each in both]
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(home, pictures):
     """Batch norm and gradients are those of the whole batch; without dropout, which each draws."""
@@ -26,16 +41,8 @@ def test_two_processes_give_the_losses_of_one(home, pictures):
     (home / "own.yaml").write_text(text + "loss: {balanced: true}\n")
     words = [sys.executable, "-c", PROGRAM, "train", "tiny.yaml", "--data", pictures]
     words += ["--recipe", "own.yaml", "--threads", "1", "--set", "drop=0", "-o"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     subprocess.run([*words, "one"], check=True, cwd=home)
-    settings = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    both = [
-        subprocess.Popen([*words, "two"], cwd=home, env=os.environ | settings | {"RANK": rank})
-        for rank in ("0", "1")
-    ]
-    assert [each.wait(timeout=300) for each in both] == [0, 0]
+    assert together([*words, "two"], home) == [0, 0]
     one, two = (
         [json.loads(line) for line in (home / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")
@@ -45,6 +52,32 @@ def test_two_processes_give_the_losses_of_one(home, pictures):
         assert shared["accuracy"] == alone["accuracy"]
         assert shared["val"]["loss"] == pytest.approx(alone["val"]["loss"], abs=1e-5)
     assert json.loads((home / "two/report.json").read_text())["processes"] == 2
+
+
+@pytest.mark.slow
+def test_two_processes_train_integers_as_one_does_and_speak_once(home, pictures):
+    """Heads for training alone have no gradient there."""
+    (home / "heads.yaml").write_text(HEADS)
+    recipe = "tcc_recipe: 1\nbatch: 8\nepochs: 2\nprecision: fp32\nlearning_rate: {peak: 0.001}\n"
+    (home / "qat.yaml").write_text(recipe)
+    run = [sys.executable, "-c", PROGRAM]
+    given = ["heads.yaml", "--data", pictures]
+    words = [*run, "train", *given, "--recipe", "qat.yaml", "--threads", "1", "-o"]
+    subprocess.run([*words, "float"], check=True, cwd=home)
+    weights = ["--weights", "float/weights.safetensors"]
+    scales = [*run, "calibrate", *given, *weights, "--method", "minmax", "-o", "scales.json"]
+    subprocess.run(scales, check=True, cwd=home)
+    words = [*words[:-1], *weights, "--qat", "scales.json", "-o"]
+    subprocess.run([*words, "one"], check=True, cwd=home)
+    assert together([*words, "two"], home) == [0, 0]
+    one, two = (
+        [json.loads(line) for line in (home / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    assert [each["loss"] for each in two] == pytest.approx([e["loss"] for e in one], abs=1e-6)
+    assert (home / "two/calibration.json").exists()
+    assert "E1208" in (home / "said0").read_text()
+    assert "E1208" not in (home / "said1").read_text()
 
 
 def test_a_batch_that_cannot_be_cut(train, monkeypatch):

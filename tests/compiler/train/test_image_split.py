@@ -106,7 +106,7 @@ def test_a_seeded_split_has_the_shares_of_each_class(tmp_path):
     for label in found.classes:
         counts = [sum(i.label == label for i in data.items) for data in found.sides.values()]
         assert counts == [28, 6, 6]
-    assert codes(found) == ["E1208", "E1216"]
+    assert codes(found) == ["E1208"]
     again, other = read(tmp_path), read(tmp_path, SplitOptions(seed=1))
     assert again.train.digest == found.train.digest
     assert other.train.digest != found.train.digest
@@ -128,7 +128,7 @@ def test_groups_stay_together(tmp_path):
     files = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.png"))
     table(tmp_path, *(f"{f},{f[0]},p{int(Path(f).stem) // 3}" for f in files))
     found = read(tmp_path)
-    assert codes(found) == ["E1216"]
+    assert codes(found) == []
     sides = [{found.groups[i.name] for i in data.items} for data in found.sides.values()]
     assert sum(map(len, sides)) == len(set.union(*sides)) == 8
     assert all(sides)

@@ -54,6 +54,18 @@ HEAD = "tcc_recipe: 1\n"
             HEAD + "learning_rate: {decay: 0.5, schedule: constant}",
             ("E1223", 2, 17, "`decay` means nothing where `schedule` is constant"),
         ),
+        (
+            HEAD + "augment: {blur: {amount: 9}}",
+            ("E1215", 2, 26, "`augment: blur` changes at most by 8"),
+        ),
+        (
+            HEAD + "augment:\n  warp: {scale: [2, 1]}",
+            ("E1215", 3, 17, "`augment: warp: scale` takes two numbers, the smaller first"),
+        ),
+        (
+            HEAD + "augment: {crop: {area: [0.5, 0.2]}}",
+            ("E1215", 2, 24, "`augment: crop: area` takes two numbers, the smaller first"),
+        ),
     ],
 )
 def test_a_mistake_is_told_at_its_place(text, expected):

@@ -1,6 +1,7 @@
 """Sweeps: which trainings a file stands for, how they run, and what becomes of them."""
 
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -104,3 +105,32 @@ def test_settings_are_checked_before_any_training(train, home):
     assert not (home / "runs").exists()
     done = train("--sweep", "sweep.yaml", "--dask", "local", "--slurm", "gpu")
     assert "exclude each other" in done.stderr
+
+
+def test_what_a_sweep_hands_to_each_training(train, home, monkeypatch):
+    from tcc.compiler.train import sweep_runs
+
+    found = []
+    report = {"val": {"accuracy": 0.5}, "test": None}
+
+    def here(commands):
+        for place, command in enumerate(commands):
+            found.append(command.words)
+            yield place, TrialEnd(report, "")
+
+    monkeypatch.setattr(sweep_runs, "here", here)
+    (home / "sweep.yaml").write_text(SWEEP)
+    words = ("--max-time", "1h", "--qat", "c.json", "--weights", "w.safetensors", "--resume")
+    done = train(
+        "--sweep", "sweep.yaml", "-o", "runs", "--tensorboard", "--corrupt", "skip", *words
+    )
+    assert done.exit_code == 0, done.output
+    assert len(found) == 2
+    for each in found:
+        pairs = dict(pairwise(each))
+        assert pairs["--max-time"] == "1h"
+        assert pairs["--qat"] == str(home / "c.json")
+        assert pairs["--weights"] == str(home / "w.safetensors")
+        assert pairs["--corrupt"] == "skip"
+        assert "--tensorboard" in each
+        assert "--resume" not in each  # what was begun goes on by itself

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 import torch
 from safetensors.numpy import load_file
-from training_nets import RECIPE, SPEC
+from training_nets import HEADS, RECIPE, SPEC
 
-FILES = ["metrics.jsonl", "recipe.json", "report.json", "weights.safetensors"]
+from tcc.compiler.reference import confidence_intervals
+
+FILES = ["metrics.jsonl", "recipe.json", "report.json", "split.csv", "weights.safetensors"]
 
 
 def contents(folder):
@@ -36,11 +39,12 @@ def test_it_learns_and_writes_what_it_says(train, home, reference, pictures):
     assert lines[-1]["val"] == report["val"]
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert report["test"]["accuracy"] >= 0.9
-    assert report["test"]["interval"]["low"] <= report["test"]["accuracy"]
+    exact = confidence_intervals.of_share(report["test"]["correct"], 10)
+    assert report["test"]["interval"] == asdict(exact)  # no point where all are right
     assert report["data"]["images"] == {"train": [21, 21], "val": [6, 6], "test": [5, 5]}
     assert report["finished"]
     assert (report["epochs"], report["kept"], report["threads"]) == (4, 4, 1)
-    text = b"".join(reference[name] for name in FILES[:3]).decode()
+    text = b"".join(reference[name] for name in FILES[:4]).decode()
     assert str(home) not in text
     assert str(pictures) not in text
 
@@ -98,6 +102,39 @@ def test_a_run_that_is_interrupted_at_any_step_ends_as_if_it_were_not(
         ended = json.loads((home / "parts/report.json").read_text())["finished"]
         assert ended or "--resume goes on" in done.stderr
     assert contents(home / "parts") == reference
+
+
+def test_an_interruption_changes_nothing_of_what_is_drawn(train, home, monkeypatch):
+    """Changes of images, mixup, dropout and the average go on as if nothing had been."""
+    from tcc.compiler.train import loop
+
+    text = (
+        RECIPE + "mixup: {alpha: 0.4, cutmix: 0.4}\nsampling: balanced\noptimizer: {kind: adamw}\n"
+    )
+    text += "augment: {horizontal_flip: 0.5, warp: {degrees: 30}, noise: {amount: 9}, erase: {}}\n"
+    (home / "drawn.yaml").write_text(text)
+    assert train("-o", "whole", recipe="drawn.yaml").exit_code == 0
+    left = iter([False] * 7)  # in the middle of an epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.TrainingRun, "_over", lambda self: next(left, True))
+        assert "--resume goes on" in train("-o", "parts", recipe="drawn.yaml").stderr
+    assert train("-o", "parts", "--resume", recipe="drawn.yaml").exit_code == 0
+    assert contents(home / "parts") == contents(home / "whole")
+
+
+def test_heads_for_training_alone_learn_by_their_share(train, home):
+    (home / "heads.yaml").write_text(HEADS)
+    found = {}
+    for share in (0, 0.5, 2):
+        (home / "own.yaml").write_text(f"{RECIPE}loss: {{auxiliary: {{extra: {share}}}}}\n")
+        done = train("-o", f"run{share}", "--epochs", 1, spec="heads.yaml")
+        assert done.exit_code == 0, done.stderr
+        found[share] = load_file(home / f"run{share}" / "weights.safetensors")
+    assert not found[0]["linear_1.bias"].any()  # as it began
+    assert found[0.5]["linear_1.bias"].any()
+    stems = [found[share]["conv.weight"] for share in found]
+    assert (stems[0] != stems[1]).any()
+    assert (stems[1] != stems[2]).any()
 
 
 @pytest.mark.slow
