@@ -13,7 +13,7 @@ are decoded when they are asked for.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -189,15 +189,18 @@ def indices(data: DataSet, labels: Sequence[str]) -> tuple[int | None, ...]:
     Names match whatever their case; a number that is no label is an index.
     """
     by_name = {label.casefold(): index for index, label in enumerate(labels)}
+    return tuple(
+        None if item.label is None else class_index(item.label, by_name) for item in data.items
+    )
 
-    def index(label: str | None) -> int | None:
-        if label is None or label.casefold() in by_name:
-            return by_name.get((label or "").casefold())
-        # Python makes no number of thousands of digits, which a file's label may have.
-        number = int(label) if label.isdecimal() and len(label) < 10 else None
-        return number if number is not None and number < max(len(labels), 1 << 20) else None
 
-    return tuple(index(item.label) for item in data.items)
+def class_index(label: str, by_name: Mapping[str, int]) -> int | None:
+    """Return the class that a label names, by the classes' names in small letters; None if none."""
+    if label.casefold() in by_name:
+        return by_name[label.casefold()]
+    # Python makes no number of thousands of digits, which a file's label may have.
+    number = int(label) if label.isdecimal() and len(label) < 10 else None
+    return number if number is not None and number < max(len(by_name), 1 << 20) else None
 
 
 def _folder(path: Path) -> DataSet:

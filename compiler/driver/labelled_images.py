@@ -2,7 +2,8 @@
 
 The classes are those of the network's first row of classes, or else of its decisions, or else of
 its first row of numbers. A single decision is two classes, of which it is the second: images of
-its label, or of `1`, are of it, and all others are not.
+its label, or of `1`, are of it, and all others are not. Of several decisions any may hold of an
+image: its label names all that do, with `+` between them, and `none` says that none does.
 """
 
 from collections import Counter
@@ -14,22 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.bundle.manifest import OutputContract
-from tcc.compiler.data.dataset import MOST_LISTED, DataSet, indices
+from tcc.compiler.data.dataset import MOST_LISTED, DataSet, class_index
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 
+AND, NOTHING = "+", "none"
+"""What stands between the decisions that hold of an image, and for none of them."""
 NEGATIVE, POSITIVE = "0", "1"
 """The labels of a single decision that has no name."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """A data set with each item's class, and where it comes from.
+    """A data set with the classes of each item, and where it comes from.
 
-    `labels` are what classes are called in reports.
+    These are one each, but for decisions. `labels` are what classes are called in reports.
     """
 
     data: DataSet
-    classes: tuple[int, ...]
+    sets: tuple[frozenset[int], ...]
     labels: tuple[str, ...]
     output: OutputContract
     path: Path
@@ -45,9 +48,25 @@ class LabelledImages:
         return self.single or self.output.kind != "decisions"
 
     @property
+    def classes(self) -> tuple[int, ...]:
+        """The one class of each item.
+
+        Raises:
+            UserError: An item has several, or none (E0715).
+        """
+        for item, found in zip(self.data.items, self.sets, strict=True):
+            if len(found) != 1:
+                label = f"this one is `{str(item.label)[:80]}`"
+                message = "this is for images of one class each"
+                raise fail("E0715", message, whole_file(item.name), label=label)
+        return tuple(next(iter(found)) for found in self.sets)
+
+    @property
     def holds(self) -> NDArray[np.bool_]:
         """Whether each image is of each class: (images, classes)."""
-        found: NDArray[np.bool_] = np.equal.outer(self.classes, np.arange(len(self.labels)))
+        found = np.zeros((len(self.sets), len(self.labels)), np.bool_)
+        for row, classes in zip(found, self.sets, strict=True):
+            row[list(classes)] = True
         return found
 
 
@@ -72,12 +91,30 @@ def labelled(data: DataSet, outputs: Sequence[OutputContract], path: Path) -> La
         raise fail("E0714", message, where, label=found, help=help)
     if output.shape[0] == 1:
         return _single(data, output, path)
-    classes = indices(data, output.labels)
-    known = tuple(c for c in classes if c is not None and c < output.shape[0])
+    found = _sets(data, output)
+    known = tuple(each for each in found if each is not None)
     if len(known) < len(data):
-        raise UserError(_unknown(data, classes, output, path))
+        raise UserError(_unknown(data, found, output, path))
     labels = output.labels or tuple(map(str, range(output.shape[0])))
     return LabelledImages(data, known, labels, output, path)
+
+
+def _sets(data: DataSet, output: OutputContract) -> tuple[frozenset[int] | None, ...]:
+    """Return the classes that each item's label names; None where one of them is not known."""
+    by_name = {label.casefold(): index for index, label in enumerate(output.labels)}
+
+    def of(label: str) -> frozenset[int] | None:
+        whole = class_index(label, by_name)
+        if whole is None and output.kind == "decisions":
+            if label.casefold() == NOTHING:
+                return frozenset()
+            parts = {class_index(part.strip(), by_name) for part in label.split(AND)}
+        else:
+            parts = {whole}
+        known = frozenset(part for part in parts if part is not None and part < output.shape[0])
+        return known if len(known) == len(parts) else None
+
+    return tuple(of(item.label or "") for item in data.items)
 
 
 def _output(outputs: Sequence[OutputContract], path: Path) -> OutputContract:
@@ -111,25 +148,25 @@ def _single(data: DataSet, output: OutputContract, path: Path) -> LabelledImages
         listed = ", ".join(found[:MOST_LISTED])
         help = f"call the folder of images that it holds of `{name[:80]}`"
         raise fail("E0715", message, whole_file(str(path)), label=f"labels: {listed}", help=help)
-    classes = tuple(int(item.label in yes) for item in data.items)
+    classes = tuple(frozenset({int(item.label in yes)}) for item in data.items)
     no = NEGATIVE if not output.labels else " or ".join(others[:4]) or f"not {name}"
     return LabelledImages(data, classes, (no, name), output, path)
 
 
 def _unknown(
-    data: DataSet, classes: Sequence[int | None], output: OutputContract, path: Path
+    data: DataSet, found: Sequence[object], output: OutputContract, path: Path
 ) -> tuple[Diagnostic, ...]:
     """Return what is wrong with each label that no class has."""
     count = output.shape[0]
     strange = Counter(
-        str(item.label)
-        for item, index in zip(data.items, classes, strict=True)
-        if index is None or index >= count
+        str(item.label) for item, classes in zip(data.items, found, strict=True) if classes is None
     )
     if output.labels:
         help = f"its classes are {', '.join(output.labels[:MOST_LISTED])}"
     else:
         help = f"its {count} classes have no names: let labels be indices from 0 to {count - 1}"
+    if output.kind == "decisions":
+        help += f"; of several that hold, write `{AND}` between them, of none `{NOTHING}`"
     return tuple(
         Diagnostic(
             "E0715",

@@ -67,7 +67,8 @@ def check_count(counts: Counter[str], path: Path) -> None:
         raise fail("E1207", message, where, help=help)
     if len(counts) > MOST:
         message = f"there are {len(counts):,} classes, at most {MOST:,} are learned"
-        label = f"most have {sorted(counts.values())[len(counts) // 2]:,} images"
+        most = sorted(counts.values())[len(counts) // 2]
+        label = f"most have {most:,} image{'s' * (most != 1)}"
         help = "if these folders are patients, name them as groups in an `index.csv`"
         raise fail("E1207", message, where, label=label, help=help)
 

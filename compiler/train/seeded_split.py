@@ -86,8 +86,10 @@ def shortage(
         if len(found) < needed:
             count = images[label]
             what = f"{count} image{'s' * (count != 1)}"
-            if len(found) < count:
+            if len(found) < count and any(unit.startswith("group ") for unit in found):
                 what += f" of {len(found)} group{'s' * (len(found) != 1)}"
+            elif len(found) < count:
+                what += f", of which {len(found)} differ{'s' * (len(found) == 1)}"
             message = f"class `{label}` has {what}: too few for a split into {needed}"
             help = "add images, leave the class out, or split by hand into train, val and test"
             yield Diagnostic("E1206", message, where, help=help)

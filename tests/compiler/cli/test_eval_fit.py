@@ -221,6 +221,26 @@ def test_decisions_each_have_figures_and_thresholds(tcc, home, answers):
     assert "decision: " in tcc("run", bundle, "set/test/dog/0.png").out
 
 
+def test_labels_name_all_decisions_that_hold(tcc, home, answers):
+    text = (home / "tiny.yaml").read_text()
+    (home / "tiny.yaml").write_text(text.replace("activation: softmax", "activation: sigmoid"))
+    assert tcc("build", "tiny.yaml", "--target", "ort", "-q").code == 0
+    bundle = home / "build/tiny-onnxruntime-fp32"
+    answers(lambda shade: [shade - 15.0, shade - 35.0, shade - 55.0])
+    draw(
+        home / "set", {"none": [10], "cat": [20, 30], "dog+Cat": [40], "cat + dog + owl": [60, 70]}
+    )
+    found = tcc("eval", bundle, "--data", "set", "--json").document
+    assert found["correct"] == found["data"]["images"] == 6
+    assert [each["support"] for each in found["classes"]] == [5, 3, 2]
+    assert [each["specificity"] for each in found["classes"]] == [1, 1, 1]
+    draw(home / "set", {"cat+bird": [20]})
+    found = tcc("eval", bundle, "--data", "set")
+    assert found.code == 2
+    assert "error[E0715]: the network has no class `cat+bird`" in found.err
+    assert "of several that hold, write `+` between them, of none `none`" in found.err
+
+
 class TestSeveral:
     def test_in_a_table(self, tcc, home, built, images):
         words = ("eval", "tiny.yaml", built, "--data", images)
