@@ -14,6 +14,8 @@ import torch
 from safetensors.numpy import load_file
 from training_nets import HEADS, RECIPE, SPEC
 
+from tcc.compiler.driver import pipeline
+from tcc.compiler.frontend.spec import load
 from tcc.compiler.reference import confidence_intervals
 
 FILES = ["metrics.jsonl", "recipe.json", "report.json", "split.csv", "weights.safetensors"]
@@ -126,12 +128,17 @@ def test_heads_for_training_alone_learn_by_their_share(train, home):
     (home / "heads.yaml").write_text(HEADS)
     found = {}
     for share in (0, 0.5, 2):
-        (home / "own.yaml").write_text(f"{RECIPE}loss: {{auxiliary: {{extra: {share}}}}}\n")
+        (home / "own.yaml").write_text(
+            f"{RECIPE}optimizer: {{weight_decay: 0}}\nloss: {{auxiliary: {{extra: {share}}}}}\n"
+        )
         done = train("-o", f"run{share}", "--epochs", 1, spec="heads.yaml")
         assert done.exit_code == 0, done.stderr
         found[share] = load_file(home / f"run{share}" / "weights.safetensors")
-    assert not found[0]["linear_1.bias"].any()  # as it began
-    assert found[0.5]["linear_1.bias"].any()
+    graph = load(home / "heads.yaml").graph
+    began = pipeline.random_weights(graph).tensors
+    kept = {name for name in began if (found[0][name] == began[name]).all()}
+    assert kept == {"linear_1.weight", "linear_1.bias"}  # a share of 0 teaches the head nothing
+    assert all((found[0.5][name] != began[name]).any() for name in kept)
     stems = [found[share]["conv.weight"] for share in found]
     assert (stems[0] != stems[1]).any()
     assert (stems[1] != stems[2]).any()
