@@ -50,6 +50,12 @@ def labelled(
 ) -> "tuple[LabelledImages, LabelledImages | None]":
     """Return the images that judge, and those that values are fitted to where they are.
 
+    Args:
+        report: Where warnings are told.
+        stages: What hears how far this is.
+        wish: Which images are meant.
+        outputs: The network's.
+
     Raises:
         UserError: They are no labelled data set for the network, there are no two sides to fit
             and to judge (E1260), or the run's images are not there (E1218, E1219).

@@ -62,6 +62,11 @@ def of_weights(option: str | None, weights: Path | None) -> "RunSplit | None":
 def of_bundle(option: str | None, digest: str, weights: Path | None) -> "RunSplit | None":
     """Return the split of a run that is named, or of the project's weights if a bundle has them.
 
+    Args:
+        option: What `--split` says.
+        digest: That of the bundle's weights.
+        weights: The project's, if it names some.
+
     Raises:
         UserError: As for `of_weights`.
     """
@@ -77,6 +82,13 @@ def of_bundle(option: str | None, digest: str, weights: Path | None) -> "RunSpli
 
 def images(report: Report, where: Path, split: "RunSplit", side: str, use: str) -> "DataSet":
     """Return the images of a side of a run in a place, and say what they are used for.
+
+    Args:
+        report: Where this and warnings are told.
+        where: The folder or file of the images.
+        split: The run's.
+        side: One of train, val and test.
+        use: What the images are for, in words before theirs.
 
     Raises:
         UserError: As for `side_images.find`.

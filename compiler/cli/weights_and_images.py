@@ -73,7 +73,13 @@ def take(
 
 
 def weights_file(chosen: ChosenSpec, weights: Path | None, seed: int | None) -> Path | None:
-    """Return the weights that are named, or the project's; None for random or the zoo's."""
+    """Return the weights that are named, or the project's; None for random or the zoo's.
+
+    Args:
+        chosen: The spec, and the project that it may come from.
+        weights: The file that was typed, if one was.
+        seed: That of random weights, if they are asked for.
+    """
     own = chosen.project.weights if chosen.own and seed is None else None
     return weights or own
 
@@ -97,6 +103,7 @@ def take_images(
         report: Where results and warnings are told.
         chosen: The spec, and the project that it may come from.
         data: The folder or file that was typed, if one was.
+        split: That of the run that the weights are from, if one is known.
 
     Raises:
         UserError: There are none (E0616), they are no data set, or not the run's (E1218, E1219).
