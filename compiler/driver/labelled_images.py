@@ -91,10 +91,10 @@ def labelled(data: DataSet, outputs: Sequence[OutputContract], path: Path) -> La
         raise fail("E0714", message, where, label=found, help=help)
     if output.shape[0] == 1:
         return _single(data, output, path)
-    found = _sets(data, output)
-    known = tuple(each for each in found if each is not None)
+    sets = _sets(data, output)
+    known = tuple(each for each in sets if each is not None)
     if len(known) < len(data):
-        raise UserError(_unknown(data, found, output, path))
+        raise UserError(_unknown(data, sets, output, path))
     labels = output.labels or tuple(map(str, range(output.shape[0])))
     return LabelledImages(data, known, labels, output, path)
 
