@@ -1,6 +1,6 @@
 """The target `onnxruntime`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -121,6 +121,30 @@ class OnnxRuntime:
         except Exception as error:  # the runtime has exception types of its own for each cause
             raise _broken(folder / FILE, "run", error) from error
 
+    def inner_levels(
+        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+    ) -> "Iterator[Mapping[str, np.ndarray]]":
+        """Run the file on tensors with all that lies between its layers given out; yield it.
+
+        Raises:
+            UserError: It is no model that ONNX Runtime can run on these (E0651).
+        """
+        from tcc.compiler.lower.onnx_inspection import with_inner_levels
+
+        path = folder / FILE
+        try:
+            data, names = with_inner_levels(_data(path))
+        except Exception as error:  # protobuf has exception types of its own
+            raise _broken(path, "load", error) from error
+        loaded = _session(path, data)
+        for tensor in tensors:
+            feed = {source.name: tensor[None].astype(source.type.dtype.value)}
+            try:
+                found = loaded.run(list(names), feed)
+            except Exception as error:  # the runtime has exception types of its own
+                raise _broken(path, "run", error) from error
+            yield dict(zip(names, found, strict=True))
+
     def measure(
         self,
         target: Target,
@@ -169,12 +193,19 @@ def session(path: Path) -> "Session":
     Raises:
         UserError: It is no model that ONNX Runtime can load (E0651).
     """
+    try:
+        data = _data(path)
+    except OSError as error:
+        raise _broken(path, "load", error) from error
+    return _session(path, data)
+
+
+def _session(path: Path, data: bytes) -> "Session":
     from tcc.compiler.lower import control_flow
     from tcc.compiler.reference import onnxruntime_session as sessions
 
     exact = products(features()).unsigned
     try:
-        data = _data(path)
         control_flow.check(data)
         return sessions.session(data, deterministic=True, exact_products=exact)
     except Exception as error:  # the runtime has exception types of its own for each cause

@@ -1,6 +1,6 @@
 """The target `tflite`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -100,6 +100,20 @@ class TfLite:
         from tcc.backends.tflite import runner
 
         return runner.infer(folder / FILE, source, tensors)
+
+    def inner_levels(
+        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+    ) -> "Iterator[Mapping[str, np.ndarray]]":
+        """Run the file on tensors with all that lies between its layers given out; yield it.
+
+        Raises:
+            MissingTool: LiteRT is not here.
+            UserError: It is no file that LiteRT can run (E0651).
+        """
+        self._need(target)
+        from tcc.backends.tflite import inner_levels
+
+        return inner_levels.of_file(folder / FILE, tensors)
 
     def measure(
         self,

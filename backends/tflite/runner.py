@@ -36,7 +36,7 @@ def infer(path: Path, source: Input, tensors: Sequence[Array]) -> list[dict[str,
     try:
         return [_run(runner, source, tensor) for tensor in tensors]
     except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise _broken(path, error) from error
+        raise broken(path, error) from error
 
 
 def numbers(path: Path) -> Numbers:
@@ -49,7 +49,7 @@ def numbers(path: Path) -> Numbers:
         with regular_files.opened(path) as file:
             return file_inspection.numbers(file.read())
     except (OSError, ValueError) as error:
-        raise _broken(path, error) from error
+        raise broken(path, error) from error
 
 
 def measure(path: Path, source: Input, workload: Workload, progress: Progress) -> Measurement:
@@ -64,14 +64,19 @@ def measure(path: Path, source: Input, workload: Workload, progress: Progress) -
         load = partial(_loaded, path, workload)
         return in_process.measure(how, path, source, load, _timed, (workload, progress))
     except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise _broken(path, error) from error
+        raise broken(path, error) from error
+
+
+def stored(tensor: Array, details: dict[str, Any]) -> Array:
+    """Return a tensor in the graph's layout as an input of a file takes it."""
+    return _stored(_last(tensor), details)
 
 
 def _loaded(path: Path, workload: Workload) -> tuple[Any, Array]:
     """Return what runs a file, and the input as it wants it."""
-    interpreter = _interpreter(path, workload.threads)
-    (details,) = interpreter.get_input_details()
-    return interpreter, _stored(_last(workload.tensor), details)
+    made = interpreter_of(path, workload.threads)
+    (details,) = made.get_input_details()
+    return made, stored(workload.tensor, details)
 
 
 def _timed(loaded: tuple[Any, Array]) -> list[Array]:
@@ -84,25 +89,42 @@ def _timed(loaded: tuple[Any, Array]) -> list[Array]:
 def _runner(path: Path) -> Any:
     """Return what runs a file's signature, with XNNPACK."""
     try:
-        return _interpreter(path).get_signature_runner(SIGNATURE)
+        return interpreter_of(path).get_signature_runner(SIGNATURE)
     except ValueError as error:
-        raise _broken(path, error) from error
+        raise broken(path, error) from error
 
 
-def _interpreter(path: Path, threads: int = 1) -> Any:
-    """Return what runs a file, with XNNPACK."""
-    from ai_edge_litert.interpreter import Interpreter
+def interpreter_of(path: Path, threads: int = 1) -> Any:
+    """Return what runs a file, with XNNPACK.
 
+    Raises:
+        UserError: It is no file that LiteRT can load (E0651).
+    """
     try:
         with regular_files.opened(path) as file:
             data = file.read()
-        file_inspection.read(data)
-        with _silent():
-            interpreter = Interpreter(model_content=data, num_threads=threads)
-            interpreter.allocate_tensors()
+        return interpreter(data, threads)
     except Exception as error:  # the runtime documents no exception types
-        raise _broken(path, error) from error
-    return interpreter
+        raise broken(path, error) from error
+
+
+def interpreter(data: bytes, threads: int = 1) -> Any:
+    """Return what runs the bytes of a file, with XNNPACK.
+
+    Args:
+        data: The bytes.
+        threads: How many share a run.
+
+    Raises:
+        Exception: It is no file of tcc, or none that LiteRT can load; it documents no types.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    file_inspection.read(data)
+    with _silent():
+        made = Interpreter(model_content=data, num_threads=threads)
+        made.allocate_tensors()
+    return made
 
 
 @contextmanager
@@ -120,7 +142,8 @@ def _silent() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _broken(path: Path, error: Exception) -> Exception:
+def broken(path: Path, error: Exception) -> Exception:
+    """Return the error of a file that cannot be run, by the runtime's."""
     lines = str(error).splitlines() or [type(error).__name__]
     message = "LiteRT cannot run the model"
     return fail("E0651", message, whole_file(str(path)), label=lines[0][:160])

@@ -20,10 +20,22 @@ from tcc.compiler.cli.common_options import (
 )
 from tcc.compiler.cli.evaluation_comparison import print_all
 from tcc.compiler.cli.evaluation_images import ImageWish
+from tcc.compiler.cli.evaluation_options import (
+    Bootstrap,
+    BootstrapSeed,
+    CarryOption,
+    FitOption,
+    IntegersOption,
+    LabelledOption,
+    PositiveOption,
+    SaturationOption,
+    SensitivityOption,
+)
 from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling
 from tcc.compiler.cli.evaluation_tables import print_one
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.run_splits import SideOption, SplitOption
+from tcc.compiler.cli.saturation import check_options, of_spec
 from tcc.compiler.cli.show_bundle import bundle_folder
 from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, take, weights_file
 from tcc.compiler.support.diagnostics import fail
@@ -45,65 +57,6 @@ Networks = Annotated[
         "project file's spec.",
     ),
 ]
-LabelledOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="DIR",
-        show_default=False,
-        help="Labelled images: a folder of class folders, or of `test` and other splits, or an "
-        ".npz file with `labels`; without it, the project file's.",
-    ),
-]
-FitOption = Annotated[
-    bool,
-    typer.Option(
-        "--fit",
-        help="Fit the temperature, and thresholds, to the images of DIR/val, or of the run's "
-        "`val`, store them in the bundle, and judge by those of `test`.",
-    ),
-]
-CarryOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--carry",
-        metavar="BUNDLE",
-        show_default=False,
-        help="Store in the bundle what was fitted of another of the same network.",
-    ),
-]
-PositiveOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="CLASS",
-        show_default=False,
-        help="With --fit, also fit a threshold from which an image is taken for this class.",
-    ),
-]
-SensitivityOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SHARE",
-        min=0.0,
-        max=1.0,
-        show_default=False,
-        help="With --fit, the least sensitivity of thresholds; without it, Youden's J decides.",
-    ),
-]
-Bootstrap = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        max=10_000_000,
-        show_default=False,
-        help="Draw N resamples for the intervals of averages, 1000 without it, and give the one "
-        "that holds the accuracy of 95 % of them as well.",
-    ),
-]
-BootstrapSeed = Annotated[
-    int, typer.Option("--bootstrap-seed", metavar="N", min=0, help="Seed of the resamples.")
-]
 
 
 @dataclass(frozen=True)
@@ -119,6 +72,8 @@ class Wanted:
     carry: Path | None
     split: str | None
     side: str | None
+    saturation: bool
+    calibration: Path | None
 
 
 def evaluate(
@@ -134,6 +89,8 @@ def evaluate(
     carry: CarryOption = None,
     positive: PositiveOption = None,
     sensitivity: SensitivityOption = None,
+    saturation: SaturationOption = False,
+    calibration: IntegersOption = None,
     bootstrap: Bootstrap = None,
     bootstrap_seed: BootstrapSeed = 0,
     json: Json = False,
@@ -149,8 +106,12 @@ def evaluate(
     report = Report(json, quiet, verbose)
     criterion = _criterion(fit, positive, sensitivity)
     judged = run_splits.side(side)
-    wanted = Wanted(data, weights, seed, settings, strict, criterion, carry, split, judged)
+    wanted = Wanted(
+        data, weights, seed, settings, strict, criterion, carry, split, judged, saturation,
+        calibration,
+    )  # fmt: skip
     names: Sequence[str | None] = networks or (None,)
+    check_options(len(names), saturation, calibration)
     if len(names) > 1 and (weights or carry):
         option = "--weights" if weights else "--carry"
         raise fail("E0601", f"{option} is for one network, and these are several", typed(option))
@@ -183,7 +144,7 @@ def _criterion(fit: bool, positive: str | None, sensitivity: float | None) -> "C
 def _of(report: Report, stages: Stages, folder: Path, wanted: Wanted) -> EvaluationReport:
     """Evaluate a bundle, after fitting how its outputs are read, where that is wanted."""
     from tcc.compiler.cli import devices
-    from tcc.compiler.driver import evaluation, fitting
+    from tcc.compiler.driver import evaluation, fitting, saturation
 
     _only_specs(wanted)
     found, device = devices.load(folder)
@@ -211,7 +172,9 @@ def _of(report: Report, stages: Stages, folder: Path, wanted: Wanted) -> Evaluat
         _tell_programs(report, device)
     _warn_seen(report, given, point)
     said = {"bundle": str(folder), "target": about.target, "precision": about.precision}
-    return EvaluationReport(said, made, point, str(folder) if wanted.fit or wanted.carry else None)
+    stored = str(folder) if wanted.fit or wanted.carry else None
+    ends = saturation.of_artifact(found, device, given.data, stages) if wanted.saturation else None
+    return EvaluationReport(said, made, point, stored, ends)
 
 
 def _wish(wanted: Wanted, about: "Manifest") -> ImageWish:
@@ -255,7 +218,12 @@ def _warn_seen(report: Report, given: "LabelledImages", point: "OperatingPoint |
 
 def _only_specs(wanted: Wanted) -> None:
     """Refuse options that a bundle has settled (E0601)."""
-    given = {"--weights": wanted.weights, "--seed": wanted.seed, "--set": wanted.settings or None}
+    given = {
+        "--weights": wanted.weights,
+        "--seed": wanted.seed,
+        "--set": wanted.settings or None,
+        "--calibration": wanted.calibration,
+    }
     for name, value in given.items():
         if value is not None:
             raise fail("E0601", f"{name} is for specs, and this is a bundle", typed(name))
@@ -288,4 +256,7 @@ def _of_spec(report: Report, stages: Stages, name: str | None, wanted: Wanted) -
     found = evaluation.by_reference(Model(spec.graph, weights.tensors), given, stages)
     reference = f"reference ({float_program.NAME})"
     said = {"spec": spec.name, "target": reference, "precision": FP32.name}
-    return EvaluationReport(said, found)
+    ends = None
+    if wanted.saturation:
+        ends = of_spec(stages, chosen, weights, wanted.calibration, given.data)
+    return EvaluationReport(said, found, saturation=ends)

@@ -4,8 +4,11 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from tcc.compiler.cli import saturation
+
 if TYPE_CHECKING:
     from tcc.compiler.driver.evaluation import Evaluated
+    from tcc.compiler.driver.saturation import Saturation
     from tcc.compiler.ir.operating_point import OperatingPoint
     from tcc.compiler.reference.classification_metrics import ClassScores, Interval, Scores
     from tcc.compiler.reference.confidence_intervals import Bounds
@@ -25,13 +28,15 @@ class Resampling:
 class EvaluationReport:
     """How a network did on labelled images; `about` says what ran, for the document.
 
-    `stored` is the bundle that the operating point was just stored in.
+    `stored` is the bundle that the operating point was just stored in; `saturation` how often
+    integers are the last of their levels, where that is asked for.
     """
 
     about: dict[str, Any]
     found: "Evaluated"
     point: "OperatingPoint | None" = None
     stored: str | None = None
+    saturation: "Saturation | None" = None
 
     @property
     def name(self) -> str:
@@ -130,7 +135,8 @@ def document(
         averages: The intervals of averages by name.
     """
     scores, given = found.scores, found.found.given
-    return {
+    ends = {"saturation": saturation.document(found.saturation)} if found.saturation else {}
+    return ends | {
         **found.about,
         "data": {"path": str(given.path), "digest": given.data.digest, "images": scores.images},
         "output": given.output.name,

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from tcc.compiler.cli import saturation
 from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling, document
 from tcc.compiler.cli.report import Report, TableCell
 
@@ -38,6 +39,8 @@ def print_one(report: Report, found: EvaluationReport, drawn: Resampling) -> dic
         _print_classes(report, found)
         _print_bounds(report, found, averages)
         _print_confusion(report, found)
+    if found.saturation:
+        saturation.tell(report, found.saturation)
     return document(found, within, averages)
 
 

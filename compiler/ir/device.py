@@ -12,6 +12,7 @@ from tcc.compiler.ir.backend import (
     Builder,
     GraphReader,
     ImageRunner,
+    LevelReader,
     Measurer,
     NumbersReader,
     OperatingPointReader,
@@ -128,6 +129,11 @@ class Device:
         if isinstance(self.backend, OperatingPointReader):
             return self.backend.operating_point_files(self.target, folder, points)
         return {}
+
+    @property
+    def level_reader(self) -> LevelReader | None:
+        """The backend, if its integer artifacts can be looked into here."""
+        return self.backend if isinstance(self.backend, LevelReader) else None
 
     def infer(
         self, folder: Path, source: "Input", tensors: "Sequence[np.ndarray]"

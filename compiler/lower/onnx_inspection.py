@@ -38,6 +38,23 @@ def numbers(data: bytes) -> Numbers:
     )
 
 
+def with_inner_levels(data: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """Return a model that gives all its values of 8-bit integers too, and their names.
+
+    Raises:
+        google.protobuf.message.DecodeError: It is no ONNX model.
+    """
+    model = onnx.load_model_from_string(data)
+    graph = model.graph
+    kinds = {onnx.TensorProto.UINT8, onnx.TensorProto.INT8}
+    made = {name for node in graph.node for name in node.output}
+    given = {output.name for output in graph.output}
+    known = [one for one in (*graph.value_info, *graph.output) if one.name in made]
+    found = [one for one in known if one.type.tensor_type.elem_type in kinds]
+    graph.output.extend(one for one in found if one.name not in given)
+    return model.SerializeToString(), tuple(one.name for one in found)
+
+
 def _role(node: onnx.NodeProto) -> OperatorRole:
     match node.op_type:
         case "DequantizeLinear":

@@ -28,7 +28,8 @@ class LayerLoss:
     """One value as integers against floats, over all images.
 
     `error` is the largest difference in steps of the scale, `saturated` the share of numbers whose
-    float lies more than half a step outside of what the integers reach.
+    float lies more than half a step outside of what the integers reach; `at_end` the share of
+    integers that are the last of their levels, which is what an artifact shows by itself.
     """
 
     name: str
@@ -39,6 +40,7 @@ class LayerLoss:
     snr: float
     error: float
     saturated: float
+    at_end: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def compare(
     ]
     names = [n for n in names if program.graph.types[n].scale is not None]
     sums = {name: _RunningLoss(calibration.factors.get(name)) for name in names}
-    both = _tapped(ready, names), _tapped(program, names)
+    both = tapped(ready, names), tapped(program, names)
     outputs: tuple[list[output_comparison.Tensors], ...] = ([], [])
     total = len(images.data)
     progress("compare", 0, total)
@@ -114,6 +116,7 @@ class _RunningLoss:
     noise: float = 0.0
     worst: float = 0.0
     outside: int = 0
+    at_end: int = 0
     count: int = 0
 
     def add(self, real: NDArray[Any], stored: NDArray[Any], kind: TensorType) -> None:
@@ -131,6 +134,8 @@ class _RunningLoss:
         self.noise += float(error @ error)
         self.worst = max(self.worst, float(error.max(initial=0.0)))
         self.outside += int(((steps < low - 0.5) | (steps > high + 0.5)).sum())
+        if stored.dtype.kind != "f":  # the input comes as floats: pixels are as large as they are
+            self.at_end += at_end(stored, signed=low < 0)
         self.count += steps.size
 
     def layer(self, name: str, op: str, kind: TensorType) -> LayerLoss:
@@ -146,7 +151,22 @@ class _RunningLoss:
             _decibels(self.floats, self.noise),
             self.worst,
             self.outside / max(self.count, 1),
+            self.at_end / max(self.count, 1),
         )
+
+
+def at_end(stored: NDArray[Any], *, signed: bool) -> int:
+    """Return how many levels are the last ones, above or, of signed values, below.
+
+    The lowest level of an unsigned value is 0, which a relu makes of half of all numbers.
+
+    Args:
+        stored: Levels of 8 bits, as uint8 or int8: the last ones are the type's own.
+        signed: Whether the value may be negative.
+    """
+    ends = np.iinfo(stored.dtype)
+    found = int(np.count_nonzero(stored == ends.max))
+    return found + int(np.count_nonzero(stored == ends.min)) if signed else found
 
 
 def _decibels(signal: float, noise: float) -> float:
@@ -155,8 +175,13 @@ def _decibels(signal: float, noise: float) -> float:
     return min(BEST, 10 * log10(signal / noise)) if signal else 0.0
 
 
-def _tapped(model: Model, names: list[str]) -> Callable[[Any], Mapping[str, Any]]:
-    """Return what gives a model's outputs, and the values of names, as floats or levels."""
+def tapped(model: Model, names: list[str]) -> Callable[[Any], Mapping[str, Any]]:
+    """Return what gives a model's outputs, and the values of names, as floats or levels.
+
+    Args:
+        model: A float model or an integer program, with one input.
+        names: The values.
+    """
     graph = model.graph
     more = tuple(Output(f"tap {name}", name) for name in names if name not in _inputs(model))
     run = float_program.prepared(replace(model, graph=replace(graph, outputs=graph.outputs + more)))
