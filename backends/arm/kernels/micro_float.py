@@ -100,10 +100,10 @@ class MicroFloatMatrix(MicroKernelCaller):
     @property
     def shares(self) -> int:
         """Parts of the filters that threads share where tiles are too few for them."""
-        if -(-self.tiles // self.together) >= TASKS:
-            return 1
+        rounds = -(-self.tiles // self.together)
         blocks = self.padded // self.record.filters
-        return next(n for n in range(min(TASKS, blocks), 0, -1) if blocks % n == 0)
+        least = min(-(-TASKS // rounds), blocks)
+        return next(n for n in range(least, blocks + 1) if blocks % n == 0)
 
     @property
     def chunk(self) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tcc.backends.arm.micro.window import MAX_WIDTH, MicroWindow
+from tcc.backends.arm.micro.window import MicroWindow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,8 +70,7 @@ class Matrix(MicroKernel):
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""
-        fits = window.taps <= MAX_TAPS and window.kernel[1] <= MAX_WIDTH
-        return fits and window.reaches(PIXELS)
+        return window.gatherable and window.taps <= MAX_TAPS
 
     def filled(self, values: "NDArray[np.generic]") -> "NDArray[np.generic]":
         """Return biases or factors, one a filter, filled up with zeros to whole blocks."""
@@ -94,8 +93,7 @@ class FloatMatrix(MicroKernel):
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""
-        fits = prod(window.kernel) * FLOAT_PIXELS <= MAX_FLOAT_PANELS
-        return fits and window.reaches(FLOAT_PIXELS)
+        return prod(window.kernel) * FLOAT_PIXELS <= MAX_FLOAT_PANELS
 
     def filled(self, values: "Floats") -> "Floats":
         """Return biases, one a filter, filled up with zeros to whole blocks."""

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REACH = 256
-"""Most numbers of a row that a tile's windows and a vector reach over: `REACH` of `c/gather.h`."""
+"""Most bytes of a row that eight windows and a vector reach over: `REACH` of `c/matrix.h`."""
 MAX_WIDTH = 120
-"""Most columns of a window of levels: fewer than the `ROWS` of `c/matrix.h`."""
+"""Most columns of a window that is gathered: fewer than the `ROWS` of `c/matrix.h`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,11 @@ class MicroWindow:
         """What makes a stored level a signed one."""
         return 0 if self.signed else 0x80
 
-    def reaches(self, pixels: int) -> bool:
-        """Whether `c/gather.h` has room for what the windows of some pixels in a row read."""
-        return pixels * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] <= REACH
+    @property
+    def gatherable(self) -> bool:
+        """Whether `c/matrix.h` has room for what eight windows in a row read."""
+        reach = 8 * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1]
+        return reach <= REACH and self.kernel[1] <= MAX_WIDTH
 
     @property
     def band_elements(self) -> int:

@@ -1,12 +1,8 @@
-/* Where the windows of up to PIXELS pixels read a map, whose numbers are of the type ELEMENT: both
- * are defined before this is included.
- */
+/* Where the windows of some pixels in a row read a map. */
 #ifndef GATHER_H
 #define GATHER_H
 
 #include "micro.h"
-
-enum { REACH = 256 }; /* most numbers of a row that a tile's windows and a vector reach over */
 
 /* Pixels of a tile that lie in one row of the output. */
 typedef struct {
@@ -14,8 +10,6 @@ typedef struct {
     int y, x;      /* where the first one's window begins in the map; may lie outside */
     int inside;    /* whether all columns do lie inside */
 } gather_run;
-
-static const ELEMENT gather_nothing[REACH] = {0};
 
 static int gather_runs(const micro_window *w, int first, int count, gather_run *runs)
 {
@@ -31,30 +25,6 @@ static int gather_runs(const micro_window *w, int first, int count, gather_run *
         at += run->count;
     }
     return found;
-}
-
-/* Copy `size` numbers of a row from column `x` on, with zeros for those that lie outside. */
-static void gather_bordered(const ELEMENT *row, int width, int x, int size, ELEMENT *copy)
-{
-    int first = micro_most(0, -x), last = micro_least(size, width - x);
-    memset(copy, 0, (size_t)size * sizeof *copy);
-    if (last > first)
-        memcpy(copy + first, row + x + first, (size_t)(last - first) * sizeof *copy);
-}
-
-/* Return where row `y` of a channel begins for a run: in the map, or copied with its border. */
-static inline const ELEMENT *gather_row(const ELEMENT *map, const micro_window *w,
-                                        const gather_run *run, int channel, int y, ELEMENT *copy)
-{
-    if (y < 0 || y >= w->height)
-        return gather_nothing;
-    int size = PIXELS * w->stride_x + (w->kernel_width - 1) * w->dilation_x;
-    int rows = channel * w->height + y, left = w->channels * w->height - rows;
-    const ELEMENT *row = map + (ptrdiff_t)rows * w->width;
-    if (run->inside && (left > 1 ? w->width : 0) + w->width - run->x >= size)
-        return row + run->x;
-    gather_bordered(row, w->width, run->x, size, copy);
-    return copy;
 }
 
 #endif

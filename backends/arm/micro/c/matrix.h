@@ -13,15 +13,41 @@
  * blocks of FILTERS, each (quads, as the kernel wants them); biases and factors one a filter. All
  * three are filled up with zeros to whole blocks.
  */
+#include "gather.h"
 #include "requantize.h"
 
-#define ELEMENT uint8_t
 enum {
     PIXELS = 8,
-    PITCH = 16, /* of a row for one tap: eight bytes, and as many as a run may reach beyond them */
-    ROWS = 128, /* taps that are gathered before they are interleaved */
+    PITCH = 16,  /* of a row for one tap: eight bytes, and as many as a run may reach beyond them */
+    ROWS = 128,  /* taps that are gathered before they are interleaved */
+    REACH = 256, /* most bytes of a row that a tile's windows and a vector reach over */
 };
-#include "gather.h"
+
+static const uint8_t gather_nothing[REACH] = {0};
+
+/* Copy `size` bytes of a row from column `x` on, with zeros for those that lie outside. */
+static void gather_bordered(const uint8_t *row, int width, int x, int size, uint8_t *copy)
+{
+    int first = micro_most(0, -x), last = micro_least(size, width - x);
+    memset(copy, 0, (size_t)size);
+    if (last > first)
+        memcpy(copy + first, row + x + first, (size_t)(last - first));
+}
+
+/* Return where row `y` of a channel begins for a run: in the map, or copied with its border. */
+static inline const uint8_t *gather_row(const uint8_t *map, const micro_window *w,
+                                        const gather_run *run, int channel, int y, uint8_t *copy)
+{
+    if (y < 0 || y >= w->height)
+        return gather_nothing;
+    int size = PIXELS * w->stride_x + (w->kernel_width - 1) * w->dilation_x;
+    int rows = channel * w->height + y, left = w->channels * w->height - rows;
+    const uint8_t *row = map + (ptrdiff_t)rows * w->width;
+    if (run->inside && (left > 1 ? w->width : 0) + w->width - run->x >= size)
+        return row + run->x;
+    gather_bordered(row, w->width, run->x, size, copy);
+    return copy;
+}
 
 /* Write, for each tap of a row of the window, every `stride`th byte from where it begins. */
 static inline void gather_taps(const uint8_t *from, const micro_window *w, uint8_t *to)
