@@ -60,4 +60,5 @@ def _session(model: Model, *, optimised: bool = False) -> Session:
     Integer weights are unsigned where the processor's products of mixed signs saturate.
     """
     fit = unsigned(model) if products(features()).unsigned else model
-    return session(lower(fit).SerializeToString(), optimised=optimised)
+    # What judges many programs is run by several threads.
+    return session(lower(fit).SerializeToString(), optimised=optimised, lean=optimised)

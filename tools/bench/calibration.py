@@ -19,9 +19,10 @@ JSON; with `--docs` it writes its table into docs/measuring.md.
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -122,7 +123,7 @@ class Bench:
                 )
                 for one in sets
             }
-            record["sets"] = judged
+            record |= {"sets": judged, "stated": calibration_judge.stated(network, result)}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record, indent=1))
         print(network.name, means.name, number, json.dumps(record), flush=True)
@@ -158,7 +159,9 @@ class Bench:
             words = self._peer(network, means, images, result)
         else:
             words = _ours(network, means, images, result)
-        done = subprocess.run([*MEASURED, *words], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [*MEASURED, *words], check=True, capture_output=True, text=True, env=_environment()
+        )
         cost: Record = json.loads(done.stdout)
         if cost["status"]:
             cost["failed"] = (done.stderr.strip().splitlines() or ["it says nothing"])[-1][:200]
@@ -182,6 +185,15 @@ class Bench:
 @cache
 def _sets(network: BenchNetwork, folder: Path) -> list[BenchSet]:
     return calibration_sets.ready(network, folder / "sets")
+
+
+@cache
+def _environment() -> Mapping[str, str]:
+    """Return the variables of measured processes, whose Python files are compiled, as pip does."""
+    found = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    folders = (str(ROOT / "src/tcc" / each) for each in ("compiler", "backends"))
+    subprocess.run([sys.executable, "-m", "compileall", "-q", *folders], check=True, env=found)
+    return found
 
 
 @cache

@@ -139,6 +139,19 @@ def _real(values: NDArray[Any], tensor: dict[str, Any]) -> NDArray[np.float32]:
     return real
 
 
+def stated(network: BenchNetwork, file: Path) -> tuple[float, float] | None:
+    """Return between what losses the mean of unseen images lies, as a calibration states it.
+
+    They are in the unit of `JudgedSet.loss`; None where a file states nothing.
+    """
+    if file.suffix != ".json":
+        return None
+    (output, *_) = output_comparison.judged_outputs(network.model)
+    # Calibrations of older versions state nothing.
+    expected = getattr(calibration_document.read(file), "expected", {}).get(output.name)
+    return expected and (expected.low * 1e4, expected.high * 1e4)
+
+
 def record(found: JudgedSet) -> dict[str, Any]:
     """Return it as JSON has it."""
     return asdict(found)

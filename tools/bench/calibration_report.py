@@ -40,6 +40,8 @@ def _method(draws: Mapping[str, Record], base: Mapping[str, Record]) -> Record:
             found[name] = round(statistics.median(one[name] for one in good.values()), 2)
         names = list(next(iter(good.values()))["sets"])
         found["sets"] = {name: _set(name, good, base) for name in names}
+        # What a calibration states is of images like its own.
+        found["sets"][names[0]] |= _stated(names[0], good)
     return found
 
 
@@ -62,13 +64,20 @@ def _set(name: str, draws: Mapping[str, Record], base: Mapping[str, Record]) -> 
         own = {n: base[n]["sets"][name]["loss"] for n in both}
         found["to_minmax"] = _mean(losses[n] for n in both) / _mean(own.values())
         found["to_minmax_by_draw"] = [round(losses[n] / own[n], 3) for n in both]
-    stated = [(losses[n], draws[n]["promised"]) for n in rows if "promised" in draws[n]]
-    if stated:
-        held = [low <= loss <= high for loss, (low, high) in stated]
-        widths = [(high - low) / loss for loss, (low, high) in stated]
-        found["interval_held"] = sum(held) / len(held)
-        found["interval_width_to_loss"] = statistics.median(widths)
     return {key: _rounded(value) for key, value in found.items()}
+
+
+def _stated(name: str, draws: Mapping[str, Record]) -> Record:
+    """Return how often the stated interval has the loss that was measured, and how wide it is."""
+    pairs = [(one["sets"][name]["loss"], one.get("stated")) for one in draws.values()]
+    known = [(loss, *bounds) for loss, bounds in pairs if bounds]
+    if not known:
+        return {}
+    widths = [(high - low) / loss for loss, low, high in known]
+    return {
+        "interval_held": _mean(low <= loss <= high for loss, low, high in known),
+        "interval_width_to_loss": round(statistics.median(widths), 3),
+    }
 
 
 def cost(pairs: Sequence[Mapping[str, Record]]) -> Record:

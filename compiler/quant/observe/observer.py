@@ -167,7 +167,7 @@ class _Observation:
         if f"sample {value}" not in self.parts:  # a vector is its own extreme
             return self.high[value][list(self.plan.samples[value].images)]
         part = self.parts[f"sample {value}"]
-        return np.ascontiguousarray(part.transpose(0, 2, 3, 1)).reshape(-1, part.shape[1])
+        return part.transpose(0, 2, 3, 1).reshape(-1, part.shape[1])
 
     def _images(self, value: str) -> tuple[int, ...]:
         outer, _ = self.plan.within.get(value, (value, 0))
@@ -213,21 +213,22 @@ def _prepared(model: Model, data: DataSet, chosen: SamplingPlan) -> _Observation
         chosen,
         tuple(taps),
         tuple(parts),
-        session(tapped(model, taps, [part for part, _ in parts])),
+        session(tapped(model, taps, [part for part, _ in parts]), lean=True),
         {
             o.name: np.zeros((count, thinned_size(graph.types[o.value].elements)), np.float32)
             for o in graph.outputs
         },
         table(),
         table(),
-        {part.name: _room(graph, choice) for part, choice in parts},
+        {part.name: _room(graph, part.name, choice) for part, choice in parts},
     )
 
 
-def _room(graph: Graph, choice: SampledPart) -> Float32:
-    return np.zeros(
-        (len(choice.images), graph.types[choice.value].shape[0], *choice.size), np.float32
-    )
+def _room(graph: Graph, name: str, choice: SampledPart) -> Float32:
+    images, channels = len(choice.images), graph.types[choice.value].shape[0]
+    if name.startswith("sample"):  # lies in memory as it is read, position by position
+        return np.zeros((images, *choice.size, channels), np.float32).transpose(0, 3, 1, 2)
+    return np.zeros((images, channels, *choice.size), np.float32)
 
 
 def _bounds(choice: SampledPart, digest: str, graph: Graph) -> tuple[Pair, Pair, Pair]:
