@@ -187,7 +187,7 @@ def _wish(wanted: Wanted, about: "Manifest") -> ImageWish:
         run_splits.of_bundle(wanted.split, about.weights.digest, project.weights),
         wanted.side,
         fits=wanted.fit is not None,
-        learned=about.weights.origin == "file",
+        learned=run_splits.is_unknown(wanted.split, about.weights.origin),
     )
 
 
@@ -249,7 +249,7 @@ def _of_spec(report: Report, stages: Stages, name: str | None, wanted: Wanted) -
         run_splits.of_weights(wanted.split, file),
         wanted.side,
         fits=False,
-        learned=weights.origin.origin == "file",
+        learned=run_splits.is_unknown(wanted.split, weights.origin.origin),
     )
     outputs = bundle_folder.results(spec.graph)
     given, _ = evaluation_images.labelled(report, stages, wish, outputs)

@@ -6,17 +6,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tcc.compiler.cli import evaluation_images, run_splits
 from tcc.compiler.cli.common_options import ChosenSpec, choose, typed
-from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.evaluation_images import ImageWish
+from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.show_bundle import bundle_folder
-from tcc.compiler.cli.weights_and_images import take
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.cli.weights_and_images import take, weights_file
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 if TYPE_CHECKING:
+    from tcc.compiler.bundle.manifest import OutputContract
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.evaluation import Evaluated
     from tcc.compiler.driver.labelled_images import LabelledImages
     from tcc.compiler.plots.pictures import PlottedNetwork
+    from tcc.compiler.train.split_file import RunSplit
 
 
 @dataclass(frozen=True)
@@ -69,21 +73,29 @@ def images(request: PlotRequest, *, needed: bool) -> "DataSet | None":
         UserError: They are needed, and there are none (E0616), or they are no data set.
     """
     from tcc.compiler.data.dataset import read
-    from tcc.compiler.support import project_file
 
-    where = request.data or project_file.find(Path()).data
+    where = _where(request)
     if where is None:
-        if not needed:
-            return None
-        help = "give images with --data"
-        raise fail("E0616", "draw which images?", typed("--data"), help=help)
+        if needed:
+            raise _no_images()
+        return None
     found = read(where)
     request.report.warnings(found.warnings)
     return found
 
 
+def _where(request: PlotRequest) -> Path | None:
+    from tcc.compiler.support import project_file
+
+    return request.data or project_file.find(Path()).data
+
+
+def _no_images() -> UserError:
+    return fail("E0616", "draw which images?", typed("--data"), help="give images with --data")
+
+
 def labelled(request: PlotRequest, net: "PlottedNetwork", most: int | None) -> "LabelledImages":
-    """Return images with classes, the first `most` by digest.
+    """Return images with classes, the first `most` by digest, of those that would judge it.
 
     Args:
         request: What was typed.
@@ -95,19 +107,27 @@ def labelled(request: PlotRequest, net: "PlottedNetwork", most: int | None) -> "
     """
     from tcc.compiler.bundle import bundle_folder as bundles
 
-    return _labelled(request, bundles.results(net.spec.graph), most)
+    file = weights_file(request.chosen, request.weights, request.seed)
+    split = run_splits.of_weights(None, file)
+    return _labelled(request, bundles.results(net.spec.graph), most, split)
 
 
-def _labelled(request: PlotRequest, outputs: object, most: int | None) -> "LabelledImages":
-    from tcc.compiler.driver import labelled_images
-
-    found = images(request, needed=True)
-    assert found is not None
-    where = found.items[0].path if request.data is None else request.data
-    if most is not None and len(found) > most:
-        request.report.note(f"{most:,} of {len(found):,} images are drawn, the first by digest")
-        found = found.first(most)
-    return labelled_images.labelled(found, outputs, where)  # type: ignore[arg-type]
+def _labelled(
+    request: PlotRequest,
+    outputs: "Sequence[OutputContract]",
+    most: int | None,
+    split: "RunSplit | None",
+) -> "LabelledImages":
+    where = _where(request)
+    if where is None:
+        raise _no_images()
+    wish = ImageWish(where, split, None, fits=False, learned=False)
+    found, _ = evaluation_images.labelled(request.report, Stages(), wish, outputs)
+    count = len(found.data)
+    if most is not None and count > most:
+        request.report.note(f"{most:,} of {count:,} images are drawn, the first by digest")
+        found = replace(found, data=found.data.first(most), sets=found.sets[:most])
+    return found
 
 
 def judged(request: PlotRequest, most: int | None) -> JudgedNetwork:
@@ -127,6 +147,7 @@ def judged(request: PlotRequest, most: int | None) -> JudgedNetwork:
             found = evaluation.by_reference(net.model, given, stages)
             return JudgedNetwork(found, net.spec.name, net.notice)
         from tcc.compiler.cli import devices
+        from tcc.compiler.support import project_file
 
         for option, value in (("--weights", request.weights), ("--seed", request.seed)):
             if value is not None:
@@ -135,7 +156,9 @@ def judged(request: PlotRequest, most: int | None) -> JudgedNetwork:
         about = bundle.manifest
         if about.weights.notice:
             report.notice(about.weights.notice)
-        given = _labelled(request, about.outputs, most)
+        own = project_file.find(Path()).weights
+        split = run_splits.of_bundle(None, about.weights.digest, own)
+        given = _labelled(request, about.outputs, most, split)
         point = about.operating_point(given.output.name)
         made = evaluation.by_artifact(bundle, device, given, stages, point)
         name = f"{about.model.name} {about.target} {about.precision}"

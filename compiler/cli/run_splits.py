@@ -97,11 +97,12 @@ def images(report: Report, where: Path, split: "RunSplit", side: str, use: str) 
 
     found = side_images.find(split, where, folder(where, side), side)
     report.warnings(found.warnings)
-    count = len(found.data)
+    count, had = len(found.data), sum(line.side == side for line in split.lines)
     if found.known == count:
-        said = f"the {count:,} images of `{side}` of {split.path.parent}"
+        part = "the" if count == had else f"{count:,} of the"
+        said = f"{part} {had:,} images of `{side}` of {split.path.parent}"
     else:
-        said = f"{count:,} images that {split.path.parent} has not learned from"
+        said = f"{count:,} image{'s' * (count != 1)} that {split.path.parent} has not learned from"
         if found.known:
             said += f", {found.known:,} of them of its `{side}`"
     report.note(f"{use} {said}")
@@ -130,6 +131,11 @@ def side(option: str | None) -> str | None:
     if option is None or option in SIDES:
         return option
     raise fail("E0601", "say train, val or test", typed(f"--side {option}"))
+
+
+def is_unknown(option: str | None, origin: str) -> bool:
+    """Whether weights of an origin may have learned from any image, and nobody says from which."""
+    return origin == "file" and option != NO_SPLIT
 
 
 def unknown(report: Report, where: Path) -> None:

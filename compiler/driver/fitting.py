@@ -56,6 +56,7 @@ def fit(found: Evaluated, program: str, wanted: Criterion) -> OperatingPoint:
         raise fail("E1263", message, where, help="take fewer" if raw is None else "")
     positive = _positive(found, wanted)
     holds = given.holds[:, 1:] if given.single else given.holds
+    _check_classes(found)
     sharp = None
     if output.activation != "none":
         sharp = decision_rule.best_temperature(output.activation, raw, holds)
@@ -72,6 +73,20 @@ def fit(found: Evaluated, program: str, wanted: Criterion) -> OperatingPoint:
     criterion = str(wanted) if thresholds else "none"
     data = FittingData(given.data.digest, len(given.data), program, before_after)
     return OperatingPoint(output.name, temperature, positive, thresholds, criterion, data)
+
+
+def _check_classes(found: Evaluated) -> None:
+    """Refuse images of one class alone, by which any network that knows it is too unsure (E1263).
+
+    Raises:
+        UserError: They are.
+    """
+    given = found.given
+    there = sorted(frozenset.union(*given.sets))
+    if given.exclusive and len(there) == 1:
+        message = f"these images are all of `{given.labels[there[0]]}`"
+        help = "give images of every class"
+        raise fail("E1263", message, whole_file(str(given.path)), help=help)
 
 
 def _positive(found: Evaluated, wanted: Criterion) -> int | None:

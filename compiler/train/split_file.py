@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tcc.compiler.data.dataset import Item
 from tcc.compiler.support import atomic_files, regular_files
-from tcc.compiler.support.diagnostics import Span, fail
+from tcc.compiler.support.diagnostics import Span, fail, whole_file
 from tcc.compiler.train.image_split import ImageSplit
 from tcc.compiler.train.seeded_split import SIDES
 
@@ -97,8 +97,8 @@ def read(path: Path) -> RunSplit:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         help = "name the folder that `tcc train` wrote, or its split.csv"
-        label = error.strerror or ""
-        raise fail("E1217", "cannot read a run's split here", at, label=label, help=help) from None
+        label, message = error.strerror or "", "cannot read a run's split here"
+        raise fail("E1217", message, whole_file(str(path)), label=label, help=help) from None
     text = data[:MAX_BYTES].decode("utf-8", "surrogateescape")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     lines: list[SplitLine] = []

@@ -152,6 +152,15 @@ def test_all_right_has_no_temperature(tcc, built, home, answers):
     assert "temperature 1: no other is the likeliest for these images" in found.out
 
 
+def test_one_class_alone_has_nothing_to_be_fitted(tcc, built, home, answers):
+    draw(home / "set/val", {"cat": [10, 20]})
+    draw(home / "set/test", {"cat": [12], "owl": [92]})
+    answers(owl)
+    found = tcc("eval", built, "--data", "set", "--fit")
+    assert found.code == 2
+    assert "error[E1263]: these images are all of `cat`" in found.err
+
+
 class TestSingleDecision:
     @pytest.fixture
     def single(self, tcc, home):

@@ -77,6 +77,7 @@ def test_weights_that_left_the_folder_are_warned_of_and_take_the_run_by_name(hom
     assert "E1216" not in done.stderr
     assert json.loads(done.stdout)["data"]["images"] == 10
     done = tcc(*words, "--split", "none")
+    assert "E1216" not in done.stderr
     assert json.loads(done.stdout)["data"]["images"] == 40
 
 
@@ -118,8 +119,24 @@ def test_learned_images_do_not_judge_from_another_folder_either(home):
     draw(home / "copies" / "red" / "new.png", "red", 99)
     done = tcc("eval", "net.yaml", *WEIGHTS, "--data", "copies", "--json")
     assert "20 images are of the run's train, and left out" in done.stderr
-    assert "judged by 1 images that run has not learned from" in done.stderr
+    assert "judged by 1 image that run has not learned from" in done.stderr
     assert json.loads(done.stdout)["data"]["images"] == 1
+
+
+def test_a_part_of_the_test_images_is_called_a_part(home):
+    draws = [line["file"] for line in lines(home) if line["split"] == "test"]
+    for file in draws[:3] + draws[-3:]:
+        path = home / "few" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(home / "set" / file, path.with_stem(f"copy-{path.stem}"))
+    done = tcc("eval", "net.yaml", *WEIGHTS, "--data", "few")
+    assert "judged by 6 of the 10 images of `test` of run" in done.stderr
+
+
+def test_a_confusion_matrix_is_of_the_test_images(home):
+    done = tcc("plot", "confusion", "net.yaml", *WEIGHTS, "--data", "set", "-o", "c.svg")
+    assert done.exit_code == 0, done.stderr
+    assert "judged by the 10 images of `test` of run" in done.stderr
 
 
 def test_calibration_takes_what_the_network_has_learned_from(home):
