@@ -169,7 +169,7 @@ def _of(report: Report, stages: Stages, folder: Path, wanted: Wanted) -> Evaluat
         fitting.check_apart(learned, made)
     if points != about.operating_points:
         fitting.store(found, device, points)
-        _tell_programs(report, device)
+        tell_programs(report, device)
     _warn_seen(report, given, point)
     said = {"bundle": str(folder), "target": about.target, "precision": about.precision}
     stored = str(folder) if wanted.fit or wanted.carry else None
@@ -191,7 +191,7 @@ def _wish(wanted: Wanted, about: "Manifest") -> ImageWish:
     )
 
 
-def _tell_programs(report: Report, device: "Device") -> None:
+def tell_programs(report: Report, device: "Device") -> None:
     """Say which of a bundle's programs do not know of what was fitted."""
     from tcc.compiler.ir.backend import OperatingPointReader
 

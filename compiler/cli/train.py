@@ -255,14 +255,19 @@ def _request(
 
 
 def _trained(report: Report, stages: Stages, request: "TrainingRequest") -> "TrainingReport":
-    from tcc.compiler.train import arithmetic, session
+    from tcc.compiler.train import arithmetic, run_folder, session
 
     request.world.wait()
     if request.recipe.precision == "bf16" and arithmetic.slow_bf16():
         report.notice(
             "this processor has no instructions for bfloat16: `precision: fp32` is quicker here"
         )
-    return session.train(request, Observing(report, stages), stages)
+    try:
+        return session.train(request, Observing(report, stages), stages)
+    except KeyboardInterrupt:
+        if (request.folder / run_folder.CHECKPOINT).exists():
+            report.note(f"{request.folder} has the state of the last seconds: --resume goes on")
+        raise
 
 
 def _print(report: Report, folder: Path, found: "TrainingReport") -> None:

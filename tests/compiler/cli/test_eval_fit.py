@@ -161,6 +161,18 @@ def test_one_class_alone_has_nothing_to_be_fitted(tcc, built, home, answers):
     assert "error[E1263]: these images are all of `cat`" in found.err
 
 
+def test_programs_that_do_not_follow_what_is_fitted_are_named(capsys):
+    from tcc.compiler.cli import devices
+    from tcc.compiler.cli.eval import tell_programs
+    from tcc.compiler.cli.report import Report
+
+    for device in devices.every():
+        tell_programs(Report(), device)
+        said = capsys.readouterr().err
+        assert ("programs for the board know nothing" in said) == bool(device.packager)
+        assert ("model_classify does not" in said) == (device.name.startswith(("arm-", "host")))
+
+
 class TestSingleDecision:
     @pytest.fixture
     def single(self, tcc, home):

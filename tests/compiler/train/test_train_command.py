@@ -124,6 +124,23 @@ def test_an_interruption_changes_nothing_of_what_is_drawn(train, home, monkeypat
     assert contents(home / "parts") == contents(home / "whole")
 
 
+def test_an_interrupt_by_hand_says_how_to_go_on(train, home, monkeypatch):
+    from tcc.compiler.train import loop
+
+    left = iter([False] * 12)
+
+    def over(self):
+        for value in left:
+            return value
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.TrainingRun, "_over", over)
+    monkeypatch.setattr(loop, "SECONDS", -1)  # a state after each step
+    done = train("-o", "run")
+    assert done.exit_code == 130
+    assert "run has the state of the last seconds: --resume goes on" in done.stderr
+
+
 def test_heads_for_training_alone_learn_by_their_share(train, home):
     (home / "heads.yaml").write_text(HEADS)
     found = {}
