@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tcc.backends.arm.imports import without
 from tcc.backends.arm.machine import MACHINES, Machine, machine
+from tcc.backends.arm.precisions import INT8_COUNTED
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.precision import FP32, Precision
@@ -71,7 +72,7 @@ class Arm:
         with without("torch"):
             from tcc.backends.arm.compile_model import emit
 
-        return emit(machine(target), model, progress)
+        return emit(machine(target), model, progress, counted=precision is INT8_COUNTED)
 
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"

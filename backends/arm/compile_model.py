@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from tcc.backends.arm.codegen import bundle_texts, c_names, c_source, link, micro_objects, objects
 from tcc.backends.arm.codegen.c_source import Sources
-from tcc.backends.arm.codegen.network import Network, levels
+from tcc.backends.arm.codegen.network import COUNT_SIZE, COUNTS, Network, levels
 from tcc.backends.arm.codegen.zig import ZigError
 from tcc.backends.arm.kernels.base import KernelCall
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule import input_scratch, limits
-from tcc.backends.arm.schedule.arena import plan
+from tcc.backends.arm.schedule.arena import Buffer, plan
 from tcc.backends.arm.schedule.program import Copy, ProgramStep, buffers, program
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.target import Artifact, Memory
@@ -39,8 +39,16 @@ class Compiled:
         return Memory(self.network.arena_size, arena.bound, len(self.sources.weights))
 
 
-def compiled(machine: Machine, model: Model, progress: Progress = silent) -> Compiled:
+def compiled(
+    machine: Machine, model: Model, progress: Progress = silent, *, counted: bool = False
+) -> Compiled:
     """Return a model as C and kernels.
+
+    Args:
+        machine: What to compile for.
+        model: What `refusals` let pass.
+        progress: Told of each kernel.
+        counted: Whether it counts how often levels are the last ones.
 
     Raises:
         UserError: It needs more memory than the machine's programs have (E0654).
@@ -61,23 +69,28 @@ def compiled(machine: Machine, model: Model, progress: Progress = silent) -> Com
         ) from error
     ends = levels(steps)
     used = buffers(steps, ends[0] if ends else ())
-    arena = plan((*used, input_scratch.buffer(steps.graph.inputs[0])))
+    last = len(steps.steps) + 1
+    counts = [Buffer(COUNTS, COUNT_SIZE * len(steps.steps), 0, last, scratch=True)]
+    scratch = input_scratch.buffer(steps.graph.inputs[0])
+    arena = plan((*used, scratch, *(counts if counted else ())))
     limits.check_memory(machine.target.name, model.graph, arena.nbytes)
-    network = Network(steps, arena, symbols)
+    network = Network(steps, arena, symbols, counted)
     sources = c_source.sources(network, name, f"tcc {__version__}, {machine.target.name}")
     made = {"kernels.o": kernels, **micro_objects.compiled(steps.kernels, machine)}
     return Compiled(name, network, sources, made)
 
 
-def emit(machine: Machine, model: Model, progress: Progress = silent) -> Artifact:
-    """Return the artifact of a model for a machine.
+def emit(
+    machine: Machine, model: Model, progress: Progress = silent, *, counted: bool = False
+) -> Artifact:
+    """Return the artifact of a model for a machine; the arguments are those of `compiled`.
 
     Raises:
         UserError: It needs more memory than the machine's programs have (E0654).
         BuildError: TVM or zig fails; the message names the node.
     """
     try:
-        made = compiled(machine, model, progress)
+        made = compiled(machine, model, progress, counted=counted)
         built = link.linked(made.sources, made.objects, machine, made.name, progress)
     except ZigError as error:
         raise BuildError(f"{machine.target.name}: {model.graph.name}: {error}") from error

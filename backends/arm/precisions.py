@@ -9,4 +9,9 @@ INT8_I8 = Precision(
     Arithmetic.INTEGER,
     real_ends=False,
 )
-PRECISIONS = (FP32, INT8, INT8_I8)
+INT8_COUNTED = Precision(
+    "int8-counted",
+    "int8, counting how often the values of each layer are the last of their levels",
+    Arithmetic.INTEGER,
+)
+PRECISIONS = (FP32, INT8, INT8_I8, INT8_COUNTED)

@@ -25,10 +25,22 @@ def renamed(text: str, name: str) -> str:
     return re.sub(r"\blibmodel\b", f"lib{name}", text).replace("/* model:", f"/* {name}:")
 
 
-def runtime(name: str) -> dict[str, str]:
-    """Return the sources that are the same for every model, by file name."""
+def runtime(name: str, *, counted: bool = False) -> dict[str, str]:
+    """Return the sources that are the same for every model, by file name.
+
+    Args:
+        name: The model's.
+        counted: Whether it counts how often levels are the last ones.
+    """
     folder = files("tcc.backends.arm") / "runtime"
-    return {file: renamed((folder / file).read_text("utf-8"), name) for file in RUNTIME}
+    texts = {file: (folder / file).read_text("utf-8") for file in RUNTIME}
+    return {file: renamed(_chosen(text, counted), name) for file, text in texts.items()}
+
+
+def _chosen(text: str, counted: bool) -> str:
+    """Return a text with what stands under `#ifdef MODEL_COUNTS`, or without, and without that."""
+    # Not left to the compiler: who did not ask for counting has sources that know nothing of it.
+    return _COUNTS.sub(r"\1" if counted else "", text)
 
 
 def header(network: Network, create: str, weights: int) -> str:
@@ -37,12 +49,14 @@ def header(network: Network, create: str, weights: int) -> str:
     `create` names model_create in programs.
     """
     text = (files("tcc.backends.arm") / "runtime" / "model.h").read_text("utf-8")
+    text = _chosen(text, network.counted)
     text = text.replace("/* constants */", "\n".join(_constants(network, weights)))
     text = text.replace("/* create */", f"#define model_create {create}")
     own = _LEVELS if levels(network.program) else ""
     return text.replace("/* levels */\n", own)
 
 
+_COUNTS = re.compile(r"^#ifdef MODEL_COUNTS\n(.*?)^#endif\n", re.MULTILINE | re.DOTALL)
 _LEVELS = """\
 /* Run the network, as far as its outputs are 8-bit integers: model_run's without their scales.
  *

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tcc.backends.arm.codegen import c_header
 from tcc.backends.arm.codegen import c_names as names
-from tcc.backends.arm.codegen.network import INSTANCE, Network, levels, outputs
+from tcc.backends.arm.codegen.network import COUNTS, INSTANCE, Network, levels, outputs
 from tcc.backends.arm.kernels.base import KernelArgument, KernelCall, KernelWeights, Scratch, Value
 from tcc.backends.arm.schedule import input_scratch
 from tcc.backends.arm.schedule.arena import ALIGNMENT
@@ -23,6 +23,9 @@ FUNCTIONS = (
     "create", "destroy", "run", "preprocess", "activate", "classify", "set_threads", "threads",
     "watch", "message", "version",
 )  # fmt: skip
+COUNTERS = ("layer_saturation", "reset_saturation")
+"""The same of a library that counts."""
+_ENDS = {DType.I8: "SIGNED_ENDS", DType.U8: "UNSIGNED_ENDS"}
 TABLES = ("outputs", "layers")
 """What the libraries export, with `FUNCTIONS`, each behind the model's name and an underscore."""
 _SCALES = {"255": "BY_255", "max": "BY_MAX"}
@@ -56,6 +59,7 @@ class Sources:
     model: str
     weights: bytes
     exports: tuple[str, ...]
+    counted: bool = False
 
 
 def sources(network: Network, name: str, version: str) -> Sources:
@@ -78,12 +82,14 @@ def sources(network: Network, name: str, version: str) -> Sources:
     create = f"model_create_{sha256(text.encode() + weights.data).hexdigest()[:12]}"
     text = text.replace("/* create */", f"#define MODEL_CREATE {create}")
     words = [*FUNCTIONS, *TABLES, *(["run_levels"] if levels(program) else ())]
+    words += COUNTERS if network.counted else ()
     exports = (*(f"{name}_{word}" for word in words), c_header.renamed(create, name))
     return Sources(
         c_header.renamed(c_header.header(network, create, len(weights.data)), name),
         c_header.renamed(text, name),
         bytes(weights.data),
         exports,
+        network.counted,
     )
 
 
@@ -181,7 +187,21 @@ def _layers(network: Network) -> Iterator[str]:
     yield "};"
     listed = ", ".join([*(str(network.at(step.result)) for step in steps), "0"])
     yield f"static const size_t layer_at[] = {{{listed}}};"
+    if network.counted:
+        yield from _counts(network)
     yield ""
+
+
+def _counts(network: Network) -> Iterator[str]:
+    """Yield where levels are counted, and of which layers: those that kernels compute."""
+    types, steps = network.program.graph.types, network.program.steps
+    ends = [
+        _ENDS.get(types[step.result].dtype, "0") if isinstance(step, KernelCall) else "0"
+        for step in steps
+    ]
+    yield f"enum {{ COUNTS_AT = {network.arena.offsets[COUNTS]} }};"
+    yield "enum { UNSIGNED_ENDS = 1, SIGNED_ENDS = 2 };"
+    yield f"static const unsigned char layer_ends[] = {{{', '.join([*ends, '0'])}}};"
 
 
 def _steps(network: Network, weights: WeightsBlob) -> Iterator[str]:

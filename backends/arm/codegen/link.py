@@ -61,7 +61,10 @@ def write(folder: Path, sources: Sources, name: str) -> dict[str, bytes]:
     `unit.c` is the model with its weights, and `src/runner.c` the program.
     """
     files = {f"{name}.h": sources.header, f"src/{name}.c": sources.model}
-    files |= {f"src/{file}": text for file, text in c_header.runtime(name).items()}
+    files |= {
+        f"src/{file}": text
+        for file, text in c_header.runtime(name, counted=sources.counted).items()
+    }
     (folder / "src").mkdir()
     for path, text in files.items():
         (folder / path).write_text(text, "utf-8")

@@ -13,14 +13,21 @@ from tcc.compiler.ops.integer import Dequantize
 INSTANCE = 640
 """Bytes at the arena's start for the instance itself, on every machine; C checks that they do."""
 
+COUNTS, COUNT_SIZE = "saturation counts", 16
+"""The buffer of what is counted, and the bytes of it for each layer: two 64-bit numbers."""
+
 
 @dataclass(frozen=True)
 class Network:
-    """A program, the places of its values, and the names of its kernels."""
+    """A program, the places of its values, and the names of its kernels.
+
+    `counted` says that it counts how often levels are the last ones, at `COUNTS` in the arena.
+    """
 
     program: Program
     arena: Arena
     symbols: Mapping[Kernel, str]
+    counted: bool = False
 
     @property
     def arena_size(self) -> int:

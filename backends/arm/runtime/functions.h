@@ -34,9 +34,37 @@ static int leave(model_instance *instance, int status)
     return status;
 }
 
+#ifdef MODEL_COUNTS
+static model_saturation *counts(const model_instance *instance)
+{
+    return (model_saturation *)(void *)(instance->values + COUNTS_AT);
+}
+
+/* Count the levels of a layer that are the last ones. */
+static void count(const model_instance *instance, int layer)
+{
+    const unsigned char *levels = instance->values + layer_at[layer];
+    size_t size = model_layers[layer].size, found = 0;
+    if (!layer_ends[layer])
+        return;
+    if (layer_ends[layer] == SIGNED_ENDS)
+        for (size_t i = 0; i < size; i++)
+            found += levels[i] == 0x7f || levels[i] == 0x80;
+    else
+        for (size_t i = 0; i < size; i++)
+            found += levels[i] == 0xff;
+    counts(instance)[layer].at_end += found;
+    counts(instance)[layer].count += size;
+}
+
+#endif
 /* Tell whoever watches of a layer that has ended; -1: none has. */
 static void tell(const model_instance *instance, int layer)
 {
+#ifdef MODEL_COUNTS
+    if (layer >= 0)
+        count(instance, layer);
+#endif
     if (instance->watcher)
         instance->watcher(instance->user, layer,
                           layer < 0 ? NULL : instance->values + layer_at[layer]);
@@ -130,6 +158,9 @@ model_instance *model_create(void *arena, size_t size)
     instance->values = start + INSTANCE_SIZE;
     pool_open(&instance->pool);
     instance->network = model_weights;
+#ifdef MODEL_COUNTS
+    memset(counts(instance), 0, MODEL_LAYER_COUNT * sizeof(model_saturation));
+#endif
     return instance;
 }
 
@@ -236,6 +267,28 @@ int model_watch(model_instance *instance, model_watcher *watcher, void *user)
     return leave(instance, MODEL_OK);
 }
 
+#ifdef MODEL_COUNTS
+int model_layer_saturation(model_instance *instance, int layer, model_saturation *found)
+{
+    if (layer < 0 || layer >= MODEL_LAYER_COUNT || !found)
+        return MODEL_BAD_ARGUMENT;
+    int status = enter(instance);
+    if (status)
+        return status;
+    *found = counts(instance)[layer];
+    return leave(instance, MODEL_OK);
+}
+
+int model_reset_saturation(model_instance *instance)
+{
+    int status = enter(instance);
+    if (status)
+        return status;
+    memset(counts(instance), 0, MODEL_LAYER_COUNT * sizeof(model_saturation));
+    return leave(instance, MODEL_OK);
+}
+
+#endif
 const char *model_message(int status)
 {
     switch (status) {

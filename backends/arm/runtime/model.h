@@ -138,6 +138,20 @@ extern const model_layer model_layers[MODEL_LAYER_COUNT + 1];
 typedef void model_watcher(void *user, int layer, const void *result);
 int model_watch(model_instance *instance, model_watcher *watcher, void *user);
 
+#ifdef MODEL_COUNTS
+/* How many of a layer's 8-bit integers were the last of their levels, 255 or -128 and 127, of how
+ * many: far more than on the images of the calibration say that it no longer fits. */
+typedef struct {
+    uint64_t at_end, count; /* both 0 of a layer of other numbers */
+} model_saturation;
+
+/* Find out what was counted of a layer in all runs since model_create or model_reset_saturation. */
+int model_layer_saturation(model_instance *instance, int layer, model_saturation *found);
+
+/* Begin to count anew. */
+int model_reset_saturation(model_instance *instance);
+
+#endif
 /* Return what a status means, in a few words. */
 const char *model_message(int status);
 

@@ -184,6 +184,22 @@ static int set(const char *option, const char *value, const char **size)
     return 1;
 }
 
+#ifdef MODEL_COUNTS
+/* Print how often the integers of each layer were the last of their levels, in all runs. */
+static void print_saturation(void)
+{
+    puts("levels at their end, in all runs");
+    for (int i = 0; i < MODEL_LAYER_COUNT; i++) {
+        model_saturation found;
+        check("saturation", model_layer_saturation(instance, i, &found));
+        if (found.count)
+            printf("  %8.4f%%  %s (%llu of %llu)\n",
+                   100.0 * (double)found.at_end / (double)found.count, model_layers[i].name,
+                   (unsigned long long)found.at_end, (unsigned long long)found.count);
+    }
+}
+
+#endif
 static void end(void)
 {
     for (int file = 0; file < FILES; file++)
@@ -227,6 +243,10 @@ int main(int count, char **arguments)
     }
     if (!inputs)
         fail(BAD_INPUT, "no input", "name an image or a tensor; see --help");
+#ifdef MODEL_COUNTS
+    if (!quiet)
+        print_saturation();
+#endif
     end();
     return 0;
 }

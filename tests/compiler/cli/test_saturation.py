@@ -59,8 +59,8 @@ def by_hand(home, data):
             low, high = (-128, 127) if value.signed else (None, 255)
             rows = [v[name] for v in integer_program.run(program, tensors, every=True)]
             if rows[0].dtype.kind != "f":
-                levels = [r.astype(int) - 128 * value.signed for r in rows]
-                found[name] = np.mean([np.mean((r == low) | (r == high)) for r in levels])
+                assert rows[0].dtype == (np.int8 if value.signed else np.uint8)
+                found[name] = np.mean([np.mean((r == low) | (r == high)) for r in rows])
     return found
 
 

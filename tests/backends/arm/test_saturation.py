@@ -1,0 +1,99 @@
+"""Libraries that count how often levels are the last ones, and those that know nothing of it."""
+
+import ctypes
+import subprocess
+
+import numpy as np
+import pytest
+from nets import dense
+from quant_sets import ready, tensors
+
+from tcc.backends.arm import compile_model
+from tcc.backends.arm.codegen import c_header
+from tcc.backends.arm.machine import MACHINES
+from tcc.compiler.passes import INT8
+from tcc.compiler.quant.calibrate import calibrate
+from tcc.compiler.quant.methods.minmax import MINMAX
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import integer_program
+
+HOST = next(machine for machine in MACHINES if machine.target.name == "host")
+
+
+class Saturation(ctypes.Structure):
+    _fields_ = (("at_end", ctypes.c_uint64), ("count", ctypes.c_uint64))
+
+
+def wanted(program, inputs, layers):
+    """Counts of the reference."""
+    rows = integer_program.run(program, inputs, every=True)
+    found = {}
+    for name in layers:
+        if program.graph.types[name].dtype.value in ("int8", "uint8"):
+            levels = np.concatenate([row[name].ravel() for row in rows])
+            low, high = program.graph.types[name].limits
+            assert levels.dtype == (np.int8 if low else np.uint8)
+            ends = (levels == high) | (levels == low if low else False)
+            found[name] = (int(ends.sum()), levels.size)
+    return found
+
+
+@pytest.mark.slow
+def test_the_library_and_the_runner_count_as_the_reference(tmp_path):
+    model = ready(dense(), INT8)
+    shape = model.graph.inputs[0].type.shape
+    program = quantize(model, calibrate(model, tensors(tmp_path, shape, 4), MINMAX).calibration)
+    inputs = [3 * x for x in np.random.default_rng(3).normal(size=(3, *shape)).astype(np.float32)]
+    made = compile_model.emit(HOST, program, counted=True)
+    for path, data in made.files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    library = ctypes.CDLL(str(tmp_path / "libdense.so"))
+    library.dense_create.restype = ctypes.c_void_p
+    header = (tmp_path / "dense.h").read_text()
+    size = int(header.partition("_ARENA_SIZE ")[2].split()[0])
+    arena = ctypes.create_string_buffer(b"\xa5" * size, size)
+    instance = ctypes.c_void_p(library.dense_create(arena, ctypes.c_size_t(size)))
+    output = (ctypes.c_float * 64)()
+    layers = list(made.layers)
+
+    def counted():
+        found = {}
+        for number, name in enumerate(layers):
+            one = Saturation()
+            assert library.dense_layer_saturation(instance, number, ctypes.byref(one)) == 0
+            found[name] = (one.at_end, one.count)
+        return {name: pair for name, pair in found.items() if pair[1]}
+
+    assert counted() == {}
+    for tensor in inputs:
+        assert library.dense_run(instance, tensor.ctypes.data_as(ctypes.c_void_p), output) == 0
+    expected = wanted(program, inputs, layers)
+    assert any(ends for ends, _ in expected.values())
+    assert counted() == expected
+    assert library.dense_layer_saturation(instance, len(layers), ctypes.byref(Saturation())) == 1
+    assert library.dense_layer_saturation(instance, 0, None) == 1
+    assert library.dense_reset_saturation(instance) == 0
+    assert counted() == {}
+    runner = tmp_path / "dense-run"
+    runner.chmod(0o755)
+    words = []
+    for number, tensor in enumerate(inputs):
+        tensor.tofile(tmp_path / f"{number}.bin")
+        words += ["--tensor", str(tmp_path / f"{number}.bin")]
+    said = subprocess.run([runner, *words], capture_output=True, text=True, check=True).stdout
+    for name, (ends, count) in expected.items():
+        assert f"%  {name} ({ends} of {count})\n" in said
+    quiet = subprocess.run([runner, "--quiet", *words], capture_output=True, text=True, check=True)
+    assert quiet.stdout == ""
+
+
+def test_other_sources_know_nothing_of_counting():
+    plain, counting = (c_header.runtime("net", counted=on) for on in (False, True))
+    for file in plain:
+        assert "saturation" not in plain[file]
+        assert "COUNTS" not in plain[file]
+        kept = counting[file].splitlines()
+        assert all(line in kept for line in plain[file].splitlines())
+    assert "net_reset_saturation" in counting["functions.h"]
+    assert "print_saturation" in counting["runner.c"]
