@@ -84,6 +84,8 @@ class Pulsar:
 
         progress(target.name, 0, 1)
         files = self._files(target, sources, precision)
+        # By the files as written: what passes or the writer do to a graph that was allowed is seen
+        # as well.
         check.verify(files, chip(target.name))
         tool = {Toolchain.PULSAR: PULSAR, Toolchain.PULSAR2: PULSAR2}[self.toolchain]
         found = container.image(tool) if sources.compiles else ToolImage("", "--no-tool")

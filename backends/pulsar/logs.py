@@ -61,6 +61,7 @@ def report(toolchain: Toolchain, text: str, outputs: Collection[str], name: str)
     parts = {Toolchain.PULSAR: _parts, Toolchain.PULSAR2: _nodes}[toolchain]
     least: dict[str, float] = {}
     for layer, cosine in lines(text):
+        # A log may hold several runs and images; the worst is what must not be missed.
         least[layer] = min(cosine, least.get(layer, 1.0))
     stopped = _stopped(text)
     if not (least or stopped):
@@ -115,6 +116,7 @@ def _known(layer: str, cosine: str) -> Iterator[tuple[str, float]]:
         return
     if isnan(value):  # one of the two is nothing but zeros, or no number itself
         value = 0.0
+    # Beyond that it is another column; a hundredth is left for rounding.
     if layer and -1.01 <= value <= 1.01:
         yield layer, value
 

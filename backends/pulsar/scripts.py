@@ -72,6 +72,7 @@ def inside(lines: Sequence[str]) -> bytes:
 
     Each is in the log before what it prints, so that the log says where it ended.
     """
+    # The shell reads its commands from standard input, and a tool that reads there would eat them.
     quiet = (f"{line} </dev/null" for line in lines)
     head = ("# Run in the container, by build.sh.", "set -ex", FIRST, f"trap '{PERMIT}' EXIT")
     return "\n".join([*head, *quiet, f"echo '{DONE}'", ""]).encode()

@@ -50,6 +50,7 @@ def read(
 def _values(path: Path, shape: tuple[int, ...], *, last: bool) -> Values:
     """Return an output of a shape; maps in the file may have their channels `last`."""
     with regular_files.opened(path) as file:
+        # One byte more than is right, so that a longer file is seen and not read.
         data = file.read(4 * prod(shape) + 1)
     if len(data) != 4 * prod(shape):
         message = "this is not what the network gives"

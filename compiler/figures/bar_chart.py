@@ -28,6 +28,7 @@ def bar_chart(title: str, bars: Sequence[Bar], threshold: float) -> Scene:
 
     The axis ends at 1 and begins where the least bar can be told from it: at 0.9 or below.
     """
+    # From 0 on, .98 and .9999 would be bars of the same length.
     first = min([0.9, *(each.value - 0.05 for each in bars)])
     left = MARGIN * 2 + max(DETAIL.width(clip(each.name)) for each in bars)
     bottom = TOP + ROW * len(bars)

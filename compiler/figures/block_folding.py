@@ -21,6 +21,7 @@ FEW = 72
 
 def fold(root: Box) -> Box:
     """Return a graph's box with equal turns as one box, and closed blocks in the first levels."""
+    # By trying: how many boxes a depth makes is known only once blocks are folded.
     pictures = [_level(root, 0, deepest) for deepest in DEPTHS]
     fitting = (p for p in pictures if sum(1 for _ in leaves(p)) <= FEW)
     return next(fitting, pictures[-1])

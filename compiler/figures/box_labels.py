@@ -83,6 +83,7 @@ def shape_of(kind: TensorType) -> str:
 def _depthwise(node: Node) -> str:
     found = node.op.attributes()
     groups = found.get("groups")
+    # ONNX and PyTorch have no such operator: it is a convolution of as many groups as filters.
     return "depthwise" if groups not in (None, 1) and groups == found.get("filters") else ""
 
 

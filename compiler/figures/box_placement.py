@@ -124,6 +124,8 @@ class _Arrangement:
             below = max((heights[n] for n in self.graph[index]), default=0)
             heights[index] = self.items[index].weight + below
         lane_of: dict[int, GridLane] = {}
+        # The heaviest way through the network first: it becomes the straight line, and shortcuts
+        # bend around it.
         order = sorted(range(len(self.items)), key=lambda i: (self.rows[i], -heights[i], i))
         for start in order:
             if start in lane_of:
@@ -138,6 +140,8 @@ class _Arrangement:
                 free = [n for n in self.graph[at] if n not in lane_of]
                 most = max((heights[n] for n in free), default=0)
                 equals = sorted(n for n in free if heights[n] == most)
+                # Of equal branches the middle one goes straight on, so that the others stand on
+                # both sides.
                 at = equals[(len(equals) - 1) // 2] if equals else None
         return [lane_of[index] for index in range(len(self.items))]
 

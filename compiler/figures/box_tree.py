@@ -118,6 +118,8 @@ def _acyclic(boxes: tuple[Box, ...]) -> tuple[Box, ...]:
     while True:
         makers = {node.name: box.path for box in boxes for node in box.nodes}
         links = ((makers[v], b.path) for b in boxes for v in b.reads if v in makers)
+        # A spec's block may read what one after it gives (a name bound in between), and no row
+        # could hold both.
         knots = nx.strongly_connected_components(nx.DiGraph(links))
         tied = {path for knot in knots if len(knot) > 1 for path in knot}
         if not any(box.path in tied and box.children for box in boxes):

@@ -72,6 +72,7 @@ def channel(lines: Sequence[SideStep]) -> Channel:
     order = _order(groups)
     ends = {g: _span(groups[g]) for g in order}
     level: dict[Group, int] = {}
+    # With the ends as the key, so that the same network has the same picture.
     for group in nx.lexicographical_topological_sort(order, key=lambda g: (g[0], ends[g], g)):
         taken = {level[o] for o in level if _overlap(ends[o], ends[group])}
         least = max((level[o] + 1 for o in order.predecessors(group)), default=0)
@@ -105,6 +106,8 @@ def _order(groups: Mapping[Group, Sequence[SideStep]]) -> "nx.DiGraph[Group]":
             starts.setdefault(jog.start, []).append(group)
     for group, members in groups.items():
         for above in (a for jog in members for a in starts.get(jog.end, ()) if a != group):
+            # Two groups may each have to turn above the other; one crossing is drawn then, rather
+            # than none of the lines.
             if not nx.has_path(order, group, above):
                 order.add_edge(above, group)
     return order

@@ -67,6 +67,8 @@ def render(scene: Scene, title: str) -> bytes:
 
 def _file(objects: Sequence[bytes]) -> bytes:
     """Return a file of objects, the first of which is the catalogue and the last the title."""
+    # 1.6, as `UserUnit` came with it; the four bytes above 127 tell programs that move files that
+    # this is no text (ISO 32000-1, 7.5.2).
     data = b"%PDF-1.6\n%\xe2\xe3\xcf\xd3\n" + MARK
     places = []
     for number, text in enumerate(objects, 1):
@@ -125,6 +127,8 @@ def _path(line: Sequence[Point], page: int) -> str:
         controls = [
             tuple((end[axis] + 2 * corner[axis]) / 3 for axis in (0, 1)) for end in (into, out)
         ]
+        # PDF has cubic curves alone; a quadratic one's control points lie two thirds of the way to
+        # its corner.
         points = (*((x, y) for x, y in controls), out)
         steps.append(f"{_at(into, page)} l")
         steps.append(" ".join(_at(point, page) for point in points) + " c")

@@ -44,6 +44,7 @@ def render(scene: Scene, name: str) -> bytes:
         _label(pen, label)
     info, out = PngInfo(), BytesIO()
     info.add_text("Software", SOFTWARE)
+    # The mean of each pixel's four: other filters would ring beside the sharp edges of boxes.
     small = image.resize((width, height), Image.Resampling.BOX)
     small.save(out, "PNG", pnginfo=info, compress_level=9)
     return out.getvalue()

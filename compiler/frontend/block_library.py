@@ -120,6 +120,7 @@ class _Reader:
             raise fail(
                 "E0112", "block libraries use each other in a cycle", entry.span, label=cycle
             )
+        # By the file itself: two ways to write its path, or a link, are one library.
         if resolved not in self.done:
             self.done[resolved] = shown
             self.file(target, shown, entry.span, opened)
@@ -131,6 +132,7 @@ class _Reader:
         beside = user.parent / name
         for base, root in ((beside, self.root), (SHIPPED / name, SHIPPED)):
             real = _resolved(base, entry)
+            # A spec from a stranger must not read any file of the machine into an error message.
             inside = real.is_relative_to(root) or real.is_relative_to(SHIPPED)
             if not inside or Path(name).is_absolute():
                 raise fail(
@@ -170,6 +172,8 @@ def _read(path: Path, shown: str, at: Span) -> bytes:
         if path.is_dir():
             raise fail("E0114", f"{shown} is a folder, not a spec", at)
         with regular_files.opened(path) as stream:
+            # More than `MAX_BYTES`, so that the error can say by how much the text is too long, and
+            # far from all of a disk.
             return stream.read(8 * 1024 * 1024)
     except FileNotFoundError:
         raise fail("E0110", f"no file is at {shown}", at) from None

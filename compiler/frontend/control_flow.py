@@ -15,6 +15,7 @@ from tcc.compiler.ir.argument_declarations import Kind, Parameter
 
 Control = Callable[[Expansion, Step, GraphValue, StepScope], tuple[GraphValue, StepScope]]
 
+# Ten thousand turns of one layer are far beyond any network; more is a slip of the keyboard.
 TIMES = Parameter("times", Kind.INT, low=0, high=10_000)
 COST_OF_NAME = 20
 """What it costs to bind a name, measured in entries of lists."""

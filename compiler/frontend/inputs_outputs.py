@@ -150,6 +150,7 @@ def _check_statistics(tree: MappingTree, made: Preprocess, channels: int) -> Non
 
 def _check_pixels(tree: MappingTree, made: Preprocess) -> None:
     """Refuse statistics that make pixels between 0 and 1 too large for float32."""
+    # Pixels reach from 0 to 1, so that the two ends bound what any image becomes.
     count = max(len(made.mean), len(made.std))
     means, stds = made.mean * (count // len(made.mean)), made.std * (count // len(made.std))
     for mean, std in zip(means, stds, strict=True):
@@ -222,6 +223,7 @@ def _source(name: str, given: Tree | None, final: GraphValue, env: StepScope) ->
     """Return the value of an output: what `from` names, else its own name's, else the last."""
     if isinstance(given, Scalar):
         return single_value(given, final, env)
+    # `logits: {}` names a value where a step is called so, and is a name for the last one else.
     own = env.values.get(name, final)
     return own if isinstance(own, GraphValue) else final
 

@@ -103,6 +103,7 @@ def _check(library: Library) -> _Bad:
     collect_blocks(library)
     for tree in library.files.values():
         every = [step for steps in sequences(tree) for step in steps.items]
+        # In the order of the text, in which mistakes are to be read.
         for step in sorted(every, key=lambda step: (step.span.line, step.span.column)):
             if id(step) not in bad.steps:
                 _check_words(step, library, bad)

@@ -52,6 +52,8 @@ def take_apart(tree: Tree) -> Step:
     name, own = tree.get("as"), tree.get("id")
     return Step(
         str(key.value),
+        # `- relu:` with nothing after the colon is written as often as `- relu`, and means the
+        # same.
         None if isinstance(args, Scalar) and args.value is None else args,
         key.span,
         tree,
@@ -174,6 +176,7 @@ def sequences(tree: MappingTree) -> Iterator[Sequence]:
 
 def sequences_in(*roots: Tree | None) -> Iterator[Sequence]:
     """Yield some lists of steps and all those within them."""
+    # Not recursive: nesting is the text's to choose, and Python's stack is not.
     pending = list(roots)
     while pending:
         steps = pending.pop()

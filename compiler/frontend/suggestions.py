@@ -93,6 +93,7 @@ def called(word: str, params: tuple[Parameter, ...], given: object = None) -> st
 def _written(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     if (share := _SHARE.fullmatch(text)) is not None:
+        # The language has no percent; its expressions divide.
         text = f"{share[1]} / 100"
     return text if len(text) <= 40 else "..."
 
@@ -156,5 +157,7 @@ def of_shape(entries: list[object]) -> str:
 def channels_first(shape: "tuple[int, ...] | list[int]") -> list[int]:
     """Return the shape that [height, width, channels] means; empty where it is not likely one."""
     height, width, channels = shape
+    # A map of 3 or 1 channels is what is fed to networks as an image; a shape such as [8, 8, 3] is
+    # guessed at, smaller ones are not.
     likely = channels in (1, 3) and height > channels and min(height, width) >= 8
     return [channels, height, width] if likely else []

@@ -28,6 +28,8 @@ class _Tables:
 
     def __init__(self, library: Library) -> None:
         self.library = library
+        # By identity: parts of the tree are equal where texts are, and hashing a whole part costs
+        # its size.
         self._bound: dict[int, dict[str, _Bound]] = {}
         self._sides: dict[int, dict[str, Span]] = {}
 
@@ -101,6 +103,8 @@ def _place(block: Block) -> tuple[int, int]:
 def _around(at: Span, tables: _Tables) -> Block | None:
     """Return the block in whose body a place lies; None in the graph."""
     place = (at.line, at.column)
+    # Blocks do not nest in each other, so that the last one to begin before a place is the one
+    # around it.
     starts = tables.blocks.get(at.file, [])
     before = bisect_right(starts, place, key=_place)
     nearest = starts[before - 1] if before else None

@@ -27,6 +27,7 @@ def check_unreached(ex: Expansion, graph: Sequence) -> None:
 def _check_pending(ex: Expansion, graph: Sequence) -> None:
     pending = ex.unreached.pending
     while pending:
+        # The first that was left, so that mistakes are told in the order of the text.
         steps, env = pending.pop(next(iter(pending)))
         owner = ex.blocks[env.calls[-1]].body if env.calls else graph
         if id(steps) not in ex.unreached.expanded:

@@ -26,6 +26,8 @@ def _node(graph: Graph, node: Node) -> str:
     inputs = ", ".join(f"%{value}" for value in node.inputs)
     attributes = node.op.attributes()
     listed = ", ".join(f"{k}={_value(v)}" for k, v in attributes.items())
+    # Weights are named after their node but where a pass has nodes share them: only then is it
+    # said.
     own = tuple(f"{node.name}.{graph.params[p].role}" for p in node.params)
     shared = "" if own == node.params else " params(" + ", ".join(node.params) + ")"
     braces = f" {{{listed}}}" if listed else ""

@@ -58,6 +58,7 @@ def gradcam(model: Model, output: str, layer: str, tensor: Values, shown: int | 
         kept["maps"] = result
 
     handle = network.get_submodule(source).register_forward_hook(keep) if source else None
+    # The input takes part, since it may be the layer that is asked for.
     given = torch.from_numpy(np.array(tensor[None], np.float32)).requires_grad_(True)
     raw = network(given)[output][0]
     if handle:
@@ -69,6 +70,7 @@ def gradcam(model: Model, output: str, layer: str, tensor: Values, shown: int | 
         message = f"the output `{output}` does not depend on `{layer[:120]}`"
         raise fail("E1281", message, whole_file(graph.name))
     weights = gradient.mean(dim=(2, 3), keepdim=True)
+    # What speaks against a class mostly speaks for others (section 3 of the paper).
     heat = torch.relu((weights * maps).sum(dim=1))[0]
     return ClassMap(heat.detach().numpy(), index, raw.detach().numpy())
 

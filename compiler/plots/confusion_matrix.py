@@ -54,6 +54,7 @@ def draw(
 def _numbers(axes: Any, counts: "np.ndarray", shares: "np.ndarray", size: float) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
+            # Cividis is dark below and light above the middle.
             shade = "black" if shares[row, column] > 0.55 else "white"
             fit = size if count < 1000 else size * 0.8
             text = f"{count}" if count < 100_000 else f"{count // 1000}k"

@@ -40,6 +40,7 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 8,
     "legend.frameon": False,
     "savefig.dpi": DOTS,
+    # Names of parts of an SVG are random else.
     "svg.hashsalt": "tcc",
 }
 
@@ -94,6 +95,8 @@ def encoded(make: "Callable[[], Figure]", suffix: str) -> bytes:
         matplotlib.rcParams.update(_STYLE)
         stream = io.BytesIO()
         metadata = (
+            # Without them: the time, and the version of matplotlib, would make other bytes of the
+            # same picture.
             {"Date": None, "Creator": None} if suffix.lower() == ".svg" else {"Software": None}
         )
         make().savefig(stream, format=suffix[1:].lower(), metadata=metadata)
@@ -114,6 +117,7 @@ def figure(width: float, height: float, notice: str | None = None) -> "Figure":
     """Return an empty figure, in inches; `notice` is what must not be missed about it."""
     from matplotlib.figure import Figure
 
+    # Not by pyplot, which keeps every figure and looks for a screen.
     made = Figure(figsize=(width, height))
     if notice:
         made.supxlabel(notice, color=COLOURS[1], fontsize=8, wrap=True)
@@ -122,6 +126,7 @@ def figure(width: float, height: float, notice: str | None = None) -> "Figure":
 
 def short(label: str, longest: int = LONGEST) -> str:
     """Return a label of no more letters than `longest`; the middle goes."""
+    # Between two dollars matplotlib reads TeX, and fails at what is none.
     plain = "".join(c if c.isprintable() else "\ufffd" for c in label).replace("$", r"\$")
     if len(plain) <= longest:
         return plain

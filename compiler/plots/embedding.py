@@ -32,9 +32,13 @@ def places(features: NDArray[np.floating], seed: int) -> NDArray[np.float64]:
     values = np.where(spread > 0, (values - values.mean(axis=0)) / np.maximum(spread, 1e-300), 0.0)
     if values.shape[1] < 2:
         values = np.hstack([values, np.zeros_like(values)])
+    # 30 is scikit-learn's; it must stay below the number of images, of which each is to have a few
+    # neighbours.
     perplexity = min(30.0, (len(values) - 1) / 3)
+    # Principal components of values that are all alike are a division by 0.
     start = "pca" if (values.std(axis=0) > 0).any() else "random"
     how = TSNE(perplexity=perplexity, init=start, random_state=seed, n_jobs=1)
+    # Sums of several threads come in any order, and t-SNE makes other pictures of other last bits.
     with threadpool_limits(1):
         return np.asarray(how.fit_transform(values), np.float64)
 

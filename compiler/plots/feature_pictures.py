@@ -68,6 +68,8 @@ def _rows(part: Any, title: str, maps: Values, layer: LayerPicture, lines: int) 
     part.suptitle(title, fontsize=9)
     columns = min(_COLUMNS, MOST, len(layer.floats))
     grid = part.subplots(lines, columns, squeeze=False)
+    # Those of the floats for both rows: with scales of their own, what integers lose would not be
+    # seen.
     low, high = float(layer.floats.min()), float(layer.floats.max())
     for axes in grid.ravel():
         axes.set_axis_off()

@@ -45,9 +45,12 @@ def draw(overlays: Sequence[Overlay], title: str, notice: str | None = None) -> 
         edges = (-0.5, width - 0.5, height - 0.5, -0.5)
         plain.imshow(each.image, interpolation="nearest")
         plain.set_title(short(each.name), fontsize=7)
+        # In grey, or the image's own colours would be read as heat.
         over.imshow(each.image.mean(axis=2), cmap="gray", vmin=0, vmax=1)
         low, high = float(each.heat.min()), float(each.heat.max())
         shares = (each.heat - low) / (high - low) if high > low else np.zeros_like(each.heat)
+        # Stretched to the image's edges: pixel centres of a 7x7 map lie elsewhere than those of
+        # 224x224.
         over.imshow(shares, cmap=HEAT, alpha=0.55, extent=edges, interpolation="bilinear")
         over.set_title(short(each.said), fontsize=7)
     return made

@@ -47,6 +47,7 @@ def matched(
         message = f"these classes differ by case alone: {listed(twice[0])}"
         raise fail("E1207", message, where, help="put their images into one folder")
     if not labels or not (fixed or set(alike) == {label.casefold() for label in labels}):
+        # Folders 0 to 10: by name, 10 would come before 2 and stand for another class.
         numbers = all(name.isascii() and name.isdecimal() for name in counts)
         ordered = sorted(counts, key=int) if numbers else sorted(counts)
         return tuple(ordered), {name: name for name in counts}

@@ -74,6 +74,8 @@ def _text(path: Path) -> str:
     if len(data) > MAX_BYTES:
         raise fail("E1201", f"this table is larger than {MAX_BYTES >> 20} MiB", where)
     try:
+        # Spreadsheet programs on Windows begin UTF-8 with a byte order mark, which would be part of
+        # `file`.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
@@ -83,11 +85,13 @@ def _text(path: Path) -> str:
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise fail("E1201", "this table holds a NUL character", Span(str(path), line, 1))
+    # Line ends of any system, so that lines are counted as editors show them.
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _separator(text: str) -> str:
     head = text.partition("\n")[0]
+    # Where the comma is the decimal sign, spreadsheet programs separate by semicolons.
     return max(",;\t", key=head.count)
 
 
@@ -129,6 +133,8 @@ def _relative(name: str) -> str | None:
     windows = PureWindowsPath(name)
     if windows.drive or windows.root:
         return None
+    # Tables are made on Windows and read elsewhere; a path that leaves the folder could name any
+    # file.
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return "/".join(parts) if parts and ".." not in parts else None
 
@@ -149,6 +155,7 @@ def matched(
 ) -> Iterator[Diagnostic]:
     """Yield what the table says of no image, and the images of which it says nothing."""
     there = set(images)
+    # Windows does not tell case apart, and tables that were made there need not either.
     folded = {name.casefold(): name for name in images}
     for line in lines:
         if line.file not in there:

@@ -131,6 +131,8 @@ def _given(rules: Any) -> Any:
         return [_given(each) for each in rules]
     if not isinstance(rules, dict):
         return rules
+    # A record's `None` means that a key is left out; `augment: null` would be a second way to say
+    # so.
     choices = [choice for choice in rules.get("anyOf", ()) if choice != {"type": "null"}]
     inner = {key: _given(value) for key, value in rules.items() if key != "anyOf"}
     return _given(choices[0]) | inner if choices else inner
@@ -144,6 +146,7 @@ def find(name: str, at: Span) -> Path:
     """
     path = Path(name)
     known = shipped.recipes()
+    # A null in a name would be an error of the operating system's, without a place.
     if name not in known and "\0" not in name and not path.is_dir() and path.exists():
         return path
     if name in known:
@@ -182,6 +185,7 @@ def parse(text: str | bytes, file: str) -> Recipe:
     found = [d for b in breaches(plain, schema(), {}) for d in recipe_errors.told(tree, b)]
     found += [*_no_numbers(tree), *recipe_errors.out_of_place(tree)]
     if found:
+        # One key may break several rules of the schema by the same mistake.
         unique = {(d.code, d.at): d for d in found}
         raise UserError(tuple(sorted(unique.values(), key=lambda d: (d.at.line, d.at.column))))
     made: Recipe = json_records.decode(Recipe, plain)
@@ -220,6 +224,8 @@ def text(recipe: Recipe) -> str:
     for section, keys in recipe_errors.ONLY.items():
         for key, (word, choices) in keys.items():
             if plain[section][word] not in choices:
+                # What means nothing is not written, so that recipes that train alike have one
+                # digest.
                 del plain[section][key]
     return json.dumps(_said(plain), indent=1, ensure_ascii=False) + "\n"
 

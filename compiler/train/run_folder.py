@@ -90,6 +90,7 @@ def check(folder: Path, *, resume: bool) -> None:
     if begun and not resume:
         help = "`--resume` goes on with it; else choose another folder with -o"
         raise fail("E1229", "this folder holds a training already", at, help=help)
+    # Files of another kind would be mixed with ours, and `--resume` could not tell whose they are.
     if not begun and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         help = "choose a folder that is empty, or not there yet, with -o"
         raise fail("E1229", "this holds something else than a training", at, help=help)

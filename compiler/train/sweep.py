@@ -67,6 +67,7 @@ def read(path: Path, base: Recipe) -> tuple[Trial, ...]:
         count *= len(axis.values)
     if count > MAX_TRIALS:
         raise _wrong(f"these are {count:,} trainings, at most {MAX_TRIALS:,} are run", tree.span)
+    # Names of one length, so that folders sort in the order of the sweep.
     width = len(str(count))
     combinations = enumerate(product(*(axis.values for axis in axes)), 1)
     return tuple(_trial(f"{n:0{width}}", axes, each, base) for n, each in combinations)

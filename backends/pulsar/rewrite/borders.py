@@ -31,6 +31,7 @@ def even_borders(model: Model) -> Model:
                 return _padded(node, view, Pad(more), replace(conv, padding=both))
             case MaxPool() as pool if _lopsided(_emitted(pool, x, node.type)):
                 more, both = _split(_whole(pool, x, node.type))
+                # After a ReLU zeros are as good as minus infinity, which integers do not have.
                 low, _ = known.get(node.inputs[0], (-np.inf, np.inf))
                 border = Pad(more, 0.0 if low >= 0 else -np.inf)
                 whole = replace(pool, stride=pool.step, padding=both, ceil=False)

@@ -23,6 +23,7 @@ def _rule(node: Node, view: RewriteContext) -> Replacement | None:
             if source is not None and isinstance(source.op, Conv):
                 return None
             channels = node.type.shape[0]
+            # One product a channel, the least that counts as a convolution.
             conv = Conv(channels, (1, 1), padding=(0, 0, 0, 0), groups=channels, bias=False)
             weight = np.ones((channels, 1, 1, 1), np.float32)
             gate = ChainedOp(node.op, (), node.at)

@@ -39,6 +39,8 @@ def _selected(node: Node, view: RewriteContext) -> Replacement | None:
     match node.op:
         case Slice(step=step) as cut if step > 1 and len(x.shape) == 3:
             taken = range(*slice(cut.start, cut.stop, cut.step).indices(x.shape[0]))
+            # The NPU slices with steps of one; a row of ones and zeros takes the channels that are
+            # wanted.
             weight = np.eye(x.shape[0], dtype=np.float32)[list(taken), :, None, None]
             conv = Conv(len(taken), (1, 1), padding=(0, 0, 0, 0), bias=False)
             return Replacement(conv, node.inputs, (weight,), node.at)

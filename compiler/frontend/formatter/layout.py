@@ -173,6 +173,8 @@ class _Layout:
 
     def dash(self, before: int, start: int, column: int) -> int:
         """Return the index of the dash of a list item whose content starts at `start`."""
+        # Backwards from the content: comments and empty lines may stand between a dash and what it
+        # begins.
         for row in range(self.source.line(start), self.source.line(before) - 1, -1):
             index = self.source.starts[row] + column
             if before <= index < start and self.text[index] == "-":

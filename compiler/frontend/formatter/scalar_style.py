@@ -8,6 +8,7 @@ from tcc.compiler.frontend.yaml.reader import resolve
 
 _ANYWHERE = re.compile(r"[A-Za-z_](?:[\w./+*%()=<>!?'\"$@^~;|&-]| (?=[^ #]))*")
 _IN_BLOCKS = re.compile(r"[A-Za-z_](?:[\w./+*%()=<>!?'\"$@^~;|&,\[\]{}-]| (?=[^ #]))*")
+# Words that YAML 1.1 reads as true or false: other tools still read specs by it.
 _YAML_1_1 = re.compile("y|n|yes|no|on|off", re.IGNORECASE)
 _SPECIAL = re.compile("[\x7f-\xa0\u2028\u2029\ufeff]")
 _HEADER = re.compile(r"([|>])([-+0-9]*)[^\r\n]*(?:\r\n|\r|\n)?")
@@ -63,6 +64,7 @@ def _block(leaf: LayoutLeaf) -> list[str]:
     rows = [row[indent:] for row in rows]
     while not rows[-1]:
         rows.pop()
+    # A first line that begins with spaces would itself be taken for the indentation.
     explicit = "2" if start[indent:].startswith(" ") else ""
     chomp = "" if breaks else "-"
     return [f"{leaf.mark} {header[1]}{explicit}{chomp}".strip(), *rows]

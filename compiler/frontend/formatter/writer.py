@@ -144,6 +144,7 @@ def _entry(entry: LayoutEntry, indent: int) -> list[str]:
     else:
         rows = [f"{lead} {node.mark}".rstrip(), *_block(node, indent + INDENT)]
     if entry.tail:
+        # Its own column as far as that goes: comments below each other that were aligned stay so.
         space = max(2, entry.tail.column - len(rows[place]))
         rows[place] += " " * space + entry.tail.text
     return rows

@@ -9,6 +9,7 @@ from tcc.compiler.frontend.yaml.tree import Scalar
 from tcc.compiler.frontend.yaml.tree_builder import TreeBuilder, whole
 from tcc.compiler.support.diagnostics import UserError, fail
 
+# Possessive quantifiers: no text, however hostile, is gone through twice.
 _SPACE = re.compile(r"[ \t\r\n]*+")
 _TOKEN = re.compile(
     r'(?P<mark>[{}\[\],:])|(?P<text>"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*")'
@@ -130,6 +131,7 @@ class _Reader:
         elif kind == "word":
             value = _WORDS[token]
         else:
+            # `int` refuses thousands of digits with an error of its own, which knows no place.
             value = whole(token) if token.lstrip("-").isdigit() else float(token)
         span = self.source.span(self.start, self.end)
         if isinstance(value, float) and isinf(value):

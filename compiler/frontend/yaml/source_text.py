@@ -10,6 +10,8 @@ MAX_BYTES = 1 << 20
 """Largest text that is read, in bytes; a thousand steps take about 50,000."""
 
 _BREAK = re.compile(r"\r\n|\r|\n")
+# YAML's printable characters (5.1) less the line breaks that only some editors count, and byte
+# order marks.
 _FORBIDDEN = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
@@ -96,6 +98,7 @@ def _undecodable(raw: bytes, index: int, file: str) -> UserError:
         message, hint = "the file is UTF-16, not UTF-8", "save it as UTF-8"
         return fail("E0101", message, whole_file(file), help=hint)
     before = raw[:index].decode("utf-8")
+    # Enough of the line to be shown; the rest need not be text at all.
     rest = raw[index : index + 200].decode("utf-8", "replace")
     source = SourceText(file, before + _BREAK.split(rest)[0])
     return fail(

@@ -36,6 +36,7 @@ class Mapping:
 
     def __post_init__(self) -> None:
         """Index the keys."""
+        # Once for each mapping: a schema's check asks for every key of it by name.
         places = {str(key.value): place for place, (key, _) in enumerate(self.items)}
         object.__setattr__(self, "_places", places)
 
