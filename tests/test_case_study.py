@@ -151,21 +151,13 @@ def test_what_is_wrong(study, words, said):
 
 
 @pytest.mark.slow
-def test_the_networks_whose_sizes_the_paper_prints(study, root, home):
-    """For smaller images: weights take the bytes."""
-    named = []
-    for name, settings in (
-        ("vgg16_bn_gap", ",cam=1024"),
-        ("googlenet", ",cam=1024"),
-        ("resnet34", ""),
-    ):
-        text = (root / f"spec/baselines/{name}.yaml").read_text()
-        assert text.count("224, 224]") == 2
-        text = text.partition("\nexpect:")[0].replace("224, 224]", "80, 80]")
-        (home / f"{name}.yaml").write_text(text)
-        named += ["--network", f"{name}={name}.yaml{settings}"]
-    words = ("--data", "data", "--images", "1", "--format", "json", *named)
-    for network in json.loads(study(*words).stdout)["networks"]:
-        for name, share in (("fp16", 1 / 2), ("dynamic", 1 / 4), ("int8", 1 / 4)):
-            found = network["forms"][name]["of_fp32"]
-            assert found == pytest.approx(share, rel=0.03), (network["name"], name)
+def test_a_network_whose_size_the_paper_prints(study, root, home):
+    """The one of most layers for its weights; on smaller images, as weights take the bytes."""
+    text = (root / "spec/baselines/googlenet.yaml").read_text()
+    assert text.count("224, 224]") == 2
+    (home / "small.yaml").write_text(text.partition("\ntests:")[0].replace("224, 224]", "80, 80]"))
+    words = ("--data", "data", "--images", "1", "--format", "json")
+    done = study(*words, "--network", "GoogLeNet=small.yaml,cam=1024")
+    (network,) = json.loads(done.stdout)["networks"]
+    for name, share in (("fp16", 1 / 2), ("dynamic", 1 / 4), ("int8", 1 / 4)):
+        assert network["forms"][name]["of_fp32"] == pytest.approx(share, rel=0.03), name

@@ -146,6 +146,7 @@ def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, 
     files = {file.path: _content(found.folder / file.path) for file in kept}
     added = {f"{MODEL}/{name}": data for name, data in beside.items()}
     known = {file.path: file for file in (*kept, *listed(added, frozenset()))}
+    # A fresh seal must not be set on files that somebody changed since.
     if changed := [d for file in kept if (d := _problem(found.folder, file))]:
         raise UserError(tuple(changed))
     fresh = manifest.sealed(
@@ -188,6 +189,8 @@ def read(folder: Path, known: Known) -> Bundle:
             missing, changed, not listed (E0622) or outside the folder (E0623); all of these are
             listed. A manifest that does not hold together is damaged too (E0621).
     """
+    # Whoever builds into this folder meanwhile replaces it whole: what is wrong then may be of two
+    # bundles, and is looked at again in the one that is there now.
     while True:
         before = identity(folder)
         try:
@@ -202,6 +205,7 @@ def identity(folder: Path) -> tuple[int, ...] | None:
     """Return what tells a bundle from one that takes its place; None where there is none."""
     with suppress(OSError, ValueError):
         found = os.stat(folder / manifest.NAME)
+        # A bundle is put in its place by a rename, so that its manifest is another file.
         return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
     return None
 
@@ -270,6 +274,7 @@ def _inside(folder: Path, name: str) -> bool:
     """Whether a listed path is a plain one below the folder, through no link."""
     pure = PurePosixPath(name)
     plain = not pure.is_absolute() and ".." not in pure.parts
+    # A link out of the folder would have us run, or show, a file that no hash of the maker's is of.
     return plain and Path(os.path.realpath(folder / name)) == folder.resolve() / pure
 
 

@@ -117,6 +117,7 @@ def _images(pre: Preprocess, height: int, width: int) -> list[tuple[str, str, by
     They are sample images; noise, where there are none or the contract takes one size alone.
     """
     files = _spread(shipped.samples())
+    # Without a resize the image must have the network's very size, which no sample has.
     if preprocess.result_shape(pre) is None or len(files) < GOLDENS:
         return [("noise", "image.ppm", _noise_image(height, width, n)) for n in range(GOLDENS)]
     return [(f"sample image {p.parent.name}/{p.name}", p.name, p.read_bytes()) for p in files]
@@ -126,6 +127,7 @@ def _spread(samples: Sequence[Path]) -> list[Path]:
     """Return the first sample of each of the first folders."""
     # Backwards, so that the first sample of a folder is what stays.
     firsts = {path.parent: path for path in reversed(samples)}
+    # Of different folders, since images of one class may well have one answer.
     return [firsts[folder] for folder in sorted(firsts)][:GOLDENS]
 
 

@@ -23,6 +23,7 @@ from tcc.compiler.ir.operating_point import LARGEST, OperatingPoint
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.types import DType
 
+# With one input, an artifact that always answers the same would give all of its goldens.
 GOLDENS = 2
 """How many goldens a build writes: their inputs are different ones."""
 MAX_BYTES = 1 << 32

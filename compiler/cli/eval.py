@@ -166,6 +166,8 @@ def _of(report: Report, stages: Stages, folder: Path, wanted: Wanted) -> Evaluat
     point = next((each for each in points if each.output == given.output.name), None)
     made = evaluation.by_artifact(found, device, given, stages, point)
     if learned:
+        # Before anything is stored: an operating point that was judged by its own images is worse
+        # than none.
         fitting.check_apart(learned, made)
     if points != about.operating_points:
         fitting.store(found, device, points)

@@ -63,6 +63,8 @@ def _check_same(found: Sequence[EvaluationReport]) -> None:
     for each in found[1:]:
         given = each.found.given
         digests = [item.data.digest for item in (first, given)]
+        # McNemar's test counts the images that one is right about and the other is not: they must
+        # be the same ones.
         if len(set(digests)) > 1 or first.labels != given.labels:
             message = "networks are compared on the same images of the same classes"
             names = f"{', '.join(first.labels[:8])} and {', '.join(given.labels[:8])}"

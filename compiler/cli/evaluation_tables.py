@@ -84,6 +84,7 @@ def _print_point(report: Report, found: EvaluationReport) -> None:
     if found.log_loss is not None:
         report.text(f"log loss {found.log_loss:.4f} on the images judged by")
     names = found.labels if point.positive is None else (found.labels[point.positive],)
+    # A single decision has one threshold, that of yes.
     names = names[1:] if found.found.given.single else names
     if point.thresholds:
         listed = zip(names, point.probabilities, strict=True)

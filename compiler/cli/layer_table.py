@@ -122,6 +122,7 @@ def shown(root: BlockPart, depth: int | None, *, every: bool) -> list[str]:
     if not told and len(body) > room:
         left = len(body) - 2 * (room // 2)
         note = f"... {left} more ..."
+        # Input and head are what one looks for; the middle of a deep network is more of the same.
         body = [*body[: room // 2], note, *body[len(body) - room // 2 :]]
     elif not any(line.folded for line in found):
         return [head, *body]
