@@ -140,7 +140,7 @@ def cases(draw: st.DrawFn) -> tuple[Preprocess, Pixels, Shape3]:
     return pre, image, (channels, *size)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases())
 def test_equals_the_reference_to_the_bit(
     in_c: Callable[..., int], case: tuple[Preprocess, Pixels, Shape3]
@@ -150,7 +150,7 @@ def test_equals_the_reference_to_the_bit(
     assert got.tobytes() == apply(*case).tobytes()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases(), dtype=st.sampled_from([np.uint8, np.float32]))
 def test_levels_are_those_of_the_reference(
     in_c: Callable[..., int], case: tuple[Preprocess, Pixels, Shape3], dtype: DTypeLike

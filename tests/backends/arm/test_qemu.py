@@ -66,7 +66,7 @@ def test_agrees_with_the_reference(target: Target, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_random_networks_agree(target: Target, tmp_path: Path) -> None:
-    """Another one for each; this machine's test of ops has twenty."""
+    """Another one for each; this machine's test of ops has twelve."""
     seed = list(TARGETS).index(target.name)
     assert_agrees(target, random_model(seed, steps=40), tmp_path)
 

@@ -77,7 +77,7 @@ scales = st.floats(-18, 10).map(lambda e: float(np.float32(2.0**e)))
 signs = st.booleans()
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(data=st.data(), joining=st.sampled_from((QAdd, QMul)))
 def test_joins_of_any_scales(data: st.DataObject, joining: type[QAdd] | type[QMul]) -> None:
     count = data.draw(st.integers(2, 4)) if joining is QAdd else 2
@@ -92,7 +92,7 @@ def test_joins_of_any_scales(data: st.DataObject, joining: type[QAdd] | type[QMu
     assert run_one(op, *xs) == 0
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(data=st.data(), channels=st.sampled_from((1, 4, 6)), exponent=st.integers(-40, 12))
 def test_convolutions_of_any_scales(data: st.DataObject, channels: int, exponent: int) -> None:
     groups = data.draw(st.sampled_from((1, 2, channels) if channels % 2 == 0 else (1,)))
@@ -115,7 +115,7 @@ def test_convolutions_of_any_scales(data: st.DataObject, channels: int, exponent
     assert run_one(op, x, params=(weight, scale, bias)) == 0
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(data=st.data(), exponent=st.integers(-40, 12), near=st.booleans())
 def test_global_means_of_any_scales(data: st.DataObject, exponent: int, near: bool) -> None:
     size = (data.draw(st.integers(1, 15)), data.draw(st.integers(1, 15)))
@@ -151,7 +151,7 @@ def test_a_table_is_its_table(signed: bool) -> None:
     assert run_one(op, x, params=(entries,)) == 0
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     function=st.sampled_from((Sigmoid(), Silu(), Tanh(), HardSwish(), HardSigmoid(), Gelu())),
     exponent=st.floats(-16, 4),

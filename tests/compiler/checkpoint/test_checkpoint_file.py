@@ -92,7 +92,7 @@ def written(old: bool) -> bytes:
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data(), old=st.booleans())
 def test_no_damage_gets_past(tmp_path: Path, data: st.DataObject, old: bool) -> None:

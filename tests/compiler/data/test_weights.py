@@ -279,7 +279,7 @@ def test_damaged_and_hostile_files_are_refused(tmp_path: Path, data: bytes) -> N
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(cut=st.integers(0, 400), flip=st.integers(0, 400), byte=st.integers(0, 255))
 def test_no_damage_to_the_header_gets_past(tmp_path: Path, cut: int, flip: int, byte: int) -> None:

@@ -50,7 +50,7 @@ CHANGES = st.sampled_from([drop, double, indent, cut, insert, replace_value])
 
 
 @settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

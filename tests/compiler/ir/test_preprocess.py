@@ -67,7 +67,7 @@ def pillow(image, size):
     return np.asarray(wide.resize((width, height), BILINEAR))
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(SIDES, SIDES, SIDES, SIDES)
 @example(512, 512, 224, 224)
 @example(101, 131, 224, 224)
@@ -89,7 +89,7 @@ def test_one_call_of_pillow_gives_the_same_where_the_height_shrinks_no_more(shap
     assert np.array_equal(levels(IMAGENET, image, (3, 224, 224)), np.asarray(expected))
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(SIDES, SIDES, SIDES, SIDES)
 @example(3, 200, 50, 50)
 @example(5, 5, 5, 5)

@@ -107,10 +107,9 @@ def test_dropout_drops_in_training_alone() -> None:
     assert torch.equal(network.eval()(x)["logits"], x)
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_training_lowers_the_loss_and_moves_every_weight(seed: int) -> None:
+def test_training_lowers_the_loss_and_moves_every_weight() -> None:
     graph = dense()
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     network = module(graph).train()
     optimizer = torch.optim.SGD(network.parameters(), 0.05)
     labels = torch.arange(20) % 5
@@ -219,7 +218,7 @@ def test_values_are_freed_once_nothing_reads_them() -> None:
 
 
 def test_a_thousand_layers_neither_recurse_nor_pile_up() -> None:
-    graph = chain(3000)
+    graph = chain(1200)
     network = module(graph).eval()
     with torch.no_grad():
         y = copy.deepcopy(network)(image(graph, 1))["logits"]

@@ -39,7 +39,7 @@ def graphs(draw):
     return add.graph(*(Output(f"y{i}", value) for i, value in enumerate(ends)))
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(graph=graphs(), fold=st.booleans())
 def test_any_graph_comes_back(graph, fold, tmp_path_factory):
     model = eliminate_dead(Model(graph, trained(graph)))

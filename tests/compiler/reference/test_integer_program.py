@@ -94,7 +94,7 @@ def test_every_step_of_the_language_has_a_program(case: Case) -> None:
     assert differing(program, picture(given.graph), "ORT_DISABLE_ALL") == {}
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(data=st.data(), stretch=st.sampled_from((1.0, 0.03, 40.0)))
 def test_random_networks(data: st.DataObject, stretch: float) -> None:
     graph = graphs(data.draw)
