@@ -28,12 +28,13 @@ class FileOperator:
 
 @dataclass(frozen=True, slots=True)
 class FileGraph:
-    """A file's one graph: the type of each tensor, which are constants, its inputs, its steps.
+    """A file's one graph: each tensor's type and name, which are constants, its inputs, its steps.
 
     `outputs` are the places of its outputs' tensors by the names of its signature.
     """
 
     types: Sequence[str]
+    names: Sequence[str]
     constant: frozenset[int]
     inputs: tuple[int, ...]
     steps: Sequence[FileOperator]
@@ -62,13 +63,14 @@ def numbers(data: bytes) -> Numbers:
     found = read(data)
     moving = {i for i, kind in enumerate(found.types) if kind in LEVELS} - found.constant
     codes = {step.code for step in found.steps}
-    trace = _traced(found, moving)
+    trace, in_float = _traced(found, moving)
     return Numbers(
         integers=bool(moving),
         products=bool(moving) and bool(codes & {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}),
         floats=bool(trace.computed),
         stored=frozenset(found.types[i] for i in found.constant),
         outputs={name: trace.reach(place) for name, place in found.outputs.items()},
+        in_float=frozenset(found.names[i] for i in in_float),
     )
 
 
@@ -87,6 +89,7 @@ def _contents(data: bytes) -> FileGraph:
     tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
     words = {getattr(schema.TensorType, name): word for word, name in TYPES.items()}
     types = [words.get(tensor.Type(), "another type") for tensor in tensors]
+    named = [(tensor.Name() or b"").decode("utf-8", "replace") for tensor in tensors]
     filled = {
         i for i, tensor in enumerate(tensors) if not model.Buffers(tensor.Buffer()).DataIsNone()
     }
@@ -100,7 +103,8 @@ def _contents(data: bytes) -> FileGraph:
         for o in operators
     ]
     inputs = _places(graph, "Inputs", len(types))
-    return FileGraph(types, frozenset(filled), inputs, steps, dict(_named_outputs(model)))
+    outputs = dict(_named_outputs(model))
+    return FileGraph(types, named, frozenset(filled), inputs, steps, outputs)
 
 
 def _places(table: Any, what: str, tensors: int) -> tuple[int, ...]:
@@ -135,13 +139,14 @@ def _codes(model: Any, schema: Any) -> Iterator[str]:
         yield names[number]
 
 
-def _traced(found: FileGraph, moving: set[int]) -> FloatTrace:
-    """Follow floats of an input, or of levels by DEQUANTIZE.
+def _traced(found: FileGraph, moving: set[int]) -> tuple[FloatTrace, set[int]]:
+    """Follow floats of an input, or of levels by DEQUANTIZE; return as well what layers make them.
 
     What QUANTIZE makes levels of again is a function of levels, not a layer in float.
     """
     functions = _functions(found)
     trace = FloatTrace({i for i in found.inputs if found.types[i] == "float32"})
+    in_float: set[int] = set()
     for place, step in enumerate(found.steps):
         role = OperatorRole.COMPUTE
         if step.code == "DEQUANTIZE" and moving.intersection(step.inputs):
@@ -152,8 +157,9 @@ def _traced(found: FileGraph, moving: set[int]) -> FloatTrace:
             role = OperatorRole.ROUND
         elif step.code in MOVED:
             role = OperatorRole.MOVE
-        trace.step(role, step.inputs, step.outputs)
-    return trace
+        if trace.step(role, step.inputs, step.outputs):
+            in_float.update(step.outputs)
+    return trace, in_float
 
 
 def _functions(found: FileGraph) -> set[int]:

@@ -1,8 +1,8 @@
 """Whether the layers that a manifest lists as inexact are there, and are those in float.
 
-They are looked for in the bundle's printed program, and in the artifact where its file names its
-operators: an ONNX file does, a TFLite file does not. What they let an artifact be off follows from
-where they stand in it: see `tolerance.earned`.
+They are looked for in the bundle's printed program, and in the artifact where its file has names:
+an ONNX file those of its operators, a TFLite file those of the tensors that they give. What they
+let an artifact be off follows from where they stand in it: see `tolerance.earned`.
 """
 
 import re
@@ -16,6 +16,8 @@ PROGRAM = "graph/int8.txt"
 MAX_BYTES = 1 << 26
 """Most of it that is read: twenty thousand nodes take some 6 MB."""
 _NODE = re.compile(r"^  %(\S+) = ", re.MULTILINE)
+_END = re.compile(r"[:/]|_*\Z")
+"""Where a layer's name may end; a tensor whose name was taken has underscores behind it."""
 _OUTPUT = re.compile(r"^  output (\S+) = %(\S+)", re.MULTILINE)
 
 
@@ -52,7 +54,7 @@ def problem(folder: Path, inexact: Sequence[str], in_float: frozenset[str] | Non
 
 
 def _layer(operator: str, layers: Container[str]) -> str | None:
-    """Return the layer that an operator is of: `fc:x` is one of `fc`, unless that is a layer."""
-    parts = operator.split(":")
-    stems = (":".join(parts[:count]) for count in range(len(parts), 0, -1))
+    """Return the layer that an operator is of: `fc:x/y` is one of `fc`, unless that is a layer."""
+    ends = [found.start() for found in _END.finditer(operator)]
+    stems = (operator[:end] for end in reversed(ends))
     return next((stem for stem in stems if stem in layers), None)

@@ -212,13 +212,15 @@ def test_names_that_are_no_layers_in_float(tcc, norm, picture, names, label):
         assert f"calibration/inexact: {label}" in ended.err
 
 
-def test_names_that_a_file_without_names_does_not_confirm(tcc, norm):
+def test_names_that_are_no_layers_in_float_of_a_tflite_file(tcc, norm):
     folder = norm("tflite")
     found = about(folder)
-    sealed(folder, replace(found, calibration=replace(found.calibration, inexact=("fc",))), 0.1)
-    ended = tcc("verify", folder)
-    assert ended.code == 4
-    assert "calibration/inexact: `fc` is no layer of graph/int8.txt" in ended.err
+    for names, label in LISTED.values():
+        calibrated = replace(found.calibration, inexact=names)
+        sealed(folder, replace(found, calibration=calibrated), 0.1)
+        ended = tcc("verify", folder)
+        assert ended.code == 4, (names, ended.err)
+        assert f"calibration/inexact: {label.partition(':')[0]}" in ended.err
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", None])
