@@ -24,7 +24,7 @@ SECTIONS = {
     ],
     "Examples": ["docs/examples/README", "docs/examples/*"],
     "Understand": ["docs/architecture", "spec/passes", "docs/decisions/README", "docs/decisions/*"],
-    "Trained networks": ["zoo/trained/*/card"],
+    "Trained networks": ["zoo/trained/*/card", "docs/experiments/*"],
     "Carry on": ["CONTRIBUTING", "CHANGELOG", "zoo/samples/SOURCE", "zoo/cells/SOURCE"],
 }
 """The pages in the order of the site's list, under their headings."""

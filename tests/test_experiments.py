@@ -68,7 +68,8 @@ def test_what_is_declared_is_whole(tools):
         validate(plain(parse(path.read_text(), path.name)), json_records.schema(records.Experiment))
         of = records.declaration(path)
         assert of.full.seeds == (0, 1, 2)
-        assert (of.full.epochs, of.full.size, of.full.images, of.full.data) == (0, 0, {}, ())
+        assert (of.full.epochs, of.full.size, of.full.images, of.full.without) == (0, 0, {}, ())
+        assert set(of.short.without) < {table.title for table in of.tables}
         for table in of.tables:
             assert table.data in of.data
             assert set(table.columns) <= set(pages.COLUMNS)

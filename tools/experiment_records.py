@@ -33,15 +33,15 @@ INTEGERS = ("int8 right", "int8 accuracy", "cosine")
 class ExperimentForm:
     """How much is trained: the recipe's epochs, the spec's size and all images where 0 or none.
 
-    `images` is how many of a class are taken at most, by side; `data` are the images whose tables
-    are measured, all where it names none; `recipe` are keys of all recipes.
+    `images` is how many of a class are taken at most, by side; `without` are the titles of tables
+    that are not measured; `recipe` are keys of all recipes.
     """
 
     seeds: tuple[int, ...]
     epochs: int = 0
     size: int = 0
     images: Mapping[str, int] = field(default_factory=dict)
-    data: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     recipe: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -174,7 +174,7 @@ def place(row: ExperimentRow, recipe: str, data: str) -> str:
 
 def tables(of: Experiment, form: ExperimentForm) -> list[ExperimentTable]:
     """Return the tables that a form measures."""
-    return [table for table in of.tables if not form.data or table.data in form.data]
+    return [table for table in of.tables if table.title not in form.without]
 
 
 def runs(of: Experiment, form: ExperimentForm) -> Iterator[ExperimentRun]:

@@ -206,6 +206,7 @@ def about_form(of: Experiment, found: ExperimentResults, name: str) -> str:
         or "all images",
         f"the recipe `{of.recipe}`",
         *(f"`{key}: {value}` in all recipes" for key, value in form.recipe.items()),
+        *(f"without {title!r}" for title in form.without),
         f"{found.threads} thread{'s' * (found.threads > 1)}",
     ]
     option = " --full" if found.form == "full" else ""

@@ -11,6 +11,8 @@ JSON, from which `make_experiments.py` makes the page.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import shutil
 import subprocess
@@ -42,6 +44,7 @@ from experiment_records import (
     text,
 )
 
+from tcc.compiler.cli.app import app
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.frontend.yaml import parse, plain
 from tcc.compiler.ir.cost import cost
@@ -49,7 +52,6 @@ from tcc.compiler.support import json_records
 from tcc.compiler.zoo import shipped
 
 BUILD = ROOT / "build" / "experiments"
-TCC = Path(sys.executable).with_name("tcc")
 LOSES = 4
 """The exit code of integers that are not written."""
 
@@ -74,20 +76,33 @@ class Workshop:
 
 
 def called(*words: str | Path, may: Sequence[int] = ()) -> Document | None:
-    """Return the document of a command, which runs as a user's does; None if it ends as it may.
+    """Return the document of a `tcc` command; None if it ends with a code that it may.
+
+    It runs in this process: loading PyTorch takes as long as a short training.
 
     Raises:
         SystemExit: It fails.
     """
-    line = [*map(str, words)]
-    print("$", *line, file=sys.stderr, flush=True)
-    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode in may:
+    line = [*map(str, words), "--json"]
+    print("$ tcc", *line, file=sys.stderr, flush=True)
+    code, said = _ended(line)
+    if code in may:
         return None
-    if done.returncode:
-        sys.exit(f"{' '.join(line)}: exit code {done.returncode}")
-    found: Document = json.loads(done.stdout)
+    if code:
+        sys.exit(f"tcc {' '.join(line)}: exit code {code}")
+    found: Document = json.loads(said)
     return found
+
+
+def _ended(line: list[str]) -> tuple[object, str]:
+    code: object = None
+    out = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out):
+            app(line)
+    except SystemExit as end:
+        code = end.code
+    return code, out.getvalue()
 
 
 def gather(name: str, source: ImageSource, data: Path, at: Workshop) -> None:
@@ -147,7 +162,7 @@ def measured(run: ExperimentRun, at: Workshop) -> RunResult:
     epochs = ["--epochs", str(at.form.epochs)] if at.form.epochs else []
     begun = any((trained / name).exists() for name in ("checkpoint.safetensors", "report.json"))
     called(
-        TCC, "train", spec, *sets, "--data", at.images(run.data), *epochs, "--json",
+        "train", spec, *sets, "--data", at.images(run.data), *epochs,
         "--recipe", recipe(run, at.form, folder / "recipe.yaml"), "--seed", str(run.seed),
         "--threads", str(at.threads), "-o", trained, *(["--resume"] if begun else []),
     )  # fmt: skip
@@ -173,17 +188,17 @@ def integers(
     """Return what the integer program does, whatever it loses; None where it cannot be written."""
     images, scales = at.images(run.data), folder / "calibration.json"
     called(
-        TCC, "calibrate", *network, "--data", at.calibration(run.data), "--target", "onnxruntime",
-        "--threads", str(at.threads), "-o", scales, "--json",
+        "calibrate", *network, "--data", at.calibration(run.data), "--target", "onnxruntime",
+        "--threads", str(at.threads), "-o", scales,
     )  # fmt: skip
     floors = ("--min-cosine", "0", "--min-correlation", "0")
     built = called(
-        TCC, "build", *network, "--calibration", scales, "--precision", "int8", *floors,
-        "--target", "onnxruntime", "-o", folder / "bundles", "--json", may=(LOSES,),
+        "build", *network, "--calibration", scales, "--precision", "int8", *floors,
+        "--target", "onnxruntime", "-o", folder / "bundles", may=(LOSES,),
     )  # fmt: skip
     if built is None:
         return None
-    judged = called(TCC, "eval", built["bundles"][0]["path"], "--data", images / "test", "--json")
+    judged = called("eval", built["bundles"][0]["path"], "--data", images / "test")
     document = json.loads(scales.read_text())
     (output,) = document["judged"][document["used"]].values()
     return IntegerResult((judged or {})["confusion"], output["cosine"])
@@ -192,14 +207,15 @@ def integers(
 def forms(run: ExperimentRun, at: Workshop, weights: Path) -> Mapping[str, FormResult]:
     """Return what the files of LiteRT do, and their bytes."""
     size = {"size": str(at.form.size)} if at.form.size else {}
-    words = (f"{n}={value}" for n, value in {**size, **run.row.settings}.items())
-    images, network = at.images(run.data), ",".join([run.row.spec, *words])
-    found = called(
+    given = (f"{n}={value}" for n, value in {**size, **run.row.settings}.items())
+    images, network = at.images(run.data), ",".join([run.row.spec, *given])
+    words: list[str | Path] = [
         sys.executable, ROOT / "tools" / "case_study.py", "--data", images / "test",
         "--calibrate-with", at.calibration(run.data), "--network", f"it={network}",
         "--weights", f"it={weights}", "--format", "json",
-    )  # fmt: skip
-    each = (found or {})["networks"][0]["forms"]
+    ]  # fmt: skip
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    each = json.loads(done.stdout)["networks"][0]["forms"]
     return {name: FormResult(form["correct"], form["bytes"]) for name, form in each.items()}
 
 
