@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcc.compiler.cli import failures, tool_report
-from tcc.compiler.cli.calibrate import GuardOption, MethodOption
+from tcc.compiler.cli.calibrate import GuardOption, MethodOption, MinImages
 from tcc.compiler.cli.common_options import (
     ChosenSpec,
     Json,
@@ -82,6 +82,7 @@ def build(
     split: SplitOption = None,
     method: MethodOption = None,
     guard: GuardOption = True,
+    min_images: MinImages = 1,
     min_cosine: MinCosine = None,
     max_drop: MaxDrop = None,
     min_correlation: MinCorrelation = None,
@@ -110,7 +111,7 @@ def build(
 
     report = Report(json, quiet, verbose)
     bounds = (min_cosine, max_drop, min_correlation, max_error)
-    asked = Int8Options(calibration, data, method, guard, bounds, mixed, split)
+    asked = Int8Options(calibration, data, method, guard, bounds, mixed, split, min_images)
     with report.stages() as stages:
         stages("spec", 0, 1)
         chosen = choose(spec, settings, strict)

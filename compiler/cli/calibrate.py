@@ -35,6 +35,7 @@ from tcc.compiler.support.diagnostics import fail
 if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
     from tcc.compiler.quant.calibration_document import CalibrationDocument
+    from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 
 NAMES = [method.name for method in METHODS]
 WIDTH = max(map(len, NAMES)) + 3
@@ -82,6 +83,10 @@ Images = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, show_default=False, help="Take N of the images; all of them."),
 ]
+MinImages = Annotated[
+    int,
+    typer.Option(metavar="N", min=1, help="Refuse fewer different images than N, by their pixels."),
+]
 Threads = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, max=256, show_default=False, help="Threads; one a processor."),
@@ -111,6 +116,7 @@ def calibrate(
     method: MethodOption = None,
     guard: GuardOption = True,
     images: Images = None,
+    min_images: MinImages = 1,
     settings: Settings = None,
     strict: Strict = False,
     output: Output = None,
@@ -146,7 +152,7 @@ def calibrate(
         stages("images", 0, 1)
         run = run_splits.of_weights(split, weights_file(chosen, weights, seed))
         found = take_images(report, chosen, data, run).first(images)
-        options = RunOptions(threads, batch, stages)
+        options = RunOptions(threads, batch, stages, min_images)
         wanted = pipeline.CalibrationRequest(device.name, way, options)
         made = pipeline.calibrate(chosen.spec, given, found, wanted)
         stages("write", 0, 1)
@@ -220,8 +226,11 @@ def _print(report: Report, path: Path, made: "CalibrationDocument") -> None:
             for output, one in found.items()
         ]
         report.table(("candidate", "output", *quality_table.COLUMNS), rows)
+    for line in quality_table.expected(made.expected):
+        report.text(f"\n{line}")
     report.text("\nthe ranges that depend the most on single images")
-    report.table(("value", "from", "to", "scale", "levels", "uncertain by"), _worst(made))
+    columns = ("value", "from", "to", "ends at", "shown", "scale", "levels", "uncertain by")
+    report.table(columns, _worst(made))
 
 
 def _worst(made: "CalibrationDocument") -> list[tuple[str, ...]]:
@@ -237,6 +246,8 @@ def _worst(made: "CalibrationDocument") -> list[tuple[str, ...]]:
             name,
             f"{value.trace.low:.4g}",
             f"{value.trace.high:.4g}",
+            f"{value.trace.threshold:.4g}",
+            f"{_shown(value.trace):.0%}",
             f"{value.scale:.4g}",
             "-128..127" if value.signed else "0..255",
             "-" if value.trace.spread is None else f"{value.trace.spread:.1%}",
@@ -244,6 +255,12 @@ def _worst(made: "CalibrationDocument") -> list[tuple[str, ...]]:
         for value, name in listed[:WORST]
         if value.trace
     ]
+
+
+def _shown(trace: "ScaleTrace") -> float:
+    """Return how much of a range any image reached."""
+    top = max(abs(trace.low), abs(trace.high))
+    return top / trace.threshold if trace.threshold else 1.0
 
 
 def _document(path: Path, made: "CalibrationDocument", stages: Stages) -> dict[str, Any]:

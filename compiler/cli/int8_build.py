@@ -95,6 +95,7 @@ class Int8Options:
     bounds: Bounds = (None, None, None, None)
     mixed: bool = False
     split: str | None = None
+    min_images: int = 1
 
     def check(self, precisions: Iterable[Precision]) -> None:
         """Refuse options that only integers understand where nothing has them (E0601)."""
@@ -106,6 +107,7 @@ class Int8Options:
             "--no-guard": None if self.guard else True,
             **dict(zip(BOUNDS, self.bounds, strict=True)),
             "--mixed": self.mixed or None,
+            "--min-images": self.min_images if self.min_images > 1 else None,
         }
         idle = [name for name, value in given.items() if value is not None]
         if idle and not any(each.calibrated for each in precisions):
@@ -197,11 +199,17 @@ def _source(work: Int8Build) -> "CalibrationSource":
     images = work.images()
     method, run = known_method(asked.method, guard=asked.guard), work.passing.chosen(passes.INT8)
     wanted = pipeline.CalibrationRequest(
-        int8_program.ANY, method, RunOptions(progress=work.stages), work.passing, run
+        int8_program.ANY,
+        method,
+        RunOptions(progress=work.stages, least=asked.min_images),
+        work.passing,
+        run,
     )
     source = int8_program.from_images(chosen.spec, work.given, images, wanted)
     for notice in source.document.notices:
         work.report.notice(notice)
+    for line in quality_table.expected(source.document.expected):
+        work.report.note(line)
     return source
 
 

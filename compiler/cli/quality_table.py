@@ -1,10 +1,11 @@
 """How integers compare with floats, output by output, as a person reads it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tcc.compiler.reference.accuracy_floor import Qualities, Quality
+    from tcc.compiler.reference.expected_loss import ExpectedLoss
 
 COLUMNS = ("mean cosine", "least", "correlation", "error", "same", "probabilities off by")
 """What is said of an output; `error` is relative to the floats' spread, `same` the share of
@@ -29,6 +30,17 @@ def lines(found: "Qualities") -> Iterator[str]:
         said = zip(COLUMNS, cells(one), strict=True)
         shown = ", ".join(f"{column} {cell}" for column, cell in said if cell != "-")
         yield f"{name} ({one.kind}): {shown}"
+
+
+def expected(found: "Mapping[str, ExpectedLoss]") -> Iterator[str]:
+    """Yield a line an output: what is lost on unseen images, and on the worst hundredth of them."""
+    for name, one in found.items():
+        what = "1 - cosine" if one.kind == "classes" else "square of the error"
+        yield (
+            f"expected of {name} on unseen images, by {one.images} that had not been learnt from:"
+            f" {what} {one.loss:.1e} ({one.low:.1e} to {one.high:.1e} at 95 %), above"
+            f" {one.worst:.1e} for the worst hundredth"
+        )
 
 
 def over(found: "Qualities", where: str) -> str:

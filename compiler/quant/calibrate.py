@@ -1,5 +1,6 @@
 """From a ready model and a data set to its calibration, by a method."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,14 @@ import numpy as np
 from tcc.compiler.data.dataset import DAMAGED, HELD_OUT, DataSet, check
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant import methods
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.image_variety import ImageVariety, variety
+from tcc.compiler.quant.methods.cross_fitting import MOST
 from tcc.compiler.quant.methods.method import CalibrationResult, Method, RunOptions
+from tcc.compiler.quant.output_headroom import with_headroom
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import output_comparison
+from tcc.compiler.reference.expected_loss import ExpectedLoss, expected_losses
 from tcc.compiler.support.diagnostics import Span, UserError, fail, nearest
 
 ENOUGH = 0.05
@@ -45,35 +53,46 @@ def calibrate(
         options: How to run them; neither these nor the images' names or order change a bit.
 
     Raises:
-        UserError: The network does not take these images, or gives no finite numbers for them.
+        UserError: The network does not take these images, or gives no finite numbers for them; or
+            fewer of them are different than the options ask for (E0721).
     """
     source = ready.graph.inputs[0]
     check(data, source)
+    shown, how = variety(ready, data), options or RunOptions()
+    shown.require(how.least, str(data.items[0].path.parent))
     try:
-        found = method.find(ready, data, options or RunOptions())
+        found = with_headroom(ready, method.find(ready, data, how))
     except UserError as error:
         if error.diagnostics[0].code in DAMAGED:  # found in a part of the images: list all of them
             raise data.damaged(source) from None
         raise
-    return _noticed(found, data)
+    if not found.expected and found.held_out and shown.different >= HELD_OUT:
+        found = replace(found, expected=_of_held_out(ready, data, found.calibration))
+    return replace(found, notices=(*found.notices, *shown.notices(), *_notices(found, shown)))
 
 
-def _noticed(found: CalibrationResult, data: DataSet) -> CalibrationResult:
-    """Return the result with what is to be said of the data set."""
-    different = len(set(data.digests))
-    notices = []
-    if found.held_out and different < HELD_OUT:
-        notices.append(f"with {_images(different)}, what is learnt from is also what judges")
+def _of_held_out(
+    ready: Model, data: DataSet, calibration: Calibration
+) -> Mapping[str, ExpectedLoss]:
+    """Return what is lost on images held out, which no choice has looked at."""
+    _, held_out = data.split()
+    few = held_out.first(MOST)
+    expected, found = (
+        output_comparison.all_outputs(model, few) for model in (ready, quantize(ready, calibration))
+    )
+    return expected_losses(ready, expected, found)
+
+
+def _notices(found: CalibrationResult, shown: ImageVariety) -> Iterator[str]:
+    """Yield what is to be said of how much the set told."""
+    if found.held_out and shown.different < HELD_OUT:
+        yield f"with {_images(shown.different)}, what is learnt from is also what judges"
     spreads = [trace.spread for trace in found.traces.values() if trace.spread is not None]
     middle = float(np.median(spreads)) if spreads else 0.0
-    if not spreads:
-        notices.append("one image says nothing of how much the scales depend on the images")
-    elif middle > ENOUGH:
-        said = f"{_images(different)} are few" if different < MANY else "single images decide much"
-        notices.append(
-            f"{said}: by the jackknife, half of the ranges are uncertain by {middle:.0%} or more"
-        )
-    return replace(found, notices=(*found.notices, *notices))
+    if middle > ENOUGH:
+        few = shown.different < MANY
+        said = f"{_images(shown.different)} are few" if few else "single images decide much"
+        yield f"{said}: by the jackknife, half of the ranges are uncertain by {middle:.0%} or more"
 
 
 def _images(count: int) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tcc.compiler.bundle.manifest import InputContract, NetworkRecord, WeightsOrigin
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.reference.accuracy_floor import Qualities
+from tcc.compiler.reference.expected_loss import ExpectedLoss
 from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.sealed_json import DocumentKind
 
@@ -25,7 +26,7 @@ _SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """The images: the digest of the set, how many, and how many of them judged the candidates."""
+    """The images: the digest of the set, how many, and how many of them nothing looked at."""
 
     digest: str = field(metadata=_SHA256)
     images: int = field(metadata={"minimum": 1})
@@ -54,8 +55,8 @@ class EncodedWeights:
 class CalibrationDocument:
     """All that a calibration file says; `seal` is the SHA-256 of the rest.
 
-    `used` is the candidate that `method` chose, `judged` how each did on the images held out,
-    output by output.
+    `used` is the candidate that `method` chose, `judged` how each did on images that it had not
+    learnt from, output by output; `expected` what is lost on images that nobody has seen.
     """
 
     tcc_calibration: int = field(metadata={"enum": [VERSION, *OLDER]})
@@ -75,6 +76,7 @@ class CalibrationDocument:
     notices: tuple[str, ...]
     made_with: Mapping[str, str]
     seal: str = ""
+    expected: Mapping[str, ExpectedLoss] = field(default_factory=dict, metadata={"default": {}})
 
 
 KIND = DocumentKind(

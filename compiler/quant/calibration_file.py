@@ -78,6 +78,7 @@ def document(
         in_float=tuple(sorted(found.in_float)),
         judged=dict(result.judged),
         notices=result.notices,
+        expected=dict(result.expected),
         made_with={"tcc": __version__, **{name: version(name) for name in MADE_WITH}},
     )
 
@@ -93,7 +94,9 @@ def retrained(
         weights: Where the trained ones are.
     """
     rounded = {name: _tensors(own) for name, own in made.rounded.items()}
-    return replace(found, weights=weights, rounded=rounded, judged={}, notices=(), seal="")
+    return replace(
+        found, weights=weights, rounded=rounded, judged={}, notices=(), expected={}, seal=""
+    )
 
 
 def calibration(found: CalibrationDocument, ready: Model, name: str) -> Calibration:

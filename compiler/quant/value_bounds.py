@@ -32,7 +32,10 @@ def _entering(source: Input) -> Bounds:
         return ANY
     if contract.raw:
         return 0.0, 255.0
-    pairs = tuple(zip(contract.mean, contract.std, strict=True))
+    # Each holds one number for all channels, or one a channel.
+    every = max(len(contract.mean), len(contract.std))
+    means, stds = (one * (every // len(one)) for one in (contract.mean, contract.std))
+    pairs = tuple(zip(means, stds, strict=True))
     return min(-mean / std for mean, std in pairs), max((1 - mean) / std for mean, std in pairs)
 
 

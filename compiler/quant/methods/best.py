@@ -17,7 +17,7 @@ class Best:
 
     searches: tuple[RangeMethod, ...]
     name: str = "best"
-    summary: str = "the best of several on images held out, with channels brought to one size"
+    summary: str = "the best of several by images that judge in turn, channels brought to one size"
     holds_out: bool = True
 
     def unguarded(self) -> None:
@@ -32,5 +32,10 @@ class Best:
         found = candidate_selection.best(ready, images, self.searches, options)
         won = found.winner
         return CalibrationResult(
-            won.calibration, won.traces, won.name, len(images.held_out), dict(found.judged)
+            won.calibration,
+            won.traces,
+            won.name,
+            len(images.held_out),
+            dict(found.judged),
+            expected=found.expected,
         )

@@ -1,47 +1,53 @@
 """The default method: several ways to calibrate, judged by the model's own outputs.
 
-All of them learn from one part of the images and are judged on another: by the loss of the
-integer program's outputs against the float model's; of equal ones, by the least largest difference.
-`minmax` is among them, so that none that is worse there can win. Equalised channels fit the images
-more closely the less room they leave; of those that hardly differ, the roomiest is taken.
-Differences so small are measured on all images, since those held out are too few to tell them.
-Last, the winner's biases are corrected in sequence, which is kept unless it is seen to do harm.
+All images judge in turn: what is learnt from some runs on the others. Candidates rank by the error
+of the outputs as a share of their spread, its median and its tail, so that no image owns the rank.
+Those within a standard error of the best are as good as it: the first of them is taken, and they
+stand in the order of the room that they leave to unseen images. `minmax` is among them, and wins
+where nothing else is better.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import inf
 
-from tcc.compiler.ir.cost import cost
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.data.dataset import HELD_OUT
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration import Calibration, Range
-from tcc.compiler.quant.methods import bias_correction
 from tcc.compiler.quant.methods.calibration_split import CalibrationSplit
+from tcc.compiler.quant.methods.cross_fitting import FOLDS, CrossFitting
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
-from tcc.compiler.quant.methods.held_out_judge import WORK, HeldOutJudge, held_out_judge
 from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.range_method import RangeMethod
 from tcc.compiler.quant.methods.range_search import minmax
 from tcc.compiler.quant.observe.statistics import Statistics
+from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding import channel_equalization
 from tcc.compiler.quant.rounding.channel_equalization import EqualizationSetting
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.rounding.second_moments import round_by_moments
 from tcc.compiler.quant.scale_groups import minmax_ranges
 from tcc.compiler.quant.unseen_extremes import seen_extremes, unseen_extremes
-from tcc.compiler.reference.accuracy_floor import Qualities, agreement, difference, loss
+from tcc.compiler.reference import image_errors, output_comparison
+from tcc.compiler.reference.accuracy_floor import Qualities
+from tcc.compiler.reference.expected_loss import ExpectedLoss, expected_losses
+from tcc.compiler.reference.output_comparison import StackedOutputs
+
+Errors = NDArray[np.float64]
 
 SETTINGS = (EqualizationSetting(1 / 4), EqualizationSetting(1 / 16))
 """How far channels are equalised, in turn: each leaves less room than the one before."""
-LARGE = SETTINGS[:1]
+LARGE = SETTINGS[1:]
 """The same for large networks."""
-ROOM = 1e-5
-"""Loss that is accepted for room: other data may have more of what was hardly seen. What a few
-images rank first changes with the draw of the images, while room about halves what is lost on
-others."""
 SMALL = 1 << 21
-"""Most weights of a network for which the methods that take long are tried."""
+"""Most weights of a network of which all is tried and all images judge."""
+TAIL = 10
+"""One image of so many is of the tail."""
+DRAWS = 200
+"""Draws of images with replacement that tell how far a difference may be chance."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,31 +59,28 @@ class Candidate:
     traces: Mapping[str, ScaleTrace] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class JudgedCandidate:
-    """A candidate, how it did on images held out, and how on others as well."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a candidate is made of what was seen of some images, and what it is called."""
 
-    candidate: Candidate
-    quality: Qualities
-    overall: Qualities
+    name: str
+    made: Callable[[Statistics], Candidate]
 
-    @property
-    def equalised(self) -> bool:
-        """Whether channels have factors."""
-        return bool(self.candidate.calibration.factors)
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """What is larger for a better one."""
-        return -loss(self.quality), -difference(self.quality)
+    def fit(self, seen: Statistics) -> Calibration:
+        """Return the calibration of the candidate alone."""
+        return self.made(seen).calibration
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The winner, and how all candidates did on images held out, in order."""
+    """The winner, how all candidates did on images that they had not learnt from, in order.
+
+    `expected` says what the winner loses on images that nobody has seen, output by output.
+    """
 
     winner: Candidate
     judged: tuple[tuple[str, Qualities], ...]
+    expected: Mapping[str, ExpectedLoss]
 
     @property
     def quality(self) -> Qualities:
@@ -91,94 +94,97 @@ def best(
     searches: Sequence[RangeMethod],
     options: RunOptions,
 ) -> Selection:
-    """Return the best of all candidates by the outputs of images held out.
+    """Return the best of all candidates by the outputs of images that they had not learnt from.
 
     Args:
         ready: The ready model.
-        images: Those to learn from and those held out.
+        images: Those to learn from, which judge in turn, and those held out, which choose nothing.
         searches: Methods, of which those that are `in_best` are tried beside its own candidates.
         options: How to run images; none of them changes the result.
     """
-    progress, learn = options.progress, images.learn
-    judge = held_out_judge(ready, images.held_out, learn, options.threads)
-    judged: list[JudgedCandidate] = []
-    plan = _plan(ready, images.statistics, searches)
-    for candidate in plan:
-        progress("best", len(judged), len(plan) + 1)
-        judged.append(_judged(judge, candidate()))
-    winner = _winner(judged)
-    # The network runs on `IMAGES` images, node by node: as much work as judging may take.
-    if cost(ready.graph).macs * bias_correction.IMAGES <= WORK:
-        old = winner.candidate
-        found = bias_correction.sequential(
-            ready, old.calibration, learn.first(bias_correction.IMAGES), progress
-        )
-        made = replace(old, name=f"{old.name}, sequential bias", calibration=found)
-        last = _judged(judge, made)
-        judged.append(last)
-        gains = winner.equalised or last.rank > winner.rank
-        winner = last if gains and _hardly_worse(last, winner.overall, judged) else winner
-    progress("best", len(plan) + 1, len(plan) + 1)
-    return Selection(winner.candidate, tuple((one.candidate.name, one.quality) for one in judged))
-
-
-def _judged(judge: HeldOutJudge, candidate: Candidate) -> JudgedCandidate:
-    return JudgedCandidate(candidate, *judge.both_qualities(candidate.calibration))
-
-
-def _plan(
-    ready: Model, seen: Statistics, searches: Sequence[RangeMethod]
-) -> Sequence[Callable[[], Candidate]]:
-    """Return what to try, in order."""
     small = sum(tensor.size for tensor in ready.weights.values()) <= SMALL
-    tried = [one for one in searches if one.in_best and (small or not one.slow)]
-    own = SETTINGS if small else LARGE
-    return (
-        *(partial(by_method, ready, seen, method) for method in tried),
-        *(partial(by_moments, ready, seen, setting) for setting in own),
+    ways = _ways(ready, searches, SETTINGS if small else LARGE)
+    seen, parts = images.statistics, FOLDS if small else 1
+    crossed = CrossFitting(ready, images.learn, seen, options.threads, parts)
+    found: dict[str, StackedOutputs] = {}
+    for done, way in enumerate(ways):
+        options.progress("best", done, len(ways))
+        found[way.name] = crossed.outputs(way.fit)
+    options.progress("best", len(ways), len(ways))
+    errors = [
+        image_errors.error_shares(ready, crossed.expected, outputs) for outputs in found.values()
+    ]
+    winner = ways[chosen(errors)].made(images.statistics)
+    judged = tuple(
+        (name, output_comparison.qualities(ready, crossed.expected, outputs))
+        for name, outputs in found.items()
+    )
+    return Selection(
+        winner, judged, _expected(ready, images, crossed, found[winner.name], winner.calibration)
     )
 
 
-def _winner(judged: Sequence[JudgedCandidate]) -> JudgedCandidate:
-    """Return the best on images held out; of equalised ones the first that is hardly worse."""
-    best = max(judged, key=lambda one: one.rank)
-    equal = [one for one in judged if one.equalised]
-    if best not in equal:
-        return best
-    top = min((one.overall for one in equal), key=loss)
-    return next((one for one in equal if _hardly_worse(one, top, judged)), best)
+def _ways(
+    ready: Model, searches: Sequence[RangeMethod], settings: Sequence[EqualizationSetting]
+) -> Sequence[Way]:
+    """Return what to try, in the order of the room that it leaves."""
+    own = [Way(_name(setting), partial(by_moments, ready, setting)) for setting in settings]
+    tried = [Way(one.name, partial(by_method, ready, one)) for one in searches if one.in_best]
+    return (*own, *tried)
 
 
-def _hardly_worse(one: JudgedCandidate, than: Qualities, judged: Sequence[JudgedCandidate]) -> bool:
-    """Whether one is nearly as good on all images, and on those held out no worse than any plain.
+def _name(setting: EqualizationSetting) -> str:
+    return f"moments, floor {setting.floor:g}"
 
-    A plain one is without equalised channels.
+
+def chosen(errors: Sequence[Errors]) -> int:
+    """Return the place of the first candidate that is as good as the best.
+
+    Args:
+        errors: Of each candidate, the error of the same images (images,), as a share of the spread.
     """
-    plain = max((other.rank for other in judged if not other.equalised), default=(-inf, -inf))
-    near = loss(one.overall) <= loss(than) + ROOM and agreement(one.overall) >= agreement(than)
-    return near and one.rank >= plain
+    every = np.stack(errors)
+    # What is not finite cannot win, and must not enter sums.
+    places = np.flatnonzero(np.isfinite(every).all(axis=1))
+    if not places.size:
+        return 0
+    every = every[places]
+    # Draws are of a fixed seed over images in the order of their contents: the same every time.
+    draws = np.random.default_rng(0).integers(every.shape[1], size=(DRAWS, every.shape[1]))
+    scores, drawn = _scores(every[:, None, :])[:, 0], _scores(every[:, draws])
+    best = int(np.argmin(scores))
+    near = scores <= scores[best] + (drawn - drawn[best]).std(axis=1)
+    return int(places[np.argmax(near)])
 
 
-def by_method(ready: Model, seen: Statistics, method: RangeMethod) -> Candidate:
+def _scores(errors: Errors) -> Errors:
+    """Return the median and the mean of the tail of errors (candidates, draws, images), added."""
+    ordered = np.sort(errors, axis=2)
+    tail = ordered[:, :, -(-ordered.shape[2] // TAIL) * -1 :].mean(axis=2)
+    total: Errors = np.median(ordered, axis=2) + tail
+    return total
+
+
+def by_method(ready: Model, method: RangeMethod, seen: Statistics) -> Candidate:
     """Return what one of the usual methods finds.
 
     Args:
         ready: The ready model.
-        seen: What was seen of its values.
         method: The method.
+        seen: What was seen of its values.
     """
     found = method.search(ready, seen, None)
     rounded = {**round_nearest(ready, found.ranges), **found.rounded}
     return Candidate(method.name, Calibration(found.ranges, rounded), found.traces)
 
 
-def by_moments(ready: Model, seen: Statistics, setting: EqualizationSetting) -> Candidate:
+def by_moments(ready: Model, setting: EqualizationSetting, seen: Statistics) -> Candidate:
     """Return equalised channels, weights by second moments, biases corrected layer by layer.
 
     Args:
         ready: The ready model.
-        seen: What was seen of its values.
         setting: How far channels are brought to one size.
+        seen: What was seen of its values.
     """
     extremes = unseen_extremes(ready, seen)
     given = channel_equalization.factors(ready, extremes, setting)
@@ -192,9 +198,7 @@ def by_moments(ready: Model, seen: Statistics, setting: EqualizationSetting) -> 
         name: _equalized_trace(plain[name], own, shown[name], reach[name])
         for name, own in found.items()
     }
-    return Candidate(
-        f"moments, floor {setting.floor:g}", Calibration(found, rounded, given), traces
-    )
+    return Candidate(_name(setting), Calibration(found, rounded, given), traces)
 
 
 def _equalized_trace(
@@ -217,3 +221,26 @@ def _equalized_trace(
         reach=most,
         shown=top / most if most else 1.0,
     )
+
+
+def _expected(
+    ready: Model,
+    images: CalibrationSplit,
+    crossed: CrossFitting,
+    found: StackedOutputs,
+    winner: Calibration,
+) -> Mapping[str, ExpectedLoss]:
+    """Return what the winner loses on unseen images: those that judged in turn, and the held out.
+
+    Of fewer different images than can judge in turn, nothing.
+    """
+    if not crossed.folds or images.held_out.digest == images.learn.digest:
+        return {}
+    held = range(min(len(images.held_out), max(1, len(crossed.places) // (HELD_OUT - 1))))
+    program = quantize(ready, winner)
+    both = (crossed.run(model, images.held_out, held) for model in (ready, program))
+    parts = zip((crossed.expected, found), both, strict=True)
+    expected, own = (
+        {name: np.concatenate([turn[name], last[name]]) for name in turn} for turn, last in parts
+    )
+    return expected_losses(ready, expected, own)

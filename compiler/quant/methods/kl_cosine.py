@@ -94,6 +94,4 @@ KL_COSINE = RangeMethod(
     "the DDSNet paper's: least divergence, then largest cosine of layers' outputs",
     search,
     guarded=True,
-    in_best=True,
-    slow=True,
 )

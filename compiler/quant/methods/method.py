@@ -12,26 +12,29 @@ if TYPE_CHECKING:
     from tcc.compiler.quant.calibration import Calibration
     from tcc.compiler.quant.methods.found_ranges import ScaleTrace
     from tcc.compiler.reference.accuracy_floor import Qualities
+    from tcc.compiler.reference.expected_loss import ExpectedLoss
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How images are run: threads and images at a time, which change no bit, and who is told.
 
-    `threads` is None for one a processor.
+    `threads` is None for one a processor; fewer than `least` different images are refused.
     """
 
     threads: int | None = None
     batch: int = 1
     progress: Progress = silent
+    least: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationResult:
     """A calibration and how it came about.
 
-    `used` is the candidate that won; `judged` says how each did on `held_out` images, which none
-    had learnt from. `notices` are what the user must know.
+    `used` is the candidate that won; `judged` says how each did on images which it had not learnt
+    from. `held_out` images had no part in all that. `expected` says what is lost on images that
+    nobody has seen. `notices` are what the user must know.
     """
 
     calibration: "Calibration"
@@ -40,6 +43,7 @@ class CalibrationResult:
     held_out: int = 0
     judged: "Mapping[str, Qualities]" = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    expected: "Mapping[str, ExpectedLoss]" = field(default_factory=dict)
 
 
 class Method(Protocol):

@@ -55,13 +55,15 @@ def guarded(
         data: Images, of which some are held out.
         options: How to run them.
     """
-    images = split(ready, data, options)
+    # What decides is of the images to learn from: those held out are looked at by no choice.
+    learn, held_out = data.split()
+    images = split(ready, learn, options)
     options.progress(name, 0, 1)
     decision = decided(name, search, ready, images, options.threads)
     found = decision.found[decision.winner]
     ranges, traces = found.ranges, found.traces
-    if decision.winner == SAFE and len(images.held_out) < len(data):
-        # min-max may learn from all images: it is not what is judged
+    if decision.winner == SAFE and len(images.held_out) < len(learn):
+        # min-max may learn from all of them: it is not what is judged
         rest = observe(ready, images.held_out, options.threads, options.batch, options.progress)
         limits = _wider(images.statistics.limits, rest.limits)
         ranges = scale_groups.minmax_ranges(ready, limits)
@@ -80,7 +82,7 @@ def guarded(
         Calibration(ranges, found.rounded),
         traces,
         decision.winner,
-        len(images.held_out),
+        len(held_out),
         decision.judged,
         () if decision.winner == name else (_notice(decision, name),),
     )

@@ -26,5 +26,4 @@ PERCENTILE = RangeMethod(
     "percentile",
     "the magnitude that one number in ten thousand exceeds",
     by_value(share),
-    in_best=True,
 )

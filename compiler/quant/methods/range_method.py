@@ -9,6 +9,7 @@ from tcc.compiler.quant.methods.range_search import Search
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.ir.graph import Model
+    from tcc.compiler.quant.observe.statistics import Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,6 @@ class RangeMethod:
         guarded: Whether images held out decide between what it finds and min-max, since it may
             clip so much that the network suffers.
         in_best: Whether the method `best` tries it.
-        slow: Whether `best` tries it for small networks alone.
     """
 
     name: str
@@ -30,7 +30,6 @@ class RangeMethod:
     search: Search
     guarded: bool = False
     in_best: bool = False
-    slow: bool = False
 
     @property
     def holds_out(self) -> bool:
@@ -44,11 +43,24 @@ class RangeMethod:
     def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""
         from tcc.compiler.quant.calibration import Calibration
+        from tcc.compiler.quant.methods.cross_fitting import CrossFitting
         from tcc.compiler.quant.methods.minmax_guard import guarded
         from tcc.compiler.quant.observe.observer import observe
+        from tcc.compiler.reference.expected_loss import expected_losses
 
         if self.guarded:
             return guarded(self.name, self.search, ready, data, options)
         seen = observe(ready, data, options.threads, options.batch, options.progress)
+
+        def fit(some: "Statistics") -> Calibration:
+            part = self.search(ready, some, options.threads)
+            return Calibration(part.ranges, part.rounded)
+
+        crossed = CrossFitting(ready, data, seen, options.threads)
+        expected = (
+            expected_losses(ready, crossed.expected, crossed.outputs(fit)) if crossed.folds else {}
+        )
         found = self.search(ready, seen, options.threads)
-        return CalibrationResult(Calibration(found.ranges, found.rounded), found.traces, self.name)
+        return CalibrationResult(
+            Calibration(found.ranges, found.rounded), found.traces, self.name, expected=expected
+        )

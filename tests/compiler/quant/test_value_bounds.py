@@ -1,11 +1,13 @@
 """What values can hold whatever the image."""
 
+from dataclasses import replace
 from math import inf
 
 import pytest
 from nets import Steps
 
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ops import Add, Concat, Conv, GlobalAvgPool, MaxPool, Pad, Relu, Relu6, Sigmoid
 from tcc.compiler.quant.value_bounds import value_bounds
 
@@ -27,3 +29,21 @@ def test_bounds_go_through_what_moves_and_what_takes_means():
     assert found["clamp"] == found["pool"] == (0.0, 6.0)
     assert found["gate"] == found["mean"] == pytest.approx((0.0, 1.0))
     assert found["edge"] == (-3.0, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("contract", "bounds"),
+    [
+        (None, (-inf, inf)),
+        (Preprocess(), (0.0, 1.0)),
+        (Preprocess(mean=(0.5,), std=(0.25, 0.5, 0.1)), (-5.0, 5.0)),
+        (Preprocess(raw=True), (0.0, 255.0)),
+    ],
+)
+def test_an_image_holds_grey_levels(contract, bounds):
+    add = Steps(3, 8, 8)
+    add.inputs = (replace(add.inputs[0], preprocess=contract),)
+    add("mean", GlobalAvgPool())
+    found = value_bounds(Model(add.graph(), {}))
+    assert found["image"] == bounds
+    assert found["mean"] == bounds

@@ -1,0 +1,107 @@
+"""Images that judge in turn what the others teach: no program is judged by what it learnt from."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.observe.statistics import Statistics
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import float_program, output_comparison
+from tcc.compiler.reference.output_comparison import StackedOutputs
+
+Fit = Callable[[Statistics], Calibration]
+"""Gives a calibration, from what was seen of some images."""
+
+FOLDS = 2
+"""Parts that judge in turn. Halves leave the fewest to learn from, and so rather see too much loss
+than too little; more parts take as much longer."""
+FEWEST, MOST = 8, 64
+"""Images of all parts that judge: as many as `WORK` allows."""
+WORK = 1 << 36
+"""Multiply-accumulates that judging may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Places of images that judge, and of those that are learnt from."""
+
+    judge: tuple[int, ...]
+    learn: tuple[int, ...]
+
+
+def folds(digests: Sequence[str], most: int = MOST, parts: int = FOLDS) -> tuple[Fold, ...]:
+    """Return who judges whom, by the contents of images; equal ones stay together.
+
+    Args:
+        digests: Of each image.
+        most: Most images that judge, of all parts together.
+        parts: How many of the parts judge; fewer than `FOLDS` take less time.
+
+    Returns:
+        None where there are fewer different images than parts.
+    """
+    order = {digest: place for place, digest in enumerate(sorted(set(digests)))}
+    if len(order) < FOLDS:
+        return ()
+    made = []
+    for part in range(parts):
+        own = [i for i, digest in enumerate(digests) if order[digest] % FOLDS == part]
+        rest = tuple(i for i, digest in enumerate(digests) if order[digest] % FOLDS != part)
+        made.append(Fold(tuple(own[: -(-most // parts)]), rest))
+    return tuple(made)
+
+
+class CrossFitting:
+    """What a network's images say of candidates, each fitted without the images that judge it."""
+
+    def __init__(
+        self,
+        ready: Model,
+        data: DataSet,
+        seen: Statistics,
+        threads: int | None,
+        parts: int = FOLDS,
+    ) -> None:
+        count = min(MOST, max(FEWEST, WORK // max(cost(ready.graph).macs, 1)))
+        self.ready, self.data, self.seen, self.threads = ready, data, seen, threads
+        self.folds = folds(data.digests, count, parts)
+        # Images of too few different ones judge what they taught: there is nothing else.
+        every = tuple(range(min(len(data), count)))
+        self.places = tuple(i for fold in self.folds for i in fold.judge) or every
+        self.expected = self.run(ready, data, self.places)
+
+    def outputs(self, fit: Fit) -> StackedOutputs:
+        """Return the integer outputs of the images that judge, in the order of `places`.
+
+        Args:
+            fit: What is judged.
+        """
+        if not self.folds:
+            return self.run(quantize(self.ready, fit(self.seen)), self.data, self.places)
+        parts = [self._judged(fit, fold) for fold in self.folds]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def run(self, model: Model, data: DataSet, places: Sequence[int]) -> StackedOutputs:
+        """Return the outputs of a model, float or integer, for some images of a set.
+
+        Args:
+            model: The float model, or a program, which is optimised: integers come out the same.
+            data: The set.
+            places: Which images of it.
+        """
+        (source,) = self.ready.graph.inputs
+        one = float_program.prepared(model, optimised=model is not self.ready)
+        with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
+            rows = list(pool.map(lambda place: one(data.tensor(place, source)), places))
+        return output_comparison.stacked_outputs(self.ready, rows)
+
+    def _judged(self, fit: Fit, fold: Fold) -> StackedOutputs:
+        calibration = fit(self.seen.of(fold.learn))
+        return self.run(quantize(self.ready, calibration), self.data, fold.judge)

@@ -1,0 +1,75 @@
+"""What integers are expected to lose on images that nobody has seen, and how sure that is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import exp, sqrt
+
+import numpy as np
+
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.types import OutputKind
+from tcc.compiler.reference.image_errors import Float64, losses
+from tcc.compiler.reference.output_comparison import StackedOutputs, judged_outputs
+
+FEWEST = 4
+"""Fewest images that say anything."""
+DOUBT = 0.5
+"""What is unsure of the logarithm of a mean loss even where images agree: rare images lose the
+most, and are seldom among those that judge."""
+LOW, HIGH = 2.0, 2.3
+"""Standard deviations from the mean to the ends of the interval; means of few images are too small
+more often than too large."""
+RARE = 2.326
+"""Standard deviations from the middle of a normal distribution to its last hundredth."""
+NONE = 1e-12
+"""A smaller loss is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedLoss:
+    """The loss of one output on images that nobody has seen, by `images` that judged.
+
+    `loss` is the mean: 1 - cosine of classes, of decisions and quantities the mean square error as
+    a share of the spread's square. It lies within `low` and `high` at 95 %. One image in a hundred
+    is expected to lose more than `worst`.
+    """
+
+    kind: OutputKind
+    images: int = field(metadata={"minimum": 1})
+    loss: float
+    low: float
+    high: float
+    worst: float
+
+
+def expected_losses(
+    model: Model, expected: StackedOutputs, found: StackedOutputs
+) -> Mapping[str, ExpectedLoss]:
+    """Return what is expected of each output by name; of too few images, nothing.
+
+    Args:
+        model: The float model.
+        expected: Its outputs by name, (images, *shape).
+        found: Those of integer programs that had not seen these images.
+    """
+    count = len(next(iter(expected.values())))
+    if count < FEWEST:
+        return {}
+    each = {o: losses(o, expected[o.name], found[o.name]) for o in judged_outputs(model)}
+    return {o.name: _expected(o.meaning, one) for o, one in each.items() if np.isfinite(one).all()}
+
+
+def _expected(kind: OutputKind, found: Float64) -> ExpectedLoss:
+    mean = float(found.mean())
+    spread = float(found.std(ddof=1)) / max(mean, NONE) / sqrt(len(found))
+    unsure = sqrt(spread**2 + DOUBT**2)
+    logs = np.log(np.maximum(found, NONE))
+    rare = exp(float(logs.mean() + RARE * logs.std(ddof=1)))
+    return ExpectedLoss(
+        kind,
+        len(found),
+        mean,
+        mean * exp(-LOW * unsure),
+        mean * exp(HIGH * unsure),
+        max(rare, float(np.quantile(found, 0.99))) if mean > NONE else 0.0,
+    )

@@ -1,0 +1,77 @@
+"""Sets of images that say little, and what is said of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from nets import Steps
+from PIL import Image
+
+from tcc.compiler.data.dataset import read
+from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.ops import Flatten, GlobalAvgPool
+from tcc.compiler.quant.image_variety import variety
+from tcc.compiler.support.diagnostics import UserError
+
+
+def model(labels=("a", "b", "c")) -> Model:
+    add = Steps(3, 8, 8)
+    add.inputs = (replace(add.inputs[0], preprocess=Preprocess()),)
+    add("gap", GlobalAvgPool())
+    add("end", Flatten())
+    return Model(add.graph(Output("y", "end", "softmax", labels=labels)), {})
+
+
+def pixels(seed):
+    return np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+
+
+def folder(tmp_path, images, label="b"):
+    for name, image in images.items():
+        path = tmp_path / "set" / label / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return read(tmp_path / "set")
+
+
+def test_a_good_set_has_nothing_said_of_it(tmp_path):
+    folder(tmp_path, {f"{i}.png": pixels(i) for i in range(3)})
+    data = folder(tmp_path, {f"{i}.png": pixels(i) for i in range(3, 6)}, "c")
+    assert not list(variety(model(), data).notices())
+
+
+def test_pixels_not_files_tell_images_apart(tmp_path):
+    data = folder(tmp_path, {"a.png": pixels(0), "b.bmp": pixels(0), "c.png": pixels(1)})
+    found = variety(model(), data)
+    assert (found.images, found.different) == (3, 2)
+    assert "1 of 3 images repeat the pixels of others" in " ".join(found.notices())
+    found.require(2, "set")
+    with pytest.raises(UserError) as caught:
+        found.require(3, "set")
+    (said,) = caught.value.diagnostics
+    assert said.code == "E0721"
+    assert "2 images of 3 are different" in str(said)
+
+
+@pytest.mark.parametrize("tensor", [False, True])
+def test_images_of_one_colour_are_counted(tensor, tmp_path):
+    black = np.zeros((8, 8, 3), np.uint8)
+    red = black + np.uint8([200, 0, 0])
+    several = np.stack([black, red, pixels(0)])
+    if tensor:
+        np.savez(tmp_path / "set.npz", tensors=several.transpose(0, 3, 1, 2) / np.float32(255))
+        data = read(tmp_path / "set.npz")
+    else:
+        np.savez(tmp_path / "set.npz", images=several)
+        data = read(tmp_path / "set.npz")
+    found = variety(model(), data)
+    assert found.plain == 2
+    assert "2 of 3 images are of one colour" in " ".join(found.notices())
+
+
+def test_one_class_of_several_is_said(tmp_path):
+    data = folder(tmp_path, {f"{i}.png": pixels(i) for i in range(3)})
+    assert "all images are of `b`, one of 3 classes" in " ".join(variety(model(), data).notices())
+    assert variety(model(labels=()), data).only is None
+    assert variety(model(labels=("x", "y")), data).only is None  # other names: nothing is known
