@@ -23,11 +23,14 @@ def with_headroom(ready: Model, found: CalibrationResult) -> CalibrationResult:
     ranges, traces = dict(found.calibration.ranges), dict(found.traces)
     ends = end_values(ready.graph)
     for group in scale_groups(ready.graph):
-        reach = max((traces[name].reach or 0.0) for name in group)
+        told = [traces[name].reach or 0.0 for name in group if name in traces]
+        reach = max(told, default=0.0)
         own = ranges[group[0]]
         if ends.issuperset(group) and reach > own.scale * own.limits[1]:
             wide = Range(scale_for(reach, own.signed), own.signed)
             ranges |= dict.fromkeys(group, wide)
             threshold = wide.scale * wide.limits[1]
-            traces |= {name: replace(traces[name], threshold=threshold) for name in group}
+            traces |= {
+                name: replace(traces[name], threshold=threshold) for name in group if name in traces
+            }
     return replace(found, calibration=replace(found.calibration, ranges=ranges), traces=traces)

@@ -1,10 +1,10 @@
 """How far values reach in images that were not seen: an estimate from the extremes of those seen.
 
 The extremes of images follow the generalised extreme value distribution, of which each channel has
-a location and a scale of its own, and the whole network one shape: a few dozen images tell nothing
-of a single channel's. All come from L-moments (Hosking, J. R. Stat. Soc. B 52, 1990), which single
-images sway less than variances and skewness. Few images hardly tell a scale either: what is known
-of trained networks counts as some images more.
+a location and a scale of its own. A few dozen images tell little of its shape: it is the whole
+network's, or rarer extremes where the channel's own say so. All come from L-moments (Hosking, J. R.
+Stat. Soc. B 52, 1990), which single images sway less than variances and skewness. Few images hardly
+tell a scale either: what is known of trained networks counts as some images more.
 
 No estimate is below what was seen, nor beyond what the value can hold whatever the image.
 """
@@ -29,6 +29,8 @@ SPREAD, SKEW, WEIGHT = 0.2, 0.1, 4
 """What is expected before an image is seen, and as how many images it counts: the second L-moment
 of a channel as a share of the first, and the ratio of the third to the second. On trained networks
 half of the channels had a share of 0.10 to 0.31 and a ratio of -0.02 to 0.18."""
+OWN = 30
+"""As how many images the network's skew counts beside a channel's own."""
 STEEPEST = 0.3
 """The largest skew that is believed, of either sign: Gumbel's is 0.17."""
 GROUPS = 16
@@ -123,10 +125,12 @@ def return_level(maxima: Maxima, skew: float = SKEW, bound: float = np.inf) -> F
         The levels (channels,), none below what was seen. That of a channel of zeros is zero: of a
         relu that never fired nothing can be told.
     """
-    mean, second, _ = _moments(maxima)
+    mean, second, third = _moments(maxima)
     pairs = len(maxima) - 1  # one image says nothing of a spread
     spread = (pairs * second + WEIGHT * SPREAD * np.abs(mean)) / (pairs + WEIGHT)
-    level = mean + spread * _steps_to_level(skew)
+    own = np.divide(third, second, out=np.full_like(second, skew), where=second > 0)
+    shrunk = (len(maxima) * own + OWN * skew) / (len(maxima) + OWN)
+    level = mean + spread * _steps_to_level(np.clip(shrunk, skew, STEEPEST))
     found: Float64 = np.maximum(maxima.max(axis=0), np.minimum(level, bound))
     return found
 
@@ -142,8 +146,17 @@ def _moments(maxima: Maxima) -> tuple[Float64, Float64, Float64]:
     return first, np.maximum(second, 0.0), 6 * both - 6 * below + first
 
 
-def _steps_to_level(skew: float) -> float:
-    """Return how many second L-moments the return level lies above the mean, by Hosking (1990)."""
+def _steps_to_level(skews: Float64) -> Float64:
+    """Return how many second L-moments the return level lies above the mean, by skew."""
+    known = np.linspace(-STEEPEST, STEEPEST, 121)
+    # The level grows by some percent from one to the next, so that lines between logarithms do.
+    logs = np.interp(skews, known, np.log([_steps(float(one)) for one in known]))
+    steps: Float64 = np.exp(logs)
+    return steps
+
+
+def _steps(skew: float) -> float:
+    """Return the same for one skew, by Hosking (1990)."""
     part = 2 / (3 + skew) - log(2) / log(3)
     shape = 7.859 * part + 2.9554 * part**2
     shape = shape if abs(shape) > 1e-6 else 1e-6  # at 0 the formulas are limits
