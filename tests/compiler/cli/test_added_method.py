@@ -89,8 +89,8 @@ def test_it_calibrates_and_what_it_writes_is_built(with_aciq, tcc, home):
 def test_best_tries_it(with_aciq, home):
     found = with_aciq("calibrate", "tiny.yaml", "--data", "set", "-q", "-o", "best.json")
     assert found.code == 0, found.err
-    assert list(json.loads((home / "best.json").read_text())["judged"])[:5] == [
-        "minmax", "percentile", "mse", "kl-cosine", "aciq",
+    assert list(json.loads((home / "best.json").read_text())["judged"])[2:] == [
+        "minmax", "mse", "aciq",
     ]  # fmt: skip
 
 
