@@ -109,6 +109,9 @@ def write(page: Path, found: Record) -> None:
     _, mark, after = rest.partition(END)
     if not mark:
         raise ValueError(f"{page.name} has no {START} and {END}")
+    # Of networks that no method of ours was measured on, there is nothing to compare with.
+    both = {n: one for n, one in found["networks"].items() if OURS in one["methods"]}
+    found = {**found, "networks": both}
     tables = "\n".join((*_losses(found), "", *_methods(found)))
     page.write_text(f"{before}{START}\n\n{tables}\n\n{END}{after}")
 
