@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
-from tcc.compiler.data import pillow_resampling, webp
+from tcc.compiler.data import image_errors, pillow_resampling, webp
 from tcc.compiler.ir import image_limits, preprocess
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support import regular_files
@@ -124,13 +124,13 @@ def _errors_of(data: bytes, name: str) -> Iterator[None]:
         except (UserError, MemoryError):
             raise
         except UnidentifiedImageError:
-            raise _unknown(data, name) from None
+            raise image_errors.unknown(data, name) from None
         except Image.DecompressionBombError as error:
             pixels = re.search(r"\d+ pixels", str(error))
             raise image_limits.too_large(name, f"it is of {pixels[0]}" if pixels else "") from None
         except Exception as error:  # a decoder meets damaged data with any exception at all
             raise fail(
-                "E0703", "the image is damaged", whole_file(name), label=_reason(error)
+                "E0703", "the image is damaged", whole_file(name), label=image_errors.reason(error)
             ) from None
 
 
@@ -140,9 +140,9 @@ def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
         image_limits.check(image.height, image.width, name)
         image_limits.check(*_tile(image), name)
         if _several(image):
-            raise _animated(name)
+            raise image_errors.animated(name)
         if image.mode not in MODES:
-            raise _unfit(image.mode, name)
+            raise image_errors.unfit(image.mode, name)
         if (scaled := _scaled(image, data)) is not None:
             return scaled
         ImageOps.exif_transpose(image, in_place=True)
@@ -277,43 +277,9 @@ def contents(path: Path) -> bytes:
         with regular_files.opened(path) as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise fail("E0701", "cannot read the image", where, label=_reason(error)) from None
+        raise fail(
+            "E0701", "cannot read the image", where, label=image_errors.reason(error)
+        ) from None
     if len(data) > MAX_BYTES:
         raise image_limits.too_large(str(path), f"its file is larger than {MAX_BYTES >> 20} MiB")
     return data
-
-
-def _unknown(data: bytes, name: str) -> UserError:
-    found = kind(data[:256])
-    known = ", ".join(FORMATS)
-    return fail(
-        "E0702",
-        "not an image of a known format",
-        whole_file(name),
-        label=f"it begins as {found} does" if found else "the file is empty" if not data else "",
-        help=f"known formats: {known}"
-        if found in FORMATS or not found
-        else f"convert it to one of {known}",
-    )
-
-
-def _animated(name: str) -> UserError:
-    message = "this file holds several frames or pages, and which one is meant is not known"
-    return fail(
-        "E0707", message, whole_file(name), help="save the one that is meant as a file of its own"
-    )
-
-
-def _unfit(mode: str, name: str) -> UserError:
-    if mode in ("LAB", "HSV"):
-        message, help = f"colours of mode {mode} are not read", "convert the image to RGB"
-    else:
-        message = f"pixels of mode {mode} are not 8 bits a sample"
-        help = "convert the image to 8 bits, choosing which values are black and white"
-    return fail("E0705", message, whole_file(name), help=help)
-
-
-def _reason(error: Exception) -> str:
-    """Return what went wrong in a few words, without a path or a memory address."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:160] or type(error).__name__

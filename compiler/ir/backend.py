@@ -4,7 +4,7 @@ A `Backend` has targets, and the methods of those protocols that it can keep, an
 others. Commands and the pipeline hold a target with its backend as a `Device`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -198,32 +198,6 @@ class ImageRunner(Runner, Protocol):
 
     def run(self, target: Target, folder: Path, images: "Sequence[np.ndarray]") -> "list[Outputs]":
         """Run the artifact on images, uint8 (height, width, 3); outputs, errors as for `infer`."""
-        ...
-
-
-@runtime_checkable
-class LevelReader(Protocol):
-    """A backend whose integer artifacts can be looked into while they run here."""
-
-    def inner_levels(
-        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
-    ) -> "Iterator[Mapping[str, np.ndarray]]":
-        """Run the artifact in `folder` on tensors; yield what it computes inside for each.
-
-        Args:
-            target: One of the backend's.
-            folder: Where the artifact's files are.
-            source: The network's input.
-            tensors: As for `Runner.infer`; each is taken when its turn comes.
-
-        Yields:
-            The values of 8-bit integers by their names in the graph, as the artifact stores them:
-            uint8 or int8, in a layout of its own.
-
-        Raises:
-            MissingTool: What runs the artifact here is not installed.
-            UserError: The artifact cannot be run on these.
-        """
         ...
 
 

@@ -12,7 +12,6 @@ from tcc.compiler.ir.backend import (
     Builder,
     GraphReader,
     ImageRunner,
-    LevelReader,
     Measurer,
     NumbersReader,
     OperatingPointReader,
@@ -20,6 +19,7 @@ from tcc.compiler.ir.backend import (
     Runner,
     ToolUser,
 )
+from tcc.compiler.ir.level_reader import LevelReader
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support.diagnostics import Span, UserError, fail, nearest, whole_file
