@@ -36,5 +36,4 @@ MSE = RangeMethod(
     "mse",
     "the threshold of the least mean square error",
     by_value(share),
-    in_best=True,
 )

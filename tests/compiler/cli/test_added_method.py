@@ -90,7 +90,7 @@ def test_best_tries_it(with_aciq, home):
     found = with_aciq("calibrate", "tiny.yaml", "--data", "set", "-q", "-o", "best.json")
     assert found.code == 0, found.err
     assert list(json.loads((home / "best.json").read_text())["judged"])[2:] == [
-        "minmax", "mse", "aciq",
+        "minmax", "aciq",
     ]  # fmt: skip
 
 
