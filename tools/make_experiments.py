@@ -171,6 +171,8 @@ def shown(of: Experiment, table: ExperimentTable, found: ExperimentResults) -> s
         lines.append([name, *(COLUMNS[column](each) for column in table.columns)])
         lines[-1] += each.row.printed
     parts = [f"## {table.title}", markdown([FORMS.get(name, name) for name in head], lines)]
+    if table.recipe:
+        parts.append(f"The recipe here is `{table.recipe}`.")
     if table.positive:
         parts.append(f"Precision, recall and F1 are of `{table.positive}`.")
     elif "precision" in table.columns:
