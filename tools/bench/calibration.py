@@ -38,6 +38,7 @@ from peers import CalibrationPeer
 from tcc.backends.tflite import float_file, writer
 from tcc.compiler import passes
 from tcc.compiler.driver import pipeline
+from tcc.compiler.ir.preprocess import as_levels
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.quant.methods import METHODS
 from tcc.compiler.quant.methods.method import Method
@@ -175,8 +176,9 @@ class Bench:
             model.parent.mkdir(parents=True, exist_ok=True)
             model.write_bytes(_floats(network, peer.suffix))
         contract = network.contract
-        words = {"name": network.source.name, "scale": contract.scale}
-        given = json.dumps({**words, "mean": contract.mean, "std": contract.std})
+        divisor = {"divisor": 255} if as_levels(contract) else {}
+        name = network.source.name
+        given = json.dumps({"name": name, **divisor, "mean": contract.mean, "std": contract.std})
         python = peer.python(self.folder / "environments")
         program = peers.GUESTS / peer.program
         return [*map(str, (python, program, model, images)), given, str(result), *peer.words]

@@ -19,6 +19,7 @@ def feeds(folder: str, contract: str) -> Iterator[dict[str, NDArray[np.float32]]
     for path in sorted(Path(folder).iterdir()):
         with Image.open(path) as image:
             levels = np.asarray(image.convert("RGB"))
-        most = 255 if given["scale"] == "255" else max(int(levels.max()), 1)
+        # Where a contract names no divisor, it is the image's own largest value.
+        most = given.get("divisor") or max(int(levels.max()), 1)
         values = (levels.astype(np.float32) / np.float32(most) - mean) / std
         yield {given["name"]: np.ascontiguousarray(values.transpose(2, 0, 1)[None])}
