@@ -38,12 +38,10 @@ from tcc.compiler.reference.output_comparison import StackedOutputs
 
 Errors = NDArray[np.float64]
 
-SETTINGS = (EqualizationSetting(1 / 4), EqualizationSetting(1 / 16))
+SETTINGS = (EqualizationSetting(1 / 16),)
 """How far channels are equalised, in turn: each leaves less room than the one before."""
-LARGE = SETTINGS[1:]
-"""The same for large networks."""
 SMALL = 1 << 21
-"""Most weights of a network of which all is tried and all images judge."""
+"""Most weights of a network of which all images judge, not only a half."""
 TAIL = 10
 """One image of so many is of the tail."""
 DRAWS = 200
@@ -103,7 +101,7 @@ def best(
         options: How to run images; none of them changes the result.
     """
     small = sum(tensor.size for tensor in ready.weights.values()) <= SMALL
-    ways = _ways(ready, searches, SETTINGS if small else LARGE)
+    ways = _ways(ready, searches)
     seen, parts = images.statistics, FOLDS if small else 1
     crossed = CrossFitting(ready, images.learn, seen, options.threads, parts)
     found: dict[str, StackedOutputs] = {}
@@ -124,11 +122,9 @@ def best(
     )
 
 
-def _ways(
-    ready: Model, searches: Sequence[RangeMethod], settings: Sequence[EqualizationSetting]
-) -> Sequence[Way]:
+def _ways(ready: Model, searches: Sequence[RangeMethod]) -> Sequence[Way]:
     """Return what to try, in the order of the room that it leaves."""
-    own = [Way(_name(setting), partial(by_moments, ready, setting)) for setting in settings]
+    own = [Way(_name(setting), partial(by_moments, ready, setting)) for setting in SETTINGS]
     tried = [Way(one.name, partial(by_method, ready, one)) for one in searches if one.in_best]
     return (*own, *tried)
 
