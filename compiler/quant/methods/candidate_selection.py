@@ -14,9 +14,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.data.dataset import HELD_OUT
+from tcc.compiler.data.dataset import HELD_OUT, DataSet
+from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration import Calibration, Range
+from tcc.compiler.quant.methods import bias_correction, cross_fitting
 from tcc.compiler.quant.methods.calibration_split import CalibrationSplit
 from tcc.compiler.quant.methods.cross_fitting import FOLDS, CrossFitting
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
@@ -44,6 +46,8 @@ SMALL = 1 << 21
 """Most weights of a network of which all images judge, not only a half."""
 TAIL = 10
 """One image of so many is of the tail."""
+BIAS = ", sequential bias"
+"""What the name of a candidate ends with whose biases are corrected one layer after another."""
 DRAWS = 200
 """Draws of images with replacement that tell how far a difference may be chance."""
 
@@ -101,7 +105,7 @@ def best(
         options: How to run images; none of them changes the result.
     """
     small = sum(tensor.size for tensor in ready.weights.values()) <= SMALL
-    ways = _ways(ready, searches)
+    ways = _ways(ready, images.learn, searches)
     seen, parts = images.statistics, FOLDS if small else 1
     crossed = CrossFitting(ready, images.learn, seen, options.threads, parts)
     found: dict[str, StackedOutputs] = {}
@@ -122,9 +126,13 @@ def best(
     )
 
 
-def _ways(ready: Model, searches: Sequence[RangeMethod]) -> Sequence[Way]:
+def _ways(ready: Model, learn: DataSet, searches: Sequence[RangeMethod]) -> Sequence[Way]:
     """Return what to try, in the order of the room that it leaves."""
-    own = [Way(_name(setting), partial(by_moments, ready, setting)) for setting in SETTINGS]
+    # The network runs on `IMAGES` images, node by node: as much work as judging may take.
+    if cost(ready.graph).macs * bias_correction.IMAGES <= cross_fitting.WORK:
+        own = [Way(_name(one) + BIAS, partial(corrected, ready, one, learn)) for one in SETTINGS]
+    else:
+        own = [Way(_name(one), partial(by_moments, ready, one)) for one in SETTINGS]
     tried = [Way(one.name, partial(by_method, ready, one)) for one in searches if one.in_best]
     return (*own, *tried)
 
@@ -195,6 +203,24 @@ def by_moments(ready: Model, setting: EqualizationSetting, seen: Statistics) -> 
         for name, own in found.items()
     }
     return Candidate(_name(setting), Calibration(found, rounded, given), traces)
+
+
+def corrected(
+    ready: Model, setting: EqualizationSetting, data: DataSet, seen: Statistics
+) -> Candidate:
+    """Return what `by_moments` finds, then biases corrected one layer after another.
+
+    Args:
+        ready: The ready model.
+        setting: How far channels are brought to one size.
+        data: Images, of which those that were seen are run.
+        seen: What was seen of its values.
+    """
+    found = by_moments(ready, setting, seen)
+    learnt = frozenset(seen.images)
+    run = replace(data, items=tuple(one for one in data.items if one.digest in learnt))
+    biases = bias_correction.sequential(ready, found.calibration, run.first(bias_correction.IMAGES))
+    return replace(found, name=found.name + BIAS, calibration=biases)
 
 
 def _equalized_trace(

@@ -11,7 +11,7 @@ from tcc.compiler.ir.graph import Graph, Output
 from tcc.compiler.ops import Conv, DepthwiseConv, Flatten, GlobalAvgPool, Linear, Relu
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.methods import SEARCHES, cross_fitting
+from tcc.compiler.quant.methods import SEARCHES, bias_correction, cross_fitting
 from tcc.compiler.quant.methods import candidate_selection as module
 from tcc.compiler.quant.methods.calibration_split import CalibrationSplit, split
 from tcc.compiler.quant.methods.candidate_selection import (
@@ -19,6 +19,7 @@ from tcc.compiler.quant.methods.candidate_selection import (
     best,
     by_moments,
     chosen,
+    corrected,
 )
 from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.minmax import MINMAX
@@ -28,8 +29,8 @@ from tcc.compiler.quant.rounding import second_moments
 from tcc.compiler.quant.rounding.channel_equalization import EqualizationSetting
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.rounding.second_moments import round_by_moments
-from tcc.compiler.quant.scale_groups import minmax_ranges
-from tcc.compiler.reference import output_comparison
+from tcc.compiler.quant.scale_groups import fused_clamps, minmax_ranges
+from tcc.compiler.reference import integer_program, output_comparison
 from tcc.compiler.reference.accuracy_floor import loss
 
 nets = pytest.mark.parametrize("net", [dense, gated])
@@ -94,6 +95,45 @@ def test_threads_and_blocks_of_taps(known, monkeypatch):
     assert lost(model, Calibration(found, split), known[1]) < 2e-3
 
 
+def means(model, calibration, data) -> float:
+    """Return how far the mean of each layer's output is off, on average, in steps."""
+    program = quantize(model, calibration)
+    xs = [data.tensor(i, model.graph.inputs[0]) for i in range(len(data))]
+    wanted = bias_correction.means(model, xs)
+    clamps = set(fused_clamps(model.graph).values())
+    found = integer_program.run(program, xs, every=True)
+    off = []
+    for name in (n for n in wanted if n not in clamps and n in program.graph.types):
+        kind = program.graph.types[name]
+        levels = np.mean([one[name].mean(axis=(1, 2)) for one in found], axis=0)
+        off.append(np.abs(levels * (kind.scale or 1) - wanted[name]).mean())
+    return float(np.mean(off))
+
+
+def test_sequential_correction_makes_good_the_means(known):
+    model, data, _, found = known
+    # Biased weights: each rounded down.
+    rounded = {
+        name: replace(own, weight=np.maximum(own.weight.astype(int) - 2, -127).astype(np.int8))
+        for name, own in round_nearest(model, found).items()
+    }
+    before = Calibration(found, rounded)
+    after = bias_correction.sequential(model, before, data)
+    assert means(model, after, data) < 0.1 * means(model, before, data)
+    assert lost(model, after, data) < 0.3 * lost(model, before, data)
+    assert all(np.array_equal(rounded[n].weight, after.rounded[n].weight) for n in rounded)
+
+
+def test_a_correct_network_is_hardly_corrected(known):
+    model, data, seen, found = known
+    before = Calibration(found, round_by_moments(model, found, seen, {}))
+    after = bias_correction.sequential(model, before, data)
+    first = model.graph.nodes[0].name
+    step = found[model.graph.inputs[0].name].scale * before.rounded[first].scale
+    moved = np.abs(after.rounded[first].bias - before.rounded[first].bias) * step
+    assert moved.max() < found["relu_0"].scale  # the layer's means were right but for the sample
+
+
 @nets
 def test_the_winner_is_as_good_as_any_candidate(net, tmp_path):
     model = ready(net(), INT8)
@@ -103,7 +143,7 @@ def test_the_winner_is_as_good_as_any_candidate(net, tmp_path):
     options = RunOptions(progress=lambda *told_of: told.append(told_of))
     found = best(model, images, SEARCHES, options)
     names = [name for name, _ in found.judged]
-    assert names == ["moments, floor 0.0625", "minmax"]
+    assert names == ["moments, floor 0.0625, sequential bias", "minmax"]
     errors = [loss(one) for _, one in found.judged]
     assert loss(found.quality) <= 1.5 * min(errors)
     assert set(found.winner.traces) == set(found.winner.calibration.ranges)
@@ -144,11 +184,22 @@ def test_minmax_wins_where_nothing_is_better(known, monkeypatch):
             n: replace(one, scale=float(np.float32(one.scale * factor))) for n, one in found.items()
         }
 
-    monkeypatch.setattr(module, "by_moments", bad)
+    monkeypatch.setattr(module, "corrected", bad)
     images = CalibrationSplit(data, seen, data)
     found = best(model, images, (MINMAX,), RunOptions())
     assert found.winner.name == "minmax"
     assert not found.expected  # nothing was held out
+
+
+def test_biases_are_corrected_by_images_that_were_learnt_from(known, monkeypatch):
+    model, data, seen, _ = known
+    run = []
+    monkeypatch.setattr(
+        bias_correction, "sequential", lambda _, found, some: run.append(some.digests) or found
+    )
+    monkeypatch.setattr(bias_correction, "IMAGES", 3)
+    corrected(model, EqualizationSetting(0.125), data, seen.of((1, 4, 5, 9)))
+    assert run == [tuple(data.digests[place] for place in (1, 4, 5))]
 
 
 EVEN = np.full(40, 0.01)
