@@ -57,7 +57,14 @@ def test_the_list_as_text(tcc):
         *("name", "input", "classes", "params", "MACs", "trained", "tables", "task", "paper")
     ]
     fastnet = next(row for row in rows if row.startswith("fastnet "))
-    assert fastnet.split()[:6] == ["fastnet", "3x256x256", "2", "218,534", "104,934,932", "-"]
+    assert fastnet.split()[:6] == [
+        "fastnet",
+        "3x256x256",
+        "2",
+        "218,534",
+        "104,934,932",
+        "fastnet-lung",
+    ]
     assert "fastnet-7, fastnet-8" in fastnet
     assert tcc("zoo", "-q").out.split() == list(shipped.specs())
 

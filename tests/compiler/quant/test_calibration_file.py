@@ -16,6 +16,7 @@ from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibrate import calibrate
 from tcc.compiler.quant.calibration_document import decode, encode
 from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
+from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.sealed_json import seal
@@ -33,7 +34,11 @@ def made(tmp_path_factory):
     data = tensors(folder, model.graph.inputs[0].type.shape, 8)
     found = calibrate(model, data, KL_COSINE)
     factors = {model.graph.nodes[1].name: np.linspace(0.5, 2, 8, dtype=np.float32)}
-    whole = replace(found.calibration, factors=factors, in_float=frozenset({"concat"}))
+    # The guard may take `minmax`, which has no weights of its own.
+    rounded = round_nearest(model, found.calibration.ranges)
+    whole = replace(
+        found.calibration, rounded=rounded, factors=factors, in_float=frozenset({"concat"})
+    )
     outcome = replace(found, calibration=whole)
     return model, outcome, calibration_file.document(ABOUT, model, outcome, data)
 
