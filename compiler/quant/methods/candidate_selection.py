@@ -128,13 +128,21 @@ def best(
 
 def _ways(ready: Model, learn: DataSet, searches: Sequence[RangeMethod]) -> Sequence[Way]:
     """Return what to try, in the order of the room that it leaves."""
+    tried = [Way(one.name, partial(by_method, ready, one)) for one in searches if one.in_best]
+    return (*own_ways(ready, learn), *tried)
+
+
+def own_ways(ready: Model, learn: DataSet) -> Sequence[Way]:
+    """Return the candidates that are no method's, the first of which leaves the most room.
+
+    Args:
+        ready: The ready model.
+        learn: Images that include those that were seen.
+    """
     # The network runs on `IMAGES` images, node by node: as much work as judging may take.
     if cost(ready.graph).macs * bias_correction.IMAGES <= cross_fitting.WORK:
-        own = [Way(_name(one) + BIAS, partial(corrected, ready, one, learn)) for one in SETTINGS]
-    else:
-        own = [Way(_name(one), partial(by_moments, ready, one)) for one in SETTINGS]
-    tried = [Way(one.name, partial(by_method, ready, one)) for one in searches if one.in_best]
-    return (*own, *tried)
+        return [Way(_name(one) + BIAS, partial(corrected, ready, one, learn)) for one in SETTINGS]
+    return [Way(_name(one), partial(by_moments, ready, one)) for one in SETTINGS]
 
 
 def _name(setting: EqualizationSetting) -> str:

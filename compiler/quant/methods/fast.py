@@ -27,5 +27,5 @@ class Fast:
         from tcc.compiler.quant.observe.observer import observe
 
         seen = observe(ready, data, options.threads, options.batch, options.progress)
-        made = candidate_selection.by_moments(ready, candidate_selection.SETTINGS[0], seen)
+        made = candidate_selection.own_ways(ready, data)[0].made(seen)
         return CalibrationResult(made.calibration, made.traces, made.name)
