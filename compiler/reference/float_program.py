@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.lower.unsigned_weights import unsigned
 from tcc.compiler.reference.onnxruntime_session import Session, session
@@ -52,6 +52,26 @@ def evaluate(model: Model, feeds: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     own = _session(model)
     names = [output.name for output in own.get_outputs()]
     return dict(zip(names, own.run(names, dict(feeds)), strict=True))
+
+
+def evaluate_node(
+    graph: Graph, node: Node, weights: Mapping[str, Tensor], values: Mapping[str, Tensor]
+) -> Tensor:
+    """Return what a node of a graph gives by itself (N, ...).
+
+    Args:
+        graph: Has the types of the node's inputs.
+        node: The node.
+        weights: By name, those of the node among them.
+        values: (N, ...) by name, the node's inputs among them.
+    """
+    # By name, as a node may read one value twice, and a graph's inputs must differ.
+    inputs = dict.fromkeys(node.inputs)
+    sources = tuple(Input(name, graph.types[name]) for name in inputs)
+    alone = Graph(node.name, sources, (node,), (Output("result", node.name),))
+    own = {name: weights[name] for name in node.params}
+    feeds = {name: values[name] for name in inputs}
+    return np.asarray(evaluate(Model(alone, own), feeds)["result"])
 
 
 def _session(model: Model, *, optimised: bool = False) -> Session:

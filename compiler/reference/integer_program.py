@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output
+from tcc.compiler.ir.graph import Graph, Model, Node
 from tcc.compiler.ir.number_types import FloatReach
 from tcc.compiler.ir.op import Exact
 from tcc.compiler.ir.types import DType
@@ -98,10 +97,4 @@ def _node(model: Model, node: Node, values: Mapping[str, Array]) -> Array:
         assert isinstance(node.op, Exact)
         own = tuple(model.weights[name] for name in node.params)
         return node.op.integer(types, xs, own)
-    # By name, as a node may read one value twice, and a graph's inputs must differ.
-    inputs = dict(zip(node.inputs, types, strict=True))
-    sources = tuple(Input(name, kind) for name, kind in inputs.items())
-    alone = Graph(node.name, sources, (node,), (Output("result", node.name),))
-    weights = {name: model.weights[name] for name in node.params}
-    feeds = {name: values[name] for name in inputs}
-    return np.asarray(float_program.evaluate(Model(alone, weights), feeds)["result"])
+    return float_program.evaluate_node(model.graph, node, model.weights, values)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node
+from tcc.compiler.ir.graph import Model, Node, Output, make_node
 from tcc.compiler.ops import Conv, GlobalAvgPool, integer_arithmetic
 from tcc.compiler.ops.integer import QConv, RealConv
 from tcc.compiler.quant.calibration import Calibration, RoundedWeights
@@ -132,15 +132,11 @@ class _IntegerRun:
 
     def step(self, node: Node) -> None:
         """Run a node, and forget what nothing reads any more."""
-        # An addition may read one value twice.
-        inputs = dict.fromkeys(node.inputs)
-        sources = tuple(Input(name, self.graph.types[name]) for name in inputs)
-        alone = Graph(node.name, sources, (node,), (Output("result", node.name),))
-        weights = {name: self.weights[name] for name in node.params}
-        feeds = {name: self.values[name] for name in inputs}
         # Each node by itself: what a corrected bias changes must reach the nodes behind it.
-        found = float_program.evaluate(Model(alone, weights), feeds)
-        self.values[node.name] = np.asarray(found["result"])
-        for value in inputs:
+        self.values[node.name] = float_program.evaluate_node(
+            self.graph, node, self.weights, self.values
+        )
+        # An addition may read one value twice.
+        for value in dict.fromkeys(node.inputs):
             if self.last[value] == node.name:
                 del self.values[value]

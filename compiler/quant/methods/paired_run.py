@@ -1,10 +1,11 @@
 """A float network and its quantised form, run side by side a layer at a time on stored inputs."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output
+from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.quant.calibration import Range
 from tcc.compiler.quant.methods.cosine_search import quantised
 from tcc.compiler.quant.observe.statistics import Float32
@@ -43,15 +44,16 @@ class PairedRun:
             weight: What the quantised network has instead of the first of the node's weights.
         """
         feeds = {name: self.values[name] for name in dict.fromkeys(node.inputs)}
-        own = {name: self.weights[name] for name in node.params}
+        run = partial(float_program.evaluate_node, self.graph, node)
         if weight is None:
-            self.values[node.name] = self._run(node, own, feeds)
+            self.values[node.name] = run(self.weights, feeds)
         else:
+            changed = {**self.weights, node.params[0]: weight}
             halves = [
-                self._run(node, each, {name: value[part] for name, value in feeds.items()})
+                run(each, {name: value[part] for name, value in feeds.items()})
                 for each, part in (
-                    (own, slice(self.images)),
-                    (own | {node.params[0]: weight}, slice(self.images, None)),
+                    (self.weights, slice(self.images)),
+                    (changed, slice(self.images, None)),
                 )
             ]
             self.values[node.name] = np.concatenate(halves)
@@ -59,13 +61,6 @@ class PairedRun:
         for name in feeds:
             if self.last[name] == node.name:
                 del self.values[name]
-
-    def _run(
-        self, node: Node, weights: Mapping[str, Float32], feeds: Mapping[str, Float32]
-    ) -> Float32:
-        sources = tuple(Input(name, self.graph.types[name]) for name in feeds)
-        alone = Graph(node.name, sources, (node,), (Output("result", node.name),))
-        return np.asarray(float_program.evaluate(Model(alone, weights), feeds)["result"])
 
     def _round(self, name: str) -> None:
         if own := self.ranges.get(name):
