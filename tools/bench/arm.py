@@ -127,6 +127,7 @@ class BenchedNetwork:
             more = ["--no-replay", "-q", "--output", str(folder)]
             if form == "int8":
                 more += ["--data", str(self.images), "--method", "minmax", "--min-cosine", "0"]
+                more += ["--min-correlation", "0"]
             program = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
             subprocess.run([sys.executable, "-c", program, *words, *more], check=True)
         return made
