@@ -127,14 +127,18 @@ def test_a_network_that_tells_nothing_is_marked(tools, tmp_path, counts):
 
 
 def drawn(folder):
-    """Draw dark and bright images."""
+    """Draw dark and bright images, each pair of a patient."""
     rng = np.random.default_rng(0)
+    lines = ["file,split,label,group"]
     for side in ("train", "val", "test"):
         for name, low in (("a", 0), ("b", 150), ("c", 190)):
             (folder / side / name).mkdir(parents=True)
             for number in range(8):
                 pixels = rng.integers(low, low + 60, (12, 10, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / side / name / f"{number}.png")
+                file = f"{side}/{name}/{number}.png"
+                Image.fromarray(pixels).save(folder / file)
+                lines.append(f"{file},{side},{name},{side}-{name}-{number // 2}")
+    (folder / "index.csv").write_text("\n".join(lines))
 
 
 @pytest.mark.slow
@@ -160,6 +164,10 @@ def test_an_experiment_runs_end_to_end_and_goes_on(root, tmp_path):
     assert run("--resume") == (1, "build/drawn-short: nothing to resume\n")
     code, said = run()
     assert code == 0, said
+    assert "E1208" not in said
+    table = (tmp_path / "build/drawn-short/data/tiles/index.csv").read_text().splitlines()
+    assert table[:2] == ["file,label,group,split", "train/dark/a-0.png,dark,train-a-0,train"]
+    assert len(table) == 1 + 12 + 6 + 24
     first = pages()
     (figures,) = json.loads(first["drawn.json"])["runs"].values()
     assert sum(map(sum, figures["confusion"])) == 24

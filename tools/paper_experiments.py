@@ -12,8 +12,10 @@ JSON, from which `make_experiments.py` makes the page.
 
 import argparse
 import contextlib
+import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+# Before NumPy is loaded, as `tcc` itself does: sums in one order, whatever the processor has.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import make_experiments
 from experiment_records import (
@@ -49,6 +54,7 @@ from tcc.compiler.frontend.spec import load
 from tcc.compiler.frontend.yaml import parse, plain
 from tcc.compiler.ir.cost import cost
 from tcc.compiler.support import json_records
+from tcc.compiler.train import image_table
 from tcc.compiler.zoo import shipped
 
 BUILD = ROOT / "build" / "experiments"
@@ -106,7 +112,7 @@ def _ended(line: list[str]) -> tuple[object, str]:
 
 
 def gather(name: str, source: ImageSource, data: Path, at: Workshop) -> None:
-    """Copy a data set's images, as many as the form has and evenly chosen.
+    """Copy a data set's images, as many as the form has and evenly chosen, and whom they are of.
 
     Raises:
         SystemExit: They are not there.
@@ -117,6 +123,8 @@ def gather(name: str, source: ImageSource, data: Path, at: Workshop) -> None:
     found = {each.name: (each.name,) for each in (folder / "train").iterdir() if each.is_dir()}
     classes = dict(sorted((source.classes or found).items()))
     goals = [(side, side, at.images(name) / side) for side in SIDES]
+    groups = table_groups(folder)
+    lines = []
     for side, kind, to in [*goals, ("train", CALIBRATION, at.calibration(name))]:
         for label, parts in classes.items():
             listed = sorted(path for part in parts for path in (folder / side / part).iterdir())
@@ -124,7 +132,21 @@ def gather(name: str, source: ImageSource, data: Path, at: Workshop) -> None:
             (to / label).mkdir(parents=True, exist_ok=True)
             for number in range(count):
                 path = listed[number * len(listed) // count]
-                shutil.copyfile(path, to / label / f"{path.parent.name}-{path.name}")
+                copy = to / label / f"{path.parent.name}-{path.name}"
+                shutil.copyfile(path, copy)
+                group = groups.get(path.relative_to(folder).as_posix())
+                if kind == side and group:
+                    lines.append((copy.relative_to(at.images(name)).as_posix(), label, group, side))
+    if lines:
+        with (at.images(name) / image_table.NAME).open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([image_table.COLUMNS, *lines])
+
+
+def table_groups(folder: Path) -> Mapping[str, str]:
+    """Return the groups of a data set's images by their files, where its table says any."""
+    table = folder / image_table.NAME
+    lines = image_table.read(table) if table.exists() else ()
+    return {line.file: line.group for line in lines if line.group}
 
 
 def recipe(run: ExperimentRun, form: ExperimentForm, to: Path) -> Path:
