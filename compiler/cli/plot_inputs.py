@@ -33,11 +33,39 @@ class PlotRequest:
     weights: Path | None
     seed: int | None
     settings: Sequence[str] | None
+    split: str | None = None
 
     @cached_property
     def chosen(self) -> ChosenSpec:
         """The spec."""
         return choose(self.spec, self.settings)
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file of its weights; None for random or the zoo's."""
+        return weights_file(self.chosen, self.weights, self.seed)
+
+    @property
+    def where(self) -> Path | None:
+        """Where the images lie: as the command line says, or the project."""
+        from tcc.compiler.support import project_file
+
+        return self.data or project_file.find(Path()).data
+
+    def wish(self, split: "RunSplit | None", origin: str) -> ImageWish:
+        """Return which labelled images are meant.
+
+        Args:
+            split: That of the run which the weights are from, if one is known.
+            origin: Where the weights are from.
+
+        Raises:
+            UserError: It is not said where they lie (E0616).
+        """
+        if self.where is None:
+            raise _no_images()
+        learned = run_splits.is_unknown(self.split, origin)
+        return ImageWish(self.where, split, None, fits=False, learned=learned)
 
 
 @dataclass(frozen=True)
@@ -66,28 +94,31 @@ def network(request: PlotRequest, what: str) -> "PlottedNetwork":
     return PlottedNetwork(chosen.spec, take(request.report, chosen, request.weights, request.seed))
 
 
-def images(request: PlotRequest, *, needed: bool) -> "DataSet | None":
-    """Return the images that are named, or the project's.
+def images(request: PlotRequest, side: str) -> "DataSet":
+    """Return the images of a side that are named, or the project's.
+
+    Args:
+        request: What was typed.
+        side: `train`, to calibrate with, or `test`, to be drawn.
 
     Raises:
-        UserError: They are needed, and there are none (E0616), or they are no data set.
+        UserError: There are none (E0616), they are no data set, or not the run's (E1218, E1219).
     """
     from tcc.compiler.data.dataset import read
 
-    where = _where(request)
+    report, where = request.report, request.where
     if where is None:
-        if needed:
-            raise _no_images()
-        return None
-    found = read(where)
-    request.report.warnings(found.warnings)
+        raise _no_images()
+    split = run_splits.of_weights(request.split, request.weights_file)
+    use = {"train": "calibrated with", "test": "drawn of"}[side]
+    if split:
+        return run_splits.images(report, where, split, side, use)
+    place = run_splits.folder(where, side)
+    if place != where:
+        report.note(f"{use} {place}")
+    found = read(place)
+    report.warnings(found.warnings)
     return found
-
-
-def _where(request: PlotRequest) -> Path | None:
-    from tcc.compiler.support import project_file
-
-    return request.data or project_file.find(Path()).data
 
 
 def _no_images() -> UserError:
@@ -107,21 +138,17 @@ def labelled(request: PlotRequest, net: "PlottedNetwork", most: int | None) -> "
     """
     from tcc.compiler.bundle import bundle_folder as bundles
 
-    file = weights_file(request.chosen, request.weights, request.seed)
-    split = run_splits.of_weights(None, file)
-    return _labelled(request, bundles.results(net.spec.graph), most, split)
+    split = run_splits.of_weights(request.split, request.weights_file)
+    wish = request.wish(split, net.given.origin.origin)
+    return _labelled(request, bundles.results(net.spec.graph), most, wish)
 
 
 def _labelled(
     request: PlotRequest,
     outputs: "Sequence[OutputContract]",
     most: int | None,
-    split: "RunSplit | None",
+    wish: ImageWish,
 ) -> "LabelledImages":
-    where = _where(request)
-    if where is None:
-        raise _no_images()
-    wish = ImageWish(where, split, None, fits=False, learned=False)
     found, _ = evaluation_images.labelled(request.report, Stages(), wish, outputs)
     count = len(found.data)
     if most is not None and count > most:
@@ -157,8 +184,9 @@ def judged(request: PlotRequest, most: int | None) -> JudgedNetwork:
         if about.weights.notice:
             report.notice(about.weights.notice)
         own = project_file.find(Path()).weights
-        split = run_splits.of_bundle(None, about.weights.digest, own)
-        given = _labelled(request, about.outputs, most, split)
+        split = run_splits.of_bundle(request.split, about.weights.digest, own)
+        wish = request.wish(split, about.weights.origin)
+        given = _labelled(request, about.outputs, most, wish)
         point = about.operating_point(given.output.name)
         made = evaluation.by_artifact(bundle, device, given, stages, point)
         name = f"{about.model.name} {about.target} {about.precision}"

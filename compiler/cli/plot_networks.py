@@ -20,6 +20,7 @@ from tcc.compiler.cli.plot_options import (
     finish,
 )
 from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.run_splits import SplitOption
 from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption
 from tcc.compiler.support.diagnostics import fail
 
@@ -54,6 +55,7 @@ def confusion(
     data: Data = None,
     weights: WeightsOption = None,
     seed: SeedOption = None,
+    split: SplitOption = None,
     settings: Settings = None,
     out: Out = Path("confusion.png"),
     json: Json = False,
@@ -62,7 +64,7 @@ def confusion(
 ) -> None:
     """Draw the confusion matrix of a spec or a bundle on labelled images."""
     report = Report(json, quiet, verbose)
-    request = PlotRequest(report, spec, data, weights, seed, settings)
+    request = PlotRequest(report, spec, data, weights, seed, settings, split)
     from tcc.compiler.plots import drawing, pictures
 
     drawing.check(out)
@@ -80,6 +82,7 @@ def tsne(
     tsne_seed: PointSeed = 0,
     weights: WeightsOption = None,
     seed: SeedOption = None,
+    split: SplitOption = None,
     settings: Settings = None,
     out: Out = Path("tsne.png"),
     json: Json = False,
@@ -91,7 +94,7 @@ def tsne(
     Without --layer the outputs of a spec or a bundle; of feature maps, the mean of each channel.
     """
     report = Report(json, quiet, verbose)
-    request = PlotRequest(report, spec, data, weights, seed, settings)
+    request = PlotRequest(report, spec, data, weights, seed, settings, split)
     from tcc.compiler.plots import drawing, pictures
 
     drawing.check(out)

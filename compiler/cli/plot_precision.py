@@ -18,9 +18,11 @@ from tcc.compiler.cli.plot_options import (
     finish,
 )
 from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.run_splits import SplitOption
 from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption
 
 if TYPE_CHECKING:
+    from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.plots.layers import Quantised
     from tcc.compiler.plots.pictures import PlottedNetwork
@@ -32,17 +34,26 @@ Forms = Annotated[
 
 
 def _quantised(
-    request: PlotRequest, calibration: Path | None, out: Path
-) -> "tuple[PlottedNetwork, Quantised, CalibrationSource]":
+    request: PlotRequest, calibration: Path | None, out: Path, *, pictured: bool = False
+) -> "tuple[PlottedNetwork, Quantised, CalibrationSource, DataSet | None]":
+    """Return the network in floats and integers, and the images that were read.
+
+    A calibration takes the images of `train`; beside one that is given those of `test` are read,
+    if they are to be pictured.
+    """
     from tcc.compiler.plots import drawing, integer_pictures
 
     drawing.check(out)
     net = plot_inputs.network(request, "integers")
-    images = plot_inputs.images(request, needed=calibration is None)
+    images = None
+    if calibration is None:
+        images = plot_inputs.images(request, "train")
+    elif pictured:
+        images = plot_inputs.images(request, "test")
     with request.report.stages() as stages:
         made, source = integer_pictures.quantised(net, images, calibration, stages)
         stages.end()
-    return net, made, source
+    return net, made, source, images
 
 
 def features(
@@ -56,6 +67,7 @@ def features(
     layer: Layer = None,
     weights: WeightsOption = None,
     seed: SeedOption = None,
+    split: SplitOption = None,
     settings: Settings = None,
     out: Out = Path("features.png"),
     json: Json = False,
@@ -64,11 +76,11 @@ def features(
 ) -> None:
     """Draw feature maps of the first and last convolution, or of a layer, in float and int8."""
     report = Report(json, quiet, verbose)
-    request = PlotRequest(report, spec, data, weights, seed, settings)
+    request = PlotRequest(report, spec, data, weights, seed, settings, split)
     from tcc.compiler.plots import integer_pictures
 
-    net, made, _ = _quantised(request, calibration, out)
-    given = plot_inputs.pictures_of([image]) if image else plot_inputs.images(request, needed=True)
+    net, made, _, read = _quantised(request, calibration, out, pictured=image is None)
+    given = plot_inputs.pictures_of([image]) if image else read
     assert given is not None
     finish(report, integer_pictures.features(net, made, given, layer), out, {"layer": layer})
 
@@ -79,6 +91,7 @@ def filters(
     calibration: CalibrationOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = None,
+    split: SplitOption = None,
     settings: Settings = None,
     out: Out = Path("filters.png"),
     json: Json = False,
@@ -87,10 +100,10 @@ def filters(
 ) -> None:
     """Draw the filters of the first and last convolution, in float and int8."""
     report = Report(json, quiet, verbose)
-    request = PlotRequest(report, spec, data, weights, seed, settings)
+    request = PlotRequest(report, spec, data, weights, seed, settings, split)
     from tcc.compiler.plots import integer_pictures
 
-    net, made, _ = _quantised(request, calibration, out)
+    net, made, *_ = _quantised(request, calibration, out)
     finish(report, integer_pictures.filters(net, made), out, {})
 
 
@@ -100,6 +113,7 @@ def weight_histograms(
     calibration: CalibrationOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = None,
+    split: SplitOption = None,
     settings: Settings = None,
     out: Out = Path("weights.png"),
     json: Json = False,
@@ -108,10 +122,10 @@ def weight_histograms(
 ) -> None:
     """Draw histograms of the weights of the first and last convolution, in float and int8."""
     report = Report(json, quiet, verbose)
-    request = PlotRequest(report, spec, data, weights, seed, settings)
+    request = PlotRequest(report, spec, data, weights, seed, settings, split)
     from tcc.compiler.plots import integer_pictures
 
-    net, made, _ = _quantised(request, calibration, out)
+    net, made, *_ = _quantised(request, calibration, out)
     finish(report, integer_pictures.weights(net, made), out, {})
 
 
@@ -121,6 +135,7 @@ def errors(
     calibration: CalibrationOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = None,
+    split: SplitOption = None,
     settings: Settings = None,
     out: Out = Path("errors.png"),
     json: Json = False,
@@ -129,10 +144,10 @@ def errors(
 ) -> None:
     """Draw a bar for each layer: the noise of its integers."""
     report = Report(json, quiet, verbose)
-    request = PlotRequest(report, spec, data, weights, seed, settings)
+    request = PlotRequest(report, spec, data, weights, seed, settings, split)
     from tcc.compiler.plots import integer_pictures
 
-    net, _, source = _quantised(request, calibration, out)
+    net, _, source, _ = _quantised(request, calibration, out, pictured=True)
     finish(report, integer_pictures.errors(net, source), out, {})
 
 
@@ -143,6 +158,7 @@ def scatter(
     images: Most = 500,
     weights: WeightsOption = None,
     seed: SeedOption = None,
+    split: SplitOption = None,
     settings: Settings = None,
     out: Out = Path("scatter.png"),
     json: Json = False,
@@ -154,7 +170,7 @@ def scatter(
     Take only bundles that you trust.
     """
     report = Report(json, quiet, verbose)
-    request = PlotRequest(report, spec, data, weights, seed, settings)
+    request = PlotRequest(report, spec, data, weights, seed, settings, split)
     from tcc.compiler.plots import drawing, integer_pictures, pictures
 
     drawing.check(out)

@@ -139,6 +139,57 @@ def test_a_confusion_matrix_is_of_the_test_images(home):
     assert "judged by the 10 images of `test` of run" in done.stderr
 
 
+def test_plots_take_the_split_that_is_named(home):
+    """Judged images are of `test`, those that calibrate of `train`; `none` takes all."""
+    shutil.copy(home / "run" / "weights.safetensors", home / "w.safetensors")
+
+    def drawn(kind, *words):
+        given = ("net.yaml", "--weights", "w.safetensors", "--data", "set", "-o", "p.svg")
+        done = tcc("plot", kind, *given, "--json", *words)
+        assert done.exit_code == 0, done.stderr
+        return json.loads(done.stdout), done.stderr
+
+    found, said = drawn("confusion")
+    assert (found["images"], "warning[E1216]: nothing says which of these" in said) == (40, True)
+    found, said = drawn("confusion", "--split", "none")
+    assert (found["images"], "E1216" in said) == (40, False)
+    for run in ("run", "run/split.csv"):
+        found, said = drawn("confusion", "--split", run)
+        assert (found["images"], "by the 10 images of `test` of run" in said) == (10, True)
+    for words in (("tsne",), ("tsne", "--layer", "relu")):
+        assert "judged by the 10 images of `test` of run" in drawn(*words, "--split", "run")[1]
+    for kind in ("features", "filters", "weights", "errors"):
+        said = drawn(kind, "--split", "run")[1]
+        assert said.count("with the 20 images of `train` of run") == 1
+        assert "of `test`" not in said
+
+
+def test_with_a_calibration_pictures_are_of_the_test_images(home):
+    assert tcc("calibrate", "net.yaml", *WEIGHTS, "--data", "set", "-o", "c.json").exit_code == 0
+    given = ("net.yaml", *WEIGHTS, "--data", "set", "--calibration", "c.json", "-o", "p.svg")
+    for kind, counted in (("features", 1), ("errors", 1), ("filters", 0)):
+        done = tcc("plot", kind, *given)
+        assert done.exit_code == 0, done.stderr
+        assert done.stderr.count("drawn of the 10 images of `test` of run") == counted
+    # Folders of sides, and no run that says more.
+    (home / "sides").mkdir()
+    shutil.copytree("set", "sides/train")
+    shutil.copytree("set", "sides/test")
+    done = tcc("plot", "filters", "net.yaml", "--data", "sides", "-o", "p.svg")
+    assert "calibrated with sides/train" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["confusion", "tsne", "filters"])
+def test_a_plot_without_its_split_is_not_drawn(home, kind):
+    (home / "bad.csv").write_bytes(b"\0\xff")
+    for word in ("nowhere", "bad.csv", "net.yaml", "/dev/zero"):
+        given = ("--data", "set", "--split", word, "-o", "p.svg")
+        done = tcc("plot", kind, "net.yaml", *WEIGHTS, *given)
+        assert (done.exit_code, (home / "p.svg").exists()) == (2, False)
+        assert "error[E1217]" in done.stderr
+        assert f"--> {word}" in done.stderr
+
+
 def test_calibration_takes_what_the_network_has_learned_from(home):
     done = tcc("calibrate", "net.yaml", *WEIGHTS, "--data", "set", "-o", "c.json", "--json")
     assert "calibrated with the 20 images of `train` of run" in done.stderr
