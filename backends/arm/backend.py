@@ -45,6 +45,7 @@ class Arm:
             Tool("ziglang", "compile and link", _version("ziglang")),
         )
         processor = machine(target)
+        # Only running needs the emulator: what is built for a board is built without it.
         return found if processor.native else (*found, _qemu(processor))
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
@@ -69,6 +70,7 @@ class Arm:
         missing = [t for t in self.tools(target) if t.builds and t.version is None]
         if missing:
             raise MissingTool(missing[0])
+        # TVM would load PyTorch, where it is installed, to exchange tensors with it.
         with without("torch"):
             from tcc.backends.arm.compile_model import emit
 

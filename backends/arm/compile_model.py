@@ -55,13 +55,18 @@ def compiled(
         BuildError: TVM fails; the message names the node.
         ZigError: A micro-kernel does not compile.
     """
+    # Once more after whatever passes were chosen: a kernel for a head that no artifact has would be
+    # compiled and called by nothing.
     model = drop_train_only(model)
     name = c_names.identifier(model.graph.name)
     steps = program(model.graph, model.weights, machine, progress)
+    # By the kernel: layers that are equal in all but weights share one function. The model's name
+    # in front keeps two networks in one program apart.
     symbols = {k: f"{name}_k{i}_{k.word}" for i, k in enumerate(steps.kernels)}
     try:
         kernels = objects.compiled({s: k for k, s in symbols.items()}, machine, progress)
     except objects.CodegenError as error:
+        # TVM names a symbol; the user's line of the spec is what helps.
         node = next(n for k, n in steps.kernels.items() if symbols[k] == error.symbol)
         at = next(n.at for n in model.graph.nodes if n.name == node)
         raise BuildError(
@@ -69,10 +74,12 @@ def compiled(
         ) from error
     ends = levels(steps)
     used = buffers(steps, ends[0] if ends else ())
+    # Counts are added to by every run and read after it: they live through all steps.
     last = len(steps.steps) + 1
     counts = [Buffer(COUNTS, COUNT_SIZE * len(steps.steps), 0, last, scratch=True)]
     scratch = input_scratch.buffer(steps.graph.inputs[0])
     arena = plan((*used, scratch, *(counts if counted else ())))
+    # Here and not among refusals: how much a network needs is known once its values have places.
     limits.check_memory(machine.target.name, model.graph, arena.nbytes)
     network = Network(steps, arena, symbols, counted)
     sources = c_source.sources(network, name, f"tcc {__version__}, {machine.target.name}")

@@ -52,6 +52,8 @@ def fmt(
     names = [str(path) for path in changed]
     report.document({"files": [str(path) for path in files], "changed": names, "check": check})
     if check and changed:
+        # 1, as formatters have it (`black --check`, `ruff format --check`), and not 2: nothing is
+        # wrong with the file.
         raise typer.Exit(failures.OURS)
 
 
@@ -62,6 +64,7 @@ def _filter(check: bool, alone: bool) -> None:
 
     if not alone:
         raise fail("E0601", "`-` cannot be mixed with files", whole_file("command line: -"))
+    # One byte more than may be there, so that reading ends and the limit still shows.
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
     result = format_spec(data, "<stdin>")
     if not check:
@@ -89,6 +92,7 @@ def _changed(files: list[Path]) -> dict[Path, bytes]:
             continue
         if result != data:
             found[path] = result
+    # Nothing is written unless all can be: a run over many files is done or not done.
     if problems:
         raise UserError(tuple(problems))
     return found

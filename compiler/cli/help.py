@@ -62,6 +62,8 @@ def _command(root: Any, words: Collection[str]) -> Any:
         command = getattr(context.command, "commands", {}).get(word)
         if command is None:
             return None
+        # Made by hand, since a command's help belongs to a parsed command line; the settings go
+        # along.
         context = typer.Context(command, info_name=word, parent=context, **_settings(root))
     return context
 
@@ -97,6 +99,7 @@ def _unknown(word: str, known: Collection[str], names: Collection[str]) -> UserE
     written = re.fullmatch(r"\[?([EW]?)(\d{1,9})\]?", word.upper(), re.ASCII)
     if written:
         among = [code for code in known if code.startswith(written[1])]
+        # By number: areas have numbers beside each other.
         by_distance = sorted(among, key=lambda code: abs(int(code[1:]) - int(written[2])))
         close = f"codes near it: {', '.join(sorted(by_distance[:NEAR]))}"
     else:
@@ -112,5 +115,7 @@ def _shown(entry: "ErrorCode", kind: str) -> str:
     if kind:
         text += f"\n\n`allow: [{kind}]` in the spec silences it."
     return "\n\n".join(
-        part if part.startswith(" ") else textwrap.fill(part, WIDTH) for part in text.split("\n\n")
+        # Examples are indented and keep their lines.
+        part if part.startswith(" ") else textwrap.fill(part, WIDTH)
+        for part in text.split("\n\n")
     )

@@ -65,12 +65,16 @@ def import_weights(
     from tcc.compiler.data import weights
     from tcc.compiler.support import atomic_files, file_kinds
 
+    # Before the checkpoint is read, which may take a while: a file that must not be replaced is
+    # told at once.
     atomic_files.check_target(output, _written_by_us)
+    # An ONNX file or an image in place of a checkpoint is called what it is, with what takes it.
     others = (k for k in file_kinds.KINDS if k not in (file_kinds.PYTORCH, file_kinds.SAFETENSORS))
     file_kinds.refuse(checkpoint, "E0510", "a checkpoint", *others)
     found = import_checkpoint(checkpoint, chosen.graph, rules, entry)
     origin = {
         weights.SPEC_KEY: chosen.name,
+        # What the names are of, and where the numbers came from: a manifest repeats it.
         "tcc.digest": chosen.digest,
         "tcc.source": checkpoint.name,
     }
@@ -123,6 +127,8 @@ def _setting(spec: "Spec", settings: Sequence[str], wanted: "PixelScaling") -> s
     now = parsed(settings)
     for name, values in spec.choices.items():
         for value in values:
+            # Other values of an enum may not compile with the settings that are given; then they
+            # are no remedy.
             with suppress(UserError):
                 other = spec.again({**now, name: value})
                 if wanted.fit(other.graph.inputs[0].preprocess):
@@ -135,6 +141,7 @@ def _written_by_us(path: Path) -> str | None:
     from tcc.compiler.data import safetensors_file, weights
 
     try:
+        # A user's own checkpoint may be called weights.safetensors as well.
         ours = weights.SPEC_KEY in safetensors_file.read(path).metadata
     except UserError:
         ours = False

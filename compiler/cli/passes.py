@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def _names(incomplete: str) -> list[str]:
     from tcc.compiler.passes import PASSES, PIPELINES
 
+    # Shells complete whole words: what is before the last comma is repeated.
     before, comma, last = incomplete.rpartition(",")
     names = [*PIPELINES, *(one.name for one in PASSES)]
     return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
@@ -59,6 +60,7 @@ class PassOptions:
         from tcc.compiler.passes import validate
 
         chosen = self.chosen(usual)
+        # Running a network after each pass takes far longer than the passes.
         if not self.verified:
             return passes.run(model, chosen)
         return validate.run(model, chosen, report=self._verified)

@@ -31,5 +31,6 @@ def kinds() -> None:
     """Draw pictures of training and of networks, as PNG or SVG."""
 
 
+# Registered here and not by decorators, so that the kinds are one table in the order of help.
 for _name, _function in KINDS.items():
     plot.command(_name, cls=Command)(_function)

@@ -56,6 +56,7 @@ def cosines(
     from tcc.compiler.driver import stored_cosines
     from tcc.compiler.support import atomic_files
 
+    # A picture may be drawn over again, whatever made the one that is there.
     atomic_files.check_target(output, atomic_files.anything)
     named = [_named(each) for each in stored]
     found = [
@@ -76,6 +77,7 @@ def cosines(
 def _named(word: str) -> tuple[str, str]:
     """Return the name of the data and the path; a path that there is needs no name."""
     name, mark, path = word.partition("=")
+    # A file's name may hold a `=`.
     return ("", word) if not mark or Path(word).exists() else (name, path)
 
 
@@ -83,6 +85,7 @@ def _bars(found: "Sequence[tuple[str, StoredCosine]]") -> "tuple[Bar, ...]":
     """Return a bar each, called by what tells it from the others."""
     from tcc.compiler.figures.bar_chart import Bar
 
+    # Only what differs is named: a bar of one network on one data set needs its name alone.
     sets = Counter(network for network, _ in {(one.network, one.data) for _, one in found})
     outputs = Counter(network for network, _ in {(one.network, one.output) for _, one in found})
     targets = Counter(network for network, _ in {(one.network, one.target) for _, one in found})

@@ -153,6 +153,8 @@ def _labelled(
     count = len(found.data)
     if most is not None and count > most:
         request.report.note(f"{most:,} of {count:,} images are drawn, the first by digest")
+        # By digest and not by name: names often begin with the class, and folders' order is a
+        # machine's.
         found = replace(found, data=found.data.first(most), sets=found.sets[:most])
     return found
 
@@ -176,6 +178,7 @@ def judged(request: PlotRequest, most: int | None) -> JudgedNetwork:
         from tcc.compiler.cli import devices
         from tcc.compiler.support import project_file
 
+        # A bundle has its weights; an option that changed nothing would be believed to.
         for option, value in (("--weights", request.weights), ("--seed", request.seed)):
             if value is not None:
                 raise fail("E0601", f"{option} is for specs, and this is a bundle", typed(option))
@@ -212,6 +215,7 @@ def of_form(
 
     found, device = devices.load(folder)
     about = found.manifest
+    # Points of two networks in one picture would look like the loss of integers.
     unlike = "spec" if about.model.spec != net.spec.digest else "weights"
     if unlike == "spec" or about.weights.digest != net.given.origin.digest:
         message = f"this bundle is of another {unlike.removesuffix('s')} than the spec"
@@ -231,7 +235,6 @@ def pictures_of(paths: Sequence[Path]) -> "DataSet":
 
     from tcc.compiler.data import images
     from tcc.compiler.data.dataset import DataSet, Item
-    from tcc.compiler.support.diagnostics import UserError
     from tcc.compiler.support.image_folders import listing
 
     files: list[Path] = []
@@ -244,4 +247,4 @@ def pictures_of(paths: Sequence[Path]) -> "DataSet":
             raise UserError((found.nothing("E0701", path),))
         files += found.images
     items = tuple(Item(hashlib.sha256(images.contents(file)).hexdigest(), file) for file in files)
-    return replace(DataSet(()), items=items)
+    return DataSet(items)

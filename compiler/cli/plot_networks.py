@@ -39,6 +39,7 @@ def curves(
     report = Report(json, quiet, verbose)
     from tcc.compiler.plots import drawing, training_curves
 
+    # Before the work that is drawn, which may take minutes.
     drawing.check(out)
     if len(runs) > training_curves.MAX_RUNS:
         message = (

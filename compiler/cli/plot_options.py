@@ -44,6 +44,7 @@ ClassOption = Annotated[
 ]
 Most = Annotated[
     int,
+    # As many as t-SNE places in bearable time: `MOST` of `plots/embedding.py`.
     typer.Option("--images", metavar="N", min=1, max=5000, help="Take the first N images at most."),
 ]
 PointSeed = Annotated[int, typer.Option("--tsne-seed", metavar="N", min=0, help="Seed of t-SNE.")]

@@ -45,6 +45,7 @@ def _quantised(
 
     drawing.check(out)
     net = plot_inputs.network(request, "integers")
+    # A calibration holds ranges: images are needed to make one, not to read one.
     images = None
     if calibration is None:
         images = plot_inputs.images(request, "train")

@@ -35,6 +35,7 @@ TableArgument = Annotated[
         metavar="TABLE",
         autocompletion=_table_names,
         show_default=False,
+        # Written out: to list the files, every `tcc zoo --help` would have to read a folder.
         help="ddsnet-1, fastnet-5, fastnet-6, fastnet-7, fastnet-8 or sensors-2.",
     ),
 ]
@@ -50,6 +51,7 @@ def models(
     context: typer.Context, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
 ) -> None:
     """List the networks that come with tcc, or regenerate a paper's table."""
+    # Options before the sub-command would be read by this function alone, and lost.
     if context.invoked_subcommand:
         if json or quiet or verbose:
             help = f"such as `tcc zoo {context.invoked_subcommand} ... --json`"
@@ -106,6 +108,7 @@ def _list(report: Report, entries: Sequence["ZooNetwork"]) -> None:
         for e in entries
     ]
     lines = table(columns, rows)
+    # Text that wraps is no table: what a narrow terminal has no room for stands in --json.
     narrow = table(columns[:6], [row[:6] for row in rows])
     report.lines(lines if fits(lines) else narrow)
 
@@ -144,6 +147,7 @@ def _rows(lines: Sequence["Line"]) -> list[list[str]]:
 
 def _computed(figure: "Cell") -> str:
     """Return a count exactly, a size in the paper's unit with one more digit."""
+    # One digit more than the paper prints, so that rounding and truncation can be told apart.
     if figure.column.unit in ("MB", "MiB"):
         return f"{figure.scaled:,.{figure.column.digits + 1}f}"
     return cell(figure.computed)

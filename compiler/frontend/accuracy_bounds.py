@@ -35,6 +35,7 @@ def read_accuracy(tree: Tree | None, env: ExpressionScope) -> Accuracy:
     for key, value in tree.items:
         number, most = evaluated(value, env), BOUNDS[str(key.value)]
         if (
+            # To Python `true` is 1: as a bound it would be one that nobody meant.
             isinstance(number, bool)
             or not isinstance(number, int | float)
             or not 0 <= number <= most

@@ -19,6 +19,7 @@ def check_names(
         return
     known = tuple(p.name for p in params)
     keys = {str(key.value): key for key, _ in given.items} if isinstance(given, Mapping) else {}
+    # A set beside the tuple: a call of a thousand wrong arguments is answered in time too.
     takes = set(known)
     wrong = [name for name in keys if name not in takes]
     for name in wrong:
@@ -41,6 +42,7 @@ def _unknown(word: str, key: str, known: tuple[str, ...], at: Span) -> list[Diag
 def _missing(
     word: str, p: Parameter, wrong: Sequence[str], known: tuple[str, ...], at: Span
 ) -> list[Diagnostic]:
+    # `kernel_size` in place of `kernel` is one mistake, not an unknown argument and a missing one.
     if any(argument(key, known).ours == p.name for key in wrong[:MANY_NAMES]):
         return []  # which is said of the wrong key
     help = f"add `{p.name}:`, {article(p)}" + (f": {p.doc}" if p.doc else "")
@@ -51,6 +53,7 @@ def unknown_argument(
     word: str, key: str, known: tuple[str, ...], at: Span, noun: str = "argument"
 ) -> Diagnostic:
     """Return the diagnostic of an argument that a word does not have."""
+    # YAML's brackets cut text at commas: `{filters: max(a, b)}` has a key `b)`.
     if key.endswith((")", "]")):
         help = 'text with commas stands in quotes: "max(a, b)"; a list is [a, b]'
         return Diagnostic("E0202", f"`{word}` has no {noun} `{key}`", at, help=help)

@@ -14,6 +14,8 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, 
 ArgumentValues = dict[str, Any]
 """Values by parameter name; `UNKNOWN` where an earlier error hides the value."""
 
+# (2 - 2^-23) * 2^127, and the least normal number: ARMv7's NEON flushes subnormal ones to zero
+# whatever the program asks for.
 LARGEST, SMALLEST = 3.4028234663852886e38, 2.0**-126
 """The ends of float32; what is smaller yet, ARM's vector units take for zero, as others may."""
 COST_OF_ENTRY = 10
@@ -76,9 +78,12 @@ def value_of(p: Parameter, tree: Tree, scope: ExpressionScope) -> Any:
     found = types(value)
     if Unknown in found:
         return UNKNOWN
+    # Types do not become each other: 1.0 is no whole number and `true` no 1, since who wrote it
+    # meant something else.
     converted: Any = _CONVERT[p.kind](value)
     if converted is None or (p.choices and p.kind is Kind.ENUM and converted not in p.choices):
         raise _mismatch(p, value, tree.span)
+    # Looked at only where there is a float: long lists are mostly of whole numbers.
     if float in found and not finite(converted):
         raise fail("E0214", f"`{p.name}` must be finite", tree.span)
     if p.single:
@@ -112,6 +117,7 @@ def _quoted(p: Parameter, error: UserError) -> UserError:
     """Add to the error of an unknown name, where text may stand, how text is written."""
     if p.kind is not Kind.LIST:
         return error
+    # In a list of expressions a bare word is a name, in one of names it is text.
     help = "text in an expression stands in quotes of its own: \"'text'\""
     return UserError(
         tuple(
@@ -209,6 +215,7 @@ _CONVERT: dict[Kind, Callable[[Any], Any]] = {
     Kind.INT: lambda v: v if _whole(v) else None,
     Kind.FLOAT: _real,
     Kind.BOOL: lambda v: v if isinstance(v, bool) else None,
+    # YAML reads the value `255` of an enum as a number.
     Kind.ENUM: lambda v: v if isinstance(v, str) else str(v) if _whole(v) else None,
     Kind.STRING: lambda v: v if isinstance(v, str) else None,
     Kind.PAIR: lambda v: (v, v) if _whole(v) else _wholes(v, 2),
@@ -263,6 +270,7 @@ def _mismatch(p: Parameter, value: Any, at: Span) -> UserError:
         help = meant.help
     elif p.kind is Kind.BOOL and value in _SWITCHES:
         help = f"write `{_SWITCHES[value]}`"
+    # What users of Python's `for i in range(n)` write first.
     elif p.name == "of" and _whole(value):
         help = f"write `of: range({value})` for 0 to {value - 1}, or `repeat: {{times: {value}}}`"
     elif p.kind is Kind.LIST and not isinstance(value, str):

@@ -22,6 +22,7 @@ class Bindings(Mapping[str, T]):
 
     def plus(self, more: Mapping[str, T]) -> "Bindings[T]":
         """Return these with more names, which hide older ones."""
+        # Only the newest layer grows: older ones are shared by every scope that was made of them.
         if self.layers and len(self.layers[0]) + len(more) <= SMALL:
             return Bindings({**self.layers[0], **more}, *self.layers[1:])
         return Bindings(more, *self.layers)
@@ -42,6 +43,7 @@ class Bindings(Mapping[str, T]):
 
     def __iter__(self) -> Iterator[str]:
         """Every name once."""
+        # Newest first, so that a name that hides another one is met once, in its own place.
         return iter(dict.fromkeys(name for layer in self.layers for name in layer))
 
     def __len__(self) -> int:

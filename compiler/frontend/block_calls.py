@@ -19,6 +19,8 @@ def call(
     ex: Expansion, step: Step, block: Block, inputs: tuple[GraphValue, ...], env: StepScope
 ) -> GraphValue:
     """Expand a block's body in a scope of its own."""
+    # Any recursion, even one that a condition would end: loops say how often, and their turns are
+    # bounded.
     if block.name in env.calls:
         cycle = " -> ".join((*env.calls[env.calls.index(block.name) :], block.name))
         ex.report(fail("E0403", "a block calls itself", step.at, label=cycle), env)
@@ -27,7 +29,10 @@ def call(
         _check_inputs(step, block, len(inputs))
     where = f"{step.at}" + (f" ({env.loop})" if env.loop else "")
     inner = env.but(
+        # Steps in a block are named below the call, so that two calls have weights of their own.
         place=place_of(step, env),
+        # A block sees what it is given and nothing of its caller: what it means does not depend on
+        # who calls it.
         names=Bindings(),
         values=Bindings(dict(zip(block.inputs, inputs, strict=False))),
         chain=(f"in block `{block.name}` called from {where}", *env.chain),
@@ -35,6 +40,7 @@ def call(
         loop="",
         depth=env.depth + 1,
     )
+    # Blocks without steps, called in loops, make no node and take time.
     env.spend(COST_OF_NAME * (len(block.params) + len(block.require)), step.at)
     names, problems = bind(
         block.params,

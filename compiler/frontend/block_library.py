@@ -17,6 +17,7 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, 
 
 MAX_FILES = 64
 """Most files that one spec may use."""
+# Beside `compiler` in a checkout and in a wheel alike (docs/decisions/0003-linked-packages.md).
 SHIPPED = Path(__file__).resolve().parents[2] / "spec"
 """The folder of the specs and libraries that come with tcc."""
 CONTROL = ("repeat", "each", "when", "seq", "let", "side")
@@ -96,6 +97,7 @@ class _Reader:
     def file(
         self, path: Path, shown: str, at: Span, open_files: tuple[Path, ...] = ()
     ) -> MappingTree:
+        # Files, not depth: a library that uses a hundred others is as long.
         if len(self.files) >= MAX_FILES:
             raise fail("E0113", f"more than {MAX_FILES} files are used", at)
         text = _read(path, shown, at)
@@ -130,6 +132,7 @@ class _Reader:
         """Look beside the file that uses it, then among the libraries that come with tcc."""
         name = str(entry.value)
         beside = user.parent / name
+        # One's own first: a library in the folder hides one of the same name that comes with tcc.
         for base, root in ((beside, self.root), (SHIPPED / name, SHIPPED)):
             real = _resolved(base, entry)
             # A spec from a stranger must not read any file of the machine into an error message.
@@ -209,6 +212,7 @@ def collect_blocks(library: Library) -> None:
 
 def _add(found: dict[str, Block], key: Scalar, body: Tree) -> None:
     name = str(key.value)
+    # A block called `conv` would change what every other file means by it.
     if name in RESERVED:
         raise fail("E0207", f"`{name}` is a word of the language and cannot name a block", key.span)
     if name in found:

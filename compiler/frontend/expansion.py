@@ -55,6 +55,8 @@ class Expansion:
         self.reports = 0
         self.cut = False
         self._bound: dict[int, BoundNames] = {}
+        # What a step's text says does not depend on the turn: it is taken apart once for each tree,
+        # by the identity of trees that live as long as this does.
         self._apart: dict[int, Step] = {}
 
     def bound_by(self, tree: Tree) -> BoundNames:
@@ -71,11 +73,13 @@ class Expansion:
         """Record a step's errors with the chain of calls; the same error of another call counts."""
         for d in error.diagnostics:
             key = (d.code, d.at, d.message)
+            # Told where it was expanded; the second look at the same text adds nothing.
             if self.unreached.checking and key in self.diagnostics:
                 continue
             self.repeats[key] = self.repeats.get(key, 0) + 1
             self.diagnostics.setdefault(key, d.noted(*env.notes()))
             self.reports += 1
+            # Recursion without end and the like: every further step would meet it again.
             if d.code in FINAL:
                 raise ExpansionLimit
         if len(self.diagnostics) >= MAX_TOLD or self.reports >= MAX_REPORTS:
@@ -121,6 +125,8 @@ class Expansion:
             value, env = self.dispatch(self, step, current, env)
         except UserError as error:
             self.report(error, env)
+            # Steps inside one that failed are looked through by themselves: its mistake is not
+            # theirs.
             for nested in nested_in(tree):
                 self.unreached.add(nested, env, turn=True)
             return ERROR_VALUE, env.hidden(*self.bound_by(tree))
@@ -128,6 +134,7 @@ class Expansion:
 
     def name(self, name: Scalar, value: GraphValue, env: StepScope) -> StepScope:
         """Name a value, and remember which value a place in the text names."""
+        # An error's value names nothing that could be dead or alive.
         if value.type is not None:
             self.named.setdefault(name.span, set()).add(value.name)
         return env.name_value(str(name.value), value)

@@ -74,6 +74,7 @@ def _table(kind: str) -> Mapping[str, tuple[ForeignName, ...]]:
 
 def folded(name: str) -> str:
     """Return a name without its module's path, case, `_` and `-`."""
+    # `torch.nn.Conv2d`, `nn::conv_2d` and `conv2d` are one name.
     last = name.strip().replace("::", ".").rpartition(".")[2]
     return last.replace("_", "").replace("-", "").replace(" ", "").lower()
 
@@ -88,11 +89,14 @@ def argument(word: str, known: tuple[str, ...]) -> Suggestion:
     """Return what an argument or key stands for that a word lacks; `known` are those it has."""
     found = _table("argument").get(folded(word), ())
     for entry in found:
+        # Only a word that this op or block has is offered; what another one has would be refused
+        # again.
         if entry.ours in known:
             return Suggestion(entry.ours, entry.help)
     for entry in found:
         if not entry.ours:
             return Suggestion("", entry.note)
+    # Known elsewhere and without a counterpart: a word that is merely spelt alike would mislead.
     return Suggestion() if found else _ours(word, known)
 
 
@@ -119,6 +123,7 @@ def value(word: str, known: tuple[str, ...]) -> Suggestion:
 
 def _ours(word: str, known: tuple[str, ...]) -> Suggestion:
     """Return the known word that is the same but for its case, or that one misspells."""
+    # Case and underscores first: `BatchNorm` is `batch_norm`, at any distance of letters.
     for name in known:
         if folded(name) == folded(word):
             return Suggestion(name, f"write `{name}`")

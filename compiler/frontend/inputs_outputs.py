@@ -66,6 +66,7 @@ def _value(p: Parameter, tree: MappingTree, env: StepScope) -> Any:
         return p.default
     value = value_of(p, given, env.scope(GraphValue("", TensorType(()))))
     if isinstance(value, Unknown):
+        # Empty, since what makes the value unknown was told already.
         raise UserError()
     return value
 
@@ -76,6 +77,7 @@ def _preprocess(tree: MappingTree, kind: TensorType, env: StepScope) -> Preproce
     if isinstance(resize, MappingTree):
         mode = _value(MODE, resize, env)
         size = _value(SIZE, resize, env)
+        # `none` is for parameters: a spec may let `--set` choose how images are brought to size.
         how = None if mode == "none" else PixelResize(size, mode)
     crop = _value(CROP, tree, env) if tree.get("crop") is not None else None
     made = Preprocess(
@@ -239,6 +241,7 @@ def _check_labels(labels: tuple[str, ...], kind: TensorType, settings: MappingTr
             label=f"{len(labels)} labels, the output is {kind}",
             help="set the number of classes and the labels together",
         )
+    # Two classes of one name could not be told apart in any report.
     repeated = next((x for i, x in enumerate(labels) if x in labels[:i]), None)
     if repeated is not None:
         raise fail("E0233", f"the label `{repeated}` stands twice", given.span)

@@ -36,6 +36,8 @@ def _branch(
 ) -> tuple[GraphValue, ...]:
     """Return the value of a branch, or those of a list that is named in its place."""
     if isinstance(tree, Scalar):
+        # In a list of branches a bare word names a value; whoever means an op by it is told the
+        # brackets.
         if str(tree.value) not in env.values and (tree.value in ex.blocks or tree.value in WORDS):
             raise fail(
                 "E0217",
@@ -64,6 +66,8 @@ def _computed(
     if isinstance(name, Scalar):
         check_bindable(str(name.value), name.span)
     given = value_of(parameter, tree, env.scope(current))
+    # How many branches there are is not known: the steps of one are looked through once, for
+    # mistakes that no count would mend.
     if isinstance(given, Unknown) or ex.unreached.checking:
         own = (str(name.value),) if isinstance(name, Scalar) else ()
         ex.unreached.add(steps, env, *own, turn=True)
@@ -72,6 +76,7 @@ def _computed(
     if not values:
         return _none(step.word, step.at)
     results = []
+    # Each branch starts from the current value, with a place and names of its own.
     for index, value in enumerate(values):
         own_name = {str(name.value): value} if isinstance(name, Scalar) else {}
         inner = env.iteration("branch", index, len(values), env.place, own_name)

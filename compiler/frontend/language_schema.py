@@ -23,6 +23,8 @@ VALUE = {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(\[.*\])?$"}
 """A named value, or an entry of a list of them."""
 TEXT = {"type": "string"}
 STEPS = {"$ref": "#/$defs/steps"}
+# Every number may be an expression, which is a text; what that comes to is checked when it is
+# evaluated.
 INT: Schema = {"type": ["integer", "string"]}
 ANYTHING = ["string", "number", "boolean", "array"]
 LIST: Schema = {"type": ["array", "string"]}
@@ -55,6 +57,7 @@ def _argument(p: Parameter) -> Schema:
     described: Schema = {"description": p.doc} if p.doc else {}
     examples: Schema = {"examples": list(p.choices)} if p.choices else {}
     if not isinstance(p.default, Required) and p.default is not None:
+        # For editors, which show it. JSON Schema's own meaning of a default is none.
         described["default"] = p.default
     return {**_KINDS[p.kind], **described, **examples}
 
@@ -72,6 +75,7 @@ def arguments(params: tuple[Parameter, ...]) -> Schema:
     """Return the schema of a call's arguments."""
     needed = [p.name for p in params if isinstance(p.default, Required)]
     body = _object({p.name: _argument(p) for p in params}, *needed)
+    # `relu` alone is a call without arguments.
     body["type"] = ["object", "null"]  # that required ones are missing is said of the word itself
     return body
 
@@ -96,6 +100,8 @@ def _controls() -> Schema:
 
 def _join() -> Schema:
     return {
+        # A list of branches, a mapping that computes them, or nothing, where `from` lists the
+        # values.
         "type": ["array", "object", "null"],
         "items": {"$ref": "#/$defs/branch"},
         "minItems": 1,
@@ -244,6 +250,7 @@ def schema() -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tcc model spec",
+        # By what a file has and not by `oneOf`, which would tell the faults of both kinds.
         "if": {"required": ["graph"]},
         "then": {"$ref": "#/$defs/spec"},
         "else": {"$ref": "#/$defs/library"},

@@ -13,6 +13,8 @@ def paths(root: PathNode) -> dict[int, str]:
     from 1; an id stays as written. A number that an id took is skipped.
     """
     found: dict[int, str] = {}
+    # A list and not recursion: places nest as deep as steps do. Each place is met once; names are
+    # counted among siblings alone.
     pending = [(root, "")]
     while pending:
         place, prefix = pending.pop()
@@ -29,6 +31,8 @@ def _local(children: list[PathNode]) -> list[str]:
     names = []
     for c in children:
         alone = count[c.base] == 1 and not c.numbered
+        # A word stands alone as long as it is alone, so that most paths have no numbers. A loop's
+        # turns are numbered even where there is one, as its count may change.
         if c.base in fixed or alone:
             names.append(c.base)
             continue
@@ -48,5 +52,7 @@ def id_clashes(root: PathNode) -> Iterator[tuple[PathNode, PathNode]]:
         first: dict[str, PathNode] = {}
         for child in place.children:
             known = first.setdefault(child.base, child) if child.fixed else child
+            # A block that is called twice has the ids of its steps twice, from one place in the
+            # text: paths of the calls tell them apart.
             if known.at != child.at:
                 yield known, child

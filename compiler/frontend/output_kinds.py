@@ -18,10 +18,12 @@ def check_kind(output: Output, kind: TensorType, given: Tree) -> None:
         case None:
             return
         case "classes":
+            # The largest of one value is always the first.
             if kind.shape[0] < 2:
                 help = "for one value, write `kind: decisions` with `activation: sigmoid`"
                 raise _contradiction(output, given, f"the output is {kind}: one value", help)
         case "decisions":
+            # A decision by itself needs a probability by itself: a softmax's depend on each other.
             if output.activation != "sigmoid":
                 label = f"its activation is `{output.activation}`, and decisions are probabilities"
                 help = "write `activation: sigmoid`, which gives each value its own probability"

@@ -44,6 +44,7 @@ def _declared(name: str, at: Span, body: Tree) -> Parameter:
     match body:
         case Scalar(value=str(word)) if word in TYPES:
             return _checked(Parameter(name, Kind(word)), at)
+        # By the exact type, as `bool` is an `int` to Python.
         case Scalar(value=bool() | int() | float() as value):
             return Parameter(name, _LITERAL[type(value)], body)
         case Sequence():
@@ -56,7 +57,9 @@ def _declared(name: str, at: Span, body: Tree) -> Parameter:
 
 def _full(name: str, at: Span, body: Mapping) -> Parameter:
     kind, values, default = body.get("type"), body.get("values"), body.get("default")
+    # The default alone tells the type, if the mapping does not say it.
     bare = _declared(name, at, default) if default is not None else Parameter(name, Kind.ANY)
+    # Values of an enum are texts, whatever YAML reads them as.
     choices = (
         tuple(str(v.value) for v in values.items if isinstance(v, Scalar))
         if isinstance(values, Sequence)
@@ -125,6 +128,7 @@ def default_problems(
     Those of `tried` were found wrong, or resting on what is, where they were taken.
     """
     names = dict.fromkeys(("C", "H", "W") if sizes else (), UNKNOWN)
+    # Sizes and earlier parameters are unknown here, not absent: a default may compute with them.
     scope = ExpressionScope(names, dict.fromkeys(inputs), budget=budget)
     for p in params:
         if p.name not in tried and isinstance(p.default, Scalar | Sequence | Mapping):

@@ -36,6 +36,7 @@ def check_structure(tree: Mapping, part: str) -> list[Fault]:
             Fault((), graph.span, lambda: [Diagnostic("E0202", message, graph.span, help=help)])
         ]
     shared = schema()["$defs"]
+    # As a spec or as a library, as the file is used: the schema's own `if` would guess by its keys.
     for breach in breaches(plain(tree), shared[part], shared):
         found += _faults(tree, breach)
     return sorted(found, key=lambda fault: (fault.at.line, fault.at.column))
@@ -63,6 +64,8 @@ def enclosing_step(tree: Tree, path: Path) -> Tree | None:
             case Sequence(items=items) if isinstance(key, int):
                 where = items[key]
                 branch = index > 1 and isinstance(holder, int)
+                # Lists of steps by the keys that hold them, and branches as lists within a join's
+                # list.
                 if holder in ("graph", "body", "then", "else", "seq", "branch") or branch:
                     found = where
             case Mapping():

@@ -77,6 +77,7 @@ def _properties(check: _Check, rule: Schema, value: Any, _: Schema, path: Path) 
 def _additional(check: _Check, rule: Any, value: Any, rules: Schema, path: Path) -> None:
     if not isinstance(value, dict):
         return
+    # Of `properties` beside it alone, as JSON Schema has it.
     known = rules.get("properties", {})
     extra = [key for key in value if key not in known]
     if rule is False and extra:
@@ -88,6 +89,7 @@ def _additional(check: _Check, rule: Any, value: Any, rules: Schema, path: Path)
 
 def _names(check: _Check, rule: Schema, value: Any, _: Schema, path: Path) -> None:
     if isinstance(value, dict):
+        # A key has no path of its own: what is wrong with it is placed at its mapping, and marked.
         of_keys = _Check(check.shared)
         for key in value:
             of_keys.value(key, rule, path)

@@ -15,6 +15,7 @@ def read_settings(settings: Mapping[str, str], known: tuple[str, ...]) -> Mappin
     """
     found: list[tuple[Scalar, Tree]] = []
     for name, text in settings.items():
+        # Read as YAML, so that a value means the same on the command line as in the file.
         line = f"{name}: {text}"
         at = Span("--set", 1, 1, line, len(name))
         if name not in known:

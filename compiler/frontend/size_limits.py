@@ -7,6 +7,7 @@ from tcc.compiler.ir.graph import Node
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support.diagnostics import Span, fail
 
+# Indices of 32-bit devices are int32.
 MAX_ELEMENTS = 2**31 - 1
 """Most elements of one tensor."""
 
@@ -18,6 +19,7 @@ def check_size(node: Node, types: tuple[TensorType, ...], at: Span) -> None:
         UserError: The result or a weight has more than `MAX_ELEMENTS` elements.
     """
     result = node.type
+    # The weights too: a linear layer of a large map has more of them than elements on either side.
     sizes = [
         ("the result", result.elements),
         *((p.role, _prod(p.shape)) for p in node.op.params(*types)),
@@ -47,6 +49,8 @@ def room_for_nesting() -> Iterator[None]:
     import sys
 
     before, collects = sys.getrecursionlimit(), gc.isenabled()
+    # Bounded by the limits on nesting (of trees, steps and expressions), so that this is no way to
+    # Python's own end; each level is several frames.
     sys.setrecursionlimit(max(before, 12_000))
     gc.disable()
     try:

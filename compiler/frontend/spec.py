@@ -67,6 +67,7 @@ def load(path: Path, settings: Mapping[str, str] | None = None) -> Spec:
         UserError: Everything that is wrong with the file, each located.
     """
     with room_for_nesting():
+        # Read and checked once: `again` compiles the same text with other settings.
         library = read_library(path)
         bad = _check(library)
     return _compiled(path, library, bad, settings or {})
@@ -96,6 +97,7 @@ def _check(library: Library) -> _Bad:
     for tree in library.files.values():
         for fault in check_structure(tree, "spec" if tree is library.root else "library"):
             step = enclosing_step(tree, fault.path)
+            # A fault inside a step costs that step alone; one outside leaves nothing to expand.
             (fatal if step is None else bad.found).explain(fault.explain)
             bad.steps |= set() if step is None else {id(step)}
     if fatal:
@@ -173,6 +175,8 @@ class _Builder:
         for p in declared:
             if isinstance(p.default, Required) and p.name not in self.settings:
                 problems.append(_unset(self.root, p.name))
+        # Defaults that were tried and found wrong are not judged again. Where a setting is what was
+        # wrong, the default was not tried.
         tried = {p.name for p in declared if bound[p.name] is UNKNOWN} - self.settings.keys()
         self.found.add([*problems, *default_problems(declared, Budget(), sizes=False, tried=tried)])
         return bound
@@ -201,6 +205,8 @@ class _Builder:
         names = {p.node: by_place[id(p)] for p in places if p.node is not None}
         name, doc = self.root.get("name"), self.root.get("doc")
         assert isinstance(name, Scalar)
+        # Dead nodes are dropped here and not by a pass: costs, figures and weights are those of
+        # what is built, and what was left out is warned of.
         live = needed(ex.nodes, outputs)
         nodes = tuple(_renamed(n, names) for n in ex.nodes if n.name in live)
         ends = tuple(replace(o, value=names.get(o.value, o.value)) for o in outputs)
@@ -209,6 +215,7 @@ class _Builder:
             by_place[id(p)]: p.result.type.shape for p in places if p.result and p.result.type
         }
         settings = "\n".join(f"{k}={v}" for k, v in sorted(self.settings.items()))
+        # Of the text, not of the graph: what a manifest names is what a person can look at.
         digest = hashlib.sha256(f"{self.library.digest}\n{settings}".encode()).hexdigest()
         return Spec(
             graph.name,
@@ -271,5 +278,6 @@ def _renamed(node: Node, names: Mapping[str, str]) -> Node:
         node,
         name=name,
         inputs=tuple(names.get(i, i) for i in node.inputs),
+        # Weights are called after the path of their step, in checkpoints and files alike.
         params=tuple(name + p.removeprefix(node.name) for p in node.params),
     )

@@ -77,14 +77,18 @@ class _Cases:
 
     def built(self, texts: Mapping[str, str], at: Span) -> tuple[Spec, Cost]:
         """Return the spec with some settings, and its costs."""
+        # Cases that set the same are compiled once: params, macs and shapes are often tested apart.
         key = tuple(texts.items())
         if key not in self._built:
+            # Compiling is the work, in nodes: a list of ten thousand cases is a short text.
             if self.work > MAX_WORK:
                 help = "test fewer settings"
                 raise fail("E0242", "the cases of `tests` take too long", at, help=help)
             try:
                 made = self.spec.again(texts)
             except UserError as error:
+                # The mistake is in the graph, for values that a case gives: both places are needed
+                # to mend it.
                 told = (d.noted(f"while testing the case at {at}") for d in error.diagnostics)
                 raise UserError(tuple(told), error.more, error.cut) from None
             self.work += len(made.graph.nodes) + WORK_OF_CASE
@@ -112,6 +116,7 @@ def _text(tree: Tree) -> str:
     """Return a setting's value as `--set` takes it."""
     match tree:
         case Scalar(value=str(text)):
+            # Quoted as `--set` wants it: a bare word that is no identifier is an expression there.
             plain = text.isidentifier() and text.lower() not in ("true", "false", "null")
             return text if plain else json.dumps(text, ensure_ascii=False)
         case Scalar(value=value):
@@ -130,6 +135,7 @@ def _count(what: str, case: str, tree: Tree, found: int, scope: ExpressionScope)
         expected: Any = float(match["value"])
         slack = float(match["by"]) * (expected / 100 if match["percent"] else 1)
     else:
+        # A tolerance that the pattern did not take is no expression either: `±` is in none.
         expected = None if "±" in text else evaluated(tree, scope)
     known = isinstance(expected, int | float) and abs(expected) < float("inf")
     if not known or not slack < float("inf"):
@@ -139,6 +145,8 @@ def _count(what: str, case: str, tree: Tree, found: int, scope: ExpressionScope)
             tree.span,
             help="a tolerance is written `4.3e8 ± 1 %`",
         )
+    # Exact unless a tolerance is written: counts are whole numbers, and a spec that is off by one
+    # has changed.
     holds = abs(found - expected) <= slack
     return Expectation(what, case, text or shown(expected), str(found), holds, tree.span)
 

@@ -26,6 +26,7 @@ def dispatch(
         UserError: The step is wrong by itself.
     """
     inputs = _sources(step, current, env)
+    # Only blocks take several values besides arguments; ops that join take them from `from` alone.
     if len(inputs) > 1 and step.args is not None and step.word not in ex.blocks:
         raise _one_value(step, len(inputs))
     if step.word in CONTROLS:
@@ -40,6 +41,7 @@ def dispatch(
     )
     if problems:
         raise UserError(tuple(problems))
+    # The argument rests on a mistake that was told: what it would lead to is not known.
     if any(isinstance(v, Unknown) for v in bound.values()):
         return ERROR_VALUE, env
     return _emit(ex, step, WORDS[step.word](**bound), inputs, env), env
@@ -61,6 +63,7 @@ def _emit(
 ) -> GraphValue:
     """Add the node of an op; return its value, or its input's where the op is the identity."""
     place = place_of(step, env)
+    # A `from` of a list of thousands of values is short text and long work.
     env.spend(COST_OF_NAME * len(inputs), step.at)
     fewest, most = op.arity
     if len(inputs) < fewest or (most is not None and len(inputs) > most):
@@ -68,6 +71,7 @@ def _emit(
     types = tuple(v.type for v in inputs if v.type is not None)
     if len(types) < len(inputs):
         return ERROR_VALUE
+    # Provisional: a path is known only when all siblings are. `%` is in no name of the language.
     name = f"%{len(ex.nodes)}"
     for doubt in doubtful_op(op, types, step.at):
         ex.doubts.setdefault((doubt.code, doubt.at), doubt)
@@ -78,6 +82,7 @@ def _emit(
     if node is None:
         place.result = inputs[0]
         return inputs[0]
+    # While there is nothing but shapes: no memory of that size was ever asked for.
     check_size(node, types, step.at)
     place.node = name
     place.result = ex.add(node, env)

@@ -64,6 +64,7 @@ def take_apart(tree: Tree) -> Step:
 
 
 def _two_words(first: Scalar, second: Scalar) -> UserError:
+    # An argument that stands one level too far left makes two words of a step.
     own = WORDS.get(str(first.value))
     if own is not None and any(p.name == second.value for p in signature(own)):
         return fail(
@@ -120,6 +121,7 @@ def _bound(tree: Tree, *, loops: bool) -> tuple[frozenset[str], frozenset[str]]:
             inner = bound_in(args.get(part), loops=loops)
             values |= inner[0]
             names |= inner[1]
+        # What a loop collects is bound behind it; what its body binds is not, unless it carries.
         if key.value in ("repeat", "each"):
             values |= _text(args.get("collect"))
     return frozenset(values), frozenset(names)
@@ -142,6 +144,7 @@ def check_step(tree: Tree, blocks: Mapping[str, Block]) -> Iterator[Explain]:
     Arguments of ops in mapping form are the schema's to check; it does not know blocks.
     """
     step = take_apart(tree)
+    # Blocks first: a block may not have an op's name, so that no word is both.
     if step.word in blocks:
         yield from check_names(step.word, blocks[step.word].params, step.args, step.at)
     elif step.word in WORDS and step.word not in JOIN_WORDS:
@@ -191,6 +194,7 @@ def nested_in(step: Tree) -> Iterator[Tree | None]:
     if not isinstance(step, MappingTree):
         return
     for key, args in step.items:
+        # A join's branches are sequences in its own list; a computed one is under `branch`.
         if key.value in JOIN_WORDS and isinstance(args, Sequence):
             yield from args.items
         elif key.value == "seq":

@@ -23,6 +23,7 @@ def of_type(path: Path, instance: object, rules: Mapping[str, Any], at: Span) ->
     if path == ("output",):
         return "an output has a name: `output: {logits: {}}`"
     if isinstance(instance, dict) and "items" in rules and "array" in rules["type"]:
+        # In the notation that is there: brackets inside brackets, dashes among lines.
         flow = at.text[at.column - 1 : at.column] == "{"
         return "put it in brackets: [...]" if flow else "begin each entry with `- `"
     if isinstance(instance, int | float) and (help := _in_place_of_list(word, instance)):
@@ -80,10 +81,12 @@ def called(word: str, params: tuple[Parameter, ...], given: object = None) -> st
     if not params:
         return f"it takes no arguments: write `{word}`"
     values = given if isinstance(given, list) else [] if given is None else [given]
+    # `conv: 8, 3` is one text to YAML.
     if isinstance(given, str) and "," in given:
         values = [part.strip() for part in given.split(",")]
     needed = [p for p in params if isinstance(p.default, Required)] or list(params[:1])
     texts = ["..."] * len(needed)
+    # As many as are needed: then it is clear which is which, and they are put in.
     if len(values) == len(needed):
         texts = [_written(v) for v in values]
     pairs = (f"{p.name}: {text}" for p, text in zip(needed, texts, strict=True))

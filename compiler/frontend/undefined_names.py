@@ -59,6 +59,7 @@ class _Tables:
 
 def _explained(found: Diagnostic, tables: _Tables) -> Diagnostic:
     at, library = found.at, tables.library
+    # The word under the caret: a diagnostic has its place, and the place its text.
     word = at.text[at.column - 1 : at.column - 1 + at.width].strip("'\"")
     block = _around(at, tables)
     graph = library.root.get("graph")

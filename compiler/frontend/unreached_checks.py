@@ -20,6 +20,8 @@ def check_unreached(ex: Expansion, graph: Sequence) -> None:
         problems = tuple(default_problems(block.params, unreached.budget, block.inputs))
         if problems:
             ex.report(UserError(problems), StepScope(PathNode("")))
+        # Blocks in the order of the text; one that another unreached block calls is looked over
+        # there.
         check_block(ex, block, (block.name,))
         _check_pending(ex, graph)
 

@@ -26,12 +26,15 @@ class UnreachedSteps:
         self.expanded: set[int] = set()
         self.called_blocks: set[str] = set()
         self.pending: dict[int, tuple[Sequence, StepScope]] = {}
+        # Of its own, so that a spec that is just within its budget is not refused for steps that it
+        # never takes.
         self.budget = Budget()
         self._bound: dict[str, tuple[str, ...]] = {}
 
     def add(self, steps: Tree | None, env: StepScope, *own: str, turn: bool = False) -> None:
         """Hear of steps that are not expanded; `own` are names that their loop would bind."""
         if isinstance(steps, Sequence) and id(steps) not in self.expanded:
+            # Of a loop's turns nothing is known but that there are such names.
             if turn:
                 env = env.hidden((), (*LOOP_NAMES, *own))
             self.pending.setdefault(id(steps), (steps, env))

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     """Whatever a parameter's default, an expression, evaluates to."""
 
 
+# A class of its own and not None: None is a default that arguments have (`stride: null`).
 class Required:
     """The type of `REQUIRED`."""
 
@@ -94,4 +95,5 @@ def signature(word: type) -> tuple[Parameter, ...]:
 def _parameter(f: "Field[Any]") -> Parameter:
     kind, choices, low, high, doc = f.metadata["arg"]
     default = REQUIRED if f.default is MISSING else f.default
+    # An op's argument; those of blocks are made elsewhere, and their numbers stay Python's.
     return Parameter(f.name, kind, default, choices, low, high, doc, single=True)

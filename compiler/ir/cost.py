@@ -44,6 +44,8 @@ def cost(graph: Graph) -> Cost:
     for node in graph.nodes:
         types = graph.input_types(node)
         own = [
+            # Shared weights are counted with the first node that has them, so that the rows add up
+            # to the whole.
             p for name, p in zip(node.params, node.op.params(*types), strict=True)
             if name not in counted and p.trainable
         ]  # fmt: skip
@@ -70,6 +72,7 @@ def cost(graph: Graph) -> Cost:
         total,
         buffers,
         sum(r.macs for r in rows if r.path in kept),
+        # Bytes of float32, whatever a target stores: targets say their own sizes.
         4 * (total + buffers),
         peak_bytes(inference),
     )
@@ -77,6 +80,8 @@ def cost(graph: Graph) -> Cost:
 
 def peak_bytes(graph: Graph) -> int:
     """Return the most bytes of activations alive at once, in the order of the nodes."""
+    # A linear scan over live ranges: what nobody reads counts until the first node is done, what is
+    # an output until the end.
     last_read = dict.fromkeys(graph.types, 0)
     for index, node in enumerate(graph.nodes):
         last_read |= dict.fromkeys(node.inputs, index)

@@ -68,6 +68,8 @@ class Device:
 
         from tcc.compiler.version import __version__
 
+        # On every target the goldens come from ONNX Runtime, what it is given from onnx, and the
+        # integers from numpy (docs/decisions/0011-reference-executors.md).
         common = {name: version(name) for name in ("numpy", "onnx", "onnxruntime")}
         own = {t.name: t.version for t in self.tools if t.builds and t.version}
         return {"tcc": __version__, **common, **own}
@@ -98,6 +100,7 @@ class Device:
 
     def remarks(self, graph: "Graph") -> Iterable[Remark]:
         """Yield what is worth knowing of nodes that the target can run."""
+        # Advice is optional: most targets have nothing to say, and are not made to.
         if isinstance(self.backend, Adviser):
             return self.backend.remarks(self.target, graph)
         return ()
@@ -105,6 +108,7 @@ class Device:
     def emit(self, model: "Model", precision: Precision, progress: "Progress") -> Artifact:
         """Return the target's files; at an integer precision the model is the integer program."""
 
+        # `tcc build` takes several targets: what is told of the work bears the target's name.
         def of_this_target(what: str, done: int, total: int) -> None:
             name = self.name if what == self.name else f"{self.name}: {what}"
             progress(name, done, total)
@@ -164,6 +168,8 @@ class Device:
         runner = self._runner(folder)
         if source.preprocess is None:
             raise fail("E0625", "this network does not take an image", whole_file(str(folder)))
+        # A program that preprocesses by itself is judged with its preprocessing; a runtime is given
+        # what the one definition of it gives.
         if isinstance(runner, ImageRunner):
             return runner.run(self.target, folder, images)
         channels, height, width = source.type.shape
@@ -180,6 +186,7 @@ class Device:
             MissingTool: What runs or measures the artifact is not installed.
             UserError: The artifact cannot be run on this, or nothing measures it here (E0657).
         """
+        # What cannot run here cannot be measured: it is refused in the same words as `tcc run` has.
         self._runner(folder)
         if isinstance(self.backend, Measurer):
             return self.backend.measure(self.target, folder, source, workload, progress)

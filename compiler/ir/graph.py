@@ -36,6 +36,7 @@ class Node:
     inputs: tuple[str, ...]
     params: tuple[str, ...]
     type: TensorType
+    # No part of what a node is: two specs that say the same on other lines have equal graphs.
     at: Span = field(default=NOWHERE, compare=False)
 
 
@@ -69,6 +70,7 @@ class Output:
                 assert_never(self.activation)
 
 
+# Without slots, since a cached property keeps its value in the instance's `__dict__`.
 @dataclass(frozen=True)
 class Graph:
     """Nodes in an order in which each comes after its inputs."""
@@ -89,6 +91,8 @@ class Graph:
         """The nodes that read each value, in order."""
         found: dict[str, list[Node]] = {name: [] for name in self.types}
         for node in self.nodes:
+            # Indexed once for all values: asking each node of each value would take quadratic time
+            # in networks of some thousand nodes.
             # A node that reads a value twice is one reader of it.
             for value in dict.fromkeys(node.inputs):
                 found[value].append(node)
@@ -112,6 +116,7 @@ class Graph:
     def sole_reader(self, value: str) -> Node | None:
         """Return the one node that reads a value, if nothing else does."""
         readers = self.readers[value]
+        # An output is read from outside: what it holds has to stay, however few nodes read it.
         alone = len(readers) == 1 and all(value != o.value for o in self.outputs)
         return readers[0] if alone else None
 
@@ -195,6 +200,8 @@ def _problems(graph: Graph) -> Iterator[str]:
     for output in graph.outputs:
         if output.value not in known:
             yield f"output {output.name} is not defined"
+        # ONNX has one space of names for inputs, outputs and values (its IR, "Names Within a
+        # Graph"): such an output could not be written.
         elif output.name in sources and output.name != output.value:
             yield f"output {output.name} bears the name of an input"
 
@@ -208,10 +215,14 @@ def _node_problems(node: Node, known: Mapping[str, TensorType]) -> Iterator[str]
         return
     fewest, most = node.op.arity
     if len(node.inputs) < fewest or (most is not None and len(node.inputs) > most):
+        # Nothing more is asked of a node whose inputs are wrong: `infer` may take their number for
+        # granted.
         yield f"{node.name} has {len(node.inputs)} inputs"
         return
     types = tuple(known[value] for value in node.inputs)
     try:
+        # Passes write types down as they make nodes: here they are worked out anew, so that one
+        # that is stale is found where it began and not in a target.
         inferred = node.op.infer(*types)
     except OpError as error:
         yield f"{node.name}: {error}"
@@ -238,6 +249,7 @@ def make_node(
         OpError: The inputs do not fit the op.
     """
     resolved: Op | None = op.resolve(*types)
+    # A word may stand for nothing at all, as a resize to the size that is there does.
     if resolved is None:
         return None
     result = resolved.infer(*types)

@@ -44,6 +44,7 @@ def check_rows(rows: int, columns: int, channels: int, name: str) -> None:
     Raises:
         UserError: It would (E0704).
     """
+    # One byte each: rows are kept as 8-bit levels between the two passes, as Pillow keeps them.
     held = rows * columns * channels
     if held > MAX_ROWS_BYTES:
         label = f"{rows} rows of {columns} pixels: {held >> 20} MiB"

@@ -46,6 +46,8 @@ def measure(
     workload, progress = given
     before = _forget_peak()
     loading = repeated(load, LOADS, "load", progress)
+    # One more time: those that were timed are gone, and their memory is not counted with this
+    # one's.
     session = load()
     network = repeated(lambda: run(session), workload.runs, "time", progress)
     grown = _peak() - before if before else None
@@ -77,6 +79,8 @@ def repeated(work: Callable[[], object], count: int, what: str, progress: Progre
 
 
 def _preprocessing(source: Input, workload: Workload, progress: Progress) -> RunCost | None:
+    # Preprocessing is not part of a model's file here: it is timed by itself, as the device has to
+    # do it too.
     image, contract = workload.image, source.preprocess
     if image is None or contract is None:
         return None
@@ -99,6 +103,8 @@ def _forget_peak() -> int:
     return 0
 
 
+# The high-water mark of resident memory (proc(5), VmHWM): samples between runs would miss what a
+# run takes and gives back.
 def _peak() -> int:
     with suppress(OSError):
         found = re.search(r"^VmHWM:\s*(\d+) kB$", (ITSELF / "status").read_text(), re.MULTILINE)

@@ -73,6 +73,7 @@ class FloatTrace:
             outputs: Those that it gives.
         """
         inputs, outputs = tuple(inputs), tuple(outputs)
+        # What floats did to one input, they may have done to the result: the worst of them holds.
         reach = max(map(self.reach, inputs), default=FloatReach.NONE)
         is_real = not self.real.isdisjoint(inputs)
         is_computed = not self.computed.isdisjoint(inputs)
@@ -82,12 +83,16 @@ class FloatTrace:
             case OperatorRole.MOVE:
                 pass
             case OperatorRole.COMPUTE:
+                # An operator on levels alone has a definition to the bit; only among floats is the
+                # order of sums the runtime's.
                 is_computed = is_real
                 reach = max(reach, FloatReach.UNROUNDED) if is_real else reach
             case OperatorRole.FUNCTION:
                 is_real = is_computed = False
             case OperatorRole.ROUND:
                 is_real = is_computed = False
+                # Rounding the floats of an input, which no layer computed, is the beginning of
+                # every integer program and the same everywhere.
                 reach = FloatReach.ROUNDED if reach else reach
             case _:
                 assert_never(role)

@@ -33,6 +33,8 @@ class OpError(ValueError):
 class Init(Enum):
     """How a weight tensor is filled before training."""
 
+    # torch writes it as `kaiming_uniform_(a=sqrt(5))`, whose bound is sqrt(6 / ((1 + a * a) *
+    # fan-in)).
     KAIMING = "kaiming"  # uniform in +-sqrt(1 / fan-in), the default of torch's conv and linear
     ZEROS = "zeros"
     ONES = "ones"
@@ -166,6 +168,7 @@ class Op(ABC):
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
 
 
+# Beside `Op` and not in it: only what integer programs are made of has such a meaning.
 class Exact(ABC):
     """What an operation on 8-bit integers is as well: it has one result, the same to the bit."""
 

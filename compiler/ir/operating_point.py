@@ -41,4 +41,6 @@ class OperatingPoint:
     @property
     def probabilities(self) -> tuple[float, ...]:
         """The thresholds as probabilities."""
+        # Two forms of the logistic function, each with an exponential of no positive number: `exp`
+        # ends at 709 for doubles, log-odds may be beyond.
         return tuple(1 / (1 + exp(-x)) if x > 0 else exp(x) / (1 + exp(x)) for x in self.thresholds)

@@ -85,6 +85,8 @@ def resampled(pixels: "Pixels", number: int, along: Axis) -> "Pixels":
     Returns:
         uint8, `along.count` pixels along the axis.
     """
+    # The axis in front: a tap is then one row of the sum, which numpy adds whole. All pixels of a
+    # strip take their t-th tap together, so that Python's loop has as many turns as taps.
     lines = np.moveaxis(pixels, number, 0)
     if along.scaled == along.source:
         return pixels
@@ -95,6 +97,7 @@ def resampled(pixels: "Pixels", number: int, along: Axis) -> "Pixels":
         # Half of the last place to begin with: the shift below then rounds to nearest.
         total = np.full(result[:, part].shape, 1 << (PRECISION - 1), np.int32)
         for offset, tap in enumerate(taps.T):
+            # Taps past the end have weight 0: they may read any pixel, but must read one.
             at = np.minimum(starts + offset, len(lines) - 1)
             total += lines[at, part] * tap[:, None, None]
         result[:, part] = np.clip(total >> PRECISION, 0, 255)
@@ -125,6 +128,8 @@ def coefficients(along: Axis) -> "tuple[NDArray[np.int64], NDArray[np.int32]]":
     reach = ((offsets + starts[:, None]) - middle[:, None] + 0.5) * (1.0 / support)
     # Never negative, so that Pillow's other rounding, for negative ones, is not needed.
     weights = np.maximum(1.0 - np.abs(reach), 0.0)
+    # Windows are cut at the border and the rest is made to sum to 1 again, as Pillow does: no
+    # border is invented.
     weights[offsets >= (ends - starts)[:, None]] = 0.0
     weights /= np.add.accumulate(weights, axis=1)[:, -1:]  # summed in order, as Pillow does
     return starts, (weights * (1 << PRECISION) + 0.5).astype(np.int32)

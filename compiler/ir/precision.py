@@ -91,6 +91,8 @@ class Precision:
     @property
     def full(self) -> bool:
         """Whether it computes with the spec's own weights in floats: what others compare with."""
+        # Storage in float16 is no full precision, though it multiplies floats: its weights were
+        # rounded.
         return not (self.calibrated or self.weights.rounded)
 
 

@@ -121,8 +121,12 @@ def levels(
     Raises:
         UserError: As for `plan`.
     """
+    # Only what is kept is computed: of a slide of 8192 pixels that is cropped to 224, a few hundred
+    # rows.
     down, across = plan(pre, image.shape, size, name)
     shown = image[slice(*down.read), slice(*across.read)]
+    # Colour before size, as the contract says: grey of averaged pixels, rounded in between, is not
+    # the average of greys.
     pixels = resampled(_colored(pre.color, shown), 1, across)
     return center(resampled(pixels, 0, down), size[1:])
 
@@ -150,6 +154,7 @@ def plan(
     if pre.resize:
         kept = pre.resize.size
         scaled = _scaled(pre.resize, source)
+    # With a crop any size will do, since what is missing is filled with zeros.
     if pre.channels != size[0] or (not pre.crop and kept != wanted):
         (height, width), (h, w) = wanted, kept
         raise fail(
@@ -182,6 +187,8 @@ def normalized(pre: Preprocess, pixels: "Pixels") -> "NDArray[np.float32]":
     """
     if pre.raw:
         return np.ascontiguousarray(pixels.astype(np.float32).transpose(2, 0, 1))
+    # Division, difference and division, each rounded to float32: factors joined in advance would
+    # round otherwise, and C on the device has these three.
     mean, std = (np.array(v, np.float32) for v in (pre.mean, pre.std))
     values = pixels.astype(np.float32) / np.float32(divisor(pre, pixels))
     values = (values - mean) / std
@@ -212,6 +219,8 @@ def center(pixels: "Pixels", size: Pair) -> "Pixels":
 
 def _overlap(source: int, target: int) -> tuple[slice, slice]:
     """Return where the centred stretches of two lengths overlap, in each of them."""
+    # Half of each difference rounded down, which is what torchvision's CenterCrop does to images
+    # that are too large by an even number; the odd pixel is at the end here.
     both = min(source, target)
     first, second = (source - both) // 2, (target - both) // 2
     return slice(first, first + both), slice(second, second + both)
@@ -224,6 +233,8 @@ def _colored(color: str, image: "Pixels") -> "Pixels":
         case "bgr":
             return image[:, :, ::-1]
         case "gray":
+            # In strips: four bytes for each channel of 64 Mi pixels would be four times the image
+            # itself.
             gray = np.empty((*image.shape[:2], 1), np.uint8)
             for rows in strips(*image.shape[:2]):
                 # ITU-R BT.601's 0.299, 0.587 and 0.114 in 16 fraction bits, as Pillow has them

@@ -36,6 +36,7 @@ def _node(graph: Graph, node: Node) -> str:
 
 def _type(kind: TensorType) -> str:
     """Return an element's type and the shape, with the scale of quantised integers."""
+    # Nine digits tell every float32 from its neighbours.
     scale = "" if kind.scale is None else f" * {kind.scale:.9g}"
     return f"{kind.dtype}[{kind}]{scale}"
 

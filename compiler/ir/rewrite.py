@@ -113,9 +113,12 @@ def rewrite(model: Model, rule: Rule) -> Model:
             case None:
                 view.made[node.name] = node
             case Bypass(value):
+                # Already the end of a chain: the node's inputs were renamed before the rule saw
+                # them.
                 instead[node.name] = value
             case Replacement() as new:
                 _place(node, new, view, users)
+    # An output of a bypassed node reads what the node read: its own name stays.
     outputs = tuple(replace(o, value=instead.get(o.value, o.value)) for o in graph.outputs)
     nodes = tuple(view.made.values())
     return eliminate_dead(Model(replace(graph, nodes=nodes, outputs=outputs), view.weights))
@@ -124,6 +127,7 @@ def rewrite(model: Model, rule: Rule) -> Model:
 def eliminate_dead(model: Model) -> Model:
     """Return a model without the nodes and weights that no output needs."""
     graph = eliminate_dead_nodes(model.graph)
+    # A pass may leave old weights behind; whoever writes a file takes all that are there.
     return Model(graph, {name: model.weights[name] for name in graph.params})
 
 
@@ -147,6 +151,7 @@ def for_inference(graph: Graph) -> Graph:
 
 def unused_name(name: str, taken: Mapping[str, object]) -> str:
     """Return a name for a new value that nothing else bears."""
+    # A prime cannot stand in a name of the language: no step of a spec is ever called so.
     while name in taken:
         name += "'"
     return name

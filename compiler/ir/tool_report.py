@@ -41,6 +41,7 @@ class ToolReport:
     @property
     def low(self) -> "tuple[LayerCosine, ...]":
         """The outputs below the threshold."""
+        # Not `<`: a cosine that is NaN, of an output that is all zeros say, is low as well.
         return tuple(each for each in self.outputs if not each.cosine >= LEAST)
 
     @property

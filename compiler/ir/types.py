@@ -61,6 +61,8 @@ class TensorType:
 
     def like(self, shape: Shape) -> "TensorType":
         """Return the type of another shape with elements of the same meaning."""
+        # One scale for a tensor (docs/decisions/0004-activations-per-tensor.md): moving its numbers
+        # keeps it.
         return TensorType(shape, self.dtype, self.scale)
 
     @property

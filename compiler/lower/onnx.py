@@ -64,6 +64,8 @@ def _lowered(
     _check(graph, opset)
     names = value_names(graph)
     types = {names[value]: kind for value, kind in graph.types.items()}
+    # An output bears the spec's name for it in the file; the value behind it takes that name too,
+    # so that no operator is needed where one value is one output.
     outputs = {o.name: _info(o.name, graph.types[o.value], batch) for o in graph.outputs}
     literals: list[onnx.TensorProto] = []
     nodes = [made for node in graph.nodes for made in _nodes(graph, node, names, opset, literals)]
@@ -87,6 +89,8 @@ def _lowered(
 
 def _model(body: onnx.GraphProto, opset: int) -> onnx.ModelProto:
     imports = [helper.make_opsetid("", opset)]
+    # IR version and opset are two numbers: onnx would write the newest of the first whatever the
+    # second is.
     # The oldest IR version that has the opset, so that no runtime refuses a file for its envelope.
     return helper.make_model(
         body,
@@ -105,6 +109,7 @@ def _check(graph: Graph, opset: int) -> None:
         what = "has no operators for 8-bit integers" if lacking else "is not supported"
         help = f"choose one from {oldest} to {NEWEST}; 17 is the default"
         raise fail("E0650", f"ONNX opset {opset} {what}", whole_file(graph.name), help=help)
+    # Told before a tensor is copied: protobuf fails only once it has put the message together.
     size = sum(p.dtype.size * int(np.prod(p.shape)) for p in graph.params.values())
     if size > LARGEST:
         message = f"{graph.name} is too large for an ONNX file"
@@ -114,6 +119,8 @@ def _check(graph: Graph, opset: int) -> None:
 
 def value_names(graph: Graph) -> Mapping[str, str]:
     """Return what each value is called: an output's name, or its own where that is free."""
+    # ONNX has one space of names for all values of a graph, a spec has one for steps and one for
+    # outputs. Outputs and inputs, which users of a file ask for, keep theirs.
     taken = {*(o.name for o in graph.outputs), *(i.name for i in graph.inputs)}
     names = {i.name: i.name for i in graph.inputs}
     for output in graph.outputs:
@@ -132,6 +139,8 @@ def _nodes(
 ) -> Iterator[onnx.NodeProto]:
     """Yield the operators of one node; its literal tensors join `literals`."""
     types = graph.input_types(node)
+    # Ops say their operators with roles and places (`weight`, `x0`); here they become the graph's
+    # names. What lies between two operators of one node is called after it.
     roles = (param.role for param in node.op.params(*types))
     local = {f"x{i}": names[value] for i, value in enumerate(node.inputs)}
     local |= dict(zip(roles, node.params, strict=True))
@@ -144,11 +153,14 @@ def _nodes(
         for place, argument in enumerate(call.inputs):
             match argument:
                 case None:
+                    # ONNX's way to leave out an optional input that others follow.
                     inputs.append("")
                 case str():
                     inputs.append(local[argument])
                 case Const():
                     inputs.append(f"{node.name}:{call.output}.{place}")
+                    # Literals become initialisers beside the weights: a file has its constants in
+                    # one form.
                     literals.append(_literal(argument, inputs[-1]))
         local |= made
         yield helper.make_node(call.function, inputs, [result, *more], result, **call.attributes)
@@ -161,11 +173,14 @@ def _literal(const: Const, name: str) -> onnx.TensorProto:
 
 def _initialisers(model: Model, graph: Graph) -> Iterator[onnx.TensorProto]:
     for name in graph.params:
+        # Raw bytes in little-endian order, which is one form for every type and the same every
+        # time.
         yield numpy_helper.from_array(np.ascontiguousarray(model.weights[name]), name)
 
 
 def _unfilled(graph: Graph) -> Iterator[onnx.TensorProto]:
     for name, param in graph.params.items():
+        # Said to lie in another file, which inferring shapes does not open.
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(param.dtype.value))
         yield onnx.TensorProto(
             name=name, dims=param.shape, data_type=kind, data_location=onnx.TensorProto.EXTERNAL
@@ -174,5 +189,6 @@ def _unfilled(graph: Graph) -> Iterator[onnx.TensorProto]:
 
 def _info(name: str, kind: TensorType, batch: int | None) -> onnx.ValueInfoProto:
     element = helper.np_dtype_to_tensor_dtype(np.dtype(HELD_AS.get(kind.dtype, kind.dtype.value)))
+    # A name and no empty dimension: all values with it are then known to have batches of one size.
     axis = "N" if batch is None else batch
     return helper.make_tensor_value_info(name, element, [axis, *kind.shape])

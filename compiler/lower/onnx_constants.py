@@ -18,11 +18,14 @@ def compact(model: onnx.ModelProto, *, fill: bool) -> onnx.ModelProto:
     """
     made = onnx.ModelProto()
     made.CopyFrom(model)
+    # Linear: constants are compared by their bytes in a dictionary, operators are renamed in one
+    # walk.
     graph = made.graph
     kept, names = _distinct(graph.initializer, _alone(graph))
     fills = [(tensor, _shape(tensor)) for tensor in _fillable(kept)] if fill else []
     shapes, same = _distinct(shape for _, shape in fills)
     filled = {tensor.name for tensor, _ in fills}
+    # Fills stand first: they read constants alone, and everything may read them.
     operators = [_fill(tensor, same.get(shape.name, shape.name)) for tensor, shape in fills]
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
@@ -57,6 +60,8 @@ def _distinct(
         bare.ClearField("name")
         known = tensor
         if tensor.name not in alone:
+            # The whole message but for its name: two constants of equal bytes and other shapes or
+            # types stay apart.
             known = first.setdefault(bare.SerializeToString(deterministic=True), tensor)
         if known is tensor:
             kept.append(tensor)

@@ -24,6 +24,8 @@ def numbers(data: bytes) -> Numbers:
     Raises:
         google.protobuf.message.DecodeError: It is no ONNX model.
     """
+    # What the manifest says of a file is not believed: these are the file's own operators
+    # (docs/decisions/0012-bundles-with-goldens.md).
     graph = onnx.load_model_from_string(data).graph
     kinds = {node.op_type for node in graph.node}
     trace = FloatTrace({i.name for i in graph.input if i.type.tensor_type.elem_type == _FLOAT})
@@ -50,6 +52,8 @@ def with_inner_levels(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     made = {name for node in graph.node for name in node.output}
     given = {output.name for output in graph.output}
     known = [one for one in (*graph.value_info, *graph.output) if one.name in made]
+    # As further outputs of a network that is otherwise the same: keeping all values would be
+    # another way to run it (docs/decisions/0029-saturation.md).
     found = [one for one in known if one.type.tensor_type.elem_type in kinds]
     graph.output.extend(one for one in found if one.name not in given)
     return model.SerializeToString(), tuple(one.name for one in found)
@@ -67,6 +71,7 @@ def _role(node: onnx.NodeProto) -> OperatorRole:
 
 
 def _stored(graph: onnx.GraphProto) -> Iterator[str]:
+    # Constants that `compact` filled by operators are stored as well, as one number each.
     fills = (a.t for node in graph.node for a in node.attribute if a.HasField("t"))
     for tensor in (*graph.initializer, *fills):
         if tensor.data_type in helper.get_all_tensor_dtypes():

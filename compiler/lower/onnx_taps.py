@@ -49,6 +49,8 @@ def tapped(model: Model, extremes: Sequence[Extreme], parts: Sequence[Part]) -> 
     Returns:
         The file's bytes.
     """
+    # One image at a time: extremes of a batch would be those of no image, and memory would grow
+    # with it.
     proto = lower(model, batch=1)
     graph = proto.graph
     names = value_names(model.graph)
@@ -56,6 +58,8 @@ def tapped(model: Model, extremes: Sequence[Extreme], parts: Sequence[Part]) -> 
     axes = numpy_helper.from_array(np.array([2, 3], np.int64), AXES)
     graph.initializer.append(axes)
     for tap in extremes:
+        # Reducing a vector over no axes at all would be the vector; axes 2 and 3 are not there to
+        # be reduced.
         image = len(types[tap.value].shape) == 3
         graph.node.append(_reduced(tap, names) if image else _copied(tap, names))
         graph.output.append(_any(tap.name, onnx.TensorProto.FLOAT))
@@ -63,6 +67,7 @@ def tapped(model: Model, extremes: Sequence[Extreme], parts: Sequence[Part]) -> 
         graph.initializer.append(
             numpy_helper.from_array(np.array(part.step, np.int64), f"{part.name}.step")
         )
+        # Bounds as inputs and not as constants: one session then serves whatever part is asked for.
         graph.input.extend(_any(name, onnx.TensorProto.INT64, 2) for name in _bounds(part))
         graph.node.append(_sliced(part, names))
         graph.output.append(_any(part.name, onnx.TensorProto.FLOAT))

@@ -73,6 +73,7 @@ class _Work:
         types = self.model.graph.input_types(node)
         own = {name: self.model.weights[name] for name in node.params}
         kept = isinstance(node.op, self.kept)
+        # What has floats on all sides is no operation on integers: `--mixed` left it so.
         if kept or all(kind.dtype is DType.F32 for kind in (*types, node.type)):
             self.add(node, node.name, node.op, node.inputs, own)
             return
@@ -81,6 +82,8 @@ class _Work:
         if node.type.dtype is DType.F32:
             self.add(node, node.name, op, inputs, tensors)
             return
+        # The value keeps its name at the end of the chain, where its integers are: both forms can
+        # be compared value by value.
         last = self.add(node, f"{node.name}:float", op, inputs, tensors)
         clamp = _clamp(node)
         if clamp:
@@ -92,6 +95,9 @@ class _Work:
     def real(self, node: Node, value: str) -> str:
         """Return the name of a value's float form, which is made once."""
         name = f"{value}:dequantized"
+        # Shared by all readers of the value. ONNX Runtime, whose fusions look for a
+        # DequantizeLinear beside each operator, copies it for each
+        # (ensure_unique_dq_for_node_unit.cc).
         if name not in self.nodes:
             self.add(node, name, Dequantize(), (value,), {})
         return name
@@ -114,6 +120,9 @@ def _float(  # noqa: C901, PLR0911 - a case an operation
     match node.op:
         case QConv(conv=conv):
             (weight, levels), (scale, steps), (bias, sums) = own.items()
+            # A bias is int32 at the scale of the products, input's times filter's: the first
+            # rounding of the integer program's factor
+            # (docs/decisions/0002-scales-and-float32-order.md), and what QDQ tools ask of it.
             wide = np.float32(types[0].scale) * np.asarray(steps, np.float32)
             return Dequantized(conv), {
                 weight: levels,
@@ -123,6 +132,8 @@ def _float(  # noqa: C901, PLR0911 - a case an operation
             }
         case RealConv(conv=conv):
             (weight, levels), (factor, wide), (bias, sums) = own.items()
+            # A real end has only the scale of its products; a filter's own is that without the
+            # input's.
             steps = np.asarray(wide, np.float32) / np.float32(types[0].scale)
             return Dequantized(conv), {
                 weight: levels,
@@ -139,6 +150,8 @@ def _float(  # noqa: C901, PLR0911 - a case an operation
         case QGlobalAvgPool() | RealGlobalAvgPool():
             return GlobalAvgPool(), {}
         case QPad(padding=padding, levels=levels):
+            # Borders were rounded to levels; their real values are what these mean, not what the
+            # spec had.
             values = tuple(level * float(types[0].scale or 0) for level in levels)
             return (Pad(padding, *values) if len(values) == 1 else Border(padding, values)), {}
         case Table(function=function):

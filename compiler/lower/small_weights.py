@@ -51,6 +51,7 @@ def _replaced(model: Model, rule: Rule) -> Model:
     weights = dict(model.weights)
     nodes = []
     for node in model.graph.nodes:
+        # Batch norms and biases stay as they are: in all a few numbers a channel.
         if isinstance(node.op, WEIGHTED):
             weight, *others = node.params
             found = rule(node, np.asarray(model.weights[weight]))
@@ -64,9 +65,12 @@ def _replaced(model: Model, rule: Rule) -> Model:
 
 
 def _half(node: Node, weight: Array) -> tuple[Op, dict[str, Array]] | None:
+    # Beyond 65504 float16 is infinite, which the comparison below finds.
     with np.errstate(over="ignore"):
         rounded = weight.astype(np.float16)
+    # In float64, where both forms and their difference are exact.
     error = np.abs(rounded.astype(np.float64) - weight).max(initial=0)
+    # Not `>`: an error that is NaN, from infinite weights, must not pass.
     if not error <= HALF_ERROR * np.abs(weight).max(initial=0):
         return None
     return Half(node.op), {"": rounded}
@@ -77,6 +81,7 @@ def _dynamic(node: Node, weight: Array) -> tuple[Op, dict[str, Array]] | None:
     if isinstance(node.op, Linear):
         # By way of int16, since int8 ends below 128.
         shifted = (whole.astype(np.int16) + 128).astype(np.uint8)
+        # Features first, as MatMulInteger takes its second matrix.
         return DynamicLinear(node.op), {"": np.ascontiguousarray(shifted.T), "scale": scale}
     wide = scale.reshape(-1, *(1 for _ in weight.shape[1:]))
     return Int8Weights(node.op), {"": whole, "scale": wide}
@@ -92,7 +97,11 @@ def levels(weight: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         Levels in [-127, 127] of the same shape, and float32 scales (filters,).
     """
     flat = weight.reshape(len(weight), -1).astype(np.float64)
+    # The largest weight is a level itself, 127: weights within -127 to 127 are what the integer
+    # program has as well (docs/decisions/0004-activations-per-tensor.md).
     most = np.abs(flat).max(axis=1)
     scale = np.where(most > SMALLEST, most / 127, 1).astype(np.float32)
+    # By the scale as it is stored: rounded by the one before it became float32, levels could be off
+    # by one.
     whole = np.rint(flat / scale[:, None].astype(np.float64)).astype(np.int8)
     return whole.reshape(weight.shape), scale

@@ -51,6 +51,8 @@ class TorchNetwork(nn.Module):
         self._inputs = tuple(source.name for source in graph.inputs)
         self._places = _places(graph)
         owners = _owners(graph)
+        # Two programs of the same layers, made once: what only training needs is not computed in
+        # evaluation, and choosing one costs nothing in a step.
         self._programs = {
             True: _program(eliminate_dead_nodes(graph), owners),
             False: _program(for_inference(graph), owners),
@@ -61,6 +63,8 @@ class TorchNetwork(nn.Module):
                 self._modules[node.name] = layer(graph, node)
         with torch.no_grad():
             for name, values in self.named_weights().items():
+                # `np.array` copies: torch warns of arrays that may not be written, as those of a
+                # mapped file are.
                 values.copy_(torch.from_numpy(np.array(weights[name], np.float32)))
 
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
@@ -70,12 +74,16 @@ class TorchNetwork(nn.Module):
         layers: Mapping[str, Any] = self._modules
         for step in program.steps:
             values[step.result] = layers[step.layer](*[values[v] for v in step.arguments])
+            # Autograd keeps what it needs for itself; without gradients memory is that of the
+            # values alive.
             for name in step.last:
                 del values[name]
         return {name: values[value] for name, value in program.outputs.items()}
 
     def named_weights(self) -> dict[str, Tensor]:
         """Return the tensors of the weights by the graph's names, in the graph's order."""
+        # Found through the layers each time and not kept: torch's tools may put another tensor, or
+        # another layer, in their place (`SyncBatchNorm`, parametrisations).
         places = ((name, *self._places[name]) for name in self.graph.params)
         return {name: _weight(self._modules[owner], role) for name, owner, role in places}
 
@@ -146,6 +154,8 @@ def _owners(graph: Graph) -> dict[str, str]:
     found: dict[str, str] = {}
     for node in graph.nodes:
         owner = first[node.params[0]] if node.params else node
+        # One layer stands for all nodes that share its weights, so that they must agree in all
+        # else.
         if (owner.op, owner.params) != (node.op, node.params):
             raise UnhandledError("operation with weights of other ones", node.name)
         found[node.name] = owner.name
@@ -164,6 +174,8 @@ def _places(graph: Graph) -> dict[str, tuple[str, str]]:
 
 def _weight(owner: nn.Module | None, role: str) -> Tensor:
     """Return a weight of a layer, or of what torch put in its place."""
+    # `convert_sync_batchnorm` makes layers of torch's own class, with torch's names for the
+    # statistics.
     synchronised = isinstance(owner, nn.SyncBatchNorm) and role in {"mean", "var"}
     tensor: Tensor = getattr(owner, f"running_{role}" if synchronised else role)
     return tensor

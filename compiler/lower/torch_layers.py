@@ -27,6 +27,8 @@ class RunningStatistics(nn.Module):
     var: Tensor
 
     def __init__(self, features: int, **how: Any) -> None:
+        # Told not to track, torch makes no buffers of its own names; then the flag is set, by which
+        # its forward pass uses them.
         super().__init__(features, track_running_stats=False, **how)
         self.track_running_stats = True
         for role, start in (("mean", 0.0), ("var", 1.0)):
@@ -78,6 +80,7 @@ class Padded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output for the input with its border."""
+        # torch's `padding` is one number for both sides of an axis.
         padded = functional.pad(x, self.border, value=self.fill)
         y: Tensor = super().forward(padded)
         return y
@@ -118,6 +121,8 @@ class TorchCall:
         """Add the result to the values, and forget those that are read for the last time."""
         tensors = [values[name] for name in self.arguments]
         arguments = [tensors] if self.packed else tensors
+        # The functions for dropout and batch norms take the mode as an argument: as modules would,
+        # these ask for it at each call.
         mode = {"training": training} if self.trains else {}
         values[self.result] = self.function(*arguments, **self.options, **mode)
         for name in self.last:
@@ -158,6 +163,7 @@ def last_readings(
     There the values are dropped, so that memory holds what is still needed, as in a module written
     by hand.
     """
+    # One walk backwards, linear in what is read.
     known = set(kept)
     # Backwards, the first step that is met with a value is the last that reads it.
     freed = []
@@ -181,6 +187,8 @@ def layer(graph: Graph, node: Node) -> nn.Module:
     for param in params:
         tensor = torch.empty(param.shape)
         if param.trainable:
+            # In place of what the layer made: its own tensors are on the meta device, without
+            # memory or an initialisation that would be overwritten at once.
             made.register_parameter(param.role, nn.Parameter(tensor))
         else:
             made.register_buffer(param.role, tensor)
@@ -189,6 +197,7 @@ def layer(graph: Graph, node: Node) -> nn.Module:
 
 def _of_torch(calls: tuple[Call, ...], shapes: Shapes) -> nn.Module | None:
     match calls:
+        # One call is torch's own layer where there is one, which torch's tools know.
         case (Call(function=name, attributes=how),) if name in LAYERS:
             return LAYERS[name](how, shapes)
         case (Call(function="pad", attributes=border), Call(function=name, attributes=how)) if (
@@ -209,6 +218,7 @@ def _conv(kind: type[nn.Conv2d]) -> Callable[[Options, Shapes], nn.Conv2d]:
     def made(how: Options, shapes: Shapes) -> nn.Conv2d:
         filters, depth, *kernel = shapes["weight"]
         given = {"kernel_size": tuple(kernel), "bias": "bias" in shapes, "device": "meta", **how}
+        # torch stores a filter's own channels alone: the layer counts those of all groups.
         return kind(depth * how["groups"], filters, **given)
 
     return made
@@ -217,6 +227,8 @@ def _conv(kind: type[nn.Conv2d]) -> Callable[[Options, Shapes], nn.Conv2d]:
 def _conv_transpose(how: Options, shapes: Shapes) -> nn.ConvTranspose2d:
     channels, depth, *kernel = shapes["weight"]
     given = {"kernel_size": tuple(kernel), "bias": "bias" in shapes, "device": "meta", **how}
+    # Here the groups divide the filters, as a transposed convolution's tensor has the input's
+    # channels first.
     return nn.ConvTranspose2d(channels, depth * how["groups"], **given)
 
 
@@ -277,5 +289,7 @@ def _local(argument: Argument) -> str:
 
 
 def _function(call: Call) -> Callable[..., Tensor]:
+    # The functional form first: `torch` has some of the same names, `torch.dropout` for one, with
+    # other arguments.
     found: Callable[..., Tensor] | None = getattr(functional, call.function, None)
     return found or getattr(torch, call.function)

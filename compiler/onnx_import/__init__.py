@@ -72,6 +72,8 @@ def import_onnx(
     until = tuple(dict.fromkeys(wanted.until))
     inputs_outputs.check_values(path, model, until)
     source = inputs_outputs.fix_input(path, model, wanted.shape)
+    # Cleaned once: what is compared operator by operator below is this model, and the whole is
+    # compared with the file as it came.
     cleaned, done = runner.clean(model)
     notes = _cleaned(path, done)
     graph = _graph(path, cleaned)
@@ -81,9 +83,12 @@ def import_onnx(
         found = conversion.convert(graph, str(path), source, name)
     except UserError as error:
         raise _with(error, path, notes) from None
+    # Simplified as a graph and written as a text, which is then compiled as any spec: what the
+    # import promises is said of what a user gets, not of a graph that only the importer saw.
     tidied, values = simplify(found.model, found.wished)
     made = spec_rebuild.rebuild(tidied, path, wanted)
     rows = tuple(spec_rebuild.imported_operators(found.origins, values, made))
+    # Operators one by one first, as its message names the culprit; whole outputs after them.
     operator_comparison.check(path, cleaned, found, runner)
     inputs_outputs.take_outputs(model, until)
     difference, unsure = output_check.largest_difference(
@@ -107,10 +112,13 @@ def _cleaned(path: Path, done: "TaskResult") -> tuple[str, ...]:
         UserError: It is no valid model (E0902).
     """
     if "checked" not in done.steps:
+        # What ONNX's own checker refuses has no meaning that a spec could be held against.
         raise fail(
             "E0902", "this is no valid ONNX model", whole_file(str(path)), label=done.problem
         )
     if "simplified" not in done.steps:
+        # A remark and no error: simplifying only computes what is constant, and conversion does
+        # without wherever the file computes nothing of its shapes.
         return (f"onnxsim could not simplify the file, which is taken as it is: {done.problem}",)
     return ()
 

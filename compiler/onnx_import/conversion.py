@@ -115,15 +115,20 @@ class _Converter:
         self.build = GraphBuilder(given, names)
         image = self.build.view(given.name)
         if source.channels_last:
+            # TensorFlow's exporters keep height x width x channels at the door and transpose behind
+            # it: as a view of the same map, both are nothing.
             image = image.moved(lambda index: np.moveaxis(index, 1, -1))
         self.tensors: dict[str, Operand | None] = {source.name: image}
         self.problems = _Problems(file)
         self.results: list[tuple[gs.Node, Operand | None]] = []
 
     def converted(self) -> ConvertedModel:
+        # A node that is refused does not end the walk: one run tells every operator that has no
+        # step.
         for node in self.graph.nodes:
             self._node(node)
         self._attention()
+        # All at once: whoever has to export anew wants to know everything that is in the way.
         found = tuple(self.problems.found())
         if found:
             raise UserError(found)
@@ -149,6 +154,8 @@ class _Converter:
 
     def _node(self, node: gs.Node) -> None:
         results: Sequence[Operand | None] = [None] * len(node.outputs)
+        # What reads a value that failed fails for that reason, which was told: nothing more is said
+        # of it.
         known = [t for t in node.inputs if not isinstance(t, gs.Constant) and not t.is_empty()]
         if all(self.tensors.get(t.name) is not None for t in known):
             results = self._converted(node) or results
@@ -162,6 +169,8 @@ class _Converter:
             operands = [
                 self.tensors.get(t.name) for t in node.inputs if not isinstance(t, gs.Constant)
             ]
+            # Queries by keys, or their product by values: neither factor is a weight. One of them
+            # has usually failed already, at the softmax or the transposition before it.
             computed = len(operands) == 2 and all(
                 x is None or isinstance(x, View) for x in operands
             )
@@ -169,6 +178,7 @@ class _Converter:
                 self.problems.add("E0911", ATTENTION, attention(before(node)), node)
 
     def _converted(self, node: gs.Node) -> Sequence[Operand] | None:
+        # Other domains, such as com.microsoft, use ONNX's names for operators of their own.
         converter = CONVERTERS.get(node.op) if _is_onnx(node) else None
         if converter is None:
             domain = "" if _is_onnx(node) else node.domain
@@ -234,6 +244,7 @@ def _is_onnx(node: gs.Node) -> bool:
 
 def _named(node: gs.Node) -> str:
     """Return what the step of a node is called: after its weights, or its place; else nothing."""
+    # More than one number: a scalar that several layers share bears the name of none of them.
     weights = [t.name for t in node.inputs if isinstance(t, gs.Constant) and t.values.size > 1]
     layer = next(filter(None, map(of_weight, weights)), "")
     name, type = _parts(node)[0]

@@ -55,8 +55,11 @@ def fuse(graph: gs.Graph, until: Sequence[str] = ()) -> None:
     Where values are named by `until`, the graph is cut after them.
     """
     tensors = graph.tensors() if until else {}
+    # Cut before anything is matched: what lies behind must not keep inner values of a pattern
+    # alive.
     graph.outputs = [tensors[name] for name in until] or graph.outputs
     _constants(graph)
+    # Files list operators in order, but cutting and folding may have left others.
     graph.toposort()
     # From the end, so that a pattern is found whole before the part of it that is one, too.
     for node in reversed(list(graph.nodes)):
@@ -93,6 +96,8 @@ def _apply(rule: FusionRule, node: gs.Node) -> bool:
     if attributes is None:
         return False
     attributes[PARTS] = tuple(_parts(rule.pattern, node))
+    # The last node becomes the whole operator, and keeps its name and its result, which others
+    # read; its former inputs are dead, and `cleanup` drops them.
     node.op, node.attrs = rule.type, attributes
     node.inputs = [found[name] for name in rule.inputs]
     return True
@@ -101,6 +106,8 @@ def _apply(rule: FusionRule, node: gs.Node) -> bool:
 def _parts(pattern: OperatorPattern, node: gs.Node) -> Iterator[tuple[str, str]]:
     """Yield the operators of a match that has just been found, the last one first."""
     yield node.name, node.op
+    # A pattern's operators may stand in either order in the file: each is found by its type, and
+    # taken once.
     wanted = [p for p in pattern.inputs if isinstance(p, OperatorPattern)]
     for tensor in node.inputs:
         maker = tensor.inputs[0] if len(tensor.inputs) == 1 else None
@@ -112,6 +119,8 @@ def _parts(pattern: OperatorPattern, node: gs.Node) -> Iterator[tuple[str, str]]
 
 def _is_sixth(found: PatternMatch) -> Attributes | None:
     node = found["h"]
+    # x * HardSigmoid(x) is hard swish only with a slope of 1/6; with ONNX's default it is another
+    # function.
     alpha, beta = node.attrs.get("alpha", 0.2), node.attrs.get("beta", 0.5)
     return {} if isclose(alpha, SIXTH, rel_tol=1e-6) and beta == 0.5 else None
 
@@ -123,6 +132,7 @@ def _is_relu6(found: PatternMatch) -> Attributes | None:
 
 
 def _layer_norm(found: PatternMatch) -> Attributes | None:
+    # Mean and variance must be over the same axis: two different ones are no normalisation.
     axes = {numbers(found[name], "axes", 1) for name in ("mean", "var")}
     power = found.get("two")
     if len(axes) != 1 or (power is not None and float(power.values.reshape(-1)[0]) != 2.0):
@@ -146,12 +156,16 @@ def _layer_norms() -> Iterator[FusionRule]:
         )
         scaled = operator("Mul", norm, AnyConstant("weight"))
         shifted = operator("Add", scaled, AnyConstant("bias"))
+        # With weights first: a norm alone is the beginning of both. Opset 17 has an operator for
+        # it, LayerNormalization, which older exporters cannot write.
         yield FusionRule(shifted, CHANNEL_NORM, _layer_norm, ("x", "weight", "bias"))
         yield FusionRule(norm, CHANNEL_NORM, _layer_norm)
 
 
 def _gelus() -> Iterator[FusionRule]:
     """Yield the ways to write x / 2 * (1 + erf(x / sqrt(2)))."""
+    # PyTorch's exporter divides by sqrt(2), others multiply by its inverse, and where the half
+    # stands differs as well; opset 20 has Gelu itself.
     for inner in (operator("Div", X, sqrt(2)), operator("Mul", X, sqrt(0.5))):
         gate = operator("Add", operator("Erf", inner), 1.0)
         yield FusionRule(operator("Mul", operator("Mul", X, 0.5), gate), "Gelu")
@@ -164,6 +178,8 @@ def _spelt_out() -> Iterator[FusionRule]:
     for op in ACTIVATIONS:
         # Arguments and attributes would have to be compared as well: such have rules of their own.
         if op.onnx_operator and not signature(op):
+            # How an op is written for an old opset and how it is read from one are one table: what
+            # tcc exports at opset 11, it imports.
             calls = op().onnx(ANY, opset=OLDEST)
             if len(calls) > 1 and not any(call.attributes for call in calls):
                 yield FusionRule(_pattern(calls), op.onnx_operator)
@@ -193,6 +209,7 @@ def _hard() -> Iterator[FusionRule]:
     gate = operator("HardSigmoid", X, name="h")
     yield FusionRule(operator("Mul", X, gate), "HardSwish", _is_sixth)
     clipped = operator("Clip", operator("Add", X, 3.0), name="c")
+    # x * relu6(x + 3) / 6, as MobileNetV3 defines hard swish (Howard et al., 2019, section 5.2).
     for type, number in (("Div", 6.0), ("Mul", SIXTH)):
         yield FusionRule(
             operator("Mul", X, operator(type, clipped, number)), "HardSwish", _is_relu6
@@ -205,6 +222,7 @@ def _hard() -> Iterator[FusionRule]:
 
 def _bounded() -> Iterator[FusionRule]:
     """Yield the ways to write relu6 that are two operators."""
+    # tf2onnx writes relu6 as min(max(x, 0), 6), PyTorch's exporter as Clip.
     for inner in (operator("Max", X, 0.0), operator("Relu", X)):
         yield FusionRule(operator("Min", inner, 6.0), "Clip", lambda _: {"min": 0.0, "max": 6.0})
         yield FusionRule(operator("Clip", inner, name="c"), "Clip", _upper)

@@ -67,6 +67,8 @@ class GraphBuilder:
         Raises:
             OperatorRefusal: The inputs or weights do not fit the op.
         """
+        # Names first are free: a step is refused by its inputs and arguments, never by what it is
+        # called.
         types = tuple(self.type(value) for value in values)
         # `make_node` looks at shapes alone; the written spec would be refused for such an argument.
         _check_bounds(op)
@@ -75,6 +77,7 @@ class GraphBuilder:
             node = make_node(fresh, op, tuple(values), types)
         except OpError as error:
             raise OperatorRefusal(str(error)) from None
+        # A resize to the size that is there, which exporters write as any other.
         if node is None:
             return values[0]
         wanted = [param.shape for param in node.op.params(*types)]
@@ -96,17 +99,23 @@ class GraphBuilder:
     def settle(self, view: View) -> View:
         """Return a view as a value of its own, if the language can make it one; else the view."""
         if not view.settled and view not in self.settled:
+            # Kept, so that several readers of one flattening share its step.
             self.settled[view] = self._settle(view)
         return self.settled.get(view, view)
 
     def moved(self, view: View) -> View:
         """Return what moving elements made; a shuffle is a value at once, before it is cut."""
+        # A shuffle of channels is cut in two behind it by ShuffleNetV2: seen through, neither half
+        # would be a slice of anything.
         return self.settle(view) if isinstance(_choice(view), ChannelShuffle) else view
 
     def _settle(self, view: View) -> View:
         shape, chosen = view.shape, _choice(view)
         if not isinstance(chosen, bool):
             return self._chosen(view, chosen, flat=len(shape) == 2)
+        # Squeeze-and-excitation with linear layers: pooled, flattened, two matrices, and reshaped
+        # to (1, C, 1, 1) to scale a map. The language has no step from a vector to a map, so the
+        # steps since the flattening are taken again on maps of one pixel.
         if len(view.type.shape) == 1 and shape == (1, view.type.elements, 1, 1) and view.whole():
             ordered = bool(np.array_equal(view.positions().ravel(), np.arange(view.type.elements)))
             widened = self._as_map(view.value) if ordered else None
@@ -148,11 +157,14 @@ class GraphBuilder:
         """Return the value of a step on vectors, taken on maps of one pixel."""
         op, weights = node.op, [self.weights[p] for p in node.params]
         if isinstance(op, Flatten):
+            # A flattening of more than one pixel mixes pixels into features: no map of one pixel is
+            # that.
             return node.inputs[0] if self.type(node.inputs[0]).shape[1:] == (1, 1) else None
         if any(value not in self.as_maps for value in node.inputs):
             return None
         values = [self.as_maps[value] for value in node.inputs]
         if isinstance(op, Linear):
+            # A linear layer is a 1x1 convolution of one pixel, with the same numbers.
             weights[0] = weights[0][:, :, None, None]
             conv = Conv(op.units, (1, 1), bias=op.bias)
             return self.emit(self.wished[node.name], conv, values, weights)
@@ -180,6 +192,7 @@ def _check_bounds(op: Op) -> None:
     """Refuse an argument that is smaller or larger than the language lets it be."""
     for parameter in signature(type(op)):
         value = getattr(op, parameter.name)
+        # Pairs and paddings are bounded number by number.
         numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if n is not None]
         low, high = parameter.low, parameter.high
         if low is not None and any(n < low for n in numbers):

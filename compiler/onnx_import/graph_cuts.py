@@ -29,6 +29,8 @@ class GraphCut:
     def views(self) -> Mapping[str, View]:
         """Return the values in which both are cut, by what the file calls them."""
         here = {value.name for value in self._graph.input} | self.makers.keys()
+        # Cleaning may have removed what conversion still knew of the file: both have to have the
+        # value.
         views = self.found.views.items()
         return {name: v for name, v in views if name in here and not self._spread(v.value)}
 
@@ -47,6 +49,7 @@ class GraphCut:
         # By identity: protobuf's messages can be no elements of a set.
         nodes = [node for node in self._graph.node if id(node) in makers]
         read = {name for node in nodes for name in node.input}
+        # Sorted, so that the same file gives the same part.
         inputs = (
             helper.make_tensor_value_info(FED_PREFIX + n, TensorProto.FLOAT, self.views[n].shape)
             for n in sorted(fed)
@@ -56,6 +59,7 @@ class GraphCut:
         body.initializer.extend(t for t in self._graph.initializer if t.name in read)
         body.input.extend(inputs)
         body.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names)
+        # Older files list their constants among the inputs, which the part leaves out.
         version = max(self.model.ir_version, OLDEST_IR)
         return helper.make_model(body, opset_imports=self.model.opset_import, ir_version=version)
 
@@ -64,6 +68,9 @@ class GraphCut:
 
         Its outputs bear the values' names.
         """
+        # Backwards from what is wanted, up to the nearest values that both sides know: every
+        # operator is run once with inputs that are equal on both sides, so that errors do not add
+        # up.
         pending, wanted = [*values], dict.fromkeys(values)
         taken: set[str] = set()
         fed: dict[str, None] = {}

@@ -11,6 +11,7 @@ from onnx import ModelProto, TensorProto, TypeProto, ValueInfoProto, helper
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support.diagnostics import UserError, fail, nearest, whole_file
 
+# Preprocessing that TensorFlow's exporters leave in the graph, before the transposition.
 SCALING = frozenset({"Add", "Cast", "Div", "Identity", "Mul", "Sub"})
 """Operators that leave axes where they are."""
 _FLOATS = TypeProto(tensor_type=TypeProto.Tensor(elem_type=TensorProto.FLOAT))
@@ -52,9 +53,11 @@ def fix_input(path: Path, model: ModelProto, shape: Size | None) -> GraphInput:
     channels, height, width = known
     order = (height, width, channels) if channels_last else known
     source.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, (1, *order)))
+    # Shapes with another batch would contradict the batch of one; what cleaning needs it infers.
     del model.graph.value_info[:]
     for output in model.graph.output:
         for dim in output.type.tensor_type.shape.dim:
+            # Unknown, not 1: an output need not have the batch in front.
             dim.Clear()
     return GraphInput(source.name, TensorType(known), channels_last)
 
@@ -68,6 +71,8 @@ def check_values(path: Path, model: ModelProto, names: Sequence[str]) -> None:
     made = [value for node in model.graph.node for value in node.output if value]
     for name in names:
         if name not in made:
+            # Comparing a word with every name takes time; beyond some thousands it would be
+            # noticed.
             close = nearest(name, set(made)) if len(made) <= 5000 else None
             help = f"did you mean `{close}`?" if close else "name an output of one of its nodes"
             where = whole_file(str(path))
@@ -90,7 +95,10 @@ def add_output(model: ModelProto, name: str) -> None:
 def _only_input(path: Path, model: ModelProto) -> ValueInfoProto:
     constants = {tensor.name for tensor in model.graph.initializer}
     sources: list[ValueInfoProto] = [
-        value for value in model.graph.input if value.name not in constants
+        # Until IR version 3 every constant is an input as well.
+        value
+        for value in model.graph.input
+        if value.name not in constants
     ]
     if len(sources) != 1:
         listed = ", ".join(f"`{value.name[:40]}`" for value in sources[:5]) or "none"
@@ -113,6 +121,7 @@ def _transposed(model: ModelProto, source: str) -> bool:
         else:
             found = [*(a.ints for a in node.attribute if a.name == "perm"), ()][0]
             orders.append([*found])
+    # Every reader must transpose so: one that reads the axes as they are takes them in that order.
     return bool(orders) and all(order == [0, 3, 1, 2] for order in orders)
 
 

@@ -46,6 +46,7 @@ def short(value: float) -> float:
     Raises:
         ValueError: It is not finite.
     """
+    # numpy prints the shortest digits that read back as the same float32.
     number = float(str(np.float32(value)))
     if not isfinite(number):
         raise ValueError(f"a constant is {number}")

@@ -48,6 +48,8 @@ def check(path: Path, model: ModelProto, found: ConvertedModel, runner: ModelRun
         UserError: One computes something else (E0920), or cannot be run (E0921).
     """
     cut = GraphCut(model, found)
+    # In groups, since each run starts a process: one for each of 6,000 operators would take
+    # minutes.
     for names in _parts(cut):
         _compare(path, cut, names, runner)
 
@@ -71,6 +73,7 @@ def distance(own: NDArray[np.floating], other: NDArray[np.floating], scale: obje
     if own.shape != other.shape:
         return float("inf")
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        # In float64, where the difference of two float32 numbers is not rounded to nothing.
         apart = np.abs(own.astype(np.float64) - other) / scale
     # Infinities that are equal, and NaN in the same place, are no difference.
     same = (own == other) | (np.isnan(own) & np.isnan(other))
@@ -111,6 +114,7 @@ def _compare(path: Path, cut: GraphCut, names: list[str], runner: ModelRunner) -
     for name in names:
         view = cut.views[name]
         # An operator that only moves elements has no step: what it gives are its input's numbers.
+        # Such an operator is compared too: an element that it puts elsewhere is another number.
         moved = any(cut.views[n].value == view.value for n in cut.needed(name))
         given = [numbers.of(view.value)] if moved else computed[view.value]
         their = np.asarray(found[0][name])
@@ -152,6 +156,8 @@ def _computed(cut: GraphCut, names: list[str], numbers: _Numbers) -> Mapping[str
 
 
 def _judge(path: Path, cut: GraphCut, name: str, own: Tensor, their: Tensor) -> None:
+    # By channel: the weights of a batch norm may make one a thousand times another, and what is
+    # wrong in the small one has to show.
     axes = tuple(axis for axis in range(their.ndim) if axis != 1)
     largest = np.abs(np.where(np.isfinite(their), their, 0)).max(axes, keepdims=True, initial=0)
     scale = np.maximum(largest, SMALLEST * largest.max(initial=0))

@@ -29,6 +29,7 @@ class AnyValue(Pattern):
 
     def fits(self, tensor: gs.Tensor, found: PatternMatch) -> Iterator[PatternMatch]:
         """Yield the tensor under the name."""
+        # By identity: the same tensor, not one of the same name or numbers.
         if found.get(self.name, tensor) is tensor and not isinstance(tensor, gs.Constant):
             yield {**found, self.name: tensor}
 
@@ -70,6 +71,7 @@ class OperatorPattern(Pattern):
 
     def fits(self, tensor: gs.Tensor, found: PatternMatch) -> Iterator[PatternMatch]:
         """Yield each way in which the node that makes the tensor fits."""
+        # The first output alone: what Split or Dropout give besides is no result of the pattern.
         if len(tensor.inputs) == 1 and tensor.inputs[0].outputs[0] is tensor:
             yield from self.ends(tensor.inputs[0], found)
 
@@ -81,6 +83,7 @@ class OperatorPattern(Pattern):
             return  # one of three
         if self.name:
             found = {**found, self.name: node}
+        # At most two orders an operator; the longest pattern, a layer norm with weights, has nine.
         orders = [self.inputs]
         if node.op in COMMUTATIVE:
             orders.append(self.inputs[::-1])

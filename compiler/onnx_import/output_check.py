@@ -64,6 +64,8 @@ def largest_difference(
     theirs, done = runner.outputs(model, [{source.name: source.arranged(t)} for t in tensors])
     if not theirs:
         raise unrun(path, done.problem)
+    # On ONNX Runtime without optimisations, as the file is: what differs is the network and not the
+    # order of sums.
     ours = float_program.run(Model(graph, made.weights), tensors)
     furthest, still = 0.0, True
     for end in ends:
@@ -89,6 +91,7 @@ class _End:
 
     def other(self, run: Mapping[str, Tensor]) -> NDArray[np.float64]:
         found = np.asarray(run[self.name], np.float64)
+        # A file's outputs may lack the batch axis, or be one number.
         if self.view is None:
             return found[0] if found.ndim else found
         shown = np.empty(self.view.type.elements)
@@ -117,6 +120,8 @@ def _judge(
         largest = _largest(their)
         change = _largest(their - other[0]) if their.shape == other[0].shape else 0.0
         still &= change <= COLLAPSED * largest
+        # A share of what varies and a share of the whole: the one finds errors that large constants
+        # would hide, the other allows for the rounding that these bring.
         apart = distance(mine, their, max(TOLERANCE * change + ROUNDING * largest, 1e-30))
         if apart > 1:
             before = f" before its {end.output.activation}" if end.view else ""
@@ -147,14 +152,18 @@ def probes(kind: TensorType, contract: PreprocessOptions | None) -> Iterator[Ten
     shape = kind.shape
     random = np.random.default_rng(0)
     yield np.zeros(shape, np.float32)
+    # Small ones stay in the middle of activations, large ones reach their ends.
     for size in (1.0, 1.0, 0.01, 100.0):
         yield random.standard_normal(shape, np.float32) * np.float32(size)
     mean, std = _scaling(shape[0], contract)
     yield ((random.random(shape, np.float32) - mean) / std).astype(np.float32)
+    # White all over: borders show, as zeros around a constant image.
     yield np.broadcast_to((1 - mean) / std, shape).astype(np.float32)
+    # One pixel in the last corner: only windows at the ends of the map see it.
     corner = np.zeros(shape, np.float32)
     corner[:, -1, -1] = 1
     yield corner
+    # One channel alone: channels in another order show, and what is below 0.
     one = np.zeros(shape, np.float32)
     one[0] = -1
     yield one

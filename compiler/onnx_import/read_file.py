@@ -14,6 +14,8 @@ from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 LARGEST = (1 << 31) - (1 << 20)
 """Most bytes of a file and of all the weights: what a protobuf message can hold."""
+# Opset 7 is the first in which Add and Mul broadcast as numpy does, and batch norm and dropout mean
+# inference without being told.
 OLDEST, NEWEST = 7, onnx.defs.onnx_opset_version()
 """Opsets whose operators are understood."""
 MAX_NODES = 6_000
@@ -43,10 +45,12 @@ def read(path: Path) -> ModelProto:
         model.ParseFromString(data)
     except Exception:  # protobuf's own, which onnx does not name
         raise _no_model(path, data) from None
+    # Protobuf reads many other files as messages without any field it knows.
     if not model.graph.node or not model.opset_import:
         raise _no_model(path, data)
     if not all(isinstance(name, str) for name in _names(model.graph)):
         raise _no_model(path, data)  # protobuf gives bytes where a name is no UTF-8
+    # From here on each step costs what the file is large: the cheap refusals come first.
     _check_opset(path, model)
     if len(model.graph.node) > MAX_NODES:
         label = f"it has {len(model.graph.node)} nodes; at most {MAX_NODES} are taken"
@@ -93,6 +97,7 @@ def _check_opset(path: Path, model: ModelProto) -> None:
 
 def _fill(path: Path, model: ModelProto) -> None:
     """Put what lies in files beside the model into it."""
+    # Bounded together and not one by one: a thousand tensors may point at one large file.
     room = LARGEST - model.ByteSize()
     for tensor in _tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -110,6 +115,7 @@ def _check_tensors(path: Path, model: ModelProto) -> None:
         UserError: There are such (E0902).
     """
     at = whole_file(str(path))
+    # Shape and number of their elements are two things: a short file could unfold to any size.
     for sparse in model.graph.sparse_initializer[:1]:
         label, help = f"`{sparse.values.name[:80]}`", "export the network with dense ones"
         message = "weights that are sparse are not understood"
@@ -125,6 +131,8 @@ def _damage(tensor: TensorProto) -> str:
     if any(size < 0 for size in tensor.dims):
         return "a size is negative"
     try:
+        # Converting is the one way to learn whether data and shape agree, in whichever of the many
+        # fields of TensorProto the numbers are.
         numpy_helper.to_array(tensor)
     except Exception as error:  # onnx meets damaged tensors with any exception at all
         return " ".join(str(error).split())[:160] or type(error).__name__
@@ -143,6 +151,7 @@ def _names(graph: GraphProto) -> Iterator[object]:
 def _tensors(graph: GraphProto, depth: int = 0) -> Iterator[TensorProto]:
     """Yield every tensor of a graph and of those in its nodes."""
     yield from graph.initializer
+    # Branches and loops hold graphs, which hold nodes: a forged file nests them without end.
     for node in graph.node if depth < DEEPEST else ():
         for attribute in node.attribute:
             yield from _held(attribute, depth)
@@ -161,6 +170,7 @@ def _held(attribute: AttributeProto, depth: int) -> Iterator[TensorProto]:
 def _outside(path: Path, tensor: TensorProto, room: int) -> bytes:
     """Return the bytes of a tensor that lies in another file."""
     entries = {e.key: e.value for e in tensor.external_data}
+    # A type that is not listed counts no bytes, which no `length` agrees with.
     size = prod(tensor.dims) * _BYTES.get(tensor.data_type, 0)
     start, length = _number(entries.get("offset", "0")), _number(entries.get("length", str(size)))
     if start is None or length != size or any(d < 0 for d in tensor.dims):

@@ -55,6 +55,8 @@ def clean(model: "onnx.ModelProto") -> "tuple[onnx.ModelProto, TaskResult]":
 
     with scratch_folders.folder() as folder:
         (folder / "model.onnx").write_bytes(model.SerializeToString())
+        # What went wrong is told in steps: a file that was checked and could not be simplified is
+        # used as it is.
         done = _run("clean", folder)
         result = folder / "clean.onnx"
         if "simplified" not in done.steps or not result.is_file():
@@ -76,6 +78,7 @@ def outputs(
         (folder / "inputs.json").write_text(json.dumps([list(feed) for feed in feeds]))
         for trial, feed in enumerate(feeds):
             for index, tensor in enumerate(feed.values()):
+                # Numbered, since names of values are a stranger's and may be paths.
                 np.save(folder / f"in_{trial}_{index}.npy", tensor)
         done = _run("outputs", folder)
         if "ran" not in done.steps:
@@ -88,6 +91,7 @@ def outputs(
 def _stored(folder: Path, trial: str, count: int) -> "list[np.ndarray]":
     import numpy as np
 
+    # The child ran foreign data through native code: its answer is read as data, not as pickles.
     return [np.load(folder / f"{trial}_{i}.npy", allow_pickle=False) for i in range(count)]
 
 
@@ -106,6 +110,7 @@ def _run(task: str, folder: Path) -> TaskResult:
         )
     except subprocess.TimeoutExpired:
         return TaskResult(_steps(log), f"it took longer than {TIMEOUT} s")
+    # A full disk looks like a crash of the library, and is said as what it is.
     if ended.returncode:
         scratch_folders.check_room(folder)
     words = ended.stderr.decode(errors="replace").strip()
@@ -128,7 +133,9 @@ def _limit(folder: Path) -> None:
     except ImportError:  # Windows
         return
     limits = [n for n in resource.getrlimit(resource.RLIMIT_AS) if n != resource.RLIM_INFINITY]
+    # Weights are held several times: in the file, parsed, by the library, and in its result.
     given = sum(path.stat().st_size for path in folder.iterdir())
+    # A limit that is there already stays: a process may lower it and never raise it.
     allowed = min(MAX_MEMORY + MEMORY_PER_FILE_BYTE * given, *limits, sys.maxsize)
     resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
 
@@ -147,6 +154,7 @@ def _clean(folder: Path) -> None:
     import onnxsim
 
     if model.functions:
+        # Exporters may write layers as functions, whose operators conversion has to see.
         model = inliner.inline_local_functions(model)
     # Only what is constant is computed: operators stay as the file has them.
     largest = f"{max(len(data), MAX_FOLDED_CONSTANT) >> 20}MB"
@@ -163,6 +171,8 @@ def _outputs(folder: Path) -> None:
     from tcc.compiler.reference.onnxruntime_session import FATAL, session
 
     model = (folder / "model.onnx").read_bytes()
+    # Without optimisations, which are what may go wrong in a runtime, and what the reference does
+    # without (docs/decisions/0011-reference-executors.md).
     loaded = session(model, optimised=False, severity=FATAL)
     wanted = [output.name for output in loaded.get_outputs()]
     (folder / "names.json").write_text(json.dumps(wanted))

@@ -74,6 +74,7 @@ def _survivors(graph: Graph, kept: set[str]) -> Mapping[str, str]:
     """Return the first of the kept values that is made of each; empty where there is none."""
     found: dict[str, str] = {}
     for node in reversed(graph.nodes):
+        # Backwards, so that a reader's own fate is known: one step for each node.
         reader = graph.readers[node.name][:1]
         found[node.name] = (
             node.name if node.name in kept else "".join(found[r.name] for r in reader)
@@ -95,11 +96,15 @@ def _affine(node: Node, view: RewriteContext) -> Replacement | Bypass | None:
 def _shifted(node: Node, source: Node, view: RewriteContext) -> Replacement | None:
     """Return a layer with what is added after it as its bias."""
     (weight, bias), before = view.values(node), view.values(source)
+    # Only a sum: a product would have to be multiplied into the layer's weights, which then are not
+    # those of the file any more.
     if (weight != 1).any():
         return None
     match source.op:
         case ScaleShift():
             joined = Replacement(ScaleShift(), source.inputs, (before[0], bias), NOWHERE)
+            # x * a + 0, then * 1 + b: one step. With an offset before it, two would have to be
+            # added.
             return None if before[1].any() else joined
         case Conv(bias=False) | ConvTranspose(bias=False) | Linear(bias=False) as layer:
             tensors = (*before, np.ascontiguousarray(bias.reshape(-1)))
@@ -114,10 +119,13 @@ def _prefixes() -> Rule:
     def rule(node: Node, _: RewriteContext) -> Replacement | Bypass | None:
         if not isinstance(node.op, Concat):
             return None
+        # The same values joined twice: one concat does.
         if node.inputs in known:
             return Bypass(known[node.inputs])
         known[node.inputs] = node.name
         # The longest known beginning first, so that the most is shared.
+        # DenseNet joins 2, 3, 4 ... values one after another, as PyTorch's module does each time
+        # anew; reading the join before makes it linear.
         for count in range(len(node.inputs) - 1, 1, -1):
             first = known.get(node.inputs[:count])
             if first is not None:

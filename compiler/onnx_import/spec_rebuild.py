@@ -70,6 +70,7 @@ def rebuild(model: Model, path: Path, wanted: ImportOptions) -> RebuiltSpec:
         words = text(graph, items, named, replace(heading, allow=tuple(allow)))
         spec = _loaded(path, words)
     order = [node.name for node in nodes(items)]
+    # The text is compiled anew, and its steps are met in the order in which they were written.
     paths = dict(zip(order, (node.name for node in spec.graph.nodes), strict=True))
     paths[graph.inputs[0].name] = spec.graph.inputs[0].name
     tensors = _renamed(model, spec.graph, paths)
@@ -122,6 +123,8 @@ def _loaded(path: Path, words: str) -> Spec:
     """
     with scratch_folders.folder() as place:
         file = place / "network.yaml"
+        # In a file, as `load` takes one; its place in messages is replaced by that of the user's
+        # file.
         file.write_text(words)
         try:
             return load(file)
@@ -137,6 +140,8 @@ def _renamed(model: Model, graph: Graph, paths: Mapping[str, str]) -> Weights:
     for node in model.graph.nodes:
         twin = made[paths[node.name]]
         types = model.graph.input_types(node)
+        # A text may come back as another graph if the writer leaves out an argument that matters:
+        # compared op by op, so that no wrong weight is ever filed under a right name.
         same = written(twin.op, *types) == written(node.op, *types) and twin.type == node.type
         if not same or twin.inputs != tuple(paths[v] for v in node.inputs):
             raise GraphError(f"{node.name} came back as {twin}")

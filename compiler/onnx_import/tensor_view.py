@@ -62,6 +62,7 @@ class View:
         """Return the tensor after an operator that only moves or drops elements."""
         index = change(self.positions())
         whole = index.size == self.type.elements and index.shape == (1, *self.type.shape)
+        # Transposed and transposed back, or reshaped to the shape it has: no view is left.
         if whole and np.array_equal(index.ravel(), np.arange(index.size)):
             return View(self.value, self.type)
         return View(self.value, self.type, index, name)
@@ -86,6 +87,7 @@ class View:
         spread = np.broadcast_to(tensor, self.shape)
         if self.index is None:
             return np.asarray(spread[0], np.float32)
+        # A constant follows the positions backwards, to where the value has the elements it is for.
         flat = np.empty(self.type.elements, np.float32)
         flat[self.index.ravel()] = spread.ravel()
         return flat.reshape(self.type.shape)
@@ -105,6 +107,7 @@ def channels_of(view: View) -> list[int] | None:
     first = rows[:, 0] // pixels
     if not np.array_equal(rows, first[:, None] * pixels + np.arange(pixels)):
         return None
+    # Whole channels, each with its pixels in order: anything else is no choice of channels.
     return [int(c) for c in first] if channels else None
 
 
@@ -112,11 +115,13 @@ def choosing(channels: list[int], count: int) -> Op | bool | None:
     """Return the op that takes these of `count` channels: None for all, False where no op does."""
     if channels == list(range(count)):
         return None
+    # Neighbours tell the step: of a slice, or the size of a group of a shuffle.
     step = channels[1] - channels[0] if len(channels) > 1 else 1
     if step > 0 and channels == list(range(channels[0], channels[-1] + 1, step)):
         return Slice(channels[0], channels[-1] + 1, step)
     if len(channels) == count and step > 0 and count % step == 0:
         groups = count // step
+        # ShuffleNet, section 3.1 (Zhang et al., 2018): reshape to (groups, n), transpose, flatten.
         shuffled = np.arange(count).reshape(groups, step).T.ravel()
         if channels == shuffled.tolist():
             return ChannelShuffle(groups)
@@ -129,6 +134,8 @@ def every_nth(view: View) -> Pair | None:
         return None
     _, *sizes = view.type.shape
     steps = [
+        # Strided slices that keep every n-th row start with the first one, as nearest resampling by
+        # a whole factor does.
         n // out if out and n % out == 0 else n
         for n, out in zip(sizes, view.shape[2:], strict=True)
     ]

@@ -12,6 +12,7 @@ SIZES = frozenset({"C", "H", "W"})
 def identifier(name: str, otherwise: str = "") -> str:
     """Return a name as an identifier of the language."""
     plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:LONGEST].rstrip("_")
+    # Names of the language begin with a letter or an underscore, as Python's do.
     return f"_{plain}" if plain[:1].isdigit() or plain in SIZES else plain or otherwise
 
 
@@ -20,6 +21,8 @@ def of_weight(name: str) -> str:
 
     Empty where the name was made by a machine.
     """
+    # PyTorch's `conv1.weight`, Keras's `conv1/kernel` and `bn/gamma`. Weights that PyTorch's
+    # exporter folded have names that were counted, such as `onnx::Conv_123`.
     found = re.fullmatch(r"(.+?)[./](?:weight|bias|kernel|gamma|beta)", name)
     return found[1] if found and "::" not in found[1] else ""
 
@@ -48,6 +51,7 @@ class UniqueNames:
         """Return a name that none has: the one asked for, or that with a number."""
         unique = name
         while unique in self.taken:
+            # Counted from where the last one ended: a thousand equal names take a thousand steps.
             self.counts[name] = self.counts.get(name, 1) + 1
             unique = f"{name}_{self.counts[name]}"
         self.taken.add(unique)

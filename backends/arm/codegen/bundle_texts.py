@@ -51,5 +51,6 @@ def _words(network: Network, machine: Machine, name: str, weights: int) -> Mappi
 
 def _filled(text: str, words: Mapping[str, str]) -> str:
     for word, value in words.items():
+        # Not `format`: C, pkg-config and CMake have braces and dollars of their own.
         text = text.replace(f"@{word}@", value)
     return text

@@ -20,6 +20,8 @@ _TYPES = {DType.F32: "float", DType.U8: "uint8_t", DType.I8: "int8_t"}
 
 def renamed(text: str, name: str) -> str:
     """Return a source of `runtime/`, which is written for a model called `model`, for another."""
+    # Sources are whole C, which editors and formatters read as it stands, and made a model's by
+    # renaming.
     text = re.sub(r"\bMODEL_(?=\w)", f"{name.upper()}_", text)
     text = re.sub(r"\bmodel(?=_\w|-run\b|-operating-point\b|\.[ach]\b|\.so\b)", name, text)
     return re.sub(r"\blibmodel\b", f"lib{name}", text).replace("/* model:", f"/* {name}:")
@@ -71,6 +73,7 @@ def _constants(network: Network, weights: int) -> Iterator[str]:
     program = network.program
     kind = program.graph.inputs[0].type
     axes = ", ".join(map(str, kind.shape))
+    # Outputs stand end to end in one array: one size is all that a caller has to know.
     total = sum(program.graph.types[o.value].elements for o in program.graph.outputs)
     yield f"#define MODEL_ARENA_SIZE {network.arena_size} /* bytes of memory of an instance */"
     yield f"#define MODEL_ARENA_BOUND {network.arena.bound} /* of these, most of values at once */"
@@ -94,4 +97,5 @@ def _constants(network: Network, weights: int) -> Iterator[str]:
         yield "/* An element of the output as an 8-bit integer, and what it is worth in each. */"
         yield f"typedef {_TYPES[dtype]} model_level;"
         scales = [program.graph.types[v].scale or 0.0 for v in values]
+        # Exactly, so that a caller who multiplies gets the floats that model_run gives.
         yield f"#define MODEL_SCALES {{{names.floats(scales, len(scales))}}}"

@@ -22,6 +22,7 @@ def literal(text: str) -> str:
 
 def comment(text: str) -> str:
     """Return text as it may stand in a C comment."""
+    # What could end a comment, or begin another, is left out whatever the user's word.
     return re.sub(r"[^\w ,.:;/+()=-]", "_", text[:200], flags=re.ASCII).replace("*/", "* /")
 
 

@@ -45,6 +45,7 @@ class WeightsBlob:
         # By their digests, or all weights would be held twice.
         digest = sha256(raw).digest()
         if digest not in self._known:
+            # Each tensor starts where vectors may be loaded aligned.
             self.data += bytes(-len(self.data) % ALIGNMENT)
             self._known[digest] = len(self.data)
             self.data += raw
@@ -79,6 +80,8 @@ def sources(network: Network, name: str, version: str) -> Sources:
             "",
         ]
     )
+    # Code and weights: the header's `create` names this digest, so that a header and a library of
+    # two builds do not link (docs/decisions/0018-instances.md).
     create = f"model_create_{sha256(text.encode() + weights.data).hexdigest()[:12]}"
     text = text.replace("/* create */", f"#define MODEL_CREATE {create}")
     words = [*FUNCTIONS, *TABLES, *(["run_levels"] if levels(program) else ())]
@@ -104,6 +107,8 @@ def _head() -> Iterator[str]:
     yield "/* What model_create stands for: see model.h. */"
     yield "/* create */"
     yield "/* What the kernels call to run a loop on several threads. */"
+    # TVM's kernels call their runtime through this pointer; there is no runtime, and the pool has
+    # the same signature.
     yield "int (*__TVMBackendParallelLaunch)(pool_body, void *, int) = pool_launch;"
     yield ""
 
@@ -183,6 +188,7 @@ def _layers(network: Network) -> Iterator[str]:
         kind = types[step.result]
         words = ", ".join(map(names.literal, (step.result, word, kind.dtype.value)))
         yield f"    {{{words}, {kind.nbytes}}},"
+    # A last row without a name, by which C walks a table; C has no empty ones.
     yield "    {NULL, NULL, NULL, 0},"
     yield "};"
     listed = ", ".join([*(str(network.at(step.result)) for step in steps), "0"])
@@ -209,6 +215,8 @@ def _steps(network: Network, weights: WeightsBlob) -> Iterator[str]:
     lines = []
     for number, step in enumerate(network.program.steps):
         lines.append(f"    /* {names.comment(step.result)} */")
+        # One straight line of calls: a reviewer reads the network from top to bottom, and no table
+        # is interpreted on the device.
         lines.append(f"    {_statement(network, weights, step)}")
         lines.append(f"    tell(instance, {number});")
         if isinstance(step, KernelCall):

@@ -42,6 +42,7 @@ def infer(
     shape = source.type.shape
     if any(t.shape != shape for t in tensors):
         raise AssertionError(f"the network takes {shape}")
+    # Little-endian whatever this machine is: the ARM programs are.
     kind = "u1" if source.type.dtype is DType.U8 else "<f4"
     encoded = (np.ascontiguousarray(t, kind).tobytes() for t in tensors)
     return _batches(machine, folder, ("--tensor",), ".bin", encoded)
@@ -70,6 +71,7 @@ def _batches(
     with scratch_folders.folder() as temporary:
         calls = Calls(machine, program, temporary)
         shapes = calls.described()
+        # Many inputs share a process, which starts once; outputs bound how many.
         most = max(1, min(BATCH, BATCH_BYTES // (4 * sum(map(prod, shapes.values())))))
         while paths := _written(temporary, suffix, islice(inputs, most), len(found)):
             found += _batch(calls, option, paths, shapes)
@@ -99,10 +101,12 @@ def _batch(
     sizes = [prod(shape) for shape in shapes.values()]
     size = 4 * sum(sizes) * len(paths)
     listed = [word for path in paths for word in (*option, str(path))]
+    # What an earlier process wrote must not pass for this one's.
     raw.unlink(missing_ok=True)
     calls.execute("--quiet", "--raw", str(raw), *listed, inputs=len(paths), written=size)
     try:
         with regular_files.opened(raw) as file:
+            # One byte more than is right: a program of a stranger's bundle may write for ever.
             data = file.read(size + 1)
     except OSError:
         raise calls.wrong("the program did not write its raw outputs") from None
@@ -124,6 +128,7 @@ def program_file(folder: Path) -> Path:
     programs = sorted(folder.glob("*-run"))
     if len(programs) != 1:
         raise fail("E0652", "there is no runner program here", whole_file(str(folder)))
+    # Absolute, since the process starts in another folder.
     return programs[0].resolve()
 
 
@@ -169,6 +174,7 @@ class Calls:
             if atomic_files.is_machine(error):
                 raise
             raise self.wrong("the program cannot be run", str(error.strerror)) from None
+        # The limit on a file's size ended it, or it spoke more than was read.
         if done.code == -signal.SIGXFSZ or len(done.out) > bounded_process.SAID:
             raise self.wrong("the program writes more than its outputs")
         if done.code == BAD_INPUT:
@@ -203,6 +209,7 @@ def shapes_of(about: object) -> Shapes:
     found: dict[str, tuple[int, ...]] = {}
     for output in listed if isinstance(listed, list) else ():
         match output:
+            # `type(side) is int`: JSON's true is an int to Python's isinstance.
             case {"name": str(name), "shape": [*sides]} if name not in found and all(
                 type(side) is int and side > 0 for side in sides
             ):

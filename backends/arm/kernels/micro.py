@@ -90,14 +90,18 @@ class MicroMatrix(MicroKernelCaller):
     @property
     def chunk(self) -> int:
         """Filters that go over some panels before the next do: as many as a cache holds."""
+        # A block of weights is read for each panel: where it stays in the first cache, panels
+        # stream past it.
         fit = L1 // (self.quads * QUAD) // self.record.filters * self.record.filters
         return min(self.own, max(fit, self.record.filters))
 
     @property
     def together(self) -> int:
         """Panels that are gathered before weights go over them; one where all weights stay."""
+        # All weights stay: nothing is gained by having more than one panel at hand.
         if self.weights <= L1:
             return 1
+        # Not more than a fourth of the map, so that threads have parts of their own.
         tiles = self.pixels // PIXELS
         return max(1, min(MAX_PANELS // self.panel, tiles // TASKS))
 
@@ -109,6 +113,7 @@ class MicroMatrix(MicroKernelCaller):
     @property
     def result(self) -> Shape3:
         """The shape of the output as the loops see it."""
+        # Rows end to end: tiles of eight pixels do not stop at a row's end.
         return (self.filters, 1, self.pixels)
 
     @property

@@ -81,6 +81,8 @@ class MicroFloatMatrix(MicroKernelCaller):
         """Tiles whose panels weights go over before the next are gathered."""
         if self.weights <= NEAR:
             return 1
+        # Weights that no cache holds are read from memory once for ten tiles
+        # (docs/decisions/0030-float-products.md), instead of once for each.
         if self.weights > FAR:
             return min(self.tiles, STREAMED)
         fit = MAX_FLOAT_PANELS // (self.window.taps * FLOAT_PIXELS)
@@ -89,6 +91,8 @@ class MicroFloatMatrix(MicroKernelCaller):
     @property
     def channels(self) -> int:
         """Channels that are summed at once: as many as panels have room for."""
+        # All channels where they fit; else some after others, with the sums so far read from the
+        # result.
         fit = MAX_FLOAT_PANELS // (self.together * FLOAT_PIXELS * self.area)
         return max(1, min(self.window.channels, fit))
 
@@ -103,6 +107,7 @@ class MicroFloatMatrix(MicroKernelCaller):
         rounds = -(-self.tiles // self.together)
         blocks = self.padded // self.record.filters
         least = min(-(-TASKS // rounds), blocks)
+        # A number that divides the blocks: parts of equal size, and no block that is cut.
         return next(n for n in range(least, blocks + 1) if blocks % n == 0)
 
     @property

@@ -58,6 +58,7 @@ def read(lines: Iterable[str]) -> ProgramCounts:
             case ["mark", what]:
                 runs = {}
                 intervals.append(CountedInterval(what, runs))
+            # Blocks are told once, at the end; intervals refer to them by number.
             case ["block", index, count, code]:
                 blocks[int(index)] = CodeBlock(int(count), bytes.fromhex(code))
             case ["heap", count]:
@@ -66,6 +67,7 @@ def read(lines: Iterable[str]) -> ProgramCounts:
                 runs[int(index)] = int(count)
             case _:
                 raise ValueError("a line is cut off")
+    # Told behind the last mark: without it the program, or qemu, was ended before its end.
     if heap is None or not blocks or any(index not in blocks for index in _all(intervals)):
         raise ValueError("its end is missing")
     return ProgramCounts(tuple(intervals), blocks, heap)

@@ -37,6 +37,7 @@ TIMINGS: Mapping[InstructionKind, InstructionTiming] = {
     InstructionKind.MEMORY: _any(1, 3),
     InstructionKind.MANY_MEMORY: _any(1, 3),
     InstructionKind.MOVE: _any(2, 3),
+    # A quad of floats takes four issues on the A7's 32-bit float path, a double two.
     InstructionKind.FLOAT: InstructionTiming({_BY_16: 4, _BY_8: 2, _BY_4: 1}, 4),
     InstructionKind.FLOAT_ACCUMULATE: InstructionTiming({_BY_16: 4, _BY_8: 2, _BY_4: 1}, 8),
     InstructionKind.FLOAT_DIVIDE: _any(15, 18),
@@ -68,9 +69,13 @@ def scheduled(instructions: Sequence[DecodedInstruction]) -> float:
         issue = timing.issue[each.width] * each.units
         adds = each.kind in {InstructionKind.FLOAT_ACCUMULATE, InstructionKind.LONG_MULTIPLY}
         start = now
+        # A multiply-accumulate hands its sum to the next one early: a chain of them waits for half
+        # of a result's latency.
         for register in each.reads:
             known = summed if adds and register in each.writes else ready
             start = max(start, known.get(register, 0.0))
+        # Dual issue is partial on this core: an ALU operation may go with the instruction before
+        # it.
         if each.kind is InstructionKind.ALU and alone and start <= now:
             start, step, alone = now - 1, 1.0, False
         else:

@@ -37,6 +37,9 @@ def measure(calls: Calls, source: Input, workload: Workload, progress: Progress)
     progress("count", 0, 1)
     place = LocalPlace(replace(calls, options=plugin.named(library, file)))
     words = inputs.written(place, source, workload, "input")
+    # The program asks for the time around each layer when it profiles, and the plugin takes a
+    # snapshot whenever it asks: no mark is built into the program
+    # (docs/decisions/0021-measuring-without-a-board.md).
     asked = ("--profile", place.path("profile")) if known.layers else ()
     place.execute(["--quiet", *asked, "--repeat", str(RUNS), *words], RUNS, counts.MOST)
     progress("model cycles", 0, 1)
@@ -62,12 +65,15 @@ class _CostAccount:
     def measurement(self, workload: Workload) -> Measurement:
         machine, known = self.calls.machine, self.known
         before, run = self._parted()
+        # The last file that was opened is the input: what came before is loading, what comes after
+        # preprocessing.
         opened = max((i for i, each in enumerate(before) if each.until == OPEN), default=-1) + 1
         own = [
             LayerRunCost(name, kernel, self._cost([each]))
             for (name, kernel), each in zip(known.layers, run[1:], strict=False)
         ]
         made = self._preprocessing(before[opened:]) if workload.image is not None else None
+        # Loaded parts and heap; the stack is not counted.
         peak = known.memory.program and known.memory.program + self.counted.heap
         return Measurement(
             how=f"{machine.qemu}, one thread",
@@ -90,6 +96,8 @@ class _CostAccount:
         asked = [i for i, each in enumerate(found) if each.until == CLOCK]
         if len(asked) < RUNS * (parts + 1):
             raise self.calls.wrong("the program does not say when each layer ends")
+        # From the end, since how often the time is asked before the runs is the runner's own
+        # affair.
         first, last = asked[-RUNS * (parts + 1)], asked[-parts - 1]
         return found[: first + 1], [found[i] for i in range(last + 1, asked[-1] + 1)]
 

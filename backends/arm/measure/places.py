@@ -59,6 +59,8 @@ class LocalPlace:
     def how(self) -> str:
         """Return the machine, or its emulator."""
         machine = self.calls.machine
+        # With options for an emulator, the counting plugin's, even this machine's programs go
+        # through it.
         emulated = self.calls.options or not machine.native
         return machine.qemu if emulated else "this machine"
 
@@ -120,6 +122,7 @@ class BoardPlace:
 
     def read(self, name: str, most: int) -> bytes:
         """Bring a file from there."""
+        # What a board sends is cut here, as nothing there bounds it.
         return self.board.get(name)[:most]
 
     def wrong(self, message: str, label: str = "") -> UserError:

@@ -30,6 +30,7 @@ def built(machine: Machine) -> Path:
     """
     api = 2 if _version(machine) >= NEW_API else 1
     text = (files("tcc.backends.arm") / "measure" / SOURCE).read_bytes()
+    # An old glibc's symbols alone, so that the plugin loads beside whichever qemu was built with.
     options = ("-target", f"{_processor()}-linux-gnu.2.28", f"-DAPI={api}", "-shared", "-s")
     key = sha256(repr((text, options, zig.COMPILE)).encode()).hexdigest()[:16]
     kept = zig.cache() / f"count-{key}.so"
@@ -42,6 +43,7 @@ def _compile(text: bytes, options: tuple[str, ...], kept: Path) -> None:
     with scratch_folders.folder() as folder:
         (folder / SOURCE).write_bytes(text)
         zig.run(folder, "cc", *zig.COMPILE, *options, "-o", "count.so", SOURCE)
+        # Written aside and renamed: two processes may compile it at once.
         fresh = kept.with_name(f"{kept.name}.{os.getpid()}")
         fresh.write_bytes((folder / "count.so").read_bytes())
         fresh.replace(kept)
@@ -64,6 +66,7 @@ def _version(machine: Machine) -> int:
         MissingTool: It is not here, is too old, or was built without plugins.
     """
     found = re.search(r"version (\d+)\.", _said(machine, "--version"))
+    # A qemu without plugins says so in its list of options alone.
     if not found or int(found[1]) < OLDEST or "-plugin" not in _said(machine, "-h"):
         needed_for = "count instructions, built with plugins (Debian 12's is, Debian 13's is not)"
         raise MissingTool(Tool(machine.qemu, needed_for, None, builds=False))

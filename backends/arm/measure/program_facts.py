@@ -61,7 +61,9 @@ def _layers(place: ProgramPlace, listed: object) -> Sequence[tuple[str, str]]:
 
 def loaded(program: bytes) -> int | None:
     """Return how many bytes of memory an ELF file's parts take once loaded; None for others."""
+    # EI_CLASS of the ELF header (elf(5)): 1 is 32 bits, 2 is 64.
     wide = program[4:5] == b"\2"
+    # Where e_phoff, e_phentsize and e_phnum stand in the header, and p_memsz in a program header.
     offset, each, number, size = (32, 54, 56, 40) if wide else (28, 42, 44, 20)
     word = "<Q" if wide else "<I"
     try:
@@ -73,4 +75,5 @@ def loaded(program: bytes) -> int | None:
     except struct.error:
         return None
     parts = zip(kinds, sizes, strict=True)
+    # p_memsz and not p_filesz: what is zero at the start takes memory and no file.
     return sum(nbytes for kind, nbytes in parts if kind == LOADED) or None

@@ -44,8 +44,12 @@ def measure(
     count = WARM + workload.runs
     threads = f"{workload.threads} threads" if workload.threads > 1 else "one thread"
     asked = ("--quiet", "--threads", str(workload.threads))
+    # Whole runs and layers in two processes: asking for the time around each layer would be part of
+    # the runs' times.
     whole = ("--repeat", str(count), "--times", place.path("times"))
     peak = place.execute([*asked, *whole, *words], count, 8 * count).peak
+    # The program writes numbers, not averages: medians and quartiles are taken in one place for
+    # all.
     data = place.read("times", 8 * count + 1)
     taken = np.frombuffer(data, "<f8").tolist() if len(data) == 8 * count else []
     if not taken or not _are_times(taken):

@@ -33,6 +33,7 @@ def here(
         if machine.native:
             place = LocalPlace(calls)
             return timed.measure(place, facts(place, program), source, workload, progress)
+        # Instructions of threads that wait for each other depend on the emulator's scheduling.
         if workload.threads != 1:
             message = f"{machine.target.name} is counted here, and that on one thread"
             raise fail("E0601", message, whole_file("command line: --threads"))

@@ -55,6 +55,7 @@ def shifted(bias: "Int32", weight: "Int8", window: MicroWindow) -> "Int32":
 
 def blocks(rows: "NDArray[Any]", filters: int, taps: int = 1) -> "NDArray[Any]":
     """Return (filters, taps) filled up with zeros to whole blocks of both: (blocks, filters, n)."""
+    # Zeros: a product with them changes no sum, and their results are not stored.
     more = -len(rows) % filters, -rows.shape[1] % taps
     full = np.pad(rows, ((0, more[0]), (0, more[1])))
     return full.reshape(-1, filters, full.shape[1])
@@ -70,6 +71,8 @@ class Matrix(MicroKernel):
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""
+        # 8,192 products of at most 255 * 127 are below 2^28: an int32 has room for them and the
+        # bias.
         return window.gatherable and window.taps <= MAX_TAPS
 
     def filled(self, values: "NDArray[np.generic]") -> "NDArray[np.generic]":
@@ -81,6 +84,8 @@ class Matrix(MicroKernel):
         rows = blocks(weight.reshape(len(weight), -1), self.filters, QUAD)
         count, _, taps = rows.shape
         split = rows.reshape(count, self.filters, taps // QUAD, QUAD // self.lane, self.lane)
+        # In the order in which the assembly loads them, so that it reads weights from front to back
+        # once.
         return split.transpose(0, 2, 3, 1, 4).astype(np.int8).ravel()
 
 
@@ -115,6 +120,7 @@ class Vector(MicroKernel):
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""
+        # A window of one pixel that makes one pixel is a matrix by a vector.
         one = prod(window.size) * prod(window.out) * prod(window.kernel) == 1
         return one and window.start == (0, 0) and window.taps <= 1 << 16
 
@@ -142,4 +148,6 @@ class Depthwise(MicroKernel):
     def packed(self, weight: "Int8") -> "NDArray[np.int16]":
         """Return weights (filters, 1, ...) as int16, each filter's filled up to whole fours."""
         rows = blocks(weight.reshape(len(weight), -1), 1, QUAD)
+        # int16, since products are made of 16-bit lanes: widening in the kernel would be work for
+        # every pixel.
         return rows.astype(np.int16).ravel()

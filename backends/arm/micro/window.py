@@ -39,6 +39,8 @@ class MicroWindow:
     @property
     def flip(self) -> int:
         """What makes a stored level a signed one."""
+        # Levels of uint8 become signed by their top bit; `shifted` puts what that changes into the
+        # bias.
         return 0 if self.signed else 0x80
 
     @property
@@ -51,6 +53,8 @@ class MicroWindow:
     def band_elements(self) -> int:
         """Size of a depthwise kernel's band, in int16."""
         (_, across), (height, width) = self.stride, self.kernel
+        # Columns of a band are laid out by their remainder modulo the stride, so that strided
+        # windows read consecutive numbers.
         columns = -(-self.out[1] // 8) * 8 + (width - 1) * self.dilation[1] // across
         rows = (self.band - 1) * self.stride[0] + (height - 1) * self.dilation[0] + 1
         return rows * across * columns
@@ -64,6 +68,7 @@ class MicroWindow:
 
     def table(self) -> "NDArray[np.int32]":
         """Return the numbers of a `micro_window` in order."""
+        # In the order of the C struct's fields; `signed` goes as what it is xored with.
         channels, *pairs, _, band = astuple(self)
         numbers = [n for pair in pairs for n in pair]
         return np.array([channels, *numbers, self.flip, band], np.int32)

@@ -31,6 +31,8 @@ def products(op: ops.Conv, site: Site) -> KernelCall | None:
     filters = len(weight)
     bias = given[0] if given else np.zeros(filters, np.float32)
     window = slid(op, site)
+    # ReLU and ReLU6 are two instructions on sums that are in registers; anything else reads the
+    # result again.
     low, high, rest = _bounds(epilogue.flattened())
     kernel = MicroFloatMatrix(
         record, window.flattened(), filters, op.groups, low > -math.inf, high < math.inf, rest
@@ -38,6 +40,8 @@ def products(op: ops.Conv, site: Site) -> KernelCall | None:
     filling = kernel.padded / kernel.own
     if not record.takes(window) or filling > MOST_FILLING or height * width < LEAST_PIXELS:
         return None
+    # Group by group, since blocks of filters must not reach into the next group, which reads other
+    # channels.
     by_group = (np.split(tensor, op.groups) for tensor in (weight, bias))
     packed = [(record.packed(w), record.filled(b)) for w, b in zip(*by_group, strict=True)]
     joined = (np.concatenate(column) for column in zip(*packed, strict=True))

@@ -22,6 +22,7 @@ def refusals(target: str, graph: Graph) -> Iterator[Refusal]:
                 f"{target} has no kernel for `{node.op.word}`",
                 "write it with other ops, or build for onnxruntime, which runs every op",
             )
+        # Bytes and not elements: an offset in bytes of more than 2^31 would be negative.
         elif (size := _largest(graph, node)) > MAX_BYTES:
             yield Refusal(
                 node,
@@ -29,6 +30,8 @@ def refusals(target: str, graph: Graph) -> Iterator[Refusal]:
                 f"and this has {size >> 20} MiB",
                 "use a smaller input, fewer filters or units, or stride earlier",
             )
+    # The C interface has one input pointer; told at each reader, since an input has no place in the
+    # text of its own.
     if len(graph.inputs) > 1:
         extra = {source.name for source in graph.inputs[1:]}
         for node in graph.nodes:

@@ -57,6 +57,8 @@ class Site:
 
         `finish`, if given, comes first, and reads `factor`, which broadcasts.
         """
+        # The anchor is the kernel itself; what follows is what it does to its results before they
+        # are stored.
         first, *rest = self.group.nodes
         before = None if finish is None or factor is None else Finish(finish, factor)
         return fused(self.graph, self.weights, rest, first.name, before)

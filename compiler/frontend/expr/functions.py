@@ -42,6 +42,8 @@ def _numbers(args: tuple[ArgumentValue, ...], who: str) -> list[Number]:
     """Return numbers given as arguments or as one list."""
     if len(args) == 1:
         items = sequence(args[0], who, 0)
+        # Types compared in C: item by item, a list of ten thousand takes as long as the rest of the
+        # spec.
         kinds = set(map(type, items))  # most are these, and long
         if kinds <= {int} or (kinds <= {int, float} and all(map(math.isfinite, cast(Any, items)))):
             return cast("list[Number]", list(items))
@@ -60,6 +62,7 @@ def _extreme(pick: Callable[[list[Number]], Number], who: str) -> Callable[..., 
 
 
 def _rounding(pick: Callable[[Number], Number], who: str) -> Callable[..., ArgumentValue]:
+    # Python's `round`: halves to even numbers.
     return lambda args: bounded(pick(number(args[0], who, 0)))
 
 
@@ -82,6 +85,7 @@ def _range(args: tuple[ArgumentValue, ...]) -> ArgumentValue:
     if len(ends) == 3 and ends[2] == 0:
         raise OperandError("the step of `range` is zero", 2)
     found = range(*ends)
+    # A slice of a range is made without its entries, `len` fails beyond 2^63.
     if found[MAX_LIST:]:
         raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
     return tuple(found)
@@ -92,6 +96,7 @@ def _divisible(args: tuple[ArgumentValue, ...]) -> ArgumentValue:
     value, by = number(args[0], "`divisible`", 0), integer(args[1], "`divisible`", 1)
     if by < 1:
         raise OperandError("the divisor must be at least 1", 1)
+    # Half up, as `int(v + divisor / 2) // divisor * divisor` does in MobileNet's code.
     rounded = max(by, math.floor((2 * value + by) / (2 * by)) * by)
     # In whole numbers: floats have not each of them beyond 2**53.
     if isinstance(value, int):

@@ -41,7 +41,10 @@ class ArithmeticChain(Expression):
 
     def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the number, or the list where lists are joined or repeated."""
+        # A loop and no recursion to the left: a thousand terms are one level deep.
         left = self.first.evaluate(scope)
+        # The part that was computed so far, so that a mistake points at `a + b` of `a + b - c`
+        # where that is what has the wrong kind.
         start, done = self.first.start, self.first.end
         for sign, each in self.rest:
             right = each.evaluate(scope)
@@ -75,6 +78,8 @@ class Comparison(Expression):
             parts = (before, each)
             if isinstance(left, tuple):
                 spend(self, scope, cost((left,), COST_OF_PAIR))
+            # As in Python, the first pair that does not fit ends it; what stands behind is not
+            # evaluated.
             if not apply(self, parts, compare, sign, left, right):
                 return False
             left, before = right, each
@@ -109,6 +114,7 @@ class Not(Expression):
     def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the opposite."""
         value = self.operand.evaluate(scope)
+        # Unknown, and not decided by what follows: the order of evaluation is Python's.
         if isinstance(value, Unknown):
             return value
         return not apply(self, (self.operand,), boolean, value, "`not`", 0)

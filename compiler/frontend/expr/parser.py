@@ -79,6 +79,8 @@ class Parser:
 
     def _operation(self, floor: int) -> Expression:
         left = self.prefix(floor)
+        # Precedence climbing: an operand takes all operators behind it that bind at least as
+        # closely as the one before it.
         while (rank := self.rank()) >= max(floor, 1):
             left = self.power(left) if rank == _POWER else self.chain(left, rank)
         return left
@@ -88,6 +90,8 @@ class Parser:
         rest: list[tuple[str, Expression]] = []
         while self.rank() == rank:
             sign = self.take().text
+            # One more than the own rank: operators of the same one stay in this chain, from left to
+            # right.
             rest.append((sign, self.operation(rank + 1)))
         end = rest[-1][1].end
         if rank < _NOT:
@@ -107,6 +111,7 @@ class Parser:
         """Return an operand with the `not` or sign before it."""
         token = self.next
         if token.text == "not":
+            # `a == not b` is refused, as in Python: `not` binds less closely than a comparison.
             if floor > _NOT:
                 raise self.wrong("a value", "put `not ...` in parentheses")
             self.take()
@@ -114,6 +119,7 @@ class Parser:
             return Not(token.start, operand.end, operand)
         if token.text in ("+", "-"):
             self.take()
+            # A sign binds less closely than a power, `-2 ** 2` being -4, and more than a product.
             operand = self.operation(_SIGN)
             return UnarySign(token.start, operand.end, token.text, operand)
         return self.postfix()
@@ -124,6 +130,7 @@ class Parser:
         count = 0
         while self.next.text == "[":
             count += 1
+            # `a[0][0][0]...` nests without any bracket inside another.
             self.limit(self.depth + count)
             node = self.subscript(node)
         return node
@@ -166,6 +173,7 @@ class Parser:
             return ListLiteral(token.start, self.tokens[self.place - 1].end, items)
         if token.text == "(":
             node = self.expression()
+            # With its parentheses, so that a mistake underlines what was written.
             return replace(node, start=token.start, end=self.expect(")").end)
         message = f"expected a value, found {token.shown}"
         raise ExpressionError("E0220", message, token.start, token.end)
@@ -178,6 +186,7 @@ class Parser:
             hint = number_meant(token.text, after)
             raise ExpressionError("E0220", message, token.start, after.end, hint)
         whole = token.text.isdigit()
+        # Octal to some readers and decimal to others.
         if whole and len(token.text) > 1 and token.text[0] == "0" and token.text.strip("0"):
             hint = f"write {token.text.lstrip('0')}"
             raise ExpressionError("E0220", "a number starts with 0", token.start, token.end, hint)

@@ -49,6 +49,7 @@ def placed(
     error: OperandError, whole: Expression, parts: tuple[Expression, ...]
 ) -> ExpressionError:
     """Return an operand's error with the place of the part that it is about, or of all of them."""
+    # Operators know the number of the operand that is wrong, not where it is written.
     at = whole if error.operand is None else parts[min(error.operand, len(parts) - 1)]
     return ExpressionError(error.code, error.message, at.start, at.end, error.help)
 
@@ -74,6 +75,8 @@ def _values(
         value = each.evaluate(scope)
         if isinstance(value, Unknown):
             return value
+        # Lists cost by their length wherever they are made, so that no expression of 1,000 letters
+        # takes seconds.
         values.append(value)
     pay(whole, scope, tuple(values))
     return tuple(values)
@@ -166,6 +169,7 @@ class SliceOf(Expression):
         unknown = next((v for v in (found, *ends) if isinstance(v, Unknown)), None)
         if unknown is not None:
             return unknown
+        # A bound that is left out has no place of its own.
         parts = (self.value, *(b or self for b in self.bounds))
         return pay(self, scope, apply(self, parts, part, found, *ends))
 

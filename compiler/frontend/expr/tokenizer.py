@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from tcc.compiler.frontend.expr.scope import ExpressionError
 
+# One pattern with the blanks before a token in it: no second search for them. Digits are ASCII
+# alone, as `\d` would take those of every script.
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)"
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
@@ -63,6 +65,7 @@ def tokens(text: str) -> list[Token]:
     found: list[Token] = []
     index, kind = 0, ""
     while kind != "end":
+        # Linear: every alternative begins with other characters, so that nothing is tried twice.
         match = _TOKEN.match(text, index)
         if match is None:
             raise _stray(text, index)
@@ -82,6 +85,7 @@ def percentage(read: list[Token]) -> str:
 
 
 def _stray(text: str, index: int) -> ExpressionError:
+    # The pattern failed before the blanks that it would have skipped.
     index += len(text[index:]) - len(text[index:].lstrip())
     found = _STRAY.match(text, index)
     word = found.group() if found else ""

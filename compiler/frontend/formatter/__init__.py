@@ -27,6 +27,7 @@ ORDER = (
     "blocks",
     "graph",
     "output",
+    "accuracy",
     "allow",
     "tests",
 )
@@ -51,6 +52,8 @@ def _formatted(source: SourceText) -> str:
     layout = read_layout(source, known)
     comments = fasten(source, layout)
     result = write(layout, _order(layout))
+    # The result is read again and compared, values and comments: `fmt` must never change what a
+    # spec says, whatever was overlooked here.
     if not _says(result, known.tree, comments, source.file):
         raise fail(
             "E0108",
@@ -65,6 +68,7 @@ def _is_json(source: SourceText) -> bool:
     if source.file.endswith(".json"):
         return True
     try:
+        # NaN and Infinity, which Python's reader would take, are no JSON.
         json.loads(source.text, parse_constant=_refuse)
     except ValueError:
         return False
@@ -89,6 +93,7 @@ def _ordered(tree: Tree) -> object:
 def _order(root: LayoutBranch) -> list[LayoutEntry]:
     """Return the top-level entries in order; as they are where aliases depend on it."""
     keys = [entry.key for entry in root.entries if entry.key is not None]
+    # An alias has to come after its anchor.
     if len(keys) < len(root.entries) or any(leaf.style == "*" for leaf in leaves(root)):
         return root.entries
     return sorted(root.entries, key=lambda entry: _rank(entry.key.value if entry.key else ""))
@@ -101,6 +106,7 @@ def _says(result: str, tree: Tree, comments: list[str], file: str) -> bool:
         again = read(source)
     except UserError:
         return False
+    # Sorted, since sections move with their comments.
     if sorted(comments) != sorted(fasten(source, read_layout(source, again))):
         return False
     return json.dumps(plain(again.tree), sort_keys=True) == json.dumps(plain(tree), sort_keys=True)

@@ -14,6 +14,8 @@ from tcc.compiler.frontend.formatter.layout import (
 )
 from tcc.compiler.frontend.yaml.source_text import SourceText
 
+# Tags, anchors, aliases and directives may hold a `#`, which begins no comment there: they are
+# matched first, and not taken.
 _COMMENT = re.compile(r"!<[^>\s]*>|[&*!%][^\s,\[\]{}]*|(#[^\r\n]*)")
 _LEAD = re.compile("[ ?-]*")
 _HEADER = re.compile(r"[|>][-+0-9]*[ \t]+(#[^\r\n]*)")
@@ -48,6 +50,7 @@ def fasten(source: SourceText, root: LayoutBranch) -> list[str]:
 
 def _comments(source: SourceText, root: LayoutBranch) -> Iterator[_Found]:
     before = 0
+    # Only between scalars is a `#` looked for: within them it is text.
     for leaf in (*leaves(root), None):
         until = leaf.start if leaf else len(source.text)
         for match in _COMMENT.finditer(source.text, before, until):
@@ -55,6 +58,7 @@ def _comments(source: SourceText, root: LayoutBranch) -> Iterator[_Found]:
                 yield _found(source, match.start(1), match[1])
         if leaf:
             before = max(before, leaf.end)
+            # The one comment inside a scalar's stretch: behind the `|` or `>`.
             header = _HEADER.match(source.text, leaf.start) if leaf.style in ("|", ">") else None
             if header:
                 yield _found(source, header.start(1), header[1])
@@ -75,6 +79,7 @@ def _blank_above(source: SourceText, row: int) -> bool:
 def _open_brackets(root: LayoutBranch, found: list[_Found]) -> None:
     places = [comment.index for comment in found]
     for branch in branches(root):
+        # Two searches a branch among sorted places, and no walk through all comments for each.
         if bisect(places, branch.start) < bisect(places, branch.end):
             branch.inline = False
 
@@ -82,6 +87,7 @@ def _open_brackets(root: LayoutBranch, found: list[_Found]) -> None:
 def _flat(root: LayoutBranch) -> list[_Placed]:
     """Return the entries that get lines of their own, in order, with the branches they are in."""
     found: list[_Placed] = []
+    # Without recursion, and every entry once: linear in the text.
     pending: list[_Placed] = [(entry, (root,)) for entry in reversed(root.entries)]
     while pending:
         entry, inside = pending.pop()
@@ -135,6 +141,7 @@ class _Fastener:
 
     def go_on(self) -> None:
         """Take note of what is open, and of what ends, where another entry is reached."""
+        # No comment was met yet since the last entry: any column is left of this.
         self.limit = 1 << 30
         here, after = self._around()
         shared = sum(b is other for b, other in zip(here, after, strict=False))
@@ -163,6 +170,7 @@ class _Fastener:
         if owner is None:
             owner = self.flat[0][0]
             owner.head.append(found.comment)
+        # A line has one end: of a value that was taken apart, further comments go above it.
         elif owner.tail is None:
             owner.tail = found.comment
         else:
@@ -185,6 +193,8 @@ class _Fastener:
             inner = self.open[-1]
             level = len(self.open) - 1
             return None if level < len(after) and after[level] is inner else inner
+        # A comment belongs to the innermost ended list that is no further right than any comment
+        # since: what was written to the left stays outside.
         while self.ends and self.ends[-1].column > self.limit:
             self.ends.pop()
         if self.ends:

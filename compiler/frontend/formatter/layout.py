@@ -123,6 +123,7 @@ class _Layout:
         node = self.node(next(self.events), None)
         if not isinstance(node, LayoutBranch):
             raise TypeError("a text that is a scalar has no layout")
+        # The outermost mapping has lines of its own even where it was written in braces.
         node.inline = False
         return node
 
@@ -132,6 +133,8 @@ class _Layout:
         if kind in ("MappingStartEvent", "SequenceStartEvent"):
             return self.branch(event, mapping=kind == "MappingStartEvent")
         start, end = event.start_mark.index, event.end_mark.index
+        # A value that is missing has no place: that of the colon or comma after which it is
+        # missing.
         if start == end and parent is not None and parent.mapping:
             start = end = missing_at(self.text, self.last, start)
         if kind == "AliasEvent":
@@ -141,6 +144,8 @@ class _Layout:
         inner, self.last = min(inner, end), end
         raw = self.text[inner:end] if event.value or event.style else ""
         if not raw and not mark and parent is not None and parent.flow:
+            # In brackets a value that is not there would be read as another one once lines are
+            # joined.
             raw = "null"
         column = parent.column if parent else 0
         style = event.style or None
@@ -156,6 +161,8 @@ class _Layout:
         while not _ends(event := next(self.events)):
             found.entries.append(self.entry(event, found))
         closing = event.end_mark.index
+        # Without brackets the end of a list is that of its last entry: readers report the start of
+        # whatever follows.
         found.end = closing if closing > event.start_mark.index else self.last
         self.last = found.end
         return found

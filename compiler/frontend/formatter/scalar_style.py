@@ -6,6 +6,7 @@ import re
 from tcc.compiler.frontend.formatter.layout import LayoutLeaf
 from tcc.compiler.frontend.yaml.reader import resolve
 
+# Narrower than YAML's plain scalars: what no version of YAML and no eye takes for something else.
 _ANYWHERE = re.compile(r"[A-Za-z_](?:[\w./+*%()=<>!?'\"$@^~;|&-]| (?=[^ #]))*")
 _IN_BLOCKS = re.compile(r"[A-Za-z_](?:[\w./+*%()=<>!?'\"$@^~;|&,\[\]{}-]| (?=[^ #]))*")
 # Words that YAML 1.1 reads as true or false: other tools still read specs by it.
@@ -42,9 +43,11 @@ def _quoted(value: str, *, block: bool) -> str:
     plain = (_IN_BLOCKS if block else _ANYWHERE).fullmatch(value)
     if plain and resolve(value) == value and not _YAML_1_1.fullmatch(value):
         return value
+    # Single quotes where they spare escapes.
     if ('"' in value or "\\" in value) and value.isprintable() and "'" not in value:
         return f"'{value}'"
     text = json.dumps(value, ensure_ascii=False)
+    # JSON leaves these as they are; they are line breaks to YAML, or not to be seen.
     return _SPECIAL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
@@ -61,7 +64,9 @@ def _block(leaf: LayoutLeaf) -> list[str]:
     digits = header[2].strip("+-")
     start = next(row for row in rows if row.strip(" "))
     indent = leaf.column + int(digits) if digits else len(start) - len(start.lstrip(" "))
+    # The lines as they are: indentation within a block is part of its text.
     rows = [row[indent:] for row in rows]
+    # Empty lines at the end say nothing, as a block that keeps them was put into quotes above.
     while not rows[-1]:
         rows.pop()
     # A first line that begins with spaces would itself be taken for the indentation.

@@ -61,6 +61,7 @@ def _break_long(branch: LayoutBranch, indent: int) -> None:
     for entry in branch.entries:
         node = entry.node
         if isinstance(node, LayoutBranch):
+            # `- conv: {...}` and not `- {conv: {...}}`, as every spec is written.
             if _is_step(entry) or _too_long(entry, node, indent):
                 node.inline = False
             if not node.inline:
@@ -88,6 +89,7 @@ def _raise_comments(branch: LayoutBranch) -> None:
         if not isinstance(entry.node, LayoutBranch) or entry.node.inline:
             continue
         inner = entry.node.entries[0] if _beside_dash(entry) else None
+        # `- # why` has no line of its own once what follows moves up beside the dash.
         if inner and not inner.tail:
             inner.tail, entry.tail = entry.tail, None
         _raise_comments(entry.node)
@@ -165,6 +167,8 @@ def _flow(node: LayoutNode) -> str:
     if not node.line:
         inner = ", ".join(map(_flow_entry, node.entries))  # a frame less: 256 may lie in another
         line = f"{node.mark} {{{inner}}}" if node.mapping else f"{node.mark} [{inner}]"
+        # Cut off where it is too long anyway: nested brackets would else be joined again at every
+        # level, in quadratic time.
         node.line = line.lstrip()[: WIDTH + 1 if inner else None]
     return node.line
 

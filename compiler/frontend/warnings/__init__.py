@@ -1,5 +1,6 @@
 """Warnings: text that is accepted although its author hardly meant what it says.
 
-`kinds` lists them; `names` finds them in what the text binds and reads, `steps` in single steps,
-`parts` in the graph and its outputs, `allow` takes out those that the spec silences.
+`warning_kinds` lists them; `name_usage` finds them in what the text binds and reads,
+`step_warnings` in single steps, `graph_warnings` in the graph and its outputs; `suppression` takes
+out those that the spec silences.
 """

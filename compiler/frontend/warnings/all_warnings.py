@@ -38,6 +38,7 @@ def warnings(library: Library, made: ExpandedSpec, graph: Graph) -> tuple[Diagno
     """Return the warnings about a spec that compiles, without those that it silences."""
     root = library.root
     found = [*_of_text(library, made), *made.doubts]
+    # What has a name is told as that name: one warning of one fault.
     told = {value for values in made.named.values() for value in values}
     found += graph_warnings.dead(made.root, made.nodes, made.live, told)
     found += graph_warnings.repeated(graph)
@@ -49,6 +50,8 @@ def warnings(library: Library, made: ExpandedSpec, graph: Graph) -> tuple[Diagno
 
 def _of_text(library: Library, made: ExpandedSpec) -> Iterator[Diagnostic]:
     spec = of_spec(library.root)
+    # Blocks of all files, since a library's own calls decide what of it is used; only the spec's
+    # own text is warned of where nothing is called.
     walks: dict[str, NameUsage] = {"": spec}
     for tree in library.files.values():
         blocks = tree.get("blocks")
@@ -73,6 +76,7 @@ def _told(found: Diagnostic, made: ExpandedSpec) -> Diagnostic:
 
 def _unused_libraries(library: Library, used: set[str]) -> Iterator[Diagnostic]:
     """Yield the entries of the spec's `use` that bring no block that is used."""
+    # A library may be used for what another one needs of it.
     files = {library.blocks[name].at.file for name in used}
     below: dict[str, list[str]] = {}
     for use in library.uses:

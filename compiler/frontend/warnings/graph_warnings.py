@@ -41,6 +41,7 @@ SMALLEST = 1e-3
 def needed(nodes: Iterable[Node], outputs: Iterable[Output]) -> set[str]:
     """Return the names of the values that outputs need, train-only ones included."""
     found = {output.value for output in outputs}
+    # Nodes come after what they read: one walk from the end.
     for node in reversed(tuple(nodes)):
         if node.name in found:
             found.update(node.inputs)
@@ -58,9 +59,11 @@ def dead(
     A step that is written once and used often is dead where all its uses are. `told` are values
     with names, of which the text says whether anything reads them.
     """
+    # The usual case, in which no list of places is made.
     if all(name in live for name in nodes):
         return
     places = list(_below(root))
+    # By the place in the text: a block that is used ten times and read once is no dead text.
     alive = {place.at for place in places if any(name in live for name in _nodes(place))}
     owner: dict[str, PathNode] = {}
     for place in places:
@@ -77,6 +80,7 @@ def dead(
 def _ends(owner: Mapping[str, PathNode], nodes: Mapping[str, Node]) -> Iterator[PathNode]:
     """Yield the places that no other one reads."""
     ends = {id(place): place for place in owner.values()}
+    # Only the last step of a dead chain is told: what leads to it is dead for that reason.
     for name, place in owner.items():
         for value in nodes[name].inputs:
             source = owner.get(value)
@@ -120,6 +124,7 @@ def repeated(graph: Graph) -> Iterator[Diagnostic]:
 def _again(before: Node, node: Node) -> bool:
     if not isinstance(node.op, ONCE):
         return False
+    # A relu of a relu6, or the other way round, does what the relu6 does alone.
     clamps = (Relu, Relu6)
     both = isinstance(before.op, clamps) and isinstance(node.op, clamps)
     return both or type(before.op) is type(node.op)
@@ -161,6 +166,7 @@ def _places(tree: Tree | None, name: str) -> tuple[Span | None, Span | None]:
 
 def _twice(output: Output, makers: Mapping[str, Node], at: Span) -> Iterator[Diagnostic]:
     node = makers.get(output.value)
+    # Steps that pass every number on at inference.
     while node is not None and isinstance(node.op, Flatten | Identity | Dropout):
         node = makers.get(node.inputs[0])
     if node is not None and isinstance(node.op, Softmax | Sigmoid):
@@ -192,6 +198,7 @@ def pixels(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
     if source.preprocess is None or not isinstance(steps, MappingTree):
         return
     for name, values in (("mean", source.preprocess.mean), ("std", source.preprocess.std)):
+        # Means of values between 0 and 1 are such values; their deviation is at most one half.
         least = 0 if name == "mean" else SMALLEST
         for at, value in _numbers(steps.get(name), values):
             if not least <= value <= 1:

@@ -44,6 +44,8 @@ class NameUsage:
             case Scalar(value=str(text)):
                 for word in _WORD.findall(text):
                     if word:
+                        # In an expression a name may be a number's or, inside `channels(...)`, a
+                        # value's: read as both, so that no warning is wrong.
                         self.scopes.read((word, False))
                         self.scopes.read((word, True))
             case Sequence(items=items):
@@ -78,6 +80,7 @@ class NameUsage:
         """Bind the named inputs of a block; the first is the current value of its first step."""
         for index, item in enumerate(names):
             name = str(item.value)
+            # The first input is read by the first step of the body without being named.
             site = BindingSite(name, "unused-value", "input", item.span, read=index == 0)
             self.scopes.bind_own((name, True), site)
 
@@ -95,6 +98,8 @@ class NameUsage:
 
     def step(self, step: Step) -> None:
         """Walk through one step."""
+        # What the step itself reads of the name that it binds is an update (`from: x, as: x`), and
+        # no shadowing.
         since = len(self.scopes.reads)
         for source in step.sources:
             self.value(source)
@@ -155,6 +160,7 @@ class NameUsage:
 
     def _when(self, args: Mapping) -> None:
         self.expressions(args.get("if"))
+        # Both sides count, whichever the parameters choose now.
         with self.scopes.inner(SequenceRole.CHOICE) as then:
             self.sequence(args.get("then"))
         with self.scopes.inner(SequenceRole.CHOICE) as other:

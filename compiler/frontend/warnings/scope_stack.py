@@ -115,10 +115,13 @@ class ScopeStack:
         """Walk through a sequence; afterwards, what it changed is in the mapping, and undone."""
         mark, changed = len(self._undo), dict[Key, tuple[BindingSite, ...]]()
         self._opened += 1
+        # Steps of a condition bind names of the sequence that it stands in.
         level = self._levels[-1][0] if form is SequenceRole.CHOICE else self._opened
         self._levels.append((level, form))
         yield changed
         self._levels.pop()
+        # An undo log in place of copies of all names: leaving a sequence takes as long as what it
+        # bound.
         changed.update((key, self._bound[key].sites) for key, _ in self._undo[mark:])
         for key, before in reversed(self._undo[mark:]):
             if before is None:
@@ -136,6 +139,7 @@ class ScopeStack:
             before = self._bound.get(key)
             if before is None or key in own:
                 continue
+            # A name that the body binds at its end and reads at its start is read, one turn later.
             if key in read:  # by the next turn
                 for site in sites:
                     site.read = True

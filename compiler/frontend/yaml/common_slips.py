@@ -14,6 +14,7 @@ _LEADING = re.compile(r"[ \t]*(?:-[ \t]+)*")
 _BARE = re.compile(r"( *)- (\w+)\s*(?:#.*)?")
 _KEY = re.compile(r"( *)([\w.-]+):(?:\s|$)")
 _SPACE = re.compile(r"\s*(?:-\s+)*")
+# Copied from web pages and word processors, and shown as nothing by every editor.
 _ZERO = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
 """Characters without width."""
 _AFTER_COLON = re.compile(rf"\s*(?:- +)*[\w.-]+:([^\S \t]|[{_ZERO}])")
@@ -76,9 +77,11 @@ def _bare_word(source: SourceText, row: int) -> Diagnostic | None:
     """Return the slip of `- relu` with `as: x` on a line of its own below it."""
     key = _KEY.match(source.lines[row])
     above = row - 1
+    # The line above that says anything: comments and empty lines may stand between.
     while above >= 0 and (not source.lines[above].strip() or _comment(source.lines[above])):
         above -= 1
     bare = _BARE.fullmatch(source.lines[above]) if above >= 0 else None
+    # Indented no further than the dash, it is a key of what is around the list.
     if key is None or bare is None or len(key[1]) <= len(bare[1]):
         return None
     word, option = bare[2], key[2]

@@ -29,6 +29,7 @@ _READ: dict[str, Callable[[str], int | float]] = {
     "inf": lambda text: float(text.replace(".", "")),
     "nan": lambda _: float("nan"),
 }
+# Possessive, so that no text of many marks is tried in two ways.
 _PROPERTIES = re.compile(r"(?:(?:!<[^>\s]*+>|[&!][^\s,\[\]{}]*+)(?:\s|#[^\r\n]*+)*)*")
 _COLON = re.compile(r"[ \t]*:?")
 _CORE = "tag:yaml.org,2002:"
@@ -118,6 +119,7 @@ class EventReader(ABC):
     def close(self, event: Any) -> None:
         """Pass the end of a list or mapping on."""
         start, end = event.start_mark.index, event.end_mark.index
+        # A block's end has no length: it is where the next thing begins.
         self.key = max(self.key, end if end > start else 0)
         self.builder.close(end if end > start else None)
 
@@ -146,6 +148,7 @@ class EventReader(ABC):
         if name == "str":
             return text
         value = resolve(text)
+        # `!!float 1` is a float written without a point.
         if name == "float" and type(value) is int:
             return float(value)
         if name is not None and type(value) is not _KINDS[name]:
@@ -180,6 +183,8 @@ class YamlReader(EventReader):
         span = self.source.span(event.start_mark.index, event.end_mark.index)
         if self.documents > 1:
             raise fail("E0107", "a second document starts here", span, help="use one file for each")
+        # 1.1 would make `on` a truth value and `0777` another number: the file means what it says
+        # elsewhere, so that it is not read by other rules here.
         if event.version not in (None, (1, 2)):
             version = ".".join(map(str, event.version))
             raise fail("E0107", f"the file asks for YAML {version}, and only 1.2 is read", span)

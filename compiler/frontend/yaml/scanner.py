@@ -57,6 +57,7 @@ class QuickReader(Reader):
         """Go on by some characters."""
         end = self.pointer + length
         passed = self.buffer[self.pointer : end]
+        # Lines are counted where there are any; all other steps are an addition.
         if "\n" in passed or "\r" in passed or "\ufeff" in passed:
             super().forward(length)
         else:
@@ -163,6 +164,7 @@ class QuickScanner(Scanner):
     def stale_possible_simple_keys(self) -> None:
         """Forget keys that can be none, as the library does, where there are any."""
         line, index = self.reader.line, self.reader.index
+        # Asked at every token; mostly there is nothing to forget.
         for key in self.possible_simple_keys.values():
             if key.line != line or index - key.index > _LONGEST_KEY:
                 super().stale_possible_simple_keys()
@@ -174,6 +176,7 @@ class QuickScanner(Scanner):
             return not self.done
         self.stale_possible_simple_keys()
         keys = self.possible_simple_keys
+        # A token that may turn out to be a key has to wait for the `:` behind it.
         return bool(keys) and min(k.token_number for k in keys.values()) == self.tokens_taken
 
     def scan_to_next_token(self) -> Any:
@@ -238,6 +241,7 @@ class QuickScanner(Scanner):
         reader.jump(end)
         self.allow_simple_key = True
         breaks = 0
+        # YAML folds one line break into a space and keeps the others.
         while ended := _BREAK.match(buffer, reader.pointer):
             reader.next_line(ended.end())
             breaks += 1

@@ -50,6 +50,7 @@ class SourceText:
         """Return the place of text[start:end] whose line's number, from 0, is known."""
         text = self.lines[row]
         column = min(start - self.starts[row], len(text))
+        # At least one character, so that a caret shows even where something is missing.
         width = max(1, min(end - start, len(text) - column))
         return Span(self.file, row + 1, column + 1, text, width)
 
@@ -74,6 +75,8 @@ def decode(raw: str | bytes, file: str) -> SourceText:
             help="use `repeat`, `each` and blocks for what comes many times",
         )
     text = raw if isinstance(raw, str) else _utf8(raw, file)
+    # At the start it says that the text is UTF-8, as some editors write; elsewhere it is an
+    # invisible letter.
     source = SourceText(file, text.removeprefix("\ufeff"))
     if found := _FORBIDDEN.search(source.text):
         raise fail(

@@ -18,6 +18,7 @@ MAX_INT = 1 << 63
 MAX_ERRORS = 50
 """Most mistakes that are collected before reading stops."""
 
+# What YAML lets a text hold by escapes in quotes alone; lone surrogates come from JSON's escapes.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -109,6 +110,7 @@ class TreeBuilder:
             self._check_depth(depth, span)
             self._count(1, span)
         self._open.append(OpenBranch(mapping, start, anchor, self._nodes, depth))
+        # The list or mapping itself; what is in it counts as it comes.
         self._nodes += 1
 
     def close(self, end: int | None = None) -> None:
@@ -116,9 +118,11 @@ class TreeBuilder:
         done = self._open.pop()
         children = tuple(done.children)
         span = self.source.span(done.start, done.start + 1 if end is None else end)
+        # Without braces a mapping begins where its first key does, whatever indents it.
         if done.mapping and end is None and children:
             span = children[0].span
         tree = self._mapping(children, span) if done.mapping else Sequence(children, span)
+        # Kept for an anchor: what an alias stands for is as deep again wherever it stands.
         height = done.deepest - len(self._open)
         self._place(tree, done.anchor, self._nodes - done.before, height)
 
@@ -129,6 +133,8 @@ class TreeBuilder:
             self._unknown_alias(name, span)
             self.scalar(Scalar(None, span))
             return
+        # Counted as if it were written out; the tree itself is shared, so that memory does not
+        # grow.
         self._count(known.nodes, span)
         self._check_depth(len(self._open) + known.height, span)
         self._place(known.tree, None, known.nodes, known.height)
@@ -156,6 +162,7 @@ class TreeBuilder:
     def failed(self, *more: Diagnostic) -> UserError:
         """Return the error of all that was collected, and more, in the text's order."""
         found = [*self.errors, *more]
+        # In the text's order, in which they are mended.
         return UserError(tuple(sorted(found, key=lambda d: (d.at.line, d.at.column))))
 
     def _place(self, tree: Tree, anchor: str | None, nodes: int, height: int) -> None:

@@ -28,6 +28,7 @@ Raises:
 """
 
 CONVERTERS: Mapping[str, Converter] = {
+    # First, so that what stands below by name comes in its place.
     **{op.onnx_operator: functions.single(op) for op in OPS if op.onnx_operator},
     "Conv": layers.conv,
     "ConvTranspose": layers.conv_transpose,

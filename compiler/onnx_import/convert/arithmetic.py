@@ -62,6 +62,8 @@ def div(node: OnnxNode) -> Operand:
         )
         raise OperatorRefusal("it divides by a value that is computed", help)
     with np.errstate(divide="ignore"):
+        # The language multiplies, it does not divide: the inverse is rounded once more, by 2^-24 of
+        # itself. Infinite, where b is 0, it is refused as every weight that is not finite.
         inverse = np.float32(1) / _weights(b)
     return affine(node, node.view(), factor=inverse) if isinstance(a, View) else a / b
 
@@ -96,13 +98,18 @@ def mean(node: OnnxNode) -> Operand:
 
 def _joined(node: OnnxNode, op: Op, a: View, b: View) -> View:
     """Return a sum or product; what is spread over all pixels need not be."""
+    # ONNX broadcasts from the last axis backwards (numpy's rules), the language from channels: they
+    # agree where ranks are equal.
     if a.settled and b.settled:
         if len(a.shape) != len(b.shape):
             raise OperatorRefusal(f"it joins values of {len(a.shape)} and {len(b.shape)} axes")
+        # A mean that was expanded over all pixels to be multiplied: `mul` broadcasts it by itself.
         values = [node.build.unspread(view.value) for view in (a, b)]
         if node.build.type(values[0]).shape[1:] == node.build.type(values[1]).shape[1:] == (1, 1):
             values = [a.value, b.value]
         return node.emit(op, *(node.build.view(value) for value in values))
+    # Element by element whatever the order, if it is one order: a transposed pair is joined as it
+    # was before it was transposed, and the result is looked at in the same way.
     if a.type != b.type or not a.whole() or not np.array_equal(a.positions(), b.positions()):
         raise OperatorRefusal("it joins values that are arranged in different ways")
     value = node.build.emit(node.name, op, [a.value, b.value])
@@ -112,6 +119,7 @@ def _joined(node: OnnxNode, op: Op, a: View, b: View) -> View:
 def _weights(constant: Operand) -> Array:
     if isinstance(constant, View):
         raise TypeError(constant)
+    # Integers and booleans belong to shapes or masks: arithmetic with them is no layer's.
     if constant.dtype not in (np.float32, np.float64, np.float16):
         raise OperatorRefusal(f"its constant is {constant.dtype}, not float32")
     return constant.astype(np.float32)
@@ -129,6 +137,7 @@ def affine(
         offset: What is added to it, likewise. One of the two is given.
     """
     given = np.asarray(factor if factor is not None else offset, np.float32)
+    # One number stays one in the spec, where a reader sees it, and is no weight to be trained.
     if given.size == 1 and given.ndim <= len(x.shape):
         number = short(float(given.reshape(-1)[0]))
         return node.each(Scale(number) if factor is not None else Scale(offset=number), x)
@@ -136,6 +145,7 @@ def affine(
     one, zero = np.ones_like(per_channel), np.zeros_like(per_channel)
     if factor is not None:
         return scale_shift(node, x, per_channel, zero)
+    # Two steps for a product and a sum; `simplify` joins them.
     return scale_shift(node, x, one, per_channel)
 
 

@@ -37,9 +37,11 @@ def single(op: type[Op]) -> Callable[[OnnxNode], View]:
     """Return the converter of the operator that is an op by itself, as its class reads it."""
 
     def convert(node: OnnxNode) -> View:
+        # Attributes are float32 in a file: `short` writes 0.01 where 0.009999999776482582 is held.
         given = node.origin.attrs.items()
         attributes = {name: short(v) if isinstance(v, float) else v for name, v in given}
         made = op.from_onnx(attributes)
+        # Whatever the order of the elements: no transposition around an activation needs a step.
         if isinstance(made, ScalarFunction):  # whatever the order of the elements
             return node.each(made, node.view())
         return node.emit(made, *(node.settled(place) for place in range(len(node.inputs))))
@@ -52,6 +54,8 @@ def prelu(node: OnnxNode) -> View:
     x, slopes = node.view(), node.weights(1)
     if np.unique(slopes).size == 1:
         return node.each(LeakyRelu(short(float(slopes.flat[0]))), x)
+    # The language has one slope for a tensor (leaky_relu); by channel, the negative part is taken
+    # out, scaled and put back, which is exact: one of the two terms is always 0.
     below = node.each(Relu(), node.each(Scale(-1.0), x))
     return node.joined(Add(), node.each(Relu(), x), affine(node, below, factor=-slopes))
 
@@ -61,6 +65,7 @@ def hard_sigmoid(node: OnnxNode) -> View:
 
     Exporters write 1/6 with as many digits as float32 has, and ONNX's own default is 1/5.
     """
+    # relu6(x + 3) / 6 is PyTorch's and the language's; 0.2 is ONNX's default, and Keras 2's.
     alpha, beta = node.attribute("alpha", 0.2), node.attribute("beta", 0.5)
     if isclose(alpha, 1 / 6, rel_tol=1e-6) and beta == 0.5:
         return node.each(HardSigmoid(), node.view())
@@ -114,6 +119,7 @@ def smallest(node: OnnxNode) -> Operand:
 
 
 def _with_number(node: OnnxNode) -> tuple[View, float]:
+    # The number may stand first or second.
     views = [i for i, x in enumerate(node.inputs) if isinstance(x, View)]
     others = [i for i in range(len(node.inputs)) if i not in views]
     if len(views) != 1 or len(others) != 1 or node.weights(others[0]).size != 1:
@@ -139,6 +145,7 @@ def _clipped(node: OnnxNode, given: Operand, low: float, high: float) -> Operand
         why = "its `min` is not below its `max`" if low >= high else why
         raise OperatorRefusal(f"it clips to {low:g} ... {high:g}", why)
     if below and above:
+        # ReLU6 is the language's one activation with two bounds.
         wide = (high - low) / 6
         inner = node.each(Relu6(), _scaled(node, x, 1 / wide, -low / wide))
         return _scaled(node, inner, wide, low)
@@ -159,6 +166,8 @@ def softmax(node: OnnxNode) -> View:
     # The axis was 1 until opset 12, all behind it included, and is the last one since 13.
     axis = int(node.attribute("axis", 1 if node.opset < 13 else -1)) % rank
     # Older opsets take all axes from that one on together.
+    # Before 13 softmax flattens all axes from `axis` on into one (Softmax-11): the same as now
+    # where only channels are left.
     single = node.opset >= 13 or x.type.elements == x.type.shape[0]
     channels = x.settled and axis == 1 and single
     if not channels and (axis != rank - 1 or last_axis_channels(x) is None):
@@ -173,8 +182,11 @@ def nothing(node: OnnxNode) -> Operand:
 
 def dropout(node: OnnxNode) -> Operand:
     """Convert Dropout, whose mask nobody may read."""
+    # The second output, the mask, may be named and yet be read by nothing.
     if len(node.origin.outputs) > 1 and node.origin.outputs[1].outputs:
         raise OperatorRefusal("its mask is used")
+    # Since opset 12 whether it trains is an input; before, Dropout in a file always meant
+    # inference.
     if node.has(2) and bool(node.scalar("training_mode", 2, 0.0)):
         raise OperatorRefusal("it drops elements", "export the network in eval mode")
     return node.operand(0)

@@ -47,6 +47,7 @@ def conv_transpose(node: OnnxNode) -> View:
         (start + before * d, end + after * d)
         for ((start, end), _, d), (before, after) in zip(each, zeros, strict=True)
     )
+    # Rows of zeros change no sum; they move where the result begins and ends.
     weight = np.pad(weight, ((0, 0), (0, 0), *zeros))
     kernel, extra = weight.shape[2:], (top - bottom, left - right)
     filters = weight.shape[1] * groups
@@ -63,6 +64,7 @@ def _cuts(node: OnnxNode, x: View, kernel: Pair, stride: Pair, dilation: Pair) -
     extra = node.pair("output_padding", (0, 0))
     auto = str(node.attribute("auto_pad", "NOTSET"))
     wanted = node.pair("output_shape", (0, 0)) if "output_shape" in node.origin.attrs else None
+    # ONNX, ConvTranspose: with SAME_* the result is the input's size times the stride.
     if wanted is None and auto in ("SAME_UPPER", "SAME_LOWER"):
         wanted = (size[0] * stride[0], size[1] * stride[1])
     if wanted is None:
@@ -70,6 +72,7 @@ def _cuts(node: OnnxNode, x: View, kernel: Pair, stride: Pair, dilation: Pair) -
         return [(top, bottom - extra[0]), (left, right - extra[1])]
     cuts = []
     for n, out, k, s, more in zip(size, wanted, window, stride, extra, strict=True):
+        # `total_padding` of ONNX, ConvTranspose.
         room = max((n - 1) * s + k + more - out, 0)
         less = room // 2
         # ONNX, ConvTranspose: only SAME_UPPER cuts the odd row at the end.
@@ -93,6 +96,7 @@ def _zeros(more: int, stride: int, dilation: int) -> Pair:
 def _convolved(node: OnnxNode) -> tuple[View, Array, list[Array]]:
     """Return a convolution's input, weight and, in a list, its bias."""
     weight = node.weights(1)
+    # Conv1d and Conv3d are the same operator with other ranks.
     if weight.ndim != 4:
         raise OperatorRefusal(
             f"it has {weight.ndim - 2} spatial axes; images have height and width"
@@ -110,6 +114,7 @@ def gemm(node: OnnxNode) -> View:
     weight = node.weights(1) * np.float32(node.attribute("alpha", 1.0))
     if weight.ndim != 2:
         raise OperatorRefusal(f"its weight has {weight.ndim} axes, not two")
+    # The language keeps PyTorch's layout, (units, features), which is that of a Gemm with transB.
     weight = weight if node.attribute("transB", 0) else weight.T
     beta = np.float32(node.attribute("beta", 1.0))
     bias = [_per_unit(node.weights(2) * beta, weight.shape[0])] if node.has(2) else []
@@ -123,6 +128,7 @@ def matmul(node: OnnxNode) -> View:
     weight = node.weights(1)
     if weight.ndim != 2:
         raise OperatorRefusal(f"its weight has {weight.ndim} axes, not two")
+    # A bias comes as an Add after it, which `simplify` takes in.
     return _linear(node, weight.T, [])
 
 
@@ -137,6 +143,8 @@ def _linear(node: OnnxNode, weight: Array, bias: list[Array]) -> View:
     """Return what a matrix makes of the last axis: of a vector, or of each pixel's channels."""
     x = node.view()
     units = weight.shape[0]
+    # The usual head of a classifier; the other two are a matrix of a map that was flattened with
+    # channels last, and transformers' and ConvNeXt's layers of each pixel.
     if x.settled and len(x.type.shape) == 1:
         return node.emit(Linear(units, bool(bias)), x, weights=[weight, *bias])
     if len(x.shape) == 2 and x.shape[0] == 1 and x.whole():
@@ -165,6 +173,7 @@ def batch_norm(node: OnnxNode) -> View:
         raise OperatorRefusal(
             "it normalises with the batch itself", "export the network in eval mode"
         )
+    # ONNX's inputs after the first, scale, B, mean and var, have the order of the op's own weights.
     op = BatchNorm(short(node.attribute("epsilon", 1e-5)))
     return node.emit(op, node.settled(), weights=[node.weights(i) for i in (1, 2, 3, 4)])
 
@@ -184,6 +193,8 @@ def channel_norm(node: OnnxNode, axis: int | None = None) -> View:
     x = node.view()
     rank = len(x.shape)
     axis = int(node.attribute("axis", -1)) % rank if axis is None else axis
+    # ConvNeXt transposes to channels last, normalises the last axis and transposes back: as a view
+    # that is a normalisation of channels, without a transposition.
     if rank > 2 and axis == rank - 1:
         channels = last_axis_channels(x) is not None
     else:
@@ -191,6 +202,7 @@ def channel_norm(node: OnnxNode, axis: int | None = None) -> View:
     if not channels:
         raise OperatorRefusal("it normalises over other axes than the channels")
     c = (x.type.shape[0], *(1 for _ in x.type.shape[1:]))
+    # A norm without weights (`elementwise_affine=False`) was fused without any.
     weight = node.weights(1).reshape(c) if node.has(1) else np.ones(c, np.float32)
     bias = node.weights(2).reshape(c) if node.has(2) else np.zeros(c, np.float32)
     op = LayerNorm(short(node.attribute("epsilon", 1e-5)))

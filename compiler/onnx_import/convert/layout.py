@@ -19,6 +19,8 @@ def _moved(node: OnnxNode, change: Callable[[Any], Any]) -> Operand:
     found = node.operand(0)
     try:
         if isinstance(found, View):
+            # numpy does to positions what the operator does to elements: its rules for reshaping,
+            # slicing and taking are those of ONNX, which were taken from it.
             return node.build.moved(found.moved(change, node.name))
         return np.asarray(change(found))
     except (ValueError, IndexError) as error:
@@ -33,6 +35,7 @@ def reshape(node: OnnxNode) -> Operand:
     before = node.operand(0).shape
     # ONNX: 0 keeps what the axis has, unless `allowzero` says that it is a size.
     if not node.attribute("allowzero", 0):
+        # -1 is left to numpy, which means the same by it.
         wanted = tuple(before[i] if n == 0 and i < len(before) else n for i, n in enumerate(wanted))
     return _moved(node, lambda x: x.reshape(wanted))
 
@@ -41,6 +44,7 @@ def flatten(node: OnnxNode) -> Operand:
     """Convert Flatten."""
     shape = node.operand(0).shape
     axis = int(node.attribute("axis", 1))
+    # Not modulo the rank: the rank itself is a valid axis, behind all.
     axis += len(shape) if axis < 0 else 0
     rows, columns = (int(np.prod(part, dtype=np.int64)) for part in (shape[:axis], shape[axis:]))
     return _moved(node, lambda x: x.reshape(rows, columns))
@@ -72,6 +76,7 @@ def slice_(node: OnnxNode) -> Operand:
     """Convert Slice."""
     starts = _needed(node.numbers("starts", 1), "starts")
     ends = _needed(node.numbers("ends", 2), "ends")
+    # Attributes until opset 9, inputs since 10.
     axes = node.numbers("axes", 3) or tuple(range(len(starts)))
     steps = node.numbers("steps", 4) or (1,) * len(starts)
     cuts = [slice(None)] * len(node.operand(0).shape)
@@ -88,6 +93,7 @@ def split(node: OnnxNode) -> tuple[Operand, ...]:
     axis = int(node.attribute("axis", 0)) % len(shape)
     count = len(node.origin.outputs)
     # ONNX: parts of equal size, of which the last may be smaller.
+    # `num_outputs` of opset 18 need not divide the axis; before, exporters gave equal parts.
     even = -(-shape[axis] // count)
     sizes = node.numbers("split", 1) or [min(even, shape[axis] - i * even) for i in range(count)]
     bounds = pairwise(accumulate(sizes, initial=0))
@@ -100,6 +106,7 @@ def _taken(node: OnnxNode, chosen: Array, axis: int) -> Operand:
 
 def gather(node: OnnxNode) -> Operand:
     """Convert Gather with constant indices."""
+    # Negative indices count from the end, as in numpy.
     chosen = node.operand(1)
     if isinstance(chosen, View):
         raise OperatorRefusal("its indices are computed while the network runs")
@@ -121,6 +128,8 @@ def expand(node: OnnxNode) -> Operand:
 def _spread(node: OnnxNode, x: View, shape: Shape) -> View:
     if len(shape) != 4 or shape[:2] != x.shape[:2] or x.type.shape[1:] != (1, 1):
         raise OperatorRefusal("it repeats other axes than height and width")
+    # Nearest resampling of one pixel is that pixel everywhere. Where a sum or product reads it,
+    # `unspread` takes it back.
     return node.emit(Resize((shape[2], shape[3])), x)
 
 
@@ -129,6 +138,7 @@ def concat(node: OnnxNode) -> Operand:
     raw = [node.operand(i) for i in range(len(node.inputs))]
     rank = len(raw[0].shape)
     axis = int(node.attribute("axis", 1)) % rank
+    # A channel shuffle that was written by splitting and joining again.
     if axis != 1 and _of_one(raw):
         return _interleaved(node, axis)
     if any(not isinstance(x, View) for x in raw):
@@ -138,6 +148,7 @@ def concat(node: OnnxNode) -> Operand:
         return node.emit(Concat(), *(node.settled(i) for i in range(len(raw))))
     views = [node.view(i) for i in range(len(raw))]
     rows = [last_axis_channels(view) if axis == rank - 1 else None for view in views]
+    # Channels last, all views in one order of pixels: then it is a concatenation of channels.
     first = rows[0]
     if first is None or any(row is None or not np.array_equal(row, first) for row in rows):
         raise OperatorRefusal("it joins along another axis than the channels")
@@ -165,8 +176,9 @@ def pad(node: OnnxNode) -> View:
         help = "train it with a border of zeros, as convolutions have it"
         raise OperatorRefusal(f"its border is `{mode}`; only a constant one is known", help)
     x = node.map()
-    given = _needed(node.numbers("pads", 1) or node.numbers("paddings", 1), "pads")
+    given = _needed(node.numbers("pads", 1), "pads")
     axes = node.numbers("axes", 3) or tuple(range(len(given) // 2))
+    # All starts come before all ends; since opset 18 for the axes that are named alone.
     widths = dict.fromkeys(range(4), (0, 0))
     for axis, before, after in zip(axes, given, given[len(axes) :], strict=False):
         widths[axis % 4] = (before, after)

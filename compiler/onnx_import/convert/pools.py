@@ -18,6 +18,8 @@ def max_pool(node: OnnxNode) -> View:
     x, kernel, stride, pads, ceil = _window(node)
     if len(node.origin.outputs) > 1 and node.origin.outputs[1].outputs:
         raise OperatorRefusal("the positions of its maxima are used")
+    # Exporters write ceil_mode as more padding at the end: what gives as many windows means the
+    # same, as a maximum leaves padding out.
     choices = (MaxPool(kernel, stride, p, c) for p, c in _windows(pads, ceil=ceil))
     return node.emit(_fitting(choices, x.type, _out(x.type, kernel, stride, pads, ceil)), x)
 
@@ -26,6 +28,8 @@ def avg_pool(node: OnnxNode) -> View:
     """Convert AveragePool."""
     x, kernel, stride, pads, ceil = _window(node)
     out = _out(x.type, kernel, stride, pads, ceil)
+    # Here the padding itself is part of the mean, so that it has to be the file's. PyTorch counts
+    # it unless told otherwise, ONNX does not.
     if bool(node.attribute("count_include_pad", 0)):
         return node.emit(AvgPool(kernel, stride, pads, ceil), x)
     # What is not counted only moves windows, which other padding may do as well.
@@ -39,6 +43,7 @@ def avg_pool(node: OnnxNode) -> View:
 def _window(node: OnnxNode) -> tuple[View, Pair, Pair, Quad, bool]:
     """Return input, kernel, stride, padding and whether partial windows count."""
     kernel = node.pair("kernel_shape", (0, 0))
+    # Dilation of a window of one is none.
     if any(d > 1 < k for d, k in zip(node.pair("dilations"), kernel, strict=True)):
         raise OperatorRefusal(
             "its window is dilated", "poolings have no dilation here: export it without"
@@ -95,6 +100,8 @@ def reduce_mean(node: OnnxNode) -> View:
 
 def reduce_sum(node: OnnxNode) -> View:
     """Convert ReduceSum over all pixels: their mean times their number."""
+    # Exact but for the rounding of the mean; dividing by the number of pixels and multiplying again
+    # is what the language has for it.
     before, after = node.view(), _reduced(node, GlobalAvgPool())
     pixels = before.type.elements // before.type.shape[0]
     return node.each(Scale(float(pixels)), after) if after.value != before.value else after
@@ -109,6 +116,7 @@ def _reduced(node: OnnxNode, op: Op) -> View:
     x = node.view()
     rank = len(x.shape)
     given = node.numbers("axes", 1)
+    # Since opset 18 (13 for sums): no axes then means no reduction, and else all of them.
     if not given and node.attribute("noop_with_empty_axes", 0):
         return x
     axes = sorted({axis % rank for axis in given or range(rank)})
@@ -116,6 +124,8 @@ def _reduced(node: OnnxNode, op: Op) -> View:
     pixels = int(np.prod(size, dtype=np.int64))
     counted = int(np.prod([x.shape[axis] for axis in axes], dtype=np.int64))
     # A reduction sees a set: its elements may come in any order.
+    # The reduced axes last, so that each row holds the positions that are reduced to one number: a
+    # transposed or flattened map is understood as well.
     rows = np.moveaxis(x.positions(), axes, range(-len(axes), 0)).reshape(-1, pixels or 1)
     every = np.arange(channels * pixels).reshape(channels, pixels)
     alike = counted == pixels and rows.shape == every.shape

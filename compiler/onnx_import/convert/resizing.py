@@ -20,6 +20,7 @@ KNOWN = "nearest with whole factors and bilinear with half_pixel coordinates are
 ROUNDINGS: Mapping[str, Callable[[Places], Places]] = {
     "floor": np.floor,
     "ceil": np.ceil,
+    # Halves go down here and up below: `np.rint`, which takes halves to even numbers, is neither.
     "round_prefer_floor": lambda at: np.ceil(at - np.float32(0.5)),
     "round_prefer_ceil": lambda at: np.floor(at + np.float32(0.5)),
 }
@@ -67,6 +68,8 @@ def _check(node: OnnxNode) -> None:
 def _unlike(node: OnnxNode, mode: str, axes: Sequence[ResizedAxis]) -> OperatorRefusal:
     """Return what to say of a resizing that samples other pixels than the language's."""
     for axis in axes:
+        # A runtime samples by the factor that is written, though it makes a whole number of pixels:
+        # at a factor of 1.5 of 3 pixels (4 and not 4.5) places drift from those of a resize to 4.
         exact = axis.n * axis.factor
         if abs(exact - axis.out) > NEAR and _coordinates(node) != "align_corners":
             return OperatorRefusal(
@@ -77,6 +80,7 @@ def _unlike(node: OnnxNode, mode: str, axes: Sequence[ResizedAxis]) -> OperatorR
 
 
 def _coordinates(node: OnnxNode) -> str:
+    # Coordinates came with opset 11; until then places were index / scale.
     old = node.origin.op == "Upsample" or node.opset < 11
     how = str(node.attribute("coordinate_transformation_mode", "half_pixel"))
     return "asymmetric" if old else how
@@ -90,11 +94,14 @@ def _places(node: OnnxNode, axis: ResizedAxis) -> Places:
     match _coordinates(node):
         case "half_pixel":
             return (at + half) / scale - half
+        # As half_pixel, but a result of one pixel takes the first.
         case "pytorch_half_pixel":
             return (at + half) / scale - half if out > 1 else np.zeros(out, np.float32)
+        # Since opset 18: half_pixel about the middle of the exact, fractional size.
         case "half_pixel_symmetric":
             offset = np.float32(n / 2 * (1 - out / (n * axis.factor)))
             return offset + (at + half) / scale - half
+        # Of opsets 11 and 12 alone.
         case "tf_half_pixel_for_nn":
             return (at + half) / scale
         case "asymmetric":
@@ -115,6 +122,8 @@ def _nearest(node: OnnxNode, axis: ResizedAxis) -> bool:
     if rounding not in ROUNDINGS:
         raise OperatorRefusal(f"it rounds by `{rounding}`", KNOWN)
     taken = np.clip(ROUNDINGS[rounding](_places(node, axis)), 0, n - 1).astype(np.int64)
+    # The language's nearest is PyTorch's `nearest`, floor(y * in / out); whatever a file calls its
+    # coordinates, pixels that are equal are the same resize.
     return bool(np.array_equal(taken, np.arange(out) * n // out))
 
 
@@ -122,12 +131,15 @@ def _between(node: OnnxNode, axis: ResizedAxis) -> bool:
     """Whether bilinear sampling is at (y + 1/2) * in / out - 1/2, held inside the image."""
     n, out = axis.n, axis.out
     wanted = (np.arange(out) + 0.5) * n / out - 0.5
+    # Places outside the image take its border's pixel, in the language as in ONNX: only what is
+    # inside can differ.
     apart = np.clip(wanted, 0, n - 1) - np.clip(_places(node, axis), 0, n - 1)
     return bool(np.abs(apart).max() <= NEAR)
 
 
 def _axes(node: OnnxNode, x: View) -> Sequence[ResizedAxis]:
     """Return what becomes of height and width."""
+    # Resize-10 and Upsample-9 have the scales as second input, Resize-11 put `roi` before them.
     late = len(node.inputs) > 2
     sizes = node.numbers("sizes", 3)
     if sizes is not None:
@@ -150,6 +162,7 @@ def _axes(node: OnnxNode, x: View) -> Sequence[ResizedAxis]:
 
 def _every_axis(node: OnnxNode, given: Array, otherwise: object) -> Array:
     """Return what is said for some axes, or in their order for all, for each of four axes."""
+    # Since opset 18.
     axes = node.origin.attrs.get("axes", range(4))
     found = np.array(otherwise, given.dtype)
     if len(axes) != given.size:

@@ -18,6 +18,7 @@ def structured(graph: Graph) -> tuple[tuple[SpecStep, ...], frozenset[str]]:
     found = _Structure(graph)
     values = list(dict.fromkeys(output.value for output in graph.outputs))
     source = graph.inputs[0].name
+    # An output that lies behind all others can end the chain; these are then read by name.
     last = next((v for v in values if all(found.common([v, w]) == w for w in values)), None)
     if last is not None:
         items = found.sequence(source, last)
@@ -37,6 +38,9 @@ class _Structure:
         self.named: set[str] = set()
         self.above: dict[str, str] = {}
         self.depth = {graph.inputs[0].name: 0}
+        # The nearest common dominators, by intersection as Cooper, Harvey and Kennedy have it (A
+        # Simple, Fast Dominance Algorithm, 2001). Nodes stand in order and there is no loop: one
+        # pass is enough.
         for node in graph.nodes:
             self.above[node.name] = self.common(node.inputs)
             self.depth[node.name] = self.depth[self.above[node.name]] + 1
@@ -44,6 +48,8 @@ class _Structure:
     def sequence(self, base: str, value: str, depth: int = 0) -> list[SpecStep]:
         """Return the steps that make a value of another, through which all its inputs go."""
         items: list[SpecStep] = []
+        # Backwards from the end: what is above a join is where its branches part, so that
+        # everything between belongs to them.
         while value != base:
             node = self.nodes[value]
             if not isinstance(node.op, JOINS):
@@ -63,6 +69,7 @@ class _Structure:
         self, join: Node, top: str, depth: int
     ) -> tuple[tuple[SpecStep, ...], ...] | None:
         """Return the branches of a join from a value on; None where they share nodes."""
+        # Deeper nests would be right, but nobody would read them.
         if depth == DEEPEST or not self._apart(join, top):
             return None
         return tuple(tuple(self.sequence(top, value, depth + 1)) for value in join.inputs)
@@ -71,6 +78,7 @@ class _Structure:
         seen: set[str] = set()
         for value in join.inputs:
             own = self._between(top, [value])
+            # A value that two branches share would be written, and computed, twice.
             if own & seen:
                 return False
             seen |= own
@@ -113,6 +121,7 @@ class _Structure:
         for value in values[1:]:
             other = value
             while found != other:
+                # The deeper of the two climbs until they meet.
                 if self.depth[found] < self.depth[other]:
                     found, other = other, found
                 found = self.above[found]

@@ -27,6 +27,8 @@ class _Folder:
         self.numbers: dict[Hashable, int] = {}
 
     def sequence(self, items: tuple[SpecStep, ...]) -> tuple[SpecStep, ...]:
+        # From the inside out: blocks that were folded are then one step each, of which a stage may
+        # be a run.
         inner = tuple(map(self._inside, items))
         keys = [self._key(item) for item in inner]
         result: list[SpecStep] = []
@@ -54,8 +56,11 @@ class _Folder:
         best = (1, 1)
         if not _begins(items, at):
             return best
+        # Each place tries every length of a turn once: at most 64 comparisons of slices a place.
         for period in range(1, min(LONGEST, (len(keys) - at) // 2) + 1):
             times = _times(keys, at, period)
+            # Only if more steps are covered: of two lengths with equal cover the shorter, with more
+            # turns.
             longer = period * times > best[0] * best[1]
             if times > 1 and longer and _ops(items[at : at + period]) >= FEWEST:
                 best = (period, times)
@@ -63,6 +68,8 @@ class _Folder:
 
     def _key(self, item: SpecStep) -> int:
         """Return a number that is equal for equal steps alone."""
+        # Steps become numbers once, so that runs are compared as lists of integers however deep
+        # they are.
         return self.numbers.setdefault(self._form(item), len(self.numbers))
 
     def _form(self, item: SpecStep) -> Hashable:
@@ -96,6 +103,8 @@ def _begins(items: Sequence[SpecStep], at: int) -> bool:
     match items[at], items[at - 1] if at else None:
         case OpStep(node=Node(op=op)), _ if isinstance(op, ACTIVATIONS):
             return False
+        # A batch norm that begins a turn is the form of DenseNet and of ResNetV2, if no layer
+        # stands before it that it belongs to.
         case OpStep(node=Node(op=BatchNorm())), OpStep(node=Node(op=before)):
             return not isinstance(before, Conv | Linear)
     return True

@@ -30,10 +30,12 @@ def _plain(op: Op, *inputs: TensorType) -> Op:
     """Return an op in the form with the fewest arguments."""
     match op:
         case Conv(groups=groups) if groups > 1 and groups == inputs[0].shape[0]:
+            # As many groups as channels has a word of its own in the language.
             return DepthwiseConv(
                 op.kernel, op.stride, op.padding, op.dilation, op.bias, op.filters // groups
             )
         case Pool() if op.stride == op.kernel:
+            # Windows side by side are what a pool does when no stride is said.
             return replace(op, stride=None)
         case Slice(stop=stop) if stop == inputs[0].shape[0]:
             return replace(op, stop=None)

@@ -14,6 +14,8 @@ from tcc.compiler.onnx_import.spec_writer.op_syntax import written
 from tcc.compiler.onnx_import.spec_writer.spec_steps import OpStep, RepeatStep, SpecStep
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# YAML 1.2 knows the first three alone; `yes`, `no`, `on` and `off` are quoted for readers of YAML
+# 1.1, to which they are booleans.
 _RESERVED = {"true", "false", "null", "yes", "no", "on", "off"}
 
 
@@ -47,6 +49,8 @@ def text(
         *(f"  - {_flow(step)}" for step in steps),
         *_entries("output", _outputs(graph, named, heading.labels)),
         *([f"allow: {_flow(list(heading.allow))}"] if heading.allow else []),
+        # The spec keeps its own counts: an edit that changes them by mistake is told by `tcc
+        # check`.
         *_entries("tests", {"params": costs.params, "macs": costs.macs}),
     ]
     return format_spec("\n".join(rows) + "\n", "the spec")
@@ -97,6 +101,7 @@ class _Writer:
                 b if isinstance(b, str) else self.steps(b, repeated=repeated) for b in step.branches
             ]
         options = {
+            # Names matter to weights alone; what a repeat makes is numbered by its turns.
             "id": node.name if node.params and not repeated else "",
             "as": node.name if node.name in self.named else "",
             "from": step.source,
@@ -113,10 +118,12 @@ def _flow(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case str():
+            # Quotes and escapes of JSON, all of which YAML 1.2 reads alike.
             plain = _BARE.fullmatch(value) and value.lower() not in _RESERVED
             return value if plain else json.dumps(value, ensure_ascii=False)
         case dict():
             return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
         case list():
             return "[" + ", ".join(map(_flow, value)) + "]"
+    # Shortest digits that give the same number.
     return repr(value)

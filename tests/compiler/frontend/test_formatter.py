@@ -9,6 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from tcc.compiler.frontend.formatter import format_spec
+from tcc.compiler.frontend.language_schema import schema
 from tcc.compiler.frontend.yaml import parse, plain
 from tcc.compiler.support.diagnostics import UserError
 
@@ -402,3 +403,15 @@ def test_comments_after_deep_lists_take_time_in_proportion():
     start = time.process_time()
     check(f"graph: {lists}")
     assert time.process_time() - start < 4  # each comment against each entry took over 30 s
+
+
+KEYS = (
+    *("tcc", "name", "doc", "params", "use", "input"),
+    *("blocks", "graph", "output", "accuracy", "allow", "tests"),
+)
+
+
+def test_every_key_of_a_spec_has_its_place():
+    assert set(KEYS) == set(schema()["$defs"]["spec"]["properties"])
+    text = "".join(f"{key}: 1\n" for key in reversed(KEYS))
+    assert tuple(plain(parse(formatted(text), "t.yaml"))) == KEYS

@@ -44,4 +44,5 @@ BUILDERS: Mapping[type[Kernel], LoopBuilder] = {
 
 def build(kernel: Kernel, symbol: str) -> Any:
     """Return a kernel's function under a symbol, as a TVM PrimFunc."""
+    # By the exact type: a kernel that is not in the table is an error here, not something near it.
     return BUILDERS[type(kernel)](kernel, symbol)

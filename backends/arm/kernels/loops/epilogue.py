@@ -28,6 +28,7 @@ class Position:
 def operand(buffer: Buffer, shape: Shape3, at: Position, lanes: int) -> Expr:
     """Return what an operand holds for an element or some in a row."""
     index = at.offset(shape)
+    # An operand of one column, such as a factor for each channel, is one load for all lanes.
     if shape[2] > 1:
         return tir.load(buffer, index, lanes)
     return tir.splat(tir.load(buffer, index), lanes)
@@ -45,5 +46,7 @@ def apply(
             else operand(buffers[number - 1], epilogue.operands[number - 1].shape, at, lanes)
             for number in step.operands
         ]
+        # Bound after every step: as one large expression TVM would simplify across steps, and round
+        # otherwise.
         value = tir.bind(POINTWISE[type(step.op)].value(math, step.op, *inputs), lanes)
     return value

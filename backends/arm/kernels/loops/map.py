@@ -46,6 +46,8 @@ def build_gather(kernel: ChannelGather, symbol: str) -> Any:
             tir.loop(height) as y,
             tir.tiles(width, pixels) as x,
         ):
+            # A slice, a strided one and a shuffle are one form: runs of channels `step` apart, the
+            # runs `group_step` apart.
             taken = kernel.start + c // kernel.run * kernel.group_step
             taken = taken + c % kernel.run * kernel.step
             for u in range(0, pixels, lanes):
@@ -81,6 +83,8 @@ def build_lookup(kernel: Lookup, symbol: str) -> Any:
         def one(at: Expr) -> None:
             tir.store(result, at, tir.stored(table, tir.load(source, at)))
 
+        # Parts of whole numbers of elements, and the rest, less than one part, one by one at the
+        # end.
         with tir.loop(parts, parallel=parts > 1) as part, tir.loop(each) as i:
             one(part * each + i)
         for at in range(parts * each, size):

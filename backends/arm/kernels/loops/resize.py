@@ -18,6 +18,8 @@ def build_nearest(kernel: Nearest, symbol: str) -> Any:
 
     def body(source: Buffer, *rest: Buffer) -> None:
         with tir.loop(channels, parallel=size >= PARALLEL) as c, tir.loop(height) as y:
+            # In integers, floor(y * h / height) as the language has it: no float decides which
+            # pixel it is.
             row = (c * h + y * h // height) * w
             with tir.loop(width) as x:
                 at = Position(c, y, x)
@@ -39,6 +41,8 @@ def build_bilinear(kernel: Bilinear, symbol: str) -> Any:
             tir.loop(height) as y,
             tir.loop(width) as x,
         ):
+            # Indices and shares come from tables that were made once: a kernel that computed them
+            # would round otherwise on each core.
             above, below, down = _entry(rows, y)
             left, right, across = _entry(columns, x)
 
@@ -66,4 +70,6 @@ def _entry(table: Buffer, i: Expr) -> tuple[Expr, Expr, Expr]:
 
 def _between(first: Expr, second: Expr, share: Expr) -> Expr:
     one = tir.constant(1.0, 1)
+    # Two products and a sum, not first + (second - first) * share: where the share is 1 the result
+    # is the second pixel itself.
     return tir.bind(first * (one - share) + second * share, 1)

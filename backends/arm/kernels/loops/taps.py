@@ -61,6 +61,7 @@ def nested(kernel: DirectConv, source: Buffer, pixels: PixelTile) -> Taps:
 
     def walk(visit: Visit) -> None:
         if kernel.depth == 1 and height * width <= UNROLLED:
+            # Unrolled: the compiler sees constant distances, and loads overlap with sums.
             for i in range(height):
                 for j in range(width):
                     at = pixels.start + i * layout.row + layout.column(j)

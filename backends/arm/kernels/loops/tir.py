@@ -28,6 +28,8 @@ def function(symbol: str, spaces: Sequence[Space], body: Callable[..., None]) ->
     """Return the PrimFunc whose body `body` writes, given one buffer for each space."""
     with IRBuilder() as builder, script.prim_func(s_tir=True):
         script.func_name(symbol)
+        # The arena's planner gives no two arguments of a call the same place, so that loads may
+        # move past stores.
         script.func_attr({"tirx.noalias": True, "global_symbol": symbol})
         shapes = [script.buffer((space.elements,), space.dtype) for space in spaces]
         body(*(script.arg(f"p{i}", shape) for i, shape in enumerate(shapes)))
@@ -54,6 +56,8 @@ def tiles(extent: int, width: int, *, parallel: bool = False) -> Iterator[Expr]:
     count = -(-extent // width)
     with loop(count, parallel=parallel) as tile:
         start = tile * width
+        # The last tile begins earlier instead of being narrower: every tile is whole vectors, and
+        # no second loop is needed for the rest.
         yield start if extent % width == 0 else script.min(start, extent - width)
 
 
@@ -86,6 +90,7 @@ def tile_width(extent: int, most: int, lanes: int = LANES) -> tuple[int, int]:
     """Return the width and the lanes, at most `lanes`, of tiles that cover `extent`."""
     if extent < LANES:
         return 1, 1
+    # A map narrower than a vector takes half vectors.
     while lanes > extent:
         lanes //= 2
     return max(lanes, min(most, extent) // lanes * lanes), lanes
@@ -166,11 +171,14 @@ def sqrt(value: Expr) -> Expr:
 
 def whole(value: Expr) -> Expr:
     """Return a float that is a whole number as an index."""
+    # Indices of tables were stored as floats; exact below 2^24.
     return tirx.Cast("int32", value)
 
 
 def maximum(a: Expr, b: Expr, lanes: int) -> Expr:
     """Return the larger float; NaN if either is NaN."""
+    # C's fmaxf drops a NaN; PyTorch's max keeps it, as IEEE 754-2019's maximum does, and so does
+    # this.
     return _intrinsic("llvm.maximum", a, b, lanes)
 
 
