@@ -11,7 +11,7 @@ from typing import Any
 
 from tcc.compiler.frontend.yaml.reader import EventReader, after_properties, missing_at, resolve
 from tcc.compiler.frontend.yaml.tree import Scalar
-from tcc.compiler.frontend.yaml.tree_builder import TreeBuilder
+from tcc.compiler.frontend.yaml.tree_builder import MAX_DEPTH, TreeBuilder
 from tcc.compiler.support.diagnostics import Span, UserError
 
 _TRIED = (0, 2, 5)
@@ -39,6 +39,12 @@ _MARKED = re.compile(
 """A tag and an anchor, of the core schema, which both read alike."""
 _BLOCK_TEXT = re.compile(r"[|>][-+]?(?:\r\n|\r|\n) +[^ \r\n]")
 """How a block of text begins; the two differ where a comment or a number follows its mark."""
+_DEEPER = {
+    "SequenceStartEvent": 1,
+    "MappingStartEvent": 1,
+    "SequenceEndEvent": -1,
+    "MappingEndEvent": -1,
+}
 _AHEAD_EVENTS, _AHEAD_LETTERS = 8, 2048
 """How far beyond a broken limit a fault is looked for: further than ruamel.yaml would have read to
 know whether a value is a key, which has 1,024 letters at most."""
@@ -97,13 +103,13 @@ def _parser(text: str) -> Any:
 
 
 def _fault(text: str) -> int | None:
-    """Return the index at which what libyaml cannot read begins; it needs no events to tell."""
+    """Return the index at which what libyaml cannot read begins; None if limits come first."""
     parser = _parser(text)
     from yaml import MarkedYAMLError, YAMLError
     from yaml.scanner import ScannerError
 
     try:
-        parser.raw_parse()
+        _read_through(parser, text)
     except MarkedYAMLError as error:
         # A piece of text is broken from its start on, a list or mapping from the piece on.
         pieces = isinstance(error, ScannerError)
@@ -112,6 +118,22 @@ def _fault(text: str) -> int | None:
     except (YAMLError, ValueError):
         return 0
     return None
+
+
+def _read_through(parser: Any, text: str) -> None:
+    """Let libyaml read a text, up to where it is too deep.
+
+    At each word libyaml looks at all brackets that are open: 100,000 of them would take a minute.
+    It needs no events to tell faults, and is ten times as fast without them.
+    """
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        parser.raw_parse()
+        return
+    depth = 0
+    for event in iter(parser.get_event, None):
+        depth += _DEEPER.get(type(event).__name__, 0)
+        if depth > MAX_DEPTH:
+            return
 
 
 def take(reader: "SoundReader", events: Iterator[Any]) -> None:

@@ -160,6 +160,14 @@ def test_wrong_parameters_take_time_in_proportion(tmp_path: Path, value: str, co
     assert lines(found) == list(range(6, 56))
 
 
+@pytest.mark.parametrize("turn", ["[", "{a: ", "['] ] ]',", "[ # ] ]\n  "])
+def test_lists_of_any_depth_take_time_in_proportion(tmp_path: Path, turn: str) -> None:
+    start = time.process_time()
+    found = told(tmp_path, f"graph: {turn * 60000}\n")
+    assert time.process_time() - start < 5  # all brackets at each word took 20 s
+    assert [d.code for d in found.diagnostics] == ["E0105"]
+
+
 def test_defaults_share_what_they_may_cost(tmp_path: Path) -> None:
     rows = "".join(f"  p{n}: {{type: int, default: sum(range(4096))}}\n" for n in range(3000))
     found = told(tmp_path, f"params:\n{rows}graph: [relu]\n")
