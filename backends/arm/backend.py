@@ -2,14 +2,14 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.backends.arm.imports import without
 from tcc.backends.arm.machine import MACHINES, Machine, machine
-from tcc.backends.arm.precisions import INT8_COUNTED
+from tcc.backends.arm.precisions import FP32_DIRECT, INT8_COUNTED
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.precision import FP32, Precision
@@ -74,7 +74,8 @@ class Arm:
         with without("torch"):
             from tcc.backends.arm.compile_model import emit
 
-        return emit(machine(target), model, progress, counted=precision is INT8_COUNTED)
+        processor = replace(machine(target), direct=precision is FP32_DIRECT)
+        return emit(processor, model, progress, counted=precision is INT8_COUNTED)
 
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"

@@ -4,7 +4,8 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tcc.backends.arm.precisions import PRECISIONS
+from tcc.backends.arm.precisions import PRECISIONS, WITH_DIRECT
+from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Target
 from tcc.compiler.support.unhandled import UnhandledError
 
@@ -31,6 +32,8 @@ class Machine:
     tile: tuple[int, int]
     modelled: bool = False
     """Whether there is a model of its cycles."""
+    direct: bool = False
+    """Whether floats are summed product by product, and never by Winograd's method."""
 
     def zig(self, libc: str) -> tuple[str, ...]:
         """Return zig's option for this architecture and `gnu` or `musl`."""
@@ -57,13 +60,13 @@ _RUNS = {
 """What `uname -m` says of the machines that run each architecture."""
 
 
-def _target(name: str, title: str) -> Target:
-    return Target(name, title, PRECISIONS, calibrates=True, runs=True)
+def _target(name: str, title: str, precisions: tuple[Precision, ...] = PRECISIONS) -> Target:
+    return Target(name, title, precisions, calibrates=True, runs=True)
 
 
 def _cortex_a7() -> Machine:
     return Machine(
-        target=_target("arm-a7", "Linux on ARM Cortex-A7 (32 bits, NEON, VFPv4)"),
+        target=_target("arm-a7", "Linux on ARM Cortex-A7 (32 bits, NEON, VFPv4)", WITH_DIRECT),
         llvm={
             "mtriple": "armv7a-linux-gnueabihf",
             "mcpu": "cortex-a7",

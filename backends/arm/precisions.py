@@ -2,6 +2,7 @@
 
 from tcc.compiler.ir.precision import FP32, Arithmetic, Precision
 
+FP32_DIRECT = Precision("fp32-direct", "fp32 without Winograd's method, which rounds in more steps")
 INT8 = Precision("int8", "the integer program, real numbers going out", Arithmetic.INTEGER)
 INT8_I8 = Precision(
     "int8-i8",
@@ -15,3 +16,5 @@ INT8_COUNTED = Precision(
     Arithmetic.INTEGER,
 )
 PRECISIONS = (FP32, INT8, INT8_I8, INT8_COUNTED)
+WITH_DIRECT = (FP32, FP32_DIRECT, *PRECISIONS[1:])
+"""Those of a processor that has kernels by Winograd's method."""

@@ -1,23 +1,50 @@
-"""Which convolutions of floats a micro-kernel computes."""
+"""Which convolutions of floats micro-kernels compute, and how."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.backends.arm.kernels.base import KernelCall, KernelWeights
+from tcc.backends.arm.kernels.base import KernelCall, KernelWeights, Scratch
 from tcc.backends.arm.kernels.epilogue import RUNNING, Epilogue, FusedOp
 from tcc.backends.arm.kernels.micro_float import MicroFloatMatrix
+from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 from tcc.backends.arm.micro.cores import CORES
-from tcc.backends.arm.micro.records import FloatMatrix
+from tcc.backends.arm.micro.records import FloatMatrix, Winograd
 from tcc.backends.arm.schedule.micro_choice import slid
 from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MOST_FILLING = 4 / 3
 """Filters with those that fill blocks, of those without, from which plain loops take fewer cycles:
 1.7 a product on a Cortex-A7, 1.2 here."""
 LEAST_PIXELS = 4
 """Pixels from which vectors run along them."""
+LEAST_SAVED = 0.1
+"""Share of the cycles for which results may be rounded in more steps."""
+
+
+def winograd(op: ops.Conv, site: Site) -> KernelCall | None:
+    """Return a convolution of floats by Winograd's method, where it is known to be faster."""
+    record = next((r for r in CORES[site.machine.cpu] if isinstance(r, Winograd)), None)
+    epilogue, operands = site.epilogue()
+    if record is None or site.machine.direct or op.groups > 1 or not _flat(epilogue, site):
+        return None
+    window, (weight, bias) = slid(op, site), _tensors(site)
+    filters = len(weight)
+    if not record.takes(window) or record.saved(window, filters) < LEAST_SAVED:
+        return None
+    low, high, rest = _bounds(epilogue.flattened())
+    kernel = MicroWinograd(record, window, filters, low > -math.inf, high < math.inf, rest)
+    constants = (
+        record.packed(weight), record.filled(bias), window.table(),
+        np.array([low, high], np.float32),
+    )  # fmt: skip
+    scratch = Scratch(kernel.transformed)
+    return site.call(kernel, *map(KernelWeights, constants), *operands, scratch)
 
 
 def products(op: ops.Conv, site: Site) -> KernelCall | None:
@@ -25,12 +52,10 @@ def products(op: ops.Conv, site: Site) -> KernelCall | None:
     record = next((r for r in CORES[site.machine.cpu] if isinstance(r, FloatMatrix)), None)
     epilogue, operands = site.epilogue()
     _, height, width = site.result
-    if record is None or epilogue.result != "float32" or not epilogue.flat((height, width)):
+    if record is None or not _flat(epilogue, site):
         return None
-    weight, *given = site.tensors
+    window, (weight, bias) = slid(op, site), _tensors(site)
     filters = len(weight)
-    bias = given[0] if given else np.zeros(filters, np.float32)
-    window = slid(op, site)
     # ReLU and ReLU6 are two instructions on sums that are in registers; anything else reads the
     # result again.
     low, high, rest = _bounds(epilogue.flattened())
@@ -47,6 +72,18 @@ def products(op: ops.Conv, site: Site) -> KernelCall | None:
     joined = (np.concatenate(column) for column in zip(*packed, strict=True))
     constants = *joined, kernel.window.table(), np.array([low, high], np.float32)
     return site.call(kernel, *map(KernelWeights, constants), *operands)
+
+
+def _flat(epilogue: Epilogue, site: Site) -> bool:
+    """Whether rows need no telling apart in what follows, and give floats."""
+    _, height, width = site.result
+    return epilogue.result == "float32" and epilogue.flat((height, width))
+
+
+def _tensors(site: Site) -> "tuple[NDArray[np.float32], NDArray[np.float32]]":
+    """Return weights and biases, which are zero where there are none."""
+    weight, *given = site.tensors
+    return weight, given[0] if given else np.zeros(len(weight), np.float32)
 
 
 def _bounds(epilogue: Epilogue) -> tuple[float, float, Epilogue]:

@@ -9,7 +9,14 @@ from tcc.backends.arm.kernels.base import Kernel, KernelArgument, KernelCall, Ke
 from tcc.backends.arm.kernels.epilogue import fused
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector, ResultForm
 from tcc.backends.arm.micro.cores import CORES
-from tcc.backends.arm.micro.records import Depthwise, FloatMatrix, Matrix, Vector, shifted
+from tcc.backends.arm.micro.records import (
+    Depthwise,
+    FloatMatrix,
+    Matrix,
+    Vector,
+    Winograd,
+    shifted,
+)
 from tcc.backends.arm.micro.window import MicroWindow
 from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
@@ -62,7 +69,7 @@ def _call(
                 made = _vector(record, conv.groups, window, form, constants)
             case Matrix():
                 made = _matrix(record, conv.groups, window, form, constants)
-            case FloatMatrix():
+            case FloatMatrix() | Winograd():
                 made = None
             case _:
                 raise UnhandledError("micro-kernel", record.word)

@@ -6,7 +6,16 @@ from typing import Any
 from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
 from tcc.backends.arm.kernels.conv import DirectConv
-from tcc.backends.arm.kernels.loops import channels, conv, map, micro, micro_float, pool, resize
+from tcc.backends.arm.kernels.loops import (
+    channels,
+    conv,
+    map,
+    micro,
+    micro_float,
+    micro_winograd,
+    pool,
+    resize,
+)
 from tcc.backends.arm.kernels.map import (
     Bilinear,
     BorderKernel,
@@ -17,6 +26,7 @@ from tcc.backends.arm.kernels.map import (
 )
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
 from tcc.backends.arm.kernels.micro_float import MicroFloatMatrix
+from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 from tcc.backends.arm.kernels.pool import ChannelPool, WindowPool
 
 LoopBuilder = Callable[[Any, str], Any]
@@ -38,6 +48,7 @@ BUILDERS: Mapping[type[Kernel], LoopBuilder] = {
     MicroVector: micro.build_vector,
     MicroDepthwise: micro.build_depthwise,
     MicroFloatMatrix: micro_float.build,
+    MicroWinograd: micro_winograd.build,
 }
 """Every kernel; kernels themselves know nothing of TVM."""
 

@@ -159,7 +159,7 @@ def _block(
     if not taps.ends or not kernel.epilogue.steps:
         return
     with tir.loop(filters.count) as f:
-        for lanes, start, count in _vectors(pixels.count):
+        for lanes, start, count in vectors(pixels.count):
             with tir.loop(count) as n:
                 place = Position(own + f, 0, pixels.first + start + n * lanes)
                 at = place.offset(kernel.result)
@@ -168,7 +168,7 @@ def _block(
                 tir.store(result, at, value, lanes)
 
 
-def _vectors(pixels: Expr) -> tuple[tuple[int, Expr, Expr], ...]:
+def vectors(pixels: Expr) -> tuple[tuple[int, Expr, Expr], ...]:
     """Return how many pixels to take at once, from where on, and how often."""
     many = pixels // LANES
     return (LANES, 0, many), (1, many * LANES, pixels % LANES)

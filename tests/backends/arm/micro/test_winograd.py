@@ -1,0 +1,169 @@
+"""Winograd's micro-kernel and the loops around it, under qemu, at the ends of pages."""
+
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from arm_calls import CallProgram, call_program
+from arm_graphs import followed_model
+from nets import Steps
+from op_cases import Array, trained
+
+from tcc.backends.arm.kernels.loops import micro_winograd as loops
+from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
+from tcc.backends.arm.machine import MACHINES, Machine
+from tcc.backends.arm.micro import records
+from tcc.backends.arm.schedule import float_choice
+from tcc.backends.arm.schedule.program import Program, program
+from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.ops import Conv, LeakyRelu, Op, Relu, Relu6
+from tcc.compiler.reference import float_program
+
+A7 = next(m for m in MACHINES if m.target.name == "arm-a7")
+
+
+def followed(op: Conv, shape: tuple[int, int, int], after: Op) -> Model:
+    add = Steps(*shape)
+    add("op", op)
+    add("after", after)
+    graph = add.graph(Output("y", "after"))
+    return Model(graph, trained(graph))
+
+
+CONVOLUTIONS = {
+    "3x3": followed(Conv(9, (3, 3), padding=1), (5, 13, 14), Relu()),
+    "stem": followed(Conv(13, (7, 7), (2, 2), 3), (3, 45, 71), LeakyRelu(0.1)),
+    "even rows": followed(Conv(4, (8, 8), (2, 2), 3), (2, 30, 31), Relu()),
+    "5x5 of stride 2": followed(Conv(6, (5, 6), (2, 2), (2, 1)), (3, 20, 27), Relu6()),
+    "4x4": followed(Conv(8, (4, 4), padding=2, bias=False), (3, 9, 21), Relu6()),
+    "many channels": followed(Conv(5, (3, 3)), (37, 7, 9), Relu()),
+    "many tiles in a row": followed(Conv(3, (3, 3), padding=1), (1, 3, 83), Relu()),
+    "one pixel": followed(Conv(2, (3, 3)), (6, 3, 3), Relu()),
+    "padding alone": followed(Conv(3, (3, 3), padding=2), (2, 1, 1), LeakyRelu(0.5)),
+    "far outside": followed(Conv(3, (7, 7), (2, 2), 6), (2, 3, 5), Relu()),
+    "all that can be fused": followed_model(Conv(8, (3, 3), padding=1), (4, 9, 11)),
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """Programs, and their kernels compiled."""
+
+    calls: CallProgram
+    plans: Mapping[str, Program]
+    cut: frozenset[str]
+    """What is computed in bands of which the last is smaller."""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The kernel wherever it can be, in bands of few tiles, by several threads."""
+    if shutil.which(A7.qemu) is None:
+        pytest.skip(f"needs {A7.qemu}: apt-get install qemu-user")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(float_choice, "LEAST_SAVED", -math.inf)
+        patch.setattr(records, "NEAR_TRANSFORMED", 4000)
+        patch.setattr(loops, "PARALLEL", 1)
+        folder = tmp_path_factory.mktemp("tiles")
+        calls, made = call_program(list(CONVOLUTIONS.values()), A7, folder, tasks=3)
+        plans = dict(zip(CONVOLUTIONS, made, strict=True))
+        cut = [n for n, p in plans.items() for k in winograds(p) if k.tiles % k.band]
+        return Built(calls, plans, frozenset(cut))
+
+
+def winograds(plan: Program) -> list[MicroWinograd]:
+    """Return the kernels of this kind."""
+    return [kernel for kernel in plan.kernels if isinstance(kernel, MicroWinograd)]
+
+
+def given(model: Model) -> Array:
+    rng = np.random.default_rng(len(model.graph.nodes))
+    return rng.standard_normal(model.graph.inputs[0].type.shape, np.float32)
+
+
+def results(built: Built, name: str, x: Array) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+    """Return what each step gives that reads right values, and what is right."""
+    model = CONVOLUTIONS[name]
+    every = tuple(Output(node.name, node.name) for node in model.graph.nodes)
+    (right,) = float_program.run(replace(model, graph=replace(model.graph, outputs=every)), [x])
+    return built.calls.results(built.plans[name], {model.graph.inputs[0].name: x, **right}), right
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_results_are_near_those_of_the_reference(built: Built, name: str) -> None:
+    assert winograds(built.plans[name])
+    found, right = results(built, name, given(CONVOLUTIONS[name]))
+    assert found
+    for step, values in found.items():
+        bound = 8e-6 * float(np.abs(right[step]).max())
+        np.testing.assert_allclose(values, right[step], rtol=0, atol=bound)
+
+
+def test_bands_and_blocks_are_cut_off(built: Built) -> None:
+    assert {"stem", "5x5 of stride 2"} <= built.cut
+    assert any(k.filters < k.padded for plan in built.plans.values() for k in winograds(plan))
+
+
+def test_what_is_not_a_number_reaches_its_tiles_alone(built: Built) -> None:
+    x = given(CONVOLUTIONS["3x3"])
+    x[3, 5, 6] = np.nan
+    found, right = results(built, "3x3", x)
+    lost = np.isnan(found["after"])
+    assert lost[np.isnan(right["after"])].all()
+    assert not lost[:, 8:].any()
+    assert not lost[:, :, 8:].any()
+
+
+def chosen(op: Conv, shape: tuple[int, int, int], machine: Machine = A7) -> bool:
+    """Return whether a convolution is computed so."""
+    add = Steps(*shape)
+    add("op", op)
+    graph = add.graph(Output("y", "op"))
+    return bool(winograds(program(graph, trained(graph), machine)))
+
+
+PAYING = Conv(32, (3, 3), padding=1)
+
+
+def test_it_is_chosen_where_it_saves_cycles() -> None:
+    assert chosen(PAYING, (32, 28, 28))
+    assert chosen(Conv(32, (7, 7), (2, 2), 3), (3, 64, 64))
+    assert not chosen(Conv(2, (3, 3), padding=1), (4, 28, 28))
+    assert not chosen(PAYING, (32, 2, 2))
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Conv(32, (1, 1)),
+        Conv(32, (3, 3), padding=1, groups=2),
+        Conv(32, (3, 3), padding=2, dilation=(2, 2)),
+        Conv(32, (3, 3), (2, 2), 1),
+        Conv(32, (6, 3), (2, 1), 1),
+        Conv(32, (5, 5), padding=2),
+        Conv(32, (3, 4), padding=1),
+    ],
+)
+def test_other_windows_are_left_to_other_kernels(op: Conv) -> None:
+    assert not chosen(op, (32, 28, 28))
+
+
+def test_it_is_switched_off_and_stays_on_its_core() -> None:
+    assert not chosen(PAYING, (32, 28, 28), replace(A7, direct=True))
+    others = [machine for machine in MACHINES if machine.cpu != A7.cpu]
+    assert not any(chosen(PAYING, (32, 28, 28), machine) for machine in others)
+
+
+def test_memory_is_bounded() -> None:
+    """However many channels, filters and pixels there are."""
+    for channels, filters, size in ((2048, 64, 9), (512, 512, 28), (3, 64, 600), (64, 64, 224)):
+        add = Steps(channels, size, size)
+        add("op", Conv(filters, (3, 3), padding=1))
+        graph = add.graph()
+        zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
+        for kernel in winograds(program(graph, zeros, A7)):
+            assert kernel.band <= records.MOST_TILES
+            assert kernel.transformed.elements <= records.MAX_TRANSFORMED
