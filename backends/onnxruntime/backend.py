@@ -50,6 +50,8 @@ class OnnxRuntime:
         """Return what leaves all weights as they are, or else what a device runs."""
         from tcc.compiler.passes import INFERENCE, INT8, PLAIN
 
+        # ONNX Runtime folds batch norms itself as it loads a file, so that keeping the spec's
+        # weights costs no time in a run.
         if precision.full:
             return PLAIN
         return INT8 if precision.integer else INFERENCE
@@ -114,6 +116,7 @@ class OnnxRuntime:
         """
         loaded = session(folder / FILE)
         names = [output.name for output in loaded.get_outputs()]
+        # One image at a time: a batch may be summed in another order.
         feeds = (tensor[None].astype(source.type.dtype.value) for tensor in tensors)
         try:
             runs = [loaded.run(names, {source.name: feed}) for feed in feeds]
@@ -161,6 +164,7 @@ class OnnxRuntime:
         """
         from tcc.compiler.ir import in_process
 
+        # Measured as it runs: `tcc run` and `verify` use one thread for the same reason.
         if workload.threads != 1:
             message = "ONNX Runtime runs on one thread here, as its sums change with their number"
             raise fail("E0601", message, whole_file("--threads"))
@@ -206,6 +210,7 @@ def _session(path: Path, data: bytes) -> "Session":
 
     exact = products(features()).unsigned
     try:
+        # The file may be a stranger's: nothing in the runtime would end a loop.
         control_flow.check(data)
         return sessions.session(data, deterministic=True, exact_products=exact)
     except Exception as error:  # the runtime has exception types of its own for each cause

@@ -25,6 +25,7 @@ FORMS: Mapping[Precision, Callable[[Model], Model]] = {
     INT8_U8U8: unsigned,
     INT8_QDQ: simulated,
 }
+# Whose equal weights are not made one either: other tools look them up by the spec's names.
 NAMED = frozenset({FP32})
 """Forms in which every weight of the spec stands under its own name."""
 WRITTEN_OUT = frozenset({INT8_QDQ})
@@ -43,6 +44,7 @@ def written(model: Model, precision: Precision, opset: int) -> bytes:
     lowered = lower(FORMS[precision](model), opset)
     if precision not in NAMED:
         lowered = compact(lowered, fill=precision not in WRITTEN_OUT)
+    # In the file itself, as whoever has only that cannot know it.
     lowered.doc_string = NOTES[precision]
     data: bytes = lowered.SerializeToString(deterministic=True)
     return data

@@ -41,7 +41,9 @@ def _spelled(model: onnx.ModelProto, chip: Chip) -> onnx.ModelProto:
         if spelled != given:
             del node.attribute[:]
             node.attribute.extend(
-                helper.make_attribute(name, spelled[name]) for name in sorted(spelled)
+                # In the order of names, for equal bytes.
+                helper.make_attribute(name, spelled[name])
+                for name in sorted(spelled)
             )
     return model
 
@@ -54,6 +56,7 @@ def _attributes(
     Without a border, the mean of a window is the same whether that counts or not.
     """
     match kind, toolchain:
+        # Pulsar's list has no `count_include_pad`; without a border it would say nothing.
         case "AveragePool", Toolchain.PULSAR if not (
             any(given["pads"]) and given.get("count_include_pad")
         ):

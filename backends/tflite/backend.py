@@ -70,6 +70,8 @@ class TfLite:
         from tcc.backends.tflite.writer import pack
 
         progress(target.name, 0, 1)
+        # Two ways to describe, one to pack: precisions of floats only change stored weights
+        # afterwards.
         described = integer_file.described if precision.integer else float_file.described
         data = pack(FORMS[precision](described(model)))
         progress(target.name, 1, 1)

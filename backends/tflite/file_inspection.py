@@ -77,12 +77,15 @@ def numbers(data: bytes) -> Numbers:
 def _contents(data: bytes) -> FileGraph:
     from ai_edge_litert import schema_py_generated as schema
 
+    # The identifier of the schema (`file_identifier "TFL3"` in TensorFlow's schema.fbs), behind the
+    # root's offset.
     if data[4:8] != b"TFL3":
         raise ValueError("it is no TFLite file")
     model = schema.Model.GetRootAs(data)
     if model.SubgraphsLength() != 1:
         raise ValueError(f"it has {model.SubgraphsLength()} graphs: a model of tcc has one")
     graph = model.Subgraphs(0)
+    # Lengths come from the file: lists are made only after they are bounded.
     if max(graph.TensorsLength(), graph.OperatorsLength(), model.OperatorCodesLength()) > MOST:
         raise ValueError("it has more operators or tensors than a model of tcc")
     codes = list(_codes(model, schema))
@@ -132,6 +135,7 @@ def _codes(model: Any, schema: Any) -> Iterator[str]:
     known = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
     for i in range(model.OperatorCodesLength()):
         code = model.OperatorCodes(i)
+        # Codes above 127 stand in the newer field, smaller ones in both (schema.fbs, OperatorCode).
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         if number not in names:
             word = known.get(number, f"operator {number}")
@@ -149,6 +153,7 @@ def _traced(found: FileGraph, moving: set[int]) -> tuple[FloatTrace, set[int]]:
     in_float: set[int] = set()
     for place, step in enumerate(found.steps):
         role = OperatorRole.COMPUTE
+        # Only of values: DEQUANTIZE of a constant is how float16 weights are stored.
         if step.code == "DEQUANTIZE" and moving.intersection(step.inputs):
             role = OperatorRole.REAL
         elif place in functions:
@@ -166,6 +171,7 @@ def _functions(found: FileGraph) -> set[int]:
     """Return the places of the steps whose floats end in QUANTIZE."""
     ends: set[int] = set()
     places = set()
+    # Backwards from each QUANTIZE: all floats that end in one are inside a function of levels.
     for place, step in reversed(list(enumerate(found.steps))):
         if step.code == "QUANTIZE" or not ends.isdisjoint(step.outputs):
             ends.update(i for i in step.inputs if found.types[i] == "float32")

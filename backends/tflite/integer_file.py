@@ -31,6 +31,7 @@ def described(model: Model) -> File:
         kinds = (*graph.input_types(node), node.type)
         if all(kind.dtype is DType.F32 for kind in kinds):
             net.values[node.name] = FLOAT[type(node.op)](net, node, node.op)
+        # The file begins with levels: its input is int8 with a scale, which a program fills.
         elif isinstance(node.op, Quantize) and _enters(graph, node.inputs[0]):
             net.values[node.inputs[0]] = draft.value(node.name, node.type)
         else:
@@ -49,6 +50,7 @@ def _bare(graph: Graph) -> Graph:
     entering = {source.name for source in graph.inputs}
     outputs = (
         replace(output, value=value)
+        # An output that is an input as well keeps a tensor of its own.
         if (value := last.get(output.value, output.value)) not in entering
         else output
         for output in graph.outputs

@@ -23,6 +23,8 @@ def table(draft: IntegerDraft, node: Node) -> None:
     """
     op, (x,), (entries,) = node.op, draft.types(node), draft.weights(node)
     assert isinstance(op, Table)
+    # Proved over all 256 levels: floats are used only where no error that a runtime may make
+    # changes an entry.
     if sure(op, x, entries):
         _in_floats(draft, node, op)
     else:
@@ -38,6 +40,7 @@ def sure(op: Table, x: TensorType, entries: Array) -> bool:
     scale, least = np.float64(op.scale), op.typed(()).limits[0]
     y = op.function.float64(real)
     steps = np.clip(y / scale, op.low, op.high)
+    # How far each result lies from the tie at which rounding turns.
     apart = np.abs(steps - np.floor(steps) - 0.5)
     off = ROUNDING + ERROR * (least_size + np.abs(y)) / scale
     found = np.rint(steps) - least == entries
@@ -59,6 +62,7 @@ def _gathered(draft: IntegerDraft, node: Node, entries: Array) -> None:
     shape = draft.tensors[source].shape
     wide, index = (draft.tensor(f"{name}:{what}", shape, "int32") for what in ("wide", "index"))
     draft.run("CAST", (source,), wide)
+    # Indices count from 0, levels from -128.
     draft.run("ADD", (wide, draft.number(f"{name}/128", 128, "int32")), index)
     output = draft.value(name, node.type)
     stored = (entries.astype(np.int16) - 128).astype(np.int8)

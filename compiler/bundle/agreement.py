@@ -23,6 +23,7 @@ def relative(largest: float, magnitude: float, allowed: float) -> float:
         allowed: The tolerance that it will be held against, which says what a difference is
             relative to.
     """
+    # Small outputs would make rounding errors of sums large shares: they are measured against 1.
     return largest / max(TINY if allowed >= COARSE else 1.0, magnitude)
 
 

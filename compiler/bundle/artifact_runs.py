@@ -36,6 +36,8 @@ def allowed(bundle: Bundle, device: Device) -> Mapping[str, Tolerance]:
     precision = device.precision(about.precision)
     found = device.numbers(bundle.model)
     listed = about.calibration.inexact if about.calibration else ()
+    # What numbers the file itself computes with, held against what the manifest says of it: a
+    # manifest can be forged so that anything passes.
     problem = tolerance.problem(precision, listed, found) if found else None
     if problem is None and precision.exact:
         in_float = found.in_float if found else None
@@ -110,6 +112,8 @@ def _answers(
     check_same(bundle)
     if len(found) != len(inputs):
         raise _misfit(bundle, f"{len(found)} answers to {len(inputs)} inputs")
+    # Shapes and types of every answer: a runtime gives what the file says, and the file may be
+    # another.
     for outputs in found:
         check_outputs(bundle, outputs)
     return found

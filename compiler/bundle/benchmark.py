@@ -121,6 +121,7 @@ def compared(first: RunCost, second: RunCost) -> CostComparison | None:
     if first.times and second.times:
         by, (old, new) = "time", (first.times.median, second.times.median)
         apart = first.times.high < second.times.low or second.times.high < first.times.low
+    # The finer measure that both have: times before modelled cycles, these before instructions.
     elif first.cycles and second.cycles:
         by, (old, new) = "cycles", (float(first.cycles), float(second.cycles))
     elif first.instructions and second.instructions:

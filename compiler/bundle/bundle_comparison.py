@@ -68,11 +68,13 @@ def unlike(a: Bundle, b: Bundle) -> str:
 
 def compared(a: Replayed, b: Replayed) -> Iterator[OutputPair]:
     """Yield how each output of two bundles that are not `unlike` compares, on shared inputs."""
+    # Equal goldens, to the bit: two bundles that hold the same outputs as right have one program.
     promised = _promises(a.bundle)
     same_bits = promised is not None and promised == _promises(b.bundle)
     for result in a.bundle.manifest.outputs:
         rows = [
             tuple(given[result.name].reshape(-1) for given in (a.outputs[key], b.outputs[key]))
+            # By the contents of the golden's image: bundles may have other sets, and share some.
             for key in a.outputs
             if result.name in a.outputs[key] and result.name in b.outputs.get(key, {})
         ]
@@ -115,6 +117,7 @@ def _contract(about: Manifest) -> Contract:
     """Return what an input becomes, whichever numbers of its pixels a target starts from."""
     source = about.input
     known = source.preprocess
+    # Whether a target starts from grey levels or from floats is its own affair.
     return source.name, source.shape, replace(known, raw=False) if known else source.dtype
 
 

@@ -116,6 +116,8 @@ def write(
     """
     folder = out / contents.name
     executable = frozenset(f.path for f in contents.manifest.files if f.executable)
+    # The manifest is one file among the others, and written with them: there is no folder without
+    # it.
     all_files = {**contents.files, manifest.NAME: manifest.encode(contents.manifest)}
     about = contents.manifest
 
@@ -287,6 +289,7 @@ def _content(path: Path) -> bytes:
 
 
 def _sha256(path: Path) -> str:
+    # In pieces: a model of 2 GB is not held in memory to be checked.
     digest = hashlib.sha256()
     try:
         with regular_files.opened(path) as file:

@@ -37,6 +37,7 @@ def problem(folder: Path, inexact: Sequence[str], in_float: frozenset[str] | Non
     except (OSError, UnicodeDecodeError):
         return f"calibration/inexact: the layers are those of {PROGRAM}, which cannot be read"
     outputs = dict(_OUTPUT.findall(text))
+    # An operator between conversions is called after its node, with this behind it.
     layers = {name.removesuffix(":float") for name in _NODE.findall(text)}
     for name in inexact:
         if name not in layers:
@@ -48,6 +49,8 @@ def problem(folder: Path, inexact: Sequence[str], in_float: frozenset[str] | Non
         found = {_layer(name, layers), outputs.get(name)} & set(inexact)
         if not found:
             return f"calibration/inexact: `{name[:40]}` is in float, and is not there"
+        # Both ways: a layer in float that is not listed, and one that is listed and is not in
+        # float.
         seen |= found
     lacking = next((name for name in inexact if name not in seen), None)
     return lacking and f"calibration/inexact: `{lacking[:40]}` is there, and is not in float"

@@ -39,6 +39,8 @@ def make(model: Model, precision: Precision = FP32) -> tuple[Goldens, Mapping[st
         UserError: An output is not finite (E0508).
     """
     cases = _cases(model.graph.inputs[0])
+    # Of the graph as written, before any pass: passes and target are judged together
+    # (docs/decisions/0011-reference-executors.md).
     outputs = float_program.run(model, [case.tensor for case in cases])
     problems = tuple(p for found in outputs for p in _not_finite(model, found))
     if problems:
@@ -90,6 +92,7 @@ def _golden(
 
 
 def _raw(tensor: Tensor, dtype: DType) -> bytes:
+    # Without a header, so that C reads it with one `fread`.
     kept: bytes = tensor.astype(np.dtype(dtype.value).newbyteorder("<")).tobytes()
     return kept
 

@@ -59,6 +59,7 @@ def _problems(about: Manifest, known: Known) -> Iterator[str]:
     yield from _files(about.files)
     yield from _precision(about, known)
     if about.weights.origin == "random" and not about.weights.notice:
+        # Whoever runs it has to see that its answers mean nothing.
         yield "weights: they are random, and `notice` does not say so"
     yield from _goldens(about)
     yield from _points(about)

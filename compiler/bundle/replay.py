@@ -78,6 +78,7 @@ def judged(
     Raises:
         Mislabelled: The artifact is not what the manifest says (E0656).
     """
+    # By output, as layers in float bear on some outputs and not on others.
     allowed = artifact_runs.allowed(bundle, device)
     agreement = tuple(
         found
@@ -114,6 +115,8 @@ def tensor(bundle: Bundle, case: Golden) -> "NDArray[np.float32]":
 def _outputs(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Sequence[Outputs]":
     """Run the artifact from the bytes of the images on, where there are images."""
     source = bundle.input
+    # Also of images: what they become is compared with what the golden holds before the artifact is
+    # asked.
     tensors = [tensor(bundle, case) for case in cases]
     if source.preprocess is None:
         return artifact_runs.infer(bundle, device, tensors)

@@ -80,6 +80,8 @@ def allowed(
 def most_said(precision: Precision, inexact: Sequence[str]) -> float:
     """Return the largest tolerance that a manifest may state; what is allowed may be less."""
     most = allowed(precision, inexact).relative
+    # Bundles that were built when more was allowed are still read; what counts is the narrower
+    # bound.
     return max(most, SAID_BEFORE) if precision.exact and inexact else most
 
 
@@ -151,6 +153,8 @@ def earned(precision: Precision, inexact: Sequence[str], found: Numbers, output:
             case _:
                 assert_never(reach)
     order = list(Storage)
+    # The coarsest storage that the file really has, and no coarser than its precision: an fp16
+    # bundle whose constants are float32 is held to float32.
     coarsest_first = reversed(order[: order.index(precision.weights) + 1])
     held = (each for each in coarsest_first if STORED[each] & found.stored)
     return ROUNDED[next(held, Storage.FLOAT32)]

@@ -134,6 +134,7 @@ def _benched(folder: Path, options: "BenchOptions", stages: Stages) -> BenchedBu
     bundle, device = devices.load(folder)
     given = benchmark.workloads(bundle, options.runs, options.threads)
     if options.way is None:
+        # One golden is enough to time; a board replays all, as nothing else has run there.
         return BenchedBundle(bundle, benchmark.measure(bundle, device, given[0], stages))
     with board.reached(options.way) as there:
         task = BoardTask(there, given[0], given, options.benchmark_model)

@@ -28,6 +28,7 @@ def show(report: Report, name: str, found: "Measurement") -> None:
     columns = TIMED if timed else COUNTED
     if found.layers and not report.quiet:
         whole = _weight(found.network)
+        # In the order in which they run, not of their cost: a reader follows the network.
         rows: list[tuple[TableCell, ...]] = [
             (
                 each.name,

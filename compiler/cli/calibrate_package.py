@@ -74,6 +74,7 @@ class CalibratedPackage:
         from tcc.compiler.support import atomic_files
 
         found = int8_program.compared(self.spec, self.given, self.document, self.data, stages)
+        # The tool calibrates with what ours learnt from: the images held out judge both.
         learn, _ = self.data.split()
         source = build_plan.sampled(self.spec.graph.inputs[0])
         tensors = (learn.tensor(index, source) for index in range(len(learn)))

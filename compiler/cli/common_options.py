@@ -82,12 +82,14 @@ def choose(name: str | None, settings: Sequence[str] | None, strict: bool = Fals
     from tcc.compiler.zoo import shipped, trained
 
     found = project_file.find(Path())
+    # A trained network's name comes before a file's: `ddsnet-blood` is what `tcc zoo` lists.
     network = trained.named(name) if name is not None else _their_network(found)
     if network:
         own = name is None or _their_network(found) == network
     else:
         path = shipped.find_spec(name, typed(name)) if name is not None else _theirs(found)
         own = name is None or _is_theirs(path, found)
+    # The project's parameters are for its own spec; what is typed leads.
     chosen = {**(found.params if own else {}), **parsed(settings or ())}
     spec = network.load(chosen) if network else load(path, chosen)
     if strict and spec.warnings:

@@ -17,6 +17,8 @@ WIDTH = 40
 def say(report: Report, bars: "Sequence[Bar]") -> None:
     """Print bars below each other, and warn of those below the threshold."""
     report.text(f"\ncosine of integers of our own and floats; {LEAST} is the least that is good")
+    # Bars begin at 0.9, or lower where one needs it: between 0.98 and 1 all would look alike from
+    # 0.
     low = min([0.9, *(each.value - 0.05 for each in bars)])
     longest = max((len(each.name) for each in bars), default=0)
     for each in bars:

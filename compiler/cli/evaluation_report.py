@@ -119,6 +119,7 @@ class EvaluationReport:
         given, raw = self.found.given, self.found.raw
         if raw is None or given.output.activation == "none":
             return None
+        # One value tells two classes apart: its likelihood is that of the second.
         holds = given.holds[:, 1:] if given.single else given.holds
         temperature = self.point.temperature if self.point else 1.0
         return decision_rule.likelihood(given.output.activation, raw, holds, temperature)

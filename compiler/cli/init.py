@@ -79,6 +79,7 @@ def _network(name: str | None) -> str:
     Raises:
         UserError: What was typed is no name of a network (E0601).
     """
+    # The path's last part, whether it is written with `..`, a slash at its end, or not at all.
     last = os.path.basename(os.path.abspath(name or ""))
     if _NAME.fullmatch(last):
         return last
@@ -101,8 +102,10 @@ def _write(files: Mapping[Path, bytes]) -> None:
     done: list[Path] = []
     try:
         for path, data in files.items():
+            # Checked again as each is written: another process may have made one since.
             atomic_files.write_file(path, data, atomic_files.nothing)
             done.append(path)
+    # Also on Ctrl-C: half a project would be refused the next time, as files are there.
     except BaseException:
         for path in done:
             path.unlink(missing_ok=True)

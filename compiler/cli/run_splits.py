@@ -74,6 +74,8 @@ def of_bundle(option: str | None, digest: str, weights: Path | None) -> "RunSpli
     if found is None or option is not None:
         return found
     try:
+        # A bundle has no split of its own: that of the project's weights holds if these are the
+        # bundle's.
         said = json.loads((found.path.parent / "report.json").read_bytes())
     except (OSError, ValueError):
         return None
@@ -98,6 +100,7 @@ def images(report: Report, where: Path, split: "RunSplit", side: str, use: str) 
     found = side_images.find(split, where, folder(where, side), side)
     report.warnings(found.warnings)
     count, had = len(found.data), sum(line.side == side for line in split.lines)
+    # All of them known: the run's own images, or some of them. Else some were never seen.
     if found.known == count:
         part = "the" if count == had else f"{count:,} of the"
         said = f"{part} {had:,} images of `{side}` of {split.path.parent}"

@@ -20,7 +20,16 @@ LISTED = 20
 
 
 def check_options(networks: int, saturation: bool, calibration: Path | None) -> None:
-    """Refuse options that do not go together (E0601)."""
+    """Refuse options that do not go together.
+
+    Args:
+        networks: How many are evaluated.
+        saturation: Whether levels at their end are counted.
+        calibration: The integers of a spec, if they are named.
+
+    Raises:
+        UserError: They do not (E0601).
+    """
     if calibration and not saturation:
         raise fail("E0601", "--calibration goes with --saturation", typed("--calibration"))
     if saturation and networks > 1:
@@ -60,6 +69,7 @@ def of_spec(
     source = int8_program.from_file(path, chosen.spec, weights, None)
     ready = pipeline.ready(chosen.spec, weights)
     document = source.document
+    # The program that a build would make, without what a target adds.
     program = quantize(ready, calibration_file.calibration(document, ready, source.name))
     signed = {name: value.signed for name, value in document.values.items()}
     return saturation.of_program(program, signed, data, stages)
@@ -108,6 +118,7 @@ def document(found: "Saturation") -> dict[str, Any]:
 
 def _listed(found: "Saturation") -> "list[LayerSaturation]":
     some = (layer for layer in found.layers if layer.share)
+    # Unusual ones first, whatever their share.
     return sorted(some, key=lambda one: (not one.unusual, -one.share))[:LISTED]
 
 

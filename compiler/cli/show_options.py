@@ -68,6 +68,8 @@ class ShowOptions:
         if self.format is not GraphFormat.TEXT and self.stage is Stage.SPEC:
             message = "the stage `spec` is text, not a graph"
             raise fail("E0601", message, typed(f"--stage spec --format {self.format}"))
+        # Refused and not passed over: a picture that ignores an option looks like one that obeys
+        # it.
         if self.passing != PassOptions() and self.stage is Stage.SPEC:
             message = "the stage `spec` is text, which goes through no passes"
             raise fail("E0601", message, typed("--stage spec --passes"))

@@ -39,6 +39,7 @@ def _document(device: "Device") -> dict[str, Any]:
         "precisions": [each.name for each in target.precisions],
         "calibrates": target.calibrates,
         "builds": builds and not any(tool.builds for tool in missing),
+        # What needs a tool that is not here runs nowhere here, whatever could be built.
         "runs": target.runs and not missing,
         "missing": [asdict(tool) for tool in missing],
     }

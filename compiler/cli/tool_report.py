@@ -26,6 +26,7 @@ def say(report: Report, folder: Path, found: "ToolCheck | None", uncompiled: str
     """
     if found is None:
         report.text(f"  not compiled: {uncompiled}. Where docker has the tool's image:")
+        # A line to be copied: paths may have blanks.
         report.text(f"    sh {shlex.quote(f'{folder}/model/build.sh')}")
         return
     report.text(f"  compiled by {named(found.report)}")

@@ -63,6 +63,7 @@ def split(
         raise fail("E0616", "train on which images?", typed("--data"), help=help)
     stages("data", 0, 1)
     given = {**(project.params if chosen.own else {}), **parsed(options.settings)}
+    # Classes are the folders' only where nothing else says what they are.
     fixed = LABELS not in spec.params or LABELS in given or chosen.trained is not None
     run = run_splits.of_weights(None, options.weights)
     before = run.sides if run else {}
@@ -78,6 +79,7 @@ def split(
         report.note(f"the split is that of {run.path.parent}")
     if fixed or found.classes == main.labels:
         return chosen, found
+    # A YAML list in JSON's form, quoted for a shell: the setting can be copied as it is.
     text = json.dumps(found.classes, ensure_ascii=False)
     setting = shlex.quote(f"{LABELS}={text}")
     report.notice(f"the classes are the folders': build with --set {setting} too")

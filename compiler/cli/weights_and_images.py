@@ -80,6 +80,7 @@ def weights_file(chosen: ChosenSpec, weights: Path | None, seed: int | None) -> 
         weights: The file that was typed, if one was.
         seed: That of random weights, if they are asked for.
     """
+    # A project's weights are for its own spec: another spec's names would not fit, or worse, would.
     own = chosen.project.weights if chosen.own and seed is None else None
     return weights or own
 
@@ -140,4 +141,5 @@ def synthetic(data: "DataSet") -> bool:
     from tcc.compiler.data.dataset import read
     from tcc.compiler.zoo import shipped
 
+    # By contents: samples that were copied elsewhere are synthetic there too.
     return any(set(data.digests) & set(read(folder).digests) for folder in shipped.drawings())

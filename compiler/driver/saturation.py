@@ -77,6 +77,12 @@ class Saturation:
 def of_artifact(found: Bundle, device: Device, data: DataSet, progress: Progress) -> Saturation:
     """Return how often the values of a bundle's artifact saturate.
 
+    Args:
+        found: The bundle.
+        device: Its target, with the backend that can look into it.
+        data: Images that its network takes.
+        progress: Told how many images are done.
+
     Raises:
         UserError: The artifact has no integers, or cannot be looked into here (E1267), or the
             images do not fit the network.

@@ -59,6 +59,7 @@ def _closed(box: Box, page: DrawingStyle) -> _Plan:
     labels = [page.label(value) for value in box.gives]
     offset = sum(labels) // 2 if len(labels) > 1 else 0
     places = {v: sum(labels[:n]) - offset for n, v in enumerate(box.gives)}
+    # The same on both sides of its axis, by the larger: values enter at the middle.
     half = max(least, sum(labels) - offset)
     tops = dict.fromkeys(box.reads, 0)
     return _Plan(
@@ -117,6 +118,7 @@ def _inner(box: Box, page: DrawingStyle, *, ports: bool, least: int = 0) -> _Inn
         y += height
         if row < count - 1:
             y += stubs[row] + TRACK * channels[row].count + ARROW
+    # To the right, a header may be wider than what it holds is long.
     spare = max(least - y, 0)
     if ports and spare and count > 1:  # between the ports, which stand at its ends
         places = [places[0], *(p + spare // 2 for p in places[1:-1]), places[-1] + spare]

@@ -58,5 +58,6 @@ def plan(
             shown = root
         case _:
             assert_never(level)
+    # What is said on lines is known before anything is placed, since texts take room.
     shapes = {value: clip(shape_of(kind)) for value, kind in graph.types.items()}
     return lay_out(shown, DrawingStyle(shapes, direction))

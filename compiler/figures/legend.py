@@ -36,6 +36,7 @@ def legend(
     drawing: Drawing, width: int, left: int, top: int
 ) -> tuple[tuple[LegendEntry, ...], int]:
     """Return the entries for what a drawing shows, in lines of a width, and their height."""
+    # Only what is in the picture: a legend of nine kinds explains nothing to a network of three.
     shown = {frame.box.kind_shown for frame in drawing.frames}
     words = [(kind, text) for kind, text in MEANINGS.items() if kind in shown]
     if drawing.shapes:

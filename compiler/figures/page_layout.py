@@ -64,6 +64,7 @@ def head(points: Sequence[Point]) -> tuple[Point, Point, Point]:
 def _towards(corner: Point, other: Point) -> Point:
     """Return the point where a rounded corner begins."""
     dx, dy = other[0] - corner[0], other[1] - corner[1]
+    # At most half of the shorter stretch, so that two corners do not overlap.
     by = min(ROUND, (abs(dx) + abs(dy)) // 2)
     return corner[0] + _sign(dx) * by, corner[1] + _sign(dy) * by
 

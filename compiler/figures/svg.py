@@ -36,6 +36,7 @@ def _style() -> str:
     kinds = {kind: _rules(paint) for kind, paint in PAINTS.items()}
     *rules, dark = [f".{kind}{{{rules}}}" for kind, rules in kinds.items() if kind not in DARK[:1]]
     dark = f".{',.'.join(DARK)}{{{kinds[DARK[0]]}}}"
+    # Two rules a line: diffs of pictures in a repository stay readable.
     pairs = ["".join(rules[n : n + 2]) for n in range(0, len(rules), 2)]
     return "\n".join(
         [
@@ -67,6 +68,7 @@ def _entry(entry: LegendEntry) -> Iterator[str]:
 def _body(drawing: Drawing) -> Iterator[str]:
     for frame in drawing.frames:
         yield from _frame(frame)
+    # Lines to several readers share their beginnings: equal ones are drawn once.
     yield from dict.fromkeys(_path(wire) for wire in drawing.wires)
     yield from dict.fromkeys(_head(wire) for wire in drawing.wires if wire.arrow)
     yield from (_text(text, "s") for text in drawing.shapes)
@@ -74,6 +76,7 @@ def _body(drawing: Drawing) -> Iterator[str]:
 
 def _frame(frame: Frame) -> Iterator[str]:
     box = frame.box
+    # Browsers show a title as a tooltip: the whole path, where the box has room for a word.
     yield f"<g><title>{_xml(box.path)}</title>"
     yield (
         f'<rect class="{box.kind_shown}" x="{frame.x}" y="{frame.y}"'

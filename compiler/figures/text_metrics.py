@@ -9,6 +9,8 @@ WHOLE = 2000
 """Characters of a tooltip before even that is cut short."""
 
 _WIDE = frozenset("mwMW@%&")
+# Upper bounds of widths in em, by which no usual sans-serif font overflows a box: which one a
+# viewer has is not known.
 _EM = {"narrow": 0.62, "bold": 0.7, "wide": 1.0, "full": 1.4}
 
 
@@ -40,6 +42,7 @@ HEADING = Font(16, bold=True)
 def clean(text: str) -> str:
     """Return a text in one line, without characters that XML forbids or that steer terminals."""
     flat = " ".join(text.split())
+    # Category C of Unicode: control characters, and those that change the direction of text.
     return "".join("\ufffd" if unicodedata.category(c)[0] == "C" else c for c in flat)
 
 

@@ -133,12 +133,15 @@ class DynamicLinear(Stored):
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return DynamicQuantizeLinear, MatMulInteger and what makes floats of its sums."""
         assert isinstance(self.op, Linear)
+        # Of the weights: their levels were shifted by 128 to be unsigned.
         zero = Const((128,), "uint8", scalar=True)
         scaled = "m" if self.op.bias else "y"
         calls = (
             Call("DynamicQuantizeLinear", ("x0",), output="q", more=("s", "z")),
             Call("MatMulInteger", ("q", "weight", "z", zero), output="i"),
             Call("Cast", ("i",), {"to": FLOAT32}, "f"),
+            # Scale of the input by those of the weights first, a number an output; then one product
+            # a sum.
             Call("Mul", ("s", "scale"), output="k"),
             Call("Mul", ("f", "k"), output=scaled),
         )

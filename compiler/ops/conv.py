@@ -61,6 +61,7 @@ class Conv(Op):
     def params(self, x: TensorType) -> tuple[Param, ...]:
         """Return weight and, unless switched off, bias."""
         depth = x.shape[0] // self.groups
+        # As torch counts: the inputs of one output of one group.
         fan_in = depth * self.kernel[0] * self.kernel[1]
         weight = Param("weight", (self.filters, depth, *self.kernel), Init.KAIMING, fan_in)
         bias = Param("bias", (self.filters,), Init.KAIMING, fan_in)
@@ -78,6 +79,7 @@ class Conv(Op):
         """Return conv2d, after an explicit pad where the padding is lopsided."""
         top, left, bottom, right = self.pads
         how = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
+        # Lopsided padding comes of `same` with an even window or a stride, as TensorFlow has it.
         if (top, left) == (bottom, right):
             return (Call("conv2d", self._tensors(), {**how, "padding": (top, left)}),)
         pad = Call("pad", ("x0",), {"pad": (left, right, top, bottom)}, "p")
@@ -160,4 +162,6 @@ class Linear(Op):
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Gemm with the weight transposed."""
         tensors: tuple[Argument, ...] = ("x0", "weight", "bias") if self.bias else ("x0", "weight")
+        # transB, as PyTorch stores (units, features): the file holds the very tensor of the
+        # checkpoint.
         return (Call("Gemm", tensors, {"transB": 1}),)

@@ -45,6 +45,7 @@ def largest(x: Levels, kernel: Sequence[int], stride: Pair, start: Pair, size: P
         max((m - 1) * s + k - p - n, 0)
         for m, s, k, p, n in zip(size, stride, kernel, start, x.shape[2:], strict=True)
     )
+    # The least level of the type: it loses against everything, as minus infinity does among floats.
     widths = ((0, 0), (0, 0), (start[0], bottom), (start[1], right))
     padded = np.pad(x, widths, constant_values=np.iinfo(x.dtype).min)
     windows = (view for _, view in taps(padded, (kernel[0], kernel[1]), stride, (1, 1), size))
@@ -70,6 +71,8 @@ def taps(
         Pairs of a tap, (row, column), and a view (N, C, *size) of `x`, nothing copied.
     """
     (down, across), (height, width) = stride, size
+    # Tap by tap over whole maps: as many turns of Python's loop as a kernel has taps, and no copy
+    # of windows.
     for i in range(kernel[0]):
         for j in range(kernel[1]):
             top, left = i * dilation[0], j * dilation[1]

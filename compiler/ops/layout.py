@@ -53,6 +53,7 @@ class Slice(Op, Exact):
     def resolve(self, x: TensorType) -> "Slice":
         """Return the same with its bounds counted from the first channel."""
         self.infer(x)
+        # Negative and missing bounds end here: targets see plain numbers.
         return Slice(*slice(self.start, self.stop, self.step).indices(x.shape[0]))
 
     def infer(self, x: TensorType) -> TensorType:
@@ -119,6 +120,7 @@ class ChannelShuffle(Op, Exact):
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Reshape, Transpose, Reshape; the batch axis stays open."""
         c, h, w = x.shape
+        # 0 copies the batch (ONNX Reshape), so that it stays open.
         split, joined = Const((0, self.groups, c // self.groups, h, w)), Const((0, c, h, w))
         return (
             Call("Reshape", ("x0", split), output="r"),

@@ -35,6 +35,7 @@ class BatchNorm(Op):
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return batch_norm with running statistics."""
         how = {"eps": self.eps, "momentum": self.momentum}
+        # torch's order of arguments; the op's own is that of its state dict.
         tensors = ("x0", "mean", "var", "weight", "bias")
         return (Call("batch_norm", tensors, how, trains=True),)
 
@@ -91,6 +92,8 @@ class LayerNorm(Op):
         return (
             Call("mean", ("x0",), mean, "m"),
             Call("sub", ("x0", "m"), output="d"),
+            # Spelt out, since torch's layer_norm takes the last axes, and a map's channels are the
+            # first.
             Call("mul", ("d", "d"), output="q"),
             Call("mean", ("q",), mean, "v"),
             Call("add", ("v",), {"other": self.eps}, "e"),
@@ -104,6 +107,7 @@ class LayerNorm(Op):
         """Return the formula, operator by operator."""
         eps = Const((self.eps,), "float32", scalar=True)
         return (
+            # ONNX's LayerNormalization, since opset 17, normalises the last axes alone as well.
             _onnx_mean("x0", "m", opset),
             Call("Sub", ("x0", "m"), output="d"),
             Call("Mul", ("d", "d"), output="q"),
@@ -178,6 +182,8 @@ class StochasticDepth(Elementwise):
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return a product with one dropped-out number per image."""
+        # A mean over everything but the batch has the shape that one number for each image needs,
+        # whatever the batch; the number itself is not used.
         axes = tuple(range(1, len(x.shape) + 1))
         return (
             Call("mean", ("x0",), {"dim": axes, "keepdim": True}, "m"),

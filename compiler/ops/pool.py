@@ -150,6 +150,7 @@ class AvgPool(Pool):
             pad = Call("Pad", ("x0", border), output="p")
             return (pad, Call("AveragePool", ("p",), self._onnx(beyond)))
         inner = (top, left, max(bottom, down), max(right, across))
+        # Without padding it says nothing, and some readers know no such attribute.
         counted = int(self.count_include_pad and any(self.pads))
         how = {**self._onnx(inner), "count_include_pad": counted}
         return (Call("AveragePool", ("x0",), how),)
@@ -197,6 +198,7 @@ class GlobalMaxPool(Op, Exact):
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return GlobalMaxPool, which takes floats alone, or MaxPool."""
+        # ONNX types GlobalMaxPool for floats; MaxPool takes 8-bit integers since opset 12.
         if x.dtype is not DType.F32:
             return (Call("MaxPool", ("x0",), {"kernel_shape": [*x.shape[1:]]}),)
         return (Call("GlobalMaxPool", ("x0",)),)

@@ -52,6 +52,7 @@ class ConvTranspose(Op):
                     f"{n} {what} in {self.groups} groups",
                 )
         for extra, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True):
+            # PyTorch's rule: more rows than that would hold nothing but the bias.
             if extra >= max(s, d):
                 raise OpError(
                     "E0309",

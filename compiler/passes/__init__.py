@@ -127,5 +127,7 @@ def _unknown(name: str, at: Span) -> Diagnostic:
 
 def _step(model: Model, one: Pass) -> Model:
     after = one(model)
+    # After every pass and in every build: a walk over the nodes, against faults that would show in
+    # a device.
     verify(after.graph)
     return after

@@ -26,6 +26,7 @@ def scaling(node: Node, view: RewriteContext) -> tuple[Array, Array] | None:
         case ScaleShift():
             scale, shift = (v.reshape(-1).astype(np.float64) for v in view.values(node))
             return scale, shift
+        # One number for all channels is one for each.
         case Scale(factor=factor, offset=offset):
             channels = node.type.shape[0]
             return np.full(channels, factor), np.full(channels, offset)

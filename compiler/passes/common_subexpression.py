@@ -32,6 +32,8 @@ class _Rule:
     )
 
     def __call__(self, node: Node, view: RewriteContext) -> Bypass | None:
+        # Ops are frozen records, equal where all arguments are; inputs are renamed already, so that
+        # chains of equal nodes fall in one walk.
         same = self.met.setdefault((node.op, node.inputs), [])
         tensors = view.values(node)
         for name, others in same:

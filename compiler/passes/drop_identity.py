@@ -37,11 +37,13 @@ def _nothing(node: Node, view: RewriteContext) -> bool:
         case Dropout() | StochasticDepth() | Identity() | Scale(factor=1.0, offset=0.0):
             return True
         case ScaleShift():
+            # Exactly 1 and 0: nearly would change bits.
             weight, bias = view.values(node)
             return bool((weight == 1).all()) and not bias.any()
         case MaxPool() | AvgPool() as pool:
             return pool.kernel == (1, 1) == pool.step
         case ChannelShuffle(groups=groups):
+            # One run, or runs of one channel: interleaving leaves both as they are.
             return groups in {1, before.shape[0]}
         case Concat() | Flatten() | Pad() | Slice():  # what changes anything, resizes
             return node.type == before

@@ -10,4 +10,5 @@ def drop_train_only(model: Model) -> Model:
 
     Identity: exact. What remains is computed by the same nodes.
     """
+    # Weights of dropped heads go too, so that no target stores them.
     return eliminate_dead(Model(for_inference(model.graph), model.weights))

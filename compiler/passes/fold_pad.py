@@ -21,6 +21,7 @@ def fold_pad(model: Model) -> Model:
 def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     source = view.source(node)
     match source, node.op:
+        # Only zeros: a convolution's own border has no other number.
         case Node(op=Pad(value=0.0) as pad), Conv() as conv:
             op = replace(conv, padding=_sum(pad.pads, conv.pads))
             return Replacement(op, source.inputs, view.values(node), node.at)

@@ -26,6 +26,7 @@ def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     match source, found:
         case Node(op=Conv() | ConvTranspose() | Linear() as layer), (scale, shift):
             weight, *bias = view.values(source)
+            # (W x + b) * s + t = (s W) x + (b s + t).
             added = sum(bias, np.float64(0)) * scale + shift
             tensors = rounded(_scaled(layer, weight, scale), added)
             return Replacement(replace(layer, bias=True), source.inputs, tensors, source.at)

@@ -58,6 +58,7 @@ class _Rule:
 
     def __call__(self, node: Node, view: RewriteContext) -> Replacement | Bypass | None:
         known = tuple(self.ranges.get(value, (-inf, inf)) for value in node.inputs)
+        # Learnt on the way, in the graph's order: no second walk.
         self.ranges[node.name] = _range(node.op, known)
         match node.op:
             case Relu() | Relu6() | LeakyRelu() if _clamps_nothing(node.op, known[0]):
@@ -69,6 +70,7 @@ class _Rule:
 
 def _clamps_nothing(op: Op, known: Bounds) -> bool:
     low, high = known
+    # A leaky relu leaves what is not negative as it is, and so counts with the relu.
     return low >= 0 and (high <= 6 or not isinstance(op, Relu6))
 
 

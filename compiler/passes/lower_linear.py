@@ -29,6 +29,7 @@ def lower_linear(model: Model) -> Model:
 
 def on_maps(node: Node, view: RewriteContext) -> Replacement | None:
     """Return what stands in a node's place, for passes that take some linear layers alone."""
+    # Only vectors: what is a map already needs no other form.
     if len(node.type.shape) != 1:
         return None
     maps = tuple(flattened_map(value, view) for value in node.inputs)
@@ -70,6 +71,8 @@ def _convolution(
     x = view.types[source or node.inputs[0]]
     size = _size(x)
     conv = Conv(linear.units, size, padding=(0, 0, 0, 0))
+    # Flattening goes channel by channel, row by row: the matrix's columns are in a kernel's own
+    # order.
     tensors = (weight.reshape(linear.units, x.shape[0], *size), offsets)
     flat = ChainedOp(Flatten(), (), node.at)
     if source is not None:

@@ -23,6 +23,7 @@ def lower_pool(model: Model) -> Model:
 def _rule(node: Node, view: RewriteContext) -> Replacement | None:
     x = view.types[node.inputs[0]]
     match node.op:
+        # One window over all is a global mean, which targets have as such.
         case AvgPool() as pool if pool.kernel == x.shape[1:] and not any(pool.pads):
             return Replacement(GlobalAvgPool(), node.inputs, (), node.at)
         case AvgPool() as pool if (pads := _whole(pool, x, node.type)) is not None:

@@ -109,6 +109,7 @@ def tsne_of_layer(net: PlottedNetwork, given: LabelledImages, layer: str, seed: 
     value = layers.find(net.spec.graph, layer, net.spec.name)
     data = check(given.data, net.source)
     run = layers.floats(net.model, value)
+    # One image at a time: of maps only means of channels are kept.
     found = (run(data.tensor(i, net.source)) for i in range(len(data)))
     rows = np.stack([v.mean(axis=(1, 2)) if v.ndim == 3 else v.reshape(-1) for v in found])
     title = f"t-SNE of `{drawing.short(value, drawing.PATH)}`, {drawing.short(net.spec.name)}"
@@ -196,7 +197,9 @@ def _class(net: PlottedNetwork, output: Output, name: str | None) -> int | None:
     if name is None:
         return None
     count = net.spec.graph.types[output.value].shape[0]
+    # Without labels a class is its number.
     labels = output.labels or tuple(map(str, range(count)))
+    # Names of classes are typed by people: case does not count.
     by_name = {label.casefold(): index for index, label in enumerate(labels)}
     if name.casefold() in by_name:
         return by_name[name.casefold()]

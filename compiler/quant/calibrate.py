@@ -58,6 +58,7 @@ def calibrate(
     """
     source = ready.graph.inputs[0]
     check(data, source)
+    # Before any work: what the set cannot tell is cheap to see.
     shown, how = variety(ready, data), options or RunOptions()
     shown.require(how.least, str(data.items[0].path.parent))
     try:
@@ -66,6 +67,7 @@ def calibrate(
         if error.diagnostics[0].code in DAMAGED:  # found in a part of the images: list all of them
             raise data.damaged(source) from None
         raise
+    # Methods that judge in turn have an estimate already; guarded ones have images held out.
     if not found.expected and found.held_out and shown.different >= HELD_OUT:
         found = replace(found, expected=_of_held_out(ready, data, found.calibration))
     return replace(found, notices=(*found.notices, *shown.notices(), *_notices(found, shown)))

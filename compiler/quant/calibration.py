@@ -29,6 +29,7 @@ class Range:
     @property
     def limits(self) -> tuple[int, int]:
         """The smallest and the largest q."""
+        # All 256 levels for values; weights end at -127 (see `RoundedWeights`).
         return (-128, 127) if self.signed else (0, 255)
 
 

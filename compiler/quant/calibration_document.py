@@ -59,6 +59,8 @@ class CalibrationDocument:
     learnt from, output by output; `expected` what is lost on images that nobody has seen.
     """
 
+    # First in the file and named after the format, so that a reader of another version knows whose
+    # it is.
     tcc_calibration: int = field(metadata={"enum": [VERSION, *OLDER]})
     method: str
     used: str
@@ -76,6 +78,7 @@ class CalibrationDocument:
     notices: tuple[str, ...]
     made_with: Mapping[str, str]
     seal: str = ""
+    # With a default, since files of version 2 have none and still build.
     expected: Mapping[str, ExpectedLoss] = field(default_factory=dict, metadata={"default": {}})
 
 
@@ -104,6 +107,7 @@ def read(path: Path) -> CalibrationDocument:
     """
     try:
         with regular_files.opened(path) as file:
+            # Bounded before JSON is parsed, which takes several times the file's size.
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise atomic_files.explain(error, path, "read the calibration") from error
@@ -123,4 +127,5 @@ def decode(data: bytes, name: str) -> CalibrationDocument:
 
 def digest(document: CalibrationDocument) -> str:
     """Return the SHA-256 of the file's bytes."""
+    # Of the encoded form and not of what was read: white space of an editor changes no calibration.
     return hashlib.sha256(encode(document)).hexdigest()

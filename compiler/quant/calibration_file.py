@@ -74,6 +74,8 @@ def document(
             for name, own in found.ranges.items()
         },
         rounded={name: _tensors(own) for name, own in found.rounded.items()},
+        # Sorted, as the order in which a method found them is its own affair; `values` have the
+        # graph's.
         factors={name: _text(own) for name, own in sorted(found.factors.items())},
         in_float=tuple(sorted(found.in_float)),
         judged=dict(result.judged),
@@ -110,6 +112,7 @@ def calibration(found: CalibrationDocument, ready: Model, name: str) -> Calibrat
     Raises:
         UserError: It is for another network (E0733), or holds what is no calibration (E0730).
     """
+    # All that is cheap first, by names; shapes of tensors when they are decoded.
     problems = tuple(_misfits(found, ready, name))
     if problems:
         raise UserError(problems[:1])
@@ -146,6 +149,7 @@ def check(
             label = f"it is for another version of `{network.name}`{_changed(found, network)}"
         message = f"the calibration is not for this spec of `{network.name}`"
         raise fail("E0731", message, at, label=label, help=help)
+    # Ranges of other weights would clip or waste levels, and nothing in the program would show it.
     if found.weights.digest != weights.digest:
         label = f"it is for {_origin(found.weights)}, these are {_origin(weights)}"
         help = "calibrate again with these weights, or give the others with --weights"
@@ -196,6 +200,7 @@ def _misfits(found: CalibrationDocument, ready: Model, name: str) -> Iterator[Di
 def _torn(found: CalibrationDocument, ready: Model) -> Iterator[tuple[str, str]]:
     """Yield the ends of groups that need one scale and have several."""
     for group in scale_groups(ready.graph):
+        # A file that was edited may tear a group: a concat of two scales has no integer form.
         kinds = {(v.scale, v.signed) for v in map(found.values.get, group) if v}
         if len(kinds) > 1:
             yield group[0], group[-1]
@@ -226,6 +231,7 @@ def _rounded(own: EncodedWeights, node: Node, ready: Model, name: str) -> Rounde
 
 
 def _text(array: NDArray[np.generic]) -> str:
+    # One byte order in files, whatever the machine's.
     little = array.dtype.newbyteorder("<")
     return base64.b64encode(np.ascontiguousarray(array, little).tobytes()).decode()
 

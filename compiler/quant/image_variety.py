@@ -86,10 +86,14 @@ def variety(ready: Model, data: DataSet) -> ImageVariety:
             pixels = looked.levels(place, source)
         except UserError:
             raise data.damaged(source) from None
+        # By pixels after resize and crop: a copy in another format or size is the same image to the
+        # network.
         seen.add(hashlib.sha256(pixels.tobytes()).hexdigest())
         plain += _plain(pixels)
+    # Beyond those that were decoded by contents of files alone, which needs no decoding.
     more = set(data.digests[LOOKED:]) - set(looked.digests)
     labels = max((output.labels for output in ready.graph.outputs), key=len, default=())
+    # Labels of folders, as far as they are the network's own.
     told = set(indices(data, labels)) if labels else {None}
     only = labels[told.pop() or 0] if len(told) == 1 and None not in told else None
     return ImageVariety(

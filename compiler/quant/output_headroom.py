@@ -26,6 +26,8 @@ def with_headroom(ready: Model, found: CalibrationResult) -> CalibrationResult:
         told = [traces[name].reach or 0.0 for name in group if name in traces]
         reach = max(told, default=0.0)
         own = ranges[group[0]]
+        # Only where the whole group ends: a wider scale for what layers read would cost them
+        # resolution.
         if ends.issuperset(group) and reach > own.scale * own.limits[1]:
             wide = Range(scale_for(reach, own.signed), own.signed)
             ranges |= dict.fromkeys(group, wide)

@@ -42,6 +42,7 @@ def fused_clamps(graph: Graph) -> Mapping[str, str]:
         source = made.get(node.inputs[0])
         if source is None or not isinstance(node.op, CLAMPS) or not isinstance(source.op, CLAMPED):
             continue
+        # Something else that reads the value before its clamp needs it unclamped.
         if graph.sole_reader(source.name) == node:
             found[node.name] = source.name
     return found
@@ -56,6 +57,7 @@ def kept_values(graph: Graph) -> tuple[str, ...]:
 def end_values(graph: Graph) -> frozenset[str]:
     """Return the values that nothing but the graph's outputs reads, and what only flattens them."""
     found: set[str] = set()
+    # From the end, so that a flattening's readers were looked at before it.
     for node in reversed(graph.nodes):
         readers = graph.readers[node.name]
         if all(isinstance(r.op, Flatten) and r.name in found for r in readers):
@@ -76,6 +78,8 @@ def scale_groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
         for value in node.inputs if node.op.moves else ():
             own, other = groups[node.name], groups[value]
             if own is not other:
+                # The lists are joined and renamed: each value moves once for each group that it
+                # joins, which are few.
                 own += other
                 groups |= dict.fromkeys(other, own)
     found = {id(group): tuple(sorted(group, key=order.__getitem__)) for group in groups.values()}
@@ -105,6 +109,8 @@ def _cannot_be_negative(node: Node, model: Model, known: set[str]) -> bool:
     match node.op:
         case Elementwise() if node.op.bounds[0] >= 0:
             return True
+        # Sums of what is not negative by weights and biases that are not: rare, but a pooling
+        # written as a convolution is one.
         case Conv():
             return inputs and all(bool(np.all(model.weights[p] >= 0)) for p in node.params)
         case Pad(value=value):

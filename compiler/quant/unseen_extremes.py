@@ -94,7 +94,9 @@ def unseen_extremes(model: Model, statistics: Statistics) -> Mapping[str, Channe
     for name, seen in statistics.seen.items():
         low, high = bounds[name]
         found[name] = ChannelExtremes(
-            -return_level(-seen.lows, skew, -low), return_level(seen.highs, skew, high)
+            # Minima are maxima of what is negated: one distribution for both ends.
+            -return_level(-seen.lows, skew, -low),
+            return_level(seen.highs, skew, high),
         )
     return found
 
@@ -106,8 +108,11 @@ def network_skew(statistics: Statistics) -> float:
     """
     count = len(statistics.images)
     moments = [_moments(seen.highs) for seen in statistics.seen.values()]
+    # Channels that never vary (dead relus, constants) have no skew to tell.
     ratios = [third[second > 0] / second[second > 0] for _, second, third in moments]
     found = np.concatenate(ratios)
+    # The median: single channels with an outlier have ratios near 1. A third moment needs three
+    # images.
     middle = float(np.median(found)) if found.size and count > 2 else SKEW
     skew = (count * middle + WEIGHT * SKEW) / (count + WEIGHT)
     return min(max(skew, -STEEPEST), STEEPEST)
@@ -126,10 +131,14 @@ def return_level(maxima: Maxima, skew: float = SKEW, bound: float = np.inf) -> F
         relu that never fired nothing can be told.
     """
     mean, second, third = _moments(maxima)
+    # A weighted mean of the channel's own spread and the one that trained networks were seen to
+    # have, which counts as `WEIGHT` pairs.
     pairs = len(maxima) - 1  # one image says nothing of a spread
     spread = (pairs * second + WEIGHT * SPREAD * np.abs(mean)) / (pairs + WEIGHT)
     own = np.divide(third, second, out=np.full_like(second, skew), where=second > 0)
     shrunk = (len(maxima) * own + OWN * skew) / (len(maxima) + OWN)
+    # Never less steep than the network's shape: a channel's own few images may only make it steeper
+    # (docs/decisions/0027-unseen-ranges.md).
     level = mean + spread * _steps_to_level(np.clip(shrunk, skew, STEEPEST))
     found: Float64 = np.maximum(maxima.max(axis=0), np.minimum(level, bound))
     return found
@@ -137,6 +146,8 @@ def return_level(maxima: Maxima, skew: float = SKEW, bound: float = np.inf) -> F
 
 def _moments(maxima: Maxima) -> tuple[Float64, Float64, Float64]:
     """Return the first three L-moments of each channel, (channels,) each."""
+    # Unbiased probability-weighted moments b0, b1, b2 of the ordered sample, of which L-moments are
+    # sums (Hosking, 1990).
     ordered = np.sort(maxima.astype(np.float64), axis=0)
     count, place = len(ordered), np.arange(len(ordered))
     first = ordered.mean(axis=0)
@@ -148,6 +159,8 @@ def _moments(maxima: Maxima) -> tuple[Float64, Float64, Float64]:
 
 def _steps_to_level(skews: Float64) -> Float64:
     """Return how many second L-moments the return level lies above the mean, by skew."""
+    # A table of 121 shapes: thousands of channels have one each, and `gamma` takes a number at a
+    # time.
     known = np.linspace(-STEEPEST, STEEPEST, 121)
     # The level grows by some percent from one to the next, so that lines between logarithms do.
     logs = np.interp(skews, known, np.log([_steps(float(one)) for one in known]))
@@ -158,6 +171,8 @@ def _steps_to_level(skews: Float64) -> Float64:
 def _steps(skew: float) -> float:
     """Return the same for one skew, by Hosking (1990)."""
     part = 2 / (3 + skew) - log(2) / log(3)
+    # Hosking, Wallis and Wood (Technometrics 27, 1985), of the L-skewness; its error is below 9e-4
+    # where that lies between -0.5 and 0.5.
     shape = 7.859 * part + 2.9554 * part**2
     shape = shape if abs(shape) > 1e-6 else 1e-6  # at 0 the formulas are limits
     mean = gamma(1 + shape)
@@ -179,5 +194,7 @@ def reach_estimate(tops: Maxima, skew: float, bound: float) -> ReachEstimate:
     if count < 2 or reach == 0:
         return ReachEstimate(reach, None if len(tops) < 2 else 0.0)
     part = np.arange(len(tops)) % count
+    # The jackknife by groups: each estimate without a sixteenth of the images; their variance,
+    # times the groups less one, is that of the estimate.
     left = [float(return_level(tops[part != one][:, None], skew, bound)[0]) for one in range(count)]
     return ReachEstimate(reach, float(np.sqrt((count - 1) * np.var(left))) / reach)

@@ -19,6 +19,7 @@ def value_bounds(model: Model) -> Mapping[str, Bounds]:
     Args:
         model: A ready model.
     """
+    # One walk: a value's bounds follow from those of what it is made of.
     found = {source.name: _entering(source) for source in model.graph.inputs}
     for node in model.graph.nodes:
         found[node.name] = _made(node, [found[value] for value in node.inputs])
@@ -43,6 +44,8 @@ def _made(node: Node, inputs: Sequence[Bounds]) -> Bounds:
     match node.op:
         case Relu():
             return max(inputs[0][0], 0.0), max(inputs[0][1], 0.0)
+        # The ends of the function itself, whatever enters it: a sigmoid's 0 and 1, a relu6's 0 and
+        # 6.
         case Elementwise():
             return node.op.bounds
         case Pad(value=value):

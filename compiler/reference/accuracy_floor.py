@@ -59,6 +59,7 @@ Qualities = Mapping[str, Quality]
 
 def loss(found: Qualities) -> float:
     """Return the mean loss of all outputs."""
+    # Outputs count alike, however many numbers each has.
     return sum(one.loss for one in found.values()) / len(found)
 
 
@@ -111,6 +112,7 @@ class AccuracyFloor:
         # Bounds are asked with `not ... >=`, so that NaN, which compares as false, breaks each.
         if least is not None and found.cosine is not None and not found.cosine >= least:
             yield f"the mean cosine of `{name}` is {found.cosine:.6f}, not {least:.9g}"
+        # Regression decides nothing, and has no agreement to lose.
         if found.agreement is not None and self.drop is not None:
             drop = 1 - found.agreement
             if not drop <= self.drop:

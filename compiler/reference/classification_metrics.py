@@ -86,6 +86,7 @@ def scores(counts: Counts) -> Scores:
     Args:
         counts: Images (classes, classes) by their class, a row, and the one taken, a column.
     """
+    # Three vectors tell all of it: what is taken for a class, what is of it, and what is both.
     hits, support, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     total, right = int(counts.sum()), int(hits.sum())
     rows = tuple(tuple(row) for row in counts.tolist())
@@ -118,6 +119,8 @@ def _scores(
         )
         for tp, its, of_it in listed
     )
+    # A class without images and without predictions has no rates: counting it as 0 would make an
+    # average depend on how many classes a network could tell.
     met = [int(each.occurs) for each in classes]
     support = [each.support for each in classes]
     return Scores(total, right, classes, _average(classes, met), _average(classes, support), rows)

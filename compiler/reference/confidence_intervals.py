@@ -52,6 +52,8 @@ def of_share(part: int, whole: int) -> Bounds | None:
     if not whole:
         return None
     tail = (1 - LEVEL) / 2
+    # Clopper and Pearson's limits are quantiles of beta distributions (Brown, Cai and DasGupta,
+    # Statistical Science 16, 2001, equation 4), which end at 0 and 1.
     low = 0.0 if part == 0 else _quantile(tail, part, whole - part + 1)
     high = 1.0 if part == whole else _quantile(1 - tail, part + 1, whole - part)
     return Bounds(low, high)
@@ -65,6 +67,9 @@ def of_area(found: float | None, positives: int, negatives: int) -> Bounds | Non
     def far(other: float) -> bool:
         spread = other * (1 - other) / (positives * negatives)
         more = (positives + negatives) / 2 - 1
+        # Hanley and McNeil's variance of an area (Radiology 143, 1982) with Q1 = A / (2 - A) and Q2
+        # = 2 A^2 / (1 + A), simplified; taken at the hypothetical area, not at the one found, which
+        # is what keeps the interval from shrinking to a point.
         spread *= 1 + more * ((1 - other) / (2 - other) + other / (1 + other))
         return abs(found - other) > NORMAL * sqrt(max(spread, 0.0))
 
@@ -94,6 +99,7 @@ def of_averages(
     step = max(1, CHUNK // max(1, images))
     found = []
     for first in range(0, count, step):
+        # How often each image is drawn is all that a resample is: sums become products of matrices.
         drawn = rng.multinomial(images, np.full(images, 1 / images), min(step, count - first))
         found.append(_averages(odds, holds, taken, drawn.astype(np.float64)))
     made = np.concatenate(found)
@@ -134,6 +140,7 @@ def _edge(beyond: Callable[[float], bool], inside: float, outside: float) -> flo
     """Return where a condition begins between a place where it does not hold and another."""
     if not beyond(outside):
         return outside
+    # Doubles have 53 bits: sixty halvings find the last.
     for _ in range(60):
         middle = (inside + outside) / 2
         inside, outside = (inside, middle) if beyond(middle) else (middle, outside)
@@ -152,6 +159,8 @@ def _beta(x: float, a: float, b: float) -> float:
     """
     if x <= 0 or x >= 1:
         return float(x >= 1)
+    # The mean of the distribution, nearly: on its other side the fraction converges slowly, and
+    # I_x(a, b) = 1 - I_(1-x)(b, a).
     if x > (a + 1) / (a + b + 2):
         return 1 - _beta(1 - x, b, a)
     front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a
@@ -168,6 +177,7 @@ def _term(m: int, x: float, a: float, b: float) -> float:
 def _fraction(terms: Sequence[float]) -> float:
     """Return 1 + t1 / (1 + t2 / (1 + ...))."""
     value = 1.0
+    # From the innermost term outwards: no ratio of growing numbers, as forward recurrences have.
     for term in reversed(terms):
         value = 1 + term / value
     return value

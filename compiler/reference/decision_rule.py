@@ -27,6 +27,7 @@ def class_taken(
 
     The largest, of equal ones the first; by a threshold where there is one.
     """
+    # The temperature divides all classes by one positive number, and changes no order.
     best: NDArray[np.int64] = raw.argmax(axis=1)
     if point is None or point.positive is None:
         return best
@@ -42,6 +43,7 @@ def class_taken(
 def decided(raw: Raw, point: OperatingPoint | None) -> Truth:
     """Return which decisions are yes, of raw outputs (images, decisions): from one half on."""
     if point is None or not point.thresholds:
+        # A probability of one half is a log-odds of 0, whatever the temperature.
         return np.asarray(raw >= 0)
     return np.asarray(raw.astype(np.float64) / point.temperature >= np.array(point.thresholds))
 
@@ -61,6 +63,7 @@ def best_temperature(activation: OutputActivation, raw: Raw, holds: Truth) -> fl
     So it is where all are right, or too few tell: the likelihood grows without end. It is convex in
     one over the temperature, whose slope is halved in on.
     """
+    # Halved in logarithms, so that the result is as exact for small temperatures as for large ones.
     low, high = -log(LARGEST), log(LARGEST)  # of one over the temperature
     if not _slope(activation, raw, holds, exp(low)) < 0 < _slope(activation, raw, holds, exp(high)):
         return None
@@ -97,6 +100,7 @@ def by_sensitivity(odds: Values, holds: Truth, least: float) -> float:
 
 def _curve(odds: Values, holds: Truth) -> tuple[Values, Values, Values]:
     """Return thresholds, the lowest first, with sensitivity and specificity at each."""
+    # Only between different values does a threshold decide otherwise.
     values, index = np.unique(odds, return_inverse=True)
     positives = np.bincount(index[holds], minlength=len(values))
     negatives = np.bincount(index[~holds], minlength=len(values))

@@ -53,6 +53,7 @@ def expected_losses(
         found: Those of integer programs that had not seen these images.
     """
     count = len(next(iter(expected.values())))
+    # A standard deviation of three numbers says next to nothing.
     if count < FEWEST:
         return {}
     each = {o: losses(o, expected[o.name], found[o.name]) for o in judged_outputs(model)}
@@ -61,6 +62,7 @@ def expected_losses(
 
 def _expected(kind: OutputKind, found: Float64) -> ExpectedLoss:
     mean = float(found.mean())
+    # Relative, as the interval is one of the logarithm: losses are positive and far from symmetric.
     spread = float(found.std(ddof=1)) / max(mean, NONE) / sqrt(len(found))
     unsure = sqrt(spread**2 + DOUBT**2)
     logs = np.log(np.maximum(found, NONE))
@@ -71,5 +73,7 @@ def _expected(kind: OutputKind, found: Float64) -> ExpectedLoss:
         mean,
         mean * exp(-LOW * unsure),
         mean * exp(HIGH * unsure),
+        # What was seen counts where it is worse than the normal distribution of the logarithms
+        # says.
         max(rare, float(np.quantile(found, 0.99))) if mean > NONE else 0.0,
     )

@@ -30,6 +30,7 @@ def error_shares(model: Model, expected: StackedOutputs, found: StackedOutputs) 
         found: Those of another program for the same images.
     """
     every = [_shares(o, expected[o.name], found[o.name]) for o in judged_outputs(model)]
+    # Image by image, so that candidates are compared on the same ones and not by their averages.
     total: Float64 = np.mean(every, axis=0)
     return np.where(np.isfinite(total), total, np.inf)
 
@@ -71,11 +72,13 @@ def _deciding(output: Output, values: NDArray[np.float32]) -> Float64:
 def _spread(output: Output, raw: Float64) -> Float64:
     """Return how far each unit spreads over the images, (units, 1); classes spread together."""
     squares = ((raw - raw.mean(axis=0)) ** 2).mean(axis=(0, 2))[:, None]
+    # Classes are told apart by their differences, for which one unit of measure is needed.
     together = np.full_like(squares, squares.mean())
     units = np.sqrt(together if output.meaning == "classes" else squares)
     widest = units.max()
     if widest == 0:  # all images are alike: against the magnitude
         return np.full_like(units, np.sqrt((raw**2).mean()) or 1.0)
+    # A unit that hardly moves would make any error of it huge.
     spread: Float64 = np.where(units > STILL * widest, units, widest)
     return spread
 
@@ -91,6 +94,8 @@ def _turned(output: Output, expected: NDArray[np.float32], found: NDArray[np.flo
     if output.meaning != "classes" or raw.shape[1] < 2:
         return np.zeros(len(raw))
     chosen = own.argmax(axis=1, keepdims=True)
+    # What the floats would say of the class that was chosen, less than of their own: 0 where it is
+    # the same.
     lost = raw.max(axis=1, keepdims=True) - np.take_along_axis(raw, chosen, axis=1)
     shares: Float64 = (lost / spread[0]).mean(axis=(1, 2))
     return shares

@@ -45,6 +45,7 @@ def inexact(graph: Graph) -> tuple[str, ...]:
     """Return the nodes whose results are floats that a target may round differently."""
     found: dict[str, None] = {}
     for node in graph.nodes:
+        # Moving floats that were only read off levels changes none of them.
         moved = isinstance(node.op, MOVES) and not found.keys() & set(node.inputs)
         if not moved and not _exact(graph, node):
             found[node.name] = None
@@ -76,6 +77,8 @@ def _one(model: Model, tensor: Array, every: bool, read: Values) -> Values:
     (source,) = graph.inputs
     values = {source.name: tensor[None].astype(source.type.dtype.value)}
     found = dict(values)
+    # All values are kept where all are asked for: what is compared layer by layer is a whole
+    # network's.
     wanted = set(graph.types) if every else {output.value for output in graph.outputs}
     # Each value goes when its last reader has run: what is alive is far less than all maps.
     last = {value: place for place, node in enumerate(graph.nodes) for value in node.inputs}

@@ -49,4 +49,5 @@ def session(
     options.log_severity_level = severity
     if exact_products:
         options.add_session_config_entry(EXACT_PRODUCTS, "1")
+    # The CPU alone: other providers have kernels of their own, which promise no bits.
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -22,6 +22,7 @@ def applied(
     match activation:
         case "softmax":
             with np.errstate(invalid="ignore"):  # infinite raw values give NaN, as they should
+                # The largest becomes 1: no exponential overflows, and the quotient is the same.
                 powers = np.exp(values - values.max(axis=0, keepdims=True))
                 shares: Values = powers / powers.sum(axis=0, keepdims=True)
             return shares

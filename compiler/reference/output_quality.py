@@ -52,6 +52,8 @@ def quality(
     kind, first = output.meaning, slice(judges)
     raw, own = (_values(one) for one in (expected, found))
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite gives NaN
+        # By the floats' own kind of values for both: integers must not choose what they are judged
+        # as.
         shares = [_activated(one, _applied(output, raw)) for one in (raw, own)]
         cosines = _cosines(raw[first], own[first])
         correlation = (
@@ -89,6 +91,7 @@ def frozen(expected: NDArray[Any], found: NDArray[Any]) -> bool:
 
 def cosine(a: Values, b: Values) -> float:
     """Return the cosine of the angle between two vectors; two of zeros point the same way."""
+    # Two vectors of zeros are alike, one of zeros and another are not: neither is a division by 0.
     lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
     if lengths == 0:
         return float(not (np.any(a) or np.any(b)))
@@ -250,6 +253,8 @@ def _margins(kind: OutputKind, raw: Values, own: Values) -> tuple[Values, Values
     """Return how far each float decision is from a tie, and how integers change that."""
     match kind:
         case "classes" if raw.shape[1] > 1:
+            # The two best classes of the floats, for both: what integers do to that gap is what may
+            # turn it.
             top = np.argsort(raw, axis=1)[:, -2:]
             gaps = [np.diff(np.take_along_axis(one, top, axis=1), axis=1) for one in (raw, own)]
             return gaps[0], gaps[1] - gaps[0]
@@ -288,6 +293,7 @@ def _loss(
     raw, own = values
     collapsed = correlation is not None and not correlation >= CORRELATION
     if kind == "classes" and cosines is not None:
+        # A collapsed program is worse than any other, however large its cosine.
         return _finite(float(1 - cosines.mean())) + collapsed
     if error is None:
         error = _error([raw.reshape(len(raw), -1)], [own.reshape(len(own), -1)], 0.0)

@@ -29,10 +29,12 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> PairedTest:
     Exact, by the binomial distribution, up to `EXACT` images that tell them apart; chi squared with
     Edwards's correction beyond.
     """
+    # Only images that one of the two has right tell them apart.
     a, b = int((first & ~second).sum()), int((second & ~first).sum())
     total = a + b
     if total <= EXACT:
         tail = sum(comb(total, k) for k in range(min(a, b) + 1))
+        # Two-sided; twice the smaller tail may exceed 1 where both have equally many.
         return PairedTest(a, b, float(min(1, 2 * tail / 2**total)), True)
     chi = max(0, abs(a - b) - 1) / sqrt(total)
     return PairedTest(a, b, erfc(chi / sqrt(2)), False)

@@ -22,6 +22,8 @@ def log_odds(
         return values
     rows, best = np.arange(len(values)), values.argmax(axis=1)
     top = values[rows, best]
+    # log(p / (1 - p)) = x - log(sum of the others' exponentials), all less the largest, so that
+    # none overflows.
     found: Values = values - top[:, None] - np.log(_others(np.exp(values - top[:, None])))
     values[rows, best] = -np.inf  # beside the best itself others may vanish: by the next best
     second = values.max(axis=1)
@@ -32,6 +34,8 @@ def log_odds(
 def _others(powers: Values) -> Values:
     """Return the sum of all other columns for each, without taking differences."""
     found = np.zeros_like(powers)
+    # Sums from the left and from the right: the whole less one's own would cancel where that is
+    # nearly all of it.
     found[:, 1:] = powers[:, :-1].cumsum(axis=1)
     found[:, :-1] += powers[:, :0:-1].cumsum(axis=1)[:, ::-1]
     return np.maximum(found, np.finfo(np.float64).tiny)
@@ -53,6 +57,8 @@ def area(scores: Values, holds: Truth) -> float | None:
     if not positives or not negatives:
         return None
     _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    # Mann and Whitney's statistic by ranks (1947): sorting in place of all pairs; ties have their
+    # mean rank.
     twice = 2 * np.cumsum(counts) - counts + 1  # twice the mean rank of each score, a whole number
     total = int(twice[places[holds]].sum()) - positives * (positives + 1)
     return total / (2 * positives * negatives)
@@ -75,6 +81,7 @@ def resampled(scores: Values, holds: Truth, weights: Values) -> Values:
     for index in range(scores.shape[1]):
         order = np.argsort(scores[:, index], kind="stable")
         ranked = scores[order, index]
+        # Equal scores are one step of the curve: within them there is no order.
         starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
         drawn, true = weights[:, order], holds[order, index]
         up = np.add.reduceat(drawn * true, starts, axis=1)

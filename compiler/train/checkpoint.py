@@ -87,6 +87,7 @@ def write(path: Path, trainer: Trainer, state: TrainingState) -> None:
     tensors = {name: array(tensor) for name, tensor in _tensors(trainer)}
     tensors |= {f"best/{name}": values for name, values in state.best.items()}
     tensors["losses"] = state.losses
+    # The position says whose it is: a file put together of two states does not pass.
     position = replace(state.position, tensors=weights.digest(tensors))
     said = json.dumps(json.loads(KIND.encode(position)))
     write_file(path, weights.encode(tensors, {"position": said}))
@@ -139,6 +140,7 @@ def _tensors(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in trainer.average.tensors.items() if trainer.average else ():
         yield f"average/{name}", tensor
     for name, tensor in trainer.trained.items():
+        # Sorted, as PyTorch fills them in the order of its own code.
         for role, value in sorted(trainer.optimizer.state.get(tensor, {}).items()):
             if value is not None:
                 yield f"optimizer/{role}/{name}", value

@@ -33,6 +33,8 @@ def found(graph: Graph, at: Span) -> Output:
     rows = [o for o in graph.outputs if not o.train_only and _is_row(graph, o)]
     kinds = {kind: [o for o in rows if o.meaning == kind] for kind in ("classes", "regression")}
     single = [o for o in rows if o.meaning == "decisions" and graph.types[o.value].shape == (1,)]
+    # A row that says classes first; a single decision is two classes; a regression only where
+    # nothing else is there.
     for choice in (kinds["classes"], single, kinds["regression"]):
         if choice:
             return choice[0]
@@ -52,6 +54,7 @@ def planned(graph: Graph, loss: Loss, classes: tuple[str, ...], at: Span) -> Cla
     """
     main = found(graph, at)
     units = graph.types[main.value].elements
+    # One value tells two classes apart by its sign.
     if units != len(classes) and (units, len(classes)) != (1, 2):
         why = f"output `{main.name}` has {units} values, and there are {len(classes)} classes"
         raise _untrainable(why, at, f"set the spec to {len(classes)} classes (`--set`)")

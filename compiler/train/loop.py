@@ -87,6 +87,7 @@ class TrainingRun:
         classes = data.train.classes.cpu() if recipe.sampling == "balanced" else None
         self.plan = BatchPlan(count, recipe.batch, recipe.last_batch, trainer.plan.seed, classes)
         self.position, self.best = start.position, start.best
+        # On the device: reading each loss would make it wait for the CPU at every step.
         self._losses = torch.zeros(self.plan.steps, device=device)
         self._losses[: len(start.losses)] = torch.from_numpy(start.losses)
         self._hits = torch.tensor(start.position.hits, device=device)
@@ -121,6 +122,8 @@ class TrainingRun:
             observer.step(epoch * steps + step + 1, total)
             if self._over():
                 break
+            # By time and not by steps: how much a kill loses is the same for small and large
+            # networks.
             if time.monotonic() - self._written > SECONDS:
                 self._write()
         if self.position.step == steps:
@@ -129,6 +132,7 @@ class TrainingRun:
     def _step(self, epoch: int, step: int, samples: Tensor) -> StepResult:
         plan = self.trainer.plan
         recipe, number = plan.recipe, epoch * self.plan.steps + step
+        # Of several processes each takes its part of one batch, in one order for all.
         own = plan.world.share(samples)
         levels, classes = self.data.train.batch(own.to(self.data.train.classes.device))
         levels, classes = levels.to(plan.device), classes.to(plan.device)
@@ -136,6 +140,7 @@ class TrainingRun:
         if recipe.augment and contract:
             levels = augment(recipe.augment, levels, own, plan.seed, epoch, contract.color)
         images = self.data.train.inputs(levels)
+        # Shares of classes and not indices: mixed images have two.
         targets = functional.one_hot(classes, len(plan.classes)).float()
         if recipe.mixup:
             images, targets = mixed(recipe.mixup, images, targets, plan.seed, epoch, step)
@@ -147,6 +152,7 @@ class TrainingRun:
         self._check()
         plan, steps = self.trainer.plan, self.plan.steps
         last = rate(plan.recipe.learning_rate, (epoch + 1) * steps - 1, steps, plan.recipe.epochs)
+        # In float64: a sum of float32 would depend on the order of its terms.
         loss = float(self._losses.double().mean())
         accuracy = int(self._hits) / (steps * self.plan.batch)
         found = EpochMetrics(epoch + 1, last, loss, accuracy, self._judged(epoch))
@@ -164,6 +170,7 @@ class TrainingRun:
             return self.position.best
         number = self.position.best
         before = self.position.done[number - 1].val if number else None
+        # Of equal accuracy the smaller loss; of equal both the earlier epoch.
         if before and (before.accuracy, -before.loss) >= (found.val.accuracy, -found.val.loss):
             return number
         self.best = self.trainer.weights()
@@ -181,6 +188,8 @@ class TrainingRun:
         deadline = self.limits.deadline
         if deadline is None:
             return False
+        # Clocks of processes differ: all end at the same step, or those that go on would wait for
+        # ever.
         return self.trainer.plan.world.agreed(time.monotonic() >= deadline)
 
     def _look(self, step: int) -> None:
@@ -206,6 +215,7 @@ class TrainingRun:
 
     def _write(self) -> None:
         self._check()
+        # A state that is not finite would replace the last good one.
         if not all(tensor.isfinite().all() for tensor in self.trainer.tensors.values()):
             raise self._not_finite(f"a weight after step {self.position.step}")
         if not self.trainer.plan.world.first:
@@ -220,6 +230,7 @@ class TrainingRun:
 def judged(trainer: Trainer, data: LabelledPixels) -> Judgement:
     """Return how a network does on images, in evaluation mode and the recipe's precision."""
     images, classes = len(data.classes), len(trainer.plan.classes)
+    # Batches of one size: a last one that is shorter may be summed in another order.
     places = batches.fixed(images, trainer.plan.recipe.batch)
     device = trainer.plan.device
     held = data.classes.device

@@ -49,10 +49,13 @@ def mixed(
     import numpy as np
     import torch
 
+    # A generator of its own for each step, by its place in the run: a training that is resumed
+    # draws the same.
     random = np.random.default_rng(
         np.random.Philox(counter_random.word(seed, "mixup", epoch, step))
     )
     holds, cut = random.random() < record.probability, random.random()
+    # Half of the batches each, where both are asked for.
     cutmix = record.cutmix > 0 and (record.alpha == 0 or cut < 0.5)
     shape = record.cutmix if cutmix else record.alpha
     if not holds or not shape:
@@ -66,6 +69,7 @@ def mixed(
     left, right = _stretch(width, share, random.random())
     result = tensors.clone()
     result[:, :, top:bottom, left:right] = tensors[others, :, top:bottom, left:right]
+    # By the pixels that were really pasted: a rectangle is cut to whole pixels.
     kept = 1 - (bottom - top) * (right - left) / (height * width)
     return result, _blend(targets, targets[others], kept)
 

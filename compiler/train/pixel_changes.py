@@ -19,11 +19,15 @@ def blurred(record: "Augmentation", levels: "Tensor", random: Draws) -> "Tensor"
         return levels
     (places,) = random.chance("blur", record.blur.probability).nonzero(as_tuple=True)
     sigma = random.between("blur", 0, record.blur.amount).clamp(min=1e-3)[places]
+    # Beyond three deviations a Gaussian has a quarter of a percent: one reach for the whole batch,
+    # by the largest deviation that is drawn.
     reach = math.ceil(3 * record.blur.amount)
     offsets = torch.arange(reach + 1, dtype=torch.float64, device=levels.device)
     taps = (-((offsets / sigma[:, None]) ** 2) / 2).exp()
     taps = taps / (taps.sum(1, keepdim=True) * 2 - 1)
+    # Only images that are blurred are made floats.
     values = levels[places].float()
+    # A Gaussian is a product: a row of taps across, then down, in place of a square of them.
     for axis in (3, 2):
         values = _summed(values, taps.float(), axis)
     result = levels.clone()
@@ -43,6 +47,7 @@ def _summed(values: "Tensor", taps: "Tensor", axis: int) -> "Tensor":
     both = torch.empty_like(total)
     for offset in range(1, reach + 1):
         before, after = (padded.narrow(axis, reach + step, side) for step in (-offset, offset))
+        # Taps are symmetric: neighbours at one distance are added first, and multiplied once.
         torch.add(before, after, out=both)
         total += both.mul_(taps[:, offset, None, None, None])
     return total
@@ -66,6 +71,7 @@ def noisy(record: "Augmentation", levels: "Tensor", random: Draws) -> "Tensor":
     bits = Draws(random.keys[places]).bits("pixels of noise", words)
     one, two, three, four = bits.view(torch.uint8).view(len(places), words * 2, 4).unbind(2)
     drawn = one.float().add_(two).add_(three).add_(four).sub_(510)[:, :count].view(shown.shape)
+    # The deviation of the sum of four bytes: each is uniform, of variance (256^2 - 1) / 12.
     unit = math.sqrt(4 * (256**2 - 1) / 12)
     drawn *= (deviation / unit).float()[:, None, None, None]
     result = levels.clone()
@@ -80,6 +86,8 @@ def erased(record: "Augmentation", levels: "Tensor", random: Draws) -> "Tensor":
     erase = record.erase
     if erase is None:
         return levels
+    # Random Erasing (Zhong et al., arXiv 1708.04896): area and aspect of the rectangle are drawn,
+    # the aspect evenly in its logarithm.
     area = random.between("erased area", *erase.area)
     aspect = (random.between("erased aspect", -1, 1) * math.log(erase.aspect)).exp()
     places = random.uniform("erased place", 2).T

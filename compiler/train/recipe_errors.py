@@ -110,6 +110,7 @@ def out_of_place(tree: MappingTree) -> Iterator[Diagnostic]:
         for key, (word, choices) in keys.items() if isinstance(inner, MappingTree) else ():
             assert isinstance(inner, MappingTree)
             said = inner.get(word)
+            # What the recipe leaves out is chosen too: by its default.
             chosen = said.value if isinstance(said, Scalar) else CHOSEN[section]
             given = inner.key(key)
             if given is not None and chosen in CHOICES[section] and chosen not in choices:

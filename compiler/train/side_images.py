@@ -44,6 +44,8 @@ def find(split: RunSplit, where: Path, elsewhere: Path, side: str) -> SideImages
     """
     data = dataset.read(where)
     named = {split_file.name(item, where): item for item in data.items}
+    # One image of the same name and contents is enough: then what is missing or changed there is an
+    # error, and not another folder (docs/decisions/0032-splits.md).
     own = any(line.file in named and named[line.file].digest == line.digest for line in split.lines)
     if own:
         return _own(split, where, side, data, named)
@@ -59,6 +61,7 @@ def _own(
     _check(split, where, wanted, named)
     if not wanted:
         raise _nothing(split, where, side)
+    # Images that came since belong to no side: nobody may say that they were not learnt from.
     strange = sorted(named.keys() - {line.file for line in split.lines})
     items = (replace(named[line.file], label=line.label) for line in wanted)
     warnings = data.warnings
@@ -113,6 +116,7 @@ def _other(split: RunSplit, where: Path, side: str, data: DataSet) -> SideImages
 def _label(split: RunSplit, item: Item) -> str | None:
     """Return the run's label of an image, or its folder's where the run does not know it."""
     known = split.labels.get(item.digest)
+    # A folder may be laid out otherwise: what the run called an image's class holds.
     return item.label if not known or item.label in known else min(known)
 
 

@@ -41,6 +41,8 @@ class TrialEnd:
 def run(command: TrialCommand) -> TrialEnd:
     """Train, or go on with what was begun; what is finished is not run again."""
     folder = Path(command.folder)
+    # A sweep that was stopped is begun again as a whole: what is done or half done is known by its
+    # folder.
     begun = any((folder / name).exists() for name in (run_folder.CHECKPOINT, run_folder.REPORT))
     words = [sys.executable, "-c", PROGRAM, *command.words, *(["--resume"] if begun else [])]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -70,6 +72,7 @@ def on_dask(address: str, workers: int) -> Iterator[TrialRunner]:
     dask: Any = import_module("distributed")
 
     def run_all(commands: Sequence[TrialCommand]) -> Iterator[tuple[int, TrialEnd]]:
+        # Not pure: Dask would take equal words for one task, and keep results of an earlier sweep.
         futures = {client.submit(run, each, pure=False): n for n, each in enumerate(commands)}
         for future in dask.as_completed(futures):
             yield futures[future], future.result()
@@ -99,6 +102,7 @@ def on_slurm(folder: Path, partition: str) -> Iterator[TrialRunner]:
     def run_all(commands: Sequence[TrialCommand]) -> Iterator[tuple[int, TrialEnd]]:
         executor = submitit.AutoExecutor(folder=str(folder / "slurm"))
         executor.update_parameters(slurm_partition=partition, timeout_min=SLURM_MINUTES)
+        # One array of jobs, which a Slurm queue takes at once.
         with executor.batch():
             jobs = [executor.submit(run, each) for each in commands]
         for place, job in enumerate(jobs):

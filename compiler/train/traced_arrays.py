@@ -61,10 +61,13 @@ class TracedArray(NDArrayOperatorsMixin):
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         """Refuse to become numbers without their gradients."""
+        # numpy would turn it into an array of numbers in silence, and the gradient would be gone.
         raise UnhandledError("use of a traced array", "its numbers")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         """Do an operation element by element."""
+        # A short list that refuses all else: a function that torch means otherwise would give wrong
+        # weights.
         if method != "__call__" or options or ufunc not in UFUNCS:
             raise UnhandledError("operation on traced arrays", ufunc.__name__)
         return TracedArray(UFUNCS[ufunc](*(self._tensor(each) for each in inputs)))
@@ -88,6 +91,7 @@ class TracedArray(NDArrayOperatorsMixin):
 
 
 def _tensordot(a: Tensor, b: Tensor, axes: int) -> Tensor:
+    # numpy computes in the wider of two types; torch refuses to mix them.
     kind = torch.promote_types(a.dtype, b.dtype)
     found: Tensor = torch.tensordot(a.to(kind), b.to(kind), dims=axes)
     return found

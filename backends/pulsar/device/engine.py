@@ -17,6 +17,8 @@ CONTRACT = json.loads(Path(__file__).with_name("contract.json").read_text("utf-8
 
 def read_input(path: Path, shape: tuple[int, ...]) -> Any:
     """Return the input of a file, in a batch of one."""
+    # Grey levels where the network takes images: division and normalisation are in the compiled
+    # model.
     kind = np.dtype(np.uint8 if CONTRACT["image"] else np.float32)
     if path.suffix.lower() == ".bin":
         return np.fromfile(path, kind).reshape(shape)
@@ -35,6 +37,7 @@ def read_input(path: Path, shape: tuple[int, ...]) -> Any:
 def activated(values: Any, activation: str) -> Any:
     """Return probabilities of raw values."""
     if activation == "softmax":
+        # The largest becomes 1: no exponential overflows.
         shares = np.exp(values - values.max())
         return shares / shares.sum()
     return 1 / (1 + np.exp(-values)) if activation == "sigmoid" else values

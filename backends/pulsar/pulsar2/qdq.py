@@ -35,6 +35,7 @@ def from_floats(program: Model) -> Model:
         return program
     floats = Input(source.name, TensorType(kind.shape), source.preprocess)
     name = f"{source.name}:levels"
+    # A scale of 1 for grey levels: the rounding changes nothing of a whole number.
     quantize = Quantize(float(kind.scale or 1), kind.dtype is DType.I8, *kind.limits)
     first = Node(name, quantize, (source.name,), (), quantize.infer(floats.type))
 

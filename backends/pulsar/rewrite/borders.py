@@ -21,6 +21,7 @@ def even_borders(model: Model) -> Model:
     What one side has more comes before the layer: zeros, or for a maximum minus infinity where
     the input may be negative. Identity: within rounding, for the order of the sums.
     """
+    # Once for all nodes: a range depends on what is before it alone.
     known = ranges(model.graph)
 
     def rule(node: Node, view: RewriteContext) -> Replacement | None:
@@ -64,6 +65,8 @@ def _counting(node: Node, view: RewriteContext) -> Replacement | None:
     match node.op:
         case AvgPool() as pool if (share := _counted(pool, x, node.type)).min() < 1:
             size = (node.type.shape[1], node.type.shape[2])
+            # A mean of the whole window, zeros included, is too small by the share that is border;
+            # the factor of each pixel is known now.
             factors = (1 / share).astype(np.float32)[None]
             whole = replace(
                 pool, stride=pool.step, padding=_whole(pool, x, node.type), ceil=False,
@@ -125,5 +128,6 @@ def _overlaps(pool: AvgPool, axis: int, size: int, out: int) -> NDArray[np.int64
     """Return how many pixels of one axis each window counts."""
     before, after = pool.pads[axis], pool.pads[axis + 2]
     start = np.arange(out) * pool.step[axis] - before
+    # ONNX counts a border that is declared, and not what a window in ceil mode reaches beyond it.
     low, high = (-before, size + after) if pool.count_include_pad else (0, size)
     return np.minimum(start + pool.kernel[axis], high) - np.maximum(start, low)

@@ -29,4 +29,5 @@ def _covered(value: str, view: RewriteContext) -> bool:
     if source is None:
         return False
     x = view.types[source]
+    # The kernel would be the whole map.
     return max(x.shape[1:]) <= LARGEST_KERNEL and x.elements <= MOST_TAPS

@@ -52,6 +52,8 @@ def _selected(node: Node, view: RewriteContext) -> Replacement | None:
 def _sampled(resize: Resize, node: Node, shape: tuple[int, ...]) -> Replacement | None:
     """Return a pooling that leaves pixels out, and the resizing that is left after it."""
     wanted = (node.type.shape[1], node.type.shape[2])
+    # Sampling is in two steps where an axis grows and the other shrinks: first what leaves out,
+    # then what repeats.
     down, across = (max(1, size // out) for size, out in zip(shape[1:], wanted, strict=True))
     if (down, across) == (1, 1):
         return None

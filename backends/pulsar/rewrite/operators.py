@@ -25,6 +25,8 @@ class ChannelTranspose(Op):
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Reshape, Transpose, Reshape; the batch axis stays open."""
         c, h, w = x.shape
+        # The batch is 0, which a Reshape copies; height and width are one dimension, so that there
+        # are four.
         split, joined = Const((0, self.groups, c // self.groups, h * w)), Const((0, c, h, w))
         return (
             Call("Reshape", ("x0", split), output="r"),

@@ -69,6 +69,7 @@ def _found(graph: Graph, chip: Chip) -> Iterator[tuple[Node | None, Finding]]:
     told = set()
     for each in _findings(kept, chip):
         node = owner(each.operator)
+        # A node may become several operators, each of which breaks the same rule.
         key = (node.name if node else "", each.rule)
         if key not in told:
             told.add(key)
@@ -90,6 +91,7 @@ def _floats(graph: Graph) -> Graph:
     if all(kind.dtype is DType.F32 for kind in graph.types.values()):
         return for_inference(graph)
     weights = {
+        # Ones without memory: only shapes and types are looked at, and a scale must not be 0.
         name: np.broadcast_to(np.ones((), param.dtype.value), param.shape)
         for name, param in graph.params.items()
     }
@@ -103,6 +105,7 @@ def _owners(graph: Graph, kept: Graph) -> Callable[[str], Node | None]:
 
     def owner(name: str) -> Node | None:
         value = values.get(name, name)
+        # Operators of one node are called after it, with what they are behind colons.
         while value not in nodes and ":" in value:
             value, _, _ = value.rpartition(":")
         return nodes.get(value)

@@ -10,6 +10,7 @@ def only(name: str, *allowed: Any) -> Check:
     """Return the check that an attribute is left out or one of the allowed."""
 
     def broken(one: OnnxOperator) -> str | None:
+        # The first of the allowed is ONNX's own default, which an attribute that is left out has.
         found = one.attributes.get(name, allowed[0])
         return None if found in allowed else f"`{name}` is {_shown(found)}"
 
@@ -76,6 +77,7 @@ def constant(place: int, *allowed: float) -> Check:
     """Return the check that an input is left out, or a constant of allowed numbers."""
 
     def broken(one: OnnxOperator) -> str | None:
+        # Left out is allowed: the rules are about what is said.
         if place >= len(one.inputs) or one.inputs[place] is None:
             return None
         numbers = one.constant(place)

@@ -60,6 +60,7 @@ class OnnxOperator:
 
     def pair(self, name: str) -> Pair:
         """Return an attribute of height and width, by default 1 and 1."""
+        # ONNX leaves defaults out of files.
         down, across, *_ = (*self.numbers(name), 1, 1)
         return down, across
 
@@ -89,7 +90,9 @@ def operators(model: onnx.ModelProto) -> tuple[OnnxOperator, ...]:
     Raises:
         onnx.shape_inference.InferenceError: Its shapes do not fit each other.
     """
+    # Shapes need no weights: hundreds of MB are not copied to find them.
     bare = light(model)
+    # A file may say of its values what it likes; the toolchains infer them too.
     del bare.graph.value_info[:]
     graph = shape_inference.infer_shapes(bare, strict_mode=True, check_type=True).graph
     values = dict(_values(graph))
@@ -114,6 +117,8 @@ def light(model: onnx.ModelProto) -> onnx.ModelProto:
     found.CopyFrom(outer(model))
     for tensor in model.graph.initializer:
         kept = found.graph.initializer.add()
+        # Long in one dimension may be an axis list or the scales of a Resize; of more dimensions,
+        # weights.
         if tensor.ByteSize() <= (SMALL if len(tensor.dims) > 1 else LONG):
             kept.CopyFrom(tensor)
         else:

@@ -56,6 +56,8 @@ class NpuRule:
 
     def __str__(self) -> str:
         """Name, meaning and source, as messages print them."""
+        # With its source, since documents can be wrong and nothing here was compiled by the tools
+        # (docs/decisions/0022-rules-read-the-file.md): a user may look it up and know better.
         return f"rule {self.name}: {self.says} ({self.source})"
 
 

@@ -13,6 +13,7 @@ MOST_TAPS = 65535
 
 def channels(one: OnnxOperator) -> int:
     """Return the channels of the first input."""
+    # 0 where the shape is unknown: a rule that cannot be judged is not broken.
     return (*one.shape(0), 0, 0)[1]
 
 
@@ -45,6 +46,7 @@ def kernel(one: OnnxOperator) -> str | None:
 def dilated(one: OnnxOperator) -> str | None:
     """Say whether a kernel is too large with the holes between its taps."""
     extents = (d * (k - 1) + 1 for d, k in zip(one.pair("dilations"), one.kernel, strict=True))
+    # The documents bound the kernel and the kernel with its holes each by itself.
     down, across = extents
     return f"it covers {down}x{across} pixels" if max(down, across) > LARGEST_KERNEL else None
 
@@ -102,6 +104,7 @@ def few_channels(one: OnnxOperator) -> str | None:
     if one.groups > 1 or channels(one) <= 4 or width(one) == 1:
         return None
     step = 32 if max(one.kernel) == 1 else 16
+    # The manuals' advice on speed, not a limit.
     odd = channels(one) % step or filters(one) % 8
     return f"{channels(one)} channels in, {filters(one)} out" if odd else None
 
@@ -128,6 +131,7 @@ def scales(one: OnnxOperator) -> str | None:
     found = one.constant(2)
     if found is None or found.size != 4:
         return "its scales are no constant"
+    # Powers of two are exact in float32: no tolerance is needed.
     powers = {2.0**power for power in range(-4, 5)}
     odd = [float(each) for each in found[2:] if float(each) not in powers]
     others = [float(each) for each in found[:2] if float(each) != 1]

@@ -26,6 +26,8 @@ from tcc.backends.pulsar.v1.enumerations import (
 )
 
 
+# Records and not a template of text: fields come out in the manual's order, an unknown one cannot
+# be written, and the same records read a file back.
 @dataclass(frozen=True, slots=True)
 class BorderTensor:
     """What a tensor at the network's border looks like; one without a name stands for all."""

@@ -41,6 +41,7 @@ class QPad(Op, Exact):
         _, height, width = types[0].shape
         fill = np.array(self.levels, x.dtype).reshape(-1, 1, 1)
         result = np.empty((len(x), *self.infer(*types).shape), x.dtype)
+        # A channel's level all over, then the map in its place.
         result[:] = fill
         result[:, :, top : top + height, left : left + width] = x
         return result

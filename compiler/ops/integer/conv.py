@@ -62,6 +62,7 @@ class QConv(Quantized):
         y, conv = self.infer(x), self.conv
         padded = integer_arithmetic.bordered(xs[0], conv.pads)
         total = integer_arithmetic.sums(padded, weight, conv.stride, conv.dilation, conv.groups)
+        # In the sum, before its one rounding: the bias counts steps of the same size.
         total += bias.astype(np.int32)[:, None, None]
         factor = integer_arithmetic.multiplier(x, weight_scale.astype(np.float32), y)
         return integer_arithmetic.requantize(total, factor[:, None, None], y, self.low, self.high)

@@ -51,6 +51,8 @@ def sequential(ready: Model, calibration: Calibration, data: DataSet) -> Calibra
         if isinstance(node.op, QConv | RealConv):
             conv = sources.get(node.name, node.name)
             target = wanted[conv]
+            # The integer program holds an equalised channel divided by its factor, and so is its
+            # mean.
             if node.name in calibration.factors:
                 target = target / calibration.factors[node.name]
             rounded[conv] = work.correct(node, rounded[conv], target)
@@ -65,6 +67,7 @@ def means(model: Model, tensors: Sequence[Array]) -> Means:
     for node in graph.nodes:
         if isinstance(node.op, Conv):
             name = f"{node.name}:mean"
+            # Means leave the runtime as one number a channel, not as maps.
             made = make_node(name, GlobalAvgPool(), (node.name,), (node.type,))
             assert made is not None
             nodes.append(made)
@@ -88,6 +91,7 @@ class _IntegerRun:
         (source,) = graph.inputs
         self.graph = graph
         self.weights = dict(program.weights)
+        # All images together: a mean over them is needed before the next layer runs.
         self.values = {source.name: np.stack(tensors).astype(source.type.dtype.value)}
         self.last = {value: node.name for node in graph.nodes for value in node.inputs}
 
@@ -98,6 +102,7 @@ class _IntegerRun:
         assert isinstance(node.op, QConv | RealConv)
         (x,) = self.graph.input_types(node)
         step = float(x.scale or 1) * own.scale.astype(np.float64)
+        # In steps of the sum: real mean over input scale times weight scale.
         found = self._mean(node, node.op.conv, own.weight) + own.bias
         # More would let the sum overflow (`SUM_BITS`).
         most = 1 << SUM_BITS

@@ -26,6 +26,7 @@ def split(ready: Model, data: DataSet, options: RunOptions) -> CalibrationSplit:
         data: All the images.
         options: How to run them.
     """
+    # By contents: names, folders and their order choose nothing.
     learn, held_out = data.split()
     seen = observe(ready, learn, options.threads, options.batch, options.progress)
     return CalibrationSplit(learn, seen, held_out)

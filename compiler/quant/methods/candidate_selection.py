@@ -104,6 +104,8 @@ def best(
         searches: Methods, of which those that are `in_best` are tried beside its own candidates.
         options: How to run images; none of them changes the result.
     """
+    # Fits take longer the more weights there are: of a large network one half judges what the other
+    # teaches, and not in turn.
     small = sum(tensor.size for tensor in ready.weights.values()) <= SMALL
     ways = _ways(ready, images.learn, searches)
     seen, parts = images.statistics, FOLDS if small else 1
@@ -116,6 +118,8 @@ def best(
     errors = [
         image_errors.error_shares(ready, crossed.expected, outputs) for outputs in found.values()
     ]
+    # Made anew from all images to learn from: the halves' fits were to judge the way, not to be
+    # used.
     winner = ways[chosen(errors)].made(images.statistics)
     judged = tuple(
         (name, output_comparison.qualities(ready, crossed.expected, outputs))
@@ -165,14 +169,19 @@ def chosen(errors: Sequence[Errors]) -> int:
     draws = np.random.default_rng(0).integers(every.shape[1], size=(DRAWS, every.shape[1]))
     scores, drawn = _scores(every[:, None, :])[:, 0], _scores(every[:, draws])
     best = int(np.argmin(scores))
+    # The standard error of the difference to the best, by draws with replacement: both have the
+    # same images in each draw, so that what is common to them cancels.
     near = scores <= scores[best] + (drawn - drawn[best]).std(axis=1)
+    # The first that is near enough: `argmax` of truth values finds the first that holds.
     return int(places[np.argmax(near)])
 
 
 def _scores(errors: Errors) -> Errors:
     """Return the median and the mean of the tail of errors (candidates, draws, images), added."""
     ordered = np.sort(errors, axis=2)
-    tail = ordered[:, :, -(-ordered.shape[2] // TAIL) * -1 :].mean(axis=2)
+    worst = -(-ordered.shape[2] // TAIL)
+    tail = ordered[:, :, -worst:].mean(axis=2)
+    # The median alone would not see the rare image that is far off, a mean would be owned by it.
     total: Errors = np.median(ordered, axis=2) + tail
     return total
 
@@ -186,6 +195,7 @@ def by_method(ready: Model, method: RangeMethod, seen: Statistics) -> Candidate:
         seen: What was seen of its values.
     """
     found = method.search(ready, seen, None)
+    # Written out, so that a calibration says every weight and a build rounds none itself.
     rounded = {**round_nearest(ready, found.ranges), **found.rounded}
     return Candidate(method.name, Calibration(found.ranges, rounded), found.traces)
 
@@ -198,6 +208,8 @@ def by_moments(ready: Model, setting: EqualizationSetting, seen: Statistics) -> 
         setting: How far channels are brought to one size.
         seen: What was seen of its values.
     """
+    # What unseen images are expected to need, from which channels are equalised and ranges made
+    # alike.
     extremes = unseen_extremes(ready, seen)
     given = channel_equalization.factors(ready, extremes, setting)
     model = channel_equalization.equalized(ready, given)
@@ -226,6 +238,8 @@ def corrected(
     """
     found = by_moments(ready, setting, seen)
     learnt = frozenset(seen.images)
+    # Only images that the fit learns from: a bias that saw a judge would be judged by what it
+    # learnt.
     run = replace(data, items=tuple(one for one in data.items if one.digest in learnt))
     biases = bias_correction.sequential(ready, found.calibration, run.first(bias_correction.IMAGES))
     return replace(found, name=found.name + BIAS, calibration=biases)
@@ -266,6 +280,7 @@ def _expected(
     """
     if not crossed.folds or images.held_out.digest == images.learn.digest:
         return {}
+    # As many beside those that judged in turn as there are held out of all: a fourth.
     held = range(min(len(images.held_out), max(1, len(crossed.places) // (HELD_OUT - 1))))
     program = quantize(ready, winner)
     both = (crossed.run(model, images.held_out, held) for model in (ready, program))

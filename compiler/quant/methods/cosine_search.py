@@ -72,6 +72,7 @@ def sampled_conv(windows: InputWindows, weight: Float32, bias: Float32) -> Sampl
     op = windows.op
     patches = _few(windows)
     shaped = weight.reshape(op.groups, op.filters // op.groups, -1)
+    # Every n-th filter, so that all parts of a large layer have a say.
     step = -(-weight.size // MOST_WEIGHTS)
     shaped, bias = shaped[:, ::step], bias.reshape(op.groups, 1, -1)[:, :, ::step]
     real = patches @ shaped.transpose(0, 2, 1) + bias
@@ -81,6 +82,7 @@ def sampled_conv(windows: InputWindows, weight: Float32, bias: Float32) -> Sampl
 def absmax_scale(weight: Float32) -> Float32:
     """Return absmax / 127 over the last axis, which stays; 1 where all is zero."""
     top = np.abs(weight).max(axis=-1, keepdims=True)
+    # A filter of zeros has no magnitude to divide by; any scale holds it.
     return np.where(top > 0, top / np.float32(127), np.float32(1))
 
 
@@ -103,6 +105,7 @@ def quantised(values: Float32, scale: Float32 | np.float32, limits: tuple[int, i
 
 def candidates(absmax_scale: float, largest: float) -> Float32:
     """Return the scales around a start, ascending; none above `largest`, the start among them."""
+    # Evenly in ratios, as scales matter by their ratio.
     factors = np.geomspace(1 / REACH, REACH, STEPS)
     # geomspace may miss 1 by a rounding.
     factors[STEPS // 2] = 1.0
@@ -128,6 +131,8 @@ def search(
     for _ in range(TURNS):
         before = best
         best, cosine = _activation(found, value, scales, limits)
+        # Neither would change any more; a value that no convolution reads has no weights to take
+        # turns.
         if best == before or not found:
             break
         found = tuple(_weights(each, np.float32(best), limits) for each in found)
@@ -139,6 +144,8 @@ def _activation(
 ) -> tuple[float, float]:
     """Return the best scale of a value, and the mean cosine over those that read it."""
     if layers:
+        # Of several readers each counts the same: a scale that suits one alone is none for the
+        # value.
         cosines = np.mean([_each(one, scales, limits) for one in layers], axis=0)
     else:
         cosines = np.array([cosine(value, quantised(value, s, limits)) for s in scales])
@@ -188,6 +195,7 @@ def _by_gram(one: SampledConv, patches: Float32, factors: Float32) -> list[float
         w = one.quantised(factor).astype(np.float64)
         dot = (cross * w).sum() + constant[0]
         square = ((w @ gram + 2 * bias * sums) * w).sum() + constant[1]
+        # Rounding may leave a square of a length of zero below it.
         found.append(float(_cosine(dot, length, np.sqrt(max(square, 0.0)))))
     return found
 

@@ -86,12 +86,16 @@ def rounded_at(
         ranges: Those of its values.
         weights: The scales (filters,) of the convolutions that are wanted, by name.
     """
+    # A convolution whose clamp is fused gives the clamp's value: its own range is nowhere.
     inside = {source: clamp for clamp, source in fused_clamps(model.graph).items()}
     for node in model.graph.nodes:
         if node.name in weights:
             weight, bias = conv_params(node, model)
             x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
+            # A searched scale may be too small for an int32 bias or sum; then it is the smallest
+            # that is safe.
             scale = allowed_scales(weights[node.name].astype(np.float64), bias, x, y)
+            # 127, or less where that many products could overflow an int32.
             limit = largest_weight(weight[0].size, x)
             steps = np.rint(weight / scale.reshape(-1, 1, 1, 1))
             whole = np.clip(steps, -limit, limit).astype(np.int8)

@@ -18,51 +18,40 @@ Run = Callable[[Float32], Mapping[str, Float32]]
 """Gives the outputs by name, for an input tensor."""
 
 FEWEST, MOST = 8, 64
-"""Images that candidates are run on: as many as `WORK` allows, those held out first."""
+"""Images that candidates are run on: as many as `WORK` allows."""
 WORK = 1 << 36
-"""Multiply-accumulates that judging a candidate may take, and correcting its biases in sequence."""
+"""Multiply-accumulates that judging a candidate may take."""
 
 
-def held_out_judge(
-    ready: Model, held_out: DataSet, more: DataSet | None = None, threads: int | None = None
-) -> "HeldOutJudge":
-    """Return what judges by images held out, and by some more, as many as the network allows.
+def held_out_judge(ready: Model, held_out: DataSet, threads: int | None = None) -> "HeldOutJudge":
+    """Return what judges by images held out, of which it takes as many as the network allows.
 
     Args:
         ready: The ready float model, which says what is right.
         held_out: Images that no candidate has learnt from.
-        more: Others, where differences are too small to be told by a few.
         threads: How many images run side by side; None is one a processor.
     """
     count = min(MOST, max(FEWEST, WORK // max(cost(ready.graph).macs, 1)))
-    first = held_out.first(count)
-    return HeldOutJudge(ready, first, more and more.first(count - len(first)), threads)
+    return HeldOutJudge(ready, held_out.first(count), threads)
 
 
 class HeldOutJudge:
-    """Tensors of images held out, then of others, with the float model's outputs for them."""
+    """Tensors of images held out, with the float model's outputs for them."""
 
-    def __init__(
-        self, ready: Model, held_out: DataSet, more: DataSet | None, threads: int | None
-    ) -> None:
+    def __init__(self, ready: Model, held_out: DataSet, threads: int | None) -> None:
         (source,) = ready.graph.inputs
-        self.ready, self.threads, self.held_out = ready, threads, len(held_out)
-        sets = (held_out, more) if more else (held_out,)
-        self.tensors = [one.tensor(i, source) for one in sets for i in range(len(one))]
+        self.ready, self.threads = ready, threads
+        self.tensors = [held_out.tensor(i, source) for i in range(len(held_out))]
         self.expected = self._rows(float_program.prepared(ready))
 
     def qualities(self, calibration: Calibration) -> Qualities:
-        """Return how near a calibration comes to the float model on images held out."""
-        return self.both_qualities(calibration)[0]
-
-    def both_qualities(self, calibration: Calibration) -> tuple[Qualities, Qualities]:
-        """Return the qualities on images held out, and those on all images."""
+        """Return how near a calibration comes to the float model."""
         program = quantize(self.ready, calibration)
         # Optimised, as many candidates are run: integers come out the same (tests compare them).
         rows = self._rows(float_program.prepared(program, optimised=True))
-        held_out = output_comparison.qualities(self.ready, self.expected, rows, self.held_out)
-        return held_out, output_comparison.qualities(self.ready, self.expected, rows)
+        return output_comparison.qualities(self.ready, self.expected, rows)
 
     def _rows(self, run: Run) -> StackedOutputs:
+        # Images side by side, each on one thread of the runtime: sums keep their order.
         with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
             return output_comparison.stacked_outputs(self.ready, list(pool.map(run, self.tensors)))

@@ -60,10 +60,12 @@ def _scale(
     from tcc.compiler.quant.methods.found_ranges import GroupScale, conv_params
 
     clipped = coarse.ClippingThreshold(1.0, 0.0)
+    # Raw pixels and zeros have one scale: the weights that read them are searched all the same.
     scales = np.array([group.range.scale], np.float32)
     if not group.fixed:
         clipped = coarse.search(group.histogram(coarse.BINS), group.levels)
         scales = fine.candidates(group.range.scale * clipped.share, group.range.scale)
+    # Members of a group have a say by what was sampled of each.
     value = np.concatenate([one.reshape(-1)[:: 1 + one.size // VALUES] for one in group.samples])
     params = [conv_params(node, model) for node in readers]
     layers = tuple(

@@ -62,6 +62,8 @@ class KlCosineLiteral:
     def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""
 
+        # The search needs whole images, as the network runs with each weight: statistics keep only
+        # parts.
         def of_images(model: "Model", seen: "Statistics", _: int | None) -> "FoundRanges":
             from tcc.compiler.quant.methods.weight_scale_search import search
 

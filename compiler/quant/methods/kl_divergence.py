@@ -43,6 +43,7 @@ def histogram(sample: NDArray[np.float32], top: float, bins: int = BINS) -> Coun
     Returns:
         Counts (bins,).
     """
+    # In float32 as one product, which is the same on every machine.
     places = np.abs(sample[sample != 0]) * np.float32(bins / top)
     return np.bincount(np.minimum(places, bins - 1).astype(np.int32), minlength=bins)
 
@@ -70,6 +71,8 @@ def divergences(counts: Counts, levels: int) -> Reals:
     """
     total = int(counts.sum())
     known = counts[levels:] > 0
+    # All thresholds at once, some 1,800, by running sums, in place of a pass over the histogram for
+    # each.
     ends = _ends(len(counts), levels)[known]
     below = np.concatenate([[0], np.cumsum(counts)])
     filled = np.concatenate([[0], np.cumsum(counts > 0)])
@@ -78,8 +81,10 @@ def divergences(counts: Counts, levels: int) -> Reals:
     inside = below[ends[:, -1]]
     outside = total - inside
     last = counts[ends[:, -1] - 1]
+    # 0 log 0 is 0: empty levels cost nothing, and no logarithm of zero is taken.
     spread = np.log(np.maximum(mass, 1) / np.maximum(used, 1))
     own = np.concatenate([[0.0], np.cumsum(_entropy(counts))])
+    # P below the threshold as it is, but for its last bin, which has all that lies above.
     clipped = own[ends[:, -1] - 1] + _entropy(last + outside)
     quantised = (mass * spread).sum(axis=1) + outside * spread[:, -1]
     # A difference of large sums may fall below zero by rounding; a divergence cannot.

@@ -68,6 +68,7 @@ def guarded(
         limits = _wider(images.statistics.limits, rest.limits)
         ranges = scale_groups.minmax_ranges(ready, limits)
         traces = _learnt_more(ready, traces, limits)
+    # What the search found is told even where min-max is used: the user asked for it.
     searched = decision.found[name].traces
     traces = {
         value: replace(
@@ -129,6 +130,7 @@ def raised(ready: Model, found: FoundRanges, safe: FoundRanges) -> FoundRanges:
     ranges, traces = {}, {}
     for value, own in found.ranges.items():
         least = float(np.float32(safe.ranges[value].scale * FLOOR))
+        # Value by value: what the search left alone stays as it found it.
         ranges[value] = Range(max(own.scale, least), own.signed)
         threshold = ranges[value].scale * own.limits[1]
         traces[value] = replace(found.traces[value], threshold=threshold)
@@ -138,9 +140,11 @@ def raised(ready: Model, found: FoundRanges, safe: FoundRanges) -> FoundRanges:
 
 def _winner(judged: Mapping[str, Qualities], name: str) -> str:
     safe = judged[SAFE]
+    # Equal losses leave the scales as found, which stand first.
     best = min((name, raised_name(name)), key=lambda each: loss(judged[each]))
     found = judged[best]
     better = loss(found) < MARGIN * loss(safe)
+    # Both must hold: a smaller loss that changes more classes is no gain to a user.
     return best if better and agreement(found) >= agreement(safe) else SAFE
 
 

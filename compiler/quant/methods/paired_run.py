@@ -32,7 +32,10 @@ class PairedRun:
         (source,) = model.graph.inputs
         self.graph, self.weights, self.ranges = model.graph, model.weights, ranges
         self.images = len(tensors)
+        # The last reader of each value, by which it is forgotten: memory holds what is alive of
+        # both networks.
         self.last = {value: node.name for node in self.graph.nodes for value in node.inputs}
+        # Floats and integers in one batch: all but convolutions run once for both.
         self.values = {source.name: np.stack([*tensors, *tensors])}
         self._round(source.name)
 
@@ -45,6 +48,7 @@ class PairedRun:
         """
         feeds = {name: self.values[name] for name in dict.fromkeys(node.inputs)}
         run = partial(float_program.evaluate_node, self.graph, node)
+        # The same node for both halves; a convolution with other weights needs a run each.
         if weight is None:
             self.values[node.name] = run(self.weights, feeds)
         else:
@@ -65,4 +69,6 @@ class PairedRun:
     def _round(self, name: str) -> None:
         if own := self.ranges.get(name):
             stored = self.values[name][self.images :]
+            # Rounded where the integer program rounds, so that what a layer is judged by went
+            # through the levels of all before it.
             stored[:] = quantised(stored, np.float32(own.scale), own.limits)

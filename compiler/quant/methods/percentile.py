@@ -19,6 +19,7 @@ def share(group: "ValueGroup") -> float:
 
     numbers = np.concatenate([np.abs(one.reshape(-1)) for one in group.samples])
     place = numbers.size - 1 - int(numbers.size * OUTLIERS)
+    # A partition finds one place without sorting all.
     return float(np.partition(numbers, place)[place]) / group.top
 
 

@@ -56,10 +56,13 @@ class RangeMethod:
             part = self.search(ready, some, options.threads)
             return Calibration(part.ranges, part.rounded)
 
+        # Judging in turn costs as many runs again; it chooses nothing here, and gives the statement
+        # of what unseen images lose.
         crossed = CrossFitting(ready, data, seen, options.threads)
         expected = (
             expected_losses(ready, crossed.expected, crossed.outputs(fit)) if crossed.folds else {}
         )
+        # The result learns from all images: those that judged are lost only to the estimate.
         found = self.search(ready, seen, options.threads)
         return CalibrationResult(
             Calibration(found.ranges, found.rounded), found.traces, self.name, expected=expected

@@ -35,6 +35,7 @@ def by_value(share: ClippingShare) -> Search:
         from tcc.compiler.quant.scale_groups import SMALLEST
 
         def scale(group: "ValueGroup") -> float:
+            # Raw grey levels are levels already: their scale is 1, whatever was seen of them.
             found = 1.0 if group.fixed else share(group)
             kept = min(found, 1.0) if found * group.range.scale >= SMALLEST else 1.0
             return float(np.float32(group.range.scale * kept))

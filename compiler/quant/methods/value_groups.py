@@ -66,6 +66,7 @@ def value_groups(model: Model, statistics: Statistics) -> Iterator[ValueGroup]:
     for names in scale_groups(model.graph):
         values = [statistics.seen[name] for name in names]
         tops = np.max([np.maximum(-value.low, value.high) for value in values], axis=0)
+        # Below the smallest scale a value is taken for zero, and has scale 1.
         fixed = bool(raw.intersection(names)) or known[names[0]].scale < SMALLEST
         yield ValueGroup(
             names,
@@ -75,6 +76,7 @@ def value_groups(model: Model, statistics: Statistics) -> Iterator[ValueGroup]:
             max(float(value.high.max()) for value in values),
             jackknife_spread(tops),
             reach_estimate(tops, skew, max(max(-bounds[n][0], bounds[n][1]) for n in names)),
+            # A concat's numbers are those of its parts: counted twice, they would weigh twice.
             tuple(statistics.seen[name].sample for name in names if name not in inside),
         )
 

@@ -93,10 +93,13 @@ class InputWindows:
         """
         height, width = self.op.window
         (down, right), (tall, wide) = self.op.stride, self.op.dilation
+        # Views into one array: patches of overlapping windows are copied once, at the end.
         views = sliding_window_view(self.parts, (height, width), (2, 3))
         views = views[:, :, ::down, ::right, ::tall, ::wide]
         windows, channels, *_ = views.shape
         split = views.reshape(windows, self.op.groups, channels // self.op.groups, *views.shape[2:])
+        # Groups first and a filter's own layout last, so that outputs are one product of matrices a
+        # group.
         ordered = split.transpose(1, 0, 3, 4, 2, 5, 6)
         return np.ascontiguousarray(ordered).reshape(
             self.op.groups, -1, channels // self.op.groups * self.op.kernel[0] * self.op.kernel[1]
@@ -110,6 +113,7 @@ def _of(
     places = {image: place for place, image in enumerate(images)}
     by_image = parts.reshape(len(sampled), -1, *parts.shape[1:])
     rows = [row for row, image in enumerate(sampled) if image in places]
+    # As many parts of each image, so that the images' places are all that has to be known.
     kept = by_image[rows].reshape(-1, *parts.shape[1:])
     return kept, tuple(places[sampled[row]] for row in rows)
 
@@ -131,6 +135,7 @@ def outputs(op: Conv, patches: Float32, weight: Float32, bias: Float32 | None = 
 def thinned_output(output: Float32) -> Float32:
     """Return at most `MOST_OUTPUTS` numbers of an output, evenly spread, as a vector."""
     flat = output.reshape(-1)
+    # Every n-th number; an output of classes has few enough to be kept whole.
     return flat[:: -(-flat.size // MOST_OUTPUTS)]
 
 

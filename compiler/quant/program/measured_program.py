@@ -61,6 +61,7 @@ def with_float_layers(
         judge: Images that say how many it takes.
         progress: Told how far the search is.
     """
+    # Floats cost time on every device: none where the floor is kept without.
     if floor.holds(made.comparison.quality):
         return made
     mixed, steps = search(ready, made.calibration, made.comparison, (learn, judge), floor, progress)
@@ -80,7 +81,10 @@ def require_floor(made: MeasuredProgram, floor: AccuracyFloor) -> MeasuredProgra
         places = {node.name: node.at for node in made.program.graph.nodes}
         culprits = [
             LossyLayer(
-                o.name, f"{o.snr:.1f} dB, cosine {o.cosine:.4f}", places.get(o.name, NOWHERE)
+                # By the layer's own loss in signal to noise, worst first, which is where to look.
+                o.name,
+                f"{o.snr:.1f} dB, cosine {o.cosine:.4f}",
+                places.get(o.name, NOWHERE),
             )
             for o in comparison.worst()
         ]

@@ -91,6 +91,9 @@ def factors(model: Model, extremes: Extremes, setting: EqualizationSetting) -> F
             if top > 0:
                 np.maximum.at(size, found.of[name], peak / top)
     factor = np.clip(size, setting.floor, 1.0)
+    # A depthwise reader loses nothing by any factor: its filter's own scale takes it up. Where
+    # others sum over channels, half of the way (in logarithms) shares the cost between values and
+    # weights.
     factor = np.where(found.free, factor, factor**setting.power)
     rounded = np.where(found.fixed, 1.0, factor).astype(np.float32)
     values = {name: rounded[ids] for name, ids in found.of.items()}
@@ -126,6 +129,7 @@ def channel_classes(graph: Graph) -> ChannelClasses:
     shared = _shared(graph)
     count = 0
     for name, kind in graph.types.items():
+        # Numbers of all channels of all values: classes are then sets of numbers, united at once.
         of[name] = np.arange(count, count + kind.shape[0])
         count += kind.shape[0]
     # What goes in and comes out means what it did: no factors there.
@@ -143,6 +147,7 @@ def channel_classes(graph: Graph) -> ChannelClasses:
             if node.op.groups != len(ids[0]):
                 summed.append(ids[0])
         else:
+            # Whatever is not known to let a factor through keeps 1 on both sides.
             bound += [of[node.name], *ids]
     label = _united(count, same)
     fixed, full = np.zeros(count, bool), np.zeros(count, bool)

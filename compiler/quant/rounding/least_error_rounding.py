@@ -35,6 +35,7 @@ def absmax_scale(weight: Float64) -> Float64:
 
     Scales are float32 values, as the integer program holds them; that of zeros is 1.
     """
+    # What min-max has: no weight is clipped.
     return _scale(np.abs(weight).max(axis=1) / LIMIT)
 
 
@@ -112,7 +113,9 @@ def gptq(weight: Float64, scale: Float64, moments: Float64) -> Int8:
         The integer weights (filters, taps).
     """
     order = np.argsort(-np.diag(moments), kind="stable")
+    # Once for all filters, which read the same windows.
     inverse = _inverse_factor(moments[np.ix_(order, order)])
+    # In steps, so that rounding is `rint`; errors are handed on in steps as well.
     left = weight[:, order] / scale[:, None]
     for start in range(0, left.shape[1], LAZY):
         end = min(start + LAZY, left.shape[1])

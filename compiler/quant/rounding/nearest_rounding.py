@@ -48,6 +48,7 @@ def rounded(weight: Real, bias: Real, x: Range, y: Range) -> RoundedWeights:
         x: The range of the input.
         y: The range of the output, after a clamp that the convolution takes in.
     """
+    # In float64: the scale is rounded to float32 once, at the end.
     flat = np.abs(weight.reshape(len(weight), -1)).astype(np.float64)
     scale = allowed_scales(flat.max(axis=1) / largest_weight(flat.shape[1], x), bias, x, y)
     steps = np.rint(weight / scale.astype(np.float64).reshape(-1, *(1 for _ in weight.shape[1:])))
@@ -56,6 +57,7 @@ def rounded(weight: Real, bias: Real, x: Range, y: Range) -> RoundedWeights:
 
 def largest_weight(taps: int, x: Range) -> int:
     """Return the largest weight of which `taps` products with any input cannot overflow."""
+    # With 127 up to 33,155 taps of unsigned levels: only linear layers of large maps have more.
     return max(1, min(127, (1 << SUM_BITS) // (taps * largest_level(x))))
 
 

@@ -77,6 +77,8 @@ def round_by_moments(
         weight, *bias = (model.weights[name] for name in node.params)
         shift = bias[0] if bias else np.zeros(len(weight), np.float32)
         x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
+        # So many taps that weights must be smaller: moments of so many would not be told by the
+        # images.
         if largest_weight(weight[0].size, x) < least_error_rounding.LIMIT or _plain(weight):
             return rounded(weight, shift, x, y)
         flat = weight.reshape(len(weight), -1).astype(np.float64)
@@ -85,6 +87,8 @@ def round_by_moments(
         if node.inputs[0] in factors:
             factor = factors[node.inputs[0]][:, None, None]
             windows = replace(windows, parts=windows.parts / factor)
+        # Windows were seen of the model before equalising: divided by the factors, they are this
+        # one's.
         own = _rounded(layer, windows)
         return RoundedWeights(own.weight.reshape(weight.shape), own.scale, own.bias)
 
@@ -111,6 +115,7 @@ def _rounded(layer: FloatConv, windows: InputWindows) -> RoundedWeights:
         # What a 1 x 1 convolution reads is no copy, and must stay what it is.
         patches = np.require(windows.of_groups(start, end).patches(), requirements="W")
         means.append(_means(patches))
+        # In place: patches are the largest thing that is held.
         _to_levels(patches, layer.x)
         got.append(_means(patches) * layer.x.scale)
         if small:
@@ -128,6 +133,7 @@ def _rounded(layer: FloatConv, windows: InputWindows) -> RoundedWeights:
         again = least_error_rounding.nearest(layer.weight, final.astype(np.float64))
         steps = np.where(raised[:, None], again, steps)
     real = (steps * final.astype(np.float64)[:, None]).reshape(weight.shape)
+    # W E[x] - Q E[x_q], with the weights that were found, whatever found them.
     shift = np.matmul(weight, np.concatenate(means)[:, :, None])
     shift -= np.matmul(real, np.concatenate(got)[:, :, None])
     return RoundedWeights(steps, final, bias_steps(layer.bias + shift.reshape(-1), final, layer.x))
