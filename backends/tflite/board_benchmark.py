@@ -56,6 +56,8 @@ def _measurement(how: str, said: bytes, program: Path, size: int) -> Measurement
         fields = {word.decode(): _milliseconds(at) for word, at in _FIELD.findall(counted[-1][0])}
         load, first = (_milliseconds(each) for each in initial.groups()) if initial else (0.0, 0.0)
         middle = fields.get("median", fields["avg"])
+        # Versions of the program print percentiles, or the least and the most; the caution says
+        # which.
         low, high = fields.get("p5", fields["min"]), fields.get("p95", fields["max"])
     except (ValueError, IndexError, KeyError):
         middle = 0

@@ -90,6 +90,7 @@ class FileDraft:
         rows = [[0, 0], [top, bottom], [left, right], [0, 0]]
         widths = self.integers(f"{node.name}/border", rows)
         shape = (1, height + top + bottom, width + left + right, channels)
+        # PAD fills with zeros and is delegated to XNNPACK; PADV2, for other numbers, is not.
         if not fill:
             return self.add("PAD", (value, widths), (f"{node.name}/padded", shape))
         held = self.constant(f"{node.name}/fill", np.array([fill], np.float32))

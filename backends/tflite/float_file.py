@@ -44,6 +44,7 @@ def finished(net: FileDraft) -> File:
 
 def clamped(operators: tuple[Operator, ...], outputs: frozenset[str]) -> tuple[Operator, ...]:
     """Make a clamp part of the operator before it, where nothing else reads that one's result."""
+    # A value that one operator reads twice counts twice, and is nobody's alone.
     readers = Counter(value for op in operators for value in op.inputs)
     result: list[Operator] = []
     makers: dict[str, int] = {}
@@ -79,6 +80,7 @@ def about(graph: Graph) -> bytes:
             for o in graph.outputs
         ],
     }
+    # Sorted, for equal bytes.
     return json.dumps(document, sort_keys=True, ensure_ascii=False).encode()
 
 

@@ -48,6 +48,7 @@ def _opened_up(data: bytes) -> tuple[bytes, Mapping[str, int]]:
     found = file_inspection.read(data)
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
     (graph,) = model.subgraphs
+    # Only what operators make: constants of 8-bit integers are weights.
     made = {place for step in found.steps for place in step.outputs}
     inner = [i for i in sorted(made) if found.types[i] in file_inspection.LEVELS]
     given = [int(place) for place in graph.outputs]

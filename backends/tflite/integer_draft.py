@@ -219,6 +219,7 @@ class IntegerDraft:
         steps = [self.tensor(f"{output}:{s}", shape, "float32") for s in ("kept", "near", "whole")]
         self.between(source, steps[0], low, high)
         self.run("ADD", (steps[0], self.number(f"{output}/up", MAGIC)), steps[1])
+        # The zero point comes with the subtraction: one operator less.
         down = self.number(f"{output}/down", MAGIC - zero(y))
         self.run("SUB", (steps[1], down), steps[2])
         return self.run("CAST", (steps[2],), output)

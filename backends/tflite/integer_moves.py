@@ -10,6 +10,7 @@ from tcc.compiler.ops import ChannelShuffle, MaxPool, Resize, Slice
 def max_pool(draft: IntegerDraft, node: Node) -> None:
     """Add MAX_POOL_2D, after a border of the smallest level where SAME does not say it."""
     op, (x,) = node.op, draft.types(node)
+    # A global maximum is one window over all.
     kernel, stride, pads = (x.shape[1], x.shape[2]), (1, 1), (0, 0, 0, 0)
     if isinstance(op, MaxPool):
         kernel, stride, pads = op.kernel, op.step, op.pads
@@ -78,6 +79,7 @@ def resized(draft: IntegerDraft, node: Node) -> None:
     for axis in axes:
         shape = [*draft.tensors[source].shape]
         shape[axis + 1] = target[axis]
+        # floor(y * in / out) in whole numbers, as the language has it.
         places = np.arange(target[axis]) * size[axis] // target[axis]
         output = last
         if axis != axes[-1]:

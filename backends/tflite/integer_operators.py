@@ -64,6 +64,8 @@ def activation(op: Quantized, y: TensorType) -> str | None:
         return None
     if op.high == high:
         return "RELU"
+    # RELU6's bound is a real 6, which a runtime rounds to a level by itself: taken only where no
+    # way to round gives another.
     six = 6 / np.float64(op.scale)
     sure = abs(six % 1 - 0.5) > 1e-3 and op.high == round(six)  # however a runtime rounds it
     return "RELU6" if sure else None
@@ -111,6 +113,7 @@ def conv(draft: IntegerDraft, node: Node) -> None:
 def _weights(draft: IntegerDraft, node: Node, *, by_channel: bool) -> tuple[str, str]:
     """Add the weights and the bias of a convolution; return their names."""
     (x,), (weight, scale, bias) = draft.types(node), draft.weights(node)
+    # The format's layouts: depthwise filters lie last, others first.
     order, axis = ((1, 2, 3, 0), 3) if by_channel else ((0, 2, 3, 1), 0)
     scale = within_reach(x, scale.astype(np.float32), node.type)
     zeros = (0,) * len(scale)
@@ -175,6 +178,7 @@ def _wide_sum(
         wide = draft.run("CAST", (value,), draft.tensor(f"{name}:wide{i}", shape, "int32"))
         term = draft.tensor(f"{name}:term{i}", shape, "int32")
         draft.run("MUL", (wide, draft.number(f"{name}/factor{i}", m, "int32")), term)
+        # The inputs' zero points are one constant, taken together with the rounding term.
         rounding -= zero(x) * m
         total = _plus(draft, total, term, f"{name}:total{i}") if total else term
     total = _plus(

@@ -56,6 +56,7 @@ def silu(net: FileDraft, node: Node, _: Op) -> str:
     """Write x * LOGISTIC(x)."""
     (x,) = net.inputs(node)
     name, shape = _output(node)
+    # The format has no operator for x * sigmoid(x).
     gate = net.add("LOGISTIC", (x,), (f"{name}/gate", shape))
     return net.add("MUL", (x, gate), (name, shape))
 
@@ -158,6 +159,8 @@ def linear(net: FileDraft, node: Node, op: Linear) -> str:
     weight, *rest = net.weights(node)
     pixels = net.permuted.get(node.inputs[0])
     if pixels:
+        # Flattening costs nothing then: the matrix's columns take the order in which the file has
+        # the pixels.
         weight = weight.reshape(op.units, *pixels).transpose(0, 2, 3, 1).reshape(op.units, -1)
     bias = rest[0] if rest else np.zeros(op.units, np.float32)
     name = node.params[1] if rest else f"{node.name}/bias"
@@ -169,6 +172,7 @@ def flatten(net: FileDraft, node: Node, op: Flatten) -> str:
     """Write RESHAPE, after a TRANSPOSE where the order of elements matters to what reads them."""
     (x,) = net.inputs(node)
     shape = net.graph.types[node.inputs[0]].shape
+    # One channel or one pixel: both orders are the same.
     if len(shape) == 1 or 1 in {shape[0], shape[1] * shape[2]}:
         return copy(net, node, op)
     if _any_order(net.graph, node.name):

@@ -119,6 +119,7 @@ def _dynamic_filters(
         if op.code not in DYNAMIC or op.inputs[1] not in known:
             continue
         weight = known[op.inputs[1]]
+        # A filter that reads only some of the channels is one of groups.
         if op.code == "CONV_2D" and shapes[op.inputs[0]][3] != weight.shape[3]:
             continue
         if prod(weight.shape[1:]) < LEAST:

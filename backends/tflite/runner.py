@@ -171,6 +171,7 @@ def _stored(x: Array, detail: dict[str, Any]) -> Array:
     if scale:
         limits = np.iinfo(dtype)
         steps = np.rint(x.astype(np.float32) / np.float32(scale)) + np.float32(zero)
+        # Beyond the ends a cast would wrap around.
         x = np.clip(steps, limits.min, limits.max)
     return x.astype(dtype)
 

@@ -82,6 +82,7 @@ def conv_transpose(net: FileDraft, node: Node, op: ConvTranspose) -> str:
     grown = f"{node.name}/grown"
     y = net.add("TRANSPOSE_CONV", (size, kernel, x), (grown, full), options)
     _, *out = node.type.shape
+    # `output_padding` may ask for rows beyond the whole result, which hold the bias alone.
     ends = [min(n, p + m) for n, p, m in zip(whole, op.padding, out, strict=True)]
     if any(op.padding) or tuple(ends) != whole:
         top, left = op.padding

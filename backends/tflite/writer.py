@@ -163,6 +163,7 @@ def _aligned(schema: Any) -> Any:
             vector = None
             if self.data is not None:
                 size = len(self.data)
+                # The generated code aligns to 4 bytes alone.
                 builder.StartVector(1, size, ALIGNMENT)
                 builder.head -= size
                 builder.Bytes[builder.head : builder.head + size] = self.data

@@ -58,6 +58,8 @@ def golden_outputs(
     """
     found: dict[Precision, Expected] = {}
     for plan in plans:
+        # Once for each precision: targets of one precision share their goldens, by which their
+        # bundles are compared.
         if plan.precision not in found:
             own = program(plan, integers)
             found[plan.precision] = (

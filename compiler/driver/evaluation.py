@@ -66,6 +66,7 @@ class Evaluated:
         holds = self.given.holds
         if not self.given.exclusive:
             return classification_metrics.decision_scores(holds, self.taken)
+        # The confusion matrix as one product of what is and what was taken.
         counts = holds.astype(np.int64).T @ self.taken
         return classification_metrics.scores(counts)
 
@@ -163,6 +164,7 @@ def _evaluated(
     try:
         for place, (digest, outputs) in enumerate(answers):
             values = outputs[given.output.name]
+            # To argmax NaN is the largest: the image would be taken for that class in silence.
             if not np.isfinite(values).all():
                 raise _not_finite(given, place)
             taken[place] = _taken(given, values, point)

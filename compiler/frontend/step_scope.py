@@ -91,7 +91,7 @@ class StepScope:
 
     def but(self, **changes: Any) -> "StepScope":
         """Return the scope with other fields, as `dataclasses.replace` makes it, but sooner."""
-        # As `dataclasses.replace` runs __init__, which sets each field of a frozen class by a call.
+        # `dataclasses.replace` runs `__init__`, which sets each field of a frozen class by a call.
         made = object.__new__(StepScope)
         made.__dict__.update(self.__dict__, **changes)
         return made

@@ -182,8 +182,8 @@ def _place(
 
 
 def _unshared(name: str, node: Node, users: Mapping[str, set[str]]) -> str:
-    # A tensor that other nodes share must keep its numbers for them.
     """Return a name for a new tensor of a node that overwrites no other node's."""
+    # A tensor that other nodes share must keep its numbers for them.
     while users.get(name, set()) - {node.name}:
         name += "'"
     return name

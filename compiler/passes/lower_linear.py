@@ -56,9 +56,9 @@ def flattened_map(value: str, view: RewriteContext) -> str | None:
 
 
 def _same(op: Op, maps: tuple[str, ...], view: RewriteContext) -> bool:
+    """Whether an op means the same on maps as on their vectors."""
     # Softmax divides by a sum over the channels: on a map of many pixels these are not all
     # features.
-    """Whether an op means the same on maps as on their vectors."""
     single = all(view.types[value].shape[1:] == (1, 1) for value in maps)
     return single or (isinstance(op, Elementwise) and not isinstance(op, Softmax))
 

@@ -157,6 +157,7 @@ class DirectConv(Kernel):
         step = LANES if self.across else 1
         width = min(WIDE if self.across else self.tile[0], own // step * step)
         if self.groups > 1:
+            # A block that reached into the next group would read other channels.
             width = next(w for w in range(width, 0, -step) if own % w == 0)
         return Blocks(width, self.filters // width, self.filters % width)
 

@@ -162,6 +162,8 @@ def _real(m: ElementFunctions, _op: ToReal | Dequantize, x: Expr, factor: Expr) 
 
 
 def _levels(m: ElementFunctions, op: Quantize, x: Expr, scale: Expr) -> Expr:
+    # A division, as in the reference: a product with the inverse rounds otherwise
+    # (docs/decisions/0019-integers-on-processors.md).
     return m.nearest(x / scale, op.low, op.high)
 
 
@@ -204,6 +206,7 @@ def general(op: Op) -> Op:
     """Return an op without what its kernel reads from memory, so that kernels are shared."""
     match op:
         case Quantized():
+            # A scale is an operand in memory: layers that differ in it alone are one kernel.
             return replace(op, scale=1.0)
         case _:
             return op

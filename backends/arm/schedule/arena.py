@@ -46,6 +46,8 @@ def plan(buffers: Iterable[Buffer]) -> Arena:
     # small ones fit between.
     for order, buffer in enumerate(sorted(listed, key=lambda b: (-b.nbytes, b.first, b.name))):
         offset = 0
+        # Placed ones stand by their offsets: the first gap that is wide enough is the lowest.
+        # Quadratic in the buffers.
         for start, _, other in placed:
             if not buffer.meets(other):
                 continue

@@ -80,6 +80,7 @@ def transposed(op: ops.ConvTranspose, site: Site) -> KernelCall:
 def matrix(_op: ops.Linear, site: Site) -> KernelCall:
     """Return a linear layer as a convolution of a map of one pixel."""
     epilogue, operands = site.epilogue()
+    # Features as channels of one pixel: vectors then run along the units.
     window = Window((site.source[2], 1, 1), (1, 1), (1, 1))
     return _convolution(site, window, 1, epilogue.upright(), operands)
 

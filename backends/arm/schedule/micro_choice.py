@@ -99,6 +99,7 @@ def _depthwise(
     weight, bias, factor = constants
     if window.channels != 1 or form.bounds is None or form.epilogue.steps:
         return None
+    # Rows come in pairs, which share what they read (`c/depthwise.c`).
     rows = window.out[0] + window.out[0] % 2
     bands = (replace(window, band=n) for n in range(rows, 0, -2))
     fit = next((w for w in bands if w.band_elements <= BAND), replace(window, band=2))

@@ -76,6 +76,7 @@ def _grown(graph: Graph, anchor: Node, taken: Container[str]) -> FusionGroup:
     nodes = [anchor]
     while type(anchor.op) not in CLOSED and len(nodes) < MAX_NODES:
         reader = graph.sole_reader(nodes[-1].name)
+        # A value that others read too has to be stored: what follows begins a kernel of its own.
         if reader is None or reader.name in taken or not _follows(reader, nodes[-1]):
             break
         if isinstance(anchor.op, Softmax) and reader.type.dtype is not DType.F32:

@@ -77,6 +77,7 @@ class _Builder:
 
     def place(self, value: str) -> Place:
         offset = 0
+        # Joins of joins: offsets add up to the outermost buffer.
         while value in self.within:
             place = self.within[value]
             value, offset = place.buffer, offset + place.offset
