@@ -32,6 +32,7 @@ def bundle_folder(name: str | None) -> Path | None:
 
 
 def _has_manifest(folder: Path) -> bool:
+    # Not `Path.is_file`, which raises where a name is too long for the system.
     return os.path.isfile(folder / "manifest.json")
 
 

@@ -237,6 +237,7 @@ def _threads(asked: int | None, folder: Path) -> int:
     """Return how many threads to train with: as many as a training had that goes on."""
     from tcc.compiler.train import arithmetic, checkpoint, run_folder
 
+    # Another number of threads adds in another order: the training would end with other bytes.
     path = folder / run_folder.CHECKPOINT
     if asked is None and path.exists():
         return checkpoint.read(path)[0].position.threads

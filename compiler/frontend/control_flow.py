@@ -44,6 +44,8 @@ def repeat(
     assert isinstance(body, Sequence)
     if isinstance(times, Unknown):
         return ERROR_VALUE, _any_turns(ex, step, env)
+    # A body that no turn reaches is checked all the same: a slip in it should not wait for other
+    # settings.
     if not times:
         ex.unreached.add(body, env, turn=True)
     base, at = (str(step.id.value), step.id.span) if step.id else (step.word, step.at)
@@ -97,6 +99,8 @@ def _any_turns(ex: Expansion, step: Step, env: StepScope, *own: str) -> StepScop
     assert body is not None
     ex.unreached.add(body, env, *own, turn=True)
     values, names = ex.bound_by(body)
+    # `collect` names its list whatever turns there are; of the body's names only those in scope
+    # before it are carried out.
     listed, _ = ex.bound_by(step.tree)
     return env.hidden(listed | values & env.values.keys(), names & env.names.keys())
 
@@ -110,6 +114,7 @@ def when(
         ex.unreached.add(_part(step, "then"), env)
     if holds is not False:
         ex.unreached.add(_part(step, "else"), env)
+    # Either side may have bound its names: nothing below is told that they are missing.
     if isinstance(holds, Unknown):
         return ERROR_VALUE, env.hidden(*ex.bound_by(step.tree))
     steps = _part(step, "then" if holds else "else")

@@ -103,6 +103,7 @@ class Broadcasting(Op):
         return TensorType(full)
 
     def _chain(self, function: str, n: int) -> tuple[Call, ...]:
+        # From left to right, since sums of floats depend on the order.
         names = ["x0", *(f"s{i}" for i in range(1, n - 1)), "y"]
         return tuple(Call(function, (names[i - 1], f"x{i}"), output=names[i]) for i in range(1, n))
 

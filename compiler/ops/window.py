@@ -28,6 +28,7 @@ def pads(padding: Padding, size: Pair, kernel: Pair, stride: Pair) -> Quad:
     """
     match padding:
         case "same":
+            # As TensorFlow's SAME and ONNX's SAME_UPPER have it.
             needed = [
                 max((-(-n // s) - 1) * s + k - n, 0)
                 for n, k, s in zip(size, kernel, stride, strict=True)

@@ -178,6 +178,7 @@ def binary(sign: str, left: ArgumentValue, right: ArgumentValue) -> ArgumentValu
     match sign, left, right:
         case "+", tuple(), tuple():
             return bounded(left + right)
+        # To Python `true` is the number 1: here it is a slip.
         case "*", tuple(), int() if not isinstance(right, bool):
             return _repeated(left, right)
     a, b = number(left, who, 0), number(right, who, 1)
@@ -190,6 +191,7 @@ def binary(sign: str, left: ArgumentValue, right: ArgumentValue) -> ArgumentValu
 
 
 def _repeated(items: tuple[ArgumentValue, ...], times: int) -> ArgumentValue:
+    # Before the list is made: `[1] * 10 ** 18` would take all memory.
     if _entries(items) * times > MAX_LIST:
         raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
     return items * times
@@ -200,6 +202,7 @@ def _power(base: Number, exponent: Number) -> Number:
     if abs(base) > 1 and exponent > 63 and isinstance(base, int) and isinstance(exponent, int):
         raise OverflowError
     result = base**exponent
+    # Python gives `(-2) ** 0.5` as a complex number.
     if isinstance(result, complex):
         raise OperandError("a negative number has no fractional power", 1)
     return float(result) if isinstance(result, float) else int(result)
@@ -238,6 +241,7 @@ def compare(sign: str, left: ArgumentValue, right: ArgumentValue) -> bool:
     if sign not in ("==", "!="):
         who = f"`{sign}`"
         return _ORDER[sign](number(left, who, 0), number(right, who, 1))
+    # To Python `1 == true`; in a spec that is a slip, which would decide a condition in silence.
     if kind(left) != kind(right):
         raise OperandError(f"{kind(left)} is compared with {kind(right)}: {shown(right)}", 1)
     return _equal(left, right) == (sign == "==")
@@ -286,6 +290,7 @@ def part(value: ArgumentValue, *bounds: ArgumentValue | None) -> ArgumentValue:
         if bound is not None and not -len(items) <= bound <= len(items):
             hint = f"a bound is at most {len(items)} here; `min(n, len(list))` is one that fits"
             raise OperandError(f"{bound} is beyond a list of {len(items)}", place + 1, hint)
+    # Python's own error would not know which of the bounds it is.
     if len(given) == 3 and given[2] == 0:
         raise OperandError("the step of a slice is zero", 3)
     return items[slice(*given)]

@@ -77,6 +77,7 @@ class LengthOf(Expression):
     def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the number of entries."""
         name = self.name.name
+        # Numbers come first, as everywhere; what is called so nowhere gets the usual message.
         if name in scope.names or (name not in scope.lists and name not in scope.shapes):
             return FunctionCall(self.start, self.end, FUNCTIONS["len"], (self.name,)).evaluate(
                 scope
@@ -108,6 +109,7 @@ def check_names(root: Expression, scope: ExpressionScope) -> None:
         elif kind in (SizeOf, LengthOf):
             part.evaluate(scope)
         elif kind is tuple:
+            # Taken from the end: the name that stands first in the text is the one refused.
             pending += reversed(part)
         else:
             pending += [getattr(part, name) for name in _parts(kind)]
@@ -135,5 +137,6 @@ def places(entries: IndexOf | SliceOf, count: int, scope: ExpressionScope) -> Re
     """Return the place, or the places, that an index or a slice takes of a list of values."""
     name = entries.value
     spend(entries, scope, count)
+    # Found as in a list of numbers, so that indices of values have the same rules and messages.
     numbers = Literal(name.start, name.end, tuple(range(count)))
     return replace(entries, value=numbers).evaluate(scope)

@@ -32,6 +32,7 @@ def read_joined(builder: TreeBuilder, kept: list[Any], doubt: int) -> None:
             worth nothing.
         UserError: E0102 where the text is no YAML.
     """
+    # ruamel.yaml might begin at the text's start, and so has to read all of it.
     if doubt <= _WINDOW:
         raise DoubtError
     head = _Head(builder)
@@ -56,6 +57,7 @@ class _Head(SoundReader):
         first = self.first
         if first is None or first.start_mark.index > doubt - _NEAR:
             raise DoubtError
+        # Colons that are left stand where the two libraries differ (`_GLUED`).
         if any(at < first.start_mark.index for at in self.glued):
             raise DoubtError
         self.reached = kept[-1].start_mark.index
@@ -88,14 +90,17 @@ class _Head(SoundReader):
     def _may_begin(self, event: Any) -> bool:
         """Return whether an event is that of an entry in brackets, or the first of its line."""
         opened = self.builder.opened
+        # Ends have no anchor. With a tag before the anchor the two libraries name different starts.
         if not opened or not hasattr(event, "anchor") or (event.anchor and _tag(event)):
             return False
         if any(level.mapping and len(level.children) % 2 == 0 for level in opened[:-1]):
             return False  # within a key
         inner, start = opened[-1], event.start_mark.index
+        # A value, which cannot begin without its key.
         if inner.mapping and len(inner.children) % 2:
             return False
         if self.flow[-1]:
+            # The mapping in `[a: b]` has no bracket of its own.
             return self.text[inner.start] in "[{"
         before = self.text[start - event.start_mark.column : start].strip(" ")
         return before == ("" if inner.mapping else "-")
@@ -186,6 +191,7 @@ def _events(lead: _Lead) -> Iterator[Any]:
 
     found = events(lead.rest())
     try:
+        # First come the starts of the stream and of the document.
         begun = [next(found) for _ in range(2 + len(lead.events))][2:]
         first = next(found)
     except Exception as error:  # as the library's own slips come in many types
@@ -209,6 +215,8 @@ def _tag(event: Any) -> Any:
 
 def _blank(piece: str) -> str:
     """Return white space as long as a piece of text, with the last of its line ends."""
+    # Columns say what belongs to what: the line end before the next piece has to stay. Lines are
+    # told from the index, for which the others need not.
     last = max(piece.rfind("\n"), piece.rfind("\r"))
     if last < 0:
         return " " * len(piece)

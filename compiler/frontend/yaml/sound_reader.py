@@ -89,6 +89,7 @@ def sound_events(text: str) -> Iterator[Any]:
 
 def _readable(text: str) -> str:
     """Return a text with anchors that libyaml can read in place of those that it cannot."""
+    # Of the same length, so that every index stays.
     return _OTHER_NAME.sub(lambda found: "a" * len(found.group()), text)
 
 
@@ -157,6 +158,8 @@ def _take(reader: "SoundReader", events: Iterator[Any]) -> None:
         for event in events:
             takes[type(event).__name__](event)
     except UserError:
+        # ruamel.yaml reads ahead of what it hands on: a fault just behind the limit is what it
+        # would tell instead.
         last = event.end_mark.index + _AHEAD_LETTERS if event else 0
         reader.builder = _Nowhere(reader.source)
         for number, event in enumerate(events):

@@ -129,6 +129,7 @@ def _keyless(b: _Broken, index: int) -> Diagnostic:
 def _second_colon(b: _Broken) -> Diagnostic:
     start, row = b.row(b.at)
     above = max(0, len(b.source.text[:start].rstrip()) - 1)
+    # `a:b` is a text, which goes on in the next line: only the colon there is one too many.
     if glued := _missing_space(b, above):
         return glued
     before = row[: b.at - start]
@@ -165,6 +166,7 @@ def _in_brackets(b: _Broken) -> Diagnostic:
     closing = _CLOSING.get(b.first, "]")
     opened = f"`{b.first}` opened at {b.source.span(b.since, b.since + 1)}"
     later = b.source.line(b.at) > b.source.line(b.since)
+    # Lines that are not indented below the bracket were not meant to be in it.
     if not b.char or (later and b.indent(b.at) <= b.indent(b.since)):
         return _unclosed(b, b.since)
     if b.char in "]}":
@@ -223,6 +225,7 @@ def _block_end(b: _Broken) -> Diagnostic:
 
 def _after_quote(b: _Broken) -> Diagnostic:
     quote = b.source.text[b.reached : b.reached + 1]
+    # The text ran on to the next quote in the file, which was meant to open another.
     if b.source.line(b.reached) < b.source.line(b.at):
         note = f"it closes just before {b.source.span(b.at, b.at + 1)}"
         hint = f"add a {quote} at the text's end"

@@ -17,6 +17,7 @@ def overflow(model: Model, tensor: Float32) -> UserError:
     graph = model.graph
     image = {name for name, kind in graph.types.items() if len(kind.shape) == 3}
     parts = [Part(f"all {name}", name) for name in graph.types if name in image]
+    # A vector is its own extreme.
     vectors = [Extreme(f"all {name}", name, "Max") for name in graph.types if name not in image]
     given = {graph.inputs[0].name: tensor[None]}
     for part in parts:

@@ -101,6 +101,7 @@ def places_in_concats(graph: Graph) -> Mapping[str, tuple[str, int]]:
 def _sample(value: str, kind: TensorType, digests: Sequence[str], positions: int) -> SampledPart:
     """Return runs of columns in rows that lie evenly over the whole height."""
     height, width = kind.shape[1:] if len(kind.shape) == 3 else (1, 1)
+    # Of so many images that each gives four runs or more.
     count = min(len(digests), max(1, positions // (4 * RUN)))
     each = max(1, positions // count)
     columns = min(width, max(RUN, isqrt(each)))
@@ -115,6 +116,7 @@ def _window(node: Node, digests: Sequence[str], positions: int) -> SampledPart:
     op = node.op
     assert isinstance(op, Conv)
     _, *out = node.type.shape
+    # Of so many images that each gives a square of `RUN` or more.
     count = min(len(digests), max(1, positions // RUN**2))
     side = max(RUN, isqrt(positions // count))
     rows, columns = (min(side, n) for n in out)
@@ -140,5 +142,6 @@ def _least(key: str, digests: Sequence[str], count: int) -> tuple[int, ...]:
 
 
 def _pair(text: str) -> Pair:
+    # 48 bits a number: no place of a map is likelier than another by as much as 1 in 2**30.
     data = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(data[:6], "little"), int.from_bytes(data[6:12], "little")
