@@ -172,6 +172,7 @@ def _target(
 ) -> WeightedLayer:
     layer = named.get(name)
     if layer is None:
+        # A nearest name is a costly search: among many it is no help either.
         close = nearest(name, set(named)) if len(named) <= 1000 else None
         help = f"did you mean `{close}`?" if close else "`tcc check` lists the layers"
         label = f"what {shown(module.name)} would become"

@@ -29,6 +29,7 @@ SAVE = "save it anew: `torch.save(model.state_dict(), path)`"
 LARGEST = 8 << 30
 """Bytes of the largest storage, and of the stretch of one that a tensor may be spread over."""
 SPREAD = 1 << 30
+"""Bytes of such a stretch that any tensor may have; a large tensor may have more."""
 
 
 @dataclass(frozen=True, slots=True)

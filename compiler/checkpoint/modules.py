@@ -82,6 +82,8 @@ def modules(checkpoint: Checkpoint) -> list[ForeignModule]:
         if tensor.floating and last != COUNTER:
             tensors = grouped.setdefault(name, {})
             role = ROLES.get(last, last)
+            # A module that has both words for a role, `mean` and `running_mean`, keeps the second
+            # as it is.
             tensors[last if role in tensors else role] = tensor
     return [ForeignModule(name, tensors) for name, tensors in grouped.items()]
 

@@ -142,6 +142,7 @@ def _mark(machine: _Machine, _: object) -> None:
 
 
 def _pop(machine: _Machine, _: object) -> None:
+    # As in CPython: where nothing stands above a mark, the mark itself is taken.
     if machine.stack:
         machine.stack.pop()
     else:
@@ -163,6 +164,7 @@ def _recall(machine: _Machine, index: int) -> None:
 
 
 def _name(machine: _Machine, text: str) -> None:
+    # `genops` joins the two lines of the instruction with a space.
     module, _, name = text.partition(" ")
     _named(machine, module, name)
 
@@ -185,6 +187,7 @@ def _call(machine: _Machine, _: object) -> None:
     args, what = machine.stack.pop(), machine.stack.pop()
     made = ConstructedObject(what, args)
     match args:
+        # As Python 2 pickles an OrderedDict: one argument, a list of pairs.
         case ([*pairs],) if is_mapping(made):
             made.items.extend(pair for p in pairs if len(pair := tuple(p)) == 2)
     machine.stack.append(made)

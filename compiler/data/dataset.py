@@ -292,5 +292,6 @@ def _raw(values: "Float32", source: Input) -> "Float32":
     if not contract.raw:
         return values
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (contract.mean, contract.std))
+    # The steps of `preprocess.normalized` backwards; rounded, since levels are whole numbers.
     levels: Float32 = np.clip(np.rint((values * std + mean) * np.float32(255)), 0, 255)
     return levels

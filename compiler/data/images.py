@@ -105,6 +105,7 @@ def _plain(data: bytes, name: str) -> Image.Image | None:
     """Return a JPEG or PNG image of plain colours, turned as it is shown; None of all else."""
     _check_file(data, name)
     with _opened(data) as image:
+        # Other formats have cases of their own, which `_decode` knows.
         fits = image.mode == "RGB" and image.format in ("JPEG", "PNG") and not _several(image)
         if not fits or image.width * image.height > LARGE:
             return None
@@ -167,6 +168,8 @@ def _check_file(data: bytes, name: str) -> None:
     """
     match kind(data[:256]):
         case "PNG":
+            # Pillow compares the checksums of pixels in `verify` alone: `load` passes over them
+            # (PngImagePlugin.py).
             with _opened(data) as image:
                 image.verify()
         case "JPEG" if data.count(b"\xff\xda") > MAX_SCANS:  # as data, 0xff is never before this
@@ -275,6 +278,7 @@ def contents(path: Path) -> bytes:
     where = whole_file(str(path))
     try:
         with regular_files.opened(path) as file:
+            # A byte more than may be: of pipes, and of files that grow, no size is known before.
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise fail(

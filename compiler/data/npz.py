@@ -56,6 +56,7 @@ class _Directory(BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next bytes."""
+        # `zipfile` reads the whole list at once, as long as the file says that it is.
         if size is not None and size > MAX_DIRECTORY:
             raise ValueError("it lists too many arrays")
         return super().read(size)

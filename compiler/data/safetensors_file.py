@@ -118,8 +118,8 @@ def _header(start: bytes, size: int, file: Any) -> bytes:
 
 def _described(path: Path, text: bytes, size: int) -> TensorFile:
     try:
+        # json keeps the last of equal keys: readers of the file might then see different tensors.
         header = json.loads(text.decode(), object_pairs_hook=_once)
-    # json keeps the last of equal keys: readers of the file might then see different tensors.
     except (ValueError, RecursionError):
         raise _Wrong("its header is no valid JSON") from None
     metadata = header.pop("__metadata__", {})
@@ -156,6 +156,7 @@ def _part(name: str, entry: object, begin: int) -> StoredTensor:
 def _check_places(parts: Mapping[str, StoredTensor], begin: int, size: int) -> None:
     """Refuse tensors that overlap, leave gaps, or end before or after the file does."""
     end = begin
+    # By size as well: empty tensors come before the one that begins where they do.
     for name, part in sorted(parts.items(), key=lambda item: (item[1].start, item[1].size)):
         if part.start != end:
             raise _Wrong(f"{_shown(name)} does not lie where the tensor before it ends")

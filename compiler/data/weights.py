@@ -64,6 +64,7 @@ def _fresh(name: str, param: Param, seed: int) -> NDArray[np.float32]:
         case Init.ONES:
             return np.ones(param.shape, np.float32)
         case Init.KAIMING:
+            # As PyTorch's layers begin: `kaiming_uniform_` with a = sqrt(5) has this bound.
             return uniform(param.shape, 1 / sqrt(param.fan_in), f"{seed}:{name}")
         case _:
             assert_never(param.init)
@@ -253,6 +254,7 @@ def _unfit(name: str, node: Node, weights: Weights) -> Iterator[Diagnostic]:
         message = f"{name} has {bad} of {values.size} values that are not finite"
         help = "the training diverged, or the file is damaged; take an earlier checkpoint"
         yield Diagnostic("E0506", message, node.at, label, help=help)
+    # Its parameters are weight, bias, mean and variance.
     elif isinstance(node.op, BatchNorm) and name == node.params[3]:
         low = float(values.min())
         # The root of a sum below zero would be NaN, at zero the factor infinite.

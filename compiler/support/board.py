@@ -128,6 +128,7 @@ def link(host: str | None, adb: bool) -> BoardLink | None:
         MissingTool: Its command is not here.
     """
     found: BoardLink | None = Ssh(host) if host is not None else Adb() if adb else None
+    # With a dash first ssh would take it for an option.
     if host is not None and (adb or not _HOST.fullmatch(host) or host.startswith("-")):
         why = "--ssh and --adb are two ways, take one" if adb else "--ssh takes a host"
         raise fail("E0601", why, whole_file(f"command line: --ssh {host[:80]}"))
@@ -183,6 +184,7 @@ def reached(way: BoardLink) -> Iterator[Board]:
         UserError: The board cannot be reached (E0658).
     """
     with scratch_folders.folder() as scratch:
+        # `mkdir` refuses a folder that is there, so that nobody else's files lie in it.
         asked = f'umask 077; d="{way.temporary}/tcc-$$"; mkdir "$d" && echo "$d"'
         folder = _done(way, scratch, asked).out.decode(errors="replace").strip()
         if not re.fullmatch(r"/[\w./-]*/tcc-\d+", folder):

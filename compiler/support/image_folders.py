@@ -81,6 +81,7 @@ def listing(folder: Path) -> Listing:
     walk = os.walk(folder, onerror=lambda error: skipped.append(Path(str(error.filename))))
     for place, below, names in walk:
         others += [Path(place, name) for name in below if _hidden(name)]
+        # In place: `os.walk` enters what is left of this list.
         below[:] = [name for name in below if not _hidden(name)]
         skipped += [Path(place, name) for name in below if os.path.islink(Path(place, name))]
         for path in (Path(place, name) for name in names):

@@ -212,6 +212,8 @@ def _places(text: str, name: str) -> dict[str, Span]:
     """Return where keys stand, which tomllib does not tell: `out`, `params.classes`."""
     found: dict[str, Span] = {}
     table = ""
+    # A line of a longer text may look like a key: places are for messages alone, and the first
+    # stays.
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[+\s*([\w.\"'-]+)\s*\]", line):
             table = header[1].strip("\"'")

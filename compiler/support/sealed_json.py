@@ -57,6 +57,7 @@ class DocumentKind(Generic[T]):
         except (ValueError, RecursionError):
             raise self.damaged(name, "it is not JSON; it may be truncated") from None
         version = plain.get(self.key) if isinstance(plain, dict) else None
+        # To Python `true` is the number 1.
         if isinstance(version, bool) or version not in (self.version, *self.older):
             label = f"`{self.key}` is {version!r:.40}, this tcc reads {self.version}"
             message = f"not {self.what} of a known version"

@@ -8,6 +8,8 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+# SHT_SYMTAB, SHT_RELA, SHT_REL and SHT_GROUP of the ELF specification; then the order in which a
+# section header has its numbers.
 _SYMBOLS, _RELA, _REL, _GROUP = 2, 4, 9, 17
 _TYPE, _OFFSET, _SIZE, _LINK, _INFO, _ENTRY = 1, 4, 5, 6, 7, 9
 """A section's numbers."""
@@ -52,6 +54,7 @@ class _Object:
         # EI_CLASS of the ELF header.
         self.form = _FORMATS[data[4]]
         head = struct.unpack_from(self.form.header, data)
+        # e_shoff, e_shentsize and e_shnum.
         self.places = [head[6] + i * head[11] for i in range(head[12])]
         self.sections = [list(struct.unpack_from(self.form.section, data, p)) for p in self.places]
         self.table = next(i for i, s in enumerate(self.sections) if s[_TYPE] == _SYMBOLS)
@@ -64,6 +67,7 @@ class _Object:
             numbers = list(struct.unpack_from(form.symbol, self.data, at))
             start = names + numbers[0]
             name = self.data[start : self.data.index(0, start)].decode()
+            # Section 0 (SHN_UNDEF) is where symbols are that something else makes.
             own = bool(numbers[form.symbol_section])
             yield _Symbol(numbers, name, own and bool(numbers[form.symbol_info] >> 4))
 
@@ -72,6 +76,7 @@ class _Object:
         for section in self.sections:
             if section[_LINK] != self.table:
                 continue
+            # A group is called after a symbol, whose number is its sh_info.
             if section[_TYPE] == _GROUP:
                 section[_INFO] = moved[section[_INFO]]
             if section[_TYPE] in {_REL, _RELA}:

@@ -62,6 +62,7 @@ def run(folder: Path, command: str, *options: str) -> None:
     environment = {
         **os.environ,
         "ZIG_GLOBAL_CACHE_DIR": str(cache()),
+        # What zig leaves, also where it was ended, goes with the folder.
         "ZIG_LOCAL_CACHE_DIR": str(folder / ".zig"),
         "SOURCE_DATE_EPOCH": "0",
         "TMPDIR": str(folder),

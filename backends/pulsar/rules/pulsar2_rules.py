@@ -41,7 +41,9 @@ SLOW, DOUBTFUL = Severity.SLOW, Severity.DOUBTFUL
 def _border_counted(one: OnnxOperator) -> str | None:
     """Say whether a border does not count; without one, the attribute means nothing."""
     counted = one.attributes.get("count_include_pad", 0)
-    return f"its border of {list(one.pads)} does not count" if any(one.pads) > counted else None
+    return (
+        f"its border of {list(one.pads)} does not count" if any(one.pads) and not counted else None
+    )
 
 
 def _output_padding(one: OnnxOperator) -> str | None:

@@ -79,6 +79,7 @@ def compare(
     names = [
         n for n in kept_values(ready.graph) if n in program.graph.types and n in ready.graph.types
     ]
+    # What stays in float has no levels to compare.
     names = [n for n in names if program.graph.types[n].scale is not None]
     sums = {name: _RunningLoss(calibration.factors.get(name)) for name in names}
     both = tapped(ready, names), tapped(program, names)

@@ -123,6 +123,7 @@ def candidates(ready: Model, comparison: FloatComparison) -> Sequence[str]:
         node = by_name.get(sources.get(name, name))
         if node is None or name not in snr or node.op.moves:
             continue
+        # From the worst of the inputs: what these lost already is not this layer's.
         before = min((snr[v] for v in node.inputs if v in snr), default=snr[name])
         lost[name] = before - snr[name]
     order = list(lost)

@@ -134,6 +134,8 @@ class _Quantizer:
         # What outputs alone read stays a float: nothing makes integers of it.
         if node.name in self.ends:
             return
+        # Integers hold equalised channels, each divided by its factor; float weights are as they
+        # were.
         factor = self.calibration.factors.get(node.name)
         if factor is not None:
             last = self.scaled(f"{node.name}:equalised", last, np.float32(1) / factor)
