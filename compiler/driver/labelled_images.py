@@ -89,6 +89,7 @@ def labelled(data: DataSet, outputs: Sequence[OutputContract], path: Path) -> La
         help = "put them in a folder for each class, or give an .npz file with `labels`"
         message, where = "these images have no labels", whole_file(str(path))
         raise fail("E0714", message, where, label=found, help=help)
+    # A single value decides between yes and no: labels are two, and one of them may have any name.
     if output.shape[0] == 1:
         return _single(data, output, path)
     sets = _sets(data, output)

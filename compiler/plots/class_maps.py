@@ -93,6 +93,7 @@ def head(graph: Graph, output: str) -> tuple[str, Node | None]:
     while (node := nodes.get(name)) is not None:
         if isinstance(node.op, GlobalAvgPool):
             return node.inputs[0], linear
+        # A convolution of a map of one pixel is a linear layer as well.
         one = isinstance(node.op, Conv) and node.type.shape[1:] == (1, 1)
         if (isinstance(node.op, Linear) or one) and linear is None:
             linear = node

@@ -166,6 +166,7 @@ def _unequalised(made: Quantised, node: Node, weight: Values) -> Values:
     if after is not None:
         weight = weight * after.reshape(-1, 1, *(1 for _ in weight.shape[2:]))
     if before is not None:
+        # Of grouped convolutions each filter reads the channels of its own group alone.
         groups = before.size // weight.shape[1]
         own = np.repeat(before.reshape(groups, -1), len(weight) // groups, axis=0)
         weight = weight / own.reshape(*weight.shape[:2], *sides)
@@ -180,6 +181,7 @@ def pixels(source: Input, tensor: Values) -> NDArray[np.float32]:
         found = found / 255
     elif contract is not None:
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (contract.mean, contract.std))
+        # The contract's last steps backwards.
         found = found * std + mean
     else:
         low, high = float(found.min()), float(found.max())

@@ -24,6 +24,7 @@ def turned(record: "Augmentation", levels: "Tensor", random: Draws) -> "Tensor":
     if levels.shape[2] != levels.shape[3]:
         turns = turns // 2 * 2
     turns = torch.where(random.chance("turns", record.quarter_turns), turns, 0)
+    # A quarter turn is a transposition and one mirroring, a half turn both mirrorings.
     swapped = turns % 2 == 1
     across, down = across ^ (turns >= 2), down ^ ((turns == 1) | (turns == 2))
     if record.quarter_turns and levels.shape[2] == levels.shape[3]:

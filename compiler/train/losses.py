@@ -108,6 +108,8 @@ class ClassLoss:
             case "cross_entropy":
                 return torch.ones_like(log_p)
             case "focal":
+                # 1 - p by way of its logarithm: where p is near 1, a difference would have no
+                # digits left.
                 return (-torch.expm1(log_p)).clamp_min(LEAST) ** gamma
             case "attention":
                 return -torch.expm1(gamma * log_p)

@@ -1,1 +1,1 @@
-"""Kernels: what each computes, as plain values that need no TVM, and in `emit` their loops."""
+"""Kernels: what each computes, as plain values that need no TVM; their loops are in `loops`."""

@@ -40,10 +40,8 @@ SLOW, DOUBTFUL = Severity.SLOW, Severity.DOUBTFUL
 
 def _border_counted(one: OnnxOperator) -> str | None:
     """Say whether a border does not count; without one, the attribute means nothing."""
-    counted = one.attributes.get("count_include_pad", 0)
-    return (
-        f"its border of {list(one.pads)} does not count" if any(one.pads) and not counted else None
-    )
+    counts = one.attributes.get("count_include_pad", 0) or not any(one.pads)
+    return None if counts else f"its border of {list(one.pads)} does not count"
 
 
 def _output_padding(one: OnnxOperator) -> str | None:
