@@ -48,6 +48,8 @@ STRIP, LARGE = 1 << 22, 1 << 24
 """Pixels that are converted at a time, and of which an image has more that is large."""
 TILE_WIDTH, TILE_HEIGHT = 322, 323
 """Tags of TIFF files."""
+ORIENTATION = 274
+"""The tag of EXIF data that says how an image is turned: from 5 on, by a right angle."""
 _imaging.set_block_size(1 << 26)
 """Bytes that Pillow takes at a time: more than glibc keeps for a thread once they are freed."""
 PICTURES = "of several pictures in a JPEG file, the first is taken"
@@ -231,6 +233,18 @@ def is_large(data: bytes) -> bool:
                 return image.width * image.height > LARGE
         except Exception:  # a decoder meets damaged data with any exception at all
             return False
+
+
+def size(data: bytes) -> tuple[int, int] | None:
+    """Return the height and width of an encoded image as it is shown; None if it cannot be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with _opened(data) as image:
+                turned = image.getexif().get(ORIENTATION, 1) > 4
+                return (image.width, image.height) if turned else (image.height, image.width)
+        except Exception:  # a decoder meets damaged data with any exception at all
+            return None
 
 
 def remarks(data: bytes) -> tuple[str, ...]:

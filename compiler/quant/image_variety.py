@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.data.dataset import DataSet, indices
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.quant.image_sizes import ImageSizes, sizes
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 LOOKED = 512
@@ -22,7 +23,8 @@ class ImageVariety:
     """What a set of `images` holds.
 
     `different` have other pixels than all others, `plain` are of one colour; `only` is the class
-    that all are of, where their labels are known and the network tells several, of `classes`.
+    that all are of, where their labels are known and the network tells several, of `classes`;
+    `sizes` are those before the network's contract.
     """
 
     images: int
@@ -30,6 +32,7 @@ class ImageVariety:
     plain: int
     only: str | None
     classes: int
+    sizes: ImageSizes
 
     def notices(self) -> Iterator[str]:
         """Yield what the set costs."""
@@ -53,6 +56,7 @@ class ImageVariety:
                 f"all images are of `{self.only}`, one of {self.classes} classes: what others need"
                 " is not known, and no interval of what is lost holds for them"
             )
+        yield from self.sizes.notices()
 
     def require(self, least: int, name: str) -> None:
         """Refuse fewer different images than are asked for.
@@ -97,7 +101,12 @@ def variety(ready: Model, data: DataSet) -> ImageVariety:
     told = set(indices(data, labels)) if labels else {None}
     only = labels[told.pop() or 0] if len(told) == 1 and None not in told else None
     return ImageVariety(
-        len(data), len(seen) + len(more), plain, only if len(labels) > 1 else None, len(labels)
+        len(data),
+        len(seen) + len(more),
+        plain,
+        only if len(labels) > 1 else None,
+        len(labels),
+        sizes(looked, source),
     )
 
 

@@ -11,6 +11,7 @@ No estimate is below what was seen, nor beyond what the value can hold whatever 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import gamma, log
 
 import numpy as np
@@ -159,16 +160,21 @@ def _moments(maxima: Maxima) -> tuple[Float64, Float64, Float64]:
 
 def _steps_to_level(skews: Float64) -> Float64:
     """Return how many second L-moments the return level lies above the mean, by skew."""
-    # A table of 121 shapes: thousands of channels have one each, and `gamma` takes a number at a
-    # time.
-    known = np.linspace(-STEEPEST, STEEPEST, 121)
-    # The level grows by some percent from one to the next, so that lines between logarithms do.
-    logs = np.interp(skews, known, np.log([_steps(float(one)) for one in known]))
-    steps: Float64 = np.exp(logs)
+    steps: Float64 = np.exp(np.interp(skews, *_known_steps(UNSEEN)))
     return steps
 
 
-def _steps(skew: float) -> float:
+@cache
+def _known_steps(unseen: int) -> tuple[Float64, Float64]:
+    """Return skews, and the logarithms of their steps to the level of one image in so many."""
+    # A table of 121 shapes: thousands of channels have one each, and `gamma` takes a number at a
+    # time. The level grows by some percent from one to the next, so that lines between logarithms
+    # do.
+    known = np.linspace(-STEEPEST, STEEPEST, 121)
+    return known, np.log([_steps(float(one), unseen) for one in known])
+
+
+def _steps(skew: float, unseen: int) -> float:
     """Return the same for one skew, by Hosking (1990)."""
     part = 2 / (3 + skew) - log(2) / log(3)
     # Hosking, Wallis and Wood (Technometrics 27, 1985), of the L-skewness; its error is below 9e-4
@@ -178,7 +184,7 @@ def _steps(skew: float) -> float:
     mean = gamma(1 + shape)
     scale = shape / ((1 - 2**-shape) * mean)
     # The quantile less the mean: location and scale * (1 - mean) / shape take each other away.
-    return float(scale * (mean - (-np.log1p(-1 / UNSEEN)) ** shape) / shape)
+    return float(scale * (mean - (-np.log1p(-1 / unseen)) ** shape) / shape)
 
 
 def reach_estimate(tops: Maxima, skew: float, bound: float) -> ReachEstimate:

@@ -155,6 +155,7 @@ def calibrate(
     *,
     method: str = "best",
     seed: int | None = None,
+    min_images: int = 1,
 ) -> "CalibrationDocument":
     """Find the scales of a spec's integer program by running images.
 
@@ -167,12 +168,13 @@ def calibrate(
         out: The file to write, if any.
         method: The name of a method; `tcc calibrate --help` lists them.
         seed: The seed of random weights, 0 if they are needed; given, they are taken.
+        min_images: The fewest images, different by their pixels.
 
     Returns:
         What a calibration file says.
 
     Raises:
-        UserError: The input is wrong, or gives no finite numbers.
+        UserError: The input is wrong, gives no finite numbers, or holds fewer images.
     """
     from tcc.compiler.cli import devices
     from tcc.compiler.data.dataset import read
@@ -186,7 +188,7 @@ def calibrate(
     chosen = load(spec) if isinstance(spec, str | PathLike) else spec
     here = whole_file("tcc.calibrate")
     bound, way = devices.calibrated_for([(target, here)]), known(method, here)
-    wanted = pipeline.CalibrationRequest(bound.name, way, RunOptions())
+    wanted = pipeline.CalibrationRequest(bound.name, way, RunOptions(least=min_images))
     given = pipeline.weights_of(chosen, weights, seed)
     made = pipeline.calibrate(chosen, given, read(Path(data)), wanted)
     if out is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Model, Node, Output, make_node
 from tcc.compiler.ops import Conv, GlobalAvgPool, integer_arithmetic
 from tcc.compiler.ops.integer import QConv, RealConv
@@ -25,43 +26,73 @@ Array = NDArray[Any]
 Means = Mapping[str, NDArray[np.float64]]
 """The mean of each channel by the name of a convolution."""
 
-IMAGES = 16
-"""Images that the means are taken over."""
+FEWEST, MOST = 4, 16
+"""Images that the means are taken over: as many as `WORK` allows."""
+WORK = 1 << 36
+"""Multiply-accumulates that they may take."""
 
 
-def sequential(ready: Model, calibration: Calibration, data: DataSet) -> Calibration:
-    """Return a calibration whose biases make good what shifts each layer's mean over images.
+class SequentialCorrection:
+    """Corrects the biases of programs that learn from images of one set, each run once in floats.
 
     A mean over images is enough: rounding shifts a filter's output by nearly the same amount
     everywhere, which the next layers add up (Nagel et al., arXiv 1906.04721, section 4.2).
-
-    Args:
-        ready: The ready float model.
-        calibration: One with the weights of every convolution.
-        data: Images, all of which are held at once: `IMAGES` are enough.
     """
-    (source,) = ready.graph.inputs
-    tensors = [data.tensor(index, source) for index in range(len(data))]
-    program = quantize(ready, calibration)
-    wanted = means(ready, tensors)
-    sources = fused_clamps(ready.graph)
-    work = _IntegerRun(program, tensors)
-    rounded = dict(calibration.rounded)
-    for node in program.graph.nodes:
-        if isinstance(node.op, QConv | RealConv):
-            conv = sources.get(node.name, node.name)
-            target = wanted[conv]
-            # The integer program holds an equalised channel divided by its factor, and so is its
-            # mean.
-            if node.name in calibration.factors:
-                target = target / calibration.factors[node.name]
-            rounded[conv] = work.correct(node, rounded[conv], target)
-        work.step(node)
-    return replace(calibration, rounded=rounded)
+
+    def __init__(self, ready: Model, data: DataSet) -> None:
+        """Run nothing yet.
+
+        Args:
+            ready: The ready float model.
+            data: The images that are to be had.
+        """
+        self.ready, self.data = ready, data
+        self.images = max(FEWEST, min(MOST, WORK // max(cost(ready.graph).macs, 1)))
+        self._places = {item.digest: place for place, item in enumerate(data.items)}
+        self._run = float_program.prepared(_tapped(ready))
+        self._means: dict[str, Means] = {}
+
+    def corrected(self, calibration: Calibration, digests: Sequence[str]) -> Calibration:
+        """Return a calibration whose biases make good what shifts each layer's mean over images.
+
+        Args:
+            calibration: One with the weights of every convolution.
+            digests: Images that may be learnt from; the first are, which are held at once.
+        """
+        (source,) = self.ready.graph.inputs
+        some = digests[: self.images]
+        tensors = [self.data.tensor(self._places[one], source) for one in some]
+        wanted = self._wanted(some, tensors)
+        program = quantize(self.ready, calibration)
+        sources = fused_clamps(self.ready.graph)
+        work = _IntegerRun(program, tensors)
+        rounded = dict(calibration.rounded)
+        for node in program.graph.nodes:
+            if isinstance(node.op, QConv | RealConv):
+                conv = sources.get(node.name, node.name)
+                target = wanted[conv]
+                # The integer program holds an equalised channel divided by its factor, and so is
+                # its mean.
+                if node.name in calibration.factors:
+                    target = target / calibration.factors[node.name]
+                rounded[conv] = work.correct(node, rounded[conv], target)
+            work.step(node)
+        return replace(calibration, rounded=rounded)
+
+    def _wanted(self, digests: Sequence[str], tensors: Sequence[Array]) -> Means:
+        """Return the floats' means over images."""
+        for digest, tensor in zip(digests, tensors, strict=True):
+            if digest not in self._means:
+                self._means[digest] = {
+                    name: mean.reshape(-1).astype(np.float64)
+                    for name, mean in self._run(tensor).items()
+                }
+        every = [self._means[one] for one in digests]
+        return {name: np.mean([one[name] for one in every], axis=0) for name in every[0]}
 
 
-def means(model: Model, tensors: Sequence[Array]) -> Means:
-    """Return the mean output of every convolution over images, before any activation."""
+def _tapped(model: Model) -> Model:
+    """Return a model whose outputs are the mean output of every convolution, by its name."""
     graph = model.graph
     nodes, outputs = [*graph.nodes], []
     for node in graph.nodes:
@@ -71,16 +102,10 @@ def means(model: Model, tensors: Sequence[Array]) -> Means:
             made = make_node(name, GlobalAvgPool(), (node.name,), (node.type,))
             assert made is not None
             nodes.append(made)
-            outputs.append(Output(node.name + ":means", name))
+            outputs.append(Output(node.name, name))
     if not outputs:
-        return {}
-    tapped = replace(graph, nodes=tuple(nodes), outputs=tuple(outputs))
-    run = float_program.prepared(Model(tapped, model.weights))
-    total: dict[str, NDArray[np.float64]] = {}
-    for tensor in tensors:
-        for name, mean in run(tensor).items():
-            total[name] = total.get(name, 0.0) + mean.reshape(-1).astype(np.float64)
-    return {name.removesuffix(":means"): v / len(tensors) for name, v in total.items()}
+        return model  # there is no bias
+    return Model(replace(graph, nodes=tuple(nodes), outputs=tuple(outputs)), model.weights)
 
 
 class _IntegerRun:
@@ -102,10 +127,10 @@ class _IntegerRun:
         assert isinstance(node.op, QConv | RealConv)
         (x,) = self.graph.input_types(node)
         step = float(x.scale or 1) * own.scale.astype(np.float64)
-        # In steps of the sum: real mean over input scale times weight scale.
         found = self._mean(node, node.op.conv, own.weight) + own.bias
         # More would let the sum overflow (`SUM_BITS`).
         most = 1 << SUM_BITS
+        # In steps of the sum: real mean over input scale times weight scale.
         shift = np.clip(np.rint(wanted / step - found), -most, most)
         corrected = np.clip(own.bias + shift, -most, most).astype(np.int32)
         self.weights[node.params[2]] = corrected

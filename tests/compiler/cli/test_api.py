@@ -19,6 +19,11 @@ def test_wrong_names_are_said(images):
         tcc.calibrate("fastnet_block", images, method="msee")
 
 
+def test_too_few_images_are_refused(images):
+    with pytest.raises(tcc.UserError, match="fewer than 10 different images"):
+        tcc.calibrate("fastnet_block", images, method="minmax", min_images=10)
+
+
 def test_integers_are_built_from_images_or_from_a_file(home, images):
     whole = tcc.build("tiny.yaml", "onnxruntime", out="a", precision="int8", data=images)
     about = whole.manifest.calibration

@@ -9,8 +9,9 @@ from PIL import Image
 
 from tcc.compiler.data.dataset import read
 from tcc.compiler.ir.graph import Model, Output
-from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ops import Flatten, GlobalAvgPool
+from tcc.compiler.quant.image_sizes import sizes
 from tcc.compiler.quant.image_variety import variety
 from tcc.compiler.support.diagnostics import UserError
 
@@ -75,3 +76,43 @@ def test_one_class_of_several_is_said(tmp_path):
     assert "all images are of `b`, one of 3 classes" in " ".join(variety(model(), data).notices())
     assert variety(model(labels=()), data).only is None
     assert variety(model(labels=("x", "y")), data).only is None  # other names: nothing is known
+
+
+SMALL, WIDE, LARGE = (4, 4), (8, 16), (40, 40)
+
+
+@pytest.mark.parametrize(
+    ("contract", "sides", "said"),
+    [
+        (PixelResize((8, 8)), [(8, 8), (10, 9)], ()),
+        (PixelResize((8, 8)), [SMALL, (8, 8)], ("1 of 2 images (4 x 4) are enlarged 2.0 times",)),
+        (PixelResize((8, 8)), [WIDE, WIDE], ("2 of 2 images (16 x 8) are of another shape",)),
+        (PixelResize((8, 8)), [(8, 8), LARGE], ("images are of 8 x 8 to 40 x 40",)),
+        (PixelResize((8, 8), "cover"), [WIDE], ()),
+        (PixelResize((8, 8), "cover"), [(8, 36)], ("reads the centre alone, down to 22%",)),
+        (None, [LARGE], ("of 1 of 1 images (40 x 40) the network reads the centre alone",)),
+    ],
+)
+def test_sizes_far_from_the_network_are_told_with_their_cost(contract, sides, said, tmp_path):
+    for number, size in enumerate(sides):
+        image = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    add = Steps(3, 8, 8)
+    crop = (8, 8) if contract is None else None
+    add.inputs = (replace(add.inputs[0], preprocess=Preprocess(resize=contract, crop=crop)),)
+    add("gap", GlobalAvgPool())
+    found = sizes(read(tmp_path), add.inputs[0])
+    told = list(found.notices())
+    assert len(told) == len(said)
+    for one, part in zip(told, said, strict=True):
+        assert part in one
+
+
+def test_a_photograph_that_is_turned_is_measured_as_it_is_shown(tmp_path):
+    image = Image.fromarray(np.zeros((8, 16, 3), np.uint8))
+    exif = image.getexif()
+    exif[274] = 6
+    image.save(tmp_path / "a.jpg", exif=exif)
+    add = Steps(3, 16, 8)
+    add.inputs = (replace(add.inputs[0], preprocess=Preprocess(resize=PixelResize((16, 8)))),)
+    assert sizes(read(tmp_path), add.inputs[0]).found == ((16, 8),)

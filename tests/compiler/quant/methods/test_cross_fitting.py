@@ -29,14 +29,14 @@ def test_every_image_judges_once_and_none_what_it_taught(count):
 def test_equal_images_stay_together():
     names = digests(5)
     found = folds((*names, names[0], names[0]))
-    assert len({0, 5, 6} & set(found[0].judge)) in (0, 3)
+    assert sorted(len({0, 5, 6} & set(fold.judge)) for fold in found) == [0, 0, 0, 3]
     assert folds((names[0],) * 4) == ()
 
 
 def test_large_networks_have_fewer_judges():
     (only,) = folds(digests(64), most=8, parts=1)
     assert len(only.judge) == 8
-    assert len(only.learn) == 32
+    assert len(only.learn) == 48
     assert sum(len(fold.judge) for fold in folds(digests(64), most=8)) == 8
 
 
