@@ -82,7 +82,7 @@ def best(
     options.progress("best", len(ways), len(ways))
     errors = [image_errors.error_shares(ready, crossed.expected, outputs) for outputs in found]
     won = ways[chosen(errors)]
-    # Made anew from all images to learn from: the parts' fits were to judge the way, not to be used.
+    # Made anew from all images to learn from: the fits of the parts were to judge the way.
     winner = won.made(images.statistics)
     judged = tuple(
         (way.name, output_comparison.qualities(ready, crossed.expected, outputs))
@@ -163,8 +163,8 @@ def _expected(
     """
     if not crossed.folds or images.held_out.digest == images.learn.digest:
         return {}
-    # As many beside those that judged in turn as there are held out of all: a fourth. Where only one
-    # part judges, it has chosen: those held out are as many.
+    # As many beside those that judged in turn as there are held out of all: a fourth. Where only
+    # one part judges, it has chosen: those held out are as many.
     share = HELD_OUT - 1 if turns else 1
     held = range(min(len(images.held_out), max(1, len(crossed.places) // share)))
     both = [crossed.run(model, images.held_out, held) for model in (ready, quantize(ready, winner))]
