@@ -12,6 +12,7 @@ from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.methods.bias_correction import SequentialCorrection
+from tcc.compiler.quant.methods.cross_fitting import Fit
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.quant.methods.range_method import RangeMethod
 from tcc.compiler.quant.methods.range_search import minmax
@@ -23,8 +24,6 @@ from tcc.compiler.quant.rounding.second_moments import round_by_moments
 from tcc.compiler.quant.scale_groups import minmax_ranges
 from tcc.compiler.quant.unseen_extremes import seen_extremes, unseen_extremes
 
-Fit = Callable[[Statistics], Calibration]
-"""Gives a calibration, from what was seen of some images."""
 Traces = Mapping[str, ScaleTrace]
 
 SETTINGS = (EqualizationSetting(1 / 16),)

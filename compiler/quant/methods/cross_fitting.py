@@ -1,7 +1,7 @@
 """Images that judge in turn what the others teach: no program is judged by what it learnt from."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.quant.methods.candidate_ways import Fit
+from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.observe.statistics import Statistics
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, output_comparison
 from tcc.compiler.reference.output_comparison import StackedOutputs
+
+Fit = Callable[[Statistics], Calibration]
+"""Gives a calibration, from what was seen of some images."""
 
 FOLDS = 4
 """Parts that judge in turn. Of fewer, much of what the result learns from is missing: with halves
