@@ -5,10 +5,11 @@ from tcc.backends.onnxruntime.backend import OnnxRuntime
 from tcc.backends.pulsar.backend import Pulsar
 from tcc.backends.pulsar.chips import Toolchain
 from tcc.backends.tflite.backend import TfLite
+from tcc.backends.web.backend import Web
 from tcc.compiler.ir.backend import Backend
 
 BACKENDS: tuple[Backend, ...] = (
-    OnnxRuntime(), Arm(), TfLite(),
+    OnnxRuntime(), Arm(), TfLite(), Web(),
     *map(Pulsar, Toolchain),
 )  # fmt: skip
 """Every backend; none imports what it builds with before it builds."""

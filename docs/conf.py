@@ -15,6 +15,7 @@ SECTIONS = {
         "docs/commands",
         "spec/reference",
         "docs/targets",
+        "docs/web",
         "docs/pulsar",
         "docs/measuring",
         "docs/python",

@@ -28,6 +28,7 @@ from tcc.compiler.cli.passes import passes
 from tcc.compiler.cli.plot import plot
 from tcc.compiler.cli.report import echo, named
 from tcc.compiler.cli.run import run
+from tcc.compiler.cli.serve import serve
 from tcc.compiler.cli.show import show
 from tcc.compiler.cli.targets import targets
 from tcc.compiler.cli.train import train
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "build": build,
     "run": run,
+    "serve": serve,
     "eval": evaluate,
     "verify": verify,
     "bench": bench,

@@ -205,6 +205,7 @@ def _placed(chosen: ChosenSpec, plans: "Sequence[Plan]", out: Path) -> None:
     for plan in plans:
         if missing := plan.device.missing():
             raise MissingTool(missing[0])
+        plan.device.fetch()
         name = bundle_folder.name(chosen.spec.name, plan.device.name, plan.precision.name)
         atomic_files.check_folder(out / name, bundle_folder.replaceable)
 

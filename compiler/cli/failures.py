@@ -65,8 +65,9 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 -
             more = {**(error.document if isinstance(error, Rejected) else {}), "more": told.more}
             code = BELOW if isinstance(error, Mislabelled) else INPUT
             return Failure(code, _numbered(told), _summary(told), told.diagnostics, more)
-        case MissingTool(tool=tool):
+        case MissingTool(tool=tool, why=why):
             text = f"error: {tool.name} is needed to {tool.needed_for}, and is not here"
+            text += f"\n   = note: {why}" if why else ""
             text += f"\n   = help: install it: {tool.install}"
             return Failure(TOOL, text, str(error), more={"tool": asdict(tool)})
         case MachineError(diagnostic=found):

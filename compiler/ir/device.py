@@ -19,6 +19,7 @@ from tcc.compiler.ir.backend import (
     Runner,
     ToolUser,
 )
+from tcc.compiler.ir.fetcher import Fetcher
 from tcc.compiler.ir.level_reader import LevelReader
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
@@ -61,6 +62,15 @@ class Device:
     def absent(self) -> tuple[Tool, ...]:
         """Return the tools that running the artifact here needs and that are not here."""
         return tuple(tool for tool in self.tools if not tool.builds and tool.version is None)
+
+    def fetch(self) -> None:
+        """Have here what building takes from elsewhere.
+
+        Raises:
+            MissingTool: It cannot be fetched.
+        """
+        if isinstance(self.backend, Fetcher):
+            self.backend.fetch(self.target)
 
     def versions(self) -> Mapping[str, str]:
         """Return the versions of what decides the files' bytes."""

@@ -46,17 +46,32 @@ def with_inner_levels(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     Raises:
         google.protobuf.message.DecodeError: It is no ONNX model.
     """
-    model = onnx.load_model_from_string(data)
-    graph = model.graph
+    graph = onnx.load_model_from_string(data).graph
+    # As further outputs of a network that is otherwise the same: keeping all values would be
+    # another way to run it (docs/decisions/0029-saturation.md). Repeated fields go on where
+    # a message is followed by another of its kind.
+    return data + inner_outputs(data), tuple(one.name for one in _levels(graph))
+
+
+def inner_outputs(data: bytes) -> bytes:
+    """Return what makes outputs of a model's values of 8-bit integers when it is appended.
+
+    Raises:
+        google.protobuf.message.DecodeError: It is no ONNX model.
+    """
+    graph = onnx.load_model_from_string(data).graph
+    given = {output.name for output in graph.output}
+    more = onnx.ModelProto()
+    more.graph.output.extend(one for one in _levels(graph) if one.name not in given)
+    found: bytes = more.SerializeToString(deterministic=True)
+    return found
+
+
+def _levels(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     kinds = {onnx.TensorProto.UINT8, onnx.TensorProto.INT8}
     made = {name for node in graph.node for name in node.output}
-    given = {output.name for output in graph.output}
     known = [one for one in (*graph.value_info, *graph.output) if one.name in made]
-    # As further outputs of a network that is otherwise the same: keeping all values would be
-    # another way to run it (docs/decisions/0029-saturation.md).
-    found = [one for one in known if one.type.tensor_type.elem_type in kinds]
-    graph.output.extend(one for one in found if one.name not in given)
-    return model.SerializeToString(), tuple(one.name for one in found)
+    return [one for one in known if one.type.tensor_type.elem_type in kinds]
 
 
 def _role(node: onnx.NodeProto) -> OperatorRole:

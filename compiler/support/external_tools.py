@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tcc.compiler.support import user_cache
+
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "arm": ("apache-tvm", "apache-tvm-ffi", "capstone", "ziglang"),
     "import": ("onnx-graphsurgeon", "onnxsim"),
@@ -13,8 +15,12 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch",),
 }
 """Packages by the extra of this one that brings them; all others come with it."""
+FETCHED: Mapping[str, str] = {"onnxruntime-web": "1.30.0"}
+"""Packages of npm that building fetches by itself where npm is, and the version of each."""
 PROGRAMS: Mapping[str, str] = {
     "adb": "adb",
+    "node": "nodejs",
+    "npm": "npm",
     "qemu-aarch64": "qemu-user",
     "qemu-arm": "qemu-user",
     "ssh": "openssh-client",
@@ -26,6 +32,8 @@ def install(name: str) -> str:
     """Return the command that installs a package or program: the only place that knows it."""
     if name in PROGRAMS:
         return f"apt-get install {PROGRAMS[name]}"
+    if name in FETCHED:
+        return f"npm pack {name}@{FETCHED[name]}, into {user_cache.SHOWN}/{name}"
     extra = next((extra for extra, names in EXTRAS.items() if name in names), "")
     return f"pip install 'tcc-compiler[{extra}]'" if extra else f"pip install {name}"
 
@@ -50,8 +58,12 @@ class Tool:
 
 
 class MissingTool(Exception):  # noqa: N818 - it is the tool that is missing
-    """A needed tool is not here; the command line exits with 3 and prints how to install it."""
+    """A needed tool is not here; the command line exits with 3 and prints how to install it.
 
-    def __init__(self, tool: Tool) -> None:
+    `why` says what was tried to get it, where something was.
+    """
+
+    def __init__(self, tool: Tool, why: str = "") -> None:
         super().__init__(f"{tool.name} is needed to {tool.needed_for}; install it: {tool.install}")
         self.tool = tool
+        self.why = why

@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from tcc.compiler.support import scratch_folders
+from tcc.compiler.support import user_cache
 
 COMPILE = (
     "-std=gnu11", "-O2", "-g0", "-fPIC", "-ffp-contract=off", "-fno-sanitize=all",
@@ -29,22 +29,7 @@ def cache() -> Path:
     Raises:
         OSError: There is no home, and in the place for temporary files it is somebody else's.
     """
-    given = os.environ.get("XDG_CACHE_HOME")
-    try:
-        base = Path(given) if given else Path.home() / ".cache"
-        folder = base / "tcc" / "zig"
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except (OSError, RuntimeError):  # no home, or not ours to write to
-        pass
-    folder = scratch_folders.root() / f"tcc-zig-{os.getuid()}"
-    folder.mkdir(0o700, exist_ok=True)
-    # In a place that others share, a folder of this name may be theirs.
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        why = "it belongs to somebody else; set XDG_CACHE_HOME to a folder of yours"
-        raise PermissionError(errno.EACCES, why, str(folder))
-    return folder
+    return user_cache.folder("zig")
 
 
 def mark(arch: str) -> Path:

@@ -1,0 +1,1 @@
+"""Pages that classify in the browser: ONNX Runtime as WebAssembly, with nothing sent anywhere."""

@@ -1,0 +1,165 @@
+"""The target `web`."""
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcc.backends.web.precisions import PRECISIONS
+from tcc.compiler.ir.graph import Graph, Input, Model, Pass
+from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.precision import FP32, Precision
+from tcc.compiler.ir.target import Artifact, Refusal, Target
+from tcc.compiler.support import regular_files
+from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.support.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FILE, LEVELS = "model.onnx", "levels.bin"
+"""The network, and what is appended to it to see its 8-bit integers, where it has some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """Builds a page with the network and ONNX Runtime in it, and runs its code in Node."""
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The one target."""
+        title = "page for browsers, run by ONNX Runtime as WebAssembly"
+        return (Target("web", title, PRECISIONS, calibrates=True, runs=True),)
+
+    def passes(self, precision: Precision) -> tuple[Pass, ...]:
+        """Return what makes of a network what a device runs."""
+        from tcc.compiler.passes import INFERENCE, INT8
+
+        return INT8 if precision.integer else INFERENCE
+
+    def tools(self, target: Target) -> tuple[Tool, ...]:
+        """Return what is vendored, and what runs the page's code here."""
+        from tcc.backends.web import runtime_files
+
+        return (runtime_files.tool(), _node())
+
+    def fetch(self, target: Target) -> None:
+        """Have what is vendored here.
+
+        Raises:
+            MissingTool: It cannot be fetched.
+        """
+        from tcc.backends.web import runtime_files
+
+        runtime_files.files()
+
+    def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
+        """Yield each node that is none of tcc's own: ONNX Runtime's page knows all of ONNX."""
+        from tcc.compiler.ops import INTERNAL, OPS
+        from tcc.compiler.ops.integer import INTEGERS
+
+        known = {*OPS, *INTERNAL, *INTEGERS}
+        for node in graph.nodes:
+            if type(node.op) not in known:
+                yield Refusal(node, f"ONNX Runtime has no rule for {node.op.word}")
+
+    def emit(
+        self,
+        target: Target,
+        model: Model,
+        precision: Precision = FP32,
+        progress: Progress = silent,
+    ) -> Artifact:
+        """Return the page, the network's ONNX file, and ONNX Runtime.
+
+        Raises:
+            MissingTool: ONNX Runtime for browsers is not here and cannot be fetched.
+            UserError: The weights exceed what an ONNX file holds.
+        """
+        from tcc.backends.web import model_file, page_files, runtime_files
+        from tcc.compiler.lower.onnx_inspection import inner_outputs
+
+        progress(target.name, 0, 2)
+        runtime = runtime_files.files()
+        progress(target.name, 1, 2)
+        data = model_file.written(model, precision)
+        network = {FILE: data}
+        if precision.integer:
+            network[LEVELS] = inner_outputs(data)
+        beside = {f"{runtime_files.FOLDER}/{name}": found for name, found in runtime.items()}
+        progress(target.name, 2, 2)
+        return Artifact({**page_files.files(), **network, **beside})
+
+    def numbers(self, target: Target, folder: Path) -> Numbers:
+        """Return what the network's file computes with.
+
+        Raises:
+            UserError: It is no ONNX model, or one that tcc does not write (E0651).
+        """
+        from tcc.compiler.lower.onnx_inspection import numbers
+
+        path = folder / FILE
+        try:
+            return numbers(_data(path))
+        except Exception as error:  # protobuf has exception types of its own
+            label = (str(error).splitlines() or [type(error).__name__])[0][:160]
+            message = "the page's network cannot be read"
+            raise fail("E0651", message, whole_file(str(path)), label=label) from error
+
+    def infer(
+        self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
+    ) -> "list[dict[str, np.ndarray]]":
+        """Run the page's code in Node on preprocessed tensors; return raw outputs by name.
+
+        Raises:
+            MissingTool: Node is not here.
+            UserError: The page's code fails (E0651).
+        """
+        self._need()
+        from tcc.backends.web import headless
+
+        return headless.infer(folder, source, tensors)
+
+    def run(
+        self, target: Target, folder: Path, images: "Sequence[np.ndarray]"
+    ) -> "list[dict[str, np.ndarray]]":
+        """Run the page's code in Node on images, by the contract in the manifest beside it.
+
+        Raises:
+            MissingTool: Node is not here.
+            UserError: The page's code fails (E0651).
+        """
+        self._need()
+        from tcc.backends.web import headless
+
+        return headless.run(folder, images)
+
+    def inner_levels(
+        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+    ) -> "Iterator[Mapping[str, np.ndarray]]":
+        """Run the page's code in Node with all that lies between the layers given out; yield it.
+
+        Raises:
+            MissingTool: Node is not here.
+            UserError: The page's code fails (E0651).
+        """
+        self._need()
+        from tcc.backends.web import headless
+
+        return headless.inner_levels(folder, source, tensors)
+
+    def _need(self) -> None:
+        if _node().version is None:
+            raise MissingTool(_node())
+
+
+def _node() -> Tool:
+    found = "found" if shutil.which("node") else None
+    return Tool("node", "run pages here", found, builds=False)
+
+
+def _data(path: Path) -> bytes:
+    with regular_files.opened(path) as file:
+        return file.read()

@@ -1,0 +1,47 @@
+// Runs the code of a page on inputs without a window: `node headless.mjs FOLDER`. The folder has
+// task.json and inputs.bin; outputs.bin is written beside them, and what it holds is printed.
+
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+const folder = process.argv[2];
+const task = JSON.parse(await readFile(join(folder, 'task.json'), 'utf8'));
+const own = (name) => import(pathToFileURL(join(task.page, name)).href);
+const bytes = async (name) => new Uint8Array(await readFile(join(task.page, name)));
+const { Network } = await own('network.js');
+const contracts = await own('contract.js');
+
+const input = task.input ?? JSON.parse(await readFile(join(task.page, '../manifest.json'))).input;
+const network = await Network.open({
+  runtime: await bytes('onnxruntime/ort-wasm-simd-threaded.wasm'),
+  model: await bytes('model.onnx'),
+  levels: task.levels ? await bytes('levels.bin') : undefined,
+  input,
+});
+const given = await readFile(join(folder, 'inputs.bin'));
+const results = [];
+let outputs;
+let at = 0;
+for (const size of task.inputs) {
+  results.push(await network.run(size ? ofImage(size) : tensor()));
+  outputs ??= results[0].map(({ name, dims, type }) => ({ name, dims, type }));
+}
+const parts = results.flat().map(({ data }) => Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+await writeFile(join(folder, 'outputs.bin'), Buffer.concat(parts));
+process.stdout.write(JSON.stringify({ outputs }), () => process.exit(0));
+
+/** The next tensor of the file. */
+function tensor() {
+  const values = new Float32Array(input.shape.reduce((a, b) => a * b, 1));
+  new Uint8Array(values.buffer).set(given.subarray(at, at + values.byteLength));
+  at += values.byteLength;
+  return values;
+}
+
+/** What the contract makes of the next image of the file. */
+function ofImage([height, width]) {
+  const data = given.subarray(at, at + 3 * height * width);
+  at += data.length;
+  return contracts.apply(input.preprocess, { height, width, data }, input.shape);
+}

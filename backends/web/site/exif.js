@@ -1,0 +1,90 @@
+// How an image is to be turned: the orientation of EXIF, or of XMP where EXIF has none, as Pillow
+// reads them. Pixels are {height, width, data} of three bytes each.
+
+import { ImageError } from './errors.js';
+
+const ORIENTATION = 0x0112;
+const BYTE = 1;
+const SHORT = 3;
+const LONG = 4;
+
+/** The orientation, 1 to 8, that EXIF data say; undefined where they say none. */
+export function orientation(exif) {
+  const data = withoutPrefix(exif);
+  if (data.length === 0) return undefined;
+  const view = new DataView(data.buffer, data.byteOffset, data.length);
+  try {
+    const order = view.getUint16(0);
+    if (order !== 0x4949 && order !== 0x4d4d) throw new RangeError('no byte order');
+    const little = order === 0x4949;
+    const start = view.getUint32(4, little);
+    const count = view.getUint16(start, little);
+    for (let entry = start + 2; entry < start + 2 + 12 * count; entry += 12) {
+      if (view.getUint16(entry, little) === ORIENTATION) return value(view, entry, little);
+    }
+  } catch (error) {
+    if (error instanceof RangeError) throw new ImageError('the image is damaged: its EXIF data');
+    throw error;
+  }
+  return undefined;
+}
+
+function value(view, entry, little) {
+  const type = view.getUint16(entry + 2, little);
+  if (view.getUint32(entry + 4, little) !== 1) throw new RangeError('several orientations');
+  if (type === BYTE) return view.getUint8(entry + 8);
+  if (type === SHORT) return view.getUint16(entry + 8, little);
+  if (type === LONG) return view.getUint32(entry + 8, little);
+  throw new RangeError('an orientation that is no number');
+}
+
+function withoutPrefix(exif) {
+  let data = exif;
+  const begins = () => String.fromCharCode(...data.subarray(0, 6)) === 'Exif\0\0';
+  while (begins()) data = data.subarray(6);
+  return data;
+}
+
+/** The orientation that the text of XMP says; undefined where it says none. */
+export function orientationOfXmp(text) {
+  const found = /tiff:Orientation(="|>)([0-9])/.exec(text);
+  return found ? Number(found[2]) : undefined;
+}
+
+/** An image turned as its orientation says; others than 2 to 8 leave it as it is. */
+export function turned(image, how) {
+  const { height: h, width: w } = image;
+  switch (how) {
+    case 2:
+      return moved(image, h, w, (x, y) => y * w + (w - 1 - x));
+    case 3:
+      return moved(image, h, w, (x, y) => (h - 1 - y) * w + (w - 1 - x));
+    case 4:
+      return moved(image, h, w, (x, y) => (h - 1 - y) * w + x);
+    case 5:
+      return moved(image, w, h, (x, y) => x * w + y);
+    case 6:
+      return moved(image, w, h, (x, y) => (h - 1 - x) * w + y);
+    case 7:
+      return moved(image, w, h, (x, y) => (h - 1 - x) * w + (w - 1 - y));
+    case 8:
+      return moved(image, w, h, (x, y) => x * w + (w - 1 - y));
+    default:
+      return image;
+  }
+}
+
+function moved({ data }, height, width, place) {
+  const result = new Uint8Array(data.length);
+  let at = 0;
+  for (let y = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1) {
+      const from = 3 * place(x, y);
+      result[at] = data[from];
+      result[at + 1] = data[from + 1];
+      result[at + 2] = data[from + 2];
+      at += 3;
+    }
+  }
+  return { height, width, data: result };
+}

@@ -1,0 +1,100 @@
+// Image files to RGB pixels: PNG by the page's own decoder, which gives Pillow's bytes; JPEG, WebP
+// and BMP by the browser's, which may differ from Pillow's by some levels. An image is
+// {height, width, data, remarks, exact}.
+
+import { checkSize } from './contract.js';
+import { ImageError } from './errors.js';
+import { decodePng, isPng } from './png.js';
+
+const MAX_BYTES = 1 << 28;
+const BY_THE_BROWSER = 'decoded by this browser, not by the page: pixels may differ by some levels';
+
+/** The pixels of the bytes of an image file. */
+export async function decode(bytes) {
+  if (bytes.length > MAX_BYTES) throw new ImageError('the file is larger than 256 MiB');
+  if (isPng(bytes)) return { ...(await decodePng(bytes)), exact: true };
+  const kind = kindOf(bytes);
+  if (!kind) throw new ImageError('not an image of a known format: PNG, JPEG, WebP or BMP');
+  if (isAnimated(kind, bytes)) {
+    throw new ImageError('this file is an animation: save the frame that is meant');
+  }
+  if (typeof createImageBitmap === 'undefined') throw new ImageError(`there is no ${kind} decoder`);
+  const plain = kind === 'image/jpeg' ? withoutProfile(bytes) : bytes;
+  const image = await byBrowser(new Blob([plain], { type: kind }));
+  return { ...image, remarks: [BY_THE_BROWSER], exact: false };
+}
+
+/** The pixels of a camera's frame, or of whatever else a canvas can draw. */
+export function ofBitmap(bitmap) {
+  const { width, height } = bitmap;
+  checkSize(height, width);
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext('2d', { willReadFrequently: true, colorSpace: 'srgb' });
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close?.();
+  return withoutAlpha(context.getImageData(0, 0, width, height));
+}
+
+async function byBrowser(blob) {
+  const options = {
+    imageOrientation: 'from-image', premultiplyAlpha: 'none', colorSpaceConversion: 'none',
+  };
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(blob, options);
+  } catch {
+    throw new ImageError('this browser cannot decode the image: it is damaged, or of a kind unknown');
+  }
+  return ofBitmap(bitmap);
+}
+
+function withoutAlpha({ width, height, data }) {
+  const found = new Uint8Array(3 * width * height);
+  for (let from = 0, at = 0; from < data.length; from += 4, at += 3) {
+    // Under transparent pixels a canvas keeps no colour, where Pillow has the one that is stored.
+    if (data[from + 3] !== 255) {
+      throw new ImageError('transparent pixels are read from PNG alone: save the image as PNG');
+    }
+    found[at] = data[from];
+    found[at + 1] = data[from + 1];
+    found[at + 2] = data[from + 2];
+  }
+  return { width, height, data: found };
+}
+
+const text = (bytes, from, end) => String.fromCharCode(...bytes.subarray(from, end));
+
+function kindOf(bytes) {
+  if (bytes[0] === 0xff && bytes[1] === 0xd8) return 'image/jpeg';
+  if (text(bytes, 0, 4) === 'RIFF' && text(bytes, 8, 12) === 'WEBP') return 'image/webp';
+  if (text(bytes, 0, 2) === 'BM') return 'image/bmp';
+  return undefined;
+}
+
+/** Whether a WebP file says of itself that it is an animation. */
+function isAnimated(kind, bytes) {
+  return kind === 'image/webp' && text(bytes, 12, 16) === 'VP8X' && (bytes[20] & 2) > 0;
+}
+
+/** A JPEG file without its colour profile, which Pillow does not apply and some browsers do. */
+export function withoutProfile(bytes) {
+  const parts = [bytes.subarray(0, 2)];
+  let at = 2;
+  while (at + 4 <= bytes.length && bytes[at] === 0xff && bytes[at + 1] !== 0xda) {
+    const end = at + 2 + bytes[at + 2] * 256 + bytes[at + 3];
+    const profile = bytes[at + 1] === 0xe2 && text(bytes, at + 4, at + 15) === 'ICC_PROFILE';
+    if (!profile) parts.push(bytes.subarray(at, end));
+    at = end;
+  }
+  return joined([...parts, bytes.subarray(at)]);
+}
+
+function joined(parts) {
+  const found = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    found.set(part, at);
+    at += part.length;
+  }
+  return found;
+}

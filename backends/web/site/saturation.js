@@ -1,0 +1,63 @@
+// How often the integers of a network are the last of their levels, beside what is usual on the
+// images of its calibration: more says that they no longer stand for the images at hand. The rule is
+// that of `tcc eval --saturation` (compiler/driver/saturation.py).
+
+const TIMES = 4;
+const LEAST = 1e-4;
+
+/** The share of values that are the last of their levels, as they are stored. */
+export function share({ type, data }, signed) {
+  const [low, high] = type === 'int8' ? [-128, 127] : [0, 255];
+  let found = 0;
+  for (let i = 0; i < data.length; i += 1) {
+    if (data[i] === high || (signed && data[i] === low)) found += 1;
+  }
+  return found / Math.max(data.length, 1);
+}
+
+/** Counts over images; `layers` are those of report/int8.json. */
+export class Saturation {
+  constructor(layers) {
+    this.layers = new Map(
+      layers
+        .filter((layer) => layer.at_end !== undefined)
+        .map(({ name, signed, at_end: usual }) => [name, { signed, usual, shares: [] }]),
+    );
+  }
+
+  /** Leave out all images that were taken in. */
+  forget() {
+    for (const layer of this.layers.values()) layer.shares = [];
+  }
+
+  /** Take in the outputs of an image; of it, how many layers are beyond what is usual. */
+  add(outputs) {
+    let counted = 0;
+    let beyond = 0;
+    for (const output of outputs) {
+      const layer = this.layers.get(output.name);
+      if (!layer) continue;
+      const found = share(output, layer.signed);
+      layer.shares.push(found);
+      counted += 1;
+      if (found > bound(layer)) beyond += 1;
+    }
+    return { counted, beyond };
+  }
+
+  /** The names of layers that saturate unusually often, by two standard errors, over all images. */
+  unusual() {
+    return [...this.layers].filter(([, layer]) => isUnusual(layer)).map(([name]) => name);
+  }
+}
+
+const bound = ({ usual }) => Math.max(TIMES * usual, LEAST);
+
+function isUnusual(layer) {
+  const { length } = layer.shares;
+  if (length < 2) return false; // a single odd image says nothing of the others
+  const mean = layer.shares.reduce((a, b) => a + b, 0) / length;
+  const squares = layer.shares.reduce((sum, one) => sum + (one - mean) ** 2, 0);
+  const error = Math.sqrt(squares / (length - 1) / length);
+  return mean - 2 * error > bound(layer);
+}

@@ -1,0 +1,18 @@
+"""What tests of pages need: ONNX Runtime for browsers, which npm brings once."""
+
+import pytest
+from web_node import NODE
+
+from tcc.backends.web import runtime_files
+from tcc.compiler.support.external_tools import MissingTool
+
+
+@pytest.fixture(scope="session")
+def runtime():
+    """The files of ONNX Runtime for browsers, and Node to run them."""
+    if not NODE:
+        pytest.skip("needs Node.js: apt-get install nodejs")
+    try:
+        return runtime_files.files()
+    except MissingTool as error:
+        pytest.skip(f"{error} {error.why}")

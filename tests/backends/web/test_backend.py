@@ -1,0 +1,179 @@
+"""The target `web`: its files, and what its code computes in Node."""
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+import pytest
+from nets import dense, gated
+from op_cases import CASES, one_input, tensors, trained
+from quantised import int8, picture
+from web_node import node
+
+from tcc.backends.web.backend import Web
+from tcc.backends.web.precisions import FP16, INT8, PRECISIONS
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.precision import FP32
+from tcc.compiler.ops import Relu
+from tcc.compiler.passes import INFERENCE, run
+from tcc.compiler.reference import float_program, integer_program
+from tcc.compiler.support.diagnostics import UserError
+
+BACKEND = Web()
+(TARGET,) = BACKEND.targets
+RUN_ALL = """
+import { readFileSync, writeFileSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
+const folder = process.argv[2];
+const { Network } = await import(pathToFileURL(folder + '/network.js').href);
+const runtime = new Uint8Array(readFileSync(folder + '/onnxruntime/ort-wasm-simd-threaded.wasm'));
+const found = {};
+for (const [name, input] of Object.entries(JSON.parse(readFileSync(folder + '/inputs.json')))) {
+  try {
+    const model = new Uint8Array(readFileSync(`${folder}/${input.file}.onnx`));
+    const network = await Network.open({ runtime, model, input });
+    const values = readFileSync(`${folder}/${input.file}.bin`);
+    const given = new Float32Array(values.buffer.slice(values.byteOffset, values.byteOffset + values.length));
+    const outputs = await network.run(given);
+    found[name] = outputs.map(({ name: output, dims, data }) => ({ output, dims, data: Array.from(data) }));
+  } catch (error) {
+    found[name] = String(error);
+  }
+}
+process.stdout.write(JSON.stringify(found), () => process.exit(0));
+"""
+
+
+def written(folder, artifact):
+    for name, data in artifact.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def built(folder, precision=FP32):
+    """A page of a small network in a folder, its input, and what the reference gives for that."""
+    graph = dense() if precision is INT8 else gated()
+    if precision is INT8:
+        program = int8(graph, trained(graph))
+        x = picture(program.graph)
+        (expected,) = integer_program.run(program, [x])
+        return written(folder, BACKEND.emit(TARGET, program, INT8)), program, x, expected
+    model = run(Model(graph, trained(graph)), INFERENCE)
+    x = tensors(model, batch=1)[0][0]
+    (expected,) = float_program.run(model, [x])
+    return written(folder, BACKEND.emit(TARGET, model, precision)), model, x, expected
+
+
+def test_its_target():
+    assert (TARGET.name, TARGET.calibrates, TARGET.runs) == ("web", True, True)
+    assert [tool.name for tool in BACKEND.tools(TARGET)] == ["onnxruntime-web", "node"]
+
+
+def test_its_files_are_the_page_the_network_and_the_runtime(runtime):
+    graph = gated()
+    model = Model(graph, trained(graph))
+    first, second = BACKEND.emit(TARGET, model).files, BACKEND.emit(TARGET, model).files
+    assert first == second
+    assert {"index.html", "app.js", "model.onnx", "LICENSE-onnxruntime.txt"} < first.keys()
+    assert {name for name in first if "/" in name} == {f"onnxruntime/{name}" for name in runtime}
+    assert "levels.bin" not in first
+    half = onnx.load_from_string(BACKEND.emit(TARGET, model, FP16).files["model.onnx"])
+    assert onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in half.graph.initializer}
+
+
+ALL = [pytest.param(p, marks=pytest.mark.slow) if p is FP16 else p for p in PRECISIONS]
+
+
+@pytest.mark.parametrize("precision", ALL, ids=lambda p: p.name)
+def test_its_code_gives_what_the_reference_gives(tmp_path, runtime, precision):
+    folder, model, x, expected = built(tmp_path, precision)
+    found, again = BACKEND.infer(TARGET, folder, model.graph.inputs[0], [x, x])
+    assert found.keys() == expected.keys()
+    for name, wanted in expected.items():
+        assert (found[name].shape, found[name].dtype) == (wanted.shape, np.float32)
+        assert found[name].tobytes() == again[name].tobytes()
+        if precision is INT8:
+            assert found[name].tobytes() == wanted.astype(np.float32).tobytes()
+        else:
+            bound = {FP32: 1e-5, FP16: 1e-2}[precision] * max(1.0, float(np.abs(wanted).max()))
+            np.testing.assert_allclose(found[name], wanted, rtol=0, atol=bound)
+
+
+@pytest.mark.slow
+def test_its_levels_are_those_of_onnx_runtime(tmp_path, runtime):
+    from tcc.compiler.lower.onnx_inspection import with_inner_levels
+    from tcc.compiler.reference.onnxruntime_session import session
+
+    folder, model, x, _ = built(tmp_path, INT8)
+    data, names = with_inner_levels((folder / "model.onnx").read_bytes())
+    appended = (folder / "model.onnx").read_bytes() + (folder / "levels.bin").read_bytes()
+    assert onnx.load_from_string(appended) == onnx.load_from_string(data)
+    source = model.graph.inputs[0]
+    (found,) = BACKEND.inner_levels(TARGET, folder, source, [x])
+    feed = {source.name: x[None].astype(source.type.dtype.value)}
+    wanted = session(data, deterministic=True, exact_products=True).run(list(names), feed)
+    assert len(names) > 3
+    assert {name: found[name].tobytes() for name in names} == {
+        name: value.tobytes() for name, value in zip(names, wanted, strict=True)
+    }
+
+
+@pytest.mark.slow
+def test_every_op_case_is_computed(tmp_path, runtime):
+    """In one process, since most of the time is the start."""
+    graph = gated()
+    written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
+    listed, expected = {}, {}
+    for number, (name, case) in enumerate(CASES.items()):
+        model = one_input(case)
+        assert list(BACKEND.refusals(TARGET, model.graph)) == []
+        (x,) = tensors(model, batch=1)
+        (source,) = model.graph.inputs
+        (tmp_path / f"{number}.bin").write_bytes(x.tobytes())
+        (tmp_path / f"{number}.onnx").write_bytes(BACKEND.emit(TARGET, model).files["model.onnx"])
+        shape = {"name": source.name, "shape": source.type.shape, "dtype": "float32"}
+        listed[name] = {"file": str(number), **shape}
+        (expected[name],) = float_program.run(model, [x[0]])
+    (tmp_path / "inputs.json").write_text(json.dumps(listed))
+    found = node(RUN_ALL, tmp_path, tmp_path)
+    assert found.keys() == CASES.keys()
+    for name, outputs in found.items():
+        assert isinstance(outputs, list), (name, outputs)
+        for one in outputs:
+            wanted = expected[name][one["output"]]
+            assert one["dims"][1:] == list(wanted.shape), name
+            bound = 2e-5 * max(1.0, float(np.abs(wanted).max()))
+            np.testing.assert_allclose(
+                np.array(one["data"]), wanted.reshape(-1), rtol=2e-5, atol=bound, err_msg=name
+            )
+
+
+def test_an_op_without_a_rule_is_refused():
+    @dataclass(frozen=True, slots=True)
+    class Odd(Relu):
+        word = "odd"
+
+    graph = gated()
+    nodes = tuple(replace(n, op=Odd()) if n.op == Relu() else n for n in graph.nodes)
+    found = list(BACKEND.refusals(TARGET, replace(graph, nodes=nodes)))
+    assert [(r.node.name, r.why) for r in found] == [
+        ("shrink_relu", "ONNX Runtime has no rule for odd")
+    ]
+
+
+def test_what_is_no_page_is_the_users_error(tmp_path, runtime):
+    folder, model, x, _ = built(tmp_path)
+    source = model.graph.inputs[0]
+    whole = (folder / "model.onnx").read_bytes()
+    changes = [("model.onnx", b"not a model"), ("model.onnx", whole[:-40]), ("network.js", b"no(")]
+    changes.append(("network.js", b"process.stdout.write('[]');process.exit(0)"))
+    for name, data in changes:
+        kept = (folder / name).read_bytes()
+        (folder / name).write_bytes(data)
+        with pytest.raises(UserError) as caught:
+            BACKEND.infer(TARGET, folder, source, [x])
+        (told,) = caught.value.diagnostics
+        assert (told.code, told.message) == ("E0651", "the page's code does not run in Node")
+        (folder / name).write_bytes(kept)

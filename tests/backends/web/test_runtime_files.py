@@ -1,0 +1,88 @@
+"""ONNX Runtime for browsers: kept once it was fetched, and never taken for what it is not."""
+
+import io
+import tarfile
+
+import pytest
+
+from tcc.backends.web import runtime_files
+from tcc.backends.web.backend import Web
+from tcc.compiler.support.external_tools import MissingTool
+
+(TARGET,) = Web().targets
+
+
+def archive(files):
+    """An archive as npm packs it."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as opened:
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"package/dist/{name}")
+            member.size = len(data)
+            opened.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The folder that they are kept in, empty; there is no npm."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "cache/tcc/onnxruntime-web").mkdir(parents=True)
+    return tmp_path / "cache/tcc/onnxruntime-web"
+
+
+def npm(place, text):
+    program = place.parents[2] / "bin/npm"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+
+
+def missing():
+    with pytest.raises(MissingTool) as caught:
+        runtime_files.files()
+    return caught.value
+
+
+def test_nothing_is_here(place):
+    assert runtime_files.tool().version is None
+    assert missing().why == ""
+    version = runtime_files.VERSION
+    wanted = f"npm pack onnxruntime-web@{version}, into ~/.cache/tcc/onnxruntime-web"
+    assert missing().tool.install == wanted
+
+
+def test_no_network(place):
+    npm(place, "echo 'npm error code ENOTFOUND' >&2; echo 'npm error network failed' >&2; exit 1")
+    assert runtime_files.tool().version == runtime_files.VERSION
+    assert (
+        missing().why == "npm cannot fetch it: npm error code ENOTFOUND; npm error network failed"
+    )
+    npm(place, "exit 7")
+    assert missing().why == "npm cannot fetch it: it ends with 7"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no archive", archive({}), archive(dict.fromkeys(runtime_files.FILES, b"x"))]
+)
+def test_an_archive_of_something_else(place, data):
+    (place / runtime_files.ARCHIVE).write_bytes(data)
+    assert runtime_files.tool().version is None
+    (place / "other.tgz").write_bytes(data)
+    npm(place, f"/bin/cp {place}/other.tgz {runtime_files.ARCHIVE}")
+    assert missing().why == "what npm fetched is not the package that tcc knows"
+    assert not (place / runtime_files.VERSION).exists()
+
+
+def test_an_archive_beside_is_taken_and_what_is_kept_is_checked(place, runtime, monkeypatch):
+    (place / runtime_files.ARCHIVE).write_bytes(archive(runtime))
+    assert runtime_files.files() == runtime
+    npm(place, f"/bin/cp {place}/moved.tgz {runtime_files.ARCHIVE}")
+    (place / runtime_files.ARCHIVE).rename(place / "moved.tgz")
+    assert runtime_files.files() == runtime
+    (place / "moved.tgz").unlink()
+    assert runtime_files.files() == runtime  # kept
+    name = min(runtime)
+    (place / runtime_files.VERSION / name).write_bytes(b"changed")
+    assert missing().why.startswith("npm cannot fetch it")

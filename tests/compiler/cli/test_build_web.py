@@ -1,0 +1,141 @@
+"""`tcc build --target web`, and the commands on what it writes."""
+
+import http.client
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from web_node import NODE
+
+from tcc.backends.web import runtime_files
+from tcc.compiler.bundle import bundle_folder
+from tcc.compiler.cli import devices
+from tcc.compiler.cli.serve import server
+from tcc.compiler.support.external_tools import MissingTool
+
+BUILD = ("build", "tiny.yaml", "--target", "web")
+
+
+@pytest.fixture
+def page(tcc, home):
+    """The folder of a page."""
+    try:
+        runtime_files.files()
+    except MissingTool as error:
+        pytest.skip(f"{error} {error.why}")
+    assert tcc(*BUILD, "-q", "--no-replay").code == 0
+    return home / "build/tiny-web-fp32"
+
+
+@pytest.fixture
+def ask(page):
+    """Ask a server of the page: status, headers and body of an answer."""
+    found = bundle_folder.read(page, devices.precision)
+    with server(found, "127.0.0.1", 0) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+
+        def answer(path, method="GET", host="localhost"):
+            client = http.client.HTTPConnection(*listening.server_address[:2], timeout=20)
+            client.putrequest(method, path, skip_host=True)
+            client.putheader("Host", host)
+            client.endheaders()
+            got = client.getresponse()
+            body = got.read()
+            client.close()
+            return got.status, dict(got.getheaders()), body
+
+        yield answer
+        listening.shutdown()
+
+
+def test_it_is_built_verified_and_run(tcc, page, picture):
+    if not NODE:
+        pytest.skip("needs Node.js: apt-get install nodejs")
+    about = json.loads((page / "manifest.json").read_text())
+    assert about["made_with"]["onnxruntime-web"] == runtime_files.VERSION
+    found = tcc("verify", page)
+    assert (found.code, found.err) == (0, "warning: the weights are random: predictions mean nothing\n") or found.code == 0
+    assert tcc("build", "tiny.yaml", "--target", "ort", "-q").code == 0
+    wanted, given = (
+        tcc("run", bundle, picture, "--json").document["images"][0]["outputs"]["logits"]["raw"]
+        for bundle in (page.parent / "tiny-onnxruntime-fp32", page)
+    )
+    assert given == pytest.approx(wanted, abs=1e-6)
+
+
+def test_nothing_here_runs_it(tcc, page, picture, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    found = tcc("verify", page)
+    assert found.code == 3
+    assert "error: node is needed to run pages here, and is not here\n" in found.err
+    assert "help: install it: apt-get install nodejs" in found.err
+    assert tcc(*BUILD).out.splitlines()[2] == "  not compared with the reference: node is not here"
+
+
+def test_nothing_here_builds_it(tcc, home, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    program = home / "npm"
+    program.write_text("#!/bin/sh\necho 'npm error code ENOTFOUND' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(home))
+    found = tcc(*BUILD)
+    assert found.code == 3
+    assert found.err.splitlines()[-3:] == [
+        "error: onnxruntime-web is needed to build pages for browsers, and is not here",
+        "   = note: npm cannot fetch it: npm error code ENOTFOUND",
+        "   = help: install it: npm pack onnxruntime-web@1.30.0, into ~/.cache/tcc/onnxruntime-web",
+    ]
+    assert not (home / "build").exists()
+    program.unlink()
+    assert tcc(*BUILD).code == 3
+
+
+def test_it_is_served(ask, page):
+    status, headers, _ = ask("/")
+    assert (status, headers["Location"]) == (302, "/model/index.html")
+    kinds = {
+        "index.html": "text/html; charset=utf-8", "app.js": "text/javascript; charset=utf-8",
+        "onnxruntime/ort.wasm.bundle.min.mjs": "text/javascript; charset=utf-8",
+        "onnxruntime/ort-wasm-simd-threaded.wasm": "application/wasm",
+        "model.onnx": "application/octet-stream", "style.css": "text/css; charset=utf-8",
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        status, headers, body = ask(f"/model/{name}")
+        assert (status, headers["Content-Type"]) == (200, kind)
+        assert body == (page / "model" / name).read_bytes()
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "script-src 'self' 'wasm-unsafe-eval';" in headers["Content-Security-Policy"]
+    assert ask("/manifest.json?x=1#y")[2] == (page / "manifest.json").read_bytes()
+    assert ask("/model/app.js", "HEAD")[2] == b""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/model", "/model/", "/model/../../tiny.yaml", "/%2e%2e/tiny.yaml", "//etc/passwd", "/model/app.js/", "/nothing", "/model%2f..%2f..%2ftiny.yaml", "/model/app.js%00"],
+)  # fmt: skip
+def test_nothing_else_is_served(ask, path):
+    assert ask(path)[0] == 404
+
+
+def test_others_are_not_served(ask, page):
+    for host in ("evil.example", "evil.example:80", "", "127.0.0.1.evil.example"):
+        assert ask("/manifest.json", host=host)[0] == 421
+    for host in ("localhost:8000", "127.0.0.1", "[::1]:9"):
+        assert ask("/manifest.json", host=host)[0] == 200
+    for method in ("POST", "PUT", "DELETE"):
+        assert ask("/manifest.json", method)[0] == 501
+    (page / "model/app.js").unlink()
+    assert ask("/model/app.js")[0] == 404
+
+
+def test_what_cannot_be_served(tcc, page, built, monkeypatch):
+    found = tcc("serve", built)
+    assert found.code == 2
+    assert "error[E0659]: a bundle for onnxruntime has no page to serve\n" in found.err
+    for words in (("--host", "192.0.2.1"), ("--host", "no such host"), ("--host", "ü" * 80)):
+        found = tcc("serve", page, *words, "--port", "0")
+        assert found.code == 2, found.err
+        assert "error[E0661]: cannot listen on " in found.err
+    assert tcc("serve", page, "--port", "70000").code == 2
+    assert Path("build").is_dir()

@@ -1,0 +1,68 @@
+"""The page's modules in Node, for tests."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SITE = Path(__file__).resolve().parents[1] / "backends/web/site"
+NODE = shutil.which("node")
+needs_node = pytest.mark.skipif(not NODE, reason="needs Node.js: apt-get install nodejs")
+
+
+def node(code, folder, *words):
+    """What a module prints that may import the page's as `site/NAME`, read as JSON."""
+    script = folder / "script.mjs"
+    script.write_text(code.replace("'site/", f"'{SITE.as_uri()}/"))
+    command = [NODE, script, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+CONTRACTS = """
+import { readFileSync, writeFileSync } from 'node:fs';
+import { apply } from 'site/contract.js';
+const folder = process.argv[2];
+const found = [];
+const given = readFileSync(folder + '/images.bin');
+const parts = JSON.parse(readFileSync(folder + '/cases.json')).map(({ contract, shape, at, image }) => {
+  const [height, width] = image;
+  const data = given.subarray(at, at + 3 * height * width);
+  try {
+    const values = apply(contract, { height, width, data }, shape);
+    found.push(values.length);
+    return Buffer.from(values.buffer);
+  } catch (error) {
+    found.push(error.message);
+    return Buffer.alloc(0);
+  }
+});
+writeFileSync(folder + '/tensors.bin', Buffer.concat(parts));
+console.log(JSON.stringify(found));
+"""
+
+
+def tensors(folder, cases):
+    """What the page makes of images by contracts: cases are (contract as JSON, shape, pixels)."""
+    listed, at = [], 0
+    with (folder / "images.bin").open("wb") as file:
+        for contract, shape, image in cases:
+            file.write(image.tobytes())
+            listed.append(
+                {"contract": contract, "shape": shape, "at": at, "image": image.shape[:2]}
+            )
+            at += image.nbytes
+    (folder / "cases.json").write_text(json.dumps(listed))
+    found = node(CONTRACTS, folder, folder)
+    values = np.fromfile(folder / "tensors.bin", "<f4")
+    start = 0
+    for count, (_, shape, _) in zip(found, cases, strict=True):
+        if isinstance(count, str):
+            yield count
+        else:
+            yield values[start : start + count].reshape(shape)
+            start += count
