@@ -74,7 +74,7 @@ def server(bundle: "Bundle", host: str, port: int) -> "StaticServer":
     files: dict[str, Path] = {path: bundle.folder / path for path in paths}
     try:
         return StaticServer(host, port, files, page)
-    except (OSError, UnicodeError) as error:
+    except (OSError, TypeError, ValueError) as error:  # a name that is no name is one of these
         reason = getattr(error, "strerror", None) or "it is no address"
         message = f"cannot listen on {host[:80]}, port {port}: {reason}"
         help = "choose another with --port, or --port 0 for a free one"

@@ -55,7 +55,10 @@ def test_it_is_built_verified_and_run(tcc, page, picture):
     about = json.loads((page / "manifest.json").read_text())
     assert about["made_with"]["onnxruntime-web"] == runtime_files.VERSION
     found = tcc("verify", page)
-    assert (found.code, found.err) == (0, "warning: the weights are random: predictions mean nothing\n") or found.code == 0
+    assert (found.code, found.err) == (
+        0,
+        "warning: the weights are random: predictions mean nothing\n",
+    ) or found.code == 0
     assert tcc("build", "tiny.yaml", "--target", "ort", "-q").code == 0
     wanted, given = (
         tcc("run", bundle, picture, "--json").document["images"][0]["outputs"]["logits"]["raw"]
