@@ -87,7 +87,7 @@ def _of_held_out(
 
 def _notices(found: CalibrationResult, shown: ImageVariety) -> Iterator[str]:
     """Yield what is to be said of how much the set told."""
-    if found.held_out and shown.different < HELD_OUT:
+    if found.judged and shown.different < HELD_OUT:
         yield f"with {_images(shown.different)}, what is learnt from is also what judges"
     spreads = [trace.spread for trace in found.traces.values() if trace.spread is not None]
     middle = float(np.median(spreads)) if spreads else 0.0
