@@ -20,6 +20,7 @@ SECTIONS = {
         "docs/measuring",
         "docs/python",
         "docs/training",
+        "docs/slides",
         "docs/from-pytorch",
         "docs/errors",
     ],

@@ -104,6 +104,7 @@ def test_every_command_of_the_readme_and_of_the_list_runs(folder, monkeypatch):
         "ddsnet-onnxruntime-int8",
         "ddsnet-onnxruntime.calibration.json",
         "ddsnet-tflite-fp16",
+        "mask.geojson",
         "tiles-tflite-int8",
         "tsne.svg",
     ]

@@ -30,6 +30,7 @@ from tcc.compiler.cli.report import echo, named
 from tcc.compiler.cli.run import run
 from tcc.compiler.cli.serve import serve
 from tcc.compiler.cli.show import show
+from tcc.compiler.cli.slide import slide
 from tcc.compiler.cli.targets import targets
 from tcc.compiler.cli.train import train
 from tcc.compiler.cli.verify import verify
@@ -114,6 +115,7 @@ app = typer.Typer(
 for _name, _function in COMMANDS.items():
     app.command(_name, cls=Command, epilog=EPILOGS.get(_name))(_function)
 app.add_typer(plot, name="plot")
+app.add_typer(slide, name="slide")
 app.add_typer(zoo, name="zoo")
 
 

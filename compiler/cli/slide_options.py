@@ -1,0 +1,151 @@
+"""Options that the commands of `tcc slide` share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcc.compiler.cli.common_options import typed
+from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.support import atomic_files
+from tcc.compiler.support.diagnostics import fail
+
+if TYPE_CHECKING:
+    from tcc.compiler.slides.slide_file import Slide
+    from tcc.compiler.slides.tissue_mask import TissueChoices, TissueMask, TissueSteps
+
+RULES = ("paper", "wide")
+
+Mpp = Annotated[
+    float | None,
+    typer.Option(
+        "--mpp",
+        metavar="UM",
+        min=0.01,
+        max=100.0,
+        show_default=False,
+        help="Micrometres of a pixel of the slide, where its file does not say it, or wrongly.",
+    ),
+]
+MaskMpp = Annotated[
+    float,
+    typer.Option("--mask-mpp", metavar="UM", min=0.1, max=1000.0, help="The same of the mask."),
+]
+Rule = Annotated[
+    str,
+    typer.Option(
+        "--rule",
+        metavar="RULE",
+        help="What is tissue: `paper`, where red, green and blue all say so, or `wide`, where one "
+        "of them does, which keeps pale tissue.",
+    ),
+]
+LeastRegion = Annotated[
+    float,
+    typer.Option(
+        "--least-region", metavar="UM2", min=0.0, help="Leave out regions of a smaller area."
+    ),
+]
+FillHoles = Annotated[
+    float,
+    typer.Option("--fill-holes", metavar="UM2", min=0.0, help="Fill holes up to this area."),
+]
+Grow = Annotated[
+    float, typer.Option("--grow", metavar="UM", min=0.0, help="Let tissue grow by so much.")
+]
+StepsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--steps",
+        metavar="DIR",
+        show_default=False,
+        help="Write a picture of each step there.",
+    ),
+]
+PatchOption = Annotated[
+    int | None,
+    typer.Option(
+        "--patch",
+        metavar="PIXELS",
+        min=1,
+        max=8192,
+        show_default=False,
+        help="The side of a patch, in pixels of `--at`.",
+    ),
+]
+LeastTissue = Annotated[
+    float,
+    typer.Option(
+        "--least-tissue",
+        metavar="SHARE",
+        min=0.0,
+        max=1.0,
+        help="The share of tissue from which a patch is taken.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class MaskWish:
+    """How the tissue of a slide is found, or the file that says what is tissue."""
+
+    choices: "TissueChoices"
+    file: Path | None = None
+
+
+def choices(mpp: float, rule: str, least: float, fill: float, grow: float) -> "TissueChoices":
+    """Return how tissue is found, as the options say.
+
+    Raises:
+        UserError: There is no such rule (E0601).
+    """
+    from tcc.compiler.slides.tissue_mask import TissueChoices
+
+    match rule:
+        case "paper" | "wide":
+            return TissueChoices(mpp, rule, least, fill, grow)
+        case _:
+            help = f"rules are {' and '.join(RULES)}"
+            message = f"there is no rule `{rule[:40]}`"
+            raise fail("E0601", message, typed("--rule"), help=help)
+
+
+def found_mask(
+    report: Report, stages: Stages, slide: "Slide", wish: MaskWish
+) -> "tuple[TissueMask, TissueSteps | None]":
+    """Return the mask of a slide, and the steps to it where no file has it.
+
+    Raises:
+        UserError: The slide is damaged (E1302), has no resolution (E1301), or the file is no mask
+            of it (E1306, E1307).
+    """
+    from tcc.compiler.slides import mask_files, slide_file, tissue_mask
+
+    mpp = slide_file.resolution(slide)
+    if wish.file:
+        side = tissue_mask.side_for(slide, mpp, wish.choices.mpp)
+        return mask_files.read(wish.file, slide, side), None
+    found = tissue_mask.find(slide, mpp, wish.choices, stages)
+    if found.lost > tissue_mask.MUCH and wish.choices.rule == "paper":
+        share = f"{found.lost:.0%}"
+        report.notice(
+            f"{slide.path.name}: the paper's rule leaves out {share} of what `--rule wide` takes "
+            "for tissue: look at the mask, and edit it or take the other rule"
+        )
+    return found.mask, found
+
+
+def write_steps(folder: Path, pictures: Mapping[str, bytes]) -> None:
+    """Write the pictures of steps into a folder of their own, which replaces one of such.
+
+    Raises:
+        UserError: Something else is there (E0602).
+    """
+
+    def ours(path: Path) -> str | None:
+        plain = path.is_dir() and all(each.suffix == ".png" for each in path.iterdir())
+        return None if plain else "it is no folder of pictures of steps"
+
+    atomic_files.write_tree(folder, pictures, frozenset(), ours)

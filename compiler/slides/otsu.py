@@ -1,0 +1,32 @@
+"""Otsu's threshold, in whole numbers.
+
+N. Otsu, A Threshold Selection Method from Gray-Level Histograms, 1979: the level that splits
+values so that the variance between the two classes is largest.
+"""
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def threshold(values: "NDArray[np.uint8]") -> int | None:
+    """Return the largest value of the lower class; None where all values are the same.
+
+    Of thresholds that are equally good it is the lowest.
+    """
+    counts = np.bincount(values.reshape(-1), minlength=256).tolist()
+    total, moment = sum(counts), sum(value * count for value, count in enumerate(counts))
+    best, found = Fraction(0), None
+    below = first = 0
+    for value, count in enumerate(counts[:-1]):
+        below += count
+        first += value * count
+        if 0 < below < total:
+            between = Fraction((first * total - moment * below) ** 2, below * (total - below))
+            if between > best:
+                best, found = between, value
+    return found

@@ -1,0 +1,119 @@
+"""Patches of a slide on a grid, and the weight of the tissue in each (equations 1 to 4).
+
+All lengths are whole pixels of level 0. The grid's first patch begins in the slide's corner, so
+that grids of one slide lie upon each other; the last patches may reach beyond its edge.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.slides.tissue_mask import TissueMask
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MOST_PATCHES = 1 << 24
+"""Most places of a grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatchGrid:
+    """Patches `span` wide, one every `stride`: `rows` x `columns` of them cover the slide."""
+
+    width: int
+    height: int
+    span: int
+    stride: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return -(-self.height // self.stride), -(-self.width // self.stride)
+
+    @property
+    def cell(self) -> int:
+        """The side of what a patch stands for: its middle, so that no two cells overlap."""
+        return min(self.span, self.stride)
+
+    @property
+    def inset(self) -> int:
+        """How far a patch's cell begins within it."""
+        return (self.span - self.cell) // 2
+
+    def corner(self, row: int, column: int) -> tuple[int, int]:
+        """Return the column and row of level 0 at which a patch begins."""
+        return column * self.stride, row * self.stride
+
+
+def grid(slide: Slide, span: int, stride: int) -> PatchGrid:
+    """Return the grid of a slide.
+
+    Raises:
+        UserError: It has too many places (E1305).
+    """
+    made = PatchGrid(slide.width, slide.height, span, stride)
+    rows, columns = made.shape
+    if rows * columns > MOST_PATCHES:
+        message = f"this grid has {rows:,} x {columns:,} patches, at most {MOST_PATCHES:,} are cut"
+        where = whole_file(str(slide.path))
+        raise fail("E1305", message, where, help="take larger patches, or a coarser --at")
+    return made
+
+
+def rectangles(made: PatchGrid, mask: TissueMask) -> list[tuple[slice, slice]]:
+    """Return the rows and columns of the grid that each region's bounding rectangle is cut into.
+
+    A rectangle is padded to where a patch begins: the last one from which a patch that overlaps
+    others reaches as far before the region as the others do. From there it has
+    `(MAX - MIN) / stride + 1` rows and columns, by equations 1 and 2.
+    """
+    found = []
+    for region in mask.regions:
+        own = []
+        for part, pixels in zip(region, (made.height, made.width), strict=True):
+            least, most = part.start * mask.side, min(part.stop * mask.side, pixels) - 1
+            padded = max(0, least - max(0, made.span - made.stride)) // made.stride
+            count = (most - padded * made.stride) // made.stride + 1
+            own.append(slice(padded, padded + count))
+        found.append((own[0], own[1]))
+    return found
+
+
+def weights(made: PatchGrid, mask: TissueMask) -> "NDArray[np.int64]":
+    """Return how many pixels of level 0 of each patch are tissue: equation 3."""
+    counts = np.cumsum(np.cumsum(mask.inside, axis=0, dtype=np.int64), axis=1)
+    sums = np.pad(counts, ((1, 0), (1, 0)))
+    rows, columns = made.shape
+    tops, lefts = (np.arange(count, dtype=np.int64) * made.stride for count in (rows, columns))
+    high, low = (_rows(sums, at, mask.side, made.height) for at in (tops, tops + made.span))
+    strip = (low - high).T
+    near, far = (_rows(strip, at, mask.side, made.width) for at in (lefts, lefts + made.span))
+    return np.ascontiguousarray((far - near).T)
+
+
+def _rows(
+    sums: "NDArray[np.int64]", at: "NDArray[np.int64]", side: int, end: int
+) -> "NDArray[np.int64]":
+    """Return sums of all rows up to places within them; between two rows they grow evenly."""
+    places = np.minimum(at, end)
+    whole, part = places // side, places % side
+    after = np.minimum(whole + 1, len(sums) - 1)
+    found: NDArray[np.int64] = sums[whole] * (side - part)[:, None] + sums[after] * part[:, None]
+    return found
+
+
+def kept(made: PatchGrid, mask: TissueMask, least: float) -> "NDArray[np.bool_]":
+    """Return the patches that are classified: equation 4 with a share of `least` for 1/2.
+
+    They are of the regions' rectangles; outside these no patch has any tissue.
+    """
+    inside = np.zeros(made.shape, np.bool_)
+    for rows, columns in rectangles(made, mask):
+        inside[rows, columns] = True
+    wanted = Fraction(least) * made.span**2
+    return inside & (weights(made, mask) >= max(1, -(-wanted.numerator // wanted.denominator)))

@@ -1,0 +1,224 @@
+"""Slides, a part at a time: what OpenSlide opens, and plain images.
+
+Colours are those of the file, without its colour profile. What a scanner left out is white. A tile
+whose bytes are damaged so that its decoder does not notice has wrong pixels, here as in any viewer.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from tcc.compiler.data import images
+from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.external_tools import MissingTool, Tool
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_SIDE = 1 << 20
+"""Largest height or width of a slide, in pixels."""
+FINEST, COARSEST = 0.01, 100.0
+"""Micrometres of a pixel, beyond which no microscope sees."""
+SQUARE = 0.02
+"""How much of their length the sides of a pixel may differ by."""
+CACHE_BYTES = 1 << 26
+"""What OpenSlide keeps of decoded tiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlideLevel:
+    """One size at which a slide is stored; a pixel is `scale` pixels of level 0 wide."""
+
+    width: int
+    height: int
+    scale: float
+
+
+class PixelSource(Protocol):
+    """What gives pixels of a slide."""
+
+    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":
+        """Return RGB pixels (height, width, 3) of a level, from a pixel of level 0 on.
+
+        `size` is (width, height), in pixels of the level. Beyond the slide's edge all is white.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
+@dataclass(frozen=True)
+class Slide:
+    """An open slide: `mpp` is the side of a pixel of level 0 in micrometres, None if unknown."""
+
+    path: Path
+    levels: tuple[SlideLevel, ...]
+    mpp: float | None
+    source: PixelSource
+
+    @property
+    def width(self) -> int:
+        """Pixels of a row of level 0."""
+        return self.levels[0].width
+
+    @property
+    def height(self) -> int:
+        """Pixels of a column of level 0."""
+        return self.levels[0].height
+
+    def level_for(self, scale: float) -> int:
+        """Return the smallest level whose pixels are at most `scale` pixels of level 0 wide."""
+        # Sizes of levels are rounded, so that their scales are a little off.
+        fit = [n for n, level in enumerate(self.levels) if level.scale <= scale * 1.01]
+        return max(fit, key=lambda n: self.levels[n].scale, default=0)
+
+    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":
+        """Return RGB pixels (height, width, 3) of a level, from a pixel of level 0 on.
+
+        Args:
+            level: Its number.
+            left: The first column, in pixels of level 0.
+            top: The first row, in pixels of level 0.
+            size: (width, height), in pixels of the level.
+
+        Raises:
+            UserError: The pixels there are damaged (E1302).
+        """
+        return self.source.read(level, left, top, size)
+
+
+@contextmanager
+def opened(path: Path, mpp: float | None = None) -> Iterator[Slide]:
+    """Open a slide; `mpp` are micrometres of a pixel, for what the file says of it.
+
+    Raises:
+        UserError: It cannot be read (E1300), has no 8-bit samples (E1303) or is too large (E1304);
+            as a plain image, as `images.read` has it.
+        MissingTool: OpenSlide is not installed.
+    """
+    slide = _open(path, mpp)
+    try:
+        if max(slide.width, slide.height) > MAX_SIDE:
+            found = f"it is {slide.width} x {slide.height}"
+            message = f"a slide has at most {MAX_SIDE:,} pixels a side"
+            raise fail("E1304", message, whole_file(str(path)), label=found)
+        yield slide
+    finally:
+        slide.source.close()
+
+
+def resolution(slide: Slide) -> float:
+    """Return the micrometres of a pixel of level 0.
+
+    Raises:
+        UserError: Neither the file nor anybody says so (E1301).
+    """
+    if slide.mpp is not None:
+        return slide.mpp
+    message = "this slide does not say how many micrometres a pixel is wide"
+    help = "say it with --mpp: about 0.25 for scans at 40x, 0.5 at 20x"
+    raise fail("E1301", message, whole_file(str(slide.path)), help=help)
+
+
+def _open(path: Path, mpp: float | None) -> Slide:
+    for name in ("openslide", "tifffile", "scipy"):
+        if find_spec(name) is None:
+            raise MissingTool(Tool(_PACKAGES[name], "read slides", None))
+    where = whole_file(str(path))
+    if not path.is_file():
+        raise fail("E1300", "there is no such slide", where, help="name a slide's file")
+    library: Any = import_module("openslide")
+    try:
+        if library.OpenSlide.detect_format(str(path)) is None:
+            return _plain(path, mpp)
+        _check_depth(path)
+        file = library.OpenSlide(str(path))
+    except (library.OpenSlideError, OSError) as error:
+        label = str(error)[:200]
+        raise fail("E1300", "this slide cannot be read", where, label=label) from None
+    file.set_cache(library.OpenSlideCache(CACHE_BYTES))
+    sizes = zip(file.level_dimensions, file.level_downsamples, strict=True)
+    levels = tuple(SlideLevel(width, height, float(scale)) for (width, height), scale in sizes)
+    found = mpp or _mpp(file.properties)
+    return Slide(path, levels, found, _OpenSlideFile(path, file, library.OpenSlideError))
+
+
+_PACKAGES = {"openslide": "openslide-python", "tifffile": "tifffile", "scipy": "scipy"}
+
+
+def _plain(path: Path, mpp: float | None) -> Slide:
+    pixels = images.read(path)
+    height, width, _ = pixels.shape
+    return Slide(path, (SlideLevel(width, height, 1.0),), mpp, _PlainImage(pixels))
+
+
+def _check_depth(path: Path) -> None:
+    """Refuse samples of more than 8 bits, of which OpenSlide keeps some without a word."""
+    library: Any = import_module("tifffile")
+    depth: Any = 8
+    with suppress(Exception), library.TiffFile(path) as file:  # most formats are no TIFF
+        depth = file.pages[0].bitspersample
+    if depth != 8:
+        message = f"the slide's samples have {depth} bits, and networks see 8"
+        help = "convert it to 8 bits, choosing which values are black and white"
+        raise fail("E1303", message, whole_file(str(path)), help=help)
+
+
+def _mpp(properties: Any) -> float | None:
+    """Return what a file says of its resolution; None where it is nothing that can be meant."""
+    found = []
+    for name in ("openslide.mpp-x", "openslide.mpp-y"):
+        with suppress(KeyError, ValueError):
+            found.append(float(properties[name]))
+    if len(found) < 2 or not all(map(math.isfinite, found)):
+        return None
+    if min(found) < FINEST or max(found) > COARSEST or max(found) > min(found) * (1 + SQUARE):
+        return None
+    return sum(found) / 2
+
+
+@dataclass(frozen=True)
+class _OpenSlideFile:
+    path: Path
+    file: Any
+    problem: type[Exception]
+
+    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":
+        try:
+            found = np.asarray(self.file.read_region((left, top), level, size))
+        except self.problem as error:
+            message = f"the slide is damaged near column {left}, row {top} of level 0"
+            where, label = whole_file(str(self.path)), str(error)[:200]
+            raise fail("E1302", message, where, label=label, help="copy the slide anew") from None
+        colours, alpha = found[:, :, :3], found[:, :, 3:]
+        if alpha.min() == 255:
+            return np.ascontiguousarray(colours)
+        over = colours * alpha.astype(np.uint32) + 255 * (255 - alpha.astype(np.uint32))
+        return np.asarray((over + 127) // 255, np.uint8)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+@dataclass(frozen=True)
+class _PlainImage:
+    pixels: "NDArray[np.uint8]"
+
+    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":  # noqa: ARG002 - there is one
+        width, height = size
+        made = np.full((height, width, 3), 255, np.uint8)
+        shown = self.pixels[top : top + height, left : left + width]
+        made[: shown.shape[0], : shown.shape[1]] = shown
+        return made
+
+    def close(self) -> None:
+        pass

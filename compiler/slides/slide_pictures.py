@@ -1,0 +1,69 @@
+"""Pixels as PNG files, and the pictures of how a mask and its patches come about."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tcc.compiler.slides import patch_grid
+from tcc.compiler.slides.patch_grid import PatchGrid
+from tcc.compiler.slides.tissue_mask import TissueSteps
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LARGEST = 2048
+"""Most pixels of a side of a picture that is only looked at."""
+REGION, PATCH, LEFT_OUT = (31, 119, 180), (214, 39, 40), 0.35
+"""Colours of rectangles, and what is left of the brightness of what is no tissue."""
+
+
+def png(pixels: "NDArray[np.uint8]") -> bytes:
+    """Return a PNG file of grey (height, width) or RGB (height, width, 3) pixels."""
+    out = BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", compress_level=6)
+    return out.getvalue()
+
+
+def steps(found: TissueSteps, grid: PatchGrid | None, least: float) -> Mapping[str, bytes]:
+    """Return a picture of each step, by file name.
+
+    Args:
+        found: The steps to a mask.
+        grid: The patches, None where only the mask is wanted.
+        least: The share of tissue from which a patch is kept.
+    """
+    shrink = -(-max(found.image.shape[:2]) // LARGEST)
+    small = found.image[::shrink, ::shrink]
+    made = {"1-slide.png": png(small)}
+    for number, (name, mask) in enumerate(found.masks.items(), 2):
+        made[f"{number}-{name}.png"] = png(np.where(mask, np.uint8(255), 0)[::shrink, ::shrink])
+    faded = (small * LEFT_OUT + 255 * (1 - LEFT_OUT)).astype(np.uint8)
+    inside = found.mask.inside[::shrink, ::shrink, None]
+    made["7-without-background.png"] = png(np.where(inside, small, faded))
+    if grid:
+        made["8-patches.png"] = _patches(found, grid, least, shrink)
+    return made
+
+
+def _patches(found: TissueSteps, grid: PatchGrid, least: float, shrink: int) -> bytes:
+    """Draw each region's rectangle, and the patches of it that are kept."""
+    image = Image.fromarray(found.image[::shrink, ::shrink])
+    scale = max(1, -(-800 // max(image.size)))
+    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    pen = ImageDraw.Draw(image)
+    unit = found.mask.side * shrink / scale
+    for row, column in np.argwhere(patch_grid.kept(grid, found.mask, least)).tolist():
+        x, y = grid.corner(row, column)
+        corners = [round(n / unit) for n in (x, y, x + grid.span, y + grid.span)]
+        pen.rectangle([*corners[:2], corners[2] - 1, corners[3] - 1], outline=PATCH)
+    for rows, columns in found.mask.regions:
+        top, bottom, left, right = (
+            round(n / shrink * scale) for n in (rows.start, rows.stop, columns.start, columns.stop)
+        )
+        pen.rectangle((left, top, right - 1, bottom - 1), outline=REGION, width=2)
+    out = BytesIO()
+    image.save(out, "PNG", compress_level=6)
+    return out.getvalue()

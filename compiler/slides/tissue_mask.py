@@ -1,0 +1,194 @@
+"""What of a slide is tissue, as Xiao et al. have it (IEEE IoT Journal 2023, section III.B).
+
+RGB: what Otsu's thresholds of red, green and blue all call dark. HSV: what Otsu's threshold of the
+saturation calls coloured; the paper does not name the channel, and the saturation is what the
+programs use that its authors build on (NCRF's `tissue_mask.py`). Range: what has red, green and
+blue from 50 to 240. Tissue is what all three say.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from tcc.compiler.slides import otsu
+from tcc.compiler.slides.block_means import block_means
+from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.support.progress import Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Inside = NDArray[np.bool_]
+
+COLOURS = ("red", "green", "blue")
+DARKEST, BRIGHTEST = 50, 240
+"""The paper's range of red, green and blue, both ends in it."""
+MOST_PIXELS = 1 << 24
+"""Most pixels of a mask."""
+WIDEST = 4096
+"""Most pixels of level 0 that a mask's pixel is wide."""
+
+TissueRule = Literal["paper", "wide"]
+MUCH = 0.05
+"""Share of the wide rule's tissue beyond which it is worth saying that the paper's loses it."""
+
+
+@dataclass(frozen=True, eq=False)
+class TissueMask:
+    """Which squares of `side` pixels of level 0 are tissue: `inside` (rows, columns)."""
+
+    side: int
+    inside: "Inside"
+
+    @property
+    def regions(self) -> list[tuple[slice, slice]]:
+        """The rows and columns of each connected region's bounding rectangle."""
+        ndimage: Any = import_module("scipy.ndimage")
+        labels, _ = ndimage.label(self.inside)
+        return list(ndimage.find_objects(labels))
+
+
+@dataclass(frozen=True, slots=True)
+class TissueChoices:
+    """How tissue is found, lengths in micrometres.
+
+    `mpp` is the side of a mask's pixel. Regions smaller than `least` square micrometres are left
+    out, holes up to `fill` are filled, and then what is left grows by `grow`. Where the rule
+    `paper` wants a thing of red, green and blue, `wide` wants it of one of them: it keeps pale and
+    pink tissue, and very dark nuclei.
+    """
+
+    mpp: float = 4.0
+    rule: TissueRule = "paper"
+    least: float = 0.0
+    fill: float = 0.0
+    grow: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class TissueSteps:
+    """Each step on the way to a mask, by name, and the thresholds that Otsu's method found.
+
+    `lost` is the share of the wide rule's tissue that the rule leaves out.
+    """
+
+    image: "NDArray[np.uint8]"
+    masks: "Mapping[str, Inside]"
+    thresholds: Mapping[str, int | None]
+    mask: TissueMask
+    lost: float
+
+
+def side_for(slide: Slide, mpp: float, wanted: float) -> int:
+    """Return the pixels of level 0 that a pixel of a mask is wide, where `wanted` mpp are asked.
+
+    Of those with the same number of rows and columns it is the least, so that a mask's size tells.
+    """
+    side = min(max(1, round(wanted / mpp)), WIDEST)
+    while -(-slide.width // side) * -(-slide.height // side) > MOST_PIXELS:
+        side += 1
+    return least_side(slide, *shape_at(slide, side))
+
+
+def shape_at(slide: Slide, side: int) -> tuple[int, int]:
+    """Return the rows and columns of a mask whose pixels are `side` of level 0 wide."""
+    return -(-slide.height // side), -(-slide.width // side)
+
+
+def least_side(slide: Slide, rows: int, columns: int) -> int:
+    """Return the least width of pixels of which a mask has at most so many rows and columns."""
+    return max(-(-slide.height // rows), -(-slide.width // columns))
+
+
+def find(slide: Slide, mpp: float, choices: TissueChoices, progress: Progress) -> TissueSteps:
+    """Return the mask of a slide, and the steps to it.
+
+    Args:
+        slide: The slide.
+        mpp: Micrometres of a pixel of level 0.
+        choices: How tissue is found.
+        progress: Told of the rows that are looked at.
+
+    Raises:
+        UserError: The slide is damaged (E1302).
+    """
+    side = side_for(slide, mpp, choices.mpp)
+    image = block_means(slide, side, progress)
+    thresholds = _thresholds(image)
+    masks = _masks(image, thresholds, choices.rule)
+    tissue = np.logical_and.reduce(list(masks.values()))
+    wide = np.logical_and.reduce(list(_masks(image, thresholds, "wide").values()))
+    lost = 1 - int((wide & tissue).sum()) / max(1, int(wide.sum())) if wide.any() else 0.0
+    cleaned = _cleaned(tissue, choices, (side * mpp) ** 2)
+    steps = {**masks, "joined": tissue, "tissue": cleaned}
+    return TissueSteps(image, steps, thresholds, TissueMask(side, cleaned), lost)
+
+
+def saturation(image: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
+    """Return the saturation of HSV, 0 to 255, halves up."""
+    most, least = image.max(axis=2), image.min(axis=2)
+    spread = (most - least).astype(np.uint16) * 255 + most // 2
+    return np.asarray(spread // np.maximum(most, 1), np.uint8)
+
+
+def _thresholds(image: "NDArray[np.uint8]") -> dict[str, int | None]:
+    """Return what Otsu's method finds for each channel; None where it has one value."""
+    channels = {name: image[:, :, n] for n, name in enumerate(COLOURS)}
+    return {
+        name: otsu.threshold(values)
+        for name, values in (channels | {"saturation": saturation(image)}).items()
+    }
+
+
+def _masks(
+    image: "NDArray[np.uint8]", thresholds: Mapping[str, int | None], rule: TissueRule
+) -> "dict[str, Inside]":
+    """Return what each of the paper's steps calls tissue; nothing, where all has one value."""
+    join: Any = np.logical_and if rule == "paper" else np.logical_or
+    dark = [
+        image[:, :, n] <= (-1 if (level := thresholds[name]) is None else level)
+        for n, name in enumerate(COLOURS)
+    ]
+    level = thresholds["saturation"]
+    return {
+        "rgb": join.reduce(dark),
+        "hsv": saturation(image) > (255 if level is None else level),
+        "range": join.reduce(image >= DARKEST, axis=2) & join.reduce(image <= BRIGHTEST, axis=2),
+    }
+
+
+def _cleaned(tissue: "Inside", choices: TissueChoices, pixel: float) -> "Inside":
+    """Return a mask without small regions, without holes, and grown; `pixel` is an area."""
+    found = tissue
+    if choices.least > 0:
+        found = found & ~_small(found, choices.least / pixel)
+    if choices.fill > 0:
+        found = found | _small(~found, choices.fill / pixel, within=True)
+    if choices.grow > 0:
+        found = _grown(found, choices.grow / pixel**0.5)
+    return found
+
+
+def _small(of: "Inside", pixels: float, *, within: bool = False) -> "Inside":
+    """Return the connected regions of few pixels, or only those that do not touch the edge."""
+    ndimage: Any = import_module("scipy.ndimage")
+    # Tissue is connected by sides, and what is around it by corners too.
+    labels, count = ndimage.label(of, np.ones((3, 3)) if within else None)
+    sizes = np.bincount(labels.reshape(-1), minlength=count + 1)
+    small = sizes <= pixels if within else sizes < pixels
+    small[0] = False
+    if within:
+        edge = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+        small[np.unique(np.concatenate(edge))] = False
+    return np.asarray(small[labels])
+
+
+def _grown(inside: "Inside", radius: float) -> "Inside":
+    """Return what lies at most `radius` pixels from the tissue."""
+    ndimage: Any = import_module("scipy.ndimage")
+    if not inside.any():
+        return inside
+    return np.asarray(ndimage.distance_transform_edt(~inside) <= radius)

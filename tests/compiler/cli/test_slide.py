@@ -1,0 +1,69 @@
+"""`tcc slide`: from a slide to its mask, and what is said where that cannot be."""
+
+import json
+
+import numpy as np
+import pytest
+from drawn_slides import PINK, PURPLE, drawn, write
+from PIL import Image
+
+pytest.importorskip("openslide", reason="needs the extra `slides`")
+PIXELS = drawn(512, 480, (80, 160, 240, 400, PURPLE), (400, 80, 440, 120, PURPLE))
+
+
+def test_the_mask_of_a_slide(tcc, home):
+    write(home / "s.tif", PIXELS, levels=2)
+    done = tcc("slide", "mask", "s.tif", "--steps", "steps", "--at", 1, "--patch", 32, "--json")
+    assert done.code == 0, done.err
+    mask = np.asarray(Image.open(home / "mask.png"))
+    assert mask.shape == (60, 64)
+    assert done.document == {
+        "slide": "s.tif", "mask": "mask.png", "steps": "steps",
+        "tissue_share": float((mask == 255).mean()), "tissue_mm2": pytest.approx(0.01),
+        "regions": 2, "patches": 10,
+    }  # fmt: skip
+    assert [path.name[2:-4] for path in sorted((home / "steps").iterdir())] == [
+        "slide", "rgb", "hsv", "range", "joined", "tissue", "without-background", "patches",
+    ]  # fmt: skip
+    before = {path.name: path.read_bytes() for path in (home / "steps").iterdir()}
+    assert tcc("slide", "mask", "s.tif", "-o", "mask.geojson", "--steps", "steps").code == 0
+    after = {path.name: path.read_bytes() for path in (home / "steps").iterdir()}
+    assert after == {name: data for name, data in before.items() if "patches" not in name}
+    assert len(json.loads((home / "mask.geojson").read_bytes())["features"]) == 2
+
+
+def test_pale_tissue_that_is_lost_is_told(tcc, home):
+    write(home / "s.tif", drawn(512, 480, (80, 160, 240, 400, PURPLE), (300, 200, 500, 400, PINK)))
+    done = tcc("slide", "mask", "s.tif")
+    assert done.code == 0
+    assert "s.tif: the paper's rule leaves out 50% of what `--rule wide` takes" in done.err
+    assert "leaves out" not in tcc("slide", "mask", "s.tif", "--rule", "wide").err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["none.svs"], "E1300"),
+        (["one.png"], "E1301"),
+        (["one.png", "--mpp", 0.5, "-o", "mask.bmp"], "E1307"),
+        (["one.png", "--mpp", 0.5, "--rule", "best"], "E0601"),
+        (["one.png", "--mpp", 0.5, "--at", 0.5], "E0601"),
+        (["one.png", "--mpp", 0.5, "--at", 0.5, "--patch", 8], "E0601"),
+        (["one.png", "--mpp", 0.5, "--steps", "set"], "E0602"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be(tcc, home, picture, images, words, code):
+    done = tcc("slide", "mask", *words)
+    assert done.code == 2
+    assert f"error[{code}]" in done.err
+    if code != "E0602":
+        assert not (home / "mask.png").exists()
+
+
+def test_a_slide_without_tissue(tcc, home):
+    Image.new("RGB", (90, 70), (240, 240, 240)).save(home / "white.png")
+    done = tcc("slide", "mask", "white.png", "--mpp", 0.5)
+    assert done.code == 0
+    assert "0.0% is tissue, 0.00 mm2 in 0 regions" in done.out
+    assert not np.asarray(Image.open(home / "mask.png")).any()

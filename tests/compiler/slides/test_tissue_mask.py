@@ -1,0 +1,265 @@
+"""Tissue is found as the paper finds it, and masks can be edited."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from drawn_slides import PAPER, PINK, PURPLE, drawn, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tcc.compiler.slides import contours, mask_files, otsu, patch_grid, slide_file, tissue_mask
+from tcc.compiler.slides.patch_grid import PatchGrid
+from tcc.compiler.slides.tissue_mask import TissueChoices, TissueMask
+from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.support.progress import silent
+
+pytest.importorskip("openslide", reason="needs the extra `slides`")
+
+
+SIDES = st.integers(1, 12)
+
+
+def masks():
+    shape = st.tuples(SIDES, SIDES)
+    return shape.flatmap(
+        lambda s: st.lists(st.booleans(), min_size=s[0] * s[1], max_size=s[0] * s[1]).map(
+            lambda bits: np.array(bits).reshape(s)
+        )
+    )
+
+
+def by_definition(values):
+    """Otsu's threshold by the variances within both classes, of all thresholds."""
+    best = None
+    for level in range(255):
+        low, high = values[values <= level], values[values > level]
+        if low.size and high.size:
+            within = low.var() * low.size + high.var() * high.size
+            if best is None or within < best[0] - 1e-6:
+                best = within, level
+    return best and best[1]
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=60))
+def test_otsu_is_as_defined(levels):
+    values = np.array(levels, np.uint8)
+    assert otsu.threshold(values) == by_definition(values.astype(np.float64))
+
+
+def test_saturation_is_that_of_hsv():
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (50, 50, 3), np.uint8)
+    pixels[0, :3] = [(0, 0, 0), (255, 255, 255), (255, 0, 0)]
+    most, least = pixels.max(axis=2).astype(float), pixels.min(axis=2).astype(float)
+    exact = np.where(most > 0, 255 * (most - least) / np.maximum(most, 1), 0)
+    assert np.abs(tissue_mask.saturation(pixels) - exact).max() <= 0.5
+
+
+def found(path, **choices):
+    with slide_file.opened(path, 0.5) as slide:
+        steps = tissue_mask.find(slide, 0.5, TissueChoices(**({"mpp": 4.0} | choices)), silent)
+        return steps, slide
+
+
+AREAS = ((80, 160, 240, 400, PURPLE), (400, 80, 440, 120, PURPLE))
+PIXELS = drawn(512, 480, *AREAS)
+
+
+def test_tissue_is_what_all_three_masks_say(tmp_path):
+    steps, _ = found(write(tmp_path / "s.tif", PIXELS, levels=3))
+    assert steps.mask.side == 8
+    wanted = np.zeros((60, 64), bool)
+    wanted[20:50, 10:30] = wanted[10:15, 50:55] = True
+    assert np.array_equal(steps.mask.inside, wanted)
+    joined = steps.masks["rgb"] & steps.masks["hsv"] & steps.masks["range"]
+    assert np.array_equal(joined, wanted)
+    assert len(steps.mask.regions) == 2
+
+
+@pytest.mark.parametrize(
+    ("colour", "step"),
+    [((40, 20, 60), "range"), ((250, 100, 170), "range"), ((120, 120, 120), "hsv")],
+)
+def test_each_mask_has_its_say(tmp_path, colour, step):
+    """Beside tissue: what is darker than 50, brighter than 240, and grey."""
+    pixels = drawn(512, 480, *AREAS, (300, 300, 400, 400, colour))
+    steps, _ = found(write(tmp_path / "s.tif", pixels))
+    assert not steps.masks[step][40:48, 40:48].any()
+    assert not steps.mask.inside[40:48, 40:48].any()
+    assert steps.mask.inside[20:50, 10:30].all()
+
+
+def test_pale_tissue_is_lost_by_the_papers_rule_and_that_is_known(tmp_path):
+    path = write(tmp_path / "s.tif", drawn(512, 480, *AREAS, (300, 200, 500, 400, PINK)))
+    paper, wide = found(path)[0], found(path, rule="wide")[0]
+    assert not paper.mask.inside[30, 40:60].any()
+    assert wide.mask.inside[25:50, 38:62].all()
+    assert wide.mask.inside[20:50, 10:30].all()
+    assert paper.lost == pytest.approx(1 - 625 / wide.mask.inside.sum())
+    assert wide.lost == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (64, 64), (300, 5)])
+@pytest.mark.parametrize("colour", [(0, 0, 0), PAPER, PURPLE, (255, 255, 255)])
+def test_of_one_colour_nothing_is_tissue(tmp_path, size, colour):
+    path = tmp_path / "one.png"
+    Image.new("RGB", size, colour).save(path)
+    steps, _ = found(path)
+    assert not steps.mask.inside.any()
+    assert steps.mask.regions == []
+    assert steps.lost == 0
+
+
+def test_small_regions_holes_and_growth(tmp_path):
+    pixels = drawn(512, 480, *AREAS, (120, 240, 160, 280, PAPER))
+    path = write(tmp_path / "s.tif", pixels)
+    region, hole = 5 * 5 * 16.0, 5 * 5 * 16.0
+    plain = found(path)[0].mask.inside
+    assert plain.sum() == 600 - 25 + 25
+    assert found(path, least=region)[0].mask.inside.sum() == plain.sum()
+    assert found(path, least=region + 1)[0].mask.inside.sum() == 600 - 25
+    assert found(path, fill=hole - 1)[0].mask.inside.sum() == plain.sum()
+    filled = found(path, fill=hole)[0].mask.inside
+    assert filled[20:50, 10:30].all()
+    assert filled.sum() == 625
+    assert found(path, fill=1e12)[0].mask.inside.sum() == 625  # never what is around
+    grown = found(path, grow=4.0)[0].mask.inside
+    assert grown[19, 10:30].all()
+    assert not grown[19, 9]
+    assert not grown[18].any()
+
+
+def test_a_mask_stays_small():
+    slide = slide_file.Slide(None, (slide_file.SlideLevel(1 << 20, 1 << 20, 1.0),), 0.25, None)
+    side = tissue_mask.side_for(slide, 0.25, 4.0)
+    assert np.prod(tissue_mask.shape_at(slide, side)) <= tissue_mask.MOST_PIXELS
+    assert side == 256
+
+
+@settings(max_examples=25)
+@given(masks())
+def test_outlines_are_the_regions(inside):
+    polygons = contours.polygons(inside)
+    again = np.zeros(inside.shape, bool)
+    for outer, *holes in polygons:
+        rings = [np.array(ring, float) for ring in (outer, *holes)]
+        again |= contours.raster(rings, inside.shape)
+        assert contours._area(outer) > 0
+        assert all(contours._area(hole) < 0 for hole in holes)
+        for ring in (outer, *holes):
+            assert ring[0] == ring[-1]
+            turns = [(a[0] == b[0]) for a, b in pairwise(ring)]
+            assert all(one != other for one, other in pairwise([*turns, turns[0]]))
+    assert np.array_equal(again, inside)
+
+
+@settings(max_examples=15)
+@given(masks(), st.integers(1, 9), st.integers(0, 8), st.integers(0, 8))
+def test_weights_count_pixels(inside, side, less, lower):
+    """By counting every pixel of level 0 of every patch."""
+    height, width = (max(1, n * side - m) for n, m in zip(inside.shape, (less, lower), strict=True))
+    inside = inside[: -(-height // side), : -(-width // side)]
+    mask = TissueMask(side, inside)
+    whole = np.kron(inside, np.ones((side, side), bool))[:height, :width]
+    for span, stride in ((7, 7), (7, 3), (4, 9)):
+        made = PatchGrid(width, height, span, stride)
+        weights, kept = patch_grid.weights(made, mask), patch_grid.kept(made, mask, 0.5)
+        for row, column in np.ndindex(made.shape):
+            x, y = made.corner(row, column)
+            count = whole[y : y + span, x : x + span].sum()
+            assert weights[row, column] == count
+            assert kept[row, column] == (2 * count >= span * span)
+
+
+def test_rectangles_are_cut_by_equations_1_and_2():
+    inside = np.zeros((100, 100), bool)
+    inside[10:55, 31:90] = True
+    (found_rows,) = patch_grid.rectangles(PatchGrid(800, 800, 64, 64), TissueMask(8, inside))
+    # MIN_Y 80 is padded to 64, MAX_Y is 439: (439 - 64) // 64 + 1 rows; MIN_X 248 to 192, MAX_X 719.
+    assert found_rows == (slice(1, 1 + 6), slice(3, 3 + 9))
+
+
+def write_mask(tmp_path, name):
+    path = write(tmp_path / "s.tif", drawn(517, 483, *AREAS, (480, 400, 517, 483, PURPLE)))
+    with slide_file.opened(path, 0.5) as slide:
+        steps = tissue_mask.find(slide, 0.5, TissueChoices(), silent)
+        file = tmp_path / name
+        file.write_bytes(mask_files.encoded(file, slide, steps.mask))
+        return file, slide, steps.mask
+
+
+@pytest.mark.parametrize("name", ["mask.png", "mask.geojson"])
+def test_a_mask_is_read_as_it_was_written(tmp_path, name):
+    file, slide, mask = write_mask(tmp_path, name)
+    again = mask_files.read(file, slide, mask.side)
+    assert again.side == mask.side == 8
+    assert np.array_equal(again.inside, mask.inside)
+    assert mask.inside[-1, -1]
+
+
+def test_geojson_is_of_pixels_of_level_0(tmp_path):
+    file, _, _ = write_mask(tmp_path, "mask.geojson")
+    first, *_ = features = json.loads(file.read_bytes())["features"]
+    assert len(features) == 3
+    assert first["geometry"]["coordinates"] == [
+        [[400, 80], [440, 80], [440, 120], [400, 120], [400, 80]]
+    ]
+    assert first["properties"]["objectType"] == "annotation"
+    assert features[-1]["geometry"]["coordinates"][0][1] == [517, 400]
+
+
+RING = [[0, 0], [40, 0], [40, 40], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("", "E1306", "Expecting value"),
+        ("[" * 100_000, "E1306", ""),
+        ('{"type": "Point", "coordinates": [1, 2]}', "E1306", "it is of type 'Point'"),
+        ("[3]", "E1306", "it has no geometry"),
+        (json.dumps({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}), "E1306", "polygon 1"),
+        (json.dumps({"type": "Polygon", "coordinates": [[[0, "0"]] * 4]}), "E1306", "polygon 1"),
+        ('{"type": "Polygon", "coordinates": [[[0,0],[NaN,1],[1,1]]]}', "E1306", "polygon 1"),
+        (
+            json.dumps({"type": "Polygon", "coordinates": [[[0, -9e8], [1, 9e8], [2, 9e8]]]}),
+            "E1307",
+            "",
+        ),
+    ],
+    ids=range(8),
+)
+def test_what_is_no_mask(tmp_path, text, code, said):
+    _, slide, mask = write_mask(tmp_path, "mask.png")
+    path = tmp_path / "wrong.geojson"
+    path.write_text(text)
+    with pytest.raises(UserError) as raised:
+        mask_files.read(path, slide, mask.side)
+    (one,) = raised.value.diagnostics
+    assert (one.code, one.at.file) == (code, str(path))
+    assert said in one.label
+
+
+def test_a_mask_of_another_size(tmp_path):
+    _, slide, mask = write_mask(tmp_path, "mask.png")
+    Image.new("L", (66, 61)).save(tmp_path / "other.png")
+    with pytest.raises(UserError, match="66 x 61 pixels is not of this slide"):
+        mask_files.read(tmp_path / "other.png", slide, mask.side)
+
+
+def test_polygons_may_be_lists_and_have_parts(tmp_path):
+    _, slide, _ = write_mask(tmp_path, "mask.png")
+    path = tmp_path / "drawn.geojson"
+    far = [[80, 80], [120, 80], [120, 120], [80, 120]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "MultiPolygon", "coordinates": [[RING], [far]]},
+    }
+    path.write_text(json.dumps([feature]))
+    inside = mask_files.read(path, slide, 8).inside
+    assert inside[10:15, 10:15].all()
+    assert inside.sum() == 25 + 15  # of a triangle of 5 x 5, centres on its edge included
