@@ -31,7 +31,10 @@ from tcc.compiler.frontend.yaml.tree import (
     plain,
 )
 from tcc.compiler.frontend.yaml.tree_builder import MAX_DEPTH, MAX_NODES, TreeBuilder
-from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.support.diagnostics import UserError, fail
+
+MAX_DIRECTIVES = 100
+"""Most lines with directives of YAML, which a spec needs none of."""
 
 __all__ = [
     "MAX_BYTES",
@@ -82,6 +85,7 @@ def read(source: SourceText) -> ReadText:
         except UserError as error:
             if error.diagnostics[-1].code != "E0102":
                 raise
+    _check_directives(source)
     try:
         return ReadText(_built(read_sound, source), sound=True, events=[])
     except DoubtError as error:
@@ -90,6 +94,19 @@ def read(source: SourceText) -> ReadText:
         return _kept(partial(read_joined, doubt=doubt), source)
     except DoubtError:
         return _kept(read_yaml, source)
+
+
+def _check_directives(source: SourceText) -> None:
+    """Refuse many directives (YAML 1.2, 6.8), each of which both parsers compare with all others.
+
+    Their lines begin with `%`, and hardly another does.
+    """
+    rows = [row for row, line in enumerate(source.lines) if line.startswith("%")]
+    if len(rows) > MAX_DIRECTIVES:
+        at = source.starts[rows[MAX_DIRECTIVES]]
+        message = f"more than {MAX_DIRECTIVES} lines begin with `%`, as directives of YAML do"
+        span = source.span(at, at + 1)
+        raise fail("E0104", message, span, label="one too many", help="nothing here needs them")
 
 
 def _may_be_json(text: str) -> bool:

@@ -684,3 +684,12 @@ def test_a_scalar_can_be_told_from_its_text():
         Scalar(1, at(tree, ["a"]), quoted=False),
         Scalar("1", at(tree, ["b"]), quoted=True),
     ]
+
+
+@pytest.mark.parametrize("before", ["", "a: 1\n...\n"])
+def test_directives_are_few(before):
+    tags = "".join(f"%TAG !a{n}! tag:x\n" for n in range(101))
+    row = 101 + before.count("\n")
+    message = "more than 100 lines begin with `%`, as directives of YAML do"
+    assert brief(f"{before}{tags}---\na: 1\n") == [f"E0104 {row}:1 {message}"]
+    assert parse(f"{tags[: tags.rindex('%')]}---\na: 1\n", "t.yaml")
