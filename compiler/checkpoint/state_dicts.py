@@ -173,6 +173,11 @@ def choose(
 
     It is the one that the user names, or the one that it can be.
 
+    Args:
+        path: The checkpoint, for errors.
+        entries: Those that hold tensors.
+        wanted: The name that the user gives, if any.
+
     Raises:
         UserError: There are several, or none of that name (E0515).
     """

@@ -22,7 +22,13 @@ TRIED = ((61, 224), (224, 61), (97, 32), (1024, 30), (5, 5), (1, 9), (64, 1), (3
 
 
 def scaled(image: Image.Image, down: Axis, across: Axis) -> "NDArray[np.uint8] | None":
-    """Return the kept pixels of an RGB image, (height, width, 3); None if Pillow is not asked."""
+    """Return the kept pixels of an RGB image, (height, width, 3); None if Pillow is not asked.
+
+    Args:
+        image: An RGB image of Pillow's.
+        down: Its height before and after, and which rows are kept.
+        across: The same of its width.
+    """
     whole = max(image.height, down.scaled) * across.scaled
     if whole > WASTE * max(image.height, down.count) * across.count or not is_equal():
         return None

@@ -103,6 +103,12 @@ def apply(
     """Return the input tensor, float32 (channels, height, width) = `size`, of an image.
 
     Arguments and errors are those of `levels`.
+
+    Args:
+        pre: The contract.
+        image: uint8 (height, width, 3).
+        size: Channels, height and width of the input.
+        name: What the image is called in errors.
     """
     return normalized(pre, levels(pre, image, size, name))
 

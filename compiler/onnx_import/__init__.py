@@ -47,6 +47,11 @@ def import_onnx(
 ) -> ImportedModel:
     """Return an ONNX file as a spec with weights.
 
+    Args:
+        path: The file.
+        wanted: Names, preprocessing, the input's size, and where to cut the file.
+        runner: Cleans and runs ONNX files; None is what `sandbox` has for that.
+
     Raises:
         UserError: The file is wrong (E0901 to E0906), has operators that no step stands for
             (E0910, E0911), the spec would not compute what it does (E0920), or it cannot be

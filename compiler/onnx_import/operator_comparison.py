@@ -69,6 +69,11 @@ def distance(own: NDArray[np.floating], other: NDArray[np.floating], scale: obje
     """Return the largest difference of two tensors relative to a scale.
 
     It is infinite where they are of different shapes, or one of two elements is not finite.
+
+    Args:
+        own: One tensor.
+        other: The other.
+        scale: What the difference is divided by: a number, or an array that broadcasts.
     """
     if own.shape != other.shape:
         return float("inf")

@@ -49,6 +49,11 @@ class ImportedOperator:
 def rebuild(model: Model, path: Path, wanted: ImportOptions) -> RebuiltSpec:
     """Return the spec of a model that was imported from a file.
 
+    Args:
+        model: What the file's operators have become, with weights.
+        path: The file, for names and errors.
+        wanted: What the user says of names, labels and preprocessing.
+
     Raises:
         UserError: There is nothing in it or another number of labels (E0906), it is beyond the
             limits of the language, or the weights are not finite.

@@ -50,7 +50,15 @@ def draw(
     title: str,
     notice: str | None = None,
 ) -> "Figure":
-    """Return the points (images, 2), with a colour and a mark for each class."""
+    """Return the points (images, 2), with a colour and a mark for each class.
+
+    Args:
+        points: Where each image lies.
+        classes: The class of each, as an index of `labels`.
+        labels: The classes' names.
+        title: Above the picture.
+        notice: What must not be missed, such as random weights.
+    """
     met = sorted(set(classes))
     columns = (len(met) + LEGEND - 1) // LEGEND
     longest = max(len(short(labels[index])) for index in met)

@@ -39,7 +39,13 @@ def of_filters(name: str, floats: Values, integers: Values | None) -> LayerPictu
 
 
 def draw(layers: Sequence[LayerPicture], title: str, notice: str | None = None) -> "Figure":
-    """Return the first maps of each layer, with one scale of shades for float and int8."""
+    """Return the first maps of each layer, with one scale of shades for float and int8.
+
+    Args:
+        layers: The maps of each layer, in floats and in integers.
+        title: Above the picture.
+        notice: What must not be missed, such as random weights.
+    """
     shapes = [min(MOST, len(layer.floats)) for layer in layers]
     lines = [(n + _COLUMNS - 1) // _COLUMNS for n in shapes]
     rows = sum(2 * each for each in lines)

@@ -30,7 +30,13 @@ class Overlay:
 
 
 def draw(overlays: Sequence[Overlay], title: str, notice: str | None = None) -> "Figure":
-    """Return each image beside itself with its map over it, bright where the class is seen."""
+    """Return each image beside itself with its map over it, bright where the class is seen.
+
+    Args:
+        overlays: The images, each with its map.
+        title: Above the picture.
+        notice: What must not be missed, such as random weights.
+    """
     columns = min(ROW, len(overlays))
     rows = (len(overlays) + columns - 1) // columns
     made = figure(max(4.2, 3.6 * columns), 2.1 * rows + 0.6, notice)

@@ -77,6 +77,11 @@ class PlottedNetwork:
 def confusion(found: Evaluated, name: str, notice: str | None) -> Make:
     """Return the confusion matrix of what a network gave.
 
+    Args:
+        found: What the network gave for labelled images.
+        name: What the network is called.
+        notice: What must not be missed, such as random weights.
+
     Raises:
         UserError: Its decisions do not exclude each other (E1284).
     """
@@ -102,6 +107,12 @@ def tsne_of_outputs(found: Evaluated, name: str, seed: int, notice: str | None) 
 
 def tsne_of_layer(net: PlottedNetwork, given: LabelledImages, layer: str, seed: int) -> Make:
     """Return t-SNE of a layer's features: of maps, the mean of each channel.
+
+    Args:
+        net: The network.
+        given: Labelled images.
+        layer: The path of a step of the spec.
+        seed: What the picture's random numbers follow from.
 
     Raises:
         UserError: There is no such layer (E1281), or too few images (E1284).
@@ -130,6 +141,12 @@ def _tsne(
 def gradcam(net: PlottedNetwork, images: DataSet, layer: str | None, shown: str | None) -> Make:
     """Return Grad-CAM overlays of images for a layer, the last of feature maps without one.
 
+    Args:
+        net: The network.
+        images: At most `overlays.MOST`.
+        layer: The path of a step of the spec.
+        shown: The class; None for the one that is predicted.
+
     Raises:
         UserError: There is no such layer (E1281) or class (E1262), or an image is wrong.
         MissingTool: torch is not here.
@@ -153,6 +170,11 @@ def gradcam(net: PlottedNetwork, images: DataSet, layer: str | None, shown: str 
 
 def class_activation(net: PlottedNetwork, images: DataSet, shown: str | None) -> Make:
     """Return class-activation maps of images, for a network that ends in a mean of its maps.
+
+    Args:
+        net: The network.
+        images: At most `overlays.MOST`.
+        shown: The class; None for the one that is predicted.
 
     Raises:
         UserError: It does not (E1283), there is no such class (E1262), or an image is wrong.

@@ -25,7 +25,14 @@ MOST_POINTS = 20_000
 def histograms(
     layers: Sequence[tuple[str, Values, Values | None]], title: str, notice: str | None = None
 ) -> "Figure":
-    """Return the distribution of each layer's weights (name, float, int8), log counts."""
+    """Return the distribution of each layer's weights (name, float, int8), log counts.
+
+    Args:
+        layers: Name, float weights and the integers' real numbers; None where the layer stays
+            in float.
+        title: Above the panels.
+        notice: What must not be missed, such as random weights.
+    """
     made = figure(4.6 * len(layers), 3.6, notice)
     made.suptitle(title, fontsize=10)
     for place, (name, floats, integers) in enumerate(layers):
@@ -49,7 +56,14 @@ def histograms(
 def scatter(
     floats: Values, forms: Mapping[str, Values], title: str, notice: str | None = None
 ) -> "Figure":
-    """Return outputs (images, values) of artifacts against those in floats, a panel each."""
+    """Return outputs (images, values) of artifacts against those in floats, a panel each.
+
+    Args:
+        floats: Outputs in floats.
+        forms: The same of each artifact, by its name.
+        title: Above the panels.
+        notice: What must not be missed, such as random weights.
+    """
     columns = min(3, len(forms))
     rows = (len(forms) + columns - 1) // columns
     made = figure(3.6 * columns, 3.6 * rows + 0.5, notice)
@@ -81,7 +95,13 @@ def _most(*values: Any) -> float:
 
 
 def errors(layers: Sequence[LayerLoss], title: str, notice: str | None = None) -> "Figure":
-    """Return a bar for each layer: the integers' error relative to its floats, root mean square."""
+    """Return a bar for each layer: the integers' error relative to its floats, root mean square.
+
+    Args:
+        layers: What each layer loses.
+        title: Above the bars.
+        notice: What must not be missed, such as random weights.
+    """
     if len(layers) > MOST_LAYERS:
         kept = {layer.name for layer in sorted(layers, key=lambda each: each.snr)[:MOST_LAYERS]}
         title = f"{title} (the {MOST_LAYERS} of {len(layers)} that lose the most)"

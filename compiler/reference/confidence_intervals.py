@@ -60,7 +60,13 @@ def of_share(part: int, whole: int) -> Bounds | None:
 
 
 def of_area(found: float | None, positives: int, negatives: int) -> Bounds | None:
-    """Return the interval of an area under a ROC curve, by numbers of images of both kinds."""
+    """Return the interval of an area under a ROC curve, by numbers of images of both kinds.
+
+    Args:
+        found: The area; None where there is none.
+        positives: How many images are of the class.
+        negatives: How many are not.
+    """
     if found is None or not positives or not negatives:
         return None
 

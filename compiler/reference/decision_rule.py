@@ -26,6 +26,14 @@ def class_taken(
     """Return the class that each image is taken for, of raw outputs (images, classes).
 
     The largest, of equal ones the first; by a threshold where there is one.
+
+    Args:
+        activation: What makes probabilities of raw outputs.
+        raw: Raw outputs (images, classes).
+        point: What was fitted, if anything.
+
+    Returns:
+        int64 (images,).
     """
     # The temperature divides all classes by one positive number, and changes no order.
     best: NDArray[np.int64] = raw.argmax(axis=1)
@@ -49,7 +57,14 @@ def decided(raw: Raw, point: OperatingPoint | None) -> Truth:
 
 
 def likelihood(activation: OutputActivation, raw: Raw, holds: Truth, temperature: float) -> float:
-    """Return the mean negative log-likelihood of what holds, in nats an image."""
+    """Return the mean negative log-likelihood of what holds, in nats an image.
+
+    Args:
+        activation: What makes probabilities of raw outputs.
+        raw: Raw outputs (images, classes).
+        holds: Whether each image is of each class, of the same shape.
+        temperature: What raw outputs are divided by.
+    """
     odds = roc_curve.log_odds(activation, raw, temperature)
     losses = np.logaddexp(0, np.where(holds, -odds, odds))
     if activation == "softmax":
@@ -62,6 +77,11 @@ def best_temperature(activation: OutputActivation, raw: Raw, holds: Truth) -> fl
 
     So it is where all are right, or too few tell: the likelihood grows without end. It is convex in
     one over the temperature, whose slope is halved in on.
+
+    Args:
+        activation: What makes probabilities of raw outputs.
+        raw: Raw outputs (images, classes).
+        holds: Whether each image is of each class, of the same shape.
     """
     # Halved in logarithms, so that the result is as exact for small temperatures as for large ones.
     low, high = -log(LARGEST), log(LARGEST)  # of one over the temperature
@@ -93,7 +113,14 @@ def by_youden(odds: Values, holds: Truth) -> float | None:
 
 
 def by_sensitivity(odds: Values, holds: Truth, least: float) -> float:
-    """Return the highest threshold whose sensitivity is `least` or more."""
+    """Return the highest threshold whose sensitivity is `least` or more.
+
+    Args:
+        odds: What stands for the class in each image, float64 (images,): larger where it is
+            likelier.
+        holds: Whether each image is of the class (images,).
+        least: The sensitivity, from 0 to 1.
+    """
     places, sensitivity, _ = _curve(odds, holds)
     return float(places[np.flatnonzero(sensitivity >= least)[-1]])
 

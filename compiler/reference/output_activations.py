@@ -17,6 +17,11 @@ def applied(
 
     `softmax` over that axis, `sigmoid` of each value, `none` the values as they are, each of what
     the temperature divides.
+
+    Args:
+        activation: The function.
+        raw: Raw outputs (classes, ...).
+        temperature: What they are divided by first.
     """
     values = raw.astype(np.float64) / temperature
     match activation:

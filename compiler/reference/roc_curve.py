@@ -16,6 +16,14 @@ def log_odds(
 
     It grows with the probability and tells apart what rounds to probabilities 0 and 1. Where
     there is no activation it is the raw output.
+
+    Args:
+        activation: What makes probabilities of raw outputs.
+        raw: Raw outputs (images, classes), or (images, 1) of a single decision.
+        temperature: What raw outputs are divided by first.
+
+    Returns:
+        float64 of the same shape.
     """
     values: Values = raw.astype(np.float64) / temperature
     if activation != "softmax":

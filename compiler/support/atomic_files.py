@@ -132,6 +132,13 @@ def write_tree(
 
     `accept` is given the written folder before it takes its place; what it raises keeps it away.
 
+    Args:
+        path: The folder.
+        files: Bytes by relative path.
+        executable: The paths of those that may be run.
+        ours: Says why a folder that is there may not be replaced.
+        accept: Looks at the written folder first, and raises to keep it away.
+
     Raises:
         UserError: The path cannot be written, or exists and `ours` refuses it.
         MachineError: The disk is full or broken.

@@ -90,6 +90,12 @@ def refuse(path: Path, code: str, wanted: str, *kinds: FileKind) -> None:
 
     `wanted` completes "this is an image, not ...".
 
+    Args:
+        path: The file.
+        code: The error's.
+        wanted: What is read here.
+        kinds: Those that are told apart and refused.
+
     Raises:
         UserError: It is, with the given code and the command that takes it.
     """

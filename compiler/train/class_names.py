@@ -34,6 +34,11 @@ def matched(
     Without labels of the network, or where these are not `fixed` and others, the classes are those
     of the images: by name, or by number where all are numbers.
 
+    Args:
+        found: The images.
+        labels: The network's classes in order, if it names them.
+        fixed: Whether only these can be learned.
+
     Raises:
         UserError: Two classes differ by case alone, or they are not those of the network (E1207).
     """

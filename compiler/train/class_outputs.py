@@ -48,6 +48,12 @@ def _is_row(graph: Graph, output: Output) -> bool:
 def planned(graph: Graph, loss: Loss, classes: tuple[str, ...], at: Span) -> ClassOutputs:
     """Return what of a network is trained for classes.
 
+    Args:
+        graph: The network.
+        loss: The recipe's, which may name classes and outputs.
+        classes: Those that images are of, in order.
+        at: The place of the network in errors.
+
     Raises:
         UserError: The network is not for them (E1226), or the recipe's loss names classes or
             outputs that are not there (E1225).

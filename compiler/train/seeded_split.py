@@ -76,7 +76,14 @@ def bound_together(items: Mapping[str, Item], groups: Mapping[str, str]) -> Unit
 def shortage(
     labels: Mapping[str, str], units: Units, shares: Shares, where: Span
 ) -> Iterator[Diagnostic]:
-    """Yield the classes with too few images, or groups, to be on every side (E1206)."""
+    """Yield the classes with too few images, or groups, to be on every side (E1206).
+
+    Args:
+        labels: The class of each image by its name.
+        units: What each image belongs to.
+        shares: How much of each class each side is to get.
+        where: The place of the images in errors.
+    """
     needed = len(shares.by_side)
     by_class: dict[str, set[str]] = defaultdict(set)
     for name, label in labels.items():
@@ -100,6 +107,12 @@ def split(labels: Mapping[str, str], units: Units, shares: Shares, seed: int) ->
 
     Units come in an order that the seed shuffles, those of many images first; each goes where
     its classes lack most. A class gets onto every side before any gets more than its share.
+
+    Args:
+        labels: The class of each image by its name.
+        units: What each image belongs to, as `bound_together` says.
+        shares: How much of each class each side gets.
+        seed: What the order of units follows from.
     """
     by_side = shares.by_side
     members: dict[str, Counter[str]] = defaultdict(Counter)

@@ -62,6 +62,12 @@ def write(
 ) -> Mapping[str, Any]:
     """Write the table as JSON, and its picture; return what the JSON says.
 
+    Args:
+        folder: Where the files go.
+        trials: The trainings.
+        ends: What became of each of them, in the same order.
+        found: The rows that `rows` makes of these.
+
     Raises:
         UserError: A file cannot be written.
     """
