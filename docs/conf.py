@@ -16,6 +16,7 @@ SECTIONS = {
         "spec/reference",
         "docs/targets",
         "docs/web",
+        "docs/agreement",
         "docs/pulsar",
         "docs/measuring",
         "docs/python",

@@ -1,7 +1,7 @@
 """The targets `arm-a7`, `arm-a53`, `arm-a72`, `arm-a76` and `host`."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -102,6 +102,19 @@ class Arm:
         from tcc.backends.arm.execute import runner
 
         return runner.run(self._runs(target), folder, images)
+
+    def inner_levels(
+        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+    ) -> "Iterator[Mapping[str, np.ndarray]]":
+        """Run the program on tensors, and have it write what each of its layers gives.
+
+        Raises:
+            MissingTool: qemu is needed and not here.
+            UserError: The program fails on one.
+        """
+        from tcc.backends.arm.execute import inner_levels
+
+        return inner_levels.of_program(self._runs(target), folder, source, tensors)
 
     def operating_point_files(
         self, target: Target, folder: Path, points: "Sequence[OperatingPoint]"

@@ -2,7 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
-from tcc.backends.onnxruntime.precisions import DYNAMIC, FP16, INT8, INT8_QDQ, INT8_U8U8
+from tcc.backends.onnxruntime.precisions import (
+    DYNAMIC,
+    FP16,
+    INT8,
+    INT8_I8,
+    INT8_QDQ,
+    INT8_U8U8,
+)
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.lower.onnx import lower
@@ -22,6 +29,7 @@ FORMS: Mapping[Precision, Callable[[Model], Model]] = {
     FP16: half,
     DYNAMIC: dynamic,
     INT8: as_is,
+    INT8_I8: as_is,
     INT8_U8U8: unsigned,
     INT8_QDQ: simulated,
 }
@@ -35,7 +43,7 @@ NOTE = (
     "On x86-64 processors without VNNI, products of unsigned and signed 8-bit integers saturate: "
     "set ONNX Runtime's session option session.x64quantprecision to 1 there."
 )
-NOTES = {**dict.fromkeys(FORMS, ""), INT8: NOTE, INT8_QDQ: NOTE}
+NOTES = {**dict.fromkeys(FORMS, ""), INT8: NOTE, INT8_I8: NOTE, INT8_QDQ: NOTE}
 """What a file says to whoever loads it without tcc."""
 
 

@@ -7,6 +7,12 @@ DYNAMIC = Precision(
     "dynamic", "weights in int8, what they meet rounded while it runs", weights=Storage.INT8
 )
 INT8 = Precision("int8", "the integer program with QLinearConv", Arithmetic.INTEGER)
+INT8_I8 = Precision(
+    "int8-i8",
+    "the same with 8-bit levels at its ends, whose real numbers come last",
+    Arithmetic.INTEGER,
+    real_ends=False,
+)
 INT8_U8U8 = Precision(
     "int8-u8u8",
     "the integer program with unsigned weights, which no processor multiplies wrongly",
@@ -17,4 +23,4 @@ INT8_QDQ = Precision(
     "the integer program between floats, for tools that read it so",
     Arithmetic.SIMULATED,
 )
-PRECISIONS = (FP32, FP16, DYNAMIC, INT8, INT8_U8U8, INT8_QDQ)
+PRECISIONS = (FP32, FP16, DYNAMIC, INT8, INT8_I8, INT8_U8U8, INT8_QDQ)

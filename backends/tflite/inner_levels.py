@@ -34,10 +34,15 @@ def of_file(path: Path, tensors: Iterable[Array]) -> Iterator[Mapping[str, Array
         try:
             interpreter.set_tensor(details["index"], runner.stored(tensor, details))
             interpreter.invoke()
-            found = {name: interpreter.get_tensor(place) for name, place in places.items()}
+            found = {name: _planar(interpreter.get_tensor(place)) for name, place in places.items()}
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
             raise runner.broken(path, error) from error
         yield found
+
+
+def _planar(values: Array) -> Array:
+    """Return a value in the graph's layout: maps lie with their channels last in a file."""
+    return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values
 
 
 def _opened_up(data: bytes) -> tuple[bytes, Mapping[str, int]]:

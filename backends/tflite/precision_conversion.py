@@ -89,6 +89,7 @@ FORMS: Mapping[Precision, Callable[[File], File]] = {
     precisions.FP16: half,
     precisions.DYNAMIC: dynamic,
     precisions.INT8: single,
+    precisions.INT8_I8: single,
     precisions.INT8_U8: unsigned,
 }
 

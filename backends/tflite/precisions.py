@@ -9,7 +9,13 @@ DYNAMIC = Precision(
 INT8 = Precision(
     "int8", "the integer program, int8 from end to end", Arithmetic.INTEGER, real_ends=False
 )
+INT8_I8 = Precision(
+    "int8-i8",
+    "int8, by the name that other targets have for 8-bit levels at the ends",
+    Arithmetic.INTEGER,
+    real_ends=False,
+)
 INT8_U8 = Precision(
     "int8-u8", "the same with unsigned levels going in", Arithmetic.INTEGER, real_ends=False
 )
-PRECISIONS = (FP32, FP16, DYNAMIC, INT8, INT8_U8)
+PRECISIONS = (FP32, FP16, DYNAMIC, INT8, INT8_I8, INT8_U8)

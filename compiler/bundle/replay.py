@@ -135,13 +135,33 @@ def _outputs(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Sequen
 def _compared(
     bundle: Bundle, case: Golden, outputs: "Outputs", tolerances: Mapping[str, Tolerance]
 ) -> Iterator[Agreement]:
-    for name in case.outputs:
-        wanted, found = expected(bundle, case, name), outputs[name].reshape(-1)
-        differing, largest = apart(wanted, found)
-        own = float(np.abs(wanted.astype(np.float64)).max(initial=0.0))
-        allowed = tolerances[name].relative
-        share = relative(largest, _magnitude(bundle, name), allowed)
-        yield Agreement(case.name, name, share, allowed, wanted.size, differing, largest, own)
+    wanted = {name: expected(bundle, case, name) for name in case.outputs}
+    return beside(bundle, case.name, wanted, outputs, tolerances)
+
+
+def beside(
+    bundle: Bundle,
+    name: str,
+    wanted: "Outputs",
+    outputs: "Outputs",
+    tolerances: Mapping[str, Tolerance],
+) -> Iterator[Agreement]:
+    """Yield how each output of one input agrees with what is right.
+
+    Args:
+        bundle: The bundle, whose goldens say how large an output is.
+        name: What the input is called.
+        wanted: What is right, float32 by the outputs' names.
+        outputs: What the artifact gave.
+        tolerances: How far each may be off.
+    """
+    for output, value in wanted.items():
+        right, found = value.reshape(-1), outputs[output].reshape(-1)
+        differing, largest = apart(right, found)
+        own = float(np.abs(right.astype(np.float64)).max(initial=0.0))
+        allowed = tolerances[output].relative
+        share = relative(largest, max(own, _magnitude(bundle, output)), allowed)
+        yield Agreement(name, output, share, allowed, right.size, differing, largest, own)
 
 
 def _magnitude(bundle: Bundle, output: str) -> float:

@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import failures, tool_report
+from tcc.compiler.cli import agreement_table, built_bundles, failures, tool_report
 from tcc.compiler.cli.calibrate import GuardOption, MethodOption, MinImages
 from tcc.compiler.cli.common_options import (
     ChosenSpec,
@@ -32,7 +32,7 @@ from tcc.compiler.cli.int8_build import (
     integers,
 )
 from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
-from tcc.compiler.cli.report import Report, Stages, complain, size
+from tcc.compiler.cli.report import Report, complain
 from tcc.compiler.cli.run_splits import SplitOption
 from tcc.compiler.cli.target_options import NetworkName, Precision, Targets, renamed
 from tcc.compiler.cli.weights_and_images import (
@@ -42,18 +42,36 @@ from tcc.compiler.cli.weights_and_images import (
     take,
     weights_file,
 )
-from tcc.compiler.cli.write_bundle import WrittenBundle, write
+from tcc.compiler.cli.write_bundle import BundleCheck, WrittenBundle, write
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import BundleContents
+    from tcc.compiler.driver.build_plan import Int8Programs
+    from tcc.compiler.driver.target_agreement import BuildAgreement, BuildComparison
     from tcc.compiler.ir.device import Plan
 
 
 Replay = Annotated[
     bool,
     typer.Option(help="Run what was built on a golden image first, where it can run here."),
+]
+Agree = Annotated[
+    int,
+    typer.Option(
+        "--agree",
+        metavar="N",
+        min=0,
+        help="Compare the targets over N images of --data too, from their pixels on.",
+    ),
+]
+Probes = Annotated[
+    bool,
+    typer.Option(
+        "--probes",
+        help="Put the integer program into each bundle: `tcc verify` then compares each layer.",
+    ),
 ]
 UseTool = Annotated[
     bool,
@@ -93,6 +111,8 @@ def build(
     output: Out = None,
     name: NetworkName = None,
     replay: Replay = True,
+    agree: Agree = 0,
+    probes: Probes = False,
     tool: UseTool = True,
     passes: PassesOption = None,
     verify_passes: VerifyOption = False,
@@ -105,13 +125,16 @@ def build(
     A bundle is a folder: the artifact, its input contract, goldens and hashes. What does not
     agree with the reference, or loses too much as integers, is not written, and the exit code is 4.
     So it is where a maker's tool compiled a package that does not agree; that stays, with its log.
+    Several targets share one calibration; how they agree, layer by layer, is told at the end.
     """
     from tcc.compiler.driver import capability, pipeline
     from tcc.compiler.support import scratch_folders
 
     report = Report(json, quiet, verbose)
     bounds = (min_cosine, max_drop, min_correlation, max_error)
-    asked = Int8Options(calibration, data, method, guard, bounds, mixed, split, min_images)
+    asked = Int8Options(
+        calibration, data, method, guard, bounds, mixed, split, min_images, agree, probes
+    )
     with report.stages() as stages:
         stages("spec", 0, 1)
         chosen = choose(spec, settings, strict)
@@ -130,22 +153,27 @@ def build(
         told = capability.require(chosen.spec.graph, early, report.warn)
         scratch_folders.sweep()
         given = take(report, chosen, weights, seed)
+        lies = weights_file(chosen, weights, seed)
+        work = Int8Build(report, stages, chosen, given, asked, passing, lies)
         whole = None
         if ends := {kind.real_ends for kind in kinds if kind.calibrated}:
-            lies = weights_file(chosen, weights, seed)
-            whole = integers(Int8Build(report, stages, chosen, given, asked, passing, lies), ends)
+            whole = integers(work, ends)
+        check = BundleCheck(stages, replay, _comparison(work, whole, several=len(plans) > 1))
         built = pipeline.build(chosen.spec, given, plans, stages, whole, passing)
         written = []
         for plan, contents in zip(plans, built, strict=True):
             _remark(report, contents, told)
-            made = write(contents, plan.device, folder, stages, replaying=replay)
+            made = write(contents, plan, folder, check)
             # Building once more only to be weighed is not for those who would not see the figure.
             compared = not plan.precision.full and (json or not quiet)
             full = pipeline.full_size(chosen.spec, given, plan.device, stages) if compared else None
             written.append(dataclasses.replace(made, full=full, archive=_archive(plan)))
         stages.end()
-    _print(report, written, stages)
-    report.document(_document(written, stages))
+    built_bundles.say(report, written, stages)
+    told_of = _agreement(written) if check.comparison else None
+    if told_of and not quiet:
+        agreement_table.say(report, told_of)
+    report.document(built_bundles.document(written, stages, told_of))
     _judge(written)
 
 
@@ -173,6 +201,25 @@ def _plans(
         level = (project.precision, project.places["precision"])
     found = devices.find_all(asked or theirs, level, asked=precision is not None)
     return tuple(dataclasses.replace(plan, compiles=tool) for plan in found)
+
+
+def _comparison(
+    work: Int8Build, whole: "Int8Programs | None", *, several: bool
+) -> "BuildComparison | None":
+    """Return what several targets are held against; None where one golden of one target does."""
+    from tcc.compiler.driver.target_agreement import BuildComparison
+    from tcc.compiler.ir.graph import Model
+
+    if not (several or work.asked.agree):
+        return None
+    model = Model(work.chosen.spec.graph, work.given.tensors)
+    return BuildComparison(model, whole, work.agreeing())
+
+
+def _agreement(written: "Sequence[WrittenBundle]") -> "BuildAgreement":
+    from tcc.compiler.driver import target_agreement
+
+    return target_agreement.agreement([each.compared for each in written if each.compared])
 
 
 def _remark(report: Report, contents: "BundleContents", told: Collection[str]) -> None:
@@ -208,64 +255,3 @@ def _placed(chosen: ChosenSpec, plans: "Sequence[Plan]", out: Path) -> None:
         plan.device.fetch()
         name = bundle_folder.name(chosen.spec.name, plan.device.name, plan.precision.name)
         atomic_files.check_folder(out / name, bundle_folder.replaceable)
-
-
-def _print(report: Report, written: "Sequence[WrittenBundle]", stages: Stages) -> None:
-    for each in written:
-        report.text(str(each.folder))
-        if report.quiet:
-            continue
-        report.text(f"  {_sizes(each)}")
-        report.text(f"  {each}")
-        if each.archive:
-            text = "holds images of the calibration: they leave with the package"
-            report.text(f"  model/{each.archive} {text}")
-            tool_report.say(report, each.folder, each.tool, each.uncompiled)
-        if report.verbose:
-            rows = [(f"  {file.path}", size(file.bytes)) for file in each.manifest.files]
-            report.table(("  file", "size"), rows)
-            if each.layers:
-                report.table(("  layer", "kernel"), [(f"  {n}", k) for n, k in each.layers.items()])
-    if report.verbose:
-        report.text("")
-        rows = [(name, f"{seconds:.2f}") for name, seconds in stages.seconds.items()]
-        report.table(("stage", "seconds"), rows)
-
-
-def _sizes(each: "WrittenBundle") -> str:
-    """Return what the target's files take, what they take at fp32, and what the bundle takes."""
-    artifact, listed = each.artifact, each.manifest.files
-    total = sum(file.bytes for file in artifact)
-    what = PurePosixPath(artifact[0].path).name if len(artifact) == 1 else f"{len(artifact)} files"
-    beside = "" if each.full is None else f", {total / each.full:.1%} of {size(each.full)} at fp32"
-    whole = sum(file.bytes for file in listed)
-    return f"{what}: {size(total)}{beside}; with goldens and all, {size(whole)}"
-
-
-def _document(written: "Sequence[WrittenBundle]", stages: Stages) -> dict[str, Any]:
-    from tcc.compiler.support import json_records
-
-    bundles = []
-    for each in written:
-        about = each.manifest
-        bundles.append(
-            {
-                "path": str(each.folder),
-                "model": about.model.name,
-                "target": about.target,
-                "precision": about.precision,
-                "weights": json_records.encode(about.weights),
-                "calibration": about.calibration and json_records.encode(about.calibration),
-                "bytes": sum(file.bytes for file in about.files),
-                "artifact_bytes": sum(file.bytes for file in each.artifact),
-                "artifact_bytes_fp32": each.full,
-                "files": [json_records.encode(file) for file in about.files],
-                "agreement": [found.as_json() for found in each.agreement],
-                "unchecked": each.unchecked or None,
-                "compiled": about.compiled and json_records.encode(about.compiled),
-                "uncompiled": each.uncompiled or None,
-                "tool": each.tool and json_records.encode(each.tool),
-                "warnings": [json_records.encode(one) for one in about.warnings],
-            }
-        )
-    return {"bundles": bundles, "seconds": stages.seconds}

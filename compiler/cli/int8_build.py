@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,18 +97,21 @@ class Int8Options:
     mixed: bool = False
     split: str | None = None
     min_images: int = 1
+    agree: int = 0
+    probes: bool = False
 
     def check(self, precisions: Iterable[Precision]) -> None:
         """Refuse options that only integers understand where nothing has them (E0601)."""
         given = {
             "--calibration": self.calibration,
-            "--data": self.data,
+            "--data": None if self.agree else self.data,
             "--split": self.split,
             "--method": self.method,
             "--no-guard": None if self.guard else True,
             **dict(zip(BOUNDS, self.bounds, strict=True)),
             "--mixed": self.mixed or None,
             "--min-images": self.min_images if self.min_images > 1 else None,
+            "--probes": self.probes or None,
         }
         idle = [name for name, value in given.items() if value is not None]
         if idle and not any(each.calibrated for each in precisions):
@@ -116,7 +120,7 @@ class Int8Options:
             raise fail("E0601", message, typed(idle[0]), help="say `--precision int8`")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Int8Build:
     """What a build works with: what was asked, whom to tell, and how models go through passes.
 
@@ -131,6 +135,20 @@ class Int8Build:
     passing: PassOptions
     weights: Path | None
 
+    def agreeing(self) -> "DataSet | None":
+        """Return the images that targets are compared over, if any are asked for.
+
+        Raises:
+            UserError: As for `images`.
+        """
+        from tcc.compiler.data.dataset import check
+
+        if not self.asked.agree:
+            return None
+        (source,) = self.chosen.spec.graph.inputs
+        return check(self.images.first(self.asked.agree), source)
+
+    @cached_property
     def images(self) -> "DataSet":
         """Return the images to calibrate with.
 
@@ -175,7 +193,7 @@ def integers(work: Int8Build, ends: Collection[bool]) -> "Int8Programs":
     )
     if any(own.calibrated.measured is None for own in result.values()):
         work.report.notice("nothing is known of how near these integers are to the floats")
-    return result
+    return int8_program.with_probes(result) if asked.probes else result
 
 
 def _source(work: Int8Build) -> "CalibrationSource":
@@ -187,7 +205,7 @@ def _source(work: Int8Build) -> "CalibrationSource":
     asked, chosen = work.asked, work.chosen
     if asked.calibration is not None:
         known = asked.data is not None or chosen.project.data is not None
-        images = work.images() if known else None
+        images = work.images if known else None
         return int8_program.from_file(asked.calibration, chosen.spec, work.given, images)
     if network := _shipped(work):
         work.report.detail(f"calibration: {network.calibration}")
@@ -196,7 +214,7 @@ def _source(work: Int8Build) -> "CalibrationSource":
             " drawings; its card says what they do on patients' images"
         )
         return int8_program.from_trained(network, chosen.spec, work.given)
-    images = work.images()
+    images = work.images
     method, run = known_method(asked.method, guard=asked.guard), work.passing.chosen(passes.INT8)
     wanted = pipeline.CalibrationRequest(
         int8_program.ANY,

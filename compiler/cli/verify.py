@@ -1,25 +1,24 @@
 """`tcc verify`: goldens replayed on the artifacts, and bundles compared with each other."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import failures, tool_report
+from tcc.compiler.cli import failures, tool_report, verified_bundles
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, Stages, complain
-from tcc.compiler.support.diagnostics import Diagnostic, UserError
-from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.cli.verified_bundles import VerifiedBundle
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.external_tools import MissingTool
 
 if TYPE_CHECKING:
-    from tcc.compiler.bundle.agreement import Agreement
     from tcc.compiler.bundle.bundle_comparison import OutputPair
     from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.bundle.replay import Replayed
-    from tcc.compiler.bundle.tool_check import ToolCheck
+    from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.ir.device import Device
 
 Bundles = Annotated[
@@ -35,48 +34,67 @@ Logs = Annotated[
         help="The log of the tool that compiled a package elsewhere, where `build.sh` wrote it.",
     ),
 ]
+SpecOption = Annotated[
+    str | None,
+    typer.Option(
+        "--spec",
+        metavar="SPEC",
+        show_default=False,
+        help="The network, to make the integer program again where a bundle has none.",
+    ),
+]
+WeightsFile = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", show_default=False, help="Its weights."),
+]
+Bisect = Annotated[
+    bool,
+    typer.Option(
+        "--bisect", help="Write the first layer that differs by itself, to run on both runtimes."
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="DIR", help="Folder for what --bisect writes."),
+]
 
 
 @dataclass(frozen=True)
-class VerifiedBundle:
-    """A bundle, and what its artifact gave or the tool that running it here lacks."""
+class VerifyRequest:
+    """What is looked at beside the goldens: a tool's log, layers, and where one goes wrong."""
 
-    bundle: "Bundle"
-    replayed: "Replayed | None" = None
-    missing: Tool | None = None
-    tool: "ToolCheck | None" = None
-    """What a maker's tool said of a package, which does not run here."""
-
-    @property
-    def agreement(self) -> "tuple[Agreement, ...]":
-        """How it agrees with its goldens; nothing where it did not run."""
-        return self.replayed.agreement if self.replayed else ()
-
-    @property
-    def holds(self) -> bool:
-        """Whether no golden disagrees."""
-        return all(each.holds for each in self.agreement) and (not self.tool or self.tool.holds)
+    log: Path | None
+    spec: str | None
+    weights: Path | None
+    bisect: bool
+    out: Path
 
 
 def verify(
     bundles: Bundles,
     logs: Logs = None,
+    spec: SpecOption = None,
+    weights: WeightsFile = None,
+    bisect: Bisect = False,
+    out: Out = Path("reproducer"),
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Replay the goldens of bundles on their artifacts, and compare the bundles.
 
-    Artifacts of one spec with the same weights are compared with each other too. It runs the
-    programs in the bundles: take only those that you trust. Exit code 4: a golden disagrees.
+    Artifacts of one spec with the same weights are compared with each other too; where the integer
+    program is known, so is each layer. It runs the programs in the bundles: take only those that
+    you trust. Exit code 4: a golden or a layer disagrees.
     """
     report = Report(json, quiet, verbose)
+    wanted = VerifyRequest(logs, spec, weights, bisect, out)
     with report.stages() as stages:
         stages("bundles", 0, 1)
-        found = [_replayed(*each, logs, stages) for each in _read(bundles)]
+        found = [_verified(*each, wanted, stages) for each in _read(bundles)]
         stages.end()
     pairs, unlike = _pairs(found)
-    _print(report, found, pairs)
+    verified_bundles.say(report, found, pairs)
     for each in found:
         for output in each.replayed.flat if each.replayed else ():
             folder, same = each.bundle.folder, f"all goldens have the same `{output}`"
@@ -84,7 +102,7 @@ def verify(
     for first, second, why in unlike:
         report.detail(f"{first} and {second} are not compared: {why}")
     code = _code(found, pairs)
-    report.document(_document(found, pairs, unlike, code))
+    report.document(verified_bundles.document(found, pairs, unlike, code))
     if code:
         raise typer.Exit(code)
 
@@ -105,19 +123,57 @@ def _read(folders: Sequence[Path]) -> "list[tuple[Bundle, Device]]":
     return read
 
 
-def _replayed(
-    bundle: "Bundle", device: "Device", log: Path | None, stages: Stages
+def _verified(
+    bundle: "Bundle", device: "Device", wanted: VerifyRequest, stages: Stages
 ) -> VerifiedBundle:
-    from tcc.compiler.bundle import tool_check
+    from tcc.compiler.bundle import program_check, tool_check
     from tcc.compiler.bundle.replay import replay
+    from tcc.compiler.driver import rebuilt_program
 
     stages(f"{bundle.folder}", 0, 1)
-    if log or device.packager:
-        return VerifiedBundle(bundle, tool=tool_check.check(bundle, device, log))
+    if wanted.log or device.packager:
+        return VerifiedBundle(bundle, tool=tool_check.check(bundle, device, wanted.log))
+    spec = _spec(wanted.spec, bundle) if wanted.spec else None
+    program = rebuilt_program.program(bundle, device, spec, wanted.weights)
+    if program is None and wanted.bisect:
+        help = "build with integers and --probes, or name the network with --spec and --weights"
+        message = "there is no integer program to look for a layer in"
+        raise fail("E0663", message, whole_file(str(bundle.folder)), help=help)
     try:
-        return VerifiedBundle(bundle, replay(bundle, device))
+        replayed = replay(bundle, device)
+        checked = program_check.check(bundle, device, program) if program else None
+        found = VerifiedBundle(bundle, replayed, program=checked)
+        return _bisected(found, device, wanted.out) if wanted.bisect else found
     except MissingTool as error:
         return VerifiedBundle(bundle, missing=error.tool)
+
+
+def _spec(name: str, bundle: "Bundle") -> "Spec":
+    """Return the spec that the user named, with the bundle's parameters."""
+    from tcc.compiler.cli.common_options import choose
+    from tcc.compiler.cli.target_options import renamed
+    from tcc.compiler.driver.pipeline import network
+
+    about = bundle.manifest.model
+    plain = choose(name, None).spec
+    # What was set is part of a spec's digest, and what was left as it is is not.
+    usual = network(plain).params
+    settings = [f"{k}={v}" for k, v in about.params.items() if usual.get(k, v) != v]
+    found = choose(name, settings).spec if settings else plain
+    return renamed(found, about.name)
+
+
+def _bisected(found: VerifiedBundle, device: "Device", out: Path) -> VerifiedBundle:
+    """Return it with the reproducer of the first layer that differs, if one does."""
+    from tcc.compiler.bundle import program_check
+    from tcc.compiler.driver import reproducer
+
+    assert found.program
+    where = program_check.divergence(found.bundle, device, found.program)
+    if where is None:
+        return found
+    made = reproducer.write(where, found.program.program, device.name, out)
+    return replace(found, reproducer=made)
 
 
 def _pairs(
@@ -138,56 +194,6 @@ def _pairs(
     return made, unlike
 
 
-def _print(report: Report, found: Sequence[VerifiedBundle], pairs: "Sequence[OutputPair]") -> None:
-    rows = [
-        (
-            str(each.bundle.folder),
-            one.golden,
-            one.output,
-            f"{one.differing:,} of {one.values:,}",
-            f"{one.largest:.1e}",
-            f"{one.difference:.1e}",
-            f"{one.allowed:.0e}" if one.allowed else "0",
-            _verdict(one),
-        )
-        for each in found
-        for one in each.agreement
-    ]
-    columns = ("bundle", "golden", "output", "differ", "by", "relative", "allowed", "")
-    if rows:
-        report.table(columns, rows)
-    if pairs:
-        report.text("")
-        columns = ("bundle", "and", "output", "differ", "by", "cosine", "same class", "")
-        report.table(columns, [_row(pair) for pair in pairs])
-    for each in found:
-        if each.tool:
-            folder, by = each.bundle.folder, tool_report.named(each.tool.report)
-            report.text(f"{folder}: {by}, by {each.tool.log}")
-            tool_report.checked(report, folder, each.tool)
-        if each.missing:
-            tool = each.missing
-            complain(
-                f"error: {tool.name} is needed to {tool.needed_for}, and is not here\n"
-                f"  --> {each.bundle.folder}\n   = help: install it: {tool.install}"
-            )
-
-
-def _row(pair: "OutputPair") -> tuple[str, ...]:
-    differ, by = f"{pair.differing:,} of {pair.values:,}", f"{pair.largest:.1e}"
-    same = "-" if pair.same is None else f"{pair.same} of {pair.inputs}"
-    verdict = "" if pair.holds else "DISAGREES"
-    if pair.inputs and not pair.differing:
-        verdict = "to the bit"
-    return (pair.first, pair.second, pair.output, differ, by, f"{pair.cosine:.6f}", same, verdict)
-
-
-def _verdict(found: "Agreement") -> str:
-    if not found.holds:
-        return "DISAGREES"
-    return "agrees" if found.differing else "to the bit"
-
-
 def _code(found: Sequence[VerifiedBundle], pairs: "Sequence[OutputPair]") -> int:
     """Return the exit code, once it is said what does not agree."""
     wrong = any(not each.holds for each in found)
@@ -197,7 +203,7 @@ def _code(found: Sequence[VerifiedBundle], pairs: "Sequence[OutputPair]") -> int
             complain(
                 tool_report.failed(folder, each.tool)
                 if each.tool
-                else f"error: {folder}: the artifact does not give its goldens"
+                else f"error: {folder}: {_wrong(each)}"
             )
     apart = [pair for pair in pairs if not pair.holds]
     for pair in apart:
@@ -208,31 +214,11 @@ def _code(found: Sequence[VerifiedBundle], pairs: "Sequence[OutputPair]") -> int
     return failures.TOOL if any(each.missing for each in found) else 0
 
 
-def _document(
-    found: Sequence[VerifiedBundle],
-    pairs: "Sequence[OutputPair]",
-    unlike: Sequence[tuple[str, str, str]],
-    code: int,
-) -> dict[str, Any]:
-    from tcc.compiler.support import json_records
-
-    listed = []
-    for each in found:
-        about = each.bundle.manifest
-        listed.append(
-            {
-                "path": str(each.bundle.folder),
-                "model": about.model.name,
-                "target": about.target,
-                "precision": about.precision,
-                "executor": about.goldens.executor,
-                "tolerance": json_records.encode(about.goldens.tolerance),
-                "agreement": [one.as_json() for one in each.agreement],
-                "tool": each.tool and json_records.encode(each.tool),
-                "holds": each.holds if each.replayed or each.tool else None,
-                "missing": asdict(each.missing) if each.missing else None,
-            }
-        )
-    apart = [{"first": a, "second": b, "why": why} for a, b, why in unlike]
-    compared = [pair.as_json() for pair in pairs]
-    return {"bundles": listed, "pairs": compared, "not_compared": apart, "exit": code}
+def _wrong(each: VerifiedBundle) -> str:
+    """Return what disagrees, the goldens first."""
+    if not all(one.holds for one in each.agreement):
+        return "the artifact does not give its goldens"
+    if each.program and not all(one.holds for one in each.program.goldens):
+        return "its goldens are not what its integer program gives"
+    layer = each.program.wrong_layer if each.program else None
+    return f"the first layer that differs is `{layer.name}`" if layer else "it disagrees"

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.manifest import BundleFile, Manifest
     from tcc.compiler.bundle.tool_check import ToolCheck
     from tcc.compiler.cli.report import Stages
-    from tcc.compiler.ir.device import Device
+    from tcc.compiler.driver.target_agreement import BuildComparison, ComparedTarget
+    from tcc.compiler.ir.device import Device, Plan
 
 GOLDENS = 1
 """Goldens that are replayed after a build; under an emulator each takes its time."""
@@ -39,6 +40,8 @@ class WrittenBundle:
     """Why no tool compiled a package."""
     tool: "ToolCheck | None" = None
     """What the tool that compiled a package gave for the goldens."""
+    compared: "ComparedTarget | None" = None
+    """How it agrees as one of several targets."""
 
     @property
     def artifact(self) -> "tuple[BundleFile, ...]":
@@ -57,9 +60,43 @@ class WrittenBundle:
         return f"agrees with the reference within {worst:.1e} of its largest value"
 
 
-def write(
-    contents: "BundleContents", device: "Device", out: Path, stages: "Stages", *, replaying: bool
-) -> WrittenBundle:
+@dataclass(frozen=True)
+class BundleCheck:
+    """What is looked at before a bundle is written: one golden, or all that is in `comparison`.
+
+    Without `replaying`, nothing is run.
+    """
+
+    stages: "Stages"
+    replaying: bool
+    comparison: "BuildComparison | None" = None
+
+    def compared(self, fresh: "Bundle", plan: "Plan") -> "ComparedTarget":
+        """Return how a bundle agrees with the reference.
+
+        Raises:
+            Disagreement: It does not.
+        """
+        from tcc.compiler.bundle.artifact_runs import Misfit
+        from tcc.compiler.bundle.replay import replay
+        from tcc.compiler.driver.target_agreement import ComparedTarget
+
+        device = plan.device
+        try:
+            if self.comparison is None:
+                found = ComparedTarget(device, fresh, replayed=replay(fresh, device, GOLDENS))
+            else:
+                found = self.comparison.compared(fresh, plan, self.stages)
+        except Misfit as error:
+            raise Disagreement(device.name, (), error.diagnostics[0].label) from None
+        if not found.holds:
+            layer = found.wrong_layer
+            why = f"the first layer that differs is `{layer.name}`" if layer else ""
+            raise Disagreement(device.name, found.outputs, why)
+        return found
+
+
+def write(contents: "BundleContents", plan: "Plan", out: Path, check: BundleCheck) -> WrittenBundle:
     """Write a bundle whose artifact agrees with the reference, or cannot be run here.
 
     What a maker's tool compiled is written whatever it gives: its log may tell why.
@@ -68,36 +105,32 @@ def write(
         Disagreement: It does not agree; nothing is written.
     """
     from tcc.compiler.bundle import bundle_folder, tool_check
-    from tcc.compiler.bundle.artifact_runs import Misfit
     from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.bundle.replay import replay
+    from tcc.compiler.driver import target_agreement
 
-    found: list[Agreement] = []
+    device, found = plan.device, []
 
     def accept(fresh: "Bundle") -> None:
-        stages("replay", 0, 1)
-        try:
-            found.extend(replay(fresh, device, GOLDENS).agreement)
-        except Misfit as error:
-            raise Disagreement(device.name, (), error.diagnostics[0].label) from None
-        if not all(each.holds for each in found):
-            raise Disagreement(device.name, found)
+        check.stages("replay", 0, 1)
+        found.append(check.compared(fresh, plan))
 
     # What cannot be run here is written all the same, and says so: a target without an emulator is
     # no reason to build nothing.
-    unchecked = _unchecked(device) if replaying else "--no-replay"
-    stages("write", 0, 1)
+    unchecked = _unchecked(device) if check.replaying else "--no-replay"
+    check.stages("write", 0, 1)
     folder = bundle_folder.write(contents, out, None if unchecked else accept)
-    about = contents.manifest
-    tool = tool_check.check(Bundle(folder, about), device, None) if about.compiled else None
+    bundle = Bundle(folder, contents.manifest)
+    compared = found[0] if found else target_agreement.unchecked(device, bundle, unchecked)
+    compiled = contents.manifest.compiled
     return WrittenBundle(
         folder,
-        about,
-        tuple(found),
+        contents.manifest,
+        compared.outputs,
         unchecked,
         layers=contents.layers,
         uncompiled=contents.uncompiled,
-        tool=tool,
+        tool=tool_check.check(bundle, device, None) if compiled else None,
+        compared=compared.at(bundle),
     )
 
 

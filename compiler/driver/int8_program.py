@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tcc.compiler.bundle import program_file
 from tcc.compiler.bundle.manifest import Calibrated, Measured
 from tcc.compiler.data import dataset
 from tcc.compiler.data.dataset import DataSet
@@ -183,6 +184,14 @@ def integers(
     calibration = calibration_file.calibration(source.document, ready, source.name)
     run = _Run(ready, source, least, mixed, progress, tell)
     return {real: run.made(replace(calibration, real_ends=real)) for real in sorted(set(ends))}
+
+
+def with_probes(programs: Int8Programs) -> Int8Programs:
+    """Return the programs, each among the files that go with it."""
+    return {
+        ends: replace(own, files={**own.files, **program_file.files(own.program)})
+        for ends, own in programs.items()
+    }
 
 
 @dataclass(frozen=True)

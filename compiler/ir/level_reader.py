@@ -28,7 +28,8 @@ class LevelReader(Protocol):
 
         Yields:
             The values of 8-bit integers by their names in the graph, as the artifact stores them:
-            uint8 or int8, in a layout of its own.
+            uint8 or int8, in the graph's layout or flat; what the graph has as uint8 may be int8,
+            128 less.
 
         Raises:
             MissingTool: What runs the artifact here is not installed.

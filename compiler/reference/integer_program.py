@@ -54,6 +54,12 @@ def inexact(graph: Graph) -> tuple[str, ...]:
 
 def reach(graph: Graph) -> FloatReach:
     """Return how layers in float bear on the outputs: on the one that they bear on the most."""
+    found = reaches(graph)
+    return max(found.get(output.value, FloatReach.NONE) for output in graph.outputs)
+
+
+def reaches(graph: Graph) -> Mapping[str, FloatReach]:
+    """Return how layers in float bear on the value of each node."""
     found: dict[str, FloatReach] = {}
     for node in graph.nodes:
         before = max((found.get(v, FloatReach.NONE) for v in node.inputs), default=FloatReach.NONE)
@@ -63,7 +69,7 @@ def reach(graph: Graph) -> FloatReach:
             found[node.name] = before
         else:
             found[node.name] = max(before, FloatReach.UNROUNDED)
-    return max(found.get(output.value, FloatReach.NONE) for output in graph.outputs)
+    return found
 
 
 def _exact(graph: Graph, node: Node) -> bool:

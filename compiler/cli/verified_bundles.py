@@ -1,0 +1,131 @@
+"""What `tcc verify` found of each bundle, and how it says so."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tcc.compiler.cli import tool_report, verified_layers
+from tcc.compiler.cli.report import Report, complain
+from tcc.compiler.support.external_tools import Tool
+
+if TYPE_CHECKING:
+    from tcc.compiler.bundle.agreement import Agreement
+    from tcc.compiler.bundle.bundle_comparison import OutputPair
+    from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.bundle.program_check import ProgramCheck
+    from tcc.compiler.bundle.replay import Replayed
+    from tcc.compiler.bundle.tool_check import ToolCheck
+    from tcc.compiler.driver.reproducer import Reproducer
+
+
+@dataclass(frozen=True)
+class VerifiedBundle:
+    """A bundle, and what its artifact gave or the tool that running it here lacks."""
+
+    bundle: "Bundle"
+    replayed: "Replayed | None" = None
+    missing: Tool | None = None
+    tool: "ToolCheck | None" = None
+    """What a maker's tool said of a package, which does not run here."""
+    program: "ProgramCheck | None" = None
+    """How it agrees with its integer program, where that is known."""
+    reproducer: "Reproducer | None" = None
+
+    @property
+    def agreement(self) -> "tuple[Agreement, ...]":
+        """How it agrees with its goldens; nothing where it did not run."""
+        return self.replayed.agreement if self.replayed else ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether no golden and no layer disagrees."""
+        agrees = all(each.holds for each in self.agreement)
+        return agrees and all(each.holds for each in (self.tool, self.program) if each)
+
+
+def say(report: Report, found: Sequence[VerifiedBundle], pairs: "Sequence[OutputPair]") -> None:
+    """Print how each golden agrees, each pair of bundles, and each layer that is known."""
+    rows = [
+        (
+            str(each.bundle.folder),
+            one.golden,
+            one.output,
+            f"{one.differing:,} of {one.values:,}",
+            f"{one.largest:.1e}",
+            f"{one.difference:.1e}",
+            f"{one.allowed:.0e}" if one.allowed else "0",
+            _verdict(one),
+        )
+        for each in found
+        for one in each.agreement
+    ]
+    columns = ("bundle", "golden", "output", "differ", "by", "relative", "allowed", "")
+    if rows:
+        report.table(columns, rows)
+    if pairs:
+        report.text("")
+        columns = ("bundle", "and", "output", "differ", "by", "cosine", "same class", "")
+        report.table(columns, [_row(pair) for pair in pairs])
+    for each in found:
+        if each.program:
+            verified_layers.say(report, str(each.bundle.folder), each.program)
+        if each.reproducer:
+            verified_layers.say_reproducer(report, each.reproducer)
+        if each.tool:
+            folder, by = each.bundle.folder, tool_report.named(each.tool.report)
+            report.text(f"{folder}: {by}, by {each.tool.log}")
+            tool_report.checked(report, folder, each.tool)
+        if each.missing:
+            tool = each.missing
+            complain(
+                f"error: {tool.name} is needed to {tool.needed_for}, and is not here\n"
+                f"  --> {each.bundle.folder}\n   = help: install it: {tool.install}"
+            )
+
+
+def _row(pair: "OutputPair") -> tuple[str, ...]:
+    differ, by = f"{pair.differing:,} of {pair.values:,}", f"{pair.largest:.1e}"
+    same = "-" if pair.same is None else f"{pair.same} of {pair.inputs}"
+    verdict = "" if pair.holds else "DISAGREES"
+    if pair.inputs and not pair.differing:
+        verdict = "to the bit"
+    return (pair.first, pair.second, pair.output, differ, by, f"{pair.cosine:.6f}", same, verdict)
+
+
+def _verdict(found: "Agreement") -> str:
+    if not found.holds:
+        return "DISAGREES"
+    return "agrees" if found.differing else "to the bit"
+
+
+def document(
+    found: Sequence[VerifiedBundle],
+    pairs: "Sequence[OutputPair]",
+    unlike: Sequence[tuple[str, str, str]],
+    code: int,
+) -> dict[str, Any]:
+    """Return all of it as plain data."""
+    from tcc.compiler.support import json_records
+
+    listed = []
+    for each in found:
+        about = each.bundle.manifest
+        listed.append(
+            {
+                "path": str(each.bundle.folder),
+                "model": about.model.name,
+                "target": about.target,
+                "precision": about.precision,
+                "executor": about.goldens.executor,
+                "tolerance": json_records.encode(about.goldens.tolerance),
+                "agreement": [one.as_json() for one in each.agreement],
+                "tool": each.tool and json_records.encode(each.tool),
+                "program": each.program and verified_layers.document(each.program),
+                "reproducer": verified_layers.document_of(each.reproducer),
+                "holds": each.holds if each.replayed or each.tool else None,
+                "missing": asdict(each.missing) if each.missing else None,
+            }
+        )
+    apart = [{"first": a, "second": b, "why": why} for a, b, why in unlike]
+    compared = [pair.as_json() for pair in pairs]
+    return {"bundles": listed, "pairs": compared, "not_compared": apart, "exit": code}

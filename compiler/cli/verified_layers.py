@@ -1,0 +1,65 @@
+"""What `tcc verify` says of layers: how many agree with the integer program, and which does not."""
+
+from typing import TYPE_CHECKING, Any
+
+from tcc.compiler.cli import agreement_table
+from tcc.compiler.cli.report import Report
+
+if TYPE_CHECKING:
+    from tcc.compiler.bundle.program_check import ProgramCheck
+    from tcc.compiler.driver.reproducer import Reproducer
+
+
+def say(report: Report, folder: str, found: "ProgramCheck") -> None:
+    """Print how the goldens and the layers of a bundle agree with its integer program."""
+    wrong = [one for one in found.goldens if not one.holds]
+    for one in wrong:
+        text = f"{one.differing:,} of {one.values:,} of output `{one.output}`"
+        report.text(f"{folder}: golden {one.golden}: {text} are not the reference's")
+    if found.layers is None:
+        report.text(f"{folder}: nothing here looks into its layers")
+        return
+    differing = [layer for layer in found.layers if layer.differing]
+    values = sum(layer.values for layer in found.layers)
+    beside = f"{len(found.layers)} layers, {values:,} levels beside the reference"
+    off = f"{sum(layer.differing for layer in differing):,} differ in {len(differing)} layers"
+    report.text(f"{folder}: {beside}: {off if differing else '0 differ'}")
+    shown = found.layers if report.verbose else differing
+    rows = [
+        (
+            f"  {one.name}",
+            f"{one.differing:,} of {one.values:,}",
+            one.largest,
+            "DIFFERS" if not one.holds else "after floats" if one.differing else "to the bit",
+        )
+        for one in shown
+    ]
+    if rows:
+        report.table(("  layer", "differ", "steps", ""), rows)
+
+
+def say_reproducer(report: Report, made: "Reproducer") -> None:
+    """Print where the layer was written to, and how to run it."""
+    report.text(f"layer `{made.layer}` by itself: {made.folder}")
+    if made.command:
+        report.text(f"  to run it on both runtimes:\n  {made.command}")
+    else:
+        report.text("  it has no form in the spec language: its bytes are there, and no spec")
+
+
+def document(found: "ProgramCheck") -> dict[str, Any]:
+    """Return it as plain data."""
+    wrong = found.wrong_layer
+    return {
+        "goldens": [one.as_json() for one in found.goldens],
+        "layers": None if found.layers is None else agreement_table.layers(found.layers),
+        "first_wrong": wrong and wrong.name,
+        "holds": found.holds,
+    }
+
+
+def document_of(made: "Reproducer | None") -> dict[str, Any] | None:
+    """Return a reproducer as plain data, if there is one."""
+    if made is None:
+        return None
+    return {"path": str(made.folder), "layer": made.layer, "command": made.command or None}

@@ -1,0 +1,87 @@
+"""The integer program of a bundle: its own, or made again from the spec and weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from tcc.compiler.bundle import bundle_folder, float_layers, program_file
+from tcc.compiler.bundle.bundle_folder import Bundle
+from tcc.compiler.data import weights
+from tcc.compiler.driver import pipeline
+from tcc.compiler.driver.int8_program import CALIBRATION
+from tcc.compiler.driver.pipeline import WeightSource
+from tcc.compiler.frontend.spec import Spec
+from tcc.compiler.ir import printer
+from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.quant import calibration_document, calibration_file
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+
+
+def program(bundle: Bundle, device: Device, spec: Spec | None, file: Path | None) -> Model | None:
+    """Return the integer program that a bundle was built from; None where that is not known.
+
+    Args:
+        bundle: The bundle.
+        device: Its target.
+        spec: The network, where the user named it.
+        file: Its weights, where the user named them; else those that the bundle says.
+
+    Raises:
+        UserError: The bundle's own program is damaged (E0665), or spec and weights are not those
+            that it was built from (E0664).
+    """
+    precision = device.precision(bundle.manifest.precision)
+    if not precision.integer:
+        if spec:
+            _contract(bundle, spec)
+        return None
+    own = program_file.read(bundle)
+    if spec is None:
+        return own
+    _contract(bundle, spec)
+    if own:
+        return own
+    ready = pipeline.ready(spec, _weights(bundle, spec, file))
+    path = bundle.folder / CALIBRATION
+    found = calibration_file.calibration(calibration_document.read(path), ready, str(path))
+    about = bundle.manifest.calibration
+    in_float = frozenset(about.in_float) if about else frozenset()
+    kept = replace(found, in_float=in_float, real_ends=precision.real_ends)
+    made = quantize(ready, kept)
+    printed = (bundle.folder / float_layers.PROGRAM).read_bytes()
+    if printer.show(made.graph).encode() != printed:
+        raise _other(bundle, f"they make another program than {float_layers.PROGRAM}")
+    return made
+
+
+def _contract(bundle: Bundle, spec: Spec) -> None:
+    """Refuse a bundle that says of its input or its outputs what its spec does not.
+
+    Raises:
+        UserError: Its spec is another one (E0664), or its preprocessing, labels or what outputs
+            mean are (E0664): somebody changed its manifest.
+    """
+    about = bundle.manifest
+    if about.model.spec != spec.digest:
+        raise _other(bundle, f"it was built from another spec of `{about.model.name}`")
+    if about.outputs != bundle_folder.results(spec.graph):
+        raise _other(bundle, "its outputs, or their labels, are not the spec's")
+    own, found = bundle_folder.source(spec.graph).preprocess, about.input.preprocess
+    if own != (found and replace(found, raw=own.raw if own else False)):
+        raise _other(bundle, "its preprocessing is not the spec's")
+
+
+def _weights(bundle: Bundle, spec: Spec, file: Path | None) -> WeightSource:
+    about = bundle.manifest
+    given = pipeline.weights_of(spec, file, about.weights.seed)
+    if weights.digest(given.tensors) != about.weights.digest:
+        named = about.weights.file or "others"
+        raise _other(bundle, f"its weights are {named} ({about.weights.digest[:12]})")
+    return given
+
+
+def _other(bundle: Bundle, label: str) -> UserError:
+    message = "this is not what the bundle was built from"
+    help = "name the spec and weights that `tcc build` was given, with --spec and --weights"
+    return fail("E0664", message, whole_file(str(bundle.folder)), label=label, help=help)
