@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from tcc.backends.web.precisions import FP16, INT8
+from tcc.backends.web.precisions import FP16, INT8, INT8_I8
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.lower.onnx import lower
@@ -17,7 +17,12 @@ def as_is(model: Model) -> Model:
     return model
 
 
-FORMS: Mapping[Precision, Callable[[Model], Model]] = {FP32: as_is, FP16: half, INT8: as_is}
+FORMS: Mapping[Precision, Callable[[Model], Model]] = {
+    FP32: as_is,
+    FP16: half,
+    INT8: as_is,
+    INT8_I8: as_is,
+}
 
 
 def written(model: Model, precision: Precision) -> bytes:
