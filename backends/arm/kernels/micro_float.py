@@ -7,7 +7,13 @@ from typing import ClassVar
 from tcc.backends.arm.kernels.base import Shape3, Space
 from tcc.backends.arm.kernels.epilogue import Epilogue
 from tcc.backends.arm.kernels.micro import TASKS, MicroKernelCaller
-from tcc.backends.arm.micro.records import FLOAT_PIXELS, MAX_FLOAT_PANELS, FloatMatrix
+from tcc.backends.arm.micro.records import (
+    FLOAT_PIXELS,
+    MAX_FLOAT_PANELS,
+    QUAD,
+    FloatDepthwise,
+    FloatMatrix,
+)
 from tcc.backends.arm.micro.window import MicroWindow
 
 NEAR = 1 << 12
@@ -134,6 +140,58 @@ class MicroFloatMatrix(MicroKernelCaller):
             Space(self.groups * w.channels * w.size[0] * w.size[1]),
             Space(self.groups * self.weights),
             Space(filled),
+            Space(len(w.table()), "int32"),
+            Space(2),
+            *self.epilogue.spaces,
+            self.epilogue.written(self.result),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MicroFloatDepthwise(MicroKernelCaller):
+    """A depthwise convolution, a plane after another.
+
+    `least` and `most` are what the results are bounded by first. Arguments: map, weights, biases,
+    the window's table, the bounds, the epilogue's operands, result.
+    """
+
+    word: ClassVar[str] = "depthwise"
+    record: FloatDepthwise
+    window: MicroWindow
+    filters: int
+    channels: int
+    least: bool
+    most: bool
+    epilogue: Epilogue
+
+    @property
+    def taps(self) -> int:
+        """A filter's weights, filled up."""
+        return -(-self.window.taps // QUAD) * QUAD
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the output."""
+        return self.window.out[0] * self.window.out[1]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one run."""
+        return self.filters * self.pixels * self.window.taps
+
+    @property
+    def result(self) -> Shape3:
+        """The shape of the output as the epilogue's loops see it."""
+        return (self.filters, 1, self.pixels)
+
+    @property
+    def spaces(self) -> tuple[Space, ...]:
+        """The memory of the arguments."""
+        w = self.window
+        return (
+            Space(self.channels * w.size[0] * w.size[1]),
+            Space(self.filters * self.taps),
+            Space(self.filters),
             Space(len(w.table()), "int32"),
             Space(2),
             *self.epilogue.spaces,

@@ -2,6 +2,7 @@
 
 from tcc.backends.arm.micro.records import (
     Depthwise,
+    FloatDepthwise,
     FloatMatrix,
     Matrix,
     MicroKernel,
@@ -16,12 +17,13 @@ SMULL = Matrix("matrix_smull", filters=8, lane=2)
 SDOT = Matrix("matrix_sdot", filters=8, lane=4)
 SSE = Matrix("matrix_sse", filters=4, lane=2)
 FLOAT_NEON = FloatMatrix("float_neon", filters=4)
+FLOAT_DEPTHWISE = FloatDepthwise("float_depthwise_neon")
 WINOGRAD_NEON = Winograd(
     "winograd_neon", filters=4, product=1.33, direct=1.28, pixels=650, outputs=400, weights=250
 )
 
 CORES: dict[str, tuple[MicroKernel, ...]] = {
-    "cortex_a7": (DEPTHWISE, VECTOR, NEON, WINOGRAD_NEON, FLOAT_NEON),
+    "cortex_a7": (DEPTHWISE, VECTOR, NEON, WINOGRAD_NEON, FLOAT_DEPTHWISE, FLOAT_NEON),
     "cortex_a53": (DEPTHWISE, VECTOR, SMULL),
     "cortex_a72": (DEPTHWISE, VECTOR, SMULL),
     "cortex_a76": (DEPTHWISE, VECTOR, SDOT),

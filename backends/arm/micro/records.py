@@ -24,6 +24,8 @@ levels and weights overflows."""
 FLOAT_PIXELS = 12
 MAX_FLOAT_PANELS = 1 << 14
 """Most floats of panels that a thread holds, 64 KiB of its stack."""
+MAX_FLOAT_BAND = 1 << 13
+"""Most floats of a depthwise band: `BAND` of `c/float_depthwise_neon.c`."""
 TILE_SIDE = 4
 """Outputs of a side of Winograd's tiles."""
 MOST_TILES = 64
@@ -117,6 +119,35 @@ class FloatMatrix(MicroKernel):
         """Return weights (filters, ...) as blocks, each (taps, filters)."""
         rows = blocks(weight.reshape(len(weight), -1), self.filters)
         return np.ascontiguousarray(rows.transpose(0, 2, 1)).ravel()
+
+
+@dataclass(frozen=True, slots=True)
+class FloatDepthwise(MicroKernel):
+    """The plane of one filter that reads one channel, in floats."""
+
+    functions: ClassVar[tuple[str, ...]] = ("plane",)
+
+    def takes(self, window: MicroWindow) -> bool:
+        """Whether it computes convolutions with this window."""
+        return (
+            window.channels == 1
+            and window.kernel in {(3, 3), (5, 5)}
+            and window.stride in {(1, 1), (2, 2)}
+            and window.dilation == (1, 1)
+            and self._least_band(window) <= MAX_FLOAT_BAND
+        )
+
+    def packed(self, weight: "Floats") -> "Floats":
+        """Return weights (filters, 1, ...), each filter's filled up to whole vectors."""
+        rows = blocks(weight.reshape(len(weight), -1), 1, QUAD)
+        return np.ascontiguousarray(rows).ravel()
+
+    @staticmethod
+    def _least_band(window: MicroWindow) -> int:
+        """Return the numbers that two rows of the output read, with what lies beside them."""
+        (side, _), (stride, _) = window.kernel, window.stride
+        columns = max(window.out[1], QUAD) + (side - 1) // stride + QUAD - 1
+        return (stride + side) * stride * columns
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ import numpy as np
 
 from tcc.backends.arm.kernels.base import KernelCall, KernelWeights, Scratch
 from tcc.backends.arm.kernels.epilogue import RUNNING, Epilogue, FusedOp
-from tcc.backends.arm.kernels.micro_float import MicroFloatMatrix
+from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloatMatrix
 from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 from tcc.backends.arm.micro.cores import CORES
-from tcc.backends.arm.micro.records import FloatMatrix, Winograd
+from tcc.backends.arm.micro.records import FloatDepthwise, FloatMatrix, Winograd
 from tcc.backends.arm.schedule.micro_choice import slid
 from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
@@ -23,6 +23,10 @@ MOST_FILLING = 4 / 3
 1.7 a product on a Cortex-A7, 1.2 here."""
 LEAST_PIXELS = 4
 """Pixels from which vectors run along them."""
+LEAST_COLUMNS = 12
+"""Columns of a depthwise result from which plain loops, which copy no borders, take more cycles."""
+MOST_OF_A_CHANNEL = 2
+"""Filters that read one channel of a group: more fill the blocks of products."""
 LEAST_SAVED = 0.1
 """Share of the cycles for which results may be rounded in more steps."""
 
@@ -45,6 +49,25 @@ def winograd(op: ops.Conv, site: Site) -> KernelCall | None:
     )  # fmt: skip
     scratch = Scratch(kernel.transformed)
     return site.call(kernel, *map(KernelWeights, constants), *operands, scratch)
+
+
+def depthwise(op: ops.Conv, site: Site) -> KernelCall | None:
+    """Return a depthwise convolution of floats, if a micro-kernel computes it."""
+    record = next((r for r in CORES[site.machine.cpu] if isinstance(r, FloatDepthwise)), None)
+    epilogue, operands = site.epilogue()
+    window = slid(op, site)
+    if record is None or not _flat(epilogue, site) or not record.takes(window):
+        return None
+    weight, bias = _tensors(site)
+    if window.out[1] < LEAST_COLUMNS or len(weight) > MOST_OF_A_CHANNEL * op.groups:
+        return None
+    low, high, rest = _bounds(epilogue.flattened())
+    kernel = MicroFloatDepthwise(
+        record, window, len(weight), op.groups, low > -math.inf, high < math.inf, rest
+    )
+    bounds = np.array([low, high], np.float32)
+    constants = record.packed(weight), bias, window.table(), bounds
+    return site.call(kernel, *map(KernelWeights, constants), *operands)
 
 
 def products(op: ops.Conv, site: Site) -> KernelCall | None:

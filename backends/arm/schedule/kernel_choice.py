@@ -212,7 +212,7 @@ def elementwise(_op: ops.Op, site: Site) -> KernelCall:
 
 
 RULES: Mapping[type[ops.Op], tuple[Rule, ...]] = {
-    ops.Conv: (float_choice.winograd, float_choice.products, direct),
+    ops.Conv: (float_choice.winograd, float_choice.depthwise, float_choice.products, direct),
     ops.ConvTranspose: (transposed,),
     ops.Linear: (matrix,),
     ops.MaxPool: (window_max,),

@@ -11,6 +11,7 @@ from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVec
 from tcc.backends.arm.micro.cores import CORES
 from tcc.backends.arm.micro.records import (
     Depthwise,
+    FloatDepthwise,
     FloatMatrix,
     Matrix,
     Vector,
@@ -69,7 +70,7 @@ def _call(
                 made = _vector(record, conv.groups, window, form, constants)
             case Matrix():
                 made = _matrix(record, conv.groups, window, form, constants)
-            case FloatMatrix() | Winograd():
+            case FloatMatrix() | FloatDepthwise() | Winograd():
                 made = None
             case _:
                 raise UnhandledError("micro-kernel", record.word)

@@ -25,7 +25,7 @@ from tcc.backends.arm.kernels.map import (
     Nearest,
 )
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
-from tcc.backends.arm.kernels.micro_float import MicroFloatMatrix
+from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloatMatrix
 from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 from tcc.backends.arm.kernels.pool import ChannelPool, WindowPool
 
@@ -48,6 +48,7 @@ BUILDERS: Mapping[type[Kernel], LoopBuilder] = {
     MicroVector: micro.build_vector,
     MicroDepthwise: micro.build_depthwise,
     MicroFloatMatrix: micro_float.build,
+    MicroFloatDepthwise: micro_float.build_depthwise,
     MicroWinograd: micro_winograd.build,
 }
 """Every kernel; kernels themselves know nothing of TVM."""

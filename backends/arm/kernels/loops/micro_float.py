@@ -1,4 +1,4 @@
-"""The loops around the micro-kernel of floats: which tiles, taps and filters in which order."""
+"""The loops around micro-kernels of floats: which tiles, taps and filters in which order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,16 @@ from tcc.backends.arm.kernels.conv import PARALLEL
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
 from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
-from tcc.backends.arm.kernels.micro_float import MicroFloatMatrix
+from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloatMatrix
+from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 from tcc.backends.arm.micro.records import FLOAT_PIXELS
 
 ADDS, LEAST, MOST = 1, 2, 4
 """What becomes of sums, as `c/float_matrix.h` has it."""
+
+
+FloatKernel = MicroFloatMatrix | MicroFloatDepthwise | MicroWinograd
+"""What results are read again behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +164,42 @@ def _block(
     if not taps.ends or not kernel.epilogue.steps:
         return
     with tir.loop(filters.count) as f:
-        for lanes, start, count in vectors(pixels.count):
-            with tir.loop(count) as n:
-                place = Position(own + f, 0, pixels.first + start + n * lanes)
-                at = place.offset(kernel.result)
-                value = tir.load(result, at, lanes)
-                value = apply(kernel.epilogue, operands, value, place, lanes)
-                tir.store(result, at, value, lanes)
+        finish(kernel, (*operands, result), own + f, pixels.first, pixels.count)
+
+
+def finish(
+    kernel: FloatKernel, buffers: Sequence[Buffer], f: Expr, first: Expr, pixels: Expr
+) -> None:
+    """Apply what is fused behind to some pixels of a filter, which are read again.
+
+    `buffers` are the epilogue's operands and the result.
+    """
+    *operands, result = buffers
+    for lanes, start, count in vectors(pixels):
+        with tir.loop(count) as n:
+            place = Position(f, 0, first + start + n * lanes)
+            at = place.offset(kernel.result)
+            value = apply(kernel.epilogue, operands, tir.load(result, at, lanes), place, lanes)
+            tir.store(result, at, value, lanes)
+
+
+def build_depthwise(kernel: MicroFloatDepthwise, symbol: str) -> Expr:
+    """Return the function of a depthwise convolution."""
+    size, each = kernel.window.size, kernel.filters // kernel.channels
+
+    def body(*buffers: Buffer) -> None:
+        source, weights, bias, window, bounds, *rest = buffers
+        with tir.loop(kernel.filters, parallel=kernel.macs >= PARALLEL) as f:
+            tir.call(
+                kernel.record.symbol("plane"), tir.address(source, f // each * (size[0] * size[1])),
+                tir.address(weights, f * kernel.taps), tir.address(bias, f),
+                tir.address(bounds, 0), tir.address(rest[-1], f * kernel.pixels),
+                tir.address(window, 0), LEAST * kernel.least + MOST * kernel.most,
+            )  # fmt: skip
+            if kernel.epilogue.steps:
+                finish(kernel, rest, f, 0, kernel.pixels)
+
+    return tir.function(symbol, kernel.spaces, body)
 
 
 def vectors(pixels: Expr) -> tuple[tuple[int, Expr, Expr], ...]:

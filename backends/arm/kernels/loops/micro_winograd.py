@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from tcc.backends.arm.kernels.conv import PARALLEL
 from tcc.backends.arm.kernels.loops import tir
-from tcc.backends.arm.kernels.loops.epilogue import Position, apply
-from tcc.backends.arm.kernels.loops.micro_float import LEAST, MOST, vectors
+from tcc.backends.arm.kernels.loops.micro_float import LEAST, MOST, finish
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 
@@ -18,7 +17,9 @@ def build(kernel: MicroWinograd, symbol: str) -> Expr:
         with tir.pieces(kernel.tiles, kernel.band) as (first, count):
             _band(kernel, buffers, first, count, parallel=shared)
         if kernel.epilogue.steps:
-            _finish(kernel, buffers, parallel=shared)
+            *operands, _, result = buffers[5:]
+            with tir.loop(kernel.filters, parallel=shared) as f:
+                finish(kernel, (*operands, result), f, 0, kernel.pixels)
 
     return tir.function(symbol, kernel.spaces, body)
 
@@ -45,15 +46,3 @@ def _band(
             tir.address(window, 0), first, count, kernel.pitch, own,
             LEAST * kernel.least + MOST * kernel.most,
         )  # fmt: skip
-
-
-def _finish(kernel: MicroWinograd, buffers: Sequence[Buffer], *, parallel: bool) -> None:
-    """Apply what is fused behind to the result, which is read again."""
-    *operands, _, result = buffers[5:]
-    with tir.loop(kernel.filters, parallel=parallel) as f:
-        for lanes, start, count in vectors(kernel.pixels):
-            with tir.loop(count) as n:
-                place = Position(f, 0, start + n * lanes)
-                at = place.offset(kernel.result)
-                value = apply(kernel.epilogue, operands, tir.load(result, at, lanes), place, lanes)
-                tir.store(result, at, value, lanes)

@@ -25,6 +25,9 @@ typedef struct {
 /* Before a loop of a fixed count: what it works on is to stay in registers. */
 #define UNROLL _Pragma("GCC unroll 32")
 
+/* Of functions that are told constants: each call is to be code of its own. */
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
 static inline int micro_least(int a, int b) { return a < b ? a : b; }
 
 static inline int micro_most(int a, int b) { return a > b ? a : b; }

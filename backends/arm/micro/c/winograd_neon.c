@@ -6,7 +6,7 @@
  * Points are 0, 1, -1, 2, -2, for n = 7 also 1/2, and infinity; Lavin and Gray, arXiv 1509.09308.
  */
 #include "float_neon_products.h"
-#include "micro.h"
+#include "float_rows.h"
 
 #define WINOGRAD(what) micro_winograd_neon_##what
 
@@ -102,16 +102,6 @@ static inline void transform_pixels(float (*rows)[COLUMNS], float *to, ptrdiff_t
     }
 }
 
-/* Copy `size` numbers of a row from column `x` on, with zeros for those that lie outside. */
-static void copy_row(const float *row, int width, int x, int size, float *to)
-{
-    int first = micro_least(micro_most(0, -x), size);
-    int last = micro_most(micro_least(size, width - x), first);
-    memset(to, 0, sizeof *to * (size_t)first);
-    memcpy(to + first, row + x + first, sizeof *to * (size_t)(last - first));
-    memset(to + last, 0, sizeof *to * (size_t)(size - last));
-}
-
 /* Write what a run reads of the rows of phase `u`: the phases of columns one after another. */
 static void read_rows(const micro_window *w, const float *plane, const tile_run *run, int u,
                       float (*rows)[MOST_POINTS][COLUMNS])
@@ -120,20 +110,14 @@ static void read_rows(const micro_window *w, const float *plane, const tile_run 
     int columns = (run->count + 3) / 4 * 16 + 4;
     for (int i = 0; i < points; i++) {
         int y = (run->y + i) * stride + u - w->top;
-        if (y < 0 || y >= w->height) {
+        const float *row = plane + (ptrdiff_t)y * w->width;
+        if (y < 0 || y >= w->height)
             for (int v = 0; v < stride; v++)
-                memset(rows[v][i], 0, sizeof rows[v][i]);
-        } else if (stride == 1) {
-            copy_row(plane + (ptrdiff_t)y * w->width, w->width, left, columns, rows[0][i]);
-        } else {
-            float both[2 * COLUMNS];
-            copy_row(plane + (ptrdiff_t)y * w->width, w->width, left, 2 * columns, both);
-            for (int k = 0; k < columns; k += 4) {
-                float32x4x2_t apart = vld2q_f32(both + 2 * k);
-                vst1q_f32(rows[0][i] + k, apart.val[0]);
-                vst1q_f32(rows[1][i] + k, apart.val[1]);
-            }
-        }
+                fill_zeros(rows[v][i], 0, COLUMNS);
+        else if (stride == 1)
+            copy_row(row, w->width, left, columns, rows[0][i]);
+        else
+            deal_row(row, w->width, left, columns, rows[0][i], rows[1][i]);
     }
 }
 

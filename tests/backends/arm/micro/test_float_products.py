@@ -1,36 +1,19 @@
 """The micro-kernels of floats and the loops around them, under qemu, at the ends of pages."""
 
-import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator
 
+import float_kernels
 import numpy as np
 import pytest
-from arm_calls import CallProgram, call_program
 from arm_graphs import followed_model
+from float_kernels import A7, FloatKernels, followed, given
 from nets import Steps
-from op_cases import Array, trained
 
 from tcc.backends.arm.kernels import micro_float
 from tcc.backends.arm.kernels.loops import micro_float as loops
 from tcc.backends.arm.kernels.micro_float import MicroFloatMatrix
-from tcc.backends.arm.machine import MACHINES
-from tcc.backends.arm.schedule.program import Program, program
-from tcc.compiler.ir.graph import Model, Output
-from tcc.compiler.ops import Conv, LeakyRelu, Op, Relu, Relu6
-from tcc.compiler.reference import float_program
-
-A7 = next(m for m in MACHINES if m.target.name == "arm-a7")
-
-
-def followed(op: Conv, shape: tuple[int, int, int], after: Op) -> Model:
-    add = Steps(*shape)
-    add("op", op)
-    add("after", after)
-    graph = add.graph(Output("y", "after"))
-    return Model(graph, trained(graph))
-
+from tcc.backends.arm.schedule.program import program
+from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
 
 CONVOLUTIONS = {
     "in rows": followed(Conv(14, (1, 1)), (8, 5, 7), Relu()),
@@ -47,71 +30,39 @@ SMALL = {"MAX_FLOAT_PANELS": 1200, "NEAR": 300, "FAR": 600, "STREAMED": 2}
 """Limits under which taps, tiles and filters are all cut into parts."""
 
 
-@dataclass(frozen=True)
-class Built:
-    """Programs, and their kernels compiled."""
-
-    calls: CallProgram
-    plans: Mapping[str, Program]
-
-
-def _built(folder: Path) -> Built:
-    if shutil.which(A7.qemu) is None:
-        pytest.skip(f"needs {A7.qemu}: apt-get install qemu-user")
-    calls, plans = call_program(list(CONVOLUTIONS.values()), A7, folder, tasks=3)
-    return Built(calls, dict(zip(CONVOLUTIONS, plans, strict=True)))
+@pytest.fixture(scope="module")
+def products(tmp_path_factory: pytest.TempPathFactory) -> FloatKernels:
+    return float_kernels.built(CONVOLUTIONS, tmp_path_factory.mktemp("products"))
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return _built(tmp_path_factory.mktemp("products"))
-
-
-@pytest.fixture(scope="module")
-def cut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FloatKernels]:
     """The same where every loop is cut into parts."""
     with pytest.MonkeyPatch.context() as patch:
         for name, limit in SMALL.items():
             patch.setattr(micro_float, name, limit)
         patch.setattr(loops, "PARALLEL", 1)
-        yield _built(tmp_path_factory.mktemp("parts"))
+        yield float_kernels.built(CONVOLUTIONS, tmp_path_factory.mktemp("parts"))
 
 
-def given(model: Model) -> Array:
-    rng = np.random.default_rng(len(model.graph.nodes))
-    return rng.standard_normal(model.graph.inputs[0].type.shape, np.float32)
-
-
-def results(built: Built, name: str, x: Array) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-    """Return what each step gives that reads right values, and what is right."""
-    model = CONVOLUTIONS[name]
-    every = tuple(Output(node.name, node.name) for node in model.graph.nodes)
-    (right,) = float_program.run(replace(model, graph=replace(model.graph, outputs=every)), [x])
-    return built.calls.results(built.plans[name], {model.graph.inputs[0].name: x, **right}), right
-
-
-def assert_agrees(built: Built, name: str) -> None:
-    assert any(isinstance(kernel, MicroFloatMatrix) for kernel in built.plans[name].kernels)
-    found, right = results(built, name, given(CONVOLUTIONS[name]))
-    assert found
-    for step, values in found.items():
-        bound = 2e-6 * float(np.abs(right[step]).max())
-        np.testing.assert_allclose(values, right[step], rtol=0, atol=bound)
+def assert_agrees(kernels: FloatKernels, name: str) -> None:
+    assert any(isinstance(kernel, MicroFloatMatrix) for kernel in kernels.plans[name].kernels)
+    kernels.assert_agrees(name, 2e-6)
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_products_are_those_of_the_reference(built: Built, name: str) -> None:
-    assert_agrees(built, name)
+def test_products_are_those_of_the_reference(products: FloatKernels, name: str) -> None:
+    assert_agrees(products, name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_parts_give_the_same(cut: Built, name: str) -> None:
+def test_parts_give_the_same(cut: FloatKernels, name: str) -> None:
     assert_agrees(cut, name)
 
 
 @pytest.mark.slow
-def test_every_way_of_cutting_is_tried(cut: Built) -> None:
+def test_every_way_of_cutting_is_tried(cut: FloatKernels) -> None:
     kernels = [k for p in cut.plans.values() for k in p.kernels if isinstance(k, MicroFloatMatrix)]
     ways = {
         "taps": lambda k: k.channels < k.window.channels,
@@ -124,10 +75,10 @@ def test_every_way_of_cutting_is_tried(cut: Built) -> None:
 
 
 @pytest.mark.parametrize("name", ["in rows", "in many rows"])
-def test_what_is_not_a_number_stays_so(built: Built, name: str) -> None:
+def test_what_is_not_a_number_stays_so(products: FloatKernels, name: str) -> None:
     x = given(CONVOLUTIONS[name])
     x[3, 1, 2] = np.nan
-    found, _ = results(built, name, x)
+    found, _ = products.results(name, x)
     assert np.isnan(found["after"][:, 1, 2]).all()
     assert np.isnan(found["after"]).sum() == len(found["after"])
 

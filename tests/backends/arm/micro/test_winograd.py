@@ -1,16 +1,15 @@
 """Winograd's micro-kernel and the loops around it, under qemu, at the ends of pages."""
 
 import math
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+import float_kernels
 import numpy as np
 import pytest
-from arm_calls import CallProgram, call_program
 from arm_graphs import followed_model
+from float_kernels import A7, FloatKernels, followed, given
 from nets import Steps
-from op_cases import Array, trained
+from op_cases import trained
 
 from tcc.backends.arm.kernels.loops import micro_winograd as loops
 from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
@@ -18,20 +17,8 @@ from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro import records
 from tcc.backends.arm.schedule import float_choice
 from tcc.backends.arm.schedule.program import Program, program
-from tcc.compiler.ir.graph import Model, Output
-from tcc.compiler.ops import Conv, LeakyRelu, Op, Relu, Relu6
-from tcc.compiler.reference import float_program
-
-A7 = next(m for m in MACHINES if m.target.name == "arm-a7")
-
-
-def followed(op: Conv, shape: tuple[int, int, int], after: Op) -> Model:
-    add = Steps(*shape)
-    add("op", op)
-    add("after", after)
-    graph = add.graph(Output("y", "after"))
-    return Model(graph, trained(graph))
-
+from tcc.compiler.ir.graph import Output
+from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
 
 CONVOLUTIONS = {
     "3x3": followed(Conv(9, (3, 3), padding=1), (5, 13, 14), Relu()),
@@ -46,32 +33,18 @@ CONVOLUTIONS = {
     "far outside": followed(Conv(3, (7, 7), (2, 2), 6), (2, 3, 5), Relu()),
     "all that can be fused": followed_model(Conv(8, (3, 3), padding=1), (4, 9, 11)),
 }
-
-
-@dataclass(frozen=True)
-class Built:
-    """Programs, and their kernels compiled."""
-
-    calls: CallProgram
-    plans: Mapping[str, Program]
-    cut: frozenset[str]
-    """What is computed in bands of which the last is smaller."""
+FEW = 4000
+"""Floats of tiles' points with which most bands have few tiles."""
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> FloatKernels:
     """The kernel wherever it can be, in bands of few tiles, by several threads."""
-    if shutil.which(A7.qemu) is None:
-        pytest.skip(f"needs {A7.qemu}: apt-get install qemu-user")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(float_choice, "LEAST_SAVED", -math.inf)
-        patch.setattr(records, "NEAR_TRANSFORMED", 4000)
+        patch.setattr(records, "NEAR_TRANSFORMED", FEW)
         patch.setattr(loops, "PARALLEL", 1)
-        folder = tmp_path_factory.mktemp("tiles")
-        calls, made = call_program(list(CONVOLUTIONS.values()), A7, folder, tasks=3)
-        plans = dict(zip(CONVOLUTIONS, made, strict=True))
-        cut = [n for n, p in plans.items() for k in winograds(p) if k.tiles % k.band]
-        return Built(calls, plans, frozenset(cut))
+        return float_kernels.built(CONVOLUTIONS, tmp_path_factory.mktemp("tiles"))
 
 
 def winograds(plan: Program) -> list[MicroWinograd]:
@@ -79,38 +52,25 @@ def winograds(plan: Program) -> list[MicroWinograd]:
     return [kernel for kernel in plan.kernels if isinstance(kernel, MicroWinograd)]
 
 
-def given(model: Model) -> Array:
-    rng = np.random.default_rng(len(model.graph.nodes))
-    return rng.standard_normal(model.graph.inputs[0].type.shape, np.float32)
-
-
-def results(built: Built, name: str, x: Array) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-    """Return what each step gives that reads right values, and what is right."""
-    model = CONVOLUTIONS[name]
-    every = tuple(Output(node.name, node.name) for node in model.graph.nodes)
-    (right,) = float_program.run(replace(model, graph=replace(model.graph, outputs=every)), [x])
-    return built.calls.results(built.plans[name], {model.graph.inputs[0].name: x, **right}), right
-
-
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_results_are_near_those_of_the_reference(built: Built, name: str) -> None:
-    assert winograds(built.plans[name])
-    found, right = results(built, name, given(CONVOLUTIONS[name]))
-    assert found
-    for step, values in found.items():
-        bound = 8e-6 * float(np.abs(right[step]).max())
-        np.testing.assert_allclose(values, right[step], rtol=0, atol=bound)
+def test_results_are_near_those_of_the_reference(kernels: FloatKernels, name: str) -> None:
+    assert winograds(kernels.plans[name])
+    kernels.assert_agrees(name, 8e-6)
 
 
-def test_bands_and_blocks_are_cut_off(built: Built) -> None:
-    assert {"stem", "5x5 of stride 2"} <= built.cut
-    assert any(k.filters < k.padded for plan in built.plans.values() for k in winograds(plan))
+def test_bands_and_blocks_are_cut_off(
+    kernels: FloatKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "NEAR_TRANSFORMED", FEW)
+    used = [kernel for plan in kernels.plans.values() for kernel in winograds(plan)]
+    assert any(kernel.tiles % kernel.band for kernel in used)
+    assert any(kernel.filters < kernel.padded for kernel in used)
 
 
-def test_what_is_not_a_number_reaches_its_tiles_alone(built: Built) -> None:
+def test_what_is_not_a_number_reaches_its_tiles_alone(kernels: FloatKernels) -> None:
     x = given(CONVOLUTIONS["3x3"])
     x[3, 5, 6] = np.nan
-    found, right = results(built, "3x3", x)
+    found, right = kernels.results("3x3", x)
     lost = np.isnan(found["after"])
     assert lost[np.isnan(right["after"])].all()
     assert not lost[:, 8:].any()

@@ -1,0 +1,68 @@
+/* Rows of a map of floats with zeros beside them, columns of stride 2 dealt into two rows.
+ *
+ * Up to three numbers behind what is asked for are written as well.
+ */
+#ifndef FLOAT_ROWS_H
+#define FLOAT_ROWS_H
+
+#include "micro.h"
+#include <arm_neon.h>
+
+static inline void fill_zeros(float *to, int from, int end)
+{
+    for (; from < end; from += 4)
+        vst1q_f32(to + from, vdupq_n_f32(0));
+}
+
+/* Copy `size` numbers of a row from column `x` on, with zeros for those that lie outside. */
+static inline void copy_row(const float *row, int width, int x, int size, float *to)
+{
+    int first = micro_least(micro_most(0, -x), size);
+    int last = micro_most(micro_least(size, width - x), first), k = first;
+    row += x;
+    fill_zeros(to, 0, first);
+    for (; k + 8 <= last; k += 8) {
+        float32x4_t a = vld1q_f32(row + k), b = vld1q_f32(row + k + 4);
+        vst1q_f32(to + k, a);
+        vst1q_f32(to + k + 4, b);
+    }
+    if (k + 4 <= last) {
+        vst1q_f32(to + k, vld1q_f32(row + k));
+        k += 4;
+    }
+    if (k < last && last - first >= 4)
+        vst1q_f32(to + last - 4, vld1q_f32(row + last - 4));
+    else
+        for (; k < last; k++)
+            to[k] = row[k];
+    fill_zeros(to, last, size);
+}
+
+/* Deal 2 * `size` numbers so: every second one from column `x` on, and those in between. */
+static inline void deal_row(const float *row, int width, int x, int size, float *even, float *odd)
+{
+    /* pairs that lie in the map, both of them */
+    int first = micro_least(x < 0 ? (1 - x) / 2 : 0, size);
+    int last = micro_most(micro_least(size, (width - x) >> 1), first), k = first;
+    row += x;
+    fill_zeros(even, 0, first);
+    fill_zeros(odd, 0, first);
+    for (int more = last - first >= 4; more; more = k < last, k = micro_least(k, last - 4)) {
+        float32x4x2_t both = vld2q_f32(row + 2 * k);
+        vst1q_f32(even + k, both.val[0]);
+        vst1q_f32(odd + k, both.val[1]);
+        k += 4;
+    }
+    for (; k < last; k++) {
+        even[k] = row[2 * k];
+        odd[k] = row[2 * k + 1];
+    }
+    fill_zeros(even, last, size);
+    fill_zeros(odd, last, size);
+    if (first > 0 && x + 2 * first - 1 >= 0 && x + 2 * first - 1 < width)
+        odd[first - 1] = row[2 * first - 1];
+    if (last < size && x + 2 * last >= 0 && x + 2 * last < width)
+        even[last] = row[2 * last];
+}
+
+#endif

@@ -1,0 +1,76 @@
+"""The micro-kernel of depthwise convolutions of floats, under qemu, at the ends of pages."""
+
+import float_kernels
+import numpy as np
+import pytest
+from arm_graphs import followed_model
+from float_kernels import A7, FloatKernels, followed, given
+from nets import Steps
+from op_cases import trained
+
+from tcc.backends.arm.kernels.loops import micro_float as loops
+from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise
+from tcc.backends.arm.schedule import float_choice
+from tcc.backends.arm.schedule.program import Program, program
+from tcc.compiler.ir.graph import Output
+from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
+
+CONVOLUTIONS = {
+    "3x3": followed(Conv(5, (3, 3), padding=1, groups=5), (5, 13, 14), Relu()),
+    "3x3 of stride 2": followed(Conv(6, (3, 3), (2, 2), 1, groups=6), (6, 21, 30), Relu6()),
+    "5x5": followed(Conv(3, (5, 5), padding=2, groups=3), (3, 12, 19), LeakyRelu(0.1)),
+    "5x5 of stride 2": followed(Conv(4, (5, 5), (2, 2), 2, groups=4), (4, 17, 26), Relu()),
+    "two filters a channel": followed(Conv(6, (3, 3), bias=False, groups=3), (3, 6, 8), Relu6()),
+    "rows of three": followed(Conv(2, (3, 3), (2, 2), (0, 1), groups=2), (2, 9, 5), Relu()),
+    "one pixel": followed(Conv(2, (5, 5), padding=2, groups=2), (2, 1, 1), Relu()),
+    "far outside": followed(Conv(2, (5, 5), (2, 2), (7, 6), groups=2), (2, 4, 3), LeakyRelu(0.2)),
+    "bands of rows": followed(Conv(1, (3, 3), (2, 2), 1, groups=1), (1, 61, 301), Relu()),
+    "two rows at once": followed(Conv(1, (5, 5), padding=2, groups=1), (1, 5, 1200), Relu()),
+    "all that can be fused": followed_model(Conv(4, (3, 3), padding=1, groups=4), (4, 9, 11)),
+}
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> FloatKernels:
+    """The kernel for maps of any size, by several threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(float_choice, "LEAST_COLUMNS", 1)
+        patch.setattr(loops, "PARALLEL", 1)
+        return float_kernels.built(CONVOLUTIONS, tmp_path_factory.mktemp("planes"))
+
+
+def depthwise(plan: Program) -> list[MicroFloatDepthwise]:
+    """Return the kernels of this kind."""
+    return [kernel for kernel in plan.kernels if isinstance(kernel, MicroFloatDepthwise)]
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_planes_are_those_of_the_reference(kernels: FloatKernels, name: str) -> None:
+    assert depthwise(kernels.plans[name])
+    kernels.assert_agrees(name, 2e-6)
+
+
+def test_what_is_not_a_number_stays_so(kernels: FloatKernels) -> None:
+    x = given(CONVOLUTIONS["3x3"])
+    x[3, 5, 6] = np.nan
+    found, right = kernels.results("3x3", x)
+    np.testing.assert_array_equal(np.isnan(found["after"]), np.isnan(right["after"]))
+
+
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [
+        (Conv(8, (3, 3), padding=1, groups=4), (8, 20, 20)),
+        (Conv(8, (3, 3), padding=1), (1, 20, 20)),
+        (Conv(8, (7, 7), padding=3, groups=8), (8, 20, 20)),
+        (Conv(8, (3, 3), padding=2, dilation=(2, 2), groups=8), (8, 20, 20)),
+        (Conv(8, (3, 3), (2, 1), 1, groups=8), (8, 20, 20)),
+        (Conv(8, (3, 3), padding=1, groups=8), (8, 7, 7)),
+        (Conv(8, (5, 5), padding=2, groups=8), (8, 5, 1500)),
+    ],
+)
+def test_other_windows_are_left_to_other_kernels(op: Conv, shape: tuple[int, int, int]) -> None:
+    add = Steps(*shape)
+    add("op", op)
+    graph = add.graph(Output("y", "op"))
+    assert not depthwise(program(graph, trained(graph), A7))

@@ -1,0 +1,68 @@
+"""Convolutions of floats as kernels of a Cortex-A7 under qemu, beside the reference."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from arm_calls import CallProgram, call_program
+from nets import Steps
+from op_cases import Array, trained
+
+from tcc.backends.arm.machine import MACHINES
+from tcc.backends.arm.schedule.program import Program
+from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.ops import Conv, Op
+from tcc.compiler.reference import float_program
+
+A7 = next(m for m in MACHINES if m.target.name == "arm-a7")
+
+
+def followed(op: Conv, shape: tuple[int, int, int], after: Op) -> Model:
+    """Return a convolution of a map of some shape and what follows it."""
+    add = Steps(*shape)
+    add("op", op)
+    add("after", after)
+    graph = add.graph(Output("y", "after"))
+    return Model(graph, trained(graph))
+
+
+def given(model: Model) -> Array:
+    """Return an input for a model."""
+    rng = np.random.default_rng(len(model.graph.nodes))
+    return rng.standard_normal(model.graph.inputs[0].type.shape, np.float32)
+
+
+@dataclass(frozen=True)
+class FloatKernels:
+    """Models, their programs, and their kernels compiled."""
+
+    models: Mapping[str, Model]
+    calls: CallProgram
+    plans: Mapping[str, Program]
+
+    def results(self, name: str, x: Array) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        """Return what each step gives that reads right values, and what is right."""
+        model = self.models[name]
+        every = tuple(Output(node.name, node.name) for node in model.graph.nodes)
+        (right,) = float_program.run(replace(model, graph=replace(model.graph, outputs=every)), [x])
+        found = self.calls.results(self.plans[name], {model.graph.inputs[0].name: x, **right})
+        return found, right
+
+    def assert_agrees(self, name: str, allowed: float) -> None:
+        """Hold each step against the reference; `allowed` is relative to its largest value."""
+        found, right = self.results(name, given(self.models[name]))
+        assert found
+        for step, values in found.items():
+            bound = allowed * float(np.abs(right[step]).max())
+            np.testing.assert_allclose(values, right[step], rtol=0, atol=bound)
+
+
+def built(models: Mapping[str, Model], folder: Path) -> FloatKernels:
+    """Return the kernels of models, whose loops run in three parts."""
+    if shutil.which(A7.qemu) is None:
+        pytest.skip(f"needs {A7.qemu}: apt-get install qemu-user")
+    calls, plans = call_program(list(models.values()), A7, folder, tasks=3)
+    return FloatKernels(models, calls, dict(zip(models, plans, strict=True)))
