@@ -112,6 +112,7 @@ def _fetch(folder: Path) -> None:
     Raises:
         MissingTool: It cannot.
     """
+    # Nothing that is fetched is run, and npm looks for no newer npm.
     words = ["npm", "pack", f"{PACKAGE}@{VERSION}", "--silent", "--ignore-scripts"]
     environment = {**os.environ, "npm_config_update_notifier": "false"}
     try:

@@ -49,6 +49,7 @@ class ImageSizes:
                     " are those of shapes that images as the network knows them do not have"
                 )
         else:
+            # Both sides are scaled by the larger factor, and what is too much is cut.
             scales = np.repeat(scales.max(axis=1, keepdims=True), 2, axis=1)
             covered = np.minimum(np.array(self.resize) / (sides * scales), 1).prod(axis=1)
             yield from self._cut(covered)

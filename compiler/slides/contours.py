@@ -103,8 +103,10 @@ def raster(rings: "Sequence[NDArray[np.float64]]", shape: tuple[int, int]) -> "N
     rows, columns = shape
     toggles = np.zeros((rows, columns + 1), np.int32)
     for ring in rings:
+        # Centres lie at halves, so that rows and columns of them become whole numbers.
         points = np.concatenate([ring, ring[:1]]) - 0.5
         (x0, y0), (x1, y1) = points[:-1].T, points[1:].T
+        # Without the larger end: a vertex on a row of centres counts for one of its two edges.
         first = np.clip(np.ceil(np.minimum(y0, y1)), 0, rows).astype(np.int64)
         last = np.clip(np.ceil(np.maximum(y0, y1)), 0, rows).astype(np.int64)
         edge = np.repeat(np.arange(len(x0)), last - first)

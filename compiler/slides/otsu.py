@@ -26,6 +26,8 @@ def threshold(values: "NDArray[np.uint8]") -> int | None:
         below += count
         first += value * count
         if 0 < below < total:
+            # Otsu's equation 18, times what is the same for every level. In fractions, since of
+            # equal ones the lowest is taken: rounded, equal ones may differ.
             between = Fraction((first * total - moment * below) ** 2, below * (total - below))
             if between > best:
                 best, found = between, value
