@@ -35,8 +35,12 @@ PATIENCE = 300
 
 
 def tool() -> Tool:
-    """Return it as a tool: it is here if it is kept, or npm can fetch it."""
-    here = _kept() is not None or shutil.which("npm")
+    """Return it as a tool: it is here if files of it are kept, or npm can fetch them."""
+    try:
+        kept = [_place() / VERSION, _place() / ARCHIVE]
+    except OSError:
+        kept = []
+    here = any(path.exists() for path in kept) or shutil.which("npm")
     return _tool(VERSION if here else None)
 
 
@@ -50,7 +54,7 @@ def files() -> Mapping[str, bytes]:
     if kept is not None:
         return kept
     if shutil.which("npm") is None:
-        raise MissingTool(_tool(None))
+        raise MissingTool(_tool(None), "npm, which would fetch it, is not here")
     with scratch_folders.folder() as folder:
         _fetch(folder)
         found = _unpacked(folder / ARCHIVE)

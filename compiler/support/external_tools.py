@@ -34,7 +34,8 @@ def install(name: str) -> str:
     if name in PROGRAMS:
         return f"apt-get install {PROGRAMS[name]}"
     if name in FETCHED:
-        return f"npm pack {name}@{FETCHED[name]}, into {user_cache.SHOWN}/{name}"
+        archive = f"what `npm pack {name}@{FETCHED[name]}` brings"
+        return f"apt-get install npm, or put {archive} into {user_cache.SHOWN}/{name}"
     extra = next((extra for extra, names in EXTRAS.items() if name in names), "")
     return f"pip install 'tcc-compiler[{extra}]'" if extra else f"pip install {name}"
 

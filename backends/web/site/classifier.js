@@ -34,7 +34,7 @@ export class Classifier {
       levels: counts ? await checked(LEVELS) : undefined,
       input: manifest.input,
     });
-    const saturation = counts && new Saturation(parsed(await checked(REPORT)).layers);
+    const saturation = counts && new Saturation(parsed(await checked(REPORT)));
     return new Classifier(manifest, network, saturation, checked);
   }
 
@@ -63,7 +63,7 @@ export class Classifier {
     return {
       outputs: found,
       saturation: this.saturation
-        ? { ...this.saturation.add(given), unusual: this.saturation.unusual().length }
+        ? { counted: this.saturation.add(given), unusual: this.saturation.unusual().length }
         : undefined,
       remarks: image.remarks ?? [],
       exact: image.exact ?? false,
@@ -91,7 +91,7 @@ export class Classifier {
         const found = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
         result.bytes += expected.length;
         result.differing += Math.abs(expected.length - found.length);
-        found.forEach((byte, i) => (result.differing += byte === expected[i] ? 0 : 1));
+        result.differing += found.reduce((sum, byte, i) => sum + (byte === expected[i] ? 0 : 1), 0);
         const wanted = typed(expected, 'float32');
         const apart = data.reduce((top, value, i) => Math.max(top, Math.abs(value - wanted[i])), 0);
         const size = wanted.reduce((top, value) => Math.max(top, Math.abs(value)), 0);

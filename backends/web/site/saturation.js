@@ -15,9 +15,10 @@ export function share({ type, data }, signed) {
   return found / Math.max(data.length, 1);
 }
 
-/** Counts over images; `layers` are those of report/int8.json. */
+/** Counts over images; `report` is report/int8.json: `where` says of which images it is. */
 export class Saturation {
-  constructor(layers) {
+  constructor({ where, layers }) {
+    this.where = where;
     this.layers = new Map(
       layers
         .filter((layer) => layer.at_end !== undefined)
@@ -30,19 +31,14 @@ export class Saturation {
     for (const layer of this.layers.values()) layer.shares = [];
   }
 
-  /** Take in the outputs of an image; of it, how many layers are beyond what is usual. */
+  /** Take in the outputs of an image; return of how many layers. */
   add(outputs) {
-    let counted = 0;
-    let beyond = 0;
-    for (const output of outputs) {
-      const layer = this.layers.get(output.name);
-      if (!layer) continue;
-      const found = share(output, layer.signed);
-      layer.shares.push(found);
-      counted += 1;
-      if (found > bound(layer)) beyond += 1;
+    const known = outputs.filter(({ name }) => this.layers.has(name));
+    for (const output of known) {
+      const { shares, signed } = this.layers.get(output.name);
+      shares.push(share(output, signed));
     }
-    return { counted, beyond };
+    return known.length;
   }
 
   /** The names of layers that saturate unusually often, by two standard errors, over all images. */
@@ -51,13 +47,11 @@ export class Saturation {
   }
 }
 
-const bound = ({ usual }) => Math.max(TIMES * usual, LEAST);
-
-function isUnusual(layer) {
-  const { length } = layer.shares;
+function isUnusual({ shares, usual }) {
+  const { length } = shares;
   if (length < 2) return false; // a single odd image says nothing of the others
-  const mean = layer.shares.reduce((a, b) => a + b, 0) / length;
-  const squares = layer.shares.reduce((sum, one) => sum + (one - mean) ** 2, 0);
+  const mean = shares.reduce((a, b) => a + b, 0) / length;
+  const squares = shares.reduce((sum, one) => sum + (one - mean) ** 2, 0);
   const error = Math.sqrt(squares / (length - 1) / length);
-  return mean - 2 * error > bound(layer);
+  return mean - 2 * error > Math.max(TIMES * usual, LEAST);
 }

@@ -1,0 +1,213 @@
+"""The page that `tcc build --target web` writes, in a real Chromium."""
+
+import base64
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from web_browser import CHROMIUM, Browser
+
+from tcc.backends.onnxruntime.backend import OnnxRuntime
+from tcc.backends.web import runtime_files
+from tcc.compiler.bundle import bundle_folder
+from tcc.compiler.cli import devices
+from tcc.compiler.cli.serve import server
+from tcc.compiler.data import images
+from tcc.compiler.ir import preprocess
+from tcc.compiler.support.external_tools import MissingTool
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium"),
+]
+SAMPLES = sorted((Path(__file__).resolve().parents[3] / "zoo/samples").glob("*/1.png"))[:4]
+READY = "document.documentElement?.dataset.ready === 'yes'"
+CARDS = "document.querySelectorAll('#results > li').length"
+CLASSIFY = """(async () => {
+  const { Classifier } = await import('/model/classifier.js');
+  const read = async (path) => new Uint8Array(await (await fetch('/' + path)).arrayBuffer());
+  globalThis.own ??= await Classifier.open(read);
+  const bytes = Uint8Array.from(atob('%s'), (c) => c.charCodeAt(0));
+  return own.classify(bytes);
+})()"""
+CONTRAST = """(() => {
+  const shade = (color) => color.match(/[\\d.]+/g).slice(0, 3).map(Number)
+    .map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (node) => {
+    const own = getComputedStyle(node).backgroundColor;
+    return own === 'rgba(0, 0, 0, 0)' ? ground(node.parentElement) : own;
+  };
+  return [...document.querySelectorAll('h1,h2,h3,p,button:enabled,summary,.share')]
+    .filter((node) => node.checkVisibility() && node.textContent.trim())
+    .map((node) => [shade(getComputedStyle(node).color), shade(ground(node))])
+    .map(([a, b]) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+})()"""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    from typer.testing import CliRunner
+
+    from tcc.compiler.cli import app
+
+    try:
+        runtime_files.files()
+    except MissingTool as error:
+        pytest.skip(f"{error} {error.why}")
+    folder = tmp_path_factory.mktemp("page")
+    words = ["build", "ddsnet-blood", "--target", "web", "--precision", "int8", "--no-replay"]
+    found = CliRunner().invoke(app, [*words, "-q", "-o", str(folder)])
+    assert found.exit_code == 0, found.output
+    return bundle_folder.read(folder / "ddsnet-blood-web-int8", devices.precision)
+
+
+@pytest.fixture(scope="module")
+def browser(bundle, tmp_path_factory):
+    """The page in a browser, ready."""
+    with server(bundle, "127.0.0.1", 0) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        with Browser(tmp_path_factory.mktemp("profile")) as page:
+            page("Page.navigate", url=listening.url)
+            page.wait(READY)
+            yield page
+        listening.shutdown()
+
+
+@pytest.fixture
+def opened(browser):
+    """The same without results."""
+    browser.wait("document.getElementById('progress').hidden")
+    browser.evaluate("document.getElementById('clear').click()")
+    return browser
+
+
+def test_it_classifies_as_the_reference_does(opened, bundle):
+    said = opened.evaluate("document.getElementById('agreement').textContent")
+    assert said == "This browser agrees: 0 of 24 bytes differ over 2 goldens."
+    runtime, source = OnnxRuntime(), bundle.input
+    pixels = [images.read(path) for path in SAMPLES]
+    given = [preprocess.apply(source.preprocess, x, source.type.shape) for x in pixels]
+    wanted = runtime.infer(runtime.targets[0], bundle.model, source, given)
+    for path, outputs in zip(SAMPLES, wanted, strict=True):
+        found = opened.evaluate(CLASSIFY % base64.b64encode(path.read_bytes()).decode())
+        (output,) = found["outputs"]
+        assert np.float32(output["raw"]).tobytes() == outputs["logits"].tobytes()
+        assert found["exact"] is True
+        shares = [one["value"] for one in output["ranked"]]
+        assert sum(shares) == pytest.approx(1)
+        assert shares == sorted(shares, reverse=True)
+
+
+def test_images_are_chosen_dropped_and_taken_by_the_camera(opened, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    shutil.copy(SAMPLES[0], tmp_path / "=first.png")
+    opened.choose("#files", [tmp_path / "=first.png", SAMPLES[1], tmp_path / "text.png"])
+    opened.wait(f"{CARDS} === 3")
+    said = opened.evaluate("document.querySelector('li.failed').innerText")
+    assert "not an image of a known format" in said
+    opened.evaluate("""(() => {
+      const data = new DataTransfer();
+      data.items.add(new File([new Uint8Array([66, 77, 0])], 'dropped.bmp'));
+      document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true }));
+    })()""")
+    opened.wait(f"{CARDS} === 4")
+    opened.evaluate("document.getElementById('camera').click()")
+    opened.wait("document.getElementById('video').videoWidth > 0")
+    opened.evaluate("document.getElementById('take').click()")
+    opened.wait(f"{CARDS} === 5")
+    card = opened.evaluate("document.querySelector('#results > li').innerText")
+    assert card.startswith("picture 1\n")
+    assert "%" in card
+    opened.wait("document.getElementById('progress').hidden")
+    assert opened.evaluate("document.getElementById('state').textContent") == "3 images classified."
+    opened.evaluate("document.getElementById('clear').click()")
+    assert opened.evaluate(CARDS) == 0
+
+
+def test_nothing_leaves_it(opened):
+    opened.choose("#files", SAMPLES[:1])
+    opened.wait(f"{CARDS} === 1")
+    urls = [each["request"]["url"] for each in opened.told("Network.requestWillBeSent")]
+    assert len(urls) > 10
+    assert {url.split("/")[2] for url in urls if url.startswith("http")} == {
+        opened.evaluate("location.host")
+    }
+    assert opened.told("Log.entryAdded") == []
+    assert opened.told("Runtime.exceptionThrown") == []
+    refused = opened.evaluate("fetch('https://example.org/').then(() => 'sent', () => 'refused')")
+    assert refused == "refused"
+    evaluated = opened(
+        "Runtime.evaluate", expression="eval('1')", allowUnsafeEvalBlockedByCSP=False
+    )
+    assert "EvalError" in evaluated["exceptionDetails"]["exception"]["description"]
+
+
+def test_it_is_for_keyboards_readers_and_phones(opened, tmp_path):
+    opened.choose("#files", SAMPLES[:2])
+    opened.wait(f"{CARDS} === 2 && document.getElementById('progress').hidden")
+    tree = opened("Accessibility.getFullAXTree")["nodes"]
+    named = {
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in tree
+        if not node.get("ignored")
+    }
+    for name in ("Use the camera", "Remove all", "Save as CSV"):
+        assert ("button", name) in named
+    assert any(role == "button" and name.startswith("Choose images") for role, name in named)
+    assert any(role == "image" and "%" in name for role, name in named)
+    assert {"main", "heading", "status", "list"} <= {role for role, _ in named}
+    start = "(() => { const h1 = document.querySelector('h1'); h1.tabIndex = -1; h1.focus(); })()"
+    opened.evaluate(start)
+    reached = []
+    for _ in range(5):
+        for kind in ("keyDown", "keyUp"):
+            opened(
+                "Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9
+            )
+        reached.append(
+            opened.evaluate("document.activeElement.id || document.activeElement.tagName")
+        )
+    assert [*dict.fromkeys(reached)][:4] == ["files", "camera", "clear", "save"]
+    for scheme, width in (("light", 360), ("dark", 360), ("light", 1200), ("dark", 1200)):
+        path = tmp_path / f"{scheme}-{width}.png"
+        opened.look(width, 800, scheme, path)
+        assert opened.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+        assert min(opened.evaluate(CONTRAST)) >= 4.5, (scheme, width)
+        shown = images.read(path)
+        assert shown.shape[1] <= width
+        corner = int(shown[2, 2].astype(int).sum())
+        assert (corner > 700) if scheme == "light" else (corner < 120)
+        heights = opened.evaluate(
+            "[...document.querySelectorAll('button')].filter((b) => b.checkVisibility())"
+            ".map((b) => b.getBoundingClientRect().height)"
+        )
+        assert min(heights) >= 44
+
+
+def test_files_that_are_not_the_manifests_are_refused(bundle, tmp_path):
+    folder = tmp_path / "changed"
+    shutil.copytree(bundle.folder, folder)
+    found = bundle_folder.read(folder, devices.precision)
+    with server(found, "127.0.0.1", 0) as listening, Browser(tmp_path / "profile") as page:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        for name in ("model/model.onnx", "goldens/1/output_0.bin"):
+            whole = (folder / name).read_bytes()
+            (folder / name).write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+            page("Page.navigate", url=listening.url)
+            page.wait("document.getElementById('state').textContent.startsWith('It does not work')")
+            said = page.evaluate("document.getElementById('state').textContent")
+            assert f"{name} is not the file that the manifest names" in said
+            assert page.evaluate("document.getElementById('files').disabled")
+            (folder / name).write_bytes(whole)
+        about = json.loads((folder / "manifest.json").read_text())
+        about["goldens"]["cases"][0]["outputs"]["logits"] = "goldens/2/output_0.bin"
+        (folder / "manifest.json").write_text(json.dumps(about))
+        page("Page.navigate", url=listening.url)
+        page.wait(READY)
+        said = page.evaluate("document.getElementById('agreement').textContent")
+        assert said.startswith("Do not use this browser: ")
+        listening.shutdown()

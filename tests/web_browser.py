@@ -1,0 +1,117 @@
+"""A real Chromium without a window, driven by its DevTools protocol through a pipe."""
+
+import base64
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import time
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--mute-audio",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--remote-debugging-pipe",
+)  # fmt: skip
+
+
+class Browser:
+    """One page; `events` are what the protocol told of it."""
+
+    def __init__(self, folder):
+        self.events, self._number, self._rest = [], 0, b""
+        ours, theirs = os.pipe(), os.pipe()
+        # Chromium reads from 3 and writes to 4, which either end of ours may be.
+        given, told = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (ours[0], theirs[1]))
+        command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"]
+        self._process = subprocess.Popen(
+            ["bash", "-c", f'exec "$0" "$@" 3<&{given} 4>&{told}', *command],
+            pass_fds=(given, told), start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        for end in (ours[0], theirs[1], given, told):
+            os.close(end)
+        self._out, self._in = ours[1], theirs[0]
+        self._session = None
+        target = self("Target.createTarget", url="about:blank")["targetId"]
+        found = self("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = found["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network", "DOM", "Accessibility"):
+            self(f"{domain}.enable")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.close(self._out)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._in)
+
+    def __call__(self, method, **params):
+        """Call a method of the protocol; return its result."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while True:
+            found = self._read()
+            if found.get("id") == self._number:
+                assert "error" not in found, (method, found["error"])
+                return found["result"]
+            self.events.append(found)
+
+    def _read(self):
+        while b"\0" not in self._rest:
+            data = os.read(self._in, 1 << 20)
+            assert data, "Chromium ended"
+            self._rest += data
+        text, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(text)
+
+    def evaluate(self, code):
+        """Return what an expression gives in the page, promises awaited."""
+        found = self("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def wait(self, code, seconds=120):
+        """Wait until an expression is true; while a page is on its way it may be an error."""
+        end = time.monotonic() + seconds
+        words = {"expression": code, "awaitPromise": True, "returnByValue": True}
+        while self("Runtime.evaluate", **words)["result"].get("value") is not True:
+            assert time.monotonic() < end, (code, self.evaluate("document.body?.innerText"))
+            time.sleep(0.2)
+
+    def choose(self, selector, paths):
+        """Choose files in an input."""
+        root = self("DOM.getDocument")["root"]["nodeId"]
+        node = self("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
+
+    def look(self, width, height, scheme, path):
+        """Write a picture of the whole page at a size in a colour scheme."""
+        phone = width < 600
+        self(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=phone,
+        )
+        self(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": scheme}],
+        )
+        found = self("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(found["data"]))
+
+    def told(self, method):
+        """What the protocol told by a method, oldest first."""
+        self.evaluate("0")  # what is on its way arrives
+        return [event["params"] for event in self.events if event.get("method") == method]
