@@ -27,16 +27,14 @@ class Best:
         """Return the calibration of a model, as `Method.find` says."""
         from tcc.compiler.quant.methods import candidate_selection
         from tcc.compiler.quant.methods.calibration_split import split
-        from tcc.compiler.quant.observe.observer import observe
 
         images = split(ready, data, options)
         found = candidate_selection.best(ready, images, self.searches, options)
         won, held_out = found.winner, len(images.held_out)
-        if won.name in {one.name for one in self.searches}:
+        if search := {one.name: one for one in self.searches}.get(won.name):
             # Its ranges end at what was seen, so that it needs every image: a fourth less costs it
             # a tenth on the mean, and none is left that it has not learnt from.
-            seen = observe(ready, data, options.threads, options.batch, options.progress)
-            won, held_out = found.way.made(seen), 0
+            won, held_out = found.way.made(search.seen(ready, data, options)), 0
         return CalibrationResult(
             won.calibration,
             won.traces,

@@ -64,7 +64,7 @@ def guarded(
     ranges, traces = found.ranges, found.traces
     if decision.winner == SAFE and len(images.held_out) < len(learn):
         # min-max may learn from all of them: it is not what is judged
-        rest = observe(ready, images.held_out, options.threads, options.batch, options.progress)
+        rest = observe(ready, images.held_out, options.threads, options.batch, options.progress, 0)
         limits = _wider(images.statistics.limits, rest.limits)
         ranges = scale_groups.minmax_ranges(ready, limits)
         traces = _learnt_more(ready, traces, limits)

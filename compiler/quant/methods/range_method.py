@@ -23,6 +23,7 @@ class RangeMethod:
         guarded: Whether images held out decide between what it finds and min-max, since it may
             clip so much that the network suffers.
         in_best: Whether the method `best` tries it.
+        samples: Whether the search looks at samples of values, not at their extremes alone.
     """
 
     name: str
@@ -30,6 +31,7 @@ class RangeMethod:
     search: Search
     guarded: bool = False
     in_best: bool = False
+    samples: bool = True
 
     @property
     def holds_out(self) -> bool:
@@ -40,17 +42,30 @@ class RangeMethod:
         """Return the method with its own scales, as `Method.unguarded` says."""
         return replace(self, guarded=False) if self.guarded else None
 
+    def seen(self, ready: "Model", data: "DataSet", options: RunOptions) -> "Statistics":
+        """Return what the search looks at: samples take most of the memory.
+
+        Args:
+            ready: The ready model.
+            data: Images that it takes.
+            options: How to run them.
+        """
+        from tcc.compiler.quant.observe.observer import observe
+        from tcc.compiler.quant.observe.sampling import POSITIONS
+
+        positions = POSITIONS if self.samples else 0
+        return observe(ready, data, options.threads, options.batch, options.progress, positions)
+
     def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""
         from tcc.compiler.quant.calibration import Calibration
         from tcc.compiler.quant.methods.cross_fitting import CrossFitting
         from tcc.compiler.quant.methods.minmax_guard import guarded
-        from tcc.compiler.quant.observe.observer import observe
         from tcc.compiler.reference.expected_loss import expected_losses
 
         if self.guarded:
             return guarded(self.name, self.search, ready, data, options)
-        seen = observe(ready, data, options.threads, options.batch, options.progress)
+        seen = self.seen(ready, data, options)
 
         def fit(some: "Statistics") -> Calibration:
             part = self.search(ready, some, options.threads)

@@ -26,6 +26,7 @@ from tcc.compiler.quant.observe.sampling import (
 )
 from tcc.compiler.quant.observe.statistics import (
     Float32,
+    ImageParts,
     InputWindows,
     Statistics,
     ValueStatistics,
@@ -57,7 +58,8 @@ def observe(
         threads: How many images run side by side; None is one a processor.
         batch: Images that a thread takes at a time.
         progress: Told how many images are done.
-        positions: About how many positions of each value are kept, of all images together.
+        positions: About how many positions of each value are kept, of all images together; with 0
+            there are extremes alone.
 
     Returns:
         Statistics of which neither the order of the images nor `threads` nor `batch` changes a bit:
@@ -145,15 +147,13 @@ class _Observation:
         self._check_finite()
         samples = {name: self._sample(name) for name in self.plan.samples}
         for name, (outer, at) in self.plan.within.items():
-            if name in self.high:
+            if name in self.high and outer in samples:
                 samples[name] = samples[outer][:, at : at + graph.types[name].shape[0]]
         seen = {
-            name: ValueStatistics(
-                self.low[name], self.high[name], samples[name], self._images(name)
-            )
+            name: ValueStatistics(self.low[name], self.high[name], self._kept(name, samples))
             for name in self.high
         }
-        windows = dict(self._windows(samples))
+        windows = dict(self._windows(samples)) if samples else {}
         return Statistics(self.data.digests, seen, windows, self.outputs)
 
     def _check_finite(self) -> None:
@@ -168,6 +168,11 @@ class _Observation:
             return self.high[value][list(self.plan.samples[value].images)]
         part = self.parts[f"sample {value}"]
         return part.transpose(0, 2, 3, 1).reshape(-1, part.shape[1])
+
+    def _kept(self, value: str, samples: Mapping[str, Float32]) -> ImageParts:
+        if value not in samples:
+            return ImageParts(np.empty((0, self.high[value].shape[1]), np.float32), ())
+        return ImageParts(samples[value], self._images(value))
 
     def _images(self, value: str) -> tuple[int, ...]:
         outer, _ = self.plan.within.get(value, (value, 0))

@@ -68,9 +68,12 @@ def sampling_plan(graph: Graph, digests: Sequence[str], positions: int = POSITIO
     Args:
         graph: A ready model's.
         digests: The SHA-256 of each image, in order.
-        positions: About how many positions of each value are kept, of all images together.
+        positions: About how many positions of each value are kept, of all images together; with 0,
+            nothing is.
     """
     inside = places_in_concats(graph)
+    if not positions:
+        return SamplingPlan({}, {}, inside)
     values = [name for name in kept_values(graph) if name not in inside]
     convolutions = [n for n in graph.nodes if isinstance(n.op, Conv) and n.op.kernel != (1, 1)]
     channels = sum(graph.types[name].shape[0] for name in values)

@@ -1,6 +1,6 @@
 """What was seen of a float model over a set of images; all that calibration knows of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,18 +15,58 @@ MOST_OUTPUTS = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ImageParts:
+    """Parts (images * count, ...) of images, as many of each, of which some may be left out.
+
+    `images` are the places of those that are left, `rows` where theirs lie among `whole`: None
+    where all are left. What is left is copied when it is asked for, not before.
+    """
+
+    whole: Float32
+    images: tuple[int, ...]
+    rows: tuple[int, ...] | None = None
+    of_all: int = 0
+
+    @property
+    def array(self) -> Float32:
+        """The parts that are left (images * count, ...)."""
+        if self.rows is None or not self.of_all:
+            return self.whole
+        by_image = self.whole.reshape(self.of_all, -1, *self.whole.shape[1:])
+        return by_image[list(self.rows)].reshape(-1, *self.whole.shape[1:])
+
+    def of(self, images: Sequence[int]) -> "ImageParts":
+        """Return those of some images, by their places, which become 0 and so on."""
+        places = {image: place for place, image in enumerate(images)}
+        rows = self.rows if self.rows is not None else tuple(range(len(self.images)))
+        kept = [(row, one) for row, one in zip(rows, self.images, strict=True) if one in places]
+        left = tuple(places[one] for _, one in kept)
+        every = self.of_all or len(self.images)
+        return ImageParts(self.whole, left, tuple(row for row, _ in kept), every)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ValueStatistics:
     """What was seen of one value.
 
     `lows` and `highs` (images, channels) are the extremes of each channel in each image: of all
-    elements, not of the sample. `sample` (positions, channels) holds all channels at positions that
-    hashes of the images chose, as many of each of the images whose places `sampled` says.
+    elements, not of the sample. `kept` holds all channels at positions that hashes of the images
+    chose, (positions, channels).
     """
 
     lows: Float32
     highs: Float32
-    sample: Float32
-    sampled: tuple[int, ...]
+    kept: ImageParts
+
+    @property
+    def sample(self) -> Float32:
+        """All channels at some positions (positions, channels), as many of each image sampled."""
+        return self.kept.array
+
+    @property
+    def sampled(self) -> tuple[int, ...]:
+        """The places of the images that `sample` is of."""
+        return self.kept.images
 
     @property
     def low(self) -> Float32:
@@ -59,9 +99,8 @@ class ValueStatistics:
 
     def of(self, images: Sequence[int]) -> "ValueStatistics":
         """Return what some images, by their places, show of the value."""
-        sample, sampled = _of(images, self.sample, self.sampled)
         rows = list(images)
-        return ValueStatistics(self.lows[rows], self.highs[rows], sample, sampled)
+        return ValueStatistics(self.lows[rows], self.highs[rows], self.kept.of(images))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +117,8 @@ class InputWindows:
 
     def of(self, images: Sequence[int]) -> "InputWindows":
         """Return the parts of some images, by their places."""
-        return InputWindows(self.op, *_of(images, self.parts, self.sampled))
+        some = ImageParts(self.parts, self.sampled).of(images)
+        return InputWindows(self.op, some.array, some.images)
 
     def of_groups(self, start: int, end: int) -> "InputWindows":
         """Return what some groups of the convolution read, from `start` to before `end`."""
@@ -106,16 +146,24 @@ class InputWindows:
         )
 
 
-def _of(
-    images: Sequence[int], parts: Float32, sampled: tuple[int, ...]
-) -> tuple[Float32, tuple[int, ...]]:
-    """Return the parts (images * count, ...) of some images, and the new places of these."""
-    places = {image: place for place, image in enumerate(images)}
-    by_image = parts.reshape(len(sampled), -1, *parts.shape[1:])
-    rows = [row for row, image in enumerate(sampled) if image in places]
-    # As many parts of each image, so that the images' places are all that has to be known.
-    kept = by_image[rows].reshape(-1, *parts.shape[1:])
-    return kept, tuple(places[sampled[row]] for row in rows)
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowsOfImages(Mapping[str, InputWindows]):
+    """What some images, by their places, give each convolution: copied when it is asked for."""
+
+    whole: Mapping[str, InputWindows]
+    images: tuple[int, ...]
+
+    def __getitem__(self, name: str) -> InputWindows:
+        """Return those of a convolution."""
+        return self.whole[name].of(self.images)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of convolutions."""
+        return iter(self.whole)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.whole)
 
 
 def outputs(op: Conv, patches: Float32, weight: Float32, bias: Float32 | None = None) -> Float32:
@@ -164,7 +212,7 @@ class Statistics:
         return Statistics(
             tuple(self.images[row] for row in rows),
             {name: seen.of(rows) for name, seen in self.seen.items()},
-            {name: windows.of(rows) for name, windows in self.windows.items()},
+            WindowsOfImages(self.windows, tuple(rows)),
             {name: values[rows] for name, values in self.outputs.items()},
         )
 

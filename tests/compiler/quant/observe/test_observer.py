@@ -8,6 +8,7 @@ from nets import dense, gated
 from quant_sets import ready, tensors, with_weights
 
 from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.passes import INT8
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.observe.sampling import places_in_concats, sampling_plan
 from tcc.compiler.quant.observe.statistics import outputs
@@ -166,3 +167,15 @@ def test_a_damaged_image_ends_the_observation(tmp_path):
     with pytest.raises(UserError) as caught:
         observe(model, read(tmp_path))
     assert [d.at.file for d in caught.value.diagnostics] == [str(bad)]
+
+
+def test_without_positions_there_are_extremes_alone(tmp_path):
+    model = ready(dense(), INT8)
+    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 4)
+    whole, bare = observe(model, data), observe(model, data, positions=0)
+    assert not bare.windows
+    for name, seen in bare.seen.items():
+        assert not seen.sample.size
+        assert np.array_equal(seen.lows, whole.seen[name].lows)
+        assert np.array_equal(seen.highs, whole.seen[name].highs)
+    assert not bare.of((1, 2)).seen[name].sample.size
