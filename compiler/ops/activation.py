@@ -64,6 +64,7 @@ class Relu6(ScalarFunction):
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Clip."""
+        # ONNX has no operator of its own for it.
         return (Call("Clip", ("x0", _scalar(0.0), _scalar(6.0))),)
 
     def float64(self, x: Float64) -> Float64:

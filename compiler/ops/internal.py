@@ -67,6 +67,7 @@ class Border(Op):
         """Return a pad of each channel, and cat."""
         top, left, bottom, right = self.padding
         calls = []
+        # Channel by channel: torch's pad has one value for all of them, and so has ONNX's Pad.
         for c, value in enumerate(self.values):
             calls.append(Call("narrow", ("x0",), {"dim": 1, "start": c, "length": 1}, f"c{c}"))
             how = {"pad": (left, right, top, bottom), "value": value}

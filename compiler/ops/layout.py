@@ -166,10 +166,12 @@ class Pad(Op):
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return pad."""
         top, left, bottom, right = self.pads
+        # torch counts from the last axis on, each before and after.
         return (Call("pad", ("x0",), {"pad": (left, right, top, bottom), "value": self.value}),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Pad."""
         top, left, bottom, right = self.pads
+        # ONNX counts all axes' beginnings, then all their ends.
         widths = Const((0, 0, top, left, 0, 0, bottom, right))
         return (Call("Pad", ("x0", widths, Const((self.value,), "float32", scalar=True))),)

@@ -77,6 +77,7 @@ class ConvTranspose(Op):
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
         """Return weight and, unless switched off, bias."""
+        # As torch counts: by the weight's second axis, which here are the filters of a group.
         depth = self.filters // self.groups
         fan_in = depth * self.kernel[0] * self.kernel[1]
         weight = Param("weight", (x.shape[0], depth, *self.kernel), Init.KAIMING, fan_in)
