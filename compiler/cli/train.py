@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import train_data
+from tcc.compiler.cli import train_data, train_report
 from tcc.compiler.cli.common_options import (
     ChosenSpec,
     Json,
@@ -147,8 +147,8 @@ def train(
             found = _trained(report, stages, request)
             stages.end()
         if world.first:
-            _print(report, folder, found)
-            report.document(_document(folder, found, stages))
+            train_report.say(report, folder, found)
+            report.document(train_report.document(folder, found, stages))
 
 
 @dataclass(frozen=True)
@@ -269,26 +269,3 @@ def _trained(report: Report, stages: Stages, request: "TrainingRequest") -> "Tra
         if (request.folder / run_folder.CHECKPOINT).exists():
             report.note(f"{request.folder} has the state of the last seconds: --resume goes on")
         raise
-
-
-def _print(report: Report, folder: Path, found: "TrainingReport") -> None:
-    report.text(str(folder))
-    if report.quiet:
-        return
-    if not found.finished:
-        report.notice(f"the time was over after {found.epochs} epochs; --resume goes on")
-    if found.val:
-        report.text(
-            f"  validation accuracy {found.val.accuracy:.2%} of {found.val.images:,} images"
-        )
-    if found.test:
-        test, within = found.test, found.test.interval
-        text = f"  test accuracy {test.accuracy:.2%}, {test.correct:,} of {test.images:,} images"
-        text += f" (95% interval {within.low:.2%} to {within.high:.2%})"
-        report.text(text)
-
-
-def _document(folder: Path, found: "TrainingReport", stages: Stages) -> dict[str, Any]:
-    from tcc.compiler.support import json_records
-
-    return {"path": str(folder), **json_records.encode(found), "seconds": stages.seconds}

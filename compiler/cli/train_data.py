@@ -52,11 +52,14 @@ def split(
         UserError: There are no images that can be learned from, or their classes are not those of
             the spec.
     """
-    from tcc.compiler.train import class_outputs, image_split, seeded_split
+    from tcc.compiler.train import class_outputs, image_split, seeded_split, targets
     from tcc.compiler.train.image_split import SplitOptions
+    from tcc.compiler.train.seeded_split import Shares
 
     spec, project = chosen.spec, chosen.project
-    main = class_outputs.found(spec.graph, whole_file(str(spec.path)))
+    at = whole_file(str(spec.path))
+    judged = class_outputs.found(spec.graph, at)
+    report.warnings(class_outputs.untaught(spec.graph, judged, at))
     where = options.path or project.data
     if where is None:
         help = "give labelled images with --data: a folder of class folders"
@@ -67,20 +70,23 @@ def split(
     fixed = LABELS not in spec.params or LABELS in given or chosen.trained is not None
     run = run_splits.of_weights(None, options.weights)
     before = run.sides if run else {}
-    wanted = SplitOptions(seed=options.seed, labels=main.labels, fixed=fixed, before=before)
+    learned, labels = targets.of_outputs(spec.graph, judged, at), judged[0].labels
+    wanted = SplitOptions(options.seed, Shares(), labels, learned, fixed, before)
     if options.shares is not None:
-        at = typed(f"--split {options.shares}")
-        wanted = replace(wanted, shares=seeded_split.shares(options.shares, at), anew=True)
+        typed_at = typed(f"--split {options.shares}")
+        wanted = replace(wanted, shares=seeded_split.shares(options.shares, typed_at), anew=True)
     found = image_split.read(where, wanted)
     report.warnings(found.warnings)
     if run and all(
         before.get(i.digest) == side for side, d in found.sides.items() for i in d.items
     ):
         report.note(f"the split is that of {run.path.parent}")
-    if fixed or found.classes == main.labels:
+    names = found.targets[0].labels if found.targets else found.classes
+    same = found.targets == learned if learned else names == labels
+    if fixed or same:
         return chosen, found
     # A YAML list in JSON's form, quoted for a shell: the setting can be copied as it is.
-    text = json.dumps(found.classes, ensure_ascii=False)
+    text = json.dumps(names, ensure_ascii=False)
     setting = shlex.quote(f"{LABELS}={text}")
     report.notice(f"the classes are the folders': build with --set {setting} too")
     return replace(chosen, spec=spec.again({**given, LABELS: text}), changed=True), found

@@ -3,7 +3,8 @@
 The classes are those of the network's first row of classes, or else of its decisions, or else of
 its first row of numbers. A single decision is two classes, of which it is the second: images of
 its label, or of `1`, are of it, and all others are not. Of several decisions any may hold of an
-image: its label names all that do, with `+` between them, and `none` says that none does.
+image: its label names all that do, with `+` between them, and `none` says that none does. Names
+that belong to other outputs are passed over.
 """
 
 from collections import Counter
@@ -92,7 +93,7 @@ def labelled(data: DataSet, outputs: Sequence[OutputContract], path: Path) -> La
     # A single value decides between yes and no: labels are two, and one of them may have any name.
     if output.shape[0] == 1:
         return _single(data, output, path)
-    sets = _sets(data, output)
+    sets = _sets(data, output, _others(output, outputs))
     known = tuple(each for each in sets if each is not None)
     if len(known) < len(data):
         raise UserError(_unknown(data, sets, output, path))
@@ -100,20 +101,29 @@ def labelled(data: DataSet, outputs: Sequence[OutputContract], path: Path) -> La
     return LabelledImages(data, known, labels, output, path)
 
 
-def _sets(data: DataSet, output: OutputContract) -> tuple[frozenset[int] | None, ...]:
+def _others(output: OutputContract, outputs: Sequence[OutputContract]) -> frozenset[str]:
+    """Return the labels of other outputs that are not this one's, in small letters."""
+    own = {label.casefold() for label in output.labels}
+    return frozenset(label.casefold() for o in outputs for label in o.labels) - own
+
+
+def _sets(
+    data: DataSet, output: OutputContract, others: frozenset[str]
+) -> tuple[frozenset[int] | None, ...]:
     """Return the classes that each item's label names; None where one of them is not known."""
     by_name = {label.casefold(): index for index, label in enumerate(output.labels)}
+    several = output.kind == "decisions"
 
     def of(label: str) -> frozenset[int] | None:
-        whole = class_index(label, by_name)
-        if whole is None and output.kind == "decisions":
-            if label.casefold() == NOTHING:
+        parts = {class_index(label, by_name)}
+        if parts == {None} and (several or others):
+            if several and label.casefold() == NOTHING:
                 return frozenset()
-            parts = {class_index(part.strip(), by_name) for part in label.split(AND)}
-        else:
-            parts = {whole}
+            named = (part.strip() for part in label.split(AND))
+            parts = {class_index(part, by_name) for part in named if part.casefold() not in others}
         known = frozenset(part for part in parts if part is not None and part < output.shape[0])
-        return known if len(known) == len(parts) else None
+        fits = several or len(known) == 1
+        return known if fits and len(known) == len(parts) else None
 
     return tuple(of(item.label or "") for item in data.items)
 

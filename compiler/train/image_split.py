@@ -20,9 +20,10 @@ from pathlib import Path
 
 from tcc.compiler.data.dataset import DataSet, Item
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, listed, whole_file
-from tcc.compiler.train import class_names, seeded_split
+from tcc.compiler.train import class_names, seeded_split, targets
 from tcc.compiler.train.labelled_files import LabelledFiles, labelled_files
 from tcc.compiler.train.seeded_split import SIDES, Shares
+from tcc.compiler.train.targets import Targets
 
 FEW = 10
 """Images of a class below which training is warned of."""
@@ -35,13 +36,15 @@ class SplitOptions:
     """How images without sides are split: by what seed, and which shares train, val and test get.
 
     `labels` are the network's, in its order, and none but them can be learned if `fixed`. Other
-    classes are in the order of their names. `before` has the sides, by the images' digests, of the
-    training that the weights are from: they are kept where the images have none, unless `anew`.
+    classes are in the order of their names. `targets` are those of a network that tells more than
+    one class. `before` has the sides, by the images' digests, of the training that the weights are
+    from: they are kept where the images have none, unless `anew`.
     """
 
     seed: int = 0
     shares: Shares = field(default_factory=Shares)
     labels: tuple[str, ...] = ()
+    targets: Targets = ()
     fixed: bool = True
     before: Mapping[str, str] = field(default_factory=dict)
     anew: bool = False
@@ -51,8 +54,9 @@ class SplitOptions:
 class ImageSplit:
     """Three data sets, of which `test` may be empty, and the classes that their labels name.
 
-    They lie at `path`. `groups` has the group of each item by its name where groups are known.
-    `warnings` say what was passed over or chosen.
+    They lie at `path`. Where the network tells more than one class, `targets` says what, and
+    `classes` are the labels that occur. `groups` has the group of each item by its name where
+    groups are known. `warnings` say what was passed over or chosen.
     """
 
     path: Path
@@ -62,6 +66,7 @@ class ImageSplit:
     classes: tuple[str, ...]
     groups: Mapping[str, str]
     warnings: tuple[Diagnostic, ...] = ()
+    targets: Targets = ()
 
     @property
     def sides(self) -> Mapping[str, DataSet]:
@@ -79,7 +84,7 @@ def read(path: Path, options: SplitOptions | None = None) -> ImageSplit:
     """
     options = options or SplitOptions()
     found = labelled_files(path)
-    classes, names = class_names.matched(found, options.labels, options.fixed)
+    classes, names, learned = _named(found, options)
     data = _renamed(found.data, names)
     by_name = dict(zip((item.name for item in found.data.items), data.items, strict=True))
     sides, warnings = _sides(found, by_name, options)
@@ -87,9 +92,25 @@ def read(path: Path, options: SplitOptions | None = None) -> ImageSplit:
     _check_groups(found, sides)
     _check_contents(dict(zip(SIDES, parts, strict=True)))
     train, val, test = parts
-    split = ImageSplit(path, train, val, test, classes, found.groups)
+    split = ImageSplit(path, train, val, test, classes, found.groups, targets=learned)
     said = chain(found.warnings, warnings, _remarks(split), _learned(split, options))
     return replace(split, warnings=tuple(said))
+
+
+def _named(
+    found: LabelledFiles, options: SplitOptions
+) -> tuple[tuple[str, ...], Mapping[str, str], Targets]:
+    """Return the classes, the class of each label that images have, and what they are to outputs.
+
+    Raises:
+        UserError: They are not those of the network (E1207).
+    """
+    if not options.targets:
+        return *class_names.matched(found, options.labels, options.fixed), ()
+    labels = sorted({item.label or "" for item in found.data.items})
+    learned = targets.named(labels, options.targets, options.fixed)
+    names = targets.kinds(labels, learned, whole_file(str(found.path)))
+    return tuple(sorted(set(names.values()))), names, learned
 
 
 def _renamed(data: DataSet, names: Mapping[str, str]) -> DataSet:
@@ -109,7 +130,9 @@ def _sides(
     where = whole_file(str(found.path))
     # Equal files count as one group: else a copy would be judged that was learned by heart.
     bound = seeded_split.bound_together(items, found.groups)
-    labels = {name: item.label or "" for name, item in items.items()}
+    labels: Mapping[str, str] = {name: item.label or "" for name, item in items.items()}
+    if options.targets:
+        labels = seeded_split.pooled(labels, bound, options.shares)
     warnings = [] if found.groups else [_no_groups(found)]
     sides = dict(found.sides) or _kept(items, options)
     if not sides:
@@ -215,21 +238,33 @@ def _remarks(split: ImageSplit) -> Iterator[Diagnostic]:
         UserError: Nothing is there to learn a class from (E1206).
     """
     path = split.path
-    counts = {side: Counter(i.label for i in data.items) for side, data in split.sides.items()}
-    nothing = [name for name in split.classes if not counts["train"][name]]
+    counts = {side: _told(split, data) for side, data in split.sides.items()}
+    names = targets.all_answers(split.targets) or split.classes
+    nothing = [name for name in names if not counts["train"][name]]
     if nothing:
         message = f"no image to learn these classes from: {listed(nothing)}"
         raise fail("E1206", message, whole_file(str(path)), help="put images of them in `train`")
-    few = [name for name in split.classes if counts["train"][name] < FEW]
+    few = [name for name in names if counts["train"][name] < FEW]
     if few:
         named = listed([f"{name} ({counts['train'][name]})" for name in few])
         yield _warning("E1213", f"few images to learn from: {named}", path)
     for side in ("val", "test"):
-        missing = [name for name in split.classes if not counts[side][name]]
+        missing = [name for name in names if not counts[side][name]]
         if missing and len(split.sides[side]):
             message = f"`{side}` has no image of {listed(missing)}"
             yield _warning("E1213", message, path, "its figures say nothing of them")
     yield from _contradictions(split)
+
+
+def _told(split: ImageSplit, data: DataSet) -> Counter[str]:
+    """Return how many images say what: a class, or of decisions yes or no."""
+    labels = Counter(item.label or "" for item in data.items)
+    if not split.targets:
+        return labels
+    told: Counter[str] = Counter()
+    for label, count in labels.items():
+        told.update(dict.fromkeys(targets.answers(label, split.targets), count))
+    return told
 
 
 def _contradictions(split: ImageSplit) -> Iterator[Diagnostic]:

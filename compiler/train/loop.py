@@ -10,41 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from tcc.compiler.reference import classification_metrics
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-from tcc.compiler.train import batches, checkpoint
+from tcc.compiler.train import checkpoint, judgement
 from tcc.compiler.train.augmentation import augment
 from tcc.compiler.train.batches import BatchPlan
 from tcc.compiler.train.checkpoint import TrainingState
+from tcc.compiler.train.judgement import LabelledPixels
 from tcc.compiler.train.learning_rate import rate
-from tcc.compiler.train.losses import two_classes
 from tcc.compiler.train.metrics import EpochMetrics, Judgement
 from tcc.compiler.train.mixup import mixed
-from tcc.compiler.train.trainer import StepResult, Trainer, classes_of
+from tcc.compiler.train.trainer import StepResult, Trainer
 
 SECONDS = 15.0
 """How often the state is written; it is also written at the end."""
 LOOK = 50
 """Steps of an accelerator between two looks at the losses, each of which waits for it."""
-
-
-class LabelledPixels(Protocol):
-    """Images as grey levels, with the classes that they are of."""
-
-    @property
-    def classes(self) -> Tensor:
-        """The class of each, int64 (images,)."""
-        ...
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the levels and classes of some, by their places."""
-        ...
-
-    def inputs(self, levels: Tensor) -> Tensor:
-        """Return what the network takes, float32, of such levels."""
-        ...
 
 
 class TrainingObserver(Protocol):
@@ -87,6 +68,7 @@ class TrainingRun:
         classes = data.train.classes.cpu() if recipe.sampling == "balanced" else None
         self.plan = BatchPlan(count, recipe.batch, recipe.last_batch, trainer.plan.seed, classes)
         self.position, self.best = start.position, start.best
+        self._truths = trainer.plan.outputs.truths.to(device)
         # On the device: reading each loss would make it wait for the CPU at every step.
         self._losses = torch.zeros(self.plan.steps, device=device)
         self._losses[: len(start.losses)] = torch.from_numpy(start.losses)
@@ -141,7 +123,7 @@ class TrainingRun:
             levels = augment(recipe.augment, levels, own, plan.seed, epoch, contract.color)
         images = self.data.train.inputs(levels)
         # Shares of classes and not indices: mixed images have two.
-        targets = functional.one_hot(classes, len(plan.classes)).float()
+        targets = self._truths[classes]
         if recipe.mixup:
             images, targets = mixed(recipe.mixup, images, targets, plan.seed, epoch, step)
         speed = rate(recipe.learning_rate, number, self.plan.steps, recipe.epochs)
@@ -179,7 +161,7 @@ class TrainingRun:
     def _judged(self, epoch: int) -> Judgement | None:
         if not len(self.data.val.classes):
             return None
-        found = judged(self.trainer, self.data.val)
+        found = judgement.judged(self.trainer, self.data.val)
         if not isfinite(found.loss):
             raise self._not_finite(f"the loss of the validation images after epoch {epoch + 1}")
         return found
@@ -225,20 +207,3 @@ class TrainingRun:
         state = TrainingState(position, losses, self.best)
         checkpoint.write(self.limits.checkpoint, self.trainer, state)
         self._written = time.monotonic()
-
-
-def judged(trainer: Trainer, data: LabelledPixels) -> Judgement:
-    """Return how a network does on images, in evaluation mode and the recipe's precision."""
-    images, classes = len(data.classes), len(trainer.plan.classes)
-    # Batches of one size: a last one that is shorter may be summed in another order.
-    places = batches.fixed(images, trainer.plan.recipe.batch)
-    device = trainer.plan.device
-    held = data.classes.device
-    inputs = (data.inputs(data.batch(part.to(held))[0].to(device)) for part in places)
-    logits = torch.cat(list(trainer.judge(inputs)))[:images]
-    truths = data.classes.to(device)
-    loss = functional.cross_entropy(two_classes(logits), truths)
-    pairs = (truths * classes + classes_of(logits)).cpu()
-    counts = torch.bincount(pairs, minlength=classes**2).reshape(classes, classes).numpy()
-    found = classification_metrics.scores(counts)
-    return Judgement(images, float(loss), found.accuracy, found.macro.f1)

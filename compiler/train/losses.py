@@ -8,14 +8,19 @@ class, its weight, and p the softmax of the logits. f is
 - attention (Xiao et al., IEEE IoT J. 2023, eq. 7): 1 - p ** gamma.
 
 For two classes these are the paper's equations 5 to 7: p of the one class is 1 - p of the other.
+So they are for a decision, whose classes are no and yes with p the sigmoid: cross-entropy is then
+the binary one. Several decisions have the mean of their losses.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, assert_never
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, assert_never
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from tcc.compiler.train.targets import TrainingTarget
 
 LossKind = Literal["cross_entropy", "focal", "attention"]
 """Which loss."""
@@ -78,9 +83,25 @@ class Loss:
     )
 
 
+class OutputLoss(Protocol):
+    """What an output's values cost against the columns of its target."""
+
+    def on(self, device: torch.device) -> "OutputLoss":
+        """Return the same loss for values on a device."""
+        ...
+
+    def each(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each image, float32 (batch,), as the recipe has it."""
+        ...
+
+    def plain(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean of the images' cross-entropy, without weights or smoothing."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ClassLoss:
-    """A loss for certain classes; `weights` are theirs (classes,)."""
+    """A loss for certain classes; `weights` are theirs (classes,), or by rows of them."""
 
     record: Loss
     weights: Tensor
@@ -96,11 +117,19 @@ class ClassLoss:
             logits: float (batch, classes), or (batch, 1) for the second of two classes.
             targets: Shares of the classes, float32 (batch, classes).
         """
-        log_p = torch.log_softmax(two_classes(logits.float()), dim=1)
+        return self.of_rows(two_classes(logits.float()), targets)
+
+    def plain(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean of the images' cross-entropy, without weights or smoothing."""
+        return functional.cross_entropy(two_classes(logits), targets.argmax(dim=1))
+
+    def of_rows(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the losses of rows of classes, the last axis of logits and targets."""
+        log_p = torch.log_softmax(logits, dim=-1)
         smooth = self.record.label_smoothing
         if smooth:
-            targets = targets * (1 - smooth) + smooth / targets.shape[1]
-        return -(targets * self.weights * self._factor(log_p) * log_p).sum(dim=1)
+            targets = targets * (1 - smooth) + smooth / targets.shape[-1]
+        return -(targets * self.weights * self._factor(log_p) * log_p).sum(dim=-1)
 
     def _factor(self, log_p: Tensor) -> Tensor:
         gamma = self.record.gamma
@@ -115,6 +144,34 @@ class ClassLoss:
                 return -torch.expm1(gamma * log_p)
             case _:
                 assert_never(self.record.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionLoss:
+    """A loss for decisions; to `rows` each is two classes, no and yes."""
+
+    rows: ClassLoss
+
+    def on(self, device: torch.device) -> "DecisionLoss":
+        """Return the same loss for values on a device."""
+        return DecisionLoss(self.rows.on(device))
+
+    def each(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each image, float32 (batch,).
+
+        Args:
+            logits: float (batch, decisions).
+            targets: How much each holds, float32 (batch, decisions).
+        """
+        values = logits.float()
+        # The softmax of (0, z) is the sigmoid of z.
+        rows = torch.stack([torch.zeros_like(values), values], dim=-1)
+        held = torch.stack([1 - targets, targets], dim=-1)
+        return self.rows.of_rows(rows, held).mean(dim=-1)
+
+    def plain(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean of the images' binary cross-entropy, without weights or smoothing."""
+        return functional.binary_cross_entropy_with_logits(logits, targets)
 
 
 def two_classes(logits: Tensor) -> Tensor:
@@ -138,6 +195,30 @@ def prepared(record: Loss, counts: Mapping[str, int]) -> ClassLoss:
         alphas = [record.alpha if name in positive else other for name in counts]
         scaled = [weight * alpha for weight, alpha in zip(scaled, alphas, strict=True)]
     return ClassLoss(record, torch.tensor(scaled, dtype=torch.float32))
+
+
+def of_target(record: Loss, target: TrainingTarget, totals: Mapping[str, int]) -> OutputLoss:
+    """Return the loss of an output.
+
+    Args:
+        record: What the recipe says; its names are among those of the targets.
+        target: What the output learns.
+        totals: How many training images each answer of the target has.
+    """
+    if target.exclusive:
+        return prepared(_own(record, target.labels), totals)
+    each = [
+        prepared(_own(record, (name,)), {no: totals[no], name: totals[name]})
+        for name, no in zip(target.answers[::2], target.answers[1::2], strict=True)
+    ]
+    return DecisionLoss(ClassLoss(record, torch.stack([one.weights for one in each])))
+
+
+def _own(record: Loss, names: tuple[str, ...]) -> Loss:
+    """Return a loss of which `positive` speaks of these names; without any there is no `alpha`."""
+    positive = tuple(name for name in record.positive if name in names)
+    alpha = None if record.positive and not positive else record.alpha
+    return replace(record, positive=positive, alpha=alpha)
 
 
 def _scaled(record: Loss, counts: Mapping[str, int]) -> list[float]:

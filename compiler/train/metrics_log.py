@@ -44,6 +44,9 @@ def _scalars(found: EpochMetrics) -> Iterator[tuple[str, float]]:
         yield "loss/val", found.val.loss
         yield "accuracy/val", found.val.accuracy
         yield "macro_f1/val", found.val.macro_f1
+        for name, each in found.val.outputs.items():
+            yield f"accuracy/val/{name}", each.accuracy
+            yield f"macro_f1/val/{name}", each.macro_f1
 
 
 @contextmanager

@@ -41,10 +41,34 @@ class TrainedData:
 
 
 @dataclass(frozen=True, slots=True)
+class DecisionCounts:
+    """Images of which a decision holds, of which it does not, and how many of each are told so."""
+
+    holds: int
+    told_holds: int
+    holds_not: int
+    told_holds_not: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputScores:
+    """The final judgement of one output; `decisions` are those of an output that has some."""
+
+    labels: tuple[str, ...]
+    correct: int
+    accuracy: float
+    interval: Bounds
+    macro_f1: float
+    confusion: tuple[tuple[int, ...], ...]
+    decisions: Mapping[str, DecisionCounts]
+
+
+@dataclass(frozen=True, slots=True)
 class TestScores:
     """The final judgement, in floats by the reference executor, on images of no other use.
 
-    `interval` is the accuracy's exact one, of 95 %.
+    `interval` is the accuracy's exact one, of 95 %. Where a network tells more than one class, an
+    image counts as correct where all is told right, and `outputs` has each output.
     """
 
     images: int
@@ -53,6 +77,7 @@ class TestScores:
     interval: Bounds
     macro_f1: float
     confusion: tuple[tuple[int, ...], ...]
+    outputs: Mapping[str, OutputScores] = field(default_factory=dict, metadata={"default": {}})
 
 
 @dataclass(frozen=True, slots=True)

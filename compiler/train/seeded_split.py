@@ -102,6 +102,23 @@ def shortage(
             yield Diagnostic("E1206", message, where, help=help)
 
 
+def pooled(labels: Mapping[str, str], units: Units, shares: Shares) -> Mapping[str, str]:
+    """Return labels of which those too rare for every side are one; it may be too rare as well.
+
+    Of many decisions most combinations are rare, and it is no mistake that one is on no side.
+    """
+    needed = len(shares.by_side)
+    by_label: dict[str, set[str]] = defaultdict(set)
+    for name, label in labels.items():
+        by_label[label].add(units[name])
+    rare = {label for label, found in by_label.items() if len(found) < needed}
+    pool = {unit for label in rare for unit in by_label[label]}
+    if len(pool) < needed:  # beside the most frequent
+        rare |= {max(sorted(by_label), key=lambda label: len(by_label[label]))}
+    one = min(rare)
+    return {name: one if label in rare else label for name, label in labels.items()}
+
+
 def split(labels: Mapping[str, str], units: Units, shares: Shares, seed: int) -> Mapping[str, str]:
     """Return the side of each image by its name.
 

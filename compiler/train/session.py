@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tcc.compiler.data import weights
 from tcc.compiler.driver import pipeline
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import printer
-from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.calibration_document import CalibrationDocument
-from tcc.compiler.reference import classification_metrics, confidence_intervals, float_program
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress
@@ -26,6 +25,7 @@ from tcc.compiler.train import (
     augmentation_record,
     checkpoint,
     class_outputs,
+    final_scores,
     losses,
     metrics_log,
     run_folder,
@@ -33,15 +33,17 @@ from tcc.compiler.train import (
 )
 from tcc.compiler.train import recipe as recipes
 from tcc.compiler.train.checkpoint import TrainingIdentity, TrainingPosition, TrainingState
+from tcc.compiler.train.class_outputs import ClassOutputs
 from tcc.compiler.train.distributed import ALONE, World
 from tcc.compiler.train.fake_quantization import FakeQuantizedNetwork, trained_calibration
 from tcc.compiler.train.image_split import ImageSplit
 from tcc.compiler.train.loop import RunLimits, TrainingData, TrainingObserver, TrainingRun
+from tcc.compiler.train.losses import OutputLoss
 from tcc.compiler.train.metrics_log import MetricsLog
 from tcc.compiler.train.pixel_store import PixelStore
 from tcc.compiler.train.recipe import Recipe
-from tcc.compiler.train.run_folder import TestScores, TrainedData, TrainingReport
-from tcc.compiler.train.trainer import Trainer, TrainingPlan, classes_of
+from tcc.compiler.train.run_folder import TrainedData, TrainingReport
+from tcc.compiler.train.trainer import Trainer, TrainingPlan
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +106,8 @@ def planned(request: TrainingRequest) -> TrainingPlan:
     if recipe.augment:
         augmentation_record.check(recipe.augment, graph.inputs[0], at)
     outputs = class_outputs.planned(graph, recipe.loss, classes, at)
-    counts = torch.bincount(request.stores["train"].classes, minlength=len(classes)).tolist()
-    loss = losses.prepared(recipe.loss, dict(zip(classes, counts, strict=True)))
+    counts = torch.bincount(request.stores["train"].classes, minlength=len(classes))
+    costs = _losses(recipe, outputs, counts)
     start, device = request.start.tensors, arithmetic.device()
     return TrainingPlan(
         graph,
@@ -113,11 +115,22 @@ def planned(request: TrainingRequest) -> TrainingPlan:
         recipe,
         classes,
         outputs,
-        loss,
+        costs,
         request.seed,
         device,
         request.world,
         _calibration(request),
+    )
+
+
+def _losses(recipe: Recipe, outputs: ClassOutputs, counts: Tensor) -> tuple[OutputLoss, ...]:
+    """Return the loss of each target, of how many training images there are of each kind."""
+    parts = outputs.parts(outputs.truths.long())
+    totals = [(part * counts[:, None]).sum(dim=0).tolist() for part in parts]
+    images = int(counts.sum())
+    return tuple(
+        losses.of_target(recipe.loss, target, target.totals(held, images))
+        for target, held in zip(outputs.targets, totals, strict=True)
     )
 
 
@@ -234,7 +247,7 @@ def _written(
         kept=number,
         weights=weights.digest(tensors),
         val=done[number - 1].val if number else None,
-        test=_tested(plan, tensors, request.stores["test"], progress),
+        test=final_scores.tested(plan, tensors, request.stores["test"], progress),
         made_with=arithmetic.made_with(),
         threads=request.threads,
         processes=request.world.size,
@@ -264,28 +277,4 @@ def _data(request: TrainingRequest) -> TrainedData:
             for side, store in request.stores.items()
         },
         seed=request.seed,
-    )
-
-
-def _tested(
-    plan: TrainingPlan, tensors: weights.Weights, store: PixelStore, progress: Progress
-) -> TestScores | None:
-    """Return how weights do on the test images, one by one, by the reference executor."""
-    if not len(store):
-        return None
-    # Not the module: what is reported last is what the deployed network's own reference says.
-    run = float_program.prepared(Model(plan.graph, tensors))
-    counts = np.zeros((len(plan.classes),) * 2, np.int64)
-    progress("test", 0, len(store))
-    for place in range(len(store)):
-        levels, truth = store.batch(torch.tensor([place]))
-        logits = run(store.inputs(levels)[0].numpy())[plan.outputs.main.name]
-        taken = int(classes_of(torch.from_numpy(logits)[None]))
-        counts[int(truth), taken] += 1
-        progress("test", place + 1, len(store))
-    found = classification_metrics.scores(counts)
-    within = confidence_intervals.of_share(found.correct, found.images)
-    assert within
-    return TestScores(
-        found.images, found.correct, found.accuracy, within, found.macro.f1, found.confusion
     )

@@ -1,6 +1,6 @@
 """A network in training: its module, optimiser and average, and what a step does to them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +16,17 @@ from tcc.compiler.train import distributed, optimizers, random_keys
 from tcc.compiler.train.class_outputs import ClassOutputs
 from tcc.compiler.train.distributed import ALONE, World
 from tcc.compiler.train.fake_quantization import fake_quantized
-from tcc.compiler.train.losses import ClassLoss
+from tcc.compiler.train.losses import OutputLoss
 from tcc.compiler.train.recipe import Recipe
+from tcc.compiler.train.targets import Targets, TrainingTarget
 from tcc.compiler.train.weight_average import WeightAverage
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingPlan:
     """What is trained and how; `start` are the weights that it begins with.
+
+    `losses` are those of the outputs' targets.
 
     With a calibration the network is trained as its integer program.
     """
@@ -33,7 +36,7 @@ class TrainingPlan:
     recipe: Recipe
     classes: tuple[str, ...]
     outputs: ClassOutputs
-    loss: ClassLoss
+    losses: tuple[OutputLoss, ...]
     seed: int
     device: torch.device
     world: World = ALONE
@@ -67,7 +70,7 @@ class Trainer:
         }
         self.optimizer = optimizers.made(recipe.optimizer, self.trained)
         self.average = WeightAverage(recipe.average, self.tensors) if recipe.average else None
-        self._loss = plan.loss.on(plan.device)
+        self.losses = [loss.on(plan.device) for loss in plan.losses]
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
@@ -84,7 +87,7 @@ class Trainer:
 
         Args:
             images: The network's input, float32 (batch, C, H, W).
-            targets: Shares of the classes, float32 (batch, classes).
+            targets: Shares of classes and decisions, float32 (batch, columns).
             rate: The learning rate.
             number: Counts from 0; it seeds dropout.
         """
@@ -108,21 +111,25 @@ class Trainer:
         plan = self.plan
         with self._arithmetic():
             outputs = self._shared(images.contiguous(memory_format=self._layout))
+        learns, wanted = plan.outputs.learns, plan.outputs.parts(targets)
         losses = [
-            share * self._loss.each(outputs[name], targets).mean()
+            share * self.losses[learns[name]].each(outputs[name], wanted[learns[name]]).mean()
             for name, share in plan.outputs.shares.items()
             if name in outputs  # an integer program has none for training alone
         ]
         loss = torch.stack(losses).sum()
-        taken = classes_of(outputs[plan.outputs.main.name].detach())
-        return StepResult(loss, (taken == targets.argmax(dim=1)).sum())
+        given = [outputs[name].detach() for name in plan.outputs.judged]
+        return StepResult(loss, hits(plan.outputs.targets, given, wanted))
 
     def _arithmetic(self) -> torch.autocast:
         low = self.plan.recipe.precision == "bf16"
         return torch.autocast(self.plan.device.type, dtype=torch.bfloat16, enabled=low)
 
-    def judge(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
-        """Yield the logits of batches of images, float32 (batch, classes), by what is judged."""
+    def judge(self, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        """Yield what is given for batches of images, by the weights that are judged.
+
+        They are the raw values of each target's judged output, float32 (batch, values).
+        """
         self.module.eval()
         try:
             for images in batches:
@@ -133,7 +140,7 @@ class Trainer:
                     outputs = torch.func.functional_call(self.module, dict(self.judged), given)
                 # bfloat16 has 8 bits: of many classes several would be equal, and the first be
                 # taken.
-                yield outputs[self.plan.outputs.main.name].float()
+                yield tuple(outputs[name].float() for name in self.plan.outputs.judged)
         finally:
             self.module.train()
 
@@ -154,9 +161,40 @@ def array(tensor: Tensor) -> NDArray[np.float32]:
     return found
 
 
-def classes_of(logits: Tensor) -> Tensor:
-    """Return the class that each image is taken for: the largest, of equal ones the first.
+def taken(target: TrainingTarget, values: Tensor) -> Tensor:
+    """Return what images are taken for: their class, or which decisions hold.
 
-    Of a single unit, the second class where it is above 0.
+    The class is that of the largest value, of equal ones the first; a decision holds from 0 on, and
+    of a single unit it is the second class.
+
+    Args:
+        target: What the values are to tell.
+        values: Raw ones, float (images, values).
+
+    Returns:
+        int64 (images, 1), or bool (images, decisions).
     """
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+    if not target.exclusive:
+        return values >= 0
+    one = values.shape[1] == 1
+    return (values >= 0).long() if one else values.argmax(dim=1, keepdim=True)
+
+
+def hits(targets: Targets, values: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Return how many images are told right by all judged outputs.
+
+    Args:
+        targets: What each is to tell.
+        values: What each gave, raw, float (images, values).
+        wanted: The columns of each, float (images, columns).
+    """
+    right = [
+        (taken(target, given) == truth(target, part)).all(dim=1)
+        for target, given, part in zip(targets, values, wanted, strict=True)
+    ]
+    return torch.stack(right).all(dim=0).sum()
+
+
+def truth(target: TrainingTarget, shares: Tensor) -> Tensor:
+    """Return what images are, as `taken` has it, of the shares of a target's columns."""
+    return shares.argmax(dim=1, keepdim=True) if target.exclusive else shares >= 0.5

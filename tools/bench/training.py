@@ -90,7 +90,7 @@ def _trainer(given: argparse.Namespace, how: Recipe) -> Trainer:
     outputs = class_outputs.planned(spec.graph, how.loss, CLASSES, NOWHERE)
     loss = losses.prepared(how.loss, dict.fromkeys(CLASSES, 1))
     start, device = weights.random(spec.graph), torch.device("cpu")
-    return Trainer(TrainingPlan(spec.graph, start, how, CLASSES, outputs, loss, 0, device))
+    return Trainer(TrainingPlan(spec.graph, start, how, CLASSES, outputs, (loss,), 0, device))
 
 
 def _loop(given: argparse.Namespace, how: Recipe, path: Path) -> Callable[[], None]:

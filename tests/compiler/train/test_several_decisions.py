@@ -1,0 +1,257 @@
+"""Networks that tell more than one class: several decisions, several outputs, one decision."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+from training_nets import RECIPE
+from typer.testing import CliRunner
+
+from tcc.compiler.train import losses
+from tcc.compiler.train.losses import Loss
+from tcc.compiler.train.targets import TrainingTarget
+
+HEAD = """\
+tcc: 1
+name: several
+input: {image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8], mode: stretch}}}}
+graph:
+  - conv: {filters: 8, kernel: 3, padding: 1}
+  - batch_norm
+  - relu
+  - global_avg_pool
+  - flatten
+"""
+DECISIONS = (
+    HEAD
+    + """\
+  - linear: {units: 3}
+output: {colours: {activation: sigmoid, labels: [red, green, blue]}}
+"""
+)
+SHARED = HEAD.replace("  - flatten", "  - {flatten: , as: shared}")
+OUTPUTS = (
+    SHARED
+    + """\
+  - {linear: {units: 2}, as: shade}
+  - {linear: {units: 2}, from: shared, as: tint}
+  - {linear: {units: 2}, from: shared, as: side}
+output:
+  depth: {from: shade, activation: softmax, labels: [dark, light]}
+  colours: {from: tint, activation: sigmoid, labels: [red, blue]}
+  helper: {from: side, train_only: true, activation: sigmoid, labels: [red, blue]}
+"""
+)
+ONE = (
+    HEAD
+    + """\
+  - linear: {units: 1}
+output: {reddish: {activation: sigmoid, labels: [red]}}
+"""
+)
+CHANNELS = {"red": 0, "green": 1, "blue": 2}
+
+
+def paint(path, label, seed):
+    """A noisy picture in the colours, and the depth, that its label names."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    levels = np.random.default_rng(seed).integers(0, 60, (9, 10, 3))
+    words = label.split("+")
+    for word in words:
+        if word in CHANNELS:
+            levels[:, :, CHANNELS[word]] += 110
+    levels += 80 * ("light" in words)
+    Image.fromarray(levels.clip(0, 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def made(home):
+    """Return a data set of the labels, so many images of each."""
+
+    def draw(labels, count=12):
+        for label in labels:
+            for number in range(count):
+                paint(home / "set" / label / f"{number}.png", label, len(label) * 1000 + number)
+        return home / "set"
+
+    return draw
+
+
+@pytest.fixture
+def trained(train, home, made):
+    """Train a spec for a while; return what the run says of itself."""
+
+    def run(spec, labels, *words, recipe=RECIPE, count=12):
+        (home / "net.yaml").write_text(spec)
+        (home / "own.yaml").write_text(recipe)
+        done = train("-o", "run", "--epochs", 12, *words, spec="net.yaml", data=made(labels, count))
+        assert done.exit_code == 0, done.output
+        return json.loads((home / "run/report.json").read_text()), done
+
+    return run
+
+
+def judged(*words):
+    from tcc.compiler.cli import app
+
+    weights = ("--weights", "run/weights.safetensors", "--data", "set", "--json")
+    done = CliRunner().invoke(app, ["eval", "net.yaml", *weights, *words])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+MIXED = ("none", "red", "green", "blue+red", "GREEN+blue", "red+green+blue")
+
+
+def test_decisions_are_learned_and_judged_as_eval_judges_them(trained, home):
+    report, done = trained(DECISIONS, MIXED)
+    kinds = ["blue+red", "green+blue", "none"]
+    assert report["data"]["classes"] == sorted(
+        ["green", "green+blue", "none", "red", "red+blue", "red+green+blue"]
+    )
+    assert kinds[0] not in report["data"]["classes"]
+    test, found = report["test"], judged()
+    assert test["accuracy"] > 0.8
+    assert (test["images"], test["correct"]) == (found["data"]["images"], found["correct"])
+    assert test["macro_f1"] == pytest.approx(found["macro"]["f1"])
+    assert test["confusion"] == []
+    told = test["outputs"]["colours"]["decisions"]
+    assert list(told) == ["red", "green", "blue"]
+    for each, other in zip(told.values(), found["classes"], strict=True):
+        assert each["holds"] == other["support"]
+        assert each["told_holds"] == round(other["recall"] * other["support"])
+        assert each["holds"] + each["holds_not"] == test["images"]
+    assert re.search(r"    red: \d+ of \d+ where it holds, \d+ of \d+ where not", done.stdout)
+    lines = [json.loads(line) for line in (home / "run/metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert "outputs" not in lines[-1]["val"]  # there is one
+
+
+def test_each_output_learns_by_its_own_loss(trained, home):
+    labels = [f"{shade}{more}" for shade in ("dark", "light") for more in ("", "+red", "+blue+red")]
+    report, done = trained(OUTPUTS, labels, "--tensorboard")
+    assert set(report["data"]["classes"]) == {
+        name.replace("blue+red", "red+blue") for name in labels
+    }
+    test = report["test"]
+    assert test["accuracy"] > 0.6
+    assert list(test["outputs"]) == ["depth", "colours"]
+    assert sum(map(sum, test["outputs"]["depth"]["confusion"])) == test["images"]
+    assert test["correct"] <= min(each["correct"] for each in test["outputs"].values())
+    assert set(report["val"]["outputs"]) == {"depth", "colours"}
+    assert "    depth: " in done.stdout
+    found = judged()  # its first output
+    assert (found["output"], found["correct"]) == ("depth", test["outputs"]["depth"]["correct"])
+    (events,) = (home / "run/tensorboard").iterdir()
+    assert b"accuracy/val/colours" in events.read_bytes()
+
+
+def test_a_single_decision_is_no_of_all_that_is_not_its_label(trained):
+    report, _ = trained(ONE, ("red", "green", "blue"))
+    assert report["data"]["classes"] == ["blue", "green", "red"]
+    test, found = report["test"], judged()
+    assert (test["images"], test["correct"]) == (found["data"]["images"], found["correct"])
+    assert test["outputs"]["reddish"]["decisions"]["red"]["holds"] < test["images"] / 2
+
+
+def test_a_spec_takes_the_names_of_decisions_from_the_folders(trained):
+    spec = DECISIONS.replace(
+        "name: several", "name: several\nparams: {labels: {type: names, default: [a]}}"
+    )
+    spec = spec.replace("units: 3", "units: len(labels)").replace("[red, green, blue]", "labels")
+    report, done = trained(spec, ("none", "red", "blue+red"))
+    assert """build with --set 'labels=["blue", "red"]' too""" in done.stderr
+    assert report["data"]["classes"] == ["blue+red", "none", "red"]
+
+
+def test_an_interruption_and_all_that_a_recipe_changes(train, home, made, monkeypatch):
+    """Mixup, smoothing, weights, balance and the best epoch, and the same bytes after a stop."""
+    from tcc.compiler.train import loop
+
+    (home / "net.yaml").write_text(DECISIONS)
+    (home / "own.yaml").write_text(
+        RECIPE + "mixup: {alpha: 0.4}\nsampling: balanced\nkeep: best\n"
+        "loss: {kind: focal, alpha: 0.4, positive: [red, blue], "
+        "balanced: true, class_weights: {green: 2}}\n"
+    )
+    images = made(MIXED)
+    words = {"spec": "net.yaml", "data": images}
+    done = train("-o", "whole", **words)
+    assert done.exit_code == 0, done.output
+    left = iter([False] * 7)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.TrainingRun, "_over", lambda self: next(left, True))
+        assert train("-o", "parts", **words).exit_code == 0
+    assert train("-o", "parts", "--resume", **words).exit_code == 0
+    for path in (home / "whole").iterdir():
+        assert path.read_bytes() == (home / "parts" / path.name).read_bytes()
+
+
+def test_rare_combinations_are_split_together(trained, made):
+    """Two images of a combination cannot be on three sides; their names are elsewhere as well."""
+    made(("red+green+blue", "blue+red"), 2)
+    report, _ = trained(DECISIONS, ("none", "red", "green", "green+blue"), "--epochs", 1)
+    place = report["data"]["classes"].index("red+green+blue")
+    assert sum(side[place] for side in report["data"]["images"].values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "labels", "code", "words"),
+    [
+        (DECISIONS, ("none", "red", "gren"), "E1207", "nothing called `gren`(.|\n)*did you mean `green`"),
+        (DECISIONS, ("none", "red", "blue"), "E1207", "no image is `green`"),
+        (DECISIONS, ("red", "red+green", "red+blue"), "E1207", "no image is `not red`"),
+        (OUTPUTS, ("dark+light", "dark", "light+red"), "E1207", "`dark.light` names 2 classes of output `depth`"),
+        (OUTPUTS, ("red", "dark+blue", "light"), "E1207", "`red` names no class of output `depth`"),
+        (OUTPUTS.replace("softmax, labels: [dark, light]", "softmax"), ("red", "blue"), "E1226",
+         "without `labels` a folder's name could not say what `depth`"),
+        (OUTPUTS.replace("[dark, light]", "[dark, red]"), ("red", "blue"), "E1226",
+         "outputs `depth` and `colours` both have `red`"),
+        (DECISIONS.replace("green", "none"), ("red", "blue"), "E1226", "has a label `none`"),
+        (DECISIONS.replace("green", "a+b"), ("red", "blue"), "E1226", r"has a label `a\+b`"),
+        (OUTPUTS.replace("  - {linear: {units: 2}, from: shared, as: side}", "  - {linear: {units: 5}, from: shared, as: side}")
+         .replace(", activation: sigmoid, labels: [red, blue]}\n", "}\n").replace("from: tint}", "from: tint, activation: sigmoid, labels: [red, blue]}"),
+         ("dark+red", "light+blue"), "E1226", "no output has as many values as `helper`"),
+        (OUTPUTS.replace("train_only: true, activation: sigmoid, labels: [red, blue]", "train_only: true"),
+         ("dark+red", "light+blue"), "E1226", "several outputs have as many values as `helper`"),
+    ],
+)  # fmt: skip
+def test_what_labels_cannot_mean(train, home, made, spec, labels, code, words):
+    (home / "net.yaml").write_text(spec)
+    done = train("-o", "run", spec="net.yaml", data=made(labels))
+    assert done.exit_code == 2, done.output
+    assert f"error[{code}]" in done.stderr
+    assert re.search(words, done.stderr), done.stderr
+    assert not (home / "run").exists()
+
+
+def test_an_output_that_nothing_teaches_is_named(trained):
+    spec = ONE.replace(HEAD, SHARED).replace("output: {", "output: {middle: {from: shared}, ")
+    _, done = trained(spec, ("red", "green"))
+    assert "warning[E1226]: nothing says what these outputs are to give" in done.stderr
+    assert "they are not trained: middle" in done.stderr
+
+
+def test_the_loss_of_decisions_is_binary_cross_entropy():
+    logits = torch.tensor([[1.5, -2.0, 0.3], [40.0, -40.0, 0.0]])
+    held = torch.tensor([[1.0, 0.0, 0.25], [1.0, 1.0, 0.0]])
+    target = TrainingTarget(("x",), ("a", "b", "c"), exclusive=False)
+    totals = dict.fromkeys(target.answers, 5)
+    wanted = functional.binary_cross_entropy_with_logits(logits, held, reduction="none").mean(1)
+    for record in (Loss(), Loss(balanced=True)):
+        found = losses.of_target(record, target, totals)
+        assert torch.allclose(found.each(logits, held), wanted, rtol=1e-6)
+        assert torch.equal(found.plain(logits, held), wanted.mean()) or torch.allclose(
+            found.plain(logits, held), wanted.mean(), rtol=1e-6
+        )
+    # Of four images three hold: weights 4/6 and 2, whose mean over the images is 1.
+    weighed = losses.of_target(
+        Loss(balanced=True), TrainingTarget(("x",), ("a",), False), {"not a": 1, "a": 3}
+    )
+    assert weighed.each(torch.zeros(2, 1), torch.tensor([[1.0], [0.0]])).tolist() == pytest.approx(
+        [np.log(2) * 2 / 3, np.log(2) * 2]
+    )
