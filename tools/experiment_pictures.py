@@ -10,11 +10,11 @@ from tcc.compiler.figures.scene import Label, Rect, Scene, rgb
 from tcc.compiler.figures.text_metrics import DETAIL, HEADING, SHAPE, TITLE
 
 CELL, GAP, TOP = 44, 24, 84
-"""Pixels of a matrix's cell, between matrices, and above them."""
+"""Pixels of a matrix's cell, between matrices, and above them; a column is as wide as its name."""
 DARK = (0, 56, 112)
 """The colour of a cell that holds all images of its class: one hue, told apart by lightness."""
-LIGHT_FROM = 0.5
-"""The share from which numbers are white."""
+LIGHT_FROM = 0.65
+"""The share from which white has more contrast than the texts' colour."""
 CAPTION = "Images by class, and what they were taken for"
 
 
@@ -29,12 +29,17 @@ class Matrix:
     @property
     def left(self) -> int:
         """Pixels of the longest class."""
-        return max(map(DETAIL.width, self.classes)) + 8
+        return max(map(DETAIL.width, (*self.classes, "taken for"))) + 8
+
+    @property
+    def column(self) -> int:
+        """Pixels of a column."""
+        return max(CELL, self.left)
 
     @property
     def width(self) -> int:
         """Pixels of the matrix, its classes and its title."""
-        return self.left + max(CELL * len(self.classes), TITLE.width(self.title))
+        return self.left + max(self.column * len(self.classes), TITLE.width(self.title))
 
 
 def side_by_side(drawn: Sequence[Matrix]) -> Scene:
@@ -60,8 +65,8 @@ def _cells(matrix: Matrix, start: int) -> list[Rect]:
     for line, shares in enumerate(_shares(matrix)):
         for column, share in enumerate(shares):
             red, green, blue = (round(255 + (end - 255) * share) for end in DARK)
-            x, y = start + matrix.left + column * CELL, TOP + line * CELL
-            made.append(Rect(x, y, CELL, CELL, (red, green, blue), rgb(FAINT), 0))
+            x, y = start + matrix.left + column * matrix.column, TOP + line * CELL
+            made.append(Rect(x, y, matrix.column, CELL, (red, green, blue), rgb(FAINT), 0))
     return made
 
 
@@ -70,7 +75,12 @@ def _texts(matrix: Matrix, start: int) -> list[Label]:
     foot = TOP + CELL * len(matrix.classes) + 16
     made = [
         Label(TextLine(left, TOP - 14, matrix.title, TITLE), rgb(TEXT)),
-        Label(TextLine(left, foot, "taken for, in the same order", SHAPE), rgb(FAINT)),
+        Label(TextLine(start, foot, "taken for", SHAPE), rgb(FAINT)),
+    ]
+    middles = [left + n * matrix.column + matrix.column // 2 for n in range(len(matrix.classes))]
+    made += [
+        Label(TextLine(x, foot, name, DETAIL, True), rgb(TEXT))
+        for x, name in zip(middles, matrix.classes, strict=True)
     ]
     shares = _shares(matrix)
     for line, name in enumerate(matrix.classes):
@@ -78,6 +88,6 @@ def _texts(matrix: Matrix, start: int) -> list[Label]:
         made.append(Label(TextLine(start, base, name, DETAIL), rgb(TEXT)))
         for column, count in enumerate(matrix.counts[line]):
             shade = rgb("#fff") if shares[line][column] >= LIGHT_FROM else rgb(TEXT)
-            middle = TextLine(left + column * CELL + CELL // 2, base, str(count), DETAIL, True)
+            middle = TextLine(middles[column], base, str(count), DETAIL, True)
             made.append(Label(middle, shade))
     return made
