@@ -36,6 +36,9 @@ CALIBRATION = "calibration.json"
 """The calibration's place in a bundle."""
 REPORT = "report/int8.json"
 """The place of what each layer and the outputs lose."""
+CHOSE = ", which said how many layers stay in float"
+"""What is added to the images that judge where they have been looked at before: the figures of a
+program made to pass on them are rather too good."""
 TRIED = 4
 """Inputs that a program is tried on where there are no images."""
 ANY = "any"
@@ -222,11 +225,12 @@ class _Run:
             made = measured_program.with_float_layers(
                 self.ready, made, least, source.learn, images, progress
             )
+        where = f"{source.where}{CHOSE}" if made.steps else source.where
         if self.tell:
-            self.tell(made, source.where)
+            self.tell(made, where)
         measured_program.require_floor(made, least)
-        measured = Measured(source.where, made.comparison.quality)
-        text = json.dumps(_report(made, source.where, least), indent=2) + "\n"
+        measured = Measured(where, made.comparison.quality)
+        text = json.dumps(_report(made, where, least), indent=2) + "\n"
         return _packed(made.program, source, made.calibration, measured, {REPORT: text.encode()})
 
 

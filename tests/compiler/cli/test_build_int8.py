@@ -134,6 +134,9 @@ def test_mixed_precision_keeps_the_floor(tcc, home, images):
     manifest = json.loads((home / FOLDER / "manifest.json").read_text())
     about = manifest["calibration"]
     assert about["measured"]["outputs"]["logits"]["cosine"] >= floor
+    said = "held out of the calibration, which said how many layers stay in float"
+    assert about["measured"]["where"] == said
+    assert f"images {said}" in found.err
     assert about["in_float"]
     assert about["inexact"]
     assert manifest["goldens"]["tolerance"]["relative"] > 0
