@@ -176,10 +176,15 @@ static inline void pair_add(pair *s, int row, const int16_t *from, int16_t weigh
     s->of[row][1] = vmlal_n_s16(s->of[row][1], vget_high_s16(x), weight);
 }
 
-static inline void pair_write(const pair *s, int row, uint8_t *to, float factor, int low, int high)
+/* Write both rows, the second before the first. */
+static inline void pair_write(const pair *s, const requantization *how, uint8_t *first,
+                              uint8_t *second)
 {
-    int16x8_t least = vdupq_n_s16((int16_t)low), most = vdupq_n_s16((int16_t)high);
-    vst1_u8(to, requantize_eight(s->of[row][0], s->of[row][1], vdupq_n_f32(factor), least, most));
+    uint8x8_t levels[2];
+    requantize_sixteen(s->of[0][0], s->of[0][1], s->of[1][0], s->of[1][1], how->factor, how->factor,
+                       how->low, how->high, levels);
+    vst1_u8(second, levels[1]);
+    vst1_u8(first, levels[0]);
 }
 #else
 typedef struct {
@@ -210,10 +215,14 @@ static inline void pair_add(pair *s, int row, const int16_t *from, int16_t weigh
         s->of[row][u] += from[u] * weight;
 }
 
-static inline void pair_write(const pair *s, int row, uint8_t *to, float factor, int low, int high)
+/* Write both rows, the second before the first. */
+static inline void pair_write(const pair *s, const requantization *how, uint8_t *first,
+                              uint8_t *second)
 {
     for (int u = 0; u < PIXELS; u++)
-        to[u] = requantize_one(s->of[row][u], factor, low, high);
+        second[u] = requantize_one(s->of[1][u], how->factor, how->low, how->high);
+    for (int u = 0; u < PIXELS; u++)
+        first[u] = requantize_one(s->of[0][u], how->factor, how->low, how->high);
 }
 #endif
 
@@ -340,41 +349,37 @@ typedef struct {
     int low, high;
 } channel;
 
-/* Write a tile of two rows. The second row goes to `second`, which is `first` where there is none:
- * it is written before. */
-static inline void strip_write(const channel *c, const pair *s, uint8_t *first, uint8_t *second)
-{
-    pair_write(s, 1, second, c->factor, c->low, c->high);
-    pair_write(s, 0, first, c->factor, c->low, c->high);
-}
-
 /* Rows of fewer than eight levels. */
-static void strip_narrow(const channel *c, const pair *s, uint8_t *first, uint8_t *second)
+static void strip_narrow(const channel *c, const pair *s, const requantization *how, uint8_t *first,
+                         uint8_t *second)
 {
     uint8_t rows[2][PIXELS];
     size_t count = (size_t)c->window->out_width;
-    strip_write(c, s, rows[0], rows[1]);
+    pair_write(s, how, rows[0], rows[1]);
     memcpy(second, rows[1], count);
     memcpy(first, rows[0], count);
 }
 
-/* Write two rows of levels, tile by tile; the last overlaps the one before it. */
+/* Write two rows of levels, tile by tile; the last overlaps the one before it. The second row goes
+ * to `second`, which is `first` where there is none: it is written before. */
 #define STRIP(name, add, size) \
     static void name(const channel *c, const band_form *form, const int16_t *band, uint8_t *first, \
                      uint8_t *second) \
     { \
         int width = c->window->out_width, line = form->phases * form->columns; \
+        int32_t bias = c->bias; \
+        requantization how = requantization_of(c->factor, c->low, c->high); \
         taps own; \
         taps_read(&own, c->weights, (size) * (size)); \
         for (int x = 0; x < width; x += PIXELS) { \
             int at = micro_most(0, micro_least(x, width - PIXELS)); \
             pair s; \
-            pair_start(&s, c->bias); \
+            pair_start(&s, bias); \
             add(&s, &own, band + at, line); \
             if (width >= PIXELS) \
-                strip_write(c, &s, first + at, second + at); \
+                pair_write(&s, &how, first + at, second + at); \
             else \
-                strip_narrow(c, &s, first, second); \
+                strip_narrow(c, &s, &how, first, second); \
         } \
     }
 STRIP(strip_2x2_s2, add_2x2_s2, 2)
@@ -387,15 +392,16 @@ static void strip_any(const channel *c, const band_form *form, const int16_t *ba
                       uint8_t *second)
 {
     int width = c->window->out_width, line = form->phases * form->columns;
+    requantization how = requantization_of(c->factor, c->low, c->high);
     for (int x = 0; x < width; x += PIXELS) {
         int at = micro_most(0, micro_least(x, width - PIXELS));
         pair s;
         pair_start(&s, c->bias);
         add_any(&s, c->weights, band + at, line, c->window, form);
         if (width >= PIXELS)
-            strip_write(c, &s, first + at, second + at);
+            pair_write(&s, &how, first + at, second + at);
         else
-            strip_narrow(c, &s, first, second);
+            strip_narrow(c, &s, &how, first, second);
     }
 }
 
@@ -424,14 +430,21 @@ static void points(const channel *c, const uint8_t *map, uint8_t *y)
 {
     int pixels = c->window->out_height * c->window->out_width, flip = c->window->flip, p = 0;
 #if defined(__ARM_NEON)
-    int16x8_t least = vdupq_n_s16((int16_t)c->low), most = vdupq_n_s16((int16_t)c->high);
-    float32x4_t factor = vdupq_n_f32(c->factor);
+    requantization how = requantization_of(c->factor, c->low, c->high);
     int32x4_t bias = vdupq_n_s32(c->bias);
-    for (; p + PIXELS <= pixels; p += PIXELS) {
-        int16x8_t x = band_eight(vld1_u8(map + p), flip);
-        int32x4_t low = vmlal_n_s16(bias, vget_low_s16(x), *c->weights);
-        int32x4_t high = vmlal_n_s16(bias, vget_high_s16(x), *c->weights);
-        vst1_u8(y + p, requantize_eight(low, high, factor, least, most));
+    int16x4_t weight = vdup_n_s16(*c->weights);
+    for (; p + 2 * PIXELS <= pixels; p += 2 * PIXELS) {
+        uint8x16_t levels = vld1q_u8(map + p);
+        int16x8_t x = band_eight(vget_low_u8(levels), flip);
+        int16x8_t z = band_eight(vget_high_u8(levels), flip);
+        uint8x8_t to[2];
+        requantize_sixteen(vmlal_s16(bias, vget_low_s16(x), weight),
+                           vmlal_s16(bias, vget_high_s16(x), weight),
+                           vmlal_s16(bias, vget_low_s16(z), weight),
+                           vmlal_s16(bias, vget_high_s16(z), weight), how.factor, how.factor,
+                           how.low, how.high, to);
+        vst1_u8(y + p, to[0]);
+        vst1_u8(y + p + PIXELS, to[1]);
     }
 #endif
     for (int sign = flip ? 0 : 0x80; p < pixels; p++) {
@@ -439,6 +452,50 @@ static void points(const channel *c, const uint8_t *map, uint8_t *y)
         y[p] = requantize_one(sum, c->factor, c->low, c->high);
     }
 }
+
+#if defined(__ARM_NEON)
+/* Whether windows are means of two by two levels inside of the map. */
+static int is_halving(const channel *c)
+{
+    const micro_window *w = c->window;
+    const int16_t *k = c->weights;
+    return kind_of(w) == 22 && w->top == 0 && w->left == 0 && 2 * w->out_height <= w->height &&
+           2 * w->out_width <= w->width && w->out_width >= PIXELS && k[0] == k[1] &&
+           k[0] == k[2] && k[0] == k[3];
+}
+
+/* The sums of eight windows of two by two. */
+static inline int16x8_t halved(const uint8_t *from, int width, int flip)
+{
+    uint8x16_t a = vld1q_u8(from), b = vld1q_u8(from + width);
+    if (flip)
+        return vreinterpretq_s16_u16(vpadalq_u8(vpaddlq_u8(a), b));
+    return vpadalq_s8(vpaddlq_s8(vreinterpretq_s8_u8(a)), vreinterpretq_s8_u8(b));
+}
+
+/* Such a plane, from where its levels lie, two rows at once. */
+static void halve(const channel *c, const uint8_t *map, uint8_t *y)
+{
+    int width = c->window->width, out = c->window->out_width, rows = c->window->out_height;
+    int flip = c->window->flip;
+    requantization how = requantization_of(c->factor, c->low, c->high);
+    int32x4_t bias = vdupq_n_s32(c->bias);
+    int16x4_t weight = vdup_n_s16(*c->weights);
+    for (int r = 0; r < rows; r += 2, map += 4 * width, y += 2 * out) {
+        int second = r + 1 < rows; /* else both are the same */
+        for (int x = 0; x < out; x += PIXELS) {
+            int at = micro_least(x, out - PIXELS);
+            int16x8_t above = halved(map + 2 * at, width, flip);
+            int16x8_t below = halved(map + 2 * (at + second * width), width, flip);
+            pair s = {{{vmlal_s16(bias, vget_low_s16(above), weight),
+                        vmlal_s16(bias, vget_high_s16(above), weight)},
+                       {vmlal_s16(bias, vget_low_s16(below), weight),
+                        vmlal_s16(bias, vget_high_s16(below), weight)}}};
+            pair_write(&s, &how, y + at, y + at + second * out);
+        }
+    }
+}
+#endif
 
 /* Write the levels of one filter's plane. Weights are int16, filled up with zeros to whole fours;
  * `band` is memory for the window's band, of an even number of rows or of one. */
@@ -453,6 +510,12 @@ int32_t micro_depthwise_levels(const uint8_t *map, const int16_t *weights, const
         points(&c, map, y);
         return 0;
     }
+#if defined(__ARM_NEON)
+    if (is_halving(&c)) {
+        halve(&c, map, y);
+        return 0;
+    }
+#endif
     band_form form = form_of(w);
     int line = form.phases * form.columns, step = w->band > 1 ? 2 : 1;
     strip write = strip_of(w);

@@ -239,6 +239,10 @@ BANDS = [
     Case(MicroWindow(1, (12, 22), (6, 11), (2, 2), (2, 2), band=6), 1),
     Case(MicroWindow(1, (7, 5), (3, 2), (2, 2), (2, 2), band=4, signed=True), 1, -128, 127),
     Case(MicroWindow(1, (1, 1), (3, 6), (3, 3), start=(2, 7), band=4), 1),
+    Case(MicroWindow(1, (12, 22), (6, 11), (2, 2), (2, 2), band=6), 1, extreme=True),
+    Case(
+        MicroWindow(1, (7, 17), (3, 8), (2, 2), (2, 2), (1, 1), (0, 0), True, 4), 1, -128, 127, True
+    ),
 ]
 
 
