@@ -1,7 +1,7 @@
 // Runs the code of a page on inputs without a window: `node headless.mjs FOLDER`. The folder has
 // task.json and inputs.bin; outputs.bin is written beside them, and what it holds is printed.
 
-import { readFile, writeFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
@@ -20,15 +20,17 @@ const network = await Network.open({
   input,
 });
 const given = await readFile(join(folder, 'inputs.bin'));
-const results = [];
-let outputs;
+const file = await open(join(folder, 'outputs.bin'), 'w');
+let outputs = [];
 let at = 0;
 for (const size of task.inputs) {
-  results.push(await network.run(size ? ofImage(size) : tensor()));
-  outputs ??= results[0].map(({ name, dims, type }) => ({ name, dims, type }));
+  const found = await network.run(size ? ofImage(size) : tensor());
+  outputs = found.map(({ name, dims, type }) => ({ name, dims, type }));
+  for (const { data } of found) {
+    await file.writeFile(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
 }
-const parts = results.flat().map(({ data }) => Buffer.from(data.buffer, data.byteOffset, data.byteLength));
-await writeFile(join(folder, 'outputs.bin'), Buffer.concat(parts));
+await file.close();
 process.stdout.write(JSON.stringify({ outputs }), () => process.exit(0));
 
 /** The next tensor of the file. */

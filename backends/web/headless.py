@@ -18,7 +18,7 @@ from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 Array = NDArray[Any]
 DRIVER = Path(__file__).resolve().parent / "headless.mjs"
 MODEL = "model.onnx"
-BATCH, LEVELS_BATCH = 64, 4
+BATCH, LEVELS_BATCH = 64, 8
 """Most inputs of one process; of those whose inner levels are asked for, whose outputs are many."""
 START, EACH = 120, 120
 """Seconds that a process may take: to start, and for each input. This only ends what hangs."""

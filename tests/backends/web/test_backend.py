@@ -54,12 +54,12 @@ def written(folder, artifact):
 
 def built(folder, precision=FP32):
     """A page of a small network in a folder, its input, and what the reference gives for that."""
-    graph = dense() if precision is INT8 else gated()
-    if precision is INT8:
+    graph = dense() if precision.integer else gated()
+    if precision.integer:
         program = int8(graph, trained(graph))
         x = picture(program.graph)
         (expected,) = integer_program.run(program, [x])
-        return written(folder, BACKEND.emit(TARGET, program, INT8)), program, x, expected
+        return written(folder, BACKEND.emit(TARGET, program, precision)), program, x, expected
     model = run(Model(graph, trained(graph)), INFERENCE)
     x = tensors(model, batch=1)[0][0]
     (expected,) = float_program.run(model, [x])
@@ -83,7 +83,7 @@ def test_its_files_are_the_page_the_network_and_the_runtime(runtime):
     assert onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in half.graph.initializer}
 
 
-ALL = [pytest.param(p, marks=pytest.mark.slow) if p is FP16 else p for p in PRECISIONS]
+ALL = [p if p in (FP32, INT8) else pytest.param(p, marks=pytest.mark.slow) for p in PRECISIONS]
 
 
 @pytest.mark.parametrize("precision", ALL, ids=lambda p: p.name)
@@ -94,7 +94,7 @@ def test_its_code_gives_what_the_reference_gives(tmp_path, runtime, precision):
     for name, wanted in expected.items():
         assert (found[name].shape, found[name].dtype) == (wanted.shape, np.float32)
         assert found[name].tobytes() == again[name].tobytes()
-        if precision is INT8:
+        if precision.exact:
             assert found[name].tobytes() == wanted.astype(np.float32).tobytes()
         else:
             bound = {FP32: 1e-5, FP16: 1e-2}[precision] * max(1.0, float(np.abs(wanted).max()))

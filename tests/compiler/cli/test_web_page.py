@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from web_browser import CHROMIUM, Browser
 
 from tcc.backends.onnxruntime.backend import OnnxRuntime
@@ -126,6 +127,23 @@ def test_images_are_chosen_dropped_and_taken_by_the_camera(opened, tmp_path):
     assert opened.evaluate("document.getElementById('state').textContent") == "3 images classified."
     opened.evaluate("document.getElementById('clear').click()")
     assert opened.evaluate(CARDS) == 0
+
+
+def test_images_that_saturate_are_warned_of(opened, tmp_path):
+    cells = sorted((SAMPLES[0].parents[2] / "cells").glob("*/*.png"))[:4]
+    warned = "!document.getElementById('saturation').hidden"
+    opened.choose("#files", cells)
+    opened.wait(f"{CARDS} === 4")
+    assert not opened.evaluate(warned)
+    opened.evaluate("document.getElementById('clear').click()")
+    for number, path in enumerate(cells):
+        dark = 255 * (images.read(path) / 255) ** 2.2  # as a lamp or a camera may change
+        Image.fromarray(dark.astype(np.uint8)).save(tmp_path / f"{number}.png")
+    opened.choose("#files", sorted(tmp_path.glob("*.png")))
+    opened.wait(f"{CARDS} === 4")
+    assert opened.evaluate(warned)
+    said = opened.evaluate("document.getElementById('saturation').textContent")
+    assert " of 62 layers are at the end of their levels far more often " in said
 
 
 def test_nothing_leaves_it(opened):
