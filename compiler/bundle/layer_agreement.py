@@ -82,6 +82,7 @@ def apart(right: Array, found: Array) -> tuple[int, int]:
     """
     if found.size != right.size:
         return right.size, 255
+    # In int16: the difference of two bytes would wrap around.
     off = np.abs(right.astype(np.int16).reshape(-1) - meant(found, right.dtype).reshape(-1))
     return int(np.count_nonzero(off)), int(off.max(initial=0))
 

@@ -1,10 +1,9 @@
 """A bundle beside its integer program: its goldens and each of its layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.bundle import layer_agreement, replay
@@ -104,6 +103,7 @@ def divergence(bundle: Bundle, device: Device, found: ProgramCheck) -> Divergenc
     layer, reader = found.wrong_layer, device.level_reader
     if layer is None or reader is None:
         return None
+    # Once more, as what was compared was not kept.
     shown = reader.inner_levels(device.target, bundle.model, bundle.input, found.tensors)
     cases = bundle.manifest.goldens.cases
     for case, tensor, values in zip(cases, found.tensors, shown, strict=True):
@@ -117,8 +117,3 @@ def divergence(bundle: Bundle, device: Device, found: ProgramCheck) -> Divergenc
             visible = frozenset(values) & found.program.graph.types.keys()
             return Divergence(differing, case.name, right, meant, visible)
     return None
-
-
-def stored(values: Sequence[NDArray[Any]]) -> bytes:
-    """Return levels as bytes, one array after another."""
-    return b"".join(np.ascontiguousarray(one).tobytes() for one in values)

@@ -134,6 +134,7 @@ def _decoded(text: bytes, raw: bytes, about: manifest.Manifest) -> Model:
 def _nodes(listed: Iterable[Mapping[str, Any]], types: dict[str, TensorType]) -> Iterable[Node]:
     for one in listed:
         op, inputs = _read_op(one["op"]), tuple(map(str, one["inputs"]))
+        # Types are worked out anew, and are bounded before anything is computed.
         kind = op.infer(*(types[value] for value in inputs))
         if not 0 < kind.elements <= MAX_VALUES:
             raise _Wrong(f"`{str(one['name'])[:40]}` is too large")

@@ -58,6 +58,7 @@ def _row(each: "ComparedTarget") -> tuple[str, ...]:
         f"{values:,}",
         f"{differing:,}",
         _largest(each),
+        # What disagrees was not written (`write_bundle`).
         "to the bit" if not differing else "agrees",
     )
 

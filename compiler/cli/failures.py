@@ -148,6 +148,8 @@ def _usage(error: typer.TyperException) -> str:
 def _system(error: OSError, debug: bool) -> Failure:
     """Return what to say of an operating system's error that nothing else explained."""
     known = explain(error, error.filename or "<an open file>", "go on")
+    # A missing file, say, should have been told where it was looked for: that it was not is our
+    # fault.
     plain = isinstance(known, MachineError) or isinstance(error, PermissionError)
     return _failure(known, debug) if plain else _internal(error, debug)
 

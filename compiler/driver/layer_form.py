@@ -103,6 +103,7 @@ def enter(made: FloatLayer, graph: Graph, ends: Sequence[str], right: Mapping[st
         made.enter(made.said[ends[0]], kinds[0].shape, _range(kinds[0]))
         scale = np.float32(kinds[0].scale or 0)
         return np.asarray(right[ends[0]].astype(np.float32) * scale)
+    # A calibration is of one input: several values lie side by side as its channels.
     if {len(kind.shape) for kind in kinds} != {3}:
         raise UnspokenError
     height, width = (max(kind.shape[axis] for kind in kinds) for axis in (1, 2))
@@ -115,9 +116,11 @@ def enter(made: FloatLayer, graph: Graph, ends: Sequence[str], right: Mapping[st
             raise UnspokenError
         part = f"part_{index}"
         made.add(part, Slice(start, start + channels), ["parts"], plain)
+        # A value that is broadcast stands in every pixel of its part, and is pooled to one again.
         if kind.shape[1:] != (height, width):
             made.add(f"{part}_pool", GlobalMaxPool(), [part], plain)
             part = f"{part}_pool"
+        # All parts are unsigned: the bias takes off what was added.
         offset = OFFSET if own.signed else 0
         integers = RoundedWeights(
             np.ones((channels, 1, 1, 1), np.int8),

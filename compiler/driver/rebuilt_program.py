@@ -40,6 +40,7 @@ def program(bundle: Bundle, device: Device, spec: Spec | None, file: Path | None
     if spec is None:
         return own
     _contract(bundle, spec)
+    # Held already against what the bundle prints of it (`program_file`).
     if own:
         return own
     ready = pipeline.ready(spec, _weights(bundle, spec, file))
@@ -68,6 +69,7 @@ def _contract(bundle: Bundle, spec: Spec) -> None:
     if about.outputs != bundle_folder.results(spec.graph):
         raise _other(bundle, "its outputs, or their labels, are not the spec's")
     own, found = bundle_folder.source(spec.graph).preprocess, about.input.preprocess
+    # Whether the network normalises its pixels itself is the target's choice.
     if own != (found and replace(found, raw=own.raw if own else False)):
         raise _other(bundle, "its preprocessing is not the spec's")
 

@@ -64,6 +64,7 @@ def write(found: Divergence, program: Model, target: str, out: Path) -> Reproduc
         UserError: The path cannot be written, or holds something else.
     """
     graph, name = program.graph, found.layer.name
+    # Cut, as a path may be longer than a file's name may be.
     folder = out / f"{graph.name}-{target}-{name.replace('/', '.').replace(':', '.')}"[:120]
     right = found.right[name]
     about = {
@@ -81,6 +82,7 @@ def write(found: Divergence, program: Model, target: str, out: Path) -> Reproduc
         command = _command(folder)
         files["README.txt"] = f"{_ABOUT.format(layer=name, command=_command(Path()))}\n".encode()
     except (UnspokenError, UserError):
+        # Without a spec the levels themselves are left for others to look at.
         inputs = [value for value in _of(graph, name).inputs if value in found.right]
         arrays = {f"input_{i}": found.right[value] for i, value in enumerate(inputs)}
         files[INPUT] = _npz(**arrays)
@@ -169,6 +171,7 @@ def _data(data: bytes) -> dataset.DataSet:
 def _npz(**arrays: Array) -> bytes:
     """Return arrays as an .npz file, whose bytes are the same each time."""
     file = io.BytesIO()
+    # numpy opens the entries of an archive without the time.
     np.savez(file, allow_pickle=False, **arrays)
     return file.getvalue()
 

@@ -186,6 +186,7 @@ class BuildComparison:
 
     def _values(self, program: Model, tensor: NDArray[Any]) -> Values:
         """Return all values of the integer program, kept while they are not too many."""
+        # By identity: the programs of one build live as long as this.
         key = id(program), tensor.tobytes()
         if key in self._kept:
             return self._kept[key]

@@ -49,6 +49,7 @@ def of_program(
         given, written = temporary / "input.bin", temporary / "layers"
         for tensor in tensors:
             given.write_bytes(np.ascontiguousarray(tensor, kind).tobytes())
+            # What an earlier run wrote must not pass for this one's.
             written.unlink(missing_ok=True)
             words = ("--quiet", "--layers", str(written), "--tensor", str(given))
             calls.execute(*words, inputs=1, written=size)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.methods.held_out_judge import MOST, judging_images
 from tcc.compiler.quant.observe.statistics import Statistics
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, output_comparison
@@ -27,10 +27,6 @@ of 48 images one odd image lost 20 times what it loses by three fourths. More ta
 """
 SMALL = 1 << 21
 """Most weights of a network of which all parts judge, not only the first."""
-FEWEST, MOST = 8, 64
-"""Images of all parts that judge: as many as `WORK` allows."""
-WORK = 1 << 36
-"""Multiply-accumulates that judging may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +86,7 @@ class CrossFitting:
         # Fits take longer the more weights there are.
         if sum(tensor.size for tensor in ready.weights.values()) > SMALL:
             parts = 1
-        # 2^36 multiply-accumulates are some 300 images of DDSNet: of a small network all 64 judge.
-        count = min(MOST, max(FEWEST, WORK // max(cost(ready.graph).macs, 1)))
+        count = judging_images(ready)
         self.ready, self.data, self.seen, self.threads = ready, data, seen, threads
         self.folds = folds(data.digests, count, parts)
         # Images of too few different ones judge what they taught: there is nothing else.

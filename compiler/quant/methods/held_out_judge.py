@@ -18,9 +18,15 @@ Run = Callable[[Float32], Mapping[str, Float32]]
 """Gives the outputs by name, for an input tensor."""
 
 FEWEST, MOST = 8, 64
-"""Images that candidates are run on: as many as `WORK` allows."""
+"""Images that judge a candidate: as many as `WORK` allows."""
 WORK = 1 << 36
 """Multiply-accumulates that judging a candidate may take."""
+
+
+def judging_images(ready: Model) -> int:
+    """Return how many images judge candidates of a model."""
+    # 2^36 multiply-accumulates are some 300 images of DDSNet: of a small network all 64 judge.
+    return min(MOST, max(FEWEST, WORK // max(cost(ready.graph).macs, 1)))
 
 
 def held_out_judge(ready: Model, held_out: DataSet, threads: int | None = None) -> "HeldOutJudge":
@@ -31,8 +37,7 @@ def held_out_judge(ready: Model, held_out: DataSet, threads: int | None = None) 
         held_out: Images that no candidate has learnt from.
         threads: How many images run side by side; None is one a processor.
     """
-    count = min(MOST, max(FEWEST, WORK // max(cost(ready.graph).macs, 1)))
-    return HeldOutJudge(ready, held_out.first(count), threads)
+    return HeldOutJudge(ready, held_out.first(judging_images(ready)), threads)
 
 
 class HeldOutJudge:
