@@ -1,6 +1,7 @@
 """The tools in docker: whether an image is here, and a package compiled by it."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,8 +47,16 @@ def image(tool: NpuTool) -> ToolImage:
         said = found.stderr.decode(errors="replace").strip().splitlines()
         return ToolImage("", f"docker failed: {(said or ['it does not say why'])[-1][:SAID]}")
     names = (line.strip() for line in found.stdout.decode(errors="replace").splitlines())
-    newest = max((n for n in names if n.rpartition(":")[0] in tool.images), default="")
+    own = (name for name in names if name.rpartition(":")[0] in tool.images)
+    newest = max(own, key=_version, default="")
     return ToolImage(newest, "" if newest else f"docker has no image of {tool.name}")
+
+
+def _version(name: str) -> tuple[str | int, ...]:
+    """Return a key that sorts names as `sort -V` does, which `build.sh` uses: 9.9 before 10.1."""
+    # Every second part is a number, so that parts of one place are of one type.
+    parts = re.split(r"([0-9]+)", name)
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def compiled(

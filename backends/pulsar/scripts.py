@@ -24,7 +24,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=${{1:-$here/../../{name}.out}}
 image=${{IMAGE:-$(docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' |
-    grep -E '^({images}):' | sort | tail -n 1)}}
+    grep -E '^({images}):' | sort -V | tail -n 1)}}
 if [ -z "$image" ]; then
     echo "no image of {tool} is here: set IMAGE, or load one ({images})" >&2
     exit 3

@@ -1,0 +1,39 @@
+"""Which of docker's images of a tool is taken."""
+
+import subprocess
+
+import pytest
+
+from tcc.backends.pulsar import container, scripts
+from tcc.backends.pulsar.scripts import NpuTool
+
+TOOL = NpuTool("Pulsar2", ("pulsar2", "axera/pulsar2"), "out/compiled.axmodel")
+
+
+@pytest.fixture
+def docker(tmp_path, monkeypatch):
+    """A docker that lists images, and says which one it is to run."""
+    program = tmp_path / "docker"
+    listed = "pulsar2:6.0-lite\\npulsar2:10.1\\npulsar2:9.9\\nother/pulsar2:11.0\\n"
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = image ]; then printf "{listed}"; exit; fi\n'
+        'if [ "$1" = run ]; then for image; do :; done; echo "image: $image"; fi\n'
+    )
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+
+@pytest.mark.usefixtures("docker")
+def test_ten_is_newer_than_nine():
+    assert container.image(TOOL).name == "pulsar2:10.1"
+
+
+@pytest.mark.usefixtures("docker")
+def test_the_command_to_type_takes_the_same(tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "build.sh").write_bytes(scripts.build(TOOL, "net"))
+    (package / "compile.sh").write_text("true\n")
+    words = ["sh", str(package / "build.sh"), str(tmp_path / "out")]
+    said = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    assert "image: pulsar2:10.1" in said
