@@ -10,7 +10,7 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant import methods
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.image_variety import ImageVariety, variety
-from tcc.compiler.quant.methods.cross_fitting import MOST
+from tcc.compiler.quant.methods.held_out_judge import MOST
 from tcc.compiler.quant.methods.method import CalibrationResult, Method, RunOptions
 from tcc.compiler.quant.output_headroom import with_headroom
 from tcc.compiler.quant.program.quantize import quantize
