@@ -14,12 +14,16 @@ typedef struct {
     int32x4_t row[FILTERS][2];
 } sums;
 
-/* Two filters: lanes i and j of d4 hold their weights of taps 0 and 1, of d5 those of 2 and 3. */
-#define PRODUCTS(i, j) \
-    "vdup.16 d6, d4[" #i "]\n vdup.16 d7, d4[" #j "]\n" \
-    "vmull.s8 q4, d0, d6\n vmull.s8 q5, d1, d6\n vmull.s8 q6, d0, d7\n vmull.s8 q7, d1, d7\n" \
-    "vdup.16 d6, d5[" #i "]\n vdup.16 d7, d5[" #j "]\n" \
-    "vmlal.s8 q4, d2, d6\n vmlal.s8 q5, d3, d6\n vmlal.s8 q6, d2, d7\n vmlal.s8 q7, d3, d7\n"
+/* Two filters, whose weights of taps 0 and 1 d6 and d7 repeat: lanes i and j of d5 hold those of taps
+ * 2 and 3. A register is filled anew two products before it is read, so that none waits for it:
+ * BEGIN leaves d6 and d7 to END, between whose parts others may be filled. */
+#define BEGIN(i, j) \
+    "vmull.s8 q4, d0, d6\n vmull.s8 q5, d1, d6\n vdup.16 d6, d5[" #i "]\n" \
+    "vmull.s8 q6, d0, d7\n vmull.s8 q7, d1, d7\n vdup.16 d7, d5[" #j "]\n"
+#define END(fill_6, fill_7) \
+    "vmlal.s8 q4, d2, d6\n vmlal.s8 q5, d3, d6\n" fill_6 \
+    "vmlal.s8 q6, d2, d7\n vmlal.s8 q7, d3, d7\n" fill_7
+#define REPEAT(to, i) "vdup.16 d" #to ", d4[" #i "]\n"
 #define ADD(a, b, c, d) \
     "vpadal.s16 %q[" #a "], q4\n vpadal.s16 %q[" #b "], q5\n" \
     "vpadal.s16 %q[" #c "], q6\n vpadal.s16 %q[" #d "], q7\n"
@@ -34,11 +38,13 @@ static inline sums multiply(const int8_t *panel, const int8_t *weights, const in
     int32x4_t c0 = vdupq_lane_s32(vget_high_s32(start), 0), c1 = c0;
     int32x4_t d0 = vdupq_lane_s32(vget_high_s32(start), 1), d1 = d0;
     __asm__("vld1.8 {d0-d3}, [%[panel]]!\n vld1.8 {d4-d5}, [%[weights]]!\n"
+            REPEAT(6, 0) REPEAT(7, 1)
             "1:\n subs %[quads], %[quads], #1\n"
-            PRODUCTS(0, 1) ADD(a0, a1, b0, b1) PRODUCTS(2, 3)
-            "beq 2f\n vld1.8 {d4-d5}, [%[weights]]!\n vld1.8 {d0-d3}, [%[panel]]!\n"
+            BEGIN(0, 1) END(REPEAT(6, 2), REPEAT(7, 3)) ADD(a0, a1, b0, b1) BEGIN(2, 3)
+            "beq 2f\n vld1.8 {d4-d5}, [%[weights]]!\n"
+            END(REPEAT(6, 0), REPEAT(7, 1)) "vld1.8 {d0-d3}, [%[panel]]!\n"
             ADD(c0, c1, d0, d1) "b 1b\n"
-            "2:\n" ADD(c0, c1, d0, d1)
+            "2:\n" END("", "") ADD(c0, c1, d0, d1)
             : [a0] "+w"(a0), [a1] "+w"(a1), [b0] "+w"(b0), [b1] "+w"(b1), [c0] "+w"(c0),
               [c1] "+w"(c1), [d0] "+w"(d0), [d1] "+w"(d1), [panel] "+r"(panel),
               [weights] "+r"(weights), [quads] "+r"(quads)
