@@ -4,10 +4,13 @@ from collections.abc import Callable
 
 import typer
 
-from tcc.compiler.cli import slide_mask
+from tcc.compiler.cli import slide_mask, slide_run
 from tcc.compiler.cli.parameters import Command, CommandGroup
 
-KINDS: dict[str, Callable[..., None]] = {"mask": slide_mask.mask}
+KINDS: dict[str, Callable[..., None]] = {
+    "run": slide_run.run,
+    "mask": slide_mask.mask,
+}
 """The sub-commands, in the order in which help lists them."""
 
 slide = typer.Typer(cls=CommandGroup, no_args_is_help=True, rich_markup_mode=None)

@@ -65,7 +65,7 @@ def mask(
     """Find the tissue of a slide, and write it as a mask that can be edited.
 
     A .png mask has a pixel for each 4 micrometres (`--mask-mpp`), white where tissue is; a .geojson
-    one has outlines that QuPath reads and writes.
+    one has outlines that QuPath reads and writes. `tcc slide run --mask` takes both.
     """
     from tcc.compiler.slides import mask_files, patch_grid, slide_file, slide_pictures
 

@@ -36,7 +36,7 @@ def block_means(slide: Slide, side: int, progress: Progress) -> "NDArray[np.uint
             across = columns[left : left + step + 1]
             size = (int(across[-1] - across[0]) or 1, int(down[-1] - down[0]) or 1)
             at = (round(int(across[0]) * level.scale), round(int(down[0]) * level.scale))
-            pixels = slide.read(number, *at, size)
+            pixels = slide.shown(number, *at, size)
             made[top : top + step, left : left + step] = _means(pixels, down, across)
     return made
 

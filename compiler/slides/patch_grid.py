@@ -107,6 +107,15 @@ def _rows(
     return found
 
 
+def tissue_pixels(mask: TissueMask, width: int, height: int) -> int:
+    """Return how many pixels of level 0 of a slide are tissue."""
+    rows, columns = mask.inside.shape
+    down = np.minimum(np.arange(1, rows + 1) * mask.side, height)
+    across = np.minimum(np.arange(1, columns + 1) * mask.side, width)
+    heights, widths = np.diff(down, prepend=0), np.diff(across, prepend=0)
+    return int(heights @ mask.inside.astype(np.int64) @ widths)
+
+
 def kept(made: PatchGrid, mask: TissueMask, least: float) -> "NDArray[np.bool_]":
     """Return the patches that are classified: equation 4 with a share of `least` for 1/2.
 

@@ -7,7 +7,7 @@ whose bytes are damaged so that its decoder does not notice has wrong pixels, he
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tcc.compiler.data import images
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ FINEST, COARSEST = 0.01, 100.0
 """Micrometres of a pixel, beyond which no microscope sees."""
 SQUARE = 0.02
 """How much of their length the sides of a pixel may differ by."""
+DAMAGED = "copy the slide anew; `tcc slide run --skip-damaged` leaves out the patches there"
+SMALLEST = 64
+"""Pixels of a side below which a damaged square is not looked at in parts."""
 CACHE_BYTES = 1 << 26
 """What OpenSlide keeps of decoded tiles."""
 
@@ -58,12 +61,16 @@ class PixelSource(Protocol):
 
 @dataclass(frozen=True)
 class Slide:
-    """An open slide: `mpp` is the side of a pixel of level 0 in micrometres, None if unknown."""
+    """An open slide: `mpp` is the side of a pixel of level 0 in micrometres, None if unknown.
+
+    `skips` says that what is damaged is shown white.
+    """
 
     path: Path
     levels: tuple[SlideLevel, ...]
     mpp: float | None
     source: PixelSource
+    skips: bool = False
 
     @property
     def width(self) -> int:
@@ -95,17 +102,41 @@ class Slide:
         """
         return self.source.read(level, left, top, size)
 
+    def shown(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":
+        """Return the same for a picture, in which damaged squares may be white."""
+        try:
+            return self.read(level, left, top, size)
+        except UserError as error:
+            if not (self.skips and is_damage(error)):
+                raise
+        width, height = size
+        made = np.full((height, width, 3), 255, np.uint8)
+        if max(size) <= SMALLEST:
+            return made
+        scale, step = self.levels[level].scale, -(-max(size) // 2)
+        for y in range(0, height, step):
+            for x in range(0, width, step):
+                at = (left + round(x * scale), top + round(y * scale))
+                part = (min(step, width - x), min(step, height - y))
+                made[y : y + step, x : x + step] = self.shown(level, *at, part)
+        return made
+
 
 @contextmanager
-def opened(path: Path, mpp: float | None = None) -> Iterator[Slide]:
-    """Open a slide; `mpp` are micrometres of a pixel, for what the file says of it.
+def opened(path: Path, mpp: float | None = None, *, skips: bool = False) -> Iterator[Slide]:
+    """Open a slide.
+
+    Args:
+        path: The file.
+        mpp: Micrometres of a pixel, for what the file says of it.
+        skips: Show what is damaged white.
 
     Raises:
         UserError: It cannot be read (E1300), has no 8-bit samples (E1303) or is too large (E1304);
             as a plain image, as `images.read` has it.
         MissingTool: OpenSlide is not installed.
     """
-    slide = _open(path, mpp)
+    slide = replace(_open(path, mpp), skips=skips)
     try:
         if max(slide.width, slide.height) > MAX_SIDE:
             found = f"it is {slide.width} x {slide.height}"
@@ -141,15 +172,15 @@ def _open(path: Path, mpp: float | None) -> Slide:
         if library.OpenSlide.detect_format(str(path)) is None:
             return _plain(path, mpp)
         _check_depth(path)
-        file = library.OpenSlide(str(path))
+        source = _OpenSlideFile(path, library)
     except (library.OpenSlideError, OSError) as error:
         label = str(error)[:200]
         raise fail("E1300", "this slide cannot be read", where, label=label) from None
-    file.set_cache(library.OpenSlideCache(CACHE_BYTES))
+    file = source.file
     sizes = zip(file.level_dimensions, file.level_downsamples, strict=True)
     levels = tuple(SlideLevel(width, height, float(scale)) for (width, height), scale in sizes)
     found = mpp or _mpp(file.properties)
-    return Slide(path, levels, found, _OpenSlideFile(path, file, library.OpenSlideError))
+    return Slide(path, levels, found, source)
 
 
 _PACKAGES = {"openslide": "openslide-python", "tifffile": "tifffile", "scipy": "scipy"}
@@ -186,24 +217,46 @@ def _mpp(properties: Any) -> float | None:
     return sum(found) / 2
 
 
-@dataclass(frozen=True)
+def is_damage(error: UserError) -> bool:
+    """Whether an error is that of pixels that cannot be decoded."""
+    return error.diagnostics[0].code == "E1302"
+
+
 class _OpenSlideFile:
-    path: Path
-    file: Any
-    problem: type[Exception]
+    def __init__(self, path: Path, library: Any) -> None:
+        self.path, self.library = path, library
+        self.file = self._opened()
+
+    def _opened(self) -> Any:
+        file = self.library.OpenSlide(str(self.path))
+        file.set_cache(self.library.OpenSlideCache(CACHE_BYTES))
+        return file
 
     def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":
         try:
             found = np.asarray(self.file.read_region((left, top), level, size))
-        except self.problem as error:
+        except self.library.OpenSlideError as error:
+            self.file.close()
+            self.file = self._opened()  # it reads nothing more of a file after an error
+            self._look_closer(level, left, top, size)
             message = f"the slide is damaged near column {left}, row {top} of level 0"
             where, label = whole_file(str(self.path)), str(error)[:200]
-            raise fail("E1302", message, where, label=label, help="copy the slide anew") from None
+            raise fail("E1302", message, where, label=label, help=DAMAGED) from None
         colours, alpha = found[:, :, :3], found[:, :, 3:]
         if alpha.min() == 255:
             return np.ascontiguousarray(colours)
         over = colours * alpha.astype(np.uint32) + 255 * (255 - alpha.astype(np.uint32))
         return np.asarray((over + 127) // 255, np.uint8)
+
+    def _look_closer(self, level: int, left: int, top: int, size: tuple[int, int]) -> None:
+        """Read a quarter after the other, so that the error names the first that is damaged."""
+        if max(size) <= SMALLEST:
+            return
+        width, height = (-(-n // 2) for n in size)
+        scale = self.file.level_downsamples[level]
+        for y in (0, height):
+            for x in (0, width):
+                self.read(level, left + round(x * scale), top + round(y * scale), (width, height))
 
     def close(self) -> None:
         self.file.close()

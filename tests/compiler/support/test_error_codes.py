@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[3]
 CODE = re.compile(r"[EW]\d{4}")
 ENTRIES = error_codes.entries()
 SHOWN = {code: entry for code, entry in ENTRIES.items() if entry.spec or entry.command}
-EXTRAS = {"E0906": "onnx_graphsurgeon", "E0910": "onnxsim", "E0911": "onnxsim"}
+EXTRAS = {
+    "E0906": "onnx_graphsurgeon", "E0910": "onnxsim", "E0911": "onnxsim", "E1300": "openslide",
+    "E1301": "openslide", "E1307": "openslide",
+}  # fmt: skip
 """What the command of an example needs beside the base."""
 
 

@@ -1,0 +1,60 @@
+"""Probabilities over a slide, as pictures."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tcc.compiler.slides.patch_grid import PatchGrid
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+OPACITY = 0.45
+GREEN, YELLOW, RED = (0, 150, 60), (250, 220, 60), (210, 20, 30)
+BLUE, PALE, VERMILION = (0, 90, 181), (240, 240, 235), (220, 80, 10)
+MAPS = {"overlay": (GREEN, YELLOW, RED), "overlay-colour-blind": (BLUE, PALE, VERMILION)}
+"""The colours of 0, 1/2 and 1 of each map: the paper's, and one that the colour-blind can read."""
+
+
+def overlay(
+    image: "NDArray[np.uint8]",
+    side: int,
+    grid: PatchGrid,
+    tumour: "NDArray[np.float64]",
+    name: str,
+) -> "NDArray[np.uint8]":
+    """Return a slide with the probabilities over it.
+
+    Args:
+        image: The slide made small, RGB (rows, columns, 3).
+        side: Pixels of level 0 that a pixel of it is wide.
+        grid: The patches; each colours its cell.
+        tumour: The probability of each, NaN where nothing was classified.
+        name: One of `MAPS`.
+    """
+    rows, row_in = _cells(grid, image.shape[0], side, grid.shape[0], grid.height)
+    columns, column_in = _cells(grid, image.shape[1], side, grid.shape[1], grid.width)
+    heat = tumour[rows][:, columns]
+    shown = ~np.isnan(heat) & row_in[:, None] & column_in
+    levels = np.rint(np.where(shown, heat, 0) * 255).astype(np.int64)
+    colours = _table(name)[levels]
+    mixed = np.rint(image * (1 - OPACITY) + colours * OPACITY).astype(np.uint8)
+    return np.where(shown[:, :, None], mixed, image)
+
+
+def _cells(
+    grid: PatchGrid, pixels: int, side: int, count: int, end: int
+) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
+    """Return the row or column of cells under the middle of each pixel, and whether one is."""
+    middle = np.minimum(np.arange(pixels, dtype=np.int64) * side + side // 2, end - 1) - grid.inset
+    place = middle // grid.stride
+    inside = (middle >= 0) & (place < count)
+    return np.clip(place, 0, count - 1), inside
+
+
+def _table(name: str) -> "NDArray[np.float64]":
+    """Return 256 colours of a map."""
+    low, middle, high = MAPS[name]
+    at = np.arange(256)
+    parts = [np.interp(at, (0, 127.5, 255), three) for three in zip(low, middle, high, strict=True)]
+    return np.rint(np.stack(parts, axis=1))

@@ -1,0 +1,199 @@
+"""A slide's patches through a bundle: blocks of them, each of which is done once.
+
+What a block gives is a file of a working folder, written whole. A run that was killed leaves the
+folder, and the next one goes on from it, if bundle, slide, grid and tissue are the same.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tcc.compiler.bundle import artifact_runs, manifest
+from tcc.compiler.bundle.bundle_folder import Bundle
+from tcc.compiler.bundle.manifest import OutputContract
+from tcc.compiler.data import dataset
+from tcc.compiler.ir.device import Device
+from tcc.compiler.slides import patch_reader, slide_file
+from tcc.compiler.slides.patch_grid import PatchGrid
+from tcc.compiler.slides.patch_reader import GridPlace, PatchReader
+from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.support import atomic_files, path_locks
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Patches = list[NDArray[np.uint8] | None]
+
+BATCH = 32
+"""Patches that the artifact is handed at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class SlideJob:
+    """What is done to a slide: `kept` of the grid's patches, `size` pixels each, to an output.
+
+    With `skips`, patches that cannot be decoded are left out.
+    """
+
+    path: Path
+    mpp: float
+    grid: PatchGrid
+    size: int
+    kept: "NDArray[np.bool_]"
+    bundle: Bundle
+    device: Device
+    output: OutputContract
+    skips: bool
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells jobs apart whose blocks give other values, in hex."""
+        file = self.path.stat()
+        parts = {
+            "slide": [self.path.name, file.st_size, file.st_mtime_ns],
+            "grid": [self.grid.width, self.grid.height, self.grid.span, self.grid.stride],
+            "patches": [self.size, hashlib.sha256(np.packbits(self.kept).tobytes()).hexdigest()],
+            "bundle": hashlib.sha256(manifest.encode(self.bundle.manifest)).hexdigest(),
+            "how": [self.mpp, self.output.name, self.skips],
+        }
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def working_folder(out: Path, job: SlideJob) -> Iterator[Path]:
+    """Give the folder of a job's finished blocks, which is gone once all went well.
+
+    Raises:
+        UserError: Another run works there (E1309).
+    """
+    folder = out / f".{job.path.stem}.{job.digest}.tcc-slide"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise atomic_files.explain(error, folder, "write this") from error
+    try:
+        if path_locks.lock(descriptor) is None:
+            message = "another run works on this slide"
+            raise fail("E1309", message, whole_file(str(job.path)), help="wait for it to end")
+        yield folder
+        path_locks.remove(folder)
+    finally:
+        os.close(descriptor)
+
+
+def block_file(folder: Path, number: int) -> Path:
+    """Return where a block's raw outputs lie."""
+    return folder / f"{number:07}.npy"
+
+
+def stored(path: Path, job: SlideJob, block: tuple[GridPlace, ...]) -> "NDArray[np.float32] | None":
+    """Return what a block gave, (patches, values); None where it is not there, whole."""
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = found.dtype == np.float32 and found.shape == (len(block), *job.output.shape)
+    return found if fits else None
+
+
+class BlockWorker:
+    """Classifies blocks of a job with an open slide."""
+
+    def __init__(self, job: SlideJob, slide: Slide, folder: Path) -> None:
+        self.job, self.slide, self.folder = job, slide, folder
+        self.reader = PatchReader(slide, job.grid, job.size)
+
+    def work(self, numbered: "list[tuple[int, tuple[GridPlace, ...]]]") -> Iterator[int]:
+        """Classify blocks, and yield how many patches each had; the next is read meanwhile.
+
+        Args:
+            numbered: PatchBlocks with their numbers.
+
+        Raises:
+            UserError: The slide is damaged (E1302), the bundle cannot run, or gives no finite
+                numbers (E0720).
+        """
+        with ThreadPoolExecutor(1) as threads:
+            ahead: Future[Patches] | None = None
+            for place, (number, block) in enumerate(numbered):
+                patches = ahead.result() if ahead else self._read(block)
+                following = numbered[place + 1 : place + 2]
+                ahead = threads.submit(self._read, following[0][1]) if following else None
+                self._store(number, self._classified(patches))
+                yield len(block)
+
+    def _read(self, block: tuple[GridPlace, ...]) -> "Patches":
+        """Return a block's patches; None for those that cannot be decoded, where these may be."""
+        try:
+            return list(self.reader.read(block))
+        except UserError as error:
+            if not (self.job.skips and slide_file.is_damage(error)):
+                raise
+        found: Patches = []
+        for place in block:
+            try:
+                found += self.reader.read((place,))
+            except UserError as error:
+                if not slide_file.is_damage(error):
+                    raise
+                found.append(None)
+        return found
+
+    def _classified(self, patches: "Patches") -> "NDArray[np.float32]":
+        """Return raw outputs (patches, values); NaN of what could not be decoded."""
+        job = self.job
+        made = np.full((len(patches), *job.output.shape), np.nan, np.float32)
+        whole = [n for n, patch in enumerate(patches) if patch is not None]
+        for first in range(0, len(whole), BATCH):
+            batch = whole[first : first + BATCH]
+            given: Any = [patches[n] for n in batch]
+            dataset.fitting(given[0], job.bundle.input, str(job.path))
+            answers = artifact_runs.run(job.bundle, job.device, given)
+            made[batch] = [answer[job.output.name] for answer in answers]
+        if not np.isfinite(made[whole]).all():
+            message = f"output `{job.output.name}` is not finite for a patch of this slide"
+            raise fail("E0720", message, whole_file(str(job.path)))
+        return made
+
+    def _store(self, number: int, values: "NDArray[np.float32]") -> None:
+        out = BytesIO()
+        np.save(out, values, allow_pickle=False)
+        atomic_files.write_file(block_file(self.folder, number), out.getvalue())
+
+
+def collected(
+    job: SlideJob, folder: Path, blocks: "list[tuple[GridPlace, ...]]"
+) -> "NDArray[np.float32]":
+    """Return the raw outputs (rows, columns, values) of all blocks, NaN where nothing is."""
+    made = np.full((*job.grid.shape, *job.output.shape), np.nan, np.float32)
+    for number, block in enumerate(blocks):
+        found = stored(block_file(folder, number), job, block)
+        if found is None:
+            message = "a finished block is gone from the working folder"
+            raise fail("E1309", message, whole_file(str(folder)), help="run the command again")
+        rows, columns = np.array(block).T
+        made[rows, columns] = found
+    return made
+
+
+def blocks_of(job: SlideJob, slide: Slide) -> "list[tuple[GridPlace, ...]]":
+    """Return a job's patches in blocks.
+
+    Raises:
+        UserError: The slide is too coarse, or has no level near this resolution (E1308).
+    """
+    reader = PatchReader(slide, job.grid, job.size)
+    reader.check()
+    return patch_reader.blocks(reader, job.kept)

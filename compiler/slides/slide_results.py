@@ -1,0 +1,283 @@
+"""What a run says of a slide, as files."""
+
+import csv
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tcc.compiler.slides import contours, geojson, heat_maps, mask_files, patch_grid
+from tcc.compiler.slides.block_means import block_means
+from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.slides.slide_job import SlideJob
+from tcc.compiler.slides.slide_pictures import LARGEST, png
+from tcc.compiler.slides.tissue_mask import TissueMask
+from tcc.compiler.slides.tumour_classes import TumourRule
+from tcc.compiler.support.progress import Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+VERSION = 1
+SUMMARY = "summary.json"
+TUMOUR, NORMAL, TISSUE = (200, 0, 0), (0, 150, 60), (150, 150, 150)
+DISCLAIMER = "not a medical device; no diagnosis may rest on this"
+
+
+@dataclass(frozen=True, eq=False)
+class SlideResult:
+    """Raw outputs (rows, columns, classes) of a job's patches, NaN where nothing was classified."""
+
+    job: SlideJob
+    rule: TumourRule
+    mask: TissueMask
+    raw: "NDArray[np.float32]"
+
+    @property
+    def done(self) -> "NDArray[np.bool_]":
+        """Which patches were classified."""
+        return np.asarray(~np.isnan(self.raw).any(axis=2), np.bool_)
+
+
+def files(result: SlideResult, slide: Slide, progress: Progress) -> dict[str, bytes]:
+    """Return the files of a result by name: the same bytes for the same slide, bundle and options.
+
+    Args:
+        result: What the patches gave.
+        slide: The slide.
+        progress: Told of the picture's rows.
+    """
+    done = result.done
+    values = result.rule.probabilities(result.raw[done])
+    likely = result.rule.tumour(values)
+    taken = result.rule.positive(result.raw[done], likely)
+    probabilities = np.full(result.raw.shape, np.nan, np.float32)
+    probabilities[done] = values
+    tumour = np.full(done.shape, np.nan)
+    tumour[done] = likely
+    positive = np.zeros(done.shape, np.bool_)
+    positive[done] = taken
+    grid = result.job.grid
+    side = -(-max(grid.width, grid.height) // LARGEST)
+    image = block_means(slide, side, progress)
+    overlays = {
+        f"{name}.png": png(heat_maps.overlay(image, side, grid, tumour, name))
+        for name in heat_maps.MAPS
+    }
+    return {
+        "probabilities.npy": _npy(probabilities),
+        "probabilities.ome.tif": _ome(result, probabilities, tumour),
+        "patches.csv": _csv(result, probabilities, tumour, positive),
+        "patches.geojson": _patches(result, probabilities, tumour, positive),
+        "regions.geojson": _regions(result, slide, positive),
+        "mask.png": png(np.where(result.mask.inside, np.uint8(255), np.uint8(0))),
+        SUMMARY: _json(summary(result, tumour, positive)),
+        **overlays,
+    }
+
+
+def ours(path: Path) -> str | None:
+    """Say why a folder is not replaced by a result; None where it is one itself."""
+    try:
+        found = json.loads((path / SUMMARY).read_bytes())
+    except (OSError, ValueError):
+        return "it is not what a run wrote of a slide"
+    same = isinstance(found, dict) and found.get("tcc_slide") == VERSION
+    return None if same else "it is not what a run wrote of a slide"
+
+
+def read_summary(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the figures of files that `files` gave."""
+    found: dict[str, Any] = json.loads(files[SUMMARY])
+    return found
+
+
+def summary(
+    result: SlideResult, tumour: "NDArray[np.float64]", positive: "NDArray[np.bool_]"
+) -> dict[str, Any]:
+    """Return the figures of a result.
+
+    Args:
+        result: What the patches gave.
+        tumour: How likely each is tumour, NaN where nothing was classified.
+        positive: Which are.
+    """
+    job, rule = result.job, result.rule
+    grid = job.grid
+    mm2 = (job.mpp / 1000) ** 2
+    cells = _cell_areas(result)
+    tissue = patch_grid.tissue_pixels(result.mask, grid.width, grid.height)
+    done = result.done
+    return {
+        "tcc_slide": VERSION,
+        "notice": DISCLAIMER,
+        **_job(result),
+        "tumour": {
+            "classes": [rule.labels[n] for n in rule.classes],
+            "threshold": rule.threshold,
+        },
+        "classes": list(rule.labels),
+        "tissue_mm2": tissue * mm2,
+        "background_share": 1 - tissue / (grid.width * grid.height),
+        "patches": int(done.sum()),
+        "damaged": int((job.kept & ~done).sum()),
+        "left_out": int(job.kept.size - job.kept.sum()),
+        "positive": int(positive.sum()),
+        "positive_mm2": float(cells[positive].sum() * mm2),
+        "mean_probability": float(np.mean(tumour[done])) if done.any() else None,
+        "highest_probability": float(np.max(tumour[done])) if done.any() else None,
+    }
+
+
+def _job(result: SlideResult) -> dict[str, Any]:
+    """Return what a result depends on."""
+    job, grid, about = result.job, result.job.grid, result.job.bundle.manifest
+    return {
+        "slide": {
+            "name": job.path.name,
+            "width": grid.width,
+            "height": grid.height,
+            "micrometres_per_pixel": job.mpp,
+        },
+        "bundle": {
+            "network": about.model.name,
+            "target": about.target,
+            "precision": about.precision,
+            "weights": about.weights.digest,
+            "notice": about.weights.notice,
+        },
+        "grid": {
+            "rows": grid.shape[0],
+            "columns": grid.shape[1],
+            "span": grid.span,
+            "stride": grid.stride,
+            "inset": grid.inset,
+            "patch": job.size,
+        },
+    }
+
+
+def _cell_areas(result: SlideResult) -> "NDArray[np.int64]":
+    """Return the pixels of level 0 that each patch stands for, within the slide."""
+    grid = result.job.grid
+    sides = []
+    for count, pixels in zip(grid.shape, (grid.height, grid.width), strict=True):
+        edges = np.minimum(np.arange(count + 1) * grid.stride + grid.inset, pixels)
+        sides.append(np.diff(edges))
+    return np.asarray(sides[0][:, None] * sides[1], np.int64)
+
+
+def _npy(values: "NDArray[np.float32]") -> bytes:
+    out = BytesIO()
+    np.save(out, values, allow_pickle=False)
+    return out.getvalue()
+
+
+def _ome(
+    result: SlideResult, probabilities: "NDArray[np.float32]", tumour: "NDArray[np.float64]"
+) -> bytes:
+    """Return the grid as OME-TIFF: a channel for each class, and the last for all of tumour."""
+    library: Any = import_module("tifffile")
+    job, out = result.job, BytesIO()
+    stack = np.concatenate([probabilities, tumour[:, :, None].astype(np.float32)], axis=2)
+    side = job.grid.stride * job.mpp
+    planes = np.ascontiguousarray(np.moveaxis(stack, 2, 0))
+    # Of the contents, so that the same grid has the same bytes.
+    own = uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(planes.tobytes()).hexdigest())
+    about = {
+        "axes": "CYX",
+        "UUID": own.urn,
+        "Channel": {"Name": [*result.rule.labels, "tumour (all)"]},
+        "PhysicalSizeX": side,
+        "PhysicalSizeY": side,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeYUnit": "µm",
+    }
+    more = {"photometric": "minisblack", "compression": "zlib", "software": "tcc"}
+    library.imwrite(out, planes, ome=True, metadata=about, **more)
+    return out.getvalue()
+
+
+def _rows(
+    result: SlideResult,
+    probabilities: "NDArray[np.float32]",
+    tumour: "NDArray[np.float64]",
+) -> "list[tuple[int, int, dict[str, float]]]":
+    """Return row, column and numbers of each classified patch, in the order of the grid."""
+    labels = result.rule.labels
+    shares = patch_grid.weights(result.job.grid, result.mask) / result.job.grid.span**2
+    found = []
+    for row, column in np.argwhere(result.done).tolist():
+        numbers = {"tissue": round(float(shares[row, column]), 6)}
+        each = zip(labels, probabilities[row, column].tolist(), strict=True)
+        numbers |= {f"p({label})": round(value, 6) for label, value in each}
+        numbers["probability"] = round(float(tumour[row, column]), 6)
+        found.append((row, column, numbers))
+    return found
+
+
+def _csv(
+    result: SlideResult,
+    probabilities: "NDArray[np.float32]",
+    tumour: "NDArray[np.float64]",
+    positive: "NDArray[np.bool_]",
+) -> bytes:
+    out = StringIO()
+    names = ["tissue", *(f"p({label})" for label in result.rule.labels), "probability"]
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["row", "column", "x", "y", "side", *names, "tumour"])
+    for row, column, numbers in _rows(result, probabilities, tumour):
+        at = result.job.grid.corner(row, column)
+        own = [f"{value:.6f}" for value in numbers.values()]
+        writer.writerow([row, column, *at, result.job.grid.span, *own, int(positive[row, column])])
+    return out.getvalue().encode()
+
+
+def _patches(
+    result: SlideResult,
+    probabilities: "NDArray[np.float32]",
+    tumour: "NDArray[np.float64]",
+    positive: "NDArray[np.bool_]",
+) -> bytes:
+    """Return each patch's cell as a tile of QuPath, with its numbers."""
+    grid, made = result.job.grid, []
+    for row, column, numbers in _rows(result, probabilities, tumour):
+        x, y = (n + grid.inset for n in grid.corner(row, column))
+        right, bottom = min(x + grid.cell, grid.width), min(y + grid.cell, grid.height)
+        ring = [(x, y), (right, y), (right, bottom), (x, bottom), (x, y)]
+        name, colour = ("Tumor", TUMOUR) if positive[row, column] else ("Normal", NORMAL)
+        if right > x and bottom > y:
+            made.append(geojson.feature([[ring]], "tile", name, colour, numbers))
+    return geojson.text(made)
+
+
+def _regions(result: SlideResult, slide: Slide, positive: "NDArray[np.bool_]") -> bytes:
+    """Return outlines of what is tumour, and of the tissue."""
+    grid = result.job.grid
+    found = []
+    for rings in contours.polygons(positive):
+        moved = [
+            [
+                (
+                    min(x * grid.stride + grid.inset, grid.width),
+                    min(y * grid.stride + grid.inset, grid.height),
+                )
+                for x, y in ring
+            ]
+            for ring in rings
+        ]
+        found.append(geojson.feature([moved], "annotation", "Tumor", TUMOUR))
+    outlines = mask_files.outlines(slide, result.mask)
+    found += [geojson.feature([one], "annotation", "Tissue", TISSUE) for one in outlines]
+    return geojson.text(found)
+
+
+def _json(data: Mapping[str, Any]) -> bytes:
+    return (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,0 +1,329 @@
+"""`tcc slide run` on slides whose truth is known to the pixel."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_slides import PINK, PURPLE, drawn, write
+from PIL import Image
+from safetensors.numpy import save_file
+
+from tcc.compiler.slides import heat_maps, patch_reader
+from tcc.compiler.slides.block_means import block_means
+from tcc.compiler.slides.slide_file import opened
+from tcc.compiler.support import path_locks
+from tcc.compiler.support.progress import silent
+
+pytest.importorskip("openslide", reason="needs the extra `slides`")
+SPEC = """\
+tcc: 1
+name: colour
+input:
+  image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8], mode: stretch}}}
+graph:
+  - global_avg_pool
+  - flatten
+  - linear: {units: 2}
+output:
+  logits: {activation: softmax, labels: [normal, tumour]}
+"""
+TISSUE, CANCER = (64, 128, 320, 416), (128, 192, 224, 320)
+"""Left, top, right, bottom of what is on the slide."""
+PIXELS = drawn(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
+KILLED = """
+import os, sys
+from tcc.compiler.cli import main
+from tcc.compiler.slides import patch_reader, slide_job
+patch_reader.READ = 64
+store, done = slide_job.BlockWorker._store, []
+def once_more(self, *given):
+    store(self, *given)
+    done.append(given)
+    if len(done) == 2:
+        os.kill(os.getpid(), 9)
+slide_job.BlockWorker._store = once_more
+main()
+"""
+
+
+@pytest.fixture
+def bundle(tcc, home):
+    """A network to which purple is tumour: by its red alone."""
+    (home / "colour.yaml").write_text(SPEC)
+    weight = np.array([[0, 0, 0], [-60, 0, 0]], np.float32)
+    bias = np.array([0, 60 * 160 / 255], np.float32)
+    save_file({"linear.weight": weight, "linear.bias": bias}, home / "w.safetensors")
+    words = ("colour.yaml", "--weights", "w.safetensors", "--target", "onnxruntime", "-q")
+    done = tcc("build", *words)
+    assert done.code == 0, done.err
+    return "build/colour-onnxruntime-fp32"
+
+
+@pytest.fixture
+def run(tcc, bundle, home):
+    write(home / "s.tif", PIXELS, levels=2)
+
+    def run(*words, slides=("s.tif",)):
+        fixed = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
+        return tcc("slide", "run", bundle, *slides, *fixed, *words)
+
+    return run
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def table(folder):
+    return list(csv.DictReader((Path(folder) / "patches.csv").read_text().splitlines()))
+
+
+def truth(span, stride):
+    """Which patches are tissue by half, and the tumour's among them by half, from the pixels."""
+    tissue, cancer = (np.zeros((480 + span, 512 + span), bool) for _ in range(2))
+    for mask, (left, top, right, bottom) in ((tissue, TISSUE), (cancer, CANCER)):
+        mask[top:bottom, left:right] = True
+    shape = -(-480 // stride), -(-512 // stride)
+    found = np.zeros((2, *shape))
+    for row, column in np.ndindex(shape):
+        part = np.s_[row * stride : row * stride + span, column * stride : column * stride + span]
+        found[:, row, column] = tissue[part].mean(), cancer[part].mean()
+    return found[0] >= 0.5, found[1]
+
+
+def test_the_heat_map_lies_on_the_tissue_to_the_pixel(run, home):
+    done = run("--json")
+    assert done.code == 0, done.err
+    (summary,) = done.document["slides"]
+    kept, cancer = truth(32, 32)
+    assert summary["patches"] == kept.sum() == 72
+    assert summary["positive"] == (cancer == 1).sum() == 12
+    assert summary["tumour"] == {"classes": ["tumour"], "threshold": None}
+    assert summary["positive_mm2"] == pytest.approx(96 * 128 * 0.25e-6)
+    assert summary["tissue_mm2"] == pytest.approx(256 * 288 * 0.25e-6)
+    assert summary["damaged"] == 0
+    values = np.load(home / "slides/s/probabilities.npy")
+    assert values.shape == (15, 16, 2)
+    assert np.array_equal(~np.isnan(values).any(axis=2), kept)
+    assert np.array_equal(values[:, :, 1] > 0.5, cancer == 1)
+    # of the same size as the slide, so that each pixel is one of the slide's
+    shown = np.asarray(Image.open(home / "slides/s/overlay.png")).astype(int)
+    changed = (shown != PIXELS).any(axis=2)
+    where = np.zeros(changed.shape, bool)
+    where[128:416, 64:320] = True
+    assert np.array_equal(changed, where)
+    red = shown[:, :, 0] - shown[:, :, 1] > 100
+    inside = np.zeros(changed.shape, bool)
+    inside[192:320, 128:224] = True
+    assert np.array_equal(red, inside)
+
+
+def test_regions_and_patches_are_in_qupaths_form(run, home):
+    assert run().code == 0
+    features = json.loads((home / "slides/s/regions.geojson").read_bytes())["features"]
+    assert [each["properties"]["classification"]["name"] for each in features] == [
+        "Tumor", "Tissue",
+    ]  # fmt: skip
+    left, top, right, bottom = CANCER
+    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    assert features[0]["geometry"] == {"type": "Polygon", "coordinates": [ring]}
+    tiles = json.loads((home / "slides/s/patches.geojson").read_bytes())["features"]
+    rows = table(home / "slides/s")
+    assert len(tiles) == len(rows) == 72
+    for tile, row in zip(tiles, rows, strict=True):
+        about = tile["properties"]
+        assert tile["type"] == "Feature"
+        assert about["objectType"] == "tile"
+        assert about["classification"]["name"] == ("Tumor" if row["tumour"] == "1" else "Normal")
+        assert tile["geometry"]["coordinates"][0][0] == [int(row["x"]), int(row["y"])]
+        assert about["measurements"]["probability"] == float(row["probability"])
+        assert sum(float(row[f"p({name})"]) for name in ("normal", "tumour")) == pytest.approx(1)
+
+
+def test_the_ome_tiff_has_a_channel_for_each_class(run, home):
+    import tifffile
+
+    assert run().code == 0
+    with tifffile.TiffFile(home / "slides/s/probabilities.ome.tif") as file:
+        planes, text = file.asarray(), file.ome_metadata
+    values = np.load(home / "slides/s/probabilities.npy")
+    assert np.array_equal(planes[:2], np.moveaxis(values, 2, 0), equal_nan=True)
+    assert np.array_equal(planes[2], values[:, :, 1], equal_nan=True)
+    assert 'PhysicalSizeX="16.0"' in text
+    assert 'Name="tumour (all)"' in text
+
+
+def test_patches_that_overlap_stand_for_their_middles(run, home):
+    assert run("--stride", 16).code == 0
+    kept, cancer = truth(32, 16)
+    values = np.load(home / "slides/s/probabilities.npy")
+    assert np.array_equal(~np.isnan(values).any(axis=2), kept)
+    known = kept & ((cancer == 0) | (cancer == 1))
+    assert np.array_equal((values[:, :, 1] > 0.5)[known], (cancer == 1)[known])
+    shown = np.asarray(Image.open(home / "slides/s/overlay.png")).astype(int)
+    row, column = np.argwhere(kept)[0]
+    y, x = row * 16 + 8, column * 16 + 8
+    changed = (shown != PIXELS).any(axis=2)
+    assert changed[y : y + 16, x : x + 16].all()
+    assert not changed[:y].any()
+
+
+def test_patches_of_another_resolution_lie_where_these_do(run, home):
+    """Twice as wide pixels: the second level, and patches of 64 pixels of the first."""
+    assert run("--at", 1.0).code == 0
+    kept, cancer = truth(64, 64)
+    values = np.load(home / "slides/s/probabilities.npy")
+    assert np.array_equal(~np.isnan(values).any(axis=2), kept)
+    known = kept & ((cancer == 0) | (cancer == 1))
+    assert np.array_equal((values[:, :, 1] > 0.5)[known], (cancer == 1)[known])
+
+
+def test_any_arrangement_gives_the_same_bytes(run, process, bundle, home, monkeypatch):
+    monkeypatch.setattr(patch_reader, "READ", 64)
+    assert run("-o", "one").code == 0
+    assert run("-o", "two", "--workers", 2).code == 0
+    words = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-o", "killed")
+    assert process("slide", "run", bundle, "s.tif", *words, program=KILLED).code == -9
+    (left,) = (home / "killed").iterdir()
+    assert sorted(path.name for path in left.iterdir()) == ["0000000.npy", "0000001.npy"]
+    times = [path.stat().st_mtime_ns for path in sorted(left.iterdir())]
+    (left / "0000000.npy").write_bytes((left / "0000000.npy").read_bytes()[:90])
+    done = run("-o", "killed", "--json")
+    assert done.code == 0
+    assert len(times) == 2
+    whole = contents("one/s")
+    assert len(whole) == 9
+    assert contents("two/s") == contents("killed/s") == whole
+    for folder in ("one", "two", "killed"):
+        assert [path.name for path in Path(folder).iterdir()] == ["s"]
+
+
+@pytest.mark.slow
+def test_what_is_finished_is_not_repeated(run, process, bundle, home, monkeypatch):
+    from tcc.compiler.slides import slide_job
+
+    monkeypatch.setattr(patch_reader, "READ", 64)
+    words = ("--at", 0.5, "--patch", 32, "--rule", "wide")
+    assert process("slide", "run", bundle, "s.tif", *words, program=KILLED).code == -9
+    numbers = []
+    store = slide_job.BlockWorker._store
+    monkeypatch.setattr(
+        slide_job.BlockWorker, "_store",
+        lambda self, number, values: (numbers.append(number), store(self, number, values)),
+    )  # fmt: skip
+    assert run().code == 0
+    assert numbers[0] == 2
+    assert len(numbers) == len(set(numbers)) == numbers[-1] - 1
+
+
+def test_a_mask_says_what_is_classified(run, tcc, home):
+    assert tcc("slide", "mask", "s.tif", "--rule", "wide").code == 0
+    mask = np.asarray(Image.open(home / "mask.png")).copy()
+    mask[:, :16] = 0  # everything left of the tumour
+    Image.fromarray(mask).save(home / "mask.png")
+    assert run("--mask", "mask.png").code == 0
+    rows = table(home / "slides/s")
+    assert min(int(row["x"]) for row in rows) == 128
+    assert sum(row["tumour"] == "1" for row in rows) == 12
+
+
+def test_damaged_tiles(run, home):
+    import tifffile
+
+    data = bytearray((home / "s.tif").read_bytes())
+    with tifffile.TiffFile(home / "s.tif") as file:
+        page = file.pages[0]
+        number = 8 * 4 + 3  # columns 192 to 255, rows 256 to 319
+        place, length = page.dataoffsets[number], page.databytecounts[number]
+    data[place : place + length] = bytes(length)
+    (home / "bad.tif").write_bytes(data)
+    Image.new("RGB", (64, 64), (240, 240, 240)).save(home / "empty.png")
+    # without levels below, so that the mask is of other pixels than those that are damaged
+    words = ("--mask-mpp", 1, "--mpp", 0.5)
+    done = run(*words, "--json", slides=("bad.tif", "s.tif", "empty.png"))
+    assert done.code == 2
+    assert [one["code"] for one in done.document["diagnostics"]] == ["E1302"]
+    assert done.document["diagnostics"][0]["file"] == "bad.tif"
+    assert "near column 192, row 2" in done.document["diagnostics"][0]["message"]
+    assert [one["patches"] for one in done.document["slides"]] == [72, 0]
+    assert not (home / "slides/bad").exists()
+    done = run(*words, "--skip-damaged", slides=("bad.tif",))
+    assert done.code == 0, done.err
+    assert "4 patches are damaged, and left out" in done.err
+    whole, found = (np.load(home / f"slides/{n}/probabilities.npy") for n in ("s", "bad"))
+    hole = np.zeros(whole.shape[:2], bool)
+    hole[8:10, 6:8] = True
+    assert np.isnan(found[hole]).all()
+    assert np.array_equal(found[~hole], whole[~hole], equal_nan=True)
+
+
+def test_a_slide_without_tissue_has_a_result(run, home):
+    Image.new("RGB", (1, 1), (240, 240, 240)).save(home / "one.png")
+    done = run("--mpp", 0.5, slides=("one.png",))
+    assert done.code == 0, done.err
+    assert "no patch is tissue (0.00 mm2 in all)" in done.out
+    assert np.isnan(np.load(home / "slides/one/probabilities.npy")).all()
+    assert table(home / "slides/one") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--tumour", "cancer"], "E1312", "classes are normal, tumour"),
+        (["--tumour", "normla"], "E1312", "did you mean `normal`?"),
+        (["--at", 0.25], "E1308", "coarser"),
+        (["--stride", 33], "E0601", "--stride is at most --patch"),
+        (["--mask", "none.png"], "E0701", "none.png"),
+        (["-o", "taken"], "E0602", "not what a run wrote"),
+        (["s.tif"], "E0601", "two slides are called s"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be(run, home, words, code, said):
+    (home / "taken/s").mkdir(parents=True)
+    done = run(*words)
+    assert done.code == 2
+    assert f"error[{code}]" in done.err
+    assert said in done.err
+    assert not (home / "slides/s").exists()
+
+
+def test_which_classes_are_tumour_is_not_guessed(tcc, built, home):
+    write(home / "s.tif", PIXELS)
+    done = tcc("slide", "run", built, "s.tif", "--at", 0.5)
+    assert done.code == 2
+    assert "error[E1312]: which of this network's classes are tumour?" in done.err
+    assert "classes are cat, dog, owl" in done.err
+
+
+@pytest.mark.slow
+def test_two_runs_do_not_do_the_same(run, process, bundle, home, monkeypatch):
+    monkeypatch.setattr(patch_reader, "READ", 64)
+    words = ("--at", 0.5, "--patch", 32, "--rule", "wide")
+    assert process("slide", "run", bundle, "s.tif", *words, program=KILLED).code == -9
+    (left,) = (home / "slides").iterdir()
+    descriptor = os.open(left, os.O_RDONLY)
+    assert path_locks.lock(descriptor)
+    done = run()
+    assert done.code == 2
+    assert "error[E1309]: another run works on this slide" in done.err
+    os.close(descriptor)
+    assert run().code == 0
+
+
+def test_the_colour_blind_map_goes_from_blue_to_vermilion(home):
+    from tcc.compiler.slides.patch_grid import PatchGrid
+
+    with opened(write(home / "s.tif", PIXELS)) as slide:
+        image = block_means(slide, 4, silent)
+    grid = PatchGrid(512, 480, 256, 256)
+    for name, (low, _, high) in heat_maps.MAPS.items():
+        shown = heat_maps.overlay(image, 4, grid, np.array([[0.0, 1.0], [np.nan, 0.5]]), name)
+        paper = np.array(PIXELS[0, 0], float)
+        for x, colour in ((0, low), (127, high)):
+            mixed = paper * (1 - heat_maps.OPACITY) + np.array(colour) * heat_maps.OPACITY
+            assert np.abs(shown[0, x] - mixed).max() <= 0.5
+        assert np.array_equal(shown[64:, :64], image[64:, :64])
