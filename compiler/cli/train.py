@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,7 @@ from tcc.compiler.cli.train_options import (
     SweepFile,
     TensorBoard,
     Threads,
+    TrainingDevice,
     TrainingSeed,
     Workers,
 )
@@ -49,6 +50,7 @@ from tcc.compiler.support.diagnostics import fail
 if TYPE_CHECKING:
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.quant.calibration_document import CalibrationDocument
+    from tcc.compiler.train.distributed import World
     from tcc.compiler.train.image_split import ImageSplit
     from tcc.compiler.train.metrics import EpochMetrics
     from tcc.compiler.train.recipe import Recipe
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 """Where trainings go that are not given a folder."""
+HANDED_ON = ("--threads", "--corrupt", "--max-time", "--device")
+"""Options that each training of a sweep has too."""
 _TIME = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", re.ASCII)
 
 
@@ -92,6 +96,7 @@ def train(
     resume: Resume = False,
     weights: StartWeights = None,
     threads: Threads = None,
+    device: TrainingDevice = "auto",
     corrupt: CorruptImages = "refuse",
     tensorboard: TensorBoard = False,
     qat: Qat = None,
@@ -111,11 +116,11 @@ def train(
     recipe, PyTorch, threads and kind of CPU give the same bytes, also after an interruption.
     """
     _needs_torch()
-    from tcc.compiler.train import distributed, metrics_log, run_folder
+    from tcc.compiler.train import metrics_log, run_folder
 
     began, seconds = time.monotonic(), _seconds(max_time)
     metrics_log.require(tensorboard=tensorboard)
-    with distributed.joined() as world, _alone(speaks=world.first):
+    with _joined(device) as world, _alone(speaks=world.first):
         report = Report(json, quiet, verbose)
         with report.stages() as stages:
             stages("spec", 0, 1)
@@ -124,7 +129,7 @@ def train(
             folder = output or RUNS / f"{chosen.spec.name}-{Path(recipe).stem}"
             options = DataOptions(data, seed, split, settings or (), weights)
             if sweep:
-                more = {"--threads": threads, "--corrupt": corrupt, "--max-time": max_time}
+                more = dict(zip(HANDED_ON, (threads, corrupt, max_time, device), strict=True))
                 words = sweep_words(chosen, options, qat, more, tensorboard=tensorboard)
                 place = SweepPlace(folder, dask, slurm, workers)
                 swept(report, stages, SweepRequest(sweep, chosen.spec.path, how, words, place))
@@ -202,6 +207,13 @@ def _needs_torch() -> None:
         raise MissingTool(Tool("torch", "train networks", None)) from None
 
 
+def _joined(device: str) -> "AbstractContextManager[World]":
+    """Join the processes of a training, each on the device that a word names."""
+    from tcc.compiler.train import arithmetic, distributed
+
+    return distributed.joined(arithmetic.device(device, typed(f"--device {device}")))
+
+
 def _recipe(name: str, epochs: int | None) -> "Recipe":
     from tcc.compiler.train import recipe as recipes
 
@@ -259,7 +271,7 @@ def _trained(report: Report, stages: Stages, request: "TrainingRequest") -> "Tra
     from tcc.compiler.train import arithmetic, run_folder, session
 
     request.world.wait()
-    if request.recipe.precision == "bf16" and arithmetic.slow_bf16():
+    if request.recipe.precision == "bf16" and arithmetic.slow_bf16(request.world.device):
         report.notice(
             "this processor has no instructions for bfloat16: `precision: fp32` is quicker here"
         )

@@ -88,6 +88,14 @@ Threads = Annotated[
         help="Threads; the same number gives the same weights again.",
     ),
 ]
+TrainingDevice = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda",
+        help="Where to train; by auto on a GPU that PyTorch finds, or else on the CPU.",
+    ),
+]
 CorruptImages = Annotated[
     str,
     typer.Option(

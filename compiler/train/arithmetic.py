@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from tcc.compiler.support import cpu
+from tcc.compiler.support.diagnostics import Span, fail
 from tcc.compiler.version import __version__
 
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "bf16", "sve")
@@ -16,16 +17,15 @@ BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 @contextmanager
-def repeatable(threads: int) -> Iterator[None]:
+def repeatable(threads: int, device: torch.device) -> Iterator[None]:
     """Have PyTorch compute with so many threads, and the same bits each time on a CPU."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     memory: Any = torch.utils.deterministic
     filled = memory.fill_uninitialized_memory
-    on_cpu = device().type == "cpu"
     torch.set_num_threads(threads)
     # On CUDA the gradients of adaptive pooling and interpolation have no deterministic form, and
     # PyTorch would refuse the whole training (its documentation of this function lists them).
-    torch.use_deterministic_algorithms(on_cpu)
+    torch.use_deterministic_algorithms(device.type == "cpu")
     memory.fill_uninitialized_memory = False  # nothing reads such memory here
     try:
         yield
@@ -40,16 +40,34 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
-def device() -> torch.device:
-    """Return where to train: the first GPU, or else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def device(word: str, at: Span) -> torch.device:
+    """Return where to train: `cpu`, `cuda`, or by `auto` the first GPU, or else the CPU.
+
+    Raises:
+        UserError: It is another word (E0601), or PyTorch sees no GPU (E1234).
+    """
+    there = torch.cuda.is_available()
+    match word:
+        case "auto":
+            return torch.device("cuda" if there else "cpu")
+        case "cpu":
+            return torch.device("cpu")
+        case "cuda" if there:
+            return torch.device("cuda")
+        case "cuda":
+            built = torch.version.cuda is not None
+            label = f"PyTorch {torch.__version__} " + (
+                "finds none" if built else "is for CPUs alone"
+            )
+            help = "leave it out to train on the CPU, or see pytorch.org for a PyTorch with CUDA"
+            raise fail("E1234", "there is no GPU to train on", at, label=label, help=help)
+    raise fail("E0601", "say auto, cpu or cuda", at)
 
 
-def made_with() -> Mapping[str, str]:
+def made_with(device: torch.device) -> Mapping[str, str]:
     """Return what the bytes of trained weights depend on, beside the training itself."""
-    where = device()
-    name = torch.cuda.get_device_name(where) if where.type == "cuda" else _instructions()
-    return {"tcc": __version__, "torch": torch.__version__, where.type: name}
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _instructions()
+    return {"tcc": __version__, "torch": torch.__version__, device.type: name}
 
 
 def _instructions() -> str:
@@ -57,6 +75,6 @@ def _instructions() -> str:
     return " ".join(word for word in FEATURES if word in found)
 
 
-def slow_bf16() -> bool:
+def slow_bf16(device: torch.device) -> bool:
     """Whether this is a CPU that has no instructions for bfloat16."""
-    return device().type == "cpu" and not cpu.features() & set(BF16)
+    return device.type == "cpu" and not cpu.features() & set(BF16)

@@ -18,13 +18,16 @@ from torch.nn import functional
 from tcc.compiler.lower.torch_layers import RunningStatistics
 from tcc.compiler.support.diagnostics import fail, whole_file
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Which process this is, of how many."""
+    """Which process this is, of how many, and where it computes."""
 
     rank: int = 0
     size: int = 1
+    device: torch.device = CPU
 
     @property
     def first(self) -> bool:
@@ -45,7 +48,8 @@ class World:
 
     def agreed(self, holds: bool) -> bool:
         """Return whether the first process says so."""
-        said = torch.tensor(float(holds and self.first))
+        # NCCL sends what lies on a GPU, and nothing else.
+        said = torch.tensor(float(holds and self.first), device=self.device)
         return bool(self.total(said))
 
     def wait(self) -> None:
@@ -58,25 +62,29 @@ ALONE = World()
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def joined(device: torch.device) -> Iterator[World]:
     """Join the processes that torchrun has started; without it, this one is alone.
+
+    Args:
+        device: Where each computes; of several GPUs, each process takes one.
 
     Raises:
         UserError: Its settings are no numbers (E1231).
     """
     if "WORLD_SIZE" not in os.environ:
-        yield ALONE
+        yield World(device=device)
         return
     try:
-        world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device)
         local = int(os.environ.get("LOCAL_RANK", "0"))
     except (KeyError, ValueError):
         help = "start the processes by `torchrun --no-python tcc train ...`"
         at = whole_file("RANK and WORLD_SIZE")
         raise fail("E1231", "these do not say which process this is", at, help=help) from None
-    if torch.cuda.is_available():
+    on_gpu = device.type == "cuda"
+    if on_gpu:
         torch.cuda.set_device(local)
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield world
     finally:

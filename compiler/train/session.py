@@ -75,7 +75,7 @@ def train(
             or the loss is not finite (E1228).
         MachineError: The disk is full or broken.
     """
-    with arithmetic.repeatable(request.threads):
+    with arithmetic.repeatable(request.threads, request.world.device):
         plan = planned(request)
         trainer = Trainer(plan)
         state = _begun(request, trainer)
@@ -108,7 +108,7 @@ def planned(request: TrainingRequest) -> TrainingPlan:
     outputs = class_outputs.planned(graph, recipe.loss, classes, at)
     counts = torch.bincount(request.stores["train"].classes, minlength=len(classes))
     costs = _losses(recipe, outputs, counts)
-    start, device = request.start.tensors, arithmetic.device()
+    start, device = request.start.tensors, request.world.device
     return TrainingPlan(
         graph,
         start,
@@ -248,7 +248,7 @@ def _written(
         weights=weights.digest(tensors),
         val=done[number - 1].val if number else None,
         test=final_scores.tested(plan, tensors, request.stores["test"], progress),
-        made_with=arithmetic.made_with(),
+        made_with=arithmetic.made_with(request.world.device),
         threads=request.threads,
         processes=request.world.size,
     )

@@ -60,7 +60,10 @@ def main() -> None:
     for name, value in (("size", 128), ("batch", 64), ("steps", 8), ("rounds", 3), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
     given = parser.parse_args()
-    with arithmetic.repeatable(given.threads), tempfile.TemporaryDirectory() as folder:
+    with (
+        arithmetic.repeatable(given.threads, torch.device("cpu")),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         speeds = _measured(given, Path(folder))
     ratios = {"loop_to_step": speeds["loop"] / speeds["step"]}
     ratios["step_to_by_hand"] = speeds["step"] / speeds["by_hand"]

@@ -11,7 +11,8 @@ from tcc.compiler.ir.preprocess import SCALES, Preprocess
 from tcc.compiler.support.unhandled import UnhandledError
 from tcc.compiler.train.contract_arithmetic import normalized
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=NO_GPU)]
 LEVELS = np.random.default_rng(0).permutation(3 * 256).reshape(1, 16, 16, 3).astype(np.uint8)
 IMAGES = np.concatenate([LEVELS, LEVELS // 2, LEVELS * 0, LEVELS % 2])
 """Four images (N, H, W, C): of all levels, of half of them, black, and of 0 and 1."""

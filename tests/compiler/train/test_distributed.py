@@ -85,7 +85,7 @@ def test_a_batch_that_cannot_be_cut(train, monkeypatch):
 
     from tcc.compiler.train import distributed
 
-    monkeypatch.setattr(distributed, "joined", lambda: nullcontext(World(0, 3)))
+    monkeypatch.setattr(distributed, "joined", lambda _: nullcontext(World(0, 3)))
     monkeypatch.setattr(World, "wait", lambda _: None)
     done = train("-o", "run")
     assert done.exit_code == 2

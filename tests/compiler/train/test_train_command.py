@@ -261,6 +261,25 @@ def test_what_is_no_time(train, text):
     refused(train("--max-time", text), "E0601", "this is no time")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_here(train, home):
+    refused(train("-o", "run", "--device", "cuda"), "E1234", r"no GPU(.|\n)*--device cuda")
+    refused(train("-o", "run", "--device", "tpu"), "E0601", "say auto, cpu or cuda")
+    assert not (home / "run").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_as_a_cpu_does(train, home):
+    for device in ("cpu", "cuda"):
+        assert train("-o", device, "--device", device, "--set", "drop=0").exit_code == 0
+    cpu, gpu = (
+        [json.loads(line) for line in (home / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("cpu", "cuda")
+    )
+    assert gpu[0]["loss"] == pytest.approx(cpu[0]["loss"], abs=0.05)  # bfloat16
+    assert json.loads((home / "cuda/report.json").read_text())["test"]["accuracy"] >= 0.9
+
+
 def test_the_best_epoch_is_kept_on_request(train, home):
     (home / "own.yaml").write_text(RECIPE + "keep: best\n")
     assert train("-o", "best").exit_code == 0
