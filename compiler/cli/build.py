@@ -1,7 +1,7 @@
 """`tcc build`: from a spec to the bundles of its targets."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,7 +127,7 @@ def build(
     So it is where a maker's tool compiled a package that does not agree; that stays, with its log.
     Several targets share one calibration; how they agree, layer by layer, is told at the end.
     """
-    from tcc.compiler.driver import capability, pipeline
+    from tcc.compiler.driver import capability
     from tcc.compiler.support import scratch_folders
 
     report = Report(json, quiet, verbose)
@@ -159,15 +159,7 @@ def build(
         if ends := {kind.real_ends for kind in kinds if kind.calibrated}:
             whole = integers(work, ends)
         check = BundleCheck(stages, replay, _comparison(work, whole, several=len(plans) > 1))
-        built = pipeline.build(chosen.spec, given, plans, stages, whole, passing)
-        written = []
-        for plan, contents in zip(plans, built, strict=True):
-            _remark(report, contents, told)
-            made = write(contents, plan, folder, check)
-            # Building once more only to be weighed is not for those who would not see the figure.
-            compared = not plan.precision.full and (json or not quiet)
-            full = pipeline.full_size(chosen.spec, given, plan.device, stages) if compared else None
-            written.append(dataclasses.replace(made, full=full, archive=_archive(plan)))
+        written = list(_written(work, plans, whole, folder, check, told))
         stages.end()
     built_bundles.say(report, written, stages)
     told_of = _agreement(written) if check.comparison else None
@@ -175,6 +167,28 @@ def build(
         agreement_table.say(report, told_of)
     report.document(built_bundles.document(written, stages, told_of))
     _judge(written)
+
+
+def _written(
+    work: Int8Build,
+    plans: "Sequence[Plan]",
+    whole: "Int8Programs | None",
+    out: Path,
+    check: BundleCheck,
+    told: Collection[str],
+) -> Iterator[WrittenBundle]:
+    """Build and write each bundle in turn."""
+    from tcc.compiler.driver import pipeline
+
+    report, stages, spec, given = work.report, work.stages, work.chosen.spec, work.given
+    built = pipeline.build(spec, given, plans, stages, whole, work.passing)
+    for plan, contents in zip(plans, built, strict=True):
+        _remark(report, contents, told)
+        made = write(contents, plan, out, check)
+        # Building once more only to be weighed is not for those who would not see the figure.
+        compared = not plan.precision.full and (report.json or not report.quiet)
+        full = pipeline.full_size(spec, given, plan.device, stages) if compared else None
+        yield dataclasses.replace(made, full=full, archive=_archive(plan))
 
 
 def _plans(

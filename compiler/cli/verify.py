@@ -91,7 +91,8 @@ def verify(
     wanted = VerifyRequest(logs, spec, weights, bisect, out)
     with report.stages() as stages:
         stages("bundles", 0, 1)
-        found = [_verified(*each, wanted, stages) for each in _read(bundles)]
+        read = _read(bundles)
+        found = [_verified(*each, wanted, stages) for each in read]
         stages.end()
     pairs, unlike = _pairs(found)
     verified_bundles.say(report, found, pairs)
@@ -101,8 +102,11 @@ def verify(
             report.notice(f"{folder}: {same}: they do not show whether it depends on the image")
     for first, second, why in unlike:
         report.detail(f"{first} and {second} are not compared: {why}")
+    unproven = _unproven([device for _, device in read])
+    for note in unproven:
+        report.note(f"note: {note}")
     code = _code(found, pairs)
-    report.document(verified_bundles.document(found, pairs, unlike, code))
+    report.document({**verified_bundles.document(found, pairs, unlike, code), "notes": unproven})
     if code:
         raise typer.Exit(code)
 
@@ -146,6 +150,14 @@ def _verified(
         return _bisected(found, device, wanted.out) if wanted.bisect else found
     except MissingTool as error:
         return VerifiedBundle(bundle, missing=error.tool)
+
+
+def _unproven(devices: "Sequence[Device]") -> list[str]:
+    """Return what is to be said of releases that nobody held against the recorded outputs."""
+    from tcc.compiler.support import proven_runtimes
+
+    found = (note for device in devices for note in proven_runtimes.notes(device.tools))
+    return list(dict.fromkeys(found))
 
 
 def _spec(name: str, bundle: "Bundle") -> "Spec":

@@ -51,7 +51,7 @@ def segment(graph: Graph, name: str, shown: frozenset[str]) -> tuple[list[Node],
 
 
 @dataclass(frozen=True)
-class FloatLayer:
+class SpokenLayer:
     """The float graph of a layer while it grows, and the scales that make its integers of it."""
 
     said: Mapping[str, str]
@@ -96,7 +96,9 @@ def _range(kind: TensorType) -> Range:
     return Range(kind.scale, kind.dtype is DType.I8)
 
 
-def enter(made: FloatLayer, graph: Graph, ends: Sequence[str], right: Mapping[str, Array]) -> Array:
+def enter(
+    made: SpokenLayer, graph: Graph, ends: Sequence[str], right: Mapping[str, Array]
+) -> Array:
     """Add the input of a layer, or parts of one; return the tensor that goes in."""
     kinds = [graph.types[value] for value in ends]
     if len(ends) == 1:
@@ -135,7 +137,7 @@ def enter(made: FloatLayer, graph: Graph, ends: Sequence[str], right: Mapping[st
     return np.concatenate(rows)
 
 
-def place(made: FloatLayer, program: Model, node: Node) -> None:
+def place(made: SpokenLayer, program: Model, node: Node) -> None:
     """Add the float form of an integer node, and its clamp."""
     own, op = _range(node.type), node.op
     clamp = _clamp(op, own) if isinstance(op, Quantized) else None

@@ -124,7 +124,7 @@ def _sources(found: Divergence, program: Model, target: str) -> Mapping[str, byt
     # Paths are no names that a spec may give.
     said = {value: f"input_{i}" for i, value in enumerate(ends)}
     said |= {node.name: f"step_{i}" for i, node in enumerate(nodes)}
-    made = layer_form.FloatLayer(said, {})
+    made = layer_form.SpokenLayer(said, {})
     tensor = layer_form.enter(made, graph, ends, found.right)
     for node in nodes:
         layer_form.place(made, program, node)

@@ -318,3 +318,35 @@ def test_what_is_decided_is_compared(tcc, home, output, decided):
     folders = [f"build/tiny-onnxruntime-{precision}" for precision in ("fp32", "fp16")]
     (pair,) = tcc("verify", *folders, "--json").document["pairs"]
     assert pair["same"] == (pair["inputs"] if decided else None)
+
+
+def test_a_release_that_was_not_proven_is_noted(tcc, built, monkeypatch):
+    from tcc.compiler.support import proven_runtimes
+    from tcc.compiler.support.proven_runtimes import ProvenRelease
+
+    known = (ProvenRelease("onnxruntime", "0.1", ("small",), ""),)
+    monkeypatch.setattr(proven_runtimes, "releases", lambda: known)
+    ended = tcc("verify", built, "--json")
+    (note,) = ended.document["notes"]
+    assert note.endswith("is not among the releases that were proven: 0.1")
+    assert f"note: {note}" in ended.err
+    assert ended.code == 0
+
+
+def test_the_published_schema_describes_the_manifest(built):
+    from importlib.resources import files
+
+    from jsonschema import Draft202012Validator
+
+    text = (files("tcc.spec") / "schema/manifest.schema.json").read_text()
+    schema = Draft202012Validator(json.loads(text))
+    plain = json.loads((built / manifest.NAME).read_text())
+    assert list(schema.iter_errors(plain)) == []
+    for wrong in (
+        {**plain, "tcc_bundle": 1},
+        {**plain, "more": 1},
+        {name: value for name, value in plain.items() if name != "goldens"},
+        {**plain, "files": [{**plain["files"][0], "sha256": "0"}]},
+        {**plain, "outputs": "none"},
+    ):
+        assert len(list(schema.iter_errors(wrong))) >= 1

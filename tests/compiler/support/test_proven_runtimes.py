@@ -1,0 +1,53 @@
+"""Which releases of runtimes were held against the recorded outputs."""
+
+import tomllib
+from importlib.resources import files
+
+import pytest
+
+from tcc.compiler.support import proven_runtimes
+from tcc.compiler.support.external_tools import Tool
+from tcc.compiler.support.proven_runtimes import ProvenRelease
+
+
+def tool(version):
+    return Tool("onnxruntime", "run ONNX files", version, builds=False)
+
+
+@pytest.fixture
+def record(monkeypatch):
+    known = (
+        ProvenRelease("onnxruntime", "1.2.3", ("small",), ""),
+        ProvenRelease("onnxruntime", "1.3.0", ("small",), "small int8 onnxruntime: `a` gives"),
+    )
+    monkeypatch.setattr(proven_runtimes, "releases", lambda: known)
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("1.2.3", []),
+        (None, []),
+        ("9.9", ["onnxruntime 9.9 is not among the releases that were proven: 1.2.3"]),
+        (
+            "1.3.0",
+            [
+                "onnxruntime 1.3.0 computes otherwise: small int8 onnxruntime: `a` gives; proven: 1.2.3"
+            ],
+        ),
+    ],
+)
+def test_what_is_said_of_a_release(record, version, said):
+    assert list(proven_runtimes.notes([tool(version)])) == said
+
+
+def test_other_tools_are_none_of_it(record):
+    assert list(proven_runtimes.notes([Tool("onnx", "write ONNX files", "1")])) == []
+
+
+def test_the_record_has_two_releases_of_each_runtime_on_both_networks():
+    text = (files("tcc.compiler.support") / proven_runtimes.RECORD).read_text()
+    known = tomllib.loads(text)
+    assert known.keys() == {"onnxruntime", "ai-edge-litert"}
+    for versions in known.values():
+        assert len([one for one in versions.values() if not one["found"]]) >= 2

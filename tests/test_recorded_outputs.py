@@ -1,0 +1,117 @@
+"""What networks give is what was recorded: a change names its layer and its target."""
+
+import copy
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tcc.backends.onnxruntime.backend import OnnxRuntime
+from tcc.compiler.ir.graph import Model
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOL = runpy.run_path(str(ROOT / "tools/recorded_outputs.py"))
+changes, here = TOOL["changes"], TOOL["runnable"]()
+
+
+@pytest.fixture(scope="module")
+def small():
+    return TOOL["network"]("small")
+
+
+@pytest.fixture
+def known():
+    return json.loads(TOOL["path_of"]("small").read_text())
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "onnxruntime",
+        "tflite",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a7", "host", "web")),
+    ],
+)
+def test_nothing_changed(small, known, target):
+    if target not in here:
+        pytest.skip(f"{target} does not run here")
+    assert list(changes(small, known, [target])) == []
+
+
+@pytest.mark.slow
+def test_a_whole_network():
+    record = json.loads(TOOL["path_of"]("ddsnet-blood").read_text())
+    assert list(changes(TOOL["network"]("ddsnet-blood"), record, ["onnxruntime"])) == []
+
+
+def test_each_record_has_its_reason_and_is_small():
+    for name in TOOL["NETWORKS"]:
+        path = TOOL["path_of"](name)
+        assert json.loads(path.read_text())["reason"]
+        assert path.stat().st_size < 64_000
+
+
+def test_reference_and_artifacts_that_change_together(small, known):
+    """Weights of one layer: what every target is made from, so that none disagrees."""
+    programs = {}
+    for ends, program in small.programs.items():
+        weights = {k: np.array(v) for k, v in program.weights.items()}
+        weights["conv_3.weight"].reshape(-1)[:64] ^= 0x7F
+        programs[ends] = Model(program.graph, weights)
+    found = list(changes(replace(small, programs=programs), known, ["onnxruntime"]))
+    assert [line.partition(":")[0] for line in found] == [
+        "small int8 reference",
+        "small int8-i8 reference",
+        "small int8 onnxruntime",
+        "small int8-i8 onnxruntime",
+    ]
+    assert all("`conv_3` gives" in line for line in found)
+
+
+def test_floats_that_change(small, known):
+    weights = {k: v * np.float32(1.01) for k, v in small.floats.weights.items()}
+    other = replace(small, floats=Model(small.floats.graph, weights))
+    found = list(changes(other, known, ["onnxruntime"]))
+    assert [line.partition(":")[0] for line in found] == [
+        "small fp32 reference",
+        "small fp32 onnxruntime",
+    ]
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    def change(by):
+        right = OnnxRuntime.inner_levels
+        monkeypatch.setattr(
+            OnnxRuntime, "inner_levels", lambda self, *words: map(by, right(self, *words))
+        )
+
+    return change
+
+
+def test_a_target_that_changes_alone(small, known, shown):
+    shown(lambda found: {**found, "max_pool": found["max_pool"] ^ 1})
+    found = list(changes(small, known, ["onnxruntime"]))
+    assert len(found) == 2
+    assert all("onnxruntime: `max_pool` gives" in line for line in found)
+
+
+def test_a_target_that_shows_nothing(small, known, shown):
+    shown(lambda found: {})
+    found = list(changes(small, known, ["onnxruntime"]))
+    assert [line.partition(": ")[2] for line in found] == ["none of its layers is shown"] * 2
+
+
+@pytest.mark.parametrize("part", ["layers", "outputs"])
+def test_an_emptied_record(small, known, part):
+    emptied = copy.deepcopy(known)
+    emptied["int8"][part] = {}
+    assert list(changes(small, emptied, []))
+
+
+def test_a_record_without_floats(small, known):
+    del known["fp32"]["outputs"]["logits"]
+    assert list(changes(small, known, []))
