@@ -66,7 +66,7 @@ def files(result: SlideResult, slide: Slide, progress: Progress) -> dict[str, by
     positive[done] = taken
     grid = result.job.grid
     side = -(-max(grid.width, grid.height) // LARGEST)
-    image = block_means(slide, side, progress)
+    image = block_means(slide, side, lambda _, seen, total: progress("pictures", seen, total))
     overlays = {
         f"{name}.png": png(heat_maps.overlay(image, side, grid, tumour, name))
         for name in heat_maps.MAPS

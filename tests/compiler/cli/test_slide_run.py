@@ -121,6 +121,22 @@ def test_the_heat_map_lies_on_the_tissue_to_the_pixel(run, home):
     assert np.array_equal(red, inside)
 
 
+def test_a_patch_is_seen_as_an_image_of_it_would_be(run, tcc, bundle, home):
+    noise = np.random.default_rng(2).integers(-20, 21, PIXELS.shape)
+    pixels = np.clip(PIXELS + noise, 0, 255).astype(np.uint8)
+    write(home / "s.tif", pixels)
+    assert run().code == 0
+    values = np.load(home / "slides/s/probabilities.npy")
+    for number, (x, y) in enumerate([(128, 192), (192, 352)]):
+        Image.fromarray(pixels[y : y + 32, x : x + 32]).save(home / f"{number}.png")
+    done = tcc("run", bundle, "0.png", "1.png", "--json")
+    for (row, column), image in zip([(6, 4), (11, 6)], done.document["images"], strict=True):
+        classes = {one["label"]: one["value"] for one in image["outputs"]["logits"]["classes"]}
+        assert values[row, column].tolist() == [
+            np.float32(classes["normal"]), np.float32(classes["tumour"]),
+        ]  # fmt: skip
+
+
 def test_regions_and_patches_are_in_qupaths_form(run, home):
     assert run().code == 0
     features = json.loads((home / "slides/s/regions.geojson").read_bytes())["features"]
