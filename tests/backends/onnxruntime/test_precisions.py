@@ -31,7 +31,7 @@ from tcc.compiler.reference import float_program, integer_program
 
 BACKEND = OnnxRuntime()
 (TARGET,) = BACKEND.targets
-INTEGER = ("int8", "int8-u8u8", "int8-qdq")
+INTEGER = ("int8", "int8-i8", "int8-u8u8", "int8-qdq")
 NAMES = tuple(each.name for each in TARGET.precisions)
 SMALL = ("fp16", "dynamic")
 nets = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
@@ -129,7 +129,7 @@ def test_files_say_what_a_processor_may_need() -> None:
         data = BACKEND.emit(TARGET, given(gated(), precision), TARGET.precision(precision)).files[
             FILE
         ]
-        needs = precision in {"int8", "int8-qdq"}
+        needs = precision in {"int8", "int8-i8", "int8-qdq"}
         assert ("session.x64quantprecision" in onnx.load_from_string(data).doc_string) is needs
 
 
