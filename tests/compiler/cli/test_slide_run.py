@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -343,3 +344,15 @@ def test_the_colour_blind_map_goes_from_blue_to_vermilion(home):
             mixed = paper * (1 - heat_maps.OPACITY) + np.array(colour) * heat_maps.OPACITY
             assert np.abs(shown[0, x] - mixed).max() <= 0.5
         assert np.array_equal(shown[64:, :64], image[64:, :64])
+
+
+def test_the_commands_of_the_page_run(tcc, bundle, home, root):
+    page = (root / "docs/slides.md").read_text()
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+             for line in block.splitlines()]  # fmt: skip
+    assert len(lines) == 3
+    write(home / "slide.svs", PIXELS)
+    for line in lines:
+        words = line.removeprefix("tcc ").replace("build/fastnet-lung-onnxruntime-int8", bundle)
+        done = tcc(*words.replace("lung_aca", "tumour").replace("lung_scc", "tumour").split())
+        assert done.code == 0, done.err
