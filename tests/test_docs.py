@@ -23,7 +23,7 @@ README, COMMANDS, PYTHON, FROM_PYTORCH, TUTORIAL = (
         "docs/tutorial.md",
     )
 )  # fmt: skip
-EXAMPLES = sorted((ROOT / "docs/examples").glob("[!R]*.md"))
+EXAMPLES = [*sorted((ROOT / "docs/examples").glob("[!R]*.md")), ROOT / "docs/agreement.md"]
 PAGES = [
     README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "spec").glob("*.md")),
