@@ -113,6 +113,31 @@ def pages(folder: Path) -> None:
     page.save(folder / "pages.tiff", save_all=True, append_images=[page])
 
 
+def slide(name: str, *, deep: bool = False, damaged: bool = False) -> Callable[[Path], None]:
+    """Make a slide of one tile, of 16 bits a sample, or with a tile that cannot be decoded."""
+
+    def make(folder: Path) -> None:
+        from drawn_slides import write
+
+        pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        path = write(folder / name, pixels.astype(np.uint16) if deep else pixels)
+        if damaged:
+            import tifffile
+
+            with tifffile.TiffFile(path) as file:
+                place, length = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
+            data = bytearray(path.read_bytes())
+            data[place : place + length] = bytes(length)
+            path.write_bytes(data)
+
+    return make
+
+
+def wide(folder: Path) -> None:
+    """An image of 17 million pixels of one colour."""
+    Image.new("RGB", (4200, 4200)).save(folder / "wide.png")
+
+
 PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E0502": changed("fewer.safetensors", lambda found: dict(list(found.items())[1:])),
     "E0503": changed("more.safetensors", lambda found: found | {"head": np.ones(3, np.float32)}),
@@ -141,6 +166,9 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E0906": model("model.onnx", "r = Relu (x) y = Tanh (r)"),
     "E0910": model("sine.onnx", "y = Sin (x)"),
     "E0911": model("attention.onnx", "r = Relu (x) y = MatMul (x, r)"),
+    "E1302": slide("damaged.tif", damaged=True),
+    "E1303": slide("deep.tif", deep=True),
+    "E1304": wide,
 }  # fmt: skip
 """What makes the files that the example of a code names."""
 ALIKE = ("left.weight", "left.bias", "right.weight", "right.bias")

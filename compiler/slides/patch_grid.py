@@ -54,14 +54,14 @@ def grid(slide: Slide, span: int, stride: int) -> PatchGrid:
     """Return the grid of a slide.
 
     Raises:
-        UserError: It has too many places (E1305).
+        UserError: It has too many places (E1304).
     """
     made = PatchGrid(slide.width, slide.height, span, stride)
     rows, columns = made.shape
     if rows * columns > MOST_PATCHES:
         message = f"this grid has {rows:,} x {columns:,} patches, at most {MOST_PATCHES:,} are cut"
         where = whole_file(str(slide.path))
-        raise fail("E1305", message, where, help="take larger patches, or a coarser --at")
+        raise fail("E1304", message, where, help="take larger patches, or a coarser --at")
     return made
 
 

@@ -17,8 +17,8 @@ CODE = re.compile(r"[EW]\d{4}")
 ENTRIES = error_codes.entries()
 SHOWN = {code: entry for code, entry in ENTRIES.items() if entry.spec or entry.command}
 EXTRAS = {
-    "E0906": "onnx_graphsurgeon", "E0910": "onnxsim", "E0911": "onnxsim", "E1300": "openslide",
-    "E1301": "openslide", "E1307": "openslide",
+    "E0906": "onnx_graphsurgeon", "E0910": "onnxsim", "E0911": "onnxsim",
+    **{f"E{code}": "openslide" for code in range(1300, 1310)},
 }  # fmt: skip
 """What the command of an example needs beside the base."""
 
