@@ -10,6 +10,7 @@ from tcc.compiler.data import images
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.types import Pair
+from tcc.compiler.support.unhandled import UnhandledError
 
 APART, ENLARGED, SQUEEZED, UNSEEN = 4.0, 2.0, 1.5, 0.75
 """From what on something is said: the largest image's side by the smallest's, the network's side by
@@ -40,24 +41,30 @@ class ImageSizes:
             yield from self._cut(seen)
             return
         scales = np.array(self.resize) / sides
-        if self.mode == "stretch":
-            squeezed = scales.max(axis=1) / scales.min(axis=1)
-            if places := _where(squeezed >= SQUEEZED):
-                yield (
-                    f"{self._some(places)} are of another shape than the {_size(self.resize)} that"
-                    f" they are scaled to, and are squeezed by up to {squeezed.max():.1f}: scales"
-                    " are those of shapes that images as the network knows them do not have"
+        match self.mode:
+            case "stretch":
+                yield from self._squeezed(self.resize, scales)
+            case "cover":
+                scales = np.repeat(scales.max(axis=1, keepdims=True), 2, axis=1)
+                yield from self._cut(
+                    np.minimum(np.array(self.resize) / (sides * scales), 1).prod(axis=1)
                 )
-        else:
-            # Both sides are scaled by the larger factor, and what is too much is cut.
-            scales = np.repeat(scales.max(axis=1, keepdims=True), 2, axis=1)
-            covered = np.minimum(np.array(self.resize) / (sides * scales), 1).prod(axis=1)
-            yield from self._cut(covered)
+            case _:
+                raise UnhandledError("way to resize", self.mode)
         if places := _where(scales.min(axis=1) >= ENLARGED):
             yield (
                 f"{self._some(places)} are enlarged {scales.min(axis=1).max():.1f} times or less to"
                 f" {_size(self.resize)}: they have none of the fine detail of sharp images, which"
                 " may exceed the ranges"
+            )
+
+    def _squeezed(self, size: Pair, scales: NDArray[np.float64]) -> Iterator[str]:
+        squeezed = scales.max(axis=1) / scales.min(axis=1)
+        if places := _where(squeezed >= SQUEEZED):
+            yield (
+                f"{self._some(places)} are of another shape than the {_size(size)} that they are"
+                f" scaled to, and are squeezed by up to {squeezed.max():.1f}: scales are those of"
+                " shapes that images as the network knows them do not have"
             )
 
     def _apart(self, sides: NDArray[np.float64]) -> Iterator[str]:
