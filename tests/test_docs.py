@@ -176,7 +176,8 @@ def test_the_commands_are_found():
     assert "tcc build spec/ddsnet.yaml --target arm-a7,onnxruntime" in commands(COMMANDS)
     for page in (README, COMMANDS):
         assert all(line.startswith("tcc ") for line in commands(page) if line not in MAKE)
-    assert [page.stem for page in EXAMPLES] == ["import-onnx", "own-images", "own-network"]
+    pages = ["import-onnx", "own-images", "own-network", "agreement"]
+    assert [page.stem for page in EXAMPLES] == pages
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ def of_outputs(graph: Graph, outputs: Sequence[Output], at: Span) -> Targets:
     """
     found: dict[tuple[bool, tuple[str, ...]], list[Output]] = {}
     for output in outputs:
-        exclusive = output.meaning == "classes"
+        # Numbers that nothing is said of are taken for classes, of which images have one.
+        exclusive = output.meaning != "decisions"
         found.setdefault((exclusive, _labels(graph, output)), []).append(output)
     made = tuple(
         TrainingTarget(tuple(o.name for o in group), labels, exclusive)

@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 from tcc.compiler.cli import devices, doctor
-from tcc.compiler.support.external_tools import EXTRAS, PROGRAMS, Tool, install
+from tcc.compiler.support.external_tools import EXTRAS, FETCHED, PROGRAMS, Tool, install
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_every_tool_is_known(project):
     known = names(project["dependencies"]) | {name for group in EXTRAS.values() for name in group}
     tools = {tool.name for device in devices.every() for tool in device.tools}
     assert tools
-    assert tools <= known | PROGRAMS.keys()
+    assert tools <= known | PROGRAMS.keys() | FETCHED.keys()
     assert {*doctor.BASE, *doctor.OPTIONAL} <= known
 
 

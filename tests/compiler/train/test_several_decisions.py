@@ -104,6 +104,14 @@ def judged(*words):
     return json.loads(done.stdout)
 
 
+def test_numbers_that_nothing_is_said_of_are_classes(trained):
+    spec = DECISIONS.replace("activation: sigmoid, labels: [red, green, blue]", "")
+    report, done = trained(spec, ("blue", "green", "red"))
+    assert len(report["test"]["confusion"]) == 3
+    assert "where it holds" not in done.output
+    assert report["test"]["accuracy"] > 0.9
+
+
 MIXED = ("none", "red", "green", "blue+red", "GREEN+blue", "red+green+blue")
 
 
