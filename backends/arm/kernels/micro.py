@@ -42,8 +42,31 @@ class MicroKernelCaller(Kernel):
         return (self.record,)
 
 
+class MicroConvolution(MicroKernelCaller):
+    """One of filters that slide over a map."""
+
+    window: MicroWindow
+    filters: int
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the output."""
+        return self.window.out[0] * self.window.out[1]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one run, as the spec counts them."""
+        return self.filters * self.pixels * self.window.taps
+
+    @property
+    def result(self) -> Shape3:
+        """The shape of the output as the loops see it."""
+        # Rows end to end: tiles of pixels do not stop at a row's end.
+        return (self.filters, 1, self.pixels)
+
+
 @dataclass(frozen=True, slots=True)
-class MicroMatrix(MicroKernelCaller):
+class MicroMatrix(MicroConvolution):
     """A convolution in tiles of eight pixels, gathered into panels.
 
     `window` is that of one group. Arguments: map, weights, biases, factors, the window's table, the
@@ -66,11 +89,6 @@ class MicroMatrix(MicroKernelCaller):
     def padded(self) -> int:
         """Filters of a group, filled up to whole blocks."""
         return -(-self.own // self.record.filters) * self.record.filters
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of the output."""
-        return self.window.out[0] * self.window.out[1]
 
     @property
     def quads(self) -> int:
@@ -104,17 +122,6 @@ class MicroMatrix(MicroKernelCaller):
         # Not more than a fourth of the map, so that threads have parts of their own.
         tiles = self.pixels // PIXELS
         return max(1, min(MAX_PANELS // self.panel, tiles // TASKS))
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one run."""
-        return self.filters * self.pixels * self.window.taps
-
-    @property
-    def result(self) -> Shape3:
-        """The shape of the output as the loops see it."""
-        # Rows end to end: tiles of eight pixels do not stop at a row's end.
-        return (self.filters, 1, self.pixels)
 
     @property
     def spaces(self) -> tuple[Space, ...]:
@@ -175,7 +182,7 @@ class MicroVector(MicroKernelCaller):
 
 
 @dataclass(frozen=True, slots=True)
-class MicroDepthwise(MicroKernelCaller):
+class MicroDepthwise(MicroConvolution):
     """A depthwise convolution, a plane after another.
 
     Arguments: map, weights, biases, factors, the window's table, result.
@@ -192,16 +199,6 @@ class MicroDepthwise(MicroKernelCaller):
     def taps(self) -> int:
         """A filter's weights, filled up."""
         return -(-self.window.taps // QUAD) * QUAD
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of the output."""
-        return self.window.out[0] * self.window.out[1]
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one run."""
-        return self.filters * self.pixels * self.window.taps
 
     @property
     def spaces(self) -> tuple[Space, ...]:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
-from tcc.backends.arm.kernels.base import Shape3, Space
+from tcc.backends.arm.kernels.base import Space
 from tcc.backends.arm.kernels.epilogue import Epilogue
-from tcc.backends.arm.kernels.micro import TASKS, MicroKernelCaller
+from tcc.backends.arm.kernels.micro import TASKS, MicroConvolution
 from tcc.backends.arm.micro.records import (
     FLOAT_PIXELS,
     MAX_FLOAT_PANELS,
@@ -28,7 +28,7 @@ STREAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class MicroFloatMatrix(MicroKernelCaller):
+class MicroFloatMatrix(MicroConvolution):
     """A convolution in tiles of twelve pixels.
 
     `window` is that of one group; `least` and `most` are what the sums are bounded by first.
@@ -54,11 +54,6 @@ class MicroFloatMatrix(MicroKernelCaller):
     def padded(self) -> int:
         """Filters of a group, filled up to whole blocks."""
         return -(-self.own // self.record.filters) * self.record.filters
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of the output."""
-        return self.window.out[0] * self.window.out[1]
 
     @property
     def tiles(self) -> int:
@@ -123,16 +118,6 @@ class MicroFloatMatrix(MicroKernelCaller):
         return min(self.padded // self.shares, max(fit, self.record.filters))
 
     @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one run."""
-        return self.filters * self.pixels * self.window.taps
-
-    @property
-    def result(self) -> Shape3:
-        """The shape of the output as the loops see it."""
-        return (self.filters, 1, self.pixels)
-
-    @property
     def spaces(self) -> tuple[Space, ...]:
         """The memory of the arguments."""
         w, filled = self.window, self.groups * self.padded
@@ -148,7 +133,7 @@ class MicroFloatMatrix(MicroKernelCaller):
 
 
 @dataclass(frozen=True, slots=True)
-class MicroFloatDepthwise(MicroKernelCaller):
+class MicroFloatDepthwise(MicroConvolution):
     """A depthwise convolution, a plane after another.
 
     `least` and `most` are what the results are bounded by first. Arguments: map, weights, biases,
@@ -168,21 +153,6 @@ class MicroFloatDepthwise(MicroKernelCaller):
     def taps(self) -> int:
         """A filter's weights, filled up."""
         return -(-self.window.taps // QUAD) * QUAD
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of the output."""
-        return self.window.out[0] * self.window.out[1]
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one run."""
-        return self.filters * self.pixels * self.window.taps
-
-    @property
-    def result(self) -> Shape3:
-        """The shape of the output as the epilogue's loops see it."""
-        return (self.filters, 1, self.pixels)
 
     @property
     def spaces(self) -> tuple[Space, ...]:

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tcc.backends.arm.kernels.base import Shape3, Space
+from tcc.backends.arm.kernels.base import Space
 from tcc.backends.arm.kernels.epilogue import Epilogue
-from tcc.backends.arm.kernels.micro import MicroKernelCaller
+from tcc.backends.arm.kernels.micro import MicroConvolution
 from tcc.backends.arm.micro.records import QUAD, Winograd
 from tcc.backends.arm.micro.window import MicroWindow
 
 
 @dataclass(frozen=True, slots=True)
-class MicroWinograd(MicroKernelCaller):
+class MicroWinograd(MicroConvolution):
     """A convolution of one group, some tiles after others.
 
     `least` and `most` are what the results are bounded by first. Arguments: map, weights, biases,
@@ -30,11 +30,6 @@ class MicroWinograd(MicroKernelCaller):
     def padded(self) -> int:
         """Filters, filled up to whole blocks."""
         return -(-self.filters // self.record.filters) * self.record.filters
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of the output."""
-        return self.window.out[0] * self.window.out[1]
 
     @property
     def tiles(self) -> int:
@@ -56,16 +51,6 @@ class MicroWinograd(MicroKernelCaller):
         """The memory of a band's points."""
         record = self.record
         return Space(record.points(self.window) * record.phases(self.window) * self.pitch)
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one run, as the spec counts them."""
-        return self.filters * self.pixels * self.window.taps
-
-    @property
-    def result(self) -> Shape3:
-        """The shape of the output as the epilogue's loops see it."""
-        return (self.filters, 1, self.pixels)
 
     @property
     def spaces(self) -> tuple[Space, ...]:
