@@ -88,10 +88,14 @@ def test_help_names_every_command_and_each_has_its_own(tcc):
         "fmt",
     }
     assert ours <= set(commands)
-    pictures = re.findall(r"^  ([a-z]+)  ", tcc("plot", "--help").out, re.MULTILINE)
-    assert len(pictures) > 5
-    every = [[command] for command in commands if command != "plot"]
-    for words in (*every, *(["plot", kind] for kind in pictures)):
+    groups = {
+        group: re.findall(r"^  ([a-z]+)  ", tcc(group, "--help").out, re.MULTILINE)
+        for group in ("plot", "slide")
+    }
+    assert len(groups["plot"]) > 5
+    assert len(groups["slide"]) > 1
+    every = [[command] for command in commands if command not in groups]
+    for words in (*every, *([group, kind] for group, kinds in groups.items() for kind in kinds)):
         text = tcc(*words, "--help").out
         assert all(option in text for option in ("--json", "--quiet", "--verbose"))
 
