@@ -35,6 +35,8 @@ GRAPHS = (dense(), gated(), chain(30))
 MODELS = {
     **{graph.name: int8(graph, trained(graph)) for graph in GRAPHS},
     **{f"random-{seed}": seeded(seed) for seed in range(8)},
+    # A pool of levels with the exponential of a layer in float: twice as many lanes.
+    "random-770033": seeded(770033),
 }
 EMULATED = ("arm-a7", "arm-a76")
 others = (pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53", "arm-a72"))

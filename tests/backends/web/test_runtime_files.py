@@ -63,7 +63,9 @@ def test_no_network(place):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"no archive", archive({}), archive(dict.fromkeys(runtime_files.FILES, b"x"))]
+    "data",
+    [b"", b"no archive", archive({}), archive(dict.fromkeys(runtime_files.FILES, b"x"))],
+    ids=["empty", "no archive", "without files", "other files"],
 )
 def test_an_archive_of_something_else(place, data):
     (place / runtime_files.ARCHIVE).write_bytes(data)

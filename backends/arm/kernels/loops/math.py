@@ -84,10 +84,11 @@ class LaneMath:
 
     def _power_of_two(self, rounded: Expr) -> Expr:
         """Return 2**n of n + `_ROUND`, by writing n + 127 where a float has its exponent."""
-        integers, floats = ("int32", "float32") if self.lanes == 1 else ("int32x4", "float32x4")
+        many = "" if self.lanes == 1 else f"x{self.lanes}"
         shift = tir.splat(tirx.IntImm("int32", 23), self.lanes)
         one = tir.splat(tirx.IntImm("int32", 127 << 23), self.lanes)
-        return tirx.reinterpret(floats, (tirx.reinterpret(integers, rounded) << shift) + one)
+        exponent = (tirx.reinterpret(f"int32{many}", rounded) << shift) + one
+        return tirx.reinterpret(f"float32{many}", exponent)
 
     def _polynomial(self, x: Expr, coefficients: Sequence[float]) -> Expr:
         """Return the polynomial with these coefficients, highest power first."""
