@@ -10,7 +10,7 @@ import torch
 from nets import Steps
 from op_cases import trained
 
-from tcc.compiler.checkpoint import ImportedWeights, import_checkpoint
+from tcc.compiler.foreign.checkpoint import ImportedWeights, import_checkpoint
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import BatchNorm, Conv, Op
 from tcc.compiler.support.diagnostics import UserError

@@ -18,7 +18,7 @@ CODE = sorted(
 )
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 40
-MOST_ROOMS = 19
+MOST_ROOMS = 18
 MOST_LOOSE = 4
 MOST_PARAMETERS = 7
 TRIED_ELSEWHERE = {"compiler/driver"}  # through the commands

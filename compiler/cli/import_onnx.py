@@ -14,8 +14,8 @@ from tcc.compiler.cli.report import Report, doubt
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:
+    from tcc.compiler.foreign.onnx_import import ImportedModel, ImportOptions, PreprocessOptions
     from tcc.compiler.ir.graph import Graph
-    from tcc.compiler.onnx_import import ImportedModel, ImportOptions, PreprocessOptions
 
 
 class Color(StrEnum):
@@ -149,7 +149,7 @@ def import_(
     """
     report = Report(json, quiet, verbose)
 
-    from tcc.compiler.onnx_import import ImportOptions
+    from tcc.compiler.foreign.onnx_import import ImportOptions
 
     spec = output or Path(f"{model.stem}.yaml")
     wanted = ImportOptions(
@@ -166,7 +166,7 @@ def import_(
 def _import(report: Report, model: Path, wanted: "ImportOptions", paths: tuple[Path, Path]) -> None:
     """Import a file into a new spec and a new file of weights, and say what became of it."""
     from tcc.compiler.data import weights as tensors
-    from tcc.compiler.onnx_import import import_onnx
+    from tcc.compiler.foreign.onnx_import import import_onnx
     from tcc.compiler.support import atomic_files
 
     for path in paths:
@@ -280,7 +280,7 @@ def _preprocess(
     std: tuple[float, ...],
 ) -> "PreprocessOptions | None":
     """Return what the user says of preprocessing; what is left open is rgb and stretching."""
-    from tcc.compiler.onnx_import import PreprocessOptions
+    from tcc.compiler.foreign.onnx_import import PreprocessOptions
 
     if color is None and resize is None and scale is None and not mean and not std:
         return None

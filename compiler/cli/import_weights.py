@@ -13,8 +13,8 @@ from tcc.compiler.cli.report import Report
 from tcc.compiler.support.diagnostics import UserError
 
 if TYPE_CHECKING:
-    from tcc.compiler.checkpoint import ImportedWeights
-    from tcc.compiler.checkpoint.naming_schemes import PixelScaling
+    from tcc.compiler.foreign.checkpoint import ImportedWeights
+    from tcc.compiler.foreign.checkpoint.naming_schemes import PixelScaling
     from tcc.compiler.frontend.spec import Spec
 
 SpecName = Annotated[
@@ -61,8 +61,8 @@ def import_weights(
     report = Report(json, quiet, verbose)
     chosen = choose(spec, settings).spec
 
-    from tcc.compiler.checkpoint import import_checkpoint
     from tcc.compiler.data import weights
+    from tcc.compiler.foreign.checkpoint import import_checkpoint
     from tcc.compiler.support import atomic_files, file_kinds
 
     # Before the checkpoint is read, which may take a while: a file that must not be replaced is

@@ -22,9 +22,9 @@ from tcc.compiler.data import dataset, weights
 from tcc.compiler.driver import layer_form
 from tcc.compiler.driver.layer_form import UnspokenError
 from tcc.compiler.driver.pipeline import network
+from tcc.compiler.foreign.onnx_import import spec_rebuild
+from tcc.compiler.foreign.onnx_import.options import ImportOptions
 from tcc.compiler.ir.graph import Graph, Model, Node, Output, verify
-from tcc.compiler.onnx_import import spec_rebuild
-from tcc.compiler.onnx_import.options import ImportOptions
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.methods.method import CalibrationResult

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tcc.compiler.checkpoint import import_checkpoint
 from tcc.compiler.data import dataset, weights
 from tcc.compiler.driver import pipeline
+from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.frontend import spec as specs
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import preprocess

@@ -10,9 +10,9 @@ from arm_graphs import random_model
 from nets import gated
 
 from tcc.backends.arm.backend import Arm
-from tcc.compiler.checkpoint import import_checkpoint
 from tcc.compiler.data import images
 from tcc.compiler.data.weights import random
+from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model

@@ -14,8 +14,8 @@ from op_cases import CASES, Case, one_input, tensors, trained
 from tables import looped
 
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
-from tcc.compiler.checkpoint import import_checkpoint
 from tcc.compiler.data import images
+from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.backend import Builder
 from tcc.compiler.ir.device import Device

@@ -17,8 +17,8 @@ from quantised import calibrated, int8, picture, ready
 
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
 from tcc.compiler.bundle import goldens
-from tcc.compiler.checkpoint import import_checkpoint
 from tcc.compiler.data import images
+from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model

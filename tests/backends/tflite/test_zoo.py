@@ -9,8 +9,8 @@ from lite import delegates, interpreter, operators, outputs
 from zoo_nets import small
 
 from tcc.backends.tflite.backend import FILE, TfLite
-from tcc.compiler.checkpoint import import_checkpoint
 from tcc.compiler.data import images, weights
+from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.preprocess import apply

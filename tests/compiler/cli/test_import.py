@@ -10,9 +10,9 @@ import pytest
 from onnx_nets import clean, outputs
 from safetensors.numpy import load_file
 
+from tcc.compiler.foreign.onnx_import import sandbox
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.onnx_import import sandbox
 
 WITH_HINTS = ("--color", "rgb", "--mean", "0.5", "--std", ".2,.3,.4")
 CAUTION = (
@@ -239,7 +239,7 @@ def test_a_network_that_scales_its_input_says_so(tcc, net):
 
 
 def test_missing_libraries_are_named(tcc, net, monkeypatch):
-    from tcc.compiler import onnx_import
+    from tcc.compiler.foreign import onnx_import
 
     monkeypatch.setattr(onnx_import, "LIBRARIES", {"no_such_module": "onnxsim"})
     found = tcc("import", net)

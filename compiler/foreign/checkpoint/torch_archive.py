@@ -1,0 +1,241 @@
+"""The files that `torch.save` writes: a pickle, and beside it the bytes of the tensors' storages.
+
+Since PyTorch 1.6 it is a zip archive whose entries are not compressed; before, pickles one after
+another and the storages behind them. TorchScript is an archive of the first kind. A storage is
+found without reading it.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from tcc.compiler.foreign.checkpoint import pickle_reader
+from tcc.compiler.foreign.checkpoint.pickle_reader import GlobalName, PickleError
+from tcc.compiler.foreign.checkpoint.torch_storages import storage
+from tcc.compiler.support import regular_files
+
+LONGEST = 64 << 20
+"""Bytes of the longest pickle that is read."""
+MAGIC = 0x1950A86A20F9469CFC6C
+"""What old files begin with: `MAGIC_NUMBER` of torch/serialization.py."""
+MAX_ENTRIES = 200_000
+"""Most entries of an archive: a storage each, for the tensors of a model and of its optimizer."""
+BLOCK = 1 << 20
+COMPRESSED = "its entries are compressed"
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRecord:
+    """The bytes of a file that a storage takes; `checksum` is zlib's, where the file has one."""
+
+    start: int
+    size: int
+    checksum: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TorchArchive:
+    """A file that was opened: what its pickle holds, all that it names, and its storages."""
+
+    path: Path
+    root: object
+    named: frozenset[GlobalName]
+    storages: Mapping[str, StorageRecord]
+    order: Literal["<", ">"] = "<"
+    """Which byte of a number comes first, as numpy writes it."""
+
+
+def read(path: Path) -> TorchArchive:
+    """Return the contents of a file without any storage's bytes.
+
+    Raises:
+        PickleError: It is no file of PyTorch's, or a damaged one.
+        OSError: It cannot be read.
+    """
+    with regular_files.opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        zipped = file.read(4) == b"PK\x03\x04"
+        file.seek(0)
+        return _zipped(path, file, size) if zipped else _old(path, file, size)
+
+
+def check(path: Path, room: StorageRecord) -> None:
+    """Compare a storage with its checksum.
+
+    Raises:
+        PickleError: The storage's bytes are not those that were written.
+        OSError: It cannot be read.
+    """
+    if room.checksum is None:
+        return
+    found, left = 0, room.size
+    with regular_files.opened(path) as file:
+        file.seek(room.start)
+        while left and (block := file.read(min(left, BLOCK))):
+            found, left = zlib.crc32(block, found), left - len(block)
+    if left or found != room.checksum:
+        raise PickleError("the checksum of a tensor's bytes is wrong")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    method: int
+    checksum: int
+    size: int
+    start: int
+    """Of the entry's own header, which its bytes follow."""
+
+
+def _zipped(path: Path, file: BinaryIO, size: int) -> TorchArchive:
+    entries = _directory(file, size)
+    folder = next((n[: -len("data.pkl")] for n in entries if n.endswith("/data.pkl")), None)
+    if folder is None:
+        raise PickleError("it is a zip archive without a data.pkl, so not of PyTorch's")
+    wanted = {name: entry for name, entry in entries.items() if name.startswith(folder)}
+    rooms: dict[str, StorageRecord] = {}
+    for name, entry in wanted.items():
+        inner = name.removeprefix(folder)
+        if inner in ("data.pkl", "byteorder") or inner.startswith("data/"):
+            rooms[inner] = _room(file, entry, size)
+    # Entries that share bytes are how a small archive claims a large content (D. Fifield, "A better
+    # zip bomb", WOOT 2019).
+    if sum(room.size for room in rooms.values()) > size:
+        raise PickleError("its entries overlap")
+    pickle = _whole(path, file, rooms["data.pkl"])
+    big = "byteorder" in rooms and _whole(path, file, rooms["byteorder"]) == b"big"
+    root = pickle_reader.load(BytesIO(pickle))
+    storages = {n.removeprefix("data/"): r for n, r in rooms.items() if n.startswith("data/")}
+    return TorchArchive(path, root.value, root.named, storages, ">" if big else "<")
+
+
+def _whole(path: Path, file: BinaryIO, room: StorageRecord) -> bytes:
+    if room.size > LONGEST:
+        raise PickleError(f"its pickle takes {room.size >> 20} MiB, more than {LONGEST >> 20}")
+    check(path, room)
+    file.seek(room.start)
+    return file.read(room.size)
+
+
+def _directory(file: BinaryIO, size: int) -> dict[str, _Entry]:
+    """Return the entries of a zip archive by name, from the directory at its end.
+
+    Appendix of https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT: sections 4.3.12 to
+    4.3.16, and 4.5.3 for what does not fit in 32 bits.
+    """
+    # The record at the end has 22 bytes, and a comment of less than 2**16 may follow it.
+    tail_start = max(0, size - (1 << 16) - 22)
+    file.seek(tail_start)
+    tail = file.read()
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or len(tail) < end + 22:
+        raise PickleError("the archive's directory is missing: the file was cut")
+    count, length, start = struct.unpack_from("<10xHLL", tail, end)
+    # Fields at their largest say that the number stands in the record of zip64.
+    if count == 0xFFFF or 0xFFFFFFFF in (length, start):
+        count, length, start = _large_end(file, tail, end)
+    if count > MAX_ENTRIES or length > LONGEST:
+        raise PickleError(f"the archive has {count} entries, more than {MAX_ENTRIES}")
+    file.seek(start)
+    text = file.read(length)
+    entries: dict[str, _Entry] = {}
+    at = 0
+    for _ in range(count):
+        name, entry, at = _entry(text, at)
+        entries.setdefault(name, entry)
+    return entries
+
+
+def _large_end(file: BinaryIO, tail: bytes, end: int) -> tuple[int, int, int]:
+    if end < 20 or tail[end - 20 : end - 16] != b"PK\x06\x07":
+        raise PickleError("the archive's directory is damaged")
+    (place,) = struct.unpack_from("<8xQ", tail, end - 20)
+    # A place in a file is signed, and seek would overflow.
+    if place >= 1 << 63:
+        raise PickleError("the archive's directory is damaged")
+    file.seek(place)
+    found = file.read(56)
+    if len(found) < 56 or found[:4] != b"PK\x06\x06":
+        raise PickleError("the archive's directory is damaged")
+    count, length, start = struct.unpack_from("<32xQQQ", found)
+    if start >= 1 << 63:
+        raise PickleError("the archive's directory is damaged")
+    return count, length, start
+
+
+def _entry(text: bytes, at: int) -> tuple[str, _Entry, int]:
+    if text[at : at + 4] != b"PK\x01\x02" or len(text) < at + 46:
+        raise PickleError("the archive's directory is damaged")
+    fields = struct.unpack_from("<8xHH4xLLLHHH8xL", text, at)
+    flags, method, checksum, packed, size, name_size, extra_size, note_size, start = fields
+    if flags & 1:
+        raise PickleError("the archive is encrypted")
+    name_end = at + 46 + name_size
+    extra = text[name_end : name_end + extra_size]
+    size, packed, start = _large_sizes(extra, size, packed, start)
+    if method == 0 and packed != size:
+        raise PickleError("the archive's directory is damaged")
+    name = text[at + 46 : name_end].decode(errors="replace")
+    return name, _Entry(method, checksum, size, start), name_end + extra_size + note_size
+
+
+def _large_sizes(extra: bytes, *values: int) -> tuple[int, int, int]:
+    """Return the sizes and place of an entry; those beyond 32 bits stand in its extra field."""
+    found: list[int] = []
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        if kind == 1:
+            whole = extra[at + 4 : at + 4 + length]
+            found = [n for (n,) in struct.iter_unpack("<Q", whole[: len(whole) // 8 * 8])]
+        at += 4 + length
+    large = iter(found)
+    size, packed, start = (next(large, v) if v == 0xFFFFFFFF else v for v in values)
+    return size, packed, start
+
+
+def _room(file: BinaryIO, entry: _Entry, size: int) -> StorageRecord:
+    if entry.method:
+        raise PickleError(COMPRESSED)
+    if entry.start + 30 > size:
+        raise PickleError("an entry of the archive lies beyond its end")
+    file.seek(entry.start)
+    head = file.read(30)
+    if len(head) < 30 or head[:4] != b"PK\x03\x04":
+        raise PickleError("an entry of the archive is damaged")
+    name_size, extra_size = struct.unpack_from("<26xHH", head)
+    start = entry.start + 30 + name_size + extra_size
+    if start + entry.size > size:
+        raise PickleError("an entry of the archive lies beyond its end")
+    return StorageRecord(start, entry.size, entry.checksum)
+
+
+def _old(path: Path, file: BinaryIO, size: int) -> TorchArchive:
+    """Read a file of before 1.6: magic number, version, machine, root, keys, then storages."""
+    text = BytesIO(file.read(LONGEST))
+    if pickle_reader.load(text).value != MAGIC:
+        raise PickleError("it is a pickle, but not one that `torch.save` wrote")
+    pickle_reader.load(text)
+    pickle_reader.load(text)
+    root = pickle_reader.load(text)
+    keys = pickle_reader.load(text).value
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise PickleError("it does not list its storages")
+    known = {s.key: s for s in map(storage, root.outside) if s}
+    storages: dict[str, StorageRecord] = {}
+    at = text.tell()
+    for key in keys:
+        file.seek(at)
+        # What the file does not hold any more is read as -1, which no storage has.
+        (count,) = struct.unpack("<q", file.read(8).ljust(8, b"\xff"))
+        if key not in known or not 0 <= count <= size:
+            raise PickleError("its storages are not those that it lists")
+        storages[key] = StorageRecord(at + 8, count * known[key].width)
+        at = storages[key].start + storages[key].size
+        if at > size:
+            raise PickleError("a tensor's bytes are missing: the file was cut")
+    return TorchArchive(path, root.value, root.named, storages)

@@ -1,0 +1,248 @@
+"""Operators that exporters spell out are made one again."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isclose, sqrt
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from tcc.compiler.foreign.onnx_import.node_arguments import NotConstantError, numbers, scalar
+from tcc.compiler.foreign.onnx_import.operator_patterns import (
+    AnyConstant,
+    AnyValue,
+    OperatorPattern,
+    Pattern,
+    PatternMatch,
+    find,
+    operator,
+)
+from tcc.compiler.ir.argument_declarations import signature
+from tcc.compiler.ir.op import Argument, Call, Const
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.lower.onnx import OLDEST
+from tcc.compiler.ops import ACTIVATIONS
+from tcc.compiler.support.unhandled import UnhandledError
+
+PARTS = "parts"
+"""The attribute of a fused node that names the operators it was: (name, type) pairs."""
+
+CHANNEL_NORM = "ChannelNorm"
+"""Layer normalisation along one axis, which need not be the last."""
+
+X = AnyValue("x")
+ANY = TensorType((1,))
+"""A type where none matters."""
+SIXTH = 1 / 6
+Attributes = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FusionRule:
+    """A pattern and the operator that means the same; `attributes` None refuses a match."""
+
+    pattern: OperatorPattern
+    type: str
+    attributes: Callable[[PatternMatch], Attributes | None] = lambda _: {}
+    inputs: tuple[str, ...] = ("x",)
+
+
+def fuse(graph: gs.Graph, until: Sequence[str] = ()) -> None:
+    """Replace every pattern by the one operator that it spells out, and drop what is dead.
+
+    Where values are named by `until`, the graph is cut after them.
+    """
+    tensors = graph.tensors() if until else {}
+    # Cut before anything is matched: what lies behind must not keep inner values of a pattern
+    # alive.
+    graph.outputs = [tensors[name] for name in until] or graph.outputs
+    _constants(graph)
+    # Files list operators in order, but cutting and folding may have left others.
+    graph.toposort()
+    # From the end, so that a pattern is found whole before the part of it that is one, too.
+    for node in reversed(list(graph.nodes)):
+        for rule in RULES.get(node.op, ()):
+            if _apply(rule, node):
+                break
+    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+
+
+def _constants(graph: gs.Graph) -> None:
+    """Turn nodes that hold a constant into constants."""
+    for node in graph.nodes:
+        if node.op == "Constant" and len(node.outputs) == 1 and len(node.attrs) == 1:
+            (held,) = node.attrs.values()
+            values = held.values if isinstance(held, gs.Constant) else np.array(held)
+            (tensor,) = node.outputs
+            node.outputs.clear()
+            tensor.to_constant(_narrow(values))
+
+
+def _narrow(values: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers in the types that ONNX gives to plain ones."""
+    return values.astype(np.float32) if values.dtype == np.float64 else values
+
+
+def _apply(rule: FusionRule, node: gs.Node) -> bool:
+    found = find(rule.pattern, node)
+    if found is None:
+        return False
+    try:
+        attributes = rule.attributes(found)
+    except NotConstantError:
+        return False
+    if attributes is None:
+        return False
+    attributes[PARTS] = tuple(_parts(rule.pattern, node))
+    # The last node becomes the whole operator, and keeps its name and its result, which others
+    # read; its former inputs are dead, and `cleanup` drops them.
+    node.op, node.attrs = rule.type, attributes
+    node.inputs = [found[name] for name in rule.inputs]
+    return True
+
+
+def _parts(pattern: OperatorPattern, node: gs.Node) -> Iterator[tuple[str, str]]:
+    """Yield the operators of a match that has just been found, the last one first."""
+    yield node.name, node.op
+    # A pattern's operators may stand in either order in the file: each is found by its type, and
+    # taken once.
+    wanted = [p for p in pattern.inputs if isinstance(p, OperatorPattern)]
+    for tensor in node.inputs:
+        maker = tensor.inputs[0] if len(tensor.inputs) == 1 else None
+        inner = next((p for p in wanted if maker is not None and p.type == maker.op), None)
+        if inner is not None and maker is not None:
+            wanted.remove(inner)
+            yield from _parts(inner, maker)
+
+
+def _is_sixth(found: PatternMatch) -> Attributes | None:
+    node = found["h"]
+    # x * HardSigmoid(x) is hard swish only with a slope of 1/6; with ONNX's default it is another
+    # function.
+    alpha, beta = node.attrs.get("alpha", 0.2), node.attrs.get("beta", 0.5)
+    return {} if isclose(alpha, SIXTH, rel_tol=1e-6) and beta == 0.5 else None
+
+
+def _is_relu6(found: PatternMatch) -> Attributes | None:
+    node = found["c"]
+    low, high = scalar(node, "min", 1, float("-inf")), scalar(node, "max", 2, float("inf"))
+    return {} if (low, high) == (0.0, 6.0) else None
+
+
+def _layer_norm(found: PatternMatch) -> Attributes | None:
+    # Mean and variance must be over the same axis: two different ones are no normalisation.
+    axes = {numbers(found[name], "axes", 1) for name in ("mean", "var")}
+    power = found.get("two")
+    if len(axes) != 1 or (power is not None and float(power.values.reshape(-1)[0]) != 2.0):
+        return None
+    epsilon = found["eps"].values
+    (axis,) = axes.pop() or (None,)
+    return {"axis": axis, "epsilon": float(epsilon.reshape(-1)[0])} if axis is not None else None
+
+
+def _layer_norms() -> Iterator[FusionRule]:
+    """Yield (x - mean) / sqrt(mean of squares + eps), with a weight and bias or without."""
+    centred = operator("Sub", X, operator("ReduceMean", X, name="mean"), name="centred")
+    squares = (
+        operator("Pow", centred, AnyConstant("two")),
+        operator("Mul", centred, centred),
+    )
+    for square in squares:
+        variance = operator("ReduceMean", square, name="var")
+        norm = operator(
+            "Div", centred, operator("Sqrt", operator("Add", variance, AnyConstant("eps")))
+        )
+        scaled = operator("Mul", norm, AnyConstant("weight"))
+        shifted = operator("Add", scaled, AnyConstant("bias"))
+        # With weights first: a norm alone is the beginning of both. Opset 17 has an operator for
+        # it, LayerNormalization, which older exporters cannot write.
+        yield FusionRule(shifted, CHANNEL_NORM, _layer_norm, ("x", "weight", "bias"))
+        yield FusionRule(norm, CHANNEL_NORM, _layer_norm)
+
+
+def _gelus() -> Iterator[FusionRule]:
+    """Yield the ways to write x / 2 * (1 + erf(x / sqrt(2)))."""
+    # PyTorch's exporter divides by sqrt(2), others multiply by its inverse, and where the half
+    # stands differs as well; opset 20 has Gelu itself.
+    for inner in (operator("Div", X, sqrt(2)), operator("Mul", X, sqrt(0.5))):
+        gate = operator("Add", operator("Erf", inner), 1.0)
+        yield FusionRule(operator("Mul", operator("Mul", X, 0.5), gate), "Gelu")
+        yield FusionRule(operator("Mul", operator("Mul", X, gate), 0.5), "Gelu")
+        yield FusionRule(operator("Mul", X, operator("Mul", gate, 0.5)), "Gelu")
+
+
+def _spelt_out() -> Iterator[FusionRule]:
+    """Yield activations that older opsets have no operator for, as their own `onnx` spells them."""
+    for op in ACTIVATIONS:
+        # Arguments and attributes would have to be compared as well: such have rules of their own.
+        if op.onnx_operator and not signature(op):
+            # How an op is written for an old opset and how it is read from one are one table: what
+            # tcc exports at opset 11, it imports.
+            calls = op().onnx(ANY, opset=OLDEST)
+            if len(calls) > 1 and not any(call.attributes for call in calls):
+                yield FusionRule(_pattern(calls), op.onnx_operator)
+
+
+def _pattern(calls: Sequence[Call]) -> OperatorPattern:
+    """Return the last of some calls as a pattern; each reads `x0`, numbers and earlier ones."""
+    outputs: dict[str, Pattern] = {"x0": X}
+    for call in calls:
+        inputs = (_input(each, outputs) for each in call.inputs)
+        outputs[call.output] = last = operator(call.function, *inputs)
+    return last
+
+
+def _input(given: Argument, outputs: Mapping[str, Pattern]) -> Pattern | float:
+    match given:
+        case str():
+            return outputs[given]
+        case Const(values=(int() | float() as number,)):
+            return number
+        case _:
+            raise UnhandledError("literal of a pattern", str(given))
+
+
+def _hard() -> Iterator[FusionRule]:
+    """Yield the ways to write hard swish and hard sigmoid."""
+    gate = operator("HardSigmoid", X, name="h")
+    yield FusionRule(operator("Mul", X, gate), "HardSwish", _is_sixth)
+    clipped = operator("Clip", operator("Add", X, 3.0), name="c")
+    # x * relu6(x + 3) / 6, as MobileNetV3 defines hard swish (Howard et al., 2019, section 5.2).
+    for type, number in (("Div", 6.0), ("Mul", SIXTH)):
+        yield FusionRule(
+            operator("Mul", X, operator(type, clipped, number)), "HardSwish", _is_relu6
+        )
+        yield FusionRule(
+            operator(type, operator("Mul", X, clipped), number), "HardSwish", _is_relu6
+        )
+        yield FusionRule(operator(type, clipped, number), "HardSigmoid", _relu6_gate)
+
+
+def _bounded() -> Iterator[FusionRule]:
+    """Yield the ways to write relu6 that are two operators."""
+    # tf2onnx writes relu6 as min(max(x, 0), 6), PyTorch's exporter as Clip.
+    for inner in (operator("Max", X, 0.0), operator("Relu", X)):
+        yield FusionRule(operator("Min", inner, 6.0), "Clip", lambda _: {"min": 0.0, "max": 6.0})
+        yield FusionRule(operator("Clip", inner, name="c"), "Clip", _upper)
+
+
+def _upper(found: PatternMatch) -> Attributes | None:
+    low = scalar(found["c"], "min", 1, float("-inf"))
+    high = scalar(found["c"], "max", 2, float("inf"))
+    return {"min": 0.0, "max": high} if low <= 0.0 < high else None
+
+
+def _relu6_gate(found: PatternMatch) -> Attributes | None:
+    return None if _is_relu6(found) is None else {"alpha": SIXTH, "beta": 0.5}
+
+
+def _table() -> dict[str, tuple[FusionRule, ...]]:
+    rules = (*_spelt_out(), *_hard(), *_bounded(), *_gelus(), *_layer_norms())
+    last = {rule.pattern.type for rule in rules}
+    return {type: tuple(r for r in rules if r.pattern.type == type) for type in sorted(last)}
+
+
+RULES = _table()
+"""Rules by the operator that ends their pattern; the first that matches holds."""
