@@ -5,17 +5,19 @@ from tcc.compiler.support.image_folders import FORMATS, kind
 
 
 def unknown(data: bytes, name: str) -> UserError:
-    """Return the error of a file that is no image of a known format."""
+    """Return the error of a file that no decoder takes: of no known format, or damaged."""
     found = kind(data[:256])
+    if found in FORMATS:
+        label = f"it begins as {found} does, and what follows cannot be read"
+        help = "it may have been cut short: copy or export it again"
+        return fail("E0703", "the image is damaged", whole_file(name), label=label, help=help)
     known = ", ".join(FORMATS)
     return fail(
         "E0702",
         "not an image of a known format",
         whole_file(name),
         label=f"it begins as {found} does" if found else "the file is empty" if not data else "",
-        help=f"known formats: {known}"
-        if found in FORMATS or not found
-        else f"convert it to one of {known}",
+        help=f"convert it to one of {known}" if found else f"known formats: {known}",
     )
 
 

@@ -352,12 +352,24 @@ def test_what_is_no_image_is_refused(data):
     [
         (b"GIF89a" + bytes(100), "GIF", "convert it to one of PNG, JPEG, BMP, TIFF, PPM, WEBP"),
         (bytes(128) + b"DICM", "DICOM", "convert it to one of PNG, JPEG, BMP, TIFF, PPM, WEBP"),
-        (b"\x89PNG\r\n\x1a\n", "PNG", "known formats: PNG, JPEG, BMP, TIFF, PPM, WEBP"),
     ],
 )
 def test_another_format_is_named(data, label, help):
     text = refused(data, "E0702")
     assert text.endswith(f"   = it begins as {label} does\n   = help: {help}")
+
+
+@pytest.mark.parametrize(
+    ("data", "label"), [(b"\x89PNG\r\n\x1a\n", "PNG"), (b"II*\x00" + bytes(500), "TIFF")]
+)
+def test_what_only_begins_as_an_image_is_damaged(data, label):
+    text = refused(data, "E0703")
+    assert text == (
+        "error[E0703]: the image is damaged\n"
+        "  --> tile.png\n"
+        f"   = it begins as {label} does, and what follows cannot be read\n"
+        "   = help: it may have been cut short: copy or export it again"
+    )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP"])
