@@ -26,7 +26,7 @@ AREAS = {
     "E08": "Integer programs",
     "E09": "Import of ONNX files",
     "E12": "Training",
-    "E13": "Slides",
+    "E13": "Slides and trust",
     "W05": "Warnings about a spec",
 }
 """What the first digits of a code are about."""

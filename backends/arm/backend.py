@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.backends.arm.imports import without
-from tcc.backends.arm.machine import MACHINES, Machine, machine
+from tcc.backends.arm.machine import MACHINES, PROGRAM, Machine, machine
 from tcc.backends.arm.precisions import FP32_DIRECT, INT8_COUNTED
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
@@ -76,6 +76,10 @@ class Arm:
 
         processor = replace(machine(target), direct=precision is FP32_DIRECT)
         return emit(processor, model, progress, counted=precision is INT8_COUNTED)
+
+    def code(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the runner program: libraries and sources are for others to build with."""
+        return tuple(name for name in names if name.endswith(PROGRAM))
 
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"

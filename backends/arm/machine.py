@@ -11,6 +11,8 @@ from tcc.compiler.support.unhandled import UnhandledError
 
 GLIBC = "2.28"
 """Oldest C library that the shared library runs with: Debian 10, RHEL 8, Ubuntu 18.10."""
+PROGRAM = "-run"
+"""What the runner program's name ends in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,10 @@ class Web:
             message = "the page's network cannot be read"
             raise fail("E0651", message, whole_file(str(path)), label=label) from error
 
+    def code(self, names: "Iterable[str]") -> tuple[str, ...]:
+        """Return all but the network: Node runs whatever a page's code names."""
+        return tuple(name for name in names if name != FILE)
+
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
     ) -> "list[dict[str, np.ndarray]]":

@@ -1,13 +1,13 @@
 """A bundle's artifact at work: the one way for all commands to run it, and what it must give."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tcc.compiler.bundle import bundle_folder as bundles
-from tcc.compiler.bundle import float_layers, manifest, tolerance
+from tcc.compiler.bundle import float_layers, manifest, program_trust, tolerance
 from tcc.compiler.bundle.agreement import Mislabelled
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Tolerance
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Outputs = Mapping[str, NDArray[np.float32]]
+    Levels = Mapping[str, NDArray[Any]]
 
 
 class Misfit(UserError):  # noqa: N818 - what it is, not what it does
@@ -79,6 +80,18 @@ def run(bundle: Bundle, device: Device, images: "Sequence[NDArray[np.uint8]]") -
     return _answers(bundle, device, device.run, images)
 
 
+def check(bundle: Bundle, device: Device) -> None:
+    """Refuse to run what is not what its manifest says, and a program that nobody vouches for.
+
+    Raises:
+        Untrusted: Its program was not built here (E1350).
+        Mislabelled: The artifact is not what the manifest says (E0656).
+        UserError: The artifact cannot be read.
+    """
+    program_trust.check(bundle, device)
+    allowed(bundle, device)
+
+
 def check_images(bundle: Bundle) -> None:
     """Refuse a network that does not take images (E0625)."""
     if bundle.manifest.input.preprocess is None:
@@ -102,11 +115,33 @@ def infer(
     return _answers(bundle, device, device.infer, tensors)
 
 
+def inner_levels(
+    bundle: Bundle, device: Device, tensors: "Iterable[NDArray[np.float32]]"
+) -> "Iterator[Levels] | None":
+    """Return what the artifact's layers give for tensors; None where nothing looks into it here.
+
+    Args:
+        bundle: A bundle that was read.
+        device: Its target.
+        tensors: float32 of the input's shape, without a batch axis, each.
+
+    Returns:
+        For each tensor, 8-bit integers by the names of the layers.
+
+    Raises:
+        Untrusted: Its program was not built here (E1350).
+    """
+    reader = device.level_reader
+    if reader is None:
+        return None
+    program_trust.check(bundle, device)
+    return iter(reader.inner_levels(device.target, bundle.model, bundle.input, tensors))
+
+
 def _answers(
     bundle: Bundle, device: Device, work: Callable[[Path, Input, Any], Any], inputs: Sequence[Any]
 ) -> "list[Outputs]":
-    # For what it refuses: nothing runs whose manifest belies it.
-    allowed(bundle, device)
+    check(bundle, device)
     found: list[Outputs] = work(bundle.model, bundle.input, inputs)
     # And again at the end: what has run may have been the files of a bundle that came meanwhile.
     check_same(bundle)

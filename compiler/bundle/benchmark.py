@@ -73,12 +73,13 @@ def measure(
         Times or counts of each layer and of the whole, and the memory.
 
     Raises:
+        Untrusted: Its program was not built here (E1350).
         Mislabelled: The artifact is not what the manifest says (E0656).
         MissingTool: What measures it is not here.
         UserError: The artifact cannot be run, nothing measures it here (E0657), or another bundle
             took its place meanwhile (E0622).
     """
-    artifact_runs.allowed(bundle, device)
+    artifact_runs.check(bundle, device)
     found = device.measure(bundle.model, bundle.input, given, progress)
     artifact_runs.check_same(bundle)
     return found
@@ -98,11 +99,12 @@ def measure_on_board(
         progress: Told of each stage.
 
     Raises:
+        Untrusted: Its program was not built here (E1350).
         Mislabelled: The artifact is not what the manifest says (E0656).
         UserError: The board does not do what it is asked (E0658), the artifact cannot be run there
             (E0657), or another bundle took its place meanwhile (E0622).
     """
-    artifact_runs.allowed(bundle, device)
+    artifact_runs.check(bundle, device)
     found, outputs = device.measure_on_board(bundle.model, bundle.input, task, progress)
     artifact_runs.check_same(bundle)
     if outputs is None:

@@ -18,7 +18,7 @@ from tcc.compiler.bundle.manifest_checks import Known
 from tcc.compiler.ir.graph import Graph, Input
 from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.ir.types import DType, TensorType
-from tcc.compiler.support import atomic_files, regular_files
+from tcc.compiler.support import atomic_files, known_programs, regular_files
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 
 MODEL = "model"
@@ -33,13 +33,14 @@ class BundleContents:
     """A bundle that is not on a disk yet: bytes by path, and what its manifest says.
 
     `layers` is what computes each layer, and `uncompiled` why no tool compiled a package, as an
-    artifact has them.
+    artifact has them; `code` are the paths of files that running it here executes.
     """
 
     manifest: Manifest
     files: Mapping[str, bytes]
     layers: Mapping[str, str] = field(default_factory=dict)
     uncompiled: str = ""
+    code: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -56,6 +57,8 @@ class Bundle:
     manifest: Manifest
     seen: tuple[int, ...] | None = None
     """What tells it from a bundle that takes its place while it is in use."""
+    trusted: bool = False
+    """Whether its program may run though nobody knows it: it is just built, or vouched for."""
 
     @property
     def model(self) -> Path:
@@ -105,6 +108,8 @@ def write(
 ) -> Path:
     """Write a bundle into the folder `out`, whole, in place of an older one; return its folder.
 
+    Its program, if it is one, may run from then on.
+
     Args:
         contents: The bundle.
         out: The folder around it.
@@ -123,9 +128,10 @@ def write(
 
     def check(fresh: Path) -> None:
         if accept:
-            accept(Bundle(fresh, about))
+            accept(Bundle(fresh, about, trusted=True))
 
     atomic_files.write_tree(folder, all_files, executable, replaceable, check)
+    known_programs.add(file.sha256 for file in about.files if file.path in contents.code)
     return folder
 
 
@@ -161,7 +167,7 @@ def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, 
     everything = {**files, **added, manifest.NAME: manifest.encode(fresh)}
     executable = frozenset(file.path for file in kept if file.executable)
     atomic_files.write_tree(found.folder, everything, executable, replaceable)
-    return Bundle(found.folder, fresh, identity(found.folder))
+    return Bundle(found.folder, fresh, identity(found.folder), found.trusted)
 
 
 def replaceable(folder: Path) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tcc.compiler.bundle import layer_agreement, replay
+from tcc.compiler.bundle import artifact_runs, layer_agreement, replay
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.layer_agreement import LayerAgreement
@@ -73,10 +73,9 @@ def check(bundle: Bundle, device: Device, program: Model) -> ProgramCheck:
         )
     ]
     precision = device.precision(bundle.manifest.precision)
-    reader = device.level_reader if precision.exact else None
-    if reader is None:
+    shown = artifact_runs.inner_levels(bundle, device, tensors) if precision.exact else None
+    if shown is None:
         return ProgramCheck(program, tuple(goldens), None, tensors)
-    shown = reader.inner_levels(device.target, bundle.model, bundle.input, tensors)
     layers = layer_agreement.compared(program.graph, zip(right, shown, strict=True))
     return ProgramCheck(program, tuple(goldens), layers, tensors)
 
@@ -100,11 +99,11 @@ def divergence(bundle: Bundle, device: Device, found: ProgramCheck) -> Divergenc
         device: Its target.
         found: What `check` found of it.
     """
-    layer, reader = found.wrong_layer, device.level_reader
-    if layer is None or reader is None:
-        return None
+    layer = found.wrong_layer
     # Once more, as what was compared was not kept.
-    shown = reader.inner_levels(device.target, bundle.model, bundle.input, found.tensors)
+    shown = artifact_runs.inner_levels(bundle, device, found.tensors)
+    if layer is None or shown is None:
+        return None
     cases = bundle.manifest.goldens.cases
     for case, tensor, values in zip(cases, found.tensors, shown, strict=True):
         (right,) = integer_program.run(found.program, [tensor], every=True)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import bench_tables, failures
+from tcc.compiler.cli import bench_tables, failures, trusted_bundle
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
 from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.cli.trusted_bundle import Trust
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class BenchOptions:
     threads: int
     way: "BoardLink | None"
     benchmark_model: Path | None
+    trust: bool
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def bench(
     ssh: SshOption = None,
     adb: AdbOption = False,
     benchmark_model: BenchmarkModel = None,
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -90,7 +93,7 @@ def bench(
 
     What runs on this machine, or on a board, is timed; on a board the goldens are replayed too
     (exit code 4: one disagrees). What QEMU runs is counted: guest instructions, and for arm-a7
-    cycles by a model. It runs the programs in the bundles: take only those that you trust.
+    cycles by a model. A program that was not built here runs only with --trust.
     """
     report = Report(json, quiet, verbose)
     if len(bundles) > 2:
@@ -101,7 +104,7 @@ def bench(
 
     way = board.link(ssh, adb)
     with report.stages() as stages:
-        options = BenchOptions(runs, threads, way, benchmark_model)
+        options = BenchOptions(runs, threads, way, benchmark_model, trust)
         found = [_benched(folder, options, stages) for folder in bundles]
         stages.end()
     for each in found:
@@ -127,11 +130,10 @@ def bench(
 
 def _benched(folder: Path, options: "BenchOptions", stages: Stages) -> BenchedBundle:
     from tcc.compiler.bundle import benchmark
-    from tcc.compiler.cli import devices
     from tcc.compiler.ir.measurement import BoardTask
     from tcc.compiler.support import board
 
-    bundle, device = devices.load(folder)
+    bundle, device = trusted_bundle.load(folder, trust=options.trust)
     given = benchmark.workloads(bundle, options.runs, options.threads)
     if options.way is None:
         # One golden is enough to time; a board replays all, as nothing else has run there.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import evaluation_images, run_splits
+from tcc.compiler.cli import evaluation_images, run_splits, trusted_bundle
 from tcc.compiler.cli.common_options import (
     Json,
     Quiet,
@@ -37,6 +37,7 @@ from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.run_splits import SideOption, SplitOption
 from tcc.compiler.cli.saturation import check_options, of_spec
 from tcc.compiler.cli.show_bundle import bundle_folder
+from tcc.compiler.cli.trusted_bundle import Trust
 from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, take, weights_file
 from tcc.compiler.support.diagnostics import fail
 
@@ -74,6 +75,7 @@ class Wanted:
     side: str | None
     saturation: bool
     calibration: Path | None
+    trust: bool
 
 
 def evaluate(
@@ -93,22 +95,23 @@ def evaluate(
     calibration: IntegersOption = None,
     bootstrap: Bootstrap = None,
     bootstrap_seed: BootstrapSeed = 0,
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Measure accuracy, sensitivity, specificity, F1 and ROC-AUC on labelled images.
 
-    A bundle's own artifact runs, so take only those that you trust; a spec runs in floats, by the
-    reference executor. An image is taken for the class of largest output, of equal ones for the
-    first. Several are compared with each other by McNemar's test.
+    A bundle's own artifact runs, a program that was not built here only with --trust; a spec runs
+    in floats, by the reference executor. An image is taken for the class of largest output, of
+    equal ones for the first. Several are compared with each other by McNemar's test.
     """
     report = Report(json, quiet, verbose)
     criterion = _criterion(fit, positive, sensitivity)
     judged = run_splits.side(side)
     wanted = Wanted(
         data, weights, seed, settings, strict, criterion, carry, split, judged, saturation,
-        calibration,
+        calibration, trust,
     )  # fmt: skip
     names: Sequence[str | None] = networks or (None,)
     check_options(len(names), saturation, calibration)
@@ -147,7 +150,7 @@ def _of(report: Report, stages: Stages, folder: Path, wanted: Wanted) -> Evaluat
     from tcc.compiler.driver import evaluation, fitting, saturation
 
     _only_specs(wanted)
-    found, device = devices.load(folder)
+    found, device = trusted_bundle.load(folder, trust=wanted.trust)
     about = found.manifest
     if about.weights.notice:
         report.notice(about.weights.notice)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tcc.compiler.cli import trusted_bundle
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.trusted_bundle import Trust
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 if TYPE_CHECKING:
@@ -81,20 +83,20 @@ def run(
     bundle: BundleArgument,
     images: Images,
     top: Top = 5,
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Classify images with a bundle.
 
-    It runs the program in the bundle: take only those that you trust.
+    It runs the artifact in the bundle; a program that was not built here only with --trust.
     """
     report = Report(json, quiet, verbose)
 
     from tcc.compiler.bundle import artifact_runs
-    from tcc.compiler.cli import devices
 
-    found, device = devices.load(bundle)
+    found, device = trusted_bundle.load(bundle, trust=trust)
     artifact_runs.check_images(found)
     about = found.manifest
     if about.weights.notice:

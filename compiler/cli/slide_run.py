@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import slide_options
+from tcc.compiler.cli import slide_options, trusted_bundle
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
 from tcc.compiler.cli.failures import Rejected
 from tcc.compiler.cli.report import Report, Stages
@@ -24,6 +24,7 @@ from tcc.compiler.cli.slide_options import (
     Rule,
     StepsOption,
 )
+from tcc.compiler.cli.trusted_bundle import Trust
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail
 
@@ -136,23 +137,23 @@ def run(
     workers: Workers = 1,
     out: SlidesOut = Path("slides"),
     steps: StepsOption = None,
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Classify the tissue of slides patch by patch, and draw where tumour is likely.
 
-    It runs the program in the bundle: take only those that you trust. A run that was interrupted
-    goes on where it was, when it is given again.
+    It runs the artifact in the bundle; a program that was not built here only with --trust. A run
+    that was interrupted goes on where it was, when it is given again.
     """
     from tcc.compiler.bundle import artifact_runs
-    from tcc.compiler.cli import devices
     from tcc.compiler.slides import tumour_classes
 
     report = Report(json, quiet, verbose)
     _check(slides, mask, steps)
     wish = slide_options.choices(mask_mpp, rule, least_region, fill_holes, grow)
-    found, device = devices.load(bundle)
+    found, device = trusted_bundle.load(bundle, trust=trust)
     artifact_runs.check_images(found)
     if found.manifest.weights.notice:
         report.notice(found.manifest.weights.notice)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import failures, tool_report, verified_bundles
+from tcc.compiler.cli import failures, tool_report, trusted_bundle, verified_bundles
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, Stages, complain
+from tcc.compiler.cli.trusted_bundle import Trust
 from tcc.compiler.cli.verified_bundles import VerifiedBundle
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool
@@ -77,6 +78,7 @@ def verify(
     weights: WeightsFile = None,
     bisect: Bisect = False,
     out: Out = Path("reproducer"),
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -84,14 +86,14 @@ def verify(
     """Replay the goldens of bundles on their artifacts, and compare the bundles.
 
     Artifacts of one spec with the same weights are compared with each other too; where the integer
-    program is known, so is each layer. It runs the programs in the bundles: take only those that
-    you trust. Exit code 4: a golden or a layer disagrees.
+    program is known, so is each layer. A program that was not built here runs only with --trust.
+    Exit code 4: a golden or a layer disagrees.
     """
     report = Report(json, quiet, verbose)
     wanted = VerifyRequest(logs, spec, weights, bisect, out)
     with report.stages() as stages:
         stages("bundles", 0, 1)
-        read = _read(bundles)
+        read = _read(bundles, trust=trust)
         found = [_verified(*each, wanted, stages) for each in read]
         stages.end()
     pairs, unlike = _pairs(found)
@@ -111,15 +113,13 @@ def verify(
         raise typer.Exit(code)
 
 
-def _read(folders: Sequence[Path]) -> "list[tuple[Bundle, Device]]":
+def _read(folders: Sequence[Path], *, trust: bool) -> "list[tuple[Bundle, Device]]":
     """Return bundles with their targets, or raise what is wrong with all of them."""
-    from tcc.compiler.cli import devices
-
     read = []
     problems: list[Diagnostic] = []
     for folder in folders:
         try:
-            read.append(devices.load(folder))
+            read.append(trusted_bundle.load(folder, trust=trust))
         except UserError as error:
             problems += error.diagnostics
     if problems:

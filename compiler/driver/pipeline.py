@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcc.compiler import passes
-from tcc.compiler.bundle import bundle_folder, manifest
+from tcc.compiler.bundle import bundle_folder, manifest, program_trust
 from tcc.compiler.bundle.bundle_folder import BundleContents
 from tcc.compiler.data import weights
 from tcc.compiler.data.dataset import DataSet
@@ -284,7 +284,8 @@ def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContent
         memory=artifact.memory,
         warnings=job.warnings,
     )
-    return BundleContents(manifest.sealed(about), files, artifact.layers, artifact.uncompiled)
+    code = tuple(file.path for file in program_trust.code(device, about.files))
+    return BundleContents(manifest.sealed(about), files, artifact.layers, artifact.uncompiled, code)
 
 
 def network(spec: Spec) -> manifest.NetworkRecord:

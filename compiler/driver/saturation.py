@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data.dataset import DataSet, check
 from tcc.compiler.driver.int8_program import CALIBRATION, REPORT
@@ -87,21 +88,20 @@ def of_artifact(found: Bundle, device: Device, data: DataSet, progress: Progress
         UserError: The artifact has no integers, or cannot be looked into here (E1267), or the
             images do not fit the network.
     """
-    about, reader = found.manifest, device.level_reader
+    about = found.manifest
     where = whole_file(str(found.folder))
     if about.calibration is None:
         message = f"this bundle computes in floats ({about.precision}), which do not saturate"
         raise fail("E1267", message, where, help="build it with --precision int8")
-    if reader is None:
+    if device.level_reader is None:
         message = f"the values of a bundle for {device.name} cannot be looked into here"
         help = "evaluate a bundle for onnxruntime or tflite of the same calibration"
         raise fail("E1267", message, where, help=help)
     written = calibration_document.read(found.folder / CALIBRATION)
     signed = {name: value.signed for name, value in written.values.items()}
     check(data, found.input)
-    values = reader.inner_levels(
-        device.target, found.model, found.input, tensors(data, found.input)
-    )
+    values = artifact_runs.inner_levels(found, device, tensors(data, found.input))
+    assert values is not None
     counted = _counted(values, signed, len(data), progress)
     if not counted.layers:
         message = "this artifact keeps floats between its layers, so that nothing can be counted"

@@ -178,9 +178,8 @@ class BuildComparison:
     def _levels(
         self, bundle: Bundle, device: Device, program: Model, tensors: Sequence[NDArray[Any]]
     ) -> Iterator[tuple[Values, Values]]:
-        reader = device.level_reader
-        assert reader is not None
-        shown = reader.inner_levels(device.target, bundle.model, bundle.input, tensors)
+        shown = artifact_runs.inner_levels(bundle, device, tensors)
+        assert shown is not None
         for tensor, values in zip(tensors, shown, strict=True):
             yield self._values(program, tensor), values
 

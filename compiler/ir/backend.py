@@ -202,6 +202,15 @@ class ImageRunner(Runner, Protocol):
 
 
 @runtime_checkable
+class CodeRunner(Runner, Protocol):
+    """A backend whose artifacts are code: running one here hands this machine to its maker."""
+
+    def code(self, names: "Iterable[str]") -> tuple[str, ...]:
+        """Return those of an artifact's files, by relative path, that running it executes."""
+        ...
+
+
+@runtime_checkable
 class NumbersReader(Protocol):
     """A backend whose artifacts' files say what they compute with."""
 

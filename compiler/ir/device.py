@@ -10,6 +10,7 @@ from tcc.compiler.ir.backend import (
     Backend,
     BoardMeasurer,
     Builder,
+    CodeRunner,
     GraphReader,
     ImageRunner,
     Measurer,
@@ -135,6 +136,13 @@ class Device:
         if isinstance(self.backend, NumbersReader):
             return self.backend.numbers(self.target, folder)
         return None
+
+    def code(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of an artifact's files, by relative path, that running it here executes.
+
+        None where a runtime reads the artifact as data.
+        """
+        return self.backend.code(names) if isinstance(self.backend, CodeRunner) else ()
 
     def operating_point_files(
         self, folder: Path, points: "Sequence[OperatingPoint]"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.backends.arm.machine import Machine
+from tcc.backends.arm.machine import PROGRAM, Machine
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.types import DType
 from tcc.compiler.support import atomic_files, bounded_process, regular_files, scratch_folders
@@ -125,7 +125,7 @@ def _batch(
 
 def program_file(folder: Path) -> Path:
     """Return the runner program of an artifact."""
-    programs = sorted(folder.glob("*-run"))
+    programs = sorted(folder.glob(f"*{PROGRAM}"))
     if len(programs) != 1:
         raise fail("E0652", "there is no runner program here", whole_file(str(folder)))
     # Absolute, since the process starts in another folder.

@@ -36,11 +36,11 @@ def sealed(folder: Path, found: manifest.Manifest) -> None:
 def commands(tcc, picture, images):
     """The three commands that run a bundle, on one."""
 
-    def run(folder: Path):
+    def run(folder: Path, *words: str):
         return {
-            RUN: tcc("run", folder, picture),
-            VERIFY: tcc("verify", folder),
-            EVAL: tcc("eval", folder, "--data", images),
+            RUN: tcc("run", folder, picture, *words),
+            VERIFY: tcc("verify", folder, *words),
+            EVAL: tcc("eval", folder, "--data", images, *words),
         }
 
     return run
@@ -352,7 +352,7 @@ def test_a_program_that_is_another(commands, runner, tmp_path, monkeypatch, text
         f"{text}\n"
     )
     sealed(folder, about(folder))
-    for command, found in commands(folder).items():
+    for command, found in commands(folder, "--trust").items():
         assert found.code == 2, (command, found.out, found.err)
         assert f"error[{code}]" in found.err
         assert label in found.err

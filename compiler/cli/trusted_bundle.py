@@ -1,0 +1,47 @@
+"""A bundle for a command that runs it: its program was built here, is signed, or is let run."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.ir.device import Device
+
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run a program that was not built here, now and later."),
+]
+
+
+def load(folder: Path, *, trust: bool) -> "tuple[Bundle, Device]":
+    """Return the bundle in a folder, whose program may run, and its target.
+
+    Raises:
+        Untrusted: It holds a program that was not built here, and nobody says that it may run.
+        UserError: As `devices.load`.
+    """
+    from tcc.compiler.bundle import program_trust
+    from tcc.compiler.cli import devices
+
+    found, device = devices.load(folder)
+    if trust:
+        return program_trust.trusted(found, device), device
+    try:
+        program_trust.check(found, device)
+    except program_trust.Untrusted as error:
+        if not _agreed(error):
+            raise
+        found = program_trust.trusted(found, device)
+    return found, device
+
+
+def _agreed(error: Exception) -> bool:
+    """Whether somebody at a terminal lets a program run, once told what that means."""
+    # Both ends: a question that nobody reads, or that a file answers, is none.
+    if not all(each and each.isatty() for each in (sys.stdin, sys.stderr)):
+        return False
+    typer.echo(str(error), err=True)
+    return typer.confirm("run it, now and later?", default=False, err=True)

@@ -1,0 +1,111 @@
+"""Programs of strangers: none runs unless it was built here, or the user says so."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tcc.backends.web.backend import Web
+from tcc.compiler.bundle import bundle_folder, manifest
+
+COMMANDS = {
+    "run": lambda tcc, folder, picture: tcc("run", folder, picture),
+    "verify": lambda tcc, folder, _: tcc("verify", folder),
+    "eval": lambda tcc, folder, _: tcc("eval", folder, "--data", "images"),
+    "bench": lambda tcc, folder, _: tcc("bench", folder),
+}
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def strange(tcc, home, state) -> Path:
+    """A whole bundle for this machine, sealed, whose program writes a file."""
+    tcc("build", "tiny.yaml", "--target", "onnxruntime")
+    folder = home / "build/tiny-onnxruntime-fp32"
+    (folder / "model/model.onnx").unlink()
+    program = folder / "model/tiny-run"
+    program.write_text(f"#!/bin/sh\necho ran > {home}/ran\n")
+    program.chmod(0o755)
+    return forged(folder, "host")
+
+
+def forged(folder: Path, target: str) -> Path:
+    """Make a bundle of another target of what lies in a folder, as a forger would."""
+    path = folder / manifest.NAME
+    found = manifest.decode(path.read_bytes(), "manifest")
+    there = (p for p in folder.rglob("*") if p.is_file() and p != path)
+    contents = {p.relative_to(folder).as_posix(): p.read_bytes() for p in there}
+    files = bundle_folder.listed(contents, frozenset({"model/tiny-run"}))
+    path.write_bytes(manifest.encode(replace(found, target=target, files=files)))
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_strangers_program_does_not_run(command, tcc, strange, picture, images, home):
+    ended = COMMANDS[command](tcc, strange, picture)
+    assert ended.code == 2, ended.err
+    assert "error[E1350]: this program was not built here" in ended.err
+    assert f"--> {strange}/model/tiny-run" in ended.err
+    assert "--trust" in ended.err
+    assert not (home / "ran").exists()
+
+
+def test_it_runs_when_the_user_says_so_now_and_later(tcc, strange, picture, home):
+    ended = tcc("run", strange, picture, "--trust")
+    assert "E0652" in ended.err  # it ran, and is no network
+    assert (home / "ran").read_text() == "ran\n"
+    (home / "ran").unlink()
+    assert "E0652" in tcc("verify", strange).err
+    assert (home / "ran").exists()
+
+
+def test_one_byte_more_is_another_program(tcc, strange, picture, home):
+    tcc("run", strange, picture, "--trust")
+    (home / "ran").unlink()
+    with (strange / "model/tiny-run").open("a") as file:
+        file.write("\n")
+    assert "E1350" in tcc("run", forged(strange, "host"), picture).err
+    assert not (home / "ran").exists()
+
+
+@pytest.mark.parametrize("spoil", ["others write", "a link", "a file", "relative"])
+def test_a_state_that_others_may_write_says_nothing(
+    spoil, tcc, strange, picture, home, state, monkeypatch
+):
+    tcc("run", strange, picture, "--trust")
+    (home / "ran").unlink()
+    place = state / "tcc" / "programs"
+    if spoil == "others write":
+        place.chmod(0o777)
+    elif spoil == "a link":
+        place.rename(home / "moved")
+        place.symlink_to(home / "moved")
+    elif spoil == "a file":
+        place.rename(home / "moved")
+        place.write_text("")
+    else:
+        monkeypatch.setenv("HOME", str(home / "nobody"))
+        monkeypatch.setenv("XDG_STATE_HOME", os.path.relpath(state))
+    ended = tcc("run", strange, picture)
+    assert ended.code == 2
+    assert "E1350" in ended.err
+    assert ("is not believed" in ended.err) == (spoil != "relative")
+    assert not (home / "ran").exists()
+
+
+def test_a_page_is_code_but_for_its_network():
+    names = ("app.js", "model.onnx", "ort/ort.wasm", "index.html")
+    assert Web().code(names) == ("app.js", "ort/ort.wasm", "index.html")
+
+
+def test_what_a_runtime_reads_needs_no_trust(tcc, home, state, picture):
+    tcc("build", "tiny.yaml", "--target", "onnxruntime")
+    assert not (state / "tcc").exists()
+    assert tcc("run", "build/tiny-onnxruntime-fp32", picture).code == 0
