@@ -141,7 +141,7 @@ def calibrate(
         device, way = _device(chosen, target), known_method(method, guard=guard)
         path = output or _default(chosen, device)
         stages("weights", 0, 1)
-        from tcc.compiler.driver import pipeline
+        from tcc.compiler.driver import pipeline, required_accuracy
         from tcc.compiler.quant import calibration_document
         from tcc.compiler.quant.methods.method import RunOptions
         from tcc.compiler.support import atomic_files
@@ -155,6 +155,7 @@ def calibrate(
         options = RunOptions(threads, batch, stages, min_images)
         wanted = pipeline.CalibrationRequest(device.name, way, options)
         made = pipeline.calibrate(chosen.spec, given, found, wanted)
+        broken = required_accuracy.refused(chosen.spec, given, made, found)
         stages("write", 0, 1)
         atomic_files.write_file(path, calibration_document.encode(made))
         package = None
@@ -164,11 +165,13 @@ def calibrate(
         stages.end()
     for notice in made.notices:
         report.notice(notice)
+    if broken:
+        report.notice(f"`build` refuses these integers: {'; '.join(broken)}")
     _print(report, path, made)
     if package and not quiet:
         calibrate_package.say(report, package)
     more = {"package": package.as_json()} if package else {}
-    report.document(_document(path, made, stages) | more)
+    report.document(_document(path, made, stages) | {"refused": broken} | more)
 
 
 def _default(chosen: ChosenSpec, device: "Device") -> Path:

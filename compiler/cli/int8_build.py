@@ -167,14 +167,14 @@ def integers(work: Int8Build, ends: Collection[bool]) -> "Int8Programs":
             another network's.
         BelowFloor: It loses too much.
     """
-    from tcc.compiler.driver import int8_program, pipeline
+    from tcc.compiler.driver import int8_program, pipeline, required_accuracy
     from tcc.compiler.frontend.accuracy_bounds import Accuracy
 
     asked, spec = work.asked, work.chosen.spec
     work.stages("passes", 0, 1)
     ready = pipeline.ready(spec, work.given, work.passing)
 
-    least = int8_program.floor(spec, Accuracy(*asked.bounds))
+    least = required_accuracy.floor(spec, Accuracy(*asked.bounds))
 
     def tell(made: "MeasuredProgram", where: str) -> None:
         _tell(work.report, made, where)

@@ -33,13 +33,18 @@ def lines(found: "Qualities") -> Iterator[str]:
 
 
 def expected(found: "Mapping[str, ExpectedLoss]") -> Iterator[str]:
-    """Yield a line an output: what is lost on unseen images, and on the worst hundredth of them."""
+    """Yield a line an output: what is lost on unseen images, and on the worst hundredth of them.
+
+    The correlation says what a small loss does not: whether the images are told apart.
+    """
     for name, one in found.items():
         what = "1 - cosine" if one.kind == "classes" else "square of the error"
+        told = one.quality.correlation if one.quality else None
+        more = "" if told is None else f"; correlation with the floats {told:.4f}"
         yield (
             f"expected of {name} on unseen images, by {one.images} that had not been learnt from:"
             f" {what} {one.loss:.1e} ({one.low:.1e} to {one.high:.1e} at 95 %), above"
-            f" {one.worst:.1e} for the worst hundredth"
+            f" {one.worst:.1e} for the worst hundredth{more}"
         )
 
 

@@ -13,7 +13,6 @@ from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.driver import pipeline
 from tcc.compiler.driver.build_plan import Int8Program, Int8Programs
 from tcc.compiler.driver.pipeline import CalibrationRequest, WeightSource
-from tcc.compiler.frontend.accuracy_bounds import Accuracy
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.passes.validate import sample
@@ -25,7 +24,7 @@ from tcc.compiler.quant.program.float_comparison import FloatComparison
 from tcc.compiler.quant.program.measured_program import MeasuredProgram
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, output_comparison, output_quality
-from tcc.compiler.reference.accuracy_floor import CORRELATION, AccuracyFloor, BelowFloor
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor, BelowFloor
 from tcc.compiler.reference.integer_program import inexact
 from tcc.compiler.reference.output_comparison import comparison_images
 from tcc.compiler.support.diagnostics import fail, whole_file
@@ -139,22 +138,6 @@ def compared(
     learn, judge = images.split()
     made = measured_program.measured(ready, calibration, comparison_images(judge, learn), progress)
     return made.comparison
-
-
-def floor(spec: Spec, asked: Accuracy) -> AccuracyFloor:
-    """Return the floor: what is asked for, or else the spec's, or else the default."""
-    own = spec.accuracy
-    correlation = _first(asked.min_correlation, own.min_correlation)
-    return AccuracyFloor(
-        _first(asked.min_cosine, own.min_cosine),
-        _first(asked.max_drop, own.max_drop),
-        CORRELATION if correlation is None else correlation,
-        _first(asked.max_error, own.max_error),
-    )
-
-
-def _first(asked: float | None, own: float | None) -> float | None:
-    return own if asked is None else asked
 
 
 def integers(

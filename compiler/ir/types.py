@@ -66,6 +66,11 @@ class TensorType:
         return TensorType(shape, self.dtype, self.scale)
 
     @property
+    def is_vector(self) -> bool:
+        """Whether there is one number a channel: a vector, or a map of one place."""
+        return self.elements == self.shape[0]
+
+    @property
     def elements(self) -> int:
         """Number of elements of one batch item."""
         return prod(self.shape)

@@ -1,17 +1,18 @@
 """How far values reach in images that were not seen: an estimate from the extremes of those seen.
 
-The extremes of images follow the generalised extreme value distribution, of which each channel has
+The extremes of maps follow the generalised extreme value distribution, of which each channel has
 a location and a scale of its own. A few dozen images tell little of its shape: it is the whole
 network's, or rarer extremes where the channel's own say so. All come from L-moments (Hosking, J. R.
 Stat. Soc. B 52, 1990), which single images sway less than variances and skewness. Few images hardly
-tell a scale either: what is known of trained networks counts as some images more.
+tell a scale either: what is known of trained networks counts as some images more. Of what is one
+number an image, `sample_tail` says it.
 
 No estimate is below what was seen, nor beyond what the value can hold whatever the image.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from math import gamma, log
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.observe.statistics import Statistics
+from tcc.compiler.quant.sample_tail import tail_level
 from tcc.compiler.quant.value_bounds import value_bounds
 
 Float64 = NDArray[np.float64]
@@ -94,11 +96,20 @@ def unseen_extremes(model: Model, statistics: Statistics) -> Mapping[str, Channe
     found = {}
     for name, seen in statistics.seen.items():
         low, high = bounds[name]
-        found[name] = ChannelExtremes(
-            # Minima are maxima of what is negated: one distribution for both ends.
-            -return_level(-seen.lows, skew, -low),
-            return_level(seen.highs, skew, high),
+        level = (
+            _vector_level if model.graph.types[name].is_vector else partial(return_level, skew=skew)
         )
+        # Minima are maxima of what is negated: one distribution for both ends.
+        found[name] = ChannelExtremes(-level(-seen.lows, bound=-low), level(seen.highs, bound=high))
+    return found
+
+
+def _vector_level(maxima: Maxima, bound: float) -> Float64:
+    """Return the level of each channel of values of one number a channel and image (channels,)."""
+    # What any channel exceeds in so few images, none exceeds in more: a class that few images have
+    # looks as if its heap were a tail.
+    most = tail_level(maxima.max(axis=1, keepdims=True), UNSEEN, bound)
+    found: Float64 = np.minimum(tail_level(maxima, UNSEEN, bound), most)
     return found
 
 
@@ -187,20 +198,26 @@ def _steps(skew: float, unseen: int) -> float:
     return float(scale * (mean - (-np.log1p(-1 / unseen)) ** shape) / shape)
 
 
-def reach_estimate(tops: Maxima, skew: float, bound: float) -> ReachEstimate:
+def reach_estimate(tops: Maxima, skew: float | None, bound: float) -> ReachEstimate:
     """Return how far magnitudes reach in unseen images.
 
     Args:
         tops: The largest magnitude of each image (images,).
-        skew: That of extremes of this network.
+        skew: That of extremes of this network; None where the values are vectors, not maps.
         bound: What none exceeds, whatever the image.
     """
-    reach = float(return_level(tops[:, None], skew, bound)[0])
+
+    def level(some: Maxima) -> float:
+        if skew is None:
+            return float(tail_level(some[:, None], UNSEEN, bound)[0])
+        return float(return_level(some[:, None], skew, bound)[0])
+
+    reach = level(tops)
     count = min(len(tops), GROUPS)
     if count < 2 or reach == 0:
         return ReachEstimate(reach, None if len(tops) < 2 else 0.0)
     part = np.arange(len(tops)) % count
     # The jackknife by groups: each estimate without a sixteenth of the images; their variance,
     # times the groups less one, is that of the estimate.
-    left = [float(return_level(tops[part != one][:, None], skew, bound)[0]) for one in range(count)]
+    left = [level(tops[part != one]) for one in range(count)]
     return ReachEstimate(reach, float(np.sqrt((count - 1) * np.var(left))) / reach)

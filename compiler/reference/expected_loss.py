@@ -8,8 +8,9 @@ import numpy as np
 
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.types import OutputKind
+from tcc.compiler.reference.accuracy_floor import Quality
 from tcc.compiler.reference.image_errors import Float64, losses
-from tcc.compiler.reference.output_comparison import StackedOutputs, judged_outputs
+from tcc.compiler.reference.output_comparison import StackedOutputs, judged_outputs, qualities
 
 FEWEST = 4
 """Fewest images that say anything."""
@@ -31,7 +32,9 @@ class ExpectedLoss:
 
     `loss` is the mean: 1 - cosine of classes, of decisions and quantities the mean square error as
     a share of the spread's square. It lies within `low` and `high` at 95 %. One image in a hundred
-    is expected to lose more than `worst`.
+    is expected to lose more than `worst`. `quality` is the same images by the measures of a build:
+    a loss may be small where outputs hardly vary, though integers do not tell images apart. Older
+    files have none.
     """
 
     kind: OutputKind
@@ -40,6 +43,7 @@ class ExpectedLoss:
     low: float
     high: float
     worst: float
+    quality: Quality | None = field(default=None, metadata={"default": None})
 
 
 def expected_losses(
@@ -57,10 +61,15 @@ def expected_losses(
     if count < FEWEST:
         return {}
     each = {o: losses(o, expected[o.name], found[o.name]) for o in judged_outputs(model)}
-    return {o.name: _expected(o.meaning, one) for o, one in each.items() if np.isfinite(one).all()}
+    measured = qualities(model, expected, found)
+    return {
+        o.name: _expected(o.meaning, one, measured[o.name])
+        for o, one in each.items()
+        if np.isfinite(one).all()
+    }
 
 
-def _expected(kind: OutputKind, found: Float64) -> ExpectedLoss:
+def _expected(kind: OutputKind, found: Float64, quality: Quality) -> ExpectedLoss:
     mean = float(found.mean())
     # Relative, as the interval is one of the logarithm: losses are positive and far from symmetric.
     spread = float(found.std(ddof=1)) / max(mean, NONE) / sqrt(len(found))
@@ -76,4 +85,5 @@ def _expected(kind: OutputKind, found: Float64) -> ExpectedLoss:
         # What was seen counts where it is worse than the normal distribution of the logarithms
         # says.
         max(rare, float(np.quantile(found, 0.99))) if mean > NONE else 0.0,
+        quality,
     )

@@ -123,7 +123,7 @@ def build(
     """
     from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.cli import devices
-    from tcc.compiler.driver import int8_program, pipeline
+    from tcc.compiler.driver import int8_program, pipeline, required_accuracy
     from tcc.compiler.frontend.accuracy_bounds import Accuracy
     from tcc.compiler.ir.precision import FP32
     from tcc.compiler.support.diagnostics import whole_file
@@ -140,7 +140,7 @@ def build(
         ready = pipeline.ready(chosen, given)
         source = _source(chosen, given, calibration, data, method)
         bounds = Accuracy(min_cosine, max_drop, min_correlation, max_error)
-        least = int8_program.floor(chosen, bounds)
+        least = required_accuracy.floor(chosen, bounds)
         found = int8_program.integers(ready, source, least, {kind.real_ends}, mixed=mixed)
     (contents,) = pipeline.build(chosen, given, (plan,), silent, found)
     return bundle_folder.read(bundle_folder.write(contents, Path(out)), devices.precision)

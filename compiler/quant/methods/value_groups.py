@@ -68,6 +68,8 @@ def value_groups(model: Model, statistics: Statistics) -> Iterator[ValueGroup]:
         tops = np.max([np.maximum(-value.low, value.high) for value in values], axis=0)
         # Below the smallest scale a value is taken for zero, and has scale 1.
         fixed = bool(raw.intersection(names)) or known[names[0]].scale < SMALLEST
+        vectors = all(model.graph.types[name].is_vector for name in names)
+        most = max(max(-bounds[name][0], bounds[name][1]) for name in names)
         yield ValueGroup(
             names,
             known[names[0]],
@@ -75,7 +77,7 @@ def value_groups(model: Model, statistics: Statistics) -> Iterator[ValueGroup]:
             min(float(value.low.min()) for value in values),
             max(float(value.high.max()) for value in values),
             jackknife_spread(tops),
-            reach_estimate(tops, skew, max(max(-bounds[n][0], bounds[n][1]) for n in names)),
+            reach_estimate(tops, None if vectors else skew, most),
             # A concat's numbers are those of its parts: counted twice, they would weigh twice.
             tuple(statistics.seen[name].sample for name in names if name not in inside),
         )

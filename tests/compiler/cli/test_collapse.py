@@ -1,5 +1,6 @@
 """A calibration spoilt on purpose: every image gets the same answer, however near it is."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -219,3 +220,27 @@ def test_what_a_calibration_says_of_itself_is_not_all(tcc, home, pictures, spoil
     assert found.code == 4, found.err
     assert "`found` is the same for 4 inputs that floats tell apart" in found.err
     assert tcc(*words, "--calibration", home / "c.json", "-q").code == 0
+
+
+@pytest.mark.parametrize("method", ["minmax", "fast"])
+@pytest.mark.parametrize("count", [3, 24])
+def test_calibrate_says_what_build_refuses(tcc, home, method, count):
+    # One picture with a few pixels a level brighter: integers cannot tell, and no cosine sees it.
+    rng = np.random.default_rng(5)
+    pixels = np.repeat(rng.integers(100, 120, (1, 12, 12, 3)), count, axis=0)
+    pixels += rng.random(pixels.shape) < np.linspace(0, 0.2, count).reshape(-1, 1, 1, 1)
+    np.savez(home / "alike.npz", images=pixels.astype(np.uint8))
+    (home / "net.yaml").write_text(spec("units: 3", "activation: softmax"))
+    words = ("net.yaml", "--seed", 1, "--data", "alike.npz", "--method", method)
+    found = tcc("calibrate", *words, "-o", "c.json")
+    assert found.code == 0
+    refused = tcc("build", "net.yaml", "--seed", 1, "--data", "alike.npz", "--calibration", "c.json",
+                  "--precision", "int8", "--target", "onnxruntime")  # fmt: skip
+    assert refused.code == 4
+    assert re.search(r"`found` (hardly tells|does not tell) the images apart", refused.err)
+    words_of_it = r"`build` refuses these integers: `found` (hardly tells|does not tell) the images"
+    assert re.search(words_of_it, found.err)
+    # Whoever gives the bound up is told of none.
+    text = (home / "net.yaml").read_text()
+    (home / "net.yaml").write_text(f"{text}accuracy: {{min_correlation: 0}}\n")
+    assert "`build` refuses" not in tcc("calibrate", *words, "-o", "c.json").err
