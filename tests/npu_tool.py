@@ -33,9 +33,15 @@ def main(words):
     assert words[4].startswith("tcc-"), words
     words[4] = ""
     assert words[: len(RUN)] == RUN, words
-    volume, image = words[len(RUN) :]
+    volume, option, images, image = words[len(RUN) :]
     folder, inside = volume.rsplit(":", 1)
-    assert inside == "/data", volume
+    assert (inside, option) == ("/data", "-v"), volume
+    archive, inside, mode = images.rsplit(":", 2)
+    link = Path(folder) / "calibration.tar"
+    assert (str(link.readlink()), mode) == (inside, "ro")
+    # What a container sees under a name of its own.
+    link.unlink()
+    link.symlink_to(archive)
     assert image in IMAGES[:2], image
     head, *lines = [line for line in sys.stdin.read().splitlines() if not line.startswith("#")]
     assert head == "set -ex"

@@ -128,9 +128,9 @@ def found(network: str) -> PackageRow:
 
 def package(contents: BundleContents) -> Files:
     """Return the files of a bundle's package."""
-    start = f"{MODEL}/"
-    listed = contents.files.items()
-    return {path.removeprefix(start): data for path, data in listed if path.startswith(start)}
+    start, listed = f"{MODEL}/", contents.files.items()
+    own = {path.removeprefix(start): data for path, data in listed if path.startswith(start)}
+    return {**own, **contents.beside}
 
 
 def looked_into(contents: BundleContents, chip: Chip, spec: Spec, data: DataSet) -> float:

@@ -15,8 +15,9 @@ manifest.json has an entry `compiled`. Bring the log back to see how near the NP
     tcc verify BUNDLE --logs {name}.out/log.txt
 
 calibration.tar holds {count} of the images that calibrated this network, as the network sees
-them after resize and crop. They leave with this folder. No other file has images of yours;
-goldens/ has the bundle's own.
+them after resize and crop. It lies beside the bundle, as {name}.calibration.tar, and is no part
+of it, unless `--include-images` put it into this folder; build.sh shows it to the tool and copies
+it nowhere. No other file has images of yours; goldens/ has the bundle's own.
 """
 V1 = """
 The tool finds its scales by itself: it takes none from outside. report/int8.json of the bundle

@@ -1,8 +1,11 @@
 """The commands that compile a package: one to type, and those that it has run in the container."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+ARCHIVE = "calibration.tar"
+"""The file of what a network is calibrated with."""
 LOG = "log.txt"
 DONE = "tcc: every command is done"
 """The last line of a log, unless a command failed, or the log is cut off."""
@@ -19,10 +22,18 @@ BUILD = """\
 #
 # FOLDER, by default beside the bundle, gets a copy of the package, the compiled network and
 # {log}, of which `tcc verify BUNDLE --logs FOLDER/{log}` tells how near the NPU comes.
-# IMAGE=name:tag chooses the image. The tool wants some 32 GB of memory.
+# IMAGE=name:tag chooses the image. The tool wants some 32 GB of memory. The images to calibrate
+# with lie beside the bundle, in {name}.{archive}, unless CALIBRATION names the file.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=${{1:-$here/../../{name}.out}}
+calibration=${{CALIBRATION:-$here/../../{name}.{archive}}}
+[ ! -f "$here/{archive}" ] || calibration=$here/{archive}
+if [ "$(sha256sum <"$calibration" | cut -d ' ' -f 1)" != {digest} ]; then
+    echo "$calibration is not what this package was built with: set CALIBRATION" >&2
+    exit 2
+fi
+calibration=$(realpath "$calibration")
 image=${{IMAGE:-$(docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' |
     grep -E '^({images}):' | sort -V | tail -n 1)}}
 if [ -z "$image" ]; then
@@ -31,13 +42,17 @@ if [ -z "$image" ]; then
 fi
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-cp -R "$here/." "$out"
+for each in "$here"/*; do
+    [ "$each" = "$here/{archive}" ] || cp -R "$each" "$out"
+done
 rm -f "$out/{result}" "$out/{log}"
 name=tcc-$$-$(date +%s)
-trap 'docker rm -f "$name" >/dev/null 2>&1 || true' EXIT
+trap 'docker rm -f "$name" >/dev/null 2>&1 || true; rm -f "$out/{archive}"' EXIT
 trap 'exit 143' HUP INT TERM
-docker run -i --rm --name "$name" --net host --shm-size 32g -v "$out:/data" "$image" \\
-    <"$here/compile.sh" 2>&1 | tee "$out/{log}"
+# Images are copied nowhere: the container sees the file itself.
+ln -sf "/{archive}" "$out/{archive}"
+docker run -i --rm --name "$name" --net host --shm-size 32g -v "$out:/data" \\
+    -v "$calibration:/{archive}:ro" "$image" <"$here/compile.sh" 2>&1 | tee "$out/{log}"
 if [ ! -f "$out/{result}" ]; then
     echo "{tool} made no {result}: its last words are in $out/{log}" >&2
     exit 1
@@ -59,11 +74,23 @@ class NpuTool:
     result: str
 
 
-def build(tool: NpuTool, name: str) -> bytes:
-    """Return the command to type where docker is; `name` is the bundle's."""
-    images = "|".join(tool.images)
+def build(tool: NpuTool, name: str, archive: bytes) -> bytes:
+    """Return the command to type where docker is.
+
+    Args:
+        tool: What compiles the package.
+        name: The bundle's.
+        archive: What it is calibrated with.
+    """
     return BUILD.format(
-        tool=tool.name, images=images, result=tool.result, log=LOG, name=name, done=DONE
+        tool=tool.name,
+        images="|".join(tool.images),
+        result=tool.result,
+        log=LOG,
+        name=name,
+        done=DONE,
+        archive=ARCHIVE,
+        digest=hashlib.sha256(archive).hexdigest(),
     ).encode()
 
 

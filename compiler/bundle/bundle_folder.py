@@ -33,7 +33,8 @@ class BundleContents:
     """A bundle that is not on a disk yet: bytes by path, and what its manifest says.
 
     `layers` is what computes each layer, and `uncompiled` why no tool compiled a package, as an
-    artifact has them; `code` are the paths of files that running it here executes.
+    artifact has them; `code` are the paths of files that running it here executes. `beside` are
+    files with images of the user's: they lie beside the folder, and no manifest lists them.
     """
 
     manifest: Manifest
@@ -41,6 +42,7 @@ class BundleContents:
     layers: Mapping[str, str] = field(default_factory=dict)
     uncompiled: str = ""
     code: tuple[str, ...] = ()
+    beside: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -76,6 +78,11 @@ class Bundle:
 def name(model: str, target: str, precision: str) -> str:
     """Return what a bundle's folder is called."""
     return f"{model}-{target}-{precision}"
+
+
+def beside(folder: Path, end: str) -> Path:
+    """Return the place of a file that lies beside a bundle."""
+    return folder.with_name(f"{folder.name}.{end}")
 
 
 def listed(contents: Mapping[str, bytes], executable: frozenset[str]) -> tuple[BundleFile, ...]:
@@ -130,6 +137,8 @@ def write(
         if accept:
             accept(Bundle(fresh, about, trusted=True))
 
+    for end, data in contents.beside.items():
+        atomic_files.write_file(beside(folder, end), data)
     atomic_files.write_tree(folder, all_files, executable, replaceable, check)
     known_programs.add(file.sha256 for file in about.files if file.path in contents.code)
     return folder

@@ -73,6 +73,13 @@ Probes = Annotated[
         help="Put the integer program into each bundle: `tcc verify` then compares each layer.",
     ),
 ]
+IncludeImages = Annotated[
+    bool,
+    typer.Option(
+        "--include-images",
+        help="Put the images that a maker's tool calibrates with into its package, not beside it.",
+    ),
+]
 UseTool = Annotated[
     bool,
     typer.Option("--tool/--no-tool", help="Have a maker's tool compile a package, if it is here."),
@@ -114,6 +121,7 @@ def build(
     agree: Agree = 0,
     probes: Probes = False,
     tool: UseTool = True,
+    include_images: IncludeImages = False,
     passes: PassesOption = None,
     verify_passes: VerifyOption = False,
     json: Json = False,
@@ -133,8 +141,9 @@ def build(
     report = Report(json, quiet, verbose)
     bounds = (min_cosine, max_drop, min_correlation, max_error)
     asked = Int8Options(
-        calibration, data, method, guard, bounds, mixed, split, min_images, agree, probes
-    )
+        calibration, data, method, guard, bounds, mixed, split, min_images, agree, probes,
+        include_images,
+    )  # fmt: skip
     with report.stages() as stages:
         stages("spec", 0, 1)
         chosen = choose(spec, settings, strict)
@@ -181,14 +190,15 @@ def _written(
     from tcc.compiler.driver import pipeline
 
     report, stages, spec, given = work.report, work.stages, work.chosen.spec, work.given
-    built = pipeline.build(spec, given, plans, stages, whole, work.passing)
+    images = work.asked.images
+    built = pipeline.build(spec, given, plans, stages, whole, work.passing, images=images)
     for plan, contents in zip(plans, built, strict=True):
         _remark(report, contents, told)
         made = write(contents, plan, out, check)
         # Building once more only to be weighed is not for those who would not see the figure.
         compared = not plan.precision.full and (report.json or not report.quiet)
         full = pipeline.full_size(spec, given, plan.device, stages) if compared else None
-        yield dataclasses.replace(made, full=full, archive=_archive(plan))
+        yield dataclasses.replace(made, full=full, archive=_archive(made, plan))
 
 
 def _plans(
@@ -243,8 +253,15 @@ def _remark(report: Report, contents: "BundleContents", told: Collection[str]) -
             report.notice(f"{each.code}: {each.message}: {each.found}; {each.rule}")
 
 
-def _archive(plan: "Plan") -> str:
-    return plan.device.packager.archive if plan.device.packager else ""
+def _archive(made: WrittenBundle, plan: "Plan") -> Path | None:
+    """Return the file of images of a package: in it, or beside it."""
+    from tcc.compiler.bundle import bundle_folder
+
+    if plan.device.packager is None:
+        return None
+    name = plan.device.packager.archive
+    inside = made.folder / bundle_folder.MODEL / name
+    return inside if inside.exists() else bundle_folder.beside(made.folder, name)
 
 
 def _judge(written: "Sequence[WrittenBundle]") -> None:

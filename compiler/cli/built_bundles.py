@@ -21,8 +21,9 @@ def say(report: Report, written: "Sequence[WrittenBundle]", stages: Stages) -> N
         report.text(f"  {_sizes(each)}")
         report.text(f"  {each}")
         if each.archive:
-            text = "holds images of the calibration: they leave with the package"
-            report.text(f"  model/{each.archive} {text}")
+            inside = each.folder in each.archive.parents
+            text = "they leave with the package" if inside else "no part of the package"
+            report.text(f"  {each.archive} holds images of the calibration: {text}")
             tool_report.say(report, each.folder, each.tool, each.uncompiled)
         if report.verbose:
             rows = [(f"  {file.path}", size(file.bytes)) for file in each.manifest.files]

@@ -99,6 +99,7 @@ class Int8Options:
     min_images: int = 1
     agree: int = 0
     probes: bool = False
+    images: bool = False
 
     def check(self, precisions: Iterable[Precision]) -> None:
         """Refuse options that only integers understand where nothing has them (E0601)."""
@@ -112,6 +113,7 @@ class Int8Options:
             "--mixed": self.mixed or None,
             "--min-images": self.min_images if self.min_images > 1 else None,
             "--probes": self.probes or None,
+            "--include-images": self.images or None,
         }
         idle = [name for name, value in given.items() if value is not None]
         if idle and not any(each.calibrated for each in precisions):

@@ -32,8 +32,8 @@ class WrittenBundle:
     agreement: tuple[Agreement, ...]
     unchecked: str
     full: int | None = None
-    archive: str = ""
-    """The file of a package for a maker's tool that holds images; empty for all else."""
+    archive: Path | None = None
+    """The file of images that a package for a maker's tool takes; None for all else."""
     layers: Mapping[str, str] = field(default_factory=dict)
     """What computes each layer, where the target's own kernels do."""
     uncompiled: str = ""

@@ -38,7 +38,10 @@ class WeightSource:
 
 @dataclass(frozen=True, slots=True)
 class BundleJob:
-    """What the bundles of all targets of one build share; `files` are not the targets' own."""
+    """What the bundles of all targets of one build share; `files` are not the targets' own.
+
+    `images` says whether a bundle may hold images that the user gave.
+    """
 
     spec: Spec
     given: WeightSource
@@ -48,6 +51,7 @@ class BundleJob:
     goldens: manifest.Goldens
     files: Mapping[str, bytes]
     warnings: tuple[manifest.BuildWarning, ...] = ()
+    images: bool = False
 
 
 def read_weights(path: Path, graph: Graph, warn: weights.Warn = weights.quiet) -> WeightSource:
@@ -105,6 +109,8 @@ def build(
     progress: Progress,
     integers: Int8Programs | None = None,
     lower: Lower = passes.run,
+    *,
+    images: bool = False,
 ) -> Iterator[BundleContents]:
     """Yield the bundle of each target, in order; at an integer precision, of `integers`.
 
@@ -115,6 +121,7 @@ def build(
         progress: Told of each stage.
         integers: The programs of targets whose precision is one of integers, by their ends.
         lower: Takes the model through a target's passes.
+        images: Whether a bundle may hold images that the user gave.
 
     Raises:
         UserError: A target refuses the graph (E0607), said before any work is done, or the
@@ -141,7 +148,7 @@ def build(
         contract = lean if kind.integer else model.graph
         said = _warnings(plan, start.graph, own)
         about = own.calibrated if own else None
-        job = BundleJob(spec, given, kind, contract, about, golden, files, said)
+        job = BundleJob(spec, given, kind, contract, about, golden, files, said, images)
         yield _packed(job, device, _made(plan, start, own, spec.name, progress))
 
 
@@ -264,7 +271,9 @@ def _made(
 
 
 def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContents:
-    files = {f"{bundle_folder.MODEL}/{path}": data for path, data in artifact.files.items()}
+    ends = (device.packager.archive,) if device.packager and not job.images else ()
+    own = {path: data for path, data in artifact.files.items() if path not in ends}
+    files = {f"{bundle_folder.MODEL}/{path}": data for path, data in own.items()}
     files |= job.files
     executable = frozenset(f"{bundle_folder.MODEL}/{path}" for path in artifact.executable)
     about = manifest.Manifest(
@@ -285,7 +294,9 @@ def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContent
         warnings=job.warnings,
     )
     code = tuple(file.path for file in program_trust.code(device, about.files))
-    return BundleContents(manifest.sealed(about), files, artifact.layers, artifact.uncompiled, code)
+    beside = {end: artifact.files[end] for end in ends}
+    whole = manifest.sealed(about)
+    return BundleContents(whole, files, artifact.layers, artifact.uncompiled, code, beside)
 
 
 def network(spec: Spec) -> manifest.NetworkRecord:

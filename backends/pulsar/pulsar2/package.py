@@ -44,7 +44,7 @@ def files(sources: PackageSources, chip: Chip) -> dict[str, bytes]:
         "model_qdq.onnx": qdq_onnx(sources.program, chip),
         "model.onnx": npu_onnx(sources.floats, chip).SerializeToString(deterministic=True),
         config.ARCHIVE: archive,
-        "build.sh": scripts.build(TOOL, sources.name),
+        "build.sh": scripts.build(TOOL, sources.name, archive),
         "compile.sh": scripts.inside(_commands(floats, chip, len(sources.goldens))),
         "goldens/list.txt": "".join(f"{number}\n" for number in numbers).encode(),
         "README.txt": readme(chip, count, sources.name, image=data.takes_levels(floats)),

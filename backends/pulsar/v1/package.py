@@ -43,7 +43,7 @@ def files(model: Model, sources: PackageSources, chip: Chip) -> dict[str, bytes]
         "model.onnx": npu_onnx(model, chip).SerializeToString(deterministic=True),
         "config.prototxt": text,
         config.ARCHIVE: archive,
-        "build.sh": scripts.build(TOOL, sources.name),
+        "build.sh": scripts.build(TOOL, sources.name, archive),
         "compile.sh": scripts.inside(_commands(source, len(sources.goldens))),
         "README.txt": readme(chip, count, sources.name, image=data.takes_levels(source)),
         "labels.json": contract.labels(graph),

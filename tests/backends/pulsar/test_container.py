@@ -30,9 +30,10 @@ def test_ten_is_newer_than_nine():
 
 @pytest.mark.usefixtures("docker")
 def test_the_command_to_type_takes_the_same(tmp_path):
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "build.sh").write_bytes(scripts.build(TOOL, "net"))
+    package = tmp_path / "net/model"
+    package.mkdir(parents=True)
+    (package / "build.sh").write_bytes(scripts.build(TOOL, "net", b"images"))
+    (tmp_path / "net.calibration.tar").write_bytes(b"images")
     (package / "compile.sh").write_text("true\n")
     words = ["sh", str(package / "build.sh"), str(tmp_path / "out")]
     said = subprocess.run(words, capture_output=True, text=True, check=False).stdout

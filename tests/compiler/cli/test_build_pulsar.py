@@ -35,7 +35,7 @@ def test_packages_of_odd_networks_are_compiled(tcc, home, odd, images, docker, n
     learn = {trained(path, source) for path in learnt(images)}
     for target in ALL:
         bundle = home / f"build/odd-{target}-int8"
-        archive = members(bundle / "model/calibration.tar")
+        archive = members(home / f"build/odd-{target}-int8.calibration.tar")
         assert [each.name[:4] for each, _ in archive] == [f"{n:04d}" for n in range(1, 8)]
         assert {(each.mtime, each.uid, each.gid, each.uname, each.mode) for each, _ in archive} == {
             (0, 0, 0, "", 0o644)
@@ -106,7 +106,7 @@ def test_numbers_that_are_no_image_come_as_numbers(tcc, home, no_docker):
     for target, suffix in (("ax620", ".bin"), ("ax650", ".npy")):
         found = build(tcc, target, "data.npz")
         assert found.code == 0, found.err
-        archive = members(home / f"build/odd-{target}-int8/model/calibration.tar")
+        archive = members(home / f"build/odd-{target}-int8.calibration.tar")
         assert {Path(each.name).suffix for each, _ in archive} == {suffix}
         sizes = {len(data) - (128 if suffix == ".npy" else 0) for _, data in archive}
         assert sizes == {4 * 2 * 4 * 4}
@@ -129,7 +129,8 @@ def test_nothing_here_runs_a_package(tcc, home, odd, images, picture, no_docker)
     odd("two")
     found = build(tcc, "ax620", images)
     assert found.code == 0
-    assert "model/calibration.tar holds images of the calibration: they leave with" in found.out
+    said = "build/odd-ax620-int8.calibration.tar holds images of the calibration: no part of the"
+    assert said in found.out
     assert "  not compiled: docker is not here. Where docker has the tool's image:" in found.out
     assert "    sh build/odd-ax620-int8/model/build.sh" in found.out.splitlines()
     for words in (("run", picture), ("verify",)):
@@ -202,7 +203,7 @@ def test_calibrating_writes_the_images_and_the_cosines(tcc, home, odd, images, n
     with Image.open(files[1]) as picture:
         assert picture.format == "PNG"
     assert build(tcc, target, images, "-q").code == 0
-    archive = (home / f"build/odd-{target}-int8/model/calibration.tar").read_bytes()
+    archive = (home / f"build/odd-{target}-int8.calibration.tar").read_bytes()
     assert files[0].read_bytes() == archive
     text = tcc("calibrate", "odd.yaml", "--target", target, "--data", images).out
     assert re.search(r"^  odd, set, logits  #+ +[01]\.[0-9]{6}$", text, re.MULTILINE)
