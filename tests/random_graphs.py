@@ -39,7 +39,8 @@ def same_shape(channels: int) -> st.SearchStrategy[Op]:
         Sigmoid(), LeakyRelu(0.2), HardSwish(), Dropout(), Identity(),
         Slice(0, channels), ChannelShuffle(channels), Pad(0),
         Conv(channels, (1, 1)), Conv(channels, (1, 1)), Conv(channels, (3, 3), padding=1, bias=False),
-        Conv(channels, (3, 3), padding=1, groups=channels), MaxPool((3, 3), (1, 1), 1),
+        Conv(channels, (3, 3), padding=1, groups=channels), Conv(channels, (1, 1), groups=channels),
+        MaxPool((3, 3), (1, 1), 1),
         AvgPool((3, 3), (1, 1), 1), AvgPool((3, 3), (1, 1), 1, count_include_pad=False),
     ]  # fmt: skip
     return st.sampled_from(every)

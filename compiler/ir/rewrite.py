@@ -29,11 +29,12 @@ NodeWeights: TypeAlias = "tuple[NDArray[np.float32], ...]"
 
 @dataclass(frozen=True, slots=True)
 class ChainedOp:
-    """An op that reads the value of the one before it, and nothing else."""
+    """An op that reads the value of the one before it, and then `others`."""
 
     op: Op
     weights: NodeWeights
     at: Span
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +162,9 @@ def _place(
     node: Node, new: Replacement, view: RewriteContext, users: Mapping[str, set[str]]
 ) -> None:
     """Put a chain of nodes in a node's place."""
-    inputs = new.inputs
+    name = ""
     for step in (chain := (ChainedOp(new.op, new.weights, new.at), *new.then)):
+        inputs = (name, *step.others) if name else new.inputs
         # The last of a chain bears the node's name, since it has its meaning; the others get new
         # ones.
         name = (
@@ -178,7 +180,6 @@ def _place(
         view.made[name] = made
         view.types[name] = made.type
         view.weights.update(zip(params, step.weights, strict=True))
-        inputs = (name,)
 
 
 def _unshared(name: str, node: Node, users: Mapping[str, set[str]]) -> str:

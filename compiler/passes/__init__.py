@@ -24,6 +24,7 @@ from tcc.compiler.passes.lower_pool import lower_pool
 from tcc.compiler.passes.lower_scale_shift import lower_scale_shift
 from tcc.compiler.passes.merge_linear import merge_linear
 from tcc.compiler.passes.merge_parallel import merge_parallel
+from tcc.compiler.passes.merge_sum import merge_sum
 from tcc.compiler.passes.pool_first import pool_first
 from tcc.compiler.passes.raw_input import raw_input
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, nearest
@@ -31,7 +32,7 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, neares
 PASSES: tuple[Pass, ...] = (
     drop_train_only, drop_identity, common_subexpression,
     fold_scale, fold_ahead, lower_batch_norm,
-    fold_pad, fuse_clamps, merge_linear, merge_parallel,
+    fold_pad, fuse_clamps, merge_linear, merge_sum, merge_parallel,
     pool_first, raw_input, lower_linear, lower_scale_shift, lower_pool, fill_bias,
 )  # fmt: skip
 """Every pass there is."""
@@ -44,7 +45,8 @@ FOLDED: tuple[Pass, ...] = (*PLAIN, fold_scale, lower_batch_norm)
 
 INFERENCE: tuple[Pass, ...] = (
     *PLAIN, common_subexpression,
-    fold_scale, fold_pad, fold_ahead, fuse_clamps, merge_linear, lower_batch_norm, pool_first,
+    fold_scale, fold_pad, fold_ahead, fuse_clamps, merge_linear, merge_sum,
+    lower_batch_norm, pool_first,
 )  # fmt: skip
 """From what is trained to what a device runs: nothing train-only, no layer that another one can
 do as well, and as few products as that takes.
@@ -52,8 +54,9 @@ do as well, and as few products as that takes.
 A norm goes into the layer before it first, where no border is in the way of its shift. Borders then
 go into convolutions, since a norm in front of one is next to no layer; and what is left of the
 norms goes into layers behind them. Clamps that do nothing are left out before layers are merged,
-which they keep apart. What is a norm still becomes a scale; poolings move last, past convolutions
-that have got their last form."""
+which they keep apart; layers in a row are merged before the sums of such, which then see one layer
+a branch, and these before a norm among the branches becomes a scale of its own. Poolings move last,
+past convolutions that have got their last form."""
 
 INT8: tuple[Pass, ...] = (
     *INFERENCE,

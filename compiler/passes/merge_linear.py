@@ -42,11 +42,12 @@ def _joined(source: Node, node: Node, view: RewriteContext) -> Replacement | Non
         case Linear(), Linear() as linear:
             weight, bias = _chained(_tensors(source, view), _tensors(node, view))
             return _merged(replace(linear, bias=True), source, rounded(weight, bias), node)
-        case Conv() as one, Conv() as two if _pointwise(two):
-            return _behind(one, two, source, node, view)
-        # A stride in the first would put gaps between the taps of the second.
-        case Conv() as one, Conv() as two if _pointwise(one) and one.stride == (1, 1):
-            return _before(one, two, source, node, view)
+        case Conv() as one, Conv() as two:
+            found = _behind(one, two, source, node, view) if _pointwise(two) else None
+            # A stride in the first would put gaps between the taps of the second.
+            if found is None and _pointwise(one) and one.stride == (1, 1):
+                return _before(one, two, source, node, view)
+            return found
     return _scales(source, node, view)
 
 

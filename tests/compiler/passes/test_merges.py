@@ -1,18 +1,22 @@
 """Nodes that are equal, in a row or beside each other become one."""
 
+import numpy as np
 import pytest
+import torch
 from nets import Steps
 from passes_nets import after, chain, model, words
 
 from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.printer import show
+from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import (
     Add,
     BatchNorm,
     Concat,
     Conv,
     DepthwiseConv,
+    GlobalAvgPool,
     Linear,
     MaxPool,
     Op,
@@ -20,7 +24,16 @@ from tcc.compiler.ops import (
     Scale,
     ScaleShift,
 )
-from tcc.compiler.passes import common_subexpression, merge_linear, merge_parallel
+from tcc.compiler.passes import (
+    INFERENCE,
+    INT8,
+    common_subexpression,
+    fold_scale,
+    merge_linear,
+    merge_parallel,
+    merge_sum,
+    run,
+)
 
 
 def forked(*ops: Op) -> Steps:
@@ -61,6 +74,8 @@ def test_equal_weights_make_layers_equal_and_others_do_not() -> None:
         (Conv(6, (3, 3), groups=3), DepthwiseConv((1, 1))),
         (DepthwiseConv((1, 1)), Conv(4, (3, 3), groups=2, bias=False)),
         (DepthwiseConv((1, 1), bias=False), DepthwiseConv((3, 3), padding=1)),
+        (DepthwiseConv((1, 1)), Conv(4, (1, 1))),
+        (DepthwiseConv((1, 1)), Conv(4, (1, 1), (2, 2), groups=2, bias=False)),
     ],
 )
 def test_convolutions_in_a_row_become_one(ops: tuple[Op, ...]) -> None:
@@ -126,3 +141,133 @@ def test_those_that_step_otherwise_stay_apart() -> None:
     add("three", Conv(4, (1, 1), groups=2), "image")
     before = model(add.graph(*(Output(f"out_{n}", n) for n in ("one", "two", "three"))))
     assert after(before, merge_parallel) == words(before)
+
+
+def summed(*branches: tuple[Op, ...], shape: tuple[int, int, int] = (6, 9, 9)) -> Model:
+    """Return the sum of chains on one value; an empty chain is the value itself."""
+    add, ends = Steps(*shape), []
+    start = add("start", Relu(), "image")
+    for i, branch in enumerate(branches):
+        add.last = start
+        for j, op in enumerate(branch):
+            add(f"branch_{i}_{j}", op)
+        ends.append(add.last)
+    add("sum", Add(), *ends)
+    add("end", Relu())
+    return model(add.graph())
+
+
+REP_VGG = ((Conv(6, (3, 3), padding=1, bias=False), BatchNorm()),
+           (Conv(6, (1, 1), bias=False), BatchNorm()))  # fmt: skip
+MOBILE_ONE = ((DepthwiseConv((3, 3), padding=1, bias=False), BatchNorm()),
+              (DepthwiseConv((1, 1), bias=False), BatchNorm()))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "branches",
+    [
+        (*REP_VGG, (BatchNorm(),)),
+        (*MOBILE_ONE, MOBILE_ONE[0], (BatchNorm(),)),
+        (REP_VGG[1], REP_VGG[1], (BatchNorm(),)),
+        ((Conv(6, (3, 3), (2, 2), 1),), (Conv(6, (1, 1), (2, 2)),)),
+        ((Conv(6, (3, 3), padding=1),), (Conv(6, (3, 1), padding=(1, 0)),), (Conv(6, (1, 3), padding=(0, 1)),)),
+        ((Conv(6, (5, 5), padding=2),), (Conv(6, (3, 3), padding=2, dilation=(2, 2)),), ()),
+        ((Conv(6, (3, 3), padding=2, dilation=(2, 2), groups=2),), (Conv(6, (1, 1), groups=6),)),
+        ((Conv(6, (4, 4), padding=(1, 1, 2, 2), groups=2),), (Conv(6, (1, 1), groups=2),), (Scale(-2.0, 1.0),)),
+        ((Conv(6, (3, 3), padding=(0, 0, 2, 2)),), (Conv(6, (2, 2), padding=(0, 0, 1, 1)),), ()),
+        ((Conv(6, (1, 1)),), (DepthwiseConv((1, 1)),), (ScaleShift(),)),
+    ],
+)  # fmt: skip
+def test_branches_of_a_sum_become_one(branches: tuple[tuple[Op, ...], ...]) -> None:
+    before = summed(*branches)
+    assert after(before, *INFERENCE) == ["relu", "conv", "relu"]
+    assert cost(merge_sum(before).graph).macs <= cost(before.graph).macs
+    assert after(before, *INT8).count("add") == 0
+
+
+@pytest.mark.parametrize(
+    "branches",
+    [
+        ((Conv(6, (3, 3), padding=1), Relu()), (Conv(6, (1, 1)),)),
+        ((Conv(6, (1, 3), padding=(0, 1)),), (Conv(6, (3, 1), padding=(1, 0)),)),  # 9 taps for 6
+        ((DepthwiseConv((3, 3), padding=1),), (Conv(6, (1, 1)),)),  # 9 * 6 for 9 + 6
+        ((Conv(6, (3, 3), padding=2, dilation=(2, 2)),), (Conv(6, (2, 2), padding=(0, 0, 1, 1)),)),
+        ((BatchNorm(),), ()),
+        ((Conv(6, (1, 1)),), (GlobalAvgPool(), Conv(6, (1, 1)))),  # one number for all pixels
+    ],
+)  # fmt: skip
+def test_branches_that_none_holds_stay(branches: tuple[tuple[Op, ...], ...]) -> None:
+    before = summed(*branches)
+    assert after(before, merge_sum) == words(before)
+
+
+def test_what_else_is_summed_stays_summed() -> None:
+    before = summed(*REP_VGG, (MaxPool((3, 3), (1, 1), 1),), (BatchNorm(),))
+    assert after(before, *INFERENCE) == ["relu", "max_pool", "conv", "add", "relu"]
+    text = show(merge_sum(before).graph)
+    assert "%sum = add(" in text
+
+
+def test_sums_of_two_within_one_another_become_one() -> None:
+    add = Steps(6, 9, 9)
+    start = add("start", Relu(), "image")
+    add("wide", Conv(6, (3, 3), padding=1), start)
+    add("narrow", Conv(6, (1, 1)), start)
+    add("norm", BatchNorm(), start)
+    add("inner", Add(), "narrow", "norm")
+    add("outer", Add(), "wide", "inner")
+    assert after(model(add.graph()), merge_sum) == ["relu", "conv"]
+
+
+def test_a_branch_that_others_read_stays() -> None:
+    add = Steps(6, 9, 9)
+    add("wide", Conv(6, (3, 3), padding=1), "image")
+    add("narrow", Conv(6, (1, 1)), "image")
+    add("sum", Add(), "wide", "narrow")
+    before = model(add.graph(Output("a", "sum"), Output("b", "narrow")))
+    assert after(before, merge_sum) == words(before)
+
+
+def test_a_branch_that_is_read_twice_counts_twice() -> None:
+    add = Steps(6, 9, 9)
+    add("wide", Conv(6, (3, 3), padding=1), "image")
+    add("twice", Add(), "wide", "wide")
+    assert after(model(add.graph()), merge_sum) == ["conv"]
+
+
+def random_sum(stream: np.random.Generator) -> Model:
+    """Return a sum of a convolution and of others whose windows lie within its own."""
+    tall, broad, up, left, groups = (
+        int(n) for n in stream.integers((1, 1, 0, 0, 1), (6, 6, 3, 3, 4))
+    )
+    step = (int(stream.integers(1, 3)), 1)
+    whole = Conv(6, (tall, broad), step, (up, left, 2, 2), groups=groups, bias=bool(up))
+    add, ends = Steps(6, 8, 9), []
+    for i in range(int(stream.integers(2, 5))):
+        # One tap, or two with a gap, of the first's; where a border would be below 0 there is none.
+        row, column = (
+            int(stream.integers(0, min(side, pad + 1))) for side, pad in ((tall, up), (broad, left))
+        )
+        gap = 2 if row + 2 < tall and i % 2 else 0
+        pads = (up - row, left - column, 2 - (tall - 1 - row - gap), 2 - (broad - 1 - column))
+        fits = i and min(pads) >= 0
+        part = Conv(6, (2 if gap else 1, 1), step, pads, (max(gap, 1), 1), 6 if i == 2 else groups)
+        ends.append(add(f"branch_{i}", part if fits else whole, "image"))
+        if i != 1:
+            ends[-1] = add(f"norm_{i}", BatchNorm())
+    add("sum", Add(), *(ends[i] for i in stream.permutation(len(ends))))
+    return model(add.graph())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_sums_are_the_same_in_float64(seed: int) -> None:
+    before = random_sum(np.random.default_rng(seed))
+    made = run(before, (fold_scale, merge_sum))
+    assert words(made) == ["conv"]
+    x = torch.tensor(np.random.default_rng(seed).standard_normal((1, 6, 8, 9)))
+    with torch.no_grad():
+        expected, found = (
+            module(each.graph, each.weights).eval().double()(x)["logits"] for each in (before, made)
+        )
+    # Each weight and bias is rounded to float32 once.
+    assert float((found - expected).abs().max()) <= 3e-7 * max(1.0, float(expected.abs().max()))

@@ -3,17 +3,29 @@
 import numpy as np
 import pytest
 import torch
-from nets import dense, gated
+from nets import Steps, dense, gated
 from op_cases import trained
 
-from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.ops import Add, BatchNorm, Conv, DepthwiseConv
 from tcc.compiler.passes import INT8, run
 from tcc.compiler.support.unhandled import UnhandledError
 from tcc.compiler.train.traced_arrays import TracedArray
 
 
-@pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+def branches() -> Graph:
+    """Branches that are summed, which become one convolution."""
+    add = Steps(6, 7, 7, name="branches")
+    add("wide", Conv(6, (3, 3), padding=1, groups=2, bias=False), "image")
+    add("wide_bn", BatchNorm())
+    add("deep", DepthwiseConv((1, 1)), "image")
+    add("norm", BatchNorm(), "image")
+    add("sum", Add(), "wide_bn", "deep", "norm", "image")
+    return add.graph()
+
+
+@pytest.mark.parametrize("graph", [dense(), gated(), branches()], ids=lambda g: g.name)
 def test_passes_see_no_difference(graph):
     lean = for_inference(graph)
     weights = {name: value for name, value in trained(graph).items() if name in lean.params}
