@@ -127,7 +127,7 @@ class MicroMatrix(MicroConvolution):
     def spaces(self) -> tuple[Space, ...]:
         """The memory of the arguments."""
         w, filled = self.window, self.groups * self.padded
-        source = Space(self.groups * w.channels * w.size[0] * w.size[1], _levels(w))
+        source = Space(self.groups * w.channels * w.size[0] * w.size[1], w.levels)
         return (
             source,
             Space(self.groups * self.weights, "int8"),
@@ -172,7 +172,7 @@ class MicroVector(MicroKernelCaller):
         """The memory of the arguments."""
         padded = -(-self.filters // self.record.filters) * self.record.filters
         return (
-            Space(self.window.channels, _levels(self.window)),
+            Space(self.window.channels, self.window.levels),
             Space(padded * self.row, "int8"),
             Space(padded, "int32"),
             Space(padded),
@@ -205,14 +205,10 @@ class MicroDepthwise(MicroConvolution):
         """The memory of the arguments."""
         w = self.window
         return (
-            Space(self.channels * w.size[0] * w.size[1], _levels(w)),
+            Space(self.channels * w.size[0] * w.size[1], w.levels),
             Space(self.filters * self.taps, "int16"),
             Space(self.filters, "int32"),
             Space(self.filters),
             Space(len(w.table()), "int32"),
             Space(self.filters * self.pixels, self.form.dtype),
         )
-
-
-def _levels(window: MicroWindow) -> str:
-    return "int8" if window.signed else "uint8"

@@ -7,8 +7,8 @@ from tcc.backends.arm.micro.records import (
     Matrix,
     MicroKernel,
     Vector,
-    Winograd,
 )
+from tcc.backends.arm.micro.winograd import LevelWinograd, Winograd
 
 DEPTHWISE = Depthwise("depthwise")
 VECTOR = Vector("vector")
@@ -21,9 +21,26 @@ FLOAT_DEPTHWISE = FloatDepthwise("float_depthwise_neon")
 WINOGRAD_NEON = Winograd(
     "winograd_neon", filters=4, product=1.33, direct=1.28, pixels=650, outputs=400, weights=250
 )
+LEVEL_WINOGRAD_NEON = LevelWinograd(
+    "winograd_levels_neon",
+    filters=4,
+    product=0.66,
+    direct=0.62,
+    pixels=100,
+    outputs=250,
+    weights=40,
+)
 
 CORES: dict[str, tuple[MicroKernel, ...]] = {
-    "cortex_a7": (DEPTHWISE, VECTOR, NEON, WINOGRAD_NEON, FLOAT_DEPTHWISE, FLOAT_NEON),
+    "cortex_a7": (
+        DEPTHWISE,
+        VECTOR,
+        LEVEL_WINOGRAD_NEON,
+        NEON,
+        WINOGRAD_NEON,
+        FLOAT_DEPTHWISE,
+        FLOAT_NEON,
+    ),
     "cortex_a53": (DEPTHWISE, VECTOR, SMULL),
     "cortex_a72": (DEPTHWISE, VECTOR, SMULL),
     "cortex_a76": (DEPTHWISE, VECTOR, SDOT),

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from tcc.backends.arm.micro.window import MicroWindow
-from tcc.compiler.ir.types import Pair
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,14 +25,6 @@ MAX_FLOAT_PANELS = 1 << 14
 """Most floats of panels that a thread holds, 64 KiB of its stack."""
 MAX_FLOAT_BAND = 1 << 13
 """Most floats of a depthwise band: `BAND` of `c/float_depthwise_neon.c`."""
-TILE_SIDE = 4
-"""Outputs of a side of Winograd's tiles."""
-MOST_TILES = 64
-"""Most tiles that are computed at once: `TILES` of `c/winograd_neon.c`."""
-NEAR_TRANSFORMED = 1 << 17
-"""Floats of tiles' points that a second cache holds."""
-MAX_TRANSFORMED = 1 << 18
-"""Most floats of tiles' points that lie in the arena at once, where a few tiles have many."""
 MAX_BAND = 1 << 14
 """Most elements of a depthwise band, 32 KiB of a thread's stack."""
 
@@ -148,81 +139,6 @@ class FloatDepthwise(MicroKernel):
         (side, _), (stride, _) = window.kernel, window.stride
         columns = max(window.out[1], QUAD) + (side - 1) // stride + QUAD - 1
         return (stride + side) * stride * columns
-
-
-@dataclass(frozen=True, slots=True)
-class Winograd(MicroKernel):
-    """Tiles of 4x4 outputs of filters of 3x3 or 4x4 taps, or with stride 2 of twice as many.
-
-    What it takes is known in cycles: a product here and in `FloatMatrix`, and what is done for each
-    tile and channel, tile and filter, and channel and filter. Channels count once for each phase of
-    strides.
-    """
-
-    functions: ClassVar[tuple[str, ...]] = ("pixels", "block")
-    filters: int
-    product: float
-    direct: float
-    pixels: float
-    outputs: float
-    weights: float
-
-    @staticmethod
-    def taps(window: MicroWindow) -> Pair:
-        """Return a phase's taps, as (height, width)."""
-        (height, width), (down, across) = window.kernel, window.stride
-        return -(-height // down), -(-width // across)
-
-    @classmethod
-    def points(cls, window: MicroWindow) -> int:
-        """Return the products that a tile and a phase of a channel take."""
-        return (cls.taps(window)[1] + TILE_SIDE - 1) ** 2
-
-    @staticmethod
-    def phases(window: MicroWindow) -> int:
-        """Return the channels of one sum, each counted once for each phase."""
-        return window.channels * prod(window.stride)
-
-    def takes(self, window: MicroWindow) -> bool:
-        """Whether it computes convolutions with this window."""
-        return (
-            self.taps(window) in {(3, 3), (4, 4)}
-            and window.stride in {(1, 1), (2, 2)}
-            and window.dilation == (1, 1)
-            and self.points(window) * self.phases(window) * 2 * QUAD <= MAX_TRANSFORMED
-        )
-
-    def tiles(self, window: MicroWindow) -> int:
-        """Return how many tiles cover a map."""
-        return prod(-(-n // TILE_SIDE) for n in window.out)
-
-    def band(self, window: MicroWindow) -> int:
-        """Return how many tiles are computed at once: as many as a second cache holds."""
-        numbers = self.points(window) * self.phases(window)
-        fit = max(QUAD, min(MOST_TILES, NEAR_TRANSFORMED // numbers // QUAD * QUAD))
-        tiles = self.tiles(window)
-        each = -(-tiles // -(-tiles // fit))
-        return min(tiles, -(-each // QUAD) * QUAD)
-
-    def saved(self, window: MicroWindow, filters: int) -> float:
-        """Return the share of cycles that a convolution saves by it; negative where it costs."""
-        tiles, phases = self.tiles(window), self.phases(window)
-        bands = -(-tiles // self.band(window))
-        padded = -(-filters // self.filters) * self.filters
-        products = tiles * phases * padded * self.points(window) * self.product
-        around = tiles * (phases * self.pixels + filters * self.outputs)
-        weights = bands * phases * filters * self.weights
-        direct = prod(window.out) * window.taps * filters * self.direct
-        return 1 - (products + around + weights) / direct
-
-    def filled(self, values: "Floats") -> "Floats":
-        """Return biases, one a filter, filled up with zeros to whole blocks."""
-        return blocks(values[:, None], self.filters).ravel()
-
-    def packed(self, weight: "Floats") -> "Floats":
-        """Return weights (filters, ...) as blocks, each (taps, filters)."""
-        rows = blocks(weight.reshape(len(weight), -1), self.filters)
-        return np.ascontiguousarray(rows.transpose(0, 2, 1)).ravel()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,11 @@ class MicroWindow:
         return self.channels * self.kernel[0] * self.kernel[1]
 
     @property
+    def levels(self) -> str:
+        """The type of levels that are read."""
+        return "int8" if self.signed else "uint8"
+
+    @property
     def flip(self) -> int:
         """What makes a stored level a signed one."""
         # Levels of uint8 become signed by their top bit; `shifted` puts what that changes into the

@@ -10,7 +10,8 @@ from tcc.backends.arm.kernels.epilogue import RUNNING, Epilogue, FusedOp
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloatMatrix
 from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 from tcc.backends.arm.micro.cores import CORES
-from tcc.backends.arm.micro.records import FloatDepthwise, FloatMatrix, Winograd
+from tcc.backends.arm.micro.records import FloatDepthwise, FloatMatrix
+from tcc.backends.arm.micro.winograd import Winograd
 from tcc.backends.arm.schedule.micro_choice import slid
 from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops

@@ -226,7 +226,7 @@ RULES: Mapping[type[ops.Op], tuple[Rule, ...]] = {
     ops.ChannelShuffle: (channels_dealt,),
     ops.Pad: (border,),
     ops.Border: (channel_border,),
-    integer.QConv: (micro_choice.quantized, quantized),
+    integer.QConv: (micro_choice.winograd, micro_choice.quantized, quantized),
     integer.RealConv: (micro_choice.real, real),
     integer.QAvgPool: (window_levels,),
     integer.QGlobalAvgPool: (channel_levels,),

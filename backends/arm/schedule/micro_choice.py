@@ -5,9 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tcc.backends.arm.kernels.base import Kernel, KernelArgument, KernelCall, KernelWeights
-from tcc.backends.arm.kernels.epilogue import fused
+from tcc.backends.arm.kernels.base import (
+    SIZES,
+    Kernel,
+    KernelArgument,
+    KernelCall,
+    KernelWeights,
+    Scratch,
+)
+from tcc.backends.arm.kernels.epilogue import Epilogue, fused
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector, ResultForm
+from tcc.backends.arm.kernels.micro_winograd import MicroLevelWinograd
 from tcc.backends.arm.micro.cores import CORES
 from tcc.backends.arm.micro.records import (
     Depthwise,
@@ -15,10 +23,10 @@ from tcc.backends.arm.micro.records import (
     FloatMatrix,
     Matrix,
     Vector,
-    Winograd,
     shifted,
 )
 from tcc.backends.arm.micro.window import MicroWindow
+from tcc.backends.arm.micro.winograd import LevelWinograd, WinogradTiles
 from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
 from tcc.compiler.ir.types import Pair
@@ -35,12 +43,43 @@ BAND = 1 << 13
 """Elements of a depthwise band that lie well in a core's first cache."""
 
 
+def winograd(op: integer.QConv, site: Site) -> KernelCall | None:
+    """Return a convolution of levels by Winograd's method, where it is exact and faster."""
+    record = next((r for r in CORES[site.machine.cpu] if isinstance(r, LevelWinograd)), None)
+    window, (weight, bias, factor) = slid(op.conv, site), _constants(op, site)
+    first, epilogue, operands = _followed(site)
+    # Levels lie where the result will until all that follows is done to them: both are bytes.
+    if record is None or op.conv.groups > 1 or SIZES[epilogue.result] > 1:
+        return None
+    if not epilogue.flat(window.out) or not record.takes(window):
+        return None
+    if record.saved(window, len(weight)) <= 0:
+        return None
+    part = record.part(weight, window)
+    kernel = MicroLevelWinograd(
+        record, window, len(weight), part, first, (op.low, op.high), epilogue.flattened()
+    )
+    packed = record.packed(weight), record.filled(bias), record.filled(factor), window.table()
+    scratch = Scratch(kernel.transformed)
+    return site.call(kernel, *map(KernelWeights, packed), scratch, *operands)
+
+
 def quantized(op: integer.QConv, site: Site) -> KernelCall | None:
     """Return a convolution whose sums are requantised, if a micro-kernel computes it."""
+    return _call(op.conv, site, (op.low, op.high), _constants(op, site))
+
+
+def _constants(op: integer.QConv, site: Site) -> "Constants":
     weight, scales, bias = site.tensors
     y = op.typed(site.group.anchor.type.shape)
-    factor = integer_arithmetic.multiplier(site.read, scales, y)
-    return _call(op.conv, site, (op.low, op.high), (weight, bias, factor))
+    return weight, bias, integer_arithmetic.multiplier(site.read, scales, y)
+
+
+def _followed(site: Site) -> tuple[str, Epilogue, tuple[KernelArgument, ...]]:
+    """Return the type of what a convolution gives, and what is done to it, with its operands."""
+    first, *rest = site.group.nodes
+    epilogue, operands = fused(site.graph, site.weights, rest, first.name)
+    return first.type.dtype.value, epilogue, operands
 
 
 def real(op: integer.RealConv, site: Site) -> KernelCall | None:
@@ -53,14 +92,13 @@ def _call(
     conv: ops.Conv, site: Site, bounds: Pair | None, constants: "Constants"
 ) -> KernelCall | None:
     """Return the call of the first micro-kernel of the core that computes a convolution."""
-    first, *rest = site.group.nodes
-    epilogue, operands = fused(site.graph, site.weights, rest, first.name)
+    first, epilogue, operands = _followed(site)
     _, height, width = site.result
     # Two products of levels, to 128, and weights, to 127, are added in 16 bits: -128 would
     # overflow.
     if not epilogue.flat((height, width)) or constants[0].min() < -127:
         return None
-    form = ResultForm(first.type.dtype.value, bounds, epilogue.flattened())
+    form = ResultForm(first, bounds, epilogue.flattened())
     window = slid(conv, site)
     for record in CORES[site.machine.cpu]:
         match record:
@@ -70,7 +108,7 @@ def _call(
                 made = _vector(record, conv.groups, window, form, constants)
             case Matrix():
                 made = _matrix(record, conv.groups, window, form, constants)
-            case FloatMatrix() | FloatDepthwise() | Winograd():
+            case FloatMatrix() | FloatDepthwise() | WinogradTiles():
                 made = None
             case _:
                 raise UnhandledError("micro-kernel", record.word)

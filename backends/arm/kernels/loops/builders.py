@@ -26,7 +26,7 @@ from tcc.backends.arm.kernels.map import (
 )
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloatMatrix
-from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
+from tcc.backends.arm.kernels.micro_winograd import MicroLevelWinograd, MicroWinograd
 from tcc.backends.arm.kernels.pool import ChannelPool, WindowPool
 
 LoopBuilder = Callable[[Any, str], Any]
@@ -50,6 +50,7 @@ BUILDERS: Mapping[type[Kernel], LoopBuilder] = {
     MicroFloatMatrix: micro_float.build,
     MicroFloatDepthwise: micro_float.build_depthwise,
     MicroWinograd: micro_winograd.build,
+    MicroLevelWinograd: micro_winograd.build_levels,
 }
 """Every kernel; kernels themselves know nothing of TVM."""
 

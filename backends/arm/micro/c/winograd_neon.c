@@ -7,15 +7,11 @@
  */
 #include "float_neon_products.h"
 #include "float_rows.h"
+#include "winograd_tiles.h"
 
 #define WINOGRAD(what) micro_winograd_neon_##what
 
 enum {
-    SIDE = 4,     /* outputs of a tile's side */
-    FILTERS = 4,  /* of a block */
-    TILES = 64,   /* most tiles of a call */
-    RUN = 16,     /* most tiles of a row that are read at once */
-    COLUMNS = 72, /* that these read, 3 + 4 beyond the last */
     CHANNELS = 32, /* phases of channels whose weights are transformed at once */
     MOST_TAPS = 4,
     MOST_POINTS = 7,
@@ -36,21 +32,6 @@ static inline four plus(four a, four b, float c) { return vfmaq_f32(a, b, vdupq_
 static inline int taps_of(const micro_window *w)
 {
     return (w->kernel_width + w->stride_x - 1) / w->stride_x;
-}
-
-static inline int tiles_across(const micro_window *w) { return (w->out_width + SIDE - 1) / SIDE; }
-
-/* Tiles of a row, from some tile of a band on. */
-typedef struct {
-    int at, count; /* the first one's number in the band, and how many there are */
-    int y, x;      /* the first one's first output */
-} tile_run;
-
-static inline tile_run run_at(const micro_window *w, int first, int at, int tiles)
-{
-    int across = tiles_across(w), x = (first + at) % across;
-    int count = micro_least(micro_least(tiles - at, across - x), RUN);
-    return (tile_run){at, count, (first + at) / across * SIDE, x * SIDE};
 }
 
 /* ---- what tiles read */

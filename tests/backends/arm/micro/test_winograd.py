@@ -14,7 +14,8 @@ from op_cases import trained
 from tcc.backends.arm.kernels.loops import micro_winograd as loops
 from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 from tcc.backends.arm.machine import MACHINES, Machine
-from tcc.backends.arm.micro import records
+from tcc.backends.arm.micro import winograd
+from tcc.backends.arm.micro.winograd import Winograd
 from tcc.backends.arm.schedule import float_choice
 from tcc.backends.arm.schedule.program import Program, program
 from tcc.compiler.ir.graph import Output
@@ -42,7 +43,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> FloatKernels:
     """The kernel wherever it can be, in bands of few tiles, by several threads."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(float_choice, "LEAST_SAVED", -math.inf)
-        patch.setattr(records, "NEAR_TRANSFORMED", FEW)
+        patch.setattr(Winograd, "near", FEW)
         patch.setattr(loops, "PARALLEL", 1)
         return float_kernels.built(CONVOLUTIONS, tmp_path_factory.mktemp("tiles"))
 
@@ -61,7 +62,7 @@ def test_results_are_near_those_of_the_reference(kernels: FloatKernels, name: st
 def test_bands_and_blocks_are_cut_off(
     kernels: FloatKernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "NEAR_TRANSFORMED", FEW)
+    monkeypatch.setattr(Winograd, "near", FEW)
     used = [kernel for plan in kernels.plans.values() for kernel in winograds(plan)]
     assert any(kernel.tiles % kernel.band for kernel in used)
     assert any(kernel.filters < kernel.padded for kernel in used)
@@ -125,5 +126,5 @@ def test_memory_is_bounded() -> None:
         graph = add.graph()
         zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
         for kernel in winograds(program(graph, zeros, A7)):
-            assert kernel.band <= records.MOST_TILES
-            assert kernel.transformed.elements <= records.MAX_TRANSFORMED
+            assert kernel.band <= winograd.MOST_TILES
+            assert kernel.transformed.elements <= winograd.MAX_TRANSFORMED

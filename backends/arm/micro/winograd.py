@@ -1,0 +1,158 @@
+"""Convolutions by Winograd's method: `c/winograd_neon.c` and `c/winograd_levels_neon.c`."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from tcc.backends.arm.micro.records import QUAD, MicroKernel, blocks
+from tcc.backends.arm.micro.window import MicroWindow
+from tcc.compiler.ir.types import Pair
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Int8 = NDArray[np.int8]
+
+TILE_SIDE = 4
+"""Outputs of a side of Winograd's tiles."""
+MOST_TILES = 64
+"""Most tiles that are computed at once: `TILES` of `c/winograd_tiles.h`."""
+CHANNELS = 64
+"""Whose weights are transformed at once: `CHANNELS` of `c/winograd_levels_neon.c`."""
+MOST_SUM = 1 << 25
+"""Bound of sums that are computed modulo 2^32, 64 times as large."""
+
+
+@dataclass(frozen=True, slots=True)
+class WinogradTiles(MicroKernel):
+    """Tiles of 4x4 outputs.
+
+    What it takes is known in cycles: a product here and in the matrix kernel, and what is done for
+    each tile and channel, tile and filter, and channel and filter. Channels count once for each
+    phase of strides.
+    """
+
+    functions: ClassVar[tuple[str, ...]] = ("pixels", "block")
+    lanes: ClassVar[int]
+    """Tiles that are written at once: as many as may lie behind the last."""
+    near: ClassVar[int]
+    """Numbers of tiles' points that a second cache holds."""
+    far: ClassVar[int]
+    """Most of them that lie in the arena at once, where a few tiles have many."""
+    filters: int
+    product: float
+    direct: float
+    pixels: float
+    outputs: float
+    weights: float
+
+    @staticmethod
+    def taps(window: MicroWindow) -> Pair:
+        """Return a phase's taps, as (height, width)."""
+        (height, width), (down, across) = window.kernel, window.stride
+        return -(-height // down), -(-width // across)
+
+    @classmethod
+    def points(cls, window: MicroWindow) -> int:
+        """Return the products that a tile and a phase of a channel take."""
+        return (cls.taps(window)[1] + TILE_SIDE - 1) ** 2
+
+    @staticmethod
+    def phases(window: MicroWindow) -> int:
+        """Return the channels of one sum, each counted once for each phase."""
+        return window.channels * prod(window.stride)
+
+    def fits(self, window: MicroWindow) -> bool:
+        """Whether the points of a few tiles have room."""
+        return self.rows(window) * 2 * self.lanes <= self.far
+
+    @classmethod
+    def rows(cls, window: MicroWindow) -> int:
+        """Return how many numbers a tile's points are, with what is read behind them."""
+        return cls.points(window) * cls.phases(window)
+
+    def tiles(self, window: MicroWindow) -> int:
+        """Return how many tiles cover a map."""
+        return prod(-(-n // TILE_SIDE) for n in window.out)
+
+    def band(self, window: MicroWindow) -> int:
+        """Return how many tiles are computed at once: as many as a second cache holds."""
+        fit = max(QUAD, min(MOST_TILES, self.near // self.rows(window) // QUAD * QUAD))
+        tiles = self.tiles(window)
+        each = -(-tiles // -(-tiles // fit))
+        return min(tiles, -(-each // QUAD) * QUAD)
+
+    def saved(self, window: MicroWindow, filters: int) -> float:
+        """Return the share of cycles that a convolution saves by it; negative where it costs."""
+        tiles, phases = self.tiles(window), self.phases(window)
+        bands = -(-tiles // self.band(window))
+        padded = -(-filters // self.filters) * self.filters
+        products = tiles * phases * padded * self.points(window) * self.product
+        around = tiles * (phases * self.pixels + filters * self.outputs)
+        weights = bands * phases * filters * self.weights
+        direct = prod(window.out) * window.taps * filters * self.direct
+        return 1 - (products + around + weights) / direct
+
+    def filled(self, values: "NDArray[Any]") -> "NDArray[Any]":
+        """Return biases or factors, one a filter, filled up with zeros to whole blocks."""
+        return blocks(values[:, None], self.filters).ravel()
+
+    def packed(self, weight: "NDArray[Any]") -> "NDArray[Any]":
+        """Return weights (filters, ...) as blocks, each (taps, filters)."""
+        rows = blocks(weight.reshape(len(weight), -1), self.filters)
+        return np.ascontiguousarray(rows.transpose(0, 2, 1)).ravel()
+
+
+@dataclass(frozen=True, slots=True)
+class Winograd(WinogradTiles):
+    """Of floats; filters of 3x3 or 4x4 taps, or with stride 2 of twice as many."""
+
+    lanes: ClassVar[int] = 4
+    near: ClassVar[int] = 1 << 17
+    far: ClassVar[int] = 1 << 18
+
+    def takes(self, window: MicroWindow) -> bool:
+        """Whether it computes convolutions with this window."""
+        return (
+            self.taps(window) in {(3, 3), (4, 4)}
+            and window.stride in {(1, 1), (2, 2)}
+            and window.dilation == (1, 1)
+            and self.fits(window)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LevelWinograd(WinogradTiles):
+    """Of levels, exactly; filters of 3x3 taps."""
+
+    lanes: ClassVar[int] = 8
+    near: ClassVar[int] = 1 << 18
+    far: ClassVar[int] = 1 << 19
+
+    def takes(self, window: MicroWindow) -> bool:
+        """Whether it computes convolutions with this window."""
+        plain = window.kernel == (3, 3) and window.stride == window.dilation == (1, 1)
+        return plain and self.fits(window)
+
+    @classmethod
+    def rows(cls, window: MicroWindow) -> int:
+        """Return how many numbers a tile's points are, with what is read behind them."""
+        # Products of four channels are taken at once, by weights of zero behind the last.
+        return cls.points(window) * window.channels + -window.channels % QUAD
+
+    @staticmethod
+    def part(weight: "Int8", window: MicroWindow) -> int:
+        """Return how many channels may be summed at once, whatever their levels are."""
+        low, high = (-128, 127) if window.signed else (0, 255)
+        rows = weight.reshape(len(weight), window.channels, -1).astype(np.int64)
+        up, down = np.maximum(rows, 0).sum(axis=2), np.minimum(rows, 0).sum(axis=2)
+        starts = np.arange(0, window.channels, CHANNELS)
+        # One group of channels alone is always within it: 64 * 9 * 127 * 255 is below 2^25.
+        for part in range(len(starts) * CHANNELS, CHANNELS, -CHANNELS):
+            some = starts[:: part // CHANNELS]
+            ups, downs = (np.add.reduceat(each, some, axis=1) for each in (up, down))
+            if max((high * ups + low * downs).max(), -(low * ups + high * downs).min()) < MOST_SUM:
+                return part
+        return CHANNELS

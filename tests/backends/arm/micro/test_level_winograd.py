@@ -1,0 +1,171 @@
+"""Winograd's method on levels: the bits of the reference, under qemu, at the ends of pages."""
+
+import shutil
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from arm_calls import CallProgram, call_program
+from arm_int8 import compared
+from float_kernels import A7
+from nets import Steps
+from op_cases import Array, trained
+from quantised import calibrated, int8, ready
+
+from tcc.backends.arm.kernels.loops import micro_winograd as loops
+from tcc.backends.arm.kernels.micro_winograd import MicroLevelWinograd
+from tcc.backends.arm.machine import MACHINES, Machine
+from tcc.backends.arm.micro import winograd
+from tcc.backends.arm.micro.window import MicroWindow
+from tcc.backends.arm.micro.winograd import LevelWinograd
+from tcc.backends.arm.schedule.program import Program, program
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ops import Add, Conv, Op, Relu
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import integer_program
+
+Shape = tuple[int, int, int]
+FEW = 4000
+"""Numbers of tiles' points with which most bands have few tiles."""
+
+
+def chain(shape: Shape, *steps: Op) -> Model:
+    """Return the integer program of operations one after another."""
+    add = Steps(*shape)
+    for number, op in enumerate(steps):
+        add(f"op{number}", op)
+    graph = add.graph()
+    return int8(graph, trained(graph))
+
+
+def residual() -> Model:
+    """Return the integer program of a block whose sum is fused behind its last convolution."""
+    add = Steps(6, 11, 13)
+    skip = add("skip", Conv(8, (3, 3), padding=1))
+    add("relu", Relu())
+    add("conv", Conv(8, (3, 3), padding=1))
+    add("sum", Add(), "conv", skip)
+    add("last", Relu())
+    graph = add.graph()
+    return int8(graph, trained(graph))
+
+
+def largest() -> tuple[Model, Array]:
+    """Return a program whose weights are all extremes, and an input of extremes."""
+    add = Steps(130, 6, 9)
+    add("conv", Conv(5, (3, 3), padding=1))
+    graph = add.graph()
+    rng = np.random.default_rng(3)
+    signs = {
+        name: np.sign(rng.standard_normal(kind.shape, np.float32))
+        for name, kind in graph.params.items()
+    }
+    model = ready(graph, signs)
+    # Signs of one filter: its sums are as large as sums can be.
+    first = next(values for values in signs.values() if values.ndim == 4)[0]
+    x = np.tile(first, (1, 2, 3)).astype(np.float32)
+    return quantize(model, calibrated(model, x)), x
+
+
+MODELS = {
+    "odd sizes": chain((5, 13, 14), Conv(9, (3, 3), padding=1), Relu(), Conv(8, (3, 3)), Relu()),
+    "many tiles in a row": chain((3, 3, 83), Conv(7, (3, 3), padding=1), Conv(7, (3, 3))),
+    "many channels": chain((135, 7, 6), Conv(5, (3, 3), padding=1), Relu()),
+    "one pixel": chain((6, 3, 3), Conv(5, (3, 3)), Relu()),
+    "one column": chain((9, 4, 1), Conv(5, (3, 3), padding=1), Relu()),
+    "what is fused": residual(),
+    "extremes": largest()[0],
+}
+PARTS = "many channels"
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> tuple[CallProgram, Mapping[str, Program]]:
+    """The kernel wherever it can be, in bands of few tiles and parts of few channels."""
+    if shutil.which(A7.qemu) is None:
+        pytest.skip(f"needs {A7.qemu}: apt-get install qemu-user")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LevelWinograd, "saved", lambda *_: 1.0)
+        patch.setattr(LevelWinograd, "near", FEW)
+        patch.setattr(winograd, "MOST_SUM", 1 << 18)
+        patch.setattr(loops, "PARALLEL", 1)
+        folder = tmp_path_factory.mktemp("levels")
+        calls, plans = call_program(list(MODELS.values()), A7, folder, tasks=3)
+    return calls, dict(zip(MODELS, plans, strict=True))
+
+
+def winograds(plan: Program) -> list[MicroLevelWinograd]:
+    """Return the kernels of this kind."""
+    return [kernel for kernel in plan.kernels if isinstance(kernel, MicroLevelWinograd)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_results_are_the_references(
+    kernels: tuple[CallProgram, Mapping[str, Program]], name: str
+) -> None:
+    calls, plans = kernels
+    assert winograds(plans[name])
+    found = compared(MODELS[name], 1, lambda right: calls.results(plans[name], right))
+    assert not any(found.values())
+
+
+def test_largest_sums_are_exact(kernels: tuple[CallProgram, Mapping[str, Program]]) -> None:
+    calls, plans = kernels
+    model, x = largest()
+    (right,) = integer_program.run(model, [x], every=True)
+    found = calls.results(plans["extremes"], {**right, "image": x})
+    assert abs(found["conv"].astype(int)).max() >= 127
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, right[name])
+
+
+def test_bands_parts_and_blocks_are_cut_off(
+    kernels: tuple[CallProgram, Mapping[str, Program]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LevelWinograd, "near", FEW)
+    _, plans = kernels
+    used = [kernel for plan in plans.values() for kernel in winograds(plan)]
+    assert any(kernel.tiles % kernel.band for kernel in used)
+    assert any(kernel.filters < kernel.padded for kernel in used)
+    assert all(kernel.part < kernel.window.channels for kernel in winograds(plans[PARTS]))
+    assert any(kernel.epilogue.steps for kernel in winograds(plans["what is fused"]))
+
+
+def test_as_many_channels_are_summed_at_once_as_have_room() -> None:
+    """Whatever the levels: 64 times a sum is below 2^31."""
+    window = MicroWindow(512, (7, 7), (7, 7), (3, 3), start=(1, 1))
+    for weight, part in ((20, 512), (63, 256), (127, 128)):
+        same = np.full((4, 512, 3, 3), weight, np.int8)
+        same[:, :, 0, 0] = -1
+        assert LevelWinograd.part(same, window) == part
+        assert part * 8 * weight * 255 < 1 << 25
+
+
+def chosen(op: Conv, shape: Shape, machine: Machine = A7) -> bool:
+    """Return whether a convolution is computed so."""
+    model = chain(shape, op, Relu())
+    return bool(winograds(program(model.graph, model.weights, machine)))
+
+
+PAYING = Conv(32, (3, 3), padding=1)
+
+
+def test_it_is_chosen_where_it_saves_cycles_on_its_core() -> None:
+    assert chosen(PAYING, (32, 12, 12))
+    assert not chosen(Conv(2, (3, 3), padding=1), (2, 12, 12))
+    others = [machine for machine in MACHINES if machine.cpu != A7.cpu]
+    assert not any(chosen(PAYING, (32, 12, 12), machine) for machine in others)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Conv(32, (1, 1)),
+        Conv(32, (3, 3), padding=1, groups=2),
+        Conv(32, (3, 3), padding=2, dilation=(2, 2)),
+        Conv(32, (3, 3), (2, 2), 1),
+        Conv(32, (5, 5), padding=2),
+    ],
+)
+def test_other_windows_are_left_to_other_kernels(op: Conv) -> None:
+    assert not chosen(op, (32, 12, 12))
