@@ -22,7 +22,7 @@ MOST_ROOMS = 18
 MOST_LOOSE = 4
 MOST_PARAMETERS = 7
 TRIED_ELSEWHERE = {"compiler/driver"}  # through the commands
-OPTIONS = ("compiler/cli/", "src/tcc/__init__.py")  # whose parameters are what users may say
+OPTIONS = ("compiler/cli/", "src/tcc/")  # whose parameters are what users may say
 SHARED_NAMES = {("tcc.backends.arm.kernels.loops.tir", "Buffer")}  # TVM's word for it
 HEAVY = {
     "PIL", "jsonschema", "matplotlib", "networkx", "numpy", "onnx", "onnxruntime", "openslide", "pydantic", "ruamel", "safetensors",

@@ -159,7 +159,7 @@ def test_the_tutorial_leads_from_images_to_judged_integers(tmp_path, environment
 
 
 @pytest.mark.parametrize(
-    "page", [README, PYTHON, pytest.param(FROM_PYTORCH, marks=pytest.mark.slow)]
+    "page", [README, *(pytest.param(p, marks=pytest.mark.slow) for p in (PYTHON, FROM_PYTORCH))]
 )
 def test_examples_of_python_run(page, folder, monkeypatch):
     monkeypatch.chdir(folder)

@@ -19,10 +19,16 @@ PATH = Path(__file__).resolve().parents[1] / "docs" / "python.md"
 BEGIN, END = "<!-- functions: generated -->", "<!-- functions: end -->"
 FUNCTIONS: tuple[Callable[..., object], ...] = (
     tcc.load,
-    tcc.build,
-    tcc.calibrate,
+    tcc.check,
+    tcc.lower,
     tcc.torch,
     tcc.save_weights,
+    tcc.train,
+    tcc.calibrate,
+    tcc.build,
+    tcc.run,
+    tcc.verify,
+    tcc.evaluate,
 )
 
 

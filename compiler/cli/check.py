@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.frontend.spec_tests import Expectation
     from tcc.compiler.ir.cost import Cost
+    from tcc.compiler.ir.device import Plan
 
 
 Depth = Annotated[
@@ -71,30 +72,24 @@ def check(
     report = Report(json, quiet, verbose)
     chosen = choose(spec, settings, strict).spec
 
-    from tcc.compiler.frontend.spec_tests import check_expectations
-    from tcc.compiler.ir.cost import cost
+    from tcc.compiler.driver import spec_check
 
-    costs = cost(chosen.graph)
-    facts = check_expectations(chosen)
-    targets = _targets(chosen, target or (), precision)
+    found = spec_check.check(chosen, _plans(target or (), precision))
+    costs, facts, targets = found.cost, found.expectations, found.capabilities
     document = _document(chosen, costs, facts) | _answers(targets)
     if not quiet:
         _print(report, chosen, costs, facts, ShownLayers(depth, layers_))
     for each in targets:
         _tell(report, each)
-    failed = (fact.diagnostic() for fact in facts if not fact.holds)
-    wrong = (*failed, *(error for each in targets for error in each.errors))
-    if wrong:
+    if not found.holds:
         # With the document: a program wants the costs of a network whose stated ones do not hold,
         # to correct them.
-        raise Rejected(wrong, document)
+        raise Rejected(found.errors, document)
     report.document(document)
 
 
-def _targets(
-    spec: "Spec", names: "Sequence[str]", precision: str | None
-) -> "tuple[Capability, ...]":
-    """Return what each target that is named says of the network.
+def _plans(names: "Sequence[str]", precision: str | None) -> "tuple[Plan, ...]":
+    """Return each target that is named.
 
     Raises:
         UserError: One is not known (E0605), or not built at the precision (E0606).
@@ -102,13 +97,11 @@ def _targets(
     if not names:
         return ()
     from tcc.compiler.cli import devices
-    from tcc.compiler.driver.capability import capability
 
     words = [(text, name.strip()) for text in names for name in text.split(",")]
     asked = [(name, typed(f"--target {text}")) for text, name in words]
     level = (precision or FP32.name, typed(f"--precision {precision}"))
-    plans = devices.find_all(asked, level, asked=precision is not None)
-    return tuple(capability(spec.graph, plan) for plan in plans)
+    return devices.find_all(asked, level, asked=precision is not None)
 
 
 def _tell(report: Report, found: "Capability") -> None:

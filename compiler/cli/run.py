@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.bundle.manifest import OutputContract
+    from tcc.compiler.driver.predictions import Prediction
     from tcc.compiler.ir.device import Device
     from tcc.compiler.ir.graph import Input
-    from tcc.compiler.ir.operating_point import OperatingPoint
 
 BATCH = 8
 """Most images handed to the artifact at a time."""
@@ -39,44 +37,6 @@ Images = Annotated[
 Top = Annotated[
     int, typer.Option("--top", metavar="N", min=1, help="How many classes to print of an image.")
 ]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One output of one image: raw values, and the probabilities that its activation makes.
-
-    `point` is what was fitted of it, if anything.
-    """
-
-    output: "OutputContract"
-    raw: "np.ndarray"
-    values: "np.ndarray"
-    point: "OperatingPoint | None"
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The classes' names, or their indices."""
-        return self.output.labels or tuple(map(str, range(len(self.values))))
-
-    def ranked(self) -> list[tuple[int, str, float]]:
-        """Return class index, label and value, the largest first, of equal ones the first.
-
-        Raw values decide, as different ones can round to one probability.
-        """
-        order = sorted(range(len(self.values)), key=lambda i: (-self.raw[i], i))
-        return [(i, self.labels[i], float(self.values[i])) for i in order]
-
-    def decided(self) -> tuple[int, ...] | None:
-        """Return the classes that it is taken for by fitted thresholds; None where are none."""
-        from tcc.compiler.reference import decision_rule
-
-        if self.point is None or not self.point.thresholds:
-            return None
-        row = self.raw[None]
-        if self.output.kind == "decisions":
-            return tuple(decision_rule.decided(row, self.point)[0].nonzero()[0].tolist())
-        found = decision_rule.class_taken(self.output.activation, row, self.point)
-        return (int(found[0]),)
 
 
 def run(
@@ -135,18 +95,11 @@ def _expanded(report: Report, images: Sequence[Path]) -> list[Path]:
 def _predicted(
     report: Report, bundle: "Bundle", device: "Device", paths: Sequence[Path]
 ) -> "Iterator[tuple[Path, list[Prediction]]]":
-    from tcc.compiler.bundle import artifact_runs
-    from tcc.compiler.reference.output_activations import applied
+    from tcc.compiler.driver.predictions import predicted
 
-    about = bundle.manifest
     for batch, images in _batches(report, bundle.input, paths):
-        for path, raw in zip(batch, artifact_runs.run(bundle, device, images), strict=True):
-            found = []
-            for output in about.outputs:
-                own, point = raw[output.name], about.operating_point(output.name)
-                values = applied(output.activation, own, point.temperature if point else 1.0)
-                found.append(Prediction(output, own, values, point))
-            yield path, found
+        for path, found in zip(batch, predicted(bundle, device, images), strict=True):
+            yield path, list(found.values())
 
 
 def _batches(
@@ -194,7 +147,7 @@ def _taken(report: Report, source: "Input", path: Path) -> "np.ndarray":
     return pixels
 
 
-def _print(report: Report, path: Path, predictions: Sequence[Prediction], top: int) -> None:
+def _print(report: Report, path: Path, predictions: "Sequence[Prediction]", top: int) -> None:
     report.text(str(path))
     for prediction in predictions:
         output = prediction.output
@@ -215,11 +168,11 @@ def _print(report: Report, path: Path, predictions: Sequence[Prediction], top: i
             report.text(f"  decision: {names}")
 
 
-def _document(path: Path, predictions: Sequence[Prediction]) -> dict[str, Any]:
+def _document(path: Path, predictions: "Sequence[Prediction]") -> dict[str, Any]:
     return {"image": str(path), "outputs": {p.output.name: _output(p) for p in predictions}}
 
 
-def _output(prediction: Prediction) -> Mapping[str, Any]:
+def _output(prediction: "Prediction") -> Mapping[str, Any]:
     output = prediction.output
     found: dict[str, Any] = {"activation": output.activation, "shape": list(output.shape)}
     if prediction.values.ndim == 1:

@@ -1,49 +1,19 @@
 """What `tcc verify` found of each bundle, and how it says so."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.cli import tool_report, verified_layers
 from tcc.compiler.cli.report import Report, complain
-from tcc.compiler.support.external_tools import Tool
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.agreement import Agreement
     from tcc.compiler.bundle.bundle_comparison import OutputPair
-    from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.bundle.program_check import ProgramCheck
-    from tcc.compiler.bundle.replay import Replayed
-    from tcc.compiler.bundle.tool_check import ToolCheck
-    from tcc.compiler.driver.reproducer import Reproducer
+    from tcc.compiler.driver.verification import VerifiedBundle
 
 
-@dataclass(frozen=True)
-class VerifiedBundle:
-    """A bundle, and what its artifact gave or the tool that running it here lacks."""
-
-    bundle: "Bundle"
-    replayed: "Replayed | None" = None
-    missing: Tool | None = None
-    tool: "ToolCheck | None" = None
-    """What a maker's tool said of a package, which does not run here."""
-    program: "ProgramCheck | None" = None
-    """How it agrees with its integer program, where that is known."""
-    reproducer: "Reproducer | None" = None
-
-    @property
-    def agreement(self) -> "tuple[Agreement, ...]":
-        """How it agrees with its goldens; nothing where it did not run."""
-        return self.replayed.agreement if self.replayed else ()
-
-    @property
-    def holds(self) -> bool:
-        """Whether no golden and no layer disagrees."""
-        agrees = all(each.holds for each in self.agreement)
-        return agrees and all(each.holds for each in (self.tool, self.program) if each)
-
-
-def say(report: Report, found: Sequence[VerifiedBundle], pairs: "Sequence[OutputPair]") -> None:
+def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[OutputPair]") -> None:
     """Print how each golden agrees, each pair of bundles, and each layer that is known."""
     rows = [
         (
@@ -99,7 +69,7 @@ def _verdict(found: "Agreement") -> str:
 
 
 def document(
-    found: Sequence[VerifiedBundle],
+    found: "Sequence[VerifiedBundle]",
     pairs: "Sequence[OutputPair]",
     unlike: Sequence[tuple[str, str, str]],
     code: int,

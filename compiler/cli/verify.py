@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +11,13 @@ from tcc.compiler.cli import failures, tool_report, trusted_bundle, verified_bun
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, Stages, complain
 from tcc.compiler.cli.trusted_bundle import Trust
-from tcc.compiler.cli.verified_bundles import VerifiedBundle
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_comparison import OutputPair
     from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.driver.verification import VerifiedBundle
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.ir.device import Device
 
@@ -89,6 +88,8 @@ def verify(
     program is known, so is each layer. A program that was not built here runs only with --trust.
     Exit code 4: a golden or a layer disagrees.
     """
+    from tcc.compiler.driver import verification
+
     report = Report(json, quiet, verbose)
     wanted = VerifyRequest(logs, spec, weights, bisect, out)
     with report.stages() as stages:
@@ -96,7 +97,7 @@ def verify(
         read = _read(bundles, trust=trust)
         found = [_verified(*each, wanted, stages) for each in read]
         stages.end()
-    pairs, unlike = _pairs(found)
+    pairs, unlike = verification.pairs(found)
     verified_bundles.say(report, found, pairs)
     for each in found:
         for output in each.replayed.flat if each.replayed else ():
@@ -129,10 +130,10 @@ def _read(folders: Sequence[Path], *, trust: bool) -> "list[tuple[Bundle, Device
 
 def _verified(
     bundle: "Bundle", device: "Device", wanted: VerifyRequest, stages: Stages
-) -> VerifiedBundle:
-    from tcc.compiler.bundle import program_check, tool_check
-    from tcc.compiler.bundle.replay import replay
-    from tcc.compiler.driver import rebuilt_program
+) -> "VerifiedBundle":
+    from tcc.compiler.bundle import tool_check
+    from tcc.compiler.driver import rebuilt_program, verification
+    from tcc.compiler.driver.verification import VerifiedBundle
 
     stages(f"{bundle.folder}", 0, 1)
     if wanted.log or device.packager:
@@ -144,9 +145,7 @@ def _verified(
         message = "there is no integer program to look for a layer in"
         raise fail("E0663", message, whole_file(str(bundle.folder)), help=help)
     try:
-        replayed = replay(bundle, device)
-        checked = program_check.check(bundle, device, program) if program else None
-        found = VerifiedBundle(bundle, replayed, program=checked)
+        found = verification.verified(bundle, device, program)
         return _bisected(found, device, wanted.out) if wanted.bisect else found
     except MissingTool as error:
         return VerifiedBundle(bundle, missing=error.tool)
@@ -175,7 +174,7 @@ def _spec(name: str, bundle: "Bundle") -> "Spec":
     return renamed(found, about.name)
 
 
-def _bisected(found: VerifiedBundle, device: "Device", out: Path) -> VerifiedBundle:
+def _bisected(found: "VerifiedBundle", device: "Device", out: Path) -> "VerifiedBundle":
     """Return it with the reproducer of the first layer that differs, if one does."""
     from tcc.compiler.bundle import program_check
     from tcc.compiler.driver import reproducer
@@ -188,25 +187,7 @@ def _bisected(found: VerifiedBundle, device: "Device", out: Path) -> VerifiedBun
     return replace(found, reproducer=made)
 
 
-def _pairs(
-    found: Sequence[VerifiedBundle],
-) -> "tuple[list[OutputPair], list[tuple[str, str, str]]]":
-    """Return how bundles compare, and which do not and why."""
-    from tcc.compiler.bundle import bundle_comparison
-
-    made: list[OutputPair] = []
-    unlike = []
-    ran = [each.replayed for each in found if each.replayed]
-    # Each with each: equality within a tolerance is not handed on from one pair to the next.
-    for a, b in combinations(ran, 2):
-        if why := bundle_comparison.unlike(a.bundle, b.bundle):
-            unlike.append((str(a.bundle.folder), str(b.bundle.folder), why))
-        else:
-            made += bundle_comparison.compared(a, b)
-    return made, unlike
-
-
-def _code(found: Sequence[VerifiedBundle], pairs: "Sequence[OutputPair]") -> int:
+def _code(found: "Sequence[VerifiedBundle]", pairs: "Sequence[OutputPair]") -> int:
     """Return the exit code, once it is said what does not agree."""
     wrong = any(not each.holds for each in found)
     for each in found:
@@ -226,7 +207,7 @@ def _code(found: Sequence[VerifiedBundle], pairs: "Sequence[OutputPair]") -> int
     return failures.TOOL if any(each.missing for each in found) else 0
 
 
-def _wrong(each: VerifiedBundle) -> str:
+def _wrong(each: "VerifiedBundle") -> str:
     """Return what disagrees, the goldens first."""
     if not all(one.holds for one in each.agreement):
         return "the artifact does not give its goldens"

@@ -1,8 +1,16 @@
 """`tcc.calibrate` and `tcc.build`, from Python."""
 
+import subprocess
+import sys
+import warnings
+
+import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
 import tcc
+from tcc.compiler.cli import app
 from tcc.compiler.quant.calibration_document import read
 
 
@@ -82,3 +90,109 @@ def test_a_module_needs_torch(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(tcc.MissingTool, match=r"pip install 'tcc-compiler\[train\]'"):
         tcc.torch("ddsnet")
+
+
+def test_a_network_is_checked_before_it_has_weights(home):
+    found = tcc.check("tiny.yaml", ["onnxruntime", "arm-a7"], precision="int8")
+    assert found.holds
+    assert found.cost.params == 135
+    assert [each.plan.device.name for each in found.capabilities] == ["onnxruntime", "arm-a7"]
+    text = (home / "tiny.yaml").read_text()
+    (home / "other.yaml").write_text(text.replace("params: 135", "params: 136"))
+    wrong = tcc.check("other.yaml")
+    assert not wrong.holds
+    assert [(each.code, each.at.line) for each in wrong.errors] == [
+        ("E0240", len(text.splitlines()))
+    ]
+    with pytest.raises(tcc.UserError, match="E0605"):
+        tcc.check("tiny.yaml", "arm-a8")
+
+
+def test_a_refusal_is_an_error_of_the_check_and_of_lowering(home):
+    text = (home / "tiny.yaml").read_text().replace("  - relu\n", "  - gelu\n")
+    (home / "gelu.yaml").write_text(text)
+    (told,) = tcc.check("gelu.yaml", "ax620", precision="int8").errors
+    assert (told.code, told.at.line) == ("E0607", text.splitlines().index("  - gelu") + 1)
+    assert tcc.check("gelu.yaml", "onnxruntime").holds
+
+
+def test_a_network_is_lowered_to_what_an_artifact_is_made_from(home, images):
+    floats = tcc.lower("tiny.yaml", "arm-a7")
+    words = [node.op.word for node in floats.graph.nodes]
+    assert "batch_norm" in [node.op.word for node in tcc.load("tiny.yaml").graph.nodes]
+    assert "batch_norm" not in words
+    integers = tcc.lower("tiny.yaml", "onnxruntime", precision="int8", data=images, method="minmax")
+    assert "qconv" in [node.op.word for node in integers.graph.nodes]
+
+
+def test_a_bundle_is_run_verified_and_evaluated(home, images):
+    bundle = tcc.build(
+        "tiny.yaml", "onnxruntime", precision="int8", data=images, method="minmax", min_cosine=0
+    )
+    files = sorted(images.rglob("*.png"))
+    found = tcc.run(bundle, files[:2])
+    array = np.asarray(Image.open(files[0]).convert("RGB"))
+    (again,) = tcc.run(bundle.folder, [array])
+    assert np.array_equal(found[0]["logits"].raw, again["logits"].raw)
+    assert sum(found[0]["logits"].values) == pytest.approx(1)
+    assert found[0]["logits"].ranked()[0][1] in ("cat", "dog", "owl")
+    verified = tcc.verify(bundle, "tiny.yaml")
+    assert verified.holds
+    assert sum(layer.differing for layer in verified.program.layers) == 0
+    judged = tcc.evaluate(bundle, images)
+    assert judged.scores.images == len(files)
+    assert tcc.evaluate("tiny.yaml", images).scores.images == len(files)
+    with pytest.raises(tcc.UserError, match=r"E0601.*a bundle has weights of its own"):
+        tcc.evaluate(bundle.folder, images, seed=1)
+
+
+def test_a_changed_bundle_is_not_run(home):
+    bundle = tcc.build("tiny.yaml", "onnxruntime")
+    file = bundle.model / "model.onnx"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    for use in (tcc.verify, lambda it: tcc.run(it, []), lambda it: tcc.evaluate(it, home)):
+        with pytest.raises(tcc.UserError, match="E0622"):
+            use(bundle)
+
+
+def test_a_network_is_trained_as_the_command_does(home):
+    """To the byte, and Python warns of what the command warns of."""
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    rng = np.random.default_rng(3)
+    for number in range(40):
+        path = home / "many" / ("cat", "dog", "owl", "cat")[number % 4] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        found = tcc.train("tiny.yaml", "many", "python", epochs=1, seed=4, threads=1)
+    line = "train tiny.yaml --data many -o typed --epochs 1 --seed 4 --threads 1 --device cpu"
+    done = CliRunner().invoke(app, line.split())
+    assert done.exit_code == 0, done.stderr
+    files = sorted(path.name for path in (home / "typed").iterdir())
+    assert files == sorted(path.name for path in (home / "python").iterdir())
+    for name in files:
+        assert (home / "typed" / name).read_bytes() == (home / "python" / name).read_bytes(), name
+    assert found.test.images == found.data.images["test"][0] + sum(found.data.images["test"][1:])
+    assert bool(heard) == ("warning" in done.stderr)
+    with pytest.raises(tcc.UserError, match="E1229"):
+        tcc.train("tiny.yaml", "many", "python")
+
+
+def test_importing_loads_nothing_heavy_and_every_name_is_there():
+    heavy = [
+        "numpy",
+        "torch",
+        "onnx",
+        "onnxruntime",
+        "PIL",
+        "yaml",
+        "ruamel",
+        "jsonschema",
+        "typer",
+    ]
+    text = (
+        "import sys, tcc; assert all(map(tcc.__dict__.__contains__, tcc.__all__));"
+        f"assert not set({heavy}) & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", text], check=True)

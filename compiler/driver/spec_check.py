@@ -1,0 +1,53 @@
+"""What is known of a network before it has weights: its costs, its own tests, and its targets."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tcc.compiler.frontend.spec import Spec
+from tcc.compiler.frontend.spec_tests import Expectation, check_expectations
+from tcc.compiler.ir.cost import Cost, cost
+from tcc.compiler.support.diagnostics import Diagnostic
+
+if TYPE_CHECKING:
+    from tcc.compiler.driver.capability import Capability
+    from tcc.compiler.ir.device import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class SpecCheck:
+    """A network's cost by layer, how its `tests:` end, and what targets can run of it."""
+
+    spec: Spec
+    cost: Cost
+    expectations: tuple[Expectation, ...]
+    capabilities: "tuple[Capability, ...]"
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """Tests that fail, and layers that a target cannot run."""
+        failed = (each.diagnostic() for each in self.expectations if not each.holds)
+        return (*failed, *(error for each in self.capabilities for error in each.errors))
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.errors
+
+
+def check(spec: Spec, plans: "Iterable[Plan]") -> SpecCheck:
+    """Return what is known of a network, and of it on each target.
+
+    Raises:
+        UserError: A test's settings are wrong, or a target can do nothing with the network.
+    """
+    costs, facts = cost(spec.graph), check_expectations(spec)
+    asked = tuple(plans)
+    # A look at the text alone is quick, and loads no numpy.
+    return SpecCheck(spec, costs, facts, _capabilities(spec, asked) if asked else ())
+
+
+def _capabilities(spec: Spec, plans: "Iterable[Plan]") -> "tuple[Capability, ...]":
+    from tcc.compiler.driver.capability import capability
+
+    return tuple(capability(spec.graph, plan) for plan in plans)

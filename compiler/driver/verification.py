@@ -1,0 +1,79 @@
+"""What is found of a bundle when its goldens are replayed and its layers compared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from tcc.compiler.bundle import bundle_comparison, program_check, tool_check
+from tcc.compiler.bundle.agreement import Agreement
+from tcc.compiler.bundle.bundle_comparison import OutputPair
+from tcc.compiler.bundle.bundle_folder import Bundle
+from tcc.compiler.bundle.program_check import ProgramCheck
+from tcc.compiler.bundle.replay import Replayed, replay
+from tcc.compiler.bundle.tool_check import ToolCheck
+from tcc.compiler.driver.reproducer import Reproducer
+from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.support.external_tools import Tool
+
+
+@dataclass(frozen=True)
+class VerifiedBundle:
+    """A bundle, and what its artifact gave or the tool that running it here lacks."""
+
+    bundle: Bundle
+    replayed: Replayed | None = None
+    missing: Tool | None = None
+    tool: ToolCheck | None = None
+    """What a maker's tool said of a package, which does not run here."""
+    program: ProgramCheck | None = None
+    """How it agrees with its integer program, where that is known."""
+    reproducer: Reproducer | None = None
+
+    @property
+    def agreement(self) -> tuple[Agreement, ...]:
+        """How it agrees with its goldens; nothing where it did not run."""
+        return self.replayed.agreement if self.replayed else ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether no golden and no layer disagrees."""
+        agrees = all(each.holds for each in self.agreement)
+        return agrees and all(each.holds for each in (self.tool, self.program) if each)
+
+
+def verified(bundle: Bundle, device: Device, program: Model | None) -> VerifiedBundle:
+    """Return what a bundle's artifact gives for its goldens, and for each layer that is known.
+
+    A package that does not run here is judged by its tool's log.
+
+    Args:
+        bundle: The bundle.
+        device: Its target.
+        program: Its integer program, where it is known.
+
+    Raises:
+        MissingTool: What runs it is not here.
+        UserError: It cannot be run, or is not what its manifest says.
+    """
+    if device.packager:
+        return VerifiedBundle(bundle, tool=tool_check.check(bundle, device, None))
+    replayed = replay(bundle, device)
+    checked = program_check.check(bundle, device, program) if program else None
+    return VerifiedBundle(bundle, replayed, program=checked)
+
+
+def pairs(
+    found: Sequence[VerifiedBundle],
+) -> tuple[list[OutputPair], list[tuple[str, str, str]]]:
+    """Return how bundles that ran compare, and which do not and why."""
+    made: list[OutputPair] = []
+    unlike = []
+    ran = [each.replayed for each in found if each.replayed]
+    # Each with each: equality within a tolerance is not handed on from one pair to the next.
+    for a, b in combinations(ran, 2):
+        if why := bundle_comparison.unlike(a.bundle, b.bundle):
+            unlike.append((str(a.bundle.folder), str(b.bundle.folder), why))
+        else:
+            made += bundle_comparison.compared(a, b)
+    return made, unlike
