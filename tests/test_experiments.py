@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 
@@ -33,7 +34,7 @@ about: Drawn images.
 recipe: fastnet-paper
 data:
   tiles: {folder: tiles, about: Dark and bright., classes: {dark: [a], light: [b, c]}}
-short: {seeds: [0], epochs: 30, size: 8, images: {train: 6, val: 3}, recipe: {learning_rate.peak: "0.1"}}
+short: {seeds: [0], epochs: 30, size: 8, images: {train: 6, val: 3}, recipe: {learning_rate.peak: "0.1"}, rows: {bright: {initial_weights: he, epochs: "20"}}}
 full: {seeds: [0, 1]}
 tables:
   - title: One
@@ -41,6 +42,7 @@ tables:
     positive: light
     columns: [parameters, right, accuracy, interval, recall, int8 right, cosine]
     confusion: [bright]
+    layers: [bright]
     printed: [accuracy]
     rows: [{name: bright, spec: bright.yaml, recipe: {loss: "{kind: focal}"}, printed: ["0.9"]}]
 """
@@ -70,10 +72,11 @@ def test_what_is_declared_is_whole(tools):
         assert of.full.seeds == (0, 1, 2)
         assert (of.full.epochs, of.full.size, of.full.images, of.full.without) == (0, 0, {}, ())
         assert set(of.short.without) < {table.title for table in of.tables}
+        assert set(of.short.rows) <= {row.name for table in of.tables for row in table.rows}
         for table in of.tables:
             assert table.data in of.data
             assert set(table.columns) <= set(pages.COLUMNS)
-            assert set(table.confusion) <= {row.name for row in table.rows}
+            assert {*table.confusion, *table.layers} <= {row.name for row in table.rows}
             assert (table.recipe or of.recipe) in shipped.recipes()
             for row in table.rows:
                 assert row.spec in shipped.specs()
@@ -86,15 +89,17 @@ def page(tools, tmp_path, runs):
     path = tmp_path / "drawn.yaml"
     path.write_text(DECLARED)
     of = records.declaration(path)
-    key = records.place(of.tables[0].rows[0], of.recipe, "tiles")
+    form = "short" if len(runs) == 1 else "full"
+    (table,) = records.tables(of, getattr(of, form))
+    key = records.place(table.rows[0], of.recipe, "tiles")
+    layers = {"conv": 0.97, "linear": 0.995}
     measured = {
         f"{key}/seed-{seed}": records.RunResult(
-            18, 2, 0.9, 0.8, counts, records.IntegerResult(counts, 0.99), {}
+            18, 2, 0.9, 0.8, counts, records.IntegerResult(counts, 0.99, layers), {}
         )
         for seed, counts in enumerate(runs)
     }
     seen = records.ImageCounts(("dark", "light"), {"train": (6, 6)}, {"test": "0" * 64})
-    form = "short" if len(runs) == 1 else "full"
     found = records.ExperimentResults(form, {"tcc": "1"}, 1, {"tiles": seen}, measured)
     made = pages.page(of, found, tmp_path / "drawn")
     return {path.name: text for path, text in made.items()}
@@ -102,7 +107,10 @@ def page(tools, tmp_path, runs):
 
 def test_a_page_shows_figures_with_exact_intervals(tools, tmp_path):
     files = page(tools, tmp_path, [((9, 1), (2, 8))])
-    assert sorted(files) == ["drawn-confusion.svg", "drawn-cosines.svg", "drawn.md"]
+    pictures = ["drawn-confusion.svg", "drawn-cosines.svg", "drawn-layers-tiles.svg"]
+    assert sorted(files) == [*pictures, "drawn.md"]
+    assert "of bright `initial_weights: he` and `epochs: 20`" in files["drawn.md"]
+    assert all(word in files["drawn-layers-tiles.svg"] for word in (">conv<", ">0.970000<"))
     bounds = confidence_intervals.of_share(17, 20)
     shown = f"0.8500 | {bounds.low:.4f} to {bounds.high:.4f} | 0.8000 | 17 of 20 | 0.990000 | 0.9 |"
     assert f"| bright | 18 | 17 of 20 | {shown}" in files["drawn.md"]
@@ -171,8 +179,12 @@ def test_an_experiment_runs_end_to_end_and_goes_on(root, tmp_path):
     first = pages()
     (figures,) = json.loads(first["drawn.json"])["runs"].values()
     assert sum(map(sum, figures["confusion"])) == 24
-    assert figures["epochs"] == 30
+    assert figures["epochs"] == 20
+    assert sorted(figures["integers"]["layers"]) == ["conv", "linear"]
     assert "| bright | " in first["drawn.md"].decode()
     assert run() == (1, "build/drawn-short: begun: say --resume\n")
     assert run("--resume") == (0, "")
+    assert pages() == first
+    shutil.rmtree(tmp_path / "build")
+    assert run("--add") == (0, "")
     assert pages() == first

@@ -1,13 +1,18 @@
-"""Confusion matrices side by side, shaded by the share of a class's images."""
+"""The pictures of an experiment: confusion matrices, and cosines by network and by layer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from experiment_records import INTEGERS, Experiment, ExperimentResults
+from experiment_rows import measured
+
+from tcc.compiler.figures.bar_chart import Bar, bar_chart
 from tcc.compiler.figures.colours import FAINT, TEXT
 from tcc.compiler.figures.drawing import TextLine
 from tcc.compiler.figures.scene import Label, Rect, Scene, rgb
 from tcc.compiler.figures.text_metrics import DETAIL, HEADING, SHAPE, TITLE
+from tcc.compiler.ir.tool_report import LEAST
 
 CELL, GAP, TOP = 44, 24, 84
 """Pixels of a matrix's cell, between matrices, and above them; a column is as wide as its name."""
@@ -42,16 +47,50 @@ class Matrix:
         return self.left + max(self.column * len(self.classes), TITLE.width(self.title))
 
 
-def side_by_side(drawn: Sequence[Matrix]) -> Scene:
+def drawn(of: Experiment, found: ExperimentResults) -> Mapping[str, Scene]:
+    """Return the pictures of an experiment by their kind; there are those that it has figures for.
+
+    Matrices are of the first seed, cosines of the least; layers are those that compute.
+    """
+    made = {}
+    seen = list(measured(of, found))
+    if matrices := [
+        Matrix(
+            f"{each.row.name}, {table.data}",
+            found.data[table.data].classes,
+            each.judged[0].confusion,
+        )
+        for table, each in seen
+        if each.row.name in table.confusion
+    ]:
+        made["confusion"] = side_by_side(matrices)
+    networks = [
+        Bar(f"{table.data}, {each.row.name}", min(values))
+        for table, each in seen
+        if any(column in INTEGERS for column in table.columns)
+        if (values := [run.integers.cosine for run in each.runs if run.integers])
+    ]
+    if networks:
+        made["cosines"] = bar_chart("Cosine of int8 and float outputs", networks, LEAST)
+    for table, each in seen:
+        first = each.runs[0].integers
+        if each.row.name in table.layers and first and first.layers:
+            bars = [Bar(name, cosine) for name, cosine in first.layers.items()]
+            title = f"{each.row.name}, {table.data}: cosine of int8 and float values, by layer"
+            made[f"layers-{table.data}"] = bar_chart(title, bars, LEAST)
+    return made
+
+
+def side_by_side(shown: Sequence[Matrix]) -> Scene:
     """Return the picture of some matrices."""
-    starts = list(accumulate((each.width + GAP for each in drawn), initial=GAP))
+    starts = list(accumulate((each.width + GAP for each in shown), initial=GAP))
     rects = tuple(
-        rect for each, start in zip(drawn, starts, strict=False) for rect in _cells(each, start)
+        rect for each, start in zip(shown, starts, strict=False) for rect in _cells(each, start)
     )
     labels = [Label(TextLine(GAP, 32, CAPTION, HEADING), rgb(TEXT))]
-    for each, start in zip(drawn, starts, strict=False):
+    for each, start in zip(shown, starts, strict=False):
         labels += _texts(each, start)
-    height = TOP + CELL * max(len(each.classes) for each in drawn) + 2 * GAP
+    height = TOP + CELL * max(len(each.classes) for each in shown) + 2 * GAP
     width = max(starts[-1], 2 * GAP + HEADING.width(CAPTION))
     return Scene(width, height, rects, (), (), tuple(labels), rgb(FAINT))
 

@@ -6,7 +6,7 @@ A declaration is a file of `tools/experiments`; its results lie in `docs/experim
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tcc.compiler.frontend.yaml import parse, plain
@@ -34,7 +34,8 @@ class ExperimentForm:
     """How much is trained: the recipe's epochs, the spec's size and all images where 0 or none.
 
     `images` is how many of a class are taken at most, by side; `without` are the titles of tables
-    that are not measured; `recipe` are keys of all recipes.
+    that are not measured; `recipe` are keys of all recipes, `rows` of those of single rows, by
+    their names.
     """
 
     seeds: tuple[int, ...]
@@ -43,6 +44,7 @@ class ExperimentForm:
     images: Mapping[str, int] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     recipe: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class ExperimentTable:
     """A table: its images, columns and rows.
 
     `printed` heads the paper's own figures, `positive` is the class of precision, recall and F1,
-    without which they are weighted averages; `confusion` are the rows whose matrices are drawn.
+    without which they are weighted averages; `confusion` are the rows whose matrices are drawn,
+    `layers` those whose cosines are drawn layer by layer.
     """
 
     title: str
@@ -84,6 +87,7 @@ class ExperimentTable:
     positive: str = ""
     recipe: str = ""
     confusion: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,7 @@ class ExperimentRun:
     seed: int
     integers: bool
     forms: bool
+    layers: bool
 
     @property
     def key(self) -> str:
@@ -118,10 +123,14 @@ class ExperimentRun:
 
 @dataclass(frozen=True, slots=True)
 class IntegerResult:
-    """The integer program: images by class and class taken, and the outputs' mean cosine."""
+    """The integer program: images by class and class taken, and the outputs' mean cosine.
+
+    `layers` are those that compute, with the cosine of their integers over the test images.
+    """
 
     confusion: tuple[tuple[int, ...], ...]
     cosine: float
+    layers: Mapping[str, float] = field(default_factory=dict, metadata={"default": {}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +183,15 @@ def place(row: ExperimentRow, recipe: str, data: str) -> str:
 
 def tables(of: Experiment, form: ExperimentForm) -> list[ExperimentTable]:
     """Return the tables that a form measures."""
-    return [table for table in of.tables if table.title not in form.without]
+    return [
+        replace(table, rows=tuple(_of_form(row, form) for row in table.rows))
+        for table in of.tables
+        if table.title not in form.without
+    ]
+
+
+def _of_form(row: ExperimentRow, form: ExperimentForm) -> ExperimentRow:
+    return replace(row, recipe={**row.recipe, **form.rows.get(row.name, {})})
 
 
 def runs(of: Experiment, form: ExperimentForm) -> Iterator[ExperimentRun]:
@@ -186,7 +203,8 @@ def runs(of: Experiment, form: ExperimentForm) -> Iterator[ExperimentRun]:
         recipe = table.recipe or of.recipe
         for row in table.rows:
             for seed in form.seeds:
-                run = ExperimentRun(row, recipe, table.data, seed, integers, forms)
+                layers = row.name in table.layers
+                run = ExperimentRun(row, recipe, table.data, seed, integers, forms, layers)
                 if run.key not in seen:
                     seen.add(run.key)
                     yield run

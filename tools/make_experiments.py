@@ -9,72 +9,28 @@
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from experiment_pictures import Matrix, side_by_side
+import experiment_pictures
 from experiment_records import (
     DECLARATIONS,
     FORMS,
-    INTEGERS,
     RESULTS,
     Experiment,
-    ExperimentForm,
     ExperimentResults,
-    ExperimentRow,
     ExperimentTable,
-    RunResult,
     declaration,
-    place,
     results,
     tables,
 )
+from experiment_rows import TableRow, form_of, judged, rows
 from generated import settle
 
 from tcc.compiler.figures import scene_svg
-from tcc.compiler.figures.bar_chart import Bar, bar_chart
-from tcc.compiler.figures.scene import Scene
-from tcc.compiler.ir.tool_report import LEAST
 from tcc.compiler.reference import confidence_intervals
-from tcc.compiler.reference.classification_metrics import Rates, Scores, scores
+from tcc.compiler.reference.classification_metrics import Scores
 
 MARK = "\u2020"
-
-
-@dataclass(frozen=True, slots=True)
-class TableRow:
-    """A row as measured: a run for each seed, and the judged figures of each."""
-
-    row: ExperimentRow
-    runs: Sequence[RunResult]
-    judged: Sequence[Scores]
-    positive: int | None
-
-    def rates(self) -> Iterator[Rates]:
-        """Yield each seed's precision, recall and F1."""
-        for each in self.judged:
-            yield each.weighted if self.positive is None else each.classes[self.positive].rates
-
-    @property
-    def middle(self) -> Scores:
-        """The figures of the seed in the middle, by images that are right."""
-        return sorted(self.judged, key=lambda each: each.correct)[(len(self.judged) - 1) // 2]
-
-    @property
-    def learned(self) -> bool:
-        """Whether each seed is better than the most frequent class, as far as images can tell."""
-        for each in self.judged:
-            bounds = confidence_intervals.of_share(each.correct, each.images)
-            most = max(one.support for one in each.classes)
-            if bounds is None or bounds.low <= most / each.images:
-                return False
-        return True
-
-
-def judged(confusion: Sequence[Sequence[int]]) -> Scores:
-    """Return the figures of a matrix."""
-    return scores(np.array(confusion))
 
 
 def _share(values: Sequence[float]) -> str:
@@ -137,24 +93,6 @@ COLUMNS: Mapping[str, Callable[[TableRow], str]] = {
 """What a column shows of a row."""
 
 
-def form_of(of: Experiment, found: ExperimentResults) -> ExperimentForm:
-    """Return the form that was measured."""
-    return of.full if found.form == "full" else of.short
-
-
-def rows(of: Experiment, table: ExperimentTable, found: ExperimentResults) -> list[TableRow]:
-    """Return the rows of a table with what was measured of them."""
-    form = form_of(of, found)
-    classes = found.data[table.data].classes
-    positive = classes.index(table.positive) if table.positive else None
-    made = []
-    for row in table.rows:
-        key = place(row, table.recipe or of.recipe, table.data)
-        each = [found.runs[f"{key}/seed-{seed}"] for seed in form.seeds]
-        made.append(TableRow(row, each, [judged(run.confusion) for run in each], positive))
-    return made
-
-
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Return a table."""
     rule = ["---"] * len(head)
@@ -208,6 +146,10 @@ def about_form(of: Experiment, found: ExperimentResults, name: str) -> str:
         or "all images",
         f"the recipe `{of.recipe}`",
         *(f"`{key}: {value}` in all recipes" for key, value in form.recipe.items()),
+        *(
+            f"of {name} " + " and ".join(f"`{key}: {value}`" for key, value in keys.items())
+            for name, keys in form.rows.items()
+        ),
         *(f"without {title!r}" for title in form.without),
         f"{found.threads} thread{'s' * (found.threads > 1)}",
     ]
@@ -221,13 +163,8 @@ def about_form(of: Experiment, found: ExperimentResults, name: str) -> str:
 
 def page(of: Experiment, found: ExperimentResults, stem: Path) -> dict[Path, str]:
     """Return the page of an experiment and its pictures; `stem` is their path without suffix."""
-    pictures: dict[str, Scene] = {}
-    if drawn := matrices(of, found):
-        pictures["confusion"] = side_by_side(drawn)
-    if near := bars(of, found):
-        pictures["cosines"] = bar_chart("Cosine of int8 and float outputs", near, LEAST)
     files, links = {}, []
-    for kind, picture in pictures.items():
+    for kind, picture in experiment_pictures.drawn(of, found).items():
         path = stem.with_name(f"{stem.name}-{kind}.svg")
         files[path] = scene_svg.render(picture, f"{of.title}: {kind}")
         links.append(f"![{of.title}: {kind}]({path.name})")
@@ -250,31 +187,6 @@ def page(of: Experiment, found: ExperimentResults, stem: Path) -> dict[Path, str
         f"All figures are in [{stem.name}.json]({stem.name}.json).",
     ]
     return {stem.with_suffix(".md"): "\n\n".join(parts) + "\n", **files}
-
-
-def bars(of: Experiment, found: ExperimentResults) -> list[Bar]:
-    """Return how near integers are to floats: of each network and its images, the least seed."""
-    return [
-        Bar(f"{table.data}, {each.row.name}", min(values))
-        for table in tables(of, form_of(of, found))
-        if any(column in INTEGERS for column in table.columns)
-        for each in rows(of, table, found)
-        if (values := [run.integers.cosine for run in each.runs if run.integers])
-    ]
-
-
-def matrices(of: Experiment, found: ExperimentResults) -> list[Matrix]:
-    """Return the matrices that are drawn, of the first seed."""
-    return [
-        Matrix(
-            f"{each.row.name}, {table.data}",
-            found.data[table.data].classes,
-            each.judged[0].confusion,
-        )
-        for table in tables(of, form_of(of, found))
-        for each in rows(of, table, found)
-        if each.row.name in table.confusion
-    ]
 
 
 def main() -> int:

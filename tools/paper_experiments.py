@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Run an experiment of the papers anew on images at hand, and write its page.
 
-    python tools/paper_experiments.py NAME --data DIR [--full] [--resume] [--threads N] [-o DIR]
+    python tools/paper_experiments.py NAME --data DIR [--full] [--resume] [--add]
+                                           [--threads N] [-o DIR]
 
 NAME is a declaration of `tools/experiments`, or a file like one; DIR has the folders of images that
 it names, each with `train`, `val` and `test`. The short form fits into an hour on two cores;
 `--full` is the papers': whole images, all epochs, three seeds. Trainings run in
 `build/experiments`; an interrupted run goes on with `--resume`. Figures go to `docs/experiments` as
-JSON, from which `make_experiments.py` makes the page.
+JSON, from which `make_experiments.py` makes the page. With `--add`, what that JSON has already is
+not trained again: for rows that are new, on the same images with the same versions.
 """
 
 import argparse
@@ -39,6 +41,7 @@ from experiment_records import (
     IntegerResult,
     RunResult,
     declaration,
+    results,
     runs,
     tables,
     text,
@@ -52,6 +55,8 @@ from tcc.compiler.support import json_records
 from tcc.compiler.zoo import shipped
 
 BUILD = ROOT / "build" / "experiments"
+COMPUTE = ("conv", "depthwise_conv", "linear")
+"""The operations whose layers are drawn one by one."""
 LOSES = 4
 """The exit code of integers that are not written."""
 
@@ -91,7 +96,8 @@ def _ended(line: list[str]) -> tuple[object, str]:
 def recipe(run: ExperimentRun, form: ExperimentForm, to: Path) -> Path:
     """Write the recipe of a run, a known one with other keys; return the file."""
     found: Any = plain(parse(shipped.recipes()[run.recipe].read_text(), run.recipe))
-    for key, value in {**form.recipe, **run.row.recipe}.items():
+    epochs = {"epochs": str(form.epochs)} if form.epochs else {}
+    for key, value in {**epochs, **form.recipe, **run.row.recipe}.items():
         *sections, last = key.split(".")
         part: Any = found
         for section in sections:
@@ -120,10 +126,9 @@ def measured(run: ExperimentRun, at: Workshop) -> RunResult:
     sets = [w for n, value in settings(run, at).items() for w in ("--set", f"{n}={value}")]
     spec = shipped.specs().get(run.row.spec, Path(run.row.spec))
     trained = folder / "training"
-    epochs = ["--epochs", str(at.form.epochs)] if at.form.epochs else []
     begun = any((trained / name).exists() for name in ("checkpoint.safetensors", "report.json"))
     called(
-        "train", spec, *sets, "--data", at.images(run.data), *epochs,
+        "train", spec, *sets, "--data", at.images(run.data),
         "--recipe", recipe(run, at.form, folder / "recipe.yaml"), "--seed", str(run.seed),
         "--threads", str(at.threads), "-o", trained, *(["--resume"] if begun else []),
     )  # fmt: skip
@@ -162,7 +167,15 @@ def integers(
     judged = called("eval", built["bundles"][0]["path"], "--data", images / "test")
     document = json.loads(scales.read_text())
     (output,) = document["judged"][document["used"]].values()
-    return IntegerResult((judged or {})["confusion"], output["cosine"])
+    layers: Document = {}
+    if run.layers:
+        drawn = called(
+            "plot", "errors", *network, "--calibration", scales, "--data", images / "test",
+            "-o", folder / "layers.svg",
+        )  # fmt: skip
+        found = (drawn or {})["layers"]
+        layers = {each["name"]: each["cosine"] for each in found if each["op"] in COMPUTE}
+    return IntegerResult((judged or {})["confusion"], output["cosine"], layers)
 
 
 def forms(run: ExperimentRun, at: Workshop, weights: Path) -> Mapping[str, FormResult]:
@@ -186,13 +199,31 @@ def counts(report: Document) -> ImageCounts:
     return ImageCounts(seen["classes"], seen["images"], seen["digests"])
 
 
-def experiment(of: Experiment, name: str, at: Workshop) -> ExperimentResults:
-    """Run an experiment's trainings, one after the other; return all figures."""
-    found, seen, made = {}, {}, {}
+def experiment(
+    of: Experiment, name: str, at: Workshop, known: ExperimentResults | None
+) -> ExperimentResults:
+    """Run an experiment's trainings, one after the other; return all figures.
+
+    Raises:
+        SystemExit: What is known is of other images, versions or threads than what is trained.
+    """
+    found: dict[str, RunResult] = {}
+    before = known or ExperimentResults(name, {}, at.threads, {}, {})
+    seen, made = dict(before.data), before.made_with
+    if (before.form, before.threads) != (name, at.threads):
+        sys.exit(f"what is known is of the form {before.form}, on {before.threads} threads")
     for run in runs(of, at.form):
+        if run.key in before.runs:
+            found[run.key] = before.runs[run.key]
+            continue
         found[run.key] = measured(run, at)
         report = json.loads((at.folder / run.key / "training" / "report.json").read_text())
-        seen[run.data] = counts(report)
+        now = counts(report)
+        if (
+            seen.setdefault(run.data, now) != now
+            or (made or report["made_with"]) != report["made_with"]
+        ):
+            sys.exit("what is known is of other images or versions: run all anew, without --add")
         made = report["made_with"]
     return ExperimentResults(name, made, at.threads, seen, found)
 
@@ -219,6 +250,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--add", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     parser.add_argument("--build", type=Path, default=BUILD)
@@ -234,9 +266,10 @@ def main() -> int:
     at = Workshop(folder, form, asked.threads)
     for each in dict.fromkeys(table.data for table in tables(of, form)):
         gather(each, of.data[each], asked.data, at)
-    found = experiment(of, name, at)
+    figures = asked.output / f"{path.stem}.json"
+    found = experiment(of, name, at, results(figures) if asked.add else None)
     asked.output.mkdir(parents=True, exist_ok=True)
-    (asked.output / f"{path.stem}.json").write_text(text(found))
+    figures.write_text(text(found))
     for file, words in make_experiments.page(of, found, asked.output / path.stem).items():
         file.write_text(words)
         print(file)

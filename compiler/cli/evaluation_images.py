@@ -110,7 +110,7 @@ def _places(report: Report, wish: ImageWish) -> tuple[Path, Path | None]:
     side = wish.side or ("test" if "test" in found else None)
     if side is None:
         if wish.learned and where.name not in SIDES:
-            run_splits.unknown(report, where)
+            report.warn(run_splits.unknown(where))
         return where, None
     if side not in found:
         message = f"there is no folder `{side}` here, and no run's split says which these are"

@@ -143,13 +143,17 @@ def errors(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Draw a bar for each layer: the noise of its integers."""
+    """Draw a bar for each layer: the noise of its integers; --json has cosines, too."""
     report = Report(json, quiet, verbose)
     request = PlotRequest(report, spec, data, weights, seed, settings, split)
+    from dataclasses import asdict
+
     from tcc.compiler.plots import integer_pictures
 
     net, _, source, _ = _quantised(request, calibration, out, pictured=True)
-    finish(report, integer_pictures.errors(net, source), out, {})
+    found = integer_pictures.losses(net, source)
+    said = {"layers": [asdict(each) for each in found]}
+    finish(report, integer_pictures.errors(net, found), out, said)
 
 
 def scatter(

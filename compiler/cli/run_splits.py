@@ -141,10 +141,10 @@ def is_unknown(option: str | None, origin: str) -> bool:
     return origin == "file" and option != NO_SPLIT
 
 
-def unknown(report: Report, where: Path) -> None:
-    """Warn that nothing says which images weights of a file have learned from."""
+def unknown(where: Path) -> Diagnostic:
+    """Return the warning that nothing says which images weights of a file have learned from."""
     message = "nothing says which of these images the network has learned from"
     label = "if it has from some of them, the figures are too good"
     help = "name its run with --split, or `none` if it has seen no image of these"
     at = whole_file(str(where))
-    report.warn(Diagnostic("E1216", message, at, label, help=help, severity="warning"))
+    return Diagnostic("E1216", message, at, label, help=help, severity="warning")

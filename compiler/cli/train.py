@@ -140,7 +140,7 @@ def train(
                 report.document({"path": str(folder), **run_folder.said(folder)})
                 return
             chosen, sides = train_data.split(report, stages, chosen, options)
-            asked = _Asked(chosen, how, _start(report, chosen, weights, seed), folder, seed)
+            asked = _Asked(chosen, how, _start(report, chosen, how, options), folder, seed)
             request = replace(
                 _request(report, stages, asked, sides, corrupt),
                 threads=_threads(threads, folder),
@@ -237,12 +237,15 @@ def _seconds(text: str | None) -> float | None:
     return hours * 3600.0 + minutes * 60 + seconds
 
 
-def _start(report: Report, chosen: ChosenSpec, weights: Path | None, seed: int) -> "WeightSource":
+def _start(
+    report: Report, chosen: ChosenSpec, how: "Recipe", options: DataOptions
+) -> "WeightSource":
     from tcc.compiler.driver import pipeline
 
-    if weights is None:
-        return pipeline.random_weights(chosen.spec.graph, seed)
-    return pipeline.read_weights(weights, chosen.spec.graph, report.warn)
+    graph = chosen.spec.graph
+    if options.weights is None:
+        return pipeline.random_weights(graph, options.seed, he=how.initial_weights == "he")
+    return pipeline.read_weights(options.weights, graph, report.warn)
 
 
 def _threads(asked: int | None, folder: Path) -> int:

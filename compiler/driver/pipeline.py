@@ -94,9 +94,9 @@ def weights_of(spec: Spec, path: str | os.PathLike[str] | None, seed: int | None
     return zoo_weights(network, spec.graph) if network else random_weights(spec.graph, seed or 0)
 
 
-def random_weights(graph: Graph, seed: int = 0) -> WeightSource:
-    """Return random weights, whose origin says loudly what they are."""
-    tensors = weights.random(graph, seed)
+def random_weights(graph: Graph, seed: int = 0, *, he: bool = False) -> WeightSource:
+    """Return random weights, He's or PyTorch's, whose origin says loudly what they are."""
+    tensors = weights.he(graph, seed) if he else weights.random(graph, seed)
     notice = f"the weights are random (seed {seed}): predictions mean nothing"
     origin = manifest.WeightsOrigin("random", weights.digest(tensors), None, seed, notice)
     return WeightSource(tensors, origin)

@@ -1,6 +1,6 @@
 """The kinds of pictures that set integers beside floats."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tcc.compiler.data.dataset import DataSet
@@ -12,6 +12,7 @@ from tcc.compiler.plots.pictures import Make, PlottedNetwork, tensors
 from tcc.compiler.quant import calibration_file
 from tcc.compiler.quant.methods import DEFAULT
 from tcc.compiler.quant.methods.method import RunOptions
+from tcc.compiler.quant.program.float_comparison import LayerLoss
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress, silent
@@ -95,9 +96,9 @@ def _weights(net: PlottedNetwork, made: Quantised) -> list[tuple[str, Values, Va
     return [(node.name, *layers.filters(made, layers.folded(graph, made, node))) for node in nodes]
 
 
-def errors(
+def losses(
     net: PlottedNetwork, source: "int8_program.CalibrationSource", progress: Progress = silent
-) -> Make:
+) -> tuple[LayerLoss, ...]:
     """Return what each layer loses as integers, over the images held out of the calibration.
 
     Raises:
@@ -108,9 +109,13 @@ def errors(
         help = "give them with --data"
         message = "what layers lose is measured over images"
         raise fail("E0616", message, whole_file(net.spec.name), help=help)
-    found = int8_program.compared(net.spec, net.given, source.document, images, progress)
+    return int8_program.compared(net.spec, net.given, source.document, images, progress).layers
+
+
+def errors(net: PlottedNetwork, found: Sequence[LayerLoss]) -> Make:
+    """Return a bar for what each layer loses, as `losses` has it."""
     title = f"{drawing.short(net.spec.name)} in int8"
-    return lambda: precision_plots.errors(found.layers, title, net.notice)
+    return lambda: precision_plots.errors(found, title, net.notice)
 
 
 def scatter(net: PlottedNetwork, given: Evaluated, forms: Mapping[str, Evaluated]) -> Make:

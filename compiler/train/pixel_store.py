@@ -104,7 +104,7 @@ def decoded(
     kept = [index for index in range(len(data)) if index not in problems]
     items = [data.items[index] for index in kept]
     if len(kept) < len(data):
-        _check_left(data, kept)
+        _check_left(data, problems)
         for place, index in enumerate(kept):
             levels[place] = levels[index]
     return PixelStore(
@@ -229,14 +229,20 @@ def _skipped(problems: Mapping[int, UserError]) -> tuple[Diagnostic, ...]:
     return (Diagnostic("E1210", message, first.at, label, tuple(notes), severity="warning"),)
 
 
-def _check_left(data: DataSet, kept: Sequence[int]) -> None:
-    """Refuse a set of which the damaged images were all that a class had (E1210)."""
-    left = {data.items[index].label for index in kept}
-    for item in data.items:
-        if item.label not in left:
-            message = f"every image of class `{item.label}` is damaged"
-            help = "bring images of it that can be read"
-            raise fail("E1210", message, whole_file(item.name), help=help)
+def _check_left(data: DataSet, problems: Mapping[int, UserError]) -> None:
+    """Refuse a set of which the damaged images were all that had a label (E1210)."""
+    left = {item.label for index, item in enumerate(data.items) if index not in problems}
+    for index, error in sorted(problems.items()):
+        item = data.items[index]
+        if item.label in left:
+            continue
+        count = sum(other.label == item.label for other in data.items)
+        which = f"all {count:,} images" if count > 1 else "the only image"
+        message = f"{which} of `{item.label}` cannot be read: skipped, none is left"
+        cause = error.diagnostics[0]
+        help = "bring images of it that can be read, or take its folder away to train without it"
+        label = f"{cause.message} ({cause.code})"
+        raise fail("E1210", message, whole_file(item.name), label=label, help=help)
 
 
 def same_levels(stores: Mapping[str, PixelStore]) -> tuple[Diagnostic, ...]:

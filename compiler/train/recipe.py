@@ -37,6 +37,14 @@ class Recipe:
         metadata={"const": VERSION, "description": "The version of this language, 1."}
     )
     doc: str = field(default="", metadata={"description": "What the recipe is for."})
+    initial_weights: Literal["he"] | None = field(
+        default=None,
+        metadata={
+            "description": "What a training without `--weights` begins with. `he` keeps a signal's "
+            "size through ReLU: for networks without batch norm, which hardly learn with what "
+            "PyTorch's layers begin with, and what is taken where this is left out."
+        },
+    )
     epochs: int = field(
         default=100,
         metadata={

@@ -5,10 +5,12 @@
     plot.gradcam("ddsnet", ["tile.png"], "tile-seen.svg", weights="weights.safetensors")
 
 A spec is what `tcc.load` returned or takes; without `weights` they are a trained network's own, or
-random, and the picture says so. `out` is a .png or .svg file, which need not be. They need the
-extra `plot`.
+random, and the picture says so. `out` is a .png or .svg file, which need not be. Labelled images
+are those of `test` where a folder or the run that weights lie in has such; `split` names the run,
+or is "none" if the network has seen none of the images. They need the extra `plot`.
 """
 
+import warnings as python_warnings
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -19,6 +21,7 @@ import tcc
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.labelled_images import LabelledImages
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.plots.pictures import PlottedNetwork
@@ -47,13 +50,18 @@ def curves(runs: "Sequence[File]", out: "File | None" = None) -> "Figure":
 
 
 def confusion(
-    spec: "Spec | File", data: "File", out: "File | None" = None, *, weights: "File | None" = None
+    spec: "Spec | File",
+    data: "File",
+    out: "File | None" = None,
+    *,
+    weights: "File | None" = None,
+    split: "File | None" = None,
 ) -> "Figure":
     """Draw the confusion matrix of a spec on labelled images."""
     from tcc.compiler.plots import pictures
 
     net = _network(spec, weights)
-    found = pictures.evaluated(net, _labelled(net, data))
+    found = pictures.evaluated(net, _labelled(net, _images(data, weights, split), data))
     return _drawn(pictures.confusion(found, net.spec.name, net.notice), out)
 
 
@@ -64,13 +72,14 @@ def tsne(
     *,
     layer: str | None = None,
     weights: "File | None" = None,
+    split: "File | None" = None,
     seed: int = 0,
 ) -> "Figure":
     """Draw t-SNE of the outputs for labelled images, or of a layer's features."""
     from tcc.compiler.plots import pictures
 
     net = _network(spec, weights)
-    given = _labelled(net, data)
+    given = _labelled(net, _images(data, weights, split), data)
     if layer is not None:
         return _drawn(pictures.tsne_of_layer(net, given, layer, seed), out)
     found = pictures.evaluated(net, given)
@@ -171,14 +180,15 @@ def errors(
     out: "File | None" = None,
     *,
     weights: "File | None" = None,
+    split: "File | None" = None,
 ) -> "Figure":
     """Draw what each layer loses as integers, over images."""
-    from tcc.compiler.data.dataset import read
     from tcc.compiler.plots import integer_pictures
 
     net = _network(spec, weights)
-    _, source = integer_pictures.quantised(net, read(Path(data)), Path(calibration))
-    return _drawn(integer_pictures.errors(net, source), out)
+    images = _images(data, weights, split)
+    _, source = integer_pictures.quantised(net, images, Path(calibration))
+    return _drawn(integer_pictures.errors(net, integer_pictures.losses(net, source)), out)
 
 
 def _network(spec: "Spec | File", weights: "File | None") -> "PlottedNetwork":
@@ -189,13 +199,35 @@ def _network(spec: "Spec | File", weights: "File | None") -> "PlottedNetwork":
     return PlottedNetwork(chosen, pipeline.weights_of(chosen, weights, None))
 
 
-def _labelled(net: "PlottedNetwork", data: "File") -> "LabelledImages":
-    from tcc.compiler.bundle import bundle_folder
+def _images(data: "File", weights: "File | None", split: "File | None") -> "DataSet":
+    """Return the images that judge, as `tcc plot` takes them, and warn of what it warns of."""
+    from tcc.compiler.cli import run_splits
     from tcc.compiler.data.dataset import read
+    from tcc.compiler.train import side_images
+
+    where, option = Path(data), None if split is None else str(split)
+    run = run_splits.of_weights(option, None if weights is None else Path(weights))
+    place = run_splits.folder(where, "test")
+    if run is not None:
+        side = side_images.find(run, where, place, "test")
+        doubts, found = side.warnings, side.data
+    else:
+        found = read(place)
+        # Who names a side's folder knows what it is.
+        plain = place == where and where.name not in run_splits.SIDES
+        unknown = weights is not None and option != run_splits.NO_SPLIT and plain
+        doubts = (*found.warnings, *([run_splits.unknown(where)] if unknown else []))
+    for doubt in doubts:
+        python_warnings.warn(str(doubt), stacklevel=3)
+    return found
+
+
+def _labelled(net: "PlottedNetwork", images: "DataSet", data: "File") -> "LabelledImages":
+    from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.driver import labelled_images
 
     outputs = bundle_folder.results(net.spec.graph)
-    return labelled_images.labelled(read(Path(data)), outputs, Path(data))
+    return labelled_images.labelled(images, outputs, Path(data))
 
 
 def _drawn(make: "Callable[[], Figure]", out: "File | None") -> "Figure":

@@ -1,15 +1,18 @@
 """Throughput of `tcc train` on this machine: the loop beside its step alone, and a step by hand.
 
-    python tools/bench/training.py [--size 128] [--batch 64] [--steps 8] [--rounds 3] [--threads 1]
+    python tools/bench/training.py [--size 128] [--batch 64] [--steps 24] [--threads 1]
 
 Prints JSON: images a second of processor time, over all threads, for DDSNet
 
-- `loop`: all of it: order, augmentation as in the recipe `ddsnet-lung`, the contract's arithmetic,
-  the step, its metrics and its state on the disk;
+- `loop`: all of a step: order, augmentation as in the recipe `ddsnet-lung`, the contract's
+  arithmetic, the step, its average and metrics;
 - `step`: forward, backward, SGD and average on one batch that is ready;
+- `plain`: the same without an average;
 - `by_hand`: the network and the step as one writes them in PyTorch, without an average.
 
-Rounds take turns; each figure is the median. The machine's other work hardly moves the ratios.
+After each step of the loop comes one of the others each, so that all meet the same load of the
+machine; figures are medians over the steps. `state_ms` is what it takes to write the state, every
+15 seconds and at the end: it is in none of them.
 """
 
 import argparse
@@ -44,11 +47,21 @@ ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("ADI", "MUC", "MUS", "STR", "STU", "TUM")
 
 
-class Silent:
-    """Hears, and says nothing."""
+class Turns:
+    """After each step of the loop, takes the time that it took, and gives the others their turn."""
+
+    def __init__(self, others: dict[str, Callable[[], None]]) -> None:
+        self.others, self.loop = others, "loop"
+        self.seconds: dict[str, list[float]] = {name: [] for name in (self.loop, *others)}
+        self._begin = time.process_time()
 
     def step(self, done: int, total: int) -> None:
         """Hear of a step."""
+        del done, total
+        self.seconds[self.loop].append(time.process_time() - self._begin)
+        for name, work in self.others.items():
+            self.seconds[name].append(_spent(work))
+        self._begin = time.process_time()
 
     def epoch(self, found: EpochMetrics, epochs: int) -> None:
         """Hear of an epoch."""
@@ -57,35 +70,43 @@ class Silent:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    for name, value in (("size", 128), ("batch", 64), ("steps", 8), ("rounds", 3), ("threads", 1)):
+    for name, value in (("size", 128), ("batch", 64), ("steps", 24), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
     given = parser.parse_args()
     with (
         arithmetic.repeatable(given.threads, torch.device("cpu")),
         tempfile.TemporaryDirectory() as folder,
     ):
-        speeds = _measured(given, Path(folder))
-    ratios = {"loop_to_step": speeds["loop"] / speeds["step"]}
-    ratios["step_to_by_hand"] = speeds["step"] / speeds["by_hand"]
-    print(json.dumps(vars(given) | {"images_a_cpu_second": speeds} | ratios, indent=1))
+        found = _measured(given, Path(folder))
+    print(
+        json.dumps(
+            vars(given) | {"cpu": arithmetic.made_with(torch.device("cpu"))} | found, indent=1
+        )
+    )
 
 
-def _measured(given: argparse.Namespace, folder: Path) -> dict[str, float]:
+def _measured(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     how = replace(recipe.read(shipped.recipes()["ddsnet-lung"]), epochs=1, batch=given.batch)
-    works = {
-        "loop": _loop(given, how, folder / "state"),
-        "step": _step(given, how),
-        "by_hand": _by_hand(given),
+    plain = replace(how, average=None)
+    turns = Turns(
+        {"step": _step(given, how), "plain": _step(given, plain), "by_hand": _by_hand(given)}
+    )
+    run = _loop(given, how, folder / "state")
+    run.run(turns)
+    # The first steps make kernels.
+    times = {name: statistics.median(each[2:]) for name, each in turns.seconds.items()}
+    return {
+        "images_a_cpu_second": {name: round(given.batch / each, 1) for name, each in times.items()},
+        "loop_to_step": round(times["step"] / times["loop"], 3),
+        "plain_to_by_hand": round(times["by_hand"] / times["plain"], 3),
+        "state_ms": round(1000 * _spent(run._write), 1),
     }
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(given.rounds + 1):
-        for name, work in works.items():
-            begin = time.process_time()
-            work()
-            if number:  # the first makes kernels
-                times[name].append(time.process_time() - begin)
-    images = given.batch * given.steps
-    return {name: images / statistics.median(each) for name, each in times.items()}
+
+
+def _spent(work: Callable[[], None]) -> float:
+    begin = time.process_time()
+    work()
+    return time.process_time() - begin
 
 
 def _trainer(given: argparse.Namespace, how: Recipe) -> Trainer:
@@ -96,7 +117,7 @@ def _trainer(given: argparse.Namespace, how: Recipe) -> Trainer:
     return Trainer(TrainingPlan(spec.graph, start, how, CLASSES, outputs, (loss,), 0, device))
 
 
-def _loop(given: argparse.Namespace, how: Recipe, path: Path) -> Callable[[], None]:
+def _loop(given: argparse.Namespace, how: Recipe, path: Path) -> TrainingRun:
     trainer, count = _trainer(given, how), given.batch * given.steps
     levels = torch.randint(0, 256, (count, 3, given.size, given.size), dtype=torch.uint8)
     contract = trainer.plan.outputs.source.preprocess
@@ -109,11 +130,7 @@ def _loop(given: argparse.Namespace, how: Recipe, path: Path) -> Callable[[], No
         checkpoint.VERSION, identity, torch.__version__, given.threads, 1, 0, 0, 0, (), None
     )
     start = TrainingState(position, np.zeros(0, np.float32), {})
-
-    def work() -> None:
-        TrainingRun(trainer, TrainingData(store, none), start, RunLimits(path)).run(Silent())
-
-    return work
+    return TrainingRun(trainer, TrainingData(store, none), start, RunLimits(path))
 
 
 def _batch(given: argparse.Namespace) -> tuple[Tensor, Tensor]:
@@ -127,8 +144,7 @@ def _step(given: argparse.Namespace, how: Recipe) -> Callable[[], None]:
     targets = nn.functional.one_hot(classes, 6).float()
 
     def work() -> None:
-        for number in range(given.steps):
-            trainer.step(images, targets, 0.01, number)
+        trainer.step(images, targets, 0.01, 0)
 
     return work
 
@@ -142,13 +158,12 @@ def _by_hand(given: argparse.Namespace) -> Callable[[], None]:
     images, classes = _batch(given)
 
     def work() -> None:
-        for _ in range(given.steps):
-            how.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits = network(images)
-            loss: Any = nn.functional.cross_entropy(logits.float(), classes, label_smoothing=0.1)
-            loss.backward()
-            how.step()
+        how.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = network(images)
+        loss: Any = nn.functional.cross_entropy(logits.float(), classes, label_smoothing=0.1)
+        loss.backward()
+        how.step()
 
     return work
 

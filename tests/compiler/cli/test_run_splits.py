@@ -239,3 +239,25 @@ def test_a_damaged_file_is_refused_where_it_is(home, old, new, line, why):
     assert "error[E1217]" in done.stderr
     assert why in done.stderr
     assert "run/split.csv:" + (f"{line}:1" if line else "") in done.stderr
+
+
+def test_python_draws_as_the_command_does(home):
+    """By the run's test images; of weights that left their run it warns, unless it is named."""
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    from tcc import plot
+
+    def drawn(name, **how):
+        plot.confusion("net.yaml", "set", f"{name}.svg", **how)
+        return (home / f"{name}.svg").read_bytes()
+
+    assert (
+        tcc("plot", "confusion", "net.yaml", *WEIGHTS, "--data", "set", "-o", "c.svg").exit_code
+        == 0
+    )
+    typed = (home / "c.svg").read_bytes()
+    assert drawn("beside", weights="run/weights.safetensors") == typed
+    shutil.copy("run/weights.safetensors", "away.safetensors")
+    with pytest.warns(UserWarning, match="E1216"):
+        assert drawn("unknown", weights="away.safetensors") != typed
+    assert drawn("named", weights="away.safetensors", split="run") == typed
+    assert drawn("none", weights="away.safetensors", split="none") != typed

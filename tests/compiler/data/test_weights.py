@@ -18,8 +18,9 @@ from op_cases import trained
 from safetensors.numpy import load_file, save_file
 
 from tcc.compiler.data import weights
-from tcc.compiler.ir.graph import Graph
-from tcc.compiler.ops import BatchNorm, Conv, Linear
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ops import BatchNorm, Conv, Linear, Relu
+from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 RECORDED = [
@@ -130,6 +131,25 @@ def test_random_weights_are_spread_as_torch_spreads_them() -> None:
     assert abs(values.mean()) < 1e-3
     assert abs(values.std() - 0.125 / 3**0.5) < 1e-4
     assert len(np.unique(values)) > 300_000
+
+
+def test_he_keeps_the_size_of_a_signal_through_relu() -> None:
+    add = Steps(32, 4, 4)
+    for number in range(6):
+        add(f"conv{number}", Conv(32, (1, 1)))
+        add(f"relu{number}", Relu())
+    add("bn", BatchNorm())
+    graph = add.graph()
+    found = weights.he(graph)
+    assert not found["conv3.bias"].any()
+    assert found["bn.weight"].all()
+    image = np.random.default_rng(0).normal(size=(32, 4, 4)).astype(np.float32)
+    he, torchs = (
+        float(np.square(*float_program.prepared(Model(graph, each))(image).values()).mean())
+        for each in (found, weights.random(graph))
+    )
+    assert 0.5 < he < 4
+    assert torchs < 0.1
 
 
 def test_batch_norm_starts_as_the_identity() -> None:

@@ -131,7 +131,9 @@ def test_damaged_images_are_skipped_and_counted(folder, options):
 def test_a_class_of_damaged_images_alone(folder, options):
     for file in (folder / "a").iterdir():
         file.write_bytes(b"")
-    with pytest.raises(UserError, match="every image of class `a` is damaged"):
+    with pytest.raises(
+        UserError, match="all 10 images of `a` cannot be read: skipped, none is left"
+    ):
         decoded(dataset.read(folder), source(), ("a", "b"), replace(options, corrupt="skip"))
 
 

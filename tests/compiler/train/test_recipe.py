@@ -30,6 +30,7 @@ HEAD = "tcc_recipe: 1\n"
         (HEAD + "batch: true", ("E1222", 2, 8, "`batch` must be a whole number")),
         (HEAD + "average: 1", ("E1222", 2, 10, "`average` must be less than 1")),
         (HEAD + "average: .nan", ("E1222", 2, 10, "this must be a finite number")),
+        (HEAD + "initial_weights: she", ("E1222", 2, 18, "`initial_weights` must be one of he")),
         (HEAD + "average:", ("E1222", 2, 9, "`average` must be a number")),
         (HEAD + "clip_norm: 0", ("E1222", 2, 12, "`clip_norm` must be more than 0")),
         (HEAD + "loss: focal", ("E1222", 2, 7, "`loss` must be a mapping of keys")),

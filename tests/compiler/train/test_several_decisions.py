@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -263,3 +264,17 @@ def test_the_loss_of_decisions_is_binary_cross_entropy():
     assert weighed.each(torch.zeros(2, 1), torch.tensor([[1.0], [0.0]])).tolist() == pytest.approx(
         [np.log(2) * 2 / 3, np.log(2) * 2]
     )
+
+
+def test_a_combination_of_damaged_images_alone_is_named(train, home, made):
+    (home / "net.yaml").write_text(DECISIONS)
+    made(["red", "green", "blue", "none"], 6)
+    paint(made(["red+blue"], 1) / "red+blue" / "0.png", "red+blue", 0)
+    (home / "set/red+blue/0.png").write_bytes(b"")
+    words = ("-o", "run", "--corrupt", "skip", "--epochs", 1)
+    done = train(*words, spec="net.yaml", data=home / "set")
+    assert done.exit_code == 2
+    assert "error[E1210]: the only image of `red+blue` cannot be read" in done.output
+    assert "set/red+blue/0.png" in done.output
+    shutil.rmtree(home / "set/red+blue")
+    assert train(*words, spec="net.yaml", data=home / "set").exit_code == 0
