@@ -14,15 +14,14 @@ are decoded when they are asked for.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tcc.compiler.data import images, npz
+from tcc.compiler.data.read_images import ReadImages, levels_of_file
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
@@ -39,8 +38,6 @@ DAMAGED = frozenset(f"E070{number}" for number in range(1, 8))
 """Codes of errors that an image by itself gives rise to."""
 MOST_LISTED = 20
 """Damaged images that an error lists."""
-_ONE_AT_A_TIME = Lock()
-"""Held while a large image is decoded, so that threads do not multiply what it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +59,14 @@ class Item:
 class DataSet:
     """Items in the order of their digests; `array` holds their pixels or tensors, if no files.
 
-    `warnings` say what was passed over and what is lost in reading.
+    `warnings` say what was passed over and what is lost in reading. `read_already` keeps levels of
+    files, for whoever reads the set for one network again and again.
     """
 
     items: tuple[Item, ...]
     array: "NDArray[np.uint8] | Float32 | None" = None
     warnings: tuple[Diagnostic, ...] = ()
+    read_already: ReadImages | None = None
 
     def __len__(self) -> int:
         """Return how many items there are."""
@@ -123,10 +122,14 @@ class DataSet:
         """
         item = self.items[index]
         if self.array is None:
-            data = images.contents(item.path)
-            with _ONE_AT_A_TIME if images.is_large(data) else nullcontext():
-                assert source.preprocess is not None
-                return images.levels(data, item.name, source.preprocess, _size(source))
+            kept = self.read_already.get(item.digest) if self.read_already else None
+            if kept is not None:
+                return kept
+            assert source.preprocess is not None
+            found = levels_of_file(item.path, source.preprocess, _size(source))
+            if self.read_already:
+                self.read_already.keep(item.digest, found)
+            return found
         values = self.array[item.place or 0]
         if values.dtype == np.uint8:
             return _levels(values.astype(np.uint8, copy=False), source, item.name)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tcc.compiler.data.dataset import DAMAGED, HELD_OUT, DataSet, check
+from tcc.compiler.data.read_images import ReadImages
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant import methods
 from tcc.compiler.quant.calibration import Calibration
@@ -58,6 +59,8 @@ def calibrate(
     """
     source = ready.graph.inputs[0]
     check(data, source)
+    # Those that judge run through every candidate.
+    data = replace(data, read_already=ReadImages())
     # Before any work: what the set cannot tell is cheap to see.
     shown, how = variety(ready, data), options or RunOptions()
     shown.require(how.least, str(data.items[0].path.parent))

@@ -138,7 +138,9 @@ class _IntegerRun:
 
     def _mean(self, node: Node, conv: Conv, weight: Array) -> NDArray[np.float64]:
         """Return the mean sum of products of each filter, which depends on mean inputs alone."""
-        padded = self._levels(node.inputs[0], conv)
+        # Of all images at once: their sums are whole numbers, and what each tap reads is theirs.
+        padded = self._summed_levels(node.inputs[0], conv)
+        count = len(self.values[node.inputs[0]])
         filters, depth = weight.shape[:2]
         by_group = weight.astype(np.float64).reshape(conv.groups, -1, depth, *conv.kernel)
         total = np.zeros((conv.groups, filters // conv.groups))
@@ -149,16 +151,20 @@ class _IntegerRun:
         ):
             # A convolution is linear, so that the mean of its outputs needs the mean of what each
             # tap reads, and no product for each position.
-            mean = view.sum(axis=(0, 2, 3), dtype=np.int64) / (len(view) * size[0] * size[1])
+            mean = view.sum(axis=(0, 2, 3)) / (count * size[0] * size[1])
             total += np.einsum("gfd,gd->gf", by_group[..., i, j], mean.reshape(conv.groups, -1))
         return total.reshape(-1)
 
-    def _levels(self, value: str, conv: Conv) -> Array:
-        """Return the levels that a convolution reads, with its border of zeros."""
+    def _summed_levels(self, value: str, conv: Conv) -> Array:
+        """Return the sum over images of the levels that a convolution reads, (1, C, H, W).
+
+        It has the convolution's border of zeros.
+        """
         stored = self.values[value]
         low, _ = self.graph.types[value].limits
-        # The border of zeros is the zero point where signed levels are stored from 0 to 255.
-        return integer_arithmetic.bordered(stored, conv.pads, -min(low, 0)) + np.int16(min(low, 0))
+        # Signed levels are stored from 0 to 255, with the zero point where 0 is.
+        total = stored.sum(axis=0, keepdims=True, dtype=np.int64) + len(stored) * min(low, 0)
+        return integer_arithmetic.bordered(total, conv.pads)
 
     def step(self, node: Node) -> None:
         """Run a node, and forget what nothing reads any more."""

@@ -59,6 +59,26 @@ class GroupScale:
     weights: Mapping[str, Float32] = field(default_factory=dict)
 
 
+class TracesOfGroups(Mapping[str, ScaleTrace]):
+    """Traces by value, worked out when one is asked for: most candidates are only judged."""
+
+    def __init__(self, pairs: Sequence[tuple[ValueGroup, GroupScale]]) -> None:
+        """Take groups, each with its scale."""
+        self._places = {name: pair for pair in pairs for name in pair[0].names}
+
+    def __getitem__(self, name: str) -> ScaleTrace:
+        """Return the trace of a value."""
+        return _trace(*self._places[name])
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of values."""
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        """Return how many values there are."""
+        return len(self._places)
+
+
 def assembled(
     model: Model, groups: Sequence[ValueGroup], scales: Sequence[GroupScale]
 ) -> FoundRanges:
@@ -71,9 +91,8 @@ def assembled(
     """
     pairs = tuple(zip(groups, scales, strict=True))
     ranges = {n: Range(one.scale, group.range.signed) for group, one in pairs for n in group.names}
-    traces = {n: _trace(group, one) for group, one in pairs for n in group.names}
     weights = {name: scale for one in scales for name, scale in one.weights.items()}
-    return FoundRanges(ranges, traces, dict(rounded_at(model, ranges, weights)))
+    return FoundRanges(ranges, TracesOfGroups(pairs), dict(rounded_at(model, ranges, weights)))
 
 
 def rounded_at(

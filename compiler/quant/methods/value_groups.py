@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from tcc.compiler.quant.unseen_extremes import ReachEstimate, network_skew, reac
 from tcc.compiler.quant.value_bounds import value_bounds
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ValueGroup:
     """Values that share a scale, and what was seen of them.
 
@@ -25,8 +26,9 @@ class ValueGroup:
         fixed: Whether there is nothing to find.
         low: The smallest real number seen.
         high: The largest.
-        spread: How uncertain the largest magnitude is, as `jackknife_spread` says.
-        estimate: How far their magnitudes reach in unseen images.
+        tops: The largest magnitude of each image (images,).
+        skew: That of the network's extremes; None where the values are vectors.
+        bound: What no magnitude exceeds, whatever the image.
         samples: Numbers of the values (positions, channels), each once.
     """
 
@@ -35,9 +37,20 @@ class ValueGroup:
     fixed: bool
     low: float
     high: float
-    spread: float | None
-    estimate: ReachEstimate
+    tops: Float32
+    skew: float | None
+    bound: float
     samples: tuple[Float32, ...]
+
+    @property
+    def spread(self) -> float | None:
+        """How uncertain the largest magnitude is, as `jackknife_spread` says."""
+        return jackknife_spread(self.tops)
+
+    @cached_property
+    def estimate(self) -> ReachEstimate:
+        """How far their magnitudes reach in unseen images."""
+        return reach_estimate(self.tops, self.skew, self.bound)
 
     @property
     def top(self) -> float:
@@ -76,8 +89,9 @@ def value_groups(model: Model, statistics: Statistics) -> Iterator[ValueGroup]:
             fixed or not tops.any(),
             min(float(value.low.min()) for value in values),
             max(float(value.high.max()) for value in values),
-            jackknife_spread(tops),
-            reach_estimate(tops, None if vectors else skew, most),
+            tops,
+            None if vectors else skew,
+            most,
             # A concat's numbers are those of its parts: counted twice, they would weigh twice.
             tuple(statistics.seen[name].sample for name in names if name not in inside),
         )
