@@ -2,11 +2,17 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tcc.compiler import passes
-from tcc.compiler.bundle import bundle_folder, manifest, program_trust
+from tcc.compiler.bundle import (
+    bill_of_materials,
+    bundle_folder,
+    manifest,
+    model_card,
+    program_trust,
+)
 from tcc.compiler.bundle.bundle_folder import BundleContents
 from tcc.compiler.data import weights
 from tcc.compiler.data.dataset import DataSet
@@ -295,7 +301,9 @@ def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContent
     )
     code = tuple(file.path for file in program_trust.code(device, about.files))
     beside = {end: artifact.files[end] for end in ends}
-    whole = manifest.sealed(about)
+    papers = {each.NAME: each.encode(about) for each in (model_card, bill_of_materials)}
+    files |= papers
+    whole = manifest.sealed(replace(about, files=bundle_folder.listed(files, executable)))
     return BundleContents(whole, files, artifact.layers, artifact.uncompiled, code, beside)
 
 

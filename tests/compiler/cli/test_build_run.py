@@ -40,8 +40,9 @@ class TestBuild:
 
     def test_verbose_lists_files_and_stages(self, tcc):
         lines = tcc("build", "tiny.yaml", "--target", "onnxruntime", "-v").out.splitlines()
-        assert [line.split()[0] for line in lines[3:6]] == [
+        assert [line.split()[0] for line in lines[3:7]] == [
             "file",
+            "bom.cdx.json",
             "goldens/1/image.png",
             "goldens/1/input.bin",
         ]
@@ -100,7 +101,7 @@ class TestBuild:
             )
             assert found.code == 0
         assert tree(home / "b1") == tree(home / "b2")
-        assert len(tree(home / "b1")) == 10
+        assert len(tree(home / "b1")) == 12
 
     def test_with_weights(self, tcc, home, trained):
         found = tcc("build", "tiny.yaml", "--target", "ort", "--weights", trained)
@@ -344,7 +345,8 @@ def test_the_python_interface_gives_the_same_bundle(tcc, built, home):
     assert made.manifest.target == "onnxruntime"
     ours = tree(made.folder)
     theirs = tree(built)
-    assert {k for k in ours if ours[k] != theirs[k]} == {"manifest.json"}
+    said = {"manifest.json", "model-card.md", "bom.cdx.json"}  # which parameters were set
+    assert {k for k in ours if ours[k] != theirs[k]} == said
     with pytest.raises(api.UserError, match="did you mean `ddsnet`"):
         api.load("ddsnt")
     with pytest.raises(api.UserError, match="E0605"):
