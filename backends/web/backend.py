@@ -43,7 +43,7 @@ class Web:
         """Return what is vendored, and what runs the page's code here."""
         from tcc.backends.web import runtime_files
 
-        return (runtime_files.tool(), _node())
+        return (runtime_files.RUNTIME.tool(), _node())
 
     def fetch(self, target: Target) -> None:
         """Have what is vendored here.
@@ -53,7 +53,7 @@ class Web:
         """
         from tcc.backends.web import runtime_files
 
-        runtime_files.files()
+        runtime_files.RUNTIME.files()
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node that is none of tcc's own: ONNX Runtime's page knows all of ONNX."""
@@ -82,7 +82,7 @@ class Web:
         from tcc.compiler.lower.onnx_inspection import inner_outputs
 
         progress(target.name, 0, 2)
-        runtime = runtime_files.files()
+        runtime = runtime_files.RUNTIME.files()
         progress(target.name, 1, 2)
         data = model_file.written(model, precision)
         network = {FILE: data}

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import typer
 
-from tcc.compiler.cli import slide_mask, slide_run
+from tcc.compiler.cli import slide_mask, slide_run, slide_view
 from tcc.compiler.cli.parameters import Command, CommandGroup
 
 KINDS: dict[str, Callable[..., None]] = {
     "run": slide_run.run,
     "mask": slide_mask.mask,
+    "view": slide_view.view,
 }
 """The sub-commands, in the order in which help lists them."""
 

@@ -22,8 +22,9 @@ def overlay(
     grid: PatchGrid,
     tumour: "NDArray[np.float64]",
     name: str,
+    corner: tuple[int, int] = (0, 0),
 ) -> "NDArray[np.uint8]":
-    """Return a slide with the probabilities over it.
+    """Return a slide, or a part of it, with the probabilities over it.
 
     Args:
         image: The slide made small, RGB (rows, columns, 3).
@@ -31,9 +32,12 @@ def overlay(
         grid: The patches; each colours its cell.
         tumour: The probability of each, NaN where nothing was classified.
         name: One of `MAPS`.
+        corner: The column and row of level 0 at which the part begins.
     """
-    rows, row_in = _cells(grid, image.shape[0], side, grid.shape[0], grid.height)
-    columns, column_in = _cells(grid, image.shape[1], side, grid.shape[1], grid.width)
+    downwards = corner[1] + np.arange(image.shape[0], dtype=np.int64) * side
+    across = corner[0] + np.arange(image.shape[1], dtype=np.int64) * side
+    rows, row_in = _cells(grid, downwards + side // 2, grid.shape[0], grid.height)
+    columns, column_in = _cells(grid, across + side // 2, grid.shape[1], grid.width)
     heat = tumour[rows][:, columns]
     shown = ~np.isnan(heat) & row_in[:, None] & column_in
     levels = np.rint(np.where(shown, heat, 0) * 255).astype(np.int64)
@@ -43,10 +47,10 @@ def overlay(
 
 
 def _cells(
-    grid: PatchGrid, pixels: int, side: int, count: int, end: int
+    grid: PatchGrid, middles: "NDArray[np.int64]", count: int, end: int
 ) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
     """Return the row or column of cells under the middle of each pixel, and whether one is."""
-    middle = np.minimum(np.arange(pixels, dtype=np.int64) * side + side // 2, end - 1) - grid.inset
+    middle = np.minimum(middles, end - 1) - grid.inset
     place = middle // grid.stride
     inside = (middle >= 0) & (place < count)
     return np.clip(place, 0, count - 1), inside

@@ -27,6 +27,19 @@ def png(pixels: "NDArray[np.uint8]") -> bytes:
     return out.getvalue()
 
 
+def jpeg(pixels: "NDArray[np.uint8]") -> bytes:
+    """Return a JPEG file of RGB (height, width, 3) pixels, colours at half the size."""
+    out = BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=85, subsampling="4:2:0")
+    return out.getvalue()
+
+
+def of_jpeg(data: bytes) -> "NDArray[np.uint8]":
+    """Return the pixels of what `jpeg` wrote."""
+    with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
 def steps(found: TissueSteps, grid: PatchGrid | None, least: float) -> Mapping[str, bytes]:
     """Return a picture of each step, by file name.
 

@@ -143,13 +143,25 @@ def write_tree(
         UserError: The path cannot be written, or exists and `ours` refuses it.
         MachineError: The disk is full or broken.
     """
+
+    def grow(fresh: Path) -> None:
+        _grow(fresh, files, executable)
+        accept(fresh)
+
+    write_grown(path, grow, ours)
+
+
+def write_grown(path: Path, grow: Callable[[Path], None], ours: Ours = nothing) -> None:
+    """Write a folder whole as `write_tree`, one that may be larger than the memory.
+
+    `grow` is given an empty folder to fill; what it raises keeps it away.
+    """
     with _explained(path):
         check_folder(path, ours)
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
         with _staged(target, path_locks.new_folder) as fresh:
-            _grow(fresh, files, executable)
-            accept(fresh)
+            grow(fresh)
             with _locked(target.parent):
                 _settle(target)
                 check_target(target, ours)

@@ -16,8 +16,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch",),
 }
 """Packages by the extra of this one that brings them; all others come with it."""
-FETCHED: Mapping[str, str] = {"onnxruntime-web": "1.30.0"}
-"""Packages of npm that building fetches by itself where npm is, and the version of each."""
+FETCHED: Mapping[str, str] = {"onnxruntime-web": "1.30.0", "openseadragon": "6.0.2"}
+"""Packages of npm that are fetched for pages where npm is, and the version of each."""
 PROGRAMS: Mapping[str, str] = {
     "adb": "adb",
     "node": "nodejs",

@@ -13,6 +13,6 @@ def runtime():
     if not NODE:
         pytest.skip("needs Node.js: apt-get install nodejs")
     try:
-        return runtime_files.files()
+        return runtime_files.RUNTIME.files()
     except MissingTool as error:
         pytest.skip(f"{error} {error.why}")

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from tcc.backends.web.backend import Web
 from tcc.compiler.support.external_tools import MissingTool
 
 (TARGET,) = Web().targets
+NAMES = [Path(path).name for path in runtime_files.RUNTIME.hashes]
 
 
 def archive(files):
@@ -41,20 +43,20 @@ def npm(place, text):
 
 def missing():
     with pytest.raises(MissingTool) as caught:
-        runtime_files.files()
+        runtime_files.RUNTIME.files()
     return caught.value
 
 
 def test_nothing_is_here(place):
-    assert runtime_files.tool().version is None
+    assert runtime_files.RUNTIME.tool().version is None
     assert missing().why == "npm, which would fetch it, is not here"
-    wanted = f"`npm pack onnxruntime-web@{runtime_files.VERSION}` brings into ~/.cache/tcc/"
+    wanted = f"`npm pack onnxruntime-web@{runtime_files.RUNTIME.version}` brings into ~/.cache/tcc/"
     assert wanted in missing().tool.install
 
 
 def test_no_network(place):
     npm(place, "echo 'npm error code ENOTFOUND' >&2; echo 'npm error network failed' >&2; exit 1")
-    assert runtime_files.tool().version == runtime_files.VERSION
+    assert runtime_files.RUNTIME.tool().version == runtime_files.RUNTIME.version
     assert (
         missing().why == "npm cannot fetch it: npm error code ENOTFOUND; npm error network failed"
     )
@@ -64,26 +66,26 @@ def test_no_network(place):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"no archive", archive({}), archive(dict.fromkeys(runtime_files.FILES, b"x"))],
+    [b"", b"no archive", archive({}), archive(dict.fromkeys(NAMES, b"x"))],
     ids=["empty", "no archive", "without files", "other files"],
 )
 def test_an_archive_of_something_else(place, data):
-    (place / runtime_files.ARCHIVE).write_bytes(data)
+    (place / runtime_files.RUNTIME.archive).write_bytes(data)
     assert missing().why == "npm, which would fetch it, is not here"
     (place / "other.tgz").write_bytes(data)
-    npm(place, f"/bin/cp {place}/other.tgz {runtime_files.ARCHIVE}")
+    npm(place, f"/bin/cp {place}/other.tgz {runtime_files.RUNTIME.archive}")
     assert missing().why == "what npm fetched is not the package that tcc knows"
-    assert not (place / runtime_files.VERSION).exists()
+    assert not (place / runtime_files.RUNTIME.version).exists()
 
 
 def test_an_archive_beside_is_taken_and_what_is_kept_is_checked(place, runtime, monkeypatch):
-    (place / runtime_files.ARCHIVE).write_bytes(archive(runtime))
-    assert runtime_files.files() == runtime
-    npm(place, f"/bin/cp {place}/moved.tgz {runtime_files.ARCHIVE}")
-    (place / runtime_files.ARCHIVE).rename(place / "moved.tgz")
-    assert runtime_files.files() == runtime
+    (place / runtime_files.RUNTIME.archive).write_bytes(archive(runtime))
+    assert runtime_files.RUNTIME.files() == runtime
+    npm(place, f"/bin/cp {place}/moved.tgz {runtime_files.RUNTIME.archive}")
+    (place / runtime_files.RUNTIME.archive).rename(place / "moved.tgz")
+    assert runtime_files.RUNTIME.files() == runtime
     (place / "moved.tgz").unlink()
-    assert runtime_files.files() == runtime  # kept
+    assert runtime_files.RUNTIME.files() == runtime  # kept
     name = min(runtime)
-    (place / runtime_files.VERSION / name).write_bytes(b"changed")
+    (place / runtime_files.RUNTIME.version / name).write_bytes(b"changed")
     assert missing().why.startswith("npm cannot fetch it")

@@ -56,7 +56,7 @@ def bundle(tmp_path_factory):
     from tcc.compiler.cli import app
 
     try:
-        runtime_files.files()
+        runtime_files.RUNTIME.files()
     except MissingTool as error:
         pytest.skip(f"{error} {error.why}")
     folder = tmp_path_factory.mktemp("page")

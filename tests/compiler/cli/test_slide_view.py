@@ -1,0 +1,260 @@
+"""`tcc slide view`: pages of slides, in a real Chromium."""
+
+import json
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from drawn_slides import PINK, PURPLE, drawn, write
+from PIL import Image
+from web_browser import CHROMIUM, Browser
+
+from tcc.compiler.slides import heat_maps, slide_viewer, stored_result, tile_pyramid
+from tcc.compiler.slides.patch_grid import PatchGrid
+from tcc.compiler.slides.slide_file import opened
+from tcc.compiler.support.external_tools import MissingTool
+from tcc.compiler.support.progress import silent
+
+pytest.importorskip("openslide", reason="needs the extra `slides`")
+WIDTH, HEIGHT = 1300, 700
+PIXELS = drawn(WIDTH, HEIGHT, (256, 128, 1024, 640, PINK), (512, 256, 640, 384, PURPLE))
+NOISE = np.random.default_rng(7).integers(-9, 10, PIXELS.shape)
+GRID = PatchGrid(WIDTH, HEIGHT, 64, 64)
+LIKELY = {(2, 4): 0.25, (4, 8): 0.875, (4, 9): 0.75, (5, 8): 1.0, (9, 15): 0.0}
+"""Row, column and the probability of tumour of each patch."""
+
+
+def pixels_of(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+@pytest.fixture
+def result(home):
+    """A folder as `tcc slide run` writes it, and its slide."""
+    folder = home / "slides/s"
+    folder.mkdir(parents=True)
+    lines = ["row,column,x,y,side,tissue,p(normal),p(tumour),probability,tumour"]
+    for (row, column), p in LIKELY.items():
+        at = f"{row},{column},{column * 64},{row * 64},64"
+        lines.append(f"{at},1.000000,{1 - p:.6f},{p:.6f},{p:.6f},{int(p > 0.5)}")
+    (folder / "patches.csv").write_text("\n".join(lines) + "\n")
+    summary = {
+        "tcc_slide": 1,
+        "slide": {"name": "s.tif", "width": WIDTH, "height": HEIGHT, "micrometres_per_pixel": 0.5},
+        "bundle": {"network": "colour", "precision": "fp32", "notice": "Random </script> weights."},
+        "grid": {"rows": 11, "columns": 21, "span": 64, "stride": 64, "inset": 0, "patch": 64},
+        "tumour": {"classes": ["tumour"], "threshold": None},
+        "classes": ["normal", "tumour"],
+        "patches": 5, "damaged": 0, "positive": 3, "tissue_mm2": 0.1, "positive_mm2": 0.003,
+    }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+    write(home / "s.tif", np.clip(PIXELS + NOISE, 0, 255).astype(np.uint8), levels=2, tile=256)
+    return folder
+
+
+@pytest.fixture
+def library():
+    try:
+        slide_viewer.LIBRARY.files()
+    except MissingTool as error:
+        pytest.skip(f"{error} {error.why}")
+
+
+@pytest.fixture
+def page(tcc, result, home, library):
+    done = tcc("slide", "view", "slides/s", "s.tif", "--json")
+    assert done.code == 0, done.err
+    assert done.document == {
+        "page": "viewer/index.html", "micrometres_per_pixel": 0.5, "tiles": 6,
+    }  # fmt: skip
+    return home / "viewer"
+
+
+def test_the_tiles_are_the_slide_and_the_overlay_lies_on_it(page, result, home):
+    slide = np.clip(PIXELS + NOISE, 0, 255).astype(np.uint8)
+    shown = np.zeros((HEIGHT, WIDTH, 3), int)
+    for path in (page / "tiles/2").iterdir():
+        left, top = (512 * int(n) for n in path.stem.split("_"))
+        part = pixels_of(path)
+        shown[top : top + part.shape[0], left : left + part.shape[1]] = part
+    assert np.abs(shown - slide).mean() < 6  # JPEG; half a pixel's shift of the noise gives 9
+    assert pixels_of(page / "tiles/0/0_0.jpg").shape == (175, 325, 3)
+    with opened(page / "overlay.tif") as file:
+        assert [(level.width, level.height) for level in file.levels] == [
+            (1300, 700), (650, 350), (325, 175),
+        ]  # fmt: skip
+        assert file.mpp == pytest.approx(0.5)
+        over = file.read(0, 0, 0, (WIDTH, HEIGHT)).astype(int)
+    changed = np.abs(over - shown).mean(axis=2) > 30
+    inside = np.zeros(changed.shape, bool)
+    for row, column in LIKELY:
+        inside[row * 64 : row * 64 + 64, column * 64 : column * 64 + 64] = True
+    # JPEG has colours of 16 x 16 pixels, to which the patches are aligned.
+    assert (changed == inside).mean() > 0.999
+    heat = stored_result.read(result).raster()
+    whole = heat_maps.overlay(slide, 1, GRID, heat, "overlay")
+    part = heat_maps.overlay(slide[256:, 512:], 1, GRID, heat, "overlay", (512, 256))
+    assert np.array_equal(whole[256:, 512:], part)
+
+
+def test_it_is_the_same_again_and_replaces_only_its_own(tcc, page, home):
+    def contents():
+        return {path: path.read_bytes() for path in page.rglob("*") if path.is_file()}
+
+    before = contents()
+    assert tcc("slide", "view", "slides/s", "s.tif").code == 0
+    assert contents() == before
+    (home / "own").mkdir()
+    (home / "own/file").write_text("mine")
+    done = tcc("slide", "view", "slides/s", "s.tif", "-o", "own")
+    assert done.code == 2
+    assert "it is no page of a slide" in done.err
+    coarse = tcc("slide", "view", "slides/s", "s.tif", "--at", 2.1, "--json").document
+    assert coarse["micrometres_per_pixel"] == 2
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (512, 512), (513, 3), (1030, 2050)])
+def test_tiles_of_all_sizes_meet(home, width, height):
+    pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(home / "s.png")
+    with opened(home / "s.png", 0.5) as slide:
+        made = tile_pyramid.pyramid(slide, 1)
+        levels = [np.zeros((*made.size(n)[::-1], 3), np.uint8) for n in range(made.depth + 1)]
+        for (level, column, row), tile in tile_pyramid.tiles(slide, made, silent):
+            assert tile.shape[1::-1] == made.shape((level, column, row))
+            levels[level][512 * row :, 512 * column :][: tile.shape[0], : tile.shape[1]] = tile
+    assert np.array_equal(levels[-1], pixels)
+    assert max(levels[0].shape[:2]) <= 512
+    for small, large in pairwise(levels):
+        even = np.pad(large, ((0, len(large) % 2), (0, large.shape[1] % 2), (0, 0)), "edge")
+        four = even.reshape(len(even) // 2, 2, -1, 2, 3).astype(int).sum(axis=(1, 3))
+        assert np.array_equal(small, (four + 2) // 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("summary.json", '"tcc_slide": 1', '"tcc_slide": 9'),
+        ("summary.json", '"stride": 64', '"stride": 0'),
+        ("summary.json", '"stride": 64', '"stride": 1e9'),
+        ("summary.json", '"width": 1300', '"width": 1301'),
+        ("summary.json", '"classes": ["normal"', '"classes": ["other"'),
+        ("summary.json", "{", "["),
+        ("patches.csv", "0.875000,1", "nan,1"),
+        ("patches.csv", "4,8,", "4,21,"),
+        ("patches.csv", "4,8,", "-1,8,"),
+        ("patches.csv", "4,8,", "4,8,7,"),
+        ("patches.csv", "row,", "line,"),
+    ],
+)
+def test_what_is_no_result_of_this_slide(tcc, result, library, home, name, old, new):
+    text = (result / name).read_text()
+    assert old in text
+    (result / name).write_text(text.replace(old, new, 1))
+    done = tcc("slide", "view", "slides/s", "s.tif")
+    assert done.code == 2
+    assert "error[E1313]" in done.err
+    assert not (home / "viewer").exists()
+
+
+READY = "document.documentElement?.dataset.ready === 'yes'"
+SAID = "document.getElementById('patch').textContent"
+COLOUR = """(() => {
+  const canvas = document.querySelector('.openseadragon-canvas canvas');
+  const box = canvas.getBoundingClientRect();
+  return [box.x, box.y, box.width, box.height];
+})()"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
+def test_the_page_in_chromium(page, tmp_path):
+    with Browser(tmp_path / "profile") as browser:
+        browser("Page.navigate", url=page.joinpath("index.html").as_uri())
+        browser.look(1200, 800, "light", tmp_path / "first.png")
+        browser.wait(READY)
+        browser.evaluate("new Promise((done) => setTimeout(done, 800))")
+        assert browser.evaluate("document.title") == "s.tif"
+        said = browser.evaluate("document.querySelector('header').textContent")
+        assert "Not a medical device" in said
+        assert "Random </script> weights." in said
+        _looks(browser, tmp_path / "all.png", lambda red: red[4, 8] and red[5, 8])
+        _threshold(browser)
+        _looks(browser, tmp_path / "some.png", lambda red: red[5, 8] and not red[4, 9])
+        _chooses(browser)
+        _by_keyboard(browser)
+        browser.look(390, 844, "dark", tmp_path / "phone.png")
+        assert browser.evaluate("document.documentElement.scrollWidth") <= 390
+        urls = [each["request"]["url"] for each in browser.told("Network.requestWillBeSent")]
+        assert {url.split(":")[0] for url in urls} <= {"file", "data"}
+        assert browser.told("Log.entryAdded") == []
+        assert browser.told("Runtime.exceptionThrown") == []
+
+
+def _at(browser, row, column):
+    """Where the middle of a patch is in the window."""
+    box = browser.evaluate(COLOUR)
+    scale = min(box[2] / WIDTH, box[3] / HEIGHT)
+    left = box[0] + (box[2] - WIDTH * scale) / 2
+    top = box[1] + (box[3] - HEIGHT * scale) / 2
+    return left + (column + 0.5) * 64 * scale, top + (row + 0.5) * 64 * scale
+
+
+def _looks(browser, path, holds):
+    browser.look(1200, 800, "light", path)
+    shown = pixels_of(path)
+    red = {}
+    for place in LIKELY:
+        x, y = _at(browser, *place)
+        colour = shown[int(y), int(x)]
+        red[place] = colour[0] - colour[1] > 90 and colour[0] > colour[2] + 40
+    assert holds(red), red
+
+
+def _threshold(browser):
+    assert browser.evaluate("document.getElementById('count').textContent").startswith("5 of 5")
+    browser.evaluate("""(() => {
+      const slider = document.getElementById('threshold');
+      slider.value = 0.9;
+      slider.dispatchEvent(new Event('input'));
+    })()""")
+    assert browser.evaluate("document.getElementById('count').textContent").startswith("1 of 5")
+    browser.evaluate("new Promise((done) => setTimeout(done, 800))")
+
+
+def _chooses(browser):
+    x, y = _at(browser, 4, 9)
+    for kind in ("mousePressed", "mouseReleased"):
+        browser("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+    wanted = "Column 576, row 256: probability of tumour 75.0 %; taken for tumour."
+    browser.wait(f"{SAID} === {json.dumps(wanted)}", 10)
+    classes = browser.evaluate("document.getElementById('classes').textContent")
+    assert classes == "normal25.0 %tumour75.0 %tissue100.0 %"
+    first = browser.evaluate("document.querySelector('#list button').textContent")
+    assert first == "100.0 % at column 512, row 320"
+    browser.evaluate("document.querySelector('#list button').click()")
+    assert "Column 512, row 320" in browser.evaluate(SAID)
+
+
+def _by_keyboard(browser):
+    browser.evaluate("document.getElementById('whole').click()")
+    browser.evaluate("document.querySelector('.openseadragon-canvas').focus()")
+    browser.evaluate("new Promise((done) => setTimeout(done, 2000))")
+    for kind in ("keyDown", "keyUp"):
+        browser("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter",
+                windowsVirtualKeyCode=13)  # fmt: skip
+    browser.wait(f"{SAID} === 'No patch was classified here.'", 10)
+    tree = browser("Accessibility.getFullAXTree")["nodes"]
+    named = {
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in tree
+        if not node.get("ignored")
+    }
+    assert {"main", "heading", "status", "list", "application"} <= {role for role, _ in named}
+    for name in ("Nearer", "Farther", "Whole slide"):
+        assert ("button", name) in named
+    sliders = [name for role, name in named if role == "slider"]
+    assert len(sliders) == 2
+    assert all(re.match("Opacity|Least probability", name) for name in sliders)
