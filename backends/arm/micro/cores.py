@@ -19,7 +19,7 @@ SSE = Matrix("matrix_sse", filters=4, lane=2)
 FLOAT_NEON = FloatMatrix("float_neon", filters=4)
 FLOAT_DEPTHWISE = FloatDepthwise("float_depthwise_neon")
 WINOGRAD_NEON = Winograd(
-    "winograd_neon", filters=4, product=1.33, direct=1.28, pixels=650, outputs=400, weights=250
+    "winograd_neon", filters=4, product=1.33, direct=1.28, pixels=700, outputs=400, weights=150
 )
 LEVEL_WINOGRAD_NEON = LevelWinograd(
     "winograd_levels_neon",

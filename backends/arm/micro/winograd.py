@@ -110,7 +110,7 @@ class Winograd(WinogradTiles):
     """Of floats; filters of 3x3 or 4x4 taps, or with stride 2 of twice as many."""
 
     lanes: ClassVar[int] = 4
-    near: ClassVar[int] = 1 << 17
+    near: ClassVar[int] = 5 << 15
     far: ClassVar[int] = 1 << 18
 
     def takes(self, window: MicroWindow) -> bool:

@@ -40,12 +40,13 @@ static inline void points_of_pixels(const four *d, four *t, int points)
 {
     if (points == 6) {
         four even = plus(d[4], d[2], -4), odd = plus(d[3], d[1], -4);
-        four near = vsubq_f32(d[4], d[2]), far = vsubq_f32(d[3], d[1]);
-        t[0] = plus(plus(d[4], d[2], -5), d[0], 4);
-        t[1] = vaddq_f32(even, odd);
-        t[2] = vsubq_f32(even, odd);
-        t[3] = plus(near, far, 2);
-        t[4] = plus(near, far, -2);
+        four near = vmulq_n_f32(vsubq_f32(d[4], d[2]), 1 / 24.f);
+        four far = vsubq_f32(d[3], d[1]);
+        t[0] = plus(plus(d[0], d[2], -1.25f), d[4], .25f);
+        t[1] = vmulq_n_f32(vaddq_f32(even, odd), -1 / 6.f);
+        t[2] = vmulq_n_f32(vsubq_f32(even, odd), -1 / 6.f);
+        t[3] = plus(near, far, 1 / 12.f);
+        t[4] = plus(near, far, -1 / 12.f);
         t[5] = plus(plus(d[5], d[3], -5), d[1], 4);
     } else {
         four p0 = plus(plus(d[4], d[2], -5), d[0], 4), p1 = plus(plus(d[5], d[3], -5), d[1], 4);
@@ -138,12 +139,13 @@ int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int
 static inline void points_of_taps(const four *g, four *t, int points)
 {
     if (points == 6) {
+        /* Pixels have the factors: there are more filters than tiles where this is dear. */
         four ends = vaddq_f32(g[0], g[2]), wide = plus(g[0], g[2], 4);
-        t[0] = vmulq_n_f32(g[0], .25f);
-        t[1] = vmulq_n_f32(vaddq_f32(ends, g[1]), -1 / 6.f);
-        t[2] = vmulq_n_f32(vsubq_f32(ends, g[1]), -1 / 6.f);
-        t[3] = vmulq_n_f32(plus(wide, g[1], 2), 1 / 24.f);
-        t[4] = vmulq_n_f32(plus(wide, g[1], -2), 1 / 24.f);
+        t[0] = g[0];
+        t[1] = vaddq_f32(ends, g[1]);
+        t[2] = vsubq_f32(ends, g[1]);
+        t[3] = plus(wide, g[1], 2);
+        t[4] = plus(wide, g[1], -2);
         t[5] = g[2];
     } else {
         four even = vaddq_f32(g[0], g[2]), odd = vaddq_f32(g[1], g[3]);
@@ -159,22 +161,24 @@ static inline void points_of_taps(const four *g, four *t, int points)
 }
 
 /* Taps of a phase of one channel of a block, those beyond the filter zero. */
-static inline void transform_taps(const micro_window *w, const float *weights, int phase, float *to,
-                                  ptrdiff_t step, int points)
+ALWAYS_INLINE void transform_taps(const micro_window *w, const float *weights, int phase, float *to,
+                                  ptrdiff_t step, int stride, int points)
 {
-    int stride = w->stride_x, u = phase / stride, v = phase % stride, taps = points - SIDE + 1;
+    int u = phase / stride, v = phase % stride, taps = points - SIDE + 1;
+    int width = stride == 1 ? taps : w->kernel_width;
     four between[MOST_TAPS][MOST_POINTS];
+    UNROLL
     for (int i = 0; i < taps; i++) {
         four g[MOST_TAPS];
         UNROLL
         for (int j = 0; j < taps; j++) {
             int y = i * stride + u, x = j * stride + v;
-            int there = y < w->kernel_height && x < w->kernel_width;
-            const float *at = weights + (y * w->kernel_width + x) * FILTERS;
-            g[j] = there ? vld1q_f32(at) : vdupq_n_f32(0);
+            int there = stride == 1 || (y < w->kernel_height && x < width);
+            g[j] = there ? vld1q_f32(weights + (y * width + x) * FILTERS) : vdupq_n_f32(0);
         }
         points_of_taps(g, between[i], points);
     }
+    UNROLL
     for (int j = 0; j < points; j++) {
         four g[MOST_TAPS], t[MOST_POINTS];
         UNROLL
@@ -195,10 +199,12 @@ static void transform_weights(const micro_window *w, const float *weights, int f
     for (int k = 0; k < count; k++) {
         int channel = (first + k) / phases, phase = (first + k) % phases;
         const float *from = weights + (ptrdiff_t)channel * taps * FILTERS;
-        if (taps_of(w) == 3)
-            transform_taps(w, from, phase, to + k * FILTERS, count * FILTERS, 6);
+        if (phases == 1 && taps_of(w) == 3)
+            transform_taps(w, from, phase, to + k * FILTERS, count * FILTERS, 1, 6);
+        else if (taps_of(w) == 3)
+            transform_taps(w, from, phase, to + k * FILTERS, count * FILTERS, w->stride_x, 6);
         else
-            transform_taps(w, from, phase, to + k * FILTERS, count * FILTERS, 7);
+            transform_taps(w, from, phase, to + k * FILTERS, count * FILTERS, w->stride_x, 7);
     }
 }
 

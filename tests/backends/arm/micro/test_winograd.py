@@ -127,4 +127,4 @@ def test_memory_is_bounded() -> None:
         zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
         for kernel in winograds(program(graph, zeros, A7)):
             assert kernel.band <= winograd.MOST_TILES
-            assert kernel.transformed.elements <= winograd.MAX_TRANSFORMED
+            assert kernel.transformed.elements <= Winograd.far
