@@ -73,6 +73,13 @@ Probes = Annotated[
         help="Put the integer program into each bundle: `tcc verify` then compares each layer.",
     ),
 ]
+ReportPage = Annotated[
+    bool,
+    typer.Option(
+        "--report",
+        help="Put a page into each bundle, report.html: agreement, sizes, losses by layer, costs.",
+    ),
+]
 IncludeImages = Annotated[
     bool,
     typer.Option(
@@ -120,6 +127,7 @@ def build(
     replay: Replay = True,
     agree: Agree = 0,
     probes: Probes = False,
+    report_page: ReportPage = False,
     tool: UseTool = True,
     include_images: IncludeImages = False,
     passes: PassesOption = None,
@@ -167,7 +175,9 @@ def build(
         whole = None
         if ends := {kind.real_ends for kind in kinds if kind.calibrated}:
             whole = integers(work, ends)
-        check = BundleCheck(stages, replay, _comparison(work, whole, several=len(plans) > 1))
+        comparison = _comparison(work, whole, several=len(plans) > 1)
+        drawn = chosen.spec.graph if report_page else None
+        check = BundleCheck(stages, replay, comparison, drawn)
         written = list(_written(work, plans, whole, folder, check, told))
         stages.end()
     built_bundles.say(report, written, stages)
@@ -187,7 +197,7 @@ def _written(
     told: Collection[str],
 ) -> Iterator[WrittenBundle]:
     """Build and write each bundle in turn."""
-    from tcc.compiler.driver import pipeline
+    from tcc.compiler.driver import float_size, pipeline
 
     report, stages, spec, given = work.report, work.stages, work.chosen.spec, work.given
     images = work.asked.images
@@ -197,7 +207,7 @@ def _written(
         made = write(contents, plan, out, check)
         # Building once more only to be weighed is not for those who would not see the figure.
         compared = not plan.precision.full and (report.json or not report.quiet)
-        full = pipeline.full_size(spec, given, plan.device, stages) if compared else None
+        full = float_size.full_size(spec, given, plan.device, stages) if compared else None
         yield dataclasses.replace(made, full=full, archive=_archive(made, plan))
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tcc.compiler.cli.report import Stages
     from tcc.compiler.driver.target_agreement import BuildComparison, ComparedTarget
     from tcc.compiler.ir.device import Device, Plan
+    from tcc.compiler.ir.graph import Graph
 
 GOLDENS = 1
 """Goldens that are replayed after a build; under an emulator each takes its time."""
@@ -64,12 +65,14 @@ class WrittenBundle:
 class BundleCheck:
     """What is looked at before a bundle is written: one golden, or all that is in `comparison`.
 
-    Without `replaying`, nothing is run.
+    Without `replaying`, nothing is run. `drawn` is the network of the page that goes into a bundle,
+    where one is wanted.
     """
 
     stages: "Stages"
     replaying: bool
     comparison: "BuildComparison | None" = None
+    drawn: "Graph | None" = None
 
     def compared(self, fresh: "Bundle", plan: "Plan") -> "ComparedTarget":
         """Return how a bundle agrees with the reference.
@@ -106,7 +109,7 @@ def write(contents: "BundleContents", plan: "Plan", out: Path, check: BundleChec
     """
     from tcc.compiler.bundle import bundle_folder, tool_check
     from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.driver import target_agreement
+    from tcc.compiler.driver import report_page, target_agreement
 
     device, found = plan.device, []
 
@@ -121,6 +124,10 @@ def write(contents: "BundleContents", plan: "Plan", out: Path, check: BundleChec
     folder = bundle_folder.write(contents, out, None if unchecked else accept)
     bundle = Bundle(folder, contents.manifest)
     compared = found[0] if found else target_agreement.unchecked(device, bundle, unchecked)
+    if check.drawn:
+        # Written anew, and not into the folder: what is there is whole at any time.
+        contents = report_page.added(contents, check.drawn, compared)
+        bundle = Bundle(bundle_folder.write(contents, out), contents.manifest)
     compiled = contents.manifest.compiled
     return WrittenBundle(
         folder,

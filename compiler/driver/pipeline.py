@@ -158,29 +158,6 @@ def build(
         yield _packed(job, device, _made(plan, start, own, spec.name, progress))
 
 
-def full_size(spec: Spec, given: WeightSource, device: Device, progress: Progress) -> int | None:
-    """Return the bytes of a target's files with the spec's own weights in floats.
-
-    Those of other precisions compare with these; None where the target is not built so.
-
-    Args:
-        spec: The network.
-        given: Its weights.
-        device: The target.
-        progress: Told of each stage.
-
-    Raises:
-        UserError: The weights exceed what a file holds.
-    """
-    # Built to be weighed: a file's size is not that of its weights, by alignment and by its own
-    # structure.
-    full = next((each for each in device.target.precisions if each.full), None)
-    if full is None:
-        return None
-    model = passes.run(Model(spec.graph, given.tensors), device.passes(full))
-    return sum(map(len, device.emit(model, full, progress).files.values()))
-
-
 def ready(spec: Spec, given: WeightSource, lower: Lower = passes.run) -> Model:
     """Return a model as calibration sees it."""
     return lower(Model(spec.graph, given.tensors), passes.INT8)

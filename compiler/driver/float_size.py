@@ -1,0 +1,31 @@
+"""What a target's files take with the network in floats: other precisions compare with it."""
+
+from tcc.compiler import passes
+from tcc.compiler.driver.pipeline import WeightSource
+from tcc.compiler.frontend.spec import Spec
+from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.support.progress import Progress
+
+
+def full_size(spec: Spec, given: WeightSource, device: Device, progress: Progress) -> int | None:
+    """Return the bytes of a target's files with the spec's own weights in floats.
+
+    Those of other precisions compare with these; None where the target is not built so.
+
+    Args:
+        spec: The network.
+        given: Its weights.
+        device: The target.
+        progress: Told of each stage.
+
+    Raises:
+        UserError: The weights exceed what a file holds.
+    """
+    # Built to be weighed: a file's size is not that of its weights, by alignment and by its own
+    # structure.
+    full = next((each for each in device.target.precisions if each.full), None)
+    if full is None:
+        return None
+    model = passes.run(Model(spec.graph, given.tensors), device.passes(full))
+    return sum(map(len, device.emit(model, full, progress).files.values()))

@@ -1,0 +1,101 @@
+"""A page of one file: its head, sections and tables, in HTML that is read without a mouse too."""
+
+import html
+from collections.abc import Iterable, Iterator, Sequence
+
+STYLE = """\
+:root{color-scheme:light dark;--back:#fff;--text:#1b1f24;--dim:#57606a;--line:#d0d7de;--bar:#0969da;
+--warn:#9a3412}
+@media(prefers-color-scheme:dark){:root{--back:#0d1117;--text:#e6edf3;--dim:#9da7b3;--line:#30363d;
+--bar:#58a6ff;--warn:#ffa657}}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:70rem;padding:1rem;background:var(--back);color:var(--text);
+font:16px/1.5 system-ui,sans-serif}
+h1{font-size:1.6rem;margin:.5rem 0}h2{font-size:1.2rem;margin:2rem 0 .5rem}
+h1,td:only-of-type{overflow-wrap:anywhere}
+.warn{color:var(--warn);font-weight:600}
+.box{overflow:auto;max-height:80vh;border:1px solid var(--line);border-radius:6px}
+.box+.box{margin-top:.75rem}.box:focus-visible{outline:3px solid var(--bar)}
+.drawn{background:#fff;padding:.5rem}.drawn img{display:block;max-width:none}
+table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
+caption{text-align:left;color:var(--dim);padding:.4rem .6rem}
+th,td{padding:.3rem .6rem;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
+thead th{position:sticky;top:0;background:var(--back)}
+td.n,th.n{text-align:right;white-space:nowrap}
+tbody th{font-weight:500;overflow-wrap:anywhere;min-width:9rem}
+.bar{display:block;height:.5rem;min-width:1px;background:var(--bar)}.room{width:6rem}
+code{font-size:.85em;overflow-wrap:anywhere}
+"""
+
+
+def document(title: str, body: str) -> str:
+    """Return a whole page; it may load nothing, and runs nothing."""
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{plain(title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"{body}</main>\n</body>\n</html>\n"
+    )
+
+
+def section(title: str, body: str) -> str:
+    """Return a headed part; `body` is HTML."""
+    return f"<section>\n<h2>{plain(title)}</h2>\n{body}</section>\n"
+
+
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    caption: str,
+    numbers: Iterable[int] = (),
+    drawn: Iterable[int] = (),
+) -> str:
+    """Return a table in a box that scrolls, whose first column heads its rows.
+
+    Args:
+        head: The columns; none are shown where all are empty.
+        rows: Texts of each.
+        caption: What it shows.
+        numbers: The columns that stand right.
+        drawn: Those whose cells are HTML already.
+    """
+    right, ready = frozenset(numbers), frozenset(drawn)
+    label = plain(caption or head[0])
+    return "".join(
+        [
+            f'<div class="box" tabindex="0" role="region" aria-label="{label}">\n<table>\n',
+            f"<caption>{plain(caption)}</caption>\n" if caption else "",
+            _heads(head, right) if any(head) else "",
+            "<tbody>\n",
+            *(_row(row, right, ready) for row in rows),
+            "</tbody>\n</table>\n</div>\n",
+        ]
+    )
+
+
+def _heads(head: Sequence[str], right: frozenset[int]) -> str:
+    cells = (
+        f'<th scope="col"{_class(i, right)}>{plain(x)}</th>' if x else '<td class="room"></td>'
+        for i, x in enumerate(head)
+    )
+    return f"<thead><tr>{''.join(cells)}</tr></thead>\n"
+
+
+def _row(row: Sequence[str], right: frozenset[int], ready: frozenset[int]) -> str:
+    def cells() -> Iterator[str]:
+        yield f'<th scope="row">{plain(row[0])}</th>'
+        for index, value in enumerate(row[1:], 1):
+            yield f"<td{_class(index, right)}>{value if index in ready else plain(value)}</td>"
+
+    return f"<tr>{''.join(cells())}</tr>\n"
+
+
+def _class(index: int, right: frozenset[int]) -> str:
+    return ' class="n"' if index in right else ""
+
+
+def plain(text: str) -> str:
+    """Return text as HTML that shows it."""
+    return html.escape(text)

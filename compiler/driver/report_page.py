@@ -1,0 +1,231 @@
+"""`report.html` of a bundle: one page that needs nothing else, for whoever has to judge it.
+
+It says what does not depend on the processor that built: of floats their tolerance, and not by how
+much they happened to be off. It holds no image but the drawing of the graph.
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tcc.compiler.bundle import bundle_folder, manifest
+from tcc.compiler.bundle.bundle_folder import BundleContents
+from tcc.compiler.bundle.manifest import Manifest
+from tcc.compiler.driver import int8_program
+from tcc.compiler.driver.report_html import document, plain, section, table
+from tcc.compiler.driver.target_agreement import ComparedTarget
+from tcc.compiler.figures.graph_picture import PictureOptions, draw
+from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.graph import Graph
+from tcc.compiler.quant import calibration_document
+
+NAME = "report.html"
+MAX_BYTES = 1_000_000
+"""Largest page; the picture, and then the table of layers, is left out of one that were larger."""
+LOUDEST = 60.0
+"""Signal to noise, in dB, that fills a bar."""
+
+
+def added(contents: BundleContents, graph: Graph, found: ComparedTarget) -> BundleContents:
+    """Return a bundle with its page, which is one of its files.
+
+    Args:
+        contents: The bundle without the page.
+        graph: The network as written, which is drawn.
+        found: How its artifact agreed with the reference.
+    """
+    data = _page(contents, graph, found)
+    (own,) = bundle_folder.listed({NAME: data}, frozenset())
+    files = tuple(sorted((*contents.manifest.files, own), key=lambda file: file.path))
+    whole = manifest.sealed(replace(contents.manifest, files=files))
+    return replace(contents, manifest=whole, files={**contents.files, NAME: data})
+
+
+def _page(contents: BundleContents, graph: Graph, found: ComparedTarget) -> bytes:
+    """Return the page, without what makes it too large."""
+    drawn = _drawing(graph)
+    for picture, layers in ((drawn, True), ("", True), ("", False)):
+        made = _document(contents, graph, found, picture, layers).encode()
+        if len(made) <= MAX_BYTES:
+            break
+    return made
+
+
+def _document(
+    contents: BundleContents, graph: Graph, found: ComparedTarget, picture: str, layers: bool
+) -> str:
+    about = contents.manifest
+    title = f"{about.model.name} for {about.target} at {about.precision}"
+    parts = (
+        _head(about, title),
+        section("Agreement", _agreement(about, found)),
+        section("Sizes", _sizes(about)),
+        section("Integers against floats", _integers(contents, layers)),
+        section("Cost", _cost(graph)),
+        section("Goldens", _goldens(about)),
+        section("Network", picture or "<p>The drawing is too large for this page.</p>"),
+        section("Made with", table(("library", "version"), about.made_with.items(), "")),
+    )
+    return document(title, "".join(parts))
+
+
+def _head(about: Manifest, title: str) -> str:
+    said = [f"<h1>{plain(title)}</h1>\n"]
+    if about.model.doc:
+        said.append(f"<p>{plain(about.model.doc)}</p>\n")
+    if about.weights.notice:
+        said.append(f'<p class="warn">{plain(about.weights.notice)}</p>\n')
+    said += [f'<p class="warn">{plain(f"{w.code}: {w.message}: {w.found}")}</p>\n'
+             for w in about.warnings]  # fmt: skip
+    rows = [
+        ("spec", about.model.spec),
+        ("weights", f"{about.weights.digest} ({about.weights.origin})"),
+        *((f"parameter {name}", value) for name, value in about.model.params.items()),
+        ("input", f"{about.input.name}: {_shape(about.input.shape)} {about.input.dtype}"),
+        *((f"output {o.name}", f"{_shape(o.shape)}, {o.kind}, {o.activation}"
+           f"{': ' if o.labels else ''}{', '.join(o.labels)}") for o in about.outputs),
+    ]  # fmt: skip
+    return "".join(said) + table(("", ""), rows, "what it is")
+
+
+def _agreement(about: Manifest, found: ComparedTarget) -> str:
+    if found.unchecked:
+        return f'<p class="warn">Not compared with the reference: {plain(found.unchecked)}.</p>\n'
+    near = about.goldens.tolerance
+    exact = [(one.values, one.differing) for one in found.outputs if not one.allowed]
+    loose = sum(one.values for one in found.outputs if one.allowed)
+    shown = [layer for layer in found.layers or () if layer.exact]
+    rows = [("inputs: goldens and images", f"{found.inputs:,}")]
+    if exact:
+        values, differing = (sum(each) for each in zip(*exact, strict=True))
+        rows.append(("outputs that differ by any bit", f"{differing:,} of {values:,}"))
+    if loose:
+        rows.append(
+            (f"outputs within {near.relative:.0e} of the largest", f"{loose:,} of {loose:,}")
+        )
+    if found.layers is not None:
+        off = sum(layer.differing for layer in shown)
+        rows.append(("layers that were looked into", f"{len(shown):,}"))
+        rows.append(
+            ("levels of theirs that differ", f"{off:,} of {sum(x.values for x in shown):,}")
+        )
+    said = f"<p>{plain(found.floats)}</p>\n" if found.floats else ""
+    return table(("", ""), rows, "the artifact beside the reference executor") + said
+
+
+def _sizes(about: Manifest) -> str:
+    rows = [(file.path, f"{file.bytes:,}", file.sha256) for file in about.files]
+    total = sum(file.bytes for file in about.files)
+    own = sum(file.bytes for file in about.files if file.path.startswith("model/"))
+    said = f"{own:,} bytes of the target's files, {total:,} with goldens and all but this page"
+    return table(("file", "bytes", "SHA-256"), rows, said, numbers=(1,))
+
+
+def _integers(contents: BundleContents, layers: bool) -> str:
+    about = contents.manifest.calibration
+    if about is None:
+        return "<p>This bundle has no integers.</p>\n"
+    said = f"<p>Scales by {plain(about.method)} from {about.images:,} images.</p>\n"
+    parts = [said, _measured(contents), _expected(contents)]
+    if about.in_float:
+        parts.append(f"<p>In float: {plain(', '.join(about.in_float))}.</p>\n")
+    if layers and int8_program.REPORT in contents.files:
+        parts.append(_layers(json.loads(contents.files[int8_program.REPORT])["layers"]))
+    return "".join(parts)
+
+
+def _measured(contents: BundleContents) -> str:
+    about = contents.manifest.calibration
+    if about is None or about.measured is None:
+        return '<p class="warn">How near they are to the floats was not measured.</p>\n'
+    rows = [
+        (
+            name,
+            *(
+                _number(x, 6)
+                for x in (q.cosine, q.least_cosine, q.correlation, q.error, q.agreement)
+            ),
+        )
+        for name, q in about.measured.outputs.items()
+    ]
+    head = ("output", "mean cosine", "least", "correlation", "error", "same decision")
+    images = max((q.images for q in about.measured.outputs.values()), default=0)
+    said = f"over {images:,} images {about.measured.where}"
+    return table(head, rows, said, numbers=range(1, 6))
+
+
+def _expected(contents: BundleContents) -> str:
+    """Return what the calibration expects to be lost on images that nobody has seen."""
+    found = calibration_document.decode(
+        contents.files[int8_program.CALIBRATION], int8_program.CALIBRATION
+    ).expected
+    rows = [
+        (name, f"{e.loss:.2e}", f"{e.low:.2e} to {e.high:.2e}", f"{e.worst:.2e}", f"{e.images:,}")
+        for name, e in found.items()
+    ]
+    if not rows:
+        return "<p>The calibration had too few images to say what others lose.</p>\n"
+    head = ("output", "mean loss", "95 % interval", "one in a hundred loses more than", "images")
+    return table(head, rows, "expected on images that nobody has seen", numbers=range(1, 5))
+
+
+def _layers(layers: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        (
+            layer["name"],
+            layer["op"],
+            f"{layer['cosine']:.6f}",
+            _number(layer["snr"], 1),
+            f"{layer['error']:.2f}",
+            f"{layer['saturated']:.3%}",
+            _bar(layer["snr"]),
+        )
+        for layer in layers
+    ]
+    head = ("layer", "op", "cosine", "signal to noise, dB", "steps off", "saturated", "")
+    return table(head, rows, "by layer, in order", numbers=range(2, 6), drawn=(6,))
+
+
+def _bar(snr: float | None) -> str:
+    width = 0.0 if snr is None else max(0.0, min(snr / LOUDEST, 1.0))
+    return f'<span class="bar" aria-hidden="true" style="width:{width:.0%}"></span>'
+
+
+def _cost(graph: Graph) -> str:
+    found = cost(graph)
+    rows = [
+        ("layers", f"{len(found.rows):,}"),
+        ("parameters", f"{found.params:,}"),
+        ("multiply-accumulates for one image", f"{found.macs:,}"),
+        ("bytes of weights in float32", f"{found.weight_bytes:,}"),
+        ("most bytes of activations at once in float32", f"{found.peak_bytes:,}"),
+    ]
+    return table(("", ""), rows, "of the network as written", numbers=(1,))
+
+
+def _goldens(about: Manifest) -> str:
+    goldens = about.goldens
+    rows = [(case.name, case.source, ", ".join(case.outputs)) for case in goldens.cases]
+    near = goldens.tolerance
+    allowed = f"within {near.relative:.0e} of the largest value" if near.relative else "to the bit"
+    said = f"by {goldens.executor}; to be met {allowed}: {near.reason}"
+    return table(("golden", "drawn from", "outputs"), rows, said)
+
+
+def _drawing(graph: Graph) -> str:
+    data = base64.b64encode(draw(graph, PictureOptions()).encode()).decode()
+    said = f"layers of {graph.name} from input to output; graph/float.txt has them as text"
+    return (
+        '<div class="box drawn" tabindex="0" role="region" aria-label="drawing of the network">'
+        f'<img alt="{plain(said)}" src="data:image/svg+xml;base64,{data}"></div>\n'
+    )
+
+
+def _number(value: float | None, places: int = 4) -> str:
+    return "-" if value is None else f"{value:.{places}f}"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

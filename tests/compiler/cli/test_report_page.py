@@ -1,0 +1,129 @@
+"""`tcc build --report`: a page in the bundle that needs nothing else."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from web_browser import CHROMIUM, Browser
+
+BUILD = (
+    "build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--method", "minmax",
+    "--min-cosine", "0", "--report", "--data",
+)  # fmt: skip
+EMPTY = {"meta", "img"}
+
+
+class Page(HTMLParser):
+    """Its elements, the texts of each table's rows, and whatever is not closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.rows, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in EMPTY:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture
+def page(tcc, home, images):
+    text = (home / "tiny.yaml").read_text()
+    doc = "doc: '<script>alert(1)</script> & more'\n"
+    (home / "tiny.yaml").write_text(text.replace("name: tiny\n", f"name: tiny\n{doc}"))
+    found = tcc(*BUILD, images, "--agree", "3")
+    assert found.code == 0, found.err
+    return home / "build/tiny-onnxruntime-int8/report.html"
+
+
+def test_it_says_how_the_artifact_agrees_and_what_integers_lose(page):
+    found = Page(page.read_text())
+    assert found.open == []
+    rows = {row[0]: row[1:] for row in found.rows}
+    assert rows["inputs: goldens and images"] == ["5"]
+    assert re.fullmatch(r"0 of \d+", rows["outputs that differ by any bit"][0])
+    assert re.fullmatch(r"0 of [\d,]+", rows["levels of theirs that differ"][0])
+    assert rows["parameters"] == ["135"]
+    assert float(rows["logits"][1].split(" to ")[0]) > 0  # the interval of the loss
+    assert rows["relu"][0] == "relu"
+    assert float(rows["relu"][2]) > 20  # dB
+    assert rows["1"][0].startswith("sample image ")
+
+
+def test_it_loads_nothing_runs_nothing_and_shows_no_image_of_the_users(page):
+    data = page.read_bytes()
+    assert len(data) < 100_000
+    found = Page(data.decode())
+    tags = {tag for tag, _ in found.tags}
+    assert not tags & {"script", "link", "iframe", "object", "form", "a"}
+    (drawn,) = [attrs["src"] for tag, attrs in found.tags if tag == "img"]
+    assert drawn.startswith("data:image/svg+xml;base64,")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in data.decode()
+    assert b"default-src 'none'" in data
+
+
+def test_it_is_a_file_of_the_bundle_like_others(page, tcc):
+    first = page.read_bytes()
+    assert tcc("verify", page.parent).code == 0
+    page.write_bytes(first.replace(b"0 of", b"1 of", 1))
+    found = tcc("verify", page.parent)
+    assert found.code == 2
+    assert "E0622" in found.err
+    assert "report.html" in found.err
+
+
+def test_the_same_build_gives_the_same_page_elsewhere(page, tcc, images):
+    assert tcc(*BUILD, images, "--agree", "3", "-o", "other").code == 0
+    assert (
+        page.parents[2].joinpath("other", page.parent.name, page.name).read_bytes()
+        == page.read_bytes()
+    )
+
+
+def test_what_was_not_compared_is_said_to_be_so(tcc, home):
+    found = tcc("build", "tiny.yaml", "--target", "ort", "--report", "--no-replay")
+    assert found.code == 0
+    text = (home / "build/tiny-onnxruntime-fp32/report.html").read_text()
+    assert "Not compared with the reference: --no-replay." in text
+    assert "This bundle has no integers." in text
+
+
+def test_floats_are_told_by_their_tolerance_alone(tcc, home):
+    """By how much they were off depends on the processor, and so would the page's bytes."""
+    assert tcc("build", "tiny.yaml", "--target", "ort", "--report").code == 0
+    rows = Page((home / "build/tiny-onnxruntime-fp32/report.html").read_text()).rows
+    (row,) = [row for row in rows if row[0].startswith("outputs within")]
+    assert row == ["outputs within 1e-04 of the largest", "3 of 3"]
+    assert not [row for row in rows if row[0] == "outputs that differ by any bit"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
+def test_a_browser_shows_it_whole(page, tmp_path, width, scheme):
+    with Browser(tmp_path / "profile") as browser:
+        browser("Page.navigate", url=page.as_uri())
+        browser.wait("document.readyState === 'complete'")
+        browser.look(width, 900, scheme, tmp_path / "seen.png")
+        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert browser.evaluate("document.querySelector('img').naturalWidth > 100")
+        back = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert back == ("rgb(13, 17, 23)" if scheme == "dark" else "rgb(255, 255, 255)")
+        nodes = browser("Accessibility.getFullAXTree")["nodes"]
+        heard = {(n["role"]["value"], n["name"]["value"]) for n in nodes if "name" in n}
+        assert {("heading", "Agreement"), ("region", "drawing of the network")} <= heard
+        sent = [each["request"]["url"] for each in browser.told("Network.requestWillBeSent")]
+        assert {url.split(":")[0] for url in sent} <= {"file", "data"}
+        assert browser.told("Log.entryAdded") == []
