@@ -66,9 +66,14 @@ def he(graph: Graph, seed: int = 0) -> Weights:
     """
     found = dict(random(graph, seed))
     for name, param in graph.params.items():
-        if param.init is Init.KAIMING:
-            vector = len(param.shape) < 2
-            found[name] = found[name] * np.float32(0 if vector else sqrt(6))
+        match param.init:
+            case Init.KAIMING:
+                vector = len(param.shape) < 2
+                found[name] = found[name] * np.float32(0 if vector else sqrt(6))
+            case Init.ZEROS | Init.ONES:
+                pass
+            case _:
+                assert_never(param.init)
     return found
 
 
