@@ -11,7 +11,7 @@ from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.measurement import Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
-from tcc.compiler.ir.target import Artifact, Refusal, Target
+from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.cpu import features, products
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
@@ -69,6 +69,12 @@ class OnnxRuntime:
         from tcc.backends.onnxruntime.supported_operators import refusals
 
         return refusals(graph)
+
+    def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
+        """Yield what makes integers slower than floats."""
+        from tcc.backends.onnxruntime.supported_operators import remarks
+
+        return remarks(graph)
 
     def emit(
         self,

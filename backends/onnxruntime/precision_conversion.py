@@ -17,6 +17,7 @@ from tcc.compiler.lower.onnx_constants import compact
 from tcc.compiler.lower.qdq import simulated
 from tcc.compiler.lower.small_weights import dynamic, half
 from tcc.compiler.lower.unsigned_weights import unsigned
+from tcc.compiler.lower.wide_channels import wide
 
 
 def as_is(model: Model) -> Model:
@@ -28,8 +29,8 @@ FORMS: Mapping[Precision, Callable[[Model], Model]] = {
     FP32: as_is,
     FP16: half,
     DYNAMIC: dynamic,
-    INT8: as_is,
-    INT8_I8: as_is,
+    INT8: wide,
+    INT8_I8: wide,
     INT8_U8U8: unsigned,
     INT8_QDQ: simulated,
 }

@@ -6,9 +6,9 @@ An op that needs a rule gets one here: given node and graph, the reason why it c
 from collections.abc import Callable, Iterator, Mapping
 
 from tcc.compiler.ir.graph import Graph, Node
-from tcc.compiler.ir.target import Refusal
+from tcc.compiler.ir.target import Refusal, Remark
 from tcc.compiler.ops import INTERNAL, OPS, Op
-from tcc.compiler.ops.integer import INTEGERS
+from tcc.compiler.ops.integer import INTEGERS, Table
 
 Rule = Callable[[Graph, Node], str | None]
 
@@ -27,3 +27,14 @@ def refusals(graph: Graph) -> Iterator[Refusal]:
         why = rule(graph, node) if rule else f"ONNX Runtime has no rule for {node.op.word}"
         if why:
             yield Refusal(node, why)
+
+
+def remarks(graph: Graph) -> Iterator[Remark]:
+    """Yield each table over the pixels of a map."""
+    for node in graph.nodes:
+        match node.op:
+            # One number a channel, as in gates, takes no time.
+            case Table(function=function) if node.type.elements > node.type.shape[0]:
+                why = f"`{function.word}` of 8-bit levels is a table, whose entries are gathered"
+                help = "at fp32 the network may be faster: `tcc bench INT8 FP32` measures both"
+                yield Remark(node, why, help, "docs/measuring.md, int8 on x86", slow=True)

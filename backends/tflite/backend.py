@@ -11,7 +11,7 @@ from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
-from tcc.compiler.ir.target import Artifact, Refusal, Target
+from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support.external_tools import MissingTool, Tool
 from tcc.compiler.support.progress import Progress, silent
 
@@ -50,6 +50,12 @@ class TfLite:
         from tcc.backends.tflite.supported_operators import refusals
 
         return refusals(graph)
+
+    def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
+        """Yield what makes integers slower than floats."""
+        from tcc.backends.tflite.supported_operators import remarks
+
+        return remarks(graph)
 
     def emit(
         self,

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 from tcc.backends.tflite.float_operators import FLOAT
 from tcc.backends.tflite.integer_operators import INTEGER_OPERATORS
+from tcc.backends.tflite.lookup_tables import SMOOTH
 from tcc.compiler.ir.graph import Graph
-from tcc.compiler.ir.target import Refusal
+from tcc.compiler.ir.target import Refusal, Remark
+from tcc.compiler.ops.integer import Table
 
 
 def refusals(graph: Graph) -> Iterator[Refusal]:
@@ -13,3 +15,16 @@ def refusals(graph: Graph) -> Iterator[Refusal]:
     for node in graph.nodes:
         if type(node.op) not in FLOAT and type(node.op) not in INTEGER_OPERATORS:
             yield Refusal(node, f"TFLite has no rule for {node.op.word}")
+
+
+def remarks(graph: Graph) -> Iterator[Remark]:
+    """Yield each table over the pixels of a map that no floats can stand for."""
+    for node in graph.nodes:
+        match node.op:
+            # One number a channel, as in gates, takes no time.
+            case Table(function=function) if (
+                type(function) not in SMOOTH and node.type.elements > node.type.shape[0]
+            ):
+                why = f"`{function.word}` of 8-bit levels is a table, whose entries are gathered"
+                help = "at fp32 the network may be faster: `tcc bench INT8 FP32` measures both"
+                yield Remark(node, why, help, "docs/measuring.md, int8 on x86", slow=True)

@@ -13,6 +13,9 @@ from tcc.compiler.cli.trusted_bundle import Trust
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tcc.compiler.bundle.benchmark import CostComparison
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.bundle.replay import Replayed
     from tcc.compiler.ir.measurement import Measurement
@@ -65,9 +68,13 @@ class BenchOptions:
 
 @dataclass(frozen=True)
 class BenchedBundle:
-    """A bundle, what it costs, and how its answers on a board agree with its goldens."""
+    """A bundle, what it costs, and how its answers on a board agree with its goldens.
+
+    `calibrated` if it computes in integers.
+    """
 
     bundle: "Bundle"
+    calibrated: bool
     measured: "Measurement"
     replayed: "Replayed | None" = None
 
@@ -115,6 +122,8 @@ def bench(
     if len(found) == 2:
         compared = benchmark.compared(found[0].measured.network, found[1].measured.network)
         bench_tables.show_comparison(report, [str(folder) for folder in bundles], compared)
+        if compared and _slower_in_integers(found, compared):
+            report.notice("integers take longer than floats here: for speed alone, build at fp32")
     code = 0 if all(each.holds for each in found) else failures.BELOW
     report.document(
         {
@@ -128,19 +137,34 @@ def bench(
         raise typer.Exit(code)
 
 
+def _slower_in_integers(found: "Sequence[BenchedBundle]", compared: "CostComparison") -> bool:
+    """Whether one of two bundles of a network for a target is in integers, and takes longer."""
+    first, second = found
+    about, other = first.bundle.manifest, second.bundle.manifest
+    same = about.target == other.target and about.model == other.model
+    slower = second if compared.verdict == "more" else first
+    decided = compared.verdict != "undecided" and first.calibrated != second.calibrated
+    return same and decided and slower.calibrated
+
+
 def _benched(folder: Path, options: "BenchOptions", stages: Stages) -> BenchedBundle:
     from tcc.compiler.bundle import benchmark
     from tcc.compiler.ir.measurement import BoardTask
     from tcc.compiler.support import board
 
     bundle, device = trusted_bundle.load(folder, trust=options.trust)
+    built = device.target.precision(bundle.manifest.precision)
+    calibrated = built is not None and built.calibrated
     given = benchmark.workloads(bundle, options.runs, options.threads)
     if options.way is None:
         # One golden is enough to time; a board replays all, as nothing else has run there.
-        return BenchedBundle(bundle, benchmark.measure(bundle, device, given[0], stages))
+        return BenchedBundle(
+            bundle, calibrated, benchmark.measure(bundle, device, given[0], stages)
+        )
     with board.reached(options.way) as there:
         task = BoardTask(there, given[0], given, options.benchmark_model)
-        return BenchedBundle(bundle, *benchmark.measure_on_board(bundle, device, task, stages))
+        measured = benchmark.measure_on_board(bundle, device, task, stages)
+        return BenchedBundle(bundle, calibrated, *measured)
 
 
 def _document(found: BenchedBundle) -> dict[str, Any]:

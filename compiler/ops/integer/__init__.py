@@ -10,7 +10,7 @@ from tcc.compiler.ir.op import Op
 from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer.base import IntegerForm, IntegerSite, Quantized
 from tcc.compiler.ops.integer.border import QPad
-from tcc.compiler.ops.integer.conv import QConv, UnsignedQConv
+from tcc.compiler.ops.integer.conv import QConv, UnsignedQConv, WideQConv
 from tcc.compiler.ops.integer.join import QAdd, QMul
 from tcc.compiler.ops.integer.level_conversion import Dequantize, Quantize
 from tcc.compiler.ops.integer.mean import QGlobalAvgPool, RealGlobalAvgPool
@@ -21,12 +21,12 @@ from tcc.compiler.ops.integer.table import Table
 __all__ = [
     "Dequantize", "IntegerSite", "QAdd", "QAvgPool", "QConv", "QGlobalAvgPool", "QMul", "QPad",
     "Quantize", "Quantized", "RealConv", "RealGlobalAvgPool", "Table", "UnsignedQConv",
-    "integer_form",
+    "WideQConv", "integer_form",
 ]  # fmt: skip
 
 INTEGERS: tuple[type[Op], ...] = (
     Dequantize, QAdd, QAvgPool, QConv, QGlobalAvgPool, QMul, QPad, Quantize, RealConv,
-    RealGlobalAvgPool, Table, UnsignedQConv,
+    RealGlobalAvgPool, Table, UnsignedQConv, WideQConv,
 )  # fmt: skip
 """Every one of them."""
 

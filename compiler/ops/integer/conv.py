@@ -12,6 +12,9 @@ from tcc.compiler.ops.conv import Conv
 from tcc.compiler.ops.integer.base import IntegerForm, IntegerSite, Quantized, scale, zero
 from tcc.compiler.ops.integer.sums import RealConv, fits
 
+WORD = 4
+"""Channels that one 32-bit word of 8-bit levels holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class QConv(Quantized):
@@ -109,3 +112,40 @@ class UnsignedQConv(QConv):
         # int16 first: less 128, a uint8 below it would wrap around.
         signed = (weight.astype(np.int16) - 128).astype(np.int8)
         return QConv.integer(self, types, xs, (signed, *others))
+
+
+@dataclass(frozen=True, slots=True)
+class WideQConv(QConv):
+    """The same with channels of zero weights beside its own, up to whole words: the same result.
+
+    ONNX Runtime multiplies symmetric weights where the pixels lie if their channels come in fours
+    (`MlasConvSymPackWSize`), and else copies each window first: of an image's three channels that
+    is most of the time.
+    """
+
+    word: ClassVar[str] = "wide_qconv"
+    stands_for: ClassVar[tuple[type[Op], ...]] = ()
+
+    def beside(self, x: TensorType) -> int:
+        """Return how many channels there are beside the input's own."""
+        return -x.shape[0] % WORD
+
+    def params(self, x: TensorType) -> tuple[Param, ...]:
+        """Return the weight, its scale per filter, and the bias."""
+        weight, scales, bias = QConv.params(self, x)
+        filters, depth, *window = weight.shape
+        return (replace(weight, shape=(filters, depth + self.beside(x), *window)), scales, bias)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the levels of the output."""
+        weight, *others = params
+        return QConv.integer(self, types, xs, (weight[:, : types[0].shape[0]], *others))
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Pad, which adds the channels, and what reads them."""
+        first, *clamp = QConv.onnx(self, x, opset)
+        more = Const((0, 0, 0, 0, 0, self.beside(x), 0, 0))
+        padded = Call("Pad", ("x0", more, zero(x)), output="w")
+        return (padded, replace(first, inputs=("w", *first.inputs[1:])), *clamp)

@@ -2,6 +2,9 @@
 
 import pytest
 
+from tcc.compiler.bundle import benchmark
+from tcc.compiler.bundle.benchmark import CostComparison, CostVerdict
+
 
 def test_a_bundle_is_timed(tcc, built):
     ended = tcc("bench", built, "--runs", "3")
@@ -53,3 +56,33 @@ def test_a_damaged_model_is_not_measured(tcc, built):
     ended = tcc("bench", built)
     assert ended.code == 2
     assert "error[E0622]" in ended.err
+
+
+SLOWER = "integers take longer than floats here"
+
+
+@pytest.fixture
+def in_integers(tcc, home, images):
+    words = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8")
+    assert tcc(*words, "--data", images, "-q").code == 0
+    return home / "build/tiny-onnxruntime-int8"
+
+
+def test_slower_integers_are_told(tcc, built, in_integers, monkeypatch):
+    folders = {"f": built, "i": in_integers}
+    cases = {
+        ("fi", 1.5): True,
+        ("fi", 0.5): False,
+        ("fi", 1.1): False,  # undecided
+        ("if", 0.5): True,
+        ("if", 1.5): False,
+        ("ff", 1.5): False,
+        ("ii", 0.5): False,
+    }
+    for (order, ratio), said in cases.items():
+        away = abs(ratio - 1) > benchmark.UNDECIDED
+        verdict = ("more" if ratio > 1 else "less") if away else "undecided"
+        found = CostComparison("time", ratio, CostVerdict(verdict))
+        monkeypatch.setattr(benchmark, "compared", lambda *_, found=found: found)
+        ended = tcc("bench", *(folders[which] for which in order), "--runs", "1", "-q")
+        assert (SLOWER in ended.err) is said, (order, ratio)

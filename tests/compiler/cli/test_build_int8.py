@@ -193,3 +193,23 @@ def test_a_stage_and_a_calibration_go_together(tcc, home):
     found = tcc("show", "tiny.yaml", "--calibration", "c.json")
     assert found.code == 2
     assert "the stage `float` has no integers to calibrate" in found.err
+
+
+def test_tables_over_maps_are_said_to_be_slow(tcc, home, images):
+    text = (home / "tiny.yaml").read_text()
+    assert "- relu" in text
+    (home / "tiny.yaml").write_text(text.replace("- relu", "- gelu", 1))
+    found = tcc("build", "tiny.yaml", "--target", "onnxruntime,tflite", "--precision", "int8",
+                "--data", images)  # fmt: skip
+    assert found.code == 0, found.err
+    for target in ("onnxruntime", "tflite"):
+        assert f"warning: W0662: {target} runs `" in found.err
+    assert "`gelu` of 8-bit levels is a table, whose entries are gathered" in found.err
+    # What is no table, or over one pixel, is not named, and neither are floats.
+    assert tcc("check", "tiny.yaml", "--target", "onnxruntime").err.count("W0662") == 0
+    assert (
+        tcc("check", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8").err.count(
+            "W0662"
+        )
+        == 1
+    )

@@ -22,6 +22,7 @@ from tcc.compiler.lower.onnx import NEWEST, lower
 from tcc.compiler.lower.qdq import simulated
 from tcc.compiler.lower.small_weights import dynamic, half
 from tcc.compiler.lower.unsigned_weights import unsigned
+from tcc.compiler.lower.wide_channels import wide
 from tcc.compiler.ops import Conv, Linear
 from tcc.compiler.ops.integer import QConv, RealConv
 from tcc.compiler.quant.program.quantize import quantize
@@ -161,6 +162,30 @@ def test_unsigned_weights_of_random_networks(data: st.DataObject) -> None:
     model = ready(graph, extreme(data.draw, graph))
     x = picture(graph)
     assert differing(unsigned(quantize(model, calibrated(model, x))), x) == {}
+
+
+@nets
+@pytest.mark.parametrize("level", LEVELS)
+def test_channels_of_zeros_change_no_value(graph: Graph, level: str) -> None:
+    program = int8(graph, trained(graph))
+    made = wide(program)
+    # A stem of three channels; in the other network all that has a window has whole words.
+    stems = {"dense": ["wide_qconv"], "gated": []}
+    assert [n.op.word for n in made.graph.nodes if n.op.word == "wide_qconv"] == stems[graph.name]
+    x = picture(graph, 5)
+    assert differing(made, x, level) == {}
+    expected = integer_program.run(program, [x], every=True)[0]
+    got = integer_program.run(made, [x], every=True)[0]
+    assert all(np.array_equal(got[name], y) for name, y in expected.items())
+
+
+@settings(max_examples=20)
+@given(data=st.data())
+def test_channels_of_zeros_in_random_networks(data: st.DataObject) -> None:
+    graph = graphs(data.draw)
+    model = ready(graph, extreme(data.draw, graph))
+    x = picture(graph)
+    assert differing(wide(quantize(model, calibrated(model, x))), x) == {}
 
 
 def steps_apart(program: Model, x: np.ndarray, level: str) -> float:

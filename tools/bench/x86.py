@@ -1,0 +1,143 @@
+"""Time of integers relative to floats on the runtimes of x86, for every network of the zoo.
+
+    python tools/bench/x86.py [NETWORK ...] [--rounds 15] [--docs]
+
+Prints JSON, and with `--docs` writes the table of docs/measuring.md, which needs all networks. Both
+forms of a network run in turn, round by round, on one thread; each time is the processor's own of
+this process, and a ratio the median of the rounds' ratios, so that other work beside it counts for
+little. Weights are random; ranges are those of one noise image.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import int8
+import tflite
+
+from tcc.backends.onnxruntime import precisions
+from tcc.backends.onnxruntime.backend import FILE, session
+from tcc.backends.tflite.backend import FILE as LITE_FILE
+from tcc.backends.tflite.precisions import INT8
+from tcc.compiler import passes
+from tcc.compiler.driver import pipeline
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.precision import FP32
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.scale_groups import minmax_ranges
+from tcc.compiler.support.cpu import features, products
+from tcc.compiler.zoo import shipped
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "measuring.md"
+BEGIN, END = "<!-- x86: measured -->", "<!-- x86: end -->"
+RUNTIMES = ("onnxruntime", "tflite")
+Run = Callable[[], object]
+
+
+def main() -> int:
+    """Measure, print, and write the page's table if asked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    every = sorted(shipped.specs())
+    parser.add_argument("networks", nargs="*", metavar="NETWORK")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--docs", action="store_true")
+    given = parser.parse_args()
+    found = {}
+    for name in given.networks or every:
+        print(name, file=sys.stderr, flush=True)
+        found[name] = measured(name, given.rounds)
+    about = {
+        "rounds": given.rounds,
+        "onnxruntime": version("onnxruntime"),
+        "ai-edge-litert": version("ai-edge-litert"),
+        "processor": sorted(features()),
+        "products": products(features()).form,
+    }
+    print(json.dumps({**about, "networks": found}, indent=2))
+    if given.docs:
+        write(found)
+    return 0
+
+
+def write(found: Mapping[str, Any]) -> None:
+    """Put what was found into the page."""
+    head, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{head}{BEGIN}\n\n{table(found)}\n{END}{rest.partition(END)[2]}")
+
+
+def measured(name: str, rounds: int) -> dict[str, Any]:
+    """Return times and their ratio for each runtime."""
+    graph = load(shipped.specs()[name]).graph
+    model = Model(graph, pipeline.random_weights(graph).tensors)
+    ready = passes.run(model, passes.INT8)
+    ranges = Calibration(minmax_ranges(ready, int8._limits(ready)))
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {
+            "onnxruntime": dict(_onnxruntime(model, quantize(ready, ranges), Path(folder))),
+            "tflite": dict(_tflite(model, quantize(ready, replace(ranges, real_ends=False)))),
+        }
+        for runtime, forms in runs.items():
+            found[runtime] = _timed(forms, rounds)
+    return found
+
+
+def _onnxruntime(model: Model, program: Model, folder: Path) -> Iterator[tuple[str, Run]]:
+    backend, (target,) = int8.BACKEND, int8.BACKEND.targets
+    for precision, given in ((FP32, _floats(backend, model)), (precisions.INT8, program)):
+        path = folder / f"{precision.name}.onnx"
+        path.write_bytes(backend.emit(target, given, precision).files[FILE])
+        source = given.graph.inputs[0]
+        feed = {source.name: int8._picture(given.graph)[None].astype(source.type.dtype.value)}
+        yield precision.name, partial(session(path).run, None, feed)
+
+
+def _tflite(model: Model, program: Model) -> Iterator[tuple[str, Run]]:
+    backend, (target,) = tflite.BACKEND, tflite.BACKEND.targets
+    for precision, given in ((FP32, _floats(backend, model)), (INT8, program)):
+        data = backend.emit(target, given, precision).files[LITE_FILE]
+        yield precision.name, tflite._loaded(data).invoke
+
+
+def _floats(backend: Any, model: Model) -> Model:
+    return passes.run(model, backend.passes(FP32))
+
+
+def _timed(runs: Mapping[str, Run], rounds: int) -> dict[str, float]:
+    """Return the median milliseconds of each form, and how integers compare."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(rounds + 2):
+        for name, run in runs.items():
+            begin = time.process_time()
+            run()
+            if number > 1:  # the first rounds warm up
+                times[name].append((time.process_time() - begin) * 1e3)
+    pairs = zip(times["int8"], times["fp32"], strict=True)
+    row = {name: statistics.median(each) for name, each in times.items()}
+    return {name: round(value, 3) for name, value in row.items()} | {
+        "ratio": round(statistics.median(a / b for a, b in pairs), 3)
+    }
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Return the page's table."""
+    lines = ["| int8 over fp32 | ONNX Runtime | TFLite |", "|---|---|---|"]
+    for name, row in found.items():
+        cells = (f"{row[each]['ratio']:.2f}" for each in RUNTIMES)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
