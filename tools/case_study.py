@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.bundle import bundle_folder
+from tcc.compiler.bundle import bundle_folder, manifest
 from tcc.compiler.cli import devices, failures
 from tcc.compiler.cli.report import Report, Stages, table
 from tcc.compiler.data.dataset import DataSet, read
@@ -139,7 +139,7 @@ def measured(name: str, spec: str, weights: str | None, made: Study, stages: Sta
     file, *settings = spec.split(",")
     network = load(shipped.find_spec(file, HERE), {**made.classes, **dict(map(_named, settings))})
     labelled_images.labelled(
-        made.judge, bundle_folder.results(network.graph), made.path
+        made.judge, manifest.results(network.graph), made.path
     )  # before any work
     if weights:
         given = pipeline.read_weights(Path(weights), network.graph)

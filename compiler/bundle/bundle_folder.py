@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from tcc.compiler.bundle import manifest, manifest_checks
-from tcc.compiler.bundle.manifest import BundleFile, InputContract, Manifest, OutputContract
+from tcc.compiler.bundle.manifest import BundleFile, Manifest
 from tcc.compiler.bundle.manifest_checks import Known
-from tcc.compiler.ir.graph import Graph, Input
+from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.support import atomic_files, known_programs, regular_files
@@ -25,6 +25,8 @@ MODEL = "model"
 """The folder of the target's files."""
 GRAPH = "graph"
 """The folder of the graph's printed forms: `float.txt`, `fused.txt`."""
+SIGNATURE = "model.sig"
+"""Who made the bundle says so here; no manifest lists it."""
 _CHUNK = 1 << 20
 
 
@@ -90,23 +92,6 @@ def listed(contents: Mapping[str, bytes], executable: frozenset[str]) -> tuple[B
     return tuple(
         BundleFile(path, len(data), hashlib.sha256(data).hexdigest(), path in executable)
         for path, data in sorted(contents.items())
-    )
-
-
-def source(graph: Graph) -> InputContract:
-    """Return the manifest's input contract of a graph with one input."""
-    (value,) = graph.inputs
-    return InputContract(value.name, value.type.shape, value.type.dtype.value, value.preprocess)
-
-
-def results(graph: Graph) -> tuple[OutputContract, ...]:
-    """Return the manifest's outputs of a graph."""
-    return tuple(
-        OutputContract(
-            o.name, graph.types[o.value].shape, "float32", o.activation, o.labels, o.meaning
-        )
-        for o in graph.outputs
-        if not o.train_only
     )
 
 
@@ -191,7 +176,7 @@ def replaceable(folder: Path) -> str | None:
         about = _manifest(folder)
     except UserError as error:
         return f"{error.diagnostics[0].message}: {error.diagnostics[0].label}"
-    known = {f.path for f in about.files} | {manifest.NAME}
+    known = {f.path for f in about.files} | {manifest.NAME, SIGNATURE}
     extra = sorted(_walk(folder) - known)
     return f"it holds a file that is not the bundle's: {extra[0]}" if extra else None
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tcc.compiler.ir import preprocess
+from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.target import Memory
@@ -193,6 +194,23 @@ KIND = DocumentKind(
 def sealed(manifest: Manifest) -> Manifest:
     """Return the manifest with its seal."""
     return replace(manifest, seal=seal(json_records.encode(manifest)))
+
+
+def source(graph: Graph) -> InputContract:
+    """Return the manifest's input contract of a graph with one input."""
+    (value,) = graph.inputs
+    return InputContract(value.name, value.type.shape, value.type.dtype.value, value.preprocess)
+
+
+def results(graph: Graph) -> tuple[OutputContract, ...]:
+    """Return the manifest's outputs of a graph."""
+    return tuple(
+        OutputContract(
+            o.name, graph.types[o.value].shape, "float32", o.activation, o.labels, o.meaning
+        )
+        for o in graph.outputs
+        if not o.train_only
+    )
 
 
 def encode(manifest: Manifest) -> bytes:

@@ -30,6 +30,7 @@ from tcc.compiler.cli.report import echo, named
 from tcc.compiler.cli.run import run
 from tcc.compiler.cli.serve import serve
 from tcc.compiler.cli.show import show
+from tcc.compiler.cli.sign import sign
 from tcc.compiler.cli.slide import slide
 from tcc.compiler.cli.targets import targets
 from tcc.compiler.cli.train import train
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "build": build,
     "run": run,
     "serve": serve,
+    "sign": sign,
     "eval": evaluate,
     "verify": verify,
     "bench": bench,

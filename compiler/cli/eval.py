@@ -235,7 +235,7 @@ def _only_specs(wanted: Wanted) -> None:
 
 
 def _of_spec(report: Report, stages: Stages, name: str | None, wanted: Wanted) -> EvaluationReport:
-    from tcc.compiler.bundle import bundle_folder
+    from tcc.compiler.bundle import manifest
     from tcc.compiler.driver import evaluation
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.ir.precision import FP32
@@ -256,7 +256,7 @@ def _of_spec(report: Report, stages: Stages, name: str | None, wanted: Wanted) -
         fits=False,
         learned=run_splits.is_unknown(wanted.split, weights.origin.origin),
     )
-    outputs = bundle_folder.results(spec.graph)
+    outputs = manifest.results(spec.graph)
     given, _ = evaluation_images.labelled(report, stages, wish, outputs)
     found = evaluation.by_reference(Model(spec.graph, weights.tensors), given, stages)
     reference = f"reference ({float_program.NAME})"

@@ -136,11 +136,11 @@ def labelled(request: PlotRequest, net: "PlottedNetwork", most: int | None) -> "
     Raises:
         UserError: They are no labelled data set for the network.
     """
-    from tcc.compiler.bundle import bundle_folder as bundles
+    from tcc.compiler.bundle import manifest
 
     split = run_splits.of_weights(request.split, request.weights_file)
     wish = request.wish(split, net.given.origin.origin)
-    return _labelled(request, bundles.results(net.spec.graph), most, wish)
+    return _labelled(request, manifest.results(net.spec.graph), most, wish)
 
 
 def _labelled(

@@ -1,6 +1,7 @@
 """A bundle for a command that runs it: its program was built here, is signed, or is let run."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,22 +17,34 @@ Trust = Annotated[
 ]
 
 
-def load(folder: Path, *, trust: bool) -> "tuple[Bundle, Device]":
+def load(folder: Path, *, trust: bool, key: Path | None = None) -> "tuple[Bundle, Device]":
     """Return the bundle in a folder, whose program may run, and its target.
 
+    Args:
+        folder: The bundle.
+        trust: Whether the user lets it run.
+        key: The public key of who is to have signed it, if anybody is.
+
     Raises:
+        MissingTool: What verifies signatures is not installed.
         Untrusted: It holds a program that was not built here, and nobody says that it may run.
-        UserError: As `devices.load`.
+        UserError: As `devices.load` and `signature.check`.
     """
-    from tcc.compiler.bundle import program_trust
+    from tcc.compiler.bundle import program_trust, signature
     from tcc.compiler.cli import devices
 
     found, device = devices.load(folder)
+    if key is not None:
+        signature.check(found.folder, key)
+        return replace(found, trusted=True), device
     if trust:
         return program_trust.trusted(found, device), device
     try:
         program_trust.check(found, device)
     except program_trust.Untrusted as error:
+        # Asked each time anew: a key that is taken away is trusted no longer.
+        if signature.by_trusted_key(found.folder):
+            return replace(found, trusted=True), device
         if not _agreed(error):
             raise
         found = program_trust.trusted(found, device)

@@ -59,6 +59,17 @@ Out = Annotated[
 ]
 
 
+PublicKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        show_default=False,
+        help="The public key, in PEM, of who is to have signed the bundles.",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class VerifyRequest:
     """What is looked at beside the goldens: a tool's log, layers, and where one goes wrong."""
@@ -77,6 +88,7 @@ def verify(
     weights: WeightsFile = None,
     bisect: Bisect = False,
     out: Out = Path("reproducer"),
+    key: PublicKey = None,
     trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -94,10 +106,12 @@ def verify(
     wanted = VerifyRequest(logs, spec, weights, bisect, out)
     with report.stages() as stages:
         stages("bundles", 0, 1)
-        read = _read(bundles, trust=trust)
+        read = _read(bundles, key, trust=trust)
         found = [_verified(*each, wanted, stages) for each in read]
         stages.end()
     pairs, unlike = verification.pairs(found)
+    if key:
+        report.text(f"signed by {key}: {', '.join(map(str, bundles))}")
     verified_bundles.say(report, found, pairs)
     for each in found:
         for output in each.replayed.flat if each.replayed else ():
@@ -109,18 +123,23 @@ def verify(
     for note in unproven:
         report.note(f"note: {note}")
     code = _code(found, pairs)
-    report.document({**verified_bundles.document(found, pairs, unlike, code), "notes": unproven})
+    signed = {"signed_by": str(key)} if key else {}
+    report.document(
+        {**signed, **verified_bundles.document(found, pairs, unlike, code), "notes": unproven}
+    )
     if code:
         raise typer.Exit(code)
 
 
-def _read(folders: Sequence[Path], *, trust: bool) -> "list[tuple[Bundle, Device]]":
+def _read(
+    folders: Sequence[Path], key: Path | None, *, trust: bool
+) -> "list[tuple[Bundle, Device]]":
     """Return bundles with their targets, or raise what is wrong with all of them."""
     read = []
     problems: list[Diagnostic] = []
     for folder in folders:
         try:
-            read.append(trusted_bundle.load(folder, trust=trust))
+            read.append(trusted_bundle.load(folder, trust=trust, key=key))
         except UserError as error:
             problems += error.diagnostics
     if problems:

@@ -152,7 +152,7 @@ def build(
         files = {**files, **(own.files if own else {}), **_texts(model.graph, lean, stage)}
         # An integer program may begin at grey levels; floats take what the spec's contract gives.
         contract = lean if kind.integer else model.graph
-        said = _warnings(plan, start.graph, own)
+        said = remarks.of_plan(plan, start.graph, own.program.graph if own else None)
         about = own.calibrated if own else None
         job = BundleJob(spec, given, kind, contract, about, golden, files, said, images)
         yield _packed(job, device, _made(plan, start, own, spec.name, progress))
@@ -232,16 +232,6 @@ def _texts(written: Graph, lean: Graph, stage: str) -> dict[str, bytes]:
     }
 
 
-def _warnings(
-    plan: Plan, start: Graph, own: Int8Program | None
-) -> tuple[manifest.BuildWarning, ...]:
-    """Return what a target remarks of what it is built from: of floats, of integers, or of both."""
-    found = list(plan.device.remarks(start))
-    if own and plan.from_floats and plan.precision.integer:
-        found += plan.device.remarks(own.program.graph)
-    return remarks.recorded(plan.device, found)
-
-
 def _made(
     plan: Plan, start: Model, own: Int8Program | None, model: str, progress: Progress
 ) -> Artifact:
@@ -268,8 +258,8 @@ def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContent
         calibration=job.calibrated,
         # Backends list their libraries in any order; a manifest has the same bytes each time.
         made_with=dict(sorted(device.versions().items())),
-        input=bundle_folder.source(job.graph),
-        outputs=bundle_folder.results(job.graph),
+        input=manifest.source(job.graph),
+        outputs=manifest.results(job.graph),
         goldens=job.goldens,
         files=bundle_folder.listed(files, executable),
         compiled=artifact.compiled,

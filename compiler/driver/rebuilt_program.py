@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from tcc.compiler.bundle import bundle_folder, float_layers, program_file
+from tcc.compiler.bundle import float_layers, manifest, program_file
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data import weights
 from tcc.compiler.driver import pipeline
@@ -66,9 +66,9 @@ def _contract(bundle: Bundle, spec: Spec) -> None:
     about = bundle.manifest
     if about.model.spec != spec.digest:
         raise _other(bundle, f"it was built from another spec of `{about.model.name}`")
-    if about.outputs != bundle_folder.results(spec.graph):
+    if about.outputs != manifest.results(spec.graph):
         raise _other(bundle, "its outputs, or their labels, are not the spec's")
-    own, found = bundle_folder.source(spec.graph).preprocess, about.input.preprocess
+    own, found = manifest.source(spec.graph).preprocess, about.input.preprocess
     # Whether the network normalises its pixels itself is the target's choice.
     if own != (found and replace(found, raw=own.raw if own else False)):
         raise _other(bundle, "its preprocessing is not the spec's")

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from tcc.compiler.bundle.manifest import BuildWarning
-from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.device import Device, Plan
+from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.target import Remark
 from tcc.compiler.support.diagnostics import Diagnostic
 
@@ -19,6 +20,20 @@ def warnings(device: Device, remarks: Iterable[Remark]) -> Iterator[Diagnostic]:
 def recorded(device: Device, remarks: Iterable[Remark]) -> tuple[BuildWarning, ...]:
     """Return the same for a manifest, with all the nodes."""
     return tuple(_record(device, found) for found in _by_rule(remarks))
+
+
+def of_plan(plan: Plan, start: Graph, program: Graph | None) -> tuple[BuildWarning, ...]:
+    """Return what a target remarks of what it is built from, for a manifest.
+
+    Args:
+        plan: The target and its precision.
+        start: What its files are made from.
+        program: The integer program, where there is one.
+    """
+    found = list(plan.device.remarks(start))
+    if program and plan.from_floats and plan.precision.integer:
+        found += plan.device.remarks(program)
+    return recorded(plan.device, found)
 
 
 def _by_rule(remarks: Iterable[Remark]) -> Iterable[list[Remark]]:

@@ -223,10 +223,10 @@ def _images(data: "File", weights: "File | None", split: "File | None") -> "Data
 
 
 def _labelled(net: "PlottedNetwork", images: "DataSet", data: "File") -> "LabelledImages":
-    from tcc.compiler.bundle import bundle_folder
+    from tcc.compiler.bundle import manifest
     from tcc.compiler.driver import labelled_images
 
-    outputs = bundle_folder.results(net.spec.graph)
+    outputs = manifest.results(net.spec.graph)
     return labelled_images.labelled(images, outputs, Path(data))
 
 

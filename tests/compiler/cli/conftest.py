@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forged_bundles
 import npu_packages
 import numpy as np
 import pytest
@@ -156,3 +157,23 @@ def no_docker(monkeypatch, home):
         if found := shutil.which(name):
             (folder / name).symlink_to(found)
     monkeypatch.setenv("PATH", str(folder))
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch) -> Path:
+    """A folder of the test's own for what tcc is not to forget."""
+    folder = tmp_path / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def strange(tcc, home, state) -> Path:
+    """A whole bundle for this machine, sealed, whose program writes a file."""
+    tcc("build", "tiny.yaml", "--target", "onnxruntime")
+    folder = home / "build/tiny-onnxruntime-fp32"
+    (folder / "model/model.onnx").unlink()
+    program = folder / "model/tiny-run"
+    program.write_text(f"#!/bin/sh\necho ran > {home}/ran\n")
+    program.chmod(0o755)
+    return forged_bundles.forged(folder, "host")

@@ -1,13 +1,11 @@
 """Programs of strangers: none runs unless it was built here, or the user says so."""
 
 import os
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from forged_bundles import forged
 
 from tcc.backends.web.backend import Web
-from tcc.compiler.bundle import bundle_folder, manifest
 
 COMMANDS = {
     "run": lambda tcc, folder, picture: tcc("run", folder, picture),
@@ -15,36 +13,6 @@ COMMANDS = {
     "eval": lambda tcc, folder, _: tcc("eval", folder, "--data", "images"),
     "bench": lambda tcc, folder, _: tcc("bench", folder),
 }
-
-
-@pytest.fixture
-def state(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "state"
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-    return folder
-
-
-@pytest.fixture
-def strange(tcc, home, state) -> Path:
-    """A whole bundle for this machine, sealed, whose program writes a file."""
-    tcc("build", "tiny.yaml", "--target", "onnxruntime")
-    folder = home / "build/tiny-onnxruntime-fp32"
-    (folder / "model/model.onnx").unlink()
-    program = folder / "model/tiny-run"
-    program.write_text(f"#!/bin/sh\necho ran > {home}/ran\n")
-    program.chmod(0o755)
-    return forged(folder, "host")
-
-
-def forged(folder: Path, target: str) -> Path:
-    """Make a bundle of another target of what lies in a folder, as a forger would."""
-    path = folder / manifest.NAME
-    found = manifest.decode(path.read_bytes(), "manifest")
-    there = (p for p in folder.rglob("*") if p.is_file() and p != path)
-    contents = {p.relative_to(folder).as_posix(): p.read_bytes() for p in there}
-    files = bundle_folder.listed(contents, frozenset({"model/tiny-run"}))
-    path.write_bytes(manifest.encode(replace(found, target=target, files=files)))
-    return folder
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,100 @@
+"""Signatures beside bundles: whose they are, and that any change is found."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("model_signing")
+
+
+@pytest.fixture
+def keys(home) -> Path:
+    """Two pairs of keys."""
+    for name in ("private", "other"):
+        pair = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]
+        subprocess.run([*pair, "-out", home / f"{name}.pem"], check=True, capture_output=True)
+        public = ["openssl", "ec", "-in", home / f"{name}.pem", "-pubout"]
+        subprocess.run([*public, "-out", home / f"{name}.pub"], check=True, capture_output=True)
+    return home
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")}
+
+
+def test_a_signature_stands_beside_what_it_signs(tcc, built, keys):
+    before = contents(built)
+    assert tcc("sign", built, "--key", "private.pem").out == f"{built}/model.sig\n"
+    after = contents(built)
+    assert after.pop("model.sig").startswith(b'{"mediaType":"application/vnd.dev.sigstore.bundle')
+    assert after == before
+    found = tcc("verify", built, "--key", "private.pub")
+    assert found.code == 0, found.err
+    assert f"signed by private.pub: {built}" in found.out
+    # What needs no signature works as ever, and a new build takes the place of a signed one.
+    assert tcc("verify", built).code == 0
+    assert tcc("build", "tiny.yaml", "--target", "onnxruntime").code == 0
+    assert contents(built) == before
+
+
+def test_what_is_not_signed_or_by_another_or_changed_is_refused(tcc, built, keys):
+    def code(*words: str) -> tuple[int, bool]:
+        found = tcc("verify", built, "--key", *words[:1])
+        return found.code, f"error[{words[1]}]" in found.err
+
+    assert code("private.pub", "E1351") == (2, True)
+    assert tcc("sign", built, "--key", "private.pem").code == 0
+    assert code("other.pub", "E1352") == (2, True)
+    assert code("private.pem", "E1353") == (2, True)
+    assert code("tiny.yaml", "E1353") == (2, True)
+    assert code("nothing.pem", "E0603") == (2, True)
+    signed = (built / "model.sig").read_bytes()
+    for damaged in (
+        b"",
+        b"{}",
+        signed[:-40],
+        signed.replace(b'"sig":"M', b'"sig":"N'),
+        b"[" * 9999,
+    ):
+        (built / "model.sig").write_bytes(damaged)
+        assert code("private.pub", "E1352") == (2, True)
+    (built / "model.sig").write_bytes(signed)
+    (built / "goldens/more.txt").write_text("")
+    assert code("private.pub", "E1352") == (2, True)
+    (built / "goldens/more.txt").unlink()
+    assert tcc("verify", built, "--key", "private.pub").code == 0
+
+
+def test_a_signature_of_another_bundle_is_none(tcc, built, keys):
+    tcc("sign", built, "--key", "private.pem")
+    signed = (built / "model.sig").read_bytes()
+    tcc("build", "tiny.yaml", "--target", "onnxruntime", "--seed", "1")
+    (built / "model.sig").write_bytes(signed)
+    found = tcc("verify", built, "--key", "private.pub")
+    assert (found.code, "error[E1352]" in found.err) == (2, True)
+
+
+def test_a_program_that_a_trusted_key_signed_runs(tcc, strange, keys, picture, home, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    trusted = home / "config/tcc/keys"
+    trusted.mkdir(parents=True)
+    assert tcc("sign", strange, "--key", "private.pem").code == 0
+    assert "E1350" in tcc("run", strange, picture).err
+    shutil.copy("other.pub", trusted / "other.pem")
+    assert "E1350" in tcc("run", strange, picture).err
+    shutil.copy("private.pub", trusted / "maker.pem")
+    assert "E0652" in tcc("run", strange, picture).err  # it ran, and is no network
+    assert (home / "ran").exists()
+    trusted.chmod(0o777)  # others may have put a key there
+    assert "E1350" in tcc("run", strange, picture).err
+
+
+@pytest.mark.parametrize("word", ["sign", "verify"])
+def test_without_what_signs_the_command_says_what_to_install(word, tcc, built, keys, monkeypatch):
+    from tcc.compiler.bundle import signature
+
+    monkeypatch.setattr(signature, "PACKAGE", "model-signing-that-is-not-here")
+    (built / "model.sig").write_bytes(b"{}")
+    assert tcc(word, built, "--key", "private.pem").code == 3
