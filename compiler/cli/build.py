@@ -147,10 +147,9 @@ def build(
     from tcc.compiler.support import scratch_folders
 
     report = Report(json, quiet, verbose)
-    bounds = (min_cosine, max_drop, min_correlation, max_error)
     asked = Int8Options(
-        calibration, data, method, guard, bounds, mixed, split, min_images, agree, probes,
-        include_images,
+        calibration, data, method, guard, (min_cosine, max_drop, min_correlation, max_error),
+        mixed, split, min_images, agree, probes, include_images,
     )  # fmt: skip
     with report.stages() as stages:
         stages("spec", 0, 1)

@@ -232,7 +232,7 @@ def evaluate(
             given for a bundle, or its program is not trusted.
         MissingTool: What runs the artifact is not here.
     """
-    from tcc.compiler.bundle import bundle_folder
+    from tcc.compiler.bundle import manifest
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.data import dataset
     from tcc.compiler.driver import evaluation, labelled_images, pipeline
@@ -251,7 +251,7 @@ def evaluate(
         point = found.manifest.operating_point(given.output.name)
         return evaluation.by_artifact(found, device, given, silent, point)
     spec = loaded(network)
-    given = labelled_images.labelled(images, bundle_folder.results(spec.graph), path)
+    given = labelled_images.labelled(images, manifest.results(spec.graph), path)
     model = Model(spec.graph, pipeline.weights_of(spec, weights, seed).tensors)
     return evaluation.by_reference(model, given, silent)
 
