@@ -81,7 +81,7 @@ def compiled(
     arena = plan((*used, scratch, *(counts if counted else ())))
     # Here and not among refusals: how much a network needs is known once its values have places.
     limits.check_memory(machine.target.name, model.graph, arena.nbytes)
-    network = Network(steps, arena, symbols, counted)
+    network = Network(steps, arena, symbols, counted, machine.variants)
     sources = c_source.sources(network, name, f"tcc {__version__}, {machine.target.name}")
     made = {"kernels.o": kernels, **micro_objects.compiled(steps.kernels, machine)}
     return Compiled(name, network, sources, made)

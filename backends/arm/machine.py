@@ -34,6 +34,8 @@ class Machine:
     tile: tuple[int, int]
     modelled: bool = False
     """Whether there is a model of its cycles."""
+    variants: bool = False
+    """Whether programs choose, when they are loaded, among forms of micro-kernels."""
     direct: bool = False
     """Whether floats are summed product by product, and never by Winograd's method."""
 
@@ -112,6 +114,7 @@ def _x86_64(name: str, title: str) -> Machine:
         qemu="qemu-x86_64",
         qemu_cpu="max",
         tile=(4, 8),  # 8 of 16 registers, as on the Cortex-A7
+        variants=True,
     )
 
 

@@ -72,18 +72,18 @@ def _arguments() -> argparse.Namespace:
 def _models(model: Model) -> Mapping[str, Model]:
     """Return what the backend is given at each precision."""
     ready = passes.run(model, passes.INT8)
-    program = quantize(ready, Calibration(minmax_ranges(ready, _limits(ready))))
+    program = quantize(ready, Calibration(minmax_ranges(ready, value_limits(ready))))
     return {
         each.name: program if each.integer else passes.run(model, BACKEND.passes(each))
         for each in TARGET.precisions
     }
 
 
-def _limits(ready: Model) -> Mapping[str, tuple[float, float]]:
+def value_limits(ready: Model) -> Mapping[str, tuple[float, float]]:
     """Return the least and greatest number of each value on the noise image."""
     graph = ready.graph
     outputs = tuple(Output(f"{node.name}!", node.name) for node in graph.nodes)
-    x = _picture(graph)
+    x = picture(graph)
     (found,) = float_program.run(Model(replace(graph, outputs=outputs), ready.weights), [x])
     values = {graph.inputs[0].name: x, **{name[:-1]: y for name, y in found.items()}}
     return {
@@ -91,7 +91,7 @@ def _limits(ready: Model) -> Mapping[str, tuple[float, float]]:
     }
 
 
-def _picture(graph: Graph) -> Array:
+def picture(graph: Graph) -> Array:
     """Return one noise image as the graph takes it."""
     source = graph.inputs[0]
     channels, *size = source.type.shape
@@ -109,7 +109,7 @@ def _measured(models: Mapping[str, Model], folder: Path, rounds: int) -> dict[st
         path = folder / f"{name}-{FILE}"
         path.write_bytes(BACKEND.emit(TARGET, model, precision).files[FILE])
         source = model.graph.inputs[0]
-        feeds[name] = {source.name: _picture(model.graph)[None].astype(source.type.dtype.value)}
+        feeds[name] = {source.name: picture(model.graph)[None].astype(source.type.dtype.value)}
         sessions[name], sizes[name] = session(path), path.stat().st_size
     logits = {name: s.run(None, feeds[name])[0].ravel() for name, s in sessions.items()}
     times: dict[str, list[float]] = {name: [] for name in models}

@@ -6,6 +6,7 @@ from importlib.resources import files
 
 from tcc.backends.arm.codegen import c_names as names
 from tcc.backends.arm.codegen.network import Network, levels
+from tcc.backends.arm.micro.isas import ISAS
 from tcc.compiler.ir import image_limits as limits
 from tcc.compiler.ir.types import DType
 
@@ -27,22 +28,22 @@ def renamed(text: str, name: str) -> str:
     return re.sub(r"\blibmodel\b", f"lib{name}", text).replace("/* model:", f"/* {name}:")
 
 
-def runtime(name: str, *, counted: bool = False) -> dict[str, str]:
+def runtime(name: str, sections: frozenset[str]) -> dict[str, str]:
     """Return the sources that are the same for every model, by file name.
 
     Args:
         name: The model's.
-        counted: Whether it counts how often levels are the last ones.
+        sections: What it has that not all have: see `Network.sections`.
     """
     folder = files("tcc.backends.arm") / "runtime"
     texts = {file: (folder / file).read_text("utf-8") for file in RUNTIME}
-    return {file: renamed(_chosen(text, counted), name) for file, text in texts.items()}
+    return {file: renamed(_chosen(text, sections), name) for file, text in texts.items()}
 
 
-def _chosen(text: str, counted: bool) -> str:
-    """Return a text with what stands under `#ifdef MODEL_COUNTS`, or without, and without that."""
+def _chosen(text: str, sections: frozenset[str]) -> str:
+    """Return a text with what stands under `#ifdef`s of these sections, and without these lines."""
     # Not left to the compiler: who did not ask for counting has sources that know nothing of it.
-    return _COUNTS.sub(r"\1" if counted else "", text)
+    return _SECTION.sub(lambda found: found[2] if found[1] in sections else "", text)
 
 
 def header(network: Network, create: str, weights: int) -> str:
@@ -51,14 +52,14 @@ def header(network: Network, create: str, weights: int) -> str:
     `create` names model_create in programs.
     """
     text = (files("tcc.backends.arm") / "runtime" / "model.h").read_text("utf-8")
-    text = _chosen(text, network.counted)
+    text = _chosen(text, network.sections)
     text = text.replace("/* constants */", "\n".join(_constants(network, weights)))
     text = text.replace("/* create */", f"#define model_create {create}")
     own = _LEVELS if levels(network.program) else ""
     return text.replace("/* levels */\n", own)
 
 
-_COUNTS = re.compile(r"^#ifdef MODEL_COUNTS\n(.*?)^#endif\n", re.MULTILINE | re.DOTALL)
+_SECTION = re.compile(r"^#ifdef MODEL_(COUNTS|ISAS)\n(.*?)^#endif\n", re.MULTILINE | re.DOTALL)
 _LEVELS = """\
 /* Run the network, as far as its outputs are 8-bit integers: model_run's without their scales.
  *
@@ -86,6 +87,9 @@ def _constants(network: Network, weights: int) -> Iterator[str]:
     yield f"#define MODEL_OUTPUT_SIZE {total} /* floats of all outputs together */"
     yield f"#define MODEL_LAYER_COUNT {len(program.steps)}"
     yield f"#define MODEL_MAX_THREADS {MAX_THREADS}"
+    if network.variants:
+        listed = ", ".join(isa.name for isa in ISAS)
+        yield f'#define MODEL_ISAS "{listed}" /* instructions that it has code for */'
     yield f"#define MODEL_MAX_SIDE {limits.MAX_SIDE} /* largest width or height of an image */"
     yield f"#define MODEL_MAX_PIXELS {limits.MAX_PIXELS} /* most pixels of an image */"
     yield f"#define MODEL_MAX_ROWS_BYTES {limits.MAX_ROWS_BYTES} /* most that a resize reads */"

@@ -25,6 +25,8 @@ FUNCTIONS = (
 )  # fmt: skip
 COUNTERS = ("layer_saturation", "reset_saturation")
 """The same of a library that counts."""
+CHOOSERS = ("set_isa", "isa")
+"""The same of one that chooses among instruction sets."""
 _ENDS = {DType.I8: "SIGNED_ENDS", DType.U8: "UNSIGNED_ENDS"}
 TABLES = ("outputs", "layers")
 """What the libraries export, with `FUNCTIONS`, each behind the model's name and an underscore."""
@@ -60,7 +62,7 @@ class Sources:
     model: str
     weights: bytes
     exports: tuple[str, ...]
-    counted: bool = False
+    sections: frozenset[str] = frozenset()
 
 
 def sources(network: Network, name: str, version: str) -> Sources:
@@ -86,13 +88,14 @@ def sources(network: Network, name: str, version: str) -> Sources:
     text = text.replace("/* create */", f"#define MODEL_CREATE {create}")
     words = [*FUNCTIONS, *TABLES, *(["run_levels"] if levels(program) else ())]
     words += COUNTERS if network.counted else ()
+    words += CHOOSERS if network.variants else ()
     exports = (*(f"{name}_{word}" for word in words), c_header.renamed(create, name))
     return Sources(
         c_header.renamed(c_header.header(network, create, len(weights.data)), name),
         c_header.renamed(text, name),
         bytes(weights.data),
         exports,
-        network.counted,
+        network.sections,
     )
 
 

@@ -62,8 +62,7 @@ def write(folder: Path, sources: Sources, name: str) -> dict[str, bytes]:
     """
     files = {f"{name}.h": sources.header, f"src/{name}.c": sources.model}
     files |= {
-        f"src/{file}": text
-        for file, text in c_header.runtime(name, counted=sources.counted).items()
+        f"src/{file}": text for file, text in c_header.runtime(name, sources.sections).items()
     }
     (folder / "src").mkdir()
     for path, text in files.items():

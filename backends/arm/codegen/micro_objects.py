@@ -1,16 +1,22 @@
 """From micro-kernels to object files, by zig."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
 from tcc.backends.arm.codegen import zig
 from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.machine import Machine
-from tcc.compiler.support import scratch_folders
+from tcc.backends.arm.micro.isas import ISAS, Isa, forms
+from tcc.backends.arm.micro.records import MicroKernel
+from tcc.compiler.support import atomic_files, scratch_folders, user_cache
 
 OPTIONS = (*zig.COMPILE, "-fvisibility=hidden", "-ffunction-sections")
 """Their text is of the matter: what a program does not call, the linker leaves out."""
+DIGEST = 32
+"""Bytes of a SHA-256."""
 
 
 def sources() -> dict[str, str]:
@@ -26,15 +32,68 @@ def compiled(kernels: Iterable[Kernel], machine: Machine) -> dict[str, bytes]:
     Raises:
         ZigError: One does not compile.
     """
-    words = sorted({micro.word for kernel in kernels for micro in kernel.micro_kernels})
-    if not words:
-        return {}
+    called = {micro for kernel in kernels for micro in kernel.micro_kernels}
+    micros = sorted(called, key=lambda micro: micro.word)
     with scratch_folders.folder() as folder:
         write(folder)
-        options = (*machine.zig("gnu"), f"-mcpu={machine.cpu}", *OPTIONS)
-        for word in words:
-            zig.run(folder, "cc", *options, "-c", f"{word}.c", "-o", f"{word}.o")
-        return {f"{word}.o": (folder / f"{word}.o").read_bytes() for word in words}
+        made = dict(_variants(folder, micros, machine) if machine.variants else ())
+        for micro in () if machine.variants else micros:
+            made[f"{micro.word}.o"] = _object(folder, micro.word, machine, machine.cpu)
+        return made
+
+
+def _variants(
+    folder: Path, micros: Iterable[MicroKernel], machine: Machine
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the objects of all forms of micro-kernels, and of what chooses among them."""
+    text = ['#include "isa.h"']
+    for micro in micros:
+        for isa in dict.fromkeys(forms(micro)):
+            renamed = (f"-D{symbol}={_form(symbol, isa)}" for symbol in micro.symbols)
+            yield (
+                f"{micro.word}_{isa.name}.o",
+                _object(folder, micro.word, machine, isa.cpu, *renamed),
+            )
+        for symbol in micro.symbols:
+            names = [_form(symbol, isa) for isa in forms(micro)]
+            text += [f"void {name}(void);" for name in dict.fromkeys(names)]
+            listed = ", ".join(names)
+            table = f"static const isa_form {symbol}_forms[{len(ISAS)}]"
+            text.append(f"__attribute__((used)) {table} = {{{listed}}};")
+            text.append(f"DISPATCH({symbol});")
+    (folder / "dispatch.c").write_text("\n".join([*text, ""]), "utf-8")
+    yield "dispatch.o", _object(folder, "dispatch", machine, machine.cpu)
+
+
+def _form(symbol: str, isa: Isa) -> str:
+    return f"{symbol}_{isa.name.replace('-', '_')}"
+
+
+def _object(folder: Path, word: str, machine: Machine, cpu: str, *options: str) -> bytes:
+    """Return a file compiled, or what was kept of it when it was compiled before.
+
+    It is asked for anew with each network, and one for all instruction sets takes zig ten seconds.
+    """
+    told = (*machine.zig("gnu"), f"-mcpu={cpu}", *OPTIONS, *options)
+    texts = {file.name: file.read_text("utf-8") for file in sorted(folder.glob("*.h"))}
+    asked = repr((version("ziglang"), told, (folder / f"{word}.c").read_text("utf-8"), texts))
+    kept = user_cache.folder("kernels") / f"{word}-{sha256(asked.encode()).hexdigest()[:32]}.o"
+    if made := _kept(kept):
+        return made
+    zig.run(folder, "cc", *told, "-c", f"{word}.c", "-o", f"{word}.o")
+    made = (folder / f"{word}.o").read_bytes()
+    atomic_files.write_file(kept, sha256(made).digest() + made)
+    return made
+
+
+def _kept(file: Path) -> bytes | None:
+    """Return an object that was kept behind its digest; None where there is none, or no whole one."""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    digest, made = data[:DIGEST], data[DIGEST:]
+    return made if sha256(made).digest() == digest else None
 
 
 def write(folder: Path) -> None:

@@ -21,13 +21,21 @@ COUNTS, COUNT_SIZE = "saturation counts", 16
 class Network:
     """A program, the places of its values, and the names of its kernels.
 
-    `counted` says that it counts how often levels are the last ones, at `COUNTS` in the arena.
+    `counted` says that it counts how often levels are the last ones, at `COUNTS` in the arena;
+    `variants` that it chooses among instruction sets when it is loaded.
     """
 
     program: Program
     arena: Arena
     symbols: Mapping[Kernel, str]
     counted: bool = False
+    variants: bool = False
+
+    @property
+    def sections(self) -> frozenset[str]:
+        """What its C has that not all have: words behind MODEL_ in `#ifdef`s of `runtime/`."""
+        given = {"COUNTS": self.counted, "ISAS": self.variants}
+        return frozenset(word for word, has in given.items() if has)
 
     @property
     def arena_size(self) -> int:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from tcc.backends.arm.kernels.base import Kernel, Shape3, Space
 from tcc.backends.arm.kernels.epilogue import Epilogue
-from tcc.backends.arm.micro.records import PIXELS, QUAD, Depthwise, Matrix, MicroKernel, Vector
+from tcc.backends.arm.micro.records import QUAD, Depthwise, Matrix, MicroKernel, Vector
 from tcc.backends.arm.micro.window import MicroWindow
 from tcc.compiler.ir.types import Pair
 
@@ -67,7 +67,7 @@ class MicroConvolution(MicroKernelCaller):
 
 @dataclass(frozen=True, slots=True)
 class MicroMatrix(MicroConvolution):
-    """A convolution in tiles of eight pixels, gathered into panels.
+    """A convolution in tiles of pixels, gathered into panels.
 
     `window` is that of one group. Arguments: map, weights, biases, factors, the window's table, the
     epilogue's operands, result.
@@ -98,7 +98,7 @@ class MicroMatrix(MicroConvolution):
     @property
     def panel(self) -> int:
         """Bytes of a panel."""
-        return self.quads * QUAD * PIXELS
+        return self.quads * QUAD * self.record.pixels
 
     @property
     def weights(self) -> int:
@@ -120,7 +120,7 @@ class MicroMatrix(MicroConvolution):
         if self.weights <= L1:
             return 1
         # Not more than a fourth of the map, so that threads have parts of their own.
-        tiles = self.pixels // PIXELS
+        tiles = self.pixels // self.record.pixels
         return max(1, min(MAX_PANELS // self.panel, tiles // TASKS))
 
     @property

@@ -8,7 +8,6 @@ from tcc.backends.arm.kernels.base import Space
 from tcc.backends.arm.kernels.epilogue import Epilogue
 from tcc.backends.arm.kernels.micro import TASKS, MicroConvolution
 from tcc.backends.arm.micro.records import (
-    FLOAT_PIXELS,
     MAX_FLOAT_PANELS,
     QUAD,
     FloatDepthwise,
@@ -29,7 +28,7 @@ STREAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class MicroFloatMatrix(MicroConvolution):
-    """A convolution in tiles of twelve pixels.
+    """A convolution in tiles of pixels.
 
     `window` is that of one group; `least` and `most` are what the sums are bounded by first.
     Arguments: map, weights, biases, the window's table, the bounds, the epilogue's operands,
@@ -58,7 +57,7 @@ class MicroFloatMatrix(MicroConvolution):
     @property
     def tiles(self) -> int:
         """Tiles of the output; the last may be cut off."""
-        return -(-self.pixels // FLOAT_PIXELS)
+        return -(-self.pixels // self.record.pixels)
 
     @property
     def weights(self) -> int:
@@ -86,7 +85,7 @@ class MicroFloatMatrix(MicroConvolution):
         # (docs/decisions/0030-float-products.md), instead of once for each.
         if self.weights > FAR:
             return min(self.tiles, STREAMED)
-        fit = MAX_FLOAT_PANELS // (self.window.taps * FLOAT_PIXELS)
+        fit = MAX_FLOAT_PANELS // (self.window.taps * self.record.pixels)
         return max(1, min(fit, self.tiles // TASKS))
 
     @property
@@ -94,13 +93,13 @@ class MicroFloatMatrix(MicroConvolution):
         """Channels that are summed at once: as many as panels have room for."""
         # All channels where they fit; else some after others, with the sums so far read from the
         # result.
-        fit = MAX_FLOAT_PANELS // (self.together * FLOAT_PIXELS * self.area)
+        fit = MAX_FLOAT_PANELS // (self.together * self.record.pixels * self.area)
         return max(1, min(self.window.channels, fit))
 
     @property
     def panel(self) -> int:
         """Floats of a panel."""
-        return self.channels * self.area * FLOAT_PIXELS
+        return self.channels * self.area * self.record.pixels
 
     @property
     def shares(self) -> int:

@@ -15,9 +15,12 @@ VECTOR = Vector("vector")
 NEON = Matrix("matrix_neon", filters=4, lane=2)
 SMULL = Matrix("matrix_smull", filters=8, lane=2)
 SDOT = Matrix("matrix_sdot", filters=8, lane=4)
-SSE = Matrix("matrix_sse", filters=4, lane=2)
 FLOAT_NEON = FloatMatrix("float_neon", filters=4)
+X86 = Matrix("matrix_x86", filters=8, lane=4, pixels=32, unsigned=True)
 FLOAT_DEPTHWISE = FloatDepthwise("float_depthwise_neon")
+DEPTHWISE_X86 = Depthwise("depthwise_x86", beyond=17)
+FLOAT_X86 = FloatMatrix("float_x86", filters=8, pixels=32)
+FLOAT_DEPTHWISE_X86 = FloatDepthwise("float_depthwise_x86", lanes=16, columns=1)
 WINOGRAD_NEON = Winograd(
     "winograd_neon", filters=4, product=1.33, direct=1.28, pixels=700, outputs=400, weights=150
 )
@@ -45,6 +48,6 @@ CORES: dict[str, tuple[MicroKernel, ...]] = {
     "cortex_a72": (DEPTHWISE, VECTOR, SMULL),
     "cortex_a76": (DEPTHWISE, VECTOR, SDOT),
     "generic": (DEPTHWISE, VECTOR, SMULL),
-    "x86_64_v2": (DEPTHWISE, VECTOR, SSE),
+    "x86_64_v2": (DEPTHWISE_X86, VECTOR, X86, FLOAT_DEPTHWISE_X86, FLOAT_X86),
 }
 """By the names that zig gives processors; `generic` is any 64-bit ARM."""

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 PIXELS = 8
 QUAD = 4
 MAX_TAPS = 1 << 13
-"""Most taps of a sum: eight pixels' then take 64 KiB of a thread's stack, and no sum of products of
-levels and weights overflows."""
+"""Most taps of a sum: no sum of products of levels and weights overflows."""
+MAX_PANEL = 160 << 10
+"""Most bytes of one panel, on a thread's stack: see `POOL_STACK` in `runtime/pool.h`."""
 FLOAT_PIXELS = 12
 MAX_FLOAT_PANELS = 1 << 14
 """Most floats of panels that a thread holds, 64 KiB of its stack."""
@@ -37,6 +38,8 @@ class MicroKernel:
 
     functions: ClassVar[tuple[str, ...]]
     """What `<what>` is in turn."""
+    multiplies_bytes: ClassVar[bool] = False
+    """Whether it is another where a processor has instructions for sums of products of bytes."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -48,10 +51,10 @@ class MicroKernel:
         return f"micro_{self.word}_{what}"
 
 
-def shifted(bias: "Int32", weight: "Int8", window: MicroWindow) -> "Int32":
-    """Return the bias to which products with x - 128 are added, where those with x were meant."""
+def shifted(bias: "Int32", weight: "Int8", by: int) -> "Int32":
+    """Return the bias to which products with x - `by` are added, where those with x were meant."""
     rows = weight.reshape(len(weight), -1).astype(np.int64)
-    moved: Int32 = (bias.astype(np.int64) + window.flip * rows.sum(axis=1)).astype(np.int32)
+    moved: Int32 = (bias.astype(np.int64) + by * rows.sum(axis=1)).astype(np.int32)
     return moved
 
 
@@ -65,17 +68,26 @@ def blocks(rows: "NDArray[Any]", filters: int, taps: int = 1) -> "NDArray[Any]":
 
 @dataclass(frozen=True, slots=True)
 class Matrix(MicroKernel):
-    """Sums for eight pixels and a block of filters; `lane` taps of a filter lie together."""
+    """Sums for some pixels and a block of filters; `lane` taps of a filter lie together."""
 
     functions: ClassVar[tuple[str, ...]] = ("gather", "levels", "reals")
+    multiplies_bytes: ClassVar[bool] = True
     filters: int
     lane: int
+    pixels: int = PIXELS
+    unsigned: bool = False
+    """Whether levels are multiplied as unsigned numbers, signed ones as x + 128."""
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""
         # 8,192 products of at most 255 * 127 are below 2^28: an int32 has room for them and the
         # bias.
-        return window.gatherable and window.taps <= MAX_TAPS
+        panel = -(-window.taps // QUAD) * QUAD * self.pixels
+        return window.gatherable(self.pixels) and window.taps <= MAX_TAPS and panel <= MAX_PANEL
+
+    def shift(self, window: MicroWindow) -> int:
+        """Return how much less than a level is multiplied."""
+        return window.flip - 0x80 * self.unsigned
 
     def filled(self, values: "NDArray[np.generic]") -> "NDArray[np.generic]":
         """Return biases or factors, one a filter, filled up with zeros to whole blocks."""
@@ -93,14 +105,15 @@ class Matrix(MicroKernel):
 
 @dataclass(frozen=True, slots=True)
 class FloatMatrix(MicroKernel):
-    """Sums of products of floats, for twelve pixels and a block of filters."""
+    """Sums of products of floats, for some pixels and a block of filters."""
 
     functions: ClassVar[tuple[str, ...]] = ("gather", "sums")
     filters: int
+    pixels: int = FLOAT_PIXELS
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""
-        return prod(window.kernel) * FLOAT_PIXELS <= MAX_FLOAT_PANELS
+        return prod(window.kernel) * self.pixels <= MAX_FLOAT_PANELS
 
     def filled(self, values: "Floats") -> "Floats":
         """Return biases, one a filter, filled up with zeros to whole blocks."""
@@ -114,9 +127,15 @@ class FloatMatrix(MicroKernel):
 
 @dataclass(frozen=True, slots=True)
 class FloatDepthwise(MicroKernel):
-    """The plane of one filter that reads one channel, in floats."""
+    """The plane of one filter that reads one channel, in floats.
+
+    Vectors hold `lanes` floats; from `columns` of a result on, plain loops, which copy no borders,
+    take more time.
+    """
 
     functions: ClassVar[tuple[str, ...]] = ("plane",)
+    lanes: int = QUAD
+    columns: int = 12
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""
@@ -125,6 +144,7 @@ class FloatDepthwise(MicroKernel):
             and window.kernel in {(3, 3), (5, 5)}
             and window.stride in {(1, 1), (2, 2)}
             and window.dilation == (1, 1)
+            and window.out[1] >= self.columns
             and self._least_band(window) <= MAX_FLOAT_BAND
         )
 
@@ -133,11 +153,10 @@ class FloatDepthwise(MicroKernel):
         rows = blocks(weight.reshape(len(weight), -1), 1, QUAD)
         return np.ascontiguousarray(rows).ravel()
 
-    @staticmethod
-    def _least_band(window: MicroWindow) -> int:
+    def _least_band(self, window: MicroWindow) -> int:
         """Return the numbers that two rows of the output read, with what lies beside them."""
         (side, _), (stride, _) = window.kernel, window.stride
-        columns = max(window.out[1], QUAD) + (side - 1) // stride + QUAD - 1
+        columns = max(window.out[1], self.lanes) + (side - 1) // stride + self.lanes - 1
         return (stride + side) * stride * columns
 
 
@@ -171,6 +190,8 @@ class Depthwise(MicroKernel):
     """The plane of one filter that reads one channel."""
 
     functions: ClassVar[tuple[str, ...]] = ("levels",)
+    beyond: int = 0
+    """Elements behind a band that it may read."""
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REACH = 256
-"""Most bytes of a row that eight windows and a vector reach over: `REACH` of `c/matrix.h`."""
+"""Most bytes of a row that a tile's windows reach over: `REACH` of `c/matrix_gather.h`."""
 MAX_WIDTH = 120
-"""Most columns of a window that is gathered: fewer than the `ROWS` of `c/matrix.h`."""
+"""Most columns of a window that is gathered: fewer than its `ROWS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,9 @@ class MicroWindow:
         # bias.
         return 0 if self.signed else 0x80
 
-    @property
-    def gatherable(self) -> bool:
-        """Whether `c/matrix.h` has room for what eight windows in a row read."""
-        reach = 8 * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1]
+    def gatherable(self, pixels: int) -> bool:
+        """Whether `c/matrix_gather.h` has room for what as many windows in a row read."""
+        reach = pixels * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1]
         return reach <= REACH and self.kernel[1] <= MAX_WIDTH
 
     @property

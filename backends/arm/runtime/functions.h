@@ -242,6 +242,16 @@ int model_classify(model_instance *instance, const uint8_t *rgb, int width, int 
     return leave(instance, status);
 }
 
+#ifdef MODEL_ISAS
+/* Of the micro-kernels, in a file of their own. */
+int micro_isa_choose(const char *name);
+const char *micro_isa_name(void);
+
+int model_set_isa(const char *name) { return micro_isa_choose(name) ? MODEL_OK : MODEL_BAD_ARGUMENT; }
+
+const char *model_isa(void) { return micro_isa_name(); }
+
+#endif
 int model_set_threads(model_instance *instance, int threads)
 {
     if (threads < 1 || threads > MODEL_MAX_THREADS)

@@ -152,6 +152,17 @@ int model_layer_saturation(model_instance *instance, int layer, model_saturation
 int model_reset_saturation(model_instance *instance);
 
 #endif
+#ifdef MODEL_ISAS
+/* Choose the instructions of all instances, by one of the names in MODEL_ISAS; NULL is the best that
+ * this processor has, which is chosen already when the library is loaded. MODEL_BAD_ARGUMENT where
+ * the processor or this library does not have it. 8-bit integers do not depend on it.
+ */
+int model_set_isa(const char *name);
+
+/* Return the name of what is chosen. */
+const char *model_isa(void);
+
+#endif
 /* Return what a status means, in a few words. */
 const char *model_message(int status);
 

@@ -28,6 +28,10 @@ static const char usage[] =
     "  --raw FILE        also write the raw outputs of all inputs to FILE, as float32\n"
     "  --top N           print the N best classes of each output (default 5; 0: all)\n"
     "  --threads N       share the work among N threads (default 1)\n"
+#ifdef MODEL_ISAS
+    "  --isa NAME        use these instructions, not the best that this processor has, of\n"
+    "                    " MODEL_ISAS "\n"
+#endif
     "  --repeat N        run each input N times, and print the median time\n"
     "  --times FILE      write the milliseconds of each run to FILE: raw float64\n"
     "  --profile FILE    write to FILE lines of layer, kernel and nanoseconds: for each input\n"
@@ -167,6 +171,14 @@ static int set_file(const char *option, const char *path)
     return 1;
 }
 
+#ifdef MODEL_ISAS
+static void set_isa(const char *option, const char *name)
+{
+    if (model_set_isa(name))
+        fail(BAD_INPUT, option, "takes one that this processor has, of " MODEL_ISAS);
+}
+
+#endif
 /* Take an option that sets something; return whether it was one. */
 static int set(const char *option, const char *value, const char **size)
 {
@@ -179,6 +191,10 @@ static int set(const char *option, const char *value, const char **size)
     else if (!strcmp(option, "--threads"))
         check(option, model_set_threads(instance, (int)number(option, value, 1,
                                                               MODEL_MAX_THREADS)));
+#ifdef MODEL_ISAS
+    else if (!strcmp(option, "--isa"))
+        set_isa(option, value);
+#endif
     else
         return set_file(option, value);
     return 1;

@@ -24,8 +24,6 @@ MOST_FILLING = 4 / 3
 1.7 a product on a Cortex-A7, 1.2 here."""
 LEAST_PIXELS = 4
 """Pixels from which vectors run along them."""
-LEAST_COLUMNS = 12
-"""Columns of a depthwise result from which plain loops, which copy no borders, take more cycles."""
 MOST_OF_A_CHANNEL = 2
 """Filters that read one channel of a group: more fill the blocks of products."""
 LEAST_SAVED = 0.1
@@ -60,7 +58,7 @@ def depthwise(op: ops.Conv, site: Site) -> KernelCall | None:
     if record is None or not _flat(epilogue, site) or not record.takes(window):
         return None
     weight, bias = _tensors(site)
-    if window.out[1] < LEAST_COLUMNS or len(weight) > MOST_OF_A_CHANNEL * op.groups:
+    if len(weight) > MOST_OF_A_CHANNEL * op.groups:
         return None
     low, high, rest = _bounds(epilogue.flattened())
     kernel = MicroFloatDepthwise(

@@ -155,7 +155,7 @@ def _vector(
     if groups > 1 or not record.takes(window):
         return None
     weight, bias, factor = constants
-    moved = shifted(bias, weight, window)
+    moved = shifted(bias, weight, window.flip)
     packed = record.packed(weight), record.filled(moved), record.filled(factor)
     return MicroVector(record, window, len(weight), form), tuple(map(KernelWeights, packed))
 
@@ -166,7 +166,7 @@ def _matrix(
     if not record.takes(window):
         return None
     parts = [
-        (record.packed(w), record.filled(shifted(b, w, window)), record.filled(f))
+        (record.packed(w), record.filled(shifted(b, w, record.shift(window))), record.filled(f))
         for w, b, f in zip(*(np.split(t, groups) for t in constants), strict=True)
     ]
     flat = window.flattened()

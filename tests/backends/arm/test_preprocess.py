@@ -73,7 +73,7 @@ def contract(pre: Preprocess, shape: Shape3, dtype: DTypeLike) -> Contract:
 def in_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., int]:
     folder = tmp_path_factory.mktemp("preprocess")
     machine = next(m for m in MACHINES if m.target.name == "host")
-    (folder / "preprocess.h").write_text(c_header.runtime("model")["preprocess.h"])
+    (folder / "preprocess.h").write_text(c_header.runtime("model", frozenset())["preprocess.h"])
     (folder / "harness.c").write_text(HARNESS)
     options = (*machine.zig("gnu"), *zig.COMPILE, *LINK, "-Werror", "-shared", "-o", "harness.so")
     zig.run(folder, "cc", *options, "harness.c")

@@ -5,7 +5,6 @@ from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
 from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
-from tcc.backends.arm.micro.records import PIXELS
 
 SHARE = 64
 """Filters of a linear layer that one task of a parallel loop computes."""
@@ -13,20 +12,20 @@ SHARE = 64
 
 def build(kernel: MicroMatrix, symbol: str) -> Expr:
     """Return the function of a convolution in tiles."""
-    shared = kernel.macs >= PARALLEL
-    together, (tiles, tail) = kernel.together, divmod(kernel.pixels, PIXELS)
+    shared, each = kernel.macs >= PARALLEL, kernel.record.pixels
+    together, (tiles, tail) = kernel.together, divmod(kernel.pixels, each)
     rounds, rest = divmod(tiles, together)
 
     def body(*buffers: Buffer) -> None:
         with tir.loop(kernel.groups, parallel=shared and kernel.groups > 1) as group:
             if rounds:
                 with tir.loop(rounds, parallel=shared and kernel.groups == 1) as turn:
-                    first = turn * together * PIXELS
-                    _tiles(kernel, buffers, group, first, together, PIXELS)
+                    first = turn * together * each
+                    _tiles(kernel, buffers, group, first, together, each)
             if rest:
-                _tiles(kernel, buffers, group, rounds * together * PIXELS, rest, PIXELS)
+                _tiles(kernel, buffers, group, rounds * together * each, rest, each)
             if tail:
-                _tiles(kernel, buffers, group, tiles * PIXELS, 1, tail)
+                _tiles(kernel, buffers, group, tiles * each, 1, tail)
 
     return tir.function(symbol, kernel.spaces, body)
 
@@ -48,13 +47,13 @@ def _tiles(
         tir.call(
             record.symbol("gather"), tir.address(source, start),
             tir.address(panels, tile * kernel.panel), tir.address(window, 0),
-            first + tile * PIXELS, pixels,
+            first + tile * kernel.record.pixels, pixels,
         )  # fmt: skip
     chunks, rest = divmod(kernel.own, kernel.chunk)
 
     def over(chunk: Expr, filters: int) -> None:
         with tir.loop(count) as tile:
-            at = first + tile * PIXELS, pixels
+            at = first + tile * kernel.record.pixels, pixels
             panel = tir.address(panels, tile * kernel.panel)
             _block(kernel, buffers, panel, at, (group, chunk * kernel.chunk, filters))
 
@@ -80,18 +79,18 @@ def _block(
         tir.address(factor, padded),
     )  # fmt: skip
     plain = not form.epilogue.steps
-    plane = kernel.pixels if plain else PIXELS
-    tile = result if plain else tir.local(filters * PIXELS, form.dtype)
+    plane = kernel.pixels if plain else kernel.record.pixels
+    tile = result if plain else tir.local(filters * kernel.record.pixels, form.dtype)
     written = tir.address(tile, own * plane + first if plain else 0)
     sizes = (kernel.quads, filters, plane, pixels)
     tir.call(kernel.record.symbol(form.what), *read, written, *sizes, *(form.bounds or ()))
     if plain:
         return
     with tir.loop(filters) as f:
-        lanes = LANES if pixels == PIXELS else 1
+        lanes = LANES if pixels == kernel.record.pixels else 1
         for u in range(0, pixels, lanes):
             place = Position(own + f, 0, first + u)
-            value = tir.load(tile, f * PIXELS + u, lanes)
+            value = tir.load(tile, f * kernel.record.pixels + u, lanes)
             value = apply(form.epilogue, operands, value, place, lanes)
             tir.store(result, place.offset(kernel.result), value, lanes)
 
@@ -137,7 +136,7 @@ def build_depthwise(kernel: MicroDepthwise, symbol: str) -> Expr:
         source: Buffer, weights: Buffer, bias: Buffer, factor: Buffer, window: Buffer, y: Buffer
     ) -> None:
         with tir.loop(kernel.filters, parallel=kernel.macs >= PARALLEL) as f:
-            band = tir.local(kernel.window.band_elements, "int16")
+            band = tir.local(kernel.window.band_elements + kernel.record.beyond, "int16")
             plane = f // each * (size[0] * size[1])
             tir.call(
                 kernel.record.symbol("levels"), tir.address(source, plane),

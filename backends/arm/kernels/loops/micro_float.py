@@ -9,7 +9,6 @@ from tcc.backends.arm.kernels.loops.epilogue import Position, apply
 from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloatMatrix
 from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
-from tcc.backends.arm.micro.records import FLOAT_PIXELS
 
 ADDS, LEAST, MOST = 1, 2, 4
 """What becomes of sums, as `c/float_matrix.h` has it."""
@@ -77,15 +76,15 @@ def _rows(
     kernel: MicroFloatMatrix, buffers: Sequence[Buffer], group: Expr, *, parallel: bool
 ) -> None:
     """Read whole tiles where they lie, and gather what is left."""
-    whole, rest = divmod(kernel.pixels, FLOAT_PIXELS)
+    whole, rest = divmod(kernel.pixels, kernel.record.pixels)
     filters, channels = _Filters(group, 0, kernel.own), kernel.window.channels
     if whole:
         with tir.loop(whole, parallel=parallel) as tile:
-            first = tile * FLOAT_PIXELS
+            first = tile * kernel.record.pixels
             at = group * channels * kernel.pixels + first
             panel = tir.address(buffers[0], at), kernel.pixels
             taps = _Taps(0, channels, begins=True, ends=True)
-            _block(kernel, buffers, panel, _Pixels(first, FLOAT_PIXELS), filters, taps)
+            _block(kernel, buffers, panel, _Pixels(first, kernel.record.pixels), filters, taps)
     if rest:
         _round(kernel, buffers, _Tiles(whole, 1), filters)
 
@@ -121,8 +120,8 @@ def _sums(
     start = filters.group * (w.channels * w.size[0] * w.size[1])
 
     def pixels(tile: Expr) -> _Pixels:
-        first = (tiles.first + tile) * FLOAT_PIXELS
-        return _Pixels(first, tir.least(FLOAT_PIXELS, kernel.pixels - first))
+        first = (tiles.first + tile) * kernel.record.pixels
+        return _Pixels(first, tir.least(kernel.record.pixels, kernel.pixels - first))
 
     with tir.loop(tiles.count) as tile:
         tir.call(
@@ -134,7 +133,7 @@ def _sums(
         first = filters.first + chunk
         # the last filters of a block may be there to fill it alone
         real = count if kernel.own == kernel.padded else tir.least(count, kernel.own - first)
-        panel = tir.address(panels, tile * kernel.panel), FLOAT_PIXELS
+        panel = tir.address(panels, tile * kernel.panel), kernel.record.pixels
         some = _Filters(filters.group, first, real)
         _block(kernel, buffers, panel, pixels(tile), some, taps)
 

@@ -18,10 +18,12 @@ from tcc.backends.arm.codegen import micro_objects, zig
 from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro.cores import CORES
+from tcc.backends.arm.micro.isas import ISAS
 from tcc.backends.arm.micro.records import Depthwise, Matrix, MicroKernel, Vector, shifted
 from tcc.backends.arm.micro.window import MicroWindow
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import integer_arithmetic
+from tcc.compiler.support.cpu import features
 
 HERE = Path(__file__).parent
 Array = np.ndarray[Any, Any]
@@ -73,9 +75,9 @@ def _int32(*numbers: int) -> bytes:
     return np.array(numbers, np.int32).tobytes()
 
 
-def _core(machine: Machine, folder: Path) -> Core:
-    """Return the program that calls the kernels of a machine."""
-    kernels = CORES[machine.cpu]
+def _core(machine: Machine, folder: Path, kernels: tuple[MicroKernel, ...]) -> Core:
+    """Return the program that calls some kernels, on a machine."""
+    kernels = tuple(k for k in kernels if isinstance(k, Depthwise | Matrix | Vector))
     micro_objects.write(folder)
     core = Core(machine.target.name, kernels, (str(folder / "call"),))
     names = "\n".join(f"void {symbol}(void);" for symbol in core.symbols)
@@ -98,14 +100,28 @@ def _core(machine: Machine, folder: Path) -> Core:
 
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53", "arm-a76")]
+FORMS = [isa.name for isa in ISAS]
+HAVE = {
+    "x86-64-v2": {"sse4_2"},
+    "x86-64-v3": {"avx2", "fma", "bmi2"},
+    "x86-64-v3-vnni": {"avx2", "avx_vnni"},
+    "x86-64-v4": {"avx512bw", "avx512dq", "avx512vl"},
+    "x86-64-v4-vnni": {"avx512bw", "avx512vl", "avx512_vnni"},
+}
 
 
-@pytest.fixture(scope="module", params=["host", "arm-a7", *SLOW])
+@pytest.fixture(scope="module", params=[*FORMS, "arm-a7", *SLOW])
 def core(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Core:
+    if isa := next((isa for isa in ISAS if isa.name == request.param), None):
+        host = next(m for m in MACHINES if m.target.name == "host")
+        if not host.variants or not features() >= HAVE[isa.name]:
+            pytest.skip(f"this machine has no {isa.name}: its kernels are not run")
+        made = _core(replace(host, cpu=isa.cpu), tmp_path_factory.mktemp(isa.name), CORES[host.cpu])
+        return replace(made, name=isa.name)
     machine = next(m for m in MACHINES if m.target.name == request.param)
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
-    return _core(machine, tmp_path_factory.mktemp(machine.cpu))
+    return _core(machine, tmp_path_factory.mktemp(machine.cpu), CORES[machine.cpu])
 
 
 @dataclass(frozen=True)
@@ -258,17 +274,17 @@ def _matrix(core: Core, kernel: Matrix, case: Case) -> None:
     assert kernel.takes(w)
     pixels = w.out[0] * w.out[1]
     quads = -(-w.taps // 4)
-    starts = range(0, pixels, 8)
-    counts = [min(8, pixels - first) for first in starts]
+    starts = range(0, pixels, kernel.pixels)
+    counts = [min(kernel.pixels, pixels - first) for first in starts]
     gathers = [
         (
             kernel.symbol("gather"),
-            (case.x, Out(np.zeros(32 * quads, np.int8)), w.table(), first, n),
+            (case.x, Out(np.zeros(4 * kernel.pixels * quads, np.int8)), w.table(), first, n),
         )
         for first, n in zip(starts, counts, strict=True)
     ]
     panels = list(core.run(gathers))
-    bias = kernel.filled(shifted(case.bias, case.weight, w))
+    bias = kernel.filled(shifted(case.bias, case.weight, kernel.shift(w)))
     constants = (kernel.packed(case.weight), bias, kernel.filled(case.factor))
     for what, expected, more in (
         ("levels", case.levels(), (case.low, case.high)),
@@ -298,7 +314,7 @@ def test_a_vector_is_exact(core: Core, case: Case) -> None:
         if isinstance(kernel, Vector):
             w = case.window
             assert kernel.takes(w)
-            bias = kernel.filled(shifted(case.bias, case.weight, w))
+            bias = kernel.filled(shifted(case.bias, case.weight, w.flip))
             constants = (case.x, kernel.packed(case.weight), bias, kernel.filled(case.factor))
             sizes = (w.channels, case.filters, w.flip)
             expected = case.levels().ravel(), case.reals().ravel()
@@ -320,7 +336,7 @@ def test_a_depthwise_plane_is_exact(core: Core, case: Case, seed: int) -> None:
             w = case.window
             assert kernel.takes(w)
             expected = case.levels()
-            band = np.zeros(w.band_elements, np.int16)
+            band = np.zeros(w.band_elements + kernel.beyond, np.int16)
             arguments = (
                 case.x, kernel.packed(case.weight), case.bias, case.factor,
                 Out(np.zeros_like(expected)), w.table(), band, case.low, case.high,
@@ -345,7 +361,7 @@ def test_every_tie_and_extreme_is_rounded_as_the_reference_rounds(core: Core) ->
         kind = TensorType((1,), DType.I8 if low < 0 else DType.U8, 1.0)
         wanted = integer_arithmetic.requantize(sums, scale, kind, low, high)
         arguments = (
-            np.zeros(32, np.int8), kernel.packed(zeros), kernel.filled(sums), kernel.filled(scale),
+            np.zeros(4 * kernel.pixels, np.int8), kernel.packed(zeros), kernel.filled(sums), kernel.filled(scale),
             Out(np.zeros_like(wanted)), 1, len(sums), 1, 1, low, high,
         )  # fmt: skip
         calls.append((kernel.symbol("levels"), arguments))

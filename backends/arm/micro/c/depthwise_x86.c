@@ -1,0 +1,331 @@
+/* A depthwise convolution of one channel for x86-64, whose levels are widened to 16 bits.
+ *
+ * A band of the map's rows is laid out as in depthwise.c. pmaddwd multiplies two neighbours with two
+ * taps and adds them: read from a column on, it gives the sums of every second pixel, and read from
+ * the next column on, those in between. Two rows of the output share what they read.
+ */
+#include "requantize.h"
+
+#include <immintrin.h>
+
+#if defined(__AVX2__)
+enum { LANES = 8 };
+typedef __m256i vector;
+typedef __m256 reals;
+#define OF(what) _mm256_##what
+#define BITS(what) _mm256_##what##_si256
+#else
+enum { LANES = 4 };
+typedef __m128i vector;
+typedef __m128 reals;
+#define OF(what) _mm_##what
+#define BITS(what) _mm_##what##_si128
+#endif
+
+enum {
+    PIXELS = 2 * LANES, /* of a tile */
+    EIGHT = 8,
+    MOST_SIDE = 5, /* of windows that have code of their own */
+    MOST_PAIRS = MOST_SIDE * 3,
+};
+
+/* Where a band's elements lie. */
+typedef struct {
+    int phases, columns; /* of a row; phases * columns elements */
+    int rows;
+} band_form;
+
+static band_form form_of(const micro_window *w)
+{
+    int wide = (w->out_width + EIGHT - 1) / EIGHT * EIGHT;
+    return (band_form){
+        .phases = w->stride_x,
+        .columns = wide + (w->kernel_width - 1) * w->dilation_x / w->stride_x,
+        .rows = (w->band - 1) * w->stride_y + (w->kernel_height - 1) * w->dilation_y + 1,
+    };
+}
+
+static inline __m128i widened(__m128i levels, int flip)
+{
+    return flip ? _mm_cvtepu8_epi16(levels) : _mm_cvtepi8_epi16(levels);
+}
+
+/* The even bytes of sixteen, or the odd ones. */
+static inline __m128i evens(__m128i levels, int flip)
+{
+    return flip ? _mm_and_si128(levels, _mm_set1_epi16(0xFF))
+                : _mm_srai_epi16(_mm_slli_epi16(levels, 8), 8);
+}
+
+static inline __m128i odds(__m128i levels, int flip)
+{
+    return flip ? _mm_srli_epi16(levels, 8) : _mm_srai_epi16(levels, 8);
+}
+
+static const int16_t band_keep[2 * EIGHT] = {-1, -1, -1, -1, -1, -1, -1, -1};
+
+static inline void store_eight(int16_t *to, __m128i x) { _mm_storeu_si128((__m128i *)to, x); }
+
+static inline __m128i load_sixteen(const uint8_t *from)
+{
+    return _mm_loadu_si128((const __m128i *)from);
+}
+
+/* Widen every `step`th level, `count` of them, of `bytes` that may be read. What is left of `room`
+ * elements is 0, and may be written. */
+static inline void band_levels(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
+                               int room, int16_t *to)
+{
+    int p = 0, sign = flip ? 0 : 0x80; /* (x ^ 0x80) - 0x80 widens a signed level */
+    if (step == 1 && count >= EIGHT) {
+        for (; p < count - EIGHT; p += EIGHT)
+            store_eight(to + p, widened(_mm_loadu_si64(from + p), flip));
+        p = count - EIGHT; /* the last vector overlaps the one before */
+        store_eight(to + p, widened(_mm_loadu_si64(from + p), flip));
+        return;
+    }
+    if (step == 2 && count > EIGHT) {
+        for (; p < count - EIGHT; p += EIGHT)
+            store_eight(to + p, evens(load_sixteen(from + 2 * p), flip));
+        p = count - EIGHT; /* and begins a byte earlier, as none may be read behind */
+        store_eight(to + p, odds(load_sixteen(from + 2 * p - 1), flip));
+        return;
+    }
+    if (step <= 2 && room >= EIGHT && bytes >= EIGHT * step) {
+        __m128i keep = _mm_loadu_si128((const __m128i *)(band_keep + EIGHT - count));
+        __m128i levels = step == 1 ? widened(_mm_loadu_si64(from), flip)
+                                   : evens(load_sixteen(from), flip);
+        store_eight(to, _mm_and_si128(levels, keep));
+        return;
+    }
+    for (; p < count; p++)
+        to[p] = (int16_t)((from[p * step] ^ sign) - sign);
+}
+
+/* Write the rows of a band whose first is the map's row `top`; element p of a phase is the map's
+ * column p * stride + phase - left. What is beside a row's levels is 0 already. */
+static void band_rows(const uint8_t *map, const micro_window *w, const band_form *form, int top,
+                      int16_t *band)
+{
+    const uint8_t *end = map + (ptrdiff_t)w->height * w->width;
+    int line = form->phases * form->columns, step = w->stride_x;
+    for (int phase = 0; phase < form->phases; phase++) {
+        int shift = w->left - phase, first = shift > 0 ? (shift + step - 1) / step : 0;
+        int last = w->width - 1 + shift < 0 ? 0 : (w->width - 1 + shift) / step + 1;
+        int count = micro_least(last, form->columns) - first;
+        int16_t *to = band + phase * form->columns + first;
+        for (int i = 0; i < form->rows && count > 0; i++, to += line) {
+            const uint8_t *from = map + (ptrdiff_t)(top + i) * w->width + (first * step - shift);
+            if (top + i >= 0 && top + i < w->height)
+                band_levels(from, end - from, step, w->flip, count, form->columns - first, to);
+            else
+                memset(to, 0, sizeof *to * (size_t)count);
+        }
+    }
+}
+
+typedef struct {
+    const micro_window *window;
+    const int16_t *weights;
+    band_form form;
+    float factor;
+    int32_t bias;
+    int low, high;
+} channel;
+
+/* The sums of a row's pixels of even places, and of odd ones. */
+typedef struct {
+    vector of[2];
+} tile_row;
+
+static inline void add_pair(tile_row *s, const int16_t *at, vector weights)
+{
+    vector even = BITS(loadu)((const vector *)at), odd = BITS(loadu)((const vector *)(at + 1));
+    s->of[0] = OF(add_epi32)(s->of[0], OF(madd_epi16)(even, weights));
+    s->of[1] = OF(add_epi32)(s->of[1], OF(madd_epi16)(odd, weights));
+}
+
+static inline vector both_weights(int16_t first, int16_t second)
+{
+    return OF(set1_epi32)((int32_t)((uint32_t)(uint16_t)first | (uint32_t)(uint16_t)second << 16));
+}
+
+static inline vector requantized(vector sum, const channel *c)
+{
+    reals real = OF(mul_ps)(OF(cvtepi32_ps)(sum), OF(set1_ps)(c->factor));
+    real = OF(max_ps)(real, OF(set1_ps)((float)c->low));
+    return OF(cvtps_epi32)(OF(min_ps)(real, OF(set1_ps)((float)c->high)));
+}
+
+/* Write the levels of a tile, or the first `count` of them. */
+static inline void write_row(const channel *c, const tile_row *s, uint8_t *y, int count)
+{
+    vector even = BITS(and)(requantized(s->of[0], c), OF(set1_epi32)(0xFF));
+    vector odd = BITS(and)(requantized(s->of[1], c), OF(set1_epi32)(0xFF));
+    vector both = BITS(or)(even, OF(slli_epi32)(odd, 8));
+    uint8_t part[PIXELS], *to = count < PIXELS ? part : y;
+#if defined(__AVX2__)
+    __m128i levels = _mm_packus_epi32(_mm256_castsi256_si128(both),
+                                      _mm256_extracti128_si256(both, 1));
+    _mm_storeu_si128((__m128i *)to, levels);
+#else
+    _mm_storeu_si64(to, _mm_packus_epi32(both, both));
+#endif
+    if (count < PIXELS)
+        for (int u = 0; u < count; u++)
+            y[u] = part[u];
+}
+
+/* Two rows of the output from where the first begins in the band; the second goes to `second`, which
+ * is `first` where there is none: it is written before. `side` and `stride` are constants of each
+ * call. */
+ALWAYS_INLINE void strip(const channel *c, const int16_t *band, uint8_t *first, uint8_t *second,
+                         int side, int stride)
+{
+    int width = c->window->out_width, columns = c->form.columns;
+    int each = side == 2 ? 2 : (side + 1) / 2; /* pairs of a row, phase after phase */
+    vector pairs[MOST_PAIRS], bias = OF(set1_epi32)(c->bias);
+    UNROLL
+    for (int i = 0; i < side; i++) {
+        int at = i * each;
+        UNROLL
+        for (int phase = 0; phase < stride; phase++)
+            UNROLL
+            for (int j = phase; j < side; j += 2 * stride, at++)
+                pairs[at] = both_weights(c->weights[i * side + j],
+                                         j + stride < side ? c->weights[i * side + j + stride] : 0);
+    }
+    for (int x = 0; x < width; x += PIXELS) {
+        int from = micro_most(0, micro_least(x, width - PIXELS)); /* the last tile overlaps */
+        tile_row above = {{bias, bias}}, below = above;
+        UNROLL
+        for (int i = 0; i < side + stride; i++) {
+            const int16_t *row = band + i * stride * columns + from;
+            int at = 0;
+            UNROLL
+            for (int phase = 0; phase < stride; phase++)
+                UNROLL
+                for (int j = phase; j < side; j += 2 * stride, at++) {
+                    const int16_t *read = row + phase * columns + j / stride;
+                    if (i < side)
+                        add_pair(&above, read, pairs[i * each + at]);
+                    if (i >= stride)
+                        add_pair(&below, read, pairs[(i - stride) * each + at]);
+                }
+        }
+        write_row(c, &below, second + from, width - from);
+        write_row(c, &above, first + from, width - from);
+    }
+}
+
+#define STRIP(name, side, stride) \
+    static void name(const channel *c, const int16_t *band, uint8_t *first, uint8_t *second) \
+    { \
+        strip(c, band, first, second, side, stride); \
+    }
+STRIP(strip_2x2_s2, 2, 2)
+STRIP(strip_3x3_s1, 3, 1)
+STRIP(strip_3x3_s2, 3, 2)
+STRIP(strip_5x5_s1, 5, 1)
+STRIP(strip_5x5_s2, 5, 2)
+
+/* Any window, a tap after another. */
+static void row_any(const channel *c, const int16_t *band, uint8_t *y)
+{
+    const micro_window *w = c->window;
+    int width = w->out_width, line = c->form.phases * c->form.columns;
+    for (int x = 0; x < width; x += PIXELS) {
+        int at = micro_most(0, micro_least(x, width - PIXELS));
+        const int16_t *weights = c->weights;
+        vector bias = OF(set1_epi32)(c->bias);
+        tile_row s = {{bias, bias}};
+        for (int i = 0; i < w->kernel_height; i++)
+            for (int j = 0; j < w->kernel_width; j++, weights++) {
+                int across = j * w->dilation_x;
+                const int16_t *from = band + at + i * w->dilation_y * line;
+                from += across % c->form.phases * c->form.columns + across / c->form.phases;
+                add_pair(&s, from, both_weights(*weights, 0));
+            }
+        write_row(c, &s, y + at, width - at);
+    }
+}
+
+static void strip_any(const channel *c, const int16_t *band, uint8_t *first, uint8_t *second)
+{
+    if (second != first)
+        row_any(c, band + c->window->stride_y * c->form.phases * c->form.columns, second);
+    row_any(c, band, first);
+}
+
+typedef void (*strip_kind)(const channel *, const int16_t *, uint8_t *, uint8_t *);
+
+static strip_kind strip_of(const micro_window *w)
+{
+    int size = w->kernel_height, stride = w->stride_y;
+    int square = w->kernel_width == size && w->stride_x == stride;
+    if (!square || w->dilation_x != 1 || w->dilation_y != 1 || stride > 2 || w->band == 1)
+        return strip_any;
+    switch (10 * size + stride) {
+    case 22:
+        return strip_2x2_s2;
+    case 31:
+        return strip_3x3_s1;
+    case 32:
+        return strip_3x3_s2;
+    case 51:
+        return strip_5x5_s1;
+    case 52:
+        return strip_5x5_s2;
+    default:
+        return strip_any;
+    }
+}
+
+/* Windows of one tap: a plane without rows. */
+static void points(const channel *c, const uint8_t *map, uint8_t *y)
+{
+    int pixels = c->window->out_height * c->window->out_width, p = 0;
+    int sign = c->window->flip ? 0 : 0x80;
+    vector weight = both_weights(*c->weights, 0), bias = OF(set1_epi32)(c->bias);
+    for (; p + PIXELS <= pixels; p += PIXELS) {
+        int16_t levels[PIXELS + 1];
+        for (int u = 0; u < PIXELS; u += EIGHT)
+            store_eight(levels + u, widened(_mm_loadu_si64(map + p + u), c->window->flip));
+        levels[PIXELS] = 0;
+        tile_row s = {{bias, bias}};
+        add_pair(&s, levels, weight);
+        write_row(c, &s, y + p, PIXELS);
+    }
+    for (; p < pixels; p++)
+        y[p] = requantize_one(c->bias + ((map[p] ^ sign) - sign) * *c->weights, c->factor, c->low,
+                              c->high);
+}
+
+/* Write the levels of one filter's plane. Weights are int16, filled up with zeros to whole fours;
+ * `band` is memory for the window's band, of an even number of rows or of one, and for a tile and
+ * one more behind it, of which anything may be read. */
+int32_t micro_depthwise_x86_levels(const uint8_t *map, const int16_t *weights, const int32_t *bias,
+                                   const float *factor, uint8_t *y, const int32_t *window,
+                                   int16_t *band, int low, int high)
+{
+    const micro_window *w = (const micro_window *)window;
+    channel c = {w, weights, form_of(w), *factor, *bias, low, high};
+    if (w->kernel_height * w->kernel_width * w->stride_y * w->stride_x == 1 &&
+        w->out_height == w->height && w->out_width == w->width) {
+        points(&c, map, y);
+        return 0;
+    }
+    int line = c.form.phases * c.form.columns, step = w->band > 1 ? 2 : 1;
+    strip_kind write = strip_of(w);
+    memset(band, 0, sizeof *band * (size_t)(c.form.rows * line + PIXELS + 1));
+    for (int top = 0; top < w->out_height; top += w->band) {
+        band_rows(map, w, &c.form, top * w->stride_y - w->top, band);
+        for (int r = 0; r < w->band && top + r < w->out_height; r += step) {
+            uint8_t *first = y + (ptrdiff_t)(top + r) * w->out_width;
+            int both = step == 2 && top + r + 1 < w->out_height;
+            write(&c, band + (ptrdiff_t)r * w->stride_y * line, first,
+                  both ? first + w->out_width : first);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,141 @@
+/* What the pixels of a tile read, as a panel: see matrix.h.
+ *
+ * A kernel's file defines before it includes this: MATRIX(what), PIXELS, and interleave(...), which
+ * writes four rows of a byte a pixel into the next quad of a panel.
+ */
+#ifndef MATRIX_GATHER_H
+#define MATRIX_GATHER_H
+
+#include "gather.h"
+
+enum {
+    PITCH = 2 * PIXELS, /* of a row for one tap: its bytes, and as many as a run may reach beyond */
+    ROWS = 128,  /* taps that are gathered before they are interleaved */
+    REACH = 256, /* most bytes of a row that a tile's windows and a vector reach over */
+};
+
+static const uint8_t gather_nothing[REACH] = {0};
+
+/* Copy `size` bytes of a row from column `x` on, with zeros for those that lie outside. */
+static void gather_bordered(const uint8_t *row, int width, int x, int size, uint8_t *copy)
+{
+    int first = micro_most(0, -x), last = micro_least(size, width - x);
+    memset(copy, 0, (size_t)size);
+    if (last > first)
+        memcpy(copy + first, row + x + first, (size_t)(last - first));
+}
+
+/* Return where row `y` of a channel begins for a run: in the map, or copied with its border. */
+static inline const uint8_t *gather_row(const uint8_t *map, const micro_window *w,
+                                        const gather_run *run, int channel, int y, uint8_t *copy)
+{
+    if (y < 0 || y >= w->height)
+        return gather_nothing;
+    int size = PIXELS * w->stride_x + (w->kernel_width - 1) * w->dilation_x;
+    int rows = channel * w->height + y, left = w->channels * w->height - rows;
+    const uint8_t *row = map + (ptrdiff_t)rows * w->width;
+    if (run->inside && (left > 1 ? w->width : 0) + w->width - run->x >= size)
+        return row + run->x;
+    gather_bordered(row, w->width, run->x, size, copy);
+    return copy;
+}
+
+#if defined(__x86_64__)
+static inline void gather_seconds(const uint8_t *from, uint8_t *to)
+{
+    __m128i keep = _mm_set1_epi16(0xFF);
+    for (int u = 0; u < PIXELS; u += 16) {
+        __m128i a = _mm_loadu_si128((const __m128i *)(from + 2 * u));
+        __m128i b = _mm_loadu_si128((const __m128i *)(from + 2 * u + 16));
+        a = _mm_packus_epi16(_mm_and_si128(a, keep), _mm_and_si128(b, keep));
+        _mm_storeu_si128((__m128i *)(to + u), a);
+    }
+}
+#endif
+
+/* Write, for each tap of a row of the window, every `stride`th byte from where it begins. */
+static inline void gather_taps(const uint8_t *from, const micro_window *w, uint8_t *to)
+{
+    int step = w->stride_x, next = w->dilation_x;
+    const uint8_t *end = to + w->kernel_width * PITCH;
+    if (step == 1)
+        for (; to < end; to += PITCH, from += next)
+            memcpy(to, from, PIXELS);
+#if defined(__ARM_NEON)
+    else if (step == 2 && next == 1) {
+        for (; to + PITCH < end; to += 2 * PITCH, from += 2) {
+            uint8x8x2_t both = vld2_u8(from);
+            vst1_u8(to, both.val[0]);
+            vst1_u8(to + PITCH, both.val[1]);
+        }
+        if (to < end)
+            vst1_u8(to, vld2_u8(from).val[0]);
+    }
+#endif
+#if defined(__x86_64__)
+    else if (step == 2)
+        for (; to < end; to += PITCH, from += next)
+            gather_seconds(from, to);
+#endif
+    else
+        for (; to < end; to += PITCH, from += next)
+            for (int u = 0; u < PIXELS; u++)
+                to[u] = from[u * step];
+}
+
+static uint8_t *matrix_flush(uint8_t (*rows)[PITCH], int quads, int flip, uint8_t *panel)
+{
+    for (; quads; quads--, rows += 4, panel += 4 * PIXELS)
+        interleave(rows[0], rows[1], rows[2], rows[3], flip, panel);
+    return panel;
+}
+
+/* Taps of 1x1 windows lie in rows already. */
+static void matrix_rows(const uint8_t *map, uint8_t *panel, const micro_window *w, int first)
+{
+    ptrdiff_t plane = (ptrdiff_t)w->height * w->width;
+    const uint8_t *row = map + first;
+    int c = 0;
+    for (; c + 4 <= w->channels; c += 4, row += 4 * plane, panel += 4 * PIXELS)
+        interleave(row, row + plane, row + 2 * plane, row + 3 * plane, w->flip, panel);
+    if (c < w->channels) {
+        const uint8_t *last[4];
+        for (int i = 0; i < 4; i++)
+            last[i] = c + i < w->channels ? row + i * plane : gather_nothing;
+        interleave(last[0], last[1], last[2], last[3], w->flip, panel);
+    }
+}
+
+/* Write the panel of `count` pixels of the output from `first` on. */
+int32_t MATRIX(gather)(const uint8_t *map, int8_t *panel, const int32_t *window, int first,
+                       int count)
+{
+    const micro_window *w = (const micro_window *)window;
+    int single = w->kernel_height == 1 && w->kernel_width == 1 && w->stride_x == 1;
+    if (single && w->height == 1 && w->left == 0 && w->out_width == w->width && count == PIXELS) {
+        matrix_rows(map, (uint8_t *)panel, w, first);
+        return 0;
+    }
+    uint8_t rows[ROWS][PITCH], copies[PIXELS][REACH], *to = (uint8_t *)panel;
+    gather_run runs[PIXELS];
+    int found = gather_runs(w, first, count, runs), tap = 0;
+    for (int c = 0; c < w->channels; c++)
+        for (int i = 0; i < w->kernel_height; i++, tap += w->kernel_width) {
+            if (tap + w->kernel_width > ROWS) {
+                to = matrix_flush(rows, tap / 4, w->flip, to);
+                memmove(rows[0], rows[tap / 4 * 4], sizeof rows[0] * (size_t)(tap % 4));
+                tap %= 4;
+            }
+            for (int r = 0; r < found; r++) {
+                int y = runs[r].y + i * w->dilation_y;
+                const uint8_t *from = gather_row(map, w, &runs[r], c, y, copies[r]);
+                gather_taps(from, w, rows[tap] + runs[r].at);
+            }
+        }
+    for (; tap % 4; tap++)
+        memset(rows[tap], 0, PIXELS);
+    matrix_flush(rows, tap / 4, w->flip, to);
+    return 0;
+}
+
+#endif

@@ -1,0 +1,273 @@
+/* Matrix products for x86-64: eight filters by up to 32 pixels, in fours of taps.
+ *
+ * Panels hold unsigned levels, for each quad of taps those of a pixel side by side. With VNNI one
+ * instruction multiplies them with signed weights and adds the four; without, both are widened to
+ * 16 bits, taps 0 and 2 apart from 1 and 3, as the products of 8-bit pairs would saturate. Every
+ * form takes the same panels and weights, and gives the same bits.
+ */
+#define MATRIX(what) micro_matrix_x86_##what
+#include "micro.h"
+
+#include <immintrin.h>
+
+enum {
+    PIXELS = 32,
+    FILTERS = 8,
+};
+
+#if defined(__AVX512BW__)
+enum { LANES = 16 };
+typedef __m512i vector;
+typedef __m512 reals;
+#define OF(what) _mm512_##what
+#define BITS(what) _mm512_##what##_si512
+#elif defined(__AVX2__)
+enum { LANES = 8 };
+typedef __m256i vector;
+typedef __m256 reals;
+#define OF(what) _mm256_##what
+#define BITS(what) _mm256_##what##_si256
+#else
+enum { LANES = 4 };
+typedef __m128i vector;
+typedef __m128 reals;
+#define OF(what) _mm_##what
+#define BITS(what) _mm_##what##_si128
+#endif
+
+/* Vectors of pixels, and filters, whose sums are in registers. */
+enum {
+    WIDE = 2,
+    HIGH = LANES == 16 ? 8 : 4,
+};
+
+/* A quad's panel: four taps of the first pixel, of the second, and so on. */
+#if defined(__AVX2__)
+typedef __m256i row;
+enum { ROW = 32 };
+#define OF_ROW(what) _mm256_##what
+#define ROW_BITS(what) _mm256_##what##_si256
+#else
+typedef __m128i row;
+enum { ROW = 16 };
+#define OF_ROW(what) _mm_##what
+#define ROW_BITS(what) _mm_##what##_si128
+#endif
+
+static inline row row_read(const uint8_t *from, row sign)
+{
+    return ROW_BITS(xor)(ROW_BITS(loadu)((const row *)from), sign);
+}
+
+/* Write four vectors; where each half was dealt by itself, first halves come first. */
+static inline void rows_write(row a, row b, row c, row d, uint8_t *panel)
+{
+    row *to = (row *)panel;
+#if defined(__AVX2__)
+    ROW_BITS(storeu)(to, _mm256_permute2x128_si256(a, b, 0x20));
+    ROW_BITS(storeu)(to + 1, _mm256_permute2x128_si256(c, d, 0x20));
+    ROW_BITS(storeu)(to + 2, _mm256_permute2x128_si256(a, b, 0x31));
+    ROW_BITS(storeu)(to + 3, _mm256_permute2x128_si256(c, d, 0x31));
+#else
+    ROW_BITS(storeu)(to, a);
+    ROW_BITS(storeu)(to + 1, b);
+    ROW_BITS(storeu)(to + 2, c);
+    ROW_BITS(storeu)(to + 3, d);
+#endif
+}
+
+static inline void interleave(const uint8_t *a, const uint8_t *b, const uint8_t *c,
+                              const uint8_t *d, int flip, uint8_t *panel)
+{
+    row sign = OF_ROW(set1_epi8)((char)(flip ^ 0x80)); /* x + 128 of signed levels */
+    for (int u = 0; u < PIXELS; u += ROW, panel += 4 * ROW) {
+        row first = row_read(a + u, sign), second = row_read(b + u, sign);
+        row third = row_read(c + u, sign), fourth = row_read(d + u, sign);
+        row low = OF_ROW(unpacklo_epi8)(first, second), high = OF_ROW(unpackhi_epi8)(first, second);
+        row next = OF_ROW(unpacklo_epi8)(third, fourth), last = OF_ROW(unpackhi_epi8)(third, fourth);
+        rows_write(OF_ROW(unpacklo_epi16)(low, next), OF_ROW(unpackhi_epi16)(low, next),
+                   OF_ROW(unpacklo_epi16)(high, last), OF_ROW(unpackhi_epi16)(high, last), panel);
+    }
+}
+
+#include "matrix_gather.h"
+
+typedef struct {
+    const int8_t *panel, *weights;
+    const int32_t *bias;
+    const float *factor;
+    int quads, low, high;
+} matrix_block;
+
+/* Four pixels' taps, or a filter's, ready to be multiplied. */
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+typedef vector quads;
+
+static inline quads quads_of_levels(vector x) { return x; }
+
+static inline quads quads_of_weights(vector w) { return w; }
+
+static inline vector added(vector sum, quads x, quads w)
+{
+#if defined(__AVX512VNNI__)
+    return _mm512_dpbusd_epi32(sum, x, w);
+#else
+    return _mm256_dpbusd_avx_epi32(sum, x, w);
+#endif
+}
+#else
+typedef struct {
+    vector even, odd; /* in 16 bits */
+} quads;
+
+static inline quads quads_of_levels(vector x)
+{
+    return (quads){BITS(and)(x, OF(set1_epi16)(0xFF)), OF(srli_epi16)(x, 8)};
+}
+
+static inline quads quads_of_weights(vector w)
+{
+    return (quads){OF(srai_epi16)(OF(slli_epi16)(w, 8), 8), OF(srai_epi16)(w, 8)};
+}
+
+static inline vector added(vector sum, quads x, quads w)
+{
+    vector odd = OF(madd_epi16)(x.odd, w.odd);
+    return OF(add_epi32)(OF(add_epi32)(sum, OF(madd_epi16)(x.even, w.even)), odd);
+}
+#endif
+
+/* The sums of filters `f` to `f` + HIGH, for pixels `p` to `p` + wide * LANES; `wide` is a constant
+ * of each call. */
+ALWAYS_INLINE void matrix_sums(const matrix_block *b, int f, int p, int wide,
+                               vector (*sums)[WIDE])
+{
+    const int8_t *panel = b->panel + 4 * p, *weights = b->weights + 4 * f;
+    UNROLL
+    for (int i = 0; i < HIGH; i++)
+        UNROLL
+        for (int v = 0; v < wide; v++)
+            sums[i][v] = OF(set1_epi32)(b->bias[f + i]);
+    for (int k = b->quads; k; k--, panel += 4 * PIXELS, weights += 4 * FILTERS) {
+        quads x[WIDE];
+        UNROLL
+        for (int v = 0; v < wide; v++)
+            x[v] = quads_of_levels(BITS(loadu)((const vector *)(panel + 4 * v * LANES)));
+        UNROLL
+        for (int i = 0; i < HIGH; i++) {
+            int32_t four;
+            memcpy(&four, weights + 4 * i, sizeof four);
+            quads w = quads_of_weights(OF(set1_epi32)(four));
+            UNROLL
+            for (int v = 0; v < wide; v++)
+                sums[i][v] = added(sums[i][v], x[v], w);
+        }
+    }
+}
+
+/* Bounds are whole numbers, so that rounding cannot leave them; what is not yet clamped may be out
+ * of an int32's reach. */
+static inline void write_levels(vector sum, reals factor, reals low, reals high, uint8_t *y)
+{
+    reals real = OF(mul_ps)(OF(cvtepi32_ps)(sum), factor);
+    vector levels = OF(cvtps_epi32)(OF(min_ps)(OF(max_ps)(real, low), high));
+#if defined(__AVX512BW__)
+    _mm_storeu_si128((__m128i *)y, _mm512_cvtepi32_epi8(levels));
+#else
+    levels = BITS(and)(levels, OF(set1_epi32)(0xFF));
+#if defined(__AVX2__)
+    __m128i eight = _mm_packs_epi32(_mm256_castsi256_si128(levels),
+                                    _mm256_extracti128_si256(levels, 1));
+    _mm_storeu_si64(y, _mm_packus_epi16(eight, eight));
+#else
+    levels = _mm_packs_epi32(levels, levels);
+    _mm_storeu_si32(y, _mm_packus_epi16(levels, levels));
+#endif
+#endif
+}
+
+ALWAYS_INLINE void level_tile(const matrix_block *b, uint8_t *y, ptrdiff_t plane, int f, int p,
+                              int wide)
+{
+    vector sums[HIGH][WIDE];
+    matrix_sums(b, f, p, wide, sums);
+    reals low = OF(set1_ps)((float)b->low), high = OF(set1_ps)((float)b->high);
+    y += f * plane + p;
+    UNROLL
+    for (int i = 0; i < HIGH; i++, y += plane) {
+        reals factor = OF(set1_ps)(b->factor[f + i]);
+        UNROLL
+        for (int v = 0; v < wide; v++)
+            write_levels(sums[i][v], factor, low, high, y + v * LANES);
+    }
+}
+
+ALWAYS_INLINE void real_tile(const matrix_block *b, float *y, ptrdiff_t plane, int f, int p,
+                             int wide)
+{
+    vector sums[HIGH][WIDE];
+    matrix_sums(b, f, p, wide, sums);
+    y += f * plane + p;
+    UNROLL
+    for (int i = 0; i < HIGH; i++, y += plane) {
+        reals factor = OF(set1_ps)(b->factor[f + i]);
+        UNROLL
+        for (int v = 0; v < wide; v++)
+            OF(storeu_ps)(y + v * LANES, OF(mul_ps)(OF(cvtepi32_ps)(sums[i][v]), factor));
+    }
+}
+
+/* A whole block of filters, for pixels that are whole vectors. */
+#define BLOCK(name, tile, type) \
+    static void name(const matrix_block *b, type *y, ptrdiff_t plane, int count) \
+    { \
+        int p = 0; \
+        for (; p + WIDE * LANES <= count; p += WIDE * LANES) \
+            for (int f = 0; f < FILTERS; f += HIGH) \
+                tile(b, y, plane, f, p, WIDE); \
+        for (; p < count; p += LANES) \
+            for (int f = 0; f < FILTERS; f += HIGH) \
+                tile(b, y, plane, f, p, 1); \
+    }
+BLOCK(level_block, level_tile, uint8_t)
+BLOCK(real_block, real_tile, float)
+
+/* All blocks, of which one may be cut off at the last filter or pixel. */
+#define BLOCKS(block, type) \
+    do { \
+        for (int f = 0; f < filters; f += FILTERS) { \
+            int rest = micro_least(FILTERS, filters - f); \
+            type *to = y + (ptrdiff_t)f * plane; \
+            if (rest == FILTERS && count == PIXELS) { \
+                block(&b, to, plane, PIXELS); \
+            } else { \
+                type part[FILTERS][PIXELS]; \
+                block(&b, part[0], PIXELS, (count + LANES - 1) / LANES * LANES); \
+                for (int i = 0; i < rest; i++) \
+                    memcpy(to + (ptrdiff_t)i * plane, part[i], sizeof(type) * (size_t)count); \
+            } \
+            b.weights += 4 * FILTERS * b.quads; \
+            b.bias += FILTERS; \
+            b.factor += FILTERS; \
+        } \
+    } while (0)
+
+/* Write the levels of `filters` filters for the first `count` pixels of a panel; a filter's plane
+ * is `plane` bytes behind the one before it. */
+int32_t MATRIX(levels)(const int8_t *panel, const int8_t *weights, const int32_t *bias,
+                       const float *factor, uint8_t *y, int quads, int filters, int plane,
+                       int count, int low, int high)
+{
+    matrix_block b = {panel, weights, bias, factor, quads, low, high};
+    BLOCKS(level_block, uint8_t);
+    return 0;
+}
+
+/* The same as real numbers, sum * factor. */
+int32_t MATRIX(reals)(const int8_t *panel, const int8_t *weights, const int32_t *bias,
+                      const float *factor, float *y, int quads, int filters, int plane, int count)
+{
+    matrix_block b = {panel, weights, bias, factor, quads, 0, 0};
+    BLOCKS(real_block, float);
+    return 0;
+}

@@ -1,0 +1,121 @@
+"""The target `host` on each instruction set of x86-64 that this machine has."""
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from arm_models import written
+from nets import Steps
+from op_cases import trained
+from quantised import calibrated, picture, ready
+
+from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.micro.isas import ISAS
+from tcc.compiler.ir.graph import Graph, Model, Output
+from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu, Relu6
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference import float_program, integer_program
+
+ARM = Arm()
+HOST = next(target for target in ARM.targets if target.name == "host")
+NAMES = [isa.name for isa in ISAS]
+pytestmark = pytest.mark.skipif(
+    "x86-64" not in HOST.title, reason="instruction sets are chosen among on x86-64 alone"
+)
+
+
+def graph() -> Graph:
+    """Return convolutions of every kind, of sizes that no tile fits."""
+    add = Steps(3, 45, 38)
+    add("stem", Conv(17, (7, 7), stride=(2, 2), padding=3))
+    add("bounded", Relu())
+    add("rows", Conv(17, (3, 3), padding=1, groups=17))
+    add("halved", Conv(17, (5, 5), stride=(2, 2), padding=2, groups=17))
+    add("between", Relu6())
+    add("wide", Conv(40, (3, 3), padding=1))
+    add("dealt", Conv(40, (3, 3), stride=(2, 2), padding=1, groups=40))
+    add("groups", Conv(30, (3, 3), padding=(2, 2), dilation=(2, 2), groups=2))
+    add("point", Conv(70, (1, 1)))
+    add("mean", GlobalAvgPool())
+    add("flat", Flatten())
+    add("logits", Linear(5))
+    return add.graph(Output("y", "logits"), Output("map", "point"))
+
+
+FLOATS = Model(graph(), trained(graph()))
+X = picture(FLOATS.graph)
+
+
+@pytest.fixture(scope="module")
+def integers() -> Model:
+    made = ready(FLOATS.graph, FLOATS.weights)
+    return quantize(made, calibrated(made, X))
+
+
+@pytest.fixture(scope="module")
+def programs(integers: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folders of the floats and of the integers, built."""
+    models = {"fp32": ready(FLOATS.graph, FLOATS.weights), "int8": integers}
+    by_name = {each.name: each for each in HOST.precisions}
+    return {
+        name: written(tmp_path_factory.mktemp(name), ARM.emit(HOST, model, by_name[name]))
+        for name, model in models.items()
+    }
+
+
+def run(folder: Path, isa: str, *options: str | Path) -> "subprocess.CompletedProcess[str]":
+    (program,) = folder.glob("*-run")
+    command = [program, "--isa", isa, "--quiet", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def here(folder: Path) -> list[str]:
+    """Return the names of those that the program runs with here."""
+    return [name for name in NAMES if run(folder, name, "--describe").returncode == 0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_integers_and_floats_are_the_references(
+    name: str, programs: dict[str, Path], integers: Model, tmp_path: Path
+) -> None:
+    if name not in here(programs["fp32"]):
+        pytest.skip(f"this machine has no {name}: its kernels are not run")
+    (tmp_path / "x").write_bytes(X.tobytes())
+    found = {}
+    for precision, folder in programs.items():
+        done = run(folder, name, "--raw", tmp_path / "raw", "--tensor", tmp_path / "x")
+        assert done.returncode == 0, done.stderr
+        found[precision] = np.fromfile(tmp_path / "raw", np.float32)
+    (exact,) = integer_program.run(integers, [X])
+    assert found["int8"].tobytes() == b"".join(exact[n].tobytes() for n in ("y", "map"))
+    (near,) = float_program.run(FLOATS, [X])
+    expected = np.concatenate([near[n].ravel() for n in ("y", "map")])
+    bound = 2e-6 * float(np.abs(expected).max())
+    np.testing.assert_allclose(found["fp32"], expected, rtol=0, atol=bound)
+
+
+def test_what_a_machine_lacks_is_refused(programs: dict[str, Path]) -> None:
+    folder = programs["fp32"]
+    lacking = [name for name in NAMES if name not in here(folder)]
+    for name in [*lacking, "x86-64-v9", ""]:
+        done = run(folder, name, "--describe")
+        assert done.returncode == 2
+        listed = ", ".join(NAMES)
+        assert f"--isa: takes one that this processor has, of {listed}" in done.stderr
+
+
+def test_the_library_chooses_the_best_when_it_is_loaded(programs: dict[str, Path]) -> None:
+    (file,) = programs["fp32"].glob("lib*.so")
+    library, name = ctypes.CDLL(str(file)), file.stem.removeprefix("lib")
+    chosen, choose = library[f"{name}_isa"], library[f"{name}_set_isa"]
+    chosen.restype = ctypes.c_char_p
+    best = here(programs["fp32"])[-1].encode()
+    assert chosen() == best
+    assert choose(b"x86-64-v2") == 0
+    assert chosen() == b"x86-64-v2"
+    assert choose(b"x86-64") != 0
+    assert chosen() == b"x86-64-v2"
+    assert choose(None) == 0
+    assert chosen() == best
