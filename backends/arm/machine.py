@@ -127,7 +127,12 @@ def _host() -> tuple[Machine, ...]:
         case "aarch64" | "arm64":
             return (_aarch64("host", "this machine (any 64-bit ARM)", "generic"),)
         case "x86_64" | "AMD64":
-            return (_x86_64("host", "this machine (any x86-64 since 2009, x86-64-v2)"),)
+            return (
+                _x86_64(
+                    "host",
+                    "this machine (any x86-64 since 2009, x86-64-v2 to v4)",
+                ),
+            )
         case _:
             return ()
 

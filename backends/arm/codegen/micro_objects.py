@@ -87,7 +87,7 @@ def _object(folder: Path, word: str, machine: Machine, cpu: str, *options: str) 
 
 
 def _kept(file: Path) -> bytes | None:
-    """Return an object that was kept behind its digest; None where there is none, or no whole one."""
+    """Return an object that was kept behind its digest; None where it is not there whole."""
     try:
         data = file.read_bytes()
     except FileNotFoundError:

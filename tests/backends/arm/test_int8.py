@@ -20,7 +20,7 @@ from tcc.backends.arm.compile_model import named
 from tcc.backends.arm.kernels.base import KernelCall, KernelWeights, Scratch, Space
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.micro.cores import CORES
-from tcc.backends.arm.micro.records import Matrix
+from tcc.backends.arm.micro.records import Depthwise, Matrix
 from tcc.backends.arm.schedule.program import Program
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
@@ -72,9 +72,10 @@ def test_what_micro_kernels_leave_is_computed_by_plain_loops(
 def test_each_layer_says_what_computes_it(built: tuple[Library, dict[str, Program]]) -> None:
     _, programs = built
     matrix = next(kernel.word for kernel in CORES[HOST.cpu] if isinstance(kernel, Matrix))
+    depthwise = next(kernel.word for kernel in CORES[HOST.cpu] if isinstance(kernel, Depthwise))
     words = {named(step) for step in programs["dense"].steps}
     assert words == {
-        f"matrix in {matrix}", "vector in vector", "depthwise in depthwise", "map", "global_pool",
+        f"matrix in {matrix}", "vector in vector", f"depthwise in {depthwise}", "map", "global_pool",
     }  # fmt: skip
 
 
