@@ -81,7 +81,7 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
     graph = load(shipped.specs()[name]).graph
     model = Model(graph, pipeline.random_weights(graph).tensors)
     ready = passes.run(model, passes.INT8)
-    ranges = Calibration(minmax_ranges(ready, int8._limits(ready)))
+    ranges = Calibration(minmax_ranges(ready, int8.value_limits(ready)))
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         runs = {
@@ -99,7 +99,7 @@ def _onnxruntime(model: Model, program: Model, folder: Path) -> Iterator[tuple[s
         path = folder / f"{precision.name}.onnx"
         path.write_bytes(backend.emit(target, given, precision).files[FILE])
         source = given.graph.inputs[0]
-        feed = {source.name: int8._picture(given.graph)[None].astype(source.type.dtype.value)}
+        feed = {source.name: int8.picture(given.graph)[None].astype(source.type.dtype.value)}
         yield precision.name, partial(session(path).run, None, feed)
 
 
