@@ -1,6 +1,6 @@
 """Options that the commands of `tcc slide` share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -110,6 +110,15 @@ def choices(mpp: float, rule: str, least: float, fill: float, grow: float) -> "T
             help = f"rules are {' and '.join(RULES)}"
             message = f"there is no rule `{rule[:40]}`"
             raise fail("E0601", message, typed("--rule"), help=help)
+
+
+def check_stems(slides: Sequence[Path]) -> None:
+    """Refuse slides of the same name, whose results would lie in one place (E0601)."""
+    stems = [path.stem for path in slides]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        message = f"two slides are called {twice[0]}, and their results would lie in one folder"
+        raise fail("E0601", message, typed(twice[0]), help="run them with another --output each")
 
 
 def found_mask(

@@ -178,11 +178,7 @@ def run(
 
 def _check(slides: Sequence[Path], mask: Path | None, steps: Path | None) -> None:
     """Refuse slides whose results would lie in one place, and files that are for one slide."""
-    stems = [path.stem for path in slides]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        message = f"two slides are called {twice[0]}, and their results would lie in one folder"
-        raise fail("E0601", message, typed(twice[0]), help="run them with another --output each")
+    slide_options.check_stems(slides)
     for option, value in (("--mask", mask), ("--steps", steps)):
         if value and len(slides) > 1:
             raise fail("E0601", f"{option} is for one slide, and these are several", typed(option))

@@ -55,8 +55,8 @@ def text(features: Sequence[Mapping[str, Any]]) -> bytes:
     return f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n'.encode()
 
 
-def read(path: Path) -> "list[list[NDArray[np.float64]]]":
-    """Return the polygons of a file, each its rings: vertices (n, 2) of x and y.
+def read(path: Path) -> "list[tuple[str, list[NDArray[np.float64]]]]":
+    """Return the class of each polygon of a file and its rings: vertices (n, 2) of x and y.
 
     Raises:
         UserError: It cannot be read, or holds something else than polygons (E1306).
@@ -72,7 +72,7 @@ def read(path: Path) -> "list[list[NDArray[np.float64]]]":
     except (OSError, ValueError, RecursionError) as error:
         raise _wrong(path, str(error)[:200] or type(error).__name__) from None
     made, count = [], 0
-    for number, rings in enumerate(_polygons(path, found), 1):
+    for number, (name, rings) in enumerate(_polygons(path, found), 1):
         own = []
         for ring in rings:
             vertices = _vertices(ring)
@@ -82,12 +82,12 @@ def read(path: Path) -> "list[list[NDArray[np.float64]]]":
             count += len(vertices)
         if count > MOST_VERTICES:
             raise _wrong(path, f"there are more than {MOST_VERTICES:,} vertices")
-        made.append(own)
+        made.append((name, own))
     return made
 
 
-def _polygons(path: Path, found: Any) -> Iterator[list[Any]]:
-    """Yield the coordinates of each polygon."""
+def _polygons(path: Path, found: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the class and the coordinates of each polygon."""
     for number, one in enumerate(_features(found), 1):
         geometry = one.get("geometry", one) if isinstance(one, dict) else None
         parts = geometry.get("coordinates") if isinstance(geometry, dict) else None
@@ -98,7 +98,14 @@ def _polygons(path: Path, found: Any) -> Iterator[list[Any]]:
         for polygon in [parts] if kind == "Polygon" else parts:
             if not isinstance(polygon, list) or not polygon:
                 raise _wrong(path, f"feature {number} has a polygon without rings")
-            yield polygon
+            yield _class(one), polygon
+
+
+def _class(feature: Any) -> str:
+    """Return the name of a feature's class as QuPath has it; nothing where it has none."""
+    properties = feature.get("properties")
+    about = properties.get("classification") if isinstance(properties, dict) else None
+    return str(about.get("name") or "") if isinstance(about, dict) else ""
 
 
 def _features(found: Any) -> list[Any]:

@@ -14,7 +14,11 @@ from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    Rings = list[NDArray[np.float64]]
 
 ENDINGS = (".png", ".geojson")
 GREY = (150, 150, 150)
@@ -70,19 +74,34 @@ def read(path: Path, slide: Slide, side: int) -> TissueMask:
     check_name(path)
     if path.suffix.lower() == ".png":
         return _of_picture(path, slide)
+    return TissueMask(side, within([rings for _, rings in geojson.read(path)], path, slide, side))
+
+
+def within(polygons: "Sequence[Rings]", path: Path, slide: Slide, side: int) -> "NDArray[np.bool_]":
+    """Return the squares of a slide whose middle is within polygons in pixels of level 0.
+
+    Args:
+        polygons: Each its rings.
+        path: The file that they are of, for errors.
+        slide: The slide.
+        side: How wide a square is.
+
+    Raises:
+        UserError: There is too much of them (E1307).
+    """
     rows, columns = tissue_mask.shape_at(slide, side)
     inside = np.zeros((rows, columns), np.bool_)
-    polygons = [[_in_pixels(ring, slide, side) for ring in rings] for rings in geojson.read(path)]
-    if sum(contours.crossed_rows(rings) for rings in polygons) > MOST_CROSSINGS:
+    moved = [[_in_pixels(ring, slide, side) for ring in rings] for rings in polygons]
+    if sum(contours.crossed_rows(rings) for rings in moved) > MOST_CROSSINGS:
         message = "these polygons go up and down too often"
         raise fail("E1307", message, whole_file(str(path)), help="simplify them")
-    for rings in polygons:
+    for rings in moved:
         corners = np.concatenate(rings)
         left, top = np.clip(np.floor(corners.min(axis=0)), 0, (columns, rows)).astype(int)
         right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, (columns, rows)).astype(int)
         part = contours.raster([ring - (left, top) for ring in rings], (bottom - top, right - left))
         inside[top:bottom, left:right] |= part
-    return TissueMask(side, inside)
+    return inside
 
 
 def _in_pixels(ring: "NDArray[np.float64]", slide: Slide, side: int) -> "NDArray[np.float64]":

@@ -1,0 +1,177 @@
+"""`tcc slide patches`: images to train on, cut from slides on which tumours are drawn around."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcc.compiler.cli import slide_options
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.cli.slide_options import (
+    FillHoles,
+    Grow,
+    LeastRegion,
+    LeastTissue,
+    MaskMpp,
+    MaskWish,
+    Mpp,
+    Rule,
+)
+from tcc.compiler.cli.slide_run import At, SlidesArgument, Stride
+from tcc.compiler.support import atomic_files
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+if TYPE_CHECKING:
+    from tcc.compiler.slides.annotations import AreaClasses
+    from tcc.compiler.slides.training_patches import LabelledGrid
+
+Side = Annotated[
+    int,
+    typer.Option(
+        "--patch", metavar="PIXELS", min=1, max=8192, help="The side of a patch, in pixels of --at."
+    ),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--annotations",
+        metavar="DIR",
+        show_default=False,
+        help="Where SLIDE.geojson or SLIDE.xml lie; without it, beside the slides.",
+    ),
+]
+TumourArea = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tumour", metavar="CLASS", show_default=False, help="A class of areas that is tumour."
+    ),
+]
+OtherArea = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--other", metavar="CLASS", show_default=False, help="A class of areas that is none."
+    ),
+]
+NormalSlides = Annotated[
+    bool, typer.Option("--normal", help="Slides without annotations are free of tumour.")
+]
+MostOf = Annotated[
+    int | None,
+    typer.Option("--most", metavar="N", min=1, show_default=False, help="Most patches of a label."),
+]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Another one takes other patches.")]
+PatchesOut = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="The folder of the images.")
+]
+
+
+def patches(
+    slides: SlidesArgument,
+    at: At,
+    patch: Side,
+    stride: Stride = None,
+    annotations: Folder = None,
+    tumour: TumourArea = None,
+    other: OtherArea = None,
+    normal: NormalSlides = False,
+    most: MostOf = None,
+    seed: Seed = 0,
+    mpp: Mpp = None,
+    mask_mpp: MaskMpp = 4.0,
+    rule: Rule = "paper",
+    least_region: LeastRegion = 0.0,
+    fill_holes: FillHoles = 0.0,
+    grow: Grow = 0.0,
+    least_tissue: LeastTissue = 0.5,
+    out: PatchesOut = Path("patches"),
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Cut images to train on from slides with annotations: as many of tumour as of normal tissue.
+
+    DIR gets the folders tumour and normal, and an index.csv, by which `tcc train` keeps the patches
+    of a slide on one side of its split.
+    """
+    from tcc.compiler.slides import annotations as areas
+    from tcc.compiler.slides import training_patches
+
+    report = Report(json, quiet, verbose)
+    slide_options.check_stems(slides)
+    if stride and stride > patch:
+        raise fail("E0601", "--stride is at most --patch: nothing is left out", typed("--stride"))
+    atomic_files.check_folder(out, training_patches.ours)
+    wish = MaskWish(slide_options.choices(mask_mpp, rule, least_region, fill_holes, grow))
+    known = areas.classes(tumour or (), other or ())
+    request = _Request(wish, known, mpp, at, patch, stride or patch, least_tissue)
+    drawn = {path: areas.beside(path, annotations) for path in slides}
+    for path, file in drawn.items():
+        if file is None and not normal:
+            _missing(path)
+    with report.stages() as stages:
+        found = [_labelled(report, stages, path, drawn[path], request) for path in slides]
+        taken = training_patches.balanced(found, most, seed)
+        atomic_files.write_grown(
+            out, lambda folder: training_patches.write(folder, taken, patch), training_patches.ours
+        )
+        stages.end()
+    _tell(report, out, found, taken)
+
+
+@dataclass(frozen=True)
+class _Request:
+    mask: MaskWish
+    classes: "AreaClasses"
+    mpp: float | None
+    at: float
+    patch: int
+    stride: int
+    least: float
+
+
+def _missing(path: Path) -> None:
+    message = "nobody drew on this slide what is tumour"
+    label = f"there is no {path.stem}.geojson or {path.stem}.xml"
+    help = "name their folder with --annotations; with --normal such slides are free of tumour"
+    raise fail("E1314", message, whole_file(str(path)), label=label, help=help)
+
+
+def _labelled(
+    report: Report, stages: Stages, path: Path, drawn: Path | None, request: _Request
+) -> "LabelledGrid":
+    import numpy as np
+
+    from tcc.compiler.slides import annotations, patch_grid, slide_file, training_patches
+
+    with slide_file.opened(path, request.mpp) as slide:
+        mpp = slide_file.resolution(slide)
+        tissue, _ = slide_options.found_mask(report, stages, slide, request.mask)
+        inside = np.zeros(tissue.inside.shape, np.bool_)
+        if drawn:
+            inside = annotations.tumour(drawn, slide, tissue.side, request.classes)
+        scale = request.at / mpp
+        span = max(1, round(request.patch * scale))
+        grid = patch_grid.grid(slide, span, min(span, max(1, round(request.stride * scale))))
+        return training_patches.labelled(slide, mpp, grid, tissue, inside, request.least)
+
+
+def _tell(
+    report: Report, out: Path, found: "list[LabelledGrid]", taken: "list[LabelledGrid]"
+) -> None:
+    from tcc.compiler.slides.training_patches import LABELS
+
+    there, kept = (
+        {label: sum(len(one.places[label]) for one in grids) for label in LABELS}
+        for grids in (found, taken)
+    )
+    each = ", ".join(f"{kept[label]:,} of {there[label]:,} {label}" for label in LABELS)
+    report.text(f"{out}: {each} patches of {len(found):,} slides")
+    if not any(kept.values()):
+        report.notice("patches of one label alone teach nothing: none was written")
+    slides = [
+        {"slide": one.path.name, **{label: len(one.places[label]) for label in LABELS}}
+        for one in taken
+    ]
+    report.document({"folder": str(out), "found": there, "taken": kept, "slides": slides})

@@ -1,0 +1,152 @@
+"""`tcc slide patches`: from slides that are drawn on to images that `tcc train` takes."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from drawn_slides import PINK, PURPLE, drawn, write
+from PIL import Image
+from training_nets import RECIPE, SPEC
+
+pytest.importorskip("openslide", reason="needs the extra `slides`")
+WORDS = ("--at", 0.5, "--patch", 32, "--rule", "wide")
+TISSUE, CANCER = (64, 128, 320, 416), (128, 192, 232, 320)
+"""The tumour is drawn around as 128 to 224, up to column 231 it reaches a quarter into a patch."""
+PIXELS = drawn(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
+ASAP = """<?xml version="1.0"?>
+<ASAP_Annotations><Annotations>
+<Annotation Name="a" Type="Polygon" PartOfGroup="_0" Color="#F4FA58"><Coordinates>
+<Coordinate Order="1" X="232" Y="192"/><Coordinate Order="0" X="128,0" Y="192"/>
+<Coordinate Order="2" X="232" Y="320"/><Coordinate Order="3" X="128" Y="320"/>
+</Coordinates></Annotation>
+</Annotations><AnnotationGroups><Group Name="_0"/></AnnotationGroups></ASAP_Annotations>
+"""
+CUT = ASAP[ASAP.index("<Annotation N") : ASAP.index("</Annotations>")].replace('"_0"', '"_2"')
+BOMB = '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>'
+TUMOUR = {(row, column) for row in range(6, 10) for column in range(4, 7)}
+TOUCHED = {(row, 7) for row in range(6, 10)}
+TISSUE_PLACES = {(row, column) for row in range(4, 13) for column in range(2, 10)}
+
+
+def polygon(name, left, top, right, bottom):
+    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    about = {"classification": {"name": name, "color": [200, 0, 0]}} if name else {}
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    return {"type": "Feature", "geometry": geometry, "properties": about}
+
+
+def geojson(*features):
+    return json.dumps({"type": "FeatureCollection", "features": features})
+
+
+@pytest.fixture
+def slide(home):
+    return write(home / "s.tif", PIXELS)
+
+
+def places(home, label):
+    stems = [path.stem.split("_") for path in (home / "patches" / label).iterdir()]
+    return {(int(row), int(column)) for _, row, column in stems}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("s.xml", ASAP),
+        ("s.geojson", geojson(polygon("Tumor", *CANCER), polygon("Tissue", *TISSUE))),
+    ],
+    ids=["ASAP", "QuPath"],
+)
+def test_patches_are_of_what_was_drawn(tcc, slide, home, name, text):
+    (home / name).write_text(text)
+    done = tcc("slide", "patches", "s.tif", *WORDS, "--json")
+    assert done.code == 0, done.err
+    normal = TISSUE_PLACES - TUMOUR - TOUCHED
+    assert done.document["found"] == {"normal": len(normal), "tumour": 12}
+    assert done.document["taken"] == {"normal": 12, "tumour": 12}
+    assert places(home, "tumour") == TUMOUR
+    assert places(home, "normal") < normal
+    for label, colour in (("tumour", PURPLE), ("normal", PINK)):
+        for path in (home / "patches" / label).iterdir():
+            with Image.open(path) as image:
+                assert image.size == (32, 32)
+                assert np.array_equal(np.unique(np.asarray(image).reshape(-1, 3), axis=0), [colour])
+    rows = list(csv.DictReader((home / "patches/index.csv").read_text().splitlines()))
+    files = {str(path.relative_to(home / "patches")) for path in home.glob("patches/*/*.png")}
+    assert {row["file"] for row in rows} == files
+    assert all(row["file"].startswith(row["label"] + "/") and row["group"] == "s" for row in rows)
+    before = {path: path.read_bytes() for path in home.glob("patches/*/*.png")}
+    assert tcc("slide", "patches", "s.tif", *WORDS).code == 0
+    assert {path: path.read_bytes() for path in home.glob("patches/*/*.png")} == before
+    assert tcc("slide", "patches", "s.tif", *WORDS, "--seed", 1, "--most", 5).code == 0
+    assert len(places(home, "tumour")) == len(places(home, "normal")) == 5
+
+
+def test_what_is_cut_out_of_a_tumour_is_normal(tcc, slide, home):
+    (home / "s.xml").write_text(ASAP.replace("</Annotations>", CUT + "</Annotations>"))
+    done = tcc("slide", "patches", "s.tif", *WORDS, "--json")
+    assert done.document["found"] == {"normal": len(TISSUE_PLACES), "tumour": 0}
+    assert done.document["taken"] == {"normal": 0, "tumour": 0}
+    assert "patches of one label alone teach nothing" in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "code", "said"),
+    [
+        ("s.txt", "", "E1314", "there is no s.geojson or s.xml"),
+        ("s.xml", ASAP.replace("<ASAP", BOMB + "<ASAP", 1), "E1314", "declares a document type"),
+        ("s.xml", ASAP[:200], "E1314", "line "),
+        ("s.xml", ASAP.replace('X="232"', 'X="nan"'), "E1314", "out of its range"),
+        ("s.xml", ASAP.replace('"Polygon"', '"Dot"'), "E1314", "type Dot has no area"),
+        ("s.xml", ASAP.replace('"_0"', '"Lesion"', 1), "E1315", "is class `Lesion`"),
+        ("s.geojson", geojson(polygon("Necrosis", *CANCER)), "E1315", "is class `Necrosis`"),
+        ("s.geojson", geojson(polygon("", *CANCER)), "E1315", "is class ``"),
+        ("s.geojson", "[", "E1306", "GeoJSON"),
+    ],
+)
+def test_annotations_that_do_not_say_what_is_tumour(tcc, slide, home, name, text, code, said):
+    (home / name).write_text(text)
+    done = tcc("slide", "patches", "s.tif", *WORDS)
+    assert done.code == 2
+    assert f"error[{code}]" in done.err
+    assert said in done.err
+    assert not (home / "patches").exists()
+
+
+def test_classes_that_are_named(tcc, slide, home):
+    own = home / "drawn"
+    own.mkdir()
+    areas = (polygon("Lesion", *CANCER), polygon("Necrosis", 0, 0, 30, 30))
+    (own / "s.geojson").write_text(geojson(*areas))
+    more = ("--annotations", own, "--tumour", "lesion", "--other", "Necrosis")
+    assert tcc("slide", "patches", "s.tif", *WORDS, *more).code == 0
+    assert places(home, "tumour") == TUMOUR
+
+
+@pytest.mark.slow
+def test_they_are_trained_on_and_slides_stay_whole(tcc, slide, home):
+    for number in range(6):
+        shutil.copy(slide, home / f"s{number}.tif")
+        if number < 5:
+            (home / f"s{number}.xml").write_text(ASAP)
+    slides = [f"s{number}.tif" for number in range(6)]
+    assert tcc("slide", "patches", *slides, *WORDS).code == 2
+    assert tcc("slide", "patches", *slides, *WORDS, "--normal").code == 0
+    rows = list(csv.DictReader((home / "patches/index.csv").read_text().splitlines()))
+    assert {row["group"] for row in rows} == {f"s{number}" for number in range(6)}
+    # Equal files would bind their slides together, as they do in the same picture six times.
+    for path in home.glob("patches/*/*.png"):
+        with Image.open(path) as image:
+            pixels = np.asarray(image).copy()
+        pixels[0, 0] = [int(n) for n in path.stem[1:].split("_")]
+        Image.fromarray(pixels).save(path)
+    (home / "tiny.yaml").write_text(SPEC.replace("blue, red", "normal, tumour"))
+    (home / "own.yaml").write_text(RECIPE)
+    words = ("--data", "patches", "--recipe", "own.yaml", "--threads", 1, "-o", "trained")
+    done = tcc("train", "tiny.yaml", *words, "--split", "0.5,0.25,0.25", "--json")
+    assert done.code == 0, done.err
+    split = list(csv.DictReader((home / "trained/split.csv").read_text().splitlines()))
+    assert len({(row["group"], row["split"]) for row in split}) == 6
+    assert {row["split"] for row in split} == {"train", "val", "test"}
