@@ -50,7 +50,7 @@ class Matrix:
 def drawn(of: Experiment, found: ExperimentResults) -> Mapping[str, Scene]:
     """Return the pictures of an experiment by their kind; there are those that it has figures for.
 
-    Matrices are of the first seed, cosines of the least; layers are those that compute.
+    Matrices are of the first seed, cosines of the least.
     """
     made = {}
     seen = list(measured(of, found))

@@ -125,7 +125,7 @@ class ExperimentRun:
 class IntegerResult:
     """The integer program: images by class and class taken, and the outputs' mean cosine.
 
-    `layers` are those that compute, with the cosine of their integers over the test images.
+    `layers` are all values that integers keep, with their cosines over the test images.
     """
 
     confusion: tuple[tuple[int, ...], ...]

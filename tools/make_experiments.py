@@ -118,9 +118,17 @@ def shown(of: Experiment, table: ExperimentTable, found: ExperimentResults) -> s
     if not all(each.learned for each in measured):
         parts.append(
             f"{MARK} **Not converged**: the interval of a seed holds the share of the most frequent"
-            " class, which is right without a look at the image."
+            " class, which is right without a look at the image. In the last epoch "
+            + "; ".join(_learned(each) for each in measured if not each.learned)
+            + "."
         )
     return "\n\n".join(parts)
+
+
+def _learned(row: TableRow) -> str:
+    """Return how far a network came with the images that it learned from."""
+    runs, name = row.runs, row.row.name
+    return f"{name} told {_share([each.training for each in runs])} of its training images right"
 
 
 def about_images(of: Experiment, found: ExperimentResults) -> Iterator[str]:

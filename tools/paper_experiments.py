@@ -55,8 +55,6 @@ from tcc.compiler.support import json_records
 from tcc.compiler.zoo import shipped
 
 BUILD = ROOT / "build" / "experiments"
-COMPUTE = ("conv", "depthwise_conv", "linear")
-"""The operations whose layers are drawn one by one."""
 LOSES = 4
 """The exit code of integers that are not written."""
 
@@ -174,7 +172,7 @@ def integers(
             "-o", folder / "layers.svg",
         )  # fmt: skip
         found = (drawn or {})["layers"]
-        layers = {each["name"]: each["cosine"] for each in found if each["op"] in COMPUTE}
+        layers = {each["name"]: each["cosine"] for each in found if each["op"] != "input"}
     return IntegerResult((judged or {})["confusion"], output["cosine"], layers)
 
 
@@ -195,8 +193,9 @@ def forms(run: ExperimentRun, at: Workshop, weights: Path) -> Mapping[str, FormR
 
 def counts(report: Document) -> ImageCounts:
     """Return what a training says of its images."""
-    seen = report["data"]
-    return ImageCounts(seen["classes"], seen["images"], seen["digests"])
+    seen = {key: report["data"][key] for key in ("classes", "images", "digests")}
+    found: ImageCounts = json_records.decode(ImageCounts, seen)
+    return found
 
 
 def experiment(

@@ -267,6 +267,8 @@ def _request(
 
     spec = asked.chosen.spec
     stores = train_data.stores(report, stages, spec, split, corrupt)
+    # What was skipped is on no side: other commands would look for it, and fail at it.
+    split = split.kept({side: store.names for side, store in stores.items()})
     return TrainingRequest(spec, asked.start, asked.recipe, split, stores, asked.folder, asked.seed)
 
 

@@ -26,6 +26,8 @@ HEADS = (
     (0, b"\xff\x0a", "JPEG XL"), (4, b"JXL \r\n\x87\n", "JPEG XL"), (0, b"8BPS", "Photoshop"),
 )  # fmt: skip
 """What files of a format begin with, and where."""
+TABLE = "index.csv"
+"""The table of a data set's images, in its folder, which training reads."""
 MOST_NAMED = 10
 """Files that a warning names."""
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "PPM", "WEBP")
@@ -85,6 +87,8 @@ def listing(folder: Path) -> Listing:
         below[:] = [name for name in below if not _hidden(name)]
         skipped += [Path(place, name) for name in below if os.path.islink(Path(place, name))]
         for path in (Path(place, name) for name in names):
+            if path == folder / TABLE:
+                continue
             if not _looks_like_one(path):
                 others.append(path)
             elif path.suffix.lower() in TAKEN and path.is_file() and not _hidden(path.name):

@@ -13,7 +13,7 @@ What has been split by hand is checked for both.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -72,6 +72,15 @@ class ImageSplit:
     def sides(self) -> Mapping[str, DataSet]:
         """The data sets by what they are called."""
         return dict(zip(SIDES, (self.train, self.val, self.test), strict=True))
+
+    def kept(self, names: Mapping[str, Collection[str]]) -> "ImageSplit":
+        """Return the split with those items of each side alone that are named."""
+        wanted = {side: frozenset(each) for side, each in names.items()}
+        found = {
+            side: replace(data, items=tuple(i for i in data.items if i.name in wanted[side]))
+            for side, data in self.sides.items()
+        }
+        return replace(self, **found)
 
 
 def read(path: Path, options: SplitOptions | None = None) -> ImageSplit:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from tcc.compiler.support import regular_files
+from tcc.compiler.support import image_folders, regular_files
 from tcc.compiler.support.diagnostics import Diagnostic, Mistakes, Span, UserError, fail, whole_file
 
-NAME = "index.csv"
+NAME = image_folders.TABLE
 MAX_BYTES, MAX_LINES = 1 << 26, 1 << 20
 """Largest table, in bytes and in lines."""
 COLUMNS = ("file", "label", "group", "split")

@@ -261,3 +261,25 @@ def test_python_draws_as_the_command_does(home):
         assert drawn("unknown", weights="away.safetensors") != typed
     assert drawn("named", weights="away.safetensors", split="run") == typed
     assert drawn("none", weights="away.safetensors", split="none") != typed
+
+
+def test_an_image_that_was_skipped_is_on_no_side(home):
+    """Other commands do without it, as the training did."""
+    (home / "set/blue/0.png").write_bytes((home / "set/blue/0.png").read_bytes()[:60])
+    (home / "set/index.csv").write_text("file,label\n" + "".join(
+        f"{path.relative_to(home / 'set')},{path.parent.name}\n"
+        for path in sorted((home / "set").glob("*/*.png"))
+    ))  # fmt: skip
+    done = tcc(
+        "train", "net.yaml", "--data", "set", "--recipe", "own.yaml", "--epochs", 1, "--threads", 1,
+        "--split", "2,1,1", "--corrupt", "skip", "-o", "run2",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    text = (home / "run2/split.csv").read_text()
+    assert ("blue/0.png" in text, "blue/2.png" in text) == (False, True)
+    for side in ("train", "val", "test"):
+        weights = ("--weights", "run2/weights.safetensors", "--side", side)
+        done = tcc("eval", "net.yaml", *weights, "--data", "set")
+        assert done.exit_code == 0, done.stderr
+        assert "1 image is not of the run's split, and left out" in done.stderr
+        assert "E0719" not in done.stderr  # the table is known
