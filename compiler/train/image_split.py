@@ -75,12 +75,11 @@ class ImageSplit:
 
     def kept(self, names: Mapping[str, Collection[str]]) -> "ImageSplit":
         """Return the split with those items of each side alone that are named."""
-        wanted = {side: frozenset(each) for side, each in names.items()}
-        found = {
-            side: replace(data, items=tuple(i for i in data.items if i.name in wanted[side]))
-            for side, data in self.sides.items()
-        }
-        return replace(self, **found)
+        train, val, test = (
+            replace(data, items=tuple(item for item in data.items if item.name in wanted))
+            for data, wanted in ((self.sides[side], frozenset(names[side])) for side in SIDES)
+        )
+        return replace(self, train=train, val=val, test=test)
 
 
 def read(path: Path, options: SplitOptions | None = None) -> ImageSplit:
