@@ -124,6 +124,17 @@ def core(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return _core(machine, tmp_path_factory.mktemp(machine.cpu), CORES[machine.cpu])
 
 
+MOST_TEXT = 200 << 10
+"""Bytes of instructions that all micro-kernels of a core may have together."""
+
+
+def test_kernels_are_small(core: Core) -> None:
+    folder = Path(core.program[-1]).parent
+    objects = [folder / f"{kernel.word}.o" for kernel in core.kernels]
+    # More than their instructions: symbols and relocations are in them too.
+    assert sum(file.stat().st_size for file in objects) < MOST_TEXT
+
+
 @dataclass(frozen=True)
 class Case:
     """A convolution with its numbers; levels of x are all extremes where `extreme` says so."""
