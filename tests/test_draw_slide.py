@@ -1,0 +1,41 @@
+"""A large slide that a tool draws, and what is known of it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("openslide", reason="needs the extra `slides`")
+
+DARK, BRIGHT = 130, 230
+"""What the mean of the tumour's colours is below, and that of the paper's above."""
+
+
+def test_a_drawn_slide_has_the_truth_beside_it(tmp_path, root):
+    from tcc.compiler.slides import annotations, patch_grid, tissue_mask
+    from tcc.compiler.slides.slide_file import opened
+    from tcc.compiler.slides.tissue_mask import TissueChoices
+    from tcc.compiler.support.progress import silent
+
+    path = tmp_path / "large.tif"
+    subprocess.run(
+        [sys.executable, root / "tools/draw_slide.py", path, "--side", "20000"], check=True
+    )
+    assert path.stat().st_size < 3e6
+    with opened(path) as slide:
+        assert (slide.width, slide.height, slide.mpp) == (20000, 20000, 0.5)
+        assert [level.width for level in slide.levels] == [20000, 10000, 5000, 2500, 1250, 625, 313]
+        found = tissue_mask.find(slide, 0.5, TissueChoices(32.0, "wide", 0, 0, 0), silent).mask
+        known = annotations.classes((), ())
+        truth = annotations.tumour(path.with_suffix(".geojson"), slide, found.side, known)
+        tumour, paper = (slide.read(0, *at, (32, 32)).mean() for at in ((5000, 6000), (0, 0)))
+        assert tumour < DARK
+        assert paper > BRIGHT
+        tissue = patch_grid.tissue_pixels(found, slide.width, slide.height) / 20000**2
+    # Ellipses in steps of whole tiles, of which 40 reach beyond the slide's edge.
+    beyond = (40 * 512 / 20000) ** 2
+    assert tissue == pytest.approx(beyond * np.pi * (0.2 * 0.3 + 0.15 * 0.25), rel=0.03)
+    wanted = beyond * np.pi * (0.04 * 0.06 + 0.02 * 0.02 + 0.06 * 0.04)
+    assert truth.mean() == pytest.approx(wanted, rel=0.15)
+    assert not (truth & ~found.inside).any()

@@ -1,0 +1,84 @@
+"""Draw a large slide whose tumours are known: SLIDE.tif, and SLIDE.geojson with what is tumour.
+
+`python tools/draw_slide.py SLIDE.tif --side 100000` has 100,000 x 100,000 pixels of half a
+micrometre. Its tiles are few and stand in many places, so that the file is small; each is one of
+paper, tissue and tumour, at all levels.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.slides import contours, geojson, slide_pictures
+from tcc.compiler.slides.tiled_tiff import TiledTiff
+
+TILE = 512
+PAPER, TISSUE, TUMOUR = range(3)
+COLOURS = ((243, 243, 244), (205, 120, 170), (110, 60, 140))
+MPP = 0.5
+
+
+def kinds(side: int) -> NDArray[np.uint8]:
+    """Return what each tile of a slide is: two pieces of tissue, with three tumours in them."""
+    count = -(-side // TILE)
+    down, across = (np.mgrid[:count, :count] + 0.5) / count
+    made = np.zeros((count, count), np.uint8)
+    for x, y, wide, high, kind in (
+        (0.3, 0.4, 0.2, 0.3, TISSUE), (0.75, 0.6, 0.15, 0.25, TISSUE),
+        (0.25, 0.3, 0.04, 0.06, TUMOUR), (0.35, 0.55, 0.02, 0.02, TUMOUR),
+        (0.75, 0.6, 0.06, 0.04, TUMOUR),
+    ):  # fmt: skip
+        made[((across - x) / wide) ** 2 + ((down - y) / high) ** 2 <= 1] = kind
+    return made
+
+
+def write(path: Path, side: int) -> None:
+    """Write a slide, and beside it what of it is tumour."""
+    places = kinds(side)
+    noise = np.random.default_rng(0).normal(0, 8, (len(COLOURS), TILE, TILE, 3))
+    textures = np.clip(noise + np.array(COLOURS)[:, None, None], 0, 255)
+    levels = max(0, (len(places) - 1).bit_length())
+    with path.open("w+b") as file:
+        made = TiledTiff(file)
+        for level in range(levels + 1):
+            size = -(-side // (1 << level))
+            made.level(size, size, TILE, MPP * (1 << level), _tiles(places, textures, level))
+    rings = [
+        [[(min(x * TILE, side), min(y * TILE, side)) for x, y in ring] for ring in polygon]
+        for polygon in contours.polygons(places == TUMOUR)
+    ]
+    features = [geojson.feature([one], "annotation", "Tumor", (200, 0, 0)) for one in rings]
+    path.with_suffix(".geojson").write_bytes(geojson.text(features))
+
+
+def _tiles(places: NDArray[np.uint8], textures: NDArray[np.float64], level: int) -> Iterator[bytes]:
+    """Yield the tiles of a level, of which each of the largest level's is a small square."""
+    step, small = 1 << level, TILE >> level
+    blocks = textures.reshape(len(COLOURS), small, step, small, step, 3).mean(axis=(2, 4))
+    known: dict[bytes, bytes] = {}
+    for top in range(0, len(places), step):
+        for left in range(0, len(places), step):
+            part = np.zeros((step, step), np.uint8)
+            found = places[top : top + step, left : left + step]
+            part[: found.shape[0], : found.shape[1]] = found
+            key = part.tobytes()
+            if key not in known:
+                pixels = np.moveaxis(blocks[part], 1, 2).reshape(TILE, TILE, 3)
+                known[key] = slide_pictures.jpeg(np.rint(pixels).astype(np.uint8))
+            yield known[key]
+
+
+def main() -> None:
+    """Draw what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("slide", type=Path, help="the file, a .tif")
+    parser.add_argument("--side", type=int, default=100_000, help="pixels a side")
+    given = parser.parse_args()
+    write(given.slide, given.side)
+
+
+if __name__ == "__main__":
+    main()
