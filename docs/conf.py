@@ -17,6 +17,7 @@ SECTIONS = {
         "docs/targets",
         "docs/web",
         "docs/agreement",
+        "docs/security",
         "docs/pulsar",
         "docs/measuring",
         "docs/python",

@@ -244,7 +244,7 @@ def loaded(*words):
     return set(found.stderr.split())
 
 
-BINARY = (".png", ".safetensors")
+BINARY = (".png", ".safetensors", ".bin", ".onnx", ".ppm")
 
 
 def tracked():

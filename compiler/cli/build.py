@@ -171,12 +171,10 @@ def build(
         given = take(report, chosen, weights, seed)
         lies = weights_file(chosen, weights, seed)
         work = Int8Build(report, stages, chosen, given, asked, passing, lies)
-        whole = None
-        if ends := {kind.real_ends for kind in kinds if kind.calibrated}:
-            whole = integers(work, ends)
+        ends = {kind.real_ends for kind in kinds if kind.calibrated}
+        whole = integers(work, ends) if ends else None
         comparison = _comparison(work, whole, several=len(plans) > 1)
-        drawn = chosen.spec.graph if report_page else None
-        check = BundleCheck(stages, replay, comparison, drawn)
+        check = BundleCheck(stages, replay, comparison, chosen.spec.graph if report_page else None)
         written = list(_written(work, plans, whole, folder, check, told))
         stages.end()
     built_bundles.say(report, written, stages)
