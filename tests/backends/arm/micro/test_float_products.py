@@ -19,7 +19,7 @@ CONVOLUTIONS = {
     "in rows": followed(Conv(14, (1, 1)), (8, 5, 7), Relu()),
     "in many rows": followed(Conv(15, (1, 1)), (130, 3, 5), Relu6()),
     "3x3": followed(Conv(12, (3, 3), padding=1), (20, 7, 7), Relu()),
-    "stem": followed(Conv(13, (7, 7), (2, 2), 3), (3, 21, 27), LeakyRelu(0.1)),
+    "stem": followed(Conv(13, (7, 7), (2, 2), 3), (3, 9, 27), LeakyRelu(0.1)),
     "one row": followed(Conv(7, (1, 5), bias=False), (3, 1, 70), Relu6()),
     "strides": followed(Conv(6, (3, 2), (1, 3), (2, 1), (2, 2)), (5, 6, 40), Relu()),
     "groups": followed(Conv(14, (3, 3), groups=2), (12, 6, 9), Relu()),
