@@ -1,5 +1,6 @@
 """The micro-kernels of floats and the loops around them, under qemu, at the ends of pages."""
 
+import math
 from collections.abc import Iterator
 
 import float_kernels
@@ -12,6 +13,7 @@ from nets import Steps
 from tcc.backends.arm.kernels import micro_float
 from tcc.backends.arm.kernels.loops import micro_float as loops
 from tcc.backends.arm.kernels.micro_float import MicroFloatMatrix
+from tcc.backends.arm.schedule import float_choice
 from tcc.backends.arm.schedule.program import program
 from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
 
@@ -32,7 +34,10 @@ SMALL = {"MAX_FLOAT_PANELS": 1200, "NEAR": 300, "FAR": 600, "STREAMED": 2}
 
 @pytest.fixture(scope="module")
 def products(tmp_path_factory: pytest.TempPathFactory) -> FloatKernels:
-    return float_kernels.built(CONVOLUTIONS, tmp_path_factory.mktemp("products"))
+    """The kernel wherever it can be: where another would save cycles, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(float_choice, "LEAST_SAVED", math.inf)
+        return float_kernels.built(CONVOLUTIONS, tmp_path_factory.mktemp("products"))
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +47,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FloatKernels]:
         for name, limit in SMALL.items():
             patch.setattr(micro_float, name, limit)
         patch.setattr(loops, "PARALLEL", 1)
+        patch.setattr(float_choice, "LEAST_SAVED", math.inf)
         yield float_kernels.built(CONVOLUTIONS, tmp_path_factory.mktemp("parts"))
 
 
