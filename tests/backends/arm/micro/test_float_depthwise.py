@@ -1,5 +1,7 @@
 """The micro-kernel of depthwise convolutions of floats, under qemu, at the ends of pages."""
 
+from dataclasses import replace
+
 import float_kernels
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from op_cases import trained
 
 from tcc.backends.arm.kernels.loops import micro_float as loops
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise
-from tcc.backends.arm.schedule import float_choice
+from tcc.backends.arm.micro.cores import CORES
+from tcc.backends.arm.micro.records import FloatDepthwise
 from tcc.backends.arm.schedule.program import Program, program
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
@@ -34,7 +37,10 @@ CONVOLUTIONS = {
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> FloatKernels:
     """The kernel for maps of any size, by several threads."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(float_choice, "LEAST_COLUMNS", 1)
+        records = (
+            replace(r, columns=1) if isinstance(r, FloatDepthwise) else r for r in CORES[A7.cpu]
+        )
+        patch.setitem(CORES, A7.cpu, tuple(records))
         patch.setattr(loops, "PARALLEL", 1)
         return float_kernels.built(CONVOLUTIONS, tmp_path_factory.mktemp("planes"))
 
