@@ -27,12 +27,13 @@ from int8 import picture, value_limits
 from numpy.typing import NDArray
 
 from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.precisions import INT8
 from tcc.backends.onnxruntime.backend import FILE, session
 from tcc.compiler import passes
 from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.ir.precision import Precision
+from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import minmax_ranges
@@ -43,7 +44,7 @@ from tcc.compiler.zoo import shipped
 ARM = Arm()
 HOST = next(target for target in ARM.targets if target.name == "host")
 NETWORKS = ("ddsnet", "fastnet", "mobilenet_v2", "resnet18")
-PRECISIONS = {each.name: each for each in HOST.precisions if each.name in {"fp32", "int8"}}
+PRECISIONS = {each.name: each for each in (FP32, INT8)}
 NEAR = 1e-4
 """How far floats of two programs may be apart, of the largest."""
 Array = NDArray[Any]
