@@ -162,7 +162,7 @@ def plain(requirement):
 
 def test_dependencies_are_what_is_imported():
     extras = PROJECT["optional-dependencies"]
-    optional = {plain(r) for extra in ("import", "plot", "train") for r in extras[extra]}
+    optional = {plain(r) for extra in ("import", "plot", "sign", "train") for r in extras[extra]}
     elsewhere = "backends/pulsar/device"  # what packages bring to a board
     base = imported("compiler", "backends", but=("backends/arm", "backends/tflite", elsewhere))
     assert base - optional == {plain(r) for r in PROJECT["dependencies"]}

@@ -99,7 +99,7 @@ def test_two_networks_run_in_threads_of_one_program(name: str, tmp_path: Path) -
         archive = artifact.files[f"lib{model.graph.name}.a"]
         shown = elf_symbols.shown(archive[archive.rindex(b"\x7fELF") :])
         assert all(symbol.startswith(f"{model.graph.name}_") for symbol in shown)
-        assert len(shown) == 14
+        assert len(shown) == (16 if machine.variants else 14)  # with what chooses among them
     program = linked(tmp_path, machine, TWO, *folders)
     root = Path("/usr/arm-linux-gnueabihf")
     if not machine.native and not root.is_dir():
@@ -151,6 +151,10 @@ def sources(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def objects(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.glob("*.o"))
+
+
 def gcc(folder: Path, kind: str, *options: str) -> None:
     subprocess.run(
         ["gcc", f"-fsanitize={kind}", "-fno-sanitize-recover=all", "-g", "-O1", "-std=gnu11",
@@ -166,7 +170,7 @@ RACE = RACE.replace("other_user", "small_user").replace("OTHER_ARENA", "SMALL_AR
 
 def test_instances_have_no_race(sources: Path) -> None:
     (sources / "main.c").write_text(RACE)
-    gcc(sources, "thread", "main.c", "unit.c", "kernels.o", "-o", "main")
+    gcc(sources, "thread", "main.c", "unit.c", *objects(sources), "-o", "main")
     done = subprocess.run(
         ["setarch", "-R", sources / "main"], capture_output=True, text=True, check=False
     )
@@ -178,7 +182,7 @@ SIZES = ((1, 1), (1, 7), (9, 1), (31, 50), (20, 24), (41, 23), (2, 65536), (6553
 
 
 def test_the_program_keeps_within_its_memory(sources: Path) -> None:
-    gcc(sources, "address,undefined", "src/runner.c", "unit.c", "kernels.o", "-o", "main")
+    gcc(sources, "address,undefined", "src/runner.c", "unit.c", *objects(sources), "-o", "main")
     inputs = []
     for height, width in SIZES:
         (sources / f"{height}.{width}.ppm").write_bytes(ppm(image(height, width)))

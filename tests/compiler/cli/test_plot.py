@@ -116,6 +116,7 @@ def test_nothing_is_drawn_without_the_extra(tcc, images, monkeypatch):
     assert "pip install 'tcc-compiler[plot]'" in found.err
 
 
+@pytest.mark.filterwarnings(r"ignore:note\[E0719\]")  # their SOURCE.md
 def test_python_takes_a_trained_networks_own_weights(root, tmp_path):
     def said(spec, data):
         drawn = plot.confusion(spec, root / "zoo" / data, tmp_path / "cells.svg")
