@@ -1,4 +1,4 @@
-"""Convolutions of floats as kernels of a Cortex-A7 under qemu, beside the reference."""
+"""Convolutions of floats as kernels of a machine, a Cortex-A7 under qemu, beside the reference."""
 
 import shutil
 from collections.abc import Mapping
@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arm_calls import CallProgram, call_program
+from host_forms import HOST
 from nets import Steps
 from op_cases import Array, trained
 
-from tcc.backends.arm.machine import MACHINES
+from tcc.backends.arm.machine import MACHINES, Machine
+from tcc.backends.arm.micro.cores import CORES
 from tcc.backends.arm.schedule.program import Program
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Conv, Op
@@ -51,6 +53,13 @@ class FloatKernels:
         found = self.calls.results(self.plans[name], {model.graph.inputs[0].name: x, **right})
         return found, right
 
+    def assert_all_agree(self, words: set[str], allowed: float) -> None:
+        """Hold all models against the reference; they call micro-kernels of these names."""
+        kernels = [kernel for plan in self.plans.values() for kernel in plan.kernels]
+        assert {micro.word for kernel in kernels for micro in kernel.micro_kernels} == words
+        for name in self.models:
+            self.assert_agrees(name, allowed)
+
     def assert_agrees(self, name: str, allowed: float) -> None:
         """Hold each step against the reference; `allowed` is relative to its largest value."""
         found, right = self.results(name, given(self.models[name]))
@@ -60,9 +69,12 @@ class FloatKernels:
             np.testing.assert_allclose(values, right[step], rtol=0, atol=bound)
 
 
-def built(models: Mapping[str, Model], folder: Path) -> FloatKernels:
+def built(models: Mapping[str, Model], folder: Path, machine: Machine = A7) -> FloatKernels:
     """Return the kernels of models, whose loops run in three parts."""
-    if shutil.which(A7.qemu) is None:
-        pytest.skip(f"needs {A7.qemu}: apt-get install qemu-user")
-    calls, plans = call_program(list(models.values()), A7, folder, tasks=3)
+    if not machine.native and shutil.which(machine.qemu) is None:
+        pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
+    with pytest.MonkeyPatch.context() as patch:
+        # One instruction set alone is no processor of a target.
+        patch.setitem(CORES, machine.cpu, CORES[HOST.cpu if machine.native else machine.cpu])
+        calls, plans = call_program(list(models.values()), machine, folder, tasks=3)
     return FloatKernels(models, calls, dict(zip(models, plans, strict=True)))

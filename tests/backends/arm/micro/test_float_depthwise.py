@@ -1,8 +1,10 @@
 """The micro-kernel of depthwise convolutions of floats, under qemu, at the ends of pages."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import float_kernels
+import host_forms
 import numpy as np
 import pytest
 from arm_graphs import followed_model
@@ -80,3 +82,10 @@ def test_other_windows_are_left_to_other_kernels(op: Conv, shape: tuple[int, int
     add("op", op)
     graph = add.graph(Output("y", "op"))
     assert not depthwise(program(graph, trained(graph), A7))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
+def test_this_machines_forms_are_right_too(name: str, tmp_path: Path) -> None:
+    kernels = float_kernels.built(CONVOLUTIONS, tmp_path, host_forms.alone(name))
+    kernels.assert_all_agree({"float_depthwise_x86"}, 2e-6)

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import float_kernels
+import host_forms
 import numpy as np
 import pytest
 from arm_graphs import followed_model
@@ -99,3 +101,10 @@ def test_memory_on_a_stack_is_bounded() -> None:
         (kernel,) = program(graph, zeros, A7).kernels
         assert isinstance(kernel, MicroFloatMatrix)
         assert 4 * kernel.together * kernel.panel <= 1 << 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
+def test_this_machines_forms_are_right_too(name: str, tmp_path: Path) -> None:
+    kernels = float_kernels.built(CONVOLUTIONS, tmp_path, host_forms.alone(name))
+    kernels.assert_all_agree({"float_x86"}, 2e-6)

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import host_forms
 import numpy as np
 import pytest
 
@@ -18,12 +19,10 @@ from tcc.backends.arm.codegen import micro_objects, zig
 from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro.cores import CORES
-from tcc.backends.arm.micro.isas import ISAS
 from tcc.backends.arm.micro.records import Depthwise, Matrix, MicroKernel, Vector, shifted
 from tcc.backends.arm.micro.window import MicroWindow
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import integer_arithmetic
-from tcc.compiler.support.cpu import features
 
 HERE = Path(__file__).parent
 Array = np.ndarray[Any, Any]
@@ -100,24 +99,14 @@ def _core(machine: Machine, folder: Path, kernels: tuple[MicroKernel, ...]) -> C
 
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53", "arm-a76")]
-FORMS = [isa.name for isa in ISAS]
-HAVE = {
-    "x86-64-v2": {"sse4_2"},
-    "x86-64-v3": {"avx2", "fma", "bmi2"},
-    "x86-64-v3-vnni": {"avx2", "avx_vnni"},
-    "x86-64-v4": {"avx512bw", "avx512dq", "avx512vl"},
-    "x86-64-v4-vnni": {"avx512bw", "avx512vl", "avx512_vnni"},
-}
 
 
-@pytest.fixture(scope="module", params=[*FORMS, "arm-a7", *SLOW])
+@pytest.fixture(scope="module", params=[*host_forms.NAMES, "arm-a7", *SLOW])
 def core(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Core:
-    if isa := next((isa for isa in ISAS if isa.name == request.param), None):
-        host = next(m for m in MACHINES if m.target.name == "host")
-        if not host.variants or not features() >= HAVE[isa.name]:
-            pytest.skip(f"this machine has no {isa.name}: its kernels are not run")
-        made = _core(replace(host, cpu=isa.cpu), tmp_path_factory.mktemp(isa.name), CORES[host.cpu])
-        return replace(made, name=isa.name)
+    if request.param in host_forms.NAMES:
+        folder = tmp_path_factory.mktemp(request.param)
+        made = _core(host_forms.alone(request.param), folder, CORES[host_forms.HOST.cpu])
+        return replace(made, name=request.param)
     machine = next(m for m in MACHINES if m.target.name == request.param)
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
