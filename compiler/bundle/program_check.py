@@ -100,9 +100,11 @@ def divergence(bundle: Bundle, device: Device, found: ProgramCheck) -> Divergenc
         found: What `check` found of it.
     """
     layer = found.wrong_layer
+    if layer is None:
+        return None
     # Once more, as what was compared was not kept.
     shown = artifact_runs.inner_levels(bundle, device, found.tensors)
-    if layer is None or shown is None:
+    if shown is None:
         return None
     cases = bundle.manifest.goldens.cases
     for case, tensor, values in zip(cases, found.tensors, shown, strict=True):
