@@ -97,7 +97,7 @@ def test_a_published_time_is_within_the_model_s_word(root, shared):
     import arm_peers
     import arm_published
 
-    peers = arm_peers.Peers(root / "build/arm-peers")
+    peers = arm_peers.Peers(root / "build/arm-peers", arm_peers.BY_NAME["arm-a7"])
     if not (peers.folder / "complete").exists() or not shutil.which("qemu-arm"):
         pytest.skip("needs what tools/bench/arm.py sets up, and qemu-arm")
     param = shared / "spikes/arm-kernels/rig/bench/blazeface.param"

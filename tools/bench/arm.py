@@ -1,11 +1,12 @@
-"""DDSNet and others on a Cortex-A7: tcc beside ncnn and TFLite, instructions and modelled cycles.
+"""DDSNet and others on ARM: tcc beside ncnn and TFLite, instructions and modelled cycles.
 
-    python tools/bench/arm.py table [--folder build/arm-peers] [--spec ddsnet] [--images DIR]
+    python tools/bench/arm.py table [--target arm-a7] [--spec ddsnet] [--images DIR]
     python tools/bench/arm.py validate PARAMS [--folder build/arm-peers]
 
 `table` builds bundles with random weights, runs everything in qemu on one thread, and counts one
 run from the image's pixels to probabilities, copies and all; ncnn has the very graph that our
-kernels have, after our passes. `validate` compares the cycle model with ncnn's published times;
+kernels have, after our passes. Of 64-bit processors, `--target arm-a53` and others, instructions
+alone are counted. `validate` compares the cycle model with ncnn's published times;
 PARAMS is the folder `benchmark` of ncnn's repository. What is needed is fetched at first use, from
 PyPI and Debian, into the folder; docs/measuring.md says what the numbers are worth.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import ncnn_file
 import numpy as np
-from arm_peers import A7, CountedRun, Peers
+from arm_peers import BY_NAME, CountedRun, Peers
 from arm_published import validate
 
 from tcc.backends.arm.backend import Arm
@@ -45,13 +46,15 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     table = commands.add_parser("table")
     table.add_argument("--spec", nargs="+", default=NETWORKS)
+    table.add_argument("--target", choices=sorted(BY_NAME.keys() - {"host"}), default="arm-a7")
     table.add_argument("--images", type=Path, default=Path("zoo/samples"))
     published = commands.add_parser("validate")
     published.add_argument("params", type=Path)
     for each in (table, published):
-        each.add_argument("--folder", type=Path, default=Path("build/arm-peers"))
+        each.add_argument("--folder", type=Path, help="build/arm-peers, or build/aarch64-peers")
     given = parser.parse_args()
-    peers = Peers(given.folder.resolve())
+    machine = BY_NAME["arm-a7" if given.command == "validate" else given.target]
+    peers = Peers((given.folder or Path(f"build/{machine.arch}-peers")).resolve(), machine)
     peers.set_up()
     if given.command == "validate":
         validate(peers, given.params)
@@ -60,7 +63,8 @@ def main() -> None:
 
 
 def _table(peers: Peers, specs: Sequence[str], images: Path) -> None:
-    print("M instructions / M modelled cycles: network alone; with what comes before and after")
+    counted = "M instructions" + " / M modelled cycles" * peers.machine.modelled
+    print(f"{counted}: network alone; with what comes before and after")
     for spec in specs:
         print(f"\n{spec}", flush=True)
         ours: dict[str, CountedRun] = {}
@@ -71,11 +75,14 @@ def _table(peers: Peers, specs: Sequence[str], images: Path) -> None:
 
 
 def _shown(cost: tuple[int, int]) -> str:
-    return f"{cost[0] / 1e6:8.1f} /{cost[1] / 1e6:8.1f}"
+    instructions, modelled = cost
+    return f"{instructions / 1e6:8.1f}" + (f" /{modelled / 1e6:8.1f}" if modelled else "")
 
 
 def _ratio(ours: CountedRun, run: CountedRun) -> str:
-    ratio = ours.total[1] / run.total[1]
+    # Cycles where they are modelled, else instructions.
+    own, others = (cost[1] or cost[0] for cost in (ours.total, run.total))
+    ratio = own / others
     near = 1 - UNDECIDED < ratio < 1 / (1 - UNDECIDED)
     return f"ours / this {ratio:.2f}{' (undecided)' if near and ours != run else ''}"
 
@@ -135,12 +142,13 @@ class BenchedNetwork:
     def _ours(
         self, form: str, source: Input, pixels: "np.ndarray"
     ) -> tuple[CountedRun, "np.ndarray"]:
-        folder = self._bundle("arm-a7", form) / "model"
+        folder = self._bundle(self.peers.machine.target.name, form) / "model"
         tensor = np.zeros(source.type.shape, np.float32)
-        found = Arm().measure(A7.target, folder, source, Workload(pixels, tensor, 1))
+        target = self.peers.machine.target
+        found = Arm().measure(target, folder, source, Workload(pixels, tensor, 1))
         assert found.preprocess
         made = CountedRun(_pair(found.preprocess), _pair(found.network), (0, 0))
-        (outputs,) = Arm().run(A7.target, folder, [pixels])
+        (outputs,) = Arm().run(target, folder, [pixels])
         return made, next(iter(outputs.values())).reshape(-1)
 
 

@@ -1,4 +1,4 @@
-"""ncnn and TFLite for 32-bit ARM, set up in a folder; nothing of the system is touched.
+"""ncnn and TFLite for ARM, set up in a folder; nothing of the system is touched.
 
 The wheels come from PyPI, and a Python for them from Debian's packages, which are unpacked and
 not installed. Programs run in qemu with the plugin that counts for `tcc bench`.
@@ -13,26 +13,58 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from tcc.backends.arm.machine import MACHINES
+from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.measure import counts, cycles, plugin
 from tcc.backends.arm.measure.counts import CountedInterval, ProgramCounts
 
-A7 = next(machine for machine in MACHINES if machine.target.name == "arm-a7")
-WHEELS: Mapping[str, Sequence[str]] = {
-    "ncnn": ("manylinux_2_31_armv7l", "manylinux_2_28_armv7l", "manylinux_2_17_armv7l"),
-    "tflite_runtime": ("manylinux_2_34_armv7l",),
-}
-"""The peers, and the platforms of their wheels."""
+BY_NAME: Mapping[str, Machine] = {machine.target.name: machine for machine in MACHINES}
+
+
+@dataclass(frozen=True)
+class PeerPlatform:
+    """What packages of a processor family are called: wheels, Debian's packages and libraries.
+
+    `wheels` are the peers, and the platforms of their wheels without the family's name.
+    """
+
+    family: str
+    debian: str
+    triple: str
+    wheels: Mapping[str, Sequence[str]]
+
+    @property
+    def libraries(self) -> Sequence[str]:
+        """Where libraries lie below the root."""
+        own = f"usr/lib/{self.triple}"
+        return own, f"lib/{self.triple}", f"{own}/blas", f"{own}/lapack"
+
+
+PLATFORMS: Mapping[str, PeerPlatform] = {
+    "arm": PeerPlatform(
+        "armv7l", "armhf", "arm-linux-gnueabihf",
+        {
+            "ncnn": ("manylinux_2_31", "manylinux_2_28", "manylinux_2_17"),
+            "tflite_runtime": ("manylinux_2_34",),
+        },
+    ),
+    "aarch64": PeerPlatform(
+        "aarch64", "arm64", "aarch64-linux-gnu",
+        {"ncnn": ("manylinux_2_28", "manylinux_2_24"), "tflite_runtime": ("manylinux_2_34",)},
+    ),
+}  # fmt: skip
+"""By the architectures of our machines."""
 PYTHON = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "none")
 DEBIAN = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror} bookworm main\n"
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = ("python3.11-minimal", "libpython3.11-stdlib", "python3-numpy", "libgomp1", "libstdc++6")
-LIBRARIES = "usr/lib/arm-linux-gnueabihf"
 
 
 @dataclass(frozen=True)
 class CountedRun:
-    """Instructions and modelled cycles of one run: before, in and behind the network itself."""
+    """Instructions and modelled cycles of one run: before, in and behind the network itself.
+
+    Cycles are 0 of processors without a model.
+    """
 
     preprocess: tuple[int, int]
     network: tuple[int, int]
@@ -47,9 +79,15 @@ class CountedRun:
 
 @dataclass(frozen=True)
 class Peers:
-    """Programs for 32-bit ARM in a folder."""
+    """Programs for the family of a machine, in a folder."""
 
     folder: Path
+    machine: Machine
+
+    @property
+    def platform(self) -> PeerPlatform:
+        """What the packages are called."""
+        return PLATFORMS[self.machine.arch]
 
     @property
     def root(self) -> Path:
@@ -61,13 +99,15 @@ class Peers:
         self.folder.mkdir(parents=True, exist_ok=True)
         done = self.folder / "complete"
         if not done.exists():
-            for name, platforms in WHEELS.items():
+            for name, platforms in self.platform.wheels.items():
                 self._wheel(name, platforms)
             self._debian()
             done.touch()
 
     def _wheel(self, name: str, platforms: Sequence[str]) -> None:
-        listed = [word for each in platforms for word in ("--platform", each)]
+        listed = [
+            word for each in platforms for word in ("--platform", f"{each}_{self.platform.family}")
+        ]
         call = ("download", "-q", "--no-deps", "--only-binary=:all:", "-d", "wheels")
         _run((sys.executable, "-m", "pip", *call, *PYTHON, *listed, name), self.folder)
         (wheel,) = (self.folder / "wheels").glob(f"{name}-*.whl")
@@ -82,7 +122,8 @@ class Peers:
         mirror = os.environ.get("DEBIAN_MIRROR", MIRROR)
         (apt / "sources.list").write_text(DEBIAN.format(mirror=mirror))
         settings = {
-            "APT::Architecture": "armhf", "APT::Architectures": "armhf",
+            "APT::Architecture": self.platform.debian,
+            "APT::Architectures": self.platform.debian,
             "APT::Install-Recommends": "false", "Debug::NoLocking": "1",
             "Dir::State": apt, "Dir::State::status": apt / "status",
             "Dir::State::lists": apt / "lists", "Dir::Cache": apt / "cache",
@@ -104,21 +145,15 @@ class Peers:
         follows it; then it ends.
         """
         out = self.folder / f"counts.{os.getpid()}"
-        libraries = [
-            LIBRARIES,
-            "lib/arm-linux-gnueabihf",
-            f"{LIBRARIES}/blas",
-            f"{LIBRARIES}/lapack",
-        ]
         environment = {
-            "LD_LIBRARY_PATH": ":".join(str(self.root / each) for each in libraries),
+            "LD_LIBRARY_PATH": ":".join(str(self.root / each) for each in self.platform.libraries),
             "PYTHONPATH": f"{self.folder / 'site'}:{self.root / 'usr/lib/python3/dist-packages'}",
             "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1",
             "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
         }  # fmt: skip
         said = [word for item in environment.items() for word in ("-E", "=".join(item))]
-        emulator = (A7.qemu, "-cpu", A7.qemu_cpu, "-L", str(self.root))
-        counting = plugin.named(plugin.built(A7), out)
+        emulator = (self.machine.qemu, "-cpu", self.machine.qemu_cpu, "-L", str(self.root))
+        counting = plugin.named(plugin.built(self.machine), out)
         program = str(self.root / "usr/bin/python3.11")
         words = (*emulator, *counting, *said, program, str(script), *map(str, arguments))
         printed = _run(words, self.folder)
@@ -127,20 +162,26 @@ class Peers:
                 found = counts.read(lines)
         finally:
             out.unlink(missing_ok=True)
-        return _parted(found), printed
+        return _parted(found, modelled=self.machine.modelled), printed
 
 
-def _parted(found: ProgramCounts) -> CountedRun:
+def _parted(found: ProgramCounts, *, modelled: bool) -> CountedRun:
     opened = [i for i, each in enumerate(found.intervals) if each.until == "open"][-4:]
     before, network, after = (found.intervals[a + 1 : b + 1] for a, b in pairwise(opened))
-    return CountedRun(*(_cost(found, each) for each in (before, network, after)))
+    return CountedRun(*(_cost(found, each, modelled=modelled) for each in (before, network, after)))
 
 
-def _cost(found: ProgramCounts, intervals: Sequence[CountedInterval]) -> tuple[int, int]:
+def _cost(
+    found: ProgramCounts, intervals: Sequence[CountedInterval], *, modelled: bool
+) -> tuple[int, int]:
     runs = found.together(intervals)
+    if not modelled:
+        return found.instructions(runs), 0
     blocks = ((found.blocks[index], count) for index, count in runs.items())
-    modelled = sum(count * cycles.of_block(each.code, each.instructions) for each, count in blocks)
-    return found.instructions(runs), round(modelled)
+    modelled_cycles = sum(
+        count * cycles.of_block(each.code, each.instructions) for each, count in blocks
+    )
+    return found.instructions(runs), round(modelled_cycles)
 
 
 def _run(words: Sequence[str], folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Convolutions by Winograd's method: `c/winograd_neon.c` and `c/winograd_levels_neon.c`."""
+"""Convolutions by Winograd's method: `c/winograd_floats.h` and `c/winograd_levels.h`."""
 
 from dataclasses import dataclass
 from math import prod
@@ -20,7 +20,7 @@ TILE_SIDE = 4
 MOST_TILES = 64
 """Most tiles that are computed at once: `TILES` of `c/winograd_tiles.h`."""
 CHANNELS = 64
-"""Whose weights are transformed at once: `CHANNELS` of `c/winograd_levels_neon.c`."""
+"""Whose weights are transformed at once: `CHANNELS` of `c/winograd_levels.h`."""
 MOST_SUM = 1 << 25
 """Bound of sums that are computed modulo 2^32, 64 times as large."""
 

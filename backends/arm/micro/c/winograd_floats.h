@@ -1,0 +1,349 @@
+/* Winograd's convolution of floats: tiles of 4x4 outputs, filters of 3x3 or 4x4 taps.
+ *
+ * A kernel's file defines before it includes this: WINOGRAD(what), its functions' names, and
+ * multiply_4, _8 and _12, which add products as in float_matrix.h, with FILTERS of winograd_tiles.h.
+ *
+ * A filter of stride 2 is four of stride 1, one for each phase of rows and columns: tap s * i + u of
+ * a filter is tap i of its phase u, which reads every s-th pixel. With r taps a side, n = r + 3
+ * points and n * n products do for the 16 outputs of a tile and channel, which else take 16 * r * r.
+ * Points are 0, 1, -1, 2, -2, for n = 7 also 1/2, and infinity; Lavin and Gray, arXiv 1509.09308.
+ */
+#include "float_rows.h"
+#include "winograd_tiles.h"
+
+enum {
+    CHANNELS = 32, /* phases of channels whose weights are transformed at once */
+    MOST_TAPS = 4,
+    MOST_POINTS = 7,
+    MOST_PHASES = 2, /* of rows, and of columns */
+};
+
+/* What becomes of results. */
+enum {
+    LEAST = 2, /* they are at least bounds[0] */
+    MOST = 4,  /* they are at most bounds[1] */
+};
+
+typedef float32x4_t four;
+
+/* a + b * c, in one instruction: of vmlaq_n_f32 the compiler makes two. */
+static inline four plus(four a, four b, float c) { return vfmaq_f32(a, b, vdupq_n_f32(c)); }
+
+static inline int taps_of(const micro_window *w)
+{
+    return (w->kernel_width + w->stride_x - 1) / w->stride_x;
+}
+
+/* ---- what tiles read */
+
+static inline void points_of_pixels(const four *d, four *t, int points)
+{
+    if (points == 6) {
+        four even = plus(d[4], d[2], -4), odd = plus(d[3], d[1], -4);
+        four near = vmulq_n_f32(vsubq_f32(d[4], d[2]), 1 / 24.f);
+        four far = vsubq_f32(d[3], d[1]);
+        t[0] = plus(plus(d[0], d[2], -1.25f), d[4], .25f);
+        t[1] = vmulq_n_f32(vaddq_f32(even, odd), -1 / 6.f);
+        t[2] = vmulq_n_f32(vsubq_f32(even, odd), -1 / 6.f);
+        t[3] = plus(near, far, 1 / 12.f);
+        t[4] = plus(near, far, -1 / 12.f);
+        t[5] = plus(plus(d[5], d[3], -5), d[1], 4);
+    } else {
+        four p0 = plus(plus(d[4], d[2], -5), d[0], 4), p1 = plus(plus(d[5], d[3], -5), d[1], 4);
+        four p2 = plus(plus(d[6], d[4], -5), d[2], 4);
+        four u0 = plus(d[3], d[1], -4), u1 = plus(d[4], d[2], -4), u2 = plus(d[5], d[3], -4);
+        four v0 = vsubq_f32(d[3], d[1]), v1 = vsubq_f32(d[4], d[2]), v2 = vsubq_f32(d[5], d[3]);
+        t[0] = plus(p1, p0, -.5f);
+        t[1] = plus(plus(u2, u1, .5f), u0, -.5f);
+        t[2] = plus(plus(u2, u1, -1.5f), u0, .5f);
+        t[3] = plus(vsubq_f32(v2, v0), v1, 1.5f);
+        t[4] = plus(vaddq_f32(v2, v0), v1, -2.5f);
+        t[5] = p1;
+        t[6] = plus(p2, p1, -.5f);
+    }
+}
+
+/* Four tiles of a row; `step` numbers lie between two points' results. */
+static inline void transform_pixels(float (*rows)[COLUMNS], float *to, ptrdiff_t step, int points)
+{
+    four between[MOST_POINTS][MOST_POINTS];
+    for (int i = 0; i < points; i++) {
+        float32x4x4_t a = vld4q_f32(rows[i]), b = vld4q_f32(rows[i] + SIDE);
+        four d[] = {a.val[0], a.val[1], a.val[2], a.val[3], b.val[0], b.val[1], b.val[2]};
+        points_of_pixels(d, between[i], points);
+    }
+    for (int j = 0; j < points; j++) {
+        four d[MOST_POINTS], t[MOST_POINTS];
+        UNROLL
+        for (int i = 0; i < points; i++)
+            d[i] = between[i][j];
+        points_of_pixels(d, t, points);
+        UNROLL
+        for (int i = 0; i < points; i++)
+            vst1q_f32(to + (i * points + j) * step, t[i]);
+    }
+}
+
+/* Write what a run reads of the rows of phase `u`: the phases of columns one after another. */
+static void read_rows(const micro_window *w, const float *plane, const tile_run *run, int u,
+                      float (*rows)[MOST_POINTS][COLUMNS])
+{
+    int stride = w->stride_x, points = taps_of(w) + SIDE - 1, left = run->x * stride - w->left;
+    int columns = (run->count + 3) / 4 * 16 + 4;
+    for (int i = 0; i < points; i++) {
+        int y = (run->y + i) * stride + u - w->top;
+        const float *row = plane + (ptrdiff_t)y * w->width;
+        if (y < 0 || y >= w->height)
+            for (int v = 0; v < stride; v++)
+                fill_zeros(rows[v][i], 0, COLUMNS);
+        else if (stride == 1)
+            copy_row(row, w->width, left, columns, rows[0][i]);
+        else
+            deal_row(row, w->width, left, columns, rows[0][i], rows[1][i]);
+    }
+}
+
+/* Write the points of one channel of `tiles` tiles from `first` on: for each point and phase of a
+ * channel, `pitch` numbers, at least three more than tiles. */
+int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int first, int tiles,
+                         int channel, int pitch)
+{
+    const micro_window *w = (const micro_window *)window;
+    const float *plane = map + (ptrdiff_t)channel * w->height * w->width;
+    int stride = w->stride_x, points = taps_of(w) + SIDE - 1, phases = stride * stride;
+    ptrdiff_t step = (ptrdiff_t)w->channels * phases * pitch;
+    float rows[MOST_PHASES][MOST_POINTS][COLUMNS];
+    to += (ptrdiff_t)channel * phases * pitch;
+    for (int at = 0; at < tiles;) {
+        tile_run run = run_at(w, first, at, tiles);
+        for (int u = 0; u < stride; u++) {
+            read_rows(w, plane, &run, u, rows);
+            for (int v = 0; v < stride; v++)
+                /* what the last four of a row have too many, the next row's overwrite */
+                for (int k = 0; k < run.count; k += 4) {
+                    float(*from)[COLUMNS] = (float(*)[COLUMNS])(rows[v][0] + k * SIDE);
+                    float *tile = to + (u * stride + v) * pitch + at + k;
+                    if (points == 6)
+                        transform_pixels(from, tile, step, 6);
+                    else
+                        transform_pixels(from, tile, step, 7);
+                }
+        }
+        at += run.count;
+    }
+    return 0;
+}
+
+/* ---- weights */
+
+static inline void points_of_taps(const four *g, four *t, int points)
+{
+    if (points == 6) {
+        /* Pixels have the factors: there are more filters than tiles where this is dear. */
+        four ends = vaddq_f32(g[0], g[2]), wide = plus(g[0], g[2], 4);
+        t[0] = g[0];
+        t[1] = vaddq_f32(ends, g[1]);
+        t[2] = vsubq_f32(ends, g[1]);
+        t[3] = plus(wide, g[1], 2);
+        t[4] = plus(wide, g[1], -2);
+        t[5] = g[2];
+    } else {
+        four even = vaddq_f32(g[0], g[2]), odd = vaddq_f32(g[1], g[3]);
+        four wide = plus(g[0], g[2], 4), far = plus(g[1], g[3], 4);
+        t[0] = vmulq_n_f32(g[0], -.5f);
+        t[1] = vmulq_n_f32(vaddq_f32(even, odd), -1 / 3.f);
+        t[2] = vmulq_n_f32(vsubq_f32(even, odd), 1 / 9.f);
+        t[3] = vmulq_n_f32(plus(wide, far, 2), 1 / 36.f);
+        t[4] = vmulq_n_f32(plus(wide, far, -2), -1 / 60.f);
+        t[5] = vmulq_n_f32(plus(plus(plus(g[0], g[1], .5f), g[2], .25f), g[3], .125f), 32 / 45.f);
+        t[6] = g[3];
+    }
+}
+
+/* Taps of a phase of one channel of a block, those beyond the filter zero. */
+ALWAYS_INLINE void transform_taps(const micro_window *w, const float *weights, int phase, float *to,
+                                  ptrdiff_t step, int stride, int points)
+{
+    int u = phase / stride, v = phase % stride, taps = points - SIDE + 1;
+    int width = stride == 1 ? taps : w->kernel_width;
+    four between[MOST_TAPS][MOST_POINTS];
+    UNROLL
+    for (int i = 0; i < taps; i++) {
+        four g[MOST_TAPS];
+        UNROLL
+        for (int j = 0; j < taps; j++) {
+            int y = i * stride + u, x = j * stride + v;
+            int there = stride == 1 || (y < w->kernel_height && x < width);
+            g[j] = there ? vld1q_f32(weights + (y * width + x) * FILTERS) : vdupq_n_f32(0);
+        }
+        points_of_taps(g, between[i], points);
+    }
+    UNROLL
+    for (int j = 0; j < points; j++) {
+        four g[MOST_TAPS], t[MOST_POINTS];
+        UNROLL
+        for (int i = 0; i < taps; i++)
+            g[i] = between[i][j];
+        points_of_taps(g, t, points);
+        UNROLL
+        for (int i = 0; i < points; i++)
+            vst1q_f32(to + (i * points + j) * step, t[i]);
+    }
+}
+
+/* Transform the weights of some phases of channels of a block: for each point and phase FILTERS. */
+static void transform_weights(const micro_window *w, const float *weights, int first, int count,
+                              float *to)
+{
+    int phases = w->stride_x * w->stride_x, taps = w->kernel_height * w->kernel_width;
+    for (int k = 0; k < count; k++) {
+        int channel = (first + k) / phases, phase = (first + k) % phases;
+        const float *from = weights + (ptrdiff_t)channel * taps * FILTERS;
+        if (phases == 1 && taps_of(w) == 3)
+            transform_taps(w, from, phase, to + k * FILTERS, count * FILTERS, 1, 6);
+        else if (taps_of(w) == 3)
+            transform_taps(w, from, phase, to + k * FILTERS, count * FILTERS, w->stride_x, 6);
+        else
+            transform_taps(w, from, phase, to + k * FILTERS, count * FILTERS, w->stride_x, 7);
+    }
+}
+
+/* ---- products */
+
+/* Some vectors of tiles of one point; `vectors` is a constant of each call. */
+static inline void add_products(const float *pixels, int pitch, const float *weights, int channels,
+                                int begins, float *to, int plane, int vectors)
+{
+    four sums[FILTERS][3];
+    UNROLL
+    for (int i = 0; i < FILTERS; i++)
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            sums[i][v] = begins ? vdupq_n_f32(0) : vld1q_f32(to + i * plane + 4 * v);
+    switch (vectors) {
+    case 1:
+        multiply_4(pixels, pitch, weights, channels, sums);
+        break;
+    case 2:
+        multiply_8(pixels, pitch, weights, channels, sums);
+        break;
+    default:
+        multiply_12(pixels, pitch, weights, channels, sums);
+    }
+    UNROLL
+    for (int i = 0; i < FILTERS; i++)
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            vst1q_f32(to + i * plane + 4 * v, sums[i][v]);
+}
+
+static void add_point(const float *pixels, int pitch, const float *weights, int channels,
+                      int begins, float *to, int plane, int tiles)
+{
+    for (; tiles > 8; tiles -= 12, pixels += 12, to += 12)
+        add_products(pixels, pitch, weights, channels, begins, to, plane, 3);
+    if (tiles > 4)
+        add_products(pixels, pitch, weights, channels, begins, to, plane, 2);
+    else if (tiles > 0)
+        add_products(pixels, pitch, weights, channels, begins, to, plane, 1);
+}
+
+/* ---- results */
+
+static inline void outputs_of_points(const four *m, four *y, int points)
+{
+    four even = vaddq_f32(m[1], m[2]), odd = vsubq_f32(m[1], m[2]);
+    four wide = vaddq_f32(m[3], m[4]), far = vsubq_f32(m[3], m[4]);
+    y[0] = vaddq_f32(vaddq_f32(m[0], even), wide);
+    y[1] = plus(odd, far, 2);
+    y[2] = plus(even, wide, 4);
+    y[3] = plus(vaddq_f32(odd, m[points - 1]), far, 8);
+    if (points == 7) {
+        y[0] = vaddq_f32(y[0], m[5]);
+        y[1] = plus(y[1], m[5], .5f);
+        y[2] = plus(y[2], m[5], .25f);
+        y[3] = plus(y[3], m[5], .125f);
+    }
+}
+
+typedef struct {
+    const micro_window *window;
+    const float *bounds;
+    int how;
+} winograd_result;
+
+/* Four tiles of a row: those numbers of them that the output has. */
+static inline void write_tiles(const winograd_result *r, const float *sums, ptrdiff_t step,
+                               float bias, float *plane, int y, int x, int columns, int points)
+{
+    four between[MOST_POINTS][SIDE];
+    for (int j = 0; j < points; j++) {
+        four m[MOST_POINTS];
+        UNROLL
+        for (int i = 0; i < points; i++)
+            m[i] = vld1q_f32(sums + (i * points + j) * step);
+        outputs_of_points(m, between[j], points);
+    }
+    int rows = micro_least(SIDE, r->window->out_height - y);
+    float *to = plane + (ptrdiff_t)y * r->window->out_width + x;
+    for (int i = 0; i < rows; i++, to += r->window->out_width) {
+        four m[MOST_POINTS];
+        float32x4x4_t found;
+        UNROLL
+        for (int j = 0; j < points; j++)
+            m[j] = between[j][i];
+        outputs_of_points(m, found.val, points);
+        UNROLL
+        for (int k = 0; k < SIDE; k++) {
+            found.val[k] = vaddq_f32(found.val[k], vdupq_n_f32(bias));
+            if (r->how & LEAST)
+                found.val[k] = vmaxq_f32(found.val[k], vdupq_n_f32(r->bounds[0]));
+            if (r->how & MOST)
+                found.val[k] = vminq_f32(found.val[k], vdupq_n_f32(r->bounds[1]));
+        }
+        if (columns == 4 * SIDE) {
+            vst4q_f32(to, found);
+        } else {
+            float some[4 * SIDE];
+            vst4q_f32(some, found);
+            memcpy(to, some, sizeof *to * (size_t)columns);
+        }
+    }
+}
+
+/* Compute `tiles` tiles from `first` on of a block of filters, of which the result has `filters`,
+ * from what `pixels` wrote. Weights: for each channel and tap one of each filter. */
+int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *bias,
+                        const float *bounds, float *y, const int32_t *window, int first, int tiles,
+                        int pitch, int filters, int how)
+{
+    const micro_window *w = (const micro_window *)window;
+    winograd_result result = {w, bounds, how};
+    int points = taps_of(w) + SIDE - 1, all = w->channels * w->stride_x * w->stride_x;
+    float sums[MOST_POINTS * MOST_POINTS * FILTERS * (TILES + 4)];
+    float transformed[MOST_POINTS * MOST_POINTS * CHANNELS * FILTERS];
+    int plane = (tiles + 3) / 4 * 4 + 4;
+    for (int channel = 0; channel < all; channel += CHANNELS) {
+        int count = micro_least(CHANNELS, all - channel);
+        transform_weights(w, weights, channel, count, transformed);
+        for (int p = 0; p < points * points; p++)
+            add_point(pixels + ((ptrdiff_t)p * all + channel) * pitch, pitch,
+                      transformed + p * count * FILTERS, count, channel == 0,
+                      sums + p * FILTERS * plane, plane, tiles);
+    }
+    for (int f = 0; f < filters; f++, y += (ptrdiff_t)w->out_height * w->out_width)
+        for (int at = 0; at < tiles;) {
+            tile_run run = run_at(w, first, at, tiles);
+            for (int k = 0; k < run.count; k += 4) {
+                const float *from = sums + f * plane + at + k;
+                int x = run.x + k * SIDE, end = micro_least(run.x + run.count * SIDE, w->out_width);
+                int columns = micro_least(4 * SIDE, end - x);
+                if (points == 6)
+                    write_tiles(&result, from, FILTERS * plane, bias[f], y, run.y, x, columns, 6);
+                else
+                    write_tiles(&result, from, FILTERS * plane, bias[f], y, run.y, x, columns, 7);
+            }
+            at += run.count;
+        }
+    return 0;
+}
