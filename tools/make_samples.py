@@ -11,6 +11,7 @@ sine, no exponential, no sums in an order left to a library), so that every mach
 same pixels.
 """
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -258,20 +259,22 @@ def stale(folder: Path, drawn: dict[str, NDArray[np.uint8]]) -> list[str]:
 
 def main() -> int:
     """Write or check the pictures; return the exit code."""
-    words = [word for word in sys.argv[1:] if word != "--check"]
-    zoo = Path(*words[:1]) if words else ZOO
-    wrong = False
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("zoo", type=Path, nargs="?", default=ZOO)
+    parser.add_argument("--check", action="store_true")
+    asked = parser.parse_args()
+    zoo, wrong = asked.zoo, False
     for name, drawn in sets().items():
         folder = zoo / name
         for each in stale(folder, drawn):
             wrong = True
             path = folder / each
-            if "--check" in sys.argv:
+            if asked.check:
                 print(f"{name}/{each} is out of date: run tools/make_samples.py")
             elif each in drawn:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(drawn[each]).save(path, compress_level=9)
-    return int(wrong and "--check" in sys.argv)
+    return int(wrong and asked.check)
 
 
 if __name__ == "__main__":

@@ -278,7 +278,7 @@ def _trained(report: Report, stages: Stages, request: "TrainingRequest") -> "Tra
     request.world.wait()
     if request.recipe.precision == "bf16" and arithmetic.slow_bf16(request.world.device):
         report.notice(
-            "this processor has no instructions for bfloat16: `precision: fp32` is quicker here"
+            "this processor has no instructions for bfloat16: `precision: auto` is quicker here"
         )
     try:
         return session.train(request, Observing(report, stages), stages)

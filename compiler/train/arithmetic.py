@@ -76,5 +76,7 @@ def _instructions() -> str:
 
 
 def slow_bf16(device: torch.device) -> bool:
-    """Whether this is a CPU that has no instructions for bfloat16."""
-    return device.type == "cpu" and not cpu.features() & set(BF16)
+    """Whether this is a device that has no instructions for bfloat16."""
+    if device.type == "cuda":
+        return not torch.cuda.is_bf16_supported(including_emulation=False)
+    return not cpu.features() & set(BF16)

@@ -107,11 +107,12 @@ class Recipe:
             "judged and kept in their place.",
         },
     )
-    precision: Literal["fp32", "bf16"] = field(
-        default="bf16",
+    precision: Literal["auto", "fp32", "bf16"] = field(
+        default="auto",
         metadata={
             "description": "The type of the layers' arithmetic where PyTorch's autocast has it; "
-            "weights, norms and losses stay float32."
+            "weights, norms and losses stay float32. `auto` is bf16 where the processor "
+            "multiplies it, else fp32."
         },
     )
     channels_last: bool = field(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,7 @@ def train(
             or the loss is not finite (E1228).
         MachineError: The disk is full or broken.
     """
+    request = _settled(request)
     with arithmetic.repeatable(request.threads, request.world.device):
         plan = planned(request)
         trainer = Trainer(plan)
@@ -90,6 +91,20 @@ def train(
         # Where nothing was ever judged, or the recipe keeps the last, there is no best.
         kept = run.best if run.best else trainer.weights()
         return _written(request, plan, run, kept, progress)
+
+
+def _settled(request: TrainingRequest) -> TrainingRequest:
+    """Return the request with the precision that `auto` is: the one begun with, or the quicker."""
+    recipe, path = request.recipe, request.folder / run_folder.CHECKPOINT
+    if recipe.precision != "auto":
+        return request
+    low, full = replace(recipe, precision="bf16"), replace(recipe, precision="fp32")
+    if path.exists():
+        # Another processor goes on with the same arithmetic, or it were another training.
+        begun = checkpoint.read(path)[0].position.identity.recipe
+        return replace(request, recipe=low if begun == recipes.digest(low) else full)
+    quick = request.world.agreed(not arithmetic.slow_bf16(request.world.device))
+    return replace(request, recipe=low if quick else full)
 
 
 def planned(request: TrainingRequest) -> TrainingPlan:

@@ -248,6 +248,25 @@ def test_resuming_with_other_things(train, home, monkeypatch):
     refused(train("-o", "run", "--resume"), "E0501", "not a whole safetensors file")
 
 
+@pytest.mark.parametrize(("features", "taken"), [(["avx512_bf16"], "bf16"), (["avx2"], "fp32")])
+def test_auto_is_the_quicker_arithmetic_and_stays_it(train, home, monkeypatch, features, taken):
+    from tcc.compiler.train import arithmetic, loop
+
+    def with_processor(*found):
+        monkeypatch.setattr(arithmetic.cpu, "features", lambda: frozenset(found))
+
+    with_processor(*features)
+    assert train("-o", "whole").exit_code == 0
+    assert json.loads((home / "whole/recipe.json").read_text())["precision"] == taken
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.TrainingRun, "_over", lambda _: True)
+        assert train("-o", "run").exit_code == 0
+    with_processor("bf16" if taken == "fp32" else "avx2")  # it goes on elsewhere
+    assert train("-o", "run", "--resume").exit_code == 0
+    weights = [home / name / "weights.safetensors" for name in ("run", "whole")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
 def test_a_loss_that_is_not_finite(train, home):
     rate = "learning_rate: {peak: 1.0e+30, schedule: constant}"
     (home / "own.yaml").write_text(re.sub("learning_rate.*", rate, RECIPE))
