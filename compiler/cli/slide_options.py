@@ -13,11 +13,35 @@ from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
+    from tcc.compiler.slides.patch_grid import PatchGrid
     from tcc.compiler.slides.slide_file import Slide
     from tcc.compiler.slides.tissue_mask import TissueChoices, TissueMask, TissueSteps
 
 RULES = ("paper", "wide")
 
+SlidesArgument = Annotated[
+    list[Path], typer.Argument(metavar="SLIDE", help="Slides' files.", show_default=False)
+]
+At = Annotated[
+    float,
+    typer.Option(
+        "--at",
+        metavar="UM",
+        min=0.01,
+        max=1000.0,
+        show_default=False,
+        help="Micrometres of a patch's pixel: those of the images that the network learned from.",
+    ),
+]
+Stride = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        min=1,
+        show_default=False,
+        help="From a patch to the next; without it, `--patch`: less makes patches overlap.",
+    ),
+]
 Mpp = Annotated[
     float | None,
     typer.Option(
@@ -93,6 +117,41 @@ class MaskWish:
 
     choices: "TissueChoices"
     file: Path | None = None
+
+
+@dataclass(frozen=True)
+class PatchWish:
+    """Which patches of a slide are wanted.
+
+    They are `size` pixels wide and one begins every `stride`, in pixels of `at` micrometres; a
+    share of `least` is tissue. `mpp` is the slide's resolution, where the user says it.
+    """
+
+    mask: MaskWish
+    mpp: float | None
+    at: float
+    size: int
+    stride: int
+    least: float
+
+    def grid(self, slide: "Slide") -> "PatchGrid":
+        """Return the grid of a slide.
+
+        Raises:
+            UserError: It has no resolution (E1301), or the grid too many places (E1304).
+        """
+        from tcc.compiler.slides import patch_grid, slide_file
+
+        scale = self.at / slide_file.resolution(slide)
+        span = max(1, round(self.size * scale))
+        return patch_grid.grid(slide, span, min(span, max(1, round(self.stride * scale))))
+
+
+def stride_within(size: int, stride: int | None) -> int:
+    """Return from where to where patches of a size lie; no farther than they are wide (E0601)."""
+    if (stride or size) > size:
+        raise fail("E0601", "--stride is at most --patch: nothing is left out", typed("--stride"))
+    return stride or size
 
 
 def choices(mpp: float, rule: str, least: float, fill: float, grow: float) -> "TissueChoices":

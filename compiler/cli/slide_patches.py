@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcc.compiler.cli import slide_options
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.slide_options import (
+    At,
     FillHoles,
     Grow,
     LeastRegion,
@@ -17,9 +18,11 @@ from tcc.compiler.cli.slide_options import (
     MaskMpp,
     MaskWish,
     Mpp,
+    PatchWish,
     Rule,
+    SlidesArgument,
+    Stride,
 )
-from tcc.compiler.cli.slide_run import At, SlidesArgument, Stride
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import fail, whole_file
 
@@ -96,19 +99,20 @@ def patches(
     of a slide on one side of its split.
     """
     from tcc.compiler.slides import annotations as areas
-    from tcc.compiler.slides import training_patches
+    from tcc.compiler.slides import slide_file, training_patches
 
     report = Report(json, quiet, verbose)
     slide_options.check_stems(slides)
-    if stride and stride > patch:
-        raise fail("E0601", "--stride is at most --patch: nothing is left out", typed("--stride"))
+    step = slide_options.stride_within(patch, stride)
     atomic_files.check_folder(out, training_patches.ours)
     wish = MaskWish(slide_options.choices(mask_mpp, rule, least_region, fill_holes, grow))
     known = areas.classes(tumour or (), other or ())
-    request = _Request(wish, known, mpp, at, patch, stride or patch, least_tissue)
-    drawn = {path: areas.beside(path, annotations) for path in slides}
-    for path, file in drawn.items():
-        if file is None and not normal:
+    request = PatchWish(wish, mpp, at, patch, step, least_tissue)
+    for path in slides:
+        slide_file.check_there(path)
+    drawn = {path: _Drawn(areas.beside(path, annotations), known) for path in slides}
+    for path, each in drawn.items():
+        if each.file is None and not normal:
             _missing(path)
     with report.stages() as stages:
         found = [_labelled(report, stages, path, drawn[path], request) for path in slides]
@@ -121,14 +125,11 @@ def patches(
 
 
 @dataclass(frozen=True)
-class _Request:
-    mask: MaskWish
+class _Drawn:
+    """The file that says what of a slide is tumour, if one does, and what its classes mean."""
+
+    file: Path | None
     classes: "AreaClasses"
-    mpp: float | None
-    at: float
-    patch: int
-    stride: int
-    least: float
 
 
 def _missing(path: Path) -> None:
@@ -139,22 +140,19 @@ def _missing(path: Path) -> None:
 
 
 def _labelled(
-    report: Report, stages: Stages, path: Path, drawn: Path | None, request: _Request
+    report: Report, stages: Stages, path: Path, drawn: _Drawn, wish: PatchWish
 ) -> "LabelledGrid":
     import numpy as np
 
-    from tcc.compiler.slides import annotations, patch_grid, slide_file, training_patches
+    from tcc.compiler.slides import annotations, slide_file, training_patches
 
-    with slide_file.opened(path, request.mpp) as slide:
+    with slide_file.opened(path, wish.mpp) as slide:
         mpp = slide_file.resolution(slide)
-        tissue, _ = slide_options.found_mask(report, stages, slide, request.mask)
+        tissue, _ = slide_options.found_mask(report, stages, slide, wish.mask)
         inside = np.zeros(tissue.inside.shape, np.bool_)
-        if drawn:
-            inside = annotations.tumour(drawn, slide, tissue.side, request.classes)
-        scale = request.at / mpp
-        span = max(1, round(request.patch * scale))
-        grid = patch_grid.grid(slide, span, min(span, max(1, round(request.stride * scale))))
-        return training_patches.labelled(slide, mpp, grid, tissue, inside, request.least)
+        if drawn.file:
+            inside = annotations.tumour(drawn.file, slide, tissue.side, drawn.classes)
+        return training_patches.labelled(slide, mpp, wish.grid(slide), tissue, inside, wish.least)
 
 
 def _tell(

@@ -13,6 +13,7 @@ from tcc.compiler.cli.failures import Rejected
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.run import BundleArgument
 from tcc.compiler.cli.slide_options import (
+    At,
     FillHoles,
     Grow,
     LeastRegion,
@@ -21,8 +22,11 @@ from tcc.compiler.cli.slide_options import (
     MaskWish,
     Mpp,
     PatchOption,
+    PatchWish,
     Rule,
+    SlidesArgument,
     StepsOption,
+    Stride,
 )
 from tcc.compiler.cli.trusted_bundle import Trust
 from tcc.compiler.support import atomic_files
@@ -36,29 +40,6 @@ if TYPE_CHECKING:
     from tcc.compiler.slides.tissue_mask import TissueMask
     from tcc.compiler.slides.tumour_classes import TumourRule
 
-SlidesArgument = Annotated[
-    list[Path], typer.Argument(metavar="SLIDE", help="Slides' files.", show_default=False)
-]
-At = Annotated[
-    float,
-    typer.Option(
-        "--at",
-        metavar="UM",
-        min=0.01,
-        max=1000.0,
-        show_default=False,
-        help="Micrometres of a patch's pixel: those of the images that the network learned from.",
-    ),
-]
-Stride = Annotated[
-    int | None,
-    typer.Option(
-        metavar="PIXELS",
-        min=1,
-        show_default=False,
-        help="From a patch to the next; without it, `--patch`: less makes patches overlap.",
-    ),
-]
 MaskFile = Annotated[
     Path | None,
     typer.Option(
@@ -105,12 +86,7 @@ class SlideRequest:
     bundle: "Bundle"
     device: "Device"
     rule: "TumourRule"
-    mask: MaskWish
-    mpp: float | None
-    at: float
-    patch: int
-    stride: int
-    least: float
+    patches: PatchWish
     skips: bool
     workers: int
     out: Path
@@ -161,12 +137,9 @@ def run(
     if not judged.said:
         report.note(f"tumour by its label: {', '.join(judged.labels[n] for n in judged.classes)}")
     size = patch or max(found.input.type.shape[1:])
-    if (stride or size) > size:
-        raise fail("E0601", "--stride is at most --patch: nothing is left out", typed("--stride"))
-    request = SlideRequest(
-        found, device, judged, MaskWish(wish, mask), mpp, at, size, stride or size, least_tissue,
-        skip_damaged, workers, out, steps,
-    )  # fmt: skip
+    step = slide_options.stride_within(size, stride)
+    cut = PatchWish(MaskWish(wish, mask), mpp, at, size, step, least_tissue)
+    request = SlideRequest(found, device, judged, cut, skip_damaged, workers, out, steps)
     with report.stages() as stages:
         documents, problems = _each(report, stages, request, slides)
         stages.end()
@@ -204,7 +177,7 @@ def _one(report: Report, stages: Stages, request: SlideRequest, path: Path) -> d
 
     place = request.out / path.stem
     atomic_files.check_folder(place, slide_results.ours)
-    with slide_file.opened(path, request.mpp, skips=request.skips) as slide:
+    with slide_file.opened(path, request.patches.mpp, skips=request.skips) as slide:
         job, mask = _job(report, stages, request, slide)
         blocks = slide_job.blocks_of(job, slide)
         with slide_job.working_folder(request.out, job) as folder:
@@ -227,19 +200,16 @@ def _job(
     from tcc.compiler.slides import patch_grid, slide_file, slide_pictures
     from tcc.compiler.slides.slide_job import SlideJob
 
-    mpp = slide_file.resolution(slide)
-    mask, way = slide_options.found_mask(report, stages, slide, request.mask)
-    scale = request.at / mpp
-    span = max(1, round(request.patch * scale))
-    stride = min(span, max(1, round(request.stride * scale)))
-    grid = patch_grid.grid(slide, span, stride)
+    mpp, wish = slide_file.resolution(slide), request.patches
+    mask, way = slide_options.found_mask(report, stages, slide, wish.mask)
+    grid = wish.grid(slide)
     if request.steps and way:
-        pictures = slide_pictures.steps(way, grid, request.least)
+        pictures = slide_pictures.steps(way, grid, wish.least)
         slide_options.write_steps(request.steps, pictures)
-    kept = patch_grid.kept(grid, mask, request.least)
+    kept = patch_grid.kept(grid, mask, wish.least)
     about = request.rule.output
     job = SlideJob(
-        slide.path, mpp, grid, request.patch, kept, request.bundle, request.device, about,
+        slide.path, mpp, grid, wish.size, kept, request.bundle, request.device, about,
         request.skips,
     )  # fmt: skip
     return job, mask

@@ -160,13 +160,19 @@ def resolution(slide: Slide) -> float:
     raise fail("E1301", message, whole_file(str(slide.path)), help=help)
 
 
+def check_there(path: Path) -> None:
+    """Refuse a slide that does not exist (E1300)."""
+    if not path.is_file():
+        where = whole_file(str(path))
+        raise fail("E1300", "there is no such slide", where, help="name a slide's file")
+
+
 def _open(path: Path, mpp: float | None) -> Slide:
     for name in ("openslide", "tifffile", "scipy"):
         if find_spec(name) is None:
             raise MissingTool(Tool(_PACKAGES[name], "read slides", None))
+    check_there(path)
     where = whole_file(str(path))
-    if not path.is_file():
-        raise fail("E1300", "there is no such slide", where, help="name a slide's file")
     library: Any = import_module("openslide")
     try:
         if library.OpenSlide.detect_format(str(path)) is None:

@@ -115,6 +115,13 @@ def test_annotations_that_do_not_say_what_is_tumour(tcc, slide, home, name, text
     assert not (home / "patches").exists()
 
 
+def test_a_slide_that_is_not_there(tcc, slide):
+    done = tcc("slide", "patches", "s.tif", "none.tif", *WORDS)
+    assert done.code == 2
+    assert "error[E1300]: there is no such slide" in done.err
+    assert "none.tif" in done.err
+
+
 def test_classes_that_are_named(tcc, slide, home):
     own = home / "drawn"
     own.mkdir()
