@@ -30,7 +30,7 @@ def print_all(
     averages = [each.averages(drawn) for each in found]
     rows = []
     for each, bounds in zip(found, averages, strict=True):
-        scores, within = each.scores, each.accuracy_bounds
+        scores, within = each.scores, each.judged.accuracy_bounds
         rows.append(
             (
                 each.name,
@@ -38,7 +38,7 @@ def print_all(
                 f"{scores.accuracy:.2%}" + (f" ({percent(within)})" if within else ""),
                 shown(scores.macro.f1, bounds["macro_f1"]),
                 shown(scores.weighted.f1, bounds["weighted_f1"]),
-                shown(each.area(False), bounds["macro_auc"]),
+                shown(each.judged.area(False), bounds["macro_auc"]),
             )
         )
     images = f"{found[0].scores.images:,} images, 95% intervals"

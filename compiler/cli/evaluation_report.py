@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.operating_point import OperatingPoint
     from tcc.compiler.reference.classification_metrics import ClassScores, Interval, Scores
     from tcc.compiler.reference.confidence_intervals import Bounds
+    from tcc.compiler.reference.judged_classes import JudgedClasses
 
 TIES = "the largest output, of equal ones the first"
 
@@ -54,62 +55,17 @@ class EvaluationReport:
         return self.found.given.labels
 
     @cached_property
-    def areas(self) -> "tuple[float | None, ...]":
-        """The area under each class's ROC curve, against all others."""
-        from tcc.compiler.reference import roc_curve
+    def judged(self) -> "JudgedClasses":
+        """What the images were taken for."""
+        from tcc.compiler.reference.judged_classes import JudgedClasses
 
-        odds = self._odds
-        holds = self.found.given.holds
-        return (None,) * len(self.labels) if odds is None else roc_curve.areas(odds, holds)
-
-    def area(self, weighted: bool) -> float | None:
-        """Return the mean of the areas that there are."""
-        from tcc.compiler.reference.classification_metrics import mean
-
-        known = [
-            (area, each.support if weighted else 1)
-            for area, each in zip(self.areas, self.scores.classes, strict=True)
-            if area is not None
-        ]
-        return mean([a for a, _ in known], [w for _, w in known]) if known else None
-
-    @property
-    def accuracy_bounds(self) -> "Bounds | None":
-        """The exact interval of the accuracy."""
-        from tcc.compiler.reference.confidence_intervals import of_share
-
-        return of_share(self.scores.correct, self.scores.images)
-
-    @cached_property
-    def class_bounds(self) -> "tuple[tuple[Bounds | None, Bounds | None, Bounds | None], ...]":
-        """The intervals of each class's sensitivity, specificity and area."""
-        from tcc.compiler.reference.confidence_intervals import of_area, of_share
-
-        total = self.scores.images
-        found = []
-        for each, area, column in zip(
-            self.scores.classes, self.areas, range(len(self.labels)), strict=True
-        ):
-            others = total - each.support
-            hits = int((self.found.taken & self.found.given.holds)[:, column].sum())
-            passed = others - (each.predicted - hits)
-            bounds = of_area(area, each.support, others)
-            found.append((of_share(hits, each.support), of_share(passed, others), bounds))
-        return tuple(found)
+        found = self.found
+        odds = found.odds(self.point.temperature if self.point else 1.0)
+        return JudgedClasses(self.labels, found.given.holds, found.taken, odds, self.scores)
 
     def averages(self, drawn: Resampling) -> "dict[str, Bounds | None]":
         """Return the intervals of averages over classes, by a bootstrap."""
-        from tcc.compiler.reference import confidence_intervals as intervals
-
-        odds, taken = self._odds, self.found.taken
-        if odds is None:
-            return dict.fromkeys(intervals.AVERAGES)
-        count = drawn.count or intervals.RESAMPLES
-        return intervals.of_averages(odds, self.found.given.holds, taken, count, drawn.seed)
-
-    @cached_property
-    def _odds(self) -> Any:
-        return self.found.odds(self.point.temperature if self.point else 1.0)
+        return self.judged.averages(drawn.count, drawn.seed)
 
     @property
     def log_loss(self) -> float | None:
@@ -147,20 +103,28 @@ def document(
         "correct": scores.correct,
         "interval": asdict(within) if within else None,
         "log_loss": found.log_loss,
+        **figures(found.judged, averages),
+    }
+
+
+def figures(found: "JudgedClasses", averages: "dict[str, Bounds | None]") -> dict[str, Any]:
+    """Return what `--json` prints of classes and their averages."""
+    scores = found.scores
+    return {
         "macro": asdict(scores.macro),
         "weighted": asdict(scores.weighted),
         "auc": {"macro": found.area(False), "weighted": found.area(True)},
         "intervals": {
             "level": 0.95,
-            "accuracy": _bounds(found.accuracy_bounds),
-            "averages": {name: _bounds(each) for name, each in averages.items()},
+            "accuracy": bounds(found.accuracy_bounds),
+            "averages": {name: bounds(each) for name, each in averages.items()},
         },
         "classes": [_class(found, index, each) for index, each in enumerate(scores.classes)],
         "confusion": [list(row) for row in scores.confusion] or None,
     }
 
 
-def _class(found: EvaluationReport, index: int, each: "ClassScores") -> dict[str, Any]:
+def _class(found: "JudgedClasses", index: int, each: "ClassScores") -> dict[str, Any]:
     hits, passed, area = found.class_bounds[index]
     return {
         "index": index,
@@ -172,14 +136,15 @@ def _class(found: EvaluationReport, index: int, each: "ClassScores") -> dict[str
         "specificity": each.specificity if passed else None,
         "auc": found.areas[index],
         "intervals": {
-            "sensitivity": _bounds(hits),
-            "specificity": _bounds(passed),
-            "auc": _bounds(area),
+            "sensitivity": bounds(hits),
+            "specificity": bounds(passed),
+            "auc": bounds(area),
         },
     }
 
 
-def _bounds(found: "Bounds | None") -> dict[str, float] | None:
+def bounds(found: "Bounds | None") -> dict[str, float] | None:
+    """Return an interval as a document has it."""
     return asdict(found) if found else None
 
 

@@ -9,6 +9,7 @@ from tcc.compiler.cli.report import Report, TableCell
 if TYPE_CHECKING:
     from tcc.compiler.reference.classification_metrics import Interval, Rates
     from tcc.compiler.reference.confidence_intervals import Bounds
+    from tcc.compiler.reference.judged_classes import JudgedClasses
 
 MATRIX = 12
 """Most classes whose confusion matrix is printed whole."""
@@ -36,22 +37,24 @@ def print_one(report: Report, found: EvaluationReport, drawn: Resampling) -> dic
     report.text(_accuracy(found, within))
     if not report.quiet:
         _print_point(report, found)
-        _print_classes(report, found)
-        _print_bounds(report, found, averages)
-        _print_confusion(report, found)
+        print_classes(report, found.judged, averages)
     if found.saturation:
         saturation.tell(report, found.saturation)
     return document(found, within, averages)
 
 
 def _accuracy(found: EvaluationReport, within: "Interval | None") -> str:
-    scores = found.scores
-    text = f"accuracy {scores.accuracy:.2%}, {scores.correct:,} of {scores.images:,} images"
-    if found.accuracy_bounds:
-        text += f" (95% interval {percent(found.accuracy_bounds)})"
+    text = accuracy(found.judged, "images")
     if within:
         text += f" ({within.level:.0%} of resamples within {within.low:.2%} and {within.high:.2%})"
     return text
+
+
+def accuracy(found: "JudgedClasses", what: str) -> str:
+    """Return the share of items that were taken for what they are; `what` are these."""
+    scores, within = found.scores, found.accuracy_bounds
+    text = f"accuracy {scores.accuracy:.2%}, {scores.correct:,} of {scores.images:,} {what}"
+    return text + (f" (95% interval {percent(within)})" if within else "")
 
 
 def percent(bounds: "Bounds") -> str:
@@ -94,7 +97,26 @@ def _print_point(report: Report, found: EvaluationReport) -> None:
         report.text(f"stored in {found.stored}")
 
 
-def _print_classes(report: Report, found: EvaluationReport) -> None:
+def print_classes(
+    report: Report,
+    found: "JudgedClasses",
+    averages: "dict[str, Bounds | None]",
+    what: str = "images",
+) -> None:
+    """Print classes, averages and the confusion matrix.
+
+    Args:
+        report: Where results are told.
+        found: The classes.
+        averages: The intervals of averages by name.
+        what: What was taken for classes.
+    """
+    _print_rates(report, found)
+    _print_bounds(report, found, averages, what)
+    _print_confusion(report, found, what)
+
+
+def _print_rates(report: Report, found: "JudgedClasses") -> None:
     scores = found.scores
     rows: list[tuple[TableCell, ...]] = [
         (label, *_rates(c.rates), c.support)
@@ -112,7 +134,7 @@ def _rates(rates: "Rates") -> tuple[str, ...]:
 
 
 def _print_bounds(
-    report: Report, found: EvaluationReport, averages: "dict[str, Bounds | None]"
+    report: Report, found: "JudgedClasses", averages: "dict[str, Bounds | None]", what: str
 ) -> None:
     """Print sensitivity, specificity and area of each class, and the averages, with intervals."""
     rows = []
@@ -123,7 +145,7 @@ def _print_bounds(
             specificity = shown(each.specificity if passed else None, passed)
             rows.append((label, sensitivity, specificity, shown(area, bounds)))
     report.text("")
-    report.text("95% intervals: exact for shares of images, of averages by resampling")
+    report.text(f"95% intervals: exact for shares of {what}, of averages by resampling")
     report.table(("class", "sensitivity", "specificity", "ROC-AUC"), rows)
     report.text("")
     lines = []
@@ -137,13 +159,13 @@ def _print_bounds(
     report.table(("", "precision", "recall", "F1", "ROC-AUC"), lines)
 
 
-def _print_confusion(report: Report, found: EvaluationReport) -> None:
+def _print_confusion(report: Report, found: "JudgedClasses", what: str) -> None:
     labels, confusion = found.labels, found.scores.confusion
     if not confusion:
         return
     report.text("")
     if len(labels) > MATRIX:
-        _print_confused(report, found)
+        _print_confused(report, found, what)
         return
     report.text("rows: the class; columns: what it was taken for")
     lines: list[tuple[TableCell, ...]] = [
@@ -152,7 +174,7 @@ def _print_confusion(report: Report, found: EvaluationReport) -> None:
     report.table(("", *labels), lines)
 
 
-def _print_confused(report: Report, found: EvaluationReport) -> None:
+def _print_confused(report: Report, found: "JudgedClasses", what: str) -> None:
     """Print the pairs of classes that are taken for each other most often."""
     labels = found.labels
     pairs = [
@@ -164,4 +186,4 @@ def _print_confused(report: Report, found: EvaluationReport) -> None:
     pairs.sort(key=lambda pair: -pair[0])
     if pairs:
         rows = [(truth, taken, count) for count, truth, taken in pairs[:CONFUSED]]
-        report.table(("class", "taken for", "images"), rows)
+        report.table(("class", "taken for", what), rows)

@@ -109,7 +109,7 @@ def of_averages(
         drawn = rng.multinomial(images, np.full(images, 1 / images), min(step, count - first))
         found.append(_averages(odds, holds, taken, drawn.astype(np.float64)))
     made = np.concatenate(found)
-    return {name: _between(made[:, index]) for index, name in enumerate(AVERAGES)}
+    return {name: between(made[:, index]) for index, name in enumerate(AVERAGES)}
 
 
 def _averages(odds: Values, holds: Truth, taken: Truth, drawn: Values) -> Values:
@@ -134,7 +134,11 @@ def _ratios(part: Values, whole: Values, otherwise: float = 0.0) -> Values:
     return found
 
 
-def _between(figures: Values) -> Bounds | None:
+def between(figures: Values) -> Bounds | None:
+    """Return the percentiles of a bootstrap's figures; None where no two of them differ.
+
+    Figures that are NaN are of resamples that have none.
+    """
     known = figures[np.isfinite(figures)]
     if not known.size or np.ptp(known) == 0:
         return None
