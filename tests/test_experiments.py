@@ -192,3 +192,13 @@ def test_an_experiment_runs_end_to_end_and_goes_on(root, tmp_path):
     shutil.rmtree(tmp_path / "build")
     assert run("--add") == (0, "")
     assert pages() == first
+    again = "{name: again, spec: bright.yaml, recipe: {epochs: 3}}"
+    (tmp_path / "drawn.yaml").write_text(DECLARED[:-2] + f", {again}]\n")
+    code, said = run("--resume", "--add")
+    assert code == 0, said
+    known, new = json.loads(pages()["drawn.json"])["runs"].values()
+    assert (known, new["epochs"]) == (figures, 3)
+    assert len(list((tmp_path / "build").rglob("training"))) == 1  # what is known is not trained
+    rows = pages()["drawn.md"].decode()
+    assert "| bright | " in rows
+    assert "| again | " in rows
