@@ -106,7 +106,7 @@ def _aarch64(name: str, title: str, cpu: str) -> Machine:
 
 def _x86_64(name: str, title: str) -> Machine:
     return Machine(
-        target=_target(name, title),
+        target=_target(name, title, WITH_DIRECT),
         llvm={"mtriple": "x86_64-linux-gnu", "mcpu": "x86-64-v2"},
         arch="x86_64",
         abi="",

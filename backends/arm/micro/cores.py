@@ -8,7 +8,7 @@ from tcc.backends.arm.micro.records import (
     MicroKernel,
     Vector,
 )
-from tcc.backends.arm.micro.winograd import LevelWinograd, Winograd
+from tcc.backends.arm.micro.winograd import LevelWinograd, WideWinograd, Winograd
 
 DEPTHWISE = Depthwise("depthwise")
 VECTOR = Vector("vector")
@@ -23,6 +23,9 @@ FLOAT_X86 = FloatMatrix("float_x86", filters=8, pixels=32)
 FLOAT_DEPTHWISE_X86 = FloatDepthwise("float_depthwise_x86", lanes=16, columns=1)
 WINOGRAD_NEON = Winograd(
     "winograd_neon", filters=4, product=1.33, direct=1.28, pixels=700, outputs=400, weights=150
+)
+WINOGRAD_X86 = WideWinograd(
+    "winograd_x86", filters=16, product=0.1, direct=0.1, pixels=70, outputs=20, weights=5
 )
 LEVEL_WINOGRAD_NEON = LevelWinograd(
     "winograd_levels_neon",
@@ -48,6 +51,6 @@ CORES: dict[str, tuple[MicroKernel, ...]] = {
     "cortex_a72": (DEPTHWISE, VECTOR, SMULL),
     "cortex_a76": (DEPTHWISE, VECTOR, SDOT),
     "generic": (DEPTHWISE, VECTOR, SMULL),
-    "x86_64_v2": (DEPTHWISE_X86, VECTOR, X86, FLOAT_DEPTHWISE_X86, FLOAT_X86),
+    "x86_64_v2": (DEPTHWISE_X86, VECTOR, X86, WINOGRAD_X86, FLOAT_DEPTHWISE_X86, FLOAT_X86),
 }
 """By the names that zig gives processors; `generic` is any 64-bit ARM."""

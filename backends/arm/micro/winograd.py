@@ -1,4 +1,4 @@
-"""Convolutions by Winograd's method: `c/winograd_floats.h` and `c/winograd_levels.h`."""
+"""Convolutions by Winograd's method: `c/winograd_floats.h`, `winograd_x86.c`, `winograd_levels.h`."""
 
 from dataclasses import dataclass
 from math import prod
@@ -64,6 +64,11 @@ class WinogradTiles(MicroKernel):
         """Return the channels of one sum, each counted once for each phase."""
         return window.channels * prod(window.stride)
 
+    @classmethod
+    def calls(cls, window: MicroWindow) -> int:
+        """Return how many calls write a band's points: one for each channel."""
+        return window.channels
+
     def fits(self, window: MicroWindow) -> bool:
         """Whether the points of a few tiles have room."""
         return self.rows(window) * 2 * self.lanes <= self.far
@@ -77,9 +82,14 @@ class WinogradTiles(MicroKernel):
         """Return how many tiles cover a map."""
         return prod(-(-n // TILE_SIDE) for n in window.out)
 
+    @classmethod
+    def most(cls, _window: MicroWindow) -> int:
+        """Return the most tiles of a band."""
+        return MOST_TILES
+
     def band(self, window: MicroWindow) -> int:
         """Return how many tiles are computed at once: as many as a second cache holds."""
-        fit = max(QUAD, min(MOST_TILES, self.near // self.rows(window) // QUAD * QUAD))
+        fit = max(QUAD, min(self.most(window), self.near // self.rows(window) // QUAD * QUAD))
         tiles = self.tiles(window)
         each = -(-tiles // -(-tiles // fit))
         return min(tiles, -(-each // QUAD) * QUAD)
@@ -121,6 +131,30 @@ class Winograd(WinogradTiles):
             and window.dilation == (1, 1)
             and self.fits(window)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class WideWinograd(Winograd):
+    """Of floats, where vectors hold channels: `c/winograd_x86.c`."""
+
+    lanes: ClassVar[int] = 1
+    group: ClassVar[int] = 16
+
+    @classmethod
+    def calls(cls, window: MicroWindow) -> int:
+        """Return how many calls write a band's points: one for each group of phases."""
+        return -(-cls.phases(window) // cls.group)
+
+    @classmethod
+    def rows(cls, window: MicroWindow) -> int:
+        """Return how many numbers a tile's points are, of whole groups of phases."""
+        # With room for a line of a cache between points of four tiles, who else share its sets.
+        return cls.points(window) * (cls.calls(window) * cls.group + QUAD)
+
+    @classmethod
+    def most(cls, window: MicroWindow) -> int:
+        """Return the most tiles of a band: their sums are as many for any number of points."""
+        return MOST_TILES * 36 // cls.points(window) // QUAD * QUAD
 
 
 @dataclass(frozen=True, slots=True)

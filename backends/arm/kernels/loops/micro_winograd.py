@@ -80,10 +80,10 @@ def _bands(
     w, record, shared = kernel.window, kernel.record, kernel.macs >= PARALLEL
     pixels, block_of = record.symbols
     with tir.pieces(kernel.tiles, kernel.band) as (first, count):
-        with tir.loop(w.channels, parallel=shared) as channel:
+        with tir.loop(record.calls(w), parallel=shared) as channels:
             tir.call(
                 pixels, tir.address(source, 0), tir.address(points, 0), tir.address(window, 0),
-                first, count, channel, kernel.pitch,
+                first, count, channels, kernel.pitch,
             )  # fmt: skip
         with tir.loop(kernel.padded // record.filters, parallel=shared) as block:
             f = block * record.filters

@@ -88,15 +88,11 @@ static void read_band(const depthwise_plane *p, const float *plane, int y, int r
     int stride = w->stride_x, columns = p->columns;
     for (int i = 0; i < rows; i++, y++)
         for (int k = 0; k < stride; k++, band += columns) {
-            int x = k - w->left, first = x < 0 ? (-x + stride - 1) / stride : 0;
-            int last = x < w->width ? (w->width - 1 - x) / stride + 1 : 0;
-            last = y < 0 || y >= w->height ? 0 : micro_least(last, columns);
-            first = micro_least(first, columns);
-            last = micro_most(first, last);
-            fill_zeros(band, first);
-            copy_every(band + first, plane + (ptrdiff_t)y * w->width + (x + first * stride),
-                       last - first, stride);
-            fill_zeros(band + last, columns - last);
+            if (y < 0 || y >= w->height)
+                fill_zeros(band, columns);
+            else
+                read_columns(plane + (ptrdiff_t)y * w->width, w->width, k - w->left, stride, columns,
+                             band);
         }
 }
 

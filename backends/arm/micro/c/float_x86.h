@@ -91,4 +91,50 @@ static inline void fill_zeros(float *to, int count)
         to[u] = 0;
 }
 
+/* Copy every `step`-th number of a row from column `x` on, with zeros for those that lie outside. */
+static inline void read_columns(const float *row, int width, int x, int step, int count, float *to)
+{
+    int first = micro_least(x < 0 ? (-x + step - 1) / step : 0, count);
+    int last = micro_most(first, x < width ? micro_least(count, (width - 1 - x) / step + 1) : 0);
+    fill_zeros(to, first);
+    copy_every(to + first, row + (x + first * step), last - first, step);
+    fill_zeros(to + last, count - last);
+}
+
+/* Four numbers from each of LANES / 4 places that are `step` apart. */
+static inline vector load_fours(const float *from, ptrdiff_t step)
+{
+#if defined(__AVX512F__)
+    __m512 x = _mm512_castps128_ps512(_mm_loadu_ps(from));
+    x = _mm512_insertf32x4(x, _mm_loadu_ps(from + step), 1);
+    x = _mm512_insertf32x4(x, _mm_loadu_ps(from + 2 * step), 2);
+    return _mm512_insertf32x4(x, _mm_loadu_ps(from + 3 * step), 3);
+#elif defined(__AVX2__)
+    return _mm256_loadu2_m128(from + step, from);
+#else
+    (void)step;
+    return load(from);
+#endif
+}
+
+static inline void store_fours(float *to, ptrdiff_t step, vector x)
+{
+    float all[LANES];
+    store(all, x);
+    UNROLL
+    for (int i = 0; i < LANES; i += 4, to += step)
+        *(loose_four *)to = *(const loose_four *)(all + i);
+}
+
+/* Number 4 * l + j of x[i] and number 4 * l + i of x[j] change places. */
+static inline void turn_fours(vector *x)
+{
+    vector a = OF_VECTORS(unpacklo)(x[0], x[1]), b = OF_VECTORS(unpackhi)(x[0], x[1]);
+    vector c = OF_VECTORS(unpacklo)(x[2], x[3]), d = OF_VECTORS(unpackhi)(x[2], x[3]);
+    x[0] = OF_VECTORS(shuffle)(a, c, 0x44);
+    x[1] = OF_VECTORS(shuffle)(a, c, 0xee);
+    x[2] = OF_VECTORS(shuffle)(b, d, 0x44);
+    x[3] = OF_VECTORS(shuffle)(b, d, 0xee);
+}
+
 #endif

@@ -6,15 +6,12 @@
  * A filter of stride 2 is four of stride 1, one for each phase of rows and columns: tap s * i + u of
  * a filter is tap i of its phase u, which reads every s-th pixel. With r taps a side, n = r + 3
  * points and n * n products do for the 16 outputs of a tile and channel, which else take 16 * r * r.
- * Points are 0, 1, -1, 2, -2, for n = 7 also 1/2, and infinity; Lavin and Gray, arXiv 1509.09308.
  */
 #include "float_rows.h"
 #include "winograd_tiles.h"
 
 enum {
     CHANNELS = 32, /* phases of channels whose weights are transformed at once */
-    MOST_TAPS = 4,
-    MOST_POINTS = 7,
     MOST_PHASES = 2, /* of rows, and of columns */
 };
 
@@ -24,44 +21,24 @@ enum {
     MOST = 4,  /* they are at most bounds[1] */
 };
 
-typedef float32x4_t four;
+typedef float32x4_t four, vector;
+
+enum { LANES = 4 };
+
+static inline four load(const float *from) { return vld1q_f32(from); }
+
+static inline void store(float *to, four x) { vst1q_f32(to, x); }
+
+static inline four repeated(float x) { return vdupq_n_f32(x); }
+
+static inline four times(four a, float c) { return vmulq_n_f32(a, c); }
 
 /* a + b * c, in one instruction: of vmlaq_n_f32 the compiler makes two. */
 static inline four plus(four a, four b, float c) { return vfmaq_f32(a, b, vdupq_n_f32(c)); }
 
-static inline int taps_of(const micro_window *w)
-{
-    return (w->kernel_width + w->stride_x - 1) / w->stride_x;
-}
+#include "winograd_points.h"
 
 /* ---- what tiles read */
-
-static inline void points_of_pixels(const four *d, four *t, int points)
-{
-    if (points == 6) {
-        four even = plus(d[4], d[2], -4), odd = plus(d[3], d[1], -4);
-        four near = vmulq_n_f32(vsubq_f32(d[4], d[2]), 1 / 24.f);
-        four far = vsubq_f32(d[3], d[1]);
-        t[0] = plus(plus(d[0], d[2], -1.25f), d[4], .25f);
-        t[1] = vmulq_n_f32(vaddq_f32(even, odd), -1 / 6.f);
-        t[2] = vmulq_n_f32(vsubq_f32(even, odd), -1 / 6.f);
-        t[3] = plus(near, far, 1 / 12.f);
-        t[4] = plus(near, far, -1 / 12.f);
-        t[5] = plus(plus(d[5], d[3], -5), d[1], 4);
-    } else {
-        four p0 = plus(plus(d[4], d[2], -5), d[0], 4), p1 = plus(plus(d[5], d[3], -5), d[1], 4);
-        four p2 = plus(plus(d[6], d[4], -5), d[2], 4);
-        four u0 = plus(d[3], d[1], -4), u1 = plus(d[4], d[2], -4), u2 = plus(d[5], d[3], -4);
-        four v0 = vsubq_f32(d[3], d[1]), v1 = vsubq_f32(d[4], d[2]), v2 = vsubq_f32(d[5], d[3]);
-        t[0] = plus(p1, p0, -.5f);
-        t[1] = plus(plus(u2, u1, .5f), u0, -.5f);
-        t[2] = plus(plus(u2, u1, -1.5f), u0, .5f);
-        t[3] = plus(vsubq_f32(v2, v0), v1, 1.5f);
-        t[4] = plus(vaddq_f32(v2, v0), v1, -2.5f);
-        t[5] = p1;
-        t[6] = plus(p2, p1, -.5f);
-    }
-}
 
 /* Four tiles of a row; `step` numbers lie between two points' results. */
 static inline void transform_pixels(float (*rows)[COLUMNS], float *to, ptrdiff_t step, int points)
@@ -134,80 +111,6 @@ int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int
     return 0;
 }
 
-/* ---- weights */
-
-static inline void points_of_taps(const four *g, four *t, int points)
-{
-    if (points == 6) {
-        /* Pixels have the factors: there are more filters than tiles where this is dear. */
-        four ends = vaddq_f32(g[0], g[2]), wide = plus(g[0], g[2], 4);
-        t[0] = g[0];
-        t[1] = vaddq_f32(ends, g[1]);
-        t[2] = vsubq_f32(ends, g[1]);
-        t[3] = plus(wide, g[1], 2);
-        t[4] = plus(wide, g[1], -2);
-        t[5] = g[2];
-    } else {
-        four even = vaddq_f32(g[0], g[2]), odd = vaddq_f32(g[1], g[3]);
-        four wide = plus(g[0], g[2], 4), far = plus(g[1], g[3], 4);
-        t[0] = vmulq_n_f32(g[0], -.5f);
-        t[1] = vmulq_n_f32(vaddq_f32(even, odd), -1 / 3.f);
-        t[2] = vmulq_n_f32(vsubq_f32(even, odd), 1 / 9.f);
-        t[3] = vmulq_n_f32(plus(wide, far, 2), 1 / 36.f);
-        t[4] = vmulq_n_f32(plus(wide, far, -2), -1 / 60.f);
-        t[5] = vmulq_n_f32(plus(plus(plus(g[0], g[1], .5f), g[2], .25f), g[3], .125f), 32 / 45.f);
-        t[6] = g[3];
-    }
-}
-
-/* Taps of a phase of one channel of a block, those beyond the filter zero. */
-ALWAYS_INLINE void transform_taps(const micro_window *w, const float *weights, int phase, float *to,
-                                  ptrdiff_t step, int stride, int points)
-{
-    int u = phase / stride, v = phase % stride, taps = points - SIDE + 1;
-    int width = stride == 1 ? taps : w->kernel_width;
-    four between[MOST_TAPS][MOST_POINTS];
-    UNROLL
-    for (int i = 0; i < taps; i++) {
-        four g[MOST_TAPS];
-        UNROLL
-        for (int j = 0; j < taps; j++) {
-            int y = i * stride + u, x = j * stride + v;
-            int there = stride == 1 || (y < w->kernel_height && x < width);
-            g[j] = there ? vld1q_f32(weights + (y * width + x) * FILTERS) : vdupq_n_f32(0);
-        }
-        points_of_taps(g, between[i], points);
-    }
-    UNROLL
-    for (int j = 0; j < points; j++) {
-        four g[MOST_TAPS], t[MOST_POINTS];
-        UNROLL
-        for (int i = 0; i < taps; i++)
-            g[i] = between[i][j];
-        points_of_taps(g, t, points);
-        UNROLL
-        for (int i = 0; i < points; i++)
-            vst1q_f32(to + (i * points + j) * step, t[i]);
-    }
-}
-
-/* Transform the weights of some phases of channels of a block: for each point and phase FILTERS. */
-static void transform_weights(const micro_window *w, const float *weights, int first, int count,
-                              float *to)
-{
-    int phases = w->stride_x * w->stride_x, taps = w->kernel_height * w->kernel_width;
-    for (int k = 0; k < count; k++) {
-        int channel = (first + k) / phases, phase = (first + k) % phases;
-        const float *from = weights + (ptrdiff_t)channel * taps * FILTERS;
-        if (phases == 1 && taps_of(w) == 3)
-            transform_taps(w, from, phase, to + k * FILTERS, count * FILTERS, 1, 6);
-        else if (taps_of(w) == 3)
-            transform_taps(w, from, phase, to + k * FILTERS, count * FILTERS, w->stride_x, 6);
-        else
-            transform_taps(w, from, phase, to + k * FILTERS, count * FILTERS, w->stride_x, 7);
-    }
-}
-
 /* ---- products */
 
 /* Some vectors of tiles of one point; `vectors` is a constant of each call. */
@@ -249,22 +152,6 @@ static void add_point(const float *pixels, int pitch, const float *weights, int 
 }
 
 /* ---- results */
-
-static inline void outputs_of_points(const four *m, four *y, int points)
-{
-    four even = vaddq_f32(m[1], m[2]), odd = vsubq_f32(m[1], m[2]);
-    four wide = vaddq_f32(m[3], m[4]), far = vsubq_f32(m[3], m[4]);
-    y[0] = vaddq_f32(vaddq_f32(m[0], even), wide);
-    y[1] = plus(odd, far, 2);
-    y[2] = plus(even, wide, 4);
-    y[3] = plus(vaddq_f32(odd, m[points - 1]), far, 8);
-    if (points == 7) {
-        y[0] = vaddq_f32(y[0], m[5]);
-        y[1] = plus(y[1], m[5], .5f);
-        y[2] = plus(y[2], m[5], .25f);
-        y[3] = plus(y[3], m[5], .125f);
-    }
-}
 
 typedef struct {
     const micro_window *window;
@@ -325,7 +212,7 @@ int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *
     int plane = (tiles + 3) / 4 * 4 + 4;
     for (int channel = 0; channel < all; channel += CHANNELS) {
         int count = micro_least(CHANNELS, all - channel);
-        transform_weights(w, weights, channel, count, transformed);
+        transform_weights(w, weights, channel, count, transformed, count * FILTERS);
         for (int p = 0; p < points * points; p++)
             add_point(pixels + ((ptrdiff_t)p * all + channel) * pitch, pitch,
                       transformed + p * count * FILTERS, count, channel == 0,

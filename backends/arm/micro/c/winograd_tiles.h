@@ -4,9 +4,12 @@
 
 #include "micro.h"
 
+#ifndef FILTERS
+#define FILTERS 4 /* of a block */
+#endif
+
 enum {
     SIDE = 4,     /* outputs of a tile's side */
-    FILTERS = 4,  /* of a block */
     TILES = 64,   /* most tiles of a call */
     RUN = 16,     /* most tiles of a row that are read at once */
     COLUMNS = 72, /* that these read, 3 + 4 beyond the last */

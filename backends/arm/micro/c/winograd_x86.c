@@ -1,0 +1,261 @@
+/* Winograd's convolution of floats for x86-64: tiles of 4x4 outputs, filters of 3x3 or 4x4 taps, those
+ * of stride 2 as phases (winograd_floats.h).
+ *
+ * Vectors hold channels of what pixels give, and filters of what weights and sums give, so that maps
+ * of few tiles fill them too. All forms write the same: for each point and tile the phases of
+ * channels, whole GROUPs.
+ */
+#include "float_x86.h"
+#define FILTERS 16
+#include "winograd_tiles.h"
+
+#define WINOGRAD(what) micro_winograd_x86_##what
+
+static inline vector times(vector a, float c) { return a * repeated(c); }
+
+static inline vector plus(vector a, vector b, float c) { return added(a, b, repeated(c)); }
+
+#include "winograd_points.h"
+
+enum {
+    LINE = 16,  /* numbers of a line of a cache */
+    GROUP = 16, /* phases of channels of which a call writes the points */
+    WIDE = FILTERS / LANES,
+    TOGETHER = LANES == 16 ? 12 : LANES == 8 ? 6 : 2, /* tiles whose sums are in registers */
+    AREA = 36,
+    SUMS = AREA * (TILES + 1) * FILTERS,  /* numbers of a band's sums */
+    TRANSFORMED = AREA * 33 * FILTERS,    /* numbers of weights that are transformed at once */
+};
+
+/* What becomes of results. */
+enum {
+    LEAST = 2, /* they are at least bounds[0] */
+    MOST = 4,  /* they are at most bounds[1] */
+};
+
+static inline int phases_of(const micro_window *w)
+{
+    return w->channels * w->stride_x * w->stride_x;
+}
+
+/* From one tile's phases to the next one's. */
+static inline ptrdiff_t tile_size(const micro_window *w)
+{
+    return (phases_of(w) + GROUP - 1) / GROUP * GROUP;
+}
+
+/* From one point's numbers to the next one's, for `lines` lines: an odd number,
+ * as those that a power of two apart share few sets of a cache. */
+static inline ptrdiff_t apart(ptrdiff_t lines) { return (lines | 1) * LINE; }
+
+/* ---- what tiles read */
+
+/* Write `columns` numbers that a phase reads of its row `row` from its column `x` on. */
+static inline void read_row(const micro_window *w, const float *map, int phase, int row, int x,
+                            int columns, float *to)
+{
+    int stride = w->stride_x, channel = phase / (stride * stride);
+    int y = row * stride + phase / stride % stride - w->top;
+    if (phase >= phases_of(w) || y < 0 || y >= w->height) {
+        fill_zeros(to, columns);
+        return;
+    }
+    map += ((ptrdiff_t)channel * w->height + y) * w->width;
+    read_columns(map, w->width, x * stride + phase % stride - w->left, stride, columns, to);
+}
+
+/* Write the points of LANES phases from `phase` on of the tiles of a run. */
+ALWAYS_INLINE void transform_run(const micro_window *w, const float *map, int phase,
+                                 const tile_run *run, float *to, ptrdiff_t step, int points)
+{
+    float rows[LANES][COLUMNS];
+    vector band[COLUMNS][MOST_POINTS];
+    int columns = (run->count + 1) * SIDE;
+    for (int i = 0; i < points; i++) {
+        for (int l = 0; l < LANES; l++)
+            read_row(w, map, phase + l, run->y + i, run->x, columns, rows[l]);
+        for (int x = 0; x < columns; x += 4) {
+            vector turned[4];
+            for (int k = 0; k < 4; k++)
+                turned[k] = load_fours(rows[k] + x, 4 * COLUMNS);
+            turn_fours(turned);
+            for (int k = 0; k < 4; k++)
+                band[x + k][i] = turned[k];
+        }
+    }
+    for (int x = 0; x < run->count * SIDE + points - SIDE; x++) {
+        vector t[MOST_POINTS];
+        points_of_pixels(band[x], t, points);
+        UNROLL
+        for (int i = 0; i < points; i++)
+            band[x][i] = t[i];
+    }
+    for (int k = 0; k < run->count; k++, to += tile_size(w))
+        for (int i = 0; i < points; i++) {
+            vector d[MOST_POINTS], t[MOST_POINTS];
+            UNROLL
+            for (int j = 0; j < points; j++)
+                d[j] = band[k * SIDE + j][i];
+            points_of_pixels(d, t, points);
+            UNROLL
+            for (int j = 0; j < points; j++)
+                store(to + (i * points + j) * step, t[j]);
+        }
+}
+
+/* Write the points of a group of phases of `tiles` tiles from `first` on; `pitch` tiles have room
+ * for each point. */
+int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int first, int tiles,
+                         int group, int pitch)
+{
+    const micro_window *w = (const micro_window *)window;
+    ptrdiff_t size = tile_size(w), step = apart(pitch * size / LINE);
+    for (int phase = group * GROUP; phase < (group + 1) * GROUP; phase += LANES)
+        for (int at = 0; at < tiles;) {
+            tile_run run = run_at(w, first, at, tiles);
+            float *tile = to + at * size + phase;
+            if (taps_of(w) == 3)
+                transform_run(w, map, phase, &run, tile, step, 6);
+            else
+                transform_run(w, map, phase, &run, tile, step, 7);
+            at += run.count;
+        }
+    return 0;
+}
+
+/* ---- products */
+
+/* Sum some phases of `tiles` tiles, a constant of each call; those of the next lie `size` further on. */
+ALWAYS_INLINE void add_tiles(const float *pixels, ptrdiff_t size, const float *weights, int phases,
+                             int begins, float *to, int tiles)
+{
+    vector sums[TOGETHER][WIDE];
+    UNROLL
+    for (int t = 0; t < tiles; t++)
+        UNROLL
+        for (int v = 0; v < WIDE; v++)
+            sums[t][v] = begins ? repeated(0) : load(to + t * FILTERS + v * LANES);
+    for (int k = 0; k < phases; k++, weights += FILTERS) {
+        vector x[WIDE];
+        UNROLL
+        for (int v = 0; v < WIDE; v++)
+            x[v] = load(weights + v * LANES);
+        UNROLL
+        for (int t = 0; t < tiles; t++) {
+            vector pixel = repeated(pixels[t * size + k]);
+            UNROLL
+            for (int v = 0; v < WIDE; v++)
+                sums[t][v] = added(sums[t][v], x[v], pixel);
+        }
+    }
+    UNROLL
+    for (int t = 0; t < tiles; t++)
+        UNROLL
+        for (int v = 0; v < WIDE; v++)
+            store(to + t * FILTERS + v * LANES, sums[t][v]);
+}
+
+static void add_point(const float *pixels, ptrdiff_t size, const float *weights, int phases,
+                      int begins, float *to, int tiles)
+{
+#define MANY(n) \
+    for (; TOGETHER >= n && tiles >= n; tiles -= n, pixels += n * size, to += n * FILTERS) \
+    add_tiles(pixels, size, weights, phases, begins, to, n)
+    MANY(12);
+    MANY(6);
+    MANY(4);
+    MANY(2);
+    MANY(1);
+#undef MANY
+}
+
+/* ---- results */
+
+typedef struct {
+    const micro_window *window;
+    const float *bias, *bounds;
+    int how, filters;
+} winograd_result;
+
+static inline vector bounded(const winograd_result *r, vector x)
+{
+    if (r->how & LEAST)
+        x = at_least(x, repeated(r->bounds[0]));
+    if (r->how & MOST)
+        x = at_most(x, repeated(r->bounds[1]));
+    return x;
+}
+
+/* Write LANES filters from `f` on of the tile whose first output is (y, x). */
+ALWAYS_INLINE void write_tile(const winograd_result *r, const float *sums, ptrdiff_t step, int f,
+                              float *planes, int y, int x, int points)
+{
+    const micro_window *w = r->window;
+    vector between[MOST_POINTS][SIDE], bias = load(r->bias + f);
+    for (int j = 0; j < points; j++) {
+        vector m[MOST_POINTS];
+        UNROLL
+        for (int i = 0; i < points; i++)
+            m[i] = load(sums + f + (i * points + j) * step);
+        outputs_of_points(m, between[j], points);
+    }
+    int rows = micro_least(SIDE, w->out_height - y), columns = micro_least(SIDE, w->out_width - x);
+    ptrdiff_t plane = (ptrdiff_t)w->out_height * w->out_width;
+    float *to = planes + f * plane + (ptrdiff_t)y * w->out_width + x;
+    for (int i = 0; i < rows; i++, to += w->out_width) {
+        vector m[MOST_POINTS], found[SIDE];
+        UNROLL
+        for (int j = 0; j < points; j++)
+            m[j] = between[j][i];
+        outputs_of_points(m, found, points);
+        UNROLL
+        for (int k = 0; k < SIDE; k++)
+            found[k] = bounded(r, found[k] + bias);
+        turn_fours(found);
+        if (columns == SIDE && f + LANES <= r->filters) {
+            UNROLL
+            for (int k = 0; k < SIDE; k++)
+                store_fours(to + k * plane, 4 * plane, found[k]);
+        } else {
+            float some[LANES][SIDE];
+            for (int k = 0; k < SIDE; k++)
+                store_fours(some[k], 4 * SIDE, found[k]);
+            for (int l = 0; l < micro_least(LANES, r->filters - f); l++)
+                copy_floats(to + l * plane, some[l], columns);
+        }
+    }
+}
+
+/* Compute `tiles` tiles from `first` on of a block of filters, of which the result has `filters`,
+ * from what `pixels` wrote. Weights: for each channel and tap one of each filter. */
+int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *bias,
+                        const float *bounds, float *y, const int32_t *window, int first, int tiles,
+                        int pitch, int filters, int how)
+{
+    const micro_window *w = (const micro_window *)window;
+    winograd_result result = {w, bias, bounds, how, filters};
+    int points = taps_of(w) + SIDE - 1, area = points * points, all = phases_of(w);
+    int most = (TRANSFORMED / FILTERS / area - 1) | 1;
+    ptrdiff_t size = tile_size(w), pixels_step = apart(pitch * size / LINE), step = apart(tiles);
+    float sums[SUMS], transformed[TRANSFORMED];
+    for (int phase = 0; phase < all; phase += most) {
+        int count = micro_least(most, all - phase);
+        transform_weights(w, weights, phase, count, transformed, apart(count));
+        for (int p = 0; p < area; p++)
+            add_point(pixels + p * pixels_step + phase, size, transformed + p * apart(count), count,
+                      phase == 0, sums + p * step, tiles);
+    }
+    for (int at = 0; at < tiles;) {
+        tile_run run = run_at(w, first, at, tiles);
+        for (int k = 0; k < run.count; k++)
+            for (int f = 0; f < filters; f += LANES) {
+                const float *from = sums + (at + k) * FILTERS;
+                if (points == 6)
+                    write_tile(&result, from, step, f, y, run.y, run.x + k * SIDE, 6);
+                else
+                    write_tile(&result, from, step, f, y, run.y, run.x + k * SIDE, 7);
+            }
+        at += run.count;
+    }
+    return 0;
+}
