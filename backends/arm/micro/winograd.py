@@ -1,4 +1,4 @@
-"""Convolutions by Winograd's method: `c/winograd_floats.h`, `winograd_x86.c`, `winograd_levels.h`."""
+"""Convolutions by Winograd's method: `c/winograd_floats.h`, `_levels.h`, `_x86.c`."""
 
 from dataclasses import dataclass
 from math import prod
@@ -150,6 +150,10 @@ class WideWinograd(Winograd):
         """Return how many numbers a tile's points are, of whole groups of phases."""
         # With room for a line of a cache between points of four tiles, who else share its sets.
         return cls.points(window) * (cls.calls(window) * cls.group + QUAD)
+
+    def fits(self, window: MicroWindow) -> bool:
+        """Whether the points of a few tiles have room."""
+        return self.rows(window) * QUAD <= self.far
 
     @classmethod
     def most(cls, window: MicroWindow) -> int:

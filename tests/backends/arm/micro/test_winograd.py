@@ -2,12 +2,16 @@
 
 import math
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
 import float_kernels
+import host_forms
 import numpy as np
 import pytest
 from arm_graphs import followed_model
 from float_kernels import A7, FloatKernels, followed, given
+from host_forms import HOST
 from nets import Steps
 from op_cases import trained
 
@@ -15,6 +19,7 @@ from tcc.backends.arm.kernels.loops import micro_winograd as loops
 from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro import winograd
+from tcc.backends.arm.micro.cores import CORES
 from tcc.backends.arm.micro.winograd import Winograd
 from tcc.backends.arm.schedule import float_choice
 from tcc.backends.arm.schedule.program import Program, program
@@ -38,14 +43,19 @@ FEW = 4000
 """Floats of tiles' points with which most bands have few tiles."""
 
 
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> FloatKernels:
-    """The kernel wherever it can be, in bands of few tiles, by several threads."""
+def built(folder: Path, machine: Machine) -> FloatKernels:
+    """Return the kernel wherever it can be, in bands of few tiles, by several threads."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(float_choice, "LEAST_SAVED", -math.inf)
         patch.setattr(Winograd, "near", FEW)
         patch.setattr(loops, "PARALLEL", 1)
-        return float_kernels.built(CONVOLUTIONS, tmp_path_factory.mktemp("tiles"))
+        return float_kernels.built(CONVOLUTIONS, folder, machine)
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> FloatKernels:
+    """The kernels of a Cortex-A7."""
+    return built(tmp_path_factory.mktemp("tiles"), A7)
 
 
 def winograds(plan: Program) -> list[MicroWinograd]:
@@ -114,17 +124,41 @@ def test_other_windows_are_left_to_other_kernels(op: Conv) -> None:
 
 def test_it_is_switched_off_and_stays_on_its_core() -> None:
     assert not chosen(PAYING, (32, 28, 28), replace(A7, direct=True))
-    others = [machine for machine in MACHINES if machine.cpu != A7.cpu]
+    others = [m for m in MACHINES if not any(isinstance(r, Winograd) for r in CORES[m.cpu])]
+    assert others
     assert not any(chosen(PAYING, (32, 28, 28), machine) for machine in others)
 
 
 def test_memory_is_bounded() -> None:
     """However many channels, filters and pixels there are."""
-    for channels, filters, size in ((2048, 64, 9), (512, 512, 28), (3, 64, 600), (64, 64, 224)):
+    sizes = ((2048, 64, 9), (512, 512, 28), (3, 64, 600), (64, 64, 224))
+    for machine, (channels, filters, size) in product((A7, HOST), sizes):
         add = Steps(channels, size, size)
         add("op", Conv(filters, (3, 3), padding=1))
         graph = add.graph()
         zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
-        for kernel in winograds(program(graph, zeros, A7)):
+        for kernel in winograds(program(graph, zeros, machine)):
             assert kernel.band <= winograd.MOST_TILES
             assert kernel.transformed.elements <= Winograd.far
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
+def test_this_machines_forms_are_near_too(name: str, tmp_path: Path) -> None:
+    kernels = built(tmp_path, host_forms.alone(name))
+    kernels.assert_all_agree({"winograd_x86"}, 8e-6)
+
+
+@pytest.mark.slow
+def test_bands_of_many_tiles_are_right(tmp_path: Path) -> None:
+    """As many as a call takes: their sums fill its memory."""
+    models = {
+        "3x3": followed(Conv(17, (3, 3), padding=1), (35, 32, 128), Relu()),
+        "7x7": followed(Conv(16, (7, 7), (2, 2), 3), (3, 32, 88), Relu6()),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(float_choice, "LEAST_SAVED", -math.inf)
+        kernels = float_kernels.built(models, tmp_path, host_forms.alone("x86-64-v3"))
+    bands = [kernel.band for plan in kernels.plans.values() for kernel in winograds(plan)]
+    assert bands == [64, 44]
+    kernels.assert_all_agree({"winograd_x86"}, 8e-6)
