@@ -19,7 +19,7 @@ FLOAT_NEON = FloatMatrix("float_neon", filters=4)
 X86 = Matrix("matrix_x86", filters=8, lane=4, pixels=32, unsigned=True)
 FLOAT_DEPTHWISE = FloatDepthwise("float_depthwise_neon")
 DEPTHWISE_X86 = Depthwise("depthwise_x86", beyond=17)
-FLOAT_X86 = FloatMatrix("float_x86", filters=8, pixels=32)
+FLOAT_X86 = FloatMatrix("float_x86", filters=8, pixels=48)
 FLOAT_DEPTHWISE_X86 = FloatDepthwise("float_depthwise_x86", lanes=16, columns=1)
 WINOGRAD_NEON = Winograd(
     "winograd_neon", filters=4, product=1.33, direct=1.28, pixels=700, outputs=400, weights=150

@@ -86,14 +86,15 @@ static void read_band(const depthwise_plane *p, const float *plane, int y, int r
 {
     const micro_window *w = p->window;
     int stride = w->stride_x, columns = p->columns;
-    for (int i = 0; i < rows; i++, y++)
-        for (int k = 0; k < stride; k++, band += columns) {
-            if (y < 0 || y >= w->height)
-                fill_zeros(band, columns);
-            else
-                read_columns(plane + (ptrdiff_t)y * w->width, w->width, k - w->left, stride, columns,
-                             band);
-        }
+    for (int i = 0; i < rows; i++, y++, band += stride * columns) {
+        const float *row = plane + (ptrdiff_t)y * w->width;
+        if (y < 0 || y >= w->height)
+            fill_zeros(band, stride * columns);
+        else if (stride == 1)
+            read_columns(row, w->width, -w->left, 1, columns, band);
+        else
+            deal_columns(row, w->width, -w->left, columns, band, band + columns);
+    }
 }
 
 /* One filter's plane. Weights: the window's. */

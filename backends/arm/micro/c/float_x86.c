@@ -1,4 +1,4 @@
-/* Matrix products of floats for x86-64: eight filters by up to 32 pixels.
+/* Matrix products of floats for x86-64: eight filters by up to 48 pixels.
  *
  * Panels, weights and biases are as in float_matrix.h, but for the numbers of pixels and filters.
  */
@@ -8,9 +8,10 @@
 #define FLOATS(what) micro_float_x86_##what
 
 enum {
-    PIXELS = 32,
+    PIXELS = 48,
     FILTERS = 8,
-    WIDE = 2, /* vectors of pixels, and filters, whose sums are in registers */
+    MOST_PIECES = 341,         /* taps of a window whose panel has room: `MAX_FLOAT_PANELS` */
+    WIDE = LANES == 4 ? 2 : 3, /* vectors of pixels, and filters, whose sums are in registers */
     HIGH = LANES == 16 ? 8 : 4,
 };
 
@@ -21,18 +22,44 @@ enum {
     MOST = 4,  /* they are at most bounds[1] */
 };
 
-/* Write what a row of the window reads for a run, from where the map's row begins. */
-static inline void gather_row(const micro_window *w, const gather_run *run, const float *row,
-                              float *panel)
+/* What a tap reads for some pixels of one channel, or a tap and the one after it. */
+typedef struct {
+    int from, to, count, both;
+} float_piece;
+
+/* Find what a row of the window reads for a run, from column 0 of the map's row on. */
+static int row_pieces(const micro_window *w, const gather_run *run, int from, int to,
+                      float_piece *pieces)
 {
-    for (int j = 0; j < w->kernel_width; j++, panel += PIXELS) {
-        int x = run->x + j * w->dilation_x, step = w->stride_x, first = 0, last = run->count;
+    int found = 0, step = w->stride_x;
+    for (int j = 0; j < w->kernel_width; j++) {
+        int x = run->x + j * w->dilation_x, first = 0, last = run->count, both = 0;
         if (!run->inside) {
             first = x < 0 ? (-x + step - 1) / step : 0;
             last = x < w->width ? micro_least(last, (w->width - 1 - x) / step + 1) : 0;
+        } else {
+            both = step == 2 && w->dilation_x == 1 && j + 1 < w->kernel_width;
         }
         if (last > first)
-            copy_every(panel + first, row + (x + first * step), last - first, step);
+            pieces[found++] = (float_piece){from + x + first * step, to + j * PIXELS + first,
+                                            last - first, both};
+        j += both;
+    }
+    return found;
+}
+
+static inline void copy_piece(const float_piece *p, const float *map, float *panel, int stride)
+{
+    map += p->from;
+    panel += p->to;
+    if (p->both) {
+        deal(panel, panel + PIXELS, map, p->count);
+    } else if (stride == 1 && p->count == PIXELS) {
+        UNROLL
+        for (int u = 0; u < PIXELS; u += LANES)
+            store(panel + u, load(map + u));
+    } else {
+        copy_every(panel, map, p->count, stride);
     }
 }
 
@@ -55,15 +82,21 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
         whole &= within(w, &runs[r]);
     if (!whole)
         memset(panel, 0, sizeof *panel * (size_t)(channels * area * PIXELS));
-    map += (ptrdiff_t)channel * plane;
-    for (; channels; channels--, map += plane, panel += area * PIXELS)
-        for (int r = 0; r < found; r++)
-            for (int i = 0; i < w->kernel_height; i++) {
-                int y = runs[r].y + i * w->dilation_y;
-                if (y >= 0 && y < w->height)
-                    gather_row(w, &runs[r], map + (ptrdiff_t)y * w->width,
-                               panel + i * w->kernel_width * PIXELS + runs[r].at);
-            }
+    for (int r = 0; r < found; r++) {
+        float_piece pieces[MOST_PIECES];
+        int count = 0;
+        for (int i = 0; i < w->kernel_height; i++) {
+            int y = runs[r].y + i * w->dilation_y;
+            if (y >= 0 && y < w->height)
+                count += row_pieces(w, &runs[r], y * w->width, i * w->kernel_width * PIXELS + runs[r].at,
+                                    pieces + count);
+        }
+        const float *from = map + (ptrdiff_t)channel * plane;
+        float *to = panel;
+        for (int c = 0; c < channels; c++, from += plane, to += area * PIXELS)
+            for (int k = 0; k < count; k++)
+                copy_piece(&pieces[k], from, to, w->stride_x);
+    }
     return 0;
 }
 
@@ -72,14 +105,15 @@ typedef struct {
     int pitch, taps, how;
 } float_block;
 
-/* Filters `f` to `f` + HIGH for pixels `p` to `p` + wide * LANES; `wide` is a constant of each call. */
-ALWAYS_INLINE void float_tile(const float_block *b, float *y, ptrdiff_t plane, int f, int p, int wide)
+/* `high` filters from `f` on for `wide` vectors of pixels from `p` on, constants of each call. */
+ALWAYS_INLINE void float_tile(const float_block *b, float *y, ptrdiff_t plane, int f, int p, int high,
+                              int wide)
 {
-    vector sums[HIGH][WIDE];
+    vector sums[FILTERS][WIDE];
     const float *panel = b->panel + p, *weights = b->weights + f;
     y += f * plane + p;
     UNROLL
-    for (int i = 0; i < HIGH; i++)
+    for (int i = 0; i < high; i++)
         UNROLL
         for (int v = 0; v < wide; v++)
             sums[i][v] = b->how & ADDS ? load(y + i * plane + v * LANES) : repeated(b->bias[f + i]);
@@ -89,15 +123,16 @@ ALWAYS_INLINE void float_tile(const float_block *b, float *y, ptrdiff_t plane, i
         for (int v = 0; v < wide; v++)
             x[v] = load(panel + v * LANES);
         UNROLL
-        for (int i = 0; i < HIGH; i++) {
+        for (int i = 0; i < high; i++) {
             vector weight = repeated(weights[i]);
             UNROLL
             for (int v = 0; v < wide; v++)
                 sums[i][v] = added(sums[i][v], x[v], weight);
+            STAYS(sums[i], wide);
         }
     }
     UNROLL
-    for (int i = 0; i < HIGH; i++)
+    for (int i = 0; i < high; i++)
         UNROLL
         for (int v = 0; v < wide; v++) {
             vector x = sums[i][v];
@@ -115,10 +150,12 @@ static inline void float_sums(const float_block *b, float *y, ptrdiff_t plane, i
     int p = 0;
     for (; p + WIDE * LANES <= count; p += WIDE * LANES)
         for (int f = 0; f < FILTERS; f += HIGH)
-            float_tile(b, y, plane, f, p, WIDE);
-    for (; p < count; p += LANES)
+            float_tile(b, y, plane, f, p, HIGH, WIDE);
+    for (; p + 2 * LANES <= count; p += 2 * LANES)
         for (int f = 0; f < FILTERS; f += HIGH)
-            float_tile(b, y, plane, f, p, 1);
+            float_tile(b, y, plane, f, p, HIGH, 2);
+    for (; p < count; p += LANES)
+        float_tile(b, y, plane, 0, p, FILTERS, 1);
 }
 
 /* A block that is cut off at the last filter or pixel. */

@@ -36,6 +36,12 @@ static inline vector added(vector sum, vector x, vector y)
 #endif
 }
 
+/* Vectors stay in the registers where they are: a compiler that may move them spills some. */
+#define STAYS(vectors, count) \
+    UNROLL \
+    for (int stays = 0; stays < count; stays++) \
+    __asm__("" : "+v"(vectors[stays]))
+
 /* At least, and at most: of what is not a number, instructions give the second. */
 static inline vector at_least(vector x, vector low) { return OF_VECTORS(max)(low, x); }
 
@@ -61,17 +67,50 @@ static inline void copy_floats(float *to, const float *from, int count)
         to[u] = from[u];
 }
 
-/* The same of every second number; none behind the last is read. */
+#if defined(__AVX512F__)
+#define EVERY_SECOND(a, b, i) \
+    __builtin_shufflevector(a, b, i, i + 2, i + 4, i + 6, i + 8, i + 10, i + 12, i + 14, i + 16, \
+                            i + 18, i + 20, i + 22, i + 24, i + 26, i + 28, i + 30)
+#elif defined(__AVX2__)
+#define EVERY_SECOND(a, b, i) \
+    __builtin_shufflevector(a, b, i, i + 2, i + 4, i + 6, i + 8, i + 10, i + 12, i + 14)
+#else
+#define EVERY_SECOND(a, b, i) __builtin_shufflevector(a, b, i, i + 2, i + 4, i + 6)
+#endif
+
+/* Copy every second number; none behind the last is read. */
 static inline void copy_seconds(float *to, const float *from, int count)
 {
     int u = 0;
-    for (; u + 4 < count; u += 4) {
-        loose_four a = *(const loose_four *)(from + 2 * u);
-        loose_four b = *(const loose_four *)(from + 2 * u + 4);
-        *(loose_four *)(to + u) = __builtin_shufflevector(a, b, 0, 2, 4, 6);
+    for (; u + LANES < count; u += LANES) {
+        vector a = load(from + 2 * u), b = load(from + 2 * u + LANES);
+        store(to + u, EVERY_SECOND(a, b, 0));
+    }
+    if (count > LANES) {
+        /* from the number before the first of these, which is one of those that are skipped */
+        from += 2 * (count - LANES) - 1;
+        vector a = load(from), b = load(from + LANES);
+        store(to + count - LANES, EVERY_SECOND(a, b, 1));
+        return;
     }
     for (; u < count; u++)
         to[u] = from[2 * u];
+}
+
+/* Deal 2 * `count` numbers: every second one, and those behind them. */
+static inline void deal(float *even, float *odd, const float *from, int count)
+{
+    int u = 0;
+    for (int more = count >= LANES; more; more = u < count, u = micro_least(u, count - LANES)) {
+        vector a = load(from + 2 * u), b = load(from + 2 * u + LANES);
+        store(even + u, EVERY_SECOND(a, b, 0));
+        store(odd + u, EVERY_SECOND(a, b, 1));
+        u += LANES;
+    }
+    for (; u < count; u++) {
+        even[u] = from[2 * u];
+        odd[u] = from[2 * u + 1];
+    }
 }
 
 static inline void copy_every(float *to, const float *from, int count, int step)
@@ -99,6 +138,24 @@ static inline void read_columns(const float *row, int width, int x, int step, in
     fill_zeros(to, first);
     copy_every(to + first, row + (x + first * step), last - first, step);
     fill_zeros(to + last, count - last);
+}
+
+/* Deal 2 * `count` numbers of a row from column `x` on, with zeros for those that lie outside. */
+static inline void deal_columns(const float *row, int width, int x, int count, float *even,
+                                float *odd)
+{
+    /* pairs that lie in the map, both of them */
+    int first = micro_least(x < 0 ? (1 - x) / 2 : 0, count);
+    int last = micro_most(first, micro_least(count, (width - x) >> 1));
+    fill_zeros(even, first);
+    fill_zeros(odd, first);
+    deal(even + first, odd + first, row + (x + 2 * first), last - first);
+    fill_zeros(even + last, count - last);
+    fill_zeros(odd + last, count - last);
+    if (first > 0 && x + 2 * first - 1 >= 0 && x + 2 * first - 1 < width)
+        odd[first - 1] = row[x + 2 * first - 1];
+    if (last < count && x + 2 * last >= 0 && x + 2 * last < width)
+        even[last] = row[x + 2 * last];
 }
 
 /* Four numbers from each of LANES / 4 places that are `step` apart. */
