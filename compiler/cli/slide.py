@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import typer
 
-from tcc.compiler.cli import slide_mask, slide_patches, slide_run, slide_view
+from tcc.compiler.cli import slide_eval, slide_mask, slide_patches, slide_run, slide_view
 from tcc.compiler.cli.parameters import Command, CommandGroup
 
 KINDS: dict[str, Callable[..., None]] = {
     "run": slide_run.run,
     "mask": slide_mask.mask,
     "view": slide_view.view,
+    "eval": slide_eval.evaluate,
     "patches": slide_patches.patches,
 }
 """The sub-commands, in the order in which help lists them."""

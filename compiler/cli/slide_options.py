@@ -110,6 +110,22 @@ LeastTissue = Annotated[
     ),
 ]
 
+TumourArea = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tumour", metavar="CLASS", show_default=False, help="A class of areas that is tumour."
+    ),
+]
+OtherArea = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--other", metavar="CLASS", show_default=False, help="A class of areas that is none."
+    ),
+]
+NormalSlides = Annotated[
+    bool, typer.Option("--normal", help="Slides without annotations are free of tumour.")
+]
+
 
 @dataclass(frozen=True)
 class MaskWish:

@@ -18,10 +18,13 @@ from tcc.compiler.cli.slide_options import (
     MaskMpp,
     MaskWish,
     Mpp,
+    NormalSlides,
+    OtherArea,
     PatchWish,
     Rule,
     SlidesArgument,
     Stride,
+    TumourArea,
 )
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import fail, whole_file
@@ -44,21 +47,6 @@ Folder = Annotated[
         show_default=False,
         help="Where SLIDE.geojson or SLIDE.xml lie; without it, beside the slides.",
     ),
-]
-TumourArea = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tumour", metavar="CLASS", show_default=False, help="A class of areas that is tumour."
-    ),
-]
-OtherArea = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--other", metavar="CLASS", show_default=False, help="A class of areas that is none."
-    ),
-]
-NormalSlides = Annotated[
-    bool, typer.Option("--normal", help="Slides without annotations are free of tumour.")
 ]
 MostOf = Annotated[
     int | None,

@@ -10,7 +10,7 @@ import numpy as np
 
 from tcc.compiler.slides import geojson, mask_files
 from tcc.compiler.slides.geojson import MAX_BYTES, MOST_VERTICES
-from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.slides.slide_file import SlideExtent
 from tcc.compiler.slides.tumour_classes import WORDS
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
@@ -27,6 +27,8 @@ OTHER = frozenset({"_2", "exclusion", "normal", "tissue"})
 """Classes that are none; `_2` are the parts of CAMELYON16 that are cut out of its tumours."""
 CUT = OTHER - {"tissue"}
 """Those that are cut out of the tumours around them."""
+OVERSHOT = 0.01
+"""Share of a slide's side by which a hand may draw beyond its edge."""
 AREAS = ("Polygon", "Rectangle", "Spline")
 """ASAP's kinds of annotations that have an area."""
 
@@ -52,14 +54,16 @@ def beside(slide: Path, folder: Path | None) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def tumour(path: Path, slide: Slide, side: int, known: AreaClasses) -> "NDArray[np.bool_]":
+def tumour(path: Path, slide: SlideExtent, side: int, known: AreaClasses) -> "NDArray[np.bool_]":
     """Return the squares of a slide, `side` pixels of level 0 wide, that lie in a tumour.
 
     Raises:
-        UserError: The file cannot be read (E1306, E1314), or has a class that is not known (E1315).
+        UserError: The file cannot be read (E1306, E1314), has a class that is not known (E1315), or
+            areas that reach beyond the slide (E1320).
     """
     areas = _read_xml(path) if path.suffix.lower() == ".xml" else geojson.read(path)
-    for name, _ in areas:
+    for number, (name, rings) in enumerate(areas, 1):
+        _check_place(path, number, rings, slide)
         if name.casefold() not in known.tumour | known.other:
             message = f"is class `{name[:80]}` of these annotations tumour?"
             help = "say so with --tumour, or with --other that it is not"
@@ -68,6 +72,21 @@ def tumour(path: Path, slide: Slide, side: int, known: AreaClasses) -> "NDArray[
     cut = [rings for name, rings in areas if name.casefold() in (known.other & CUT)]
     inside = mask_files.within(wanted, path, slide, side)
     return inside & ~mask_files.within(cut, path, slide, side)
+
+
+def _check_place(
+    path: Path, number: int, rings: "list[NDArray[np.float64]]", slide: SlideExtent
+) -> None:
+    """Refuse an area that reaches beyond the slide, as those of another slide do (E1320)."""
+    size = np.array((slide.width, slide.height))
+    for ring in rings:
+        beyond = (ring < -size * OVERSHOT) | (ring > size * (1 + OVERSHOT))
+        if beyond.any():
+            x, y = ring[beyond.any(axis=1)][0].tolist()
+            message = f"area {number} of these annotations reaches column {x:g}, row {y:g}"
+            label = f"the slide is {slide.width} x {slide.height}"
+            help = "give the annotations of this slide, in pixels of its level 0"
+            raise fail("E1320", message, whole_file(str(path)), label=label, help=help)
 
 
 class _AsapReader:

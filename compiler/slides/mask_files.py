@@ -8,7 +8,7 @@ import numpy as np
 from tcc.compiler.data import images
 from tcc.compiler.slides import contours, geojson, tissue_mask
 from tcc.compiler.slides.contours import Ring
-from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.slides.slide_file import Slide, SlideExtent
 from tcc.compiler.slides.slide_pictures import png
 from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.support.diagnostics import fail, whole_file
@@ -60,7 +60,7 @@ def scaled(polygons: list[list[Ring]], side: int, width: int, height: int) -> li
     ]
 
 
-def read(path: Path, slide: Slide, side: int) -> TissueMask:
+def read(path: Path, slide: SlideExtent, side: int) -> TissueMask:
     """Return the mask in a file.
 
     Args:
@@ -77,7 +77,9 @@ def read(path: Path, slide: Slide, side: int) -> TissueMask:
     return TissueMask(side, within([rings for _, rings in geojson.read(path)], path, slide, side))
 
 
-def within(polygons: "Sequence[Rings]", path: Path, slide: Slide, side: int) -> "NDArray[np.bool_]":
+def within(
+    polygons: "Sequence[Rings]", path: Path, slide: SlideExtent, side: int
+) -> "NDArray[np.bool_]":
     """Return the squares of a slide whose middle is within polygons in pixels of level 0.
 
     Args:
@@ -104,19 +106,19 @@ def within(polygons: "Sequence[Rings]", path: Path, slide: Slide, side: int) -> 
     return inside
 
 
-def _in_pixels(ring: "NDArray[np.float64]", slide: Slide, side: int) -> "NDArray[np.float64]":
+def _in_pixels(ring: "NDArray[np.float64]", slide: SlideExtent, side: int) -> "NDArray[np.float64]":
     """Return a ring in pixels of a mask, of which the last ones may reach beyond the slide."""
     edge, size = (slide.width, slide.height), tissue_mask.shape_at(slide, side)[::-1]
     return np.where(ring >= edge, np.array(size, np.float64), ring / side)
 
 
-def _of_picture(path: Path, slide: Slide) -> TissueMask:
+def _of_picture(path: Path, slide: SlideExtent) -> TissueMask:
     pixels = images.read(path)
     rows, columns = pixels.shape[:2]
     side = tissue_mask.least_side(slide, rows, columns)
     if tissue_mask.shape_at(slide, side) != (rows, columns):
         message = f"this mask of {columns} x {rows} pixels is not of this slide"
-        label = f"{slide.path.name} is {slide.width} x {slide.height}"
+        label = f"the slide is {slide.width} x {slide.height}"
         help = "a mask keeps the size that `tcc slide mask` writes it in"
         raise fail("E1307", message, whole_file(str(path)), label=label, help=help)
     return TissueMask(side, pixels.mean(axis=2) >= 128)

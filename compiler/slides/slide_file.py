@@ -44,6 +44,20 @@ class SlideLevel:
     scale: float
 
 
+class SlideExtent(Protocol):
+    """What has the size of a slide: one that is open, or its grid of patches."""
+
+    @property
+    def width(self) -> int:
+        """Pixels of a row of level 0."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """Pixels of a column of level 0."""
+        ...
+
+
 class PixelSource(Protocol):
     """What gives pixels of a slide."""
 

@@ -50,6 +50,17 @@ class StoredResult:
         """Micrometres of a pixel of level 0."""
         return float(self.summary["slide"]["micrometres_per_pixel"])
 
+    @property
+    def name(self) -> str:
+        """The slide's file, without its folder and ending."""
+        return Path(str(self.summary["slide"]["name"])).stem
+
+    def middle(self, row: int, column: int) -> tuple[int, int]:
+        """Return the column and row of level 0 of the middle of a patch, within the slide."""
+        grid = self.grid
+        x, y = (n + grid.inset + grid.cell // 2 for n in grid.corner(row, column))
+        return min(x, grid.width - 1), min(y, grid.height - 1)
+
     def raster(self) -> "Values":
         """Return how likely tumour is at each place of the grid, NaN where nothing was seen."""
         made = np.full(self.grid.shape, np.nan)
@@ -84,6 +95,8 @@ def _grid(summary: Mapping[str, Any]) -> PatchGrid:
     plain = (*numbers, about["patch"])
     if not all(type(n) is int and 0 < n < 1 << 24 for n in plain):
         raise ValueError("its grid is none")
+    if not isinstance(size["name"], str):
+        raise TypeError("its slide has no name")
     if not 0.001 <= float(size["micrometres_per_pixel"]) <= 1e4:
         raise ValueError("its resolution is none")
     made = PatchGrid(*numbers)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tcc.compiler.slides import otsu
 from tcc.compiler.slides.block_means import block_means
-from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.slides.slide_file import Slide, SlideExtent
 from tcc.compiler.support.progress import Progress
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class TissueSteps:
     lost: float
 
 
-def side_for(slide: Slide, mpp: float, wanted: float) -> int:
+def side_for(slide: SlideExtent, mpp: float, wanted: float) -> int:
     """Return the pixels of level 0 that a pixel of a mask is wide, where `wanted` mpp are asked.
 
     Of those with the same number of rows and columns it is the least, so that a mask's size tells.
@@ -93,12 +93,12 @@ def side_for(slide: Slide, mpp: float, wanted: float) -> int:
     return least_side(slide, *shape_at(slide, side))
 
 
-def shape_at(slide: Slide, side: int) -> tuple[int, int]:
+def shape_at(slide: SlideExtent, side: int) -> tuple[int, int]:
     """Return the rows and columns of a mask whose pixels are `side` of level 0 wide."""
     return -(-slide.height // side), -(-slide.width // side)
 
 
-def least_side(slide: Slide, rows: int, columns: int) -> int:
+def least_side(slide: SlideExtent, rows: int, columns: int) -> int:
     """Return the least width of pixels of which a mask has at most so many rows and columns."""
     return max(-(-slide.height // rows), -(-slide.width // columns))
 

@@ -351,10 +351,12 @@ def test_the_commands_of_the_page_run(tcc, bundle, home, root):
     page = (root / "docs/slides.md").read_text()
     lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
              for line in block.splitlines()]  # fmt: skip
-    assert len(lines) == 5
+    assert len(lines) == 6
     if not shutil.which("npm"):  # brings what the page of a slide is made with
         lines = [line for line in lines if " view " not in line]
     write(home / "slide.svs", PIXELS)
+    (home / "truth").mkdir()
+    (home / "truth/slide.geojson").write_text("[]")
     for line in lines:
         words = line.removeprefix("tcc ").replace("build/fastnet-lung-onnxruntime-int8", bundle)
         done = tcc(*words.replace("lung_aca", "tumour").replace("lung_scc", "tumour").split())

@@ -1,0 +1,122 @@
+"""How many lesions are found at how many false positives a slide: the free-response ROC curve.
+
+As CAMELYON16 has it (camelyon16.grand-challenge.org/Evaluation, and its `Evaluation_FROC.py`). With
+lesions L of all slides, h(l) the highest probability of a detection in lesion l, and F the
+detections that lie in none, a threshold t gives
+
+- the sensitivity S(t) = |{l in L : h(l) >= t}| / |L|, and
+- the false positives a slide R(t) = |{f in F : p(f) >= t}| / slides, of all slides or of those
+  without tumour.
+
+The curve begins at (0, 0) and has a point for each probability of a detection, so that detections
+of equal probability come all at once. Between points it is straight; beyond the last, where no
+detections are left, it stays. Of a lesion's detections one counts, the others are no false ones.
+The score is the mean of the sensitivities at `RATES`. The challenge's program leaves out the lowest
+probability where every lesion has a detection; here it is a point like others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.reference import confidence_intervals
+from tcc.compiler.reference.confidence_intervals import Bounds
+
+Values = NDArray[np.float64]
+RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""False positives a slide at which sensitivities are told."""
+RESAMPLES = 1000
+WORK = 1 << 28
+"""Most values (resamples x detections) that a bootstrap goes through: seconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrocSlide:
+    """Probabilities of a slide's detections.
+
+    Args:
+        lesions: The highest of each lesion, NaN where none has found it.
+        false: Those in no lesion.
+        counts: Whether false positives are counted on this slide.
+    """
+
+    lesions: Values
+    false: Values
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FrocFigures:
+    """The sensitivity at each of `RATES`, their mean, and the interval of that."""
+
+    sensitivities: tuple[float, ...]
+    score: float
+    bounds: Bounds | None
+
+
+def figures(slides: Sequence[FrocSlide], seed: int = 0) -> FrocFigures | None:
+    """Return what the curve of slides says.
+
+    None where they have no lesion, or false positives are counted on none of them.
+
+    The interval is the percentile bootstrap's over slides, none of fewer than two.
+
+    Args:
+        slides: What was found on each.
+        seed: That of the bootstrap's draw.
+    """
+    count = len(slides)
+    curve = _Curve(slides)
+    found = curve.sensitivities(np.ones(count))
+    if found is None:
+        return None
+    score = float(np.mean(found))
+    bounds = None
+    resamples = min(RESAMPLES, WORK // max(1, curve.size))
+    if count > 1 and resamples >= confidence_intervals.FEWEST:
+        drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+        each = [curve.sensitivities(weights.astype(np.float64)) for weights in drawn]
+        known = [float(np.mean(one)) for one in each if one is not None]
+        bounds = confidence_intervals.between(np.array(known, np.float64))
+    return FrocFigures(tuple(found.tolist()), score, bounds)
+
+
+class _Curve:
+    """The detections of slides, the likeliest first."""
+
+    def __init__(self, slides: Sequence[FrocSlide]) -> None:
+        hits = [one.lesions[~np.isnan(one.lesions)] for one in slides]
+        false = [one.false if one.counts else one.false[:0] for one in slides]
+        parts = [each for pair in zip(hits, false, strict=True) for each in pair]
+        sizes = [len(part) for part in parts]
+        probability = np.concatenate([*parts, np.empty(0)])
+        order = np.argsort(-probability, kind="stable")
+        self.slide = np.repeat(np.arange(len(sizes)) // 2, sizes)[order]
+        self.true = np.repeat(np.arange(len(sizes)) % 2 == 0, sizes)[order]
+        ordered = probability[order]
+        # Within equal probabilities there is no order: a point stands at the last of each.
+        self.last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)[: len(ordered)])
+        self.lesions = np.array([len(one.lesions) for one in slides], np.float64)
+        self.counts = np.array([one.counts for one in slides], np.float64)
+        self.size = len(ordered)
+
+    def sensitivities(self, weights: Values) -> Values | None:
+        """Return them at `RATES`, each slide weighed so; None where they are not defined."""
+        lesions, slides = float(self.lesions @ weights), float(self.counts @ weights)
+        if not lesions or not slides:
+            return None
+        own = weights[self.slide]
+        found = np.cumsum(np.where(self.true, own, 0))[self.last] / lesions
+        false = np.cumsum(np.where(self.true, 0, own))[self.last] / slides
+        return _read(np.append(0, false), np.append(0, found))
+
+
+def _read(rates: Values, found: Values) -> Values:
+    """Return a curve at `RATES`; of points at one rate the last is where it goes on from."""
+    before = np.searchsorted(rates, RATES, side="right") - 1
+    after = np.minimum(before + 1, len(rates) - 1)
+    gap = rates[after] - rates[before]
+    share = np.divide(np.array(RATES) - rates[before], gap, out=np.zeros(len(RATES)), where=gap > 0)
+    return np.asarray(found[before] + share * (found[after] - found[before]))

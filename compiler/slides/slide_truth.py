@@ -1,0 +1,98 @@
+"""What is known of slides, in a folder: a file of each, by which results of them are judged."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tcc.compiler.data import images
+from tcc.compiler.slides import annotations, mask_files, tissue_mask
+from tcc.compiler.slides.annotations import AreaClasses
+from tcc.compiler.slides.stored_result import StoredResult
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ENDINGS = (*annotations.ENDINGS, ".png")
+FINE = 4.0
+"""Micrometres of the squares that outlines become."""
+
+
+@dataclass(frozen=True)
+class TruthFolder:
+    """A folder with the tumours of slides: by a slide's name the one file that has them.
+
+    `normal` says that slides without a file are free of tumour.
+    """
+
+    path: Path
+    files: dict[str, Path]
+    classes: AreaClasses
+    normal: bool
+
+    def tumour(self, result: StoredResult) -> "tuple[int, NDArray[np.bool_]]":
+        """Return which squares of a slide are tumour, and how many pixels wide they are.
+
+        Raises:
+            UserError: There is no file of this slide (E1314), it cannot be read (E1306, E1314), is
+                of another slide (E1307, E1320), or has a class that is not known (E1315).
+        """
+        extent = result.grid
+        side = tissue_mask.side_for(extent, result.mpp, FINE)
+        path = self.files.get(result.name)
+        if path is None:
+            if self.normal:
+                return side, np.zeros(tissue_mask.shape_at(extent, side), np.bool_)
+            message = f"nothing here says what of slide {result.name} is tumour"
+            help = "with --normal slides without a file are free of tumour"
+            raise fail("E1314", message, whole_file(str(self.path)), help=help)
+        if path.suffix.lower() != ".png":
+            return side, annotations.tumour(path, extent, side, self.classes)
+        # A picture of the slide itself would be taken for a mask, of whatever is bright.
+        if not set(np.unique(images.read(path)).tolist()) <= {0, 255}:
+            message = "a mask of a slide's tumours is black and white alone"
+            help = "white is tumour; `tcc slide mask` writes masks of that form"
+            raise fail("E1307", message, whole_file(str(path)), help=help)
+        mask = mask_files.read(path, extent, side)
+        return mask.side, mask.inside
+
+
+def folder(path: Path, classes: AreaClasses, *, normal: bool) -> TruthFolder:
+    """Return the files of a folder that say what of slides is tumour.
+
+    Raises:
+        UserError: There is no such folder, or two files are of one slide (E1314).
+    """
+    try:
+        names = sorted(path.iterdir())
+    except OSError as error:
+        label = (error.strerror or str(error))[:200]
+        message = "this is no folder of slides' tumours"
+        help = "name one with SLIDE.geojson, SLIDE.xml or SLIDE.png"
+        raise fail("E1314", message, whole_file(str(path)), label=label, help=help) from None
+    found: dict[str, Path] = {}
+    for each in names:
+        if each.suffix.lower() not in ENDINGS or not each.is_file():
+            continue
+        if each.stem in found:
+            message = f"{found[each.stem].name} and {each.name} are both of slide {each.stem}"
+            raise fail("E1314", message, whole_file(str(each)), help="leave one of them there")
+        found[each.stem] = each
+    return TruthFolder(path, found, classes, normal)
+
+
+def check_all(truth: TruthFolder, results: Sequence[StoredResult]) -> None:
+    """Refuse results that leave out slides whose truth is known (E1321).
+
+    Those on which a run failed would be left out, and the figures be of the easier ones.
+    """
+    there = {one.name for one in results}
+    absent = sorted(set(truth.files) - there)
+    if absent:
+        some = ", ".join(absent[:4]) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
+        message = f"truth is there of slides that have no result: {some}"
+        help = "name their results too; --subset judges by the others alone"
+        raise fail("E1321", message, whole_file(str(truth.files[absent[0]])), help=help)

@@ -1,0 +1,109 @@
+"""The free-response ROC curve: cases worked by hand, and all others against the definition."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcc.compiler.reference import froc_curve
+from tcc.compiler.reference.froc_curve import RATES, FrocSlide
+
+NONE = float("nan")
+
+
+def slide(lesions, false, counts=True):
+    return FrocSlide(np.array(lesions, np.float64), np.array(false, np.float64), counts)
+
+
+def test_a_case_worked_by_hand():
+    """Four lesions on two slides. From the likeliest on, with false positives a slide R:
+
+    0.9 a lesion: S 1/4, R 0; 0.8 a false one: 1/4, 1/2; 0.7 a lesion and a false one at once: 1/2,
+    1; 0.6 a false one: 1/2, 3/2; 0.5 a lesion: 3/4, 3/2. The fourth is never found.
+    """
+    found = froc_curve.figures([slide([0.9, 0.5], [0.8, 0.7]), slide([0.7, NONE], [0.6])])
+    # At 1/4 there is no point: the curve is flat there. At 2 and beyond nothing more is detected.
+    assert found.sensitivities == (0.25, 0.25, 0.5, 0.75, 0.75, 0.75)
+    assert found.score == pytest.approx(3.25 / 6)
+
+
+def test_between_two_points_the_curve_is_straight():
+    found = froc_curve.figures([slide([0.9, 0.1], [0.1])])
+    # From (0, 1/2) to (1, 1): what is equally likely comes at once.
+    assert found.sensitivities == (0.625, 0.75, 1, 1, 1, 1)
+
+
+def test_points_at_one_rate_count_to_the_last():
+    found = froc_curve.figures([slide([0.9, 0.8, 0.7, 0.3], [0.5])])
+    assert found.sensitivities == (0.75, 0.75, 1, 1, 1, 1)
+
+
+def test_false_positives_are_counted_where_they_are_wanted():
+    slides = [slide([0.5], [0.9] * 8, counts=False), slide([], [0.6])]
+    assert froc_curve.figures(slides).sensitivities == (0, 0, 1, 1, 1, 1)
+    assert froc_curve.figures([slide([0.5], [0.9], counts=False)]) is None
+
+
+def test_what_is_empty():
+    assert froc_curve.figures([]) is None
+    assert froc_curve.figures([slide([], [0.9])]) is None
+    assert froc_curve.figures([slide([NONE, NONE], [])]).sensitivities == (0,) * 6
+    assert froc_curve.figures([slide([0.5], [])]).sensitivities == (1,) * 6
+
+
+def test_the_interval_is_over_slides():
+    assert froc_curve.figures([slide([0.9, NONE], [0.8])]).bounds is None
+    same = [slide([0.9, NONE], [0.8])] * 20
+    assert froc_curve.figures(same).bounds is None
+    mixed = [slide([0.9], []), slide([NONE], [])] * 10
+    bounds = froc_curve.figures(mixed).bounds
+    # Of 20 slides of which half are found the share is within about 1.96 sqrt(1/80) of 1/2.
+    assert bounds.low == pytest.approx(0.5 - 0.219, abs=0.05)
+    assert bounds.high == pytest.approx(0.5 + 0.219, abs=0.05)
+    assert froc_curve.figures(mixed, 1) == froc_curve.figures(mixed, 1)
+
+
+def naive(slides):
+    """The definition, point by point, in fractions."""
+    lesions = [p for one in slides for p in one.lesions]
+    false = [p for one in slides if one.counts for p in one.false]
+    slide_count = sum(one.counts for one in slides)
+    if not lesions or not slide_count:
+        return None
+    known = {p for p in [*lesions, *false] if p == p}  # noqa: PLR0124 - NaN is none
+    curve = [(Fraction(0), Fraction(0))]
+    for threshold in sorted(known, reverse=True):
+        rate = Fraction(sum(p >= threshold for p in false), slide_count)
+        curve.append((rate, Fraction(sum(p >= threshold for p in lesions), len(lesions))))
+    read = []
+    for wanted in map(Fraction, RATES):
+        x0, y0 = [point for point in curve if point[0] <= wanted][-1]
+        after = [point for point in curve if point[0] > wanted]
+        slope = (after[0][1] - y0) / (after[0][0] - x0) if after else 0
+        read.append(y0 + slope * (wanted - x0))
+    return read
+
+
+LIKELY = st.integers(0, 6).map(lambda n: n / 6)
+SLIDES = st.lists(
+    st.builds(
+        slide,
+        st.lists(st.one_of(LIKELY, st.just(NONE)), max_size=4),
+        st.lists(LIKELY, max_size=30),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(SLIDES)
+def test_every_curve_is_that_of_the_definition(slides):
+    found, wanted = froc_curve.figures(slides), naive(slides)
+    if wanted is None:
+        assert found is None
+        return
+    assert found.sensitivities == pytest.approx([float(one) for one in wanted], abs=1e-12)
+    assert found.score == pytest.approx(float(sum(wanted) / 6), abs=1e-12)

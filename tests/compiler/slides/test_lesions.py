@@ -1,0 +1,121 @@
+"""Lesions of CAMELYON16, and the local maxima of a heat map that find them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stored_slides import write_result
+
+from tcc.compiler.slides import lesions, stored_result
+from tcc.compiler.slides.lesions import LesionRule
+
+pytest.importorskip("scipy", reason="needs the extra `slides`")
+RULE = LesionRule(75.0, 275.0, 200.0, 0.5)
+SHAPE = (100, 120)
+
+
+def drawn(*areas):
+    made = np.zeros(SHAPE, bool)
+    for top, left, bottom, right in areas:
+        made[top:bottom, left:right] = True
+    return made
+
+
+@pytest.mark.parametrize(("gap", "count"), [(15, 2), (14, 1)])
+def test_what_lies_closer_than_75_micrometres_is_one_lesion(gap, count):
+    """Squares of 5 micrometres: each grows by seven, 35 being below 37.5."""
+    inside = drawn((20, 20, 80, 40), (20, 40 + gap, 80, 60 + gap))
+    found = lesions.lesions(inside, 10, 0.5, RULE)
+    assert len(found.axes) == found.labels.max() == count
+    assert len(lesions.lesions(inside, 10, 0.5, LesionRule(0, 0, 200, 0.5)).axes) == 2
+
+
+def test_corners_join_and_holes_are_filled():
+    touching = drawn((20, 20, 40, 40), (40, 40, 60, 60))
+    assert len(lesions.lesions(touching, 10, 0.5, LesionRule(0, 0, 200, 0.5)).axes) == 1
+    ring = drawn((20, 20, 80, 80)) & ~drawn((30, 30, 70, 70))
+    found = lesions.lesions(ring, 10, 0.5, LesionRule(0, 0, 200, 0.5))
+    assert found.labels[50, 50] == 1
+    assert found.middles == ((500, 500),)
+
+
+def test_the_major_axis_is_that_of_an_ellipse():
+    y, x = np.mgrid[:200, :200]
+    for long, short in ((60, 20), (40, 40)):
+        places = np.argwhere(((x - 100) / long) ** 2 + ((y - 100) / short) ** 2 <= 1)
+        assert lesions.major_axis(places) == pytest.approx(2 * long, rel=0.01)
+    assert lesions.major_axis(np.array([[3, 4]])) == pytest.approx(4 / 12**0.5)
+    line = np.array([[0, n] for n in range(30)])
+    assert lesions.major_axis(line) == pytest.approx(4 * 30 / 12**0.5)
+
+
+@pytest.mark.parametrize(("length", "counted"), [(47, False), (48, True)])
+def test_isolated_cells_are_not_counted(length, counted):
+    """A line of n squares has a major axis of 4 n / sqrt(12) of them: 275 at 47.6 squares of 5."""
+    found = lesions.lesions(drawn((20, 20, 21, 20 + length)), 10, 0.5, LesionRule(0, 275, 0, 0.5))
+    assert found.counted == (counted,)
+
+
+def test_nothing_is_drawn():
+    found = lesions.lesions(drawn(), 10, 0.5, RULE)
+    assert found.axes == ()
+    assert not found.labels.any()
+
+
+def spots(tmp_path, likely, rule, inside=None, mpp=1.0):
+    """Detections of a slide of 1000 x 800 pixels in patches of 100."""
+    folder = write_result(tmp_path / "result", "s.tif", (1000, 800), 100, likely, mpp=mpp)
+    squares = np.zeros((80, 100), bool) if inside is None else inside
+    drawn_ones = lesions.lesions(squares, 10, mpp, rule)
+    return lesions.detections(stored_result.read(folder), drawn_ones, rule)
+
+
+def test_detections_are_local_maxima(tmp_path):
+    likely = {(1, 1): 0.9, (1, 2): 0.95, (1, 3): 0.94, (1, 4): 0.8, (5, 5): 0.49, (7, 9): 0.5}
+    found = spots(tmp_path, likely, RULE)
+    # 0.95 passes over its neighbours at 100; 0.8, at 200, is not closer than that.
+    assert [(one.x, one.y, one.probability) for one in found] == [
+        (250, 150, 0.95), (450, 150, 0.8), (950, 750, 0.5),
+    ]  # fmt: skip
+
+
+def test_of_equal_ones_the_first_by_rows_is_a_detection(tmp_path):
+    likely = {(2, 2): 0.9, (2, 3): 0.9, (3, 1): 0.9, (3, 2): 0.9}
+    (found,) = spots(tmp_path, likely, RULE)
+    assert (found.x, found.y) == (250, 250)
+
+
+def test_a_detection_is_of_the_lesion_that_its_middle_lies_in(tmp_path):
+    inside = np.zeros((80, 100), bool)
+    inside[20:30, 20:30] = True  # the patch of row 2 and column 2
+    rule = LesionRule(0, 0, 50, 0.5)
+    found = spots(tmp_path, {(2, 2): 0.9, (2, 3): 0.8, (0, 0): 0.7}, rule, inside)
+    assert [one.lesion for one in found] == [1, 0, 0]
+
+
+def naive(likely, rule):
+    """The likeliest, of equal ones the first, without those closer to it; and again."""
+    left = {place: p for place, p in likely.items() if p >= rule.least}
+    made = []
+    while left:
+        best = min(left, key=lambda place: (-left[place], place))
+        made.append((best, left[best]))
+        left = {
+            place: p
+            for place, p in left.items()
+            if place != best
+            and np.hypot(place[0] - best[0], place[1] - best[1]) * 100 >= rule.apart
+        }
+    return made
+
+
+PLACES = st.tuples(st.integers(0, 7), st.integers(0, 9))
+HEAT = st.dictionaries(PLACES, st.integers(0, 8).map(lambda n: n / 8), max_size=40)
+
+
+@given(HEAT, st.sampled_from([0, 50, 100, 150, 200, 350]), st.sampled_from([0, 0.5, 1]))
+def test_every_map_has_the_maxima_of_the_definition(tmp_path_factory, heat, apart, least):
+    rule = LesionRule(0, 0, apart, least)
+    found = spots(tmp_path_factory.mktemp("heat"), heat, rule)
+    places = [((one.y // 100, one.x // 100), one.probability) for one in found]
+    assert places == naive(heat, rule)
