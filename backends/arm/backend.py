@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """Builds libraries, a C header and a runner program; runs the latter, here or in qemu."""
+    """Builds libraries, a C header and a runner program; runs the latter, here or in qemu.
+
+    `isa` is the instruction set that it tells programs to use, None to let them choose.
+    """
+
+    isa: str | None = None
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -128,6 +133,17 @@ class Arm:
 
         return operating_point.files(folder, points)
 
+    def with_isa(self, target: Target, name: str) -> "Arm":
+        """Return the same, whose programs use the instruction set of a name.
+
+        Raises:
+            UserError: There is no such set, or no choice for the target (E0601).
+        """
+        from tcc.backends.arm.execute import isa_choice
+
+        isa_choice.check(machine(target), name)
+        return replace(self, isa=name)
+
     def measure(
         self,
         target: Target,
@@ -165,7 +181,7 @@ class Arm:
 
     def _runs(self, target: Target) -> Machine:
         """Return a target's machine, if its programs run here."""
-        processor = machine(target)
+        processor = replace(machine(target), isa=self.isa)
         if not processor.native and _qemu(processor).version is None:
             raise MissingTool(_qemu(processor))
         return processor

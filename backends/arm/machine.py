@@ -36,6 +36,8 @@ class Machine:
     """Whether there is a model of its cycles."""
     variants: bool = False
     """Whether programs choose, when they are loaded, among forms of micro-kernels."""
+    isa: str | None = None
+    """The instruction set that programs are told to use where they choose one."""
     direct: bool = False
     """Whether floats are summed product by product, and never by Winograd's method."""
 

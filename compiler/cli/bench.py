@@ -9,7 +9,7 @@ import typer
 from tcc.compiler.cli import bench_tables, failures, trusted_bundle
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
 from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.cli.trusted_bundle import Trust
+from tcc.compiler.cli.trusted_bundle import Isa, Trust
 from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class BenchOptions:
     threads: int
     way: "BoardLink | None"
     benchmark_model: Path | None
+    isa: str | None
     trust: bool
 
 
@@ -91,6 +92,7 @@ def bench(
     ssh: SshOption = None,
     adb: AdbOption = False,
     benchmark_model: BenchmarkModel = None,
+    isa: Isa = None,
     trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -110,8 +112,10 @@ def bench(
     from tcc.compiler.support import board
 
     way = board.link(ssh, adb)
+    if way and isa:
+        raise fail("E0601", "instructions of a board are its own choice", typed("--isa"))
     with report.stages() as stages:
-        options = BenchOptions(runs, threads, way, benchmark_model, trust)
+        options = BenchOptions(runs, threads, way, benchmark_model, isa, trust)
         found = [_benched(folder, options, stages) for folder in bundles]
         stages.end()
     for each in found:
@@ -152,7 +156,7 @@ def _benched(folder: Path, options: "BenchOptions", stages: Stages) -> BenchedBu
     from tcc.compiler.ir.measurement import BoardTask
     from tcc.compiler.support import board
 
-    bundle, device = trusted_bundle.load(folder, trust=options.trust)
+    bundle, device = trusted_bundle.load(folder, trust=options.trust, isa=options.isa)
     built = device.target.precision(bundle.manifest.precision)
     calibrated = built is not None and built.calibrated
     given = benchmark.workloads(bundle, options.runs, options.threads)

@@ -11,7 +11,7 @@ import typer
 from tcc.compiler.cli import trusted_bundle
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report
-from tcc.compiler.cli.trusted_bundle import Trust
+from tcc.compiler.cli.trusted_bundle import Isa, Trust
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def run(
     bundle: BundleArgument,
     images: Images,
     top: Top = 5,
+    isa: Isa = None,
     trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -56,7 +57,7 @@ def run(
 
     from tcc.compiler.bundle import artifact_runs
 
-    found, device = trusted_bundle.load(bundle, trust=trust)
+    found, device = trusted_bundle.load(bundle, trust=trust, isa=isa)
     artifact_runs.check_images(found)
     about = found.manifest
     if about.weights.notice:

@@ -16,24 +16,38 @@ Trust = Annotated[
     typer.Option("--trust", help="Run a program that was not built here, now and later."),
 ]
 
+Isa = Annotated[
+    str | None,
+    typer.Option(
+        "--isa",
+        metavar="NAME",
+        show_default=False,
+        help="Use these instructions, not the best that this processor has: x86-64-v2, ...",
+    ),
+]
 
-def load(folder: Path, *, trust: bool, key: Path | None = None) -> "tuple[Bundle, Device]":
+
+def load(
+    folder: Path, *, trust: bool, key: Path | None = None, isa: str | None = None
+) -> "tuple[Bundle, Device]":
     """Return the bundle in a folder, whose program may run, and its target.
 
     Args:
         folder: The bundle.
         trust: Whether the user lets it run.
         key: The public key of who is to have signed it, if anybody is.
+        isa: The instruction set that its program is to use; None for the best that there is.
 
     Raises:
         MissingTool: What verifies signatures is not installed.
         Untrusted: It holds a program that was not built here, and nobody says that it may run.
-        UserError: As `devices.load` and `signature.check`.
+        UserError: As `devices.load`, `Device.with_isa` and `signature.check`.
     """
     from tcc.compiler.bundle import program_trust, signature
     from tcc.compiler.cli import devices
 
     found, device = devices.load(folder)
+    device = device if isa is None else device.with_isa(isa)
     if key is not None:
         signature.check(found.folder, key)
         return replace(found, trusted=True), device

@@ -10,7 +10,7 @@ import typer
 from tcc.compiler.cli import failures, tool_report, trusted_bundle, verified_bundles
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, Stages, complain
-from tcc.compiler.cli.trusted_bundle import Trust
+from tcc.compiler.cli.trusted_bundle import Isa, Trust
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool
 
@@ -89,6 +89,7 @@ def verify(
     bisect: Bisect = False,
     out: Out = Path("reproducer"),
     key: PublicKey = None,
+    isa: Isa = None,
     trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -106,7 +107,7 @@ def verify(
     wanted = VerifyRequest(logs, spec, weights, bisect, out)
     with report.stages() as stages:
         stages("bundles", 0, 1)
-        read = _read(bundles, key, trust=trust)
+        read = _read(bundles, key, isa, trust=trust)
         found = [_verified(*each, wanted, stages) for each in read]
         stages.end()
     pairs, unlike = verification.pairs(found)
@@ -132,14 +133,14 @@ def verify(
 
 
 def _read(
-    folders: Sequence[Path], key: Path | None, *, trust: bool
+    folders: Sequence[Path], key: Path | None, isa: str | None, *, trust: bool
 ) -> "list[tuple[Bundle, Device]]":
     """Return bundles with their targets, or raise what is wrong with all of them."""
     read = []
     problems: list[Diagnostic] = []
     for folder in folders:
         try:
-            read.append(trusted_bundle.load(folder, trust=trust, key=key))
+            read.append(trusted_bundle.load(folder, trust=trust, key=key, isa=isa))
         except UserError as error:
             problems += error.diagnostics
     if problems:

@@ -1,7 +1,7 @@
 """A target with the backend that knows it, as commands and the pipeline take it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from tcc.compiler.ir.backend import (
     ToolUser,
 )
 from tcc.compiler.ir.fetcher import Fetcher
+from tcc.compiler.ir.isa_chooser import IsaChooser
 from tcc.compiler.ir.level_reader import LevelReader
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
@@ -156,6 +157,17 @@ class Device:
     def level_reader(self) -> LevelReader | None:
         """The backend, if its integer artifacts can be looked into here."""
         return self.backend if isinstance(self.backend, LevelReader) else None
+
+    def with_isa(self, name: str) -> "Device":
+        """Return the same, whose programs use an instruction set of this machine's family.
+
+        Raises:
+            UserError: There is no such set, or no choice for this target (E0601).
+        """
+        if not isinstance(self.backend, IsaChooser):
+            message = f"what is built for {self.name} chooses no instruction set"
+            raise fail("E0601", message, whole_file("command line: --isa"))
+        return replace(self, backend=self.backend.with_isa(self.target, name))
 
     def infer(
         self, folder: Path, source: "Input", tensors: "Sequence[np.ndarray]"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tcc.backends.arm.execute import isa_choice
 from tcc.backends.arm.machine import PROGRAM, Machine
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.types import DType
@@ -163,9 +164,11 @@ class Calls:
         """Run the program to its good end.
 
         Raises:
-            UserError: It refuses an input (E0653), or fails (E0652).
+            UserError: It refuses an input (E0653), or fails (E0652), or is to use instructions
+                that this processor lacks (E0601).
         """
-        command = [*self._emulator(), str(self.program), *arguments]
+        told = isa_choice.words(self.machine)
+        command = [*self._emulator(), str(self.program), *told, *arguments]
         try:
             done = bounded_process.execute(command, self.folder, START + EACH * inputs, written)
         except HangsError as error:
@@ -177,6 +180,8 @@ class Calls:
         # The limit on a file's size ended it, or it spoke more than was read.
         if done.code == -signal.SIGXFSZ or len(done.out) > bounded_process.SAID:
             raise self.wrong("the program writes more than its outputs")
+        if done.code == BAD_INPUT and (lacking := isa_choice.lacking(self.machine, done.err)):
+            raise lacking
         if done.code == BAD_INPUT:
             label = _last(done.err)
             raise fail("E0653", "the program refuses its input", self._at, label=label)

@@ -57,12 +57,14 @@ class LocalPlace:
 
     @property
     def how(self) -> str:
-        """Return the machine, or its emulator."""
+        """Return the machine, with the instruction set that it is told to use, or its emulator."""
         machine = self.calls.machine
         # With options for an emulator, the counting plugin's, even this machine's programs go
         # through it.
         emulated = self.calls.options or not machine.native
-        return machine.qemu if emulated else "this machine"
+        if emulated:
+            return machine.qemu
+        return f"this machine as {machine.isa}" if machine.isa else "this machine"
 
     def put(self, name: str, data: bytes) -> str:
         """Write a file."""
