@@ -1,31 +1,22 @@
 """`tcc train --sweep`: many trainings, and a table of what they came to."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli.common_options import ChosenSpec, typed
+from tcc.compiler.cli.common_options import ChosenSpec
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.train_data import DataOptions
+from tcc.compiler.support import task_places
 from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.task_places import LostTask, TaskPlace
 
 if TYPE_CHECKING:
     from tcc.compiler.train.recipe import Recipe
     from tcc.compiler.train.sweep import Trial
     from tcc.compiler.train.sweep_report import SweepRow
-    from tcc.compiler.train.sweep_runs import TrialCommand, TrialEnd, TrialRunner
-
-
-@dataclass(frozen=True)
-class SweepPlace:
-    """Where a sweep goes and where it runs: here, on a Dask cluster or in a Slurm partition."""
-
-    folder: Path
-    dask: str | None = None
-    slurm: str | None = None
-    workers: int = 2
+    from tcc.compiler.train.sweep_runs import TrialCommand
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,7 @@ class SweepRequest:
     spec: Path
     recipe: "Recipe"
     words: tuple[str, ...]
-    place: SweepPlace
+    place: TaskPlace
 
 
 def sweep_words(
@@ -78,19 +69,19 @@ def sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
     """
     from tcc.compiler.frontend.spec import load
     from tcc.compiler.train import sweep as sweeps
-    from tcc.compiler.train import sweep_report
+    from tcc.compiler.train import sweep_report, sweep_runs
+    from tcc.compiler.train.sweep_runs import TrialEnd
 
-    if request.place.dask and request.place.slurm:
-        raise fail("E0601", "--dask and --slurm exclude each other", typed("--slurm"))
     folder = request.place.folder
     trials = sweeps.read(request.file, request.recipe)
     for settings in dict.fromkeys(trial.settings for trial in trials):
         load(request.spec, dict(one.split("=", 1) for one in settings))  # said before any work
     commands = [_command(request, trial) for trial in trials]
     ends: dict[int, TrialEnd] = {}
-    with _runner(request.place) as run:
+    with task_places.opened(request.place, "run a sweep there") as run:
         stages("trainings", 0, len(trials))
-        for place, end in run(commands):
+        for place, ended in run(sweep_runs.run, commands):
+            end = TrialEnd(None, ended.why) if isinstance(ended, LostTask) else ended
             ends[place] = end
             stages("trainings", len(ends), len(trials))
             report.detail(f"{trials[place].name}: {end.said or 'done'}")
@@ -120,20 +111,6 @@ def _command(request: SweepRequest, trial: "Trial") -> "TrialCommand":
     settings = [word for setting in trial.settings for word in ("--set", setting)]
     words = ("train", str(request.spec.resolve()), *request.words, *settings, "--recipe", str(path))
     return TrialCommand((*words, "--seed", str(trial.seed), "-o", folder, "-q"), folder)
-
-
-@contextmanager
-def _runner(place: SweepPlace) -> "Iterator[TrialRunner]":
-    from tcc.compiler.train import sweep_runs
-
-    if place.dask is not None:
-        with sweep_runs.on_dask(place.dask, place.workers) as run:
-            yield run
-    elif place.slurm is not None:
-        with sweep_runs.on_slurm(place.folder, place.slurm) as run:
-            yield run
-    else:
-        yield sweep_runs.here
 
 
 def _print(report: Report, folder: Path, found: "Sequence[SweepRow]") -> None:

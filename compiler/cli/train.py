@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import train_data, train_report
+from tcc.compiler.cli import task_options, train_data, train_report
 from tcc.compiler.cli.common_options import (
     ChosenSpec,
     Json,
@@ -22,12 +22,12 @@ from tcc.compiler.cli.common_options import (
     typed,
 )
 from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.cli.sweep import SweepPlace, SweepRequest, sweep_words
+from tcc.compiler.cli.sweep import SweepRequest, sweep_words
 from tcc.compiler.cli.sweep import sweep as swept
+from tcc.compiler.cli.task_options import Dask, Slurm
 from tcc.compiler.cli.train_data import DataOptions
 from tcc.compiler.cli.train_options import (
     CorruptImages,
-    Dask,
     Epochs,
     Images,
     MaxTime,
@@ -35,7 +35,6 @@ from tcc.compiler.cli.train_options import (
     RecipeOption,
     Resume,
     RunFolder,
-    Slurm,
     SplitShares,
     StartWeights,
     SweepFile,
@@ -131,7 +130,8 @@ def train(
             if sweep:
                 more = dict(zip(HANDED_ON, (threads, corrupt, max_time, device), strict=True))
                 words = sweep_words(chosen, options, qat, more, tensorboard=tensorboard)
-                place = SweepPlace(folder, dask, slurm, workers)
+                # Here one after another: each training has all cores.
+                place = task_options.place(folder, dask, slurm, workers if dask else 1)
                 swept(report, stages, SweepRequest(sweep, chosen.spec.path, how, words, place))
                 return
             run_folder.check(folder, resume=resume)

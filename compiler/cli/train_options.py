@@ -123,20 +123,6 @@ SweepFile = Annotated[
         help="Train every combination that this file lists, each in a folder of its own.",
     ),
 ]
-Dask = Annotated[
-    str | None,
-    typer.Option(
-        metavar="local|ADDRESS",
-        show_default=False,
-        help="Run a sweep on a Dask cluster: processes here, or tcp://HOST:PORT.",
-    ),
-]
-Slurm = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PARTITION", show_default=False, help="Run a sweep as jobs of a Slurm partition."
-    ),
-]
 Workers = Annotated[
     int, typer.Option(metavar="N", min=1, max=1024, help="Processes of `--dask local`.")
 ]

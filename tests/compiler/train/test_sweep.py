@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from tcc.compiler.support import task_places
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.train import recipe, sweep, sweep_report
 from tcc.compiler.train.sweep_runs import TrialEnd
@@ -107,18 +108,29 @@ def test_settings_are_checked_before_any_training(train, home):
     assert "exclude each other" in done.stderr
 
 
+def test_a_cluster_that_does_not_answer(train, home, monkeypatch):
+    pytest.importorskip("distributed", reason="needs the extra `sweep`")
+    monkeypatch.setattr(task_places, "REACHED", 1)
+    (home / "sweep.yaml").write_text(SWEEP)
+    for address in ("tcp://127.0.0.1:9", "nowhere", "what://x"):
+        done = train("--sweep", "sweep.yaml", "-o", "runs", "--dask", address)
+        assert done.exit_code == 2, done.output
+        assert (
+            f"error[E1317]: no Dask cluster answers at this address\n  --> {address}" in done.stderr
+        )
+
+
 def test_what_a_sweep_hands_to_each_training(train, home, monkeypatch):
     from tcc.compiler.train import sweep_runs
 
     found = []
     report = {"val": {"accuracy": 0.5}, "test": None}
 
-    def here(commands):
-        for place, command in enumerate(commands):
-            found.append(command.words)
-            yield place, TrialEnd(report, "")
+    def run(command):
+        found.append(command.words)
+        return TrialEnd(report, "")
 
-    monkeypatch.setattr(sweep_runs, "here", here)
+    monkeypatch.setattr(sweep_runs, "run", run)
     (home / "sweep.yaml").write_text(SWEEP)
     words = ("--max-time", "1h", "--qat", "c.json", "--weights", "w.safetensors", "--resume")
     done = train(

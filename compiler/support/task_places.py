@@ -1,0 +1,178 @@
+"""Where many tasks run: on this machine, on a Dask cluster, or as jobs of Slurm.
+
+A task is a function of a module and what it is given. All machines have this program and see the
+same folders.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from tcc.compiler.support import child_command
+from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.external_tools import MissingTool, Tool
+
+SLURM_MINUTES = 24 * 60
+"""The longest that a task takes on Slurm."""
+REACHED = 30
+"""Seconds to wait for a Dask cluster."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlace:
+    """Where tasks run: on `dask`, in the Slurm partition `slurm`, or here, so many at once.
+
+    `dask` is a cluster's address, or `local` for processes of our own; `workers` is of what runs
+    here. Slurm writes its logs into `folder`/slurm.
+    """
+
+    folder: Path
+    dask: str | None = None
+    slurm: str | None = None
+    workers: int = 1
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether other machines may run them."""
+        return self.slurm is not None or self.dask not in (None, "local")
+
+
+@dataclass(frozen=True, slots=True)
+class LostTask:
+    """What stands for the end of a task that nothing brought to one: why."""
+
+    why: str
+
+
+class TaskRunner(Protocol):
+    """Runs tasks, and yields the place and the end of each as it comes."""
+
+    def __call__(
+        self, task: Callable[[T], R], given: Sequence[T], /
+    ) -> Iterator[tuple[int, R | LostTask]]:
+        """Run a function of each of what is given; closed early, it begins no others."""
+        ...
+
+
+@contextmanager
+def opened(place: TaskPlace, why: str) -> Iterator[TaskRunner]:
+    """Give what runs tasks at a place.
+
+    Args:
+        place: Where.
+        why: What for, after "is needed to".
+
+    Raises:
+        MissingTool: dask.distributed or submitit is not installed.
+        UserError: No Dask cluster answers (E1317).
+    """
+    if place.dask is not None:
+        with _on_dask(place.dask, place.workers, why) as run:
+            yield run
+    elif place.slurm is not None:
+        yield _on_slurm(place, place.slurm, why)
+    else:
+        yield _Here(place.workers)
+
+
+@dataclass(frozen=True)
+class _Here:
+    """So many at once on this machine; each is to be a process of its own."""
+
+    workers: int
+
+    def __call__(
+        self, task: Callable[[T], R], given: Sequence[T], /
+    ) -> Iterator[tuple[int, R | LostTask]]:
+        if self.workers == 1:
+            for place, each in enumerate(given):
+                yield place, task(each)
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            futures = {pool.submit(task, each): place for place, each in enumerate(given)}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                child_command.end_all()
+                raise
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _on_dask(address: str, workers: int, why: str) -> Iterator[TaskRunner]:
+    _require("distributed", why)
+    dask: Any = import_module("distributed")
+
+    def run_all(
+        task: Callable[[T], R], given: Sequence[T], /
+    ) -> Iterator[tuple[int, R | LostTask]]:
+        # Not pure: Dask would take equal words for one task, and keep results of an earlier run.
+        futures = {client.submit(task, each, pure=False): n for n, each in enumerate(given)}
+        try:
+            for future in dask.as_completed(futures):
+                # A task whose worker is killed runs on another; one that many die of is lost.
+                error = future.exception()
+                yield futures[future], LostTask(str(error)[:600]) if error else future.result()
+        finally:
+            client.cancel(list(futures))
+
+    if address == "local":
+        options: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1}
+        with (
+            dask.LocalCluster(**options, dashboard_address=None) as cluster,
+            dask.Client(cluster) as client,
+        ):
+            yield run_all
+    else:
+        with _client(dask, address) as client:
+            yield run_all
+
+
+def _client(dask: Any, address: str) -> Any:
+    try:
+        return dask.Client(address, timeout=REACHED)
+    except (OSError, ValueError, TypeError) as error:
+        message = "no Dask cluster answers at this address"
+        help = "name it as its scheduler does: tcp://HOST:8786"
+        label = str(error)[:200]
+        raise fail("E1317", message, whole_file(address[:200]), label=label, help=help) from None
+
+
+def _on_slurm(place: TaskPlace, partition: str, why: str) -> TaskRunner:
+    _require("submitit", why)
+    submitit: Any = import_module("submitit")
+
+    def run_all(
+        task: Callable[[T], R], given: Sequence[T], /
+    ) -> Iterator[tuple[int, R | LostTask]]:
+        executor = submitit.AutoExecutor(folder=str(place.folder / "slurm"))
+        executor.update_parameters(slurm_partition=partition, timeout_min=SLURM_MINUTES)
+        # One array of jobs, which a Slurm queue takes at once.
+        with executor.batch():
+            jobs = [executor.submit(task, each) for each in given]
+        try:
+            for number, job in enumerate(jobs):
+                error = job.exception()
+                yield number, LostTask(str(error)[:600]) if error else job.result()
+        finally:
+            for job in jobs:
+                if not job.done():
+                    job.cancel()
+
+    return run_all
+
+
+def _require(module: str, why: str) -> None:
+    if find_spec(module) is None:
+        raise MissingTool(Tool(module, why, None))
