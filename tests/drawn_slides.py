@@ -1,7 +1,20 @@
 """Slides that a program draws, so that what is on them is known to the pixel."""
 
 import numpy as np
+from safetensors.numpy import save_file
 
+SPEC = """\
+tcc: 1
+name: colour
+input:
+  image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8], mode: stretch}}}
+graph:
+  - global_avg_pool
+  - flatten
+  - linear: {units: 2}
+output:
+  logits: {activation: softmax, labels: [normal, tumour]}
+"""
 PAPER, PINK, PURPLE = (243, 243, 244), (205, 120, 170), (110, 60, 140)
 """What no tissue is on, and two colours of tissue."""
 
@@ -28,3 +41,15 @@ def write(path, pixels, mpp=0.5, levels=1, tile=64):
                 tile=(tile, tile), compression="zlib", metadata=None, **more,
             )  # fmt: skip
     return path
+
+
+def colour_bundle(tcc, home):
+    """Build a network to which purple is tumour: by its red alone."""
+    (home / "colour.yaml").write_text(SPEC)
+    weight = np.array([[0, 0, 0], [-60, 0, 0]], np.float32)
+    bias = np.array([0, 60 * 160 / 255], np.float32)
+    save_file({"linear.weight": weight, "linear.bias": bias}, home / "w.safetensors")
+    words = ("colour.yaml", "--weights", "w.safetensors", "--target", "onnxruntime", "-q")
+    done = tcc("build", *words)
+    assert done.code == 0, done.err
+    return "build/colour-onnxruntime-fp32"

@@ -22,11 +22,21 @@ OURS, INPUT, TOOL, BELOW, INTERRUPTED = 1, 2, 3, 4, 130
 
 
 class Rejected(UserError):  # noqa: N818 - what it is, not what it does
-    """The input is wrong, and this much was found out about it all the same."""
+    """The input is wrong, and this much was found out about it all the same.
 
-    def __init__(self, diagnostics: tuple[Diagnostic, ...], document: Mapping[str, Any]) -> None:
+    `ours` says that some of what is wrong is the machine's fault, or our own.
+    """
+
+    def __init__(
+        self,
+        diagnostics: tuple[Diagnostic, ...],
+        document: Mapping[str, Any],
+        *,
+        ours: bool = False,
+    ) -> None:
         super().__init__(diagnostics)
         self.document = document
+        self.ours = ours
 
 
 @dataclass(frozen=True)
@@ -62,8 +72,10 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 -
     match error:
         case UserError():
             told = _told(error)
-            more = {**(error.document if isinstance(error, Rejected) else {}), "more": told.more}
+            found = error if isinstance(error, Rejected) else None
+            more = {**(found.document if found else {}), "more": told.more}
             code = BELOW if isinstance(error, Mislabelled) else INPUT
+            code = OURS if found and found.ours else code
             return Failure(code, _numbered(told), _summary(told), told.diagnostics, more)
         case MissingTool(tool=tool, why=why):
             text = f"error: {tool.name} is needed to {tool.needed_for}, and is not here"

@@ -6,10 +6,8 @@ folder, and the next one goes on from it, if bundle, slide, grid and tissue are 
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -27,7 +25,7 @@ from tcc.compiler.slides import patch_reader, slide_file
 from tcc.compiler.slides.patch_grid import PatchGrid
 from tcc.compiler.slides.patch_reader import GridPlace, PatchReader
 from tcc.compiler.slides.slide_file import Slide
-from tcc.compiler.support import atomic_files, path_locks
+from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 if TYPE_CHECKING:
@@ -68,29 +66,6 @@ class SlideJob:
             "how": [self.mpp, self.output.name, self.skips],
         }
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def working_folder(out: Path, job: SlideJob) -> Iterator[Path]:
-    """Give the folder of a job's finished blocks, which is gone once all went well.
-
-    Raises:
-        UserError: Another run works there (E1309).
-    """
-    folder = out / f".{job.path.stem}.{job.digest}.tcc-slide"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise atomic_files.explain(error, folder, "write this") from error
-    try:
-        if path_locks.lock(descriptor) is None:
-            message = "another run works on this slide"
-            raise fail("E1309", message, whole_file(str(job.path)), help="wait for it to end")
-        yield folder
-        path_locks.remove(folder)
-    finally:
-        os.close(descriptor)
 
 
 def block_file(folder: Path, number: int) -> Path:

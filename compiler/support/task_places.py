@@ -4,7 +4,7 @@ A task is a function of a module and what it is given. All machines have this pr
 same folders.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,13 +31,14 @@ class TaskPlace:
     """Where tasks run: on `dask`, in the Slurm partition `slurm`, or here, so many at once.
 
     `dask` is a cluster's address, or `local` for processes of our own; `workers` is of what runs
-    here. Slurm writes its logs into `folder`/slurm.
+    here. Slurm writes its logs into `folder`/slurm, and gives each so many `cores`.
     """
 
     folder: Path
     dask: str | None = None
     slurm: str | None = None
     workers: int = 1
+    cores: int = 1
 
     @property
     def elsewhere(self) -> bool:
@@ -57,7 +58,7 @@ class TaskRunner(Protocol):
 
     def __call__(
         self, task: Callable[[T], R], given: Sequence[T], /
-    ) -> Iterator[tuple[int, R | LostTask]]:
+    ) -> Generator[tuple[int, R | LostTask], None, None]:
         """Run a function of each of what is given; closed early, it begins no others."""
         ...
 
@@ -91,7 +92,7 @@ class _Here:
 
     def __call__(
         self, task: Callable[[T], R], given: Sequence[T], /
-    ) -> Iterator[tuple[int, R | LostTask]]:
+    ) -> Generator[tuple[int, R | LostTask], None, None]:
         if self.workers == 1:
             for place, each in enumerate(given):
                 yield place, task(each)
@@ -116,7 +117,7 @@ def _on_dask(address: str, workers: int, why: str) -> Iterator[TaskRunner]:
 
     def run_all(
         task: Callable[[T], R], given: Sequence[T], /
-    ) -> Iterator[tuple[int, R | LostTask]]:
+    ) -> Generator[tuple[int, R | LostTask], None, None]:
         # Not pure: Dask would take equal words for one task, and keep results of an earlier run.
         futures = {client.submit(task, each, pure=False): n for n, each in enumerate(given)}
         try:
@@ -155,9 +156,11 @@ def _on_slurm(place: TaskPlace, partition: str, why: str) -> TaskRunner:
 
     def run_all(
         task: Callable[[T], R], given: Sequence[T], /
-    ) -> Iterator[tuple[int, R | LostTask]]:
+    ) -> Generator[tuple[int, R | LostTask], None, None]:
         executor = submitit.AutoExecutor(folder=str(place.folder / "slurm"))
-        executor.update_parameters(slurm_partition=partition, timeout_min=SLURM_MINUTES)
+        executor.update_parameters(
+            slurm_partition=partition, timeout_min=SLURM_MINUTES, cpus_per_task=place.cores
+        )
         # One array of jobs, which a Slurm queue takes at once.
         with executor.batch():
             jobs = [executor.submit(task, each) for each in given]

@@ -9,29 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_slides import PINK, PURPLE, drawn, write
+from drawn_slides import PINK, PURPLE, colour_bundle, drawn, write
 from PIL import Image
-from safetensors.numpy import save_file
 
-from tcc.compiler.slides import heat_maps, patch_reader
+from tcc.compiler.slides import heat_maps, patch_reader, slide_lease, slide_record
 from tcc.compiler.slides.block_means import block_means
 from tcc.compiler.slides.slide_file import opened
-from tcc.compiler.support import path_locks
 from tcc.compiler.support.progress import silent
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
-SPEC = """\
-tcc: 1
-name: colour
-input:
-  image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8], mode: stretch}}}
-graph:
-  - global_avg_pool
-  - flatten
-  - linear: {units: 2}
-output:
-  logits: {activation: softmax, labels: [normal, tumour]}
-"""
 TISSUE, CANCER = (64, 128, 320, 416), (128, 192, 224, 320)
 """Left, top, right, bottom of what is on the slide."""
 PIXELS = drawn(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
@@ -53,15 +39,7 @@ main()
 
 @pytest.fixture
 def bundle(tcc, home):
-    """A network to which purple is tumour: by its red alone."""
-    (home / "colour.yaml").write_text(SPEC)
-    weight = np.array([[0, 0, 0], [-60, 0, 0]], np.float32)
-    bias = np.array([0, 60 * 160 / 255], np.float32)
-    save_file({"linear.weight": weight, "linear.bias": bias}, home / "w.safetensors")
-    words = ("colour.yaml", "--weights", "w.safetensors", "--target", "onnxruntime", "-q")
-    done = tcc("build", *words)
-    assert done.code == 0, done.err
-    return "build/colour-onnxruntime-fp32"
+    return colour_bundle(tcc, home)
 
 
 @pytest.fixture
@@ -205,7 +183,7 @@ def test_any_arrangement_gives_the_same_bytes(run, process, bundle, home, monkey
     assert run("-o", "two", "--workers", 2).code == 0
     words = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-o", "killed")
     assert process("slide", "run", bundle, "s.tif", *words, program=KILLED).code == -9
-    (left,) = (home / "killed").iterdir()
+    (left,) = (home / "killed").glob(".tcc-slides/*/blocks-*")
     assert sorted(path.name for path in left.iterdir()) == ["0000000.npy", "0000001.npy"]
     times = [path.stat().st_mtime_ns for path in sorted(left.iterdir())]
     (left / "0000000.npy").write_bytes((left / "0000000.npy").read_bytes()[:90])
@@ -216,7 +194,8 @@ def test_any_arrangement_gives_the_same_bytes(run, process, bundle, home, monkey
     assert len(whole) == 9
     assert contents("two/s") == contents("killed/s") == whole
     for folder in ("one", "two", "killed"):
-        assert [path.name for path in Path(folder).iterdir()] == ["s"]
+        assert sorted(os.listdir(folder)) == [".tcc-slides", "s"]
+        assert not list(Path(folder).glob(".tcc-slides/*/blocks-*"))
 
 
 @pytest.mark.slow
@@ -258,15 +237,15 @@ def test_damaged_tiles(run, home):
         place, length = page.dataoffsets[number], page.databytecounts[number]
     data[place : place + length] = bytes(length)
     (home / "bad.tif").write_bytes(data)
-    Image.new("RGB", (64, 64), (240, 240, 240)).save(home / "empty.png")
     # without levels below, so that the mask is of other pixels than those that are damaged
     words = ("--mask-mpp", 1, "--mpp", 0.5)
-    done = run(*words, "--json", slides=("bad.tif", "s.tif", "empty.png"))
+    done = run(*words, "--json", slides=("bad.tif",))
     assert done.code == 2
     assert [one["code"] for one in done.document["diagnostics"]] == ["E1302"]
     assert done.document["diagnostics"][0]["file"] == "bad.tif"
     assert "near column 192, row 2" in done.document["diagnostics"][0]["message"]
-    assert [one["patches"] for one in done.document["slides"]] == [72, 0]
+    assert done.document["failed"] == [{"slide": "bad.tif", "state": "failed: E1302"}]
+    assert run(*words).code == 0
     assert not (home / "slides/bad").exists()
     done = run(*words, "--skip-damaged", slides=("bad.tif",))
     assert done.code == 0, done.err
@@ -317,19 +296,33 @@ def test_which_classes_are_tumour_is_not_guessed(tcc, built, home):
     assert "classes are cat, dog, owl" in done.err
 
 
-@pytest.mark.slow
-def test_two_runs_do_not_do_the_same(run, process, bundle, home, monkeypatch):
-    monkeypatch.setattr(patch_reader, "READ", 64)
-    words = ("--at", 0.5, "--patch", 32, "--rule", "wide")
-    assert process("slide", "run", bundle, "s.tif", *words, program=KILLED).code == -9
-    (left,) = (home / "slides").iterdir()
-    descriptor = os.open(left, os.O_RDONLY)
-    assert path_locks.lock(descriptor)
-    done = run()
-    assert done.code == 2
-    assert "error[E1309]: another run works on this slide" in done.err
-    os.close(descriptor)
+def test_two_runs_do_not_do_the_same(run, home, monkeypatch):
+    monkeypatch.setattr(slide_lease, "PATIENCE", 0)
+    folder = slide_record.folder(home / "slides/s")
+    with slide_lease.held(folder, home / "s.tif"):
+        done = run()
+        assert done.code == 2
+        assert "error[E1309]: another run works on this slide\n  --> s.tif\n" in done.err
+        assert f"= process {os.getpid()} of " in done.err
     assert run().code == 0
+    assert json.loads((folder / "finished.json").read_text())
+    again = run("--json").document["slides"][0]
+    assert again["finished_before"]
+    (home / "s.tif").touch()
+    assert not run("--json").document["slides"][0]["finished_before"]
+
+
+def test_a_result_that_was_taken_apart_is_made_again(run, home):
+    assert run().code == 0
+    whole = contents(home / "slides/s")
+    for change in (
+        lambda folder: (folder / "mask.png").unlink(),
+        lambda folder: (folder / "patches.csv").write_text("x"),
+        lambda folder: (folder / "summary.json").write_bytes(whole["summary.json"] + b" "),
+    ):
+        change(home / "slides/s")
+        assert run().code == 0
+        assert contents(home / "slides/s") == whole
 
 
 def test_the_colour_blind_map_goes_from_blue_to_vermilion(home):
@@ -351,12 +344,14 @@ def test_the_commands_of_the_page_run(tcc, bundle, home, root):
     page = (root / "docs/slides.md").read_text()
     lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
              for line in block.splitlines()]  # fmt: skip
-    assert len(lines) == 6
+    assert len(lines) == 7
     if not shutil.which("npm"):  # brings what the page of a slide is made with
         lines = [line for line in lines if " view " not in line]
     write(home / "slide.svs", PIXELS)
     (home / "truth").mkdir()
     (home / "truth/slide.geojson").write_text("[]")
+    (home / "scans").mkdir()
+    write(home / "scans/s.tif", PIXELS)
     for line in lines:
         words = line.removeprefix("tcc ").replace("build/fastnet-lung-onnxruntime-int8", bundle)
         done = tcc(*words.replace("lung_aca", "tumour").replace("lung_scc", "tumour").split())
