@@ -82,5 +82,5 @@ def table(report: Report, outcome: ArchiveOutcome) -> None:
         counts = [f"{found[name]:,}" if found else "-" for name in COUNTS]
         areas = [f"{found[name]:.2f}" if found else "-" for name in AREAS]
         rows.append((str(slide.path), outcome.state(number), *counts, *areas))
-    heads = ("slide", "", "patches", "tumour", "damaged", "tumour mm2", "tissue mm2")
+    heads = ("slide", "state", "patches", "tumour", "damaged", "tumour mm2", "tissue mm2")
     report.table(heads, rows)

@@ -228,8 +228,8 @@ def fits(lines: Sequence[str]) -> bool:
 
 
 def cell(value: TableCell) -> str:
-    """Return a value as a table shows it."""
-    return f"{value:,}" if isinstance(value, int) else printable(str(value))
+    """Return a value as a table shows it, in one line: a file's name may hold the end of one."""
+    return f"{value:,}" if isinstance(value, int) else printable(str(value)).replace("\n", "\ufffd")
 
 
 def size(count: int) -> str:

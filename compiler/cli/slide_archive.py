@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tcc.compiler.cli import archive_outcome, one_slide
 from tcc.compiler.cli.archive_outcome import OTHER_RUN, ArchiveOutcome
 from tcc.compiler.cli.one_slide import SlideRequest
-from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.cli.report import Report, Stages, cell
 from tcc.compiler.support import task_places
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.task_places import LostTask, TaskPlace
@@ -227,12 +227,12 @@ def _tell(
         if line.strip() and line != known:
             report.notice(line.removeprefix("warning: "))
     count = f"{len(view.ended):,} of {len(view.open_ones):,}"
-    name, state = view.outcome.slides[number].path, view.outcome.state(number)
+    name, state = cell(str(view.outcome.slides[number].path)), view.outcome.state(number)
     left = f", {view.left()} left" if len(view.ended) < len(view.open_ones) else ""
     report.note(f"{count}: {name}: {state}{left}")
 
 
 def _names(archive: "Archive") -> str:
     more = len(archive.others) - SHOWN
-    shown = ", ".join(str(path) for path in archive.others[:SHOWN])
+    shown = ", ".join(cell(str(path)) for path in archive.others[:SHOWN])
     return f"{shown}, and {more:,} more" if more > 0 else shown
