@@ -125,6 +125,15 @@ class Arm:
 
         return inner_levels.of_program(self._runs(target), folder, source, tensors)
 
+    def inner_values(
+        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+    ) -> "Iterator[Mapping[str, np.ndarray]]":
+        """Run the program on tensors, and have it write its floats; errors as above."""
+        from tcc.backends.arm.execute import inner_levels
+
+        kinds = inner_levels.FLOATS
+        return inner_levels.of_program(self._runs(target), folder, source, tensors, kinds)
+
     def operating_point_files(
         self, target: Target, folder: Path, points: "Sequence[OperatingPoint]"
     ) -> Mapping[str, bytes]:

@@ -138,21 +138,17 @@ class OnnxRuntime:
         Raises:
             UserError: It is no model that ONNX Runtime can run on these (E0651).
         """
-        from tcc.compiler.lower.onnx_inspection import with_inner_levels
+        from tcc.compiler.lower.onnx_inspection import INTEGERS
 
-        path = folder / FILE
-        try:
-            data, names = with_inner_levels(_data(path))
-        except Exception as error:  # protobuf has exception types of its own
-            raise _broken(path, "load", error) from error
-        loaded = _session(path, data)
-        for tensor in tensors:
-            feed = {source.name: tensor[None].astype(source.type.dtype.value)}
-            try:
-                found = loaded.run(list(names), feed)
-            except Exception as error:  # the runtime has exception types of its own
-                raise _broken(path, "run", error) from error
-            yield dict(zip(names, found, strict=True))
+        return _inner(folder / FILE, source, tensors, INTEGERS)
+
+    def inner_values(
+        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+    ) -> "Iterator[Mapping[str, np.ndarray]]":
+        """Run the file on tensors with its floats given out; yield them, errors as above."""
+        from tcc.compiler.lower.onnx_inspection import FLOATS
+
+        return _inner(folder / FILE, source, tensors, FLOATS)
 
     def measure(
         self,
@@ -234,3 +230,23 @@ def _broken(path: Path, what: str, error: Exception) -> UserError:
     label = (str(error).splitlines() or [type(error).__name__])[0][:160]
     message = f"ONNX Runtime cannot {what} the model"
     return fail("E0651", message, whole_file(str(path)), label=label)
+
+
+def _inner(
+    path: Path, source: Input, tensors: "Iterable[np.ndarray]", kinds: tuple[int, ...]
+) -> "Iterator[Mapping[str, np.ndarray]]":
+    """Yield a file's values of some types for each tensor, without batch axes where that is one."""
+    from tcc.compiler.lower.onnx_inspection import with_inner_values
+
+    try:
+        data, names = with_inner_values(_data(path), kinds)
+    except Exception as error:  # protobuf has exception types of its own
+        raise _broken(path, "load", error) from error
+    loaded = _session(path, data)
+    for tensor in tensors:
+        feed = {source.name: tensor[None].astype(source.type.dtype.value)}
+        try:
+            found = loaded.run(list(names), feed)
+        except Exception as error:  # the runtime has exception types of its own
+            raise _broken(path, "run", error) from error
+        yield dict(zip(names, found, strict=True))

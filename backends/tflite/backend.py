@@ -123,6 +123,15 @@ class TfLite:
 
         return inner_levels.of_file(folder / FILE, tensors)
 
+    def inner_values(
+        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+    ) -> "Iterator[Mapping[str, np.ndarray]]":
+        """Run the file on tensors with its floats given out; yield them, errors as above."""
+        self._need(target)
+        from tcc.backends.tflite import file_inspection, inner_levels
+
+        return inner_levels.of_file(folder / FILE, tensors, file_inspection.FLOATS)
+
     def measure(
         self,
         target: Target,

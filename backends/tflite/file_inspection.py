@@ -12,7 +12,7 @@ MOST = 1 << 20
 """Most tensors and operators that are looked at: some fifty of each node of the largest network."""
 MOVED = frozenset({"RESHAPE", "TRANSPOSE"})
 """What a flattened map of floats goes through, none of which is computed with."""
-LEVELS = frozenset({"int8", "uint8"})
+LEVELS, FLOATS = frozenset({"int8", "uint8"}), frozenset({"float32"})
 ENDS = frozenset({"DIV", "QUANTIZE"})
 """What makes levels of floats; DIV begins a rounding that is exact."""
 

@@ -17,15 +17,17 @@ from tcc.compiler.support import regular_files
 Array = NDArray[Any]
 
 
-def of_file(path: Path, tensors: Iterable[Array]) -> Iterator[Mapping[str, Array]]:
-    """Yield the values of 8-bit integers that a file computes for each tensor, by name.
+def of_file(
+    path: Path, tensors: Iterable[Array], kinds: frozenset[str] = file_inspection.LEVELS
+) -> Iterator[Mapping[str, Array]]:
+    """Yield the values of some types that a file computes for each tensor, by name.
 
     Raises:
         UserError: It is no file that LiteRT can run on these (E0651).
     """
     try:
         with regular_files.opened(path) as file:
-            data, places = _opened_up(file.read())
+            data, places = _opened_up(file.read(), kinds)
         interpreter = runner.interpreter(data)
     except Exception as error:  # the runtime documents no exception types
         raise runner.broken(path, error) from error
@@ -45,17 +47,17 @@ def _planar(values: Array) -> Array:
     return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values
 
 
-def _opened_up(data: bytes) -> tuple[bytes, Mapping[str, int]]:
-    """Return a file that gives all its values of 8-bit integers, and their places by name."""
+def _opened_up(data: bytes, kinds: frozenset[str]) -> tuple[bytes, Mapping[str, int]]:
+    """Return a file that gives all its values of some types, and their places by name."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     found = file_inspection.read(data)
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
     (graph,) = model.subgraphs
-    # Only what operators make: constants of 8-bit integers are weights.
+    # Only what operators make: constants are weights.
     made = {place for step in found.steps for place in step.outputs}
-    inner = [i for i in sorted(made) if found.types[i] in file_inspection.LEVELS]
+    inner = [i for i in sorted(made) if found.types[i] in kinds]
     given = [int(place) for place in graph.outputs]
     graph.outputs = np.array([*given, *(i for i in inner if i not in given)], np.int32)
     builder = flatbuffers.Builder(len(data))

@@ -154,6 +154,15 @@ class Web:
 
         return headless.inner_levels(folder, source, tensors)
 
+    def inner_values(
+        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+    ) -> "Iterator[Mapping[str, np.ndarray]]":
+        """Run the page's code in Node with the network's floats given out; errors as above."""
+        self._need()
+        from tcc.backends.web import headless
+
+        return headless.inner_values(folder, source, tensors)
+
     def _need(self) -> None:
         if _node().version is None:
             raise MissingTool(_node())

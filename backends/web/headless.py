@@ -45,6 +45,14 @@ def inner_levels(
         yield {name: value for name, value in found.items() if value.dtype.itemsize == 1}
 
 
+def inner_values(
+    folder: Path, source: Input, tensors: Iterable[Array]
+) -> Iterator[Mapping[str, Array]]:
+    """Yield the floats that the network computes for each tensor; errors as above."""
+    task = {**_task(source), "values": True}
+    return _batches(folder, task, _encoded(source, tensors), LEVELS_BATCH)
+
+
 def run(folder: Path, images: Sequence[Array]) -> list[dict[str, Array]]:
     """Return the raw outputs for each image, uint8 (height, width, 3); errors as above."""
     inputs = ((np.ascontiguousarray(image, np.uint8), image.shape[:2]) for image in images)
@@ -72,8 +80,18 @@ def _batches(
         while batch := list(islice(waiting, most)):
             given = temporary / "inputs.bin"
             given.write_bytes(b"".join(data.tobytes() for data, _ in batch))
+            if "values" in task:
+                (temporary / "values.bin").write_bytes(_float_outputs(folder / MODEL))
             sizes = [size for _, size in batch]
             yield from _called(folder, temporary, {**task, "inputs": sizes})
+
+
+def _float_outputs(path: Path) -> bytes:
+    """Return what makes outputs of a network's floats when it is appended to its file."""
+    from tcc.compiler.lower import onnx_inspection
+
+    with regular_files.opened(path) as file:
+        return onnx_inspection.inner_outputs(file.read(), onnx_inspection.FLOATS)
 
 
 def _check(path: Path) -> None:

@@ -138,6 +138,17 @@ def inner_levels(
     return iter(reader.inner_levels(device.target, bundle.model, bundle.input, tensors))
 
 
+def inner_values(
+    bundle: Bundle, device: Device, tensors: "Iterable[NDArray[np.float32]]"
+) -> "Iterator[Levels] | None":
+    """Return the floats of the artifact's layers; arguments and errors as for `inner_levels`."""
+    reader = device.value_reader
+    if reader is None:
+        return None
+    program_trust.check(bundle, device)
+    return iter(reader.inner_values(device.target, bundle.model, bundle.input, tensors))
+
+
 def _answers(
     bundle: Bundle, device: Device, work: Callable[[Path, Input, Any], Any], inputs: Sequence[Any]
 ) -> "list[Outputs]":

@@ -32,11 +32,12 @@ def sign(folder: Path, key: Path) -> Path:
         MissingTool: What signs is not installed.
         UserError: It is no such key (E1353), or the signature cannot be written.
     """
+    _bounded(key)
     _need()
     from model_signing import signing
 
     try:
-        signer = signing.Config().use_elliptic_key_signer(private_key=_readable(key))
+        signer = signing.Config().use_elliptic_key_signer(private_key=key)
     except (ValueError, TypeError) as error:  # TypeError: it wants a password
         raise _no_key(key, error, "private") from error
     with scratch_folders.folder() as scratch:
@@ -59,6 +60,8 @@ def check(folder: Path, key: Path) -> None:
         UserError: There is no signature (E1351), it is of another key or other files (E1352), or
             it is no key (E1353).
     """
+    # The word of the user first: a key that is not there says nothing of the bundle.
+    _bounded(key)
     path = folder / SIGNATURE
     if not path.is_file():
         help = "have its maker sign it: `tcc sign BUNDLE --key PRIVATE.pem`"
@@ -67,7 +70,7 @@ def check(folder: Path, key: Path) -> None:
     from model_signing import verifying
 
     try:
-        verifier = verifying.Config().use_elliptic_key_verifier(public_key=_readable(key))
+        verifier = verifying.Config().use_elliptic_key_verifier(public_key=key)
     except (ValueError, TypeError) as error:
         raise _no_key(key, error, "public") from error
     with scratch_folders.folder() as scratch:
@@ -114,11 +117,6 @@ def _need() -> None:
         version(PACKAGE)
     except PackageNotFoundError:
         raise MissingTool(Tool(PACKAGE, "sign bundles and to verify signatures", None)) from None
-
-
-def _readable(key: Path) -> Path:
-    _bounded(key)
-    return key
 
 
 def _bounded(path: Path) -> bytes:

@@ -99,7 +99,7 @@ def find_all(
     """
     found: dict[str, Plan] = {}
     problems: list[Diagnostic] = []
-    for name, at in names:
+    for name, at in dict.fromkeys(names):  # what is wrong with a name is said once
         try:
             device = find(name, at)
             if not device.target.precisions:

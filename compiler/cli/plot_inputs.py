@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import evaluation_images, run_splits
+from tcc.compiler.cli import evaluation_images, run_splits, trusted_bundle
 from tcc.compiler.cli.common_options import ChosenSpec, choose, typed
 from tcc.compiler.cli.evaluation_images import ImageWish
 from tcc.compiler.cli.report import Report, Stages
@@ -34,6 +34,7 @@ class PlotRequest:
     seed: int | None
     settings: Sequence[str] | None
     split: str | None = None
+    trust: bool = False
 
     @cached_property
     def chosen(self) -> ChosenSpec:
@@ -175,14 +176,13 @@ def judged(request: PlotRequest, most: int | None) -> JudgedNetwork:
             given = labelled(request, net, most)
             found = evaluation.by_reference(net.model, given, stages)
             return JudgedNetwork(found, net.spec.name, net.notice)
-        from tcc.compiler.cli import devices
         from tcc.compiler.support import project_file
 
         # A bundle has its weights; an option that changed nothing would be believed to.
         for option, value in (("--weights", request.weights), ("--seed", request.seed)):
             if value is not None:
                 raise fail("E0601", f"{option} is for specs, and this is a bundle", typed(option))
-        bundle, device = devices.load(folder)
+        bundle, device = trusted_bundle.load(folder, trust=request.trust)
         about = bundle.manifest
         if about.weights.notice:
             report.notice(about.weights.notice)
@@ -210,10 +210,9 @@ def of_form(
     Raises:
         UserError: It is of another spec or other weights (E1285).
     """
-    from tcc.compiler.cli import devices
     from tcc.compiler.driver import evaluation
 
-    found, device = devices.load(folder)
+    found, device = trusted_bundle.load(folder, trust=request.trust)
     about = found.manifest
     # Points of two networks in one picture would look like the loss of integers.
     unlike = "spec" if about.model.spec != net.spec.digest else "weights"

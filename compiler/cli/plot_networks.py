@@ -21,6 +21,7 @@ from tcc.compiler.cli.plot_options import (
 )
 from tcc.compiler.cli.report import Report
 from tcc.compiler.cli.run_splits import SplitOption
+from tcc.compiler.cli.trusted_bundle import Trust
 from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption
 from tcc.compiler.support.diagnostics import fail
 
@@ -59,13 +60,14 @@ def confusion(
     split: SplitOption = None,
     settings: Settings = None,
     out: Out = Path("confusion.png"),
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Draw the confusion matrix of a spec or a bundle on labelled images."""
     report = Report(json, quiet, verbose)
-    request = PlotRequest(report, spec, data, weights, seed, settings, split)
+    request = PlotRequest(report, spec, data, weights, seed, settings, split, trust)
     from tcc.compiler.plots import drawing, pictures
 
     drawing.check(out)
@@ -86,6 +88,7 @@ def tsne(
     split: SplitOption = None,
     settings: Settings = None,
     out: Out = Path("tsne.png"),
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -95,7 +98,7 @@ def tsne(
     Without --layer the outputs of a spec or a bundle; of feature maps, the mean of each channel.
     """
     report = Report(json, quiet, verbose)
-    request = PlotRequest(report, spec, data, weights, seed, settings, split)
+    request = PlotRequest(report, spec, data, weights, seed, settings, split, trust)
     from tcc.compiler.plots import drawing, pictures
 
     drawing.check(out)

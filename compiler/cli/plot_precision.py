@@ -19,6 +19,7 @@ from tcc.compiler.cli.plot_options import (
 )
 from tcc.compiler.cli.report import Report
 from tcc.compiler.cli.run_splits import SplitOption
+from tcc.compiler.cli.trusted_bundle import Trust
 from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption
 
 if TYPE_CHECKING:
@@ -166,16 +167,17 @@ def scatter(
     split: SplitOption = None,
     settings: Settings = None,
     out: Out = Path("scatter.png"),
+    trust: Trust = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Draw outputs of bundles against those of the spec in floats; their own artifacts run.
 
-    Take only bundles that you trust.
+    A program that was not built here runs only with --trust.
     """
     report = Report(json, quiet, verbose)
-    request = PlotRequest(report, spec, data, weights, seed, settings, split)
+    request = PlotRequest(report, spec, data, weights, seed, settings, split, trust)
     from tcc.compiler.plots import drawing, integer_pictures, pictures
 
     drawing.check(out)

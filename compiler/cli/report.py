@@ -37,6 +37,8 @@ class Report:
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    _said: set[str] = field(default_factory=set, repr=False, compare=False)
+    """What was said of what is wrong: of several networks, it is said once."""
 
     def document(self, data: Mapping[str, Any]) -> None:
         """Print the one JSON document of the command, if JSON is wanted."""
@@ -59,12 +61,17 @@ class Report:
 
     def notice(self, text: str) -> None:
         """Say on standard error what must not be missed, even if quiet."""
-        complain(f"warning: {text}")
+        self._once(f"warning: {text}")
 
     def warn(self, diagnostic: Diagnostic) -> None:
         """Say on standard error what is worth knowing but no error."""
         if not self.quiet:
-            complain(str(diagnostic))
+            self._once(str(diagnostic))
+
+    def _once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            complain(text)
 
     def warnings(self, found: Iterable[Diagnostic]) -> None:
         """Say each warning."""

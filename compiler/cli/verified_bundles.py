@@ -37,10 +37,7 @@ def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[Outp
         columns = ("bundle", "and", "output", "differ", "by", "cosine", "same class", "")
         report.table(columns, [_row(pair) for pair in pairs])
     for each in found:
-        if each.program:
-            verified_layers.say(report, str(each.bundle.folder), each.program)
-        if each.reproducer:
-            verified_layers.say_reproducer(report, each.reproducer)
+        verified_layers.say_known(report, each)
         if each.tool:
             folder, by = each.bundle.folder, tool_report.named(each.tool.report)
             report.text(f"{folder}: {by}, by {each.tool.log}")
@@ -91,6 +88,7 @@ def document(
                 "agreement": [one.as_json() for one in each.agreement],
                 "tool": each.tool and json_records.encode(each.tool),
                 "program": each.program and verified_layers.document(each.program),
+                "network": each.network and verified_layers.floats(each.network),
                 "reproducer": verified_layers.document_of(each.reproducer),
                 "holds": each.holds if each.replayed or each.tool else None,
                 "missing": asdict(each.missing) if each.missing else None,

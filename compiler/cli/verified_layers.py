@@ -1,13 +1,27 @@
 """What `tcc verify` says of layers: how many agree with the integer program, and which does not."""
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.cli import agreement_table
 from tcc.compiler.cli.report import Report
 
 if TYPE_CHECKING:
+    from tcc.compiler.bundle.float_check import FloatCheck
     from tcc.compiler.bundle.program_check import ProgramCheck
     from tcc.compiler.driver.reproducer import Reproducer
+    from tcc.compiler.driver.verification import VerifiedBundle
+
+
+def say_known(report: Report, each: "VerifiedBundle") -> None:
+    """Print how a bundle's layers agree with what is known of them, and which was written."""
+    folder = str(each.bundle.folder)
+    if each.program:
+        say(report, folder, each.program)
+    if each.network:
+        say_floats(report, folder, each.network)
+    if each.reproducer:
+        say_reproducer(report, each.reproducer)
 
 
 def say(report: Report, folder: str, found: "ProgramCheck") -> None:
@@ -36,6 +50,42 @@ def say(report: Report, folder: str, found: "ProgramCheck") -> None:
     ]
     if rows:
         report.table(("  layer", "differ", "steps", ""), rows)
+
+
+def say_floats(report: Report, folder: str, found: "FloatCheck") -> None:
+    """Print how the layers of a bundle of float32 agree with its network."""
+    if found.layers is None:
+        report.text(f"{folder}: nothing here looks into its layers")
+        return
+    wrong = [layer for layer in found.layers if not layer.holds]
+    values = sum(layer.values for layer in found.layers)
+    most = max((layer.difference for layer in found.layers), default=0.0)
+    beside = f"{len(found.layers)} layers, {values:,} floats beside the reference"
+    off = f"{len(wrong)} layers are off" if wrong else f"within {most:.1e} of a layer's largest"
+    report.text(f"{folder}: {beside}: {off}")
+    rows = [
+        (f"  {one.name}", f"{one.largest:.1e}", f"{one.difference:.1e}",
+         "agrees" if one.holds else "DIFFERS")
+        for one in (found.layers if report.verbose else wrong)
+    ]  # fmt: skip
+    if rows:
+        report.table(("  layer", "by", "relative", ""), rows)
+
+
+def floats(found: "FloatCheck") -> dict[str, Any]:
+    """Return it as plain data; a difference that is no number is null."""
+    layers = None if found.layers is None else [
+        {
+            "name": one.name,
+            "values": one.values,
+            "largest": one.largest if isfinite(one.largest) else None,
+            "difference": one.difference if isfinite(one.difference) else None,
+            "holds": one.holds,
+        }
+        for one in found.layers
+    ]  # fmt: skip
+    wrong = found.wrong_layer
+    return {"layers": layers, "first_wrong": wrong and wrong.name, "holds": found.holds}
 
 
 def say_reproducer(report: Report, made: "Reproducer") -> None:

@@ -40,7 +40,7 @@ SpecOption = Annotated[
         "--spec",
         metavar="SPEC",
         show_default=False,
-        help="The network, to make the integer program again where a bundle has none.",
+        help="The network, to hold each layer against where a bundle does not have it.",
     ),
 ]
 WeightsFile = Annotated[
@@ -98,8 +98,8 @@ def verify(
     """Replay the goldens of bundles on their artifacts, and compare the bundles.
 
     Artifacts of one spec with the same weights are compared with each other too; where the integer
-    program is known, so is each layer. A program that was not built here runs only with --trust.
-    Exit code 4: a golden or a layer disagrees.
+    program is known, or of float32 the network, so is each layer. A program that was not built
+    here runs only with --trust. Exit code 4: a golden or a layer disagrees.
     """
     from tcc.compiler.driver import verification
 
@@ -160,12 +160,13 @@ def _verified(
         return VerifiedBundle(bundle, tool=tool_check.check(bundle, device, wanted.log))
     spec = _spec(wanted.spec, bundle) if wanted.spec else None
     program = rebuilt_program.program(bundle, device, spec, wanted.weights)
-    if program is None and wanted.bisect:
-        help = "build with integers and --probes, or name the network with --spec and --weights"
-        message = "there is no integer program to look for a layer in"
+    network = rebuilt_program.network(bundle, device, spec, wanted.weights)
+    if program is None and network is None and wanted.bisect:
+        help = "name the network with --spec and --weights, or build integers with --probes"
+        message = "there is no network to look for a layer in"
         raise fail("E0663", message, whole_file(str(bundle.folder)), help=help)
     try:
-        found = verification.verified(bundle, device, program)
+        found = verification.verified(bundle, device, program, network)
         return _bisected(found, device, wanted.out) if wanted.bisect else found
     except MissingTool as error:
         return VerifiedBundle(bundle, missing=error.tool)
@@ -196,14 +197,15 @@ def _spec(name: str, bundle: "Bundle") -> "Spec":
 
 def _bisected(found: "VerifiedBundle", device: "Device", out: Path) -> "VerifiedBundle":
     """Return it with the reproducer of the first layer that differs, if one does."""
-    from tcc.compiler.bundle import program_check
+    from tcc.compiler.bundle import float_check, program_check
     from tcc.compiler.driver import reproducer
 
-    assert found.program
-    where = program_check.divergence(found.bundle, device, found.program)
-    if where is None:
-        return found
-    made = reproducer.write(where, found.program.program, device.name, out)
+    made = None
+    program, network = found.program, found.network
+    if program and (where := program_check.divergence(found.bundle, device, program)):
+        made = reproducer.write(where, program.program, device.name, out)
+    if network and (layer := float_check.divergence(found.bundle, device, network)):
+        made = reproducer.write(layer, network.network, device.name, out)
     return replace(found, reproducer=made)
 
 
@@ -233,5 +235,7 @@ def _wrong(each: "VerifiedBundle") -> str:
         return "the artifact does not give its goldens"
     if each.program and not all(one.holds for one in each.program.goldens):
         return "its goldens are not what its integer program gives"
-    layer = each.program.wrong_layer if each.program else None
-    return f"the first layer that differs is `{layer.name}`" if layer else "it disagrees"
+    known = each.program or each.network
+    layer = known.wrong_layer if known else None
+    none = "none of its network's layers is in it"
+    return f"the first layer that differs is `{layer.name}`" if layer else none

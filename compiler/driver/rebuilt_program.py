@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from tcc.compiler.bundle import float_layers, manifest, program_file
+from tcc.compiler.bundle import float_layers, manifest, program_file, tolerance
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data import weights
 from tcc.compiler.driver import pipeline
@@ -13,6 +13,7 @@ from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import printer
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.rewrite import for_inference
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
@@ -54,6 +55,27 @@ def program(bundle: Bundle, device: Device, spec: Spec | None, file: Path | None
     if printer.show(made.graph).encode() != printed:
         raise _other(bundle, f"they make another program than {float_layers.PROGRAM}")
     return made
+
+
+def network(bundle: Bundle, device: Device, spec: Spec | None, file: Path | None) -> Model | None:
+    """Return the network that a bundle of float32 was built from; None of others, or of no spec.
+
+    Args:
+        bundle: The bundle.
+        device: Its target.
+        spec: The network, where the user named it.
+        file: Its weights, where the user named them; else those that the bundle says.
+
+    Raises:
+        UserError: They are not those that it was built from (E0664).
+    """
+    kind = device.precision(bundle.manifest.precision)
+    # What rounds its weights has other values in each layer, and by how much nobody has said.
+    if spec is None or tolerance.allowed(kind) != tolerance.FLOAT:
+        return None
+    _contract(bundle, spec)
+    given = _weights(bundle, spec, file)
+    return Model(for_inference(spec.graph), given.tensors)
 
 
 def _contract(bundle: Bundle, spec: Spec) -> None:

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler import passes
+from tcc.compiler.bundle.float_check import FloatDivergence
 from tcc.compiler.bundle.manifest import WeightsOrigin
 from tcc.compiler.bundle.program_check import Divergence
 from tcc.compiler.data import dataset, weights
-from tcc.compiler.driver import layer_form
+from tcc.compiler.driver import float_reproducer, layer_form
 from tcc.compiler.driver.layer_form import UnspokenError
 from tcc.compiler.driver.pipeline import network
 from tcc.compiler.foreign.onnx_import import spec_rebuild
@@ -51,19 +52,21 @@ class Reproducer:
     command: str
 
 
-def write(found: Divergence, program: Model, target: str, out: Path) -> Reproducer:
+def write(
+    found: Divergence | FloatDivergence, network: Model, target: str, out: Path
+) -> Reproducer:
     """Write a reproducer of a layer into a folder of its own below `out`.
 
     Args:
-        found: Where an artifact differs from its program.
-        program: The integer program.
+        found: Where an artifact differs from what it is built from.
+        network: The integer program, or the network in floats.
         target: What the artifact is built for.
         out: The folder around it.
 
     Raises:
         UserError: The path cannot be written, or holds something else.
     """
-    graph, name = program.graph, found.layer.name
+    graph, name = network.graph, found.layer.name
     # Cut, as a path may be longer than a file's name may be.
     folder = out / f"{graph.name}-{target}-{name.replace('/', '.').replace(':', '.')}"[:120]
     right = found.right[name]
@@ -78,9 +81,10 @@ def write(found: Divergence, program: Model, target: str, out: Path) -> Reproduc
     }
     command = ""
     try:
-        files |= _sources(found, program, target)
-        command = _command(folder)
-        files["README.txt"] = f"{_ABOUT.format(layer=name, command=_command(Path()))}\n".encode()
+        files |= _of_kind(found, network, target)
+        command = _command(folder, found)
+        here = _command(Path(), found)
+        files["README.txt"] = f"{_ABOUT.format(layer=name, command=here)}\n".encode()
     except (UnspokenError, UserError):
         # Without a spec the levels themselves are left for others to look at.
         inputs = [value for value in _of(graph, name).inputs if value in found.right]
@@ -91,7 +95,7 @@ def write(found: Divergence, program: Model, target: str, out: Path) -> Reproduc
 
 
 _ABOUT = """The layer `{layer}` by itself. expected.bin is what its definition gives for input.npz,
-found.bin what the artifact gave: levels, row by row, as reproducer.json says. To run it on both
+found.bin what the artifact gave: numbers, row by row, as reproducer.json says. To run it on both
 runtimes, in this folder, and compare each with the definition:
 
     {command}
@@ -100,13 +104,15 @@ Where both agree with it, it is the artifact that is damaged; where one does not
 the code for it is wrong."""
 
 
-def _command(folder: Path) -> str:
+def _command(folder: Path, found: Divergence | FloatDivergence) -> str:
     spec, file, scales, given, built = (
         shlex.quote(str(folder / name)) for name in (SPEC, WEIGHTS, CALIBRATION, INPUT, "built")
     )
+    integers = f" --calibration {scales} --precision {PRECISION} --passes plain {NO_FLOOR}"
+    more = integers if isinstance(found, Divergence) else ""
     return (
-        f"tcc build {spec} --weights {file} --calibration {scales} --data {given} --agree 1"
-        f" --precision {PRECISION} --passes plain {NO_FLOOR} --target onnxruntime,tflite -o {built}"
+        f"tcc build {spec} --weights {file} --data {given} --agree 1{more}"
+        f" --target onnxruntime,tflite -o {built}"
     )
 
 
@@ -115,6 +121,15 @@ def _replaceable(folder: Path) -> str | None:
         return "it is not a folder"
     held = {path.name for path in folder.iterdir()}
     return None if not held or ABOUT in held else "it is no reproducer"
+
+
+def _of_kind(
+    found: Divergence | FloatDivergence, network: Model, target: str
+) -> Mapping[str, bytes]:
+    if isinstance(found, Divergence):
+        return _sources(found, network, target)
+    spec, file, tensor = float_reproducer.sources(found, network, target)
+    return {SPEC: spec.encode(), WEIGHTS: file, INPUT: _npz(tensors=tensor[None])}
 
 
 def _sources(found: Divergence, program: Model, target: str) -> Mapping[str, bytes]:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from tcc.compiler.bundle import bundle_comparison, program_check, tool_check
+from tcc.compiler.bundle import bundle_comparison, float_check, program_check, tool_check
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_comparison import OutputPair
 from tcc.compiler.bundle.bundle_folder import Bundle
+from tcc.compiler.bundle.float_check import FloatCheck
 from tcc.compiler.bundle.program_check import ProgramCheck
 from tcc.compiler.bundle.replay import Replayed, replay
 from tcc.compiler.bundle.tool_check import ToolCheck
@@ -28,6 +29,8 @@ class VerifiedBundle:
     """What a maker's tool said of a package, which does not run here."""
     program: ProgramCheck | None = None
     """How it agrees with its integer program, where that is known."""
+    network: FloatCheck | None = None
+    """How its layers agree with its network's, where it is of float32 and that is known."""
     reproducer: Reproducer | None = None
 
     @property
@@ -39,10 +42,14 @@ class VerifiedBundle:
     def holds(self) -> bool:
         """Whether no golden and no layer disagrees."""
         agrees = all(each.holds for each in self.agreement)
-        return agrees and all(each.holds for each in (self.tool, self.program) if each)
+        return agrees and all(
+            each.holds for each in (self.tool, self.program, self.network) if each
+        )
 
 
-def verified(bundle: Bundle, device: Device, program: Model | None) -> VerifiedBundle:
+def verified(
+    bundle: Bundle, device: Device, program: Model | None, network: Model | None = None
+) -> VerifiedBundle:
     """Return what a bundle's artifact gives for its goldens, and for each layer that is known.
 
     A package that does not run here is judged by its tool's log.
@@ -51,6 +58,7 @@ def verified(bundle: Bundle, device: Device, program: Model | None) -> VerifiedB
         bundle: The bundle.
         device: Its target.
         program: Its integer program, where it is known.
+        network: Its network in floats, where it is of float32 and that is known.
 
     Raises:
         MissingTool: What runs it is not here.
@@ -60,7 +68,8 @@ def verified(bundle: Bundle, device: Device, program: Model | None) -> VerifiedB
         return VerifiedBundle(bundle, tool=tool_check.check(bundle, device, None))
     replayed = replay(bundle, device)
     checked = program_check.check(bundle, device, program) if program else None
-    return VerifiedBundle(bundle, replayed, program=checked)
+    layers = float_check.check(bundle, device, network) if network else None
+    return VerifiedBundle(bundle, replayed, program=checked, network=layers)
 
 
 def pairs(

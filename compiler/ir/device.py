@@ -22,7 +22,7 @@ from tcc.compiler.ir.backend import (
 )
 from tcc.compiler.ir.fetcher import Fetcher
 from tcc.compiler.ir.isa_chooser import IsaChooser
-from tcc.compiler.ir.level_reader import LevelReader
+from tcc.compiler.ir.level_reader import LevelReader, ValueReader
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support.diagnostics import Span, UserError, fail, nearest, whole_file
@@ -168,6 +168,11 @@ class Device:
             message = f"what is built for {self.name} chooses no instruction set"
             raise fail("E0601", message, whole_file("command line: --isa"))
         return replace(self, backend=self.backend.with_isa(self.target, name))
+
+    @property
+    def value_reader(self) -> ValueReader | None:
+        """The backend, if its artifacts of float32 can be looked into here."""
+        return self.backend if isinstance(self.backend, ValueReader) else None
 
     def infer(
         self, folder: Path, source: "Input", tensors: "Sequence[np.ndarray]"

@@ -13,6 +13,9 @@ LEVELS = PRODUCTS | {"QuantizeLinear", "DequantizeLinear", "QLinearMatMul"}
 PASSED = frozenset({"Flatten", "Identity", "Reshape", "Transpose"})
 """What leaves floats as they are: flattening, shuffling of channels, and their opposites."""
 _FLOAT = onnx.TensorProto.FLOAT
+INTEGERS, FLOATS = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8), (_FLOAT,)
+"""What of a model is looked into: values of 8-bit integers, or of float32."""
+Kinds = tuple[int, ...]
 
 
 def numbers(data: bytes) -> Numbers:
@@ -40,8 +43,8 @@ def numbers(data: bytes) -> Numbers:
     )
 
 
-def with_inner_levels(data: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """Return a model that gives all its values of 8-bit integers too, and their names.
+def with_inner_values(data: bytes, kinds: Kinds) -> tuple[bytes, tuple[str, ...]]:
+    """Return a model that gives all its values of some types too, and their names.
 
     Raises:
         google.protobuf.message.DecodeError: It is no ONNX model.
@@ -50,11 +53,11 @@ def with_inner_levels(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     # As further outputs of a network that is otherwise the same: keeping all values would be
     # another way to run it (docs/decisions/0029-saturation.md). Repeated fields go on where
     # a message is followed by another of its kind.
-    return data + inner_outputs(data), tuple(one.name for one in _levels(graph))
+    return data + inner_outputs(data, kinds), tuple(one.name for one in _inner(graph, kinds))
 
 
-def inner_outputs(data: bytes) -> bytes:
-    """Return what makes outputs of a model's values of 8-bit integers when it is appended.
+def inner_outputs(data: bytes, kinds: Kinds = INTEGERS) -> bytes:
+    """Return what makes outputs of a model's values of some types when it is appended.
 
     Raises:
         google.protobuf.message.DecodeError: It is no ONNX model.
@@ -62,13 +65,12 @@ def inner_outputs(data: bytes) -> bytes:
     graph = onnx.load_model_from_string(data).graph
     given = {output.name for output in graph.output}
     more = onnx.ModelProto()
-    more.graph.output.extend(one for one in _levels(graph) if one.name not in given)
+    more.graph.output.extend(one for one in _inner(graph, kinds) if one.name not in given)
     found: bytes = more.SerializeToString(deterministic=True)
     return found
 
 
-def _levels(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    kinds = {onnx.TensorProto.UINT8, onnx.TensorProto.INT8}
+def _inner(graph: onnx.GraphProto, kinds: Kinds) -> list[onnx.ValueInfoProto]:
     made = {name for node in graph.node for name in node.output}
     known = [one for one in (*graph.value_info, *graph.output) if one.name in made]
     return [one for one in known if one.type.tensor_type.elem_type in kinds]

@@ -4,6 +4,7 @@ Integer graphs run in it as well, with the results that `tcc.compiler.ops.intege
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,14 @@ def run(model: Model, tensors: Sequence[Tensor]) -> list[Mapping[str, Tensor]]:
     """Return the raw outputs, by name, of each input tensor (without a batch axis)."""
     one = prepared(model)
     return [one(tensor) for tensor in tensors]
+
+
+def every(model: Model, tensor: Tensor) -> Mapping[str, Tensor]:
+    """Return the value of each node of a model, by name, for an input tensor."""
+    # Outputs of the graph's own names stay out: one may be called as another's value is.
+    taps = tuple(Output(node.name, node.name) for node in model.graph.nodes)
+    (found,) = run(Model(replace(model.graph, outputs=taps), model.weights), [tensor])
+    return found
 
 
 def prepared(model: Model, *, optimised: bool = False) -> Callable[[Tensor], Mapping[str, Tensor]]:

@@ -190,7 +190,8 @@ def verify(
 
     Returns:
         Whether all of it `holds`; the `agreement` of each golden and output, with values that
-        differ and by how much; and how it agrees with its integer `program`, layer by layer.
+        differ and by how much; and how it agrees with its integer `program`, or at float32 with the
+        `network` of the spec, layer by layer.
 
     Raises:
         UserError: A file is not what the manifest says, spec and weights are not the bundle's, or
@@ -203,7 +204,8 @@ def verify(
     own = None if spec is None else loaded(spec)
     file = None if weights is None else Path(weights)
     program = rebuilt_program.program(found, device, own, file)
-    return verification.verified(found, device, program)
+    network = rebuilt_program.network(found, device, own, file)
+    return verification.verified(found, device, program, network)
 
 
 def evaluate(

@@ -16,7 +16,7 @@ from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.types import DType
 from tcc.compiler.support import regular_files, scratch_folders
 
-LEVELS = frozenset({"uint8", "int8"})
+LEVELS, FLOATS = frozenset({"uint8", "int8"}), frozenset({"float32"})
 MOST = 1 << 32
 """Most bytes of the layers of one run that are read."""
 Array = NDArray[Any]
@@ -33,9 +33,13 @@ class WrittenLayer:
 
 
 def of_program(
-    machine: Machine, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+    machine: Machine,
+    folder: Path,
+    source: Input,
+    tensors: "Iterable[np.ndarray]",
+    kinds: frozenset[str] = LEVELS,
 ) -> Iterator[Mapping[str, Array]]:
-    """Yield the 8-bit values that the program in `folder` computes for each tensor, flat, by name.
+    """Yield the values of some types that the program in `folder` computes, flat, by name.
 
     Raises:
         UserError: The program fails, or writes something else than it describes (E0652).
@@ -53,7 +57,8 @@ def of_program(
             written.unlink(missing_ok=True)
             words = ("--quiet", "--layers", str(written), "--tensor", str(given))
             calls.execute(*words, inputs=1, written=size)
-            yield _read(calls, written, layers, size)
+            found = _read(calls, written, layers, size)
+            yield {name: values for name, values in found.items() if str(values.dtype) in kinds}
 
 
 def _described(calls: Calls) -> Sequence[WrittenLayer]:
@@ -84,7 +89,8 @@ def _read(
     found: dict[str, Array] = {}
     at = 0
     for layer in layers:
-        if layer.dtype in LEVELS and not layer.copied:
-            found[layer.name] = np.frombuffer(data, layer.dtype, layer.size, at)
+        if layer.dtype in LEVELS | FLOATS and not layer.copied:
+            count = layer.size // np.dtype(layer.dtype).itemsize
+            found[layer.name] = np.frombuffer(data, layer.dtype, count, at)
         at += layer.size
     return found

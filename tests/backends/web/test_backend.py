@@ -103,11 +103,11 @@ def test_its_code_gives_what_the_reference_gives(tmp_path, runtime, precision):
 
 @pytest.mark.slow
 def test_its_levels_are_those_of_onnx_runtime(tmp_path, runtime):
-    from tcc.compiler.lower.onnx_inspection import with_inner_levels
+    from tcc.compiler.lower.onnx_inspection import INTEGERS, with_inner_values
     from tcc.compiler.reference.onnxruntime_session import session
 
     folder, model, x, _ = built(tmp_path, INT8)
-    data, names = with_inner_levels((folder / "model.onnx").read_bytes())
+    data, names = with_inner_values((folder / "model.onnx").read_bytes(), INTEGERS)
     appended = (folder / "model.onnx").read_bytes() + (folder / "levels.bin").read_bytes()
     assert onnx.load_from_string(appended) == onnx.load_from_string(data)
     source = model.graph.inputs[0]

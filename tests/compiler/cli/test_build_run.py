@@ -137,6 +137,12 @@ class TestBuild:
         assert found.code == 2
         assert "--weights and --seed exclude each other" in found.err
 
+    @pytest.mark.parametrize("words", [",", "hots,ort,hots"])
+    def test_what_is_wrong_with_a_target_is_said_once(self, tcc, words):
+        found = tcc("build", "tiny.yaml", "--target", words)
+        assert found.code == 2
+        assert found.err.count("error[E0605]") == 1
+
     def test_every_unknown_target_and_precision_is_named(self, tcc):
         found = tcc("build", "tiny.yaml", "--target", "hots,onnxruntime", "--precision", "fp23")
         assert found.code == 2

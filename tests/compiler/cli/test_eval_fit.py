@@ -281,6 +281,11 @@ class TestSeveral:
         assert text.startswith("9 images, 95% intervals\n")
         assert "McNemar's test" in text
 
+    def test_what_is_doubtful_about_both_is_said_once(self, tcc, built, images):
+        found = tcc("eval", built, built, "--data", images)
+        assert found.code == 0, found.err
+        assert found.err.count("warning: the weights are random (seed 0)") == 1
+
     def test_options_for_one(self, tcc, built, images):
         found = tcc("eval", built, built, "--data", images, "--carry", built)
         assert found.code == 2

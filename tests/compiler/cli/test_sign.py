@@ -67,6 +67,16 @@ def test_what_is_not_signed_or_by_another_or_changed_is_refused(tcc, built, keys
     assert tcc("verify", built, "--key", "private.pub").code == 0
 
 
+@pytest.mark.parametrize("word", ["sign", "verify"])
+def test_a_key_that_is_not_there_is_named_before_all_else(word, tcc, built, home):
+    """The bundle is not signed either: that is no answer to a key that nobody can read."""
+    found = tcc(word, built, "--key", "nothing.pem")
+    assert found.code == 2
+    assert "error[E0603]" in found.err
+    assert "nothing.pem" in found.err
+    assert "E1351" not in found.err
+
+
 def test_a_signature_of_another_bundle_is_none(tcc, built, keys):
     tcc("sign", built, "--key", "private.pem")
     signed = (built / "model.sig").read_bytes()

@@ -10,8 +10,13 @@ from tcc.backends.web.backend import Web
 COMMANDS = {
     "run": lambda tcc, folder, picture: tcc("run", folder, picture),
     "verify": lambda tcc, folder, _: tcc("verify", folder),
-    "eval": lambda tcc, folder, _: tcc("eval", folder, "--data", "images"),
+    "eval": lambda tcc, folder, _: tcc("eval", folder, "--data", "set"),
     "bench": lambda tcc, folder, _: tcc("bench", folder),
+    "plot confusion": lambda tcc, folder, _: tcc("plot", "confusion", folder, "--data", "set"),
+    "plot tsne": lambda tcc, folder, _: tcc("plot", "tsne", folder, "--data", "set"),
+    "plot scatter": lambda tcc, folder, _: tcc(
+        "plot", "scatter", "tiny.yaml", folder, "--data", "set", "--seed", "0"
+    ),
 }
 
 
@@ -31,6 +36,13 @@ def test_it_runs_when_the_user_says_so_now_and_later(tcc, strange, picture, home
     assert (home / "ran").read_text() == "ran\n"
     (home / "ran").unlink()
     assert "E0652" in tcc("verify", strange).err
+    assert (home / "ran").exists()
+
+
+@pytest.mark.parametrize("kind", ["confusion", "tsne"])
+def test_its_picture_is_drawn_when_the_user_says_so(kind, tcc, strange, images, home):
+    ended = tcc("plot", kind, strange, "--data", images, "--trust", "-o", "p.png")
+    assert "E0652" in ended.err  # it ran, and is no network
     assert (home / "ran").exists()
 
 

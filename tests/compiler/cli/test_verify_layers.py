@@ -95,7 +95,7 @@ def test_a_bundle_without_its_program(tcc, plain):
     assert tcc("verify", ORT, "--json").document["bundles"][0]["program"] is None
     ended = tcc("verify", ORT, "--bisect")
     assert ended.code == 2
-    assert "error[E0663]: there is no integer program to look for a layer in" in ended.err
+    assert "error[E0663]: there is no network to look for a layer in" in ended.err
 
 
 class TestSpec:
