@@ -22,7 +22,7 @@ FAR = 1 << 16
 SPREAD = 128
 """Taps from which pixels are gathered even where they lie in rows: those of as many planes may fall
 on few sets of the cache. At 160 and 56x56, 35 misses in 1,000 products, 8 gathered."""
-STREAMED = 10
+STREAMED = 15
 """Tiles that share each reading of weights that no cache holds."""
 
 
@@ -81,7 +81,7 @@ class MicroFloatMatrix(MicroConvolution):
         """Tiles whose panels weights go over before the next are gathered."""
         if self.weights <= NEAR:
             return 1
-        # Weights that no cache holds are read from memory once for ten tiles
+        # Weights that no cache holds are read from memory once for fifteen tiles
         # (docs/decisions/0030-float-products.md), instead of once for each.
         if self.weights > FAR:
             return min(self.tiles, STREAMED)
@@ -102,19 +102,22 @@ class MicroFloatMatrix(MicroConvolution):
         return self.channels * self.area * self.record.pixels
 
     @property
-    def shares(self) -> int:
-        """Parts of the filters that threads share where tiles are too few for them."""
+    def share(self) -> int:
+        """Filters that a thread takes of some panels, in whole blocks; the last may take fewer."""
         rounds = -(-self.tiles // self.together)
         blocks = self.padded // self.record.filters
-        least = min(-(-TASKS // rounds), blocks)
-        # A number that divides the blocks: parts of equal size, and no block that is cut.
-        return next(n for n in range(least, blocks + 1) if blocks % n == 0)
+        return -(-blocks // min(-(-TASKS // rounds), blocks)) * self.record.filters
+
+    @property
+    def shares(self) -> int:
+        """Parts of the filters that threads share where tiles are too few for them."""
+        return -(-self.padded // self.share)
 
     @property
     def chunk(self) -> int:
         """Filters that go over some panels before the next do: as many as a cache holds."""
         fit = NEAR // (self.channels * self.area) // self.record.filters * self.record.filters
-        return min(self.padded // self.shares, max(fit, self.record.filters))
+        return min(self.share, max(fit, self.record.filters))
 
     @property
     def spaces(self) -> tuple[Space, ...]:

@@ -15,14 +15,14 @@ VECTOR = Vector("vector")
 NEON = Matrix("matrix_neon", filters=4, lane=2)
 SMULL = Matrix("matrix_smull", filters=8, lane=2)
 SDOT = Matrix("matrix_sdot", filters=8, lane=4)
-FLOAT_NEON = FloatMatrix("float_neon", filters=4)
+FLOAT_NEON = FloatMatrix("float_neon", filters=6, pixels=8, cut=2)
 X86 = Matrix("matrix_x86", filters=8, lane=4, pixels=32, unsigned=True)
-FLOAT_DEPTHWISE = FloatDepthwise("float_depthwise_neon")
+FLOAT_DEPTHWISE = FloatDepthwise("float_depthwise_neon", lanes=8)
 DEPTHWISE_X86 = Depthwise("depthwise_x86", beyond=17)
 FLOAT_X86 = FloatMatrix("float_x86", filters=8, pixels=48)
 FLOAT_DEPTHWISE_X86 = FloatDepthwise("float_depthwise_x86", lanes=16, columns=1)
 WINOGRAD_NEON = Winograd(
-    "winograd_neon", filters=4, product=1.33, direct=1.28, pixels=700, outputs=400, weights=150
+    "winograd_neon", filters=4, product=1.24, direct=1.19, pixels=600, outputs=400, weights=100
 )
 WINOGRAD_X86 = WideWinograd(
     "winograd_x86", filters=16, product=0.1, direct=0.1, pixels=70, outputs=20, weights=5

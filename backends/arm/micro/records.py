@@ -110,10 +110,17 @@ class FloatMatrix(MicroKernel):
     functions: ClassVar[tuple[str, ...]] = ("gather", "sums")
     filters: int
     pixels: int = FLOAT_PIXELS
+    cut: int = 0
+    """Of a block that is cut off, a multiple of as many filters is multiplied; 0: all of it."""
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""
         return prod(window.kernel) * self.pixels <= MAX_FLOAT_PANELS
+
+    def multiplied(self, filters: int) -> int:
+        """Return how many filters are multiplied where there are so many."""
+        cut = self.cut or self.filters
+        return -(-filters // cut) * cut
 
     def filled(self, values: "Floats") -> "Floats":
         """Return biases, one a filter, filled up with zeros to whole blocks."""
@@ -129,8 +136,8 @@ class FloatMatrix(MicroKernel):
 class FloatDepthwise(MicroKernel):
     """The plane of one filter that reads one channel, in floats.
 
-    Vectors hold `lanes` floats; from `columns` of a result on, plain loops, which copy no borders,
-    take more time.
+    It reads as many columns as `lanes` results do; from `columns` of a result on, plain loops,
+    which copy no borders, take more time.
     """
 
     functions: ClassVar[tuple[str, ...]] = ("plane",)

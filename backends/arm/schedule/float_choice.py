@@ -84,7 +84,7 @@ def products(op: ops.Conv, site: Site) -> KernelCall | None:
     kernel = MicroFloatMatrix(
         record, window.flattened(), filters, op.groups, low > -math.inf, high < math.inf, rest
     )
-    filling = kernel.padded / kernel.own
+    filling = record.multiplied(kernel.own) / kernel.own
     if not record.takes(window) or filling > MOST_FILLING or height * width < LEAST_PIXELS:
         return None
     # Group by group, since blocks of filters must not reach into the next group, which reads other

@@ -66,8 +66,8 @@ def build(kernel: MicroFloatMatrix, symbol: str) -> Expr:
             with tir.loop(rounds * shares, parallel=parallel and not alone) as turn:
                 first = turn // shares * kernel.together
                 tiles = _Tiles(first, tir.least(kernel.together, kernel.tiles - first))
-                each = kernel.padded // shares
-                _round(kernel, buffers, tiles, _Filters(group, turn % shares * each, each))
+                start = turn % shares * kernel.share
+                _round(kernel, buffers, tiles, _Filters(group, start, kernel.share))
 
     return tir.function(symbol, kernel.spaces, body)
 
@@ -131,8 +131,9 @@ def _sums(
         )  # fmt: skip
     with tir.pieces(filters.count, kernel.chunk) as (chunk, count), tir.loop(tiles.count) as tile:
         first = filters.first + chunk
-        # the last filters of a block may be there to fill it alone
-        real = count if kernel.own == kernel.padded else tir.least(count, kernel.own - first)
+        # the last filters may be there to fill a block or a share alone
+        filled = kernel.own == kernel.shares * kernel.share
+        real = count if filled else tir.least(count, kernel.own - first)
         panel = tir.address(panels, tile * kernel.panel), kernel.record.pixels
         some = _Filters(filters.group, first, real)
         _block(kernel, buffers, panel, pixels(tile), some, taps)

@@ -1,7 +1,9 @@
 /* Winograd's convolution of floats: tiles of 4x4 outputs, filters of 3x3 or 4x4 taps.
  *
  * A kernel's file defines before it includes this: WINOGRAD(what), its functions' names, and
- * multiply_4, _8 and _12, which add products as in float_matrix.h, with FILTERS of winograd_tiles.h.
+ * multiply_4, _8 and _12, which add products as in float_matrix.h, with FILTERS of winograd_tiles.h;
+ * or, in their place, ADD_POINT, which does as add_point. Where it has a faster way to transform 3x3
+ * taps of stride 1, THREE_TAPS does that for a channel.
  *
  * A filter of stride 2 is four of stride 1, one for each phase of rows and columns: tap s * i + u of
  * a filter is tap i of its phase u, which reads every s-th pixel. With r taps a side, n = r + 3
@@ -113,6 +115,9 @@ int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int
 
 /* ---- products */
 
+#ifndef ADD_POINT
+#define ADD_POINT add_point
+
 /* Some vectors of tiles of one point; `vectors` is a constant of each call. */
 static inline void add_products(const float *pixels, int pitch, const float *weights, int channels,
                                 int begins, float *to, int plane, int vectors)
@@ -150,6 +155,8 @@ static void add_point(const float *pixels, int pitch, const float *weights, int 
     else if (tiles > 0)
         add_products(pixels, pitch, weights, channels, begins, to, plane, 1);
 }
+
+#endif
 
 /* ---- results */
 
@@ -198,6 +205,21 @@ static inline void write_tiles(const winograd_result *r, const float *sums, ptrd
     }
 }
 
+/* Transform the weights of some phases of channels of a block, `step` numbers between two points. */
+static void transform_block(const micro_window *w, const float *weights, int first, int count,
+                            float *to, ptrdiff_t step)
+{
+#ifdef THREE_TAPS
+    if (w->stride_x == 1 && w->kernel_height == 3 && w->kernel_width == 3) {
+        weights += (ptrdiff_t)first * 9 * FILTERS;
+        for (int k = 0; k < count; k++, weights += 9 * FILTERS, to += FILTERS)
+            THREE_TAPS(weights, to, step);
+        return;
+    }
+#endif
+    transform_weights(w, weights, first, count, to, step);
+}
+
 /* Compute `tiles` tiles from `first` on of a block of filters, of which the result has `filters`,
  * from what `pixels` wrote. Weights: for each channel and tap one of each filter. */
 int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *bias,
@@ -212,9 +234,9 @@ int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *
     int plane = (tiles + 3) / 4 * 4 + 4;
     for (int channel = 0; channel < all; channel += CHANNELS) {
         int count = micro_least(CHANNELS, all - channel);
-        transform_weights(w, weights, channel, count, transformed, count * FILTERS);
+        transform_block(w, weights, channel, count, transformed, count * FILTERS);
         for (int p = 0; p < points * points; p++)
-            add_point(pixels + ((ptrdiff_t)p * all + channel) * pitch, pitch,
+            ADD_POINT(pixels + ((ptrdiff_t)p * all + channel) * pitch, pitch,
                       transformed + p * count * FILTERS, count, channel == 0,
                       sums + p * FILTERS * plane, plane, tiles);
     }

@@ -29,6 +29,11 @@ CONVOLUTIONS = {
     "rows of three": followed(Conv(2, (3, 3), (2, 2), (0, 1), groups=2), (2, 9, 5), Relu()),
     "one pixel": followed(Conv(2, (5, 5), padding=2, groups=2), (2, 1, 1), Relu()),
     "far outside": followed(Conv(2, (5, 5), (2, 2), (7, 6), groups=2), (2, 4, 3), LeakyRelu(0.2)),
+    "rows of eight and more": followed(Conv(3, (3, 3), padding=1, groups=3), (3, 5, 33), Relu6()),
+    "half of an odd row": followed(
+        Conv(3, (3, 3), (2, 2), 1, groups=3), (3, 7, 45), LeakyRelu(0.1)
+    ),
+    "half of a short row": followed(Conv(3, (3, 3), (2, 2), 1, groups=3), (3, 6, 12), Relu()),
     "bands of rows": followed(Conv(1, (3, 3), (2, 2), 1, groups=1), (1, 61, 301), Relu()),
     "two rows at once": followed(Conv(1, (5, 5), padding=2, groups=1), (1, 5, 1200), Relu()),
     "all that can be fused": followed_model(Conv(4, (3, 3), padding=1, groups=4), (4, 9, 11)),

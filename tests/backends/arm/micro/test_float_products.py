@@ -24,6 +24,8 @@ CONVOLUTIONS = {
     "in many rows": followed(Conv(15, (1, 1)), (130, 3, 5), Relu6()),
     "3x3": followed(Conv(12, (3, 3), padding=1), (20, 7, 7), Relu()),
     "stem": followed(Conv(13, (7, 7), (2, 2), 3), (3, 9, 27), LeakyRelu(0.1)),
+    "3x3 in steps of two": followed(Conv(10, (3, 3), (2, 2), 1), (3, 13, 37), Relu6()),
+    "and without a border": followed(Conv(9, (3, 3), (2, 2)), (5, 17, 29), Relu()),
     "one row": followed(Conv(7, (1, 5), bias=False), (3, 1, 70), Relu6()),
     "strides": followed(Conv(6, (3, 2), (1, 3), (2, 1), (2, 2)), (5, 6, 40), Relu()),
     "groups": followed(Conv(14, (3, 3), groups=2), (12, 6, 9), Relu()),
@@ -75,7 +77,7 @@ def test_every_way_of_cutting_is_tried(cut: FloatKernels) -> None:
     ways = {
         "taps": lambda k: k.channels < k.window.channels,
         "tiles": lambda k: 1 < k.together < k.tiles,
-        "filters": lambda k: k.chunk < k.padded // k.shares,
+        "filters": lambda k: k.chunk < k.share,
         "shares": lambda k: k.shares > 1,
         "rows": lambda k: k.in_rows,
     }

@@ -1,0 +1,125 @@
+/* Depthwise windows of 3x3 for 32-bit NEON: eight columns of two rows at once.
+ *
+ * A row's ten columns lie in five doublewords. Those of the last tap are read there, of the one in
+ * between made by vext, which is half a load. A row is loaded while the products of the one before it
+ * are computed; the first one of the next eight columns before these are stored.
+ *
+ *   q0 to d4   weights, by lane           q3          the bias
+ *   q4, q5     columns of the first tap   q7, q8      of the second; with stride 2 of the last
+ *   q9, q10    sums of the row above      q11, q12    of the row below
+ *   q6, q13    columns of the second tap with stride 2
+ *   q14, q15   bounds
+ */
+#ifndef FLOAT_THREE_NEON_H
+#define FLOAT_THREE_NEON_H
+
+#include <arm_neon.h>
+
+#define VMLA(to, by, w) "vmla.f32 " #to ", " #by ", " w "\n"
+#define PAIR_A(x, y, w) VMLA(q9, x, w) VMLA(q10, y, w)
+#define PAIR_B(x, y, w) VMLA(q11, x, w) VMLA(q12, y, w)
+#define HALVES_A(w) VMLA(d18, d9, w) VMLA(d19, d10, w) VMLA(d20, d11, w) VMLA(d21, d12, w)
+#define HALVES_B(w) VMLA(d22, d9, w) VMLA(d23, d10, w) VMLA(d24, d11, w) VMLA(d25, d12, w)
+
+#define W0 "d0[0]"
+#define W1 "d0[1]"
+#define W2 "d1[0]"
+#define W3 "d1[1]"
+#define W4 "d2[0]"
+#define W5 "d2[1]"
+#define W6 "d3[0]"
+#define W7 "d3[1]"
+#define W8 "d4[0]"
+
+#define BEGIN "vmov q9, q3\n vmov q10, q3\n vmov q11, q3\n vmov q12, q3\n"
+/* Eight columns further on or, where fewer are left, to the last eight; `step` is how many bytes. Between
+ * products, since what is simple takes no time behind one, and so that no address waits for one. */
+#define FURTHER_1 "sub %[columns], %[columns], #8\n"
+#define FURTHER_2 "lsl %[step], %[columns], #2\n"
+#define FURTHER_3 "cmp %[columns], #8\n"
+#define FURTHER_4 "movge %[step], #32\n"
+#define FURTHER_5 "movlt %[columns], #8\n"
+#define FURTHER_6 "add %[at], %[at], %[back]\n"
+#define FURTHER_7 "add %[at], %[at], %[step]\n"
+/* As in float_neon.c, comparisons with zero are those of integers. */
+#define AT_LEAST(q) "vmax.s32 " #q ", " #q ", q14\n"
+#define AT_MOST(q) "vmin.f32 " #q ", " #q ", q15\n"
+/* In an order in which none waits for a product or a comparison. */
+#define LEAST_OF_ALL AT_LEAST(q9) AT_LEAST(q10) AT_LEAST(q11) AT_LEAST(q12)
+#define BOTH_OF_ALL \
+    AT_LEAST(q9) AT_LEAST(q10) AT_MOST(q9) AT_LEAST(q11) AT_LEAST(q12) AT_MOST(q11) AT_MOST(q12) \
+    AT_MOST(q10)
+/* Where there is no second row, both are the same. */
+#define WRITE \
+    "vst1.32 {d22-d25}, [%[below]], %[step]\n vst1.32 {d18-d21}, [%[above]], %[step]\n" \
+    "cmp %[step], #0\n bne 1b\n"
+
+#define ROW_1 "vld1.32 {d8-d11}, [%[at]]!\n"
+#define ROW_2 "vld1.32 {d12}, [%[at]], %[next]\n"
+#define SECOND \
+    "vext.32 d14, d8, d9, #1\n vext.32 d15, d9, d10, #1\n vext.32 d16, d10, d11, #1\n" \
+    "vext.32 d17, d11, d12, #1\n"
+#define PLAIN_A(u, w) PAIR_A(q4, q5, u) HALVES_A(w)
+#define PLAIN_B(u, w) PAIR_B(q4, q5, u) HALVES_B(w)
+#define PLAIN_BEGIN ROW_1 ROW_2
+#define PLAIN_BOTH(u, v, w, x, y, z) \
+    SECOND PLAIN_A(u, w) PLAIN_B(x, z) ROW_1 PAIR_A(q7, q8, v) ROW_2 PAIR_B(q7, q8, y)
+#define PLAIN \
+    SECOND PLAIN_A(W0, W2) ROW_1 VMLA(q9, q7, W1) ROW_2 VMLA(q10, q8, W1) \
+    PLAIN_BOTH(W3, W4, W5, W0, W1, W2) PLAIN_BOTH(W6, W7, W8, W3, W4, W5) \
+    SECOND VMLA(q11, q4, W6) FURTHER_1 VMLA(q12, q5, W6) FURTHER_2 VMLA(d22, d9, W8) FURTHER_3 \
+    VMLA(d23, d10, W8) FURTHER_4 VMLA(d24, d11, W8) FURTHER_6 VMLA(d25, d12, W8) FURTHER_7 \
+    ROW_1 VMLA(q11, q7, W7) FURTHER_5 ROW_2 VMLA(q12, q8, W7)
+
+/* Columns that were dealt: the first tap's, then the last one's, and the second one's behind them. */
+#define FIRST "vld1.32 {d8-d11}, [%[at]], %[four]\n"
+#define THIRD "vld1.32 {d14-d17}, [%[at]], %[turn]\n"
+#define ODD_1 "vld1.32 {d12-d13}, [%[at]]!\n"
+#define ODD_2 "vld1.32 {d26-d27}, [%[at]], %[next]\n"
+#define DEALT_BEGIN FIRST THIRD
+#define DEALT_A(u, v, w) \
+    PAIR_A(q4, q5, u) ODD_1 VMLA(q9, q7, w) ODD_2 VMLA(q10, q8, w) FIRST PAIR_A(q6, q13, v) THIRD
+#define DEALT_B(u, v, w) \
+    PAIR_B(q4, q5, u) ODD_1 VMLA(q11, q7, w) ODD_2 VMLA(q12, q8, w) FIRST PAIR_B(q6, q13, v) THIRD
+#define DEALT \
+    DEALT_A(W0, W1, W2) DEALT_A(W3, W4, W5) \
+    PAIR_A(q4, q5, W6) PAIR_B(q4, q5, W0) ODD_1 PAIR_A(q7, q8, W8) ODD_2 PAIR_B(q7, q8, W2) \
+    FIRST PAIR_A(q6, q13, W7) PAIR_B(q6, q13, W1) THIRD \
+    PAIR_B(q4, q5, W3) ODD_1 VMLA(q11, q7, W5) FURTHER_1 ODD_2 FURTHER_2 VMLA(q12, q8, W5) \
+    FURTHER_3 FIRST FURTHER_4 PAIR_B(q6, q13, W4) FURTHER_5 THIRD \
+    PAIR_B(q4, q5, W6) ODD_1 VMLA(q11, q7, W8) ODD_2 VMLA(q12, q8, W8) FURTHER_6 FURTHER_7 \
+    FIRST PAIR_B(q6, q13, W7) THIRD
+
+/* Two rows of a result of eight columns or more; rows of the band are `pitch` bytes apart. */
+#define THREE_ROWS(name, form, finish, rows, ahead, after) \
+    static inline void name(const float *weights, const float *bias, const float *bounds, \
+                            const float *at, float *above, float *below, int pitch, int columns) \
+    { \
+        int step; \
+        __asm__ volatile( \
+            "vld1.32 {d0-d3}, [%[weights]]\n add %[step], %[weights], #32\n" \
+            "vld1.32 {d6[], d7[]}, [%[bias]]\n vld1.32 {d4}, [%[step]]\n" \
+            "vld1.32 {d28[], d29[]}, [%[bounds]]\n add %[step], %[bounds], #4\n" \
+            "vld1.32 {d30[], d31[]}, [%[step]]\n" form##_BEGIN \
+            "1:\n" BEGIN form finish WRITE \
+            : [at] "+r"(at), [above] "+r"(above), [below] "+r"(below), [columns] "+r"(columns), \
+              [step] "=&r"(step) \
+            : [weights] "r"(weights), [bias] "r"(bias), [bounds] "r"(bounds), [next] "r"(ahead), \
+              [back] "r"(-(rows) * pitch), after \
+            : "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8", "q9", "q10", "q11", "q12", \
+              "q13", "q14", "q15", "cc", "memory"); \
+    }
+#define PLAIN_ROWS(name, finish) THREE_ROWS(name, PLAIN, finish, 4, pitch - 32, [four] "i"(0))
+#define DEALT_ROWS(name, finish) \
+    THREE_ROWS(name, DEALT, finish, 5, pitch / 2 - 16, \
+               [four] "r"(4) COMMA [turn] "r"(pitch / 2 - 4))
+#define COMMA ,
+
+PLAIN_ROWS(plain_any, "")
+PLAIN_ROWS(plain_least, LEAST_OF_ALL)
+PLAIN_ROWS(plain_both, BOTH_OF_ALL)
+DEALT_ROWS(dealt_any, "")
+DEALT_ROWS(dealt_least, LEAST_OF_ALL)
+DEALT_ROWS(dealt_both, BOTH_OF_ALL)
+
+#endif
