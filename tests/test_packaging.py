@@ -53,6 +53,7 @@ def tcc(installed, folder, *words):
     """What `tcc` prints outside the checkout."""
     clean = {"PATH": f"{installed.parent}:/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
     clean["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+    clean["TCC_CACHE_LIMIT"] = "0"
     done = subprocess.run(
         [installed, *words], cwd=folder, env=clean, capture_output=True, text=True, check=False
     )

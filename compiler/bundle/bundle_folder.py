@@ -7,12 +7,12 @@ the same bytes.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from tcc.compiler.bundle import manifest, manifest_checks
+from tcc.compiler.bundle import bundle_files, manifest, manifest_checks
 from tcc.compiler.bundle.manifest import BundleFile, Manifest
 from tcc.compiler.bundle.manifest_checks import Known
 from tcc.compiler.ir.graph import Input
@@ -27,7 +27,6 @@ GRAPH = "graph"
 """The folder of the graph's printed forms: `float.txt`, `fused.txt`."""
 SIGNATURE = "model.sig"
 """Who made the bundle says so here; no manifest lists it."""
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, 
     """
     about, old = found.manifest, {f"{MODEL}/{name}" for name in beside}
     kept = tuple(file for file in about.files if file.path not in old)
-    files = {file.path: _content(found.folder / file.path) for file in kept}
+    files = {file.path: bundle_files.content(found.folder / file.path) for file in kept}
     added = {f"{MODEL}/{name}": data for name, data in beside.items()}
     known = {file.path: file for file in (*kept, *listed(added, frozenset()))}
     # A fresh seal must not be set on files that somebody changed since.
@@ -173,11 +172,11 @@ def replaceable(folder: Path) -> str | None:
     if not (folder / manifest.NAME).is_file():
         return "it is not a bundle"
     try:
-        about = _manifest(folder)
+        listed_files = _listed_files(folder)
     except UserError as error:
         return f"{error.diagnostics[0].message}: {error.diagnostics[0].label}"
-    known = {f.path for f in about.files} | {manifest.NAME, SIGNATURE}
-    extra = sorted(_walk(folder) - known)
+    known = {*listed_files, manifest.NAME, SIGNATURE}
+    extra = sorted(bundle_files.walk(folder) - known)
     return f"it holds a file that is not the bundle's: {extra[0]}" if extra else None
 
 
@@ -228,6 +227,10 @@ def _read(folder: Path, seen: tuple[int, ...] | None, known: Known) -> Bundle:
 
 
 def _manifest(folder: Path) -> Manifest:
+    return manifest.decode(_manifest_bytes(folder), str(folder / manifest.NAME))
+
+
+def _manifest_bytes(folder: Path) -> bytes:
     path = folder / manifest.NAME
     try:
         with regular_files.opened(path) as file:
@@ -236,7 +239,18 @@ def _manifest(folder: Path) -> Manifest:
         raise atomic_files.explain(error, path, "read this") from error
     if len(data) > manifest.MAX_BYTES:
         raise fail("E0621", "the manifest is too large", whole_file(str(path)))
-    return manifest.decode(data, str(path))
+    return data
+
+
+def _listed_files(folder: Path) -> Iterable[str]:
+    """Return the paths that a bundle's manifest lists, to tell what is of it and what is not."""
+    data = _manifest_bytes(folder)
+    # To be replaced, it need not be understood: that it is whole shows in its seal, and who checks
+    # more of it loads what reads schemas.
+    paths = manifest.sealed_paths(data)
+    if paths is not None:
+        return paths
+    return [file.path for file in manifest.decode(data, str(folder / manifest.NAME)).files]
 
 
 def _problem(folder: Path, file: BundleFile) -> Diagnostic | None:
@@ -247,7 +261,7 @@ def _problem(folder: Path, file: BundleFile) -> Diagnostic | None:
     elif (size := path.stat().st_size) != file.bytes:
         message = "a file of the bundle was changed"
         label = f"it has {size:,} bytes, the manifest says {file.bytes:,}"
-    elif _sha256(path) != file.sha256:
+    elif bundle_files.sha256(path) != file.sha256:
         message, label = "a file of the bundle was changed", "its SHA-256 is not the manifest's"
     else:
         return None
@@ -266,7 +280,7 @@ def _outside(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
 def _unlisted(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
     """Yield what lies beside the target's files, and might be taken for one of them."""
     listed = {file.path for file in about.files}
-    for path in sorted(f"{MODEL}/{name}" for name in _walk(folder / MODEL)):
+    for path in sorted(f"{MODEL}/{name}" for name in bundle_files.walk(folder / MODEL)):
         if path not in listed:
             where = whole_file(str(folder / path))
             yield Diagnostic("E0622", "this file is not the bundle's", where, help="remove it")
@@ -278,31 +292,3 @@ def _inside(folder: Path, name: str) -> bool:
     plain = not pure.is_absolute() and ".." not in pure.parts
     # A link out of the folder would have us run, or show, a file that no hash of the maker's is of.
     return plain and Path(os.path.realpath(folder / name)) == folder.resolve() / pure
-
-
-def _content(path: Path) -> bytes:
-    try:
-        with regular_files.opened(path) as file:
-            return file.read()
-    except OSError as error:
-        raise atomic_files.explain(error, path, "read this") from error
-
-
-def _sha256(path: Path) -> str:
-    # In pieces: a model of 2 GB is not held in memory to be checked.
-    digest = hashlib.sha256()
-    try:
-        with regular_files.opened(path) as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        raise atomic_files.explain(error, path, "read this") from error
-    return digest.hexdigest()
-
-
-def _walk(folder: Path) -> set[str]:
-    return {
-        (Path(parent) / name).relative_to(folder).as_posix()
-        for parent, _, names in os.walk(folder)
-        for name in names
-    }

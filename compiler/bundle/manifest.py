@@ -3,6 +3,7 @@
 The records below are its whole definition: the JSON Schema that reads it is made from them.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -216,6 +217,17 @@ def results(graph: Graph) -> tuple[OutputContract, ...]:
 def encode(manifest: Manifest) -> bytes:
     """Return `manifest.json`, sealed: indented UTF-8, keys in the order of the records."""
     return KIND.encode(manifest)
+
+
+def sealed_paths(data: bytes) -> tuple[str, ...] | None:
+    """Return the paths that a manifest of this version lists, if its seal is of its content."""
+    try:
+        plain = json.loads(data)
+        if plain["tcc_bundle"] != VERSION or plain["seal"] != seal(plain):
+            return None
+        return tuple(str(file["path"]) for file in plain["files"])
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return None
 
 
 def decode(data: bytes, name: str) -> Manifest:

@@ -13,6 +13,7 @@ from tcc.compiler.cli import failures
 from tcc.compiler.cli import report as reports
 from tcc.compiler.cli.bench import bench
 from tcc.compiler.cli.build import build
+from tcc.compiler.cli.cache import cache
 from tcc.compiler.cli.calibrate import EPILOG as METHODS
 from tcc.compiler.cli.calibrate import calibrate
 from tcc.compiler.cli.check import check
@@ -119,6 +120,7 @@ for _name, _function in COMMANDS.items():
 app.add_typer(plot, name="plot")
 app.add_typer(slide, name="slide")
 app.add_typer(zoo, name="zoo")
+app.add_typer(cache, name="cache")
 
 
 def _version(wanted: bool) -> None:

@@ -1,13 +1,31 @@
 """`tcc build`: from a spec to the bundles of its targets."""
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from tcc.compiler.cli import agreement_table, built_bundles, failures, tool_report
+from tcc.compiler.cli import (
+    agreement_table,
+    built_bundles,
+    built_integers,
+    failures,
+    target_bundles,
+    tool_report,
+)
+from tcc.compiler.cli.build_options import (
+    Agree,
+    Cached,
+    IncludeImages,
+    Out,
+    Probes,
+    Replay,
+    ReportPage,
+    UseTool,
+)
+from tcc.compiler.cli.built_integers import BuiltIntegers
 from tcc.compiler.cli.calibrate import GuardOption, MethodOption, MinImages
 from tcc.compiler.cli.common_options import (
     ChosenSpec,
@@ -29,11 +47,11 @@ from tcc.compiler.cli.int8_build import (
     MinCorrelation,
     MinCosine,
     Mixed,
-    integers,
 )
 from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
 from tcc.compiler.cli.report import Report, complain
 from tcc.compiler.cli.run_splits import SplitOption
+from tcc.compiler.cli.target_bundles import BundlePlan
 from tcc.compiler.cli.target_options import NetworkName, Precision, Targets, renamed
 from tcc.compiler.cli.weights_and_images import (
     DataOption,
@@ -42,65 +60,18 @@ from tcc.compiler.cli.weights_and_images import (
     take,
     weights_file,
 )
-from tcc.compiler.cli.write_bundle import BundleCheck, WrittenBundle, write
+from tcc.compiler.cli.write_bundle import BundleCheck, WrittenBundle
 from tcc.compiler.ir.precision import FP32
+from tcc.compiler.support import stage_cache
 from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.stage_cache import StageCache
 
 if TYPE_CHECKING:
-    from tcc.compiler.bundle.bundle_folder import BundleContents
-    from tcc.compiler.driver.build_plan import Int8Programs
-    from tcc.compiler.driver.target_agreement import BuildAgreement, BuildComparison
+    from tcc.compiler.driver.build_comparison import BuildComparison
+    from tcc.compiler.driver.pipeline import WeightSource
+    from tcc.compiler.driver.stored_stages import StoredStages
+    from tcc.compiler.driver.target_agreement import BuildAgreement
     from tcc.compiler.ir.device import Plan
-
-
-Replay = Annotated[
-    bool,
-    typer.Option(help="Run what was built on a golden image first, where it can run here."),
-]
-Agree = Annotated[
-    int,
-    typer.Option(
-        "--agree",
-        metavar="N",
-        min=0,
-        help="Compare the targets over N images of --data too, from their pixels on.",
-    ),
-]
-Probes = Annotated[
-    bool,
-    typer.Option(
-        "--probes",
-        help="Put the integer program into each bundle: `tcc verify` then compares each layer.",
-    ),
-]
-ReportPage = Annotated[
-    bool,
-    typer.Option(
-        "--report",
-        help="Put a page into each bundle, report.html: agreement, sizes, losses by layer, costs.",
-    ),
-]
-IncludeImages = Annotated[
-    bool,
-    typer.Option(
-        "--include-images",
-        help="Put the images that a maker's tool calibrates with into its package, not beside it.",
-    ),
-]
-UseTool = Annotated[
-    bool,
-    typer.Option("--tool/--no-tool", help="Have a maker's tool compile a package, if it is here."),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="DIR",
-        show_default=False,
-        help="Folder for the bundles; `build` by default.",
-    ),
-]
 
 
 def build(
@@ -132,6 +103,7 @@ def build(
     include_images: IncludeImages = False,
     passes: PassesOption = None,
     verify_passes: VerifyOption = False,
+    cached: Cached = True,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -143,7 +115,6 @@ def build(
     So it is where a maker's tool compiled a package that does not agree; that stays, with its log.
     Several targets share one calibration; how they agree, layer by layer, is told at the end.
     """
-    from tcc.compiler.driver import capability
     from tcc.compiler.support import scratch_folders
 
     report = Report(json, quiet, verbose)
@@ -165,17 +136,17 @@ def build(
         asked.check(kinds := [plan.precision for plan in plans])
         # All that can be refused is refused before calibration, which may take minutes.
         _placed(chosen, plans, folder)
-        early = plans if passes is None else ()  # other passes make another graph
-        told = capability.require(chosen.spec.graph, early, report.warn)
+        told = _told_of_makers(chosen, plans, passing)
         scratch_folders.sweep()
         given = take(report, chosen, weights, seed)
+        stored = _stored(chosen, given, passing, report, usable=cached)
         lies = weights_file(chosen, weights, seed)
-        work = Int8Build(report, stages, chosen, given, asked, passing, lies)
+        work = Int8Build(report, stages, chosen, given, asked, passing, lies, stored)
         ends = {kind.real_ends for kind in kinds if kind.calibrated}
-        whole = integers(work, ends) if ends else None
-        comparison = _comparison(work, whole, several=len(plans) > 1)
-        check = BundleCheck(stages, replay, comparison, chosen.spec.graph if report_page else None)
-        written = list(_written(work, plans, whole, folder, check, told))
+        whole = built_integers.integers(work, ends) if ends else None
+        targets = target_bundles.planned(work, plans, whole)
+        check = _check(work, whole, targets, replaying=replay, page=report_page)
+        written = list(target_bundles.written(work, targets, whole, folder, check, told))
         stages.end()
     built_bundles.say(report, written, stages)
     told_of = _agreement(written) if check.comparison else None
@@ -185,27 +156,43 @@ def build(
     _judge(written)
 
 
-def _written(
-    work: Int8Build,
-    plans: "Sequence[Plan]",
-    whole: "Int8Programs | None",
-    out: Path,
-    check: BundleCheck,
-    told: Collection[str],
-) -> Iterator[WrittenBundle]:
-    """Build and write each bundle in turn."""
-    from tcc.compiler.driver import float_size, pipeline
+def _stored(
+    chosen: ChosenSpec, given: "WeightSource", passing: PassOptions, report: Report, *, usable: bool
+) -> "StoredStages":
+    """Return what is known of the stages of a build, if the cache is to be used."""
+    from tcc.compiler.driver import stored_stages
 
-    report, stages, spec, given = work.report, work.stages, work.chosen.spec, work.given
-    images = work.asked.images
-    built = pipeline.build(spec, given, plans, stages, whole, work.passing, images=images)
-    for plan, contents in zip(plans, built, strict=True):
-        _remark(report, contents, told)
-        made = write(contents, plan, out, check)
-        # Building once more only to be weighed is not for those who would not see the figure.
-        compared = not plan.precision.full and (report.json or not report.quiet)
-        full = float_size.full_size(spec, given, plan.device, stages) if compared else None
-        yield dataclasses.replace(made, full=full, archive=_archive(made, plan))
+    # Passes that are to be compared have to run.
+    off = not usable or passing.verified
+    cache = StageCache(None) if off else stage_cache.of_user(report.note)
+    return stored_stages.of_build(cache, chosen.spec, given, passing.text)
+
+
+def _told_of_makers(
+    chosen: ChosenSpec, plans: "Sequence[Plan]", passing: PassOptions
+) -> Collection[str]:
+    """Refuse what makers' tools would, and return what was warned of."""
+    makers = [plan for plan in plans if plan.from_floats and plan.precision.calibrated]
+    if not makers or passing.text is not None:  # other passes make another graph
+        return ()
+    from tcc.compiler.driver import capability
+
+    return capability.require(chosen.spec.graph, makers, passing.report.warn)
+
+
+def _check(
+    work: Int8Build,
+    whole: BuiltIntegers | None,
+    targets: Sequence[BundlePlan],
+    *,
+    replaying: bool,
+    page: bool,
+) -> BundleCheck:
+    """Return what each bundle is held against before it is written."""
+    comparison = _comparison(work, whole, several=len(targets) > 1)
+    drawn = work.chosen.spec.graph if page else None
+    keys = target_bundles.keys(targets)
+    return BundleCheck(work.stages, replaying, work.stored, keys, comparison, drawn)
 
 
 def _plans(
@@ -235,40 +222,22 @@ def _plans(
 
 
 def _comparison(
-    work: Int8Build, whole: "Int8Programs | None", *, several: bool
+    work: Int8Build, whole: BuiltIntegers | None, *, several: bool
 ) -> "BuildComparison | None":
     """Return what several targets are held against; None where one golden of one target does."""
-    from tcc.compiler.driver.target_agreement import BuildComparison
-    from tcc.compiler.ir.graph import Model
-
     if not (several or work.asked.agree):
         return None
+    from tcc.compiler.driver.build_comparison import BuildComparison
+    from tcc.compiler.ir.graph import Model
+
     model = Model(work.chosen.spec.graph, work.given.tensors)
-    return BuildComparison(model, whole, work.agreeing())
+    return BuildComparison(model, whole.programs if whole else None, work.agreeing())
 
 
 def _agreement(written: "Sequence[WrittenBundle]") -> "BuildAgreement":
     from tcc.compiler.driver import target_agreement
 
     return target_agreement.agreement([each.compared for each in written if each.compared])
-
-
-def _remark(report: Report, contents: "BundleContents", told: Collection[str]) -> None:
-    """Warn of what was not told before there were weights and integers."""
-    for each in contents.manifest.warnings:
-        if each.message not in told:
-            report.notice(f"{each.code}: {each.message}: {each.found}; {each.rule}")
-
-
-def _archive(made: WrittenBundle, plan: "Plan") -> Path | None:
-    """Return the file of images of a package: in it, or beside it."""
-    from tcc.compiler.bundle import bundle_folder
-
-    if plan.device.packager is None:
-        return None
-    name = plan.device.packager.archive
-    inside = made.folder / bundle_folder.MODEL / name
-    return inside if inside.exists() else bundle_folder.beside(made.folder, name)
 
 
 def _judge(written: "Sequence[WrittenBundle]") -> None:

@@ -20,6 +20,8 @@ def say(report: Report, written: "Sequence[WrittenBundle]", stages: Stages) -> N
             continue
         report.text(f"  {_sizes(each)}")
         report.text(f"  {each}")
+        if each.cached:
+            report.text(f"  cached: {', '.join(each.cached)}; `--no-cache` builds anew")
         if each.archive:
             inside = each.folder in each.archive.parents
             text = "they leave with the package" if inside else "no part of the package"
@@ -69,6 +71,7 @@ def document(
                 "files": [json_records.encode(file) for file in about.files],
                 "agreement": [found.as_json() for found in each.agreement],
                 "unchecked": each.unchecked or None,
+                "cached": list(each.cached),
                 "compiled": about.compiled and json_records.encode(about.compiled),
                 "uncompiled": each.uncompiled or None,
                 "tool": each.tool and json_records.encode(each.tool),

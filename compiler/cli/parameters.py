@@ -1,4 +1,4 @@
-"""Words of the command line that are text already: Typer converts every other one.
+"""Words of the command line that are text or paths: Typer converts every other one.
 
 It does so with pydantic, even what is no option's value at all, and loading that takes a third of
 the time of `tcc check`. Text beyond ASCII, which may hold what is no character, is left to it.
@@ -7,6 +7,7 @@ the time of `tcc check`. Text beyond ASCII, which may hold what is no character,
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -14,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 @dataclass(frozen=True)
 class Conversion:
-    """How a parameter's value is converted: plain text stays as it is, else as Typer would."""
+    """How a parameter's value is converted: text, paths and defaults here, else as Typer would."""
 
     annotation: Any
     typers: Callable[[], Any]
@@ -25,6 +26,10 @@ class Conversion:
         if value is None:
             return () if many else None
         if self.annotation is str and _plain(value):
+            return value
+        if self.annotation is Path and _plain(value):  # no command has Typer look at its paths
+            return Path(value)
+        if type(value) is self.annotation and isinstance(value, int):  # a default: words are text
             return value
         if self.annotation == list[str] and many and all(map(_plain, value)):
             return list(value)

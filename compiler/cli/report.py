@@ -83,6 +83,23 @@ class Report:
         if not self.quiet:
             echo(printable(text), err=True)
 
+    def remark(self, kind: str, text: str) -> None:
+        """Say what a stage has to say, now or out of the cache.
+
+        Args:
+            kind: `warning`, `note`, or the short or the `full` form of one.
+            text: The remark.
+        """
+        match kind:
+            case "warning":
+                self.notice(text)
+            case "note":
+                self.note(text)
+            case "short" if not self.verbose:
+                self.note(text)
+            case "full" if self.verbose:
+                self.note(text)
+
     def detail(self, text: str) -> None:
         """Say on standard error what goes on, if verbose."""
         if self.verbose:

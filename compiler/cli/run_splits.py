@@ -49,10 +49,10 @@ def of_weights(option: str | None, weights: Path | None) -> "RunSplit | None":
     Raises:
         UserError: There is none where one is named, or it is damaged (E1217).
     """
+    if option == NO_SPLIT or (option is None and weights is None):
+        return None
     from tcc.compiler.train import split_file
 
-    if option == NO_SPLIT:
-        return None
     if option is not None:
         return split_file.read(Path(option))
     beside = weights.parent / split_file.NAME if weights else None

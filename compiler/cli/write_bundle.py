@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.manifest import BundleFile, Manifest
     from tcc.compiler.bundle.tool_check import ToolCheck
     from tcc.compiler.cli.report import Stages
-    from tcc.compiler.driver.target_agreement import BuildComparison, ComparedTarget
+    from tcc.compiler.driver.build_comparison import BuildComparison
+    from tcc.compiler.driver.stored_stages import StoredStages
+    from tcc.compiler.driver.target_agreement import ComparedTarget
     from tcc.compiler.ir.device import Device, Plan
     from tcc.compiler.ir.graph import Graph
 
@@ -43,6 +45,8 @@ class WrittenBundle:
     """What the tool that compiled a package gave for the goldens."""
     compared: "ComparedTarget | None" = None
     """How it agrees as one of several targets."""
+    cached: tuple[str, ...] = ()
+    """The stages whose results were known already."""
 
     @property
     def artifact(self) -> "tuple[BundleFile, ...]":
@@ -56,30 +60,46 @@ class WrittenBundle:
         if self.unchecked:
             return f"not compared with the reference: {self.unchecked}"
         worst = max(each.difference for each in self.agreement)
+        found = f"agrees with the reference within {worst:.1e} of its largest value"
         if not any(each.allowed for each in self.agreement) and worst == 0:
-            return "gives the outputs of the reference to the bit"
-        return f"agrees with the reference within {worst:.1e} of its largest value"
+            found = "gives the outputs of the reference to the bit"
+        return f"{found} (cached: so it did before)" if "replay" in self.cached else found
 
 
 @dataclass(frozen=True)
 class BundleCheck:
     """What is looked at before a bundle is written: one golden, or all that is in `comparison`.
 
-    Without `replaying`, nothing is run. `drawn` is the network of the page that goes into a bundle,
-    where one is wanted.
+    Without `replaying`, nothing is run; nor is what `stored` knows, by the `keys` of what is built
+    for each target. `drawn` is the network of the page that goes into a bundle, where one is
+    wanted.
     """
 
     stages: "Stages"
     replaying: bool
+    stored: "StoredStages"
+    keys: Mapping[str, str]
     comparison: "BuildComparison | None" = None
     drawn: "Graph | None" = None
 
     def compared(self, fresh: "Bundle", plan: "Plan") -> "ComparedTarget":
-        """Return how a bundle agrees with the reference.
+        """Return how a bundle agrees with the reference, or agreed when the very same ran here.
 
         Raises:
             Disagreement: It does not.
         """
+        most = GOLDENS if self.comparison is None else None
+        key = self.stored.replay_key(self.keys[plan.device.name], fresh, plan, most)
+        # What the user's images give is kept nowhere.
+        if self.comparison is None or self.comparison.images is None:
+            known = self.stored.replay(key, fresh, plan)
+            if known:
+                return known
+        found = self._run(fresh, plan)
+        self.stored.keep_replay(key, found)
+        return found
+
+    def _run(self, fresh: "Bundle", plan: "Plan") -> "ComparedTarget":
         from tcc.compiler.bundle.artifact_runs import Misfit
         from tcc.compiler.bundle.replay import replay
         from tcc.compiler.driver.target_agreement import ComparedTarget
@@ -107,9 +127,9 @@ def write(contents: "BundleContents", plan: "Plan", out: Path, check: BundleChec
     Raises:
         Disagreement: It does not agree; nothing is written.
     """
-    from tcc.compiler.bundle import bundle_folder, tool_check
+    from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.driver import report_page, target_agreement
+    from tcc.compiler.driver import target_agreement
 
     device, found = plan.device, []
 
@@ -125,10 +145,11 @@ def write(contents: "BundleContents", plan: "Plan", out: Path, check: BundleChec
     bundle = Bundle(folder, contents.manifest)
     compared = found[0] if found else target_agreement.unchecked(device, bundle, unchecked)
     if check.drawn:
+        from tcc.compiler.driver import report_page
+
         # Written anew, and not into the folder: what is there is whole at any time.
         contents = report_page.added(contents, check.drawn, compared)
         bundle = Bundle(bundle_folder.write(contents, out), contents.manifest)
-    compiled = contents.manifest.compiled
     return WrittenBundle(
         folder,
         contents.manifest,
@@ -136,9 +157,19 @@ def write(contents: "BundleContents", plan: "Plan", out: Path, check: BundleChec
         unchecked,
         layers=contents.layers,
         uncompiled=contents.uncompiled,
-        tool=tool_check.check(bundle, device, None) if compiled else None,
+        tool=_tool_check(bundle, device),
         compared=compared.at(bundle),
+        cached=("replay",) if compared.stored else (),
     )
+
+
+def _tool_check(bundle: "Bundle", device: "Device") -> "ToolCheck | None":
+    """Return what the tool that compiled a package gave, if one did."""
+    if not bundle.manifest.compiled:
+        return None
+    from tcc.compiler.bundle import tool_check
+
+    return tool_check.check(bundle, device, None)
 
 
 def _unchecked(device: "Device") -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from tcc.compiler.bundle import goldens, manifest
 from tcc.compiler.data.dataset import DataSet
@@ -16,15 +17,25 @@ Lower = Callable[[Model, tuple[Pass, ...]], Model]
 """Takes a model through the passes that a target wants."""
 
 
-@dataclass(frozen=True, slots=True)
+CALIBRATION = "calibration.json"
+"""The calibration's place in a bundle."""
+
+
+@dataclass(frozen=True, eq=False)
 class Int8Program:
     """The integer program of a model, what a manifest says of it, and files that go with it."""
 
-    program: Model
+    make: Callable[[], Model]
+    """Gives the program: who finds all that is built from it in the cache does not need it."""
     calibrated: manifest.Calibrated
     files: Mapping[str, bytes]
     images: DataSet | None = None
     """What it was calibrated with, where that is at hand."""
+
+    @cached_property
+    def program(self) -> Model:
+        """The integer program, made once."""
+        return self.make()
 
 
 Int8Programs = Mapping[bool, Int8Program]

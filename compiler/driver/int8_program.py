@@ -11,7 +11,7 @@ from tcc.compiler.bundle.manifest import Calibrated, Measured
 from tcc.compiler.data import dataset
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.driver import pipeline
-from tcc.compiler.driver.build_plan import Int8Program, Int8Programs
+from tcc.compiler.driver.build_plan import CALIBRATION, Int8Program, Int8Programs
 from tcc.compiler.driver.pipeline import CalibrationRequest, WeightSource
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.graph import Model
@@ -31,8 +31,6 @@ from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress, silent
 from tcc.compiler.zoo.trained import TrainedNetwork
 
-CALIBRATION = "calibration.json"
-"""The calibration's place in a bundle."""
 REPORT = "report/int8.json"
 """The place of what each layer and the outputs lose."""
 CHOSE = ", which said how many layers stay in float"
@@ -80,7 +78,7 @@ def from_file(
     # Other images judge as a whole: none of them can have been learned from.
     if images.digest != found.data.digest:
         return CalibrationSource(found, str(path), images, images, "not those of the calibration")
-    return replace(_judged(found, images), name=str(path))
+    return replace(judged(found, images), name=str(path))
 
 
 def from_trained(network: TrainedNetwork, spec: Spec, given: WeightSource) -> CalibrationSource:
@@ -107,10 +105,11 @@ def from_images(
     Raises:
         UserError: The network does not take these images, or gives no finite numbers for them.
     """
-    return _judged(pipeline.calibrate(spec, given, images, wanted), images)
+    return judged(pipeline.calibrate(spec, given, images, wanted), images)
 
 
-def _judged(found: CalibrationDocument, images: DataSet) -> CalibrationSource:
+def judged(found: CalibrationDocument, images: DataSet) -> CalibrationSource:
+    """Return a calibration with the images that it was made with, some of which judge it."""
     where = "held out of the calibration" if found.data.held_out else "of the calibration itself"
     return CalibrationSource(found, CALIBRATION, *images.split(), where)
 
@@ -274,7 +273,10 @@ def _packed(
         tuple(name.removesuffix(":float") for name in inexact(made.graph)),
     )
     return Int8Program(
-        made, about, {CALIBRATION: calibration_document.encode(found), **files}, source.learn
+        lambda: made,
+        about,
+        {CALIBRATION: calibration_document.encode(found), **files},
+        source.learn,
     )
 
 

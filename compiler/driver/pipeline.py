@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tcc.compiler import passes
 from tcc.compiler.bundle import (
@@ -24,14 +25,14 @@ from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Graph, Model, Pass
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, Refusal
-from tcc.compiler.quant import calibrate as calibration
-from tcc.compiler.quant import calibration_file
-from tcc.compiler.quant.calibration_document import CalibrationDocument
-from tcc.compiler.quant.methods.method import Method, RunOptions
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 from tcc.compiler.support.progress import Progress
 from tcc.compiler.zoo import trained
 from tcc.compiler.zoo.trained import TrainedNetwork
+
+if TYPE_CHECKING:
+    from tcc.compiler.quant.calibration_document import CalibrationDocument
+    from tcc.compiler.quant.methods.method import Method, RunOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +169,15 @@ class CalibrationRequest:
     """What is calibrated for, by which method and how, and what made the model ready for it."""
 
     target: str
-    method: Method
-    options: RunOptions
+    method: "Method"
+    options: "RunOptions"
     lower: Lower = passes.run
     passes: tuple[Pass, ...] = passes.INT8
 
 
 def calibrate(
     spec: Spec, given: WeightSource, data: DataSet, wanted: CalibrationRequest
-) -> CalibrationDocument:
+) -> "CalibrationDocument":
     """Return the calibration of a spec with weights for a target, by a method.
 
     Args:
@@ -191,6 +192,10 @@ def calibrate(
     Raises:
         UserError: The network does not take these images, or gives no finite numbers for them.
     """
+    # Calibration loads what runs networks, which a build out of the cache does without.
+    from tcc.compiler.quant import calibrate as calibration
+    from tcc.compiler.quant import calibration_file
+
     model = ready(spec, given, wanted.lower)
     found = calibration.calibrate(model, data, wanted.method, wanted.options)
     text = passes.spell(wanted.passes)

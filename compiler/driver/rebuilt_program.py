@@ -1,5 +1,6 @@
 """The integer program of a bundle: its own, or made again from the spec and weights."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from tcc.compiler.bundle import float_layers, manifest, program_file, tolerance
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data import weights
 from tcc.compiler.driver import pipeline
-from tcc.compiler.driver.int8_program import CALIBRATION
+from tcc.compiler.driver.build_plan import CALIBRATION
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import printer
@@ -15,6 +16,7 @@ from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.rewrite import for_inference
 from tcc.compiler.quant import calibration_document, calibration_file
+from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
@@ -46,11 +48,10 @@ def program(bundle: Bundle, device: Device, spec: Spec | None, file: Path | None
         return own
     ready = pipeline.ready(spec, _weights(bundle, spec, file))
     path = bundle.folder / CALIBRATION
-    found = calibration_file.calibration(calibration_document.read(path), ready, str(path))
-    about = bundle.manifest.calibration
-    in_float = frozenset(about.in_float) if about else frozenset()
-    kept = replace(found, in_float=in_float, real_ends=precision.real_ends)
-    made = quantize(ready, kept)
+    document, about = calibration_document.read(path), bundle.manifest.calibration
+    layers = about.in_float if about else ()
+    ends = precision.real_ends
+    made = again(ready, document, str(path), layers, real_ends=ends)
     printed = (bundle.folder / float_layers.PROGRAM).read_bytes()
     if printer.show(made.graph).encode() != printed:
         raise _other(bundle, f"they make another program than {float_layers.PROGRAM}")
@@ -76,6 +77,30 @@ def network(bundle: Bundle, device: Device, spec: Spec | None, file: Path | None
     _contract(bundle, spec)
     given = _weights(bundle, spec, file)
     return Model(for_inference(spec.graph), given.tensors)
+
+
+def again(
+    ready: Model,
+    document: CalibrationDocument,
+    name: str,
+    in_float: Collection[str],
+    *,
+    real_ends: bool,
+) -> Model:
+    """Return the integer program that a calibration once gave.
+
+    Args:
+        ready: The float model that integers can compute.
+        document: The calibration.
+        name: What its file is called in errors.
+        in_float: The layers that stayed in float.
+        real_ends: Whether the program ends in real numbers.
+
+    Raises:
+        UserError: It is the calibration of another graph.
+    """
+    found = calibration_file.calibration(document, ready, name)
+    return quantize(ready, replace(found, in_float=frozenset(in_float), real_ends=real_ends))
 
 
 def _contract(bundle: Bundle, spec: Spec) -> None:

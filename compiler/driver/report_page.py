@@ -13,7 +13,7 @@ from typing import Any
 from tcc.compiler.bundle import bundle_folder, manifest
 from tcc.compiler.bundle.bundle_folder import BundleContents
 from tcc.compiler.bundle.manifest import Manifest
-from tcc.compiler.driver import int8_program
+from tcc.compiler.driver import build_plan, int8_program
 from tcc.compiler.driver.report_html import document, plain, section, table
 from tcc.compiler.driver.target_agreement import ComparedTarget
 from tcc.compiler.figures.graph_picture import PictureOptions, draw
@@ -159,7 +159,7 @@ def _measured(contents: BundleContents) -> str:
 def _expected(contents: BundleContents) -> str:
     """Return what the calibration expects to be lost on images that nobody has seen."""
     found = calibration_document.decode(
-        contents.files[int8_program.CALIBRATION], int8_program.CALIBRATION
+        contents.files[build_plan.CALIBRATION], build_plan.CALIBRATION
     ).expected
     rows = [
         (name, f"{e.loss:.2e}", f"{e.low:.2e} to {e.high:.2e}", f"{e.worst:.2e}", f"{e.images:,}")

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data.dataset import DataSet, check
-from tcc.compiler.driver.int8_program import CALIBRATION, REPORT
+from tcc.compiler.driver.build_plan import CALIBRATION
+from tcc.compiler.driver.int8_program import REPORT
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input, Model
 from tcc.compiler.quant import calibration_document

@@ -5,15 +5,16 @@ Integer graphs run in it as well, with the results that `tcc.compiler.ops.intege
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output
-from tcc.compiler.lower.onnx import lower
-from tcc.compiler.lower.unsigned_weights import unsigned
-from tcc.compiler.reference.onnxruntime_session import Session, session
 from tcc.compiler.support.cpu import features, products
+
+if TYPE_CHECKING:
+    from tcc.compiler.reference.onnxruntime_session import Session
 
 NAME = "onnxruntime"
 Tensor = NDArray[np.float32]
@@ -83,11 +84,16 @@ def evaluate_node(
     return np.asarray(evaluate(Model(alone, own), feeds)["result"])
 
 
-def _session(model: Model, *, optimised: bool = False) -> Session:
+def _session(model: Model, *, optimised: bool = False) -> "Session":
     """Return a model's session: without `optimised`, sums run in the graph's own order.
 
     Integer weights are unsigned where the processor's products of mixed signs saturate.
     """
+    # What compares results that are known already loads neither onnx nor ONNX Runtime.
+    from tcc.compiler.lower.onnx import lower
+    from tcc.compiler.lower.unsigned_weights import unsigned
+    from tcc.compiler.reference.onnxruntime_session import session
+
     fit = unsigned(model) if products(features()).unsigned else model
     # What judges many programs is run by several threads.
     return session(lower(fit).SerializeToString(), optimised=optimised, lean=optimised)

@@ -27,7 +27,7 @@ PATIENCE = 30.0
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _MACHINE = _FULL | {errno.EIO, errno.EMFILE, errno.ENFILE}
-_STAGED = re.compile(r"\..+\.tcc-new-[0-9a-f]{8}")
+STAGED = re.compile(r"\..+\.tcc-new-[0-9a-f]{8}")  # what is being written, or was left
 
 
 class MachineError(Exception):
@@ -226,7 +226,7 @@ def _settle(target: Path) -> None:
 @contextmanager
 def _staged(target: Path, create: Callable[[Path], int]) -> Iterator[Path]:
     """Give a fresh, claimed path beside a target; it is gone afterwards unless renamed."""
-    path_locks.sweep(_leftovers(target.parent, _STAGED), path_locks.remove)
+    path_locks.sweep(_leftovers(target.parent, STAGED), path_locks.remove)
     fresh, descriptor = path_locks.claim(lambda: _beside(target, "new"), create)
     try:
         yield fresh

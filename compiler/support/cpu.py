@@ -12,6 +12,12 @@ ARM = ("asimd", "neon")
 FLAGS = ("avx2", "avx512f", *VNNI, "neon", "asimd", "asimddp", "i8mm")
 """Features that decide how fast, and in some runtimes how exactly, integers multiply."""
 
+IDENTITY = frozenset(
+    ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features",
+     "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision")
+)  # fmt: skip
+"""What says which processor it is, on x86 and on ARM."""
+
 
 @dataclass(frozen=True, slots=True)
 class Products:
@@ -43,6 +49,19 @@ def features(file: Path | None = None) -> frozenset[str]:
         return frozenset((file or CPUINFO).read_text().split())
     except (OSError, UnicodeDecodeError):
         return frozenset()
+
+
+def identity(file: Path | None = None) -> tuple[str, ...]:
+    """Return the lines that say which processor this is; none where the system has none.
+
+    What changes from moment to moment, as its frequency, is left out.
+    """
+    try:
+        first, _, _ = (file or CPUINFO).read_text().partition("\n\n")
+    except (OSError, UnicodeDecodeError):
+        return ()
+    lines = (" ".join(line.split()) for line in first.splitlines())
+    return tuple(line for line in lines if line.partition(" :")[0] in IDENTITY)
 
 
 def products(found: Collection[str]) -> Products:

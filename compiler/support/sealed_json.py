@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Generic, NoReturn, TypeVar
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
-
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
@@ -75,6 +72,9 @@ class DocumentKind(Generic[T]):
         return fail(self.code, message, whole_file(name), label=label, help=self.help)
 
     def _check(self, plain: Mapping[str, Any], name: str) -> None:
+        from jsonschema import Draft202012Validator
+        from jsonschema.exceptions import best_match
+
         schema = json_records.schema(self.record)
         error = best_match(Draft202012Validator(schema).iter_errors(plain))
         if error:

@@ -20,7 +20,8 @@ def folder(name: str) -> Path:
     try:
         base = Path(given) if given else Path.home() / ".cache"
         found = base / "tcc" / name
-        found.mkdir(parents=True, exist_ok=True)
+        found.parent.mkdir(0o700, parents=True, exist_ok=True)  # what is believed lies in it too
+        found.mkdir(exist_ok=True)
         if os.access(found, os.W_OK):
             return found
     except (OSError, RuntimeError):  # no home, or not ours to write to

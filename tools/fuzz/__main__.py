@@ -94,6 +94,7 @@ def main() -> int:
     # What some cases let run is not to be let run by the user's own commands.
     state = tempfile.TemporaryDirectory(prefix="tcc-fuzz-state-")
     os.environ["XDG_STATE_HOME"] = state.name
+    os.environ["TCC_CACHE_LIMIT"] = "0"  # each build is to be one
     for front in FRONTS:
         if not options.fronts or front.name in options.fronts:
             found.append(tried(front, options))

@@ -1,0 +1,62 @@
+"""The options that `tcc build` alone has."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Replay = Annotated[
+    bool,
+    typer.Option(help="Run what was built on a golden image first, where it can run here."),
+]
+Agree = Annotated[
+    int,
+    typer.Option(
+        "--agree",
+        metavar="N",
+        min=0,
+        help="Compare the targets over N images of --data too, from their pixels on.",
+    ),
+]
+Probes = Annotated[
+    bool,
+    typer.Option(
+        "--probes",
+        help="Put the integer program into each bundle: `tcc verify` then compares each layer.",
+    ),
+]
+ReportPage = Annotated[
+    bool,
+    typer.Option(
+        "--report",
+        help="Put a page into each bundle, report.html: agreement, sizes, losses by layer, costs.",
+    ),
+]
+IncludeImages = Annotated[
+    bool,
+    typer.Option(
+        "--include-images",
+        help="Put the images that a maker's tool calibrates with into its package, not beside it.",
+    ),
+]
+UseTool = Annotated[
+    bool,
+    typer.Option("--tool/--no-tool", help="Have a maker's tool compile a package, if it is here."),
+]
+Cached = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--no-cache",
+        help="Take what the same inputs gave before out of the cache (see `tcc cache`).",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        show_default=False,
+        help="Folder for the bundles; `build` by default.",
+    ),
+]

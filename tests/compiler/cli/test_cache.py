@@ -1,0 +1,497 @@
+"""`tcc build` out of the cache: the same bytes, of the same inputs alone; and `tcc cache`."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tcc.backends import BACKENDS
+from tcc.compiler.support import known_programs, surroundings
+
+INT8 = ("--target", "onnxruntime", "--precision", "int8", "--data", "set")
+
+
+@pytest.fixture
+def store(home, monkeypatch) -> Path:
+    """A cache and a state folder of the test's own."""
+    monkeypatch.delenv("TCC_CACHE_LIMIT")
+    monkeypatch.setenv("TCC_CACHE", str(home / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    return home / "cache/stages"
+
+
+@pytest.fixture
+def build(tcc, store):
+    """Build; return what came out of the cache for each target."""
+
+    def run(*words, code=0):
+        ended = tcc("build", "tiny.yaml", *words, "--json")
+        assert ended.code == code, ended.err
+        return [one["cached"] for one in ended.document["bundles"]] if not code else ended
+
+    return run
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def modes(folder):
+    return {str(p.relative_to(folder)): p.stat().st_mode for p in folder.rglob("*")}
+
+
+def test_a_second_build_is_the_first_to_the_byte(build, images, home, tcc):
+    assert build(*INT8) == [[]]
+    first, kinds = files(home / "build"), modes(home / "build")
+    assert build(*INT8) == [["integers", "bundle", "replay"]]
+    assert files(home / "build") == first
+    assert modes(home / "build") == kinds
+    assert build(*INT8, "--no-cache") == [[]]
+    assert files(home / "build") == first
+    said = tcc("build", "tiny.yaml", *INT8)
+    assert "to the bit (cached: so it did before)" in said.out
+    assert "cached: integers, bundle, replay; `--no-cache` builds anew" in said.out
+    anew = tcc("build", "tiny.yaml", *INT8, "--no-cache")
+    assert "cached" not in anew.out
+    assert said.err == anew.err  # whatever is told of the integers is told again
+    assert "integers against floats" in said.err
+    full = [tcc("build", "tiny.yaml", *INT8, "-v", *more).err for more in ((), ("--no-cache",))]
+    assert full[0] == full[1]
+    assert "SNR dB" in full[0]
+
+
+CHANGES = {
+    "text": lambda home: (home / "tiny.yaml").write_text(
+        (home / "tiny.yaml").read_text().replace("- relu", "- hard_swish")
+    ),
+    "comment": lambda home: (home / "tiny.yaml").write_text(
+        (home / "tiny.yaml").read_text() + "# more\n"
+    ),
+    "labels": lambda home: (home / "tiny.yaml").write_text(
+        (home / "tiny.yaml").read_text().replace("'cat'", "'cow'")
+    ),
+    "accuracy": lambda home: (home / "tiny.yaml").write_text(
+        (home / "tiny.yaml").read_text() + "accuracy: {min_cosine: 0.5}\n"
+    ),
+    "pixel": lambda home: _repaint(home / "set/cat/1.png"),
+    "one image less": lambda home: (home / "set/cat/1.png").unlink(),
+    "an image twice": lambda home: shutil.copy(home / "set/cat/1.png", home / "set/cat/copy.png"),
+    "tcc": lambda home: None,
+    "--set width=5": [],
+    "--seed 1": [],
+    "--name other": [],
+    "--method minmax": [],
+    "--no-guard --method kl-cosine": [],
+    "--min-images 2": [],
+    "--passes ready": [],
+    "--min-cosine 0.1": ["calibration"],
+    "--max-drop 0.9": ["calibration"],
+    "--min-correlation 0.01": ["calibration"],
+    "--max-error 50": ["calibration"],
+    "--mixed": ["calibration"],
+    "--probes": ["calibration"],
+}
+"""What shapes the bytes of a build: what is done to its inputs, or an option and what stays known."""
+
+
+def _repaint(path):
+    pixels = np.array(Image.open(path))
+    pixels[0, 0, 0] ^= 1
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A cache in which the build lies that others differ from."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def known(build, images, store, kept, monkeypatch):
+    """That cache."""
+    monkeypatch.setenv("TCC_CACHE", str(kept))
+    if not (kept / "stages").exists():
+        build(*INT8)
+        assert build(*INT8) == [["integers", "bundle", "replay"]]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_shapes_the_bytes_is_in_the_key(change, known, build, home, monkeypatch):
+    what = CHANGES[change]
+    if change == "tcc":
+        monkeypatch.setattr(surroundings, "digest", lambda: "another")
+    elif callable(what):
+        what(home)
+    words = () if callable(what) else change.split()
+    assert build(*INT8, *words) == [[] if callable(what) else what]
+    if not callable(what):
+        assert build(*INT8, *words)[0][:2] == ["integers", "bundle"]
+
+
+def test_a_cache_of_one_precision_is_not_anothers(known, build, home):
+    words = ("--target", "onnxruntime", "--precision")
+    assert build(*words, "int8-qdq", "--data", "set") == [["integers"]]
+    assert build(*words, "fp16") == [[]]
+    assert build(*words, "fp32") == [[]]
+    for level in ("int8-qdq", "fp16", "fp32"):
+        more = ("--data", "set") if level == "int8-qdq" else ()
+        assert build(*words, level, *more, "--no-cache", "-o", "anew") == [[]]
+    assert files(home / "anew") == files(home / "build")
+
+
+OPTIONS = (
+    ("--seed", "1"), ("--method", "minmax"), ("--min-cosine", "0.5"), ("--mixed",), ("--probes",),
+    ("--passes", "ready"), ("--set", "width=5"), ("--no-replay",), ("--report",),
+    ("--precision", "int8-qdq"), ("--target", "tflite"),
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(st.lists(st.sets(st.sampled_from(OPTIONS), max_size=4), min_size=2, max_size=4))
+def test_whatever_was_built_before_a_build_gives_its_own_bytes(tcc, store, images, home, builds):
+    for chosen in builds:
+        words = ["build", "tiny.yaml", *INT8, *(word for one in chosen for word in one)]
+        shutil.rmtree(home / "build", ignore_errors=True)
+        shutil.rmtree(home / "anew", ignore_errors=True)
+        cached, anew = tcc(*words), tcc(*words, "--no-cache", "-o", "anew")
+        assert cached.code == anew.code
+        assert cached.err == anew.err
+        if not anew.code:
+            assert files(home / "build") == files(home / "anew")
+
+
+def test_names_and_places_shape_nothing(build, images, home):
+    """Nor do the images' order, or the folder that a build begins in."""
+    build(*INT8)
+    (home / "other").mkdir()
+    for number, path in enumerate(sorted((home / "set/cat").iterdir())):
+        path.rename(path.with_name(f"x{9 - number}.png"))
+    shutil.move(home / "set", home / "other/set")
+    words = (*INT8[:-1], "other/set", "-o", "elsewhere")
+    assert build(*words) == [["integers", "bundle", "replay"]]
+    assert files(home / "elsewhere") == files(home / "build")
+
+
+def test_a_weight_shapes_the_bytes(build, home):
+    from safetensors.numpy import load_file, save_file
+
+    from tcc.compiler.data import weights
+    from tcc.compiler.frontend.spec import load
+
+    save_file(dict(weights.random(load(home / "tiny.yaml").graph)), home / "w.safetensors")
+    words = ("--target", "onnxruntime", "--weights", "w.safetensors")
+    assert (build(*words), build(*words)) == ([[]], [["bundle", "replay"]])
+    changed = load_file(home / "w.safetensors")
+    name = next(iter(changed))
+    changed[name] = changed[name].copy()
+    changed[name].flat[0] += 1
+    save_file(changed, home / "w.safetensors")
+    assert build(*words) == [[]]
+
+
+def test_another_target_takes_the_same_integers(build, images, home):
+    targets = ("--precision", "int8", "--data", "set", "--target")
+    assert build(*targets, "onnxruntime") == [[]]
+    # Its last layer gives integers, which is another program of the same calibration.
+    assert build(*targets, "onnxruntime,tflite") == [["integers", "bundle"], ["calibration"]]
+    both = build(*targets, "onnxruntime,tflite")
+    assert both == [["integers", "bundle", "replay"]] * 2
+    first = files(home / "build")
+    assert build(*targets, "onnxruntime,tflite", "--no-cache", "-o", "anew") == [[], []]
+    assert files(home / "anew") == first
+
+
+def test_how_several_targets_agree_is_told_out_of_the_cache_as_well(tcc, store, images):
+    words = ("build", "tiny.yaml", "--precision", "int8", "--data", "set")
+    words = (*words, "--target", "onnxruntime,tflite")
+    first, second = (tcc(*words, "--json").document["agreement"] for _ in range(2))
+    assert first == second
+    text = [tcc(*words, *more).out for more in ((), ("--no-cache",))]
+    tables = [one[one.index("agreement with") :] for one in text]
+    assert tables[0] == tables[1]
+
+
+def test_nothing_of_the_images_is_kept(build, images, store, home):
+    """What is compared over them is run again, and of calibration there is what bundles have."""
+    words = (*INT8, "--agree", "3", "--report")
+    assert build(*words) == [[]]
+    assert build(*words) == [["integers", "bundle"]]
+    bundled = b"".join(files(home / "build").values())
+    for path in (one for one in store.rglob("*") if one.is_file()):
+        data = path.read_bytes()
+        assert b"set/" not in data, path
+        assert str(home).encode() not in data, path
+        for image in images.rglob("*.png"):
+            pixels = np.array(Image.open(image).convert("RGB")).tobytes()
+            assert image.name.encode() not in data.replace(b"1.png", b"") or image.name == "1.png"
+            assert image.read_bytes()[33:60] not in data
+            assert pixels[:24] not in data
+    assert bundled
+
+
+def test_packages_with_images_are_built_each_time(build, images, store, home, no_docker):
+    words = ("--target", "ax620", "--data", "set")
+    assert build(*words) == [[]]
+    first = files(home / "build")
+    assert build(*words) == [["integers"]]
+    assert files(home / "build") == first
+    assert not list(store.glob("bundle/*"))
+
+
+@pytest.mark.slow
+def test_a_program_comes_out_of_the_cache_only_where_it_may_run(build, store, home):
+    words = ("--target", "host")
+    assert build(*words) == [[]]
+    first = files(home / "build")
+    assert build(*words) == [["bundle", "replay"]]
+    assert files(home / "build") == first
+    for known in known_programs.folder().iterdir():
+        known.unlink()
+    # Who can write to the cache is not who may have programs noted.
+    assert build(*words) == [["replay"]]
+    assert files(home / "build") == first
+
+
+def test_a_program_of_another_in_the_cache_never_runs(build, store, home, monkeypatch):
+    """An entry whose every hash holds, and that names no program."""
+    import dataclasses
+
+    from tcc.compiler.bundle import manifest
+    from tcc.compiler.bundle.bundle_folder import listed
+    from tcc.compiler.support import json_records
+    from tcc.compiler.support.stage_cache import StageCache
+
+    build("--target", "host")
+    (path,) = (store / "bundle").iterdir()
+    cache = StageCache(store)
+    parts = dict(cache.get("bundle", path.name))
+    made = json_records.decode(manifest.Manifest, json.loads(parts["manifest"]))
+    program = next(f.path for f in made.files if f.executable)
+    parts[f"files/{program}"] = f"#!/bin/sh\necho ran > {home}/ran\n".encode()
+    own = {n.removeprefix("files/"): v for n, v in parts.items() if n.startswith("files/")}
+    executable = frozenset(f.path for f in made.files if f.executable)
+    made = manifest.sealed(dataclasses.replace(made, files=listed(own, executable)))
+    parts["manifest"] = json.dumps(json_records.encode(made)).encode()
+    cache.put("bundle", path.name, parts)
+    first = files(home / "build")
+    assert "bundle" not in build("--target", "host")[0]  # and it is as it was
+    assert not (home / "ran").exists()
+    assert files(home / "build") == first
+
+
+def test_a_replay_is_of_one_artifact_runtime_and_processor(build, store, home, monkeypatch):
+    words = ("--target", "onnxruntime")
+    build(*words)
+    assert build(*words) == [["bundle", "replay"]]
+    from tcc.backends.onnxruntime import backend
+
+    version = backend.version
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "version", lambda name: version(name) + ".post1")
+        assert "replay" not in build(*words, "--no-replay")[0]
+        assert "replay" not in build(*words)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr("tcc.compiler.support.cpu.identity", lambda: ("flags : none",))
+        patch.setattr(surroundings, "digest", surroundings.digest.__wrapped__)
+        assert build(*words) == [[]]
+    assert build(*words) == [["bundle", "replay"]]
+
+
+def test_what_was_not_run_is_no_replay(build, store):
+    words = ("--target", "onnxruntime")
+    assert build(*words, "--no-replay") == [[]]
+    assert build(*words) == [["bundle"]]
+    assert build(*words) == [["bundle", "replay"]]
+    assert build(*words, "--no-replay") == [["bundle"]]
+
+
+def test_what_does_not_agree_is_not_kept(tcc, store, monkeypatch):
+    from tcc.compiler.bundle import replay
+
+    run = replay._outputs
+    words = ("build", "tiny.yaml", "--target", "onnxruntime")
+    with monkeypatch.context() as patch:
+        wrong = lambda *given: [{n: v + 1 for n, v in one.items()} for one in run(*given)]  # noqa: E731
+        patch.setattr(replay, "_outputs", wrong)
+        assert tcc(*words).code == 4
+        assert not list(store.glob("*/*"))
+    assert tcc(*words, "--json").document["bundles"][0]["cached"] == []
+
+
+def test_what_is_below_its_floor_stays_below(build, images, store):
+    words = (*INT8, "--max-error", "0.0000001")
+    for _ in range(2):
+        assert "error" in build(*words, code=4).err
+    assert {path.parent.name for path in store.glob("*/*")} == {"calibration"}
+    build(*INT8)
+    assert build(*words, code=4)
+
+
+@pytest.mark.parametrize("stage", ["integers", "bundle", "size", "replay"])
+def test_each_damaged_entry_is_made_anew(stage, build, images, store, home):
+    build(*INT8)
+    first = files(home / "build")
+    (path,) = (store / stage).iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    names = ["integers", "bundle", "replay"]
+    left = [name for name in names if name != stage]
+    assert build(*INT8) == [["calibration", *left] if stage == "integers" else left]
+    assert files(home / "build") == first
+    assert path.read_bytes() == whole
+    assert build(*INT8) == [names]
+
+
+@pytest.mark.parametrize("stage", ["integers", "bundle", "size", "replay"])
+def test_an_entry_whose_content_makes_no_sense(stage, build, images, store, home):
+    """As one who knows the format could write."""
+    from tcc.compiler.support.stage_cache import StageCache
+
+    build(*INT8)
+    first = files(home / "build")
+    (path,) = (store / stage).iterdir()
+    kept = StageCache(store).get(stage, path.name)
+    for change in (
+        {"about": b"{}", "manifest": b"{}", "bytes": b"many", "files/calibration.json": b"{}"},
+        {},
+    ):
+        parts = {name: change.get(name, data) for name, data in kept.items()} if change else {}
+        StageCache(store).put(stage, path.name, parts)
+        build(*INT8)
+        assert files(home / "build") == first
+
+
+def test_a_cache_that_nothing_can_be_written_to(tcc, store, home, monkeypatch):
+    (home / "file").write_text("")
+    monkeypatch.setenv("TCC_CACHE", str(home / "file/below"))
+    for _ in range(2):
+        ended = tcc("build", "tiny.yaml", "--target", "onnxruntime")
+        assert ended.code == 0
+        assert ended.err.count("nothing more is kept") == 1
+    monkeypatch.setenv("TCC_CACHE", str(home / "cache"))
+    store.mkdir(parents=True)
+    store.chmod(0o777)
+    ended = tcc("build", "tiny.yaml", "--target", "onnxruntime")
+    assert ended.code == 0
+    assert ended.err.count("only you write to") == 1
+    assert not list(store.iterdir())
+
+
+def test_a_limit_smaller_than_an_entry(build, store, monkeypatch):
+    monkeypatch.setenv("TCC_CACHE_LIMIT", "1 KB")
+    words = ("--target", "onnxruntime")
+    assert [build(*words), build(*words)] == [[[]], [["replay"]]]
+    monkeypatch.setenv("TCC_CACHE_LIMIT", "0")
+    assert build(*words) == [[]]
+
+
+def test_cache_shows_and_clears(tcc, build, images, store, monkeypatch):
+    empty = tcc("cache", "--json").document
+    assert empty["folder"] == str(store)
+    assert empty["bytes"] == 0
+    build(*INT8)
+    found = tcc("cache", "--json").document
+    assert {one["stage"]: one["entries"] for one in found["stages"]} == {
+        "calibration": 1, "integers": 1, "bundle": 1, "size": 1, "replay": 1,
+    }  # fmt: skip
+    assert found["bytes"] == sum(path.stat().st_size for path in store.glob("*/*"))
+    text = tcc("cache").out
+    assert "of at most 1.0 GB" in text
+    assert str(store) in text
+    assert tcc("cache", "clear", "bundle").out.startswith("removed 1 entry, ")
+    assert build(*INT8) == [["integers", "replay"]]
+    assert tcc("cache", "clear", "--json").document["removed"][1]["entries"] == 1
+    assert build(*INT8) == [[]]
+    wrong = tcc("cache", "clear", "bundles")
+    assert wrong.code == 2
+    assert "E1401" in wrong.err
+    assert "did you mean `bundle`?" in wrong.err
+    assert tcc("cache", "--json", "clear").code == 2
+    monkeypatch.setenv("TCC_CACHE_LIMIT", "lots")
+    for words in (
+        ("cache",),
+        ("cache", "clear"),
+        ("build", "tiny.yaml", "--target", "onnxruntime"),
+    ):
+        assert tcc(*words).code == 2
+        assert "E1400" in tcc(*words).err
+
+
+HEAVY = {"onnx", "onnxruntime", "jsonschema", "pydantic", "networkx", "torch", "tvm", "flatbuffers"}
+
+
+def test_a_build_out_of_the_cache_loads_no_heavy_library(build, images, process, store):
+    build(*INT8)
+    program = (
+        "import sys, tcc.compiler.cli\n"
+        "try: tcc.compiler.cli.app()\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+    ended = process("build", "tiny.yaml", *INT8, "--json", program=program)
+    assert ended.document["bundles"][0]["cached"] == ["integers", "bundle", "replay"]
+    assert {name.partition(".")[0] for name in ended.err.split()} & HEAVY == set()
+
+
+@pytest.mark.slow
+def test_killed_builds_hinder_no_other(images, home, store, process):
+    """Some killed at whatever moment, beside others; then the cache and the bundle are whole."""
+    words = [
+        sys.executable,
+        "-c",
+        "from tcc.compiler.cli import main; main()",
+        "build",
+        "tiny.yaml",
+    ]
+    words += ["--target", "onnxruntime", "-q"]
+    for wait in (0.3, 0.6, 0.9, 1.2, 1.6, 2.0):
+        running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(wait)
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+    ended = process("build", "tiny.yaml", "--target", "onnxruntime", "--json")
+    assert ended.code == 0, ended.err
+    first = files(home / "build")
+    assert process("build", "tiny.yaml", "--target", "onnxruntime", "--no-cache").code == 0
+    assert files(home / "build") == first
+    assert not list((home / "cache").rglob(".*"))
+
+
+TARGETS = [
+    (target.name, kind.name)
+    for one in BACKENDS
+    for target in one.targets
+    for kind in target.precisions
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "precision"), TARGETS)
+def test_every_target_at_every_precision(target, precision, tcc, store, images, home, no_docker):
+    words = ("build", "tiny.yaml", "--target", target, "--precision", precision)
+    if precision not in ("fp32", "fp16"):
+        words = (*words, "--data", "set")
+    first = tcc(*words, "--json")
+    if first.code == 3:
+        pytest.skip(first.err)
+    if "is for integers" in first.err:
+        words = words[:-2]
+        first = tcc(*words, "--json")
+    assert first.code == 0, first.err
+    whole, kinds = files(home / "build"), modes(home / "build")
+    second = tcc(*words, "--json")
+    assert second.code == 0, second.err
+    assert ("bundle" in second.document["bundles"][0]["cached"]) == (not target.startswith("ax"))
+    assert files(home / "build") == whole
+    assert modes(home / "build") == kinds
