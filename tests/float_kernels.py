@@ -1,7 +1,7 @@
 """Convolutions of floats as kernels of a machine, a Cortex-A7 under qemu, beside the reference."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,12 +69,14 @@ class FloatKernels:
             np.testing.assert_allclose(values, right[step], rtol=0, atol=bound)
 
 
-def built(models: Mapping[str, Model], folder: Path, machine: Machine = A7) -> FloatKernels:
-    """Return the kernels of models, whose loops run in three parts."""
+def built(
+    models: Mapping[str, Model], folder: Path, machine: Machine = A7, checked: Sequence[str] = ()
+) -> FloatKernels:
+    """Return the kernels of models, whose loops run in three parts; `checked` as `call_program`."""
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
     with pytest.MonkeyPatch.context() as patch:
         # One instruction set alone is no processor of a target.
         patch.setitem(CORES, machine.cpu, CORES[HOST.cpu if machine.native else machine.cpu])
-        calls, plans = call_program(list(models.values()), machine, folder, tasks=3)
+        calls, plans = call_program(list(models.values()), machine, folder, 3, checked)
     return FloatKernels(models, calls, dict(zip(models, plans, strict=True)))

@@ -21,6 +21,7 @@ from tcc.backends.arm.kernels.base import KernelCall, KernelWeights, Scratch, Sp
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.micro.cores import CORES
 from tcc.backends.arm.micro.records import Depthwise, FloatDepthwise, FloatMatrix, Matrix
+from tcc.backends.arm.micro.winograd import Winograd
 from tcc.backends.arm.schedule.program import Program
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
@@ -118,7 +119,7 @@ def test_kernels_in_c_are_clean(tmp_path: Path) -> None:
     models = [MODELS["gated"], MODELS["random-3"], MODELS["random-6"]]
     calls, plans = call_program(models, HOST, tmp_path, 2, checked)
     called = {micro for plan in plans for k in plan.kernels for micro in k.micro_kernels}
-    floats = (FloatDepthwise, FloatMatrix)
+    floats = (FloatDepthwise, FloatMatrix, Winograd)
     assert called == {micro for micro in CORES[HOST.cpu] if not isinstance(micro, floats)}
     for model, plan in zip(models, plans, strict=True):
         found = compared(model, 2, lambda right, p=plan: calls.results(p, right))
