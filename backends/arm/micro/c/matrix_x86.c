@@ -99,13 +99,28 @@ typedef struct {
     int quads, low, high;
 } matrix_block;
 
-/* Four pixels' taps, or a filter's, ready to be multiplied. */
+/* Quads of pixels' taps, or of a filter's, ready to be multiplied, and a block's weights for a quad. */
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 typedef vector quads;
+typedef struct {
+    int8_t bytes[FILTERS][4];
+} block_quads;
 
 static inline quads quads_of_levels(vector x) { return x; }
 
-static inline quads quads_of_weights(vector w) { return w; }
+/* As they lie. */
+static inline const block_quads *ready(const int8_t *w, int count, block_quads *room)
+{
+    (void)count, (void)room;
+    return (const block_quads *)w;
+}
+
+static inline quads quads_of_filter(const block_quads *w, int f)
+{
+    int32_t four;
+    memcpy(&four, w->bytes[f], sizeof four);
+    return OF(set1_epi32)(four);
+}
 
 static inline vector added(vector sum, quads x, quads w)
 {
@@ -119,15 +134,30 @@ static inline vector added(vector sum, quads x, quads w)
 typedef struct {
     vector even, odd; /* in 16 bits */
 } quads;
+typedef struct {
+    int32_t even[FILTERS], odd[FILTERS];
+} block_quads;
 
 static inline quads quads_of_levels(vector x)
 {
     return (quads){BITS(and)(x, OF(set1_epi16)(0xFF)), OF(srli_epi16)(x, 8)};
 }
 
-static inline quads quads_of_weights(vector w)
+static const block_quads *ready(const int8_t *w, int count, block_quads *room)
 {
-    return (quads){OF(srai_epi16)(OF(slli_epi16)(w, 8), 8), OF(srai_epi16)(w, 8)};
+    for (int k = 0; k < count; k++)
+        for (int f = 0; f < FILTERS; f += ROW / 4, w += ROW) {
+            row x = ROW_BITS(loadu)((const row *)w);
+            row even = OF_ROW(srai_epi16)(OF_ROW(slli_epi16)(x, 8), 8);
+            ROW_BITS(storeu)((row *)(room[k].even + f), even);
+            ROW_BITS(storeu)((row *)(room[k].odd + f), OF_ROW(srai_epi16)(x, 8));
+        }
+    return room;
+}
+
+static inline quads quads_of_filter(const block_quads *w, int f)
+{
+    return (quads){OF(set1_epi32)(w->even[f]), OF(set1_epi32)(w->odd[f])};
 }
 
 static inline vector added(vector sum, quads x, quads w)
@@ -137,32 +167,61 @@ static inline vector added(vector sum, quads x, quads w)
 }
 #endif
 
-/* The sums of filters `f` to `f` + HIGH, for pixels `p` to `p` + wide * LANES; `wide` is a constant
- * of each call. */
-ALWAYS_INLINE void matrix_sums(const matrix_block *b, int f, int p, int wide,
-                               vector (*sums)[WIDE])
+/* Some quads of a block, whose weights are made ready once for all pixels. */
+enum { CHUNK = 128 };
+
+typedef struct {
+    const matrix_block *block;
+    const int8_t *panel;
+    int count, begins, ends;
+    const block_quads *weights;
+    block_quads room[CHUNK];
+    int32_t sums[FILTERS][PIXELS]; /* so far, where there are more */
+} matrix_chunk;
+
+static void make_ready(matrix_chunk *c, const matrix_block *b, int first)
 {
-    const int8_t *panel = b->panel + 4 * p, *weights = b->weights + 4 * f;
+    const int8_t *weights = b->weights + 4 * FILTERS * first;
+    c->block = b;
+    c->panel = b->panel + 4 * PIXELS * first;
+    c->count = micro_least(CHUNK, b->quads - first);
+    c->begins = first == 0;
+    c->ends = first + CHUNK >= b->quads;
+    c->weights = ready(weights, c->count, c->room);
+}
+
+/* The sums of filters `f` to `f` + HIGH, for pixels `p` to `p` + wide * LANES; `wide` is a constant
+ * of each call. Returns whether they are whole; else they are kept. */
+ALWAYS_INLINE int matrix_sums(matrix_chunk *c, int f, int p, int wide, vector (*sums)[WIDE])
+{
+    const int8_t *panel = c->panel + 4 * p;
     UNROLL
     for (int i = 0; i < HIGH; i++)
         UNROLL
         for (int v = 0; v < wide; v++)
-            sums[i][v] = OF(set1_epi32)(b->bias[f + i]);
-    for (int k = b->quads; k; k--, panel += 4 * PIXELS, weights += 4 * FILTERS) {
+            sums[i][v] = c->begins ? OF(set1_epi32)(c->block->bias[f + i])
+                                   : BITS(loadu)((vector *)&c->sums[f + i][p + v * LANES]);
+    for (int k = 0; k < c->count; k++, panel += 4 * PIXELS) {
         quads x[WIDE];
         UNROLL
         for (int v = 0; v < wide; v++)
             x[v] = quads_of_levels(BITS(loadu)((const vector *)(panel + 4 * v * LANES)));
         UNROLL
         for (int i = 0; i < HIGH; i++) {
-            int32_t four;
-            memcpy(&four, weights + 4 * i, sizeof four);
-            quads w = quads_of_weights(OF(set1_epi32)(four));
+            quads w = quads_of_filter(&c->weights[k], f + i);
             UNROLL
             for (int v = 0; v < wide; v++)
                 sums[i][v] = added(sums[i][v], x[v], w);
         }
     }
+    if (c->ends)
+        return 1;
+    UNROLL
+    for (int i = 0; i < HIGH; i++)
+        UNROLL
+        for (int v = 0; v < wide; v++)
+            BITS(storeu)((vector *)&c->sums[f + i][p + v * LANES], sums[i][v]);
+    return 0;
 }
 
 /* Bounds are whole numbers, so that rounding cannot leave them; what is not yet clamped may be out
@@ -186,11 +245,13 @@ static inline void write_levels(vector sum, reals factor, reals low, reals high,
 #endif
 }
 
-ALWAYS_INLINE void level_tile(const matrix_block *b, uint8_t *y, ptrdiff_t plane, int f, int p,
+ALWAYS_INLINE void level_tile(matrix_chunk *c, uint8_t *y, ptrdiff_t plane, int f, int p,
                               int wide)
 {
+    const matrix_block *b = c->block;
     vector sums[HIGH][WIDE];
-    matrix_sums(b, f, p, wide, sums);
+    if (!matrix_sums(c, f, p, wide, sums))
+        return;
     reals low = OF(set1_ps)((float)b->low), high = OF(set1_ps)((float)b->high);
     y += f * plane + p;
     UNROLL
@@ -202,11 +263,13 @@ ALWAYS_INLINE void level_tile(const matrix_block *b, uint8_t *y, ptrdiff_t plane
     }
 }
 
-ALWAYS_INLINE void real_tile(const matrix_block *b, float *y, ptrdiff_t plane, int f, int p,
+ALWAYS_INLINE void real_tile(matrix_chunk *c, float *y, ptrdiff_t plane, int f, int p,
                              int wide)
 {
+    const matrix_block *b = c->block;
     vector sums[HIGH][WIDE];
-    matrix_sums(b, f, p, wide, sums);
+    if (!matrix_sums(c, f, p, wide, sums))
+        return;
     y += f * plane + p;
     UNROLL
     for (int i = 0; i < HIGH; i++, y += plane) {
@@ -221,13 +284,17 @@ ALWAYS_INLINE void real_tile(const matrix_block *b, float *y, ptrdiff_t plane, i
 #define BLOCK(name, tile, type) \
     static void name(const matrix_block *b, type *y, ptrdiff_t plane, int count) \
     { \
-        int p = 0; \
-        for (; p + WIDE * LANES <= count; p += WIDE * LANES) \
-            for (int f = 0; f < FILTERS; f += HIGH) \
-                tile(b, y, plane, f, p, WIDE); \
-        for (; p < count; p += LANES) \
-            for (int f = 0; f < FILTERS; f += HIGH) \
-                tile(b, y, plane, f, p, 1); \
+        matrix_chunk chunk; \
+        for (int first = 0; first < b->quads; first += CHUNK) { \
+            int p = 0; \
+            make_ready(&chunk, b, first); \
+            for (; p + WIDE * LANES <= count; p += WIDE * LANES) \
+                for (int f = 0; f < FILTERS; f += HIGH) \
+                    tile(&chunk, y, plane, f, p, WIDE); \
+            for (; p < count; p += LANES) \
+                for (int f = 0; f < FILTERS; f += HIGH) \
+                    tile(&chunk, y, plane, f, p, 1); \
+        } \
     }
 BLOCK(level_block, level_tile, uint8_t)
 BLOCK(real_block, real_tile, float)
