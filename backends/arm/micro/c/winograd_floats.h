@@ -13,7 +13,7 @@
 #include "winograd_tiles.h"
 
 enum {
-    CHANNELS = 32, /* phases of channels whose weights are transformed at once */
+    AT_ONCE = 32 * 49, /* points of phases of channels whose weights are transformed at once */
     MOST_PHASES = 2, /* of rows, and of columns */
 };
 
@@ -230,10 +230,11 @@ int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *
     winograd_result result = {w, bounds, how};
     int points = taps_of(w) + SIDE - 1, all = w->channels * w->stride_x * w->stride_x;
     float sums[MOST_POINTS * MOST_POINTS * FILTERS * (TILES + 4)];
-    float transformed[MOST_POINTS * MOST_POINTS * CHANNELS * FILTERS];
-    int plane = (tiles + 3) / 4 * 4 + 4;
-    for (int channel = 0; channel < all; channel += CHANNELS) {
-        int count = micro_least(CHANNELS, all - channel);
+    float transformed[AT_ONCE * FILTERS];
+    int plane = (tiles + 3) / 4 * 4 + 4, fit = AT_ONCE / (points * points);
+    int rounds = (all + fit - 1) / fit, each = (all + rounds - 1) / rounds;
+    for (int channel = 0; channel < all; channel += each) {
+        int count = micro_least(each, all - channel);
         transform_block(w, weights, channel, count, transformed, count * FILTERS);
         for (int p = 0; p < points * points; p++)
             ADD_POINT(pixels + ((ptrdiff_t)p * all + channel) * pitch, pitch,

@@ -62,15 +62,15 @@ static inline void transform_three(const float *weights, float *to, ptrdiff_t st
 #define WEIGHTS(d) "vld1.32 {" #d "}, [%[weights]]!\n"
 #define COUNT "subs %[channels], %[channels], #1\n"
 /* Products of a channel; those of four or eight tiles while the next channel's numbers are loaded. */
-#define FOUR(x, u, v, load, more) \
-    ADD(q8, x, u[0]) load ADD(q9, x, u[1]) more ADD(q10, x, v[0]) ADD(q11, x, v[1])
-#define EVEN_4 FOUR(q0, d4, d5, TILE(q1), WEIGHTS(q3))
+#define FOUR(x, u, v, load, more, count) \
+    ADD(q8, x, u[0]) load ADD(q9, x, u[1]) more ADD(q10, x, v[0]) count ADD(q11, x, v[1])
+#define EVEN_4 FOUR(q0, d4, d5, TILE(q1), WEIGHTS(q3), )
 #define PRODUCTS_4 \
     TILE(q0) WEIGHTS(q2) "subs %[channels], %[channels], #2\n ble 4f\n" \
-    "3:\n" EVEN_4 FOUR(q1, d6, d7, TILE(q0), WEIGHTS(q2)) \
-    "subs %[channels], %[channels], #2\n bgt 3b\n" \
-    "4:\n blt 5f\n" EVEN_4 FOUR(q1, d6, d7, , ) "b 6f\n" \
-    "5:\n" FOUR(q0, d4, d5, , ) "6:\n"
+    "3:\n" EVEN_4 \
+    FOUR(q1, d6, d7, TILE(q0), WEIGHTS(q2), "subs %[channels], %[channels], #2\n") "bgt 3b\n" \
+    "4:\n blt 5f\n" EVEN_4 FOUR(q1, d6, d7, , , ) "b 6f\n" \
+    "5:\n" FOUR(q0, d4, d5, , , ) "6:\n"
 #define LEFT ADD(q8, q0, d4[0]) ADD(q10, q0, d4[1]) ADD(q12, q0, d5[0]) ADD(q14, q0, d5[1])
 #define RIGHT_1 ADD(q9, q1, d4[0]) ADD(q11, q1, d4[1])
 #define RIGHT_2 ADD(q13, q1, d5[0]) ADD(q15, q1, d5[1])
