@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,10 +102,8 @@ class OnnxRuntime:
         Raises:
             UserError: It is no ONNX model, or one that tcc does not write (E0651).
         """
-        from tcc.compiler.lower.onnx_inspection import numbers
-
         try:
-            return numbers(_data(folder / FILE))
+            return _numbers(_data(folder / FILE))
         except Exception as error:  # protobuf has exception types of its own
             raise _broken(folder / FILE, "load", error) from error
 
@@ -120,7 +119,7 @@ class OnnxRuntime:
         Raises:
             UserError: It is no model that ONNX Runtime can run on these (E0651).
         """
-        loaded = session(folder / FILE)
+        loaded = _opened(folder / FILE, _readable(folder / FILE))
         names = [output.name for output in loaded.get_outputs()]
         # One image at a time: a batch may be summed in another order.
         feeds = (tensor[None].astype(source.type.dtype.value) for tensor in tensors)
@@ -199,11 +198,14 @@ def session(path: Path) -> "Session":
     Raises:
         UserError: It is no model that ONNX Runtime can load (E0651).
     """
+    return _session(path, _readable(path))
+
+
+def _readable(path: Path) -> bytes:
     try:
-        data = _data(path)
+        return _data(path)
     except OSError as error:
         raise _broken(path, "load", error) from error
-    return _session(path, data)
 
 
 def _session(path: Path, data: bytes) -> "Session":
@@ -217,6 +219,22 @@ def _session(path: Path, data: bytes) -> "Session":
         return sessions.session(data, deterministic=True, exact_products=exact)
     except Exception as error:  # the runtime has exception types of its own for each cause
         raise _broken(path, "load", error) from error
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path, data: bytes) -> "Session":
+    """Return the session of a file, which is kept: many batches go through one file.
+
+    By what is in it, so that another one in its place is opened anew.
+    """
+    return _session(path, data)
+
+
+@lru_cache(maxsize=1)
+def _numbers(data: bytes) -> Numbers:
+    from tcc.compiler.lower.onnx_inspection import numbers
+
+    return numbers(data)
 
 
 def _data(path: Path) -> bytes:

@@ -41,9 +41,11 @@ def overlay(
     heat = tumour[rows][:, columns]
     shown = ~np.isnan(heat) & row_in[:, None] & column_in
     levels = np.rint(np.where(shown, heat, 0) * 255).astype(np.int64)
-    colours = _table(name)[levels]
-    mixed = np.rint(image * (1 - OPACITY) + colours * OPACITY).astype(np.uint8)
-    return np.where(shown[:, :, None], mixed, image)
+    made = image.copy()
+    for channel, mixed in enumerate(_mixed(name)):
+        seen = image[:, :, channel][shown]
+        made[:, :, channel][shown] = mixed[levels[shown], seen]
+    return made
 
 
 def _cells(
@@ -54,6 +56,12 @@ def _cells(
     place = middle // grid.stride
     inside = (middle >= 0) & (place < count)
     return np.clip(place, 0, count - 1), inside
+
+
+def _mixed(name: str) -> "NDArray[np.uint8]":
+    """Return what 256 levels of a map make of 256 of a slide: (3, levels of it, of the slide)."""
+    colours = _table(name).T[:, :, None]
+    return np.rint(np.arange(256) * (1 - OPACITY) + colours * OPACITY).astype(np.uint8)
 
 
 def _table(name: str) -> "NDArray[np.float64]":

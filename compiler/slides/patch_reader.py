@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 READ = 2048
 """Pixels of a level, a side, between the first and the last patch of a block."""
+BLOCK_BYTES = 1 << 25
+"""Most bytes of the patches of a block."""
 LARGEST = 8192
 """Most pixels of a level that a patch is made of, a side."""
 
@@ -61,14 +64,35 @@ class PatchReader:
         Raises:
             UserError: The slide is damaged there (E1302).
         """
-        corners = [self.grid.corner(*place) for place in places]
-        left, top = (min(corner[axis] for corner in corners) for axis in (0, 1))
-        scale = self.slide.levels[self.level].scale
-        offsets = [(round((x - left) / scale), round((y - top) / scale)) for x, y in corners]
+        return self.cut(places, self.region(places))
+
+    def region(self, places: "tuple[GridPlace, ...]") -> "NDArray[np.uint8]":
+        """Return the part of the slide that the patches of a block lie in, as `read`."""
+        left, top = self._corner(places)
+        offsets = self._offsets(places)
         width, height = (max(each[axis] for each in offsets) + self.stored for axis in (0, 1))
-        pixels = self.slide.read(self.level, left, top, (width, height))
-        for x, y in offsets:
+        return self.slide.read(self.level, left, top, (width, height))
+
+    def cut(
+        self, places: "tuple[GridPlace, ...]", pixels: "NDArray[np.uint8]"
+    ) -> "Iterator[NDArray[np.uint8]]":
+        """Yield the patches of a block from the part of the slide that `region` gives."""
+        for x, y in self._offsets(places):
             yield self._sized(pixels[y : y + self.stored, x : x + self.stored])
+
+    def _corner(self, places: "tuple[GridPlace, ...]") -> tuple[int, int]:
+        """Return the column and row of level 0 at which a block begins."""
+        corners = [self.grid.corner(*place) for place in places]
+        return min(x for x, _ in corners), min(y for _, y in corners)
+
+    def _offsets(self, places: "tuple[GridPlace, ...]") -> list[tuple[int, int]]:
+        """Return where each patch of a block begins in it, in pixels of the level."""
+        left, top = self._corner(places)
+        scale = self.slide.levels[self.level].scale
+        return [
+            (round((x - left) / scale), round((y - top) / scale))
+            for x, y in (self.grid.corner(*place) for place in places)
+        ]
 
     def _sized(self, pixels: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
         if self.stored == self.size:
@@ -80,6 +104,8 @@ class PatchReader:
 def blocks(reader: PatchReader, kept: "NDArray[np.bool_]") -> list[tuple[GridPlace, ...]]:
     """Return the kept patches in squares of neighbours, from the slide's corner on."""
     step = max(1, int(READ * reader.slide.levels[reader.level].scale) // reader.grid.stride)
+    # Patches that overlap are many more pixels than the part of the slide that they lie in.
+    step = min(step, max(1, isqrt(BLOCK_BYTES // (3 * reader.size**2))))
     rows, columns = kept.shape
     found = []
     for top in range(0, rows, step):

@@ -64,6 +64,7 @@ class SlideJob:
             "patches": [self.size, hashlib.sha256(np.packbits(self.kept).tobytes()).hexdigest()],
             "bundle": hashlib.sha256(manifest.encode(self.bundle.manifest)).hexdigest(),
             "how": [self.mpp, self.output.name, self.skips],
+            "blocks": [patch_reader.READ, patch_reader.BLOCK_BYTES],
         }
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 

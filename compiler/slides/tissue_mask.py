@@ -117,10 +117,11 @@ def find(slide: Slide, mpp: float, choices: TissueChoices, progress: Progress) -
     """
     side = side_for(slide, mpp, choices.mpp)
     image = block_means(slide, side, progress)
-    thresholds = _thresholds(image)
-    masks = _masks(image, thresholds, choices.rule)
+    colour = saturation(image)
+    thresholds = _thresholds(image, colour)
+    masks = _masks(image, colour, thresholds, choices.rule)
     tissue = np.logical_and.reduce(list(masks.values()))
-    wide = np.logical_and.reduce(list(_masks(image, thresholds, "wide").values()))
+    wide = np.logical_and.reduce(list(_masks(image, colour, thresholds, "wide").values()))
     lost = 1 - int((wide & tissue).sum()) / max(1, int(wide.sum())) if wide.any() else 0.0
     cleaned = _cleaned(tissue, choices, (side * mpp) ** 2)
     steps = {**masks, "joined": tissue, "tissue": cleaned}
@@ -129,34 +130,48 @@ def find(slide: Slide, mpp: float, choices: TissueChoices, progress: Progress) -
 
 def saturation(image: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
     """Return the saturation of HSV, 0 to 255, halves up."""
-    most, least = image.max(axis=2), image.min(axis=2)
+    # By channel: a reduction along an axis of three takes ten times as long.
+    red, green, blue = (image[:, :, n] for n in range(3))
+    most = np.maximum(np.maximum(red, green), blue)
+    least = np.minimum(np.minimum(red, green), blue)
     spread = (most - least).astype(np.uint16) * 255 + most // 2
     return np.asarray(spread // np.maximum(most, 1), np.uint8)
 
 
-def _thresholds(image: "NDArray[np.uint8]") -> dict[str, int | None]:
+def _thresholds(image: "NDArray[np.uint8]", colour: "NDArray[np.uint8]") -> dict[str, int | None]:
     """Return what Otsu's method finds for each channel; None where it has one value."""
     channels = {name: image[:, :, n] for n, name in enumerate(COLOURS)}
     return {
-        name: otsu.threshold(values)
-        for name, values in (channels | {"saturation": saturation(image)}).items()
+        name: otsu.threshold(values) for name, values in (channels | {"saturation": colour}).items()
     }
 
 
 def _masks(
-    image: "NDArray[np.uint8]", thresholds: Mapping[str, int | None], rule: TissueRule
+    image: "NDArray[np.uint8]",
+    colour: "NDArray[np.uint8]",
+    thresholds: Mapping[str, int | None],
+    rule: TissueRule,
 ) -> "dict[str, Inside]":
-    """Return what each of the paper's steps calls tissue; nothing, where all has one value."""
+    """Return what each of the paper's steps calls tissue; nothing, where all has one value.
+
+    Args:
+        image: The slide made small.
+        colour: Its saturation.
+        thresholds: What Otsu's method found.
+        rule: Whether all colours have to agree.
+    """
     join: Any = np.logical_and if rule == "paper" else np.logical_or
+    channels = [image[:, :, n] for n in range(3)]
     dark = [
-        image[:, :, n] <= (-1 if (level := thresholds[name]) is None else level)
-        for n, name in enumerate(COLOURS)
+        channel <= (-1 if (level := thresholds[name]) is None else level)
+        for channel, name in zip(channels, COLOURS, strict=True)
     ]
     level = thresholds["saturation"]
     return {
         "rgb": join.reduce(dark),
-        "hsv": saturation(image) > (255 if level is None else level),
-        "range": join.reduce(image >= DARKEST, axis=2) & join.reduce(image <= BRIGHTEST, axis=2),
+        "hsv": colour > (255 if level is None else level),
+        "range": join.reduce([each >= DARKEST for each in channels])
+        & join.reduce([each <= BRIGHTEST for each in channels]),
     }
 
 
