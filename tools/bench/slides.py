@@ -73,7 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tumour", nargs="*", default=TUMOUR, help="its classes of tumour")
     parser.add_argument("--at", type=float, default=0.5, help="micrometres of a patch's pixel")
     parser.add_argument("--mpp", type=float, help="those of the slide's")
-    parser.add_argument("--patch", type=int, default=224, help="pixels of a patch's side")
+    parser.add_argument("--patch", type=int, default=256, help="pixels of a patch's side")
     parser.add_argument("--rule", default="paper", choices=("paper", "wide"))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from drawn_slides import PINK, PURPLE, colour_bundle, drawn, write
 from PIL import Image
+from web_browser import CHROMIUM, Browser
 
 from tcc.compiler.slides import heat_maps, patch_reader, slide_lease, slide_record
 from tcc.compiler.slides.block_means import block_means
@@ -342,6 +343,7 @@ def test_the_colour_blind_map_goes_from_blue_to_vermilion(home):
 
 def test_the_commands_of_the_page_run(tcc, bundle, home, root):
     page = (root / "docs/slides.md").read_text()
+    page = re.sub("## From end to end.*?\n## ", "", page, flags=re.DOTALL)
     lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
              for line in block.splitlines()]  # fmt: skip
     assert len(lines) == 7
@@ -356,3 +358,39 @@ def test_the_commands_of_the_page_run(tcc, bundle, home, root):
         words = line.removeprefix("tcc ").replace("build/fastnet-lung-onnxruntime-int8", bundle)
         done = tcc(*words.replace("lung_aca", "tumour").replace("lung_scc", "tumour").split())
         assert done.code == 0, done.err
+
+
+@pytest.mark.slow
+def test_the_worked_example_runs(tcc, home, root, shared):
+    """On the real slides, of which nothing is asserted but what is on them: tissue, no truth."""
+    page = (root / "docs/slides.md").read_text()
+    part = page[page.index("## From end to end") : page.index("## Looking at it")]
+    lines = [line.strip() for line in part.splitlines() if line.strip().startswith("tcc ")]
+    assert len(lines) == 6
+    for name in ("CMU-1-Small-Region.svs", "TCGA-CR-7395-01A-01-TS1.svs"):
+        (home / name).symlink_to(shared / "data/wsi" / name)
+    (home / "truth").mkdir()
+    (home / "truth/CMU-1-Small-Region.geojson").write_text("[]")
+    for line in lines:
+        if " view " in line and not shutil.which("npm"):
+            continue
+        done = tcc(*line.removeprefix("tcc ").split())
+        assert done.code == 0, (line, done.err)
+    small = json.loads((home / "slides/CMU-1-Small-Region/summary.json").read_bytes())
+    assert (small["slide"]["width"], small["slide"]["height"]) == (2220, 2967)
+    assert small["slide"]["micrometres_per_pixel"] == pytest.approx(0.499)
+    # About four tenths of the slide are tissue, by eye; the paper's rule alone has 15 %.
+    assert 0.5 < small["background_share"] < 0.7
+    assert small["patches"] == len(table(home / "slides/CMU-1-Small-Region")) > 30
+    large = json.loads((home / "slides/TCGA-CR-7395-01A-01-TS1/summary.json").read_bytes())
+    assert (large["slide"]["width"], large["slide"]["height"]) == (4443, 3567)
+    assert 0.4 < large["background_share"] < 0.55
+    assert large["patches"] == 140
+    if CHROMIUM and shutil.which("npm"):
+        with Browser(home / "profile") as browser:
+            browser("Page.navigate", url=(home / "viewer/index.html").as_uri())
+            browser.wait("document.documentElement?.dataset.ready === 'yes'")
+            assert browser.evaluate("document.title") == "CMU-1-Small-Region.svs"
+            urls = [each["request"]["url"] for each in browser.told("Network.requestWillBeSent")]
+            assert {url.split(":")[0] for url in urls} <= {"file", "data"}
+            assert browser.told("Runtime.exceptionThrown") == browser.told("Log.entryAdded") == []

@@ -1,0 +1,112 @@
+"""Draw the picture of docs/slides.md: a drawn slide, what of it is tissue, and its heat map.
+
+    python tools/make_slide_picture.py [--check]
+
+The slide is that of `draw_slide.py`, with a square of pixels for each of its tiles. Mask, patches
+and heat map are made as `tcc slide run` makes them; in the place of a network stands the mean red
+of a patch. `--check` writes nothing and fails when the picture would have other pixels.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import draw_slide
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from tcc.compiler.slides import (
+    contours,
+    heat_maps,
+    patch_grid,
+    patch_reader,
+    slide_file,
+    tissue_mask,
+)
+from tcc.compiler.slides.block_means import block_means
+from tcc.compiler.slides.patch_grid import PatchGrid
+from tcc.compiler.slides.patch_reader import PatchReader
+from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.slides.slide_pictures import PATCH, png
+from tcc.compiler.slides.tissue_mask import TissueChoices
+from tcc.compiler.support.progress import silent
+
+PICTURE = Path(__file__).resolve().parents[1] / "docs/pictures/slide.png"
+TILES, PIXELS = 40, 16
+"""The slide's tiles, a side, and a tile's pixels."""
+MPP = draw_slide.MPP * draw_slide.TILE / PIXELS
+PATCH_SIDE = 12
+SHOWN, GAP = 2, 12
+"""Pixels of the slide that one of the picture is wide, and those between its parts."""
+RED, DARK = draw_slide.COLOURS[draw_slide.TISSUE][0], draw_slide.COLOURS[draw_slide.TUMOUR][0]
+
+Pixels = NDArray[np.uint8]
+
+
+def drawn() -> Pixels:
+    """Return slide, mask with patches, and heat map with the tumours' outlines, side by side."""
+    kinds = draw_slide.kinds(TILES * draw_slide.TILE)
+    colours = np.array(draw_slide.COLOURS, np.uint8)[kinds]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "slide.png"
+        path.write_bytes(png(colours.repeat(PIXELS, 0).repeat(PIXELS, 1)))
+        with slide_file.opened(path, MPP) as slide:
+            small = block_means(slide, SHOWN, silent)
+            choices = TissueChoices(MPP, "wide")
+            mask = tissue_mask.find(slide, MPP, choices, silent).mask
+            grid = patch_grid.grid(slide, PATCH_SIDE, PATCH_SIDE)
+            kept = patch_grid.kept(grid, mask, 0.5)
+            heat = _heat(slide, grid, kept)
+    white = np.where(mask.inside[::SHOWN, ::SHOWN, None], small, 255).astype(np.uint8)
+    over = heat_maps.overlay(small, SHOWN, grid, heat, "overlay")
+    parts = small, _with_patches(white, grid, kept), _with_outlines(over, kinds)
+    gap = np.full((len(small), GAP, 3), 255, np.uint8)
+    return np.concatenate([parts[0], gap, parts[1], gap, parts[2]], axis=1)
+
+
+def _heat(slide: Slide, grid: PatchGrid, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+    reader = PatchReader(slide, grid, PATCH_SIDE)
+    heat = np.full(grid.shape, np.nan)
+    for block in patch_reader.blocks(reader, kept):
+        for place, pixels in zip(block, reader.read(block), strict=True):
+            heat[place] = np.clip((RED - pixels[:, :, 0].mean()) / (RED - DARK), 0, 1)
+    return heat
+
+
+def _with_patches(pixels: Pixels, grid: PatchGrid, kept: NDArray[np.bool_]) -> Pixels:
+    image = Image.fromarray(pixels)
+    pen = ImageDraw.Draw(image)
+    for row, column in np.argwhere(kept).tolist():
+        x, y = (n // SHOWN for n in grid.corner(row, column))
+        pen.rectangle((x, y, x + grid.span // SHOWN, y + grid.span // SHOWN), outline=PATCH)
+    return np.asarray(image)
+
+
+def _with_outlines(pixels: Pixels, kinds: NDArray[np.uint8]) -> Pixels:
+    image = Image.fromarray(pixels)
+    pen: Any = ImageDraw.Draw(image)
+    for polygon in contours.polygons(kinds == draw_slide.TUMOUR):
+        for ring in polygon:
+            pen.line([(x * PIXELS // SHOWN, y * PIXELS // SHOWN) for x, y in ring], (0, 0, 0), 2)
+    return np.asarray(image)
+
+
+def main() -> int:
+    """Write or check the picture; return the exit code."""
+    made = drawn()
+    if PICTURE.exists():
+        with Image.open(PICTURE) as there:
+            if np.array_equal(np.asarray(there.convert("RGB")), made):
+                return 0
+    if "--check" in sys.argv:
+        print(f"{PICTURE.name} is out of date: run tools/{Path(sys.argv[0]).name}")
+        return 1
+    PICTURE.write_bytes(png(made))
+    print(f"written: {PICTURE.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
