@@ -60,7 +60,7 @@ def _means(
         for edges, length in zip((down, across), pixels.shape, strict=False)
     )
     if (heights == 1).all() and (widths == 1).all():
-        return pixels[tops][:, lefts]
+        return np.ascontiguousarray(pixels[tops][:, lefts])
     # The sum of a square of `WIDEST` pixels a side, each 255, is just below 2**32.
     sums = np.add.reduceat(pixels, tops, axis=0, dtype=np.uint32)
     sums = np.add.reduceat(sums, lefts, axis=1, dtype=np.uint32)

@@ -15,6 +15,8 @@ from web_browser import CHROMIUM, Browser
 
 from tcc.compiler.slides import heat_maps, patch_reader, slide_lease, slide_record
 from tcc.compiler.slides.block_means import block_means
+from tcc.compiler.slides.patch_grid import PatchGrid
+from tcc.compiler.slides.patch_reader import PatchReader
 from tcc.compiler.slides.slide_file import opened
 from tcc.compiler.support.progress import silent
 
@@ -199,6 +201,19 @@ def test_any_arrangement_gives_the_same_bytes(run, process, bundle, home, monkey
         assert not list(Path(folder).glob(".tcc-slides/*/blocks-*"))
 
 
+@pytest.mark.parametrize(("size", "stride"), [(32, 1), (32, 8), (256, 16), (8192, 4096)])
+def test_blocks_are_bounded_however_patches_overlap(home, size, stride):
+    Image.new("RGB", (1, 1)).save(home / "plain.png")
+    with opened(home / "plain.png", 0.5) as slide:
+        reader = PatchReader(slide, PatchGrid(220 * stride, 120 * stride, size, stride), size)
+        kept = np.ones(reader.grid.shape, bool)
+        blocks = patch_reader.blocks(reader, kept)
+    assert sum(map(len, blocks)) == kept.size
+    assert len(set().union(*blocks)) == kept.size
+    most = max(map(len, blocks))
+    assert most == 1 or most * 3 * size**2 <= patch_reader.BLOCK_BYTES
+
+
 @pytest.mark.slow
 def test_what_is_finished_is_not_repeated(run, process, bundle, home, monkeypatch):
     from tcc.compiler.slides import slide_job
@@ -327,8 +342,6 @@ def test_a_result_that_was_taken_apart_is_made_again(run, home):
 
 
 def test_the_colour_blind_map_goes_from_blue_to_vermilion(home):
-    from tcc.compiler.slides.patch_grid import PatchGrid
-
     with opened(write(home / "s.tif", PIXELS)) as slide:
         image = block_means(slide, 4, silent)
     grid = PatchGrid(512, 480, 256, 256)
