@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.train.split_file import RunSplit
+    from tcc.compiler.zoo.trained import TrainedNetwork
 
 WeightsOption = Annotated[
     Path | None,
@@ -124,16 +125,29 @@ def take_images(
             report.note(f"calibrated with {path}")
         found = read(path)
         report.warnings(found.warnings)
-    if synthetic(found):
-        worth = ""
-        if chosen.trained:
-            worth = f". `{chosen.trained.name}` learned from real ones, and what it is worth on "
-            worth += "drawings says nothing of patients"
-        report.notice(
-            f"the images in {path} are synthetic: a program drew them. Calibrate with images of "
-            f"the kind that the network is meant for{worth}"
-        )
+    if doubt := drawn(found, path, chosen.trained):
+        report.notice(doubt)
     return found
+
+
+def drawn(data: "DataSet", path: Path, network: "TrainedNetwork | None") -> str | None:
+    """Return what is to be said of images that a program drew; None of others.
+
+    Args:
+        data: The images.
+        path: Where they are.
+        network: The trained network that is calibrated, if it is one.
+    """
+    if not synthetic(data):
+        return None
+    worth = ""
+    if network:
+        worth = f". `{network.name}` learned from real ones, and what it is worth on "
+        worth += "drawings says nothing of patients"
+    return (
+        f"the images in {path} are synthetic: a program drew them. Calibrate with images of "
+        f"the kind that the network is meant for{worth}"
+    )
 
 
 def synthetic(data: "DataSet") -> bool:

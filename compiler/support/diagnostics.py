@@ -132,6 +132,10 @@ class SpecWarning(UserWarning):
     """A spec compiles, but its author hardly meant all that it says."""
 
 
+class CalibrationWarning(UserWarning):
+    """A calibration is made, but its images tell too little, or its integers lose too much."""
+
+
 @dataclass
 class UserError(Exception):
     """The user's input is wrong; the command line exits with 2.

@@ -7,8 +7,9 @@
     scales = tcc.calibrate(spec, "images", weights="weights.safetensors", out="scales.json")
 
 Wrong input raises `tcc.UserError`, whose `diagnostics` say where and what; what is doubtful about a
-spec is in its `warnings`, and Python warns of it (`tcc.SpecWarning`). A tool that is not installed
-raises `tcc.MissingTool`; integers that lose too much raise `tcc.BelowFloor`.
+spec is in its `warnings`, and Python warns of it (`tcc.SpecWarning`), as of what is doubtful about
+a calibration (`tcc.CalibrationWarning`). A tool that is not installed raises `tcc.MissingTool`;
+integers that lose too much raise `tcc.BelowFloor`.
 
 What `__all__` lists, and the fields of what these functions return, is the public interface; all
 else may change in any version.
@@ -16,13 +17,14 @@ else may change in any version.
 
 from tcc.bundles import build, calibrate, evaluate, run, verify
 from tcc.compiler.reference.accuracy_floor import BelowFloor
-from tcc.compiler.support.diagnostics import Diagnostic, SpecWarning, UserError
+from tcc.compiler.support.diagnostics import CalibrationWarning, Diagnostic, SpecWarning, UserError
 from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.version import __version__
 from tcc.networks import check, load, lower, save_weights, torch, train
 
 __all__ = [
     "BelowFloor",
+    "CalibrationWarning",
     "Diagnostic",
     "MissingTool",
     "SpecWarning",

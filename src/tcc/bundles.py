@@ -1,16 +1,19 @@
 """What is done with bundles: they are built, run, verified and evaluated."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tcc.compiler.support.diagnostics import CalibrationWarning
 from tcc.networks import loaded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.evaluation import Evaluated
     from tcc.compiler.driver.predictions import Prediction
     from tcc.compiler.driver.verification import VerifiedBundle
@@ -110,14 +113,15 @@ def calibrate(
         min_images: The fewest images, different by their pixels.
 
     Returns:
-        What a calibration file says.
+        What a calibration file says. Of what the command warns of, Python warns
+        (`CalibrationWarning`).
 
     Raises:
         UserError: The input is wrong, gives no finite numbers, or holds fewer images.
     """
     from tcc.compiler.cli import devices
     from tcc.compiler.data.dataset import read
-    from tcc.compiler.driver import pipeline
+    from tcc.compiler.driver import pipeline, required_accuracy
     from tcc.compiler.quant import calibration_document
     from tcc.compiler.quant.calibrate import known
     from tcc.compiler.quant.methods.method import RunOptions
@@ -129,10 +133,30 @@ def calibrate(
     bound, way = devices.calibrated_for([(target, here)]), known(method, here)
     wanted = pipeline.CalibrationRequest(bound.name, way, RunOptions(least=min_images))
     given = pipeline.weights_of(chosen, weights, seed)
-    made = pipeline.calibrate(chosen, given, read(Path(data)), wanted)
+    images = read(Path(data))
+    made = pipeline.calibrate(chosen, given, images, wanted)
+    broken = required_accuracy.refused(chosen, given, made, images)
+    refusal = [f"`build` refuses these integers: {'; '.join(broken)}"] if broken else []
     if out is not None:
         atomic_files.write_file(Path(out), calibration_document.encode(made))
+    for doubt in (*_doubts(chosen, Path(data), images, made), *refusal):
+        warnings.warn(CalibrationWarning(doubt), stacklevel=2)
     return made
+
+
+def _doubts(
+    spec: "Spec", path: Path, images: "DataSet", made: "CalibrationDocument"
+) -> Iterator[str]:
+    """Yield what the command warns of: about weights, images and the calibration."""
+    from tcc.compiler.cli.weights_and_images import drawn
+    from tcc.compiler.zoo import trained
+
+    if made.weights.notice:
+        yield made.weights.notice
+    yield from map(str, images.warnings)
+    if doubt := drawn(images, path, trained.of(spec)):
+        yield doubt
+    yield from made.notices
 
 
 def run(

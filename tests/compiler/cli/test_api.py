@@ -11,9 +11,11 @@ from typer.testing import CliRunner
 
 import tcc
 from tcc.compiler.cli import app
+from tcc.compiler.data.dataset import read as read_set
 from tcc.compiler.quant.calibration_document import read
 
 
+@pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
 def test_a_spec_is_calibrated_and_written(home, images):
     spec = tcc.load("fastnet_block")
     found = tcc.calibrate(spec, images, "ax620", out=home / "c.json", method="minmax")
@@ -32,6 +34,28 @@ def test_too_few_images_are_refused(images):
         tcc.calibrate("fastnet_block", images, method="minmax", min_images=10)
 
 
+def test_what_the_command_warns_of_python_warns_of(home, images):
+    """Word for word, the images first; who expects it can leave it out by its class."""
+    (images / "notes.txt").write_text("none of these is an image")
+    few = read_set(images).first(3)
+    for number, item in enumerate(few.items):
+        path = home / "few" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(item.path.read_bytes())
+    for data in ("few", str(images)):
+        with pytest.warns(tcc.CalibrationWarning) as heard:
+            tcc.calibrate("tiny.yaml", data, seed=0)
+        done = CliRunner().invoke(app, f"calibrate tiny.yaml --data {data} --seed 0".split())
+        assert done.exit_code == 0, done.stderr
+        said = done.stderr
+        for one in heard:
+            assert " ".join(str(one.message).split()) in " ".join(said.split())
+            assert one.filename == __file__
+        assert len(heard) == said.count("warning:") + said.count("note[")
+    assert any("no images" in str(one.message) or "notes.txt" in str(one.message) for one in heard)
+
+
+@pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
 def test_integers_are_built_from_images_or_from_a_file(home, images):
     whole = tcc.build("tiny.yaml", "onnxruntime", out="a", precision="int8", data=images)
     about = whole.manifest.calibration

@@ -264,6 +264,7 @@ def test_grey_levels_are_read_from_normalised_images():
     assert found[0].tobytes() == expected["logits"].tobytes()
 
 
+@pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
 def test_a_build_takes_what_was_trained(tmp_path):
     """The spec's weights and the calibration file give an artifact of the same integers."""
     spec = tcc.load(ROOT / "docs/examples/tiles.yaml", width=4)
