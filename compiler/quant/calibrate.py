@@ -85,7 +85,8 @@ def _of_held_out(
     expected, found = (
         output_comparison.all_outputs(model, few) for model in (ready, quantize(ready, calibration))
     )
-    return expected_losses(ready, expected, found)
+    # Guarded methods have scales of their own, or min-max's.
+    return expected_losses(ready, expected, found, clipped=True)
 
 
 def _notices(found: CalibrationResult, shown: ImageVariety) -> Iterator[str]:

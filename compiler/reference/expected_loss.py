@@ -14,9 +14,15 @@ from tcc.compiler.reference.output_comparison import StackedOutputs, judged_outp
 
 FEWEST = 4
 """Fewest images that say anything."""
-DOUBT = 0.5
-"""What is unsure of the logarithm of a mean loss even where images agree: rare images lose the
-most, and are seldom among those that judge."""
+SPREAD = 3.0
+"""How far the losses of images scatter at least, as a share of their mean: as in the widest of the
+networks that were looked at. Rare images lose the most, so that those that judge show too little
+scatter where none is among them."""
+CLIPPED = 4.0
+"""The same where ranges end at what was seen, or before: rare images lose more still."""
+UNLIKE = 0.25
+"""What is unsure of the logarithm of a mean loss however many images judge: parts learn from fewer
+images than the result, and another draw of images gives another result."""
 LOW, HIGH = 2.0, 2.3
 """Standard deviations from the mean to the ends of the interval; means of few images are too small
 more often than too large."""
@@ -47,7 +53,7 @@ class ExpectedLoss:
 
 
 def expected_losses(
-    model: Model, expected: StackedOutputs, found: StackedOutputs
+    model: Model, expected: StackedOutputs, found: StackedOutputs, *, clipped: bool = False
 ) -> Mapping[str, ExpectedLoss]:
     """Return what is expected of each output by name; of too few images, nothing.
 
@@ -55,6 +61,7 @@ def expected_losses(
         model: The float model.
         expected: Its outputs by name, (images, *shape).
         found: Those of integer programs that had not seen these images.
+        clipped: Whether ranges end at what was seen, or before: unseen images are clipped.
     """
     count = len(next(iter(expected.values())))
     # A standard deviation of three numbers says next to nothing.
@@ -63,22 +70,22 @@ def expected_losses(
     each = {o: losses(o, expected[o.name], found[o.name]) for o in judged_outputs(model)}
     measured = qualities(model, expected, found)
     return {
-        o.name: _expected(o.meaning, one, measured[o.name])
+        o.name: _expected(o.meaning, one, measured[o.name], CLIPPED if clipped else SPREAD)
         for o, one in each.items()
         if np.isfinite(one).all()
     }
 
 
-def _expected(kind: OutputKind, found: Float64, quality: Quality) -> ExpectedLoss:
-    mean = float(found.mean())
+def _expected(kind: OutputKind, found: Float64, quality: Quality, least: float) -> ExpectedLoss:
+    mean, count = float(found.mean()), len(found)
     # Relative, as the interval is one of the logarithm: losses are positive and far from symmetric.
-    spread = float(found.std(ddof=1)) / max(mean, NONE) / sqrt(len(found))
-    unsure = sqrt(spread**2 + DOUBT**2)
+    spread = max(least, float(found.std(ddof=1)) / max(mean, NONE))
+    unsure = sqrt(spread**2 / count + UNLIKE**2)
     logs = np.log(np.maximum(found, NONE))
     rare = exp(float(logs.mean() + RARE * logs.std(ddof=1)))
     return ExpectedLoss(
         kind,
-        len(found),
+        count,
         mean,
         mean * exp(-LOW * unsure),
         mean * exp(HIGH * unsure),

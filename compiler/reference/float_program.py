@@ -67,21 +67,37 @@ def evaluate(model: Model, feeds: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 def evaluate_node(
     graph: Graph, node: Node, weights: Mapping[str, Tensor], values: Mapping[str, Tensor]
 ) -> Tensor:
-    """Return what a node of a graph gives by itself (N, ...).
+    """Return what a node of a graph gives by itself (N, ...); as for `evaluate_nodes`."""
+    return np.asarray(evaluate_nodes(graph, [node], [node.name], weights, values)[node.name])
+
+
+def evaluate_nodes(
+    graph: Graph,
+    nodes: Sequence[Node],
+    kept: Sequence[str],
+    weights: Mapping[str, Tensor],
+    values: Mapping[str, Tensor],
+) -> Mapping[str, Tensor]:
+    """Return what some nodes of a graph give by themselves (N, ...), by name.
 
     Args:
-        graph: Has the types of the node's inputs.
-        node: The node.
-        weights: By name, those of the node among them.
-        values: (N, ...) by name, the node's inputs among them.
+        graph: Has the types of the nodes' inputs.
+        nodes: The nodes, in the graph's order.
+        kept: Those of them whose results are returned.
+        weights: By name, those of the nodes among them.
+        values: (N, ...) by name, what the nodes read of others among them.
     """
+    made = {node.name for node in nodes}
     # By name, as a node may read one value twice, and a graph's inputs must differ.
-    inputs = dict.fromkeys(node.inputs)
+    inputs = dict.fromkeys(v for node in nodes for v in node.inputs if v not in made)
     sources = tuple(Input(name, graph.types[name]) for name in inputs)
-    alone = Graph(node.name, sources, (node,), (Output("result", node.name),))
-    own = {name: weights[name] for name in node.params}
-    feeds = {name: values[name] for name in inputs}
-    return np.asarray(evaluate(Model(alone, own), feeds)["result"])
+    # Outputs of names that are no node's: both are names of an ONNX file.
+    results = {f"result {number}": name for number, name in enumerate(kept)}
+    outputs = tuple(Output(result, name) for result, name in results.items())
+    alone = Graph(nodes[-1].name, sources, tuple(nodes), outputs)
+    own = {name: weights[name] for node in nodes for name in node.params}
+    found = evaluate(Model(alone, own), {name: values[name] for name in inputs})
+    return {name: found[result] for result, name in results.items()}
 
 
 def _session(model: Model, *, optimised: bool = False) -> "Session":

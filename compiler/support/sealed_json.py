@@ -72,6 +72,7 @@ class DocumentKind(Generic[T]):
         return fail(self.code, message, whole_file(name), label=label, help=self.help)
 
     def _check(self, plain: Mapping[str, Any], name: str) -> None:
+        # Here, since it takes as long to load as numpy, and many commands only write documents.
         from jsonschema import Draft202012Validator
         from jsonschema.exceptions import best_match
 

@@ -4,8 +4,9 @@ Each layer is corrected on what the integer layers before it, corrected already,
 their errors do not add up. `rounding.second_moments` corrects each by itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -67,16 +68,16 @@ class SequentialCorrection:
         sources = fused_clamps(self.ready.graph)
         work = _IntegerRun(program, tensors)
         rounded = dict(calibration.rounded)
-        for node in program.graph.nodes:
-            if isinstance(node.op, QConv | RealConv):
-                conv = sources.get(node.name, node.name)
+        for first, *others in _spans(program.graph.nodes):
+            if isinstance(first.op, QConv | RealConv):
+                conv = sources.get(first.name, first.name)
                 target = wanted[conv]
                 # The integer program holds an equalised channel divided by its factor, and so is
                 # its mean.
-                if node.name in calibration.factors:
-                    target = target / calibration.factors[node.name]
-                rounded[conv] = work.correct(node, rounded[conv], target)
-            work.step(node)
+                if first.name in calibration.factors:
+                    target = target / calibration.factors[first.name]
+                rounded[conv] = work.correct(first, rounded[conv], target)
+            work.step((first, *others))
         return replace(calibration, rounded=rounded)
 
     def _wanted(self, digests: Sequence[str], tensors: Sequence[Array]) -> Means:
@@ -89,6 +90,12 @@ class SequentialCorrection:
                 }
         every = [self._means[one] for one in digests]
         return {name: np.mean([one[name] for one in every], axis=0) for name in every[0]}
+
+
+def _spans(nodes: Sequence[Node]) -> Iterator[Sequence[Node]]:
+    """Yield nodes in order, as many together as come before the next bias that is corrected."""
+    starts = [i for i, node in enumerate(nodes) if not i or isinstance(node.op, QConv | RealConv)]
+    return (nodes[start:end] for start, end in pairwise([*starts, len(nodes)]))
 
 
 def _tapped(model: Model) -> Model:
@@ -166,13 +173,16 @@ class _IntegerRun:
         total = stored.sum(axis=0, keepdims=True, dtype=np.int64) + len(stored) * min(low, 0)
         return integer_arithmetic.bordered(total, conv.pads)
 
-    def step(self, node: Node) -> None:
-        """Run a node, and forget what nothing reads any more."""
-        # Each node by itself: what a corrected bias changes must reach the nodes behind it.
-        self.values[node.name] = float_program.evaluate_node(
-            self.graph, node, self.weights, self.values
+    def step(self, nodes: Sequence[Node]) -> None:
+        """Run neighbouring nodes, and forget what nothing reads any more."""
+        # Neighbours together, as each session costs more than what it runs; with a session of its
+        # own for each bias, what a corrected one changes reaches the nodes behind it.
+        last = {node.name for node in nodes}
+        read = dict.fromkeys(value for node in nodes for value in node.inputs)
+        kept = [node.name for node in nodes if self.last.get(node.name) not in last]
+        self.values |= float_program.evaluate_nodes(
+            self.graph, nodes, kept, self.weights, self.values
         )
-        # An addition may read one value twice.
-        for value in dict.fromkeys(node.inputs):
-            if self.last[value] == node.name:
-                del self.values[value]
+        for value in read:
+            if self.last[value] in last:
+                self.values.pop(value, None)

@@ -90,7 +90,9 @@ def best(
         for way, outputs in zip(ways, found, strict=True)
     )
     nested = _nested(crossed, found, errors)
-    expected = _expected(ready, images, crossed, nested, winner.calibration)
+    floats, own = _unseen(ready, images, crossed, nested, winner.calibration)
+    # Of fewer different images than can judge in turn, nothing is known.
+    expected = expected_losses(ready, floats, own, clipped=won in tried) if floats else {}
     return Selection(won, winner, judged, expected)
 
 
@@ -151,27 +153,28 @@ def _nested(
     return turns
 
 
-def _expected(
+def _unseen(
     ready: Model,
     images: CalibrationSplit,
     crossed: CrossFitting,
     turns: Sequence[tuple[StackedOutputs, StackedOutputs]],
     winner: Calibration,
-) -> Mapping[str, ExpectedLoss]:
-    """Return what the winner loses on unseen images: those that judged in turn, and the held out.
+) -> tuple[StackedOutputs, StackedOutputs]:
+    """Return the outputs of floats and of integers for images that the integers had not seen.
 
-    Of fewer different images than can judge in turn, nothing.
+    They are those that judged in turn, and the held out. Of fewer different images than can judge
+    in turn there are none.
     """
     if not crossed.folds or images.held_out.digest == images.learn.digest:
-        return {}
+        return {}, {}
     # As many beside those that judged in turn as there are held out of all: a fourth. Where only
     # one part judges, it has chosen: those held out are as many.
     share = HELD_OUT - 1 if turns else 1
     held = range(min(len(images.held_out), max(1, len(crossed.places) // share)))
     both = [crossed.run(model, images.held_out, held) for model in (ready, quantize(ready, winner))]
     every = [*turns, (both[0], both[1])]
-    expected, own = (
+    floats, own = (
         {name: np.concatenate([turn[which][name] for turn in every]) for name in both[0]}
         for which in (0, 1)
     )
-    return expected_losses(ready, expected, own)
+    return floats, own

@@ -75,7 +75,9 @@ class RangeMethod:
         # of what unseen images lose.
         crossed = CrossFitting(ready, data, seen, options.threads)
         expected = (
-            expected_losses(ready, crossed.expected, crossed.outputs(fit)) if crossed.folds else {}
+            expected_losses(ready, crossed.expected, crossed.outputs(fit), clipped=True)
+            if crossed.folds
+            else {}
         )
         # The result learns from all images: those that judged are lost only to the estimate.
         found = self.search(ready, seen, options.threads)
