@@ -1,13 +1,18 @@
 """`tcc eval --saturation`: levels at their end are counted, and compared with calibration's."""
 
 import json
+import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tcc.backends.arm.machine import MACHINES as EVERY
 from tcc.compiler.driver.saturation import LEAST, TIMES, LayerSaturation
 
+MACHINES = {machine.target.name: machine for machine in EVERY}
 DATA = ("--data", "set")
 INT8 = ("--precision", "int8", "-q")
 COUNT = ("eval", "--saturation", "--json")
@@ -24,11 +29,12 @@ def calibrated(tcc, home, images):
     words = ("--method", "minmax", "-q", "-o", "c.json")
     assert tcc("calibrate", "tiny.yaml", "--data", dark, *words).code == 0
 
-    def build(target):
+    def build(target, precision="int8"):
         words = ("--min-cosine", 0, "--min-correlation", 0, "--calibration", "c.json")
-        found = tcc("build", "tiny.yaml", "--target", target, "--data", dark, *words, *INT8)
+        integers = ("--precision", precision, "-q")
+        found = tcc("build", "tiny.yaml", "--target", target, "--data", dark, *words, *integers)
         assert found.code == 0, found.err
-        return f"build/tiny-{target}-int8"
+        return f"build/tiny-{target}-{precision}"
 
     return build
 
@@ -77,6 +83,34 @@ def test_artifacts_and_the_reference_count_the_same(tcc, home, images, calibrate
     assert {n: shares(lite.document)[n] for n in both} == pytest.approx(
         {n: wanted[n] for n in both}
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["host", "arm-a7"])
+def test_programs_for_processors_count_the_same_to_the_unit(tcc, home, images, calibrated, target):
+    """Looked into by the command, and by themselves where they are built to count."""
+    pytest.importorskip("tvm", reason="needs the extra `arm`")
+    machine = MACHINES[target]
+    if not (machine.native or shutil.which(machine.qemu)):
+        pytest.skip("needs qemu")
+    bundle = calibrated(target, "int8-counted")
+    assert json.loads((home / bundle / "manifest.json").read_text())["precision"] == "int8-counted"
+    found, wanted = tcc(*COUNT, bundle, *DATA), by_hand(home, images)
+    assert found.code == 0, found.err
+    assert not found.document["saturation"]["fits"]
+    seen = shares(found.document)
+    assert seen == pytest.approx(wanted)
+    emulator = () if machine.native else (machine.qemu, "-cpu", machine.qemu_cpu)
+    (program,) = (home / bundle).rglob("tiny-run")
+    files = []
+    for number, path in enumerate(sorted(images.rglob("*.png"))):
+        files.append(home / f"{number}.ppm")
+        Image.open(path).convert("RGB").save(files[-1])
+    said = subprocess.run([*emulator, program, *files], capture_output=True, text=True, check=True)
+    lines = re.findall(r"%  (.+) \((\d+) of (\d+)\)", said.stdout)
+    counts = {name: (int(ends), int(count)) for name, ends, count in lines}
+    assert counts == {n: (round(share * counts[n][1]), counts[n][1]) for n, share in wanted.items()}
+    assert all(ends / count == pytest.approx(seen[name]) for name, (ends, count) in counts.items())
 
 
 def test_other_images_than_the_calibrations_are_noticed(tcc, home, calibrated):
