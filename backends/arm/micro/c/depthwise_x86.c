@@ -4,26 +4,11 @@
  * taps and adds them: read from a column on, it gives the sums of every second pixel, and read from
  * the next column on, those in between. Two rows of the output share what they read.
  */
+#include "levels_x86.h"
 #include "requantize.h"
 
-#include <immintrin.h>
-
-#if defined(__AVX2__)
-enum { LANES = 8 };
-typedef __m256i vector;
-typedef __m256 reals;
-#define OF(what) _mm256_##what
-#define BITS(what) _mm256_##what##_si256
-#else
-enum { LANES = 4 };
-typedef __m128i vector;
-typedef __m128 reals;
-#define OF(what) _mm_##what
-#define BITS(what) _mm_##what##_si128
-#endif
-
 enum {
-    PIXELS = 2 * LANES, /* of a tile */
+    PIXELS = SHORT_BYTES / 2, /* of a tile */
     EIGHT = 8,
     MOST_SIDE = 5, /* of windows that have code of their own */
     MOST_PAIRS = MOST_SIDE * 3,
@@ -135,34 +120,36 @@ typedef struct {
 
 /* The sums of a row's pixels of even places, and of odd ones. */
 typedef struct {
-    vector of[2];
+    short_vector of[2];
 } tile_row;
 
-static inline void add_pair(tile_row *s, const int16_t *at, vector weights)
+static inline void add_pair(tile_row *s, const int16_t *at, short_vector weights)
 {
-    vector even = BITS(loadu)((const vector *)at), odd = BITS(loadu)((const vector *)(at + 1));
-    s->of[0] = OF(add_epi32)(s->of[0], OF(madd_epi16)(even, weights));
-    s->of[1] = OF(add_epi32)(s->of[1], OF(madd_epi16)(odd, weights));
+    short_vector even = SHORT_BITS(loadu)((const short_vector *)at);
+    short_vector odd = SHORT_BITS(loadu)((const short_vector *)(at + 1));
+    s->of[0] = OF_SHORT(add_epi32)(s->of[0], OF_SHORT(madd_epi16)(even, weights));
+    s->of[1] = OF_SHORT(add_epi32)(s->of[1], OF_SHORT(madd_epi16)(odd, weights));
 }
 
-static inline vector both_weights(int16_t first, int16_t second)
+static inline short_vector both_weights(int16_t first, int16_t second)
 {
-    return OF(set1_epi32)((int32_t)((uint32_t)(uint16_t)first | (uint32_t)(uint16_t)second << 16));
+    uint32_t both = (uint32_t)(uint16_t)first | (uint32_t)(uint16_t)second << 16;
+    return OF_SHORT(set1_epi32)((int32_t)both);
 }
 
-static inline vector requantized(vector sum, const channel *c)
+static inline short_vector requantized(short_vector sum, const channel *c)
 {
-    reals real = OF(mul_ps)(OF(cvtepi32_ps)(sum), OF(set1_ps)(c->factor));
-    real = OF(max_ps)(real, OF(set1_ps)((float)c->low));
-    return OF(cvtps_epi32)(OF(min_ps)(real, OF(set1_ps)((float)c->high)));
+    short_reals real = OF_SHORT(mul_ps)(OF_SHORT(cvtepi32_ps)(sum), OF_SHORT(set1_ps)(c->factor));
+    real = OF_SHORT(max_ps)(real, OF_SHORT(set1_ps)((float)c->low));
+    return OF_SHORT(cvtps_epi32)(OF_SHORT(min_ps)(real, OF_SHORT(set1_ps)((float)c->high)));
 }
 
 /* Write the levels of a tile, or the first `count` of them. */
 static inline void write_row(const channel *c, const tile_row *s, uint8_t *y, int count)
 {
-    vector even = BITS(and)(requantized(s->of[0], c), OF(set1_epi32)(0xFF));
-    vector odd = BITS(and)(requantized(s->of[1], c), OF(set1_epi32)(0xFF));
-    vector both = BITS(or)(even, OF(slli_epi32)(odd, 8));
+    short_vector even = SHORT_BITS(and)(requantized(s->of[0], c), OF_SHORT(set1_epi32)(0xFF));
+    short_vector odd = SHORT_BITS(and)(requantized(s->of[1], c), OF_SHORT(set1_epi32)(0xFF));
+    short_vector both = SHORT_BITS(or)(even, OF_SHORT(slli_epi32)(odd, 8));
     uint8_t part[PIXELS], *to = count < PIXELS ? part : y;
 #if defined(__AVX2__)
     __m128i levels = _mm_packus_epi32(_mm256_castsi256_si128(both),
@@ -184,7 +171,7 @@ ALWAYS_INLINE void strip(const channel *c, const int16_t *band, uint8_t *first, 
 {
     int width = c->window->out_width, columns = c->form.columns;
     int each = side == 2 ? 2 : (side + 1) / 2; /* pairs of a row, phase after phase */
-    vector pairs[MOST_PAIRS], bias = OF(set1_epi32)(c->bias);
+    short_vector pairs[MOST_PAIRS], bias = OF_SHORT(set1_epi32)(c->bias);
     UNROLL
     for (int i = 0; i < side; i++) {
         int at = i * each;
@@ -237,7 +224,7 @@ static void row_any(const channel *c, const int16_t *band, uint8_t *y)
     for (int x = 0; x < width; x += PIXELS) {
         int at = micro_most(0, micro_least(x, width - PIXELS));
         const int16_t *weights = c->weights;
-        vector bias = OF(set1_epi32)(c->bias);
+        short_vector bias = OF_SHORT(set1_epi32)(c->bias);
         tile_row s = {{bias, bias}};
         for (int i = 0; i < w->kernel_height; i++)
             for (int j = 0; j < w->kernel_width; j++, weights++) {
@@ -286,7 +273,7 @@ static void points(const channel *c, const uint8_t *map, uint8_t *y)
 {
     int pixels = c->window->out_height * c->window->out_width, p = 0;
     int sign = c->window->flip ? 0 : 0x80;
-    vector weight = both_weights(*c->weights, 0), bias = OF(set1_epi32)(c->bias);
+    short_vector weight = both_weights(*c->weights, 0), bias = OF_SHORT(set1_epi32)(c->bias);
     for (; p + PIXELS <= pixels; p += PIXELS) {
         int16_t levels[PIXELS + 1];
         for (int u = 0; u < PIXELS; u += EIGHT)

@@ -6,34 +6,12 @@
  * form takes the same panels and weights, and gives the same bits.
  */
 #define MATRIX(what) micro_matrix_x86_##what
-#include "micro.h"
-
-#include <immintrin.h>
+#include "levels_x86.h"
 
 enum {
     PIXELS = 32,
     FILTERS = 8,
 };
-
-#if defined(__AVX512BW__)
-enum { LANES = 16 };
-typedef __m512i vector;
-typedef __m512 reals;
-#define OF(what) _mm512_##what
-#define BITS(what) _mm512_##what##_si512
-#elif defined(__AVX2__)
-enum { LANES = 8 };
-typedef __m256i vector;
-typedef __m256 reals;
-#define OF(what) _mm256_##what
-#define BITS(what) _mm256_##what##_si256
-#else
-enum { LANES = 4 };
-typedef __m128i vector;
-typedef __m128 reals;
-#define OF(what) _mm_##what
-#define BITS(what) _mm_##what##_si128
-#endif
 
 /* Vectors of pixels, and filters, whose sums are in registers. */
 enum {
@@ -41,52 +19,44 @@ enum {
     HIGH = LANES == 16 ? 8 : 4,
 };
 
-/* A quad's panel: four taps of the first pixel, of the second, and so on. */
-#if defined(__AVX2__)
-typedef __m256i row;
-enum { ROW = 32 };
-#define OF_ROW(what) _mm256_##what
-#define ROW_BITS(what) _mm256_##what##_si256
-#else
-typedef __m128i row;
-enum { ROW = 16 };
-#define OF_ROW(what) _mm_##what
-#define ROW_BITS(what) _mm_##what##_si128
-#endif
-
-static inline row row_read(const uint8_t *from, row sign)
+/* A quad's panel: four taps of the first pixel, of the second, and so on, in rows. */
+static inline short_vector row_read(const uint8_t *from, short_vector sign)
 {
-    return ROW_BITS(xor)(ROW_BITS(loadu)((const row *)from), sign);
+    return SHORT_BITS(xor)(SHORT_BITS(loadu)((const short_vector *)from), sign);
 }
 
 /* Write four vectors; where each half was dealt by itself, first halves come first. */
-static inline void rows_write(row a, row b, row c, row d, uint8_t *panel)
+static inline void rows_write(short_vector a, short_vector b, short_vector c, short_vector d,
+                              uint8_t *panel)
 {
-    row *to = (row *)panel;
+    short_vector *to = (short_vector *)panel;
 #if defined(__AVX2__)
-    ROW_BITS(storeu)(to, _mm256_permute2x128_si256(a, b, 0x20));
-    ROW_BITS(storeu)(to + 1, _mm256_permute2x128_si256(c, d, 0x20));
-    ROW_BITS(storeu)(to + 2, _mm256_permute2x128_si256(a, b, 0x31));
-    ROW_BITS(storeu)(to + 3, _mm256_permute2x128_si256(c, d, 0x31));
+    SHORT_BITS(storeu)(to, _mm256_permute2x128_si256(a, b, 0x20));
+    SHORT_BITS(storeu)(to + 1, _mm256_permute2x128_si256(c, d, 0x20));
+    SHORT_BITS(storeu)(to + 2, _mm256_permute2x128_si256(a, b, 0x31));
+    SHORT_BITS(storeu)(to + 3, _mm256_permute2x128_si256(c, d, 0x31));
 #else
-    ROW_BITS(storeu)(to, a);
-    ROW_BITS(storeu)(to + 1, b);
-    ROW_BITS(storeu)(to + 2, c);
-    ROW_BITS(storeu)(to + 3, d);
+    SHORT_BITS(storeu)(to, a);
+    SHORT_BITS(storeu)(to + 1, b);
+    SHORT_BITS(storeu)(to + 2, c);
+    SHORT_BITS(storeu)(to + 3, d);
 #endif
 }
 
 static inline void interleave(const uint8_t *a, const uint8_t *b, const uint8_t *c,
                               const uint8_t *d, int flip, uint8_t *panel)
 {
-    row sign = OF_ROW(set1_epi8)((char)(flip ^ 0x80)); /* x + 128 of signed levels */
-    for (int u = 0; u < PIXELS; u += ROW, panel += 4 * ROW) {
-        row first = row_read(a + u, sign), second = row_read(b + u, sign);
-        row third = row_read(c + u, sign), fourth = row_read(d + u, sign);
-        row low = OF_ROW(unpacklo_epi8)(first, second), high = OF_ROW(unpackhi_epi8)(first, second);
-        row next = OF_ROW(unpacklo_epi8)(third, fourth), last = OF_ROW(unpackhi_epi8)(third, fourth);
-        rows_write(OF_ROW(unpacklo_epi16)(low, next), OF_ROW(unpackhi_epi16)(low, next),
-                   OF_ROW(unpacklo_epi16)(high, last), OF_ROW(unpackhi_epi16)(high, last), panel);
+    short_vector sign = OF_SHORT(set1_epi8)((char)(flip ^ 0x80)); /* x + 128 of signed levels */
+    for (int u = 0; u < PIXELS; u += SHORT_BYTES, panel += 4 * SHORT_BYTES) {
+        short_vector first = row_read(a + u, sign), second = row_read(b + u, sign);
+        short_vector third = row_read(c + u, sign), fourth = row_read(d + u, sign);
+        short_vector low = OF_SHORT(unpacklo_epi8)(first, second);
+        short_vector high = OF_SHORT(unpackhi_epi8)(first, second);
+        short_vector next = OF_SHORT(unpacklo_epi8)(third, fourth);
+        short_vector last = OF_SHORT(unpackhi_epi8)(third, fourth);
+        rows_write(OF_SHORT(unpacklo_epi16)(low, next), OF_SHORT(unpackhi_epi16)(low, next),
+                   OF_SHORT(unpacklo_epi16)(high, last), OF_SHORT(unpackhi_epi16)(high, last),
+                   panel);
     }
 }
 
@@ -146,11 +116,11 @@ static inline quads quads_of_levels(vector x)
 static const block_quads *ready(const int8_t *w, int count, block_quads *room)
 {
     for (int k = 0; k < count; k++)
-        for (int f = 0; f < FILTERS; f += ROW / 4, w += ROW) {
-            row x = ROW_BITS(loadu)((const row *)w);
-            row even = OF_ROW(srai_epi16)(OF_ROW(slli_epi16)(x, 8), 8);
-            ROW_BITS(storeu)((row *)(room[k].even + f), even);
-            ROW_BITS(storeu)((row *)(room[k].odd + f), OF_ROW(srai_epi16)(x, 8));
+        for (int f = 0; f < FILTERS; f += SHORT_BYTES / 4, w += SHORT_BYTES) {
+            short_vector x = SHORT_BITS(loadu)((const short_vector *)w);
+            short_vector even = OF_SHORT(srai_epi16)(OF_SHORT(slli_epi16)(x, 8), 8);
+            SHORT_BITS(storeu)((short_vector *)(room[k].even + f), even);
+            SHORT_BITS(storeu)((short_vector *)(room[k].odd + f), OF_SHORT(srai_epi16)(x, 8));
         }
     return room;
 }
