@@ -10,12 +10,6 @@ enum {
     NEAR = 4096, /* that lie well in a first cache beside the rest */
 };
 
-/* What becomes of sums. */
-enum {
-    LEAST = 2, /* they are at least bounds[0] */
-    MOST = 4,  /* they are at most bounds[1] */
-};
-
 typedef struct {
     const micro_window *window;
     const float *weights, *bounds;
@@ -23,15 +17,6 @@ typedef struct {
     int columns; /* of a band's row, or of each of two that it is dealt into */
     int how;
 } depthwise_plane;
-
-static inline vector bounded(const depthwise_plane *p, vector x)
-{
-    if (p->how & LEAST)
-        x = at_least(x, repeated(p->bounds[0]));
-    if (p->how & MOST)
-        x = at_most(x, repeated(p->bounds[1]));
-    return x;
-}
 
 static inline void store_some(float *to, vector x, int count)
 {
@@ -61,8 +46,8 @@ ALWAYS_INLINE void sum_rows(const depthwise_plane *p, const float *band, float *
                 if (i >= stride)
                     second = added(second, v, repeated(p->weights[(i - stride) * side + j]));
             }
-        store_some(below + x, bounded(p, second), width - x);
-        store_some(above + x, bounded(p, first), width - x);
+        store_some(below + x, bounded(second, p->bounds, p->how), width - x);
+        store_some(above + x, bounded(first, p->bounds, p->how), width - x);
     }
 }
 

@@ -15,13 +15,6 @@ enum {
     HIGH = LANES == 16 ? 8 : 4,
 };
 
-/* What becomes of sums. */
-enum {
-    ADDS = 1,  /* they begin with what is in the result, not with the bias */
-    LEAST = 2, /* they are at least bounds[0] */
-    MOST = 4,  /* they are at most bounds[1] */
-};
-
 /* What a tap reads for some pixels of one channel, or a tap and the one after it. */
 typedef struct {
     int from, to, count, both;
@@ -88,8 +81,8 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
         for (int i = 0; i < w->kernel_height; i++) {
             int y = runs[r].y + i * w->dilation_y;
             if (y >= 0 && y < w->height)
-                count += row_pieces(w, &runs[r], y * w->width, i * w->kernel_width * PIXELS + runs[r].at,
-                                    pieces + count);
+                count += row_pieces(w, &runs[r], y * w->width,
+                                    i * w->kernel_width * PIXELS + runs[r].at, pieces + count);
         }
         const float *from = map + (ptrdiff_t)channel * plane;
         float *to = panel;
@@ -135,12 +128,7 @@ ALWAYS_INLINE void float_tile(const float_block *b, float *y, ptrdiff_t plane, i
     for (int i = 0; i < high; i++)
         UNROLL
         for (int v = 0; v < wide; v++) {
-            vector x = sums[i][v];
-            if (b->how & LEAST)
-                x = at_least(x, repeated(b->bounds[0]));
-            if (b->how & MOST)
-                x = at_most(x, repeated(b->bounds[1]));
-            store(y + i * plane + v * LANES, x);
+            store(y + i * plane + v * LANES, bounded(sums[i][v], b->bounds, b->how));
         }
 }
 

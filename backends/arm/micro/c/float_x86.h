@@ -47,6 +47,22 @@ static inline vector at_least(vector x, vector low) { return OF_VECTORS(max)(low
 
 static inline vector at_most(vector x, vector high) { return OF_VECTORS(min)(high, x); }
 
+/* What becomes of sums. */
+enum {
+    ADDS = 1,  /* they begin with what is in the result, not with the bias */
+    LEAST = 2, /* they are at least bounds[0] */
+    MOST = 4,  /* they are at most bounds[1] */
+};
+
+static inline vector bounded(vector x, const float *bounds, int how)
+{
+    if (how & LEAST)
+        x = at_least(x, repeated(bounds[0]));
+    if (how & MOST)
+        x = at_most(x, repeated(bounds[1]));
+    return x;
+}
+
 /* Copy some numbers. Not memcpy: most are few, and a call takes longer. */
 static inline void copy_floats(float *to, const float *from, int count)
 {

@@ -1,4 +1,5 @@
-/* Vectors of whole numbers for x86-64: `vector` as wide as the processor's, `short_vector` of 32 bytes at most. */
+/* Vectors of whole numbers for x86-64: `vector` as wide as the processor's, `short_vector` of at most
+ * 32 bytes. */
 #ifndef LEVELS_X86_H
 #define LEVELS_X86_H
 

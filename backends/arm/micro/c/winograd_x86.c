@@ -27,12 +27,6 @@ enum {
     TRANSFORMED = AREA * 33 * FILTERS,    /* numbers of weights that are transformed at once */
 };
 
-/* What becomes of results. */
-enum {
-    LEAST = 2, /* they are at least bounds[0] */
-    MOST = 4,  /* they are at most bounds[1] */
-};
-
 static inline int phases_of(const micro_window *w)
 {
     return w->channels * w->stride_x * w->stride_x;
@@ -177,15 +171,6 @@ typedef struct {
     int how, filters;
 } winograd_result;
 
-static inline vector bounded(const winograd_result *r, vector x)
-{
-    if (r->how & LEAST)
-        x = at_least(x, repeated(r->bounds[0]));
-    if (r->how & MOST)
-        x = at_most(x, repeated(r->bounds[1]));
-    return x;
-}
-
 /* Write LANES filters from `f` on of the tile whose first output is (y, x). */
 ALWAYS_INLINE void write_tile(const winograd_result *r, const float *sums, ptrdiff_t step, int f,
                               float *planes, int y, int x, int points)
@@ -210,7 +195,7 @@ ALWAYS_INLINE void write_tile(const winograd_result *r, const float *sums, ptrdi
         outputs_of_points(m, found, points);
         UNROLL
         for (int k = 0; k < SIDE; k++)
-            found[k] = bounded(r, found[k] + bias);
+            found[k] = bounded(found[k] + bias, r->bounds, r->how);
         turn_fours(found);
         if (columns == SIDE && f + LANES <= r->filters) {
             UNROLL
