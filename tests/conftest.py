@@ -28,6 +28,7 @@ def session_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_STATE_HOME", str(folder))
         # Each test builds what it looks at; those of the cache have one of their own.
         patch.setenv("TCC_CACHE_LIMIT", "0")
+        patch.setenv("TCC_CACHE", str(folder / "cache"))
         yield folder
 
 

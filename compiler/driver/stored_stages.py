@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 Said = tuple[str, str]
 """A remark of a stage: its kind, as `Report.remark` takes it, and its text."""
 T = TypeVar("T")
-MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UserError)
+MALFORMED = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, UserError,
+)  # fmt: skip
 """What reading an entry raises that somebody forged: its hash holds, and its content does not."""
 
 

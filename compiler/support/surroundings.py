@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -38,9 +39,15 @@ def _sources() -> Iterator[str]:
             folders[:] = sorted(set(folders) - {COMPILED})
             for file in sorted(files):
                 path = os.path.join(parent, file)
-                with open(path, "rb") as opened:
-                    content = hashlib.sha256(opened.read()).hexdigest()
-                yield f"{os.path.relpath(path, root)} {content}"
+                yield f"{os.path.relpath(path, root)} {_digest(path)}"
+
+
+def _digest(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:  # an editor's link to nowhere, or gone meanwhile
+        return ""
 
 
 def _packages() -> Iterator[str]:
@@ -52,11 +59,14 @@ def _packages() -> Iterator[str]:
         except OSError:
             continue
         for each in sorted(named, key=lambda each: each.name):
-            yield f"{each.name} {each.stat().st_mtime_ns}"
+            with suppress(OSError):
+                yield f"{each.name} {each.stat().st_mtime_ns}"
 
 
 def _environment() -> Iterator[str]:
-    yield from (platform.machine(), platform.system(), *platform.libc_ver())
+    yield from (platform.machine(), platform.system())
+    with suppress(AttributeError, OSError, ValueError):  # where the C library is another one
+        yield os.confstr("CS_GNU_LIBC_VERSION") or ""
     for name, value in sorted(os.environ.items()):
         if name in VARIABLES or name.startswith(PREFIXES):
             yield f"{name}={value}"

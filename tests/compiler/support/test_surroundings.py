@@ -1,0 +1,105 @@
+"""What a build's bytes depend on beside its inputs."""
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tcc.compiler.support import cpu, surroundings
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """What gives the digest of a small tcc in a folder, and that folder."""
+    place = tmp_path / "tcc/compiler/support"
+    place.mkdir(parents=True)
+    shutil.copy(surroundings.__file__, place / "surroundings.py")
+    (tmp_path / "tcc/backends/arm").mkdir(parents=True)
+    (tmp_path / "tcc/backends/arm/kernel.c").write_text("int f;")
+    (tmp_path / "site").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site"), str(tmp_path / "nowhere")])
+    about = importlib.util.spec_from_file_location("copied", place / "surroundings.py")
+    module = importlib.util.module_from_spec(about)
+    about.loader.exec_module(module)
+    return module.digest.__wrapped__, tmp_path
+
+
+CHANGES = {
+    "a file changes": lambda at: (at / "tcc/backends/arm/kernel.c").write_text("int g;"),
+    "a file is renamed": lambda at: (at / "tcc/backends/arm/kernel.c").rename(
+        at / "tcc/backends/k.c"
+    ),
+    "a file comes": lambda at: (at / "tcc/compiler/more.py").write_text(""),
+    "a package comes": lambda at: (at / "site/numpy-2.1.dist-info").mkdir(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_it(change, copied):
+    digest, at = copied
+    before = digest()
+    CHANGES[change](at)
+    assert digest() != before
+
+
+def test_a_package_of_another_version_changes_it(copied):
+    digest, at = copied
+    (at / "site/numpy-2.1.dist-info").mkdir()
+    before = digest()
+    (at / "site/numpy-2.1.dist-info").rename(at / "site/numpy-2.2.dist-info")
+    assert digest() != before
+
+
+@pytest.mark.parametrize("name", ["ORT_THREADS", "NPY_DISABLE_CPU_FEATURES", "LD_PRELOAD"])
+def test_a_variable_that_chooses_code_changes_it(name, copied, monkeypatch):
+    digest, _ = copied
+    before = digest()
+    monkeypatch.setenv(name, "1")
+    assert digest() != before
+
+
+def test_the_processor_changes_it(copied, monkeypatch):
+    digest, _ = copied
+    before = digest()
+    monkeypatch.setattr(cpu, "identity", lambda: ("flags : none",))
+    assert digest() != before
+
+
+def test_what_does_not_change_it(copied, monkeypatch):
+    digest, at = copied
+    before = digest()
+    monkeypatch.setenv("LANG", "C")
+    (at / "tcc/compiler/__pycache__").mkdir()
+    (at / "tcc/compiler/__pycache__/more.pyc").write_bytes(b"compiled")
+    (at / "tcc/docs").mkdir()
+    (at / "tcc/docs/page.md").write_text("")
+    (at / "site/notes.txt").write_text("")
+    assert digest() == before
+
+
+def test_a_link_to_nowhere_among_the_sources(copied):
+    """As editors leave beside a file that is being changed."""
+    digest, at = copied
+    (at / "tcc/compiler/.#more.py").symlink_to("nobody@nowhere")
+    assert digest()
+
+
+def test_all_of_tcc_that_decides_bytes_counts():
+    listed = {line.partition(" ")[0] for line in surroundings._sources()}
+    assert {"compiler/cli/app.py", "spec/ddsnet.yaml", "backends/arm/backend.py"} < listed
+    assert any(name.startswith("backends/arm/micro/c/") for name in listed)
+    assert any(name.startswith("zoo/samples/") for name in listed)
+    assert not any("__pycache__" in name for name in listed)
+
+
+def test_the_processor_is_the_same_at_any_moment(tmp_path):
+    text = "processor : 0\nmodel name\t: A\ncpu MHz\t: {}\nflags\t\t: fma avx2\n\nprocessor : 1\n"
+    (tmp_path / "cpuinfo").write_text(text.format(1000))
+    assert cpu.identity(tmp_path / "cpuinfo") == ("model name : A", "flags : fma avx2")
+    before = cpu.identity(tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text(text.format(2000))
+    assert cpu.identity(tmp_path / "cpuinfo") == before
+    assert cpu.identity(tmp_path / "none") == ()
+    assert cpu.identity() or not Path("/proc/cpuinfo").exists()
