@@ -451,7 +451,7 @@ def test_a_build_out_of_the_cache_loads_no_heavy_library(images, process, store)
     assert process("build", "tiny.yaml", *INT8, "-q").code == 0
     program = (
         "import sys, tcc.compiler.cli\n"
-        "try: tcc.compiler.cli.app()\n"
+        "try: tcc.compiler.cli.main()\n"
         "finally: print(*sys.modules, file=sys.stderr)"
     )
     ended = process("build", "tiny.yaml", *INT8, "--json", program=program)
