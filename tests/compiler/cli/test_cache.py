@@ -448,7 +448,7 @@ HEAVY = {"onnx", "onnxruntime", "jsonschema", "pydantic", "networkx", "torch", "
 
 
 def test_a_build_out_of_the_cache_loads_no_heavy_library(images, process, store):
-    assert process("build", "tiny.yaml", *INT8, "-q").code == 0
+    assert process("build", "tiny.yaml", *INT8, "--json").code == 0
     program = (
         "import sys, tcc.compiler.cli\n"
         "try: tcc.compiler.cli.main()\n"
