@@ -194,7 +194,9 @@ def print_json(data: Mapping[str, Any]) -> None:
     if heard is not None:
         data = {**data, "warnings": [warning.as_json() for warning in heard]}
     # NaN is not JSON: whoever hands one in is at fault, and is found here.
-    echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    # A file's name may hold bytes that are no text: they are shown as errors show them.
+    echo(text.encode(errors="replace").decode())
 
 
 def complain(text: str) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 READ = 2048
 """Pixels of a level, a side, that are read at a time."""
+MOST = 1 << 36
+"""Most pixels of a level that are read: an hour's work, and no scanner's."""
 
 
 def block_means(slide: Slide, side: int, progress: Progress) -> "NDArray[np.uint8]":
@@ -21,10 +24,16 @@ def block_means(slide: Slide, side: int, progress: Progress) -> "NDArray[np.uint
     column are of what is left of the slide there.
 
     Raises:
-        UserError: The slide is damaged (E1302).
+        UserError: The slide is damaged (E1302), or has no level that is small enough (E1304).
     """
     number = slide.level_for(side)
     level = slide.levels[number]
+    if level.width * level.height > MOST:
+        message = (
+            f"{level.width * level.height:,} pixels would have to be read, at most {MOST:,} are"
+        )
+        help = "write it anew with smaller levels"
+        raise fail("E1304", message, whole_file(str(slide.path)), help=help)
     rows = _edges(slide.height, side, level.height)
     columns = _edges(slide.width, side, level.width)
     made = np.empty((len(rows) - 1, len(columns) - 1, 3), np.uint8)

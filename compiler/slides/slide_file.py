@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_SIDE = 1 << 20
 """Largest height or width of a slide, in pixels."""
+MAX_TILE = 1 << 26
+"""Most pixels of a tile, which is decoded whole for each part of it that is read."""
 FINEST, COARSEST = 0.01, 100.0
 """Micrometres of a pixel, beyond which no microscope sees."""
 SQUARE = 0.02
@@ -197,6 +199,7 @@ def _open(path: Path, mpp: float | None) -> Slide:
         label = str(error)[:200]
         raise fail("E1300", "this slide cannot be read", where, label=label) from None
     file = source.file
+    _check_tiles(path, source)
     sizes = zip(file.level_dimensions, file.level_downsamples, strict=True)
     levels = tuple(SlideLevel(width, height, float(scale)) for (width, height), scale in sizes)
     found = mpp or _mpp(file.properties)
@@ -222,6 +225,19 @@ def _check_depth(path: Path) -> None:
         message = f"the slide's samples have {depth} bits, and networks see 8"
         help = "convert it to 8 bits, choosing which values are black and white"
         raise fail("E1303", message, whole_file(str(path)), help=help)
+
+
+def _check_tiles(path: Path, source: "_OpenSlideFile") -> None:
+    """Refuse tiles that memory has to be found for before anything is known of their contents."""
+    found = source.file.properties
+    for level in range(source.file.level_count):
+        sides = [found.get(f"openslide.level[{level}].tile-{side}") for side in ("width", "height")]
+        pixels = math.prod(int(side) for side in sides if side)
+        if pixels > MAX_TILE:
+            source.close()
+            message = f"a tile of this slide has {pixels:,} pixels, at most {MAX_TILE:,} are read"
+            help = "write it anew with tiles of, say, 512 x 512 pixels"
+            raise fail("E1304", message, whole_file(str(path)), help=help)
 
 
 def _mpp(properties: Any) -> float | None:
@@ -265,6 +281,8 @@ class _OpenSlideFile:
         colours, alpha = found[:, :, :3], found[:, :, 3:]
         if alpha.min() == 255:
             return np.ascontiguousarray(colours)
+        if alpha.max() == 0:  # the tiles that a scanner left out
+            return np.full(colours.shape, 255, np.uint8)
         over = colours * alpha.astype(np.uint32) + 255 * (255 - alpha.astype(np.uint32))
         return np.asarray((over + 127) // 255, np.uint8)
 

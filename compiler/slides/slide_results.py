@@ -141,7 +141,8 @@ def _job(result: SlideResult) -> dict[str, Any]:
     job, grid, about = result.job, result.job.grid, result.job.bundle.manifest
     return {
         "slide": {
-            "name": job.path.name,
+            # Bytes that are no text are shown as such.
+            "name": job.path.name.encode(errors="replace").decode(),
             "width": grid.width,
             "height": grid.height,
             "micrometres_per_pixel": job.mpp,

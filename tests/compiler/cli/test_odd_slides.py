@@ -1,0 +1,155 @@
+"""`tcc slide run` on files that are damaged, odd or made to do harm: an error or a stated result."""
+
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_slides import PINK, PURPLE, colour_bundle, drawn, write
+from PIL import Image
+
+pytest.importorskip("openslide", reason="needs the extra `slides`")
+PIXELS = drawn(320, 384, (64, 128, 256, 256, PINK), (128, 160, 192, 224, PURPLE))
+WORDS = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
+
+
+@pytest.fixture
+def run(tcc, home):
+    bundle = colour_bundle(tcc, home)
+    return lambda path, *words: tcc("slide", "run", bundle, path, *WORDS, *words)
+
+
+def claimed(path, side, tile, offset=0, count=0):
+    """Write a TIFF file of a few bytes that says it is large: its tiles lie at one place."""
+    number = (-(-side // tile)) ** 2
+    tags = [
+        (256, 4, [side]), (257, 4, [side]), (258, 3, [8] * 3), (259, 3, [1]), (262, 3, [2]),
+        (277, 3, [3]), (282, 5, [20000, 1]), (283, 5, [20000, 1]), (284, 3, [1]), (296, 3, [3]),
+        (322, 4, [tile]), (323, 4, [tile]), (324, 4, [offset] * number), (325, 4, [count] * number),
+    ]  # fmt: skip
+    listed, more = b"", b""
+    after = 8 + 2 + 12 * len(tags) + 4
+    for tag, kind, values in tags:
+        data = struct.pack(f"<{len(values)}{'H' if kind == 3 else 'I'}", *values)
+        length = len(values) // (2 if kind == 5 else 1)
+        place = data.ljust(4, b"\0") if len(data) <= 4 else struct.pack("<I", after + len(more))
+        more += data if len(data) > 4 else b""
+        listed += struct.pack("<HHI", tag, kind, length) + place
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    path.write_bytes(head + listed + bytes(4) + more)
+
+
+@pytest.mark.parametrize(
+    ("side", "tile", "more", "code", "said"),
+    [
+        (36864, 18432, (), "E1304", "a tile of this slide has 339,738,624 pixels"),
+        (1 << 20, 8192, (), "E1304", "1,099,511,627,776 pixels would have to be read"),
+        ((1 << 32) - 1, 1 << 31, (), "E1300", "cannot be read"),
+        (320, 64, (10**9, 5000), "E1300", "Short read"),
+        (320, 64, (8, (1 << 32) - 1), "E1302", "damaged near column 0, row 0"),
+    ],
+    ids=["tile", "pixels", "overflow", "beyond the end", "length"],
+)
+def test_what_a_small_file_claims(run, home, side, tile, more, code, said):
+    claimed(home / "claim.tif", side, tile, *more)
+    assert (home / "claim.tif").stat().st_size < 200_000
+    done = run("claim.tif")
+    assert done.code == 2
+    assert f"error[{code}]" in done.err
+    assert "--> claim.tif" in done.err
+    assert said in done.err
+    assert not (home / "slides/claim").exists()
+
+
+def test_tiles_that_a_scanner_left_out_are_no_tissue(run, home):
+    claimed(home / "sparse.tif", 1024, 256)
+    done = run("sparse.tif")
+    assert done.code == 0, done.err
+    assert "no patch is tissue (0.00 mm2 in all)" in done.out
+
+
+@pytest.mark.parametrize("kind", ["grey", "alpha", "cmyk", "colour", "thin"])
+def test_other_kinds_of_pixels(run, home, kind):
+    import tifffile
+
+    with_alpha = np.dstack([PIXELS, np.full(PIXELS.shape[:2], 255, np.uint8)])
+    inks = np.asarray(Image.fromarray(PIXELS).convert("CMYK"))
+    pixels, more = {
+        "grey": (PIXELS[:, :, 0], {"photometric": "minisblack"}),
+        "alpha": (with_alpha, {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
+        "cmyk": (inks, {"photometric": "separated"}),
+        "colour": (np.full_like(PIXELS, 200), {"photometric": "rgb"}),
+        "thin": (PIXELS[200:201], {"photometric": "rgb"}),
+    }[kind]
+    unit = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER", "tile": (64, 64)}
+    tifffile.imwrite(home / "s.tif", pixels, metadata=None, **unit, **more)
+    done = run("s.tif")
+    assert done.code == 0, done.err
+    said = "4 of 24 patches are tumour" if kind in ("alpha", "cmyk") else "no patch is tissue"
+    assert said in done.out
+
+
+@pytest.mark.parametrize("mpp", [None, 1e5, 1e-5], ids=str)
+def test_a_resolution_that_is_not_there_or_cannot_be(run, home, mpp):
+    write(home / "s.tif", PIXELS, mpp=mpp)
+    assert "error[E1301]" in run("s.tif").err
+    assert run("s.tif", "--mpp", 0.5).code == 0
+
+
+def test_levels_of_sizes_that_do_not_fit(run, home):
+    import tifffile
+
+    with tifffile.TiffWriter(home / "s.tif") as file:
+        for number, part in enumerate((PIXELS, PIXELS[:50, :300], np.vstack([PIXELS, PIXELS]))):
+            more = {"subfiletype": 1} if number else {"resolution": (2e4, 2e4)}
+            file.write(part, photometric="rgb", tile=(64, 64), metadata=None, **more)
+    done = run("s.tif")
+    assert done.code == 2
+    assert "error[E1300]: this slide cannot be read\n  --> s.tif" in done.err
+
+
+def test_what_is_no_file(run, home):
+    os.mkfifo(home / "pipe.svs")
+    (home / "loop.svs").symlink_to("loop.svs")
+    for name in ("pipe.svs", "loop.svs"):
+        assert "error[E1300]" in run(name).err
+
+
+def test_names(run, home):
+    write(home / "s.tif", PIXELS)
+    for name in (b"-o.tif", b"a b\nc.tif", b"\xff.tif"):
+        shutil.copy("s.tif", name)
+        path = os.fsdecode(home / Path(os.fsdecode(name)))
+        done = run(path, "--json")
+        assert done.code == 0, done.err
+        (home / "slides" / Path(path).stem / "summary.json").read_bytes().decode()
+    long = f"{'n' * 245}.tif"
+    shutil.copy("s.tif", long)
+    done = run(long)
+    assert done.code == 2
+    assert "error[E0603]: cannot write this: File name too long" in done.err
+    assert not list((home / "slides/.tcc-slides").glob("*/blocks-*"))
+
+
+def test_a_disk_that_gets_full(run, home):
+    """What was finished stays, and the run goes on where there is room again."""
+    write(home / "s.tif", PIXELS)
+    (home / "small").mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=24k", "tcc-test", "small"]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:  # noqa: PLW1510 - it is looked at
+        pytest.skip("a disk that is full has to be mounted, which nobody but root may do")
+    try:
+        done = run("s.tif", "-o", "small")
+        assert done.code == 1
+        assert "error[E0604]: cannot write this: No space left on device" in done.err
+        assert os.listdir("small") == [".tcc-slides"]
+        subprocess.run(["mount", "-o", "remount,size=4m", "small"], check=True)
+        assert run("s.tif", "-o", "small").code == 0
+        found = {path.name: path.read_bytes() for path in Path("small/s").iterdir()}
+    finally:
+        subprocess.run(["umount", "small"], check=True)
+    assert run("s.tif").code == 0
+    assert {path.name: path.read_bytes() for path in Path("slides/s").iterdir()} == found
