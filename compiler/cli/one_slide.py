@@ -70,6 +70,7 @@ def run(
     """
     from tcc.compiler.slides import slide_file, slide_lease, slide_record, slide_results
 
+    slide_record.check_name(place)
     atomic_files.check_folder(place, slide_results.ours)
     asked = request.digest(path)
     known = finished(request, place, asked)

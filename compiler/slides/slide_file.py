@@ -4,9 +4,8 @@ Colours are those of the file, without its colour profile. What a scanner left o
 whose bytes are damaged so that its decoder does not notice has wrong pixels, here as in any viewer.
 """
 
-import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tcc.compiler.data import images
+from tcc.compiler.slides import slide_properties
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 
 MAX_SIDE = 1 << 20
 """Largest height or width of a slide, in pixels."""
-MAX_TILE = 1 << 26
-"""Most pixels of a tile, which is decoded whole for each part of it that is read."""
-FINEST, COARSEST = 0.01, 100.0
-"""Micrometres of a pixel, beyond which no microscope sees."""
-SQUARE = 0.02
-"""How much of their length the sides of a pixel may differ by."""
 DAMAGED = "copy the slide anew; `tcc slide run --skip-damaged` leaves out the patches there"
 SMALLEST = 64
 """Pixels of a side below which a damaged square is not looked at in parts."""
@@ -193,16 +187,20 @@ def _open(path: Path, mpp: float | None) -> Slide:
     try:
         if library.OpenSlide.detect_format(str(path)) is None:
             return _plain(path, mpp)
-        _check_depth(path)
+        slide_properties.check_depth(path)
         source = _OpenSlideFile(path, library)
     except (library.OpenSlideError, OSError) as error:
         label = str(error)[:200]
         raise fail("E1300", "this slide cannot be read", where, label=label) from None
     file = source.file
-    _check_tiles(path, source)
+    try:
+        slide_properties.check_tiles(path, file.properties, file.level_count)
+    except UserError:
+        source.close()
+        raise
     sizes = zip(file.level_dimensions, file.level_downsamples, strict=True)
     levels = tuple(SlideLevel(width, height, float(scale)) for (width, height), scale in sizes)
-    found = mpp or _mpp(file.properties)
+    found = mpp or slide_properties.mpp(file.properties)
     return Slide(path, levels, found, source)
 
 
@@ -213,44 +211,6 @@ def _plain(path: Path, mpp: float | None) -> Slide:
     pixels = images.read(path)
     height, width, _ = pixels.shape
     return Slide(path, (SlideLevel(width, height, 1.0),), mpp, _PlainImage(pixels))
-
-
-def _check_depth(path: Path) -> None:
-    """Refuse samples of more than 8 bits, of which OpenSlide keeps some without a word."""
-    library: Any = import_module("tifffile")
-    depth: Any = 8
-    with suppress(Exception), library.TiffFile(path) as file:  # most formats are no TIFF
-        depth = file.pages[0].bitspersample
-    if depth != 8:
-        message = f"the slide's samples have {depth} bits, and networks see 8"
-        help = "convert it to 8 bits, choosing which values are black and white"
-        raise fail("E1303", message, whole_file(str(path)), help=help)
-
-
-def _check_tiles(path: Path, source: "_OpenSlideFile") -> None:
-    """Refuse tiles that memory has to be found for before anything is known of their contents."""
-    found = source.file.properties
-    for level in range(source.file.level_count):
-        sides = [found.get(f"openslide.level[{level}].tile-{side}") for side in ("width", "height")]
-        pixels = math.prod(int(side) for side in sides if side)
-        if pixels > MAX_TILE:
-            source.close()
-            message = f"a tile of this slide has {pixels:,} pixels, at most {MAX_TILE:,} are read"
-            help = "write it anew with tiles of, say, 512 x 512 pixels"
-            raise fail("E1304", message, whole_file(str(path)), help=help)
-
-
-def _mpp(properties: Any) -> float | None:
-    """Return what a file says of its resolution; None where it is nothing that can be meant."""
-    found = []
-    for name in ("openslide.mpp-x", "openslide.mpp-y"):
-        with suppress(KeyError, ValueError):
-            found.append(float(properties[name]))
-    if len(found) < 2 or not all(map(math.isfinite, found)):
-        return None
-    if min(found) < FINEST or max(found) > COARSEST or max(found) > min(found) * (1 + SQUARE):
-        return None
-    return sum(found) / 2
 
 
 def is_damage(error: UserError) -> bool:

@@ -4,6 +4,7 @@ It lies in a hidden folder beside the results. The result itself holds no times,
 same wherever it was made; whether a slide's file is the one that it was made of is told by them.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -18,8 +19,17 @@ from tcc.compiler.version import __version__
 
 HIDDEN = ".tcc-slides"
 RECORD = "finished.json"
+LONGEST = 230
+"""Bytes of a result's name: file systems take 255, and while it is written it has a longer one."""
 MOST = 1 << 24
 """Bytes of a record, and of a summary, that are read."""
+
+
+def check_name(place: Path) -> None:
+    """Refuse a name that leaves no room for what it is called while it is written (E0603)."""
+    if len(os.fsencode(place.name)) > LONGEST:
+        error = OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        raise atomic_files.explain(error, place, "write this")
 
 
 def folder(place: Path) -> Path:

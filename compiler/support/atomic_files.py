@@ -22,8 +22,6 @@ from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 Ours = Callable[[Path], str | None]
 """Says why an existing path may not be replaced; None lets it be."""
 
-LONGEST = 255 - len("..tcc-new-01234567")
-"""Most bytes of a folder's name that leave room for what it is called while it grows."""
 PATIENCE = 30.0
 """Seconds to wait for another process that is replacing a folder beside ours."""
 
@@ -87,13 +85,10 @@ def check_folder(path: Path, ours: Ours) -> None:
     """Refuse a folder that exists and may not be replaced, once nobody is replacing it.
 
     Raises:
-        UserError: E0602, saying why, or the folder around it cannot be looked at, or its name is
-            too long to be written (E0603).
+        UserError: E0602, saying why, or the folder around it cannot be looked at.
     """
     with _explained(path):
         target = Path(os.path.realpath(path))
-        if len(os.fsencode(target.name)) > LONGEST:
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         if not target.parent.is_dir():
             return
         with _locked(target.parent):
