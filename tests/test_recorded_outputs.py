@@ -67,6 +67,7 @@ def test_reference_and_artifacts_that_change_together(small, known):
         "small int8-i8 reference",
         "small int8 onnxruntime",
         "small int8-i8 onnxruntime",
+        "small int8-u8u8 onnxruntime",
     ]
     assert all("`conv_3` gives" in line for line in found)
 
@@ -78,7 +79,25 @@ def test_floats_that_change(small, known):
     assert [line.partition(":")[0] for line in found] == [
         "small fp32 reference",
         "small fp32 onnxruntime",
+        "small fp16 onnxruntime",
     ]
+
+
+def test_integers_between_floats_that_change(small, known, monkeypatch):
+    """What is held against the reference itself, which the record holds."""
+    right = OnnxRuntime.infer
+
+    def off(self, target, folder, source, tensors):
+        return [
+            {k: v + 1 for k, v in one.items()}
+            for one in right(self, target, folder, source, tensors)
+        ]
+
+    monkeypatch.setattr(OnnxRuntime, "infer", off)
+    found = list(changes(small, known, ["onnxruntime"]))
+    assert {line.partition(":")[0] for line in found} >= {
+        "small int8-qdq onnxruntime", "small dynamic onnxruntime",
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -95,14 +114,14 @@ def shown(monkeypatch):
 def test_a_target_that_changes_alone(small, known, shown):
     shown(lambda found: {**found, "max_pool": found["max_pool"] ^ 1})
     found = list(changes(small, known, ["onnxruntime"]))
-    assert len(found) == 2
+    assert len(found) == 3
     assert all("onnxruntime: `max_pool` gives" in line for line in found)
 
 
 def test_a_target_that_shows_nothing(small, known, shown):
     shown(lambda found: {})
     found = list(changes(small, known, ["onnxruntime"]))
-    assert [line.partition(": ")[2] for line in found] == ["none of its layers is shown"] * 2
+    assert [line.partition(": ")[2] for line in found] == ["none of its layers is shown"] * 3
 
 
 @pytest.mark.parametrize("part", ["layers", "outputs"])

@@ -5,11 +5,12 @@
     python tools/recorded_outputs.py --networks small --record "QAdd rounds to even"
 
 Goldens of bundles are made anew by each build, so that a change of the reference and the targets
-together passes them; it does not pass these. Of each layer of the integer program a hash and its
+together passes them; it does not pass these. Each target is held at each of its precisions.
+Of each layer of the integer program a hash and its
 first levels are recorded, so that the first that changes is named. Integers are compared by bytes,
 and so is fp32 under qemu-arm; other floats, which depend on the processor, within the tolerance of
-their targets. Scales are fixed ones, or of a calibration in the zoo: none depends on a float that
-a processor computed. Exit 1: something changed. `--record` wants the reason, and keeps it.
+their precisions. Scales are fixed ones, or of a calibration in the zoo: none depends on a float
+that a processor computed. Exit 1: something changed. `--record` wants the reason, and keeps it.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import numpy as np
 
 import tcc
 from tcc.compiler import passes
-from tcc.compiler.bundle import goldens, layer_agreement, replay, tolerance
+from tcc.compiler.bundle import agreement, goldens, layer_agreement, replay, tolerance
 from tcc.compiler.cli import devices
 from tcc.compiler.driver import pipeline
 from tcc.compiler.ir.device import Device
@@ -47,7 +48,6 @@ NETWORKS = {"small": str(FOLDER / "small.yaml"), "ddsnet-blood": "ddsnet-blood"}
 REACH = 3.0
 """The magnitude that each value of a network with random weights is taken to reach."""
 SHOWN = 4
-PRECISIONS = ("int8", "int8-i8", "fp32")
 BYTES = "arm-a7"
 """The target whose floats are compared by bytes: qemu computes them the same on all processors."""
 Record = dict[str, Any]
@@ -132,9 +132,8 @@ def changes(found: RecordedNetwork, known: Record, targets: Sequence[str]) -> It
     yield from _far(floats, now["fp32"]["outputs"], allowed, f"{found.name} fp32 reference")
     for name in targets:
         device = devices.find(name, whole_file(name))
-        for word in PRECISIONS:
-            if precision_of := device.target.precision(word):
-                yield from _artifact(found, known, device, precision_of)
+        for precision_of in device.target.precisions:
+            yield from _artifact(found, known, device, precision_of)
 
 
 def _artifact(
@@ -152,20 +151,34 @@ def _artifact(
             plain = {
                 one: [[float(x) for x in y.reshape(-1)] for y in v] for one, v in given.items()
             }
-            allowed = tolerance.FLOAT.relative
+            allowed = tolerance.allowed(precision).relative
             yield from _far(known["fp32"]["outputs"], plain, allowed, where)
-            if device.name == BYTES:
+            if device.name == BYTES and precision == FP32:
                 bits = {one: _kept(values) for one, values in given.items()}
                 own = known["fp32"].get(BYTES, {})
                 yield from _first({"outputs": own}, bits, where)
                 if own.keys() != bits.keys():
                     yield f"{where}: its bytes are not recorded"
             return
+        if not precision.exact:
+            # Held against the reference itself, which is held against what is recorded.
+            yield from _simulated(start, given, tolerance.allowed(precision).relative, where)
+            return
         # What tflite calls int8 has 8-bit ends: the program decides, not the word.
         right = known["int8" if precision.real_ends else "int8-i8"]
         shown = _levels(device, start, folder, source)
         bits = {one: _kept(values) for one, values in given.items()}
         yield from _first(right, {**shown, **bits}, where)
+
+
+def _simulated(
+    program: Model, given: Mapping[str, list[Any]], allowed: float, where: str
+) -> Iterator[str]:
+    values = _values(program)
+    for one in program.graph.outputs:
+        right = [each[one.value].reshape(-1).tolist() for each in values]
+        found = [each.reshape(-1).tolist() for each in given[one.name]]
+        yield from _far({one.name: right}, {one.name: found}, allowed, where)
 
 
 def _write(device: Device, start: Model, precision: Precision, folder: Path) -> None:
@@ -218,7 +231,7 @@ def _far(known: Record, found: Record, allowed: float, where: str) -> Iterator[s
     for name, was in known.items():
         right, now = (np.array(one[name], np.float32) for one in (known, found))
         _, largest = replay.apart(right.reshape(-1), now.reshape(-1))
-        if not largest <= allowed * max(1.0, float(np.abs(right).max())):
+        if not agreement.relative(largest, float(np.abs(right).max()), allowed) <= allowed:
             yield f"{where}: `{name}` is off by {largest:.1e}, and gave {was[0][:SHOWN]}"
 
 

@@ -42,8 +42,9 @@ BUILDS = (
     ("tflite", "fp32", 2),
     ("tflite", "dynamic", 1),
     ("host", "fp32", 3),
+    ("web", "fp32", 0),
 )
-"""What is edited, and how often of a dozen times."""
+"""What is edited, and how often of a dozen times; a page is only built, and killed (`kills`)."""
 CALIBRATED = {"int8": ("--data", str(samples_folder()), "--min-cosine", "0")}
 """What a build takes besides at a precision."""
 ALLOWED = {"fp32": 1e-4, "dynamic": 0.1, "fp16": 0.01}

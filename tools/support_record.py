@@ -1,0 +1,88 @@
+"""What `docs/support.jsonl` holds: each network of the zoo, target and precision, a line each.
+
+The targets say themselves what they are built at, and the zoo what networks there are: neither is
+listed here again.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tcc.compiler.cli import devices
+from tcc.compiler.frontend.spec import Spec, load
+from tcc.compiler.ir.device import Plan
+from tcc.compiler.support import json_records
+from tcc.compiler.zoo import shipped, trained
+
+RECORD = Path(__file__).resolve().parents[1] / "docs" / "support.jsonl"
+Key = tuple[str, str, str]
+
+
+def _left_out(value: Any) -> Any:
+    """Return a field that is written only where it has another value."""
+    return field(default=value, metadata={"default": value})
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A network on a target at a precision: what of it is refused, or what is built.
+
+    `bytes` are those of the target's own files, None where nobody has built them yet. `goldens` are
+    those that they were run on, none where nothing runs them here: `differing` of `values` have
+    other bits than the reference's, by at most `difference` of the largest one, and `allowed` is
+    so much. `cosine` is that of the integers' outputs with the floats', over images.
+    """
+
+    network: str
+    target: str
+    precision: str
+    refused: tuple[str, ...] = _left_out(())
+    bytes: int | None = _left_out(None)
+    goldens: int = _left_out(0)
+    values: int = _left_out(0)
+    differing: int = _left_out(0)
+    difference: float = _left_out(0.0)
+    allowed: float = _left_out(0.0)
+    cosine: float | None = _left_out(None)
+
+    @property
+    def key(self) -> Key:
+        """What it is about."""
+        return (self.network, self.target, self.precision)
+
+
+def plans() -> tuple[Plan, ...]:
+    """Return every target at every precision that it is built at."""
+    return tuple(Plan(one, kind) for one in devices.every() for kind in one.target.precisions)
+
+
+@cache
+def networks() -> Mapping[str, Spec]:
+    """Return every network of the zoo, the trained ones after their specs."""
+    found = {}
+    for name, path in shipped.specs().items():
+        found[name] = load(path)
+        found |= {own: trained.networks()[own].load() for own in trained.of_spec(path)}
+    return found
+
+
+def wanted() -> list[Key]:
+    """Return what there is to say something of, in order."""
+    return [(name, p.device.name, p.precision.name) for name in networks() for p in plans()]
+
+
+def read() -> dict[Key, Cell]:
+    """Return the record."""
+    lines = RECORD.read_text().splitlines() if RECORD.exists() else []
+    cells = (json_records.decode(Cell, json.loads(line)) for line in lines)
+    return {cell.key: cell for cell in cells}
+
+
+def text(cells: Iterable[Cell]) -> str:
+    """Return the record as its file has it; what there is no more is left out."""
+    by_key = {cell.key: cell for cell in cells}
+    known = (by_key[key] for key in wanted() if key in by_key)
+    return "".join(json.dumps(json_records.encode(cell)) + "\n" for cell in known)
