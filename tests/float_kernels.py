@@ -20,6 +20,9 @@ from tcc.compiler.ops import Conv, Op
 from tcc.compiler.reference import float_program
 
 A7 = next(m for m in MACHINES if m.target.name == "arm-a7")
+A53 = next(m for m in MACHINES if m.target.name == "arm-a53")
+BOTH = (A7, pytest.param(A53, marks=pytest.mark.slow))
+"""A processor of each word length; all 64-bit ones have the same kernels of floats."""
 
 
 def followed(op: Conv, shape: tuple[int, int, int], after: Op) -> Model:

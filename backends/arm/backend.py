@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tcc.backends.arm.imports import without
 from tcc.backends.arm.machine import MACHINES, PROGRAM, Machine, machine
 from tcc.backends.arm.precisions import FP32_DIRECT, INT8_COUNTED
-from tcc.compiler.ir.graph import Graph, Input, Model, Pass
+from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Target
@@ -81,6 +81,24 @@ class Arm:
 
         processor = replace(machine(target), direct=precision is FP32_DIRECT)
         return emit(processor, model, progress, counted=precision is INT8_COUNTED)
+
+    def plain(self, precision: Precision) -> Precision | None:
+        """Return the precision without Winograd's method."""
+        return FP32_DIRECT if precision is FP32 else None
+
+    def approximate_layers(self, target: Target, model: Model) -> tuple[Node, ...]:
+        """Return the convolutions by Winograd's method."""
+        from tcc.backends.arm.schedule import winograd_rounding
+
+        return winograd_rounding.layers(model, machine(target))
+
+    def approximate_outputs(
+        self, target: Target, model: Model, tensor: "np.ndarray"
+    ) -> "Mapping[str, np.ndarray]":
+        """Return the outputs with these."""
+        from tcc.backends.arm.schedule import winograd_rounding
+
+        return winograd_rounding.outputs(model, machine(target), tensor)
 
     def code(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the runner program: libraries and sources are for others to build with."""

@@ -95,7 +95,7 @@ def _cortex_a7() -> Machine:
 
 def _aarch64(name: str, title: str, cpu: str) -> Machine:
     return Machine(
-        target=_target(name, title),
+        target=_target(name, title, WITH_DIRECT),
         llvm={"mtriple": "aarch64-linux-gnu", "mcpu": cpu, "mattr": ["+neon"]},
         arch="aarch64",
         abi="",

@@ -17,7 +17,7 @@ from tcc.compiler.bundle import (
 from tcc.compiler.bundle.bundle_folder import BundleContents
 from tcc.compiler.data import weights
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.driver import build_plan, remarks
+from tcc.compiler.driver import build_plan, fast_methods, remarks
 from tcc.compiler.driver.build_plan import Int8Program, Int8Programs, Lower
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import printer
@@ -155,8 +155,10 @@ def build(
         contract = lean if kind.integer else model.graph
         said = remarks.of_plan(plan, start.graph, own.program.graph if own else None)
         about = own.calibrated if own else None
+        built, slower = fast_methods.kept(spec, plan, start)
+        said += slower
         job = BundleJob(spec, given, kind, contract, about, golden, files, said, images)
-        yield _packed(job, device, _made(plan, start, own, spec.name, progress))
+        yield _packed(job, device, _made(built, start, own, spec.name, progress))
 
 
 def ready(spec: Spec, given: WeightSource, lower: Lower = passes.run) -> Model:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tcc.compiler.ir.approximator import Approximator
 from tcc.compiler.ir.backend import (
     Adviser,
     Backend,
@@ -116,6 +117,11 @@ class Device:
         if isinstance(self.backend, Adviser):
             return self.backend.remarks(self.target, graph)
         return ()
+
+    @property
+    def approximator(self) -> Approximator | None:
+        """The backend, if some of its float kernels round in more steps than sums do."""
+        return self.backend if isinstance(self.backend, Approximator) else None
 
     def emit(self, model: "Model", precision: Precision, progress: "Progress") -> Artifact:
         """Return the target's files; at an integer precision the model is the integer program."""

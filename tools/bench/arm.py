@@ -36,6 +36,7 @@ from tcc.compiler.zoo import shipped
 
 GUESTS = Path(__file__).parent / "arm_guests"
 NETWORKS = ("ddsnet", "fastnet", "squeezenet", "resnet18", "mobilenet_v2", "shufflenet_v2")
+PEERS = ("ncnn", "tflite")
 AGREES = 1e-3
 """How far outputs of ours and of ncnn may be apart, of their largest, to be of one network."""
 
@@ -47,6 +48,7 @@ def main() -> None:
     table = commands.add_parser("table")
     table.add_argument("--spec", nargs="+", default=NETWORKS)
     table.add_argument("--target", choices=sorted(BY_NAME.keys() - {"host"}), default="arm-a7")
+    table.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="all")
     table.add_argument("--images", type=Path, default=Path("zoo/samples"))
     published = commands.add_parser("validate")
     published.add_argument("params", type=Path)
@@ -59,16 +61,16 @@ def main() -> None:
     if given.command == "validate":
         validate(peers, given.params)
     else:
-        _table(peers, given.spec, given.images)
+        _table(peers, given.spec, given.images, given.peers)
 
 
-def _table(peers: Peers, specs: Sequence[str], images: Path) -> None:
+def _table(peers: Peers, specs: Sequence[str], images: Path, beside: Sequence[str]) -> None:
     counted = "M instructions" + " / M modelled cycles" * peers.machine.modelled
     print(f"{counted}: network alone; with what comes before and after")
     for spec in specs:
         print(f"\n{spec}", flush=True)
         ours: dict[str, CountedRun] = {}
-        for name, run in BenchedNetwork(peers, spec, images).counted():
+        for name, run in BenchedNetwork(peers, spec, images, beside).counted():
             own = ours.setdefault(name.split()[-1], run)  # it comes first
             shown = f"{_shown(run.network)}  {_shown(run.total)}  {_ratio(own, run)}"
             print(f"  {name:12} {shown}", flush=True)
@@ -94,6 +96,7 @@ class BenchedNetwork:
     peers: Peers
     spec: str
     images: Path
+    beside: Sequence[str]
 
     def counted(self) -> Iterator[tuple[str, CountedRun]]:
         """Yield what each form costs, ours before the peers' of the same numbers."""
@@ -108,22 +111,30 @@ class BenchedNetwork:
         for form in ("fp32", "int8"):
             ours, outputs = self._ours(form, source, pixels)
             yield f"tcc {form}", ours
-            param = self.peers.folder / f"{Path(self.spec).stem}-{form}.param"
-            text, data = ncnn_file.files(model, integers=form == "int8")
-            param.write_text(text)
-            param.with_suffix(".bin").write_bytes(data)
-            run, said = self.peers.count(
-                GUESTS / "ncnn_guest.py", param, param.with_suffix(".bin"), *words, "fp32",
-                *_statistics(source),
-            )  # fmt: skip
-            if form == "fp32":
-                _same_network(outputs, said)
-            yield f"ncnn {form}", run
-            file = self._bundle("tflite", form) / "model/model.tflite"
-            run, _ = self.peers.count(
-                GUESTS / "tflite_guest.py", file, *words, *_statistics(source)
-            )
-            yield f"TFLite {form}", run
+            if "ncnn" in self.beside:
+                yield f"ncnn {form}", self._ncnn(form, model, words, outputs)
+            if "tflite" in self.beside:
+                file = self._bundle("tflite", form) / "model/model.tflite"
+                run, _ = self.peers.count(
+                    GUESTS / "tflite_guest.py", file, *words, *_statistics(source)
+                )
+                yield f"TFLite {form}", run
+
+    def _ncnn(
+        self, form: str, model: Model, words: Sequence[object], ours: "np.ndarray"
+    ) -> CountedRun:
+        param = self.peers.folder / f"{Path(self.spec).stem}-{form}.param"
+        text, data = ncnn_file.files(model, integers=form == "int8")
+        param.write_text(text)
+        param.with_suffix(".bin").write_bytes(data)
+        (source,) = model.graph.inputs
+        run, said = self.peers.count(
+            GUESTS / "ncnn_guest.py", param, param.with_suffix(".bin"), *words, "fp32",
+            *_statistics(source),
+        )  # fmt: skip
+        if form == "fp32":
+            _same_network(ours, said)
+        return run
 
     def _bundle(self, target: str, form: str) -> Path:
         """Return a bundle, built if it is not there."""

@@ -13,9 +13,23 @@ from tcc.backends.arm.micro.winograd import LevelWinograd, WideWinograd, Winogra
 DEPTHWISE = Depthwise("depthwise")
 VECTOR = Vector("vector")
 NEON = Matrix("matrix_neon", filters=4, lane=2)
-SMULL = Matrix("matrix_smull", filters=8, lane=2)
+SMULL = Matrix("matrix_smull", filters=4, lane=4)
 SDOT = Matrix("matrix_sdot", filters=8, lane=4)
 FLOAT_NEON = FloatMatrix("float_neon", filters=6, pixels=8, cut=2)
+FLOAT_FMLA = FloatMatrix("float_fmla", filters=8)
+FLOAT_DEPTHWISE_FMLA = FloatDepthwise("float_depthwise_fmla")
+WINOGRAD_FMLA = Winograd(
+    "winograd_fmla", filters=4, product=0.35, direct=0.31, pixels=150, outputs=100, weights=40
+)
+LEVEL_WINOGRAD_SMLAL = LevelWinograd(
+    "winograd_levels_smlal",
+    filters=4,
+    product=0.35,
+    direct=0.37,
+    pixels=40,
+    outputs=80,
+    weights=20,
+)
 X86 = Matrix("matrix_x86", filters=8, lane=4, pixels=32, unsigned=True)
 FLOAT_DEPTHWISE = FloatDepthwise("float_depthwise_neon", lanes=8)
 DEPTHWISE_X86 = Depthwise("depthwise_x86", beyond=17)
@@ -37,6 +51,7 @@ LEVEL_WINOGRAD_NEON = LevelWinograd(
     weights=40,
 )
 
+FLOATS_64 = (WINOGRAD_FMLA, FLOAT_DEPTHWISE_FMLA, FLOAT_FMLA)
 CORES: dict[str, tuple[MicroKernel, ...]] = {
     "cortex_a7": (
         DEPTHWISE,
@@ -47,10 +62,10 @@ CORES: dict[str, tuple[MicroKernel, ...]] = {
         FLOAT_DEPTHWISE,
         FLOAT_NEON,
     ),
-    "cortex_a53": (DEPTHWISE, VECTOR, SMULL),
-    "cortex_a72": (DEPTHWISE, VECTOR, SMULL),
-    "cortex_a76": (DEPTHWISE, VECTOR, SDOT),
-    "generic": (DEPTHWISE, VECTOR, SMULL),
+    "cortex_a53": (DEPTHWISE, VECTOR, LEVEL_WINOGRAD_SMLAL, SMULL, *FLOATS_64),
+    "cortex_a72": (DEPTHWISE, VECTOR, LEVEL_WINOGRAD_SMLAL, SMULL, *FLOATS_64),
+    "cortex_a76": (DEPTHWISE, VECTOR, SDOT, *FLOATS_64),
+    "generic": (DEPTHWISE, VECTOR, LEVEL_WINOGRAD_SMLAL, SMULL, *FLOATS_64),
     "x86_64_v2": (DEPTHWISE_X86, VECTOR, X86, WINOGRAD_X86, FLOAT_DEPTHWISE_X86, FLOAT_X86),
 }
 """By the names that zig gives processors; `generic` is any 64-bit ARM."""

@@ -27,7 +27,7 @@ typedef struct {
 } float_block;
 
 /* Some vectors of pixels of a whole block; `vectors` is a constant of each call. */
-static inline void float_sums(const float_block *b, float *y, ptrdiff_t plane, int vectors)
+ALWAYS_INLINE void float_sums(const float_block *b, float *y, ptrdiff_t plane, int vectors)
 {
     float32x4_t sums[FILTERS][3];
     UNROLL

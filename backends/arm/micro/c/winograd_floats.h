@@ -119,7 +119,7 @@ int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int
 #define ADD_POINT add_point
 
 /* Some vectors of tiles of one point; `vectors` is a constant of each call. */
-static inline void add_products(const float *pixels, int pitch, const float *weights, int channels,
+ALWAYS_INLINE void add_products(const float *pixels, int pitch, const float *weights, int channels,
                                 int begins, float *to, int plane, int vectors)
 {
     four sums[FILTERS][3];

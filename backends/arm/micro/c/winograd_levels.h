@@ -169,7 +169,7 @@ static inline void transform_taps(const int8_t *weights, int16_t *to)
 /* ---- products */
 
 /* Some vectors of tiles of one point; `vectors` is a constant of each call. Channels are whole fours. */
-static inline void add_products(const int16_t *pixels, int pitch, const int16_t *weights,
+ALWAYS_INLINE void add_products(const int16_t *pixels, int pitch, const int16_t *weights,
                                 int channels, int begins, int32_t *to, int plane, int vectors)
 {
     enum { next = AREA * FILTERS };

@@ -8,7 +8,7 @@ import host_forms
 import numpy as np
 import pytest
 from arm_graphs import followed_model
-from float_kernels import A7, FloatKernels, followed, given
+from float_kernels import A7, BOTH, FloatKernels, followed, given
 from nets import Steps
 from op_cases import trained
 
@@ -40,16 +40,20 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> FloatKernels:
+@pytest.fixture(scope="module", params=BOTH, ids=lambda machine: machine.target.name)
+def kernels(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> FloatKernels:
     """The kernel for maps of any size, by several threads."""
+    core = request.param.cpu
     with pytest.MonkeyPatch.context() as patch:
         records = (
-            replace(r, columns=1) if isinstance(r, FloatDepthwise) else r for r in CORES[A7.cpu]
+            replace(r, columns=1) if isinstance(r, FloatDepthwise) else r for r in CORES[core]
         )
-        patch.setitem(CORES, A7.cpu, tuple(records))
+        patch.setitem(CORES, core, tuple(records))
         patch.setattr(loops, "PARALLEL", 1)
-        return float_kernels.built(CONVOLUTIONS, tmp_path_factory.mktemp("planes"))
+        folder = tmp_path_factory.mktemp("planes")
+        return float_kernels.built(CONVOLUTIONS, folder, request.param)
 
 
 def depthwise(plan: Program) -> list[MicroFloatDepthwise]:

@@ -9,7 +9,7 @@ import host_forms
 import numpy as np
 import pytest
 from arm_graphs import followed_model
-from float_kernels import A7, FloatKernels, followed, given
+from float_kernels import A7, BOTH, FloatKernels, followed, given
 from nets import Steps
 
 from tcc.backends.arm.kernels import micro_float
@@ -36,12 +36,15 @@ SMALL = {"MAX_FLOAT_PANELS": 1200, "NEAR": 300, "FAR": 600, "STREAMED": 2}
 """Limits under which taps, tiles and filters are all cut into parts."""
 
 
-@pytest.fixture(scope="module")
-def products(tmp_path_factory: pytest.TempPathFactory) -> FloatKernels:
+@pytest.fixture(scope="module", params=BOTH, ids=lambda machine: machine.target.name)
+def products(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> FloatKernels:
     """The kernel wherever it can be: where another would save cycles, too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(float_choice, "LEAST_SAVED", math.inf)
-        return float_kernels.built(CONVOLUTIONS, tmp_path_factory.mktemp("products"))
+        folder = tmp_path_factory.mktemp("products")
+        return float_kernels.built(CONVOLUTIONS, folder, request.param)
 
 
 @pytest.fixture(scope="module")

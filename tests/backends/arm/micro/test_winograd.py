@@ -10,7 +10,7 @@ import host_forms
 import numpy as np
 import pytest
 from arm_graphs import followed_model
-from float_kernels import A7, FloatKernels, followed, given
+from float_kernels import A7, BOTH, FloatKernels, followed, given
 from host_forms import HOST
 from nets import Steps
 from op_cases import trained
@@ -52,10 +52,12 @@ def built(folder: Path, machine: Machine) -> FloatKernels:
         return float_kernels.built(CONVOLUTIONS, folder, machine)
 
 
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> FloatKernels:
-    """The kernels of a Cortex-A7."""
-    return built(tmp_path_factory.mktemp("tiles"), A7)
+@pytest.fixture(scope="module", params=BOTH, ids=lambda machine: machine.target.name)
+def kernels(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> FloatKernels:
+    """The kernels of a processor of ARM."""
+    return built(tmp_path_factory.mktemp("tiles"), request.param)
 
 
 def winograds(plan: Program) -> list[MicroWinograd]:
@@ -122,11 +124,13 @@ def test_other_windows_are_left_to_other_kernels(op: Conv) -> None:
     assert not chosen(op, (32, 28, 28))
 
 
-def test_it_is_switched_off_and_stays_on_its_core() -> None:
-    assert not chosen(PAYING, (32, 28, 28), replace(A7, direct=True))
-    others = [m for m in MACHINES if not any(isinstance(r, Winograd) for r in CORES[m.cpu])]
-    assert others
-    assert not any(chosen(PAYING, (32, 28, 28), machine) for machine in others)
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)
+def test_it_is_switched_off_where_a_core_has_it(machine: Machine) -> None:
+    known = any(isinstance(kernel, Winograd) for kernel in CORES[machine.cpu])
+    assert chosen(PAYING, (32, 28, 28), machine) == known
+    assert not chosen(PAYING, (32, 28, 28), replace(machine, direct=True))
+    offered = "fp32-direct" in {one.name for one in machine.target.precisions}
+    assert offered == known
 
 
 def test_memory_is_bounded() -> None:

@@ -1,0 +1,144 @@
+"""What a network gives whose convolutions run by Winograd's method, without its program.
+
+Tiles, points and float32 are those of `micro/c/winograd_floats.h`; the order of sums is numpy's.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tcc.backends.arm.machine import Machine
+from tcc.backends.arm.micro.winograd import TILE_SIDE
+from tcc.backends.arm.schedule import float_choice
+from tcc.backends.arm.schedule.partition import partition
+from tcc.backends.arm.schedule.site import Site
+from tcc.compiler import ops
+from tcc.compiler.ir.graph import Model, Node
+from tcc.compiler.reference import float_program
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+
+def _floats(*rows: "tuple[float, ...] | Floats") -> "Floats":
+    return np.array(rows, np.float32)
+
+
+_E = np.eye(7)
+_P = [4 * _E[k] - 5 * _E[k + 2] + _E[k + 4] for k in range(3)]
+_U = [_E[k + 1] * -4 + _E[k + 3] for k in range(3)]
+_V = [_E[k + 3] - _E[k + 1] for k in range(3)]
+PIXELS = {
+    3: _floats(
+        (1, 0, -5 / 4, 0, 1 / 4, 0),
+        (0, 2 / 3, 2 / 3, -1 / 6, -1 / 6, 0),
+        (0, -2 / 3, 2 / 3, 1 / 6, -1 / 6, 0),
+        (0, -1 / 12, -1 / 24, 1 / 12, 1 / 24, 0),
+        (0, 1 / 12, -1 / 24, -1 / 12, 1 / 24, 0),
+        (0, 4, 0, -5, 0, 1),
+    ),
+    4: _floats(
+        _P[1] - _P[0] / 2,
+        _U[2] + _U[1] / 2 - _U[0] / 2,
+        _U[2] - 1.5 * _U[1] + _U[0] / 2,
+        _V[2] - _V[0] + 1.5 * _V[1],
+        _V[2] + _V[0] - 2.5 * _V[1],
+        _P[1],
+        _P[2] - _P[1] / 2,
+    ),
+}
+"""What becomes points of pixels, by the taps of a side."""
+TAPS = {
+    3: _floats((1, 0, 0), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4), (0, 0, 1)),
+    4: _floats(
+        (-1 / 2, 0, 0, 0),
+        (-1 / 3, -1 / 3, -1 / 3, -1 / 3),
+        (1 / 9, -1 / 9, 1 / 9, -1 / 9),
+        (1 / 36, 2 / 36, 4 / 36, 8 / 36),
+        (-1 / 60, 2 / 60, -4 / 60, 8 / 60),
+        (32 / 45, 16 / 45, 8 / 45, 4 / 45),
+        (0, 0, 0, 1),
+    ),
+}
+"""And of a filter's taps."""
+OUTPUTS = {
+    3: _floats((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
+    4: _floats(
+        (1, 1, 1, 1, 1, 1, 0),
+        (0, 1, -1, 2, -2, 1 / 2, 0),
+        (0, 1, 1, 4, 4, 1 / 4, 0),
+        (0, 1, -1, 8, -8, 1 / 8, 1),
+    ),
+}
+"""And what becomes outputs of their products."""
+
+
+def layers(model: Model, machine: Machine) -> tuple[Node, ...]:
+    """Return the convolutions that a machine computes so."""
+    graph, weights = model.graph, model.weights
+    sites = (Site(graph, weights, machine, group) for group in partition(graph))
+    found = (
+        site.group.anchor
+        for site in sites
+        if isinstance(site.group.anchor.op, ops.Conv)
+        and float_choice.winograd(site.group.anchor.op, site)
+    )
+    return tuple(found)
+
+
+def outputs(model: Model, machine: Machine, tensor: "Floats") -> "Mapping[str, Floats]":
+    """Return the outputs of an input tensor, by name, both without a batch axis."""
+    graph, weights = model.graph, model.weights
+    fast = {node.name for node in layers(model, machine)}
+    values = {source.name: tensor[None] for source in graph.inputs}
+    for node in graph.nodes:
+        if node.name in fast and isinstance(node.op, ops.Conv):
+            held = [weights[name] for name in node.params]
+            values[node.name] = convolution(node.op, values[node.inputs[0]][0], *held)[None]
+        else:
+            values[node.name] = float_program.evaluate_node(graph, node, weights, values)
+    return {output.name: values[output.value][0] for output in graph.outputs}
+
+
+def convolution(
+    op: ops.Conv, x: "Floats", weight: "Floats", bias: "NDArray[Any] | float" = 0.0
+) -> "Floats":
+    """Return what a convolution gives of a map (channels, height, width), tile by tile."""
+    step = op.stride[0]
+    taps = -(-op.kernel[0] // step)
+    top, left, bottom, right = op.pads
+    height, width = (
+        (n + before + behind - kernel) // step + 1
+        for n, before, behind, kernel in zip(
+            x.shape[1:], (top, left), (bottom, right), op.kernel, strict=True
+        )
+    )
+    tiles = -(-height // TILE_SIDE), -(-width // TILE_SIDE)
+    pixels = _phases(x, (top, left), tuple((n * TILE_SIDE + taps - 1) * step for n in tiles), step)
+    filters = _phases(weight, (0, 0), (taps * step, taps * step), step)
+    side = taps + TILE_SIDE - 1
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (side, side), (1, 2))
+    tiled = windows[:, ::TILE_SIDE, ::TILE_SIDE].reshape(len(pixels), -1, side, side)
+    points = (PIXELS[taps] @ tiled @ PIXELS[taps].T).transpose(2, 3, 0, 1)
+    transformed = (TAPS[taps] @ filters @ TAPS[taps].T).transpose(2, 3, 0, 1)
+    products = (transformed @ points).transpose(2, 3, 0, 1)
+    found = OUTPUTS[taps] @ products @ OUTPUTS[taps].T
+    whole = found.reshape(len(weight), *tiles, TILE_SIDE, TILE_SIDE).transpose(0, 1, 3, 2, 4)
+    rows = whole.reshape(len(weight), tiles[0] * TILE_SIDE, tiles[1] * TILE_SIDE)
+    result: Floats = rows[:, :height, :width] + np.reshape(bias, (-1, 1, 1))
+    return result
+
+
+def _phases(x: "Floats", start: tuple[int, int], size: tuple[int, ...], step: int) -> "Floats":
+    """Return maps (..., channels, height, width) moved in by `start` as one map for each phase."""
+    *lead, channels, height, width = x.shape
+    (top, left), (down, across) = start, size
+    moved = np.zeros((*lead, channels, down, across), np.float32)
+    high, wide = min(height, down - top), min(width, across - left)
+    moved[..., top : top + high, left : left + wide] = x[..., :high, :wide]
+    split = moved.reshape(*lead, channels, down // step, step, across // step, step)
+    axes = (*range(len(lead) + 1), *(len(lead) + axis for axis in (2, 4, 1, 3)))
+    return split.transpose(axes).reshape(*lead, -1, down // step, across // step)

@@ -1,0 +1,51 @@
+"""Which instructions a whole program has: dot products of bytes where the core has them alone."""
+
+import struct
+
+import numpy as np
+import pytest
+from nets import Steps
+from op_cases import trained
+from quantised import int8
+
+from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.machine import MACHINES
+from tcc.backends.arm.precisions import INT8
+from tcc.compiler.ops import Conv, Relu
+
+EXECUTABLE = 1
+DOTS = ((0x9F20FC00, 0x0E009400), (0x9F00F400, 0x0F00E000))
+"""Mask and bits of SDOT and UDOT, of vectors and by lane: Arm's manual of Armv8-A, C7.2."""
+
+
+def dot_products(elf: bytes) -> int:
+    """Return how many such instructions a 64-bit ELF file's executable parts hold."""
+    (at,) = struct.unpack_from("<Q", elf, 32)
+    size, count = struct.unpack_from("<HH", elf, 54)
+    found = 0
+    for part in range(count):
+        _, flags, offset = struct.unpack_from("<IIQ", elf, at + part * size)
+        (length,) = struct.unpack_from("<Q", elf, at + part * size + 32)
+        if flags & EXECUTABLE:
+            words = np.frombuffer(elf, "<u4", length // 4, offset)
+            found += sum(int((words & mask == bits).sum()) for mask, bits in DOTS)
+    return found
+
+
+@pytest.mark.slow
+def test_only_cores_that_have_dot_products_get_them() -> None:
+    add = Steps(8, 9, 9)
+    for number in range(2):
+        add(f"conv{number}", Conv(16, (3, 3), padding=1))
+        add(f"relu{number}", Relu())
+    graph = add.graph()
+    model = int8(graph, trained(graph))
+    found = {}
+    for machine in MACHINES:
+        if machine.target.name in {"arm-a53", "arm-a72", "arm-a76"}:
+            files = Arm().emit(machine.target, model, INT8).files
+            programs = [data for data in files.values() if data.startswith(b"\x7fELF")]
+            found[machine.target.name] = [dot_products(data) for data in programs]
+            assert len(programs) > 1
+    assert not any(found["arm-a53"] + found["arm-a72"])
+    assert all(found["arm-a76"])

@@ -1,0 +1,108 @@
+"""Winograd's method and a spec's `accuracy`: what it rounds is foretold, and left out if too much."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from float_kernels import A7, followed, given
+
+from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.machine import MACHINES
+from tcc.backends.arm.precisions import FP32_DIRECT
+from tcc.backends.arm.schedule import winograd_rounding
+from tcc.compiler import passes
+from tcc.compiler.cli import app
+from tcc.compiler.data import weights
+from tcc.compiler.driver import fast_methods
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.device import Device, Plan
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.precision import FP32
+from tcc.compiler.ops import Conv, Relu
+from tcc.compiler.reference import float_program
+
+CONVOLUTIONS = {
+    "3x3": (Conv(9, (3, 3), padding=1), (5, 13, 14)),
+    "stem": (Conv(13, (7, 7), (2, 2), 3), (3, 45, 71)),
+    "even rows": (Conv(4, (8, 8), (2, 2), 3), (2, 30, 31)),
+    "5x6 of stride 2": (Conv(6, (5, 6), (2, 2), (2, 1)), (3, 20, 27)),
+    "4x4": (Conv(8, (4, 4), padding=2, bias=False), (3, 9, 21)),
+    "padding alone": (Conv(3, (3, 3), padding=2), (2, 1, 1)),
+}
+SPEC = """\
+tcc: 1
+name: bounded
+input:
+  image: {shape: [3, 32, 32], preprocess: {resize: {size: [32, 32], mode: stretch}}}
+graph:
+  - conv: {filters: 32, kernel: 3, padding: 1}
+  - relu
+  - conv: {filters: 32, kernel: 3, padding: 1}
+  - relu
+  - global_avg_pool
+  - flatten
+  - linear: {units: 4}
+output:
+  logits: {activation: softmax}
+"""
+TIGHT, WIDE = "accuracy: {max_error: 1e-12}\n", "accuracy: {max_error: 0.001}\n"
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_what_is_foretold_is_the_convolution_but_for_rounding(name: str) -> None:
+    op, shape = CONVOLUTIONS[name]
+    model = followed(op, shape, Relu())
+    x = given(model)
+    node = next(node for node in model.graph.nodes if isinstance(node.op, Conv))
+    held = [model.weights[param] for param in node.params]
+    right = float_program.evaluate_node(model.graph, node, model.weights, {node.inputs[0]: x[None]})
+    found = winograd_rounding.convolution(op, x, *held)
+    largest = np.abs(right).max()
+    assert 0 < np.abs(found - right[0]).max() < 8e-6 * largest
+
+
+def plan(text: str, folder: Path, name: str = "arm-a7") -> tuple[Plan, tuple[str, ...]]:
+    """Return what a spec is built by, and the layers that are said to be slower."""
+    path = folder / "bounded.yaml"
+    path.write_text(text)
+    spec = load(path)
+    target = next(m.target for m in MACHINES if m.target.name == name)
+    model = passes.run(Model(spec.graph, weights.random(spec.graph)), Arm().passes(FP32))
+    made, said = fast_methods.kept(spec, Plan(Device(Arm(), target), FP32), model)
+    return made, tuple(layer for each in said for layer in each.layers)
+
+
+@pytest.mark.parametrize("name", ["arm-a7", "arm-a53", "host"])
+def test_a_bound_that_it_would_break_switches_it_off(name: str, tmp_path: Path) -> None:
+    made, slower = plan(SPEC + TIGHT, tmp_path, name)
+    assert made.precision is FP32_DIRECT
+    assert "conv_2" in slower
+
+
+@pytest.mark.parametrize("text", [SPEC, SPEC + WIDE, SPEC + "accuracy: {min_cosine: 0.999}\n"])
+def test_a_bound_that_it_keeps_leaves_it(text: str, tmp_path: Path) -> None:
+    made, slower = plan(text, tmp_path)
+    assert (made.precision, slower) == (FP32, ())
+
+
+@pytest.mark.slow
+def test_a_build_says_so_and_does_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which(A7.qemu) is None:
+        pytest.skip(f"needs {A7.qemu}: apt-get install qemu-user")
+    from typer.testing import CliRunner
+
+    monkeypatch.chdir(tmp_path)
+    for name, accuracy in (("tight", TIGHT), ("wide", WIDE)):
+        (tmp_path / f"{name}.yaml").write_text(SPEC + accuracy)
+        words = ["build", f"{name}.yaml", "--target", "arm-a7", "--seed", "0", "-v"]
+        ended = CliRunner().invoke(app, words)
+        assert ended.exit_code == 0, ended.stderr
+        slower = name == "tight"
+        said = ended.stdout + ended.stderr
+        assert ("built as fp32-direct" in said) == slower
+        assert ("winograd in winograd_neon" in said) != slower
+        about = json.loads((tmp_path / f"build/{name}-arm-a7-fp32/manifest.json").read_text())
+        codes = [each["code"] for each in about.get("warnings", ())]
+        assert codes == ["W0662"] * slower
