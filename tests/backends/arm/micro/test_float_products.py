@@ -43,6 +43,7 @@ def products(
     """The kernel wherever it can be: where another would save cycles, too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(float_choice, "LEAST_SAVED", math.inf)
+        patch.setattr(float_choice, "MOST_FILLING", math.inf)
         folder = tmp_path_factory.mktemp("products")
         return float_kernels.built(CONVOLUTIONS, folder, request.param)
 
