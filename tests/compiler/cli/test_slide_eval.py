@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+from drawn_slides import colour_bundle
 from PIL import Image
-from safetensors.numpy import save_file
 from stored_slides import BUNDLE, write_result
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
@@ -17,18 +17,6 @@ TUMOUR = (500, 300, 1000, 700)
 """Left, top, right, bottom: patches of columns 5 to 9 and rows 3 to 6."""
 INSIDE = {(row, column) for row in range(3, 7) for column in range(5, 10)}
 EVERY = {(row, column) for row in range(10) for column in range(20)}
-SPEC = """\
-tcc: 1
-name: colour
-input:
-  image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8], mode: stretch}}}
-graph:
-  - global_avg_pool
-  - flatten
-  - linear: {units: 2}
-output:
-  logits: {activation: softmax, labels: [normal, tumour]}
-"""
 
 
 def area(name, left, top, right, bottom):
@@ -280,15 +268,7 @@ def test_a_drawn_slide_is_found_to_the_patch(tcc, judged, home, root):
     (home / "slides").mkdir()
     tool = root / "tools/draw_slide.py"
     subprocess.run([sys.executable, tool, "slides/large.tif", "--side", "10000"], check=True)
-    (home / "colour.yaml").write_text(SPEC)
-    weight = np.array([[0, 0, 0], [-60, 0, 0]], np.float32)
-    save_file(
-        {"linear.weight": weight, "linear.bias": np.array([0, 60 * 160 / 255], np.float32)},
-        home / "w.safetensors",
-    )
-    words = ("colour.yaml", "--weights", "w.safetensors", "--target", "onnxruntime", "-q")
-    assert tcc("build", *words).code == 0
-    bundle, where = "build/colour-onnxruntime-fp32", "slides/large.tif"
+    bundle, where = colour_bundle(tcc, home), "slides/large.tif"
     done = tcc(
         "slide", "run", bundle, where, "--at", 4, "--patch", 32, "--rule", "wide", "-o", "out"
     )
