@@ -17,7 +17,6 @@ SMULL = Matrix("matrix_smull", filters=4, lane=4)
 SDOT = Matrix("matrix_sdot", filters=8, lane=4)
 FLOAT_NEON = FloatMatrix("float_neon", filters=6, pixels=8, cut=2)
 FLOAT_FMLA = FloatMatrix("float_fmla", filters=8)
-FLOAT_DEPTHWISE_FMLA = FloatDepthwise("float_depthwise_fmla")
 WINOGRAD_FMLA = Winograd(
     "winograd_fmla", filters=4, product=0.35, direct=0.31, pixels=150, outputs=100, weights=40
 )
@@ -51,7 +50,7 @@ LEVEL_WINOGRAD_NEON = LevelWinograd(
     weights=40,
 )
 
-FLOATS_64 = (WINOGRAD_FMLA, FLOAT_DEPTHWISE_FMLA, FLOAT_FMLA)
+FLOATS_64 = (WINOGRAD_FMLA, FLOAT_FMLA)
 CORES: dict[str, tuple[MicroKernel, ...]] = {
     "cortex_a7": (
         DEPTHWISE,
