@@ -12,17 +12,22 @@ from onnx import ModelProto
 from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.lower.onnx import lower
+from tcc.compiler.lower.unsigned_weights import unsigned
 from tcc.compiler.passes import INT8, run
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
 from tcc.compiler.reference import float_program, integer_program
+from tcc.compiler.support import cpu
 
 Array = NDArray[Any]
-LEVELS = {
-    name: getattr(onnxruntime.GraphOptimizationLevel, name)
-    for name in ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
-}
+SATURATES = cpu.products(cpu.features()).unsigned
+"""Whether products of this processor saturate unless weights are unsigned."""
+MAKE_UNSIGNED = ("ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
+"""Levels of optimisation at which ONNX Runtime makes them so, when it is asked to."""
+LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", *MAKE_UNSIGNED)
+EXACT_LEVELS = MAKE_UNSIGNED if SATURATES else LEVELS
+"""Levels at which a file is exact here as it is; at others this processor's products saturate."""
 
 
 def ready(graph: Graph, weights: Mapping[str, Array]) -> Model:
@@ -63,14 +68,14 @@ def int8(graph: Graph, weights: Mapping[str, Array], seed: int = 0) -> Model:
 
 
 def session(
-    proto: ModelProto, level: str = "ORT_ENABLE_ALL", threads: int = 1, exact: bool = False
+    proto: ModelProto, level: str = "ORT_ENABLE_ALL", threads: int = 1, exact: bool = SATURATES
 ) -> onnxruntime.InferenceSession:
-    """Return a session of one model; `exact` as on processors whose products saturate."""
+    """Return a session of one model; `exact` as where products saturate, which this may be."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.graph_optimization_level = LEVELS[level]
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     options.add_session_config_entry("session.x64quantprecision", str(int(exact)))
     providers = ["CPUExecutionProvider"]
     return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers)
@@ -90,7 +95,10 @@ def differing(
     """
     source = model.graph.inputs[0]
     (expected,) = integer_program.run(model, [x], every=True)
-    made = session(lower(Model(every(model.graph), model.weights), opset), level, threads)
+    whole = Model(every(model.graph), model.weights)
+    if SATURATES and level not in MAKE_UNSIGNED:
+        whole = unsigned(whole)
+    made = session(lower(whole, opset), level, threads)
     names = [f"{node.name}!" for node in model.graph.nodes]
     got = made.run(names, {source.name: held(x[None].astype(source.type.dtype.value))})
     counts = {}

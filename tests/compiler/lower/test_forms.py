@@ -12,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import Steps, dense, gated
 from op_cases import CASES, Case, one_input, trained
-from quantised import LEVELS, calibrated, differing, held, int8, picture, ready, session
+from quantised import (
+    EXACT_LEVELS,
+    LEVELS,
+    SATURATES,
+    calibrated,
+    differing,
+    held,
+    int8,
+    picture,
+    ready,
+    session,
+)
 from random_nets import extreme, graphs
 from tables import looped
 
@@ -165,7 +176,7 @@ def test_unsigned_weights_of_random_networks(data: st.DataObject) -> None:
 
 
 @nets
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", EXACT_LEVELS)
 def test_channels_of_zeros_change_no_value(graph: Graph, level: str) -> None:
     program = int8(graph, trained(graph))
     made = wide(program)
@@ -298,6 +309,8 @@ def test_onnxsim_accepts_them(graph: Graph) -> None:
     for name, model in forms(graph).items():
         simple, sound = onnxsim.simplify(lower(model))
         assert sound, name
+        if SATURATES and name in ("int8", "simulated"):
+            continue  # with equal constants as one, ONNX Runtime does not load them unsigned
         made = session(simple)
         source = model.graph.inputs[0]
         feed = {source.name: held(x[None].astype(source.type.dtype.value))}

@@ -43,7 +43,7 @@ from tcc.compiler.passes import INT8, run
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference import integer_program
+from tcc.compiler.reference import integer_program, onnxruntime_session
 from tcc.compiler.train.contract_arithmetic import normalized
 from tcc.compiler.train.fake_quantization import fake_quantized, trained_calibration
 
