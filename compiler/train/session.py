@@ -94,8 +94,16 @@ def train(
 
 
 def _settled(request: TrainingRequest) -> TrainingRequest:
-    """Return the request with the precision that `auto` is: the one begun with, or the quicker."""
+    """Return the request with the precision that `auto` is: the one begun with, or the quicker.
+
+    Raises:
+        UserError: The batch is not for so many processes (E1231).
+    """
     recipe, path = request.recipe, request.folder / run_folder.CHECKPOINT
+    if recipe.batch % request.world.size:
+        at = whole_file(str(request.spec.path))
+        message = f"a batch of {recipe.batch} cannot be cut into {request.world.size} equal parts"
+        raise fail("E1231", message, at, help="let the recipe's `batch` be a multiple of it")
     if recipe.precision != "auto":
         return request
     low, full = replace(recipe, precision="bf16"), replace(recipe, precision="fp32")
@@ -115,9 +123,6 @@ def planned(request: TrainingRequest) -> TrainingPlan:
     """
     graph, recipe, classes = request.spec.graph, request.recipe, request.split.classes
     at = whole_file(str(request.spec.path))
-    if recipe.batch % request.world.size:
-        message = f"a batch of {recipe.batch} cannot be cut into {request.world.size} equal parts"
-        raise fail("E1231", message, at, help="let the recipe's `batch` be a multiple of it")
     if recipe.augment:
         augmentation_record.check(recipe.augment, graph.inputs[0], at)
     outputs = class_outputs.planned(graph, recipe.loss, classes, at)

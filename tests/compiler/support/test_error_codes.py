@@ -14,6 +14,8 @@ from tcc.compiler.support import error_codes
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = re.compile(r"[EW]\d{4}")
+OURS = re.compile(r"((?:\w+=\w+ )*)tcc (.*)")
+"""A command of ours, behind variables of the environment."""
 ENTRIES = error_codes.entries()
 SHOWN = {code: entry for code, entry in ENTRIES.items() if entry.spec or entry.command}
 EXTRAS = {
@@ -82,8 +84,9 @@ def run(line):
     """Run a line in the working folder: `tcc` in this process, what is none in a shell."""
     from tcc.compiler.cli import app
 
-    if line.startswith("tcc "):
-        return CliRunner().invoke(app, line.split()[1:])
+    if found := OURS.fullmatch(line):
+        named, words = found.groups()
+        return CliRunner().invoke(app, words.split(), env=dict(e.split("=") for e in named.split()))
     subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=True)
     return None
 
