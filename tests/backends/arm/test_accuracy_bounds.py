@@ -103,6 +103,6 @@ def test_a_build_says_so_and_does_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
         said = ended.stdout + ended.stderr
         assert ("built as fp32-direct" in said) == slower
         assert ("winograd in winograd_neon" in said) != slower
-        about = json.loads((tmp_path / f"build/{name}-arm-a7-fp32/manifest.json").read_text())
+        about = json.loads((tmp_path / "build/bounded-arm-a7-fp32/manifest.json").read_text())
         codes = [each["code"] for each in about.get("warnings", ())]
         assert codes == ["W0662"] * slower

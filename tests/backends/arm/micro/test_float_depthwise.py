@@ -8,7 +8,7 @@ import host_forms
 import numpy as np
 import pytest
 from arm_graphs import followed_model
-from float_kernels import A7, BOTH, FloatKernels, followed, given
+from float_kernels import A7, FloatKernels, followed, given
 from nets import Steps
 from op_cases import trained
 
@@ -40,7 +40,7 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=BOTH, ids=lambda machine: machine.target.name)
+@pytest.fixture(scope="module", params=[A7], ids=lambda machine: machine.target.name)
 def kernels(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> FloatKernels:
