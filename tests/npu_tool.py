@@ -116,7 +116,11 @@ def preprocessed(config, data):
 
 
 def opened(path):
-    return onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")  # else AVX2 saturates
+    return onnxruntime.InferenceSession(
+        path.read_bytes(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def inferred(path, x):

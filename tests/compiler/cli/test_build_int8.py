@@ -156,7 +156,7 @@ def test_a_target_without_a_form_of_integers_says_so(tcc, home, images):
     found = tcc("build", "tiny.yaml", *words)
     assert found.code == 2
     assert "error[E0606]: host does not build at precision `int8-u8u8`" in found.err
-    assert "it builds at fp32, int8, int8-i8, int8-counted" in found.err
+    assert "it builds at fp32, fp32-direct, int8, int8-i8, int8-counted" in found.err
 
 
 def test_predictions_come_from_the_pixels(tcc, home, images):
