@@ -103,13 +103,6 @@ static void float_row(const micro_window *w, const gather_run *run, float_taps t
     }
 }
 
-/* Whether all that a run reads lies in the map. */
-static int float_within(const micro_window *w, const gather_run *run)
-{
-    int below = run->y + (w->kernel_height - 1) * w->dilation_y;
-    return run->inside && run->y >= 0 && below < w->height;
-}
-
 /* Write what `count` pixels of the output from `first` on read of some channels. */
 int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, int first, int count,
                        int channel, int channels)
@@ -123,7 +116,7 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
         return 0;
 #endif
     for (int r = 0; r < found; r++)
-        within &= float_within(w, &runs[r]);
+        within &= gather_within(w, &runs[r]);
     if (!within)
         memset(panel, 0, sizeof *panel * (size_t)(channels * area * PIXELS));
     for (int r = 0; r < found; r++)

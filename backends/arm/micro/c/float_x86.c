@@ -56,13 +56,6 @@ static inline void copy_piece(const float_piece *p, const float *map, float *pan
     }
 }
 
-/* Whether all that a run reads lies in the map. */
-static int within(const micro_window *w, const gather_run *run)
-{
-    int below = run->y + (w->kernel_height - 1) * w->dilation_y;
-    return run->inside && run->y >= 0 && below < w->height;
-}
-
 /* Write what `count` pixels of the output from `first` on read of some channels. */
 int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, int first, int count,
                        int channel, int channels)
@@ -72,7 +65,7 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
     int found = gather_runs(w, first, count, runs), whole = count == PIXELS;
     int area = w->kernel_height * w->kernel_width, plane = w->height * w->width;
     for (int r = 0; r < found; r++)
-        whole &= within(w, &runs[r]);
+        whole &= gather_within(w, &runs[r]);
     if (!whole)
         memset(panel, 0, sizeof *panel * (size_t)(channels * area * PIXELS));
     for (int r = 0; r < found; r++) {

@@ -27,4 +27,11 @@ static int gather_runs(const micro_window *w, int first, int count, gather_run *
     return found;
 }
 
+/* Whether all that a run reads lies in the map. */
+ALWAYS_INLINE int gather_within(const micro_window *w, const gather_run *run)
+{
+    int below = run->y + (w->kernel_height - 1) * w->dilation_y;
+    return run->inside && run->y >= 0 && below < w->height;
+}
+
 #endif
