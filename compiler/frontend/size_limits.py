@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from tcc.compiler.ir.graph import Node
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support.diagnostics import Span, fail
+from tcc.compiler.support.garbage import no_collection
 
 # Indices of 32-bit devices are int32.
 MAX_ELEMENTS = 2**31 - 1
@@ -40,22 +41,15 @@ def _prod(shape: tuple[int, ...]) -> int:
 
 @contextmanager
 def room_for_nesting() -> Iterator[None]:
-    """Let bounded recursion over a nested spec run deeper than Python's default.
-
-    Its tree holds no cycles, so that nothing is looked for in it to be collected meanwhile: of a
-    large one, that takes a fifth of the time.
-    """
-    import gc
+    """Let bounded recursion over a nested spec run deeper; such a spec holds no cycles."""
     import sys
 
-    before, collects = sys.getrecursionlimit(), gc.isenabled()
+    before = sys.getrecursionlimit()
     # Bounded by the limits on nesting (of trees, steps and expressions), so that this is no way to
     # Python's own end; each level is several frames.
     sys.setrecursionlimit(max(before, 12_000))
-    gc.disable()
     try:
-        yield
+        with no_collection():
+            yield
     finally:
         sys.setrecursionlimit(before)
-        if collects:
-            gc.enable()

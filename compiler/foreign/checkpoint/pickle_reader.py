@@ -17,6 +17,8 @@ from itertools import islice
 from pickletools import genops
 from typing import Any
 
+from tcc.compiler.support.garbage import no_collection
+
 STEPS = 3_000_000
 """Most instructions of a pickle: a checkpoint of 50,000 tensors takes 2 million."""
 
@@ -84,8 +86,9 @@ def load(file: BytesIO) -> Pickle:
     """
     machine = _Machine()
     try:
-        for code, argument, _ in islice(genops(file), STEPS + 1):
-            _DO[code.name](machine, argument)
+        with no_collection():
+            for code, argument, _ in islice(genops(file), STEPS + 1):
+                _DO[code.name](machine, argument)
     except PickleError:
         raise
     except KeyError as error:
