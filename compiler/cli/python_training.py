@@ -46,28 +46,36 @@ class _Unheard:
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlace:
-    """The images, the folder to write, the seed, weights to begin with, and PyTorch's threads."""
+    """The images, the folder to write, the seed, weights to begin with, and PyTorch's threads.
+
+    With `resume`, the folder's training goes on.
+    """
 
     data: Path
     folder: Path
     seed: int
     weights: Path | None
     threads: int | None
+    resume: bool = False
 
 
 def train(spec: "Spec", recipe: "Recipe", place: TrainingPlace) -> "TrainingReport":
     """Train a network on the CPU, and write the run's folder.
 
     Raises:
-        UserError: As for `session.train`, or the images are wrong, or the folder is not empty.
+        UserError: As for `session.train`, or the images are wrong, or the folder is not empty, or
+            has nothing to resume.
     """
     from tcc.compiler.driver import pipeline
-    from tcc.compiler.train import arithmetic, run_folder, session
+    from tcc.compiler.train import checkpoint, run_folder, session
     from tcc.compiler.train.session import TrainingRequest
     from tcc.compiler.zoo import trained
 
     report, stages = PythonReport(), Stages()
-    run_folder.check(place.folder, resume=False)
+    run_folder.check(place.folder, resume=place.resume)
+    state = place.folder / run_folder.CHECKPOINT
+    if place.resume and not state.exists():
+        return run_folder.read(place.folder)
     chosen = ChosenSpec(spec, Project(), False, trained.of(spec))
     options = DataOptions(place.data, place.seed, None, _settings(spec), place.weights)
     chosen, sides = train_data.split(report, stages, chosen, options)
@@ -75,7 +83,7 @@ def train(spec: "Spec", recipe: "Recipe", place: TrainingPlace) -> "TrainingRepo
     # A file of weights, or random ones: a trained network's own are asked for by their file.
     start = pipeline.weights_of(chosen.spec, place.weights, place.seed)
     request = TrainingRequest(chosen.spec, start, recipe, sides, stores, place.folder, place.seed)
-    threads = place.threads or arithmetic.threads()
+    threads = checkpoint.threads(state, place.threads)
     return session.train(replace(request, threads=threads), _Unheard(), stages)
 
 

@@ -115,7 +115,7 @@ def train(
     recipe, PyTorch, threads and kind of CPU give the same bytes, also after an interruption.
     """
     _needs_torch()
-    from tcc.compiler.train import metrics_log, run_folder
+    from tcc.compiler.train import checkpoint, metrics_log, run_folder
 
     began, seconds = time.monotonic(), _seconds(max_time)
     metrics_log.require(tensorboard=tensorboard)
@@ -143,7 +143,7 @@ def train(
             asked = _Asked(chosen, how, _start(report, chosen, how, options), folder, seed)
             request = replace(
                 _request(report, stages, asked, sides, corrupt),
-                threads=_threads(threads, folder),
+                threads=checkpoint.threads(folder / run_folder.CHECKPOINT, threads),
                 deadline=None if seconds is None else began + seconds,
                 world=world,
                 tensorboard=tensorboard,
@@ -246,17 +246,6 @@ def _start(
     if options.weights is None:
         return pipeline.random_weights(graph, options.seed, he=how.initial_weights == "he")
     return pipeline.read_weights(options.weights, graph, report.warn)
-
-
-def _threads(asked: int | None, folder: Path) -> int:
-    """Return how many threads to train with: as many as a training had that goes on."""
-    from tcc.compiler.train import arithmetic, checkpoint, run_folder
-
-    # Another number of threads adds in another order: the training would end with other bytes.
-    path = folder / run_folder.CHECKPOINT
-    if asked is None and path.exists():
-        return checkpoint.read(path)[0].position.threads
-    return asked or arithmetic.threads()
 
 
 def _request(

@@ -90,6 +90,11 @@ class BuildAgreement:
     pairs: tuple[TargetPair, ...]
 
     @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """The bundle of each target."""
+        return tuple(each.bundle for each in self.targets)
+
+    @property
     def holds(self) -> bool:
         """Whether nothing disagrees; what was not run says nothing."""
         return all(each.holds is not False for each in self.targets) and all(

@@ -19,6 +19,7 @@ from tcc.compiler.data import safetensors_file, weights
 from tcc.compiler.support.atomic_files import write_file
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.sealed_json import DocumentKind
+from tcc.compiler.train import arithmetic
 from tcc.compiler.train.metrics import EpochMetrics
 from tcc.compiler.train.trainer import Trainer, array
 
@@ -112,6 +113,18 @@ def read(path: Path) -> tuple[TrainingState, Mapping[str, NDArray[np.float32]]]:
         if name.startswith("best/")
     }
     return TrainingState(position, tensors["losses"].copy(), best), tensors
+
+
+def threads(path: Path, asked: int | None) -> int:
+    """Return how many threads to train with: as many as a training had that goes on.
+
+    Raises:
+        UserError: As for `read`.
+    """
+    # Another number of threads adds in another order: the training would end with other bytes.
+    if asked is None and path.exists():
+        return read(path)[0].position.threads
+    return asked or arithmetic.threads()
 
 
 @torch.no_grad()

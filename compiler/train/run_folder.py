@@ -14,6 +14,7 @@ their folder.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,22 @@ def said(folder: Path) -> dict[str, Any]:
         help = "train again, into another folder"
         raise fail("E1229", "there is no training to resume here", whole_file(str(path)), help=help)
     return found
+
+
+def read(folder: Path) -> TrainingReport:
+    """Return what the report of a finished training says.
+
+    Raises:
+        UserError: It cannot be read, or is no report of this version (E1229).
+    """
+    plain = said(folder)
+    with suppress(AttributeError, LookupError, TypeError, ValueError):
+        if plain["tcc_training"] == VERSION:
+            found: TrainingReport = json_records.decode(TrainingReport, plain)
+            return found
+    help = "train again, into another folder"
+    message = "this is no report of a training of this version"
+    raise fail("E1229", message, whole_file(str(folder / REPORT)), help=help)
 
 
 def other(folder: Path, changed: Sequence[str]) -> UserError:

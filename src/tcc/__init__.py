@@ -9,13 +9,15 @@
 Wrong input raises `tcc.UserError`, whose `diagnostics` say where and what; what is doubtful about a
 spec is in its `warnings`, and Python warns of it (`tcc.SpecWarning`), as of what is doubtful about
 a calibration (`tcc.CalibrationWarning`). A tool that is not installed raises `tcc.MissingTool`;
-integers that lose too much raise `tcc.BelowFloor`.
+integers that lose too much raise `tcc.BelowFloor`, and what does not agree `tcc.Disagreement`.
 
 What `__all__` lists, and the fields of what these functions return, is the public interface; all
 else may change in any version.
 """
 
-from tcc.bundles import build, calibrate, evaluate, run, verify
+from tcc.bundles import build, evaluate, run, verify
+from tcc.calibrations import calibrate
+from tcc.compiler.bundle.agreement import Disagreement
 from tcc.compiler.reference.accuracy_floor import BelowFloor
 from tcc.compiler.support.diagnostics import CalibrationWarning, Diagnostic, SpecWarning, UserError
 from tcc.compiler.support.external_tools import MissingTool
@@ -26,6 +28,7 @@ __all__ = [
     "BelowFloor",
     "CalibrationWarning",
     "Diagnostic",
+    "Disagreement",
     "MissingTool",
     "SpecWarning",
     "UserError",

@@ -1,10 +1,10 @@
 """What is done with bundles: they are built, run, verified and evaluated."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from tcc.compiler.support.diagnostics import CalibrationWarning
 from tcc.networks import loaded
@@ -13,18 +13,48 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.evaluation import Evaluated
     from tcc.compiler.driver.predictions import Prediction
+    from tcc.compiler.driver.target_agreement import BuildAgreement
     from tcc.compiler.driver.verification import VerifiedBundle
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.ir.device import Device
-    from tcc.compiler.quant.calibration_document import CalibrationDocument
 
 
+class BuildOptions(TypedDict, total=False):
+    """What `build` may be given by name."""
+
+    precision: str | None
+    seed: int | None
+    calibration: str | PathLike[str] | None
+    data: str | PathLike[str] | None
+    method: str
+    min_cosine: float | None
+    max_drop: float | None
+    min_correlation: float | None
+    max_error: float | None
+    mixed: bool
+
+
+@overload
 def build(
     spec: "Spec | str | PathLike[str]",
     target: str,
+    weights: str | PathLike[str] | None = None,
+    out: str | PathLike[str] = "build",
+    **options: Unpack[BuildOptions],
+) -> "Bundle": ...
+@overload
+def build(
+    spec: "Spec | str | PathLike[str]",
+    target: list[str] | tuple[str, ...],
+    weights: str | PathLike[str] | None = None,
+    out: str | PathLike[str] = "build",
+    **options: Unpack[BuildOptions],
+) -> "BuildAgreement": ...
+def build(
+    spec: "Spec | str | PathLike[str]",
+    target: str | list[str] | tuple[str, ...],
     weights: str | PathLike[str] | None = None,
     out: str | PathLike[str] = "build",
     *,
@@ -38,16 +68,20 @@ def build(
     min_correlation: float | None = None,
     max_error: float | None = None,
     mixed: bool = False,
-) -> "Bundle":
-    """Compile a spec for a target and write its bundle, in place of an older one.
+) -> "Bundle | BuildAgreement":
+    """Compile a spec for a target, or for several at once, and write a bundle for each.
+
+    An older bundle is replaced. Before anything is written an artifact that runs here is: one
+    golden of a single target, all of several and each layer of their integers.
 
     Args:
         spec: What `load` returned, or what it takes.
-        target: A target's name; the command `tcc targets` lists them.
+        target: A target's name, or several in a list, which share one calibration; the command
+            `tcc targets` lists them.
         weights: A safetensors file; without it, a trained network's own, or random ones, as the
             bundle says.
         out: The folder to write the bundle's folder into.
-        precision: A precision that the target offers; `fp32`, or its first where it has none.
+        precision: A precision that each target offers; `fp32`, or its first where it has none.
         seed: The seed of random weights, 0 if they are needed; given, they are taken.
         calibration: For integers: a file that `calibrate` wrote; without it, `data` calibrates, or
             a trained network's own is taken.
@@ -64,99 +98,36 @@ def build(
         mixed: Keep layers in float where these bounds need it.
 
     Returns:
-        The bundle, as read back from the disk.
+        The bundle, as read back from the disk. Of several targets, their `bundles` and how they
+        agree: each of `targets` with the reference, value by value and layer by layer, as `pairs`
+        with each other. Of what is doubtful about images and a fresh calibration, Python warns
+        (`CalibrationWarning`).
 
     Raises:
-        UserError: The input is wrong, or the target refuses the network.
+        UserError: The input is wrong, or a target refuses the network.
+        Disagreement: What was built gives something else than the reference; it is not written.
         BelowFloor: The integer program loses more than its bounds allow.
         MissingTool: Building needs a tool that is not here.
     """
     from tcc import programs
-    from tcc.compiler.bundle import bundle_folder
-    from tcc.compiler.cli import devices
     from tcc.compiler.driver import pipeline
     from tcc.compiler.frontend.accuracy_bounds import Accuracy
-    from tcc.compiler.support.progress import silent
 
     chosen = loaded(spec)
-    plan = programs.plan(target, precision, "tcc.build")
+    plans = programs.plans([target] if isinstance(target, str) else target, precision, "tcc.build")
     given = pipeline.weights_of(chosen, weights, seed)
-    bounds = Accuracy(min_cosine, max_drop, min_correlation, max_error)
-    wanted = programs.WantedIntegers("tcc.build", calibration, data, method, bounds, mixed)
-    found = programs.integers(chosen, given, plan, wanted)
-    (contents,) = pipeline.build(chosen, given, (plan,), silent, found)
-    return bundle_folder.read(bundle_folder.write(contents, Path(out)), devices.precision)
-
-
-def calibrate(
-    spec: "Spec | str | PathLike[str]",
-    data: str | PathLike[str],
-    target: str = "onnxruntime",
-    weights: str | PathLike[str] | None = None,
-    out: str | PathLike[str] | None = None,
-    *,
-    method: str = "best",
-    seed: int | None = None,
-    min_images: int = 1,
-) -> "CalibrationDocument":
-    """Find the scales of a spec's integer program by running images.
-
-    Args:
-        spec: What `load` returned, or what it takes.
-        data: A folder of images or of class folders, or an `.npz` file.
-        target: The name of a target that is calibrated for.
-        weights: A safetensors file; without it, a trained network's own, or random ones, as the
-            result says.
-        out: The file to write, if any.
-        method: The name of a method; `tcc calibrate --help` lists them.
-        seed: The seed of random weights, 0 if they are needed; given, they are taken.
-        min_images: The fewest images, different by their pixels.
-
-    Returns:
-        What a calibration file says. Of what the command warns of, Python warns
-        (`CalibrationWarning`).
-
-    Raises:
-        UserError: The input is wrong, gives no finite numbers, or holds fewer images.
-    """
-    from tcc.compiler.cli import devices
-    from tcc.compiler.data.dataset import read
-    from tcc.compiler.driver import pipeline, required_accuracy
-    from tcc.compiler.quant import calibration_document
-    from tcc.compiler.quant.calibrate import known
-    from tcc.compiler.quant.methods.method import RunOptions
-    from tcc.compiler.support import atomic_files
-    from tcc.compiler.support.diagnostics import whole_file
-
-    chosen = loaded(spec)
-    here = whole_file("tcc.calibrate")
-    bound, way = devices.calibrated_for([(target, here)]), known(method, here)
-    wanted = pipeline.CalibrationRequest(bound.name, way, RunOptions(least=min_images))
-    given = pipeline.weights_of(chosen, weights, seed)
-    images = read(Path(data))
-    made = pipeline.calibrate(chosen, given, images, wanted)
-    broken = required_accuracy.refused(chosen, given, made, images)
-    refusal = [f"`build` refuses these integers: {'; '.join(broken)}"] if broken else []
-    if out is not None:
-        atomic_files.write_file(Path(out), calibration_document.encode(made))
-    for doubt in (*_doubts(chosen, Path(data), images, made), *refusal):
-        warnings.warn(CalibrationWarning(doubt), stacklevel=2)
-    return made
-
-
-def _doubts(
-    spec: "Spec", path: Path, images: "DataSet", made: "CalibrationDocument"
-) -> Iterator[str]:
-    """Yield what the command warns of: about weights, images and the calibration."""
-    from tcc.compiler.cli.weights_and_images import drawn
-    from tcc.compiler.zoo import trained
-
-    if made.weights.notice:
-        yield made.weights.notice
-    yield from map(str, images.warnings)
-    if doubt := drawn(images, path, trained.of(spec)):
-        yield doubt
-    yield from made.notices
+    bounds = (min_cosine, max_drop, min_correlation, max_error)
+    # 1 is not 1.0 in a report, whose bytes are the command's.
+    least = Accuracy(*(None if each is None else float(each) for each in bounds))
+    wanted = programs.WantedIntegers("tcc.build", calibration, data, method, least, mixed)
+    source = programs.source(chosen, given, plans, wanted)
+    if source and data is not None and wanted.images:
+        fresh = source.document if calibration is None else None
+        for doubt in programs.doubts(chosen, data, wanted.images, fresh):
+            warnings.warn(CalibrationWarning(doubt), stacklevel=2)
+    whole = programs.integers(chosen, given, plans, wanted, source)
+    found = programs.written(chosen, given, plans, whole, Path(out))
+    return found.bundles[0] if isinstance(target, str) else found
 
 
 def run(

@@ -123,13 +123,14 @@ def lower(
     from tcc.compiler.ir.graph import Model
 
     chosen = loaded(spec)
-    plan = programs.plan(target, precision, "tcc.lower")
+    plans = programs.plans([target], precision, "tcc.lower")
     given = pipeline.weights_of(chosen, weights, seed)
     wanted = programs.WantedIntegers("tcc.lower", calibration, data, method, Accuracy())
-    whole = programs.integers(chosen, given, plan, wanted)
+    source = programs.source(chosen, given, plans, wanted)
+    whole = programs.integers(chosen, given, plans, wanted, source)
     model = Model(chosen.graph, given.tensors)
-    (found,) = build_plan.starts(model, (plan,), whole, passes.run).values()
-    pipeline.check([(plan.device, found.graph)])
+    (found,) = build_plan.starts(model, plans, whole, passes.run).values()
+    pipeline.check([(plans[0].device, found.graph)])
     return found
 
 
@@ -143,6 +144,7 @@ def train(
     seed: int = 0,
     weights: str | PathLike[str] | None = None,
     threads: int | None = None,
+    resume: bool = False,
 ) -> "TrainingReport":
     """Train a network on labelled images, and write the folder that `tcc train` writes.
 
@@ -153,18 +155,22 @@ def train(
             nobody set, takes the names of the folders.
         data: A folder of class folders, with or without `train`, `val` and `test` around them, or
             an `.npz` file with `labels`.
-        out: The folder to write, new or empty: `weights.safetensors` and what goes with it.
+        out: The folder to write, new or empty unless a training goes on: `weights.safetensors`
+            and what goes with it.
         recipe: The name of a recipe, or a file.
         epochs: How many, in place of the recipe's.
         seed: Of the split, of random weights, and of the order of the images.
         weights: A safetensors file to begin with; without it, random ones.
-        threads: PyTorch's; as many as it takes of itself. Another number gives other bytes.
+        threads: PyTorch's; as many as it takes of itself, or as a training had that goes on.
+            Another number gives other bytes.
+        resume: Go on with the training that the folder holds, to the bytes that it would have
+            ended with; what is finished is read again.
 
     Returns:
         What the folder's `report.json` says: `test` has the scores on images of no other use.
 
     Raises:
-        UserError: The input is wrong, or the folder holds something.
+        UserError: The input is wrong, or the folder holds something, or nothing to resume.
         MissingTool: PyTorch is not here.
     """
     _need_torch()
@@ -176,7 +182,7 @@ def train(
     found = recipes.read(recipes.find(str(recipe), whole_file("tcc.train")))
     how = found if epochs is None else replace(found, epochs=epochs)
     start = None if weights is None else Path(weights)
-    place = python_training.TrainingPlace(Path(data), Path(out), seed, start, threads)
+    place = python_training.TrainingPlace(Path(data), Path(out), seed, start, threads, resume)
     return python_training.train(loaded(spec), how, place)
 
 

@@ -1,20 +1,25 @@
-"""The target and the integer program that a function's arguments ask for."""
+"""The targets and the integer programs that a function's arguments ask for, and their bundles."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.build_plan import Int8Programs
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.pipeline import WeightSource
+    from tcc.compiler.driver.target_agreement import BuildAgreement
     from tcc.compiler.frontend.accuracy_bounds import Accuracy
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.ir.device import Plan
+    from tcc.compiler.quant.calibration_document import CalibrationDocument
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WantedIntegers:
     """What the arguments say of integers; `by` is the function that they are of."""
 
@@ -25,53 +30,52 @@ class WantedIntegers:
     bounds: "Accuracy"
     mixed: bool = False
 
+    @cached_property
+    def images(self) -> "DataSet | None":
+        """The images of `data`, read once.
 
-def plan(target: str, precision: str | None, by: str) -> "Plan":
-    """Return a target and what it is built at.
+        Raises:
+            UserError: There are none, or they are damaged.
+        """
+        from tcc.compiler.data.dataset import read
+
+        return None if self.data is None else read(Path(self.data))
+
+
+def plans(targets: Sequence[str], precision: str | None, by: str) -> "tuple[Plan, ...]":
+    """Return targets, each once, and what each is built at.
 
     Raises:
-        UserError: It is not known, or not built at this precision.
+        UserError: There are none, or some are not known, or not built at this precision.
     """
     from tcc.compiler.cli import devices
     from tcc.compiler.ir.precision import FP32
-    from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.support.diagnostics import fail, whole_file
 
     here = whole_file(by)
+    if not targets:
+        raise fail("E0605", "which target?", here, help="`tcc targets` lists them")
     level = (precision or FP32.name, here)
-    (found,) = devices.find_all([(target, here)], level, asked=precision is not None)
-    return found
+    return devices.find_all([(each, here) for each in targets], level, asked=precision is not None)
 
 
-def integers(
-    spec: "Spec", given: "WeightSource", target: "Plan", wanted: WantedIntegers
-) -> "Int8Programs | None":
-    """Return the integer program of a target; None where it is built of floats alone.
+def source(
+    spec: "Spec", given: "WeightSource", targets: "Sequence[Plan]", wanted: WantedIntegers
+) -> "CalibrationSource | None":
+    """Return the calibration that all targets share; None where they are built of floats alone.
 
     Raises:
         UserError: There is nothing to calibrate with, or it does not fit.
-        BelowFloor: It loses more than its bounds allow.
     """
-    from tcc.compiler.driver import int8_program, pipeline, required_accuracy
-
-    if not target.precision.calibrated:
-        return None
-    ready = pipeline.ready(spec, given)
-    source = _source(spec, given, wanted)
-    least = required_accuracy.floor(spec, wanted.bounds)
-    ends = {target.precision.real_ends}
-    return int8_program.integers(ready, source, least, ends, mixed=wanted.mixed)
-
-
-def _source(spec: "Spec", given: "WeightSource", wanted: WantedIntegers) -> "CalibrationSource":
-    from tcc.compiler.data.dataset import read
     from tcc.compiler.driver import int8_program, pipeline
     from tcc.compiler.quant.calibrate import known
     from tcc.compiler.quant.methods.method import RunOptions
     from tcc.compiler.support.diagnostics import fail, whole_file
     from tcc.compiler.zoo import trained
 
-    here = whole_file(wanted.by)
-    images = None if wanted.data is None else read(Path(wanted.data))
+    if not any(each.precision.calibrated for each in targets):
+        return None
+    here, images = whole_file(wanted.by), wanted.images
     if wanted.calibration is not None:
         return int8_program.from_file(Path(wanted.calibration), spec, given, images)
     network = trained.of(spec)
@@ -83,3 +87,78 @@ def _source(spec: "Spec", given: "WeightSource", wanted: WantedIntegers) -> "Cal
     method = known(wanted.method, here)
     request = pipeline.CalibrationRequest(int8_program.ANY, method, RunOptions())
     return int8_program.from_images(spec, given, images, request)
+
+
+def integers(
+    spec: "Spec",
+    given: "WeightSource",
+    targets: "Sequence[Plan]",
+    wanted: WantedIntegers,
+    found: "CalibrationSource | None",
+) -> "Int8Programs | None":
+    """Return the integer programs of targets that share a calibration; None without one.
+
+    Raises:
+        UserError: It does not fit.
+        BelowFloor: They lose more than their bounds allow.
+    """
+    from tcc.compiler.driver import int8_program, pipeline, required_accuracy
+
+    if found is None:
+        return None
+    ready = pipeline.ready(spec, given)
+    least = required_accuracy.floor(spec, wanted.bounds)
+    ends = {each.precision.real_ends for each in targets if each.precision.calibrated}
+    return int8_program.integers(ready, found, least, ends, mixed=wanted.mixed)
+
+
+def doubts(
+    spec: "Spec", data: str | PathLike[str], images: "DataSet", made: "CalibrationDocument | None"
+) -> Iterator[str]:
+    """Yield what commands warn of: images, and the weights and the words of a fresh calibration."""
+    from tcc.compiler.cli.weights_and_images import drawn
+    from tcc.compiler.zoo import trained
+
+    if made and made.weights.notice:
+        yield made.weights.notice
+    yield from map(str, images.warnings)
+    if doubt := drawn(images, Path(data), trained.of(spec)):
+        yield doubt
+    yield from made.notices if made else ()
+
+
+def written(
+    spec: "Spec",
+    given: "WeightSource",
+    targets: "Sequence[Plan]",
+    whole: "Int8Programs | None",
+    out: Path,
+) -> "BuildAgreement":
+    """Write the bundle of each target, and return how they agree.
+
+    Raises:
+        UserError: A target refuses the network.
+        Disagreement: An artifact gives something else than the reference; it is not written.
+    """
+    from tcc.compiler.bundle import bundle_folder
+    from tcc.compiler.cli import devices
+    from tcc.compiler.cli.report import Stages
+    from tcc.compiler.cli.write_bundle import BundleCheck, write
+    from tcc.compiler.driver import pipeline, stored_stages, target_agreement
+    from tcc.compiler.driver.build_comparison import BuildComparison
+    from tcc.compiler.ir.graph import Model
+    from tcc.compiler.support.progress import silent
+    from tcc.compiler.support.stage_cache import StageCache
+
+    several = BuildComparison(Model(spec.graph, given.tensors), whole) if len(targets) > 1 else None
+    stored = stored_stages.of_build(StageCache(None), spec, given, None)
+    check = BundleCheck(Stages(), True, stored, {each.device.name: "" for each in targets}, several)
+    found = []
+    for plan, contents in zip(
+        targets, pipeline.build(spec, given, targets, silent, whole), strict=True
+    ):
+        compared = write(contents, plan, out, check).compared
+        assert compared
+        again = bundle_folder.read(compared.bundle.folder, devices.precision)
+        found.append(compared.at(again))
+    return target_agreement.agreement(found)

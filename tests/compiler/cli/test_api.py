@@ -1,8 +1,10 @@
 """`tcc.calibrate` and `tcc.build`, from Python."""
 
+import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from tcc.compiler.cli import app
 from tcc.compiler.data.dataset import read as read_set
 from tcc.compiler.quant.calibration_document import read
 
+FEW = pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
 
-@pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
+
+@FEW
 def test_a_spec_is_calibrated_and_written(home, images):
     spec = tcc.load("fastnet_block")
     found = tcc.calibrate(spec, images, "ax620", out=home / "c.json", method="minmax")
@@ -55,7 +59,7 @@ def test_what_the_command_warns_of_python_warns_of(home, images):
     assert any("no images" in str(one.message) or "notes.txt" in str(one.message) for one in heard)
 
 
-@pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
+@FEW
 def test_integers_are_built_from_images_or_from_a_file(home, images):
     whole = tcc.build("tiny.yaml", "onnxruntime", out="a", precision="int8", data=images)
     about = whole.manifest.calibration
@@ -70,6 +74,77 @@ def test_integers_are_built_from_images_or_from_a_file(home, images):
     assert mixed.manifest.calibration.in_float
 
 
+def heard(record):
+    """Return what Python warned of, each at the line that called."""
+    assert all(one.category is tcc.CalibrationWarning for one in record)
+    assert {one.filename for one in record} <= {__file__}
+    return [str(one.message) for one in record]
+
+
+def test_building_warns_of_what_calibrating_warns_of(home, images):
+    (images / "notes.txt").write_text("none of these is an image")
+    with pytest.warns(tcc.CalibrationWarning) as record:
+        tcc.calibrate("tiny.yaml", images, out="c.json")
+    told = heard(record)
+    with pytest.warns(tcc.CalibrationWarning) as record:
+        tcc.build("tiny.yaml", "onnxruntime", precision="int8", data=images)
+    assert heard(record) == told
+    # What a file of a calibration says was said when it was made; the images are new.
+    with pytest.warns(tcc.CalibrationWarning) as record:
+        tcc.build("tiny.yaml", "ort", precision="int8", data=images, calibration="c.json")
+    assert heard(record) == [one for one in told if "notes.txt" in one]
+
+
+@FEW
+def test_several_targets_are_one_calibration_and_agree(home, images):
+    """As `--target` with commas: the same bytes, and the same agreement."""
+    words = {"precision": "int8", "data": images, "method": "minmax", "min_cosine": 0}
+    found = tcc.build("tiny.yaml", ["onnxruntime", "tflite", "ax620", "ort"], out="a", **words)
+    line = "build tiny.yaml --target onnxruntime,tflite,ax620 --precision int8 --data set"
+    done = CliRunner().invoke(app, f"{line} --method minmax --min-cosine 0 -o b --json".split())
+    assert done.exit_code == 0, done.stderr
+    names = [f"tiny-{target}-int8" for target in ("onnxruntime", "tflite", "ax620")]
+    assert [one.folder.name for one in found.bundles] == names
+    for name in names:
+        listed = sorted(p.relative_to("a") for p in Path("a", name).rglob("*") if p.is_file())
+        assert len(listed) > 5
+        for path in listed:
+            assert Path("a", path).read_bytes() == Path("b", path).read_bytes(), path
+    told = json.loads(done.stdout)["agreement"]
+    assert found.holds is told["holds"] is True
+    for each, said in zip(found.targets, told["targets"], strict=True):
+        assert each.device.name == said["target"]
+        assert len(each.layers or ()) == len(said["layers"] or ())
+        assert sum(one.values for one in each.outputs) == said["outputs"]["values"]
+    assert [each.holds for each in found.targets] == [True, True, None]
+    (pair,) = found.pairs
+    assert pair.found.values == told["pairs"][0]["values"] > 0
+
+
+def test_several_targets_in_floats_and_none(home):
+    found = tcc.build("tiny.yaml", ("onnxruntime", "tflite"))
+    assert [one.manifest.precision for one in found.bundles] == ["fp32", "fp32"]
+    assert found.holds
+    with pytest.raises(tcc.UserError, match=r"E0605.*which target"):
+        tcc.build("tiny.yaml", [])
+    with pytest.raises(tcc.UserError) as told:
+        tcc.build("tiny.yaml", ["onnxruntime", "arm-a8", "tflight"])
+    assert [one.code for one in told.value.diagnostics] == ["E0605", "E0605"]
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", ["onnxruntime", "tflite"]])
+def test_what_does_not_agree_is_not_written(target, home, monkeypatch):
+    from tcc.compiler.bundle import replay
+
+    run = replay._outputs
+    wrong = lambda *given: [{n: v + 1 for n, v in one.items()} for one in run(*given)]  # noqa: E731
+    monkeypatch.setattr(replay, "_outputs", wrong)
+    with pytest.raises(tcc.Disagreement, match="onnxruntime: what was built does not agree"):
+        tcc.build("tiny.yaml", target)
+    assert not list(home.glob("build/*"))
+
+
+@FEW
 def test_integers_below_the_floor_are_refused(home, images):
     with pytest.raises(tcc.BelowFloor, match="the mean cosine of `logits` is"):
         tcc.build("tiny.yaml", "onnxruntime", precision="int8", data=images, min_cosine=1.0)
@@ -149,6 +224,7 @@ def test_a_network_is_lowered_to_what_an_artifact_is_made_from(home, images):
     assert "qconv" in [node.op.word for node in integers.graph.nodes]
 
 
+@FEW
 def test_a_bundle_is_run_verified_and_evaluated(home, images):
     bundle = tcc.build(
         "tiny.yaml", "onnxruntime", precision="int8", data=images, method="minmax", min_cosine=0
@@ -201,6 +277,49 @@ def test_a_network_is_trained_as_the_command_does(home):
     assert bool(heard) == ("warning" in done.stderr)
     with pytest.raises(tcc.UserError, match="E1229"):
         tcc.train("tiny.yaml", "many", "python")
+
+
+def test_a_training_goes_on_where_it_was_left(home, monkeypatch):
+    """To the bytes of one that nobody interrupted; what is finished is read again."""
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    from tcc.compiler.train import checkpoint, loop
+
+    rng = np.random.default_rng(3)
+    for number in range(40):
+        path = home / "many" / ("cat", "dog", "owl", "cat")[number % 4] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+
+    def train(out, **more):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return tcc.train("tiny.yaml", "many", out, epochs=3, seed=4, **more)
+
+    whole = train("whole", threads=1)
+    write = checkpoint.write
+
+    def interrupted(path, trainer, state):
+        write(path, trainer, state)
+        if state.position.epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "SECONDS", 0)
+        patch.setattr(checkpoint, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train("cut", threads=1)
+    assert (home / "cut/checkpoint.safetensors").exists()
+    with pytest.raises(tcc.UserError, match="E1229"):
+        train("cut")
+    assert train("cut", resume=True) == whole  # with the threads that it was begun with
+    for path in (home / "whole").iterdir():
+        assert path.read_bytes() == (home / "cut" / path.name).read_bytes(), path.name
+    assert train("cut", resume=True) == whole
+    report = home / "cut/report.json"
+    report.write_text(report.read_text().replace('"tcc_training": 1', '"tcc_training": 2'))
+    for folder in ("cut", "nothing"):
+        with pytest.raises(tcc.UserError, match="E1229"):
+            train(folder, resume=True)
 
 
 def test_importing_loads_nothing_heavy_and_every_name_is_there():

@@ -23,6 +23,7 @@ def papers(folder):
     return {name: (folder / name).read_bytes() for name in (CARD, BILL)}
 
 
+@pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
 def test_the_bill_of_materials_has_every_file_and_the_form_of_cyclonedx(home, images):
     bundle = tcc.build("tiny.yaml", "ort", precision="int8", data=images, method="minmax")
     bill = json.loads((bundle.folder / BILL).read_text())
