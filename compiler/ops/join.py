@@ -76,6 +76,16 @@ class Concat(Op, Exact):
         return integer_arithmetic.concat(xs)
 
 
+def _equal_branches(xs: tuple[TensorType, ...], full: tuple[int, ...]) -> str:
+    """Return how branches are made equal: of gates, whose width and height fit, by channels."""
+    if any(x.shape[1:] != full[1:] and set(x.shape[1:]) == {1} for x in xs):
+        return (
+            "`C` is the channels of the step just before: keep those of all branches by"
+            " `let: {full: C}` above, and end the gate with `filters: full`"
+        )
+    return "a 1x1 convolution with `filters: C` and equal strides makes branches equal"
+
+
 @dataclass(frozen=True, slots=True)
 class Broadcasting(Op):
     """An element-wise join; a branch of height and width 1 holds for every pixel."""
@@ -97,8 +107,7 @@ class Broadcasting(Op):
                     "E0313",
                     f"{self.word} needs equal shapes, or 1 where a branch is broadcast",
                     ", ".join(f"branch {i} is {x}" for i, x in enumerate(xs[:4])),
-                    off_by_one(xs)
-                    or "a 1x1 convolution with `filters: C` and equal strides makes branches equal",
+                    off_by_one(xs) or _equal_branches(xs, full),
                 )
         return TensorType(full)
 

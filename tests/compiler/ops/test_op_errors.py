@@ -152,6 +152,13 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
         " branch 1 is 5x4x4 (a 1x1 convolution with `filters: C` and equal strides makes branches"
         " equal)",
     ),
+    "mul-gate": (
+        Mul(),
+        ((16, 4, 4), (8, 1, 1)),
+        "E0313 mul needs equal shapes, or 1 where a branch is broadcast: branch 0 is 16x4x4,"
+        " branch 1 is 8x1x1 (`C` is the channels of the step just before: keep those of all"
+        " branches by `let: {full: C}` above, and end the gate with `filters: full`)",
+    ),
     "mul-ranks": (
         Mul(),
         ((3, 4, 4), (3,)),
