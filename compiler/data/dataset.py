@@ -86,6 +86,10 @@ class DataSet:
         """Return `count` items, the first by digest, which is as good as at random."""
         return replace(self, items=self.items[:count])
 
+    def of(self, places: Sequence[int]) -> "DataSet":
+        """Return the items at some places."""
+        return replace(self, items=tuple(self.items[place] for place in places))
+
     def split(self) -> "tuple[DataSet, DataSet]":
         """Return what to learn from and what to judge by: one in `HELD_OUT`, chosen by digest.
 

@@ -112,4 +112,4 @@ def _session(model: Model, *, optimised: bool = False) -> "Session":
 
     fit = unsigned(model) if products(features()).unsigned else model
     # What judges many programs is run by several threads.
-    return session(lower(fit).SerializeToString(), optimised=optimised, lean=optimised)
+    return session(lower(fit).SerializeToString(), optimised=optimised, lean=True)

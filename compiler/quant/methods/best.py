@@ -1,6 +1,7 @@
 """The default method: several others and some of its own, judged by the model's own outputs."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tcc.compiler.quant.methods.method import CalibrationResult, RunOptions
@@ -27,8 +28,10 @@ class Best:
         """Return the calibration of a model, as `Method.find` says."""
         from tcc.compiler.quant.methods import candidate_selection
         from tcc.compiler.quant.methods.calibration_split import split
+        from tcc.compiler.quant.methods.cross_fitting import seen_in_parts
 
-        images = split(ready, data, options)
+        samples = any(one.samples for one in self.searches if one.in_best)
+        images = split(ready, data, options, partial(seen_in_parts, samples=samples))
         found = candidate_selection.best(ready, images, self.searches, options)
         won, held_out = found.winner, len(images.held_out)
         if search := {one.name: one for one in self.searches}.get(won.name):

@@ -106,7 +106,7 @@ def by_moments(
     Args:
         ready: The ready model.
         setting: How far channels are brought to one size.
-        seen: What was seen of its values.
+        seen: What was seen of its values, condensed.
         threads: How many layers are worked on side by side; None is one a processor.
     """
     # What unseen images are expected to need, from which channels are equalised and ranges made
@@ -115,7 +115,7 @@ def by_moments(
     given = channel_equalization.factors(ready, extremes, setting)
     model = channel_equalization.equalized(ready, given)
     found = minmax_ranges(model, channel_equalization.limits(extremes, given))
-    moments = round_by_moments(model, found, seen, given, threads)
+    moments = round_by_moments(model, found, seen.moments, given, threads)
     return Calibration(found, {**round_nearest(model, found), **moments}, given)
 
 

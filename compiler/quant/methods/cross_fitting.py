@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,10 +13,14 @@ from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.methods.held_out_judge import MOST, judging_images
-from tcc.compiler.quant.observe.statistics import Statistics
+from tcc.compiler.quant.methods.method import RunOptions
+from tcc.compiler.quant.observe.condensed_statistics import condensed
+from tcc.compiler.quant.observe.observer import observe, observe_parts
+from tcc.compiler.quant.observe.statistics import MOST_OUTPUTS, Statistics
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, output_comparison
 from tcc.compiler.reference.output_comparison import StackedOutputs
+from tcc.compiler.support.freed_memory import give_back
 
 Fit = Callable[[Statistics], Calibration]
 """Gives a calibration, from what was seen of some images."""
@@ -35,6 +39,40 @@ class Fold:
 
     judge: tuple[int, ...]
     learn: tuple[int, ...]
+
+
+def seen_in_parts(
+    ready: Model, data: DataSet, options: RunOptions, *, samples: bool = False
+) -> Statistics:
+    """Return what is seen of images, condensed to the parts that judge in turn.
+
+    Args:
+        ready: The ready model.
+        data: Images that it takes.
+        options: How to run them.
+        samples: Whether samples of values are kept.
+    """
+    every = partition(data.digests, _judging(ready, FOLDS))
+    given = (options.threads, options.batch, options.progress)
+    if not samples:
+        return condensed(observe_parts(ready, data, every, *given), every, options.threads)
+    whole = observe(ready, data, *given)
+    found = condensed((whole.of(part) for part in every), every, options.threads)
+    return replace(found, seen=whole.seen)
+
+
+def partition(digests: Sequence[str], parts: int = FOLDS) -> tuple[tuple[int, ...], ...]:
+    """Return the places of the images of each part that judges, and of those that never do."""
+    judge = [fold.judge for fold in folds(digests, FOLDS * len(digests), parts)]
+    told = {place for part in judge for place in part}
+    rest = tuple(place for place in range(len(digests)) if place not in told)
+    return (*judge, rest) if rest else tuple(judge)
+
+
+def _judging(ready: Model, parts: int) -> int:
+    # Fits take longer the more weights there are.
+    small = sum(tensor.size for tensor in ready.weights.values()) <= SMALL
+    return parts if small else 1
 
 
 def folds(digests: Sequence[str], most: int = MOST, parts: int = FOLDS) -> tuple[Fold, ...]:
@@ -74,7 +112,7 @@ class CrossFitting:
         threads: int | None,
         parts: int = FOLDS,
     ) -> None:
-        """Choose who judges, and run the floats on them.
+        """Choose who judges, and find what the floats say of them.
 
         Args:
             ready: The ready model.
@@ -83,16 +121,24 @@ class CrossFitting:
             threads: How many images run side by side; None is one a processor.
             parts: How many of the parts judge; of a network that is not `SMALL`, one does.
         """
-        # Fits take longer the more weights there are.
-        if sum(tensor.size for tensor in ready.weights.values()) > SMALL:
-            parts = 1
         count = judging_images(ready)
         self.ready, self.data, self.seen, self.threads = ready, data, seen, threads
-        self.folds = folds(data.digests, count, parts)
+        self.folds = folds(data.digests, count, _judging(ready, parts))
         # Images of too few different ones judge what they taught: there is nothing else.
         every = tuple(range(min(len(data), count)))
         self.places = tuple(i for fold in self.folds for i in fold.judge) or every
-        self.expected = self.run(ready, data, self.places)
+        self.expected = self._floats()
+
+    def _floats(self) -> StackedOutputs:
+        """Return the floats' outputs of the images that judge, seen already where kept whole."""
+        kinds = {
+            o.name: self.ready.graph.types[o.value]
+            for o in output_comparison.judged_outputs(self.ready)
+        }
+        if any(kind.elements > MOST_OUTPUTS for kind in kinds.values()):
+            return self.run(self.ready, self.data, self.places)
+        rows = list(self.places)
+        return {n: self.seen.outputs[n][rows].reshape(-1, *k.shape) for n, k in kinds.items()}
 
     def parts(self) -> tuple[NDArray[np.intp], ...]:
         """Return where the images of each part lie in `places`."""
@@ -127,4 +173,5 @@ class CrossFitting:
     def _judged(self, fit: Fit, fold: Fold) -> StackedOutputs:
         # Statistics are of each image by itself: those of a part are taken, not observed again.
         calibration = fit(self.seen.of(fold.learn))
+        give_back()
         return self.run(quantize(self.ready, calibration), self.data, fold.judge)

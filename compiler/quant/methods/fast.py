@@ -24,11 +24,10 @@ class Fast:
     def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""
         from tcc.compiler.quant.methods.candidate_ways import own_ways
-        from tcc.compiler.quant.methods.cross_fitting import CrossFitting
-        from tcc.compiler.quant.observe.observer import observe
+        from tcc.compiler.quant.methods.cross_fitting import CrossFitting, seen_in_parts
         from tcc.compiler.reference.expected_loss import expected_losses
 
-        seen = observe(ready, data, options.threads, options.batch, options.progress)
+        seen = seen_in_parts(ready, data, options)
         # With no judge there is nothing to choose by: the one that leaves unseen images the most
         # room.
         way, *_ = own_ways(ready, data, options.threads)

@@ -68,22 +68,53 @@ def observe(
     Raises:
         UserError: An image is damaged, or a value is not finite (E0720), which names the layer.
     """
-    run = _prepared(model, data, sampling_plan(model.graph, data.digests, positions))
-    count, done = len(data), 0
-    progress("observe", 0, count)
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        tasks = [range(i, min(i + batch, count)) for i in range(0, count, batch)]
-        try:
-            for looked in pool.map(run.look, tasks):
-                done += looked
-                progress("observe", done, count)
-        # Also when interrupted: the pool's end would otherwise wait for every image still queued.
-        except BaseException as error:
-            pool.shutdown(cancel_futures=True)
-            if isinstance(error, UserError):
-                raise data.damaged(model.graph.inputs[0]) from None
-            raise
-    return run.statistics()
+    (found,) = observe_parts(model, data, [range(len(data))], threads, batch, progress, positions)
+    return found
+
+
+def observe_parts(
+    model: Model,
+    data: DataSet,
+    parts: Sequence[Sequence[int]],
+    threads: int | None = None,
+    batch: int = 1,
+    progress: Progress = silent,
+    positions: int = POSITIONS,
+) -> Iterator[Statistics]:
+    """Yield what is seen of one part of the images after another, as `observe` does of all.
+
+    Args:
+        model: A ready float model with one input.
+        data: Images that it takes.
+        parts: The places of the images of each part. Only what is kept of one is held.
+        threads: As for `observe`.
+        batch: As for `observe`.
+        progress: Told how many images are done.
+        positions: About how many positions of each value are kept, of all parts together.
+    """
+    plan = sampling_plan(model.graph, data.digests, positions)
+    taps = _taps(model)
+    own = session(tapped(model, taps, list(_tapped_parts(model.graph, plan))), lean=True)
+    done = 0
+    progress("observe", done, len(data))
+    for part in parts:
+        run = _prepared(model, data.of(part), plan.of(part), taps, own)
+        tasks = [range(i, min(i + batch, len(part))) for i in range(0, len(part), batch)]
+        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+            try:
+                for looked in pool.map(run.look, tasks):
+                    done += looked
+                    progress("observe", done, len(data))
+            # Also when interrupted: the pool's end would otherwise wait for every image queued.
+            except BaseException as error:
+                pool.shutdown(cancel_futures=True)
+                if isinstance(error, UserError):
+                    raise data.damaged(model.graph.inputs[0]) from None
+                raise
+        found = [run.statistics()]
+        del run, pool, tasks
+        # Nothing of it is held here while the next part is looked at.
+        yield found.pop()
 
 
 @dataclass(frozen=True)
@@ -192,40 +223,49 @@ class _Observation:
                     yield node.name, InputWindows(op, parts, self.plan.windows[node.name].images)
 
 
-def _prepared(model: Model, data: DataSet, chosen: SamplingPlan) -> _Observation:
-    graph, count = model.graph, len(data)
-    concats = {node.name for node in graph.nodes if isinstance(node.op, Concat)}
-    values = kept_values(graph)
+def _taps(model: Model) -> tuple[Extreme, ...]:
+    """Return the extremes that are looked at; those of a concat are those of its parts."""
+    concats = {node.name for node in model.graph.nodes if isinstance(node.op, Concat)}
+    values = [name for name in kept_values(model.graph) if name not in concats]
     positive = non_negative(model)
-    taps = [Extreme(f"most {name}", name, "Max") for name in values if name not in concats]
-    taps += [
-        Extreme(f"least {name}", name, "Min")
-        for name in values
-        if name not in positive and name not in concats
-    ]
-    parts = [
-        *((Part(f"sample {name}", name, c.step), c) for name, c in chosen.samples.items()
-          if len(graph.types[name].shape) == 3),
-        *((Part(f"window {name}", c.value), c) for name, c in chosen.windows.items()),
-    ]  # fmt: skip
+    most = [Extreme(f"most {name}", name, "Max") for name in values]
+    least = [Extreme(f"least {name}", name, "Min") for name in values if name not in positive]
+    return (*most, *least)
+
+
+def _tapped_parts(graph: Graph, plan: SamplingPlan) -> Mapping[Part, SampledPart]:
+    """Return the parts of maps that are looked at."""
+    return {
+        **{Part(f"sample {name}", name, c.step): c for name, c in plan.samples.items()
+           if len(graph.types[name].shape) == 3},
+        **{Part(f"window {name}", c.value): c for name, c in plan.windows.items()},
+    }  # fmt: skip
+
+
+def _prepared(
+    model: Model, data: DataSet, plan: SamplingPlan, taps: tuple[Extreme, ...], own: Session
+) -> _Observation:
+    graph, count = model.graph, len(data)
+    chosen = tuple(_tapped_parts(graph, plan).items())
 
     def table() -> dict[str, Float32]:
+        values = kept_values(graph)
         return {name: np.zeros((count, graph.types[name].shape[0]), np.float32) for name in values}
 
     return _Observation(
         model,
         data,
+        plan,
+        taps,
         chosen,
-        tuple(taps),
-        tuple(parts),
-        session(tapped(model, taps, [part for part, _ in parts]), lean=True),
+        own,
         {
             o.name: np.zeros((count, thinned_size(graph.types[o.value].elements)), np.float32)
             for o in graph.outputs
         },
         table(),
         table(),
-        {part.name: _room(graph, part.name, choice) for part, choice in parts},
+        {part.name: _room(graph, part.name, choice) for part, choice in chosen},
     )
 
 

@@ -6,7 +6,7 @@ nor how many are looked at at once has a say.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 
 from tcc.compiler.ir.graph import Graph, Node
@@ -60,6 +60,18 @@ class SamplingPlan:
     samples: Mapping[str, SampledPart]
     windows: Mapping[str, SampledPart]
     within: Mapping[str, tuple[str, int]]
+
+    def of(self, images: Sequence[int]) -> "SamplingPlan":
+        """Return what is kept of some images, by their places, which become 0 and so on."""
+        places = {image: place for place, image in enumerate(images)}
+        samples, windows = (
+            {
+                name: replace(one, images=tuple(places[i] for i in one.images if i in places))
+                for name, one in every.items()
+            }
+            for every in (self.samples, self.windows)
+        )
+        return SamplingPlan(samples, windows, self.within)
 
 
 def sampling_plan(graph: Graph, digests: Sequence[str], positions: int = POSITIONS) -> SamplingPlan:

@@ -1,13 +1,14 @@
 """What was seen of a float model over a set of images; all that calibration knows of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from tcc.compiler.ops import Conv
+from tcc.compiler.quant.observe.tap_moments import TapMoments
 
 Float32 = NDArray[np.float32]
 MOST_OUTPUTS = 4096
@@ -198,13 +199,15 @@ class Statistics:
     """What was seen of every kept value by name, and of the input of every convolution node.
 
     `images` are the digests of the images, in order: the axis of `ValueStatistics.low` and
-    `high`, and the first of `outputs`, which hold the model's raw outputs by name, thinned.
+    `high`, and the first of `outputs`, which hold the model's raw outputs by name, thinned. Where
+    they are condensed there are `moments` of what convolutions read in place of `windows`.
     """
 
     images: tuple[str, ...]
     seen: Mapping[str, ValueStatistics]
     windows: Mapping[str, InputWindows]
     outputs: Mapping[str, Float32]
+    moments: Mapping[str, TapMoments] = field(default_factory=dict)
 
     def of(self, images: Sequence[int]) -> "Statistics":
         """Return what some images, by their places, show."""
@@ -214,6 +217,7 @@ class Statistics:
             {name: seen.of(rows) for name, seen in self.seen.items()},
             WindowsOfImages(self.windows, tuple(rows)),
             {name: values[rows] for name, values in self.outputs.items()},
+            {name: moments.of(rows) for name, moments in self.moments.items()},
         )
 
     @property

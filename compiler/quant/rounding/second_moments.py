@@ -1,13 +1,13 @@
 """Integer weights by second moments: each layer's output error made least, its mean made good.
 
-Layers are independent. What a layer reads is quantised as the integer program does, so that its
-weights also make up for that: b += W E[x] - Q E[x_q].
+Layers are independent. Moments are of the floats that a layer reads, not of their levels: what
+rounding adds to them, a twelfth of a squared step, is far below the damping of `gptq`.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,9 @@ from threadpoolctl import threadpool_limits
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ops import Conv
 from tcc.compiler.quant.calibration import Range, RoundedWeights
-from tcc.compiler.quant.observe.statistics import Float32, InputWindows, Statistics
+from tcc.compiler.quant.observe.condensed_statistics import LARGEST
+from tcc.compiler.quant.observe.statistics import Float32
+from tcc.compiler.quant.observe.tap_moments import TapMoments, TapSums
 from tcc.compiler.quant.rounding import least_error_rounding
 from tcc.compiler.quant.rounding.channel_equalization import Factors
 from tcc.compiler.quant.rounding.least_error_rounding import Float64
@@ -28,16 +30,10 @@ from tcc.compiler.quant.rounding.nearest_rounding import (
 )
 from tcc.compiler.quant.scale_groups import fused_clamps
 
-BLOCK = 256
-"""Most taps whose moments are taken together; more taps are split into blocks of so many."""
 SEARCHED = 1 << 23
 """Up to so many products a scale is found by all second moments; beyond, by the squares alone."""
-LARGEST = 1 << 22
-"""Most weights of a layer that is searched; images tell too little of the taps of a larger one."""
 SMALL_GROUP = 64
 """Groups of at most so many weights, depthwise filters say, are rounded to nearest."""
-TOGETHER = 1 << 19
-"""Numbers that are read by groups worked on together: what fits a processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +49,23 @@ class FloatConv:
 def round_by_moments(
     model: Model,
     ranges: Mapping[str, Range],
-    statistics: Statistics,
+    moments: Mapping[str, TapMoments],
     factors: Factors,
     threads: int | None = None,
 ) -> Mapping[str, RoundedWeights]:
-    """Return the integer weights of every convolution whose input was seen.
+    """Return the integer weights of every convolution.
 
     Each layer is worked on by one thread, so that their number does not change a bit.
 
     Args:
         model: The ready model, its channels equalised by `factors`.
         ranges: The ranges of its kept values.
-        statistics: What was seen of the model before it was equalised.
+        moments: What each convolution that is not too large read before channels were equalised.
         factors: What each channel (channels,) of a value was divided by.
         threads: How many layers are worked on side by side; None is one a processor.
     """
     inside = {source: clamp for clamp, source in fused_clamps(model.graph).items()}
-    nodes = [
-        n for n in model.graph.nodes if isinstance(n.op, Conv) and n.name in statistics.windows
-    ]
+    nodes = [n for n in model.graph.nodes if isinstance(n.op, Conv)]
 
     def one(node: Node) -> RoundedWeights:
         weight, *bias = (model.weights[name] for name in node.params)
@@ -83,16 +77,11 @@ def round_by_moments(
             return rounded(weight, shift, x, y)
         flat = weight.reshape(len(weight), -1).astype(np.float64)
         layer = FloatConv(flat, shift.astype(np.float64), x, y)
-        windows = statistics.windows[node.name]
-        if node.inputs[0] in factors:
-            factor = factors[node.inputs[0]][:, None, None]
-            windows = replace(windows, parts=windows.parts / factor)
-        # Windows were seen of the model before equalising: divided by the factors, they are this
-        # one's.
-        own = _rounded(layer, windows)
+        sums, reads = moments[node.name].sums, factors.get(node.inputs[0])
+        own = _rounded(layer, _equalised(sums, reads))
         return RoundedWeights(own.weight.reshape(weight.shape), own.scale, own.bias)
 
-    count = threads or os.cpu_count()  # not more, since each holds a layer's patches
+    count = threads or os.cpu_count()
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
         return dict(zip((n.name for n in nodes), pool.map(one, nodes), strict=True))
 
@@ -103,28 +92,32 @@ def _plain(weight: Float32) -> bool:
     return weight.size > LARGEST or bool((flat == flat[:, :1]).all())
 
 
-def _rounded(layer: FloatConv, windows: InputWindows) -> RoundedWeights:
-    """Return the weights of a layer that reads windows."""
-    groups = windows.op.groups
+def _equalised(sums: TapSums, factor: Float32 | None) -> TapSums:
+    """Return the sums over what was read, each channel divided by its factor (channels,)."""
+    if factor is None:
+        return sums
+    groups, taps = sums.total.shape
+    each = factor.astype(np.float64).reshape(groups, -1)
+    by_tap = np.repeat(each, taps // each.shape[1], axis=1)
+    blocks = np.array_split(by_tap, len(sums.products), axis=1)
+    products = tuple(
+        one / (own[:, :, None] * own[:, None])
+        for one, own in zip(sums.products, blocks, strict=True)
+    )
+    return TapSums(sums.count, sums.total / by_tap, products)
+
+
+def _rounded(layer: FloatConv, sums: TapSums) -> RoundedWeights:
+    """Return the weights of a layer from sums over what it reads."""
+    groups = len(sums.total)
     weight = layer.weight.reshape(groups, len(layer.weight) // groups, -1)
+    mean = sums.total / sums.count
     # Of groups with few weights there are many: a search in each would take long for filters that
     # have little to trade among so few taps.
-    small = groups > 1 and weight[0].size <= SMALL_GROUP
-    means, got, moments, parts = [], [], [], []
-    for start, end in _spans(windows, weight.shape[2], together=small):
-        # What a 1 x 1 convolution reads is no copy, and must stay what it is.
-        patches = np.require(windows.of_groups(start, end).patches(), requirements="W")
-        means.append(_means(patches))
-        # In place: patches are the largest thing that is held.
-        _to_levels(patches, layer.x)
-        got.append(_means(patches) * layer.x.scale)
-        if small:
-            read = patches.astype(np.float64)
-            moments.append(np.matmul(read.transpose(0, 2, 1), read) / patches.shape[1])
-        else:
-            parts.append(_dense(weight[start], patches[0]))
-    if small:
-        parts = [_small(weight, np.concatenate(moments))]
+    if groups > 1 and weight[0].size <= SMALL_GROUP:
+        parts = [_small(weight, sums.products[0] / sums.count)]
+    else:
+        parts = [_dense(own, sums, group) for group, own in enumerate(weight)]
     scale, steps = (np.concatenate(each) for each in zip(*parts, strict=True))
     # The sums must fit 32 bits whatever the search found; steps of another scale are rounded anew.
     final = allowed_scales(scale, layer.bias.astype(np.float32), layer.x, layer.y)
@@ -133,35 +126,9 @@ def _rounded(layer: FloatConv, windows: InputWindows) -> RoundedWeights:
         again = least_error_rounding.nearest(layer.weight, final.astype(np.float64))
         steps = np.where(raised[:, None], again, steps)
     real = (steps * final.astype(np.float64)[:, None]).reshape(weight.shape)
-    # W E[x] - Q E[x_q], with the weights that were found, whatever found them.
-    shift = np.matmul(weight, np.concatenate(means)[:, :, None])
-    shift -= np.matmul(real, np.concatenate(got)[:, :, None])
-    return RoundedWeights(steps, final, bias_steps(layer.bias + shift.reshape(-1), final, layer.x))
-
-
-def _spans(windows: InputWindows, taps: int, *, together: bool) -> Iterator[tuple[int, int]]:
-    """Yield the first and the end of groups that are worked on together, or of each."""
-    groups = windows.op.groups
-    # A window's numbers are each read by about as many outputs as a filter has taps.
-    numbers = windows.parts[:, :1].size * taps
-    step = max(1, TOGETHER // numbers) if together else 1
-    return ((start, min(start + step, groups)) for start in range(0, groups, step))
-
-
-def _to_levels(real: Float32, kind: Range) -> None:
-    """Make levels of real numbers, as floats, in place."""
-    low, high = kind.limits
-    real *= np.float32(1 / kind.scale)
-    np.rint(real, out=real)
-    np.clip(real, low, high, out=real)
-
-
-def _means(patches: Float32) -> Float64:
-    """Return the mean of each tap (groups, taps)."""
-    # As a product: its float32 sums run in one order, on one thread, at every call.
-    ones = np.ones(patches.shape[1], np.float32)
-    means: Float64 = (ones @ patches).astype(np.float64) / patches.shape[1]
-    return means
+    # (W - Q) E[x], with the weights that were found, whatever found them.
+    shift = np.matmul(weight - real, mean[:, :, None]).reshape(-1)
+    return RoundedWeights(steps, final, bias_steps(layer.bias + shift, final, layer.x))
 
 
 def _small(weight: Float64, moments: Float64) -> tuple[Float64, NDArray[np.int8]]:
@@ -177,11 +144,14 @@ def _small(weight: Float64, moments: Float64) -> tuple[Float64, NDArray[np.int8]
     return scale, least_error_rounding.nearest(flat, scale)
 
 
-def _dense(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:
+def _dense(weight: Float64, sums: TapSums, group: int) -> tuple[Float64, NDArray[np.int8]]:
     """Return the scale and the weights of the filters (filters, taps) of one group."""
     taps = weight.shape[1]
-    blocks = np.array_split(np.arange(taps), -(-taps // BLOCK))
-    moments = [_moments(read[:, part].astype(np.float64)) for part in blocks]
+    blocks = np.array_split(np.arange(taps), len(sums.products))
+    moments = [
+        _centred(products[group], sums.total[group, part], sums.count)
+        for products, part in zip(sums.products, blocks, strict=True)
+    ]
     if len(blocks) == 1 and weight.size * taps <= SEARCHED:
         scale = least_error_rounding.best_scale(weight, moments[0])
     else:
@@ -195,11 +165,7 @@ def _dense(weight: Float64, read: Float32) -> tuple[Float64, NDArray[np.int8]]:
     return scale, np.hstack(steps)
 
 
-def _moments(read: Float64) -> Float64:
-    """Return the second moments of levels (samples, taps) about their means.
-
-    Sums of products of levels are whole numbers, exact in any order.
-    """
-    total = read.sum(axis=0)
-    moments: Float64 = (read.T @ read - np.outer(total, total) / len(read)) / len(read)
+def _centred(products: Float64, total: Float64, count: int) -> Float64:
+    """Return second moments (taps, taps) about the means."""
+    moments: Float64 = (products - np.outer(total, total) / count) / count
     return moments

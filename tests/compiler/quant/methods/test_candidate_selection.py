@@ -25,10 +25,10 @@ from tcc.compiler.quant.methods.bias_correction import SequentialCorrection
 from tcc.compiler.quant.methods.calibration_split import CalibrationSplit, split
 from tcc.compiler.quant.methods.candidate_selection import best, chosen
 from tcc.compiler.quant.methods.candidate_ways import own_ways
-from tcc.compiler.quant.methods.cross_fitting import CrossFitting
+from tcc.compiler.quant.methods.cross_fitting import CrossFitting, seen_in_parts
 from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.minmax import MINMAX
-from tcc.compiler.quant.observe.observer import observe
+from tcc.compiler.quant.observe import condensed_statistics
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding import second_moments
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
@@ -59,7 +59,7 @@ def known(tmp_path):
     """A ready model, its images, what was seen of them, and ranges."""
     model = ready(deep(), INT8)
     data = tensors(tmp_path, (3, 12, 12), 16)
-    seen = observe(model, data)
+    seen = seen_in_parts(model, data, RunOptions())
     return model, data, seen, minmax_ranges(model, seen.limits)
 
 
@@ -74,14 +74,14 @@ def lost(model, calibration, data) -> float:
 def test_moments_come_nearer_than_rounding_to_nearest(known):
     model, data, seen, found = known
     plain = lost(model, Calibration(found, round_nearest(model, found)), data)
-    better = lost(model, Calibration(found, round_by_moments(model, found, seen, {})), data)
+    better = lost(model, Calibration(found, round_by_moments(model, found, seen.moments, {})), data)
     assert better < 0.7 * plain
 
 
 def test_threads_and_blocks_of_taps(known, monkeypatch):
-    model, _, seen, found = known
-    one = round_by_moments(model, found, seen, {}, threads=1)
-    many = round_by_moments(model, found, seen, {}, threads=4)
+    model, data, seen, found = known
+    one = round_by_moments(model, found, seen.moments, {}, threads=1)
+    many = round_by_moments(model, found, seen.moments, {}, threads=4)
     for name, own in one.items():
         assert np.array_equal(own.weight, many[name].weight)
         assert np.array_equal(own.bias, many[name].bias)
@@ -89,14 +89,15 @@ def test_threads_and_blocks_of_taps(known, monkeypatch):
     nearest = round_nearest(model, found)
     assert all(
         np.array_equal(own.weight, nearest[name].weight)
-        for name, own in round_by_moments(model, found, seen, {}).items()
+        for name, own in round_by_moments(model, found, seen.moments, {}).items()
         if own.weight.size > 100
     )
     monkeypatch.undo()
-    monkeypatch.setattr(second_moments, "BLOCK", 40)  # of 108 taps
-    split = round_by_moments(model, found, seen, {})
+    monkeypatch.setattr(condensed_statistics, "BLOCK", 40)  # of 108 taps
+    blocks = seen_in_parts(model, data, RunOptions()).moments
+    split = round_by_moments(model, found, blocks, {})
     assert not np.array_equal(split["conv_1"].weight, one["conv_1"].weight)
-    assert lost(model, Calibration(found, split), known[1]) < 2e-3
+    assert lost(model, Calibration(found, split), data) < 2e-3
 
 
 def floats(model, xs):
@@ -142,7 +143,7 @@ def test_sequential_correction_makes_good_the_means(known):
 
 def test_a_correct_network_is_hardly_corrected(known):
     model, data, seen, found = known
-    before = Calibration(found, round_by_moments(model, found, seen, {}))
+    before = Calibration(found, round_by_moments(model, found, seen.moments, {}))
     after = SequentialCorrection(model, data).corrected(before, data.digests)
     first = model.graph.nodes[0].name
     step = found[model.graph.inputs[0].name].scale * before.rounded[first].scale
@@ -154,7 +155,7 @@ def test_a_correct_network_is_hardly_corrected(known):
 def test_the_winner_is_as_good_as_any_candidate(net, tmp_path):
     model = ready(net(), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
-    images = split(model, data, RunOptions())
+    images = split(model, data, RunOptions(), seen_in_parts)
     told = []
     options = RunOptions(progress=lambda *told_of: told.append(told_of))
     found = best(model, images, SEARCHES, options)
@@ -171,7 +172,7 @@ def test_the_winner_is_as_good_as_any_candidate(net, tmp_path):
 
 
 def test_candidates_are_judged_by_images_that_they_did_not_learn_from(known, monkeypatch):
-    model, data, seen, _ = known
+    model, data, *_ = known
     taught = []
     ran = []
     monkeypatch.setattr(module, "SETTINGS", ())
@@ -188,14 +189,15 @@ def test_candidates_are_judged_by_images_that_they_did_not_learn_from(known, mon
 
     monkeypatch.setattr(CrossFitting, "run", noted)
 
+    first = data.first(12)
     images = CalibrationSplit(
-        data.first(12), seen.of(range(12)), replace(data, items=data.items[12:])
+        first, seen_in_parts(model, first, RunOptions()), replace(data, items=data.items[12:])
     )
     best(model, images, (replace(MINMAX, search=search),), RunOptions())
     *turns, last, traced = taught
-    everything, *judged, _, held_out = ran
+    *judged, _, held_out = ran
     assert len(turns) == len(judged) == 4
-    assert everything == last == traced == frozenset(images.learn.digests)
+    assert last == traced == frozenset(images.learn.digests)
     for learnt, judges in zip(turns, judged, strict=True):
         assert not learnt & judges
         assert learnt | judges == last
@@ -247,7 +249,7 @@ def test_the_statement_is_of_images_that_chose_nothing(known, monkeypatch):
 
     monkeypatch.setattr(candidate_selection, "chosen", noted)
     learn, held_out = data.split()
-    images = split(model, data, RunOptions())
+    images = split(model, data, RunOptions(), seen_in_parts)
     best(model, images, (MINMAX,), RunOptions())
     everything, *turns = asked
     assert len(turns) == 4
@@ -260,7 +262,7 @@ def test_the_statement_is_of_images_that_chose_nothing(known, monkeypatch):
 
 
 def test_biases_are_corrected_by_images_that_were_learnt_from(known, monkeypatch):
-    model, data, seen, found = known
+    model, data, _, found = known
     read = []
     tensor = DataSet.tensor
     monkeypatch.setattr(
@@ -271,7 +273,7 @@ def test_biases_are_corrected_by_images_that_were_learnt_from(known, monkeypatch
     monkeypatch.setattr(bias_correction, "MOST", 4)
     correction = SequentialCorrection(model, data)
     calibration = Calibration(found, round_nearest(model, found))
-    correction.corrected(calibration, seen.of((1, 4, 5, 9, 11)).images)
+    correction.corrected(calibration, [data.digests[place] for place in (1, 4, 5, 9, 11)])
     assert read == [data.digests[place] for place in (1, 4, 5, 9)]
 
 
@@ -331,7 +333,7 @@ def test_a_candidate_says_what_it_is(known):
 def test_a_large_network_has_one_part_that_judges(known, monkeypatch):
     model, data, seen, _ = known
     monkeypatch.setattr(cross_fitting, "SMALL", 100)
-    images = split(model, data, RunOptions())
+    images = split(model, data, RunOptions(), seen_in_parts)
     found = best(model, images, SEARCHES, RunOptions())
     assert {one.images for _, by in found.judged for one in by.values()} == {3}
     # That part has chosen, so that as many of those held out say what is lost; of three, nothing.

@@ -26,6 +26,8 @@ from tcc.compiler.ops import (
 )
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.methods.cross_fitting import seen_in_parts
+from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding.channel_equalization import (
@@ -143,7 +145,7 @@ def test_the_integer_program_is_nearer_and_has_the_same_meaning(net, most, tmp_p
     """A gate leaves little to equalise: what it multiplies and its mean keep their channels."""
     model = uneven(ready(net(), INT8))
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
-    seen = observe(model, data)
+    seen = seen_in_parts(model, data, RunOptions())
 
     def loss(calibration):
         program = quantize(model, calibration)
@@ -156,7 +158,7 @@ def test_the_integer_program_is_nearer_and_has_the_same_meaning(net, most, tmp_p
     changed = equalized(model, given)
     found = minmax_ranges(changed, limits(seen_extremes(seen), given))
     nearest = loss(Calibration(found, round_nearest(changed, found), given))
-    moments = loss(Calibration(found, round_by_moments(changed, found, seen, given), given))
+    moments = loss(Calibration(found, round_by_moments(changed, found, seen.moments, given), given))
     assert nearest < 1.5 * plain + 1e-6
     assert moments < most * plain
     mixed = Calibration(found, round_nearest(changed, found), given)
@@ -170,12 +172,12 @@ def test_a_dead_channel_has_a_finite_factor(tmp_path):
     for value in second.values():
         value[1] = 0
     dead = Model(model.graph, {**model.weights, **second})
-    seen = observe(dead, tensors(tmp_path, (3, 8, 8), 4))
+    seen = seen_in_parts(dead, tensors(tmp_path, (3, 8, 8), 4), RunOptions())
     given = factors(dead, seen_extremes(seen), EqualizationSetting(FLOOR))
     assert given["relu"][1] == FLOOR
     changed = equalized(dead, given)
     found = minmax_ranges(changed, limits(seen_extremes(seen), given))
-    rounded = round_by_moments(changed, found, seen, given)
+    rounded = round_by_moments(changed, found, seen.moments, given)
     assert all(np.isfinite(one.scale).all() and (one.scale > 0).all() for one in rounded.values())
 
 
