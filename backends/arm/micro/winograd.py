@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     Int8 = NDArray[np.int8]
 
 TILE_SIDE = 4
-"""Outputs of a side of Winograd's tiles."""
+"""Outputs of a side of Winograd's tiles, of levels with four taps a side less."""
 MOST_TILES = 64
 """Most tiles that are computed at once: `TILES` of `c/winograd_tiles.h`."""
 CHANNELS = 64
 """Whose weights are transformed at once: `CHANNELS` of `c/winograd_levels.h`."""
 MOST_SUM = 1 << 25
 """Bound of sums that are computed modulo 2^32, 64 times as large."""
+MOST_DEALT_SUM = 1 << 29
+"""The same of 3x3 taps of stride 2, four times as large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,17 @@ class WinogradTiles(MicroKernel):
         return -(-height // down), -(-width // across)
 
     @classmethod
+    def side(cls, _window: MicroWindow) -> int:
+        """Return the outputs of a tile's side."""
+        return TILE_SIDE
+
+    @classmethod
     def points(cls, window: MicroWindow) -> int:
         """Return the products that a tile and a phase of a channel take."""
-        return (cls.taps(window)[1] + TILE_SIDE - 1) ** 2
+        return (cls.taps(window)[1] + cls.side(window) - 1) ** 2
 
-    @staticmethod
-    def phases(window: MicroWindow) -> int:
+    @classmethod
+    def phases(cls, window: MicroWindow) -> int:
         """Return the channels of one sum, each counted once for each phase."""
         return window.channels * prod(window.stride)
 
@@ -80,7 +87,7 @@ class WinogradTiles(MicroKernel):
 
     def tiles(self, window: MicroWindow) -> int:
         """Return how many tiles cover a map."""
-        return prod(-(-n // TILE_SIDE) for n in window.out)
+        return prod(-(-n // self.side(window)) for n in window.out)
 
     @classmethod
     def most(cls, _window: MicroWindow) -> int:
@@ -163,7 +170,7 @@ class WideWinograd(Winograd):
 
 @dataclass(frozen=True, slots=True)
 class LevelWinograd(WinogradTiles):
-    """Of levels, exactly; filters of 3x3 taps."""
+    """Of levels, exactly; filters of 3x3 or 4x4 taps, or with stride 2 of up to twice as many."""
 
     lanes: ClassVar[int] = 8
     near: ClassVar[int] = 1 << 18
@@ -171,26 +178,56 @@ class LevelWinograd(WinogradTiles):
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""
-        plain = window.kernel == (3, 3) and window.stride == window.dilation == (1, 1)
-        return plain and self.fits(window)
+        square = self.taps(window) in {(3, 3), (4, 4)} and window.stride in {(1, 1), (2, 2)}
+        slides = square or self.dealt(window)
+        return slides and window.dilation == (1, 1) and self.fits(window)
+
+    @staticmethod
+    def dealt(window: MicroWindow) -> bool:
+        """Whether phases have points of their own, and none are summed."""
+        return window.kernel == (3, 3) and window.stride == (2, 2)
+
+    @classmethod
+    def side(cls, window: MicroWindow) -> int:
+        """Return the outputs of a tile's side."""
+        return TILE_SIDE - (cls.taps(window) == (4, 4))
+
+    @classmethod
+    def points(cls, window: MicroWindow) -> int:
+        """Return the products that a tile and a phase of a channel take."""
+        return 81 if cls.dealt(window) else 36
+
+    @classmethod
+    def phases(cls, window: MicroWindow) -> int:
+        """Return the channels of one sum, each counted once for each phase."""
+        return window.channels * (1 if cls.dealt(window) else prod(window.stride))
 
     @classmethod
     def rows(cls, window: MicroWindow) -> int:
         """Return how many numbers a tile's points are, with what is read behind them."""
-        # Products of four channels are taken at once, by weights of zero behind the last.
-        return cls.points(window) * window.channels + -window.channels % QUAD
+        # Products of four phases are taken at once, by weights of zero behind the last.
+        phases = cls.phases(window)
+        return cls.points(window) * phases + -phases % QUAD
 
-    @staticmethod
-    def part(weight: "Int8", window: MicroWindow) -> int:
-        """Return how many channels may be summed at once, whatever their levels are."""
+    @classmethod
+    def most(cls, window: MicroWindow) -> int:
+        """Return the most tiles of a band: their sums are as many for any number of points."""
+        return MOST_TILES * 36 // cls.points(window) // QUAD * QUAD
+
+    @classmethod
+    def part(cls, weight: "Int8", window: MicroWindow) -> int:
+        """Return how many phases of channels may be summed at once, whatever their levels are."""
         low, high = (-128, 127) if window.signed else (0, 255)
         rows = weight.reshape(len(weight), window.channels, -1).astype(np.int64)
         up, down = np.maximum(rows, 0).sum(axis=2), np.minimum(rows, 0).sum(axis=2)
-        starts = np.arange(0, window.channels, CHANNELS)
-        # One group of channels alone is always within it: 64 * 9 * 127 * 255 is below 2^25.
+        own = cls.phases(window) // window.channels
+        starts = np.arange(0, window.channels, CHANNELS // own)
+        most = MOST_DEALT_SUM if cls.dealt(window) else MOST_SUM
+        # One group alone is always within it: 64 phases of 4x4 taps, 1024 * 127 * 255, are below
+        # 2^25.
         for part in range(len(starts) * CHANNELS, CHANNELS, -CHANNELS):
             some = starts[:: part // CHANNELS]
             ups, downs = (np.add.reduceat(each, some, axis=1) for each in (up, down))
-            if max((high * ups + low * downs).max(), -(low * ups + high * downs).min()) < MOST_SUM:
+            if max((high * ups + low * downs).max(), -(low * ups + high * downs).min()) < most:
                 return part
         return CHANNELS

@@ -1,35 +1,72 @@
-/* Winograd's convolution of levels, to the bit: tiles of 4x4 outputs, filters of 3x3 taps.
+/* Winograd's convolution of levels, to the bit.
  *
  * A kernel's file defines before it includes this: WINOGRAD(what), its functions' names;
  * multiply_4, _8 and _12(pixels, pitch, weights, next, channels, sums), which add to the sums of as many
  * tiles the products of channels, whole fours, whose weights lie `next` numbers apart; and
  * plus_times and times, products of whole numbers.
  *
- * Points are 0, 1, -1, 2, -2 and infinity, as for floats, but the rows of the weights' transform are
- * multiplied by what makes them whole: so everything is whole numbers, and outputs are 24 * 24 times
- * the sums. They are computed modulo 2^32, in which 9 has an inverse; what is left is 64 times the
- * sums, exact where those are within 2^25, however large what lies between is. Who calls sees to it,
- * by summing some channels after others. Levels from -128 to 255 leave pixels' points within 17,340,
- * and weights of 127 theirs within 49 * 127, so that both have room in 16 bits.
+ * A filter of stride 2 is four of stride 1, one for each phase of rows and columns: tap 2 * i + u of
+ * a filter is tap i of its phase u, which reads every second pixel. Phases are summed as channels are.
+ * With three taps a side, points are 0, 1, -1, 2, -2 and infinity, as for floats, and tiles have 4x4
+ * outputs; with four the same points do for 3x3. Of 3x3 taps of stride 2 a side has two of the first
+ * phase, for which points 0, 1, -1, 2 and infinity give four outputs, and one of the second, whose
+ * products are outputs: in all 9 points, of which the last four have one weight, and no phases.
+ *
+ * The rows of the weights' transform are multiplied by what makes them whole, so that everything is
+ * whole numbers, and outputs are 24 * 24 times the sums, of 9 points 6 * 6 times. They are computed
+ * modulo 2^32, in which 9 has an inverse; what is left is 64 or 4 times the sums, exact where those
+ * are within 2^25 or 2^29, however large what lies between is. Who calls sees to it, by summing some
+ * channels after others. Levels from -128 to 255 leave pixels' points within 17,340, and weights of
+ * 127 theirs within 15 * 15 * 127, so that both have room in 16 bits.
  */
 #include "requantize.h"
 #include "winograd_tiles.h"
 
 enum {
-    POINTS = 6,
-    AREA = POINTS * POINTS,
-    TAPS = 9,
-    CHANNELS = 64, /* whose weights are transformed at once */
+    MOST_POINTS = 9, /* of a side */
+    WEIGHTS = 6,     /* of them with weights of their own */
+    AREA = WEIGHTS * WEIGHTS,
+    SUMS = MOST_POINTS * MOST_POINTS * 32 * FILTERS, /* as many tiles of 9 points are 28, and a vector */
+    CHANNELS = 64,      /* whose weights are transformed at once */
     NINTH = 0x38E38E39, /* 9 * NINTH is 1 modulo 2^32 */
 };
 
 /* Before a loop of few turns whose numbers registers have room for in one turn alone. */
 #define ROLLED _Pragma("GCC unroll 1")
 
+/* What follows from the taps of a phase's side: 2 are those of 3x3 taps of stride 2. */
+static inline int taps_of(const micro_window *w)
+{
+    return (w->kernel_width + w->stride_x - 1) / w->stride_x;
+}
+
+static inline int points_of(int taps) { return taps == 2 ? MOST_POINTS : WEIGHTS; }
+
+static inline int side_of(int taps) { return taps == 4 ? 3 : SIDE; }
+
+/* Phases of a channel that are summed: those of rows are as many as those of columns. */
+static inline int phases_of(const micro_window *w, int taps)
+{
+    return taps == 2 ? 1 : w->stride_x;
+}
+
 /* ---- what tiles read */
 
-static inline void points_of_pixels(const int16x8_t *d, int16x8_t *t)
+ALWAYS_INLINE void points_of_pixels(const int16x8_t *d, int16x8_t *t, int taps)
 {
+    if (taps == 2) {
+        int16x8_t odd = vsubq_s16(d[6], d[2]), sum = vaddq_s16(d[2], d[4]);
+        int16x8_t less = vsubq_s16(d[2], d[4]), near = vsubq_s16(d[0], d[4]);
+        t[0] = vaddq_s16(vshlq_n_s16(near, 1), odd);
+        t[1] = vsubq_s16(odd, sum);
+        t[2] = vaddq_s16(vaddq_s16(odd, less), vshlq_n_s16(less, 1));
+        t[3] = odd;
+        t[4] = vsubq_s16(vsubq_s16(d[8], d[4]), vshlq_n_s16(odd, 1));
+        UNROLL
+        for (int i = 0; i < SIDE; i++)
+            t[5 + i] = d[2 * i + 1];
+        return;
+    }
     int16x8_t near = vsubq_s16(d[4], d[2]), third = vsubq_s16(d[3], d[1]);
     int16x8_t far = vshlq_n_s16(third, 1), wide = vshlq_n_s16(third, 2);
     int16x8_t even = vsubq_s16(d[4], vshlq_n_s16(d[2], 2));
@@ -67,103 +104,231 @@ static inline void widen_row(const micro_window *w, const uint8_t *row, int x, i
     memset(to + last, 0, sizeof *to * (size_t)(size - last));
 }
 
-/* Columns of six rows become columns of their points. */
-static inline void transform_columns(int16_t (*rows)[COLUMNS], int columns)
+/* Write what `columns` of each phase read of a row of the map; columns are whole eights. */
+static void read_row(const micro_window *w, const uint8_t *plane, int y, int x, int columns,
+                     int16_t *even, int16_t *odd)
+{
+    int16_t wide[2 * COLUMNS];
+    const uint8_t *row = plane + (ptrdiff_t)y * w->width;
+    if (y < 0 || y >= w->height) {
+        memset(even, 0, sizeof *even * (size_t)columns);
+        if (w->stride_x > 1)
+            memset(odd, 0, sizeof *odd * (size_t)columns);
+    } else if (w->stride_x == 1) {
+        widen_row(w, row, x, columns, even);
+    } else {
+        widen_row(w, row, x, 2 * columns, wide);
+        for (int k = 0; k < columns; k += 8) {
+            int16x8x2_t both = vld2q_s16(wide + 2 * k);
+            vst1q_s16(even + k, both.val[0]);
+            vst1q_s16(odd + k, both.val[1]);
+        }
+    }
+}
+
+/* Columns of rows become columns of their points. */
+ALWAYS_INLINE void transform_columns(int16_t (*rows)[COLUMNS], int columns, int taps)
 {
     for (int x = 0; x < columns; x += 8) {
-        int16x8_t d[POINTS], t[POINTS];
+        int16x8_t d[MOST_POINTS], t[MOST_POINTS];
         UNROLL
-        for (int i = 0; i < POINTS; i++)
+        for (int i = 0; i < points_of(taps); i++)
             d[i] = vld1q_s16(rows[i] + x);
-        points_of_pixels(d, t);
+        points_of_pixels(d, t, taps);
         UNROLL
-        for (int i = 0; i < POINTS; i++)
+        for (int i = 0; i < points_of(taps); i++)
             vst1q_s16(rows[i] + x, t[i]);
     }
 }
 
-/* Write the points of one channel of `tiles` tiles from `first` on: for each point and channel
- * `pitch` numbers, at least seven more than tiles. */
+/* What eight tiles read of a row, `odd` being its second phase. */
+ALWAYS_INLINE void load_tiles(const int16_t *even, const int16_t *odd, int16x8_t *d, int taps)
+{
+    if (taps == 4) {
+        int16x8x3_t a = vld3q_s16(even), b = vld3q_s16(even + 3);
+        UNROLL
+        for (int i = 0; i < 3; i++) {
+            d[i] = a.val[i];
+            d[3 + i] = b.val[i];
+        }
+        return;
+    }
+    int16x8x4_t a = vld4q_s16(even), b = vld4q_s16(even + SIDE);
+    if (taps == 3) {
+        UNROLL
+        for (int i = 0; i < SIDE; i++)
+            d[i] = a.val[i];
+        d[4] = b.val[0];
+        d[5] = b.val[1];
+        return;
+    }
+    int16x8x4_t between = vld4q_s16(odd);
+    UNROLL
+    for (int i = 0; i < SIDE; i++) {
+        d[2 * i] = a.val[i];
+        d[2 * i + 1] = between.val[i];
+    }
+    d[8] = b.val[0];
+}
+
+typedef struct {
+    const micro_window *window;
+    const uint8_t *plane;
+    int16_t *to;
+    int first, tiles, pitch;
+} winograd_channel;
+
+ALWAYS_INLINE void write_points(const winograd_channel *c, int taps)
+{
+    const micro_window *w = c->window;
+    const int points = points_of(taps), side = side_of(taps);
+    int phases = phases_of(w, taps), stride = w->stride_x;
+    ptrdiff_t step = (ptrdiff_t)w->channels * phases * phases * c->pitch;
+    int16_t rows[2][MOST_POINTS][COLUMNS];
+    for (int at = 0; at < c->tiles;) {
+        tile_run run = run_of(w, c->first, at, c->tiles, side);
+        int columns = (run.count + 7) / 8 * 8 * side + 8;
+        for (int u = 0; u < phases; u++) {
+            int y = run.y * stride + u - w->top, x = run.x * stride - w->left;
+            for (int i = 0; i < points; i++)
+                read_row(w, c->plane, y + i * phases, x, columns, rows[0][i], rows[1][i]);
+            for (int v = 0; v < stride; v++)
+                transform_columns(rows[v], columns, taps);
+            for (int v = 0; v < phases; v++)
+                /* what the last eight of a row have too many, the next row's overwrite */
+                for (int k = 0; k < run.count; k += 8) {
+                    int16_t *tile = c->to + (u * phases + v) * c->pitch + at + k;
+                    for (int i = 0; i < points; i++) {
+                        int16x8_t d[MOST_POINTS], t[MOST_POINTS];
+                        load_tiles(rows[v][i] + k * side, rows[1][i] + k * side, d, taps);
+                        points_of_pixels(d, t, taps);
+                        UNROLL
+                        for (int j = 0; j < points; j++, tile += step)
+                            vst1q_s16(tile, t[j]);
+                    }
+                }
+        }
+        at += run.count;
+    }
+}
+
+/* Write the points of one channel of `tiles` tiles from `first` on: for each point and phase of a
+ * channel `pitch` numbers, at least seven more than tiles. */
 int32_t WINOGRAD(pixels)(const uint8_t *map, int16_t *to, const int32_t *window, int first,
                          int tiles, int channel, int pitch)
 {
     const micro_window *w = (const micro_window *)window;
+    int taps = taps_of(w), phases = phases_of(w, taps);
     const uint8_t *plane = map + (ptrdiff_t)channel * w->height * w->width;
-    ptrdiff_t step = (ptrdiff_t)w->channels * pitch;
-    int16_t rows[POINTS][COLUMNS];
-    to += (ptrdiff_t)channel * pitch;
-    for (int at = 0; at < tiles;) {
-        tile_run run = run_at(w, first, at, tiles);
-        int columns = (run.count + 7) / 8 * 32 + 8;
-        for (int i = 0; i < POINTS; i++) {
-            int y = run.y + i - w->top;
-            if (y < 0 || y >= w->height)
-                memset(rows[i], 0, sizeof *rows[i] * (size_t)columns);
-            else
-                widen_row(w, plane + (ptrdiff_t)y * w->width, run.x - w->left, columns, rows[i]);
-        }
-        transform_columns(rows, columns);
-        /* what the last eight of a row have too many, the next row's overwrite */
-        for (int k = 0; k < run.count; k += 8) {
-            int16_t *tile = to + at + k;
-            for (int i = 0; i < POINTS; i++) {
-                int16x8x4_t a = vld4q_s16(rows[i] + k * SIDE);
-                int16x8x4_t b = vld4q_s16(rows[i] + (k + 1) * SIDE);
-                int16x8_t d[] = {a.val[0], a.val[1], a.val[2], a.val[3], b.val[0], b.val[1]};
-                int16x8_t t[POINTS];
-                points_of_pixels(d, t);
-                UNROLL
-                for (int j = 0; j < POINTS; j++, tile += step)
-                    vst1q_s16(tile, t[j]);
-            }
-        }
-        at += run.count;
-    }
+    to += (ptrdiff_t)channel * phases * phases * pitch;
+    winograd_channel c = {w, plane, to, first, tiles, pitch};
+    if (taps == 2)
+        write_points(&c, 2);
+    else if (taps == 3)
+        write_points(&c, 3);
+    else
+        write_points(&c, 4);
     return 0;
 }
 
 /* ---- weights */
 
-static inline void points_of_taps(const int16x4_t *g, int16x4_t *t)
+ALWAYS_INLINE void points_of_taps(const int16x4_t *g, int16x4_t *t, int taps)
 {
     int16x4_t ends = vadd_s16(g[0], g[2]), wide = vadd_s16(g[0], vshl_n_s16(g[2], 2));
-    int16x4_t twice = vshl_n_s16(g[1], 1);
+    int16x4_t middle = g[1], twice = vshl_n_s16(g[1], 1);
     t[0] = g[0];
-    t[1] = vadd_s16(ends, g[1]);
-    t[2] = vsub_s16(ends, g[1]);
+    t[5] = g[2];
+    if (taps == 2) {
+        t[1] = ends;
+        t[2] = vsub_s16(g[0], g[2]);
+        t[3] = vadd_s16(ends, g[2]);
+        t[4] = g[2];
+        t[5] = vadd_s16(vshl_n_s16(twice, 1), twice);
+        return;
+    }
+    if (taps == 4) {
+        middle = vadd_s16(g[1], g[3]);
+        twice = vadd_s16(twice, vshl_n_s16(g[3], 3));
+        t[5] = g[3];
+    }
+    t[1] = vadd_s16(ends, middle);
+    t[2] = vsub_s16(ends, middle);
     t[3] = vadd_s16(wide, twice);
     t[4] = vsub_s16(wide, twice);
-    t[5] = g[2];
 }
 
-/* Taps of one channel of a block. */
-static inline void transform_taps(const int8_t *weights, int16_t *to)
+/* Nine taps of a channel, as they lie. */
+static inline void load_nine(const int8_t *weights, int16x4_t (*g)[4])
 {
     int8x16_t first = vld1q_s8(weights), second = vld1q_s8(weights + 16);
     int16x8_t pairs[] = {vmovl_s8(vget_low_s8(first)), vmovl_s8(vget_high_s8(first)),
                          vmovl_s8(vget_low_s8(second)), vmovl_s8(vget_high_s8(second))};
     int32_t bytes;
     memcpy(&bytes, weights + 32, sizeof bytes);
-    int16x4_t last = vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes))));
-    int16x4_t between[3][POINTS];
     UNROLL
-    for (int i = 0; i < 3; i++) {
-        int16x4_t g[3];
+    for (int n = 0; n < 8; n++)
+        g[n / 3][n % 3] = n % 2 ? vget_high_s16(pairs[n / 2]) : vget_low_s16(pairs[n / 2]);
+    g[2][2] = vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes))));
+}
+
+/* Those of one phase of a channel, zero where the filter has none. */
+static void load_phase(const micro_window *w, const int8_t *weights, int phase, int16x4_t (*g)[4])
+{
+    int stride = w->stride_x;
+    for (int n = 0; n < 16; n++) {
+        int y = n / 4 * stride + phase / stride, x = n % 4 * stride + phase % stride;
+        int32_t bytes = 0;
+        if (y < w->kernel_height && x < w->kernel_width)
+            memcpy(&bytes, weights + (y * w->kernel_width + x) * FILTERS, sizeof bytes);
+        g[n / 4][n % 4] = vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes))));
+    }
+}
+
+ALWAYS_INLINE void transform_taps(int16x4_t (*g)[4], int16_t *to, int taps)
+{
+    int rows = taps == 4 ? 4 : 3;
+    int16x4_t between[4][WEIGHTS];
+    UNROLL
+    for (int i = 0; i < rows; i++)
+        points_of_taps(g[i], between[i], taps);
+    UNROLL
+    for (int j = 0; j < WEIGHTS; j++) {
+        int16x4_t column[4], t[WEIGHTS];
         UNROLL
-        for (int j = 0; j < 3; j++) {
-            int n = 3 * i + j;
-            g[j] = n == 8 ? last : n % 2 ? vget_high_s16(pairs[n / 2]) : vget_low_s16(pairs[n / 2]);
+        for (int i = 0; i < rows; i++)
+            column[i] = between[i][j];
+        points_of_taps(column, t, taps);
+        UNROLL
+        for (int i = 0; i < WEIGHTS; i++)
+            vst1_s16(to + (j * WEIGHTS + i) * FILTERS, t[i]);
+    }
+}
+
+/* Transform the weights of some phases of channels of a block, and zeros up to a whole four. */
+static void transform_weights(const micro_window *w, const int8_t *weights, int first, int count,
+                              int16_t *to)
+{
+    int taps = taps_of(w), phases = phases_of(w, taps), area = w->kernel_height * w->kernel_width;
+    phases *= phases;
+    for (int k = 0; k < count; k++, to += AREA * FILTERS) {
+        const int8_t *from = weights + (ptrdiff_t)((first + k) / phases) * area * FILTERS;
+        int16x4_t g[4][4];
+        if (area == 9 && taps == 3 && phases == 1) {
+            load_nine(from, g);
+            transform_taps(g, to, 3);
+        } else if (taps == 2) {
+            load_nine(from, g);
+            transform_taps(g, to, 2);
+        } else {
+            load_phase(w, from, (first + k) % phases, g);
+            if (taps == 3)
+                transform_taps(g, to, 3);
+            else
+                transform_taps(g, to, 4);
         }
-        points_of_taps(g, between[i]);
     }
-    UNROLL
-    for (int j = 0; j < POINTS; j++) {
-        int16x4_t g[] = {between[0][j], between[1][j], between[2][j]}, t[POINTS];
-        points_of_taps(g, t);
-        UNROLL
-        for (int i = 0; i < POINTS; i++)
-            vst1_s16(to + (j * POINTS + i) * FILTERS, t[i]);
-    }
+    memset(to, 0, sizeof *to * AREA * FILTERS * (size_t)(-count & 3));
 }
 
 /* ---- products */
@@ -209,85 +374,116 @@ static void add_point(const int16_t *pixels, int pitch, const int16_t *weights, 
 
 /* ---- results */
 
-/* 24 times the outputs. */
-static inline void outputs_of_points(const int32x4_t *m, int32x4_t *y)
+/* 24 times the outputs, of 9 points 6 times. */
+ALWAYS_INLINE void outputs_of_points(const int32x4_t *m, int32x4_t *y, int taps)
 {
+    if (taps == 2) {
+        int32x4_t first = vaddq_s32(vshlq_n_s32(m[1], 1), m[1]);
+        int32x4_t sum = vaddq_s32(first, m[2]), less = vsubq_s32(m[2], first);
+        y[0] = plus_times(vsubq_s32(vaddq_s32(m[3], m[5]), sum), m[0], 3);
+        y[1] = vaddq_s32(vaddq_s32(less, m[6]), vshlq_n_s32(m[3], 1));
+        y[2] = vaddq_s32(vsubq_s32(m[7], sum), vshlq_n_s32(m[3], 2));
+        y[3] = plus_times(vaddq_s32(vaddq_s32(less, m[8]), vshlq_n_s32(m[3], 3)), m[4], 6);
+        return;
+    }
     int32x4_t even = vshlq_n_s32(vaddq_s32(m[1], m[2]), 2), wide = vaddq_s32(m[3], m[4]);
     int32x4_t odd = vshlq_n_s32(vsubq_s32(m[1], m[2]), 2), far = vsubq_s32(m[3], m[4]);
     y[0] = plus_times(vsubq_s32(wide, even), m[0], 6);
     y[1] = vsubq_s32(vshlq_n_s32(far, 1), odd);
     y[2] = vsubq_s32(vshlq_n_s32(wide, 2), even);
-    y[3] = plus_times(vsubq_s32(vshlq_n_s32(far, 3), odd), m[5], 24);
+    if (taps == 4)
+        y[2] = plus_times(y[2], m[5], 24);
+    else
+        y[3] = plus_times(vsubq_s32(vshlq_n_s32(far, 3), odd), m[5], 24);
 }
 
 /* The sums of four tiles, each added to `bias`. */
-static inline void outputs_of_tiles(const int32_t *points, ptrdiff_t step, int32x4_t bias,
-                                    int32x4_t (*found)[SIDE])
+ALWAYS_INLINE void outputs_of_tiles(const int32_t *points, ptrdiff_t step, int32x4_t bias,
+                                    int32x4_t (*found)[SIDE], int taps)
 {
-    int32x4_t between[POINTS][SIDE];
+    const int count = points_of(taps), side = side_of(taps);
+    int32x4_t between[MOST_POINTS][SIDE];
     ROLLED
-    for (int i = 0; i < POINTS; i++) {
-        int32x4_t m[POINTS];
+    for (int i = 0; i < count; i++) {
+        int32x4_t m[MOST_POINTS];
         UNROLL
-        for (int j = 0; j < POINTS; j++)
-            m[j] = vld1q_s32(points + (i * POINTS + j) * step);
-        outputs_of_points(m, between[i]);
+        for (int j = 0; j < count; j++)
+            m[j] = vld1q_s32(points + (i * count + j) * step);
+        outputs_of_points(m, between[i], taps);
     }
     ROLLED
-    for (int k = 0; k < SIDE; k++) {
-        int32x4_t m[POINTS], column[SIDE];
+    for (int k = 0; k < side; k++) {
+        int32x4_t m[MOST_POINTS], column[SIDE];
         UNROLL
-        for (int i = 0; i < POINTS; i++)
+        for (int i = 0; i < count; i++)
             m[i] = between[i][k];
-        outputs_of_points(m, column);
+        outputs_of_points(m, column, taps);
         UNROLL
-        for (int i = 0; i < SIDE; i++)
-            found[i][k] = vsraq_n_s32(bias, times(column[i], NINTH), 6);
-    }
-}
-
-/* Add the sums of some channels to those that are kept, for each output of a tile FILTERS planes. */
-static void keep_sums(const int32_t *points, int32_t *kept, int begins, int plane, int tiles)
-{
-    ptrdiff_t step = FILTERS * plane;
-    for (int f = 0; f < FILTERS; f++, points += plane, kept += plane)
-        for (int at = 0; at < tiles; at += 4) {
-            int32x4_t found[SIDE][SIDE];
-            outputs_of_tiles(points + at, step, vdupq_n_s32(0), found);
-            for (int i = 0; i < SIDE * SIDE; i++) {
-                int32_t *own = kept + at + i * step;
-                int32x4_t more = found[i / SIDE][i % SIDE];
-                vst1q_s32(own, begins ? more : vaddq_s32(vld1q_s32(own), more));
-            }
+        for (int i = 0; i < side; i++) {
+            int32x4_t sums = times(column[i], NINTH);
+            found[i][k] = taps == 2 ? vsraq_n_s32(bias, sums, 2) : vsraq_n_s32(bias, sums, 6);
         }
+    }
 }
 
 typedef struct {
     const micro_window *window;
     int32x4_t bias;
     requantization how;
+    int plane; /* from the sums of a filter to the next one's */
 } winograd_result;
 
-/* Four tiles of a row: those levels of them that the output has. `kept` may be NULL. */
-static inline void write_tiles(const winograd_result *r, const int32_t *points, const int32_t *kept,
-                               ptrdiff_t step, uint8_t *plane, int y, int x, int columns)
+/* Add the sums of some channels to those that are kept, for each output of a tile FILTERS planes. */
+ALWAYS_INLINE void keep_sums(const int32_t *points, int32_t *kept, int begins, int plane, int tiles,
+                             int taps)
 {
+    const int side = side_of(taps);
+    ptrdiff_t step = FILTERS * plane;
+    for (int f = 0; f < FILTERS; f++, points += plane, kept += plane)
+        for (int at = 0; at < tiles; at += 4) {
+            int32x4_t found[SIDE][SIDE];
+            outputs_of_tiles(points + at, step, vdupq_n_s32(0), found, taps);
+            for (int i = 0; i < side * side; i++) {
+                int32_t *own = kept + at + i * step;
+                int32x4_t more = found[i / side][i % side];
+                vst1q_s32(own, begins ? more : vaddq_s32(vld1q_s32(own), more));
+            }
+        }
+}
+
+/* The levels of four tiles' row, one after another; of tiles of three outputs, four are too many. */
+ALWAYS_INLINE uint8x16_t levels_of_row(const requantization *how, const int32x4_t *row, int side)
+{
+    uint8x8_t levels[2];
+    requantize_sixteen(row[0], row[2], row[1], row[side - 1], how->factor, how->factor, how->low,
+                       how->high, levels);
+    if (side == 3) {
+        uint8_t some[24];
+        uint8x8x3_t all = {{levels[0], levels[1], vext_u8(levels[0], levels[0], 4)}};
+        vst3_u8(some, all);
+        return vld1q_u8(some);
+    }
+    uint8x8x2_t pairs = vzip_u8(levels[0], levels[1]);
+    uint16x4x2_t fours =
+        vzip_u16(vreinterpret_u16_u8(pairs.val[0]), vreinterpret_u16_u8(pairs.val[1]));
+    return vcombine_u8(vreinterpret_u8_u16(fours.val[0]), vreinterpret_u8_u16(fours.val[1]));
+}
+
+/* Four tiles of a row: those levels of them that the output has. `kept` may be NULL. */
+ALWAYS_INLINE void write_tiles(const winograd_result *r, const int32_t *points, const int32_t *kept,
+                               uint8_t *plane, int y, int x, int columns, int taps)
+{
+    const int side = side_of(taps);
+    ptrdiff_t step = FILTERS * r->plane;
     int32x4_t found[SIDE][SIDE];
-    outputs_of_tiles(points, step, r->bias, found);
-    for (int i = 0; kept && i < SIDE * SIDE; i++, kept += step)
-        found[i / SIDE][i % SIDE] = vaddq_s32(found[i / SIDE][i % SIDE], vld1q_s32(kept));
-    int rows = micro_least(SIDE, r->window->out_height - y);
+    outputs_of_tiles(points, step, r->bias, found, taps);
+    for (int i = 0; kept && i < side * side; i++, kept += step)
+        found[i / side][i % side] = vaddq_s32(found[i / side][i % side], vld1q_s32(kept));
+    int rows = micro_least(side, r->window->out_height - y);
     uint8_t *to = plane + (ptrdiff_t)y * r->window->out_width + x;
     for (int i = 0; i < rows; i++, to += r->window->out_width) {
-        uint8x8_t levels[2];
-        requantize_sixteen(found[i][0], found[i][2], found[i][1], found[i][3], r->how.factor,
-                           r->how.factor, r->how.low, r->how.high, levels);
-        uint8x8x2_t pairs = vzip_u8(levels[0], levels[1]);
-        uint16x4x2_t fours =
-            vzip_u16(vreinterpret_u16_u8(pairs.val[0]), vreinterpret_u16_u8(pairs.val[1]));
-        uint8x16_t row =
-            vcombine_u8(vreinterpret_u8_u16(fours.val[0]), vreinterpret_u8_u16(fours.val[1]));
-        if (columns == 4 * SIDE) {
+        uint8x16_t row = levels_of_row(&r->how, found[i], side);
+        if (side == SIDE && columns == 4 * SIDE) {
             vst1q_u8(to, row);
         } else {
             uint8_t some[4 * SIDE];
@@ -297,42 +493,63 @@ static inline void write_tiles(const winograd_result *r, const int32_t *points, 
     }
 }
 
+/* The levels of a filter. */
+ALWAYS_INLINE void write_filter(const winograd_result *r, const int32_t *sums, const int32_t *kept,
+                                uint8_t *y, int first, int tiles, int taps)
+{
+    const micro_window *w = r->window;
+    const int side = side_of(taps);
+    for (int at = 0; at < tiles;) {
+        tile_run run = run_of(w, first, at, tiles, side);
+        int end = micro_least(run.x + run.count * side, w->out_width);
+        for (int k = 0; k < run.count; k += 4) {
+            int x = run.x + k * side;
+            write_tiles(r, sums + at + k, kept ? kept + at + k : NULL, y, run.y, x,
+                        micro_least(4 * side, end - x), taps);
+        }
+        at += run.count;
+    }
+}
+
 /* Compute the levels of `tiles` tiles from `first` on of a block of filters, of which the result has
- * `filters`, from what `pixels` wrote; up to three rows behind it may be read. Sums of `part` channels,
- * a multiple of CHANNELS, are computed at once. Weights: for each channel and tap one of each filter. */
+ * `filters`, from what `pixels` wrote; up to three rows behind it may be read. Sums of `part` phases
+ * of channels, a multiple of CHANNELS, are computed at once. Weights: for each channel and tap one
+ * of each filter. */
 int32_t WINOGRAD(block)(const int16_t *pixels, const int8_t *weights, const int32_t *bias,
                         const float *factor, uint8_t *y, const int32_t *window, int first,
                         int tiles, int pitch, int filters, int part, int low, int high)
 {
     const micro_window *w = (const micro_window *)window;
-    int32_t sums[AREA * FILTERS * (TILES + 4)], kept[SIDE * SIDE * FILTERS * (TILES + 4)];
+    int32_t sums[SUMS], kept[SIDE * SIDE * FILTERS * (TILES + 4)];
     int16_t transformed[CHANNELS * AREA * FILTERS];
-    int plane = (tiles + 3) / 4 * 4 + 4;
-    for (int channel = 0; channel < w->channels; channel += CHANNELS) {
-        int count = micro_least(CHANNELS, w->channels - channel), filled = (count + 3) / 4 * 4;
-        if (channel && channel % part == 0)
-            keep_sums(sums, kept, channel == part, plane, tiles);
-        for (int k = 0; k < count; k++, weights += TAPS * FILTERS)
-            transform_taps(weights, transformed + k * AREA * FILTERS);
-        memset(transformed + count * AREA * FILTERS, 0,
-               sizeof *transformed * AREA * FILTERS * (size_t)(filled - count));
-        for (int p = 0; p < AREA; p++)
-            add_point(pixels + ((ptrdiff_t)p * w->channels + channel) * pitch, pitch,
-                      transformed + (p % POINTS * POINTS + p / POINTS) * FILTERS, filled,
-                      channel % part == 0, sums + p * FILTERS * plane, plane, tiles);
+    int taps = taps_of(w), points = points_of(taps), plane = (tiles + 3) / 4 * 4 + 4;
+    int all = w->channels * phases_of(w, taps) * phases_of(w, taps);
+    for (int channel = 0; channel < all; channel += CHANNELS) {
+        int count = micro_least(CHANNELS, all - channel), begins = channel % part == 0;
+        if (channel && begins && taps == 2)
+            keep_sums(sums, kept, channel == part, plane, tiles, 2);
+        else if (channel && begins && taps == 3)
+            keep_sums(sums, kept, channel == part, plane, tiles, 3);
+        else if (channel && begins)
+            keep_sums(sums, kept, channel == part, plane, tiles, 4);
+        transform_weights(w, weights, channel, count, transformed);
+        for (int p = 0; p < points * points; p++) {
+            int i = micro_least(p / points, WEIGHTS - 1), j = micro_least(p % points, WEIGHTS - 1);
+            add_point(pixels + ((ptrdiff_t)p * all + channel) * pitch, pitch,
+                      transformed + (j * WEIGHTS + i) * FILTERS, (count + 3) / 4 * 4, begins,
+                      sums + p * FILTERS * plane, plane, tiles);
+        }
     }
     for (int f = 0; f < filters; f++, y += (ptrdiff_t)w->out_height * w->out_width) {
-        winograd_result result = {w, vdupq_n_s32(bias[f]), requantization_of(factor[f], low, high)};
-        const int32_t *before = w->channels > part ? kept + f * plane : NULL;
-        for (int at = 0; at < tiles;) {
-            tile_run run = run_at(w, first, at, tiles);
-            for (int k = 0; k < run.count; k += 4) {
-                int x = run.x + k * SIDE, end = micro_least(run.x + run.count * SIDE, w->out_width);
-                write_tiles(&result, sums + f * plane + at + k, before ? before + at + k : NULL,
-                            FILTERS * plane, y, run.y, x, micro_least(4 * SIDE, end - x));
-            }
-            at += run.count;
-        }
+        winograd_result result = {w, vdupq_n_s32(bias[f]), requantization_of(factor[f], low, high),
+                                  plane};
+        const int32_t *own = sums + f * plane, *before = all > part ? kept + f * plane : NULL;
+        if (taps == 2)
+            write_filter(&result, own, before, y, first, tiles, 2);
+        else if (taps == 3)
+            write_filter(&result, own, before, y, first, tiles, 3);
+        else
+            write_filter(&result, own, before, y, first, tiles, 4);
     }
     return 0;
 }

@@ -50,10 +50,10 @@ def residual() -> Model:
     return int8(graph, trained(graph))
 
 
-def largest() -> tuple[Model, Array]:
+def largest(op: Conv, shape: Shape) -> tuple[Model, Array]:
     """Return a program whose weights are all extremes, and an input of extremes."""
-    add = Steps(130, 6, 9)
-    add("conv", Conv(5, (3, 3), padding=1))
+    add = Steps(*shape)
+    add("conv", op)
     graph = add.graph()
     rng = np.random.default_rng(3)
     signs = {
@@ -63,10 +63,17 @@ def largest() -> tuple[Model, Array]:
     model = ready(graph, signs)
     # Signs of one filter: its sums are as large as sums can be.
     first = next(values for values in signs.values() if values.ndim == 4)[0]
-    x = np.tile(first, (1, 2, 3)).astype(np.float32)
+    again = (-(-size // n) for size, n in zip(shape[1:], op.kernel, strict=True))
+    x = np.tile(first, (1, *again))[:, : shape[1], : shape[2]].astype(np.float32)
     return quantize(model, calibrated(model, x)), x
 
 
+LARGEST = {
+    "3x3": (Conv(5, (3, 3), padding=1), (130, 6, 9)),
+    "3x3 of stride 2": (Conv(5, (3, 3), (2, 2), 1), (130, 12, 15)),
+    "4x4": (Conv(5, (4, 4), padding=1), (80, 8, 12)),
+    "8x8 of stride 2": (Conv(5, (8, 8), (2, 2), 2), (20, 24, 16)),
+}
 MODELS = {
     "odd sizes": chain((5, 13, 14), Conv(9, (3, 3), padding=1), Relu(), Conv(8, (3, 3)), Relu()),
     "many tiles in a row": chain((3, 3, 83), Conv(7, (3, 3), padding=1), Conv(7, (3, 3))),
@@ -74,7 +81,18 @@ MODELS = {
     "one pixel": chain((6, 3, 3), Conv(5, (3, 3)), Relu()),
     "one column": chain((9, 4, 1), Conv(5, (3, 3), padding=1), Relu()),
     "what is fused": residual(),
-    "extremes": largest()[0],
+    "strides": chain((5, 27, 30), Conv(9, (3, 3), (2, 2), 1), Relu(), Conv(6, (3, 3), (2, 2))),
+    "strides of many tiles": chain((3, 5, 150), Conv(7, (3, 3), (2, 2), 1), Relu()),
+    "strides of many channels": chain((133, 9, 8), Conv(5, (3, 3), (2, 2), 1), Relu()),
+    "strides at an edge": chain((3, 3, 5), Conv(5, (3, 3), (2, 2), 2), Relu()),
+    "stem": chain((3, 45, 71), Conv(13, (7, 7), (2, 2), 3), Relu()),
+    "stem of many tiles": chain((2, 9, 113), Conv(5, (7, 7), (2, 2), 3), Relu()),
+    "even rows": chain((2, 30, 31), Conv(4, (8, 8), (2, 2), 3), Relu()),
+    "5x6 of stride 2": chain((3, 20, 27), Conv(6, (5, 6), (2, 2), (2, 1)), Relu()),
+    "4x4": chain((70, 9, 21), Conv(8, (4, 4), padding=2, bias=False), Relu()),
+    "padding alone": chain((2, 1, 1), Conv(3, (3, 3), padding=2), Relu()),
+    "far outside": chain((2, 3, 5), Conv(3, (7, 7), (2, 2), 6), Relu()),
+    **{f"extremes {name}": largest(*case)[0] for name, case in LARGEST.items()},
 }
 PARTS = "many channels"
 
@@ -91,6 +109,7 @@ def kernels(
         patch.setattr(LevelWinograd, "saved", lambda *_: 1.0)
         patch.setattr(LevelWinograd, "near", FEW)
         patch.setattr(winograd, "MOST_SUM", 1 << 18)
+        patch.setattr(winograd, "MOST_DEALT_SUM", 1 << 18)
         patch.setattr(loops, "PARALLEL", 1)
         folder = tmp_path_factory.mktemp("levels")
         calls, plans = call_program(list(MODELS.values()), machine, folder, tasks=3)
@@ -112,11 +131,14 @@ def test_results_are_the_references(
     assert not any(found.values())
 
 
-def test_largest_sums_are_exact(kernels: tuple[CallProgram, Mapping[str, Program]]) -> None:
+@pytest.mark.parametrize("name", LARGEST)
+def test_largest_sums_are_exact(
+    kernels: tuple[CallProgram, Mapping[str, Program]], name: str
+) -> None:
     calls, plans = kernels
-    model, x = largest()
+    model, x = largest(*LARGEST[name])
     (right,) = integer_program.run(model, [x], every=True)
-    found = calls.results(plans["extremes"], {**right, "image": x})
+    found = calls.results(plans[f"extremes {name}"], {**right, "image": x})
     assert abs(found["conv"].astype(int)).max() >= 127
     for name, values in found.items():
         np.testing.assert_array_equal(values, right[name])
@@ -166,7 +188,7 @@ def test_it_is_chosen_where_it_saves_cycles_on_its_core() -> None:
         Conv(32, (1, 1)),
         Conv(32, (3, 3), padding=1, groups=2),
         Conv(32, (3, 3), padding=2, dilation=(2, 2)),
-        Conv(32, (3, 3), (2, 2), 1),
+        Conv(32, (3, 3), (2, 1), 1),
         Conv(32, (5, 5), padding=2),
     ],
 )
