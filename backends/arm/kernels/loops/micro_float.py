@@ -202,7 +202,7 @@ def build_depthwise(kernel: MicroFloatDepthwise, symbol: str) -> Expr:
     return tir.function(symbol, kernel.spaces, body)
 
 
-def vectors(pixels: Expr) -> tuple[tuple[int, Expr, Expr], ...]:
+def vectors(pixels: Expr, lanes: int = LANES) -> tuple[tuple[int, Expr, Expr], ...]:
     """Return how many pixels to take at once, from where on, and how often."""
-    many = pixels // LANES
-    return (LANES, 0, many), (1, many * LANES, pixels % LANES)
+    many = pixels // lanes
+    return (lanes, 0, many), (1, many * lanes, pixels % lanes)

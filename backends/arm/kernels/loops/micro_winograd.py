@@ -13,6 +13,8 @@ from tcc.backends.arm.kernels.micro_winograd import (
     WinogradConvolution,
 )
 
+LEVELS = 16
+"""Levels that are taken at once where they are read again: steps of some hide others' latency."""
 Given = Callable[[Expr], tuple[Expr, ...]]
 """Returns what a block is told of a filter: where its biases and what follows them begin."""
 
@@ -60,7 +62,7 @@ def _finish(
     kernel: MicroLevelWinograd, operands: Sequence[Buffer], result: Buffer, f: Expr
 ) -> None:
     """Apply what is fused behind to the levels of a filter, which are read again."""
-    for lanes, start, count in vectors(kernel.pixels):
+    for lanes, start, count in vectors(kernel.pixels, LEVELS):
         with tir.loop(count) as n:
             place = Position(f, 0, start + n * lanes)
             at = place.offset(kernel.result)

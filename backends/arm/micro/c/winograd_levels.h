@@ -2,8 +2,9 @@
  *
  * A kernel's file defines before it includes this: WINOGRAD(what), its functions' names;
  * multiply_4, _8 and _12(pixels, pitch, weights, next, channels, sums), which add to the sums of as many
- * tiles the products of channels, whole fours, whose weights lie `next` numbers apart; and
- * plus_times and times, products of whole numbers.
+ * tiles the products of channels, whole fours, whose weights lie `next` numbers apart, or in their
+ * place ADD_POINT, which does as add_point; plus_times and times, products of whole numbers. Where it
+ * has a faster way to transform nine taps of stride 1, or of stride 2, NINE_TAPS does that.
  *
  * A filter of stride 2 is four of stride 1, one for each phase of rows and columns: tap 2 * i + u of
  * a filter is tap i of its phase u, which reads every second pixel. Phases are summed as channels are.
@@ -26,6 +27,7 @@ enum {
     MOST_POINTS = 9, /* of a side */
     WEIGHTS = 6,     /* of them with weights of their own */
     AREA = WEIGHTS * WEIGHTS,
+    TAPS = 9,
     SUMS = MOST_POINTS * MOST_POINTS * 32 * FILTERS, /* as many tiles of 9 points are 28, and a vector */
     CHANNELS = 64,      /* whose weights are transformed at once */
     NINTH = 0x38E38E39, /* 9 * NINTH is 1 modulo 2^32 */
@@ -258,20 +260,6 @@ ALWAYS_INLINE void points_of_taps(const int16x4_t *g, int16x4_t *t, int taps)
     t[4] = vsub_s16(wide, twice);
 }
 
-/* Nine taps of a channel, as they lie. */
-static inline void load_nine(const int8_t *weights, int16x4_t (*g)[4])
-{
-    int8x16_t first = vld1q_s8(weights), second = vld1q_s8(weights + 16);
-    int16x8_t pairs[] = {vmovl_s8(vget_low_s8(first)), vmovl_s8(vget_high_s8(first)),
-                         vmovl_s8(vget_low_s8(second)), vmovl_s8(vget_high_s8(second))};
-    int32_t bytes;
-    memcpy(&bytes, weights + 32, sizeof bytes);
-    UNROLL
-    for (int n = 0; n < 8; n++)
-        g[n / 3][n % 3] = n % 2 ? vget_high_s16(pairs[n / 2]) : vget_low_s16(pairs[n / 2]);
-    g[2][2] = vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes))));
-}
-
 /* Those of one phase of a channel, zero where the filter has none. */
 static void load_phase(const micro_window *w, const int8_t *weights, int phase, int16x4_t (*g)[4])
 {
@@ -305,33 +293,67 @@ ALWAYS_INLINE void transform_taps(int16x4_t (*g)[4], int16_t *to, int taps)
     }
 }
 
+static void transform_phase(const micro_window *w, const int8_t *weights, int phase, int16_t *to)
+{
+    int16x4_t g[4][4];
+    load_phase(w, weights, phase, g);
+    if (taps_of(w) == 3)
+        transform_taps(g, to, 3);
+    else
+        transform_taps(g, to, 4);
+}
+
+#ifndef NINE_TAPS
+#define NINE_TAPS transform_nine
+
+/* Nine taps of a channel, as they lie. */
+static inline void load_nine(const int8_t *weights, int16x4_t (*g)[4])
+{
+    int8x16_t first = vld1q_s8(weights), second = vld1q_s8(weights + 16);
+    int16x8_t pairs[] = {vmovl_s8(vget_low_s8(first)), vmovl_s8(vget_high_s8(first)),
+                         vmovl_s8(vget_low_s8(second)), vmovl_s8(vget_high_s8(second))};
+    int32_t bytes;
+    memcpy(&bytes, weights + 32, sizeof bytes);
+    UNROLL
+    for (int n = 0; n < 8; n++)
+        g[n / 3][n % 3] = n % 2 ? vget_high_s16(pairs[n / 2]) : vget_low_s16(pairs[n / 2]);
+    g[2][2] = vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes))));
+}
+
+static void transform_nine(const int8_t *weights, int16_t *to, int taps)
+{
+    int16x4_t g[4][4];
+    load_nine(weights, g);
+    if (taps == 2)
+        transform_taps(g, to, 2);
+    else
+        transform_taps(g, to, 3);
+}
+
+#endif
+
 /* Transform the weights of some phases of channels of a block, and zeros up to a whole four. */
 static void transform_weights(const micro_window *w, const int8_t *weights, int first, int count,
                               int16_t *to)
 {
     int taps = taps_of(w), phases = phases_of(w, taps), area = w->kernel_height * w->kernel_width;
     phases *= phases;
-    for (int k = 0; k < count; k++, to += AREA * FILTERS) {
-        const int8_t *from = weights + (ptrdiff_t)((first + k) / phases) * area * FILTERS;
-        int16x4_t g[4][4];
-        if (area == 9 && taps == 3 && phases == 1) {
-            load_nine(from, g);
-            transform_taps(g, to, 3);
-        } else if (taps == 2) {
-            load_nine(from, g);
-            transform_taps(g, to, 2);
+    weights += (ptrdiff_t)first / phases * area * FILTERS;
+    for (int k = 0; k < count; k += phases, weights += area * FILTERS)
+        if (phases == 1 && area == TAPS) {
+            NINE_TAPS(weights, to, taps);
+            to += AREA * FILTERS;
         } else {
-            load_phase(w, from, (first + k) % phases, g);
-            if (taps == 3)
-                transform_taps(g, to, 3);
-            else
-                transform_taps(g, to, 4);
+            for (int phase = 0; phase < phases; phase++, to += AREA * FILTERS)
+                transform_phase(w, weights, phase, to);
         }
-    }
     memset(to, 0, sizeof *to * AREA * FILTERS * (size_t)(-count & 3));
 }
 
 /* ---- products */
+
+#ifndef ADD_POINT
+#define ADD_POINT add_point
 
 /* Some vectors of tiles of one point; `vectors` is a constant of each call. Channels are whole fours. */
 ALWAYS_INLINE void add_products(const int16_t *pixels, int pitch, const int16_t *weights,
@@ -371,6 +393,8 @@ static void add_point(const int16_t *pixels, int pitch, const int16_t *weights, 
     else if (tiles > 0)
         add_products(pixels, pitch, weights, channels, begins, to, plane, 1);
 }
+
+#endif
 
 /* ---- results */
 
@@ -533,12 +557,14 @@ int32_t WINOGRAD(block)(const int16_t *pixels, const int8_t *weights, const int3
         else if (channel && begins)
             keep_sums(sums, kept, channel == part, plane, tiles, 4);
         transform_weights(w, weights, channel, count, transformed);
-        for (int p = 0; p < points * points; p++) {
-            int i = micro_least(p / points, WEIGHTS - 1), j = micro_least(p % points, WEIGHTS - 1);
-            add_point(pixels + ((ptrdiff_t)p * all + channel) * pitch, pitch,
-                      transformed + (j * WEIGHTS + i) * FILTERS, (count + 3) / 4 * 4, begins,
-                      sums + p * FILTERS * plane, plane, tiles);
-        }
+        const int16_t *from = pixels + (ptrdiff_t)channel * pitch;
+        int32_t *to = sums;
+        for (int i = 0; i < points; i++)
+            for (int j = 0; j < points; j++, from += (ptrdiff_t)all * pitch, to += FILTERS * plane) {
+                int n = micro_least(j, WEIGHTS - 1) * WEIGHTS + micro_least(i, WEIGHTS - 1);
+                ADD_POINT(from, pitch, transformed + n * FILTERS, (count + 3) / 4 * 4, begins, to,
+                          plane, tiles);
+            }
     }
     for (int f = 0; f < filters; f++, y += (ptrdiff_t)w->out_height * w->out_width) {
         winograd_result result = {w, vdupq_n_s32(bias[f]), requantization_of(factor[f], low, high),

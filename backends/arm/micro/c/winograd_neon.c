@@ -1,5 +1,5 @@
 /* Winograd's convolution of floats for 32-bit NEON. */
-#include "micro.h"
+#include "winograd_sums_neon.h"
 #include <arm_neon.h>
 
 #define WINOGRAD(what) micro_winograd_neon_##what
@@ -43,20 +43,6 @@ static inline void transform_three(const float *weights, float *to, ptrdiff_t st
               "q13", "q14", "q15", "memory");
 }
 
-/* What is done to the sums of each filter: of four, eight or twelve tiles. */
-#define EACH_4(what) what(q8) what(q9) what(q10) what(q11)
-#define EACH_8(what) what(q8, q9) what(q10, q11) what(q12, q13) what(q14, q15)
-#define EACH_12(what) what(q4, q5, q6) what(q7, q8, q9) what(q10, q11, q12) what(q13, q14, q15)
-#define ZERO_4(a) "vmov.i32 " #a ", #0\n"
-#define ZERO_8(a, b) ZERO_4(a) ZERO_4(b)
-#define ZERO_12(a, b, c) ZERO_4(a) ZERO_4(b) ZERO_4(c)
-#define READ_4(a) "vld1.32 {" #a "}, [%[from]], %[plane]\n"
-#define READ_8(a, b) "vld1.32 {" #a ", " #b "}, [%[from]], %[plane]\n"
-#define READ_12(a, b, c) "vldm %[from], {" #a "-" #c "}\n add %[from], %[from], %[plane]\n"
-#define WRITE_4(a) "vst1.32 {" #a "}, [%[to]], %[plane]\n"
-#define WRITE_8(a, b) "vst1.32 {" #a ", " #b "}, [%[to]], %[plane]\n"
-#define WRITE_12(a, b, c) "vstm %[to], {" #a "-" #c "}\n add %[to], %[to], %[plane]\n"
-
 #define ADD(sum, by, w) "vmla.f32 " #sum ", " #by ", " #w "\n"
 #define TILE(q) "vld1.32 {" #q "}, [%[pixels]], %[pitch]\n"
 #define WEIGHTS(d) "vld1.32 {" #d "}, [%[weights]]!\n"
@@ -86,37 +72,10 @@ static inline void transform_three(const float *weights, float *to, ptrdiff_t st
     TWELVE(q4, q5, q6, d6[0]) TWELVE(q7, q8, q9, d6[1]) TWELVE(q10, q11, q12, d7[0]) \
     TWELVE(q13, q14, q15, d7[1]) "bne 3b\n"
 
-/* Some tiles of one point: products of some channels, added to `to` or, where they begin, written. */
-#define ADD_PRODUCTS(n) \
-    static inline void add_products_##n(const float *pixels, int pitch, const float *weights, \
-                                        int channels, int begins, float *to, int plane) \
-    { \
-        const float *from = to; \
-        __asm__ volatile( \
-            "cmp %[begins], #0\n beq 1f\n" EACH_##n(ZERO_##n) "b 2f\n" \
-            "1:\n" EACH_##n(READ_##n) "2:\n" PRODUCTS_##n EACH_##n(WRITE_##n) \
-            : [pixels] "+r"(pixels), [weights] "+r"(weights), [channels] "+r"(channels), \
-              [from] "+r"(from), [to] "+r"(to) \
-            : [begins] "r"(begins), [pitch] "r"(4 * pitch - (n == 8 ? 16 : 0)), \
-              [plane] "r"(4 * plane) \
-            : "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8", "q9", "q10", "q11", "q12", \
-              "q13", "q14", "q15", "cc", "memory"); \
-    }
-ADD_PRODUCTS(4)
-ADD_PRODUCTS(8)
-ADD_PRODUCTS(12)
-
-static inline void add_point(const float *pixels, int pitch, const float *weights, int channels,
-                             int begins, float *to, int plane, int tiles)
-{
-    for (; tiles > 8; tiles -= 12, pixels += 12, to += 12)
-        add_products_12(pixels, pitch, weights, channels, begins, to, plane);
-    if (tiles > 4)
-        add_products_8(pixels, pitch, weights, channels, begins, to, plane);
-    else if (tiles > 0)
-        add_products_4(pixels, pitch, weights, channels, begins, to, plane);
-}
+ADD_PRODUCTS(4, float, float, 4 * pitch, "i"(0))
+ADD_PRODUCTS(8, float, float, 4 * pitch - 16, "i"(0))
+ADD_PRODUCTS(12, float, float, 4 * pitch, "i"(0))
+ADD_POINTS(float, float)
 
 #define THREE_TAPS transform_three
-#define ADD_POINT add_point
 #include "winograd_floats.h"
