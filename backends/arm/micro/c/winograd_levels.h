@@ -320,14 +320,16 @@ static inline void load_nine(const int8_t *weights, int16x4_t (*g)[4])
     g[2][2] = vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes))));
 }
 
-static void transform_nine(const int8_t *weights, int16_t *to, int taps)
+static void transform_nine(const int8_t *weights, int16_t *to, int channels, int taps)
 {
-    int16x4_t g[4][4];
-    load_nine(weights, g);
-    if (taps == 2)
-        transform_taps(g, to, 2);
-    else
-        transform_taps(g, to, 3);
+    for (; channels; channels--, weights += TAPS * FILTERS, to += AREA * FILTERS) {
+        int16x4_t g[4][4];
+        load_nine(weights, g);
+        if (taps == 2)
+            transform_taps(g, to, 2);
+        else
+            transform_taps(g, to, 3);
+    }
 }
 
 #endif
@@ -339,15 +341,14 @@ static void transform_weights(const micro_window *w, const int8_t *weights, int 
     int taps = taps_of(w), phases = phases_of(w, taps), area = w->kernel_height * w->kernel_width;
     phases *= phases;
     weights += (ptrdiff_t)first / phases * area * FILTERS;
-    for (int k = 0; k < count; k += phases, weights += area * FILTERS)
-        if (phases == 1 && area == TAPS) {
-            NINE_TAPS(weights, to, taps);
-            to += AREA * FILTERS;
-        } else {
-            for (int phase = 0; phase < phases; phase++, to += AREA * FILTERS)
-                transform_phase(w, weights, phase, to);
-        }
-    memset(to, 0, sizeof *to * AREA * FILTERS * (size_t)(-count & 3));
+    memset(to + count * AREA * FILTERS, 0, sizeof *to * AREA * FILTERS * (size_t)(-count & 3));
+    if (phases == 1 && area == TAPS) {
+        NINE_TAPS(weights, to, count, taps);
+        return;
+    }
+    for (; count > 0; count -= phases, weights += area * FILTERS)
+        for (int phase = 0; phase < phases; phase++, to += AREA * FILTERS)
+            transform_phase(w, weights, phase, to);
 }
 
 /* ---- products */
@@ -421,12 +422,23 @@ ALWAYS_INLINE void outputs_of_points(const int32x4_t *m, int32x4_t *y, int taps)
         y[3] = plus_times(vsubq_s32(vshlq_n_s32(far, 3), odd), m[5], 24);
 }
 
-/* The sums of four tiles, each added to `bias`. */
-ALWAYS_INLINE void outputs_of_tiles(const int32_t *points, ptrdiff_t step, int32x4_t bias,
+/* The sums of four tiles, each added to *bias. */
+ALWAYS_INLINE void outputs_of_tiles(const int32_t *points, int step, const int32_t *bias,
                                     int32x4_t (*found)[SIDE], int taps)
 {
     const int count = points_of(taps), side = side_of(taps);
     int32x4_t between[MOST_POINTS][SIDE];
+#ifdef TILE_SUMS_3
+    if (taps == 3) {
+        TILE_SUMS_3(points, 4 * step, bias, found[0]);
+        return;
+    }
+    if (taps == 4) {
+        TILE_SUMS_4(points, 4 * step, bias, found[0]);
+        return;
+    }
+#endif
+    int32x4_t start = vdupq_n_s32(*bias);
     ROLLED
     for (int i = 0; i < count; i++) {
         int32x4_t m[MOST_POINTS];
@@ -445,14 +457,14 @@ ALWAYS_INLINE void outputs_of_tiles(const int32_t *points, ptrdiff_t step, int32
         UNROLL
         for (int i = 0; i < side; i++) {
             int32x4_t sums = times(column[i], NINTH);
-            found[i][k] = taps == 2 ? vsraq_n_s32(bias, sums, 2) : vsraq_n_s32(bias, sums, 6);
+            found[i][k] = taps == 2 ? vsraq_n_s32(start, sums, 2) : vsraq_n_s32(start, sums, 6);
         }
     }
 }
 
 typedef struct {
     const micro_window *window;
-    int32x4_t bias;
+    const int32_t *bias;
     requantization how;
     int plane; /* from the sums of a filter to the next one's */
 } winograd_result;
@@ -462,11 +474,12 @@ ALWAYS_INLINE void keep_sums(const int32_t *points, int32_t *kept, int begins, i
                              int taps)
 {
     const int side = side_of(taps);
+    int32_t nothing = 0;
     ptrdiff_t step = FILTERS * plane;
     for (int f = 0; f < FILTERS; f++, points += plane, kept += plane)
         for (int at = 0; at < tiles; at += 4) {
             int32x4_t found[SIDE][SIDE];
-            outputs_of_tiles(points + at, step, vdupq_n_s32(0), found, taps);
+            outputs_of_tiles(points + at, step, &nothing, found, taps);
             for (int i = 0; i < side * side; i++) {
                 int32_t *own = kept + at + i * step;
                 int32x4_t more = found[i / side][i % side];
@@ -475,22 +488,21 @@ ALWAYS_INLINE void keep_sums(const int32_t *points, int32_t *kept, int begins, i
         }
 }
 
-/* The levels of four tiles' row, one after another; of tiles of three outputs, four are too many. */
-ALWAYS_INLINE uint8x16_t levels_of_row(const requantization *how, const int32x4_t *row, int side)
+/* Write the levels of four tiles' row, of tiles of three outputs twelve more than these. */
+ALWAYS_INLINE void write_row(const requantization *how, const int32x4_t *row, uint8_t *to, int side)
 {
     uint8x8_t levels[2];
     requantize_sixteen(row[0], row[2], row[1], row[side - 1], how->factor, how->factor, how->low,
                        how->high, levels);
     if (side == 3) {
-        uint8_t some[24];
-        uint8x8x3_t all = {{levels[0], levels[1], vext_u8(levels[0], levels[0], 4)}};
-        vst3_u8(some, all);
-        return vld1q_u8(some);
+        uint8x8x3_t three = {{levels[0], levels[1], vext_u8(levels[0], levels[0], 4)}};
+        vst3_u8(to, three);
+        return;
     }
     uint8x8x2_t pairs = vzip_u8(levels[0], levels[1]);
     uint16x4x2_t fours =
         vzip_u16(vreinterpret_u16_u8(pairs.val[0]), vreinterpret_u16_u8(pairs.val[1]));
-    return vcombine_u8(vreinterpret_u8_u16(fours.val[0]), vreinterpret_u8_u16(fours.val[1]));
+    vst1q_u8(to, vcombine_u8(vreinterpret_u8_u16(fours.val[0]), vreinterpret_u8_u16(fours.val[1])));
 }
 
 /* Four tiles of a row: those levels of them that the output has. `kept` may be NULL. */
@@ -503,17 +515,14 @@ ALWAYS_INLINE void write_tiles(const winograd_result *r, const int32_t *points, 
     outputs_of_tiles(points, step, r->bias, found, taps);
     for (int i = 0; kept && i < side * side; i++, kept += step)
         found[i / side][i % side] = vaddq_s32(found[i / side][i % side], vld1q_s32(kept));
-    int rows = micro_least(side, r->window->out_height - y);
-    uint8_t *to = plane + (ptrdiff_t)y * r->window->out_width + x;
-    for (int i = 0; i < rows; i++, to += r->window->out_width) {
-        uint8x16_t row = levels_of_row(&r->how, found[i], side);
-        if (side == SIDE && columns == 4 * SIDE) {
-            vst1q_u8(to, row);
-        } else {
-            uint8_t some[4 * SIDE];
-            vst1q_u8(some, row);
+    int rows = micro_least(side, r->window->out_height - y), width = r->window->out_width;
+    /* what is written beside a row's tiles is that of those behind them, which come later */
+    int room = side == 3 ? x + 8 * side <= width : columns == 4 * side;
+    uint8_t *to = plane + (ptrdiff_t)y * width + x, some[32];
+    for (int i = 0; i < rows; i++, to += width) {
+        write_row(&r->how, found[i], room ? to : some, side);
+        if (!room)
             memcpy(to, some, (size_t)columns);
-        }
     }
 }
 
@@ -567,7 +576,7 @@ int32_t WINOGRAD(block)(const int16_t *pixels, const int8_t *weights, const int3
             }
     }
     for (int f = 0; f < filters; f++, y += (ptrdiff_t)w->out_height * w->out_width) {
-        winograd_result result = {w, vdupq_n_s32(bias[f]), requantization_of(factor[f], low, high),
+        winograd_result result = {w, bias + f, requantization_of(factor[f], low, high),
                                   plane};
         const int32_t *own = sums + f * plane, *before = all > part ? kept + f * plane : NULL;
         if (taps == 2)

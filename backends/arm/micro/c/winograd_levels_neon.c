@@ -50,28 +50,92 @@ ADD_POINTS(int16_t, int32_t)
     POINTS_3(a, b, c, d25, d26, d27, d28) STORE(a, d25, d26, d27, d28, c, at)
 #define COLUMN_2(a, b, c, at) \
     POINTS_2(a, b, c, d25, d26, d27, d28) STORE(a, d25, d26, d27, c, d28, at)
-/* Write the points of nine taps of a block. In assembly because all of it fits into registers, where
- * a compiler spills, and because no address waits for the one before it. */
+/* Write the points of nine taps of some channels of a block. In assembly because all of it fits into
+ * registers, where a compiler spills, and because no address waits for the one before it. */
 #define TRANSFORM(name, taps, fifth, sixth) \
-    static inline void name(const int8_t *weights, int16_t *to) \
+    static inline void name(const int8_t *weights, int16_t *to, int channels) \
     { \
         __asm__ volatile( \
-            "vldr s8, [%[weights], #32]\n vld1.8 {d0-d3}, [%[weights]]\n" \
-            "vmovl.s8 q12, d4\n vmovl.s8 q8, d0\n vmovl.s8 q9, d1\n vmovl.s8 q10, d2\n" \
-            "vmovl.s8 q11, d3\n" POINTS_##taps(d16, d17, d18, d0, d1, d2, d3) \
+            "1:\n vld1.8 {d0-d3}, [%[weights]]\n vldr s8, [%[weights], #32]\n" \
+            "add %[weights], %[weights], #36\n vmovl.s8 q8, d0\n vmovl.s8 q9, d1\n" \
+            "vmovl.s8 q10, d2\n vmovl.s8 q11, d3\n vmovl.s8 q12, d4\n" \
+            "subs %[channels], %[channels], #1\n" POINTS_##taps(d16, d17, d18, d0, d1, d2, d3) \
             POINTS_##taps(d19, d20, d21, d4, d5, d6, d7) \
             POINTS_##taps(d22, d23, d24, d8, d9, d10, d11) COLUMN_##taps(d16, d19, d22, 0) \
             COLUMN_##taps(d0, d4, d8, 48) COLUMN_##taps(d1, d5, d9, 96) \
-            COLUMN_##taps(d2, d6, d10, 144) fifth sixth \
+            COLUMN_##taps(d2, d6, d10, 144) fifth sixth "add %[to], %[to], #288\n bne 1b\n" \
+            : [weights] "+r"(weights), [to] "+r"(to), [channels] "+r"(channels) \
             : \
-            : [weights] "r"(weights), [to] "r"(to) \
             : "q0", "q1", "q2", "q3", "q4", "q5", "q8", "q9", "q10", "q11", "q12", "q13", "q14", \
-              "q15", "memory"); \
+              "q15", "cc", "memory"); \
     }
 TRANSFORM(transform_three, 3, COLUMN_3(d3, d7, d11, 192), COLUMN_3(d18, d21, d24, 240))
 TRANSFORM(transform_two, 2, COLUMN_2(d18, d21, d24, 192), COLUMN_2(d3, d7, d11, 240))
-#define NINE_TAPS(weights, to, taps) \
-    (taps) == 2 ? transform_two(weights, to) : transform_three(weights, to)
+
+static inline void transform_nine(const int8_t *weights, int16_t *to, int channels, int taps)
+{
+    if (taps == 2)
+        transform_two(weights, to, channels);
+    else
+        transform_three(weights, to, channels);
+}
+#define NINE_TAPS transform_nine
+
+#define POINT(q) "vld1.32 {" #q "}, [%[points]], %[step]\n"
+#define ROW POINT(q0) POINT(q1) POINT(q2) POINT(q3) POINT(q4) POINT(q5)
+/* The outputs of a side from the points of q0 to q5: 24, 12, 6 and 6 times, of four taps the last one
+ * is not there. q6 is 6. */
+#define SUMS_OF_PAIRS \
+    "vadd.i32 q8, q1, q2\n vsub.i32 q9, q1, q2\n vadd.i32 q10, q3, q4\n vsub.i32 q11, q3, q4\n" \
+    "vshl.i32 q12, q8, #2\n vshl.i32 q13, q9, #1\n"
+#define OUTPUTS_3 \
+    SUMS_OF_PAIRS "vshl.i32 q15, q11, #1\n vsub.i32 q12, q10, q12\n vsub.i32 q13, q11, q13\n" \
+    "vsub.i32 q14, q10, q8\n vsub.i32 q15, q15, q9\n vmla.i32 q12, q0, q6\n vmla.i32 q15, q5, q6\n"
+#define OUTPUTS_4 \
+    SUMS_OF_PAIRS "vsub.i32 q14, q10, q8\n vsub.i32 q12, q10, q12\n vsub.i32 q13, q11, q13\n" \
+    "vmla.i32 q14, q5, q6\n vmla.i32 q12, q0, q6\n"
+#define KEEP "vstm %[at], {d24-d31}\n add %[at], %[at], #64\n"
+#define GET(q, n, at) "vldr d" #q ", [%[at], #" #n "+" #at "]\n"
+#define COLUMN(at) \
+    GET(0, 0, at) GET(1, 8, at) GET(2, 64, at) GET(3, 72, at) GET(4, 128, at) GET(5, 136, at) \
+    GET(6, 192, at) GET(7, 200, at) GET(8, 256, at) GET(9, 264, at) GET(10, 320, at) \
+    GET(11, 328, at)
+/* An output of a column, whose factor without 9 is 2^shift. */
+#define NINTH_OF(q) "vmul.i32 " #q ", " #q ", q7\n"
+#define SHIFTED(q, shift) "vshr.s32 " #q ", " #q ", #" #shift "\n"
+#define BIASED(q) "vadd.i32 " #q ", " #q ", q8\n"
+#define PUT(d, e, n, at) \
+    "vstr " #d ", [%[found], #" #n "+" #at "]\n vstr " #e ", [%[found], #" #n "+8+" #at "]\n"
+#define BIAS "vld1.32 {d16[], d17[]}, [%[bias]]\n"
+#define LEVELS_3(at, r, s, t) \
+    COLUMN(at) OUTPUTS_3 BIAS NINTH_OF(q13) NINTH_OF(q14) NINTH_OF(q12) NINTH_OF(q15) \
+    SHIFTED(q13, s) SHIFTED(q14, t) SHIFTED(q12, r) SHIFTED(q15, t) \
+    BIASED(q13) BIASED(q14) BIASED(q12) BIASED(q15) \
+    PUT(d26, d27, 64, at) PUT(d28, d29, 128, at) PUT(d24, d25, 0, at) PUT(d30, d31, 192, at)
+#define LEVELS_4(at, r, s, t) \
+    COLUMN(at) OUTPUTS_4 BIAS NINTH_OF(q13) NINTH_OF(q14) NINTH_OF(q12) \
+    SHIFTED(q13, s) SHIFTED(q14, t) SHIFTED(q12, r) BIASED(q13) BIASED(q14) BIASED(q12) \
+    PUT(d26, d27, 64, at) PUT(d28, d29, 128, at) PUT(d24, d25, 0, at)
+/* The sums of four tiles, each added to *bias, from points that lie `step` bytes apart. In assembly
+ * because a compiler keeps an address for each point, and has each step wait for the one before it. */
+#define TILE_SUMS(name, taps, last) \
+    static void name(const int32_t *points, int step, const int32_t *bias, int32x4_t *found) \
+    { \
+        int32x4_t between[6 * SIDE], *at = between; \
+        __asm__ volatile( \
+            "vmov.i32 q6, #6\n vdup.32 q7, %[ninth]\n" ROW OUTPUTS_##taps ROW KEEP \
+            OUTPUTS_##taps ROW KEEP OUTPUTS_##taps ROW KEEP OUTPUTS_##taps ROW KEEP \
+            OUTPUTS_##taps ROW KEEP OUTPUTS_##taps KEEP "sub %[at], %[at], #384\n" \
+            LEVELS_##taps(0, 6, 5, 4) LEVELS_##taps(16, 5, 4, 3) LEVELS_##taps(32, 4, 3, 2) last \
+            : [points] "+r"(points), [at] "+r"(at) \
+            : [step] "r"(step), [bias] "r"(bias), [found] "r"(found), [ninth] "r"(0x38E38E39) \
+            : "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8", "q9", "q10", "q11", "q12", \
+              "q13", "q14", "q15", "memory"); \
+    }
+TILE_SUMS(sums_of_three, 3, LEVELS_3(48, 4, 3, 2))
+TILE_SUMS(sums_of_four, 4, "")
+#define TILE_SUMS_3 sums_of_three
+#define TILE_SUMS_4 sums_of_four
 
 /* a + b * c. In assembly because compilers multiply both halves of a difference. */
 static inline int32x4_t plus_times(int32x4_t a, int32x4_t b, int32_t c)
