@@ -43,11 +43,11 @@ WINOGRAD_X86 = WideWinograd(
 LEVEL_WINOGRAD_NEON = LevelWinograd(
     "winograd_levels_neon",
     filters=4,
-    product=0.66,
-    direct=0.62,
-    pixels=100,
-    outputs=250,
-    weights=40,
+    product=0.64,
+    direct=0.54,
+    pixels=210,
+    outputs=220,
+    weights=31,
 )
 
 FLOATS_64 = (WINOGRAD_FMLA, FLOAT_FMLA)

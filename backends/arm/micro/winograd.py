@@ -107,10 +107,15 @@ class WinogradTiles(MicroKernel):
         bands = -(-tiles // self.band(window))
         padded = -(-filters // self.filters) * self.filters
         products = tiles * phases * padded * self.points(window) * self.product
-        around = tiles * (phases * self.pixels + filters * self.outputs)
+        around = tiles * (phases * self.pixels + filters * self.outputs) * self.size(window)
         weights = bands * phases * filters * self.weights
         direct = prod(window.out) * window.taps * filters * self.direct
         return 1 - (products + around + weights) / direct
+
+    @classmethod
+    def size(cls, _window: MicroWindow) -> float:
+        """Return how many times what is done for a tile takes what is known."""
+        return 1.0
 
     def filled(self, values: "NDArray[Any]") -> "NDArray[Any]":
         """Return biases or factors, one a filter, filled up with zeros to whole blocks."""
@@ -196,6 +201,11 @@ class LevelWinograd(WinogradTiles):
     def points(cls, window: MicroWindow) -> int:
         """Return the products that a tile and a phase of a channel take."""
         return 81 if cls.dealt(window) else 36
+
+    @classmethod
+    def size(cls, window: MicroWindow) -> float:
+        """Return how many times what is done for a tile takes what is known."""
+        return cls.points(window) / 36
 
     @classmethod
     def phases(cls, window: MicroWindow) -> int:

@@ -140,8 +140,8 @@ def test_largest_sums_are_exact(
     (right,) = integer_program.run(model, [x], every=True)
     found = calls.results(plans[f"extremes {name}"], {**right, "image": x})
     assert abs(found["conv"].astype(int)).max() >= 127
-    for name, values in found.items():
-        np.testing.assert_array_equal(values, right[name])
+    for layer, values in found.items():
+        np.testing.assert_array_equal(values, right[layer])
 
 
 def test_bands_parts_and_blocks_are_cut_off(
