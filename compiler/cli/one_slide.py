@@ -119,11 +119,13 @@ def _made(report: Report, stages: Stages, work: _Work, slide: "Slide") -> dict[s
     cut = slide_job.blocks_of(job, slide)
     folder = slide_record.blocks(place, job.digest)
     progress = _heard(stages, work.lease, slide.path)
+    image = slide_results.picture(slide, progress)
     before = slide_workers.classify(job, slide, folder, cut, work.workers, progress)
     if before:
         report.note(f"{slide.path.name}: {before:,} patches were finished before")
     raw = slide_job.collected(job, folder, cut)
-    files = slide_results.files(SlideResult(job, request.rule, mask, raw), slide, progress)
+    progress("files", 0, 1)
+    files = slide_results.files(SlideResult(job, request.rule, mask, image, raw))
     atomic_files.write_tree(place, files, frozenset(), slide_results.ours)
     return slide_results.read_summary(files)
 

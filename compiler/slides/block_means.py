@@ -1,6 +1,6 @@
 """A slide made small: the mean of each square of its pixels, from its pyramid."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from tcc.compiler.support.progress import Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    Places = NDArray[np.int64]
 
 READ = 2048
 """Pixels of a level, a side, that are read at a time."""
@@ -50,17 +52,17 @@ def block_means(slide: Slide, side: int, progress: Progress) -> "NDArray[np.uint
     return made
 
 
-def _edges(pixels: int, side: int, stored: int) -> "NDArray[np.int64]":
+def _edges(pixels: int, side: int, stored: int) -> "Places":
     """Return where squares begin in a level of `stored` pixels, and where the last one ends."""
     count = -(-pixels // side)
     places = np.minimum(np.arange(count + 1, dtype=np.int64) * side, pixels)
     most = np.r_[np.full(count, stored - 1), stored]
-    found: NDArray[np.int64] = np.minimum(places * stored // pixels, most)
+    found: Places = np.minimum(places * stored // pixels, most)
     return found
 
 
 def _means(
-    pixels: "NDArray[np.uint8]", down: "NDArray[np.int64]", across: "NDArray[np.int64]"
+    pixels: "NDArray[np.uint8]", down: "Places", across: "Places"
 ) -> "NDArray[np.uint8]":
     """Return the rounded mean of each square; one that is less than a pixel has that pixel."""
     heights, widths = (np.maximum(np.diff(edges), 1) for edges in (down, across))
@@ -68,10 +70,37 @@ def _means(
         np.minimum(edges[:-1] - edges[0], length - 1)
         for edges, length in zip((down, across), pixels.shape, strict=False)
     )
-    if (heights == 1).all() and (widths == 1).all():
-        return np.ascontiguousarray(pixels[tops][:, lefts])
-    # The sum of a square of `WIDEST` pixels a side, each 255, is just below 2**32.
-    sums = np.add.reduceat(pixels, tops, axis=0, dtype=np.uint32)
-    sums = np.add.reduceat(sums, lefts, axis=1, dtype=np.uint32)
-    counts = (heights[:, None] * widths)[:, :, None].astype(np.uint32)
-    return np.asarray((sums + counts // 2) // counts, np.uint8)
+    made = np.empty((len(tops), len(lefts), 3), np.uint8)
+    if made.shape == pixels.shape and heights.max() == widths.max() == 1:
+        return pixels
+    counts = widths[:, None] * heights
+    # With half of their number, the sum of a square of `WIDEST` pixels a side, each 255, is just
+    # below 2**32; most squares are small.
+    kind = np.uint16 if counts.max() <= 256 else np.uint32
+    for channel in range(3):
+        rows = _sums(np.ascontiguousarray(pixels[:, :, channel]), tops, heights, kind)
+        sums = _sums(np.ascontiguousarray(rows.T), lefts, widths, kind)
+        sums += (counts // 2).astype(kind)
+        made[:, :, channel] = (sums // counts.astype(kind)).T
+    return made
+
+
+def _sums(
+    lines: "NDArray[Any]", firsts: "Places", lengths: "Places", kind: type[Any]
+) -> "NDArray[Any]":
+    """Return the sum of each run of lines: whole lines are added, of all runs at once.
+
+    Args:
+        lines: (lines, numbers).
+        firsts: Where each run begins.
+        lengths: How many lines each has.
+        kind: The type of sums.
+    """
+    made = lines[firsts].astype(kind)
+    for number in range(1, int(lengths.max())):
+        there = lengths > number
+        if there.all():
+            made += lines[firsts + number]
+        else:
+            made[there] += lines[firsts[there] + number]
+    return made

@@ -77,7 +77,7 @@ def _edges(inside: "NDArray[np.bool_]") -> dict[tuple[int, int], list[int]]:
         (UP, right & ~left, 0, 1),
         (DOWN, left & ~right, 0, 0),
     ):
-        rows, columns = cells.nonzero()
+        rows, columns = np.divmod(np.flatnonzero(cells), cells.shape[1])
         for x, y in zip((columns + dx).tolist(), (rows + dy).tolist(), strict=True):
             found.setdefault((x, y), []).append(direction)
     return found

@@ -38,13 +38,13 @@ def overlay(
     across = corner[0] + np.arange(image.shape[1], dtype=np.int64) * side
     rows, row_in = _cells(grid, downwards + side // 2, grid.shape[0], grid.height)
     columns, column_in = _cells(grid, across + side // 2, grid.shape[1], grid.width)
-    heat = tumour[rows][:, columns]
-    shown = ~np.isnan(heat) & row_in[:, None] & column_in
-    levels = np.rint(np.where(shown, heat, 0) * 255).astype(np.int64)
+    known = ~np.isnan(tumour)
+    levels = np.rint(np.where(known, tumour, 0) * 255).astype(np.uint8)
+    shown = known[rows][:, columns] & row_in[:, None] & column_in
+    heat = levels[rows][:, columns][shown]
     made = image.copy()
     for channel, mixed in enumerate(_mixed(name)):
-        seen = image[:, :, channel][shown]
-        made[:, :, channel][shown] = mixed[levels[shown], seen]
+        made[:, :, channel][shown] = mixed[heat, image[:, :, channel][shown]]
     return made
 
 

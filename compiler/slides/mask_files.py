@@ -47,7 +47,7 @@ def encoded(path: Path, slide: Slide, mask: TissueMask) -> bytes:
     )
 
 
-def outlines(slide: Slide, mask: TissueMask) -> list[list[Ring]]:
+def outlines(slide: SlideExtent, mask: TissueMask) -> list[list[Ring]]:
     """Return the regions of a mask as polygons in pixels of level 0."""
     return scaled(contours.polygons(mask.inside), mask.side, slide.width, slide.height)
 

@@ -6,7 +6,7 @@ that grids of one slide lie upon each other; the last patches may reach beyond i
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,14 +86,21 @@ def rectangles(made: PatchGrid, mask: TissueMask) -> list[tuple[slice, slice]]:
 
 def weights(made: PatchGrid, mask: TissueMask) -> "NDArray[np.int64]":
     """Return how many pixels of level 0 of each patch are tissue: equation 3."""
-    counts = np.cumsum(np.cumsum(mask.inside, axis=0, dtype=np.int64), axis=1)
-    sums = np.pad(counts, ((1, 0), (1, 0)))
     rows, columns = made.shape
     tops, lefts = (np.arange(count, dtype=np.int64) * made.stride for count in (rows, columns))
+    sums = _sums(mask.inside)
     high, low = (_rows(sums, at, mask.side, made.height) for at in (tops, tops + made.span))
-    strip = (low - high).T
-    near, far = (_rows(strip, at, mask.side, made.width) for at in (lefts, lefts + made.span))
+    sums = _sums((low - high).T)
+    near, far = (_rows(sums, at, mask.side, made.width) for at in (lefts, lefts + made.span))
     return np.ascontiguousarray((far - near).T)
+
+
+def _sums(numbers: "NDArray[Any]") -> "NDArray[np.int64]":
+    """Return the sums of the rows before each one, and of all."""
+    made = np.zeros((len(numbers) + 1, numbers.shape[1]), np.int64)
+    for row, own in enumerate(numbers):  # numpy's cumsum takes eight times as long
+        np.add(made[row], own, out=made[row + 1])
+    return made
 
 
 def _rows(
@@ -113,7 +120,9 @@ def tissue_pixels(mask: TissueMask, width: int, height: int) -> int:
     down = np.minimum(np.arange(1, rows + 1) * mask.side, height)
     across = np.minimum(np.arange(1, columns + 1) * mask.side, width)
     heights, widths = np.diff(down, prepend=0), np.diff(across, prepend=0)
-    return int(heights @ mask.inside.astype(np.int64) @ widths)
+    # All columns but the last are as wide as the first.
+    whole = np.count_nonzero(mask.inside[:, :-1], axis=1)
+    return int(heights @ (whole * widths[0] + mask.inside[:, -1] * widths[-1]))
 
 
 def kept(made: PatchGrid, mask: TissueMask, least: float) -> "NDArray[np.bool_]":

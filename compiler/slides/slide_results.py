@@ -15,7 +15,7 @@ import numpy as np
 
 from tcc.compiler.slides import contours, geojson, heat_maps, mask_files, patch_grid
 from tcc.compiler.slides.block_means import block_means
-from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.slides.slide_file import Slide, SlideExtent
 from tcc.compiler.slides.slide_job import SlideJob
 from tcc.compiler.slides.slide_pictures import LARGEST, png
 from tcc.compiler.slides.tissue_mask import TissueMask
@@ -25,6 +25,8 @@ from tcc.compiler.support.progress import Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Rows = list[tuple[int, int, dict[str, float]]]
+
 VERSION = 1
 SUMMARY = "summary.json"
 TUMOUR, NORMAL, TISSUE = (200, 0, 0), (0, 150, 60), (150, 150, 150)
@@ -33,11 +35,15 @@ DISCLAIMER = "not a medical device; no diagnosis may rest on this"
 
 @dataclass(frozen=True, eq=False)
 class SlideResult:
-    """Raw outputs (rows, columns, classes) of a job's patches, NaN where nothing was classified."""
+    """Raw outputs (rows, columns, classes) of a job's patches, NaN where nothing was classified.
+
+    `image` is the slide made small, as `picture` returns it.
+    """
 
     job: SlideJob
     rule: TumourRule
     mask: TissueMask
+    image: "NDArray[np.uint8]"
     raw: "NDArray[np.float32]"
 
     @property
@@ -46,13 +52,33 @@ class SlideResult:
         return np.asarray(~np.isnan(self.raw).any(axis=2), np.bool_)
 
 
-def files(result: SlideResult, slide: Slide, progress: Progress) -> dict[str, bytes]:
+def picture(slide: Slide, progress: Progress) -> "NDArray[np.uint8]":
+    """Return a slide made small, RGB (rows, columns, 3).
+
+    After the mask, which is mostly made from the same level, its tiles need not be decoded again.
+
+    Args:
+        slide: The slide.
+        progress: Told of the picture's rows.
+
+    Raises:
+        UserError: The slide is damaged (E1302).
+    """
+    return block_means(
+        slide, _side(slide), lambda _, seen, total: progress("picture", seen, total)
+    )
+
+
+def _side(slide: SlideExtent) -> int:
+    """Return the pixels of level 0 that a pixel of a slide's picture is wide."""
+    return -(-max(slide.width, slide.height) // LARGEST)
+
+
+def files(result: SlideResult) -> dict[str, bytes]:
     """Return the files of a result by name: the same bytes for the same slide, bundle and options.
 
     Args:
         result: What the patches gave.
-        slide: The slide.
-        progress: Told of the picture's rows.
     """
     done = result.done
     values = result.rule.probabilities(result.raw[done])
@@ -64,19 +90,18 @@ def files(result: SlideResult, slide: Slide, progress: Progress) -> dict[str, by
     tumour[done] = likely
     positive = np.zeros(done.shape, np.bool_)
     positive[done] = taken
-    grid = result.job.grid
-    side = -(-max(grid.width, grid.height) // LARGEST)
-    image = block_means(slide, side, lambda _, seen, total: progress("pictures", seen, total))
+    grid, image = result.job.grid, result.image
     overlays = {
-        f"{name}.png": png(heat_maps.overlay(image, side, grid, tumour, name))
+        f"{name}.png": png(heat_maps.overlay(image, _side(grid), grid, tumour, name))
         for name in heat_maps.MAPS
     }
+    rows = _rows(result, probabilities, tumour)
     return {
         "probabilities.npy": _npy(probabilities),
         "probabilities.ome.tif": _ome(result, probabilities, tumour),
-        "patches.csv": _csv(result, probabilities, tumour, positive),
-        "patches.geojson": _patches(result, probabilities, tumour, positive),
-        "regions.geojson": _regions(result, slide, positive),
+        "patches.csv": _csv(result, rows, positive),
+        "patches.geojson": _patches(result, rows, positive),
+        "regions.geojson": _regions(result, positive),
         "mask.png": png(np.where(result.mask.inside, np.uint8(255), np.uint8(0))),
         SUMMARY: _json(summary(result, tumour, positive)),
         **overlays,
@@ -210,7 +235,7 @@ def _rows(
     result: SlideResult,
     probabilities: "NDArray[np.float32]",
     tumour: "NDArray[np.float64]",
-) -> "list[tuple[int, int, dict[str, float]]]":
+) -> "Rows":
     """Return row, column and numbers of each classified patch, in the order of the grid."""
     labels = result.rule.labels
     shares = patch_grid.weights(result.job.grid, result.mask) / result.job.grid.span**2
@@ -224,32 +249,22 @@ def _rows(
     return found
 
 
-def _csv(
-    result: SlideResult,
-    probabilities: "NDArray[np.float32]",
-    tumour: "NDArray[np.float64]",
-    positive: "NDArray[np.bool_]",
-) -> bytes:
+def _csv(result: SlideResult, rows: "Rows", positive: "NDArray[np.bool_]") -> bytes:
     out = StringIO()
     names = ["tissue", *(f"p({label})" for label in result.rule.labels), "probability"]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["row", "column", "x", "y", "side", *names, "tumour"])
-    for row, column, numbers in _rows(result, probabilities, tumour):
+    for row, column, numbers in rows:
         at = result.job.grid.corner(row, column)
         own = [f"{value:.6f}" for value in numbers.values()]
         writer.writerow([row, column, *at, result.job.grid.span, *own, int(positive[row, column])])
     return out.getvalue().encode()
 
 
-def _patches(
-    result: SlideResult,
-    probabilities: "NDArray[np.float32]",
-    tumour: "NDArray[np.float64]",
-    positive: "NDArray[np.bool_]",
-) -> bytes:
+def _patches(result: SlideResult, rows: "Rows", positive: "NDArray[np.bool_]") -> bytes:
     """Return each patch's cell as a tile of QuPath, with its numbers."""
     grid, made = result.job.grid, []
-    for row, column, numbers in _rows(result, probabilities, tumour):
+    for row, column, numbers in rows:
         x, y = (n + grid.inset for n in grid.corner(row, column))
         right, bottom = min(x + grid.cell, grid.width), min(y + grid.cell, grid.height)
         ring = [(x, y), (right, y), (right, bottom), (x, bottom), (x, y)]
@@ -259,7 +274,7 @@ def _patches(
     return geojson.text(made)
 
 
-def _regions(result: SlideResult, slide: Slide, positive: "NDArray[np.bool_]") -> bytes:
+def _regions(result: SlideResult, positive: "NDArray[np.bool_]") -> bytes:
     """Return outlines of what is tumour, and of the tissue."""
     grid = result.job.grid
     found = []
@@ -275,7 +290,7 @@ def _regions(result: SlideResult, slide: Slide, positive: "NDArray[np.bool_]") -
             for ring in rings
         ]
         found.append(geojson.feature([moved], "annotation", "Tumor", TUMOUR))
-    outlines = mask_files.outlines(slide, result.mask)
+    outlines = mask_files.outlines(grid, result.mask)
     found += [geojson.feature([one], "annotation", "Tissue", TISSUE) for one in outlines]
     return geojson.text(found)
 

@@ -117,11 +117,13 @@ def find(slide: Slide, mpp: float, choices: TissueChoices, progress: Progress) -
     """
     side = side_for(slide, mpp, choices.mpp)
     image = block_means(slide, side, progress)
-    colour = saturation(image)
-    thresholds = _thresholds(image, colour)
-    masks = _masks(image, colour, thresholds, choices.rule)
+    # A colour after the other in memory: comparing takes a third of the time.
+    planes = np.stack([image[:, :, n] for n in range(3)]).transpose(1, 2, 0)
+    colour = saturation(planes)
+    thresholds = _thresholds(planes, colour)
+    masks = _masks(planes, colour, thresholds, choices.rule)
     tissue = np.logical_and.reduce(list(masks.values()))
-    wide = np.logical_and.reduce(list(_masks(image, colour, thresholds, "wide").values()))
+    wide = np.logical_and.reduce(list(_masks(planes, colour, thresholds, "wide").values()))
     lost = 1 - int((wide & tissue).sum()) / max(1, int(wide.sum())) if wide.any() else 0.0
     cleaned = _cleaned(tissue, choices, (side * mpp) ** 2)
     steps = {**masks, "joined": tissue, "tissue": cleaned}
