@@ -64,7 +64,7 @@ def run(
     A full disk does: none would find room.
 
     Raises:
-        UserError: No Dask cluster answers (E1317).
+        UserError: No Dask cluster answers, or Slurm takes no jobs (E1317).
         MissingTool: Dask or submitit is not installed.
     """
     outcome = ArchiveOutcome(archive.slides, others=archive.problems, left_out=archive.others)

@@ -31,8 +31,8 @@ TruthOption = Annotated[
         "--truth",
         metavar="DIR",
         show_default=False,
-        help="Where SLIDE.geojson, SLIDE.xml or SLIDE.png, white where tumour is, say what of each "
-        "slide is tumour.",
+        help="Where SLIDE.geojson, SLIDE.xml, or SLIDE.png or SLIDE_mask.tif, white where tumour "
+        "is, say what of each slide is tumour.",
     ),
 ]
 Subset = Annotated[

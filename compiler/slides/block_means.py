@@ -61,9 +61,7 @@ def _edges(pixels: int, side: int, stored: int) -> "Places":
     return found
 
 
-def _means(
-    pixels: "NDArray[np.uint8]", down: "Places", across: "Places"
-) -> "NDArray[np.uint8]":
+def _means(pixels: "NDArray[np.uint8]", down: "Places", across: "Places") -> "NDArray[np.uint8]":
     """Return the rounded mean of each square; one that is less than a pixel has that pixel."""
     heights, widths = (np.maximum(np.diff(edges), 1) for edges in (down, across))
     tops, lefts = (

@@ -64,9 +64,7 @@ def picture(slide: Slide, progress: Progress) -> "NDArray[np.uint8]":
     Raises:
         UserError: The slide is damaged (E1302).
     """
-    return block_means(
-        slide, _side(slide), lambda _, seen, total: progress("picture", seen, total)
-    )
+    return block_means(slide, _side(slide), lambda _, seen, total: progress("picture", seen, total))
 
 
 def _side(slide: SlideExtent) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tcc.compiler.data import images
-from tcc.compiler.slides import annotations, mask_files, tissue_mask
+from tcc.compiler.slides import annotations, mask_files, mask_pyramids, tissue_mask
 from tcc.compiler.slides.annotations import AreaClasses
 from tcc.compiler.slides.stored_result import StoredResult
 from tcc.compiler.support.diagnostics import fail, whole_file
@@ -16,7 +16,9 @@ from tcc.compiler.support.diagnostics import fail, whole_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ENDINGS = (*annotations.ENDINGS, ".png")
+ENDINGS = (*annotations.ENDINGS, ".png", *mask_pyramids.ENDINGS)
+MASK = "_mask"
+"""What CAMELYON puts behind a slide's name for that of its mask."""
 FINE = 4.0
 """Micrometres of the squares that outlines become."""
 
@@ -37,8 +39,9 @@ class TruthFolder:
         """Return which squares of a slide are tumour, and how many pixels wide they are.
 
         Raises:
-            UserError: There is no file of this slide (E1314), it cannot be read (E1306, E1314), is
-                of another slide (E1307, E1320), or has a class that is not known (E1315).
+            UserError: There is no file of this slide (E1314), it cannot be read (E1300, E1302 to
+                E1304, E1306, E1314), is of another slide (E1307, E1320), or has a class that is not
+                known (E1315).
         """
         extent = result.grid
         side = tissue_mask.side_for(extent, result.mpp, FINE)
@@ -49,6 +52,9 @@ class TruthFolder:
             message = f"nothing here says what of slide {result.name} is tumour"
             help = "with --normal slides without a file are free of tumour"
             raise fail("E1314", message, whole_file(str(self.path)), help=help)
+        if path.suffix.lower() in mask_pyramids.ENDINGS:
+            found = mask_pyramids.read(path, extent, side, lambda value: self._meant(path, value))
+            return found.side, found.inside
         if path.suffix.lower() != ".png":
             return side, annotations.tumour(path, extent, side, self.classes)
         # A picture of the slide itself would be taken for a mask, of whatever is bright.
@@ -58,6 +64,15 @@ class TruthFolder:
             raise fail("E1307", message, whole_file(str(path)), help=help)
         mask = mask_files.read(path, extent, side)
         return mask.side, mask.inside
+
+    def _meant(self, path: Path, value: int) -> bool:
+        """Return whether a mask's value, taken for the name of a class, is tumour."""
+        if str(value) not in self.classes.tumour | self.classes.other:
+            # In some masks 1 is tumour, in others it is normal tissue.
+            message = f"is the value {value} of this mask tumour?"
+            help = f"say so with --tumour {value}, or with --other {value} that it is not"
+            raise fail("E1315", message, whole_file(str(path)), help=help)
+        return str(value) in self.classes.tumour
 
 
 def folder(path: Path, classes: AreaClasses, *, normal: bool) -> TruthFolder:
@@ -71,16 +86,18 @@ def folder(path: Path, classes: AreaClasses, *, normal: bool) -> TruthFolder:
     except OSError as error:
         label = (error.strerror or str(error))[:200]
         message = "this is no folder of slides' tumours"
-        help = "name one with SLIDE.geojson, SLIDE.xml or SLIDE.png"
+        help = "name one with SLIDE.geojson, SLIDE.xml, SLIDE.png or SLIDE_mask.tif"
         raise fail("E1314", message, whole_file(str(path)), label=label, help=help) from None
     found: dict[str, Path] = {}
     for each in names:
         if each.suffix.lower() not in ENDINGS or not each.is_file():
             continue
-        if each.stem in found:
-            message = f"{found[each.stem].name} and {each.name} are both of slide {each.stem}"
+        tiff = each.suffix.lower() in mask_pyramids.ENDINGS
+        name = each.stem.removesuffix(MASK) if tiff else each.stem
+        if name in found:
+            message = f"{found[name].name} and {each.name} are both of slide {name}"
             raise fail("E1314", message, whole_file(str(each)), help="leave one of them there")
-        found[each.stem] = each
+        found[name] = each
     return TruthFolder(path, found, classes, normal)
 
 

@@ -4,6 +4,8 @@ A task is a function of a module and what it is given. All machines have this pr
 same folders.
 """
 
+import logging
+import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -14,11 +16,13 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tcc.compiler.support import child_command
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
 SLURM_MINUTES = 24 * 60
 """The longest that a task takes on Slurm."""
+CLUSTER = "slurm"
+"""What of submitit takes jobs; its `local` runs them here, so that tests need no Slurm."""
 REACHED = 30
 """Seconds to wait for a Dask cluster."""
 
@@ -73,7 +77,7 @@ def opened(place: TaskPlace, why: str) -> Iterator[TaskRunner]:
 
     Raises:
         MissingTool: dask.distributed or submitit is not installed.
-        UserError: No Dask cluster answers (E1317).
+        UserError: No Dask cluster answers, or Slurm takes no jobs (E1317).
     """
     if place.dask is not None:
         with _on_dask(place.dask, place.workers, why) as run:
@@ -153,17 +157,27 @@ def _client(dask: Any, address: str) -> Any:
 def _on_slurm(place: TaskPlace, partition: str, why: str) -> TaskRunner:
     _require("submitit", why)
     submitit: Any = import_module("submitit")
+    # It writes warnings on standard output too, where a document may go; now they go to the other.
+    logging.getLogger("submitit").handlers.clear()
+    if CLUSTER == "slurm" and shutil.which("srun") is None:
+        help = "run the command where `srun` is, such as on a cluster's login machine"
+        raise _refused(partition, "there is no Slurm here", "", help)
 
     def run_all(
         task: Callable[[T], R], given: Sequence[T], /
     ) -> Generator[tuple[int, R | LostTask], None, None]:
-        executor = submitit.AutoExecutor(folder=str(place.folder / "slurm"))
+        executor = submitit.AutoExecutor(folder=str(place.folder / "slurm"), cluster=CLUSTER)
         executor.update_parameters(
             slurm_partition=partition, timeout_min=SLURM_MINUTES, cpus_per_task=place.cores
         )
-        # One array of jobs, which a Slurm queue takes at once.
-        with executor.batch():
-            jobs = [executor.submit(task, each) for each in given]
+        try:
+            # One array of jobs, which a Slurm queue takes at once.
+            with executor.batch():
+                jobs = [executor.submit(task, each) for each in given]
+        except RuntimeError as error:  # of several kinds
+            message, help = "Slurm does not take these jobs", "`sinfo` names its partitions"
+            label = next(iter(str(error).splitlines()), "")[:300]
+            raise _refused(partition, message, label, help) from None
         try:
             for number, job in enumerate(jobs):
                 error = job.exception()
@@ -174,6 +188,10 @@ def _on_slurm(place: TaskPlace, partition: str, why: str) -> TaskRunner:
                     job.cancel()
 
     return run_all
+
+
+def _refused(partition: str, message: str, label: str, help: str) -> UserError:
+    return fail("E1317", message, whole_file(partition[:200]), label=label, help=help)
 
 
 def _require(module: str, why: str) -> None:

@@ -1,21 +1,27 @@
 """What `tcc slide run` costs beside its parts: decoding, resizing and inference, each by itself.
 
-    python tools/bench/slides.py SLIDE... [--bundle DIR ...] [--at 0.5] [--rule wide] [--rounds 3]
+    python tools/bench/slides.py SLIDE... [--bundle DIR ...] [--workers 1 2] [--rounds 3] [--whole]
 
 Prints JSON. Without --bundle it builds the zoo's `fastnet-lung` for ONNX Runtime in fp32 and int8.
-Times are seconds of CPU, user and system, all threads together, medians of the rounds; wall time is
-beside them, since the machine may have other work. Of each slide and bundle:
+Times are seconds of CPU, user and system, all threads and processes together, medians of the
+rounds, in each of which every case takes its turn; `load` is the machine's at the beginning and at
+the end. Of each slide and bundle:
 
-- `run` is the whole command in a process of its own, with its start, mask, pictures and files, and
-  `start` the same command on a slide of one white pixel: what any command costs;
 - `parts` are what cannot be left out: reading the tiles under the kept patches, each block once;
   scaling these to the patches' size; the network's input of each; and the runtime by itself, one
   thread, on these;
-- `ratio` is `run` less `start`, by the sum of the parts; `busy` CPU by wall time of the run, where
-  each of --workers can have a core; `memory` the run's largest resident size in megabytes.
+- `start` is the command on a slide of one white pixel: what any command costs;
+- for each number of --workers, `run` is the whole command, with its start, mask, pictures and
+  files; `ratio` is `run` less `start`, by the sum of the parts; `least` and `most` are the ratios
+  of the rounds by themselves; `wall` are seconds on the clock, `memory` the largest resident size
+  of a process in megabytes;
+- `classify` is the stage that reads and classifies: seconds on the clock, `busy` its CPU by these
+  and the cores (that of the workers' start in it), and `idle` the share of the cores' time in which
+  they had nothing to do, for whomever: with other work on the machine `busy` is less than 1 without
+  any core being `idle`.
 
-`background` is the share of the grid's patches that the mask leaves out, and `saved` the seconds of
-parts that these would have cost.
+`background` is the share of the grid's patches that the mask leaves out; with --whole, `saved` is
+the CPU of a run that classifies these too, less that of the run.
 """
 
 import argparse
@@ -46,24 +52,51 @@ TUMOUR = ("lung_aca", "lung_scc")
 """What is tumour of `fastnet-lung`, where no other bundle is named."""
 MASK_MPP = 4.0
 TCC = (sys.executable, "-c", "from tcc.compiler.cli import main; main()")
+MEASURED = """
+import json, os, sys, time
+from tcc.compiler.cli import main
+from tcc.compiler.slides import slide_workers
+classify, path = slide_workers.classify, sys.argv.pop(1)
+def now():
+    with open("/proc/stat") as file:
+        ticks = [int(n) for n in file.readline().split()[1:]]
+    idle = (ticks[3] + ticks[4]) / os.sysconf("SC_CLK_TCK")
+    return time.perf_counter(), sum(os.times()[:4]), idle
+def measured(*given):
+    before = now()
+    made = classify(*given)
+    found = [b - a for a, b in zip(before, now())]
+    with open(path, "w") as file:
+        json.dump(dict(zip(("wall", "cpu", "idle"), found)), file)
+    return made
+slide_workers.classify = measured
+main()
+"""
+"""The command, with what its stage of patches takes of the processor and of the clock."""
+KEPT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""The commands' environment: as in an installation, what they import is compiled once."""
 
 
 def main() -> None:
     """Measure and print."""
     given = _arguments()
+    began = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        bundles = given.bundle or [_built(folder, precision) for precision in PRECISIONS]
+        given.folder = Path(name)
+        bundles = given.bundle or [_built(given.folder, precision) for precision in PRECISIONS]
+        given.white = given.folder / "white.png"
+        Image.new("RGB", (1, 1), (255, 255, 255)).save(given.white)
         rows = [
             {
                 "slide": slide.name,
                 **_tissue(slide, given),
-                "bundles": dict(_each(slide, bundles, folder, given)),
+                "bundles": _all(slide, bundles, given),
             }
             for slide in given.slide
         ]
-    print(json.dumps({"rounds": given.rounds, "workers": given.workers, "at": given.at,
-                      "load": os.getloadavg()[0], "slides": rows}, indent=2))  # fmt: skip
+    about = {name: getattr(given, name) for name in ("rounds", "at", "patch", "rule")}
+    load = [round(began, 2), round(os.getloadavg()[0], 2)]
+    print(json.dumps({**about, "cores": os.cpu_count(), "load": load, "slides": rows}, indent=2))
 
 
 def _arguments() -> argparse.Namespace:
@@ -75,8 +108,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--mpp", type=float, help="those of the slide's")
     parser.add_argument("--patch", type=int, default=256, help="pixels of a patch's side")
     parser.add_argument("--rule", default="paper", choices=("paper", "wide"))
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, nargs="*", default=[1])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--whole", action="store_true", help="classify the background too")
     return parser.parse_args()
 
 
@@ -109,58 +143,92 @@ def _cut(path: Path, given: argparse.Namespace) -> "tuple[PatchReader, np.ndarra
         return PatchReader(slide, grid, given.patch), patch_grid.kept(grid, mask, 0.5)
 
 
-def _each(
-    path: Path, bundles: list[Path], folder: Path, given: argparse.Namespace
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the figures of a slide with each bundle."""
-    white = folder / "white.png"
-    Image.new("RGB", (1, 1), (255, 255, 255)).save(white)
-    for bundle in bundles:
-        runs, starts, parts = [], [], []
-        for number in range(given.rounds):
-            starts.append(_command(bundle, white, folder / f"start{number}", given, mpp=0.5))
-            runs.append(_command(bundle, path, folder / f"run{number}", given, mpp=given.mpp))
-            parts.append(_parts(bundle, path, given))
-        yield bundle.name, _figures(runs, starts, parts)
+def _all(path: Path, bundles: list[Path], given: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of a slide with each bundle; in each round every case has its turn."""
+    everything = given.folder / "everything.png"
+    with slide_file.opened(path, given.mpp) as slide:
+        side = tissue_mask.side_for(slide, slide_file.resolution(slide), MASK_MPP)
+        rows, columns = tissue_mask.shape_at(slide, side)
+    Image.new("L", (columns, rows), 255).save(everything)
+    cases: dict[str, Callable[[Path], dict[str, float]]] = {
+        "start": lambda bundle: _command(bundle, given.white, given, mpp=0.5),
+        "parts": lambda bundle: _parts(bundle, path, given),
+    }
+    for workers in given.workers:
+        cases[f"workers {workers}"] = lambda bundle, workers=workers: _command(
+            bundle, path, given, mpp=given.mpp, workers=workers
+        )
+    if given.whole:
+        cases["whole"] = lambda bundle: _command(
+            bundle, path, given, mpp=given.mpp, more=("--mask", everything)
+        )
+    for bundle in bundles:  # what is imported is compiled once, and not in a round
+        _command(bundle, path, given, mpp=given.mpp, workers=max(given.workers))
+    found: dict[Path, list[dict[str, dict[str, float]]]] = {bundle: [] for bundle in bundles}
+    for _ in range(given.rounds):
+        for bundle, rounds in found.items():
+            rounds.append({name: case(bundle) for name, case in cases.items()})
+    return {bundle.name: _figures(rounds, given) for bundle, rounds in found.items()}
 
 
-def _figures(
-    runs: list[dict[str, float]],
-    starts: list[dict[str, float]],
-    parts: list[dict[str, float]],
-) -> dict[str, Any]:
-    middle: dict[str, float] = {
-        name: statistics.median(one[name] for one in parts) for name in parts[0]
+def _figures(rounds: list[dict[str, dict[str, float]]], given: argparse.Namespace) -> Any:
+    """Return the medians of rounds."""
+
+    def middle(case: str, name: str) -> float:
+        return round(statistics.median(one[case][name] for one in rounds), 3)
+
+    found: dict[str, Any] = {
+        "parts": {name: middle("parts", name) for name in rounds[0]["parts"]},
+        "start": middle("start", "cpu"),
     }
-    run, start = (statistics.median(one["cpu"] for one in each) for each in (runs, starts))
-    wall = statistics.median(one["wall"] for one in runs)
-    return {
-        "run": round(run, 3),
-        "start": round(start, 3),
-        "wall": round(wall, 3),
-        "parts": {name: round(value, 3) for name, value in middle.items()},
-        "ratio": round((run - start) / sum(middle.values()), 3),
-        "busy": round(statistics.median(one["cpu"] / one["wall"] for one in runs), 3),
-        "memory": round(max(one["memory"] for one in runs) / 1e6, 1),
-    }
+    for workers in given.workers:
+        case = f"workers {workers}"
+        by_round = [
+            (one[case]["cpu"] - one["start"]["cpu"]) / sum(one["parts"].values()) for one in rounds
+        ]
+        run, least = middle(case, "cpu"), sum(found["parts"].values())
+        found[case] = {
+            "run": run,
+            "ratio": round((run - found["start"]) / least, 3),
+            "least": round(min(by_round), 3),
+            "most": round(max(by_round), 3),
+            "wall": middle(case, "wall"),
+            "memory": round(max(one[case]["memory"] for one in rounds) / 1e6, 1),
+            "classify": {name: middle(case, name) for name in ("seconds", "busy", "idle")},
+        }
+    if given.whole:
+        own = middle(f"workers {given.workers[0]}", "cpu")
+        found["saved"] = round(middle("whole", "cpu") - own, 3)
+    return found
 
 
 def _command(
-    bundle: Path, slide: Path, out: Path, given: argparse.Namespace, mpp: float | None
-) -> dict[str, float]:
+    bundle: Path, slide: Path, given: argparse.Namespace, *, mpp: float | None,
+    workers: int = 1, more: tuple[Any, ...] = (),
+) -> dict[str, float]:  # fmt: skip
     """Run `tcc slide run` in a process of its own; return what it took."""
     named = [word for one in given.tumour for word in ("--tumour", one)]
-    words = ["slide", "run", bundle, slide, "--at", given.at, "--patch", given.patch, *named,
-             "--rule", given.rule, "--workers", given.workers, "-o", out, "-q"]  # fmt: skip
-    if mpp:
-        words += ["--mpp", mpp]
-    began = time.perf_counter()
-    child = subprocess.Popen([*TCC, *map(str, words)], stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(child.pid, 0)
-    wall = time.perf_counter() - began
-    if status:
-        raise SystemExit("`tcc slide run` failed")
-    return {"cpu": used.ru_utime + used.ru_stime, "wall": wall, "memory": used.ru_maxrss * 1024}
+    with tempfile.TemporaryDirectory(dir=given.folder) as out:
+        stage = Path(out) / "stage.json"
+        # fmt: off
+        words = [stage, "slide", "run", bundle, slide, "--at", given.at, "--patch", given.patch,
+                 *named, "--rule", given.rule, "--workers", workers, *more, "-q", "-o", out]
+        # fmt: on
+        if mpp:
+            words += ["--mpp", mpp]
+        began = time.perf_counter()
+        program = [sys.executable, "-c", MEASURED, *map(str, words)]
+        child = subprocess.Popen(program, stdout=subprocess.DEVNULL, env=KEPT)
+        _, status, used = os.wait4(child.pid, 0)
+        wall = time.perf_counter() - began
+        if status:
+            raise SystemExit("`tcc slide run` failed")
+        found = json.loads(stage.read_bytes())
+    room = found["wall"] * (os.cpu_count() or 1)
+    return {
+        "cpu": used.ru_utime + used.ru_stime, "wall": wall, "memory": used.ru_maxrss * 1024,
+        "seconds": found["wall"], "busy": found["cpu"] / room, "idle": found["idle"] / room,
+    }  # fmt: skip
 
 
 def _parts(bundle: Path, path: Path, given: argparse.Namespace) -> dict[str, float]:

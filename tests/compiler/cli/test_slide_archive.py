@@ -15,7 +15,7 @@ import pytest
 from drawn_slides import PINK, PURPLE, colour_bundle, drawn, write
 
 from tcc.compiler.slides import slide_lease, slide_record, slide_tasks
-from tcc.compiler.support import child_command
+from tcc.compiler.support import child_command, task_places
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 WORDS = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
@@ -325,6 +325,36 @@ def test_two_runs_share_a_folder(tcc, bundle, slowly, expected, home):
     assert other.wait() in (0, 2)
     assert contents("out") == expected
     assert tcc(*words).code == 0
+
+
+@pytest.mark.slow
+def test_jobs_of_submitit(tcc, bundle, archive, expected, home, monkeypatch):
+    """Not Slurm, but what stands between: the task goes out as a file, and its end comes back."""
+    pytest.importorskip("submitit", reason="needs the extra `sweep`")
+    monkeypatch.setattr(task_places, "CLUSTER", "local")
+    (archive / "cut.svs").write_bytes((archive / "b.tif").read_bytes()[:2000])
+    words = ("slide", "run", bundle, "scans", *WORDS, "-o", "out", "--slurm", "cpu", "--json")
+    done = tcc(*words)
+    assert done.code == 2, done.err
+    assert [each["code"] for each in done.document["diagnostics"]] == ["E1300"]
+    assert len(done.document["slides"]) == 3
+    assert contents("out") == expected
+    assert len(list(Path("out/.tcc-slides/slurm").glob("*_result.pkl"))) == 4
+
+
+def test_where_there_is_no_slurm(tcc, bundle, archive, home, monkeypatch):
+    pytest.importorskip("submitit", reason="needs the extra `sweep`")
+    monkeypatch.setenv("PATH", str(home))
+    done = tcc("slide", "run", bundle, "scans", *WORDS, "--slurm", "cpu")
+    assert done.code == 2
+    assert "error[E1317]: there is no Slurm here\n  --> cpu\n" in done.err
+    for name, text in (("srun", "exit 0"), ("sbatch", "echo sbatch: error: no cpu >&2; exit 1")):
+        (home / name).write_text(f"#!/bin/sh\n{text}\n")
+        (home / name).chmod(0o755)
+    done = tcc("slide", "run", bundle, "scans", *WORDS, "--slurm", "cpu")
+    assert done.code == 2
+    assert "error[E1317]: Slurm does not take these jobs\n  --> cpu\n" in done.err
+    assert "= sbatch: error: no cpu" in done.err
 
 
 @pytest.mark.slow

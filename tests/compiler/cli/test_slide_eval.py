@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from drawn_slides import colour_bundle
+from drawn_slides import colour_bundle, drawn, write
 from PIL import Image
 from stored_slides import BUNDLE, write_result
 
@@ -120,12 +120,22 @@ def test_the_table(tcc, truth, results):
         assert line in done.out
 
 
-@pytest.mark.parametrize("ending", ["xml", "png"])
+def pyramid(path, value=255, size=SIZE):
+    """Write a mask as large as a slide, with levels, as CAMELYON's are."""
+    left, top, right, bottom = TUMOUR
+    mask = np.zeros(size[::-1], np.uint8)
+    mask[top:bottom, left:right] = value
+    return write(path, mask, mpp=None, levels=4)
+
+
+@pytest.mark.parametrize("ending", ["xml", "png", "tif"])
 def test_truth_of_other_kinds(judged, truth, results, ending):
     left, top, right, bottom = TUMOUR
     wanted = judged(*results, "--truth", "truth")
     (truth / "a.geojson").unlink()
-    if ending == "png":
+    if ending == "tif":
+        pyramid(truth / "a_mask.tif")
+    elif ending == "png":
         mask = np.zeros((250, 500), np.uint8)  # squares of four pixels
         mask[top // 4 : bottom // 4, left // 4 : right // 4] = 255
         Image.fromarray(mask).save(truth / "a.png")
@@ -139,6 +149,34 @@ def test_truth_of_other_kinds(judged, truth, results, ending):
             f"{text}</Coordinates></Annotation></Annotations></ASAP_Annotations>"
         )
     assert judged(*results, "--truth", "truth") == wanted
+
+
+def test_values_of_masks_are_not_guessed(tcc, judged, truth, results):
+    wanted = judged(*results, "--truth", "truth")
+    (truth / "a.geojson").unlink()
+    pyramid(truth / "a_mask.tif", 1)
+    done = tcc("slide", "eval", *results, "--truth", "truth")
+    assert done.code == 2
+    assert "error[E1315]: is the value 1 of this mask tumour?" in done.err
+    assert "--tumour 1, or with --other 1" in done.err
+    assert judged(*results, "--truth", "truth", "--tumour", "1") == wanted
+    assert judged(*results, "--truth", "truth", "--other", "1")["slides"]["tumour"] == 0
+
+
+def test_a_mask_of_another_slide_and_a_slide(tcc, truth, results, home):
+    pyramid(truth / "a_mask.tif")
+    done = tcc("slide", "eval", *results, "--truth", "truth")
+    assert "error[E1314]: a.geojson and a_mask.tif are both of slide a" in done.err
+    (truth / "a.geojson").unlink()
+    pyramid(truth / "a_mask.tif", size=(2000, 999))
+    done = tcc("slide", "eval", *results, "--truth", "truth")
+    assert "error[E1307]: this mask of 2000 x 999 pixels is not of this slide" in done.err
+    write(truth / "a_mask.tif", drawn(*SIZE))
+    done = tcc("slide", "eval", *results, "--truth", "truth")
+    assert "error[E1307]" in done.err
+    assert "this is in colour" in done.err
+    (truth / "a_mask.tif").write_bytes(b"II")
+    assert tcc("slide", "eval", *results, "--truth", "truth").code == 2
 
 
 def test_a_patch_is_tumour_where_half_of_it_is(judged, truth, home):

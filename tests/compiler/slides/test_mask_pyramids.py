@@ -1,0 +1,101 @@
+"""Masks as large as their slides: a level of them is read, whole squares of pixels."""
+
+import numpy as np
+import pytest
+from drawn_slides import write
+
+from tcc.compiler.slides import mask_pyramids, slide_properties
+from tcc.compiler.slides.patch_grid import PatchGrid
+from tcc.compiler.support.diagnostics import UserError
+
+pytest.importorskip("openslide", reason="needs the extra `slides`")
+RANDOM = np.random.default_rng(5)
+
+
+def refused(value):
+    raise AssertionError(value)
+
+
+def halves(mask, side):
+    """Which squares are white by half or more, those at the edge of what is left of them."""
+    rows, columns = (-(-n // side) for n in mask.shape)
+    parts = (
+        mask[r * side : r * side + side, c * side : c * side + side]
+        for r in range(rows) for c in range(columns)
+    )  # fmt: skip
+    return np.array([part.mean() >= 127.5 for part in parts]).reshape(rows, columns)
+
+
+@pytest.mark.parametrize("size", [(300, 200), (97, 131), (1, 1)])
+@pytest.mark.parametrize("side", [1, 3, 16, 1000])
+def test_squares_are_white_by_half(tmp_path, size, side):
+    height, width = size
+    mask = np.where(RANDOM.random(size) < 0.5, 255, 0).astype(np.uint8)
+    path = write(tmp_path / "m.tif", mask)
+    found = mask_pyramids.read(path, PatchGrid(width, height, 8, 8), side, refused)
+    assert found.side == side
+    assert np.array_equal(found.inside, halves(mask, side))
+
+
+def test_the_smallest_level_of_whole_squares_is_read(tmp_path, monkeypatch):
+    """Of 320 x 200 pixels levels 2 and 4 are whole squares, 8 too, and 16 is not."""
+    coarse = np.where(RANDOM.random((25, 40)) < 0.5, 255, 0).astype(np.uint8)
+    mask = np.kron(coarse, np.ones((8, 8), np.uint8))
+    path = write(tmp_path / "m.tif", mask, levels=5)
+    grid = PatchGrid(320, 200, 8, 8)
+    read = []
+    region = mask_pyramids._MaskLevel.read
+
+    def told(self, *given):
+        read.append((self.number, self.scale))
+        return region(self, *given)
+
+    monkeypatch.setattr(mask_pyramids._MaskLevel, "read", told)
+    for side, number, own in ((1, 0, 1), (3, 1, 2), (4, 2, 4), (8, 3, 8), (20, 3, 16), (30, 3, 24)):
+        read.clear()
+        found = mask_pyramids.read(path, grid, side, refused)
+        assert set(read) == {(number, 1 << number)}
+        assert found.side == own
+        assert np.array_equal(found.inside, halves(mask, own))
+
+
+def test_a_mask_of_squares(tmp_path):
+    """A pixel for each eight of the slide's, the last ones narrower."""
+    mask = np.where(RANDOM.random((13, 20)) < 0.5, 255, 0).astype(np.uint8)
+    path = write(tmp_path / "m.tif", mask)
+    for side, own in ((4, 8), (8, 8), (30, 24)):
+        found = mask_pyramids.read(path, PatchGrid(157, 101, 8, 8), side, refused)
+        assert found.side == own
+        assert np.array_equal(found.inside, halves(mask, own // 8))
+
+
+def test_values_between_are_asked_for(tmp_path):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:32], mask[32:, :16] = 2, 1
+    path, asked = write(tmp_path / "m.tif", mask), set()
+
+    def meant(value):
+        asked.add(value)
+        return value == 2
+
+    found = mask_pyramids.read(path, PatchGrid(64, 64, 8, 8), 16, meant)
+    assert asked == {1, 2}
+    assert found.inside.tolist() == [[True] * 4] * 2 + [[False] * 4] * 2
+
+
+def test_damage_and_size_are_bounded(tmp_path, monkeypatch):
+    import tifffile
+
+    grid = PatchGrid(200, 300, 8, 8)
+    path = write(tmp_path / "m.tif", RANDOM.integers(0, 2, (300, 200), np.uint8) * np.uint8(255))
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        place, length = page.dataoffsets[2], page.databytecounts[2]
+    data[place : place + length] = bytes(length)
+    (tmp_path / "bad.tif").write_bytes(data)
+    with pytest.raises(UserError, match=r"damaged near column 12\d, row 0"):
+        mask_pyramids.read(tmp_path / "bad.tif", grid, 4, refused)
+    monkeypatch.setattr(slide_properties, "MAX_TILE", 4095)
+    with pytest.raises(UserError, match="a tile of this slide has 4,096 pixels"):
+        mask_pyramids.read(path, grid, 4, refused)
