@@ -174,9 +174,9 @@ def _on_slurm(place: TaskPlace, partition: str, why: str) -> TaskRunner:
             # One array of jobs, which a Slurm queue takes at once.
             with executor.batch():
                 jobs = [executor.submit(task, each) for each in given]
-        except RuntimeError as error:  # of several kinds
+        except RuntimeError as refusal:  # of several kinds
             message, help = "Slurm does not take these jobs", "`sinfo` names its partitions"
-            label = next(iter(str(error).splitlines()), "")[:300]
+            label = next(iter(str(refusal).splitlines()), "")[:300]
             raise _refused(partition, message, label, help) from None
         try:
             for number, job in enumerate(jobs):
