@@ -33,6 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,20 +151,16 @@ def _all(path: Path, bundles: list[Path], given: argparse.Namespace) -> dict[str
         side = tissue_mask.side_for(slide, slide_file.resolution(slide), MASK_MPP)
         rows, columns = tissue_mask.shape_at(slide, side)
     Image.new("L", (columns, rows), 255).save(everything)
+    run = partial(_command, slide=path, given=given, mpp=given.mpp)
     cases: dict[str, Callable[[Path], dict[str, float]]] = {
-        "start": lambda bundle: _command(bundle, given.white, given, mpp=0.5),
-        "parts": lambda bundle: _parts(bundle, path, given),
+        "start": partial(_command, slide=given.white, given=given, mpp=0.5),
+        "parts": partial(_parts, path=path, given=given),
     }
-    for workers in given.workers:
-        cases[f"workers {workers}"] = lambda bundle, workers=workers: _command(
-            bundle, path, given, mpp=given.mpp, workers=workers
-        )
+    cases |= {f"workers {workers}": partial(run, workers=workers) for workers in given.workers}
     if given.whole:
-        cases["whole"] = lambda bundle: _command(
-            bundle, path, given, mpp=given.mpp, more=("--mask", everything)
-        )
+        cases["whole"] = partial(run, more=("--mask", everything))
     for bundle in bundles:  # what is imported is compiled once, and not in a round
-        _command(bundle, path, given, mpp=given.mpp, workers=max(given.workers))
+        run(bundle, workers=max(given.workers))
     found: dict[Path, list[dict[str, dict[str, float]]]] = {bundle: [] for bundle in bundles}
     for _ in range(given.rounds):
         for bundle, rounds in found.items():
