@@ -13,7 +13,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, isfinite, log10
 from pathlib import Path
@@ -27,7 +27,7 @@ from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents
 from tcc.compiler.bundle.manifest import Calibrated
 from tcc.compiler.data import dataset
 from tcc.compiler.driver import capability, int8_program, pipeline
-from tcc.compiler.driver.build_plan import Int8Programs
+from tcc.compiler.driver.build_plan import Int8Program, Int8Programs
 from tcc.compiler.driver.int8_program import CalibrationSource
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec
@@ -48,11 +48,13 @@ LARGE, GOLDENS = 1e9, 2
 """Multiplications of a network that is run on one golden alone, and how many others are run on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network:
     """A network of the zoo with its weights, and what its integers are made with."""
 
     spec: Spec
+    _made: dict[bool, Int8Program] = field(default_factory=dict)
+    """The integer programs so far: one, or two by their ends, serve all precisions."""
 
     @cached_property
     def given(self) -> WeightSource:
@@ -75,8 +77,10 @@ class Network:
     def integers(self, plans: Sequence[Plan]) -> Int8Programs | None:
         """Return the integer programs that plans need."""
         ends = {p.precision.real_ends for p in plans if p.precision.calibrated}
-        ready = pipeline.ready(self.spec, self.given)
-        return int8_program.integers(ready, self.scales, ANY, ends) if ends else None
+        if missing := ends - self._made.keys():
+            ready = pipeline.ready(self.spec, self.given)
+            self._made.update(int8_program.integers(ready, self.scales, ANY, missing))
+        return {end: self._made[end] for end in ends} or None
 
     def cells(self, plans: Sequence[Plan]) -> Iterator[Cell]:
         """Yield what each plan gives; what a target refuses is not built."""

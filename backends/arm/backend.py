@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Target
 from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.support.packages import version
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class Arm:
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return TVM and zig, which build, and qemu, if it takes that to run programs here."""
         found = (
-            Tool("apache-tvm", "make kernels", _version("apache-tvm")),
-            Tool("ziglang", "compile and link", _version("ziglang")),
+            Tool("apache-tvm", "make kernels", version("apache-tvm")),
+            Tool("ziglang", "compile and link", version("ziglang")),
         )
         processor = machine(target)
         # Only running needs the emulator: what is built for a board is built without it.
@@ -212,13 +212,6 @@ class Arm:
         if not processor.native and _qemu(processor).version is None:
             raise MissingTool(_qemu(processor))
         return processor
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _qemu(processor: Machine) -> Tool:

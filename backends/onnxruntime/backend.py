@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from tcc.compiler.support import regular_files
 from tcc.compiler.support.cpu import features, products
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import Tool
+from tcc.compiler.support.packages import version
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -12,6 +11,7 @@ from tcc.compiler.ir.graph import Graph, Input, Pass
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, PackageSources, Refusal, Remark, Target, ToolResults
 from tcc.compiler.support.external_tools import Tool
+from tcc.compiler.support.packages import version
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:

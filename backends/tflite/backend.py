@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.support.packages import version
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class TfLite:
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return what knows the format, and what writes it."""
-        return tuple(Tool(name, use, _version(name)) for name, use in PACKAGES)
+        return tuple(Tool(name, use, version(name)) for name, use in PACKAGES)
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node that TFLite has nothing for."""
@@ -174,10 +174,3 @@ class TfLite:
         missing = [tool for tool in self.tools(target) if tool.version is None]
         if missing:
             raise MissingTool(missing[0])
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -60,6 +60,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "help": help_,
 }
 """The sub-commands, in the order in which help lists them. To add one: its file, and a line."""
+GROUPS = {"plot": plot, "slide": slide, "zoo": zoo, "cache": cache}
+"""Those that have sub-commands of their own, which help lists last."""
 
 EPILOG = (
     "Exit codes: 0 done, 1 tcc failed, 2 the input is wrong, 3 a tool is missing, "
@@ -102,27 +104,6 @@ class Commands(CommandGroup):
         sys.exit(code or 0)
 
 
-app = typer.Typer(
-    cls=Commands,
-    epilog=EPILOG,
-    invoke_without_command=True,
-    # Errors are ours to print, and rich takes a tenth of a second to load.
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
-        "token_normalize_func": _spelling,
-    },
-)
-for _name, _function in COMMANDS.items():
-    app.command(_name, cls=Command, epilog=EPILOGS.get(_name))(_function)
-app.add_typer(plot, name="plot")
-app.add_typer(slide, name="slide")
-app.add_typer(zoo, name="zoo")
-app.add_typer(cache, name="cache")
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         from tcc.compiler.version import __version__
@@ -131,7 +112,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def tcc(
     context: typer.Context,
     version: Annotated[  # noqa: ARG001 - its callback answers
@@ -142,6 +122,43 @@ def tcc(
     """From a declarative network to device artifacts that agree with each other."""
     if context.invoked_subcommand is None:
         echo(context.get_help())
+
+
+def application(names: Collection[str]) -> typer.Typer:
+    """Return the application with the sub-commands of these names alone."""
+    found = typer.Typer(
+        cls=Commands,
+        epilog=EPILOG,
+        # Errors are ours to print, and rich takes a tenth of a second to load.
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={
+            "help_option_names": ["-h", "--help"],
+            "max_content_width": 100,
+            "token_normalize_func": _spelling,
+        },
+    )
+    found.callback(invoke_without_command=True)(tcc)
+    for name, function in COMMANDS.items():
+        if name in names:
+            found.command(name, cls=Command, epilog=EPILOGS.get(name))(function)
+    for name, group in GROUPS.items():
+        if name in names:
+            found.add_typer(group, name=name)
+    return found
+
+
+app = application({*COMMANDS, *GROUPS})
+"""`tcc` with all that it can do."""
+
+
+def needed(words: Sequence[str]) -> typer.Typer:
+    """Return the application as far as a command line needs it.
+
+    Typer makes every option of every sub-command, which takes longer than many a command.
+    """
+    alone = bool(words) and words[0] in {*COMMANDS, *GROUPS} - {"help"}
+    return application(words[:1]) if alone else app
 
 
 def main() -> None:
@@ -157,7 +174,7 @@ def main() -> None:
             # command.
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        needed(sys.argv[1:])()
     finally:
         _leave()
 

@@ -1,5 +1,6 @@
 """The weights and images that a command works with: the named ones, the project's, or others."""
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -152,8 +153,13 @@ def drawn(data: "DataSet", path: Path, network: "TrainedNetwork | None") -> str 
 
 def synthetic(data: "DataSet") -> bool:
     """Whether some of the images are the samples, all of which a program drew."""
-    from tcc.compiler.data.dataset import read
+    from tcc.compiler.support.image_folders import listing
     from tcc.compiler.zoo import shipped
 
     # By contents: samples that were copied elsewhere are synthetic there too.
-    return any(set(data.digests) & set(read(folder).digests) for folder in shipped.drawings())
+    known = set(data.digests)
+    return any(
+        hashlib.sha256(path.read_bytes()).hexdigest() in known
+        for folder in shipped.drawings()
+        for path in listing(folder).images
+    )

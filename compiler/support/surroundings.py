@@ -14,6 +14,8 @@ from tcc.compiler.support import cpu
 SOURCES = ("compiler", "backends", "spec", "zoo")
 """Folders of tcc whose files decide what is built: code, blocks, drawings, calibrations."""
 COMPILED = "__pycache__"
+PIECE = 1 << 17
+"""Bytes that are read at a time."""
 VARIABLES = ("CPATH", "C_INCLUDE_PATH", "GLIBC_TUNABLES", "LD_LIBRARY_PATH", "LD_PRELOAD")
 PREFIXES = ("NPY_", "OPENBLAS_", "ORT_", "QEMU_", "TVM_", "ZIG_")
 """Variables that choose other code for the same numbers, here or in compilers."""
@@ -27,27 +29,52 @@ def digest() -> str:
     to clear what was kept.
     """
     found = hashlib.sha256()
-    for each in (*_sources(), *_packages(), *_environment(), *cpu.identity(), sys.version):
+    for each in (*_packages(), *_environment(), *cpu.identity(), sys.version):
         found.update(f"{each}\n".encode(errors="surrogateescape"))
+    root = str(Path(__file__).parents[2])
+    for name in sources():
+        content = _content(os.path.join(root, name))
+        # With its length: no content can pass for the next file's name.
+        found.update(f"\n{name}\n{len(content)}\n".encode(errors="surrogateescape"))
+        found.update(content)
     return found.hexdigest()
 
 
-def _sources() -> Iterator[str]:
-    root = Path(__file__).parents[2]
+def sources() -> Iterator[str]:
+    """Yield the files of tcc that decide what is built, below its root, in order."""
+    root = str(Path(__file__).parents[2])
     for name in SOURCES:
-        for parent, folders, files in os.walk(root / name):
-            folders[:] = sorted(set(folders) - {COMPILED})
-            for file in sorted(files):
-                path = os.path.join(parent, file)
-                yield f"{os.path.relpath(path, root)} {_digest(path)}"
+        yield from _below(root, name)
 
 
-def _digest(path: str) -> str:
+def _below(root: str, folder: str) -> Iterator[str]:
     try:
-        with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
+        with os.scandir(os.path.join(root, folder)) as found:
+            entries = sorted((each.name, each.is_dir(follow_symlinks=False)) for each in found)
+    except OSError:  # gone meanwhile
+        return
+    for name, is_folder in entries:
+        if not is_folder:
+            yield f"{folder}/{name}"
+        elif name != COMPILED:
+            yield from _below(root, f"{folder}/{name}")
+
+
+def _content(path: str) -> bytes:
+    # Without Python's buffers, which take longer than the reading: these are a thousand files.
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:  # an editor's link to nowhere, or gone meanwhile
-        return ""
+        return b""
+    try:
+        parts = [os.read(file, PIECE)]
+        while parts[-1]:
+            parts.append(os.read(file, PIECE))
+    except OSError:
+        return b""
+    finally:
+        os.close(file)
+    return b"".join(parts)
 
 
 def _packages() -> Iterator[str]:

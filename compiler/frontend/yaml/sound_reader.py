@@ -27,16 +27,17 @@ _READ_OTHERWISE = re.compile(
 _GLUED = re.compile(r"""["'](:)(?![ \t\r\n:]|$)""")
 """A colon that makes a key in braces, of JSON that is YAML; elsewhere the two differ."""
 _LETTER = r"[0-9A-Za-z_\xa1-\u2027\u202f-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff-]"
-_OTHER_NAME = re.compile(rf"(?<=[&*])[0-9A-Za-z_-]*+[^\x00-\x7f]{_LETTER}*+")
+_OTHER_NAME = rf"(?<=[&*])[0-9A-Za-z_-]*+[^\x00-\x7f]{_LETTER}*+"
 """What may be an anchor's name of letters that libyaml takes for none, and ruamel.yaml does."""
-_ALIAS = re.compile(rf"[&*](?P<name>{_LETTER}+)(?=[ \r\n,\]}}]|$)")
+_ALIAS = rf"[&*](?P<name>{_LETTER}+)(?=[ \r\n,\]}}]|$)"
 """An anchor or alias; further letters belong to it for one of the two alone."""
 _TAG = r"(?:!!(?:str|int|float|bool|null|seq|map)|!)(?=[ \r\n]|$)"
-_TAGGED = re.compile(rf"(?P<tag>{_TAG})(?:\ +(?P<mark>&(?P<name>{_LETTER}+)(?=[ \r\n]|$)))?")
-_MARKED = re.compile(
-    rf"(?P<mark>&(?P<name>{_LETTER}+))(?:(?=[ \r\n,\]}}]|$)(?:\ +(?P<tag>{_TAG}))?)"
-)
-"""A tag and an anchor, of the core schema, which both read alike."""
+_TAGGED = rf"(?P<tag>{_TAG})(?:\ +(?P<mark>&(?P<name>{_LETTER}+)(?=[ \r\n]|$)))?"
+_MARKED = rf"(?P<mark>&(?P<name>{_LETTER}+))(?:(?=[ \r\n,\]}}]|$)(?:\ +(?P<tag>{_TAG}))?)"
+"""A tag and an anchor, of the core schema, which both read alike.
+
+Patterns of so many letters take milliseconds to compile: `re` keeps them once a text needs them.
+"""
 _BLOCK_TEXT = re.compile(r"[|>][-+]?(?:\r\n|\r|\n) +[^ \r\n]")
 """How a block of text begins; the two differ where a comment or a number follows its mark."""
 _DEEPER = {
@@ -89,8 +90,10 @@ def sound_events(text: str) -> Iterator[Any]:
 
 def _readable(text: str) -> str:
     """Return a text with anchors that libyaml can read in place of those that it cannot."""
+    if text.isascii():
+        return text
     # Of the same length, so that every index stays.
-    return _OTHER_NAME.sub(lambda found: "a" * len(found.group()), text)
+    return re.sub(_OTHER_NAME, lambda found: "a" * len(found.group()), text)
 
 
 def _parser(text: str) -> Any:
@@ -238,7 +241,7 @@ class SoundReader(EventReader):
     def alias(self, event: Any) -> None:
         """Pass a reference on."""
         start, self.key = event.start_mark.index, event.end_mark.index
-        found = _ALIAS.match(self.text, start)
+        found = re.compile(_ALIAS).match(self.text, start)
         if found is None:
             raise DoubtError(start)
         self.builder.alias(found["name"], self.source.span(start, self.key))
@@ -267,7 +270,8 @@ class SoundReader(EventReader):
         ruamel.yaml takes an anchor after a tag for the start.
         """
         start = event.start_mark.index
-        found = _MARKED.match(self.text, start) or _TAGGED.match(self.text, start)
+        marked, tagged = re.compile(_MARKED), re.compile(_TAGGED)
+        found = marked.match(self.text, start) or tagged.match(self.text, start)
         if (
             found is None
             or (found["tag"] is None) != (event.tag is None)

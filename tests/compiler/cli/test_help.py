@@ -1,8 +1,13 @@
 """`tcc help`: entries of codes and kinds, help of commands, and what is near an unknown word."""
 
+import importlib
+
 import pytest
+import typer
 
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
+
+app = importlib.import_module("tcc.compiler.cli.app")  # the package has an object of this name
 
 
 def test_an_entry_says_what_why_and_what_to_do(tcc):
@@ -73,3 +78,20 @@ def test_what_is_not_known(tcc, words, help):
         f"  --> command line: help {' '.join(words)}\n"
         f"   = help: {help}\n"
     )
+
+
+@pytest.mark.parametrize("name", [*app.COMMANDS, *app.GROUPS])
+def test_a_process_has_the_sub_command_that_it_is_to_run(name):
+    """The others are left out, and it says of itself what it says among them."""
+    whole = typer.main.get_command(app.app)
+    found = typer.main.get_command(app.needed([name, "--help"]))
+    assert set(found.commands) == ({name} if name != "help" else set(whole.commands))
+    said = [
+        each.commands[name].get_help(typer.Context(each.commands[name])) for each in (found, whole)
+    ]
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--version", "build"], ["biuld"], ["help"]])
+def test_all_sub_commands_are_there_where_none_is_named_first(words):
+    assert app.needed(words) is app.app

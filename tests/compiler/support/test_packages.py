@@ -1,0 +1,45 @@
+"""Versions of packages, as `importlib.metadata` gives them, without what that loads."""
+
+import subprocess
+import sys
+from importlib import metadata
+
+from tcc.compiler.support import packages
+
+
+def test_every_installed_package_has_the_version_that_its_metadata_say():
+    found = {each.name: each.version for each in metadata.distributions()}
+    assert len(found) > 20
+    # Of two of a name, the first that Python looks at is the one that it loads.
+    assert {name: packages.version(name) for name in found} == {
+        name: metadata.version(name) for name in found
+    }
+
+
+def test_spellings_of_a_name_and_what_is_not_there():
+    assert packages.version("ONNX_Runtime") is packages.version("no-such-package") is None
+    assert (
+        packages.version("ml-dtypes")
+        == packages.version("ML.dtypes")
+        == metadata.version("ml_dtypes")
+    )
+
+
+def test_the_first_place_counts_and_others_are_found_otherwise(tmp_path, monkeypatch):
+    for place, name in (("a", "it_is-1.2.dist-info"), ("b", "it_is-1.3.dist-info")):
+        (tmp_path / place / name).mkdir(parents=True)
+    (tmp_path / "b/other-7-py3.11.egg-info").mkdir()
+    (tmp_path / "b/other-7-py3.11.egg-info/PKG-INFO").write_text("Name: other\nVersion: 7.0\n")
+    (tmp_path / "b/strange.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path / each) for each in ("none", "a", "b")])
+    assert packages.version("it-is") == "1.2"
+    assert packages.version("other") == "7.0"
+    assert packages.version("strange") is None
+
+
+def test_it_loads_no_metadata():
+    program = (
+        "import sys; from tcc.compiler.support import packages\n"
+        "assert packages.version('numpy'); assert 'importlib.metadata' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
