@@ -4,9 +4,12 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tcc.backends.arm.micro import core_costs
+from tcc.backends.arm.micro.core_costs import CoreCosts
 from tcc.backends.arm.precisions import PRECISIONS, WITH_DIRECT
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Target
+from tcc.compiler.ir.types import Pair
 from tcc.compiler.support.unhandled import UnhandledError
 
 GLIBC = "2.28"
@@ -17,12 +20,7 @@ PROGRAM = "-run"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One processor, in the words of TVM, zig and qemu.
-
-    `tile` is the register tile of matrix kernels: output channels and pixels; a vector holds
-    four floats everywhere. A tile of c by p keeps c * p / 4 sums in vector registers, besides p / 4
-    vectors of pixels and a weight in every lane.
-    """
+    """One processor, in the words of TVM, zig and qemu; `core` is its name in tables of kernels."""
 
     target: Target
     llvm: Mapping[str, object] = field(compare=False, hash=False)
@@ -31,7 +29,7 @@ class Machine:
     cpu: str
     qemu: str
     qemu_cpu: str
-    tile: tuple[int, int]
+    core: str
     modelled: bool = False
     """Whether there is a model of its cycles."""
     variants: bool = False
@@ -40,6 +38,22 @@ class Machine:
     """The instruction set that programs are told to use where they choose one."""
     direct: bool = False
     """Whether floats are summed product by product, and never by Winograd's method."""
+    tried: CoreCosts | None = field(default=None, compare=False, hash=False)
+    """Costs by which kernels are chosen in place of what is known of the core."""
+
+    @property
+    def costs(self) -> CoreCosts:
+        """What kernels cost on its core."""
+        return self.tried or core_costs.known()[self.core]
+
+    @property
+    def tile(self) -> Pair:
+        """The register tile of plain loops: output channels by pixels.
+
+        A vector holds four floats everywhere. A tile of c by p keeps c * p / 4 sums in vector
+        registers, besides p / 4 vectors of pixels and a weight in every lane.
+        """
+        return self.costs.tile
 
     def zig(self, libc: str) -> tuple[str, ...]:
         """Return zig's option for this architecture and `gnu` or `musl`."""
@@ -86,14 +100,12 @@ def _cortex_a7() -> Machine:
         cpu="cortex_a7",
         qemu="qemu-arm",
         qemu_cpu="cortex-a7",
-        # 8 of 16 registers. Modelled for DDSNet: 398 M cycles, against 437 M with 6 x 8 and 485 M
-        # with 4 x 12, where LLVM spills sums to the stack.
-        tile=(4, 8),
+        core="cortex_a7",
         modelled=True,
     )
 
 
-def _aarch64(name: str, title: str, cpu: str) -> Machine:
+def _aarch64(name: str, title: str, cpu: str, core: str | None = None) -> Machine:
     return Machine(
         target=_target(name, title, WITH_DIRECT),
         llvm={"mtriple": "aarch64-linux-gnu", "mcpu": cpu, "mattr": ["+neon"]},
@@ -102,7 +114,7 @@ def _aarch64(name: str, title: str, cpu: str) -> Machine:
         cpu=cpu.replace("-", "_"),
         qemu="qemu-aarch64",
         qemu_cpu=cpu,
-        tile=(8, 8),  # 16 of 32 registers
+        core=core or cpu.replace("-", "_"),
     )
 
 
@@ -115,7 +127,7 @@ def _x86_64(name: str, title: str) -> Machine:
         cpu="x86_64_v2",
         qemu="qemu-x86_64",
         qemu_cpu="max",
-        tile=(4, 8),  # 8 of 16 registers, as on the Cortex-A7
+        core="x86_64_v2",
         variants=True,
     )
 
@@ -127,7 +139,8 @@ def _host() -> tuple[Machine, ...]:
     """
     match platform.machine():
         case "aarch64" | "arm64":
-            return (_aarch64("host", "this machine (any 64-bit ARM)", "generic"),)
+            # Any of them has what a Cortex-A53 has.
+            return (_aarch64("host", "this machine (any 64-bit ARM)", "generic", "cortex_a53"),)
         case "x86_64" | "AMD64":
             return (
                 _x86_64(

@@ -136,13 +136,11 @@ class FloatMatrix(MicroKernel):
 class FloatDepthwise(MicroKernel):
     """The plane of one filter that reads one channel, in floats.
 
-    It reads as many columns as `lanes` results do; from `columns` of a result on, plain loops,
-    which copy no borders, take more time.
+    It reads as many columns as `lanes` results do.
     """
 
     functions: ClassVar[tuple[str, ...]] = ("plane",)
     lanes: int = QUAD
-    columns: int = 12
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""
@@ -151,7 +149,6 @@ class FloatDepthwise(MicroKernel):
             and window.kernel in {(3, 3), (5, 5)}
             and window.stride in {(1, 1), (2, 2)}
             and window.dilation == (1, 1)
-            and window.out[1] >= self.columns
             and self._least_band(window) <= MAX_FLOAT_BAND
         )
 

@@ -29,12 +29,7 @@ MOST_DEALT_SUM = 1 << 29
 
 @dataclass(frozen=True, slots=True)
 class WinogradTiles(MicroKernel):
-    """Tiles of 4x4 outputs.
-
-    What it takes is known in cycles: a product here and in the matrix kernel, and what is done for
-    each tile and channel, tile and filter, and channel and filter. Channels count once for each
-    phase of strides.
-    """
+    """Tiles of 4x4 outputs."""
 
     functions: ClassVar[tuple[str, ...]] = ("pixels", "block")
     lanes: ClassVar[int]
@@ -44,11 +39,6 @@ class WinogradTiles(MicroKernel):
     far: ClassVar[int]
     """Most of them that lie in the arena at once, where a few tiles have many."""
     filters: int
-    product: float
-    direct: float
-    pixels: float
-    outputs: float
-    weights: float
 
     @staticmethod
     def taps(window: MicroWindow) -> Pair:
@@ -70,6 +60,11 @@ class WinogradTiles(MicroKernel):
     def phases(cls, window: MicroWindow) -> int:
         """Return the channels of one sum, each counted once for each phase."""
         return window.channels * prod(window.stride)
+
+    @classmethod
+    def summed(cls, window: MicroWindow) -> int:
+        """Return the channels that a sum is multiplied for, with those that fill vectors."""
+        return cls.phases(window)
 
     @classmethod
     def calls(cls, window: MicroWindow) -> int:
@@ -100,22 +95,6 @@ class WinogradTiles(MicroKernel):
         tiles = self.tiles(window)
         each = -(-tiles // -(-tiles // fit))
         return min(tiles, -(-each // QUAD) * QUAD)
-
-    def saved(self, window: MicroWindow, filters: int) -> float:
-        """Return the share of cycles that a convolution saves by it; negative where it costs."""
-        tiles, phases = self.tiles(window), self.phases(window)
-        bands = -(-tiles // self.band(window))
-        padded = -(-filters // self.filters) * self.filters
-        products = tiles * phases * padded * self.points(window) * self.product
-        around = tiles * (phases * self.pixels + filters * self.outputs) * self.size(window)
-        weights = bands * phases * filters * self.weights
-        direct = prod(window.out) * window.taps * filters * self.direct
-        return 1 - (products + around + weights) / direct
-
-    @classmethod
-    def size(cls, _window: MicroWindow) -> float:
-        """Return how many times what is done for a tile takes what is known."""
-        return 1.0
 
     def filled(self, values: "NDArray[Any]") -> "NDArray[Any]":
         """Return biases or factors, one a filter, filled up with zeros to whole blocks."""
@@ -153,6 +132,11 @@ class WideWinograd(Winograd):
     group: ClassVar[int] = 16
 
     @classmethod
+    def summed(cls, window: MicroWindow) -> int:
+        """Return the channels of whole groups."""
+        return cls.calls(window) * cls.group
+
+    @classmethod
     def calls(cls, window: MicroWindow) -> int:
         """Return how many calls write a band's points: one for each group of phases."""
         return -(-cls.phases(window) // cls.group)
@@ -161,7 +145,7 @@ class WideWinograd(Winograd):
     def rows(cls, window: MicroWindow) -> int:
         """Return how many numbers a tile's points are, of whole groups of phases."""
         # With room for a line of a cache between points of four tiles, who else share its sets.
-        return cls.points(window) * (cls.calls(window) * cls.group + QUAD)
+        return cls.points(window) * (cls.summed(window) + QUAD)
 
     def fits(self, window: MicroWindow) -> bool:
         """Whether the points of a few tiles have room."""
@@ -201,11 +185,6 @@ class LevelWinograd(WinogradTiles):
     def points(cls, window: MicroWindow) -> int:
         """Return the products that a tile and a phase of a channel take."""
         return 81 if cls.dealt(window) else 36
-
-    @classmethod
-    def size(cls, window: MicroWindow) -> float:
-        """Return how many times what is done for a tile takes what is known."""
-        return cls.points(window) / 36
 
     @classmethod
     def phases(cls, window: MicroWindow) -> int:

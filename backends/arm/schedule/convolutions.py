@@ -1,6 +1,7 @@
 """Which kernel computes which convolution: of floats or levels, transposed, or a matrix."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from tcc.backends.arm.kernels.conv import FLOATS, ConvNumbers, DirectConv, integ
 from tcc.backends.arm.kernels.epilogue import Epilogue
 from tcc.backends.arm.kernels.pointwise import Requantize, ToReal
 from tcc.backends.arm.kernels.window import Window
+from tcc.backends.arm.schedule.kernel_candidates import KernelCandidate, cheapest
 from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
 from tcc.compiler.ops import integer, integer_arithmetic
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def direct(op: ops.Conv, site: Site) -> KernelCall:
-    """Return a direct convolution."""
+def direct(op: ops.Conv, site: Site) -> Iterator[KernelCandidate]:
+    """Yield a direct convolution, with each tile."""
     return _convolution(site, _slid(op, site), op.groups, *site.epilogue())
 
 
@@ -28,8 +30,8 @@ def _slid(op: ops.Conv, site: Site) -> Window:
     return Window(site.source, (height, width), op.kernel, op.stride, op.dilation, op.pads)
 
 
-def quantized(op: integer.QConv, site: Site) -> KernelCall:
-    """Return a direct convolution of levels, whose sums are requantised."""
+def quantized(op: integer.QConv, site: Site) -> Iterator[KernelCandidate]:
+    """Yield a direct convolution of levels, whose sums are requantised, with each tile."""
     weight, scales, bias = site.tensors
     y = op.typed(site.group.anchor.type.shape)
     factor = integer_arithmetic.multiplier(site.read, scales, y)
@@ -37,8 +39,8 @@ def quantized(op: integer.QConv, site: Site) -> KernelCall:
     return _levels(op.conv, site, ended, weight, bias)
 
 
-def real(op: integer.RealConv, site: Site) -> KernelCall:
-    """Return a direct convolution of levels, whose sums become real numbers."""
+def real(op: integer.RealConv, site: Site) -> Iterator[KernelCandidate]:
+    """Yield a direct convolution of levels, whose sums become real numbers, with each tile."""
     weight, factor, bias = site.tensors
     return _levels(op.conv, site, site.epilogue(ToReal(), factor), weight, bias)
 
@@ -48,7 +50,7 @@ def _levels(
     site: Site,
     ended: tuple[Epilogue, tuple[KernelArgument, ...]],
     *tensors: "NDArray[Any]",
-) -> KernelCall:
+) -> Iterator[KernelCandidate]:
     numbers = integers(site.dtype)
     return _convolution(site, _slid(conv, site), conv.groups, *ended, tensors, numbers)
 
@@ -74,7 +76,8 @@ def transposed(op: ops.ConvTranspose, site: Site) -> KernelCall:
     apart = weight.reshape(op.groups, channels // op.groups, own, kh, kw)[..., ::-1, ::-1]
     turned = apart.swapaxes(1, 2).reshape(op.groups * own, -1, kh, kw)
     epilogue, operands = site.epilogue()
-    return _convolution(site, window, op.groups, epilogue, operands, (turned, *bias))
+    found = _convolution(site, window, op.groups, epilogue, operands, (turned, *bias))
+    return cheapest(found, site.machine).call()
 
 
 def matrix(_op: ops.Linear, site: Site) -> KernelCall:
@@ -82,7 +85,8 @@ def matrix(_op: ops.Linear, site: Site) -> KernelCall:
     epilogue, operands = site.epilogue()
     # Features as channels of one pixel: vectors then run along the units.
     window = Window((site.source[2], 1, 1), (1, 1), (1, 1))
-    return _convolution(site, window, 1, epilogue.upright(), operands)
+    found = _convolution(site, window, 1, epilogue.upright(), operands)
+    return cheapest(found, site.machine).call()
 
 
 def _convolution(
@@ -93,11 +97,17 @@ def _convolution(
     operands: tuple[KernelArgument, ...],
     tensors: "Sequence[NDArray[Any]] | None" = None,
     numbers: ConvNumbers = FLOATS,
-) -> KernelCall:
+) -> Iterator[KernelCandidate]:
     weight, *bias = tensors or site.tensors
     filters = weight.shape[0]
-    plain = DirectConv(window, filters, groups, site.machine.tile, False, epilogue, numbers)
-    kernel = plain.flattened()
     offsets = bias[0] if bias else np.zeros(filters, np.float32)
-    constants = (KernelWeights(kernel.packed(weight)), KernelWeights(kernel.packed_bias(offsets)))
-    return site.call(kernel, *constants, *operands, *map(Scratch, kernel.scratch))
+
+    def call(kernel: DirectConv) -> KernelCall:
+        constants = kernel.packed(weight), kernel.packed_bias(offsets)
+        scratch = map(Scratch, kernel.scratch)
+        return site.call(kernel, *map(KernelWeights, constants), *operands, *scratch)
+
+    for tile in site.machine.costs.tiles("loops" if numbers == FLOATS else "level_loops"):
+        plain = DirectConv(window, filters, groups, tile, False, epilogue, numbers)
+        kernel = plain.flattened()
+        yield KernelCandidate(kernel, partial(call, kernel))

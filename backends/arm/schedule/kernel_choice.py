@@ -1,8 +1,8 @@
 """Which kernel computes which operation.
 
-For each kind of anchor the rules stand in order of preference; the first that takes a group
-makes its call, and the last takes any. To add an operation: its rule here, or its line in
-`kernels.pointwise`. To add a faster kernel: its rule, before the ones there are.
+For each kind of anchor a rule makes the call. To add an operation: its rule here, or its line in
+`kernels.pointwise`. Convolutions have candidates, the cheapest of which is called: to add a faster
+kernel, see `float_choice` or `micro_choice`, and measure its costs.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ from tcc.backends.arm.kernels.pointwise import POINTWISE, PointwiseOp, Requantiz
 from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool, mean_factors
 from tcc.backends.arm.kernels.window import Staging, Window
 from tcc.backends.arm.schedule import float_choice, micro_choice
-from tcc.backends.arm.schedule.convolutions import direct, matrix, quantized, real, transposed
+from tcc.backends.arm.schedule.convolutions import matrix, transposed
 from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
 from tcc.compiler.ir.types import Pair
@@ -36,8 +36,8 @@ from tcc.compiler.support.unhandled import UnhandledError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Rule = Callable[[Any, Site], KernelCall | None]
-"""Returns the call that computes a group with that anchor, or None to leave it to the next."""
+Rule = Callable[[Any, Site], KernelCall]
+"""Returns the call that computes a group with that anchor."""
 
 
 def window_max(op: ops.MaxPool, site: Site) -> KernelCall:
@@ -211,34 +211,34 @@ def elementwise(_op: ops.Op, site: Site) -> KernelCall:
     return KernelCall(kernel, operands, site.group.result.name)
 
 
-RULES: Mapping[type[ops.Op], tuple[Rule, ...]] = {
-    ops.Conv: (float_choice.winograd, float_choice.depthwise, float_choice.products, direct),
-    ops.ConvTranspose: (transposed,),
-    ops.Linear: (matrix,),
-    ops.MaxPool: (window_max,),
-    ops.AvgPool: (window_mean,),
-    ops.GlobalMaxPool: (channel_max,),
-    ops.GlobalAvgPool: (channel_mean,),
-    ops.Softmax: (softmax,),
-    ops.LayerNorm: (layer_norm,),
-    ops.Resize: (resize,),
-    ops.Slice: (channels_taken,),
-    ops.ChannelShuffle: (channels_dealt,),
-    ops.Pad: (border,),
-    ops.Border: (channel_border,),
-    integer.QConv: (micro_choice.winograd, micro_choice.quantized, quantized),
-    integer.RealConv: (micro_choice.real, real),
-    integer.QAvgPool: (window_levels,),
-    integer.QGlobalAvgPool: (channel_levels,),
-    integer.RealGlobalAvgPool: (channel_real,),
-    integer.QPad: (channel_border,),
-    integer.Table: (looked_up,),
-    **dict.fromkeys(POINTWISE, (elementwise,)),
+RULES: Mapping[type[ops.Op], Rule] = {
+    ops.Conv: float_choice.convolution,
+    ops.ConvTranspose: transposed,
+    ops.Linear: matrix,
+    ops.MaxPool: window_max,
+    ops.AvgPool: window_mean,
+    ops.GlobalMaxPool: channel_max,
+    ops.GlobalAvgPool: channel_mean,
+    ops.Softmax: softmax,
+    ops.LayerNorm: layer_norm,
+    ops.Resize: resize,
+    ops.Slice: channels_taken,
+    ops.ChannelShuffle: channels_dealt,
+    ops.Pad: border,
+    ops.Border: channel_border,
+    integer.QConv: micro_choice.quantized,
+    integer.RealConv: micro_choice.real,
+    integer.QAvgPool: window_levels,
+    integer.QGlobalAvgPool: channel_levels,
+    integer.RealGlobalAvgPool: channel_real,
+    integer.QPad: channel_border,
+    integer.Table: looked_up,
+    **dict.fromkeys(POINTWISE, elementwise),
 }
 """Every operation that takes a kernel."""
 
 
 def select(site: Site) -> KernelCall:
-    """Return the call of the first rule that takes a group."""
+    """Return the call that computes a group."""
     op = site.group.anchor.op
-    return next(call for rule in RULES[type(op)] if (call := rule(op, site)))
+    return RULES[type(op)](op, site)

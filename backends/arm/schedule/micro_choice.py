@@ -1,6 +1,8 @@
-"""Which convolutions of levels micro-kernels compute, and how."""
+"""Which kernels compute convolutions of levels, and how."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +29,8 @@ from tcc.backends.arm.micro.records import (
 )
 from tcc.backends.arm.micro.window import MicroWindow
 from tcc.backends.arm.micro.winograd import LevelWinograd, WinogradTiles
+from tcc.backends.arm.schedule import convolutions
+from tcc.backends.arm.schedule.kernel_candidates import KernelCandidate, cheapest
 from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
 from tcc.compiler.ir.types import Pair
@@ -43,30 +47,47 @@ BAND = 1 << 13
 """Elements of a depthwise band that lie well in a core's first cache."""
 
 
-def winograd(op: integer.QConv, site: Site) -> KernelCall | None:
-    """Return a convolution of levels by Winograd's method, where it is exact and faster."""
-    record = next((r for r in CORES[site.machine.cpu] if isinstance(r, LevelWinograd)), None)
-    window, (weight, bias, factor) = slid(op.conv, site), _constants(op, site)
+def quantized(op: integer.QConv, site: Site) -> KernelCall:
+    """Return the call of the cheapest kernel of a convolution whose sums are requantised."""
+    constants = _constants(op, site)
+    return cheapest(
+        (
+            *_winograd(op, site, constants),
+            *_micro(op.conv, site, (op.low, op.high), constants),
+            *convolutions.quantized(op, site),
+        ),
+        site.machine,
+    ).call()
+
+
+def real(op: integer.RealConv, site: Site) -> KernelCall:
+    """Return the call of the cheapest kernel of a convolution whose sums become real numbers."""
+    weight, factor, bias = site.tensors
+    found = _micro(op.conv, site, None, (weight, bias, factor))
+    return cheapest((*found, *convolutions.real(op, site)), site.machine).call()
+
+
+def _winograd(op: integer.QConv, site: Site, constants: "Constants") -> Iterator[KernelCandidate]:
+    """Yield a convolution of levels by Winograd's method, where it is exact."""
+    record = next((r for r in CORES[site.machine.core] if isinstance(r, LevelWinograd)), None)
+    window, (weight, bias, factor) = slid(op.conv, site), constants
     first, epilogue, operands = _followed(site)
     # Levels lie where the result will until all that follows is done to them: both are bytes.
     if record is None or op.conv.groups > 1 or SIZES[epilogue.result] > 1:
-        return None
+        return
     if not epilogue.flat(window.out) or not record.takes(window):
-        return None
-    if record.saved(window, len(weight)) <= 0:
-        return None
+        return
     part = record.part(weight, window)
     kernel = MicroLevelWinograd(
         record, window, len(weight), part, first, (op.low, op.high), epilogue.flattened()
     )
-    packed = record.packed(weight), record.filled(bias), record.filled(factor), window.table()
-    scratch = Scratch(kernel.transformed)
-    return site.call(kernel, *map(KernelWeights, packed), scratch, *operands)
 
+    def call() -> KernelCall:
+        packed = record.packed(weight), record.filled(bias), record.filled(factor), window.table()
+        scratch = Scratch(kernel.transformed)
+        return site.call(kernel, *map(KernelWeights, packed), scratch, *operands)
 
-def quantized(op: integer.QConv, site: Site) -> KernelCall | None:
-    """Return a convolution whose sums are requantised, if a micro-kernel computes it."""
-    return _call(op.conv, site, (op.low, op.high), _constants(op, site))
+    yield KernelCandidate(kernel, call)
 
 
 def _constants(op: integer.QConv, site: Site) -> "Constants":
@@ -82,25 +103,19 @@ def _followed(site: Site) -> tuple[str, Epilogue, tuple[KernelArgument, ...]]:
     return first.type.dtype.value, epilogue, operands
 
 
-def real(op: integer.RealConv, site: Site) -> KernelCall | None:
-    """Return a convolution whose sums become real numbers, if a micro-kernel computes it."""
-    weight, factor, bias = site.tensors
-    return _call(op.conv, site, None, (weight, bias, factor))
-
-
-def _call(
+def _micro(
     conv: ops.Conv, site: Site, bounds: Pair | None, constants: "Constants"
-) -> KernelCall | None:
-    """Return the call of the first micro-kernel of the core that computes a convolution."""
+) -> Iterator[KernelCandidate]:
+    """Yield the micro-kernels of the core that compute a convolution by its products."""
     first, epilogue, operands = _followed(site)
     _, height, width = site.result
     # Two products of levels, to 128, and weights, to 127, are added in 16 bits: -128 would
     # overflow.
     if not epilogue.flat((height, width)) or constants[0].min() < -127:
-        return None
+        return
     form = ResultForm(first, bounds, epilogue.flattened())
     window = slid(conv, site)
-    for record in CORES[site.machine.cpu]:
+    for record in CORES[site.machine.core]:
         match record:
             case Depthwise():
                 made = _depthwise(record, conv.groups, window, form, constants)
@@ -113,9 +128,12 @@ def _call(
             case _:
                 raise UnhandledError("micro-kernel", record.word)
         if made:
-            kernel, own = made
-            return site.call(kernel, *own, *operands)
-    return None
+            yield KernelCandidate(made[0], partial(_packed, site, made, operands))
+
+
+def _packed(site: Site, made: "Made", operands: tuple[KernelArgument, ...]) -> KernelCall:
+    kernel, packed = made
+    return site.call(kernel, *map(KernelWeights, packed()), *operands)
 
 
 def slid(conv: ops.Conv, site: Site) -> MicroWindow:
@@ -129,7 +147,8 @@ def slid(conv: ops.Conv, site: Site) -> MicroWindow:
     )  # fmt: skip
 
 
-Made = tuple[Kernel, tuple[KernelArgument, ...]]
+Made = tuple[Kernel, Callable[[], tuple["NDArray[Any]", ...]]]
+"""A kernel, and what packs its constants."""
 
 
 def _depthwise(
@@ -145,8 +164,7 @@ def _depthwise(
     if not record.takes(fit):
         return None
     kernel = MicroDepthwise(record, fit, len(weight), groups, form)
-    packed = record.packed(weight), bias, factor, fit.table()
-    return kernel, tuple(map(KernelWeights, packed))
+    return kernel, lambda: (record.packed(weight), bias, factor, fit.table())
 
 
 def _vector(
@@ -155,9 +173,12 @@ def _vector(
     if groups > 1 or not record.takes(window):
         return None
     weight, bias, factor = constants
-    moved = shifted(bias, weight, window.flip)
-    packed = record.packed(weight), record.filled(moved), record.filled(factor)
-    return MicroVector(record, window, len(weight), form), tuple(map(KernelWeights, packed))
+
+    def packed() -> "Constants":
+        moved = shifted(bias, weight, window.flip)
+        return record.packed(weight), record.filled(moved), record.filled(factor)
+
+    return MicroVector(record, window, len(weight), form), packed
 
 
 def _matrix(
@@ -165,11 +186,14 @@ def _matrix(
 ) -> Made | None:
     if not record.takes(window):
         return None
-    parts = [
-        (record.packed(w), record.filled(shifted(b, w, record.shift(window))), record.filled(f))
-        for w, b, f in zip(*(np.split(t, groups) for t in constants), strict=True)
-    ]
     flat = window.flattened()
-    kernel = MicroMatrix(record, flat, len(constants[0]), groups, form)
-    joined = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return kernel, tuple(map(KernelWeights, (*joined, flat.table())))
+
+    def packed() -> tuple["NDArray[Any]", ...]:
+        parts = [
+            (record.packed(w), record.filled(shifted(b, w, record.shift(window))), record.filled(f))
+            for w, b, f in zip(*(np.split(t, groups) for t in constants), strict=True)
+        ]
+        joined = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return *joined, flat.table()
+
+    return MicroMatrix(record, flat, len(constants[0]), groups, form), packed

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.micro.winograd import TILE_SIDE
 from tcc.backends.arm.schedule import float_choice
@@ -84,7 +85,7 @@ def layers(model: Model, machine: Machine) -> tuple[Node, ...]:
         site.group.anchor
         for site in sites
         if isinstance(site.group.anchor.op, ops.Conv)
-        and float_choice.winograd(site.group.anchor.op, site)
+        and isinstance(float_choice.chosen(site.group.anchor.op, site).kernel, MicroWinograd)
     )
     return tuple(found)
 

@@ -1,0 +1,173 @@
+"""How much of what a core's costs are of there is in a kernel: see `micro/core_costs.py`."""
+
+from itertools import pairwise
+from math import prod
+
+from tcc.backends.arm.kernels.base import Kernel
+from tcc.backends.arm.kernels.conv import FLOATS, LANES, DirectConv, Gathered
+from tcc.backends.arm.kernels.loops.tir import tile_width
+from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
+from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloatMatrix
+from tcc.backends.arm.kernels.micro_winograd import MicroLevelWinograd, MicroWinograd
+from tcc.backends.arm.micro.core_costs import AMOUNTS, kind
+from tcc.backends.arm.micro.records import QUAD
+from tcc.backends.arm.micro.window import MicroWindow
+from tcc.compiler.support.unhandled import UnhandledError
+
+Amounts = dict[str, float]
+
+
+def of(kernel: Kernel) -> tuple[str, Amounts]:
+    """Return a kernel's name among costs, and each amount of it that is not zero."""
+    match kernel:
+        case MicroWinograd() | MicroLevelWinograd():
+            name, amounts = kernel.word, _winograd(kernel)
+        case MicroFloatMatrix():
+            name, amounts = kernel.word, _float_matrix(kernel)
+        case MicroFloatDepthwise():
+            name, amounts = "float_depthwise", _float_depthwise(kernel)
+        case MicroMatrix():
+            name, amounts = kernel.word, _matrix(kernel)
+        case MicroVector():
+            name, amounts = kernel.word, _vector(kernel)
+        case MicroDepthwise():
+            name, amounts = kernel.word, _depthwise(kernel)
+        case DirectConv():
+            rows, pixels = kernel.tile
+            levels = "" if kernel.numbers == FLOATS else "level_"
+            name, amounts = f"{levels}loops_{rows}x{pixels}", _loops(kernel)
+        case _:
+            raise UnhandledError("kernel that is chosen", kernel.word)
+    assert amounts.keys() <= set(AMOUNTS[kind(name)]), name
+    return name, amounts
+
+
+def _winograd(kernel: MicroWinograd | MicroLevelWinograd) -> Amounts:
+    record, window = kernel.record, kernel.window
+    summed, points = record.summed(window), record.points(window)
+    bands = -(-kernel.tiles // kernel.band)
+    # Tiles are multiplied by fours.
+    tiles = bands * -(-kernel.band // QUAD) * QUAD
+    return {
+        "products": tiles * summed * kernel.padded * points,
+        "pixels": kernel.tiles * record.phases(window) * points,
+        "outputs": kernel.tiles * kernel.filters * points,
+        "weights": bands * record.phases(window) * kernel.padded * points,
+        "bands": bands * (record.calls(window) + kernel.padded // record.filters),
+    }
+
+
+def _panels(window: MicroWindow, first: int, pixels: int) -> tuple[int, int]:
+    """Return the runs of neighbours in tiles of pixels, from a pixel on, and the fours in them."""
+    height, width = window.out
+    ends = {*range(first, height * width, pixels), height * width}
+    ends.update(range((first // width + 1) * width, height * width, width))
+    each = sorted(ends)
+    fours = sum(-(-(end - start) // QUAD) for start, end in pairwise(each))
+    return len(each) - 1, fours
+
+
+def _gathered(window: MicroWindow, first: int, pixels: int, times: int) -> Amounts:
+    """Return what gathering takes: of rows, of windows in steps of one, or of others."""
+    runs, fours = _panels(window, first, pixels)
+    way = "rows" if window.kernel == (1, 1) else "windows"
+    way = way if window.stride == (1, 1) else "strides"
+    return {"gathers": times * runs * prod(window.kernel), way: times * fours * window.taps}
+
+
+def _filled(pixels: int, each: int) -> int:
+    """Return how many pixels are multiplied in tiles: the last one's by fours."""
+    return pixels // each * each + -(-(pixels % each) // QUAD) * QUAD
+
+
+def _float_matrix(kernel: MicroFloatMatrix) -> Amounts:
+    record, groups, window = kernel.record, kernel.groups, kernel.window
+    parts = -(-window.channels // kernel.channels)
+    blocks, cut = -(-kernel.own // record.filters), kernel.own % record.filters > 0
+    whole, rest = divmod(kernel.pixels, record.pixels)
+    start = whole * record.pixels if kernel.in_rows else 0
+    multiplied = _filled(kernel.pixels, record.pixels) * record.multiplied(kernel.own)
+    times = groups * kernel.shares
+    return {
+        "products": groups * multiplied * window.taps,
+        "taps": groups * kernel.tiles * blocks * window.taps,
+        "blocks": groups * kernel.tiles * blocks * parts,
+        "rests": groups * parts * (blocks if rest else 0) + groups * parts * whole * cut,
+        "outputs": groups * kernel.own * kernel.pixels * parts,
+        **_gathered(window, start, record.pixels, times),
+    }
+
+
+def _float_depthwise(kernel: MicroFloatDepthwise) -> Amounts:
+    window = kernel.window
+    (height, width), (side, _), (stride, _) = window.out, window.kernel, window.stride
+    filled = -(-width // QUAD) * QUAD
+    amounts = {
+        "products": kernel.filters * height * filled * window.taps,
+        "rows": kernel.filters * height,
+        "planes": kernel.filters,
+    }
+    return {f"{what}_{side}x{side}_s{stride}": n for what, n in amounts.items()}
+
+
+def _matrix(kernel: MicroMatrix) -> Amounts:
+    record, groups, taps = kernel.record, kernel.groups, kernel.quads * QUAD
+    whole, rest = divmod(kernel.pixels, record.pixels)
+    tiles, blocks = whole + (rest > 0), kernel.padded // record.filters
+    cut = kernel.own % record.filters > 0
+    return {
+        "products": groups * tiles * record.pixels * kernel.padded * taps,
+        "taps": groups * tiles * blocks * taps,
+        "blocks": groups * tiles * blocks,
+        "rests": groups * (blocks if rest else 0) + groups * whole * cut,
+        "outputs": kernel.filters * kernel.pixels,
+        **_gathered(kernel.window, 0, record.pixels, groups),
+    }
+
+
+def _vector(kernel: MicroVector) -> Amounts:
+    padded = -(-kernel.filters // kernel.record.filters) * kernel.record.filters
+    return {"products": padded * kernel.row, "outputs": kernel.filters}
+
+
+def _depthwise(kernel: MicroDepthwise) -> Amounts:
+    window = kernel.window
+    height, width = window.out
+    bands = -(-height // window.band)
+    return {
+        "products": kernel.filters * bands * window.band * -(-width // 8) * 8 * window.taps,
+        "outputs": kernel.filters * height * width,
+        "read": kernel.filters * bands * window.band_elements,
+        "planes": kernel.filters,
+    }
+
+
+def _loops(kernel: DirectConv) -> Amounts:
+    height, width = kernel.plane
+    count, lanes = tile_width(width, kernel.tile[1], kernel.numbers.lanes)
+    # The last tile of a row overlaps the one before it.
+    tiles = height * -(-width // count)
+    if kernel.across:
+        vectors = -(-(kernel.filters + kernel.padding) // LANES) * height * width
+    else:
+        vectors = kernel.filters * tiles * (count // lanes)
+    blocks = (kernel.blocks.count + bool(kernel.blocks.rest)) * tiles
+    read = kernel.taps * kernel.groups * tiles * count
+    if kernel.gathered is Gathered.NONE:
+        copied = kernel.window.staging(kernel.window.out[0], kernel.window.source[0], 0.0, "int8")
+        read = copied.space.elements if kernel.window.staged else 0
+    amounts = {
+        "products": vectors * kernel.taps,
+        "steps": blocks * kernel.taps,
+        "outputs": vectors,
+        "read": read,
+    }
+    return {f"{_way(kernel)}_{what}": n for what, n in amounts.items()}
+
+
+def _way(kernel: DirectConv) -> str:
+    if kernel.across:
+        return "across"
+    if kernel.depth == 1 and prod(kernel.window.kernel) > 1:
+        return "depthwise"
+    return "in_place" if kernel.gathered is Gathered.NONE else "gathered"

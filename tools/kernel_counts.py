@@ -1,0 +1,84 @@
+"""What convolutions cost on a core with kernels that are asked for: counted, or timed."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.compile_model import emit
+from tcc.backends.arm.kernels.base import Kernel, KernelCall
+from tcc.backends.arm.kernels.conv import DirectConv
+from tcc.backends.arm.kernels.micro import MicroKernelCaller
+from tcc.backends.arm.machine import Machine
+from tcc.backends.arm.micro.core_costs import AMOUNTS, CoreCosts, kind
+from tcc.backends.arm.schedule.program import program
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.measurement import RunCost, Workload
+from tcc.compiler.ir.types import Pair
+
+TILES: tuple[Pair, ...] = ((4, 8), (8, 8), (4, 12), (2, 16))
+"""Tiles of plain loops that are tried: of filters by pixels."""
+MICRO = {
+    False: ("winograd", "float_matrix", "float_depthwise"),
+    True: ("level_winograd", "matrix", "vector", "depthwise"),
+}
+"""The kernels that may compute convolutions, of levels or not, beside plain loops."""
+RUNS = 20
+"""Runs of which times are the lower quartile."""
+Counts = Mapping[str, float]
+
+
+def names(*, levels: bool) -> tuple[str, ...]:
+    """Return what kernels there are, plain loops with each tile."""
+    loops = "level_loops" if levels else "loops"
+    return (*MICRO[levels], *(f"{loops}_{rows}x{pixels}" for rows, pixels in TILES))
+
+
+def counted_in(machine: Machine) -> str:
+    """Return what costs are counted in."""
+    if machine.native:
+        return "microseconds"
+    return "cycles" if machine.modelled else "instructions"
+
+
+def blank(machine: Machine, tile: Pair = TILES[0]) -> Machine:
+    """Return a machine of which nothing is known: all kernels cost the same."""
+    every = (*names(levels=False), *names(levels=True))
+    ones = {name: dict.fromkeys(AMOUNTS[kind(name)], 1.0) for name in every}
+    return replace(machine, tried=CoreCosts(counted_in(machine), tile, ones))
+
+
+def favouring(machine: Machine, name: str) -> Machine:
+    """Return a machine that has a kernel compute whatever it can."""
+    return replace(machine, tried=machine.costs.favouring(name))
+
+
+def kernels(model: Model, machine: Machine) -> Mapping[str, Kernel]:
+    """Return what computes each convolution and linear layer, by the name of its result."""
+    steps = program(model.graph, model.weights, machine).steps
+    calls = (step for step in steps if isinstance(step, KernelCall))
+    return {
+        c.result: c.kernel for c in calls if isinstance(c.kernel, DirectConv | MicroKernelCaller)
+    }
+
+
+def counts(model: Model, machine: Machine) -> Counts:
+    """Return what each layer costs on a machine."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name, data in emit(machine, model).files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            path.chmod(0o755)
+        (source,) = model.graph.inputs
+        given = Workload(None, np.zeros(source.type.shape, np.float32), RUNS)
+        found = Arm().measure(machine.target, folder, source, given)
+    return {layer.name: _cost(layer.cost) for layer in found.layers}
+
+
+def _cost(cost: RunCost) -> float:
+    return 1000 * cost.times.low if cost.times else cost.cycles or cost.instructions or 0

@@ -1,0 +1,126 @@
+"""The convolutions whose costs `search_kernels.py` counts, as networks.
+
+None is there because the zoo has it: sizes lie on either side of where kernels' costs cross, and
+each thing that costs are of is large in some and small in others.
+"""
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+from tcc.compiler import passes
+from tcc.compiler.data import weights
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model, Output
+from tcc.compiler.ops import Add, AvgPool, Conv, GlobalAvgPool, MaxPool, Relu, Slice
+from tcc.compiler.passes.drop_train_only import drop_train_only
+from tcc.compiler.zoo import shipped
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+nets, op_cases, quantised = map(import_module, ("nets", "op_cases", "quantised"))
+
+Sample = tuple[Conv, tuple[int, int]]
+"""A convolution of a square map: its channels and its side."""
+CHANNELS, SIDE = 256, 56
+SIDES = {(SIDE - 1) // step + 1: step for step in range(SIDE, 0, -1)}
+"""The sides of maps that there are, and in what steps pixels are taken for them."""
+
+
+def _conv(filters: int, side: int, stride: int = 1, groups: int = 1) -> Conv:
+    return Conv(filters, (side, side), (stride, stride), side // 2, groups=groups)
+
+
+def _depthwise(channels: int, side: int, stride: int = 1) -> Conv:
+    return _conv(channels, side, stride, channels)
+
+
+THREE: Mapping[str, Sample] = {
+    f"three_{c}_{f}_{n}": (_conv(f, 3), (c, n))
+    for c, f, n in (
+        (3, 16, 56), (8, 16, 28), (16, 16, 28), (32, 32, 28), (64, 32, 14), (64, 64, 7),
+        (128, 24, 7), (16, 64, 10), (24, 12, 14), (4, 2, 28), (32, 48, 4), (96, 5, 14),
+        (64, 32, 3), (16, 48, 2), (48, 16, 1),
+    )
+}  # fmt: skip
+STRIDED: Mapping[str, Sample] = {
+    f"strided_{k}_{c}_{f}_{n}": (_conv(f, k, 2), (c, n))
+    for k, c, f, n in (
+        (7, 3, 32, 56), (7, 8, 16, 28), (5, 16, 16, 28), (5, 4, 24, 56), (3, 3, 16, 56),
+        (3, 32, 32, 28), (3, 64, 64, 14), (1, 64, 32, 28),
+    )
+}  # fmt: skip
+POINTWISE: Mapping[str, Sample] = {
+    f"pointwise_{c}_{f}_{n}": (_conv(f, 1), (c, n))
+    for c, f, n in (
+        (16, 64, 28), (64, 16, 28), (48, 48, 19), (256, 64, 7), (128, 128, 14), (8, 8, 56),
+        (96, 3, 14), (24, 1, 28), (32, 5, 12), (200, 200, 4), (64, 32, 3),
+    )
+}  # fmt: skip
+FEW_PIXELS: Mapping[str, Sample] = {
+    f"few_pixels_{c}_{f}_{n}": (_conv(f, 1), (c, n))
+    for c, f, n in ((64, 128, 1), (256, 256, 1), (256, 10, 1), (8, 32, 1), (128, 64, 2))
+}
+GROUPS: Mapping[str, Sample] = {
+    f"groups_{k}_{c}_{f}_{n}_{g}": (_conv(f, k, 1, g), (c, n))
+    for k, c, f, n, g in (
+        (3, 32, 32, 14, 2),
+        (3, 32, 32, 14, 8),
+        (1, 64, 64, 14, 4),
+        (3, 16, 64, 8, 16),
+    )
+}
+DEPTHWISE: Mapping[str, Sample] = {
+    f"depthwise_{k}_{s}_{c}_{n}": (_depthwise(c, k, s), (c, n))
+    for k, s, c, n in (
+        (3, 1, 16, 4), (3, 1, 16, 7), (3, 1, 16, 8), (3, 1, 12, 10), (3, 1, 12, 12), (3, 1, 12, 14),
+        (3, 1, 8, 19), (3, 1, 6, 28), (3, 1, 4, 56), (3, 2, 16, 7), (3, 2, 16, 14), (3, 2, 8, 28),
+        (3, 2, 4, 56), (5, 1, 16, 7), (5, 1, 8, 14), (5, 1, 4, 28), (5, 2, 16, 14), (5, 2, 8, 28),
+        (5, 2, 4, 56),
+    )
+}  # fmt: skip
+EVERY: Mapping[str, Sample] = {
+    **THREE, **STRIDED, **POINTWISE, **FEW_PIXELS, **GROUPS, **DEPTHWISE,
+}  # fmt: skip
+
+
+def convolutions(names: "tuple[str, ...] | list[str]", *, levels: bool) -> Model:
+    """Return a network in which each sample reads its part of the input, then ReLU follows."""
+    add = nets.Steps(CHANNELS, SIDE, SIDE, name="samples")
+    ends = []
+    for name in names:
+        op, (channels, side) = EVERY[name]
+        read = add(f"{name}_channels", Slice(0, channels), "image")
+        if side != SIDE:
+            read = add(f"{name}_map", MaxPool((1, 1), (SIDES[side], SIDES[side])), read)
+        add(f"{name}_sums", op, read)
+        add(name, Relu())
+        ends.append(Output(f"{name}_mean", add(f"{name}_mean", GlobalAvgPool())))
+    return _model(add.graph(*ends), levels=levels)
+
+
+def loops() -> Model:
+    """Return a network of what only plain loops compute, whose tile is the core's."""
+    add = nets.Steps(16, 28, 28, name="loops")
+    add("most", MaxPool((3, 3), (2, 2), 1), "image")
+    mean = add("mean", AvgPool((3, 3), (1, 1), 1))
+    add("narrow", MaxPool((2, 2), (2, 2)))
+    add("end", GlobalAvgPool())
+    add("sum", Add(), mean, mean)
+    add("last", GlobalAvgPool())
+    return _model(add.graph(Output("a", "end"), Output("b", "last")), levels=False)
+
+
+def _model(graph: Graph, *, levels: bool) -> Model:
+    trained = op_cases.trained(graph)
+    return quantised.int8(graph, trained) if levels else Model(graph, trained)
+
+
+def network(name: str, *, levels: bool) -> Model:
+    """Return a network of the zoo with random weights, as it is built."""
+    graph = load(shipped.specs()[name]).graph
+    random = weights.random(graph, 0)
+    if levels:
+        made: Model = quantised.int8(graph, random)
+        return made
+    return drop_train_only(passes.run(Model(graph, random), passes.INFERENCE))

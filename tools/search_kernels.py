@@ -1,0 +1,257 @@
+"""What kernels cost on each core: writes `backends/arm/micro/kernel_costs.toml`.
+
+    python tools/search_kernels.py search [TARGET ...]           of all; minutes each
+    python tools/search_kernels.py judge TARGET NETWORK ...      on networks that were not searched
+
+`search` builds small convolutions with each kernel that computes them, and counts them under qemu:
+modelled cycles where a core has a model, else instructions; this machine's are timed. A kernel's
+costs are fitted to its counts. `judge` builds whole networks once with each kernel wherever it can
+be, so that the best of each layer is known, and says how the choice by costs compares.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import process_time
+
+import kernel_samples
+import numpy as np
+from kernel_counts import (
+    TILES,
+    Counts,
+    blank,
+    counted_in,
+    counts,
+    favouring,
+    kernels,
+    names,
+)
+from numpy.typing import NDArray
+
+from tcc.backends.arm.machine import MACHINES, Machine
+from tcc.backends.arm.micro.core_costs import AMOUNTS, FILE, CoreCosts, kind, known
+from tcc.backends.arm.schedule import kernel_amounts
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.types import Pair
+
+OUT = Path(__file__).resolve().parents[1] / "backends/arm/micro" / FILE
+COMPETES = 2 / 3
+"""Share of a kernel's cost that the cheapest takes where it competes with that."""
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CountedKernel:
+    """What a kernel cost in each sample that it computes, and how much of what there was of it."""
+
+    name: str
+    amounts: Mapping[str, Counts]
+    counts: Counts
+
+    def fitted(self, least: Counts) -> Mapping[str, float]:
+        """Return its costs; `least` is what the cheapest kernel of each sample costs.
+
+        The nearer a kernel is to being the cheapest, the more its costs are held to a sample.
+        """
+        keys = AMOUNTS[kind(self.name)]
+        found = np.array([self.counts[sample] for sample in self.amounts])
+        rows = np.array([[a.get(key, 0) for key in keys] for a in self.amounts.values()])
+        if missing := [key for key, some in zip(keys, rows.T, strict=True) if not some.any()]:
+            raise SystemExit(f"{self.name}: no sample has {', '.join(missing)}")
+        shares = np.array([least[sample] for sample in self.amounts]) / found
+        costs = positive(rows / found[:, None], shares)
+        self._tell(np.abs(rows @ costs / found - 1), shares)
+        return {key: float(f"{cost:.4g}") for key, cost in zip(keys, costs, strict=True)}
+
+    def _tell(self, off: Numbers, shares: Numbers) -> None:
+        near = off[shares >= COMPETES]
+        worst = list(self.amounts)[int((off * shares).argmax())]
+        print(
+            f"  {self.name}: {len(off)} samples within {_spread(off)}, the {len(near)} in which it "
+            f"competes within {_spread(near)}, {worst} {off[(off * shares).argmax()]:.0%}",
+            flush=True,
+        )
+
+
+def _spread(off: Numbers) -> str:
+    return f"{np.sqrt((off**2).mean()):.0%}" if len(off) else "nothing"
+
+
+def positive(rows: Numbers, shares: Numbers) -> Numbers:
+    """Return the weights, none negative, with which each row's sum is nearest to 1.
+
+    What a sum is off counts by the row's share.
+    """
+    rows = rows * shares[:, None]
+    scale = np.abs(rows).max(axis=0)
+    used = list(range(rows.shape[1]))
+    while True:
+        found, *_ = np.linalg.lstsq((rows / scale)[:, used], shares, rcond=None)
+        if (found >= 0).all():
+            break
+        used.remove(used[int(found.argmin())])
+    weights = np.zeros(rows.shape[1])
+    weights[used] = found
+    made: Numbers = weights / scale
+    return made
+
+
+def searched(machine: Machine) -> CoreCosts:
+    """Return what is known of a core after it was searched."""
+    costs: dict[str, Counts] = {}
+    for levels in (False, True):
+        found = [
+            made for name in names(levels=levels) if (made := sampled(machine, name, levels=levels))
+        ]
+        least = {
+            sample: min(one.counts[sample] for one in found if sample in one.counts)
+            for sample in kernel_samples.EVERY
+        }
+        costs.update((one.name, one.fitted(least)) for one in found)
+    return CoreCosts(counted_in(machine), best_tile(machine), costs)
+
+
+def sampled(machine: Machine, name: str, *, levels: bool) -> CountedKernel | None:
+    """Return what a kernel costs in the samples; None where the core has no such kernel."""
+    forced = favouring(blank(machine), name)
+    every = kernel_samples.convolutions(list(kernel_samples.EVERY), levels=levels)
+    named = {s: kernel_amounts.of(kernel) for s, kernel in kernels(every, forced).items()}
+    amounts = {sample: amount for sample, (called, amount) in named.items() if called == name}
+    if not amounts:
+        return None
+    own = kernel_samples.convolutions(list(amounts), levels=levels)
+    return CountedKernel(name, amounts, counts(own, forced))
+
+
+def best_tile(machine: Machine) -> Pair:
+    """Return the tile of plain loops with which those that have no other kernel cost least."""
+    model = kernel_samples.loops()
+    totals = {tile: sum(counts(model, blank(machine, tile)).values()) for tile in TILES}
+    print("  " + ", ".join(f"loops of {r}x{p}: {n:.0f}" for (r, p), n in totals.items()))
+    return min(TILES, key=lambda tile: (totals[tile], tile))
+
+
+def text(costs: Mapping[str, CoreCosts]) -> str:
+    """Return the file's text."""
+    lines = ["# Written by tools/search_kernels.py: see it for what is measured."]
+    for core, found in sorted(costs.items()):
+        lines += ["", f"[{core}]", f'counted = "{found.counted}"', f"tile = {list(found.tile)}"]
+        for name, each in sorted(found.kernels.items()):
+            lines += ["", f"[{core}.{name}]", *(f"{key} = {cost}" for key, cost in each.items())]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How kernels that were chosen by costs compare with the best that there are.
+
+    `best` layers of `layers` have the best kernel; `worst` is what the least fortunate one costs
+    more, as a share of itself.
+    """
+
+    network: str
+    form: str
+    layers: int
+    best: int
+    chosen: float
+    least: float
+    worst: float
+    layer: str
+
+
+def judged(machine: Machine, network: str, model: Model, *, levels: bool) -> Choice:
+    """Return how a core's choice fares on a network."""
+    found = {layer: kernel_amounts.of(k)[0] for layer, k in kernels(model, machine).items()}
+    known_counts = candidates(machine, model, levels=levels)
+    least = {layer: min(known_counts[layer].values()) for layer in found}
+    taken = {layer: known_counts[layer][name] for layer, name in found.items()}
+    more = {layer: taken[layer] / least[layer] - 1 for layer in found}
+    layer = max(more, key=lambda layer: more[layer])
+    best = sum(share < NEAR for share in more.values())
+    return Choice(
+        network, "int8" if levels else "fp32", len(found), best, sum(taken.values()),
+        sum(least.values()), more[layer], layer,
+    )  # fmt: skip
+
+
+NEAR = 0.005
+"""Share by which kernels of the same cost may differ."""
+
+
+def candidates(machine: Machine, model: Model, *, levels: bool) -> Mapping[str, Counts]:
+    """Return what each layer costs with each kernel that computes it."""
+    table: dict[str, dict[str, float]] = {}
+    for name in names(levels=levels):
+        forced = favouring(blank(machine), name)
+        used = {layer: kernel_amounts.of(k)[0] for layer, k in kernels(model, forced).items()}
+        if name in used.values():
+            cost = counts(model, forced)
+            for layer, called in used.items():
+                if called == name:
+                    table.setdefault(layer, {})[name] = cost[layer]
+    return table
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    machines = {machine.target.name: machine for machine in MACHINES}
+    search = commands.add_parser("search")
+    search.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(machines))
+    judge = commands.add_parser("judge")
+    judge.add_argument("target", choices=machines)
+    judge.add_argument("networks", nargs="+")
+    judge.add_argument("--form", choices=("fp32", "int8"), nargs="+", default=("fp32", "int8"))
+    judge.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    if given.command == "search":
+        if unknown := sorted(set(given.targets) - machines.keys()):
+            parser.error(f"no targets: {', '.join(unknown)}; there are {', '.join(machines)}")
+        write([machines[name] for name in given.targets or machines])
+    else:
+        _judge(machines[given.target], given.networks, given.form, as_json=given.json)
+
+
+def write(machines: Sequence[Machine]) -> None:
+    """Search cores, and write what is known of all after each."""
+    costs = dict(known()) if OUT.exists() else {}
+    for machine in machines:
+        print(machine.target.name, flush=True)
+        start = process_time() + children_time()
+        costs[machine.core] = searched(machine)
+        OUT.write_text(text(costs), "utf-8")
+        print(f"  {process_time() + children_time() - start:.0f} s of processor time", flush=True)
+
+
+def children_time() -> float:
+    """Return the seconds that programs which ended took."""
+    found = os.times()
+    return found.children_user + found.children_system
+
+
+def _judge(
+    machine: Machine, networks: Sequence[str], forms: Sequence[str], *, as_json: bool
+) -> None:
+    found = []
+    for network in networks:
+        for form in forms:
+            levels = form == "int8"
+            model = kernel_samples.network(network, levels=levels)
+            choice = judged(machine, network, model, levels=levels)
+            found.append(asdict(choice))
+            if not as_json:
+                print(
+                    f"{choice.network} {choice.form}: {choice.best} of {choice.layers} layers have "
+                    f"the best kernel; all cost {choice.chosen / choice.least - 1:.2%} more than "
+                    f"with it, {choice.layer} {choice.worst:.0%}", flush=True,
+                )  # fmt: skip
+    if as_json:
+        print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
