@@ -1,7 +1,7 @@
 """What convolutions cost on a core with kernels that are asked for: counted, or timed."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +19,15 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.measurement import RunCost, Workload
 from tcc.compiler.ir.types import Pair
 
-TILES: tuple[Pair, ...] = ((4, 8), (8, 8), (4, 12), (2, 16))
+TILES: tuple[Pair, ...] = ((4, 8), (8, 8), (2, 16), (1, 32))
 """Tiles of plain loops that are tried: of filters by pixels."""
 MICRO = {
     False: ("winograd", "float_matrix", "float_depthwise"),
     True: ("level_winograd", "matrix", "vector", "depthwise"),
 }
 """The kernels that may compute convolutions, of levels or not, beside plain loops."""
-RUNS = 20
-"""Runs of which times are the lower quartile."""
+RUNS, ROUNDS = 20, 5
+"""Times are the lower quartile of as many runs, in the best of as many rounds."""
 Counts = Mapping[str, float]
 
 
@@ -65,19 +65,38 @@ def kernels(model: Model, machine: Machine) -> Mapping[str, Kernel]:
     }
 
 
-def counts(model: Model, machine: Machine) -> Counts:
-    """Return what each layer costs on a machine."""
+def counts(models: Mapping[str, Model], machines: Mapping[str, Machine]) -> Mapping[str, Counts]:
+    """Return what each layer of each model costs, on the machine of the same name.
+
+    What is timed is timed in rounds, so that other work beside it meets all models alike, and
+    costs what it took in its best round.
+    """
+    found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for name, data in emit(machine, model).files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-            path.chmod(0o755)
-        (source,) = model.graph.inputs
-        given = Workload(None, np.zeros(source.type.shape, np.float32), RUNS)
-        found = Arm().measure(machine.target, folder, source, given)
-    return {layer.name: _cost(layer.cost) for layer in found.layers}
+        for name, model in models.items():
+            _build(model, machines[name], Path(temporary, name))
+        timed = any(machine.native for machine in machines.values())
+        for _ in range(ROUNDS if timed else 1):
+            for name, model in models.items():
+                best = found.setdefault(name, {})
+                for layer, cost in _measured(model, machines[name], Path(temporary, name)):
+                    best[layer] = min(cost, best.get(layer, cost))
+    return found
+
+
+def _build(model: Model, machine: Machine, folder: Path) -> None:
+    for name, data in emit(machine, model).files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o755)
+
+
+def _measured(model: Model, machine: Machine, folder: Path) -> Iterator[tuple[str, float]]:
+    (source,) = model.graph.inputs
+    given = Workload(None, np.zeros(source.type.shape, np.float32), RUNS)
+    for layer in Arm().measure(machine.target, folder, source, given).layers:
+        yield layer.name, _cost(layer.cost)
 
 
 def _cost(cost: RunCost) -> float:

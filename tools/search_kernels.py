@@ -1,6 +1,6 @@
 """What kernels cost on each core: writes `backends/arm/micro/kernel_costs.toml`.
 
-    python tools/search_kernels.py search [TARGET ...]           of all; minutes each
+    python tools/search_kernels.py search [TARGET ...] [--kernels NAME ...]
     python tools/search_kernels.py judge TARGET NETWORK ...      on networks that were not searched
 
 `search` builds small convolutions with each kernel that computes them, and counts them under qemu:
@@ -12,7 +12,7 @@ be, so that the best of each layer is known, and says how the choice by costs co
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import process_time
@@ -99,39 +99,64 @@ def positive(rows: Numbers, shares: Numbers) -> Numbers:
     return made
 
 
-def searched(machine: Machine) -> CoreCosts:
-    """Return what is known of a core after it was searched."""
+def searched(machine: Machine, only: Collection[str] = ()) -> CoreCosts:
+    """Return what is known of a core after it was searched, or `only` some of its kernels."""
     costs: dict[str, Counts] = {}
     for levels in (False, True):
-        found = [
-            made for name in names(levels=levels) if (made := sampled(machine, name, levels=levels))
-        ]
+        found = sampled(machine, only, levels=levels)
         least = {
             sample: min(one.counts[sample] for one in found if sample in one.counts)
             for sample in kernel_samples.EVERY
         }
-        costs.update((one.name, one.fitted(least)) for one in found)
-    return CoreCosts(counted_in(machine), best_tile(machine), costs)
+        for one in found:
+            fitted = not only or one.name in only
+            costs[one.name] = one.fitted(least) if fitted else machine.costs.kernels[one.name]
+    tile = machine.costs.tile if only else best_tile(machine)
+    return CoreCosts(counted_in(machine), tile, costs)
 
 
-def sampled(machine: Machine, name: str, *, levels: bool) -> CountedKernel | None:
-    """Return what a kernel costs in the samples; None where the core has no such kernel."""
-    forced = favouring(blank(machine), name)
+def sampled(
+    machine: Machine, only: Collection[str] = (), *, levels: bool
+) -> Sequence[CountedKernel]:
+    """Return what each kernel that a core has costs in the samples; as known but for `only`."""
+    amounts = {
+        name: found
+        for name in names(levels=levels)
+        if (found := sampled_amounts(machine, name, levels=levels))
+    }
+    counted = {name: found for name, found in amounts.items() if not only or name in only}
+    models = {
+        name: kernel_samples.convolutions(list(found), levels=levels)
+        for name, found in counted.items()
+    }
+    found = dict(counts(models, {name: favouring(blank(machine), name) for name in counted}))
+    for name in amounts.keys() - counted.keys():
+        each = machine.costs.kernels[name]
+        found[name] = {
+            sample: sum(each[what] * amount for what, amount in own.items())
+            for sample, own in amounts[name].items()
+        }
+    return [CountedKernel(name, amounts[name], found[name]) for name in amounts]
+
+
+def sampled_amounts(machine: Machine, name: str, *, levels: bool) -> Mapping[str, Counts]:
+    """Return how much of what costs there is of a kernel in the samples that it computes."""
     every = kernel_samples.convolutions(list(kernel_samples.EVERY), levels=levels)
-    named = {s: kernel_amounts.of(kernel) for s, kernel in kernels(every, forced).items()}
-    amounts = {sample: amount for sample, (called, amount) in named.items() if called == name}
-    if not amounts:
-        return None
-    own = kernel_samples.convolutions(list(amounts), levels=levels)
-    return CountedKernel(name, amounts, counts(own, forced))
+    forced = kernels(every, favouring(blank(machine), name))
+    named = {sample: kernel_amounts.of(kernel) for sample, kernel in forced.items()}
+    return {sample: amounts for sample, (called, amounts) in named.items() if called == name}
 
 
 def best_tile(machine: Machine) -> Pair:
     """Return the tile of plain loops with which those that have no other kernel cost least."""
-    model = kernel_samples.loops()
-    totals = {tile: sum(counts(model, blank(machine, tile)).values()) for tile in TILES}
-    print("  " + ", ".join(f"loops of {r}x{p}: {n:.0f}" for (r, p), n in totals.items()))
-    return min(TILES, key=lambda tile: (totals[tile], tile))
+    tried = {f"{rows}x{pixels}": (rows, pixels) for rows, pixels in TILES}
+    found = counts(
+        dict.fromkeys(tried, kernel_samples.loops()),
+        {name: blank(machine, tile) for name, tile in tried.items()},
+    )
+    totals = {name: sum(found[name].values()) for name in tried}
+    print("  " + ", ".join(f"loops of {name}: {total:.0f}" for name, total in totals.items()))
+    return tried[min(tried, key=lambda name: (totals[name], tried[name]))]
 
 
 def text(costs: Mapping[str, CoreCosts]) -> str:
@@ -183,15 +208,17 @@ NEAR = 0.005
 
 def candidates(machine: Machine, model: Model, *, levels: bool) -> Mapping[str, Counts]:
     """Return what each layer costs with each kernel that computes it."""
+    forced = {name: favouring(blank(machine), name) for name in names(levels=levels)}
+    used = {
+        name: [s for s, k in kernels(model, one).items() if kernel_amounts.of(k)[0] == name]
+        for name, one in forced.items()
+    }
+    used = {name: layers for name, layers in used.items() if layers}
+    found = counts(dict.fromkeys(used, model), forced)
     table: dict[str, dict[str, float]] = {}
-    for name in names(levels=levels):
-        forced = favouring(blank(machine), name)
-        used = {layer: kernel_amounts.of(k)[0] for layer, k in kernels(model, forced).items()}
-        if name in used.values():
-            cost = counts(model, forced)
-            for layer, called in used.items():
-                if called == name:
-                    table.setdefault(layer, {})[name] = cost[layer]
+    for name, layers in used.items():
+        for layer in layers:
+            table.setdefault(layer, {})[name] = found[name][layer]
     return table
 
 
@@ -202,6 +229,8 @@ def main() -> None:
     machines = {machine.target.name: machine for machine in MACHINES}
     search = commands.add_parser("search")
     search.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(machines))
+    every = [*names(levels=False), *names(levels=True)]
+    search.add_argument("--kernels", nargs="+", choices=every, default=(), help="these alone")
     judge = commands.add_parser("judge")
     judge.add_argument("target", choices=machines)
     judge.add_argument("networks", nargs="+")
@@ -211,18 +240,18 @@ def main() -> None:
     if given.command == "search":
         if unknown := sorted(set(given.targets) - machines.keys()):
             parser.error(f"no targets: {', '.join(unknown)}; there are {', '.join(machines)}")
-        write([machines[name] for name in given.targets or machines])
+        write([machines[name] for name in given.targets or machines], given.kernels)
     else:
         _judge(machines[given.target], given.networks, given.form, as_json=given.json)
 
 
-def write(machines: Sequence[Machine]) -> None:
+def write(machines: Sequence[Machine], only: Collection[str]) -> None:
     """Search cores, and write what is known of all after each."""
     costs = dict(known()) if OUT.exists() else {}
     for machine in machines:
         print(machine.target.name, flush=True)
         start = process_time() + children_time()
-        costs[machine.core] = searched(machine)
+        costs[machine.core] = searched(machine, only)
         OUT.write_text(text(costs), "utf-8")
         print(f"  {process_time() + children_time() - start:.0f} s of processor time", flush=True)
 

@@ -1,12 +1,13 @@
 """DDSNet and others on ARM: tcc beside ncnn and TFLite, instructions and modelled cycles.
 
-    python tools/bench/arm.py table [--target arm-a7] [--spec ddsnet] [--images DIR]
+    python tools/bench/arm.py table [--target arm-a7] [--spec ddsnet] [--images DIR] [--docs]
     python tools/bench/arm.py validate PARAMS [--folder build/arm-peers]
 
 `table` builds bundles with random weights, runs everything in qemu on one thread, and counts one
 run from the image's pixels to probabilities, copies and all; ncnn has the very graph that our
 kernels have, after our passes. Of 64-bit processors, `--target arm-a53` and others, instructions
-alone are counted. `validate` compares the cycle model with ncnn's published times;
+alone are counted, and `--docs` writes them beside ncnn's into docs/measuring.md, where rows of
+other targets and networks stay. `validate` compares the cycle model with ncnn's published times;
 PARAMS is the folder `benchmark` of ncnn's repository. What is needed is fetched at first use, from
 PyPI and Debian, into the folder; docs/measuring.md says what the numbers are worth.
 """
@@ -37,6 +38,12 @@ from tcc.compiler.zoo import shipped
 GUESTS = Path(__file__).parent / "arm_guests"
 NETWORKS = ("ddsnet", "fastnet", "squeezenet", "resnet18", "mobilenet_v2", "shufflenet_v2")
 PEERS = ("ncnn", "tflite")
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "measuring.md"
+BEGIN, END = "<!-- 64-bit ARM: measured -->", "<!-- 64-bit ARM: end -->"
+HEAD = [
+    "| M instructions, all counted | target | tcc | ncnn | tcc / ncnn |",
+    "|---|---|---|---|---|",
+]
 AGREES = 1e-3
 """How far outputs of ours and of ncnn may be apart, of their largest, to be of one network."""
 
@@ -50,6 +57,7 @@ def main() -> None:
     table.add_argument("--target", choices=sorted(BY_NAME.keys() - {"host"}), default="arm-a7")
     table.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="all")
     table.add_argument("--images", type=Path, default=Path("zoo/samples"))
+    table.add_argument("--docs", action="store_true", help="of 64-bit processors, with ncnn")
     published = commands.add_parser("validate")
     published.add_argument("params", type=Path)
     for each in (table, published):
@@ -57,14 +65,38 @@ def main() -> None:
     given = parser.parse_args()
     machine = BY_NAME["arm-a7" if given.command == "validate" else given.target]
     peers = Peers((given.folder or Path(f"build/{machine.arch}-peers")).resolve(), machine)
+    if given.command == "table" and given.docs and (machine.modelled or "ncnn" not in given.peers):
+        parser.error("--docs is of 64-bit processors, with ncnn: --target arm-a53 --docs")
     peers.set_up()
     if given.command == "validate":
         validate(peers, given.params)
-    else:
-        _table(peers, given.spec, given.images, given.peers)
+        return
+    found = _table(peers, given.spec, given.images, given.peers)
+    if given.docs:
+        write(machine.target.name, found)
 
 
-def _table(peers: Peers, specs: Sequence[str], images: Path, beside: Sequence[str]) -> None:
+Found = dict[str, dict[str, CountedRun]]
+"""What was counted, by network and by what was run: `tcc fp32`."""
+
+
+def write(target: str, found: Found) -> None:
+    """Put what a target's programs and ncnn took into the page's table."""
+    head, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
+    before, _, behind = rest.partition(END)
+    own = [line for line in before.splitlines() if line.startswith("|") and line not in HEAD]
+    rows = {tuple(line.split(" | ")[:2]): line for line in own}
+    for spec, runs in found.items():
+        for form in ("fp32", "int8"):
+            (ours, _), (theirs, _) = (runs[f"{who} {form}"].total for who in ("tcc", "ncnn"))
+            cells = f"{ours / 1e6:.1f} | {theirs / 1e6:.1f} | {ours / theirs:.2f} |"
+            rows[f"| {spec}, {form}", target] = f"| {spec}, {form} | {target} | {cells}"
+    table = "\n".join([*HEAD, *(rows[key] for key in sorted(rows))])
+    PAGE.write_text(f"{head}{BEGIN}\n\n{table}\n\n{END}{behind}", "utf-8")
+
+
+def _table(peers: Peers, specs: Sequence[str], images: Path, beside: Sequence[str]) -> Found:
+    found: Found = {}
     counted = "M instructions" + " / M modelled cycles" * peers.machine.modelled
     print(f"{counted}: network alone; with what comes before and after")
     for spec in specs:
@@ -72,8 +104,10 @@ def _table(peers: Peers, specs: Sequence[str], images: Path, beside: Sequence[st
         ours: dict[str, CountedRun] = {}
         for name, run in BenchedNetwork(peers, spec, images, beside).counted():
             own = ours.setdefault(name.split()[-1], run)  # it comes first
+            found.setdefault(spec, {})[name] = run
             shown = f"{_shown(run.network)}  {_shown(run.total)}  {_ratio(own, run)}"
             print(f"  {name:12} {shown}", flush=True)
+    return found
 
 
 def _shown(cost: tuple[int, int]) -> str:

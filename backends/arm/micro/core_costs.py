@@ -73,6 +73,14 @@ class CoreCosts:
         return replace(self, kernels={**self.kernels, name: free})
 
 
+def of(core: str) -> CoreCosts:
+    """Return the costs of one core; errors as below."""
+    found = known()
+    if core not in found:
+        raise _damaged("", f"there are no costs of the core {core!r}", 1)
+    return found[core]
+
+
 @cache
 def known() -> Mapping[str, CoreCosts]:
     """Return the costs of each core, by zig's name of it.

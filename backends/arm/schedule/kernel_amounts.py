@@ -168,6 +168,7 @@ def _loops(kernel: DirectConv) -> Amounts:
 def _way(kernel: DirectConv) -> str:
     if kernel.across:
         return "across"
-    if kernel.depth == 1 and prod(kernel.window.kernel) > 1:
+    if kernel.depth == 1:
         return "depthwise"
-    return "in_place" if kernel.gathered is Gathered.NONE else "gathered"
+    in_place = kernel.gathered is Gathered.NONE and kernel.numbers == FLOATS
+    return "in_place" if in_place else "gathered"

@@ -61,7 +61,7 @@ def test_what_micro_kernels_leave_is_computed_by_plain_loops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows may be too large for them, sums too long: here no core has any."""
-    monkeypatch.setitem(CORES, HOST.cpu, ())
+    monkeypatch.setitem(CORES, HOST.core, ())
     some = [MODELS["gated"], MODELS["random-3"]]
     compiled, programs = library(some, HOST, tmp_path)
     kernels = [kernel for program in programs for kernel in program.kernels]
@@ -72,8 +72,8 @@ def test_what_micro_kernels_leave_is_computed_by_plain_loops(
 
 def test_each_layer_says_what_computes_it(built: tuple[Library, dict[str, Program]]) -> None:
     _, programs = built
-    matrix = next(kernel.word for kernel in CORES[HOST.cpu] if isinstance(kernel, Matrix))
-    depthwise = next(kernel.word for kernel in CORES[HOST.cpu] if isinstance(kernel, Depthwise))
+    matrix = next(kernel.word for kernel in CORES[HOST.core] if isinstance(kernel, Matrix))
+    depthwise = next(kernel.word for kernel in CORES[HOST.core] if isinstance(kernel, Depthwise))
     words = {named(step) for step in programs["dense"].steps}
     assert words == {
         f"matrix in {matrix}", "vector in vector", f"depthwise in {depthwise}", "map", "global_pool",
@@ -120,7 +120,7 @@ def test_kernels_in_c_are_clean(tmp_path: Path) -> None:
     calls, plans = call_program(models, HOST, tmp_path, 2, checked)
     called = {micro for plan in plans for k in plan.kernels for micro in k.micro_kernels}
     floats = (FloatDepthwise, FloatMatrix, Winograd)
-    assert called == {micro for micro in CORES[HOST.cpu] if not isinstance(micro, floats)}
+    assert called == {micro for micro in CORES[HOST.core] if not isinstance(micro, floats)}
     for model, plan in zip(models, plans, strict=True):
         found = compared(model, 2, lambda right, p=plan: calls.results(p, right))
         assert set(found.values()) == {0}

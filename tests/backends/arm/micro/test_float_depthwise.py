@@ -1,6 +1,5 @@
 """The micro-kernel of depthwise convolutions of floats, under qemu, at the ends of pages."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import float_kernels
@@ -8,14 +7,12 @@ import host_forms
 import numpy as np
 import pytest
 from arm_graphs import followed_model
-from float_kernels import A7, FloatKernels, followed, given
+from float_kernels import A7, FloatKernels, favouring, followed, given
 from nets import Steps
 from op_cases import trained
 
 from tcc.backends.arm.kernels.loops import micro_float as loops
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise
-from tcc.backends.arm.micro.cores import CORES
-from tcc.backends.arm.micro.records import FloatDepthwise
 from tcc.backends.arm.schedule.program import Program, program
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
@@ -45,15 +42,11 @@ def kernels(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> FloatKernels:
     """The kernel for maps of any size, by several threads."""
-    core = request.param.cpu
     with pytest.MonkeyPatch.context() as patch:
-        records = (
-            replace(r, columns=1) if isinstance(r, FloatDepthwise) else r for r in CORES[core]
-        )
-        patch.setitem(CORES, core, tuple(records))
         patch.setattr(loops, "PARALLEL", 1)
         folder = tmp_path_factory.mktemp("planes")
-        return float_kernels.built(CONVOLUTIONS, folder, request.param)
+        machine = favouring(request.param, "float_depthwise")
+        return float_kernels.built(CONVOLUTIONS, folder, machine)
 
 
 def depthwise(plan: Program) -> list[MicroFloatDepthwise]:
@@ -78,11 +71,9 @@ def test_what_is_not_a_number_stays_so(kernels: FloatKernels) -> None:
     ("op", "shape"),
     [
         (Conv(8, (3, 3), padding=1, groups=4), (8, 20, 20)),
-        (Conv(8, (3, 3), padding=1), (1, 20, 20)),
         (Conv(8, (7, 7), padding=3, groups=8), (8, 20, 20)),
         (Conv(8, (3, 3), padding=2, dilation=(2, 2), groups=8), (8, 20, 20)),
         (Conv(8, (3, 3), (2, 1), 1, groups=8), (8, 20, 20)),
-        (Conv(8, (3, 3), padding=1, groups=8), (8, 7, 7)),
         (Conv(8, (5, 5), padding=2, groups=8), (8, 5, 1500)),
     ],
 )
@@ -90,11 +81,13 @@ def test_other_windows_are_left_to_other_kernels(op: Conv, shape: tuple[int, int
     add = Steps(*shape)
     add("op", op)
     graph = add.graph(Output("y", "op"))
-    assert not depthwise(program(graph, trained(graph), A7))
+    machine = favouring(A7, "float_depthwise")
+    assert not depthwise(program(graph, trained(graph), machine))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
 def test_this_machines_forms_are_right_too(name: str, tmp_path: Path) -> None:
-    kernels = float_kernels.built(CONVOLUTIONS, tmp_path, host_forms.alone(name))
+    machine = favouring(host_forms.alone(name), "float_depthwise")
+    kernels = float_kernels.built(CONVOLUTIONS, tmp_path, machine)
     kernels.assert_all_agree({"float_depthwise_x86"}, 2e-6)

@@ -1,6 +1,5 @@
 """The micro-kernels of floats and the loops around them, under qemu, at the ends of pages."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,13 +8,12 @@ import host_forms
 import numpy as np
 import pytest
 from arm_graphs import followed_model
-from float_kernels import A7, BOTH, FloatKernels, followed, given
+from float_kernels import A7, BOTH, FloatKernels, favouring, followed, given
 from nets import Steps
 
 from tcc.backends.arm.kernels import micro_float
 from tcc.backends.arm.kernels.loops import micro_float as loops
 from tcc.backends.arm.kernels.micro_float import MicroFloatMatrix
-from tcc.backends.arm.schedule import float_choice
 from tcc.backends.arm.schedule.program import program
 from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
 
@@ -41,11 +39,8 @@ def products(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> FloatKernels:
     """The kernel wherever it can be: where another would save cycles, too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(float_choice, "LEAST_SAVED", math.inf)
-        patch.setattr(float_choice, "MOST_FILLING", math.inf)
-        folder = tmp_path_factory.mktemp("products")
-        return float_kernels.built(CONVOLUTIONS, folder, request.param)
+    folder = tmp_path_factory.mktemp("products")
+    return float_kernels.built(CONVOLUTIONS, folder, favouring(request.param, "float_matrix"))
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +50,8 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FloatKernels]:
         for name, limit in SMALL.items():
             patch.setattr(micro_float, name, limit)
         patch.setattr(loops, "PARALLEL", 1)
-        patch.setattr(float_choice, "LEAST_SAVED", math.inf)
-        yield float_kernels.built(CONVOLUTIONS, tmp_path_factory.mktemp("parts"))
+        folder = tmp_path_factory.mktemp("parts")
+        yield float_kernels.built(CONVOLUTIONS, folder, favouring(A7, "float_matrix"))
 
 
 def assert_agrees(kernels: FloatKernels, name: str) -> None:
@@ -104,16 +99,14 @@ def test_memory_on_a_stack_is_bounded() -> None:
         add("op", Conv(filters, (5, 5), padding=2))
         graph = add.graph()
         zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
-        (kernel,) = program(graph, zeros, A7).kernels
+        (kernel,) = program(graph, zeros, favouring(A7, "float_matrix")).kernels
         assert isinstance(kernel, MicroFloatMatrix)
         assert 4 * kernel.together * kernel.panel <= 1 << 16
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
-def test_this_machines_forms_are_right_too(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(float_choice, "LEAST_SAVED", math.inf)
-    kernels = float_kernels.built(CONVOLUTIONS, tmp_path, host_forms.alone(name))
+def test_this_machines_forms_are_right_too(name: str, tmp_path: Path) -> None:
+    machine = favouring(host_forms.alone(name), "float_matrix")
+    kernels = float_kernels.built(CONVOLUTIONS, tmp_path, machine)
     kernels.assert_all_agree({"float_x86"}, 2e-6)

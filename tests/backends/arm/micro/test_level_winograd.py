@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from arm_calls import CallProgram, call_program
 from arm_int8 import compared
-from float_kernels import A7, BOTH
+from float_kernels import A7, BOTH, favouring
 from nets import Steps
 from op_cases import Array, trained
 from quantised import calibrated, int8, ready
@@ -106,13 +106,14 @@ def kernels(
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LevelWinograd, "saved", lambda *_: 1.0)
         patch.setattr(LevelWinograd, "near", FEW)
         patch.setattr(winograd, "MOST_SUM", 1 << 18)
         patch.setattr(winograd, "MOST_DEALT_SUM", 1 << 18)
         patch.setattr(loops, "PARALLEL", 1)
         folder = tmp_path_factory.mktemp("levels")
-        calls, plans = call_program(list(MODELS.values()), machine, folder, tasks=3)
+        calls, plans = call_program(
+            list(MODELS.values()), favouring(machine, "level_winograd"), folder, tasks=3
+        )
     return calls, dict(zip(MODELS, plans, strict=True))
 
 

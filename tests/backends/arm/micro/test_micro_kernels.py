@@ -105,12 +105,12 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53", "arm-
 def core(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Core:
     if request.param in host_forms.NAMES:
         folder = tmp_path_factory.mktemp(request.param)
-        made = _core(host_forms.alone(request.param), folder, CORES[host_forms.HOST.cpu])
+        made = _core(host_forms.alone(request.param), folder, CORES[host_forms.HOST.core])
         return replace(made, name=request.param)
     machine = next(m for m in MACHINES if m.target.name == request.param)
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
-    return _core(machine, tmp_path_factory.mktemp(machine.cpu), CORES[machine.cpu])
+    return _core(machine, tmp_path_factory.mktemp(machine.cpu), CORES[machine.core])
 
 
 MOST_TEXT = 200 << 10

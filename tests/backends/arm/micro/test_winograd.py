@@ -1,6 +1,5 @@
 """Winograd's micro-kernel and the loops around it, under qemu, at the ends of pages."""
 
-import math
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -10,7 +9,7 @@ import host_forms
 import numpy as np
 import pytest
 from arm_graphs import followed_model
-from float_kernels import A7, BOTH, FloatKernels, followed, given
+from float_kernels import A7, BOTH, FloatKernels, favouring, followed, given
 from host_forms import HOST
 from nets import Steps
 from op_cases import trained
@@ -21,7 +20,6 @@ from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro import winograd
 from tcc.backends.arm.micro.cores import CORES
 from tcc.backends.arm.micro.winograd import Winograd
-from tcc.backends.arm.schedule import float_choice
 from tcc.backends.arm.schedule.program import Program, program
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
@@ -46,10 +44,9 @@ FEW = 4000
 def built(folder: Path, machine: Machine) -> FloatKernels:
     """Return the kernel wherever it can be, in bands of few tiles, by several threads."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(float_choice, "LEAST_SAVED", -math.inf)
         patch.setattr(Winograd, "near", FEW)
         patch.setattr(loops, "PARALLEL", 1)
-        return float_kernels.built(CONVOLUTIONS, folder, machine)
+        return float_kernels.built(CONVOLUTIONS, folder, favouring(machine, "winograd"))
 
 
 @pytest.fixture(scope="module", params=BOTH, ids=lambda machine: machine.target.name)
@@ -126,7 +123,7 @@ def test_other_windows_are_left_to_other_kernels(op: Conv) -> None:
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)
 def test_it_is_switched_off_where_a_core_has_it(machine: Machine) -> None:
-    known = any(isinstance(kernel, Winograd) for kernel in CORES[machine.cpu])
+    known = any(isinstance(kernel, Winograd) for kernel in CORES[machine.core])
     assert chosen(PAYING, (32, 28, 28), machine) == known
     assert not chosen(PAYING, (32, 28, 28), replace(machine, direct=True))
     offered = "fp32-direct" in {one.name for one in machine.target.precisions}
@@ -160,9 +157,8 @@ def test_bands_of_many_tiles_are_right(tmp_path: Path) -> None:
         "3x3": followed(Conv(17, (3, 3), padding=1), (35, 32, 128), Relu()),
         "7x7": followed(Conv(16, (7, 7), (2, 2), 3), (3, 32, 88), Relu6()),
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(float_choice, "LEAST_SAVED", -math.inf)
-        kernels = float_kernels.built(models, tmp_path, host_forms.alone("x86-64-v3"))
+    machine = favouring(host_forms.alone("x86-64-v3"), "winograd")
+    kernels = float_kernels.built(models, tmp_path, machine)
     bands = [kernel.band for plan in kernels.plans.values() for kernel in winograds(plan)]
     assert bands == [64, 44]
     kernels.assert_all_agree({"winograd_x86"}, 8e-6)

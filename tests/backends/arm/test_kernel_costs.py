@@ -1,0 +1,131 @@
+"""Costs of kernels: the file that holds them, what they choose, and how they are fitted."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from float_kernels import A7, A53, favouring
+from host_forms import HOST
+from hypothesis import given
+from hypothesis import strategies as st
+from nets import Steps
+from op_cases import trained
+from typer.testing import CliRunner
+
+from tcc.backends.arm.machine import MACHINES, Machine
+from tcc.backends.arm.micro import core_costs
+from tcc.backends.arm.micro.core_costs import read
+from tcc.backends.arm.schedule import kernel_amounts, kernel_candidates
+from tcc.backends.arm.schedule.program import program
+from tcc.compiler.cli import app
+from tcc.compiler.ops import Conv
+
+FILE = Path(core_costs.__file__).with_name(core_costs.FILE)
+TEXT = FILE.read_text("utf-8")
+SHAPES = st.builds(
+    lambda side, stride, groups, own, depth, size: (
+        Conv(groups * own, (side, side), (stride, stride), side // 2, groups=groups),
+        (groups * depth, size, size),
+    ),
+    *(st.integers(1, most) for most in (7, 3, 5, 20, 20, 20)),
+)
+
+
+def chosen(op: Conv, shape: tuple[int, int, int], machine: Machine) -> tuple[str, dict[str, float]]:
+    """Return what computes a convolution, as its costs have it."""
+    add = Steps(*shape)
+    add("op", op)
+    graph = add.graph()
+    (kernel,) = program(graph, trained(graph), machine).kernels
+    return kernel_amounts.of(kernel)
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)
+def test_each_core_has_costs_of_all_that_it_may_choose(machine: Machine) -> None:
+    """A convolution that each kernel computes is chosen for where the kernel costs nothing."""
+    taken = {
+        "winograd": (Conv(8, (3, 3), padding=1), (8, 9, 9)),
+        "float_matrix": (Conv(8, (1, 1)), (8, 9, 9)),
+        "float_depthwise": (Conv(8, (3, 3), padding=1, groups=8), (8, 9, 9)),
+        **{
+            name: (Conv(8, (1, 1)), (8, 9, 9)) for name in machine.costs.kernels if "loops_" in name
+        },
+    }
+    for name in machine.costs.kernels.keys() & taken.keys():
+        assert chosen(*taken[name], favouring(machine, name))[0] == name
+
+
+@given(SHAPES, st.sampled_from([A7, A53, HOST]))
+def test_what_is_there_of_a_kernel_is_no_less_than_its_products(
+    case: tuple[Conv, tuple[int, int, int]], machine: Machine
+) -> None:
+    op, shape = case
+    name, amounts = chosen(op, shape, favouring(machine, "float_matrix"))
+    assert name == "float_matrix"
+    assert all(amount >= 0 for amount in amounts.values())
+    height = (shape[1] + 2 * (op.kernel[0] // 2) - op.kernel[0]) // op.stride[0] + 1
+    assert amounts["products"] >= op.filters * height**2 * op.kernel[0] ** 2 * shape[0] // op.groups
+
+
+def test_the_cheapest_is_chosen_and_rounding_more_has_to_pay() -> None:
+    op, shape = Conv(32, (3, 3), padding=1), (32, 28, 28)
+    assert chosen(op, shape, A7)[0] == "winograd"
+    plain = kernel_candidates.LEAST_SAVED
+    for share, name in ((plain + 0.01, "winograd"), (plain - 0.01, "float_matrix")):
+        kernels = dict(A7.costs.kernels)
+        add = Steps(*shape)
+        add("op", op)
+        costs = {}
+        for word in ("winograd", "float_matrix"):
+            (kernel,) = program(add.graph(), trained(add.graph()), favouring(A7, word)).kernels
+            costs[word] = kernel_candidates.cost(kernel, A7.costs)
+        scale = (1 - share) * costs["float_matrix"] / costs["winograd"]
+        kernels["winograd"] = {key: each * scale for key, each in kernels["winograd"].items()}
+        assert chosen(op, shape, replace(A7, tried=replace(A7.costs, kernels=kernels)))[0] == name
+
+
+def damaged(pattern: str, by: str) -> str:
+    """Return the file's text with one thing changed."""
+    found, count = re.subn(pattern, by, TEXT, count=1, flags=re.MULTILINE)
+    assert count
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (damaged(r"^\[cortex_a7\]$", "[cortex_a7"), "it is not TOML"),
+        (damaged(r'^counted = "cycles"\n', ""), "[cortex_a7] has no `counted` and `tile`"),
+        (damaged('"cycles"', '"miles"'), "[cortex_a7] is counted in 'miles', none of cycles"),
+        (damaged(r"^\[cortex_a7\.vector\]$", "[cortex_a7.victor]"), "there is no kernel 'victor'"),
+        (damaged(r"^products = .*$", "product = 1"), "the costs of a kernel"),
+        (damaged(r"^products = .*$", "products = -1.0"), "'products' is no number from 0 on"),
+        (damaged(r"^products = .*$", "products = nan"), "'products' is no number from 0 on"),
+        (damaged(r"^products = .*$", "products = true"), "'products' is no number from 0 on"),
+        ("", "there are no costs of the core 'cortex_a7'"),
+        ('[core]\ncounted = "cycles"\ntile = [4, 8]\n', "[core] has no costs of plain loops"),
+    ],
+)
+def test_a_damaged_file_is_told_with_its_place(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.yaml").write_text(SPEC, "utf-8")
+    monkeypatch.setattr(core_costs, "known", lambda: read(text))
+    ended = CliRunner().invoke(app, ["build", "net.yaml", "--target", "arm-a7", "--no-cache"])
+    assert ended.exit_code == 1
+    error = ended.stderr
+    assert "error[E0668]" in error
+    assert said in error
+    assert re.search(r"--> kernel_costs.toml:\d+:1", error)
+    assert not Path("build").exists()
+
+
+SPEC = """\
+tcc: 1
+name: net
+input: {image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8]}}}}
+graph: [conv: {filters: 4, kernel: 3}, relu, global_avg_pool, flatten, linear: {units: 3}]
+output: {scores: {}}
+"""

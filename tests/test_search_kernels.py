@@ -1,0 +1,103 @@
+"""The search of what kernels cost: samples, fits, the file's text, and how choices are judged."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from float_kernels import A53
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tcc.backends.arm.machine import MACHINES, Machine
+from tcc.backends.arm.micro import core_costs
+from tcc.backends.arm.micro.core_costs import AMOUNTS, known, read
+
+FILE = Path(core_costs.__file__).with_name(core_costs.FILE)
+
+
+@pytest.fixture(scope="module")
+def search(request: pytest.FixtureRequest):
+    """The tool, whose files lie beside each other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(request.config.rootpath / "tools")
+        import search_kernels
+
+        yield search_kernels
+
+
+def test_the_file_is_what_the_tool_writes(search) -> None:
+    assert search.text(known()) == FILE.read_text("utf-8")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([m.core for m in MACHINES]),
+        st.dictionaries(st.sampled_from(sorted(AMOUNTS)), st.floats(1e-9, 1e9), min_size=1),
+    )
+)
+def test_what_is_written_is_read(search, found) -> None:
+    costs = {
+        core: core_costs.CoreCosts(
+            "cycles",
+            (4, 8),
+            {
+                (f"{name}_4x8" if "loops" in name else name): dict.fromkeys(AMOUNTS[name], cost)
+                for name, cost in {**kernels, "loops": 1.0, "level_loops": 2.0}.items()
+            },
+        )
+        for core, kernels in found.items()
+    }
+    assert read(search.text(costs)) == costs
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)
+def test_each_thing_that_costs_is_in_a_sample(search, machine: Machine) -> None:
+    """What is in none would cost nothing, and its kernel be chosen for it."""
+    for levels in (False, True):
+        for name in search.names(levels=levels):
+            found = search.sampled_amounts(machine, name, levels=levels)
+            assert bool(found) == (name in machine.costs.kernels), name
+            for what in AMOUNTS[core_costs.kind(name)] if found else ():
+                assert any(amounts.get(what) for amounts in found.values()), (name, what)
+
+
+def test_what_no_sample_has_is_told(search) -> None:
+    alone = search.CountedKernel("vector", {"one": {"products": 9}}, {"one": 3.0})
+    with pytest.raises(SystemExit, match="vector: no sample has outputs"):
+        alone.fitted({"one": 3.0})
+
+
+@settings(max_examples=40)
+@given(st.lists(st.floats(0, 100), min_size=3, max_size=3).filter(any), st.integers(0, 999))
+def test_costs_that_hold_exactly_are_found(search, costs: list[float], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    amounts = random.integers(1, 1000, (12, 3)).astype(float)
+    counts = amounts @ np.array(costs)
+    found = search.positive(amounts / counts[:, None], random.uniform(0.1, 1, 12))
+    assert (found >= 0).all()
+    np.testing.assert_allclose(amounts @ found, counts, rtol=1e-6)
+
+
+def test_costs_are_never_negative(search) -> None:
+    """Where the nearest sum has a negative weight, the thing costs nothing."""
+    found = search.positive(np.array([[1.0, 1.0], [1.0, 0.1], [1.1, 2.0]]), np.ones(3))
+    assert (found >= 0).all()
+    assert found.any()
+
+
+@pytest.mark.slow
+def test_choices_are_judged_by_counts_that_are_exact(search, monkeypatch) -> None:
+    if shutil.which(A53.qemu) is None:
+        pytest.skip(f"needs {A53.qemu}: apt-get install qemu-user")
+    some = {
+        name: search.kernel_samples.EVERY[name] for name in ("three_24_12_14", "few_pixels_8_32_1")
+    }
+    model = search.kernel_samples.convolutions(list(some), levels=False)
+    found = search.candidates(A53, model, levels=False)
+    assert found == search.candidates(A53, model, levels=False)
+    assert found.keys() == some.keys()
+    judged = search.judged(A53, "samples", model, levels=False)
+    assert judged.layers == 2
+    assert judged.least == sum(min(costs.values()) for costs in found.values())
+    assert judged.least <= judged.chosen <= sum(max(costs.values()) for costs in found.values())
