@@ -114,3 +114,39 @@ def test_a_row_of_the_arenas_is_what_is_planned(root, name):
     import arena_zoo
 
     assert arena_zoo.row(name) in (root / "docs/measuring.md").read_text().splitlines()
+
+
+def test_rows_of_64_bit_processors_are_written_beside_those_there(tmp_path, monkeypatch):
+    import arm
+    from arm_peers import CountedRun
+
+    page = tmp_path / "measuring.md"
+    page.write_text(f"before\n\n{arm.BEGIN}\n{arm.END}\n\nbehind\n")
+    monkeypatch.setattr(arm, "PAGE", page)
+
+    def found(ours, theirs):
+        runs = {"tcc": ours, "ncnn": theirs}
+        forms = ("fp32", "int8")
+        return {
+            f"{who} {f}": CountedRun((0, 0), (n, 0), (0, 0))
+            for who, n in runs.items()
+            for f in forms
+        }
+
+    arm.write("arm-a76", {"fastnet": found(50_000_000, 40_000_000)})
+    arm.write("arm-a53", {"fastnet": found(1, 10_000_000), "ddsnet": found(9_940_000, 20_000_000)})
+    arm.write("arm-a53", {"fastnet": found(30_000_000, 40_000_000)})
+    head, rule, *rows = (
+        page.read_text().partition(arm.BEGIN)[2].partition(arm.END)[0].split("\n")[2:-2]
+    )
+    assert [head, rule] == arm.HEAD
+    assert rows == [
+        "| ddsnet, fp32 | arm-a53 | 9.9 | 20.0 | 0.50 |",
+        "| ddsnet, int8 | arm-a53 | 9.9 | 20.0 | 0.50 |",
+        "| fastnet, fp32 | arm-a53 | 30.0 | 40.0 | 0.75 |",
+        "| fastnet, fp32 | arm-a76 | 50.0 | 40.0 | 1.25 |",
+        "| fastnet, int8 | arm-a53 | 30.0 | 40.0 | 0.75 |",
+        "| fastnet, int8 | arm-a76 | 50.0 | 40.0 | 1.25 |",
+    ]
+    assert page.read_text().startswith("before\n")
+    assert page.read_text().endswith("\nbehind\n")
