@@ -86,7 +86,7 @@ def known() -> Mapping[str, CoreCosts]:
     """Return the costs of each core, by zig's name of it.
 
     Raises:
-        MachineError: The file is damaged (E0668).
+        MachineError: The file is damaged (E0604).
     """
     return read((files("tcc.backends.arm.micro") / FILE).read_text("utf-8"))
 
@@ -148,4 +148,4 @@ def _damaged(text: str, what: str, line: int) -> MachineError:
     lines = [*text.splitlines(), ""]
     at = Span(FILE, line, 1, lines[min(line, len(lines)) - 1])
     message = f"the costs by which kernels are chosen are damaged: {what}"
-    return MachineError(Diagnostic("E0668", message, at, help="install tcc again"))
+    return MachineError(Diagnostic("E0604", message, at, help="install tcc again"))

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from math import prod
+from typing import assert_never
 
 from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.kernels.conv import FLOATS, LANES, DirectConv, Gathered
@@ -152,17 +153,27 @@ def _loops(kernel: DirectConv) -> Amounts:
     else:
         vectors = kernel.filters * tiles * (count // lanes)
     blocks = (kernel.blocks.count + bool(kernel.blocks.rest)) * tiles
-    read = kernel.taps * kernel.groups * tiles * count
-    if kernel.gathered is Gathered.NONE:
-        copied = kernel.window.staging(kernel.window.out[0], kernel.window.source[0], 0.0, "int8")
-        read = copied.space.elements if kernel.window.staged else 0
     amounts = {
         "products": vectors * kernel.taps,
         "steps": blocks * kernel.taps,
         "outputs": vectors,
-        "read": read,
+        "read": _read(kernel, tiles * count),
     }
     return {f"{_way(kernel)}_{what}": n for what, n in amounts.items()}
+
+
+def _read(kernel: DirectConv, pixels: int) -> int:
+    """Return how many numbers are gathered, or copied with a border."""
+    match kernel.gathered:
+        case Gathered.TILE | Gathered.MAP:
+            return kernel.taps * kernel.groups * pixels
+        case Gathered.NONE if kernel.window.staged:
+            window = kernel.window
+            return window.staging(window.out[0], window.source[0], 0.0, "int8").space.elements
+        case Gathered.NONE:
+            return 0
+        case _:
+            assert_never(kernel.gathered)
 
 
 def _way(kernel: DirectConv) -> str:
@@ -170,5 +181,10 @@ def _way(kernel: DirectConv) -> str:
         return "across"
     if kernel.depth == 1:
         return "depthwise"
-    in_place = kernel.gathered is Gathered.NONE and kernel.numbers == FLOATS
-    return "in_place" if in_place else "gathered"
+    match kernel.gathered:
+        case Gathered.NONE if kernel.numbers == FLOATS:
+            return "in_place"
+        case Gathered.NONE | Gathered.TILE | Gathered.MAP:
+            return "gathered"
+        case _:
+            assert_never(kernel.gathered)

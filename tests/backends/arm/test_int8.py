@@ -10,6 +10,7 @@ import pytest
 from arm_calls import BrokenCallError, call_program
 from arm_int8 import artifact_layers, compared, differing, exact_results, seeded
 from arm_steps import Array, Library, library
+from float_kernels import favouring
 from nets import Steps, chain, dense, gated
 from op_cases import trained
 from quantised import calibrated, int8, picture, ready
@@ -32,6 +33,8 @@ from tcc.compiler.reference import integer_program
 
 BY_NAME = {m.target.name: m for m in MACHINES}
 HOST = BY_NAME["host"]
+MICRO = favouring(HOST, "matrix", "vector", "depthwise")
+"""This machine, where micro-kernels compute what they can."""
 GRAPHS = (dense(), gated(), chain(30))
 MODELS = {
     **{graph.name: int8(graph, trained(graph)) for graph in GRAPHS},
@@ -47,7 +50,7 @@ others = (pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53", "ar
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Library, dict[str, Program]]:
     """All models' kernels in one library, whose loops run in three parts."""
     folder = tmp_path_factory.mktemp("kernels")
-    compiled, programs = library(list(MODELS.values()), HOST, folder, tasks=3)
+    compiled, programs = library(list(MODELS.values()), MICRO, folder, tasks=3)
     return compiled, dict(zip(MODELS, programs, strict=True))
 
 
@@ -98,7 +101,7 @@ def test_a_wrong_weight_is_seen(built: tuple[Library, dict[str, Program]]) -> No
 
 @pytest.mark.parametrize("name", [*EMULATED, *others])
 def test_every_step_is_the_references_under_qemu(name: str, tmp_path: Path) -> None:
-    machine = BY_NAME[name]
+    machine = favouring(BY_NAME[name], "matrix", "vector", "depthwise")
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
     models = [MODELS["gated"], MODELS["random-3"]]
@@ -117,7 +120,7 @@ def test_kernels_in_c_are_clean(tmp_path: Path) -> None:
     check = "-fsanitize=address,undefined"
     checked = (gcc, "-O1", "-g", "-march=x86-64-v2", check, "-fno-sanitize-recover=all", "-w")
     models = [MODELS["gated"], MODELS["random-3"], MODELS["random-6"]]
-    calls, plans = call_program(models, HOST, tmp_path, 2, checked)
+    calls, plans = call_program(models, MICRO, tmp_path, 2, checked)
     called = {micro for plan in plans for k in plan.kernels for micro in k.micro_kernels}
     floats = (FloatDepthwise, FloatMatrix, Winograd)
     assert called == {micro for micro in CORES[HOST.core] if not isinstance(micro, floats)}

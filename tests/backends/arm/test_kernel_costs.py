@@ -49,7 +49,9 @@ def test_each_core_has_costs_of_all_that_it_may_choose(machine: Machine) -> None
         "float_matrix": (Conv(8, (1, 1)), (8, 9, 9)),
         "float_depthwise": (Conv(8, (3, 3), padding=1, groups=8), (8, 9, 9)),
         **{
-            name: (Conv(8, (1, 1)), (8, 9, 9)) for name in machine.costs.kernels if "loops_" in name
+            name: (Conv(8, (1, 1)), (8, 9, 9))
+            for name in machine.costs.kernels
+            if name.startswith("loops_")
         },
     }
     for name in machine.costs.kernels.keys() & taken.keys():
@@ -116,7 +118,7 @@ def test_a_damaged_file_is_told_with_its_place(
     ended = CliRunner().invoke(app, ["build", "net.yaml", "--target", "arm-a7", "--no-cache"])
     assert ended.exit_code == 1
     error = ended.stderr
-    assert "error[E0668]" in error
+    assert "error[E0604]" in error
     assert said in error
     assert re.search(r"--> kernel_costs.toml:\d+:1", error)
     assert not Path("build").exists()
