@@ -145,12 +145,13 @@ class _Observation:
 
     def _look(self, index: int, given: dict[str, NDArray[np.generic]]) -> None:
         digest = self.data.items[index].digest
-        bounds = [_bounds(choice, digest, self.model.graph) for _, choice in self.chosen]
         wanted = []
-        for (part, choice), (first, end, at) in zip(self.chosen, bounds, strict=True):
-            given |= feeds(part, first, end)
+        for part, choice in self.chosen:
+            first = end = (0, 0)  # nothing of it, unless it is kept of this image
             if index in choice.images:
+                first, end, at = _bounds(choice, digest, self.model.graph)
                 wanted.append((part.name, choice.images.index(index), at))
+            given |= feeds(part, first, end)
         names = [*self.outputs, *(tap.name for tap in self.taps), *(name for name, *_ in wanted)]
         found = dict(zip(names, self.session.run(names, given), strict=True))
         for name, rows in self.outputs.items():
