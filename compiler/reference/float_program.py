@@ -111,5 +111,5 @@ def _session(model: Model, *, optimised: bool = False) -> "Session":
     from tcc.compiler.reference.onnxruntime_session import session
 
     fit = unsigned(model) if products(features()).unsigned else model
-    # What judges many programs is run by several threads.
+    # Sessions are many, and several threads run one: none keeps what it once needed.
     return session(lower(fit).SerializeToString(), optimised=optimised, lean=True)
