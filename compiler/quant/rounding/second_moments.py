@@ -1,7 +1,7 @@
 """Integer weights by second moments: each layer's output error made least, its mean made good.
 
-Layers are independent. Moments are of the floats that a layer reads, not of their levels: what
-rounding adds to them, a twelfth of a squared step, is far below the damping of `gptq`.
+Layers are independent. The moments of what a layer reads are those of the floats and of what
+rounding to levels adds, so that none needs the values themselves.
 """
 
 import os
@@ -30,6 +30,8 @@ from tcc.compiler.quant.rounding.nearest_rounding import (
 )
 from tcc.compiler.quant.scale_groups import fused_clamps
 
+NOISE = 1 / 12
+"""What rounding adds to a second moment, in squared steps: errors lie evenly over a step."""
 SEARCHED = 1 << 23
 """Up to so many products a scale is found by all second moments; beyond, by the squares alone."""
 SMALL_GROUP = 64
@@ -78,7 +80,7 @@ def round_by_moments(
         flat = weight.reshape(len(weight), -1).astype(np.float64)
         layer = FloatConv(flat, shift.astype(np.float64), x, y)
         sums, reads = moments[node.name].sums, factors.get(node.inputs[0])
-        own = _rounded(layer, _equalised(sums, reads))
+        own = _rounded(layer, _of_levels(sums, reads, x.scale))
         return RoundedWeights(own.weight.reshape(weight.shape), own.scale, own.bias)
 
     count = threads or os.cpu_count()
@@ -92,26 +94,31 @@ def _plain(weight: Float32) -> bool:
     return weight.size > LARGEST or bool((flat == flat[:, :1]).all())
 
 
-def _equalised(sums: TapSums, factor: Float32 | None) -> TapSums:
-    """Return the sums over what was read, each channel divided by its factor (channels,)."""
-    if factor is None:
-        return sums
+def _of_levels(sums: TapSums, factor: Float32 | None, step: float) -> TapSums:
+    """Return the sums over the levels of what was read.
+
+    Args:
+        sums: Those over what was read.
+        factor: What each channel (channels,) is divided by; None is nothing.
+        step: The scale of the levels.
+    """
     groups, taps = sums.total.shape
-    each = factor.astype(np.float64).reshape(groups, -1)
-    by_tap = np.repeat(each, taps // each.shape[1], axis=1)
+    each = np.ones(groups) if factor is None else factor.astype(np.float64)
+    by_channel = each.reshape(groups, -1) * step
+    by_tap = np.repeat(by_channel, taps // by_channel.shape[1], axis=1)
     blocks = np.array_split(by_tap, len(sums.products), axis=1)
     products = tuple(
-        one / (own[:, :, None] * own[:, None])
+        one / (own[:, :, None] * own[:, None]) + np.eye(own.shape[1]) * (sums.count * NOISE)
         for one, own in zip(sums.products, blocks, strict=True)
     )
     return TapSums(sums.count, sums.total / by_tap, products)
 
 
 def _rounded(layer: FloatConv, sums: TapSums) -> RoundedWeights:
-    """Return the weights of a layer from sums over what it reads."""
+    """Return the weights of a layer from sums over the levels that it reads."""
     groups = len(sums.total)
     weight = layer.weight.reshape(groups, len(layer.weight) // groups, -1)
-    mean = sums.total / sums.count
+    mean = sums.total / sums.count * layer.x.scale
     # Of groups with few weights there are many: a search in each would take long for filters that
     # have little to trade among so few taps.
     if groups > 1 and weight[0].size <= SMALL_GROUP:
