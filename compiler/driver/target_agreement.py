@@ -44,7 +44,8 @@ class ComparedTarget:
     @property
     def inputs(self) -> int:
         """How many inputs it was run on."""
-        return len(self.bundle.manifest.goldens.cases) + self.images if self.replayed else 0
+        # Of what was run: of a single target that is one golden of several.
+        return len({each.golden for each in self.outputs})
 
     @property
     def wrong_layer(self) -> LayerAgreement | None:

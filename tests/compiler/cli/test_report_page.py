@@ -62,6 +62,15 @@ def test_it_says_how_the_artifact_agrees_and_what_integers_lose(page):
     assert rows["1"][0].startswith("sample image ")
 
 
+def test_it_counts_the_goldens_that_were_run(tcc, home):
+    """Of a single target one of two."""
+    assert tcc("build", "tiny.yaml", "--target", "ort", "--report").code == 0
+    text = (home / "build/tiny-onnxruntime-fp32/report.html").read_text()
+    rows = {row[0]: row[1:] for row in Page(text).rows}
+    assert rows["inputs: goldens and images"] == ["1"]
+    assert "2" in rows  # the other golden
+
+
 def test_it_loads_nothing_runs_nothing_and_shows_no_image_of_the_users(page):
     data = page.read_bytes()
     assert len(data) < 100_000
