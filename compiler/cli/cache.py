@@ -7,14 +7,19 @@ import typer
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
 from tcc.compiler.cli.parameters import Command, CommandGroup
 from tcc.compiler.cli.report import Report, size
-from tcc.compiler.support import atomic_files, stage_cache, user_folders
+from tcc.compiler.support import atomic_files, stage_cache, user_cache, user_folders
 from tcc.compiler.support.diagnostics import fail, nearest
 from tcc.compiler.support.stage_cache import STAGES, StageCache, StageUse
+from tcc.compiler.support.user_cache import KERNELS
 
+OWN = "compiled kernels of tcc's own, which any build takes"
+"""What the kernels are: kept beside the stages, and held to the limit by themselves."""
 StageArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="STAGE", show_default=False, help=f"{', '.join(STAGES)}; without it, all of them."
+        metavar="STAGE",
+        show_default=False,
+        help=f"{', '.join(STAGES)}; without it, all of these. Or {KERNELS}.",
     ),
 ]
 
@@ -35,8 +40,9 @@ def shown(
         return
     report = Report(json, quiet, verbose)
     kept = _kept()
-    uses = kept.uses()
-    rows = [(each.stage, each.entries, size(each.bytes), STAGES[each.stage]) for each in uses]
+    uses, kernels = kept.uses(), _kernels()
+    shown = [(each, STAGES[each.stage]) for each in uses] + [(kernels, OWN)]
+    rows = [(each.stage, each.entries, size(each.bytes), what) for each, what in shown]
     total = sum(each.bytes for each in uses)
     report.table(("stage", "entries", "size", "what"), rows)
     if not quiet:
@@ -50,6 +56,7 @@ def shown(
             "limit": kept.limit,
             "bytes": total,
             "stages": [_plain(each) for each in uses],
+            "kernels": {"entries": kernels.entries, "bytes": kernels.bytes},
         }
     )
 
@@ -59,15 +66,16 @@ def clear(
     stage: StageArgument = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
 ) -> None:
     """Remove what builds kept: the next ones make it anew."""
-    if stage is not None and stage not in STAGES:
-        close = nearest(stage, set(STAGES))
-        listed = f"stages: {', '.join(STAGES)}"
+    known = (*STAGES, KERNELS)
+    if stage is not None and stage not in known:
+        close = nearest(stage, set(known))
+        listed = f"stages: {', '.join(known)}"
         help = f"did you mean `{close}`? {listed}" if close else listed
         raise fail("E1401", f"there is no stage `{stage[:80]}`", typed(f"clear {stage}"), help=help)
     report = Report(json, quiet, verbose)
     kept = _kept()
     try:
-        gone = kept.clear(stage)
+        gone = _cleared() if stage == KERNELS else kept.clear(stage)
     except OSError as error:
         raise atomic_files.explain(error, str(kept.folder), "clear this") from error
     if not quiet:
@@ -78,6 +86,18 @@ def clear(
 
 def _kept() -> StageCache:
     return StageCache(stage_cache.place(), stage_cache.bytes_of_limit())
+
+
+def _kernels() -> StageUse:
+    found = user_cache.files(KERNELS)
+    return StageUse(KERNELS, len(found), user_cache.size(found))
+
+
+def _cleared() -> tuple[StageUse, ...]:
+    gone = _kernels()
+    for path in user_cache.files(KERNELS):
+        path.unlink(missing_ok=True)
+    return (gone,)
 
 
 def _plain(use: StageUse) -> dict[str, object]:

@@ -2,10 +2,14 @@
 
 import errno
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from tcc.compiler.support import scratch_folders
 
+KERNELS = "kernels"
+"""The folder of compiled kernels: of tcc's own sources alone, whatever network asked for them."""
 SHOWN = "~/.cache/tcc"
 """The folder around them, as messages name it."""
 
@@ -33,3 +37,36 @@ def folder(name: str) -> Path:
         why = "it belongs to somebody else; set XDG_CACHE_HOME to a folder of yours"
         raise PermissionError(errno.EACCES, why, str(found))
     return found
+
+
+def files(name: str) -> tuple[Path, ...]:
+    """Return what a tool's folder holds; nothing where there is none."""
+    with suppress(OSError):
+        return tuple(path for path in folder(name).iterdir() if path.is_file())
+    return ()
+
+
+def size(found: Iterable[Path]) -> int:
+    """Return the bytes that files take."""
+    return sum(bytes_ for _, bytes_, _ in _stated(found))
+
+
+def trim(name: str, limit: int) -> None:
+    """Remove what was used longest ago from a tool's folder, until the rest fits."""
+    known = sorted(_stated(files(name)))
+    total = sum(bytes_ for _, bytes_, _ in known)
+    for _, bytes_, path in known[:-1]:  # the newest stays: it is being used
+        if total <= limit:
+            return
+        path.unlink(missing_ok=True)
+        total -= bytes_
+
+
+def _stated(found: Iterable[Path]) -> list[tuple[int, int, Path]]:
+    """Return when each file was used, its bytes, and the file; others may remove some meanwhile."""
+    stated = []
+    for path in found:
+        with suppress(FileNotFoundError):
+            about = path.stat()
+            stated.append((about.st_mtime_ns, about.st_size, path))
+    return stated

@@ -1,10 +1,12 @@
 """Builds that are killed at any moment, while another command works in the same folder.
 
 The other one succeeds; what was there stays until something new is whole; the bundle that is there
-afterwards holds its goldens; and the next build leaves nothing of the killed one behind, neither
-beside the bundle nor among the temporary files.
+afterwards holds its goldens; and the next build gives the bytes that it always gives, also out of a
+cache that killed ones wrote to, and leaves nothing of the killed one behind, neither beside the
+bundle nor among the temporary files. One in three has an empty cache; the others share one.
 """
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -12,7 +14,7 @@ import signal
 import tempfile
 import time
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 
@@ -28,14 +30,18 @@ LONGEST = 1.0
 
 @dataclass
 class _Scratch:
-    """The folder for temporary files of forked processes, if it is to be another."""
+    """The folders for temporary files and for the cache of forked processes, if others."""
 
     place: str | None = None
+    cache: str | None = None
 
     def enter(self) -> None:
         """Take it, in a process that was just forked."""
         if self.place and os.path.isdir(self.place):
             os.environ["TMPDIR"] = tempfile.tempdir = self.place
+        if self.cache:
+            os.environ["TCC_CACHE"] = self.cache
+            os.environ.pop("TCC_CACHE_LIMIT", None)  # by which others build anew
 
 
 SCRATCH = _Scratch()
@@ -44,8 +50,9 @@ os.register_at_fork(after_in_child=SCRATCH.enter)
 
 @dataclass
 class _Killed:
-    """A process that builds, and the one that ends it."""
+    """A process that builds, the one that ends it, and whether they have a cache of their own."""
 
+    fresh: bool = False
     numbers: tuple[int, ...] = ()
 
     def end(self) -> None:
@@ -67,7 +74,7 @@ def _case(numbers: Random) -> Case:
     delay = numbers.random() * LONGEST * numbers.choice((1, 0.3))
     delay *= 8 if target == "host" else 1
     number = numbers.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
-    killed = _Killed()
+    killed = _Killed(fresh=numbers.random() < 0.33)
     name = f"tiny-{target}-fp32"
     words = _words(target, "--seed", "1")
     if was_there and numbers.random() < 0.3:
@@ -89,6 +96,7 @@ def _started(
     if there:
         shutil.copytree(templates() / there, folder / "out" / there)
     SCRATCH.place = str(folder / "tmp")
+    SCRATCH.cache = str(folder / "cache") if killed.fresh else _shared()
     victim = os.fork()
     if not victim:
         out = folder.with_suffix(".victim")
@@ -116,10 +124,37 @@ def _checked(killed: _Killed, target: str, outcome: Outcome, folder: Path) -> st
     again = child.run(Case(_words(target)), folder)
     if again.code:
         return f"the next build: exit {again.code}: {again.err.strip()[-200:]}"
+    if _files(folder / "out" / name) != _files(templates() / name):
+        return "the next build has other bytes"
+    return _left(killed, name, folder)
+
+
+def _left(killed: _Killed, name: str, folder: Path) -> str:
+    """Say what the killed one left behind."""
+    if killed.fresh:
+        cleared = child.run(Case(("cache", "clear")), folder)
+        kept = _files(folder / "cache")
+        if cleared.code or kept:
+            return f"tcc cache clear: exit {cleared.code}, left {sorted(kept)}"
     if (left := sorted(os.listdir(folder / "out"))) != [name]:
         return f"left beside the bundle: {left}"
     left = [entry for entry in os.listdir(folder / "tmp") if entry.startswith("tcc")]
     return f"left among the temporary files: {left}" if left else ""
+
+
+@cache
+def _shared() -> str:
+    folder = tempfile.mkdtemp(prefix="cache-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def _warm() -> None:

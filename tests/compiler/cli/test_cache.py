@@ -1,6 +1,7 @@
 """`tcc build` out of the cache: the same bytes, of the same inputs alone; and `tcc cache`."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tcc.compiler.support import known_programs, surroundings
+from tcc.compiler.support import known_programs, surroundings, user_cache
 
 INT8 = ("--target", "onnxruntime", "--precision", "int8", "--data", "set")
 
@@ -449,6 +450,33 @@ def test_cache_shows_and_clears(tcc, build, images, store, monkeypatch):
     ):
         assert tcc(*words).code == 2
         assert "E1400" in tcc(*words).err
+
+
+def test_compiled_kernels_are_shown_and_cleared_by_their_name_alone(tcc, store, home, monkeypatch):
+    """Each takes seconds to compile anew, and none is of a network."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "caches"))
+    folder = user_cache.folder(user_cache.KERNELS)
+    for number in range(3):
+        (folder / f"{number}.o").write_bytes(bytes(100))
+    assert tcc("cache", "--json").document["kernels"] == {"entries": 3, "bytes": 300}
+    assert "kernels" in tcc("cache").out
+    assert tcc("cache", "clear").out.startswith("removed 0 entries")
+    assert len(list(folder.iterdir())) == 3
+    assert tcc("cache", "clear", "kernels").out.startswith("removed 3 entries, 300 B")
+    assert list(folder.iterdir()) == []
+    assert tcc("cache", "--json").document["kernels"] == {"entries": 0, "bytes": 0}
+
+
+def test_the_limit_holds_for_kernels_too(home, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "caches"))
+    folder = user_cache.folder(user_cache.KERNELS)
+    for age in (3, 1, 2, 0):
+        (folder / f"{age}.o").write_bytes(bytes(100))
+        os.utime(folder / f"{age}.o", (1000 - age, 1000 - age))
+    user_cache.trim(user_cache.KERNELS, 250)
+    assert {path.name for path in folder.iterdir()} == {"0.o", "1.o"}
+    user_cache.trim(user_cache.KERNELS, 10)
+    assert [path.name for path in folder.iterdir()] == ["0.o"]
 
 
 HEAVY = {"onnx", "onnxruntime", "jsonschema", "pydantic", "networkx", "torch", "tvm", "flatbuffers"}
