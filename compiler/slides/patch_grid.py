@@ -88,23 +88,23 @@ def weights(made: PatchGrid, mask: TissueMask) -> "NDArray[np.int64]":
     """Return how many pixels of level 0 of each patch are tissue: equation 3."""
     rows, columns = made.shape
     tops, lefts = (np.arange(count, dtype=np.int64) * made.stride for count in (rows, columns))
-    sums = _sums(mask.inside)
+    sums = _sums(mask.inside, np.int32)  # a mask has far fewer pixels than 2**31
     high, low = (_rows(sums, at, mask.side, made.height) for at in (tops, tops + made.span))
-    sums = _sums((low - high).T)
+    sums = _sums((low - high).T, np.int64)
     near, far = (_rows(sums, at, mask.side, made.width) for at in (lefts, lefts + made.span))
     return np.ascontiguousarray((far - near).T)
 
 
-def _sums(numbers: "NDArray[Any]") -> "NDArray[np.int64]":
+def _sums(numbers: "NDArray[Any]", kind: type[Any]) -> "NDArray[Any]":
     """Return the sums of the rows before each one, and of all."""
-    made = np.zeros((len(numbers) + 1, numbers.shape[1]), np.int64)
+    made = np.zeros((len(numbers) + 1, numbers.shape[1]), kind)
     for row, own in enumerate(numbers):  # numpy's cumsum takes eight times as long
         np.add(made[row], own, out=made[row + 1])
     return made
 
 
 def _rows(
-    sums: "NDArray[np.int64]", at: "NDArray[np.int64]", side: int, end: int
+    sums: "NDArray[Any]", at: "NDArray[np.int64]", side: int, end: int
 ) -> "NDArray[np.int64]":
     """Return sums of all rows up to places within them; between two rows they grow evenly."""
     places = np.minimum(at, end)

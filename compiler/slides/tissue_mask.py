@@ -136,8 +136,11 @@ def saturation(image: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
     red, green, blue = (image[:, :, n] for n in range(3))
     most = np.maximum(np.maximum(red, green), blue)
     least = np.minimum(np.minimum(red, green), blue)
-    spread = (most - least).astype(np.uint16) * 255 + most // 2
-    return np.asarray(spread // np.maximum(most, 1), np.uint8)
+    spread = (most - least).astype(np.uint16)
+    spread *= 255
+    spread += most // 2
+    spread //= np.maximum(most, 1)
+    return spread.astype(np.uint8)
 
 
 def _thresholds(image: "NDArray[np.uint8]", colour: "NDArray[np.uint8]") -> dict[str, int | None]:
