@@ -5,7 +5,8 @@ QuPath's form: a feature has an `objectType`, a `classification` of a name and a
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +50,15 @@ def feature(
     return {"type": "Feature", "geometry": geometry, "properties": found | more}
 
 
-def text(features: Sequence[Mapping[str, Any]]) -> bytes:
+def text(features: Iterable[Mapping[str, Any]]) -> bytes:
     """Return a file of features, one a line."""
-    lines = ",\n".join(json.dumps(each, allow_nan=False) for each in features)
-    return f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n'.encode()
+    out, encoder = BytesIO(), json.JSONEncoder(allow_nan=False)
+    out.write(b'{"type": "FeatureCollection", "features": [\n')
+    for number, each in enumerate(features):
+        out.write(b",\n" if number else b"")
+        out.write(encoder.encode(each).encode())
+    out.write(b"\n]}\n")
+    return out.getvalue()
 
 
 def read(path: Path) -> "list[tuple[str, list[NDArray[np.float64]]]]":

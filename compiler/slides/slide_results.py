@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO, StringIO
@@ -25,11 +25,10 @@ from tcc.compiler.support.progress import Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Rows = list[tuple[int, int, dict[str, float]]]
-
 VERSION = 1
 SUMMARY = "summary.json"
 TUMOUR, NORMAL, TISSUE = (200, 0, 0), (0, 150, 60), (150, 150, 150)
+PatchRow = tuple[int, int, list[float]]
 DISCLAIMER = "not a medical device; no diagnosis may rest on this"
 
 
@@ -93,12 +92,12 @@ def files(result: SlideResult) -> dict[str, bytes]:
         f"{name}.png": png(heat_maps.overlay(image, _side(grid), grid, tumour, name))
         for name in heat_maps.MAPS
     }
-    rows = _rows(result, probabilities, tumour)
+    numbers = _numbers(result, probabilities, tumour)
     return {
         "probabilities.npy": _npy(probabilities),
         "probabilities.ome.tif": _ome(result, probabilities, tumour),
-        "patches.csv": _csv(result, rows, positive),
-        "patches.geojson": _patches(result, rows, positive),
+        "patches.csv": _csv(result, numbers, positive),
+        "patches.geojson": _patches(result, numbers, positive),
         "regions.geojson": _regions(result, positive),
         "mask.png": png(np.where(result.mask.inside, np.uint8(255), np.uint8(0))),
         SUMMARY: _json(summary(result, tumour, positive)),
@@ -229,47 +228,60 @@ def _ome(
     return out.getvalue()
 
 
-def _rows(
+def _numbers(
     result: SlideResult,
     probabilities: "NDArray[np.float32]",
     tumour: "NDArray[np.float64]",
-) -> "Rows":
-    """Return row, column and numbers of each classified patch, in the order of the grid."""
-    labels = result.rule.labels
-    shares = patch_grid.weights(result.job.grid, result.mask) / result.job.grid.span**2
-    found = []
-    for row, column in np.argwhere(result.done).tolist():
-        numbers = {"tissue": round(float(shares[row, column]), 6)}
-        each = zip(labels, probabilities[row, column].tolist(), strict=True)
-        numbers |= {f"p({label})": round(value, 6) for label, value in each}
-        numbers["probability"] = round(float(tumour[row, column]), 6)
-        found.append((row, column, numbers))
-    return found
+) -> "NDArray[np.float64]":
+    """Return what `_names` names of each classified patch, in the order of the grid."""
+    done = result.done
+    shares = patch_grid.weights(result.job.grid, result.mask)[done] / result.job.grid.span**2
+    return np.column_stack([shares, probabilities[done].astype(np.float64), tumour[done]])
 
 
-def _csv(result: SlideResult, rows: "Rows", positive: "NDArray[np.bool_]") -> bytes:
+def _names(result: SlideResult) -> list[str]:
+    return ["tissue", *(f"p({label})" for label in result.rule.labels), "probability"]
+
+
+def _rows(result: SlideResult, numbers: "NDArray[np.float64]") -> Iterator[PatchRow]:
+    """Yield row, column and rounded numbers of each classified patch: of all they would be many."""
+    for (row, column), own in zip(np.argwhere(result.done), numbers, strict=True):
+        yield int(row), int(column), [round(value, 6) for value in own.tolist()]
+
+
+def _csv(
+    result: SlideResult, numbers: "NDArray[np.float64]", positive: "NDArray[np.bool_]"
+) -> bytes:
     out = StringIO()
-    names = ["tissue", *(f"p({label})" for label in result.rule.labels), "probability"]
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["row", "column", "x", "y", "side", *names, "tumour"])
-    for row, column, numbers in rows:
+    writer.writerow(["row", "column", "x", "y", "side", *_names(result), "tumour"])
+    for row, column, values in _rows(result, numbers):
         at = result.job.grid.corner(row, column)
-        own = [f"{value:.6f}" for value in numbers.values()]
+        own = [f"{value:.6f}" for value in values]
         writer.writerow([row, column, *at, result.job.grid.span, *own, int(positive[row, column])])
     return out.getvalue().encode()
 
 
-def _patches(result: SlideResult, rows: "Rows", positive: "NDArray[np.bool_]") -> bytes:
+def _patches(
+    result: SlideResult, numbers: "NDArray[np.float64]", positive: "NDArray[np.bool_]"
+) -> bytes:
     """Return each patch's cell as a tile of QuPath, with its numbers."""
-    grid, made = result.job.grid, []
-    for row, column, numbers in rows:
-        x, y = (n + grid.inset for n in grid.corner(row, column))
-        right, bottom = min(x + grid.cell, grid.width), min(y + grid.cell, grid.height)
+    return geojson.text(_tiles(result, numbers, positive))
+
+
+def _tiles(
+    result: SlideResult, numbers: "NDArray[np.float64]", positive: "NDArray[np.bool_]"
+) -> Iterator[dict[str, Any]]:
+    grid, names = result.job.grid, _names(result)
+    inset, cell = grid.inset, grid.cell
+    for row, column, values in _rows(result, numbers):
+        x, y = (n + inset for n in grid.corner(row, column))
+        right, bottom = min(x + cell, grid.width), min(y + cell, grid.height)
         ring = [(x, y), (right, y), (right, bottom), (x, bottom), (x, y)]
         name, colour = ("Tumor", TUMOUR) if positive[row, column] else ("Normal", NORMAL)
         if right > x and bottom > y:
-            made.append(geojson.feature([[ring]], "tile", name, colour, numbers))
-    return geojson.text(made)
+            about = dict(zip(names, values, strict=True))
+            yield geojson.feature([[ring]], "tile", name, colour, about)
 
 
 def _regions(result: SlideResult, positive: "NDArray[np.bool_]") -> bytes:
