@@ -67,3 +67,24 @@ def test_a_slide_without_tissue(tcc, home):
     assert done.code == 0
     assert "0.0% is tissue, 0.00 mm2 in 0 regions" in done.out
     assert not np.asarray(Image.open(home / "mask.png")).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "said"),
+    [
+        ("CMU-1-Small-Region.svs", 0.322, True),
+        ("TCGA-CR-7395-01A-01-TS1.svs", 0.614, False),
+        ("TCGA-CR-7395_pyramid_jpeg.tif", 0.612, False),
+    ],
+)
+def test_the_samples_have_the_tissue_that_was_seen(tcc, home, shared, name, share, said):
+    """Their masks, of the page's options, were looked at; two files are of one slide."""
+    words = ("--rule", "wide", "--fill-holes", 2000, "--least-region", 2000, "--json")
+    slide = shared / "data/wsi" / name
+    if not said:
+        done = tcc("slide", "mask", slide, *words)
+        assert done.code == 2
+        assert [each["code"] for each in done.document["diagnostics"]] == ["E1301"]
+    done = tcc("slide", "mask", slide, *words, *(() if said else ("--mpp", 0.5)))
+    assert done.code == 0, done.err
+    assert done.document["tissue_share"] == pytest.approx(share, abs=0.01)

@@ -117,6 +117,16 @@ def test_block_means_are_means_of_squares(tmp_path, levels, side):
             assert found[row, column].tolist() == mean.tolist()
 
 
+@pytest.mark.parametrize("side", [15, 16, 17, 4096])
+def test_means_of_the_brightest_are_the_brightest(tmp_path, side):
+    """Sums of 256 pixels just fit into 16 bits, those of 4096 x 4096 into 32."""
+    path = tmp_path / "white.png"
+    Image.new("RGB", (4096, 4096 if side == 4096 else 64), (255, 254, 255)).save(path)
+    with slide_file.opened(path, 0.5) as slide:
+        found = block_means(slide, side, silent)
+    assert (found == np.array([255, 254, 255], np.uint8)).all()
+
+
 @pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "TCGA-CR-7395-01A-01-TS1.svs"])
 def test_slides_of_scanners(shared: Path, name):
     with slide_file.opened(shared / "data/wsi" / name) as slide:
