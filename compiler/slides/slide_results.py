@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 VERSION = 1
 SUMMARY = "summary.json"
 TUMOUR, NORMAL, TISSUE = (200, 0, 0), (0, 150, 60), (150, 150, 150)
-PatchRow = tuple[int, int, list[float]]
 DISCLAIMER = "not a medical device; no diagnosis may rest on this"
 
 
@@ -72,11 +71,7 @@ def _side(slide: SlideExtent) -> int:
 
 
 def files(result: SlideResult) -> dict[str, bytes]:
-    """Return the files of a result by name: the same bytes for the same slide, bundle and options.
-
-    Args:
-        result: What the patches gave.
-    """
+    """Return the files of a result by name: the same bytes for the same slide, bundle, options."""
     done = result.done
     values = result.rule.probabilities(result.raw[done])
     likely = result.rule.tumour(values)
@@ -97,7 +92,7 @@ def files(result: SlideResult) -> dict[str, bytes]:
         "probabilities.npy": _npy(probabilities),
         "probabilities.ome.tif": _ome(result, probabilities, tumour),
         "patches.csv": _csv(result, numbers, positive),
-        "patches.geojson": _patches(result, numbers, positive),
+        "patches.geojson": geojson.text(_tiles(result, numbers, positive)),
         "regions.geojson": _regions(result, positive),
         "mask.png": png(np.where(result.mask.inside, np.uint8(255), np.uint8(0))),
         SUMMARY: _json(summary(result, tumour, positive)),
@@ -229,9 +224,7 @@ def _ome(
 
 
 def _numbers(
-    result: SlideResult,
-    probabilities: "NDArray[np.float32]",
-    tumour: "NDArray[np.float64]",
+    result: SlideResult, probabilities: "NDArray[np.float32]", tumour: "NDArray[np.float64]"
 ) -> "NDArray[np.float64]":
     """Return what `_names` names of each classified patch, in the order of the grid."""
     done = result.done
@@ -243,7 +236,9 @@ def _names(result: SlideResult) -> list[str]:
     return ["tissue", *(f"p({label})" for label in result.rule.labels), "probability"]
 
 
-def _rows(result: SlideResult, numbers: "NDArray[np.float64]") -> Iterator[PatchRow]:
+def _rows(
+    result: SlideResult, numbers: "NDArray[np.float64]"
+) -> Iterator[tuple[int, int, list[float]]]:
     """Yield row, column and rounded numbers of each classified patch: of all they would be many."""
     for (row, column), own in zip(np.argwhere(result.done), numbers, strict=True):
         yield int(row), int(column), [round(value, 6) for value in own.tolist()]
@@ -262,16 +257,10 @@ def _csv(
     return out.getvalue().encode()
 
 
-def _patches(
-    result: SlideResult, numbers: "NDArray[np.float64]", positive: "NDArray[np.bool_]"
-) -> bytes:
-    """Return each patch's cell as a tile of QuPath, with its numbers."""
-    return geojson.text(_tiles(result, numbers, positive))
-
-
 def _tiles(
     result: SlideResult, numbers: "NDArray[np.float64]", positive: "NDArray[np.bool_]"
 ) -> Iterator[dict[str, Any]]:
+    """Yield each patch's cell as a tile of QuPath, with its numbers."""
     grid, names = result.job.grid, _names(result)
     inset, cell = grid.inset, grid.cell
     for row, column, values in _rows(result, numbers):
