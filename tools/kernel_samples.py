@@ -22,7 +22,7 @@ nets, op_cases, quantised = map(import_module, ("nets", "op_cases", "quantised")
 
 Sample = tuple[Conv, tuple[int, int]]
 """A convolution of a square map: its channels and its side."""
-CHANNELS, SIDE = 256, 56
+CHANNELS, SIDE = 256, 112
 SIDES = {(SIDE - 1) // step + 1: step for step in range(SIDE, 0, -1)}
 """The sides of maps that there are, and in what steps pixels are taken for them."""
 
@@ -76,7 +76,8 @@ DEPTHWISE: Mapping[str, Sample] = {
         (3, 1, 16, 4), (3, 1, 16, 7), (3, 1, 16, 8), (3, 1, 12, 10), (3, 1, 12, 12), (3, 1, 12, 14),
         (3, 1, 8, 19), (3, 1, 6, 28), (3, 1, 4, 56), (3, 2, 16, 7), (3, 2, 16, 14), (3, 2, 8, 28),
         (3, 2, 4, 56), (5, 1, 16, 7), (5, 1, 8, 14), (5, 1, 4, 28), (5, 2, 16, 14), (5, 2, 8, 28),
-        (5, 2, 4, 56),
+        (5, 2, 4, 56), (3, 1, 12, 16), (3, 1, 4, 112), (3, 2, 12, 16), (3, 2, 4, 112),
+        (5, 1, 12, 16),
     )
 }  # fmt: skip
 EVERY: Mapping[str, Sample] = {
