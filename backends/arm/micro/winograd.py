@@ -32,6 +32,10 @@ class WinogradTiles(MicroKernel):
     """Tiles of 4x4 outputs."""
 
     functions: ClassVar[tuple[str, ...]] = ("pixels", "block")
+    deals: ClassVar[bool] = True
+    """Whether it has points for 3x3 taps of stride 2."""
+    area: ClassVar[int]
+    """Points of a tile of which sums of as many tiles as there may be have room."""
     lanes: ClassVar[int]
     """Tiles that are written at once: as many as may lie behind the last."""
     near: ClassVar[int]
@@ -46,6 +50,17 @@ class WinogradTiles(MicroKernel):
         (height, width), (down, across) = window.kernel, window.stride
         return -(-height // down), -(-width // across)
 
+    def takes(self, window: MicroWindow) -> bool:
+        """Whether it computes convolutions with this window."""
+        square = self.taps(window) in {(3, 3), (4, 4)} and window.stride in {(1, 1), (2, 2)}
+        slides = square or self.dealt(window)
+        return slides and window.dilation == (1, 1) and self.fits(window)
+
+    @classmethod
+    def dealt(cls, window: MicroWindow) -> bool:
+        """Whether phases have points of their own, and none are summed."""
+        return cls.deals and window.kernel == (3, 3) and window.stride == (2, 2)
+
     @classmethod
     def side(cls, _window: MicroWindow) -> int:
         """Return the outputs of a tile's side."""
@@ -54,12 +69,12 @@ class WinogradTiles(MicroKernel):
     @classmethod
     def points(cls, window: MicroWindow) -> int:
         """Return the products that a tile and a phase of a channel take."""
-        return (cls.taps(window)[1] + cls.side(window) - 1) ** 2
+        return 81 if cls.dealt(window) else (cls.taps(window)[1] + cls.side(window) - 1) ** 2
 
     @classmethod
     def phases(cls, window: MicroWindow) -> int:
         """Return the channels of one sum, each counted once for each phase."""
-        return window.channels * prod(window.stride)
+        return window.channels * (1 if cls.dealt(window) else prod(window.stride))
 
     @classmethod
     def summed(cls, window: MicroWindow) -> int:
@@ -85,9 +100,9 @@ class WinogradTiles(MicroKernel):
         return prod(-(-n // self.side(window)) for n in window.out)
 
     @classmethod
-    def most(cls, _window: MicroWindow) -> int:
-        """Return the most tiles of a band."""
-        return MOST_TILES
+    def most(cls, window: MicroWindow) -> int:
+        """Return the most tiles of a band: sums are as many for any number of points."""
+        return min(MOST_TILES, MOST_TILES * cls.area // cls.points(window) // QUAD * QUAD)
 
     def band(self, window: MicroWindow) -> int:
         """Return how many tiles are computed at once: as many as a second cache holds."""
@@ -110,25 +125,19 @@ class WinogradTiles(MicroKernel):
 class Winograd(WinogradTiles):
     """Of floats; filters of 3x3 or 4x4 taps, or with stride 2 of twice as many."""
 
+    area: ClassVar[int] = 49
     lanes: ClassVar[int] = 4
-    near: ClassVar[int] = 5 << 15
+    near: ClassVar[int] = 21 << 13
     far: ClassVar[int] = 1 << 18
-
-    def takes(self, window: MicroWindow) -> bool:
-        """Whether it computes convolutions with this window."""
-        return (
-            self.taps(window) in {(3, 3), (4, 4)}
-            and window.stride in {(1, 1), (2, 2)}
-            and window.dilation == (1, 1)
-            and self.fits(window)
-        )
 
 
 @dataclass(frozen=True, slots=True)
 class WideWinograd(Winograd):
     """Of floats, where vectors hold channels: `c/winograd_x86.c`."""
 
+    deals: ClassVar[bool] = False
     lanes: ClassVar[int] = 1
+    near: ClassVar[int] = 5 << 15
     group: ClassVar[int] = 16
 
     @classmethod
@@ -153,7 +162,7 @@ class WideWinograd(Winograd):
 
     @classmethod
     def most(cls, window: MicroWindow) -> int:
-        """Return the most tiles of a band: their sums are as many for any number of points."""
+        """Return the most tiles of a band: sums are as many for any number of points."""
         return MOST_TILES * 36 // cls.points(window) // QUAD * QUAD
 
 
@@ -161,20 +170,10 @@ class WideWinograd(Winograd):
 class LevelWinograd(WinogradTiles):
     """Of levels, exactly; filters of 3x3 or 4x4 taps, or with stride 2 of up to twice as many."""
 
+    area: ClassVar[int] = 36
     lanes: ClassVar[int] = 8
     near: ClassVar[int] = 1 << 18
     far: ClassVar[int] = 1 << 19
-
-    def takes(self, window: MicroWindow) -> bool:
-        """Whether it computes convolutions with this window."""
-        square = self.taps(window) in {(3, 3), (4, 4)} and window.stride in {(1, 1), (2, 2)}
-        slides = square or self.dealt(window)
-        return slides and window.dilation == (1, 1) and self.fits(window)
-
-    @staticmethod
-    def dealt(window: MicroWindow) -> bool:
-        """Whether phases have points of their own, and none are summed."""
-        return window.kernel == (3, 3) and window.stride == (2, 2)
 
     @classmethod
     def side(cls, window: MicroWindow) -> int:
@@ -182,26 +181,11 @@ class LevelWinograd(WinogradTiles):
         return TILE_SIDE - (cls.taps(window) == (4, 4))
 
     @classmethod
-    def points(cls, window: MicroWindow) -> int:
-        """Return the products that a tile and a phase of a channel take."""
-        return 81 if cls.dealt(window) else 36
-
-    @classmethod
-    def phases(cls, window: MicroWindow) -> int:
-        """Return the channels of one sum, each counted once for each phase."""
-        return window.channels * (1 if cls.dealt(window) else prod(window.stride))
-
-    @classmethod
     def rows(cls, window: MicroWindow) -> int:
         """Return how many numbers a tile's points are, with what is read behind them."""
         # Products of four phases are taken at once, by weights of zero behind the last.
         phases = cls.phases(window)
         return cls.points(window) * phases + -phases % QUAD
-
-    @classmethod
-    def most(cls, window: MicroWindow) -> int:
-        """Return the most tiles of a band: their sums are as many for any number of points."""
-        return MOST_TILES * 36 // cls.points(window) // QUAD * QUAD
 
     @classmethod
     def part(cls, weight: "Int8", window: MicroWindow) -> int:

@@ -32,7 +32,17 @@ _E = np.eye(7)
 _P = [4 * _E[k] - 5 * _E[k + 2] + _E[k + 4] for k in range(3)]
 _U = [_E[k + 1] * -4 + _E[k + 3] for k in range(3)]
 _V = [_E[k + 3] - _E[k + 1] for k in range(3)]
+DEALT = 2
+"""Taps of a side's first phase where it and the second have points of their own."""
 PIXELS = {
+    DEALT: _floats(
+        (1, 0, -1 / 2, 0, -1, 0, 1 / 2, 0, 0),
+        (0, 0, 1, 0, 1 / 2, 0, -1 / 2, 0, 0),
+        (0, 0, 1 / 3, 0, -1 / 2, 0, 1 / 6, 0, 0),
+        (0, 0, -1 / 6, 0, 0, 0, 1 / 6, 0, 0),
+        (0, 0, 2, 0, -1, 0, -2, 0, 1),
+        *np.eye(9)[1::2],
+    ),
     3: _floats(
         (1, 0, -5 / 4, 0, 1 / 4, 0),
         (0, 2 / 3, 2 / 3, -1 / 6, -1 / 6, 0),
@@ -53,6 +63,7 @@ PIXELS = {
 }
 """What becomes points of pixels, by the taps of a side."""
 TAPS = {
+    DEALT: _floats((1, 0, 0), (1, 0, 1), (-1, 0, 1), (1, 0, 2), (0, 0, 1), *[(0, 1, 0)] * 4),
     3: _floats((1, 0, 0), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4), (0, 0, 1)),
     4: _floats(
         (-1 / 2, 0, 0, 0),
@@ -66,6 +77,12 @@ TAPS = {
 }
 """And of a filter's taps."""
 OUTPUTS = {
+    DEALT: _floats(
+        (1, 1, 1, 1, 0, 1, 0, 0, 0),
+        (0, 1, -1, 2, 0, 0, 1, 0, 0),
+        (0, 1, 1, 4, 0, 0, 0, 1, 0),
+        (0, 1, -1, 8, 1, 0, 0, 0, 1),
+    ),
     3: _floats((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
     4: _floats(
         (1, 1, 1, 1, 1, 1, 0),
@@ -118,11 +135,14 @@ def convolution(
         )
     )
     tiles = -(-height // TILE_SIDE), -(-width // TILE_SIDE)
-    pixels = _phases(x, (top, left), tuple((n * TILE_SIDE + taps - 1) * step for n in tiles), step)
-    filters = _phases(weight, (0, 0), (taps * step, taps * step), step)
-    side = taps + TILE_SIDE - 1
+    # Phases that are not summed stay among each other: a tile reads every pixel of its own.
+    summed, far = (1, TILE_SIDE * step) if taps == DEALT else (step, TILE_SIDE)
+    side = len(PIXELS[taps])
+    size = tuple(((n - 1) * far + side) * summed for n in tiles)
+    pixels = _phases(x, (top, left), size, summed)
+    filters = _phases(weight, (0, 0), (TAPS[taps].shape[1] * summed,) * 2, summed)
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (side, side), (1, 2))
-    tiled = windows[:, ::TILE_SIDE, ::TILE_SIDE].reshape(len(pixels), -1, side, side)
+    tiled = windows[:, ::far, ::far].reshape(len(pixels), -1, side, side)
     points = (PIXELS[taps] @ tiled @ PIXELS[taps].T).transpose(2, 3, 0, 1)
     transformed = (TAPS[taps] @ filters @ TAPS[taps].T).transpose(2, 3, 0, 1)
     products = (transformed @ points).transpose(2, 3, 0, 1)

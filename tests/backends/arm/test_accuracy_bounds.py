@@ -29,6 +29,8 @@ CONVOLUTIONS = {
     "even rows": (Conv(4, (8, 8), (2, 2), 3), (2, 30, 31)),
     "5x6 of stride 2": (Conv(6, (5, 6), (2, 2), (2, 1)), (3, 20, 27)),
     "4x4": (Conv(8, (4, 4), padding=2, bias=False), (3, 9, 21)),
+    "strides": (Conv(9, (3, 3), (2, 2), 1), (5, 27, 30)),
+    "strides at an edge": (Conv(5, (3, 3), (2, 2), 2), (3, 3, 5)),
     "padding alone": (Conv(3, (3, 3), padding=2), (2, 1, 1)),
 }
 SPEC = """\

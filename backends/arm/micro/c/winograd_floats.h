@@ -8,6 +8,7 @@
  * A filter of stride 2 is four of stride 1, one for each phase of rows and columns: tap s * i + u of
  * a filter is tap i of its phase u, which reads every s-th pixel. With r taps a side, n = r + 3
  * points and n * n products do for the 16 outputs of a tile and channel, which else take 16 * r * r.
+ * Of 3x3 taps of stride 2 phases are not summed, but have points of their own: 81 products do for 144.
  */
 #include "float_rows.h"
 #include "winograd_tiles.h"
@@ -42,21 +43,47 @@ static inline four plus(four a, four b, float c) { return vfmaq_f32(a, b, vdupq_
 
 /* ---- what tiles read */
 
-/* Four tiles of a row; `step` numbers lie between two points' results. */
-static inline void transform_pixels(float (*rows)[COLUMNS], float *to, ptrdiff_t step, int points)
+/* Points of a side, and phases of rows, or of columns, that are summed. */
+static inline int points_of(const micro_window *w)
 {
-    four between[MOST_POINTS][MOST_POINTS];
+    return taps_of(w) == 2 ? DEALT_POINTS : taps_of(w) + SIDE - 1;
+}
+
+static inline int summed(const micro_window *w) { return taps_of(w) == 2 ? 1 : w->stride_x; }
+
+/* Points of a row or a column of four tiles, of `points` pixels. */
+ALWAYS_INLINE void points_of_side(const four *d, four *t, int points)
+{
+    if (points == DEALT_POINTS)
+        points_of_dealt_pixels(d, t);
+    else
+        points_of_pixels(d, t, points);
+}
+
+/* Four tiles of a row; `step` numbers lie between two points' results. `odd` are the columns between
+ * those of `rows` where phases are not summed. */
+ALWAYS_INLINE void transform_pixels(float (*rows)[COLUMNS], float (*odd)[COLUMNS], float *to,
+                                    ptrdiff_t step, int points)
+{
+    four between[DEALT_POINTS][DEALT_POINTS];
     for (int i = 0; i < points; i++) {
         float32x4x4_t a = vld4q_f32(rows[i]), b = vld4q_f32(rows[i] + SIDE);
-        four d[] = {a.val[0], a.val[1], a.val[2], a.val[3], b.val[0], b.val[1], b.val[2]};
-        points_of_pixels(d, between[i], points);
+        if (points == DEALT_POINTS) {
+            float32x4x4_t c = vld4q_f32(odd[i]);
+            four d[] = {a.val[0], c.val[0], a.val[1], c.val[1], a.val[2],
+                        c.val[2], a.val[3], c.val[3], b.val[0]};
+            points_of_side(d, between[i], points);
+        } else {
+            four d[] = {a.val[0], a.val[1], a.val[2], a.val[3], b.val[0], b.val[1], b.val[2]};
+            points_of_side(d, between[i], points);
+        }
     }
     for (int j = 0; j < points; j++) {
-        four d[MOST_POINTS], t[MOST_POINTS];
+        four d[DEALT_POINTS], t[DEALT_POINTS];
         UNROLL
         for (int i = 0; i < points; i++)
             d[i] = between[i][j];
-        points_of_pixels(d, t, points);
+        points_of_side(d, t, points);
         UNROLL
         for (int i = 0; i < points; i++)
             vst1q_f32(to + (i * points + j) * step, t[i]);
@@ -65,12 +92,12 @@ static inline void transform_pixels(float (*rows)[COLUMNS], float *to, ptrdiff_t
 
 /* Write what a run reads of the rows of phase `u`: the phases of columns one after another. */
 static void read_rows(const micro_window *w, const float *plane, const tile_run *run, int u,
-                      float (*rows)[MOST_POINTS][COLUMNS])
+                      float (*rows)[DEALT_POINTS][COLUMNS])
 {
-    int stride = w->stride_x, points = taps_of(w) + SIDE - 1, left = run->x * stride - w->left;
+    int stride = w->stride_x, points = points_of(w), step = summed(w), left = run->x * stride - w->left;
     int columns = (run->count + 3) / 4 * 16 + 4;
     for (int i = 0; i < points; i++) {
-        int y = (run->y + i) * stride + u - w->top;
+        int y = run->y * stride + i * step + u - w->top;
         const float *row = plane + (ptrdiff_t)y * w->width;
         if (y < 0 || y >= w->height)
             for (int v = 0; v < stride; v++)
@@ -89,23 +116,26 @@ int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int
 {
     const micro_window *w = (const micro_window *)window;
     const float *plane = map + (ptrdiff_t)channel * w->height * w->width;
-    int stride = w->stride_x, points = taps_of(w) + SIDE - 1, phases = stride * stride;
+    int side = summed(w), points = points_of(w), phases = side * side;
     ptrdiff_t step = (ptrdiff_t)w->channels * phases * pitch;
-    float rows[MOST_PHASES][MOST_POINTS][COLUMNS];
+    float rows[MOST_PHASES][DEALT_POINTS][COLUMNS];
     to += (ptrdiff_t)channel * phases * pitch;
     for (int at = 0; at < tiles;) {
         tile_run run = run_at(w, first, at, tiles);
-        for (int u = 0; u < stride; u++) {
+        for (int u = 0; u < side; u++) {
             read_rows(w, plane, &run, u, rows);
-            for (int v = 0; v < stride; v++)
+            for (int v = 0; v < side; v++)
                 /* what the last four of a row have too many, the next row's overwrite */
                 for (int k = 0; k < run.count; k += 4) {
                     float(*from)[COLUMNS] = (float(*)[COLUMNS])(rows[v][0] + k * SIDE);
-                    float *tile = to + (u * stride + v) * pitch + at + k;
+                    float(*odd)[COLUMNS] = (float(*)[COLUMNS])(rows[1][0] + k * SIDE);
+                    float *tile = to + (u * side + v) * pitch + at + k;
                     if (points == 6)
-                        transform_pixels(from, tile, step, 6);
+                        transform_pixels(from, odd, tile, step, 6);
+                    else if (points == 7)
+                        transform_pixels(from, odd, tile, step, 7);
                     else
-                        transform_pixels(from, tile, step, 7);
+                        transform_pixels(from, odd, tile, step, DEALT_POINTS);
                 }
         }
         at += run.count;
@@ -167,12 +197,12 @@ typedef struct {
 } winograd_result;
 
 /* Four tiles of a row: those numbers of them that the output has. */
-static inline void write_tiles(const winograd_result *r, const float *sums, ptrdiff_t step,
+ALWAYS_INLINE void write_tiles(const winograd_result *r, const float *sums, ptrdiff_t step,
                                float bias, float *plane, int y, int x, int columns, int points)
 {
-    four between[MOST_POINTS][SIDE];
+    four between[DEALT_POINTS][SIDE];
     for (int j = 0; j < points; j++) {
-        four m[MOST_POINTS];
+        four m[DEALT_POINTS];
         UNROLL
         for (int i = 0; i < points; i++)
             m[i] = vld1q_f32(sums + (i * points + j) * step);
@@ -181,7 +211,7 @@ static inline void write_tiles(const winograd_result *r, const float *sums, ptrd
     int rows = micro_least(SIDE, r->window->out_height - y);
     float *to = plane + (ptrdiff_t)y * r->window->out_width + x;
     for (int i = 0; i < rows; i++, to += r->window->out_width) {
-        four m[MOST_POINTS];
+        four m[DEALT_POINTS];
         float32x4x4_t found;
         UNROLL
         for (int j = 0; j < points; j++)
@@ -205,6 +235,18 @@ static inline void write_tiles(const winograd_result *r, const float *sums, ptrd
     }
 }
 
+/* Each with registers of its own, which a function that has all of them would spill. */
+#define WRITE_TILES(points) \
+    static __attribute__((noinline)) void write_tiles_##points( \
+        const winograd_result *r, const float *sums, ptrdiff_t step, float bias, float *plane, \
+        int y, int x, int columns) \
+    { \
+        write_tiles(r, sums, step, bias, plane, y, x, columns, points); \
+    }
+WRITE_TILES(6)
+WRITE_TILES(7)
+WRITE_TILES(9)
+
 /* Transform the weights of some phases of channels of a block, `step` numbers between two points. */
 static void transform_block(const micro_window *w, const float *weights, int first, int count,
                             float *to, ptrdiff_t step)
@@ -217,6 +259,13 @@ static void transform_block(const micro_window *w, const float *weights, int fir
         return;
     }
 #endif
+    if (taps_of(w) == 2) {
+        weights += (ptrdiff_t)first * 9 * FILTERS;
+        for (int k = 0; k < count; k++, weights += 9 * FILTERS, to += FILTERS)
+            for (int f = 0; f < FILTERS; f += LANES)
+                transform_dealt_taps(weights + f, to + f, step);
+        return;
+    }
     transform_weights(w, weights, first, count, to, step);
 }
 
@@ -228,18 +277,23 @@ int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *
 {
     const micro_window *w = (const micro_window *)window;
     winograd_result result = {w, bounds, how};
-    int points = taps_of(w) + SIDE - 1, all = w->channels * w->stride_x * w->stride_x;
+    int points = points_of(w), all = w->channels * summed(w) * summed(w);
+    int own = points == DEALT_POINTS ? DEALT_WEIGHTS : points;
     float sums[MOST_POINTS * MOST_POINTS * FILTERS * (TILES + 4)];
     float transformed[AT_ONCE * FILTERS];
-    int plane = (tiles + 3) / 4 * 4 + 4, fit = AT_ONCE / (points * points);
+    int plane = (tiles + 3) / 4 * 4 + 4, fit = AT_ONCE / (own * own);
     int rounds = (all + fit - 1) / fit, each = (all + rounds - 1) / rounds;
     for (int channel = 0; channel < all; channel += each) {
         int count = micro_least(each, all - channel);
         transform_block(w, weights, channel, count, transformed, count * FILTERS);
-        for (int p = 0; p < points * points; p++)
-            ADD_POINT(pixels + ((ptrdiff_t)p * all + channel) * pitch, pitch,
-                      transformed + p * count * FILTERS, count, channel == 0,
-                      sums + p * FILTERS * plane, plane, tiles);
+        const float *from = pixels + (ptrdiff_t)channel * pitch;
+        float *to = sums;
+        for (int i = 0; i < points; i++)
+            for (int j = 0; j < points; j++, from += (ptrdiff_t)all * pitch, to += FILTERS * plane) {
+                int n = micro_least(i, own - 1) * own + micro_least(j, own - 1);
+                ADD_POINT(from, pitch, transformed + n * count * FILTERS, count, channel == 0, to,
+                          plane, tiles);
+            }
     }
     for (int f = 0; f < filters; f++, y += (ptrdiff_t)w->out_height * w->out_width)
         for (int at = 0; at < tiles;) {
@@ -249,9 +303,11 @@ int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *
                 int x = run.x + k * SIDE, end = micro_least(run.x + run.count * SIDE, w->out_width);
                 int columns = micro_least(4 * SIDE, end - x);
                 if (points == 6)
-                    write_tiles(&result, from, FILTERS * plane, bias[f], y, run.y, x, columns, 6);
+                    write_tiles_6(&result, from, FILTERS * plane, bias[f], y, run.y, x, columns);
+                else if (points == 7)
+                    write_tiles_7(&result, from, FILTERS * plane, bias[f], y, run.y, x, columns);
                 else
-                    write_tiles(&result, from, FILTERS * plane, bias[f], y, run.y, x, columns, 7);
+                    write_tiles_9(&result, from, FILTERS * plane, bias[f], y, run.y, x, columns);
             }
             at += run.count;
         }

@@ -4,7 +4,8 @@
  * side by side; load, store and repeated; plus(a, b, c), which is a + b * c, and times(a, c), where
  * c is a number.
  * With r taps a side there are n = r + 3 points: 0, 1, -1, 2, -2, for n = 7 also 1/2, and infinity;
- * Lavin and Gray, arXiv 1509.09308.
+ * Lavin and Gray, arXiv 1509.09308. Of 3x3 taps of stride 2 a side has 9: 0, 1, -1, 2 and infinity of
+ * the first phase's two taps, and the second phase's products of one tap, which are outputs.
  */
 #ifndef WINOGRAD_POINTS_H
 #define WINOGRAD_POINTS_H
@@ -14,6 +15,8 @@
 enum {
     MOST_TAPS = 4,
     MOST_POINTS = 7,
+    DEALT_POINTS = 9,
+    DEALT_WEIGHTS = 6, /* of them with weights of their own: the second phase has one */
 };
 
 static inline int taps_of(const micro_window *w)
@@ -45,6 +48,29 @@ static inline void points_of_pixels(const vector *d, vector *t, int points)
         t[5] = p1;
         t[6] = plus(p2, p1, -.5f);
     }
+}
+
+static inline void points_of_dealt_pixels(const vector *d, vector *t)
+{
+    vector odd = d[6] - d[2], less = d[4] - d[2];
+    t[0] = plus(d[0] - d[4], odd, .5f);
+    t[1] = times(d[2] + d[4] - odd, .5f);
+    t[3] = times(odd, 1 / 6.f);
+    t[2] = plus(t[3], less, -.5f);
+    t[4] = plus(d[8] - d[4], odd, -2);
+    UNROLL
+    for (int i = 0; i < SIDE; i++)
+        t[5 + i] = d[2 * i + 1];
+}
+
+static inline void points_of_dealt_taps(const vector *g, vector *t)
+{
+    t[0] = g[0];
+    t[1] = g[0] + g[2];
+    t[2] = g[2] - g[0];
+    t[3] = t[1] + g[2];
+    t[4] = g[2];
+    t[5] = g[1];
 }
 
 static inline void points_of_taps(const vector *g, vector *t, int points)
@@ -102,6 +128,25 @@ ALWAYS_INLINE void transform_taps(const micro_window *w, const float *weights, i
     }
 }
 
+/* The same of 3x3 taps of stride 2. */
+static inline void transform_dealt_taps(const float *weights, float *to, ptrdiff_t step)
+{
+    vector between[3][DEALT_WEIGHTS];
+    UNROLL
+    for (int i = 0; i < 3; i++, weights += 3 * FILTERS) {
+        vector g[] = {load(weights), load(weights + FILTERS), load(weights + 2 * FILTERS)};
+        points_of_dealt_taps(g, between[i]);
+    }
+    UNROLL
+    for (int j = 0; j < DEALT_WEIGHTS; j++) {
+        vector g[] = {between[0][j], between[1][j], between[2][j]}, t[DEALT_WEIGHTS];
+        points_of_dealt_taps(g, t);
+        UNROLL
+        for (int i = 0; i < DEALT_WEIGHTS; i++)
+            store(to + (i * DEALT_WEIGHTS + j) * step, t[i]);
+    }
+}
+
 /* Transform the weights of some phases of channels of a block: for each point, `step` numbers apart,
  * and phase FILTERS. */
 static void transform_weights(const micro_window *w, const float *weights, int first, int count,
@@ -125,6 +170,13 @@ static void transform_weights(const micro_window *w, const float *weights, int f
 static inline void outputs_of_points(const vector *m, vector *y, int points)
 {
     vector even = m[1] + m[2], odd = m[1] - m[2];
+    if (points == DEALT_POINTS) {
+        y[0] = m[0] + even + m[3] + m[5];
+        y[1] = plus(odd + m[6], m[3], 2);
+        y[2] = plus(even + m[7], m[3], 4);
+        y[3] = plus(odd + m[4] + m[8], m[3], 8);
+        return;
+    }
     vector wide = m[3] + m[4], far = m[3] - m[4];
     y[0] = m[0] + even + wide;
     y[1] = plus(odd, far, 2);

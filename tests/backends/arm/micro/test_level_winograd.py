@@ -178,7 +178,8 @@ PAYING = Conv(32, (3, 3), padding=1)
 
 def test_it_is_chosen_where_it_saves_cycles_on_its_core() -> None:
     assert chosen(PAYING, (32, 12, 12))
-    assert not chosen(Conv(2, (3, 3), padding=1), (2, 12, 12))
+    assert chosen(Conv(128, (3, 3), (2, 2), 1), (64, 56, 56))
+    assert not chosen(Conv(64, (3, 3), (2, 2), 1), (3, 56, 56))
     without = [machine for machine in MACHINES if machine.cpu in {"cortex_a76", "x86_64_v2"}]
     assert not any(chosen(PAYING, (32, 12, 12), machine) for machine in without)
 

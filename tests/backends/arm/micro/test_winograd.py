@@ -19,7 +19,7 @@ from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro import winograd
 from tcc.backends.arm.micro.cores import CORES
-from tcc.backends.arm.micro.winograd import Winograd
+from tcc.backends.arm.micro.winograd import WideWinograd, Winograd
 from tcc.backends.arm.schedule.program import Program, program
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
@@ -35,6 +35,10 @@ CONVOLUTIONS = {
     "one pixel": followed(Conv(2, (3, 3)), (6, 3, 3), Relu()),
     "padding alone": followed(Conv(3, (3, 3), padding=2), (2, 1, 1), LeakyRelu(0.5)),
     "far outside": followed(Conv(3, (7, 7), (2, 2), 6), (2, 3, 5), Relu()),
+    "strides": followed(Conv(9, (3, 3), (2, 2), 1), (5, 27, 30), Relu()),
+    "strides of many tiles": followed(Conv(7, (3, 3), (2, 2)), (3, 5, 151), Relu6()),
+    "strides of many channels": followed(Conv(5, (3, 3), (2, 2), 1), (67, 9, 8), Relu()),
+    "strides at an edge": followed(Conv(5, (3, 3), (2, 2), 2), (3, 3, 5), LeakyRelu(0.1)),
     "all that can be fused": followed_model(Conv(8, (3, 3), padding=1), (4, 9, 11)),
 }
 FEW = 4000
@@ -43,10 +47,14 @@ FEW = 4000
 
 def built(folder: Path, machine: Machine) -> FloatKernels:
     """Return the kernel wherever it can be, in bands of few tiles, by several threads."""
+    models = {name: one for name, one in CONVOLUTIONS.items() if "strides" not in name}
+    if machine.target.name != HOST.target.name:  # whose method has no points for 3x3 of stride 2
+        models = CONVOLUTIONS
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Winograd, "near", FEW)
+        patch.setattr(WideWinograd, "near", FEW)
         patch.setattr(loops, "PARALLEL", 1)
-        return float_kernels.built(CONVOLUTIONS, folder, favouring(machine, "winograd"))
+        return float_kernels.built(models, folder, favouring(machine, "winograd"))
 
 
 @pytest.fixture(scope="module", params=BOTH, ids=lambda machine: machine.target.name)
@@ -103,6 +111,10 @@ def test_it_is_chosen_where_it_saves_cycles() -> None:
     assert chosen(Conv(32, (7, 7), (2, 2), 3), (3, 64, 64))
     assert not chosen(Conv(2, (3, 3), padding=1), (4, 28, 28))
     assert not chosen(PAYING, (32, 2, 2))
+    strides = Conv(64, (3, 3), (2, 2), 1)
+    assert chosen(strides, (64, 56, 56))
+    assert not chosen(strides, (3, 56, 56))
+    assert not chosen(strides, (64, 56, 56), HOST)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +123,7 @@ def test_it_is_chosen_where_it_saves_cycles() -> None:
         Conv(32, (1, 1)),
         Conv(32, (3, 3), padding=1, groups=2),
         Conv(32, (3, 3), padding=2, dilation=(2, 2)),
-        Conv(32, (3, 3), (2, 2), 1),
+        Conv(32, (3, 3), (2, 1), 1),
         Conv(32, (6, 3), (2, 1), 1),
         Conv(32, (5, 5), padding=2),
         Conv(32, (3, 4), padding=1),
