@@ -72,6 +72,11 @@ class WinogradTiles(MicroKernel):
         return 81 if cls.dealt(window) else (cls.taps(window)[1] + cls.side(window) - 1) ** 2
 
     @classmethod
+    def weighted(cls, window: MicroWindow) -> int:
+        """Return how many of a tile's points have weights of their own."""
+        return 36 if cls.dealt(window) else cls.points(window)
+
+    @classmethod
     def phases(cls, window: MicroWindow) -> int:
         """Return the channels of one sum, each counted once for each phase."""
         return window.channels * (1 if cls.dealt(window) else prod(window.stride))

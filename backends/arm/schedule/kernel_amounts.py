@@ -53,7 +53,7 @@ def _winograd(kernel: MicroWinograd | MicroLevelWinograd) -> Amounts:
         "products": tiles * summed * kernel.padded * points,
         "pixels": kernel.tiles * record.phases(window) * points,
         "outputs": kernel.tiles * kernel.filters * points,
-        "weights": bands * record.phases(window) * kernel.padded * points,
+        "weights": bands * record.phases(window) * kernel.padded * record.weighted(window),
         "bands": bands * (record.calls(window) + kernel.padded // record.filters),
     }
 

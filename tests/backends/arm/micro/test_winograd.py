@@ -111,7 +111,7 @@ def test_it_is_chosen_where_it_saves_cycles() -> None:
     assert chosen(Conv(32, (7, 7), (2, 2), 3), (3, 64, 64))
     assert not chosen(Conv(2, (3, 3), padding=1), (4, 28, 28))
     assert not chosen(PAYING, (32, 2, 2))
-    strides = Conv(64, (3, 3), (2, 2), 1)
+    strides = Conv(128, (3, 3), (2, 2), 1)
     assert chosen(strides, (64, 56, 56))
     assert not chosen(strides, (3, 56, 56))
     assert not chosen(strides, (64, 56, 56), HOST)
