@@ -19,7 +19,7 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.measurement import RunCost, Workload
 from tcc.compiler.ir.types import Pair
 
-TILES: tuple[Pair, ...] = ((4, 8), (8, 8), (2, 16), (1, 32))
+TILES: tuple[Pair, ...] = ((4, 8), (8, 8), (2, 16))
 """Tiles of plain loops that are tried: of filters by pixels."""
 MICRO = {
     False: ("winograd", "float_matrix", "float_depthwise"),
