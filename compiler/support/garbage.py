@@ -9,8 +9,8 @@ from contextlib import contextmanager
 def no_collection() -> Iterator[None]:
     """Look for no cycles meanwhile.
 
-    Millions of containers of one value are walked again and again otherwise: it takes a fifth of
-    reading a large spec, and four fifths of a pickle's in a process that holds much else.
+    Millions of containers of one value are walked again and again otherwise: of reading a large
+    spec it takes a fifth, and of a pickle more in a process that holds much else.
     """
     collects = gc.isenabled()
     gc.disable()
