@@ -93,6 +93,8 @@ def folder(path: Path, classes: AreaClasses, *, normal: bool) -> TruthFolder:
         if each.suffix.lower() not in ENDINGS or not each.is_file():
             continue
         tiff = each.suffix.lower() in mask_pyramids.ENDINGS
+        if tiff and not each.stem.endswith(MASK):
+            continue  # the slide itself, where truth lies beside it
         name = each.stem.removesuffix(MASK) if tiff else each.stem
         if name in found:
             message = f"{found[name].name} and {each.name} are both of slide {name}"
