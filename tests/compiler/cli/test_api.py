@@ -255,14 +255,19 @@ def test_a_changed_bundle_is_not_run(home):
             use(bundle)
 
 
-def test_a_network_is_trained_as_the_command_does(home):
-    """To the byte, and Python warns of what the command warns of."""
-    pytest.importorskip("torch", reason="needs the extra `train`")
+def draw_many(home):
+    """Pictures of three classes to train on."""
     rng = np.random.default_rng(3)
     for number in range(40):
         path = home / "many" / ("cat", "dog", "owl", "cat")[number % 4] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+
+
+def test_a_network_is_trained_as_the_command_does(home):
+    """To the byte, and Python warns of what the command warns of."""
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    draw_many(home)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         found = tcc.train("tiny.yaml", "many", "python", epochs=1, seed=4, threads=1)
@@ -284,11 +289,7 @@ def test_a_training_goes_on_where_it_was_left(home, monkeypatch):
     pytest.importorskip("torch", reason="needs the extra `train`")
     from tcc.compiler.train import checkpoint, loop
 
-    rng = np.random.default_rng(3)
-    for number in range(40):
-        path = home / "many" / ("cat", "dog", "owl", "cat")[number % 4] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    draw_many(home)
 
     def train(out, **more):
         with warnings.catch_warnings():
