@@ -113,15 +113,12 @@ def _version(wanted: bool) -> None:
 
 
 def tcc(
-    context: typer.Context,
-    version: Annotated[  # noqa: ARG001 - its callback answers
+    version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """From a declarative network to device artifacts that agree with each other."""
-    if context.invoked_subcommand is None:
-        echo(context.get_help())
 
 
 def application(names: Collection[str]) -> typer.Typer:
@@ -138,7 +135,7 @@ def application(names: Collection[str]) -> typer.Typer:
             "token_normalize_func": _spelling,
         },
     )
-    found.callback(invoke_without_command=True)(tcc)
+    found.callback(no_args_is_help=True)(tcc)
     for name, function in COMMANDS.items():
         if name in names:
             found.command(name, cls=Command, epilog=EPILOGS.get(name))(function)

@@ -10,7 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
+
+from tcc.compiler.cli.report import echo
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,13 @@ class CommandGroup(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the group's own parameters, `--help` included."""
         return left_as_text(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Show the help, which is no error, where no sub-command is named and one has to be."""
+        if not args and self.no_args_is_help:
+            echo(ctx.get_help())
+            raise typer.Exit
+        return super().parse_args(ctx, args)
 
 
 def left_as_text(params: list[Any]) -> list[Any]:

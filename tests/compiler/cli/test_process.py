@@ -131,6 +131,12 @@ class TestUsage:
         assert "Usage: tcc build [OPTIONS] [SPEC]" in found.err
         assert "--target" in found.err
 
+    @pytest.mark.parametrize("words", [(), ("slide",), ("plot",)])
+    def test_no_command(self, tcc, words):
+        found = tcc(*words)
+        assert (found.code, found.err) == (0, "")
+        assert found.out == tcc(*words, "--help").out
+
     def test_a_missing_argument(self, tcc):
         found = tcc("run")
         assert found.code == 2
