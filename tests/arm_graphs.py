@@ -1,6 +1,7 @@
 """Random graphs that put every way of fusing and placing values to the test."""
 
 import numpy as np
+from nets import Steps
 from op_cases import trained
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node, verify
@@ -91,6 +92,18 @@ def followed_model(op: Op, shape: tuple[int, ...]) -> Model:
     last = add("gated", Mul(), last, gate, last)
     last = add("end", HardSwish(), last)
     graph = verify(Graph("followed", (source,), tuple(nodes), (Output("y", last),)))
+    return Model(graph, trained(graph))
+
+
+def led_model(op: Op, shape: tuple[int, ...]) -> Model:
+    """Return an op behind what can be done to what it reads, and with one step behind it."""
+    add = Steps(*shape, name="led")
+    add("scaled", BatchNorm())
+    add("bounded", HardSwish())
+    add("moved", ScaleShift())
+    add("op", op)
+    add("end", Relu())
+    graph = add.graph()
     return Model(graph, trained(graph))
 
 

@@ -38,7 +38,7 @@ def exact_results(graph: Graph) -> set[str]:
     """Return the values of groups of nodes that compute on integers alone."""
     inexact = set(integer_program.inexact(graph))
     groups = partition(graph)
-    return {g.result.name for g in groups if not inexact & {node.name for node in g.nodes}}
+    return {g.result.name for g in groups if not inexact & {node.name for node in g.every}}
 
 
 FLOATS = 1e-4

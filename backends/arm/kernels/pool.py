@@ -56,9 +56,10 @@ class Reduction(Enum):
 class WindowPool(Kernel):
     """The largest element of each window, or the sum times a factor.
 
-    Arguments: map, factors (height, width), one for all, or none for the maximum and for integers,
-    whose epilogue has them; the epilogue's operands, a band of the input (where threads share it),
-    result.
+    The prologue is done to each number of the map as it is copied to a band, and reads one number a
+    channel, or one for all. Arguments: map, the prologue's operands, factors (height, width), one
+    for all, or none for the maximum and for integers, whose epilogue has them; the epilogue's
+    operands, a band of the input (where threads share it), result.
     """
 
     word: ClassVar[str] = "pool"
@@ -68,6 +69,7 @@ class WindowPool(Kernel):
     tile: int
     epilogue: Epilogue = NOTHING
     dtype: str = "float32"
+    prologue: Epilogue = NOTHING
 
     @property
     def band(self) -> Band | None:

@@ -62,10 +62,11 @@ def _window_pool(
     reduction: Reduction,
     factors: tuple[KernelWeights, ...],
 ) -> KernelCall:
-    epilogue, operands = site.epilogue()
+    (prologue, ahead), (epilogue, operands) = site.prologue(), site.epilogue()
     count, tile = sum(f.data.size for f in factors), site.machine.tile[1]
-    kernel = WindowPool(_pooled(op, site), reduction, count, tile, epilogue, site.dtype)
-    return site.call(kernel, *factors, *operands, *map(Scratch, kernel.scratch))
+    window = _pooled(op, site)
+    kernel = WindowPool(window, reduction, count, tile, epilogue, site.dtype, prologue)
+    return site.call(kernel, *ahead, *factors, *operands, *map(Scratch, kernel.scratch))
 
 
 def window_levels(op: integer.QAvgPool, site: Site) -> KernelCall:

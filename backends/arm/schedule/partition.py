@@ -7,11 +7,13 @@ from tcc.backends.arm.kernels.pointwise import POINTWISE
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import DType
 from tcc.compiler.ops import (
+    AvgPool,
     Border,
     Concat,
     Dropout,
     Flatten,
     Identity,
+    MaxPool,
     Op,
     Pad,
     Slice,
@@ -43,14 +45,28 @@ MAX_NODES = 24
 
 @dataclass(frozen=True, slots=True)
 class FusionGroup:
-    """Nodes in a row: an anchor, and element-wise nodes that alone read the one before them."""
+    """Nodes in a row: an anchor, and element-wise nodes that alone read the one before them.
+
+    Those `ahead` are done to what the anchor reads, while it does so.
+    """
 
     nodes: tuple[Node, ...]
+    ahead: tuple[Node, ...] = ()
 
     @property
     def anchor(self) -> Node:
         """The first node, which decides what kernel this is."""
         return self.nodes[0]
+
+    @property
+    def every(self) -> tuple[Node, ...]:
+        """All its nodes in order."""
+        return (*self.ahead, *self.nodes)
+
+    @property
+    def read(self) -> str:
+        """The first value that is read."""
+        return self.every[0].inputs[0]
 
     @property
     def result(self) -> Node:
@@ -65,7 +81,7 @@ def partition(graph: Graph) -> tuple[FusionGroup, ...]:
     for node in graph.nodes:
         if node.name not in taken:
             group = _grown(graph, node, taken)
-            taken.update(n.name for n in group.nodes)
+            taken.update(n.name for n in group.every)
             groups.append(group)
     position = {node.name: i for i, node in enumerate(graph.nodes)}
     # By their last nodes, which may read what is computed after the first.
@@ -73,6 +89,14 @@ def partition(graph: Graph) -> tuple[FusionGroup, ...]:
 
 
 def _grown(graph: Graph, anchor: Node, taken: Container[str]) -> FusionGroup:
+    nodes = _followed(graph, anchor, taken)
+    pool = graph.sole_reader(nodes[-1].name)
+    if pool and pool.name not in taken and _dealt(pool) and all(map(_mapped, nodes)):
+        return FusionGroup(_followed(graph, pool, taken), nodes)
+    return FusionGroup(nodes)
+
+
+def _followed(graph: Graph, anchor: Node, taken: Container[str]) -> tuple[Node, ...]:
     nodes = [anchor]
     while type(anchor.op) not in CLOSED and len(nodes) < MAX_NODES:
         reader = graph.sole_reader(nodes[-1].name)
@@ -84,7 +108,20 @@ def _grown(graph: Graph, anchor: Node, taken: Container[str]) -> FusionGroup:
         if isinstance(reader.op, Dequantize) and not graph.readers[reader.name]:
             break  # the levels of an output are for whoever wants these
         nodes.append(reader)
-    return FusionGroup(tuple(nodes))
+    return tuple(nodes)
+
+
+def _dealt(node: Node) -> bool:
+    """Whether a pooling reads each number once, from a copy of its rows."""
+    match node.op:
+        case AvgPool() | MaxPool() as pool if pool.step[1] > 1:
+            return all(side <= step for side, step in zip(pool.kernel, pool.step, strict=True))
+    return False
+
+
+def _mapped(node: Node) -> bool:
+    """Whether a node makes each float of one map, and of constants of its channel, another."""
+    return type(node.op) in POINTWISE and len(node.inputs) == 1 and node.type.dtype is DType.F32
 
 
 def _follows(reader: Node, node: Node) -> bool:

@@ -27,17 +27,17 @@ class Site:
 
     @property
     def read(self) -> TensorType:
-        """The type of the anchor's first input."""
-        return self.graph.types[self.group.anchor.inputs[0]]
+        """The type of the first value that is read."""
+        return self.graph.types[self.group.read]
 
     @property
     def source(self) -> Shape3:
-        """The shape of the anchor's first input."""
+        """The shape of the first value that is read."""
         return shape3(self.read.shape)
 
     @property
     def dtype(self) -> str:
-        """The type of numbers in the anchor's first input."""
+        """The type of numbers in the first value that is read."""
         return self.read.dtype.value
 
     @property
@@ -63,7 +63,10 @@ class Site:
         before = None if finish is None or factor is None else Finish(finish, factor)
         return fused(self.graph, self.weights, rest, first.name, before)
 
+    def prologue(self) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
+        """Return what is done to what the anchor reads, and its operands."""
+        return fused(self.graph, self.weights, self.group.ahead, self.group.read)
+
     def call(self, kernel: Kernel, *arguments: KernelArgument) -> KernelCall:
-        """Return the call of a kernel that reads the anchor's input and then these."""
-        first = Value(self.group.anchor.inputs[0])
-        return KernelCall(kernel, (first, *arguments), self.group.result.name)
+        """Return the call of a kernel that reads the group's first value and then these."""
+        return KernelCall(kernel, (Value(self.group.read), *arguments), self.group.result.name)

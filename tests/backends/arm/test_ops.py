@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import onnxruntime as ort
 import pytest
-from arm_graphs import followed_model, random_model
+from arm_graphs import followed_model, led_model, random_model
 from arm_steps import Array, Library, library
 from numpy.typing import NDArray
 from op_cases import CASES, Case, one_input, one_op, refused, tensors
@@ -71,10 +71,19 @@ FOLLOWED = {
     "resize-bilinear": (Resize((4, 7), mode="bilinear"), (4, 3, 5)),
     "relu": (Relu(), (4, 3, 5)),
 }
+LED = {
+    "avg_pool": (AvgPool((2, 2)), (4, 8, 12)),
+    "avg_pool-odd": (AvgPool((2, 2)), (5, 7, 9)),
+    "avg_pool-padded": (AvgPool((3, 3), (3, 3), 1), (4, 8, 22)),
+    "avg_pool-inside": (AvgPool((2, 2), (2, 2), 1, count_include_pad=False), (3, 8, 9)),
+    "max_pool-padded": (MaxPool((2, 2), (2, 2), 1), (4, 9, 8)),
+    "max_pool-gaps": (MaxPool((1, 2), (2, 3), ceil=True), (4, 9, 11)),
+}
 RUN = {name: c for name, c in CASES.items() if not refused(Arm(), HOST.target, one_input(c).graph)}
 MODELS = {
     **{name: one_op(case) for name, case in RUN.items()},
     **{f"followed-{name}": followed_model(*case) for name, case in FOLLOWED.items()},
+    **{f"led-{name}": led_model(*case) for name, case in LED.items()},
     **{f"random-{seed}": random_model(seed) for seed in range(12)},
 }
 
@@ -134,6 +143,18 @@ def test_what_follows_an_op_is_fused(name: str) -> None:
     assert results == (["other", "end"] if vector else maps)
 
 
+@pytest.mark.parametrize("name", LED)
+def test_what_leads_to_a_pooling_is_done_as_it_copies_rows(name: str) -> None:
+    model = MODELS[f"led-{name}"]
+    (step,) = program(model.graph, model.weights, HOST).steps
+    assert step.result == "end"
+
+
+def test_a_pooling_that_reads_numbers_twice_has_them_computed_once() -> None:
+    model = led_model(MaxPool((3, 3), (2, 2), 1), (4, 8, 8))
+    assert len(program(model.graph, model.weights, HOST).steps) == 2
+
+
 @looped({name: name for name in MODELS if not name.startswith(("wide-", "nan-"))})
 def test_agrees_with_onnxruntime(case: str, built: tuple[Library, dict[str, Program]]) -> None:
     compiled, programs = built
@@ -189,7 +210,8 @@ BANDED = (
     "conv-3x3-on-1x1-image", "followed-conv", "followed-conv-1x1-strided",
     "followed-conv-narrow-rows", "followed-depthwise", "depthwise", "conv_transpose-lopsided",
     "conv_transpose-padded", "conv_transpose-depthwise", "max_pool-stem",
-    "max_pool-ceil-drops-last", "avg_pool-lopsided-ceil-inside",
+    "max_pool-ceil-drops-last", "avg_pool-lopsided-ceil-inside", "led-avg_pool-padded",
+    "led-max_pool-padded",
 )  # fmt: skip
 LIMITS = {
     "a few rows on a thread's stack": {"OWN": 1 << 16, "NEAR": 700},

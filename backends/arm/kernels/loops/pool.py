@@ -19,16 +19,23 @@ def build(kernel: WindowPool, symbol: str) -> Any:
     """Return the function of a pooling over windows."""
     spaces = [
         Space(prod(kernel.window.source), kernel.dtype),
+        *kernel.prologue.spaces,
         *([Space(kernel.factors)] if kernel.factors else []),
         *kernel.epilogue.spaces,
         *kernel.scratch,
         kernel.epilogue.written(kernel.result),
     ]
 
-    def body(source: Buffer, *rest: Buffer) -> None:
+    def body(source: Buffer, *every: Buffer) -> None:
+        ahead = len(kernel.prologue.operands)
+        before, rest = every[:ahead], every[ahead:]
         first, last = 1 if kernel.factors else 0, -1 - len(kernel.scratch)
         height = kernel.window.out[0]
-        read = BandedMap(kernel.band, kernel.layout, height, source, rest[last:-1])
+
+        def copied(value: Expr, channel: Expr, lanes: int) -> Expr:
+            return apply(kernel.prologue, before, value, Position(channel, 0, 0), lanes)
+
+        read = BandedMap(kernel.band, kernel.layout, height, source, rest[last:-1], copied)
         _windows(kernel, read, rest[:first], rest[first:last], rest[-1])
 
     return tir.function(symbol, spaces, body)

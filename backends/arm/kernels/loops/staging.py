@@ -15,6 +15,15 @@ PARALLEL = 1 << 14
 
 Fill = Callable[[int], Expr]
 """Returns what lies outside of the input, in some lanes."""
+Read = Callable[[Expr, int], Expr]
+"""Returns what is copied of what lies at an index, in some lanes."""
+Copied = Callable[[Expr, Expr, int], Expr]
+"""Returns what becomes of numbers of a channel as they are copied, in some lanes."""
+
+
+def as_they_are(value: Expr, _channel: Expr, _lanes: int) -> Expr:
+    """Return numbers unchanged."""
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,7 @@ class BandedMap:
     height: int
     source: Buffer
     scratch: Sequence[Buffer]
+    copied: Copied = as_they_are
 
     @contextmanager
     def rows(self, channel: Expr, *, parallel: bool) -> Iterator[Rows]:
@@ -57,7 +67,8 @@ class BandedMap:
             own = (tir.local(plan.space.elements, plan.dtype),) if band.own else ()
             (copy,) = own or self.scratch[:1]
             shared = parallel and not band.own
-            stage(plan, self.source, copy, start=(channel, first * band.step), parallel=shared)
+            start = (channel, first * band.step)
+            stage(plan, self.source, copy, start=start, copied=self.copied, parallel=shared)
             yield Rows(copy, 0, first, count, shared)
 
 
@@ -68,6 +79,7 @@ def stage(
     levels: Buffer | None = None,
     *,
     start: tuple[Expr, Expr] = (0, 0),
+    copied: Copied = as_they_are,
     parallel: bool,
 ) -> None:
     """Write channels and rows of a copy, from `start` on.
@@ -76,6 +88,10 @@ def stage(
     """
     channels, height, width = plan.source
     line = plan.phases * plan.columns
+
+    def read(at: Expr, lanes: int) -> Expr:
+        return copied(tir.stored(source, at, lanes), start[0] + c, lanes)
+
     with tir.loop(channels, parallel=parallel) as c:
         fill, to = _outside(plan, levels, c), c * (plan.rows * line)
         if plan.spread != (1, 1):
@@ -87,7 +103,7 @@ def stage(
         with tir.loop(last - first) as i:
             at = (start[1] + first + i) * plan.row_step - plan.top
             row = ((start[0] + c) * height + at) * width
-            _row(plan, source, row, copy, to + (first + i) * line, fill)
+            _row(plan, read, row, copy, to + (first + i) * line, fill)
         with tir.loop(plan.rows - last) as i:
             _fill(copy, to + (last + i) * line, line, fill)
 
@@ -123,22 +139,22 @@ def _landing(count: int, start: int, step: int, size: int) -> range:
     return range(max(0, -(start // step)), min(count, (size - 1 - start) // step + 1))
 
 
-def _row(plan: Staging, source: Buffer, row: Expr, copy: Buffer, line: Expr, fill: Fill) -> None:
+def _row(plan: Staging, read: Read, row: Expr, copy: Buffer, line: Expr, fill: Fill) -> None:
     """Write one line of all phases from one row of the input."""
     # A stride of 2 is by far the most frequent: whole vectors are loaded and dealt, not element
     # by element.
-    paired = _pairs(plan, source, row, copy, line) if plan.phases == plan.phase_step == 2 else 0
+    paired = _pairs(plan, read, row, copy, line) if plan.phases == plan.phase_step == 2 else 0
     for phase in range(plan.phases):
         start = line + phase * plan.columns
         first, last = plan.inside(phase)
         _fill(copy, start, first, fill)
         done = first + paired
         from_ = row + done * plan.phase_step + phase - plan.left
-        _copy(source, from_, plan.phase_step, copy, start + done, last - done)
+        _copy(read, from_, plan.phase_step, copy, start + done, last - done)
         _fill(copy, start + last, plan.columns - last, fill)
 
 
-def _pairs(plan: Staging, source: Buffer, row: Expr, copy: Buffer, line: Expr) -> int:
+def _pairs(plan: Staging, read: Read, row: Expr, copy: Buffer, line: Expr) -> int:
     """Deal whole vectors of an input row into two phases; return how many columns of each."""
     even = plan.left % 2
     ranges = [plan.inside(phase) for phase in (even, 1 - even)]
@@ -148,7 +164,7 @@ def _pairs(plan: Staging, source: Buffer, row: Expr, copy: Buffer, line: Expr) -
     _, lanes = tir.tile_width(count, LANES, _lanes(plan.dtype))
     with tir.tiles(count, lanes) as j:
         at = row + j * 2
-        both = tir.stored(source, at, lanes), tir.stored(source, at + lanes, lanes)
+        both = read(at, lanes), read(at + lanes, lanes)
         dealt = tir.even_odd(*both, lanes)
         for phase, (first, _), values in zip((even, 1 - even), ranges, dealt, strict=True):
             tir.store(copy, line + phase * plan.columns + first + j, values, lanes)
@@ -168,10 +184,10 @@ def _fill(copy: Buffer, start: Expr, count: int, fill: Fill) -> None:
         tir.store(copy, start + i, fill(lanes), lanes)
 
 
-def _copy(source: Buffer, at: Expr, step: int, copy: Buffer, to: Expr, count: int) -> None:
+def _copy(read: Read, at: Expr, step: int, copy: Buffer, to: Expr, count: int) -> None:
     if count <= 0:
         return
     many = _lanes(str(copy.dtype))
     width, lanes = tir.tile_width(count, LANES, many) if step == 1 else (1, 1)
     with tir.tiles(count, width) as i:
-        tir.store(copy, to + i, tir.stored(source, at + i * step, lanes), lanes)
+        tir.store(copy, to + i, read(at + i * step, lanes), lanes)
