@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,28 @@ def test_hostile_inputs_get_an_answer(root, tmp_path):
     found = json.loads(counts.read_text())
     assert found
     assert all(front["cases"] > 0 for front in found)
+
+
+@pytest.mark.slow
+def test_what_was_counted_is_said_when_it_is_stopped(root, tmp_path):
+    counts, temporary = tmp_path / "counts.json", tmp_path / "tmp"
+    temporary.mkdir()
+    program = [sys.executable, root / "tools/fuzz", "specs", "--json", counts, "--start", "7"]
+    places = {**os.environ, "TMPDIR": str(temporary)}
+    running = subprocess.Popen(program, env=places, text=True, stdout=-1, stderr=-1)
+    while not list(temporary.glob("*/specs-9-*")):  # two cases are counted
+        assert running.poll() is None
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate()
+    assert running.returncode == 130
+    assert "Traceback" not in err
+    (found,) = json.loads(counts.read_text())
+    assert found["cases"] >= 2
+    assert found["next"] == 7 + found["cases"]
+    shown = json.loads(out.splitlines()[-1])
+    assert (shown["cases"], shown["next"]) == (found["cases"], found["next"])
+    assert list(temporary.iterdir()) == []
 
 
 def burn():

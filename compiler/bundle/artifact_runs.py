@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tcc.compiler.bundle import bundle_folder as bundles
-from tcc.compiler.bundle import float_layers, manifest, program_trust, tolerance
+from tcc.compiler.bundle import bundle_in_use, float_layers, manifest, program_trust, tolerance
 from tcc.compiler.bundle.agreement import Mislabelled
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Tolerance
@@ -152,10 +151,13 @@ def inner_values(
 def _answers(
     bundle: Bundle, device: Device, work: Callable[[Path, Input, Any], Any], inputs: Sequence[Any]
 ) -> "list[Outputs]":
-    check(bundle, device)
-    found: list[Outputs] = work(bundle.model, bundle.input, inputs)
-    # And again at the end: what has run may have been the files of a bundle that came meanwhile.
-    check_same(bundle)
+
+    def answers(bundle: Bundle) -> "list[Outputs]":
+        check(bundle, device)
+        found: list[Outputs] = work(bundle.model, bundle.input, inputs)
+        return found
+
+    found = bundle_in_use.undisturbed(bundle, answers)
     if len(found) != len(inputs):
         raise _misfit(bundle, f"{len(found)} answers to {len(inputs)} inputs")
     # Shapes and types of every answer: a runtime gives what the file says, and the file may be
@@ -173,14 +175,6 @@ def check_outputs(bundle: Bundle, outputs: "Outputs") -> None:
     """
     for problem in _problems(bundle, outputs):
         raise _misfit(bundle, problem)
-
-
-def check_same(bundle: Bundle) -> None:
-    """Refuse what was found out while another bundle took this one's place (E0622)."""
-    if bundle.seen and bundle.seen != bundles.identity(bundle.folder):
-        help = "run the command again"
-        message = "another bundle took this one's place while it was in use"
-        raise fail("E0622", message, whole_file(str(bundle.folder)), help=help)
 
 
 def _problems(bundle: Bundle, outputs: "Outputs") -> "list[str]":

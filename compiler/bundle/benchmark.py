@@ -1,9 +1,11 @@
 """What a bundle's artifact costs, and how two of them compare."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from tcc.compiler.bundle import artifact_runs, replay
+from tcc.compiler.bundle import artifact_runs, bundle_in_use, replay
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Golden
 from tcc.compiler.bundle.replay import Replayed
@@ -12,6 +14,9 @@ from tcc.compiler.data.dataset import fitting
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.measurement import BoardTask, Measurement, RunCost, Workload
 from tcc.compiler.support.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from tcc.compiler.bundle.artifact_runs import Outputs
 
 UNDECIDED = 0.15
 """How far the ratio of two costs must be from 1 to say which is less: what scatters by 11 % against
@@ -79,10 +84,12 @@ def measure(
         UserError: The artifact cannot be run, nothing measures it here (E0657), or another bundle
             took its place meanwhile (E0622).
     """
-    artifact_runs.check(bundle, device)
-    found = device.measure(bundle.model, bundle.input, given, progress)
-    artifact_runs.check_same(bundle)
-    return found
+
+    def measured(bundle: Bundle) -> Measurement:
+        artifact_runs.check(bundle, device)
+        return device.measure(bundle.model, bundle.input, given, progress)
+
+    return bundle_in_use.undisturbed(bundle, measured)
 
 
 def measure_on_board(
@@ -104,9 +111,12 @@ def measure_on_board(
         UserError: The board does not do what it is asked (E0658), the artifact cannot be run there
             (E0657), or another bundle took its place meanwhile (E0622).
     """
-    artifact_runs.check(bundle, device)
-    found, outputs = device.measure_on_board(bundle.model, bundle.input, task, progress)
-    artifact_runs.check_same(bundle)
+
+    def measured(bundle: Bundle) -> "tuple[Measurement, Sequence[Outputs] | None]":
+        artifact_runs.check(bundle, device)
+        return device.measure_on_board(bundle.model, bundle.input, task, progress)
+
+    found, outputs = bundle_in_use.undisturbed(bundle, measured)
     if outputs is None:
         return found, None
     for given in outputs:

@@ -148,7 +148,7 @@ def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, 
     added = {f"{MODEL}/{name}": data for name, data in beside.items()}
     known = {file.path: file for file in (*kept, *listed(added, frozenset()))}
     # A fresh seal must not be set on files that somebody changed since.
-    if changed := [d for file in kept if (d := _problem(found.folder, file))]:
+    if changed := [d for file in kept if (d := problem(found.folder, file))]:
         raise UserError(tuple(changed))
     fresh = manifest.sealed(
         replace(
@@ -215,18 +215,19 @@ def _read(folder: Path, seen: tuple[int, ...] | None, known: Known) -> Bundle:
     if not os.path.isfile(folder / manifest.NAME):
         help = "name the folder that `tcc build` wrote"
         raise fail("E0620", "there is no bundle here", whole_file(str(folder)), help=help)
-    about = _manifest(folder)
+    about = stated(folder)
     # First of all, before any file that it lists is touched: does a path lead elsewhere?
     if wrong := tuple(_outside(folder, about)):
         raise UserError(wrong)
     manifest_checks.check(about, str(folder / manifest.NAME), known)
-    wrong = tuple(d for file in about.files if (d := _problem(folder, file)))
-    if wrong := (*wrong, *_unlisted(folder, about)):
+    wrong = tuple(d for file in about.files if (d := problem(folder, file)))
+    if wrong := (*wrong, *unlisted(folder, about)):
         raise UserError(wrong)
     return Bundle(folder, about, seen)
 
 
-def _manifest(folder: Path) -> Manifest:
+def stated(folder: Path) -> Manifest:
+    """Return the manifest in a folder, or raise what is wrong with it by itself."""
     return manifest.decode(_manifest_bytes(folder), str(folder / manifest.NAME))
 
 
@@ -253,7 +254,7 @@ def _listed_files(folder: Path) -> Iterable[str]:
     return [file.path for file in manifest.decode(data, str(folder / manifest.NAME)).files]
 
 
-def _problem(folder: Path, file: BundleFile) -> Diagnostic | None:
+def problem(folder: Path, file: BundleFile) -> Diagnostic | None:
     """Return what is wrong with a listed file, if anything."""
     path = folder / file.path
     if not path.is_file():
@@ -277,7 +278,7 @@ def _outside(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
             yield Diagnostic("E0623", message, where, label=file.path, help="build it again")
 
 
-def _unlisted(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
+def unlisted(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
     """Yield what lies beside the target's files, and might be taken for one of them."""
     listed = {file.path for file in about.files}
     for path in sorted(f"{MODEL}/{name}" for name in bundle_files.walk(folder / MODEL)):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,6 +102,7 @@ def verify(
     program is known, or of float32 the network, so is each layer. A program that was not built
     here runs only with --trust. Exit code 4: a golden or a layer disagrees.
     """
+    from tcc.compiler.bundle.bundle_in_use import undisturbed
     from tcc.compiler.driver import verification
 
     report = Report(json, quiet, verbose)
@@ -108,7 +110,10 @@ def verify(
     with report.stages() as stages:
         stages("bundles", 0, 1)
         read = _read(bundles, key, isa, trust=trust)
-        found = [_verified(*each, wanted, stages) for each in read]
+        found = [
+            undisturbed(bundle, partial(_verified, device, wanted, stages))
+            for bundle, device in read
+        ]
         stages.end()
     pairs, unlike = verification.pairs(found)
     if key:
@@ -149,7 +154,7 @@ def _read(
 
 
 def _verified(
-    bundle: "Bundle", device: "Device", wanted: VerifyRequest, stages: Stages
+    device: "Device", wanted: VerifyRequest, stages: Stages, bundle: "Bundle"
 ) -> "VerifiedBundle":
     from tcc.compiler.bundle import tool_check
     from tcc.compiler.driver import rebuilt_program, verification

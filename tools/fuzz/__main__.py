@@ -6,7 +6,8 @@
 
 A case fails where the command ends with exit code 1 or by a signal, prints a traceback, takes more
 than 20 s of processor time or 1 GB of memory, or where the front's own check finds its result
-wrong. The same seed makes the same cases. Exits with 1 where any case fails.
+wrong. The same seed makes the same cases. Exits with 1 where any case fails, and with 130 and what
+was counted until then where Ctrl-C stops it.
 """
 
 import argparse
@@ -18,12 +19,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import child
-from case import Case, Front
+from case import Case, Front, Outcome
 from fronts import FRONTS
 from judge import judged
 
@@ -37,39 +39,65 @@ def cases(front: Front, seed: int, share: float) -> Iterator[tuple[int, Case]]:
         yield number, front.make(Random(f"{front.name} {seed} {number}"))
 
 
-def tried(front: Front, options: argparse.Namespace) -> dict[str, Any]:
-    """Run the cases of a front; return what to say of them."""
+@dataclass
+class Tally:
+    """What is counted of a front; `next` is the case that is not counted yet."""
+
+    front: str
+    codes: Counter[int] = field(default_factory=Counter)
+    failures: list[dict[str, object]] = field(default_factory=list)
+    slowest: float = 0.0
+    largest: int = 0
+    next: int = 0
+    start: float = field(default_factory=time.monotonic)
+
+    def document(self) -> dict[str, Any]:
+        """Return what to say of it."""
+        return {
+            "front": self.front,
+            "cases": self.codes.total(),
+            "next": self.next,
+            "codes": {str(code): count for code, count in sorted(self.codes.items())},
+            "failures": self.failures,
+            "slowest_s": round(self.slowest, 2),
+            "largest_mib": self.largest >> 20,
+            "minutes": round((time.monotonic() - self.start) / 60, 1),
+        }
+
+    def say(self) -> None:
+        """Print it in a line."""
+        shown = {key: value for key, value in self.document().items() if key != "failures"}
+        print(json.dumps(shown | {"failed": len(self.failures)}), flush=True)
+
+    def add(self, number: int, case: Case, outcome: Outcome, wrong: str) -> None:
+        """Count how a case ended, and print what is wrong with it, if anything."""
+        self.codes[outcome.code] += 1
+        self.slowest = max(self.slowest, outcome.seconds)
+        self.largest = max(self.largest, outcome.peak)
+        if wrong:
+            words = " ".join(case.words)[:200]
+            self.failures.append({"case": number, "wrong": wrong, "words": words})
+            if len(self.failures) <= SHOWN:
+                tail = outcome.err.strip().splitlines()[-3:]
+                print(f"{self.front} {number}: {wrong}: tcc {words}", *tail, sep="\n    ")
+
+
+def tried(front: Front, options: argparse.Namespace, tally: Tally, around: str) -> None:
+    """Run the cases of a front in folders of `around`, and count them."""
     front.warm()
-    codes: Counter[int] = Counter()
-    failures: list[dict[str, object]] = []
-    slowest, largest, start = 0.0, 0, time.monotonic()
     for number, case in cases(front, options.seed, options.share):
         if number < options.start or options.only not in {None, number}:
             continue
-        place = tempfile.mkdtemp(dir=options.keep, prefix=f"{front.name}-{number}-")
+        tally.next = number
+        place = tempfile.mkdtemp(dir=options.keep or around, prefix=f"{front.name}-{number}-")
         folder = Path(place) / "case"
         folder.mkdir()
         outcome = child.run(case, folder)
         wrong = judged(outcome, case, folder)
         if not (options.keep and wrong):
             shutil.rmtree(place)
-        codes[outcome.code] += 1
-        slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.peak)
-        if wrong:
-            words = " ".join(case.words)[:200]
-            failures.append({"case": number, "wrong": wrong, "words": words})
-            if len(failures) <= SHOWN:
-                tail = outcome.err.strip().splitlines()[-3:]
-                print(f"{front.name} {number}: {wrong}: tcc {words}", *tail, sep="\n    ")
-    return {
-        "front": front.name,
-        "cases": codes.total(),
-        "codes": {str(code): count for code, count in sorted(codes.items())},
-        "failures": failures,
-        "slowest_s": round(slowest, 2),
-        "largest_mib": largest >> 20,
-        "minutes": round((time.monotonic() - start) / 60, 1),
-    }
+        tally.add(number, case, outcome, wrong)
+        tally.next = number + 1
 
 
 def main() -> int:
@@ -90,19 +118,27 @@ def main() -> int:
         words.error(f"there is no front {', '.join(sorted(unknown))}")
     if options.keep:
         Path(options.keep).mkdir(parents=True, exist_ok=True)
-    found: list[dict[str, Any]] = []
+    found: list[Tally] = []
     # What some cases let run is not to be let run by the user's own commands.
-    state = tempfile.TemporaryDirectory(prefix="tcc-fuzz-state-")
-    os.environ["XDG_STATE_HOME"] = state.name
+    around = tempfile.TemporaryDirectory(prefix="tcc-fuzz-", ignore_cleanup_errors=True)
+    os.environ["XDG_STATE_HOME"] = f"{around.name}/state"
     os.environ["TCC_CACHE_LIMIT"] = "0"  # each build is to be one
-    for front in FRONTS:
-        if not options.fronts or front.name in options.fronts:
-            found.append(tried(front, options))
-            shown = {key: value for key, value in found[-1].items() if key != "failures"}
-            print(json.dumps(shown | {"failed": len(found[-1]["failures"])}), flush=True)
-    if options.json:
-        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
-    return int(any(one["failures"] for one in found))
+    try:
+        for front in FRONTS:
+            if not options.fronts or front.name in options.fronts:
+                found.append(Tally(front.name))
+                tried(front, options, found[-1], around.name)
+                found[-1].say()
+    except KeyboardInterrupt:  # what was counted until then is not lost
+        for tally in found[-1:]:
+            tally.say()
+        print("stopped: go on with --start and what `next` says", file=sys.stderr)
+        return 130
+    finally:
+        if options.json:
+            text = json.dumps([tally.document() for tally in found], indent=1)
+            Path(options.json).write_text(text + "\n")
+    return int(any(tally.failures for tally in found))
 
 
 if __name__ == "__main__":

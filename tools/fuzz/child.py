@@ -27,12 +27,23 @@ def run(case: Case, folder: Path) -> Outcome:
     out, err = folder.with_suffix(".out"), folder.with_suffix(".err")
     before = folder.with_suffix(".before")
     start = time.monotonic()
+    # Ctrl-C waits until the process is one that is known, and can be ended.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     number = os.fork()
     if not number:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         # A fork holds less than its parent: files that are mapped come back when they are touched.
         before.write_text(str(_resident()))
         act(case, folder, out, err)
-    code, used = _wait(number)
+    try:
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            os.setpgid(number, number)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        code, used = _wait(number)
+    except KeyboardInterrupt:
+        os.killpg(number, signal.SIGKILL)
+        os.waitpid(number, 0)
+        raise
     wall = time.monotonic() - start
     seconds = used.ru_utime + used.ru_stime
     peak = max(0, used.ru_maxrss * 1024 - int(before.read_text()))
