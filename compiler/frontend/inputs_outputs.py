@@ -178,7 +178,8 @@ def read_outputs(
         except UserError as error:
             problems += error.diagnostics
     kept = [o for o in outputs if not o.train_only]
-    if not kept and not problems:
+    # Nothing is kept, either, where what is wrong was said before: of a parameter, for one.
+    if outputs and not kept and not problems:
         problems.append(
             Diagnostic(
                 "E0232",

@@ -85,6 +85,18 @@ def test_parameters(tmp_path: Path) -> None:
     assert found.more == 40
 
 
+def test_an_output_of_a_wrong_parameter_is_not_another_mistake(tmp_path: Path) -> None:
+    """Its labels are not known, which is no reason to call it `train_only`."""
+    spec = "tcc: 1\nname: one\ninput: {image: {shape: [3, 8, 8]}}\n"
+    spec += "params: {labels: {type: names, default: [a, b]}, classes: len(labels)}\n"
+    spec += "graph:\n  - flatten\n  - linear: {units: classes}\n"
+    path = tmp_path / "one.yaml"
+    path.write_text(spec + "output:\n  logits:\n    labels: labels if classes > 1 else []\n")
+    with pytest.raises(UserError) as caught:
+        load(path, settings={"labels": "a,b"})
+    assert [d.code for d in caught.value.diagnostics] == ["E0220"]
+
+
 def test_words_and_what_comes_after_them_share_the_room(tmp_path: Path) -> None:
     words = "".join(f"  - word{n}\n" for n in range(45))
     steps = "  - conv: {filters: 0, kernel: 3}\n    from: image\n" * 45
