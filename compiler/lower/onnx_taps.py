@@ -43,7 +43,8 @@ def tapped(model: Model, extremes: Sequence[Extreme], parts: Sequence[Part]) -> 
 
     Args:
         model: The model to be observed.
-        extremes: Outputs (1, channels) more; a vector is its own extreme.
+        extremes: Outputs (1, channels, ...) more, of one number a channel; a vector is its own
+            extreme.
         parts: Outputs (1, channels, rows, columns) more.
 
     Returns:
@@ -95,6 +96,9 @@ def _bounds(part: Part) -> tuple[str, str]:
 
 
 def _reduced(tap: Extreme, names: Mapping[str, str]) -> onnx.NodeProto:
+    # A pool reads maps in ONNX Runtime's blocks of channels; a reduction has each laid out anew.
+    if tap.which == "Max":
+        return helper.make_node("GlobalMaxPool", [names[tap.value]], [tap.name], tap.name)
     # Opset 17, which `lower` takes unless told otherwise, has the axes as an attribute.
     return helper.make_node(
         f"Reduce{tap.which}", [names[tap.value]], [tap.name], tap.name, axes=[2, 3], keepdims=0
