@@ -50,7 +50,7 @@ class SequentialCorrection:
         self.ready, self.data = ready, data
         self.images = max(FEWEST, min(MOST, WORK // max(cost(ready.graph).macs, 1)))
         self._places = {item.digest: place for place, item in enumerate(data.items)}
-        self._run = float_program.prepared(_tapped(ready))
+        self._run = float_program.prepared(_tapped(ready), optimised=True)
         self._means: dict[str, Means] = {}
 
     def corrected(self, calibration: Calibration, digests: Sequence[str]) -> Calibration:

@@ -94,7 +94,10 @@ def observe_parts(
     """
     plan = sampling_plan(model.graph, data.digests, positions)
     taps = _taps(model)
-    own = session(tapped(model, taps, list(_tapped_parts(model.graph, plan))), lean=True)
+    parted = list(_tapped_parts(model.graph, plan))
+    # Of what hands out no parts, maps need not be laid out for them.
+    every = (parted, []) if len(plan.images) < len(data) and parted else (parted,)
+    own = [session(tapped(model, taps, each), lean=True) for each in every]
     done = 0
     progress("observe", done, len(data))
     for part in parts:
@@ -121,16 +124,18 @@ def observe_parts(
 class _Observation:
     """One pass over a data set; each image has places of its own, so that threads never meet.
 
-    `low` and `high` are (images, channels) by value, `parts` (images, channels, rows, columns) by
-    name of the tap.
+    The first of `sessions` gives parts of maps, the last, for images that are not `kept`, perhaps
+    extremes alone. `low` and `high` are (images, channels) by value, `parts` (images, channels,
+    rows, columns) by name of the tap.
     """
 
     model: Model
     data: DataSet
     plan: SamplingPlan
+    kept: frozenset[int]
     taps: tuple[Extreme, ...]
     chosen: tuple[tuple[Part, SampledPart], ...]
-    session: Session
+    sessions: Sequence[Session]
     outputs: Mapping[str, Float32]
     low: Mapping[str, Float32]
     high: Mapping[str, Float32]
@@ -146,14 +151,15 @@ class _Observation:
     def _look(self, index: int, given: dict[str, NDArray[np.generic]]) -> None:
         digest = self.data.items[index].digest
         wanted = []
-        for part, choice in self.chosen:
+        own = self.sessions[0 if index in self.kept else -1]
+        for part, choice in self.chosen if own is self.sessions[0] else ():
             first = end = (0, 0)  # nothing of it, unless it is kept of this image
             if index in choice.images:
                 first, end, at = _bounds(choice, digest, self.model.graph)
                 wanted.append((part.name, choice.images.index(index), at))
             given |= feeds(part, first, end)
         names = [*self.outputs, *(tap.name for tap in self.taps), *(name for name, *_ in wanted)]
-        found = dict(zip(names, self.session.run(names, given), strict=True))
+        found = dict(zip(names, own.run(names, given), strict=True))
         for name, rows in self.outputs.items():
             rows[index] = thinned_output(found[name][0])
         extremes = {"Max": self.high, "Min": self.low}
@@ -244,7 +250,11 @@ def _tapped_parts(graph: Graph, plan: SamplingPlan) -> Mapping[Part, SampledPart
 
 
 def _prepared(
-    model: Model, data: DataSet, plan: SamplingPlan, taps: tuple[Extreme, ...], own: Session
+    model: Model,
+    data: DataSet,
+    plan: SamplingPlan,
+    taps: tuple[Extreme, ...],
+    own: Sequence[Session],
 ) -> _Observation:
     graph, count = model.graph, len(data)
     chosen = tuple(_tapped_parts(graph, plan).items())
@@ -257,6 +267,7 @@ def _prepared(
         model,
         data,
         plan,
+        plan.images,
         taps,
         chosen,
         own,

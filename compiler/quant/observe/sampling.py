@@ -20,6 +20,8 @@ FEWEST = 64
 """Positions that are looked at however large the network is."""
 RUN = 8
 """Neighbouring columns of a sample, and the least side of a window, in outputs."""
+AMONG = 128
+"""Images that anything is kept of: more are run for their extremes alone, in half the time."""
 BUDGET = 1 << 25
 """Most numbers that all samples hold together, and all windows: 128 MiB of float32 each."""
 
@@ -63,7 +65,13 @@ class SamplingPlan:
 
     def of(self, images: Sequence[int]) -> "SamplingPlan":
         """Return what is kept of some images, by their places, which become 0 and so on."""
-        places = {image: place for place, image in enumerate(images)}
+        return self._placed({image: place for place, image in enumerate(images)})
+
+    def within_more(self, places: Sequence[int]) -> "SamplingPlan":
+        """Return the same of more images, among which these lie at `places`."""
+        return self._placed(dict(enumerate(places)))
+
+    def _placed(self, places: Mapping[int, int]) -> "SamplingPlan":
         samples, windows = (
             {
                 name: replace(one, images=tuple(places[i] for i in one.images if i in places))
@@ -72,6 +80,12 @@ class SamplingPlan:
             for every in (self.samples, self.windows)
         )
         return SamplingPlan(samples, windows, self.within)
+
+    @property
+    def images(self) -> frozenset[int]:
+        """The places of images that anything is kept of."""
+        every = (*self.samples.values(), *self.windows.values())
+        return frozenset(image for one in every for image in one.images)
 
 
 def sampling_plan(graph: Graph, digests: Sequence[str], positions: int = POSITIONS) -> SamplingPlan:
@@ -83,6 +97,12 @@ def sampling_plan(graph: Graph, digests: Sequence[str], positions: int = POSITIO
         positions: About how many positions of each value are kept, of all images together; with 0,
             nothing is.
     """
+    among = _least("", digests, AMONG)
+    return _plan(graph, [digests[place] for place in among], positions).within_more(among)
+
+
+def _plan(graph: Graph, digests: Sequence[str], positions: int) -> SamplingPlan:
+    """Return what to keep of images, each of which may be chosen."""
     inside = places_in_concats(graph)
     if not positions:
         return SamplingPlan({}, {}, inside)

@@ -14,7 +14,7 @@ from tcc.compiler.ops import Conv
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.methods.cross_fitting import partition, seen_in_parts
 from tcc.compiler.quant.methods.method import RunOptions
-from tcc.compiler.quant.observe import condensed_statistics, observer
+from tcc.compiler.quant.observe import condensed_statistics, observer, sampling
 from tcc.compiler.quant.observe.condensed_statistics import condensed
 from tcc.compiler.quant.observe.observer import observe, observe_parts
 from tcc.compiler.quant.observe.statistics import InputWindows, Statistics
@@ -135,3 +135,16 @@ def test_a_layer_too_large_to_learn_of_has_no_moments(known, monkeypatch):
     model, data = known
     monkeypatch.setattr(condensed_statistics, "LARGEST", 0)
     assert not seen_in_parts(model, data, RunOptions()).moments
+
+
+def test_what_images_show_hangs_not_on_whether_parts_of_them_are_kept(known, monkeypatch):
+    model, data = known
+    whole = observe(model, data)
+    monkeypatch.setattr(sampling, "AMONG", 4)
+    some = observe(model, data)
+    assert len({one for value in some.seen.values() for one in value.sampled}) == 4
+    for name, value in whole.seen.items():
+        assert np.array_equal(some.seen[name].lows, value.lows)
+        assert np.array_equal(some.seen[name].highs, value.highs)
+    for name, rows in whole.outputs.items():
+        assert np.array_equal(some.outputs[name], rows)
