@@ -219,8 +219,9 @@ def _print(report: Report, path: Path, made: "CalibrationDocument") -> None:
     if report.quiet:
         return
     data = made.data
-    held = f", {data.held_out} of them held out" if data.held_out else ""
-    report.text(f"  {made.method}, {data.images} images{held}, {len(made.values)} values")
+    held = f", {data.held_out} of them held out" if 0 < data.held_out < data.images else ""
+    images = "one image" if data.images == 1 else f"{data.images} images"
+    report.text(f"  {made.method}, {images}{held}, {len(made.values)} values")
     if made.judged:
         report.text("")
         rows = [

@@ -71,7 +71,9 @@ def calibrate(
             raise data.damaged(source) from None
         raise
     # Methods that judge in turn have an estimate already; guarded ones have images held out.
-    if not found.expected and found.held_out and shown.different >= HELD_OUT:
+    if not shown.unseen:
+        found = replace(found, expected={})
+    elif not found.expected and found.held_out and shown.different >= HELD_OUT:
         found = replace(found, expected=_of_held_out(ready, data, found.calibration))
     return replace(found, notices=(*found.notices, *shown.notices(), *_notices(found, shown)))
 

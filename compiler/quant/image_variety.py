@@ -16,23 +16,31 @@ LOOKED = 512
 """Images whose pixels are compared; those of a larger set that are alike have digests alike."""
 ENOUGH = 32
 """Different images from which on more of them change ranges little."""
+TWINS = 20
+"""One image in so many that is there in two files changes a mean by less than its interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageVariety:
     """What a set of `images` holds.
 
-    `different` have other pixels than all others, `plain` are of one colour; `only` is the class
-    that all are of, where their labels are known and the network tells several, of `classes`;
-    `sizes` are those before the network's contract.
+    `files` have other contents than all others, `different` other pixels, `plain` are of one
+    colour; `only` is the class that all are of, where their labels are known and the network tells
+    several, of `classes`; `sizes` are those before the network's contract.
     """
 
     images: int
+    files: int
     different: int
     plain: int
     only: str | None
     classes: int
     sizes: ImageSizes
+
+    @property
+    def unseen(self) -> bool:
+        """Whether images that judge have not been learnt from, as files of other contents."""
+        return (self.files - self.different) * TWINS <= self.different
 
     def notices(self) -> Iterator[str]:
         """Yield what the set costs."""
@@ -45,6 +53,11 @@ class ImageVariety:
             yield (
                 f"{self.images - self.different} of {self.images} images repeat the pixels of"
                 f" others: what is learnt is that of {_images(self.different)}"
+            )
+        if not self.unseen:
+            yield (
+                f"{self.files - self.different} of them are the same in another file: what judges"
+                " has been learnt from, and nothing is known of unseen images"
             )
         if self.plain:
             yield (
@@ -69,7 +82,8 @@ class ImageVariety:
             UserError: There are fewer (E0721).
         """
         if self.different < least:
-            found = f"{_images(self.different)} of {self.images} are different"
+            verb = "is" if self.different == 1 else "are"
+            found = f"{_images(self.different)} of {self.images} {verb} different"
             help = "give more images, or a smaller --min-images"
             message = f"fewer than {least} different images to calibrate with"
             raise fail("E0721", message, whole_file(name), label=found, help=help)
@@ -102,6 +116,7 @@ def variety(ready: Model, data: DataSet) -> ImageVariety:
     only = labels[told.pop() or 0] if len(told) == 1 and None not in told else None
     return ImageVariety(
         len(data),
+        len(set(data.digests)),
         len(seen) + len(more),
         plain,
         only if len(labels) > 1 else None,

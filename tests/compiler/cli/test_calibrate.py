@@ -74,6 +74,16 @@ def test_few_images_are_announced(tcc, images):
     assert "warning: with one image, what is learnt from is also what judges" in found.err
 
 
+def test_nothing_is_stated_of_unseen_images_where_the_same_are_there_twice(tcc, images):
+    words = ("calibrate", "tiny.yaml", "--data", images)
+    assert "on unseen images" in tcc(*words).out
+    for path in sorted(images.rglob("*.png")):
+        Image.open(path).save(path.with_suffix(".bmp"))
+    found = tcc(*words)
+    assert "on unseen images" not in found.out
+    assert "9 of them are the same in another file" in found.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

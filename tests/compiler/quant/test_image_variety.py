@@ -55,6 +55,17 @@ def test_pixels_not_files_tell_images_apart(tmp_path):
     assert "2 images of 3 are different" in str(said)
 
 
+def test_what_judges_has_been_learnt_from_where_files_show_the_same(tmp_path):
+    images = {f"{i}.png": pixels(i) for i in range(20)}
+    # Files alike are on one side: they hide nothing.
+    data = folder(tmp_path, {**images, "again.png": pixels(0), "once more.png": pixels(1)})
+    assert variety(model(), data).unseen
+    assert variety(model(), folder(tmp_path, {"a.bmp": pixels(0)})).unseen
+    found = variety(model(), folder(tmp_path, {"b.bmp": pixels(1)}))
+    assert not found.unseen
+    assert "2 of them are the same in another file" in " ".join(found.notices())
+
+
 @pytest.mark.parametrize("tensor", [False, True])
 def test_images_of_one_colour_are_counted(tensor, tmp_path):
     black = np.zeros((8, 8, 3), np.uint8)
