@@ -13,7 +13,7 @@ from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.cpu import features, products
+from tcc.compiler.support.cpu import features, products, slow_integers
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import Tool
 from tcc.compiler.support.packages import version
@@ -70,6 +70,10 @@ class OnnxRuntime:
         from tcc.backends.onnxruntime.supported_operators import refusals
 
         return refusals(graph)
+
+    def advice(self, target: Target, precision: Precision) -> str:
+        """Return that integers are slow here, if they may be."""
+        return slow_integers(features()) if precision.integer else ""
 
     def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
         """Yield what makes integers slower than floats."""

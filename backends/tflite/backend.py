@@ -11,6 +11,7 @@ from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
+from tcc.compiler.support.cpu import features, slow_integers
 from tcc.compiler.support.external_tools import MissingTool, Tool
 from tcc.compiler.support.packages import version
 from tcc.compiler.support.progress import Progress, silent
@@ -50,6 +51,10 @@ class TfLite:
         from tcc.backends.tflite.supported_operators import refusals
 
         return refusals(graph)
+
+    def advice(self, target: Target, precision: Precision) -> str:
+        """Return that integers are slow here, if they may be."""
+        return slow_integers(features()) if precision.integer else ""
 
     def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
         """Yield what makes integers slower than floats."""

@@ -1,6 +1,6 @@
 """What `tcc build` says of the bundles that it wrote."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,8 @@ def say(report: Report, written: "Sequence[WrittenBundle]", stages: Stages) -> N
             continue
         report.text(f"  {_sizes(each)}")
         report.text(f"  {each}")
-        if each.cached:
-            report.text(f"  cached: {', '.join(each.cached)}; `--no-cache` builds anew")
+        for line in _notes(each):
+            report.text(f"  {line}")
         if each.archive:
             inside = each.folder in each.archive.parents
             text = "they leave with the package" if inside else "no part of the package"
@@ -36,6 +36,13 @@ def say(report: Report, written: "Sequence[WrittenBundle]", stages: Stages) -> N
         report.text("")
         rows = [(name, f"{seconds:.2f}") for name, seconds in stages.seconds.items()]
         report.table(("stage", "seconds"), rows)
+
+
+def _notes(each: "WrittenBundle") -> Iterator[str]:
+    if each.advice:
+        yield each.advice
+    if each.cached:
+        yield f"cached: {', '.join(each.cached)}; `--no-cache` builds anew"
 
 
 def _sizes(each: "WrittenBundle") -> str:
@@ -74,6 +81,7 @@ def document(
                 "cached": list(each.cached),
                 "compiled": about.compiled and json_records.encode(about.compiled),
                 "uncompiled": each.uncompiled or None,
+                "advice": each.advice or None,
                 "tool": each.tool and json_records.encode(each.tool),
                 "warnings": [json_records.encode(one) for one in about.warnings],
             }

@@ -62,6 +62,7 @@ def written(
             made,
             full=_full_size(work, plan),
             archive=_archive(made, plan),
+            advice=plan.device.advice(plan.precision),
             cached=(*cached, *made.cached),
         )
 

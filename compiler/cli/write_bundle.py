@@ -45,6 +45,8 @@ class WrittenBundle:
     """What the tool that compiled a package gave for the goldens."""
     compared: "ComparedTarget | None" = None
     """How it agrees as one of several targets."""
+    advice: str = ""
+    """What is worth knowing before it runs on this machine."""
     cached: tuple[str, ...] = ()
     """The stages whose results were known already."""
 

@@ -25,6 +25,7 @@ from tcc.compiler.ir.fetcher import Fetcher
 from tcc.compiler.ir.isa_chooser import IsaChooser
 from tcc.compiler.ir.level_reader import LevelReader, ValueReader
 from tcc.compiler.ir.precision import Precision
+from tcc.compiler.ir.processor_adviser import ProcessorAdviser
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support.diagnostics import Span, UserError, fail, nearest, whole_file
 from tcc.compiler.support.external_tools import Tool
@@ -116,6 +117,11 @@ class Device:
         if isinstance(self.backend, Adviser):
             return self.backend.remarks(self.target, graph)
         return ()
+
+    def advice(self, precision: Precision) -> str:
+        """Return what is worth knowing before a precision runs here; empty if nothing is."""
+        adviser = self.backend if isinstance(self.backend, ProcessorAdviser) else None
+        return adviser.advice(self.target, precision) if adviser else ""
 
     @property
     def approximator(self) -> Approximator | None:

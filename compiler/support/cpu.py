@@ -64,6 +64,16 @@ def identity(file: Path | None = None) -> tuple[str, ...]:
     return tuple(line for line in lines if line.partition(" :")[0] in IDENTITY)
 
 
+def slow_integers(found: Collection[str]) -> str:
+    """Return why 8-bit integers may take longer than floats on a processor; empty elsewhere."""
+    if not any(flag in found for flag in X86) or any(flag in found for flag in VNNI):
+        return ""
+    return (
+        "this processor has no VNNI: integers may take longer than floats here, which "
+        "`tcc bench` of both tells"
+    )
+
+
 def products(found: Collection[str]) -> Products:
     """Return how ONNX Runtime must multiply on a processor of given features."""
     vnni = next((flag for flag in VNNI if flag in found), None)

@@ -2,7 +2,8 @@
 
     python tools/bench/x86.py [NETWORK ...] [--rounds 15] [--docs]
 
-Prints JSON, and with `--docs` writes the table of docs/measuring.md, which needs all networks. Both
+Prints JSON, and with `--docs` writes what it measured into the table of docs/measuring.md, where
+columns of the other kind of processor, and rows of other networks, stay. Both
 forms of a network run in turn, round by round, on one thread; each time is the processor's own of
 this process, and a ratio the median of the rounds' ratios, so that other work beside it counts for
 little. Weights are random; ranges are those of one noise image.
@@ -41,7 +42,10 @@ from tcc.compiler.zoo import shipped
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "measuring.md"
 BEGIN, END = "<!-- x86: measured -->", "<!-- x86: end -->"
-RUNTIMES = ("onnxruntime", "tflite")
+RUNTIMES = {"onnxruntime": "ONNX Runtime", "tflite": "TFLite"}
+KINDS = ("VNNI", "no VNNI")
+"""Processors with instructions for sums of products of bytes, and others."""
+COLUMNS = tuple(f"{runtime}, {kind}" for kind in KINDS for runtime in RUNTIMES.values())
 Run = Callable[[], object]
 
 
@@ -66,14 +70,24 @@ def main() -> int:
     }
     print(json.dumps({**about, "networks": found}, indent=2))
     if given.docs:
-        write(found)
+        PAGE.write_text(written(PAGE.read_text(), found, KINDS[products(features()).unsigned]))
     return 0
 
 
-def write(found: Mapping[str, Any]) -> None:
-    """Put what was found into the page."""
-    head, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{head}{BEGIN}\n\n{table(found)}\n{END}{rest.partition(END)[2]}")
+def written(page: str, found: Mapping[str, Any], kind: str) -> str:
+    """Return the page with what was found on one kind of processor in its table."""
+    head, _, rest = page.partition(BEGIN)
+    before, _, behind = rest.partition(END)
+    titles, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in before.splitlines()
+        if line.startswith("|") and not line.startswith("|-")
+    )
+    known = {name: dict(zip(titles[1:], cells, strict=True)) for name, *cells in rows}
+    for name, row in found.items():
+        own = {f"{word}, {kind}": f"{row[each]['ratio']:.2f}" for each, word in RUNTIMES.items()}
+        known[name] = {**known.get(name, {}), **own}
+    return f"{head}{BEGIN}\n\n{table(known)}\n{END}{behind}"
 
 
 def measured(name: str, rounds: int) -> dict[str, Any]:
@@ -130,12 +144,11 @@ def _timed(runs: Mapping[str, Run], rounds: int) -> dict[str, float]:
     }
 
 
-def table(found: Mapping[str, Any]) -> str:
-    """Return the page's table."""
-    lines = ["| int8 over fp32 | ONNX Runtime | TFLite |", "|---|---|---|"]
-    for name, row in found.items():
-        cells = (f"{row[each]['ratio']:.2f}" for each in RUNTIMES)
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+def table(known: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the page's table, of cells by network and column; what was not measured is a dash."""
+    lines = [f"| int8 over fp32 | {' | '.join(COLUMNS)} |", "|---" * (1 + len(COLUMNS)) + "|"]
+    for name, row in sorted(known.items()):
+        lines.append(f"| {name} | {' | '.join(row.get(each, '-') for each in COLUMNS)} |")
     return "\n".join(lines) + "\n"
 
 
