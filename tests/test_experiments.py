@@ -150,27 +150,44 @@ def drawn(folder):
     (folder / "index.csv").write_text("\n".join(lines))
 
 
-@pytest.mark.slow
-def test_an_experiment_runs_end_to_end_and_goes_on(root, tmp_path):
-    """What was finished is taken as it is, and gives the same bytes."""
-    pytest.importorskip("torch", reason="needs the extra `train`")
-    pytest.importorskip("onnxruntime", reason="needs the extra `ort`")
+GIVEN = ("--data", "data", "--build", "build", "-o", "pages")
+
+
+@pytest.fixture
+def experiment(tools, root, tmp_path, monkeypatch, capsys):
+    """Run an experiment of drawn images in this process, which has imported PyTorch."""
+    tool = importlib.import_module("paper_experiments")
     (tmp_path / "bright.yaml").write_text(SPEC)
     (tmp_path / "drawn.yaml").write_text(DECLARED)
     drawn(tmp_path / "data" / "tiles")
+    monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        command = [sys.executable, root / "tools/paper_experiments.py", "drawn.yaml", *words]
-        done = subprocess.run(
-            [*command, "--data", "data", "--build", "build", "-o", "pages"],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return done.returncode, done.stderr
+        monkeypatch.setattr(sys, "argv", ["paper_experiments.py", "drawn.yaml", *words, *GIVEN])
+        capsys.readouterr()
+        try:
+            return tool.main(), capsys.readouterr().err
+        except SystemExit as end:
+            return 1, f"{end.code}\n"
+
+    return run
+
+
+@pytest.mark.slow
+def test_an_experiment_runs_end_to_end_and_goes_on(experiment, root, tmp_path):
+    """What was finished is taken as it is, and gives the same bytes."""
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    pytest.importorskip("onnxruntime", reason="needs the extra `ort`")
+    run = experiment
 
     def pages():
         return {path.name: path.read_bytes() for path in (tmp_path / "pages").iterdir()}
 
-    assert run("--resume") == (1, "build/drawn-short: nothing to resume\n")
+    nothing = (1, "build/drawn-short: nothing to resume\n")
+    typed = [sys.executable, root / "tools/paper_experiments.py", "drawn.yaml", "--resume", *GIVEN]
+    done = subprocess.run(typed, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == nothing
+    assert run("--resume") == nothing
     code, said = run()
     assert code == 0, said
     assert "E1208" not in said

@@ -68,14 +68,12 @@ def train(spec: "Spec", recipe: "Recipe", place: TrainingPlace) -> "TrainingRepo
     """
     from tcc.compiler.driver import pipeline
     from tcc.compiler.train import checkpoint, run_folder, session
-    from tcc.compiler.train.session import TrainingRequest
+    from tcc.compiler.train.training_request import TrainingRequest
     from tcc.compiler.zoo import trained
 
     report, stages = PythonReport(), Stages()
     run_folder.check(place.folder, resume=place.resume)
     state = place.folder / run_folder.CHECKPOINT
-    if place.resume and not state.exists():
-        return run_folder.read(place.folder)
     chosen = ChosenSpec(spec, Project(), False, trained.of(spec))
     options = DataOptions(place.data, place.seed, None, _settings(spec), place.weights)
     chosen, sides = train_data.split(report, stages, chosen, options)

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from tcc.compiler.train.metrics import EpochMetrics
     from tcc.compiler.train.recipe import Recipe
     from tcc.compiler.train.run_folder import TrainingReport
-    from tcc.compiler.train.session import TrainingRequest
+    from tcc.compiler.train.training_request import TrainingRequest
 
 RUNS = Path("runs")
 """Where trainings go that are not given a folder."""
@@ -135,10 +135,8 @@ def train(
                 swept(report, stages, SweepRequest(sweep, chosen.spec.path, how, words, place))
                 return
             run_folder.check(folder, resume=resume)
-            if resume and not (folder / run_folder.CHECKPOINT).exists():
-                report.text(f"{folder} is finished")
-                report.document({"path": str(folder), **run_folder.said(folder)})
-                return
+            if run_folder.finished(folder):
+                report.note(f"{folder} is finished: nothing is trained")
             chosen, sides = train_data.split(report, stages, chosen, options)
             asked = _Asked(chosen, how, _start(report, chosen, how, options), folder, seed)
             request = replace(
@@ -252,7 +250,7 @@ def _request(
     report: Report, stages: Stages, asked: _Asked, split: "ImageSplit", corrupt: str
 ) -> "TrainingRequest":
     """Return the request, its images decoded."""
-    from tcc.compiler.train.session import TrainingRequest
+    from tcc.compiler.train.training_request import TrainingRequest
 
     spec = asked.chosen.spec
     stores = train_data.stores(report, stages, spec, split, corrupt)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tcc.compiler.data import safetensors_file, weights
+from tcc.compiler.data.safetensors_file import TensorFile
 from tcc.compiler.support.atomic_files import write_file
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.sealed_json import DocumentKind
@@ -94,6 +95,19 @@ def write(path: Path, trainer: Trainer, state: TrainingState) -> None:
     write_file(path, weights.encode(tensors, {"position": said}))
 
 
+def position(path: Path) -> TrainingPosition:
+    """Return how far a training has come, of which the tensors are not read.
+
+    Raises:
+        UserError: It cannot be read (E0501), or does not say so (E1230).
+    """
+    return _position(safetensors_file.read(path))
+
+
+def _position(file: TensorFile) -> TrainingPosition:
+    return KIND.decode(file.metadata.get("position", "").encode(), str(file.path))
+
+
 def read(path: Path) -> tuple[TrainingState, Mapping[str, NDArray[np.float32]]]:
     """Return the state of a file, and the tensors that `restore` takes.
 
@@ -101,29 +115,29 @@ def read(path: Path) -> tuple[TrainingState, Mapping[str, NDArray[np.float32]]]:
         UserError: It cannot be read (E0501), or is no whole checkpoint (E1230).
     """
     file = safetensors_file.read(path)
-    position = KIND.decode(file.metadata.get("position", "").encode(), str(path))
+    found = _position(file)
     if any(part.dtype != "F32" for part in file.parts.values()):
         raise KIND.damaged(str(path), "it holds other numbers than float32")
     tensors = {name: file.values(name) for name in file.parts}
-    if weights.digest(tensors) != position.tensors or "losses" not in tensors:
+    if weights.digest(tensors) != found.tensors or "losses" not in tensors:
         raise KIND.damaged(str(path), "its tensors do not match their digest")
     best = {
         name.removeprefix("best/"): values
         for name, values in tensors.items()
         if name.startswith("best/")
     }
-    return TrainingState(position, tensors["losses"].copy(), best), tensors
+    return TrainingState(found, tensors["losses"].copy(), best), tensors
 
 
 def threads(path: Path, asked: int | None) -> int:
     """Return how many threads to train with: as many as a training had that goes on.
 
     Raises:
-        UserError: As for `read`.
+        UserError: As for `position`.
     """
     # Another number of threads adds in another order: the training would end with other bytes.
     if asked is None and path.exists():
-        return read(path)[0].position.threads
+        return position(path).threads
     return asked or arithmetic.threads()
 
 

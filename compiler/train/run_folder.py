@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
 from tcc.compiler.reference.confidence_intervals import Bounds
@@ -145,23 +144,9 @@ def write_report(folder: Path, report: TrainingReport) -> None:
     atomic_files.write_file(folder / REPORT, f"{text}\n".encode())
 
 
-def said(folder: Path) -> dict[str, Any]:
-    """Return what the report of a finished training says, as plain data.
-
-    Raises:
-        UserError: It cannot be read, or is no report (E1229).
-    """
-    path = folder / REPORT
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise atomic_files.explain(error, path, "read the report") from error
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not found.get("finished"):
-        help = "train again, into another folder"
-        raise fail("E1229", "there is no training to resume here", whole_file(str(path)), help=help)
-    return found
+def finished(folder: Path) -> bool:
+    """Whether a folder holds a training that is at its end: a report, and no state to go on."""
+    return (folder / REPORT).exists() and not (folder / CHECKPOINT).exists()
 
 
 def read(folder: Path) -> TrainingReport:
@@ -170,14 +155,22 @@ def read(folder: Path) -> TrainingReport:
     Raises:
         UserError: It cannot be read, or is no report of this version (E1229).
     """
-    plain = said(folder)
+    path, plain = folder / REPORT, None
+    try:
+        plain = json.loads(path.read_bytes())
+    except OSError as error:
+        raise atomic_files.explain(error, path, "read the report") from error
+    except ValueError:
+        pass
+    help = "train again, into another folder"
+    if not isinstance(plain, dict) or not plain.get("finished"):
+        raise fail("E1229", "there is no training to resume here", whole_file(str(path)), help=help)
     with suppress(AttributeError, LookupError, TypeError, ValueError):
         if plain["tcc_training"] == VERSION:
             found: TrainingReport = json_records.decode(TrainingReport, plain)
             return found
-    help = "train again, into another folder"
     message = "this is no report of a training of this version"
-    raise fail("E1229", message, whole_file(str(folder / REPORT)), help=help)
+    raise fail("E1229", message, whole_file(str(path)), help=help)
 
 
 def other(folder: Path, changed: Sequence[str]) -> UserError:

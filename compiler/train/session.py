@@ -1,9 +1,6 @@
 """A training as a whole: from a spec, images and a recipe to a run's folder."""
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,12 +8,8 @@ from torch import Tensor
 
 from tcc.compiler.data import weights
 from tcc.compiler.driver import pipeline
-from tcc.compiler.driver.pipeline import WeightSource
-from tcc.compiler.frontend.spec import Spec
-from tcc.compiler.ir import printer
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress
@@ -30,38 +23,19 @@ from tcc.compiler.train import (
     metrics_log,
     run_folder,
     split_file,
+    training_identity,
 )
 from tcc.compiler.train import recipe as recipes
-from tcc.compiler.train.checkpoint import TrainingIdentity, TrainingPosition, TrainingState
+from tcc.compiler.train.checkpoint import TrainingPosition, TrainingState
 from tcc.compiler.train.class_outputs import ClassOutputs
-from tcc.compiler.train.distributed import ALONE, World
 from tcc.compiler.train.fake_quantization import FakeQuantizedNetwork, trained_calibration
-from tcc.compiler.train.image_split import ImageSplit
 from tcc.compiler.train.loop import RunLimits, TrainingData, TrainingObserver, TrainingRun
 from tcc.compiler.train.losses import OutputLoss
 from tcc.compiler.train.metrics_log import MetricsLog
-from tcc.compiler.train.pixel_store import PixelStore
 from tcc.compiler.train.recipe import Recipe
 from tcc.compiler.train.run_folder import TrainedData, TrainingReport
 from tcc.compiler.train.trainer import Trainer, TrainingPlan
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingRequest:
-    """What to train, with what, and where to; `deadline` is a time of `time.monotonic`."""
-
-    spec: Spec
-    start: WeightSource
-    recipe: Recipe
-    split: ImageSplit
-    stores: Mapping[str, PixelStore]
-    folder: Path
-    seed: int = 0
-    threads: int = 1
-    deadline: float | None = None
-    world: World = ALONE
-    tensorboard: bool = False
-    qat: CalibrationDocument | None = None
+from tcc.compiler.train.training_request import TrainingRequest
 
 
 def train(
@@ -69,12 +43,16 @@ def train(
 ) -> TrainingReport:
     """Train, or go on with what the folder's checkpoint has, and write the folder's files.
 
+    Of a folder that holds a finished training, only its report is read.
+
     Raises:
         UserError: The network is not for these classes (E1226), the recipe not for the network
             (E1225), the folder's training is another one (E1229), its checkpoint damaged (E1230),
             or the loss is not finite (E1228).
         MachineError: The disk is full or broken.
     """
+    if run_folder.finished(request.folder):
+        return training_identity.finished(request)
     request = _settled(request)
     with arithmetic.repeatable(request.threads, request.world.device):
         plan = planned(request)
@@ -109,7 +87,7 @@ def _settled(request: TrainingRequest) -> TrainingRequest:
     low, full = replace(recipe, precision="bf16"), replace(recipe, precision="fp32")
     if path.exists():
         # Another processor goes on with the same arithmetic, or it were another training.
-        begun = checkpoint.read(path)[0].position.identity.recipe
+        begun = checkpoint.position(path).identity.recipe
         return replace(request, recipe=low if begun == recipes.digest(low) else full)
     quick = request.world.agreed(not arithmetic.slow_bf16(request.world.device))
     return replace(request, recipe=low if quick else full)
@@ -183,7 +161,7 @@ def _retrained(request: TrainingRequest, trainer: Trainer, kept: weights.Weights
 
 def _begun(request: TrainingRequest, trainer: Trainer) -> TrainingState:
     """Return the state to begin with: the checkpoint's, or that of no step."""
-    identity = _identity(request)
+    identity = training_identity.of(request)
     path = request.folder / run_folder.CHECKPOINT
     if not path.exists():
         position = TrainingPosition(
@@ -200,48 +178,9 @@ def _begun(request: TrainingRequest, trainer: Trainer) -> TrainingState:
         )
         return TrainingState(position, np.zeros(0, np.float32), {})
     state, tensors = checkpoint.read(path)
-    before = state.position.identity
-    changed = [
-        said for name, said in IDENTITY.items() if getattr(before, name) != getattr(identity, name)
-    ]
-    if changed:
-        raise run_folder.other(request.folder, changed)
+    training_identity.check(request.folder, state.position.identity, identity)
     checkpoint.restore(path, trainer, tensors)
     return state
-
-
-IDENTITY = {
-    "network": "network",
-    "start": "weights to start from",
-    "recipe": "recipe",
-    "train": "images to learn from",
-    "val": "validation images",
-    "classes": "classes",
-    "seed": "seed",
-}
-"""What a training's identity consists of, in words."""
-
-
-def _identity(request: TrainingRequest) -> TrainingIdentity:
-    # Of the graph, not of the file: a comment or another spelling is the same network.
-    text = printer.show(request.spec.graph)
-    return TrainingIdentity(
-        network=hashlib.sha256(text.encode()).hexdigest(),
-        # Other scales make another training, though the weights be the same.
-        start=request.start.origin.digest + (request.qat.seal if request.qat else ""),
-        recipe=recipes.digest(request.recipe),
-        train=_digest(request.stores["train"]),
-        val=_digest(request.stores["val"]),
-        classes=request.split.classes,
-        seed=request.seed,
-    )
-
-
-def _digest(store: PixelStore) -> str:
-    """Return the SHA-256 of the levels' checksums and the classes, in their order."""
-    found = hashlib.sha256(np.asarray(store.checksums, "<u4").tobytes())
-    found.update(store.classes.numpy().astype("<i8").tobytes())
-    return found.hexdigest()
 
 
 def _written(

@@ -1,18 +1,14 @@
 """Several processes compute what one does."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 
 import pytest
 import torch
+import training_processes
 from training_nets import HEADS
 
 from tcc.compiler.train.distributed import World
-
-PROGRAM = "from tcc.compiler.cli import main; main()"
 
 
 def test_each_process_has_its_share_of_a_batch():
@@ -25,13 +21,21 @@ def together(words, home):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    both = []
-    for rank in ("0", "1"):
-        with open(home / f"said{rank}", "w") as said:
-            variables = os.environ | settings | {"RANK": rank}
-            both.append(subprocess.Popen(words, cwd=home, env=variables, stderr=said))
-    return [each.wait(timeout=300) for each in both]
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    both = [
+        training_processes.begun(words, settings=world | {"RANK": rank}, said=home / f"said{rank}")
+        for rank in ("0", "1")
+    ]
+    for each in both:
+        each.join(300)
+    return [each.exitcode for each in both]
+
+
+def by_itself(words):
+    """Run a command in one process."""
+    child = training_processes.begun(words)
+    child.join()
+    assert child.exitcode == 0
 
 
 @pytest.mark.slow
@@ -39,9 +43,9 @@ def test_two_processes_give_the_losses_of_one(home, pictures):
     """Batch norm and gradients are those of the whole batch; without dropout, which each draws."""
     text = (home / "own.yaml").read_text().replace("average: 0.9", "precision: fp32")
     (home / "own.yaml").write_text(text + "loss: {balanced: true}\n")
-    words = [sys.executable, "-c", PROGRAM, "train", "tiny.yaml", "--data", pictures]
-    words += ["--recipe", "own.yaml", "--threads", "1", "--set", "drop=0", "-o"]
-    subprocess.run([*words, "one"], check=True, cwd=home)
+    words = ["train", "tiny.yaml", "--data", pictures, "--recipe", "own.yaml"]
+    words += ["--threads", "1", "--set", "drop=0", "-o"]
+    by_itself([*words, "one"])
     assert together([*words, "two"], home) == [0, 0]
     one, two = (
         [json.loads(line) for line in (home / name / "metrics.jsonl").read_text().splitlines()]
@@ -60,15 +64,13 @@ def test_two_processes_train_integers_as_one_does_and_speak_once(home, pictures)
     (home / "heads.yaml").write_text(HEADS)
     recipe = "tcc_recipe: 1\nbatch: 8\nepochs: 2\nprecision: fp32\nlearning_rate: {peak: 0.001}\n"
     (home / "qat.yaml").write_text(recipe)
-    run = [sys.executable, "-c", PROGRAM]
     given = ["heads.yaml", "--data", pictures]
-    words = [*run, "train", *given, "--recipe", "qat.yaml", "--threads", "1", "-o"]
-    subprocess.run([*words, "float"], check=True, cwd=home)
+    words = ["train", *given, "--recipe", "qat.yaml", "--threads", "1", "-o"]
+    by_itself([*words, "float"])
     weights = ["--weights", "float/weights.safetensors"]
-    scales = [*run, "calibrate", *given, *weights, "--method", "minmax", "-o", "scales.json"]
-    subprocess.run(scales, check=True, cwd=home)
+    by_itself(["calibrate", *given, *weights, "--method", "minmax", "-o", "scales.json"])
     words = [*words[:-1], *weights, "--qat", "scales.json", "-o"]
-    subprocess.run([*words, "one"], check=True, cwd=home)
+    by_itself([*words, "one"])
     assert together([*words, "two"], home) == [0, 0]
     one, two = (
         [json.loads(line) for line in (home / name / "metrics.jsonl").read_text().splitlines()]

@@ -3,16 +3,16 @@
 import json
 import random
 import re
+import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import asdict
 
 import pytest
 import torch
+import training_processes
 from safetensors.numpy import load_file
-from training_nets import HEADS, RECIPE, SPEC
+from training_nets import HEADS, RECIPE, SPEC, draw
 
 from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import load
@@ -164,25 +164,21 @@ def test_heads_for_training_alone_learn_by_their_share(train, home):
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_bytes(train, home, reference, pictures):
     """`kill -9` at random moments; the state is written after each step."""
-    program = (
-        "import sys; from tcc.compiler.train import loop; loop.SECONDS = 0\n"
-        "from tcc.compiler.cli import main; main()"
-    )
     words = ["train", "tiny.yaml", "--data", str(pictures), "--recipe", "own.yaml"]
     words += ["--threads", "1", "-o", "killed"]
     draw, kills, mark = random.Random(5), 0, home / "killed/checkpoint.safetensors"
     while not (home / "killed/report.json").exists() or mark.exists():
         begun = mark.exists()
-        command = [sys.executable, "-c", program, *words, *(["--resume"] if begun else [])]
-        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        given = [*words, *(["--resume"] if begun else [])]
+        child = training_processes.begun(given, state_each_step=True)
         before = mark.stat().st_mtime_ns if begun else None
-        while child.poll() is None and not (mark.exists() and mark.stat().st_mtime_ns != before):
+        while child.is_alive() and not (mark.exists() and mark.stat().st_mtime_ns != before):
             time.sleep(0.001)
         time.sleep(draw.random() * 0.02 if kills < 3 else 2)
         child.kill()
-        _, said = child.communicate()
-        assert child.returncode in (0, -signal.SIGKILL), said
-        kills += child.returncode != 0
+        child.join()
+        assert child.exitcode in (0, -signal.SIGKILL)
+        kills += child.exitcode != 0
     assert kills >= 2
     assert contents(home / "killed") == reference
 
@@ -193,10 +189,34 @@ def test_a_finished_run_is_not_begun_again(train, home, reference):
     assert contents(home / "whole") == reference
 
 
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        (("--seed", 1), "weights to start from, seed"),
+        (("--epochs", 3), "recipe"),
+        (("--set", "drop=0"), "network"),
+    ],
+)
+def test_a_finished_run_is_asked_for_in_the_same_words(train, home, reference, words, changed):
+    refused(train("-o", "whole", "--resume", *words), "E1229", f"begun with another {changed}$")
+    assert contents(home / "whole") == reference
+
+
+@pytest.mark.parametrize(
+    ("side", "changed"),
+    [("train", "images to learn from"), ("val", "validation images"), ("test", "test images")],
+)
+def test_a_finished_run_was_of_the_same_images(train, home, pictures, reference, side, changed):
+    shutil.copytree(pictures, home / "other")
+    draw(home / "other" / side / "red" / "0.png", "red", 999)
+    done = train("-o", "whole", "--resume", data=home / "other")
+    refused(done, "E1229", f"begun with another {changed}$")
+
+
 def refused(done, code, words):
     assert done.exit_code == 2, done.output
     assert f"error[{code}]" in done.stderr
-    assert re.search(words, done.stderr), done.stderr
+    assert re.search(words, done.stderr, re.MULTILINE), done.stderr
 
 
 def test_what_cannot_be_trained(train, home):

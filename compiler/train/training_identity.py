@@ -1,0 +1,118 @@
+"""Whether a folder's training is the one that is asked for, at its end as on its way."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tcc.compiler.driver import pipeline
+from tcc.compiler.ir import printer
+from tcc.compiler.quant import calibration_document
+from tcc.compiler.quant.calibration_document import CalibrationDocument
+from tcc.compiler.train import recipe as recipes
+from tcc.compiler.train import run_folder
+from tcc.compiler.train.checkpoint import TrainingIdentity
+from tcc.compiler.train.pixel_store import PixelStore
+from tcc.compiler.train.recipe import Recipe
+from tcc.compiler.train.run_folder import TrainingReport
+from tcc.compiler.train.training_request import TrainingRequest
+
+IDENTITY = {
+    "network": "network",
+    "start": "weights to start from",
+    "recipe": "recipe",
+    "train": "images to learn from",
+    "val": "validation images",
+    "classes": "classes",
+    "seed": "seed",
+}
+"""What a training's identity consists of, in words."""
+
+
+def check(folder: Path, before: TrainingIdentity, now: TrainingIdentity) -> None:
+    """Refuse to go on with another training than was begun.
+
+    Raises:
+        UserError: E1229.
+    """
+    changed = [
+        said for name, said in IDENTITY.items() if getattr(before, name) != getattr(now, name)
+    ]
+    if changed:
+        raise run_folder.other(folder, changed)
+
+
+def finished(request: TrainingRequest) -> TrainingReport:
+    """Return the report of the folder's finished training, if it is the one that is asked for.
+
+    Raises:
+        UserError: It is another one, or it is no report of this version (E1229), or its calibration
+            cannot be read (E0730).
+    """
+    report = run_folder.read(request.folder)
+    if changed := list(_changed(request, report)):
+        raise run_folder.other(request.folder, changed)
+    return report
+
+
+def _changed(request: TrainingRequest, report: TrainingReport) -> Iterator[str]:
+    """Yield, in words, in what a finished training is another than the one that is asked for."""
+    if report.network != pipeline.network(request.spec):
+        yield IDENTITY["network"]
+    if report.start.digest != request.start.origin.digest or not _same_scales(request):
+        yield IDENTITY["start"]
+    if report.recipe not in map(recipes.digest, _settled(request.recipe)):
+        yield IDENTITY["recipe"]
+    sides = {side: data.digest for side, data in request.split.sides.items()}
+    named = {"train": IDENTITY["train"], "val": IDENTITY["val"], "test": "test images"}
+    yield from (said for side, said in named.items() if report.data.digests[side] != sides[side])
+    if report.data.classes != request.split.classes:
+        yield IDENTITY["classes"]
+    if report.seed != request.seed:
+        yield IDENTITY["seed"]
+
+
+def _settled(recipe: Recipe) -> tuple[Recipe, ...]:
+    """Return the recipes that one may have become: `auto` is whichever was the quicker there."""
+    if recipe.precision != "auto":
+        return (recipe,)
+    return replace(recipe, precision="bf16"), replace(recipe, precision="fp32")
+
+
+def _same_scales(request: TrainingRequest) -> bool:
+    """Whether a finished training was of the integers that are asked for, or of floats alike."""
+    path = request.folder / run_folder.CALIBRATION
+    if request.qat is None or not path.exists():
+        return request.qat is None and not path.exists()
+    return _scales(calibration_document.read(path)) == _scales(request.qat)
+
+
+def _scales(found: CalibrationDocument) -> tuple[object, ...]:
+    # All else becomes another by the training: the weights and how they are rounded, what was
+    # judged, and with them the seal.
+    return found.values, found.factors, found.in_float, found.data, found.passes
+
+
+def of(request: TrainingRequest) -> TrainingIdentity:
+    """Return what a training depends on."""
+    # Of the graph, not of the file: a comment or another spelling is the same network.
+    text = printer.show(request.spec.graph)
+    return TrainingIdentity(
+        network=hashlib.sha256(text.encode()).hexdigest(),
+        # Other scales make another training, though the weights be the same.
+        start=request.start.origin.digest + (request.qat.seal if request.qat else ""),
+        recipe=recipes.digest(request.recipe),
+        train=_digest(request.stores["train"]),
+        val=_digest(request.stores["val"]),
+        classes=request.split.classes,
+        seed=request.seed,
+    )
+
+
+def _digest(store: PixelStore) -> str:
+    """Return the SHA-256 of the levels' checksums and the classes, in their order."""
+    found = hashlib.sha256(np.asarray(store.checksums, "<u4").tobytes())
+    found.update(store.classes.numpy().astype("<i8").tobytes())
+    return found.hexdigest()

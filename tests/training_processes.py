@@ -1,0 +1,55 @@
+"""Trainings in processes of their own, which are forked from one that has imported PyTorch."""
+
+import multiprocessing
+import os
+from collections.abc import Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+# Importing it takes longer than such a training does, and each process would.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["torch", "torch._dynamo", "tcc.compiler.cli", "tcc.compiler.train"])
+
+
+def begun(
+    words: Sequence[object],
+    settings: Mapping[str, str] | None = None,
+    said: Path | None = None,
+    *,
+    state_each_step: bool = False,
+) -> BaseProcess:
+    """Begin a command of `tcc` in this folder; return its process.
+
+    Args:
+        words: The command's words.
+        settings: Variables of its environment.
+        said: A file for what it writes to standard error.
+        state_each_step: Whether the state is written after each step of a training.
+    """
+    given = (list(map(str, words)), os.getcwd(), dict(settings or {}), said, state_each_step)
+    child = _FORKS.Process(target=_run, args=given)
+    child.start()
+    return child
+
+
+def _run(
+    words: list[str],
+    folder: str,
+    settings: Mapping[str, str],
+    said: Path | None,
+    state_each_step: bool,
+) -> None:
+    import sys
+
+    from tcc.compiler.cli import main
+    from tcc.compiler.train import loop
+
+    os.chdir(folder)
+    os.environ.update(settings)
+    if said:
+        with open(said, "w") as file:
+            os.dup2(file.fileno(), 2)
+    if state_each_step:
+        loop.SECONDS = 0
+    sys.argv = ["tcc", *words]
+    main()
