@@ -1,6 +1,7 @@
 # make demo       from the spec to classes on an image, through the ARM artifact
 # make test       lint, types, layers and all tests but the slow ones
-# make test-all   the slow ones too: whole networks, every opset, emulators, fuzzing
+# make test-all   the slow ones too: whole networks, every opset, emulators
+# make test-nightly  the longest, which test-all leaves out: the largest networks, all of the fuzzer
 # make quick      while editing: the compiler's rooms alone, or TESTS=tests/backends/arm
 # make docs       all pages as a site in build/docs
 # make generate   write anew what is made from other files: goldens, tables, pages, samples
@@ -27,7 +28,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 ROOMS := data figures frontend ir lower ops passes quant reference support
 TESTS ?= tests/test_architecture.py $(ROOMS:%=tests/compiler/%)
 
-.PHONY: help demo docs test test-all most-tests all-tests lint quick generate qemu constraints clean
+.PHONY: help demo docs test test-all test-nightly most-tests all-tests lint quick generate qemu constraints clean
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
@@ -39,13 +40,16 @@ test: lint most-tests
 test-all: lint all-tests
 
 most-tests: $(VENV)/test.stamp qemu
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not nightly"
 
 all-tests: $(VENV)/test.stamp qemu
-	$(PYTEST)
+	$(PYTEST) -m "not nightly"
+
+test-nightly: $(VENV)/test.stamp qemu
+	$(PYTEST) -m nightly
 
 quick: $(VENV)/test.stamp
-	$(PYTEST) -m "not slow" $(TESTS)
+	$(PYTEST) -m "not slow and not nightly" $(TESTS)
 
 generate: $(VENV)/test.stamp
 	$(BIN)/python tools/generate.py

@@ -1,8 +1,9 @@
 """Fixtures that every test may use."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -42,6 +43,28 @@ def _keep() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what tries the whole: a test that takes a minute must not be begun last."""
     items.sort(key=lambda item: item.path.parent != ROOT / "tests")
+
+
+LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Tell the process that reports: where tests run in several, it collects none itself."""
+    if items and hasattr(config := items[0].config, "workeroutput"):
+        config.workeroutput["deselected"] = config.workeroutput.get("deselected", 0) + len(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear it; each process has deselected the same."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("deselected", 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests were left out, as pytest does where it runs in one process."""
+    config = terminalreporter.config
+    if count := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"{count} tests deselected by -m {config.option.markexpr!r}")
 
 
 @pytest.fixture(scope="session", autouse=True)

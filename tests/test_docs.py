@@ -251,6 +251,7 @@ def site(tmp_path_factory):
     return built / "html"
 
 
+@pytest.mark.slow
 def test_the_site_holds_every_page_and_leads_nowhere_else(site):
     for page in PAGES:
         assert (site / page.relative_to(ROOT).with_suffix(".html")).exists(), page
@@ -263,6 +264,7 @@ def test_the_site_holds_every_page_and_leads_nowhere_else(site):
     assert dead == []
 
 
+@pytest.mark.slow
 def test_the_site_begins_with_the_spec_and_needs_no_network(site):
     text = (site / "index.html").read_text()
     assert "tiles.svg" in text

@@ -22,7 +22,16 @@ def test_there_are_generators():
     assert names >= {"make_goldens.py", "make_passes.py", "make_reference.py", "make_errors.py"}
 
 
-@pytest.mark.parametrize("tool", GENERATORS, ids=lambda path: path.name)
+SLOW = ("make_goldens.py",)
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name in SLOW))
+        for path in GENERATORS
+    ],
+)
 def test_generated_files_are_fresh(tool):
     done = run(tool, "--check")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -169,7 +169,7 @@ def test_what_is_generated_says_it(with_mish: Tree) -> None:
     assert '"mish": {' in (with_mish.at / "spec/schema/spec.schema.json").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_every_op_must_do_it_does(with_mish: Tree) -> None:
     """Torch and ONNX agree, it comes back from ONNX, its table is exact, targets list it."""
     write = "import op_cases; op_cases.LISTED.write_text(op_cases.refused_ops())"

@@ -32,7 +32,8 @@ def known():
     [
         "onnxruntime",
         "tflite",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a7", "host", "web")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a7", "host")),
+        pytest.param("web", marks=pytest.mark.nightly),  # its runtime is that of onnxruntime
     ],
 )
 def test_nothing_changed(small, known, target):

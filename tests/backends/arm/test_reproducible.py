@@ -29,7 +29,7 @@ def made() -> str:
     return "\n".join(digest(ARM.emit(target, model)) for target in some)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # tests/compiler/cli/test_same_bytes.py has all targets, small
 def test_another_process_makes_the_same_bytes() -> None:
     here = str(Path(__file__).parent)
     path = os.pathsep.join([here, *(p for p in sys.path if p)])

@@ -34,7 +34,7 @@ def test_every_network_is_in_the_table_within_a_step(root):
     "name",
     [
         "fastnet_block",
-        pytest.param("squeezenet", marks=pytest.mark.slow),
+        pytest.param("squeezenet", marks=pytest.mark.nightly),
     ],
 )
 def test_a_row_is_what_is_found(pulsar_packages, root, name):

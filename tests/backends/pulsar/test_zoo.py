@@ -44,7 +44,11 @@ def test_a_row_is_what_is_found(pulsar_zoo, root, name):
 
 
 SAMPLED = ("ddsnet", "shufflenet_v2", "squeezenet")
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in specs() if name not in SAMPLED]
+OTHERS = [
+    pytest.param(name, marks=pytest.mark.nightly if name == "vgg11" else pytest.mark.slow)
+    for name in specs()
+    if name not in SAMPLED
+]
 
 
 @pytest.mark.parametrize("name", [*SAMPLED, *OTHERS])

@@ -215,7 +215,7 @@ def test_random_networks(data: st.DataObject, stretch: float) -> None:
     assert differing(program, picture(graph)) == {}, program
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @settings(max_examples=400)
 @given(data=st.data(), stretch=st.sampled_from((1.0, 0.03, 40.0)))
 def test_many_random_networks(data: st.DataObject, stretch: float) -> None:
@@ -233,11 +233,13 @@ def test_random_networks_with_floats_inside(data: st.DataObject) -> None:
     assert got.keys() == {output.name for output in program.graph.outputs}
 
 
-FAST = {"ddsnet", "fastnet", "fastnet_block", "mobilenet_v2"}
+FAST = ("ddsnet", "fastnet", "fastnet_block", "mobilenet_v2")
+MARKS = {**dict.fromkeys(FAST, ()), "vgg11": pytest.mark.nightly}
+"""vgg11 has no layer that vgg16_bn_gap and squeezenet have not."""
 zoo = pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, id=path.stem, marks=() if path.stem in FAST else pytest.mark.slow)
+        pytest.param(path, id=path.stem, marks=MARKS.get(path.stem, pytest.mark.slow))
         for path in (*sorted(SPEC.glob("*.yaml")), *sorted((SPEC / "baselines").glob("*.yaml")))
     ],
 )

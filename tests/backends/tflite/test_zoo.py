@@ -24,8 +24,15 @@ SMALL = ("ddsnet", "fastnet", "squeezenet", "shufflenet_v2")
 NAMES = sorted(name for name in shipped.specs() if name != "fastnet_block")
 BOUND = {"fp32": 1e-5, "fp16": 2e-3, "dynamic": 6e-2}
 """Largest difference from the float32 reference, as a part of the largest output."""
+LONGEST = ("resnet34", "vgg11")
+"""Made of the same layers as resnet18 and vgg16_bn_gap."""
 zoo = pytest.mark.parametrize(
-    "name", [n if n in SMALL else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+    "name",
+    [
+        *SMALL,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n not in {*SMALL, *LONGEST}),
+        *(pytest.param(n, marks=pytest.mark.nightly) for n in LONGEST),
+    ],
 )
 
 

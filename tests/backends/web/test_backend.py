@@ -120,13 +120,19 @@ def test_its_levels_are_those_of_onnx_runtime(tmp_path, runtime):
     }
 
 
-@pytest.mark.slow
-def test_every_op_case_is_computed(tmp_path, runtime):
+@pytest.mark.parametrize(
+    "cases",
+    [
+        pytest.param(dict(list(CASES.items())[::5]), marks=pytest.mark.slow, id="some"),
+        pytest.param(CASES, marks=pytest.mark.nightly, id="all"),
+    ],
+)
+def test_every_op_case_is_computed(tmp_path, runtime, cases):
     """In one process, since most of the time is the start."""
     graph = gated()
     written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
     listed, expected = {}, {}
-    for number, (name, case) in enumerate(CASES.items()):
+    for number, (name, case) in enumerate(cases.items()):
         model = one_input(case)
         assert list(BACKEND.refusals(TARGET, model.graph)) == []
         (x,) = tensors(model, batch=1)
@@ -138,7 +144,7 @@ def test_every_op_case_is_computed(tmp_path, runtime):
         (expected[name],) = float_program.run(model, [x[0]])
     (tmp_path / "inputs.json").write_text(json.dumps(listed))
     found = node(RUN_ALL, tmp_path, tmp_path)
-    assert found.keys() == CASES.keys()
+    assert found.keys() == cases.keys()
     for name, outputs in found.items():
         assert isinstance(outputs, list), (name, outputs)
         for one in outputs:

@@ -36,6 +36,7 @@ def shape_of(contract, image):
     return wanted or (contract.channels, *image.shape[:2])
 
 
+@pytest.mark.slow
 @needs_node
 def test_it_is_the_references_to_the_bit(tmp_path):
     rng = np.random.default_rng(5)

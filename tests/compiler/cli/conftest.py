@@ -98,6 +98,19 @@ def built(tcc, home) -> Path:
     return home / "build/tiny-onnxruntime-fp32"
 
 
+@pytest.fixture(scope="session")
+def built_for_host(tmp_path_factory) -> Path:
+    """A bundle of the spec for this machine, built once: a test that changes it takes a copy."""
+    from tcc.compiler.cli import app
+
+    place = tmp_path_factory.mktemp("host")
+    (place / "tiny.yaml").write_text(SPEC)
+    words = ("build", place / "tiny.yaml", "--target", "host", "-o", place / "build", "-q")
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 0, done.stderr
+    return place / "build/tiny-host-fp32"
+
+
 @pytest.fixture
 def picture(home) -> Path:
     """An image."""

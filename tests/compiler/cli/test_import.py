@@ -93,6 +93,7 @@ def test_in_a_process_of_its_own(process, home, net):
     assert (home / "net.yaml").read_text() == SPEC
 
 
+@pytest.mark.slow
 def test_with_little_address_space(process, home, net):
     """As on a shared machine; what is needed grows with the file."""
 
@@ -102,6 +103,7 @@ def test_with_little_address_space(process, home, net):
     assert process("import", net, preexec_fn=limited).code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coerced", ["0", "1"])
 def test_names_in_any_alphabet(process, home, net, coerced):
     """In the C locale as well, with the folder of temporary files called so too."""

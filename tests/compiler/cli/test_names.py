@@ -26,8 +26,17 @@ def place(request, home, images):
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("env", "place"), LOCALES.values(), ids=LOCALES, indirect=["place"])
+@pytest.mark.parametrize(
+    ("env", "place"),
+    [
+        # What is no text is the hardest of the three.
+        pytest.param(
+            *each, id=name, marks=getattr(pytest.mark, "slow" if name == "no text" else "nightly")
+        )
+        for name, each in LOCALES.items()
+    ],
+    indirect=["place"],
+)
 def test_each_command_takes_them(process, place, env):
     own = place / f"{place.name}.safetensors"
     bundle = place / "out/tiny-onnxruntime-fp32"

@@ -51,6 +51,7 @@ class Pair:
     twin: Callable[[], nn.Module]
     settings: dict[str, object] = field(default_factory=dict)
     slow: bool = False
+    nightly: bool = False
     gain: float = 2.0
 
     def __str__(self) -> str:
@@ -99,12 +100,19 @@ PAIRS = [
     Pair("resnet34", lambda: ResNet((3, 4, 6, 3), 2), slow=True),
     Pair("densenet121", DenseNet, slow=True),
     Pair("inception_v3", InceptionV3, slow=True),
-    Pair("vgg11", Vgg11, slow=True),
+    Pair("vgg11", Vgg11, slow=True, nightly=True),
     Pair("vgg16_bn_gap", Vgg16Gap, slow=True),
     Pair("vgg16_bn_gap", lambda: Vgg16Gap(cam=1024), {"cam": 1024}, slow=True),
 ]
+
+
+def _marks(pair):
+    # As many layers as vgg16_bn_gap, and a hundred million weights.
+    return [pytest.mark.nightly] * pair.nightly or [pytest.mark.slow] * pair.slow
+
+
 pairs = pytest.mark.parametrize(
-    "pair", [pytest.param(p, id=str(p), marks=[pytest.mark.slow] * p.slow) for p in PAIRS]
+    "pair", [pytest.param(p, id=str(p), marks=_marks(p)) for p in PAIRS]
 )
 every = pytest.mark.parametrize("pair", PAIRS, ids=str)
 
