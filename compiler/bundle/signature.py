@@ -38,7 +38,7 @@ def sign(folder: Path, key: Path) -> Path:
 
     try:
         signer = signing.Config().use_elliptic_key_signer(private_key=key)
-    except (ValueError, TypeError) as error:  # TypeError: it wants a password
+    except Exception as error:  # one of another kind, of an old curve, with a password
         raise _no_key(key, error, "private") from error
     with scratch_folders.folder() as scratch:
         made = scratch / SIGNATURE
@@ -71,7 +71,7 @@ def check(folder: Path, key: Path) -> None:
 
     try:
         verifier = verifying.Config().use_elliptic_key_verifier(public_key=key)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # as above: what it raises is of no type of its own
         raise _no_key(key, error, "public") from error
     with scratch_folders.folder() as scratch:
         (copy := scratch / SIGNATURE).write_bytes(_bounded(path))

@@ -77,6 +77,30 @@ def test_a_key_that_is_not_there_is_named_before_all_else(word, tcc, built, home
     assert "E1351" not in found.err
 
 
+KINDS = {
+    "rsa": ["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"],
+    "edwards": ["genpkey", "-algorithm", "ed25519"],
+    "koblitz": ["ecparam", "-name", "secp256k1", "-genkey", "-noout"],
+    "old": ["ecparam", "-name", "sect163k1", "-genkey", "-noout"],
+    "locked": ["genpkey", "-algorithm", "RSA", "-aes128", "-pass", "pass:word"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_key_of_another_kind_is_none(tcc, built, keys, kind):
+    made = subprocess.run(["openssl", *KINDS[kind], "-out", "k.pem"], check=False, timeout=60)
+    assert made.returncode == 0
+    public = ["openssl", "pkey", "-in", "k.pem", "-pubout", "-out", "k.pub", "-passin", "pass:word"]
+    subprocess.run(public, check=True, timeout=60)
+    assert tcc("sign", built, "--key", "private.pem").code == 0
+    for word, key in (("sign", "k.pem"), ("verify", "k.pub")):
+        found = tcc(word, built, "--key", key)
+        assert found.code == 2, (word, found.err)
+        assert "error[E1353]" in found.err
+        assert f"--> {key}" in found.err
+    assert tcc("verify", built, "--key", "private.pub").code == 0
+
+
 def test_a_signature_of_another_bundle_is_none(tcc, built, keys):
     tcc("sign", built, "--key", "private.pem")
     signed = (built / "model.sig").read_bytes()
