@@ -14,6 +14,7 @@ from tcc.compiler.bundle.manifest import Manifest, OutputContract
 from tcc.compiler.bundle.replay import Replayed
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.reference.output_quality import cosine
+from tcc.compiler.support.diagnostics import fail, whole_file
 
 Values = NDArray[np.float32]
 
@@ -64,6 +65,26 @@ def unlike(a: Bundle, b: Bundle) -> str:
         return "their input contracts differ"
     outputs = [[(o.name, o.shape) for o in about.outputs] for about in (one, other)]
     return "their outputs differ" if outputs[0] != outputs[1] else ""
+
+
+def check(a: Bundle, b: Bundle) -> None:
+    """Refuse two bundles of one spec that say other things of what goes in or of what comes out.
+
+    Raises:
+        UserError: They do (E0664): somebody changed a manifest, and sealed it again.
+    """
+    one, other = a.manifest, b.manifest
+    if one.model.spec != other.model.spec:
+        return
+    said = {
+        "preprocessing is not that": _contract(one) != _contract(other),
+        "outputs, or their labels, are not those": one.outputs != other.outputs,
+    }
+    for what in (what for what, apart in said.items() if apart):
+        message = "one of two bundles of the same spec is not what it was built from"
+        label = f"its {what} of {b.folder}"
+        help = "name the spec with --spec: it tells which of them"
+        raise fail("E0664", message, whole_file(str(a.folder)), label=label, help=help)
 
 
 def compared(a: Replayed, b: Replayed) -> Iterator[OutputPair]:

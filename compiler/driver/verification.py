@@ -75,7 +75,13 @@ def verified(
 def pairs(
     found: Sequence[VerifiedBundle],
 ) -> tuple[list[OutputPair], list[tuple[str, str, str]]]:
-    """Return how bundles that ran compare, and which do not and why."""
+    """Return how bundles that ran compare, and which do not and why.
+
+    Raises:
+        UserError: Two of one spec contradict each other (E0664), also where they do not run.
+    """
+    for one, other in combinations((each.bundle for each in found), 2):
+        bundle_comparison.check(one, other)
     made: list[OutputPair] = []
     unlike = []
     ran = [each.replayed for each in found if each.replayed]

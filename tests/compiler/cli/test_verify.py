@@ -320,6 +320,35 @@ def test_what_is_decided_is_compared(tcc, home, output, decided):
     assert pair["same"] == (pair["inputs"] if decided else None)
 
 
+def swapped(about):
+    """Call the first class as the second."""
+    first, second, *rest = about.outputs[0].labels
+    return replace(about, outputs=(replace(about.outputs[0], labels=(second, first, *rest)),))
+
+
+def cropped(about):
+    """Cut images instead of stretching them, which goldens of the input's own size do not show."""
+    known = about.input.preprocess
+    contract = replace(known, resize=replace(known.resize, mode="cover"))
+    return replace(about, input=replace(about.input, preprocess=contract))
+
+
+@pytest.mark.parametrize(("change", "label"), [(swapped, "labels"), (cropped, "preprocessing")])
+def test_bundles_of_one_spec_say_the_same_of_it(tcc, built, change, label):
+    """What a forger sealed again agrees with itself, but not with the spec or its sisters."""
+    other = built.with_name("other")
+    shutil.copytree(built, other)
+    assert tcc("verify", built, other).code == 0
+    resealed(other, change)
+    assert tcc("verify", other).code == 0
+    for words in ((built, other), (other, built), (other, "--spec", "tiny.yaml")):
+        found = tcc("verify", *words)
+        assert found.code == 2
+        assert "error[E0664]" in found.err
+        assert label in found.err
+        assert str(other) in found.err
+
+
 def test_a_release_that_was_not_proven_is_noted(tcc, built, monkeypatch):
     from tcc.compiler.support import proven_runtimes
     from tcc.compiler.support.proven_runtimes import ProvenRelease
