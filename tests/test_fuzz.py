@@ -43,7 +43,8 @@ def test_hostile_inputs_get_an_answer(root, tmp_path, fronts):
 
 
 @pytest.mark.slow
-def test_what_was_counted_is_said_when_it_is_stopped(root, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_counted_is_said_when_it_is_stopped(root, tmp_path, number):
     counts, temporary = tmp_path / "counts.json", tmp_path / "tmp"
     temporary.mkdir()
     program = [sys.executable, root / "tools/fuzz", "specs", "--json", counts, "--start", "7"]
@@ -52,7 +53,7 @@ def test_what_was_counted_is_said_when_it_is_stopped(root, tmp_path):
     while not list(temporary.glob("*/specs-9-*")):  # two cases are counted
         assert running.poll() is None
         time.sleep(0.01)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     out, err = running.communicate()
     assert running.returncode == 130
     assert "Traceback" not in err

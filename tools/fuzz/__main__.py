@@ -7,13 +7,14 @@
 A case fails where the command ends with exit code 1 or by a signal, prints a traceback, takes more
 than 20 s of processor time or 1 GB of memory, or where the front's own check finds its result
 wrong. The same seed makes the same cases. Exits with 1 where any case fails, and with 130 and what
-was counted until then where Ctrl-C stops it.
+was counted until then where Ctrl-C or SIGTERM stops it.
 """
 
 import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -79,7 +80,9 @@ class Tally:
             self.failures.append({"case": number, "wrong": wrong, "words": words})
             if len(self.failures) <= SHOWN:
                 tail = outcome.err.strip().splitlines()[-3:]
-                print(f"{self.front} {number}: {wrong}: tcc {words}", *tail, sep="\n    ")
+                print(
+                    f"{self.front} {number}: {wrong}: tcc {words}", *tail, sep="\n    ", flush=True
+                )
 
 
 def tried(front: Front, options: argparse.Namespace, tally: Tally, around: str) -> None:
@@ -123,6 +126,7 @@ def main() -> int:
     around = tempfile.TemporaryDirectory(prefix="tcc-fuzz-", ignore_cleanup_errors=True)
     os.environ["XDG_STATE_HOME"] = f"{around.name}/state"
     os.environ["TCC_CACHE_LIMIT"] = "0"  # each build is to be one
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run without a terminal is stopped
     try:
         for front in FRONTS:
             if not options.fronts or front.name in options.fronts:

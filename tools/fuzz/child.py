@@ -14,6 +14,8 @@ from case import Case, Outcome
 PATIENCE = 300
 """Seconds after which a case is ended, as one that hangs: long, since they pass while others have
 the processor. What a command may take is judged in seconds of its own."""
+STOPS = {signal.SIGINT, signal.SIGTERM}
+"""What ends the fuzzer."""
 
 
 def run(case: Case, folder: Path) -> Outcome:
@@ -27,8 +29,8 @@ def run(case: Case, folder: Path) -> Outcome:
     out, err = folder.with_suffix(".out"), folder.with_suffix(".err")
     before = folder.with_suffix(".before")
     start = time.monotonic()
-    # Ctrl-C waits until the process is one that is known, and can be ended.
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # What stops the fuzzer waits until the process is one that is known, and can be ended.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     number = os.fork()
     if not number:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
@@ -69,6 +71,7 @@ def act(case: Case, folder: Path, out: Path, err: Path) -> NoReturn:
     """Run a case's command in this process, which was forked for it, and end it."""
     code = 1
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a case may be killed by it
         os.setpgid(0, 0)
         os.chdir(folder)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
