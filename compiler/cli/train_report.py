@@ -18,22 +18,28 @@ def say(report: Report, folder: Path, found: "TrainingReport") -> None:
         folder: The run's.
         found: What the run says of itself.
     """
+    from tcc.compiler.train import run_folder
+
     report.text(str(folder))
     if report.quiet:
         return
     if not found.finished:
         report.notice(f"the time was over after {found.epochs} epochs; --resume goes on")
+    scales = folder / run_folder.CALIBRATION
+    # A training as integers is judged by them after each epoch, and at its end in floats.
+    integers, floats = (", as integers", ", in floats") if scales.exists() else ("", "")
     if found.val:
-        report.text(
-            f"  validation accuracy {found.val.accuracy:.2%} of {found.val.images:,} images"
-        )
+        val = found.val
+        report.text(f"  validation accuracy {val.accuracy:.2%} of {val.images:,} images{integers}")
     if found.test:
         test, within = found.test, found.test.interval
         text = f"  test accuracy {test.accuracy:.2%}, {test.correct:,} of {test.images:,} images"
-        text += f" (95% interval {within.low:.2%} to {within.high:.2%})"
+        text += f" (95% interval {within.low:.2%} to {within.high:.2%}){floats}"
         report.text(text)
         for line in _outputs(test.outputs):
             report.text(f"    {line}")
+    if integers:
+        report.text(f"  build the integers with --calibration {scales}")
 
 
 def _outputs(found: "Mapping[str, OutputScores]") -> Iterator[str]:

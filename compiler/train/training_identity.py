@@ -1,7 +1,6 @@
 """Whether a folder's training is the one that is asked for, at its end as on its way."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,16 +18,9 @@ from tcc.compiler.train.recipe import Recipe
 from tcc.compiler.train.run_folder import TrainingReport
 from tcc.compiler.train.training_request import TrainingRequest
 
-IDENTITY = {
-    "network": "network",
-    "start": "weights to start from",
-    "recipe": "recipe",
-    "train": "images to learn from",
-    "val": "validation images",
-    "classes": "classes",
-    "seed": "seed",
-}
-"""What a training's identity consists of, in words."""
+NETWORK, START, SCALES, RECIPE = "network", "weights to start from", "calibration (--qat)", "recipe"
+IMAGES = {"train": "images to learn from", "val": "validation images", "test": "test images"}
+CLASSES, SEED = "classes", "seed"
 
 
 def check(folder: Path, before: TrainingIdentity, now: TrainingIdentity) -> None:
@@ -37,11 +29,27 @@ def check(folder: Path, before: TrainingIdentity, now: TrainingIdentity) -> None
     Raises:
         UserError: E1229.
     """
-    changed = [
-        said for name, said in IDENTITY.items() if getattr(before, name) != getattr(now, name)
-    ]
-    if changed:
+    old, new = _parts(before), _parts(now)
+    if changed := [said for said, value in old.items() if value != new[said]]:
         raise run_folder.other(folder, changed)
+
+
+def _parts(found: TrainingIdentity) -> dict[str, object]:
+    """Return what a training depends on, by what it is called."""
+    return {
+        NETWORK: found.network,
+        START: found.start[:DIGEST],
+        SCALES: found.start[DIGEST:],
+        RECIPE: found.recipe,
+        IMAGES["train"]: found.train,
+        IMAGES["val"]: found.val,
+        CLASSES: found.classes,
+        SEED: found.seed,
+    }
+
+
+DIGEST = 64
+"""Digits of a SHA-256: those of the weights, which those of a calibration may follow."""
 
 
 def finished(request: TrainingRequest) -> TrainingReport:
@@ -52,26 +60,24 @@ def finished(request: TrainingRequest) -> TrainingReport:
             cannot be read (E0730).
     """
     report = run_folder.read(request.folder)
-    if changed := list(_changed(request, report)):
+    if changed := _changed(request, report):
         raise run_folder.other(request.folder, changed)
     return report
 
 
-def _changed(request: TrainingRequest, report: TrainingReport) -> Iterator[str]:
-    """Yield, in words, in what a finished training is another than the one that is asked for."""
-    if report.network != pipeline.network(request.spec):
-        yield IDENTITY["network"]
-    if report.start.digest != request.start.origin.digest or not _same_scales(request):
-        yield IDENTITY["start"]
-    if report.recipe not in map(recipes.digest, _settled(request.recipe)):
-        yield IDENTITY["recipe"]
+def _changed(request: TrainingRequest, report: TrainingReport) -> list[str]:
+    """Return, in words, in what a finished training is another than the one that is asked for."""
     sides = {side: data.digest for side, data in request.split.sides.items()}
-    named = {"train": IDENTITY["train"], "val": IDENTITY["val"], "test": "test images"}
-    yield from (said for side, said in named.items() if report.data.digests[side] != sides[side])
-    if report.data.classes != request.split.classes:
-        yield IDENTITY["classes"]
-    if report.seed != request.seed:
-        yield IDENTITY["seed"]
+    same = {
+        NETWORK: report.network == pipeline.network(request.spec),
+        START: report.start.digest == request.start.origin.digest,
+        SCALES: _same_scales(request),
+        RECIPE: report.recipe in map(recipes.digest, _settled(request.recipe)),
+        **{said: report.data.digests[side] == sides[side] for side, said in IMAGES.items()},
+        CLASSES: report.data.classes == request.split.classes,
+        SEED: report.seed == request.seed,
+    }
+    return [said for said, holds in same.items() if not holds]
 
 
 def _settled(recipe: Recipe) -> tuple[Recipe, ...]:

@@ -39,6 +39,10 @@ def test_the_folder_has_weights_and_the_calibration_that_belongs_to_them(
     assert done.exit_code == 0, done.output
     old, new = (load_file(home / f / "weights.safetensors") for f in ("float", "qat"))
     assert any((old[name] != new[name]).any() for name in old)
+    folder, val, test, build = done.stdout.splitlines()
+    assert (folder, val.endswith(" of 12 images, as integers")) == ("qat", True)
+    assert test.endswith("%), in floats")
+    assert build == "  build the integers with --calibration qat/calibration.json"
     report = json.loads((home / "qat/report.json").read_text())
     words = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8", "--weights",
              "qat/weights.safetensors", "--calibration", "qat/calibration.json",
@@ -48,6 +52,28 @@ def test_the_folder_has_weights_and_the_calibration_that_belongs_to_them(
     words = ("eval", "build/tiny-onnxruntime-int8", "--data", pictures / "val", "--json")
     done = CliRunner().invoke(app, list(map(str, words)))
     assert json.loads(done.stdout)["accuracy"] == report["val"]["accuracy"]
+
+
+def test_it_is_resumed_with_its_calibration(train, home, pictures, calibrated, monkeypatch):
+    """Half done as at its end: without it, or with another one, it would be another training."""
+    from tcc.compiler.cli import app
+    from tcc.compiler.train import loop
+
+    words = ("calibrate", "tiny.yaml", *calibrated[:2], "--method", "percentile", "-o", "p.json")
+    done = CliRunner().invoke(app, [*words, "--data", str(pictures / "train")])
+    assert done.exit_code == 0, done.output
+    floats = (*calibrated[:2], *calibrated[4:])
+    other = (*calibrated[:3], "p.json", *calibrated[4:])
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.TrainingRun, "_over", lambda _: True)
+        assert train(*calibrated, recipe="qat.yaml").exit_code == 0
+    for finished in (False, True):
+        for words in (floats, other):
+            done = train(*words, "--resume", recipe="qat.yaml")
+            assert done.exit_code == 2, done.output
+            assert "begun with another calibration (--qat)\n" in done.stderr
+        assert train(*calibrated, "--resume", recipe="qat.yaml").exit_code == 0
+        assert json.loads((home / "qat/report.json").read_text())["finished"], finished
 
 
 def test_a_calibration_of_other_weights(train, home, calibrated):
