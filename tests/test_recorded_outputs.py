@@ -32,8 +32,7 @@ def known():
     [
         "onnxruntime",
         "tflite",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a7", "host")),
-        pytest.param("web", marks=pytest.mark.nightly),  # its runtime is that of onnxruntime
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a7", "host", "web")),
     ],
 )
 def test_nothing_changed(small, known, target):
