@@ -1,6 +1,6 @@
 """A model as ONNX: named by the spec's paths, byte for byte the same every time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -40,7 +40,7 @@ def lower(model: Model, opset: int = 17, batch: int | None = None) -> onnx.Model
         UserError: The opset is not supported (E0650), or the weights exceed 2 GB (E0450).
     """
     graph = for_inference(model.graph)
-    return _lowered(graph, list(_initialisers(model, graph)), opset, batch)
+    return _lowered(graph, _initialisers(model, graph), opset, batch)
 
 
 def outline(graph: Graph, opset: int = 17, batch: int | None = None) -> onnx.ModelProto:
@@ -55,11 +55,11 @@ def outline(graph: Graph, opset: int = 17, batch: int | None = None) -> onnx.Mod
         UserError: As for `lower`.
     """
     kept = for_inference(graph)
-    return _lowered(kept, list(_unfilled(kept)), opset, batch)
+    return _lowered(kept, _unfilled(kept), opset, batch)
 
 
 def _lowered(
-    graph: Graph, weights: list[onnx.TensorProto], opset: int, batch: int | None
+    graph: Graph, weights: Iterable[onnx.TensorProto], opset: int, batch: int | None
 ) -> onnx.ModelProto:
     _check(graph, opset)
     names = value_names(graph)

@@ -332,10 +332,10 @@ class TestTools:
 
 
 @pytest.mark.slow
-def test_an_arm_program_runs_under_qemu_or_says_what_is_missing(process, home, picture):
+def test_an_arm_program_runs_under_qemu_or_says_what_is_missing(process, tcc, home, picture):
     import shutil
 
-    assert process("build", "tiny.yaml", "--target", "arm-a7", "-q").code == 0
+    assert tcc("build", "tiny.yaml", "--target", "arm-a7", "-q").code == 0
     bundle = home / "build/tiny-arm-a7-fp32"
     found = process("run", bundle, picture, "--json", env={"PATH": "/nonexistent"})
     assert found.code == 3
@@ -343,8 +343,8 @@ def test_an_arm_program_runs_under_qemu_or_says_what_is_missing(process, home, p
     assert "help: install it: apt-get install" in found.err
     if not shutil.which("qemu-arm"):
         pytest.skip("qemu-arm is not installed")
-    assert process("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
-    arm = process("run", bundle, picture, "--json").document["images"][0]
-    ort = process("run", "build/tiny-onnxruntime-fp32", picture, "--json").document["images"][0]
+    assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
+    arm = tcc("run", bundle, picture, "--json").document["images"][0]
+    ort = tcc("run", "build/tiny-onnxruntime-fp32", picture, "--json").document["images"][0]
     for name, output in arm["outputs"].items():
         assert output["raw"] == pytest.approx(ort["outputs"][name]["raw"], abs=1e-6)
