@@ -94,6 +94,22 @@ def test_what_is_built_agrees(tools):
         assert cell.bytes is None or cell.bytes > 0
 
 
+def test_cells_of_older_kernels_say_so(tools, monkeypatch, tmp_path):
+    make, matrix, record = tools
+    built = next(c for c in record.read().values() if c.bytes and not c.older)
+    own = tmp_path / "support.jsonl"
+    own.write_text(record.text(replace(c, older=False) for c in record.read().values()))
+    for module in (matrix, record):
+        monkeypatch.setattr(module, "RECORD", own)
+    assert "kernels: none." in make.page(record.read())
+    words = ["--older", *("--networks", built.network), *("--targets", built.target)]
+    monkeypatch.setattr(sys, "argv", ["support_matrix.py", *words, "--precisions", built.precision])
+    assert matrix.main() == 0
+    assert [c.key for c in record.read().values() if c.older] == [built.key]
+    assert "kernels: 1." in make.page(record.read())
+    assert f"{built.bytes / 1000:,.0f} KB*" in make.page(record.read())
+
+
 def test_a_line_too_few_and_one_too_many_are_found(root, tmp_path):
     """By the tool as it is run, in a copy of the two files that it needs."""
     (tmp_path / "tools").mkdir()

@@ -20,14 +20,16 @@ PAGE = RECORD.with_suffix(".md")
 HEAD = """# Support
 
 Every network of the zoo, with its default settings, on every target at every precision: {built}
-of {all} are built and held against the reference, {refused} are refused, and {taken} are taken by
-their target, as `tcc check` says, and not built for this page yet.
+of {all} were built and held against the reference, {refused} are refused. {taken} say `not built`:
+their target takes the network, as `tcc check` tells, but nobody has built it for this page yet, so
+that it has neither a size nor a comparison.
 
 A cell has the bytes of the target's own files, and how its outputs for drawn images, one for
 networks of more than 10⁹ multiplications and two for others, compare with the reference's:
 `exact` to the bit, or the power of ten that the largest difference is within, relative to the
 largest value, where the line *allowed* says how much may be. A cell without that is of a target
-that nothing runs here. Bytes are of this release; the differences of floats depend on the
+that nothing runs here. Cells with a star were built before the last change of their target's
+kernels: {older}. Bytes are of this release; the differences of floats depend on the
 processor. Networks whose weights nobody trained have random ones, of seed 0 and with
 He's bounds, and a calibration on eight drawn images. What each target refuses, op by op, stands in
 [refused_ops.txt](../tests/golden/refused_ops.txt), what the words mean in [targets](targets.md).
@@ -49,7 +51,10 @@ def page(record: Mapping[Key, Cell]) -> str:
     built = sum(cell.bytes is not None for cell in cells)
     refused = sum(bool(cell.refused) for cell in cells)
     taken = len(cells) - built - refused
-    head = HEAD.format(all=len(cells), built=built, refused=refused, taken=taken)
+    older = sum(cell.older for cell in cells)
+    head = HEAD.format(
+        all=len(cells), built=built, refused=refused, taken=taken, older=older or "none"
+    )
     parts = [head, *(_of_target(device, record) for device in devices.every())]
     return "".join([*parts, _refusals(cells), COSINES, _cosines(cells)])
 
@@ -81,8 +86,8 @@ def _cell(cell: Cell, allowed: float) -> str:
     if cell.refused:
         return "refused"
     if cell.bytes is None:
-        return "taken"
-    size = f"{cell.bytes / 1000:,.0f} KB"
+        return "not built"
+    size = f"{cell.bytes / 1000:,.0f} KB{'*' * cell.older}"
     if not cell.goldens:
         return size
     if not cell.differing:

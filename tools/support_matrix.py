@@ -2,6 +2,7 @@
 
     python tools/support_matrix.py                          what the record lacks
     python tools/support_matrix.py --again --networks ddsnet --targets host,web --precisions int8
+    python tools/support_matrix.py --older --targets arm-a7,host  after a change of their kernels
 
 It takes hours; each line is written as it is known, into docs/support.jsonl, of which
 `make_support.py` makes the page. Networks are taken from the least work to the most. First every
@@ -12,7 +13,7 @@ runs them. Weights that nobody trained are random, of seed 0 and He's bounds.
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, isfinite, log10
@@ -20,7 +21,7 @@ from pathlib import Path
 from time import monotonic
 
 import support_record
-from support_record import RECORD, Cell
+from support_record import RECORD, Cell, Key
 
 from tcc.compiler.bundle import bundle_folder, replay
 from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents
@@ -153,14 +154,21 @@ def _picked(known_names: Sequence[str], words: str | None) -> list[str]:
     return [name for name in known_names if name in names]
 
 
-def main() -> int:
-    """Measure what the command line asks for."""
+def _options() -> argparse.Namespace:
     words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for what in ("networks", "targets", "precisions"):
         words.add_argument(f"--{what}", metavar="N[,N...]", help="all")
     words.add_argument("--again", action="store_true", help="what the record has too")
+    words.add_argument(
+        "--older", action="store_true", help="measure nothing: mark what is built as of older code"
+    )
     words.add_argument("--minutes", type=float, default=600, help="begin nothing after so many")
-    options = words.parse_args()
+    return words.parse_args()
+
+
+def main() -> int:
+    """Measure what the command line asks for."""
+    options = _options()
     until = monotonic() + 60 * options.minutes
     specs = support_record.networks()
     names = _picked(sorted(specs, key=lambda n: cost(specs[n].graph).macs), options.networks)
@@ -169,6 +177,10 @@ def main() -> int:
     kinds = _picked(list(dict.fromkeys(p.precision.name for p in every)), options.precisions)
     record = support_record.read()
     asked = [p for p in every if p.device.name in targets and p.precision.name in kinds]
+    if options.older:
+        found = {(name, p.device.name, p.precision.name) for name in names for p in asked}
+        RECORD.write_text(support_record.text(_aged(c, found) for c in record.values()))
+        return 0
 
     def keep(cells: Iterator[Cell]) -> None:
         for cell in cells:
@@ -192,8 +204,12 @@ def main() -> int:
     return 0
 
 
+def _aged(cell: Cell, found: Set[Key]) -> Cell:
+    return replace(cell, older=True) if cell.key in found and cell.bytes is not None else cell
+
+
 def _open(cell: Cell) -> bool:
-    return cell.bytes is None and not cell.refused
+    return cell.older or (cell.bytes is None and not cell.refused)
 
 
 if __name__ == "__main__":

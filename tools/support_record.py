@@ -33,7 +33,8 @@ class Cell:
     `bytes` are those of the target's own files, None where nobody has built them yet. `goldens` are
     those that they were run on, none where nothing runs them here: `differing` of `values` have
     other bits than the reference's, by at most `difference` of the largest one, and `allowed` is
-    so much. `cosine` is that of the integers' outputs with the floats', over images.
+    so much. `cosine` is that of the integers' outputs with the floats', over images. `older` says
+    that the target's kernels have changed since.
     """
 
     network: str
@@ -47,6 +48,7 @@ class Cell:
     difference: float = _left_out(0.0)
     allowed: float = _left_out(0.0)
     cosine: float | None = _left_out(None)
+    older: bool = _left_out(False)
 
     @property
     def key(self) -> Key:
