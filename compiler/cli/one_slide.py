@@ -66,7 +66,7 @@ def run(
 
     Raises:
         UserError: The slide, the mask or the options are wrong, or another run works on it (E1309).
-        MachineError: The disk is full, or processes were killed again and again (E1310).
+        MachineError: The disk is full.
     """
     from tcc.compiler.slides import slide_file, slide_lease, slide_record, slide_results
 
@@ -119,13 +119,13 @@ def _made(report: Report, stages: Stages, work: _Work, slide: "Slide") -> dict[s
     cut = slide_job.blocks_of(job, slide)
     folder = slide_record.blocks(place, job.digest)
     progress = _heard(stages, work.lease, slide.path)
-    image = slide_results.picture(slide, progress)
+    picture = slide_results.picture_of(slide, progress)
     before = slide_workers.classify(job, slide, folder, cut, work.workers, progress)
     if before:
         report.note(f"{slide.path.name}: {before:,} patches were finished before")
     raw = slide_job.collected(job, folder, cut)
     progress("files", 0, 1)
-    files = slide_results.files(SlideResult(job, request.rule, mask, image, raw))
+    files = slide_results.files(SlideResult(job, request.rule, mask, picture, raw))
     atomic_files.write_tree(place, files, frozenset(), slide_results.ours)
     return slide_results.read_summary(files)
 

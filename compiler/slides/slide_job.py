@@ -6,7 +6,7 @@ folder, and the next one goes on from it, if bundle, slide, grid and tissue are 
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,7 +92,7 @@ class BlockWorker:
         self.reader = PatchReader(slide, job.grid, job.size)
 
     def work(self, numbered: "list[tuple[int, tuple[GridPlace, ...]]]") -> Iterator[int]:
-        """Classify blocks, and yield how many patches each had; the next is read meanwhile.
+        """Classify blocks, and yield the number of each; the next is read meanwhile.
 
         Args:
             numbered: PatchBlocks with their numbers.
@@ -108,7 +108,12 @@ class BlockWorker:
                 following = numbered[place + 1 : place + 2]
                 ahead = threads.submit(self._read, following[0][1]) if following else None
                 self._store(number, self._classified(patches))
-                yield len(block)
+                yield number
+
+    def one(self, number: int, block: tuple[GridPlace, ...]) -> int:
+        """Classify a block, and return its number; errors as for `work`."""
+        self._store(number, self._classified(self._read(block)))
+        return number
 
     def _read(self, block: tuple[GridPlace, ...]) -> "Patches":
         """Return a block's patches; None for those that cannot be decoded, where these may be."""
@@ -150,11 +155,11 @@ class BlockWorker:
 
 
 def collected(
-    job: SlideJob, folder: Path, blocks: "list[tuple[GridPlace, ...]]"
+    job: SlideJob, folder: Path, blocks: "Mapping[int, tuple[GridPlace, ...]]"
 ) -> "NDArray[np.float32]":
     """Return the raw outputs (rows, columns, values) of all blocks, NaN where nothing is."""
     made = np.full((*job.grid.shape, *job.output.shape), np.nan, np.float32)
-    for number, block in enumerate(blocks):
+    for number, block in blocks.items():
         found = stored(block_file(folder, number), job, block)
         if found is None:
             message = "a finished block is gone from the working folder"
@@ -164,12 +169,12 @@ def collected(
     return made
 
 
-def blocks_of(job: SlideJob, slide: Slide) -> "list[tuple[GridPlace, ...]]":
-    """Return a job's patches in blocks.
+def blocks_of(job: SlideJob, slide: Slide) -> "dict[int, tuple[GridPlace, ...]]":
+    """Return a job's patches in blocks, by their numbers.
 
     Raises:
         UserError: The slide is too coarse, or has no level near this resolution (E1308).
     """
     reader = PatchReader(slide, job.grid, job.size)
     reader.check()
-    return patch_reader.blocks(reader, job.kept)
+    return dict(enumerate(patch_reader.blocks(reader, job.kept)))

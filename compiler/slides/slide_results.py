@@ -15,7 +15,7 @@ import numpy as np
 
 from tcc.compiler.slides import contours, geojson, heat_maps, mask_files, patch_grid
 from tcc.compiler.slides.block_means import block_means
-from tcc.compiler.slides.slide_file import Slide, SlideExtent
+from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.slides.slide_job import SlideJob
 from tcc.compiler.slides.slide_pictures import LARGEST, png
 from tcc.compiler.slides.tissue_mask import TissueMask
@@ -35,13 +35,13 @@ DISCLAIMER = "not a medical device; no diagnosis may rest on this"
 class SlideResult:
     """Raw outputs (rows, columns, classes) of a job's patches, NaN where nothing was classified.
 
-    `image` is the slide made small, as `picture` returns it.
+    `picture` is the slide made small, as `picture_of` returns it.
     """
 
     job: SlideJob
     rule: TumourRule
     mask: TissueMask
-    image: "NDArray[np.uint8]"
+    picture: "SlidePicture"
     raw: "NDArray[np.float32]"
 
     @property
@@ -50,10 +50,16 @@ class SlideResult:
         return np.asarray(~np.isnan(self.raw).any(axis=2), np.bool_)
 
 
-def picture(slide: Slide, progress: Progress) -> "NDArray[np.uint8]":
-    """Return a slide made small, RGB (rows, columns, 3).
+@dataclass(frozen=True, eq=False)
+class SlidePicture:
+    """A slide made small, RGB (rows, columns, 3); a pixel is `side` of level 0 wide."""
 
-    After the mask, which is mostly made from the same level, its tiles need not be decoded again.
+    side: int
+    pixels: "NDArray[np.uint8]"
+
+
+def picture_of(slide: Slide, progress: Progress) -> SlidePicture:
+    """Return a slide made small, with half of `LARGEST` pixels a side or more, where it has them.
 
     Args:
         slide: The slide.
@@ -62,12 +68,12 @@ def picture(slide: Slide, progress: Progress) -> "NDArray[np.uint8]":
     Raises:
         UserError: The slide is damaged (E1302).
     """
-    return block_means(slide, _side(slide), lambda _, seen, total: progress("picture", seen, total))
-
-
-def _side(slide: SlideExtent) -> int:
-    """Return the pixels of level 0 that a pixel of a slide's picture is wide."""
-    return -(-max(slide.width, slide.height) // LARGEST)
+    least = -(-max(slide.width, slide.height) // LARGEST)
+    # What is stored at about this size needs no means, which cost more than to read it.
+    stored = [round(level.scale) for level in slide.levels]
+    side = min((scale for scale in stored if least <= scale < 2 * least), default=least)
+    pixels = block_means(slide, side, lambda _, seen, total: progress("picture", seen, total))
+    return SlidePicture(side, pixels)
 
 
 def files(result: SlideResult) -> dict[str, bytes]:
@@ -82,9 +88,9 @@ def files(result: SlideResult) -> dict[str, bytes]:
     tumour[done] = likely
     positive = np.zeros(done.shape, np.bool_)
     positive[done] = taken
-    grid, image = result.job.grid, result.image
+    grid, shown = result.job.grid, result.picture
     overlays = {
-        f"{name}.png": png(heat_maps.overlay(image, _side(grid), grid, tumour, name))
+        f"{name}.png": png(heat_maps.overlay(shown.pixels, shown.side, grid, tumour, name))
         for name in heat_maps.MAPS
     }
     numbers = _numbers(result, probabilities, tumour)

@@ -2,8 +2,15 @@
 
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from multiprocessing import get_context, parent_process
@@ -13,16 +20,14 @@ from tcc.compiler.slides import slide_file, slide_job
 from tcc.compiler.slides.patch_reader import GridPlace
 from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.slides.slide_job import BlockWorker, SlideJob
-from tcc.compiler.support.atomic_files import MachineError
-from tcc.compiler.support.diagnostics import Diagnostic, whole_file
 from tcc.compiler.support.progress import Progress
 
-PatchBlocks = list[tuple[GridPlace, ...]]
-Numbered = list[tuple[int, tuple[GridPlace, ...]]]
+Work = Callable[[int, tuple[GridPlace, ...]], int]
+PatchBlocks = Mapping[int, tuple[GridPlace, ...]]
 
 
 TRIES = 3
-"""How many times in a row processes may be killed before a block is finished."""
+"""How often processes that are killed are replaced."""
 
 
 def classify(
@@ -34,71 +39,72 @@ def classify(
         job: What is done.
         slide: The slide, open.
         folder: Where finished blocks are.
-        blocks: All of the job's.
-        workers: How many processes share them; one is this.
+        blocks: All of the job's, by their numbers.
+        workers: How many processes share them, of which this is one.
         progress: Told of patches.
 
     Raises:
         UserError: As for `BlockWorker.work`.
-        MachineError: Processes were killed again and again (E1310).
     """
-    total = sum(map(len, blocks))
-    open_ones = _open(job, folder, blocks)
-    before = done = total - sum(len(block) for _, block in open_ones)
+    worker = BlockWorker(job, slide, folder)
+    waiting = _open(worker, blocks)
+    total = sum(map(len, blocks.values()))
+    before = done = total - sum(map(len, waiting.values()))
     progress("patches", done, total)
-    if workers == 1 or len(open_ones) < 2:
-        counts = BlockWorker(job, slide, folder).work(open_ones)
-    else:
-        counts = _shared(job, folder, blocks, workers)
-    for count in counts:
-        done += count
+    for number in _finished(worker, waiting, workers):
+        done += len(blocks[number])
         progress("patches", done, total)
     return before
 
 
-def _open(job: SlideJob, folder: Path, blocks: PatchBlocks) -> Numbered:
-    """Return the blocks that are not finished, with their numbers."""
-    return [
-        (number, block)
-        for number, block in enumerate(blocks)
-        if slide_job.stored(slide_job.block_file(folder, number), job, block) is None
-    ]
+def _open(worker: BlockWorker, blocks: PatchBlocks) -> PatchBlocks:
+    """Return those of blocks that are not finished."""
+    return {
+        number: block
+        for number, block in blocks.items()
+        if slide_job.stored(slide_job.block_file(worker.folder, number), worker.job, block) is None
+    }
 
 
-def _shared(job: SlideJob, folder: Path, blocks: PatchBlocks, workers: int) -> Iterator[int]:
-    """Yield how many patches each block had; where a process is killed, others go on."""
-    told: set[int] = {n for n, _ in enumerate(blocks)} - {n for n, _ in _open(job, folder, blocks)}
-    tries = 0
-    while tries < TRIES:
-        before = len(told)
+def _finished(worker: BlockWorker, blocks: PatchBlocks, workers: int) -> Iterator[int]:
+    """Yield the numbers of blocks as they are finished; where a process is killed, others go on."""
+    waiting = dict(blocks)
+    # At the end this process by itself: where memory runs out, it may have enough.
+    for processes in (*[workers] * TRIES, 1):
         try:
-            for number in _pooled(job, folder, _open(job, folder, blocks), workers):
-                told.add(number)
-                yield len(blocks[number])
-        except BrokenProcessPool:
-            tries = tries + 1 if len(told) == before else 1
-        else:
+            for number in _shared(worker, _open(worker, waiting), processes):
+                waiting.pop(number)
+                yield number
             break
-    else:
-        help = "run the command again, with fewer --workers: what is finished is not lost"
-        message = "processes that classified were killed again and again"
-        raise MachineError(Diagnostic("E1310", message, whole_file(str(job.path)), help=help))
-    # Those of killed processes that nobody heard of.
-    yield sum(len(block) for number, block in enumerate(blocks) if number not in told)
+        except BrokenProcessPool:
+            continue
+    yield from waiting  # those of killed processes that nobody heard of
 
 
-def _pooled(job: SlideJob, folder: Path, numbered: Numbered, workers: int) -> Iterator[int]:
-    """Yield the blocks' numbers, as processes finish them."""
+def _shared(worker: BlockWorker, blocks: PatchBlocks, workers: int) -> Iterator[int]:
+    """Yield the blocks' numbers as this process and others finish them."""
+    others = min(workers, len(blocks)) - 1
+    if others < 1:
+        yield from worker.work(list(blocks.items()))
+        return
     # Not forked: a process with threads, such as those of runtimes, may not be.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (job, folder)) as pool:
-        futures = {pool.submit(_work, one): one[0] for one in numbered}
-        try:
-            for future in as_completed(futures):
-                future.result()
-                yield futures[future]
-        finally:
-            pool.shutdown(cancel_futures=True)
+    context, begin = get_context("spawn"), (worker.job, worker.folder)
+    with (
+        ProcessPoolExecutor(others, context, _begin, begin) as pool,
+        ThreadPoolExecutor(1) as here,
+    ):
+        free: list[tuple[Executor, Work]] = [(here, worker.one), *[(pool, _work)] * others]
+        running: dict[Future[int], tuple[Executor, Work]] = {}
+        waiting = iter(blocks.items())
+        while True:
+            # A block for each that has none: more would leave the others idle at the end.
+            for place, one in zip(free, waiting, strict=False):
+                running[place[0].submit(place[1], *one)] = place
+            if not running:
+                return
+            ended = wait(running, return_when=FIRST_COMPLETED).done
+            free = [running.pop(future) for future in ended]
+            yield from (future.result() for future in ended)
 
 
 class _Process:
@@ -122,7 +128,6 @@ def _follow() -> None:
     os._exit(1)
 
 
-def _work(one: tuple[int, tuple[GridPlace, ...]]) -> int:
+def _work(number: int, block: tuple[GridPlace, ...]) -> int:
     assert _Process.worker
-    (count,) = _Process.worker.work([one])
-    return count
+    return _Process.worker.one(number, block)

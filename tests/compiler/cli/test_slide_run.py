@@ -2,9 +2,12 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import re
 import shutil
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +41,26 @@ def once_more(self, *given):
 slide_job.BlockWorker._store = once_more
 main()
 """
+
+
+@contextmanager
+def no_child_lives():
+    """Kill each process that this one begins."""
+    stop, killed = threading.Event(), set()
+
+    def kill():
+        while not stop.wait(0.01):
+            for child in multiprocessing.active_children():
+                child.kill()
+                killed.add(child.pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
 
 
 @pytest.fixture
@@ -184,6 +207,9 @@ def test_any_arrangement_gives_the_same_bytes(run, process, bundle, home, monkey
     monkeypatch.setattr(patch_reader, "READ", 64)
     assert run("-o", "one").code == 0
     assert run("-o", "two", "--workers", 2).code == 0
+    with no_child_lives() as killed:
+        assert run("-o", "alone", "--workers", 2).code == 0
+    assert killed
     words = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-o", "killed")
     assert process("slide", "run", bundle, "s.tif", *words, program=KILLED).code == -9
     (left,) = (home / "killed").glob(".tcc-slides/*/blocks-*")
@@ -195,8 +221,8 @@ def test_any_arrangement_gives_the_same_bytes(run, process, bundle, home, monkey
     assert len(times) == 2
     whole = contents("one/s")
     assert len(whole) == 9
-    assert contents("two/s") == contents("killed/s") == whole
-    for folder in ("one", "two", "killed"):
+    for folder in ("one", "two", "alone", "killed"):
+        assert contents(f"{folder}/s") == whole
         assert sorted(os.listdir(folder)) == [".tcc-slides", "s"]
         assert not list(Path(folder).glob(".tcc-slides/*/blocks-*"))
 
