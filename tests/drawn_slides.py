@@ -27,12 +27,12 @@ def drawn(width, height, *areas):
     return pixels
 
 
-def write(path, pixels, mpp=0.5, levels=1, tile=64):
-    """Write pixels as a tiled TIFF file, with levels of half the size each."""
+def write(path, pixels, mpp=0.5, levels=1, tile=64, *, big=False):
+    """Write pixels as a tiled TIFF or BigTIFF file, with levels of half the size each."""
     import tifffile
 
     unit = {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"} if mpp else {}
-    with tifffile.TiffWriter(path) as file:
+    with tifffile.TiffWriter(path, bigtiff=big) as file:
         for level in range(levels):
             small = pixels[:: 2**level, :: 2**level]
             more = unit if level == 0 else {"subfiletype": 1}

@@ -38,7 +38,7 @@ def read(path: Path, slide: SlideExtent, side: int, meant: Callable[[int], bool]
         UserError: It cannot be read (E1300, E1302, E1303, E1304), is not of this slide, or is in
             colour (E1307).
     """
-    with slide_file.opened(path) as mask:
+    with slide_file.opened(path, what="mask") as mask:
         own = tissue_mask.least_side(slide, mask.height, mask.width)
         if tissue_mask.shape_at(slide, own) != (mask.height, mask.width):
             message = f"this mask of {mask.width} x {mask.height} pixels is not of this slide"

@@ -133,20 +133,23 @@ class Slide:
 
 
 @contextmanager
-def opened(path: Path, mpp: float | None = None, *, skips: bool = False) -> Iterator[Slide]:
+def opened(
+    path: Path, mpp: float | None = None, *, skips: bool = False, what: str = "slide"
+) -> Iterator[Slide]:
     """Open a slide.
 
     Args:
         path: The file.
         mpp: Micrometres of a pixel, for what the file says of it.
         skips: Show what is damaged white.
+        what: What it is called in errors.
 
     Raises:
         UserError: It cannot be read (E1300), has no 8-bit samples (E1303) or is too large (E1304);
             as a plain image, as `images.read` has it.
         MissingTool: OpenSlide is not installed.
     """
-    slide = replace(_open(path, mpp), skips=skips)
+    slide = replace(_open(path, mpp, what), skips=skips)
     try:
         if max(slide.width, slide.height) > MAX_SIDE:
             found = f"it is {slide.width} x {slide.height}"
@@ -177,7 +180,7 @@ def check_there(path: Path) -> None:
         raise fail("E1300", "there is no such slide", where, help="name a slide's file")
 
 
-def _open(path: Path, mpp: float | None) -> Slide:
+def _open(path: Path, mpp: float | None, what: str) -> Slide:
     for name in ("openslide", "tifffile", "scipy"):
         if find_spec(name) is None:
             raise MissingTool(Tool(_PACKAGES[name], "read slides", None))
@@ -186,12 +189,13 @@ def _open(path: Path, mpp: float | None) -> Slide:
     library: Any = import_module("openslide")
     try:
         if library.OpenSlide.detect_format(str(path)) is None:
+            slide_properties.check_whole(path, what)
             return _plain(path, mpp)
-        slide_properties.check_depth(path)
+        slide_properties.check_depth(path, what)
         source = _OpenSlideFile(path, library)
     except (library.OpenSlideError, OSError) as error:
         label = str(error)[:200]
-        raise fail("E1300", "this slide cannot be read", where, label=label) from None
+        raise fail("E1300", f"this {what} cannot be read", where, label=label) from None
     file = source.file
     try:
         slide_properties.check_tiles(path, file.properties, file.level_count)

@@ -64,6 +64,31 @@ def test_what_a_small_file_claims(run, home, side, tile, more, code, said):
     assert not (home / "slides/claim").exists()
 
 
+@pytest.mark.parametrize(("large", "kept"), [(False, 0.05), (False, 0.5), (True, 0.7)])
+def test_a_pyramid_that_was_cut_short_is_no_document_of_pages(run, home, large, kept):
+    """Its first pages are whole, and of the rest there is nothing."""
+    data = write(home / "s.tif", PIXELS, levels=3, big=large).read_bytes()
+    (home / "cut.tif").write_bytes(data[: int(len(data) * kept)])
+    done = run("cut.tif")
+    assert done.code == 2
+    assert "error[E1300]: this slide's file was cut short" in done.err
+    assert f"it has {int(len(data) * kept):,} bytes, and goes on at byte" in done.err
+    assert "copy or export it again" in done.err
+
+
+@pytest.mark.parametrize("fields", [1, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("place", [16, 2**63, 2**64 - 1])
+def test_places_that_no_file_reaches(run, home, place, fields):
+    (home / "far.tif").write_bytes(struct.pack("<2sHHHQQ", b"II", 43, 8, 0, place, fields))
+    assert "error[E1300]: this slide's file was cut short" in run("far.tif").err
+
+
+def test_pages_of_which_none_is_a_slide(run, home):
+    pages = [Image.fromarray(PIXELS), Image.fromarray(PIXELS)]
+    pages[0].save(home / "pages.tif", save_all=True, append_images=pages[1:])
+    assert "error[E0707]" in run("pages.tif").err
+
+
 def test_tiles_that_a_scanner_left_out_are_no_tissue(run, home):
     claimed(home / "sparse.tif", 1024, 256)
     done = run("sparse.tif")

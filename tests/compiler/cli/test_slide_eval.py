@@ -179,6 +179,24 @@ def test_a_mask_of_another_slide_and_a_slide(tcc, truth, results, home):
     assert tcc("slide", "eval", *results, "--truth", "truth").code == 2
 
 
+def test_a_mask_of_another_depth_is_no_slide_of_it(tcc, truth, results):
+    import tifffile
+
+    (truth / "a.geojson").unlink()
+    write(truth / "a_mask.tif", np.zeros(SIZE[::-1], np.uint16), mpp=None)
+    done = tcc("slide", "eval", *results, "--truth", "truth")
+    assert done.code == 2
+    assert "error[E1303]: this mask's samples have 16 bits, and 8 are read" in done.err
+    with tifffile.TiffWriter(truth / "a_mask.tif") as file:
+        file.write(np.zeros(SIZE[::-1], bool), tile=(64, 64), metadata=None)
+    done = tcc("slide", "eval", *results, "--truth", "truth")
+    assert done.code == 2
+    assert "error[E1303]: this mask's samples have 1 bit, and 8 are read" in done.err
+    assert "convert it to 8 bits" in done.err
+    assert "slide's" not in done.err
+    assert "networks" not in done.err
+
+
 def test_a_patch_is_tumour_where_half_of_it_is(judged, truth, home):
     (truth / "a.geojson").write_text(json.dumps([area("Tumor", 0, 0, 152, 100)]))
     (truth / "b.geojson").unlink()
