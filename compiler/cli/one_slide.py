@@ -111,7 +111,13 @@ class _Work:
 
 def _made(report: Report, stages: Stages, work: _Work, slide: "Slide") -> dict[str, Any]:
     """Write a slide's result, and return its summary."""
-    from tcc.compiler.slides import slide_job, slide_record, slide_results, slide_workers
+    from tcc.compiler.slides import (
+        slide_job,
+        slide_pictures,
+        slide_record,
+        slide_results,
+        slide_workers,
+    )
     from tcc.compiler.slides.slide_results import SlideResult
 
     request, place = work.request, work.place
@@ -119,7 +125,7 @@ def _made(report: Report, stages: Stages, work: _Work, slide: "Slide") -> dict[s
     cut = slide_job.blocks_of(job, slide)
     folder = slide_record.blocks(place, job.digest)
     progress = _heard(stages, work.lease, slide.path)
-    picture = slide_results.picture_of(slide, progress)
+    picture = slide_pictures.small(slide, progress)
     before = slide_workers.classify(job, slide, folder, cut, work.workers, progress)
     if before:
         report.note(f"{slide.path.name}: {before:,} patches were finished before")

@@ -1,6 +1,7 @@
 """Pixels as PNG files, and the pictures of how a mask and its patches come about."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -8,8 +9,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tcc.compiler.slides import patch_grid
+from tcc.compiler.slides.block_means import block_means
 from tcc.compiler.slides.patch_grid import PatchGrid
+from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.slides.tissue_mask import TissueSteps
+from tcc.compiler.support.progress import Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +24,32 @@ RUNS = 3
 """zlib's Z_RLE."""
 REGION, PATCH, LEFT_OUT = (31, 119, 180), (214, 39, 40), 0.35
 """Colours of rectangles, and what is left of the brightness of what is no tissue."""
+
+
+@dataclass(frozen=True, eq=False)
+class SlidePicture:
+    """A slide made small, RGB (rows, columns, 3); a pixel is `side` of level 0 wide."""
+
+    side: int
+    pixels: "NDArray[np.uint8]"
+
+
+def small(slide: Slide, progress: Progress) -> SlidePicture:
+    """Return a slide made small, with half of `LARGEST` pixels a side or more, where it has them.
+
+    Args:
+        slide: The slide.
+        progress: Told of the picture's rows.
+
+    Raises:
+        UserError: The slide is damaged (E1302).
+    """
+    least = -(-max(slide.width, slide.height) // LARGEST)
+    # Of what is stored at about this size no means are taken, which cost more than to read it.
+    stored = [round(level.scale) for level in slide.levels]
+    side = min((scale for scale in stored if least <= scale < 2 * least), default=least)
+    pixels = block_means(slide, side, lambda _, seen, total: progress("picture", seen, total))
+    return SlidePicture(side, pixels)
 
 
 def png(pixels: "NDArray[np.uint8]") -> bytes:
@@ -55,13 +85,13 @@ def steps(found: TissueSteps, grid: PatchGrid | None, least: float) -> Mapping[s
         least: The share of tissue from which a patch is kept.
     """
     shrink = -(-max(found.image.shape[:2]) // LARGEST)
-    small = found.image[::shrink, ::shrink]
-    made = {"1-slide.png": png(small)}
+    shown = found.image[::shrink, ::shrink]
+    made = {"1-slide.png": png(shown)}
     for number, (name, mask) in enumerate(found.masks.items(), 2):
         made[f"{number}-{name}.png"] = png(np.where(mask, np.uint8(255), 0)[::shrink, ::shrink])
-    faded = (small * LEFT_OUT + 255 * (1 - LEFT_OUT)).astype(np.uint8)
+    faded = (shown * LEFT_OUT + 255 * (1 - LEFT_OUT)).astype(np.uint8)
     inside = found.mask.inside[::shrink, ::shrink, None]
-    made["7-without-background.png"] = png(np.where(inside, small, faded))
+    made["7-without-background.png"] = png(np.where(inside, shown, faded))
     if grid:
         made["8-patches.png"] = _patches(found, grid, least, shrink)
     return made

@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcc.compiler.slides import contours, geojson, heat_maps, mask_files, patch_grid
-from tcc.compiler.slides.block_means import block_means
-from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.slides.slide_job import SlideJob
-from tcc.compiler.slides.slide_pictures import LARGEST, png
+from tcc.compiler.slides.slide_pictures import SlidePicture, png
 from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.slides.tumour_classes import TumourRule
-from tcc.compiler.support.progress import Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,45 +32,19 @@ DISCLAIMER = "not a medical device; no diagnosis may rest on this"
 class SlideResult:
     """Raw outputs (rows, columns, classes) of a job's patches, NaN where nothing was classified.
 
-    `picture` is the slide made small, as `picture_of` returns it.
+    `picture` is the slide made small, as `slide_pictures.small` returns it.
     """
 
     job: SlideJob
     rule: TumourRule
     mask: TissueMask
-    picture: "SlidePicture"
+    picture: SlidePicture
     raw: "NDArray[np.float32]"
 
     @property
     def done(self) -> "NDArray[np.bool_]":
         """Which patches were classified."""
         return np.asarray(~np.isnan(self.raw).any(axis=2), np.bool_)
-
-
-@dataclass(frozen=True, eq=False)
-class SlidePicture:
-    """A slide made small, RGB (rows, columns, 3); a pixel is `side` of level 0 wide."""
-
-    side: int
-    pixels: "NDArray[np.uint8]"
-
-
-def picture_of(slide: Slide, progress: Progress) -> SlidePicture:
-    """Return a slide made small, with half of `LARGEST` pixels a side or more, where it has them.
-
-    Args:
-        slide: The slide.
-        progress: Told of the picture's rows.
-
-    Raises:
-        UserError: The slide is damaged (E1302).
-    """
-    least = -(-max(slide.width, slide.height) // LARGEST)
-    # What is stored at about this size needs no means, which cost more than to read it.
-    stored = [round(level.scale) for level in slide.levels]
-    side = min((scale for scale in stored if least <= scale < 2 * least), default=least)
-    pixels = block_means(slide, side, lambda _, seen, total: progress("picture", seen, total))
-    return SlidePicture(side, pixels)
 
 
 def files(result: SlideResult) -> dict[str, bytes]:

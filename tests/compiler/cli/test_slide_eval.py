@@ -120,10 +120,11 @@ def test_the_table(tcc, truth, results):
         assert line in done.out
 
 
-def pyramid(path, value=255, size=SIZE):
+def pyramid(path, value=255, size=SIZE, around=0):
     """Write a mask as large as a slide, with levels, as CAMELYON's are."""
     left, top, right, bottom = TUMOUR
     mask = np.zeros(size[::-1], np.uint8)
+    mask[top - 64 : bottom + 64] = around
     mask[top:bottom, left:right] = value
     return write(path, mask, mpp=None, levels=4)
 
@@ -161,6 +162,9 @@ def test_values_of_masks_are_not_guessed(tcc, judged, truth, results):
     assert "--tumour 1, or with --other 1" in done.err
     assert judged(*results, "--truth", "truth", "--tumour", "1") == wanted
     assert judged(*results, "--truth", "truth", "--other", "1")["slides"]["tumour"] == 0
+    pyramid(truth / "a_mask.tif", 2, around=1)  # background, tissue, tumour
+    words = ("--truth", "truth", "--tumour", "2", "--other", "1")
+    assert judged(*results, *words) == wanted
 
 
 def test_a_mask_of_another_slide_and_a_slide(tcc, truth, results, home):
