@@ -150,7 +150,7 @@ def test_what_is_wrong(study, words, said):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_network_whose_size_the_paper_prints(study):
     """The one of most layers for its weights; on small images, as weights take the bytes."""
     words = ("--data", "data", "--images", "1", "--format", "json")

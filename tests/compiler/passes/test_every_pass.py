@@ -39,11 +39,14 @@ def test_passes_keep_what_an_op_computes(case: Case) -> None:
     validate.run(model, INT8)
 
 
-LARGE = {"densenet121", "inception_v3", "resnet34", "vgg11", "vgg16_bn_gap"}
-ZOO = [
-    pytest.param(path, id=name, marks=[pytest.mark.slow] if name in LARGE else [])
-    for name, path in specs().items()
-]
+LARGE = ("densenet121", "inception_v3", "vgg16_bn_gap")
+LONGEST = ("resnet34", "vgg11")
+"""Made of the same layers as resnet18 and vgg16_bn_gap."""
+MARKS = {
+    **dict.fromkeys(LARGE, pytest.mark.slow),
+    **dict.fromkeys(LONGEST, pytest.mark.nightly),
+}
+ZOO = [pytest.param(path, id=name, marks=MARKS.get(name, ())) for name, path in specs().items()]
 
 
 @pytest.mark.parametrize("path", ZOO)

@@ -33,7 +33,7 @@ def same(one, two):
             )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.data())
 def test_random_networks(data):
     graph = graphs(data.draw, floats=True)

@@ -13,9 +13,11 @@ from tcc.compiler.lower.onnx import lower
 from tcc.compiler.reference.float_program import run
 from tcc.compiler.zoo import shipped
 
-QUICK = {"ddsnet", "fastnet", "shufflenet_v2"}
+QUICK = ("ddsnet", "fastnet", "shufflenet_v2")
+MARKS = {**dict.fromkeys(QUICK, ()), "resnet34": pytest.mark.nightly}
+"""resnet34 has resnet18's layers."""
 SPECS = [
-    pytest.param(path, id=name, marks=[pytest.mark.slow] * (name not in QUICK))
+    pytest.param(path, id=name, marks=MARKS.get(name, pytest.mark.slow))
     for name, path in shipped.specs().items()
     if name != "vgg11"  # the steps of vgg16_bn_gap, with weights that take a minute
 ]
