@@ -64,7 +64,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests were left out, as pytest does where it runs in one process."""
     config = terminalreporter.config
     if count := config.stash.get(LEFT_OUT, 0):
-        terminalreporter.write_line(f"{count} tests deselected by -m {config.option.markexpr!r}")
+        by = f" by -m {config.option.markexpr!r}" if config.option.markexpr else ""
+        terminalreporter.write_line(f"{count} tests deselected{by}")
 
 
 @pytest.fixture(scope="session", autouse=True)
