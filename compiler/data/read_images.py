@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ROOM = 16 << 20
-"""Bytes of all: some hundred images of 224 x 224 pixels, which is more than judge candidates."""
+ROOM = 32 << 20
+"""Bytes of all: some two hundred images of 224 x 224 pixels, which is more than judge candidates."""
 
 _ONE_AT_A_TIME = Lock()
 """Held while a large image is decoded, so that threads do not multiply what it takes."""

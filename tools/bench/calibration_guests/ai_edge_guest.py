@@ -11,10 +11,11 @@ def main() -> None:
     """Quantise by the recipe for 8-bit weights and activations, with floats at the ends."""
     model, folder, contract, result = sys.argv[1:]
     made = quantizer.Quantizer(bytearray(Path(model).read_bytes()), recipe.static_wi8_ai8())
-    images = (
+    # Release 0.10 goes through them twice, first to count them.
+    images = [
         {name: x.transpose(0, 2, 3, 1) for name, x in feed.items()}
         for feed in guest_images.feeds(folder, contract)
-    )
+    ]
     seen = made.calibrate({"serving_default": images})
     Path(result).write_bytes(made.quantize(seen).quantized_model)
 
