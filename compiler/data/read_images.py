@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROOM = 32 << 20
-"""Bytes of all: some two hundred images of 224 x 224 pixels, which is more than judge candidates."""
+"""Bytes of all: some 200 images of 224 x 224 pixels, which is more than judge candidates."""
 
 _ONE_AT_A_TIME = Lock()
 """Held while a large image is decoded, so that threads do not multiply what it takes."""
