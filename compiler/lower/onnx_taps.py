@@ -96,13 +96,16 @@ def _bounds(part: Part) -> tuple[str, str]:
 
 
 def _reduced(tap: Extreme, names: Mapping[str, str]) -> onnx.NodeProto:
-    # A pool reads maps in ONNX Runtime's blocks of channels; a reduction has each laid out anew.
-    if tap.which == "Max":
-        return helper.make_node("GlobalMaxPool", [names[tap.value]], [tap.name], tap.name)
-    # Opset 17, which `lower` takes unless told otherwise, has the axes as an attribute.
-    return helper.make_node(
-        f"Reduce{tap.which}", [names[tap.value]], [tap.name], tap.name, axes=[2, 3], keepdims=0
-    )
+    value = names[tap.value]
+    match tap.which:
+        case "Max":
+            # A pool reads maps in ONNX Runtime's blocks of channels; a reduction has each laid out
+            # anew.
+            return helper.make_node("GlobalMaxPool", [value], [tap.name], tap.name)
+        case other:
+            # Opset 17, which `lower` takes unless told otherwise, has the axes as an attribute.
+            kind = f"Reduce{other}"
+            return helper.make_node(kind, [value], [tap.name], tap.name, axes=[2, 3], keepdims=0)
 
 
 def _copied(tap: Extreme, names: Mapping[str, str]) -> onnx.NodeProto:
