@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, assert_never
 
 import numpy as np
 import onnx
@@ -32,7 +33,7 @@ class Extreme:
 
     name: str
     value: str
-    which: str
+    which: Literal["Max", "Min"]
 
 
 def tapped(model: Model, extremes: Sequence[Extreme], parts: Sequence[Part]) -> bytes:
@@ -102,10 +103,13 @@ def _reduced(tap: Extreme, names: Mapping[str, str]) -> onnx.NodeProto:
             # A pool reads maps in ONNX Runtime's blocks of channels; a reduction has each laid out
             # anew.
             return helper.make_node("GlobalMaxPool", [value], [tap.name], tap.name)
-        case other:
+        case "Min":
             # Opset 17, which `lower` takes unless told otherwise, has the axes as an attribute.
-            kind = f"Reduce{other}"
-            return helper.make_node(kind, [value], [tap.name], tap.name, axes=[2, 3], keepdims=0)
+            return helper.make_node(
+                "ReduceMin", [value], [tap.name], tap.name, axes=[2, 3], keepdims=0
+            )
+        case other:
+            assert_never(other)
 
 
 def _copied(tap: Extreme, names: Mapping[str, str]) -> onnx.NodeProto:
