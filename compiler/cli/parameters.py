@@ -60,7 +60,7 @@ class CommandGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Show the help, which is no error, where no sub-command is named and one has to be."""
-        if not args and self.no_args_is_help:
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
             echo(ctx.get_help())
             raise typer.Exit
         return super().parse_args(ctx, args)
