@@ -49,7 +49,9 @@ def test_what_was_counted_is_said_when_it_is_stopped(root, tmp_path, number):
     temporary.mkdir()
     program = [sys.executable, root / "tools/fuzz", "specs", "--json", counts, "--start", "7"]
     places = {**os.environ, "TMPDIR": str(temporary)}
-    running = subprocess.Popen(program, env=places, text=True, stdout=-1, stderr=-1)
+    # Who runs these tests in the background of a shell has SIGINT ignored, and all their children.
+    heard = ["env", "--default-signal=INT", *program]
+    running = subprocess.Popen(heard, env=places, text=True, stdout=-1, stderr=-1)
     while not list(temporary.glob("*/specs-9-*")):  # two cases are counted
         assert running.poll() is None
         time.sleep(0.01)
