@@ -27,7 +27,8 @@ class Staging:
     Element (c, r, p, q) is the input's (c, r * row_step - top, q * phases + p - left), or
     `fill` outside of it. With as many phases as the stride, the columns that one tap of a window
     reads for neighbouring outputs are neighbours. The copy keeps borders out of the innermost
-    loops. `rows` of it are held at once, and `source[0]` channels.
+    loops. `rows` of it are held at once, and `source[0]` channels. Each is made of `taps` rows of
+    the input, from its own on; the nearest one inside stands for those that lie outside.
 
     Where the input is spread instead, its element (c, y, x) goes to (c, top + y * spread,
     left + x * spread), with `fill` in between.
@@ -44,6 +45,7 @@ class Staging:
     fill: float
     spread: Pair = (1, 1)
     dtype: str = "float32"
+    taps: int = 1
 
     @property
     def space(self) -> Space:

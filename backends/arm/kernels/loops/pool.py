@@ -1,6 +1,7 @@
 """The loops of pooling."""
 
 from collections.abc import Sequence
+from functools import reduce
 from math import prod
 from typing import Any, assert_never
 
@@ -32,8 +33,10 @@ def build(kernel: WindowPool, symbol: str) -> Any:
         first, last = 1 if kernel.factors else 0, -1 - len(kernel.scratch)
         height = kernel.window.out[0]
 
-        def copied(value: Expr, channel: Expr, lanes: int) -> Expr:
-            return apply(kernel.prologue, before, value, Position(channel, 0, 0), lanes)
+        def copied(values: Sequence[Expr], channel: Expr, lanes: int) -> Expr:
+            at = Position(channel, 0, 0)
+            each = (apply(kernel.prologue, before, value, at, lanes) for value in values)
+            return reduce(lambda a, b: _both(kernel.reduction, a, b, lanes), each)
 
         read = BandedMap(kernel.band, kernel.layout, height, source, rest[last:-1], copied)
         _windows(kernel, read, rest[:first], rest[first:last], rest[-1])
@@ -75,7 +78,7 @@ def _tile(
 
     The first one's begins at `start`.
     """
-    layout, (height, width) = kernel.layout, kernel.window.kernel
+    layout, (height, width) = kernel.layout, kernel.slid.kernel
     spots = range(0, pixels, lanes)
     found = tir.local(pixels, kernel.reduction.running(kernel.dtype))
     for u in spots:

@@ -17,12 +17,13 @@ Fill = Callable[[int], Expr]
 """Returns what lies outside of the input, in some lanes."""
 Read = Callable[[Expr, int], Expr]
 """Returns what is copied of what lies at an index, in some lanes."""
-Copied = Callable[[Expr, Expr, int], Expr]
-"""Returns what becomes of numbers of a channel as they are copied, in some lanes."""
+Copied = Callable[[Sequence[Expr], Expr, int], Expr]
+"""Returns what becomes of each tap's numbers, of a channel, as they are copied, in some lanes."""
 
 
-def as_they_are(value: Expr, _channel: Expr, _lanes: int) -> Expr:
-    """Return numbers unchanged."""
+def as_they_are(values: Sequence[Expr], _channel: Expr, _lanes: int) -> Expr:
+    """Return the numbers of the only tap unchanged."""
+    (value,) = values
     return value
 
 
@@ -90,12 +91,17 @@ def stage(
     line = plan.phases * plan.columns
 
     def read(at: Expr, lanes: int) -> Expr:
-        return copied(tir.stored(source, at, lanes), start[0] + c, lanes)
+        return copied([tir.stored(source, at, lanes)], start[0] + c, lanes)
 
     with tir.loop(channels, parallel=parallel) as c:
         fill, to = _outside(plan, levels, c), c * (plan.rows * line)
         if plan.spread != (1, 1):
             _spread(plan, source, (start[0] + c, start[1]), copy, to, fill)
+            return
+        if plan.taps > 1:
+            with tir.loop(plan.rows) as i:
+                above = _above(plan, source, copied, (start[0] + c, start[1] + i))
+                _row(plan, above, 0, copy, to + i * line, fill)
             return
         first, last = (tir.clamped(n - start[1], 0, plan.rows) for n in plan.inside_rows)
         with tir.loop(first) as i:
@@ -106,6 +112,19 @@ def stage(
             _row(plan, read, row, copy, to + (first + i) * line, fill)
         with tir.loop(plan.rows - last) as i:
             _fill(copy, to + (last + i) * line, line, fill)
+
+
+def _above(plan: Staging, source: Buffer, copied: Copied, place: tuple[Expr, Expr]) -> Read:
+    """Return how columns of several taps of a channel's row are read."""
+    (channel, row), (_, height, width) = place, plan.source
+    first = row * plan.row_step - plan.top
+    each = [tir.clamped(first + tap, 0, height - 1) for tap in range(plan.taps)]
+
+    def read(at: Expr, lanes: int) -> Expr:
+        starts = ((channel * height + tap) * width + at for tap in each)
+        return copied([tir.stored(source, start, lanes) for start in starts], channel, lanes)
+
+    return read
 
 
 def _outside(plan: Staging, levels: Buffer | None, c: Expr) -> Fill:
