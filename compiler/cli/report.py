@@ -6,10 +6,11 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 import typer
@@ -38,7 +39,7 @@ class Report:
     quiet: bool = False
     verbose: bool = False
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
-    """What was said of what is wrong: of several networks, it is said once."""
+    """What was said of what is wrong and what goes on: of several networks, it is said once."""
 
     def document(self, data: Mapping[str, Any]) -> None:
         """Print the one JSON document of the command, if JSON is wanted."""
@@ -61,17 +62,17 @@ class Report:
 
     def notice(self, text: str) -> None:
         """Say on standard error what must not be missed, even if quiet."""
-        self._once(f"warning: {text}")
+        self._once(f"warning: {text}", complain)
 
     def warn(self, diagnostic: Diagnostic) -> None:
         """Say on standard error what is worth knowing but no error."""
         if not self.quiet:
-            self._once(str(diagnostic))
+            self._once(str(diagnostic), complain)
 
-    def _once(self, text: str) -> None:
+    def _once(self, text: str, say: Callable[[str], None]) -> None:
         if text not in self._said:
             self._said.add(text)
-            complain(text)
+            say(text)
 
     def warnings(self, found: Iterable[Diagnostic]) -> None:
         """Say each warning."""
@@ -81,7 +82,7 @@ class Report:
     def note(self, text: str) -> None:
         """Say on standard error what goes on, unless quiet."""
         if not self.quiet:
-            echo(printable(text), err=True)
+            self._once(printable(text), partial(echo, err=True))
 
     def remark(self, kind: str, text: str) -> None:
         """Say what a stage has to say, now or out of the cache.

@@ -211,6 +211,8 @@ def test_a_bundle_of_the_projects_weights_is_fitted_to_val_and_judged_by_test(ho
     found = json.loads(done.stdout)
     assert found["data"]["digest"] == digests["test"]
     assert found["operating_point"]["fitted"]["digest"] == digests["val"]
+    done = tcc("eval", "net.yaml", "build/tiny-onnxruntime-int8")
+    assert done.stderr.count("judged by the 10 images of `test` of run") == 1
 
 
 def test_training_further_keeps_the_split(home):
