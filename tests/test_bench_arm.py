@@ -116,37 +116,45 @@ def test_a_row_of_the_arenas_is_what_is_planned(root, name):
     assert arena_zoo.row(name) in (root / "docs/measuring.md").read_text().splitlines()
 
 
-def test_rows_of_64_bit_processors_are_written_beside_those_there(tmp_path, monkeypatch):
+def test_what_was_counted_is_written_beside_what_was_not(tmp_path, monkeypatch):
     import arm
-    from arm_peers import CountedRun
+    from arm_peers import BY_NAME, CountedRun
 
     page = tmp_path / "measuring.md"
-    page.write_text(f"before\n\n{arm.BEGIN}\n{arm.END}\n\nbehind\n")
+    marks = [f"<!-- {n}-bit ARM: {what} -->" for n in (32, 64) for what in ("measured", "end")]
+    page.write_text("\n".join(("before\n", *marks, "\nbehind\n")))
     monkeypatch.setattr(arm, "PAGE", page)
 
-    def found(ours, theirs):
-        runs = {"tcc": ours, "ncnn": theirs}
-        forms = ("fp32", "int8")
-        return {
-            f"{who} {f}": CountedRun((0, 0), (n, 0), (0, 0))
-            for who, n in runs.items()
-            for f in forms
+    def written(target, spec, **runs):
+        found = {
+            f"{who} {form}": CountedRun((0, 0), (n * 100_000, cycles * 100_000), (0, 0))
+            for who, (n, cycles) in runs.items()
+            for form in ("fp32", "int8")
         }
+        arm.write(BY_NAME[target], {spec: found})
 
-    arm.write("arm-a76", {"fastnet": found(50_000_000, 40_000_000)})
-    arm.write("arm-a53", {"fastnet": found(1, 10_000_000), "ddsnet": found(9_940_000, 20_000_000)})
-    arm.write("arm-a53", {"fastnet": found(30_000_000, 40_000_000)})
-    head, rule, *rows = (
-        page.read_text().partition(arm.BEGIN)[2].partition(arm.END)[0].split("\n")[2:-2]
-    )
-    assert [head, rule] == arm.HEAD
-    assert rows == [
-        "| ddsnet, fp32 | arm-a53 | 9.9 | 20.0 | 0.50 |",
-        "| ddsnet, int8 | arm-a53 | 9.9 | 20.0 | 0.50 |",
-        "| fastnet, fp32 | arm-a53 | 30.0 | 40.0 | 0.75 |",
+    def rows(bits):
+        begin, end = marks[:2] if bits == 32 else marks[2:]
+        table = page.read_text().partition(begin)[2].partition(end)[0].strip().splitlines()
+        return [line for line in table[2:] if "fp32" in line]
+
+    written("arm-a76", "fastnet", tcc=(500, 0))
+    written("arm-a53", "fastnet", tcc=(1, 0), ncnn=(100, 0))
+    written("arm-a53", "ddsnet", tcc=(99, 0), ncnn=(200, 0))
+    written("arm-a53", "fastnet", tcc=(300, 0))
+    written("arm-a76", "fastnet", ncnn=(400, 0))
+    assert rows(64) == [
+        "| ddsnet, fp32 | arm-a53 | 9.9 | 20.0 | 0.49 |",
+        "| fastnet, fp32 | arm-a53 | 30.0 | 10.0 | 3.00 |",
         "| fastnet, fp32 | arm-a76 | 50.0 | 40.0 | 1.25 |",
-        "| fastnet, int8 | arm-a53 | 30.0 | 40.0 | 0.75 |",
-        "| fastnet, int8 | arm-a76 | 50.0 | 40.0 | 1.25 |",
     ]
+    assert rows(32) == []
+    written("arm-a7", "ddsnet", tcc=(880, 2170), TFLite=(2380, 5130))
+    assert rows(32) == ["| ddsnet, fp32 | arm-a7 | 88.0 / 217.0 | - | 238.0 / 513.0 | - |"]
+    written("arm-a7", "ddsnet", ncnn=(890, 3050))
+    assert rows(32) == [
+        "| ddsnet, fp32 | arm-a7 | 88.0 / 217.0 | 89.0 / 305.0 | 238.0 / 513.0 | 0.71 |"
+    ]
+    assert len(rows(64)) == 3
     assert page.read_text().startswith("before\n")
     assert page.read_text().endswith("\nbehind\n")

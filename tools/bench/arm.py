@@ -6,10 +6,10 @@
 `table` builds bundles with random weights, runs everything in qemu on one thread, and counts one
 run from the image's pixels to probabilities, copies and all; ncnn has the very graph that our
 kernels have, after our passes. Of 64-bit processors, `--target arm-a53` and others, instructions
-alone are counted, and `--docs` writes them beside ncnn's into docs/measuring.md, where rows of
-other targets and networks stay. `validate` compares the cycle model with ncnn's published times;
-PARAMS is the folder `benchmark` of ncnn's repository. What is needed is fetched at first use, from
-PyPI and Debian, into the folder; docs/measuring.md says what the numbers are worth.
+alone are counted. `--docs` writes what was counted into docs/measuring.md, where other targets,
+networks and peers stay. `validate` compares the cycle model with ncnn's published times; PARAMS is
+the folder `benchmark` of ncnn's repository. What is needed is fetched at first use, from PyPI and
+Debian, into the folder; docs/measuring.md says what the numbers are worth.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from arm_peers import BY_NAME, CountedRun, Peers
 from arm_published import validate
 
 from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.machine import Machine
 from tcc.compiler import passes
 from tcc.compiler.bundle.benchmark import UNDECIDED
 from tcc.compiler.driver import pipeline
@@ -39,11 +40,11 @@ GUESTS = Path(__file__).parent / "arm_guests"
 NETWORKS = ("ddsnet", "fastnet", "squeezenet", "resnet18", "mobilenet_v2", "shufflenet_v2")
 PEERS = ("ncnn", "tflite")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "measuring.md"
-BEGIN, END = "<!-- 64-bit ARM: measured -->", "<!-- 64-bit ARM: end -->"
-HEAD = [
-    "| M instructions, all counted | target | tcc | ncnn | tcc / ncnn |",
-    "|---|---|---|---|---|",
-]
+TABLES = {
+    True: ("32-bit ARM", "M instructions / M modelled cycles", ("tcc", "ncnn", "TFLite")),
+    False: ("64-bit ARM", "M instructions", ("tcc", "ncnn")),
+}
+"""The page's tables of processors with modelled cycles, and without: what is in which columns."""
 AGREES = 1e-3
 """How far outputs of ours and of ncnn may be apart, of their largest, to be of one network."""
 
@@ -57,7 +58,7 @@ def main() -> None:
     table.add_argument("--target", choices=sorted(BY_NAME.keys() - {"host"}), default="arm-a7")
     table.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="all")
     table.add_argument("--images", type=Path, default=Path("zoo/samples"))
-    table.add_argument("--docs", action="store_true", help="of 64-bit processors, with ncnn")
+    table.add_argument("--docs", action="store_true", help="write what was counted")
     published = commands.add_parser("validate")
     published.add_argument("params", type=Path)
     for each in (table, published):
@@ -65,34 +66,54 @@ def main() -> None:
     given = parser.parse_args()
     machine = BY_NAME["arm-a7" if given.command == "validate" else given.target]
     peers = Peers((given.folder or Path(f"build/{machine.arch}-peers")).resolve(), machine)
-    if given.command == "table" and given.docs and (machine.modelled or "ncnn" not in given.peers):
-        parser.error("--docs is of 64-bit processors, with ncnn: --target arm-a53 --docs")
     peers.set_up()
     if given.command == "validate":
         validate(peers, given.params)
         return
     found = _table(peers, given.spec, given.images, given.peers)
     if given.docs:
-        write(machine.target.name, found)
+        write(machine, found)
 
 
 Found = dict[str, dict[str, CountedRun]]
 """What was counted, by network and by what was run: `tcc fp32`."""
 
 
-def write(target: str, found: Found) -> None:
-    """Put what a target's programs and ncnn took into the page's table."""
-    head, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    before, _, behind = rest.partition(END)
-    own = [line for line in before.splitlines() if line.startswith("|") and line not in HEAD]
-    rows = {tuple(line.split(" | ")[:2]): line for line in own}
+def write(machine: Machine, found: Found) -> None:
+    """Put what was counted into the page's table of such processors; all else stays there."""
+    mark, what, who = TABLES[machine.modelled]
+    head = [f"| {what}, all counted | target | {' | '.join(who)} | tcc / ncnn |"]
+    head.append("|---" * (len(who) + 3) + "|")
+    begin, end = f"<!-- {mark}: measured -->", f"<!-- {mark}: end -->"
+    above, _, rest = PAGE.read_text("utf-8").partition(begin)
+    before, _, below = rest.partition(end)
+    lines = [line for line in before.splitlines() if line.startswith("|")][len(head) :]
+    parted = [line.strip("| ").split(" | ") for line in lines]
+    rows = {(name, target): cells[: len(who)] for name, target, *cells in parted}
     for spec, runs in found.items():
         for form in ("fp32", "int8"):
-            (ours, _), (theirs, _) = (runs[f"{who} {form}"].total for who in ("tcc", "ncnn"))
-            cells = f"{ours / 1e6:.1f} | {theirs / 1e6:.1f} | {ours / theirs:.2f} |"
-            rows[f"| {spec}, {form}", target] = f"| {spec}, {form} | {target} | {cells}"
-    table = "\n".join([*HEAD, *(rows[key] for key in sorted(rows))])
-    PAGE.write_text(f"{head}{BEGIN}\n\n{table}\n\n{END}{behind}", "utf-8")
+            key = (f"{spec}, {form}", machine.target.name)
+            was = rows.get(key, ["-"] * len(who))
+            counted = [runs.get(f"{each} {form}") for each in who]
+            rows[key] = [
+                cell if run is None else _cell(run) for run, cell in zip(counted, was, strict=True)
+            ]
+    table = [f"| {' | '.join((*key, *rows[key], _of_ncnn(rows[key])))} |" for key in sorted(rows)]
+    text = "\n".join([*head, *table])
+    PAGE.write_text(f"{above}{begin}\n\n{text}\n\n{end}{below}", "utf-8")
+
+
+def _cell(run: CountedRun) -> str:
+    instructions, modelled = (cost / 1e6 for cost in run.total)
+    return f"{instructions:.1f} / {modelled:.1f}" if modelled else f"{instructions:.1f}"
+
+
+def _of_ncnn(cells: Sequence[str]) -> str:
+    """Return what ours takes of what ncnn does, in cycles where they are modelled."""
+    if "-" in cells[:2]:
+        return "-"
+    ours, theirs = (float(cell.split(" / ")[-1]) for cell in cells[:2])
+    return f"{ours / theirs:.2f}"
 
 
 def _table(peers: Peers, specs: Sequence[str], images: Path, beside: Sequence[str]) -> Found:
