@@ -28,7 +28,7 @@ SIDES = {(SIDE - 1) // step + 1: step for step in range(SIDE, 0, -1)}
 
 
 def _conv(filters: int, side: int, stride: int = 1, groups: int = 1) -> Conv:
-    return Conv(filters, (side, side), (stride, stride), side // 2, groups=groups)
+    return Conv(filters, (side, side), (stride, stride), (side - 1) // 2, groups=groups)
 
 
 def _depthwise(channels: int, side: int, stride: int = 1) -> Conv:
@@ -47,7 +47,7 @@ STRIDED: Mapping[str, Sample] = {
     f"strided_{k}_{c}_{f}_{n}": (_conv(f, k, 2), (c, n))
     for k, c, f, n in (
         (7, 3, 32, 56), (7, 8, 16, 28), (5, 16, 16, 28), (5, 4, 24, 56), (3, 3, 16, 56),
-        (3, 32, 32, 28), (3, 64, 64, 14), (1, 64, 32, 28),
+        (3, 32, 32, 28), (3, 64, 64, 14), (1, 64, 32, 28), (3, 64, 8, 28), (3, 24, 4, 56),
     )
 }  # fmt: skip
 POINTWISE: Mapping[str, Sample] = {
@@ -77,11 +77,16 @@ DEPTHWISE: Mapping[str, Sample] = {
         (3, 1, 8, 19), (3, 1, 6, 28), (3, 1, 4, 56), (3, 2, 16, 7), (3, 2, 16, 14), (3, 2, 8, 28),
         (3, 2, 4, 56), (5, 1, 16, 7), (5, 1, 8, 14), (5, 1, 4, 28), (5, 2, 16, 14), (5, 2, 8, 28),
         (5, 2, 4, 56), (3, 1, 12, 16), (3, 1, 4, 112), (3, 2, 12, 16), (3, 2, 4, 112),
-        (5, 1, 12, 16),
+        (5, 1, 12, 16), (1, 1, 16, 7), (1, 1, 8, 28), (1, 1, 4, 56), (2, 2, 16, 14), (2, 2, 8, 28),
+        (2, 2, 4, 56),
     )
 }  # fmt: skip
+MEANS: Mapping[str, Sample] = {
+    f"mean_{c}_{n}": (_depthwise(c, 2, 2), (c, n)) for c, n in ((16, 14), (8, 28), (4, 56), (6, 19))
+}
+"""Depthwise convolutions whose weights are all the same, as average pooling has them."""
 EVERY: Mapping[str, Sample] = {
-    **THREE, **STRIDED, **POINTWISE, **FEW_PIXELS, **GROUPS, **DEPTHWISE,
+    **THREE, **STRIDED, **POINTWISE, **FEW_PIXELS, **GROUPS, **DEPTHWISE, **MEANS,
 }  # fmt: skip
 
 
@@ -114,6 +119,9 @@ def loops() -> Model:
 
 def _model(graph: Graph, *, levels: bool) -> Model:
     trained = op_cases.trained(graph)
+    for name, values in trained.items():
+        if name.startswith("mean_") and values.ndim > 1:
+            values[:] = 1 / values[0].size
     return quantised.int8(graph, trained) if levels else Model(graph, trained)
 
 

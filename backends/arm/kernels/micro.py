@@ -185,7 +185,8 @@ class MicroVector(MicroKernelCaller):
 class MicroDepthwise(MicroConvolution):
     """A depthwise convolution, a plane after another.
 
-    Arguments: map, weights, biases, factors, the window's table, result.
+    `means` says whether all weights of each filter are one number. Arguments: map, weights, biases,
+    factors, the window's table, result.
     """
 
     word: ClassVar[str] = "depthwise"
@@ -194,6 +195,7 @@ class MicroDepthwise(MicroConvolution):
     filters: int
     channels: int
     form: ResultForm
+    means: bool = False
 
     @property
     def taps(self) -> int:

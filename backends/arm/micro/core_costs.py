@@ -26,6 +26,10 @@ PLANES = tuple(
     for stride in (1, 2)
     for what in ("products", "rows", "planes")
 )
+LEVEL_PLANES = (
+    *(f"windows_{what}" for what in ("products", "outputs", "read", "planes")),
+    *(f"{way}_{what}" for way in ("points", "halves") for what in ("outputs", "planes")),
+)
 LEVEL_LOOPS = tuple(
     f"{way}_{what}"
     for way in ("across", "depthwise", "gathered")
@@ -39,7 +43,7 @@ AMOUNTS: Mapping[str, tuple[str, ...]] = {
     "float_depthwise": PLANES,
     "matrix": PANELS,
     "vector": ("products", "outputs"),
-    "depthwise": ("products", "outputs", "read", "planes"),
+    "depthwise": LEVEL_PLANES,
     "loops": LOOPS,
     "level_loops": LEVEL_LOOPS,
 }

@@ -11,7 +11,7 @@ from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVec
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloatMatrix
 from tcc.backends.arm.kernels.micro_winograd import MicroLevelWinograd, MicroWinograd
 from tcc.backends.arm.micro.core_costs import AMOUNTS, kind
-from tcc.backends.arm.micro.records import QUAD
+from tcc.backends.arm.micro.records import PIXELS, QUAD
 from tcc.backends.arm.micro.window import MicroWindow
 from tcc.compiler.support.unhandled import UnhandledError
 
@@ -134,13 +134,25 @@ def _vector(kernel: MicroVector) -> Amounts:
 def _depthwise(kernel: MicroDepthwise) -> Amounts:
     window = kernel.window
     height, width = window.out
-    bands = -(-height // window.band)
-    return {
-        "products": kernel.filters * bands * window.band * -(-width // 8) * 8 * window.taps,
-        "outputs": kernel.filters * height * width,
-        "read": kernel.filters * bands * window.band_elements,
-        "planes": kernel.filters,
-    }
+    way = _way_of_planes(kernel)
+    amounts = {"outputs": kernel.filters * height * width, "planes": kernel.filters}
+    if way == "windows":
+        bands = -(-height // window.band)
+        products = bands * window.band * -(-width // 8) * 8 * window.taps
+        amounts["products"] = kernel.filters * products
+        amounts["read"] = kernel.filters * bands * window.band_elements
+    return {f"{way}_{what}": n for what, n in amounts.items()}
+
+
+def _way_of_planes(kernel: MicroDepthwise) -> str:
+    """Return what is read in place, as `c/depthwise.c` has it, or that windows read a band."""
+    window = kernel.window
+    (height, width), (rows, columns) = window.size, window.out
+    if (window.kernel, window.stride, window.out) == ((1, 1), (1, 1), window.size):
+        return "points"
+    halves = window.kernel == window.stride == (2, 2) and window.start == (0, 0) and kernel.means
+    inside = 2 * rows <= height and 2 * columns <= width
+    return "halves" if halves and inside and columns >= PIXELS else "windows"
 
 
 def _loops(kernel: DirectConv) -> Amounts:

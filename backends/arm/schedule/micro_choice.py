@@ -163,7 +163,8 @@ def _depthwise(
     fit = next((w for w in bands if w.band_elements <= BAND), replace(window, band=2))
     if not record.takes(fit):
         return None
-    kernel = MicroDepthwise(record, fit, len(weight), groups, form)
+    means = bool((weight.max(axis=(1, 2, 3)) == weight.min(axis=(1, 2, 3))).all())
+    kernel = MicroDepthwise(record, fit, len(weight), groups, form, means)
     return kernel, lambda: (record.packed(weight), bias, factor, fit.table())
 
 
