@@ -75,7 +75,7 @@ class CalibratedPackage:
 
         found = int8_program.compared(self.spec, self.given, self.document, self.data, stages)
         # The tool calibrates with what ours learnt from: the images held out judge both.
-        learn, _ = self.data.split()
+        learn, _ = self.document.data.parts(self.data)
         source = build_plan.sampled(self.spec.graph.inputs[0])
         tensors = (learn.tensor(index, source) for index in range(len(learn)))
         archive, inputs = self.backend.calibration_data(self.target, source, tensors)

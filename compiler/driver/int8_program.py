@@ -111,7 +111,7 @@ def from_images(
 def judged(found: CalibrationDocument, images: DataSet) -> CalibrationSource:
     """Return a calibration with the images that it was made with, some of which judge it."""
     where = "held out of the calibration" if found.data.held_out else "of the calibration itself"
-    return CalibrationSource(found, CALIBRATION, *images.split(), where)
+    return CalibrationSource(found, CALIBRATION, *found.data.parts(images), where)
 
 
 def compared(
@@ -134,7 +134,7 @@ def compared(
     """
     ready = pipeline.ready(spec, given)
     calibration = calibration_file.calibration(document, ready, CALIBRATION)
-    learn, judge = images.split()
+    learn, judge = document.data.parts(images)
     made = measured_program.measured(ready, calibration, comparison_images(judge, learn), progress)
     return made.comparison
 

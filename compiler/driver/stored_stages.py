@@ -84,7 +84,10 @@ class StoredStages:
 
     def keep_integers(self, key: str, made: Int8Program, said: Sequence[Said]) -> None:
         """Keep an integer program, and what was said of it."""
-        about = {"calibrated": json_records.encode(made.calibrated), "said": said}
+        # A calibration is as large as its weights: a warm build reads this of it, and not the rest.
+        repeats = json.loads(made.files[CALIBRATION])["data"].get("repeats", ())
+        calibrated = json_records.encode(made.calibrated)
+        about = {"calibrated": calibrated, "repeats": repeats, "said": said}
         files = {f"files/{path}": data for path, data in made.files.items()}
         self.cache.put("integers", key, {"about": _json(about), **files})
 
@@ -217,7 +220,7 @@ def _program(
     calibration = files[CALIBRATION]
     learn = images
     if images and images.digest == about.data:
-        learn, _ = images.split()
+        learn, _ = images.pictures(plain["repeats"]).split()
     made = Int8Program(lambda: remake(about, calibration), about, files, learn)
     return made, _said(plain["said"])
 

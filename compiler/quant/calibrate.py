@@ -64,6 +64,9 @@ def calibrate(
     # Before any work: what the set cannot tell is cheap to see.
     shown, how = variety(ready, data), options or RunOptions()
     shown.require(how.least, str(data.items[0].path.parent))
+    # A picture counts once, however many files show it: ranges, the choice and what is stated of
+    # unseen images take each for one that was drawn by itself.
+    data = data.pictures(shown.repeats)
     try:
         found = with_headroom(ready, method.find(ready, data, how))
     except UserError as error:
@@ -71,11 +74,10 @@ def calibrate(
             raise data.damaged(source) from None
         raise
     # Methods that judge in turn have an estimate already; guarded ones have images held out.
-    if not shown.unseen:
-        found = replace(found, expected={})
-    elif not found.expected and found.held_out and shown.different >= HELD_OUT:
+    if not found.expected and found.held_out and shown.different >= HELD_OUT:
         found = replace(found, expected=_of_held_out(ready, data, found.calibration))
-    return replace(found, notices=(*found.notices, *shown.notices(), *_notices(found, shown)))
+    notices = (*found.notices, *shown.notices(), *_notices(found, shown))
+    return replace(found, notices=notices, repeats=shown.repeats)
 
 
 def _of_held_out(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tcc.compiler.bundle.manifest import InputContract, NetworkRecord, WeightsOrigin
+from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.expected_loss import ExpectedLoss
@@ -26,11 +27,19 @@ _SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """The images: the digest of the set, how many, and how many of them nothing looked at."""
+    """The images: the digest of the set, how many, and how many of them nothing looked at.
+
+    `repeats` are the digests of files that were left out, since others show the same pixels.
+    """
 
     digest: str = field(metadata=_SHA256)
     images: int = field(metadata={"minimum": 1})
     held_out: int = field(metadata={"minimum": 0})
+    repeats: tuple[str, ...] = field(default=(), metadata={"default": ()})
+
+    def parts(self, images: DataSet) -> tuple[DataSet, DataSet]:
+        """Return what of these images was learnt from and what was held out."""
+        return images.pictures(self.repeats).split()
 
 
 @dataclass(frozen=True, slots=True)

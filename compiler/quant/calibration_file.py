@@ -64,7 +64,7 @@ def document(
         target=about.target,
         model=about.network,
         weights=about.weights,
-        data=CalibrationImages(data.digest, len(data), result.held_out),
+        data=CalibrationImages(data.digest, len(data), result.held_out, result.repeats),
         input=InputContract(
             source.name, source.type.shape, source.type.dtype.value, source.preprocess
         ),

@@ -16,31 +16,25 @@ LOOKED = 512
 """Images whose pixels are compared; those of a larger set that are alike have digests alike."""
 ENOUGH = 32
 """Different images from which on more of them change ranges little."""
-TWINS = 20
-"""One image in so many that is there in two files changes a mean by less than its interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageVariety:
     """What a set of `images` holds.
 
-    `files` have other contents than all others, `different` other pixels, `plain` are of one
-    colour; `only` is the class that all are of, where their labels are known and the network tells
-    several, of `classes`; `sizes` are those before the network's contract.
+    `repeats` are the digests of files of other contents than all others that show the pixels of
+    one of them, `different` is how many pictures remain, `plain` are of one colour; `only` is the
+    class that all are of, where their labels are known and the network tells several, of `classes`;
+    `sizes` are those before the network's contract.
     """
 
     images: int
-    files: int
+    repeats: tuple[str, ...]
     different: int
     plain: int
     only: str | None
     classes: int
     sizes: ImageSizes
-
-    @property
-    def unseen(self) -> bool:
-        """Whether images that judge have not been learnt from, as files of other contents."""
-        return (self.files - self.different) * TWINS <= self.different
 
     def notices(self) -> Iterator[str]:
         """Yield what the set costs."""
@@ -53,11 +47,6 @@ class ImageVariety:
             yield (
                 f"{self.images - self.different} of {self.images} images repeat the pixels of"
                 f" others: what is learnt is that of {_images(self.different)}"
-            )
-        if not self.unseen:
-            yield (
-                f"{self.files - self.different} of them are the same in another file: what judges"
-                " has been learnt from, and nothing is known of unseen images"
             )
         if self.plain:
             yield (
@@ -97,7 +86,7 @@ def variety(ready: Model, data: DataSet) -> ImageVariety:
         data: The images.
     """
     (source,) = ready.graph.inputs
-    seen, plain = set[str](), 0
+    first, repeats, plain = dict[str, str](), dict[str, None](), 0
     looked = data.first(LOOKED)
     for place in range(len(looked)):
         try:
@@ -106,7 +95,9 @@ def variety(ready: Model, data: DataSet) -> ImageVariety:
             raise data.damaged(source) from None
         # By pixels after resize and crop: a copy in another format or size is the same image to the
         # network.
-        seen.add(hashlib.sha256(pixels.tobytes()).hexdigest())
+        own = looked.digests[place]
+        if first.setdefault(hashlib.sha256(pixels.tobytes()).hexdigest(), own) != own:
+            repeats[own] = None
         plain += _plain(pixels)
     # Beyond those that were decoded by contents of files alone, which needs no decoding.
     more = set(data.digests[LOOKED:]) - set(looked.digests)
@@ -116,8 +107,8 @@ def variety(ready: Model, data: DataSet) -> ImageVariety:
     only = labels[told.pop() or 0] if len(told) == 1 and None not in told else None
     return ImageVariety(
         len(data),
-        len(set(data.digests)),
-        len(seen) + len(more),
+        tuple(repeats),
+        len(first) + len(more),
         plain,
         only if len(labels) > 1 else None,
         len(labels),

@@ -34,7 +34,8 @@ class CalibrationResult:
 
     `used` is the candidate that won; `judged` says how each did on images which it had not learnt
     from. `held_out` images had no part in all that. `expected` says what is lost on images that
-    nobody has seen. `notices` are what the user must know.
+    nobody has seen. `notices` are what the user must know. `repeats` are the digests of images that
+    were left out, since others show the same.
     """
 
     calibration: "Calibration"
@@ -44,6 +45,7 @@ class CalibrationResult:
     judged: "Mapping[str, Qualities]" = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     expected: "Mapping[str, ExpectedLoss]" = field(default_factory=dict)
+    repeats: tuple[str, ...] = ()
 
 
 class Method(Protocol):

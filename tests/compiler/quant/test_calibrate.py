@@ -1,11 +1,19 @@
 """Calibration as a whole: what has a say in the file, and what has none."""
 
+import hashlib
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from nets import dense, gated
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from quant_sets import ready, tensors
 
 from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
+from tcc.compiler.data.dataset import read
+from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant import calibration_file
 from tcc.compiler.quant.calibrate import calibrate
@@ -167,6 +175,46 @@ def test_outputs_have_room_for_unseen_images_by_every_method(tmp_path):
         assert (expected > most).mean() < 1e-3
         shared += bool((expected > found.traces[output.value].high).any())
     assert shared  # what was seen would not have been enough
+
+
+@methods
+def test_a_picture_counts_once_however_many_files_show_it(method, tmp_path):
+    graph = dense()
+    source = replace(graph.inputs[0], preprocess=Preprocess())
+    model = ready(replace(graph, inputs=(source,)), INT8)
+    once, again = tmp_path / "once", tmp_path / "again"
+    for folder in (once, again):
+        folder.mkdir()
+        for number in range(12):
+            levels = np.random.default_rng(number).integers(0, 256 - 12 * number, (16, 16, 3))
+            picture = Image.fromarray(levels.astype(np.uint8))
+            picture.save(folder / f"{number}.png")
+            if folder == again:
+                shutil.copy(folder / f"{number}.png", folder / f"{number} once more.png")
+                twins(picture, folder / f"{number}.png")
+    found, more = read(once), read(again)
+    result = calibrate(model, found, method)
+    document = calibration_file.document(ABOUT, model, result, found)
+    twice = calibration_file.document(ABOUT, model, calibrate(model, more, method), more)
+    assert twice.data.images == len(more) == 3 * len(found) == 36
+    assert replace(twice, data=document.data, notices=document.notices) == document
+    assert twice.data.held_out == document.data.held_out
+    assert "24 of 36 images repeat the pixels of others" in " ".join(twice.notices)
+    # Which images a build judges by: none that another file has taught.
+    parts, own = twice.data.parts(more), document.data.parts(found)
+    assert [one.digest for one in parts] == [one.digest for one in own]
+
+
+def twins(picture, path):
+    """Write the picture in a file of other contents, which comes after its first in a set."""
+    first = hashlib.sha256(path.read_bytes()).hexdigest()
+    for number in range(100):
+        said = PngInfo()
+        said.add_text("copy", str(number))
+        picture.save(path.with_suffix(".twin.png"), pnginfo=said)
+        if hashlib.sha256(path.with_suffix(".twin.png").read_bytes()).hexdigest() > first:
+            return
+    raise AssertionError(path)
 
 
 def test_what_is_expected_holds_on_others(tmp_path):

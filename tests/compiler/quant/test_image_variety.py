@@ -55,15 +55,20 @@ def test_pixels_not_files_tell_images_apart(tmp_path):
     assert "2 images of 3 are different" in str(said)
 
 
-def test_what_judges_has_been_learnt_from_where_files_show_the_same(tmp_path):
-    images = {f"{i}.png": pixels(i) for i in range(20)}
-    # Files alike are on one side: they hide nothing.
-    data = folder(tmp_path, {**images, "again.png": pixels(0), "once more.png": pixels(1)})
-    assert variety(model(), data).unseen
-    assert variety(model(), folder(tmp_path, {"a.bmp": pixels(0)})).unseen
-    found = variety(model(), folder(tmp_path, {"b.bmp": pixels(1)}))
-    assert not found.unseen
-    assert "2 of them are the same in another file" in " ".join(found.notices())
+def test_files_that_show_the_same_are_named(tmp_path):
+    data = folder(tmp_path, {f"{i}.png": pixels(i) for i in range(5)})
+    assert variety(model(), data).repeats == ()
+    # A copy of a file is no other content.
+    data = folder(tmp_path, {"again.png": pixels(0), "once more.bmp": pixels(1)})
+    found = variety(model(), data)
+    assert (found.images, found.different) == (7, 5)
+    left = data.pictures(found.repeats)
+    assert len(left) == 5
+    assert variety(model(), left).different == 5
+    assert {item.path.name for item in data.items if item.digest in found.repeats} <= {
+        "1.png", "once more.bmp"
+    }  # fmt: skip
+    assert len(found.repeats) == 1
 
 
 @pytest.mark.parametrize("tensor", [False, True])
