@@ -14,18 +14,23 @@ from tcc.compiler.reference.output_comparison import StackedOutputs, judged_outp
 
 FEWEST = 4
 """Fewest images that say anything."""
-SPREAD = 3.0
-"""How far the losses of images scatter at least, as a share of their mean: as in the widest of the
-networks that were looked at. Rare images lose the most, so that those that judge show too little
-scatter where none is among them."""
-CLIPPED = 4.0
-"""The same where ranges end at what was seen, or before: rare images lose more still."""
+SCATTER, CLIPPED = 1.8, 2.1
+"""How far the logarithms of images' losses scatter, as a standard deviation, before an image has
+judged: as on the wider of the networks that were looked at, and more where ranges end at what was
+seen, or before, since rare images lose more still."""
+KNOWN = 16
+"""As how many images that counts: rare images lose the most, so that few show too little scatter
+where none of these is among them, and too much where one is."""
+LITTLE, MOST = 1e-3, 3.0
+"""The share of the median below which losses are alike, and the most that logarithms are taken to
+scatter: images that lose nothing at all would make them scatter as widely as one likes."""
 UNLIKE = 0.25
 """What is unsure of the logarithm of a mean loss however many images judge: parts learn from fewer
 images than the result, and another draw of images gives another result."""
-LOW, HIGH = 2.0, 2.3
-"""Standard deviations from the mean to the ends of the interval; means of few images are too small
-more often than too large."""
+LOW, HIGH = 2.2, 2.5
+"""Standard deviations from the mean to the ends of the interval, so that 95 % of drawn sets lie
+within where logarithms scatter by two; means of few images are too small more often than too large.
+"""
 RARE = 2.326
 """Standard deviations from the middle of a normal distribution to its last hundredth."""
 NONE = 1e-12
@@ -70,27 +75,43 @@ def expected_losses(
     each = {o: losses(o, expected[o.name], found[o.name]) for o in judged_outputs(model)}
     measured = qualities(model, expected, found)
     return {
-        o.name: _expected(o.meaning, one, measured[o.name], CLIPPED if clipped else SPREAD)
+        o.name: _expected(o.meaning, one, measured[o.name], CLIPPED if clipped else SCATTER)
         for o, one in each.items()
         if np.isfinite(one).all()
     }
 
 
-def _expected(kind: OutputKind, found: Float64, quality: Quality, least: float) -> ExpectedLoss:
+def _expected(kind: OutputKind, found: Float64, quality: Quality, before: float) -> ExpectedLoss:
     mean, count = float(found.mean()), len(found)
-    # Relative, as the interval is one of the logarithm: losses are positive and far from symmetric.
-    spread = max(least, float(found.std(ddof=1)) / max(mean, NONE))
-    unsure = sqrt(spread**2 / count + UNLIKE**2)
-    logs = np.log(np.maximum(found, NONE))
-    rare = exp(float(logs.mean() + RARE * logs.std(ddof=1)))
+    logs = np.log(np.maximum(found, max(float(np.median(found)) * LITTLE, NONE)))
+    middle, scatter = float(logs.mean()), float(logs.std(ddof=1))
+    low, high = _interval(mean, middle, min(scatter, MOST), count, before)
+    rare = exp(middle + RARE * scatter)
     return ExpectedLoss(
         kind,
         count,
         mean,
-        mean * exp(-LOW * unsure),
-        mean * exp(HIGH * unsure),
+        low,
+        high,
         # What was seen counts where it is worse than the normal distribution of the logarithms
         # says.
         max(rare, float(np.quantile(found, 0.99))) if mean > NONE else 0.0,
         quality,
     )
+
+
+def _interval(
+    mean: float, middle: float, scatter: float, count: int, before: float
+) -> tuple[float, float]:
+    """Return the ends of the interval, around what `count` losses say and what their logarithms do.
+
+    One odd image may own the mean of the losses themselves, and the mean of a log-normal
+    distribution hardly hears of it: the interval takes in what either says.
+    """
+    sure = count - 1 + KNOWN
+    variance = ((count - 1) * scatter**2 + KNOWN * before**2) / sure
+    # The mean of a log-normal distribution, and how unsure its logarithm is (Zhou and Gao,
+    # Stat. Med. 16, 1997, Cox's method).
+    whole = exp(middle + variance / 2)
+    unsure = sqrt(variance / count + variance**2 / (2 * sure) + UNLIKE**2)
+    return min(mean, whole) * exp(-LOW * unsure), max(mean, whole) * exp(HIGH * unsure)
