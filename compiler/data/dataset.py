@@ -13,7 +13,7 @@ are decoded when they are asked for.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,15 +89,6 @@ class DataSet:
     def of(self, places: Sequence[int]) -> "DataSet":
         """Return the items at some places."""
         return replace(self, items=tuple(self.items[place] for place in places))
-
-    def pictures(self, repeats: Collection[str]) -> "DataSet":
-        """Return the items that show something new: one of each contents.
-
-        Args:
-            repeats: Digests of those that show what another does, as files of other contents.
-        """
-        first = {item.digest: item for item in reversed(self.items) if item.digest not in repeats}
-        return replace(self, items=tuple(reversed(first.values())))
 
     def split(self) -> "tuple[DataSet, DataSet]":
         """Return what to learn from and what to judge by: one in `HELD_OUT`, chosen by digest.

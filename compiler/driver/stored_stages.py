@@ -21,6 +21,7 @@ from tcc.compiler.bundle.manifest import Calibrated, Manifest
 from tcc.compiler.bundle.replay import Replayed
 from tcc.compiler.data import images
 from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.data.pictures import pictures
 from tcc.compiler.driver import pipeline
 from tcc.compiler.driver.build_plan import CALIBRATION, Int8Program
 from tcc.compiler.driver.pipeline import WeightSource
@@ -220,7 +221,7 @@ def _program(
     calibration = files[CALIBRATION]
     learn = images
     if images and images.digest == about.data:
-        learn, _ = images.pictures(plain["repeats"]).split()
+        learn, _ = pictures(images, plain["repeats"]).split()
     made = Int8Program(lambda: remake(about, calibration), about, files, learn)
     return made, _said(plain["said"])
 

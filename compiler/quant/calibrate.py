@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tcc.compiler.data.dataset import DAMAGED, HELD_OUT, DataSet, check
+from tcc.compiler.data.pictures import pictures
 from tcc.compiler.data.read_images import ReadImages
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant import methods
@@ -66,7 +67,7 @@ def calibrate(
     shown.require(how.least, str(data.items[0].path.parent))
     # A picture counts once, however many files show it: ranges, the choice and what is stated of
     # unseen images take each for one that was drawn by itself.
-    data = data.pictures(shown.repeats)
+    data = pictures(data, shown.repeats)
     try:
         found = with_headroom(ready, method.find(ready, data, how))
     except UserError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tcc.compiler.bundle.manifest import InputContract, NetworkRecord, WeightsOrigin
 from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.data.pictures import pictures
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.expected_loss import ExpectedLoss
@@ -39,7 +40,7 @@ class CalibrationImages:
 
     def parts(self, images: DataSet) -> tuple[DataSet, DataSet]:
         """Return what of these images was learnt from and what was held out."""
-        return images.pictures(self.repeats).split()
+        return pictures(images, self.repeats).split()
 
 
 @dataclass(frozen=True, slots=True)

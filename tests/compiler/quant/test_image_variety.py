@@ -8,6 +8,7 @@ from nets import Steps
 from PIL import Image
 
 from tcc.compiler.data.dataset import read
+from tcc.compiler.data.pictures import pictures
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ops import Flatten, GlobalAvgPool
@@ -62,7 +63,7 @@ def test_files_that_show_the_same_are_named(tmp_path):
     data = folder(tmp_path, {"again.png": pixels(0), "once more.bmp": pixels(1)})
     found = variety(model(), data)
     assert (found.images, found.different) == (7, 5)
-    left = data.pictures(found.repeats)
+    left = pictures(data, found.repeats)
     assert len(left) == 5
     assert variety(model(), left).different == 5
     assert {item.path.name for item in data.items if item.digest in found.repeats} <= {

@@ -137,7 +137,9 @@ def test_one_odd_image_does_not_own_the_interval(odd):
     told = []
     for factor in (1, odd):
         error[7] *= factor
-        told.append(expected_losses(model, {"y": values}, {"y": (values + error).astype("f4")})["y"])
+        told.append(
+            expected_losses(model, {"y": values}, {"y": (values + error).astype("f4")})["y"]
+        )
     plain, owned = told
     assert owned.low < plain.high < 0.2 * owned.loss
     assert owned.high > owned.loss > plain.high
