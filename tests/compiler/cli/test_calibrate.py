@@ -74,14 +74,32 @@ def test_few_images_are_announced(tcc, images):
     assert "warning: with one image, what is learnt from is also what judges" in found.err
 
 
-def test_nothing_is_stated_of_unseen_images_where_the_same_are_there_twice(tcc, images):
-    words = ("calibrate", "tiny.yaml", "--data", images)
-    assert "on unseen images" in tcc(*words).out
-    for path in sorted(images.rglob("*.png")):
+def test_a_picture_in_two_files_is_one_of_those_that_are_known(tcc, home, images):
+    words = ("calibrate", "tiny.yaml", "--data")
+    assert "on unseen images" in tcc(*words, images).out
+    every = sorted(images.rglob("*.png"))
+    for path in every:
         Image.open(path).save(path.with_suffix(".bmp"))
-    found = tcc(*words)
-    assert "on unseen images" not in found.out
-    assert "9 of them are the same in another file" in found.err
+    found = tcc(*words, images, "--json")
+    (told,) = found.document["expected"].values()
+    # Of nine pictures two are held out, and seven judge in turn: no copy is among them.
+    assert told["images"] == 9
+    assert (found.document["data"]["images"], found.document["data"]["held_out"]) == (18, 2)
+    assert "9 of 18 images repeat the pixels of others" in found.err
+    how = ("--target", "onnxruntime", "--precision", "int8")
+    build = ("build", "tiny.yaml", *how, "--data", images, "--json")
+    cold, warm = tcc(*build), tcc(*build)
+    assert cold.code == 0, cold.err
+    (bundle,) = warm.document["bundles"]
+    manifest = json.loads((home / bundle["path"] / "manifest.json").read_text())
+    assert manifest["calibration"]["measured"]["outputs"]["logits"]["images"] == 2
+    # One picture in many files is one picture.
+    (home / "one").mkdir()
+    for number, end in enumerate(("png", "bmp", "tiff", "ppm")):
+        Image.open(every[0]).save(home / "one" / f"{number}.{end}")
+    alone = tcc(*words, "one")
+    assert "on unseen images" not in alone.out
+    assert "one image says nothing of how much the scales depend" in alone.err
 
 
 @pytest.mark.parametrize(
