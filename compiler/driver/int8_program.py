@@ -36,6 +36,8 @@ REPORT = "report/int8.json"
 CHOSE = ", which said how many layers stay in float"
 """What is added to the images that judge where they have been looked at before: the figures of a
 program made to pass on them are rather too good."""
+DRAWN = "that a program drew"
+"""The images that judge a trained network of the zoo, whose own are not here."""
 TRIED = 4
 """Inputs that a program is tried on where there are no images."""
 ANY = "any"
@@ -88,7 +90,7 @@ def from_trained(network: TrainedNetwork, spec: Spec, given: WeightSource) -> Ca
         UserError: It is that of another spec.
     """
     found = from_file(network.calibration, spec, given, dataset.read(network.samples))
-    return replace(found, where="that a program drew")
+    return replace(found, where=DRAWN)
 
 
 def from_images(

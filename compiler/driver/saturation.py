@@ -17,7 +17,7 @@ from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data.dataset import DataSet, check
 from tcc.compiler.driver.build_plan import CALIBRATION
-from tcc.compiler.driver.int8_program import REPORT
+from tcc.compiler.driver.int8_program import DRAWN, REPORT
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input, Model
 from tcc.compiler.quant import calibration_document
@@ -141,7 +141,9 @@ def usual(found: Bundle) -> Mapping[str, float]:
     path = found.folder / REPORT
     if REPORT not in {file.path for file in found.manifest.files}:
         return {}
-    layers = json.loads(path.read_bytes())["layers"]
+    report = json.loads(path.read_bytes())
+    # What is usual on drawings says nothing of the images that they stand for.
+    layers = () if report.get("where", "").startswith(DRAWN) else report["layers"]
     return {one["name"]: float(one["at_end"]) for one in layers if "at_end" in one}
 
 

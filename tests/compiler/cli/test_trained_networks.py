@@ -34,10 +34,13 @@ def test_its_weights_and_calibration_are_taken(built, root):
 def test_it_tells_drawn_cells_apart_in_floats_and_integers(tcc, built, root):
     _, ended = built("--precision", "int8")
     bundle = ended.document["bundles"][0]["path"]
-    for one in ("ddsnet-blood", bundle):
-        judged = tcc("eval", one, "--data", root / "zoo/cells", "--json")
+    for one, more in (("ddsnet-blood", ()), (bundle, ("--saturation",))):
+        judged = tcc("eval", one, "--data", root / "zoo/cells", "--json", *more)
         assert judged.document["correct"] == 18
         assert "synthetic: a program drew them" in judged.err
+    # Drawings judged it, so that the bundle does not know what is usual on a patient's images.
+    assert judged.document["saturation"]["fits"] is None
+    assert "it is not known what is usual" in judged.err
 
 
 def test_seed_and_weights_go_before_its_own(built):
