@@ -41,6 +41,17 @@ class Reduction(Enum):
             case _:
                 assert_never(self)
 
+    @property
+    def nests(self) -> bool:
+        """Whether columns can be reduced first, with the same bits and no wider elements."""
+        match self:
+            case Reduction.MAX:
+                return True
+            case Reduction.MEAN:
+                return False
+            case _:
+                assert_never(self)
+
     def factor(self, count: int) -> float | None:
         """Return what the reduction of `count` floats is multiplied by at last, if anything."""
         match self:
@@ -84,7 +95,7 @@ class WindowPool(Kernel):
         # The row that stands for those above or below has to be one of the window's own.
         last = (window.out[0] - 1) * window.stride[0] - top
         met = rows > max(top, 1) and last < window.source[1]
-        return flat if self.reduction is Reduction.MAX and met and flat.staged else window
+        return flat if self.reduction.nests and met and flat.staged else window
 
     @property
     def band(self) -> Band | None:
