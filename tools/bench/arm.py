@@ -92,7 +92,7 @@ def write(machine: Machine, found: Found) -> None:
     rows = {(name, target): cells[: len(who)] for name, target, *cells in parted}
     for spec, runs in found.items():
         for form in ("fp32", "int8"):
-            key = (f"{spec}, {form}", machine.target.name)
+            key = (f"{Path(spec).stem}, {form}", machine.target.name)
             was = rows.get(key, ["-"] * len(who))
             counted = [runs.get(f"{each} {form}") for each in who]
             rows[key] = [
