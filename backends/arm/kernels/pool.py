@@ -43,7 +43,10 @@ class Reduction(Enum):
 
     @property
     def nests(self) -> bool:
-        """Whether columns can be reduced first, with the same bits and no wider elements."""
+        """Whether columns can be reduced first: the same values, and no wider elements.
+
+        Of zeros of both signs, another may come out on x86-64, whose maximum takes the later.
+        """
         match self:
             case Reduction.MAX:
                 return True
