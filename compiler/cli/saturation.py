@@ -71,8 +71,7 @@ def of_spec(
     document = source.document
     # The program that a build would make, without what a target adds.
     program = quantize(ready, calibration_file.calibration(document, ready, source.name))
-    signed = {name: value.signed for name, value in document.values.items()}
-    return saturation.of_program(program, signed, data, stages)
+    return saturation.of_program(program, document, data, stages)
 
 
 def tell(report: Report, found: "Saturation") -> None:
@@ -85,7 +84,7 @@ def tell(report: Report, found: "Saturation") -> None:
         )
     if not found.compared:
         report.notice(
-            "it is not known what is usual: only a bundle that was built with images says it"
+            "it is not known what is usual: calibrate again, since this calibration does not say it"
         )
         return
     if found.unusual:

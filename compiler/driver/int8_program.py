@@ -10,7 +10,7 @@ from tcc.compiler.bundle import program_file
 from tcc.compiler.bundle.manifest import Calibrated, Measured
 from tcc.compiler.data import dataset
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.driver import pipeline
+from tcc.compiler.driver import pipeline, saturation
 from tcc.compiler.driver.build_plan import CALIBRATION, Int8Program, Int8Programs
 from tcc.compiler.driver.pipeline import CalibrationRequest, WeightSource
 from tcc.compiler.frontend.spec import Spec
@@ -277,7 +277,7 @@ def _packed(
     return Int8Program(
         lambda: made,
         about,
-        {CALIBRATION: calibration_document.encode(found), **files},
+        {CALIBRATION: calibration_document.encode(found), **saturation.files(found), **files},
         source.learn,
     )
 

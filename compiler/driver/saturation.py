@@ -17,20 +17,25 @@ from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data.dataset import DataSet, check
 from tcc.compiler.driver.build_plan import CALIBRATION
-from tcc.compiler.driver.int8_program import DRAWN, REPORT
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input, Model
 from tcc.compiler.quant import calibration_document
-from tcc.compiler.quant.program.float_comparison import at_end, tapped
+from tcc.compiler.quant.calibration_document import CalibrationDocument
+from tcc.compiler.quant.program import level_ends
+from tcc.compiler.quant.program.level_ends import Levels
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress
 
-Levels = Mapping[str, NDArray[Any]]
+REPORT = "report/saturation.json"
+"""What is usual, in a bundle: for a page, which reads no weights to know it."""
 TIMES = 4.0
 """A layer saturates unusually often from so many times its usual share on: the share of one half of
 a calibration's images is rarely more than twice that of the other half."""
 LEAST = 1e-4
 """A smaller share is never unusual: of images as usual, a number in ten thousand may be chance."""
+FEWEST = 4
+"""Fewer images say nothing: of images as usual one group of four in a hundred seems unusual, of
+two eight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ class LayerSaturation:
     """The share of a layer's values that are at the end of their levels.
 
     `share` is of all images, `error` its standard error, from image to image; `worst` is that of
-    the image with the most, `usual` that of the calibration's images, None where a bundle does not
+    the image with the most, `usual` that of the calibration's images, None where its file does not
     say it.
     """
 
@@ -107,44 +112,42 @@ def of_artifact(found: Bundle, device: Device, data: DataSet, progress: Progress
     if not counted.layers:
         message = "this artifact keeps floats between its layers, so that nothing can be counted"
         raise fail("E1267", message, where, help="build it with --precision int8")
-    return with_usual(counted, usual(found))
+    return with_usual(counted, written.usual)
 
 
 def of_program(
-    program: Model, signed: Mapping[str, bool], data: DataSet, progress: Progress
+    program: Model, found: CalibrationDocument, data: DataSet, progress: Progress
 ) -> Saturation:
     """Return the same of an integer program, in the reference executor.
 
     Args:
         program: The integer program.
-        signed: Whether each value of its calibration is.
+        found: Its calibration.
         data: Images that it takes.
         progress: Told how many are done.
     """
-    (source,) = program.graph.inputs
-    check(data, source)
-    types = program.graph.types
-    made = {node.name for node in program.graph.nodes}
-    names = [n for n in signed if n in made and types[n].scale is not None]
-    run = tapped(program, names)
-    values = ({n: v for n, v in run(x).items() if n in names} for x in tensors(data, source))
-    return _counted(values, signed, len(data), progress)
+    check(data, program.graph.inputs[0])
+    signed = {name: value.signed for name, value in found.values.items()}
+    levels = level_ends.program_levels(program, signed, data)
+    return with_usual(_counted(levels, signed, len(data), progress), found.usual)
+
+
+def files(found: CalibrationDocument) -> Mapping[str, bytes]:
+    """Return what a bundle says of what is usual, if its calibration knows it."""
+    if not found.usual:
+        return {}
+    layers = [
+        {"name": name, "signed": found.values[name].signed, "usual": share}
+        for name, share in found.usual.items()
+        if name in found.values
+    ]
+    text = json.dumps({"layers": layers}, indent=2) + "\n"
+    return {REPORT: text.encode()}
 
 
 def tensors(data: DataSet, source: Input) -> Iterator[NDArray[Any]]:
     """Yield each item as the network's input."""
     return (data.tensor(index, source) for index in range(len(data)))
-
-
-def usual(found: Bundle) -> Mapping[str, float]:
-    """Return the share of each layer on the calibration's images, as the bundle's report says."""
-    path = found.folder / REPORT
-    if REPORT not in {file.path for file in found.manifest.files}:
-        return {}
-    report = json.loads(path.read_bytes())
-    # What is usual on drawings says nothing of the images that they stand for.
-    layers = () if report.get("where", "").startswith(DRAWN) else report["layers"]
-    return {one["name"]: float(one["at_end"]) for one in layers if "at_end" in one}
 
 
 def with_usual(found: Saturation, shares: Mapping[str, float]) -> Saturation:
@@ -156,20 +159,12 @@ def with_usual(found: Saturation, shares: Mapping[str, float]) -> Saturation:
 def _counted(
     values: Iterable[Levels], signed: Mapping[str, bool], images: int, progress: Progress
 ) -> Saturation:
-    shares: dict[str, list[float]] = {}
-    progress("saturation", 0, images)
-    for done, found in enumerate(values, 1):
-        for name in signed.keys() & found.keys():
-            stored = found[name]
-            share = at_end(stored, signed=signed[name]) / max(stored.size, 1)
-            shares.setdefault(name, []).append(share)
-        progress("saturation", done, images)
-    layers = (_layer(name, np.array(shares[name])) for name in signed if name in shares)
-    return Saturation(tuple(layers), images)
+    found = level_ends.shares(values, signed, images, progress)
+    return Saturation(tuple(_layer(name, own) for name, own in found.items()), images)
 
 
 def _layer(name: str, shares: NDArray[np.float64]) -> LayerSaturation:
     """Return what the shares of a layer in each image (images,) come to."""
-    # Of one image nothing is known of how much shares differ: as much as they are large.
-    error = shares.std(ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else shares[0]
+    few = len(shares) < FEWEST  # how much shares differ is not known: as much as they are large
+    error = shares.max() if few else shares.std(ddof=1) / np.sqrt(len(shares))
     return LayerSaturation(name, float(shares.mean()), float(error), float(shares.max()))

@@ -15,6 +15,7 @@ from tcc.compiler.quant.image_variety import ImageVariety, variety
 from tcc.compiler.quant.methods.held_out_judge import MOST
 from tcc.compiler.quant.methods.method import CalibrationResult, Method, RunOptions
 from tcc.compiler.quant.output_headroom import with_headroom
+from tcc.compiler.quant.program.level_ends import usual_shares
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.expected_loss import ExpectedLoss, expected_losses
@@ -78,7 +79,10 @@ def calibrate(
     if not found.expected and found.held_out and shown.different >= HELD_OUT:
         found = replace(found, expected=_of_held_out(ready, data, found.calibration))
     notices = (*found.notices, *shown.notices(), *_notices(found, shown))
-    return replace(found, notices=notices, repeats=shown.repeats)
+    # Of images held out, if any were: what was learnt from ends where the ranges do.
+    own = data.split()[1] if found.held_out else data
+    usual = usual_shares(ready, found.calibration, own)
+    return replace(found, notices=notices, repeats=shown.repeats, usual=usual)
 
 
 def _of_held_out(

@@ -66,7 +66,8 @@ class CalibrationDocument:
     """All that a calibration file says; `seal` is the SHA-256 of the rest.
 
     `used` is the candidate that `method` chose, `judged` how each did on images that it had not
-    learnt from, output by output; `expected` what is lost on images that nobody has seen.
+    learnt from, output by output; `expected` what is lost on images that nobody has seen; `usual`
+    the share of each value's levels that are the last ones, over images of the set.
     """
 
     # First in the file and named after the format, so that a reader of another version knows whose
@@ -88,8 +89,9 @@ class CalibrationDocument:
     notices: tuple[str, ...]
     made_with: Mapping[str, str]
     seal: str = ""
-    # With a default, since files of version 2 have none and still build.
+    # With defaults, since files of version 2 and older ones of version 3 have none and still build.
     expected: Mapping[str, ExpectedLoss] = field(default_factory=dict, metadata={"default": {}})
+    usual: Mapping[str, float] = field(default_factory=dict, metadata={"default": {}})
 
 
 KIND = DocumentKind(

@@ -81,6 +81,7 @@ def document(
         judged=dict(result.judged),
         notices=result.notices,
         expected=dict(result.expected),
+        usual=dict(result.usual),
         made_with={"tcc": __version__, **{name: version(name) for name in MADE_WITH}},
     )
 
@@ -96,9 +97,8 @@ def retrained(
         weights: Where the trained ones are.
     """
     rounded = {name: _tensors(own) for name, own in made.rounded.items()}
-    return replace(
-        found, weights=weights, rounded=rounded, judged={}, notices=(), expected={}, seal=""
-    )
+    said = replace(found, judged={}, notices=(), expected={}, usual={})
+    return replace(said, weights=weights, rounded=rounded, seal="")
 
 
 def calibration(found: CalibrationDocument, ready: Model, name: str) -> Calibration:

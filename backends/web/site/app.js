@@ -130,9 +130,8 @@ function warn(saturation) {
   const { unusual, counted } = saturation;
   parts.saturation.hidden = unusual === 0;
   parts.saturation.textContent =
-    `${unusual} of ${counted} layers are at the end of their levels far more often than over the images` +
-    ` ${classifier.saturation.where} that the network was judged by: it does not fit these images, and` +
-    ' its answers may be wrong.';
+    `${unusual} of ${counted} layers are at the end of their levels far more often than on the images of` +
+    " the network's calibration: it no longer fits these images, and its answers may be wrong.";
 }
 
 function ofFile(file) {

@@ -10,7 +10,7 @@ import { Saturation } from './saturation.js';
 const RUNTIME = 'model/onnxruntime/ort-wasm-simd-threaded.wasm';
 const MODEL = 'model/model.onnx';
 const LEVELS = 'model/levels.bin';
-const REPORT = 'report/int8.json';
+const REPORT = 'report/saturation.json';
 const VERSION = 2;
 
 export class Classifier {

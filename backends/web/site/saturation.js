@@ -4,6 +4,7 @@
 
 const TIMES = 4;
 const LEAST = 1e-4;
+const FEWEST = 4;
 
 /** The share of values that are the last of their levels, as they are stored. */
 export function share({ type, data }, signed) {
@@ -15,14 +16,11 @@ export function share({ type, data }, signed) {
   return found / Math.max(data.length, 1);
 }
 
-/** Counts over images; `report` is report/int8.json: `where` says of which images it is. */
+/** Counts over images; it is given report/saturation.json. */
 export class Saturation {
-  constructor({ where, layers }) {
-    this.where = where;
+  constructor({ layers }) {
     this.layers = new Map(
-      layers
-        .filter((layer) => layer.at_end !== undefined)
-        .map(({ name, signed, at_end: usual }) => [name, { signed, usual, shares: [] }]),
+      layers.map(({ name, signed, usual }) => [name, { signed, usual, shares: [] }]),
     );
   }
 
@@ -49,7 +47,7 @@ export class Saturation {
 
 function isUnusual({ shares, usual }) {
   const { length } = shares;
-  if (length < 2) return false; // a single odd image says nothing of the others
+  if (length < FEWEST) return false; // single odd images say nothing of the others
   const mean = shares.reduce((a, b) => a + b, 0) / length;
   const squares = shares.reduce((sum, one) => sum + (one - mean) ** 2, 0);
   const error = Math.sqrt(squares / (length - 1) / length);

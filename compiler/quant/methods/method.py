@@ -35,7 +35,8 @@ class CalibrationResult:
     `used` is the candidate that won; `judged` says how each did on images which it had not learnt
     from. `held_out` images had no part in all that. `expected` says what is lost on images that
     nobody has seen. `notices` are what the user must know. `repeats` are the digests of images that
-    were left out, since others show the same.
+    were left out, since others show the same. `usual` is the share of each value's levels that are
+    the last ones, over images of the set.
     """
 
     calibration: "Calibration"
@@ -46,6 +47,7 @@ class CalibrationResult:
     notices: tuple[str, ...] = ()
     expected: "Mapping[str, ExpectedLoss]" = field(default_factory=dict)
     repeats: tuple[str, ...] = ()
+    usual: "Mapping[str, float]" = field(default_factory=dict)
 
 
 class Method(Protocol):

@@ -1,19 +1,20 @@
 """Integers beside floats, value by value: what each layer loses, and what the outputs lose."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log10, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.graph import Model, Output
+from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.observe.statistics import Float32
+from tcc.compiler.quant.program.level_ends import at_end
+from tcc.compiler.quant.program.tapped_values import tapped
 from tcc.compiler.quant.scale_groups import kept_values
-from tcc.compiler.reference import float_program, output_comparison
+from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.integer_program import inexact
 from tcc.compiler.reference.output_comparison import ComparisonImages
@@ -156,43 +157,7 @@ class _RunningLoss:
         )
 
 
-def at_end(stored: NDArray[Any], *, signed: bool) -> int:
-    """Return how many levels are the last ones, above or, of signed values, below.
-
-    The lowest level of an unsigned value is 0, which a relu makes of half of all numbers.
-
-    Args:
-        stored: Levels of 8 bits, as uint8 or int8: the last ones are the type's own.
-        signed: Whether the value may be negative.
-    """
-    ends = np.iinfo(stored.dtype)
-    found = int(np.count_nonzero(stored == ends.max))
-    return found + int(np.count_nonzero(stored == ends.min)) if signed else found
-
-
 def _decibels(signal: float, noise: float) -> float:
     if not noise:
         return BEST
     return min(BEST, 10 * log10(signal / noise)) if signal else 0.0
-
-
-def tapped(model: Model, names: list[str]) -> Callable[[Any], Mapping[str, Any]]:
-    """Return what gives a model's outputs, and the values of names, as floats or levels.
-
-    Args:
-        model: A float model or an integer program, with one input.
-        names: The values.
-    """
-    graph = model.graph
-    more = tuple(Output(f"tap {name}", name) for name in names if name not in _inputs(model))
-    run = float_program.prepared(replace(model, graph=replace(graph, outputs=graph.outputs + more)))
-
-    def one(tensor: Any) -> Mapping[str, Any]:
-        given = dict.fromkeys(_inputs(model), tensor)
-        return given | {key.removeprefix("tap "): value for key, value in run(tensor).items()}
-
-    return one
-
-
-def _inputs(model: Model) -> tuple[str, ...]:
-    return tuple(source.name for source in model.graph.inputs)

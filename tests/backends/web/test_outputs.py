@@ -89,13 +89,14 @@ def test_probabilities_order_and_decisions(tmp_path):
 @needs_node
 def test_layers_at_their_end(tmp_path):
     layers = [
-        {"name": f"layer{i}", "signed": i % 2 == 1, "at_end": usual}
+        {"name": f"layer{i}", "signed": i % 2 == 1, "usual": usual}
         for i, usual in enumerate((0.0, 0.0, 1e-3, 1e-3, 0.02, 0.02, 0.1, 0.1))
-    ] + [{"name": "unknown", "signed": False}]
+    ]
+    unknown = {"name": "unknown", "signed": False}
     images = []
     for _ in range(6):
         outputs = []
-        for i, layer in enumerate(layers):
+        for i, layer in enumerate([*layers, unknown]):
             kind = np.dtype("i1" if i in (3, 5) else "u1")
             ends = np.iinfo(kind)
             values = RNG.integers(ends.min + 1, ends.max, 4000)
@@ -108,11 +109,11 @@ def test_layers_at_their_end(tmp_path):
     (tmp_path / "cases.json").write_text(json.dumps({"layers": layers, "images": images}))
     counted = saturation._counted(
         [{o["name"]: np.array(o["data"], o["type"]) for o in image} for image in images],
-        {layer["name"]: layer["signed"] for layer in layers},
+        {layer["name"]: layer["signed"] for layer in [*layers, unknown]},
         len(images),
         lambda *_: None,
     )
-    usual = {layer["name"]: layer["at_end"] for layer in layers if "at_end" in layer}
+    usual = {layer["name"]: layer["usual"] for layer in layers}
     wanted = [layer.name for layer in saturation.with_usual(counted, usual).unusual]
     assert node(COUNT, tmp_path, tmp_path / "cases.json") == wanted
     assert 0 < len(wanted) < len(usual)
