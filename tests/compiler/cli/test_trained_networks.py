@@ -38,8 +38,8 @@ def test_it_tells_drawn_cells_apart_in_floats_and_integers(tcc, built, root):
         judged = tcc("eval", one, "--data", root / "zoo/cells", "--json", *more)
         assert judged.document["correct"] == 18
         assert "synthetic: a program drew them" in judged.err
-    # Drawings judged it, so that the bundle does not know what is usual on a patient's images.
-    assert judged.document["saturation"]["fits"] is None
+    # By its calibration's images, though drawings judged it.
+    assert judged.document["saturation"]["fits"] is True
     assert "it is not known what is usual" in judged.err
 
 
