@@ -78,7 +78,7 @@ def from_file(
     if images is None:
         return CalibrationSource(found, str(path))
     # Other images judge as a whole: none of them can have been learned from.
-    if images.digest != found.data.digest:
+    if not found.data.are_of(images):
         return CalibrationSource(found, str(path), images, images, "not those of the calibration")
     return replace(judged(found, images), name=str(path))
 

@@ -198,7 +198,7 @@ def calibrate(
     from tcc.compiler.quant import calibrate as calibration
     from tcc.compiler.quant import calibration_file
 
-    model = ready(spec, given, wanted.lower)
+    model, data = ready(spec, given, wanted.lower), data.first(wanted.method.most)
     found = calibration.calibrate(model, data, wanted.method, wanted.options)
     text = passes.spell(wanted.passes)
     about = calibration_file.Provenance(

@@ -220,8 +220,8 @@ def _program(
     files = _files(parts)
     calibration = files[CALIBRATION]
     learn = images
-    if images and images.digest == about.data:
-        learn, _ = pictures(images, plain["repeats"]).split()
+    if images and (own := images.first(about.images)).digest == about.data:
+        learn, _ = pictures(own, plain["repeats"]).split()
     made = Int8Program(lambda: remake(about, calibration), about, files, learn)
     return made, _said(plain["said"])
 

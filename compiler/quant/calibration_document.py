@@ -39,8 +39,16 @@ class CalibrationImages:
     repeats: tuple[str, ...] = field(default=(), metadata={"default": ()})
 
     def parts(self, images: DataSet) -> tuple[DataSet, DataSet]:
-        """Return what of these images was learnt from and what was held out."""
-        return pictures(images, self.repeats).split()
+        """Return what of these images was learnt from and what was held out.
+
+        Args:
+            images: The set that the calibration's are the first of.
+        """
+        return pictures(images.first(self.images), self.repeats).split()
+
+    def are_of(self, images: DataSet) -> bool:
+        """Whether these are the first of a set, or all of it."""
+        return images.first(self.images).digest == self.digest
 
 
 @dataclass(frozen=True, slots=True)

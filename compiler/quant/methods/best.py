@@ -19,7 +19,10 @@ class Best:
     searches: tuple[RangeMethod, ...]
     name: str = "best"
     summary: str = "the best of several by images that judge in turn, channels brought to one size"
-    holds_out: bool = True
+
+    @property
+    def most(self) -> None:
+        """None: each image may show an extreme."""
 
     def unguarded(self) -> None:
         """Return None: it has no scales of its own, but chooses among others'."""

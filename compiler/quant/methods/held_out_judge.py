@@ -51,10 +51,13 @@ class HeldOutJudge:
 
     def qualities(self, calibration: Calibration) -> Qualities:
         """Return how near a calibration comes to the float model."""
+        return output_comparison.qualities(self.ready, self.expected, self.outputs(calibration))
+
+    def outputs(self, calibration: Calibration) -> StackedOutputs:
+        """Return what the integer program of a calibration gives for each image."""
         program = quantize(self.ready, calibration)
         # Optimised, as many candidates are run: integers come out the same (tests compare them).
-        rows = self._rows(float_program.prepared(program, optimised=True))
-        return output_comparison.qualities(self.ready, self.expected, rows)
+        return self._rows(float_program.prepared(program, optimised=True))
 
     def _rows(self, run: Run) -> StackedOutputs:
         # Images side by side, each on one thread of the runtime: sums keep their order.

@@ -51,9 +51,8 @@ class KlCosineLiteral:
     summary: str = "the paper's words: scales of weights alone, by what the network then gives"
 
     @property
-    def holds_out(self) -> bool:
-        """Whether some of the images judge what is learnt from the others."""
-        return self.guarded
+    def most(self) -> None:
+        """None: each image may show an extreme."""
 
     def unguarded(self) -> "KlCosineLiteral | None":
         """Return the method with its own scales, as `Method.unguarded` says."""

@@ -67,8 +67,8 @@ class Method(Protocol):
         ...
 
     @property
-    def holds_out(self) -> bool:
-        """Whether some of the images judge what is learnt from the others."""
+    def most(self) -> int | None:
+        """How many images it takes at most, the first by digest; None is all."""
         ...
 
     def unguarded(self) -> "Method | None":

@@ -34,9 +34,8 @@ class RangeMethod:
     samples: bool = True
 
     @property
-    def holds_out(self) -> bool:
-        """Whether some of the images judge what is learnt from the others."""
-        return self.guarded
+    def most(self) -> None:
+        """None: each image may show an extreme."""
 
     def unguarded(self) -> "RangeMethod | None":
         """Return the method with its own scales, as `Method.unguarded` says."""
