@@ -9,6 +9,7 @@ import pytest
 
 from tcc.compiler.passes import FORMER
 from tcc.compiler.quant import calibration_document
+from tcc.compiler.quant.methods import fast
 
 BUILD = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8")
 FOLDER = "build/tiny-onnxruntime-int8"
@@ -59,6 +60,22 @@ def test_the_same_inputs_give_the_same_bytes(tcc, home, images):
         for f in (home / FOLDER, home / "again/tiny-onnxruntime-int8")
     )
     assert first == second
+
+
+def test_a_part_of_the_images_is_not_judged_as_others(tcc, home, images, monkeypatch):
+    few = ("-o", "c.json", "-q", "--images", 8)
+    assert tcc("calibrate", "tiny.yaml", "--data", images, *few).code == 0
+    found = tcc(*BUILD, "--calibration", "c.json", "--data", images)
+    assert found.code == 0, found.err
+    assert "integers against floats over 2 images held out of the calibration" in found.err
+    # A method that takes no more than a few is told apart as well, with a cache and without.
+    monkeypatch.setattr(fast, "MOST", 8)
+    for turn in ("", "-again"):
+        made = tcc(*BUILD, "--method", "fast", "--data", images, "--out", f"fast{turn}", "--json")
+        assert made.code == 0, made.err
+        about = made.document["bundles"][0]["calibration"]
+        assert (about["images"], about["measured"]["where"]) == (8, "held out of the calibration")
+        assert about["measured"]["outputs"]["logits"]["images"] == 2
 
 
 def test_a_calibration_file_may_name_passes_as_they_were_called_before(tcc, home, images):

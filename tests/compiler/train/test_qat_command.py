@@ -50,8 +50,10 @@ def test_the_folder_has_weights_and_the_calibration_that_belongs_to_them(
     done = CliRunner().invoke(app, list(map(str, words)))
     assert done.exit_code == 0, done.output
     words = ("eval", "build/tiny-onnxruntime-int8", "--data", pictures / "val", "--json")
-    done = CliRunner().invoke(app, list(map(str, words)))
-    assert json.loads(done.stdout)["accuracy"] == report["val"]["accuracy"]
+    done = CliRunner().invoke(app, [*map(str, words), "--saturation"])
+    found = json.loads(done.stdout)
+    assert found["accuracy"] == report["val"]["accuracy"]
+    assert found["saturation"]["fits"] is not None  # by the training's images
 
 
 def test_it_is_resumed_with_its_calibration(train, home, pictures, calibrated, monkeypatch):
