@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.ir.graph import Model
 
-MOST, JUDGES = 256, 32
+MOST, JUDGES = 192, 32
 """Images that it takes, and that judge, at most: more would take longer than all else."""
 
 
@@ -18,7 +18,7 @@ class Fast:
     """The method that makes one candidate, once, of three fourths of the images; the rest judge."""
 
     name: str = "fast"
-    summary: str = "what `best` mostly ends with, of 256 images at most: half of its time"
+    summary: str = "what `best` mostly ends with, of 192 images at most: half of its time"
 
     @property
     def most(self) -> int:
