@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from calibration_sets import BenchNetwork, BenchSet, Rows, outputs
 from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from tcc.compiler import passes
 from tcc.compiler.driver import pipeline
@@ -19,6 +20,10 @@ from tcc.compiler.reference import onnxruntime_session, output_comparison, outpu
 
 Run = Callable[[NDArray[np.uint8]], Rows]
 """Gives the first output of a model for images as levels."""
+
+
+class UnrunnableFileError(Exception):
+    """A peer's file that the runtime refuses, with its words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,9 @@ def judged(network: BenchNetwork, file: Path, one: BenchSet, drawn: Sequence[int
         file: What a method wrote: a calibration, an ONNX or a TFLite model.
         one: The set.
         drawn: Places of the calibration images in the set that they were drawn from.
+
+    Raises:
+        UnrunnableFileError: The runtime does not run it.
     """
     keep = np.ones(len(one.levels), bool)
     if one.drawn:
@@ -98,7 +106,10 @@ def _onnx(network: BenchNetwork, file: Path) -> Run:
 
     def run(levels: NDArray[np.uint8]) -> Rows:
         tensors = (preprocess.normalized(network.contract, each) for each in levels)
-        return np.stack([session.run(None, {name: x[None]})[0].reshape(-1) for x in tensors])
+        try:
+            return np.stack([session.run(None, {name: x[None]})[0].reshape(-1) for x in tensors])
+        except Fail as error:
+            raise UnrunnableFileError(str(error)[:200]) from error
 
     return run
 

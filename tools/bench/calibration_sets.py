@@ -187,11 +187,12 @@ def outputs(model: Model, levels: NDArray[np.uint8], *, optimised: bool = False)
 def draw(network: BenchNetwork, count: int, images: int, number: int) -> list[int]:
     """Return the places of the images of a draw, of so many as there are.
 
-    Where more are asked for than there are, some come again: for costs alone.
+    Raises:
+        SystemExit: There are fewer: copies would be taken once, and so cost less.
     """
-    chance = random.Random(f"{network.name} {number}")
-    whole, rest = divmod(images, count)
-    return [*(list(range(count)) * whole), *sorted(chance.sample(range(count), rest))]
+    if images > count:
+        raise SystemExit(f"{network.name} has {count} images: `--cases` may name others")
+    return sorted(random.Random(f"{network.name} {number}").sample(range(count), images))
 
 
 def written(levels: NDArray[np.uint8], places: Sequence[int], folder: Path) -> Path:
