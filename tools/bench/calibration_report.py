@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tcc.compiler.quant.methods import METHODS
+
 OURS = "minmax"
 """Our method that the others' losses are compared with, draw by draw."""
 START, END = "<!-- calibration: measured -->", "<!-- calibration: end -->"
@@ -117,8 +119,10 @@ def write(page: Path, found: Record) -> None:
 
 
 def _names(found: Record) -> list[str]:
-    listed = (name for one in found["networks"].values() for name in one["methods"])
-    return list(dict.fromkeys(listed))
+    """Return the names of all methods, ours first."""
+    ours = [method.name for method in reversed(METHODS)]
+    listed = {name for one in found["networks"].values() for name in one["methods"]}
+    return [*(name for name in ours if name in listed), *sorted(listed - {*ours})]
 
 
 def _losses(found: Record) -> Iterator[str]:

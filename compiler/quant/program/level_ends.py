@@ -20,8 +20,8 @@ from tcc.compiler.support.progress import Progress, silent
 Levels = Mapping[str, NDArray[Any]]
 """Levels of 8 bits of one image, as uint8 or int8, by the values' names."""
 ENOUGH = 16
-"""Images that say what is usual: with 8 and with 64 the same layers were unusual, of six networks
-on images as usual and on others."""
+"""Images that say what is usual. Of 60 draws of images as usual, of six networks, 9 seemed unusual
+with 4 images, 3 with 8, 1 with 16 and none with 64."""
 
 
 def at_end(stored: NDArray[Any], *, signed: bool) -> int:
