@@ -19,7 +19,14 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span
 FILE = "kernel_costs.toml"
 UNITS = ("cycles", "instructions", "microseconds")
 WINOGRAD = ("products", "pixels", "outputs", "weights", "bands")
-PANELS = ("products", "taps", "blocks", "rests", "outputs", "gathers", "rows", "windows", "strides")
+PANELS = (
+    *("products", "taps", "tiles", "blocks", "rests"),
+    *("pieces", "copies", "fours", "dealt", "singles", "borders"),
+)
+LEVEL_PANELS = (
+    *("products", "taps", "tiles", "blocks", "rests"),
+    *("rows", "borders", "windows", "strides"),
+)
 PLANES = tuple(
     f"{what}_{side}x{side}_s{stride}"
     for side in (3, 5)
@@ -41,7 +48,7 @@ AMOUNTS: Mapping[str, tuple[str, ...]] = {
     "level_winograd": WINOGRAD,
     "float_matrix": PANELS,
     "float_depthwise": PLANES,
-    "matrix": PANELS,
+    "matrix": LEVEL_PANELS,
     "vector": ("products", "outputs"),
     "depthwise": LEVEL_PLANES,
     "loops": LOOPS,
