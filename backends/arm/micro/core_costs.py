@@ -34,12 +34,12 @@ PLANES = tuple(
     for what in ("products", "rows", "planes")
 )
 LEVEL_PLANES = (
-    *(f"windows_{what}" for what in ("products", "outputs", "read", "planes")),
+    *(f"windows_{what}" for what in ("products", "outputs", "read", "dealt", "rows", "planes")),
     *(f"{way}_{what}" for way in ("points", "halves") for what in ("outputs", "planes")),
 )
 LEVEL_LOOPS = tuple(
     f"{way}_{what}"
-    for way in ("across", "depthwise", "gathered")
+    for way in ("across", "depthwise", "gathered", "whole")
     for what in ("products", "steps", "outputs", "read")
 )
 LOOPS = (*LEVEL_LOOPS, *(f"in_place_{what}" for what in ("products", "steps", "outputs", "read")))

@@ -56,12 +56,16 @@ class MicroWindow:
     @property
     def band_elements(self) -> int:
         """Size of a depthwise kernel's band, in int16."""
-        (_, across), (height, width) = self.stride, self.kernel
+        across, width = self.stride[1], self.kernel[1]
         # Columns of a band are laid out by their remainder modulo the stride, so that strided
         # windows read consecutive numbers.
         columns = -(-self.out[1] // 8) * 8 + (width - 1) * self.dilation[1] // across
-        rows = (self.band - 1) * self.stride[0] + (height - 1) * self.dilation[0] + 1
-        return rows * across * columns
+        return self.band_rows * across * columns
+
+    @property
+    def band_rows(self) -> int:
+        """Rows of a map in a depthwise kernel's band."""
+        return (self.band - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0] + 1
 
     def flattened(self) -> "MicroWindow":
         """Return the same with a map's rows laid end to end, if each output reads its own pixel."""

@@ -196,7 +196,9 @@ def _depthwise(kernel: MicroDepthwise) -> Amounts:
         bands = -(-height // window.band)
         products = bands * window.band * -(-width // 8) * 8 * window.taps
         amounts["products"] = kernel.filters * products
-        amounts["read"] = kernel.filters * bands * window.band_elements
+        read = "read" if window.stride[1] == 1 else "dealt"
+        amounts[read] = kernel.filters * bands * window.band_elements
+        amounts["rows"] = kernel.filters * bands * window.band_rows * window.stride[1]
     return {f"{way}_{what}": n for what, n in amounts.items()}
 
 
@@ -252,7 +254,9 @@ def _way(kernel: DirectConv) -> str:
     match kernel.gathered:
         case Gathered.NONE if kernel.numbers == FLOATS:
             return "in_place"
-        case Gathered.NONE | Gathered.TILE | Gathered.MAP:
+        case Gathered.MAP:
+            return "whole"
+        case Gathered.NONE | Gathered.TILE:
             return "gathered"
         case _:
             assert_never(kernel.gathered)
