@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import process_time
 
+import kernel_fits
 import kernel_samples
-import numpy as np
 from kernel_counts import (
     TILES,
     Counts,
@@ -29,74 +29,15 @@ from kernel_counts import (
     kernels,
     names,
 )
-from numpy.typing import NDArray
+from kernel_fits import CountedKernel
 
 from tcc.backends.arm.machine import MACHINES, Machine
-from tcc.backends.arm.micro.core_costs import AMOUNTS, FILE, CoreCosts, kind, known
+from tcc.backends.arm.micro.core_costs import FILE, CoreCosts, known
 from tcc.backends.arm.schedule import kernel_amounts
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.types import Pair
 
 OUT = Path(__file__).resolve().parents[1] / "backends/arm/micro" / FILE
-COMPETES = 2 / 3
-"""Share of a kernel's cost that the cheapest takes where it competes with that."""
-Numbers = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class CountedKernel:
-    """What a kernel cost in each sample that it computes, and how much of what there was of it."""
-
-    name: str
-    amounts: Mapping[str, Counts]
-    counts: Counts
-
-    def fitted(self, least: Counts) -> Mapping[str, float]:
-        """Return its costs; `least` is what the cheapest kernel of each sample costs.
-
-        The nearer a kernel is to being the cheapest, the more its costs are held to a sample.
-        """
-        keys = AMOUNTS[kind(self.name)]
-        found = np.array([self.counts[sample] for sample in self.amounts])
-        rows = np.array([[a.get(key, 0) for key in keys] for a in self.amounts.values()])
-        if missing := [key for key, some in zip(keys, rows.T, strict=True) if not some.any()]:
-            raise SystemExit(f"{self.name}: no sample has {', '.join(missing)}")
-        shares = np.array([least[sample] for sample in self.amounts]) / found
-        costs = positive(rows / found[:, None], shares)
-        self._tell(np.abs(rows @ costs / found - 1), shares)
-        return {key: float(f"{cost:.4g}") for key, cost in zip(keys, costs, strict=True)}
-
-    def _tell(self, off: Numbers, shares: Numbers) -> None:
-        near = off[shares >= COMPETES]
-        worst = list(self.amounts)[int((off * shares).argmax())]
-        print(
-            f"  {self.name}: {len(off)} samples within {_spread(off)}, the {len(near)} in which it "
-            f"competes within {_spread(near)}, {worst} {off[(off * shares).argmax()]:.0%}",
-            flush=True,
-        )
-
-
-def _spread(off: Numbers) -> str:
-    return f"{np.sqrt((off**2).mean()):.0%}" if len(off) else "nothing"
-
-
-def positive(rows: Numbers, shares: Numbers) -> Numbers:
-    """Return the weights, none negative, with which each row's sum is nearest to 1.
-
-    What a sum is off counts by the row's share.
-    """
-    rows = rows * shares[:, None]
-    scale = np.abs(rows).max(axis=0)
-    used = list(range(rows.shape[1]))
-    while True:
-        found, *_ = np.linalg.lstsq((rows / scale)[:, used], shares, rcond=None)
-        if (found >= 0).all():
-            break
-        used.remove(used[int(found.argmin())])
-    weights = np.zeros(rows.shape[1])
-    weights[used] = found
-    made: Numbers = weights / scale
-    return made
 
 
 def searched(machine: Machine, only: Collection[str] = ()) -> CoreCosts:
@@ -104,13 +45,15 @@ def searched(machine: Machine, only: Collection[str] = ()) -> CoreCosts:
     costs: dict[str, Counts] = {}
     for levels in (False, True):
         found = sampled(machine, only, levels=levels)
-        least = {
-            sample: min(one.counts[sample] for one in found if sample in one.counts)
-            for sample in kernel_samples.EVERY
-        }
-        for one in found:
-            fitted = not only or one.name in only
-            costs[one.name] = one.fitted(least) if fitted else machine.costs.kernels[one.name]
+        if only:
+            least = kernel_fits.least(found)
+            known_costs = machine.costs.kernels
+            costs |= {
+                one.name: one.fitted(least) if one.name in only else known_costs[one.name]
+                for one in found
+            }
+        else:
+            costs |= kernel_fits.worthwhile(found)
     tile = machine.costs.tile if only else best_tile(machine)
     return CoreCosts(counted_in(machine), tile, costs)
 
@@ -122,7 +65,8 @@ def sampled(
     amounts = {
         name: found
         for name in names(levels=levels)
-        if (found := sampled_amounts(machine, name, levels=levels))
+        if (not only or name in {*only, *machine.costs.kernels})
+        and (found := sampled_amounts(machine, name, levels=levels))
     }
     counted = {name: found for name, found in amounts.items() if not only or name in only}
     models = {

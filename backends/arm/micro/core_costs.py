@@ -21,11 +21,11 @@ UNITS = ("cycles", "instructions", "microseconds")
 WINOGRAD = ("products", "pixels", "outputs", "weights", "bands")
 PANELS = (
     *("products", "taps", "tiles", "blocks", "rests"),
-    *("pieces", "copies", "fours", "dealt", "singles", "borders"),
+    *("pieces", "copies", "near", "dealt", "singles", "borders"),
 )
 LEVEL_PANELS = (
     *("products", "taps", "tiles", "blocks", "rests"),
-    *("rows", "borders", "windows", "strides"),
+    *("rows", "near", "dealt", "borders"),
 )
 PLANES = tuple(
     f"{what}_{side}x{side}_s{stride}"
@@ -37,12 +37,13 @@ LEVEL_PLANES = (
     *(f"windows_{what}" for what in ("products", "outputs", "read", "dealt", "rows", "planes")),
     *(f"{way}_{what}" for way in ("points", "halves") for what in ("outputs", "planes")),
 )
-LEVEL_LOOPS = tuple(
-    f"{way}_{what}"
-    for way in ("across", "depthwise", "gathered", "whole")
-    for what in ("products", "steps", "outputs", "read")
+STEPPED = ("depthwise", "gathered", "whole")
+LOOP = ("products", "steps", "outputs", "read")
+LEVEL_LOOPS = (
+    *(f"{way}_{what}" for way in ("across", *STEPPED) for what in LOOP),
+    *(f"{way}_dealt" for way in STEPPED),
 )
-LOOPS = (*LEVEL_LOOPS, *(f"in_place_{what}" for what in ("products", "steps", "outputs", "read")))
+LOOPS = (*LEVEL_LOOPS, *(f"in_place_{what}" for what in LOOP))
 AMOUNTS: Mapping[str, tuple[str, ...]] = {
     "winograd": WINOGRAD,
     "level_winograd": WINOGRAD,

@@ -1,8 +1,5 @@
 """How much of what a core's costs are of there is in a kernel: see `micro/core_costs.py`."""
 
-from collections.abc import Iterator
-from itertools import pairwise
-from math import prod
 from typing import assert_never
 
 from tcc.backends.arm.kernels.base import Kernel
@@ -13,7 +10,7 @@ from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloat
 from tcc.backends.arm.kernels.micro_winograd import MicroLevelWinograd, MicroWinograd
 from tcc.backends.arm.micro.core_costs import AMOUNTS, kind
 from tcc.backends.arm.micro.records import PIXELS, QUAD
-from tcc.backends.arm.micro.window import MicroWindow
+from tcc.backends.arm.schedule import gather_amounts
 from tcc.compiler.support.unhandled import UnhandledError
 
 Amounts = dict[str, float]
@@ -59,62 +56,6 @@ def _winograd(kernel: MicroWinograd | MicroLevelWinograd) -> Amounts:
     }
 
 
-def _gathered(window: MicroWindow, first: int, pixels: int, times: int) -> Amounts:
-    """Return what gathering takes, as `c/float_gather.h` and `c/float_x86.c` do it."""
-    pieces = list(_pieces(window, first, pixels))
-    vectors = [n for n in pieces if n >= QUAD and window.stride[1] <= 2]
-    copied = times * window.channels
-    return {
-        "pieces": times * len(pieces),
-        "copies": copied * len(pieces),
-        "fours" if window.stride[1] == 1 else "dealt": copied * sum(-(-n // QUAD) for n in vectors),
-        "singles": copied * (sum(pieces) - sum(vectors)),
-        "borders": copied * prod(window.kernel) * _crossing(window, first, pixels),
-    }
-
-
-def _pieces(window: MicroWindow, first: int, pixels: int) -> Iterator[int]:
-    """Yield the lengths of what taps read at once for neighbours, of taps in steps of two two."""
-    (down, across), (below, beside), (top, left) = window.stride, window.dilation, window.start
-    height, width = window.size
-    both = across == 2 and beside == 1
-    for start, count in runs_of(window, first, pixels):
-        y, x = start // window.out[1] * down - top, start % window.out[1] * across - left
-        rows = sum(0 <= y + i * below < height for i in range(window.kernel[0]))
-        columns = range(x, x + window.kernel[1] * beside, beside)
-        if x >= 0 and columns[-1] + (count - 1) * across < width:
-            found = [count] * len(columns[:: 2 if both else 1])
-        else:
-            ends = (min(count, -(-max(width - at, 0) // across)) for at in columns)
-            found = [
-                end - max(0, -(at // across)) for at, end in zip(columns, ends, strict=True)
-            ]
-        yield from (n for n in found if n > 0 for _ in range(rows))
-
-
-def runs_of(window: MicroWindow, first: int, pixels: int) -> list[tuple[int, int]]:
-    """Return the runs of neighbours in tiles from a pixel on: where each begins, and its length."""
-    outputs, columns = prod(window.out), window.out[1]
-    rows = range(first // columns * columns + columns, outputs, columns)
-    starts = sorted({*range(first, outputs, pixels), *rows})
-    return [(start, end - start) for start, end in pairwise([*starts, outputs])]
-
-
-def _crossing(window: MicroWindow, first: int, pixels: int) -> int:
-    """Return in how many tiles a window leaves the map, or that are cut off."""
-    (height, width), (down, across), (top, left) = window.out, window.stride, window.start
-    tall, wide = ((k - 1) * d for k, d in zip(window.kernel, window.dilation, strict=True))
-    found = set()
-    for start, count in runs_of(window, first, pixels):
-        y, x = start // width * down - top, start % width * across - left
-        inside = x >= 0 and x + (count - 1) * across + wide < window.size[1]
-        if not (inside and y >= 0 and y + tall < window.size[0]):
-            found.add((start - first) // pixels)
-    if (height * width - first) % pixels:
-        found.add((height * width - first) // pixels)
-    return len(found)
-
-
 def _filled(pixels: int, each: int) -> int:
     """Return how many pixels are multiplied in tiles: the last one's by fours."""
     return pixels // each * each + -(-(pixels % each) // QUAD) * QUAD
@@ -123,18 +64,16 @@ def _filled(pixels: int, each: int) -> int:
 def _float_matrix(kernel: MicroFloatMatrix) -> Amounts:
     record, groups, window = kernel.record, kernel.groups, kernel.window
     parts = -(-window.channels // kernel.channels)
-    blocks, cut = -(-kernel.own // record.filters), kernel.own % record.filters > 0
-    whole, rest = divmod(kernel.pixels, record.pixels)
-    start = whole * record.pixels if kernel.in_rows else 0
+    blocks, times = -(-kernel.own // record.filters), groups * kernel.shares
+    start = kernel.pixels // record.pixels * record.pixels if kernel.in_rows else 0
     multiplied = _filled(kernel.pixels, record.pixels) * record.multiplied(kernel.own)
-    times = groups * kernel.shares
     return {
         "products": groups * multiplied * window.taps,
         "taps": groups * kernel.tiles * blocks * window.taps,
         "blocks": groups * kernel.tiles * blocks * parts,
         "tiles": groups * kernel.tiles * parts,
-        "rests": groups * parts * (whole * (kernel.own % record.filters) + (kernel.own if rest else 0)),
-        **_gathered(window, start, record.pixels, times),
+        "rests": groups * parts * _cut_off(kernel),
+        **gather_amounts.of_floats(window, start, record.pixels, times),
     }
 
 
@@ -152,34 +91,21 @@ def _float_depthwise(kernel: MicroFloatDepthwise) -> Amounts:
 
 def _matrix(kernel: MicroMatrix) -> Amounts:
     record, groups, taps = kernel.record, kernel.groups, kernel.quads * QUAD
-    whole, rest = divmod(kernel.pixels, record.pixels)
-    tiles, blocks = whole + (rest > 0), kernel.padded // record.filters
-    cut = kernel.own % record.filters > 0
+    tiles, blocks = -(-kernel.pixels // record.pixels), kernel.padded // record.filters
     return {
         "products": groups * tiles * record.pixels * kernel.padded * taps,
         "taps": groups * tiles * taps,
         "tiles": groups * tiles,
         "blocks": groups * tiles * blocks,
-        "rests": groups * (kernel.own if rest else 0) + groups * whole * (kernel.own % record.filters),
-        **_rows(kernel.window, record.pixels, groups),
+        "rests": groups * _cut_off(kernel),
+        **gather_amounts.of_levels(kernel.window, record.pixels, groups),
     }
 
 
-def _rows(window: MicroWindow, pixels: int, groups: int) -> Amounts:
-    """Return what gathering windows takes row by row, as `c/matrix_gather.h` does it."""
-    outputs, (height, width), across = prod(window.out), window.kernel, window.stride[1]
-    # Whole tiles of 1x1 windows lie in rows already.
-    single = window.kernel == window.stride == (1, 1) and window.size == window.out == (1, outputs)
-    each = runs_of(window, outputs // pixels * pixels if single else 0, pixels)
-    reach = (width - 1) * window.dilation[1]
-    firsts = ((s % window.out[1] * across - window.start[1], n) for s, n in each)
-    outside = sum(x < 0 or x + (n - 1) * across + reach >= window.size[1] for x, n in firsts)
-    rows = groups * window.channels * height
-    return {
-        "rows": rows * len(each),
-        "borders": rows * outside,
-        "windows" if across == 1 else "strides": rows * width * len(each),
-    }
+def _cut_off(kernel: MicroFloatMatrix | MicroMatrix) -> int:
+    """Return for how many filters a block that is cut off is written, over all tiles."""
+    whole, rest = divmod(kernel.pixels, kernel.record.pixels)
+    return whole * (kernel.own % kernel.record.filters) + (kernel.own if rest else 0)
 
 
 def _vector(kernel: MicroVector) -> Amounts:
@@ -227,9 +153,11 @@ def _loops(kernel: DirectConv) -> Amounts:
         "products": vectors * kernel.taps,
         "steps": blocks * kernel.taps,
         "outputs": vectors,
-        "read": _read(kernel, tiles * count),
     }
-    return {f"{_way(kernel)}_{what}": n for what, n in amounts.items()}
+    way = _way(kernel)
+    near = kernel.window.stride[1] == 1 or way in ("across", "in_place")
+    amounts["read" if near else "dealt"] = _read(kernel, tiles * count)
+    return {f"{way}_{what}": n for what, n in amounts.items()}
 
 
 def _read(kernel: DirectConv, pixels: int) -> int:
