@@ -37,8 +37,18 @@ class CountedKernel:
             raise SystemExit(f"{self.name}: no sample has {', '.join(missing)}")
         shares = np.array([least[sample] for sample in self.amounts]) / found
         costs = positive(rows / found[:, None], shares)
-        self._tell(np.abs(rows @ costs / found - 1), shares)
-        return {key: float(f"{cost:.4g}") for key, cost in zip(keys, costs, strict=True)}
+        made = {key: float(f"{cost:.4g}") for key, cost in zip(keys, costs, strict=True)}
+        self._tell(self.off(made), shares)
+        return made
+
+    def off(self, costs: Counts) -> Numbers:
+        """Return by what share its cost is another one than was counted, for each sample."""
+        return np.array(
+            [
+                abs(sum(costs[what] * n for what, n in amounts.items()) / self.counts[sample] - 1)
+                for sample, amounts in self.amounts.items()
+            ]
+        )
 
     def _tell(self, off: Numbers, shares: Numbers) -> None:
         near = off[shares >= COMPETES]
@@ -51,7 +61,11 @@ class CountedKernel:
 
 
 def _spread(off: Numbers) -> str:
-    return f"{np.sqrt((off**2).mean()):.0%}" if len(off) else "nothing"
+    return f"{_rms(off):.0%}" if len(off) else "nothing"
+
+
+def _rms(off: Numbers) -> float:
+    return float(np.sqrt((off**2).mean()))
 
 
 def positive(rows: Numbers, shares: Numbers) -> Numbers:
@@ -88,13 +102,15 @@ def worthwhile(found: Sequence[CountedKernel]) -> dict[str, Counts]:
     """
     cheapest = least(found)
     costs = {one.name: one.fitted(cheapest) for one in found}
+    off = {one.name: one.off(costs[one.name]) for one in found}
     while len(tiles := [name for name in costs if LOOPS_OF.fullmatch(name)]) > 1:
-        without = {tile: chosen(found, costs.keys() - {tile}, costs) for tile in tiles}
-        worst = min(without, key=lambda tile: without[tile])
         now = chosen(found, costs.keys(), costs)
-        if without[worst] - now >= WORTH:
+        saved = {tile: chosen(found, costs.keys() - {tile}, costs) - now for tile in tiles}
+        if not (idle := [tile for tile in tiles if saved[tile] < WORTH]):
             break
-        print(f"  {worst} is left out: {now:.2%} of the least, {without[worst]:.2%} without")
+        # Samples are few: what fits worst may do more harm elsewhere.
+        worst = max(idle, key=lambda tile: _rms(off[tile]))
+        print(f"  {worst} is left out: it saves {saved[worst]:.2%} of {now:.2%} of the least")
         del costs[worst]
     return costs
 

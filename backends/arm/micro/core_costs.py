@@ -18,7 +18,7 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 FILE = "kernel_costs.toml"
 UNITS = ("cycles", "instructions", "microseconds")
-WINOGRAD = ("products", "pixels", "outputs", "weights", "bands")
+WINOGRAD = ("products", "runs", "pixels", "outputs", "weights", "bands")
 PANELS = (
     *("products", "taps", "tiles", "blocks", "rests"),
     *("pieces", "copies", "near", "dealt", "singles", "borders"),

@@ -1,5 +1,6 @@
 """How much of what a core's costs are of there is in a kernel: see `micro/core_costs.py`."""
 
+from collections.abc import Iterator
 from typing import assert_never
 
 from tcc.backends.arm.kernels.base import Kernel
@@ -14,6 +15,8 @@ from tcc.backends.arm.schedule import gather_amounts
 from tcc.compiler.support.unhandled import UnhandledError
 
 Amounts = dict[str, float]
+RUN = 16
+"""Most tiles of a row that Winograd's method reads at once: `RUN` of `c/winograd_tiles.h`."""
 
 
 def of(kernel: Kernel) -> tuple[str, Amounts]:
@@ -47,13 +50,26 @@ def _winograd(kernel: MicroWinograd | MicroLevelWinograd) -> Amounts:
     bands = -(-kernel.tiles // kernel.band)
     # Tiles are multiplied by fours.
     tiles = bands * -(-kernel.band // QUAD) * QUAD
+    runs = list(_runs_of_tiles(kernel))
+    filled = sum(-(-run // record.lanes) * record.lanes for run in runs)
     return {
         "products": tiles * summed * kernel.padded * points,
-        "pixels": kernel.tiles * record.phases(window) * points,
+        "runs": record.phases(window) * len(runs),
+        "pixels": record.phases(window) * filled * points,
         "outputs": kernel.tiles * kernel.filters * points,
         "weights": bands * record.phases(window) * kernel.padded * record.weighted(window),
         "bands": bands * (record.calls(window) + kernel.padded // record.filters),
     }
+
+
+def _runs_of_tiles(kernel: MicroWinograd | MicroLevelWinograd) -> Iterator[int]:
+    """Yield how many tiles of a row are read at once: `tile_run` of `c/winograd_tiles.h`."""
+    across = -(-kernel.window.out[1] // kernel.record.side(kernel.window))
+    for first in range(0, kernel.tiles, kernel.band):
+        at, last = first, min(first + kernel.band, kernel.tiles)
+        while at < last:
+            yield (count := min(last - at, across - at % across, RUN))
+            at += count
 
 
 def _filled(pixels: int, each: int) -> int:
