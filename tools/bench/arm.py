@@ -14,6 +14,7 @@ Debian, into the folder; docs/measuring.md says what the numbers are worth.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -192,9 +193,11 @@ class BenchedNetwork:
         return run
 
     def _bundle(self, target: str, form: str) -> Path:
-        """Return a bundle, built if it is not there."""
+        """Return a bundle; ours is built anew, as its kernels may be others than before."""
         folder = self.peers.folder / "bundles"
         made = folder / f"{Path(self.spec).stem}-{target}-{form}"
+        if target == self.peers.machine.target.name:
+            shutil.rmtree(made, ignore_errors=True)
         if not made.exists():
             words = ["build", self.spec, "--target", target, "--precision", form, "--seed", "0"]
             more = ["--no-replay", "-q", "--output", str(folder)]
