@@ -20,8 +20,8 @@ from tcc.compiler.ir.measurement import RunCost, Workload
 from tcc.compiler.ir.types import Pair
 
 TILES: tuple[Pair, ...] = ((4, 8), (2, 16))
-"""Tiles of plain loops that are tried: of filters by pixels. More sums, as of 8x8, stay in registers
-in some shapes alone, where they save up to 6 %; in others they cost up to 17 times as much."""
+"""Tiles of plain loops that are tried: of filters by pixels. Those of 8x8 save up to 6 % where
+their sums stay in registers; in other shapes they cost up to 17 times as much."""
 MICRO = {
     False: ("winograd", "float_matrix", "float_depthwise"),
     True: ("level_winograd", "matrix", "vector", "depthwise"),

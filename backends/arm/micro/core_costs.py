@@ -18,7 +18,7 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 FILE = "kernel_costs.toml"
 UNITS = ("cycles", "instructions", "microseconds")
-WINOGRAD = ("products", "runs", "pixels", "outputs", "weights", "bands")
+WINOGRAD = ("products", "runs", "pixels", "sums", "outputs", "weights", "bands")
 PANELS = (
     *("products", "taps", "tiles", "blocks", "rests"),
     *("pieces", "copies", "near", "dealt", "singles", "borders"),
@@ -37,13 +37,13 @@ LEVEL_PLANES = (
     *(f"windows_{what}" for what in ("products", "outputs", "read", "dealt", "rows", "planes")),
     *(f"{way}_{what}" for way in ("points", "halves") for what in ("outputs", "planes")),
 )
-STEPPED = ("depthwise", "gathered", "whole")
 LOOP = ("products", "steps", "outputs", "read")
+OWN = ("depthwise", "gathered", "whole")
 LEVEL_LOOPS = (
-    *(f"{way}_{what}" for way in ("across", *STEPPED) for what in LOOP),
-    *(f"{way}_dealt" for way in STEPPED),
+    *(f"{way}_{what}" for way in ("across", *OWN) for what in LOOP),
+    *(f"{way}_dealt" for way in OWN),
 )
-LOOPS = (*LEVEL_LOOPS, *(f"in_place_{what}" for what in LOOP))
+LOOPS = tuple(f"{way}_{what}" for way in ("across", *OWN, "in_place") for what in LOOP)
 AMOUNTS: Mapping[str, tuple[str, ...]] = {
     "winograd": WINOGRAD,
     "level_winograd": WINOGRAD,

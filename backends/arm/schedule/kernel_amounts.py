@@ -56,7 +56,8 @@ def _winograd(kernel: MicroWinograd | MicroLevelWinograd) -> Amounts:
         "products": tiles * summed * kernel.padded * points,
         "runs": record.phases(window) * len(runs),
         "pixels": record.phases(window) * filled * points,
-        "outputs": kernel.tiles * kernel.filters * points,
+        "sums": kernel.tiles * kernel.filters * points,
+        "outputs": kernel.tiles * kernel.filters * record.side(window) ** 2,
         "weights": bands * record.phases(window) * kernel.padded * record.weighted(window),
         "bands": bands * (record.calls(window) + kernel.padded // record.filters),
     }
@@ -171,7 +172,7 @@ def _loops(kernel: DirectConv) -> Amounts:
         "outputs": vectors,
     }
     way = _way(kernel)
-    near = kernel.window.stride[1] == 1 or way in ("across", "in_place")
+    near = kernel.window.stride[1] == 1 or kernel.numbers == FLOATS or way == "across"
     amounts["read" if near else "dealt"] = _read(kernel, tiles * count)
     return {f"{way}_{what}": n for what, n in amounts.items()}
 
