@@ -130,7 +130,7 @@ function warn(saturation) {
   const { unusual, counted } = saturation;
   parts.saturation.hidden = unusual === 0;
   parts.saturation.textContent =
-    `${unusual} of ${counted} layers are at the end of their levels far more often than on the images of` +
+    `Levels of ${unusual} of ${counted} layers are at their end far more often than on the images of` +
     " the network's calibration: it no longer fits these images, and its answers may be wrong.";
 }
 

@@ -130,7 +130,7 @@ def test_images_are_chosen_dropped_and_taken_by_the_camera(opened, tmp_path):
 
 
 def test_images_that_saturate_are_warned_of(opened, tmp_path):
-    cells = sorted((SAMPLES[0].parents[2] / "cells").glob("*/*.png"))[:4]
+    cells = sorted((SAMPLES[0].parents[2] / "cells/RBC").glob("*.png"))[:4]
     warned = "!document.getElementById('saturation').hidden"
     opened.choose("#files", cells)
     opened.wait(f"{CARDS} === 4")
@@ -143,7 +143,7 @@ def test_images_that_saturate_are_warned_of(opened, tmp_path):
     opened.wait(f"{CARDS} === 4")
     assert opened.evaluate(warned)
     said = opened.evaluate("document.getElementById('saturation').textContent")
-    assert " of 62 layers are at the end of their levels far more often " in said
+    assert " of 62 layers are at their end far more often " in said
 
 
 def test_nothing_leaves_it(opened):
