@@ -66,7 +66,7 @@ def _lowered(
     types = {names[value]: kind for value, kind in graph.types.items()}
     # An output bears the spec's name for it in the file; the value behind it takes that name too,
     # so that no operator is needed where one value is one output.
-    outputs = {o.name: _info(o.name, graph.types[o.value], batch) for o in graph.outputs}
+    outputs = {o.name: value_info(o.name, graph.types[o.value], batch) for o in graph.outputs}
     literals: list[onnx.TensorProto] = []
     nodes = [made for node in graph.nodes for made in _nodes(graph, node, names, opset, literals)]
     # A value may be several outputs, or an input be one: each name needs an operator then.
@@ -79,10 +79,10 @@ def _lowered(
     body = helper.make_graph(
         nodes,
         graph.name,
-        [_info(i.name, i.type, batch) for i in graph.inputs],
+        [value_info(i.name, i.type, batch) for i in graph.inputs],
         list(outputs.values()),
         [*weights, *literals],
-        value_info=[_info(n, t, batch) for n, t in types.items() if n not in known],
+        value_info=[value_info(n, t, batch) for n, t in types.items() if n not in known],
     )
     return _model(body, opset)
 
@@ -187,7 +187,14 @@ def _unfilled(graph: Graph) -> Iterator[onnx.TensorProto]:
         )
 
 
-def _info(name: str, kind: TensorType, batch: int | None) -> onnx.ValueInfoProto:
+def value_info(name: str, kind: TensorType, batch: int | None = None) -> onnx.ValueInfoProto:
+    """Return what a model says of a value: its name and its type, in batches.
+
+    Args:
+        name: The value's name in the file.
+        kind: Its type for one image.
+        batch: The size of the batch axis; None leaves it open, called `N`.
+    """
     element = helper.np_dtype_to_tensor_dtype(np.dtype(HELD_AS.get(kind.dtype, kind.dtype.value)))
     # A name and no empty dimension: all values with it are then known to have batches of one size.
     axis = "N" if batch is None else batch

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
+from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.number_types import FloatTrace, Numbers, OperatorRole
+from tcc.compiler.lower.onnx import value_info
+from tcc.compiler.lower.wide_channels import WIDE
 
 PRODUCTS = frozenset({"QLinearConv", "ConvInteger"})
 LEVELS = PRODUCTS | {"QuantizeLinear", "DequantizeLinear", "QLinearMatMul"}
@@ -56,6 +60,23 @@ def with_inner_values(data: bytes, kinds: Kinds) -> tuple[bytes, tuple[str, ...]
     return data + inner_outputs(data, kinds), tuple(one.name for one in _inner(graph, kinds))
 
 
+def declare_slices(lowered: onnx.ModelProto, graph: Graph) -> None:
+    """Have a model declare the values of a program that it has only with zeros beside them.
+
+    Without operators that compute them, which would run for nothing; `inner_outputs` gives these.
+
+    Args:
+        lowered: The model of the program with wide channels.
+        graph: The program without.
+    """
+    known = {one.name for one in lowered.graph.value_info}
+    lowered.graph.value_info.extend(
+        value_info(node.name, node.type)
+        for node in graph.nodes
+        if node.name not in known and f"{node.name}{WIDE}" in known
+    )
+
+
 def inner_outputs(data: bytes, kinds: Kinds = INTEGERS) -> bytes:
     """Return what makes outputs of a model's values of some types when it is appended.
 
@@ -63,17 +84,40 @@ def inner_outputs(data: bytes, kinds: Kinds = INTEGERS) -> bytes:
         google.protobuf.message.DecodeError: It is no ONNX model.
     """
     graph = onnx.load_model_from_string(data).graph
-    given = {output.name for output in graph.output}
+    given, made = {output.name for output in graph.output}, _made(graph)
     more = onnx.ModelProto()
-    more.graph.output.extend(one for one in _inner(graph, kinds) if one.name not in given)
+    for one in _inner(graph, kinds):
+        if one.name not in made:
+            _slice(one, more.graph)
+        if one.name not in given:
+            more.graph.output.append(one)
     found: bytes = more.SerializeToString(deterministic=True)
     return found
 
 
 def _inner(graph: onnx.GraphProto, kinds: Kinds) -> list[onnx.ValueInfoProto]:
-    made = {name for node in graph.node for name in node.output}
-    known = [one for one in (*graph.value_info, *graph.output) if one.name in made]
+    made = _made(graph)
+    known = (
+        one
+        for one in (*graph.value_info, *graph.output)
+        if one.name in made or f"{one.name}{WIDE}" in made
+    )
     return [one for one in known if one.type.tensor_type.elem_type in kinds]
+
+
+def _made(graph: onnx.GraphProto) -> frozenset[str]:
+    return frozenset(name for node in graph.node for name in node.output)
+
+
+def _slice(value: onnx.ValueInfoProto, graph: onnx.GraphProto) -> None:
+    """Add what takes a declared value's channels out of the one with zeros beside them."""
+    channels = value.type.tensor_type.shape.dim[1].dim_value
+    bounds = {"first": 0, "end": channels, "axis": 1}
+    names = [f"{value.name}:{word}" for word in bounds]
+    for name, number in zip(names, bounds.values(), strict=True):
+        graph.initializer.append(numpy_helper.from_array(np.array([number], np.int64), name))
+    inputs = [f"{value.name}{WIDE}", *names]
+    graph.node.append(helper.make_node("Slice", inputs, [value.name], value.name))
 
 
 def _role(node: onnx.NodeProto) -> OperatorRole:

@@ -23,6 +23,7 @@ from tcc.compiler.ops.integer.base import (
     zero,
     zero_point,
 )
+from tcc.compiler.ops.integer.float_sums import FloatSum, float_sum
 from tcc.compiler.ops.join import Add, Mul
 
 FRACTION = 20
@@ -75,8 +76,34 @@ class QAdd(Quantized):
         return integer_arithmetic.clamped(rounded, self.infer(*types), self.low, self.high)
 
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return int32 arithmetic; a division of a number made positive is the shift."""
+        """Return float32 arithmetic where it is the same for each pair of levels, or int32's."""
         factors, shift = self.fixed_point(*xs)
+        if len(xs) == 2:
+            first, second = factors
+            zeros = (zero_point(xs[0]), zero_point(xs[1]))
+            if found := float_sum((first, second), shift, zeros):
+                return self._in_float(found, self.infer(*xs))
+        return self._in_int32(xs, factors, shift)
+
+    def _in_float(self, found: FloatSum, y: TensorType) -> tuple[Call, ...]:
+        """Return the sum of two by operators that round once each, the same on every processor."""
+        most, other = f"w{found.larger}", f"w{1 - found.larger}"
+        # Not by DequantizeLinear: of that, ONNX Runtime makes a QLinearAdd, whose arithmetic is
+        # another on each kind of processor.
+        casts = (Call("Cast", (f"x{i}",), {"to": FLOAT32}, f"w{i}") for i in range(2))
+        moved = (Call("Add", ("t", number(found.offset)), output="o"),) if found.offset else ()
+        return (
+            *casts,
+            Call("Mul", (other, number(found.ratio)), output="p"),
+            Call("Add", (most, "p"), output="t"),
+            *moved,
+            *rounded("o" if moved else "t", self, y, found.step),
+        )
+
+    def _in_int32(
+        self, xs: tuple[TensorType, ...], factors: tuple[int, ...], shift: int
+    ) -> tuple[Call, ...]:
+        """Return int32 arithmetic; a division of a number made positive is the shift."""
         y = self.infer(*xs)
         least = sum(x.limits[0] * m for x, m in zip(xs, factors, strict=True))
         lift = -(least >> shift)  # levels to add, so that nothing below zero is divided
@@ -177,7 +204,7 @@ def floats(source: str, x: TensorType, output: str) -> tuple[Call, ...]:
     )
 
 
-def rounded(source: str, op: Quantized, y: TensorType) -> tuple[Call, ...]:
+def rounded(source: str, op: Quantized, y: TensorType, step: float = 1.0) -> tuple[Call, ...]:
     """Return calls that round float32 numbers of levels and store them as the output.
 
     A quantisation at scale 1 is the rounding to the nearest, ties to even, and the type's bounds.
@@ -186,7 +213,8 @@ def rounded(source: str, op: Quantized, y: TensorType) -> tuple[Call, ...]:
         source: The name of float32 numbers, in levels of the output.
         op: The operation, whose clamp they are kept within.
         y: The output's type.
+        step: What one level is in the numbers, by which they are divided.
     """
     clamp = op.clamp(y)
-    call = Call("QuantizeLinear", (source, number(1.0), zero(y)), output="c" if clamp else "y")
+    call = Call("QuantizeLinear", (source, number(step), zero(y)), output="c" if clamp else "y")
     return (call, *clamp)
