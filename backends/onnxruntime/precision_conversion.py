@@ -14,7 +14,7 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.lower.onnx_constants import compact
-from tcc.compiler.lower.onnx_inspection import declare_slices
+from tcc.compiler.lower.onnx_inspection import declare_narrow
 from tcc.compiler.lower.qdq import simulated
 from tcc.compiler.lower.small_weights import dynamic, half
 from tcc.compiler.lower.unsigned_weights import unsigned
@@ -52,7 +52,7 @@ NOTES = {**dict.fromkeys(FORMS, ""), INT8: NOTE, INT8_I8: NOTE, INT8_QDQ: NOTE}
 def written(model: Model, precision: Precision, opset: int) -> bytes:
     """Return the file of a model at a precision; an integer one takes the integer program."""
     lowered = lower(FORMS[precision](model), opset)
-    declare_slices(lowered, model.graph)
+    declare_narrow(lowered, model.graph)
     if precision not in NAMED:
         lowered = compact(lowered, fill=precision not in WRITTEN_OUT)
     # In the file itself, as whoever has only that cannot know it.

@@ -1,6 +1,6 @@
 """What numbers an ONNX model of ours computes with."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -25,8 +25,8 @@ Kinds = tuple[int, ...]
 def numbers(data: bytes) -> Numbers:
     """Return what a model computes with.
 
-    Floats that come from levels by `Cast` belong to the definition of an operation on integers;
-    those of an input, or that `DequantizeLinear` gives, are a layer's own.
+    Floats that come from levels as they are, by `Cast` or a `DequantizeLinear` at scale 1, belong to
+    an operation on integers; those of an input, or of another scale, are a layer's own.
 
     Raises:
         google.protobuf.message.DecodeError: It is no ONNX model.
@@ -36,7 +36,8 @@ def numbers(data: bytes) -> Numbers:
     graph = onnx.load_model_from_string(data).graph
     kinds = {node.op_type for node in graph.node}
     trace = FloatTrace({i.name for i in graph.input if i.type.tensor_type.elem_type == _FLOAT})
-    in_float = [n.name for n in graph.node if trace.step(_role(n), n.input, n.output)]
+    ones = {one.name for one in graph.initializer if _is_one(one)}
+    in_float = [n.name for n in graph.node if trace.step(_role(n, ones), n.input, n.output)]
     return Numbers(
         integers=bool(kinds & LEVELS),
         products=bool(kinds & PRODUCTS),
@@ -60,7 +61,7 @@ def with_inner_values(data: bytes, kinds: Kinds) -> tuple[bytes, tuple[str, ...]
     return data + inner_outputs(data, kinds), tuple(one.name for one in _inner(graph, kinds))
 
 
-def declare_slices(lowered: onnx.ModelProto, graph: Graph) -> None:
+def declare_narrow(lowered: onnx.ModelProto, graph: Graph) -> None:
     """Have a model declare the values of a program that it has only with zeros beside them.
 
     Without operators that compute them, which would run for nothing; `inner_outputs` gives these.
@@ -88,7 +89,7 @@ def inner_outputs(data: bytes, kinds: Kinds = INTEGERS) -> bytes:
     more = onnx.ModelProto()
     for one in _inner(graph, kinds):
         if one.name not in made:
-            _slice(one, more.graph)
+            _narrow(one, made[f"{one.name}{WIDE}"], more.graph)
         if one.name not in given:
             more.graph.output.append(one)
     found: bytes = more.SerializeToString(deterministic=True)
@@ -105,12 +106,17 @@ def _inner(graph: onnx.GraphProto, kinds: Kinds) -> list[onnx.ValueInfoProto]:
     return [one for one in known if one.type.tensor_type.elem_type in kinds]
 
 
-def _made(graph: onnx.GraphProto) -> frozenset[str]:
-    return frozenset(name for node in graph.node for name in node.output)
+def _made(graph: onnx.GraphProto) -> Mapping[str, onnx.NodeProto]:
+    return {name: node for node in graph.node for name in node.output}
 
 
-def _slice(value: onnx.ValueInfoProto, graph: onnx.GraphProto) -> None:
-    """Add what takes a declared value's channels out of the one with zeros beside them."""
+def _narrow(value: onnx.ValueInfoProto, wide: onnx.NodeProto, graph: onnx.GraphProto) -> None:
+    """Add what makes a declared value where there is one with zeros beside its channels."""
+    if wide.op_type == "Concat":
+        # Of declared values in their turn, whose channels are zeros apart in it.
+        inputs = [name.removesuffix(WIDE) for name in wide.input]
+        graph.node.append(helper.make_node("Concat", inputs, [value.name], value.name, axis=1))
+        return
     channels = value.type.tensor_type.shape.dim[1].dim_value
     bounds = {"first": 0, "end": channels, "axis": 1}
     names = [f"{value.name}:{word}" for word in bounds]
@@ -120,8 +126,16 @@ def _slice(value: onnx.ValueInfoProto, graph: onnx.GraphProto) -> None:
     graph.node.append(helper.make_node("Slice", inputs, [value.name], value.name))
 
 
-def _role(node: onnx.NodeProto) -> OperatorRole:
+def _is_one(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_type == _FLOAT and not tensor.dims and numpy_helper.to_array(tensor) == 1
+
+
+def _role(node: onnx.NodeProto, ones: Container[str]) -> OperatorRole:
     match node.op_type:
+        case "DequantizeLinear" if node.input[1] in ones:
+            # Levels as floats, for a function on levels: a layer in float has a scale, or one of 1
+            # for each channel.
+            return OperatorRole.COMPUTE
         case "DequantizeLinear":
             return OperatorRole.REAL
         case "QuantizeLinear":

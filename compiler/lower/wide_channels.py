@@ -1,56 +1,117 @@
 """The integer program with zeros beside few channels: faster in ONNX Runtime, the same results."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Graph, Model, Node, verify
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.ops import Slice
+from tcc.compiler.ops import Concat, Slice
 from tcc.compiler.ops.integer import QConv, WideQConv
 from tcc.compiler.ops.integer.conv import WORD
 
 LANES = 16
 """Filters that ONNX Runtime needs to multiply windows where their pixels lie, rather than copies of
 them (`MlasConvSymPackWSize`). It multiplies 16 channels, each by its own filter, faster than 4."""
+MOST = 64
+"""Channels of branches that are joined with zeros between them: more would cost their reader more
+than their own convolutions save."""
 WIDE = ":wide"
 """Ends the name of a value with zeros beside the channels of the value that the rest of it names."""
-Tensors = Mapping[str, NDArray[Any]]
 
 
 def wide(model: Model) -> Model:
     """Return the integer program whose convolutions have whole words of channels, and 16 filters.
 
     What has fewer filters gets others of zeros where the readers' weights can be zero beside them.
-    Its value has `:wide` behind its name then, and that of the program is a slice of it, which only
-    readers of another kind need.
+    Its value has `:wide` behind its name then; that of the program is made of it only for readers
+    of another kind.
     """
-    graph = model.graph
-    lanes, weights = _lanes(graph), dict(model.weights)
-    nodes, types = list[Node](), {source.name: source.type for source in graph.inputs}
-    for old in graph.nodes:
-        node = old
-        if kind := _kind(graph, node):
-            if node.inputs[0] in lanes and (kind == "dense" or node.name in lanes):
-                node = replace(node, inputs=(f"{node.inputs[0]}{WIDE}",))
-            node, tensors = _widened(node, types[node.inputs[0]], kind, model.weights, lanes)
-            weights.update(tensors)
-        nodes.append(node)
-        if node.name != old.name:
-            own = Slice(0, old.type.shape[0], 1)
-            nodes.append(Node(old.name, own, (node.name,), (), old.type, old.at))
-        types |= {each.name: each.type for each in nodes[-2:]}
-    return Model(verify(replace(graph, nodes=tuple(nodes))), weights)
+    work = _Work(model.graph, model.weights, _lanes(model.graph))
+    for node in model.graph.nodes:
+        work.place(node)
+    weights = {**model.weights, **work.changed}
+    return Model(verify(replace(model.graph, nodes=tuple(work.nodes))), weights)
+
+
+@dataclass
+class _Work:
+    """The program in the making; `lanes` are the values with zeros beside their channels.
+
+    `places` says where the program's own channels are in these.
+    """
+
+    graph: Graph
+    weights: Mapping[str, NDArray[Any]]
+    lanes: frozenset[str]
+    nodes: list[Node] = field(default_factory=list)
+    changed: dict[str, NDArray[Any]] = field(default_factory=dict)
+    types: dict[str, TensorType] = field(default_factory=dict)
+    places: dict[str, NDArray[np.intp]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.types = {source.name: source.type for source in self.graph.inputs}
+
+    def place(self, node: Node) -> None:
+        """Add what a node becomes."""
+        if node.name in self.lanes:
+            if isinstance(node.op, Concat):
+                self._joined(node)
+                self._add(node)
+            else:
+                self._convolved(node, f"{node.name}{WIDE}")
+                own = Slice(0, node.type.shape[0], 1)
+                self._add(Node(node.name, own, (f"{node.name}{WIDE}",), (), node.type, node.at))
+        elif _is_dense(node):
+            self._convolved(node, node.name)
+        else:
+            self._add(node)
+
+    def _add(self, node: Node) -> None:
+        self.nodes.append(node)
+        self.types[node.name] = node.type
+
+    def _joined(self, node: Node) -> None:
+        """Add the same of the inputs with zeros beside them."""
+        names = tuple(f"{n}{WIDE}" if n in self.lanes else n for n in node.inputs)
+        kinds = [self.types[name] for name in names]
+        starts = np.cumsum([0, *(kind.shape[0] for kind in kinds)])
+        own = (self.places.get(name, np.arange(self.types[name].shape[0])) for name in names)
+        name = f"{node.name}{WIDE}"
+        self.places[name] = np.concatenate([a + n for a, n in zip(own, starts[:-1], strict=True)])
+        self._add(replace(node, name=name, inputs=names, type=node.op.infer(*kinds)))
+
+    def _convolved(self, node: Node, name: str) -> None:
+        """Add a convolution under a name, which says whether it gets filters of zeros."""
+        assert isinstance(node.op, QConv)
+        value, dense = node.inputs[0], _is_dense(node)
+        if value in self.lanes:
+            value = f"{value}{WIDE}"
+        x, op, tensors = self.types[value], node.op, [self.weights[n] for n in node.params]
+        weight, scale, bias = map(np.asarray, tensors)
+        more = LANES - len(weight) if name != node.name else 0
+        depth = x.shape[0] if dense else 1
+        if more:
+            conv = replace(op.conv, filters=LANES, groups=1 if dense else LANES)
+            op = replace(op, conv=conv)
+        if dense and _has_window(node) and x.shape[0] % WORD:
+            op = WideQConv(**{f.name: getattr(op, f.name) for f in fields(QConv)})
+            depth += op.beside(x)
+        full = np.zeros((len(weight) + more, depth, *weight.shape[2:]), weight.dtype)
+        own = self.places.get(value, np.arange(weight.shape[1])) if dense else [0]
+        full[: len(weight), own] = weight
+        found = full, np.pad(scale, (0, more), constant_values=1), np.pad(bias, (0, more))
+        self.changed.update(zip(node.params, found, strict=True))
+        self.places[name] = np.arange(len(weight))
+        self._add(replace(node, name=name, op=op, inputs=(value,), type=op.infer(x)))
 
 
 def _lanes(graph: Graph) -> frozenset[str]:
-    """Return the convolutions that get filters of zeros beside their own."""
-    found = frozenset(
-        node.name for node in graph.nodes if _kind(graph, node) and node.type.shape[0] < LANES
-    )
+    """Return the values that get zeros beside their channels."""
+    found = frozenset(node.name for node in graph.nodes if _has_few(graph, node))
     # What one of them is bears on those before and behind it: who cannot be goes, until all can.
     while True:
         kept = frozenset(n.name for n in graph.nodes if n.name in found and _can(graph, n, found))
@@ -59,60 +120,41 @@ def _lanes(graph: Graph) -> frozenset[str]:
         found = kept
 
 
+def _has_few(graph: Graph, node: Node) -> bool:
+    if isinstance(node.op, Concat):
+        widths = (max(kind.shape[0], LANES) for kind in graph.input_types(node))
+        return sum(widths) <= MOST and node.type.scale is not None
+    conv = _is_dense(node) or _is_depthwise(graph, node)
+    return conv and node.type.shape[0] < LANES
+
+
 def _can(graph: Graph, node: Node, found: frozenset[str]) -> bool:
-    """Whether filters of zeros gain time, if `found` have them too."""
+    """Whether zeros beside a value's channels gain time, if all of `found` have them."""
     # With a window, or a filter a channel, they save more than it takes to slice the map for readers
     # of another kind.
-    if _kind(graph, node) == "depthwise":
+    if _is_depthwise(graph, node):
         return node.inputs[0] in found
-    if _has_window(node):
+    if _is_dense(node) and _has_window(node):
         return True
+    if any(output.value == node.name for output in graph.outputs):
+        return False
     readers = graph.readers[node.name]
-    return all(output.value != node.name for output in graph.outputs) and all(
-        _kind(graph, reader) == "dense" or reader.name in found for reader in readers
-    )
+    if isinstance(node.op, Concat):
+        return all(map(_is_dense, readers)) and not found.isdisjoint(node.inputs)
+    return all(_is_dense(reader) or reader.name in found for reader in readers)
 
 
-def _widened(
-    node: Node, x: TensorType, kind: Literal["dense", "depthwise"], weights: Tensors,
-    lanes: frozenset[str],
-) -> tuple[Node, Tensors]:  # fmt: skip
-    """Return a convolution as it reads a type, with its tensors."""
-    assert isinstance(node.op, QConv)
-    weight, scale, bias = (np.asarray(weights[name]) for name in node.params)
-    filters, depth = weight.shape[:2]
-    op, name = node.op, node.name
-    more = LANES - filters if name in lanes else 0
-    channels = x.shape[0] - depth if kind == "dense" else 0
-    if more:
-        name = f"{name}{WIDE}"
-        groups = LANES if kind == "depthwise" else 1
-        op = replace(op, conv=replace(op.conv, filters=LANES, groups=groups))
-    if kind == "dense" and _has_window(node) and x.shape[0] % WORD:
-        op = WideQConv(**{f.name: getattr(op, f.name) for f in fields(QConv)})
-        channels = op.beside(x)
-    if not (more or channels or op is not node.op):
-        return node, {}
-    tensors = (
-        np.pad(weight, ((0, more), (0, channels), (0, 0), (0, 0))),
-        np.pad(scale, (0, more), constant_values=1),
-        np.pad(bias, (0, more)),
-    )
-    return (
-        replace(node, name=name, op=op, type=op.infer(x)),
-        dict(zip(node.params, tensors, strict=True)),
-    )
-
-
-def _kind(graph: Graph, node: Node) -> Literal["dense", "depthwise"] | None:
-    """Return which of the convolutions that ONNX Runtime has kernels for a node is, if it is."""
+def _is_dense(node: Node) -> bool:
+    """Whether a node is a convolution each of whose filters reads all channels."""
     # Not by `isinstance`: what derives from it has a form of its own already.
-    if type(node.op) is not QConv:
-        return None
-    (channels, *_), conv = graph.input_types(node)[0].shape, node.op.conv
-    if conv.groups == 1:
-        return "dense"
-    return "depthwise" if conv.groups == conv.filters == channels else None
+    return type(node.op) is QConv and node.op.conv.groups == 1
+
+
+def _is_depthwise(graph: Graph, node: Node) -> bool:
+    """Whether a node is a convolution of one filter a channel."""
+    if type(node.op) is not QConv or _is_dense(node):
+        return False
+    return node.op.conv.groups == node.op.conv.filters == graph.input_types(node)[0].shape[0]
 
 
 def _has_window(node: Node) -> bool:

@@ -99,6 +99,35 @@ def scale(x: TensorType) -> Const:
     return number(float(x.scale or 0))
 
 
+def floats(source: str, x: TensorType, output: str) -> Call:
+    """Return the call that gives the levels of a stored value as float32.
+
+    A DequantizeLinear at scale 1 is no real number, but a level less its zero point.
+
+    Args:
+        source: The name of a value as ONNX holds it, uint8.
+        x: Its type.
+        output: The name of the result.
+    """
+    return Call("DequantizeLinear", (source, number(1.0), zero(x)), output=output)
+
+
+def rounded(source: str, op: Quantized, y: TensorType, step: float = 1.0) -> tuple[Call, ...]:
+    """Return calls that round float32 numbers of levels and store them as the output.
+
+    A quantisation at scale 1 is the rounding to the nearest, ties to even, and the type's bounds.
+
+    Args:
+        source: The name of float32 numbers, in levels of the output.
+        op: The operation, whose clamp they are kept within.
+        y: The output's type.
+        step: What one level is in the numbers, by which they are divided.
+    """
+    clamp = op.clamp(y)
+    call = Call("QuantizeLinear", (source, number(step), zero(y)), output="c" if clamp else "y")
+    return (call, *clamp)
+
+
 def number(value: float) -> Const:
     """Return a float32 scalar."""
     return Const((value,), "float32", scalar=True)

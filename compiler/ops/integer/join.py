@@ -12,18 +12,18 @@ from tcc.compiler.ir.op import Array, Call, Op
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.integer.base import (
-    FLOAT32,
     INT32,
     UINT8,
     IntegerForm,
     IntegerSite,
     Quantized,
+    floats,
     integer,
     number,
-    zero,
+    rounded,
     zero_point,
 )
-from tcc.compiler.ops.integer.float_sums import FloatSum, float_sum
+from tcc.compiler.ops.integer.float_forms import FloatSum, float_sum, product_step
 from tcc.compiler.ops.join import Add, Mul
 
 FRACTION = 20
@@ -79,25 +79,21 @@ class QAdd(Quantized):
         """Return float32 arithmetic where it is the same for each pair of levels, or int32's."""
         factors, shift = self.fixed_point(*xs)
         if len(xs) == 2:
-            first, second = factors
-            zeros = (zero_point(xs[0]), zero_point(xs[1]))
-            if found := float_sum((first, second), shift, zeros):
-                return self._in_float(found, self.infer(*xs))
+            (a, b), (x0, x1) = factors, xs
+            if found := float_sum((a, b), shift, (x0.limits[0], x1.limits[0])):
+                return self._in_float32(xs, found)
         return self._in_int32(xs, factors, shift)
 
-    def _in_float(self, found: FloatSum, y: TensorType) -> tuple[Call, ...]:
-        """Return the sum of two by operators that round once each, the same on every processor."""
+    def _in_float32(self, xs: tuple[TensorType, ...], found: FloatSum) -> tuple[Call, ...]:
+        """Return the sum of two by operators that each round once."""
         most, other = f"w{found.larger}", f"w{1 - found.larger}"
-        # Not by DequantizeLinear: of that, ONNX Runtime makes a QLinearAdd, whose arithmetic is
-        # another on each kind of processor.
-        casts = (Call("Cast", (f"x{i}",), {"to": FLOAT32}, f"w{i}") for i in range(2))
-        moved = (Call("Add", ("t", number(found.offset)), output="o"),) if found.offset else ()
         return (
-            *casts,
+            *(floats(f"x{i}", x, f"w{i}") for i, x in enumerate(xs)),
+            # Between one of them and the sum, so that ONNX Runtime does not make a QLinearAdd of
+            # it, whose arithmetic is another on each kind of processor.
             Call("Mul", (other, number(found.ratio)), output="p"),
             Call("Add", (most, "p"), output="t"),
-            *moved,
-            *rounded("o" if moved else "t", self, y, found.step),
+            *rounded("t", self, self.infer(*xs), found.step),
         )
 
     def _in_int32(
@@ -159,14 +155,18 @@ class QMul(Quantized):
 
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
         """Return the float32 product, which is exact, and its rounding."""
-        calls = (call for i, x in enumerate(xs) for call in floats(f"x{i}", x, f"w{i}"))
-        factor = number(float(self._factor(*xs)))
-        return (
-            *calls,
+        x0, x1 = xs
+        y, factor = self.infer(*xs), float(self._factor(*xs))
+        product = (
+            *(floats(f"x{i}", x, f"w{i}") for i, x in enumerate(xs)),
             Call("Mul", ("w0", "w1"), output="p"),
-            Call("Mul", ("p", factor), output="s"),
-            *rounded("s", self, self.infer(*xs)),
         )
+        # Rounded at once where it can be: ONNX Runtime makes one operation of that.
+        if step := product_step(factor, (x0.limits[0], x1.limits[0])):
+            return (*product, *rounded("p", self, y, step))
+        return (
+            *product, Call("Mul", ("p", number(factor)), output="s"), *rounded("s", self, y)
+        )  # fmt: skip
 
 
 def narrowed(source: str, y: TensorType, lift: int = 0) -> tuple[Call, ...]:
@@ -185,36 +185,3 @@ def narrowed(source: str, y: TensorType, lift: int = 0) -> tuple[Call, ...]:
         Call("Add", (source, integer(move)), output=moved),
         Call("Cast", (moved,), {"to": UINT8}),
     )
-
-
-def floats(source: str, x: TensorType, output: str) -> tuple[Call, ...]:
-    """Return calls that give the levels of a stored value as float32.
-
-    Args:
-        source: The name of a value as ONNX holds it, uint8.
-        x: Its type.
-        output: The name of the result.
-    """
-    if not zero_point(x):
-        return (Call("Cast", (source,), {"to": FLOAT32}, output),)
-    raw = f"{output}r"
-    return (
-        Call("Cast", (source,), {"to": FLOAT32}, raw),
-        Call("Sub", (raw, number(zero_point(x))), output=output),
-    )
-
-
-def rounded(source: str, op: Quantized, y: TensorType, step: float = 1.0) -> tuple[Call, ...]:
-    """Return calls that round float32 numbers of levels and store them as the output.
-
-    A quantisation at scale 1 is the rounding to the nearest, ties to even, and the type's bounds.
-
-    Args:
-        source: The name of float32 numbers, in levels of the output.
-        op: The operation, whose clamp they are kept within.
-        y: The output's type.
-        step: What one level is in the numbers, by which they are divided.
-    """
-    clamp = op.clamp(y)
-    call = Call("QuantizeLinear", (source, number(step), zero(y)), output="c" if clamp else "y")
-    return (call, *clamp)
