@@ -25,7 +25,10 @@ from tcc.compiler.ops.pool import GlobalAvgPool
 
 MOST = 1 << 23
 """Elements of a channel below this have a sum that fits an int32: 255 * 2**23 is below 2**31."""
-ZERO = Const((0,), "int8", scalar=True)
+NO_ZERO = Const((0,), "uint8", scalar=True)
+LAST = 16
+"""Channels from which on it is faster to have them last, as ONNX Runtime's convolutions leave them: it
+drops the transposition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +69,26 @@ class QGlobalAvgPool(Quantized):
         """Return QLinearMatMul with as many ones as a channel has elements."""
         y, channels, count = self.infer(x), x.shape[0], prod(x.shape[1:])
         clamp = self.clamp(y)
-        ones = (Const(((1,),) * count, "int8"), number(float(share(x))), ZERO)
-        operands = ("r", scale(x), zero(x), *ones, scale(y), zero(y))
+        name, levels, sums = "c" if clamp else "y", ("r", scale(x), zero(x)), (scale(y), zero(y))
+        one = (number(float(share(x))), NO_ZERO)
+        if channels < LAST:
+            return (
+                Call("Reshape", ("x0", Const((0, channels, count))), output="r"),
+                Call(
+                    "QLinearMatMul",
+                    (*levels, Const(((1,),) * count, "uint8"), *one, *sums),
+                    output="m",
+                ),
+                Call("Reshape", ("m", Const((0, channels, 1, 1))), output=name),
+                *clamp,
+            )
         return (
-            Call("Reshape", ("x0", Const((0, channels, count))), output="r"),
-            Call("QLinearMatMul", operands, output="m"),
-            Call("Reshape", ("m", Const((0, channels, 1, 1))), output="c" if clamp else "y"),
+            Call("Transpose", ("x0",), {"perm": [0, 2, 3, 1]}, "l"),
+            Call("Reshape", ("l", Const((0, 1, count, channels))), output="r"),
+            Call(
+                "QLinearMatMul", (Const(((1,) * count,), "uint8"), *one, *levels, *sums), output="m"
+            ),
+            Call("Transpose", ("m",), {"perm": [0, 3, 1, 2]}, name),
             *clamp,
         )
 

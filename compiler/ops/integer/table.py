@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.op import Array, Call, Const, Init, Param
 from tcc.compiler.ir.types import DType, TensorType
-from tcc.compiler.ops.activation import Silu
+from tcc.compiler.ops.activation import Sigmoid, Silu
 from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer.base import (
     INT32,
@@ -22,7 +22,7 @@ from tcc.compiler.ops.integer.base import (
 )
 from tcc.compiler.ops.integer.float_forms import function_scales
 
-FASTER = (Silu,)
+FASTER = (Sigmoid, Silu)
 """Functions that ONNX Runtime computes in floats in less time than it gathers entries."""
 
 
