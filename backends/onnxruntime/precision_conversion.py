@@ -12,6 +12,7 @@ from tcc.backends.onnxruntime.precisions import (
 )
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.precision import FP32, Precision
+from tcc.compiler.lower.computed_tables import computed
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.lower.onnx_constants import compact
 from tcc.compiler.lower.onnx_inspection import declare_narrow
@@ -26,13 +27,23 @@ def as_is(model: Model) -> Model:
     return model
 
 
+def fast(model: Model) -> Model:
+    """Return the integer program as ONNX Runtime runs it fastest."""
+    return wide(computed(model))
+
+
+def without_saturation(model: Model) -> Model:
+    """Return the same with weights whose products no processor gets wrong."""
+    return unsigned(computed(model))
+
+
 FORMS: Mapping[Precision, Callable[[Model], Model]] = {
     FP32: as_is,
     FP16: half,
     DYNAMIC: dynamic,
-    INT8: wide,
-    INT8_I8: wide,
-    INT8_U8U8: unsigned,
+    INT8: fast,
+    INT8_I8: fast,
+    INT8_U8U8: without_saturation,
     INT8_QDQ: simulated,
 }
 # Whose equal weights are not made one either: other tools look them up by the spec's names.

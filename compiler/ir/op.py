@@ -62,9 +62,9 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Const:
-    """A small literal tensor in a call, such as an axis list; rows of one element are a column."""
+    """A small literal tensor in a call, such as an axis list, or its rows."""
 
-    values: tuple[int | float, ...] | tuple[tuple[int], ...]
+    values: tuple[int | float, ...] | tuple[tuple[int, ...], ...]
     dtype: str = "int64"
     scalar: bool = False
 

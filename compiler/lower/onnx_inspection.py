@@ -25,8 +25,8 @@ Kinds = tuple[int, ...]
 def numbers(data: bytes) -> Numbers:
     """Return what a model computes with.
 
-    Floats that come from levels as they are, by `Cast` or a `DequantizeLinear` at scale 1, belong to
-    an operation on integers; those of an input, or of another scale, are a layer's own.
+    Floats that are levels, by `Cast` or a `DequantizeLinear` at scale 1, belong to the definition
+    of an operation on integers; those of an input, or of another scale, are a layer's own.
 
     Raises:
         google.protobuf.message.DecodeError: It is no ONNX model.

@@ -20,7 +20,7 @@ MOST = 64
 """Channels of branches that are joined with zeros between them: more would cost their reader more
 than their own convolutions save."""
 WIDE = ":wide"
-"""Ends the name of a value with zeros beside the channels of the value that the rest of it names."""
+"""Ends the name of a value with zeros beside the channels of the value that is called the rest."""
 
 
 def wide(model: Model) -> Model:
@@ -130,8 +130,8 @@ def _has_few(graph: Graph, node: Node) -> bool:
 
 def _can(graph: Graph, node: Node, found: frozenset[str]) -> bool:
     """Whether zeros beside a value's channels gain time, if all of `found` have them."""
-    # With a window, or a filter a channel, they save more than it takes to slice the map for readers
-    # of another kind.
+    # With a window, or a filter a channel, they save more than it takes to slice the map for others
+    # who read it.
     if _is_depthwise(graph, node):
         return node.inputs[0] in found
     if _is_dense(node) and _has_window(node):

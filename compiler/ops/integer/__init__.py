@@ -16,17 +16,17 @@ from tcc.compiler.ops.integer.level_conversion import Dequantize, Quantize
 from tcc.compiler.ops.integer.mean import QGlobalAvgPool, RealGlobalAvgPool
 from tcc.compiler.ops.integer.pool import QAvgPool
 from tcc.compiler.ops.integer.sums import RealConv
-from tcc.compiler.ops.integer.table import Table
+from tcc.compiler.ops.integer.table import ComputedTable, Table
 
 __all__ = [
-    "Dequantize", "IntegerSite", "QAdd", "QAvgPool", "QConv", "QGlobalAvgPool", "QMul", "QPad",
-    "Quantize", "Quantized", "RealConv", "RealGlobalAvgPool", "Table", "UnsignedQConv",
-    "WideQConv", "integer_form",
+    "ComputedTable", "Dequantize", "IntegerSite", "QAdd", "QAvgPool", "QConv", "QGlobalAvgPool",
+    "QMul", "QPad", "Quantize", "Quantized", "RealConv", "RealGlobalAvgPool", "Table",
+    "UnsignedQConv", "WideQConv", "integer_form",
 ]  # fmt: skip
 
 INTEGERS: tuple[type[Op], ...] = (
-    Dequantize, QAdd, QAvgPool, QConv, QGlobalAvgPool, QMul, QPad, Quantize, RealConv,
-    RealGlobalAvgPool, Table, UnsignedQConv, WideQConv,
+    ComputedTable, Dequantize, QAdd, QAvgPool, QConv, QGlobalAvgPool, QMul, QPad, Quantize,
+    RealConv, RealGlobalAvgPool, Table, UnsignedQConv, WideQConv,
 )  # fmt: skip
 """Every one of them."""
 

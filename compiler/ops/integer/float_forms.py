@@ -5,6 +5,7 @@ are the same on every processor then, since they round once an operation, as IEE
 function of real numbers, whose last bits are its runtime's, is kept off the middle between levels.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -24,8 +25,10 @@ four roundings of 2**-24 each, and two constants off by `STEPS` * 2**-23, of 256
 BEYOND = 512
 """Levels that are saturated whatever the output's bounds are."""
 MARGIN = 2.0**-10
-"""How far a function's results are from the middle between two levels, in levels: of 256, 32 times
-what float32 tells apart."""
+"""How far a function's results are from the middle between two levels, in levels: 32 times what
+float32 tells apart of 256."""
+FUNCTION_ERROR = 2.0**-20
+"""How far off a sigmoid may be besides; ONNX Runtime's is at most 1.7e-7, a fifth of it."""
 SHIFTS = np.arange(-64, 65) * 2.0**-20
 """By what part of themselves the scales of a function are moved, to keep its results off."""
 Levels: TypeAlias = NDArray[np.int64]
@@ -76,30 +79,44 @@ def float_sum(factors: tuple[int, int], shift: int, lows: tuple[int, int]) -> Fl
 
 def _sums(levels: tuple[Levels, ...], larger: int, ratio: Float32, step: Float32) -> Levels:
     most, other = (levels[i].astype(np.float32) for i in (larger, 1 - larger))
-    return _rounded((most + other * ratio) / step)
+    return _bounded(np.rint((most + other * ratio) / step))
 
 
 @lru_cache(maxsize=4096)
-def product_step(factor: float, lows: tuple[int, int]) -> float | None:
+def product_step(factor: float, lows: tuple[int, int], zero: int) -> float | None:
     """Return a float32 number by which products are divided, rather than times the factor.
 
-    With it rint(p / step), rint(p * (1 / step)) and rint(p * factor) are one number for each product
-    p of two levels, or beyond 512; all in float32. None where there is no such number.
+    With it all ways in which runtimes round products give rint(p * factor), in float32, for each
+    product p of two levels, or beyond 512. None where there is no such number.
 
     Args:
         factor: A float32 number above zero.
         lows: The least level of each input.
+        zero: What stands for zero in the output as it is stored.
     """
     first, second = _pairs(lows)
     products = np.unique(first * second).astype(np.float32)
-    right = _rounded(products * np.float32(factor))
+    right = _bounded(np.rint(products * np.float32(factor)))
     steps = _around(1.0 / factor)
     for step in sorted(steps, key=lambda each: abs(each * factor - 1.0)):
-        # Runtimes multiply by the inverse where they make one operation of it (MLAS, qlmul.cpp).
-        inverse = np.float32(1.0) / step
-        if all(np.array_equal(_rounded(x), right) for x in (products / step, products * inverse)):
+        ways = _product_roundings(products, np.float32(step), np.float32(zero))
+        if all(np.array_equal(_bounded(way), right) for way in ways):
             return float(step)
     return None
+
+
+def _product_roundings(
+    products: Float32, step: np.float32, zero: np.float32
+) -> Iterator[NDArray[np.float32]]:
+    """Yield rounded quotients as the standard says, and as ONNX Runtime computes them in one go."""
+    inverse = np.float32(1) / step
+    yield np.rint(products / step)
+    yield np.rint(products * inverse)
+    # Its kernels add the zero point before they round (MLAS, qlmul.cpp), in one step with the
+    # product or in two. That product is exact in float64, of which float32 is the one rounding.
+    yield np.rint(products * inverse + zero) - zero
+    exact = products.astype(np.float64) * np.float64(inverse) + np.float64(zero)
+    yield np.rint(exact.astype(np.float32)) - zero
 
 
 @lru_cache(maxsize=4096)
@@ -108,8 +125,8 @@ def function_scales(
 ) -> tuple[float, float] | None:
     """Return scales of the input and the output with which a function of floats gives a table.
 
-    rint(function(float32(level * first)) / second), where results may be off by `MARGIN`. None
-    where none were found.
+    rint(function(float32(level * first)) / second), where what is divided may be off by
+    2**-20 * max(1, |level * first|), and the quotient by `MARGIN`. None where none were found.
 
     Args:
         function: The function.
@@ -124,8 +141,9 @@ def function_scales(
         scale = np.float32(np.float64(x.scale or 0) * (1 + shift))
         real = (levels.astype(np.float32) * scale).astype(np.float64)
         found = function.float64(real)[:, None] / outputs.astype(np.float64)
+        errors = FUNCTION_ERROR * np.maximum(np.abs(real), 1.0)[:, None] / outputs
         # What is beyond the type's bounds is saturated.
-        off = np.abs(np.clip(found, *y.limits) - right[:, None]).max(axis=0)
+        off = (np.abs(np.clip(found, *y.limits) - right[:, None]) + errors).max(axis=0)
         best = int(off.argmin())
         if off[best] < 0.5 - MARGIN:
             return float(scale), float(outputs[best])
@@ -142,10 +160,6 @@ def _pairs(lows: tuple[int, int]) -> tuple[Levels, Levels]:
     """Return each pair of levels."""
     every = np.arange(256)
     return np.repeat(every + lows[0], 256), np.tile(every + lows[1], 256)
-
-
-def _rounded(values: NDArray[np.float32]) -> Levels:
-    return _bounded(np.rint(values))
 
 
 def _bounded(levels: NDArray[np.float32] | Levels) -> Levels:

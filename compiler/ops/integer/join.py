@@ -162,7 +162,7 @@ class QMul(Quantized):
             Call("Mul", ("w0", "w1"), output="p"),
         )
         # Rounded at once where it can be: ONNX Runtime makes one operation of that.
-        if step := product_step(factor, (x0.limits[0], x1.limits[0])):
+        if step := product_step(factor, (x0.limits[0], x1.limits[0]), zero_point(y)):
             return (*product, *rounded("p", self, y, step))
         return (
             *product, Call("Mul", ("p", number(factor)), output="s"), *rounded("s", self, y)

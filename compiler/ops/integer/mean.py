@@ -27,8 +27,8 @@ MOST = 1 << 23
 """Elements of a channel below this have a sum that fits an int32: 255 * 2**23 is below 2**31."""
 NO_ZERO = Const((0,), "uint8", scalar=True)
 LAST = 16
-"""Channels from which on it is faster to have them last, as ONNX Runtime's convolutions leave them: it
-drops the transposition."""
+"""Channels from which on it is faster to have them last, as ONNX Runtime's convolutions leave them:
+it drops the transposition."""
 
 
 @dataclass(frozen=True, slots=True)

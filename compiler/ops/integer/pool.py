@@ -8,8 +8,14 @@ import numpy as np
 from tcc.compiler.ir.op import Array, Call, Init, Op, Param
 from tcc.compiler.ir.types import DType, Quad, TensorType
 from tcc.compiler.ops import integer_arithmetic
-from tcc.compiler.ops.integer.base import FLOAT32, IntegerForm, IntegerSite, Quantized, zero
-from tcc.compiler.ops.integer.join import rounded
+from tcc.compiler.ops.integer.base import (
+    FLOAT32,
+    IntegerForm,
+    IntegerSite,
+    Quantized,
+    rounded,
+    zero,
+)
 from tcc.compiler.ops.pool import AvgPool
 from tcc.compiler.ops.window import reached
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.op import Array, Call, Const, Init, Param
 from tcc.compiler.ir.types import DType, TensorType
-from tcc.compiler.ops.activation import Sigmoid, Silu
+from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer.base import (
     INT32,
@@ -20,10 +20,6 @@ from tcc.compiler.ops.integer.base import (
     number,
     rounded,
 )
-from tcc.compiler.ops.integer.float_forms import function_scales
-
-FASTER = (Sigmoid, Silu)
-"""Functions that ONNX Runtime computes in floats in less time than it gathers entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +67,7 @@ class Table(Quantized):
         return entries[xs[0].astype(np.int32) - x.limits[0]].astype(y.dtype.value)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return the function of floats where it gives the table and is faster, or GatherElements.
-
-        Of all indices in a row: five times as fast as Gather.
-        """
-        if found := self._scales(x):
-            first, second = found
-            calls = self.function.onnx(x, opset)
-            names = {"x0": "r"} | {call.output: f"{call.output}f" for call in calls}
-            return (
-                floats("x0", x, "l"),
-                Call("Mul", ("l", number(first)), output="r"),
-                *(_renamed(call, names) for call in calls),
-                *rounded(names["y"], self, self.infer(x), second),
-            )
+        """Return GatherElements of all indices in a row: five times as fast as Gather."""
         return (
             Call("Cast", ("x0",), {"to": INT32}, "i"),
             Call("Reshape", ("i", Const((-1,))), output="f"),
@@ -92,16 +75,50 @@ class Table(Quantized):
             Call("Reshape", ("e", Const((-1, *x.shape)))),
         )
 
-    def _scales(self, x: TensorType) -> tuple[float, float] | None:
-        """Return the scales of the function of floats, if it takes the table's place."""
-        y = self.infer(x)
-        if not isinstance(self.function, FASTER) or (self.low, self.high) != y.limits:
-            return None
-        entries = tuple(int(entry) + y.limits[0] for entry in self.entries(x))
-        return function_scales(self.function, x.like((1,)), y.like((1,)), entries)
-
     def attributes(self) -> dict[str, object]:
         """Return the function's name and fields, and the clamp."""
+        own = Quantized.attributes(self)
+        return own | {"function": self.function.word} | self.function.attributes()
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedTable(Quantized):
+    """The same of a function in floats: clamp(rint(function(float32(x * first)) / second)).
+
+    `first` and `second` are near the scales of x and y, and such that what the function's last bits
+    are changes no level (`float_forms.function_scales`).
+    """
+
+    word: ClassVar[str] = "computed_table"
+    function: ScalarFunction
+    first: float
+    second: float
+
+    def infer(self, x: TensorType) -> TensorType:
+        """Return the input's shape with the output's scale."""
+        return self.typed(x.shape)
+
+    def integer(
+        self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
+    ) -> Array:
+        """Return the levels that the function gives."""
+        real = xs[0].astype(np.float32) * np.float32(self.first)
+        steps = np.rint(self.function.float64(real.astype(np.float64)) / self.second)
+        return integer_arithmetic.clamped(steps, self.infer(*types), self.low, self.high)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return the function of floats between levels."""
+        calls = self.function.onnx(x, opset)
+        names = {"x0": "r", **{call.output: f"{call.output}f" for call in calls}}
+        return (
+            floats("x0", x, "l"),
+            Call("Mul", ("l", number(self.first)), output="r"),
+            *(_renamed(call, names) for call in calls),
+            *rounded(names["y"], self, self.infer(x), self.second),
+        )
+
+    def attributes(self) -> dict[str, object]:
+        """Return the function's name and fields, the scales and the clamp."""
         own = Quantized.attributes(self)
         return own | {"function": self.function.word} | self.function.attributes()
 

@@ -276,7 +276,8 @@ def test_the_standards_own_evaluator_gives_the_same(case: Case) -> None:
     made = model(case)
     xs = inputs(case, 1)
     feeds = {f"x{i}": held(x) for i, x in enumerate(xs)}
-    (got,) = ReferenceEvaluator(lower(made)).run(None, feeds)
+    # At the newest opset: it has no DequantizeLinear of the older ones.
+    (got,) = ReferenceEvaluator(lower(made, NEWEST)).run(None, feeds)
     np.testing.assert_array_equal(got, held(expected(case, made, xs)))
 
 
