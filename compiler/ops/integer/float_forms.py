@@ -5,7 +5,7 @@ are the same on every processor then, since they round once an operation, as IEE
 function of real numbers, whose last bits are its runtime's, is kept off the middle between levels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.types import TensorType
+from tcc.compiler.ops.activation import Sigmoid, Silu
 from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer_arithmetic import Float32
 
+Levels: TypeAlias = NDArray[np.int64]
+Real: TypeAlias = NDArray[np.float64]
 STEPS = 8
 """How many float32 numbers on either side of each constant are tried."""
 NEAR = 2.0**-9
@@ -27,11 +30,15 @@ BEYOND = 512
 MARGIN = 2.0**-10
 """How far a function's results are from the middle between two levels, in levels: 32 times what
 float32 tells apart of 256."""
-FUNCTION_ERROR = 2.0**-20
+SIGMOID_ERROR = 2.0**-20
 """How far off a sigmoid may be besides; ONNX Runtime's is at most 1.7e-7, a fifth of it."""
+OF_SIGMOIDS: Mapping[type[ScalarFunction], Callable[[Real], Real]] = {
+    Sigmoid: np.ones_like,
+    Silu: np.abs,
+}
+"""Functions that are a sigmoid times something, and the size of that."""
 SHIFTS = np.arange(-64, 65) * 2.0**-20
 """By what part of themselves the scales of a function are moved, to keep its results off."""
-Levels: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +132,11 @@ def function_scales(
 ) -> tuple[float, float] | None:
     """Return scales of the input and the output with which a function of floats gives a table.
 
-    rint(function(float32(level * first)) / second), where what is divided may be off by
-    2**-20 * max(1, |level * first|), and the quotient by `MARGIN`. None where none were found.
+    rint(function(float32(level * first)) / second), where a sigmoid may be off by 2**-20, and the
+    quotient by `MARGIN` more. None where none were found.
 
     Args:
-        function: The function.
+        function: One of `OF_SIGMOIDS`.
         x: The input's type, with its scale.
         y: The output's.
         entries: The level of the output for each of the input, from the least on.
@@ -141,7 +148,7 @@ def function_scales(
         scale = np.float32(np.float64(x.scale or 0) * (1 + shift))
         real = (levels.astype(np.float32) * scale).astype(np.float64)
         found = function.float64(real)[:, None] / outputs.astype(np.float64)
-        errors = FUNCTION_ERROR * np.maximum(np.abs(real), 1.0)[:, None] / outputs
+        errors = SIGMOID_ERROR * OF_SIGMOIDS[type(function)](real)[:, None] / outputs
         # What is beyond the type's bounds is saturated.
         off = (np.abs(np.clip(found, *y.limits) - right[:, None]) + errors).max(axis=0)
         best = int(off.argmin())

@@ -27,14 +27,27 @@ from quantised import (
 from random_nets import extreme, graphs
 from tables import looped
 
+from tcc.backends.onnxruntime.precision_conversion import written
+from tcc.backends.onnxruntime.precisions import INT8
+from tcc.compiler.bundle import layer_agreement
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.lower.onnx import NEWEST, lower
+from tcc.compiler.lower.onnx_inspection import INTEGERS, with_inner_values
 from tcc.compiler.lower.qdq import simulated
 from tcc.compiler.lower.small_weights import dynamic, half
 from tcc.compiler.lower.unsigned_weights import unsigned
 from tcc.compiler.lower.wide_channels import wide
-from tcc.compiler.ops import Conv, Linear
+from tcc.compiler.ops import (
+    Add,
+    Concat,
+    Conv,
+    DepthwiseConv,
+    Flatten,
+    GlobalAvgPool,
+    Linear,
+    MaxPool,
+)
 from tcc.compiler.ops.integer import QConv, RealConv
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, integer_program
@@ -197,6 +210,64 @@ def test_channels_of_zeros_in_random_networks(data: st.DataObject) -> None:
     model = ready(graph, extreme(data.draw, graph))
     x = picture(graph)
     assert differing(wide(quantize(model, calibrated(model, x))), x) == {}
+
+
+def few() -> Graph:
+    """Maps of few channels, read by all kinds of layers: windows, joins, sums, pools, outputs."""
+    add = Steps(3, 14, 14, name="few")
+    stem = add("stem", Conv(5, (3, 3), padding=1))
+    add("depthwise", DepthwiseConv((3, 3), padding=1))
+    split = add("mix", Conv(6, (1, 1)))
+    one = add("one", Conv(4, (1, 1)), split)
+    add("two_depthwise", DepthwiseConv((5, 5), padding=2), split)
+    two = add("two", Conv(3, (1, 1)))
+    wide = add("wide", Conv(20, (1, 1)), split)
+    add("joined", Concat(), one, two, wide)
+    add("out", Conv(5, (1, 1)))
+    total = add("sum", Add(), stem, "out")
+    add("again", Concat(), total, wide)
+    add("pool", MaxPool((2, 2)))
+    add("down", Conv(2, (3, 3), (2, 2)))
+    add("gap", GlobalAvgPool())
+    add("flat", Flatten())
+    return add.graph(Output("features", "two"), Output("logits", "flat"))
+
+
+def test_maps_of_few_channels_have_zeros_beside_them_and_stay_what_they_are() -> None:
+    program = int8(few(), trained(few()))
+    made = wide(program)
+    names = {name for name in made.graph.types if name.endswith(":wide")}
+    # `wide` has channels enough, `two` is an output, and a sum reads `out`.
+    assert names == {
+        f"{name}:wide" for name in ("stem", "depthwise", "mix", "one", "two_depthwise", "joined")
+    } | {"down:wide"}
+    assert {made.graph.types[name].shape[0] for name in names} == {16, 39}
+    x = picture(program.graph, 5)
+    for level in EXACT_LEVELS:
+        assert differing(made, x, level) == {}
+    (right,) = integer_program.run(program, [x], every=True)
+    (own,) = integer_program.run(made, [x], every=True)
+    assert all(np.array_equal(own[name], y) for name, y in right.items())
+    for name in names:
+        channels = program.graph.types[name.removesuffix(":wide")].shape[0]
+        if name != "joined:wide":
+            assert not own[name][channels:].any()
+
+
+@pytest.mark.parametrize("graph", [few(), dense(), gated()], ids=lambda g: g.name)
+def test_a_file_shows_every_layer_of_its_program(graph: Graph) -> None:
+    program = int8(graph, trained(graph))
+    data, names = with_inner_values(written(program, INT8, 17), INTEGERS)
+    made = session(onnx.load_model_from_string(data))
+    x = picture(program.graph, 3)
+    source = program.graph.inputs[0]
+    got = made.run(list(names), {source.name: held(x[None].astype(source.type.dtype.value))})
+    shown = {name: y[0] for name, y in zip(names, got, strict=True)}
+    (right,) = integer_program.run(program, [x], every=True)
+    layers = layer_agreement.compared(program.graph, [(right, shown)])
+    kept = [node.name for node in program.graph.nodes if node.type.scale is not None]
+    assert [layer.name for layer in layers] == kept
+    assert all(layer.values and not layer.differing for layer in layers)
 
 
 def steps_apart(program: Model, x: np.ndarray, level: str) -> float:

@@ -1,0 +1,169 @@
+"""Float32 forms of operations on levels: what each processor gives is what the integers are."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from quantised import LEVELS, held, session, typed
+
+from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
+from tcc.compiler.ir.op import Op
+from tcc.compiler.ir.types import DType, TensorType
+from tcc.compiler.lower.computed_tables import computed
+from tcc.compiler.lower.onnx import lower
+from tcc.compiler.lower.onnx_inspection import numbers
+from tcc.compiler.ops import Sigmoid, Silu, Tanh
+from tcc.compiler.ops.integer import Dequantize, QAdd, QMul, Table
+from tcc.compiler.ops.integer.float_forms import float_sum, function_scales, product_step
+from tcc.compiler.reference import integer_program
+
+SIDE = 256
+LOWS = st.sampled_from((0, -128))
+SIGNS = st.booleans()
+
+
+def pairs(first: TensorType, second: TensorType) -> list[np.ndarray]:
+    """Return two maps that hold every pair of levels."""
+    rows, columns = (np.arange(SIDE) + kind.limits[0] for kind in (first, second))
+    grid = np.meshgrid(rows, columns, indexing="ij")
+    kinds = (first, second)
+    return [x[None].astype(kind.dtype.value) for x, kind in zip(grid, kinds, strict=True)]
+
+
+def alone(op: Op, *types: TensorType, weights: dict[str, np.ndarray] | None = None) -> Model:
+    node = make_node("y", op, tuple(f"x{i}" for i in range(len(types))), types)
+    assert node is not None
+    inputs = tuple(Input(f"x{i}", kind) for i, kind in enumerate(types))
+    return Model(verify(Graph("one", inputs, (node,), (Output("y", "y"),))), weights or {})
+
+
+def differing(model: Model, xs: list[np.ndarray], level: str) -> int:
+    (node,) = model.graph.nodes
+    assert hasattr(node.op, "integer")
+    types = model.graph.input_types(node)
+    params = tuple(model.weights[name] for name in node.params)
+    expected = held(node.op.integer(types, tuple(x[None] for x in xs), params))
+    feeds = {f"x{i}": held(x[None]) for i, x in enumerate(xs)}
+    (got,) = session(lower(model), level).run(None, feeds)
+    return int((got != expected).sum())
+
+
+@settings(max_examples=30)
+@given(
+    scales=st.tuples(*[st.floats(2.0**-8, 2.0**4)] * 3), signed=st.tuples(*[SIGNS] * 3),
+    level=st.sampled_from(LEVELS),
+)  # fmt: skip
+def test_every_pair_of_levels_has_its_sum_and_its_product(scales, signed, level) -> None:
+    first, second = (typed((1, SIDE, SIDE), scales[i], signed[i]) for i in range(2))
+    bounds = (True, -128, 127) if signed[2] else (False, 0, 255)
+    for op in (QAdd(scales[2], *bounds), QMul(scales[2] * 64, *bounds)):
+        model = alone(op, first, second)
+        assert differing(model, pairs(first, second), level) == 0
+
+
+def test_nearly_all_sums_of_two_have_a_form_in_float32() -> None:
+    random = np.random.default_rng(0)
+    found = 0
+    for _ in range(200):
+        ratios = np.exp2(random.uniform(-6, 6, 2))
+        shift = 20 - int(np.floor(np.log2(ratios.max())))
+        first, second = (int(np.rint(r * 2.0**shift)) for r in ratios)
+        lows = int(random.choice((0, -128))), int(random.choice((0, -128)))
+        found += float_sum((first, second), shift, lows) is not None
+    assert found >= 190
+
+
+@pytest.mark.parametrize(
+    ("factors", "shift"), [((0, 0), 4), ((1, 0), 1), ((1 << 20, 1 << 20), 20), ((1, 1), 28)]
+)
+def test_sums_of_odd_factors_are_right_or_not_given(factors, shift) -> None:
+    found = float_sum(factors, shift, (-128, 0))
+    # Halves go up, below zero too, which no step does for each level of one input.
+    assert (found is None) == (factors[1] == 0)
+    x0, x1 = np.meshgrid(np.arange(-128, 128), np.arange(256), indexing="ij")
+    right = (x0 * factors[0] + x1 * factors[1] + (1 << (shift - 1))) >> shift
+    if found:
+        levels = [x.astype(np.float32) for x in (x0, x1)]
+        other = levels[1 - found.larger] * np.float32(found.ratio)
+        got = np.rint((levels[found.larger] + other) / np.float32(found.step))
+        assert np.array_equal(np.clip(got, -512, 512), np.clip(right, -512, 512))
+
+
+def test_a_sum_is_no_operation_that_processors_round_in_their_own_ways() -> None:
+    kind = typed((1, SIDE, SIDE), 0.1, True)
+    made = lower(alone(QAdd(0.15, True, -128, 127), kind, kind))
+    assert [node.op_type for node in made.graph.node] == [
+        "DequantizeLinear", "DequantizeLinear", "Mul", "Add", "QuantizeLinear",
+    ]  # fmt: skip
+    # Of two directly behind each other ONNX Runtime makes a QLinearAdd.
+    by_name = {node.output[0]: node for node in made.graph.node}
+    (total,) = (node for node in made.graph.node if node.op_type == "Add")
+    assert {by_name[name].op_type for name in total.input} == {"DequantizeLinear", "Mul"}
+
+
+@given(factor=st.floats(2.0**-14, 2.0**-2, width=32), lows=st.tuples(LOWS, LOWS))
+def test_a_step_rounds_each_product_as_its_factor_does(factor, lows) -> None:
+    step = product_step(factor, lows, 128)
+    if step is None:
+        return
+    first, second = (np.arange(256) + low for low in lows)
+    products = np.multiply.outer(first, second).astype(np.float32)
+    right = np.clip(np.rint(products * np.float32(factor)), -512, 512)
+    assert np.array_equal(np.clip(np.rint(products / np.float32(step)), -512, 512), right)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("function", [Silu(), Sigmoid()], ids=lambda f: f.word)
+def test_functions_in_floats_give_their_tables(function, level) -> None:
+    random = np.random.default_rng(0)
+    found = 0
+    for _ in range(20):
+        x = typed((1, 16, 16), float(np.exp2(random.uniform(-9, -1))), True)
+        largest = float(np.abs(function.float64(np.arange(-128, 128) * x.scale)).max())
+        bounds = (True, -128, 127) if function.word == "silu" else (False, 0, 255)
+        scale = float(np.float32(largest / 127 * random.uniform(0.5, 1.3)))
+        op = Table(scale, *bounds, function)
+        model = alone(op, x, weights={"y.table": op.entries(x)})
+        made = computed(model)
+        found += made.graph.nodes[0].op.word == "computed_table"
+        every = np.arange(-128, 128, dtype=np.int8).reshape(1, 16, 16)
+        (right,) = integer_program.run(model, [every * np.float32(x.scale)])
+        (own,) = integer_program.run(made, [every * np.float32(x.scale)])
+        assert np.array_equal(right["y"], own["y"])
+        assert differing(made, [every], level) == 0
+    assert found >= 15
+
+
+def test_tables_of_other_entries_or_functions_stay() -> None:
+    x = typed((1, 16, 16), 0.05, True)
+    for function, changed in ((Silu(), 1), (Tanh(), 0)):
+        op = Table(0.05, True, -128, 127, function)
+        entries = op.entries(x)
+        entries[7] += changed
+        model = alone(op, x, weights={"y.table": entries})
+        assert computed(model).graph.nodes == model.graph.nodes
+
+
+def test_a_function_whose_results_lie_between_levels_has_no_form() -> None:
+    x = TensorType((1,), DType.I8, float(np.float32(0.25)))
+    # So small a step that what a sigmoid may be off is more than a level.
+    y = TensorType((1,), DType.I8, 1e-8)
+    right = np.clip(np.rint(Silu().float64(np.arange(-128, 128) * 0.25) / 1e-8), -128, 127)
+    assert function_scales(Silu(), x, y, tuple(int(n) for n in right)) is None
+
+
+def test_real_numbers_of_scale_1_are_real_numbers() -> None:
+    """Not taken for levels, which functions read by a DequantizeLinear at scale 1."""
+    x = typed((3, 4, 4), 1.0, True)
+    chain = (
+        make_node("r", Dequantize(), ("x0",), (x,)),
+        make_node("s", Silu(), ("r",), (TensorType(x.shape),)),
+    )
+    graph = verify(Graph("one", (Input("x0", x),), chain, (Output("s", "s"),)))  # type: ignore[arg-type]
+    found = numbers(lower(Model(graph, {})).SerializeToString())
+    assert found.floats
+    assert found.in_float
+    kind = typed((1, 4, 4), 0.1, True)
+    assert not numbers(
+        lower(alone(QAdd(0.15, True, -128, 127), kind, kind)).SerializeToString()
+    ).floats
