@@ -1,6 +1,6 @@
 """The integer program with functions in floats in place of their tables.
 
-ONNX Runtime computes a sigmoid of all levels in half the time that it takes to gather entries.
+ONNX Runtime computes them in half the time that it takes to gather entries.
 """
 
 from dataclasses import replace
@@ -9,7 +9,7 @@ import numpy as np
 
 from tcc.compiler.ir.graph import Model, Node, verify
 from tcc.compiler.ops.integer import ComputedTable, Table
-from tcc.compiler.ops.integer.float_forms import OF_SIGMOIDS, function_scales
+from tcc.compiler.ops.integer.float_forms import ERRORS, function_scales
 
 
 def computed(model: Model) -> Model:
@@ -26,7 +26,7 @@ def computed(model: Model) -> Model:
 def _computed(model: Model, node: Node) -> Node | None:
     """Return the node without a table, if there is a form of it."""
     op, y = node.op, node.type
-    if not isinstance(op, Table) or type(op.function) not in OF_SIGMOIDS:
+    if not isinstance(op, Table) or type(op.function) not in ERRORS:
         return None
     (x,) = model.graph.input_types(node)
     entries = np.asarray(model.weights[node.params[0]])

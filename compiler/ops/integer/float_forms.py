@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.ops.activation import Sigmoid, Silu
+from tcc.compiler.ops.activation import HardSigmoid, HardSwish, Sigmoid, Silu, Tanh
 from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer_arithmetic import Float32
 
@@ -30,13 +30,17 @@ BEYOND = 512
 MARGIN = 2.0**-10
 """How far a function's results are from the middle between two levels, in levels: 32 times what
 float32 tells apart of 256."""
-SIGMOID_ERROR = 2.0**-20
-"""How far off a sigmoid may be besides; ONNX Runtime's is at most 1.7e-7, a fifth of it."""
-OF_SIGMOIDS: Mapping[type[ScalarFunction], Callable[[Real], Real]] = {
+ERROR = 2.0**-20
+"""How far off a function of floats may be besides: six times what ONNX Runtime's sigmoid is."""
+ERRORS: Mapping[type[ScalarFunction], Callable[[Real], Real]] = {
+    HardSigmoid: np.ones_like,
+    HardSwish: np.abs,
     Sigmoid: np.ones_like,
     Silu: np.abs,
+    Tanh: np.ones_like,
 }
-"""Functions that are a sigmoid times something, and the size of that."""
+"""Functions that are near enough in floats, and what `ERROR` is times for a number: its own size
+where they are products with it."""
 SHIFTS = np.arange(-64, 65) * 2.0**-20
 """By what part of themselves the scales of a function are moved, to keep its results off."""
 
@@ -132,11 +136,11 @@ def function_scales(
 ) -> tuple[float, float] | None:
     """Return scales of the input and the output with which a function of floats gives a table.
 
-    rint(function(float32(level * first)) / second), where a sigmoid may be off by 2**-20, and the
-    quotient by `MARGIN` more. None where none were found.
+    rint(function(float32(level * first)) / second), where the function may be off as `ERRORS` says,
+    and the quotient by `MARGIN` more. None where none were found.
 
     Args:
-        function: One of `OF_SIGMOIDS`.
+        function: One of `ERRORS`.
         x: The input's type, with its scale.
         y: The output's.
         entries: The level of the output for each of the input, from the least on.
@@ -148,7 +152,7 @@ def function_scales(
         scale = np.float32(np.float64(x.scale or 0) * (1 + shift))
         real = (levels.astype(np.float32) * scale).astype(np.float64)
         found = function.float64(real)[:, None] / outputs.astype(np.float64)
-        errors = SIGMOID_ERROR * OF_SIGMOIDS[type(function)](real)[:, None] / outputs
+        errors = ERROR * ERRORS[type(function)](real)[:, None] / outputs
         # What is beyond the type's bounds is saturated.
         off = (np.abs(np.clip(found, *y.limits) - right[:, None]) + errors).max(axis=0)
         best = int(off.argmin())
