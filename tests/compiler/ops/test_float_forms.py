@@ -95,6 +95,18 @@ def test_sums_of_odd_factors_are_right_or_not_given(factors, shift) -> None:
         assert np.array_equal(np.clip(got, -512, 512), np.clip(right, -512, 512))
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("scale", [0.1, 0.2, 0.07, 0.3])
+def test_equal_scales_have_no_multiplication_by_1(scale, level) -> None:
+    """Which ONNX Runtime drops, and makes a QLinearAdd of the rest."""
+    kind = typed((1, SIDE, SIDE), 0.1, True)
+    model = alone(QAdd(scale, True, -128, 127), kind, kind)
+    assert differing(model, pairs(kind, kind), level) == 0
+    factors, shift = model.graph.nodes[0].op.fixed_point(kind, kind)  # type: ignore[attr-defined]
+    found = float_sum(factors, shift, (-128, -128))
+    assert found is None or found.ratio != 1
+
+
 def test_a_sum_is_no_operation_that_processors_round_in_their_own_ways() -> None:
     kind = typed((1, SIDE, SIDE), 0.1, True)
     made = lower(alone(QAdd(0.15, True, -128, 127), kind, kind))
