@@ -25,8 +25,8 @@ Kinds = tuple[int, ...]
 def numbers(data: bytes) -> Numbers:
     """Return what a model computes with.
 
-    Floats that are levels, by `Cast` or a `DequantizeLinear` at scale 1, belong to the definition
-    of an operation on integers; those of an input, or of another scale, are a layer's own.
+    Floats that are levels, by `Cast` or a marked `DequantizeLinear` at scale 1, belong to the
+    definition of an operation on integers; those of an input, or of another, are a layer's own.
 
     Raises:
         google.protobuf.message.DecodeError: It is no ONNX model.
@@ -132,12 +132,12 @@ def _is_one(tensor: onnx.TensorProto) -> bool:
 
 def _role(node: onnx.NodeProto, ones: Container[str]) -> OperatorRole:
     match node.op_type:
-        case "DequantizeLinear" if node.input[1] in ones:
-            # Levels as floats, for a function on levels: a layer in float has a scale, or one of 1
-            # for each channel.
-            return OperatorRole.COMPUTE
         case "DequantizeLinear":
-            return OperatorRole.REAL
+            # Of a function on levels (`ops.integer.base.floats`), or a layer's real numbers.
+            levels = node.input[1] in ones and any(
+                a.name == "axis" and a.i == 0 for a in node.attribute
+            )
+            return OperatorRole.COMPUTE if levels else OperatorRole.REAL
         case "QuantizeLinear":
             return OperatorRole.ROUND
         case word if word in PASSED:

@@ -102,14 +102,15 @@ def scale(x: TensorType) -> Const:
 def floats(source: str, x: TensorType, output: str) -> Call:
     """Return the call that gives the levels of a stored value as float32.
 
-    A DequantizeLinear at scale 1 is no real number, but a level less its zero point.
+    At scale 1 they are no real numbers. The axis, which says nothing of one scale, tells such a
+    call from a layer in float whose scale is 1.
 
     Args:
         source: The name of a value as ONNX holds it, uint8.
         x: Its type.
         output: The name of the result.
     """
-    return Call("DequantizeLinear", (source, number(1.0), zero(x)), output=output)
+    return Call("DequantizeLinear", (source, number(1.0), zero(x)), {"axis": 0}, output)
 
 
 def rounded(source: str, op: Quantized, y: TensorType, step: float = 1.0) -> tuple[Call, ...]:

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ir.op import Array, Call, Const, Exact, Op
+from tcc.compiler.ir.op import Array, Call, Exact, Op
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import integer_arithmetic
-from tcc.compiler.ops.integer.base import Quantized, scale, zero, zero_point
+from tcc.compiler.ops.integer.base import Quantized, scale, zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,4 @@ class Dequantize(Op, Exact):
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return DequantizeLinear."""
-        if x.scale == 1.0:
-            # A channel each: one number of 1 is what functions on levels have, and no real numbers.
-            ones = Const((1.0,) * x.shape[0], "float32")
-            zeros = Const((zero_point(x),) * x.shape[0], "uint8")
-            return (Call("DequantizeLinear", ("x0", ones, zeros), {"axis": 1}),)
         return (Call("DequantizeLinear", ("x0", scale(x), zero(x))),)
