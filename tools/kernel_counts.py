@@ -24,7 +24,7 @@ TILES: tuple[Pair, ...] = ((4, 8), (2, 16))
 their sums stay in registers; in other shapes they cost up to 17 times as much."""
 MICRO = {
     False: ("winograd", "float_matrix", "float_depthwise"),
-    True: ("level_winograd", "matrix", "vector", "depthwise"),
+    True: ("level_winograd", "matrix", "channel_matrix", "vector", "depthwise"),
 }
 """The kernels that may compute convolutions, of levels or not, beside plain loops."""
 RUNS, ROUNDS = 20, 5

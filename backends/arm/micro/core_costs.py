@@ -27,6 +27,10 @@ LEVEL_PANELS = (
     *("products", "taps", "tiles", "blocks", "rests"),
     *("rows", "near", "dealt", "borders"),
 )
+CHANNEL_PANELS = (
+    *("products", "taps", "tiles", "blocks", "rests"),
+    *("rows", "levels", "near", "dealt"),
+)
 PLANES = tuple(
     f"{what}_{side}x{side}_s{stride}"
     for side in (3, 5)
@@ -50,6 +54,7 @@ AMOUNTS: Mapping[str, tuple[str, ...]] = {
     "float_matrix": PANELS,
     "float_depthwise": PLANES,
     "matrix": LEVEL_PANELS,
+    "channel_matrix": CHANNEL_PANELS,
     "vector": ("products", "outputs"),
     "depthwise": LEVEL_PLANES,
     "loops": LOOPS,

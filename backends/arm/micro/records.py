@@ -77,6 +77,8 @@ class Matrix(MicroKernel):
     pixels: int = PIXELS
     unsigned: bool = False
     """Whether levels are multiplied as unsigned numbers, signed ones as x + 128."""
+    by_channels: bool = False
+    """Whether quads are four channels of a tap, where there are whole fours of channels."""
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""
@@ -84,6 +86,10 @@ class Matrix(MicroKernel):
         # bias.
         panel = -(-window.taps // QUAD) * QUAD * self.pixels
         return window.gatherable(self.pixels) and window.taps <= MAX_TAPS and panel <= MAX_PANEL
+
+    def joins_channels(self, channels: int) -> bool:
+        """Whether quads are of channels where there are so many."""
+        return self.by_channels and channels % QUAD == 0
 
     def shift(self, window: MicroWindow) -> int:
         """Return how much less than a level is multiplied."""
@@ -95,6 +101,8 @@ class Matrix(MicroKernel):
 
     def packed(self, weight: "Int8") -> "Int8":
         """Return weights (filters, ...) as blocks, each (quads, lanes of a quad, filters, lane)."""
+        if self.joins_channels(weight.shape[1]):
+            weight = weight.reshape(len(weight), weight.shape[1] // QUAD, QUAD, -1).swapaxes(2, 3)
         rows = blocks(weight.reshape(len(weight), -1), self.filters, QUAD)
         count, _, taps = rows.shape
         split = rows.reshape(count, self.filters, taps // QUAD, QUAD // self.lane, self.lane)
@@ -194,6 +202,7 @@ class Depthwise(MicroKernel):
     """The plane of one filter that reads one channel."""
 
     functions: ClassVar[tuple[str, ...]] = ("levels",)
+    multiplies_bytes: ClassVar[bool] = True
     beyond: int = 0
     """Elements behind a band that it may read."""
 

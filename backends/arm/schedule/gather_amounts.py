@@ -37,16 +37,46 @@ def gather_runs(window: MicroWindow, first: int, pixels: int) -> Iterator[Gather
 
 def of_levels(window: MicroWindow, pixels: int, groups: int) -> dict[str, float]:
     """Return what gathering rows of levels takes: `c/matrix_gather.h`."""
-    outputs, (height, width), across = prod(window.out), window.kernel, window.stride[1]
-    # Whole tiles of 1x1 windows lie in rows already.
-    flat = window.kernel == window.stride == (1, 1) and window.size == window.out == (1, outputs)
-    runs = list(gather_runs(window, outputs // pixels * pixels if flat else 0, pixels))
+    (height, width), across = window.kernel, window.stride[1]
+    runs = list(_runs_of_levels(window, pixels))
     rows = groups * window.channels * height
     return {
         "rows": rows * len(runs),
         "borders": rows * sum(not run.inside for run in runs),
         "near" if across == 1 else "dealt": rows * width * len(runs),
     }
+
+
+def of_channels(window: MicroWindow, pixels: int, groups: int) -> dict[str, float]:
+    """Return what gathering quads of channels takes: `c/matrix_channels.h`."""
+    (height, width), across = window.kernel, window.stride[1]
+    runs = list(_runs_of_levels(window, pixels))
+    rows = groups * window.channels // QUAD * height
+    return {
+        "rows": rows * len(runs),
+        "levels": rows * sum(-(-_columns(window, run) // SIXTEEN) for run in runs),
+        "near" if across == 1 else "dealt": rows
+        * width
+        * sum(-(-run.count // SIXTEEN) for run in runs),
+    }
+
+
+SIXTEEN = 16
+"""Levels of a channel that are interleaved at once, and quads that are copied."""
+
+
+def _columns(window: MicroWindow, run: GatherRun) -> int:
+    """Return how many columns of the map a run reads."""
+    reach = (window.kernel[1] - 1) * window.dilation[1]
+    end = run.x + (run.count - 1) * window.stride[1] + reach + 1
+    return max(0, min(end, window.size[1]) - max(run.x, 0))
+
+
+def _runs_of_levels(window: MicroWindow, pixels: int) -> Iterator[GatherRun]:
+    """Yield the runs of tiles that are gathered: whole ones of 1x1 windows lie in rows already."""
+    outputs = prod(window.out)
+    flat = window.kernel == window.stride == (1, 1) and window.size == window.out == (1, outputs)
+    return gather_runs(window, outputs // pixels * pixels if flat else 0, pixels)
 
 
 def of_floats(window: MicroWindow, first: int, pixels: int, times: int) -> dict[str, float]:

@@ -33,7 +33,7 @@ from tcc.compiler.reference import integer_program
 
 BY_NAME = {m.target.name: m for m in MACHINES}
 HOST = BY_NAME["host"]
-MICRO = favouring(HOST, "matrix", "vector", "depthwise")
+MICRO = favouring(HOST, "matrix", "channel_matrix", "vector", "depthwise")
 """This machine, where micro-kernels compute what they can."""
 GRAPHS = (dense(), gated(), chain(30))
 MODELS = {

@@ -2,7 +2,8 @@
  *
  * A band of the map's rows is laid out as in depthwise.c. pmaddwd multiplies two neighbours with two
  * taps and adds them: read from a column on, it gives the sums of every second pixel, and read from
- * the next column on, those in between. Two rows of the output share what they read.
+ * the next column on, those in between. Two rows of the output share what they read. Where there are
+ * products of bytes, levels are not widened: see depthwise_bytes.h.
  */
 #include "levels_x86.h"
 #include "requantize.h"
@@ -268,20 +269,33 @@ static strip_kind strip_of(const micro_window *w)
     }
 }
 
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#include "depthwise_bytes.h"
+#endif
+
+static inline vector widened_to_sums(const uint8_t *from, int flip)
+{
+#if defined(__AVX512BW__)
+    __m128i levels = load_sixteen(from);
+#elif defined(__AVX2__)
+    __m128i levels = _mm_loadu_si64(from);
+#else
+    __m128i levels = _mm_loadu_si32(from);
+#endif
+    return flip ? OF(cvtepu8_epi32)(levels) : OF(cvtepi8_epi32)(levels);
+}
+
 /* Windows of one tap: a plane without rows. */
 static void points(const channel *c, const uint8_t *map, uint8_t *y)
 {
     int pixels = c->window->out_height * c->window->out_width, p = 0;
     int sign = c->window->flip ? 0 : 0x80;
-    short_vector weight = both_weights(*c->weights, 0), bias = OF_SHORT(set1_epi32)(c->bias);
-    for (; p + PIXELS <= pixels; p += PIXELS) {
-        int16_t levels[PIXELS + 1];
-        for (int u = 0; u < PIXELS; u += EIGHT)
-            store_eight(levels + u, widened(_mm_loadu_si64(map + p + u), c->window->flip));
-        levels[PIXELS] = 0;
-        tile_row s = {{bias, bias}};
-        add_pair(&s, levels, weight);
-        write_row(c, &s, y + p, PIXELS);
+    vector weight = OF(set1_epi32)((uint16_t)*c->weights), bias = OF(set1_epi32)(c->bias);
+    reals factor = OF(set1_ps)(c->factor);
+    reals low = OF(set1_ps)((float)c->low), high = OF(set1_ps)((float)c->high);
+    for (; p + LANES <= pixels; p += LANES) {
+        vector x = OF(madd_epi16)(widened_to_sums(map + p, c->window->flip), weight);
+        write_levels(OF(add_epi32)(x, bias), factor, low, high, y + p);
     }
     for (; p < pixels; p++)
         y[p] = requantize_one(c->bias + ((map[p] ^ sign) - sign) * *c->weights, c->factor, c->low,
@@ -302,6 +316,13 @@ int32_t micro_depthwise_x86_levels(const uint8_t *map, const int16_t *weights, c
         points(&c, map, y);
         return 0;
     }
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+    plane_kind plane = plane_of(w);
+    if (plane) {
+        plane_levels(plane, &c, map, y, (uint8_t *)band);
+        return 0;
+    }
+#endif
     int line = c.form.phases * c.form.columns, step = w->band > 1 ? 2 : 1;
     strip_kind write = strip_of(w);
     memset(band, 0, sizeof *band * (size_t)(c.form.rows * line + PIXELS + 1));

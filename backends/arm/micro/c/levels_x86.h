@@ -40,4 +40,25 @@ typedef __m128 short_reals;
 #define SHORT_BITS(what) _mm_##what##_si128
 #endif
 
+/* Write the levels of a vector of sums. Bounds are whole numbers, so that rounding cannot leave them; what is not yet clamped may be out
+ * of an int32's reach. */
+static inline void write_levels(vector sum, reals factor, reals low, reals high, uint8_t *y)
+{
+    reals real = OF(mul_ps)(OF(cvtepi32_ps)(sum), factor);
+    vector levels = OF(cvtps_epi32)(OF(min_ps)(OF(max_ps)(real, low), high));
+#if defined(__AVX512BW__)
+    _mm_storeu_si128((__m128i *)y, _mm512_cvtepi32_epi8(levels));
+#else
+    levels = BITS(and)(levels, OF(set1_epi32)(0xFF));
+#if defined(__AVX2__)
+    __m128i eight = _mm_packs_epi32(_mm256_castsi256_si128(levels),
+                                    _mm256_extracti128_si256(levels, 1));
+    _mm_storeu_si64(y, _mm_packus_epi16(eight, eight));
+#else
+    levels = _mm_packs_epi32(levels, levels);
+    _mm_storeu_si32(y, _mm_packus_epi16(levels, levels));
+#endif
+#endif
+}
+
 #endif

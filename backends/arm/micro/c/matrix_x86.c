@@ -1,4 +1,4 @@
-/* Matrix products for x86-64: eight filters by up to 32 pixels, in fours of taps.
+/* Matrix products for x86-64: eight filters by up to 32 pixels, in fours of taps or channels.
  *
  * Panels hold unsigned levels, for each quad of taps those of a pixel side by side. With VNNI one
  * instruction multiplies them with signed weights and adds the four; without, both are widened to
@@ -60,7 +60,22 @@ static inline void interleave(const uint8_t *a, const uint8_t *b, const uint8_t 
     }
 }
 
-#include "matrix_gather.h"
+#include "matrix_channels.h"
+
+/* Write the panel of `count` pixels of the output from `first` on: in quads of channels where these
+ * are whole fours, else of taps. */
+int32_t MATRIX(gather)(const uint8_t *map, int8_t *panel, const int32_t *window, int first,
+                       int count)
+{
+    const micro_window *w = (const micro_window *)window;
+    if (matrix_in_rows(w, count))
+        matrix_rows(map, (uint8_t *)panel, w, first);
+    else if (w->channels % 4 == 0)
+        matrix_channels(map, panel, w, first, count);
+    else
+        matrix_taps(map, panel, w, first, count);
+    return 0;
+}
 
 typedef struct {
     const int8_t *panel, *weights;
@@ -192,27 +207,6 @@ ALWAYS_INLINE int matrix_sums(matrix_chunk *c, int f, int p, int wide, vector (*
         for (int v = 0; v < wide; v++)
             BITS(storeu)((vector *)&c->sums[f + i][p + v * LANES], sums[i][v]);
     return 0;
-}
-
-/* Bounds are whole numbers, so that rounding cannot leave them; what is not yet clamped may be out
- * of an int32's reach. */
-static inline void write_levels(vector sum, reals factor, reals low, reals high, uint8_t *y)
-{
-    reals real = OF(mul_ps)(OF(cvtepi32_ps)(sum), factor);
-    vector levels = OF(cvtps_epi32)(OF(min_ps)(OF(max_ps)(real, low), high));
-#if defined(__AVX512BW__)
-    _mm_storeu_si128((__m128i *)y, _mm512_cvtepi32_epi8(levels));
-#else
-    levels = BITS(and)(levels, OF(set1_epi32)(0xFF));
-#if defined(__AVX2__)
-    __m128i eight = _mm_packs_epi32(_mm256_castsi256_si128(levels),
-                                    _mm256_extracti128_si256(levels, 1));
-    _mm_storeu_si64(y, _mm_packus_epi16(eight, eight));
-#else
-    levels = _mm_packs_epi32(levels, levels);
-    _mm_storeu_si32(y, _mm_packus_epi16(levels, levels));
-#endif
-#endif
 }
 
 ALWAYS_INLINE void level_tile(matrix_chunk *c, uint8_t *y, ptrdiff_t plane, int f, int p,
