@@ -25,7 +25,9 @@ def version(name: str) -> str | None:
 
     try:
         return metadata.version(name)
-    except metadata.PackageNotFoundError:
+    except (metadata.PackageNotFoundError, FileNotFoundError):
+        # The latter of a folder without metadata, where a newer importlib_metadata was loaded: it
+        # looks for what the standard library asks.
         return None
 
 

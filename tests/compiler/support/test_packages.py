@@ -4,6 +4,8 @@ import subprocess
 import sys
 from importlib import metadata
 
+import pytest
+
 from tcc.compiler.support import packages
 
 
@@ -35,6 +37,17 @@ def test_the_first_place_counts_and_others_are_found_otherwise(tmp_path, monkeyp
     assert packages.version("it-is") == "1.2"
     assert packages.version("other") == "7.0"
     assert packages.version("strange") is None
+
+
+def test_a_folder_without_metadata_is_no_package_for_a_newer_finder_either(tmp_path):
+    """Which dask loads, and which finds packages for the standard library from then on."""
+    (tmp_path / "strange.dist-info").mkdir()
+    program = (
+        "import importlib_metadata, sys; from tcc.compiler.support import packages\n"
+        f"sys.path.append({str(tmp_path)!r}); assert packages.version('strange') is None"
+    )
+    pytest.importorskip("importlib_metadata")
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_it_loads_no_metadata():
