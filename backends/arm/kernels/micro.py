@@ -5,7 +5,14 @@ from typing import ClassVar
 
 from tcc.backends.arm.kernels.base import Kernel, Shape3, Space
 from tcc.backends.arm.kernels.epilogue import Epilogue
-from tcc.backends.arm.micro.records import QUAD, Depthwise, Matrix, MicroKernel, Vector
+from tcc.backends.arm.micro.records import (
+    QUAD,
+    ChannelMatrix,
+    Depthwise,
+    Matrix,
+    MicroKernel,
+    Vector,
+)
 from tcc.backends.arm.micro.window import MicroWindow
 from tcc.compiler.ir.types import Pair
 
@@ -35,6 +42,11 @@ class MicroKernelCaller(Kernel):
     """A kernel around a micro-kernel."""
 
     record: MicroKernel
+
+    @property
+    def scratch(self) -> tuple[Space, ...]:
+        """Memory that it alone uses, behind all that it reads."""
+        return ()
 
     @property
     def micro_kernels(self) -> tuple[MicroKernel, ...]:
@@ -70,7 +82,7 @@ class MicroMatrix(MicroConvolution):
     """A convolution in tiles of pixels, gathered into panels.
 
     `window` is that of one group. Arguments: map, weights, biases, factors, the window's table, the
-    epilogue's operands, result.
+    epilogue's operands, scratch, result.
     """
 
     word: ClassVar[str] = "matrix"
@@ -99,6 +111,18 @@ class MicroMatrix(MicroConvolution):
     def panel(self) -> int:
         """Bytes of a panel."""
         return self.quads * QUAD * self.record.pixels
+
+    @property
+    def joins(self) -> bool:
+        """Whether quads are four channels of a tap."""
+        return self.record.joins_channels(self.window.channels)
+
+    @property
+    def scratch(self) -> tuple[Space, ...]:
+        """The memory of interleaved channels, where panels are copied from these."""
+        if not isinstance(self.record, ChannelMatrix) or not self.joins or self.window.flat:
+            return ()
+        return (Space(self.record.dealt(self.window, self.groups), "int32"),)
 
     @property
     def weights(self) -> int:
@@ -135,6 +159,7 @@ class MicroMatrix(MicroConvolution):
             Space(filled),
             Space(len(w.table()), "int32"),
             *self.form.epilogue.spaces,
+            *self.scratch,
             self.form.epilogue.written(self.result),
         )
 

@@ -29,7 +29,7 @@ LEVEL_PANELS = (
 )
 CHANNEL_PANELS = (
     *("products", "taps", "tiles", "blocks", "rests"),
-    *("rows", "levels", "near", "dealt"),
+    *("levels", "near", "dealt"),
 )
 PLANES = tuple(
     f"{what}_{side}x{side}_s{stride}"

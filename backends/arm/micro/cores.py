@@ -1,6 +1,7 @@
 """Which micro-kernels each core has; which of them computes what, their costs say."""
 
 from tcc.backends.arm.micro.records import (
+    ChannelMatrix,
     Depthwise,
     FloatDepthwise,
     FloatMatrix,
@@ -19,7 +20,7 @@ FLOAT_NEON = FloatMatrix("float_neon", filters=6, pixels=8, cut=2)
 FLOAT_FMLA = FloatMatrix("float_fmla", filters=8)
 WINOGRAD_FMLA = Winograd("winograd_fmla", filters=4)
 LEVEL_WINOGRAD_SMLAL = LevelWinograd("winograd_levels_smlal", filters=4)
-X86 = Matrix("matrix_x86", filters=8, lane=4, pixels=32, unsigned=True, by_channels=True)
+X86 = ChannelMatrix("matrix_x86", filters=8, lane=4, pixels=32, unsigned=True)
 FLOAT_DEPTHWISE = FloatDepthwise("float_depthwise_neon", lanes=8)
 DEPTHWISE_X86 = Depthwise("depthwise_x86", beyond=17)
 FLOAT_X86 = FloatMatrix("float_x86", filters=8, pixels=48)

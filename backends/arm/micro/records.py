@@ -77,8 +77,6 @@ class Matrix(MicroKernel):
     pixels: int = PIXELS
     unsigned: bool = False
     """Whether levels are multiplied as unsigned numbers, signed ones as x + 128."""
-    by_channels: bool = False
-    """Whether quads are four channels of a tap, where there are whole fours of channels."""
 
     def takes(self, window: MicroWindow) -> bool:
         """Whether it computes convolutions with this window."""
@@ -87,9 +85,10 @@ class Matrix(MicroKernel):
         panel = -(-window.taps // QUAD) * QUAD * self.pixels
         return window.gatherable(self.pixels) and window.taps <= MAX_TAPS and panel <= MAX_PANEL
 
-    def joins_channels(self, channels: int) -> bool:
-        """Whether quads are of channels where there are so many."""
-        return self.by_channels and channels % QUAD == 0
+    @classmethod
+    def joins_channels(cls, _channels: int) -> bool:
+        """Whether quads are four channels of a tap, of so many channels."""
+        return False
 
     def shift(self, window: MicroWindow) -> int:
         """Return how much less than a level is multiplied."""
@@ -109,6 +108,30 @@ class Matrix(MicroKernel):
         # In the order in which the assembly loads them, so that it reads weights from front to back
         # once.
         return split.transpose(0, 2, 3, 1, 4).astype(np.int8).ravel()
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMatrix(Matrix):
+    """The same, whose quads are four channels of a tap where there are whole fours of channels."""
+
+    functions: ClassVar[tuple[str, ...]] = (*Matrix.functions, "deal", "copy")
+    sixteen: ClassVar[int] = 16
+
+    @classmethod
+    def joins_channels(cls, channels: int) -> bool:
+        """Whether quads are four channels of a tap, of so many channels."""
+        return channels % QUAD == 0
+
+    @classmethod
+    def dealt(cls, window: MicroWindow, groups: int) -> int:
+        """Return the quads that a map's interleaved channels take: `c/matrix_channels.h`."""
+        height, width = (
+            (out - 1) * step + (taps - 1) * apart + 1
+            for out, step, taps, apart in zip(
+                window.out, window.stride, window.kernel, window.dilation, strict=True
+            )
+        )
+        return groups * window.channels // QUAD * (height * width + cls.sixteen) + cls.sixteen
 
 
 @dataclass(frozen=True, slots=True)

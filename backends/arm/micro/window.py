@@ -67,6 +67,12 @@ class MicroWindow:
         """Rows of a map in a depthwise kernel's band."""
         return (self.band - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0] + 1
 
+    @property
+    def flat(self) -> bool:
+        """Whether pixels of the output are those of one row of the map."""
+        points = self.kernel == self.stride == (1, 1) and self.start == (0, 0)
+        return points and self.size == self.out and self.size[0] == 1
+
     def flattened(self) -> "MicroWindow":
         """Return the same with a map's rows laid end to end, if each output reads its own pixel."""
         if self.kernel != (1, 1) or self.stride != (1, 1) or self.out != self.size:

@@ -48,28 +48,18 @@ def of_levels(window: MicroWindow, pixels: int, groups: int) -> dict[str, float]
 
 
 def of_channels(window: MicroWindow, pixels: int, groups: int) -> dict[str, float]:
-    """Return what gathering quads of channels takes: `c/matrix_channels.h`."""
-    (height, width), across = window.kernel, window.stride[1]
+    """Return what interleaving channels, and copying taps of them takes: `c/matrix_channels.h`."""
+    fours, (height, width) = groups * window.channels // QUAD, window.size
     runs = list(_runs_of_levels(window, pixels))
-    rows = groups * window.channels // QUAD * height
+    pieces = fours * prod(window.kernel) * sum(-(-run.count // SIXTEEN) for run in runs)
     return {
-        "rows": rows * len(runs),
-        "levels": rows * sum(-(-_columns(window, run) // SIXTEEN) for run in runs),
-        "near" if across == 1 else "dealt": rows
-        * width
-        * sum(-(-run.count // SIXTEEN) for run in runs),
+        "levels": 0 if window.flat else fours * height * -(-width // SIXTEEN),
+        "near" if window.stride[1] == 1 else "dealt": pieces,
     }
 
 
 SIXTEEN = 16
 """Levels of a channel that are interleaved at once, and quads that are copied."""
-
-
-def _columns(window: MicroWindow, run: GatherRun) -> int:
-    """Return how many columns of the map a run reads."""
-    reach = (window.kernel[1] - 1) * window.dilation[1]
-    end = run.x + (run.count - 1) * window.stride[1] + reach + 1
-    return max(0, min(end, window.size[1]) - max(run.x, 0))
 
 
 def _runs_of_levels(window: MicroWindow, pixels: int) -> Iterator[GatherRun]:

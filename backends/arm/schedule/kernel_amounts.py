@@ -29,8 +29,7 @@ def of(kernel: Kernel) -> tuple[str, Amounts]:
         case MicroFloatDepthwise():
             name, amounts = "float_depthwise", _float_depthwise(kernel)
         case MicroMatrix():
-            joins = kernel.record.joins_channels(kernel.window.channels)
-            name, amounts = ("channel_matrix" if joins else kernel.word), _matrix(kernel)
+            name, amounts = f"{'channel_' * kernel.joins}{kernel.word}", _matrix(kernel)
         case MicroVector():
             name, amounts = kernel.word, _vector(kernel)
         case MicroDepthwise():
@@ -110,8 +109,7 @@ def _float_depthwise(kernel: MicroFloatDepthwise) -> Amounts:
 def _matrix(kernel: MicroMatrix) -> Amounts:
     record, groups, taps = kernel.record, kernel.groups, kernel.quads * QUAD
     tiles, blocks = -(-kernel.pixels // record.pixels), kernel.padded // record.filters
-    joins = record.joins_channels(kernel.window.channels)
-    gathered = gather_amounts.of_channels if joins else gather_amounts.of_levels
+    gathered = gather_amounts.of_channels if kernel.joins else gather_amounts.of_levels
     return {
         "products": groups * tiles * record.pixels * kernel.padded * taps,
         "taps": groups * tiles * taps,

@@ -9,14 +9,19 @@ import numpy as np
 
 from tcc.backends.arm.kernels.base import (
     SIZES,
-    Kernel,
     KernelArgument,
     KernelCall,
     KernelWeights,
     Scratch,
 )
 from tcc.backends.arm.kernels.epilogue import Epilogue, fused
-from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector, ResultForm
+from tcc.backends.arm.kernels.micro import (
+    MicroDepthwise,
+    MicroKernelCaller,
+    MicroMatrix,
+    MicroVector,
+    ResultForm,
+)
 from tcc.backends.arm.kernels.micro_winograd import MicroLevelWinograd
 from tcc.backends.arm.micro.cores import CORES
 from tcc.backends.arm.micro.records import (
@@ -133,7 +138,8 @@ def _micro(
 
 def _packed(site: Site, made: "Made", operands: tuple[KernelArgument, ...]) -> KernelCall:
     kernel, packed = made
-    return site.call(kernel, *map(KernelWeights, packed()), *operands)
+    scratch = map(Scratch, kernel.scratch)
+    return site.call(kernel, *map(KernelWeights, packed()), *operands, *scratch)
 
 
 def slid(conv: ops.Conv, site: Site) -> MicroWindow:
@@ -147,7 +153,7 @@ def slid(conv: ops.Conv, site: Site) -> MicroWindow:
     )  # fmt: skip
 
 
-Made = tuple[Kernel, Callable[[], tuple["NDArray[Any]", ...]]]
+Made = tuple[MicroKernelCaller, Callable[[], tuple["NDArray[Any]", ...]]]
 """A kernel, and what packs its constants."""
 
 

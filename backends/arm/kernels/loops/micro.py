@@ -5,6 +5,7 @@ from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
 from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
+from tcc.backends.arm.micro.records import QUAD, ChannelMatrix
 
 SHARE = 64
 """Filters of a linear layer that one task of a parallel loop computes."""
@@ -16,36 +17,57 @@ def build(kernel: MicroMatrix, symbol: str) -> Expr:
     together, (tiles, tail) = kernel.together, divmod(kernel.pixels, each)
     rounds, rest = divmod(tiles, together)
 
-    def body(*buffers: Buffer) -> None:
+    def body(*given: Buffer) -> None:
+        buffers, dealt = given, None
+        if kernel.scratch:
+            dealt, buffers = given[-2], (*given[:-2], given[-1])
+            _deal(kernel, given[0], given[4], dealt)
         with tir.loop(kernel.groups, parallel=shared and kernel.groups > 1) as group:
             if rounds:
                 with tir.loop(rounds, parallel=shared and kernel.groups == 1) as turn:
                     first = turn * together * each
-                    _tiles(kernel, buffers, group, first, together, each)
+                    _tiles(kernel, buffers, dealt, group, first, together, each)
             if rest:
-                _tiles(kernel, buffers, group, rounds * together * each, rest, each)
+                _tiles(kernel, buffers, dealt, group, rounds * together * each, rest, each)
             if tail:
-                _tiles(kernel, buffers, group, tiles * each, 1, tail)
+                _tiles(kernel, buffers, dealt, group, tiles * each, 1, tail)
 
     return tir.function(symbol, kernel.spaces, body)
+
+
+def _deal(kernel: MicroMatrix, source: Buffer, window: Buffer, dealt: Buffer) -> None:
+    """Interleave the channels of all groups."""
+    fours = kernel.groups * kernel.window.channels // QUAD
+    with tir.loop(fours, parallel=kernel.macs >= PARALLEL) as four:
+        tir.call(
+            kernel.record.symbol("deal"), tir.address(source, 0), tir.address(dealt, 0),
+            tir.address(window, 0), four, fours,
+        )  # fmt: skip
 
 
 def _tiles(
     kernel: MicroMatrix,
     buffers: tuple[Buffer, ...],
+    dealt: Buffer | None,
     group: Expr,
     first: Expr,
     count: int,
     pixels: int,
 ) -> None:
-    """Compute some tiles from a pixel on: gather them, then take weights over all of them."""
+    """Compute some tiles from a pixel on: gather them, then take weights over all of them.
+
+    Panels are copied from interleaved channels, where these are `dealt`.
+    """
     source, _, _, _, window, *_ = buffers
     w, record = kernel.window, kernel.record
     panels = tir.local(count * kernel.panel, "int8")
-    start = group * (w.channels * w.size[0] * w.size[1])
+    if dealt is not None and isinstance(record, ChannelMatrix):
+        read = tir.address(dealt, group * (record.dealt(w, 1) - record.sixteen))
+    else:
+        read = tir.address(source, group * (w.channels * w.size[0] * w.size[1]))
     with tir.loop(count) as tile:
         tir.call(
-            record.symbol("gather"), tir.address(source, start),
+            record.symbol("gather" if dealt is None else "copy"), read,
             tir.address(panels, tile * kernel.panel), tir.address(window, 0),
             first + tile * kernel.record.pixels, pixels,
         )  # fmt: skip

@@ -19,7 +19,14 @@ from tcc.backends.arm.codegen import micro_objects, zig
 from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro.cores import CORES
-from tcc.backends.arm.micro.records import Depthwise, Matrix, MicroKernel, Vector, shifted
+from tcc.backends.arm.micro.records import (
+    ChannelMatrix,
+    Depthwise,
+    Matrix,
+    MicroKernel,
+    Vector,
+    shifted,
+)
 from tcc.backends.arm.micro.window import MicroWindow
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import integer_arithmetic
@@ -292,10 +299,13 @@ def _matrix(core: Core, kernel: Matrix, case: Case) -> None:
     quads = -(-w.taps // 4)
     starts = range(0, pixels, kernel.pixels)
     counts = [min(kernel.pixels, pixels - first) for first in starts]
+    what, read = "gather", case.x
+    if isinstance(kernel, ChannelMatrix) and kernel.joins_channels(w.channels) and not w.flat:
+        what, read = "copy", _dealt(core, kernel, case)
     gathers = [
         (
-            kernel.symbol("gather"),
-            (case.x, Out(np.zeros(4 * kernel.pixels * quads, np.int8)), w.table(), first, n),
+            kernel.symbol(what),
+            (read, Out(np.zeros(4 * kernel.pixels * quads, np.int8)), w.table(), first, n),
         )
         for first, n in zip(starts, counts, strict=True)
     ]
@@ -322,6 +332,16 @@ def _matrix(core: Core, kernel: Matrix, case: Case) -> None:
             for f in range(case.filters):
                 beside[f * pixels : f * pixels + n] = False
             assert (found[beside] == np.full(1, 0x55).astype(found.dtype)).all()
+
+
+def _dealt(core: Core, kernel: ChannelMatrix, case: Case) -> Array:
+    """Return a map's interleaved channels: a four of them is written where those before it are."""
+    w = case.window
+    fours, dealt = w.channels // 4, np.zeros(kernel.dealt(w, 1), np.int32)
+    for four in range(fours):
+        call = case.x, Out(dealt), w.table(), four, fours
+        (dealt,) = core.run([(kernel.symbol("deal"), call)])
+    return dealt
 
 
 @pytest.mark.parametrize("case", VECTORS)
