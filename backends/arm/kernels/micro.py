@@ -139,13 +139,14 @@ class MicroMatrix(MicroConvolution):
 
     @property
     def together(self) -> int:
-        """Panels that are gathered before weights go over them; one where all weights stay."""
-        # All weights stay: nothing is gained by having more than one panel at hand.
+        """Panels that are gathered before weights go over them."""
+        most = MAX_PANELS // self.panel
         if self.weights <= L1:
-            return 1
+            # All weights stay: panels are several only for runs of results that are longer.
+            most = L1 // self.panel if self.record.spans and not self.form.epilogue.steps else 1
         # Not more than a fourth of the map, so that threads have parts of their own.
         tiles = self.pixels // self.record.pixels
-        return max(1, min(MAX_PANELS // self.panel, tiles // TASKS))
+        return max(1, min(most, tiles // TASKS))
 
     @property
     def spaces(self) -> tuple[Space, ...]:

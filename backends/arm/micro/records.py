@@ -72,6 +72,8 @@ class Matrix(MicroKernel):
 
     functions: ClassVar[tuple[str, ...]] = ("gather", "levels", "reals")
     multiplies_bytes: ClassVar[bool] = True
+    spans: ClassVar[bool] = False
+    """Whether a call takes panels that lie one behind another."""
     filters: int
     lane: int
     pixels: int = PIXELS
@@ -115,6 +117,7 @@ class ChannelMatrix(Matrix):
     """The same, whose quads are four channels of a tap where there are whole fours of channels."""
 
     functions: ClassVar[tuple[str, ...]] = (*Matrix.functions, "deal", "copy")
+    spans: ClassVar[bool] = True
     sixteen: ClassVar[int] = 16
 
     @classmethod

@@ -74,6 +74,10 @@ def _tiles(
     chunks, rest = divmod(kernel.own, kernel.chunk)
 
     def over(chunk: Expr, filters: int) -> None:
+        if record.spans and count > 1 and not kernel.form.epilogue.steps:
+            panel, every = tir.address(panels, 0), (first, count * pixels)
+            _block(kernel, buffers, panel, every, (group, chunk * kernel.chunk, filters))
+            return
         with tir.loop(count) as tile:
             at = first + tile * kernel.record.pixels, pixels
             panel = tir.address(panels, tile * kernel.panel)

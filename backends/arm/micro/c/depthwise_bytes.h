@@ -84,13 +84,14 @@ static inline vector plane_added(vector sum, vector x, int quad)
 /* The levels of LANES sums, or the first `count` of them. */
 static inline void plane_write(const plane_form *f, vector sum, uint8_t *y, int count)
 {
-    uint8_t part[LANES], *to = count < LANES ? part : y;
-    write_levels(sum, OF(set1_ps)(f->factor), OF(set1_ps)(f->low), OF(set1_ps)(f->high), to);
-    if (count < LANES)
+    reals factor = OF(set1_ps)(f->factor), low = OF(set1_ps)(f->low), high = OF(set1_ps)(f->high);
 #if defined(__AVX512BW__)
-        _mm_mask_storeu_epi8(y, (__mmask16)((1u << count) - 1),
-                             _mm_loadu_si128((const __m128i *)part));
+    __mmask16 some = (__mmask16)(0xFFFF >> (LANES - micro_least(count, LANES)));
+    _mm_mask_storeu_epi8(y, some, _mm512_cvtepi32_epi8(requantized_sums(sum, factor, low, high)));
 #else
+    uint8_t part[LANES];
+    write_levels(sum, factor, low, high, count < LANES ? part : y);
+    if (count < LANES)
         memcpy(y, part, (size_t)count);
 #endif
 }

@@ -40,12 +40,17 @@ typedef __m128 short_reals;
 #define SHORT_BITS(what) _mm_##what##_si128
 #endif
 
-/* Write the levels of a vector of sums. Bounds are whole numbers, so that rounding cannot leave them; what is not yet clamped may be out
- * of an int32's reach. */
-static inline void write_levels(vector sum, reals factor, reals low, reals high, uint8_t *y)
+/* The levels of sums. Bounds are whole numbers, so that rounding cannot leave them; what is not yet
+ * clamped may be out of an int32's reach. */
+static inline vector requantized_sums(vector sum, reals factor, reals low, reals high)
 {
     reals real = OF(mul_ps)(OF(cvtepi32_ps)(sum), factor);
-    vector levels = OF(cvtps_epi32)(OF(min_ps)(OF(max_ps)(real, low), high));
+    return OF(cvtps_epi32)(OF(min_ps)(OF(max_ps)(real, low), high));
+}
+
+static inline void write_levels(vector sum, reals factor, reals low, reals high, uint8_t *y)
+{
+    vector levels = requantized_sums(sum, factor, low, high);
 #if defined(__AVX512BW__)
     _mm_storeu_si128((__m128i *)y, _mm512_cvtepi32_epi8(levels));
 #else

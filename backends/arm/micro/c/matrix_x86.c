@@ -263,19 +263,24 @@ ALWAYS_INLINE void real_tile(matrix_chunk *c, float *y, ptrdiff_t plane, int f, 
 BLOCK(level_block, level_tile, uint8_t)
 BLOCK(real_block, real_tile, float)
 
-/* All blocks, of which one may be cut off at the last filter or pixel. */
+/* All blocks, of which one may be cut off at the last filter or pixel. A block goes over all panels
+ * before the next one does: planes may lie as far apart as lines of a cache that share a set. */
 #define BLOCKS(block, type) \
     do { \
         for (int f = 0; f < filters; f += FILTERS) { \
             int rest = micro_least(FILTERS, filters - f); \
             type *to = y + (ptrdiff_t)f * plane; \
-            if (rest == FILTERS && count == PIXELS) { \
-                block(&b, to, plane, PIXELS); \
-            } else { \
+            b.panel = panel; \
+            for (int p = 0; p < count; p += PIXELS, to += PIXELS, b.panel += 4 * PIXELS * quads) { \
+                int some = micro_least(PIXELS, count - p); \
+                if (rest == FILTERS && some == PIXELS) { \
+                    block(&b, to, plane, PIXELS); \
+                    continue; \
+                } \
                 type part[FILTERS][PIXELS]; \
-                block(&b, part[0], PIXELS, (count + LANES - 1) / LANES * LANES); \
+                block(&b, part[0], PIXELS, (some + LANES - 1) / LANES * LANES); \
                 for (int i = 0; i < rest; i++) \
-                    memcpy(to + (ptrdiff_t)i * plane, part[i], sizeof(type) * (size_t)count); \
+                    memcpy(to + (ptrdiff_t)i * plane, part[i], sizeof(type) * (size_t)some); \
             } \
             b.weights += 4 * FILTERS * b.quads; \
             b.bias += FILTERS; \
@@ -283,8 +288,8 @@ BLOCK(real_block, real_tile, float)
         } \
     } while (0)
 
-/* Write the levels of `filters` filters for the first `count` pixels of a panel; a filter's plane
- * is `plane` bytes behind the one before it. */
+/* Write the levels of `filters` filters for the first `count` pixels of panels that lie one behind
+ * another; a filter's plane is `plane` bytes behind the one before it. */
 int32_t MATRIX(levels)(const int8_t *panel, const int8_t *weights, const int32_t *bias,
                        const float *factor, uint8_t *y, int quads, int filters, int plane,
                        int count, int low, int high)

@@ -332,6 +332,10 @@ def _matrix(core: Core, kernel: Matrix, case: Case) -> None:
             for f in range(case.filters):
                 beside[f * pixels : f * pixels + n] = False
             assert (found[beside] == np.full(1, 0x55).astype(found.dtype)).all()
+        if kernel.spans:
+            every = np.concatenate(panels), *constants, Out(np.zeros_like(flat)), *sizes, pixels
+            (together,) = core.run([(kernel.symbol(what), (*every, *more))])
+            assert _same(together, flat)
 
 
 def _dealt(core: Core, kernel: ChannelMatrix, case: Case) -> Array:
