@@ -19,18 +19,6 @@ enum { PIXELS = 8 };
 
 #include "matrix_gather.h"
 
-/* Write the panel of `count` pixels of the output from `first` on. */
-int32_t MATRIX(gather)(const uint8_t *map, int8_t *panel, const int32_t *window, int first,
-                       int count)
-{
-    const micro_window *w = (const micro_window *)window;
-    if (matrix_in_rows(w, count))
-        matrix_rows(map, (uint8_t *)panel, w, first);
-    else
-        matrix_taps(map, panel, w, first, count);
-    return 0;
-}
-
 /* A block that is cut off at the last filter or pixel. */
 static void matrix_rest(const sums *found, const float *factor, uint8_t *y, int plane, int count,
                         int filters, int low, int high)

@@ -106,10 +106,28 @@ static void matrix_rows(const uint8_t *map, uint8_t *panel, const micro_window *
     }
 }
 
+#if defined(__x86_64__)
+static void matrix_some(const uint8_t *map, int8_t *panel, const micro_window *w, int first,
+                        int count); /* of matrix_channels.h */
+#endif
+
 /* Write the panel of `count` pixels of the output from `first` on. */
-static void matrix_taps(const uint8_t *map, int8_t *panel, const micro_window *w, int first,
-                        int count)
+int32_t MATRIX(gather)(const uint8_t *map, int8_t *panel, const int32_t *window, int first,
+                       int count)
 {
+    const micro_window *w = (const micro_window *)window;
+    int single = w->kernel_height == 1 && w->kernel_width == 1 && w->stride_x == 1;
+    if (single && w->height == 1 && w->left == 0 && w->out_width == w->width && count == PIXELS) {
+        matrix_rows(map, (uint8_t *)panel, w, first);
+        return 0;
+    }
+#if defined(__x86_64__)
+    if (single && w->height == 1 && w->left == 0 && w->out_width == w->width &&
+        w->channels % 4 == 0) {
+        matrix_some(map, panel, w, first, count);
+        return 0;
+    }
+#endif
     uint8_t rows[ROWS][PITCH], copies[PIXELS][REACH], *to = (uint8_t *)panel;
     gather_run runs[PIXELS];
     int found = gather_runs(w, first, count, runs), tap = 0;
@@ -129,14 +147,7 @@ static void matrix_taps(const uint8_t *map, int8_t *panel, const micro_window *w
     for (; tap % 4; tap++)
         memset(rows[tap], 0, PIXELS);
     matrix_flush(rows, tap / 4, w->flip, to);
-}
-
-/* Whether a panel's pixels are whole rows of channels. */
-static inline int matrix_in_rows(const micro_window *w, int count)
-{
-    int single = w->kernel_height == 1 && w->kernel_width == 1 && w->stride_x == 1;
-    return single && w->height == 1 && w->left == 0 && w->out_width == w->width &&
-           count == PIXELS;
+    return 0;
 }
 
 #endif

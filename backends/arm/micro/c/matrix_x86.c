@@ -62,21 +62,6 @@ static inline void interleave(const uint8_t *a, const uint8_t *b, const uint8_t 
 
 #include "matrix_channels.h"
 
-/* Write the panel of `count` pixels of the output from `first` on, whose channels are not interleaved
- * before. */
-int32_t MATRIX(gather)(const uint8_t *map, int8_t *panel, const int32_t *window, int first,
-                       int count)
-{
-    const micro_window *w = (const micro_window *)window;
-    if (matrix_in_rows(w, count))
-        matrix_rows(map, (uint8_t *)panel, w, first);
-    else if (matrix_in_rows(w, PIXELS) && w->channels % 4 == 0)
-        matrix_some(map, panel, w, first, count);
-    else
-        matrix_taps(map, panel, w, first, count);
-    return 0;
-}
-
 typedef struct {
     const int8_t *panel, *weights;
     const int32_t *bias;
