@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tcc.backends.arm.kernels.pointwise import POINTWISE
 from tcc.compiler.ir.graph import Graph, Node
-from tcc.compiler.ir.types import DType
+from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import (
     AvgPool,
     Border,
@@ -91,7 +91,8 @@ def partition(graph: Graph) -> tuple[FusionGroup, ...]:
 def _grown(graph: Graph, anchor: Node, taken: Container[str]) -> FusionGroup:
     nodes = _followed(graph, anchor, taken)
     pool = graph.sole_reader(nodes[-1].name)
-    if pool and pool.name not in taken and _dealt(pool) and all(map(_mapped, nodes)):
+    mapped = all(_mapped(node, graph.input_types(node)) for node in nodes)
+    if pool and pool.name not in taken and _dealt(pool) and mapped:
         return FusionGroup(_followed(graph, pool, taken), nodes)
     return FusionGroup(nodes)
 
@@ -119,9 +120,11 @@ def _dealt(node: Node) -> bool:
     return False
 
 
-def _mapped(node: Node) -> bool:
+def _mapped(node: Node, types: tuple[TensorType, ...]) -> bool:
     """Whether a node makes each float of one map, and of constants of its channel, another."""
-    return type(node.op) in POINTWISE and len(node.inputs) == 1 and node.type.dtype is DType.F32
+    # Not of levels: the copy of a pooling's rows is of the type of what it reads.
+    floats = all(kind.dtype is DType.F32 for kind in (*types, node.type))
+    return type(node.op) in POINTWISE and len(types) == 1 and floats
 
 
 def _follows(reader: Node, node: Node) -> bool:

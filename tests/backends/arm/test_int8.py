@@ -41,6 +41,8 @@ MODELS = {
     **{f"random-{seed}": seeded(seed) for seed in range(8)},
     # A pool of levels with the exponential of a layer in float: twice as many lanes.
     "random-770033": seeded(770033),
+    # A pool in float whose windows do not meet, behind levels.
+    "random-2109": seeded(2109),
 }
 EMULATED = ("arm-a7", "arm-a76")
 others = (pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53", "arm-a72"))
